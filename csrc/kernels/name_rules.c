@@ -1,0 +1,176 @@
+/* Looks up each layer in the full-name dictionary, then in the tail dictionary in force, and turns the value into a place. */
+#include "kernels/name_rules.h"
+
+#include <stdlib.h>
+
+#include "kernels/moves.h"
+#include "kernels/name_split.h"
+
+/* The names of the input with, for each, the last index where it stands. Made only when a rule has an anchor. */
+typedef struct {
+    ktc_name_table names;
+    size_t *last_index;
+    char *joined; /* room for a head, "_" and an anchor */
+} anchor_index;
+
+static bool
+has_anchor(const ktc_rule_set *set, size_t *longest)
+{
+    bool found = false;
+    for (size_t number = 0; number < set->keys.count; number++) {
+        const ktc_rule *rule = &set->rules[number];
+        if (rule->kind == KTC_RULE_ANCHOR) {
+            found = true;
+            *longest = rule->anchor.length > *longest ? rule->anchor.length : *longest;
+        }
+        else if (rule->kind == KTC_RULE_STACK) {
+            found |= has_anchor(rule->stack, longest);
+        }
+    }
+    return found;
+}
+
+static void
+anchor_index_free(anchor_index *anchors)
+{
+    ktc_name_table_free(&anchors->names);
+    free(anchors->last_index);
+    free(anchors->joined);
+}
+
+/* Answers KTC_OK or why not; *anchors is safe to free in either case. */
+static ktc_status
+anchor_index_create(anchor_index *anchors, const ktc_text *names, size_t count, const ktc_rule_set *full,
+                    const ktc_rule_set *tail)
+{
+    *anchors = (anchor_index){0};
+    size_t longest_anchor = 0;
+    bool in_full = has_anchor(full, &longest_anchor);
+    if (!has_anchor(tail, &longest_anchor) && !in_full) {
+        return KTC_OK;
+    }
+    ktc_status status = ktc_name_table_create(&anchors->names, count);
+    if (status != KTC_OK) {
+        return status;
+    }
+    anchors->last_index = calloc(count == 0 ? 1 : count, sizeof *anchors->last_index);
+    if (anchors->last_index == NULL) {
+        return KTC_NO_MEMORY;
+    }
+    size_t longest_name = 0;
+    for (size_t index = 0; index < count; index++) {
+        longest_name = names[index].length > longest_name ? names[index].length : longest_name;
+        anchors->last_index[ktc_name_table_add(&anchors->names, names[index])] = index;
+    }
+    anchors->joined = malloc(longest_name + longest_anchor + 1);
+    return anchors->joined == NULL ? KTC_NO_MEMORY : KTC_OK;
+}
+
+ktc_text
+ktc_name_rules_join(ktc_text head, ktc_text anchor, char *buffer)
+{
+    memcpy(buffer, head.bytes, head.length);
+    buffer[head.length] = '_';
+    memcpy(buffer + head.length + 1, anchor.bytes, anchor.length);
+    return (ktc_text){buffer, head.length + 1 + anchor.length};
+}
+
+static bool
+contains(ktc_text text, ktc_text wanted)
+{
+    for (size_t start = 0; start + wanted.length <= text.length; start++) {
+        if (memcmp(text.bytes + start, wanted.bytes, wanted.length) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static ktc_rule *
+find_rule(const ktc_rule_set *set, ktc_text key)
+{
+    size_t number = ktc_name_table_find(&set->keys, key);
+    return number == KTC_NO_INDEX ? NULL : &set->rules[number];
+}
+
+/* The tail rule for a layer, NULL if there is none. A key equal to the layer's stack decides what is asked: its dictionary
+ * alone, even an empty one. A flat anchor under such a key keeps all tail rules from the stack's layers, as in the reference,
+ * where the tail is looked up inside that string: an error if it is found there. */
+static ktc_status
+find_tail_rule(const ktc_rule_set *tail, const ktc_layer_name *name, ktc_rule **found, ktc_rule_problem *problem)
+{
+    *found = NULL;
+    if (tail->keys.count == 0) {
+        return KTC_OK;
+    }
+    ktc_rule *stack_rule = find_rule(tail, name->stack);
+    if (stack_rule == NULL) {
+        *found = find_rule(tail, name->tail);
+    }
+    else if (stack_rule->kind == KTC_RULE_STACK) {
+        stack_rule->used = true;
+        *found = find_rule(stack_rule->stack, name->tail);
+    }
+    else if (stack_rule->kind != KTC_RULE_ANCHOR || contains(stack_rule->anchor, name->tail)) {
+        problem->rule = stack_rule;
+        problem->in_stack_place = true;
+        return KTC_BAD_TYPE;
+    }
+    return KTC_OK;
+}
+
+/* The index that an anchor means, counted in the input of this stage, or KTC_NO_INDEX. */
+static size_t
+find_anchor(const anchor_index *anchors, ktc_text name)
+{
+    size_t number = ktc_name_table_find(&anchors->names, name);
+    return number == KTC_NO_INDEX ? KTC_NO_INDEX : anchors->last_index[number];
+}
+
+/* Where `rule` puts the layer with this index; `head` is NULL for a rule of the full dictionary. */
+static ktc_status
+place_of(const ktc_rule *rule, const ktc_text *head, size_t index, size_t count, const anchor_index *anchors,
+         int64_t *place)
+{
+    if (rule->kind == KTC_RULE_PLACE) {
+        *place = ktc_moves_clip(rule->place < 0 ? (int64_t)index + rule->place : rule->place, count);
+        return KTC_OK;
+    }
+    if (rule->kind != KTC_RULE_ANCHOR) {
+        return KTC_BAD_TYPE;
+    }
+    ktc_text name = head == NULL ? rule->anchor : ktc_name_rules_join(*head, rule->anchor, anchors->joined);
+    size_t anchor = find_anchor(anchors, name);
+    *place = (int64_t)anchor;
+    return anchor == KTC_NO_INDEX ? KTC_UNKNOWN_NAME : KTC_OK;
+}
+
+ktc_status
+ktc_name_rules_apply(const ktc_text *names, size_t count, ktc_rule_set *full, ktc_rule_set *tail, int64_t split,
+                     int64_t *places, const ktc_rule **applied, ktc_rule_problem *problem)
+{
+    anchor_index anchors;
+    *problem = (ktc_rule_problem){0};
+    ktc_status status = anchor_index_create(&anchors, names, count, full, tail);
+    for (size_t index = 0; status == KTC_OK && index < count; index++) {
+        ktc_layer_name name = {0};
+        const ktc_text *head = NULL;
+        ktc_rule *rule = find_rule(full, names[index]);
+        places[index] = KTC_STAYS;
+        applied[index] = NULL;
+        problem->layer = index;
+        if (rule == NULL) {
+            name = ktc_layer_name_split(names[index], split);
+            head = &name.head;
+            status = find_tail_rule(tail, &name, &rule, problem);
+        }
+        if (status == KTC_OK && rule != NULL) {
+            rule->used = true;
+            applied[index] = rule;
+            problem->rule = rule;
+            status = place_of(rule, head, index, count, &anchors, &places[index]);
+        }
+    }
+    anchor_index_free(&anchors);
+    return status;
+}

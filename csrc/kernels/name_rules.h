@@ -1,0 +1,44 @@
+/* Which rule of the two dictionaries applies to a layer, and to which place it moves the layer. */
+#ifndef KTC_NAME_RULES_H
+#define KTC_NAME_RULES_H
+
+#include "kernels/name_table.h"
+
+typedef enum {
+    KTC_RULE_PLACE, /* an integer: below 0 an offset from the layer's own index, else a place from the start of the list */
+    KTC_RULE_ANCHOR, /* a name: the layer goes where that one stands in the input */
+    KTC_RULE_STACK,  /* the rules of one stack, only in the tail dictionary */
+    KTC_RULE_BAD,    /* a value of another type, an error once a layer is found for it */
+} ktc_rule_kind;
+
+typedef struct ktc_rule_set ktc_rule_set;
+
+typedef struct {
+    ktc_rule_kind kind;
+    int64_t place;
+    ktc_text anchor;
+    ktc_rule_set *stack; /* borrowed */
+    bool used;           /* set once the rule has applied to a layer, or its stack has been met */
+} ktc_rule;
+
+/* One dictionary: rule k belongs to the name number k of the table. The owner of both frees them. */
+struct ktc_rule_set {
+    ktc_name_table keys;
+    ktc_rule *rules;
+};
+
+typedef struct {
+    size_t layer;         /* index of the layer in whose turn it came up */
+    const ktc_rule *rule; /* the rule at fault */
+    bool in_stack_place;  /* the rule's key is the layer's stack, so it should have been a dictionary */
+} ktc_rule_problem;
+
+/* Fills places[i] with where layer i is inserted (0 to count) or KTC_STAYS, and applied[i] with the rule, or NULL.
+ * The full dictionary goes before the tail one. KTC_BAD_TYPE or KTC_UNKNOWN_NAME (an anchor) fill *problem. */
+ktc_status ktc_name_rules_apply(const ktc_text *names, size_t count, ktc_rule_set *full, ktc_rule_set *tail,
+                                int64_t split, int64_t *places, const ktc_rule **applied, ktc_rule_problem *problem);
+
+/* The name that an anchor of the tail dictionary stands for: head, "_", anchor. Writes head.length + anchor.length + 1 bytes. */
+ktc_text ktc_name_rules_join(ktc_text head, ktc_text anchor, char *buffer);
+
+#endif

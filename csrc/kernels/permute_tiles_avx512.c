@@ -1,0 +1,121 @@
+/* Owns the register tiles of 512-bit registers: 16 source bytes wide, one target cache line (64 bytes) tall. */
+#include "kernels/permute_tiles.h"
+
+#ifdef KTC_HAS_X86
+
+#include <immintrin.h>
+#include <string.h>
+
+/* Four 16-byte pieces of source rows, one in each quarter of a register. */
+KTC_TARGET_AVX512 static inline __m512i
+load_quarters(const char *source, ptrdiff_t quarter_stride)
+{
+    __m512i quarters = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)source));
+    quarters = _mm512_inserti32x4(quarters, _mm_loadu_si128((const __m128i *)(source + quarter_stride)), 1);
+    quarters = _mm512_inserti32x4(quarters, _mm_loadu_si128((const __m128i *)(source + 2 * quarter_stride)), 2);
+    return _mm512_inserti32x4(quarters, _mm_loadu_si128((const __m128i *)(source + 3 * quarter_stride)), 3);
+}
+
+/* Transposes 4 x 4 elements of four bytes in each quarter of four registers and stores them as four columns. */
+KTC_TARGET_AVX512 static inline void
+store_columns_of_4_bytes(__m512i row0, __m512i row1, __m512i row2, __m512i row3, char *const *targets, ptrdiff_t shift)
+{
+    __m512i low01 = _mm512_unpacklo_epi32(row0, row1);
+    __m512i high01 = _mm512_unpackhi_epi32(row0, row1);
+    __m512i low23 = _mm512_unpacklo_epi32(row2, row3);
+    __m512i high23 = _mm512_unpackhi_epi32(row2, row3);
+    _mm512_storeu_si512(targets[0] + shift, _mm512_unpacklo_epi64(low01, low23));
+    _mm512_storeu_si512(targets[1] + shift, _mm512_unpackhi_epi64(low01, low23));
+    _mm512_storeu_si512(targets[2] + shift, _mm512_unpacklo_epi64(high01, high23));
+    _mm512_storeu_si512(targets[3] + shift, _mm512_unpackhi_epi64(high01, high23));
+}
+
+/* 32 rows of 8 columns: neighbouring rows are interleaved into pairs, which then move as elements of four bytes. */
+KTC_TARGET_AVX512 static inline void
+tile_of_2_bytes(const char *source, ptrdiff_t row_stride, char *const *targets, ptrdiff_t shift)
+{
+    __m512i low[4];
+    __m512i high[4];
+    for (int pair = 0; pair < 4; pair++) {
+        __m512i even = load_quarters(source + 2 * pair * row_stride, 8 * row_stride);
+        __m512i odd = load_quarters(source + (2 * pair + 1) * row_stride, 8 * row_stride);
+        low[pair] = _mm512_unpacklo_epi16(even, odd);
+        high[pair] = _mm512_unpackhi_epi16(even, odd);
+    }
+    store_columns_of_4_bytes(low[0], low[1], low[2], low[3], targets, shift);
+    store_columns_of_4_bytes(high[0], high[1], high[2], high[3], targets + 4, shift);
+}
+
+/* 16 rows of 4 columns. */
+KTC_TARGET_AVX512 static inline void
+tile_of_4_bytes(const char *source, ptrdiff_t row_stride, char *const *targets, ptrdiff_t shift)
+{
+    store_columns_of_4_bytes(load_quarters(source, 4 * row_stride), load_quarters(source + row_stride, 4 * row_stride),
+                             load_quarters(source + 2 * row_stride, 4 * row_stride),
+                             load_quarters(source + 3 * row_stride, 4 * row_stride), targets, shift);
+}
+
+/* 8 rows of 2 columns. */
+KTC_TARGET_AVX512 static inline void
+tile_of_8_bytes(const char *source, ptrdiff_t row_stride, char *const *targets, ptrdiff_t shift)
+{
+    __m512i even = load_quarters(source, 2 * row_stride);
+    __m512i odd = load_quarters(source + row_stride, 2 * row_stride);
+    _mm512_storeu_si512(targets[0] + shift, _mm512_unpacklo_epi64(even, odd));
+    _mm512_storeu_si512(targets[1] + shift, _mm512_unpackhi_epi64(even, odd));
+}
+
+#define DEFINE_PANEL(name, tile, item_size)                                                                           \
+    KTC_TARGET_AVX512 static void name(const char *source, ptrdiff_t row_stride, ptrdiff_t rows, char *const *targets, \
+                                       ptrdiff_t columns)                                                             \
+    {                                                                                                                 \
+        const ptrdiff_t tile_rows = 64 / (item_size);                                                                 \
+        const ptrdiff_t tile_columns = 16 / (item_size);                                                              \
+        for (ptrdiff_t row_next = 0; row_next < rows; row_next += tile_rows) {                                        \
+            ptrdiff_t row = row_next + tile_rows > rows ? rows - tile_rows : row_next;                                \
+            for (ptrdiff_t column_next = 0; column_next < columns; column_next += tile_columns) {                     \
+                ptrdiff_t column = column_next + tile_columns > columns ? columns - tile_columns : column_next;       \
+                tile(source + row * row_stride + column * (item_size), row_stride, targets + column,                  \
+                     row * (item_size));                                                                              \
+            }                                                                                                         \
+        }                                                                                                             \
+    }
+
+DEFINE_PANEL(panel_of_2_bytes, tile_of_2_bytes, 2)
+DEFINE_PANEL(panel_of_4_bytes, tile_of_4_bytes, 4)
+DEFINE_PANEL(panel_of_8_bytes, tile_of_8_bytes, 8)
+
+/* Whole cache lines by streaming stores, the two ends by plain ones. */
+KTC_TARGET_AVX512 static void
+stream_copy(const char *source, char *target, ptrdiff_t length)
+{
+    ptrdiff_t head = (ptrdiff_t)((64 - ((size_t)target & 63)) & 63);
+    if (head > length) {
+        head = length;
+    }
+    memcpy(target, source, (size_t)head);
+    ptrdiff_t done = head;
+    for (; done + 64 <= length; done += 64) {
+        _mm512_stream_si512((void *)(target + done), _mm512_loadu_si512(source + done));
+    }
+    memcpy(target + done, source + done, (size_t)(length - done));
+}
+
+static void
+stream_finish(void)
+{
+    _mm_sfence();
+}
+
+int
+ktc_tiles_find_avx512(ptrdiff_t item_size, ktc_tiles *tiles)
+{
+    ktc_panel_copy panel = item_size == 2 ? panel_of_2_bytes : (item_size == 4 ? panel_of_4_bytes : panel_of_8_bytes);
+    if (item_size != 2 && item_size != 4 && item_size != 8) {
+        return 0;
+    }
+    *tiles = (ktc_tiles){64 / item_size, 16 / item_size, panel, stream_copy, stream_finish};
+    return 1;
+}
+
+#endif

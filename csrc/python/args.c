@@ -1,0 +1,43 @@
+/* Owns the wording of wrong-argument errors. */
+#include "python/args.h"
+#include "python/arrays.h"
+
+int
+ktc_args_count_is(const char *function, Py_ssize_t given, Py_ssize_t expected)
+{
+    if (given == expected) {
+        return 1;
+    }
+    PyErr_Format(PyExc_TypeError, "%s: expected %zd positional arguments, got %zd", function, expected, given);
+    return 0;
+}
+
+static int
+refuse(const char *function, const char *argument, const char *expected, PyObject *object)
+{
+    PyErr_Format(PyExc_TypeError, "%s: expected %s for '%s', got %.100s", function, expected, argument,
+                 Py_TYPE(object)->tp_name);
+    return 0;
+}
+
+int
+ktc_args_is_list(const char *function, const char *argument, PyObject *object)
+{
+    return PyList_Check(object) ? 1 : refuse(function, argument, "a list", object);
+}
+
+int
+ktc_args_is_array(const char *function, const char *argument, PyObject *object)
+{
+    return PyArray_Check(object) ? 1 : refuse(function, argument, "a numpy array", object);
+}
+
+const char *
+ktc_args_text(const char *function, const char *argument, PyObject *object)
+{
+    if (!PyUnicode_Check(object)) {
+        (void)refuse(function, argument, "a str", object);
+        return NULL;
+    }
+    return PyUnicode_AsUTF8(object);
+}

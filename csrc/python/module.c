@@ -1,0 +1,116 @@
+/* The module _core: its method tables joined, its state made and freed. What the functions do stands in py_*.c. */
+#include "python/module.h"
+#include "python/arrays.h"
+#include "python/state.h"
+#include "kernels/instruction_set.h"
+
+/* Fetches one exception class of keras_torch_convert.errors: a new reference, or NULL with the exception set. */
+static PyObject *
+error_class(PyObject *errors, const char *name)
+{
+    PyObject *found = PyObject_GetAttrString(errors, name);
+    if (found != NULL && !PyExceptionClass_Check(found)) {
+        PyErr_Format(PyExc_TypeError, "keras_torch_convert.errors.%s is not an exception class", name);
+        Py_CLEAR(found);
+    }
+    return found;
+}
+
+static int
+state_exec(PyObject *module)
+{
+    int answer = -1;
+    PyObject *errors = NULL;
+    ktc_state *state = ktc_state_get(module);
+
+    errors = PyImport_ImportModule("keras_torch_convert.errors");
+    if (errors == NULL) {
+        goto done;
+    }
+    state->alignment_error = error_class(errors, "AlignmentError");
+    if (state->alignment_error == NULL) {
+        goto done;
+    }
+    state->transfer_error = error_class(errors, "TransferError");
+    if (state->transfer_error == NULL) {
+        goto done;
+    }
+    state->instruction_set = (int)ktc_instruction_set_best();
+    answer = 0;
+done:
+    Py_XDECREF(errors);
+    return answer;
+}
+
+static int
+numpy_exec(PyObject *Py_UNUSED(module))
+{
+    return ktc_arrays_import();
+}
+
+static int
+methods_exec(PyObject *module)
+{
+    if (PyModule_AddFunctions(module, ktc_py_collect_methods) < 0 ||
+        PyModule_AddFunctions(module, ktc_py_align_methods) < 0 ||
+        PyModule_AddFunctions(module, ktc_py_transfer_methods) < 0) {
+        return -1;
+    }
+    return PyModule_AddIntConstant(module, "GIL_RELEASE_BYTES", KTC_GIL_RELEASE_BYTES);
+}
+
+static int
+state_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    ktc_state *state = ktc_state_get(module);
+    Py_VISIT(state->alignment_error);
+    Py_VISIT(state->transfer_error);
+    return 0;
+}
+
+static int
+state_clear(PyObject *module)
+{
+    ktc_state *state = ktc_state_get(module);
+    Py_CLEAR(state->alignment_error);
+    Py_CLEAR(state->transfer_error);
+    return 0;
+}
+
+static void
+state_free(void *module)
+{
+    (void)state_clear((PyObject *)module);
+}
+
+static PyModuleDef_Slot core_slots[] = {
+    {Py_mod_exec, numpy_exec},
+    {Py_mod_exec, state_exec},
+    {Py_mod_exec, methods_exec},
+#if PY_VERSION_HEX >= 0x030C0000
+    /* NumPy does not support sub-interpreters, so neither can an extension that uses its C API. */
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+    /* Nothing is claimed for free-threaded builds: callers may hand us lists that other threads change. */
+    {Py_mod_gil, Py_MOD_GIL_USED},
+#endif
+    {0, NULL},
+};
+
+static PyModuleDef core_definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_core",
+    .m_doc = PyDoc_STR("The C core of keras_torch_convert: names, alignment stages, strided copies, casts and callbacks."),
+    .m_size = sizeof(ktc_state),
+    .m_slots = core_slots,
+    .m_traverse = state_traverse,
+    .m_clear = state_clear,
+    .m_free = state_free,
+};
+
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+    return PyModuleDef_Init(&core_definition);
+}

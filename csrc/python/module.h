@@ -1,0 +1,12 @@
+/* The method tables that make up _core, one for each stage; module.c only joins them. */
+#ifndef KTC_MODULE_H
+#define KTC_MODULE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+extern PyMethodDef ktc_py_collect_methods[];
+extern PyMethodDef ktc_py_align_methods[];
+extern PyMethodDef ktc_py_transfer_methods[];
+
+#endif

@@ -1,0 +1,104 @@
+/* Owns the passage from Python's strings to views of bytes. Nothing here runs a user's code. */
+#include "python/names.h"
+
+#include "kernels/name_nearest.h"
+#include "python/errors.h"
+
+int
+ktc_names_view(PyObject *string, ktc_text *text)
+{
+    Py_ssize_t length = 0;
+    const char *bytes = PyUnicode_AsUTF8AndSize(string, &length);
+    if (bytes == NULL) {
+        return -1;
+    }
+    *text = (ktc_text){bytes, (size_t)length};
+    return 0;
+}
+
+PyObject *
+ktc_names_string(ktc_text text)
+{
+    return PyUnicode_DecodeUTF8(text.bytes, (Py_ssize_t)text.length, NULL);
+}
+
+int
+ktc_names_open(PyObject *list, const char *what, ktc_names *names)
+{
+    *names = (ktc_names){0};
+    if (!PyList_Check(list) && !PyTuple_Check(list)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a list of str, not %.100s", what, Py_TYPE(list)->tp_name);
+        return -1;
+    }
+    /* Neither of these runs the code of a subclass. */
+    names->objects = PyList_Check(list) ? PyList_AsTuple(list) : PyTuple_GetSlice(list, 0, PyTuple_GET_SIZE(list));
+    if (names->objects == NULL) {
+        return -1;
+    }
+    size_t count = (size_t)PyTuple_GET_SIZE(names->objects);
+    names->texts = PyMem_Calloc(count == 0 ? 1 : count, sizeof *names->texts);
+    if (names->texts == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    names->count = count;
+    for (size_t index = 0; index < count; index++) {
+        PyObject *name = ktc_names_get(names, index);
+        /* Exactly str: a subclass could bring its own repr into messages. */
+        if (!PyUnicode_CheckExact(name)) {
+            PyErr_Format(PyExc_TypeError, "%s must hold str only, not %.100s (at index %zu)", what,
+                         Py_TYPE(name)->tp_name, index);
+            return -1;
+        }
+        if (ktc_names_view(name, &names->texts[index]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+void
+ktc_names_close(ktc_names *names)
+{
+    PyMem_Free(names->texts);
+    Py_XDECREF(names->objects);
+    *names = (ktc_names){0};
+}
+
+PyObject *
+ktc_names_get(const ktc_names *names, size_t index)
+{
+    /* Borrowed from a tuple, which cannot change while *names holds it. */
+    return PyTuple_GET_ITEM(names->objects, (Py_ssize_t)index);
+}
+
+int
+ktc_names_make_table(const ktc_names *names, ktc_name_table *table)
+{
+    ktc_status status = ktc_name_table_create(table, names->count);
+    if (status != KTC_OK) {
+        ktc_error_from_status(status, "table of names");
+        return -1;
+    }
+    for (size_t index = 0; index < names->count; index++) {
+        (void)ktc_name_table_add(table, names->texts[index]);
+    }
+    return 0;
+}
+
+PyObject *
+ktc_names_nearest(const ktc_names *names, ktc_text wanted, size_t limit)
+{
+    PyObject *list = NULL;
+    size_t *nearest = PyMem_Calloc(limit == 0 ? 1 : limit, sizeof *nearest);
+    if (nearest == NULL) {
+        return PyErr_NoMemory();
+    }
+    size_t found = ktc_name_nearest_find(names->texts, names->count, wanted, limit, nearest);
+    list = PyList_New((Py_ssize_t)found);
+    for (size_t place = 0; list != NULL && place < found; place++) {
+        PyList_SET_ITEM(list, (Py_ssize_t)place, Py_NewRef(ktc_names_get(names, nearest[place])));
+    }
+    PyMem_Free(nearest);
+    return list;
+}

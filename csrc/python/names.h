@@ -1,0 +1,36 @@
+/* Lists of str as views of their UTF-8 bytes, the form in which kernels take names. */
+#ifndef KTC_NAMES_H
+#define KTC_NAMES_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "kernels/name_table.h"
+
+typedef struct {
+    PyObject *objects; /* a tuple of our own, which keeps the bytes alive */
+    ktc_text *texts;
+    size_t count;
+} ktc_names;
+
+/* Opens a list or tuple of str; `what` names the argument in messages. 0, or -1 with an exception set; *names is safe to
+ * close after either. */
+int ktc_names_open(PyObject *list, const char *what, ktc_names *names);
+void ktc_names_close(ktc_names *names);
+
+/* The str at an index: borrowed from the tuple that *names owns. */
+PyObject *ktc_names_get(const ktc_names *names, size_t index);
+
+/* A view of one str, which must outlive it: 0, or -1 with an exception set (lone surrogates have no UTF-8). */
+int ktc_names_view(PyObject *string, ktc_text *text);
+
+/* A new str with these bytes, or NULL with an exception set. */
+PyObject *ktc_names_string(ktc_text text);
+
+/* The set of the names: 0, or -1 with an exception set; *table is safe to free after either. */
+int ktc_names_make_table(const ktc_names *names, ktc_name_table *table);
+
+/* A new list of at most `limit` names like `wanted`, the most alike first, or NULL with an exception set. */
+PyObject *ktc_names_nearest(const ktc_names *names, ktc_text wanted, size_t limit);
+
+#endif

@@ -1,0 +1,78 @@
+"""The C core. All arguments are positional; defaults and keywords live in the Python modules that call it."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from numpy import generic
+from numpy.typing import NDArray
+
+GIL_RELEASE_BYTES: Final[int]
+"""Kernels that touch at least this many bytes run without the GIL."""
+
+def copy_strided(source: NDArray[Any], target: NDArray[Any], /) -> None:
+    """Copy all elements of `source` into `target`, of the same shape and dtype, with any strides on both sides.
+
+    TypeError: objects, strings, complex numbers or records, or two different dtypes. ValueError: different shapes, a read-only target,
+    source and target that share memory, or target elements that share memory with each other. Nothing is written in these cases.
+    """
+
+def cast(source: NDArray[Any], source_type: str, target_type: str, /) -> tuple[NDArray[generic], int, int]:
+    """Convert to another element type: (new C-order array, number of values out of range, number of values rounded).
+
+    Types: bool, int8 to int64, uint8 to uint64, float16, bfloat16, float32, float64; bfloat16 arrays travel as uint16 both ways.
+    Out of range: finite values that became infinite; for integer targets all values that do not fit, NaN and infinities included
+    (they become the nearest limit, NaN zero). Rounded: other values that are not the same number any more. Rounding is to
+    nearest, ties to even; fractions are cut towards zero for integers. TypeError: an unknown type, or one that does not fit the array.
+    """
+
+def apply_callbacks(
+    layer: str, arrays: list[NDArray[Any]], calls: list[tuple[str, Callable[[list[Any]], Any]]], /
+) -> list[NDArray[Any]]:
+    """Chain the user's functions, (key of additional_transfer, function), on a list of arrays: a list of new arrays.
+
+    Each function gets a fresh list of the arrays that the one before returned and may change them in place; the first one
+    gets `arrays` themselves. A function may return a list or tuple of anything that numpy turns into booleans,
+    integers or real numbers; otherwise TransferError. What a function raises keeps its type and gains a note with layer and key.
+    """
+
+def compare(first: NDArray[Any], second: NDArray[Any], /) -> tuple[float, float, int]:
+    """Compare two float32 or two float64 arrays of one shape.
+
+    Returns the largest |first - second| where both are finite, the largest finite |first|, and the number of places where only one
+    is NaN or infinite or the infinities differ in sign. Both maxima are 0.0 when there is no such place.
+    """
+
+def instruction_sets() -> list[str]:
+    """Names of the instruction sets that this machine can run, of "portable", "avx2" and "avx512"."""
+
+def instruction_set() -> str:
+    """Name of the instruction set that the kernels use: the widest one, unless it was changed."""
+
+def use_instruction_set(name: str, /) -> None:
+    """Let the kernels use one of instruction_sets() from now on, for tests and benchmarks. ValueError: not available."""
+
+def stack_by_layer(
+    names: list[str], skip: list[str], unstack: list[str], /
+) -> tuple[list[tuple[str, list[int]]], list[int]]:
+    """Group the names of tensors by layer: ([(layer, indices of its tensors)] in order of first appearance, indices skipped).
+
+    `skip` and `unstack` are compared with the last part of each name. AlignmentError: an unstacked tensor would replace others.
+    """
+
+def move_stage(
+    names: list[str],
+    tail_align_dict: dict[str, Any],
+    full_name_align_dict: dict[str, Any],
+    tail_split_position: int,
+    stage: int,
+    /,
+) -> tuple[list[str], list[str], list[tuple[str, ...]]]:
+    """One stage of alignment: (names in their new order, names that a rule put elsewhere, rules that applied to no layer).
+
+    A rule is told as ("full_name_align_dict", key), ("tail_align_dict", key) or ("tail_align_dict", stack, key). Keys and values must
+    be of exactly the built-in types; `stage` is for messages. AlignmentError: a name would be lost, an anchor is unknown, or a
+    value that is neither int nor str is needed. TypeError: anything else than names and dicts with str keys.
+    """
+
+def nearest_names(names: list[str], wanted: str, limit: int, /) -> list[str]:
+    """At most `limit` (up to 100) different names that begin and end like `wanted`, the most alike first, possibly none."""
