@@ -1,0 +1,61 @@
+"""Every way a conversion can be refused, as one exception each.
+
+All derive from ConversionError, so that a caller can catch the tool's own refusals apart from programming errors.
+Exceptions raised by a user's callback are never wrapped: they keep their type and gain a note that says which
+layer and which key of `additional_transfer` was running.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .report import Report
+
+
+class ConversionError(Exception):
+    """Base of all refusals: the message names the layer, what was expected and found, and what to try."""
+
+
+class SourceError(ConversionError, ValueError):
+    """A checkpoint, state dict or module cannot be read as a set of named tensors."""
+
+
+class UnsafeFileError(SourceError):
+    """A pickle names code that rebuilding tensors does not need, and a tensor depends on it; nothing was run."""
+
+
+class TargetError(ConversionError, ValueError):
+    """A Keras model cannot be used as a target: unbuilt, without weights, or of an unknown framework."""
+
+
+class AlignmentError(ConversionError, ValueError):
+    """Names cannot be aligned: a move would lose a name, the lists differ in length, or a name is unknown."""
+
+
+class TransferError(ConversionError, ValueError):
+    """Tensors and variables do not fit together.
+
+    `problems` lists every bad pair found, one message each, so that all can be mended in one go.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class SaveError(ConversionError, OSError):
+    """The converted model cannot be written, or what was written reads back differently; the old file is kept."""
+
+
+class PredictionError(ConversionError, RuntimeError):
+    """Running one of the two models on the picture failed, after the weights were safely transferred.
+
+    `report` is the report of the conversion, complete but for the predictions.
+    """
+
+    def __init__(self, message: str, report: Report | None = None) -> None:
+        super().__init__(message)
+        self.report = report
