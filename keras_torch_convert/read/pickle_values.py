@@ -1,0 +1,174 @@
+"""What the pickle reader builds instead of live objects: plain data that nothing runs on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import SourceError
+
+# A placeholder is searched for tensors this far; beyond, it is taken to hold some.
+_MOST_SEARCHED = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A global that the pickle names: kept as text, never imported. `path` is "module.name"."""
+
+    path: str
+
+
+@dataclass(slots=True, eq=False)
+class Placeholder:
+    """An object of a foreign class, or what a foreign function would have returned. It only keeps what it was given.
+
+    `called` is True when the pickle calls the name with arguments (functions, but some classes too), False when it
+    makes an object of a class and fills it.
+    """
+
+    name: str
+    contents: list[Any] = field(repr=False)
+    called: bool
+
+
+@dataclass(slots=True, eq=False)
+class InertKey:
+    """A dictionary key that is no plain text or number; hashed by identity, as deep tuples can take for ever."""
+
+    value: Any = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TorchType:
+    """A torch.dtype."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StorageType:
+    """A torch storage class with the type of its elements, None for the untyped one."""
+
+    dtype: str | None
+
+
+@dataclass(slots=True, eq=False)
+class Storage:
+    """A storage that the pickle refers to: `count` elements of `dtype` (bytes when None) under `key`.
+
+    `root` and `offset` (in elements) are set for a view on another storage, which only old files have.
+    """
+
+    key: str
+    dtype: str | None
+    count: int
+    location: str
+    root: Storage | None = None
+    offset: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class PickledTensor:
+    """A tensor as the pickle describes it, not yet checked against its storage."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+    conjugate: bool = False
+    negative: bool = False
+    kind: Literal["parameter", "buffer", "unknown"] = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableTensor:
+    """A tensor whose values cannot be had; `reason` completes "tensor ... "."""
+
+    reason: str
+
+
+@dataclass(slots=True)
+class EncodedText:
+    """Bytes written as text, as old protocols do; encoded only when needed, so that a file cannot multiply them."""
+
+    text: str
+
+
+@dataclass(slots=True, eq=False)
+class NumpyType:
+    """A numpy.dtype: its code ("f4"), and the byte order once its state is known."""
+
+    code: str
+    byte_order: str = "="
+
+    def dtype(self) -> np.dtype[Any] | None:
+        """The plain numeric type, None for any other (objects, texts, records)."""
+        code = self.code.lstrip("<>=|")
+        plain = code in ("?", "b1") or (code[:1] in "iufc" and code[1:] in ("1", "2", "4", "8", "16"))
+        if not plain or self.byte_order not in ("<", ">", "=", "|"):
+            return None
+        order = self.code[0] if self.code[0] in "<>" else self.byte_order
+        return np.dtype(code).newbyteorder("=" if order == "|" else order)  # type: ignore[arg-type]
+
+
+@dataclass(slots=True, eq=False)
+class NumpyArray:
+    """A NumPy array or scalar as the pickle describes it; `array()` checks and builds it."""
+
+    dtype: Any = None
+    shape: Any = None
+    values: Any = field(default=None, repr=False)
+    fortran: bool = False
+    scalar: bool = False
+
+    def array(self, where: str) -> npt.NDArray[Any]:
+        """The values, without a copy of the bytes."""
+        dtype = self.dtype.dtype() if isinstance(self.dtype, NumpyType) else None
+        values = self.values.text.encode("latin-1") if isinstance(self.values, EncodedText) else self.values
+        if isinstance(values, str):
+            values = values.encode("latin-1")
+        if dtype is None or not isinstance(values, (bytes, bytearray)) or not is_shape(self.shape):
+            raise SourceError(f"{where} is a NumPy array of something other than plain numbers")
+        if math.prod(self.shape) * dtype.itemsize != len(values):
+            raise SourceError(
+                f"{where}: shape {self.shape} of {dtype} needs {math.prod(self.shape) * dtype.itemsize} bytes, "
+                f"got {len(values)}; the file is damaged"
+            )
+        return np.frombuffer(values, dtype).reshape(self.shape, order="F" if self.fortran else "C")
+
+
+def is_shape(value: Any) -> bool:
+    """True for a tuple of non-negative integers."""
+    return isinstance(value, tuple) and all(type(extent) is int and extent >= 0 for extent in value)
+
+
+def holds_tensors(value: Any) -> bool:
+    """True when a tensor is reachable from a value that the pickle reader built."""
+    waiting = [value]
+    seen: set[int] = set()
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, (PickledTensor, UnreadableTensor, Storage)) or (
+            isinstance(item, NumpyArray) and not item.scalar
+        ):
+            return True
+        if id(item) in seen or not isinstance(item, (Placeholder, InertKey, dict, list, tuple)):
+            continue
+        seen.add(id(item))
+        if len(seen) > _MOST_SEARCHED:
+            return True
+        if isinstance(item, Placeholder):
+            waiting.extend(item.contents)
+        elif isinstance(item, dict):
+            waiting.extend(item.keys())
+            waiting.extend(item.values())
+        elif isinstance(item, InertKey):
+            waiting.append(item.value)
+        else:
+            waiting.extend(item)
+    return False
