@@ -1,0 +1,104 @@
+"""Align by hand: a mapping from Keras layers to torch layers, checked like any other alignment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..collect import Stack, collect
+from ..errors import AlignmentError
+from ..plan import Plan
+from ..read import read
+from ..read.keras_model import read_target
+from ..read.source import Source, SourceTensor
+from ..read.target import Target, TargetLayer
+from ..transfer.callbacks import calls_for
+from ..transfer.layer import assign_pairs
+from ..transfer.roles import as_registered
+from .by_order import hit_by, nearest
+
+
+def plan_from_mapping(
+    source: Any,
+    target: Any,
+    mapping: Mapping[str, str | Sequence[str]],
+    *,
+    skip_weights: Sequence[str],
+    additional_transfer: Mapping[Any, Callable[[list[Any]], list[Any]]],
+    skip_layers: Sequence[str],
+    keep_layers: Sequence[str],
+) -> Plan:
+    """The Plan that `mapping` describes; see `Plan.from_mapping`."""
+    if not isinstance(source, Source):
+        source = read(source)
+    if not isinstance(target, Target):
+        target = read_target(target)
+    collection = collect(source, skip_weights)
+    stacks = {stack.layer: stack for stack in collection.stacks}
+    layers = _layers_by_name(target)
+    skipped = hit_by(skip_layers, list(stacks), "skip_layers", "torch layer")
+    kept = hit_by(keep_layers, list(layers), "keep_layers", "Keras layer")
+    pairs = _pairs(mapping, stacks, layers, source)
+    order = {place: index for index, place in enumerate(target.variables)}
+    assignments = assign_pairs(pairs, [calls_for(layer, additional_transfer) for _, layer in pairs])
+    assigned = {assignment.place for assignment in assignments}
+    both = [name for name in kept if name in mapping]
+    if both:
+        raise AlignmentError(f"'{both[0]}' is both in the mapping and in keep_layers; take it out of one of them")
+    return Plan(
+        tuple(sorted(assignments, key=lambda assignment: order[assignment.place])),
+        {
+            **collection.skipped,
+            **{tensor.name: rule for name, rule in skipped.items() for tensor in stacks[name].tensors},
+        },
+        {
+            variable.place: rule
+            for name, rule in kept.items()
+            for variable in layers[name].variables
+            if variable.place not in assigned
+        },
+        tuple((stack.layer, layer.label) for stack, layer in pairs),
+    )
+
+
+def _pairs(
+    mapping: Mapping[str, str | Sequence[str]],
+    stacks: Mapping[str, Stack],
+    layers: Mapping[str, TargetLayer],
+    source: Source,
+) -> list[tuple[Stack, TargetLayer]]:
+    pairs = []
+    problems = []
+    for keras_name, torch_names in mapping.items():
+        if keras_name not in layers:
+            problems.append(f"no Keras layer with weights is called '{keras_name}'{nearest(keras_name, layers)}")
+            continue
+        try:
+            pairs.append((_stack(torch_names, stacks, source), layers[keras_name]))
+        except AlignmentError as error:
+            problems.append(f"for Keras layer '{keras_name}': {error}")
+    if problems:
+        raise AlignmentError("; ".join(problems))
+    return pairs
+
+
+def _layers_by_name(target: Target) -> dict[str, TargetLayer]:
+    """Top-level layers by name, then leaf layers by label."""
+    layers = {layer.name: layer for layer in target.layers}
+    for leaf in target.leaves():
+        layers.setdefault(leaf.label, leaf)
+    return layers
+
+
+def _stack(names: str | Sequence[str], stacks: Mapping[str, Stack], source: Source) -> Stack:
+    """The tensors of the torch layers (or single tensors) `names`, each layer's in the order that its roles want."""
+    names = (names,) if isinstance(names, str) else tuple(names)
+    tensors: list[SourceTensor] = []
+    for name in names:
+        if name in stacks:
+            tensors += as_registered(stacks[name].tensors)
+        elif name in source:
+            tensors.append(source[name])
+        else:
+            raise AlignmentError(f"no torch layer or tensor is called '{name}'{nearest(name, [*stacks, *source])}")
+    return Stack(", ".join(names), tuple(tensors))

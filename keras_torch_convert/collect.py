@@ -1,0 +1,92 @@
+"""Collection: the tensors of a source, stacked by the layer that their names say.
+
+The rules are those of `state_dict_stack_by_layer` in keras_cv_attention_models 1.4.3; cutting and grouping the names is done in C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Names
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import _core
+from .errors import AlignmentError, SourceError
+from .read.source import Source, SourceTensor
+
+DEFAULT_SKIP_WEIGHTS = ("num_batches_tracked",)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """One PyTorch layer: its name ("" for tensors whose name has one part) and its tensors in the order of the source."""
+
+    layer: str
+    tensors: tuple[SourceTensor, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Collection:
+    """All layers in order of first appearance, and for every tensor that was skipped the rule that did it."""
+
+    stacks: tuple[Stack, ...]
+    skipped: Mapping[str, str]
+
+
+def collect(
+    source: Source, skip_weights: Names[str] = DEFAULT_SKIP_WEIGHTS, unstack_weights: Names[str] = ()
+) -> Collection:
+    """Stack the tensors of `source` by layer.
+
+    A tensor belongs to the layer named by all but the last part of its name. `skip_weights` are last parts to leave out,
+    `unstack_weights` last parts whose tensors become layers of their own, under their full names. Raises
+    AlignmentError when an unstacked tensor would replace others, SourceError for an empty tensor name.
+    """
+    tensors = list(source.tensors.values())
+    layers, skipped = stack_names([tensor.name for tensor in tensors], skip_weights, unstack_weights)
+    return Collection(
+        tuple(Stack(layer, tuple([tensors[index] for index in indices])) for layer, indices in layers),
+        {tensors[index].name: f"skip_weights {last_part(tensors[index].name)!r}" for index in skipped},
+    )
+
+
+def stack_names(
+    names: Sequence[str], skip_weights: Names[str], unstack_weights: Names[str]
+) -> tuple[list[tuple[str, list[int]]], list[int]]:
+    """Layers in order of first appearance with the indices of their tensors, and the indices that were skipped."""
+    plain_names = as_plain_strings(names, "names of tensors", SourceError)
+    if "" in plain_names:
+        raise SourceError(f"tensor number {plain_names.index('')} has an empty name; give every tensor a name")
+    return _core.stack_by_layer(
+        plain_names, last_parts(skip_weights, "skip_weights"), last_parts(unstack_weights, "unstack_weights")
+    )
+
+
+def last_parts(parts: Names[str], parameter: str) -> list[str]:
+    """The entries of `skip_weights` or `unstack_weights` as a list.
+
+    A lone string is refused: the classic functions would look for names inside of it.
+    """
+    if isinstance(parts, str) or not isinstance(parts, Names):
+        raise AlignmentError(
+            f"{parameter} must be a list of the last parts of tensor names, got {parts!r:.100}; write {parameter}=[...]"
+        )
+    return as_plain_strings(parts, f"entries of {parameter}", AlignmentError)
+
+
+def as_plain_strings(names: Names[Any], what: str, error: type[AlignmentError | SourceError]) -> list[str]:
+    """The names as a new list of exactly `str`, as the C core wants them; subclasses such as numpy.str_ are turned into it."""
+    listed = list(names)
+    if set(map(type, listed)) <= {str}:
+        return listed
+    for name in listed:
+        if not isinstance(name, str):
+            raise error(f"{what} must be str, got {name!r:.100} of type {type(name).__name__}")
+    return [str.__str__(name) for name in listed]
+
+
+def last_part(name: str) -> str:
+    """The part of a tensor's name that `skip_weights` looks at."""
+    if name[-2:-1] == ":":
+        name = name[:-2]
+    return name.rpartition("/" if "/" in name else ".")[2]
