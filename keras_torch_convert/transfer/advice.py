@@ -1,0 +1,67 @@
+"""What to try when the tensors of a torch layer do not fit the variables of a Keras layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..collect import last_part
+from ..read.source import SourceTensor
+from ..read.target import TargetLayer
+from .roles import role_of
+from .rule import Shape
+
+_LISTS = "when the layers are in another order, do_convert=False prints the two lists side by side"
+
+
+def pair_in_words(torch_layer: str, tensors: Sequence[SourceTensor], layer: TargetLayer) -> str:
+    """Both sides with all names and shapes."""
+    torch_side = ", ".join(f"{last_part(tensor.name)} {tensor.shape}" for tensor in tensors) or "no tensors"
+    keras_side = ", ".join(f"{variable.name} {variable.shape}" for variable in layer.variables)
+    return f"Keras layer '{layer.label}' ({layer.kind}: {keras_side}) and torch layer '{torch_layer}' ({torch_side})"
+
+
+def on_count(tensors: Sequence[SourceTensor], layer: TargetLayer, unplaced: Sequence[SourceTensor]) -> str:
+    """Too many or too few tensors."""
+    if len(tensors) < len(layer.variables):
+        return (
+            f"build the Keras layer without what PyTorch lacks (use_bias=False, scale=False, center=False), or give the missing "
+            f"arrays with additional_transfer={{'{layer.name}': ...}}; {_LISTS}"
+        )
+    names = sorted({last_part(tensor.name) for tensor in unplaced})
+    options = {"scale": "gamma", "center": "beta", "use_bias": "bias"}
+    known = {role_of(variable.name) for variable in layer.variables}
+    without = [
+        option for option, name in options.items() if layer.settings.get(option) is False and role_of(name) not in known
+    ]
+    built = (
+        f"the Keras layer is built with {', '.join(f'{option}=False' for option in without)}: build it without, or "
+        if without
+        else ""
+    )
+    return (
+        f"{built}leave {names} out by skip_weights={names}, give them an entry of their own by unstack_weights={names}, "
+        f"or change the list of arrays with additional_transfer={{'{layer.name}': ...}}; {_LISTS}"
+    )
+
+
+def on_shape(tensor: SourceTensor, expected: Shape | None, keras_shape: Shape, layer: TargetLayer) -> str:
+    """One tensor of another shape than the variable needs."""
+    own_transfer = f"additional_transfer={{'{layer.name}': ...}}"
+    got = tensor.shape
+    if expected and got and len(got) == len(expected) and got[0] == 3 * expected[0] and got[1:] == expected[1:]:
+        return (
+            f"'{tensor.name}' has three times the rows, as a fused query, key and value: give it an entry of its own by "
+            f"unstack_weights=['{last_part(tensor.name)}'] or split it with {own_transfer}"
+        )
+    if expected is not None and len(expected) == 2 and len(got) > 2 and got == expected + (1,) * (len(got) - 2):
+        return (
+            f"'{tensor.name}' is a convolution of size 1: drop its last axes with "
+            f"additional_transfer={{'{layer.name}': lambda weights: [weights[0][{', '.join('0' * (len(got) - 2))}], *weights[1:]]}}"
+        )
+    if expected is not None and len(got) == 2 and len(expected) > 2 and expected == got + (1,) * (len(expected) - 2):
+        return f"'{tensor.name}' is the matrix of a linear layer: use a Dense layer, or add its axes of size 1 to the torch tensor"
+    if expected is not None and got == keras_shape:
+        return f"'{tensor.name}' already is in Keras's layout: store it in PyTorch's, {expected}, or move it with {own_transfer}"
+    if len(got) > 1 and sorted(got) == sorted(keras_shape):
+        return f"the axes are in another order: move them with {own_transfer}; {_LISTS}"
+    return f"{_LISTS}; when the pair is meant, move the values with {own_transfer}"

@@ -1,0 +1,14 @@
+"""Embedding tables: rows are tokens on both sides."""
+
+from __future__ import annotations
+
+from .rule import Movement, Rule
+
+RULES = (
+    Rule(
+        "embedding",
+        ("Embedding",),
+        "torch.nn.Embedding weight and keras.layers.Embedding embeddings are both (tokens, width)",
+        {"embeddings": Movement("token width", "token width")},
+    ),
+)

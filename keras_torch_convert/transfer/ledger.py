@@ -1,0 +1,84 @@
+"""One fate for every tensor and every variable, and what a strict conversion says about those without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..collect import last_part
+from ..plan import Assignment, Plan, tensors_of
+from ..read.source import Source, SourceTensor
+from ..read.target import Target, TargetVariable
+from ..report import Fate, LedgerEntry
+
+# Counters and index tables. Not the one-byte types, in which quantised weights come.
+_INDEX_TYPES = ("bool", "int16", "int32", "int64")
+
+
+def make_ledger(plan: Plan, source: Source, target: Target) -> tuple[LedgerEntry, ...]:
+    """The fates under `plan`: all tensors in the source's order, then all variables in the target's."""
+    variables = target.variables
+    assigned: dict[str, Assignment] = {}
+    uses: dict[str, dict[str, str]] = {}
+    for assignment in plan.assignments:
+        again = assigned.setdefault(assignment.place, assignment).expression != assignment.expression
+        variable = variables.get(assignment.place)
+        for name in tensors_of(assignment.expression) if variable else ():
+            uses.setdefault(name, {})[variable.label if variable else ""] = assignment.rule + (
+                " (tied)" if again else ""
+            )
+    tied = {name: group for group in source.tied for name in group}
+    return (
+        *(_fate_of_tensor(tensor, plan, tied.get(tensor.name, ()), uses) for tensor in source.tensors.values()),
+        *(_fate_of_variable(variable, plan, assigned.get(variable.place)) for variable in variables.values()),
+    )
+
+
+def _fate_of_tensor(
+    tensor: SourceTensor, plan: Plan, twins: Sequence[str], uses: Mapping[str, Mapping[str, str]]
+) -> LedgerEntry:
+    def entry(fate: Fate, rule: str = "", partner: str = "") -> LedgerEntry:
+        return LedgerEntry("source", tensor.name, tensor.shape, tensor.dtype, tensor.size, fate, rule, partner)
+
+    if tensor.name in uses:
+        used = uses[tensor.name]
+        return entry("used", "; ".join(dict.fromkeys(used.values())), ", ".join(used))
+    if tensor.name in plan.dropped:
+        return entry("skipped", plan.dropped[tensor.name])
+    twin = next((name for name in twins if name in uses), None)
+    if twin is not None:
+        return entry("used", f"tied with '{twin}'", ", ".join(uses[twin]))
+    if tensor.dtype in _INDEX_TYPES and tensor.kind != "parameter":
+        return entry("skipped", "whole numbers: a counter or an index, not a weight")
+    return entry("left over")
+
+
+def _fate_of_variable(variable: TargetVariable, plan: Plan, assignment: Assignment | None) -> LedgerEntry:
+    def entry(fate: Fate, rule: str = "", partner: str = "") -> LedgerEntry:
+        return LedgerEntry("target", variable.label, variable.shape, variable.dtype, variable.size, fate, rule, partner)
+
+    if assignment is not None:
+        return entry("set", assignment.rule, ", ".join(tensors_of(assignment.expression)))
+    if variable.place in plan.kept:
+        return entry("kept", plan.kept[variable.place])
+    return entry("unset")
+
+
+def leftover_problems(ledger: Iterable[LedgerEntry], target: Target, strict: bool | str) -> list[str]:
+    """What a strict conversion refuses: tensors left over (strict=True) and variables unset (strict=True or "target")."""
+    layer_of = {variable.label: layer.name for layer in target.layers for variable in layer.variables}
+    problems = []
+    for entry in ledger:
+        if entry.fate == "left over" and strict is True:
+            last = last_part(entry.name)
+            layer = entry.name[: -len(last) - 1]
+            by_layer = f" or skip_layers=['{layer}']" if layer else ""
+            problems.append(
+                f"torch tensor '{entry.name}' {entry.shape} is left over: when that is meant, say so with skip_weights=['{last}']{by_layer}, "
+                "or let all leftovers be with strict=False"
+            )
+        elif entry.fate == "unset" and strict:
+            problems.append(
+                f"Keras variable '{entry.name}' {entry.shape} gets no values: when it is to keep its own, say so with "
+                f"keep_layers=['{layer_of[entry.name]}'], or let all leftovers be with strict=False"
+            )
+    return problems

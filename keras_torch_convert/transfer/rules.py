@@ -1,0 +1,48 @@
+"""All rules by kind of layer, and the kinds whose parameters are laid out in a way that only a rule of their own could know."""
+
+from __future__ import annotations
+
+from ..read.target import TargetLayer
+from . import activation, convolution, dense, embedding, normalization
+from .rule import Rule
+
+RULES: tuple[Rule, ...] = (
+    *convolution.RULES,
+    *dense.RULES,
+    *embedding.RULES,
+    *normalization.RULES,
+    *activation.RULES,
+)
+_RULE_OF_KIND = {kind: rule for rule in RULES for kind in rule.kinds}
+
+# Keras layers that hold the same function as a PyTorch one in another layout (gate orders, heads, equations, groups of locations):
+# equal shapes say nothing there, so that nothing of theirs is ever moved as it stands.
+LAID_OUT_OTHERWISE = {
+    "RNN": "its gates and biases",
+    "LSTMCell": "its gates and biases",
+    "GRUCell": "its gates and biases",
+    "SimpleRNNCell": "its gates and biases",
+    "ConvLSTMCell": "its gates and biases",
+    "Bidirectional": "its gates and biases",
+    "MultiHeadAttention": "its heads",
+    "GroupedQueryAttention": "its heads",
+    "EinsumDense": "the axes of its equation",
+    "LocallyConnected1D": "its locations",
+    "LocallyConnected2D": "its locations",
+    "SpectralNormalization": "its normalised kernel",
+}
+
+
+def rule_for(layer: TargetLayer) -> Rule | None:
+    """The rule of the nearest class along the layer's method resolution order, None for a kind without one."""
+    return next((_RULE_OF_KIND[kind] for kind in layer.kinds if kind in _RULE_OF_KIND), None)
+
+
+def laid_out_otherwise(layer: TargetLayer) -> str | None:
+    """In words what such a layer stores in another way than PyTorch does, None for every other kind."""
+    for kind in layer.kinds:
+        if kind in _RULE_OF_KIND:
+            return None
+        if kind in LAID_OUT_OTHERWISE:
+            return LAID_OUT_OTHERWISE[kind]
+    return None
