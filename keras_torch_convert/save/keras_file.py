@@ -1,0 +1,206 @@
+"""A converted model into a file: .weights.h5, .keras or the legacy .h5, told by the suffix.
+
+Keras itself writes the file, under a temporary name in the same folder. It is read back with plain h5py, compared value
+by value, hashed, and only then takes its name, so that a reader never sees a half-written or a wrong file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+import shutil
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import SaveError
+from ..read.target import Target
+from .legacy_order import saved_as_built
+from .read_back import compare_archive, compare_legacy_file, compare_weights_file
+
+SUFFIXES = (".weights.h5", ".keras", ".hdf5", ".h5")
+HASH_BLOCK = 4 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFile:
+    """A file that was written, read back and found equal to the model. `size` is in bytes, `notes` are for the report."""
+
+    path: Path
+    md5: str
+    sha256: str
+    size: int
+    notes: tuple[str, ...] = ()
+
+
+def check_path(path: str | os.PathLike[str], target: Target | None = None) -> None:
+    """Refuse a path that cannot be written, before any work is done for it; with `target`, a format that cannot hold that model.
+
+    Raises SaveError: unknown suffix, missing or read-only folder, a folder in the file's place, a subclassed tf_keras
+    model as whole .h5, bfloat16 variables in a format that Keras cannot read them from, two weights under one path in .h5.
+    """
+    path = Path(path)
+    suffix = _suffix_of(path)
+    folder = path.resolve().parent
+    if path.is_dir():
+        raise SaveError(f"cannot save to {path}: it is a folder")
+    if not folder.is_dir():
+        raise SaveError(f"cannot save to {path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SaveError(f"cannot save to {path}: no permission to write in folder {folder}")
+    if path.exists() and not path.is_file():
+        raise SaveError(f"cannot save to {path}: it is not a regular file")
+    if target is not None:
+        _check_format(target, suffix)
+
+
+def save_model(target: Target, path: str | os.PathLike[str]) -> SavedFile:
+    """Save a model; the suffix chooses what: `.weights.h5` its weights, `.keras` and the legacy `.h5` or `.hdf5` the whole model.
+
+    An existing file is replaced in one step, once the new one has been read back and found equal. On any error, an
+    interrupt included, the temporary file is removed and the old one is as it was.
+
+    Raises SaveError as `check_path` does, when Keras cannot save the model so, or when what was written reads back different.
+    """
+    check_path(path, target)
+    # A symbolic link keeps pointing where it did: the file behind it is the one replaced.
+    destination = Path(path).resolve()
+    suffix = _suffix_of(destination)
+    stem = destination.name[: -len(suffix)]
+    temporary = destination.with_name(f".{stem}.{secrets.token_hex(6)}{suffix}")
+    try:
+        notes = _write_and_compare(target, temporary, suffix)
+        md5, sha256 = _digests(temporary)
+        size = temporary.stat().st_size
+        if destination.exists():
+            shutil.copymode(destination, temporary)
+        os.replace(temporary, destination)
+    except OSError as error:
+        raise SaveError(f"cannot save to {path}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    _flush_folder(destination.parent)
+    return SavedFile(Path(path), md5, sha256, size, notes)
+
+
+def _suffix_of(path: Path) -> str:
+    for suffix in SUFFIXES:
+        if path.name.endswith(suffix) and path.name != suffix:
+            return suffix
+    raise SaveError(f"cannot save to {path}: expected a name ending in .h5, .weights.h5 or .keras")
+
+
+def _check_format(target: Target, suffix: str) -> None:
+    legacy = suffix in {".h5", ".hdf5"}
+    if any(variable.dtype == "bfloat16" for variable in target.variables.values()):
+        if target.framework == "tf_keras":
+            raise SaveError(
+                f"model {target.name!r} holds bfloat16 variables, which tf_keras cannot load from any of its files"
+            )
+        if legacy:
+            raise SaveError(
+                f"model {target.name!r} holds bfloat16 variables, which Keras cannot load from a {suffix} file: save as .weights.h5 or .keras"
+            )
+    if not legacy:
+        return
+    if target.framework == "tf_keras" and _is_subclassed(target.model):
+        raise SaveError(
+            f"a subclassed model such as {target.name!r} cannot be saved whole as {suffix}: save as .weights.h5"
+        )
+    for layer in target.model.layers:
+        paths = Counter(str(getattr(weight, "path", weight.name)) for weight in layer.weights)
+        repeated = [path for path, count in paths.items() if count > 1]
+        if repeated:
+            raise SaveError(
+                f"layer {layer.name!r} has several weights called {repeated[0]}, which a {suffix} file cannot hold: "
+                "save as .weights.h5, or give its sublayers names of their own"
+            )
+
+
+def _is_subclassed(model: Any) -> bool:
+    return not any(base.__name__ in {"Functional", "Sequential"} for base in type(model).__mro__)
+
+
+def _write_and_compare(target: Target, temporary: Path, suffix: str) -> tuple[str, ...]:
+    if suffix == ".weights.h5":
+        with _failures_told(target, suffix):
+            target.model.save_weights(str(temporary))
+        _flush_file(temporary)
+        return compare_weights_file(target, temporary)
+    if suffix == ".keras":
+        with _failures_told(target, suffix):
+            target.model.save(str(temporary))
+        _flush_file(temporary)
+        return compare_archive(target, temporary)
+    with saved_as_built(target) as notes, _failures_told(target, suffix), _legacy_warning_silenced():
+        target.model.save(str(temporary))
+    _flush_file(temporary)
+    if _is_subclassed(target.model):
+        notes = (
+            *notes,
+            f"a subclassed model in a {suffix} file is for load_weights only: keras.models.load_model wants .keras",
+        )
+    return (*notes, *compare_legacy_file(target, temporary))
+
+
+@contextmanager
+def _failures_told(target: Target, suffix: str) -> Iterator[None]:
+    """What keeps Keras from saving a model becomes a SaveError with a way out; trouble with the disk passes as it is."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        remedy = "" if suffix == ".weights.h5" else "; .weights.h5 holds the weights of any model"
+        raise SaveError(
+            f"Keras refuses model {target.name!r} ({type(target.model).__name__}) in a {suffix} file: "
+            f"{type(error).__name__}: {error}{remedy}"
+        ) from error
+
+
+@contextmanager
+def _legacy_warning_silenced() -> Iterator[None]:
+    """Keras calls .h5 legacy each time; who asks for that suffix knows. All other messages pass."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "as an HDF5 file" not in record.getMessage()
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(is_other)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="You are saving your model as an HDF5 file")
+            yield
+    finally:
+        logger.removeFilter(is_other)
+
+
+def _digests(path: Path) -> tuple[str, str]:
+    md5 = hashlib.md5(usedforsecurity=False)
+    sha256 = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASH_BLOCK):
+            md5.update(block)
+            sha256.update(block)
+    return md5.hexdigest(), sha256.hexdigest()
+
+
+def _flush_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    # Windows cannot open a folder; there the rename is as durable as it gets.
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,63 @@
+"""The values of a Keras variable as a NumPy array, and back, without a copy beyond what the backend needs.
+
+Bits travel unchanged: NaN payloads and signed zeros too. bfloat16 is the type of ml_dtypes, which Keras brings along.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..read.target import Target
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The NumPy type of a Keras type name ("float32", "bfloat16", ...)."""
+    try:
+        dtype: np.dtype[Any] = np.dtype(name)
+    except TypeError:
+        import ml_dtypes
+
+        dtype = np.dtype(getattr(ml_dtypes, name))
+    return dtype
+
+
+def read_values(target: Target, variable: Any) -> npt.NDArray[Any]:
+    """Current values of a Keras variable, in its own type. May share memory with the variable: read, do not keep or write."""
+    if target.backend != "torch":
+        return np.asarray(variable.numpy())
+    import torch
+
+    tensor = variable.value.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        return np.asarray(tensor.view(torch.int16).numpy()).view(numpy_dtype("bfloat16"))
+    return np.asarray(tensor.numpy())
+
+
+def assign_values(target: Target, variable: Any, array: npt.NDArray[Any]) -> None:
+    """Give a Keras variable the values of an array of its own shape and type; the variable never shares the array's memory."""
+    if target.framework == "tf_keras":
+        variable.assign(array, read_value=False)
+    elif target.backend == "torch":
+        variable.assign(_torch_tensor(array))
+    elif target.backend == "jax":
+        import jax.numpy as jnp
+
+        # Keras's own conversion may let the variable live in the array's memory, which belongs to others.
+        variable.assign(jnp.array(array, copy=True))
+    else:
+        variable.assign(array)
+
+
+def _torch_tensor(array: npt.NDArray[Any]) -> Any:
+    """The array as a torch tensor, without a copy where torch allows; Keras then copies it into the variable."""
+    import torch
+
+    # torch cannot describe read-only memory or negative strides.
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
