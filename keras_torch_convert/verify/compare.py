@@ -1,0 +1,214 @@
+"""Two outputs compared by number, whatever the order of their axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+# Largest difference, relative to the largest output of the torch model, up to which outputs count as equal. Right
+# conversions of float32 image models were seen between 1e-7 and 2e-5 (sums in another order, through a hundred layers);
+# wrong ones, a single swapped pair of equal shapes included, from 1e-3 up. The half types carry 10 and 7 bits of mantissa
+# where float32 carries 23, so their bound follows the same accumulated rounding.
+EQUAL_BELOW = {"float32": 1e-4, "float64": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+
+# Axes are searched up to this many: 120 orders. Outputs with more are compared as they stand.
+MOST_AXES_PERMUTED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class OutputComparison:
+    """How far two outputs are apart.
+
+    `max_abs_diff` is the largest difference, `relative_diff` the same as a fraction of the largest output of the torch
+    model. `equal` is True when that is at most `threshold`, False when not, None when it cannot be decided; `notes` say why,
+    and what was done to make the two comparable. `top5_agree`: the five largest of the last axis are the same classes in the
+    same order (None for outputs without classes). Both differences are None when nothing could be compared.
+    """
+
+    equal: bool | None
+    max_abs_diff: float | None
+    relative_diff: float | None
+    threshold: float
+    top5_agree: bool | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Two arrays of one shape.
+
+    The largest difference and the largest absolute value of the first, where both are finite, and the number of places
+    where only one is NaN or the infinities differ.
+    """
+
+    largest: float
+    scale: float
+    mismatched: int
+
+    @property
+    def proves_nothing(self) -> bool:
+        """True when no place holds a finite number other than zero on either side, and no place disagrees."""
+        return not self.mismatched and self.scale == 0 and self.largest == 0
+
+    @property
+    def relative(self) -> float:
+        """Largest difference as a fraction of the first array's largest value; infinite where one is NaN and the other not."""
+        if self.mismatched:
+            return float("inf")
+        if self.scale == 0:
+            return 0.0 if self.largest == 0 else float("inf")
+        return self.largest / self.scale
+
+
+def compare_outputs(
+    torch_output: Array | Sequence[Array], keras_output: Array | Sequence[Array], *, precision: str = "float32"
+) -> OutputComparison:
+    """Compare what both models gave for the same input.
+
+    Each side is an array or a sequence of arrays, paired by order. Shapes that differ only in the order of their axes
+    (NCHW and NHWC) or in axes of size 1 are brought together. `precision` is the narrower of the types that the two
+    models computed in; it decides the threshold (`EQUAL_BELOW`).
+    """
+    threshold = EQUAL_BELOW.get(precision, EQUAL_BELOW["float32"])
+    torch_outputs, keras_outputs = as_list(torch_output), as_list(keras_output)
+    if not torch_outputs or not keras_outputs:
+        side = "torch" if not torch_outputs else "Keras"
+        return OutputComparison(None, None, None, threshold, notes=(f"the {side} model gave no numbers to compare",))
+    compared = [
+        compare_arrays(first, second, threshold) for first, second in zip(torch_outputs, keras_outputs, strict=False)
+    ]
+    notes = [note for comparison in compared for note in comparison.notes]
+    equal = all_equal([comparison.equal for comparison in compared])
+    if len(torch_outputs) != len(keras_outputs):
+        notes.append(
+            f"the torch model gave {len(torch_outputs)} outputs and the Keras model {len(keras_outputs)}: "
+            f"the first {len(compared)} of both were compared, in order"
+        )
+        # What Keras computes beyond torch's outputs stays unproven; what torch gives in addition says nothing about the Keras model.
+        if len(keras_outputs) > len(torch_outputs) and equal:
+            equal = None
+    return OutputComparison(
+        equal,
+        largest_of([comparison.max_abs_diff for comparison in compared]),
+        largest_of([comparison.relative_diff for comparison in compared]),
+        threshold,
+        compared[0].top5_agree,
+        tuple(notes),
+    )
+
+
+def as_list(output: Array | Sequence[Array]) -> list[Array]:
+    """One array as a list of one."""
+    return [output] if isinstance(output, np.ndarray) else list(output)
+
+
+def all_equal(verdicts: Sequence[bool | None]) -> bool | None:
+    """False when one is, else None when one is, else True."""
+    if False in verdicts:
+        return False
+    return None if None in verdicts else True
+
+
+def largest_of(values: Sequence[float | None]) -> float | None:
+    """The largest of the numbers that are there."""
+    present = [value for value in values if value is not None]
+    return max(present) if present else None
+
+
+def compare_arrays(torch_output: Array, keras_output: Array, threshold: float) -> OutputComparison:
+    """One output of each model."""
+    if torch_output.size == 0 and keras_output.size == 0:
+        return OutputComparison(None, None, None, threshold, notes=("both outputs are empty",))
+    best, notes = closest_layout(torch_output, keras_output)
+    if best is None:
+        shapes = f"torch gave {torch_output.shape}, Keras {keras_output.shape}"
+        return OutputComparison(False, None, None, threshold, notes=(f"the outputs have no common shape: {shapes}",))
+    first, second, difference = best
+    agree = same_top(first, second)
+    if difference.proves_nothing:
+        reason = "both outputs are zero, NaN or infinite everywhere, which proves nothing: try another input"
+        return OutputComparison(None, None, None, threshold, None, (*notes, reason))
+    if difference.mismatched:
+        notes = (
+            *notes,
+            f"{difference.mismatched} values are NaN or infinite on one side only, or infinite with opposite signs",
+        )
+    relative = difference.relative
+    if first.dtype.kind in "iub" and second.dtype.kind in "iub":
+        threshold = 0.0
+    return OutputComparison(relative <= threshold, difference.largest, relative, threshold, agree, notes)
+
+
+def closest_layout(first: Array, second: Array) -> tuple[tuple[Array, Array, Difference] | None, tuple[str, ...]]:
+    """`first` in the order of axes that fits `second` best, and a note when something was changed; None when none fits."""
+    notes: tuple[str, ...] = ()
+    if sorted(first.shape) != sorted(second.shape) and squeezed(first.shape) == squeezed(second.shape):
+        notes = (f"axes of size 1 were dropped to compare {first.shape} with {second.shape}",)
+        first, second = first.reshape(squeezed(first.shape)), second.reshape(squeezed(second.shape))
+    best: tuple[Array, Array, Difference] | None = None
+    best_perm: tuple[int, ...] = ()
+    for perm in orders(first.shape, second.shape):
+        candidate = np.ascontiguousarray(first.transpose(perm))
+        difference = difference_of(candidate, second)
+        if best is None or difference.relative < best[2].relative:
+            best, best_perm = (candidate, second, difference), perm
+        if difference.relative == 0:
+            break
+    if best_perm != tuple(range(first.ndim)) and best is not None:
+        notes = (*notes, f"the torch output's axes were put in the order {best_perm} to match Keras")
+    return best, notes
+
+
+def squeezed(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape without axes of size 1."""
+    return tuple(extent for extent in shape if extent != 1)
+
+
+def orders(first: tuple[int, ...], second: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Orders of the axes that give `first` the shape of `second`: as it stands, channels moved, then, if none fits, any.
+
+    Between equal shapes only the channels may move (a square map can hide NCHW against NHWC): trying all orders there
+    would look for agreement where none was meant.
+    """
+    ndim = len(first)
+    if ndim != len(second) or sorted(first) != sorted(second):
+        return
+    likely = [tuple(range(ndim))]
+    if ndim >= 3:
+        likely.append((0, *range(2, ndim), 1))
+        likely.append((0, ndim - 1, *range(1, ndim - 1)))
+    fitting = [perm for perm in dict.fromkeys(likely) if tuple(first[axis] for axis in perm) == second]
+    if not fitting and ndim <= MOST_AXES_PERMUTED:
+        fitting = [perm for perm in permutations(range(ndim)) if tuple(first[axis] for axis in perm) == second]
+    yield from fitting
+
+
+def difference_of(first: Array, second: Array) -> Difference:
+    """Largest difference of two arrays of one shape, in one pass."""
+    from .. import _core
+
+    double = any(array.dtype not in (np.float32, np.float16) for array in (first, second))
+    element = np.float64 if double else np.float32
+    largest, scale, mismatched = _core.compare(
+        np.ascontiguousarray(first, element), np.ascontiguousarray(second, element)
+    )
+    return Difference(float(largest), float(scale), int(mismatched))
+
+
+def top_classes(scores: Array, count: int = 5) -> list[int]:
+    """Indices of the largest of a vector of scores, largest first, ties by index."""
+    return [int(index) for index in np.argsort(-np.asarray(scores, np.float64), kind="stable")[:count]]
+
+
+def same_top(first: Array, second: Array) -> bool | None:
+    """Whether every row has the same five classes in the same order; None when the output is not rows of classes."""
+    if first.ndim != 2 or second.ndim != 2 or first.shape != second.shape or first.shape[1] < 5:
+        return None
+    return all(top_classes(one) == top_classes(two) for one, two in zip(first, second, strict=True))

@@ -1,0 +1,153 @@
+"""Inputs for both models: read off the Keras model's input specs, or given by the caller, in the layout of either side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from ..read.target import Target
+
+Inputs = Union[Any, list[Any], dict[str, Any]]
+
+# Extent given to an axis that the model leaves open and that is not the height or width of a picture (time steps, tokens).
+OPEN_EXTENT = 16
+SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """One input of a Keras model: `shape` with the batch axis, None where open."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    @property
+    def floating(self) -> bool:
+        """True for floating-point inputs, whole numbers (ids, masks) otherwise."""
+        return "float" in self.dtype
+
+
+def input_specs(model: Any) -> tuple[InputSpec, ...]:
+    """The inputs of a Keras model in the order in which it takes them, () when it does not say.
+
+    A functional model knows its input tensors; a subclassed one, once built, the shape that it was built for.
+    """
+    tensors = getattr(model, "inputs", None)
+    if tensors:
+        names = input_names(model, tensors)
+        return tuple(
+            InputSpec(name, as_shape(tensor.shape), dtype_name(tensor.dtype))
+            for name, tensor in zip(names, tensors, strict=True)
+        )
+    config = model.get_build_config() if hasattr(model, "get_build_config") else None
+    shape = config.get("input_shape") if isinstance(config, Mapping) else None
+    if (
+        isinstance(shape, (list, tuple))
+        and shape
+        and all(extent is None or isinstance(extent, int) for extent in shape)
+    ):
+        return (InputSpec("input", tuple(shape), "float32"),)
+    return ()
+
+
+def input_names(model: Any, tensors: Sequence[Any]) -> list[str]:
+    """Names by which a functional model takes its inputs: the keys of a dict, else the names of the input tensors."""
+    structure = getattr(model, "input", None)
+    if isinstance(structure, Mapping):
+        by_identity = {id(tensor): key for key, tensor in structure.items()}
+        if all(id(tensor) in by_identity for tensor in tensors):
+            return [by_identity[id(tensor)] for tensor in tensors]
+    return [str(tensor.name).split(":", maxsplit=1)[0] for tensor in tensors]
+
+
+def as_shape(shape: Any) -> tuple[int | None, ...]:
+    """A shape of either Keras as a plain tuple."""
+    return tuple(None if extent is None else int(extent) for extent in shape)
+
+
+def dtype_name(dtype: Any) -> str:
+    """The type's name: Keras 3 gives a string, Keras 2 a TensorFlow type."""
+    return str(getattr(dtype, "name", dtype))
+
+
+def channels_first(spec: InputSpec, target: Target) -> bool:
+    """Whether a picture-like input has its channels right behind the batch axis.
+
+    Three channels at one end only decide; otherwise the layers' own `data_format`.
+    """
+    first, last = spec.shape[1], spec.shape[-1]
+    if (first == 3) != (last == 3):
+        return first == 3
+    for layer in target.leaves():
+        if "data_format" in layer.settings:
+            return bool(layer.settings["data_format"] == "channels_first")
+    return False
+
+
+def takes_one_picture(specs: Sequence[InputSpec], target: Target) -> bool:
+    """True for a single floating-point input of height, width and three channels."""
+    if len(specs) != 1 or len(specs[0].shape) != 4:
+        return False
+    spec = specs[0]
+    channels = spec.shape[1] if channels_first(spec, target) else spec.shape[-1]
+    # Some models take the pixel values as whole numbers and rescale them inside.
+    return channels in (3, None) and (spec.floating or spec.dtype == "uint8")
+
+
+def random_inputs(specs: Sequence[InputSpec], target: Target, input_shape: tuple[int, int]) -> list[npt.NDArray[Any]]:
+    """One random array for each spec, always the same ones: normal values, or ids that every Embedding table holds."""
+    generator = np.random.default_rng(SEED)
+    tables = [
+        layer.variables[0].shape[0] for layer in target.leaves() if "Embedding" in layer.kinds and layer.variables
+    ]
+    limit = min(tables, default=2)
+    arrays: list[npt.NDArray[Any]] = []
+    for spec in specs:
+        shape = concrete_shape(spec, target, input_shape)
+        if spec.floating:
+            arrays.append(generator.standard_normal(shape).astype(np.float32))
+        elif spec.dtype == "bool" or "mask" in spec.name:
+            arrays.append(np.ones(shape, bool if spec.dtype == "bool" else spec.dtype))
+        elif "type" in spec.name or "segment" in spec.name:
+            arrays.append(np.zeros(shape, spec.dtype))
+        else:
+            arrays.append(generator.integers(0, max(limit, 1), shape).astype(spec.dtype))
+    return arrays
+
+
+def concrete_shape(spec: InputSpec, target: Target, input_shape: tuple[int, int]) -> tuple[int, ...]:
+    """The spec's shape with every open axis filled: batch 1, height and width from `input_shape`, others OPEN_EXTENT."""
+    shape = list(spec.shape)
+    if shape and shape[0] is None:
+        shape[0] = 1
+    if len(shape) == 4:
+        first = channels_first(spec, target)
+        for axis, extent in zip((2, 3) if first else (1, 2), input_shape, strict=True):
+            shape[axis] = extent if shape[axis] is None else shape[axis]
+        channels = 1 if first else 3
+        shape[channels] = 3 if shape[channels] is None else shape[channels]
+    return tuple(OPEN_EXTENT if extent is None else extent for extent in shape)
+
+
+def to_torch_layout(array: npt.NDArray[Any], spec: InputSpec | None, target: Target) -> npt.NDArray[Any]:
+    """An array in the Keras layout as PyTorch wants it: channels behind the batch axis for convolutions.
+
+    Inputs of four axes and more are taken as pictures and volumes; those of three axes only when the model convolves
+    along them first, since sequences have their features last in PyTorch too.
+    """
+    ndim = array.ndim
+    if ndim < 3 or array.dtype.kind != "f":
+        return array
+    spec = spec or InputSpec("input", array.shape, "float32")
+    if channels_first(spec, target):
+        return array
+    if ndim == 3:
+        first = next(iter(target.leaves()), None)
+        if first is None or not any(kind.endswith("Conv1D") or kind == "Conv1DTranspose" for kind in first.kinds):
+            return array
+    return np.ascontiguousarray(np.moveaxis(array, -1, 1))
