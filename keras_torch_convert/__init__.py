@@ -1,0 +1,53 @@
+"""Pretrained PyTorch weights into Keras models: aligned, checked, proven equal.
+
+    import keras_torch_convert as ktc
+    report = ktc.keras_reload_from_torch_model(torch_model, keras_model, tail_align_dict={"shortcut_conv": -4})
+
+Importing the package needs NumPy alone; PyTorch and Keras are imported by the functions that meet their models.
+"""
+
+from .classic import (
+    align_layer_names_multi_stage,
+    keras_reload_from_torch_model,
+    keras_reload_stacked_state_dict,
+    match_layer_names_with_torch,
+    state_dict_stack_by_layer,
+)
+from .convert import convert
+from .errors import (
+    AlignmentError,
+    ConversionError,
+    PredictionError,
+    SaveError,
+    SourceError,
+    TargetError,
+    TransferError,
+    UnsafeFileError,
+)
+from .plan import Plan
+from .read import read
+from .read.source import Source
+from .report import Report
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AlignmentError",
+    "ConversionError",
+    "Plan",
+    "PredictionError",
+    "Report",
+    "SaveError",
+    "Source",
+    "SourceError",
+    "TargetError",
+    "TransferError",
+    "UnsafeFileError",
+    "align_layer_names_multi_stage",
+    "convert",
+    "keras_reload_from_torch_model",
+    "keras_reload_stacked_state_dict",
+    "match_layer_names_with_torch",
+    "read",
+    "state_dict_stack_by_layer",
+]

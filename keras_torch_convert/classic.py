@@ -1,0 +1,411 @@
+"""The classic functions, as users of keras_cv_attention_models know them: same names, same order of parameters, same defaults.
+
+None of them changes its arguments, and what would lose a weight or a name in silence is an error here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from typing import Any, Union
+
+from . import read as reading
+from .align import by_order
+from .align.assemble import plan_of_pairs
+from .align.classic import MatchFunction, NameAlignment, align_names, read_stages
+from .collect import Collection, Stack, collect, stack_names
+from .convert import Stopwatch, add_predictions, apply_to_model, in_words, placeholder_notes
+from .errors import AlignmentError, SourceError, TransferError
+from .listing import Listing, side_by_side
+from .read.keras_model import read_target
+from .read.live_tensor import live_tensor
+from .read.source import Source, SourceTensor
+from .read.target import Target, TargetLayer
+from .report import Report
+from .transfer import assign_layer, calls_for, keys_without_hit
+from .transfer.executor import Strict
+from .verify.picture import RescaleMode
+
+# What the alignment dictionaries may be: one stage, or a list of stages.
+Moves = Union[Mapping[str, Any], Sequence[Mapping[str, Any]]]
+Transfer = Callable[[list[Any]], Any]
+
+
+def state_dict_stack_by_layer(
+    state_dict: Mapping[str, Any],
+    skip_weights: Sequence[str] = ["num_batches_tracked"],
+    unstack_weights: Sequence[str] = [],
+) -> dict[str, list[Any]]:
+    """Stack the values of a state dict by layer: layer name to list of arrays, in order of each layer's first appearance.
+
+    A name that ends with ":" and one character loses both. Its parts are separated by "/" if it holds one, else by ".".
+    Entries whose whole last part is in `skip_weights` are left out; those whose last part is in `unstack_weights` become
+    lists of one under their full name; every other one joins the list of its name without the last part.
+
+    PyTorch tensors become NumPy arrays: float16 and bfloat16 as float32, every other type as it is (the original turns
+    all of them into float32, which int64 and float64 do not survive). They may need gradients or live on another device.
+    A float32 tensor on the CPU is not copied: its array shares memory with the model. Values with a `numpy` method
+    (TensorFlow variables) are asked for it, anything else is handed on as it is.
+
+    Raises AlignmentError when an unstacked tensor would replace others, and SourceError for an object that is no mapping
+    of names to tensors or a tensor that cannot become an array.
+    """
+    if hasattr(state_dict, "state_dict") or not hasattr(state_dict, "items"):
+        hint = "; give its state_dict()" if hasattr(state_dict, "state_dict") else ""
+        raise SourceError(f"expected a dict of names to tensors, got {type(state_dict).__name__}{hint}")
+    items = list(state_dict.items())
+    layers, _ = stack_names([name for name, _ in items], skip_weights, unstack_weights)
+    return {layer: [array_of(*items[index]) for index in indices] for layer, indices in layers}
+
+
+def array_of(name: str, value: Any) -> Any:
+    """A state dict's value as a NumPy array, where it has a way to become one."""
+    if not hasattr(value, "numpy"):
+        return value
+    if not hasattr(value, "is_floating_point"):
+        return value.numpy()
+    try:
+        # Types below four bytes fit into float32 without loss, and NumPy does not know all of them.
+        narrow = value.is_floating_point() and value.element_size() < 4
+        return (value.float() if narrow else value).numpy(force=True)
+    except (RuntimeError, TypeError) as error:
+        raise SourceError(f"tensor {name!r} cannot be read as a NumPy array: {error}") from error
+
+
+def match_layer_names_with_torch(
+    target_names: Sequence[str],
+    tail_align_dict: Mapping[str, Any] = {},
+    full_name_align_dict: Mapping[str, Any] = {},
+    tail_split_position: int = 2,
+) -> list[str]:
+    """One stage of alignment: Keras layer names, moved into the order of the PyTorch layers.
+
+    `full_name_align_dict` maps names and `tail_align_dict` tails of names to where the layer goes: an int below 0 is an
+    offset from its own place, any other int a place from the start of the list, a str the place of the layer with that
+    name (in `tail_align_dict`: with the same head and that tail). All places are counted in the input. The full name goes
+    first. A key of `tail_align_dict` that is the first part of a name ("stack1") holds a dict, which replaces the other
+    tails for that stack. Parts are separated by "_"; the first `tail_split_position` parts are the head, the rest is the tail.
+
+    Raises AlignmentError, with the remedy, for a move that would lose a name (every move to a later place), an unknown
+    name to move to, and values of other types. Entries that apply to no layer are warned of.
+    """
+    if isinstance(tail_split_position, (list, tuple)):
+        raise AlignmentError(
+            f"tail_split_position must be a single int here, got {tail_split_position!r}; "
+            "align_layer_names_multi_stage takes a list, one for each stage"
+        )
+    return announced(align_names(target_names, tail_align_dict, full_name_align_dict, tail_split_position))
+
+
+def align_layer_names_multi_stage(
+    target_names: Sequence[str],
+    tail_align_dict: Mapping[str, Any] | Sequence[Mapping[str, Any]] = {},
+    full_name_align_dict: Mapping[str, Any] | Sequence[Mapping[str, Any]] = {},
+    tail_split_position: int | Sequence[int] = 2,
+    specific_match_func: MatchFunction | None = None,
+    verbose: int = 1,
+) -> list[str]:
+    """Several stages of `match_layer_names_with_torch`, each on the result of the one before, then the user's function.
+
+    With an int as `tail_split_position` there is one stage. With a list of them the dictionaries are lists too, one dict a
+    stage (a single `full_name_align_dict` belongs to stage 0); missing dicts are empty, a missing split repeats the last.
+    `specific_match_func` gets the moved names, as a list, and returns those that it wants in the order that it wants.
+    `verbose` above 0 prints the arguments of every stage.
+
+    Raises AlignmentError as `match_layer_names_with_torch` does, and for dictionaries that no stage would use and an answer
+    of the function that is not a list of these names, each at most once. Names that it leaves out are missing from the result.
+    """
+    if verbose > 0:
+        for stage in read_stages(tail_align_dict, full_name_align_dict, tail_split_position):
+            print(f">>>> stage {stage.number}, tail_split_position: {stage.tail_split_position}")
+            print(f"     tail_align_dict: {stage.tail_align_dict}")
+            print(f"     full_name_align_dict: {stage.full_name_align_dict}")
+    return announced(
+        align_names(target_names, tail_align_dict, full_name_align_dict, tail_split_position, specific_match_func)
+    )
+
+
+def announced(alignment: NameAlignment) -> list[str]:
+    """The aligned names as a new list, once the warnings have been given to the caller of the public function."""
+    for text in alignment.warnings:
+        warnings.warn(text, stacklevel=3)
+    return list(alignment.names)
+
+
+def keras_reload_stacked_state_dict(
+    model: Any,
+    stacked_state_dict: Mapping[str, Sequence[Any]],
+    layer_names_matched_torch: Sequence[str],
+    additional_transfer: Mapping[Any, Transfer] = {},
+    save_name: str | PathLike[str] | None = None,
+    verbose: int = 1,
+    *,
+    strict: Strict = True,
+    skip_layers: Sequence[str] = (),
+    keep_layers: Sequence[str] = (),
+    expand_nested: bool = False,
+) -> Report:
+    """Write stacked tensors into a Keras model, the i-th stack into the i-th named layer, and save it.
+
+    `stacked_state_dict` is what `state_dict_stack_by_layer` returns; it is never changed. `layer_names_matched_torch` names
+    Keras layers in the order of the stacks. `save_name` is the file (.h5, .weights.h5 or .keras): None for the model's
+    name with ".h5", "" for no file. For all else see `keras_reload_from_torch_model`, whose errors are raised here too.
+    """
+    stopwatch = Stopwatch()
+    with stopwatch.stage("read"):
+        source, collection = read_stacks(stacked_state_dict)
+        target = read_target(model, expand_nested=expand_nested)
+    with stopwatch.stage("align"):
+        pairing = by_order.pairs(
+            collection,
+            target.layers,
+            list(layer_names_matched_torch),
+            skip_layers=skip_layers,
+            keep_layers=keep_layers,
+            strict=strict,
+            aligned=True,
+        )
+        plan = plan_of_pairs(
+            pairing.pairs,
+            target,
+            additional_transfer,
+            dropped={**collection.skipped, **pairing.dropped_tensors},
+            kept=pairing.kept_places,
+        )
+    report = apply_to_model(
+        plan,
+        source,
+        target,
+        strict=strict,
+        save=file_to_save(save_name, f"{target.name}.h5"),
+        progress=verbose > 0,
+        stopwatch=stopwatch,
+    )
+    report.warnings += unused_keys(target, additional_transfer)
+    if verbose > 0:
+        print(report)
+    return report
+
+
+def keras_reload_from_torch_model(
+    torch_model: Any,
+    keras_model: Any = None,
+    input_shape: Sequence[int] = (224, 224),
+    skip_weights: Sequence[str] = ["num_batches_tracked"],
+    unstack_weights: Sequence[str] = [],
+    tail_align_dict: Moves = {},
+    full_name_align_dict: Moves = {},
+    tail_split_position: int | Sequence[int] = 2,
+    additional_transfer: Mapping[Any, Transfer] = {},
+    specific_match_func: MatchFunction | None = None,
+    save_name: str | PathLike[str] | None = None,
+    do_convert: bool = True,
+    do_predict: bool = True,
+    verbose: int = 1,
+    *,
+    strict: Strict = True,
+    skip_layers: Sequence[str] = (),
+    keep_layers: Sequence[str] = (),
+    expand_nested: bool = False,
+    wrapper: str | None = None,
+    sample: Any = None,
+    image: Any = None,
+    rescale_mode: RescaleMode = None,
+) -> Report:
+    """Convert a PyTorch model or checkpoint into a Keras model whose layers stand in another order under other names.
+
+    Layers are paired by order: the torch layers as the state dict lists them, the Keras layers as `model.layers` lists
+    those with weights, after the alignment arguments have moved the Keras names.
+
+    Parameters
+    ----------
+    torch_model : a torch module, a state dict, or the path of a checkpoint (.pt, .pth, .bin, .safetensors, .npz). A module
+        is run in eval mode for the prediction and put back as it was; code in a file is never run.
+    keras_model : the Keras 3 or tf_keras model to fill. None lists the torch side and returns.
+    input_shape : (height, width) of the picture for the prediction, in pixels, where the model leaves it open.
+    skip_weights : tensors left out, by the whole last part of their names.
+    unstack_weights : tensors that become a layer of their own, by the whole last part of their names.
+    tail_align_dict : {tail of a Keras layer name: place}; a negative int is an offset, another int an absolute place, a string the
+        sibling to go before. {stack: {tail: place}} for one stack only; a list has one dict for each stage.
+    full_name_align_dict : the same with whole layer names.
+    tail_split_position : after how many "_" the tail of a name begins; a list has one for each stage.
+    additional_transfer : {ending of a layer name, or layer class: function}. Each function that fits a layer gets, in dictionary
+        order, a list of fresh arrays after the default transform of the first one, and returns the list of the layer's weights.
+    specific_match_func : gets the (moved) list of Keras names and returns it in the torch order.
+    save_name : file to write (.h5, .weights.h5 or .keras); None is the model's name with "_imagenet.h5", "" no file.
+    do_convert : False prints both lists side by side, aligned, with the first misalignment marked; nothing is changed.
+    do_predict : run both models on a picture, print the best five classes of both and compare by number.
+    verbose : 0 is silent, 1 prints the lists, the progress and the report.
+    strict : True refuses whatever is left over on either side, "target" only unset variables, False neither; all is reported.
+    skip_layers : torch layers that are meant to be left out; `*` stands for any text.
+    keep_layers : Keras layers that are meant to keep their own values; `*` stands for any text.
+    expand_nested : the leaf layers of nested models and wrappers count as places of their own.
+    wrapper : under which key of a checkpoint the weights are, such as "model_ema", when there are several.
+    sample : input for building and running the models: one array in the Keras layout, or (torch inputs, Keras inputs).
+    image : the picture, a path or an array (height, width, 3) of 0..255; None is a cat.
+    rescale_mode : "torch", "tf", "lite", "raw", a pair (mean, std) or a function; None asks the Keras model, else "torch".
+
+    Returns the Report. Raises SourceError, TargetError, AlignmentError, TransferError or SaveError with model, arguments and
+    files as they were (an exception of a user's function passes through with a note), and PredictionError, which carries the report, when a
+    model cannot be run once the weights are safe. A conversion whose outputs differ is saved all the same: the report says so.
+    """
+    stopwatch = Stopwatch()
+    with stopwatch.stage("read"):
+        source = reading.read(torch_model, wrapper=wrapper)
+    with stopwatch.stage("collect"):
+        collection = collect(source, skip_weights, unstack_weights)
+    if keras_model is None:
+        return shown(inspection(source, None, side_by_side(collection.stacks), stopwatch), verbose)
+    with stopwatch.stage("read"):
+        target = read_target(keras_model, sample=sample, expand_nested=expand_nested)
+    with stopwatch.stage("align"):
+        names = [layer.name for layer in target.layers]
+        alignment = align_names(names, tail_align_dict, full_name_align_dict, tail_split_position, specific_match_func)
+    arguments = {
+        "tail_align_dict": tail_align_dict,
+        "full_name_align_dict": full_name_align_dict,
+        "tail_split_position": tail_split_position if tail_align_dict else None,
+        "unstack_weights": list(unstack_weights),
+        "specific_match_func": specific_match_func,
+    }
+    given = {name: value for name, value in arguments.items() if value}
+    listing = listed(collection, target, alignment.names, additional_transfer, skip_layers, keep_layers)
+    looked_at = inspection(source, target, listing, stopwatch)
+    looked_at.warnings = (*alignment.warnings, *unused_keys(target, additional_transfer))
+    looked_at.notes += alignment.notes
+    looked_at.alignment_arguments = given
+    if not do_convert:
+        return shown(looked_at, verbose)
+    if verbose > 0:
+        print(listing, end="\n\n")
+    with stopwatch.stage("align"):
+        pairing = by_order.pairs(
+            collection,
+            target.layers,
+            alignment.names,
+            skip_layers=skip_layers,
+            keep_layers=keep_layers,
+            strict=strict,
+            order=source.order,
+            aligned=specific_match_func is not None or bool(tail_align_dict) or bool(full_name_align_dict),
+        )
+        plan = plan_of_pairs(
+            pairing.pairs,
+            target,
+            additional_transfer,
+            dropped={**collection.skipped, **pairing.dropped_tensors},
+            kept=pairing.kept_places,
+        )
+    report = apply_to_model(
+        plan,
+        source,
+        target,
+        strict=strict,
+        save=file_to_save(save_name, f"{target.name}_imagenet.h5"),
+        progress=verbose > 0,
+        stopwatch=stopwatch,
+    )
+    report.listing, report.alignment_arguments = listing, given
+    report.alignment = "by order" if alignment.names == tuple(names) else "by order, after the Keras names were moved"
+    report.warnings += looked_at.warnings
+    report.notes += alignment.notes
+    if do_predict:
+        add_predictions(
+            report,
+            source,
+            target,
+            stopwatch,
+            image=image,
+            rescale_mode=rescale_mode,
+            input_shape=input_shape,
+            sample=sample,
+        )
+    return shown(report, verbose)
+
+
+def read_stacks(stacked_state_dict: Mapping[str, Sequence[Any]]) -> tuple[Source, Collection]:
+    """Stacked arrays as a source whose tensors are called "layer[0]", "layer[1]" and so on: their own names are gone."""
+    if not isinstance(stacked_state_dict, Mapping):
+        raise SourceError(
+            f"expected what state_dict_stack_by_layer returns, a dict of lists, got {type(stacked_state_dict).__name__}"
+        )
+    stacks = []
+    for layer, values in stacked_state_dict.items():
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise SourceError(f"layer {layer!r}: expected a list of arrays, got {type(values).__name__}")
+        stacks.append(Stack(layer, tuple(stacked_tensor(layer, index, value) for index, value in enumerate(values))))
+    tensors = {tensor.name: tensor for stack in stacks for tensor in stack.tensors}
+    if not tensors:
+        raise SourceError("the stacked state dict holds no arrays")
+    return Source(tensors, "stacked state dict"), Collection(tuple(stacks), {})
+
+
+def stacked_tensor(layer: str, index: int, value: Any) -> SourceTensor:
+    """One value of a stack under a name of its own."""
+    tensor = live_tensor(f"{layer}[{index}]", value, "stacked state dict")
+    if tensor is None:
+        raise SourceError(f"layer {layer!r}: expected arrays, got {type(value).__name__} as item {index} of its list")
+    return replace(tensor, from_array=True)
+
+
+def listed(
+    collection: Collection,
+    target: Target,
+    names: Sequence[str],
+    additional_transfer: Mapping[Any, Transfer],
+    skip_layers: Sequence[str],
+    keep_layers: Sequence[str],
+) -> Listing:
+    """Both lists side by side as they would be paired, without the layers that the caller excuses."""
+    skipped = by_order.hit_by(skip_layers, [stack.layer for stack in collection.stacks], "skip_layers", "torch layer")
+    kept = by_order.hit_by(keep_layers, [layer.name for layer in target.layers], "keep_layers", "Keras layer")
+    return side_by_side(
+        [stack for stack in collection.stacks if stack.layer not in skipped],
+        target.layers,
+        [name for name in names if name not in kept],
+        by_callback=[layer.name for layer in target.layers if calls_for(layer, additional_transfer)],
+        fit=misfit,
+    )
+
+
+def misfit(stack: Stack, layer: TargetLayer) -> str:
+    """Why a torch layer cannot go into a Keras layer, "" when it can: what the transfer itself would say."""
+    try:
+        assign_layer(stack, layer)
+    except TransferError as error:
+        return str(error)
+    return ""
+
+
+def inspection(source: Source, target: Target | None, listing: Listing, stopwatch: Stopwatch) -> Report:
+    """A report of looking only: the lists, and nothing converted."""
+    return Report(
+        source=source.origin,
+        target=in_words(target) if target is not None else "",
+        listing=listing,
+        seconds=stopwatch.seconds,
+        notes=(*source.notes, *placeholder_notes(source)),
+    )
+
+
+def unused_keys(target: Target, additional_transfer: Mapping[Any, Transfer]) -> tuple[str, ...]:
+    """A warning for every key of `additional_transfer` that is no layer's."""
+    return tuple(
+        f"additional_transfer key {key} hits no layer" for key in keys_without_hit(target.layers, additional_transfer)
+    )
+
+
+def file_to_save(save_name: str | PathLike[str] | None, default: str) -> str | PathLike[str] | None:
+    """The file to write: None asks for the default, "" for none."""
+    return default if save_name is None else save_name or None
+
+
+def shown(report: Report, verbose: int) -> Report:
+    """The report, printed unless silence is asked for; one of looking only prints its lists."""
+    if verbose > 0:
+        if not report.ledger:
+            print(report.listing)
+        print(report)
+    return report
