@@ -1,0 +1,111 @@
+# One command for each task; `make help` lists them. Environments are made when first needed and kept in .venv and
+# .venv-zoo; a second run installs nothing. PYTHON=python3.12 chooses another interpreter.
+
+PYTHON ?= python3
+VENV := .venv
+ZOO := .venv-zoo
+BIN := $(VENV)/bin
+
+# By exact version and before everything else: a looser requirement would take the newest build, of several gigabytes.
+TORCH := torch==2.13.0
+ZOO_TORCH := torch==2.14.1 torchvision==0.29.1
+# Without their requirements: these ask for the GPU build of TensorFlow, which tensorflow-cpu stands in for.
+TF_KERAS := tf-keras==2.21.0
+KECAM := keras-cv-attention-models==1.4.3
+
+C_FILES := $(wildcard csrc/*/*.c csrc/*/*.h tests/c/*.c tests/c/*.h)
+C_SOURCES := $(wildcard csrc/*/*.c csrc/*/*.h) setup.py
+
+# No GPU is needed, and TensorFlow is chatty about not finding one.
+export CUDA_VISIBLE_DEVICES := -1
+export TF_CPP_MIN_LOG_LEVEL := 3
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-quick lint format test-c sanitize valgrind bench zoo picture clean distclean
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
+
+demo: $(VENV)/made-demo $(VENV)/built ## convert real pretrained weights and prove both models equal on a picture
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/made-test $(VENV)/built-strict ## build with warnings as errors, then run all tests
+	$(BIN)/python -m pytest
+
+test-quick: $(VENV)/made-test $(VENV)/built-strict ## the tests that take no more than a few seconds each
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/made-test $(VENV)/made-lint $(VENV)/built-strict ## ruff, mypy --strict, clang-format and the source rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+	$(BIN)/python -m pytest -q tests/test_source_rules.py
+
+format: $(VENV)/made-lint ## put Python and C files into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(C_FILES)
+
+test-c: ## the C kernels' unit tests, without Python, under ASan and UBSan
+	bash tests/c/run.sh
+
+sanitize: $(VENV)/made-test ## the Python suite of the C extension under ASan and UBSan
+	PYTHON=$(CURDIR)/$(BIN)/python bash tests/sanitize.sh
+
+valgrind: ## the C kernels' unit tests under valgrind
+	bash tests/c/run.sh --valgrind
+
+bench: $(VENV)/made-test $(VENV)/built ## every stage beside its rival; prints ratios
+	@for file in benchmarks/bench_*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+
+zoo: $(ZOO)/made ## the classic workflow on a kecam model with real weights, in an environment of its own
+	$(ZOO)/bin/python -m pytest tests/zoo
+
+picture: $(VENV)/made-demo $(VENV)/built ## render docs/images from the real output
+	$(BIN)/python docs/render_picture.py
+
+clean: ## remove what was built; environments stay
+	rm -rf build dist demo_output *.egg-info keras_torch_convert/*.so $(VENV)/built $(VENV)/built-strict
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+distclean: clean ## remove the environments as well
+	rm -rf $(VENV) $(ZOO)
+
+# --- environments and the extension; each stamp is a file inside the environment ---
+
+$(VENV)/made-base:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH) 'setuptools>=77' wheel 'numpy>=2.0'
+	touch $@
+
+$(VENV)/made-demo: $(VENV)/made-base pyproject.toml
+	$(BIN)/python -m pip install --quiet --no-build-isolation -e '.[demo]'
+	touch $@
+
+$(VENV)/made-test: $(VENV)/made-base pyproject.toml
+	$(BIN)/python -m pip install --quiet --no-build-isolation -e '.[test]'
+	$(BIN)/python -m pip install --quiet --no-deps $(TF_KERAS)
+	touch $@ $(VENV)/made-demo
+
+$(VENV)/made-lint: $(VENV)/made-base pyproject.toml
+	$(BIN)/python -m pip install --quiet --no-build-isolation -e '.[lint]'
+	touch $@
+
+$(VENV)/built: $(VENV)/made-base $(C_SOURCES)
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	touch $@
+
+$(VENV)/built-strict: $(VENV)/made-base $(C_SOURCES)
+	KTC_WERROR=1 $(BIN)/python setup.py --quiet build_ext --inplace --force
+	touch $@ $(VENV)/built
+
+$(ZOO)/made: tests/zoo/requirements.txt $(C_SOURCES)
+	$(PYTHON) -m venv $(ZOO)
+	$(ZOO)/bin/python -m pip install --quiet $(ZOO_TORCH) 'setuptools>=77' wheel 'numpy>=2.0'
+	$(ZOO)/bin/python -m pip install --quiet -r tests/zoo/requirements.txt
+	$(ZOO)/bin/python -m pip install --quiet --no-deps $(TF_KERAS) $(KECAM)
+	$(ZOO)/bin/python -m pip install --quiet --no-build-isolation -e .
+	touch $@

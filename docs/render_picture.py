@@ -1,0 +1,102 @@
+"""Draw docs/images/report.svg: what the demo's second part prints, as it is printed, with some rows left out.
+
+make picture
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from html import escape
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "examples"))
+
+COLUMNS = 128
+LINE_HEIGHT, CHARACTER_WIDTH, MARGIN = 18, 7.83, 18
+COLOURS = {"command": "#7cc7ff", "bad": "#ff8f80", "good": "#8fe388", "plain": "#d7dce2", "dim": "#8b949e"}
+
+
+def main() -> None:
+    """Run the conversion and write the picture."""
+    from demo import BRANCH_TAILS, pretrained_lite0
+    from parallel_lite import parallel_lite_keras, parallel_lite_torch
+
+    from keras_torch_convert import keras_reload_from_torch_model
+
+    torch_model, keras_model = parallel_lite_torch(pretrained_lite0()), parallel_lite_keras()
+    inspected = keras_reload_from_torch_model(torch_model, keras_model, do_convert=False, verbose=0)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        report = keras_reload_from_torch_model(
+            torch_model,
+            keras_model,
+            tail_align_dict=BRANCH_TAILS,
+            tail_split_position=1,
+            rescale_mode="lite",
+            save_name="parallel_lite.h5",
+            verbose=0,
+        )
+    lines = [
+        ("command", ">>> keras_reload_from_torch_model(torch_model, keras_model, do_convert=False)"),
+        *lines_of_listing(inspected.listing),
+        ("plain", ""),
+        (
+            "command",
+            ">>> keras_reload_from_torch_model(torch_model, keras_model, tail_align_dict=..., tail_split_position=1)",
+        ),
+        *lines_of_report(str(report)),
+    ]
+    path = ROOT / "docs" / "images" / "report.svg"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(drawn(lines), encoding="utf-8")
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
+
+
+def lines_of_listing(listing: Any) -> list[tuple[str, str]]:
+    """The first rows, those round the first misfit, and the totals."""
+    text = listing.text(COLUMNS).splitlines()
+    marked = next(number for number, line in enumerate(text) if "first misalignment" in line)
+    after = next(number for number in range(marked, len(text)) if not text[number].startswith("    "))
+    totals = max(number for number, line in enumerate(text) if line.startswith("---")) + 1
+    dots = ("dim", "   ...")
+    kept = [*text[:5], None, *text[marked - 4 : marked + 10], None, *text[totals:]]
+    bad = set(text[marked:after])
+    return [
+        dots if line is None else ("bad" if line in bad or line.startswith("!") else "plain", line) for line in kept
+    ]
+
+
+def lines_of_report(text: str) -> list[tuple[str, str]]:
+    """The report, long lines cut, its verdict in colour."""
+    *lines, verdict = text.splitlines()
+    cut = [line if len(line) <= COLUMNS else f"{line[: COLUMNS - 3]}..." for line in lines]
+    return [*(("plain", line) for line in cut), ("good", verdict)]
+
+
+def drawn(lines: list[tuple[str, str]]) -> str:
+    """Lines of (kind, text) as an SVG terminal."""
+    width, height = round(COLUMNS * CHARACTER_WIDTH + 2 * MARGIN), len(lines) * LINE_HEIGHT + 2 * MARGIN
+    rows = [
+        f'<text x="{MARGIN}" y="{MARGIN + (number + 1) * LINE_HEIGHT - 5}" fill="{COLOURS[kind]}">{escape(text)}</text>'
+        for number, (kind, text) in enumerate(lines)
+        if text
+    ]
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+            'font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, \'DejaVu Sans Mono\', monospace" font-size="13" xml:space="preserve">',
+            f'<rect width="{width}" height="{height}" rx="8" fill="#161b22"/>',
+            *rows,
+            "</svg>\n",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
