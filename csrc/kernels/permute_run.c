@@ -109,6 +109,17 @@ general_run(const ktc_permute_plan *plan, const char *source, char *target)
     } while (odometer_step(&place, plan->columns + 1, plan->column_count - 1));
 }
 
+/* The tiles to use for a plan: those of the set, or the smaller portable ones for short rows: 1, or 0 when none fit. */
+static int
+tiles_choose(const ktc_permute_plan *plan, ktc_instruction_set set, ktc_tiles *tiles)
+{
+    if (plan->kind != KTC_PLAN_TRANSPOSE) {
+        return 0;
+    }
+    return (ktc_tiles_find(set, plan->item_size, tiles) && ktc_transpose_fits(plan, tiles)) ||
+           (ktc_tiles_find(KTC_PORTABLE, plan->item_size, tiles) && ktc_transpose_fits(plan, tiles));
+}
+
 void
 ktc_permute_run(const ktc_permute_plan *plan, const void *source, void *target, ktc_instruction_set set)
 {
@@ -122,8 +133,7 @@ ktc_permute_run(const ktc_permute_plan *plan, const void *source, void *target, 
         memcpy(target_start, source_start, (size_t)plan->bytes);
         return;
     }
-    int use_tiles = plan->kind == KTC_PLAN_TRANSPOSE && ktc_tiles_find(set, plan->item_size, &tiles) &&
-                    ktc_transpose_fits(plan, &tiles);
+    int use_tiles = tiles_choose(plan, set, &tiles);
     odometer place = {{0}, 0, 0};
     do {
         const char *from = source_start + place.source_offset;

@@ -16,15 +16,17 @@
 typedef void (*ktc_panel_copy)(const char *source, ptrdiff_t row_stride, ptrdiff_t rows, char *const *targets,
                                ptrdiff_t columns);
 
-/* Copies bytes that nobody will read soon, past the caches where the machine can. The target is `length` bytes of any alignment. */
+/* Copies bytes past the caches: whole cache lines by streaming stores, the ends by plain ones. Any alignment on both sides. */
 typedef void (*ktc_stream_copy)(const char *source, char *target, ptrdiff_t length);
 
 typedef struct {
     ptrdiff_t tile_rows;
     ptrdiff_t tile_columns;
     ktc_panel_copy panel_copy;
-    ktc_stream_copy stream_copy; /* NULL where plain stores are all there is */
-    void (*stream_finish)(void); /* makes streamed bytes visible to other threads; NULL with stream_copy */
+    /* The next three are NULL where plain stores are all there is. */
+    ktc_panel_copy panel_stream; /* as panel_copy, with streaming stores: whole tiles of rows, each target on a 64-byte boundary */
+    ktc_stream_copy stream_copy;
+    void (*stream_finish)(void); /* makes streamed bytes visible to other threads; to be called once, after all of them */
 } ktc_tiles;
 
 /* The tiles for elements of item_size bytes: 1 with *tiles filled, or 0 when there are none for that size. */

@@ -16,23 +16,35 @@ load_quarters(const char *source, ptrdiff_t quarter_stride)
     return _mm512_inserti32x4(quarters, _mm_loadu_si128((const __m128i *)(source + 3 * quarter_stride)), 3);
 }
 
+/* `is_streaming` is a constant wherever this is inlined, here and below: a streaming store needs a 64-byte boundary. */
+KTC_TARGET_AVX512 static inline void
+store(char *target, __m512i value, int is_streaming)
+{
+    if (is_streaming) {
+        _mm512_stream_si512((void *)target, value);
+    }
+    else {
+        _mm512_storeu_si512((void *)target, value);
+    }
+}
+
 /* Transposes 4 x 4 elements of four bytes in each quarter of four registers and stores them as four columns. */
 KTC_TARGET_AVX512 static inline void
-store_columns_of_4_bytes(__m512i row0, __m512i row1, __m512i row2, __m512i row3, char *const *targets, ptrdiff_t shift)
+store_columns_of_4_bytes(__m512i row0, __m512i row1, __m512i row2, __m512i row3, char *const *targets, ptrdiff_t shift, int is_streaming)
 {
     __m512i low01 = _mm512_unpacklo_epi32(row0, row1);
     __m512i high01 = _mm512_unpackhi_epi32(row0, row1);
     __m512i low23 = _mm512_unpacklo_epi32(row2, row3);
     __m512i high23 = _mm512_unpackhi_epi32(row2, row3);
-    _mm512_storeu_si512(targets[0] + shift, _mm512_unpacklo_epi64(low01, low23));
-    _mm512_storeu_si512(targets[1] + shift, _mm512_unpackhi_epi64(low01, low23));
-    _mm512_storeu_si512(targets[2] + shift, _mm512_unpacklo_epi64(high01, high23));
-    _mm512_storeu_si512(targets[3] + shift, _mm512_unpackhi_epi64(high01, high23));
+    store(targets[0] + shift, _mm512_unpacklo_epi64(low01, low23), is_streaming);
+    store(targets[1] + shift, _mm512_unpackhi_epi64(low01, low23), is_streaming);
+    store(targets[2] + shift, _mm512_unpacklo_epi64(high01, high23), is_streaming);
+    store(targets[3] + shift, _mm512_unpackhi_epi64(high01, high23), is_streaming);
 }
 
 /* 32 rows of 8 columns: neighbouring rows are interleaved into pairs, which then move as elements of four bytes. */
 KTC_TARGET_AVX512 static inline void
-tile_of_2_bytes(const char *source, ptrdiff_t row_stride, char *const *targets, ptrdiff_t shift)
+tile_of_2_bytes(const char *source, ptrdiff_t row_stride, char *const *targets, ptrdiff_t shift, int is_streaming)
 {
     __m512i low[4];
     __m512i high[4];
@@ -42,30 +54,30 @@ tile_of_2_bytes(const char *source, ptrdiff_t row_stride, char *const *targets, 
         low[pair] = _mm512_unpacklo_epi16(even, odd);
         high[pair] = _mm512_unpackhi_epi16(even, odd);
     }
-    store_columns_of_4_bytes(low[0], low[1], low[2], low[3], targets, shift);
-    store_columns_of_4_bytes(high[0], high[1], high[2], high[3], targets + 4, shift);
+    store_columns_of_4_bytes(low[0], low[1], low[2], low[3], targets, shift, is_streaming);
+    store_columns_of_4_bytes(high[0], high[1], high[2], high[3], targets + 4, shift, is_streaming);
 }
 
 /* 16 rows of 4 columns. */
 KTC_TARGET_AVX512 static inline void
-tile_of_4_bytes(const char *source, ptrdiff_t row_stride, char *const *targets, ptrdiff_t shift)
+tile_of_4_bytes(const char *source, ptrdiff_t row_stride, char *const *targets, ptrdiff_t shift, int is_streaming)
 {
     store_columns_of_4_bytes(load_quarters(source, 4 * row_stride), load_quarters(source + row_stride, 4 * row_stride),
                              load_quarters(source + 2 * row_stride, 4 * row_stride),
-                             load_quarters(source + 3 * row_stride, 4 * row_stride), targets, shift);
+                             load_quarters(source + 3 * row_stride, 4 * row_stride), targets, shift, is_streaming);
 }
 
 /* 8 rows of 2 columns. */
 KTC_TARGET_AVX512 static inline void
-tile_of_8_bytes(const char *source, ptrdiff_t row_stride, char *const *targets, ptrdiff_t shift)
+tile_of_8_bytes(const char *source, ptrdiff_t row_stride, char *const *targets, ptrdiff_t shift, int is_streaming)
 {
     __m512i even = load_quarters(source, 2 * row_stride);
     __m512i odd = load_quarters(source + row_stride, 2 * row_stride);
-    _mm512_storeu_si512(targets[0] + shift, _mm512_unpacklo_epi64(even, odd));
-    _mm512_storeu_si512(targets[1] + shift, _mm512_unpackhi_epi64(even, odd));
+    store(targets[0] + shift, _mm512_unpacklo_epi64(even, odd), is_streaming);
+    store(targets[1] + shift, _mm512_unpackhi_epi64(even, odd), is_streaming);
 }
 
-#define DEFINE_PANEL(name, tile, item_size)                                                                           \
+#define DEFINE_PANEL(name, tile, item_size, is_streaming)                                                                           \
     KTC_TARGET_AVX512 static void name(const char *source, ptrdiff_t row_stride, ptrdiff_t rows, char *const *targets, \
                                        ptrdiff_t columns)                                                             \
     {                                                                                                                 \
@@ -76,14 +88,17 @@ tile_of_8_bytes(const char *source, ptrdiff_t row_stride, char *const *targets, 
             for (ptrdiff_t column_next = 0; column_next < columns; column_next += tile_columns) {                     \
                 ptrdiff_t column = column_next + tile_columns > columns ? columns - tile_columns : column_next;       \
                 tile(source + row * row_stride + column * (item_size), row_stride, targets + column,                  \
-                     row * (item_size));                                                                              \
+                     row * (item_size), is_streaming);                                                                              \
             }                                                                                                         \
         }                                                                                                             \
     }
 
-DEFINE_PANEL(panel_of_2_bytes, tile_of_2_bytes, 2)
-DEFINE_PANEL(panel_of_4_bytes, tile_of_4_bytes, 4)
-DEFINE_PANEL(panel_of_8_bytes, tile_of_8_bytes, 8)
+DEFINE_PANEL(copy_of_2_bytes, tile_of_2_bytes, 2, 0)
+DEFINE_PANEL(stream_of_2_bytes, tile_of_2_bytes, 2, 1)
+DEFINE_PANEL(copy_of_4_bytes, tile_of_4_bytes, 4, 0)
+DEFINE_PANEL(stream_of_4_bytes, tile_of_4_bytes, 4, 1)
+DEFINE_PANEL(copy_of_8_bytes, tile_of_8_bytes, 8, 0)
+DEFINE_PANEL(stream_of_8_bytes, tile_of_8_bytes, 8, 1)
 
 /* Whole cache lines by streaming stores, the two ends by plain ones. */
 KTC_TARGET_AVX512 static void
@@ -110,12 +125,26 @@ stream_finish(void)
 int
 ktc_tiles_find_avx512(ptrdiff_t item_size, ktc_tiles *tiles)
 {
-    ktc_panel_copy panel = item_size == 2 ? panel_of_2_bytes : (item_size == 4 ? panel_of_4_bytes : panel_of_8_bytes);
-    if (item_size != 2 && item_size != 4 && item_size != 8) {
+    *tiles = (ktc_tiles){.tile_rows = 64 / item_size,
+                         .tile_columns = 16 / item_size,
+                         .stream_copy = stream_copy,
+                         .stream_finish = stream_finish};
+    switch (item_size) {
+    case 2:
+        tiles->panel_copy = copy_of_2_bytes;
+        tiles->panel_stream = stream_of_2_bytes;
+        return 1;
+    case 4:
+        tiles->panel_copy = copy_of_4_bytes;
+        tiles->panel_stream = stream_of_4_bytes;
+        return 1;
+    case 8:
+        tiles->panel_copy = copy_of_8_bytes;
+        tiles->panel_stream = stream_of_8_bytes;
+        return 1;
+    default:
         return 0;
     }
-    *tiles = (ktc_tiles){64 / item_size, 16 / item_size, panel, stream_copy, stream_finish};
-    return 1;
 }
 
 #endif

@@ -1,36 +1,52 @@
 /* Owns the walk over blocks and the choice between plain and streaming stores; moves no element itself. */
 #include "kernels/permute_transpose.h"
 
-#ifdef KTC_TUNE
-#include <stdlib.h>
-#define TUNE(name, value) (getenv(#name) ? atol(getenv(#name)) : (value))
-#else
-#define TUNE(name, value) (value)
-#endif
+/* From this size on, target lines go past the caches. Measured on an AVX-512 server core (1 MiB second level, 32 MiB third): below,
+ * a plain store finds the line in a cache; above, reading a line only to overwrite it costs more (0.38 of memcpy's speed against 0.55 at
+ * 8 MiB, 0.6 against 0.9 at 64 MiB). */
+#define STREAM_FROM_BYTES (4 << 20)
 
-#define COLUMN_BLOCK 64
-#define ROW_BLOCK 512
-#define SCRATCH_BYTES (512*1024)
-#define STREAM_BYTES (4 << 20)
+/* Rows a block: with 4 KiB pages every source row lies on a page of its own, and a second-level TLB holds at least 1024. */
+#define BLOCK_ROWS 512
 
-/* The places of one block of columns in the target. */
+/* Columns a block: 1 KiB of each float32 row, enough for the hardware to prefetch; 16 rows of it, the height of a tile, are half of a
+ * first-level cache. Fewer columns lost up to a third. */
+#define BLOCK_COLUMNS 256
+
+/* Where target rows start at different places of their cache lines, a block is transposed into scratch and streamed from there in
+ * whole lines. Runs of 2 KiB leave few broken lines at their ends, and 64 of them fit into a second-level cache. */
+#define SCRATCH_COLUMNS 64
+#define SCRATCH_RUN_BYTES 2048
+
+/* The last block of a walk takes a rest shorter than one tile along, so every buffer has room for one tile more: 64 bytes of rows,
+ * or 8 columns, at most. */
+#define CACHE_LINE 64
+#define TILE_COLUMNS_MAX 8
+
+/* A counter over the columns, fastest in the source first. */
 typedef struct {
     ptrdiff_t index[KTC_MAX_NDIM];
-    ptrdiff_t offset;
+    ptrdiff_t target_offset;
 } column_counter;
 
-static void
-column_step(column_counter *counter, const ktc_axis *columns, int count)
-{
-    for (int axis = 0; axis < count; axis++) {
-        counter->offset += columns[axis].target_stride;
-        if (++counter->index[axis] < columns[axis].length) {
-            return;
-        }
-        counter->offset -= columns[axis].length * columns[axis].target_stride;
-        counter->index[axis] = 0;
-    }
-}
+/* What the walk needs at every block. */
+typedef struct {
+    const ktc_permute_plan *plan;
+    const ktc_tiles *tiles;
+    const char *source;
+    char *target;
+    ptrdiff_t rows;
+    ptrdiff_t columns;
+} transpose;
+
+/* One block: rows from `row` on, of the columns whose first elements in the target are `targets`, the first of them `column`. */
+typedef struct {
+    ptrdiff_t row;
+    ptrdiff_t row_count;
+    ptrdiff_t column;
+    ptrdiff_t column_count;
+    char *targets[BLOCK_COLUMNS + TILE_COLUMNS_MAX];
+} block;
 
 static ptrdiff_t
 column_total(const ktc_permute_plan *plan)
@@ -44,9 +60,106 @@ column_total(const ktc_permute_plan *plan)
 
 /* The length of the next block: a rest shorter than one tile is taken along with the block before. */
 static ptrdiff_t
-block_length(ptrdiff_t rest, ptrdiff_t block, ptrdiff_t tile)
+block_length(ptrdiff_t rest, ptrdiff_t length, ptrdiff_t tile)
 {
-    return rest < block + tile ? rest : block;
+    return rest < length + tile ? rest : length;
+}
+
+/* Fills the block's targets and moves the counter on. */
+static void
+block_find_targets(block *current, const transpose *work, column_counter *counter)
+{
+    for (ptrdiff_t index = 0; index < current->column_count; index++) {
+        current->targets[index] = work->target + counter->target_offset + current->row * work->plan->item_size;
+        for (int axis = 0; axis < work->plan->column_count; axis++) {
+            const ktc_axis *column = &work->plan->columns[axis];
+            counter->target_offset += column->target_stride;
+            if (++counter->index[axis] < column->length) {
+                break;
+            }
+            counter->target_offset -= column->length * column->target_stride;
+            counter->index[axis] = 0;
+        }
+    }
+}
+
+static void
+block_copy(const block *current, const transpose *work, ktc_panel_copy panel)
+{
+    const ktc_permute_plan *plan = work->plan;
+    const char *corner = work->source + current->row * plan->row.source_stride + current->column * plan->item_size;
+    panel(corner, plan->row.source_stride, current->row_count, current->targets, current->column_count);
+}
+
+static void
+block_stream_through_scratch(const block *current, const transpose *work)
+{
+    enum { PITCH = SCRATCH_RUN_BYTES + CACHE_LINE };
+    /* On the stack, where its pages stay warm from call to call: 149 kB, little beside the usual 8 MiB. */
+    char scratch[(SCRATCH_COLUMNS + TILE_COLUMNS_MAX) * PITCH];
+    block inner = *current;
+    for (ptrdiff_t index = 0; index < current->column_count; index++) {
+        inner.targets[index] = scratch + index * PITCH;
+    }
+    block_copy(&inner, work, work->tiles->panel_copy);
+    for (ptrdiff_t index = 0; index < current->column_count; index++) {
+        work->tiles->stream_copy(inner.targets[index], current->targets[index],
+                                 current->row_count * work->plan->item_size);
+    }
+}
+
+/* Walks over rows [row_start, row_end) in source order. `panel` NULL: through scratch. */
+static void
+walk(const transpose *work, ptrdiff_t row_start, ptrdiff_t row_end, ktc_panel_copy panel)
+{
+    const ktc_tiles *tiles = work->tiles;
+    ptrdiff_t block_rows = panel != NULL ? BLOCK_ROWS : SCRATCH_RUN_BYTES / work->plan->item_size;
+    ptrdiff_t block_columns = panel != NULL ? BLOCK_COLUMNS : SCRATCH_COLUMNS;
+    block current;
+    for (current.row = row_start; current.row < row_end; current.row += current.row_count) {
+        current.row_count = block_length(row_end - current.row, block_rows, tiles->tile_rows);
+        column_counter counter = {{0}, 0};
+        for (current.column = 0; current.column < work->columns; current.column += current.column_count) {
+            current.column_count = block_length(work->columns - current.column, block_columns, tiles->tile_columns);
+            block_find_targets(&current, work, &counter);
+            if (panel != NULL) {
+                block_copy(&current, work, panel);
+            }
+            else {
+                block_stream_through_scratch(&current, work);
+            }
+        }
+    }
+}
+
+/* 1 when every target row starts at the same place of its cache line, a whole number of elements before the next one. */
+static int
+rows_are_in_step(const transpose *work)
+{
+    for (int axis = 0; axis < work->plan->column_count; axis++) {
+        if (work->plan->columns[axis].target_stride % CACHE_LINE != 0) {
+            return 0;
+        }
+    }
+    return (size_t)work->target % (size_t)work->plan->item_size == 0;
+}
+
+/* Streams straight from registers; the rows before the first and after the last whole cache line are covered by plain tiles, which
+ * overlap the streamed ones. */
+static void
+stream_in_step(const transpose *work)
+{
+    const ktc_tiles *tiles = work->tiles;
+    ptrdiff_t misplaced = (ptrdiff_t)((size_t)work->target % CACHE_LINE);
+    ptrdiff_t row_start = (CACHE_LINE - misplaced) % CACHE_LINE / work->plan->item_size;
+    ptrdiff_t row_end = row_start + (work->rows - row_start) / tiles->tile_rows * tiles->tile_rows;
+    if (row_start > 0) {
+        walk(work, 0, tiles->tile_rows, tiles->panel_copy);
+    }
+    walk(work, row_start, row_end, tiles->panel_stream);
+    if (row_end < work->rows) {
+        walk(work, work->rows - tiles->tile_rows, work->rows, tiles->panel_copy);
+    }
 }
 
 int
@@ -58,35 +171,18 @@ ktc_transpose_fits(const ktc_permute_plan *plan, const ktc_tiles *tiles)
 void
 ktc_transpose_run(const ktc_permute_plan *plan, const ktc_tiles *tiles, const char *source, char *target)
 {
-    _Alignas(64) char scratch[SCRATCH_BYTES];
-    char *targets[2*COLUMN_BLOCK*8];
-    char *shifted[2*COLUMN_BLOCK*8];
-    const ptrdiff_t item = plan->item_size;
-    const ptrdiff_t rows = plan->row.length;
-    const ptrdiff_t columns = column_total(plan);
-    const ptrdiff_t rb = TUNE(RB, ROW_BLOCK), cb = TUNE(CB, COLUMN_BLOCK);
-    int stream = tiles->stream_copy && plan->bytes >= TUNE(SB, STREAM_BYTES);
-    column_counter counter = {{0}, 0};
-    ptrdiff_t cl, rl;
-    const ptrdiff_t pitch = (rb + tiles->tile_rows) * item;
-    for (ptrdiff_t c = 0; c < columns; c += cl) {
-        cl = block_length(columns - c, cb, tiles->tile_columns);
-        for (ptrdiff_t k = 0; k < cl; k++) {
-            targets[k] = target + counter.offset;
-            column_step(&counter, plan->columns, plan->column_count);
-        }
-        for (ptrdiff_t r = 0; r < rows; r += rl) {
-            rl = block_length(rows - r, rb, tiles->tile_rows);
-            const char *from = source + r * plan->row.source_stride + c * item;
-            if (stream) {
-                for (ptrdiff_t k = 0; k < cl; k++) shifted[k] = scratch + k * pitch;
-                tiles->panel_copy(from, plan->row.source_stride, rl, shifted, cl);
-                for (ptrdiff_t k = 0; k < cl; k++) tiles->stream_copy(shifted[k], targets[k] + r * item, rl * item);
-            } else {
-                for (ptrdiff_t k = 0; k < cl; k++) shifted[k] = targets[k] + r * item;
-                tiles->panel_copy(from, plan->row.source_stride, rl, shifted, cl);
-            }
-        }
+    transpose work = {plan, tiles, source, target, plan->row.length, column_total(plan)};
+    /* Short target rows have more broken cache lines than whole ones. */
+    int rows_are_long = work.rows >= 4 * tiles->tile_rows;
+    if (plan->bytes < STREAM_FROM_BYTES || tiles->stream_copy == NULL || !rows_are_long) {
+        walk(&work, 0, work.rows, tiles->panel_copy);
+        return;
     }
-    if (stream) tiles->stream_finish();
+    if (rows_are_in_step(&work)) {
+        stream_in_step(&work);
+    }
+    else {
+        walk(&work, 0, work.rows, NULL);
+    }
+    tiles->stream_finish();
 }
