@@ -29,6 +29,8 @@ _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(", b"c"
 
 def file_kind(file: MappedFile) -> FileKind:
     """The format of a file, whatever its suffix. SourceError for files that hold no PyTorch weights."""
+    if looks_like_safetensors(file):
+        return "safetensors"
     start = bytes(file.data[:512])
     for beginning, fault in _WRONG_BEGINNINGS:
         if start.startswith(beginning):
@@ -40,7 +42,7 @@ def file_kind(file: MappedFile) -> FileKind:
         )
     if start.startswith(_ZIP_START):
         return "zip"
-    if looks_like_safetensors(file) or file.path.suffix == ".safetensors":
+    if file.path.suffix == ".safetensors":
         return "safetensors"
     if text[:1] == b"{":
         return "index"

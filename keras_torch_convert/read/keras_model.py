@@ -135,7 +135,7 @@ class _Reader:
         return found
 
     def weights(self, layer: Any) -> list[Any]:
-        """`layer.weights` in default order; empty for a nested model that was never called, which Keras 2 refuses to answer."""
+        """`layer.weights` in default order; none for a nested model never called, which Keras 2 refuses to answer."""
         if self.framework == "keras":
             return list(layer.weights)
         if not layer.built and hasattr(layer, "layers"):
@@ -165,7 +165,7 @@ class _Reader:
     def leaves(
         self, layer: Any, weights: list[Any], *, place: str, names: tuple[str, ...], depth: int, visited: set[int]
     ) -> list[TargetLayer]:
-        """The layers at or below `layer` that own variables, in the order in which `weights`, those of `layer`, begin with them."""
+        """The layers at or below `layer` that own variables, ordered by where their first one stands in `weights`."""
         visited.add(id(layer))
         below = [(sublayer, self.weights(sublayer)) for sublayer in self.sublayers(layer)]
         below = [(sublayer, weights_below) for sublayer, weights_below in below if weights_below]

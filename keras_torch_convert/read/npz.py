@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import math
+import re
 import zlib
 from functools import partial
 from typing import Any
@@ -17,8 +17,14 @@ from .mapped_file import StoredTensor, contiguous_strides
 from .source import SourceTensor
 from .zip_archive import DEFLATED, STORED, ZipArchive
 
-# A .npy header is at most 10,000 characters by NumPy's own limit.
+# NumPy itself refuses a .npy header of more than 10,000 characters.
 _LONGEST_HEADER = 1 << 14
+# The header is a Python literal, and always written like this. (Python 2 wrote an L after large integers.)
+_HEADER = re.compile(
+    r"\{'descr': (?P<type>'[^']*'|\[.*\]), 'fortran_order': (?P<fortran>True|False), "
+    r"'shape': \((?P<shape>(?:\d{1,19}L?,? ?)*)\),? ?\}\s*"
+)
+_PLAIN_TYPE = re.compile(r"'[<>|=]?(?:[iufc](?:1|2|4|8|16)|b1|\?)'")
 # Deflate cannot do better than about 1032 to 1: a member that claims more lies about its size.
 _HIGHEST_RATIO = 1040
 
@@ -63,18 +69,22 @@ def _open_member(archive: ZipArchive, member_name: str) -> SourceTensor:
 
 
 def _read_header(data: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, whether in Fortran order, type, and length of the header."""
-    stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        # Version 3 differs from 2 only in the encoding of field names, which plain arrays have none of.
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
-    except (ValueError, EOFError) as error:
-        raise SourceError(f"{where}: not a NumPy array ({str(error)[:200]}); the file is damaged") from error
-    if any(extent < 0 for extent in shape):
-        raise SourceError(f"{where}: impossible shape {shape}; the file is damaged")
-    return tuple(map(int, shape)), bool(fortran), dtype, stream.tell()
+    """Shape, whether in Fortran order, type, and length of the header. Only plain numbers are accepted."""
+    if data[:6] != b"\x93NUMPY" or len(data) < 12 or data[6] not in (1, 2, 3):
+        raise SourceError(f"{where}: not a NumPy array; the file is damaged")
+    width = 2 if data[6] == 1 else 4
+    start = 8 + width
+    end = start + int.from_bytes(data[8:start], "little")
+    header = data[start:end].decode("latin-1")
+    found = _HEADER.fullmatch(header)
+    if end > len(data) or found is None:
+        raise SourceError(f"{where}: its header makes no sense ({header[:60]!r}); the file is damaged")
+    if not _PLAIN_TYPE.fullmatch(found["type"]):
+        raise SourceError(
+            f"{where}: type {found['type'][:60]} cannot be read; save plain numbers (float32, int64, ...)"
+        )
+    shape = tuple(int(extent.rstrip("L")) for extent in found["shape"].replace(" ", "").split(",") if extent)
+    return shape, found["fortran"] == "True", np.dtype(found["type"].strip("'")), end
 
 
 def _unpacked(packed: bytes, most: int, where: str) -> bytes:

@@ -259,6 +259,10 @@ def _default_mapping(*arguments: Any) -> Any:
     return _mapping(*arguments[1:])
 
 
+def _bytes(value: Any = b"", *rest: Any) -> Any:
+    return value
+
+
 def _same(value: Any = None, *rest: Any) -> Any:
     return value
 
@@ -305,8 +309,8 @@ REBUILDS: dict[str, Rebuild] = {
     "numpy._core.numeric._frombuffer": _numpy_from_buffer,
     "numpy.ndarray": _beside("numpy.ndarray"),
     "builtins.dict": _mapping,
-    "builtins.bytearray": _same,
-    "builtins.bytes": _same,
+    "builtins.bytearray": _bytes,
+    "builtins.bytes": _bytes,
 }
 for _plain in ["complex", "float", "frozenset", "int", "list", "object", "range", "set", "slice", "str", "tuple"]:
     REBUILDS[f"builtins.{_plain}"] = _beside(f"builtins.{_plain}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConversionError, SourceError
@@ -31,6 +32,7 @@ Operation = Callable[["PickleReader", int], int]
 _OPERATIONS: list[Operation | None] = [None] * 256
 
 
+@dataclass(slots=True, eq=False)
 class PickleReader:
     """Reads pickles one after the other from a buffer. `foreign` gathers the names answered by placeholders.
 
@@ -38,16 +40,15 @@ class PickleReader:
     `where` begins every error message.
     """
 
-    def __init__(self, data: bytes | mmap.mmap, where: str, persistent: Callable[[Any], Any]) -> None:
-        self.data = data
-        self.where = where
-        self.persistent = persistent
-        self.foreign: dict[str, None] = {}
-        self.stack: list[Any] = []
-        self.marked: list[list[Any]] = []
-        self.memo: dict[int, Any] = {}
-        self._names: dict[str, Any] = {}
-        self._copied = 0
+    data: bytes | mmap.mmap = field(repr=False)
+    where: str
+    persistent: Callable[[Any], Any]
+    foreign: dict[str, None] = field(default_factory=dict, init=False)
+    stack: list[Any] = field(default_factory=list, init=False, repr=False)
+    marked: list[list[Any]] = field(default_factory=list, init=False, repr=False)
+    memo: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
+    _names: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    _copied: int = field(default=0, init=False)
 
     def load(self, position: int = 0) -> tuple[Any, int]:
         """The value of the pickle that begins at `position`, and the position after it.

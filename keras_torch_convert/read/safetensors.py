@@ -45,7 +45,9 @@ _TYPES = {
 
 def looks_like_safetensors(file: MappedFile) -> bool:
     """True when a plausible header length is followed by the beginning of a JSON object."""
-    return file.size > _LENGTH.size and file.data[_LENGTH.size] == ord("{") and file.data[_LENGTH.size - 1] == 0
+    if file.size <= _LENGTH.size or file.data[_LENGTH.size] != ord("{"):
+        return False
+    return bool(_LENGTH.unpack_from(file.data, 0)[0] <= _LONGEST_HEADER)
 
 
 def open_safetensors(file: MappedFile) -> dict[str, SourceTensor]:

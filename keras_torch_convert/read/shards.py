@@ -13,6 +13,9 @@ from .mapped_file import MappedFile
 from .source import Source, SourceTensor
 from .state_dict import named_source
 
+# Some million names; the reference implementation has the same limit for its own headers.
+_LARGEST_INDEX = 100_000_000
+
 
 def read_index(file: MappedFile, read_file: Callable[[Path], Source]) -> Source:
     """The tensors of all shards, in the order of the files and, within each, in its own."""
@@ -39,6 +42,10 @@ def read_index(file: MappedFile, read_file: Callable[[Path], Source]) -> Source:
 
 
 def _weight_map(file: MappedFile) -> Mapping[str, str]:
+    if file.size > _LARGEST_INDEX:
+        raise SourceError(
+            f"{file.path}: {file.size} bytes of JSON, expected at most {_LARGEST_INDEX}; not an index of shards?"
+        )
     try:
         content: Any = json.loads(bytes(file.data[:]).decode("utf-8"))
     except (ValueError, RecursionError) as error:

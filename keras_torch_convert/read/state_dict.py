@@ -12,7 +12,7 @@ from .order import is_sorted, is_telltale, natural_order
 from .pickle_values import NumpyArray, PickledTensor, Placeholder, UnreadableTensor, holds_tensors
 from .pth import Checkpoint, check_is_mapping, whole_object_error
 from .source import Source, SourceTensor
-from .wrappers import Unwrapped, common_prefix, unwrap
+from .wrappers import Unwrapped, common_prefix, is_well_known, unwrap
 
 _MOST_LISTED = 8
 
@@ -34,7 +34,8 @@ def read_state_dict(mapping: Mapping[Any, Any], wrapper: str | None = None) -> S
             others.append(name)
         else:
             tensors.append(tensor)
-    if not tensors:
+    # Numbers alone may be weights, but beside other things they are an epoch or a learning rate.
+    if not tensors or (others and not _is_live_weights(found.weights)):
         raise SourceError(f"state dict: no tensors in it ({_listed(list(mapping)) or 'it is empty'})")
     return named_source(tensors, origin="state dict", others=others, unwrapped=found)
 
@@ -43,8 +44,11 @@ def read_checkpoint(checkpoint: Checkpoint, wrapper: str | None = None) -> Sourc
     """The weights of a PyTorch file. SourceError or UnsafeFileError when a weight cannot be rebuilt without foreign code."""
     path = checkpoint.file.path
     mapping = check_is_mapping(checkpoint)
-    _check_no_whole_module(mapping, wrapper, str(path))
+    if wrapper is not None and _is_whole_object(mapping.get(wrapper)):
+        raise whole_object_error(path, mapping[wrapper])
     found = unwrap(mapping, wrapper, _is_stored_weights, str(path))
+    if wrapper is None and not is_well_known(found.wrapper):
+        _check_no_whole_module(mapping, _is_stored_weights(found.weights), str(path))
     tensors, others = [], []
     for key, value in found.weights.items():
         name = _text(key)
@@ -79,6 +83,8 @@ def named_source(
     if prefix:
         tensors = [replace(tensor, name=tensor.name[len(prefix) :]) for tensor in tensors]
     named = {tensor.name: tensor for tensor in tensors}
+    if len(named) != len(tensors):
+        raise SourceError(f"{origin}: {len(tensors) - len(named)} names are there twice")
     notes = list(unwrapped.notes) if unwrapped else []
     if prefix:
         notes.append(f"prefix {prefix!r} cut from all names")
@@ -132,7 +138,7 @@ def _stored_tensor(name: str, value: Any, checkpoint: Checkpoint) -> SourceTenso
         return live_tensor(name, value.array(where), str(checkpoint.file.path))
     if isinstance(value, UnreadableTensor):
         raise SourceError(f"{where} {value.reason}")
-    if isinstance(value, Placeholder) and value.name in checkpoint.foreign and (value.called or holds_tensors(value)):
+    if isinstance(value, Placeholder) and (value.called or holds_tensors(value)):
         raise UnsafeFileError(
             f"{where} is built by {value.name}, which is not among the names that rebuild tensors: refused, and nothing was "
             "run; load the file with PyTorch where that code is installed, and save the plain state_dict()"
@@ -140,16 +146,14 @@ def _stored_tensor(name: str, value: Any, checkpoint: Checkpoint) -> SourceTenso
     return live_tensor(name, value, str(checkpoint.file.path)) if is_number(value) else None
 
 
-def _check_no_whole_module(mapping: Mapping[Any, Any], wrapper: str | None, where: str) -> None:
-    """SourceError when what is asked for, or the only thing that could hold weights, is a pickled module."""
-    if wrapper is not None:
-        candidates = [mapping.get(wrapper)]
-    elif any(_is_stored_weights(value) for value in (mapping, *mapping.values())):
-        return
-    else:
-        candidates = list(mapping.values())
-    for value in candidates:
-        if isinstance(value, Placeholder) and not value.called and holds_tensors(value):
+def _is_whole_object(value: Any) -> bool:
+    return isinstance(value, Placeholder) and not value.called and holds_tensors(value)
+
+
+def _check_no_whole_module(mapping: Mapping[Any, Any], other_weights: bool, where: str) -> None:
+    """SourceError when a pickled module stands where the weights should: the only thing there, or under a known wrapper."""
+    for key, value in mapping.items():
+        if (not other_weights or is_well_known(key)) and _is_whole_object(value):
             raise whole_object_error(where, value)
 
 

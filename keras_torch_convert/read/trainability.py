@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ..interrupts import interrupts_held_back
+
 
 def all_layers(layer: Any) -> list[Any]:
     """The layer itself and every layer below it, each once."""
@@ -35,7 +37,7 @@ def own_variables(layer: Any) -> list[Any]:
 def unfrozen(*roots: Any) -> Iterator[None]:
     """Every layer at or below the roots trainable, as the code that built them left it; all flags put back at the end.
 
-    A variable that was frozen alone, while its layer was not, stays as it is: layers such as those with LoRA do so by design.
+    A variable that was frozen alone, while its layer was not, stays as it is: layers with LoRA do so by design.
     """
     layers = [layer for root in roots for layer in all_layers(root)]
     with _flags_kept(layers):
@@ -46,7 +48,7 @@ def unfrozen(*roots: Any) -> Iterator[None]:
 
 @contextmanager
 def frozen_downwards(root: Any) -> Iterator[None]:
-    """Every layer below a frozen one frozen too, which is what Keras makes of the flags when it rebuilds a saved model."""
+    """Every layer below a frozen one frozen too: what Keras makes of the flags when it rebuilds a saved model."""
     layers = all_layers(root)
     frozen = {id(below) for layer in layers if not layer._trainable for below in all_layers(layer)}
     with _flags_kept(layers):
@@ -76,11 +78,12 @@ def _flags_kept(layers: Sequence[Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        for layer, trainable in of_layers:
-            layer._trainable = trainable
-        for variable, trainable in of_variables:
-            if variable.trainable != trainable:
-                variable.trainable = trainable
+        with interrupts_held_back():
+            for layer, trainable in of_layers:
+                layer._trainable = trainable
+            for variable, trainable in of_variables:
+                if variable.trainable != trainable:
+                    variable.trainable = trainable
 
 
 def default_order(layer: Any, order: Callable[[Any], list[Any]]) -> list[Any]:

@@ -61,7 +61,7 @@ def _candidates(
 def _choose(offered: Sequence[str], flat: bool, where: str) -> str | None:
     """The path to take, None for the mapping itself."""
     plain = [path for path in offered if not is_averaged(path)]
-    known = [path for path in plain if _first_key(path) in _WRAPPERS]
+    known = [path for path in plain if is_well_known(path)]
     if known:
         return min(known, key=lambda path: _WRAPPERS.index(_first_key(path)))
     if flat:
@@ -81,6 +81,11 @@ def _choose(offered: Sequence[str], flat: bool, where: str) -> str | None:
 def is_averaged(path: str) -> bool:
     """True when a wrapper's name says that it holds moving averages (EMA) of the weights."""
     return any(word == "ema" for word in path.lower().replace("/", "_").replace(".", "_").split("_"))
+
+
+def is_well_known(path: Any) -> bool:
+    """True for a wrapper, or one inside it, whose name alone says that it holds the weights of the model."""
+    return isinstance(path, str) and _first_key(path) in _WRAPPERS
 
 
 def _first_key(path: str) -> str:
