@@ -12,9 +12,8 @@ from ..read import read
 from ..read.keras_model import read_target
 from ..read.source import Source, SourceTensor
 from ..read.target import Target, TargetLayer
-from ..transfer.callbacks import calls_for
-from ..transfer.layer import assign_pairs
 from ..transfer.roles import as_registered
+from .assemble import plan_of_pairs
 from .by_order import hit_by, nearest
 
 
@@ -39,25 +38,18 @@ def plan_from_mapping(
     skipped = hit_by(skip_layers, list(stacks), "skip_layers", "torch layer")
     kept = hit_by(keep_layers, list(layers), "keep_layers", "Keras layer")
     pairs = _pairs(mapping, stacks, layers, source)
-    order = {place: index for index, place in enumerate(target.variables)}
-    assignments = assign_pairs(pairs, [calls_for(layer, additional_transfer) for _, layer in pairs])
-    assigned = {assignment.place for assignment in assignments}
     both = [name for name in kept if name in mapping]
     if both:
         raise AlignmentError(f"'{both[0]}' is both in the mapping and in keep_layers; take it out of one of them")
-    return Plan(
-        tuple(sorted(assignments, key=lambda assignment: order[assignment.place])),
-        {
+    return plan_of_pairs(
+        pairs,
+        target,
+        additional_transfer,
+        dropped={
             **collection.skipped,
             **{tensor.name: rule for name, rule in skipped.items() for tensor in stacks[name].tensors},
         },
-        {
-            variable.place: rule
-            for name, rule in kept.items()
-            for variable in layers[name].variables
-            if variable.place not in assigned
-        },
-        tuple((stack.layer, layer.label) for stack, layer in pairs),
+        kept={variable.place: rule for name, rule in kept.items() for variable in layers[name].variables},
     )
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal, Union
 
 from ..collect import Collection, Stack
 from ..errors import AlignmentError, TransferError
-from ..plan import Plan
 from ..read.source import Order
-from ..read.target import Target, TargetLayer
-from ..transfer.callbacks import calls_for
-from ..transfer.layer import assign_layer, assign_pairs
+from ..read.target import TargetLayer
+from ..transfer.layer import assign_layer
 
 Strict = Union[bool, Literal["target"]]
 _SHOWN = 12
