@@ -51,8 +51,8 @@ class Movement:
 
 
 @cache
-def _groups(layout: str) -> list[list[str]]:
-    """Axes of a layout as lists of names: "(a b) 1 c" gives [["a", "b"], [], ["c"]]."""
+def _groups(layout: str) -> tuple[tuple[str, ...], ...]:
+    """Axes of a layout as tuples of names: "(a b) 1 c" gives (("a", "b"), (), ("c",))."""
     groups: list[list[str]] = []
     inside = False
     for word in layout.split():
@@ -64,7 +64,7 @@ def _groups(layout: str) -> list[list[str]]:
         else:
             groups.append([word.strip("()")])
         inside = (inside or word.startswith("(")) and not word.endswith(")")
-    return groups
+    return tuple(tuple(group) for group in groups)
 
 
 @dataclass(frozen=True, slots=True)
