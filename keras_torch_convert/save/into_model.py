@@ -1,7 +1,7 @@
 """Values into the variables of a live model, all or nothing.
 
-Before a variable changes, its old values go to a journal: in memory while that is small, else in a temporary file, so that a big
-model is never held twice. Any exception, an interrupt included, puts every changed variable back bit for bit.
+Before a variable changes, its old values go to a journal: in memory while that is small, else in a temporary file, so
+that a big model is never held twice. Any exception, an interrupt included, puts every changed variable back bit for bit.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import TransferError
+from ..interrupts import interrupts_held_back
 from ..read.target import Target, TargetVariable
-from .interrupts import interrupts_held_back
 from .values import assign_values, numpy_dtype, read_values
 
 JOURNAL_IN_MEMORY = 256 * 2**20
@@ -25,7 +25,7 @@ JOURNAL_IN_MEMORY = 256 * 2**20
 
 @contextmanager
 def writing(target: Target) -> Iterator[ModelWriter]:
-    """Write into a model's variables inside a `with` block: all values stay, or, when an exception leaves the block, none.
+    """Write into a model's variables inside a `with` block: all values stay, or, when an exception leaves it, none.
 
     Layers that keep something computed from their variables (Keras's Normalization) are told to compute it anew.
     An exception passes on as it came; when a variable cannot be put back after it, TransferError says which.
@@ -58,7 +58,7 @@ class ModelWriter:
     changed: dict[str, _OldValues] = field(default_factory=dict)
 
     def write(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
-        """Give one variable new values, an array of exactly its shape and type (bfloat16 as ml_dtypes.bfloat16).
+        """Give one variable new values, an array of just its shape and type (bfloat16 as ml_dtypes.bfloat16).
 
         Raises TransferError when the array does not fit or the variable is not one of this model; nothing is changed then.
         """

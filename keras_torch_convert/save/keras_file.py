@@ -30,7 +30,7 @@ HASH_BLOCK = 4 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class SavedFile:
-    """A file that was written, read back and found equal to the model. `size` is in bytes, `notes` are for the report."""
+    """A file that was written, read back and found equal to the model; `size` in bytes, `notes` for the report."""
 
     path: Path
     md5: str
@@ -40,7 +40,7 @@ class SavedFile:
 
 
 def check_path(path: str | os.PathLike[str], target: Target | None = None) -> None:
-    """Refuse a path that cannot be written, before any work is done for it; with `target`, a format that cannot hold that model.
+    """Refuse a path that cannot be written, and with `target` a format that cannot hold that model, before any work.
 
     Raises SaveError: unknown suffix, missing or read-only folder, a folder in the file's place, a subclassed tf_keras
     model as whole .h5, bfloat16 variables in a format that Keras cannot read them from, two weights under one path in .h5.
@@ -61,7 +61,7 @@ def check_path(path: str | os.PathLike[str], target: Target | None = None) -> No
 
 
 def save_model(target: Target, path: str | os.PathLike[str]) -> SavedFile:
-    """Save a model; the suffix chooses what: `.weights.h5` its weights, `.keras` and the legacy `.h5` or `.hdf5` the whole model.
+    """Save a model: `.weights.h5` holds its weights, `.keras` and the legacy `.h5` or `.hdf5` the whole model.
 
     An existing file is replaced in one step, once the new one has been read back and found equal. On any error, an
     interrupt included, the temporary file is removed and the old one is as it was.
@@ -105,7 +105,8 @@ def _check_format(target: Target, suffix: str) -> None:
             )
         if legacy:
             raise SaveError(
-                f"model {target.name!r} holds bfloat16 variables, which Keras cannot load from a {suffix} file: save as .weights.h5 or .keras"
+                f"model {target.name!r} holds bfloat16 variables, which Keras cannot load from a {suffix} file: "
+                "save as .weights.h5 or .keras"
             )
     if not legacy:
         return
@@ -151,7 +152,7 @@ def _write_and_compare(target: Target, temporary: Path, suffix: str) -> tuple[st
 
 @contextmanager
 def _failures_told(target: Target, suffix: str) -> Iterator[None]:
-    """What keeps Keras from saving a model becomes a SaveError with a way out; trouble with the disk passes as it is."""
+    """What keeps Keras from saving becomes a SaveError with a way out; trouble with the disk passes as it is."""
     try:
         yield
     except OSError:

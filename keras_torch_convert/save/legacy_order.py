@@ -1,8 +1,8 @@
 """The order of weights inside a legacy .h5 file, and what frozen layers do to it.
 
 Such a file lists the weights of each layer of `model.layers` as Keras orders them for it: trainable ones first. Loading
-puts them back by position. So a nested model saved with some of its layers frozen is read wrongly, without any error, by the
-same model freshly built: its values land in other variables. Where the frozen state would change the order, those
+puts them back by position. So a nested model saved with some of its layers frozen is read wrongly, without any error,
+by the same model freshly built: its values land in other variables. Where the frozen state would change the order, those
 layers are saved as if unfrozen, and the file then loads rightly into a model that its code just built.
 """
 
@@ -28,7 +28,7 @@ def default_legacy_order(layer: Any) -> list[Any]:
 
 @contextmanager
 def saved_as_built(target: Target) -> Iterator[tuple[str, ...]]:
-    """While inside, every layer lists its weights in the order of a freshly built model; yields what that changes, in words.
+    """While inside, every layer lists its weights as a freshly built model does; yields what that changes, in words.
 
     Layers whose frozen state does not touch the order keep it, so that it is saved. All flags are put back at the end.
     """
@@ -40,7 +40,8 @@ def saved_as_built(target: Target) -> Iterator[tuple[str, ...]]:
         return
     names = ", ".join(str(layer.name) for layer in changed)
     notes.append(
-        f"frozen layers are stored as trainable in {names}: a legacy .h5 file stored frozen would load wrongly into a freshly built model"
+        f"frozen layers are stored as trainable in {names}: "
+        "a legacy .h5 file stored frozen would load wrongly into a freshly built model"
     )
     # A frozen model freezes all its layers again when Keras rebuilds it from the file, so that flag cannot stay either.
     with unfrozen(*changed), _root_unfrozen(model):
@@ -57,7 +58,7 @@ def _order_depends_on_flags(model: Any, layer: Any) -> bool:
 
 
 def _notes_on_single_variables(model: Any) -> Iterator[str]:
-    """Keras 3 can freeze one variable of a trainable layer. Whether the code that builds the model does so too is unknown here."""
+    """Keras 3 can freeze one variable of a trainable layer; whether the model's own code does so is unknown here."""
     for layer in model.layers:
         alone = {
             id(variable)

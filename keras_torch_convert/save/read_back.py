@@ -1,7 +1,7 @@
 """A saved file against the model it was saved from, value by value, with plain h5py.
 
-Every variable of the model must be found once with its exact bits. Keras's way through a model is not walked again here: in
-the legacy format each list of names must give the values in the order that a freshly built model reads; in the
+Every variable of the model must be found once with its exact bits. Keras's way through a model is not walked again here:
+in the legacy format each list of names must give the values in the order that a freshly built model reads; in the
 newer formats each layer is asked what it stores, and a group of the file (by the layer's name, where the file has names)
 must hold just that. Each group serves one layer.
 """
@@ -57,7 +57,8 @@ def compare_legacy_file(target: Target, path: Path) -> tuple[str, ...]:
     lost = [variable.label for variable in target.variables.values() if id(variable.variable) not in found]
     if lost:
         raise SaveError(
-            f"a legacy .h5 file holds only the layers in model.layers, so these variables would be lost: {', '.join(lost)}; save as .weights.h5"
+            "a legacy .h5 file holds only the layers in model.layers, so these variables would be lost: "
+            f"{', '.join(lost)}; save as .weights.h5"
         )
     return ()
 
@@ -81,7 +82,7 @@ def compare_weights_file(target: Target, file: Path | IO[bytes]) -> tuple[str, .
 
 
 def compare_archive(target: Target, path: Path) -> tuple[str, ...]:
-    """Compare a .keras archive with the model: check sums of all members, and the weights as in `compare_weights_file`."""
+    """Compare a .keras archive with the model: check sums of all members, weights as in `compare_weights_file`."""
     with _unreadable_told(), zipfile.ZipFile(path) as archive:
         broken = archive.testzip()
         if broken is not None:
@@ -120,7 +121,7 @@ def _compare_list(target: Target, group: Any, variables: list[Any], layer: str) 
 
 
 def _groups(file: Any) -> Groups:
-    """All groups called `vars`, by the layer's name (None in tf_keras's files) and what shapes they hold, in natural order."""
+    """All groups called `vars`, in natural order, by the layer's name (None in files of tf_keras) and their layout."""
     found: list[tuple[str, Any]] = []
 
     def visit(path: str, item: Any) -> None:
@@ -156,7 +157,7 @@ def _take_group(groups: Groups, name: str, label: str, values: Mapping[str, Any]
 
 
 def _not_stored(target: Target, owner: TargetLayer, stored: Mapping[str, Any]) -> list[str]:
-    """Variables of a layer that its own saving method leaves out, as notes; it is an error when the method is Keras's plain one."""
+    """Variables that a layer's own saving method leaves out, as notes; an error when the method is Keras's plain one."""
     missing = [
         variable.label
         for variable in owner.variables
@@ -171,7 +172,8 @@ def _not_stored(target: Target, owner: TargetLayer, stored: Mapping[str, Any]) -
     if type(owner.layer).save_own_variables is base.save_own_variables:
         raise SaveError(f"layer {owner.label}: Keras leaves these variables out of its files: {', '.join(missing)}")
     return [
-        f"layer {owner.label} does not store these variables as they are, by a saving method of its own: {', '.join(missing)}"
+        f"layer {owner.label} does not store these variables as they are, by a saving method of its own: "
+        f"{', '.join(missing)}"
     ]
 
 

@@ -25,7 +25,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 
 def read_values(target: Target, variable: Any) -> npt.NDArray[Any]:
-    """Current values of a Keras variable, in its own type. May share memory with the variable: read, do not keep or write."""
+    """Current values of a Keras variable, in its own type. They may share its memory: read, do not keep or write."""
     if target.backend != "torch":
         return np.asarray(variable.numpy())
     import torch
@@ -37,7 +37,7 @@ def read_values(target: Target, variable: Any) -> npt.NDArray[Any]:
 
 
 def assign_values(target: Target, variable: Any, array: npt.NDArray[Any]) -> None:
-    """Give a Keras variable the values of an array of its own shape and type; the variable never shares the array's memory."""
+    """Give a Keras variable the values of an array of its own shape and type, never sharing the array's memory."""
     if target.framework == "tf_keras":
         variable.assign(array, read_value=False)
     elif target.backend == "torch":
