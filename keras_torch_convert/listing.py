@@ -98,7 +98,7 @@ class Row:
     misfit: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Listing:
     """Both lists side by side; prints as text, `_repr_html_` in a notebook. `keras_listed` is False without a Keras model."""
 
@@ -137,6 +137,10 @@ class Listing:
     def __str__(self) -> str:
         """The lists as text, as wide as the terminal."""
         return self.text(shutil.get_terminal_size((WIDTH_WITHOUT_TERMINAL, 24)).columns)
+
+    def __repr__(self) -> str:
+        """The same: what an interactive session shows for the value of a call."""
+        return str(self)
 
     def text(self, width: int) -> str:
         """The lists as text of at most `width` columns (60 at least): long names lose their middle, shapes their end."""

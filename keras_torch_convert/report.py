@@ -44,7 +44,7 @@ class LedgerEntry:
     partner: str = ""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Report:
     """Everything known about one conversion.
 
@@ -148,6 +148,10 @@ class Report:
         lines += [f"WARNING: {warning}" for warning in self.warnings]
         lines.append(self.verdict())
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        """The same summary: what an interactive session shows for the value of a call."""
+        return str(self)
 
     def totals_lines(self) -> list[str]:
         """The totals as a small table; fates that did not occur are left out, but for those that a user must know to be empty."""

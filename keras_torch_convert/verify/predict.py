@@ -5,28 +5,25 @@ Neither model is changed by it: training flags and the state of random number ge
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
-from inspect import Parameter, signature
 from io import StringIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import PredictionError
 from ..read.target import Target
-from . import sample as samples
-from .compare import EQUAL_BELOW, OutputComparison, compare_outputs, top_classes
+from .compare import OutputComparison, compare_outputs, top_classes
 from .imagenet import class_name
-from .picture import Image, RescaleMode, Rescaling, load_picture, rescaling
+from .inputs import Wanted, as_size, inputs_for
+from .outputs import describe, narrowest
+from .picture import RescaleMode
+from .running import run_keras, run_torch
 
 Array = npt.NDArray[Any]
 TopClass = tuple[int, str, float]
-
-REMEDY = "give inputs that both take as sample=(torch inputs, Keras inputs), or convert without a prediction; the weights are in place"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +43,6 @@ class Predictions:
     input: str = ""
     rescale_mode: str = ""
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """The input of both models: `torch_arguments` positional or, as a dict, by name; `keras_input` one object."""
-
-    torch_arguments: list[Any] | dict[str, Any]
-    keras_input: Any
-    words: str
-    rescale_mode: str = ""
-    classes_mean_something: bool = True
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the caller asked for; see `run_both`."""
-
-    image: Any
-    rescale_mode: RescaleMode
-    size: tuple[int, int]
-    sample: Any
-    from_samples: bool
 
 
 def run_both(
@@ -123,258 +97,6 @@ def run_both(
         tuple(torch_outputs), tuple(keras_outputs), torch_top, keras_top, comparison,
         prepared.words, prepared.rescale_mode, tuple(notes),
     )  # fmt: skip
-
-
-def as_size(input_shape: Sequence[int]) -> tuple[int, int]:
-    """Height and width; a number of channels behind them is ignored, as in the classic interface."""
-    if len(input_shape) < 2:
-        raise ValueError(f"input_shape must be (height, width), got {tuple(input_shape)}")
-    return int(input_shape[0]), int(input_shape[1])
-
-
-def inputs_for(torch_module: Any | None, target: Target, wanted: Wanted) -> Inputs | str:
-    """The inputs of both models, or the reason why none can be made."""
-    if wanted.sample is not None:
-        return given_inputs(wanted.sample, target)
-    specs = samples.input_specs(target.model)
-    if not specs:
-        return (
-            "no prediction was made: the Keras model does not say what inputs it takes; "
-            "give sample=(torch inputs, Keras inputs)"
-        )
-    if samples.takes_one_picture(specs, target) and not wanted.from_samples:
-        return picture_inputs(specs[0], target, wanted)
-    return random_data(specs, torch_module, target, wanted)
-
-
-def given_inputs(sample: Any, target: Target) -> Inputs:
-    """The caller's sample for both sides."""
-    if isinstance(sample, tuple):
-        if len(sample) != 2:
-            raise ValueError(
-                f"sample as a tuple must be (torch inputs, Keras inputs), got {len(sample)} entries; several inputs of one side go in a list"
-            )
-        for_torch, for_keras = sample
-        arguments = (
-            dict(for_torch)
-            if isinstance(for_torch, Mapping)
-            else list(for_torch)
-            if isinstance(for_torch, list)
-            else [for_torch]
-        )
-        return Inputs(arguments, for_keras, "sample given by the caller")
-    if isinstance(sample, (list, Mapping)):
-        raise ValueError("sample with several inputs must be a tuple of two: (torch inputs, Keras inputs)")
-    array = as_array(sample)
-    return Inputs([samples.to_torch_layout(array, None, target)], array, "sample given by the caller")
-
-
-def picture_inputs(spec: samples.InputSpec, target: Target, wanted: Wanted) -> Inputs:
-    """The picture for both models."""
-    first = samples.channels_first(spec, target)
-    height, width = spec.shape[2:4] if first else spec.shape[1:3]
-    height, width = height or wanted.size[0], width or wanted.size[1]
-    picture, words = load_picture(wanted.image, (height, width))
-    chosen = rescaling_of(target.model, wanted.rescale_mode)
-    batch = apply_rescaling(chosen, picture)[None]
-    channels_last_first = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
-    keras_input = channels_last_first if first else batch
-    if spec.shape[0] not in (None, 1):
-        keras_input, channels_last_first = (
-            np.repeat(array, spec.shape[0], axis=0) for array in (keras_input, channels_last_first)
-        )
-    if not spec.floating:
-        keras_input = keras_input.astype(spec.dtype)
-    return Inputs([channels_last_first], keras_input, f"{words}, {width} x {height}", chosen.words, notes=chosen.notes)
-
-
-def apply_rescaling(chosen: Rescaling, picture: Image) -> Image:
-    """The rescaled picture; an error of a user's or a model's own function is told apart from one of the models."""
-    try:
-        return chosen(picture)
-    except Exception as error:
-        raise PredictionError(f"rescaling the picture by {chosen.words} failed: {describe(error)}") from error
-
-
-def rescaling_of(model: Any, rescale_mode: RescaleMode) -> Rescaling:
-    """The caller's rescaling, else the one that the Keras model carries, else "torch"."""
-    if rescale_mode is not None:
-        return rescaling(rescale_mode)
-    own_mode = getattr(model, "rescale_mode", None)
-    own_function = getattr(model, "preprocess_input", None)
-    if callable(own_function):
-        words = "the Keras model's own preprocess_input" + (f", {own_mode!r}" if isinstance(own_mode, str) else "")
-        return Rescaling(lambda picture: as_channels_last(as_array(own_function(picture[None])), picture), words)
-    if own_mode is not None:
-        own = rescaling(own_mode)
-        return Rescaling(own.function, f"the Keras model's own {own.words}", own.notes)
-    return rescaling("torch")
-
-
-def as_channels_last(batch: Array, picture: Image) -> Array:
-    """The picture that a model's own preprocessing gave, without its batch axis, channels last."""
-    result = batch[0] if batch.ndim == 4 else batch
-    height, width, channels = picture.shape
-    return (
-        result.transpose(1, 2, 0)
-        if result.shape == (channels, height, width) and result.shape != picture.shape
-        else result
-    )
-
-
-def random_data(
-    specs: Sequence[samples.InputSpec], torch_module: Any | None, target: Target, wanted: Wanted
-) -> Inputs | str:
-    """Random data for both models, or the reason why the torch module cannot be given the Keras model's inputs."""
-    arrays = samples.random_inputs(specs, target, wanted.size)
-    for_torch = [samples.to_torch_layout(array, spec, target) for array, spec in zip(arrays, specs, strict=True)]
-    names = [spec.name for spec in specs]
-    arguments: list[Any] | dict[str, Any] = for_torch
-    if torch_module is not None:
-        accepted, required = forward_parameters(torch_module)
-        if accepted is not None:
-            if len(specs) > 1 and set(names) <= set(accepted):
-                arguments = dict(zip(names, for_torch, strict=True))
-            elif not required <= len(specs) <= len(accepted):
-                return (
-                    f"no prediction was made: the Keras model takes {len(specs)} inputs ({', '.join(names)}), "
-                    f"the torch module {required} to {len(accepted)} ({', '.join(accepted)}); give sample=(torch inputs, Keras inputs)"
-                )
-    keras_input = arrays[0] if len(arrays) == 1 else dict(zip(names, arrays, strict=True))
-    shapes = ", ".join(f"{spec.name} {array.shape}" for spec, array in zip(specs, arrays, strict=True))
-    notes = ("the image was not used: the model does not take one picture",) if wanted.image is not None else ()
-    return Inputs(arguments, keras_input, f"random data: {shapes}", classes_mean_something=False, notes=notes)
-
-
-def forward_parameters(module: Any) -> tuple[list[str] | None, int]:
-    """Names of what a module's forward takes by position, and how many must be given; None when it takes any number."""
-    try:
-        parameters = signature(module.forward).parameters.values()
-    except (TypeError, ValueError):
-        # Scripted modules have no Python signature.
-        return None, 0
-    if any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in parameters):
-        return None, 0
-    named = [p for p in parameters if p.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)]
-    return [parameter.name for parameter in named], sum(parameter.default is Parameter.empty for parameter in named)
-
-
-def run_torch(module: Any, inputs: Inputs) -> tuple[list[Array], str]:
-    """Outputs of the torch module in eval mode, and the narrowest type among them; the module is left as it was."""
-    import torch
-
-    like = next(module.parameters(), None)
-
-    def as_tensor(value: Any) -> Any:
-        tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))
-        if like is None:
-            return tensor
-        return tensor.to(like.device, like.dtype) if tensor.is_floating_point() else tensor.to(like.device)
-
-    devices = [like.device] if like is not None and like.device.type == "cuda" else []
-    with evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=devices), python_generators_kept():
-        try:
-            if isinstance(inputs.torch_arguments, dict):
-                output = module(**{name: as_tensor(value) for name, value in inputs.torch_arguments.items()})
-            else:
-                output = module(*[as_tensor(value) for value in inputs.torch_arguments])
-            return outputs_of(output)
-        except Exception as error:
-            raise PredictionError(f"the torch model failed on {inputs.words}: {describe(error)}; {REMEDY}") from error
-
-
-@contextmanager
-def evaluating(module: Any) -> Iterator[None]:
-    """Eval mode for the time being; the flag of every submodule is put back as it was, each by itself."""
-    flags = [(submodule, submodule.training) for submodule in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for submodule, training in flags:
-            submodule.training = training
-
-
-@contextmanager
-def python_generators_kept() -> Iterator[None]:
-    """The state of Python's and NumPy's global random generators put back afterwards: a model may draw from them."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-
-
-def run_keras(target: Target, inputs: Inputs) -> tuple[list[Array], str]:
-    """Outputs of the Keras model in inference mode, and the narrowest type among them."""
-    with gradients_off(target), python_generators_kept():
-        try:
-            return outputs_of(target.model(inputs.keras_input, training=False))
-        except Exception as error:
-            raise PredictionError(f"the Keras model failed on {inputs.words}: {describe(error)}; {REMEDY}") from error
-
-
-@contextmanager
-def gradients_off(target: Target) -> Iterator[None]:
-    """For Keras on the torch backend: no gradients are recorded, and torch's random generator is put back."""
-    if target.backend != "torch":
-        yield
-        return
-    import torch
-
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        yield
-
-
-def describe(error: BaseException) -> str:
-    """Type and first lines of an error's message: Keras repeats all arguments behind them."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(lines[:3])
-    return f"{type(error).__name__}: {text[:400]}{' ...' if len(text) > 400 or len(lines) > 3 else ''}"
-
-
-def outputs_of(output: Any) -> tuple[list[Array], str]:
-    """Every array of a model's output, nested structures laid out in order, and the narrowest floating type among them."""
-    leaves = list(leaves_of(output))
-    names = [type_name(leaf) for leaf in leaves]
-    return [as_array(leaf) for leaf in leaves], narrowest(names)
-
-
-def type_name(tensor: Any) -> str:
-    """The type of a tensor of any of the frameworks, without the framework's name."""
-    return str(getattr(tensor.dtype, "name", tensor.dtype)).removeprefix("torch.")
-
-
-def narrowest(names: Sequence[str]) -> str:
-    """The type with the widest threshold, "float32" when none of them is floating-point."""
-    return max((name for name in names if name in EQUAL_BELOW), key=EQUAL_BELOW.__getitem__, default="float32")
-
-
-def leaves_of(output: Any) -> Iterator[Any]:
-    """The tensors of an output, in order; what is no tensor (None, numbers, cached states) is passed over."""
-    if isinstance(output, Mapping):
-        for value in output.values():
-            yield from leaves_of(value)
-    elif isinstance(output, (list, tuple)):
-        for value in output:
-            yield from leaves_of(value)
-    elif hasattr(output, "shape") and hasattr(output, "dtype"):
-        yield output
-
-
-def as_array(tensor: Any) -> Array:
-    """A tensor of any of the frameworks as a NumPy array of a type that NumPy has; the half types widen to float32."""
-    if hasattr(tensor, "detach"):
-        tensor = tensor.detach().cpu()
-        if "bfloat16" in str(tensor.dtype):
-            tensor = tensor.float()
-        tensor = tensor.numpy()
-    elif hasattr(tensor, "numpy"):
-        tensor = tensor.numpy()
-    array: Array = np.asarray(tensor)
-    # bfloat16 comes as an extension type, which NumPy itself cannot compute with; it has the kind of raw bytes.
-    return array.astype(np.float32) if array.dtype.kind == "V" or array.dtype == np.float16 else array
 
 
 def same_scale(torch_outputs: list[Array], keras_outputs: list[Array]) -> tuple[list[Array], list[Array], list[str]]:

@@ -31,6 +31,16 @@ class InputSpec:
         """True for floating-point inputs, whole numbers (ids, masks) otherwise."""
         return "float" in self.dtype
 
+    @property
+    def masks(self) -> bool:
+        """True for masks: all ones leave nothing out."""
+        return self.dtype == "bool" or "mask" in self.name
+
+    @property
+    def holds_ids(self) -> bool:
+        """True for whole numbers that pick rows of a vocabulary; not for masks and for the number of a segment."""
+        return not (self.floating or self.masks or "type" in self.name or "segment" in self.name)
+
 
 def input_specs(model: Any) -> tuple[InputSpec, ...]:
     """The inputs of a Keras model in the order in which it takes them, () when it does not say.
@@ -91,32 +101,37 @@ def channels_first(spec: InputSpec, target: Target) -> bool:
 
 def takes_one_picture(specs: Sequence[InputSpec], target: Target) -> bool:
     """True for a single floating-point input of height, width and three channels."""
-    if len(specs) != 1 or len(specs[0].shape) != 4:
+    if len(specs) != 1 or len(specs[0].shape) != 4 or not specs[0].floating:
         return False
     spec = specs[0]
-    channels = spec.shape[1] if channels_first(spec, target) else spec.shape[-1]
-    # Some models take the pixel values as whole numbers and rescale them inside.
-    return channels in (3, None) and (spec.floating or spec.dtype == "uint8")
+    return (spec.shape[1] if channels_first(spec, target) else spec.shape[-1]) in (3, None)
+
+
+def ordered(model: Any) -> bool:
+    """Whether a model takes its inputs in an order that its author chose; those of a dict are sorted by name."""
+    return not isinstance(getattr(model, "input", None), Mapping)
 
 
 def random_inputs(specs: Sequence[InputSpec], target: Target, input_shape: tuple[int, int]) -> list[npt.NDArray[Any]]:
     """One random array for each spec, always the same ones: normal values, or ids that every Embedding table holds."""
     generator = np.random.default_rng(SEED)
+    # A single row of ids goes into the vocabulary, which is the largest table; of several any may go into the smallest.
+    pick = max if sum(spec.holds_ids for spec in specs) == 1 else min
     tables = [
         layer.variables[0].shape[0] for layer in target.leaves() if "Embedding" in layer.kinds and layer.variables
     ]
-    limit = min(tables, default=2)
+    limit = pick(tables, default=2)
     arrays: list[npt.NDArray[Any]] = []
     for spec in specs:
         shape = concrete_shape(spec, target, input_shape)
         if spec.floating:
             arrays.append(generator.standard_normal(shape).astype(np.float32))
-        elif spec.dtype == "bool" or "mask" in spec.name:
-            arrays.append(np.ones(shape, bool if spec.dtype == "bool" else spec.dtype))
-        elif "type" in spec.name or "segment" in spec.name:
-            arrays.append(np.zeros(shape, spec.dtype))
-        else:
+        elif spec.holds_ids:
             arrays.append(generator.integers(0, max(limit, 1), shape).astype(spec.dtype))
+        elif spec.masks:
+            arrays.append(np.ones(shape, spec.dtype))
+        else:
+            arrays.append(np.zeros(shape, spec.dtype))
     return arrays
 
 

@@ -1,0 +1,63 @@
+"""Outputs of any framework as NumPy arrays, and errors of any framework in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .compare import EQUAL_BELOW
+
+Array = npt.NDArray[Any]
+
+
+def describe(error: BaseException) -> str:
+    """Type and first lines of an error's message: Keras repeats all arguments behind them."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:3])
+    return f"{type(error).__name__}: {text[:400]}{' ...' if len(text) > 400 or len(lines) > 3 else ''}"
+
+
+def outputs_of(output: Any) -> tuple[list[Array], str]:
+    """Every array of a model's output, nested structures laid out in order, and the narrowest floating type among them."""
+    leaves = list(leaves_of(output))
+    names = [type_name(leaf) for leaf in leaves]
+    return [as_array(leaf) for leaf in leaves], narrowest(names)
+
+
+def type_name(tensor: Any) -> str:
+    """The type of a tensor of any of the frameworks, without the framework's name."""
+    return str(getattr(tensor.dtype, "name", tensor.dtype)).removeprefix("torch.")
+
+
+def narrowest(names: Sequence[str]) -> str:
+    """The type with the widest threshold, "float32" when none of them is floating-point."""
+    return max((name for name in names if name in EQUAL_BELOW), key=EQUAL_BELOW.__getitem__, default="float32")
+
+
+def leaves_of(output: Any) -> Iterator[Any]:
+    """The tensors of an output, in order; what is no tensor (None, numbers, cached states) is passed over."""
+    if isinstance(output, Mapping):
+        for value in output.values():
+            yield from leaves_of(value)
+    elif isinstance(output, (list, tuple)):
+        for value in output:
+            yield from leaves_of(value)
+    elif hasattr(output, "shape") and hasattr(output, "dtype"):
+        yield output
+
+
+def as_array(tensor: Any) -> Array:
+    """A tensor of any of the frameworks as a NumPy array of a type that NumPy has; the half types widen to float32."""
+    if hasattr(tensor, "detach"):
+        tensor = tensor.detach().cpu()
+        if "bfloat16" in str(tensor.dtype):
+            tensor = tensor.float()
+        tensor = tensor.numpy()
+    elif hasattr(tensor, "numpy"):
+        tensor = tensor.numpy()
+    array: Array = np.asarray(tensor)
+    # bfloat16 comes as an extension type, which NumPy itself cannot compute with; it has the kind of raw bytes.
+    return array.astype(np.float32) if array.dtype.kind == "V" or array.dtype == np.float16 else array

@@ -1,0 +1,91 @@
+"""One model run once, left exactly as it was: training flags and random generators are put back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import PredictionError
+from ..read.target import Target
+from .inputs import Inputs
+from .outputs import describe, outputs_of
+
+Array = npt.NDArray[Any]
+
+REMEDY = (
+    "give inputs that both take as sample=(torch inputs, Keras inputs), or convert without a prediction; "
+    "the weights are in place"
+)
+
+
+def run_torch(module: Any, inputs: Inputs) -> tuple[list[Array], str]:
+    """Outputs of the torch module in eval mode, and the narrowest type among them; the module is left as it was."""
+    import torch
+
+    like = next(module.parameters(), None)
+
+    def as_tensor(value: Any) -> Any:
+        tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))
+        if like is None:
+            return tensor
+        return tensor.to(like.device, like.dtype) if tensor.is_floating_point() else tensor.to(like.device)
+
+    devices = [like.device] if like is not None and like.device.type == "cuda" else []
+    with evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=devices), python_generators_kept():
+        try:
+            if isinstance(inputs.torch_arguments, dict):
+                output = module(**{name: as_tensor(value) for name, value in inputs.torch_arguments.items()})
+            else:
+                output = module(*[as_tensor(value) for value in inputs.torch_arguments])
+            return outputs_of(output)
+        except Exception as error:
+            raise PredictionError(f"the torch model failed on {inputs.words}: {describe(error)}; {REMEDY}") from error
+
+
+@contextmanager
+def evaluating(module: Any) -> Iterator[None]:
+    """Eval mode for the time being; the flag of every submodule is put back as it was, each by itself."""
+    flags = [(submodule, submodule.training) for submodule in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for submodule, training in flags:
+            submodule.training = training
+
+
+@contextmanager
+def python_generators_kept() -> Iterator[None]:
+    """The state of Python's and NumPy's global random generators put back afterwards: a model may draw from them."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+def run_keras(target: Target, inputs: Inputs) -> tuple[list[Array], str]:
+    """Outputs of the Keras model in inference mode, and the narrowest type among them."""
+    with gradients_off(target), python_generators_kept():
+        try:
+            return outputs_of(target.model(inputs.keras_input, training=False))
+        except Exception as error:
+            raise PredictionError(f"the Keras model failed on {inputs.words}: {describe(error)}; {REMEDY}") from error
+
+
+@contextmanager
+def gradients_off(target: Target) -> Iterator[None]:
+    """For Keras on the torch backend: no gradients are recorded, and torch's random generator is put back."""
+    if target.backend != "torch":
+        yield
+        return
+    import torch
+
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        yield
