@@ -24,7 +24,9 @@ DTYPES = [
     torch.float8_e4m3fn, torch.float8_e5m2,
 ]  # fmt: skip
 # The old format knows only types that have a storage class of their own.
-LEGACY_DTYPES = [dtype for dtype in DTYPES if not any(text in str(dtype) for text in ("uint16", "uint32", "uint64", "float8"))]
+LEGACY_DTYPES = [
+    dtype for dtype in DTYPES if not any(text in str(dtype) for text in ("uint16", "uint32", "uint64", "float8"))
+]
 
 
 def as_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -155,6 +157,7 @@ def test_numpy_arrays_and_numbers_in_the_file_are_weights_too(tmp_path: Path) ->
         "a": np.arange(6, dtype=np.float64).reshape(2, 3),
         "f": np.asfortranarray(np.arange(6, dtype=np.int16).reshape(2, 3)),
         "big": np.arange(3, dtype=">f4"),
+        "empty": np.zeros((0, 2), np.float32),
         "scalar": np.float32(1.5),
         "float": 2.5,
         "int": 7,
@@ -166,7 +169,7 @@ def test_numpy_arrays_and_numbers_in_the_file_are_weights_too(tmp_path: Path) ->
             assert np.array_equal(source[name].read(), value), name
             assert source[name].read().dtype.isnative
         assert [tensor.dtype for tensor in source.values()] == [
-            "float64", "int16", "float32", "float32", "float64", "int64",
+            "float64", "int16", "float32", "float32", "float32", "float64", "int64",
         ]  # fmt: skip
 
 
@@ -191,8 +194,23 @@ class Settings:
 def test_foreign_objects_beside_the_weights_become_placeholders_and_are_listed(tmp_path: Path) -> None:
     content = {
         "state_dict": {"a.weight": torch.ones(2)},
-        "args": argparse.Namespace(colour=Colour.RED, path=Path("x"), settings=Settings(), device=torch.device("cuda:0")),
-        "plain": [slice(1), 1j, {1, 2}, frozenset("a"), bytearray(b"x"), range(3), 10**30, -5, "\u20ac", b"\xff", None, True],
+        "args": argparse.Namespace(
+            colour=Colour.RED, path=Path("x"), settings=Settings(), device=torch.device("cuda:0")
+        ),
+        "plain": [
+            slice(1),
+            1j,
+            {1, 2},
+            frozenset("a"),
+            bytearray(b"x"),
+            range(3),
+            10**30,
+            -5,
+            "\u20ac",
+            b"\xff",
+            None,
+            True,
+        ],
         "maps": collections.defaultdict(list, {(1, 2): 3, ((1,),): 4}),
         "counts": collections.Counter("aab"),
     }
@@ -209,7 +227,9 @@ def test_foreign_objects_beside_the_weights_become_placeholders_and_are_listed(t
 
 
 def test_foreign_objects_among_the_weights_are_noted_when_no_tensor_needs_them(tmp_path: Path) -> None:
-    torch.save({"a.weight": torch.ones(2), "args": argparse.Namespace(a=1), "name": "net", "none": None}, tmp_path / "n.pt")
+    torch.save(
+        {"a.weight": torch.ones(2), "args": argparse.Namespace(a=1), "name": "net", "none": None}, tmp_path / "n.pt"
+    )
     source = read(tmp_path / "n.pt")
     assert list(source) == ["a.weight"]
     assert source.notes == ("3 entries are no tensors and were left out: args, name, none",)
@@ -265,7 +285,9 @@ def test_big_endian_files_are_swapped(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "little.pt") as archive, zipfile.ZipFile(tmp_path / "big.pt", "w") as changed:
         for name in archive.namelist():
             data = archive.read(name).replace(b"little", b"big")
-            changed.writestr(name, np.frombuffer(data, "<f4").astype(">f4").tobytes() if name.endswith("data/0") else data)
+            changed.writestr(
+                name, np.frombuffer(data, "<f4").astype(">f4").tobytes() if name.endswith("data/0") else data
+            )
     assert torch.load(tmp_path / "big.pt")["a"].tolist() == [0, 1, 2, 3]
     source = read(tmp_path / "big.pt")
     assert source["a"].read().tolist() == [0, 1, 2, 3]
@@ -303,8 +325,20 @@ def test_a_whole_module_gets_a_message_that_says_what_to_do(tmp_path: Path, zipp
     module = torch.nn.Linear(2, 2)
     for content in (module, {"model": module, "epoch": 1}):
         torch.save(content, tmp_path / "net.pt", _use_new_zipfile_serialization=zipped)
-        with pytest.raises(SourceError, match=r"whole object of class torch\.nn\.modules\.linear\.Linear.*state_dict\(\)"):
+        with pytest.raises(
+            SourceError, match=r"whole object of class torch\.nn\.modules\.linear\.Linear.*state_dict\(\)"
+        ):
             read(tmp_path / "net.pt")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_whole_module_under_a_well_known_wrapper_is_not_passed_over(tmp_path: Path) -> None:
+    torch.save({"model": torch.nn.Linear(2, 2), "statistics": {"mean": torch.ones(3)}}, tmp_path / "net.pt")
+    with pytest.raises(SourceError, match="whole object of class"):
+        read(tmp_path / "net.pt")
+    assert list(read(tmp_path / "net.pt", wrapper="statistics")) == ["mean"]
+    torch.save({"ema": torch.nn.Linear(2, 2), "model": {"state_dict": {"a": torch.ones(1)}}}, tmp_path / "net.pt")
+    assert list(read(tmp_path / "net.pt")) == ["a"]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -322,7 +356,11 @@ def test_a_file_without_named_tensors_is_refused(tmp_path: Path, content: Any) -
 
 
 def test_wrappers_of_a_file_are_found_and_can_be_chosen(tmp_path: Path) -> None:
-    content = {"model": {"a": torch.zeros(1)}, "model_ema": {"a": torch.ones(1)}, "optimizer": {"state": {0: torch.ones(1)}}}
+    content = {
+        "model": {"a": torch.zeros(1)},
+        "model_ema": {"a": torch.ones(1)},
+        "optimizer": {"state": {0: torch.ones(1)}},
+    }
     torch.save(content, tmp_path / "net.pth.tar")
     source = read(tmp_path / "net.pth.tar")
     assert (source.wrapper, source.wrappers) == ("model", ("model", "model_ema"))

@@ -63,7 +63,9 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path, write: Callable[[P
     write(path, TENSORS)
     whole = path.read_bytes()
     assert len(read_everything(path)) == 3
-    cuts = sorted({*range(0, 64), *random.Random(0).sample(range(len(whole)), 250), *range(len(whole) - 80, len(whole))})
+    cuts = sorted(
+        {*range(0, 64), *random.Random(0).sample(range(len(whole)), 250), *range(len(whole) - 80, len(whole))}
+    )
     for cut in cuts:
         cut_path.write_bytes(whole[:cut])
         with pytest.raises(SourceError, match="cut"):  # the path at least, which begins every message
@@ -348,7 +350,9 @@ def test_a_deeply_nested_pickle_neither_recurses_nor_crashes(tmp_path: Path) -> 
 
 def test_a_billion_laughs_pickle_takes_no_time(tmp_path: Path) -> None:
     # Each tuple holds the one before twice: 2 ** 60 elements when walked, and as much to hash as a key.
-    laughs = b"K\x01q\x00" + b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(60))
+    laughs = b"K\x01q\x00" + b"".join(
+        b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(60)
+    )
     (tmp_path / "net.pkl").write_bytes(b"\x80\x02}" + laughs + b"0" * 60 + b"N0" + b".")
     with pytest.raises(SourceError):
         read(tmp_path / "net.pkl")
@@ -467,7 +471,7 @@ def test_an_npz_with_python_objects_is_refused_and_its_pickle_not_read(tmp_path:
     marker = tmp_path / "ran"
     objects = np.array([Call(os.system, f"touch {marker}")], dtype=object)
     np.savez(tmp_path / "net.npz", a=objects)
-    with pytest.raises(SourceError, match="type object cannot be read"):
+    with pytest.raises(SourceError, match=r"type '\|O' cannot be read"):
         read(tmp_path / "net.npz")
     assert not marker.exists()
 
@@ -483,14 +487,14 @@ def test_an_npz_bomb_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_npz_member_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path) -> None:
-    np.savez_compressed(tmp_path / "net.npz", a=np.zeros(1000))
+    np.savez_compressed(tmp_path / "net.npz", a=np.random.default_rng(0).random(1000))
     data = bytearray((tmp_path / "net.npz").read_bytes())
-    # The stored data is swapped for one that unpacks to ten times as much, in the same number of bytes.
+    # Noise is swapped for zeros, which unpack to far more from fewer bytes.
     start = data.find(b"a.npy") + 5 + struct.unpack_from("<H", data, 28)[0]
     packed = struct.unpack_from("<L", data, data.find(b"PK\x01\x02") + 20)[0]
-    plain = zlib.decompressobj(-15).decompress(bytes(data[start : start + packed]))
+    header = zlib.decompressobj(-15).decompress(bytes(data[start : start + packed]))[:128]
     stream = zlib.compressobj(9, zlib.DEFLATED, -15)
-    longer = stream.compress(plain + bytes(3000)) + stream.flush()
+    longer = stream.compress(header + bytes(1_000_000)) + stream.flush()
     assert len(longer) <= packed
     data[start : start + len(longer)] = longer
     (tmp_path / "net.npz").write_bytes(data)
@@ -498,8 +502,10 @@ def test_an_npz_member_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Pa
         read(tmp_path / "net.npz")["a"].read()
 
 
-@pytest.mark.parametrize("array", [np.array(["x"]), np.zeros(1, "V2"), np.zeros(1, "datetime64[s]"), np.zeros(1, "f4,f4")])
+@pytest.mark.parametrize(
+    "array", [np.array(["x"]), np.zeros(1, "V2"), np.zeros(1, "datetime64[s]"), np.zeros(1, "f4,f4")]
+)
 def test_an_npz_with_other_than_plain_numbers_is_refused(tmp_path: Path, array: Any) -> None:
     np.savez(tmp_path / "net.npz", a=array)
-    with pytest.raises(SourceError, match="array 'a': type .* cannot be read"):
+    with pytest.raises(SourceError, match=r"array 'a': type .* cannot be read"):
         read(tmp_path / "net.npz")

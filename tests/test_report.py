@@ -124,6 +124,12 @@ def test_printed_report_tells_everything_in_one_screen():
     ]
 
 
+def test_interactive_session_shows_the_same_summary():
+    made = report(USED, SET, comparison=EQUAL)
+
+    assert repr(made) == str(made)
+
+
 def test_ledger_table_has_a_line_for_every_weight():
     lines = report(USED, SKIPPED, SET).ledger_table().splitlines()
 

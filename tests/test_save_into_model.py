@@ -12,10 +12,10 @@ import pytest
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 from keras_torch_convert.errors import TransferError
+from keras_torch_convert.interrupts import interrupts_held_back
 from keras_torch_convert.read.keras_model import read_target
 from keras_torch_convert.read.target import Target
 from keras_torch_convert.save import into_model
-from keras_torch_convert.save.interrupts import interrupts_held_back
 from keras_torch_convert.save.into_model import writing
 from keras_torch_convert.save.values import numpy_dtype, read_values
 from tests.keras_runs import models

@@ -333,6 +333,67 @@ def test_several_inputs_are_matched_by_name():
     assert run_both(module, read_target(model)).comparison.equal is True
 
 
+def test_several_inputs_without_common_names_go_in_the_order_of_the_keras_model():
+    layers = keras().layers
+    plus, minus = layers.Input((3,), name="a"), layers.Input((3,), name="b")
+    model = keras().Model([plus, minus], layers.Subtract()([layers.Dense(3)(plus), minus]))
+
+    class Difference(nn().Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn().Linear(3, 3)
+
+        def forward(self, x, y):
+            return self.scale(x) - y
+
+    module = Difference()
+    model.set_weights([module.scale.weight.detach().numpy().T, module.scale.bias.detach().numpy()])
+
+    result = run_both(module, read_target(model))
+
+    assert result.comparison.equal is True
+    assert result.notes == ("the torch module was given the inputs in the Keras model's order: a, b",)
+
+
+def test_inputs_of_a_dict_are_not_guessed_by_order():
+    layers = keras().layers
+    inputs = {"token_ids": layers.Input((4,), dtype="int32"), "padding_mask": layers.Input((4,), dtype="int32")}
+    embedded = layers.Embedding(9, 2)(inputs["token_ids"])
+    kept = layers.Multiply()([embedded, layers.Reshape((4, 1))(layers.Activation("linear")(inputs["padding_mask"]))])
+    model = keras().Model(inputs, kept)
+
+    class Masked(nn().Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn().Embedding(9, 2)
+
+        def forward(self, token_ids, padding_mask):
+            return self.table(token_ids) * padding_mask[..., None]
+
+    class OtherNames(Masked):
+        def forward(self, input_ids, attention_mask):
+            return super().forward(input_ids, attention_mask)
+
+    module = Masked()
+    model.set_weights([module.table.weight.detach().numpy()])
+
+    assert run_both(module, read_target(model)).comparison.equal is True
+    assert run_both(OtherNames(), read_target(model)).notes == (
+        "no prediction was made: the Keras model takes 2 inputs (padding_mask, token_ids), "
+        "the torch module inputs of other names; give sample=(torch inputs, Keras inputs)",
+    )
+
+
+def test_model_of_whole_pixels_is_not_guessed_at():
+    layers = keras().layers
+    inputs = layers.Input((8, 8, 3), dtype="uint8")
+    model = keras().Model(inputs, layers.Conv2D(2, 3)(layers.Rescaling(1 / 255)(inputs)))
+
+    result = run_both(nn().Conv2d(3, 2, 3), read_target(model))
+
+    assert result.notes[0].startswith("no prediction was made: the Keras model takes pixels of type uint8")
+
+
 def test_inputs_that_cannot_be_matched_skip_the_prediction_with_a_reason():
     layers = keras().layers
     one, two = layers.Input((3,), name="one"), layers.Input((3,), name="two")

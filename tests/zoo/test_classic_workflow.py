@@ -57,9 +57,13 @@ ALIGNMENT = {
 
 
 def fresh_keras_model(num_classes: int = 1000) -> Any:
-    """kecam's model without weights, logits out."""
+    """kecam's model without weights, logits out. Its default activation is swish; these weights were trained with relu6."""
     return EfficientNetV1Lite0(
-        input_shape=(224, 224, 3), num_classes=num_classes, pretrained=None, classifier_activation=None
+        input_shape=(224, 224, 3),
+        num_classes=num_classes,
+        activation="relu6",
+        pretrained=None,
+        classifier_activation=None,
     )
 
 
