@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 
 COLUMNS = 128
+NO_BREAK_SPACE = "\u00a0"  # Plain spaces in a row are drawn as one.
 LINE_HEIGHT, CHARACTER_WIDTH, MARGIN = 18, 7.83, 18
 COLOURS = {"command": "#7cc7ff", "bad": "#ff8f80", "good": "#8fe388", "plain": "#d7dce2", "dim": "#8b949e"}
 
@@ -83,14 +84,14 @@ def drawn(lines: list[tuple[str, str]]) -> str:
     """Lines of (kind, text) as an SVG terminal."""
     width, height = round(COLUMNS * CHARACTER_WIDTH + 2 * MARGIN), len(lines) * LINE_HEIGHT + 2 * MARGIN
     rows = [
-        f'<text x="{MARGIN}" y="{MARGIN + (number + 1) * LINE_HEIGHT - 5}" fill="{COLOURS[kind]}">{escape(text)}</text>'
+        f'<text x="{MARGIN}" y="{MARGIN + (number + 1) * LINE_HEIGHT - 5}" fill="{COLOURS[kind]}">{escape(text).replace(' ', NO_BREAK_SPACE)}</text>'
         for number, (kind, text) in enumerate(lines)
         if text
     ]
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-            'font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, \'DejaVu Sans Mono\', monospace" font-size="13" xml:space="preserve">',
+            'font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, \'DejaVu Sans Mono\', monospace" font-size="13">',
             f'<rect width="{width}" height="{height}" rx="8" fill="#161b22"/>',
             *rows,
             "</svg>\n",

@@ -91,9 +91,8 @@ def part_one(lite: torch.nn.Module, torch_logits: np.ndarray) -> None:
     )
     print(report)
     check(report.equal is True, "the report calls the two outputs equal")
-    compare("converted model", torch_logits, logits_of_keras(keras_model))
-    compare("file in a fresh process", torch_logits, logits_of_fresh_process(keras_model.name, path))
-    print("\nentry for PRETRAINED_DICT:")
+    compare("The file, in a fresh process", torch_logits, logits_of_fresh_process(keras_model.name, path))
+    print("\nEntry for PRETRAINED_DICT:")
     pprint.pp({keras_model.name: {"imagenet": {224: report.md5}}})
 
 
@@ -118,8 +117,7 @@ def part_two_sorted_file(lite: torch.nn.Module, torch_logits: np.ndarray) -> Non
         checkpoint, keras_model, **dictionaries, rescale_mode="lite", image=data.chelsea(), save_name=path, verbose=0
     )
     print(report)
-    compare("converted model", torch_logits, logits_of_keras(keras_model))
-    compare("file in a fresh process", torch_logits, logits_of_fresh_process(keras_model.name, path))
+    compare("The file, in a fresh process", torch_logits, logits_of_fresh_process(keras_model.name, path))
 
 
 def part_two_branches(lite: torch.nn.Module) -> None:
@@ -137,8 +135,7 @@ def part_two_branches(lite: torch.nn.Module) -> None:
     )
     print(report)
     check(report.equal is True, "the report calls the two outputs equal")
-    compare("converted model", torch_logits, logits_of_keras(keras_model))
-    compare("file in a fresh process", torch_logits, logits_of_fresh_process(keras_model.name, path))
+    compare("The file, in a fresh process", torch_logits, logits_of_fresh_process(keras_model.name, path))
 
 
 def pretrained_lite0() -> torch.nn.Module:
@@ -154,13 +151,6 @@ def logits_of_torch(model: torch.nn.Module) -> np.ndarray:
     """The 1000 logits for the cat, from PyTorch."""
     with torch.no_grad():
         return model(torch.from_numpy(cat_picture()).permute(0, 3, 1, 2))[0].numpy()
-
-
-def logits_of_keras(model: Any) -> np.ndarray:
-    """The 1000 logits for the cat, from the Keras model in this process."""
-    import keras
-
-    return keras.ops.convert_to_numpy(model(cat_picture(), training=False))[0]
 
 
 def logits_of_fresh_process(name: str, path: Path) -> np.ndarray:
@@ -190,21 +180,25 @@ def top_five(logits: np.ndarray) -> list[str]:
 
 
 def look_at_lists(source: Any, keras_model: Any, **dictionaries: Any) -> None:
-    """Print the head and the tail of the two lists; nothing is converted."""
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        keras_reload_from_torch_model(source, keras_model, **dictionaries, do_convert=False)
-    lines = printed.getvalue().splitlines()
-    shown, last = 14, 8
-    if len(lines) > shown + last:
-        lines[shown:-last] = [f"    ... {len(lines) - shown - last} more lines ..."]
-    print("\n".join(lines), end="\n\n")
+    """Print the two lists where they begin, where they part, and their totals; nothing is converted."""
+    report = keras_reload_from_torch_model(source, keras_model, **dictionaries, do_convert=False, verbose=0)
+    lines = str(report.listing).splitlines()
+    marked = next((number for number, line in enumerate(lines) if "first misalignment" in line), 0)
+    shown = {*range(8), *range(max(0, marked - 4), marked + 12), *range(len(lines) - 4, len(lines))}
+    last = -1
+    for number in sorted(shown & set(range(len(lines)))):
+        if number != last + 1:
+            print(f"       ... {number - last - 1} more rows ...")
+        print(lines[number])
+        last = number
+    print()
 
 
 def show_dictionaries(dictionaries: dict[str, Any]) -> None:
     """Print the arguments as they would be pasted into a call."""
     print("What puts the Keras layers in the order of the checkpoint:\n")
     for name, value in dictionaries.items():
-        print(f"{name} = {pprint.pformat(value, sort_dicts=False)}")
+        print(f"{name} = {json.dumps(value, indent=4)}")
     print()
 
 
