@@ -78,7 +78,7 @@ narrow_double(double value, int fraction_bits)
 
     if (exponent == 1024) {
         uint16_t payload = (uint16_t)(fraction >> (52 - fraction_bits));
-        uint16_t quiet = fraction == 0 ? 0u : (uint16_t)(1u << (fraction_bits - 1));
+        uint16_t quiet = (uint16_t)((fraction != 0) << (fraction_bits - 1));
         return (uint16_t)(sign | infinity | payload | quiet);
     }
     if (exponent > bias) {
@@ -101,13 +101,13 @@ narrow_double(double value, int fraction_bits)
 }
 
 /* Readers: `count` elements of one type into a wide block. */
-#define READ_LOOP(type, member, expression)                                                                           \
-    do {                                                                                                              \
-        const type *elements = source;                                                                                \
-        for (ptrdiff_t index = 0; index < count; index++) {                                                           \
-            type element = elements[index];                                                                           \
-            block->member[index] = expression;                                                                        \
-        }                                                                                                             \
+#define READ_LOOP(type, member, expression)                 \
+    do {                                                    \
+        const type *elements = source;                      \
+        for (ptrdiff_t index = 0; index < count; index++) { \
+            type element = elements[index];                 \
+            block->member[index] = expression;              \
+        }                                                   \
     } while (0)
 
 static wide_kind
@@ -167,36 +167,36 @@ note_float(double before, double after, ktc_cast_losses *losses)
 
 /* Writers: wide values into `count` elements of an integer type. Limits are compared in the wide type; `highest + 1` is a power of
  * two and exact as a float64, `highest` of 64 bits is not. */
-#define WRITE_INTEGERS(type, lowest, highest)                                                                         \
-    do {                                                                                                              \
-        type *elements = target;                                                                                      \
-        for (ptrdiff_t index = 0; index < count; index++) {                                                           \
-            if (kind == WIDE_NUMBERS) {                                                                               \
-                double number = block->numbers[index];                                                                \
-                double whole = trunc(number);                                                                         \
-                if (whole >= (double)(lowest) && whole < ((double)((highest) / 2 + 1)) * 2.0) {                       \
-                    elements[index] = (type)whole;                                                                    \
-                    losses->rounded += whole != number;                                                               \
-                }                                                                                                     \
-                else {                                                                                                \
-                    elements[index] = isnan(number) ? 0 : (number < 0 ? (type)(lowest) : (type)(highest));            \
-                    losses->out_of_range++;                                                                           \
-                }                                                                                                     \
-            }                                                                                                         \
-            else if (kind == WIDE_INTEGERS) {                                                                         \
-                int64_t integer = block->integers[index];                                                             \
-                int too_low = integer < 0 && integer < (int64_t)(lowest);                                             \
-                int too_high = integer > 0 && (uint64_t)integer > (uint64_t)(highest);                                \
-                elements[index] = too_low ? (type)(lowest) : (too_high ? (type)(highest) : (type)integer);        \
-                losses->out_of_range += too_low || too_high;                                                          \
-            }                                                                                                         \
-            else {                                                                                                    \
-                uint64_t natural = block->naturals[index];                                                            \
-                int too_high = natural > (uint64_t)(highest);                                                         \
-                elements[index] = too_high ? (type)(highest) : (type)natural;                                     \
-                losses->out_of_range += too_high;                                                                     \
-            }                                                                                                         \
-        }                                                                                                             \
+#define WRITE_INTEGERS(type, lowest, highest)                                                              \
+    do {                                                                                                   \
+        type *elements = target;                                                                           \
+        for (ptrdiff_t index = 0; index < count; index++) {                                                \
+            if (kind == WIDE_NUMBERS) {                                                                    \
+                double number = block->numbers[index];                                                     \
+                double whole = trunc(number);                                                              \
+                if (whole >= (double)(lowest) && whole < ((double)((highest) / 2 + 1)) * 2.0) {            \
+                    elements[index] = (type)whole;                                                         \
+                    losses->rounded += whole != number;                                                    \
+                }                                                                                          \
+                else {                                                                                     \
+                    elements[index] = isnan(number) ? 0 : (number < 0 ? (type)(lowest) : (type)(highest)); \
+                    losses->out_of_range++;                                                                \
+                }                                                                                          \
+            }                                                                                              \
+            else if (kind == WIDE_INTEGERS) {                                                              \
+                int64_t integer = block->integers[index];                                                  \
+                int too_low = integer < 0 && integer < (int64_t)(lowest);                                  \
+                int too_high = integer > 0 && (uint64_t)integer > (uint64_t)(highest);                     \
+                elements[index] = too_low ? (type)(lowest) : (too_high ? (type)(highest) : (type)integer); \
+                losses->out_of_range += too_low || too_high;                                               \
+            }                                                                                              \
+            else {                                                                                         \
+                uint64_t natural = block->naturals[index];                                                 \
+                int too_high = natural > (uint64_t)(highest);                                              \
+                elements[index] = too_high ? (type)(highest) : (type)natural;                              \
+                losses->out_of_range += too_high;                                                          \
+            }                                                                                              \
+        }                                                                                                  \
     } while (0)
 
 /* A 64-bit integer as a float64 that the narrower types then round as they would have rounded the integer itself: where float64
@@ -355,8 +355,8 @@ widen_directly(const void *source, ktc_element_type source_type, void *target, k
 }
 
 ktc_status
-ktc_cast_run(const void *source, ktc_element_type source_type, void *target, ktc_element_type target_type, ptrdiff_t count,
-             ktc_cast_losses *losses)
+ktc_cast_run(const void *source, ktc_element_type source_type, void *target, ktc_element_type target_type,
+             ptrdiff_t count, ktc_cast_losses *losses)
 {
     wide_block block;
     *losses = (ktc_cast_losses){0, 0};

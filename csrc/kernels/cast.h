@@ -8,8 +8,9 @@
 #include "kernels/status.h"
 
 typedef struct {
-    ptrdiff_t out_of_range; /* finite values that became infinite, and values (NaN and infinities too) that an integer cannot hold */
-    ptrdiff_t rounded;      /* other values that are not the same number any more */
+    ptrdiff_t
+        out_of_range; /* finite values that became infinite, and values (NaN and infinities too) that an integer cannot hold */
+    ptrdiff_t rounded; /* other values that are not the same number any more */
 } ktc_cast_losses;
 
 /* Converts `count` contiguous elements, both sides aligned and apart from each other (borrowed); adds to nothing, fills *losses.

@@ -23,7 +23,8 @@ note_place(double first, double second, ktc_comparison *found)
 }
 
 ktc_status
-ktc_compare_run(const void *first, const void *second, ktc_element_type type, ptrdiff_t count, ktc_comparison *comparison)
+ktc_compare_run(const void *first, const void *second, ktc_element_type type, ptrdiff_t count,
+                ktc_comparison *comparison)
 {
     ktc_comparison found = {0.0, 0.0, 0};
     if (type == KTC_FLOAT32) {

@@ -176,8 +176,8 @@ classify(axis_list *list, ktc_permute_plan *plan)
 }
 
 ktc_status
-ktc_permute_plan_make(int ndim, const ptrdiff_t *shape, const ptrdiff_t *source_strides, const ptrdiff_t *target_strides,
-                      ptrdiff_t item_size, ktc_permute_plan *plan)
+ktc_permute_plan_make(int ndim, const ptrdiff_t *shape, const ptrdiff_t *source_strides,
+                      const ptrdiff_t *target_strides, ptrdiff_t item_size, ktc_permute_plan *plan)
 {
     ktc_span span;
     if (ndim < 0 || ndim > KTC_MAX_NDIM) {

@@ -17,10 +17,10 @@ typedef struct {
 } ktc_axis;
 
 typedef enum {
-    KTC_PLAN_EMPTY,     /* no element */
-    KTC_PLAN_COPY,      /* one run of item_size bytes */
+    KTC_PLAN_EMPTY, /* no element */
+    KTC_PLAN_COPY,  /* one run of item_size bytes */
     KTC_PLAN_TRANSPOSE, /* the 2-d core: `row` is contiguous in the target, `columns` together are contiguous in the source */
-    KTC_PLAN_GENERAL    /* any strides: `row` is the target's fastest axis, `columns[0]` the source's */
+    KTC_PLAN_GENERAL /* any strides: `row` is the target's fastest axis, `columns[0]` the source's */
 } ktc_plan_kind;
 
 typedef struct {
@@ -30,7 +30,7 @@ typedef struct {
     ptrdiff_t source_offset; /* from the given first element to the plan's, not zero when an axis was turned round */
     ptrdiff_t target_offset;
     ktc_axis row;
-    int column_count; /* 0 for a general plan of one axis */
+    int column_count;               /* 0 for a general plan of one axis */
     ktc_axis columns[KTC_MAX_NDIM]; /* fastest in the source first */
     int outer_count;
     ktc_axis outer[KTC_MAX_NDIM]; /* slowest in the target first */

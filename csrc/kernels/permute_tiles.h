@@ -24,9 +24,11 @@ typedef struct {
     ptrdiff_t tile_columns;
     ktc_panel_copy panel_copy;
     /* The next three are NULL where plain stores are all there is. */
-    ktc_panel_copy panel_stream; /* as panel_copy, with streaming stores: whole tiles of rows, each target on a 64-byte boundary */
+    ktc_panel_copy
+        panel_stream; /* as panel_copy, with streaming stores: whole tiles of rows, each target on a 64-byte boundary */
     ktc_stream_copy stream_copy;
-    void (*stream_finish)(void); /* makes streamed bytes visible to other threads; to be called once, after all of them */
+    void (*stream_finish)(
+        void); /* makes streamed bytes visible to other threads; to be called once, after all of them */
 } ktc_tiles;
 
 /* The tiles for elements of item_size bytes: 1 with *tiles filled, or 0 when there are none for that size. */

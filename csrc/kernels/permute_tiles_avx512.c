@@ -30,7 +30,8 @@ store(char *target, __m512i value, int is_streaming)
 
 /* Transposes 4 x 4 elements of four bytes in each quarter of four registers and stores them as four columns. */
 KTC_TARGET_AVX512 static inline void
-store_columns_of_4_bytes(__m512i row0, __m512i row1, __m512i row2, __m512i row3, char *const *targets, ptrdiff_t shift, int is_streaming)
+store_columns_of_4_bytes(__m512i row0, __m512i row1, __m512i row2, __m512i row3, char *const *targets, ptrdiff_t shift,
+                         int is_streaming)
 {
     __m512i low01 = _mm512_unpacklo_epi32(row0, row1);
     __m512i high01 = _mm512_unpackhi_epi32(row0, row1);
@@ -77,20 +78,20 @@ tile_of_8_bytes(const char *source, ptrdiff_t row_stride, char *const *targets, 
     store(targets[1] + shift, _mm512_unpackhi_epi64(even, odd), is_streaming);
 }
 
-#define DEFINE_PANEL(name, tile, item_size, is_streaming)                                                                           \
+#define DEFINE_PANEL(name, tile, item_size, is_streaming)                                                              \
     KTC_TARGET_AVX512 static void name(const char *source, ptrdiff_t row_stride, ptrdiff_t rows, char *const *targets, \
-                                       ptrdiff_t columns)                                                             \
-    {                                                                                                                 \
-        const ptrdiff_t tile_rows = 64 / (item_size);                                                                 \
-        const ptrdiff_t tile_columns = 16 / (item_size);                                                              \
-        for (ptrdiff_t row_next = 0; row_next < rows; row_next += tile_rows) {                                        \
-            ptrdiff_t row = row_next + tile_rows > rows ? rows - tile_rows : row_next;                                \
-            for (ptrdiff_t column_next = 0; column_next < columns; column_next += tile_columns) {                     \
-                ptrdiff_t column = column_next + tile_columns > columns ? columns - tile_columns : column_next;       \
-                tile(source + row * row_stride + column * (item_size), row_stride, targets + column,                  \
-                     row * (item_size), is_streaming);                                                                              \
-            }                                                                                                         \
-        }                                                                                                             \
+                                       ptrdiff_t columns)                                                              \
+    {                                                                                                                  \
+        const ptrdiff_t tile_rows = 64 / (item_size);                                                                  \
+        const ptrdiff_t tile_columns = 16 / (item_size);                                                               \
+        for (ptrdiff_t row_next = 0; row_next < rows; row_next += tile_rows) {                                         \
+            ptrdiff_t row = row_next + tile_rows > rows ? rows - tile_rows : row_next;                                 \
+            for (ptrdiff_t column_next = 0; column_next < columns; column_next += tile_columns) {                      \
+                ptrdiff_t column = column_next + tile_columns > columns ? columns - tile_columns : column_next;        \
+                tile(source + row * row_stride + column * (item_size), row_stride, targets + column,                   \
+                     row * (item_size), is_streaming);                                                                 \
+            }                                                                                                          \
+        }                                                                                                              \
     }
 
 DEFINE_PANEL(copy_of_2_bytes, tile_of_2_bytes, 2, 0)

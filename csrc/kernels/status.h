@@ -5,15 +5,15 @@
 
 typedef enum {
     KTC_OK = 0,
-    KTC_NO_MEMORY,     /* an allocation failed */
-    KTC_OVERFLOW,      /* a size or an offset does not fit its type */
-    KTC_BAD_AXES,      /* not a permutation, or axes that do not match the shape */
-    KTC_BAD_SHAPE,     /* two shapes that must agree do not */
-    KTC_OVERLAP,       /* two elements that must be apart share memory */
-    KTC_BAD_TYPE,      /* an element type or a pair of types that the kernel does not know */
-    KTC_UNKNOWN_NAME,  /* a name that is not in its list */
-    KTC_NAME_CLASH,    /* two things under one name, where one would replace the other */
-    KTC_BAD_INDEX,     /* an index outside its list */
+    KTC_NO_MEMORY,    /* an allocation failed */
+    KTC_OVERFLOW,     /* a size or an offset does not fit its type */
+    KTC_BAD_AXES,     /* not a permutation, or axes that do not match the shape */
+    KTC_BAD_SHAPE,    /* two shapes that must agree do not */
+    KTC_OVERLAP,      /* two elements that must be apart share memory */
+    KTC_BAD_TYPE,     /* an element type or a pair of types that the kernel does not know */
+    KTC_UNKNOWN_NAME, /* a name that is not in its list */
+    KTC_NAME_CLASH,   /* two things under one name, where one would replace the other */
+    KTC_BAD_INDEX,    /* an index outside its list */
 } ktc_status;
 
 #endif

@@ -29,9 +29,8 @@ int
 ktc_array_copy_into(PyArrayObject *source, PyArrayObject *target, ktc_instruction_set instruction_set)
 {
     ktc_permute_plan plan;
-    ktc_status status =
-        ktc_permute_plan_make(PyArray_NDIM(source), PyArray_SHAPE(source), PyArray_STRIDES(source),
-                              PyArray_STRIDES(target), (ptrdiff_t)PyArray_ITEMSIZE(source), &plan);
+    ktc_status status = ktc_permute_plan_make(PyArray_NDIM(source), PyArray_SHAPE(source), PyArray_STRIDES(source),
+                                              PyArray_STRIDES(target), (ptrdiff_t)PyArray_ITEMSIZE(source), &plan);
     if (status != KTC_OK) {
         ktc_error_from_status(status, "copy_strided");
         return -1;

@@ -28,21 +28,29 @@ items_of_result(const call_place *place, PyObject *result)
     if (PyTuple_Check(result)) {
         return PyTuple_GetSlice(result, 0, PyTuple_GET_SIZE(result));
     }
-    const char *remedy = result == Py_None ? "return the list at the end of the function" : "put the arrays into a list, in the order of the layer's weights";
-    ktc_error_with_problem(place->state->transfer_error,
-                           "layer %R, additional_transfer key %R: expected a list of arrays from the function, got %.100s; %s",
-                           place->layer, place->key, Py_TYPE(result)->tp_name, remedy);
+    const char *remedy = result == Py_None ? "return the list at the end of the function"
+                                           : "put the arrays into a list, in the order of the layer's weights";
+    ktc_error_with_problem(
+        place->state->transfer_error,
+        "layer %R, additional_transfer key %R: expected a list of arrays from the function, got %.100s; %s",
+        place->layer, place->key, Py_TYPE(result)->tp_name, remedy);
     return NULL;
 }
 
-/* A TransferError about item number `index` of a result. Always NULL. */
+/* A TransferError about item number `index` of a result; `array` is what numpy made of it, or NULL. Always NULL. */
 static PyArrayObject *
-refuse_item(const call_place *place, Py_ssize_t index, PyObject *item)
+refuse_item(const call_place *place, Py_ssize_t index, PyObject *item, PyArrayObject *array)
 {
-    return ktc_error_with_problem(
-        place->state->transfer_error,
-        "layer %R, additional_transfer key %R: expected arrays of plain numbers from the function, got %.100s as item %zd of the list",
-        place->layer, place->key, Py_TYPE(item)->tp_name, index);
+    const char *start = "expected a list of arrays of plain numbers from the function, got";
+    if (array == NULL) {
+        return ktc_error_with_problem(
+            place->state->transfer_error,
+            "layer %R, additional_transfer key %R: %s %.100s as item %zd, which numpy cannot turn into an array",
+            place->layer, place->key, start, Py_TYPE(item)->tp_name, index);
+    }
+    return ktc_error_with_problem(place->state->transfer_error,
+                                  "layer %R, additional_transfer key %R: %s %.100s as item %zd (as an array: %R)",
+                                  place->layer, place->key, start, Py_TYPE(item)->tp_name, index, PyArray_DESCR(array));
 }
 
 /* One item of a result as a base-class array of plain numbers: a new reference, or NULL with the exception set. */
@@ -52,14 +60,14 @@ array_of_item(const call_place *place, Py_ssize_t index, PyObject *item)
     PyArrayObject *array = (PyArrayObject *)PyArray_FromAny(item, NULL, 0, 0, NPY_ARRAY_ENSUREARRAY, NULL);
     if (array == NULL) {
         if (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_TypeError)) {
-            return refuse_item(place, index, item);
+            return refuse_item(place, index, item, NULL);
         }
         note_place(place);
         return NULL;
     }
     if (!ktc_array_is_plain(array)) {
-        Py_DECREF(array);
-        return refuse_item(place, index, item);
+        (void)refuse_item(place, index, item, array);
+        Py_CLEAR(array);
     }
     return array;
 }

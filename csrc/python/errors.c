@@ -54,7 +54,8 @@ ktc_error_from_status(ktc_status status, const char *where)
         PyErr_Format(PyExc_ValueError, "%s: the shapes do not fit together", where);
         break;
     case KTC_OVERLAP:
-        PyErr_Format(PyExc_ValueError, "%s: elements of the target share memory with each other; give an array of its own memory", where);
+        PyErr_Format(PyExc_ValueError,
+                     "%s: elements of the target share memory with each other; give an array of its own memory", where);
         break;
     case KTC_BAD_TYPE:
         PyErr_Format(PyExc_TypeError, "%s: the element type is not supported", where);

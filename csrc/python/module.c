@@ -101,7 +101,8 @@ static PyModuleDef_Slot core_slots[] = {
 static PyModuleDef core_definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "_core",
-    .m_doc = PyDoc_STR("The C core of keras_torch_convert: names, alignment stages, strided copies, casts and callbacks."),
+    .m_doc =
+        PyDoc_STR("The C core of keras_torch_convert: names, alignment stages, strided copies, casts and callbacks."),
     .m_size = sizeof(ktc_state),
     .m_slots = core_slots,
     .m_traverse = state_traverse,

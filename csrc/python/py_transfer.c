@@ -115,10 +115,11 @@ element_type_of(const char *argument, PyObject *name, ktc_element_type *type)
         return 0;
     }
     if (!ktc_element_type_find(text, type)) {
-        PyErr_Format(PyExc_TypeError,
-                     "cast: %s %R is not supported; supported are bool, int8 to int64, uint8 to uint64, float16, bfloat16, "
-                     "float32 and float64",
-                     argument, name);
+        PyErr_Format(
+            PyExc_TypeError,
+            "cast: %s %R is not supported; supported are bool, int8 to int64, uint8 to uint64, float16, bfloat16, "
+            "float32 and float64",
+            argument, name);
         return 0;
     }
     return 1;
@@ -215,7 +216,8 @@ comparable_type_of(PyArrayObject *first, PyArrayObject *second, ktc_element_type
 {
     int number = PyArray_TYPE(first);
     if (number != PyArray_TYPE(second) || (number != NPY_FLOAT32 && number != NPY_FLOAT64)) {
-        PyErr_Format(PyExc_TypeError, "compare: expected two float32 or two float64 arrays, got %R and %R; cast them first",
+        PyErr_Format(PyExc_TypeError,
+                     "compare: expected two float32 or two float64 arrays, got %R and %R; cast them first",
                      PyArray_DESCR(first), PyArray_DESCR(second));
         return 0;
     }
@@ -298,7 +300,8 @@ are_calls(PyObject *calls)
         PyObject *pair = PyTuple_GET_ITEM(calls, index);
         if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2 || !PyUnicode_Check(PyTuple_GET_ITEM(pair, 0)) ||
             !PyCallable_Check(PyTuple_GET_ITEM(pair, 1))) {
-            PyErr_Format(PyExc_TypeError, "apply_callbacks: expected tuples of a str and a callable in 'calls', got %.100s",
+            PyErr_Format(PyExc_TypeError,
+                         "apply_callbacks: expected tuples of a str and a callable in 'calls', got %.100s",
                          Py_TYPE(pair)->tp_name);
             return 0;
         }
@@ -317,8 +320,7 @@ ktc_py_transfer_apply_callbacks(PyObject *module, PyObject *const *args, Py_ssiz
     PyObject *arrays = NULL;
     PyObject *calls = NULL;
 
-    if (!ktc_args_count_is("apply_callbacks", count, 3) ||
-        ktc_args_text("apply_callbacks", "layer", args[0]) == NULL ||
+    if (!ktc_args_count_is("apply_callbacks", count, 3) || ktc_args_text("apply_callbacks", "layer", args[0]) == NULL ||
         !ktc_args_is_list("apply_callbacks", "arrays", args[1]) ||
         !ktc_args_is_list("apply_callbacks", "calls", args[2])) {
         return NULL;
@@ -338,7 +340,8 @@ done:
     return answer;
 }
 
-PyDoc_STRVAR(instruction_sets_doc, "instruction_sets()\n--\n\nNames of the instruction sets that this machine can run.");
+PyDoc_STRVAR(instruction_sets_doc,
+             "instruction_sets()\n--\n\nNames of the instruction sets that this machine can run.");
 
 static PyObject *
 ktc_py_transfer_instruction_sets(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
@@ -392,7 +395,8 @@ ktc_py_transfer_use_instruction_set(PyObject *module, PyObject *name)
 PyMethodDef ktc_py_transfer_methods[] = {
     {"copy_strided", (PyCFunction)(void (*)(void))ktc_py_transfer_copy_strided, METH_FASTCALL, copy_strided_doc},
     {"cast", (PyCFunction)(void (*)(void))ktc_py_transfer_cast, METH_FASTCALL, cast_doc},
-    {"apply_callbacks", (PyCFunction)(void (*)(void))ktc_py_transfer_apply_callbacks, METH_FASTCALL, apply_callbacks_doc},
+    {"apply_callbacks", (PyCFunction)(void (*)(void))ktc_py_transfer_apply_callbacks, METH_FASTCALL,
+     apply_callbacks_doc},
     {"compare", (PyCFunction)(void (*)(void))ktc_py_transfer_compare, METH_FASTCALL, compare_doc},
     {"instruction_sets", ktc_py_transfer_instruction_sets, METH_NOARGS, instruction_sets_doc},
     {"instruction_set", ktc_py_transfer_instruction_set, METH_NOARGS, instruction_set_doc},

@@ -1,26 +1,21 @@
-/* Owns the reading of alignment dictionaries. Works on a list of items of its own, so that nothing can change meanwhile. */
+/* Owns the reading of alignment dictionaries. Works on lists of its own, so that nothing can change meanwhile. */
 #include "python/rule_dicts.h"
 
 #include "python/errors.h"
 #include "python/names.h"
 
-static PyObject *
-item_part(const ktc_rule_dict *rules, size_t number, Py_ssize_t part)
-{
-    /* borrowed: from a list that nobody else has ever seen, of tuples, which cannot change */
-    return PyTuple_GET_ITEM(PyList_GET_ITEM(rules->items, (Py_ssize_t)number), part);
-}
-
 PyObject *
 ktc_rule_dict_key(const ktc_rule_dict *rules, size_t number)
 {
-    return item_part(rules, number, 0);
+    /* borrowed: from a list that nobody else has ever seen */
+    return PyList_GET_ITEM(rules->keys, (Py_ssize_t)number);
 }
 
 PyObject *
 ktc_rule_dict_value(const ktc_rule_dict *rules, size_t number)
 {
-    return item_part(rules, number, 1);
+    /* borrowed: from a list that nobody else has ever seen */
+    return PyList_GET_ITEM(rules->values, (Py_ssize_t)number);
 }
 
 /* Reads one value that is no nested dictionary. 0, or -1 with an exception set. */
@@ -74,6 +69,20 @@ read_items(const char *what, int stacks_allowed, ktc_rule_dict *rules, size_t co
     return 0;
 }
 
+/* Takes keys and values out of a copy: the dict itself might be changed between the two. 0, or -1 with an exception set. */
+static int
+read_lists(PyObject *dict, ktc_rule_dict *rules)
+{
+    PyObject *copy = PyDict_Copy(dict);
+    if (copy == NULL) {
+        return -1;
+    }
+    rules->keys = PyDict_Keys(copy);
+    rules->values = PyDict_Values(copy);
+    Py_DECREF(copy);
+    return rules->keys == NULL || rules->values == NULL ? -1 : 0;
+}
+
 int
 ktc_rule_dict_open(PyObject *dict, const char *what, int stacks_allowed, ktc_rule_dict *rules)
 {
@@ -82,11 +91,10 @@ ktc_rule_dict_open(PyObject *dict, const char *what, int stacks_allowed, ktc_rul
         PyErr_Format(PyExc_TypeError, "%s must be a dict, not %.100s", what, Py_TYPE(dict)->tp_name);
         return -1;
     }
-    rules->items = PyDict_Items(dict);
-    if (rules->items == NULL) {
+    if (read_lists(dict, rules) < 0) {
         return -1;
     }
-    size_t count = (size_t)PyList_GET_SIZE(rules->items);
+    size_t count = (size_t)PyList_GET_SIZE(rules->keys);
     size_t room = count == 0 ? 1 : count;
     ktc_status status = ktc_name_table_create(&rules->set.keys, count);
     if (status != KTC_OK) {
@@ -111,7 +119,8 @@ ktc_rule_dict_close(ktc_rule_dict *rules)
     PyMem_Free(rules->stacks);
     PyMem_Free(rules->set.rules);
     ktc_name_table_free(&rules->set.keys);
-    Py_XDECREF(rules->items);
+    Py_XDECREF(rules->keys);
+    Py_XDECREF(rules->values);
     *rules = (ktc_rule_dict){0};
 }
 

@@ -10,7 +10,8 @@
 typedef struct ktc_rule_dict ktc_rule_dict;
 
 struct ktc_rule_dict {
-    PyObject *items; /* a list of our own of (key, value), in the order of the rules; keeps their texts alive */
+    PyObject *keys; /* lists of our own, in the order of the rules, which keep their texts alive */
+    PyObject *values;
     ktc_rule_set set;
     ktc_rule_dict *stacks; /* the dictionaries of single stacks; owned */
     size_t stack_count;
