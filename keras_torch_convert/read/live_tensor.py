@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -52,7 +53,7 @@ def live_tensor(name: str, value: Any, where: str) -> SourceTensor | None:
     if is_number(value):
         return _numpy_tensor(name, _scalar(value, where), where)
     if isinstance(value, np.ndarray):
-        return _numpy_tensor(name, value, where)
+        return replace(_numpy_tensor(name, value, where), from_array=True)
     return _foreign_tensor(name, value, where) if is_live_array(value) else None
 
 

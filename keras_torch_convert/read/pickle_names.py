@@ -312,7 +312,22 @@ REBUILDS: dict[str, Rebuild] = {
     "builtins.bytearray": _bytes,
     "builtins.bytes": _bytes,
 }
-for _plain in ["complex", "float", "frozenset", "int", "list", "object", "range", "set", "slice", "str", "tuple"]:
+for _plain in [
+    "complex",
+    "float",
+    "frozenset",
+    "int",
+    "list",
+    "long",
+    "object",
+    "range",
+    "set",
+    "slice",
+    "str",
+    "tuple",
+    "unicode",
+    "xrange",
+]:
     REBUILDS[f"builtins.{_plain}"] = _beside(f"builtins.{_plain}")
 
 _VALUES: dict[str, Any] = {
