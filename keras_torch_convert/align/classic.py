@@ -181,6 +181,8 @@ def plain_rules(rules: Any, parameter: str, number: int, warnings: list[str]) ->
     """
     if not isinstance(rules, Mapping):
         raise AlignmentError(f"{parameter} must be a dict, got {type(rules).__name__} at stage {number}")
+    if set(map(type, rules)) <= {str} and set(map(type, rules.values())) <= {int, str}:
+        return dict(rules)
     plain: dict[str, Any] = {}
     for key, value in rules.items():
         if not isinstance(key, str):
