@@ -43,10 +43,8 @@ def assign_values(target: Target, variable: Any, array: npt.NDArray[Any]) -> Non
     elif target.backend == "torch":
         variable.assign(_torch_tensor(array))
     elif target.backend == "jax":
-        import jax.numpy as jnp
-
-        # Keras's own conversion may let the variable live in the array's memory, which belongs to others.
-        variable.assign(jnp.array(array, copy=True))
+        # jax may let the variable live in the array's memory for good, or copy it only later: it gets a copy of its own.
+        variable.assign(array.copy())
     else:
         variable.assign(array)
 
