@@ -124,12 +124,12 @@ def random_inputs(specs: Sequence[InputSpec], target: Target, input_shape: tuple
     arrays: list[npt.NDArray[Any]] = []
     for spec in specs:
         shape = concrete_shape(spec, target, input_shape)
-        if spec.floating:
+        if spec.masks:
+            arrays.append(np.ones(shape, spec.dtype))
+        elif spec.floating:
             arrays.append(generator.standard_normal(shape).astype(np.float32))
         elif spec.holds_ids:
             arrays.append(generator.integers(0, max(limit, 1), shape).astype(spec.dtype))
-        elif spec.masks:
-            arrays.append(np.ones(shape, spec.dtype))
         else:
             arrays.append(np.zeros(shape, spec.dtype))
     return arrays
