@@ -55,9 +55,10 @@ def state_dict_stack_by_layer(
     if hasattr(state_dict, "state_dict") or not hasattr(state_dict, "items"):
         hint = "; give its state_dict()" if hasattr(state_dict, "state_dict") else ""
         raise SourceError(f"expected a dict of names to tensors, got {type(state_dict).__name__}{hint}")
-    items = list(state_dict.items())
-    layers, _ = stack_names([name for name, _ in items], skip_weights, unstack_weights)
-    return {layer: [array_of(*items[index]) for index in indices] for layer, indices in layers}
+    values = dict(state_dict.items())
+    names = list(values)
+    layers, _ = stack_names(names, skip_weights, unstack_weights)
+    return {layer: [array_of(name, values[name]) for name in map(names.__getitem__, indices)] for layer, indices in layers}
 
 
 def array_of(name: str, value: Any) -> Any:
