@@ -7,6 +7,7 @@ import collections
 import enum
 import pickle
 import random
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ DTYPES = [
     torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.bool, torch.complex64, torch.complex128,
     torch.float8_e4m3fn, torch.float8_e5m2,
 ]  # fmt: skip
+# What a 32-bit field of a zip file holds when the value stands in the zip64 field.
+FULL = 0xFFFFFFFF
 # The old format knows only types that have a storage class of their own.
 LEGACY_DTYPES = [
     dtype for dtype in DTYPES if not any(text in str(dtype) for text in ("uint16", "uint32", "uint64", "float8"))
@@ -301,6 +304,37 @@ def test_a_zip64_file_is_read(tmp_path: Path) -> None:
             with changed.open(name, "w", force_zip64=True) as member:
                 member.write(archive.read(name))
     assert read(tmp_path / "wide.pt")["a"].read().tolist() == [0, 1, 2, 3]
+
+
+def test_a_file_of_more_than_four_gigabytes_is_read(tmp_path: Path) -> None:
+    """Written by hand as a sparse file: one storage of 4 GiB and 16 bytes, the rest behind it, with the zip64 fields."""
+    size = (1 << 32) + 16
+    described = "(dS'a'\nctorch._utils\n_rebuild_tensor_v2\n((S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\n"
+    described += f"I{size // 4}\ntQI{size // 4 - 4}\n(I4\nt(I1\ntI00\nNtRs."
+    members = [("net/data/0", size), ("net/data.pkl", len(described))]
+    directory, position = b"", 0
+    with (tmp_path / "big.pth").open("wb") as file:
+        for name, length in members:
+            wide = struct.pack("<2H3Q", 1, 24, length, length, position)
+            file.seek(position)
+            file.write(struct.pack("<4s5H3L2H", b"PK\3\4", 45, 0, 0, 0, 0, 0, FULL, FULL, len(name), 20))
+            file.write(name.encode() + struct.pack("<2H2Q", 1, 16, length, length))
+            directory += struct.pack(
+                "<4s6H3L5H2L", b"PK\1\2", 45, 45, 0, 0, 0, 0, 0, FULL, FULL, len(name), len(wide), 0, 0, 0, 0, FULL
+            )
+            directory += name.encode() + wide
+            position = file.tell() + length
+        file.seek(position - len(described))
+        file.write(described.encode())
+        file.write(directory)
+        end = file.tell()
+        file.write(struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 2, 2, len(directory), position))
+        file.write(struct.pack("<4sLQL", b"PK\6\7", 0, end, 1))
+        file.write(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 2, 2, len(directory), FULL, 0))
+        file.seek(30 + len("net/data/0") + 20 + size - 16)
+        file.write(np.arange(4, dtype="<f4").tobytes())
+    assert zipfile.ZipFile(tmp_path / "big.pth").namelist() == ["net/data/0", "net/data.pkl"]
+    assert read(tmp_path / "big.pth")["a"].read().tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

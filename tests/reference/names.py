@@ -23,6 +23,7 @@ def stack_by_layer(state_dict: Mapping[str, Any], skip: Sequence[str], unstack: 
     layers: dict[str, list[Any]] = {}
     for key, value in state_dict.items():
         name, layer, last = cut_tensor_name(key)
+        value = value.numpy() if hasattr(value, "numpy") else value
         if last in skip:
             continue
         if last in unstack:
