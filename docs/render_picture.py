@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 
 COLUMNS = 128
-NO_BREAK_SPACE = "\u00a0"  # Plain spaces in a row are drawn as one.
+UNBROKEN = {ord(" "): "\u00a0"}  # Plain spaces in a row would be drawn as one.
 LINE_HEIGHT, CHARACTER_WIDTH, MARGIN = 18, 7.83, 18
 COLOURS = {"command": "#7cc7ff", "bad": "#ff8f80", "good": "#8fe388", "plain": "#d7dce2", "dim": "#8b949e"}
 
@@ -84,7 +84,7 @@ def drawn(lines: list[tuple[str, str]]) -> str:
     """Lines of (kind, text) as an SVG terminal."""
     width, height = round(COLUMNS * CHARACTER_WIDTH + 2 * MARGIN), len(lines) * LINE_HEIGHT + 2 * MARGIN
     rows = [
-        f'<text x="{MARGIN}" y="{MARGIN + (number + 1) * LINE_HEIGHT - 5}" fill="{COLOURS[kind]}">{escape(text).replace(' ', NO_BREAK_SPACE)}</text>'
+        f'<text x="{MARGIN}" y="{MARGIN + (number + 1) * LINE_HEIGHT - 5}" fill="{COLOURS[kind]}">{escape(text.translate(UNBROKEN))}</text>'
         for number, (kind, text) in enumerate(lines)
         if text
     ]
