@@ -1,6 +1,6 @@
-/* Owns element type conversion. Every pair goes through blocks of one of three wide types that hold the source's values exactly
- * (float64; int64 and uint64 for the two types that float64 cannot hold), so that 13 types need 13 readers and 3 x 13 writers,
- * not 169 loops. The pairs that carry nearly all weights have loops of their own. */
+/* Owns element type conversion. Every pair goes through blocks of one of three wide types that hold the source's values
+ * exactly (float64; int64 and uint64 for the two types that float64 cannot hold), so that 13 types need 13 readers and
+ * 3 x 13 writers, not 169 loops. The pairs that carry nearly all weights have loops of their own. */
 #include "kernels/cast.h"
 
 #include <math.h>
@@ -64,7 +64,8 @@ widen_float16(uint16_t half)
     return float_of_bits(chosen | sign);
 }
 
-/* A float64 rounded to a 16-bit format of `fraction_bits` bits of fraction, once: going through float32 would round twice. */
+/* A float64 rounded to a 16-bit format of `fraction_bits` bits of fraction, once: going through float32 would round
+ * twice. */
 static uint16_t
 narrow_double(double value, int fraction_bits)
 {
@@ -165,8 +166,8 @@ note_float(double before, double after, ktc_cast_losses *losses)
     losses->rounded += isfinite(after) && before != after;
 }
 
-/* Writers: wide values into `count` elements of an integer type. Limits are compared in the wide type; `highest + 1` is a power of
- * two and exact as a float64, `highest` of 64 bits is not. */
+/* Writers: wide values into `count` elements of an integer type. Limits are compared in the wide type; `highest + 1` is
+ * a power of two and exact as a float64, `highest` of 64 bits is not. */
 #define WRITE_INTEGERS(type, lowest, highest)                                                              \
     do {                                                                                                   \
         type *elements = target;                                                                           \
@@ -199,8 +200,8 @@ note_float(double before, double after, ktc_cast_losses *losses)
         }                                                                                                  \
     } while (0)
 
-/* A 64-bit integer as a float64 that the narrower types then round as they would have rounded the integer itself: where float64
- * is too short, the bits that would be lost are folded into one bit below all that any narrower type keeps. */
+/* A 64-bit integer as a float64 that the narrower types then round as they would have rounded the integer itself: where
+ * float64 is too short, the bits that would be lost are folded into one bit below all that any narrower type keeps. */
 static double
 number_for_narrowing(const wide_block *block, wide_kind kind, ptrdiff_t index)
 {

@@ -13,8 +13,8 @@ typedef struct {
     ptrdiff_t unlike;          /* places where only one is NaN or infinite, or the infinities differ in sign */
 } ktc_comparison;
 
-/* Compares `count` contiguous, aligned elements of one type, KTC_FLOAT32 or KTC_FLOAT64 (anything else: KTC_BAD_TYPE). Differences are
- * taken in float64. Both sides borrowed. */
+/* Compares `count` contiguous, aligned elements of one type, KTC_FLOAT32 or KTC_FLOAT64 (anything else: KTC_BAD_TYPE).
+ * Differences are taken in float64. Both sides borrowed. */
 ktc_status ktc_compare_run(const void *first, const void *second, ktc_element_type type, ptrdiff_t count,
                            ktc_comparison *comparison);
 

@@ -1,8 +1,9 @@
-/* The stage played backwards. Shifting a list for every move would cost the square of its length. Instead every insertion
- * is given a slot of its own in a list that nothing falls off: count slots plus one for each insertion. Once the last element
- * is handled all slots exist; going back through the elements, each finds its slot as the k-th of those that existed at its
- * time, and an insertion's slot is then struck out, because before it the slot was not there. The first to claim a slot on the
- * way back is the last that was written to it. What ends in the first `count` slots is the result. */
+/* The stage played backwards. Shifting a list for every move would cost the square of its length. Instead every
+ * insertion is given a slot of its own in a list that nothing falls off: count slots plus one for each insertion. Once
+ * the last element is handled all slots exist; going back through the elements, each finds its slot as the k-th of
+ * those that existed at its time, and an insertion's slot is then struck out, because before it the slot was not there.
+ * The first to claim a slot on the way back is the last that was written to it. What ends in the first `count` slots is
+ * the result. */
 #include "kernels/moves.h"
 
 #include <stdlib.h>

@@ -28,6 +28,7 @@ ktc_name_groups_make(const ktc_text *names, size_t count, const ktc_name_table *
     if (groups->layer_of == NULL) {
         return KTC_NO_MEMORY;
     }
+    size_t previous = 0;
     for (size_t index = 0; index < count; index++) {
         ktc_tensor_name name = ktc_tensor_name_split(names[index]);
         groups->layer_of[index] = KTC_NO_INDEX;
@@ -36,6 +37,11 @@ ktc_name_groups_make(const ktc_text *names, size_t count, const ktc_name_table *
         }
         bool alone = ktc_name_table_find(unstack, name.last) != KTC_NO_INDEX;
         size_t layers_before = groups->layers.count;
+        /* Most tensors follow one of their own layer: comparing is cheaper than hashing. */
+        if (!alone && layers_before > 0 && ktc_text_equals(name.layer, groups->layers.names[previous])) {
+            groups->layer_of[index] = previous;
+            continue;
+        }
         size_t layer = ktc_name_table_add(&groups->layers, alone ? name.whole : name.layer);
         if (alone && layer < layers_before) {
             groups->clash_first = first_member(groups, layer);
@@ -43,6 +49,7 @@ ktc_name_groups_make(const ktc_text *names, size_t count, const ktc_name_table *
             return KTC_NAME_CLASH;
         }
         groups->layer_of[index] = layer;
+        previous = layer;
     }
     return KTC_OK;
 }

@@ -11,9 +11,10 @@ typedef struct {
     size_t clash_second;   /* ... and that later one */
 } ktc_name_groups;
 
-/* Groups `count` tensor names. A tensor whose last part is in `skip` is left out; one whose last part is in `unstack` makes a
- * layer of its own under its full name; any other joins the layer named by all but its last part. KTC_NAME_CLASH when an
- * unstacked tensor would replace others that stand under the same layer name. *groups is safe to free after any answer. */
+/* Groups `count` tensor names. A tensor whose last part is in `skip` is left out; one whose last part is in `unstack`
+ * makes a layer of its own under its full name; any other joins the layer named by all but its last part.
+ * KTC_NAME_CLASH when an unstacked tensor would replace others that stand under the same layer name. *groups is safe to
+ * free after any answer. */
 ktc_status ktc_name_groups_make(const ktc_text *names, size_t count, const ktc_name_table *skip,
                                 const ktc_name_table *unstack, ktc_name_groups *groups);
 

@@ -1,4 +1,5 @@
-/* Looks up each layer in the full-name dictionary, then in the tail dictionary in force, and turns the value into a place. */
+/* Looks up each layer in the full-name dictionary, then in the tail dictionary in force, and turns the value into a
+ * place. */
 #include "kernels/name_rules.h"
 
 #include <stdlib.h>
@@ -93,9 +94,9 @@ find_rule(const ktc_rule_set *set, ktc_text key)
     return number == KTC_NO_INDEX ? NULL : &set->rules[number];
 }
 
-/* The tail rule for a layer, NULL if there is none. A key equal to the layer's stack decides what is asked: its dictionary
- * alone, even an empty one. A flat anchor under such a key keeps all tail rules from the stack's layers, as in the reference,
- * where the tail is looked up inside that string: an error if it is found there. */
+/* The tail rule for a layer, NULL if there is none. A key equal to the layer's stack decides what is asked: its
+ * dictionary alone, even an empty one. A flat anchor under such a key keeps all tail rules from the stack's layers, as
+ * in the reference, where the tail is looked up inside that string: an error if it is found there. */
 static ktc_status
 find_tail_rule(const ktc_rule_set *tail, const ktc_layer_name *name, ktc_rule **found, ktc_rule_problem *problem)
 {

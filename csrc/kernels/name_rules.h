@@ -5,7 +5,8 @@
 #include "kernels/name_table.h"
 
 typedef enum {
-    KTC_RULE_PLACE, /* an integer: below 0 an offset from the layer's own index, else a place from the start of the list */
+    KTC_RULE_PLACE, /* an integer: below 0 an offset from the layer's own index, else a place from the start of the list
+                     */
     KTC_RULE_ANCHOR, /* a name: the layer goes where that one stands in the input */
     KTC_RULE_STACK,  /* the rules of one stack, only in the tail dictionary */
     KTC_RULE_BAD,    /* a value of another type, an error once a layer is found for it */
@@ -38,7 +39,8 @@ typedef struct {
 ktc_status ktc_name_rules_apply(const ktc_text *names, size_t count, ktc_rule_set *full, ktc_rule_set *tail,
                                 int64_t split, int64_t *places, const ktc_rule **applied, ktc_rule_problem *problem);
 
-/* The name that an anchor of the tail dictionary stands for: head, "_", anchor. Writes head.length + anchor.length + 1 bytes. */
+/* The name that an anchor of the tail dictionary stands for: head, "_", anchor. Writes head.length + anchor.length + 1
+ * bytes. */
 ktc_text ktc_name_rules_join(ktc_text head, ktc_text anchor, char *buffer);
 
 #endif

@@ -10,8 +10,8 @@ typedef struct {
     ktc_text last;  /* the last part */
 } ktc_tensor_name;
 
-/* Cuts the name of a tensor. When the last but one character is ":", the last two are dropped first ("c/kernel:0"), whatever
- * the last one is; characters count, not bytes. Parts are separated by "/" if there is one, else by ".". */
+/* Cuts the name of a tensor. When the last but one character is ":", the last two are dropped first ("c/kernel:0"),
+ * whatever the last one is; characters count, not bytes. Parts are separated by "/" if there is one, else by ".". */
 ktc_tensor_name ktc_tensor_name_split(ktc_text name);
 
 typedef struct {

@@ -1,4 +1,5 @@
-/* Open addressing with linear probing over small slots; the texts stand apart, densely, in order of first appearance. */
+/* Open addressing with linear probing over small slots; the texts stand apart, densely, in order of first appearance.
+ */
 #include "kernels/name_table.h"
 
 #include <stdlib.h>

@@ -24,7 +24,8 @@ ktc_status ktc_name_table_create(ktc_name_table *table, size_t capacity);
 /* Frees what create made; a zeroed table may be freed too. */
 void ktc_name_table_free(ktc_name_table *table);
 
-/* The name's number. A name not seen before gets the next one (so the answer equals the old count); there must be room. */
+/* The name's number. A name not seen before gets the next one (so the answer equals the old count); there must be room.
+ */
 size_t ktc_name_table_add(ktc_name_table *table, ktc_text name);
 
 /* The name's number, or KTC_NO_INDEX. */

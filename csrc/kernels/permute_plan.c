@@ -99,7 +99,8 @@ axes_merge(axis_list *list)
     }
 }
 
-/* A run that is contiguous on both sides becomes the element: (n, m, 2) to (m, n, 2) of floats is a transpose of 8-byte items. */
+/* A run that is contiguous on both sides becomes the element: (n, m, 2) to (m, n, 2) of floats is a transpose of 8-byte
+ * items. */
 static void
 axes_fold_contiguous(axis_list *list, ktc_permute_plan *plan)
 {

@@ -4,8 +4,9 @@
 
 #include <string.h>
 
-/* A general copy works on square blocks of this many elements a side: the cache lines that one side touches column by column
- * (32 of 64 bytes) and the other row by row stay in a first-level cache of 32 KiB until all of their elements are used. */
+/* A general copy works on square blocks of this many elements a side: the cache lines that one side touches column by
+ * column (32 of 64 bytes) and the other row by row stay in a first-level cache of 32 KiB until all of their elements
+ * are used. */
 #define GENERAL_BLOCK 32
 
 /* A counter over some axes of a plan, with the offsets that belong to it. */
@@ -32,7 +33,8 @@ odometer_step(odometer *place, const ktc_axis *axes, int count)
     return 0;
 }
 
-/* One line of elements. The sizes are spelled out because a copy of known size is one move, and memcpy allows any alignment. */
+/* One line of elements. The sizes are spelled out because a copy of known size is one move, and memcpy allows any
+ * alignment. */
 static void
 line_copy(const char *source, ptrdiff_t source_stride, char *target, ptrdiff_t target_stride, ptrdiff_t count,
           ptrdiff_t item_size)

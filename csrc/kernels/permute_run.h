@@ -5,8 +5,9 @@
 #include "kernels/instruction_set.h"
 #include "kernels/permute_plan.h"
 
-/* Moves all elements of the plan. `source` and `target` are the first elements that the plan was made for, of any alignment; they
- * must not share memory. Cannot fail, allocates nothing, may run in several threads at once. `set` must be available. */
+/* Moves all elements of the plan. `source` and `target` are the first elements that the plan was made for, of any
+ * alignment; they must not share memory. Cannot fail, allocates nothing, may run in several threads at once. `set` must
+ * be available. */
 void ktc_permute_run(const ktc_permute_plan *plan, const void *source, void *target, ktc_instruction_set set);
 
 #endif

@@ -20,8 +20,8 @@ ktc_tiles_find(ktc_instruction_set set, ptrdiff_t item_size, ktc_tiles *tiles)
     return ktc_tiles_find_portable(item_size, tiles);
 }
 
-/* A portable panel: tiles of 8 x 8 elements with constant bounds, which compilers unroll and keep in registers as far as they
- * can. Elements move by memcpy, which is one move for a known size and allows any alignment. */
+/* A portable panel: tiles of 8 x 8 elements with constant bounds, which compilers unroll and keep in registers as far
+ * as they can. Elements move by memcpy, which is one move for a known size and allows any alignment. */
 #define PORTABLE_SIDE 8
 
 #define DEFINE_PORTABLE_PANEL(name, type)                                                                         \

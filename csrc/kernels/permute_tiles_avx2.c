@@ -1,5 +1,5 @@
-/* Owns the register tiles of 256-bit registers: 16 source bytes wide, 32 target bytes tall, two of them one below the other so that a
- * target cache line is filled at once. */
+/* Owns the register tiles of 256-bit registers: 16 source bytes wide, 32 target bytes tall, two of them one below the
+ * other so that a target cache line is filled at once. */
 #include "kernels/permute_tiles.h"
 
 #ifdef KTC_HAS_X86

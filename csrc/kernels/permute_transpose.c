@@ -1,25 +1,27 @@
 /* Owns the walk over blocks and the choice between plain and streaming stores; moves no element itself. */
 #include "kernels/permute_transpose.h"
 
-/* From this size on, target lines go past the caches. Measured on an AVX-512 server core (1 MiB second level, 32 MiB third): below,
- * a plain store finds the line in a cache; above, reading a line only to overwrite it costs more (0.38 of memcpy's speed against 0.55 at
- * 8 MiB, 0.6 against 0.9 at 64 MiB). */
+/* From this size on, target lines go past the caches. Measured on an AVX-512 server core (1 MiB second level, 32 MiB
+ * third): below, a plain store finds the line in a cache; above, reading a line only to overwrite it costs more (0.38
+ * of memcpy's speed against 0.55 at 8 MiB, 0.6 against 0.9 at 64 MiB). */
 #define STREAM_FROM_BYTES (4 << 20)
 
-/* Rows a block: with 4 KiB pages every source row lies on a page of its own, and a second-level TLB holds at least 1024. */
+/* Rows a block: with 4 KiB pages every source row lies on a page of its own, and a second-level TLB holds at least
+ * 1024. */
 #define BLOCK_ROWS 512
 
-/* Columns a block: 1 KiB of each float32 row, enough for the hardware to prefetch; 16 rows of it, the height of a tile, are half of a
- * first-level cache. Fewer columns lost up to a third. */
+/* Columns a block: 1 KiB of each float32 row, enough for the hardware to prefetch; 16 rows of it, the height of a tile,
+ * are half of a first-level cache. Fewer columns lost up to a third. */
 #define BLOCK_COLUMNS 256
 
-/* Where target rows start at different places of their cache lines, a block is transposed into scratch and streamed from there in
- * whole lines. Runs of 2 KiB leave few broken lines at their ends, and 64 of them fit into a second-level cache. */
+/* Where target rows start at different places of their cache lines, a block is transposed into scratch and streamed
+ * from there in whole lines. Runs of 2 KiB leave few broken lines at their ends, and 64 of them fit into a second-level
+ * cache. */
 #define SCRATCH_COLUMNS 64
 #define SCRATCH_RUN_BYTES 2048
 
-/* The last block of a walk takes a rest shorter than one tile along, so every buffer has room for one tile more: 64 bytes of rows,
- * or 8 columns, at most. */
+/* The last block of a walk takes a rest shorter than one tile along, so every buffer has room for one tile more: 64
+ * bytes of rows, or 8 columns, at most. */
 #define CACHE_LINE 64
 #define TILE_COLUMNS_MAX 8
 
@@ -39,7 +41,8 @@ typedef struct {
     ptrdiff_t columns;
 } transpose;
 
-/* One block: rows from `row` on, of the columns whose first elements in the target are `targets`, the first of them `column`. */
+/* One block: rows from `row` on, of the columns whose first elements in the target are `targets`, the first of them
+ * `column`. */
 typedef struct {
     ptrdiff_t row;
     ptrdiff_t row_count;
@@ -132,7 +135,8 @@ walk(const transpose *work, ptrdiff_t row_start, ptrdiff_t row_end, ktc_panel_co
     }
 }
 
-/* 1 when every target row starts at the same place of its cache line, a whole number of elements before the next one. */
+/* 1 when every target row starts at the same place of its cache line, a whole number of elements before the next one.
+ */
 static int
 rows_are_in_step(const transpose *work)
 {
@@ -144,8 +148,8 @@ rows_are_in_step(const transpose *work)
     return (size_t)work->target % (size_t)work->plan->item_size == 0;
 }
 
-/* Streams straight from registers; the rows before the first and after the last whole cache line are covered by plain tiles, which
- * overlap the streamed ones. */
+/* Streams straight from registers; the rows before the first and after the last whole cache line are covered by plain
+ * tiles, which overlap the streamed ones. */
 static void
 stream_in_step(const transpose *work)
 {

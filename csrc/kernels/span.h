@@ -11,7 +11,8 @@ typedef struct {
     ptrdiff_t high; /* one past the highest byte; equal to low when there is no element */
 } ktc_span;
 
-/* Fills *span; KTC_OVERFLOW when an offset does not fit, KTC_BAD_SHAPE for a negative length. Arrays are borrowed, ndim long. */
+/* Fills *span; KTC_OVERFLOW when an offset does not fit, KTC_BAD_SHAPE for a negative length. Arrays are borrowed, ndim
+ * long. */
 ktc_status ktc_span_measure(int ndim, const ptrdiff_t *shape, const ptrdiff_t *strides, ptrdiff_t item_size,
                             ktc_span *span);
 

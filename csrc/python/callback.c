@@ -1,5 +1,6 @@
-/* Owns the dealings with functions of the user. After any call that can run Python code nothing borrowed is still valid: lists are
- * turned into tuples of our own before anything runs, and what comes back is turned into such a tuple before it is looked at. */
+/* Owns the dealings with functions of the user. After any call that can run Python code nothing borrowed is still
+ * valid: lists are turned into tuples of our own before anything runs, and what comes back is turned into such a tuple
+ * before it is looked at. */
 #include "python/callback.h"
 #include "python/arrays.h"
 #include "python/errors.h"
@@ -18,7 +19,8 @@ note_place(const call_place *place)
     ktc_error_add_note("raised by the function of additional_transfer key %R for layer %R", place->key, place->layer);
 }
 
-/* A tuple of the items of a list or tuple (subclasses too, without running their code), NULL with a TransferError otherwise. */
+/* A tuple of the items of a list or tuple (subclasses too, without running their code), NULL with a TransferError
+ * otherwise. */
 static PyObject *
 items_of_result(const call_place *place, PyObject *result)
 {
@@ -124,7 +126,8 @@ done:
     return answer;
 }
 
-/* Copies that nobody else holds, so that what was checked stays what is written: a new list, or NULL with the exception set. */
+/* Copies that nobody else holds, so that what was checked stays what is written: a new list, or NULL with the exception
+ * set. */
 static PyObject *
 fresh_list(const ktc_state *state, PyObject *arrays)
 {

@@ -1,7 +1,9 @@
-/* Owns the wording of kernel refusals and the care taken of exceptions that users raise; leaves the rest to the callers. */
+/* Owns the wording of kernel refusals and the care taken of exceptions that users raise; leaves the rest to the
+ * callers. */
 #include "python/errors.h"
 
-/* The exception being raised, normalised and taken out of the thread's hands: a new reference, or NULL if there is none. */
+/* The exception being raised, normalised and taken out of the thread's hands: a new reference, or NULL if there is
+ * none. */
 static PyObject *
 take_raised(void)
 {
@@ -154,25 +156,4 @@ ktc_error_add_note(const char *format, ...)
     Py_XDECREF(note);
     Py_XDECREF(result);
     put_raised(exception);
-}
-
-PyObject *
-ktc_error_short_repr(PyObject *object)
-{
-    const Py_ssize_t limit = 80;
-    PyObject *shortened = NULL;
-    PyObject *whole = PyObject_Repr(object);
-    if (whole == NULL) {
-        return NULL;
-    }
-    if (PyUnicode_GET_LENGTH(whole) <= limit) {
-        return whole;
-    }
-    PyObject *head = PyUnicode_Substring(whole, 0, limit - 3);
-    if (head != NULL) {
-        shortened = PyUnicode_FromFormat("%U...", head);
-    }
-    Py_XDECREF(head);
-    Py_DECREF(whole);
-    return shortened;
 }

@@ -13,8 +13,8 @@ typedef struct {
     size_t count;
 } ktc_names;
 
-/* Opens a list or tuple of str; `what` names the argument in messages. 0, or -1 with an exception set; *names is safe to
- * close after either. */
+/* Opens a list or tuple of str; `what` names the argument in messages. 0, or -1 with an exception set; *names is safe
+ * to close after either. */
 int ktc_names_open(PyObject *list, const char *what, ktc_names *names);
 void ktc_names_close(ktc_names *names);
 

@@ -1,5 +1,5 @@
-/* Alignment at the boundary: one stage of moves, and the names nearest to a mistyped one. The rules are applied by the kernels
- * name_rules and moves; what goes wrong is put into words by stage_errors.c. */
+/* Alignment at the boundary: one stage of moves, and the names nearest to a mistyped one. The rules are applied by the
+ * kernels name_rules and moves; what goes wrong is put into words by stage_errors.c. */
 #include "python/module.h"
 #include "python/args.h"
 #include "python/errors.h"
@@ -52,7 +52,8 @@ stage_open(ktc_stage *stage, PyObject *module, PyObject *const *arguments, Py_ss
     return 0;
 }
 
-/* Finds the new order. 0, or -1 with an exception set: AlignmentError when a rule cannot be applied or would lose a name. */
+/* Finds the new order. 0, or -1 with an exception set: AlignmentError when a rule cannot be applied or would lose a
+ * name. */
 static int
 stage_run(ktc_stage *stage)
 {

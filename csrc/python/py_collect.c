@@ -1,4 +1,5 @@
-/* Collection at the boundary: names in, layers with the indices of their tensors out. Grouping is done by the kernel. */
+/* Collection at the boundary: names in, layers with the indices of their tensors out. Grouping is done by the kernel.
+ */
 #include "python/module.h"
 #include "python/args.h"
 #include "python/errors.h"

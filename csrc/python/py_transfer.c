@@ -1,5 +1,5 @@
-/* Owns the Python functions of the transfer stage: strided copies, casts, comparison, user callbacks and the choice of an
- * instruction set. The work itself is in the kernels and in callback.c. */
+/* Owns the Python functions of the transfer stage: strided copies, casts, comparison, user callbacks and the choice of
+ * an instruction set. The work itself is in the kernels and in callback.c. */
 #include "python/args.h"
 #include "python/arrays.h"
 #include "python/callback.h"

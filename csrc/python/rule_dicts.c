@@ -69,7 +69,8 @@ read_items(const char *what, int stacks_allowed, ktc_rule_dict *rules, size_t co
     return 0;
 }
 
-/* Takes keys and values out of a copy: the dict itself might be changed between the two. 0, or -1 with an exception set. */
+/* Takes keys and values out of a copy: the dict itself might be changed between the two. 0, or -1 with an exception
+ * set. */
 static int
 read_lists(PyObject *dict, ktc_rule_dict *rules)
 {

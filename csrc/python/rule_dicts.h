@@ -17,9 +17,9 @@ struct ktc_rule_dict {
     size_t stack_count;
 };
 
-/* Opens a dict with str keys; `what` names the argument in messages. With `stacks_allowed` a nested dict holds the rules of one
- * stack. A value that cannot be a rule is no error here: it becomes one when a layer is found for it.
- * 0, or -1 with an exception set; *rules is safe to close after either. */
+/* Opens a dict with str keys; `what` names the argument in messages. With `stacks_allowed` a nested dict holds the
+ * rules of one stack. A value that cannot be a rule is no error here: it becomes one when a layer is found for it. 0,
+ * or -1 with an exception set; *rules is safe to close after either. */
 int ktc_rule_dict_open(PyObject *dict, const char *what, int stacks_allowed, ktc_rule_dict *rules);
 void ktc_rule_dict_close(ktc_rule_dict *rules);
 

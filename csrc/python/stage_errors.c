@@ -3,8 +3,8 @@
 
 #include "kernels/name_split.h"
 
-/* "full_name_align_dict entry 'a': 3 at stage 0", a new reference, or NULL. Values that are no rules are shown by type only,
- * so that no foreign repr runs. */
+/* "full_name_align_dict entry 'a': 3 at stage 0", a new reference, or NULL. Values that are no rules are shown by type
+ * only, so that no foreign repr runs. */
 static PyObject *
 describe_rule(const ktc_stage *stage, const ktc_rule *rule)
 {
@@ -148,7 +148,8 @@ describe_lost(const ktc_stage *stage)
                     : PyUnicode_FromFormat("name %R", name);
 }
 
-/* Says how to bring `layer` behind the layers up to `last` without loss: by moving those back over it. A new reference or NULL. */
+/* Says how to bring `layer` behind the layers up to `last` without loss: by moving those back over it. A new reference
+ * or NULL. */
 static PyObject *
 advise_moving_back(const ktc_stage *stage, size_t layer, size_t last)
 {
