@@ -101,7 +101,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Listing:
-    """Both lists side by side; prints as text, `_repr_html_` in a notebook. `keras_listed` is False without a Keras model."""
+    """Both lists side by side, as text and in a notebook. `keras_listed` is False without a Keras model."""
 
     rows: tuple[Row, ...]
     keras_listed: bool = True
@@ -188,9 +188,9 @@ def side_by_side(
     """Torch layers beside Keras layers.
 
     `stacks` are in the order in which they are paired; `names` are the aligned names of the Keras layers, by default the
-    layers' own order; None for `keras_layers` lists the torch side alone. Layers whose name is in `by_callback` are taken to fit, since a
-    callback may make anything of the arrays. `fit` says why two layers cannot belong together, "" when they can; by
-    default the shapes decide, see `shape_misfit`.
+    layers' own order; None for `keras_layers` lists the torch side alone. Layers whose name is in `by_callback` are taken
+    to fit, since a callback may make anything of the arrays. `fit` says why two layers cannot belong together, "" when
+    they can; by default the shapes decide, see `shape_misfit`.
     """
     if keras_layers is None:
         return Listing(

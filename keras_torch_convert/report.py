@@ -57,7 +57,7 @@ class Report:
     - `path`, `md5`, `sha256`: the file written, None without one
     - `seconds`: wall-clock time by stage
     - `equal`: True or False when both models were run on the same input, None when that was not possible or proved nothing
-    - `max_abs_diff`, `relative_diff`: largest difference of the outputs, absolute and as a fraction of torch's largest output
+    - `max_abs_diff`, `relative_diff`: largest difference of the outputs, and the same as a fraction of torch's largest one
     - `threshold`: the `relative_diff` up to which outputs count as equal
     - `torch_top`, `keras_top`: (class index, name, score) of the best classes, best first
     - `input`, `rescale_mode`: in words what the models were run on
@@ -121,7 +121,7 @@ class Report:
         return rows
 
     def verdict(self) -> str:
-        """One sentence: whether the outputs of both models are equal, and by how much they differ, or that it is unproven."""
+        """One sentence: whether both models' outputs are equal and by how much they differ, or that it is unproven."""
         if not self.ledger:
             return "nothing was converted"
         if self.equal is None:
@@ -154,7 +154,7 @@ class Report:
         return str(self)
 
     def totals_lines(self) -> list[str]:
-        """The totals as a small table; fates that did not occur are left out, but for those that a user must know to be empty."""
+        """The totals as a small table; fates that did not occur are left out, but for those that must be empty."""
         if not self.ledger:
             return []
         lines = []

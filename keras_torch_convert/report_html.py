@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .report import Report
 
 CELL = "padding:1px 8px;border-bottom:1px solid rgba(128,128,128,.3);vertical-align:top;"
+BANNER = "margin:.4em 0;padding:.3em .7em;border-radius:4px;"
 TABLE = "border-collapse:collapse;margin:.4em 0;color:inherit;font-size:inherit"
 
 TINTS = {True: "rgba(40,160,80,.22)", False: "rgba(220,60,40,.25)", None: "rgba(200,150,30,.22)"}
@@ -31,7 +32,7 @@ def report_html(report: Report) -> str:
     parts = [
         '<div style="font-size:90%;line-height:1.45;max-width:70em">',
         f"<div><b>{escape(report.source or 'source')}</b> &#8594; <b>{escape(report.target or 'target')}</b></div>",
-        f'<div style="margin:.4em 0;padding:.3em .7em;border-radius:4px;background:{TINTS[sound]}">{escape(report.verdict())}</div>',
+        f'<div style="{BANNER}background:{TINTS[sound]}">{escape(report.verdict())}</div>',
     ]
     if report.ledger:
         totals = [

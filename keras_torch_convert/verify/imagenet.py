@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib import resources
 
 
 @cache
 def imagenet_classes() -> tuple[tuple[str, str], ...]:
     """The classes in the order of the logits: (WordNet id, name), as ("n02124075", "Egyptian_cat") at place 285."""
+    from importlib import resources
+
     text = (resources.files("keras_torch_convert") / "data" / "imagenet_classes.txt").read_text("utf-8")
     classes = []
     for line in text.splitlines():

@@ -75,7 +75,8 @@ def given_inputs(sample: Any, target: Target) -> Inputs:
     if isinstance(sample, tuple):
         if len(sample) != 2:
             raise ValueError(
-                f"sample as a tuple must be (torch inputs, Keras inputs), got {len(sample)} entries; several inputs of one side go in a list"
+                f"sample as a tuple must be (torch inputs, Keras inputs), got {len(sample)} entries; "
+                "several inputs of one side go in a list"
             )
         for_torch, for_keras = sample
         arguments = (

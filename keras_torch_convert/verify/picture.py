@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Union
 
@@ -65,7 +64,8 @@ def rescaling(rescale_mode: RescaleMode) -> Rescaling:
         if rescale_mode not in RESCALE_MODES:
             known = ", ".join(repr(name) for name in RESCALE_MODES)
             raise ValueError(
-                f"unknown rescale_mode {rescale_mode!r}: use one of {known}, a pair (mean, std) for values from 0 to 255, or a function"
+                f"unknown rescale_mode {rescale_mode!r}: use one of {known}, "
+                "a pair (mean, std) for values from 0 to 255, or a function"
             )
         mean, std = RESCALE_MODES[rescale_mode]
         return Rescaling(standardising(mean, std), repr(rescale_mode))
@@ -112,6 +112,8 @@ def load_picture(image: Any = None, size: tuple[int, int] | None = None) -> tupl
     is resized to `size` (height, width), bicubic, nothing cropped; None keeps its own size. Raises PredictionError when it
     cannot be read or Pillow is missing.
     """
+    from importlib import resources
+
     try:
         from PIL import Image as PillowImage
     except ImportError as error:
@@ -160,6 +162,7 @@ def pixels(image: Any) -> npt.NDArray[np.uint8]:
     if not np.all(np.isfinite(values)) or values.min() < 0 or values.max() > 255:
         raise PredictionError(
             "image as an array must hold values from 0 to 255, or from 0 to 1 in floating point, "
-            f"got {values.min():g} to {values.max():g}: pass the picture before any normalisation, and rescale_mode= for that"
+            f"got {values.min():g} to {values.max():g}: "
+            "pass the picture before any normalisation, and rescale_mode= for that"
         )
     return np.rint(values).astype(np.uint8)

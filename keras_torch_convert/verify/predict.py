@@ -25,14 +25,19 @@ from .running import run_keras, run_torch
 Array = npt.NDArray[Any]
 TopClass = tuple[int, str, float]
 
+SOFTMAX_NOTE = (
+    "the {0} model ends in a softmax and the {1} model does not: softmax was applied to {1}'s output to compare"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
     """What both models gave for the same input.
 
-    `input` says in words what they saw, `rescale_mode` how pixel values were brought to the models' range ("" for inputs that
-    are no pictures). The tops are (class index, name, score), best first, empty for outputs that are not rows of classes; names are
-    "" where the order of the classes is unknown. `comparison` is None when only one model, or none, could be run; `notes` say why.
+    `input` says in words what they saw, `rescale_mode` how pixel values were brought to the models' range ("" for inputs
+    that are no pictures). The tops are (class index, name, score), best first, empty for outputs that are not rows of
+    classes; names are "" where the order of the classes is unknown. `comparison` is None when only one model, or none,
+    could be run; `notes` say why.
     """
 
     torch_outputs: tuple[Array, ...] = ()
@@ -57,13 +62,14 @@ def run_both(
 ) -> Predictions:
     """Run the torch module (None: only a checkpoint is at hand) and the Keras model on the same input and compare.
 
-    Models of one picture see `image` (see `load_picture`; None: the bundled cat), resized to the Keras model's own size, or to
-    `input_shape` (height, width) where that is open, and rescaled by `rescale_mode` (see `rescaling`; None: the Keras
+    Models of one picture see `image` (see `load_picture`; None: the bundled cat), resized to the Keras model's own size,
+    or to `input_shape` (height, width) where that is open, and rescaled by `rescale_mode` (see `rescaling`; None: the Keras
     model's own `preprocess_input` or `rescale_mode` when it carries one, else "torch"). All others, and with
     `from_samples=True` those too, see random data made from the Keras model's input specs. `sample` overrules all that:
     one array in the Keras layout, or (torch inputs, Keras inputs), several inputs of a side in a list or dict.
 
-    Raises PredictionError, naming the side, when a model fails, and when the picture cannot be read; ValueError for an unknown `rescale_mode`.
+    Raises PredictionError, naming the side, when a model fails, and when the picture cannot be read; ValueError for an
+    unknown `rescale_mode`.
     """
     wanted = Wanted(image, rescale_mode, as_size(input_shape), sample, from_samples)
     prepared = inputs_for(torch_module, target, wanted)
@@ -105,11 +111,9 @@ def same_scale(torch_outputs: list[Array], keras_outputs: list[Array]) -> tuple[
         return torch_outputs, keras_outputs, []
     torch_ends, keras_ends = are_probabilities(torch_outputs[0]), are_probabilities(keras_outputs[0])
     if keras_ends and not torch_ends:
-        note = "the Keras model ends in a softmax and the torch model does not: softmax was applied to torch's output to compare"
-        return [softmax(torch_outputs[0])], keras_outputs, [note]
+        return [softmax(torch_outputs[0])], keras_outputs, [SOFTMAX_NOTE.format("Keras", "torch")]
     if torch_ends and not keras_ends:
-        note = "the torch model ends in a softmax and the Keras model does not: softmax was applied to Keras's output to compare"
-        return torch_outputs, [softmax(keras_outputs[0])], [note]
+        return torch_outputs, [softmax(keras_outputs[0])], [SOFTMAX_NOTE.format("torch", "Keras")]
     return torch_outputs, keras_outputs, []
 
 
