@@ -55,10 +55,10 @@ def state_dict_stack_by_layer(
     if hasattr(state_dict, "state_dict") or not hasattr(state_dict, "items"):
         hint = "; give its state_dict()" if hasattr(state_dict, "state_dict") else ""
         raise SourceError(f"expected a dict of names to tensors, got {type(state_dict).__name__}{hint}")
-    values = dict(state_dict.items())
-    names = list(values)
+    by_name = dict(state_dict.items())
+    names, values = list(by_name), list(by_name.values())
     layers, _ = stack_names(names, skip_weights, unstack_weights)
-    return {layer: [array_of(name, values[name]) for name in map(names.__getitem__, indices)] for layer, indices in layers}
+    return {layer: [array_of(names[index], values[index]) for index in indices] for layer, indices in layers}
 
 
 def array_of(name: str, value: Any) -> Any:
