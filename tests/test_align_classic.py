@@ -539,7 +539,9 @@ def test_equal_to_the_twin_on_awkward_names(names: list[str], tail: Any, full: A
 @given(st.lists(st.integers(-70, 70), min_size=150, max_size=200))
 def test_equal_to_the_twin_on_long_lists(values: list[int]) -> None:
     names = [f"layer{index}" for index in range(len(values))]
-    rules = {name: max(min(value, index), -index) for index, (name, value) in enumerate(zip(names, values, strict=True))}
+    rules = {
+        name: max(min(value, index), -index) for index, (name, value) in enumerate(zip(names, values, strict=True))
+    }
     expected = twin.align(names, {}, rules, 2)
     assert "" not in expected
     assert list(align_names(names, {}, rules).names) == expected

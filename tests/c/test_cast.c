@@ -1,4 +1,5 @@
-/* Casts against what the formats' definitions say: all half values one by one, and a slow search for the nearest one. */
+/* Casts against what the formats' definitions say: all half values one by one, and a slow search for the nearest one.
+ */
 #include <math.h>
 #include <string.h>
 
@@ -51,7 +52,8 @@ test_every_half_value_widens_exactly(ktc_element_type type, int fraction_bits)
     free(doubles);
 }
 
-/* Between two neighbouring halves: below the middle goes down, above it goes up, the middle itself goes to the even one. */
+/* Between two neighbouring halves: below the middle goes down, above it goes up, the middle itself goes to the even
+ * one. */
 static void
 test_narrowing_takes_the_nearest_half(ktc_element_type type, int fraction_bits)
 {
@@ -112,7 +114,8 @@ test_integers_keep_limits_and_count_what_they_lose(void)
     CHECK(losses.out_of_range == 2 && losses.rounded == 0);
 }
 
-/* An integer just above the middle of two float32 numbers: rounding to float64 first would end in the middle and round down. */
+/* An integer just above the middle of two float32 numbers: rounding to float64 first would end in the middle and round
+ * down. */
 static void
 test_large_integers_are_rounded_once(void)
 {

@@ -1,5 +1,5 @@
-/* Strided copies against a loop that moves one element at a time, in every instruction set of this machine. The whole of the target's
- * memory is compared, so that a byte written between or beside its elements is seen. */
+/* Strided copies against a loop that moves one element at a time, in every instruction set of this machine. The whole
+ * of the target's memory is compared, so that a byte written between or beside its elements is seen. */
 #include <string.h>
 
 #include "check.h"
@@ -39,7 +39,8 @@ print_case(const copy_case *work)
     fprintf(stderr, "\n");
 }
 
-/* Runs one case in all instruction sets, on memory of exactly the size that it may touch, `misplaced` bytes off alignment. */
+/* Runs one case in all instruction sets, on memory of exactly the size that it may touch, `misplaced` bytes off
+ * alignment. */
 static void
 check_case(const copy_case *work, ptrdiff_t misplaced)
 {
@@ -151,7 +152,8 @@ test_kernels_of_all_small_sizes_are_transposed(void)
     }
 }
 
-/* 4 MiB and more use streaming stores: target rows in step with the cache lines, and not; rows and columns that end inside a block. */
+/* 4 MiB and more use streaming stores: target rows in step with the cache lines, and not; rows and columns that end
+ * inside a block. */
 static void
 test_large_kernels_are_streamed_unharmed(void)
 {

@@ -18,20 +18,24 @@ def cut_tensor_name(name: str) -> tuple[str, str, str]:
     return name, layer, last
 
 
+def array_of(value: Any) -> Any:
+    """Values that can become NumPy arrays are asked to."""
+    return value.numpy() if hasattr(value, "numpy") else value
+
+
 def stack_by_layer(state_dict: Mapping[str, Any], skip: Sequence[str], unstack: Sequence[str]) -> dict[str, list[Any]]:
     """Layer name to values; an unstacked value replaces whatever stood under its name."""
     layers: dict[str, list[Any]] = {}
     for key, value in state_dict.items():
         name, layer, last = cut_tensor_name(key)
-        value = value.numpy() if hasattr(value, "numpy") else value
         if last in skip:
             continue
         if last in unstack:
-            layers[name] = [value]
+            layers[name] = [array_of(value)]
         elif layer in layers:
-            layers[layer].append(value)
+            layers[layer].append(array_of(value))
         else:
-            layers[layer] = [value]
+            layers[layer] = [array_of(value)]
     return layers
 
 
