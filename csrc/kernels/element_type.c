@@ -4,7 +4,7 @@
 #include <string.h>
 
 typedef struct {
-    const char *name;
+    char name[12]; /* an array, not a pointer: the table then needs no relocation and lies in read-only memory */
     ptrdiff_t size;
 } type_facts;
 
