@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from .. import _core
@@ -78,31 +79,55 @@ def run_stage(names: list[str], stage: Stage) -> NameAlignment:
     aligned, moved, unused = _core.move_stage(
         names, stage.tail_align_dict, stage.full_name_align_dict, stage.tail_split_position, stage.number
     )
-    warnings = (*stage.warnings, *(describe_unused(path, names, stage) for path in unused))
+    existing = ExistingNames(names, stage.tail_split_position)
+    warnings = (*stage.warnings, *(describe_unused(path, existing, stage) for path in unused))
     return NameAlignment(tuple(aligned), warnings, tuple(moved))
 
 
-def describe_unused(path: tuple[str, ...], names: list[str], stage: Stage) -> str:
+@dataclass(frozen=True)
+class ExistingNames:
+    """What entries of the dictionaries may refer to, found once it is needed: names, stacks and tails, each once and sorted."""
+
+    all_names: list[str]
+    split: int
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Full names."""
+        return sorted(set(self.all_names))
+
+    @cached_property
+    def tails_by_stack(self) -> dict[str, list[str]]:
+        """First part of a name to the tails of all names that begin with it."""
+        tails: dict[str, set[str]] = {}
+        for name in self.all_names:
+            parts = name.split("_")
+            tails.setdefault(parts[0], set()).add("_".join(parts[self.split :]))
+        return {stack: sorted(tails[stack]) for stack in sorted(tails)}
+
+    @cached_property
+    def tails(self) -> list[str]:
+        """The tails of all stacks."""
+        return sorted({tail for tails in self.tails_by_stack.values() for tail in tails})
+
+
+def describe_unused(path: tuple[str, ...], existing: ExistingNames, stage: Stage) -> str:
     """Why a dictionary entry did nothing, with the nearest existing names."""
     parameter, *keys = path
     where = f"{parameter}{''.join(f'[{key!r}]' for key in keys)} at stage {stage.number} applies to no layer"
     if parameter == "full_name_align_dict":
-        return where + like(keys[-1], names, "names")
-    split = stage.tail_split_position
-    parts = [name.split("_") for name in names]
-    if isinstance(stage.tail_align_dict[keys[0]], dict) and len(keys) == 1:
-        return where + like(keys[0], [part[0] for part in parts], "stacks")
-    if len(keys) == 2:
-        parts = [part for part in parts if part[0] == keys[0]]
-    tails = {"_".join(part[split:]) for part in parts}
+        return where + like(keys[0], existing.names, "names")
+    if len(keys) == 1 and isinstance(stage.tail_align_dict[keys[0]], dict):
+        return where + like(keys[0], list(existing.tails_by_stack), "stacks")
+    tails = existing.tails if len(keys) == 1 else existing.tails_by_stack[keys[0]]
     if keys[-1] in tails:
         return where + ": layers with that tail have an entry of their own in full_name_align_dict or under their stack"
-    return where + like(keys[-1], list(tails), f"tails with tail_split_position={split}")
+    return where + like(keys[-1], tails, f"tails with tail_split_position={existing.split}")
 
 
 def like(wanted: str, existing: list[str], what: str) -> str:
     """The nearest existing names as the end of a sentence."""
-    nearest = _core.nearest_names(sorted(set(existing)), wanted, 3)
+    nearest = _core.nearest_names(existing, wanted, 3)
     return f"; the nearest {what} are {', '.join(map(repr, nearest))}" if nearest else ""
 
 
