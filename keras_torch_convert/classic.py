@@ -26,7 +26,7 @@ from .read.target import Target, TargetLayer
 from .report import Report
 from .transfer import assign_layer, calls_for, keys_without_hit
 from .transfer.executor import Strict
-from .verify.picture import RescaleMode
+from .verify.picture import RescaleMode, load_picture, rescaling
 
 # What the alignment dictionaries may be: one stage, or a list of stages.
 Moves = Union[Mapping[str, Any], Sequence[Mapping[str, Any]]]
@@ -52,11 +52,10 @@ def state_dict_stack_by_layer(
     Raises AlignmentError when an unstacked tensor would replace others, and SourceError for an object that is no mapping
     of names to tensors or a tensor that cannot become an array.
     """
-    if hasattr(state_dict, "state_dict") or not hasattr(state_dict, "items"):
+    if not isinstance(state_dict, Mapping):
         hint = "; give its state_dict()" if hasattr(state_dict, "state_dict") else ""
         raise SourceError(f"expected a dict of names to tensors, got {type(state_dict).__name__}{hint}")
-    by_name = dict(state_dict.items())
-    names, values = list(by_name), list(by_name.values())
+    names, values = list(state_dict), list(state_dict.values())
     layers, _ = stack_names(names, skip_weights, unstack_weights)
     return {layer: [array_of(names[index], values[index]) for index in indices] for layer, indices in layers}
 
@@ -253,6 +252,8 @@ def keras_reload_from_torch_model(
     model cannot be run once the weights are safe. A conversion whose outputs differ is saved all the same: the report says so.
     """
     stopwatch = Stopwatch()
+    if do_predict:
+        check_picture(image, rescale_mode)
     with stopwatch.stage("read"):
         source = reading.read(torch_model, wrapper=wrapper)
     with stopwatch.stage("collect"):
@@ -324,6 +325,14 @@ def keras_reload_from_torch_model(
             sample=sample,
         )
     return shown(report, verbose)
+
+
+def check_picture(image: Any, rescale_mode: RescaleMode) -> None:
+    """Refuse a picture that cannot be read or an unknown rescaling now, before any weight is written for it."""
+    if rescale_mode is not None:
+        rescaling(rescale_mode)
+    if image is not None:
+        load_picture(image, (8, 8))
 
 
 def read_stacks(stacked_state_dict: Mapping[str, Sequence[Any]]) -> tuple[Source, Collection]:
