@@ -382,3 +382,13 @@ def test_bfloat16_weights_arrive_without_loss(torch_model, keras_model):
     keras_reload_from_torch_model(half.state_dict(), keras_model, tail_align_dict=TWO_BRANCHES_ALIGNED, **QUIET)
     kernel = keras_model.get_layer("predictions").get_weights()[0]
     assert np.array_equal(kernel, half.state_dict()["head.weight"].float().numpy().T)
+
+
+def test_a_mistyped_rescaling_or_picture_is_refused_before_anything_changes(torch_model, keras_model):
+    before = values(keras_model)
+    arguments = {"tail_align_dict": TWO_BRANCHES_ALIGNED, "save_name": "", "verbose": 0}
+    with pytest.raises(ValueError, match="lite"):
+        keras_reload_from_torch_model(torch_model, keras_model, **arguments, rescale_mode="lit")
+    with pytest.raises(ktc.PredictionError, match="no_cat"):
+        keras_reload_from_torch_model(torch_model, keras_model, **arguments, image="no_cat.png")
+    assert same_values(before, values(keras_model))

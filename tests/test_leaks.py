@@ -1,0 +1,139 @@
+"""No function of the core leaks: every one is called many times, well and badly, and nothing may be left behind.
+
+What is counted: blocks of Python's own allocator (all small objects), the bytes that tracemalloc sees (array data included),
+and the references to a few objects that every call shares. C memory outside both is valgrind's and the sanitizers' business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+import tracemalloc
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from keras_torch_convert import _core
+
+SQUARE = np.arange(10000, dtype=np.float32).reshape(100, 100)
+TARGET = np.zeros((100, 100), np.float32)
+HALVES = np.arange(1000, dtype=np.uint16)
+NAMES = [f"block{number}.conv.{kind}" for number in range(50) for kind in ("weight", "bias")]
+LAYERS = [f"stack{number}_block{block}_conv" for number in range(5) for block in range(10)]
+
+
+class Unlucky:
+    def __array__(self, *arguments: object, **keywords: object) -> np.ndarray:
+        raise LookupError
+
+
+def failing(arrays: object) -> object:
+    raise ZeroDivisionError
+
+
+def kept_alive() -> list[object]:
+    """Objects that many calls share, None and dtypes among them."""
+    return [SQUARE, TARGET, HALVES, NAMES, NAMES[0], LAYERS, failing, SQUARE.dtype, np.dtype("uint16"), np.ndarray]
+
+
+# For each function calls that succeed and calls that fail, in every way that takes a path of its own through the C code.
+CALLS: dict[str, list[Callable[[], object]]] = {
+    "copy_strided": [
+        lambda: _core.copy_strided(SQUARE.T, TARGET),
+        lambda: _core.copy_strided(SQUARE.T, TARGET[:50]),
+        lambda: _core.copy_strided(SQUARE, np.zeros((100, 100))),
+        lambda: _core.copy_strided(SQUARE, SQUARE),
+        lambda: _core.copy_strided(SQUARE, np.lib.stride_tricks.as_strided(TARGET, (100, 100), (4, 4))),
+        lambda: _core.copy_strided(SQUARE),  # type: ignore[call-arg]
+    ],
+    "cast": [
+        lambda: _core.cast(SQUARE, "float32", "float16"),
+        lambda: _core.cast(SQUARE.T, "float32", "float64"),
+        lambda: _core.cast(SQUARE.astype(">f4"), "float32", "int8"),
+        lambda: _core.cast(HALVES, "bfloat16", "float32"),
+        lambda: _core.cast(HALVES, "float32", "float32"),
+        lambda: _core.cast(HALVES, "uint16", "quaternion"),
+    ],
+    "apply_callbacks": [
+        lambda: _core.apply_callbacks("a", [SQUARE, HALVES], [("a", lambda arrays: arrays), ("b", tuple)]),
+        lambda: _core.apply_callbacks("a", [SQUARE], [("a", lambda arrays: [arrays[0].T, [1, 2], 3.0])]),
+        lambda: _core.apply_callbacks("a", [SQUARE], [("a", failing)]),
+        lambda: _core.apply_callbacks("a", [SQUARE], [("a", lambda arrays: None)]),
+        lambda: _core.apply_callbacks("a", [SQUARE], [("a", lambda arrays: [SQUARE, None])]),
+        lambda: _core.apply_callbacks("a", [SQUARE], [("a", lambda arrays: [SQUARE, [1, [2]]])]),
+        lambda: _core.apply_callbacks("a", [SQUARE], [("a", lambda arrays: [SQUARE, Unlucky()])]),
+        lambda: _core.apply_callbacks("a", [None], []),  # type: ignore[list-item]
+        lambda: _core.apply_callbacks("a", [SQUARE], [("a", None)]),  # type: ignore[list-item]
+    ],
+    "compare": [
+        lambda: _core.compare(SQUARE, TARGET),
+        lambda: _core.compare(SQUARE.T, TARGET[::-1]),
+        lambda: _core.compare(SQUARE, TARGET[:3]),
+        lambda: _core.compare(SQUARE, HALVES),  # type: ignore[arg-type]
+    ],
+    "instruction_set": [_core.instruction_set],
+    "instruction_sets": [_core.instruction_sets],
+    "use_instruction_set": [
+        lambda: _core.use_instruction_set(_core.instruction_set()),
+        lambda: _core.use_instruction_set("abacus"),
+        lambda: _core.use_instruction_set(None),  # type: ignore[arg-type]
+    ],
+    "stack_by_layer": [
+        lambda: _core.stack_by_layer(NAMES, ["bias"], []),
+        lambda: _core.stack_by_layer([*NAMES, "lonely.table"], [], ["table"]),
+        lambda: _core.stack_by_layer(["a.table", "a_table.weight", "a.x", "a.table"], [], ["table"]),
+        lambda: _core.stack_by_layer([None], [], []),  # type: ignore[list-item]
+        lambda: _core.stack_by_layer(NAMES, (), []),  # type: ignore[arg-type]
+    ],
+    "move_stage": [
+        lambda: _core.move_stage(LAYERS, {"conv": -1, "stack0": {"idle": 1}}, {"idle": 1}, 2, 0),
+        lambda: _core.move_stage(LAYERS, {"stack1": 1}, {}, 2, 0),
+        lambda: _core.move_stage(LAYERS, {"stack1": {"conv": -2}}, {LAYERS[7]: LAYERS[3]}, 2, 0),
+        lambda: _core.move_stage(LAYERS, {}, {LAYERS[7]: "nobody"}, 2, 0),
+        lambda: _core.move_stage(LAYERS, {"conv": 3}, {}, 2, 0),
+        lambda: _core.move_stage(LAYERS, {"conv": None}, {}, 2, 0),
+        lambda: _core.move_stage([1], {}, {}, 2, 0),  # type: ignore[list-item]
+        lambda: _core.move_stage(LAYERS, [], {}, 2, 0),  # type: ignore[arg-type]
+    ],
+    "nearest_names": [
+        lambda: _core.nearest_names(LAYERS, "stack1_blok2_conv", 3),
+        lambda: _core.nearest_names([], "stack1", 3),
+        lambda: _core.nearest_names([1], "stack1", 3),  # type: ignore[list-item]
+    ],
+}
+
+
+def test_every_function_has_its_leak_test() -> None:
+    public = {name for name in dir(_core) if not name.startswith("_") and callable(getattr(_core, name))}
+    assert public == set(CALLS)
+
+
+def run(calls: list[Callable[[], object]], times: int) -> None:
+    for _ in range(times):
+        for call in calls:
+            with contextlib.suppress(Exception):
+                call()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_nothing_is_left_behind(name: str) -> None:
+    calls, times = CALLS[name], 300
+    shared = kept_alive()
+    tracemalloc.start()
+    try:
+        run(calls, 20)
+        gc.collect()
+        references = [sys.getrefcount(thing) for thing in shared]
+        blocks, (size, _) = sys.getallocatedblocks(), tracemalloc.get_traced_memory()
+        run(calls, times)
+        gc.collect()
+        more_blocks, (new_size, _) = sys.getallocatedblocks() - blocks, tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # One leaked object in one of the calls would show as `times` of them; a few come and go with caches.
+    assert more_blocks < times // 2
+    assert new_size - size < times * 32
+    for thing, before in zip(shared, references, strict=True):
+        assert abs(sys.getrefcount(thing) - before) < times // 10, thing

@@ -1,0 +1,83 @@
+"""Kernels let other threads run, and several threads may use the core at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from keras_torch_convert import _core
+
+LARGE = np.random.default_rng(0).random((3000, 2501), np.float32)
+assert LARGE.nbytes > _core.GIL_RELEASE_BYTES
+
+
+def runs_beside(work: Callable[[], object]) -> bool:
+    """True when another thread gets to run in the middle of `work`, seen at least once in many tries."""
+    ticks = 0
+    stop = threading.Event()
+
+    def tick() -> None:
+        nonlocal ticks
+        while not stop.is_set():
+            ticks += 1
+            time.sleep(0)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    try:
+        for _ in range(200):
+            before = ticks
+            work()
+            # The interpreter hands over by itself only every five milliseconds: more ticks than that need a released GIL.
+            if ticks > before + 50:
+                return True
+    finally:
+        stop.set()
+        thread.join()
+    return False
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda: _core.copy_strided(LARGE.T, np.empty(LARGE.T.shape, np.float32)),
+        lambda: _core.cast(LARGE, "float32", "float16"),
+        lambda: _core.compare(LARGE, LARGE),
+    ],
+    ids=["copy_strided", "cast", "compare"],
+)
+def test_other_threads_run_during_large_kernels(work: Callable[[], object]) -> None:
+    assert runs_beside(work)
+
+
+def test_many_threads_give_the_same_answers_as_one() -> None:
+    kernel = np.random.default_rng(0).random((90, 40, 3, 3)).astype(np.float32)
+    expected = kernel.transpose(2, 3, 1, 0).astype(np.float16)
+
+    def work(number: int) -> bool:
+        target = np.zeros((3, 3, 40, 90), np.float32)
+        _core.copy_strided(kernel.transpose(2, 3, 1, 0), target)
+        moved = _core.apply_callbacks("conv", [target], [("conv", lambda arrays: [arrays[0] + number])])
+        halves, _, _ = _core.cast(moved[0] - number, "float32", "float16")
+        back, _, _ = _core.cast(halves, "float16", "float32")
+        difference, _, unlike = _core.compare(back, expected.astype(np.float32))
+        return difference < 0.01 and unlike == 0
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(work, range(200)))
+
+
+def test_several_threads_may_read_one_source() -> None:
+    def work(_: int) -> np.ndarray:
+        target = np.empty(LARGE.T.shape, np.float32)
+        _core.copy_strided(LARGE.T, target)
+        return target
+
+    with ThreadPoolExecutor(4) as threads:
+        for target in threads.map(work, range(8)):
+            assert target.tobytes() == LARGE.T.tobytes()
