@@ -46,6 +46,14 @@ class TransferError(ConversionError, ValueError):
         self.problems = tuple(problems)
 
 
+class PairError(TransferError):
+    """One torch layer and one Keras layer do not fit: `problem` says why in short, the message also names both and what to try."""
+
+    def __init__(self, message: str, problem: str) -> None:
+        super().__init__(message, (message,))
+        self.problem = problem
+
+
 class SaveError(ConversionError, OSError):
     """The converted model cannot be written, or what was written reads back differently; the old file is kept."""
 
