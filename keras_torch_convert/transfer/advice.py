@@ -10,7 +10,7 @@ from ..read.target import TargetLayer
 from .roles import role_of
 from .rule import Shape
 
-_LISTS = "when the layers are in another order, do_convert=False prints the two lists side by side"
+LISTS = "when the layers are in another order, do_convert=False prints the two lists side by side"
 
 
 def pair_in_words(torch_layer: str, tensors: Sequence[SourceTensor], layer: TargetLayer) -> str:
@@ -20,12 +20,17 @@ def pair_in_words(torch_layer: str, tensors: Sequence[SourceTensor], layer: Targ
     return f"Keras layer '{layer.label}' ({layer.kind}: {keras_side}) and torch layer '{torch_layer}' ({torch_side})"
 
 
+def on_strangers(wanted: Shape, layer: TargetLayer) -> str:
+    """No tensor of the torch layer could be the main weight of the Keras layer: hardly a pair that anyone means."""
+    return f"none of the tensors has the shape {wanted} that {layer.variables[0].name} needs, so look at the order of the layers first"
+
+
 def on_count(tensors: Sequence[SourceTensor], layer: TargetLayer, unplaced: Sequence[SourceTensor]) -> str:
     """Too many or too few tensors."""
     if len(tensors) < len(layer.variables):
         return (
             f"build the Keras layer without what PyTorch lacks (use_bias=False, scale=False, center=False), or give the missing "
-            f"arrays with additional_transfer={{'{layer.name}': ...}}; {_LISTS}"
+            f"arrays with additional_transfer={{'{layer.name}': ...}}"
         )
     names = sorted({last_part(tensor.name) for tensor in unplaced})
     options = {"scale": "gamma", "center": "beta", "use_bias": "bias"}
@@ -40,7 +45,7 @@ def on_count(tensors: Sequence[SourceTensor], layer: TargetLayer, unplaced: Sequ
     )
     return (
         f"{built}leave {names} out by skip_weights={names}, give them an entry of their own by unstack_weights={names}, "
-        f"or change the list of arrays with additional_transfer={{'{layer.name}': ...}}; {_LISTS}"
+        f"or change the list of arrays with additional_transfer={{'{layer.name}': ...}}"
     )
 
 
@@ -63,5 +68,5 @@ def on_shape(tensor: SourceTensor, expected: Shape | None, keras_shape: Shape, l
     if expected is not None and got == keras_shape:
         return f"'{tensor.name}' already is in Keras's layout: store it in PyTorch's, {expected}, or move it with {own_transfer}"
     if len(got) > 1 and sorted(got) == sorted(keras_shape):
-        return f"the axes are in another order: move them with {own_transfer}; {_LISTS}"
-    return f"{_LISTS}; when the pair is meant, move the values with {own_transfer}"
+        return f"the axes are in another order: move them with {own_transfer}"
+    return f"when the pair is meant, move the values with {own_transfer}"

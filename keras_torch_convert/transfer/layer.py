@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..collect import Stack, last_part
-from ..errors import TransferError
+from ..errors import PairError, TransferError
 from ..plan import Assignment, CallbackOutput, Expression, LayerCallback, UserCall
 from ..read.source import SourceTensor
 from ..read.target import TargetLayer, TargetVariable
@@ -55,12 +55,12 @@ def _by_callbacks(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...])
 def _by_rule(stack: Stack, layer: TargetLayer, rule: Rule | None) -> tuple[Assignment, ...]:
     placed, unplaced = in_layer_order(stack.tensors, layer.variables)
     if unplaced or any(tensor is None for tensor in placed):
-        raise _refusal(
-            stack,
-            layer,
-            f"{len(stack.tensors)} tensors for {len(layer.variables)} variables",
-            advice.on_count(stack.tensors, layer, unplaced),
-        )
+        remedy = advice.on_count(stack.tensors, layer, unplaced)
+        main = layer.variables[0]
+        if all(_moved(tensor, main, rule) is None for tensor in stack.tensors):
+            remedy = advice.on_strangers(_expected(main, rule) or main.shape, layer)
+        counts = f"{in_number(len(stack.tensors), 'tensor')} for {in_number(len(layer.variables), 'variable')}"
+        raise _refusal(stack, layer, counts, remedy)
     assignments = []
     for tensor, variable in zip(placed, layer.variables, strict=True):
         assert tensor is not None
@@ -164,9 +164,14 @@ def _expand(layer: TargetLayer) -> str:
     )
 
 
-def _refusal(stack: Stack, layer: TargetLayer, problem: str, remedy: str) -> TransferError:
+def _refusal(stack: Stack, layer: TargetLayer, problem: str, remedy: str) -> PairError:
     message = f"{advice.pair_in_words(stack.layer, stack.tensors, layer)} do not fit: {problem}; {remedy}"
-    return TransferError(message, (message,))
+    return PairError(message, problem)
+
+
+def in_number(count: int, thing: str) -> str:
+    """A count in words: "1 tensor", "4 tensors"."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def assign_pairs(
@@ -181,18 +186,19 @@ def assign_pairs(
         except TransferError as error:
             problems.extend(error.problems)
     if problems:
-        raise all_problems(problems)
+        raise all_problems(problems, advice.LISTS)
     return tuple(assignments)
 
 
-def all_problems(problems: Sequence[str]) -> TransferError:
-    """One error for everything found, so that all can be mended in one go."""
+def all_problems(problems: Sequence[str], hint: str = "") -> TransferError:
+    """One error for everything found, so that all can be mended in one go; `hint` is what to try about all of them."""
+    hint = f"; {hint}" if hint else ""
     if len(problems) == 1:
-        return TransferError(f"{problems[0]}; nothing was written", problems)
+        return TransferError(f"{problems[0]}{hint}; nothing was written", problems)
     shown = "".join(f"\n  - {problem}" for problem in problems[:_SHOWN])
     more = f"\n  and {len(problems) - _SHOWN} more, in .problems" if len(problems) > _SHOWN else ""
-    return TransferError(f"{len(problems)} problems, nothing was written:{shown}{more}", problems)
+    return TransferError(f"{len(problems)} problems, nothing was written{hint}:{shown}{more}", problems)
 
 
 # Enough to see a pattern; a model misaligned by one place has as many bad pairs as layers.
-_SHOWN = 30
+_SHOWN = 12
