@@ -17,6 +17,7 @@ from .convert import convert
 from .errors import (
     AlignmentError,
     ConversionError,
+    PairError,
     PredictionError,
     SaveError,
     SourceError,
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AlignmentError",
     "ConversionError",
+    "PairError",
     "Plan",
     "PredictionError",
     "Report",

@@ -17,7 +17,7 @@ from .align.assemble import plan_of_pairs
 from .align.classic import MatchFunction, NameAlignment, align_names, read_stages
 from .collect import Collection, Stack, collect, stack_names
 from .convert import Stopwatch, add_predictions, apply_to_model, in_words, placeholder_notes
-from .errors import AlignmentError, SourceError, TransferError
+from .errors import AlignmentError, PairError, SourceError
 from .listing import Listing, side_by_side
 from .read.keras_model import read_target
 from .read.live_tensor import live_tensor
@@ -384,8 +384,8 @@ def misfit(stack: Stack, layer: TargetLayer) -> str:
     """Why a torch layer cannot go into a Keras layer, "" when it can: what the transfer itself would say."""
     try:
         assign_layer(stack, layer)
-    except TransferError as error:
-        return str(error)
+    except PairError as error:
+        return f"'{stack.layer}' does not fit into '{layer.name}' ({layer.kind}): {error.problem}"
     return ""
 
 
