@@ -48,7 +48,20 @@ def test_arguments_may_be_given_by_position(torch_model, keras_model, tmp_path):
     path = tmp_path / "model.h5"
     skip, unstack = ["num_batches_tracked"], []
     keras_reload_from_torch_model(
-        torch_model, keras_model, (16, 16), skip, unstack, TWO_BRANCHES_ALIGNED, {}, 2, {}, None, str(path), True, False, 0
+        torch_model,
+        keras_model,
+        (16, 16),
+        skip,
+        unstack,
+        TWO_BRANCHES_ALIGNED,
+        {},
+        2,
+        {},
+        None,
+        str(path),
+        True,
+        False,
+        0,
     )
     assert largest_difference(torch_model, keras_model) < 1e-5
     assert path.exists()
@@ -59,7 +72,9 @@ def test_full_names_anchors_and_stages_align_as_well(torch_model, keras_model):
         {"stack1_block1_shortcut_conv": "stack1_block1_1_conv"},
         {"stack1_block2_shortcut_conv": -4},
     ]
-    keras_reload_from_torch_model(torch_model, keras_model, full_name_align_dict=stages, tail_split_position=[2, 2], **QUIET)
+    keras_reload_from_torch_model(
+        torch_model, keras_model, full_name_align_dict=stages, tail_split_position=[2, 2], **QUIET
+    )
     assert largest_difference(torch_model, keras_model) < 1e-5
 
 
@@ -69,13 +84,18 @@ def test_a_match_function_decides_the_whole_order(torch_model, keras_model):
 
     def by_block(given):
         assert given == names
-        return sorted(given, key=lambda name: (order.index(name.split("_")[0] + (name + "_").split("_")[1]), "shortcut" not in name))
+        return sorted(
+            given,
+            key=lambda name: (order.index(name.split("_")[0] + (name + "_").split("_")[1]), "shortcut" not in name),
+        )
 
     keras_reload_from_torch_model(torch_model, keras_model, specific_match_func=by_block, **QUIET)
     assert largest_difference(torch_model, keras_model) < 1e-5
 
 
-def test_without_alignment_the_misfit_is_an_error_that_lists_every_bad_pair_and_changes_nothing(torch_model, keras_model, tmp_path):
+def test_without_alignment_the_misfit_is_an_error_that_lists_every_bad_pair_and_changes_nothing(
+    torch_model, keras_model, tmp_path
+):
     before, weights = values(keras_model), copy.deepcopy(torch_model.state_dict())
     path = tmp_path / "model.h5"
     path.write_bytes(b"an older file")
@@ -122,7 +142,9 @@ def test_more_torch_layers_than_keras_layers_is_an_error_naming_the_rest(torch_m
     report = keras_reload_from_torch_model(
         weights, keras_model, tail_align_dict=TWO_BRANCHES_ALIGNED, skip_layers="ext*", **QUIET
     )
-    assert [entry.name for entry in report.ledger if entry.fate == "skipped" and "skip_layers" in entry.rule] == ["extra.weight"]
+    assert [entry.name for entry in report.ledger if entry.fate == "skipped" and "skip_layers" in entry.rule] == [
+        "extra.weight"
+    ]
     assert largest_difference(torch_model, keras_model) < 1e-5
 
 
@@ -140,8 +162,13 @@ def test_fewer_torch_layers_is_an_error_unless_the_keras_layer_is_meant_to_keep_
 
 def test_not_strict_goes_on_and_reports_what_is_left_over(torch_model, keras_model):
     headless = {name: value for name, value in torch_model.state_dict().items() if not name.startswith("head")}
-    report = keras_reload_from_torch_model(headless, keras_model, tail_align_dict=TWO_BRANCHES_ALIGNED, strict=False, **QUIET)
-    assert [entry.name for entry in report.ledger if entry.fate == "unset"] == ["predictions/kernel", "predictions/bias"]
+    report = keras_reload_from_torch_model(
+        headless, keras_model, tail_align_dict=TWO_BRANCHES_ALIGNED, strict=False, **QUIET
+    )
+    assert [entry.name for entry in report.ledger if entry.fate == "unset"] == [
+        "predictions/kernel",
+        "predictions/bias",
+    ]
     assert not report.ok
 
 
@@ -183,7 +210,11 @@ def test_a_callback_gets_the_arrays_after_the_default_transform_by_name_ending_a
 
 def test_a_callback_key_that_hits_nothing_is_a_warning(torch_model, keras_model):
     report = keras_reload_from_torch_model(
-        torch_model, keras_model, tail_align_dict=TWO_BRANCHES_ALIGNED, additional_transfer={"prediction_head": list}, **QUIET
+        torch_model,
+        keras_model,
+        tail_align_dict=TWO_BRANCHES_ALIGNED,
+        additional_transfer={"prediction_head": list},
+        **QUIET,
     )
     assert any("prediction_head" in warning for warning in report.warnings)
 
@@ -238,7 +269,9 @@ def test_a_name_sorted_file_is_refused_by_order_and_converts_with_a_dictionary(t
     assert largest_difference(torch_model, keras_model) < 1e-5
 
 
-def test_the_default_file_is_named_after_the_model_and_loads_in_a_fresh_model(torch_model, keras_model, tmp_path, monkeypatch):
+def test_the_default_file_is_named_after_the_model_and_loads_in_a_fresh_model(
+    torch_model, keras_model, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     report = keras_reload_from_torch_model(
         torch_model, keras_model, tail_align_dict=TWO_BRANCHES_ALIGNED, do_predict=False, verbose=0
@@ -261,7 +294,9 @@ def test_prediction_compares_both_models_by_number(torch_model, keras_model, cap
     assert "equal" in capsys.readouterr().out.splitlines()[-1]
 
 
-def test_a_wrong_conversion_is_saved_and_the_last_line_says_that_outputs_differ(torch_model, keras_model, capsys, tmp_path):
+def test_a_wrong_conversion_is_saved_and_the_last_line_says_that_outputs_differ(
+    torch_model, keras_model, capsys, tmp_path
+):
     path = tmp_path / "wrong.weights.h5"
     report = keras_reload_from_torch_model(
         torch_model,
@@ -277,7 +312,9 @@ def test_a_wrong_conversion_is_saved_and_the_last_line_says_that_outputs_differ(
 
 
 def test_verbose_0_prints_nothing(torch_model, keras_model, capfd):
-    keras_reload_from_torch_model(torch_model, keras_model, tail_align_dict=TWO_BRANCHES_ALIGNED, save_name="", verbose=0)
+    keras_reload_from_torch_model(
+        torch_model, keras_model, tail_align_dict=TWO_BRANCHES_ALIGNED, save_name="", verbose=0
+    )
     printed = capfd.readouterr()
     assert printed.out == ""
     assert printed.err == ""
@@ -341,7 +378,11 @@ def test_a_plan_by_hand_goes_through_the_same_executor(torch_model, keras_model)
             f"stack1_block{block}_{keras_name}": f"block{block}.{torch_name}"
             for block in (1, 2)
             for keras_name, torch_name in [
-                ("1_conv", "conv1"), ("1_bn", "bn1"), ("2_conv", "conv2"), ("2_bn", "bn2"), ("shortcut_conv", "shortcut")
+                ("1_conv", "conv1"),
+                ("1_bn", "bn1"),
+                ("2_conv", "conv2"),
+                ("2_bn", "bn2"),
+                ("shortcut_conv", "shortcut"),
             ]
         },
         "predictions": "head",
@@ -362,13 +403,20 @@ def test_an_unwritable_place_is_refused_before_anything_changes(torch_model, ker
     for path in (tmp_path / "nowhere" / "model.h5", tmp_path, tmp_path / "model.weights"):
         with pytest.raises(ktc.SaveError):
             keras_reload_from_torch_model(
-                torch_model, keras_model, tail_align_dict=TWO_BRANCHES_ALIGNED, save_name=path, do_predict=False, verbose=0
+                torch_model,
+                keras_model,
+                tail_align_dict=TWO_BRANCHES_ALIGNED,
+                save_name=path,
+                do_predict=False,
+                verbose=0,
             )
     assert same_values(before, values(keras_model))
 
 
 def test_values_beyond_float32_are_refused_and_counted(torch_model, keras_model):
-    weights = {name: value.double() if value.is_floating_point() else value for name, value in torch_model.state_dict().items()}
+    weights = {
+        name: value.double() if value.is_floating_point() else value for name, value in torch_model.state_dict().items()
+    }
     weights["head.weight"] = weights["head.weight"].clone()
     weights["head.weight"][0, :3] = 1e300
     before = values(keras_model)

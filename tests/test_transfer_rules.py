@@ -193,7 +193,7 @@ class TestRefusals:
         assert "unstack_weights=['gamma_1']" in message
 
     def test_a_missing_tensor_is_never_made_up(self):
-        assert "1 tensors for 2 variables" in refusal({"c.weight": counted(4, 2, 3, 3)}, CONV)
+        assert "1 tensor for 2 variables" in refusal({"c.weight": counted(4, 2, 3, 3)}, CONV)
 
     @pytest.mark.parametrize("kinds", [("LSTM", "RNN", "Layer"), ("MultiHeadAttention", "Layer"), ("EinsumDense", "Layer"), ("Bidirectional", "Wrapper", "Layer")])  # fmt: skip
     def test_layers_that_store_their_weights_otherwise_are_not_moved_as_they_stand(self, kinds):
