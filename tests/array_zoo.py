@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,15 +32,20 @@ def with_gaps(array: Array) -> Array:
     return view
 
 
+def turned(array: Array) -> Array:
+    """A view with every axis the other way round."""
+    view: Array = array[(..., *(slice(None, None, -1) for _ in array.shape))]
+    return view
+
+
 def backwards(array: Array) -> Array:
     """The same values with every stride negative."""
-    turned = (..., *(slice(None, None, -1) for _ in array.shape))
-    return np.array(array[turned], order="C")[turned]
+    return turned(turned(array).copy())
 
 
-LAYOUTS = {
-    "C order": partial(np.array, order="C"),
-    "Fortran order": partial(np.array, order="F"),
+LAYOUTS: dict[str, Callable[[Array], Array]] = {
+    "C order": lambda array: array.copy("C"),
+    "Fortran order": lambda array: array.copy("F"),
     "unaligned": unaligned,
     "with gaps": with_gaps,
     "backwards": backwards,
@@ -71,4 +76,5 @@ def transposed_views(draw: st.DrawFn) -> Array:
     array = LAYOUTS[draw(st.sampled_from(sorted(LAYOUTS)))](array)
     array = array.transpose(draw(st.permutations(range(array.ndim))))
     steps = [draw(st.sampled_from([1, 1, 1, 2, -1])) for _ in shape]
-    return array[(..., *(slice(None, None, step) for step in steps))]
+    view: Array = array[(..., *(slice(None, None, step) for step in steps))]
+    return view

@@ -131,7 +131,9 @@ class TestExceptions:
     def test_it_gains_a_note_of_layer_and_key(self) -> None:
         with pytest.raises(ZeroDivisionError) as caught:
             _core.apply_callbacks("stem_conv", weights(), [("stem", lambda arrays: 1 / 0)])
-        assert caught.value.__notes__ == ["raised by the function of additional_transfer key 'stem' for layer 'stem_conv'"]
+        assert caught.value.__notes__ == [
+            "raised by the function of additional_transfer key 'stem' for layer 'stem_conv'"
+        ]
 
     @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, MemoryError, TransferError])
     def test_it_keeps_its_type(self, kind: type[BaseException]) -> None:
@@ -163,7 +165,8 @@ class TestHostileFunctions:
     """Nothing borrowed is used after user code ran."""
 
     def test_clearing_the_given_lists_changes_nothing(self) -> None:
-        arrays, calls = weights(), []
+        arrays = weights()
+        calls: list[Any] = []
 
         def clear_everything(given: Arrays) -> Arrays:
             answer = [array + 1 for array in given]

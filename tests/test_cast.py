@@ -18,12 +18,16 @@ any_float64 = st.one_of(
     st.floats(width=32),
     st.floats(width=16),
     # just beside the middle between two float16 or two bfloat16 numbers, where double rounding would show
-    st.builds(lambda place, off: (2049 + 2 * place) / 4096 + off, st.integers(0, 1023), st.sampled_from([0, 1e-12, -1e-12])),
+    st.builds(
+        lambda place, off: (2049 + 2 * place) / 4096 + off, st.integers(0, 1023), st.sampled_from([0, 1e-12, -1e-12])
+    ),
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(values=st.lists(any_float64, max_size=40), source_type=st.sampled_from(FLOATS), target_type=st.sampled_from(FLOATS))
+@given(
+    values=st.lists(any_float64, max_size=40), source_type=st.sampled_from(FLOATS), target_type=st.sampled_from(FLOATS)
+)
 def test_floats_are_rounded_like_numpy_does(values: list[float], source_type: str, target_type: str) -> None:
     with np.errstate(all="ignore"):
         source = np.array(values, np.float64).astype(source_type)

@@ -13,6 +13,7 @@ from small_models import (
     TWO_BRANCHES_ALIGNED,
     keras_two_branches,
     largest_difference,
+    randomised,
     same_values,
     torch_two_branches,
     values,
@@ -440,3 +441,60 @@ def test_a_mistyped_rescaling_or_picture_is_refused_before_anything_changes(torc
     with pytest.raises(ktc.PredictionError, match="no_cat"):
         keras_reload_from_torch_model(torch_model, keras_model, **arguments, image="no_cat.png")
     assert same_values(before, values(keras_model))
+
+
+def torch_with_inner_net():
+    net = torch.nn.Sequential(
+        torch.nn.Linear(6, 5), torch.nn.Sequential(torch.nn.Linear(5, 5), torch.nn.LayerNorm(5)), torch.nn.Linear(5, 3)
+    )
+    return randomised(net)
+
+
+def keras_with_inner_net():
+    inner = keras.Sequential(
+        [keras.layers.Dense(5, name="mix"), keras.layers.LayerNormalization(epsilon=1e-5, name="norm")], name="inner"
+    )
+    net = keras.Sequential(
+        [keras.layers.Input((6,)), keras.layers.Dense(5, name="first"), inner, keras.layers.Dense(3, name="last")]
+    )
+    net.build((None, 6))
+    return net
+
+
+def test_the_leaves_of_a_nested_model_are_listed_below_it_and_are_places_only_when_expanded(capsys):
+    torch_net, keras_net = torch_with_inner_net(), keras_with_inner_net()
+    with pytest.raises(ktc.AlignmentError, match="4 torch layers for 3 Keras layers"):
+        keras_reload_from_torch_model(torch_net, keras_net, **QUIET)
+    listing = keras_reload_from_torch_model(torch_net, keras_net, do_convert=False, verbose=0).listing
+    assert [(row.place, row.keras.name) for row in listing.rows if row.keras] == [
+        (0, "first"), (1, "inner"), (None, "mix"), (None, "norm"), (2, "last")
+    ]  # fmt: skip
+    report = keras_reload_from_torch_model(torch_net, keras_net, expand_nested=True, save_name="", verbose=0)
+    assert report.equal is True
+    assert list(report.plan.pairs) == [
+        ("0", "first"),
+        ("1.0", "inner/mix"),
+        ("1.1", "inner/norm"),
+        ("2", "last"),
+    ]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_channels_first_model_converts_and_predicts_alike(torch_model):
+    layers = keras.layers
+    inputs = layers.Input((3, 16, 16))
+    x = layers.Conv2D(8, 3, padding="same", data_format="channels_first", name="stem")(inputs)
+    x = layers.BatchNormalization(axis=1, epsilon=1e-5, name="norm")(x)
+    x = layers.GlobalAveragePooling2D(data_format="channels_first")(x)
+    keras_net = keras.Model(inputs, layers.Dense(10, name="head")(x))
+    torch_net = randomised(
+        torch.nn.Sequential(
+            torch.nn.Conv2d(3, 8, 3, padding=1),
+            torch.nn.BatchNorm2d(8),
+            torch.nn.AdaptiveAvgPool2d(1),
+            torch.nn.Flatten(),
+            torch.nn.Linear(8, 10),
+        )
+    )
+    report = keras_reload_from_torch_model(torch_net, keras_net, save_name="", verbose=0)
+    assert report.equal is True

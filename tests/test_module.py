@@ -108,8 +108,20 @@ def test_writable_data_is_only_what_the_c_apis_demand() -> None:
     listing = subprocess.run(["nm", _core.__file__], capture_output=True, text=True, check=True).stdout
     writable = {line.split()[-1] for line in listing.splitlines() if line.split()[-2] in "bBdD"}
     tables = {name for name in writable if name.endswith(("_methods", "_definition", "_slots"))}
-    from_the_tool_chain = {"__dso_handle", "_DYNAMIC", "_GLOBAL_OFFSET_TABLE_", "__TMC_END__", "completed.0", "__bss_start"}
-    from_the_tool_chain |= {"_edata", "_end", "__frame_dummy_init_array_entry", "__do_global_dtors_aux_fini_array_entry"}
+    from_the_tool_chain = {
+        "__dso_handle",
+        "_DYNAMIC",
+        "_GLOBAL_OFFSET_TABLE_",
+        "__TMC_END__",
+        "completed.0",
+        "__bss_start",
+    }
+    from_the_tool_chain |= {
+        "_edata",
+        "_end",
+        "__frame_dummy_init_array_entry",
+        "__do_global_dtors_aux_fini_array_entry",
+    }
     from_the_tool_chain |= {"__cpu_model", "__cpu_features2"}  # what the compiler's own question to the processor found
     from_numpy = {"ktc_numpy_api", "PyArray_RUNTIME_VERSION", "ktc_numpy_apiPyArray_RUNTIME_VERSION"}
     sanitized = {name for name in writable if name.startswith((".L", "__odr_asan", "__asan"))}

@@ -24,7 +24,9 @@ def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("target_layout", LAYOUTS)
 @pytest.mark.parametrize("source_layout", LAYOUTS)
-def test_every_layout_is_copied_into_every_other(source_layout: str, target_layout: str, shape: tuple[int, ...]) -> None:
+def test_every_layout_is_copied_into_every_other(
+    source_layout: str, target_layout: str, shape: tuple[int, ...]
+) -> None:
     source = LAYOUTS[source_layout](numbers(shape))
     target = LAYOUTS[target_layout](np.full(shape, -1, np.float32))
     _core.copy_strided(source, target)
