@@ -16,6 +16,13 @@ def numbers(shape: tuple[int, ...], dtype: str = "float32", seed: int = 0) -> Ar
     return np.random.default_rng(seed).integers(0, 100, shape).astype(dtype)
 
 
+def stepped(array: Array, steps: list[int]) -> Array:
+    """A view that takes steps of its own along each axis; of no axis as well."""
+    index: tuple[Any, ...] = (..., *(slice(None, None, step) for step in steps))
+    view: Array = array[index]
+    return view
+
+
 def unaligned(array: Array) -> Array:
     """The same values one byte off every boundary."""
     memory = np.empty(array.nbytes + 1, np.uint8)
@@ -27,15 +34,14 @@ def unaligned(array: Array) -> Array:
 def with_gaps(array: Array) -> Array:
     """The same values as every other element along each axis of a larger array."""
     larger = np.zeros(tuple(2 * length for length in array.shape), array.dtype)
-    view = larger[(..., *(slice(None, None, 2) for _ in array.shape))]
+    view = stepped(larger, [2] * array.ndim)
     view[...] = array
     return view
 
 
 def turned(array: Array) -> Array:
     """A view with every axis the other way round."""
-    view: Array = array[(..., *(slice(None, None, -1) for _ in array.shape))]
-    return view
+    return stepped(array, [-1] * array.ndim)
 
 
 def backwards(array: Array) -> Array:
@@ -76,5 +82,4 @@ def transposed_views(draw: st.DrawFn) -> Array:
     array = LAYOUTS[draw(st.sampled_from(sorted(LAYOUTS)))](array)
     array = array.transpose(draw(st.permutations(range(array.ndim))))
     steps = [draw(st.sampled_from([1, 1, 1, 2, -1])) for _ in shape]
-    view: Array = array[(..., *(slice(None, None, step) for step in steps))]
-    return view
+    return stepped(array, steps)

@@ -71,7 +71,7 @@ CALLS: dict[str, list[Callable[[], object]]] = {
         lambda: _core.compare(SQUARE, TARGET),
         lambda: _core.compare(SQUARE.T, TARGET[::-1]),
         lambda: _core.compare(SQUARE, TARGET[:3]),
-        lambda: _core.compare(SQUARE, HALVES),  # type: ignore[arg-type]
+        lambda: _core.compare(SQUARE, HALVES),
     ],
     "instruction_set": [_core.instruction_set],
     "instruction_sets": [_core.instruction_sets],
