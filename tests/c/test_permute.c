@@ -162,6 +162,7 @@ test_large_kernels_are_streamed_unharmed(void)
     check_kernel_transpose(2080, 1037, 1, 2, 4);
     check_kernel_transpose(528, 131, 9, 8, 16);
     check_kernel_transpose(529, 131, 9, 8, 3);
+    check_kernel_transpose(70001, 17, 1, 4, 0);
     check_kernel_transpose(70000, 17, 1, 4, 0);
 }
 
