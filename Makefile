@@ -50,13 +50,13 @@ format: $(VENV)/made-lint ## put Python and C files into shape
 	$(BIN)/clang-format -i $(C_FILES)
 
 test-c: ## the C kernels' unit tests, without Python, under ASan and UBSan
-	sh tests/c/run.sh sanitizers
+	bash tests/c/run.sh
 
 sanitize: $(VENV)/made-test ## the Python suite of the C extension under ASan and UBSan
 	PYTHON=$(CURDIR)/$(BIN)/python bash tests/sanitize.sh
 
 valgrind: ## the C kernels' unit tests under valgrind
-	sh tests/c/run.sh valgrind
+	bash tests/c/run.sh --valgrind
 
 bench: $(VENV)/made-test $(VENV)/built ## every stage beside its rival; prints ratios
 	@for file in benchmarks/bench_*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
