@@ -1,8 +1,10 @@
 """The Plan: for every target variable the expression that gives its values, for everything left out the rule.
 
 Every way of aligning ends in a Plan, and one executor (`transfer/executor.py`) applies it, whatever the target is.
-An expression is a small tree. `Tensor`, `Permute` and `Reshape` only move data and compile to one strided copy; the conversion to the
-variable's own type is part of that copy. `CallbackOutput` is opaque: one of the arrays that a user's callbacks returned for a layer.
+An expression is a small tree. `Tensor`, `Permute`, `Reshape`, `Slice` and `Concat` only move data: nested in any way they compile to strided
+copies straight into the result, one for each region. `Fill` is a constant. `Add`, `Multiply`, `Scale`, `NormWeight`, `Norm`,
+`SpectralNormWeight`, `SingularVector` and `StandardizedWeight` compute, in float32 or in the operands' wider type; what they give can be
+moved again. `CallbackOutput` is opaque: one of the arrays that a user's callbacks returned for a layer.
 """
 
 from __future__ import annotations
@@ -36,6 +38,108 @@ class Reshape:
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """Entries `start` to `stop` (exclusive, both counted from 0 upwards) of one axis of the operand; the axis stays."""
+
+    operand: Expression
+    axis: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """The operands one after the other along an axis that all have, as in numpy.concatenate; all other axes are equal."""
+
+    operands: tuple[Expression, ...]
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One value everywhere: what has no counterpart on the other side, such as the bias of a layer built without."""
+
+    value: float
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """The sum of operands of one shape: the two biases of a torch LSTM gate, which Keras keeps as one."""
+
+    operands: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Multiply:
+    """The product of operands of one rank; axes of size 1 are repeated, as NumPy does it (a gain for each output channel)."""
+
+    operands: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The operand times a number."""
+
+    operand: Expression
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class NormWeight:
+    """torch.nn.utils.weight_norm: magnitude * direction / |direction|, the norm over all axes but `axis` (None: over all).
+
+    `magnitude` has the direction's rank with size 1 in every axis but `axis`, or no more than one axis larger than 1; it counts along `axis`.
+    """
+
+    direction: Expression
+    magnitude: Expression
+    axis: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """The Euclidean norm of the operand over all axes but `axis`, which are kept with size 1; None: over all, a scalar of shape ()."""
+
+    operand: Expression
+    axis: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SpectralNormWeight:
+    """torch.nn.utils.spectral_norm in evaluation: weight / (left . M right), M the weight as a matrix with axis `axis` as its rows.
+
+    `left` (rows,) and `right` (columns,) are the buffers in which torch keeps its estimates of the singular vectors.
+    """
+
+    weight: Expression
+    left: Expression
+    right: Expression
+    axis: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SingularVector:
+    """Leading "left" or "right" singular vector of the operand as a matrix with axis `axis` as its rows.
+
+    The left one is divided by the singular value, so that `SpectralNormWeight` of the operand and its two vectors is the operand.
+    """
+
+    operand: Expression
+    side: str
+    axis: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StandardizedWeight:
+    """Weight standardisation: (weight - mean) / sqrt(variance + epsilon), both over all axes but `axis`, the variance without Bessel's correction."""
+
+    weight: Expression
+    axis: int
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
 class UserCall:
     """One entry of `additional_transfer`: the key as the user gave it (in words) and the function."""
 
@@ -61,23 +165,47 @@ class CallbackOutput:
     index: int
 
 
-Expression = Union[Tensor, Permute, Reshape, CallbackOutput]
+Movement = Union[Permute, Reshape, Slice, Concat]
+Computation = Union[Add, Multiply, Scale, NormWeight, Norm, SpectralNormWeight, SingularVector, StandardizedWeight]
+Expression = Union[Tensor, Movement, Computation, Fill, CallbackOutput]
 
 
-def base_of(expression: Expression) -> Tensor | CallbackOutput:
+def base_of(expression: Expression) -> Any:
     """The array at the bottom of a chain of permutations and reshapes."""
     while isinstance(expression, (Permute, Reshape)):
         expression = expression.operand
     return expression
 
 
+def operands_of(expression: Expression) -> tuple[Expression, ...]:
+    """The expressions that an expression is made of, () for Tensor and Fill; for a callback's output what the callback gets."""
+    match expression:
+        case Permute() | Reshape() | Slice() | Scale() | Norm() | SingularVector():
+            return (expression.operand,)
+        case Concat() | Add() | Multiply():
+            return expression.operands
+        case NormWeight():
+            return expression.direction, expression.magnitude
+        case SpectralNormWeight():
+            return expression.weight, expression.left, expression.right
+        case StandardizedWeight():
+            return (expression.weight,)
+        case CallbackOutput():
+            return expression.callback.operands
+        case Tensor() | Fill():
+            return ()
+
+
 def tensors_of(expression: Expression) -> tuple[str, ...]:
     """Names of the source tensors that an expression reads, in order of first use."""
-    base = base_of(expression)
-    if isinstance(base, Tensor):
-        return (base.name,)
-    names = [name for operand in base.callback.operands for name in tensors_of(operand)]
-    return tuple(dict.fromkeys(names))
+    if isinstance(expression, Tensor):
+        return (expression.name,)
+    return tuple(dict.fromkeys(name for operand in operands_of(expression) for name in tensors_of(operand)))
+
+
+def needs_callback(expression: Expression) -> bool:
+    """True when some part of the expression is what a user's callback returns."""
+    return isinstance(expression, CallbackOutput) or any(needs_callback(operand) for operand in operands_of(expression))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +238,7 @@ class Plan:
     @property
     def portable(self) -> bool:
         """True when no opaque callback is needed to apply the Plan."""
-        return not any(isinstance(base_of(assignment.expression), CallbackOutput) for assignment in self.assignments)
+        return not any(needs_callback(assignment.expression) for assignment in self.assignments)
 
     @staticmethod
     def from_mapping(
