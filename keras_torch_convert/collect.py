@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection as Names
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import _core
@@ -19,10 +19,14 @@ DEFAULT_SKIP_WEIGHTS = ("num_batches_tracked",)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stack:
-    """One PyTorch layer: its name ("" for tensors whose name has one part) and its tensors in the order of the source."""
+    """One PyTorch layer: its name ("" for tensors whose name has one part) and its tensors in the order of the source.
+
+    `modules` are the live modules by layer name, one for each layer that was joined into the stack, empty when only a checkpoint is at hand.
+    """
 
     layer: str
     tensors: tuple[SourceTensor, ...]
+    modules: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -109,7 +109,7 @@ def apply_to_model(
         sha256=saved.sha256 if saved else None,
         seconds=stopwatch.seconds,
         warnings=prepared.warnings,
-        notes=(*source.notes, *placeholder_notes(source), *(saved.notes if saved else ())),
+        notes=(*source.notes, *placeholder_notes(source), *plan_notes(plan), *(saved.notes if saved else ())),
     )
 
 
@@ -131,6 +131,11 @@ def in_words(target: Target) -> str:
     """A Keras model in a few words."""
     framework = f"Keras on {target.backend}" if target.framework == "keras" else target.framework
     return f"{target.name} ({framework})"
+
+
+def plan_notes(plan: Plan) -> tuple[str, ...]:
+    """What the assignments have to tell, each sentence once."""
+    return tuple(dict.fromkeys(assignment.note for assignment in plan.assignments if assignment.note))
 
 
 def placeholder_notes(source: Source) -> tuple[str, ...]:

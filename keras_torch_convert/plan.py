@@ -212,13 +212,15 @@ def needs_callback(expression: Expression) -> bool:
 class Assignment:
     """Where one target variable's values come from.
 
-    `rule` says in words which convention applied, `doubt` what names and shapes cannot prove about it ("" when nothing is open).
+    `rule` says in words which convention applied, `doubt` what names and shapes cannot prove about it ("" when nothing is open),
+    `note` what the report should tell besides ("" for nothing).
     """
 
     place: str
     expression: Expression
     rule: str
     doubt: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

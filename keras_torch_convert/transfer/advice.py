@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..collect import last_part
+from ..collect import Stack, last_part
+from ..errors import TransferError
 from ..read.source import SourceTensor
 from ..read.target import TargetLayer
 from .roles import role_of
@@ -18,6 +19,12 @@ def pair_in_words(torch_layer: str, tensors: Sequence[SourceTensor], layer: Targ
     torch_side = ", ".join(f"{last_part(tensor.name)} {tensor.shape}" for tensor in tensors) or "no tensors"
     keras_side = ", ".join(f"{variable.name} {variable.shape}" for variable in layer.variables)
     return f"Keras layer '{layer.label}' ({layer.kind}: {keras_side}) and torch layer '{torch_layer}' ({torch_side})"
+
+
+def refusal(stack: Stack, layer: TargetLayer, problem: str, remedy: str) -> TransferError:
+    """The error that a pair does not fit, with both sides, the problem and what to do."""
+    message = f"{pair_in_words(stack.layer, stack.tensors, layer)} do not fit: {problem}; {remedy}"
+    return TransferError(message, (message,))
 
 
 def on_count(tensors: Sequence[SourceTensor], layer: TargetLayer, unplaced: Sequence[SourceTensor]) -> str:

@@ -13,7 +13,7 @@ from . import advice
 from .classic_defaults import callback_operands
 from .roles import as_registered, in_layer_order, role_of
 from .rule import Rule, order_is_unproven, raw_parameter
-from .rules import laid_out_otherwise, rule_for
+from .rules import assigner_for, laid_out_otherwise, rule_for
 
 
 def assign_layer(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...] = ()) -> tuple[Assignment, ...]:
@@ -25,8 +25,10 @@ def assign_layer(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...] =
     """
     if calls:
         return _by_callbacks(stack, layer, calls)
+    if (assigner := assigner_for(layer)) is not None:
+        return assigner(stack, layer)
     if (otherwise := laid_out_otherwise(layer)) is not None:
-        raise _refusal(
+        raise advice.refusal(
             stack,
             layer,
             f"Keras stores {otherwise} in another layout than PyTorch and there is no rule for {layer.kind}",
@@ -43,7 +45,7 @@ def _by_callbacks(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...])
     try:
         operands = callback_operands(layer, as_registered(stack.tensors))
     except ValueError as error:
-        raise _refusal(stack, layer, str(error), "check that this is the pair you mean") from error
+        raise advice.refusal(stack, layer, str(error), "check that this is the pair you mean") from error
     callback = LayerCallback(layer.label, operands, calls, len(layer.variables))
     rule = "additional_transfer " + ", ".join(call.key for call in calls)
     return tuple(
@@ -55,7 +57,7 @@ def _by_callbacks(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...])
 def _by_rule(stack: Stack, layer: TargetLayer, rule: Rule | None) -> tuple[Assignment, ...]:
     placed, unplaced = in_layer_order(stack.tensors, layer.variables)
     if unplaced or any(tensor is None for tensor in placed):
-        raise _refusal(
+        raise advice.refusal(
             stack,
             layer,
             f"{len(stack.tensors)} tensors for {len(layer.variables)} variables",
@@ -66,7 +68,7 @@ def _by_rule(stack: Stack, layer: TargetLayer, rule: Rule | None) -> tuple[Assig
         assert tensor is not None
         roles = role_of(tensor.name), role_of(variable.name)
         if rule is not None and None not in roles and roles[0] != roles[1]:
-            raise _refusal(
+            raise advice.refusal(
                 stack,
                 layer,
                 f"'{tensor.name}' would go to {variable.name}, by its name it is something else",
@@ -75,7 +77,7 @@ def _by_rule(stack: Stack, layer: TargetLayer, rule: Rule | None) -> tuple[Assig
         expression = _moved(tensor, variable, rule)
         if expression is None:
             expected = _expected(variable, rule)
-            raise _refusal(
+            raise advice.refusal(
                 stack,
                 layer,
                 f"{variable.name} needs a torch tensor of shape {expected or variable.shape}, got '{tensor.name}' of shape {tensor.shape}",
@@ -91,7 +93,7 @@ def _by_only_fit(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
     used: list[SourceTensor] = []
     for leaf in layer.children:
         if laid_out_otherwise(leaf) is not None:
-            raise _refusal(stack, layer, f"it holds a {leaf.kind}, for which there is no rule", _expand(layer))
+            raise advice.refusal(stack, layer, f"it holds a {leaf.kind}, for which there is no rule", _expand(layer))
         rule = rule_for(leaf)
         for variable in leaf.variables:
             fits = [
@@ -100,7 +102,7 @@ def _by_only_fit(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
                 if _may_be(tensor, variable) and _moved(tensor, variable, rule) is not None
             ]
             if len(fits) != 1 or any(fits[0] is tensor for tensor in used):
-                raise _refusal(
+                raise advice.refusal(
                     stack,
                     layer,
                     f"it is made of {len(layer.children)} layers, and {len(fits)} tensors fit '{variable.label}' {variable.shape}",
@@ -111,7 +113,7 @@ def _by_only_fit(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
             used.append(fits[0])
             assignments[variable.place] = _assignment(fits[0], variable, rule, expression)
     if len(used) != len(stack.tensors) or set(assignments) != _places(layer):
-        raise _refusal(
+        raise advice.refusal(
             stack, layer, f"{len(stack.tensors)} tensors for {len(layer.variables)} variables", _expand(layer)
         )
     return tuple(assignments[variable.place] for variable in layer.variables)
@@ -162,11 +164,6 @@ def _expand(layer: TargetLayer) -> str:
         f"list its leaf layers one by one with expand_nested=True, or give the arrays of '{layer.name}' with "
         f"additional_transfer={{'{layer.name}': ...}}"
     )
-
-
-def _refusal(stack: Stack, layer: TargetLayer, problem: str, remedy: str) -> TransferError:
-    message = f"{advice.pair_in_words(stack.layer, stack.tensors, layer)} do not fit: {problem}; {remedy}"
-    return TransferError(message, (message,))
 
 
 def assign_pairs(

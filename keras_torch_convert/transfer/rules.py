@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from ..collect import Stack
+from ..plan import Assignment
 from ..read.target import TargetLayer
 from . import activation, convolution, dense, embedding, normalization
 from .rule import Rule
@@ -14,6 +18,10 @@ RULES: tuple[Rule, ...] = (
     *activation.RULES,
 )
 _RULE_OF_KIND = {kind: rule for rule in RULES for kind in rule.kinds}
+
+# Kinds of Keras layers whose variables are not one torch tensor each: a function of their own family makes the assignments.
+Assigner = Callable[[Stack, TargetLayer], tuple[Assignment, ...]]
+ASSIGNERS: dict[str, Assigner] = {}
 
 # Keras layers that hold the same function as a PyTorch one in another layout (gate orders, heads, equations, groups of locations):
 # equal shapes say nothing there, so that nothing of theirs is ever moved as it stands.
@@ -31,6 +39,16 @@ LAID_OUT_OTHERWISE = {
     "LocallyConnected2D": "its locations",
     "SpectralNormalization": "its normalised kernel",
 }
+
+
+def assigner_for(layer: TargetLayer) -> Assigner | None:
+    """The function that serves the nearest class along the layer's method resolution order, None when a rule does."""
+    for kind in layer.kinds:
+        if kind in ASSIGNERS:
+            return ASSIGNERS[kind]
+        if kind in _RULE_OF_KIND:
+            return None
+    return None
 
 
 def rule_for(layer: TargetLayer) -> Rule | None:
