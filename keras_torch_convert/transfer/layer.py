@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..collect import Stack, last_part
+from ..collect import Stack
 from ..errors import TransferError
-from ..plan import Assignment, CallbackOutput, Expression, LayerCallback, UserCall
+from ..plan import Assignment, CallbackOutput, LayerCallback, UserCall
 from ..read.source import SourceTensor
-from ..read.target import TargetLayer, TargetVariable
+from ..read.target import TargetLayer
 from . import advice
+from .by_rule import assignment, by_rule, may_be, moved
 from .classic_defaults import callback_operands
-from .roles import as_registered, in_layer_order, role_of
-from .rule import Rule, order_is_unproven, raw_parameter
+from .roles import as_registered
 from .rules import assigner_for, laid_out_otherwise, rule_for
 
 
@@ -35,7 +35,7 @@ def assign_layer(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...] =
             f"give the arrays that set_weights of this layer takes with additional_transfer={{'{layer.name}': ...}}",
         )
     if not layer.children:
-        return _by_rule(stack, layer, rule_for(layer))
+        return by_rule(stack, layer, rule_for(layer))
     if len(layer.children) == 1 and _places(layer.children[0]) == _places(layer):
         return assign_layer(stack, layer.children[0])
     return _by_only_fit(stack, layer)
@@ -54,39 +54,6 @@ def _by_callbacks(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...])
     )
 
 
-def _by_rule(stack: Stack, layer: TargetLayer, rule: Rule | None) -> tuple[Assignment, ...]:
-    placed, unplaced = in_layer_order(stack.tensors, layer.variables)
-    if unplaced or any(tensor is None for tensor in placed):
-        raise advice.refusal(
-            stack,
-            layer,
-            f"{len(stack.tensors)} tensors for {len(layer.variables)} variables",
-            advice.on_count(stack.tensors, layer, unplaced),
-        )
-    assignments = []
-    for tensor, variable in zip(placed, layer.variables, strict=True):
-        assert tensor is not None
-        roles = role_of(tensor.name), role_of(variable.name)
-        if rule is not None and None not in roles and roles[0] != roles[1]:
-            raise advice.refusal(
-                stack,
-                layer,
-                f"'{tensor.name}' would go to {variable.name}, by its name it is something else",
-                advice.on_count(stack.tensors, layer, [tensor]),
-            )
-        expression = _moved(tensor, variable, rule)
-        if expression is None:
-            expected = _expected(variable, rule)
-            raise advice.refusal(
-                stack,
-                layer,
-                f"{variable.name} needs a torch tensor of shape {expected or variable.shape}, got '{tensor.name}' of shape {tensor.shape}",
-                advice.on_shape(tensor, expected, variable.shape, layer),
-            )
-        assignments.append(_assignment(tensor, variable, rule, expression))
-    return tuple(assignments)
-
-
 def _by_only_fit(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
     """A layer made of several: each variable must have one tensor that fits, by kind of its leaf layer, shape and role, and no tensor two places."""
     assignments: dict[str, Assignment] = {}
@@ -99,7 +66,7 @@ def _by_only_fit(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
             fits = [
                 tensor
                 for tensor in stack.tensors
-                if _may_be(tensor, variable) and _moved(tensor, variable, rule) is not None
+                if may_be(tensor, variable) and moved(tensor, variable, rule) is not None
             ]
             if len(fits) != 1 or any(fits[0] is tensor for tensor in used):
                 raise advice.refusal(
@@ -108,51 +75,15 @@ def _by_only_fit(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
                     f"it is made of {len(layer.children)} layers, and {len(fits)} tensors fit '{variable.label}' {variable.shape}",
                     _expand(layer),
                 )
-            expression = _moved(fits[0], variable, rule)
+            expression = moved(fits[0], variable, rule)
             assert expression is not None
             used.append(fits[0])
-            assignments[variable.place] = _assignment(fits[0], variable, rule, expression)
+            assignments[variable.place] = assignment(fits[0], variable, rule, expression)
     if len(used) != len(stack.tensors) or set(assignments) != _places(layer):
         raise advice.refusal(
             stack, layer, f"{len(stack.tensors)} tensors for {len(layer.variables)} variables", _expand(layer)
         )
     return tuple(assignments[variable.place] for variable in layer.variables)
-
-
-def _moved(tensor: SourceTensor, variable: TargetVariable, rule: Rule | None) -> Expression | None:
-    """The tensor in the layout of the variable, None when its shape does not fit the rule."""
-    movement = rule.movements.get(last_part(variable.name)) if rule else None
-    if movement is None:
-        return raw_parameter(tensor.name, tensor.shape, variable.shape)
-    if movement.torch_shape(variable.shape) != tensor.shape:
-        return None
-    return movement.expression(tensor.name, variable.shape)
-
-
-def _expected(variable: TargetVariable, rule: Rule | None) -> tuple[int, ...] | None:
-    movement = rule.movements.get(last_part(variable.name)) if rule else None
-    return movement.torch_shape(variable.shape) if movement else None
-
-
-def _assignment(
-    tensor: SourceTensor, variable: TargetVariable, rule: Rule | None, expression: Expression
-) -> Assignment:
-    movement = rule.movements.get(last_part(variable.name)) if rule else None
-    if rule is not None and movement is not None:
-        return Assignment(variable.place, expression, f"{rule.name}: {movement.torch} -> {movement.keras}")
-    same = "moved as it stands" if tensor.shape == variable.shape else "axes of size 1 aside, moved as it stands"
-    doubt = ""
-    if order_is_unproven(variable.shape):
-        doubt = (
-            f"'{variable.label}' {variable.shape} is moved as it stands from '{tensor.name}': "
-            "the shape would be the same if it were transposed, so only equal outputs can prove it"
-        )
-    return Assignment(variable.place, expression, f"{rule.name if rule else 'raw parameter'}: {same}", doubt)
-
-
-def _may_be(tensor: SourceTensor, variable: TargetVariable) -> bool:
-    roles = role_of(tensor.name), role_of(variable.name)
-    return None in roles or roles[0] == roles[1]
 
 
 def _places(layer: TargetLayer) -> set[str]:
