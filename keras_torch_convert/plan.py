@@ -1,8 +1,8 @@
 """The Plan: for every target variable the expression that gives its values, for everything left out the rule.
 
 Every way of aligning ends in a Plan, and one executor (`transfer/executor.py`) applies it, whatever the target is.
-An expression is a small tree. `Tensor`, `Permute`, `Reshape`, `Slice` and `Concat` only move data: nested in any way they compile to strided
-copies straight into the result, one for each region. `Fill` is a constant. `Add`, `Multiply`, `Scale`, `NormWeight`, `Norm`,
+An expression is a small tree. `Tensor`, `Permute`, `Reshape`, `Slice`, `Concat`, `Place` and `Merge` only move data: nested in any way they
+compile to strided copies straight into the result, one for each region. `Fill` is a constant. `Add`, `Multiply`, `Scale`, `NormWeight`, `Norm`,
 `SpectralNormWeight`, `SingularVector` and `StandardizedWeight` compute, in float32 or in the operands' wider type; what they give can be
 moved again. `CallbackOutput` is opaque: one of the arrays that a user's callbacks returned for a layer.
 """
@@ -10,7 +10,7 @@ moved again. `CallbackOutput` is opaque: one of the arrays that a user's callbac
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Union
 
 
@@ -53,6 +53,23 @@ class Concat:
 
     operands: tuple[Expression, ...]
     axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The inverse of a slice: the operand as the entries from `start` on of an axis of `extent` entries. The others have no values: see Merge."""
+
+    operand: Expression
+    axis: int
+    start: int
+    extent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Operands of one shape that each have values for some entries: together one for every entry, none twice."""
+
+    operands: tuple[Expression, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,24 +182,17 @@ class CallbackOutput:
     index: int
 
 
-Movement = Union[Permute, Reshape, Slice, Concat]
+Movement = Union[Permute, Reshape, Slice, Concat, Place, Merge]
 Computation = Union[Add, Multiply, Scale, NormWeight, Norm, SpectralNormWeight, SingularVector, StandardizedWeight]
 Expression = Union[Tensor, Movement, Computation, Fill, CallbackOutput]
-
-
-def base_of(expression: Expression) -> Any:
-    """The array at the bottom of a chain of permutations and reshapes."""
-    while isinstance(expression, (Permute, Reshape)):
-        expression = expression.operand
-    return expression
 
 
 def operands_of(expression: Expression) -> tuple[Expression, ...]:
     """The expressions that an expression is made of, () for Tensor and Fill; for a callback's output what the callback gets."""
     match expression:
-        case Permute() | Reshape() | Slice() | Scale() | Norm() | SingularVector():
+        case Permute() | Reshape() | Slice() | Place() | Scale() | Norm() | SingularVector():
             return (expression.operand,)
-        case Concat() | Add() | Multiply():
+        case Concat() | Merge() | Add() | Multiply():
             return expression.operands
         case NormWeight():
             return expression.direction, expression.magnitude
@@ -203,6 +213,26 @@ def tensors_of(expression: Expression) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for operand in operands_of(expression) for name in tensors_of(operand)))
 
 
+def with_operands(expression: Expression, change: Callable[[Expression], Expression]) -> Expression:
+    """The expression with each of its operands replaced by what `change` makes of it; a callback's output stays as it is."""
+    match expression:
+        case Permute() | Reshape() | Slice() | Place() | Scale() | Norm() | SingularVector():
+            return replace(expression, operand=change(expression.operand))
+        case Concat() | Merge() | Add() | Multiply():
+            return replace(expression, operands=tuple(map(change, expression.operands)))
+        case NormWeight():
+            return replace(
+                expression, direction=change(expression.direction), magnitude=change(expression.magnitude)
+            )
+        case SpectralNormWeight():
+            weight, left, right = (change(operand) for operand in operands_of(expression))
+            return replace(expression, weight=weight, left=left, right=right)
+        case StandardizedWeight():
+            return replace(expression, weight=change(expression.weight))
+        case _:
+            return expression
+
+
 def needs_callback(expression: Expression) -> bool:
     """True when some part of the expression is what a user's callback returns."""
     return isinstance(expression, CallbackOutput) or any(needs_callback(operand) for operand in operands_of(expression))
@@ -213,7 +243,7 @@ class Assignment:
     """Where one target variable's values come from.
 
     `rule` says in words which convention applied, `doubt` what names and shapes cannot prove about it ("" when nothing is open),
-    `note` what the report should tell besides ("" for nothing).
+    `note` what the report should tell besides ("" for nothing), `constants` what of the same torch layer has no counterpart.
     """
 
     place: str
@@ -221,6 +251,25 @@ class Assignment:
     rule: str
     doubt: str = ""
     note: str = ""
+    constants: tuple[Constant, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """What has no counterpart on the other side, and may be left out only because all of its values are `value` exactly."""
+
+    expression: Expression
+    value: float
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayKind:
+    """Shape and type of a tensor or variable, and the name that people know it by."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,17 +279,47 @@ class Plan:
     `assignments` are in the target's order. `dropped` maps source names to the rule that leaves them out, `kept` maps
     places of target variables to the rule that lets them keep their own values. Whatever neither assigns nor excuses is
     left over, which the executor refuses when strict. `pairs` are the aligned layers, (torch layer, Keras layer), for display.
+    `constants` must hold for the Plan to be applied. `sources` and `targets` are the arrays of both sides, by name and by place;
+    `reversed` is True for a Plan from Keras variables to torch tensors.
     """
 
     assignments: tuple[Assignment, ...]
     dropped: Mapping[str, str] = field(default_factory=dict)
     kept: Mapping[str, str] = field(default_factory=dict)
     pairs: tuple[tuple[str, str], ...] = ()
+    constants: tuple[Constant, ...] = ()
+    sources: Mapping[str, ArrayKind] = field(default_factory=dict)
+    targets: Mapping[str, ArrayKind] = field(default_factory=dict)
+    reversed: bool = False
 
     @property
     def portable(self) -> bool:
         """True when no opaque callback is needed to apply the Plan."""
         return not any(needs_callback(assignment.expression) for assignment in self.assignments)
+
+    @property
+    def lossless(self) -> bool:
+        """True when every value can be carried back bit for bit: nothing is computed, and every type holds all values of the other side's."""
+        return not self.losses()
+
+    def losses(self) -> tuple[str, ...]:
+        """What cannot be carried back bit for bit, one sentence for each target variable concerned, () for a lossless Plan."""
+        from .transfer.inverse import losses_of
+
+        return losses_of(self)
+
+    def invert(self) -> Plan:
+        """The Plan for the other direction: a Keras model's variables into torch tensors, or back again.
+
+        Data movement is inverted exactly. Where this Plan computes, the inverse gives an equal function: of two biases that
+        were added the first gets the sum and the other zeros; a weight-normalised weight becomes direction, with its own norm as magnitude.
+        Tensors that this Plan drops are kept by the other side, variables that it keeps are dropped.
+        Raises TransferError, with all reasons in `.problems`, for what cannot be inverted: callbacks, and a Plan made by hand without
+        `sources` and `targets`.
+        """
+        from .transfer.inverse import inverted
+
+        return inverted(self)
 
     @staticmethod
     def from_mapping(
