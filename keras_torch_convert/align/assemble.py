@@ -35,4 +35,5 @@ def plan_of_pairs(
         dropped,
         {place: rule for place, rule in kept.items() if place not in assigned},
         tuple((stack.layer, layer.label) for stack, layer in pairs),
+        tuple(constant for assignment in assignments for constant in assignment.constants),
     )

@@ -15,6 +15,7 @@ from ..read.target import Target, TargetLayer
 from ..transfer.roles import as_registered
 from .assemble import plan_of_pairs
 from .by_order import hit_by, nearest
+from .recurrent_stacks import parts_of
 
 
 def plan_from_mapping(
@@ -33,7 +34,7 @@ def plan_from_mapping(
     if not isinstance(target, Target):
         target = read_target(target)
     collection = collect(source, skip_weights)
-    stacks = {stack.layer: stack for stack in collection.stacks}
+    stacks = {**parts_of(collection.stacks), **{stack.layer: stack for stack in collection.stacks}}
     layers = _layers_by_name(target)
     skipped = hit_by(skip_layers, list(stacks), "skip_layers", "torch layer")
     kept = hit_by(keep_layers, list(layers), "keep_layers", "Keras layer")

@@ -32,11 +32,13 @@ SETTINGS = (
     "reset_after",
     "go_backwards",
     "return_sequences",
+    "merge_mode",
+    "mask_zero",
 )
 
 
 def settings_of(layer: Any) -> dict[str, Any]:
-    """The settings that the layer has under their Keras names, and `activation` by its name.
+    """The settings that the layer has under their Keras names, `activation` and `recurrent_activation` by their names.
 
     Only plain values (numbers, strings, None, tuples of these) are kept. A list becomes a tuple.
     """
@@ -46,10 +48,11 @@ def settings_of(layer: Any) -> dict[str, Any]:
             plain, value = _plain(getattr(layer, name))
             if plain:
                 settings[name] = value
-    activation = getattr(layer, "activation", None)
-    if activation is not None:
-        name = getattr(activation, "__name__", None) or getattr(activation, "name", None) or type(activation).__name__
-        settings["activation"] = str(name)
+    for kind in ("activation", "recurrent_activation"):
+        activation = getattr(layer, kind, None)
+        if activation is not None:
+            name = getattr(activation, "__name__", None) or getattr(activation, "name", None)
+            settings[kind] = str(name or type(activation).__name__)
     return settings
 
 

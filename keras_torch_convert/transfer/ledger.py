@@ -44,6 +44,9 @@ def _fate_of_tensor(
         return entry("used", "; ".join(dict.fromkeys(used.values())), ", ".join(used))
     if tensor.name in plan.dropped:
         return entry("skipped", plan.dropped[tensor.name])
+    constant = next((one for one in plan.constants if tensor.name in tensors_of(one.expression)), None)
+    if constant is not None:
+        return entry("skipped", f"{constant.value:g} everywhere: {constant.rule}")
     twin = next((name for name in twins if name in uses), None)
     if twin is not None:
         return entry("used", f"tied with '{twin}'", ", ".join(uses[twin]))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ..collect import Stack
 from ..plan import Assignment
 from ..read.target import TargetLayer
-from . import activation, convolution, dense, embedding, normalization
+from . import activation, convolution, dense, embedding, normalization, recurrent
 from .rule import Rule
 
 RULES: tuple[Rule, ...] = (
@@ -16,12 +16,11 @@ RULES: tuple[Rule, ...] = (
     *embedding.RULES,
     *normalization.RULES,
     *activation.RULES,
+    *recurrent.RULES,
 )
-_RULE_OF_KIND = {kind: rule for rule in RULES for kind in rule.kinds}
-
 # Kinds of Keras layers whose variables are not one torch tensor each: a function of their own family makes the assignments.
 Assigner = Callable[[Stack, TargetLayer], tuple[Assignment, ...]]
-ASSIGNERS: dict[str, Assigner] = {}
+ASSIGNERS: dict[str, Assigner] = dict.fromkeys(recurrent.ASSIGNED_KINDS, recurrent.assign_recurrent)
 
 # Keras layers that hold the same function as a PyTorch one in another layout (gate orders, heads, equations, groups of locations):
 # equal shapes say nothing there, so that nothing of theirs is ever moved as it stands.
@@ -39,6 +38,8 @@ LAID_OUT_OTHERWISE = {
     "LocallyConnected2D": "its locations",
     "SpectralNormalization": "its normalised kernel",
 }
+
+_RULE_OF_KIND = {kind: rule for rule in RULES for kind in rule.kinds if kind not in LAID_OUT_OTHERWISE}
 
 
 def assigner_for(layer: TargetLayer) -> Assigner | None:
