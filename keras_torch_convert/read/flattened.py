@@ -46,20 +46,29 @@ _ON_LAST_AXIS = (
 
 
 def flattened_settings(model: Any) -> dict[int, dict[str, Any]]:
-    """By id of the layer what its input's last axis is made of, for layers of a graph where PyTorch would have another order.
+    """By id of the layer "input_shape" (without the batch axis, None for an open extent), and where PyTorch would have another order, what
+    the input's last axis is made of.
 
     "flattened" has one entry for each concatenated part of the axis: ((axis, extent), ...) in Keras's order, (("height", 7), ("width", 7),
     ("channel", 64)); () with its extent for a part that is no map. "patches" is such an entry for patches cut out of a map.
-    Layers outside a graph (of subclassed models), or called twice with different inputs, have none.
+    Layers outside a graph (of subclassed models) have none of these, layers called twice only what is the same in all calls.
     """
-    found: dict[int, dict[str, Any]] = {}
-    several: set[int] = set()
-    for layer, axes in _Walk().inputs(model):
-        settings = _settings(axes)
-        for each in (layer, getattr(layer, "layer", layer)):
-            if found.setdefault(id(each), settings) != settings:
-                several.add(id(each))
-    return {key: settings for key, settings in found.items() if settings and key not in several}
+    calls: dict[int, list[dict[str, Any]]] = {}
+    for layer, shape, axes in _Walk().inputs(model):
+        for each in _with_inner(layer):
+            calls.setdefault(id(each), []).append({"input_shape": shape, **_settings(axes)})
+    return {
+        key: {name: value for name, value in settings[0].items() if all(one.get(name) == value for one in settings)}
+        for key, settings in calls.items()
+    }
+
+
+def _with_inner(layer: Any) -> Iterator[Any]:
+    """The layer and those inside of it that get its input: a wrapper's layer, the cell of a recurrent one."""
+    yield layer
+    for name in ("layer", "cell", "forward_layer", "backward_layer"):
+        if hasattr(layer, name):
+            yield from _with_inner(getattr(layer, name))
 
 
 def torch_order(axes: Sequence[tuple[str, int]]) -> tuple[int, ...]:
@@ -113,8 +122,8 @@ class _Walk:
     known: dict[int, Axes | None] = field(default_factory=dict)
     alive: list[Any] = field(default_factory=list)
 
-    def inputs(self, model: Any) -> Iterator[tuple[Any, Axes | None]]:
-        """Every layer of the graph, nested models included, with the axes of its first input, once for each call."""
+    def inputs(self, model: Any) -> Iterator[tuple[Any, tuple[int | None, ...], Axes | None]]:
+        """Every layer of the graph, nested models included, with shape and axes of its first input, once for each call."""
         for layer in getattr(model, "layers", ()):
             for node in getattr(layer, "_inbound_nodes", ()):
                 tensors = _inputs_of(node)
@@ -124,7 +133,7 @@ class _Walk:
                     self._bind(layer, tensors)
                     yield from self.inputs(layer)
                 else:
-                    yield layer, self.axes(tensors[0])
+                    yield layer, tuple(tensors[0].shape)[1:], self.axes(tensors[0])
 
     def axes(self, tensor: Any) -> Axes | None:
         """The axes of a tensor, None when it is nothing that comes of a map."""

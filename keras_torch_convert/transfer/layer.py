@@ -9,11 +9,15 @@ from ..errors import TransferError
 from ..plan import Assignment, CallbackOutput, LayerCallback, UserCall
 from ..read.source import SourceTensor
 from ..read.target import TargetLayer
-from . import advice
+from . import advice, attention
 from .by_rule import assignment, by_rule, may_be, moved
 from .classic_defaults import callback_operands
+from .flatten import in_keras_order
+from .other_kind import as_keras_kind, with_padding_note
+from .parametrised import with_effective_weights
 from .roles import as_registered
 from .rules import assigner_for, laid_out_otherwise, rule_for
+from .stand_in import without_stand_ins
 
 
 def assign_layer(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...] = ()) -> tuple[Assignment, ...]:
@@ -25,8 +29,17 @@ def assign_layer(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...] =
     """
     if calls:
         return _by_callbacks(stack, layer, calls)
+    seen = as_keras_kind(with_effective_weights(stack, layer), _sole_leaf(layer))
+    assignments = without_stand_ins(_assigned(seen.stack, layer), seen.stand_ins)
+    return with_padding_note(in_keras_order(assignments, layer, stack), stack, _sole_leaf(layer))
+
+
+def _assigned(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
+    """By the assigner or rule of the layer's kind."""
     if (assigner := assigner_for(layer)) is not None:
         return assigner(stack, layer)
+    if set(attention.KINDS) & set(layer.kinds):
+        return _by_attention(stack, layer)
     if (otherwise := laid_out_otherwise(layer)) is not None:
         raise advice.refusal(
             stack,
@@ -36,9 +49,23 @@ def assign_layer(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...] =
         )
     if not layer.children:
         return by_rule(stack, layer, rule_for(layer))
-    if len(layer.children) == 1 and _places(layer.children[0]) == _places(layer):
-        return assign_layer(stack, layer.children[0])
+    if (leaf := _sole_leaf(layer)) is not layer:
+        return _assigned(stack, leaf)
     return _by_only_fit(stack, layer)
+
+
+def _by_attention(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
+    """Query, key, value and output one by one."""
+    assignments: dict[str, Assignment] = {}
+    for seen, child in attention.attention_parts(stack, layer):
+        for one in without_stand_ins(by_rule(seen.stack, child, rule_for(child)), seen.stand_ins):
+            assignments[one.place] = one
+    return tuple(assignments[variable.place] for variable in layer.variables)
+
+
+def _sole_leaf(layer: TargetLayer) -> TargetLayer:
+    """The only layer inside a wrapper, the layer itself otherwise."""
+    return layer.children[0] if len(layer.children) == 1 and _places(layer.children[0]) == _places(layer) else layer
 
 
 def _by_callbacks(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...]) -> tuple[Assignment, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ..collect import Stack
 from ..plan import Assignment
 from ..read.target import TargetLayer
-from . import activation, convolution, dense, embedding, normalization, recurrent
+from . import activation, convolution, dense, einsum, embedding, normalization, recurrent
 from .rule import Rule
 
 RULES: tuple[Rule, ...] = (
@@ -54,6 +54,8 @@ def assigner_for(layer: TargetLayer) -> Assigner | None:
 
 def rule_for(layer: TargetLayer) -> Rule | None:
     """The rule of the nearest class along the layer's method resolution order, None for a kind without one."""
+    if "EinsumDense" in layer.kinds:
+        return einsum.einsum_rule(layer)
     return next((_RULE_OF_KIND[kind] for kind in layer.kinds if kind in _RULE_OF_KIND), None)
 
 
@@ -63,5 +65,7 @@ def laid_out_otherwise(layer: TargetLayer) -> str | None:
         if kind in _RULE_OF_KIND:
             return None
         if kind in LAID_OUT_OTHERWISE:
+            if kind == "EinsumDense" and rule_for(layer) is not None:
+                return None
             return LAID_OUT_OTHERWISE[kind]
     return None
