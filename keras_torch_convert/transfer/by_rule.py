@@ -9,6 +9,7 @@ from ..read.target import TargetLayer, TargetVariable
 from . import advice
 from .roles import in_layer_order, role_of
 from .rule import Rule, order_is_unproven, raw_parameter
+from .tables import table
 
 
 def by_rule(stack: Stack, layer: TargetLayer, rule: Rule | None) -> tuple[Assignment, ...]:
@@ -49,7 +50,10 @@ def moved(tensor: SourceTensor, variable: TargetVariable, rule: Rule | None) -> 
     """The tensor in the layout of the variable, None when its shape does not fit the rule."""
     movement = rule.movements.get(last_part(variable.name)) if rule else None
     if movement is None:
-        return raw_parameter(tensor.name, tensor.shape, variable.shape)
+        as_it_stands = raw_parameter(tensor.name, tensor.shape, variable.shape)
+        if as_it_stands is None and (laid_out := table(tensor, variable)) is not None:
+            return laid_out[0]
+        return as_it_stands
     if movement.torch_shape(variable.shape) != tensor.shape:
         return None
     return movement.expression(tensor.name, variable.shape)
@@ -65,6 +69,9 @@ def assignment(tensor: SourceTensor, variable: TargetVariable, rule: Rule | None
     movement = rule.movements.get(last_part(variable.name)) if rule else None
     if rule is not None and movement is not None:
         return Assignment(variable.place, expression, f"{rule.name}: {movement.torch} -> {movement.keras}")
+    laid_out = table(tensor, variable)
+    if laid_out is not None and laid_out[0] == expression:
+        return Assignment(variable.place, expression, laid_out[1])
     same = "moved as it stands" if tensor.shape == variable.shape else "axes of size 1 aside, moved as it stands"
     doubt = ""
     if order_is_unproven(variable.shape):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ..collect import Stack
 from ..plan import Assignment
 from ..read.target import TargetLayer
-from . import activation, convolution, dense, einsum, embedding, normalization, recurrent
+from . import activation, convolution, dense, einsum, embedding, normalization, recurrent, tables
 from .rule import Rule
 
 RULES: tuple[Rule, ...] = (
@@ -17,10 +17,15 @@ RULES: tuple[Rule, ...] = (
     *normalization.RULES,
     *activation.RULES,
     *recurrent.RULES,
+    *tables.RULES,
 )
 # Kinds of Keras layers whose variables are not one torch tensor each: a function of their own family makes the assignments.
 Assigner = Callable[[Stack, TargetLayer], tuple[Assignment, ...]]
-ASSIGNERS: dict[str, Assigner] = dict.fromkeys(recurrent.ASSIGNED_KINDS, recurrent.assign_recurrent)
+ASSIGNERS: dict[str, Assigner] = {
+    **dict.fromkeys(normalization.ASSIGNED_KINDS, normalization.assign_normalization),
+    **dict.fromkeys(activation.ASSIGNED_KINDS, activation.assign_prelu),
+    **dict.fromkeys(recurrent.ASSIGNED_KINDS, recurrent.assign_recurrent),
+}
 
 # Keras layers that hold the same function as a PyTorch one in another layout (gate orders, heads, equations, groups of locations):
 # equal shapes say nothing there, so that nothing of theirs is ever moved as it stands.
