@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
+
+if TYPE_CHECKING:
+    from .align.parts import TorchLayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +328,7 @@ class Plan:
     def from_mapping(
         source: Any,
         target: Any,
-        mapping: Mapping[str, str | Sequence[str]],
+        mapping: Mapping[str, TorchLayer | Sequence[TorchLayer]],
         *,
         skip_weights: Sequence[str] = ("num_batches_tracked",),
         additional_transfer: Mapping[Any, Callable[[list[Any]], list[Any]]] | None = None,
@@ -336,7 +339,9 @@ class Plan:
 
         `source` is a torch module, a state dict, the path of a checkpoint, or a Source; `target` a Keras model or a Target.
         A Keras layer goes by its name, a leaf layer inside another by its label ("block/conv"); a torch layer by its
-        name without the last part ("layer1.0.conv1"), one tensor by its whole name ("cls_token"). Tensors whose last
+        name without the last part ("layer1.0.conv1"), one tensor by its whole name ("cls_token"). Layers that are fused on one
+        side only are given as `rows("attn.qkv", part=0, of=3)`, "attn.qkv[0:64]" (rows of every tensor), or
+        `joined("attn.q", "attn.k", "attn.v")`; one torch layer may fill several Keras layers, as tied weights do. Tensors whose last
         part is in `skip_weights` are left out, `additional_transfer` is that of the classic functions. `skip_layers` are
         torch layers to leave out, `keep_layers` Keras layers that keep their own values ("*" stands for any text).
         Every pair is checked as in any other conversion: raises AlignmentError for unknown names, with the nearest ones,

@@ -59,6 +59,13 @@ def read_target(model: Any, *, sample: Any = None, expand_nested: bool = False) 
     )
 
 
+def is_keras_model(model: Any) -> bool:
+    """True for a model of Keras 3 or tf_keras; on Keras's torch backend it is a torch.nn.Module too."""
+    return any(
+        base.__name__ == "Model" and base.__module__.split(".")[0] in ("keras", "tf_keras") for base in type(model).__mro__
+    )
+
+
 def _framework_of(model: Any) -> Framework:
     bases = [(base.__module__.split(".")[0], base.__module__, base.__name__) for base in type(model).__mro__]
     roots = {root for root, _, name in bases if name == "Model"}

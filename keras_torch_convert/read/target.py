@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..plan import ArrayKind
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TargetVariable:
@@ -31,6 +33,10 @@ class TargetVariable:
         for extent in self.shape:
             size *= extent
         return size
+
+    def as_kind(self) -> ArrayKind:
+        """What a Plan remembers of it."""
+        return ArrayKind(self.shape, self.dtype, self.label)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

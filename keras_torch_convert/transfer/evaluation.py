@@ -16,7 +16,7 @@ from ..read.dtypes import NUMPY_TYPES, native
 from ..read.source import Source, SourceTensor
 from .casting import CASTABLE, Losses, cast, is_exact
 from .computing import computed, computed_shape
-from .movement import Layout, compile_layout, move
+from .movement import Layout, compile_layout, move, moved_shape
 from .rule import Shape
 
 Array = npt.NDArray[Any]
@@ -157,4 +157,4 @@ def shape_by_kinds(expression: Expression, shapes: Mapping[str, Shape]) -> Shape
         assert isinstance(base, Computation)
         return computed_shape(base, [shape_by_kinds(operand, shapes) for operand in operands_of(base)])
 
-    return compile_layout(expression, base_shape).shape
+    return moved_shape(expression, base_shape)

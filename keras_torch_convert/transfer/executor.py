@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
@@ -81,7 +81,11 @@ def prepare(plan: Plan, source: Source, target: Target, *, strict: Strict = True
     check = _Check(source, target)
     work = check.run(plan)
     ledger = make_ledger(plan, source, target)
+    if any(entry.fate == "left over" for entry in ledger):
+        ledger = make_ledger(plan, source, target, check.equal_by_value(plan, ledger))
     check.problems += leftover_problems(ledger, target, strict)
+    if strict is True and not check.problems:
+        check.problems += check.unused_parts(plan, work)
     if check.problems:
         raise all_problems(check.problems)
     doubts = tuple(dict.fromkeys(item.assignment.doubt for item in work if item.assignment.doubt))
@@ -185,6 +189,62 @@ class _Check:
             results = self._results(expression.callback)
             return results is not None and expression.index < len(results)
         return all([self._available(operand) for operand in operands_of(expression)])
+
+    def equal_by_value(self, plan: Plan, ledger: tuple[LedgerEntry, ...]) -> dict[str, str]:
+        """For tensors that are left over: the used tensor of the very same values, such as an untied copy of an embedding.
+
+        Vectors are not looked at, and neither is what has one value only: they are equal by chance too often.
+        """
+        used = {name for assignment in plan.assignments for name in tensors_of(assignment.expression)}
+        candidates = [tensor for tensor in self.source.tensors.values() if tensor.name in used]
+        found: dict[str, str] = {}
+        for entry in ledger:
+            tensor = self.source.tensors.get(entry.name)
+            if entry.fate != "left over" or tensor is None or len(tensor.shape) < 2:
+                continue
+            like = [one for one in candidates if (one.shape, one.dtype) == (tensor.shape, tensor.dtype)]
+            values = self.evaluation.read(tensor) if like else None
+            if values is None or not values.size or (values == values.flat[0]).all():
+                continue
+            twin = next((one.name for one in like if _equal_bits(self.evaluation.read(one), values)), None)
+            if twin is not None:
+                found[tensor.name] = twin
+        return found
+
+    def unused_parts(self, plan: Plan, work: Sequence[_Work]) -> list[str]:
+        """A problem for each tensor of which only a part is used."""
+        problems = []
+        for name, taken in self._taken(work).items():
+            missing = taken.size - int(np.count_nonzero(taken))
+            if missing and name not in plan.dropped:
+                label = self.source[name].label or name
+                problems.append(
+                    f"{missing} of {taken.size} values of '{label}' {taken.shape} are left over: give all of its parts a place, "
+                    "or let all leftovers be with strict=False"
+                )
+        return problems
+
+    def _taken(self, work: Sequence[_Work]) -> dict[str, npt.NDArray[np.bool_]]:
+        """For each tensor of which some expression takes a slice: the entries that are used."""
+        layouts: list[Layout] = []
+        pending = [item.assignment.expression for item in work]
+        while pending:
+            layouts.append(self.evaluation.layout(pending.pop()))
+            pending += [operand for base in layouts[-1].bases for operand in operands_of(base)]
+        taken: dict[str, npt.NDArray[np.bool_]] = {}
+        uses = [
+            (self.first_name.get(base.name, base.name), region)
+            for layout in layouts
+            for region in layout.regions
+            if isinstance(base := layout.bases[region.base], Tensor)
+        ]
+        for name, region in uses:
+            if region.size < self.source[name].size:
+                taken.setdefault(name, np.zeros(self.source[name].shape, np.bool_))
+        for name, region in uses:
+            if name in taken:
+                region.base_view(taken[name])[...] = True
+        return taken
 
     def _constant(self, constant: Constant) -> None:
         if not self._available(constant.expression):

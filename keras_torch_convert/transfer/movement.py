@@ -88,6 +88,11 @@ def compile_layout(expression: Expression, shape_of: Callable[[Expression], Shap
     return layout
 
 
+def moved_shape(expression: Expression, shape_of: Callable[[Expression], Shape]) -> Shape:
+    """The shape alone, of an array that may have entries without values. Raises ValueError as compile_layout does."""
+    return _compiled(expression, shape_of).shape
+
+
 def _has_gaps(expression: Expression) -> bool:
     return isinstance(expression, (Place, Merge)) or (
         isinstance(expression, (Permute, Reshape, Slice, Concat)) and any(map(_has_gaps, operands_of(expression)))
