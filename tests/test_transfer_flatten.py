@@ -58,7 +58,9 @@ def test_rows_are_reordered_and_the_report_says_so(flatten):
     report = convert_by_hand(module, model, MAP)
 
     assert relative(model(as_keras(values)), run(module, values)) < EQUAL
-    assert any("'fc/kernel'" in note and "(4, 3, 5)" in note and "(height, width, channel)" in note for note in report.notes)
+    assert any(
+        "'fc/kernel'" in note and "(4, 3, 5)" in note and "(height, width, channel)" in note for note in report.notes
+    )
 
 
 def test_the_same_kernel_with_rows_as_they_stand_gives_other_outputs():

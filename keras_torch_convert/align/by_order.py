@@ -15,6 +15,7 @@ from ..errors import AlignmentError, TransferError
 from ..read.source import Order
 from ..read.target import TargetLayer
 from ..transfer.layer import assign_layer
+from .joined_stacks import joined_by_kind
 from .recurrent_stacks import skipped_apart, split_by_order
 
 Strict = Union[bool, Literal["target"]]
@@ -78,7 +79,8 @@ def pairs(
     skipped = hit_by(skip_layers, [stack.layer for stack in all_stacks], "skip_layers", "torch layer")
     kept = hit_by(keep_layers, [layer.name for layer in layers], "keep_layers", "Keras layer")
     named = _named(layers, names, kept)
-    stacks = split_by_order([stack for stack in all_stacks if stack.layer not in skipped], named, by_callback)
+    unskipped = [stack for stack in all_stacks if stack.layer not in skipped]
+    stacks = split_by_order(joined_by_kind(unskipped, named), named, by_callback)
     if order == "sorted by name" and not aligned and strict and len(stacks) > 1:
         raise AlignmentError(
             "the source is sorted by name, so that the order of its layers is lost and pairing by order would mix them up: "

@@ -60,11 +60,6 @@ def on_shape(tensor: SourceTensor, expected: Shape | None, keras_shape: Shape, l
             f"'{tensor.name}' has three times the rows, as a fused query, key and value: give it an entry of its own by "
             f"unstack_weights=['{last_part(tensor.name)}'] or split it with {own_transfer}"
         )
-    if expected is not None and len(expected) == 2 and len(got) > 2 and got == expected + (1,) * (len(got) - 2):
-        return (
-            f"'{tensor.name}' is a convolution of size 1: drop its last axes with "
-            f"additional_transfer={{'{layer.name}': lambda weights: [weights[0][{', '.join('0' * (len(got) - 2))}], *weights[1:]]}}"
-        )
     if expected is not None and len(got) == 2 and len(expected) > 2 and expected == got + (1,) * (len(expected) - 2):
         return f"'{tensor.name}' is the matrix of a linear layer: use a Dense layer, or add its axes of size 1 to the torch tensor"
     if expected is not None and got == keras_shape:

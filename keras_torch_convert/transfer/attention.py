@@ -273,10 +273,8 @@ def _stem(last: str) -> str:
     return ""
 
 
-def joins(stacks: Sequence[Stack], layer: TargetLayer) -> int:
-    """How many of the stacks, from the first on, belong to one attention layer of Keras; 1 when that is not seen."""
-    if not set(KINDS) & set(layer.kinds) or not stacks:
-        return 1
+def joins(stacks: Sequence[Stack]) -> int:
+    """How many of the stacks, from the first on, are one attention by their names; 1 when that is not seen."""
     first = stacks[0]
     if any(_stem(last_part(tensor.name)) in ("in_proj", "q_proj") for tensor in first.tensors):
         return 2 if len(stacks) > 1 and stacks[1].layer.startswith(f"{first.layer}.") else 1
@@ -285,7 +283,7 @@ def joins(stacks: Sequence[Stack], layer: TargetLayer) -> int:
     for count, stack in enumerate(stacks[:5], 1):
         inside = stack.layer == parent or stack.layer.startswith(f"{parent}.") or not parent
         held = _HOLDS.get(_word(stack.layer).lower(), ())
-        if not inside or (held and not set(held) <= needed):
+        if not inside or not held or not set(held) <= needed:
             return 1
         needed -= set(held)
         if not needed:
