@@ -6,6 +6,7 @@
 Importing the package needs NumPy alone; PyTorch and Keras are imported by the functions that meet their models.
 """
 
+from .align.parts import joined, rows
 from .classic import (
     align_layer_names_multi_stage,
     keras_reload_from_torch_model,
@@ -29,6 +30,7 @@ from .plan import Plan
 from .read import read
 from .read.source import Source
 from .report import Report
+from .to_torch import to_state_dict
 
 __version__ = "0.1.0"
 
@@ -49,7 +51,10 @@ __all__ = [
     "convert",
     "keras_reload_from_torch_model",
     "keras_reload_stacked_state_dict",
+    "joined",
     "match_layer_names_with_torch",
     "read",
+    "rows",
     "state_dict_stack_by_layer",
+    "to_state_dict",
 ]

@@ -15,6 +15,7 @@ from . import read as reading
 from .align import by_order
 from .align.assemble import plan_of_pairs
 from .align.classic import MatchFunction, NameAlignment, align_names, read_stages
+from .align.recurrent_stacks import skipped_apart, split_by_order
 from .collect import Collection, Stack, collect, stack_names
 from .convert import Stopwatch, add_predictions, apply_to_model, in_words, placeholder_notes
 from .errors import AlignmentError, PairError, SourceError
@@ -166,6 +167,7 @@ def keras_reload_stacked_state_dict(
             keep_layers=keep_layers,
             strict=strict,
             aligned=True,
+            by_callback=hit_by_callback(target, additional_transfer),
         )
         plan = plan_of_pairs(
             pairing.pairs,
@@ -292,6 +294,7 @@ def keras_reload_from_torch_model(
             strict=strict,
             order=source.order,
             aligned=specific_match_func is not None or bool(tail_align_dict) or bool(full_name_align_dict),
+            by_callback=hit_by_callback(target, additional_transfer),
         )
         plan = plan_of_pairs(
             pairing.pairs,
@@ -369,15 +372,28 @@ def listed(
     keep_layers: Sequence[str],
 ) -> Listing:
     """Both lists side by side as they would be paired, without the layers that the caller excuses."""
-    skipped = by_order.hit_by(skip_layers, [stack.layer for stack in collection.stacks], "skip_layers", "torch layer")
+    stacks = skipped_apart(collection.stacks, skip_layers)
+    skipped = by_order.hit_by(skip_layers, [stack.layer for stack in stacks], "skip_layers", "torch layer")
     kept = by_order.hit_by(keep_layers, [layer.name for layer in target.layers], "keep_layers", "Keras layer")
+    names = [name for name in names if name not in kept]
+    by_name = {layer.name: layer for layer in target.layers}
+    by_callback = hit_by_callback(target, additional_transfer)
     return side_by_side(
-        [stack for stack in collection.stacks if stack.layer not in skipped],
+        split_by_order(
+            [stack for stack in stacks if stack.layer not in skipped],
+            [by_name[name] for name in names if name in by_name],
+            by_callback,
+        ),
         target.layers,
-        [name for name in names if name not in kept],
-        by_callback=[layer.name for layer in target.layers if calls_for(layer, additional_transfer)],
+        names,
+        by_callback=by_callback,
         fit=misfit,
     )
+
+
+def hit_by_callback(target: Target, additional_transfer: Mapping[Any, Transfer]) -> list[str]:
+    """Names of the layers that a callback hits."""
+    return [layer.name for layer in target.layers if calls_for(layer, additional_transfer)]
 
 
 def misfit(stack: Stack, layer: TargetLayer) -> str:

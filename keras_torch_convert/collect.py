@@ -7,22 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Collection as Names
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import _core
 from .errors import AlignmentError, SourceError
 from .read.source import Source, SourceTensor
 
+# What torch.nn.utils.parametrize puts between the name of a layer and that of its weight.
+PARAMETRISED = ".parametrizations."
 DEFAULT_SKIP_WEIGHTS = ("num_batches_tracked",)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stack:
-    """One PyTorch layer: its name ("" for tensors whose name has one part) and its tensors in the order of the source."""
+    """One PyTorch layer: its name ("" for tensors whose name has one part) and its tensors in the order of the source.
+
+    `modules` are the live modules by layer name, one for each layer that was joined into the stack, empty when only a checkpoint is at hand.
+    """
 
     layer: str
     tensors: tuple[SourceTensor, ...]
+    modules: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,10 +50,39 @@ def collect(
     """
     tensors = list(source.tensors.values())
     layers, skipped = stack_names([tensor.name for tensor in tensors], skip_weights, unstack_weights)
+    stacks = [
+        Stack(layer, tuple([tensors[index] for index in indices]), _modules(source, owner_of_parametrised(layer)[0]))
+        for layer, indices in layers
+    ]
     return Collection(
-        tuple(Stack(layer, tuple([tensors[index] for index in indices])) for layer, indices in layers),
+        joined(stacks),
         {tensors[index].name: f"skip_weights {last_part(tensors[index].name)!r}" for index in skipped},
     )
+
+
+def _modules(source: Source, layer: str) -> dict[str, Any]:
+    """The live module of a layer by its name, {} when there is none."""
+    module = source.module
+    for part in f"{source.prefix}{layer}".split("."):
+        module = getattr(module, "_modules", {}).get(part) if part else module
+    return {} if module is None else {layer: module}
+
+
+def owner_of_parametrised(name: str) -> tuple[str, str]:
+    """The layer of "conv.parametrizations.weight.original" and the rest ("weight.original"); for other names the name and ""."""
+    owner, inside, rest = f".{name}".partition(PARAMETRISED)
+    return (owner[1:], rest) if inside else (name, "")
+
+
+def joined(stacks: Sequence[Stack]) -> tuple[Stack, ...]:
+    """The stacks with those of parametrised weights ("conv.parametrizations.weight" and below) in the stack of their layer ("conv")."""
+    tensors: dict[str, list[SourceTensor]] = {}
+    modules: dict[str, dict[str, Any]] = {}
+    for stack in stacks:
+        layer = owner_of_parametrised(stack.layer)[0]
+        tensors.setdefault(layer, []).extend(stack.tensors)
+        modules.setdefault(layer, {}).update(stack.modules)
+    return tuple(Stack(layer, tuple(found), modules[layer]) for layer, found in tensors.items())
 
 
 def stack_names(

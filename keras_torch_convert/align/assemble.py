@@ -35,4 +35,7 @@ def plan_of_pairs(
         dropped,
         {place: rule for place, rule in kept.items() if place not in assigned},
         tuple((stack.layer, layer.label) for stack, layer in pairs),
+        tuple(constant for assignment in assignments for constant in assignment.constants),
+        {tensor.name: tensor.as_kind() for stack, _ in pairs for tensor in stack.tensors},
+        {place: variable.as_kind() for place, variable in target.variables.items() if place in assigned},
     )

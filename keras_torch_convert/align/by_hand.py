@@ -15,12 +15,14 @@ from ..read.target import Target, TargetLayer
 from ..transfer.roles import as_registered
 from .assemble import plan_of_pairs
 from .by_order import hit_by, nearest
+from .parts import Joined, Parts, Rows, TorchLayer
+from .recurrent_stacks import parts_of
 
 
 def plan_from_mapping(
     source: Any,
     target: Any,
-    mapping: Mapping[str, str | Sequence[str]],
+    mapping: Mapping[str, TorchLayer | Sequence[TorchLayer]],
     *,
     skip_weights: Sequence[str],
     additional_transfer: Mapping[Any, Callable[[list[Any]], list[Any]]],
@@ -33,15 +35,16 @@ def plan_from_mapping(
     if not isinstance(target, Target):
         target = read_target(target)
     collection = collect(source, skip_weights)
-    stacks = {stack.layer: stack for stack in collection.stacks}
+    stacks = {**parts_of(collection.stacks), **{stack.layer: stack for stack in collection.stacks}}
     layers = _layers_by_name(target)
     skipped = hit_by(skip_layers, list(stacks), "skip_layers", "torch layer")
     kept = hit_by(keep_layers, list(layers), "keep_layers", "Keras layer")
-    pairs = _pairs(mapping, stacks, layers, source)
+    parts = Parts(lambda name: _tensors(name, stacks, source))
+    pairs = _pairs(mapping, parts, stacks, layers)
     both = [name for name in kept if name in mapping]
     if both:
         raise AlignmentError(f"'{both[0]}' is both in the mapping and in keep_layers; take it out of one of them")
-    return plan_of_pairs(
+    plan = plan_of_pairs(
         pairs,
         target,
         additional_transfer,
@@ -51,13 +54,14 @@ def plan_from_mapping(
         },
         kept={variable.place: rule for name, rule in kept.items() for variable in layers[name].variables},
     )
+    return parts.finished(plan)
 
 
 def _pairs(
-    mapping: Mapping[str, str | Sequence[str]],
+    mapping: Mapping[str, TorchLayer | Sequence[TorchLayer]],
+    parts: Parts,
     stacks: Mapping[str, Stack],
     layers: Mapping[str, TargetLayer],
-    source: Source,
 ) -> list[tuple[Stack, TargetLayer]]:
     pairs = []
     problems = []
@@ -66,7 +70,7 @@ def _pairs(
             problems.append(f"no Keras layer with weights is called '{keras_name}'{nearest(keras_name, layers)}")
             continue
         try:
-            pairs.append((_stack(torch_names, stacks, source), layers[keras_name]))
+            pairs.append((_stack(torch_names, parts, stacks), layers[keras_name]))
         except AlignmentError as error:
             problems.append(f"for Keras layer '{keras_name}': {error}")
     if problems:
@@ -82,15 +86,20 @@ def _layers_by_name(target: Target) -> dict[str, TargetLayer]:
     return layers
 
 
-def _stack(names: str | Sequence[str], stacks: Mapping[str, Stack], source: Source) -> Stack:
-    """The tensors of the torch layers (or single tensors) `names`, each layer's in the order that its roles want."""
-    names = (names,) if isinstance(names, str) else tuple(names)
-    tensors: list[SourceTensor] = []
+def _stack(names: TorchLayer | Sequence[TorchLayer], parts: Parts, stacks: Mapping[str, Stack]) -> Stack:
+    """The tensors of the torch layers, single tensors or parts `names`, each layer's in the order that its roles want."""
+    names = (names,) if isinstance(names, (str, Rows, Joined)) else tuple(names)
+    modules: dict[str, Any] = {}
     for name in names:
-        if name in stacks:
-            tensors += as_registered(stacks[name].tensors)
-        elif name in source:
-            tensors.append(source[name])
-        else:
-            raise AlignmentError(f"no torch layer or tensor is called '{name}'{nearest(name, [*stacks, *source])}")
-    return Stack(", ".join(names), tuple(tensors))
+        if isinstance(name, str) and name in stacks:
+            modules |= stacks[name].modules
+    return Stack(", ".join(map(str, names)), tuple(tensor for name in names for tensor in parts.tensors(name)), modules)
+
+
+def _tensors(name: str, stacks: Mapping[str, Stack], source: Source) -> Sequence[SourceTensor]:
+    """The tensors of a torch layer, or the one tensor of that name."""
+    if name in stacks:
+        return as_registered(stacks[name].tensors)
+    if name in source:
+        return (source[name],)
+    raise AlignmentError(f"no torch layer or tensor is called '{name}'{nearest(name, [*stacks, *source])}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection as Names
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -14,6 +15,8 @@ from ..errors import AlignmentError, TransferError
 from ..read.source import Order
 from ..read.target import TargetLayer
 from ..transfer.layer import assign_layer
+from .joined_stacks import joined_by_kind
+from .recurrent_stacks import skipped_apart, split_by_order
 
 Strict = Union[bool, Literal["target"]]
 _SHOWN = 12
@@ -60,20 +63,24 @@ def pairs(
     strict: Strict = True,
     order: Order = "registered",
     aligned: bool = False,
+    by_callback: Names[str] = (),
 ) -> Pairing:
     """Torch layers of `collection`, in order, with the Keras layers called `names` (default: `layers` in their own order).
 
     `skip_layers` are torch layers to leave out and `keep_layers` Keras layers that keep their own values; "*" stands for
     any text. `strict=True` wants a partner for every layer, "target" for every Keras layer, False lets the longer side
     end in leftovers, which the Pairing lists. `order` is that of the source; `aligned` says that dictionaries or a
-    function put the names in order.
+    function put the names in order. Layers in `by_callback` are hit by a callback. A torch module of several recurrent layers is cut into what
+    the Keras layers at their places take (see recurrent_stacks.py).
     Raises AlignmentError when a name is unknown or comes twice, a pattern hits nothing, the lists differ in length, or
     when layers of a source sorted by name would be paired by order alone.
     """
-    skipped = hit_by(skip_layers, [stack.layer for stack in collection.stacks], "skip_layers", "torch layer")
+    all_stacks = skipped_apart(collection.stacks, skip_layers)
+    skipped = hit_by(skip_layers, [stack.layer for stack in all_stacks], "skip_layers", "torch layer")
     kept = hit_by(keep_layers, [layer.name for layer in layers], "keep_layers", "Keras layer")
-    stacks = [stack for stack in collection.stacks if stack.layer not in skipped]
     named = _named(layers, names, kept)
+    unskipped = [stack for stack in all_stacks if stack.layer not in skipped]
+    stacks = split_by_order(joined_by_kind(unskipped, named), named, by_callback)
     if order == "sorted by name" and not aligned and strict and len(stacks) > 1:
         raise AlignmentError(
             "the source is sorted by name, so that the order of its layers is lost and pairing by order would mix them up: "
@@ -87,7 +94,7 @@ def pairs(
         raise _unequal(stacks, named, left_over, unset)
     return Pairing(
         tuple(zip(stacks[:count], named[:count], strict=True)),
-        tuple((stack, skipped[stack.layer]) for stack in collection.stacks if stack.layer in skipped),
+        tuple((stack, skipped[stack.layer]) for stack in all_stacks if stack.layer in skipped),
         tuple((layer, kept[layer.name]) for layer in layers if layer.name in kept),
         tuple(left_over),
         tuple(unset),

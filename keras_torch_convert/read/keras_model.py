@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ..errors import TargetError
+from .flattened import flattened_settings
 from .keras_settings import settings_of
 from .target import Target, TargetLayer, TargetVariable
 from .trainability import default_order, own_variables
@@ -43,7 +44,7 @@ def read_target(model: Any, *, sample: Any = None, expand_nested: bool = False) 
     """
     framework = _framework_of(model)
     _build(model, sample)
-    reader = _Reader(framework)
+    reader = _Reader(framework, flattened_settings(model))
     layers = tuple(reader.top_level_layers(model))
     if not layers:
         raise TargetError(
@@ -55,6 +56,14 @@ def read_target(model: Any, *, sample: Any = None, expand_nested: bool = False) 
         framework=framework,
         backend=_backend_of(framework),
         layers=_expanded(layers) if expand_nested else layers,
+    )
+
+
+def is_keras_model(model: Any) -> bool:
+    """True for a model of Keras 3 or tf_keras; on Keras's torch backend it is a torch.nn.Module too."""
+    return any(
+        base.__name__ == "Model" and base.__module__.split(".")[0] in ("keras", "tf_keras")
+        for base in type(model).__mro__
     )
 
 
@@ -120,6 +129,7 @@ class _Reader:
     """Walks one model; remembers each variable by identity, so that a shared one keeps its first place."""
 
     framework: Framework
+    flattened: Mapping[int, Mapping[str, Any]]
     known: dict[int, TargetVariable] = field(default_factory=dict)
 
     def top_level_layers(self, model: Any) -> list[TargetLayer]:
@@ -158,7 +168,7 @@ class _Reader:
             variables=tuple(self.known[id(weight)] for weight in weights),
             children=tuple(replace(leaf, depth=max(leaf.depth, 1)) for leaf in leaves),
             depth=0,
-            settings=settings_of(layer),
+            settings={**settings_of(layer), **self.flattened.get(id(layer), {})},
             layer=layer,
         )
 
@@ -194,7 +204,7 @@ class _Reader:
             variables=variables,
             children=(),
             depth=depth,
-            settings=settings_of(layer),
+            settings={**settings_of(layer), **self.flattened.get(id(layer), {})},
             layer=layer,
         )
 

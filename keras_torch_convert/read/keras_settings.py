@@ -32,11 +32,14 @@ SETTINGS = (
     "reset_after",
     "go_backwards",
     "return_sequences",
+    "merge_mode",
+    "mask_zero",
 )
 
 
 def settings_of(layer: Any) -> dict[str, Any]:
-    """The settings that the layer has under their Keras names, and `activation` by its name.
+    """The settings that the layer has under their Keras names, `activation` and `recurrent_activation` by their names, and the
+    `input_rank` that it was built for, batch axis included.
 
     Only plain values (numbers, strings, None, tuples of these) are kept. A list becomes a tuple.
     """
@@ -46,11 +49,25 @@ def settings_of(layer: Any) -> dict[str, Any]:
             plain, value = _plain(getattr(layer, name))
             if plain:
                 settings[name] = value
-    activation = getattr(layer, "activation", None)
-    if activation is not None:
-        name = getattr(activation, "__name__", None) or getattr(activation, "name", None) or type(activation).__name__
-        settings["activation"] = str(name)
+    for kind in ("activation", "recurrent_activation"):
+        activation = getattr(layer, kind, None)
+        if activation is not None:
+            known_as = getattr(activation, "__name__", None) or getattr(activation, "name", None)
+            settings[kind] = str(known_as or type(activation).__name__)
+    rank = _input_rank(layer)
+    if rank is not None:
+        settings["input_rank"] = rank
     return settings
+
+
+def _input_rank(layer: Any) -> int | None:
+    """Keras 3 keeps the shapes that a layer was built with by argument name, Keras 2 the shape; neither has a public name for them."""
+    shapes = getattr(layer, "_build_shapes_dict", None)
+    shape = shapes.get("input_shape") if isinstance(shapes, dict) else getattr(layer, "_build_input_shape", None)
+    try:
+        return len(shape) if shape is not None and not isinstance(shape, dict) else None
+    except (TypeError, ValueError):
+        return None
 
 
 def _plain(value: Any) -> tuple[bool, Any]:

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..plan import ArrayKind
+
 Order = Literal["registered", "sorted by name"]
 
 
@@ -22,6 +24,7 @@ class SourceTensor:
     comes as its bits: bfloat16 as uint16, the float8 types as uint8. `storage` is equal for tensors that share memory,
     start at the same element and step through it alike (tied weights), None when unknown. `from_array` is True when the tensor was given as a
     NumPy array and not as a torch tensor: a user's callback then gets the array's own type, float32 otherwise.
+    `label` is the name for people where `name` is none ("" when it is).
     """
 
     name: str
@@ -31,11 +34,16 @@ class SourceTensor:
     storage: tuple[object, ...] | None = None
     kind: Literal["parameter", "buffer", "unknown"] = "unknown"
     from_array: bool = False
+    label: str = ""
 
     @property
     def size(self) -> int:
         """Number of elements."""
         return int(np.prod(self.shape, dtype=np.int64))
+
+    def as_kind(self) -> ArrayKind:
+        """What a Plan remembers of it."""
+        return ArrayKind(self.shape, self.dtype, self.label or self.name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

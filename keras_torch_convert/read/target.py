@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..plan import ArrayKind
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TargetVariable:
@@ -31,6 +33,10 @@ class TargetVariable:
         for extent in self.shape:
             size *= extent
         return size
+
+    def as_kind(self) -> ArrayKind:
+        """What a Plan remembers of it."""
+        return ArrayKind(self.shape, self.dtype, self.label)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,14 +70,21 @@ class Target:
     """A Keras model as a list of layers with weights.
 
     `layers` are the top-level layers that hold at least one variable, in `model.layers` order. `framework` is "keras"
-    (Keras 3, with `backend` "torch", "tensorflow" or "jax") or "tf_keras" (Keras 2).
+    (Keras 3, with `backend` "torch", "tensorflow" or "jax") or "tf_keras" (Keras 2). A torch module may be the target too:
+    `framework` and `backend` are "torch" then, and `aliases` gives for every further name of a tied tensor the place that counts.
     """
 
     model: Any = field(repr=False)
     name: str
-    framework: Literal["keras", "tf_keras"]
+    framework: Literal["keras", "tf_keras", "torch"]
     backend: str
     layers: tuple[TargetLayer, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def in_words(self) -> str:
+        """What kind of model it is, for messages."""
+        return "the torch module" if self.framework == "torch" else "the Keras model"
 
     def leaves(self) -> Iterator[TargetLayer]:
         """Every layer that owns variables itself, depth first, in order."""

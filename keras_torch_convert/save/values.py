@@ -1,4 +1,4 @@
-"""The values of a Keras variable as a NumPy array, and back, without a copy beyond what the backend needs.
+"""The values of a Keras variable (or a torch tensor) as a NumPy array, and back, without a copy beyond what the backend needs.
 
 Bits travel unchanged: NaN payloads and signed zeros too. bfloat16 is the type of ml_dtypes, which Keras brings along.
 """
@@ -30,7 +30,7 @@ def read_values(target: Target, variable: Any) -> npt.NDArray[Any]:
         return np.asarray(variable.numpy())
     import torch
 
-    tensor = variable.value.detach().cpu()
+    tensor = (variable if target.framework == "torch" else variable.value).detach().cpu()
     if tensor.dtype == torch.bfloat16:
         return np.asarray(tensor.view(torch.int16).numpy()).view(numpy_dtype("bfloat16"))
     return np.asarray(tensor.numpy())
@@ -38,10 +38,15 @@ def read_values(target: Target, variable: Any) -> npt.NDArray[Any]:
 
 def assign_values(target: Target, variable: Any, array: npt.NDArray[Any]) -> None:
     """Give a Keras variable the values of an array of its own shape and type, never sharing the array's memory."""
-    if target.framework == "tf_keras":
+    if target.framework == "torch":
+        import torch
+
+        with torch.no_grad():
+            variable.copy_(torch_tensor(array))
+    elif target.framework == "tf_keras":
         variable.assign(array, read_value=False)
     elif target.backend == "torch":
-        variable.assign(_torch_tensor(array))
+        variable.assign(torch_tensor(array))
     elif target.backend == "jax":
         # jax may let the variable live in the array's memory for good, or copy it only later: it gets a copy of its own.
         variable.assign(array.copy())
@@ -49,7 +54,7 @@ def assign_values(target: Target, variable: Any, array: npt.NDArray[Any]) -> Non
         variable.assign(array)
 
 
-def _torch_tensor(array: npt.NDArray[Any]) -> Any:
+def torch_tensor(array: npt.NDArray[Any]) -> Any:
     """The array as a torch tensor, without a copy where torch allows; Keras then copies it into the variable."""
     import torch
 

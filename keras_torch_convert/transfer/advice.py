@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..collect import last_part
+from ..collect import Stack, last_part
+from ..errors import PairError
 from ..read.source import SourceTensor
 from ..read.target import TargetLayer
 from .roles import role_of
@@ -18,6 +19,21 @@ def pair_in_words(torch_layer: str, tensors: Sequence[SourceTensor], layer: Targ
     torch_side = ", ".join(f"{last_part(tensor.name)} {tensor.shape}" for tensor in tensors) or "no tensors"
     keras_side = ", ".join(f"{variable.name} {variable.shape}" for variable in layer.variables)
     return f"Keras layer '{layer.label}' ({layer.kind}: {keras_side}) and torch layer '{torch_layer}' ({torch_side})"
+
+
+def refusal(stack: Stack, layer: TargetLayer, problem: str, remedy: str) -> PairError:
+    """The error that a pair does not fit, with both sides, the problem and what to do."""
+    message = f"{pair_in_words(stack.layer, stack.tensors, layer)} do not fit: {problem}; {remedy}"
+    return PairError(message, problem)
+
+
+def counts(tensors: Sequence[SourceTensor], layer: TargetLayer) -> str:
+    """How many tensors there are for how many variables: "1 tensor for 4 variables"."""
+    return f"{_in_number(len(tensors), 'tensor')} for {_in_number(len(layer.variables), 'variable')}"
+
+
+def _in_number(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def on_strangers(wanted: Shape, layer: TargetLayer) -> str:
@@ -57,11 +73,6 @@ def on_shape(tensor: SourceTensor, expected: Shape | None, keras_shape: Shape, l
         return (
             f"'{tensor.name}' has three times the rows, as a fused query, key and value: give it an entry of its own by "
             f"unstack_weights=['{last_part(tensor.name)}'] or split it with {own_transfer}"
-        )
-    if expected is not None and len(expected) == 2 and len(got) > 2 and got == expected + (1,) * (len(got) - 2):
-        return (
-            f"'{tensor.name}' is a convolution of size 1: drop its last axes with "
-            f"additional_transfer={{'{layer.name}': lambda weights: [weights[0][{', '.join('0' * (len(got) - 2))}], *weights[1:]]}}"
         )
     if expected is not None and len(got) == 2 and len(expected) > 2 and expected == got + (1,) * (len(expected) - 2):
         return f"'{tensor.name}' is the matrix of a linear layer: use a Dense layer, or add its axes of size 1 to the torch tensor"

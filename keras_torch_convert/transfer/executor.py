@@ -2,47 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
+import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..errors import SourceError, TransferError
-from ..plan import Assignment, CallbackOutput, Expression, LayerCallback, Plan, Tensor, base_of, tensors_of
-from ..read.dtypes import native
+from ..errors import TransferError
+from ..plan import (
+    Assignment,
+    CallbackOutput,
+    Constant,
+    Expression,
+    LayerCallback,
+    Plan,
+    Tensor,
+    operands_of,
+    tensors_of,
+    with_operands,
+)
 from ..read.source import Source, SourceTensor
 from ..read.target import Target, TargetVariable
 from ..report import LedgerEntry
 from ..save.values import numpy_dtype
-from .casting import CASTABLE, Losses, cast, is_exact
+from .casting import CASTABLE, Losses
+from .evaluation import Evaluation, check_castable
 from .layer import all_problems
 from .ledger import leftover_problems, make_ledger
-from .movement import Layout, compile_layout, move
 
 Strict = Union[bool, Literal["target"]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What is needed to compute one variable: its tensor and layout, or the finished values of a callback."""
+    """One variable and the expression that gives its values."""
 
     variable: TargetVariable
     assignment: Assignment
-    layout: Layout | None = None
-    tensor: SourceTensor | None = None
-    finished: npt.NDArray[Any] | None = None
+    evaluation: Evaluation
 
     def values(self) -> npt.NDArray[Any]:
         """The values in the variable's own shape and type."""
-        values = self.finished
-        if values is None:
-            assert self.tensor is not None
-            assert self.layout is not None
-            values = move(
-                self.layout, cast(_read(self.tensor), self.tensor.dtype, self.variable.dtype, self.variable.label)
-            )
+        values = self.evaluation.values(self.assignment.expression, self.variable.dtype, self.variable.label)
         return values.view(numpy_dtype(self.variable.dtype))
 
 
@@ -72,13 +75,17 @@ def prepare(plan: Plan, source: Source, target: Target, *, strict: Strict = True
     """Check that `plan` can be applied, completely: names, shapes, types, casts; callbacks are run here, on fresh arrays.
 
     `strict=True` refuses tensors and variables that the Plan neither uses nor excuses, "target" variables only, False
-    neither. Reads values only for callbacks and for casts that may lose something. Writes nothing.
+    neither. Reads values only for callbacks, computations, constants, casts that may lose something, and to compare what would go to one place. Writes nothing.
     Raises TransferError with everything that is wrong in `.problems`; what a callback raises comes through as it is.
     """
-    check = _Check(source, target.variables)
+    check = _Check(source, target)
     work = check.run(plan)
     ledger = make_ledger(plan, source, target)
+    if any(entry.fate == "left over" for entry in ledger):
+        ledger = make_ledger(plan, source, target, check.equal_by_value(plan, ledger))
     check.problems += leftover_problems(ledger, target, strict)
+    if strict is True and not check.problems:
+        check.problems += check.unused_parts(plan, work)
     if check.problems:
         raise all_problems(check.problems)
     doubts = tuple(dict.fromkeys(item.assignment.doubt for item in work if item.assignment.doubt))
@@ -88,100 +95,178 @@ def prepare(plan: Plan, source: Source, target: Target, *, strict: Strict = True
 class _Check:
     """The checks of one Plan, and the problems that they found."""
 
-    def __init__(self, source: Source, variables: Mapping[str, TargetVariable]) -> None:
+    def __init__(self, source: Source, target: Target) -> None:
         self.source = source
-        self.variables = variables
+        self.target = target
+        self.variables = target.variables
         self.problems: list[str] = []
         self.losses = Losses()
         self.hits: dict[str, tuple[str, ...]] = {}
         self.first_name = {name: group[0] for group in source.tied for name in group}
-        self.results: dict[LayerCallback, list[npt.NDArray[Any]] | None] = {}
+        self.evaluation = Evaluation(source)
 
     def run(self, plan: Plan) -> tuple[_Work, ...]:
         """All that can be computed, in the target's order."""
-        for name in (
-            *plan.dropped,
-            *(name for assignment in plan.assignments for name in tensors_of(assignment.expression)),
-        ):
+        named = [
+            name
+            for expression in (
+                *(assignment.expression for assignment in plan.assignments),
+                *(constant.expression for constant in plan.constants),
+            )
+            for name in tensors_of(expression)
+        ]
+        for name in dict.fromkeys((*plan.dropped, *named)):
             if name not in self.source:
                 self.problems.append(f"the plan names a tensor '{name}' that {self.source.origin} does not have")
         for place in plan.kept:
-            if place not in self.variables:
-                self.problems.append(f"the plan keeps a variable '{place}' that the Keras model does not have")
-        work = [item for assignment in self._once(plan) if (item := self._work(assignment)) is not None]
+            if self.target.aliases.get(place, place) not in self.variables:
+                self.problems.append(f"the plan keeps a variable '{place}' that {self.target.in_words} does not have")
+        for constant in plan.constants:
+            self._constant(constant)
+        work = self._once(plan)
         order = {place: index for index, place in enumerate(self.variables)}
         return tuple(sorted(work, key=lambda item: order[item.variable.place]))
 
-    def _once(self, plan: Plan) -> list[Assignment]:
-        """The assignments with each place once; a second one must give the same values."""
-        found: dict[str, Assignment] = {}
+    def _once(self, plan: Plan) -> list[_Work]:
+        """The work of each place once; a second assignment must give the same values."""
+        found: dict[str, _Work | None] = {}
         for assignment in plan.assignments:
-            variable = self.variables.get(assignment.place)
+            place = self.target.aliases.get(assignment.place, assignment.place)
+            variable = self.variables.get(place)
             if variable is None:
                 self.problems.append(
-                    f"the plan sets a variable '{assignment.place}' that the Keras model does not have"
+                    f"the plan sets a variable '{assignment.place}' that {self.target.in_words} does not have"
                 )
-            elif assignment.place in plan.kept:
+            elif place in plan.kept:
                 self.problems.append(f"the plan both sets and keeps '{variable.label}'")
-            elif assignment.place not in found:
-                found[assignment.place] = assignment
-            elif self._untied(found[assignment.place].expression) != self._untied(assignment.expression):
-                self.problems.append(
-                    f"'{variable.label}' would be set twice, from {_listed(found[assignment.place])} and from {_listed(assignment)}; "
-                    "layers that share a variable take it from one tensor: align only one of them"
-                )
-        return list(found.values())
+            elif place not in found:
+                found[place] = self._work(variable, assignment)
+            else:
+                self._compare(found[place], variable, assignment)
+        return [item for item in found.values() if item is not None]
 
-    def _untied(self, expression: Expression) -> tuple[object, ...]:
-        """What an expression computes, equal for tied tensors."""
-        base = base_of(expression)
-        if isinstance(base, CallbackOutput) or base.name not in self.source:
-            return (expression,)
-        try:
-            return self.first_name.get(base.name, base.name), compile_layout(expression, self.source[base.name].shape)
-        except ValueError:
-            return (expression,)
+    def _compare(self, first: _Work | None, variable: TargetVariable, assignment: Assignment) -> None:
+        """Note a problem unless the assignment gives the values that the first one gives, tied or equal by value."""
+        if first is None or self._untied(first.assignment.expression) == self._untied(assignment.expression):
+            return
+        second = self._work(variable, assignment)
+        if second is None:
+            return
+        if not _equal_bits(first.values(), second.values()):
+            self.problems.append(
+                f"'{variable.label}' would be set twice, from {_listed(first.assignment)} and from {_listed(assignment)}, whose values differ; "
+                "layers that share a variable take it from one tensor: align only one of them"
+            )
 
-    def _work(self, assignment: Assignment) -> _Work | None:
+    def _untied(self, expression: Expression) -> Expression:
+        """The expression with one name for tied tensors."""
+        if isinstance(expression, Tensor):
+            return Tensor(self.first_name.get(expression.name, expression.name))
+        return with_operands(expression, self._untied)
+
+    def _work(self, variable: TargetVariable, assignment: Assignment) -> _Work | None:
         """The work for one variable, None when there is a problem with it (noted) or with its callback (noted there)."""
-        variable = self.variables[assignment.place]
-        base = base_of(assignment.expression)
-        where = f"'{variable.label}' from {_listed(assignment)}"
-        if isinstance(base, Tensor):
-            tensor = self.source.tensors.get(base.name)
-            base_shape, base_type = (tensor.shape, tensor.dtype) if tensor else ((), "")
-            if tensor is None:
-                return None
-            array = None
-        else:
-            tensor = None
-            results = self._results(base.callback)
-            if results is None or base.index >= len(results):
-                return None
-            array = results[base.index]
-            base_shape, base_type = array.shape, array.dtype.name
-        try:
-            layout = compile_layout(assignment.expression, base_shape)
-            if layout.shape != variable.shape:
-                raise ValueError(f"the variable has shape {variable.shape}, the values would have {layout.shape}")
-            _check_types(base_type, variable.dtype)
-            if array is not None:
-                moved = array if base is assignment.expression else move(layout, array)
-                finished = cast(moved, base_type, variable.dtype, variable.label, self.losses)
-                return _Work(variable, assignment, finished=finished)
-            assert tensor is not None
-            if not is_exact(tensor.dtype, variable.dtype):
-                cast(_read(tensor), tensor.dtype, variable.dtype, variable.label, self.losses)
-        except ValueError as error:
-            self.problems.append(f"{where}: {error}")
+        expression = assignment.expression
+        if not self._available(expression):
             return None
-        return _Work(variable, assignment, layout, tensor)
+        try:
+            shape = self.evaluation.shape(expression)
+            if shape != variable.shape:
+                raise ValueError(f"the variable has shape {variable.shape}, the values would have {shape}")
+            self.evaluation.check_types(expression, variable.dtype)
+            if not self.evaluation.is_exact(expression, variable.dtype):
+                self.evaluation.values(expression, variable.dtype, variable.label, self.losses)
+        except ValueError as error:
+            self.problems.append(f"'{variable.label}' from {_listed(assignment)}: {error}")
+            return None
+        return _Work(variable, assignment, self.evaluation)
+
+    def _available(self, expression: Expression) -> bool:
+        """True when all tensors are there and all callbacks gave what they should; runs the callbacks."""
+        if isinstance(expression, Tensor):
+            return expression.name in self.source
+        if isinstance(expression, CallbackOutput):
+            results = self._results(expression.callback)
+            return results is not None and expression.index < len(results)
+        return all([self._available(operand) for operand in operands_of(expression)])
+
+    def equal_by_value(self, plan: Plan, ledger: tuple[LedgerEntry, ...]) -> dict[str, str]:
+        """For tensors that are left over: the used tensor of the very same values, such as an untied copy of an embedding.
+
+        Vectors are not looked at, and neither is what has one value only: they are equal by chance too often.
+        """
+        used = {name for assignment in plan.assignments for name in tensors_of(assignment.expression)}
+        candidates = [tensor for tensor in self.source.tensors.values() if tensor.name in used]
+        found: dict[str, str] = {}
+        for entry in ledger:
+            tensor = self.source.tensors.get(entry.name)
+            if entry.fate != "left over" or tensor is None or len(tensor.shape) < 2:
+                continue
+            like = [one for one in candidates if (one.shape, one.dtype) == (tensor.shape, tensor.dtype)]
+            values = self.evaluation.read(tensor) if like else None
+            if values is None or not values.size or (values == values.flat[0]).all():
+                continue
+            twin = next((one.name for one in like if _equal_bits(self.evaluation.read(one), values)), None)
+            if twin is not None:
+                found[tensor.name] = twin
+        return found
+
+    def unused_parts(self, plan: Plan, work: Sequence[_Work]) -> list[str]:
+        """A problem for each tensor of which only a part is used."""
+        problems = []
+        for name, taken in self._taken(work).items():
+            missing = taken.size - int(np.count_nonzero(taken))
+            if missing and name not in plan.dropped:
+                label = self.source[name].label or name
+                problems.append(
+                    f"{missing} of {taken.size} values of '{label}' {taken.shape} are left over: give all of its parts a place, "
+                    "or let all leftovers be with strict=False"
+                )
+        return problems
+
+    def _taken(self, work: Sequence[_Work]) -> dict[str, npt.NDArray[np.bool_]]:
+        """For each tensor of which some expression takes a slice: the entries that are used."""
+        layouts: list[Layout] = []
+        pending = [item.assignment.expression for item in work]
+        while pending:
+            layouts.append(self.evaluation.layout(pending.pop()))
+            pending += [operand for base in layouts[-1].bases for operand in operands_of(base)]
+        taken: dict[str, npt.NDArray[np.bool_]] = {}
+        uses = [
+            (self.first_name.get(base.name, base.name), region)
+            for layout in layouts
+            for region in layout.regions
+            if isinstance(base := layout.bases[region.base], Tensor)
+        ]
+        for name, region in uses:
+            if region.size < self.source[name].size:
+                taken.setdefault(name, np.zeros(self.source[name].shape, np.bool_))
+        for name, region in uses:
+            if name in taken:
+                region.base_view(taken[name])[...] = True
+        return taken
+
+    def _constant(self, constant: Constant) -> None:
+        if not self._available(constant.expression):
+            return
+        names = ", ".join(f"'{name}'" for name in tensors_of(constant.expression))
+        try:
+            values = self.evaluation.values(constant.expression, "float64", names)
+        except ValueError as error:
+            self.problems.append(f"{names}: {error}")
+            return
+        others = int(np.count_nonzero(values != constant.value))
+        if others:
+            self.problems.append(
+                f"{constant.rule}: {names} may be left out only when every value is {constant.value:g}, {others} of {values.size} are not"
+            )
 
     def _results(self, callback: LayerCallback) -> list[npt.NDArray[Any]] | None:
         """What the user's calls on one layer returned, run once; None when they could not be run or returned the wrong number."""
-        if callback not in self.results:
-            self.results[callback] = self._called(callback)
-        return self.results[callback]
+        results = self.evaluation.results
+        if callback not in results:
+            results[callback] = self._called(callback)
+        return results[callback]
 
     def _called(self, callback: LayerCallback) -> list[npt.NDArray[Any]] | None:
         operands = []
@@ -214,27 +299,16 @@ class _Check:
     def _operand(self, expression: Expression, tensor: SourceTensor) -> npt.NDArray[Any]:
         """A fresh array for a callback: float32 as torch values are given to it, or the own type of a NumPy array."""
         wanted = tensor.dtype if tensor.from_array and _numpy_has(tensor.dtype) else "float32"
-        _check_types(tensor.dtype, wanted)
-        layout = compile_layout(expression, tensor.shape)
-        return move(layout, cast(_read(tensor), tensor.dtype, wanted, tensor.name, self.losses))
+        check_castable(tensor.dtype, wanted)
+        return self.evaluation.values(expression, wanted, tensor.name, self.losses)
 
 
-def _read(tensor: SourceTensor) -> npt.NDArray[Any]:
-    values = native(tensor.read())
-    if values.shape != tensor.shape:
-        raise SourceError(
-            f"tensor '{tensor.name}' was announced with shape {tensor.shape} and read with {values.shape}"
-        )
-    return values
+def _equal_bits(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
+    return first.tobytes() == second.tobytes()
 
 
 def _listed(assignment: Assignment) -> str:
     return ", ".join(f"'{name}'" for name in tensors_of(assignment.expression)) or "nothing"
-
-
-def _check_types(source_type: str, target_type: str) -> None:
-    if not {source_type, target_type} <= CASTABLE:
-        raise ValueError(f"{source_type} values cannot become {target_type}")
 
 
 def _numpy_has(dtype: str) -> bool:

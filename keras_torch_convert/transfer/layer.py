@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..collect import Stack, last_part
-from ..errors import PairError, TransferError
-from ..plan import Assignment, CallbackOutput, Expression, LayerCallback, UserCall
+from ..collect import Stack
+from ..errors import TransferError
+from ..plan import Assignment, CallbackOutput, LayerCallback, UserCall
 from ..read.source import SourceTensor
-from ..read.target import TargetLayer, TargetVariable
-from . import advice
+from ..read.target import TargetLayer
+from . import advice, attention
+from .by_rule import assignment, by_rule, may_be, moved
 from .classic_defaults import callback_operands
-from .roles import as_registered, in_layer_order, role_of
-from .rule import Rule, order_is_unproven, raw_parameter
-from .rules import laid_out_otherwise, rule_for
+from .flatten import in_keras_order
+from .other_kind import as_keras_kind, with_padding_note
+from .parametrised import with_effective_weights
+from .roles import as_registered
+from .rules import assigner_for, laid_out_otherwise, rule_for
+from .stand_in import without_stand_ins
 
 
 def assign_layer(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...] = ()) -> tuple[Assignment, ...]:
@@ -25,25 +29,50 @@ def assign_layer(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...] =
     """
     if calls:
         return _by_callbacks(stack, layer, calls)
+    seen = as_keras_kind(with_effective_weights(stack, layer), _sole_leaf(layer))
+    assignments = without_stand_ins(_assigned(seen.stack, layer), seen.stand_ins)
+    return with_padding_note(in_keras_order(assignments, layer, stack), stack, _sole_leaf(layer))
+
+
+def _assigned(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
+    """By the assigner or rule of the layer's kind."""
+    if (assigner := assigner_for(layer)) is not None:
+        return assigner(stack, layer)
+    if set(attention.KINDS) & set(layer.kinds):
+        return _by_attention(stack, layer)
     if (otherwise := laid_out_otherwise(layer)) is not None:
-        raise _refusal(
+        raise advice.refusal(
             stack,
             layer,
             f"Keras stores {otherwise} in another layout than PyTorch and there is no rule for {layer.kind}",
             f"give the arrays that set_weights of this layer takes with additional_transfer={{'{layer.name}': ...}}",
         )
     if not layer.children:
-        return _by_rule(stack, layer, rule_for(layer))
-    if len(layer.children) == 1 and _places(layer.children[0]) == _places(layer):
-        return assign_layer(stack, layer.children[0])
+        return by_rule(stack, layer, rule_for(layer))
+    if (leaf := _sole_leaf(layer)) is not layer:
+        return _assigned(stack, leaf)
     return _by_only_fit(stack, layer)
+
+
+def _by_attention(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
+    """Query, key, value and output one by one."""
+    assignments: dict[str, Assignment] = {}
+    for seen, child in attention.attention_parts(stack, layer):
+        for one in without_stand_ins(by_rule(seen.stack, child, rule_for(child)), seen.stand_ins):
+            assignments[one.place] = one
+    return tuple(assignments[variable.place] for variable in layer.variables)
+
+
+def _sole_leaf(layer: TargetLayer) -> TargetLayer:
+    """The only layer inside a wrapper, the layer itself otherwise."""
+    return layer.children[0] if len(layer.children) == 1 and _places(layer.children[0]) == _places(layer) else layer
 
 
 def _by_callbacks(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...]) -> tuple[Assignment, ...]:
     try:
         operands = callback_operands(layer, as_registered(stack.tensors))
     except ValueError as error:
-        raise _refusal(stack, layer, str(error), "check that this is the pair you mean") from error
+        raise advice.refusal(stack, layer, str(error), "check that this is the pair you mean") from error
     callback = LayerCallback(layer.label, operands, calls, len(layer.variables))
     rule = "additional_transfer " + ", ".join(call.key for call in calls)
     return tuple(
@@ -52,105 +81,34 @@ def _by_callbacks(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...])
     )
 
 
-def _by_rule(stack: Stack, layer: TargetLayer, rule: Rule | None) -> tuple[Assignment, ...]:
-    placed, unplaced = in_layer_order(stack.tensors, layer.variables)
-    if unplaced or any(tensor is None for tensor in placed):
-        remedy = advice.on_count(stack.tensors, layer, unplaced)
-        main = layer.variables[0]
-        if all(_moved(tensor, main, rule) is None for tensor in stack.tensors):
-            remedy = advice.on_strangers(_expected(main, rule) or main.shape, layer)
-        counts = f"{in_number(len(stack.tensors), 'tensor')} for {in_number(len(layer.variables), 'variable')}"
-        raise _refusal(stack, layer, counts, remedy)
-    assignments = []
-    for tensor, variable in zip(placed, layer.variables, strict=True):
-        assert tensor is not None
-        roles = role_of(tensor.name), role_of(variable.name)
-        if rule is not None and None not in roles and roles[0] != roles[1]:
-            raise _refusal(
-                stack,
-                layer,
-                f"'{tensor.name}' would go to {variable.name}, by its name it is something else",
-                advice.on_count(stack.tensors, layer, [tensor]),
-            )
-        expression = _moved(tensor, variable, rule)
-        if expression is None:
-            expected = _expected(variable, rule)
-            raise _refusal(
-                stack,
-                layer,
-                f"{variable.name} needs a torch tensor of shape {expected or variable.shape}, got '{tensor.name}' of shape {tensor.shape}",
-                advice.on_shape(tensor, expected, variable.shape, layer),
-            )
-        assignments.append(_assignment(tensor, variable, rule, expression))
-    return tuple(assignments)
-
-
 def _by_only_fit(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
     """A layer made of several: each variable must have one tensor that fits, by kind of its leaf layer, shape and role, and no tensor two places."""
     assignments: dict[str, Assignment] = {}
     used: list[SourceTensor] = []
     for leaf in layer.children:
         if laid_out_otherwise(leaf) is not None:
-            raise _refusal(stack, layer, f"it holds a {leaf.kind}, for which there is no rule", _expand(layer))
+            raise advice.refusal(stack, layer, f"it holds a {leaf.kind}, for which there is no rule", _expand(layer))
         rule = rule_for(leaf)
         for variable in leaf.variables:
             fits = [
                 tensor
                 for tensor in stack.tensors
-                if _may_be(tensor, variable) and _moved(tensor, variable, rule) is not None
+                if may_be(tensor, variable) and moved(tensor, variable, rule) is not None
             ]
             if len(fits) != 1 or any(fits[0] is tensor for tensor in used):
-                raise _refusal(
+                raise advice.refusal(
                     stack,
                     layer,
                     f"it is made of {len(layer.children)} layers, and {len(fits)} tensors fit '{variable.label}' {variable.shape}",
                     _expand(layer),
                 )
-            expression = _moved(fits[0], variable, rule)
+            expression = moved(fits[0], variable, rule)
             assert expression is not None
             used.append(fits[0])
-            assignments[variable.place] = _assignment(fits[0], variable, rule, expression)
+            assignments[variable.place] = assignment(fits[0], variable, rule, expression)
     if len(used) != len(stack.tensors) or set(assignments) != _places(layer):
-        raise _refusal(
-            stack, layer, f"{len(stack.tensors)} tensors for {len(layer.variables)} variables", _expand(layer)
-        )
+        raise advice.refusal(stack, layer, advice.counts(stack.tensors, layer), _expand(layer))
     return tuple(assignments[variable.place] for variable in layer.variables)
-
-
-def _moved(tensor: SourceTensor, variable: TargetVariable, rule: Rule | None) -> Expression | None:
-    """The tensor in the layout of the variable, None when its shape does not fit the rule."""
-    movement = rule.movements.get(last_part(variable.name)) if rule else None
-    if movement is None:
-        return raw_parameter(tensor.name, tensor.shape, variable.shape)
-    if movement.torch_shape(variable.shape) != tensor.shape:
-        return None
-    return movement.expression(tensor.name, variable.shape)
-
-
-def _expected(variable: TargetVariable, rule: Rule | None) -> tuple[int, ...] | None:
-    movement = rule.movements.get(last_part(variable.name)) if rule else None
-    return movement.torch_shape(variable.shape) if movement else None
-
-
-def _assignment(
-    tensor: SourceTensor, variable: TargetVariable, rule: Rule | None, expression: Expression
-) -> Assignment:
-    movement = rule.movements.get(last_part(variable.name)) if rule else None
-    if rule is not None and movement is not None:
-        return Assignment(variable.place, expression, f"{rule.name}: {movement.torch} -> {movement.keras}")
-    same = "moved as it stands" if tensor.shape == variable.shape else "axes of size 1 aside, moved as it stands"
-    doubt = ""
-    if order_is_unproven(variable.shape):
-        doubt = (
-            f"'{variable.label}' {variable.shape} is moved as it stands from '{tensor.name}': "
-            "the shape would be the same if it were transposed, so only equal outputs can prove it"
-        )
-    return Assignment(variable.place, expression, f"{rule.name if rule else 'raw parameter'}: {same}", doubt)
-
-
-def _may_be(tensor: SourceTensor, variable: TargetVariable) -> bool:
-    roles = role_of(tensor.name), role_of(variable.name)
-    return None in roles or roles[0] == roles[1]
 
 
 def _places(layer: TargetLayer) -> set[str]:
@@ -162,16 +120,6 @@ def _expand(layer: TargetLayer) -> str:
         f"list its leaf layers one by one with expand_nested=True, or give the arrays of '{layer.name}' with "
         f"additional_transfer={{'{layer.name}': ...}}"
     )
-
-
-def _refusal(stack: Stack, layer: TargetLayer, problem: str, remedy: str) -> PairError:
-    message = f"{advice.pair_in_words(stack.layer, stack.tensors, layer)} do not fit: {problem}; {remedy}"
-    return PairError(message, problem)
-
-
-def in_number(count: int, thing: str) -> str:
-    """A count in words: "1 tensor", "4 tensors"."""
-    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def assign_pairs(

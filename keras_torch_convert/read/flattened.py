@@ -1,0 +1,292 @@
+"""Which layers of a Keras graph take a flattened feature map, and in which order its axes were flattened.
+
+PyTorch keeps a map as (channel, height, width) and Keras as (height, width, channel), so that flattening numbers the same values
+differently: the rows of the next kernel must be reordered. What lies between the map and the layer (Flatten, Reshape, Permute, Dropout,
+activations, norms, pooling, nested models) is followed tensor by tensor; each axis is described by the axes of the map that it is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import prod
+from typing import Any, NamedTuple
+
+
+class Atom(NamedTuple):
+    """A piece of one axis of a map: `size` positions, `step` apart, of an axis of `whole` positions."""
+
+    axis: str
+    size: int
+    step: int
+    whole: int
+
+
+# A run of atoms, the first varying slowest; an axis is one run, or several one after the other; a tensor all its axes but the batch's.
+Run = tuple[Atom, ...]
+Axis = tuple[Run, ...]
+Axes = tuple[Axis, ...]
+
+_SPATIAL = {1: ("width",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+_TORCH_ORDER = ("channel", "depth", "height", "width")
+_MAPS = ("conv", "depthwiseconv", "separableconv", "maxpool", "averagepool", "upsampling", "zeropadding", "cropping")
+# Layers with weights that keep the order of what they get.
+_IN_PLACE = ("batchnormalization", "groupnormalization", "prelu", "normalization", "dropout")
+# On tokens (batch, time, features) these work on the last axis, which PyTorch keeps last as well.
+_ON_LAST_AXIS = (
+    "layernormalization",
+    "rmsnormalization",
+    "dense",
+    "einsumdense",
+    "rnn",
+    "multiheadattention",
+    "embedding",
+)
+
+
+def flattened_settings(model: Any) -> dict[int, dict[str, Any]]:
+    """By id of the layer "input_shape" (without the batch axis, None for an open extent), and where PyTorch would have another order, what
+    the input's last axis is made of.
+
+    "flattened" has one entry for each concatenated part of the axis: ((axis, extent), ...) in Keras's order, (("height", 7), ("width", 7),
+    ("channel", 64)); () with its extent for a part that is no map. "patches" is such an entry for patches cut out of a map.
+    Layers outside a graph (of subclassed models) have none of these, layers called twice only what is the same in all calls.
+    """
+    calls: dict[int, list[dict[str, Any]]] = {}
+    for layer, shape, axes in _Walk().inputs(model):
+        for each in _with_inner(layer):
+            calls.setdefault(id(each), []).append({"input_shape": shape, **_settings(axes)})
+    return {
+        key: {name: value for name, value in settings[0].items() if all(one.get(name) == value for one in settings)}
+        for key, settings in calls.items()
+    }
+
+
+def _with_inner(layer: Any) -> Iterator[Any]:
+    """The layer and those inside of it that get its input: a wrapper's layer, the cell of a recurrent one."""
+    yield layer
+    for name in ("layer", "cell", "forward_layer", "backward_layer"):
+        if hasattr(layer, name):
+            yield from _with_inner(getattr(layer, name))
+
+
+def torch_order(axes: Sequence[tuple[str, int]]) -> tuple[int, ...]:
+    """Where the axes of a flattened map stand in PyTorch: positions in `axes`, slowest first."""
+    return tuple(sorted(range(len(axes)), key=lambda index: _TORCH_ORDER.index(axes[index][0])))
+
+
+def _settings(axes: Axes | None) -> dict[str, Any]:
+    if not axes:
+        return {}
+    runs = [tuple(atom for atom in run if atom.size != 1) for run in axes[-1]]
+    named = tuple(tuple((atom.axis, atom.size) for atom in run) for run in runs)
+    if all(_is_whole(run) for run in runs):
+        return {"flattened": named} if any(not _in_torch_order(run) for run in runs) else {}
+    if len(runs) == 1 and _is_patch(runs[0]):
+        return {"patches": named[0]}
+    return {}
+
+
+def _is_whole(run: Run) -> bool:
+    return all(atom.size == atom.whole for atom in run) and len({atom.axis for atom in run}) == len(run)
+
+
+def _is_patch(run: Run) -> bool:
+    inner = all(atom.step == 1 for atom in run)
+    return inner and len({atom.axis for atom in run}) == len(run) and any(atom.axis == "channel" for atom in run)
+
+
+def _in_torch_order(run: Run) -> bool:
+    return all(_TORCH_ORDER.index(first.axis) < _TORCH_ORDER.index(second.axis) for first, second in pairwise(run))
+
+
+def _map(shape: tuple[int, ...], channels_first: bool) -> Axes | None:
+    """A map of `shape` without its batch axis; None for a rank that no map has."""
+    if len(shape) - 1 not in _SPATIAL:
+        return None
+    spatial = _SPATIAL[len(shape) - 1]
+    names = ("channel", *spatial) if channels_first else (*spatial, "channel")
+    return tuple(((Atom(name, size, 1, size),),) for name, size in zip(names, shape, strict=True))
+
+
+def _features(size: int) -> Axis:
+    """An axis that is no part of a map; it keeps its order."""
+    return ((Atom("channel", size, 1, size),),)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Follows tensors back to the maps that they are made of; `known` are the axes of tensors met so far, by id."""
+
+    known: dict[int, Axes | None] = field(default_factory=dict)
+    alive: list[Any] = field(default_factory=list)
+
+    def inputs(self, model: Any) -> Iterator[tuple[Any, tuple[int | None, ...], Axes | None]]:
+        """Every layer of the graph, nested models included, with shape and axes of its first input, once for each call."""
+        for layer in getattr(model, "layers", ()):
+            for node in getattr(layer, "_inbound_nodes", ()):
+                tensors = _inputs_of(node)
+                if not tensors or not hasattr(tensors[0], "_keras_history"):
+                    continue
+                if hasattr(layer, "layers"):
+                    self._bind(layer, tensors)
+                    yield from self.inputs(layer)
+                else:
+                    yield layer, tuple(tensors[0].shape)[1:], self.axes(tensors[0])
+
+    def axes(self, tensor: Any) -> Axes | None:
+        """The axes of a tensor, None when it is nothing that comes of a map."""
+        if id(tensor) not in self.known:
+            self.alive.append(tensor)
+            self.known[id(tensor)] = self._traced(tensor)
+        return self.known[id(tensor)]
+
+    def _bind(self, model: Any, tensors: Sequence[Any]) -> None:
+        for inner, outer in zip(model.inputs or (), tensors, strict=False):  # optional inputs may be left out
+            self.alive.append(inner)
+            self.known[id(inner)] = self.axes(outer)
+
+    def _traced(self, tensor: Any) -> Axes | None:
+        shape = _shape(tensor)
+        history = getattr(tensor, "_keras_history", None)
+        if shape is None or history is None:
+            return None
+        layer, node_index, tensor_index = history
+        node = layer._inbound_nodes[node_index]
+        kinds = _kinds(layer)
+        tensors = [one for one in _inputs_of(node) if hasattr(one, "_keras_history")]
+        if hasattr(layer, "layers") and tensors:
+            self._bind(layer, tensors)
+            return self.axes(layer.outputs[tensor_index])
+        if any(kind.startswith(_MAPS) for kind in kinds):
+            return _map(shape, getattr(layer, "data_format", "") == "channels_first")
+        if not tensors or "inputlayer" in kinds:
+            return _default(shape)
+        return self._moved(layer, kinds, node, tensors, shape)
+
+    def _moved(
+        self, layer: Any, kinds: frozenset[str], node: Any, tensors: list[Any], shape: tuple[int, ...]
+    ) -> Axes | None:
+        """Behind a layer or operation that is no convolution or pooling."""
+        before = _shape(tensors[0])
+        if kinds & {"concatenate", "concat"}:
+            return self._concatenated(tensors, shape)
+        if before is not None and kinds & {"flatten", "reshape"}:
+            axes = self.axes(tensors[0])
+            if axes and "flatten" in kinds and getattr(layer, "data_format", "") == "channels_first":
+                axes = (*axes[1:], axes[0])  # Keras moves the channels last before it flattens
+            return _regrouped(axes, shape) if axes else _default(shape)
+        if kinds & {"permute", "transpose"}:
+            axes, perm = self.axes(tensors[0]), _perm(layer, node, len(shape))
+            return tuple(axes[axis] for axis in perm) if axes and perm else None
+        if "extractpatches" in kinds:
+            return _patches(self.axes(tensors[0]), layer, shape)
+        keeps = not getattr(layer, "weights", ()) or any(kind.endswith(_IN_PLACE) for kind in kinds)
+        if len(shape) < 3 and not keeps:
+            keeps = any(kind.endswith("layernormalization") for kind in kinds)
+        if len(shape) == 2 and any(kind.endswith(_ON_LAST_AXIS) for kind in kinds):
+            keeps = False
+        if keeps or len(shape) > 2:
+            same = [axes for one in tensors if _shape(one) == shape and (axes := self.axes(one))]
+            if same:
+                return same[0]
+        return _default(shape)
+
+    def _concatenated(self, tensors: list[Any], shape: tuple[int, ...]) -> Axes | None:
+        """Flat parts one after the other; maps side by side are a map again."""
+        if len(shape) > 1:
+            return _default(shape) or (_map(shape, False) if any(self.axes(one) for one in tensors) else None)
+        parts = [(self.axes(one), _shape(one)) for one in tensors]
+        if not any(axes for axes, _ in parts) or any(size is None for _, size in parts):
+            return None
+        runs = [run for axes, size in parts for run in (axes[-1] if axes else _features(prod(size or ())))]
+        return (tuple(runs),)
+
+
+def _default(shape: tuple[int, ...]) -> Axes | None:
+    """What nothing else is known of: with two spatial axes or more it is a map."""
+    return _map(shape, _image_data_format() == "channels_first") if len(shape) > 2 else None
+
+
+def _image_data_format() -> str:
+    import sys
+
+    for name in ("keras", "tf_keras"):
+        if name in sys.modules:
+            return str(sys.modules[name].backend.image_data_format())
+    return "channels_last"
+
+
+def _regrouped(axes: Axes, shape: tuple[int, ...]) -> Axes | None:
+    """The axes in another shape, None when it is no exact split or merge, or when positions of the batch take part."""
+    if any(len(axis) != 1 for axis in axes):
+        return axes if len(axes) == len(shape) else None
+    waiting = [atom for axis in axes for atom in axis[0] if atom.size != 1]
+    if prod(atom.size for atom in waiting) != prod(shape):
+        return None
+    result = []
+    for extent in shape:
+        run: list[Atom] = []
+        missing = extent
+        while missing > 1:
+            atom = waiting.pop(0)
+            if missing % atom.size == 0:
+                run.append(atom)
+                missing //= atom.size
+            elif atom.size % missing == 0:
+                inner = atom.size // missing
+                run.append(atom._replace(size=missing, step=atom.step * inner))
+                waiting.insert(0, atom._replace(size=inner))
+                missing = 1
+            else:
+                return None
+        result.append((tuple(run),))
+    return tuple(result)
+
+
+def _patches(axes: Axes | None, layer: Any, shape: tuple[int, ...]) -> Axes | None:
+    """keras.ops.image.extract_patches: each position's last axis is its patch, rows first and channels last."""
+    sizes = layer.size
+    if axes is None or tuple(layer.strides or sizes) != tuple(sizes) or layer.dilation_rate not in (1, (1, 1)):
+        return None
+    outer = tuple(
+        ((Atom(axis[0][0].axis, extent, size, axis[0][0].whole),),)
+        for axis, extent, size in zip(axes[:-1], shape[:-1], sizes, strict=True)
+    )
+    inner = tuple(
+        axis[0][0]._replace(size=size, step=1) for axis, size in zip(axes[:-1], sizes, strict=True) if axis[0]
+    )
+    return (*outer, ((*inner, *axes[-1][0]),))
+
+
+def _perm(layer: Any, node: Any, ndim: int) -> tuple[int, ...] | None:
+    """The permutation of the axes without the batch's, None when the batch axis moves or nothing says it."""
+    if hasattr(layer, "dims"):
+        return tuple(int(axis) - 1 for axis in layer.dims)
+    arguments: Mapping[str, Any] = getattr(node, "call_kwargs", {}) or {}
+    perm = getattr(layer, "axes", None) or arguments.get("perm")
+    if perm is None or len(perm) != ndim + 1 or int(perm[0]) != 0:
+        return None
+    return tuple(int(axis) - 1 for axis in perm[1:])
+
+
+def _inputs_of(node: Any) -> list[Any]:
+    """Tensors that go into a node, in order (Keras 2 calls them keras_inputs)."""
+    return list(node.keras_inputs if hasattr(node, "keras_inputs") else node.input_tensors)
+
+
+def _shape(tensor: Any) -> tuple[int, ...] | None:
+    """Extents without the batch axis, None when one is open or there is no batch axis."""
+    extents = tuple(getattr(tensor, "shape", ()))
+    if not extents or any(extent is None for extent in extents[1:]):
+        return None
+    return tuple(int(extent) for extent in extents[1:])
+
+
+def _kinds(layer: Any) -> frozenset[str]:
+    """Class names along the method resolution order in lower case; for a TensorFlow operation of Keras 2 its name."""
+    names = {base.__name__.lower() for base in type(layer).__mro__}
+    if hasattr(layer, "symbol"):
+        names.add(str(layer.symbol).rpartition(".")[2].lower())
+    return frozenset(names)

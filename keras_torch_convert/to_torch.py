@@ -1,0 +1,64 @@
+"""The other direction: what a Keras model holds, into a torch module or a state dict of its own.
+
+The same Plan, executor and journal as for Keras models: only what is read and what is written change places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from . import read as reading
+from .align import by_order
+from .align.assemble import plan_of_pairs
+from .collect import collect
+from .errors import TransferError
+from .plan import Plan
+from .read.keras_model import read_target
+from .read.source import Source
+from .read.target import Target
+from .read.torch_target import read_keras_source, read_torch_target, torch_target_of
+from .save.values import torch_tensor
+from .transfer.executor import Strict, prepare
+
+
+def sides_of(keras_model: Any, module: Any, plan: Plan | None, sample: Any) -> tuple[Plan, Source, Target, Target]:
+    """What is needed to fill `module` from `keras_model`: (Plan from Keras to torch, source, torch target, the Keras model as it is read).
+
+    Without a Plan the layers are paired by order, as if to fill the Keras model, and the Plan is inverted; so is a Plan of that direction.
+    """
+    keras = keras_model if isinstance(keras_model, Target) else read_target(keras_model, sample=sample)
+    if plan is None:
+        plan = plan_by_order(reading.read(module), keras)
+    return reverse_of(plan), read_keras_source(keras), read_torch_target(module), keras
+
+
+def plan_by_order(source: Source, target: Target) -> Plan:
+    """The Plan that pairs the torch layers of `source` with the layers of `target` in their order."""
+    collection = collect(source)
+    pairing = by_order.pairs(collection, target.layers, order=source.order)
+    return plan_of_pairs(pairing.pairs, target, {}, dropped=collection.skipped, kept={})
+
+
+def reverse_of(plan: Plan) -> Plan:
+    """The Plan itself when it leads from Keras to torch, else its inverse."""
+    return plan if plan.reversed else plan.invert()
+
+
+def to_state_dict(keras_model: Any, plan: Plan, *, strict: Strict = True) -> dict[str, Any]:
+    """A state dict with the weights of a Keras model: names to new torch tensors, as `plan` says; no torch module is needed.
+
+    `plan` is a Plan from Keras to torch, or one from torch to Keras, which is inverted. Names, shapes and types are
+    those of the torch side when the Plan was made. Tensors that the Plan leaves out (BatchNorm's counters) are not in the
+    result: load it with `strict=False`, or into the module directly with `convert(keras_model, module)`.
+    `strict=True` refuses Keras variables that are left over. Raises TransferError with all problems in `.problems`.
+    """
+    plan = reverse_of(plan)
+    keras = keras_model if isinstance(keras_model, Target) else read_target(keras_model)
+    assigned = {assignment.place for assignment in plan.assignments}
+    missing = assigned - set(plan.targets)
+    if missing:
+        raise TransferError(f"the plan does not know shape and type of '{min(missing)}'; give it targets")
+    target = torch_target_of({name: kind for name, kind in plan.targets.items() if name in assigned})
+    prepared = prepare(replace(plan, kept={}), read_keras_source(keras), target, strict=strict)
+    return {variable.place: torch_tensor(array) for variable, array in prepared.arrays()}

@@ -1,0 +1,140 @@
+"""Weights that are computed from several tensors: biases added, parametrised weights made whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..plan import (
+    Add,
+    Computation,
+    Multiply,
+    Norm,
+    NormWeight,
+    Scale,
+    SingularVector,
+    SpectralNormWeight,
+    StandardizedWeight,
+)
+from .rule import Shape
+
+Array = npt.NDArray[Any]
+
+
+def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:
+    """Shape of what `expression` gives for operands of `shapes`. Raises ValueError when they do not go together."""
+    first = shapes[0]
+    match expression:
+        case Scale():
+            return first
+        case Add():
+            if len(set(shapes)) != 1:
+                raise ValueError(f"arrays of shapes {_listed(shapes)} cannot be added")
+            return first
+        case Multiply():
+            if len({len(shape) for shape in shapes}) != 1 or any(
+                len(set(extents) - {1}) > 1 for extents in zip(*shapes, strict=True)
+            ):
+                raise ValueError(f"arrays of shapes {_listed(shapes)} cannot be multiplied")
+            return tuple(max(extents) for extents in zip(*shapes, strict=True))
+        case Norm():
+            _check_axis(first, expression.axis)
+            return _norm_shape(first, expression.axis)
+        case NormWeight():
+            _check_axis(first, expression.axis)
+            if (
+                prod(shapes[1]) != prod(_norm_shape(first, expression.axis))
+                or sum(extent > 1 for extent in shapes[1]) > 1
+            ):
+                raise ValueError(
+                    f"a magnitude of shape {shapes[1]} does not belong to a direction of shape {first} and axis {expression.axis}"
+                )
+            return first
+        case StandardizedWeight():
+            _check_axis(first, expression.axis)
+            return first
+        case SpectralNormWeight():
+            _check_axis(first, expression.axis)
+            rows, columns = _matrix_shape(first, expression.axis)
+            if tuple(shapes[1:]) != ((rows,), (columns,)):
+                raise ValueError(
+                    f"singular vectors of shapes {_listed(shapes[1:])} do not belong to a matrix of {(rows, columns)}"
+                )
+            return first
+        case SingularVector():
+            _check_axis(first, expression.axis)
+            return (_matrix_shape(first, expression.axis)[expression.side == "right"],)
+
+
+def computed(expression: Computation, operands: Sequence[Array]) -> Array:
+    """The values of `expression`, of operands that all are float32 or all float64, in the same type; sums of squares are float64 inside."""
+    first = operands[0]
+    match expression:
+        case Scale():
+            return first * first.dtype.type(expression.factor)
+        case Add():
+            return _folded(np.add, operands)
+        case Multiply():
+            return _folded(np.multiply, operands)
+        case Norm():
+            return _norm(first, expression.axis).astype(first.dtype)
+        case NormWeight():
+            norm = _norm(first, expression.axis)
+            magnitude = operands[1].reshape(norm.shape).astype(np.float64)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return np.asarray(first * (magnitude / norm).astype(first.dtype))
+        case StandardizedWeight():
+            others = _others(first.ndim, expression.axis)
+            wide = first.astype(np.float64)
+            wide -= wide.mean(others, keepdims=True)
+            wide /= np.sqrt(np.square(wide).mean(others, keepdims=True) + expression.epsilon)
+            return wide.astype(first.dtype)
+        case SpectralNormWeight():
+            matrix = _matrix(first, expression.axis).astype(np.float64)
+            sigma = operands[1].astype(np.float64) @ matrix @ operands[2].astype(np.float64)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return np.asarray(first / first.dtype.type(sigma))
+        case SingularVector():
+            left, values, right = np.linalg.svd(_matrix(first, expression.axis).astype(np.float64), full_matrices=False)
+            return (left[:, 0] / values[0] if expression.side == "left" else right[0]).astype(first.dtype)
+
+
+def _folded(function: np.ufunc, operands: Sequence[Array]) -> Array:
+    result = operands[0]
+    for operand in operands[1:]:
+        result = function(result, operand)
+    return result
+
+
+def _norm(array: Array, axis: int | None) -> Array:
+    squares = np.square(array, dtype=np.float64)
+    return np.asarray(np.sqrt(squares.sum() if axis is None else squares.sum(_others(array.ndim, axis), keepdims=True)))
+
+
+def _norm_shape(shape: Shape, axis: int | None) -> Shape:
+    return () if axis is None else tuple(extent if index == axis else 1 for index, extent in enumerate(shape))
+
+
+def _others(ndim: int, axis: int) -> tuple[int, ...]:
+    return tuple(index for index in range(ndim) if index != axis)
+
+
+def _matrix_shape(shape: Shape, axis: int) -> tuple[int, int]:
+    return shape[axis], prod(shape[:axis] + shape[axis + 1 :])
+
+
+def _matrix(array: Array, axis: int) -> Array:
+    return np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+
+
+def _check_axis(shape: Shape, axis: int | None) -> None:
+    if axis is not None and not 0 <= axis < len(shape):
+        raise ValueError(f"an array of shape {shape} has no axis {axis}")
+
+
+def _listed(shapes: Sequence[Shape]) -> str:
+    return ", ".join(str(shape) for shape in shapes)

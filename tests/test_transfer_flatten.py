@@ -1,0 +1,240 @@
+"""Layers behind a flattened feature map: rows go from (channel, height, width) to (height, width, channel), and only where that is due."""
+
+import numpy as np
+import pytest
+from conversion_helpers import EQUAL, as_keras, convert_by_hand, named, random_input, relative
+
+import keras_torch_convert as ktc
+
+
+def keras_layers():
+    import keras
+
+    return keras, keras.layers
+
+
+def torch_net(after=None):
+    """Convolution, pooling, then a linear layer on the flattened (4, 3, 5) map."""
+    from torch import nn
+
+    return named(conv=nn.Conv2d(2, 4, 3), fc=nn.Linear(4 * 3 * 5, 6))
+
+
+def run(module, values):
+    import torch
+
+    with torch.no_grad():
+        return module["fc"](torch.relu(torch.max_pool2d(module["conv"](values), 2)).flatten(1))
+
+
+MAP = {"conv": "conv", "fc": "fc"}
+VALUES = (2, 2, 8, 12)
+
+
+def features(keras, layers):
+    inputs = keras.Input((8, 12, 2))
+    return inputs, layers.ReLU()(layers.MaxPooling2D()(layers.Conv2D(4, 3, name="conv")(inputs)))
+
+
+def flat_and_dropout(layers, x):
+    return layers.Dropout(0.5)(layers.Flatten()(x))
+
+
+def reshape(layers, x):
+    return layers.Activation("linear")(layers.Reshape((3 * 5 * 4,))(x))
+
+
+def through_tokens(layers, x):
+    return layers.Flatten()(layers.Reshape((15, 4))(x))
+
+
+@pytest.mark.parametrize("flatten", [flat_and_dropout, reshape, through_tokens])
+def test_rows_are_reordered_and_the_report_says_so(flatten):
+    keras, layers = keras_layers()
+    module, values = torch_net(), random_input(*VALUES)
+    inputs, x = features(keras, layers)
+    model = keras.Model(inputs, layers.Dense(6, name="fc")(flatten(layers, x)))
+
+    report = convert_by_hand(module, model, MAP)
+
+    assert relative(model(as_keras(values)), run(module, values)) < EQUAL
+    assert any(
+        "'fc/kernel'" in note and "(4, 3, 5)" in note and "(height, width, channel)" in note for note in report.notes
+    )
+
+
+def test_the_same_kernel_with_rows_as_they_stand_gives_other_outputs():
+    keras, layers = keras_layers()
+    module, values = torch_net(), random_input(*VALUES)
+    inputs, x = features(keras, layers)
+    model = keras.Model(inputs, layers.Dense(6, name="fc")(layers.Flatten()(x)))
+
+    convert_by_hand(module, model, MAP, additional_transfer={"fc": lambda weights: weights})
+
+    assert relative(model(as_keras(values)), run(module, values)) > 1e-2
+
+
+def test_a_permute_to_channels_first_makes_it_unnecessary():
+    keras, layers = keras_layers()
+    module, values = torch_net(), random_input(*VALUES)
+    inputs, x = features(keras, layers)
+    model = keras.Model(inputs, layers.Dense(6, name="fc")(layers.Flatten()(layers.Permute((3, 1, 2))(x))))
+
+    report = convert_by_hand(module, model, MAP)
+
+    assert relative(model(as_keras(values)), run(module, values)) < EQUAL
+    assert not any("flattened" in note for note in report.notes)
+
+
+def test_a_sequential_and_a_nested_model_are_seen_through():
+    keras, layers = keras_layers()
+    module, values = torch_net(), random_input(*VALUES)
+    inputs, x = features(keras, layers)
+    head = keras.Sequential([keras.Input((3, 5, 4)), layers.Flatten(), layers.Dense(6, name="fc")], name="head")
+    model = keras.Model(inputs, head(x))
+
+    convert_by_hand(module, model, {"conv": "conv", "head/fc": "fc"})
+
+    assert relative(model(as_keras(values)), run(module, values)) < EQUAL
+
+
+def test_a_norm_between_the_flattening_and_the_dense_layer_moves_with_it():
+    import torch
+    from torch import nn
+
+    keras, layers = keras_layers()
+    module, values = named(norm=nn.BatchNorm1d(24), fc=nn.Linear(24, 5)), random_input(2, 4, 2, 3)
+    inputs = keras.Input((2, 3, 4))
+    norm = layers.BatchNormalization(epsilon=1e-5, name="norm")
+    model = keras.Model(inputs, layers.Dense(5, name="fc")(norm(layers.Flatten()(inputs))))
+
+    convert_by_hand(module, model, {"norm": "norm", "fc": "fc"})
+
+    with torch.no_grad():
+        expected = module["fc"](module["norm"](values.flatten(1)))
+    assert relative(model(as_keras(values)), expected) < EQUAL
+
+
+def test_concatenated_parts_are_reordered_each_by_itself():
+    import torch
+    from torch import nn
+
+    keras, layers = keras_layers()
+    module, values = named(fc=nn.Linear(24 + 4, 5)), random_input(2, 4, 2, 3)
+    inputs = keras.Input((2, 3, 4))
+    both = layers.Concatenate()([layers.GlobalAveragePooling2D()(inputs), layers.Flatten()(inputs)])
+    model = keras.Model(inputs, layers.Dense(5, name="fc")(both))
+
+    convert_by_hand(module, model, {"fc": "fc"})
+
+    with torch.no_grad():
+        expected = module["fc"](torch.cat([values.mean((2, 3)), values.flatten(1)], 1))
+    assert relative(model(as_keras(values)), expected) < EQUAL
+
+
+def test_a_lstm_on_columns_of_a_map_moves_its_input_rows():
+    import torch
+    from torch import nn
+
+    keras, layers = keras_layers()
+    module, values = named(rnn=nn.LSTM(12, 5, batch_first=True)), random_input(2, 4, 3, 6)
+    inputs = keras.Input((3, 6, 4))
+    columns = layers.Reshape((6, 12))(layers.Permute((2, 1, 3))(inputs))
+    model = keras.Model(inputs, layers.LSTM(5, return_sequences=True, name="rnn")(columns))
+
+    convert_by_hand(module, model, {"rnn": "rnn"})
+
+    with torch.no_grad():
+        expected = module["rnn"](values.permute(0, 3, 1, 2).flatten(2))[0]
+    assert relative(model(as_keras(values)), expected) < EQUAL
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 12), (12,), (3, 4)], ids=str)
+def test_nothing_is_moved_where_the_order_is_the_same(shape):
+    from torch import nn
+
+    keras, layers = keras_layers()
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, layers.Dense(5, name="fc")(layers.Flatten()(inputs)))
+
+    plan = ktc.Plan.from_mapping(named(fc=nn.Linear(12, 5)), model, {"fc": "fc"})
+
+    assert not any(assignment.note for assignment in plan.assignments)
+    assert plan.assignments[0].rule == "dense: out in -> in out"
+
+
+def test_global_pooling_ends_the_map():
+    from torch import nn
+
+    keras, layers = keras_layers()
+    inputs = keras.Input((3, 4, 5))
+    model = keras.Model(inputs, layers.Dense(2, name="fc")(layers.GlobalMaxPooling2D()(inputs)))
+
+    plan = ktc.Plan.from_mapping(named(fc=nn.Linear(5, 2)), model, {"fc": "fc"})
+
+    assert not any(assignment.note for assignment in plan.assignments)
+
+
+def test_a_channels_first_model_flattens_in_torch_order():
+    import torch
+    from torch import nn
+
+    keras, layers = keras_layers()
+    module, values = named(fc=nn.Linear(24, 5)), random_input(2, 4, 4, 6)
+    inputs = keras.Input((4, 4, 6))
+    pooled = layers.AveragePooling2D(2, data_format="channels_first")(inputs)
+    model = keras.Model(inputs, layers.Dense(5, name="fc")(layers.Flatten()(pooled)))
+
+    convert_by_hand(module, model, {"fc": "fc"})
+
+    if keras.backend.backend() != "tensorflow":
+        with torch.no_grad():
+            expected = module["fc"](torch.nn.functional.avg_pool2d(values, 2).flatten(1))
+        assert relative(model(values.numpy()), expected) < EQUAL
+
+
+def test_the_classic_function_reorders_rows_of_layers_that_no_callback_hits():
+    keras, layers = keras_layers()
+    module, values = torch_net(), random_input(*VALUES)
+    inputs, x = features(keras, layers)
+    model = keras.Model(inputs, layers.Dense(6, name="fc")(layers.Flatten()(x)))
+
+    report = ktc.keras_reload_from_torch_model(module, model, save_name="", do_predict=False, verbose=0)
+
+    assert relative(model(as_keras(values)), run(module, values)) < EQUAL
+    assert any("flattened map" in note for note in report.notes)
+
+
+def test_a_convolution_over_the_whole_map_fills_the_dense_layer_behind_flatten():
+    import torch
+    from torch import nn
+
+    keras, layers = keras_layers()
+    module, values = named(head=nn.Conv2d(4, 6, (2, 3))), random_input(2, 4, 2, 3)
+    inputs = keras.Input((2, 3, 4))
+    model = keras.Model(inputs, layers.Dense(6, name="fc")(layers.Flatten()(inputs)))
+
+    convert_by_hand(module, model, {"fc": "head"})
+
+    with torch.no_grad():
+        assert relative(model(as_keras(values)), module["head"](values).flatten(1)) < EQUAL
+
+
+def test_a_linear_layer_on_a_flattened_map_fills_a_convolution_over_all_of_it():
+    import torch
+    from torch import nn
+
+    keras, layers = keras_layers()
+    module, values = named(fc=nn.Linear(24, 6)), random_input(2, 4, 2, 3)
+    inputs = keras.Input((2, 3, 4))
+    model = keras.Model(inputs, layers.Conv2D(6, (2, 3), name="head")(inputs))
+
+    convert_by_hand(module, model, {"head": "fc"})
+
+    with torch.no_grad():
+        expected = module["fc"](values.flatten(1)).numpy()
+    assert relative(np.asarray(as_keras_output(model(as_keras(values))))[:, 0, 0], expected) < EQUAL
+
+
+def as_keras_output(output):
+    return output.detach().cpu().numpy() if hasattr(output, "detach") else np.asarray(output)
