@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, TypeGuard, Union
 
 if TYPE_CHECKING:
     from .align.parts import TorchLayer
@@ -188,6 +188,13 @@ class CallbackOutput:
 Movement = Union[Permute, Reshape, Slice, Concat, Place, Merge]
 Computation = Union[Add, Multiply, Scale, NormWeight, Norm, SpectralNormWeight, SingularVector, StandardizedWeight]
 Expression = Union[Tensor, Movement, Computation, Fill, CallbackOutput]
+
+
+def is_computation(expression: Expression) -> TypeGuard[Computation]:
+    """True for a node that makes new values of its operands'."""
+    return isinstance(
+        expression, (Add, Multiply, Scale, NormWeight, Norm, SpectralNormWeight, SingularVector, StandardizedWeight)
+    )
 
 
 def operands_of(expression: Expression) -> tuple[Expression, ...]:

@@ -66,7 +66,7 @@ def computed(expression: Computation, operands: Sequence[Array]) -> Array:
     first = operands[0]
     match expression:
         case Scale():
-            return first * first.dtype.type(expression.factor)
+            return np.asarray(first * first.dtype.type(expression.factor))
         case Add():
             return _folded(np.add, operands)
         case Multiply():

@@ -31,6 +31,7 @@ from .casting import CASTABLE, Losses
 from .evaluation import Evaluation, check_castable
 from .layer import all_problems
 from .ledger import leftover_problems, make_ledger
+from .movement import Layout
 
 Strict = Union[bool, Literal["target"]]
 
