@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recurrent_cases import CASES, converted, keras_model, randomised_module, relative_difference, run_keras
+from recurrent_cases import CASES, converted, randomised_module, relative_difference, run_keras
 from small_models import randomised
 from transfer_helpers import source_of
 
@@ -81,7 +81,11 @@ def run_script(framework, backend="tensorflow"):
         "CUDA_VISIBLE_DEVICES": "-1",
     }
     run = subprocess.run(
-        [sys.executable, here / "recurrent_cases.py", framework], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, here / "recurrent_cases.py", framework],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
@@ -143,7 +147,9 @@ class TestWhatAKerasLayerCannotHold:
     def test_the_reset_gate_without_bias_too(self):
         import keras
 
-        message = refusal(torch_of("GRU", 4, 3, bias=False), keras_of(keras.layers.GRU(3, reset_after=False, use_bias=False)))
+        message = refusal(
+            torch_of("GRU", 4, 3, bias=False), keras_of(keras.layers.GRU(3, reset_after=False, use_bias=False))
+        )
 
         assert "build the Keras layer with reset_after=True" in message
 
@@ -165,7 +171,9 @@ class TestWhatAKerasLayerCannotHold:
         module["rnn"].bias_hh_l0.data.zero_()
         values = np.random.default_rng(0).standard_normal((2, 6, 4)).astype("float32")
 
-        report = ktc.convert(module, model, plan=Plan.from_mapping(module, model, {model.layers[-1].name: "rnn"}), verify=False)
+        report = ktc.convert(
+            module, model, plan=Plan.from_mapping(module, model, {model.layers[-1].name: "rnn"}), verify=False
+        )
 
         with torch.no_grad():
             expected = module["rnn"](torch.from_numpy(values))[0].numpy()
@@ -198,7 +206,9 @@ class TestWhatAKerasLayerCannotHold:
     def test_two_layers_are_not_two_directions(self):
         import keras
 
-        message = refusal(torch_of("LSTM", 3, 3, 2), keras_of(keras.layers.Bidirectional(keras.layers.LSTM(3)), features=3))
+        message = refusal(
+            torch_of("LSTM", 3, 3, 2), keras_of(keras.layers.Bidirectional(keras.layers.LSTM(3)), features=3)
+        )
 
         assert "a Bidirectional takes the two directions of one layer, got rnn.l0, rnn.l1" in message
 
@@ -216,7 +226,9 @@ class TestWhatAKerasLayerCannotHold:
         def stack():
             return keras.layers.RNN([keras.layers.LSTMCell(3), keras.layers.LSTMCell(3)])
 
-        both = keras.layers.Bidirectional(stack(), backward_layer=keras.layers.RNN(stack().cell.cells, go_backwards=True))
+        both = keras.layers.Bidirectional(
+            stack(), backward_layer=keras.layers.RNN(stack().cell.cells, go_backwards=True)
+        )
         message = refusal(torch_of("LSTM", 3, 3, 2, bidirectional=True), keras_of(both, features=3))
 
         assert "torch joins both directions after every layer" in message
@@ -252,7 +264,9 @@ def test_layers_of_a_module_that_are_skipped_by_name_are_cut_off_in_pairing_by_o
 
     module, model = torch_of("LSTM", 3, 3, 2), keras_of(keras.layers.LSTM(3), features=3)
 
-    report = ktc.keras_reload_from_torch_model(module, model, save_name="", do_predict=False, verbose=0, skip_layers=["rnn.l1"])
+    report = ktc.keras_reload_from_torch_model(
+        module, model, save_name="", do_predict=False, verbose=0, skip_layers=["rnn.l1"]
+    )
 
     assert [pair[0] for pair in report.plan.pairs] == ["rnn.l0"]
     np.testing.assert_array_equal(model.layers[-1].get_weights()[0], module["rnn"].weight_ih_l0.detach().numpy().T)
@@ -264,7 +278,9 @@ def test_leaf_layers_of_a_bidirectional_take_one_direction_each():
     module = torch_of("LSTM", 4, 3, bidirectional=True)
     model = keras_of(keras.layers.Bidirectional(keras.layers.LSTM(3)))
 
-    report = ktc.keras_reload_from_torch_model(module, model, save_name="", do_predict=False, verbose=0, expand_nested=True)
+    report = ktc.keras_reload_from_torch_model(
+        module, model, save_name="", do_predict=False, verbose=0, expand_nested=True
+    )
 
     assert [pair[0] for pair in report.plan.pairs] == ["rnn.l0_forward", "rnn.l0_reverse"]
     kernels = [module["rnn"].weight_ih_l0, module["rnn"].weight_ih_l0_reverse]
@@ -337,7 +353,9 @@ def test_another_activation_is_a_warning():
 
     module, model = torch_of("LSTM", 4, 3), keras_of(keras.layers.LSTM(3, recurrent_activation="hard_sigmoid"))
 
-    report = ktc.convert(module, model, plan=Plan.from_mapping(module, model, {model.layers[-1].name: "rnn"}), verify=False)
+    report = ktc.convert(
+        module, model, plan=Plan.from_mapping(module, model, {model.layers[-1].name: "rnn"}), verify=False
+    )
 
     assert any("recurrent_activation='hard_sigmoid', torch's has sigmoid" in warning for warning in report.warnings)
 
@@ -348,6 +366,8 @@ def test_another_merge_mode_is_a_note():
     module = torch_of("LSTM", 4, 3, bidirectional=True)
     model = keras_of(keras.layers.Bidirectional(keras.layers.LSTM(3), merge_mode="sum"))
 
-    report = ktc.convert(module, model, plan=Plan.from_mapping(module, model, {model.layers[-1].name: "rnn"}), verify=False)
+    report = ktc.convert(
+        module, model, plan=Plan.from_mapping(module, model, {model.layers[-1].name: "rnn"}), verify=False
+    )
 
     assert any("adds the two halves of its output" in note for note in report.notes)

@@ -38,7 +38,10 @@ def assign_prelu(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
     if sum(extent != 1 for extent in tensor.shape) > 1 or (slopes > 1 and not axes):
         channels_axis = f"{slopes} slopes for an alpha of shape {variable.shape}"
         raise advice.refusal(
-            stack, layer, channels_axis, f"give alpha with additional_transfer={{'{layer.name}': ...}} when this is the pair you mean"
+            stack,
+            layer,
+            channels_axis,
+            f"give alpha with additional_transfer={{'{layer.name}': ...}} when this is the pair you mean",
         )
     if slopes > 1 and len(axes) > 1:
         shared = [axis + 1 for axis in range(len(variable.shape) - 1)]

@@ -67,7 +67,12 @@ def _number(module: Any, names: tuple[str, ...]) -> float | None:
 def _epsilon(name: str, module: Any, layer: TargetLayer) -> list[str]:
     keras = layer.settings.get("epsilon")
     torch = _number(module, _EPSILON)
-    if torch is None and keras is not None and type(module).__name__ == "RMSNorm" and getattr(module, "eps", 0.0) is None:
+    if (
+        torch is None
+        and keras is not None
+        and type(module).__name__ == "RMSNorm"
+        and getattr(module, "eps", 0.0) is None
+    ):
         # torch.nn.RMSNorm without eps takes the machine epsilon of its input's type, float32 here.
         torch = 2.0**-23
     if keras is None or torch is None or math.isclose(torch, keras, rel_tol=1e-6):
@@ -87,14 +92,18 @@ def _groups(name: str, module: Any, layer: TargetLayer) -> list[str]:
         torch = _number(module, ("num_features",))
     if torch is None or keras in (torch, -1 if torch == _number(module, ("num_channels", "num_features")) else torch):
         return []
-    return [f"groups of '{layer.label}' is {keras}, torch layer '{name}' normalises {torch:g} groups: the outputs will differ"]
+    return [
+        f"groups of '{layer.label}' is {keras}, torch layer '{name}' normalises {torch:g} groups: the outputs will differ"
+    ]
 
 
 def _nonlinearity(name: str, module: Any, layer: TargetLayer) -> list[str]:
     torch, keras = getattr(module, "nonlinearity", None), layer.settings.get("activation")
     if "SimpleRNNCell" not in layer.kinds or not isinstance(torch, str) or keras is None or torch == keras:
         return []
-    return [f"activation of '{layer.label}' is '{keras}', nonlinearity of torch layer '{name}' is '{torch}': the outputs will differ"]
+    return [
+        f"activation of '{layer.label}' is '{keras}', nonlinearity of torch layer '{name}' is '{torch}': the outputs will differ"
+    ]
 
 
 def _momentum(name: str, module: Any, layer: TargetLayer) -> list[str]:

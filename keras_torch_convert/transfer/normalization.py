@@ -120,9 +120,7 @@ def _check_statistics(
         )
 
 
-def _moved(
-    stack: Stack, layer: TargetLayer, tensor: SourceTensor, variable: TargetVariable, rule: Rule
-) -> Assignment:
+def _moved(stack: Stack, layer: TargetLayer, tensor: SourceTensor, variable: TargetVariable, rule: Rule) -> Assignment:
     roles = role_of(tensor.name), role_of(variable.name)
     if None not in roles and roles[0] != roles[1]:
         raise advice.refusal(
@@ -179,5 +177,9 @@ def _filled(variable: TargetVariable, rule: Rule) -> Assignment:
 
 def _constant(tensor: SourceTensor, layer: TargetLayer) -> Constant:
     role = str(role_of(tensor.name))
-    built = "has no offset" if role == "offset" and "RMSNormalization" in layer.kinds else f"is built with {_BUILT_WITH[role]}"
+    built = (
+        "has no offset"
+        if role == "offset" and "RMSNormalization" in layer.kinds
+        else f"is built with {_BUILT_WITH[role]}"
+    )
     return Constant(Tensor(tensor.name), NEUTRAL[role], f"'{layer.label}' {built}")

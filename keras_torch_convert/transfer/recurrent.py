@@ -14,6 +14,7 @@ from . import advice
 from .rule import Rule
 
 _PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_VARIABLES = ("kernel", "recurrent_kernel", "bias")
 _NAME = re.compile(r"(?P<part>(?:weight|bias)_(?:ih|hh|hr))(?:_l(?P<number>\d+)(?P<reverse>_reverse)?)?")
 
 
@@ -108,7 +109,12 @@ def cells_of(stack: Stack) -> tuple[Cell, ...]:
 def keras_cells(layer: TargetLayer) -> tuple[TargetLayer, ...]:
     """The cells of a Keras layer made of nothing but recurrent cells, in the order of its weights; () for any other layer."""
     leaves = layer.children or (layer,)
-    return leaves if all(gates_of(leaf) is not None for leaf in leaves) else ()
+    known = all(
+        gates_of(leaf) is not None
+        and [variable.name for variable in leaf.variables] in (list(_VARIABLES), list(_VARIABLES[:2]))
+        for leaf in leaves
+    )
+    return leaves if known else ()
 
 
 def gates_of(cell: TargetLayer) -> Gates | None:
@@ -220,7 +226,9 @@ def _of_cell(stack: Stack, layer: TargetLayer, cell: Cell, leaf: TargetLayer) ->
     variables = {variable.name: variable for variable in leaf.variables}
     units = variables["recurrent_kernel"].shape[0]
     bias = variables.get("bias")
-    if leaf.settings.get("reset_after") is False or (gates.stacked_biases and bias is not None and len(bias.shape) == 1):
+    if leaf.settings.get("reset_after") is False or (
+        gates.stacked_biases and bias is not None and len(bias.shape) == 1
+    ):
         raise advice.refusal(
             stack,
             layer,
@@ -261,9 +269,7 @@ def _of_cell(stack: Stack, layer: TargetLayer, cell: Cell, leaf: TargetLayer) ->
     return assignments
 
 
-def _bias(
-    variable: TargetVariable, biases: Sequence[SourceTensor], units: int, gates: Gates, rule: str
-) -> Assignment:
+def _bias(variable: TargetVariable, biases: Sequence[SourceTensor], units: int, gates: Gates, rule: str) -> Assignment:
     if not biases:
         note = f"'{variable.label}' is filled with 0: the torch layer is built with bias=False"
         return Assignment(variable.place, Fill(0.0, variable.shape), f"{gates.rule}: no torch bias, 0", note=note)
