@@ -193,7 +193,7 @@ class TestWhatOneSideIsBuiltWithout:
             keras_of(keras.layers.BatchNormalization(), (5, 6, 4)),
         )
 
-        with pytest.raises(TransferError, match="keeps no running statistics.*normalises by the batch at hand"):
+        with pytest.raises(TransferError, match=r"keeps no running statistics.*normalises by the batch at hand"):
             converted(module, model)
 
     def test_statistics_are_never_dropped(self):

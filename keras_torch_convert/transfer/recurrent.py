@@ -42,6 +42,7 @@ RULES = (
         ("LSTM", "LSTMCell"),
         "torch.nn.LSTM: weight_ih, weight_hh (4 u, in), blocks of rows i, f, g, o, biases bias_ih + bias_hh; keras.layers.LSTMCell: "
         "kernel, recurrent_kernel (in, 4 u), blocks i, f, c, o, one bias, so the two are added",
+        back="an equal function: bias_ih gets the bias, bias_hh zeros",
     ),
     Rule(
         "gru",
@@ -54,6 +55,7 @@ RULES = (
         ("SimpleRNN", "SimpleRNNCell"),
         "torch.nn.RNN: weight_ih, weight_hh (u, in), biases bias_ih + bias_hh; keras.layers.SimpleRNNCell: kernel, recurrent_kernel (in, u), "
         "one bias, so the two are added; nonlinearity is activation",
+        back="an equal function: bias_ih gets the bias, bias_hh zeros",
     ),
     Rule(
         "recurrent wrappers",
