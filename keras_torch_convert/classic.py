@@ -27,6 +27,7 @@ from .read.target import Target, TargetLayer
 from .report import Report
 from .transfer import assign_layer, calls_for, keys_without_hit
 from .transfer.executor import Strict
+from .transfer.position_table import Resize
 from .verify.picture import RescaleMode
 
 # What the alignment dictionaries may be: one stage, or a list of stages.
@@ -215,6 +216,7 @@ def keras_reload_from_torch_model(
     sample: Any = None,
     image: Any = None,
     rescale_mode: RescaleMode = None,
+    resize: Resize = None,
 ) -> Report:
     """Convert a PyTorch model or checkpoint into a Keras model whose layers stand in another order under other names.
 
@@ -242,11 +244,13 @@ def keras_reload_from_torch_model(
     verbose : 0 is silent, 1 prints the lists, the progress and the report.
     strict : True refuses whatever is left over on either side, "target" only unset variables, False neither; all is reported.
     skip_layers : torch layers that are meant to be left out; `*` stands for any text.
-    keep_layers : Keras layers that are meant to keep their own values; `*` stands for any text.
+    keep_layers : Keras layers that are meant to keep their own values; `*` stands for any text. A head for another number of
+        classes goes here, and the torch head into skip_layers.
     expand_nested : the leaf layers of nested models and wrappers count as places of their own.
     wrapper : under which key of a checkpoint the weights are, such as "model_ema", when there are several.
     sample : input for building and running the models: one array in the Keras layout, or (torch inputs, Keras inputs).
     image : the picture, a path or an array (height, width, 3) of 0..255; None is a cat.
+    resize : "bicubic" or "bilinear" resizes position tables that were made for another image size; None refuses them.
     rescale_mode : "torch", "tf", "lite", "raw", a pair (mean, std) or a function; None asks the Keras model, else "torch".
 
     Returns the Report. Raises SourceError, TargetError, AlignmentError, TransferError or SaveError with model, arguments and
@@ -300,6 +304,7 @@ def keras_reload_from_torch_model(
             additional_transfer,
             dropped={**collection.skipped, **pairing.dropped_tensors},
             kept=pairing.kept_places,
+            resize=resize,
         )
     report = apply_to_model(
         plan,

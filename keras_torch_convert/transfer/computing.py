@@ -15,11 +15,13 @@ from ..plan import (
     Multiply,
     Norm,
     NormWeight,
+    Resampled,
     Scale,
     SingularVector,
     SpectralNormWeight,
     StandardizedWeight,
 )
+from .resampling import resampled_grid
 from .rule import Shape
 
 Array = npt.NDArray[Any]
@@ -31,12 +33,21 @@ def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:
     match expression:
         case Scale():
             return first
+        case Resampled():
+            rows = expression.prefix + prod(expression.grid)
+            if len(first) < 2 or first[-2] != rows:
+                raise ValueError(
+                    f"a table of shape {first} does not hold {expression.prefix} tokens and a grid of {expression.grid}"
+                )
+            return (*first[:-2], expression.prefix + prod(expression.new_grid), first[-1])
         case Add():
             if len(set(shapes)) != 1:
                 raise ValueError(f"arrays of shapes {_listed(shapes)} cannot be added")
             return first
         case Multiply():
-            if len({len(shape) for shape in shapes}) != 1 or any(len(set(extents) - {1}) > 1 for extents in zip(*shapes, strict=True)):
+            if len({len(shape) for shape in shapes}) != 1 or any(
+                len(set(extents) - {1}) > 1 for extents in zip(*shapes, strict=True)
+            ):
                 raise ValueError(f"arrays of shapes {_listed(shapes)} cannot be multiplied")
             return tuple(max(extents) for extents in zip(*shapes, strict=True))
         case Norm():
@@ -44,8 +55,13 @@ def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:
             return _norm_shape(first, expression.axis)
         case NormWeight():
             _check_axis(first, expression.axis)
-            if prod(shapes[1]) != prod(_norm_shape(first, expression.axis)) or sum(extent > 1 for extent in shapes[1]) > 1:
-                raise ValueError(f"a magnitude of shape {shapes[1]} does not belong to a direction of shape {first} and axis {expression.axis}")
+            if (
+                prod(shapes[1]) != prod(_norm_shape(first, expression.axis))
+                or sum(extent > 1 for extent in shapes[1]) > 1
+            ):
+                raise ValueError(
+                    f"a magnitude of shape {shapes[1]} does not belong to a direction of shape {first} and axis {expression.axis}"
+                )
             return first
         case StandardizedWeight():
             _check_axis(first, expression.axis)
@@ -54,7 +70,9 @@ def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:
             _check_axis(first, expression.axis)
             rows, columns = _matrix_shape(first, expression.axis)
             if tuple(shapes[1:]) != ((rows,), (columns,)):
-                raise ValueError(f"singular vectors of shapes {_listed(shapes[1:])} do not belong to a matrix of {(rows, columns)}")
+                raise ValueError(
+                    f"singular vectors of shapes {_listed(shapes[1:])} do not belong to a matrix of {(rows, columns)}"
+                )
             return first
         case SingularVector():
             _check_axis(first, expression.axis)
@@ -65,6 +83,8 @@ def computed(expression: Computation, operands: Sequence[Array]) -> Array:
     """The values of `expression`, of operands that all are float32 or all float64, in the same type; sums of squares are float64 inside."""
     first = operands[0]
     match expression:
+        case Resampled():
+            return resampled_grid(first, expression.prefix, expression.grid, expression.new_grid, expression.mode)
         case Scale():
             return np.asarray(first * first.dtype.type(expression.factor))
         case Add():
@@ -96,8 +116,9 @@ def computed(expression: Computation, operands: Sequence[Array]) -> Array:
 
 def _folded(function: np.ufunc, operands: Sequence[Array]) -> Array:
     result = operands[0]
-    for operand in operands[1:]:
-        result = function(result, operand)
+    with np.errstate(over="ignore"):  # whoever asked counts what is not finite
+        for operand in operands[1:]:
+            result = function(result, operand)
     return result
 
 
