@@ -208,7 +208,7 @@ def is_computation(expression: Expression) -> TypeGuard[Computation]:
     )
 
 
-def operands_of(expression: Expression) -> tuple[Expression, ...]:
+def operands_of(expression: Expression) -> tuple[Expression, ...]:  # noqa: PLR0911  # one branch for each kind of node
     """The expressions that an expression is made of, () for Tensor and Fill; for a callback's output what the callback gets."""
     match expression:
         case Permute() | Reshape() | Slice() | Place() | Scale() | Norm() | SingularVector() | Resampled():

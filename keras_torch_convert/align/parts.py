@@ -30,6 +30,7 @@ class Rows:
     groups: int = 1
 
     def __str__(self) -> str:
+        """As it stands in messages and in the report."""
         grouped = f" in {self.groups} groups" if self.groups != 1 else ""
         return f"{self.name}[{self.part} of {self.of}{grouped}]"
 
@@ -42,6 +43,7 @@ class Joined:
     groups: int = 1
 
     def __str__(self) -> str:
+        """As it stands in messages and in the report."""
         grouped = f" in {self.groups} groups" if self.groups != 1 else ""
         return f"({' + '.join(self.names)}{grouped})"
 
@@ -58,7 +60,9 @@ def rows(name: str, part: int, of: int, *, groups: int = 1) -> Rows:
     are written as text, "attn.qkv[0:64]". Raises AlignmentError for numbers that make no sense.
     """
     if of < 1 or groups < 1 or not 0 <= part < of:
-        raise AlignmentError(f"rows({name!r}, part={part}, of={of}, groups={groups}): part counts from 0 to of - 1, groups from 1")
+        raise AlignmentError(
+            f"rows({name!r}, part={part}, of={of}, groups={groups}): part counts from 0 to of - 1, groups from 1"
+        )
     return Rows(name, part, of, groups)
 
 
@@ -104,7 +108,9 @@ class Parts:
             replace(
                 assignment,
                 expression=self._replaced(assignment.expression),
-                constants=tuple(replace(one, expression=self._replaced(one.expression)) for one in assignment.constants),
+                constants=tuple(
+                    replace(one, expression=self._replaced(one.expression)) for one in assignment.constants
+                ),
             )
             for assignment in plan.assignments
         )
@@ -145,10 +151,13 @@ class Parts:
     def _joined(self, layer: Joined) -> list[SourceTensor]:
         columns = [list(self.find(name)) for name in layer.names]
         kinds = [[last_part(tensor.name) for tensor in column] for column in columns]
-        if any(len(column) > 1 and kind != kinds[0] for column, kind in zip(columns, kinds, strict=True)) or len(
-            {len(column) for column in columns}
-        ) != 1:
-            raise AlignmentError(f"'{layer}': the layers hold different tensors, {', '.join(str(kind) for kind in kinds)}")
+        if (
+            any(len(column) > 1 and kind != kinds[0] for column, kind in zip(columns, kinds, strict=True))
+            or len({len(column) for column in columns}) != 1
+        ):
+            raise AlignmentError(
+                f"'{layer}': the layers hold different tensors, {', '.join(str(kind) for kind in kinds)}"
+            )
         return [self._joined_tensors(tensors, layer) for tensors in zip(*columns, strict=True)]
 
     def _joined_tensors(self, tensors: Sequence[SourceTensor], layer: Joined) -> SourceTensor:

@@ -28,7 +28,13 @@ def read_torch_target(module: Any) -> Target:
     first = {name: group[0] for group in source.tied for name in group}
     variables = [
         TargetVariable(
-            name, name, last_part(name), tensor.shape, tensor.dtype, tensor.kind == "parameter", state[source.prefix + name]
+            name,
+            name,
+            last_part(name),
+            tensor.shape,
+            tensor.dtype,
+            tensor.kind == "parameter",
+            state[source.prefix + name],
         )
         for name, tensor in source.tensors.items()
         if first.get(name, name) == name
@@ -38,9 +44,7 @@ def read_torch_target(module: Any) -> Target:
         for name, submodule in module.named_modules(remove_duplicate=False)
     }
     aliases = {name: canonical for name, canonical in first.items() if name != canonical}
-    return Target(
-        module, type(module).__name__, "torch", "torch", _layers(variables, kinds, source.prefix), aliases
-    )
+    return Target(module, type(module).__name__, "torch", "torch", _layers(variables, kinds, source.prefix), aliases)
 
 
 def torch_target_of(arrays: Mapping[str, ArrayKind]) -> Target:

@@ -27,7 +27,7 @@ from .rule import Shape
 Array = npt.NDArray[Any]
 
 
-def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:
+def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:  # noqa: PLR0911, PLR0912  # one branch for each kind of node
     """Shape of what `expression` gives for operands of `shapes`. Raises ValueError when they do not go together."""
     first = shapes[0]
     match expression:
@@ -79,7 +79,7 @@ def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:
             return (_matrix_shape(first, expression.axis)[expression.side == "right"],)
 
 
-def computed(expression: Computation, operands: Sequence[Array]) -> Array:
+def computed(expression: Computation, operands: Sequence[Array]) -> Array:  # noqa: PLR0911  # one branch for each kind of node
     """The values of `expression`, of operands that all are float32 or all float64, in the same type; sums of squares are float64 inside."""
     first = operands[0]
     match expression:
@@ -111,7 +111,8 @@ def computed(expression: Computation, operands: Sequence[Array]) -> Array:
                 return np.asarray(first / first.dtype.type(sigma))
         case SingularVector():
             left, values, right = np.linalg.svd(_matrix(first, expression.axis).astype(np.float64), full_matrices=False)
-            return (left[:, 0] / values[0] if expression.side == "left" else right[0]).astype(first.dtype)
+            vector = left[:, 0] / values[0] if expression.side == "left" else right[0]
+            return np.asarray(vector, first.dtype)
 
 
 def _folded(function: np.ufunc, operands: Sequence[Array]) -> Array:

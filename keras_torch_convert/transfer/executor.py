@@ -189,7 +189,8 @@ class _Check:
         if isinstance(expression, CallbackOutput):
             results = self._results(expression.callback)
             return results is not None and expression.index < len(results)
-        return all([self._available(operand) for operand in operands_of(expression)])
+        # A list, so that every callback is run and every problem found.
+        return all([self._available(operand) for operand in operands_of(expression)])  # noqa: C419
 
     def equal_by_value(self, plan: Plan, ledger: tuple[LedgerEntry, ...]) -> dict[str, str]:
         """For tensors that are left over: the used tensor of the very same values, such as an untied copy of an embedding.

@@ -96,7 +96,7 @@ def losses_of(plan: Plan) -> tuple[str, ...]:
     return tuple(dict.fromkeys(sentences))
 
 
-def _loss(expression: Expression) -> str:
+def _loss(expression: Expression) -> str:  # noqa: PLR0911  # one branch for each kind of node
     """Why values cannot be had back from what the expression gives, "" when they can."""
     match expression:
         case Add():
@@ -204,7 +204,7 @@ class _Inversion:
             return [(Merge(tuple(parts)), False)]
         return [(part, True) for part in parts]
 
-    def _take_apart(self, expression: Expression, value: Expression, label: str, partly: bool) -> None:
+    def _take_apart(self, expression: Expression, value: Expression, label: str, partly: bool) -> None:  # noqa: PLR0912  # one branch for each kind of node
         def add(operand: Expression, operand_value: Expression, part: bool = partly) -> None:
             self.add(operand, operand_value, label, partly=part)
 
@@ -232,7 +232,9 @@ class _Inversion:
                 stop = expression.start + self._shape(expression.operand)[expression.axis]
                 add(expression.operand, Slice(value, expression.axis, expression.start, stop))
             case _ if partly:
-                raise ValueError(f"only a part of what {type(expression).__name__} gives is used, so it cannot be inverted")
+                raise ValueError(
+                    f"only a part of what {type(expression).__name__} gives is used, so it cannot be inverted"
+                )
             case Fill():
                 self.constants.append(Constant(value, expression.value, f"'{label}' has no counterpart"))
             case Add():
@@ -250,7 +252,9 @@ class _Inversion:
                 add(expression.left, SingularVector(value, "left", expression.axis))
                 add(expression.right, SingularVector(value, "right", expression.axis))
             case CallbackOutput():
-                raise ValueError("a user's callback cannot be inverted; use the rules of the layers, or say it with steps of a Plan")
+                raise ValueError(
+                    "a user's callback cannot be inverted; use the rules of the layers, or say it with steps of a Plan"
+                )
             case _:
                 raise ValueError(f"{type(expression).__name__} cannot be inverted")
 
@@ -259,5 +263,7 @@ class _Inversion:
 
     def _height(self, expression: Expression) -> int:
         if expression not in self.heights:
-            self.heights[expression] = 1 + max((self._height(operand) for operand in operands_of(expression)), default=0)
+            self.heights[expression] = 1 + max(
+                (self._height(operand) for operand in operands_of(expression)), default=0
+            )
         return self.heights[expression]

@@ -58,13 +58,9 @@ class Region:
         strides = (result.strides[counter.axis] * counter.step for counter in self.counters)
         return self._view(result, self.start, strides)
 
-    def _view(
-        self, array: npt.NDArray[Any], start: tuple[int, ...], strides: Iterable[int]
-    ) -> npt.NDArray[Any]:
+    def _view(self, array: npt.NDArray[Any], start: tuple[int, ...], strides: Iterable[int]) -> npt.NDArray[Any]:
         first = array[tuple(slice(index, index + 1) for index in start)] if start else array
-        return np.lib.stride_tricks.as_strided(
-            first, tuple(counter.count for counter in self.counters), tuple(strides)
-        )
+        return np.lib.stride_tricks.as_strided(first, tuple(counter.count for counter in self.counters), tuple(strides))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +107,7 @@ def _check_coverage(layout: Layout) -> None:
         raise ValueError(f"{missing} of {covered.size} entries of an array of shape {layout.shape} have no values")
 
 
-def _compiled(expression: Expression, shape_of: Callable[[Expression], Shape]) -> Layout:
+def _compiled(expression: Expression, shape_of: Callable[[Expression], Shape]) -> Layout:  # noqa: PLR0911  # one branch for each kind of node
     match expression:
         case Permute():
             operand = _compiled(expression.operand, shape_of)
@@ -220,7 +216,9 @@ def _concatenated(operands: Sequence[Layout], axis: int) -> Layout:
 def _placed(operand: Layout, step: Place) -> Layout:
     axis, shape = step.axis, operand.shape
     if not 0 <= axis < len(shape) or not 0 <= step.start <= step.start + shape[axis] <= step.extent:
-        raise ValueError(f"an array of shape {shape} has no place at {step.start} of {step.extent} entries along axis {axis}")
+        raise ValueError(
+            f"an array of shape {shape} has no place at {step.start} of {step.extent} entries along axis {axis}"
+        )
     regions = (
         replace(region, start=_put(region.start, axis, region.start[axis] + step.start)) for region in operand.regions
     )
@@ -270,9 +268,7 @@ def _strides(shape: Shape) -> list[int]:
 def _on_other_axes(region: Region, old: Shape, new: Shape) -> Iterator[Region]:
     """The region in an array of another shape: its counters in elements of C order, then along the new axes."""
     strides = _strides(old)
-    flat = tuple(
-        replace(counter, axis=0, step=counter.step * strides[counter.axis]) for counter in region.counters
-    )
+    flat = tuple(replace(counter, axis=0, step=counter.step * strides[counter.axis]) for counter in region.counters)
     start = sum(index * stride for index, stride in zip(region.start, strides, strict=True))
     yield from _spread(replace(region, start=(start,), counters=flat), new)
 
@@ -284,9 +280,7 @@ def _spread(region: Region, shape: Shape) -> Iterator[Region]:
     highest = list(start)
     counters = []
     for counter in sorted(region.counters, key=lambda counter: counter.step):
-        axis = next(
-            axis for axis, stride in enumerate(strides) if stride <= counter.step and (shape[axis] > 1)
-        )
+        axis = next(axis for axis, stride in enumerate(strides) if stride <= counter.step and (shape[axis] > 1))
         stride = strides[axis]
         if counter.step % stride:
             yield from _one_by_one(region, counter, shape)
@@ -302,9 +296,7 @@ def _spread(region: Region, shape: Shape) -> Iterator[Region]:
     yield replace(region, start=tuple(start), counters=tuple(counters))
 
 
-def _cut(
-    region: Region, counter: Counter, shape: Shape, axis: int, highest: int
-) -> Iterator[Region]:
+def _cut(region: Region, counter: Counter, shape: Shape, axis: int, highest: int) -> Iterator[Region]:
     """The region with one counter cut where it would leave its axis, of which `highest` is the last entry taken by finer counters."""
     extent, stride = shape[axis], prod(shape[axis + 1 :])
     step, row = counter.step // stride, stride * extent
@@ -331,7 +323,9 @@ def _bounded(regions: Iterable[Region]) -> tuple[Region, ...]:
     for region in regions:
         result.append(region)
         if len(result) > _MOST_REGIONS:
-            raise ValueError(f"the movement falls into more than {_MOST_REGIONS} pieces, so it is no layout of an array")
+            raise ValueError(
+                f"the movement falls into more than {_MOST_REGIONS} pieces, so it is no layout of an array"
+            )
     return tuple(result)
 
 
