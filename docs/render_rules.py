@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from keras_torch_convert.transfer.rule_table import markdown  # noqa: E402
+from keras_torch_convert.transfer.rule_table import markdown
 
 PAGE = Path(__file__).resolve().parent / "rules.md"
 

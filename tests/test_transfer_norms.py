@@ -184,6 +184,21 @@ class TestWhatOneSideIsBuiltWithout:
         assert any("filled with 1" in note for note in report.notes)
         assert any("filled with 0" in note for note in report.notes)
 
+    def test_a_torch_norm_without_any_tensor_is_mapped_as_an_empty_list(self):
+        import keras
+        from torch import nn
+
+        module = torch_of(nn.Sequential(nn.InstanceNorm2d(4), nn.Conv2d(4, 3, 1)))
+        inputs = keras.Input((5, 6, 4))
+        norm = keras.layers.GroupNormalization(-1, epsilon=1e-5, name="instance")
+        model = keras.Model(inputs, keras.layers.Conv2D(3, 1, name="conv")(norm(inputs)))
+        model.set_weights([weight + 3 for weight in model.get_weights()])
+
+        plan = Plan.from_mapping(module, model, {"instance": [], "conv": "norm.1"})
+        ktc.convert(module, model, plan=plan, verify=False)
+
+        assert difference(module, model, (5, 6, 4)) < EQUAL
+
     def test_statistics_are_never_made_up(self):
         import keras
         from torch import nn

@@ -61,7 +61,8 @@ RULES = (
         "recurrent wrappers",
         ("RNN", "Bidirectional"),
         "torch names the layers of a module _l0, _l1, ... and their second direction _reverse; keras.layers.Bidirectional holds the forward cell, "
-        "then the backward one, keras.layers.RNN of a list the cells of a stack; torch concatenates directions as merge_mode='concat' does",
+        "then the backward one, keras.layers.RNN of a list the cells of a stack; torch concatenates directions as merge_mode='concat' does, "
+        "a torch model that adds the two halves of that output is merge_mode='sum'; the weights are the same",
     ),
 )
 
