@@ -36,11 +36,11 @@ def resampling_matrix(size: int, new_size: int, mode: str) -> Array:
         centre = scale * (row + 0.5)
         first, last = max(int(centre - support + 0.5), 0), min(int(centre + support + 0.5), size)
         matrix[row, first:last] = weight((np.arange(first, last) - centre + 0.5) / widening)
-    return matrix / matrix.sum(axis=1, keepdims=True)
+    return np.asarray(matrix / matrix.sum(axis=1, keepdims=True))
 
 
 def _triangle(distance: Array) -> Array:
-    return np.maximum(1 - np.abs(distance), 0)
+    return np.asarray(np.maximum(1 - np.abs(distance), 0))
 
 
 def _cubic(distance: Array) -> Array:
