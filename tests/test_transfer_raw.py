@@ -152,7 +152,7 @@ class TestVectorsOfOtherRanks:
     def test_nothing_else_follows_from_the_number_of_elements(self, torch_shape, keras_shape):
         tokens = layer("tokens", ("Tokens", "Layer"), {"token": keras_shape})
 
-        message = refusal({"pos_embed": counted(*torch_shape)}, tokens)
+        message = refusal({"mask_token": counted(*torch_shape)}, tokens)
 
         assert "additional_transfer={'tokens': ...}" in message
 
