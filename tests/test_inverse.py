@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_cases import CASES, keras_model, randomised_layer, relative_difference
+from small_models import randomised
 from transfer_helpers import layer, source_of, target_of, values_by_label
 
 import keras_torch_convert as ktc
@@ -295,3 +296,105 @@ class TestLayers:
         ktc.convert(module, model, plan=plan, verify=False)
         for weight, before in zip(model.get_weights(), expected, strict=True):
             assert weight.tobytes() == before.tobytes()
+
+
+def recurrent(layer):
+    import torch
+
+    class Sequences(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer(torch.nn)
+
+        def forward(self, x):
+            return self.layer(x)[0]
+
+    return randomised(Sequences())
+
+
+def plain(layer):
+    import torch
+
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer(torch.nn)
+
+        def forward(self, x):
+            return self.layer(x)
+
+    return randomised(Plain())
+
+
+def attention(nn):
+    layer = nn.MultiheadAttention(8, 2, batch_first=True)
+    forward = layer.forward
+    layer.forward = lambda x: forward(x, x, x, need_weights=False)
+    return layer
+
+
+OTHER_LAYERS = [
+    ("lstm", lambda: recurrent(lambda nn: nn.LSTM(4, 6, batch_first=True)), (5, 4), lambda L: L.LSTM(6, return_sequences=True), "added"),
+    ("gru", lambda: recurrent(lambda nn: nn.GRU(4, 6, batch_first=True)), (5, 4), lambda L: L.GRU(6, return_sequences=True), ""),
+    ("rnn", lambda: recurrent(lambda nn: nn.RNN(4, 6, batch_first=True)), (5, 4), lambda L: L.SimpleRNN(6, return_sequences=True), "added"),
+    (
+        "bidirectional lstm",
+        lambda: recurrent(lambda nn: nn.LSTM(4, 6, batch_first=True, bidirectional=True)),
+        (5, 4),
+        lambda L: L.Bidirectional(L.LSTM(6, return_sequences=True)),
+        "added",
+    ),
+    ("attention", lambda: recurrent(attention), (5, 8), lambda L: lambda x, layer=L.MultiHeadAttention(2, 4): layer(x, x), ""),
+    (
+        "weight norm",
+        lambda: plain(lambda nn: nn.utils.parametrizations.weight_norm(nn.Linear(4, 6))),
+        (4,),
+        lambda L: L.Dense(6),
+        "weight norm",
+    ),
+    (
+        "spectral norm",
+        lambda: plain(lambda nn: nn.utils.parametrizations.spectral_norm(nn.Linear(4, 6))),
+        (4,),
+        lambda L: L.Dense(6),
+        "spectral norm",
+    ),
+    (
+        "norm without scale and offset",
+        lambda: plain(lambda nn: nn.BatchNorm1d(4, affine=False)),
+        (4,),
+        lambda L: L.BatchNormalization(epsilon=1e-5, scale=False, center=False),
+        "",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "shape", "layer", "loss"), OTHER_LAYERS, ids=[case[0] for case in OTHER_LAYERS]
+)
+def test_layers_that_are_cut_joined_or_computed_go_both_ways(name, module, shape, layer, loss):
+    import keras
+
+    module = module()
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, layer(keras.layers)(inputs))
+    (keras_layer,) = [one for one in model.layers if one.weights]
+    mapping = {keras_layer.name: ["layer", "layer.out_proj"] if name == "attention" else "layer"}
+    plan = Plan.from_mapping(module, model, mapping)
+    assert plan.lossless == (not loss)
+    assert loss in " ".join(plan.losses())
+    generator = np.random.default_rng(3)
+    model.set_weights([generator.uniform(0.1, 0.9, weight.shape).astype("float32") for weight in model.get_weights()])
+    before = [weight.copy() for weight in model.get_weights()]
+
+    there = ktc.convert(model, module, plan=plan)
+    model.set_weights([np.zeros_like(weight) for weight in before])
+    back = ktc.convert(module, model, plan=plan)
+
+    assert there.relative_diff < 1e-5
+    assert back.relative_diff < 1e-5
+    for weight, expected in zip(model.get_weights(), before, strict=True):
+        if "norm" in loss:
+            np.testing.assert_allclose(weight, expected, rtol=1e-6)
+        else:
+            assert weight.tobytes() == expected.tobytes()

@@ -67,7 +67,7 @@ def inverted(plan: Plan) -> Plan:
         raise all_problems(list(dict.fromkeys(inversion.problems)))
     values = inversion.values
     assignments = tuple(
-        Assignment(name, expression, f"{rules[name]}, inverted", note=_loss(expression))
+        Assignment(name, expression, f"{rules[name]}, inverted", note=_note(name, expression))
         for name in plan.sources
         if name in values
         for expression in values[name]
@@ -94,6 +94,13 @@ def losses_of(plan: Plan) -> tuple[str, ...]:
         if why:
             sentences.append(f"'{label}': {why}")
     return tuple(dict.fromkeys(sentences))
+
+
+def _note(name: str, expression: Expression) -> str:
+    if isinstance(expression, Fill):
+        return f"'{name}' has no counterpart of its own: {expression.value:g} everywhere"
+    why = _loss(expression)
+    return f"'{name}': {why}" if why else ""
 
 
 def _loss(expression: Expression) -> str:  # noqa: PLR0911  # one branch for each kind of node
