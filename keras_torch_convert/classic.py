@@ -15,6 +15,7 @@ from . import read as reading
 from .align import by_order
 from .align.assemble import plan_of_pairs
 from .align.classic import MatchFunction, NameAlignment, align_names, read_stages
+from .align.joined_stacks import joined_by_kind
 from .align.recurrent_stacks import skipped_apart, split_by_order
 from .collect import Collection, Stack, collect, stack_names
 from .convert import Stopwatch, add_predictions, apply_to_model, in_words, placeholder_notes
@@ -373,12 +374,10 @@ def listed(
     names = [name for name in names if name not in kept]
     by_name = {layer.name: layer for layer in target.layers}
     by_callback = hit_by_callback(target, additional_transfer)
+    named = [by_name[name] for name in names if name in by_name]
+    unskipped = [stack for stack in stacks if stack.layer not in skipped]
     return side_by_side(
-        split_by_order(
-            [stack for stack in stacks if stack.layer not in skipped],
-            [by_name[name] for name in names if name in by_name],
-            by_callback,
-        ),
+        split_by_order(joined_by_kind(unskipped, named), named, by_callback),
         target.layers,
         names,
         by_callback=by_callback,

@@ -53,7 +53,7 @@ class KerasLayer(Protocol):
         """Leaf layers inside, empty for a layer that owns its weights itself."""
 
 
-Fit = Callable[[TorchLayer, KerasLayer], str]
+Fit = Callable[[Any, Any], str]
 
 # Narrower than this no row can be read; wider windows than needed are not filled.
 NARROWEST = 60
