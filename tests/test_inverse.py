@@ -283,10 +283,14 @@ class TestLayers:
         names = [one for one in case.torch_names if any(key.startswith(f"{one}.") for key in module.state_dict())]
         (keras_layer,) = [one for one in model.layers if one.weights]
         plan = Plan.from_mapping(module, model, {keras_layer.name: names or list(module.state_dict())})
-        generator = np.random.default_rng(3)
-        model.set_weights(
-            [generator.uniform(0.5, 1.5, weight.shape).astype("float32") for weight in model.get_weights()]
-        )
+        if " into one " in case.name:
+            # Fewer values in torch than in Keras: only such come back as torch can hold.
+            ktc.convert(module, model, plan=plan, verify=False)
+        else:
+            generator = np.random.default_rng(3)
+            model.set_weights(
+                [generator.uniform(0.5, 1.5, weight.shape).astype("float32") for weight in model.get_weights()]
+            )
         expected = [weight.copy() for weight in model.get_weights()]
 
         ktc.convert(model, module, plan=plan.invert(), verify=False)
@@ -344,7 +348,7 @@ OTHER_LAYERS = [
         lambda L: L.Bidirectional(L.LSTM(6, return_sequences=True)),
         "added",
     ),
-    ("attention", lambda: recurrent(attention), (5, 8), lambda L: lambda x, layer=L.MultiHeadAttention(2, 4): layer(x, x), ""),
+    ("attention", lambda: recurrent(attention), (5, 8), lambda L: lambda x: L.MultiHeadAttention(2, 4)(x, x), ""),
     (
         "weight norm",
         lambda: plain(lambda nn: nn.utils.parametrizations.weight_norm(nn.Linear(4, 6))),
