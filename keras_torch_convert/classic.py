@@ -15,6 +15,7 @@ from . import read as reading
 from .align import by_order
 from .align.assemble import plan_of_pairs
 from .align.classic import MatchFunction, NameAlignment, align_names, read_stages
+from .align.joined_stacks import joined_by_kind
 from .align.recurrent_stacks import skipped_apart, split_by_order
 from .collect import Collection, Stack, collect, stack_names
 from .convert import Stopwatch, add_predictions, apply_to_model, in_words, placeholder_notes
@@ -27,6 +28,7 @@ from .read.target import Target, TargetLayer
 from .report import Report
 from .transfer import assign_layer, calls_for, keys_without_hit
 from .transfer.executor import Strict
+from .transfer.position_table import Resize
 from .verify.picture import RescaleMode, load_picture, rescaling
 
 # What the alignment dictionaries may be: one stage, or a list of stages.
@@ -215,6 +217,7 @@ def keras_reload_from_torch_model(
     sample: Any = None,
     image: Any = None,
     rescale_mode: RescaleMode = None,
+    resize: Resize = None,
 ) -> Report:
     """Convert a PyTorch model or checkpoint into a Keras model whose layers stand in another order under other names.
 
@@ -242,11 +245,13 @@ def keras_reload_from_torch_model(
     verbose : 0 is silent, 1 prints the lists, the progress and the report.
     strict : True refuses whatever is left over on either side, "target" only unset variables, False neither; all is reported.
     skip_layers : torch layers that are meant to be left out; `*` stands for any text.
-    keep_layers : Keras layers that are meant to keep their own values; `*` stands for any text.
+    keep_layers : Keras layers that are meant to keep their own values; `*` stands for any text. A head for another number of
+        classes goes here, and the torch head into skip_layers.
     expand_nested : the leaf layers of nested models and wrappers count as places of their own.
     wrapper : under which key of a checkpoint the weights are, such as "model_ema", when there are several.
     sample : input for building and running the models: one array in the Keras layout, or (torch inputs, Keras inputs).
     image : the picture, a path or an array (height, width, 3) of 0..255; None is a cat.
+    resize : "bicubic" or "bilinear" resizes position tables that were made for another image size; None refuses them.
     rescale_mode : "torch", "tf", "lite", "raw", a pair (mean, std) or a function; None asks the Keras model, else "torch".
 
     Returns the Report. Raises SourceError, TargetError, AlignmentError, TransferError or SaveError with model, arguments and
@@ -302,6 +307,7 @@ def keras_reload_from_torch_model(
             additional_transfer,
             dropped={**collection.skipped, **pairing.dropped_tensors},
             kept=pairing.kept_places,
+            resize=resize,
         )
     report = apply_to_model(
         plan,
@@ -378,12 +384,10 @@ def listed(
     names = [name for name in names if name not in kept]
     by_name = {layer.name: layer for layer in target.layers}
     by_callback = hit_by_callback(target, additional_transfer)
+    named = [by_name[name] for name in names if name in by_name]
+    unskipped = [stack for stack in stacks if stack.layer not in skipped]
     return side_by_side(
-        split_by_order(
-            [stack for stack in stacks if stack.layer not in skipped],
-            [by_name[name] for name in names if name in by_name],
-            by_callback,
-        ),
+        split_by_order(joined_by_kind(unskipped, named), named, by_callback),
         target.layers,
         names,
         by_callback=by_callback,

@@ -61,11 +61,12 @@ def collect(
 
 
 def _modules(source: Source, layer: str) -> dict[str, Any]:
-    """The live module of a layer by its name, {} when there is none."""
+    """The live module of a layer by its name, of a tensor with a layer of its own the module that holds it; {} when there is none."""
     module = source.module
-    for part in f"{source.prefix}{layer}".split("."):
+    owner = layer.rpartition(".")[0] if layer in source else layer
+    for part in f"{source.prefix}{owner}".split("."):
         module = getattr(module, "_modules", {}).get(part) if part else module
-    return {} if module is None else {layer: module}
+    return {} if module is None else {owner: module}
 
 
 def owner_of_parametrised(name: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from . import read as reading
 from . import to_torch
-from .errors import PredictionError, SaveError
+from .errors import PredictionError, SaveError, TransferError
 from .plan import Plan
 from .progress import progress_bar
 from .read.keras_model import is_keras_model, read_target
@@ -26,6 +26,7 @@ from .report import Report
 from .save import into_model, keras_file
 from .transfer.executor import Strict, prepare
 from .transfer.hyperparameters import compare_hyperparameters
+from .transfer.position_table import Resize
 from .verify import predict
 
 
@@ -55,6 +56,7 @@ def convert(
     verify: bool = True,
     save: str | PathLike[str] | None = None,
     progress: bool = False,
+    resize: Resize = None,
 ) -> Report:
     """Carry the weights of `source` into `target` as `plan` says; without a Plan the layers are paired in their order.
 
@@ -63,20 +65,26 @@ def convert(
     is one array in the Keras layout, or a tuple of two (torch inputs, Keras inputs); by default random inputs are drawn
     from the Keras model's own input specs. With `verify` and a module at hand both models are run and compared. `save`
     names a file (.h5, .weights.h5 or .keras) of the Keras model that was filled. `strict=True` wants every variable set and every tensor used,
-    "target" only the first, False neither; whatever is left over stands in the report's ledger.
+    "target" only the first, False neither; whatever is left over stands in the report's ledger. `resize`, "bicubic" or "bilinear", resizes position
+    tables that were made for another image size, without a Plan only (it is an argument of Plan.from_mapping too); None refuses them.
 
     Raises TransferError when the Plan does not fit, with all bad pairs in `.problems`; SaveError when the file cannot be
     written; PredictionError when a model cannot be run once the weights are in. On the first two, model and files are as they were.
     """
     stopwatch = Stopwatch()
-    if is_torch_module(target) and not is_keras_model(target):
+    into_torch = is_torch_module(target) and not is_keras_model(target)
+    if resize is not None and (plan is not None or into_torch):
+        raise TransferError(
+            "resize is for pairing by order into a Keras model; a Plan says itself how tables are resized: give it to Plan.from_mapping"
+        )
+    if into_torch:
         return _into_torch(source, target, plan, sample, strict, verify, save, progress, stopwatch)
     with stopwatch.stage("read"):
         source = source if isinstance(source, Source) else reading.read(source)
         target = target if isinstance(target, Target) else read_target(target, sample=sample)
     if plan is None:
         with stopwatch.stage("align"):
-            plan = to_torch.plan_by_order(source, target)
+            plan = to_torch.plan_by_order(source, target, resize)
     report = apply_to_model(plan, source, target, strict=strict, save=save, progress=progress, stopwatch=stopwatch)
     if verify and source.module is not None:
         add_predictions(report, source, target, stopwatch, sample=sample, from_samples=True)

@@ -3,7 +3,7 @@
 Every way of aligning ends in a Plan, and one executor (`transfer/executor.py`) applies it, whatever the target is.
 An expression is a small tree. `Tensor`, `Permute`, `Reshape`, `Slice`, `Concat`, `Place` and `Merge` only move data: nested in any way they
 compile to strided copies straight into the result, one for each region. `Fill` is a constant. `Add`, `Multiply`, `Scale`, `NormWeight`, `Norm`,
-`SpectralNormWeight`, `SingularVector` and `StandardizedWeight` compute, in float32 or in the operands' wider type; what they give can be
+`SpectralNormWeight`, `SingularVector`, `StandardizedWeight` and `Resampled` compute, in float32 or in the operands' wider type; what they give can be
 moved again. `CallbackOutput` is opaque: one of the arrays that a user's callbacks returned for a layer.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, Union
 
 if TYPE_CHECKING:
     from .align.parts import TorchLayer
@@ -160,6 +160,17 @@ class StandardizedWeight:
 
 
 @dataclass(frozen=True, slots=True)
+class Resampled:
+    """A table (..., prefix + rows * columns of `grid`, channels) for `new_grid`: the rows after `prefix` resized "bicubic" or "bilinear"."""
+
+    operand: Expression
+    prefix: int
+    grid: tuple[int, int]
+    new_grid: tuple[int, int]
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
 class UserCall:
     """One entry of `additional_transfer`: the key as the user gave it (in words) and the function."""
 
@@ -186,14 +197,24 @@ class CallbackOutput:
 
 
 Movement = Union[Permute, Reshape, Slice, Concat, Place, Merge]
-Computation = Union[Add, Multiply, Scale, NormWeight, Norm, SpectralNormWeight, SingularVector, StandardizedWeight]
+Computation = Union[
+    Add, Multiply, Scale, NormWeight, Norm, SpectralNormWeight, SingularVector, StandardizedWeight, Resampled
+]
 Expression = Union[Tensor, Movement, Computation, Fill, CallbackOutput]
 
 
-def operands_of(expression: Expression) -> tuple[Expression, ...]:
+def is_computation(expression: Expression) -> TypeGuard[Computation]:
+    """True for a node that makes new values of its operands'."""
+    return isinstance(
+        expression,
+        (Add, Multiply, Scale, NormWeight, Norm, SpectralNormWeight, SingularVector, StandardizedWeight, Resampled),
+    )
+
+
+def operands_of(expression: Expression) -> tuple[Expression, ...]:  # noqa: PLR0911  # one branch for each kind of node
     """The expressions that an expression is made of, () for Tensor and Fill; for a callback's output what the callback gets."""
     match expression:
-        case Permute() | Reshape() | Slice() | Place() | Scale() | Norm() | SingularVector():
+        case Permute() | Reshape() | Slice() | Place() | Scale() | Norm() | SingularVector() | Resampled():
             return (expression.operand,)
         case Concat() | Merge() | Add() | Multiply():
             return expression.operands
@@ -219,7 +240,7 @@ def tensors_of(expression: Expression) -> tuple[str, ...]:
 def with_operands(expression: Expression, change: Callable[[Expression], Expression]) -> Expression:
     """The expression with each of its operands replaced by what `change` makes of it; a callback's output stays as it is."""
     match expression:
-        case Permute() | Reshape() | Slice() | Place() | Scale() | Norm() | SingularVector():
+        case Permute() | Reshape() | Slice() | Place() | Scale() | Norm() | SingularVector() | Resampled():
             return replace(expression, operand=change(expression.operand))
         case Concat() | Merge() | Add() | Multiply():
             return replace(expression, operands=tuple(map(change, expression.operands)))
@@ -332,6 +353,7 @@ class Plan:
         additional_transfer: Mapping[Any, Callable[[list[Any]], list[Any]]] | None = None,
         skip_layers: Sequence[str] = (),
         keep_layers: Sequence[str] = (),
+        resize: Literal["bicubic", "bilinear"] | None = None,
     ) -> Plan:
         """Align by hand: `mapping` gives for each Keras layer its torch layer, or the list of them when it holds several.
 
@@ -341,7 +363,8 @@ class Plan:
         side only are given as `rows("attn.qkv", part=0, of=3)`, "attn.qkv[0:64]" (rows of every tensor), or
         `joined("attn.q", "attn.k", "attn.v")`; one torch layer may fill several Keras layers, as tied weights do. Tensors whose last
         part is in `skip_weights` are left out, `additional_transfer` is that of the classic functions. `skip_layers` are
-        torch layers to leave out, `keep_layers` Keras layers that keep their own values ("*" stands for any text).
+        torch layers to leave out, `keep_layers` Keras layers that keep their own values ("*" stands for any text): a head for another number
+        of classes goes into both. `resize` says how position tables for another image size are resized; by default none is.
         Every pair is checked as in any other conversion: raises AlignmentError for unknown names, with the nearest ones,
         and TransferError listing all pairs that do not fit.
         """
@@ -355,4 +378,5 @@ class Plan:
             additional_transfer=additional_transfer or {},
             skip_layers=skip_layers,
             keep_layers=keep_layers,
+            resize=resize,
         )

@@ -20,6 +20,7 @@ from .read.target import Target
 from .read.torch_target import read_keras_source, read_torch_target, torch_target_of
 from .save.values import torch_tensor
 from .transfer.executor import Strict, prepare
+from .transfer.position_table import Resize
 
 
 def sides_of(keras_model: Any, module: Any, plan: Plan | None, sample: Any) -> tuple[Plan, Source, Target, Target]:
@@ -33,11 +34,11 @@ def sides_of(keras_model: Any, module: Any, plan: Plan | None, sample: Any) -> t
     return reverse_of(plan), read_keras_source(keras), read_torch_target(module), keras
 
 
-def plan_by_order(source: Source, target: Target) -> Plan:
-    """The Plan that pairs the torch layers of `source` with the layers of `target` in their order."""
+def plan_by_order(source: Source, target: Target, resize: Resize = None) -> Plan:
+    """The Plan that pairs the torch layers of `source` with the layers of `target` in their order; `resize` as in `Plan.from_mapping`."""
     collection = collect(source)
     pairing = by_order.pairs(collection, target.layers, order=source.order)
-    return plan_of_pairs(pairing.pairs, target, {}, dropped=collection.skipped, kept={})
+    return plan_of_pairs(pairing.pairs, target, {}, dropped=collection.skipped, kept={}, resize=resize)
 
 
 def reverse_of(plan: Plan) -> Plan:
@@ -49,8 +50,8 @@ def to_state_dict(keras_model: Any, plan: Plan, *, strict: Strict = True) -> dic
     """A state dict with the weights of a Keras model: names to new torch tensors, as `plan` says; no torch module is needed.
 
     `plan` is a Plan from Keras to torch, or one from torch to Keras, which is inverted. Names, shapes and types are
-    those of the torch side when the Plan was made. Tensors that the Plan leaves out (BatchNorm's counters) are not in the
-    result: load it with `strict=False`, or into the module directly with `convert(keras_model, module)`.
+    those of the torch side when the Plan was made. Tensors that the Plan leaves out are not in the result; BatchNorm does
+    without its counter, for anything else load it with `strict=False`.
     `strict=True` refuses Keras variables that are left over. Raises TransferError with all problems in `.problems`.
     """
     plan = reverse_of(plan)

@@ -154,7 +154,7 @@ def test_without_the_module_an_unknown_parametrisation_says_what_to_do():
     module = named(layer=doubled_and_symmetric(nn.Linear(4, 4)))
     model = one_layer(lambda L: L.Dense(4, name="layer"), (4,))
 
-    with pytest.raises(TransferError, match="give the live module, .*remove_parametrizations"):
+    with pytest.raises(TransferError, match=r"give the live module, .*remove_parametrizations"):
         convert_by_hand(module.state_dict(), model, {"layer": "layer"})
 
 

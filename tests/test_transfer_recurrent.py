@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recurrent_cases import CASES, converted, keras_model, randomised_module, relative_difference, run_keras
+from recurrent_cases import CASES, converted, randomised_module, relative_difference, run_keras
 from small_models import randomised
 from transfer_helpers import source_of
 

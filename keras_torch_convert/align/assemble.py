@@ -9,6 +9,8 @@ from ..plan import Plan
 from ..read.target import Target, TargetLayer
 from ..transfer.callbacks import calls_for
 from ..transfer.layer import assign_pairs
+from ..transfer.position_table import Resize, check_resize, with_resized_tables
+from ..transfer.stand_in import Seen, without_stand_ins
 
 if TYPE_CHECKING:
     from ..collect import Stack
@@ -21,14 +23,23 @@ def plan_of_pairs(
     *,
     dropped: Mapping[str, str],
     kept: Mapping[str, str],
+    resize: Resize = None,
 ) -> Plan:
     """The Plan that fills each Keras layer of `pairs` from its torch layer.
 
     `dropped` are the names of tensors that a rule leaves out, `kept` the places of variables that keep their values, each
-    with the rule in words. Raises TransferError listing all pairs that do not fit.
+    with the rule in words, `resize` how position tables of another resolution are resized. Raises TransferError listing all pairs that do not fit.
     """
     order = {place: index for index, place in enumerate(target.variables)}
-    assignments = assign_pairs(pairs, [calls_for(layer, additional_transfer) for _, layer in pairs])
+    check_resize(resize)
+    calls = [calls_for(layer, additional_transfer) for _, layer in pairs]
+    seen = [
+        Seen(stack) if hit else with_resized_tables(stack, layer, target, resize)
+        for (stack, layer), hit in zip(pairs, calls, strict=True)
+    ]
+    stand_ins = {name: one for each in seen for name, one in each.stand_ins.items()}
+    resized = [(each.stack, layer) for each, (_, layer) in zip(seen, pairs, strict=True)]
+    assignments = without_stand_ins(assign_pairs(resized, calls), stand_ins)
     assigned = {assignment.place for assignment in assignments}
     return Plan(
         tuple(sorted(assignments, key=lambda assignment: order[assignment.place])),

@@ -12,6 +12,7 @@ from ..read import read
 from ..read.keras_model import read_target
 from ..read.source import Source, SourceTensor
 from ..read.target import Target, TargetLayer
+from ..transfer.position_table import Resize
 from ..transfer.roles import as_registered
 from .assemble import plan_of_pairs
 from .by_order import hit_by, nearest
@@ -28,6 +29,7 @@ def plan_from_mapping(
     additional_transfer: Mapping[Any, Callable[[list[Any]], list[Any]]],
     skip_layers: Sequence[str],
     keep_layers: Sequence[str],
+    resize: Resize = None,
 ) -> Plan:
     """The Plan that `mapping` describes; see `Plan.from_mapping`."""
     if not isinstance(source, Source):
@@ -53,6 +55,7 @@ def plan_from_mapping(
             **{tensor.name: rule for name, rule in skipped.items() for tensor in stacks[name].tensors},
         },
         kept={variable.place: rule for name, rule in kept.items() for variable in layers[name].variables},
+        resize=resize,
     )
     return parts.finished(plan)
 
@@ -91,8 +94,10 @@ def _stack(names: TorchLayer | Sequence[TorchLayer], parts: Parts, stacks: Mappi
     names = (names,) if isinstance(names, (str, Rows, Joined)) else tuple(names)
     modules: dict[str, Any] = {}
     for name in names:
-        if isinstance(name, str) and name in stacks:
-            modules |= stacks[name].modules
+        if isinstance(name, str):
+            # A single tensor belongs to the module that its layer is.
+            layer = name if name in stacks else name.rpartition(".")[0]
+            modules |= stacks[layer].modules if layer in stacks else {}
     return Stack(", ".join(map(str, names)), tuple(tensor for name in names for tensor in parts.tensors(name)), modules)
 
 

@@ -30,6 +30,7 @@ class Rows:
     groups: int = 1
 
     def __str__(self) -> str:
+        """As it stands in messages and in the report."""
         grouped = f" in {self.groups} groups" if self.groups != 1 else ""
         return f"{self.name}[{self.part} of {self.of}{grouped}]"
 
@@ -42,6 +43,7 @@ class Joined:
     groups: int = 1
 
     def __str__(self) -> str:
+        """As it stands in messages and in the report."""
         grouped = f" in {self.groups} groups" if self.groups != 1 else ""
         return f"({' + '.join(self.names)}{grouped})"
 

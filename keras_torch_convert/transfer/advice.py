@@ -8,7 +8,7 @@ from ..collect import Stack, last_part
 from ..errors import PairError
 from ..read.source import SourceTensor
 from ..read.target import TargetLayer
-from .roles import role_of
+from .roles import is_position_table, role_of
 from .rule import Shape
 
 LISTS = "when the layers are in another order, do_convert=False prints the two lists side by side"
@@ -67,8 +67,13 @@ def on_count(tensors: Sequence[SourceTensor], layer: TargetLayer, unplaced: Sequ
 
 def on_shape(tensor: SourceTensor, expected: Shape | None, keras_shape: Shape, layer: TargetLayer) -> str:
     """One tensor of another shape than the variable needs."""
-    own_transfer = f"additional_transfer={{'{layer.name}': ...}}"
     got = tensor.shape
+    if len(got) > 1 and len(keras_shape) > 1 and got[-1] == keras_shape[-1] and is_position_table(tensor.name):
+        return (
+            f"'{tensor.name}' is a table of positions for another image size: build the Keras model for that size, "
+            "or resize the table by resize='bicubic' (or 'bilinear')"
+        )
+    own_transfer = f"additional_transfer={{'{layer.name}': ...}}"
     if expected and got and len(got) == len(expected) and got[0] == 3 * expected[0] and got[1:] == expected[1:]:
         return (
             f"'{tensor.name}' has three times the rows, as a fused query, key and value: give it an entry of its own by "

@@ -15,22 +15,31 @@ from ..plan import (
     Multiply,
     Norm,
     NormWeight,
+    Resampled,
     Scale,
     SingularVector,
     SpectralNormWeight,
     StandardizedWeight,
 )
+from .resampling import resampled_grid
 from .rule import Shape
 
 Array = npt.NDArray[Any]
 
 
-def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:
+def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:  # noqa: PLR0911, PLR0912  # one branch for each kind of node
     """Shape of what `expression` gives for operands of `shapes`. Raises ValueError when they do not go together."""
     first = shapes[0]
     match expression:
         case Scale():
             return first
+        case Resampled():
+            rows = expression.prefix + prod(expression.grid)
+            if len(first) < 2 or first[-2] != rows:
+                raise ValueError(
+                    f"a table of shape {first} does not hold {expression.prefix} tokens and a grid of {expression.grid}"
+                )
+            return (*first[:-2], expression.prefix + prod(expression.new_grid), first[-1])
         case Add():
             if len(set(shapes)) != 1:
                 raise ValueError(f"arrays of shapes {_listed(shapes)} cannot be added")
@@ -70,12 +79,14 @@ def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:
             return (_matrix_shape(first, expression.axis)[expression.side == "right"],)
 
 
-def computed(expression: Computation, operands: Sequence[Array]) -> Array:
+def computed(expression: Computation, operands: Sequence[Array]) -> Array:  # noqa: PLR0911  # one branch for each kind of node
     """The values of `expression`, of operands that all are float32 or all float64, in the same type; sums of squares are float64 inside."""
     first = operands[0]
     match expression:
+        case Resampled():
+            return resampled_grid(first, expression.prefix, expression.grid, expression.new_grid, expression.mode)
         case Scale():
-            return first * first.dtype.type(expression.factor)
+            return np.asarray(first * first.dtype.type(expression.factor))
         case Add():
             return _folded(np.add, operands)
         case Multiply():
@@ -100,13 +111,15 @@ def computed(expression: Computation, operands: Sequence[Array]) -> Array:
                 return np.asarray(first / first.dtype.type(sigma))
         case SingularVector():
             left, values, right = np.linalg.svd(_matrix(first, expression.axis).astype(np.float64), full_matrices=False)
-            return (left[:, 0] / values[0] if expression.side == "left" else right[0]).astype(first.dtype)
+            vector = left[:, 0] / values[0] if expression.side == "left" else right[0]
+            return np.asarray(vector, first.dtype)
 
 
 def _folded(function: np.ufunc, operands: Sequence[Array]) -> Array:
     result = operands[0]
-    for operand in operands[1:]:
-        result = function(result, operand)
+    with np.errstate(over="ignore"):  # whoever asked counts what is not finite
+        for operand in operands[1:]:
+            result = function(result, operand)
     return result
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .. import _core
 from ..errors import SourceError
-from ..plan import CallbackOutput, Computation, Expression, Fill, LayerCallback, Tensor, operands_of
+from ..plan import CallbackOutput, Expression, Fill, LayerCallback, Tensor, is_computation, operands_of
 from ..read.dtypes import NUMPY_TYPES, native
 from ..read.source import Source, SourceTensor
 from .casting import CASTABLE, Losses, cast, is_exact
@@ -59,7 +59,7 @@ class Evaluation:
     def check_types(self, expression: Expression, dtype: str) -> None:
         """Raise ValueError when some tensor is of a type that cannot become `dtype`."""
         for base in self.layout(expression).bases:
-            if isinstance(base, Computation):
+            if is_computation(base):
                 for operand in operands_of(base):
                     self.check_types(operand, "float64")
             else:
@@ -92,7 +92,7 @@ class Evaluation:
         return values
 
     def _base_shape(self, base: Expression) -> Shape:
-        if isinstance(base, Computation):
+        if is_computation(base):
             return computed_shape(base, [self.shape(operand) for operand in operands_of(base)])
         return self.shape(base)
 
@@ -154,7 +154,7 @@ def shape_by_kinds(expression: Expression, shapes: Mapping[str, Shape]) -> Shape
             return base.shape
         if isinstance(base, CallbackOutput):
             raise ValueError("what a callback returns has no shape before it is called")
-        assert isinstance(base, Computation)
+        assert is_computation(base)
         return computed_shape(base, [shape_by_kinds(operand, shapes) for operand in operands_of(base)])
 
     return moved_shape(expression, base_shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
@@ -31,6 +31,7 @@ from .casting import CASTABLE, Losses
 from .evaluation import Evaluation, check_castable
 from .layer import all_problems
 from .ledger import leftover_problems, make_ledger
+from .movement import Layout
 
 Strict = Union[bool, Literal["target"]]
 
@@ -85,7 +86,7 @@ def prepare(plan: Plan, source: Source, target: Target, *, strict: Strict = True
         ledger = make_ledger(plan, source, target, check.equal_by_value(plan, ledger))
     check.problems += leftover_problems(ledger, target, strict)
     if strict is True and not check.problems:
-        check.problems += check.unused_parts(plan, work)
+        check.problems += check.unused_parts(plan)
     if check.problems:
         raise all_problems(check.problems)
     doubts = tuple(dict.fromkeys(item.assignment.doubt for item in work if item.assignment.doubt))
@@ -188,7 +189,8 @@ class _Check:
         if isinstance(expression, CallbackOutput):
             results = self._results(expression.callback)
             return results is not None and expression.index < len(results)
-        return all([self._available(operand) for operand in operands_of(expression)])
+        # A list, so that every callback is run and every problem found.
+        return all([self._available(operand) for operand in operands_of(expression)])  # noqa: C419
 
     def equal_by_value(self, plan: Plan, ledger: tuple[LedgerEntry, ...]) -> dict[str, str]:
         """For tensors that are left over: the used tensor of the very same values, such as an untied copy of an embedding.
@@ -211,10 +213,10 @@ class _Check:
                 found[tensor.name] = twin
         return found
 
-    def unused_parts(self, plan: Plan, work: Sequence[_Work]) -> list[str]:
+    def unused_parts(self, plan: Plan) -> list[str]:
         """A problem for each tensor of which only a part is used."""
         problems = []
-        for name, taken in self._taken(work).items():
+        for name, taken in self._taken(plan).items():
             missing = taken.size - int(np.count_nonzero(taken))
             if missing and name not in plan.dropped:
                 label = self.source[name].label or name
@@ -224,10 +226,10 @@ class _Check:
                 )
         return problems
 
-    def _taken(self, work: Sequence[_Work]) -> dict[str, npt.NDArray[np.bool_]]:
+    def _taken(self, plan: Plan) -> dict[str, npt.NDArray[np.bool_]]:
         """For each tensor of which some expression takes a slice: the entries that are used."""
         layouts: list[Layout] = []
-        pending = [item.assignment.expression for item in work]
+        pending = [assignment.expression for assignment in plan.assignments]
         while pending:
             layouts.append(self.evaluation.layout(pending.pop()))
             pending += [operand for base in layouts[-1].bases for operand in operands_of(base)]

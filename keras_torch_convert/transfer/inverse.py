@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 from ..errors import TransferError
 from ..plan import (
@@ -15,6 +16,7 @@ from ..plan import (
     Expression,
     Fill,
     Merge,
+    Multiply,
     Norm,
     NormWeight,
     Permute,
@@ -67,7 +69,7 @@ def inverted(plan: Plan) -> Plan:
         raise all_problems(list(dict.fromkeys(inversion.problems)))
     values = inversion.values
     assignments = tuple(
-        Assignment(name, expression, f"{rules[name]}, inverted", note=_loss(expression))
+        Assignment(name, expression, f"{rules[name]}, inverted", note=_note(name, expression))
         for name in plan.sources
         if name in values
         for expression in values[name]
@@ -96,7 +98,14 @@ def losses_of(plan: Plan) -> tuple[str, ...]:
     return tuple(dict.fromkeys(sentences))
 
 
-def _loss(expression: Expression) -> str:
+def _note(name: str, expression: Expression) -> str:
+    if isinstance(expression, Fill):
+        return f"'{name}' has no counterpart of its own: {expression.value:g} everywhere"
+    why = _loss(expression)
+    return f"'{name}': {why}" if why else ""
+
+
+def _loss(expression: Expression) -> str:  # noqa: PLR0911  # one branch for each kind of node
     """Why values cannot be had back from what the expression gives, "" when they can."""
     match expression:
         case Add():
@@ -111,10 +120,18 @@ def _loss(expression: Expression) -> str:
             return "a user's callback cannot be inverted"
         case Tensor() | Fill():
             return ""
+        case Multiply() if (repeated := _repeated(expression)) is not None:
+            return _loss(repeated)
         case Permute() | Reshape() | Slice() | Concat() | Place() | Merge():
             return next((why for operand in operands_of(expression) if (why := _loss(operand))), "")
         case _:
             return "a computed weight: only its value is kept"
+
+
+def _repeated(expression: Multiply) -> Expression | None:
+    """The operand that is only repeated, by multiplying it with ones; None when something is computed."""
+    others = [operand for operand in expression.operands if not (isinstance(operand, Fill) and operand.value == 1)]
+    return others[0] if len(others) == 1 else None
 
 
 _WORDS: Mapping[type, str] = {Norm: "the norm", SingularVector: "a singular vector", Scale: "values times a number"}
@@ -204,7 +221,7 @@ class _Inversion:
             return [(Merge(tuple(parts)), False)]
         return [(part, True) for part in parts]
 
-    def _take_apart(self, expression: Expression, value: Expression, label: str, partly: bool) -> None:
+    def _take_apart(self, expression: Expression, value: Expression, label: str, partly: bool) -> None:  # noqa: PLR0912, PLR0915  # one branch for each kind of node
         def add(operand: Expression, operand_value: Expression, part: bool = partly) -> None:
             self.add(operand, operand_value, label, partly=part)
 
@@ -251,6 +268,15 @@ class _Inversion:
                 add(expression.weight, value)
                 add(expression.left, SingularVector(value, "left", expression.axis))
                 add(expression.right, SingularVector(value, "right", expression.axis))
+            case Multiply() if (repeated := _repeated(expression)) is not None:
+                shape, wanted = self._shape(repeated), self._shape(expression)
+                axes = [axis for axis, extent in enumerate(wanted) if shape[axis] != extent]
+                # Every repetition gives a value, and the executor compares them.
+                for entry in product(*(range(wanted[axis]) for axis in axes)):
+                    part = value
+                    for axis, index in zip(axes, entry, strict=True):
+                        part = Slice(part, axis, index, index + 1)
+                    add(repeated, part)
             case CallbackOutput():
                 raise ValueError(
                     "a user's callback cannot be inverted; use the rules of the layers, or say it with steps of a Plan"

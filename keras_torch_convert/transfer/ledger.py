@@ -43,7 +43,7 @@ def make_ledger(
     )
 
 
-def _fate_of_tensor(
+def _fate_of_tensor(  # noqa: PLR0911  one return for each fate
     tensor: SourceTensor, plan: Plan, twins: Sequence[str], equal: str, uses: Mapping[str, Mapping[str, str]]
 ) -> LedgerEntry:
     def entry(fate: Fate, rule: str = "", partner: str = "") -> LedgerEntry:

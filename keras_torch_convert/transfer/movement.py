@@ -107,7 +107,7 @@ def _check_coverage(layout: Layout) -> None:
         raise ValueError(f"{missing} of {covered.size} entries of an array of shape {layout.shape} have no values")
 
 
-def _compiled(expression: Expression, shape_of: Callable[[Expression], Shape]) -> Layout:
+def _compiled(expression: Expression, shape_of: Callable[[Expression], Shape]) -> Layout:  # noqa: PLR0911  # one branch for each kind of node
     match expression:
         case Permute():
             operand = _compiled(expression.operand, shape_of)

@@ -14,6 +14,7 @@ from . import advice
 from .rule import Rule
 
 _PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_VARIABLES = ("kernel", "recurrent_kernel", "bias")
 _NAME = re.compile(r"(?P<part>(?:weight|bias)_(?:ih|hh|hr))(?:_l(?P<number>\d+)(?P<reverse>_reverse)?)?")
 
 
@@ -41,6 +42,7 @@ RULES = (
         ("LSTM", "LSTMCell"),
         "torch.nn.LSTM: weight_ih, weight_hh (4 u, in), blocks of rows i, f, g, o, biases bias_ih + bias_hh; keras.layers.LSTMCell: "
         "kernel, recurrent_kernel (in, 4 u), blocks i, f, c, o, one bias, so the two are added",
+        back="an equal function: bias_ih gets the bias, bias_hh zeros",
     ),
     Rule(
         "gru",
@@ -53,12 +55,14 @@ RULES = (
         ("SimpleRNN", "SimpleRNNCell"),
         "torch.nn.RNN: weight_ih, weight_hh (u, in), biases bias_ih + bias_hh; keras.layers.SimpleRNNCell: kernel, recurrent_kernel (in, u), "
         "one bias, so the two are added; nonlinearity is activation",
+        back="an equal function: bias_ih gets the bias, bias_hh zeros",
     ),
     Rule(
         "recurrent wrappers",
         ("RNN", "Bidirectional"),
         "torch names the layers of a module _l0, _l1, ... and their second direction _reverse; keras.layers.Bidirectional holds the forward cell, "
-        "then the backward one, keras.layers.RNN of a list the cells of a stack; torch concatenates directions as merge_mode='concat' does",
+        "then the backward one, keras.layers.RNN of a list the cells of a stack; torch concatenates directions as merge_mode='concat' does, "
+        "a torch model that adds the two halves of that output is merge_mode='sum'; the weights are the same",
     ),
 )
 
@@ -108,7 +112,12 @@ def cells_of(stack: Stack) -> tuple[Cell, ...]:
 def keras_cells(layer: TargetLayer) -> tuple[TargetLayer, ...]:
     """The cells of a Keras layer made of nothing but recurrent cells, in the order of its weights; () for any other layer."""
     leaves = layer.children or (layer,)
-    return leaves if all(gates_of(leaf) is not None for leaf in leaves) else ()
+    known = all(
+        gates_of(leaf) is not None
+        and [variable.name for variable in leaf.variables] in (list(_VARIABLES), list(_VARIABLES[:2]))
+        for leaf in leaves
+    )
+    return leaves if known else ()
 
 
 def gates_of(cell: TargetLayer) -> Gates | None:

@@ -19,6 +19,9 @@ _ROLES = {
 _ROLE_OF_NAME = {name: role for role, names in _ROLES.items() for name in names}
 _RANK_OF_ROLE = {role: rank for rank, role in enumerate(_ROLES)}
 
+# Parts of the names of tables over the positions of a picture.
+_POSITION_TABLES = ("pos_embed", "position_embed", "positional_embed", "pos_emb", "position_emb")
+
 
 def role_of(name: str) -> str | None:
     """Role of a tensor or variable by the last part of its name, None when it is not a known one."""
@@ -67,3 +70,9 @@ def in_layer_order(
         if taken is None and waiting:
             placed[index] = tensors[waiting.pop(0)]
     return placed, [tensors[number] for number in waiting]
+
+
+def is_position_table(name: str) -> bool:
+    """True when the last parts of a tensor's name say that it is a table of positions."""
+    last = name.replace("/", ".").split(".")[-2:]
+    return any(known in part for part in last for known in _POSITION_TABLES)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy.typing as npt
 
 from ..collect import Stack
-from ..plan import Assignment, CallbackOutput, Expression, Fill, Tensor, tensors_of
+from ..plan import Assignment, Expression, Tensor, tensors_of, with_operands
 from ..read.source import SourceTensor
 from .rule import Shape
 
@@ -65,7 +65,11 @@ def without_stand_ins(assignments: Sequence[Assignment], stand_ins: Mapping[str,
     result = []
     for assignment in assignments:
         used = [stand_ins[name] for name in tensors_of(assignment.expression) if name in stand_ins]
-        changed = replace(assignment, expression=substituted(assignment.expression, expressions))
+        constants = tuple(
+            replace(constant, expression=substituted(constant.expression, expressions))
+            for constant in assignment.constants
+        )
+        changed = replace(assignment, expression=substituted(assignment.expression, expressions), constants=constants)
         for one in used:
             changed = replace(
                 changed,
@@ -81,20 +85,7 @@ def substituted(expression: Expression, expressions: Mapping[str, Expression]) -
     """The expression with the tensors named in `expressions` replaced. What a callback gets is left alone."""
     if isinstance(expression, Tensor):
         return expressions.get(expression.name, expression)
-    if isinstance(expression, (Fill, CallbackOutput)):
-        return expression
-    return cast(Expression, replace(expression, **dict(_changed(expression, expressions))))
-
-
-def _changed(expression: Any, expressions: Mapping[str, Expression]) -> list[tuple[str, Any]]:
-    changed: list[tuple[str, Any]] = []
-    for one in fields(expression):
-        value = getattr(expression, one.name)
-        if is_dataclass(value):
-            changed.append((one.name, substituted(cast(Expression, value), expressions)))
-        elif isinstance(value, tuple) and value and is_dataclass(value[0]):
-            changed.append((one.name, tuple(substituted(part, expressions) for part in value)))
-    return changed
+    return with_operands(expression, lambda operand: substituted(operand, expressions))
 
 
 def _joined(*texts: str) -> str:
