@@ -2,7 +2,7 @@
 
 Every way of aligning ends in a Plan, and one executor (`transfer/executor.py`) applies it, whatever the target is.
 An expression is a small tree. `Tensor`, `Permute` and `Reshape` only move data and compile to one strided copy; the conversion to the
-variable's own type is part of that copy. `CallbackOutput` is opaque: one of the arrays that a user's callbacks returned for a layer.
+variable's own type is part of that copy. `Slice`, `Concat` and `Add` take tensors apart and bring them together. `CallbackOutput` is opaque: one of the arrays that a user's callbacks returned for a layer.
 """
 
 from __future__ import annotations
@@ -36,6 +36,31 @@ class Reshape:
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """The operand's elements `start` to `stop` (not included) along one axis."""
+
+    operand: Expression
+    axis: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """The operands one behind the other along one axis."""
+
+    operands: tuple[Expression, ...]
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """The sum of operands, broadcast as in NumPy."""
+
+    operands: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class UserCall:
     """One entry of `additional_transfer`: the key as the user gave it (in words) and the function."""
 
@@ -61,11 +86,11 @@ class CallbackOutput:
     index: int
 
 
-Expression = Union[Tensor, Permute, Reshape, CallbackOutput]
+Expression = Union[Tensor, Permute, Reshape, Slice, Concat, Add, CallbackOutput]
 
 
-def base_of(expression: Expression) -> Tensor | CallbackOutput:
-    """The array at the bottom of a chain of permutations and reshapes."""
+def base_of(expression: Expression) -> Tensor | Slice | Concat | Add | CallbackOutput:
+    """What is at the bottom of a chain of permutations and reshapes."""
     while isinstance(expression, (Permute, Reshape)):
         expression = expression.operand
     return expression
@@ -76,7 +101,10 @@ def tensors_of(expression: Expression) -> tuple[str, ...]:
     base = base_of(expression)
     if isinstance(base, Tensor):
         return (base.name,)
-    names = [name for operand in base.callback.operands for name in tensors_of(operand)]
+    if isinstance(base, Slice):
+        return tensors_of(base.operand)
+    operands = base.callback.operands if isinstance(base, CallbackOutput) else base.operands
+    names = [name for operand in operands for name in tensors_of(operand)]
     return tuple(dict.fromkeys(names))
 
 

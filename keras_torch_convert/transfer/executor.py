@@ -16,6 +16,7 @@ from ..read.source import Source, SourceTensor
 from ..read.target import Target, TargetVariable
 from ..report import LedgerEntry
 from ..save.values import numpy_dtype
+from .combining import combined, combined_shape
 from .casting import CASTABLE, Losses, cast, is_exact
 from .layer import all_problems
 from .ledger import leftover_problems, make_ledger
@@ -33,11 +34,18 @@ class _Work:
     layout: Layout | None = None
     tensor: SourceTensor | None = None
     finished: npt.NDArray[Any] | None = None
+    parts: Mapping[str, SourceTensor] | None = None
 
     def values(self) -> npt.NDArray[Any]:
         """The values in the variable's own shape and type."""
         values = self.finished
-        if values is None:
+        if self.parts is not None:
+            parts = {
+                name: cast(_read(tensor), tensor.dtype, self.variable.dtype, self.variable.label)
+                for name, tensor in self.parts.items()
+            }
+            values = combined(self.assignment.expression, parts)
+        elif values is None:
             assert self.tensor is not None
             assert self.layout is not None
             values = move(
@@ -135,7 +143,7 @@ class _Check:
     def _untied(self, expression: Expression) -> tuple[object, ...]:
         """What an expression computes, equal for tied tensors."""
         base = base_of(expression)
-        if isinstance(base, CallbackOutput) or base.name not in self.source:
+        if not isinstance(base, Tensor) or base.name not in self.source:
             return (expression,)
         try:
             return self.first_name.get(base.name, base.name), compile_layout(expression, self.source[base.name].shape)
@@ -153,6 +161,8 @@ class _Check:
             if tensor is None:
                 return None
             array = None
+        elif not isinstance(base, CallbackOutput):
+            return self._combination(variable, assignment, where)
         else:
             tensor = None
             results = self._results(base.callback)
@@ -176,6 +186,25 @@ class _Check:
             self.problems.append(f"{where}: {error}")
             return None
         return _Work(variable, assignment, layout, tensor)
+
+    def _combination(self, variable: TargetVariable, assignment: Assignment, where: str) -> _Work | None:
+        """The work for a variable that is made of slices, joined tensors or sums; None when there is a problem with it (noted)."""
+        names = tensors_of(assignment.expression)
+        if any(name not in self.source for name in names):
+            return None
+        parts = {name: self.source[name] for name in names}
+        try:
+            shape = combined_shape(assignment.expression, {name: tensor.shape for name, tensor in parts.items()})
+            if shape != variable.shape:
+                raise ValueError(f"the variable has shape {variable.shape}, the values would have {shape}")
+            for tensor in parts.values():
+                _check_types(tensor.dtype, variable.dtype)
+                if not is_exact(tensor.dtype, variable.dtype):
+                    cast(_read(tensor), tensor.dtype, variable.dtype, variable.label, self.losses)
+        except ValueError as error:
+            self.problems.append(f"{where}: {error}")
+            return None
+        return _Work(variable, assignment, parts=parts)
 
     def _results(self, callback: LayerCallback) -> list[npt.NDArray[Any]] | None:
         """What the user's calls on one layer returned, run once; None when they could not be run or returned the wrong number."""

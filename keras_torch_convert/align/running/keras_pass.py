@@ -1,0 +1,267 @@
+"""One run of the Keras model in which every layer gets its weights when it is called, since its input is right by then.
+
+The torch unit with an equal input is the one that the layer is; its weights are set, the layer runs, and its output must be
+one that torch computed. The order of layers and their names decide only between units of equal input and shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...plan import Expression, tensors_of
+from ...read.target import TargetLayer
+from ...transfer.combining import combined
+from ...transfer.rule import Shape
+from .ambiguity import Choice, DeadEnd
+from .candidates import Candidate, Filling, fillings, sliced
+from .fingerprint import EQUAL_BELOW, Fingerprint, FingerprintIndex, distance, fingerprint
+from .keras_values import LayerCall, SetValue, eager_arrays
+from .names import likeness
+from .torch_trace import Trace, Unit
+
+# Units with more free weights than this are whole models and stages, looked at only when nothing smaller fits.
+MOST_FREE_NAMES = 24
+MOST_TRIALS = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a layer was found to be, and the evidence: which unit, how near its input and output are, how many candidates there were."""
+
+    layer: TargetLayer
+    filling: Filling
+    unit: str
+    how: str
+    input_distance: float
+    output_distance: float
+    candidates: int
+
+
+@dataclass(slots=True)
+class State:
+    """What one pass has found so far."""
+
+    settled: dict[str, Settled] = field(default_factory=dict)
+    open: dict[str, str] = field(default_factory=dict)
+    used: dict[str, str] = field(default_factory=dict)
+    parts: set[Expression] = field(default_factory=set)
+    choices: list[Choice] = field(default_factory=list)
+    map_shapes: tuple[Shape, ...] = ()
+    last_order: int = 0
+
+    def copy(self) -> State:
+        return State(
+            dict(self.settled), dict(self.open), dict(self.used), set(self.parts), list(self.choices), self.map_shapes, self.last_order
+        )
+
+
+class Knowledge:
+    """What the torch trace says, arranged for look-up; the same for all passes."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.arrays: dict[str, npt.NDArray[Any]] = {name: _numpy(value) for name, value in trace.values.items()}
+        self.shapes: dict[str, Shape] = {name: tuple(array.shape) for name, array in self.arrays.items()}
+        self.by_input = FingerprintIndex((key, unit) for unit in trace.units for key in unit.inputs)
+        self.seen = FingerprintIndex(trace.seen)
+        self.by_output = FingerprintIndex((key, unit.names) for unit in trace.units for key in unit.outputs)
+        self.tainted = FingerprintIndex(trace.tainted)
+        groups: dict[int, list[str]] = {}
+        for name, value in trace.values.items():
+            groups.setdefault(id(value), []).append(name)
+        self.tied = {name: tuple(group) for group in groups.values() for name in group}
+
+
+def _numpy(value: Any) -> npt.NDArray[Any]:
+    return np.asarray(value.detach().cpu().float().numpy())
+
+
+class KerasPass:
+    """Settles the layers of one Keras model, one by one as they are called."""
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        leaves: Mapping[int, TargetLayer],
+        set_value: SetValue,
+        *,
+        excluded: Mapping[str, set[tuple[str, ...]]],
+        presets: Mapping[str, Settled],
+        may_give_up: bool,
+    ) -> None:
+        self.knowledge = knowledge
+        self.leaves = leaves
+        self.set_value = set_value
+        self.excluded = excluded
+        self.presets = presets
+        self.may_give_up = may_give_up
+        self.state = State()
+
+    def handle(self, layer: Any, call: LayerCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call of any Keras layer; those that own variables are settled the first time."""
+        leaf = self.leaves.get(id(layer))
+        known = leaf is None or leaf.label in self.state.settled or leaf.label in self.state.open
+        if known or leaf is None:
+            output = call(*args, **kwargs)
+            self._note_map(output)
+            return output
+        inputs = [fingerprint(array) for array in eager_arrays((args, kwargs)) if array.size]
+        if not inputs:
+            return call(*args, **kwargs)
+        output = self.settle(leaf, inputs, lambda: call(*args, **kwargs))
+        self._note_map(output)
+        return output
+
+    def _note_map(self, output: Any) -> None:
+        shape = tuple(getattr(output, "shape", ()))
+        if len(shape) == 4 and all(isinstance(extent, int) for extent in shape):
+            self.state.map_shapes = tuple(dict.fromkeys((shape[1:], *self.state.map_shapes)))[:3]
+
+    def settle(self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]) -> Any:
+        """Find the weights of `leaf`, which is called with `inputs`; its output with them."""
+        preset = self.presets.get(leaf.label)
+        if preset is not None:
+            self._take(preset)
+            return run()
+        candidates = self.candidates_by_input(leaf, inputs)
+        trials = 0
+        for number, candidate in enumerate(candidates):
+            free = self.free(candidate.names)
+            for filling in fillings(free, self.knowledge.shapes, leaf, self.state.map_shapes):
+                if trials >= MOST_TRIALS or self._repeats(filling):
+                    break
+                trials += 1
+                output, found = self.attempt(leaf, filling, candidate, inputs, run, len(candidates))
+                if found:
+                    rivals = [other.names for other in candidates[number + 1 :] if other.cost[0] == candidate.cost[0]]
+                    self.state.choices.append(Choice(leaf.label, candidate.names, tuple(rivals), len(self.state.settled)))
+                    return output
+        output, found = self.settle_by_output(leaf, inputs, run)
+        if found:
+            return output
+        return self._leave_open(leaf, inputs, candidates, run)
+
+    def candidates_by_input(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> list[Candidate]:
+        """Units with an equal input whose free weights can fill the layer, the best first."""
+        units = {id(unit): (apart, unit) for key in inputs for apart, unit in self.knowledge.by_input.find(key)}
+        found: dict[tuple[str, ...], Candidate] = {}
+        excluded = self.excluded.get(leaf.label, set())
+        for _, unit in units.values():
+            for names in (unit.names, *self.chains(unit, leaf)):
+                candidate = self._candidate(leaf, replace(unit, names=names))
+                if candidate is None or candidate.names in excluded:
+                    continue
+                known = found.get(candidate.names)
+                if known is None or candidate.cost < known.cost:
+                    found[candidate.names] = candidate
+        return sorted(found.values(), key=lambda candidate: candidate.cost)
+
+    def chains(self, unit: Unit, leaf: TargetLayer) -> list[tuple[str, ...]]:
+        """The weights of a unit with those of the units that take its output, for layers that do in one what torch does in steps."""
+        if len(self.free(unit.names)) >= len(leaf.variables) or not unit.outputs:
+            return []
+        following = [other for _, other in self.knowledge.by_input.find(unit.outputs[0]) if other.order > unit.order]
+        return [(*unit.names, *other.names) for other in following if len(other.names) <= len(leaf.variables)]
+
+    def _candidate(self, leaf: TargetLayer, unit: Unit) -> Candidate | None:
+        free = self.free(unit.names)
+        if len(free) > MOST_FREE_NAMES:
+            return None
+        best = next(fillings(free, self.knowledge.shapes, leaf, self.state.map_shapes), None)
+        if best is None:
+            return None
+        left_over = len(free) - len(best.names)
+        alike = sum(
+            likeness(name, f"{leaf.label}/{variable.name}")
+            for variable, way in best.ways
+            for name in tensors_of(way.expression)[:1]
+        ) / len(best.ways)
+        gap = abs(unit.order - self.state.last_order)
+        return Candidate(unit, best.names if left_over else unit.names, (left_over + best.penalty // 10, -round(alike, 2), gap))
+
+    def free(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of `names` that no other layer has taken whole; of tied ones the first."""
+        firsts = dict.fromkeys(self.knowledge.tied[name][0] for name in names)
+        return tuple(name for name in firsts if name not in self.state.used)
+
+    def _repeats(self, filling: Filling) -> bool:
+        return False
+
+    def attempt(
+        self,
+        leaf: TargetLayer,
+        filling: Filling,
+        candidate: Candidate,
+        inputs: list[Fingerprint],
+        run: Callable[[], Any],
+        count: int,
+    ) -> tuple[Any, bool]:
+        """Run the layer with these weights; True when its output is one that torch computed."""
+        if any(way.expression in self.state.parts for _, way in filling.ways):
+            return None, False
+        before = self.state.copy()
+        settled = Settled(leaf, filling, candidate.unit.label, "input and output", 0.0, 0.0, count)
+        self._take(settled)
+        output = run()
+        outputs = [fingerprint(array) for array in eager_arrays(output) if array.size]
+        apart = self._distance_of_outputs(outputs, candidate.unit, inputs)
+        if apart < EQUAL_BELOW:
+            self.state.settled[leaf.label] = replace(settled, output_distance=apart)
+            self.state.last_order = candidate.unit.order
+            return output, True
+        self.state = before
+        return output, False
+
+    def _distance_of_outputs(self, outputs: list[Fingerprint], unit: Unit, inputs: list[Fingerprint]) -> float:
+        if not outputs:
+            return float("inf")
+        own = min((distance(outputs[0], key) for key in unit.outputs), default=float("inf"))
+        if own < EQUAL_BELOW:
+            return own
+        if any(distance(outputs[0], key) < EQUAL_BELOW for key in inputs):
+            return float("inf")
+        return min(self.knowledge.seen.nearest(outputs[0]), self.knowledge.tainted.nearest(outputs[0]))
+
+    def settle_by_output(self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]) -> tuple[Any, bool]:
+        """For a layer whose input torch never saw as such: free weights that fit, the most alike by name first, told by the output."""
+        free = [name for name in self.free(tuple(self.knowledge.shapes)) if self._fits_somewhere(name, leaf)]
+        free.sort(key=lambda name: -max(likeness(name, f"{leaf.label}/{variable.name}") for variable in leaf.variables))
+        names = tuple(free[: MOST_FREE_NAMES // 2])
+        unit = Unit(self.state.last_order, "by its output", names, (), (), False)
+        candidate = Candidate(unit, names, (0.0,))
+        trials = 0
+        for filling in fillings(names, self.knowledge.shapes, leaf, self.state.map_shapes):
+            trials += 1
+            if trials > 16:
+                break
+            output, found = self.attempt(leaf, filling, candidate, inputs, run, len(names))
+            if found:
+                return output, True
+        return None, False
+
+    def _fits_somewhere(self, name: str, leaf: TargetLayer) -> bool:
+        size = self.knowledge.arrays[name].size
+        return any(variable.size == size for variable in leaf.variables)
+
+    def _leave_open(self, leaf: TargetLayer, inputs: list[Fingerprint], candidates: list[Candidate], run: Callable[[], Any]) -> Any:
+        nearest = min(self.knowledge.seen.nearest(key) for key in inputs)
+        if nearest >= EQUAL_BELOW and self.may_give_up and any(choice.rivals for choice in self.state.choices):
+            raise DeadEnd(leaf.label)
+        said = ", ".join(f"{candidate.unit.label} {candidate.names[:4]}" for candidate in candidates[:3]) or "none"
+        self.state.open[leaf.label] = f"input at distance {nearest:.1e} of the nearest one in torch; candidates: {said}"
+        return run()
+
+    def _take(self, settled: Settled) -> None:
+        for variable, way in settled.filling.ways:
+            self.set_value(variable, combined(way.expression, self.knowledge.arrays))
+            if sliced(way.expression):
+                self.state.parts.add(way.expression)
+            else:
+                for name in tensors_of(way.expression):
+                    self.state.used[self.knowledge.tied[name][0]] = settled.layer.label
+        self.state.settled[settled.layer.label] = settled
