@@ -13,10 +13,11 @@ from .classic import (
     match_layer_names_with_torch,
     state_dict_stack_by_layer,
 )
-from .convert import convert
+from .convert import align, convert
 from .errors import (
     AlignmentError,
     ConversionError,
+    NotEqualError,
     PredictionError,
     SaveError,
     SourceError,
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AlignmentError",
     "ConversionError",
+    "NotEqualError",
     "Plan",
     "PredictionError",
     "Report",
@@ -43,6 +45,7 @@ __all__ = [
     "TargetError",
     "TransferError",
     "UnsafeFileError",
+    "align",
     "align_layer_names_multi_stage",
     "convert",
     "keras_reload_from_torch_model",

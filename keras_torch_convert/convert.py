@@ -7,14 +7,14 @@ the same `apply_to_model`: there is no second way for weights to reach a model.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import read as reading
-from .errors import PredictionError
+from .errors import AlignmentError, NotEqualError, PredictionError
 from .plan import Plan
 from .progress import progress_bar
 from .read.keras_model import read_target
@@ -24,6 +24,10 @@ from .report import Report
 from .save import into_model, keras_file
 from .transfer.executor import Strict, prepare
 from .verify import predict
+
+if TYPE_CHECKING:
+    from .align.running.inputs import Call, Runs
+    from .align.running.search import Alignment
 
 
 @dataclass(slots=True)
@@ -42,29 +46,68 @@ class Stopwatch:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
+def align(
+    source: Any,
+    target: Any,
+    *,
+    sample: Any = None,
+    torch_call: Call | None = None,
+    keras_call: Call | None = None,
+    hints: Mapping[str, str] | None = None,
+    accept_unproven: bool = False,
+) -> Plan:
+    """Find out which torch weight belongs where, by running both models on randomised copies of their weights.
+
+    `source` is a torch module, `target` a Keras 3 or tf_keras model; both are left exactly as they are. `sample` is one array
+    in the Keras layout, or (torch inputs, Keras inputs); by default inputs are made from the Keras model's own specs.
+    `torch_call(model, inputs)` and `keras_call(model, inputs)` say how a model is run when it takes more than
+    its inputs, or when only a part of it is meant. `hints` are {"keras layer or variable": "torch layer or tensor"} that settle what cannot be told.
+    With `accept_unproven` weights that no output proves are paired by their names.
+
+    Raises AlignmentError, with what is open and the best candidates, when a weight of the Keras model finds no partner.
+    """
+    read_source, read_keras, runs = _both_sides(source, target, sample, torch_call, keras_call)
+    plan, _ = _aligned(read_source, read_keras, runs, hints or {}, accept_unproven)
+    return plan
+
+
 def convert(
     source: Any,
     target: Any,
     *,
-    plan: Plan,
+    plan: Plan | None = None,
     sample: Any = None,
+    torch_call: Call | None = None,
+    keras_call: Call | None = None,
+    hints: Mapping[str, str] | None = None,
+    accept_unproven: bool = False,
     strict: Strict = True,
     verify: bool = True,
+    if_different: Literal["raise", "keep"] = "raise",
     save: str | PathLike[str] | None = None,
     progress: bool = False,
 ) -> Report:
-    """Carry the weights of `source` into the Keras model `target` as `plan` says.
+    """Carry the weights of `source` into the Keras model `target`: as `plan` says, or as `align` finds out.
 
-    `source` is a torch module, a state dict, or the path of a checkpoint; `target` a Keras 3 or tf_keras model. `sample`
-    is one array in the Keras layout, or a tuple of two (torch inputs, Keras inputs); by default random inputs are drawn
-    from the Keras model's own input specs. With `verify` and a module at hand both models are run and compared. `save`
-    names a file (.h5, .weights.h5 or .keras). `strict=True` wants every variable set and every tensor used,
+    `source` is a torch module, a state dict, or the path of a checkpoint (these need a plan); `target` a Keras 3 or tf_keras
+    model. `sample`, `torch_call`, `keras_call`, `hints` and `accept_unproven` are those of `align`. With `verify` and a module at
+    hand both models are run, on the sample and on another input, and compared within what the pair's own rounding allows.
+    `save` names a file (.h5, .weights.h5 or .keras). `strict=True` wants every variable set and every tensor used,
     "target" only the first, False neither; whatever is left over stands in the report's ledger.
 
-    Raises TransferError when the Plan does not fit, with all bad pairs in `.problems`; SaveError when the file cannot be
-    written; PredictionError when a model cannot be run once the weights are in. On the first two, model and files are as they were.
+    Raises AlignmentError when no plan is found; TransferError when it does not fit, with all bad pairs in `.problems`;
+    NotEqualError, with `.report` and `.comparison`, when the outputs differ (`if_different="keep"` keeps the weights instead, and
+    saves); SaveError when the file cannot be written. Model and files are as they were in all these cases.
+    With a plan, PredictionError when a model cannot be run once the weights are in, which stay.
     """
+    if if_different not in ("raise", "keep"):
+        raise ValueError(f'if_different must be "raise" or "keep", got {if_different!r}')
     stopwatch = Stopwatch()
+    if plan is None:
+        options = AlignmentOptions(sample, torch_call, keras_call, hints or {}, accept_unproven)
+        return _convert_by_running(
+            source, target, options, strict=strict, verify=verify, keep=if_different == "keep", save=save, progress=progress
+        )
     with stopwatch.stage("read"):
         source = source if isinstance(source, Source) else reading.read(source)
         target = target if isinstance(target, Target) else read_target(target, sample=sample)
@@ -72,6 +115,86 @@ def convert(
     if verify and source.module is not None:
         add_predictions(report, source, target, stopwatch, sample=sample, from_samples=True)
     return report
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentOptions:
+    """What the caller said about running and aligning the models; see `align`."""
+
+    sample: Any
+    torch_call: Call | None
+    keras_call: Call | None
+    hints: Mapping[str, str]
+    accept_unproven: bool
+
+
+def _both_sides(
+    source: Any, target: Any, sample: Any, torch_call: Call | None, keras_call: Call | None
+) -> tuple[Source, Target, Runs]:
+    """Source, Target and the way to run them. AlignmentError for a source that cannot be run."""
+    from .align.running.inputs import runs_for
+
+    source = source if isinstance(source, Source) else reading.read(source)
+    target = target if isinstance(target, Target) else read_target(target, sample=sample)
+    if source.module is None:
+        raise AlignmentError(
+            f"{source.origin} is only weights, and alignment runs both models: give the torch module with its weights loaded, "
+            "or a plan (Plan.from_mapping), or use keras_reload_from_torch_model with its dictionaries"
+        )
+    return source, target, runs_for(source.module, target, sample, torch_call, keras_call)
+
+
+def _aligned(
+    source: Source, target: Target, runs: Runs, hints: Mapping[str, str], accept_unproven: bool
+) -> tuple[Plan, Alignment]:
+    from .align.running.search import align_by_running, refusal
+
+    plan, alignment = align_by_running(source, target, runs, hints, accept_unproven)
+    if alignment.open:
+        raise refusal(alignment, target)
+    return plan, alignment
+
+
+def _convert_by_running(
+    source: Any,
+    target: Any,
+    options: AlignmentOptions,
+    *,
+    strict: Strict,
+    verify: bool,
+    keep: bool,
+    save: str | PathLike[str] | None,
+    progress: bool,
+) -> Report:
+    from .align.running.verdict import judge
+
+    stopwatch = Stopwatch()
+    with stopwatch.stage("read"):
+        source, target, runs = _both_sides(source, target, options.sample, options.torch_call, options.keras_call)
+    with stopwatch.stage("align"):
+        plan, alignment = _aligned(source, target, runs, options.hints, options.accept_unproven)
+
+    def check(report: Report) -> None:
+        report.alignment = "found by running both models"
+        report.evidence = alignment.evidence()
+        report.warnings = (*report.warnings, *alignment.notes)
+        report.input = runs.words
+        if not verify:
+            return
+        with stopwatch.stage("verify"):
+            verdict = judge(source.module, target, runs)
+        report.add_verdict(verdict)
+        if verdict.equal is False and not keep:
+            raise NotEqualError(
+                f"the models are aligned but their outputs differ: {report.difference_text() or 'they have no common shape'}; "
+                'model and files are as they were; if_different="keep" keeps the weights',
+                report,
+                verdict,
+            )
+
+    return apply_to_model(
+        plan, source, target, strict=strict, save=save, progress=progress, stopwatch=stopwatch, check=check
+    )
 
 
 def apply_to_model(
@@ -83,34 +206,39 @@ def apply_to_model(
     save: str | PathLike[str] | None,
     progress: bool,
     stopwatch: Stopwatch,
+    check: Callable[[Report], None] | None = None,
 ) -> Report:
-    """Check everything, then write every weight and the file; on any error model and files are as they were."""
+    """Check everything, then write every weight and the file; on any error model and files are as they were.
+
+    `check` is called with the report once the weights are in and before a file is written; what it raises takes the weights back.
+    """
     if save is not None:
         keras_file.check_path(save, target)
     with stopwatch.stage("check"):
         prepared = prepare(plan, source, target, strict=strict)
-    saved = None
     with into_model.writing(target) as writer:
         with stopwatch.stage("transfer"):
             count = len(plan.assignments)
             for variable, array in progress_bar(prepared.arrays(), total=count, title="transfer", shown=progress):
                 writer.write(variable, array)
+        report = Report(
+            source=source.origin,
+            target=in_words(target),
+            ledger=prepared.ledger,
+            plan=plan,
+            callback_hits=prepared.callback_hits,
+            seconds=stopwatch.seconds,
+            warnings=prepared.warnings,
+            notes=(*source.notes, *placeholder_notes(source)),
+        )
+        if check is not None:
+            check(report)
         if save is not None:
             with stopwatch.stage("save"):
                 saved = keras_file.save_model(target, save)
-    return Report(
-        source=source.origin,
-        target=in_words(target),
-        ledger=prepared.ledger,
-        plan=plan,
-        callback_hits=prepared.callback_hits,
-        path=saved.path if saved else None,
-        md5=saved.md5 if saved else None,
-        sha256=saved.sha256 if saved else None,
-        seconds=stopwatch.seconds,
-        warnings=prepared.warnings,
-        notes=(*source.notes, *placeholder_notes(source), *(saved.notes if saved else ())),
-    )
+            report.path, report.md5, report.sha256 = saved.path, saved.md5, saved.sha256
+            report.notes = (*report.notes, *saved.notes)
+    return report
 
 
 def add_predictions(report: Report, source: Source, target: Target, stopwatch: Stopwatch, **options: Any) -> None:

@@ -41,6 +41,14 @@ class Settled:
     output_distance: float
     candidates: int
 
+    def in_words(self) -> str:
+        """The evidence as a sentence."""
+        rivals = f"{self.candidates} candidates" if self.candidates != 1 else "the only candidate"
+        return (
+            f"{self.layer.label} is {self.unit} in torch, told by {self.how}: input at distance {self.input_distance:.1e}, "
+            f"output at {self.output_distance:.1e}; {rivals}"
+        )
+
 
 @dataclass(slots=True)
 class State:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from ...plan import Assignment, Plan
+from ...errors import AlignmentError
+from ...plan import Assignment, Plan, tensors_of
 from ...read.source import Source
 from ...read.target import Target, TargetLayer
 from ...verify.predict import gradients_off, python_generators_kept
 from .ambiguity import MOST_BACKTRACKS, DeadEnd, next_exclusions
+from .inputs import Runs
 from .keras_pass import KerasPass, Knowledge, Settled, State
 from .keras_values import intercepted_calls, trial_values
 from .randomise import randomised_values
@@ -26,17 +28,39 @@ class Alignment:
     unreached_names: tuple[str, ...]
     left_over: tuple[str, ...]
     backtracks: int
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+
+    def evidence(self) -> dict[str, str]:
+        """Layer label and variable label to the reason in words."""
+        found = {}
+        for settled in self.settled.values():
+            sentence = settled.in_words()
+            found[settled.layer.label] = sentence
+            for variable, way in settled.filling.ways:
+                found[variable.label] = f"from {', '.join(tensors_of(way.expression))} ({way.rule}): {sentence}"
+        return found
+
+
+def refusal(alignment: Alignment, target: Target) -> AlignmentError:
+    """The error that shows what is aligned, what is open and what may settle it."""
+    shown = "".join(f"\n  - {label}: {reason}" for label, reason in list(alignment.open.items())[:12])
+    more = len(alignment.open) - 12
+    shown += f"\n  and {more} more" if more > 0 else ""
+    free = ", ".join(alignment.left_over[:8]) or "none"
+    return AlignmentError(
+        f"{len(alignment.settled)} layers of {target.name!r} are aligned, {len(alignment.open)} are open, nothing was written:{shown}\n"
+        f"torch tensors without a place: {free}; settle one with hints={{'keras layer': 'torch layer'}}"
+    )
 
 
 def align_by_running(
-    source: Source, target: Target, torch_call: Callable[[Any], Any], keras_call: Callable[[], Any]
+    source: Source, target: Target, runs: Runs, hints: Mapping[str, str], accept_unproven: bool
 ) -> tuple[Plan, Alignment]:
-    """The Plan and its evidence; `torch_call(module)` runs the torch module, `keras_call()` the Keras model, on the same input."""
+    """The Plan and its evidence. Both models are run, neither is changed."""
     module = source.module
     values = randomised_values(module, keep_ones=_lacks_gains(target))
-    knowledge = Knowledge(trace_module(module, values, torch_call))
-    state, backtracks = search(knowledge, target, keras_call)
+    knowledge = Knowledge(trace_module(module, values, lambda module: runs.torch_call(module, runs.torch_inputs)))
+    state, backtracks = search(knowledge, target, lambda: runs.keras_call(target.model, runs.keras_inputs))
     return written_down(state, knowledge, source, target, backtracks)
 
 
