@@ -19,6 +19,8 @@ from .randomise import SEED
 
 # Operations that give a tensor of the shape of another, without its values.
 _FACTORIES = ("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full", "rand_like")
+# Views that show a part of a tensor; all others show the whole, with the same fingerprint.
+_PARTS = ("slice", "select", "split", "split_with_sizes", "unbind", "chunk", "narrow")
 _NORMS = ("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "batch_norm", "cudnn_batch_norm")
 
 
@@ -202,6 +204,9 @@ class _Recorder:
         inputs = tuple(self.fingerprint_of(tensor) for tensor in data) if names and data else ()
         result = func(*args, **kwargs)
         results = list(_tensors(result))
+        for tensor in results:
+            # The version of a tensor changed in place is raised only after this; what was known of it is outdated now.
+            self.known.pop(id(tensor), None)
         name = func.overloadpacket.__name__
         if name in _FACTORIES or not (names or data):
             for tensor in results:
@@ -212,18 +217,22 @@ class _Recorder:
                 if tensor.is_floating_point():
                     self.trace.tainted.append((self.fingerprint_of(tensor), names))
         else:
-            self._note_data(name, results, names, inputs, order, bool(getattr(func, "is_view", False)))
+            rearranged = bool(getattr(func, "is_view", False)) and name not in _PARTS
+            self._note_data(name, results, names, inputs, order, rearranged)
+        if any(one is tensor for tensor in results for one in given):
+            for tensor in results:
+                self.known.pop(id(tensor), None)
         return result
 
     def _note_data(
-        self, name: str, results: list[Any], names: tuple[str, ...], inputs: tuple[Fingerprint, ...], order: int, view: bool
+        self, name: str, results: list[Any], names: tuple[str, ...], inputs: tuple[Fingerprint, ...], order: int, rearranged: bool
     ) -> None:
         for tensor in results:
             self.taint.pop(id(tensor), None)
             self.constant.pop(id(tensor), None)
         for call in self.stack:
             call.first = call.first or order
-        if view and not names:
+        if rearranged and not names:
             return
         outputs = tuple(self.fingerprint_of(tensor) for tensor in results if tensor.is_floating_point() and tensor.numel())
         self.trace.seen += [(output, order) for output in outputs]
