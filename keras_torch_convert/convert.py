@@ -106,7 +106,14 @@ def convert(
     if plan is None:
         options = AlignmentOptions(sample, torch_call, keras_call, hints or {}, accept_unproven)
         return _convert_by_running(
-            source, target, options, strict=strict, verify=verify, keep=if_different == "keep", save=save, progress=progress
+            source,
+            target,
+            options,
+            strict=strict,
+            verify=verify,
+            keep=if_different == "keep",
+            save=save,
+            progress=progress,
         )
     with stopwatch.stage("read"):
         source = source if isinstance(source, Source) else reading.read(source)

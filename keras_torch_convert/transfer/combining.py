@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..plan import Add, CallbackOutput, Concat, Expression, Permute, Reshape, Slice, Tensor
+from ..plan import Add, CallbackOutput, Expression, Permute, Reshape, Slice, Tensor
 from .movement import compile_layout
 from .rule import Shape
 

@@ -16,8 +16,8 @@ from ..read.source import Source, SourceTensor
 from ..read.target import Target, TargetVariable
 from ..report import LedgerEntry
 from ..save.values import numpy_dtype
-from .combining import combined, combined_shape
 from .casting import CASTABLE, Losses, cast, is_exact
+from .combining import combined, combined_shape
 from .layer import all_problems
 from .ledger import leftover_problems, make_ledger
 from .movement import Layout, compile_layout, move

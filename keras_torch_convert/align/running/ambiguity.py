@@ -22,7 +22,9 @@ class DeadEnd(BaseException):
     """A layer's input is nowhere in torch: an earlier choice was wrong. Not an Exception, which Keras 2 would swallow."""
 
 
-def next_exclusions(choices: Sequence[Choice], excluded: dict[str, set[tuple[str, ...]]]) -> tuple[dict[str, set[tuple[str, ...]]], int] | None:
+def next_exclusions(
+    choices: Sequence[Choice], excluded: dict[str, set[tuple[str, ...]]]
+) -> tuple[dict[str, set[tuple[str, ...]]], int] | None:
     """The exclusions that take the last choice with a rival back, and the number of layers settled before it; None when there is none.
 
     Choices behind it are open again.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import islice
 
-from ...plan import Expression, Slice, tensors_of
+from ...plan import Expression, Slice, base_of, tensors_of
 from ...read.target import TargetLayer, TargetVariable
 from ...transfer.roles import role_of
 from ...transfer.rule import Shape
@@ -57,7 +57,11 @@ def fillings(
 
 
 def _choices(
-    names: tuple[str, ...], shapes: Mapping[str, Shape], variable: TargetVariable, layer: TargetLayer, map_shapes: tuple[Shape, ...]
+    names: tuple[str, ...],
+    shapes: Mapping[str, Shape],
+    variable: TargetVariable,
+    layer: TargetLayer,
+    map_shapes: tuple[Shape, ...],
 ) -> list[Way]:
     found: list[Way] = []
     for position, name in enumerate(names):
@@ -119,8 +123,4 @@ def _apart(expressions: list[Expression]) -> bool:
 
 def sliced(expression: Expression) -> bool:
     """True when an expression takes a part of a tensor."""
-    while not isinstance(expression, Slice):
-        if not hasattr(expression, "operand"):
-            return False
-        expression = expression.operand
-    return True
+    return isinstance(base_of(expression), Slice)

@@ -36,7 +36,7 @@ def fingerprint(array: npt.NDArray[Any]) -> Fingerprint:
 
 
 def _log(value: float) -> float:
-    return math.log(value + _TINY) if value == value else math.nan
+    return math.nan if math.isnan(value) else math.log(value + _TINY)
 
 
 def distance(first: Fingerprint, second: Fingerprint) -> float:
@@ -52,8 +52,10 @@ class FingerprintIndex(Generic[Item]):
     """Items found again by a fingerprint, by bisection."""
 
     def __init__(self, items: Iterable[tuple[Fingerprint, Item]]) -> None:
+        """Sort the items; those whose fingerprint holds NaN cannot be found."""
         self.items = sorted(
-            ((key, item) for key, item in items if not any(math.isnan(value) for value in key)), key=lambda pair: pair[0][0]
+            ((key, item) for key, item in items if not any(math.isnan(value) for value in key)),
+            key=lambda pair: pair[0][0],
         )
         self.keys = [key[0] for key, _ in self.items]
 

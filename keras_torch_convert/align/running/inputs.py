@@ -30,7 +30,11 @@ class Runs:
     def second(self) -> Runs:
         """The same with another input of the same kind."""
         return Runs(
-            reflected(self.torch_inputs), reflected(self.keras_inputs), self.torch_call, self.keras_call, f"{self.words}, reflected"
+            reflected(self.torch_inputs),
+            reflected(self.keras_inputs),
+            self.torch_call,
+            self.keras_call,
+            f"{self.words}, reflected",
         )
 
 

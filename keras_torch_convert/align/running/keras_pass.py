@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -63,15 +64,33 @@ class State:
     last_order: int = 0
 
     def copy(self) -> State:
+        """The state as it is now, to come back to when a trial fails."""
         return State(
-            dict(self.settled), dict(self.open), dict(self.used), set(self.parts), list(self.choices), self.map_shapes, self.last_order
+            dict(self.settled),
+            dict(self.open),
+            dict(self.used),
+            set(self.parts),
+            list(self.choices),
+            self.map_shapes,
+            self.last_order,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a pass starts with: choices taken back by layer, layers settled by an earlier pass, whether it may give up, the caller's hints."""
+
+    excluded: Mapping[str, set[tuple[str, ...]]]
+    presets: Mapping[str, Settled]
+    may_give_up: bool
+    hints: Mapping[str, str]
 
 
 class Knowledge:
     """What the torch trace says, arranged for look-up; the same for all passes."""
 
     def __init__(self, trace: Trace) -> None:
+        """Sort the fingerprints of `trace`."""
         self.trace = trace
         self.arrays: dict[str, npt.NDArray[Any]] = {name: _numpy(value) for name, value in trace.values.items()}
         self.shapes: dict[str, Shape] = {name: tuple(array.shape) for name, array in self.arrays.items()}
@@ -89,6 +108,27 @@ def _numpy(value: Any) -> npt.NDArray[Any]:
     return np.asarray(value.detach().cpu().float().numpy())
 
 
+def hinted(hints: Mapping[str, str], leaf: TargetLayer, names: tuple[str, ...]) -> list[str]:
+    """Those of `names` that the caller named for this layer or one of its variables; () when nothing was said."""
+    said = [
+        hints[key] for key in (leaf.label, leaf.name, *(variable.label for variable in leaf.variables)) if key in hints
+    ]
+    return [name for name in names if any(_is_or_belongs(name, one) for one in said)]
+
+
+def honours(hints: Mapping[str, str], leaf: TargetLayer, filling: Filling) -> bool:
+    """False when the caller said something else about this layer or one of its variables."""
+    for variable, way in filling.ways:
+        said = next((hints[key] for key in (variable.label, leaf.label, leaf.name) if key in hints), None)
+        if said is not None and not all(_is_or_belongs(name, said) for name in tensors_of(way.expression)):
+            return False
+    return True
+
+
+def _is_or_belongs(name: str, said: str) -> bool:
+    return name == said or name.startswith(f"{said}.")
+
+
 class KerasPass:
     """Settles the layers of one Keras model, one by one as they are called."""
 
@@ -97,17 +137,13 @@ class KerasPass:
         knowledge: Knowledge,
         leaves: Mapping[int, TargetLayer],
         set_value: SetValue,
-        *,
-        excluded: Mapping[str, set[tuple[str, ...]]],
-        presets: Mapping[str, Settled],
-        may_give_up: bool,
+        setup: Setup,
     ) -> None:
+        """A pass that may set trial values by `set_value`; `leaves` are the layers with variables by identity."""
         self.knowledge = knowledge
         self.leaves = leaves
         self.set_value = set_value
-        self.excluded = excluded
-        self.presets = presets
-        self.may_give_up = may_give_up
+        self.setup = setup
         self.state = State()
 
     def handle(self, layer: Any, call: LayerCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -132,7 +168,7 @@ class KerasPass:
 
     def settle(self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]) -> Any:
         """Find the weights of `leaf`, which is called with `inputs`; its output with them."""
-        preset = self.presets.get(leaf.label)
+        preset = self.setup.presets.get(leaf.label)
         if preset is not None:
             self._take(preset)
             return run()
@@ -141,13 +177,17 @@ class KerasPass:
         for number, candidate in enumerate(candidates):
             free = self.free(candidate.names)
             for filling in fillings(free, self.knowledge.shapes, leaf, self.state.map_shapes):
-                if trials >= MOST_TRIALS or self._repeats(filling):
+                if trials >= MOST_TRIALS:
                     break
+                if not honours(self.setup.hints, leaf, filling):
+                    continue
                 trials += 1
                 output, found = self.attempt(leaf, filling, candidate, inputs, run, len(candidates))
                 if found:
                     rivals = [other.names for other in candidates[number + 1 :] if other.cost[0] == candidate.cost[0]]
-                    self.state.choices.append(Choice(leaf.label, candidate.names, tuple(rivals), len(self.state.settled)))
+                    self.state.choices.append(
+                        Choice(leaf.label, candidate.names, tuple(rivals), len(self.state.settled))
+                    )
                     return output
         output, found = self.settle_by_output(leaf, inputs, run)
         if found:
@@ -158,7 +198,7 @@ class KerasPass:
         """Units with an equal input whose free weights can fill the layer, the best first."""
         units = {id(unit): (apart, unit) for key in inputs for apart, unit in self.knowledge.by_input.find(key)}
         found: dict[tuple[str, ...], Candidate] = {}
-        excluded = self.excluded.get(leaf.label, set())
+        excluded = self.setup.excluded.get(leaf.label, set())
         for _, unit in units.values():
             for names in (unit.names, *self.chains(unit, leaf)):
                 candidate = self._candidate(leaf, replace(unit, names=names))
@@ -190,15 +230,14 @@ class KerasPass:
             for name in tensors_of(way.expression)[:1]
         ) / len(best.ways)
         gap = abs(unit.order - self.state.last_order)
-        return Candidate(unit, best.names if left_over else unit.names, (left_over + best.penalty // 10, -round(alike, 2), gap))
+        return Candidate(
+            unit, best.names if left_over else unit.names, (left_over + best.penalty // 10, -round(alike, 2), gap)
+        )
 
     def free(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Those of `names` that no other layer has taken whole; of tied ones the first."""
         firsts = dict.fromkeys(self.knowledge.tied[name][0] for name in names)
         return tuple(name for name in firsts if name not in self.state.used)
-
-    def _repeats(self, filling: Filling) -> bool:
-        return False
 
     def attempt(
         self,
@@ -235,18 +274,20 @@ class KerasPass:
             return float("inf")
         return min(self.knowledge.seen.nearest(outputs[0]), self.knowledge.tainted.nearest(outputs[0]))
 
-    def settle_by_output(self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]) -> tuple[Any, bool]:
+    def settle_by_output(
+        self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]
+    ) -> tuple[Any, bool]:
         """For a layer whose input torch never saw as such: free weights that fit, the most alike by name first, told by the output."""
         free = [name for name in self.free(tuple(self.knowledge.shapes)) if self._fits_somewhere(name, leaf)]
+        free = hinted(self.setup.hints, leaf, self.free(tuple(self.knowledge.shapes))) or free
         free.sort(key=lambda name: -max(likeness(name, f"{leaf.label}/{variable.name}") for variable in leaf.variables))
         names = tuple(free[: MOST_FREE_NAMES // 2])
         unit = Unit(self.state.last_order, "by its output", names, (), (), False)
         candidate = Candidate(unit, names, (0.0,))
-        trials = 0
-        for filling in fillings(names, self.knowledge.shapes, leaf, self.state.map_shapes):
-            trials += 1
-            if trials > 16:
-                break
+        tried = islice(fillings(names, self.knowledge.shapes, leaf, self.state.map_shapes), 16)
+        for filling in tried:
+            if not honours(self.setup.hints, leaf, filling):
+                continue
             output, found = self.attempt(leaf, filling, candidate, inputs, run, len(names))
             if found:
                 return output, True
@@ -256,9 +297,11 @@ class KerasPass:
         size = self.knowledge.arrays[name].size
         return any(variable.size == size for variable in leaf.variables)
 
-    def _leave_open(self, leaf: TargetLayer, inputs: list[Fingerprint], candidates: list[Candidate], run: Callable[[], Any]) -> Any:
+    def _leave_open(
+        self, leaf: TargetLayer, inputs: list[Fingerprint], candidates: list[Candidate], run: Callable[[], Any]
+    ) -> Any:
         nearest = min(self.knowledge.seen.nearest(key) for key in inputs)
-        if nearest >= EQUAL_BELOW and self.may_give_up and any(choice.rivals for choice in self.state.choices):
+        if nearest >= EQUAL_BELOW and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
             raise DeadEnd(leaf.label)
         said = ", ".join(f"{candidate.unit.label} {candidate.names[:4]}" for candidate in candidates[:3]) or "none"
         self.state.open[leaf.label] = f"input at distance {nearest:.1e} of the nearest one in torch; candidates: {said}"

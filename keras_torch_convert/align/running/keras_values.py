@@ -53,7 +53,9 @@ def _stateless() -> Iterator[SetValue]:
 
 
 @contextmanager
-def intercepted_calls(target: Target, handle: Callable[[Any, LayerCall, tuple[Any, ...], dict[str, Any]], Any]) -> Iterator[None]:
+def intercepted_calls(
+    target: Target, handle: Callable[[Any, LayerCall, tuple[Any, ...], dict[str, Any]], Any]
+) -> Iterator[None]:
     """Every call of a Keras layer goes through `handle(layer, call, args, kwargs)` inside the `with` block.
 
     The class that all layers share is changed for the time: an attribute of one layer would have no effect.

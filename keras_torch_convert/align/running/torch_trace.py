@@ -18,10 +18,26 @@ from .fingerprint import Fingerprint, fingerprint
 from .randomise import SEED
 
 # Operations that give a tensor of the shape of another, without its values.
-_FACTORIES = ("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full", "rand_like")
+_FACTORIES = (
+    "zeros_like",
+    "ones_like",
+    "empty_like",
+    "full_like",
+    "new_zeros",
+    "new_ones",
+    "new_empty",
+    "new_full",
+    "rand_like",
+)
 # Views that show a part of a tensor; all others show the whole, with the same fingerprint.
 _PARTS = ("slice", "select", "split", "split_with_sizes", "unbind", "chunk", "narrow")
-_NORMS = ("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "batch_norm", "cudnn_batch_norm")
+_NORMS = (
+    "native_batch_norm",
+    "_native_batch_norm_legit",
+    "_native_batch_norm_legit_no_training",
+    "batch_norm",
+    "cudnn_batch_norm",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,13 +145,13 @@ def _fitting_mode(values: dict[str, Any]) -> Any:
     generator = torch.Generator().manual_seed(SEED + 1)
     ours = {id(value) for value in values.values()}
 
-    class Fitting(TorchDispatchMode):
+    class Fitting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if func.overloadpacket.__name__ in _NORMS and len(args) > 4 and id(args[3]) in ours and id(args[4]) in ours:
                 _fit_statistics(args[0], args[3], args[4], generator)
             return func(*args, **(kwargs or {}))
 
-    return Fitting()
+    return Fitting()  # type: ignore[no-untyped-call]
 
 
 def _fit_statistics(data: Any, mean: Any, variance: Any, generator: Any) -> None:
@@ -179,14 +195,14 @@ class _Recorder:
 
         recorder = self
 
-        class Recording(TorchDispatchMode):
+        class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
             def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 return recorder.operation(func, args, kwargs or {})
 
         before = register_module_forward_pre_hook(self.enter)
         after = register_module_forward_hook(self.leave, with_kwargs=True)
         try:
-            with Recording():
+            with Recording():  # type: ignore[no-untyped-call]
                 yield
         finally:
             before.remove()
@@ -225,7 +241,13 @@ class _Recorder:
         return result
 
     def _note_data(
-        self, name: str, results: list[Any], names: tuple[str, ...], inputs: tuple[Fingerprint, ...], order: int, rearranged: bool
+        self,
+        name: str,
+        results: list[Any],
+        names: tuple[str, ...],
+        inputs: tuple[Fingerprint, ...],
+        order: int,
+        rearranged: bool,
     ) -> None:
         for tensor in results:
             self.taint.pop(id(tensor), None)
@@ -234,7 +256,9 @@ class _Recorder:
             call.first = call.first or order
         if rearranged and not names:
             return
-        outputs = tuple(self.fingerprint_of(tensor) for tensor in results if tensor.is_floating_point() and tensor.numel())
+        outputs = tuple(
+            self.fingerprint_of(tensor) for tensor in results if tensor.is_floating_point() and tensor.numel()
+        )
         self.trace.seen += [(output, order) for output in outputs]
         if names:
             self.trace.seen += [(key, order) for key in inputs]
@@ -283,7 +307,9 @@ class _Recorder:
             self.trace.units.append(Unit(call.first, call.path, names, inputs, outputs, True))
 
     def _data_of(self, value: Any) -> tuple[Fingerprint, ...]:
-        data = [tensor for tensor in _tensors(value) if id(tensor) not in self.taint and id(tensor) not in self.constant]
+        data = [
+            tensor for tensor in _tensors(value) if id(tensor) not in self.taint and id(tensor) not in self.constant
+        ]
         return tuple(self.fingerprint_of(tensor) for tensor in data if tensor.numel())
 
 

@@ -23,7 +23,9 @@ class Way:
     penalty: int
 
 
-def ways(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, map_shapes: tuple[Shape, ...]) -> Iterator[Way]:
+def ways(
+    name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, map_shapes: tuple[Shape, ...]
+) -> Iterator[Way]:
     """All ways for the tensor `name` of `shape` to fill `variable`, the likeliest first, each once.
 
     `map_shapes` are those (height, width, channels) of feature maps that may have been flattened before the layer.
@@ -123,7 +125,9 @@ def flattened_map(name: str, shape: Shape, variable: TargetVariable, map_shapes:
 def by_part(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, parts: int) -> Iterator[Way]:
     """One of several equal parts of a tensor that holds query, key and value, or the like, in one."""
     said = part_number(layer.label)
-    order = sorted(range(parts), key=lambda part: part != said) if said is not None and said < parts else list(range(parts))
+    order = (
+        sorted(range(parts), key=lambda part: part != said) if said is not None and said < parts else list(range(parts))
+    )
     for axis, extent in enumerate(shape):
         if extent % parts or extent == parts:
             continue

@@ -126,7 +126,9 @@ def noise_floor(module: Any, runs: Runs, outputs: Arrays) -> float | None:
 
     with evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=[]), python_generators_kept():
         try:
-            result = torch.func.functional_call(Caller(), {f"inner.{name}": value for name, value in values.items()}, ())
+            result = torch.func.functional_call(
+                Caller(), {f"inner.{name}": value for name, value in values.items()}, ()
+            )
         except Exception:
             # Models that name float32 somewhere inside cannot be run in float64. That says nothing about their weights.
             return None
@@ -139,7 +141,7 @@ def relative_change(first: Arrays, second: Arrays) -> float | None:
         return None
     changes = [0.0]
     for one, two in zip(first, second, strict=True):
-        one, two = one.astype(np.float64), two.astype(np.float64)
-        scale = max(float(np.abs(two).max(initial=0.0)), 1e-30)
-        changes.append(float(np.abs(one - two).max(initial=0.0)) / scale)
+        wide = two.astype(np.float64)
+        scale = max(float(np.abs(wide).max(initial=0.0)), 1e-30)
+        changes.append(float(np.abs(one - wide).max(initial=0.0)) / scale)
     return max(changes)
