@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import read as reading
 from .errors import AlignmentError, NotEqualError, PredictionError
 from .plan import Plan
 from .progress import progress_bar
+from .read import read as read_source
 from .read.keras_model import read_target
 from .read.source import Source
 from .read.target import Target
@@ -116,7 +116,7 @@ def convert(
             progress=progress,
         )
     with stopwatch.stage("read"):
-        source = source if isinstance(source, Source) else reading.read(source)
+        source = source if isinstance(source, Source) else read_source(source)
         target = target if isinstance(target, Target) else read_target(target, sample=sample)
     report = apply_to_model(plan, source, target, strict=strict, save=save, progress=progress, stopwatch=stopwatch)
     if verify and source.module is not None:
@@ -141,7 +141,7 @@ def _both_sides(
     """Source, Target and the way to run them. AlignmentError for a source that cannot be run."""
     from .align.running.inputs import runs_for
 
-    source = source if isinstance(source, Source) else reading.read(source)
+    source = source if isinstance(source, Source) else read_source(source)
     target = target if isinstance(target, Target) else read_target(target, sample=sample)
     if source.module is None:
         raise AlignmentError(

@@ -235,6 +235,8 @@ class _Recorder:
         else:
             rearranged = bool(getattr(func, "is_view", False)) and name not in _PARTS
             self._note_data(name, results, names, inputs, order, rearranged)
+            if name == "addmm" and id(args[0]) in self.taint and id(args[1]) not in self.taint:
+                self._note_product(args, result, inputs, order)
         if any(one is tensor for tensor in results for one in given):
             for tensor in results:
                 self.known.pop(id(tensor), None)
@@ -265,6 +267,20 @@ class _Recorder:
             self.trace.reached.update(names)
             path = self.stack[-1].path if self.stack else ""
             self.trace.units.append(Unit(order, f"{path}:{name}", names, inputs, outputs[:1], False))
+
+    def _note_product(self, args: Any, result: Any, inputs: tuple[Fingerprint, ...], order: int) -> None:
+        """A matrix product that adds a bias at once, as two units too: some models keep the bias in a layer of its own."""
+        bias, _, matrix = args[:3]
+        self.paused += 1
+        try:
+            product = self.fingerprint_of(result - bias)
+        finally:
+            self.paused -= 1
+        path = self.stack[-1].path if self.stack else ""
+        outputs = (self.fingerprint_of(result),)
+        self.trace.seen.append((product, order))
+        self.trace.units.append(Unit(order, f"{path}:product", self.names_of(matrix), inputs, (product,), False))
+        self.trace.units.append(Unit(order, f"{path}:bias", self.names_of(bias), (product,), outputs, False))
 
     def names_of(self, tensor: Any) -> tuple[str, ...]:
         return self.taint[id(tensor)][1] if id(tensor) in self.taint else ()
