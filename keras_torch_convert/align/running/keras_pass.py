@@ -231,7 +231,7 @@ class KerasPass:
         ) / len(best.ways)
         gap = abs(unit.order - self.state.last_order)
         return Candidate(
-            unit, best.names if left_over else unit.names, (left_over + best.penalty // 10, -round(alike, 2), gap)
+            unit, tuple(sorted(best.names)) if left_over else tuple(sorted(free)), (left_over + best.penalty // 10, -round(alike, 2), gap)
         )
 
     def free(self, names: tuple[str, ...]) -> tuple[str, ...]:
