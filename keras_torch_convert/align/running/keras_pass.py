@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...plan import Expression, tensors_of
+from ...plan import Add, Expression, Slice, Tensor, tensors_of
 from ...read.target import TargetLayer
 from ...transfer.combining import combined
 from ...transfer.rule import Shape
@@ -129,6 +130,31 @@ def _is_or_belongs(name: str, said: str) -> bool:
     return name == said or name.startswith(f"{said}.")
 
 
+class Fold(BaseException):
+    """A row that belongs added to the table of layer `label`; `settled` are the layers settled by then. Keras 2 swallows Exceptions."""
+
+    def __init__(self, label: str, row: Expression, settled: tuple[str, ...]) -> None:
+        """The layer of the table, and the row as an expression."""
+        super().__init__(label)
+        self.label = label
+        self.row = row
+        self.settled = settled
+
+
+def is_table(settled: Settled) -> bool:
+    """True for a layer that is one table, of which every row may be changed alike."""
+    return len(settled.layer.variables) == 1 and len(settled.layer.variables[0].shape) == 2 and (
+        "Embedding" in settled.layer.kind
+    )
+
+
+def with_row(settled: Settled, row: Expression) -> Settled:
+    """The layer with one more row added to each of its own."""
+    ((variable, way),) = settled.filling.ways
+    folded = replace(way, expression=Add((way.expression, row)), rule=f"{way.rule}; plus a row that torch adds by itself")
+    return replace(settled, filling=replace(settled.filling, ways=((variable, folded),)))
+
+
 class KerasPass:
     """Settles the layers of one Keras model, one by one as they are called."""
 
@@ -154,12 +180,27 @@ class KerasPass:
             output = call(*args, **kwargs)
             self._note_map(output)
             return output
-        inputs = [fingerprint(array) for array in eager_arrays((args, kwargs)) if array.size]
+        arrays = [array for array in eager_arrays((args, kwargs)) if array.size]
+        inputs = [fingerprint(array) for array in arrays]
         if not inputs:
             return call(*args, **kwargs)
+        self.raise_fold(leaf, arrays, inputs)
         output = self.settle(leaf, inputs, lambda: call(*args, **kwargs))
         self._note_map(output)
         return output
+
+    def raise_fold(self, leaf: TargetLayer, arrays: list[npt.NDArray[Any]], inputs: list[Fingerprint]) -> None:
+        """Where an input lacks one row of an unused table (token types that torch adds and Keras has no place for), say so by Fold."""
+        if leaf.label in self.setup.presets or min(self.knowledge.seen.nearest(key) for key in inputs) < EQUAL_BELOW:
+            return
+        tables = [settled for settled in self.state.settled.values() if is_table(settled)]
+        for name in self.free(tuple(self.knowledge.shapes)) if tables else ():
+            table = self.knowledge.arrays[name]
+            if table.ndim != 2 or table.shape[0] > 8:
+                continue
+            for array in arrays:
+                if array.shape[-1] == table.shape[1] and self.knowledge.seen.nearest(fingerprint(array + table[0])) < EQUAL_BELOW:
+                    raise Fold(tables[-1].layer.label, Slice(Tensor(name), 0, 0, 1), tuple(self.state.settled))
 
     def _note_map(self, output: Any) -> None:
         shape = tuple(getattr(output, "shape", ()))
@@ -294,8 +335,12 @@ class KerasPass:
         return None, False
 
     def _fits_somewhere(self, name: str, leaf: TargetLayer) -> bool:
-        size = self.knowledge.arrays[name].size
-        return any(variable.size == size for variable in leaf.variables)
+        shape = self.knowledge.shapes[name]
+        return any(
+            variable.size == prod(shape)
+            or (len(shape) == len(variable.shape) == 2 and shape[1] == variable.shape[1] and shape[0] > variable.shape[0])
+            for variable in leaf.variables
+        )
 
     def _leave_open(
         self, leaf: TargetLayer, inputs: list[Fingerprint], candidates: list[Candidate], run: Callable[[], Any]

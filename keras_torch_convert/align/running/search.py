@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
@@ -16,7 +16,7 @@ from ...verify.predict import gradients_off, python_generators_kept
 from .ambiguity import MOST_BACKTRACKS, DeadEnd, next_exclusions
 from .candidates import fillings
 from .inputs import Runs
-from .keras_pass import KerasPass, Knowledge, Settled, Setup, State
+from .keras_pass import Fold, KerasPass, Knowledge, Settled, Setup, State, with_row
 from .keras_values import intercepted_calls, trial_values
 from .names import likeness
 from .randomise import randomised_values
@@ -152,7 +152,15 @@ def one_pass(
                 keras_call()
         except DeadEnd:
             return run.state, False
+        except Fold as fold:
+            run.state.settled[fold.label] = with_row(run.state.settled[fold.label], fold.row)
+            presets = dict(run.state.settled)
+            folded: Fold | None = fold
+        else:
+            folded = None
+    if folded is None:
         return run.state, True
+    return one_pass(knowledge, target, leaves, keras_call, replace(setup, presets=presets))
 
 
 def written_down(

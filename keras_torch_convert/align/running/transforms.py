@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations, permutations
 from math import prod
 
 from ...plan import Concat, Expression, Permute, Reshape, Slice, Tensor
@@ -45,6 +45,7 @@ def _all_ways(
         yield from flattened_map(name, shape, variable, map_shapes)
         yield from by_rule(Tensor(name), shape, variable, layer)
         yield from by_axes(Tensor(name), shape, variable.shape)
+        yield from by_heads(Tensor(name), shape, variable.shape)
     elif wanted and size > wanted and size % wanted == 0 and size // wanted <= 4:
         yield from by_part(name, shape, variable, layer, size // wanted)
     if size > wanted:
@@ -87,6 +88,20 @@ def by_axes(base: Expression, shape: Shape, wanted: Shape) -> Iterator[Way]:
         expression: Expression = operand if perm == tuple(range(len(perm))) else Permute(operand, perm)
         expression = expression if moved == wanted else Reshape(expression, wanted)
         yield Way(expression, f"axes in the order {perm}" + ("" if moved == wanted else f", as {wanted}"), 2)
+
+
+def by_heads(base: Expression, shape: Shape, wanted: Shape) -> Iterator[Way]:
+    """A matrix whose rows or columns are heads, with the axes of the heads apart from each other: (N H, D) as (N, D, H)."""
+    if len(shape) != 2 or not 3 <= len(wanted) <= 4:
+        return
+    axes = range(len(wanted))
+    for count in range(1, len(wanted)):
+        for first in combinations(axes, count):
+            second = tuple(axis for axis in axes if axis not in first)
+            split = tuple(wanted[axis] for axis in (*first, *second))
+            if prod(split[:count]) == shape[0] and prod(split[count:]) == shape[1]:
+                perm = tuple((*first, *second).index(axis) for axis in axes)
+                yield Way(Permute(Reshape(base, split), perm), f"heads split as {split}, axes in the order {perm}", 3)
 
 
 def _likelihood(perm: tuple[int, ...]) -> tuple[bool, tuple[int, ...]]:
