@@ -348,9 +348,30 @@ class KerasPass:
         nearest = min(self.knowledge.seen.nearest(key) for key in inputs)
         if nearest >= EQUAL_BELOW and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
             raise DeadEnd(leaf.label)
+        if candidates and self._take_tentatively(leaf, candidates[0]):
+            return run()
         said = ", ".join(f"{candidate.unit.label} {candidate.names[:4]}" for candidate in candidates[:3]) or "none"
         self.state.open[leaf.label] = f"input at distance {nearest:.1e} of the nearest one in torch; candidates: {said}"
         return run()
+
+    def _take_tentatively(self, leaf: TargetLayer, candidate: Candidate) -> bool:
+        """Weights of the unit with an equal input though torch shows no such output (a bank of experts): the layers behind decide.
+
+        The first filling that was not taken back; False when there is none.
+        """
+        taken_back = self.setup.excluded.get(leaf.label, set())
+        possible = list(islice(fillings(self.free(candidate.names), self.knowledge.shapes, leaf, self.state.map_shapes), 5))
+        numbered = [((f"filling {number}",), filling) for number, filling in enumerate(possible)]
+        left = [(key, filling) for key, filling in numbered if key not in taken_back and honours(self.setup.hints, leaf, filling)]
+        if not left:
+            return False
+        chosen, filling = left[0]
+        settled = Settled(leaf, filling, candidate.unit.label, "its input; the layers behind it", 0.0, 0.0, len(possible))
+        self._take(settled)
+        self.state.last_order = candidate.unit.order
+        rivals = tuple(key for key, _ in left[1:])
+        self.state.choices.append(Choice(leaf.label, chosen, rivals, len(self.state.settled)))
+        return True
 
     def _take(self, settled: Settled) -> None:
         for variable, way in settled.filling.ways:

@@ -237,6 +237,8 @@ class _Recorder:
             self._note_data(name, results, names, inputs, order, rearranged)
             if name == "addmm" and id(args[0]) in self.taint and id(args[1]) not in self.taint:
                 self._note_product(args, result, inputs, order)
+            if name.startswith("_scaled_dot_product"):
+                self._note_attention(args, kwargs, order)
         if any(one is tensor for tensor in results for one in given):
             for tensor in results:
                 self.known.pop(id(tensor), None)
@@ -281,6 +283,28 @@ class _Recorder:
         self.trace.seen.append((product, order))
         self.trace.units.append(Unit(order, f"{path}:product", self.names_of(matrix), inputs, (product,), False))
         self.trace.units.append(Unit(order, f"{path}:bias", self.names_of(bias), (product,), outputs, False))
+
+    def _note_attention(self, args: Any, kwargs: Any, order: int) -> None:
+        """The steps of fused attention: scores, scores with a bias (a unit when that comes from weights), their softmax."""
+        query, key = args[0], args[1]
+        mask = kwargs.get("attn_mask", next((item for item in args[3:] if hasattr(item, "shape")), None))
+        scale = kwargs.get("scale")
+        if query.ndim != 4 or key.ndim != 4 or query.shape[1] != key.shape[1]:
+            return
+        self.paused += 1
+        try:
+            plain = query @ key.transpose(-1, -2)
+            scores = plain * (query.shape[-1] ** -0.5 if scale is None else scale)
+            biased = scores if mask is None or not mask.is_floating_point() else scores + mask
+            before, after = self.fingerprint_of(scores), self.fingerprint_of(biased)
+            self.trace.seen += [(key, order) for key in (self.fingerprint_of(plain), before, after)]
+            self.trace.seen.append((self.fingerprint_of(biased.softmax(-1)), order))
+        finally:
+            self.paused -= 1
+        names = () if mask is None else self.names_of(mask)
+        if names:
+            path = self.stack[-1].path if self.stack else ""
+            self.trace.units.append(Unit(order, f"{path}:attention bias", names, (before,), (after,), False))
 
     def names_of(self, tensor: Any) -> tuple[str, ...]:
         return self.taint[id(tensor)][1] if id(tensor) in self.taint else ()
