@@ -29,6 +29,8 @@ from .torch_trace import Trace, Unit
 # Units with more free weights than this are whole models and stages, looked at only when nothing smaller fits.
 MOST_FREE_NAMES = 24
 MOST_TRIALS = 48
+# Different tensors of some hundred elements lie 1e-2 apart and more.
+MOST_DRIFT = 5e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,12 @@ class State:
     choices: list[Choice] = field(default_factory=list)
     map_shapes: tuple[Shape, ...] = ()
     last_order: int = 0
+    drift: float = 0.0
+
+    @property
+    def tolerance(self) -> float:
+        """The distance up to which two values count as one here: rounding grows on the way through a deep network."""
+        return min(max(EQUAL_BELOW, 4 * self.drift), MOST_DRIFT)
 
     def copy(self) -> State:
         """The state as it is now, to come back to when a trial fails."""
@@ -74,6 +82,7 @@ class State:
             list(self.choices),
             self.map_shapes,
             self.last_order,
+            self.drift,
         )
 
 
@@ -191,7 +200,7 @@ class KerasPass:
 
     def raise_fold(self, leaf: TargetLayer, arrays: list[npt.NDArray[Any]], inputs: list[Fingerprint]) -> None:
         """Where an input lacks one row of an unused table (token types that torch adds and Keras has no place for), say so by Fold."""
-        if leaf.label in self.setup.presets or min(self.knowledge.seen.nearest(key) for key in inputs) < EQUAL_BELOW:
+        if leaf.label in self.setup.presets or min(self.knowledge.seen.nearest(key) for key in inputs) < self.state.tolerance:
             return
         tables = [settled for settled in self.state.settled.values() if is_table(settled)]
         for name in self.free(tuple(self.knowledge.shapes)) if tables else ():
@@ -237,7 +246,7 @@ class KerasPass:
 
     def candidates_by_input(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> list[Candidate]:
         """Units with an equal input whose free weights can fill the layer, the best first."""
-        units = {id(unit): (apart, unit) for key in inputs for apart, unit in self.knowledge.by_input.find(key)}
+        units = {id(unit): (apart, unit) for key in inputs for apart, unit in self.knowledge.by_input.find(key, self.state.tolerance)}
         found: dict[tuple[str, ...], Candidate] = {}
         excluded = self.setup.excluded.get(leaf.label, set())
         for _, unit in units.values():
@@ -298,8 +307,10 @@ class KerasPass:
         output = run()
         outputs = [fingerprint(array) for array in eager_arrays(output) if array.size]
         apart = self._distance_of_outputs(outputs, candidate.unit, inputs)
-        if apart < EQUAL_BELOW:
-            self.state.settled[leaf.label] = replace(settled, output_distance=apart)
+        if apart < before.tolerance:
+            nearest = min((self.knowledge.seen.nearest(key) for key in inputs), default=0.0)
+            self.state.settled[leaf.label] = replace(settled, input_distance=nearest, output_distance=apart)
+            self.state.drift = apart
             self.state.last_order = candidate.unit.order
             return output, True
         self.state = before
@@ -309,7 +320,7 @@ class KerasPass:
         if not outputs:
             return float("inf")
         own = min((distance(outputs[0], key) for key in unit.outputs), default=float("inf"))
-        if own < EQUAL_BELOW:
+        if own < self.state.tolerance:
             return own
         if any(distance(outputs[0], key) < EQUAL_BELOW for key in inputs):
             return float("inf")
@@ -346,7 +357,7 @@ class KerasPass:
         self, leaf: TargetLayer, inputs: list[Fingerprint], candidates: list[Candidate], run: Callable[[], Any]
     ) -> Any:
         nearest = min(self.knowledge.seen.nearest(key) for key in inputs)
-        if nearest >= EQUAL_BELOW and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
+        if nearest >= self.state.tolerance and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
             raise DeadEnd(leaf.label)
         if candidates and self._take_tentatively(leaf, candidates[0]):
             return run()

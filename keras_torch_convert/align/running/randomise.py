@@ -24,6 +24,12 @@ def randomised_values(module: Any, keep_ones: bool = False) -> dict[str, Any]:
 
     generator = torch.Generator().manual_seed(SEED)
     tables = {f"{path}.weight" for path, inner in module.named_modules() if isinstance(inner, torch.nn.Embedding)}
+    banks = {
+        f"{path}.{name}" if path else name
+        for path, inner in module.named_modules()
+        for name, tensor in inner.named_parameters(recurse=False)
+        if tensor.ndim == 3 and "Conv" not in type(inner).__name__
+    }
     values: dict[str, Any] = {}
     known: dict[int, Any] = {}
     for name, tensor in module.named_parameters(remove_duplicate=False):
@@ -33,7 +39,7 @@ def randomised_values(module: Any, keep_ones: bool = False) -> dict[str, Any]:
             if keep_ones and tensor.ndim == 1 and bool((tensor == 1).all()):
                 known[id(tensor)] = tensor.detach().clone()
             else:
-                known[id(tensor)] = _new_value(name, tensor, name in tables, generator)
+                known[id(tensor)] = _new_value(name, tensor, name in tables, name in banks, generator)
         values[name] = known[id(tensor)]
     for name, tensor in module.named_buffers(remove_duplicate=False):
         last = name.rsplit(".", maxsplit=1)[-1]
@@ -44,13 +50,16 @@ def randomised_values(module: Any, keep_ones: bool = False) -> dict[str, Any]:
     return values
 
 
-def _new_value(name: str, tensor: Any, table: bool, generator: Any) -> Any:
+def _new_value(name: str, tensor: Any, table: bool, bank: bool, generator: Any) -> Any:
+    """Random values of the tensor's shape, type and device; a bank holds one matrix for each expert or head."""
     import torch
 
     last = name.rsplit(".", maxsplit=1)[-1]
     noise = torch.randn(tensor.shape, generator=generator)
     if table:
         value = 0.5 * noise
+    elif bank and tensor.shape[0] > 1:
+        value = 1.2 / math.sqrt(max(tensor.shape[-1], 1)) * noise
     elif tensor.ndim >= 2 and tensor[0].numel() > 1:
         value = 1.2 / math.sqrt(tensor[0].numel()) * noise
     elif "bias" in last or "beta" in last or "mean" in last:

@@ -185,6 +185,7 @@ class _Recorder:
         for name, value in values.items():
             held, names = self.taint.get(id(value), (value, ()))
             self.taint[id(value)] = (held, (*names, name))
+            self.trace.tainted.append((self.fingerprint_of(value), (name,)))
         for _, buffer in module.named_buffers(remove_duplicate=False):
             self.constant[id(buffer)] = buffer
 
