@@ -122,7 +122,9 @@ def language_pair() -> tuple[Any, Any]:
     inputs = layers.Input((6,), dtype="int32")
     table = layers.Embedding(20, 8, name="tokens")
     x = layers.Dense(8, activation="tanh", name="mix")(Positions(name="where")(table(inputs)))
-    outputs = layers.Lambda(lambda x: keras.ops.matmul(x, keras.ops.transpose(table.embeddings)), output_shape=(6, 20))(x)
+    outputs = layers.Lambda(lambda x: keras.ops.matmul(x, keras.ops.transpose(table.embeddings)), output_shape=(6, 20))(
+        x
+    )
     return randomised(Language()), keras.Model(inputs, outputs)
 
 

@@ -115,7 +115,7 @@ def test_a_model_that_does_not_belong_is_refused_with_what_is_open() -> None:
     inputs = keras.layers.Input((4,))
     wrong = keras.Model(inputs, keras.layers.Dense(3, name="dense")(keras.layers.Dense(7, name="odd")(inputs)))
     before = values(wrong)
-    with pytest.raises(ktc.AlignmentError, match="are open, nothing was written(.|\n)*odd"):
+    with pytest.raises(ktc.AlignmentError, match=r"are open, nothing was written(.|\n)*odd"):
         ktc.align(torch.nn.Sequential(torch.nn.Linear(4, 3)), wrong)
     assert same_values(before, values(wrong))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MOST_BACKTRACKS = 16
+MOST_BACKTRACKS = 32
 
 
 @dataclass(frozen=True, slots=True)

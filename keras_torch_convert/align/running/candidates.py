@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import islice
+from math import prod
 
 from ...plan import Expression, Slice, base_of, tensors_of
 from ...read.target import TargetLayer, TargetVariable
@@ -69,7 +70,7 @@ def _choices(
             continue
         unlike = 0 if role_of(name) is not None and role_of(name) == role_of(variable.name) else 1
         label = f"{layer.label}/{variable.name}"
-        far = round(3 * (1 - likeness(name, label))) if len(names) > len(layer.variables) else 0
+        far = round(3 * (1 - likeness(name, label))) if len(names) > 1 else 0
         for way in islice(ways(name, shapes[name], variable, layer, map_shapes), 30):
             found.append(Way(way.expression, way.rule, 10 * way.penalty + 5 * unlike + far + min(position, 3)))
     found.sort(key=lambda way: way.penalty)
@@ -117,8 +118,17 @@ def _best_first(variables: tuple[TargetVariable, ...], choices: list[list[Way]])
 
 
 def _apart(expressions: list[Expression]) -> bool:
+    """True when no element is used twice: whole tensors once, parts of one tensor cut along one axis and different."""
     whole = [name for expression in expressions if not sliced(expression) for name in tensors_of(expression)]
-    return len(set(whole)) == len(whole) and len(set(expressions)) == len(expressions)
+    parts = [base for expression in expressions if isinstance(base := base_of(expression), Slice)]
+    axes = {(tensors_of(part), part.axis) for part in parts}
+    cut = [name for names, _ in axes for name in names]
+    return len(set(whole + cut)) == len(whole) + len(cut) and len(set(parts)) == len(parts)
+
+
+def covers(filling: Filling, shapes: Mapping[str, Shape]) -> bool:
+    """True when every element of the weights that a filling takes has a place."""
+    return sum(variable.size for variable, _ in filling.ways) == sum(prod(shapes[name]) for name in filling.names)
 
 
 def sliced(expression: Expression) -> bool:

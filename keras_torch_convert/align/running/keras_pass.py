@@ -20,7 +20,7 @@ from ...read.target import TargetLayer
 from ...transfer.combining import combined
 from ...transfer.rule import Shape
 from .ambiguity import Choice, DeadEnd
-from .candidates import Candidate, Filling, fillings, sliced
+from .candidates import Candidate, Filling, covers, fillings, sliced
 from .fingerprint import EQUAL_BELOW, Fingerprint, FingerprintIndex, distance, fingerprint
 from .keras_values import LayerCall, SetValue, eager_arrays
 from .names import likeness
@@ -152,15 +152,19 @@ class Fold(BaseException):
 
 def is_table(settled: Settled) -> bool:
     """True for a layer that is one table, of which every row may be changed alike."""
-    return len(settled.layer.variables) == 1 and len(settled.layer.variables[0].shape) == 2 and (
-        "Embedding" in settled.layer.kind
+    return (
+        len(settled.layer.variables) == 1
+        and len(settled.layer.variables[0].shape) == 2
+        and ("Embedding" in settled.layer.kind)
     )
 
 
 def with_row(settled: Settled, row: Expression) -> Settled:
     """The layer with one more row added to each of its own."""
     ((variable, way),) = settled.filling.ways
-    folded = replace(way, expression=Add((way.expression, row)), rule=f"{way.rule}; plus a row that torch adds by itself")
+    folded = replace(
+        way, expression=Add((way.expression, row)), rule=f"{way.rule}; plus a row that torch adds by itself"
+    )
     return replace(settled, filling=replace(settled.filling, ways=((variable, folded),)))
 
 
@@ -200,7 +204,10 @@ class KerasPass:
 
     def raise_fold(self, leaf: TargetLayer, arrays: list[npt.NDArray[Any]], inputs: list[Fingerprint]) -> None:
         """Where an input lacks one row of an unused table (token types that torch adds and Keras has no place for), say so by Fold."""
-        if leaf.label in self.setup.presets or min(self.knowledge.seen.nearest(key) for key in inputs) < self.state.tolerance:
+        if (
+            leaf.label in self.setup.presets
+            or min(self.knowledge.seen.nearest(key) for key in inputs) < self.state.tolerance
+        ):
             return
         tables = [settled for settled in self.state.settled.values() if is_table(settled)]
         for name in self.free(tuple(self.knowledge.shapes)) if tables else ():
@@ -208,7 +215,10 @@ class KerasPass:
             if table.ndim != 2 or table.shape[0] > 8:
                 continue
             for array in arrays:
-                if array.shape[-1] == table.shape[1] and self.knowledge.seen.nearest(fingerprint(array + table[0])) < EQUAL_BELOW:
+                if (
+                    array.shape[-1] == table.shape[1]
+                    and self.knowledge.seen.nearest(fingerprint(array + table[0])) < EQUAL_BELOW
+                ):
                     raise Fold(tables[-1].layer.label, Slice(Tensor(name), 0, 0, 1), tuple(self.state.settled))
 
     def _note_map(self, output: Any) -> None:
@@ -246,7 +256,11 @@ class KerasPass:
 
     def candidates_by_input(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> list[Candidate]:
         """Units with an equal input whose free weights can fill the layer, the best first."""
-        units = {id(unit): (apart, unit) for key in inputs for apart, unit in self.knowledge.by_input.find(key, self.state.tolerance)}
+        units = {
+            id(unit): (apart, unit)
+            for key in inputs
+            for apart, unit in self.knowledge.by_input.find(key, self.state.tolerance)
+        }
         found: dict[tuple[str, ...], Candidate] = {}
         excluded = self.setup.excluded.get(leaf.label, set())
         for _, unit in units.values():
@@ -281,7 +295,9 @@ class KerasPass:
         ) / len(best.ways)
         gap = abs(unit.order - self.state.last_order)
         return Candidate(
-            unit, tuple(sorted(best.names)) if left_over else tuple(sorted(free)), (left_over + best.penalty // 10, -round(alike, 2), gap)
+            unit,
+            tuple(sorted(best.names)) if left_over else tuple(sorted(free)),
+            (left_over + best.penalty // 10, -round(alike, 2), gap),
         )
 
     def free(self, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -349,7 +365,11 @@ class KerasPass:
         shape = self.knowledge.shapes[name]
         return any(
             variable.size == prod(shape)
-            or (len(shape) == len(variable.shape) == 2 and shape[1] == variable.shape[1] and shape[0] > variable.shape[0])
+            or (
+                len(shape) == len(variable.shape) == 2
+                and shape[1] == variable.shape[1]
+                and shape[0] > variable.shape[0]
+            )
             for variable in leaf.variables
         )
 
@@ -357,7 +377,11 @@ class KerasPass:
         self, leaf: TargetLayer, inputs: list[Fingerprint], candidates: list[Candidate], run: Callable[[], Any]
     ) -> Any:
         nearest = min(self.knowledge.seen.nearest(key) for key in inputs)
-        if nearest >= self.state.tolerance and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
+        if (
+            nearest >= self.state.tolerance
+            and self.setup.may_give_up
+            and any(choice.rivals for choice in self.state.choices)
+        ):
             raise DeadEnd(leaf.label)
         if candidates and self._take_tentatively(leaf, candidates[0]):
             return run()
@@ -371,13 +395,20 @@ class KerasPass:
         The first filling that was not taken back; False when there is none.
         """
         taken_back = self.setup.excluded.get(leaf.label, set())
-        possible = list(islice(fillings(self.free(candidate.names), self.knowledge.shapes, leaf, self.state.map_shapes), 5))
+        every = list(fillings(self.free(candidate.names), self.knowledge.shapes, leaf, self.state.map_shapes))
+        possible = sorted(every, key=lambda filling: not covers(filling, self.knowledge.shapes))[:12]
         numbered = [((f"filling {number}",), filling) for number, filling in enumerate(possible)]
-        left = [(key, filling) for key, filling in numbered if key not in taken_back and honours(self.setup.hints, leaf, filling)]
+        left = [
+            (key, filling)
+            for key, filling in numbered
+            if key not in taken_back and honours(self.setup.hints, leaf, filling)
+        ]
         if not left:
             return False
         chosen, filling = left[0]
-        settled = Settled(leaf, filling, candidate.unit.label, "its input; the layers behind it", 0.0, 0.0, len(possible))
+        settled = Settled(
+            leaf, filling, candidate.unit.label, "its input; the layers behind it", 0.0, 0.0, len(possible)
+        )
         self._take(settled)
         self.state.last_order = candidate.unit.order
         rivals = tuple(key for key, _ in left[1:])

@@ -63,7 +63,8 @@ def by_rule(base: Expression, shape: Shape, variable: TargetVariable, layer: Tar
         return
     raw = raw_parameter("", shape, variable.shape)
     if raw is not None and (len([extent for extent in shape if extent > 1]) < 2 or variable.name != "kernel"):
-        yield Way(_on(base, raw), "as it stands", 0)
+        # A bank of matrices may be transposed in each; a vector or a table may not.
+        yield Way(_on(base, raw), "as it stands", 2 if len(shape) == 3 and min(shape) > 1 else 0)
 
 
 def _on(base: Expression, expression: Expression) -> Expression:
@@ -87,7 +88,11 @@ def by_axes(base: Expression, shape: Shape, wanted: Shape) -> Iterator[Way]:
             continue
         expression: Expression = operand if perm == tuple(range(len(perm))) else Permute(operand, perm)
         expression = expression if moved == wanted else Reshape(expression, wanted)
-        yield Way(expression, f"axes in the order {perm}" + ("" if moved == wanted else f", as {wanted}"), 2)
+        yield Way(
+            expression,
+            f"axes in the order {perm}" + ("" if moved == wanted else f", as {wanted}"),
+            2 if moved == wanted else 3,
+        )
 
 
 def by_heads(base: Expression, shape: Shape, wanted: Shape) -> Iterator[Way]:
