@@ -30,7 +30,7 @@ from .torch_trace import Trace, Unit
 MOST_FREE_NAMES = 24
 MOST_TRIALS = 48
 # Different tensors of some hundred elements lie 1e-2 apart and more.
-MOST_DRIFT = 5e-3
+MOST_DRIFT = 2e-3
 
 
 @dataclass(frozen=True, slots=True)
