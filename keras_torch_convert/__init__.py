@@ -14,10 +14,11 @@ from .classic import (
     match_layer_names_with_torch,
     state_dict_stack_by_layer,
 )
-from .convert import convert
+from .convert import align, convert
 from .errors import (
     AlignmentError,
     ConversionError,
+    NotEqualError,
     PairError,
     PredictionError,
     SaveError,
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AlignmentError",
     "ConversionError",
+    "NotEqualError",
     "PairError",
     "Plan",
     "PredictionError",
@@ -47,6 +49,7 @@ __all__ = [
     "TargetError",
     "TransferError",
     "UnsafeFileError",
+    "align",
     "align_layer_names_multi_stage",
     "convert",
     "joined",

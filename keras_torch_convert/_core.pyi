@@ -42,6 +42,12 @@ def compare(first: NDArray[Any], second: NDArray[Any], /) -> tuple[float, float,
     is NaN or infinite or the infinities differ in sign. Both maxima are 0.0 when there is no such place.
     """
 
+def fingerprint(array: NDArray[Any], /) -> tuple[float, float, float, float, float, float]:
+    """Sums of x, |x|, x^2, x^3 and |x|^3, and the largest |x|, of a float32 or float64 array with any strides, in float64 and one pass.
+
+    All zeros for an empty array; a NaN makes the sums NaN and does not count for the largest. TypeError: another dtype.
+    """
+
 def instruction_sets() -> list[str]:
     """Names of the instruction sets that this machine can run, of "portable", "avx2" and "avx512"."""
 

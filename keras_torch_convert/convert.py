@@ -7,17 +7,17 @@ the same `apply_to_model`: there is no second way for weights to reach a model.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from . import read as reading
 from . import to_torch
-from .errors import PredictionError, SaveError, TransferError
+from .errors import AlignmentError, NotEqualError, PredictionError, SaveError, TransferError
 from .plan import Plan
 from .progress import progress_bar
+from .read import read as read_source
 from .read.keras_model import is_keras_model, read_target
 from .read.live_tensor import is_torch_module
 from .read.source import Source
@@ -28,6 +28,10 @@ from .transfer.executor import Strict, prepare
 from .transfer.hyperparameters import compare_hyperparameters
 from .transfer.position_table import Resize
 from .verify import predict
+
+if TYPE_CHECKING:
+    from .align.running.inputs import Call, Runs
+    from .align.running.search import Alignment
 
 
 @dataclass(slots=True)
@@ -46,31 +50,66 @@ class Stopwatch:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
+def align(
+    source: Any,
+    target: Any,
+    *,
+    sample: Any = None,
+    torch_call: Call | None = None,
+    keras_call: Call | None = None,
+    hints: Mapping[str, str] | None = None,
+    accept_unproven: bool = False,
+) -> Plan:
+    """Find out which torch weight belongs where, by running both models on randomised copies of their weights.
+
+    `source` is a torch module, `target` a Keras 3 or tf_keras model; both are left exactly as they are. `sample` is one array
+    in the Keras layout, or (torch inputs, Keras inputs); by default inputs are made from the Keras model's own specs.
+    `torch_call(model, inputs)` and `keras_call(model, inputs)` say how a model is run when it takes more than
+    its inputs, or when only a part of it is meant. `hints` are {"keras layer or variable": "torch layer or tensor"} that settle what cannot be told.
+    With `accept_unproven` weights that no output proves are paired by their names.
+
+    Raises AlignmentError, with what is open and the best candidates, when a weight of the Keras model finds no partner.
+    """
+    read_source, read_keras, runs = _both_sides(source, target, sample, torch_call, keras_call)
+    plan, _ = _aligned(read_source, read_keras, runs, hints or {}, accept_unproven)
+    return plan
+
+
 def convert(
     source: Any,
     target: Any,
     *,
     plan: Plan | None = None,
     sample: Any = None,
+    torch_call: Call | None = None,
+    keras_call: Call | None = None,
+    hints: Mapping[str, str] | None = None,
+    accept_unproven: bool = False,
     strict: Strict = True,
     verify: bool = True,
+    if_different: Literal["raise", "keep"] = "raise",
     save: str | PathLike[str] | None = None,
     progress: bool = False,
     resize: Resize = None,
 ) -> Report:
-    """Carry the weights of `source` into `target` as `plan` says; without a Plan the layers are paired in their order.
+    """Carry the weights of `source` into `target`: as `plan` says, or as `align` finds out.
 
     `source` is a torch module, a state dict, or the path of a checkpoint, and `target` a Keras 3 or tf_keras model; or the
-    other way round, a Keras model into a torch module, all or nothing there too (a Plan from torch to Keras is inverted). `sample`
-    is one array in the Keras layout, or a tuple of two (torch inputs, Keras inputs); by default random inputs are drawn
-    from the Keras model's own input specs. With `verify` and a module at hand both models are run and compared. `save`
-    names a file (.h5, .weights.h5 or .keras) of the Keras model that was filled. `strict=True` wants every variable set and every tensor used,
-    "target" only the first, False neither; whatever is left over stands in the report's ledger. `resize`, "bicubic" or "bilinear", resizes position
-    tables that were made for another image size, without a Plan only (it is an argument of Plan.from_mapping too); None refuses them.
+    other way round, a Keras model into a torch module, all or nothing there too (a Plan from torch to Keras is inverted; without one the
+    layers are paired in their order). `sample`, `torch_call`, `keras_call` and `hints` are those of `align`. A checkpoint alone cannot be
+    run: without a plan its layers are paired in their order, which `accept_unproven=True` must allow. With `verify` and a module at
+    hand both models are run on several inputs and compared within what the pair's own rounding allows. `save` names a file
+    (.h5, .weights.h5 or .keras) of the Keras model that was filled. `strict=True` wants every variable set and every tensor used, "target" only
+    the first, False neither; whatever is left over stands in the report's ledger. `resize`, "bicubic" or "bilinear", pairs
+    by order and resizes position tables that were made for another image size; None refuses them.
 
-    Raises TransferError when the Plan does not fit, with all bad pairs in `.problems`; SaveError when the file cannot be
-    written; PredictionError when a model cannot be run once the weights are in. On the first two, model and files are as they were.
+    Raises AlignmentError when no plan is found; TransferError when it does not fit, with all bad pairs in `.problems`;
+    NotEqualError, with `.report` and `.comparison`, when the outputs differ (`if_different="keep"` keeps the weights instead, and
+    saves); SaveError when the file cannot be written. Model and files are as they were in all these cases.
+    With a plan, PredictionError when a model cannot be run once the weights are in, which stay.
     """
+    if if_different not in ("raise", "keep"):
+        raise ValueError(f'if_different must be "raise" or "keep", got {if_different!r}')
     stopwatch = Stopwatch()
     into_torch = is_torch_module(target) and not is_keras_model(target)
     if resize is not None and (plan is not None or into_torch):
@@ -79,10 +118,27 @@ def convert(
         )
     if into_torch:
         return _into_torch(source, target, plan, sample, strict, verify, save, progress, stopwatch)
+    if plan is None and resize is None and is_torch_module(source):
+        options = AlignmentOptions(sample, torch_call, keras_call, hints or {}, accept_unproven)
+        return _convert_by_running(
+            source,
+            target,
+            options,
+            strict=strict,
+            verify=verify,
+            keep=if_different == "keep",
+            save=save,
+            progress=progress,
+        )
     with stopwatch.stage("read"):
-        source = source if isinstance(source, Source) else reading.read(source)
+        source = source if isinstance(source, Source) else read_source(source)
         target = target if isinstance(target, Target) else read_target(target, sample=sample)
     if plan is None:
+        if source.module is None and not accept_unproven:
+            raise AlignmentError(
+                f"{source.origin} is only weights, which cannot be run, so that nothing can prove how its layers are aligned: give the "
+                "torch module with its weights loaded, or a plan (Plan.from_mapping), or accept pairing by order with accept_unproven=True"
+            )
         with stopwatch.stage("align"):
             plan = to_torch.plan_by_order(source, target, resize)
     report = apply_to_model(plan, source, target, strict=strict, save=save, progress=progress, stopwatch=stopwatch)
@@ -115,6 +171,86 @@ def _into_torch(
     return report
 
 
+@dataclass(frozen=True, slots=True)
+class AlignmentOptions:
+    """What the caller said about running and aligning the models; see `align`."""
+
+    sample: Any
+    torch_call: Call | None
+    keras_call: Call | None
+    hints: Mapping[str, str]
+    accept_unproven: bool
+
+
+def _both_sides(
+    source: Any, target: Any, sample: Any, torch_call: Call | None, keras_call: Call | None
+) -> tuple[Source, Target, Runs]:
+    """Source, Target and the way to run them. AlignmentError for a source that cannot be run."""
+    from .align.running.inputs import runs_for
+
+    source = source if isinstance(source, Source) else read_source(source)
+    target = target if isinstance(target, Target) else read_target(target, sample=sample)
+    if source.module is None:
+        raise AlignmentError(
+            f"{source.origin} is only weights, and alignment runs both models: give the torch module with its weights loaded, "
+            "or a plan (Plan.from_mapping), or use keras_reload_from_torch_model with its dictionaries"
+        )
+    return source, target, runs_for(source.module, target, sample, torch_call, keras_call)
+
+
+def _aligned(
+    source: Source, target: Target, runs: Runs, hints: Mapping[str, str], accept_unproven: bool
+) -> tuple[Plan, Alignment]:
+    from .align.running.search import align_by_running, refusal
+
+    plan, alignment = align_by_running(source, target, runs, hints, accept_unproven)
+    if alignment.open:
+        raise refusal(alignment, target)
+    return plan, alignment
+
+
+def _convert_by_running(
+    source: Any,
+    target: Any,
+    options: AlignmentOptions,
+    *,
+    strict: Strict,
+    verify: bool,
+    keep: bool,
+    save: str | PathLike[str] | None,
+    progress: bool,
+) -> Report:
+    from .align.running.verdict import judge
+
+    stopwatch = Stopwatch()
+    with stopwatch.stage("read"):
+        source, target, runs = _both_sides(source, target, options.sample, options.torch_call, options.keras_call)
+    with stopwatch.stage("align"):
+        plan, alignment = _aligned(source, target, runs, options.hints, options.accept_unproven)
+
+    def check(report: Report) -> None:
+        report.alignment = "found by running both models"
+        report.evidence = alignment.evidence()
+        report.warnings = (*report.warnings, *alignment.notes)
+        report.input = runs.words
+        if not verify:
+            return
+        with stopwatch.stage("verify"):
+            verdict = judge(source.module, target, runs)
+        report.add_verdict(verdict)
+        if verdict.equal is False and not keep:
+            raise NotEqualError(
+                f"the models are aligned but their outputs differ: {report.difference_text() or 'they have no common shape'}; "
+                'model and files are as they were; if_different="keep" keeps the weights',
+                report,
+                verdict,
+            )
+
+    return apply_to_model(
+        plan, source, target, strict=strict, save=save, progress=progress, stopwatch=stopwatch, check=check
+    )
+
+
 def apply_to_model(
     plan: Plan,
     source: Source,
@@ -124,41 +260,40 @@ def apply_to_model(
     save: str | PathLike[str] | None,
     progress: bool,
     stopwatch: Stopwatch,
+    check: Callable[[Report], None] | None = None,
 ) -> Report:
-    """Check everything, then write every weight and the file; on any error model and files are as they were."""
+    """Check everything, then write every weight and the file; on any error model and files are as they were.
+
+    `check` is called with the report once the weights are in and before a file is written; what it raises takes the weights back.
+    """
     if save is not None:
         keras_file.check_path(save, target)
     with stopwatch.stage("check"):
         prepared = prepare(plan, source, target, strict=strict)
     differences = compare_hyperparameters(plan, source, target)
-    saved = None
     with into_model.writing(target) as writer:
         with stopwatch.stage("transfer"):
             count = len(plan.assignments)
             for variable, array in progress_bar(prepared.arrays(), total=count, title="transfer", shown=progress):
                 writer.write(variable, array)
+        report = Report(
+            source=source.origin,
+            target=in_words(target),
+            ledger=prepared.ledger,
+            plan=plan,
+            callback_hits=prepared.callback_hits,
+            seconds=stopwatch.seconds,
+            warnings=(*prepared.warnings, *differences.warnings),
+            notes=(*source.notes, *placeholder_notes(source), *plan_notes(plan), *differences.notes),
+        )
+        if check is not None:
+            check(report)
         if save is not None:
             with stopwatch.stage("save"):
                 saved = keras_file.save_model(target, save)
-    return Report(
-        source=source.origin,
-        target=in_words(target),
-        ledger=prepared.ledger,
-        plan=plan,
-        callback_hits=prepared.callback_hits,
-        path=saved.path if saved else None,
-        md5=saved.md5 if saved else None,
-        sha256=saved.sha256 if saved else None,
-        seconds=stopwatch.seconds,
-        warnings=(*prepared.warnings, *differences.warnings),
-        notes=(
-            *source.notes,
-            *placeholder_notes(source),
-            *plan_notes(plan),
-            *differences.notes,
-            *(saved.notes if saved else ()),
-        ),
-    )
+            report.path, report.md5, report.sha256 = saved.path, saved.md5, saved.sha256
+            report.notes = (*report.notes, *saved.notes)
+    return report
 
 
 def add_predictions(report: Report, source: Source, target: Target, stopwatch: Stopwatch, **options: Any) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .align.running.verdict import Verdict
     from .report import Report
 
 
@@ -52,6 +53,18 @@ class PairError(TransferError):
     def __init__(self, message: str, problem: str) -> None:
         super().__init__(message, (message,))
         self.problem = problem
+
+
+class NotEqualError(ConversionError, ArithmeticError):
+    """Both models were aligned, but their outputs differ; model and files are as they were.
+
+    `report` is the report of the conversion that was taken back, `comparison` what was measured.
+    """
+
+    def __init__(self, message: str, report: Report | None = None, comparison: Verdict | None = None) -> None:
+        super().__init__(message)
+        self.report = report
+        self.comparison = comparison
 
 
 class SaveError(ConversionError, OSError):

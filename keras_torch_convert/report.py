@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from .align.running.verdict import Verdict
     from .listing import Listing
     from .plan import Plan
     from .verify.predict import Predictions
@@ -62,6 +63,7 @@ class Report:
     - `torch_top`, `keras_top`: (class index, name, score) of the best classes, best first
     - `input`, `rescale_mode`: in words what the models were run on
     - `warnings`, `notes`: sentences
+    - `evidence`: Keras layer and variable to the reason why it got its weights, when both models were run to align them
     """
 
     source: str = ""
@@ -86,6 +88,19 @@ class Report:
     rescale_mode: str = ""
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    evidence: Mapping[str, str] = field(default_factory=dict)
+
+    def explain(self, name: str) -> str:
+        """Why a Keras layer or variable ("layer" or "layer/variable") got its weights: the evidence that was found when aligning."""
+        found = self.evidence.get(name)
+        if found is None:
+            known = [key for key in self.evidence if key.endswith(f"/{name}")]
+            found = self.evidence[known[0]] if len(known) == 1 else None
+        if found is None:
+            raise KeyError(
+                f"there is no evidence for {name!r}: expected the name of a Keras layer or variable that was aligned"
+            )
+        return found
 
     @property
     def complete(self) -> bool:
@@ -106,6 +121,12 @@ class Report:
         self.torch_top, self.keras_top = predictions.torch_top, predictions.keras_top
         self.input, self.rescale_mode = predictions.input, predictions.rescale_mode
         self.notes = (*self.notes, *predictions.notes)
+
+    def add_verdict(self, verdict: Verdict) -> None:
+        """Take over what was judged on inputs that the alignment did not see."""
+        self.equal, self.threshold = verdict.equal, verdict.threshold
+        self.max_abs_diff, self.relative_diff = verdict.max_abs_diff, verdict.relative_diff
+        self.notes = (*self.notes, *verdict.notes)
 
     def totals(self) -> list[tuple[Fate, int, int, tuple[str, ...]]]:
         """For every fate: its name, number of tensors or variables, their parameters, and the rules that led to it."""
@@ -236,6 +257,7 @@ class Report:
             "seconds": self.seconds,
             "warnings": self.warnings,
             "notes": self.notes,
+            "evidence": self.evidence,
         }
         plain: dict[str, Any] = as_plain(data)
         return plain

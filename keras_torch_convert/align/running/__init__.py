@@ -1,0 +1,1 @@
+"""Alignment found by running both models: no names, no order, no dictionaries needed."""

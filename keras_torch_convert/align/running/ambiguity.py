@@ -1,0 +1,39 @@
+"""Choices between units of equal input and shape, and the way back when one of them proves wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MOST_BACKTRACKS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A layer that could have been several units: the weights chosen, those of its rivals, and how many layers were settled by then."""
+
+    label: str
+    chosen: tuple[str, ...]
+    rivals: tuple[tuple[str, ...], ...]
+    settled: int
+
+
+class DeadEnd(BaseException):
+    """A layer's input is nowhere in torch: an earlier choice was wrong. Not an Exception, which Keras 2 would swallow."""
+
+
+def next_exclusions(
+    choices: Sequence[Choice], excluded: dict[str, set[tuple[str, ...]]]
+) -> tuple[dict[str, set[tuple[str, ...]]], int] | None:
+    """The exclusions that take the last choice with a rival back, and the number of layers settled before it; None when there is none.
+
+    Choices behind it are open again.
+    """
+    for position in range(len(choices) - 1, -1, -1):
+        choice = choices[position]
+        if choice.rivals:
+            later = {other.label for other in choices[position + 1 :]}
+            kept = {label: set(names) for label, names in excluded.items() if label not in later}
+            kept.setdefault(choice.label, set()).add(choice.chosen)
+            return kept, choice.settled - 1
+    return None

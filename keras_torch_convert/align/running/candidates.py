@@ -1,0 +1,143 @@
+"""Which units of the torch trace a Keras layer may be, and which of their weights go where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import islice
+from math import prod
+
+from ...plan import Expression, Permute, Reshape, Slice, tensors_of
+from ...read.target import TargetLayer, TargetVariable
+from ...transfer.roles import role_of
+from ...transfer.rule import Shape
+from .names import likeness
+from .torch_trace import Unit
+from .transforms import Way, joined, ways
+
+# Enough to try each order of a small kernel's axes with each order of the heads; what is right comes first nearly always.
+MOST_FILLINGS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """One way to fill all variables of a layer: (variable, way), with the weights that it takes."""
+
+    ways: tuple[tuple[TargetVariable, Way], ...]
+    penalty: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The torch weights that are used."""
+        return tuple(dict.fromkeys(name for _, way in self.ways for name in tensors_of(way.expression)))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A unit for a layer: its weights, what comes out of it, and how good it looks before anything is run (less is better)."""
+
+    unit: Unit
+    names: tuple[str, ...]
+    cost: tuple[float, ...]
+
+
+def roles_agree(name: str, variable: TargetVariable) -> bool:
+    """False when the names say two different roles, as a bias and a kernel."""
+    first, second = role_of(name), role_of(variable.name)
+    return None in (first, second) or first == second
+
+
+def fillings(
+    names: Iterable[str], shapes: Mapping[str, Shape], layer: TargetLayer, map_shapes: tuple[Shape, ...]
+) -> Iterator[Filling]:
+    """Ways to fill all variables of `layer` from some of `names`, the likeliest first; nothing when one of them cannot be."""
+    choices = [_choices(tuple(names), shapes, variable, layer, map_shapes) for variable in layer.variables]
+    if all(choices):
+        yield from islice(_best_first(layer.variables, choices), MOST_FILLINGS)
+
+
+def _choices(
+    names: tuple[str, ...],
+    shapes: Mapping[str, Shape],
+    variable: TargetVariable,
+    layer: TargetLayer,
+    map_shapes: tuple[Shape, ...],
+) -> list[Way]:
+    found: list[Way] = []
+    for position, name in enumerate(names):
+        if not roles_agree(name, variable):
+            continue
+        unlike = 0 if role_of(name) is not None and role_of(name) == role_of(variable.name) else 1
+        label = f"{layer.label}/{variable.name}"
+        far = round(3 * (1 - likeness(name, label))) if len(names) > 1 else 0
+        for way in islice(ways(name, shapes[name], variable, layer, map_shapes), 30):
+            found.append(Way(way.expression, way.rule, 10 * way.penalty + 5 * unlike + far + min(position, 3)))
+    found.sort(key=lambda way: way.penalty)
+    if not found:
+        found = list(islice(_joined_choices(names, shapes, variable, layer), 12))
+    return found
+
+
+def _joined_choices(
+    names: tuple[str, ...], shapes: Mapping[str, Shape], variable: TargetVariable, layer: TargetLayer
+) -> Iterator[Way]:
+    """Weights of one shape and role that fill the variable together."""
+    groups: dict[tuple[Shape, str | None], list[str]] = {}
+    for name in names:
+        if roles_agree(name, variable):
+            groups.setdefault((shapes[name], role_of(name)), []).append(name)
+    for (shape, _), members in groups.items():
+        size = variable.size
+        each = 1
+        for extent in shape:
+            each *= extent
+        if len(members) > 1 and each * len(members) == size:
+            yield from joined(tuple(members), shape, variable, layer)
+
+
+def _best_first(variables: tuple[TargetVariable, ...], choices: list[list[Way]]) -> Iterator[Filling]:
+    """Combinations of one way for each variable by growing sum of penalties; no tensor (or part of one) twice."""
+    start = (0,) * len(choices)
+    waiting = [(sum(ways[0].penalty for ways in choices), start)]
+    seen = {start}
+    looked_at = 0
+    while waiting and looked_at < 2000:
+        penalty, indices = heappop(waiting)
+        looked_at += 1
+        chosen = [ways[index] for ways, index in zip(choices, indices, strict=True)]
+        if _apart([way.expression for way in chosen]):
+            yield Filling(tuple(zip(variables, chosen, strict=True)), penalty)
+        for place, index in enumerate(indices):
+            if index + 1 < len(choices[place]):
+                following = (*indices[:place], index + 1, *indices[place + 1 :])
+                if following not in seen:
+                    seen.add(following)
+                    step = choices[place][index + 1].penalty - choices[place][index].penalty
+                    heappush(waiting, (penalty + step, following))
+
+
+def _apart(expressions: list[Expression]) -> bool:
+    """True when no element is used twice: whole tensors once, parts of one tensor cut along one axis and different."""
+    whole = [name for expression in expressions if not sliced(expression) for name in tensors_of(expression)]
+    parts = [base for expression in expressions if isinstance(base := below_moves(expression), Slice)]
+    axes = {(tensors_of(part), part.axis) for part in parts}
+    cut = [name for names, _ in axes for name in names]
+    return len(set(whole + cut)) == len(whole) + len(cut) and len(set(parts)) == len(parts)
+
+
+def covers(filling: Filling, shapes: Mapping[str, Shape]) -> bool:
+    """True when every element of the weights that a filling takes has a place."""
+    return sum(variable.size for variable, _ in filling.ways) == sum(prod(shapes[name]) for name in filling.names)
+
+
+def sliced(expression: Expression) -> bool:
+    """True when an expression takes a part of a tensor."""
+    return isinstance(below_moves(expression), Slice)
+
+
+def below_moves(expression: Expression) -> Expression:
+    """What is at the bottom of a chain of permutations and reshapes."""
+    while isinstance(expression, (Permute, Reshape)):
+        expression = expression.operand
+    return expression

@@ -1,0 +1,145 @@
+"""How both models are run while aligning and judging: on the caller's sample, on inputs from the Keras model's specs, on a second input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import AlignmentError
+from ...read.target import Target
+from ...verify.inputs import Wanted, inputs_for
+from .keras_values import eager_arrays
+
+Call = Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Both models' inputs and the way in which each is called."""
+
+    torch_inputs: Any
+    keras_inputs: Any
+    torch_call: Call
+    keras_call: Call
+    words: str
+
+    def others(self) -> tuple[Runs, ...]:
+        """The same with other inputs of the same kind, which have little in common with the first and with each other."""
+        return tuple(
+            Runs(
+                changed(self.torch_inputs, change),
+                changed(self.keras_inputs, change),
+                self.torch_call,
+                self.keras_call,
+                f"{self.words}, {change.__name__}",
+            )
+            for change in (reflected, folded)
+        )
+
+
+def runs_for(module: Any, target: Target, sample: Any, torch_call: Call | None, keras_call: Call | None) -> Runs:
+    """The inputs and calls for a pair of models; see `convert` for what `sample` may be.
+
+    Raises AlignmentError when there is no sample and none can be made.
+    """
+    if isinstance(sample, tuple) and len(sample) == 2 and torch_call is not None:
+        torch_inputs, keras_inputs, words = *sample, "sample given by the caller"
+    else:
+        wanted = Wanted(None, None, (224, 224), sample, True)
+        made = inputs_for(module, target, wanted)
+        if isinstance(made, str):
+            raise AlignmentError(f"the models cannot be run: {made}")
+        torch_inputs, keras_inputs, words = made.torch_arguments, made.keras_input, made.words
+        if torch_call is not None:
+            torch_inputs = as_tensors(torch_inputs, module)
+            if isinstance(torch_inputs, list) and len(torch_inputs) == 1:
+                torch_inputs = torch_inputs[0]
+    return Runs(torch_inputs, keras_inputs, torch_call or call_torch, keras_call or call_keras, words)
+
+
+def call_torch(module: Any, inputs: Any) -> Any:
+    """The module on its arguments, arrays as tensors of its own type and device."""
+    tensors = as_tensors(inputs, module)
+    return module(**tensors) if isinstance(tensors, dict) else module(*tensors)
+
+
+def call_keras(model: Any, inputs: Any) -> Any:
+    """The Keras model in inference mode."""
+    return model(inputs, training=False)
+
+
+def as_tensors(value: Any, module: Any) -> Any:
+    """Every array of a structure as a torch tensor, floating-point ones in the type of the module's weights."""
+    import torch
+
+    if isinstance(value, Mapping):
+        return {name: as_tensors(item, module) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_tensors(item, module) for item in value]
+    tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))
+    like = next((weight for weight in module.parameters() if weight.is_floating_point()), None)
+    if like is None:
+        return tensor
+    return tensor.to(like.device, like.dtype) if tensor.is_floating_point() else tensor.to(like.device)
+
+
+Change = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+
+# How often the range of values is folded up: neighbouring values come far apart, and rounding grows by as much.
+FOLDS = 37
+
+
+def changed(value: Any, change: Change) -> Any:
+    """Every array of a structure changed value by value, within the range of its own values.
+
+    Done to the inputs of both models it keeps them the same picture, also when one of them is laid out or scaled in another way.
+    """
+    if isinstance(value, Mapping):
+        return {name: changed(item, change) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(changed(item, change) for item in value)
+    if hasattr(value, "detach"):
+        import torch
+
+        return torch.from_numpy(change(value.detach().cpu().numpy())).to(value.device)
+    arrays = list(eager_arrays(value))
+    return change(arrays[0]) if len(arrays) == 1 else value
+
+
+def reflected(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The largest value for the smallest and so on; whole numbers by rank, but for those of at most two values, which are masks."""
+    if array.dtype.kind == "f":
+        return np.asarray(array.min() + array.max() - array, array.dtype) if array.size else array
+    found, ranks = np.unique(array, return_inverse=True)
+    if len(found) <= 2:
+        return array
+    return np.asarray(found[::-1][ranks].reshape(array.shape), array.dtype)
+
+
+def folded(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The range of values folded up like a strip of paper and stretched again, so that each value is nearly a new draw; whole numbers, masks aside, by rank."""
+    if array.dtype.kind == "f":
+        low, extent = (float(array.min()), float(np.ptp(array))) if array.size else (0.0, 0.0)
+        if not extent:
+            return array
+        position = (array.astype(np.float64) - low) / extent * FOLDS
+        return np.asarray(low + extent * np.abs(position - 2 * np.round(position / 2)), array.dtype)
+    found, ranks = np.unique(array, return_inverse=True)
+    if len(found) <= 2:
+        return array
+    return np.asarray(np.roll(found, len(found) // 2)[ranks].reshape(array.shape), array.dtype)
+
+
+def doubled(value: Any) -> Any:
+    """The same inputs with every floating-point array in float64."""
+    if isinstance(value, Mapping):
+        return {name: doubled(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(doubled(item) for item in value)
+    if hasattr(value, "detach"):
+        return value.double() if value.is_floating_point() else value
+    return value.astype(np.float64) if hasattr(value, "dtype") and np.asarray(value).dtype.kind == "f" else value

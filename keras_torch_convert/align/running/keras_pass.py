@@ -1,0 +1,433 @@
+"""One run of the Keras model in which every layer gets its weights when it is called, since its input is right by then.
+
+The torch unit with an equal input is the one that the layer is; its weights are set, the layer runs, and its output must be
+one that torch computed. The order of layers and their names decide only between units of equal input and shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...plan import Add, Expression, Slice, Tensor, tensors_of
+from ...read.source import Source, SourceTensor
+from ...read.target import TargetLayer
+from ...transfer.evaluation import Evaluation
+from ...transfer.rule import Shape
+from .ambiguity import Choice, DeadEnd
+from .candidates import Candidate, Filling, covers, fillings, sliced
+from .fingerprint import EQUAL_BELOW, Fingerprint, FingerprintIndex, distance, fingerprint
+from .keras_values import LayerCall, SetValue, eager_arrays
+from .names import likeness
+from .torch_trace import Trace, Unit
+
+# Units with more free weights than this are whole models and stages, looked at only when nothing smaller fits.
+MOST_FREE_NAMES = 24
+MOST_TRIALS = 48
+# Different tensors of some hundred elements lie 1e-2 apart and more.
+MOST_DRIFT = 2e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a layer was found to be, and the evidence: which unit, how near its input and output are, how many candidates there were."""
+
+    layer: TargetLayer
+    filling: Filling
+    unit: str
+    how: str
+    input_distance: float
+    output_distance: float
+    candidates: int
+
+    def in_words(self) -> str:
+        """The evidence as a sentence."""
+        rivals = f"{self.candidates} candidates" if self.candidates != 1 else "the only candidate"
+        return (
+            f"{self.layer.label} is {self.unit} in torch, told by {self.how}: input at distance {self.input_distance:.1e}, "
+            f"output at {self.output_distance:.1e}; {rivals}"
+        )
+
+
+@dataclass(slots=True)
+class State:
+    """What one pass has found so far."""
+
+    settled: dict[str, Settled] = field(default_factory=dict)
+    open: dict[str, str] = field(default_factory=dict)
+    used: dict[str, str] = field(default_factory=dict)
+    parts: set[Expression] = field(default_factory=set)
+    choices: list[Choice] = field(default_factory=list)
+    map_shapes: tuple[Shape, ...] = ()
+    last_order: int = 0
+    drift: float = 0.0
+
+    @property
+    def tolerance(self) -> float:
+        """The distance up to which two values count as one here: rounding grows on the way through a deep network."""
+        return min(max(EQUAL_BELOW, 4 * self.drift), MOST_DRIFT)
+
+    def copy(self) -> State:
+        """The state as it is now, to come back to when a trial fails."""
+        return State(
+            dict(self.settled),
+            dict(self.open),
+            dict(self.used),
+            set(self.parts),
+            list(self.choices),
+            self.map_shapes,
+            self.last_order,
+            self.drift,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a pass starts with: choices taken back by layer, layers settled by an earlier pass, whether it may give up, the caller's hints."""
+
+    excluded: Mapping[str, set[tuple[str, ...]]]
+    presets: Mapping[str, Settled]
+    may_give_up: bool
+    hints: Mapping[str, str]
+
+
+class Knowledge:
+    """What the torch trace says, arranged for look-up; the same for all passes."""
+
+    def __init__(self, trace: Trace) -> None:
+        """Sort the fingerprints of `trace`."""
+        self.trace = trace
+        self.arrays: dict[str, npt.NDArray[Any]] = {name: _numpy(value) for name, value in trace.values.items()}
+        self.shapes: dict[str, Shape] = {name: tuple(array.shape) for name, array in self.arrays.items()}
+        tensors = {
+            name: SourceTensor(name, self.shapes[name], "float32", partial(np.asarray, array))
+            for name, array in self.arrays.items()
+        }
+        self.evaluation = Evaluation(Source(tensors, "randomised values"))
+        self.by_input = FingerprintIndex((key, unit) for unit in trace.units for key in unit.inputs)
+        self.seen = FingerprintIndex(trace.seen)
+        self.by_output = FingerprintIndex((key, unit.names) for unit in trace.units for key in unit.outputs)
+        self.tainted = FingerprintIndex(trace.tainted)
+        groups: dict[int, list[str]] = {}
+        for name, value in trace.values.items():
+            groups.setdefault(id(value), []).append(name)
+        self.tied = {name: tuple(group) for group in groups.values() for name in group}
+
+
+def _numpy(value: Any) -> npt.NDArray[Any]:
+    return np.asarray(value.detach().cpu().float().numpy())
+
+
+def hinted(hints: Mapping[str, str], leaf: TargetLayer, names: tuple[str, ...]) -> list[str]:
+    """Those of `names` that the caller named for this layer or one of its variables; () when nothing was said."""
+    said = [
+        hints[key] for key in (leaf.label, leaf.name, *(variable.label for variable in leaf.variables)) if key in hints
+    ]
+    return [name for name in names if any(_is_or_belongs(name, one) for one in said)]
+
+
+def honours(hints: Mapping[str, str], leaf: TargetLayer, filling: Filling) -> bool:
+    """False when the caller said something else about this layer or one of its variables."""
+    for variable, way in filling.ways:
+        said = next((hints[key] for key in (variable.label, leaf.label, leaf.name) if key in hints), None)
+        if said is not None and not all(_is_or_belongs(name, said) for name in tensors_of(way.expression)):
+            return False
+    return True
+
+
+def _is_or_belongs(name: str, said: str) -> bool:
+    return name == said or name.startswith(f"{said}.")
+
+
+class Fold(BaseException):
+    """A row that belongs added to the table of layer `label`; `settled` are the layers settled by then. Keras 2 swallows Exceptions."""
+
+    def __init__(self, label: str, row: Expression, settled: tuple[str, ...]) -> None:
+        """The layer of the table, and the row as an expression."""
+        super().__init__(label)
+        self.label = label
+        self.row = row
+        self.settled = settled
+
+
+def is_table(settled: Settled) -> bool:
+    """True for a layer that is one table, of which every row may be changed alike."""
+    return (
+        len(settled.layer.variables) == 1
+        and len(settled.layer.variables[0].shape) == 2
+        and ("Embedding" in settled.layer.kind)
+    )
+
+
+def with_row(settled: Settled, row: Expression) -> Settled:
+    """The layer with one more row added to each of its own."""
+    ((variable, way),) = settled.filling.ways
+    folded = replace(
+        way, expression=Add((way.expression, row)), rule=f"{way.rule}; plus a row that torch adds by itself"
+    )
+    return replace(settled, filling=replace(settled.filling, ways=((variable, folded),)))
+
+
+class KerasPass:
+    """Settles the layers of one Keras model, one by one as they are called."""
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        leaves: Mapping[int, TargetLayer],
+        set_value: SetValue,
+        setup: Setup,
+    ) -> None:
+        """A pass that may set trial values by `set_value`; `leaves` are the layers with variables by identity."""
+        self.knowledge = knowledge
+        self.leaves = leaves
+        self.set_value = set_value
+        self.setup = setup
+        self.state = State()
+
+    def handle(self, layer: Any, call: LayerCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call of any Keras layer; those that own variables are settled the first time."""
+        leaf = self.leaves.get(id(layer))
+        known = leaf is None or leaf.label in self.state.settled or leaf.label in self.state.open
+        if known or leaf is None:
+            output = call(*args, **kwargs)
+            self._note_map(output)
+            return output
+        arrays = [array for array in eager_arrays((args, kwargs)) if array.size]
+        inputs = [fingerprint(array) for array in arrays]
+        if not inputs:
+            return call(*args, **kwargs)
+        self.raise_fold(leaf, arrays, inputs)
+        output = self.settle(leaf, inputs, lambda: call(*args, **kwargs))
+        self._note_map(output)
+        return output
+
+    def raise_fold(self, leaf: TargetLayer, arrays: list[npt.NDArray[Any]], inputs: list[Fingerprint]) -> None:
+        """Where an input lacks one row of an unused table (token types that torch adds and Keras has no place for), say so by Fold."""
+        if (
+            leaf.label in self.setup.presets
+            or min(self.knowledge.seen.nearest(key) for key in inputs) < self.state.tolerance
+        ):
+            return
+        tables = [settled for settled in self.state.settled.values() if is_table(settled)]
+        for name in self.free(tuple(self.knowledge.shapes)) if tables else ():
+            table = self.knowledge.arrays[name]
+            if table.ndim != 2 or table.shape[0] > 8:
+                continue
+            for array in arrays:
+                if (
+                    array.shape[-1] == table.shape[1]
+                    and self.knowledge.seen.nearest(fingerprint(array + table[0])) < EQUAL_BELOW
+                ):
+                    raise Fold(tables[-1].layer.label, Slice(Tensor(name), 0, 0, 1), tuple(self.state.settled))
+
+    def _note_map(self, output: Any) -> None:
+        shape = tuple(getattr(output, "shape", ()))
+        if len(shape) == 4 and all(isinstance(extent, int) for extent in shape):
+            self.state.map_shapes = tuple(dict.fromkeys((shape[1:], *self.state.map_shapes)))[:3]
+
+    def settle(self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]) -> Any:
+        """Find the weights of `leaf`, which is called with `inputs`; its output with them."""
+        preset = self.setup.presets.get(leaf.label)
+        if preset is not None:
+            self._take(preset)
+            return run()
+        candidates = self.candidates_by_input(leaf, inputs)
+        trials = 0
+        for number, candidate in enumerate(candidates):
+            free = self.free(candidate.names)
+            for filling in fillings(free, self.knowledge.shapes, leaf, self.state.map_shapes):
+                if trials >= MOST_TRIALS:
+                    break
+                if not honours(self.setup.hints, leaf, filling):
+                    continue
+                trials += 1
+                output, found = self.attempt(leaf, filling, candidate, inputs, run, len(candidates))
+                if found:
+                    rivals = [other.names for other in candidates[number + 1 :] if other.cost[0] == candidate.cost[0]]
+                    self.state.choices.append(
+                        Choice(leaf.label, candidate.names, tuple(rivals), len(self.state.settled))
+                    )
+                    return output
+        output, found = self.settle_by_output(leaf, inputs, run)
+        if found:
+            return output
+        return self._leave_open(leaf, inputs, candidates, run)
+
+    def candidates_by_input(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> list[Candidate]:
+        """Units with an equal input whose free weights can fill the layer, the best first."""
+        units = {
+            id(unit): (apart, unit)
+            for key in inputs
+            for apart, unit in self.knowledge.by_input.find(key, self.state.tolerance)
+        }
+        found: dict[tuple[str, ...], Candidate] = {}
+        excluded = self.setup.excluded.get(leaf.label, set())
+        for _, unit in units.values():
+            for names in (unit.names, *self.chains(unit, leaf)):
+                candidate = self._candidate(leaf, replace(unit, names=names))
+                if candidate is None or candidate.names in excluded:
+                    continue
+                known = found.get(candidate.names)
+                if known is None or candidate.cost < known.cost:
+                    found[candidate.names] = candidate
+        return sorted(found.values(), key=lambda candidate: candidate.cost)
+
+    def chains(self, unit: Unit, leaf: TargetLayer) -> list[tuple[str, ...]]:
+        """The weights of a unit with those of the units that take its output, for layers that do in one what torch does in steps."""
+        if len(self.free(unit.names)) >= len(leaf.variables) or not unit.outputs:
+            return []
+        following = [other for _, other in self.knowledge.by_input.find(unit.outputs[0]) if other.order > unit.order]
+        return [(*unit.names, *other.names) for other in following if len(other.names) <= len(leaf.variables)]
+
+    def _candidate(self, leaf: TargetLayer, unit: Unit) -> Candidate | None:
+        free = self.free(unit.names)
+        if len(free) > MOST_FREE_NAMES:
+            return None
+        best = next(fillings(free, self.knowledge.shapes, leaf, self.state.map_shapes), None)
+        if best is None:
+            return None
+        left_over = len(free) - len(best.names)
+        alike = sum(
+            likeness(name, f"{leaf.label}/{variable.name}")
+            for variable, way in best.ways
+            for name in tensors_of(way.expression)[:1]
+        ) / len(best.ways)
+        gap = abs(unit.order - self.state.last_order)
+        return Candidate(
+            unit,
+            tuple(sorted(best.names)) if left_over else tuple(sorted(free)),
+            (left_over + best.penalty // 10, -round(alike, 2), gap),
+        )
+
+    def free(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of `names` that no other layer has taken whole; of tied ones the first."""
+        firsts = dict.fromkeys(self.knowledge.tied[name][0] for name in names)
+        return tuple(name for name in firsts if name not in self.state.used)
+
+    def attempt(
+        self,
+        leaf: TargetLayer,
+        filling: Filling,
+        candidate: Candidate,
+        inputs: list[Fingerprint],
+        run: Callable[[], Any],
+        count: int,
+    ) -> tuple[Any, bool]:
+        """Run the layer with these weights; True when its output is one that torch computed."""
+        if any(way.expression in self.state.parts for _, way in filling.ways):
+            return None, False
+        before = self.state.copy()
+        settled = Settled(leaf, filling, candidate.unit.label, "input and output", 0.0, 0.0, count)
+        self._take(settled)
+        output = run()
+        outputs = [fingerprint(array) for array in eager_arrays(output) if array.size]
+        apart = self._distance_of_outputs(outputs, candidate.unit, inputs)
+        if apart < before.tolerance:
+            nearest = min((self.knowledge.seen.nearest(key) for key in inputs), default=0.0)
+            self.state.settled[leaf.label] = replace(settled, input_distance=nearest, output_distance=apart)
+            self.state.drift = apart
+            self.state.last_order = candidate.unit.order
+            return output, True
+        self.state = before
+        return output, False
+
+    def _distance_of_outputs(self, outputs: list[Fingerprint], unit: Unit, inputs: list[Fingerprint]) -> float:
+        if not outputs:
+            return float("inf")
+        own = min((distance(outputs[0], key) for key in unit.outputs), default=float("inf"))
+        if own < self.state.tolerance:
+            return own
+        if any(distance(outputs[0], key) < EQUAL_BELOW for key in inputs):
+            return float("inf")
+        return min(self.knowledge.seen.nearest(outputs[0]), self.knowledge.tainted.nearest(outputs[0]))
+
+    def settle_by_output(
+        self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]
+    ) -> tuple[Any, bool]:
+        """For a layer whose input torch never saw as such: free weights that fit, the most alike by name first, told by the output."""
+        free = [name for name in self.free(tuple(self.knowledge.shapes)) if self._fits_somewhere(name, leaf)]
+        free = hinted(self.setup.hints, leaf, self.free(tuple(self.knowledge.shapes))) or free
+        free.sort(key=lambda name: -max(likeness(name, f"{leaf.label}/{variable.name}") for variable in leaf.variables))
+        names = tuple(free[: MOST_FREE_NAMES // 2])
+        unit = Unit(self.state.last_order, "by its output", names, (), (), False)
+        candidate = Candidate(unit, names, (0.0,))
+        tried = islice(fillings(names, self.knowledge.shapes, leaf, self.state.map_shapes), 16)
+        for filling in tried:
+            if not honours(self.setup.hints, leaf, filling):
+                continue
+            output, found = self.attempt(leaf, filling, candidate, inputs, run, len(names))
+            if found:
+                return output, True
+        return None, False
+
+    def _fits_somewhere(self, name: str, leaf: TargetLayer) -> bool:
+        shape = self.knowledge.shapes[name]
+        return any(
+            variable.size == prod(shape)
+            or (
+                len(shape) == len(variable.shape) == 2
+                and shape[1] == variable.shape[1]
+                and shape[0] > variable.shape[0]
+            )
+            for variable in leaf.variables
+        )
+
+    def _leave_open(
+        self, leaf: TargetLayer, inputs: list[Fingerprint], candidates: list[Candidate], run: Callable[[], Any]
+    ) -> Any:
+        nearest = min(self.knowledge.seen.nearest(key) for key in inputs)
+        if (
+            nearest >= self.state.tolerance
+            and self.setup.may_give_up
+            and any(choice.rivals for choice in self.state.choices)
+        ):
+            raise DeadEnd(leaf.label)
+        if candidates and self._take_tentatively(leaf, candidates[0]):
+            return run()
+        said = ", ".join(f"{candidate.unit.label} {candidate.names[:4]}" for candidate in candidates[:3]) or "none"
+        self.state.open[leaf.label] = f"input at distance {nearest:.1e} of the nearest one in torch; candidates: {said}"
+        return run()
+
+    def _take_tentatively(self, leaf: TargetLayer, candidate: Candidate) -> bool:
+        """Weights of the unit with an equal input though torch shows no such output (a bank of experts): the layers behind decide.
+
+        The first filling that was not taken back; False when there is none.
+        """
+        taken_back = self.setup.excluded.get(leaf.label, set())
+        every = list(fillings(self.free(candidate.names), self.knowledge.shapes, leaf, self.state.map_shapes))
+        possible = sorted(every, key=lambda filling: not covers(filling, self.knowledge.shapes))[:12]
+        numbered = [((f"filling {number}",), filling) for number, filling in enumerate(possible)]
+        left = [
+            (key, filling)
+            for key, filling in numbered
+            if key not in taken_back and honours(self.setup.hints, leaf, filling)
+        ]
+        if not left:
+            return False
+        chosen, filling = left[0]
+        settled = Settled(
+            leaf, filling, candidate.unit.label, "its input; the layers behind it", 0.0, 0.0, len(possible)
+        )
+        self._take(settled)
+        self.state.last_order = candidate.unit.order
+        rivals = tuple(key for key, _ in left[1:])
+        self.state.choices.append(Choice(leaf.label, chosen, rivals, len(self.state.settled)))
+        return True
+
+    def _take(self, settled: Settled) -> None:
+        for variable, way in settled.filling.ways:
+            self.set_value(variable, self.knowledge.evaluation.values(way.expression, "float32", variable.label))
+            if sliced(way.expression):
+                self.state.parts.add(way.expression)
+            else:
+                for name in tensors_of(way.expression):
+                    self.state.used[self.knowledge.tied[name][0]] = settled.layer.label
+        self.state.settled[settled.layer.label] = settled

@@ -1,0 +1,223 @@
+"""The whole way from two models to a Plan: trace torch, run Keras, go back on wrong choices, write down what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any
+
+from ..._core import nearest_names
+from ...errors import AlignmentError
+from ...plan import Assignment, Plan, tensors_of
+from ...read.source import Source
+from ...read.target import Target, TargetLayer, TargetVariable
+from ...verify.running import gradients_off, python_generators_kept
+from .ambiguity import MOST_BACKTRACKS, DeadEnd, next_exclusions
+from .candidates import fillings
+from .inputs import Runs
+from .keras_pass import Fold, KerasPass, Knowledge, Settled, Setup, State, with_row
+from .keras_values import intercepted_calls, trial_values
+from .names import likeness
+from .randomise import randomised_values
+from .torch_trace import trace_module
+
+
+@dataclass(slots=True)
+class Alignment:
+    """What running both models found: for each layer the evidence, what stayed open, what this input does not reach."""
+
+    settled: dict[str, Settled]
+    open: dict[str, str]
+    unreached_names: tuple[str, ...]
+    left_over: tuple[str, ...]
+    backtracks: int
+    notes: tuple[str, ...] = ()
+
+    def evidence(self) -> dict[str, str]:
+        """Layer label and variable label to the reason in words."""
+        found = {}
+        for settled in self.settled.values():
+            sentence = settled.in_words()
+            found[settled.layer.label] = sentence
+            for variable, way in settled.filling.ways:
+                found[variable.label] = f"from {', '.join(tensors_of(way.expression))} ({way.rule}): {sentence}"
+        return found
+
+
+def refusal(alignment: Alignment, target: Target) -> AlignmentError:
+    """The error that shows what is aligned, what is open and what may settle it."""
+    shown = "".join(f"\n  - {label}: {reason}" for label, reason in list(alignment.open.items())[:12])
+    more = len(alignment.open) - 12
+    shown += f"\n  and {more} more" if more > 0 else ""
+    free = ", ".join(alignment.left_over[:8]) or "none"
+    return AlignmentError(
+        f"{len(alignment.settled)} layers of {target.name!r} are aligned, {len(alignment.open)} are open, nothing was written:{shown}\n"
+        f"torch tensors without a place: {free}; settle one with hints={{'keras layer': 'torch layer'}}"
+    )
+
+
+def align_by_running(
+    source: Source, target: Target, runs: Runs, hints: Mapping[str, str], accept_unproven: bool
+) -> tuple[Plan, Alignment]:
+    """The Plan and its evidence. Both models are run, neither is changed."""
+    module = source.module
+    values = randomised_values(module, keep_ones=_lacks_gains(target))
+    knowledge = Knowledge(trace_module(module, values, lambda module: runs.torch_call(module, runs.torch_inputs)))
+    check_hints(hints, knowledge, target)
+    state, backtracks = search(knowledge, target, lambda: runs.keras_call(target.model, runs.keras_inputs), hints)
+    settle_by_names(state, knowledge, target, include_open=accept_unproven)
+    return written_down(state, knowledge, source, target, backtracks)
+
+
+def check_hints(hints: Mapping[str, str], knowledge: Knowledge, target: Target) -> None:
+    """AlignmentError for a hint whose Keras or torch name does not exist."""
+    known = {label for leaf in target.leaves() for label in (leaf.name, leaf.label)}
+    known |= {variable.label for variable in target.variables.values()}
+    for key, value in hints.items():
+        if key not in known:
+            near = ", ".join(nearest_names(sorted(known), key, 3))
+            raise AlignmentError(f"hints: the Keras model has no layer or variable '{key}'; near are {near or 'none'}")
+        if not any(name == value or name.startswith(f"{value}.") for name in knowledge.shapes):
+            near = ", ".join(nearest_names(list(knowledge.shapes), value, 3))
+            raise AlignmentError(f"hints: the torch module has no layer or tensor '{value}'; near are {near or 'none'}")
+
+
+def settle_by_names(state: State, knowledge: Knowledge, target: Target, *, include_open: bool) -> None:
+    """Layers that this input never called (and with `include_open` those that nothing proved) by the names of weights without a place.
+
+    Only where one filling fits best; the Plan says that it is not proven. What an input does not reach cannot change its outputs.
+    """
+    taken = {tied for name in state.used for tied in knowledge.tied[name]}
+    for leaf in target.leaves():
+        if leaf.label in state.settled or (leaf.label in state.open and not include_open):
+            continue
+        sizes = {variable.size for variable in leaf.variables}
+        free = [name for name, array in knowledge.arrays.items() if name not in taken and array.size in sizes]
+        if leaf.label not in state.open:
+            free = [name for name in free if name not in knowledge.trace.reached]
+        free.sort(key=lambda name: -likeness(name, leaf.label))
+        filling = next(fillings(tuple(free[:12]), knowledge.shapes, leaf, ()), None)
+        if filling is not None:
+            how = "names and shapes alone, unproven"
+            state.settled[leaf.label] = Settled(leaf, filling, _common(filling.names), how, inf, inf, len(free))
+            state.open.pop(leaf.label, None)
+            taken.update(filling.names)
+
+
+def _lacks_gains(target: Target) -> bool:
+    """True when a norm of the Keras model has an offset and no gain, so that a gain of one in torch may have no place."""
+    return any(
+        "BatchNormalization" in leaf.kinds and "gamma" not in {variable.name for variable in leaf.variables}
+        for leaf in target.leaves()
+    )
+
+
+def search(
+    knowledge: Knowledge, target: Target, keras_call: Callable[[], Any], hints: Mapping[str, str]
+) -> tuple[State, int]:
+    """Passes through the Keras model until none of its layers hits a dead end, or the choices or the patience run out."""
+    leaves = {id(leaf.layer): leaf for leaf in target.leaves()}
+    excluded: dict[str, set[tuple[str, ...]]] = {}
+    presets: dict[str, Settled] = {}
+    best: tuple[int, dict[str, set[tuple[str, ...]]]] = (-1, {})
+    for backtracks in range(MOST_BACKTRACKS + 1):
+        setup = Setup(excluded, presets, backtracks < MOST_BACKTRACKS, hints)
+        state, finished = one_pass(knowledge, target, leaves, keras_call, setup)
+        if finished:
+            return state, backtracks
+        if len(state.settled) > best[0]:
+            best = (len(state.settled), excluded)
+        following = next_exclusions(state.choices, excluded)
+        if following is None:
+            break
+        excluded, before = following
+        presets = dict(list(state.settled.items())[:before])
+    state, _ = one_pass(knowledge, target, leaves, keras_call, Setup(best[1], {}, False, hints))
+    return state, MOST_BACKTRACKS
+
+
+def one_pass(
+    knowledge: Knowledge,
+    target: Target,
+    leaves: dict[int, TargetLayer],
+    keras_call: Callable[[], Any],
+    setup: Setup,
+) -> tuple[State, bool]:
+    """What one run of the Keras model settles, and whether it came to the end."""
+    with gradients_off(target), python_generators_kept(), trial_values(target) as set_value:
+        run = KerasPass(knowledge, leaves, set_value, setup)
+        try:
+            with intercepted_calls(target, run.handle):
+                keras_call()
+        except DeadEnd:
+            return run.state, False
+        except Fold as fold:
+            run.state.settled[fold.label] = with_row(run.state.settled[fold.label], fold.row)
+            presets = dict(run.state.settled)
+            folded: Fold | None = fold
+        else:
+            folded = None
+    if folded is None:
+        return run.state, True
+    return one_pass(knowledge, target, leaves, keras_call, replace(setup, presets=presets))
+
+
+def written_down(
+    state: State, knowledge: Knowledge, source: Source, target: Target, backtracks: int
+) -> tuple[Plan, Alignment]:
+    """The Plan in the target's order, with a rule for every weight that has no partner."""
+    order = {place: number for number, place in enumerate(target.variables)}
+    assignments = {
+        variable.place: Assignment(variable.place, way.expression, way.rule, doubt_about(settled, variable))
+        for settled in state.settled.values()
+        for variable, way in settled.filling.ways
+    }
+    reached = {tied for name in knowledge.trace.reached for tied in knowledge.tied[name]}
+    taken = {
+        tied for settled in state.settled.values() for name in settled.filling.names for tied in knowledge.tied[name]
+    }
+    unreached = tuple(name for name in source if name in knowledge.shapes and name not in reached and name not in taken)
+    dropped = dict.fromkeys(unreached, "not reached by this input")
+    dropped |= {
+        name: "a constant of the computation"
+        for name, tensor in source.items()
+        if name not in knowledge.shapes and tensor.kind == "buffer"
+    }
+    kept: dict[str, str] = {}
+    for leaf in target.leaves():
+        rule = reason_to_keep(leaf, state)
+        if rule:
+            kept |= {variable.place: rule for variable in leaf.variables if variable.place not in assignments}
+            state.open.pop(leaf.label, None)
+    pairs = tuple((_common(settled.filling.names), settled.layer.label) for settled in state.settled.values())
+    plan = Plan(tuple(sorted(assignments.values(), key=lambda item: order[item.place])), dropped, kept, pairs)
+    left_over = tuple(name for name in source if name in reached and name not in taken)
+    return plan, Alignment(state.settled, state.open, unreached, left_over, backtracks)
+
+
+def doubt_about(settled: Settled, variable: TargetVariable) -> str:
+    """What stays unproven about a variable, "" when its layer was told by its input or output."""
+    if settled.output_distance < inf:
+        return ""
+    return f"'{variable.label}' was paired by names and shapes alone: this input does not reach it, or nothing it computes is in torch"
+
+
+def reason_to_keep(leaf: TargetLayer, state: State) -> str:
+    """Why a layer without a partner may keep its values, "" when it may not."""
+    if "Normalization" in leaf.kinds:
+        return "constants of the Keras model's own preprocessing"
+    if leaf.label not in state.settled and leaf.label not in state.open:
+        return "not reached by this input"
+    return ""
+
+
+def _common(names: Sequence[str]) -> str:
+    """The layer that the names of some weights have in common."""
+    split = [name.split(".") for name in names]
+    common = []
+    for parts in zip(*split, strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return ".".join(common[: max(1, min(len(name) for name in split) - 1)])

@@ -1,0 +1,178 @@
+"""Ways in which a torch tensor may become a Keras variable: the rule of the layer's kind first, then what the shapes allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations, permutations
+from math import prod
+
+from ...plan import Concat, Expression, Permute, Reshape, Slice, Tensor
+from ...read.target import TargetLayer, TargetVariable
+from ...transfer.movement import check_reshape
+from ...transfer.rule import Shape, raw_parameter
+from ...transfer.rules import rule_for
+from .names import part_number
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to fill a variable: `penalty` is 0 for a documented convention and grows with what had to be assumed."""
+
+    expression: Expression
+    rule: str
+    penalty: int
+
+
+def ways(
+    name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, map_shapes: tuple[Shape, ...]
+) -> Iterator[Way]:
+    """All ways for the tensor `name` of `shape` to fill `variable`, the likeliest first, each once.
+
+    `map_shapes` are those (height, width, channels) of feature maps that may have been flattened before the layer.
+    """
+    given: set[Expression] = set()
+    for way in _all_ways(name, shape, variable, layer, map_shapes):
+        if way.expression not in given:
+            given.add(way.expression)
+            yield way
+
+
+def _all_ways(
+    name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, map_shapes: tuple[Shape, ...]
+) -> Iterator[Way]:
+    size, wanted = prod(shape), prod(variable.shape)
+    if size == wanted:
+        yield from flattened_map(name, shape, variable, map_shapes)
+        yield from by_rule(Tensor(name), shape, variable, layer)
+        yield from by_axes(Tensor(name), shape, variable.shape)
+        yield from by_heads(Tensor(name), shape, variable.shape)
+    elif wanted and size > wanted and size % wanted == 0 and size // wanted <= 4:
+        yield from by_part(name, shape, variable, layer, size // wanted)
+    if size > wanted:
+        yield from by_rows(name, shape, variable)
+
+
+def by_rule(base: Expression, shape: Shape, variable: TargetVariable, layer: TargetLayer) -> Iterator[Way]:
+    """The rule of the layer's kind, as in any other conversion."""
+    rule = rule_for(layer)
+    movement = rule.movements.get(variable.name) if rule else None
+    if rule is not None and movement is not None:
+        if movement.torch_shape(variable.shape) == shape:
+            expression = _on(base, movement.expression("", variable.shape))
+            yield Way(expression, f"{rule.name}: {movement.torch} -> {movement.keras}", 0)
+        return
+    raw = raw_parameter("", shape, variable.shape)
+    if raw is not None and (len([extent for extent in shape if extent > 1]) < 2 or variable.name != "kernel"):
+        # A bank of matrices may be transposed in each; a vector or a table may not.
+        yield Way(_on(base, raw), "as it stands", 2 if len(shape) == 3 and min(shape) > 1 else 0)
+
+
+def _on(base: Expression, expression: Expression) -> Expression:
+    """`expression`, which is made of moves on one tensor, on `base` instead."""
+    if isinstance(expression, Permute):
+        return Permute(_on(base, expression.operand), expression.perm)
+    if isinstance(expression, Reshape):
+        return Reshape(_on(base, expression.operand), expression.shape)
+    return base
+
+
+def by_axes(base: Expression, shape: Shape, wanted: Shape) -> Iterator[Way]:
+    """Any order of the axes, then exact splits and merges (heads): reversed orders first, as Keras keeps outputs last."""
+    squeezed = tuple(extent for extent in shape if extent != 1)
+    operand = base if squeezed == shape else Reshape(base, squeezed)
+    if len(squeezed) > 4:
+        return
+    for perm in sorted(permutations(range(len(squeezed))), key=_likelihood):
+        moved = tuple(squeezed[axis] for axis in perm)
+        if not splits_or_merges(moved, wanted):
+            continue
+        expression: Expression = operand if perm == tuple(range(len(perm))) else Permute(operand, perm)
+        expression = expression if moved == wanted else Reshape(expression, wanted)
+        yield Way(
+            expression,
+            f"axes in the order {perm}" + ("" if moved == wanted else f", as {wanted}"),
+            2 if moved == wanted else 3,
+        )
+
+
+def by_heads(base: Expression, shape: Shape, wanted: Shape) -> Iterator[Way]:
+    """A matrix whose rows or columns are heads, with the axes of the heads apart from each other: (N H, D) as (N, D, H)."""
+    if len(shape) != 2 or not 3 <= len(wanted) <= 4:
+        return
+    axes = range(len(wanted))
+    for count in range(1, len(wanted)):
+        for first in combinations(axes, count):
+            second = tuple(axis for axis in axes if axis not in first)
+            split = tuple(wanted[axis] for axis in (*first, *second))
+            if prod(split[:count]) == shape[0] and prod(split[count:]) == shape[1]:
+                perm = tuple((*first, *second).index(axis) for axis in axes)
+                yield Way(Permute(Reshape(base, split), perm), f"heads split as {split}, axes in the order {perm}", 3)
+
+
+def _likelihood(perm: tuple[int, ...]) -> tuple[bool, tuple[int, ...]]:
+    likely = {(1, 0), (2, 1, 0), (2, 3, 1, 0), (0, 2, 1)}
+    return perm not in likely, perm
+
+
+def splits_or_merges(shape: Shape, wanted: Shape) -> bool:
+    """True when axes of `wanted` are axes of `shape`, or whole numbers of them joined, or parts of one of them."""
+    if prod(shape) != prod(wanted):
+        return False
+    try:
+        check_reshape(shape, wanted)
+    except ValueError:
+        return False
+    return True
+
+
+def flattened_map(name: str, shape: Shape, variable: TargetVariable, map_shapes: tuple[Shape, ...]) -> Iterator[Way]:
+    """Rows of a dense kernel behind a flattened feature map: torch counts them channels first, Keras channels last."""
+    if len(shape) != 2 or len(variable.shape) != 2 or shape != variable.shape[::-1]:
+        return
+    for height, width, channels in map_shapes:
+        if height * width > 1 and channels > 1 and height * width * channels == shape[1]:
+            by_channel = Reshape(Tensor(name), (shape[0], channels, height * width))
+            expression = Reshape(Permute(by_channel, (2, 1, 0)), variable.shape)
+            yield Way(expression, f"dense behind a flattened map of {height} x {width} x {channels}", 1)
+
+
+def by_part(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, parts: int) -> Iterator[Way]:
+    """One of several equal parts of a tensor that holds query, key and value, or the like, in one."""
+    said = part_number(layer.label)
+    order = (
+        sorted(range(parts), key=lambda part: part != said) if said is not None and said < parts else list(range(parts))
+    )
+    for axis, extent in enumerate(shape):
+        if extent % parts or extent == parts:
+            continue
+        step = extent // parts
+        part_shape = (*shape[:axis], step, *shape[axis + 1 :])
+        for part in order:
+            base = Slice(Tensor(name), axis, part * step, (part + 1) * step)
+            words = f"part {part + 1} of {parts} along axis {axis}"
+            for way in (*by_rule(base, part_shape, variable, layer), *by_axes(base, part_shape, variable.shape)):
+                yield Way(way.expression, f"{words}; {way.rule}", 2 + way.penalty + (part != said and said is not None))
+
+
+def by_rows(name: str, shape: Shape, variable: TargetVariable) -> Iterator[Way]:
+    """The last or first rows of a table that is longer (positions with an offset, unused tokens)."""
+    if len(shape) != 2 or len(variable.shape) != 2 or shape[1] != variable.shape[1] or shape[0] <= variable.shape[0]:
+        return
+    rows = variable.shape[0]
+    for start in dict.fromkeys((shape[0] - rows, 0, 1, 2)):
+        if start + rows <= shape[0]:
+            yield Way(Slice(Tensor(name), 0, start, start + rows), f"rows {start} to {start + rows}", 4)
+
+
+def joined(names: tuple[str, ...], shape: Shape, variable: TargetVariable, layer: TargetLayer) -> Iterator[Way]:
+    """Several tensors of one shape joined into one variable, along any axis of theirs or a new first one."""
+    operands = tuple(Tensor(name) for name in names)
+    for axis, extent in enumerate(shape):
+        whole = (*shape[:axis], extent * len(names), *shape[axis + 1 :])
+        base = Concat(operands, axis)
+        for way in (*by_rule(base, whole, variable, layer), *by_axes(base, whole, variable.shape)):
+            yield Way(way.expression, f"{len(names)} tensors joined along axis {axis}; {way.rule}", 3 + way.penalty)
+    stacked = Concat(tuple(Reshape(operand, (1, *shape)) for operand in operands), 0)
+    for way in by_axes(stacked, (len(names), *shape), variable.shape):
+        yield Way(way.expression, f"{len(names)} tensors stacked; {way.rule}", 3 + way.penalty)

@@ -1,0 +1,158 @@
+"""Small pairs for alignment by running: each is (torch module, Keras model) of one architecture with nothing in common but that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import torch
+from small_models import randomised
+from torch import nn
+
+layers = keras.layers
+
+
+class Attention(nn.Module):
+    """Two heads of four, query, key and value as three layers or as one."""
+
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        self.fused = fused
+        if fused:
+            self.qkv = nn.Linear(8, 24)
+        else:
+            self.value, self.query, self.key = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.out = nn.Linear(8, 8)
+
+    def forward(self, x: Any) -> Any:
+        if self.fused:
+            query, key, value = self.qkv(x).chunk(3, dim=-1)
+        else:
+            query, key, value = self.query(x), self.key(x), self.value(x)
+        heads = [part.unflatten(-1, (2, 4)).transpose(1, 2) for part in (query, key, value)]
+        mixed = (heads[0] @ heads[1].transpose(-1, -2) / 2).softmax(-1) @ heads[2]
+        return x + self.out(mixed.transpose(1, 2).flatten(2))
+
+
+def attention_pair(fused: bool) -> tuple[Any, Any]:
+    """Keras's own attention, which has three layers, against one or three layers in torch."""
+    inputs = layers.Input((5, 8))
+    attention = layers.MultiHeadAttention(2, 4, name="attention")
+    outputs = layers.Add()([inputs, attention(inputs, inputs)])
+    return randomised(Attention(fused)), keras.Model(inputs, outputs)
+
+
+class Branches(nn.Module):
+    """Two branches of one shape on one input; `join` says how they come together."""
+
+    def __init__(self, join: str) -> None:
+        super().__init__()
+        self.join = join
+        self.second, self.first = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(16 if join == "concat" else 8, 3)
+
+    def forward(self, x: Any) -> Any:
+        first, second = self.first(x), self.second(x)
+        if self.join == "concat":
+            return self.head(torch.cat([torch.relu(first), torch.tanh(second)], dim=-1))
+        if self.join == "ignore":
+            return self.head(torch.relu(first)) + 0 * second.sum()
+        return self.head(torch.relu(first) + torch.relu(second))
+
+
+def branches_pair(join: str, names: tuple[str, str]) -> tuple[Any, Any]:
+    """The same, the Keras layers called `names`."""
+    inputs = layers.Input((8,))
+    first = layers.Dense(8, name=names[0])(inputs)
+    second = layers.Dense(8, name=names[1])(inputs)
+    if join == "concat":
+        joined = layers.Concatenate()([layers.ReLU()(first), layers.Activation("tanh")(second)])
+    else:
+        joined = layers.Add()([layers.ReLU()(first), layers.ReLU()(second)])
+    return randomised(Branches(join)), keras.Model(inputs, layers.Dense(3, name="head")(joined))
+
+
+class Flattened(nn.Module):
+    """A dense layer behind a flattened map, which torch counts channels first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.fc = nn.Linear(4 * 6 * 6, 5)
+
+    def forward(self, x: Any) -> Any:
+        return self.fc(torch.relu(self.conv(x)).flatten(1))
+
+
+def flattened_pair() -> tuple[Any, Any]:
+    """The same with channels last."""
+    inputs = layers.Input((6, 6, 3))
+    x = layers.Flatten()(layers.Conv2D(4, 3, padding="same", activation="relu", name="c")(inputs))
+    return randomised(Flattened()), keras.Model(inputs, layers.Dense(5, name="d")(x))
+
+
+class Language(nn.Module):
+    """Tokens and positions, a head that shares the table, and a layer that is never used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(20, 8)
+        self.positions = nn.Parameter(torch.zeros(1, 6, 8))
+        self.dense = nn.Linear(8, 8)
+        self.unused = nn.Linear(8, 3)
+        self.head = nn.Linear(8, 20, bias=False)
+        self.head.weight = self.table.weight
+
+    def forward(self, ids: Any) -> Any:
+        return self.head(torch.tanh(self.dense(self.table(ids) + self.positions)))
+
+
+class Positions(keras.layers.Layer):  # type: ignore[misc]
+    """Adds a table of positions."""
+
+    def build(self, shape: Any) -> None:
+        self.table = self.add_weight(shape=(6, 8), name="table")
+
+    def call(self, x: Any) -> Any:
+        return x + self.table
+
+
+def language_pair() -> tuple[Any, Any]:
+    """The same; Keras's table serves both ends, as in torch."""
+    inputs = layers.Input((6,), dtype="int32")
+    table = layers.Embedding(20, 8, name="tokens")
+    x = layers.Dense(8, activation="tanh", name="mix")(Positions(name="where")(table(inputs)))
+    outputs = layers.Lambda(lambda x: keras.ops.matmul(x, keras.ops.transpose(table.embeddings)), output_shape=(6, 20))(
+        x
+    )
+    return randomised(Language()), keras.Model(inputs, outputs)
+
+
+class Chaos(nn.Module):
+    """A layer whose output goes many times through a map that doubles every error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(8, 8)
+
+    def forward(self, x: Any) -> Any:
+        x = torch.sigmoid(self.dense(x))
+        for _ in range(60):
+            x = 4 * x * (1 - x)
+        return x
+
+
+class Logistic(keras.layers.Layer):  # type: ignore[misc]
+    """The map that doubles every error."""
+
+    def call(self, x: Any) -> Any:
+        x = keras.ops.sigmoid(x)
+        for _ in range(60):
+            x = 4 * (x - x * x)
+        return x
+
+
+def chaos_pair() -> tuple[Any, Any]:
+    """The same, computed in another order."""
+    inputs = layers.Input((8,))
+    return randomised(Chaos()), keras.Model(inputs, Logistic()(layers.Dense(8, name="dense")(inputs)))

@@ -1,0 +1,191 @@
+"""Alignment by running both models, on pairs that share neither names nor order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from running_pairs import attention_pair, branches_pair, chaos_pair, flattened_pair, language_pair
+from small_models import keras_two_branches, same_values, torch_two_branches, values
+
+import keras_torch_convert as ktc
+
+
+def sources(plan: ktc.Plan, model: Any) -> dict[str, tuple[str, ...]]:
+    """Keras variable, by its path, to the torch tensors that it gets."""
+    from keras_torch_convert.plan import tensors_of
+    from keras_torch_convert.read.keras_model import read_target
+
+    labels = {place: variable.label for place, variable in read_target(model).variables.items()}
+    return {labels[item.place]: tensors_of(item.expression) for item in plan.assignments}
+
+
+def test_a_network_with_shortcuts_converts_with_nothing_told() -> None:
+    report = ktc.convert(torch_two_branches(), keras_two_branches(keras))
+    assert report.equal is True
+    assert report.complete
+    assert report.alignment == "found by running both models"
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_query_key_and_value_find_their_parts(fused: bool) -> None:
+    report = ktc.convert(*attention_pair(fused))
+    assert report.equal is True
+    assert report.relative_diff is not None
+    assert report.relative_diff < 1e-5
+
+
+def test_parallel_branches_are_told_apart_by_what_follows_even_when_their_names_lie() -> None:
+    torch_module, keras_model = branches_pair("concat", ("second", "first"))
+    plan = ktc.align(torch_module, keras_model)
+    assert sources(plan, keras_model)["second/kernel"] == ("first.weight",)
+    assert sources(plan, keras_model)["first/kernel"] == ("second.weight",)
+
+
+def test_rows_of_a_dense_kernel_follow_the_flattened_map() -> None:
+    assert ktc.convert(*flattened_pair()).equal is True
+
+
+def test_a_shared_table_positions_and_an_unused_layer() -> None:
+    torch_module, keras_model = language_pair()
+    report = ktc.convert(torch_module, keras_model)
+    assert report.equal is True
+    fates = {entry.name: (entry.fate, entry.rule) for entry in report.ledger if entry.side == "source"}
+    assert fates["unused.weight"] == ("skipped", "not reached by this input")
+    assert fates["head.weight"][0] == "used"
+    assert fates["positions"][0] == "used"
+
+
+def test_the_same_models_give_the_same_plan() -> None:
+    torch_module, keras_model = branches_pair("concat", ("a", "b"))
+    assert ktc.align(torch_module, keras_model) == ktc.align(torch_module, keras_model)
+
+
+def test_a_weight_explains_itself() -> None:
+    report = ktc.convert(torch_two_branches(), keras_two_branches(keras))
+    assert "block1.shortcut" in report.explain("stack1_block1_shortcut_conv/kernel")
+    with pytest.raises(KeyError, match="no evidence for 'nothing'"):
+        report.explain("nothing")
+
+
+def test_an_output_at_chaos_cannot_be_decided() -> None:
+    report = ktc.convert(*chaos_pair())
+    assert report.equal is None
+    assert any("cannot be decided at this input" in note for note in report.notes)
+
+
+class DoubledInKeras(keras.layers.Layer):  # type: ignore[misc]
+    """A step that torch does not have."""
+
+    def call(self, x: Any) -> Any:
+        return 2 * x
+
+
+def pair_that_differs() -> tuple[Any, Any]:
+    inputs = keras.layers.Input((4,))
+    outputs = DoubledInKeras()(keras.layers.Dense(3, name="dense")(inputs))
+    return torch.nn.Sequential(torch.nn.Linear(4, 3)), keras.Model(inputs, outputs)
+
+
+def test_outputs_that_differ_leave_the_model_as_it_was_and_come_with_the_report() -> None:
+    torch_module, keras_model = pair_that_differs()
+    before = values(keras_model)
+    with pytest.raises(ktc.NotEqualError, match="aligned but their outputs differ") as caught:
+        ktc.convert(torch_module, keras_model)
+    assert same_values(before, values(keras_model))
+    assert caught.value.report is not None
+    assert caught.value.report.equal is False
+    assert caught.value.comparison is not None
+    assert caught.value.comparison.relative_diff == pytest.approx(1, rel=1e-3)
+
+
+def test_outputs_that_differ_can_be_kept() -> None:
+    torch_module, keras_model = pair_that_differs()
+    report = ktc.convert(torch_module, keras_model, if_different="keep")
+    assert report.equal is False
+    assert not report.ok
+    kernel = np.asarray(keras_model.get_layer("dense").get_weights()[0])
+    assert np.array_equal(kernel, torch_module[0].weight.detach().numpy().T)
+
+
+def test_a_model_that_does_not_belong_is_refused_with_what_is_open() -> None:
+    inputs = keras.layers.Input((4,))
+    wrong = keras.Model(inputs, keras.layers.Dense(3, name="dense")(keras.layers.Dense(7, name="odd")(inputs)))
+    before = values(wrong)
+    with pytest.raises(ktc.AlignmentError, match=r"are open, nothing was written(.|\n)*odd"):
+        ktc.align(torch.nn.Sequential(torch.nn.Linear(4, 3)), wrong)
+    assert same_values(before, values(wrong))
+
+
+def test_a_hint_is_honoured_and_an_unknown_one_refused() -> None:
+    torch_module, keras_model = branches_pair("sum", ("a", "b"))
+    plan = ktc.align(torch_module, keras_model, hints={"a": "second"})
+    assert sources(plan, keras_model)["a/kernel"] == ("second.weight",)
+    with pytest.raises(ktc.AlignmentError, match="no layer or tensor 'thrid'"):
+        ktc.align(torch_module, keras_model, hints={"a": "thrid"})
+    with pytest.raises(ktc.AlignmentError, match="no layer or variable 'z'"):
+        ktc.align(torch_module, keras_model, hints={"z": "second"})
+
+
+def test_a_checkpoint_alone_is_refused_with_the_ways_out() -> None:
+    torch_module, keras_model = branches_pair("sum", ("a", "b"))
+    with pytest.raises(ktc.AlignmentError, match="is only weights"):
+        ktc.convert(torch_module.state_dict(), keras_model)
+
+
+class Failing(torch.nn.Module):
+    """Fails the second time it is run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = torch.nn.Linear(4, 3)
+        self.runs = 0
+
+    def forward(self, x: Any) -> Any:
+        self.runs += 1
+        if self.runs == 2:
+            raise KeyboardInterrupt
+        return self.dense(x)
+
+
+def test_an_interrupt_leaves_weights_modes_hooks_and_random_state_as_they_were() -> None:
+    _, keras_model = pair_that_differs()
+    module = Failing()
+    module.train()
+    module.dense.eval()
+    weights, states = values(keras_model), {name: value.clone() for name, value in module.state_dict().items()}
+    random_states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    original = keras.layers.Layer.__call__
+    with pytest.raises(KeyboardInterrupt):
+        ktc.align(module, keras_model)
+    assert same_values(weights, values(keras_model))
+    assert all(torch.equal(value, states[name]) for name, value in module.state_dict().items())
+    assert (module.training, module.dense.training) == (True, False)
+    assert torch.equal(torch.get_rng_state(), random_states[0])
+    assert np.array_equal(np.random.get_state()[1], random_states[1])
+    assert keras.layers.Layer.__call__ is original
+    assert torch.nn.modules.module._global_forward_hooks == {}
+    assert torch.nn.modules.module._global_forward_pre_hooks == {}
+
+
+def test_aligning_writes_to_neither_model() -> None:
+    torch_module, keras_model = torch_two_branches(), keras_two_branches(keras)
+    weights = values(keras_model)
+    states = {name: value.clone() for name, value in torch_module.state_dict().items()}
+    ktc.align(torch_module, keras_model)
+    assert same_values(weights, values(keras_model))
+    assert all(torch.equal(value, states[name]) for name, value in torch_module.state_dict().items())
+
+
+def test_a_second_input_mirrors_pictures_and_ids_and_leaves_masks() -> None:
+    from keras_torch_convert.align.running.inputs import changed, reflected
+
+    picture = np.array([[0.0, 1.0, 4.0]], "float32")
+    assert reflected(picture).tolist() == [[4.0, 3.0, 0.0]]
+    assert changed({"ids": np.array([[7, 2, 9]]), "mask": np.array([[1, 1, 0]])}, reflected)["ids"].tolist() == [
+        [7, 9, 2]
+    ]
+    assert changed({"mask": np.array([[1, 1, 0]])}, reflected)["mask"].tolist() == [[1, 1, 0]]
