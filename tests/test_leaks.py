@@ -73,6 +73,11 @@ CALLS: dict[str, list[Callable[[], object]]] = {
         lambda: _core.compare(SQUARE, TARGET[:3]),
         lambda: _core.compare(SQUARE, HALVES),
     ],
+    "fingerprint": [
+        lambda: _core.fingerprint(SQUARE),
+        lambda: _core.fingerprint(SQUARE[::-1, ::2]),
+        lambda: _core.fingerprint("no array"),  # type: ignore[arg-type]
+    ],
     "instruction_set": [_core.instruction_set],
     "instruction_sets": [_core.instruction_sets],
     "use_instruction_set": [

@@ -3,7 +3,8 @@
 
 #include <math.h>
 
-/* Independent chains of additions: one addition takes four cycles, so eight chains keep the unit busy and let the compiler use vectors. */
+/* Independent chains of additions: one addition takes four cycles, so eight chains keep the unit busy and let the
+ * compiler use vectors. */
 #define CHAINS 8
 
 typedef struct {

@@ -137,7 +137,7 @@ def noise_floor(module: Any, runs: Runs, outputs: Arrays) -> float | None:
             result = torch.func.functional_call(
                 Caller(), {f"inner.{name}": value for name, value in values.items()}, ()
             )
-        except Exception:
+        except (RuntimeError, TypeError, ValueError, NotImplementedError):
             # Models that name float32 somewhere inside cannot be run in float64. That says nothing about their weights.
             return None
     return relative_change(outputs, outputs_of(result)[0])
