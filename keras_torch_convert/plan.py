@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 if TYPE_CHECKING:
     from .align.parts import TorchLayer
+    from .save.layout import TargetLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +284,7 @@ class Plan:
     places of target variables to the rule that lets them keep their own values. Whatever neither assigns nor excuses is
     left over, which the executor refuses when strict. `pairs` are the aligned layers, (torch layer, Keras layer), for display.
     `constants` must hold for the Plan to be applied. `sources` and `targets` are the arrays of both sides, by name and by place;
-    `reversed` is True for a Plan from Keras variables to torch tensors.
+    `reversed` is True for a Plan from Keras variables to torch tensors. `layout` is how Keras files of the target look, None when it was not recorded.
     """
 
     assignments: tuple[Assignment, ...]
@@ -294,6 +295,7 @@ class Plan:
     sources: Mapping[str, ArrayKind] = field(default_factory=dict)
     targets: Mapping[str, ArrayKind] = field(default_factory=dict)
     reversed: bool = False
+    layout: TargetLayout | None = field(default=None, repr=False)
 
     @property
     def portable(self) -> bool:
