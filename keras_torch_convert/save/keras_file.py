@@ -128,20 +128,24 @@ def _is_subclassed(model: Any) -> bool:
     return not any(base.__name__ in {"Functional", "Sequential"} for base in type(model).__mro__)
 
 
+def write_with_keras(target: Target, path: Path, suffix: str) -> tuple[str, ...]:
+    """Let Keras write the file; raises SaveError when it refuses the model. Returns notes."""
+    if suffix != ".weights.h5" and suffix != ".keras":
+        with saved_as_built(target) as notes, _failures_told(target, suffix), _legacy_warning_silenced():
+            target.model.save(str(path))
+        return notes
+    with _failures_told(target, suffix):
+        target.model.save_weights(str(path)) if suffix == ".weights.h5" else target.model.save(str(path))
+    return ()
+
+
 def _write_and_compare(target: Target, temporary: Path, suffix: str) -> tuple[str, ...]:
+    notes = write_with_keras(target, temporary, suffix)
+    _flush_file(temporary)
     if suffix == ".weights.h5":
-        with _failures_told(target, suffix):
-            target.model.save_weights(str(temporary))
-        _flush_file(temporary)
         return compare_weights_file(target, temporary)
     if suffix == ".keras":
-        with _failures_told(target, suffix):
-            target.model.save(str(temporary))
-        _flush_file(temporary)
         return compare_archive(target, temporary)
-    with saved_as_built(target) as notes, _failures_told(target, suffix), _legacy_warning_silenced():
-        target.model.save(str(temporary))
-    _flush_file(temporary)
     if _is_subclassed(target.model):
         notes = (
             *notes,
