@@ -18,6 +18,7 @@ from .convert import convert
 from .errors import (
     AlignmentError,
     ConversionError,
+    PlanError,
     PredictionError,
     SaveError,
     SourceError,
@@ -37,6 +38,7 @@ __all__ = [
     "AlignmentError",
     "ConversionError",
     "Plan",
+    "PlanError",
     "PredictionError",
     "Report",
     "SaveError",

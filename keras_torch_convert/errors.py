@@ -46,6 +46,10 @@ class TransferError(ConversionError, ValueError):
         self.problems = tuple(problems)
 
 
+class PlanError(ConversionError, ValueError):
+    """A plan file is damaged, foreign or of a newer version, or a plan lacks what is asked of it."""
+
+
 class SaveError(ConversionError, OSError):
     """The converted model cannot be written, or what was written reads back differently; the old file is kept."""
 

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Union
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .align.parts import TorchLayer
     from .save.layout import TargetLayout
 
@@ -325,6 +328,31 @@ class Plan:
         from .transfer.inverse import inverted
 
         return inverted(self)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the Plan to a file, by custom "x.plan.json": readable JSON, the same bytes for the same Plan. Returns the path.
+
+        A file cannot hold a user's functions: of a Plan that is not `portable` it keeps their keys, see `load`.
+        """
+        from .plan_file import save_plan
+
+        return save_plan(self, path)
+
+    @staticmethod
+    def load(
+        path: str | PathLike[str],
+        *,
+        additional_transfer: Mapping[Any, Callable[[list[Any]], list[Any]]] | None = None,
+    ) -> Plan:
+        """Read a Plan that `save` wrote.
+
+        A Plan that is not `portable` needs the functions of `additional_transfer` again, under the same keys; without them it can be
+        looked at, not applied. Raises PlanError for a file that is damaged, was changed, is no plan, or comes from a newer version.
+        """
+        from .plan_file import load_plan
+        from .transfer.callbacks import key_in_words
+
+        return load_plan(path, {key_in_words(key): function for key, function in (additional_transfer or {}).items()})
 
     @staticmethod
     def from_mapping(

@@ -184,8 +184,22 @@ def _read_members(path: Path) -> tuple[ArchiveMember, ...]:
                 content["date_saved"] = PINNED_DATE
             if name == "config.json":
                 content.pop("compile_config", None)
-            members.append(ArchiveMember(name, json.dumps(content)))
+            members.append(ArchiveMember(name, json.dumps(_with_counted_ids(content, {}))))
     return tuple(members)
+
+
+def _with_counted_ids(content: Any, numbers: dict[int, int]) -> Any:
+    """The config with its shared objects counted from 1 on: Keras writes their addresses in memory, other ones in each process."""
+    if isinstance(content, list):
+        return [_with_counted_ids(item, numbers) for item in content]
+    if not isinstance(content, dict):
+        return content
+    return {
+        key: numbers.setdefault(value, len(numbers) + 1)
+        if key == "shared_object_id" and isinstance(value, int)
+        else _with_counted_ids(value, numbers)
+        for key, value in content.items()
+    }
 
 
 def _version_of(target: Target) -> str:
