@@ -129,3 +129,21 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
         strides.append(step)
         step *= extent
     return tuple(reversed(strides))
+
+
+def give_back_pages(array: npt.NDArray[Any]) -> None:
+    """Let the system forget the pages of a mapped file that an array lies in; they are read again when they are needed.
+
+    Does nothing for arrays that lie elsewhere, and where the system has no such call.
+    """
+    base: Any = array
+    while isinstance(base, np.ndarray) and base.base is not None:
+        base = base.base
+    if isinstance(base, memoryview):
+        base = base.obj
+    if not isinstance(base, mmap.mmap) or not hasattr(base, "madvise") or not array.size:
+        return
+    first, end = np.lib.array_utils.byte_bounds(array) if hasattr(np.lib, "array_utils") else np.byte_bounds(array)
+    origin = np.frombuffer(base, np.uint8).__array_interface__["data"][0]
+    start = (first - origin) // mmap.PAGESIZE * mmap.PAGESIZE
+    base.madvise(mmap.MADV_DONTNEED, start, min(end - origin, len(base)) - start)

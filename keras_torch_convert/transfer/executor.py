@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
@@ -49,6 +49,13 @@ class _Work:
         return values.view(numpy_dtype(self.variable.dtype))
 
 
+    def stored(self) -> npt.NDArray[Any]:
+        """The values in C order and in their bits (bfloat16 as uint16), a view on the source where they are only moved."""
+        expression, dtype = self.assignment.expression, self.variable.dtype
+        view = self.evaluation.stored_view(expression, dtype)
+        return self.evaluation.values(expression, dtype, self.variable.label) if view is None else view
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A Plan that was checked from end to end: from here on nothing but the machine can fail.
@@ -69,6 +76,13 @@ class Prepared:
         """
         for work in self._work:
             yield work.variable, work.values()
+
+    def by_place(self) -> dict[str, Callable[[], npt.NDArray[Any]]]:
+        """For each place the function that gives its values in C order, of the variable's size but of any shape.
+
+        bfloat16 comes as its bits, and what is only moved as a read-only view on the source.
+        """
+        return {work.variable.place: work.stored for work in self._work}
 
 
 def prepare(plan: Plan, source: Source, target: Target, *, strict: Strict = True) -> Prepared:
