@@ -120,6 +120,7 @@ def apply_to_model(
         keras_file.check_path(save, target)
     with stopwatch.stage("check"):
         prepared = prepare(plan, source, target, strict=strict)
+        recorded = prepared.recorded_plan()
     differences = compare_hyperparameters(plan, source, target)
     saved = None
     with into_model.writing(target) as writer:
@@ -134,7 +135,7 @@ def apply_to_model(
         source=source.origin,
         target=in_words(target),
         ledger=prepared.ledger,
-        plan=plan,
+        plan=recorded,
         callback_hits=prepared.callback_hits,
         path=saved.path if saved else None,
         md5=saved.md5 if saved else None,

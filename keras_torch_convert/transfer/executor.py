@@ -31,6 +31,7 @@ from .casting import CASTABLE, Losses
 from .evaluation import Evaluation, check_castable
 from .layer import all_problems
 from .ledger import leftover_problems, make_ledger
+from .recorded_plan import recorded_plan
 
 Strict = Union[bool, Literal["target"]]
 
@@ -68,6 +69,8 @@ class Prepared:
     warnings: tuple[str, ...]
     callback_hits: Mapping[str, tuple[str, ...]]
     _work: tuple[_Work, ...] = field(repr=False)
+    _plan: Plan = field(repr=False)
+    _check: _Check = field(repr=False)
 
     def arrays(self) -> Iterator[tuple[TargetVariable, npt.NDArray[Any]]]:
         """Each assigned variable with its values, computed when asked for, in the target's order.
@@ -76,6 +79,15 @@ class Prepared:
         """
         for work in self._work:
             yield work.variable, work.values()
+
+    def recorded_plan(self) -> Plan:
+        """The Plan, with what its callbacks did as steps where they only moved values; calls them twice more, on numbers (recorded_plan.py)."""
+        check = self._check
+        dtypes = {place: variable.dtype for place, variable in check.variables.items()}
+        aliases = check.target.aliases
+        return recorded_plan(
+            self._plan, check.callback_kinds, check.evaluation, lambda place: dtypes[aliases.get(place, place)]
+        )
 
     def by_place(self) -> dict[str, Callable[[], npt.NDArray[Any]]]:
         """For each place the function that gives its values in C order, of the variable's size but of any shape.
@@ -103,7 +115,7 @@ def prepare(plan: Plan, source: Source, target: Target, *, strict: Strict = True
     if check.problems:
         raise all_problems(check.problems)
     doubts = tuple(dict.fromkeys(item.assignment.doubt for item in work if item.assignment.doubt))
-    return Prepared(ledger, (*check.losses.sentences(), *doubts), check.hits, work)
+    return Prepared(ledger, (*check.losses.sentences(), *doubts), check.hits, work, plan, check)
 
 
 class _Check:
@@ -116,6 +128,7 @@ class _Check:
         self.problems: list[str] = []
         self.losses = Losses()
         self.hits: dict[str, tuple[str, ...]] = {}
+        self.callback_kinds: dict[LayerCallback, list[tuple[tuple[int, ...], np.dtype[Any]]]] = {}
         self.first_name = {name: group[0] for group in source.tied for name in group}
         self.evaluation = Evaluation(source)
 
@@ -293,6 +306,7 @@ class _Check:
             except ValueError as error:
                 self.problems.append(f"'{name}' for the callbacks of layer '{callback.layer}': {error}")
                 return None
+        self.callback_kinds[callback] = [(operand.shape, operand.dtype) for operand in operands]
         calls = [(call.key, call.function) for call in callback.calls]
         try:
             results = _core.apply_callbacks(callback.layer, operands, calls)
