@@ -137,7 +137,8 @@ def give_back_pages(array: npt.NDArray[Any]) -> None:
     Does nothing for arrays that lie elsewhere, and where the system has no such call.
     """
     base: Any = array
-    while isinstance(base, np.ndarray) and base.base is not None:
+    # What NumPy puts between a strided view and its array has a `base` too, but is no array.
+    while not isinstance(base, (mmap.mmap, memoryview)) and getattr(base, "base", None) is not None:
         base = base.base
     if isinstance(base, memoryview):
         base = base.obj
