@@ -287,7 +287,7 @@ class Plan:
     places of target variables to the rule that lets them keep their own values. Whatever neither assigns nor excuses is
     left over, which the executor refuses when strict. `pairs` are the aligned layers, (torch layer, Keras layer), for display.
     `constants` must hold for the Plan to be applied. `sources` and `targets` are the arrays of both sides, by name and by place;
-    `reversed` is True for a Plan from Keras variables to torch tensors. `layout` is how Keras files of the target look, None when it was not recorded.
+    `reversed` is True for a Plan from Keras variables to torch tensors. `layout` is how files of the Keras model look, None when it was not recorded.
     """
 
     assignments: tuple[Assignment, ...]
