@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .errors import SaveError
 from .plan import Plan
@@ -82,7 +82,7 @@ def _file_target(plan: Plan, path: Path) -> Target:
     )
     layout = plan.layout
     assert layout is not None
-    framework = "tf_keras" if layout.framework == "tf_keras" else "keras"
+    framework: Literal["keras", "tf_keras"] = "tf_keras" if layout.framework == "tf_keras" else "keras"
     layer = TargetLayer(path.name, path.name, ("File",), variables, (), 0, {}, None)
     return Target(None, path.name, framework, "none", (layer,))
 

@@ -1,6 +1,7 @@
 """A checkpoint into a Keras file by a Plan: the file is what the live conversion saves, and a failure leaves the old one."""
 
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -120,7 +121,9 @@ def test_the_file_has_the_arrays_and_attributes_that_the_live_conversion_saves(
     (model.save_weights if suffix == ".weights.h5" else model.save)(str(live))
     report = ktc.apply(plan, checkpoint, applied)
     expected, found = every_array(live), every_array(applied)
-    assert report.ok and expected.keys() == found.keys() and len(found) >= 11
+    assert report.ok
+    assert expected.keys() == found.keys()
+    assert len(found) >= 11
     for name, values in expected.items():
         if "seed_generator" not in name:
             np.testing.assert_array_equal(found[name], values, err_msg=name)
@@ -163,7 +166,7 @@ if {suffix == ".h5"}:
 print("loaded")
 """
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=os.getcwd())
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment, cwd=os.getcwd())
     assert "loaded" in done.stdout, done.stderr
 
 
@@ -279,7 +282,8 @@ def test_a_plan_without_a_layout_says_how_to_get_one(tmp_path: Path) -> None:
 
 def test_the_same_layout_gives_the_same_skeleton() -> None:
     layout = small_plan().layout
-    assert layout is not None and layout.weights is not None
+    assert layout is not None
+    assert layout.weights is not None
     assert make_skeleton(layout.weights) == make_skeleton(layout.weights)
 
 
@@ -293,3 +297,38 @@ heavy = {{"torch", "keras", "tf_keras", "tensorflow", "jax", "ml_dtypes"}} & sys
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=os.getcwd())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from keras_torch_convert.save import from_plan, following
+import keras_torch_convert as ktc
+from tests.test_apply import small_plan
+source, path, phase = sys.argv[1:]
+def dies(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+if phase == "rename":
+    from_plan.os.replace = dies
+elif phase == "hash":
+    following.Followers._follow = dies
+elif phase == "after":
+    from_plan.flush_folder = dies
+elif phase == "data":
+    from_plan.ValueWriter.write = dies
+else:
+    setattr(from_plan, phase, dies)
+ktc.apply(small_plan(), source, path)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system cannot kill so")
+@pytest.mark.parametrize("phase", ["make_skeleton", "reserve", "data", "hash", "compare_with_values", "rename", "after"])
+def test_killed_at_any_phase_there_is_the_old_file_or_the_new_one(tmp_path: Path, phase: str) -> None:
+    path, whole = tmp_path / "out.h5", tmp_path / "whole.h5"
+    path.write_bytes(b"old")
+    source = small_source(tmp_path)
+    ktc.apply(small_plan(), source, whole)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(source), str(path), phase], check=False, cwd=os.getcwd())
+    assert done.returncode == -9
+    assert path.read_bytes() == (whole.read_bytes() if phase == "after" else b"old")

@@ -144,7 +144,9 @@ def give_back_pages(array: npt.NDArray[Any]) -> None:
         base = base.obj
     if not isinstance(base, mmap.mmap) or not hasattr(base, "madvise") or not array.size:
         return
-    first, end = np.lib.array_utils.byte_bounds(array) if hasattr(np.lib, "array_utils") else np.byte_bounds(array)
-    origin = np.frombuffer(base, np.uint8).__array_interface__["data"][0]
-    start = (first - origin) // mmap.PAGESIZE * mmap.PAGESIZE
-    base.madvise(mmap.MADV_DONTNEED, start, min(end - origin, len(base)) - start)
+    reaches = [(extent - 1) * stride for extent, stride in zip(array.shape, array.strides, strict=True)]
+    first = array.ctypes.data - np.frombuffer(base, np.uint8).ctypes.data
+    start = first + sum(reach for reach in reaches if reach < 0)
+    end = first + sum(reach for reach in reaches if reach > 0) + array.itemsize
+    start -= start % mmap.PAGESIZE
+    base.madvise(mmap.MADV_DONTNEED, start, min(end, len(base)) - start)

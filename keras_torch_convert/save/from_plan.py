@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
+from .. import _core
 from ..errors import SaveError
 from ..read.mapped_file import give_back_pages
 from .archive import ArchiveFrame, archive_frame
-from .following import Follower
+from .following import Followers
 from .keras_file import check_path, flush_folder, suffix_of
 from .layout import FileLayout, StoredArray, TargetLayout
 from .read_back import open_weights
@@ -104,21 +104,21 @@ def _write(
     descriptor = file.fileno()
     if frame is None:
         reserve(descriptor, skeleton.size)
-        with Follower(path, 0, skeleton.size, updates) as follower:
-            _write_pieces(descriptor, skeleton, 0, values, follower, written)
+        with Followers(path, 0, skeleton.size, updates) as followers:
+            _write_pieces(descriptor, skeleton, 0, values, followers.advance, written)
         return
     start, end = frame.weights_start, frame.weights_start + skeleton.size
     tail = frame.after(0)
     reserve(descriptor, end + len(tail))
     write_all(descriptor, frame.before, 0)
     crc = _Crc()
-    with Follower(path, start, end, [crc.update]) as follower:
-        _write_pieces(descriptor, skeleton, start, values, follower, written)
+    with Followers(path, start, end, [crc.update]) as followers:
+        _write_pieces(descriptor, skeleton, start, values, followers.advance, written)
     write_all(descriptor, crc.value.to_bytes(4, "little"), frame.crc_position)
     write_all(descriptor, frame.after(crc.value), end)
     # The check sum stands before the values it is of, so hashes can only begin when it is known.
-    with Follower(path, 0, end + len(tail), updates) as follower:
-        follower.advance(end + len(tail))
+    with Followers(path, 0, end + len(tail), updates) as followers:
+        followers.advance(end + len(tail))
 
 
 def _write_pieces(
@@ -126,7 +126,7 @@ def _write_pieces(
     skeleton: Skeleton,
     start: int,
     values: Mapping[str, Values],
-    follower: Follower,
+    final: Callable[[int], None],
     written: Callable[[int], None],
 ) -> None:
     writer = ValueWriter(descriptor, written)
@@ -140,7 +140,7 @@ def _write_pieces(
             _check(piece.content, array)
             writer.write(merged_axes(array), start + piece.start)
             give_back_pages(array)
-        follower.advance(start + piece.start + piece.size)
+        final(start + piece.start + piece.size)
 
 
 def _check(stored: StoredArray, array: npt.NDArray[Any]) -> None:
@@ -176,13 +176,14 @@ def compare_with_values(path: Path, layout: FileLayout, values: Mapping[str, Val
 def _equals(data: Any, array: StoredArray, expected: npt.NDArray[Any]) -> bool:
     if data.shape != array.shape or data.dtype != np.dtype(array.dtype):
         return False
-    if not array.shape or byte_size(array) <= SCRATCH_BYTES:
-        return _bits(data[()]) == _bits(expected)
-    rows = max(1, SCRATCH_BYTES * array.shape[0] // byte_size(array))
-    row_size = byte_size(array) // array.shape[0] // expected.itemsize
-    for start in range(0, array.shape[0], rows):
-        stop = min(array.shape[0], start + rows)
-        if _bits(data[start:stop]) != _bits(_part(expected, start * row_size, stop * row_size)):
+    rows = array.shape[0] if array.shape else 1
+    together = max(1, SCRATCH_BYTES * rows // byte_size(array))
+    if together >= rows:
+        return _same_bits(data[()], expected)
+    row_size = byte_size(array) // rows // expected.itemsize
+    for start in range(0, rows, together):
+        stop = min(rows, start + together)
+        if not _same_bits(data[start:stop], _part(expected, start * row_size, stop * row_size)):
             return False
     return True
 
@@ -195,8 +196,19 @@ def _part(values: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
     first, last = start // row, -(-stop // row)
     if last - first == 1:
         return _part(values[first], start - first * row, stop - first * row)
-    return np.ascontiguousarray(values[first:last]).reshape(-1)[start - first * row : stop - first * row]
+    return _in_order(values[first:last]).reshape(-1)[start - first * row : stop - first * row]
 
 
-def _bits(array: npt.NDArray[Any]) -> bytes:
-    return np.asarray(array).tobytes()
+def _in_order(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if values.flags.c_contiguous:
+        return values
+    result = np.empty(values.shape, values.dtype)
+    _core.copy_strided(values, result)
+    return result
+
+
+def _same_bits(found: Any, expected: npt.NDArray[Any]) -> bool:
+    first, second = (_in_order(array).reshape(-1).view(np.uint8) for array in (np.asarray(found), expected))
+    if first.size == second.size and first.size % 8 == 0:
+        first, second = first.view(np.uint64), second.view(np.uint64)
+    return bool(np.array_equal(first, second))

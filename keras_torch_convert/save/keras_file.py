@@ -131,7 +131,7 @@ def _is_subclassed(model: Any) -> bool:
 
 def write_with_keras(target: Target, path: Path, suffix: str) -> tuple[str, ...]:
     """Let Keras write the file; raises SaveError when it refuses the model. Returns notes."""
-    if suffix != ".weights.h5" and suffix != ".keras":
+    if suffix not in (".weights.h5", ".keras"):
         with saved_as_built(target) as notes, _failures_told(target, suffix), _legacy_warning_silenced():
             target.model.save(str(path))
         return notes

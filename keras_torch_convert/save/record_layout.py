@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,39 +65,24 @@ def record_layout(model: Any) -> TargetLayout:
     return layout
 
 
-class _PutBack(Exception):
+class _PutBackError(Exception):
     """Leaves the block in which a model is changed, so that its old values return."""
 
 
-class _marked:  # noqa: N801 - reads as a function where it is used
-    """While inside, each variable of the model holds its marker; gives the places by bytes of the marker."""
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        self.writing = into_model.writing(target)
-
-    def __enter__(self) -> dict[bytes, str]:
-        writer = self.writing.__enter__()
-        try:
-            markers: dict[bytes, str] = {}
-            for index, variable in enumerate(self.target.variables.values()):
-                marker = _marker(variable, index)
-                writer.write(variable, marker)
-                if marker.size and markers.setdefault(_key(marker), variable.place) != variable.place:
-                    raise SaveError(
-                        f"{variable.label} ({variable.dtype}) cannot be told from other variables in a file: too many of this type"
-                    )
-        except BaseException as error:
-            self.writing.__exit__(type(error), error, error.__traceback__)
-            raise
-        return markers
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        reason = error or _PutBack()
-        try:
-            self.writing.__exit__(type(reason), reason, trace)
-        except _PutBack:
-            pass
+@contextmanager
+def _marked(target: Target) -> Iterator[dict[bytes, str]]:
+    """While inside, each variable of the model holds its marker; gives the places by marker."""
+    with suppress(_PutBackError), into_model.writing(target) as writer:
+        markers: dict[bytes, str] = {}
+        for index, variable in enumerate(target.variables.values()):
+            marker = _marker(variable, index)
+            writer.write(variable, marker)
+            if marker.size and markers.setdefault(_key(marker), variable.place) != variable.place:
+                raise SaveError(
+                    f"{variable.label} ({variable.dtype}) cannot be told from other variables in a file: too many of this type"
+                )
+        yield markers
+        raise _PutBackError
 
 
 def _marker(variable: TargetVariable, index: int) -> npt.NDArray[Any]:
@@ -120,7 +107,7 @@ def _read_file(path: Path, markers: dict[bytes, str]) -> FileLayout:
     arrays: list[StoredArray] = []
 
     def visit(path: str, item: Any) -> None:
-        if path.split("/")[0] == OPTIMIZER_GROUP:
+        if path.split("/", maxsplit=1)[0] == OPTIMIZER_GROUP:
             return
         attributes = tuple(_attribute(item, name) for name in item.attrs)
         if isinstance(item, h5py.Group):

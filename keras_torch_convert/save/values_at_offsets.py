@@ -6,6 +6,7 @@ which is permuted into the buffer and written.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from typing import Any
@@ -50,8 +51,6 @@ def reserve(descriptor: int, size: int) -> None:
             os.posix_fallocate(descriptor, 0, size)
         except OSError as error:
             # Some file systems cannot; a full disk is another matter.
-            import errno
-
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                 raise
 
@@ -60,6 +59,7 @@ class ValueWriter:
     """Writes strided arrays in C order at offsets of one file; `written` is told the number of bytes after each step."""
 
     def __init__(self, descriptor: int, written: Callable[[int], None]) -> None:
+        """`descriptor` is open for writing; the buffer is made once."""
         self.descriptor = descriptor
         self.written = written
         self.scratch = np.empty(SCRATCH_BYTES, np.uint8)
