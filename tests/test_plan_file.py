@@ -69,7 +69,7 @@ def pair() -> tuple[Plan, Any, Any]:
 
 
 # Expressions of any depth; shapes need not fit, since only files are made of them.
-NAMES = st.text(min_size=1, max_size=8)
+NAMES = st.text("a./é\"", min_size=1, max_size=4)
 COUNTS = st.integers(0, 9)
 SHAPES = st.lists(COUNTS, max_size=4).map(tuple)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -101,10 +101,10 @@ def deeper(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression
     )
 
 
-EXPRESSIONS = st.recursive(st.builds(Tensor, NAMES) | st.builds(Fill, NUMBERS, SHAPES), deeper, max_leaves=8)
+EXPRESSIONS = st.recursive(st.builds(Tensor, NAMES) | st.builds(Fill, NUMBERS, SHAPES), deeper, max_leaves=4)
 CONSTANTS = st.builds(Constant, EXPRESSIONS, NUMBERS, NAMES)
 ASSIGNMENTS = st.builds(
-    Assignment, NAMES, EXPRESSIONS, NAMES, st.text(), st.text(), st.lists(CONSTANTS, max_size=2).map(tuple)
+    Assignment, NAMES, EXPRESSIONS, NAMES, NAMES, NAMES, st.lists(CONSTANTS, max_size=2).map(tuple)
 )
 KINDS = st.dictionaries(
     st.text("ab./", max_size=5), st.builds(ArrayKind, SHAPES, st.sampled_from(["float32", "bfloat16"]), NAMES), max_size=5
@@ -113,7 +113,7 @@ RULES = st.dictionaries(NAMES, NAMES, max_size=3)
 
 
 @given(
-    st.lists(ASSIGNMENTS, max_size=4).map(tuple),
+    st.lists(ASSIGNMENTS, max_size=2).map(tuple),
     RULES,
     RULES,
     st.lists(st.tuples(NAMES, NAMES), max_size=3).map(tuple),
@@ -121,7 +121,7 @@ RULES = st.dictionaries(NAMES, NAMES, max_size=3)
     KINDS,
     st.booleans(),
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_plan_comes_back_as_it_was_with_the_same_bytes(
     assignments: Any, dropped: Any, kept: Any, pairs: Any, constants: Any, targets: Any, reverse: bool
 ) -> None:
@@ -139,8 +139,13 @@ def test_sources_come_back_in_their_order(sources: Any) -> None:
 
 
 class TestSavedPlansOfRealConversions:
-    def test_a_conversion_of_new_instances_makes_a_file_of_the_same_bytes(self, pair: Any, tmp_path: Path) -> None:
-        plan, _, _ = pair
+    def test_a_conversion_of_new_instances_makes_a_file_of_the_same_bytes(self, tmp_path: Path) -> None:
+        keras.utils.clear_session()
+        report, _, first = converted()
+        plan = replace(report.plan, layout=record_layout(first))
+        # Automatic names (of the input here) count on in a process; without the layout no name of Keras is in the bytes.
+        assert plan_as_text(report.plan) == plan_as_text(converted()[0].plan)
+        keras.utils.clear_session()
         report, _, second = converted()
         again = replace(report.plan, layout=record_layout(second))
         assert plan.save(tmp_path / "a.plan.json").read_bytes() == again.save(tmp_path / "b.plan.json").read_bytes()
