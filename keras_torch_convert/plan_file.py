@@ -363,9 +363,10 @@ def _check_shapes(plan: Plan) -> None:
     shapes = {name: kind.shape for name, kind in plan.sources.items()}
     for number, assignment in enumerate(plan.assignments):
         # A Plan made by hand may lack the kinds; what a callback gives has no shape before it is called.
-        if needs_callback(assignment.expression) or not set(tensors_of(assignment.expression)) <= set(shapes):
-            continue
         target = plan.targets.get(assignment.place)
+        known = target is not None and shapes.keys() >= set(tensors_of(assignment.expression))
+        if not known or needs_callback(assignment.expression):
+            continue
         try:
             shape = shape_by_kinds(assignment.expression, shapes)
         except ValueError as error:
