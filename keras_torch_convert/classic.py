@@ -13,7 +13,7 @@ from typing import Any, Union
 
 from . import read as reading
 from .align import by_order
-from .align.assemble import plan_of_pairs
+from .align.assemble import plan_by_order
 from .align.classic import MatchFunction, NameAlignment, align_names, read_stages
 from .align.joined_stacks import joined_by_kind
 from .align.recurrent_stacks import skipped_apart, split_by_order
@@ -161,22 +161,15 @@ def keras_reload_stacked_state_dict(
         source, collection = read_stacks(stacked_state_dict)
         target = read_target(model, expand_nested=expand_nested)
     with stopwatch.stage("align"):
-        pairing = by_order.pairs(
+        plan = plan_by_order(
             collection,
-            target.layers,
+            target,
             list(layer_names_matched_torch),
+            additional_transfer,
             skip_layers=skip_layers,
             keep_layers=keep_layers,
             strict=strict,
             aligned=True,
-            by_callback=hit_by_callback(target, additional_transfer),
-        )
-        plan = plan_of_pairs(
-            pairing.pairs,
-            target,
-            additional_transfer,
-            dropped={**collection.skipped, **pairing.dropped_tensors},
-            kept=pairing.kept_places,
         )
     report = apply_to_model(
         plan,
@@ -188,9 +181,7 @@ def keras_reload_stacked_state_dict(
         stopwatch=stopwatch,
     )
     report.warnings += unused_keys(target, additional_transfer)
-    if verbose > 0:
-        print(report)
-    return report
+    return shown(report, verbose)
 
 
 def keras_reload_from_torch_model(
@@ -290,23 +281,16 @@ def keras_reload_from_torch_model(
     if verbose > 0:
         print(listing, end="\n\n")
     with stopwatch.stage("align"):
-        pairing = by_order.pairs(
+        plan = plan_by_order(
             collection,
-            target.layers,
+            target,
             alignment.names,
+            additional_transfer,
             skip_layers=skip_layers,
             keep_layers=keep_layers,
             strict=strict,
             order=source.order,
             aligned=specific_match_func is not None or bool(tail_align_dict) or bool(full_name_align_dict),
-            by_callback=hit_by_callback(target, additional_transfer),
-        )
-        plan = plan_of_pairs(
-            pairing.pairs,
-            target,
-            additional_transfer,
-            dropped={**collection.skipped, **pairing.dropped_tensors},
-            kept=pairing.kept_places,
             resize=resize,
         )
     report = apply_to_model(
@@ -383,7 +367,7 @@ def listed(
     kept = by_order.hit_by(keep_layers, [layer.name for layer in target.layers], "keep_layers", "Keras layer")
     names = [name for name in names if name not in kept]
     by_name = {layer.name: layer for layer in target.layers}
-    by_callback = hit_by_callback(target, additional_transfer)
+    by_callback = [layer.name for layer in target.layers if calls_for(layer, additional_transfer)]
     named = [by_name[name] for name in names if name in by_name]
     unskipped = [stack for stack in stacks if stack.layer not in skipped]
     return side_by_side(
@@ -393,11 +377,6 @@ def listed(
         by_callback=by_callback,
         fit=misfit,
     )
-
-
-def hit_by_callback(target: Target, additional_transfer: Mapping[Any, Transfer]) -> list[str]:
-    """Names of the layers that a callback hits."""
-    return [layer.name for layer in target.layers if calls_for(layer, additional_transfer)]
 
 
 def misfit(stack: Stack, layer: TargetLayer) -> str:

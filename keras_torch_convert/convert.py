@@ -14,6 +14,8 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import to_torch
+from .align.assemble import plan_by_order
+from .collect import collect
 from .errors import AlignmentError, NotEqualError, PredictionError, SaveError, TransferError
 from .plan import Plan
 from .progress import progress_bar
@@ -70,8 +72,8 @@ def align(
 
     Raises AlignmentError, with what is open and the best candidates, when a weight of the Keras model finds no partner.
     """
-    read_source, read_keras, runs = _both_sides(source, target, sample, torch_call, keras_call)
-    plan, _ = _aligned(read_source, read_keras, runs, hints or {}, accept_unproven)
+    source, target, runs = _both_sides(source, target, sample, torch_call, keras_call)
+    plan, _ = _aligned(source, target, runs, hints or {}, accept_unproven)
     return plan
 
 
@@ -118,7 +120,10 @@ def convert(
         )
     if into_torch:
         return _into_torch(source, target, plan, sample, strict, verify, save, progress, stopwatch)
-    if plan is None and resize is None and is_torch_module(source):
+    with stopwatch.stage("read"):
+        source = source if isinstance(source, Source) else read_source(source)
+        target = target if isinstance(target, Target) else read_target(target, sample=sample)
+    if plan is None and resize is None and source.module is not None:
         options = AlignmentOptions(sample, torch_call, keras_call, hints or {}, accept_unproven)
         return _convert_by_running(
             source,
@@ -129,10 +134,8 @@ def convert(
             keep=if_different == "keep",
             save=save,
             progress=progress,
+            stopwatch=stopwatch,
         )
-    with stopwatch.stage("read"):
-        source = source if isinstance(source, Source) else read_source(source)
-        target = target if isinstance(target, Target) else read_target(target, sample=sample)
     if plan is None:
         if source.module is None and not accept_unproven:
             raise AlignmentError(
@@ -140,7 +143,7 @@ def convert(
                 "torch module with its weights loaded, or a plan (Plan.from_mapping), or accept pairing by order with accept_unproven=True"
             )
         with stopwatch.stage("align"):
-            plan = to_torch.plan_by_order(source, target, resize)
+            plan = plan_by_order(collect(source), target, order=source.order, resize=resize)
     report = apply_to_model(plan, source, target, strict=strict, save=save, progress=progress, stopwatch=stopwatch)
     if verify and source.module is not None:
         add_predictions(report, source, target, stopwatch, sample=sample, from_samples=True)
@@ -210,8 +213,8 @@ def _aligned(
 
 
 def _convert_by_running(
-    source: Any,
-    target: Any,
+    source: Source,
+    target: Target,
     options: AlignmentOptions,
     *,
     strict: Strict,
@@ -219,13 +222,12 @@ def _convert_by_running(
     keep: bool,
     save: str | PathLike[str] | None,
     progress: bool,
+    stopwatch: Stopwatch,
 ) -> Report:
     from .align.running.verdict import judge
 
-    stopwatch = Stopwatch()
-    with stopwatch.stage("read"):
-        source, target, runs = _both_sides(source, target, options.sample, options.torch_call, options.keras_call)
     with stopwatch.stage("align"):
+        source, target, runs = _both_sides(source, target, options.sample, options.torch_call, options.keras_call)
         plan, alignment = _aligned(source, target, runs, options.hints, options.accept_unproven)
 
     def check(report: Report) -> None:

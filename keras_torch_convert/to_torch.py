@@ -8,19 +8,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from . import read as reading
-from .align import by_order
-from .align.assemble import plan_of_pairs
+from .align.assemble import plan_by_order
 from .collect import collect
 from .errors import TransferError
 from .plan import Plan
+from .read import read
 from .read.keras_model import read_target
 from .read.source import Source
 from .read.target import Target
 from .read.torch_target import read_keras_source, read_torch_target, torch_target_of
 from .save.values import torch_tensor
 from .transfer.executor import Strict, prepare
-from .transfer.position_table import Resize
 
 
 def sides_of(keras_model: Any, module: Any, plan: Plan | None, sample: Any) -> tuple[Plan, Source, Target, Target]:
@@ -30,15 +28,9 @@ def sides_of(keras_model: Any, module: Any, plan: Plan | None, sample: Any) -> t
     """
     keras = keras_model if isinstance(keras_model, Target) else read_target(keras_model, sample=sample)
     if plan is None:
-        plan = plan_by_order(reading.read(module), keras)
+        source = read(module)
+        plan = plan_by_order(collect(source), keras, order=source.order)
     return reverse_of(plan), read_keras_source(keras), read_torch_target(module), keras
-
-
-def plan_by_order(source: Source, target: Target, resize: Resize = None) -> Plan:
-    """The Plan that pairs the torch layers of `source` with the layers of `target` in their order; `resize` as in `Plan.from_mapping`."""
-    collection = collect(source)
-    pairing = by_order.pairs(collection, target.layers, order=source.order)
-    return plan_of_pairs(pairing.pairs, target, {}, dropped=collection.skipped, kept={}, resize=resize)
 
 
 def reverse_of(plan: Plan) -> Plan:

@@ -189,3 +189,14 @@ def test_a_second_input_mirrors_pictures_and_ids_and_leaves_masks() -> None:
         [7, 9, 2]
     ]
     assert changed({"mask": np.array([[1, 1, 0]])}, reflected)["mask"].tolist() == [[1, 1, 0]]
+
+
+def test_a_source_that_was_read_before_is_aligned_by_running_as_the_module_itself() -> None:
+    import keras
+    from small_models import keras_two_branches, largest_difference, torch_two_branches
+
+    torch_module, keras_model = torch_two_branches(), keras_two_branches(keras)
+    report = ktc.convert(ktc.read(torch_module), keras_model)
+    assert report.alignment == "found by running both models"
+    assert report.equal is True
+    assert largest_difference(torch_module, keras_model) < 1e-5

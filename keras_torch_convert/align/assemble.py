@@ -6,14 +6,55 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..plan import Plan
+from ..read.source import Order
 from ..read.target import Target, TargetLayer
 from ..transfer.callbacks import calls_for
 from ..transfer.layer import assign_pairs
 from ..transfer.position_table import Resize, check_resize, with_resized_tables
 from ..transfer.stand_in import Seen, without_stand_ins
+from . import by_order
 
 if TYPE_CHECKING:
-    from ..collect import Stack
+    from ..collect import Collection, Stack
+
+
+def plan_by_order(
+    collection: Collection,
+    target: Target,
+    names: Sequence[str] | None = None,
+    additional_transfer: Mapping[Any, Callable[[list[Any]], Any]] | None = None,
+    *,
+    skip_layers: Sequence[str] = (),
+    keep_layers: Sequence[str] = (),
+    strict: by_order.Strict = True,
+    order: Order = "registered",
+    aligned: bool = False,
+    resize: Resize = None,
+) -> Plan:
+    """The Plan that pairs the torch layers of `collection` with the Keras layers called `names`, both in their order.
+
+    The arguments are those of `by_order.pairs` and `plan_of_pairs`, and so are the errors.
+    """
+    additional_transfer = additional_transfer or {}
+    pairing = by_order.pairs(
+        collection,
+        target.layers,
+        names,
+        skip_layers=skip_layers,
+        keep_layers=keep_layers,
+        strict=strict,
+        order=order,
+        aligned=aligned,
+        by_callback=[layer.name for layer in target.layers if calls_for(layer, additional_transfer)],
+    )
+    return plan_of_pairs(
+        pairing.pairs,
+        target,
+        additional_transfer,
+        dropped={**collection.skipped, **pairing.dropped_tensors},
+        kept=pairing.kept_places,
+        resize=resize,
+    )
 
 
 def plan_of_pairs(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ...interrupts import interrupts_held_back
 from ...read.target import Target, TargetVariable
 from ...save.values import assign_values, read_values
+from ...verify.outputs import as_array, leaves_of
 
 SetValue = Callable[[TargetVariable, npt.NDArray[Any]], None]
 LayerCall = Callable[..., Any]
@@ -81,21 +82,13 @@ def intercepted_calls(
 
 def eager_arrays(value: Any) -> Iterator[npt.NDArray[Any]]:
     """The arrays inside a layer's arguments or outputs; symbolic tensors and everything else are passed over."""
-    if isinstance(value, dict):
-        for item in value.values():
-            yield from eager_arrays(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from eager_arrays(item)
-    elif hasattr(value, "shape") and hasattr(value, "dtype") and not type(value).__name__.startswith("KerasTensor"):
-        array = _as_array(value)
+    for tensor in leaves_of(value):
+        array = None if type(tensor).__name__.startswith("KerasTensor") else _as_array(tensor)
         if array is not None:
             yield array
 
 
 def _as_array(value: Any) -> npt.NDArray[Any] | None:
-    from ...verify.outputs import as_array
-
     try:
         return as_array(value)
     except (NotImplementedError, AttributeError, TypeError):
