@@ -1,29 +1,13 @@
 """The families that are more than a rule by kind, on Keras 2."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from conversion_helpers import EQUAL
+from fresh_process import answer_of
 
 
 @pytest.fixture(scope="module")
 def differences():
-    here = Path(__file__).parent
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{here.parent}{os.pathsep}{here}",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "-1",
-    }
-    run = subprocess.run(
-        [sys.executable, here / "keras2_families.py"], env=environment, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout.splitlines()[-1])
+    return answer_of("keras2_families.py")
 
 
 @pytest.mark.keras2

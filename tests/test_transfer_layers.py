@@ -1,12 +1,7 @@
 """Every kind of layer: a torch layer and its Keras twin give the same outputs once the weights have travelled."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from fresh_process import answer_of
 from layer_cases import CASES, keras_model, randomised_layer, relative_difference
 from transfer_helpers import transferred
 
@@ -35,22 +30,7 @@ def test_outputs_differ_before_the_transfer(case):
 
 @pytest.fixture(scope="module")
 def keras2_differences():
-    here = Path(__file__).parent
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{here.parent}{os.pathsep}{here}",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "-1",
-    }
-    run = subprocess.run(
-        [sys.executable, here / "layer_cases.py", "tf_keras"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout.splitlines()[-1])
+    return answer_of("layer_cases.py", "tf_keras")
 
 
 @pytest.mark.keras2

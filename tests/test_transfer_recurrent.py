@@ -1,13 +1,8 @@
 """LSTM, GRU and SimpleRNN: equal outputs on random sequences, one torch module into several Keras layers, and what cannot be held."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from fresh_process import answer_of
 from recurrent_cases import CASES, converted, randomised_module, relative_difference, run_keras
 from small_models import randomised
 from transfer_helpers import source_of
@@ -72,23 +67,7 @@ def test_outputs_differ_when_the_directions_are_exchanged():
 
 
 def run_script(framework, backend="tensorflow"):
-    here = Path(__file__).parent
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": backend,
-        "PYTHONPATH": f"{here.parent}{os.pathsep}{here}",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "-1",
-    }
-    run = subprocess.run(
-        [sys.executable, here / "recurrent_cases.py", framework],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout.splitlines()[-1])
+    return answer_of("recurrent_cases.py", framework, KERAS_BACKEND=backend)
 
 
 @pytest.mark.keras2
