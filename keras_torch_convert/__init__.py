@@ -7,6 +7,7 @@ Importing the package needs NumPy alone; PyTorch and Keras are imported by the f
 """
 
 from .align.parts import joined, rows
+from .apply import apply
 from .classic import (
     align_layer_names_multi_stage,
     keras_reload_from_torch_model,
@@ -20,6 +21,7 @@ from .errors import (
     ConversionError,
     NotEqualError,
     PairError,
+    PlanError,
     PredictionError,
     SaveError,
     SourceError,
@@ -31,6 +33,7 @@ from .plan import Plan
 from .read import read
 from .read.source import Source
 from .report import Report
+from .save.record_layout import record_layout
 from .to_torch import to_state_dict
 
 __version__ = "0.1.0"
@@ -41,6 +44,7 @@ __all__ = [
     "NotEqualError",
     "PairError",
     "Plan",
+    "PlanError",
     "PredictionError",
     "Report",
     "SaveError",
@@ -51,12 +55,14 @@ __all__ = [
     "UnsafeFileError",
     "align",
     "align_layer_names_multi_stage",
+    "apply",
     "convert",
     "joined",
     "keras_reload_from_torch_model",
     "keras_reload_stacked_state_dict",
     "match_layer_names_with_torch",
     "read",
+    "record_layout",
     "rows",
     "state_dict_stack_by_layer",
     "to_state_dict",

@@ -272,6 +272,7 @@ def apply_to_model(
         keras_file.check_path(save, target)
     with stopwatch.stage("check"):
         prepared = prepare(plan, source, target, strict=strict)
+        recorded = prepared.recorded_plan()
     differences = compare_hyperparameters(plan, source, target)
     with into_model.writing(target) as writer:
         with stopwatch.stage("transfer"):
@@ -282,7 +283,7 @@ def apply_to_model(
             source=source.origin,
             target=in_words(target),
             ledger=prepared.ledger,
-            plan=plan,
+            plan=recorded,
             callback_hits=prepared.callback_hits,
             seconds=stopwatch.seconds,
             warnings=(*prepared.warnings, *differences.warnings),

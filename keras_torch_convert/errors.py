@@ -67,6 +67,10 @@ class NotEqualError(ConversionError, ArithmeticError):
         self.comparison = comparison
 
 
+class PlanError(ConversionError, ValueError):
+    """A plan file is damaged, foreign or of a newer version, or a plan lacks what is asked of it."""
+
+
 class SaveError(ConversionError, OSError):
     """The converted model cannot be written, or what was written reads back differently; the old file is kept."""
 

@@ -11,10 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard, Union
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .align.parts import TorchLayer
+    from .save.layout import TargetLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +306,7 @@ class Plan:
     places of target variables to the rule that lets them keep their own values. Whatever neither assigns nor excuses is
     left over, which the executor refuses when strict. `pairs` are the aligned layers, (torch layer, Keras layer), for display.
     `constants` must hold for the Plan to be applied. `sources` and `targets` are the arrays of both sides, by name and by place;
-    `reversed` is True for a Plan from Keras variables to torch tensors.
+    `reversed` is True for a Plan from Keras variables to torch tensors. `layout` is how files of the Keras model look, None when it was not recorded.
     """
 
     assignments: tuple[Assignment, ...]
@@ -313,6 +317,7 @@ class Plan:
     sources: Mapping[str, ArrayKind] = field(default_factory=dict)
     targets: Mapping[str, ArrayKind] = field(default_factory=dict)
     reversed: bool = False
+    layout: TargetLayout | None = field(default=None, repr=False)
 
     @property
     def portable(self) -> bool:
@@ -342,6 +347,31 @@ class Plan:
         from .transfer.inverse import inverted
 
         return inverted(self)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the Plan to a file, by custom "x.plan.json": readable JSON, the same bytes for the same Plan. Returns the path.
+
+        A file cannot hold a user's functions: of a Plan that is not `portable` it keeps their keys, see `load`.
+        """
+        from .plan_file import save_plan
+
+        return save_plan(self, path)
+
+    @staticmethod
+    def load(
+        path: str | PathLike[str],
+        *,
+        additional_transfer: Mapping[Any, Callable[[list[Any]], list[Any]]] | None = None,
+    ) -> Plan:
+        """Read a Plan that `save` wrote.
+
+        A Plan that is not `portable` needs the functions of `additional_transfer` again, under the same keys; without them it can be
+        looked at, not applied. Raises PlanError for a file that is damaged, was changed, is no plan, or comes from a newer version.
+        """
+        from .plan_file import load_plan
+        from .transfer.callbacks import key_in_words
+
+        return load_plan(path, {key_in_words(key): function for key, function in (additional_transfer or {}).items()})
 
     @staticmethod
     def from_mapping(

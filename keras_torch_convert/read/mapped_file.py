@@ -129,3 +129,24 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
         strides.append(step)
         step *= extent
     return tuple(reversed(strides))
+
+
+def give_back_pages(array: npt.NDArray[Any]) -> None:
+    """Let the system forget the pages of a mapped file that an array lies in; they are read again when they are needed.
+
+    Does nothing for arrays that lie elsewhere, and where the system has no such call.
+    """
+    base: Any = array
+    # What NumPy puts between a strided view and its array has a `base` too, but is no array.
+    while not isinstance(base, (mmap.mmap, memoryview)) and getattr(base, "base", None) is not None:
+        base = base.base
+    if isinstance(base, memoryview):
+        base = base.obj
+    if not isinstance(base, mmap.mmap) or not hasattr(base, "madvise") or not array.size:
+        return
+    reaches = [(extent - 1) * stride for extent, stride in zip(array.shape, array.strides, strict=True)]
+    first = array.ctypes.data - np.frombuffer(base, np.uint8).ctypes.data
+    start = first + sum(reach for reach in reaches if reach < 0)
+    end = first + sum(reach for reach in reaches if reach > 0) + array.itemsize
+    start -= start % mmap.PAGESIZE
+    base.madvise(mmap.MADV_DONTNEED, start, min(end, len(base)) - start)

@@ -46,7 +46,7 @@ def check_path(path: str | os.PathLike[str], target: Target | None = None) -> No
     model as whole .h5, bfloat16 variables in a format that Keras cannot read them from, two weights under one path in .h5.
     """
     path = Path(path)
-    suffix = _suffix_of(path)
+    suffix = suffix_of(path)
     folder = path.resolve().parent
     if path.is_dir():
         raise SaveError(f"cannot save to {path}: it is a folder")
@@ -71,7 +71,7 @@ def save_model(target: Target, path: str | os.PathLike[str]) -> SavedFile:
     check_path(path, target)
     # A symbolic link keeps pointing where it did: the file behind it is the one replaced.
     destination = Path(path).resolve()
-    suffix = _suffix_of(destination)
+    suffix = suffix_of(destination)
     stem = destination.name[: -len(suffix)]
     temporary = destination.with_name(f".{stem}.{secrets.token_hex(6)}{suffix}")
     try:
@@ -85,11 +85,12 @@ def save_model(target: Target, path: str | os.PathLike[str]) -> SavedFile:
         raise SaveError(f"cannot save to {path}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
-    _flush_folder(destination.parent)
+    flush_folder(destination.parent)
     return SavedFile(Path(path), md5, sha256, size, notes)
 
 
-def _suffix_of(path: Path) -> str:
+def suffix_of(path: Path) -> str:
+    """The format's suffix, or SaveError."""
     for suffix in SUFFIXES:
         if path.name.endswith(suffix) and path.name != suffix:
             return suffix
@@ -128,20 +129,24 @@ def _is_subclassed(model: Any) -> bool:
     return not any(base.__name__ in {"Functional", "Sequential"} for base in type(model).__mro__)
 
 
+def write_with_keras(target: Target, path: Path, suffix: str) -> tuple[str, ...]:
+    """Let Keras write the file; raises SaveError when it refuses the model. Returns notes."""
+    if suffix not in (".weights.h5", ".keras"):
+        with saved_as_built(target) as notes, _failures_told(target, suffix), _legacy_warning_silenced():
+            target.model.save(str(path))
+        return notes
+    with _failures_told(target, suffix):
+        target.model.save_weights(str(path)) if suffix == ".weights.h5" else target.model.save(str(path))
+    return ()
+
+
 def _write_and_compare(target: Target, temporary: Path, suffix: str) -> tuple[str, ...]:
+    notes = write_with_keras(target, temporary, suffix)
+    _flush_file(temporary)
     if suffix == ".weights.h5":
-        with _failures_told(target, suffix):
-            target.model.save_weights(str(temporary))
-        _flush_file(temporary)
         return compare_weights_file(target, temporary)
     if suffix == ".keras":
-        with _failures_told(target, suffix):
-            target.model.save(str(temporary))
-        _flush_file(temporary)
         return compare_archive(target, temporary)
-    with saved_as_built(target) as notes, _failures_told(target, suffix), _legacy_warning_silenced():
-        target.model.save(str(temporary))
-    _flush_file(temporary)
     if _is_subclassed(target.model):
         notes = (
             *notes,
@@ -197,7 +202,8 @@ def _flush_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Let the names in a folder reach the disk."""
     # Windows cannot open a folder; there the rename is as durable as it gets.
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)

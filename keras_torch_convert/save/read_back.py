@@ -63,21 +63,25 @@ def compare_legacy_file(target: Target, path: Path) -> tuple[str, ...]:
     return ()
 
 
-def compare_weights_file(target: Target, file: Path | IO[bytes]) -> tuple[str, ...]:
+def compare_weights_file(target: Target, path: Path) -> tuple[str, ...]:
     """Compare a .weights.h5 file with the model. Raises SaveError on any difference.
 
     The notes returned name variables that a layer leaves out of its files by a saving method of its own.
     """
+    with _unreadable_told(), h5py.File(path, "r") as opened:
+        return _compare_opened(target, opened)
+
+
+def _compare_opened(target: Target, opened: Any) -> tuple[str, ...]:
     notes: list[str] = []
-    with _unreadable_told(), h5py.File(file, "r") as opened:
-        groups = _groups(opened)
-        for owner in {id(leaf.layer): leaf for leaf in target.leaves()}.values():
-            stored: dict[str, Any] = {}
-            owner.layer.save_own_variables(stored)
-            notes += _not_stored(target, owner, stored)
-            if stored:
-                values = {key: _as_array(target, value) for key, value in stored.items()}
-                _take_group(groups, str(owner.layer.name), owner.label, values)
+    groups = _groups(opened)
+    for owner in {id(leaf.layer): leaf for leaf in target.leaves()}.values():
+        stored: dict[str, Any] = {}
+        owner.layer.save_own_variables(stored)
+        notes += _not_stored(target, owner, stored)
+        if stored:
+            values = {key: _as_array(target, value) for key, value in stored.items()}
+            _take_group(groups, str(owner.layer.name), owner.label, values)
     return tuple(notes)
 
 
@@ -87,15 +91,28 @@ def compare_archive(target: Target, path: Path) -> tuple[str, ...]:
         broken = archive.testzip()
         if broken is not None:
             raise SaveError(f"the saved archive is damaged: {broken} does not fit its check sum")
+    with _unreadable_told(), open_weights(path) as file:
+        return _compare_opened(target, file)
+
+
+@contextmanager
+def open_weights(path: Path) -> Iterator[h5py.File]:
+    """The HDF5 file at `path`, or the one inside an archive there; nothing of it is copied when it is stored as it is."""
+    if not zipfile.is_zipfile(path):
+        with h5py.File(path, "r") as opened:
+            yield opened
+        return
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
         member = archive.getinfo(WEIGHTS_IN_ARCHIVE)
-        with path.open("rb") as file:
-            if member.compress_type != zipfile.ZIP_STORED:
-                return compare_weights_file(target, io.BytesIO(archive.read(member)))
-            file.seek(member.header_offset)
-            name_length, extra_length = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
-            start = member.header_offset + LOCAL_HEADER.size + name_length + extra_length
-            window = io.BufferedReader(_Window(file, start, member.file_size))
-            return compare_weights_file(target, window)
+        if member.compress_type != zipfile.ZIP_STORED:
+            with h5py.File(io.BytesIO(archive.read(member)), "r") as opened:
+                yield opened
+            return
+        file.seek(member.header_offset)
+        name_length, extra_length = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
+        start = member.header_offset + LOCAL_HEADER.size + name_length + extra_length
+        with h5py.File(io.BufferedReader(_Window(file, start, member.file_size)), "r") as opened:
+            yield opened
 
 
 def name_list(group: Any, name: str) -> list[str]:

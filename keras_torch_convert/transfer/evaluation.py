@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,27 @@ class Evaluation:
             part = cast(region.base_view(bases[region.base]), types[region.base], dtype, label, losses)
             _core.copy_strided(part, region.view(result))
         return result
+
+    def stored_view(self, expression: Expression, dtype: str) -> Array | None:
+        """The values in C order as a view on the source, without a copy; None when they must be computed, cast or put together.
+
+        The view's axes are not those of the shape: they are as many as the movement has steps.
+        """
+        layout = self.layout(expression)
+        base = layout.bases[0] if len(layout.bases) == 1 == len(layout.regions) else None
+        if not isinstance(base, Tensor) or self._dtype(base) != dtype:
+            return None
+        region = layout.regions[0]
+        steps = [counter.step * prod(layout.shape[counter.axis + 1 :]) for counter in region.counters]
+        order = sorted(range(len(steps)), key=lambda index: -steps[index])
+        expected = prod(layout.shape)
+        for index in order:
+            expected //= region.counters[index].count
+            if steps[index] != expected:
+                return None
+        if expected != 1:
+            return None
+        return region.base_view(self.read(self.source[base.name])).transpose(order)
 
     def read(self, tensor: SourceTensor) -> Array:
         """The values of a source tensor as they are stored."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
@@ -32,6 +32,7 @@ from .evaluation import Evaluation, check_castable
 from .layer import all_problems
 from .ledger import leftover_problems, make_ledger
 from .movement import Layout
+from .recorded_plan import recorded_plan
 
 Strict = Union[bool, Literal["target"]]
 
@@ -49,6 +50,12 @@ class _Work:
         values = self.evaluation.values(self.assignment.expression, self.variable.dtype, self.variable.label)
         return values.view(numpy_dtype(self.variable.dtype))
 
+    def stored(self) -> npt.NDArray[Any]:
+        """The values in C order and in their bits (bfloat16 as uint16), a view on the source where they are only moved."""
+        expression, dtype = self.assignment.expression, self.variable.dtype
+        view = self.evaluation.stored_view(expression, dtype)
+        return self.evaluation.values(expression, dtype, self.variable.label) if view is None else view
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -62,6 +69,8 @@ class Prepared:
     warnings: tuple[str, ...]
     callback_hits: Mapping[str, tuple[str, ...]]
     _work: tuple[_Work, ...] = field(repr=False)
+    _plan: Plan = field(repr=False)
+    _check: _Check = field(repr=False)
 
     def arrays(self) -> Iterator[tuple[TargetVariable, npt.NDArray[Any]]]:
         """Each assigned variable with its values, computed when asked for, in the target's order.
@@ -70,6 +79,22 @@ class Prepared:
         """
         for work in self._work:
             yield work.variable, work.values()
+
+    def recorded_plan(self) -> Plan:
+        """The Plan, with what its callbacks did as steps where they only moved values; calls them twice more, on numbers (recorded_plan.py)."""
+        check = self._check
+        dtypes = {place: variable.dtype for place, variable in check.variables.items()}
+        aliases = check.target.aliases
+        return recorded_plan(
+            self._plan, check.callback_kinds, check.evaluation, lambda place: dtypes[aliases.get(place, place)]
+        )
+
+    def by_place(self) -> dict[str, Callable[[], npt.NDArray[Any]]]:
+        """For each place the function that gives its values in C order, of the variable's size but of any shape.
+
+        bfloat16 comes as its bits, and what is only moved as a read-only view on the source.
+        """
+        return {work.variable.place: work.stored for work in self._work}
 
 
 def prepare(plan: Plan, source: Source, target: Target, *, strict: Strict = True) -> Prepared:
@@ -90,7 +115,7 @@ def prepare(plan: Plan, source: Source, target: Target, *, strict: Strict = True
     if check.problems:
         raise all_problems(check.problems)
     doubts = tuple(dict.fromkeys(item.assignment.doubt for item in work if item.assignment.doubt))
-    return Prepared(ledger, (*check.losses.sentences(), *doubts), check.hits, work)
+    return Prepared(ledger, (*check.losses.sentences(), *doubts), check.hits, work, plan, check)
 
 
 class _Check:
@@ -103,6 +128,7 @@ class _Check:
         self.problems: list[str] = []
         self.losses = Losses()
         self.hits: dict[str, tuple[str, ...]] = {}
+        self.callback_kinds: dict[LayerCallback, list[tuple[tuple[int, ...], np.dtype[Any]]]] = {}
         self.first_name = {name: group[0] for group in source.tied for name in group}
         self.evaluation = Evaluation(source)
 
@@ -281,6 +307,7 @@ class _Check:
             except ValueError as error:
                 self.problems.append(f"'{name}' for the callbacks of layer '{callback.layer}': {error}")
                 return None
+        self.callback_kinds[callback] = [(operand.shape, operand.dtype) for operand in operands]
         calls = [(call.key, call.function) for call in callback.calls]
         try:
             results = _core.apply_callbacks(callback.layer, operands, calls)

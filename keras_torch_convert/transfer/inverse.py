@@ -83,6 +83,7 @@ def inverted(plan: Plan) -> Plan:
         plan.targets,
         plan.sources,
         not plan.reversed,
+        plan.layout,
     )
 
 

@@ -1,0 +1,218 @@
+"""A Keras file written from its layout and from values that are asked for one by one: no Keras, no model in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..errors import SaveError
+from ..read.mapped_file import give_back_pages
+from .archive import ArchiveFrame, archive_frame
+from .following import Followers
+from .keras_file import check_path, flush_folder, suffix_of
+from .layout import FileLayout, StoredArray, TargetLayout
+from .read_back import open_weights
+from .skeleton import Skeleton, byte_size, make_skeleton
+from .values_at_offsets import SCRATCH_BYTES, ValueWriter, merged_axes, reserve, write_all
+
+# The values of one variable in C order, of its size and of any shape.
+Values = Callable[[], npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A file that has its name; `digests` by algorithm, `size` in bytes."""
+
+    path: Path
+    size: int
+    digests: Mapping[str, str]
+
+
+def file_layout(layout: TargetLayout, path: Path) -> FileLayout:
+    """The layout of the HDF5 file for the suffix of `path`. Raises SaveError when Keras could not save the model so."""
+    suffix = suffix_of(path)
+    found = layout.legacy if suffix in (".h5", ".hdf5") else layout.weights
+    if found is None or (suffix == ".keras" and not layout.members):
+        raise SaveError(
+            f"the plan has no layout of a {suffix} file, which {layout.framework} could not save for this model"
+        )
+    return found
+
+
+def write_file(
+    layout: TargetLayout,
+    values: Mapping[str, Values],
+    path: Path,
+    *,
+    verify: bool,
+    digests: Sequence[str],
+    durable: bool = True,
+    written: Callable[[int], None] = lambda count: None,
+) -> WrittenFile:
+    """Write the file under a temporary name in the same folder, compare it with the values, and give it its name.
+
+    `values` has an entry for every place of the layout. `digests` are names that hashlib knows; `written` gets numbers of bytes.
+    On any error, an interrupt included, nothing is left behind and an existing file is as it was. `durable=False` leaves
+    flushing to the system. Raises SaveError for what cannot be written, and when what was written reads back different.
+    """
+    check_path(path)
+    suffix = suffix_of(path)
+    arrays = file_layout(layout, path)
+    skeleton = make_skeleton(arrays)
+    frame = archive_frame(layout.members, skeleton.size) if suffix == ".keras" else None
+    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in digests}
+    destination = path.resolve()
+    temporary = destination.with_name(f".{destination.name[: -len(suffix)]}.{secrets.token_hex(6)}{suffix}")
+    try:
+        with temporary.open("xb", buffering=0) as file:
+            _write(file, temporary, skeleton, frame, values, [one.update for one in hashes.values()], written)
+            if durable:
+                os.fsync(file.fileno())
+        if verify:
+            compare_with_values(temporary, arrays, values)
+        size = temporary.stat().st_size
+        if destination.exists():
+            shutil.copymode(destination, temporary)
+        os.replace(temporary, destination)
+    except OSError as error:
+        raise SaveError(f"cannot save to {path}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    if durable:
+        flush_folder(destination.parent)
+    return WrittenFile(path, size, {name: one.hexdigest() for name, one in hashes.items()})
+
+
+def _write(
+    file: IO[bytes],
+    path: Path,
+    skeleton: Skeleton,
+    frame: ArchiveFrame | None,
+    values: Mapping[str, Values],
+    updates: Sequence[Callable[[memoryview], object]],
+    written: Callable[[int], None],
+) -> None:
+    descriptor = file.fileno()
+    if frame is None:
+        reserve(descriptor, skeleton.size)
+        with Followers(path, 0, skeleton.size, updates) as followers:
+            _write_pieces(descriptor, skeleton, 0, values, followers.advance, written)
+        return
+    start, end = frame.weights_start, frame.weights_start + skeleton.size
+    tail = frame.after(0)
+    reserve(descriptor, end + len(tail))
+    write_all(descriptor, frame.before, 0)
+    crc = _Crc()
+    with Followers(path, start, end, [crc.update]) as followers:
+        _write_pieces(descriptor, skeleton, start, values, followers.advance, written)
+    write_all(descriptor, crc.value.to_bytes(4, "little"), frame.crc_position)
+    write_all(descriptor, frame.after(crc.value), end)
+    # The check sum stands before the values it is of, so hashes can only begin when it is known.
+    with Followers(path, 0, end + len(tail), updates) as followers:
+        followers.advance(end + len(tail))
+
+
+def _write_pieces(
+    descriptor: int,
+    skeleton: Skeleton,
+    start: int,
+    values: Mapping[str, Values],
+    final: Callable[[int], None],
+    written: Callable[[int], None],
+) -> None:
+    writer = ValueWriter(descriptor, written)
+    for piece in skeleton.pieces:
+        if isinstance(piece.content, bytes):
+            writer.write_bytes(piece.content, start + piece.start)
+        elif not piece.content.place:
+            writer.write_bytes(piece.content.values, start + piece.start)
+        else:
+            array = values[piece.content.place]()
+            _check(piece.content, array)
+            writer.write(merged_axes(array), start + piece.start)
+            give_back_pages(array)
+        final(start + piece.start + piece.size)
+
+
+def _check(stored: StoredArray, array: npt.NDArray[Any]) -> None:
+    if array.nbytes != byte_size(stored):
+        raise SaveError(f"{stored.path} takes {byte_size(stored)} bytes in the file, its values take {array.nbytes}")
+
+
+class _Crc:
+    """The check sum of a zip member."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def update(self, block: memoryview) -> None:
+        self.value = zlib.crc32(block, self.value)
+
+
+def compare_with_values(path: Path, layout: FileLayout, values: Mapping[str, Values]) -> None:
+    """Read a file by plain h5py and compare every data set with its values, bit for bit. Raises SaveError on any difference."""
+    try:
+        with open_weights(path) as file:
+            for array in layout.arrays:
+                if not byte_size(array):
+                    continue
+                expected = values[array.place]() if array.place else np.frombuffer(array.values, np.uint8)
+                if not _equals(file[array.path], array, merged_axes(expected)):
+                    raise SaveError(
+                        f"{array.path} reads back from the saved file with other values than the plan gives"
+                    )
+                give_back_pages(expected)
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise SaveError(f"the saved file cannot be read back: {type(error).__name__}: {error}") from error
+
+
+def _equals(data: Any, array: StoredArray, expected: npt.NDArray[Any]) -> bool:
+    if data.shape != array.shape or data.dtype != np.dtype(array.dtype):
+        return False
+    rows = array.shape[0] if array.shape else 1
+    together = max(1, SCRATCH_BYTES * rows // byte_size(array))
+    if together >= rows:
+        return _same_bits(data[()], expected)
+    row_size = byte_size(array) // rows // expected.itemsize
+    for start in range(0, rows, together):
+        stop = min(rows, start + together)
+        if not _same_bits(data[start:stop], _part(expected, start * row_size, stop * row_size)):
+            return False
+    return True
+
+
+def _part(values: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
+    """Elements `start` to `stop` in C order, copying no more than the rows that they lie in."""
+    if values.ndim <= 1:
+        return values[start:stop]
+    row = values.size // values.shape[0]
+    first, last = start // row, -(-stop // row)
+    if last - first == 1:
+        return _part(values[first], start - first * row, stop - first * row)
+    return _in_order(values[first:last]).reshape(-1)[start - first * row : stop - first * row]
+
+
+def _in_order(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if values.flags.c_contiguous:
+        return values
+    result = np.empty(values.shape, values.dtype)
+    _core.copy_strided(values, result)
+    return result
+
+
+def _same_bits(found: Any, expected: npt.NDArray[Any]) -> bool:
+    first, second = (_in_order(array).reshape(-1).view(np.uint8) for array in (np.asarray(found), expected))
+    if first.size == second.size and first.size % 8 == 0:
+        first, second = first.view(np.uint64), second.view(np.uint64)
+    return bool(np.array_equal(first, second))

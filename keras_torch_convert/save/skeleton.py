@@ -1,0 +1,202 @@
+"""An HDF5 file without its values: h5py makes it in memory, and says where the values of each data set belong.
+
+Data sets are contiguous, allocated early and never filled, so that HDF5 writes nothing but its own structures, a few
+kilobytes whatever the size of the model. The values are written later, at the offsets that h5py gives.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ..errors import SaveError
+from .layout import FileLayout, StoredArray, StoredAttribute, StoredGroup
+
+# HDF5's own structures lie together in blocks of this size, between which values lie.
+METADATA_BLOCK = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of the file, from byte `start` on: bytes that are known, or the values of one data set."""
+
+    start: int
+    size: int
+    content: bytes | StoredArray
+
+
+@dataclass(frozen=True, slots=True)
+class Skeleton:
+    """A whole file as pieces in the order of their offsets, without gaps or overlaps; `size` in bytes."""
+
+    pieces: tuple[Piece, ...]
+    size: int
+
+
+def make_skeleton(layout: FileLayout) -> Skeleton:
+    """Build the structures of the file. The same layout gives the same bytes. Raises SaveError when h5py refuses it."""
+    sparse = _SparseFile()
+    try:
+        with h5py.File(sparse, "w", meta_block_size=METADATA_BLOCK) as file:
+            builder = _Builder(file)
+            for group in layout.groups:
+                builder.group(group)
+            found = [(offset, array) for array in layout.arrays if (offset := builder.array(array)) is not None]
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise SaveError(f"the file's structure cannot be made: {type(error).__name__}: {error}") from error
+    return Skeleton(tuple(_pieces(sparse, found)), sparse.size)
+
+
+def byte_size(array: StoredArray) -> int:
+    """Bytes that the values take in the file."""
+    return prod(array.shape) * np.dtype(array.dtype).itemsize
+
+
+class _Builder:
+    """Makes groups, attributes and data sets through h5py's lower level: its upper one takes three times as long."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self.file = file
+        self.links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+        self.links.set_create_intermediate_group(True)
+        self.links.set_char_encoding(h5py.h5t.CSET_UTF8)
+        self.creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        self.creation.set_layout(h5py.h5d.CONTIGUOUS)
+        self.creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        self.creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        self.creation.set_obj_track_times(False)
+        self.groups = {"/"}
+
+    def group(self, group: StoredGroup) -> None:
+        """Make a group with its attributes, and the groups above it that are not there yet."""
+        path = group.path.encode("utf-8")
+        made = h5py.h5g.open(self.file.id, path) if group.path in self.groups else None
+        if made is None:
+            made = h5py.h5g.create(self.file.id, path, self.links)
+            above = group.path
+            while above and above not in self.groups:
+                self.groups.add(above)
+                above = above.rpartition("/")[0]
+        for attribute in group.attributes:
+            _write_attribute(made, attribute)
+
+    def array(self, array: StoredArray) -> int | None:
+        """Make a data set; where its values belong, None when it has none."""
+        space = h5py.h5s.create_simple(array.shape) if array.shape else h5py.h5s.create(h5py.h5s.SCALAR)
+        kind = h5py.h5t.py_create(np.dtype(array.dtype), logical=True)
+        made = h5py.h5d.create(self.file.id, array.path.encode("utf-8"), kind, space, self.creation, self.links)
+        for attribute in array.attributes:
+            _write_attribute(made, attribute)
+        if not byte_size(array):
+            return None
+        offset: int | None = made.get_offset()
+        if offset is None:
+            raise SaveError(f"HDF5 has not allocated {array.path}")
+        return offset
+
+
+def _write_attribute(item: Any, attribute: StoredAttribute) -> None:
+    value: Any = attribute.value
+    if attribute.dtype == "text":
+        # Variable length is what h5py's upper level is good at, and what a file has few of.
+        owner = h5py.Group(item) if isinstance(item, h5py.h5g.GroupID) else h5py.Dataset(item)
+        owner.attrs.create(
+            attribute.name, list(value) if isinstance(value, tuple) else value, dtype=h5py.string_dtype()
+        )
+        return
+    dtype = np.dtype(attribute.dtype)
+    if dtype.kind == "S":
+        value = [text.encode("utf-8") for text in value] if isinstance(value, tuple) else value.encode("utf-8")
+    values = np.array(value, dtype)
+    kind = h5py.h5t.py_create(dtype, logical=True)
+    space = h5py.h5s.create_simple(values.shape) if values.shape else h5py.h5s.create(h5py.h5s.SCALAR)
+    made = h5py.h5a.create(item, attribute.name.encode("utf-8"), kind, space)
+    if values.size:
+        made.write(values)
+
+
+def _pieces(sparse: _SparseFile, arrays: list[tuple[int, StoredArray]]) -> Iterator[Piece]:
+    position = 0
+    for offset, array in sorted(arrays, key=lambda entry: entry[0]):
+        if offset < position or offset + byte_size(array) > sparse.size:
+            raise SaveError(f"HDF5 gave {array.path} bytes that belong to others")
+        if offset > position:
+            yield Piece(position, offset - position, sparse.part(position, offset))
+        yield Piece(offset, byte_size(array), array)
+        position = offset + byte_size(array)
+    if sparse.size > position:
+        yield Piece(position, sparse.size - position, sparse.part(position, sparse.size))
+
+
+class _SparseFile(io.RawIOBase):
+    """A file in memory that keeps only the blocks that were written; all else is zeros, and costs nothing."""
+
+    BLOCK = 4096
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks: dict[int, bytearray] = {}
+        self.position = 0
+        self.size = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
+        return self.position
+
+    def truncate(self, size: int | None = None) -> int:
+        self.size = self.position if size is None else size
+        return self.size
+
+    def flush(self) -> None:
+        """Nothing to do: it is all in memory."""
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        start = self.position
+        for block, first, count, done in self._spans(start, len(view)):
+            self.blocks.setdefault(block, bytearray(self.BLOCK))[first : first + count] = view[done : done + count]
+        self.position = start + len(view)
+        self.size = max(self.size, self.position)
+        return len(view)
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        wanted = max(0, min(len(view), self.size - self.position))
+        view[:wanted] = self.part(self.position, self.position + wanted)
+        self.position += wanted
+        return wanted
+
+    def part(self, start: int, end: int) -> bytes:
+        """The bytes from `start` to `end`."""
+        result = bytearray(end - start)
+        for block, first, count, done in self._spans(start, end - start):
+            if block in self.blocks:
+                result[done : done + count] = self.blocks[block][first : first + count]
+        return bytes(result)
+
+    def _spans(self, start: int, size: int) -> Iterator[tuple[int, int, int, int]]:
+        """(block, first byte in it, number of bytes, bytes before them) of a stretch."""
+        done = 0
+        while done < size:
+            block, first = divmod(start + done, self.BLOCK)
+            count = min(self.BLOCK - first, size - done)
+            yield block, first, count, done
+            done += count

@@ -1,0 +1,91 @@
+"""A Plan that needs no callbacks any more where they only moved values: what they did, in the Plan's own steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..plan import Assignment, CallbackOutput, Expression, LayerCallback, Plan, Tensor, operands_of, tensors_of
+from .evaluation import Evaluation
+from .movement import Layout
+from .recording import record
+
+Kinds = Sequence[tuple[tuple[int, ...], np.dtype[Any]]]
+
+
+def recorded_plan(
+    plan: Plan, kinds: Mapping[LayerCallback, Kinds], evaluation: Evaluation, dtype_of: Callable[[str], str]
+) -> Plan:
+    """The Plan with every callback recorded whose real results are, bit for bit, what the recorded steps give.
+
+    `kinds` are shapes and types of what each callback got, `dtype_of` gives the type of a place's variable. Of a layer all outputs are recorded or none.
+    What a callback leaves out of its tensors is then dropped by a rule that names the callback.
+    """
+    steps: dict[LayerCallback, tuple[Expression, ...]] = {}
+    for callback, about in kinds.items():
+        outputs = _recorded(callback, about)
+        of_layer = [
+            one
+            for one in plan.assignments
+            if isinstance(one.expression, CallbackOutput) and one.expression.callback == callback
+        ]
+        if outputs is not None and all(_agrees(one, outputs, evaluation, dtype_of(one.place)) for one in of_layer):
+            steps[callback] = outputs
+    if not steps:
+        return plan
+    assignments = tuple(
+        replace(one, expression=steps[one.expression.callback][one.expression.index])
+        if isinstance(one.expression, CallbackOutput) and one.expression.callback in steps
+        else one
+        for one in plan.assignments
+    )
+    return replace(plan, assignments=assignments, dropped={**_left_out(assignments, steps, evaluation), **plan.dropped})
+
+
+def _recorded(callback: LayerCallback, kinds: Kinds) -> tuple[Expression, ...] | None:
+    calls = [(call.key, call.function) for call in callback.calls]
+    try:
+        outputs = record(lambda arrays: _core.apply_callbacks(callback.layer, arrays, calls), callback.operands, kinds)
+    except Exception:
+        # Only real weights must suit a user's function, and it served them: on numbers it may fail as it likes.
+        return None
+    found = tuple(output for output in outputs.outputs if output is not None)
+    return found if len(found) == len(outputs.outputs) == callback.count else None
+
+
+def _agrees(assignment: Assignment, outputs: Sequence[Expression], evaluation: Evaluation, dtype: str) -> bool:
+    """Whether the recorded steps give the very bits that came out of the real call."""
+    assert isinstance(assignment.expression, CallbackOutput)
+    try:
+        real = evaluation.values(assignment.expression, dtype, assignment.place)
+        steps = evaluation.values(outputs[assignment.expression.index], dtype, assignment.place)
+    except ValueError:
+        return False
+    return real.shape == steps.shape and real.tobytes() == steps.tobytes()
+
+
+def _left_out(
+    assignments: Sequence[Assignment], steps: Mapping[LayerCallback, Sequence[Expression]], evaluation: Evaluation
+) -> dict[str, str]:
+    """Tensors that recorded callbacks got and did not use, or used in part: the rule that says who left them out."""
+    taken: dict[str, npt.NDArray[np.bool_]] = {}
+    rules: dict[str, str] = {}
+    for callback in steps:
+        keys = ", ".join(call.key for call in callback.calls)
+        for name in dict.fromkeys(name for operand in callback.operands for name in tensors_of(operand)):
+            taken[name] = np.zeros(evaluation.source[name].shape, np.bool_)
+            rules[name] = f"left out by additional_transfer {keys} of layer '{callback.layer}'"
+    pending: list[Expression] = [one.expression for one in assignments]
+    while pending:
+        layout: Layout = evaluation.layout(pending.pop())
+        pending += [operand for base in layout.bases for operand in operands_of(base)]
+        for region in layout.regions:
+            base = layout.bases[region.base]
+            if isinstance(base, Tensor) and base.name in taken:
+                region.base_view(taken[base.name])[...] = True
+    return {name: rule for name, rule in rules.items() if not taken[name].all()}
