@@ -272,7 +272,7 @@ def apply_to_model(
         keras_file.check_path(save, target)
     with stopwatch.stage("check"):
         prepared = prepare(plan, source, target, strict=strict)
-        recorded = prepared.recorded_plan()
+        recorded, opaque = prepared.recorded_plan()
     differences = compare_hyperparameters(plan, source, target)
     with into_model.writing(target) as writer:
         with stopwatch.stage("transfer"):
@@ -287,7 +287,7 @@ def apply_to_model(
             callback_hits=prepared.callback_hits,
             seconds=stopwatch.seconds,
             warnings=(*prepared.warnings, *differences.warnings),
-            notes=(*source.notes, *placeholder_notes(source), *plan_notes(plan), *differences.notes),
+            notes=(*source.notes, *placeholder_notes(source), *plan_notes(plan), *opaque, *differences.notes),
         )
         if check is not None:
             check(report)

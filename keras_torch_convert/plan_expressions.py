@@ -20,6 +20,7 @@ from .plan import (
     NormWeight,
     Permute,
     Place,
+    Resampled,
     Reshape,
     Scale,
     SingularVector,
@@ -59,7 +60,9 @@ _NODES: dict[str, tuple[type[Any], tuple[str, ...]]] = {
     "spectral_norm_weight": (SpectralNormWeight, ("expression", "expression", "expression", "whole")),
     "singular_vector": (SingularVector, ("expression", "side", "whole")),
     "standardized_weight": (StandardizedWeight, ("expression", "whole", "number")),
+    "resampled": (Resampled, ("expression", "whole", "grid", "grid", "mode")),
 }
+_CHOICES = {"side": ("left", "right"), "mode": ("bicubic", "bilinear")}
 _NAMES = {node: name for name, (node, _) in _NODES.items()}
 
 
@@ -83,7 +86,7 @@ def _as_json(value: Any, kind: str, prefix: str) -> Any:
             return expression_as_json(value, prefix)
         case "expressions":
             return [expression_as_json(operand, prefix) for operand in value]
-        case "shape":
+        case "shape" | "grid":
             return [int(extent) for extent in value]
         case "number":
             return float(value)
@@ -126,9 +129,12 @@ def _read(entry: Entry, kind: str, names: Names) -> Any:  # noqa: PLR0911  # one
             return entry.number()
         case "axis":
             return None if entry.value is None else entry.whole()
-        case "side":
-            if entry.value not in ("left", "right"):
-                raise entry.error('"left" or "right"')
+        case "grid":
+            rows, columns = entry.items(2)
+            return rows.whole(1), columns.whole(1)
+        case "side" | "mode":
+            if entry.value not in _CHOICES[kind]:
+                raise entry.error(" or ".join(f'"{choice}"' for choice in _CHOICES[kind]))
             return entry.value
         case _:
             return entry.whole()

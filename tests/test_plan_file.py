@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
@@ -37,6 +37,7 @@ from keras_torch_convert.plan import (
     Permute,
     Place,
     Plan,
+    Resampled,
     Reshape,
     Scale,
     SingularVector,
@@ -47,6 +48,7 @@ from keras_torch_convert.plan import (
     UserCall,
 )
 from keras_torch_convert.plan_difference import difference, without_layers
+from keras_torch_convert.plan_expressions import _NAMES
 from keras_torch_convert.plan_file import plan_as_text, plan_from_text
 from keras_torch_convert.save.record_layout import record_layout
 
@@ -72,6 +74,7 @@ def pair() -> tuple[Plan, Any, Any]:
 NAMES = st.text('a./é"', min_size=1, max_size=4)
 COUNTS = st.integers(0, 9)
 SHAPES = st.lists(COUNTS, max_size=4).map(tuple)
+GRIDS = st.tuples(st.integers(1, 9), st.integers(1, 9))
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 KEYS = st.sampled_from(["'head'", "Dense"])
 CALLS: dict[str, Callable[[list[Any]], list[Any]]] = {"'head'": list, "Dense": list}
@@ -97,8 +100,13 @@ def deeper(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression
         st.builds(SpectralNormWeight, inner, inner, inner, COUNTS),
         st.builds(SingularVector, inner, st.sampled_from(["left", "right"]), COUNTS),
         st.builds(StandardizedWeight, inner, COUNTS, NUMBERS),
+        st.builds(Resampled, inner, COUNTS, GRIDS, GRIDS, st.sampled_from(["bicubic", "bilinear"])),
         st.builds(CallbackOutput, callbacks, st.integers(0, 2)),
     )
+
+
+def test_every_kind_of_node_has_a_form_in_a_file() -> None:
+    assert set(get_args(Expression)) == {*_NAMES, Tensor, CallbackOutput}
 
 
 EXPRESSIONS = st.recursive(st.builds(Tensor, NAMES) | st.builds(Fill, NUMBERS, SHAPES), deeper, max_leaves=4)
@@ -206,6 +214,7 @@ class TestSavedPlansOfRealConversions:
 
         report, module, model = converted(additional_transfer={"predictions": doubled})
         path = report.plan.save(tmp_path / "x.plan.json")
+        assert any("needs additional_transfer 'predictions' again" in note for note in report.notes)
         assert not report.plan.portable
         assert not Plan.load(path).portable
         with pytest.raises(ktc.TransferError, match=r"needs the function additional_transfer\['predictions'\]"):

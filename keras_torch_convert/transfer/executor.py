@@ -80,8 +80,11 @@ class Prepared:
         for work in self._work:
             yield work.variable, work.values()
 
-    def recorded_plan(self) -> Plan:
-        """The Plan, with what its callbacks did as steps where they only moved values; calls them twice more, on numbers (recorded_plan.py)."""
+    def recorded_plan(self) -> tuple[Plan, tuple[str, ...]]:
+        """The Plan, with what its callbacks did as steps where they only moved values, and why others stay (recorded_plan.py).
+
+        Calls them twice more, on numbers.
+        """
         check = self._check
         dtypes = {place: variable.dtype for place, variable in check.variables.items()}
         aliases = check.target.aliases

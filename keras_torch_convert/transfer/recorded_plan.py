@@ -20,42 +20,59 @@ Kinds = Sequence[tuple[tuple[int, ...], np.dtype[Any]]]
 
 def recorded_plan(
     plan: Plan, kinds: Mapping[LayerCallback, Kinds], evaluation: Evaluation, dtype_of: Callable[[str], str]
-) -> Plan:
-    """The Plan with every callback recorded whose real results are, bit for bit, what the recorded steps give.
+) -> tuple[Plan, tuple[str, ...]]:
+    """The Plan with every callback recorded whose real results are, bit for bit, what the recorded steps give; and why others stay.
 
     `kinds` are shapes and types of what each callback got, `dtype_of` gives the type of a place's variable. Of a layer all outputs are recorded or none.
     What a callback leaves out of its tensors is then dropped by a rule that names the callback.
     """
     steps: dict[LayerCallback, tuple[Expression, ...]] = {}
+    notes: list[str] = []
     for callback, about in kinds.items():
-        outputs = _recorded(callback, about)
         of_layer = [
             one
             for one in plan.assignments
             if isinstance(one.expression, CallbackOutput) and one.expression.callback == callback
         ]
-        if outputs is not None and all(_agrees(one, outputs, evaluation, dtype_of(one.place)) for one in of_layer):
+        try:
+            outputs = _recorded(callback, about)
+            if not all(_agrees(one, outputs, evaluation, dtype_of(one.place)) for one in of_layer):
+                raise _OpaqueError("with the real weights it does more than move values")
             steps[callback] = outputs
+        except _OpaqueError as error:
+            keys = ", ".join(call.key for call in callback.calls)
+            notes.append(
+                f"the plan needs additional_transfer {keys} again for layer '{callback.layer}', since {error}: give it to Plan.load"
+            )
     if not steps:
-        return plan
+        return plan, tuple(notes)
     assignments = tuple(
         replace(one, expression=steps[one.expression.callback][one.expression.index])
         if isinstance(one.expression, CallbackOutput) and one.expression.callback in steps
         else one
         for one in plan.assignments
     )
-    return replace(plan, assignments=assignments, dropped={**_left_out(assignments, steps, evaluation), **plan.dropped})
+    dropped = {**_left_out(assignments, steps, evaluation), **plan.dropped}
+    return replace(plan, assignments=assignments, dropped=dropped), tuple(notes)
 
 
-def _recorded(callback: LayerCallback, kinds: Kinds) -> tuple[Expression, ...] | None:
+class _OpaqueError(Exception):
+    """What a callback does is no movement of values; says why."""
+
+
+def _recorded(callback: LayerCallback, kinds: Kinds) -> tuple[Expression, ...]:
     calls = [(call.key, call.function) for call in callback.calls]
     try:
         outputs = record(lambda arrays: _core.apply_callbacks(callback.layer, arrays, calls), callback.operands, kinds)
-    except Exception:
+    except Exception as error:
         # Only real weights must suit a user's function, and it served them: on numbers it may fail as it likes.
-        return None
+        raise _OpaqueError(
+            f"on arrays of element numbers it raised {type(error).__name__}, so it looks at values"
+        ) from error
     found = tuple(output for output in outputs.outputs if output is not None)
-    return found if len(found) == len(outputs.outputs) == callback.count else None
+    if not len(found) == len(outputs.outputs) == callback.count:
+        raise _OpaqueError("it computes values, or moves them in no regular way")
+    return found
 
 
 def _agrees(assignment: Assignment, outputs: Sequence[Expression], evaluation: Evaluation, dtype: str) -> bool:
