@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_torch_convert.apply import apply
 from keras_torch_convert.plan import ArrayKind, Assignment, Permute, Plan, Tensor
+from keras_torch_convert.replay.apply import apply
 from keras_torch_convert.save.layout import FileLayout, StoredArray, StoredAttribute, StoredGroup, TargetLayout
 from keras_torch_convert.save.read_back import open_weights
 

@@ -7,7 +7,6 @@ Importing the package needs NumPy alone; PyTorch and Keras are imported by the f
 """
 
 from .align.parts import joined, rows
-from .apply import apply
 from .classic import (
     align_layer_names_multi_stage,
     keras_reload_from_torch_model,
@@ -32,6 +31,7 @@ from .errors import (
 from .plan import Plan
 from .read import read
 from .read.source import Source
+from .replay.apply import apply
 from .report import Report
 from .save.record_layout import record_layout
 from .to_torch import to_state_dict

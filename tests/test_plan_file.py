@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from small_models import TWO_BRANCHES_ALIGNED, keras_two_branches, torch_two_branches
 
 import keras_torch_convert as ktc
-from keras_torch_convert.from_keras_file import keras_file_to_safetensors, keras_file_to_state_dict
 from keras_torch_convert.plan import (
     Add,
     ArrayKind,
@@ -47,9 +46,10 @@ from keras_torch_convert.plan import (
     Tensor,
     UserCall,
 )
-from keras_torch_convert.plan_difference import difference, without_layers
-from keras_torch_convert.plan_expressions import _NAMES
-from keras_torch_convert.plan_file import plan_as_text, plan_from_text
+from keras_torch_convert.plan.difference import difference, without_layers
+from keras_torch_convert.plan.file import plan_as_text, plan_from_text
+from keras_torch_convert.plan.file_expressions import _NAMES
+from keras_torch_convert.replay.back import keras_file_to_safetensors, keras_file_to_state_dict
 from keras_torch_convert.save.record_layout import record_layout
 
 QUIET = {"do_predict": False, "save_name": "", "verbose": 0}
@@ -256,7 +256,7 @@ class TestDamagedAndForeignFiles:
 
     def changed(self, change: Callable[[dict[str, Any]], Any], *, sealed: bool = True) -> str:
         """The text of a plan with something changed, under a fitting check sum when `sealed`."""
-        from keras_torch_convert.plan_file import _digest
+        from keras_torch_convert.plan.file import _digest
 
         parts = json.loads(plan_as_text(self.PLAN))
         change(parts)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from .errors import PlanError
+from ..errors import PlanError
 
 _Choice = TypeVar("_Choice")
 

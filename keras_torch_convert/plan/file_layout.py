@@ -8,8 +8,7 @@ import json
 import zlib
 from typing import Any
 
-from .plan_reading import Entry, entry_at
-from .save.layout import (
+from ..save.layout import (
     ArchiveMember,
     AttributeValue,
     FileLayout,
@@ -18,6 +17,7 @@ from .save.layout import (
     StoredGroup,
     TargetLayout,
 )
+from .file_entries import Entry, entry_at
 
 # A layout is far smaller; a damaged or foreign one must not fill the memory.
 _MOST_BYTES = 256 << 20

@@ -10,13 +10,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from .errors import PlanError, SaveError
-from .plan import Plan
-from .read.keras_weights import read_keras_file
-from .read.torch_target import torch_target_of
-from .report import Report
-from .save.safetensors_file import write_safetensors
-from .transfer.executor import Prepared, Strict, prepare
+from ..errors import PlanError, SaveError
+from ..plan import Plan
+from ..read.keras_weights import read_keras_file
+from ..read.torch_target import torch_target_of
+from ..report import Report
+from ..save.safetensors_file import write_safetensors
+from ..transfer.executor import Prepared, Strict, prepare
 
 
 def keras_file_to_safetensors(
@@ -55,7 +55,7 @@ def keras_file_to_state_dict(
     plan: Plan, keras_file: str | PathLike[str], *, strict: Strict = True
 ) -> Mapping[str, Any]:
     """The same as new torch tensors by name; this needs PyTorch."""
-    from .save.values import torch_tensor
+    from ..save.values import torch_tensor
 
     _, prepared = _prepared(plan, keras_file, strict)
     return {variable.place: torch_tensor(array) for variable, array in prepared.arrays()}

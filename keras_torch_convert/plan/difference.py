@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 
-from .errors import AlignmentError
-from .plan import ArrayKind, Plan, tensors_of
-from .read.source import Source
+from ..errors import AlignmentError
+from ..read.source import Source
+from .expressions import tensors_of
+from .plan import ArrayKind, Plan
 
 # How alike two names must be to be taken for one that was renamed; the ratio of difflib.
 _ALIKE = 0.6

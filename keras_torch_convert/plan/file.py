@@ -26,12 +26,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Union
 
-from .errors import PlanError
-from .plan import ArrayKind, Assignment, Constant, Plan, needs_callback, tensors_of
-from .plan_expressions import Calls, Names, expression_as_json, read_expression
-from .plan_layout import layout_as_json, read_layout
-from .plan_reading import Entry, entry_at
-from .transfer.evaluation import shape_by_kinds
+from ..errors import PlanError
+from ..transfer.evaluation import shape_by_kinds
+from .expressions import needs_callback, tensors_of
+from .file_entries import Entry, entry_at
+from .file_expressions import Calls, Names, expression_as_json, read_expression
+from .file_layout import layout_as_json, read_layout
+from .plan import ArrayKind, Assignment, Constant, Plan
 
 FORMAT = "keras_torch_convert plan"
 VERSION = 1

@@ -9,17 +9,17 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import SaveError
-from .plan import Plan
-from .progress import SECONDS_BEFORE_SHOWN
-from .read import read as read_source
-from .read.source import Source
-from .read.target import Target, TargetLayer, TargetVariable
-from .report import Report
-from .save.from_plan import file_layout, write_file
-from .save.layout import TargetLayout
-from .save.skeleton import byte_size
-from .transfer.executor import prepare
+from ..errors import SaveError
+from ..plan import Plan
+from ..progress import SECONDS_BEFORE_SHOWN
+from ..read import read as read_source
+from ..read.source import Source
+from ..read.target import Target, TargetLayer, TargetVariable
+from ..report import Report
+from ..save.from_plan import file_layout, write_file
+from ..save.layout import TargetLayout
+from ..save.skeleton import byte_size
+from ..transfer.executor import prepare
 
 
 def apply(

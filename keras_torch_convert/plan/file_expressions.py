@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .errors import TransferError
-from .plan import (
+from ..errors import TransferError
+from .expressions import (
     Add,
     CallbackOutput,
     Concat,
@@ -30,7 +30,7 @@ from .plan import (
     Tensor,
     UserCall,
 )
-from .plan_reading import Entry
+from .file_entries import Entry
 
 Calls = Mapping[str, Callable[[list[Any]], list[Any]]]
 
