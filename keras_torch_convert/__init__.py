@@ -35,11 +35,14 @@ from .replay.apply import apply
 from .report import Report
 from .save.record_layout import record_layout
 from .to_torch import to_state_dict
+from .verify.comparison import Comparison
+from .verify.verifying import verify
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AlignmentError",
+    "Comparison",
     "ConversionError",
     "NotEqualError",
     "PairError",
@@ -66,4 +69,5 @@ __all__ = [
     "rows",
     "state_dict_stack_by_layer",
     "to_state_dict",
+    "verify",
 ]

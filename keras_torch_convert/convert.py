@@ -224,7 +224,7 @@ def _convert_by_running(
     progress: bool,
     stopwatch: Stopwatch,
 ) -> Report:
-    from .align.running.verdict import judge
+    from .verify.judge import judge
 
     with stopwatch.stage("align"):
         source, target, runs = _both_sides(source, target, options.sample, options.torch_call, options.keras_call)
@@ -238,14 +238,14 @@ def _convert_by_running(
         if not verify:
             return
         with stopwatch.stage("verify"):
-            verdict = judge(source.module, target, runs)
-        report.add_verdict(verdict)
-        if verdict.equal is False and not keep:
+            comparison = judge(source.module, target, runs)
+        report.add_comparison(comparison)
+        if comparison.equal is False and not keep:
             raise NotEqualError(
                 f"the models are aligned but their outputs differ: {report.difference_text() or 'they have no common shape'}; "
                 'model and files are as they were; if_different="keep" keeps the weights',
                 report,
-                verdict,
+                comparison,
             )
 
     return apply_to_model(

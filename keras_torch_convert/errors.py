@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .align.running.verdict import Verdict
     from .report import Report
+    from .verify.comparison import Comparison
 
 
 class ConversionError(Exception):
@@ -61,7 +61,7 @@ class NotEqualError(ConversionError, ArithmeticError):
     `report` is the report of the conversion that was taken back, `comparison` what was measured.
     """
 
-    def __init__(self, message: str, report: Report | None = None, comparison: Verdict | None = None) -> None:
+    def __init__(self, message: str, report: Report | None = None, comparison: Comparison | None = None) -> None:
         super().__init__(message)
         self.report = report
         self.comparison = comparison

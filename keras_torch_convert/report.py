@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from .align.running.verdict import Verdict
     from .listing import Listing
     from .plan import Plan
+    from .verify.comparison import Comparison
     from .verify.predict import Predictions
 
 Fate = Literal["used", "skipped", "left over", "set", "kept", "unset"]
@@ -64,6 +64,7 @@ class Report:
     - `input`, `rescale_mode`: in words what the models were run on
     - `warnings`, `notes`: sentences
     - `evidence`: Keras layer and variable to the reason why it got its weights, when both models were run to align them
+    - `comparison`: the whole Comparison that `equal` and the differences come from, None when none was made
     """
 
     source: str = ""
@@ -89,6 +90,7 @@ class Report:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     evidence: Mapping[str, str] = field(default_factory=dict)
+    comparison: Comparison | None = None
 
     def explain(self, name: str) -> str:
         """Why a Keras layer or variable ("layer" or "layer/variable") got its weights: the evidence that was found when aligning."""
@@ -114,19 +116,18 @@ class Report:
 
     def add(self, predictions: Predictions) -> None:
         """Take over what running both models gave."""
-        comparison = predictions.comparison
-        if comparison is not None:
-            self.equal, self.threshold = comparison.equal, comparison.threshold
-            self.max_abs_diff, self.relative_diff = comparison.max_abs_diff, comparison.relative_diff
+        if predictions.comparison is not None:
+            self.add_comparison(predictions.comparison)
         self.torch_top, self.keras_top = predictions.torch_top, predictions.keras_top
         self.input, self.rescale_mode = predictions.input, predictions.rescale_mode
-        self.notes = (*self.notes, *predictions.notes)
+        self.notes = tuple(dict.fromkeys((*self.notes, *predictions.notes)))
 
-    def add_verdict(self, verdict: Verdict) -> None:
-        """Take over what was judged on inputs that the alignment did not see."""
-        self.equal, self.threshold = verdict.equal, verdict.threshold
-        self.max_abs_diff, self.relative_diff = verdict.max_abs_diff, verdict.relative_diff
-        self.notes = (*self.notes, *verdict.notes)
+    def add_comparison(self, comparison: Comparison) -> None:
+        """Take over how far the outputs are apart."""
+        self.comparison = comparison
+        self.equal, self.threshold = comparison.equal, comparison.threshold
+        self.max_abs_diff, self.relative_diff = comparison.max_abs_diff, comparison.relative_diff
+        self.notes = (*self.notes, *comparison.notes)
 
     def totals(self) -> list[tuple[Fate, int, int, tuple[str, ...]]]:
         """For every fate: its name, number of tensors or variables, their parameters, and the rules that led to it."""
@@ -258,6 +259,7 @@ class Report:
             "warnings": self.warnings,
             "notes": self.notes,
             "evidence": self.evidence,
+            "comparison": self.comparison.to_dict() if self.comparison is not None else None,
         }
         plain: dict[str, Any] = as_plain(data)
         return plain

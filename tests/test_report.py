@@ -8,7 +8,7 @@ import pytest
 
 from keras_torch_convert.listing import side_by_side
 from keras_torch_convert.report import LedgerEntry, Report
-from keras_torch_convert.verify.compare import OutputComparison
+from keras_torch_convert.verify.comparison import Comparison
 from keras_torch_convert.verify.predict import Predictions
 
 USED = LedgerEntry("source", "conv.weight", (8, 3, 3, 3), "float32", 216, "used", "convolution", "stem_conv/kernel")
@@ -18,8 +18,8 @@ SET = LedgerEntry("target", "stem_conv/kernel", (3, 3, 3, 8), "float32", 216, "s
 KEPT = LedgerEntry("target", "head/bias", (5,), "float32", 5, "kept", "keep_layers")
 UNSET = LedgerEntry("target", "head/kernel", (2, 5), "float32", 10, "unset")
 
-EQUAL = OutputComparison(True, 4e-6, 4.5e-7, 1e-4, True)
-DIFFERENT = OutputComparison(False, 3.0, 0.25, 1e-4, False)
+EQUAL = Comparison(True, 4e-6, 4.5e-7, 1e-4, True)
+DIFFERENT = Comparison(False, 3.0, 0.25, 1e-4, False)
 TOP = ((285, "Egyptian_cat", 10.4701), (282, "tiger_cat", 8.4424))
 
 
@@ -74,7 +74,7 @@ def test_totals_count_weights_and_parameters_by_fate():
         (report(USED, SET), "unproven: the outputs of the two models were not shown to be equal"),
         (report(), "nothing was converted"),
         (
-            report(USED, SET, comparison=OutputComparison(False, None, None, 1e-4)),
+            report(USED, SET, comparison=Comparison(False, None, None, 1e-4)),
             "OUTPUTS DIFFER: they have no common shape; look at the alignment, and at the notes above",
         ),
     ],
@@ -166,7 +166,7 @@ def test_json_holds_the_whole_report_and_is_written_where_asked(tmp_path):
 
 
 def test_json_writes_an_infinite_difference_as_text():
-    made = report(USED, SET, comparison=OutputComparison(False, 1.0, float("inf"), 1e-4))
+    made = report(USED, SET, comparison=Comparison(False, 1.0, float("inf"), 1e-4))
 
     assert json.loads(made.to_json())["relative_diff"] == "inf"
 

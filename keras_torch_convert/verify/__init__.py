@@ -1,6 +1,7 @@
-"""Proof by running: both models on the same input, compared by number."""
+"""Proof by running: both models on the same inputs, compared by number."""
 
-from .compare import OutputComparison, compare_outputs
+from .compare import OutputComparison
+from .comparison import Comparison, compare_outputs
 from .predict import Predictions, run_both
 
-__all__ = ["OutputComparison", "Predictions", "compare_outputs", "run_both"]
+__all__ = ["Comparison", "OutputComparison", "Predictions", "compare_outputs", "run_both"]

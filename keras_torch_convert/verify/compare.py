@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
@@ -25,12 +25,14 @@ MOST_AXES_PERMUTED = 5
 
 @dataclass(frozen=True, slots=True)
 class OutputComparison:
-    """How far two outputs are apart.
+    """How far one output of each model are apart.
 
     `max_abs_diff` is the largest difference, `relative_diff` the same as a fraction of the largest output of the torch
     model. `equal` is True when that is at most `threshold`, False when not, None when it cannot be decided; `notes` say why,
     and what was done to make the two comparable. `top5_agree`: the five largest of the last axis are the same classes in the
-    same order (None for outputs without classes). Both differences are None when nothing could be compared.
+    same order (None for outputs without classes). `cosine` is that of the angle between the two, 1 for outputs that
+    differ by a factor only. All three are None when nothing could be compared. `torch_name` and `keras_name` say where in the structure
+    each stood ("" for the only output, "0" or "logits" inside a tuple or dict); `layout` is the order in which torch's axes match Keras's.
     """
 
     equal: bool | None
@@ -39,6 +41,12 @@ class OutputComparison:
     threshold: float
     top5_agree: bool | None = None
     notes: tuple[str, ...] = ()
+    cosine: float | None = None
+    torch_name: str = ""
+    keras_name: str = ""
+    torch_shape: tuple[int, ...] = ()
+    keras_shape: tuple[int, ...] = ()
+    layout: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,74 +76,24 @@ class Difference:
         return self.largest / self.scale
 
 
-def compare_outputs(
-    torch_output: Array | Sequence[Array], keras_output: Array | Sequence[Array], *, precision: str = "float32"
+def compare_arrays(
+    torch_output: Array, keras_output: Array, threshold: float, layout: tuple[int, ...] | None = None
 ) -> OutputComparison:
-    """Compare what both models gave for the same input.
-
-    Each side is an array or a sequence of arrays, paired by order. Shapes that differ only in the order of their axes
-    (NCHW and NHWC) or in axes of size 1 are brought together. `precision` is the narrower of the types that the two
-    models computed in; it decides the threshold (`EQUAL_BELOW`).
-    """
-    threshold = EQUAL_BELOW.get(precision, EQUAL_BELOW["float32"])
-    torch_outputs, keras_outputs = as_list(torch_output), as_list(keras_output)
-    if not torch_outputs or not keras_outputs:
-        side = "torch" if not torch_outputs else "Keras"
-        return OutputComparison(None, None, None, threshold, notes=(f"the {side} model gave no numbers to compare",))
-    compared = [
-        compare_arrays(first, second, threshold) for first, second in zip(torch_outputs, keras_outputs, strict=False)
-    ]
-    notes = [note for comparison in compared for note in comparison.notes]
-    equal = all_equal([comparison.equal for comparison in compared])
-    if len(torch_outputs) != len(keras_outputs):
-        notes.append(
-            f"the torch model gave {len(torch_outputs)} outputs and the Keras model {len(keras_outputs)}: "
-            f"the first {len(compared)} of both were compared, in order"
-        )
-        # What Keras computes beyond torch's outputs stays unproven; what torch gives in addition is not the Keras model's.
-        if len(keras_outputs) > len(torch_outputs) and equal:
-            equal = None
-    return OutputComparison(
-        equal,
-        largest_of([comparison.max_abs_diff for comparison in compared]),
-        largest_of([comparison.relative_diff for comparison in compared]),
-        threshold,
-        compared[0].top5_agree,
-        tuple(notes),
+    """One output of each model; `layout` is the order of torch's axes where it is known already."""
+    blank = OutputComparison(
+        None, None, None, threshold, torch_shape=torch_output.shape, keras_shape=keras_output.shape
     )
-
-
-def as_list(output: Array | Sequence[Array]) -> list[Array]:
-    """One array as a list of one."""
-    return [output] if isinstance(output, np.ndarray) else list(output)
-
-
-def all_equal(verdicts: Sequence[bool | None]) -> bool | None:
-    """False when one is, else None when one is, else True."""
-    if False in verdicts:
-        return False
-    return None if None in verdicts else True
-
-
-def largest_of(values: Sequence[float | None]) -> float | None:
-    """The largest of the numbers that are there."""
-    present = [value for value in values if value is not None]
-    return max(present) if present else None
-
-
-def compare_arrays(torch_output: Array, keras_output: Array, threshold: float) -> OutputComparison:
-    """One output of each model."""
     if torch_output.size == 0 and keras_output.size == 0:
-        return OutputComparison(None, None, None, threshold, notes=("both outputs are empty",))
-    best, notes = closest_layout(torch_output, keras_output)
+        return replace(blank, notes=("both outputs are empty",))
+    best, perm, notes = closest_layout(torch_output, keras_output, layout)
     if best is None:
-        shapes = f"torch gave {torch_output.shape}, Keras {keras_output.shape}"
-        return OutputComparison(False, None, None, threshold, notes=(f"the outputs have no common shape: {shapes}",))
+        said = f"the outputs have no common shape: torch gave {torch_output.shape}, Keras {keras_output.shape}"
+        return replace(blank, equal=False, notes=(said,))
     first, second, difference = best
-    agree = same_top(first, second)
+    blank = replace(blank, layout=perm)
     if difference.proves_nothing:
         reason = "both outputs are zero, NaN or infinite everywhere, which proves nothing: try another input"
-        return OutputComparison(None, None, None, threshold, None, (*notes, reason))
+        return replace(blank, notes=(*notes, reason))
     if difference.mismatched:
         notes = (
             *notes,
@@ -144,18 +102,35 @@ def compare_arrays(torch_output: Array, keras_output: Array, threshold: float) -
     relative = difference.relative
     if first.dtype.kind in "iub" and second.dtype.kind in "iub":
         threshold = 0.0
-    return OutputComparison(relative <= threshold, difference.largest, relative, threshold, agree, notes)
+    return replace(
+        blank,
+        equal=relative <= threshold,
+        max_abs_diff=difference.largest,
+        relative_diff=relative,
+        threshold=threshold,
+        top5_agree=same_top(first, second),
+        cosine=cosine_of(first, second),
+        notes=notes,
+    )
 
 
-def closest_layout(first: Array, second: Array) -> tuple[tuple[Array, Array, Difference] | None, tuple[str, ...]]:
-    """`first` in the order of axes that fits `second` best, and a note when something was changed; None when none fits."""
+def closest_layout(
+    first: Array, second: Array, layout: tuple[int, ...] | None = None
+) -> tuple[tuple[Array, Array, Difference] | None, tuple[int, ...], tuple[str, ...]]:
+    """`first` in the order of axes that fits `second` best, that order, and a note when something was changed; None when none fits.
+
+    `layout` is tried alone when it gives the right shape.
+    """
     notes: tuple[str, ...] = ()
     if sorted(first.shape) != sorted(second.shape) and squeezed(first.shape) == squeezed(second.shape):
         notes = (f"axes of size 1 were dropped to compare {first.shape} with {second.shape}",)
         first, second = first.reshape(squeezed(first.shape)), second.reshape(squeezed(second.shape))
     best: tuple[Array, Array, Difference] | None = None
     best_perm: tuple[int, ...] = ()
-    for perm in orders(first.shape, second.shape):
+    possible = list(orders(first.shape, second.shape))
+    if layout is not None and layout in possible:
+        possible = [layout]
+    for perm in possible:
         candidate = np.ascontiguousarray(first.transpose(perm))
         difference = difference_of(candidate, second)
         if best is None or difference.relative < best[2].relative:
@@ -164,7 +139,14 @@ def closest_layout(first: Array, second: Array) -> tuple[tuple[Array, Array, Dif
             break
     if best_perm != tuple(range(first.ndim)) and best is not None:
         notes = (*notes, f"the torch output's axes were put in the order {best_perm} to match Keras")
-    return best, notes
+    return best, best_perm, notes
+
+
+def cosine_of(first: Array, second: Array) -> float | None:
+    """Cosine of the angle between two arrays of one shape; None when one is zero or not finite."""
+    one, two = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
+    lengths = float(np.linalg.norm(one)) * float(np.linalg.norm(two))
+    return float(one @ two) / lengths if np.isfinite(lengths) and lengths > 0 else None
 
 
 def squeezed(shape: Sequence[int]) -> tuple[int, ...]:

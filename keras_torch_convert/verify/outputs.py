@@ -27,6 +27,23 @@ def outputs_of(output: Any) -> tuple[list[Array], str]:
     return [as_array(leaf) for leaf in leaves], narrowest(names)
 
 
+def named_outputs(output: Any) -> tuple[dict[str, Array], str]:
+    """The same by name: "" for a single output, the place or key inside tuples and dicts, joined by dots ("hidden.1")."""
+    leaves = dict(named_leaves(output))
+    arrays = {name if len(leaves) > 1 else "": as_array(leaf) for name, leaf in leaves.items()}
+    return arrays, narrowest([type_name(leaf) for leaf in leaves.values()])
+
+
+def named_leaves(output: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The tensors of an output and where each stands, in order; see `leaves_of`."""
+    if isinstance(output, (Mapping, list, tuple)):
+        items = output.items() if isinstance(output, Mapping) else enumerate(output)
+        for key, value in items:
+            yield from named_leaves(value, f"{name}.{key}" if name else str(key))
+    elif hasattr(output, "shape") and hasattr(output, "dtype"):
+        yield name, output
+
+
 def type_name(tensor: Any) -> str:
     """The type of a tensor of any of the frameworks, without the framework's name."""
     return str(getattr(tensor.dtype, "name", tensor.dtype)).removeprefix("torch.")
@@ -39,14 +56,8 @@ def narrowest(names: Sequence[str]) -> str:
 
 def leaves_of(output: Any) -> Iterator[Any]:
     """The tensors of an output, in order; what is no tensor (None, numbers, cached states) is passed over."""
-    if isinstance(output, Mapping):
-        for value in output.values():
-            yield from leaves_of(value)
-    elif isinstance(output, (list, tuple)):
-        for value in output:
-            yield from leaves_of(value)
-    elif hasattr(output, "shape") and hasattr(output, "dtype"):
-        yield output
+    for _, leaf in named_leaves(output):
+        yield leaf
 
 
 def as_array(tensor: Any) -> Array:

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..read.target import Target
-from .compare import OutputComparison, compare_outputs, top_classes
+from .compare import top_classes
+from .comparison import Comparison, compare_outputs
 from .imagenet import class_name
 from .inputs import Wanted, as_size, inputs_for
 from .outputs import describe, narrowest
@@ -44,7 +45,7 @@ class Predictions:
     keras_outputs: tuple[Array, ...] = ()
     torch_top: tuple[TopClass, ...] = ()
     keras_top: tuple[TopClass, ...] = ()
-    comparison: OutputComparison | None = None
+    comparison: Comparison | None = None
     input: str = ""
     rescale_mode: str = ""
     notes: tuple[str, ...] = ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,18 +27,22 @@ class Runs:
     torch_call: Call
     keras_call: Call
     words: str
+    notes: tuple[str, ...] = ()
 
-    def others(self) -> tuple[Runs, ...]:
-        """The same with other inputs of the same kind, which have little in common with the first and with each other."""
+    def others(self, count: int = 2) -> tuple[Runs, ...]:
+        """The same with `count` other inputs in the range of these, which have little in common with them and with each other."""
+        changes: tuple[Change, ...] = (
+            reflected,
+            *(partial(folded, folds=FOLDS + 2 * number) for number in range(count - 1)),
+        )
         return tuple(
-            Runs(
-                changed(self.torch_inputs, change),
-                changed(self.keras_inputs, change),
-                self.torch_call,
-                self.keras_call,
-                f"{self.words}, {change.__name__}",
+            replace(
+                self,
+                torch_inputs=changed(self.torch_inputs, change),
+                keras_inputs=changed(self.keras_inputs, change),
+                words=f"{'reflected' if number == 0 else 'redrawn'} in the range of that",
             )
-            for change in (reflected, folded)
+            for number, change in enumerate(changes[:count])
         )
 
 
@@ -46,6 +51,7 @@ def runs_for(module: Any, target: Target, sample: Any, torch_call: Call | None, 
 
     Raises AlignmentError when there is no sample and none can be made.
     """
+    notes: tuple[str, ...] = ()
     if isinstance(sample, tuple) and len(sample) == 2 and torch_call is not None:
         torch_inputs, keras_inputs, words = *sample, "sample given by the caller"
     else:
@@ -54,11 +60,12 @@ def runs_for(module: Any, target: Target, sample: Any, torch_call: Call | None, 
         if isinstance(made, str):
             raise AlignmentError(f"the models cannot be run: {made}")
         torch_inputs, keras_inputs, words = made.torch_arguments, made.keras_input, made.words
+        notes = made.notes
         if torch_call is not None:
             torch_inputs = as_tensors(torch_inputs, module)
             if isinstance(torch_inputs, list) and len(torch_inputs) == 1:
                 torch_inputs = torch_inputs[0]
-    return Runs(torch_inputs, keras_inputs, torch_call or call_torch, keras_call or call_keras, words)
+    return Runs(torch_inputs, keras_inputs, torch_call or call_torch, keras_call or call_keras, words, notes)
 
 
 def call_torch(module: Any, inputs: Any) -> Any:
@@ -120,18 +127,18 @@ def reflected(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(found[::-1][ranks].reshape(array.shape), array.dtype)
 
 
-def folded(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def folded(array: npt.NDArray[Any], folds: int = FOLDS) -> npt.NDArray[Any]:
     """The range of values folded up like a strip of paper and stretched again, so that each value is nearly a new draw; whole numbers, masks aside, by rank."""
     if array.dtype.kind == "f":
         low, extent = (float(array.min()), float(np.ptp(array))) if array.size else (0.0, 0.0)
         if not extent:
             return array
-        position = (array.astype(np.float64) - low) / extent * FOLDS
+        position = (array.astype(np.float64) - low) / extent * folds
         return np.asarray(low + extent * np.abs(position - 2 * np.round(position / 2)), array.dtype)
     found, ranks = np.unique(array, return_inverse=True)
     if len(found) <= 2:
         return array
-    return np.asarray(np.roll(found, len(found) // 2)[ranks].reshape(array.shape), array.dtype)
+    return np.asarray(np.roll(found, folds * len(found) // (FOLDS + folds))[ranks].reshape(array.shape), array.dtype)
 
 
 def doubled(value: Any) -> Any:

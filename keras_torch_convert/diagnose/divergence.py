@@ -1,0 +1,56 @@
+"""What a diagnosis says: the place where two models part, and the cause when one was proven."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class FirstDivergence:
+    """The first place, in order of execution, whose inputs agree and whose output does not.
+
+    - `keras_layer`: label of the Keras layer, or, with `between`, of the layer before which the models have parted
+    - `torch_module`: path of the torch module that belongs to it, "" when there is none; `torch_class` and `torch_source` (file:line) its
+      class and where its `forward` stands
+    - `operation`: in words what the layer computes there when no weights are to blame ("pooling", "activation"), "" for a layer with weights
+    - `keras_shape`, `torch_shape`: shapes of the two outputs, () when unknown
+    - `difference`: largest difference there as a fraction of torch's largest value, None when the shapes differ
+    - `kind`: short name of the cause ("epsilon", "activation", "padding", ...), "" when it is unknown
+    - `cause`: what was found in a sentence; `agreement` is the relative difference that is left with the cause mended
+    - `advice`: what to change on which side
+    """
+
+    keras_layer: str
+    torch_module: str = ""
+    torch_class: str = ""
+    torch_source: str = ""
+    operation: str = ""
+    keras_shape: tuple[int, ...] = ()
+    torch_shape: tuple[int, ...] = ()
+    difference: float | None = None
+    kind: str = ""
+    cause: str = "unknown"
+    advice: str = ""
+    agreement: float | None = None
+
+    def __str__(self) -> str:
+        """The place, the cause and the advice, a line each."""
+        keras = f"Keras layer '{self.keras_layer}'" if self.keras_layer else "the inputs"
+        lines = [f"first divergence: {keras}{f' ({self.operation})' if self.operation else ''}"]
+        if self.torch_class or self.torch_module:
+            where = f", {self.torch_source}" if self.torch_source else ""
+            lines.append(f"  in torch: '{self.torch_module}' ({self.torch_class}{where})")
+        if self.keras_shape or self.torch_shape:
+            lines.append(f"  output: Keras {self.keras_shape}, torch {self.torch_shape}{self.difference_text()}")
+        lines.append(f"  cause: {self.cause}")
+        lines += [f"  to do: {self.advice}"] if self.advice else []
+        return "\n".join(lines)
+
+    def difference_text(self) -> str:
+        """The size of the difference, "" when it could not be measured."""
+        return "" if self.difference is None else f", difference {self.difference:.1e} of torch's largest value"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The divergence as plain data."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -1,0 +1,128 @@
+"""Both models run, with the weights that they have, on the caller's inputs and on others: what comes out, judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..read.target import Target
+from .comparison import Comparison, judged, pairwise, rounding_of, threshold_of
+from .outputs import named_outputs, narrowest
+from .predict import same_scale
+from .running import evaluating, gradients_off, python_generators_kept
+
+if TYPE_CHECKING:
+    from ..align.running.inputs import Runs
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+# The noise floor costs a pass in float64: it is measured only where outputs are further apart than this part of what rounding explains.
+CLEARLY_EQUAL = 0.1
+
+
+def judge(
+    module: Any, target: Target, runs: Runs, count: int = 2, values: Mapping[str, Any] | None = None
+) -> Comparison:
+    """Run both models, with the weights that they have now, on the inputs of `runs` and on `count` others of the same kind and range.
+
+    `values` are tensors by name that the torch module is to compute with in place of its own.
+    """
+    compared, torch_outputs, types = [], [], []
+    layouts: dict[str, tuple[int, ...]] = {}
+    every = (runs, *runs.others(count))
+    notes: list[str] = []
+    for inputs in every:
+        ours, torch_type = run_torch(module, inputs, values)
+        theirs, keras_type = run_keras(target, inputs)
+        types += [torch_type, keras_type, str(getattr(target.model, "compute_dtype", ""))]
+        torch_outputs.append(ours)
+        ours, theirs, said = on_one_scale(ours, theirs)
+        notes += said
+        found = pairwise(ours, theirs, threshold_of(narrowest(types)), layouts)
+        layouts = layouts or {output.keras_name: output.layout for output in found[0] if output.layout}
+        compared.append(found)
+    precision, depth = narrowest(types), sum(1 for _ in target.leaves())
+    largest = max((output.relative_diff or 0.0 for outputs, _, _ in compared for output in outputs), default=0.0)
+    noise = None
+    if largest > CLEARLY_EQUAL * rounding_of(precision, depth, None):
+        noise = noise_floor(module, runs, torch_outputs[0], values)
+    changes = [relative_change(torch_outputs[0], other) for other in torch_outputs[1:]]
+    sensitivity = max((change for change in changes if change is not None), default=None)
+    result = judged(compared, precision, depth, noise, sensitivity)
+    return replace(
+        result,
+        inputs=tuple(inputs.words for inputs in every),
+        notes=tuple(dict.fromkeys((*notes, *runs.notes, *result.notes))),
+    )
+
+
+def on_one_scale(torch_outputs: Arrays, keras_outputs: Arrays) -> tuple[Arrays, Arrays, list[str]]:
+    """Both as probabilities when one model ends in a softmax and the other in logits, and a note that says so."""
+    ours, theirs, notes = same_scale(list(torch_outputs.values()), list(keras_outputs.values()))
+    return (
+        dict(zip(torch_outputs, ours, strict=True)),
+        dict(zip(keras_outputs, theirs, strict=True)),
+        notes,
+    )
+
+
+def run_torch(module: Any, runs: Runs, values: Mapping[str, Any] | None = None) -> tuple[Arrays, str]:
+    """Outputs of the torch module in eval mode by name, and their narrowest type; it is left as it was."""
+    return named_outputs(_called(module, runs, runs.torch_inputs, values))
+
+
+def _called(module: Any, runs: Runs, inputs: Any, values: Mapping[str, Any] | None) -> Any:
+    """What the module gives for `inputs`, with `values` in place of its own tensors of those names."""
+    import torch
+
+    class Caller(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = module
+
+        def forward(self) -> Any:
+            return runs.torch_call(self.inner, inputs)
+
+    with evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=[]), python_generators_kept():
+        if not values:
+            return runs.torch_call(module, inputs)
+        return torch.func.functional_call(Caller(), {f"inner.{name}": value for name, value in values.items()}, ())
+
+
+def run_keras(target: Target, runs: Runs) -> tuple[Arrays, str]:
+    """Outputs of the Keras model in inference mode by name, and their narrowest type."""
+    with gradients_off(target), python_generators_kept():
+        return named_outputs(runs.keras_call(target.model, runs.keras_inputs))
+
+
+def noise_floor(module: Any, runs: Runs, outputs: Arrays, values: Mapping[str, Any] | None = None) -> float | None:
+    """How far torch's outputs are from those in float64; None when the module cannot be run in float64."""
+    from ..align.running.inputs import doubled
+
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers()), **(values or {})}
+    wide = {
+        name: tensor.detach().double() if tensor.is_floating_point() else tensor.detach().clone()
+        for name, tensor in own.items()
+    }
+    try:
+        result = _called(module, runs, doubled(runs.torch_inputs), wide)
+    except (RuntimeError, TypeError, ValueError, NotImplementedError):
+        # Models that name float32 somewhere inside cannot be run in float64. That says nothing about their weights.
+        return None
+    return relative_change(outputs, named_outputs(result)[0])
+
+
+def relative_change(first: Arrays, second: Arrays) -> float | None:
+    """Largest difference of two sets of outputs relative to the largest output; None when their shapes differ."""
+    if {name: array.shape for name, array in first.items()} != {name: array.shape for name, array in second.items()}:
+        return None
+    changes = []
+    for name, one in first.items():
+        wide = second[name].astype(np.float64)
+        scale = max(float(np.abs(wide).max(initial=0.0)), 1e-30)
+        changes.append(float(np.abs(one - wide).max(initial=0.0)) / scale)
+    return max(changes, default=None)
