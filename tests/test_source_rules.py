@@ -14,7 +14,7 @@ PACKAGE = sorted((ROOT / "keras_torch_convert").rglob("*.py"))
 KERNELS = sorted((ROOT / "csrc" / "kernels").glob("*.[ch]"))
 BOUNDARY = sorted((ROOT / "csrc" / "python").glob("*.[ch]"))
 
-ALWAYS_INSTALLED = {"numpy", "h5py", "tqdm"}
+ALWAYS_INSTALLED = {"numpy", "h5py", "tqdm", "click"}
 STANDARD_HEADERS_OF_KERNELS = {
     *("assert.h", "float.h", "immintrin.h", "intrin.h", "limits.h", "math.h", "stdalign.h", "stdbool.h"),
     *("stddef.h", "stdint.h", "stdlib.h", "string.h"),

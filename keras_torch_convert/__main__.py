@@ -1,0 +1,8 @@
+"""`python -m keras_torch_convert`: the same as the command `keras-torch-convert`."""
+
+import sys
+
+from .command_line.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())
