@@ -339,6 +339,21 @@ def test_tables_on_a_terminal_keep_to_its_width_and_have_colours(
     assert max(len(line.rstrip()) for line in re.sub(r"\x1b\[[0-9;]*m", "", out).splitlines()) <= 70
 
 
+def test_verify_tells_equal_from_different_by_its_exit_code(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["convert", "models:torch_model", "models:keras_model", "-o", "net.keras", "--save-plan", "n.json"]) == 0
+    )
+
+    equal = as_json(capsys, "verify", "models:torch_model", "net.keras", "--plan", "n.json", "--inputs", "2")
+    assert equal["equal"]
+    assert equal["randomised"]["equal"]
+
+    code, out, _ = answer(capsys, "verify", "models:torch_model", "models:keras_model")
+    assert code == 1
+    assert out.splitlines()[-1].startswith("OUTPUTS DIFFER")
+    assert answer(capsys, "verify", "net.pth", "net.keras")[0] == 3
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_of_a_shell(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = answer(capsys, "completion", shell)

@@ -22,6 +22,7 @@ COMMANDS = {
     "align": "Find out which weight belongs where, and keep it as a plan.",
     "convert": "Carry the weights of a PyTorch model into a Keras model, and prove it.",
     "apply": "Turn checkpoints into Keras files as a plan says, without PyTorch and Keras.",
+    "verify": "Run both models and say whether they are equal.",
     "rules": "How PyTorch and Keras store the same layer.",
     "demo": "Convert a small network, and see what a misalignment looks like.",
     "completion": "Print the script that completes this command in a shell.",

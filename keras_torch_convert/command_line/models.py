@@ -23,7 +23,7 @@ KERAS_FILES = (".keras", ".h5", ".hdf5")
 BACKENDS = ("torch", "tensorflow", "jax")
 
 
-class Model(click.ParamType):
+class Model(click.ParamType):  # type: ignore[type-arg]
     """The name of a model, or the path of a file."""
 
     name = "MODEL"

@@ -80,7 +80,12 @@ def show_report(report: Report) -> None:
     *lines, verdict = str(report).splitlines()
     for line in lines:
         say(line, ODD if line.startswith("WARNING") else "")
-    say(verdict, ODD if report.equal is None else GOOD if report.equal else BAD)
+    say(verdict, verdict_style(report.equal))
+
+
+def verdict_style(equal: bool | None) -> str:
+    """Green for equal outputs, red for different ones, yellow when nothing is proved."""
+    return ODD if equal is None else GOOD if equal else BAD
 
 
 def rich_table(header: Sequence[str], right: Sequence[int]) -> Any:

@@ -15,7 +15,7 @@ import click
 from .exits import InputError
 
 
-class Json(click.ParamType):
+class Json(click.ParamType):  # type: ignore[type-arg]
     """A value written as JSON, of one of some types; from a configuration file it comes as it is."""
 
     name = "JSON"
@@ -39,7 +39,7 @@ class Json(click.ParamType):
 WORDS = {dict: "an object {...}", list: "a list [...]", int: "a whole number", str: "a text"}
 
 
-class NamedObject(click.ParamType):
+class NamedObject(click.ParamType):  # type: ignore[type-arg]
     """The name of a Python object: package.module:object or file.py:object. It is imported when the command runs."""
 
     name = "MODULE:OBJECT"
