@@ -33,7 +33,6 @@ from .read import read
 from .read.source import Source
 from .replay.apply import apply
 from .report import Report
-from .save.record_layout import record_layout
 from .to_torch import to_state_dict
 from .verify.comparison import Comparison
 from .verify.verifying import verify
@@ -65,7 +64,6 @@ __all__ = [
     "keras_reload_stacked_state_dict",
     "match_layer_names_with_torch",
     "read",
-    "record_layout",
     "rows",
     "state_dict_stack_by_layer",
     "to_state_dict",

@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import to_torch
-from .align.assemble import plan_by_order
+from .align.assemble import plan_by_order, with_both_sides
 from .collect import collect
 from .errors import AlignmentError, NotEqualError, PredictionError, SaveError, TransferError
 from .plan import Plan
@@ -30,6 +30,7 @@ from .transfer.executor import Strict, prepare
 from .transfer.hyperparameters import compare_hyperparameters
 from .transfer.position_table import Resize
 from .verify import predict
+from .verify.outputs import describe
 
 if TYPE_CHECKING:
     from .align.running.inputs import Call, Runs
@@ -74,7 +75,7 @@ def align(
     """
     source, target, runs = _both_sides(source, target, sample, torch_call, keras_call)
     plan, _ = _aligned(source, target, runs, hints or {}, accept_unproven)
-    return plan
+    return with_both_sides(plan, source, target)
 
 
 def convert(
@@ -107,36 +108,29 @@ def convert(
 
     Raises AlignmentError when no plan is found; TransferError when it does not fit, with all bad pairs in `.problems`;
     NotEqualError, with `.report` and `.comparison`, when the outputs differ (`if_different="keep"` keeps the weights instead, and
-    saves); SaveError when the file cannot be written. Model and files are as they were in all these cases.
-    With a plan, PredictionError when a model cannot be run once the weights are in, which stay.
+    saves); PredictionError when a model cannot be run; SaveError when the file cannot be written. Model and files are as they were in all these cases.
     """
     if if_different not in ("raise", "keep"):
         raise ValueError(f'if_different must be "raise" or "keep", got {if_different!r}')
     stopwatch = Stopwatch()
+    judging = Judging(sample, torch_call, keras_call, verify, if_different == "keep")
     into_torch = is_torch_module(target) and not is_keras_model(target)
     if resize is not None and (plan is not None or into_torch):
         raise TransferError(
             "resize is for pairing by order into a Keras model; a Plan says itself how tables are resized: give it to Plan.from_mapping"
         )
     if into_torch:
-        return _into_torch(source, target, plan, sample, strict, verify, save, progress, stopwatch)
+        return _into_torch(source, target, plan, judging, strict, save, progress, stopwatch)
     with stopwatch.stage("read"):
         source = source if isinstance(source, Source) else read_source(source)
         target = target if isinstance(target, Target) else read_target(target, sample=sample)
+    alignment = None
     if plan is None and resize is None and source.module is not None:
-        options = AlignmentOptions(sample, torch_call, keras_call, hints or {}, accept_unproven)
-        return _convert_by_running(
-            source,
-            target,
-            options,
-            strict=strict,
-            verify=verify,
-            keep=if_different == "keep",
-            save=save,
-            progress=progress,
-            stopwatch=stopwatch,
-        )
-    if plan is None:
+        with stopwatch.stage("align"):
+            plan, alignment = _aligned(
+                source, target, judging.runs(source.module, target), hints or {}, accept_unproven
+            )
+    elif plan is None:
         if source.module is None and not accept_unproven:
             raise AlignmentError(
                 f"{source.origin} is only weights, which cannot be run, so that nothing can prove how its layers are aligned: give the "
@@ -144,19 +138,26 @@ def convert(
             )
         with stopwatch.stage("align"):
             plan = plan_by_order(collect(source), target, order=source.order, resize=resize)
-    report = apply_to_model(plan, source, target, strict=strict, save=save, progress=progress, stopwatch=stopwatch)
-    if verify and source.module is not None:
-        add_predictions(report, source, target, stopwatch, sample=sample, from_samples=True)
-    return report
+
+    def check(report: Report) -> None:
+        if alignment is not None:
+            report.alignment = "found by running both models"
+            report.evidence = alignment.evidence()
+            report.warnings = (*report.warnings, *alignment.notes)
+        judging.add_comparison(report, source.module, target, stopwatch)
+
+    plan = with_both_sides(plan, source, target)
+    return apply_to_model(
+        plan, source, target, strict=strict, save=save, progress=progress, stopwatch=stopwatch, check=check
+    )
 
 
 def _into_torch(
     model: Any,
     module: Any,
     plan: Plan | None,
-    sample: Any,
+    judging: Judging,
     strict: Strict,
-    verify: bool,
     save: str | PathLike[str] | None,
     progress: bool,
     stopwatch: Stopwatch,
@@ -166,23 +167,65 @@ def _into_torch(
             "save= writes Keras files; keep the weights of a torch module with torch.save(module.state_dict(), path)"
         )
     with stopwatch.stage("read"):
-        plan, source, target, keras = to_torch.sides_of(model, module, plan, sample)
-    report = apply_to_model(plan, source, target, strict=strict, save=None, progress=progress, stopwatch=stopwatch)
-    report.warnings += plan.losses()
-    if verify:
-        add_predictions(report, replace(source, module=module), keras, stopwatch, sample=sample, from_samples=True)
-    return report
+        plan, source, target, keras = to_torch.sides_of(model, module, plan, judging.sample)
+
+    def check(report: Report) -> None:
+        report.warnings += plan.losses()
+        judging.add_comparison(report, module, keras, stopwatch)
+
+    return apply_to_model(
+        plan, source, target, strict=strict, save=None, progress=progress, stopwatch=stopwatch, check=check
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class AlignmentOptions:
-    """What the caller said about running and aligning the models; see `align`."""
+class Judging:
+    """What the caller of `convert` said about running both models, and about what happens when their outputs differ."""
 
     sample: Any
     torch_call: Call | None
     keras_call: Call | None
-    hints: Mapping[str, str]
-    accept_unproven: bool
+    verify: bool
+    keep: bool
+
+    def runs(self, module: Any, keras: Target) -> Runs:
+        """How both models are run. Raises AlignmentError when there is no sample and none can be made."""
+        from .align.running.inputs import runs_for
+
+        return runs_for(module, keras, self.sample, self.torch_call, self.keras_call)
+
+    def add_comparison(self, report: Report, module: Any | None, keras: Target, stopwatch: Stopwatch) -> None:
+        """Run both models and put into the report whether they are equal; without a module, or `verify`, nothing happens.
+
+        Raises NotEqualError when they are not and `keep` is False, PredictionError when one of them cannot be run.
+        """
+        from .verify.judge import judge
+
+        if module is None or not self.verify:
+            return
+        with stopwatch.stage("verify"):
+            try:
+                runs = self.runs(module, keras)
+            except AlignmentError as error:
+                report.notes = (*report.notes, f"not verified: {error}")
+                return
+            report.input = runs.words
+            try:
+                comparison = judge(module, keras, runs)
+            except Exception as error:
+                raise PredictionError(
+                    f"one of the two models failed on {runs.words}: {describe(error)}; model and files are as they were; give inputs "
+                    "that both take as sample=(torch inputs, Keras inputs), say how they are run (torch_call=, keras_call=), or convert with verify=False",
+                    report,
+                ) from error
+        report.add_comparison(comparison)
+        if comparison.equal is False and not self.keep:
+            raise NotEqualError(
+                f"the models are aligned but their outputs differ: {report.difference_text() or 'they have no common shape'}; "
+                'model and files are as they were; if_different="keep" keeps the weights',
+                report,
+                comparison,
+            )
 
 
 def _both_sides(
@@ -210,47 +253,6 @@ def _aligned(
     if alignment.open:
         raise refusal(alignment, target)
     return plan, alignment
-
-
-def _convert_by_running(
-    source: Source,
-    target: Target,
-    options: AlignmentOptions,
-    *,
-    strict: Strict,
-    verify: bool,
-    keep: bool,
-    save: str | PathLike[str] | None,
-    progress: bool,
-    stopwatch: Stopwatch,
-) -> Report:
-    from .verify.judge import judge
-
-    with stopwatch.stage("align"):
-        source, target, runs = _both_sides(source, target, options.sample, options.torch_call, options.keras_call)
-        plan, alignment = _aligned(source, target, runs, options.hints, options.accept_unproven)
-
-    def check(report: Report) -> None:
-        report.alignment = "found by running both models"
-        report.evidence = alignment.evidence()
-        report.warnings = (*report.warnings, *alignment.notes)
-        report.input = runs.words
-        if not verify:
-            return
-        with stopwatch.stage("verify"):
-            comparison = judge(source.module, target, runs)
-        report.add_comparison(comparison)
-        if comparison.equal is False and not keep:
-            raise NotEqualError(
-                f"the models are aligned but their outputs differ: {report.difference_text() or 'they have no common shape'}; "
-                'model and files are as they were; if_different="keep" keeps the weights',
-                report,
-                comparison,
-            )
-
-    return apply_to_model(
-        plan, source, target, strict=strict, save=save, progress=progress, stopwatch=stopwatch, check=check
-    )
 
 
 def apply_to_model(

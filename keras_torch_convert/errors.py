@@ -76,7 +76,7 @@ class SaveError(ConversionError, OSError):
 
 
 class PredictionError(ConversionError, RuntimeError):
-    """Running one of the two models on the picture failed, after the weights were safely transferred.
+    """Running one of the two models failed; the classic functions keep the weights, which are safely transferred, `convert` takes them back.
 
     `report` is the report of the conversion, complete but for the predictions.
     """

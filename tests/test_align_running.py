@@ -90,11 +90,13 @@ def pair_that_differs() -> tuple[Any, Any]:
     return torch.nn.Sequential(torch.nn.Linear(4, 3)), keras.Model(inputs, outputs)
 
 
-def test_outputs_that_differ_leave_the_model_as_it_was_and_come_with_the_report() -> None:
+@pytest.mark.parametrize("planned", [False, True])
+def test_outputs_that_differ_leave_the_model_as_it_was_and_come_with_the_report(planned: bool) -> None:
     torch_module, keras_model = pair_that_differs()
     before = values(keras_model)
+    plan = ktc.Plan.from_mapping(torch_module, keras_model, {"dense": "0"}) if planned else None
     with pytest.raises(ktc.NotEqualError, match="aligned but their outputs differ") as caught:
-        ktc.convert(torch_module, keras_model)
+        ktc.convert(torch_module, keras_model, plan=plan)
     assert same_values(before, values(keras_model))
     assert caught.value.report is not None
     assert caught.value.report.equal is False
@@ -102,13 +104,35 @@ def test_outputs_that_differ_leave_the_model_as_it_was_and_come_with_the_report(
     assert caught.value.comparison.relative_diff == pytest.approx(1, rel=1e-3)
 
 
-def test_outputs_that_differ_can_be_kept() -> None:
+@pytest.mark.parametrize("planned", [False, True])
+def test_outputs_that_differ_can_be_kept(planned: bool) -> None:
     torch_module, keras_model = pair_that_differs()
-    report = ktc.convert(torch_module, keras_model, if_different="keep")
+    plan = ktc.Plan.from_mapping(torch_module, keras_model, {"dense": "0"}) if planned else None
+    report = ktc.convert(torch_module, keras_model, plan=plan, if_different="keep")
     assert report.equal is False
     assert not report.ok
     kernel = np.asarray(keras_model.get_layer("dense").get_weights()[0])
     assert np.array_equal(kernel, torch_module[0].weight.detach().numpy().T)
+
+
+def test_a_call_of_the_users_serves_a_plan_too_and_its_failure_leaves_the_model_as_it_was() -> None:
+    torch_module, keras_model = pair_that_differs()
+    plan = ktc.Plan.from_mapping(torch_module, keras_model, {"dense": "0"})
+    before = values(keras_model)
+    with pytest.raises(ktc.PredictionError, match=r"KeyError: 'no such output'; model and files are as they were"):
+        ktc.convert(torch_module, keras_model, plan=plan, torch_call=lambda model, inputs: {}["no such output"])
+    assert same_values(before, values(keras_model))
+    report = ktc.convert(torch_module, keras_model, plan=plan, torch_call=lambda model, inputs: 2 * model(inputs))
+    assert report.equal
+
+
+def test_a_module_is_filled_from_keras_only_when_their_outputs_agree() -> None:
+    torch_module, keras_model = pair_that_differs()
+    before = {name: value.clone() for name, value in torch_module.state_dict().items()}
+    with pytest.raises(ktc.NotEqualError, match="aligned but their outputs differ"):
+        ktc.convert(keras_model, torch_module)
+    assert all(torch.equal(value, before[name]) for name, value in torch_module.state_dict().items())
+    assert ktc.convert(keras_model, torch_module, if_different="keep").equal is False
 
 
 def test_a_model_that_does_not_belong_is_refused_with_what_is_open() -> None:

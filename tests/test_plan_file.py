@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import pickle
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +53,7 @@ from keras_torch_convert.plan.difference import difference, without_layers
 from keras_torch_convert.plan.file import plan_as_text, plan_from_text
 from keras_torch_convert.plan.file_expressions import _NAMES
 from keras_torch_convert.replay.back import keras_file_to_safetensors, keras_file_to_state_dict
-from keras_torch_convert.save.record_layout import record_layout
+from keras_torch_convert.save.live_layout import recorded
 
 QUIET = {"do_predict": False, "save_name": "", "verbose": 0}
 
@@ -67,7 +70,7 @@ def converted(**options: Any) -> tuple[Any, Any, Any]:
 @pytest.fixture(scope="module")
 def pair() -> tuple[Plan, Any, Any]:
     report, module, model = converted()
-    return replace(report.plan, layout=record_layout(model)), module, model
+    return report.plan, module, model
 
 
 # Expressions of any depth; shapes need not fit, since only files are made of them.
@@ -154,18 +157,22 @@ def test_sources_come_back_in_their_order(sources: Any) -> None:
 class TestSavedPlansOfRealConversions:
     def test_a_conversion_of_new_instances_makes_a_file_of_the_same_bytes(self, tmp_path: Path) -> None:
         keras.utils.clear_session()
-        report, _, first = converted()
-        plan = replace(report.plan, layout=record_layout(first))
+        report, _, _first = converted()
+        plan = report.plan
+        layout = plan_as_text(plan)
+        bare = plan_as_text(replace(plan, layout=None))
         # Automatic names (of the input here) count on in a process; without the layout no name of Keras is in the bytes.
-        assert plan_as_text(report.plan) == plan_as_text(converted()[0].plan)
+        assert bare == plan_as_text(replace(converted()[0].plan, layout=None)) != layout
         keras.utils.clear_session()
-        report, _, second = converted()
-        again = replace(report.plan, layout=record_layout(second))
-        assert plan.save(tmp_path / "a.plan.json").read_bytes() == again.save(tmp_path / "b.plan.json").read_bytes()
+        report, _, _second = converted()
+        again = report.plan.save(tmp_path / "b.plan.json")
+        assert plan.save(tmp_path / "a.plan.json").read_bytes() == again.read_bytes()
 
     def test_the_loaded_plan_equals_the_saved_one(self, pair: Any, tmp_path: Path) -> None:
         plan, _, _ = pair
-        assert Plan.load(plan.save(tmp_path / "a.plan.json")) == plan
+        loaded = Plan.load(plan.save(tmp_path / "a.plan.json"))
+        assert loaded == plan
+        assert loaded.layout == recorded(plan.layout) is not None
 
     def test_a_loaded_plan_fits_a_second_instance_with_automatic_names(self, tmp_path: Path) -> None:
         import torch
@@ -371,3 +378,44 @@ class TestDifference:
     def test_a_name_that_is_no_layer_is_refused_with_those_that_are(self, pair: Any) -> None:
         with pytest.raises(ktc.AlignmentError, match=r"'head' is no layer of the plan's target.*'predictions'"):
             without_layers(pair[0], ["head"])
+
+
+class TestLayoutOfALiveModel:
+    def test_it_is_recorded_when_it_is_wanted_and_keeps_no_model_alive(self, tmp_path: Path) -> None:
+        report, _, model = converted()
+        gone = weakref.ref(model)
+        del model
+        gc.collect()
+        assert gone() is None
+        with pytest.warns(UserWarning, match=r"without the layout of Keras files: .*convert once more"):
+            path = report.plan.save(tmp_path / "x.plan.json")
+        assert Plan.load(path).layout is None
+
+    def test_a_pickled_plan_takes_its_layout_along(self) -> None:
+        report, _, model = converted()
+        again = pickle.loads(pickle.dumps(report.plan))
+        assert again == report.plan
+        assert again.layout == recorded(report.plan.layout)
+        assert model is not None
+
+    def test_values_that_no_plan_sets_are_those_of_the_model(self, tmp_path: Path) -> None:
+        import torch
+
+        layers = keras.layers
+        pixels = layers.Normalization(name="pixels")
+        pixels.adapt(np.arange(12, dtype=np.float32).reshape(3, 4))
+        model = keras.Sequential([layers.Input((4,)), pixels, layers.Dense(3)])
+        own = layers.BatchNormalization(name="own")
+        model.add(own)
+        module = torch.nn.Sequential(torch.nn.Linear(4, 3))
+        plan = Plan.from_mapping(module, model, {model.layers[-2].name: "0"}, keep_layers=["pixels", "own"])
+        own.set_weights([np.full(3, value, np.float32) for value in (2, 3, 4, 5)])
+        torch.save(module.state_dict(), tmp_path / "m.pth")
+        for suffix in (".h5", ".weights.h5", ".keras"):
+            report = ktc.apply(plan, tmp_path / "m.pth", tmp_path / f"out{suffix}")
+            assert report.ok
+        loaded = keras.models.load_model(tmp_path / "out.keras")
+        ktc.convert(module, model, plan=plan, verify=False)
+        for first, second in zip(model.get_weights(), loaded.get_weights(), strict=True):
+            np.testing.assert_array_equal(first, second)
+        assert (loaded.layers[-1].get_weights()[0] == 2).all()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..plan import Plan
-from ..read.source import Order
+from ..plan import Plan, tensors_of
+from ..read.source import Order, Source
 from ..read.target import Target, TargetLayer
+from ..save.live_layout import live_layout
 from ..transfer.callbacks import calls_for
 from ..transfer.layer import assign_pairs
 from ..transfer.position_table import Resize, check_resize, with_resized_tables
@@ -89,5 +91,19 @@ def plan_of_pairs(
         tuple((stack.layer, layer.label) for stack, layer in pairs),
         tuple(constant for assignment in assignments for constant in assignment.constants),
         {tensor.name: tensor.as_kind() for stack, _ in pairs for tensor in stack.tensors},
-        {place: variable.as_kind() for place, variable in target.variables.items() if place in assigned},
+        {place: variable.as_kind() for place, variable in target.variables.items()},
+        layout=live_layout(target, assigned),
+    )
+
+
+def with_both_sides(plan: Plan, source: Source, target: Target) -> Plan:
+    """The Plan, from torch to Keras, with what it lacks of the arrays on both sides and of the layout of the Keras model's files."""
+    places = {assignment.place for assignment in plan.assignments}
+    used = dict.fromkeys(name for assignment in plan.assignments for name in tensors_of(assignment.expression))
+    used |= dict.fromkeys(name for constant in plan.constants for name in tensors_of(constant.expression))
+    return replace(
+        plan,
+        sources={**{name: source[name].as_kind() for name in used if name in source.tensors}, **plan.sources},
+        targets={**{place: variable.as_kind() for place, variable in target.variables.items()}, **plan.targets},
+        layout=plan.layout or live_layout(target, places),
     )

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from ..errors import PlanError
+from ..save.live_layout import recorded
 from ..transfer.evaluation import shape_by_kinds
 from .expressions import needs_callback, tensors_of
 from .file_entries import Entry, entry_at
@@ -90,12 +91,13 @@ def load_plan(path: str | PathLike[str], calls: Calls) -> Plan:
 def plan_as_text(plan: Plan) -> str:
     """The Plan as the text of its file."""
     rules = _Rules()
+    layout = recorded(plan.layout)
     parts: dict[str, Any] = {
         "constants": [_constant_as_json(constant, rules) for constant in plan.constants],
         "dropped": {name: rules.number(rule) for name, rule in sorted(plan.dropped.items())},
         "format": FORMAT,
         "kept": {place: rules.number(rule) for place, rule in sorted(plan.kept.items())},
-        "layout": None if plan.layout is None else layout_as_json(plan.layout),
+        "layout": None if layout is None else layout_as_json(layout),
         "reversed": plan.reversed,
         "sources": _kinds_as_json(plan.sources, "."),
         "variables": _variables_as_json(plan, rules),

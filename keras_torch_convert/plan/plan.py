@@ -6,7 +6,7 @@ Every way of aligning ends in a Plan, and one executor (`transfer/executor.py`) 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..align.parts import TorchLayer
     from ..save.layout import TargetLayout
+    from ..save.live_layout import LiveLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class Plan:
     places of target variables to the rule that lets them keep their own values. Whatever neither assigns nor excuses is
     left over, which the executor refuses when strict. `pairs` are the aligned layers, (torch layer, Keras layer), for display.
     `constants` must hold for the Plan to be applied. `sources` and `targets` are the arrays of both sides, by name and by place;
-    `reversed` is True for a Plan from Keras variables to torch tensors. `layout` is how files of the Keras model look, None when it was not recorded.
+    `reversed` is True for a Plan from Keras variables to torch tensors. `layout` is how files of the Keras model look, None when that is unknown; it is read
+    off the model when `save` or `apply` first wants it, and has no part in comparisons.
     """
 
     assignments: tuple[Assignment, ...]
@@ -72,7 +74,7 @@ class Plan:
     sources: Mapping[str, ArrayKind] = field(default_factory=dict)
     targets: Mapping[str, ArrayKind] = field(default_factory=dict)
     reversed: bool = False
-    layout: TargetLayout | None = field(default=None, repr=False)
+    layout: TargetLayout | LiveLayout | None = field(default=None, repr=False, compare=False)
 
     @property
     def portable(self) -> bool:
@@ -106,11 +108,14 @@ class Plan:
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the Plan to a file, by custom "x.plan.json": readable JSON, the same bytes for the same Plan. Returns the path.
 
+        The layout of the Keras model's files is recorded now if it was not yet, which takes about as long as saving the model; its values are
+        back, bit for bit, afterwards. A warning tells when the model is gone, and the Plan is saved without the layout: `apply` wants a template then.
         A file cannot hold a user's functions: of a Plan that is not `portable` it keeps their keys, see `load`.
         """
+        from ..save.live_layout import recorded_or_none
         from .file import save_plan
 
-        return save_plan(self, path)
+        return save_plan(replace(self, layout=recorded_or_none(self.layout)), path)
 
     @staticmethod
     def load(

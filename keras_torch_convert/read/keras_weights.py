@@ -53,12 +53,16 @@ def read_keras_file(path: str | PathLike[str], plan: Plan) -> Source:
 
 def _arrays(plan: Plan, path: Path) -> Mapping[str, str]:
     """Where each place lies in a file of this suffix."""
-    if plan.layout is None:
+    # save builds on this package.
+    from ..save.live_layout import recorded
+
+    layout = recorded(plan.layout)
+    if layout is None:
         raise PlanError(
             "the plan does not know how the Keras files look: make it anew, with a conversion of live models"
         )
     newer = path.name.endswith((".weights.h5", ".keras"))
-    file = plan.layout.weights if newer else plan.layout.legacy
+    file = layout.weights if newer else layout.legacy
     if file is None:
         raise PlanError(f"the plan knows no files like {path.name}: its Keras cannot save this model so")
     return {array.place: array.path for array in reversed(file.arrays) if array.place}

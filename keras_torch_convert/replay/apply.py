@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from ..errors import SaveError
 from ..plan import Plan
@@ -17,7 +21,8 @@ from ..read.source import Source
 from ..read.target import Target, TargetLayer, TargetVariable
 from ..report import Report
 from ..save.from_plan import file_layout, write_file
-from ..save.layout import TargetLayout
+from ..save.layout import StoredArray, TargetLayout
+from ..save.live_layout import REMEDY, recorded
 from ..save.skeleton import byte_size
 from ..transfer.executor import prepare
 
@@ -44,27 +49,27 @@ def apply(
     """
     start = time.perf_counter()
     path = Path(path)
-    if plan.layout is None:
-        raise SaveError(
-            "the plan does not know how the Keras files look: record it once with plan.layout = record_layout(model)"
-        )
-    arrays = file_layout(plan.layout, path)
+    layout = recorded(plan.layout)
+    if layout is None:
+        raise SaveError(f"the plan does not know how the Keras files look: {REMEDY}")
+    arrays = file_layout(layout, path)
     source = source if isinstance(source, Source) else read_source(source)
-    target = _file_target(plan, path)
+    target = _file_target(plan, layout, path)
     prepared = prepare(plan, source, target)
     values = prepared.by_place()
+    values |= {array.place: partial(_own_values, array) for array in arrays.arrays if array.values and array.place}
     unset = sorted({array.place for array in arrays.arrays if array.place} - values.keys())
     if unset:
         raise SaveError(
-            f"the plan gives no values for {len(unset)} variables that the file must hold, '{target.variables[unset[0]].label}' among them: "
+            f"the plan gives no values for {len(unset)} variables that the file must hold, '{unset[0]}' among them: "
             "apply it to a live model that has them"
         )
     total = sum(map(byte_size, arrays.arrays))
     with _bar(total, progress) as written:
-        saved = write_file(plan.layout, values, path, verify=verify, digests=digests, durable=durable, written=written)
+        saved = write_file(layout, values, path, verify=verify, digests=digests, durable=durable, written=written)
     return Report(
         source=source.origin,
-        target=f"{path.name} ({_framework(plan.layout)})",
+        target=f"{path.name} ({_framework(layout)})",
         ledger=prepared.ledger,
         plan=plan,
         path=saved.path,
@@ -76,14 +81,17 @@ def apply(
     )
 
 
-def _file_target(plan: Plan, path: Path) -> Target:
+def _own_values(array: StoredArray) -> npt.NDArray[Any]:
+    """The values that a variable had in the model that the Plan was made with."""
+    return np.frombuffer(array.values, np.uint8)
+
+
+def _file_target(plan: Plan, layout: TargetLayout, path: Path) -> Target:
     """The variables of a file that does not exist yet: those that the Plan sets, and those that it keeps."""
     variables = tuple(
         TargetVariable(place, kind.label, kind.label.rsplit("/", 1)[-1], kind.shape, kind.dtype, True, None)
         for place, kind in plan.targets.items()
     )
-    layout = plan.layout
-    assert layout is not None
     framework: Literal["keras", "tf_keras"] = "tf_keras" if layout.framework == "tf_keras" else "keras"
     layer = TargetLayer(path.name, path.name, ("File",), variables, (), 0, {}, None)
     return Target(None, path.name, framework, "none", (layer,))

@@ -40,7 +40,8 @@ class StoredArray:
     """One HDF5 data set, contiguous and little-endian.
 
     `path` is absolute, `dtype` NumPy's name of the type in the file with its byte order ("<f4", "|V2" for bfloat16). `place` is the
-    variable whose values it holds; "" when it holds none of the Plan's variables (the state of a random generator), and `values` are its bytes then.
+    variable whose values it holds; "" when it holds none of the Plan's variables (the state of a random generator). `values` are its bytes where
+    no Plan gives them: those of such an array, and of variables that keep their own values.
     """
 
     path: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,41 +25,49 @@ from ..read.target import Target, TargetVariable
 from . import into_model
 from .keras_file import check_path, write_with_keras
 from .layout import ArchiveMember, AttributeValue, FileLayout, StoredArray, StoredAttribute, StoredGroup, TargetLayout
-from .read_back import WEIGHTS_IN_ARCHIVE
-from .values import numpy_dtype
+from .read_back import WEIGHTS_IN_ARCHIVE, open_weights
+from .values import numpy_dtype, read_values
 
 # Keras stores the time of saving; a file of the same weights is to have the same bytes.
 PINNED_DATE = "1980-01-01@00:00:00"
-# How the legacy format keeps the state of training, which is no part of a model converted for use.
-OPTIMIZER_GROUP = "optimizer_weights"
+# How the formats keep the state of training, which is no part of a model converted for use.
+OPTIMIZER_GROUPS = ("optimizer_weights", "optimizer")
 COMPILE_ATTRIBUTE = "training_config"
+# What a layout may hold of values that no Plan sets, such as the constants of a layer that prepares pictures.
+MOST_OWN_BYTES = 1 << 20
 # Bits of 1.0: a marker is the number's place among the floats from there on, so never NaN, infinite or subnormal.
 _ONE = {"float16": 0x3C00, "bfloat16": 0x3F80, "float32": 0x3F800000, "float64": 0x3FF0000000000000}
 
 
-def record_layout(model: Any) -> TargetLayout:
+def record_layout(model: Any, assigned: Collection[str] | None = None) -> TargetLayout:
     """How the files of a Keras model look: the legacy .h5, the .weights.h5 and the .keras archive, each as far as Keras can save it.
 
-    The model's values are put back bit for bit, also after an error. Optimizer and compile settings are left out.
+    Of variables that are not among the `assigned` places (None: all are) the layout holds the model's own values, as long as these are
+    small together (MOST_OWN_BYTES). The model is put back bit for bit, also after an error. Optimizer and compile settings are left out.
     Raises SaveError when the model cannot be saved in any format, or when a data set cannot be told from another by its marker.
     """
     target = model if isinstance(model, Target) else read_target(model)
+    own = _own_values(target, set(target.variables) if assigned is None else assigned)
     layout = TargetLayout(target.framework, _version_of(target))
     problems = []
     with tempfile.TemporaryDirectory() as folder, _marked(target) as markers:
-        for suffix in (".h5", ".weights.h5", ".keras"):
+        for suffix in (".h5", ".keras", ".weights.h5"):
             path = Path(folder) / f"layout{suffix}"
             try:
+                if suffix == ".weights.h5" and layout.weights is not None:
+                    continue  # a .keras archive holds the same
                 check_path(path, target)
                 write_with_keras(target, path, suffix)
             except SaveError as error:
                 problems.append(str(error))
                 continue
+            with open_weights(path) as opened:
+                file = _read_file(opened, markers, own)
+            layout = replace(layout, legacy=file) if suffix == ".h5" else replace(layout, weights=file)
             if suffix == ".keras":
                 layout = replace(layout, members=_read_members(path))
-            else:
-                file = _read_file(path, markers)
-                layout = replace(layout, legacy=file) if suffix == ".h5" else replace(layout, weights=file)
+            # Each is as large as the model: never two of them at a time.
+            path.unlink()
     if layout.legacy is None and layout.weights is None:
         raise SaveError("; ".join(problems))
     return layout
@@ -102,35 +110,44 @@ def _key(array: npt.NDArray[Any]) -> bytes:
     return b"%d %r %b" % (array.dtype.itemsize, array.shape, first.tobytes())
 
 
-def _read_file(path: Path, markers: dict[bytes, str]) -> FileLayout:
+def _own_values(target: Target, assigned: Collection[str]) -> dict[str, bytes]:
+    """Values of the variables that no Plan sets, by place; none of them when they are too many."""
+    others = [variable for variable in target.variables.values() if variable.place not in assigned]
+    if sum(variable.size * numpy_dtype(variable.dtype).itemsize for variable in others) > MOST_OWN_BYTES:
+        return {}
+    return {variable.place: np.asarray(read_values(target, variable.variable)).tobytes() for variable in others}
+
+
+def _read_file(file: Any, markers: dict[bytes, str], own: Mapping[str, bytes]) -> FileLayout:
     groups: list[StoredGroup] = []
     arrays: list[StoredArray] = []
 
     def visit(path: str, item: Any) -> None:
-        if path.split("/", maxsplit=1)[0] == OPTIMIZER_GROUP:
+        if path.split("/", maxsplit=1)[0] in OPTIMIZER_GROUPS:
             return
         attributes = tuple(_attribute(item, name) for name in item.attrs)
         if isinstance(item, h5py.Group):
             groups.append(StoredGroup(item.name, attributes))
         else:
-            arrays.append(_stored_array(item, attributes, markers))
+            arrays.append(_stored_array(item, attributes, markers, own))
 
-    with h5py.File(path, "r") as file:
-        kept = (name for name in file.attrs if name != COMPILE_ATTRIBUTE)
-        groups.append(StoredGroup("/", tuple(_attribute(file, name) for name in kept)))
-        file.visititems(visit)
+    kept = (name for name in file.attrs if name != COMPILE_ATTRIBUTE)
+    groups.append(StoredGroup("/", tuple(_attribute(file, name) for name in kept)))
+    file.visititems(visit)
     missing = set(markers.values()) - {array.place for array in arrays}
     if missing:
         raise SaveError(f"Keras leaves {len(missing)} variables out of its files, {min(missing)} among them")
     return FileLayout(tuple(groups), tuple(arrays))
 
 
-def _stored_array(item: Any, attributes: tuple[StoredAttribute, ...], markers: dict[bytes, str]) -> StoredArray:
+def _stored_array(
+    item: Any, attributes: tuple[StoredAttribute, ...], markers: dict[bytes, str], own: Mapping[str, bytes]
+) -> StoredArray:
     values = np.asarray(item[()])
     place = markers.get(_key(values), "") if values.size else ""
     if place and values.tobytes() != values.reshape(-1)[:1].tobytes() * values.size:
         place = ""
-    kept = b""
+    kept = own.get(place, b"")
     if not place:
         # The state of a random generator is another one in each instance of the model, and none of the weights.
         random = "seed_generator" in item.name
