@@ -6,7 +6,7 @@
 Importing the package needs NumPy alone; PyTorch and Keras are imported by the functions that meet their models.
 """
 
-from .align.parts import joined, rows
+from .align.parts import joined, rows, stacked
 from .classic import (
     align_layer_names_multi_stage,
     keras_reload_from_torch_model,
@@ -65,6 +65,7 @@ __all__ = [
     "match_layer_names_with_torch",
     "read",
     "rows",
+    "stacked",
     "state_dict_stack_by_layer",
     "to_state_dict",
     "verify",

@@ -16,7 +16,7 @@ from ..transfer.position_table import Resize
 from ..transfer.roles import as_registered
 from .assemble import plan_of_pairs
 from .by_order import hit_by, nearest
-from .parts import Joined, Parts, Rows, TorchLayer
+from .parts import Parts, TorchLayer
 from .recurrent_stacks import parts_of
 
 
@@ -91,7 +91,7 @@ def _layers_by_name(target: Target) -> dict[str, TargetLayer]:
 
 def _stack(names: TorchLayer | Sequence[TorchLayer], parts: Parts, stacks: Mapping[str, Stack]) -> Stack:
     """The tensors of the torch layers, single tensors or parts `names`, each layer's in the order that its roles want."""
-    names = (names,) if isinstance(names, (str, Rows, Joined)) else tuple(names)
+    names = tuple(names) if isinstance(names, Sequence) and not isinstance(names, str) else (names,)
     modules: dict[str, Any] = {}
     for name in names:
         if isinstance(name, str):

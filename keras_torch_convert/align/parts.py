@@ -48,7 +48,18 @@ class Joined:
         return f"({' + '.join(self.names)}{grouped})"
 
 
-TorchLayer = Union[str, Rows, Joined]
+@dataclass(frozen=True, slots=True)
+class Stacked:
+    """Torch layers of one shape that Keras holds as one bank, such as experts; made by `stacked`."""
+
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """As it stands in messages and in the report."""
+        return f"(stack of {', '.join(self.names)})"
+
+
+TorchLayer = Union[str, Rows, Joined, Stacked]
 
 
 def rows(name: str, part: int, of: int, *, groups: int = 1) -> Rows:
@@ -77,6 +88,17 @@ def joined(*names: str, groups: int = 1) -> Joined:
     return Joined(tuple(names), groups)
 
 
+def stacked(*names: str) -> Stacked:
+    """The torch layers (or tensors) `names`, all of one shape, as a bank with a new first axis that counts them, for `Plan.from_mapping`.
+
+    For the experts of a mixture: `{"moe/experts": stacked(*(f"experts.{index}.up_proj" for index in range(8)))}`. The other way round a part of a bank
+    is written as text: "experts.up_proj[3]" is entry 3 of each tensor, without the first axis. Raises AlignmentError for no name.
+    """
+    if not names:
+        raise AlignmentError("stacked(): expected at least one torch layer")
+    return Stacked(tuple(names))
+
+
 @dataclass(slots=True)
 class Parts:
     """The tensors that exist on paper only, by name, with what they are made of."""
@@ -87,18 +109,18 @@ class Parts:
 
     def tensors(self, layer: TorchLayer) -> list[SourceTensor]:
         """The tensors of a layer or of a part. Raises AlignmentError when there is no such layer or it cannot be cut or joined so."""
-        if isinstance(layer, Joined):
-            return self._joined(layer)
+        if isinstance(layer, (Joined, Stacked)):
+            return [self._joined_tensors(tensors, layer) for tensors in self._alike(layer)]
         if isinstance(layer, Rows):
             return [self._rows(tensor, layer) for tensor in self.find(layer.name)]
-        found = re.fullmatch(r"(.+)\[(\d+):(\d+)\]", layer)
+        found = re.fullmatch(r"(.+)\[(\d+)(?::(\d+))?\]", layer)
         try:
             return list(self.find(layer))
         except AlignmentError:
             if found is None:
                 raise
-        name, start, stop = found[1], int(found[2]), int(found[3])
-        return [self._sliced(tensor, start, stop, layer) for tensor in self.find(name)]
+        start, stop = int(found[2]), int(found[3] or found[2]) + (found[3] is None)
+        return [self._sliced(tensor, start, stop, layer, whole=found[3] is not None) for tensor in self.find(found[1])]
 
     def finished(self, plan: Plan) -> Plan:
         """The Plan with what the tensors on paper are made of in their places."""
@@ -127,11 +149,15 @@ class Parts:
             return replace(expression, callback=replace(expression.callback, operands=operands))
         return with_operands(expression, self._replaced)
 
-    def _sliced(self, tensor: SourceTensor, start: int, stop: int, text: str) -> SourceTensor:
+    def _sliced(self, tensor: SourceTensor, start: int, stop: int, text: str, *, whole: bool) -> SourceTensor:
+        """Entries `start` to `stop` of the first axis; the one entry without the axis when not `whole`."""
         count = tensor.shape[0] if tensor.shape else 0
         if not start < stop <= count:
             raise AlignmentError(f"'{text}': '{tensor.name}' {tensor.shape} has {count} rows along its first axis")
-        return self._made([tensor], Slice(Tensor(tensor.name), 0, start, stop), f"[{start}:{stop}]")
+        made: Expression = Slice(Tensor(tensor.name), 0, start, stop)
+        if not whole:
+            made = Reshape(made, tensor.shape[1:])
+        return self._made([tensor], made, f"[{start}:{stop}]" if whole else f"[{start}]")
 
     def _rows(self, tensor: SourceTensor, part: Rows) -> SourceTensor:
         count = tensor.shape[0] if tensor.shape else 0
@@ -148,7 +174,8 @@ class Parts:
             made = Reshape(Slice(grouped, 1, part.part, part.part + 1), (part.groups * size, *tensor.shape[1:]))
         return self._made([tensor], made, str(part)[len(part.name) :])
 
-    def _joined(self, layer: Joined) -> list[SourceTensor]:
+    def _alike(self, layer: Joined | Stacked) -> list[tuple[SourceTensor, ...]]:
+        """The tensors of the layers side by side: all first ones, all second ones, ..."""
         columns = [list(self.find(name)) for name in layer.names]
         kinds = [[last_part(tensor.name) for tensor in column] for column in columns]
         if (
@@ -158,10 +185,15 @@ class Parts:
             raise AlignmentError(
                 f"'{layer}': the layers hold different tensors, {', '.join(str(kind) for kind in kinds)}"
             )
-        return [self._joined_tensors(tensors, layer) for tensors in zip(*columns, strict=True)]
+        return list(zip(*columns, strict=True))
 
-    def _joined_tensors(self, tensors: Sequence[SourceTensor], layer: Joined) -> SourceTensor:
+    def _joined_tensors(self, tensors: Sequence[SourceTensor], layer: Joined | Stacked) -> SourceTensor:
         shapes = ", ".join(f"'{tensor.name}' {tensor.shape}" for tensor in tensors)
+        if isinstance(layer, Stacked):
+            if len({tensor.shape for tensor in tensors}) > 1:
+                raise AlignmentError(f"'{layer}': {shapes} are not of one shape")
+            entries = tuple(Reshape(Tensor(tensor.name), (1, *tensor.shape)) for tensor in tensors)
+            return self._made(tensors, Concat(entries, 0) if len(entries) > 1 else entries[0], f" {layer}")
         rest = tensors[0].shape[1:]
         if any(not tensor.shape or tensor.shape[1:] != rest or tensor.shape[0] % layer.groups for tensor in tensors):
             raise AlignmentError(f"'{layer}': {shapes} cannot be joined along the first axis in {layer.groups} groups")

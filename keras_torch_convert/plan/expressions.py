@@ -3,14 +3,14 @@
 `Tensor`, `Permute`, `Reshape`, `Slice`, `Concat`, `Place` and `Merge` only move data: nested in any way they
 compile to strided copies straight into the result, one for each region. `Fill` is a constant. `Add`, `Multiply`, `Scale`, `NormWeight`, `Norm`,
 `SpectralNormWeight`, `SingularVector`, `StandardizedWeight` and `Resampled` compute, in float32 or in the operands' wider type; what they give can be
-moved again. `CallbackOutput` is opaque: one of the arrays that a user's callbacks returned for a layer.
+moved again. `Unrepeated`, `Unstandardized` and `Deviation` stand in inverted Plans only. `CallbackOutput` is opaque: one of the arrays that a user's callbacks returned for a layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeGuard, Union
+from typing import Any, TypeGuard, Union, get_args
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +167,36 @@ class Resampled:
 
 
 @dataclass(frozen=True, slots=True)
+class Unrepeated:
+    """The inverse of a repetition: the operand with one entry along the axes where `shape` has size 1. Along these all of its values must be equal."""
+
+    operand: Expression
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unstandardized:
+    """A weight that `StandardizedWeight` makes the operand of, when `gained` up to a factor for each entry of `axis`, which a `Deviation` restores.
+
+    Only what has mean 0 over all axes but `axis`, and without gain variance 1, is a standardised weight.
+    """
+
+    operand: Expression
+    axis: int
+    epsilon: float
+    gained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """sqrt(variance + epsilon) of the operand over all axes but `axis`, which are kept with size 1."""
+
+    operand: Expression
+    axis: int
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
 class UserCall:
     """One entry of `additional_transfer`: the key as the user gave it (in words) and the function."""
 
@@ -194,23 +224,43 @@ class CallbackOutput:
 
 Movement = Union[Permute, Reshape, Slice, Concat, Place, Merge]
 Computation = Union[
-    Add, Multiply, Scale, NormWeight, Norm, SpectralNormWeight, SingularVector, StandardizedWeight, Resampled
+    Add,
+    Multiply,
+    Scale,
+    NormWeight,
+    Norm,
+    SpectralNormWeight,
+    SingularVector,
+    StandardizedWeight,
+    Resampled,
+    Unrepeated,
+    Unstandardized,
+    Deviation,
 ]
 Expression = Union[Tensor, Movement, Computation, Fill, CallbackOutput]
 
 
 def is_computation(expression: Expression) -> TypeGuard[Computation]:
     """True for a node that makes new values of its operands'."""
-    return isinstance(
-        expression,
-        (Add, Multiply, Scale, NormWeight, Norm, SpectralNormWeight, SingularVector, StandardizedWeight, Resampled),
-    )
+    return isinstance(expression, get_args(Computation))
 
 
 def operands_of(expression: Expression) -> tuple[Expression, ...]:  # noqa: PLR0911  # one branch for each kind of node
     """The expressions that an expression is made of, () for Tensor and Fill; for a callback's output what the callback gets."""
     match expression:
-        case Permute() | Reshape() | Slice() | Place() | Scale() | Norm() | SingularVector() | Resampled():
+        case (
+            Permute()
+            | Reshape()
+            | Slice()
+            | Place()
+            | Scale()
+            | Norm()
+            | SingularVector()
+            | Resampled()
+            | Unrepeated()
+            | Unstandardized()
+            | Deviation()
+        ):
             return (expression.operand,)
         case Concat() | Merge() | Add() | Multiply():
             return expression.operands
@@ -236,7 +286,19 @@ def tensors_of(expression: Expression) -> tuple[str, ...]:
 def with_operands(expression: Expression, change: Callable[[Expression], Expression]) -> Expression:
     """The expression with each of its operands replaced by what `change` makes of it; a callback's output stays as it is."""
     match expression:
-        case Permute() | Reshape() | Slice() | Place() | Scale() | Norm() | SingularVector() | Resampled():
+        case (
+            Permute()
+            | Reshape()
+            | Slice()
+            | Place()
+            | Scale()
+            | Norm()
+            | SingularVector()
+            | Resampled()
+            | Unrepeated()
+            | Unstandardized()
+            | Deviation()
+        ):
             return replace(expression, operand=change(expression.operand))
         case Concat() | Merge() | Add() | Multiply():
             return replace(expression, operands=tuple(map(change, expression.operands)))

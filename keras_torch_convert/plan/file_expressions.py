@@ -11,6 +11,7 @@ from .expressions import (
     Add,
     CallbackOutput,
     Concat,
+    Deviation,
     Expression,
     Fill,
     LayerCallback,
@@ -28,6 +29,8 @@ from .expressions import (
     SpectralNormWeight,
     StandardizedWeight,
     Tensor,
+    Unrepeated,
+    Unstandardized,
     UserCall,
 )
 from .file_entries import Entry
@@ -61,6 +64,9 @@ _NODES: dict[str, tuple[type[Any], tuple[str, ...]]] = {
     "singular_vector": (SingularVector, ("expression", "side", "whole")),
     "standardized_weight": (StandardizedWeight, ("expression", "whole", "number")),
     "resampled": (Resampled, ("expression", "whole", "grid", "grid", "mode")),
+    "unrepeated": (Unrepeated, ("expression", "shape")),
+    "unstandardized": (Unstandardized, ("expression", "whole", "number", "flag")),
+    "deviation": (Deviation, ("expression", "whole", "number")),
 }
 _CHOICES = {"side": ("left", "right"), "mode": ("bicubic", "bilinear")}
 _NAMES = {node: name for name, (node, _) in _NODES.items()}
@@ -136,6 +142,8 @@ def _read(entry: Entry, kind: str, names: Names) -> Any:  # noqa: PLR0911  # one
             if entry.value not in _CHOICES[kind]:
                 raise entry.error(" or ".join(f'"{choice}"' for choice in _CHOICES[kind]))
             return entry.value
+        case "flag":
+            return entry.truth()
         case _:
             return entry.whole()
 

@@ -7,6 +7,7 @@ from ..plan import Assignment, Expression
 from ..read.source import SourceTensor
 from ..read.target import TargetLayer, TargetVariable
 from . import advice
+from .experts import bank
 from .roles import in_layer_order, role_of
 from .rule import Rule, order_is_unproven, raw_parameter
 from .tables import table
@@ -50,7 +51,7 @@ def moved(tensor: SourceTensor, variable: TargetVariable, rule: Rule | None) -> 
     movement = rule.movements.get(last_part(variable.name)) if rule else None
     if movement is None:
         as_it_stands = raw_parameter(tensor.name, tensor.shape, variable.shape)
-        if as_it_stands is None and (laid_out := table(tensor, variable)) is not None:
+        if as_it_stands is None and (laid_out := table(tensor, variable) or bank(tensor, variable)) is not None:
             return laid_out[0]
         return as_it_stands
     if movement.torch_shape(variable.shape) != tensor.shape:
@@ -68,7 +69,7 @@ def assignment(tensor: SourceTensor, variable: TargetVariable, rule: Rule | None
     movement = rule.movements.get(last_part(variable.name)) if rule else None
     if rule is not None and movement is not None:
         return Assignment(variable.place, expression, f"{rule.name}: {movement.torch} -> {movement.keras}")
-    laid_out = table(tensor, variable)
+    laid_out = table(tensor, variable) or bank(tensor, variable)
     if laid_out is not None and laid_out[0] == expression:
         return Assignment(variable.place, expression, laid_out[1])
     same = "moved as it stands" if tensor.shape == variable.shape else "axes of size 1 aside, moved as it stands"

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..plan import (
     Add,
     Computation,
+    Deviation,
     Multiply,
     Norm,
     NormWeight,
@@ -20,11 +21,15 @@ from ..plan import (
     SingularVector,
     SpectralNormWeight,
     StandardizedWeight,
+    Unrepeated,
+    Unstandardized,
 )
 from .resampling import resampled_grid
 from .rule import Shape
 
 Array = npt.NDArray[Any]
+# Mean and variance of a weight that was standardised and rounded to float32, as fractions of its deviation.
+_STANDARDISED_WITHIN = 1e-5
 
 
 def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:  # noqa: PLR0911, PLR0912  # one branch for each kind of node
@@ -63,9 +68,16 @@ def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:  
                     f"a magnitude of shape {shapes[1]} does not belong to a direction of shape {first} and axis {expression.axis}"
                 )
             return first
-        case StandardizedWeight():
+        case StandardizedWeight() | Unstandardized():
             _check_axis(first, expression.axis)
             return first
+        case Deviation():
+            _check_axis(first, expression.axis)
+            return _norm_shape(first, expression.axis)
+        case Unrepeated():
+            if any(extent not in (1, whole) for extent, whole in zip(expression.shape, first, strict=True)):
+                raise ValueError(f"an array of shape {first} is no repetition of one of shape {expression.shape}")
+            return expression.shape
         case SpectralNormWeight():
             _check_axis(first, expression.axis)
             rows, columns = _matrix_shape(first, expression.axis)
@@ -79,7 +91,7 @@ def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:  
             return (_matrix_shape(first, expression.axis)[expression.side == "right"],)
 
 
-def computed(expression: Computation, operands: Sequence[Array]) -> Array:  # noqa: PLR0911  # one branch for each kind of node
+def computed(expression: Computation, operands: Sequence[Array]) -> Array:  # noqa: PLR0911, PLR0912  # one branch for each kind of node
     """The values of `expression`, of operands that all are float32 or all float64, in the same type; sums of squares are float64 inside."""
     first = operands[0]
     match expression:
@@ -97,22 +109,63 @@ def computed(expression: Computation, operands: Sequence[Array]) -> Array:  # no
             norm = _norm(first, expression.axis)
             magnitude = operands[1].reshape(norm.shape).astype(np.float64)
             with np.errstate(divide="ignore", invalid="ignore"):
-                return np.asarray(first * (magnitude / norm).astype(first.dtype))
+                return np.asarray(first * _factor(magnitude / norm, first.dtype))
         case StandardizedWeight():
-            others = _others(first.ndim, expression.axis)
-            wide = first.astype(np.float64)
-            wide -= wide.mean(others, keepdims=True)
-            wide /= np.sqrt(np.square(wide).mean(others, keepdims=True) + expression.epsilon)
-            return wide.astype(first.dtype)
+            mean, deviation = _mean_and_deviation(first, expression)
+            return ((first - mean) / deviation).astype(first.dtype)
+        case Unstandardized():
+            return _unstandardized(first, expression)
+        case Deviation():
+            return _mean_and_deviation(first, expression)[1].astype(first.dtype)
+        case Unrepeated():
+            once = first[tuple(slice(0, extent) for extent in expression.shape)]
+            others = int(np.count_nonzero(first != once))
+            if others:
+                raise ValueError(
+                    f"the torch layer keeps an array of shape {expression.shape} that is repeated: {others} of {first.size} values differ from "
+                    "the first of their repetition, so it cannot hold them"
+                )
+            return once
         case SpectralNormWeight():
             matrix = _matrix(first, expression.axis).astype(np.float64)
             sigma = operands[1].astype(np.float64) @ matrix @ operands[2].astype(np.float64)
             with np.errstate(divide="ignore", invalid="ignore"):
-                return np.asarray(first / first.dtype.type(sigma))
+                return np.asarray(first / _factor(sigma, first.dtype))
         case SingularVector():
             left, values, right = np.linalg.svd(_matrix(first, expression.axis).astype(np.float64), full_matrices=False)
             vector = left[:, 0] / values[0] if expression.side == "left" else right[0]
             return np.asarray(vector, first.dtype)
+
+
+def _factor(factor: Array, dtype: np.dtype[Any]) -> Array:
+    """A factor in the type of what it multiplies; what its own rounding cannot tell from 1 is 1, so that an inverted norm changes no bit."""
+    return np.where(np.abs(factor - 1) <= np.finfo(dtype).eps, 1, factor).astype(dtype)
+
+
+def _mean_and_deviation(array: Array, about: StandardizedWeight | Unstandardized | Deviation) -> tuple[Array, Array]:
+    """Mean and sqrt(variance + epsilon) over all axes but the one of `about`, in float64."""
+    others = _others(array.ndim, about.axis)
+    wide = array.astype(np.float64)
+    mean = wide.mean(others, keepdims=True)
+    return mean, np.sqrt(np.square(wide - mean).mean(others, keepdims=True) + about.epsilon)
+
+
+def _unstandardized(array: Array, about: Unstandardized) -> Array:
+    mean, deviation = _mean_and_deviation(array, about)
+    kept = np.abs(mean) <= _STANDARDISED_WITHIN * deviation
+    result = array
+    if not about.gained:
+        # With variance v a weight s * array has the variance s**2 v, and is standardised to the array when s**2 v + epsilon = s**2.
+        missing = 1 - (np.square(deviation) - about.epsilon)
+        kept &= missing >= -_STANDARDISED_WITHIN
+        result = (array * np.sqrt(about.epsilon / np.maximum(missing, about.epsilon * 1e-6))).astype(array.dtype)
+    bad = kept.size - int(np.count_nonzero(kept))
+    if bad:
+        wanted = "a mean of 0" if about.gained else "a mean of 0 and a variance of at most 1"
+        raise ValueError(
+            f"the torch layer standardises its weight, so each output channel of the kernel must have {wanted}: {bad} of {kept.size} have not"
+        )
+    return result
 
 
 def _folded(function: np.ufunc, operands: Sequence[Array]) -> Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 
 from ..errors import TransferError
 from ..plan import (
@@ -13,6 +12,7 @@ from ..plan import (
     CallbackOutput,
     Concat,
     Constant,
+    Deviation,
     Expression,
     Fill,
     Merge,
@@ -22,12 +22,16 @@ from ..plan import (
     Permute,
     Place,
     Plan,
+    Resampled,
     Reshape,
     Scale,
     SingularVector,
     Slice,
     SpectralNormWeight,
+    StandardizedWeight,
     Tensor,
+    Unrepeated,
+    Unstandardized,
     operands_of,
     tensors_of,
 )
@@ -114,9 +118,15 @@ def _loss(expression: Expression) -> str:  # noqa: PLR0911  # one branch for eac
         case NormWeight():
             return "weight norm: the effective weight alone is kept, and back it is the direction with its own norm as magnitude"
         case SpectralNormWeight():
-            return "spectral norm: the effective weight alone is kept, and back it has singular vectors of its own"
-        case Norm() | SingularVector() | Scale():
+            return "spectral norm: the effective weight alone is kept, and back it has singular vectors of its own, right until it is trained on"
+        case Resampled():
+            return "the table was resized: the one before cannot be had back"
+        case StandardizedWeight() | Multiply() if _standardized(expression) is not None:
+            return "weight standardisation: the standardised weight alone is kept, and back it is the weight, its deviation the gain"
+        case Norm() | SingularVector() | Scale() | Unstandardized() | Deviation():
             return f"{_WORDS[type(expression)]}, rounded"
+        case Unrepeated():
+            return _loss(expression.operand)
         case CallbackOutput():
             return "a user's callback cannot be inverted"
         case Tensor() | Fill():
@@ -135,7 +145,24 @@ def _repeated(expression: Multiply) -> Expression | None:
     return others[0] if len(others) == 1 else None
 
 
-_WORDS: Mapping[type, str] = {Norm: "the norm", SingularVector: "a singular vector", Scale: "values times a number"}
+def _standardized(expression: Expression) -> tuple[StandardizedWeight, Scale | None] | None:
+    """A standardised weight and its scaled gain (None without one), when that is what the expression is."""
+    match expression:
+        case StandardizedWeight():
+            return expression, None
+        case Multiply(operands=(StandardizedWeight() as weight, Scale() as gain)) if gain.factor != 0:
+            return weight, gain
+        case _:
+            return None
+
+
+_WORDS: Mapping[type, str] = {
+    Norm: "the norm",
+    SingularVector: "a singular vector",
+    Scale: "values times a number",
+    Unstandardized: "a weight to be standardised",
+    Deviation: "the deviation",
+}
 
 
 def _narrowing(expression: Expression, sources: Mapping[str, ArrayKind], target: ArrayKind | None) -> str:
@@ -270,14 +297,18 @@ class _Inversion:
                 add(expression.left, SingularVector(value, "left", expression.axis))
                 add(expression.right, SingularVector(value, "right", expression.axis))
             case Multiply() if (repeated := _repeated(expression)) is not None:
-                shape, wanted = self._shape(repeated), self._shape(expression)
-                axes = [axis for axis, extent in enumerate(wanted) if shape[axis] != extent]
-                # Every repetition gives a value, and the executor compares them.
-                for entry in product(*(range(wanted[axis]) for axis in axes)):
-                    part = value
-                    for axis, index in zip(axes, entry, strict=True):
-                        part = Slice(part, axis, index, index + 1)
-                    add(repeated, part)
+                add(repeated, Unrepeated(value, self._shape(repeated)))
+            case StandardizedWeight() | Multiply() if (standardized := _standardized(expression)) is not None:
+                weight, gain = standardized
+                add(weight.weight, Unstandardized(value, weight.axis, weight.epsilon, gain is not None))
+                if gain is not None:
+                    deviation = Deviation(value, weight.axis, weight.epsilon)
+                    add(gain.operand, Reshape(Scale(deviation, 1 / gain.factor), self._shape(gain.operand)))
+            case Resampled():
+                raise ValueError(
+                    f"the table was resized from {expression.grid} to {expression.new_grid} positions, which cannot be undone; "
+                    "build the Keras model for the picture size of the torch model, or let the table keep its values"
+                )
             case CallbackOutput():
                 raise ValueError(
                     "a user's callback cannot be inverted; use the rules of the layers, or say it with steps of a Plan"

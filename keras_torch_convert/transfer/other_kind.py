@@ -19,6 +19,15 @@ _DENSE = ("Dense", "EinsumDense")
 _CONVOLUTIONS = {f"Conv{ndim}D": ndim for ndim in (1, 2, 3)}
 _TRANSPOSED = {f"Conv{ndim}DTranspose": ndim for ndim in (1, 2, 3)}
 _PLAIN = (*_CONVOLUTIONS, "DepthwiseConv1D", "DepthwiseConv2D")
+LINEAR_SOURCE = (
+    "torch.nn.Linear (out, in) and a Conv*d of size 1 (out, in, 1, ...) multiply channels by one matrix; a Conv*d over its whole input, or whose stride is "
+    "its size on patches (patch embedding), is a linear layer on the flattened map or patch"
+)
+GROUPED_SOURCE = "torch.nn.ConvTranspose*d with groups: weight (in, out / groups, ...); Keras has no groups there, so its kernel gets zeros between the groups"
+STANDARDISED_SOURCE = (
+    "timm.layers.StdConv2d and ScaledStdConv2d of torch: (weight - mean) / sqrt(variance + eps) for each output channel, times gain * scale; a Keras layer "
+    "that does not standardise gets the result"
+)
 # timm's weight-standardised convolutions: (weight - mean) / sqrt(var + eps) for each output channel, then gain * scale where there is one.
 _STANDARDISED = ("StdConv2d", "StdConv2dSame", "ScaledStdConv2d", "ScaledStdConv2dSame")
 

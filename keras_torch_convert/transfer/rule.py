@@ -73,15 +73,16 @@ class Rule:
 
     `kinds` are names of Keras classes: a layer follows the rule of the nearest class along its method resolution order.
     `movements` are by name of the Keras variable; a variable that is not listed is a raw parameter, which moves as it
-    stands up to axes of size 1 (see `raw_parameter`). `source` says where the convention is written down, `back` what the way from
-    Keras to PyTorch gives.
+    stands up to axes of size 1 (see `raw_parameter`). `source` says where the convention is written down. A `lossless` rule carries
+    every value back from Keras bit for bit, any other gives an equal function; `back` says what else there is to know of that way.
     """
 
     name: str
     kinds: tuple[str, ...]
     source: str
     movements: Mapping[str, Movement] = field(default_factory=lambda: MappingProxyType({}))
-    back: str = "bit for bit"
+    lossless: bool = True
+    back: str = ""
 
 
 def raw_parameter(name: str, torch_shape: Shape, keras_shape: Shape) -> Expression | None:

@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from . import attention, einsum, parametrised
+from . import attention, einsum, experts, other_kind, parametrised, position_table
 from .rule import Rule
 from .rules import RULES
-
-_EQUAL_FUNCTION = "an equal function"
 
 # Rules that no table of movements can say, because they depend on an equation, a module, or the layers around.
 BY_CIRCUMSTANCE = (
     Rule("attention", attention.KINDS, attention.SOURCE),
     Rule("einsum dense", ("EinsumDense",), einsum.SOURCE),
     Rule(
+        "fused and split layers",
+        (),
+        "rows of one tensor for several Keras layers, or several tensors one after the other for one: torch stacks outputs along the first axis; which "
+        "part is which is said by hand (rows, joined, stacked) or found by running both models",
+    ),
+    Rule("bank of experts", (), experts.SOURCE),
+    Rule(
         "dense behind a flattened map",
-        ("Dense", "BatchNormalization", "LayerNormalization"),
+        ("Dense", "BatchNormalization", "LayerNormalization", "RMSNormalization", "PReLU", "LSTM", "GRU", "SimpleRNN"),
         "torch.nn.Flatten numbers an NCHW map channel, height, width; keras.layers.Flatten height, width, channel: rows are reordered with the sizes "
         "that the Keras graph tells",
     ),
@@ -25,13 +30,33 @@ BY_CIRCUMSTANCE = (
         "parametrised weight",
         (),
         parametrised.SOURCE,
-        back=f"{_EQUAL_FUNCTION}: the weight as direction, its norm as magnitude",
+        lossless=False,
+        back="the weight as direction, its norm as magnitude; singular vectors whose product with the weight is 1; other parametrisations are refused",
     ),
     Rule(
-        "linear layer as convolution of size 1, or the reverse",
-        ("Dense", "Conv1D", "Conv2D", "Conv3D"),
-        "torch.nn.Linear (out, in) and a Conv*d of size 1 (out, in, 1, ...) multiply channels by one matrix; a convolution whose stride is its "
-        "size multiplies unfolded patches (patch embedding)",
+        "weight-standardised convolution",
+        ("Conv2D",),
+        other_kind.STANDARDISED_SOURCE,
+        lossless=False,
+        back="the kernel as weight, its deviation as gain; refused for kernels that no standardised weight can be",
+    ),
+    Rule(
+        "grouped transposed convolution",
+        ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"),
+        other_kind.GROUPED_SOURCE,
+        back="refused unless all values between the groups are zeros",
+    ),
+    Rule(
+        "linear layer as convolution, or the reverse",
+        ("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D"),
+        other_kind.LINEAR_SOURCE,
+    ),
+    Rule(
+        "position table at another resolution",
+        (),
+        position_table.SOURCE,
+        lossless=False,
+        back="refused: the table before cannot be had back",
     ),
     Rule(
         "raw parameter",
@@ -50,6 +75,7 @@ class Row:
     kinds: tuple[str, ...]
     layouts: tuple[str, ...]
     source: str
+    lossless: bool
     back: str
 
 
@@ -65,7 +91,10 @@ def markdown() -> str:
 
 def _row(rule: Rule) -> Row:
     layouts = tuple(f"{name}: {movement.torch} -> {movement.keras}" for name, movement in rule.movements.items())
-    return Row(rule.name, rule.kinds, layouts, rule.source, rule.back)
+    back = "bit for bit" if rule.lossless else "an equal function"
+    return Row(
+        rule.name, rule.kinds, layouts, rule.source, rule.lossless, f"{back}: {rule.back}" if rule.back else back
+    )
 
 
 def _lines() -> Iterator[str]:
