@@ -27,6 +27,7 @@ from .read.source import Source, SourceTensor
 from .read.target import Target, TargetLayer
 from .report import Report
 from .transfer import assign_layer, calls_for, keys_without_hit
+from .transfer.attention import is_attention
 from .transfer.executor import Strict
 from .transfer.position_table import Resize
 from .verify.picture import RescaleMode, load_picture, rescaling
@@ -159,7 +160,7 @@ def keras_reload_stacked_state_dict(
     stopwatch = Stopwatch()
     with stopwatch.stage("read"):
         source, collection = read_stacks(stacked_state_dict)
-        target = read_target(model, expand_nested=expand_nested)
+        target = read_target(model, expand_nested=expand_nested, whole=is_attention)
     with stopwatch.stage("align"):
         plan = plan_by_order(
             collection,
@@ -238,7 +239,7 @@ def keras_reload_from_torch_model(
     skip_layers : torch layers that are meant to be left out; `*` stands for any text.
     keep_layers : Keras layers that are meant to keep their own values; `*` stands for any text. A head for another number of
         classes goes here, and the torch head into skip_layers.
-    expand_nested : the leaf layers of nested models and wrappers count as places of their own.
+    expand_nested : the leaf layers of nested models, wrappers and composite layers count as places of their own; an attention is one.
     wrapper : under which key of a checkpoint the weights are, such as "model_ema", when there are several.
     sample : input for building and running the models: one array in the Keras layout, or (torch inputs, Keras inputs).
     image : the picture, a path or an array (height, width, 3) of 0..255; None is a cat.
@@ -259,7 +260,7 @@ def keras_reload_from_torch_model(
     if keras_model is None:
         return shown(inspection(source, None, side_by_side(collection.stacks), stopwatch), verbose)
     with stopwatch.stage("read"):
-        target = read_target(keras_model, sample=sample, expand_nested=expand_nested)
+        target = read_target(keras_model, sample=sample, expand_nested=expand_nested, whole=is_attention)
     with stopwatch.stage("align"):
         names = [layer.name for layer in target.layers]
         alignment = align_names(names, tail_align_dict, full_name_align_dict, tail_split_position, specific_match_func)

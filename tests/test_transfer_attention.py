@@ -47,30 +47,6 @@ def inputs(widths=(WIDTH, WIDTH, WIDTH)):
     return query, random_input(2, 7, widths[1], seed=4), random_input(2, 7, widths[2], seed=5)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_torch_attention_with_fused_projections(bias):
-    from torch import nn
-
-    module, model = named(attn=nn.MultiheadAttention(WIDTH, HEADS, bias=bias, batch_first=True)), keras_attention(bias)
-
-    convert_by_hand(module, model, {"attn": ["attn", "attn.out_proj"]})
-
-    given = inputs()
-    assert relative(model([x.numpy() for x in given]), run(module["attn"], *given)) < EQUAL
-
-
-def test_torch_attention_with_widths_of_its_own_for_key_and_value():
-    from torch import nn
-
-    attention = nn.MultiheadAttention(WIDTH, HEADS, kdim=8, vdim=6, batch_first=True)
-    module, model = named(attn=attention), keras_attention(widths=(WIDTH, 8, 6))
-
-    convert_by_hand(module, model, {"attn": ["attn", "attn.out_proj"]})
-
-    given = inputs((WIDTH, 8, 6))
-    assert relative(model([x.numpy() for x in given]), run(module["attn"], *given)) < EQUAL
-
-
 def test_key_and_value_exchanged_give_other_outputs():
     import torch
     from torch import nn
@@ -140,23 +116,6 @@ def test_one_linear_layer_for_query_key_and_value_by_blocks_or_by_heads(interlea
     assert any("only equal outputs can prove it" in warning for warning in report.warnings)
 
 
-def test_grouped_heads():
-    import keras
-    from torch import nn
-
-    sizes = {"q_proj": 4 * HEAD, "k_proj": 2 * HEAD, "v_proj": 2 * HEAD}
-    module = named(**{name: nn.Linear(WIDTH, size) for name, size in sizes.items()}, o_proj=nn.Linear(4 * HEAD, WIDTH))
-    query, value = keras.Input((None, WIDTH)), keras.Input((None, WIDTH))
-    attention = keras.layers.GroupQueryAttention(HEAD, 4, 2, name="attn")
-    model = keras.Model([query, value], attention(query, value))
-
-    convert_by_hand(module, model, {"attn": [*sizes, "o_proj"]})
-
-    queries, keys, _ = inputs()
-    expected = by_linear_layers(*(module[name] for name in sizes), queries, keys, keys, module["o_proj"], groups=2)
-    assert relative(model([queries.numpy(), keys.numpy()]), expected) < EQUAL
-
-
 def test_a_key_without_bias_among_others_with_one_gets_zeros():
     children = [
         layer("query", "EinsumDense", {"kernel": (4, 2, 2), "bias": (2, 2)}, equation="abc,cde->abde"),
@@ -177,27 +136,6 @@ def test_a_key_without_bias_among_others_with_one_gets_zeros():
     key_bias = next(one for one in assignments if one.place == "key/1")
     assert "no bias for key" in key_bias.rule
     assert Fill(0.0, (4,)) == getattr(key_bias.expression, "operand", key_bias.expression)
-
-
-def test_a_transformer_encoder_layer_leaf_by_leaf():
-    import keras
-    import torch
-    from torch import nn
-
-    module = named(block=nn.TransformerEncoderLayer(WIDTH, HEADS, 20, activation="gelu", batch_first=True))
-    L = keras.layers
-    x = inputs = keras.Input((6, WIDTH))
-    x = L.LayerNormalization(epsilon=1e-5, name="norm1")(x + L.MultiHeadAttention(HEADS, HEAD, name="attn")(x, x))
-    wide = L.Dense(20, activation=lambda y: keras.ops.gelu(y, approximate=False), name="linear1")(x)
-    x = L.LayerNormalization(epsilon=1e-5, name="norm2")(x + L.Dense(WIDTH, name="linear2")(wide))
-    model = keras.Model(inputs, x)
-
-    names = {name: f"block.{name}" for name in ("norm1", "norm2", "linear1", "linear2")}
-    convert_by_hand(module, model, {**names, "attn": ["block.self_attn", "block.self_attn.out_proj"]})
-
-    values = random_input(2, 6, WIDTH)
-    with torch.no_grad():
-        assert relative(model(values.numpy()), module["block"](values)) < EQUAL
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -20,47 +20,6 @@ def one_layer(keras, layer, shape):
     return keras.Model(inputs, layer(inputs))
 
 
-CASES = [
-    ("transposed, output padding", lambda nn: nn.ConvTranspose2d(4, 6, 3, stride=2, output_padding=1), lambda L: L.Conv2DTranspose(6, 3, strides=2, output_padding=1), (4, 5, 4)),
-    ("transposed, grouped", lambda nn: nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2), lambda L: L.Conv2DTranspose(6, 3, strides=2, name="layer"), (5, 4, 4)),
-    ("transposed 1d, grouped by channel", lambda nn: nn.ConvTranspose1d(3, 6, 2, groups=3), lambda L: L.Conv1DTranspose(6, 2), (5, 3)),
-    ("grouped and dilated", lambda nn: nn.Conv2d(4, 6, 3, groups=2, dilation=2), lambda L: L.Conv2D(6, 3, groups=2, dilation_rate=2), (9, 8, 4)),
-    ("strided, odd size, same", lambda nn: nn.Conv2d(3, 5, 3, stride=2, padding=1), lambda L: L.Conv2D(5, 3, strides=2, padding="same"), (9, 7, 3)),
-    ("size 1 into dense", lambda nn: nn.Conv2d(4, 6, 1), lambda L: L.Dense(6), (3, 5, 4)),
-    ("size 1 in one dimension into dense", lambda nn: nn.Conv1d(4, 4, 1), lambda L: L.Dense(4), (5, 4)),
-    ("size 1 into einsum dense", lambda nn: nn.Conv1d(4, 6, 1), lambda L: L.EinsumDense("abc,cd->abd", (None, 6), bias_axes="d"), (5, 4)),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("torch_layer", "keras_layer", "shape"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])  # fmt: skip
-def test_outputs_are_equal(torch_layer, keras_layer, shape):
-    import keras
-    from torch import nn
-
-    module, values = named(layer=torch_layer(nn)), random_input(2, shape[-1], *shape[:-1])
-    model = one_layer(keras, keras_layer(keras.layers), shape)
-
-    convert_by_hand(module, model, {model.layers[1].name: "layer"})
-
-    assert relative(model(as_keras(values)), outputs(module, values)) < EQUAL
-
-
-@pytest.mark.parametrize("ndim", [1, 2, 3])
-def test_a_linear_layer_fills_a_convolution_of_size_1(ndim):
-    import keras
-    import torch
-    from torch import nn
-
-    shape = (3, 2, 4)[:ndim]
-    module, values = named(layer=nn.Linear(5, 6)), random_input(2, *shape, 5)
-    model = one_layer(keras, getattr(keras.layers, f"Conv{ndim}D")(6, 1, name="conv"), (*shape, 5))
-
-    convert_by_hand(module, model, {"conv": "layer"})
-
-    with torch.no_grad():
-        assert relative(model(values.numpy()), module["layer"](values)) < EQUAL
-
-
 def test_grouped_outputs_in_another_order_differ():
     import keras
     from torch import nn
@@ -89,23 +48,6 @@ def patches(keras):
     inputs = keras.Input((4, 6, 3))
     apart = keras.layers.Permute((1, 3, 2, 4, 5))(keras.layers.Reshape((2, 2, 3, 2, 3))(inputs))
     return inputs, keras.layers.Reshape((6, 12))(apart)
-
-
-def test_a_patch_embedding_by_convolution_fills_a_dense_layer_on_patches():
-    import keras
-    import torch
-    from torch import nn
-
-    module, values = named(layer=nn.Conv2d(3, 5, 2, stride=2)), random_input(2, 3, 4, 6)
-    inputs, x = patches(keras)
-    model = keras.Model(inputs, keras.layers.Dense(5, name="embed")(x))
-
-    report = convert_by_hand(module, model, {"embed": "layer"})
-
-    with torch.no_grad():
-        expected = module["layer"](values).flatten(2).transpose(1, 2)
-    assert relative(model(as_keras(values)), expected) < EQUAL
-    assert any("'embed/kernel'" in note for note in report.notes)
 
 
 def test_a_linear_layer_on_patches_moves_as_it_stands_and_says_that_their_order_is_unproven():

@@ -1,6 +1,5 @@
 """Layers behind a flattened feature map: rows go from (channel, height, width) to (height, width, channel), and only where that is due."""
 
-import numpy as np
 import pytest
 from conversion_helpers import EQUAL, as_keras, convert_by_hand, named, random_input, relative
 
@@ -98,57 +97,6 @@ def test_a_sequential_and_a_nested_model_are_seen_through():
     assert relative(model(as_keras(values)), run(module, values)) < EQUAL
 
 
-def test_a_norm_between_the_flattening_and_the_dense_layer_moves_with_it():
-    import torch
-    from torch import nn
-
-    keras, layers = keras_layers()
-    module, values = named(norm=nn.BatchNorm1d(24), fc=nn.Linear(24, 5)), random_input(2, 4, 2, 3)
-    inputs = keras.Input((2, 3, 4))
-    norm = layers.BatchNormalization(epsilon=1e-5, name="norm")
-    model = keras.Model(inputs, layers.Dense(5, name="fc")(norm(layers.Flatten()(inputs))))
-
-    convert_by_hand(module, model, {"norm": "norm", "fc": "fc"})
-
-    with torch.no_grad():
-        expected = module["fc"](module["norm"](values.flatten(1)))
-    assert relative(model(as_keras(values)), expected) < EQUAL
-
-
-def test_concatenated_parts_are_reordered_each_by_itself():
-    import torch
-    from torch import nn
-
-    keras, layers = keras_layers()
-    module, values = named(fc=nn.Linear(24 + 4, 5)), random_input(2, 4, 2, 3)
-    inputs = keras.Input((2, 3, 4))
-    both = layers.Concatenate()([layers.GlobalAveragePooling2D()(inputs), layers.Flatten()(inputs)])
-    model = keras.Model(inputs, layers.Dense(5, name="fc")(both))
-
-    convert_by_hand(module, model, {"fc": "fc"})
-
-    with torch.no_grad():
-        expected = module["fc"](torch.cat([values.mean((2, 3)), values.flatten(1)], 1))
-    assert relative(model(as_keras(values)), expected) < EQUAL
-
-
-def test_a_lstm_on_columns_of_a_map_moves_its_input_rows():
-    import torch
-    from torch import nn
-
-    keras, layers = keras_layers()
-    module, values = named(rnn=nn.LSTM(12, 5, batch_first=True)), random_input(2, 4, 3, 6)
-    inputs = keras.Input((3, 6, 4))
-    columns = layers.Reshape((6, 12))(layers.Permute((2, 1, 3))(inputs))
-    model = keras.Model(inputs, layers.LSTM(5, return_sequences=True, name="rnn")(columns))
-
-    convert_by_hand(module, model, {"rnn": "rnn"})
-
-    with torch.no_grad():
-        expected = module["rnn"](values.permute(0, 3, 1, 2).flatten(2))[0]
-    assert relative(model(as_keras(values)), expected) < EQUAL
-
-
 @pytest.mark.parametrize("shape", [(1, 1, 12), (12,), (3, 4)], ids=str)
 def test_nothing_is_moved_where_the_order_is_the_same(shape):
     from torch import nn
@@ -203,38 +151,3 @@ def test_the_classic_function_reorders_rows_of_layers_that_no_callback_hits():
 
     assert relative(model(as_keras(values)), run(module, values)) < EQUAL
     assert any("flattened map" in note for note in report.notes)
-
-
-def test_a_convolution_over_the_whole_map_fills_the_dense_layer_behind_flatten():
-    import torch
-    from torch import nn
-
-    keras, layers = keras_layers()
-    module, values = named(head=nn.Conv2d(4, 6, (2, 3))), random_input(2, 4, 2, 3)
-    inputs = keras.Input((2, 3, 4))
-    model = keras.Model(inputs, layers.Dense(6, name="fc")(layers.Flatten()(inputs)))
-
-    convert_by_hand(module, model, {"fc": "head"})
-
-    with torch.no_grad():
-        assert relative(model(as_keras(values)), module["head"](values).flatten(1)) < EQUAL
-
-
-def test_a_linear_layer_on_a_flattened_map_fills_a_convolution_over_all_of_it():
-    import torch
-    from torch import nn
-
-    keras, layers = keras_layers()
-    module, values = named(fc=nn.Linear(24, 6)), random_input(2, 4, 2, 3)
-    inputs = keras.Input((2, 3, 4))
-    model = keras.Model(inputs, layers.Conv2D(6, (2, 3), name="head")(inputs))
-
-    convert_by_hand(module, model, {"head": "fc"})
-
-    with torch.no_grad():
-        expected = module["fc"](values.flatten(1)).numpy()
-    assert relative(np.asarray(as_keras_output(model(as_keras(values))))[:, 0, 0], expected) < EQUAL
-
-
-def as_keras_output(output):
-    return output.detach().cpu().numpy() if hasattr(output, "detach") else np.asarray(output)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from recurrent_cases import run_keras
+from rule_case import as_array
 from small_models import randomised
 from transfer_helpers import composite, layer, moved, source_of, stack_of
 
@@ -42,7 +42,7 @@ class TestSlopes:
         values = np.random.default_rng(3).standard_normal((2, *shape)).astype("float32")
         with torch.no_grad():
             expected = module["layer"](torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, -1, 1)))).numpy()
-        return run_keras(model, values), np.moveaxis(expected, 1, -1)
+        return as_array(model(values)), np.moveaxis(expected, 1, -1)
 
     @pytest.mark.parametrize("shared_axes", [[1, 2], [1], None])
     @pytest.mark.parametrize("slopes", [1, 4])
@@ -96,7 +96,7 @@ class TestEmbeddings:
 
         tokens = np.array([[0, 5, 2, 3, 1], [4, 4, 0, 1, 5]])
         np.testing.assert_array_equal(
-            run_keras(model, tokens), module["layer"](torch.from_numpy(tokens)).detach().numpy()
+            as_array(model(tokens)), module["layer"](torch.from_numpy(tokens)).detach().numpy()
         )
         assert report.notes == ()
 

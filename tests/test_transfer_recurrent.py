@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from fresh_process import answer_of
-from recurrent_cases import CASES, converted, randomised_module, relative_difference, run_keras
+from recurrent_cases import CASES
+from rule_case import as_array
 from small_models import randomised
 from transfer_helpers import source_of
 
@@ -21,30 +21,28 @@ each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_outputs_are_equal_when_layers_are_paired_by_order(case):
     import keras
 
-    module = randomised_module(case)
+    module, model = case.module(), case.keras_model(keras)
 
-    assert relative_difference(module, converted(keras, case, module, by_hand=False), case) < EQUAL
+    ktc.keras_reload_from_torch_model(module, model, save_name="", do_predict=False, verbose=0)
+
+    assert case.difference(module, model) < EQUAL
+
+
+def converted(case):
+    import keras
+
+    module, model = case.module(), case.keras_model(keras)
+    ktc.convert(module, model, plan=case.plan(module, model), verify=False)
+    return module, model
 
 
 @each_case
-def test_outputs_are_equal_when_layers_are_mapped_by_hand(case):
-    import keras
-
-    module = randomised_module(case)
-
-    assert relative_difference(module, converted(keras, case, module, by_hand=True), case) < EQUAL
-
-
-@each_case
-def test_outputs_differ_when_blocks_of_gates_or_directions_are_exchanged(case):
-    import keras
-
-    module = randomised_module(case)
-    model = converted(keras, case, module, by_hand=True)
+def test_outputs_differ_when_blocks_of_gates_are_exchanged(case):
+    module, model = converted(case)
     for layer in model.layers:
         layer.set_weights([misplaced(weight) for weight in layer.get_weights()])
 
-    assert relative_difference(module, model, case) > DIFFERENT
+    assert case.difference(module, model) > DIFFERENT
 
 
 def misplaced(weight):
@@ -55,36 +53,12 @@ def misplaced(weight):
 
 
 def test_outputs_differ_when_the_directions_are_exchanged():
-    import keras
-
     case = next(case for case in CASES if case.name == "bidirectional lstm")
-    module = randomised_module(case)
-    model = converted(keras, case, module, by_hand=True)
+    module, model = converted(case)
     weights = model.layers[-1].get_weights()
     model.layers[-1].set_weights([*weights[3:], *weights[:3]])
 
-    assert relative_difference(module, model, case) > DIFFERENT
-
-
-def run_script(framework, backend="tensorflow"):
-    return answer_of("recurrent_cases.py", framework, KERAS_BACKEND=backend)
-
-
-@pytest.mark.keras2
-def test_outputs_are_equal_on_keras_2():
-    differences = run_script("tf_keras")
-
-    assert len(differences) == 2 * len(CASES)
-    assert {name: value for name, value in differences.items() if not value < EQUAL} == {}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_outputs_are_equal_on_other_backends(backend):
-    differences = run_script("keras", backend)
-
-    assert len(differences) == 2 * len(CASES)
-    assert {name: value for name, value in differences.items() if not value < EQUAL} == {}
+    assert case.difference(module, model) > DIFFERENT
 
 
 def keras_of(*layers, features=4):
@@ -156,7 +130,7 @@ class TestWhatAKerasLayerCannotHold:
 
         with torch.no_grad():
             expected = module["rnn"](torch.from_numpy(values))[0].numpy()
-        np.testing.assert_allclose(run_keras(model, values), expected, atol=1e-6)
+        np.testing.assert_allclose(as_array(model(values)), expected, atol=1e-6)
         skipped = {entry.name: entry.rule for entry in report.ledger if entry.fate == "skipped"}
         assert set(skipped) == {"rnn.bias_ih_l0", "rnn.bias_hh_l0"}
         assert "0 everywhere" in skipped["rnn.bias_ih_l0"]
@@ -234,7 +208,7 @@ def test_a_reverse_direction_alone_goes_into_a_layer_that_runs_backwards():
     values = np.random.default_rng(0).standard_normal((2, 6, 4)).astype("float32")
     with torch.no_grad():
         expected = module["rnn"](torch.from_numpy(values))[0].numpy()[..., 3:]
-    np.testing.assert_allclose(run_keras(model, values)[:, ::-1], expected, atol=1e-6)
+    np.testing.assert_allclose(as_array(model(values))[:, ::-1], expected, atol=1e-6)
     assert report.warnings == ()
 
 

@@ -82,10 +82,10 @@ def _pairs(
 
 
 def _layers_by_name(target: Target) -> dict[str, TargetLayer]:
-    """Top-level layers by name, then leaf layers by label."""
+    """Top-level layers by name, then the layers inside of them by label."""
     layers = {layer.name: layer for layer in target.layers}
-    for leaf in target.leaves():
-        layers.setdefault(leaf.label, leaf)
+    for inside in (*target.leaves(), *target.inner):
+        layers.setdefault(inside.label, inside)
     return layers
 
 

@@ -3,7 +3,8 @@
 `Tensor`, `Permute`, `Reshape`, `Slice`, `Concat`, `Place` and `Merge` only move data: nested in any way they
 compile to strided copies straight into the result, one for each region. `Fill` is a constant. `Add`, `Multiply`, `Scale`, `NormWeight`, `Norm`,
 `SpectralNormWeight`, `SingularVector`, `StandardizedWeight` and `Resampled` compute, in float32 or in the operands' wider type; what they give can be
-moved again. `Unrepeated`, `Unstandardized` and `Deviation` stand in inverted Plans only. `CallbackOutput` is opaque: one of the arrays that a user's callbacks returned for a layer.
+moved again. `Unrepeated`, `Unstandardized` and `Deviation` stand in inverted Plans only. `CallbackOutput` is
+opaque: one of the arrays that a user's callbacks returned for a layer.
 """
 
 from __future__ import annotations

@@ -148,11 +148,11 @@ class Plan:
         """Align by hand: `mapping` gives for each Keras layer its torch layer, or the list of them when it holds several.
 
         `source` is a torch module, a state dict, the path of a checkpoint, or a Source; `target` a Keras model or a Target.
-        A Keras layer goes by its name, a leaf layer inside another by its label ("block/conv"); a torch layer by its
+        A Keras layer goes by its name, a layer inside another by its label ("block/attn"); a torch layer by its
         name without the last part ("layer1.0.conv1"), one tensor by its whole name ("cls_token"). Layers that are fused on one
         side only are given as `rows("attn.qkv", part=0, of=3)`, "attn.qkv[0:64]" (rows of every tensor), or
-        `joined("attn.q", "attn.k", "attn.v")`; one torch layer may fill several Keras layers, as tied weights do. Tensors whose last
-        part is in `skip_weights` are left out, `additional_transfer` is that of the classic functions. `skip_layers` are
+        `joined("attn.q", "attn.k", "attn.v")`, layers that Keras holds as one bank as `stacked(...)`; one torch layer may fill
+        several Keras layers, as tied weights do. Tensors whose last part is in `skip_weights` are left out, `additional_transfer` is that of the classic functions. `skip_layers` are
         torch layers to leave out, `keep_layers` Keras layers that keep their own values ("*" stands for any text): a head for another number
         of classes goes into both. `resize` says how position tables for another image size are resized; by default none is.
         Every pair is checked as in any other conversion: raises AlignmentError for unknown names, with the nearest ones,

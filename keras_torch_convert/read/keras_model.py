@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -32,13 +32,16 @@ HOW_TO_BUILD = (
 )
 
 
-def read_target(model: Any, *, sample: Any = None, expand_nested: bool = False) -> Target:
+def read_target(
+    model: Any, *, sample: Any = None, expand_nested: bool = False, whole: Callable[[TargetLayer], bool] | None = None
+) -> Target:
     """The layers and variables of a Keras model.
 
     `sample` serves only to build a model that is not built yet: the model is called on it. It is an array in the Keras
     layout, a list or dict of arrays for several inputs, or a tuple of two (torch inputs, Keras inputs), whose second part
     is taken. With `expand_nested` every leaf layer of nested models, wrappers and composite layers counts as a layer of
-    the model; a leaf keeps its own name unless another has it too, then the names of the layers above it go before it.
+    the model; a leaf keeps its own name unless another has it too, then the names of the layers above it go before it. A layer made of others
+    of which `whole` says True is not taken apart.
 
     Raises TargetError when `model` is not a Keras model, is not built and no sample can build it, or has no weights.
     """
@@ -55,7 +58,8 @@ def read_target(model: Any, *, sample: Any = None, expand_nested: bool = False) 
         name=str(model.name),
         framework=framework,
         backend=_backend_of(framework),
-        layers=_expanded(layers) if expand_nested else layers,
+        layers=_expanded(layers, reader.inner, whole) if expand_nested else layers,
+        inner=tuple(reader.inner),
     )
 
 
@@ -116,12 +120,20 @@ def _shapes_in_words(inputs: Any) -> str:
     return f"shape {tuple(inputs.shape)}" if hasattr(inputs, "shape") else type(inputs).__name__
 
 
-def _expanded(layers: Iterable[TargetLayer]) -> tuple[TargetLayer, ...]:
-    leaves = [leaf for layer in layers for leaf in layer.children or (layer,)]
+def _expanded(
+    layers: Iterable[TargetLayer], inner: Iterable[TargetLayer], whole: Callable[[TargetLayer], bool] | None
+) -> tuple[TargetLayer, ...]:
+    kept = {
+        id(leaf.layer): one
+        for one in (*inner, *layers)
+        if whole and one.children and whole(one)
+        for leaf in one.children
+    }
+    parts = [kept.get(id(leaf.layer), leaf) for layer in layers for leaf in layer.children or (layer,)]
     # A layer that two others share is one place; its first appearance counts.
-    unique = list({id(leaf.layer): leaf for leaf in reversed(leaves)}.values())[::-1]
-    names = Counter(leaf.name for leaf in unique)
-    return tuple(replace(leaf, depth=0, name=leaf.name if names[leaf.name] == 1 else leaf.label) for leaf in unique)
+    unique = list({id(part.layer): part for part in reversed(parts)}.values())[::-1]
+    names = Counter(part.name for part in unique)
+    return tuple(replace(part, depth=0, name=part.name if names[part.name] == 1 else part.label) for part in unique)
 
 
 @dataclass(slots=True)
@@ -131,6 +143,7 @@ class _Reader:
     framework: Framework
     flattened: Mapping[int, Mapping[str, Any]]
     known: dict[int, TargetVariable] = field(default_factory=dict)
+    inner: list[TargetLayer] = field(default_factory=list)
 
     def top_level_layers(self, model: Any) -> list[TargetLayer]:
         layers = [layer for layer in _unique(model.layers) if self.weights(layer)]
@@ -161,13 +174,19 @@ class _Reader:
         leaves = self.leaves(layer, weights, place=place, names=(), depth=0, visited=set())
         if [leaf.layer for leaf in leaves] == [layer]:
             return leaves[0]
+        return self.made_of(layer, weights, leaves, label=str(layer.name), depth=0)
+
+    def made_of(
+        self, layer: Any, weights: list[Any], leaves: list[TargetLayer], *, label: str, depth: int
+    ) -> TargetLayer:
+        """A layer that is made of others."""
         return TargetLayer(
             name=str(layer.name),
-            label=str(layer.name),
+            label=label,
             kinds=_kinds(layer),
             variables=tuple(self.known[id(weight)] for weight in weights),
             children=tuple(replace(leaf, depth=max(leaf.depth, 1)) for leaf in leaves),
-            depth=0,
+            depth=depth,
             settings={**settings_of(layer), **self.flattened.get(id(layer), {})},
             layer=layer,
         )
@@ -190,7 +209,10 @@ class _Reader:
                     sublayer, weights_below, place=inner_place, names=inner_names, depth=depth + 1, visited=visited
                 )
         position = {self.known[id(weight)].place: index for index, weight in reversed(list(enumerate(weights)))}
-        return sorted(found, key=lambda leaf: min(position[variable.place] for variable in leaf.variables))
+        found.sort(key=lambda leaf: min(position[variable.place] for variable in leaf.variables))
+        if depth and below:
+            self.inner.append(self.made_of(layer, weights, found, label="/".join(inner_names), depth=depth))
+        return found
 
     def leaf(self, layer: Any, own: list[Any], *, place: str, names: tuple[str, ...], depth: int) -> TargetLayer:
         label = "/".join((*names, str(layer.name)))

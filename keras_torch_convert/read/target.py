@@ -69,7 +69,8 @@ class TargetLayer:
 class Target:
     """A Keras model as a list of layers with weights.
 
-    `layers` are the top-level layers that hold at least one variable, in `model.layers` order. `framework` is "keras"
+    `layers` are the top-level layers that hold at least one variable, in `model.layers` order, `inner` the layers made of others that lie inside
+    of them (attention in a block). `framework` is "keras"
     (Keras 3, with `backend` "torch", "tensorflow" or "jax") or "tf_keras" (Keras 2). A torch module may be the target too:
     `framework` and `backend` are "torch" then, and `aliases` gives for every further name of a tied tensor the place that counts.
     """
@@ -80,6 +81,7 @@ class Target:
     backend: str
     layers: tuple[TargetLayer, ...]
     aliases: Mapping[str, str] = field(default_factory=dict)
+    inner: tuple[TargetLayer, ...] = ()
 
     @property
     def in_words(self) -> str:

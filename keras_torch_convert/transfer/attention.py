@@ -113,6 +113,11 @@ def attention_parts(stack: Stack, layer: TargetLayer) -> tuple[tuple[Seen, Targe
     return tuple(seen)
 
 
+def is_attention(layer: TargetLayer) -> bool:
+    """True for a Keras attention of query, key, value and output, which stays one layer when others are taken apart."""
+    return bool(set(KINDS) & set(layer.kinds)) and _children(layer) is not None
+
+
 def _children(layer: TargetLayer) -> dict[str, TargetLayer] | None:
     """The dense children by part, in the Keras order; None when one is missing or there are others."""
     found: dict[str, TargetLayer] = {}

@@ -256,9 +256,10 @@ class _Check:
         return problems
 
     def _taken(self, plan: Plan) -> dict[str, npt.NDArray[np.bool_]]:
-        """For each tensor of which some expression takes a slice: the entries that are used."""
+        """For each tensor of which some expression takes a slice: the entries that are used, or that are checked to be a constant."""
         layouts: list[Layout] = []
         pending = [assignment.expression for assignment in plan.assignments]
+        pending += [constant.expression for constant in plan.constants]
         while pending:
             layouts.append(self.evaluation.layout(pending.pop()))
             pending += [operand for base in layouts[-1].bases for operand in operands_of(base)]
