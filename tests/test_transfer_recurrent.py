@@ -255,7 +255,7 @@ def test_a_layer_that_a_callback_hits_gets_all_tensors_of_the_module_in_their_or
         module, model, save_name="", do_predict=False, verbose=0, additional_transfer={keras.layers.LSTM: first_layer}
     )
 
-    assert seen == [[(12, 3), (12, 3), (12,), (12,)] * 2]
+    assert seen[0] == [(12, 3), (12, 3), (12,), (12,)] * 2
 
 
 def test_cells_of_two_torch_modules_go_into_a_bidirectional_in_the_order_given():

@@ -14,7 +14,7 @@ RULES = (
         ("PReLU",),
         "torch.nn.PReLU: one slope (1,) or one for each channel (C,); keras.layers.PReLU: alpha over all axes but the batch, of size 1 where "
         "shared_axes says so, channels last; where Keras keeps more slopes than PyTorch each of them gets the one that PyTorch uses there",
-        back="slopes that were repeated must be equal still",
+        back="bit for bit; slopes that were repeated must still be equal",
     ),
 )
 ASSIGNED_KINDS = ("PReLU",)

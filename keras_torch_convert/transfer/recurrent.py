@@ -43,7 +43,7 @@ RULES = (
         "torch.nn.LSTM: weight_ih, weight_hh (4 u, in), blocks of rows i, f, g, o, biases bias_ih + bias_hh; keras.layers.LSTMCell: "
         "kernel, recurrent_kernel (in, 4 u), blocks i, f, c, o, one bias, so the two are added",
         lossless=False,
-        back="bias_ih gets the bias, bias_hh zeros",
+        back="an equal function: bias_ih gets the bias, bias_hh zeros",
     ),
     Rule(
         "gru",
@@ -57,7 +57,7 @@ RULES = (
         "torch.nn.RNN: weight_ih, weight_hh (u, in), biases bias_ih + bias_hh; keras.layers.SimpleRNNCell: kernel, recurrent_kernel (in, u), "
         "one bias, so the two are added; nonlinearity is activation",
         lossless=False,
-        back="bias_ih gets the bias, bias_hh zeros",
+        back="an equal function: bias_ih gets the bias, bias_hh zeros",
     ),
     Rule(
         "recurrent wrappers",
@@ -66,7 +66,7 @@ RULES = (
         "then the backward one, keras.layers.RNN of a list the cells of a stack; torch concatenates directions as merge_mode='concat' does, "
         "a torch model that adds the two halves of that output is merge_mode='sum', one that takes their mean 'ave', their product 'mul'; the "
         "weights are the same",
-        back="as the rule of the cells says",
+        back="as for the cells inside",
     ),
 )
 

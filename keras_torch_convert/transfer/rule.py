@@ -74,7 +74,7 @@ class Rule:
     `kinds` are names of Keras classes: a layer follows the rule of the nearest class along its method resolution order.
     `movements` are by name of the Keras variable; a variable that is not listed is a raw parameter, which moves as it
     stands up to axes of size 1 (see `raw_parameter`). `source` says where the convention is written down. A `lossless` rule carries
-    every value back from Keras bit for bit, any other gives an equal function; `back` says what else there is to know of that way.
+    every value back from Keras bit for bit, any other gives an equal function or none; `back` says what there is to know of that way.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Rule:
     source: str
     movements: Mapping[str, Movement] = field(default_factory=lambda: MappingProxyType({}))
     lossless: bool = True
-    back: str = ""
+    back: str = "bit for bit"
 
 
 def raw_parameter(name: str, torch_shape: Shape, keras_shape: Shape) -> Expression | None:

@@ -31,20 +31,20 @@ BY_CIRCUMSTANCE = (
         (),
         parametrised.SOURCE,
         lossless=False,
-        back="the weight as direction, its norm as magnitude; singular vectors whose product with the weight is 1; other parametrisations are refused",
+        back="an equal function: the weight as direction, its norm as magnitude; singular vectors whose product with the weight is 1; other parametrisations are refused",
     ),
     Rule(
         "weight-standardised convolution",
         ("Conv2D",),
         other_kind.STANDARDISED_SOURCE,
         lossless=False,
-        back="the kernel as weight, its deviation as gain; refused for kernels that no standardised weight can be",
+        back="an equal function: the kernel as weight, its deviation as gain; refused for kernels that no standardised weight can be",
     ),
     Rule(
         "grouped transposed convolution",
         ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"),
         other_kind.GROUPED_SOURCE,
-        back="refused unless all values between the groups are zeros",
+        back="bit for bit; refused unless all values between the groups are zeros",
     ),
     Rule(
         "linear layer as convolution, or the reverse",
@@ -56,7 +56,7 @@ BY_CIRCUMSTANCE = (
         (),
         position_table.SOURCE,
         lossless=False,
-        back="refused: the table before cannot be had back",
+        back="none: the table before cannot be had back",
     ),
     Rule(
         "raw parameter",
@@ -91,10 +91,7 @@ def markdown() -> str:
 
 def _row(rule: Rule) -> Row:
     layouts = tuple(f"{name}: {movement.torch} -> {movement.keras}" for name, movement in rule.movements.items())
-    back = "bit for bit" if rule.lossless else "an equal function"
-    return Row(
-        rule.name, rule.kinds, layouts, rule.source, rule.lossless, f"{back}: {rule.back}" if rule.back else back
-    )
+    return Row(rule.name, rule.kinds, layouts, rule.source, rule.lossless, rule.back)
 
 
 def _lines() -> Iterator[str]:
