@@ -280,7 +280,7 @@ def test_reader_that_has_closed_the_pipe_is_no_mismatch() -> None:
 def test_rules_can_be_searched(capsys: pytest.CaptureFixture[str]) -> None:
     rows = as_json(capsys, "rules", "conv2dtranspose")
 
-    assert [row["kinds"] for row in rows] == [["Conv2DTranspose"]]
+    assert [row["name"] for row in rows] == ["transposed convolution 2D", "grouped transposed convolution"]
     assert rows[0]["layouts"] == ["kernel: in out height width -> height width out in"]
     code, out, _ = answer(capsys, "rules")
     assert code == 0
