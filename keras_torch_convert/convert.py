@@ -143,6 +143,7 @@ def convert(
         if alignment is not None:
             report.alignment = "found by running both models"
             report.evidence = alignment.evidence()
+            report.layer_differences = alignment.output_distances()
             report.warnings = (*report.warnings, *alignment.notes)
         judging.add_comparison(report, source.module, target, stopwatch)
 

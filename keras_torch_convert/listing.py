@@ -172,7 +172,7 @@ class Listing:
         ]
 
     def _repr_html_(self) -> str:
-        from .report_html import listing_html
+        from .report.summary import listing_html
 
         return listing_html(self)
 

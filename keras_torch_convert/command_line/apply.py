@@ -35,6 +35,7 @@ keras-torch-convert apply resnet.plan.json resnet50.h5 resnet50.safetensors
 )
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Read the file again and compare it.")
 @options.wrapper_option
+@options.html_option
 @config_option
 @click.pass_context
 def command(
@@ -47,6 +48,7 @@ def command(
     without: tuple[str, ...],
     verify: bool,
     wrapper: str | None,
+    html: Path | None,
     as_json: bool,
 ) -> int:
     """Write the weights of CHECKPOINT into the Keras file OUTPUT (.h5, .weights.h5 or .keras) as PLAN says.
@@ -65,11 +67,13 @@ def command(
     else:
         source = read(checkpoint, wrapper=wrapper)
         report = apply(recipe, source, output, verify=verify, progress=sys.stderr.isatty())
-    return show_applied(report, as_json)
+    return show_applied(report, html, as_json)
 
 
-def show_applied(report: Report, as_json: bool) -> int:
+def show_applied(report: Report, html: Path | None, as_json: bool) -> int:
     """The report of a file that was written."""
+    if html is not None:
+        report.to_html(html)
     if as_json:
         screen.show_json(report.to_dict())
         return DONE

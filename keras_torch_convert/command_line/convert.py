@@ -16,7 +16,7 @@ EXAMPLES = """
 keras-torch-convert convert model.py:torch_model model.py:keras_model -o model.h5
 keras-torch-convert convert resnet50.pth model.keras --tail-align-dict '{"attn_gamma": -6}' -o resnet50.h5
 keras-torch-convert convert model.py:net model.py:build --weights mine.pth -o mine.h5 --save-plan model.plan.json
-keras-torch-convert convert --config convert.toml
+keras-torch-convert convert --config convert.toml --html report.html
 """
 
 
@@ -45,6 +45,7 @@ keras-torch-convert convert --config convert.toml
 @click.option("--resize", type=click.Choice(["bicubic", "bilinear"]), help="Resize position tables of other sizes.")
 @options.sample_option
 @options.strict_option
+@options.html_option
 @options.model_options
 @options.classic_options
 @config_option
@@ -56,6 +57,7 @@ def command(
     save_plan_to: Path | None,
     verify: bool,
     keep_different: bool,
+    html: Path | None,
     as_json: bool,
     **values: Any,
 ) -> int:
@@ -68,6 +70,8 @@ def command(
     report = converted(ctx, source, target, values, output=output, verify=verify, keep_different=keep_different)
     if save_plan_to is not None:
         save_plan(report, target, save_plan_to)
+    if html is not None:
+        report.to_html(html)
     if as_json:
         screen.show_json(report.to_dict())
     else:

@@ -16,7 +16,7 @@ from .models import choose_backend
 
 EXAMPLES = """
 keras-torch-convert demo
-keras-torch-convert demo -o two_branches.h5
+keras-torch-convert demo -o two_branches.h5 --html two_branches.html
 """
 
 TAILS = {"left": {"bn": -1, "conv2": -2}}
@@ -24,8 +24,9 @@ TAILS = {"left": {"bn": -1, "conv2": -2}}
 
 @options.command("demo", EXAMPLES)
 @click.option("-o", "--output", type=options.FILE, help="Keep the Keras file that was made.")
+@options.html_option
 @options.backend_option
-def command(output: Path | None, backend: str | None, as_json: bool) -> int:
+def command(output: Path | None, html: Path | None, backend: str | None, as_json: bool) -> int:
     """Convert a small network, and see what a misalignment looks like.
 
     The two frameworks list the layers of its branches in different order. Shown are both lists, the dictionary that puts them in order, and the same found
@@ -51,6 +52,8 @@ def command(output: Path | None, backend: str | None, as_json: bool) -> int:
     assert before is not None
     assert moved is not None
     report.listing = moved
+    if html is not None:
+        report.to_html(html)
     if as_json:
         screen.show_json(report.to_dict())
         return DONE if report.equal else MISMATCH

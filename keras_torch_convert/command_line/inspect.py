@@ -29,9 +29,10 @@ keras-torch-convert inspect resnet50.plan.json
 @click.argument("models", metavar="MODEL [KERAS_MODEL]", type=Model(), nargs=-1, required=True)
 @options.model_options
 @options.classic_options
+@options.html_option
 @config_option
 @click.pass_context
-def command(ctx: click.Context, /, models: tuple[str, ...], as_json: bool, **values: Any) -> int:
+def command(ctx: click.Context, /, models: tuple[str, ...], html: Path | None, as_json: bool, **values: Any) -> int:
     """List the layers of a checkpoint, model or plan; of two models side by side.
 
     With two, the PyTorch side first, nothing is converted: both lists are printed as they would be paired, and the first misalignment is marked. The exit
@@ -55,6 +56,8 @@ def command(ctx: click.Context, /, models: tuple[str, ...], as_json: bool, **val
             verbose=0,
         )
     assert report.listing is not None
+    if html is not None:
+        report.to_html(html)
     if as_json:
         screen.show_json(
             {"source": report.source, "target": report.target, "rows": report.listing.to_list(), "notes": report.notes}

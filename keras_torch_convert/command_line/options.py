@@ -91,6 +91,7 @@ strict_option = click.option(
     show_default=True,
     help="What may be left over: nothing, tensors of PyTorch, or both sides. All is reported.",
 )
+html_option = click.option("--html", type=FILE, help="Write the report as one HTML page.")
 model_options = combined(kwargs_option, weights_option, wrapper_option, backend_option)
 
 # The arguments of the classic functions, under their own names.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 from ..._core import nearest_names
@@ -43,6 +43,10 @@ class Alignment:
             for variable, way in settled.filling.ways:
                 found[variable.label] = f"from {', '.join(tensors_of(way.expression))} ({way.rule}): {sentence}"
         return found
+
+    def output_distances(self) -> dict[str, float]:
+        """Layer label to how far its output was from torch's, where it was compared."""
+        return {one.layer.label: one.output_distance for one in self.settled.values() if isfinite(one.output_distance)}
 
 
 def refusal(alignment: Alignment, target: Target) -> AlignmentError:

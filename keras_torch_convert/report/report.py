@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from .listing import Listing
-    from .plan import Plan
-    from .verify.comparison import Comparison
-    from .verify.predict import Predictions
+    from ..listing import Listing
+    from ..plan import Plan
+    from ..verify.comparison import Comparison
+    from ..verify.predict import Predictions
 
 Fate = Literal["used", "skipped", "left over", "set", "kept", "unset"]
 TopClass = tuple[int, str, float]
@@ -64,6 +64,7 @@ class Report:
     - `input`, `rescale_mode`: in words what the models were run on
     - `warnings`, `notes`: sentences
     - `evidence`: Keras layer and variable to the reason why it got its weights, when both models were run to align them
+    - `layer_differences`: Keras layer to the difference of its output from torch's, in the order of execution, where it was measured
     - `comparison`: the whole Comparison that `equal` and the differences come from, None when none was made
     """
 
@@ -90,6 +91,7 @@ class Report:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     evidence: Mapping[str, str] = field(default_factory=dict)
+    layer_differences: Mapping[str, float] = field(default_factory=dict)
     comparison: Comparison | None = None
 
     def explain(self, name: str) -> str:
@@ -259,6 +261,7 @@ class Report:
             "warnings": self.warnings,
             "notes": self.notes,
             "evidence": self.evidence,
+            "layer_differences": self.layer_differences,
             "comparison": self.comparison.to_dict() if self.comparison is not None else None,
         }
         plain: dict[str, Any] = as_plain(data)
@@ -271,8 +274,16 @@ class Report:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
 
+    def to_html(self, path: str | PathLike[str]) -> Path:
+        """Write the report as one HTML page that works without a network: both lists of layers with lines between them, the ledger, a search. Returns the path."""
+        from .page import page
+
+        path = Path(path)
+        path.write_text(page(self), encoding="utf-8")
+        return path
+
     def _repr_html_(self) -> str:
-        from .report_html import report_html
+        from .summary import report_html
 
         return report_html(self)
 

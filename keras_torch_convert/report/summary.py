@@ -1,4 +1,4 @@
-"""The report and the listing as pieces of HTML for a notebook: small tables, readable on light and on dark pages.
+"""The report and the listing as pieces of HTML for a notebook: small tables, readable on light and on dark pages, also where no script runs.
 
 Colours are translucent greys and tints over whatever the page has, and text keeps the page's own colour.
 """
@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from .listing import cells_of
+from ..listing import cells_of
 
 if TYPE_CHECKING:
-    from .listing import Listing
+    from ..listing import Listing
     from .report import Report
 
 CELL = "padding:1px 8px;border-bottom:1px solid rgba(128,128,128,.3);vertical-align:top;"
@@ -20,14 +20,12 @@ BANNER = "margin:.4em 0;padding:.3em .7em;border-radius:4px;"
 TABLE = "border-collapse:collapse;margin:.4em 0;color:inherit;font-size:inherit"
 
 TINTS = {True: "rgba(40,160,80,.22)", False: "rgba(220,60,40,.25)", None: "rgba(200,150,30,.22)"}
-# A notebook stays usable with this many ledger rows; the rest is in `ledger_table()` and `to_json()`.
-MOST_LEDGER_ROWS = 1000
+# A notebook is saved with all that it shows: a larger page belongs into a file of its own.
+MOST_CHARACTERS_OF_PAGE = 2_000_000
 
 
 def report_html(report: Report) -> str:
-    """The report as HTML without scripts, style sheets or links."""
-    from .report import LEDGER_HEADER, ledger_cells
-
+    """The summary as HTML without scripts, style sheets or links, and below it, folded, the page in a frame of its own."""
     sound = report.equal if report.complete else (False if report.ledger else None)
     parts = [
         '<div style="font-size:90%;line-height:1.45;max-width:70em">',
@@ -47,13 +45,7 @@ def report_html(report: Report) -> str:
     if report.torch_top or report.keras_top:
         parts.append(tops_table(report))
     parts += sentences("warning", report.warnings) + sentences("note", report.notes)
-    if report.listing is not None:
-        parts.append(folded("layers side by side", listing_html(report.listing)))
-    if report.ledger:
-        rows = [ledger_cells(entry) for entry in report.ledger[:MOST_LEDGER_ROWS]]
-        more = len(report.ledger) - len(rows)
-        tail = f"<div>... and {more:,} more: see ledger_table() or to_json()</div>" if more else ""
-        parts.append(folded(f"ledger of {len(report.ledger):,} weights", table(LEDGER_HEADER, rows, right=(4,)) + tail))
+    parts.append(embedded_page(report))
     parts.append("</div>")
     return "".join(parts)
 
@@ -127,9 +119,15 @@ def sentences(label: str, texts: Sequence[str]) -> list[str]:
     return [f'<div style="{tint}padding:0 .7em">{label}: {escape(text)}</div>' for text in texts]
 
 
-def folded(title: str, content: str) -> str:
-    """Something long behind a line that opens it."""
+def embedded_page(report: Report) -> str:
+    """The whole page behind a line that opens it; a large one is only mentioned."""
+    from .page import page
+
+    text = page(report)
+    if len(text) > MOST_CHARACTERS_OF_PAGE:
+        return "<div>both lists of layers and the ledger, with a search: report.to_html(path)</div>"
     return (
-        f'<details style="margin:.4em 0"><summary style="cursor:pointer">{escape(title)}</summary>'
-        f'<div style="overflow-x:auto;max-height:40em;overflow-y:auto">{content}</div></details>'
+        '<details style="margin:.4em 0"><summary style="cursor:pointer">both lists of layers, the ledger, a search</summary>'
+        f'<iframe srcdoc="{escape(text)}" sandbox="allow-scripts" loading="lazy" title="report" '
+        'style="width:100%;height:60em;border:1px solid rgba(128,128,128,.4)"></iframe></details>'
     )
