@@ -299,7 +299,7 @@ def test_align_keeps_a_plan(folder: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_apply_writes_what_the_conversion_saved(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ("net.pth", "models.py:keras_model", "--by-order", "--save-plan", "net.plan.json")
+    arguments = ("models:torch_model", "models:keras_model", "--save-plan", "net.plan.json")
     assert main(["convert", *arguments, "-o", "live.weights.h5"]) == 0
 
     applied = as_json(capsys, "apply", "net.plan.json", "net.pth", "file.weights.h5")

@@ -38,7 +38,7 @@ def command(ctx: click.Context, /, output: Path | None, as_json: bool, **values:
     """
     source, target = both_sides(ctx, values)
     report = converted(ctx, source, target, values, output=None, verify=False)
-    saved = save_plan(report, target, output) if output is not None else None
+    saved = save_plan(report, output) if output is not None else None
     pairs = report.plan.pairs if report.plan is not None else ()
     if as_json:
         data = report.to_dict()

@@ -69,7 +69,7 @@ def command(
     source, target = both_sides(ctx, values)
     report = converted(ctx, source, target, values, output=output, verify=verify, keep_different=keep_different)
     if save_plan_to is not None:
-        save_plan(report, target, save_plan_to)
+        save_plan(report, save_plan_to)
     if html is not None:
         report.to_html(html)
     if as_json:

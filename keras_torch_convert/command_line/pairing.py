@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from ..classic import keras_reload_from_torch_model
 from ..convert import convert
 from ..plan import Plan
 from ..report import Report
-from ..save.record_layout import record_layout
 from . import options, screen
 from .models import keras_side, models_of, torch_side
 from .values import Json
@@ -100,12 +98,8 @@ def converted(
         )
 
 
-def save_plan(report: Report, model: Any, path: Path) -> Path:
+def save_plan(report: Report, path: Path) -> Path:
     """Write the Plan of a conversion, with what `apply` must know of the model's files."""
-    plan = report.plan
-    if plan is None:
-        raise click.UsageError("nothing was converted, so there is no plan to save")
-    if plan.layout is None:
-        with screen.chatter_on_stderr():
-            plan = replace(plan, layout=record_layout(model))
-    return plan.save(path)
+    assert report.plan is not None
+    with screen.chatter_on_stderr():
+        return report.plan.save(path)
