@@ -156,3 +156,53 @@ def chaos_pair() -> tuple[Any, Any]:
     """The same, computed in another order."""
     inputs = layers.Input((8,))
     return randomised(Chaos()), keras.Model(inputs, Logistic()(layers.Dense(8, name="dense")(inputs)))
+
+
+class Switches(nn.Module):
+    """Outputs of -1 and 1, of which a change of the weights by 1e-4 turns many, and rounding hardly ever one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(8, 8)
+
+    def forward(self, x: Any) -> Any:
+        return torch.sign(torch.sin(3000 * self.dense(x)))
+
+
+def switches_pair() -> tuple[Any, Any]:
+    """The same."""
+    inputs = layers.Input((8,))
+    dense = layers.Dense(8, name="dense")(inputs)
+    outputs = layers.Lambda(lambda x: keras.ops.sign(keras.ops.sin(3000 * x)), output_shape=(8,))(dense)
+    return randomised(Switches()), keras.Model(inputs, outputs)
+
+
+class TokenTypes(nn.Module):
+    """Tokens, positions and token types added up, the type being 0 always; Keras has no table of types."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.positions, self.types = nn.Embedding(20, 8), nn.Embedding(6, 8), nn.Embedding(2, 8)
+        self.dense = nn.Linear(8, 4)
+
+    def forward(self, ids: Any) -> Any:
+        positions = torch.arange(6).expand_as(ids)
+        return self.dense(torch.tanh(self.tokens(ids) + self.types(torch.zeros_like(ids)) + self.positions(positions)))
+
+
+class PositionTable(keras.layers.Layer):  # type: ignore[misc]
+    """The rows of a table of positions."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.table = layers.Embedding(6, 8, name="table")
+
+    def call(self, x: Any) -> Any:
+        return x + self.table(keras.ops.arange(6)[None])
+
+
+def token_types_pair() -> tuple[Any, Any]:
+    """The same without types."""
+    inputs = layers.Input((6,), dtype="int32")
+    x = PositionTable(name="positions")(layers.Embedding(20, 8, name="tokens")(inputs))
+    return randomised(TokenTypes()), keras.Model(inputs, layers.Dense(4, name="d")(layers.Activation("tanh")(x)))

@@ -8,7 +8,15 @@ import keras
 import numpy as np
 import pytest
 import torch
-from running_pairs import attention_pair, branches_pair, chaos_pair, flattened_pair, language_pair
+from running_pairs import (
+    attention_pair,
+    branches_pair,
+    chaos_pair,
+    flattened_pair,
+    language_pair,
+    switches_pair,
+    token_types_pair,
+)
 from small_models import keras_two_branches, same_values, torch_two_branches, values
 
 import keras_torch_convert as ktc
@@ -75,6 +83,21 @@ def test_an_output_at_chaos_cannot_be_decided() -> None:
     report = ktc.convert(*chaos_pair())
     assert report.equal is None
     assert any("cannot be decided at this input" in note for note in report.notes)
+
+
+def test_equal_outputs_that_the_slightest_change_of_the_weights_turns_over_prove_nothing() -> None:
+    report = ktc.convert(*switches_pair())
+    assert report.equal is None
+    assert any("moves by" in note and "1e-4 of its value" in note for note in report.notes)
+
+
+def test_a_row_that_torch_adds_by_itself_goes_into_the_table_of_positions() -> None:
+    torch_module, keras_model = token_types_pair()
+    with pytest.raises(ktc.TransferError, match=r"8 of 16 values of 'types.weight' \(2, 8\) are left over"):
+        ktc.convert(torch_module, keras_model)
+    report = ktc.convert(torch_module, keras_model, strict="target")
+    assert report.equal is True
+    assert "types.weight" in [tensor for tensors in sources(report.plan, keras_model).values() for tensor in tensors]
 
 
 class DoubledInKeras(keras.layers.Layer):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 The noise floor is how far torch in float32 is from torch in float64; the sensitivity how far the output moves from one input to
 another. A difference below the noise cannot speak against equality, and an output that hardly moves cannot speak for it.
+Where the slightest change of the weights makes another output, equal outputs at some inputs say nothing about the others.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Comparison:
     - `cosine`: the smallest cosine of the angle between two outputs; `top5_agree`: whether the five best classes are always the same ones
     - `outputs`: one OutputComparison for each output, that of the input where it is worst
     - `inputs`: in words what the models were run on
-    - `noise`, `sensitivity`: as above, None when not measured
+    - `noise`, `sensitivity`: as above, None when not measured; `instability`: how far torch's outputs move when every weight is changed by
+      1e-4 of its value
     - `randomised`: the verdict with norm statistics, biases and scales replaced by random values in both, None when that was not asked for
     - `unnoticed_swaps`: pairs of Keras layers that could be swapped without any output showing it, even so
     - `first_divergence`: where the models part and why, None when nothing was found or nothing was looked for
@@ -62,6 +64,7 @@ class Comparison:
     inputs: tuple[str, ...] = ()
     noise: float | None = None
     sensitivity: float | None = None
+    instability: float | None = None
     randomised: Comparison | None = None
     unnoticed_swaps: tuple[tuple[str, str], ...] = ()
     first_divergence: FirstDivergence | None = None
@@ -262,8 +265,9 @@ def judged(
     depth: int,
     noise: float | None,
     sensitivity: float | None,
+    instability: float | None = None,
 ) -> Comparison:
-    """The verdict that follows from the comparisons on all inputs, the models' type and depth, the noise floor and the sensitivity.
+    """The verdict that follows from the comparisons on all inputs, the models' type and depth, the noise floor, sensitivity and instability.
 
     `comparisons` are what `pairwise` gave for each input, `depth` is the number of layers with weights.
     """
@@ -277,10 +281,17 @@ def judged(
         threshold = PART_OF_SENSITIVITY * sensitivity
         words.append(f"{PART_OF_SENSITIVITY:.0%} of the {sensitivity:.1e} by which the output moves with the input")
     found = summary(worst, None, threshold, notes, threshold_from=", ".join(words), rounding=min(rounding, threshold))
-    equal, reasons = decided(comparisons, found, allowed, noise, sensitivity)
+    equal, reasons = at_chaos(found, noise, instability) or decided(comparisons, found, allowed, noise, sensitivity)
     if noise is not None and sensitivity is not None:
         reasons = (*reasons, f"noise floor of the torch model {noise:.1e}, sensitivity of its output {sensitivity:.1e}")
-    return replace(found, equal=equal, noise=noise, sensitivity=sensitivity, notes=(*found.notes, *reasons))
+    return replace(
+        found,
+        equal=equal,
+        noise=noise,
+        sensitivity=sensitivity,
+        instability=instability,
+        notes=(*found.notes, *reasons),
+    )
 
 
 def threshold_of(precision: str) -> float:
@@ -301,6 +312,22 @@ def badness(output: OutputComparison) -> tuple[int, float]:
     return (2 if output.equal is False and relative is None else 1 if relative is None else 0, relative or 0.0)
 
 
+def at_chaos(found: Comparison, noise: float | None, instability: float | None) -> tuple[None, tuple[str, ...]] | None:
+    """Why nothing can be decided about a model whose rounding is as large as its outputs; None when it is not, or when shapes differ."""
+    if found.relative_diff is None:
+        return None
+    if noise is not None and noise > CHAOS:
+        why = f"torch itself differs by {noise:.1e} between float32 and float64"
+    elif instability is not None and instability > CHAOS:
+        why = (
+            f"torch itself moves by {instability:.1e} when each of its weights is changed by 1e-4 of its value, "
+            "so that rounding may do the same"
+        )
+    else:
+        return None
+    return None, (f"cannot be decided at this input: {why}",)
+
+
 def decided(
     comparisons: Sequence[tuple[Sequence[OutputComparison], Sequence[str], bool | None]],
     found: Comparison,
@@ -314,10 +341,6 @@ def decided(
     largest = found.relative_diff
     if largest is None or not everything_measured:
         return (False if False in verdicts else None), ()
-    if noise is not None and noise > CHAOS:
-        return None, (
-            f"cannot be decided at this input: torch itself differs by {noise:.1e} between float32 and float64",
-        )
     if largest <= found.threshold:
         reasons: tuple[str, ...] = ()
         if largest > found.rounding:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,10 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 # The noise floor costs a pass in float64: it is measured only where outputs are further apart than this part of what rounding explains.
 CLEARLY_EQUAL = 0.1
+# A thousand roundings of float32. Ordinary networks move by a few times as much; those that move as far as from one input to another do
+# so by rounding alone at some inputs, though most show nothing of it.
+DISTURBANCE = 10_000
+SEED = 20240702
 
 
 def judge(
@@ -52,7 +57,10 @@ def judge(
         noise = noise_floor(module, runs, torch_outputs[0], values)
     changes = [relative_change(torch_outputs[0], other) for other in torch_outputs[1:]]
     sensitivity = max((change for change in changes if change is not None), default=None)
-    result = judged(compared, precision, depth, noise, sensitivity)
+    moved = [
+        disturbed_change(module, inputs, outputs, values) for inputs, outputs in zip(every, torch_outputs, strict=True)
+    ]
+    result = judged(compared, precision, depth, noise, sensitivity, instability_of(moved))
     return replace(
         result,
         inputs=tuple(inputs.words for inputs in every),
@@ -114,6 +122,26 @@ def noise_floor(module: Any, runs: Runs, outputs: Arrays, values: Mapping[str, A
         # Models that name float32 somewhere inside cannot be run in float64. That says nothing about their weights.
         return None
     return relative_change(outputs, named_outputs(result)[0])
+
+
+def disturbed_change(module: Any, runs: Runs, outputs: Arrays, values: Mapping[str, Any] | None = None) -> float | None:
+    """How far torch's outputs move when each of its weights is changed by about one part in DISTURBANCE, at random; None when not measured."""
+    import torch
+
+    generator = torch.Generator().manual_seed(SEED)
+    own = {**dict(module.named_parameters()), **(values or {})}
+    disturbed = dict(values or {})
+    for name, tensor in own.items():
+        if tensor.is_floating_point():
+            noise = torch.randn(tensor.shape, generator=generator).to(tensor.device, tensor.dtype)
+            disturbed[name] = tensor.detach() * (1 + noise / DISTURBANCE)
+    return relative_change(outputs, named_outputs(_called(module, runs, runs.torch_inputs, disturbed))[0])
+
+
+def instability_of(changes: Sequence[float | None]) -> float | None:
+    """The median of what could be measured: at chaos most inputs show it, while one may just have hit a switch (an expert chosen)."""
+    known = [change for change in changes if change is not None]
+    return median(known) if known else None
 
 
 def relative_change(first: Arrays, second: Arrays) -> float | None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...plan import Add, Expression, Slice, Tensor, tensors_of
+from ...plan import Add, Expression, Fill, Multiply, Slice, Tensor, tensors_of
 from ...read.source import Source, SourceTensor
 from ...read.target import TargetLayer
 from ...transfer.evaluation import Evaluation
@@ -33,6 +33,7 @@ MOST_FREE_NAMES = 24
 MOST_TRIALS = 48
 # Different tensors of some hundred elements lie 1e-2 apart and more.
 MOST_DRIFT = 2e-3
+MOST_ROWS_TO_FOLD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,11 @@ class Setup:
     hints: Mapping[str, str]
 
 
+def eager_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[npt.NDArray[Any]]:
+    """The arrays that a layer is called with, empty ones left out."""
+    return [array for array in eager_arrays((args, kwargs)) if array.size]
+
+
 class Knowledge:
     """What the torch trace says, arranged for look-up; the same for all passes."""
 
@@ -118,6 +124,7 @@ class Knowledge:
         groups: dict[int, list[str]] = {}
         for name, value in trace.values.items():
             groups.setdefault(id(value), []).append(name)
+        self.tables = tuple(name for name, shape in self.shapes.items() if len(shape) == 2)
         self.tied = {name: tuple(group) for group in groups.values() for name in group}
 
 
@@ -169,8 +176,9 @@ def is_table(settled: Settled) -> bool:
 def with_row(settled: Settled, row: Expression) -> Settled:
     """The layer with one more row added to each of its own."""
     ((variable, way),) = settled.filling.ways
+    every_row = Multiply((row, Fill(1.0, (variable.shape[0], 1))))
     folded = replace(
-        way, expression=Add((way.expression, row)), rule=f"{way.rule}; plus a row that torch adds by itself"
+        way, expression=Add((way.expression, every_row)), rule=f"{way.rule}; plus a row that torch adds by itself"
     )
     return replace(settled, filling=replace(settled.filling, ways=((variable, folded),)))
 
@@ -196,36 +204,38 @@ class KerasPass:
         """A call of any Keras layer; those that own variables are settled the first time."""
         leaf = self.leaves.get(id(layer))
         known = leaf is None or leaf.label in self.state.settled or leaf.label in self.state.open
-        if known or leaf is None:
-            output = call(*args, **kwargs)
-            self._note_map(output)
-            return output
-        arrays = [array for array in eager_arrays((args, kwargs)) if array.size]
+        arrays = [] if known and not self._rows_to_fold() else eager_inputs(args, kwargs)
         inputs = [fingerprint(array) for array in arrays]
-        if not inputs:
-            return call(*args, **kwargs)
-        self.raise_fold(leaf, arrays, inputs)
-        output = self.settle(leaf, inputs, lambda: call(*args, **kwargs))
+        if inputs and (leaf is None or not known):
+            self.raise_fold(leaf, arrays, inputs)
+        if known or leaf is None or not inputs:
+            output = call(*args, **kwargs)
+        else:
+            output = self.settle(leaf, inputs, lambda: call(*args, **kwargs))
         self._note_map(output)
         return output
 
-    def raise_fold(self, leaf: TargetLayer, arrays: list[npt.NDArray[Any]], inputs: list[Fingerprint]) -> None:
+    def _rows_to_fold(self) -> list[str]:
+        """Small tables of torch without a place (token types), as long as some table of the Keras model may take one of their rows."""
+        if not any(is_table(settled) for settled in self.state.settled.values()):
+            return []
+        shapes = self.knowledge.shapes
+        return [name for name in self.free(self.knowledge.tables) if shapes[name][0] <= MOST_ROWS_TO_FOLD]
+
+    def raise_fold(self, leaf: TargetLayer | None, arrays: list[npt.NDArray[Any]], inputs: list[Fingerprint]) -> None:
         """Where an input lacks one row of an unused table (token types that torch adds and Keras has no place for), say so by Fold."""
-        if (
-            leaf.label in self.setup.presets
-            or min(self.knowledge.seen.nearest(key) for key in inputs) < self.state.tolerance
-        ):
+        if (leaf is not None and leaf.label in self.setup.presets) or min(
+            self.knowledge.seen.nearest(key) for key in inputs
+        ) < self.state.tolerance:
             return
-        tables = [settled for settled in self.state.settled.values() if is_table(settled)]
-        for name in self.free(tuple(self.knowledge.shapes)) if tables else ():
+        for name in self._rows_to_fold():
             table = self.knowledge.arrays[name]
-            if table.ndim != 2 or table.shape[0] > 8:
-                continue
             for array in arrays:
                 if (
-                    array.shape[-1] == table.shape[1]
+                    array.shape[-1:] == table.shape[1:]
                     and self.knowledge.seen.nearest(fingerprint(array + table[0])) < EQUAL_BELOW
                 ):
+                    tables = [settled for settled in self.state.settled.values() if is_table(settled)]
                     raise Fold(tables[-1].layer.label, Slice(Tensor(name), 0, 0, 1), tuple(self.state.settled))
 
     def _note_map(self, output: Any) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .fingerprint import Fingerprint, fingerprint
 from .randomise import SEED
@@ -61,7 +62,8 @@ class Trace:
     """What one run of the torch module showed.
 
     `seen` are the fingerprints of all values, with the time at which they appeared; `values` the copies of the weights that
-    were used, `reached` the names of weights that met data. `tainted` are values made of weights alone.
+    were used, `reached` the names of weights that met data. `tainted` are values made of weights alone. `arrays` are the outputs of
+    units by their fingerprint, empty when only fingerprints were asked for.
     """
 
     values: dict[str, Any]
@@ -70,18 +72,21 @@ class Trace:
     tainted: list[tuple[Fingerprint, tuple[str, ...]]] = field(default_factory=list)
     reached: set[str] = field(default_factory=set)
     outputs: list[Fingerprint] = field(default_factory=list)
+    arrays: dict[Fingerprint, npt.NDArray[Any]] = field(default_factory=dict)
 
 
-def trace_module(module: Any, values: dict[str, Any], call: Callable[[Any], Any]) -> Trace:
+def trace_module(
+    module: Any, values: dict[str, Any], call: Callable[[Any], Any], *, keep_arrays: bool = False
+) -> Trace:
     """Run `call(module)` twice on `values`: once so that running statistics fit the data, once to note what happens.
 
-    The module's own tensors, modes, hooks and the state of random generators are as before, whatever happens.
+    With `keep_arrays` the outputs of units themselves are kept beside their fingerprints. The module's own tensors, modes, hooks and the state of random generators are as before, whatever happens.
     """
     import torch
 
     caller = _caller(module, call)
     replaced = {f"inner.{name}": value for name, value in values.items()}
-    recorder = _Recorder(module, values)
+    recorder = _Recorder(module, values, keep_arrays)
     with _undisturbed(module):
         with _fitting_mode(values):
             torch.func.functional_call(caller, replaced, ())
@@ -171,8 +176,9 @@ def _fit_statistics(data: Any, mean: Any, variance: Any, generator: Any) -> None
 class _Recorder:
     """Keeps the kind of every tensor (tainted, constant, data) and notes the units."""
 
-    def __init__(self, module: Any, values: dict[str, Any]) -> None:
+    def __init__(self, module: Any, values: dict[str, Any], keep_arrays: bool) -> None:
         self.trace = Trace(values)
+        self.keep_arrays = keep_arrays
         self.paused = 0
         self.clock = 0
         self.paths = {id(inner): path for path, inner in module.named_modules()}
@@ -262,7 +268,9 @@ class _Recorder:
         if rearranged and not names:
             return
         outputs = tuple(
-            self.fingerprint_of(tensor) for tensor in results if tensor.is_floating_point() and tensor.numel()
+            self.fingerprint_of(tensor, bool(names))
+            for tensor in results
+            if tensor.is_floating_point() and tensor.numel()
         )
         self.trace.seen += [(output, order) for output in outputs]
         if names:
@@ -310,19 +318,24 @@ class _Recorder:
     def names_of(self, tensor: Any) -> tuple[str, ...]:
         return self.taint[id(tensor)][1] if id(tensor) in self.taint else ()
 
-    def fingerprint_of(self, tensor: Any) -> Fingerprint:
-        """The fingerprint of a tensor as it is now, computed once for each version of it."""
+    def fingerprint_of(self, tensor: Any, of_unit: bool = False) -> Fingerprint:
+        """The fingerprint of a tensor as it is now, computed once for each version of it; what comes out `of_unit` may be kept."""
         import weakref
 
+        keep = of_unit and self.keep_arrays
         known = self.known.get(id(tensor))
-        if known is not None and known[0]() is tensor and known[1] == tensor._version:
+        is_known = known is not None and known[0]() is tensor and known[1] == tensor._version
+        if known is not None and is_known and (not keep or known[2] in self.trace.arrays):
             return known[2]
         self.paused += 1
         try:
             plain = tensor.detach().cpu()
             if plain.dtype.is_floating_point and plain.element_size() < 4:
                 plain = plain.float()
-            found = fingerprint(np.asarray(plain.numpy()))
+            array = np.asarray(plain.numpy())
+            found = fingerprint(array)
+            if keep:
+                self.trace.arrays[found] = array.copy()
         finally:
             self.paused -= 1
         self.known[id(tensor)] = (weakref.ref(tensor), tensor._version, found)
@@ -343,15 +356,15 @@ class _Recorder:
         names = self.names_below.get(id(module), ())
         inputs = (*call.inputs, *self._data_of(kwargs)) if names else ()
         if inputs and call.first:
-            outputs = self._data_of(output)
+            outputs = self._data_of(output, of_unit=True)
             self.trace.seen += [(key, call.first) for key in inputs]
             self.trace.units.append(Unit(call.first, call.path, names, inputs, outputs, True))
 
-    def _data_of(self, value: Any) -> tuple[Fingerprint, ...]:
+    def _data_of(self, value: Any, *, of_unit: bool = False) -> tuple[Fingerprint, ...]:
         data = [
             tensor for tensor in _tensors(value) if id(tensor) not in self.taint and id(tensor) not in self.constant
         ]
-        return tuple(self.fingerprint_of(tensor) for tensor in data if tensor.numel())
+        return tuple(self.fingerprint_of(tensor, of_unit) for tensor in data if tensor.numel())
 
 
 @dataclass(slots=True)
