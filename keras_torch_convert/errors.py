@@ -84,3 +84,11 @@ class PredictionError(ConversionError, RuntimeError):
     def __init__(self, message: str, report: Report | None = None) -> None:
         super().__init__(message)
         self.report = report
+
+
+class DictionaryError(ConversionError, ValueError):
+    """A dictionary of pretrained weights is not in its file, is not written out plainly, or has an entry of another form; the file is as it was."""
+
+
+class UploadError(ConversionError, RuntimeError):
+    """The program `gh` refused to upload, or a release does not hold afterwards what was uploaded."""

@@ -6,6 +6,7 @@ import click
 
 from ..errors import (
     AlignmentError,
+    DictionaryError,
     NotEqualError,
     PlanError,
     PredictionError,
@@ -13,6 +14,7 @@ from ..errors import (
     SourceError,
     TargetError,
     TransferError,
+    UploadError,
 )
 
 DONE = 0
@@ -54,8 +56,8 @@ def exit_code_of(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, (NotEqualError, TransferError, AlignmentError)):
         return MISMATCH
-    if isinstance(error, (SourceError, TargetError, PlanError, PredictionError)):
+    if isinstance(error, (SourceError, TargetError, PlanError, PredictionError, DictionaryError)):
         return BAD_INPUT
-    if isinstance(error, (SaveError, OSError)):
+    if isinstance(error, (SaveError, UploadError, OSError)):
         return NOT_DONE
     return UNEXPECTED

@@ -24,6 +24,7 @@ COMMANDS = {
     "apply": "Turn checkpoints into Keras files as a plan says, without PyTorch and Keras.",
     "verify": "Run both models and say whether they are equal.",
     "rules": "How PyTorch and Keras store the same layer.",
+    "release": "Checksums, the entry for PRETRAINED_DICT, the upload.",
     "demo": "Convert a small network, and see what a misalignment looks like.",
     "completion": "Print the script that completes this command in a shell.",
 }

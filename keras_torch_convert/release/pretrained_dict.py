@@ -1,0 +1,256 @@
+"""One entry of a dictionary in a Python source file, changed in place: every other byte of the file stays as it is.
+
+The dictionary is that of keras_cv_attention_models: model name to pretrained tag to md5, or to {resolution: md5}; a list of md5 stands for a file in parts.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+import re
+import tempfile
+import tokenize
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches, unified_diff
+from pathlib import Path
+from typing import Any, Union
+
+from ..errors import DictionaryError
+
+Md5 = Union[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A changed source file, not written yet. `changed` is False when the entry was there already."""
+
+    path: Path
+    before: str
+    after: str
+    encoding: str
+
+    @property
+    def changed(self) -> bool:
+        """True when writing would change the file."""
+        return self.before != self.after
+
+    def diff(self) -> str:
+        """The change as a unified diff."""
+        before, after = (text.splitlines(keepends=True) for text in (self.before, self.after))
+        return "".join(unified_diff(before, after, str(self.path), str(self.path), n=1))
+
+    def write(self) -> None:
+        """Replace the file, by a new one of the same permissions, in one step."""
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(self.after.encode(self.encoding))
+            os.chmod(name, self.path.stat().st_mode)
+            os.replace(name, self.path)
+        except BaseException:
+            os.unlink(name)
+            raise
+
+
+def entry_text(model: str, tag: str, resolution: int | None, md5: Md5) -> str:
+    """The entry as it would be pasted into the dictionary."""
+    return f"{quoted(model)}: {{{quoted(tag)}: {value_text(resolution, md5)}}},"
+
+
+def edited(path: Path, model: str, tag: str, resolution: int | None, md5: Md5, name: str = "PRETRAINED_DICT") -> Edit:
+    """The file with the entry set; whatever else stands in it, comments and layout included, is untouched.
+
+    Raises DictionaryError for a file without such a dictionary, for one whose entries are not written out, and when the entry that is there
+    has the other form: one md5 for all resolutions, or one for each.
+    """
+    data = path.read_bytes()
+    encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+    before = data.decode(encoding)
+    source = Source(before, path)
+    outer = source.dictionary(name)
+    entries = source.literal(outer, name)
+    wanted = {**entries, model: {**entries.get(model, {}), tag: merged(entries, model, tag, resolution, md5)}}
+    after = before if wanted == entries else source.with_entry(outer, model, tag, resolution, md5)
+    found = Source(after, path)
+    if found.literal(found.dictionary(name), name) != wanted:
+        raise DictionaryError(
+            f"{path}: the entry for '{model}' cannot be set without rewriting {name}; edit it by hand"
+        )
+    return Edit(path, before, after, encoding)
+
+
+def merged(entries: dict[str, Any], model: str, tag: str, resolution: int | None, md5: Md5) -> Any:
+    """What the tag's value becomes. DictionaryError when it has the other form."""
+    old = entries.get(model, {}).get(tag)
+    where = f"'{model}', '{tag}'"
+    if resolution is None:
+        if isinstance(old, dict):
+            raise DictionaryError(
+                f"{where} has an md5 for each resolution ({', '.join(map(str, old))}): say which one this file is for"
+            )
+        return md5
+    if old is not None and not isinstance(old, dict):
+        raise DictionaryError(
+            f"{where} has one md5 for all resolutions: leave the resolution out, or give the other files of this tag a resolution first"
+        )
+    return {**(old or {}), resolution: md5}
+
+
+class Source:
+    """A Python source text and the places of things in it."""
+
+    def __init__(self, text: str, path: Path) -> None:
+        self.text = text
+        self.path = path
+        # Python counts lines by "\\n", "\\r\\n" and "\\r" alone, where str.splitlines knows more ends.
+        self.lines = re.findall(r"[^\r\n]*(?:\r\n|\r|\n|$)", text.removeprefix("\ufeff"))
+        self.starts = [len(text) - len(text.removeprefix("\ufeff"))]
+        for line in self.lines:
+            self.starts.append(self.starts[-1] + len(line))
+        self.newline = next((end for end in ("\r\n", "\n", "\r") if end in text), "\n")
+        try:
+            self.tree = ast.parse(text.removeprefix("\ufeff"))
+        except SyntaxError as error:
+            raise DictionaryError(f"{path} is no Python source: {error}") from error
+
+    def offset(self, line: int, column: int) -> int:
+        """Place in the text of a line, counted from 1, and a column in bytes of UTF-8, as ast counts them."""
+        return self.starts[line - 1] + len(self.lines[line - 1].encode()[:column].decode())
+
+    def start(self, node: ast.expr) -> int:
+        """Where an expression begins."""
+        return self.offset(node.lineno, node.col_offset)
+
+    def end(self, node: ast.expr) -> int:
+        """Where an expression ends."""
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
+        return self.offset(node.end_lineno, node.end_col_offset)
+
+    def dictionary(self, name: str) -> ast.Dict:
+        """The dictionary that is assigned to a name at the top of the module."""
+        found, others = [], []
+        for statement in self.tree.body:
+            targets = statement.targets if isinstance(statement, ast.Assign) else []
+            targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(statement.value, ast.Dict):
+                others += names
+                found += [statement.value for one in names if one == name]
+        if len(found) == 1:
+            return found[0]
+        near = get_close_matches(name, others, 1) or others[:3]
+        hint = f"; dictionaries in it: {', '.join(near)}" if near and not found else ""
+        raise DictionaryError(f"{self.path} has {len(found) or 'no'} dictionaries called {name} at its top level{hint}")
+
+    def literal(self, node: ast.Dict, name: str) -> dict[str, Any]:
+        """The dictionary's value. DictionaryError unless all of it is written out, no key twice."""
+        try:
+            value = ast.literal_eval(node)
+        except ValueError as error:
+            raise DictionaryError(f"{self.path}: {name} is not written out: {error}") from error
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Dict) and len(ast.literal_eval(inner)) != len(inner.keys):
+                raise DictionaryError(f"{self.path}, line {inner.lineno}: a key of {name} stands there twice")
+        if not all(isinstance(tags, dict) for tags in value.values()):
+            raise DictionaryError(f"{self.path}: {name} must map model names to dictionaries of pretrained tags")
+        result: dict[str, Any] = value
+        return result
+
+    def with_entry(self, outer: ast.Dict, model: str, tag: str, resolution: int | None, md5: Md5) -> str:
+        """The text with the entry set, at the deepest dictionary that is there."""
+        inner = value_at(outer, model)
+        if inner is None:
+            return self.inserted(outer, model, f"{{{self.quoted(outer, tag)}: {value_text(resolution, md5)}}}")
+        assert isinstance(inner, ast.Dict)
+        old = value_at(inner, tag)
+        if old is None:
+            return self.inserted(inner, tag, value_text(resolution, md5))
+        if resolution is None:
+            return self.replaced(old, value_text(None, md5))
+        assert isinstance(old, ast.Dict)
+        same = value_at(old, resolution)
+        if same is None:
+            return self.inserted(old, resolution, value_text(None, md5))
+        return self.replaced(same, value_text(None, md5))
+
+    def replaced(self, node: ast.expr, text: str) -> str:
+        """The text with one expression replaced."""
+        if self.text[self.start(node)] == "'":
+            text = text.replace('"', "'")
+        return self.text[: self.start(node)] + text + self.text[self.end(node) :]
+
+    def inserted(self, node: ast.Dict, key: str | int, value: str) -> str:
+        """The text with one more entry at the end of a dictionary, on a line of its own where the last entry has one."""
+        if self.quote(node) == "'":
+            value = value.replace('"', "'")
+        entry = f"{self.quoted(node, key)}: {value}"
+        closing = self.end(node) - 1
+        if not node.keys:
+            return self.text[:closing] + entry + self.text[closing:]
+        last_key, last_value = node.keys[-1], node.values[-1]
+        assert last_key is not None
+        behind = self.end(last_value)
+        comma = self.comma_after(behind, closing)
+        indent = self.lines[last_key.lineno - 1][: self.start(last_key) - self.starts[last_key.lineno - 1]]
+        if indent.strip():
+            # The last entry shares its line: the new one joins it.
+            end = comma if comma is not None else behind
+            text = f", {entry}" if comma is None else f" {entry},"
+            return self.text[:end] + text + self.text[end:]
+        closing_line = self.starts[(node.end_lineno or 1) - 1]
+        own_line = not self.text[closing_line:closing].strip()
+        place = closing_line if own_line else behind
+        with_comma = self.text[:behind] + ("" if comma is not None else ",") + self.text[behind:]
+        place += 1 if comma is None and place >= behind else 0
+        if own_line:
+            return f"{with_comma[:place]}{indent}{entry},{self.newline}{with_comma[place:]}"
+        place = place if comma is None else comma
+        return f"{with_comma[:place]}{self.newline}{indent}{entry}{with_comma[place:]}"
+
+    def comma_after(self, start: int, end: int) -> int | None:
+        """Place behind the comma between two places, None without one; commas in comments do not count."""
+        code = re.sub(r"#[^\r\n]*", lambda comment: " " * len(comment.group()), self.text[start:end])
+        place = code.find(",")
+        return None if place < 0 else start + place + 1
+
+    def quote(self, node: ast.Dict) -> str:
+        """The quotation mark of a dictionary's keys, of all dictionaries when it has none of text."""
+        for one in (node, *ast.walk(self.tree)):
+            if isinstance(one, ast.Dict):
+                for key in one.keys:
+                    if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                        return self.text[self.start(key)]
+        return '"'
+
+    def quoted(self, node: ast.Dict, key: str | int) -> str:
+        """A key as it is written in a dictionary."""
+        return str(key) if isinstance(key, int) else quoted(key, self.quote(node))
+
+
+def value_at(node: ast.Dict, key: str | int) -> ast.expr | None:
+    """The expression of a key, None when the key is not there."""
+    for one, value in zip(node.keys, node.values, strict=True):
+        if isinstance(one, ast.Constant) and one.value == key:
+            return value
+    return None
+
+
+def value_text(resolution: int | None, md5: Md5) -> str:
+    """The md5 as it is written, in a dictionary by resolution when there is one."""
+    text = quoted(md5) if isinstance(md5, str) else f"[{', '.join(map(quoted, md5))}]"
+    return text if resolution is None else f"{{{resolution}: {text}}}"
+
+
+def quoted(text: str, mark: str = '"') -> str:
+    """A text as a Python string; names and checksums hold nothing that would need escapes."""
+    if not text.isprintable() or any(letter in text for letter in "\"'\\"):
+        raise DictionaryError(f"{text!r} cannot be a key: it has quotation marks or letters that cannot be printed")
+    return f"{mark}{text}{mark}"
+
+
+def md5_value(md5s: Sequence[str]) -> Md5:
+    """One md5 as it is, those of parts as a list."""
+    return md5s[0] if len(md5s) == 1 else list(md5s)
