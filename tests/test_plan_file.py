@@ -52,7 +52,7 @@ from keras_torch_convert.plan import (
 from keras_torch_convert.plan.difference import difference, without_layers
 from keras_torch_convert.plan.file import plan_as_text, plan_from_text
 from keras_torch_convert.plan.file_expressions import _NAMES
-from keras_torch_convert.replay.back import keras_file_to_safetensors, keras_file_to_state_dict
+from keras_torch_convert.replay.back import keras_file_to_safetensors
 from keras_torch_convert.save.live_layout import recorded
 
 QUIET = {"do_predict": False, "save_name": "", "verbose": 0}
@@ -244,7 +244,7 @@ class TestSavedPlansOfRealConversions:
         keras_file_to_safetensors(Plan.load(path), file, tmp_path / "a.safetensors")
         keras_file_to_safetensors(plan.invert(), file, tmp_path / "b.safetensors")
         assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
-        for back in (load_file(tmp_path / "a.safetensors"), keras_file_to_state_dict(plan, file)):
+        for back in (load_file(tmp_path / "a.safetensors"), ktc.to_state_dict(file, plan)):
             assert back.keys() == expected.keys()
             assert all(back[name].numpy().tobytes() == expected[name].numpy().tobytes() for name in expected)
 

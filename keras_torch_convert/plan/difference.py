@@ -8,12 +8,17 @@ from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 
 from ..errors import AlignmentError
+from ..read.dtypes import INDEX_TYPES
 from ..read.source import Source
 from .expressions import tensors_of
 from .plan import ArrayKind, Plan
 
 # How alike two names must be to be taken for one that was renamed; the ratio of difflib.
 _ALIKE = 0.6
+# Comparing all names with all takes too long where a whole net is renamed.
+_MOST_COMPARED = 64
+# How the rule begins by which `without_layers` lets variables keep their values.
+LEFT_OUT = "left out by name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,13 @@ def difference(plan: Plan, source: Source) -> Difference:
         expected.setdefault(name, found.get(name, ArrayKind((), "unknown", name)))
     missing = {name: kind for name, kind in expected.items() if name not in found}
     extra = {name: kind for name, kind in found.items() if name not in expected and name not in plan.dropped}
-    extra = {name: kind for name, kind in extra.items() if not _dropped_alike(name, plan.dropped)}
+    # Counters and indices are no weights, whether the Plan knew them or not.
+    extra = {
+        name: kind
+        for name, kind in extra.items()
+        if not _dropped_alike(name, plan.dropped)
+        and (kind.dtype not in INDEX_TYPES or source.tensors[name].kind == "parameter")
+    }
     renamed = _renamed(missing, extra)
     for old, new, _ in renamed:
         del missing[old], extra[new]
@@ -90,7 +101,7 @@ def without_layers(plan: Plan, layers: Sequence[str]) -> Plan:
             raise AlignmentError(
                 f"'{pattern}' is no layer of the plan's target: give a layer as the report names it, such as {_examples(plan)}"
             )
-        hit.update((place, f"left out by name: '{pattern}'") for place in places)
+        hit.update((place, f"{LEFT_OUT}: '{pattern}'") for place in places)
     left = tuple(one for one in plan.assignments if one.place not in hit)
     used = {name for one in left for name in tensors_of(one.expression)}
     dropped = {
@@ -119,14 +130,14 @@ def _dropped_alike(name: str, dropped: Mapping[str, str]) -> bool:
 def _renamed(
     missing: Mapping[str, ArrayKind], extra: Mapping[str, ArrayKind]
 ) -> tuple[tuple[str, str, ArrayKind], ...]:
-    """Missing and extra tensors of one shape and type whose names are nearest to each other, the nearest first."""
-    by_kind: dict[tuple[tuple[int, ...], str], list[str]] = {}
+    """Missing and extra tensors of one shape, type and last part whose names are nearest to each other, the nearest first."""
+    by_kind: dict[tuple[tuple[int, ...], str, str], list[str]] = {}
     for name, kind in extra.items():
-        by_kind.setdefault((kind.shape, kind.dtype), []).append(name)
+        by_kind.setdefault((kind.shape, kind.dtype, name.rpartition(".")[2]), []).append(name)
     near = sorted(
         (-ratio, old, new)
         for old, kind in missing.items()
-        for new in by_kind.get((kind.shape, kind.dtype), ())
+        for new in by_kind.get((kind.shape, kind.dtype, old.rpartition(".")[2]), ())[:_MOST_COMPARED]
         if (ratio := _likeness(old, new)) >= _ALIKE
     )
     taken: set[str] = set()

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from os import PathLike
@@ -28,6 +26,7 @@ from typing import Any, Union
 
 from ..errors import PlanError
 from ..save.live_layout import recorded
+from ..save.temporary import new_file
 from ..transfer.evaluation import shape_by_kinds
 from .expressions import needs_callback, tensors_of
 from .file_entries import Entry, entry_at
@@ -58,20 +57,8 @@ def save_plan(plan: Plan, path: str | PathLike[str]) -> Path:
     """Write the Plan to `path`, whole or not at all: under a temporary name in the same folder first."""
     path = Path(path)
     text = plan_as_text(plan)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp lets nobody else read; a Plan is no secret.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with new_file(path) as file:
+        file.write(text.encode("utf-8"))
     return path
 
 

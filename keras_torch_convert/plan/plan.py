@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..align.parts import TorchLayer
     from ..save.layout import TargetLayout
     from ..save.live_layout import LiveLayout
+    from .difference import Difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,26 @@ class Plan:
         from ..transfer.inverse import inverted
 
         return inverted(self)
+
+    def difference(self, source: Any) -> Difference:
+        """How a checkpoint (a path, or anything else that `read` takes) differs from what this Plan was made from: missing, extra and renamed tensors,
+        other shapes and types. Printed, it tells each in a line; it is False when nothing differs, and `.fits` tells whether the Plan can be applied.
+        Reads no values.
+        """
+        from ..read import read
+        from .difference import difference
+
+        return difference(self, read(source))
+
+    def without(self, *layers: str) -> Plan:
+        """The Plan without some Keras layers, by name ("predictions", "predictions/kernel"; "*" for any text): they keep their values, which the report tells.
+
+        Tensors that only they used are left out by the same rule. A head of another class count can be left out so. Raises AlignmentError for a
+        name that hits nothing.
+        """
+        from .difference import without_layers
+
+        return without_layers(self, layers)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the Plan to a file, by custom "x.plan.json": readable JSON, the same bytes for the same Plan. Returns the path.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -20,7 +21,7 @@ from .source import Source, SourceTensor
 
 
 def read_keras_file(path: str | PathLike[str], plan: Plan) -> Source:
-    """The variables of a .h5, .weights.h5 or .keras file by their places, as a source for a Plan from Keras to torch.
+    """The variables of a .h5, .weights.h5 or .keras file, or of shards under a .weights.json, by their places: a source for a Plan from Keras to torch.
 
     `plan` leads from Keras to torch and knows its layout. Each variable is read when it is asked for, from a file that is open only then.
     Raises PlanError when the Plan does not know the layout of such files, SourceError for a file that cannot be read, and for one of another
@@ -28,32 +29,60 @@ def read_keras_file(path: str | PathLike[str], plan: Plan) -> Source:
     """
     path = Path(path)
     arrays = _arrays(plan, path)
+    stored = _stored(path, {arrays[place] for place in plan.sources if place in arrays})
     tensors: dict[str, SourceTensor] = {}
     problems: list[str] = []
-    with _opened(path) as file:
-        for place, kind in plan.sources.items():
-            name = arrays.get(place)
-            stored = file.get(name) if name is not None else None
-            if not isinstance(stored, h5py.Dataset):
-                problems.append(
-                    f"'{kind.label}' {kind.shape} is missing (expected at {name or 'no place in such a file'})"
-                )
-            elif tuple(stored.shape) != kind.shape:
-                problems.append(f"'{kind.label}' is {tuple(stored.shape)}, expected {kind.shape} (at {name})")
-            elif stored.dtype.itemsize != _width(kind):
-                problems.append(f"'{kind.label}' is of type {stored.dtype}, expected {kind.dtype} (at {name})")
-            else:
-                read = partial(_values, path, str(name), kind)
-                tensors[place] = SourceTensor(place, kind.shape, kind.dtype, read, label=kind.label)
+    for place, kind in plan.sources.items():
+        name = arrays.get(place, "")
+        found = stored.get(name)
+        if found is None:
+            problems.append(f"'{kind.label}' {kind.shape} is missing (expected at {name or 'no place in such a file'})")
+        elif found.shape != kind.shape:
+            problems.append(f"'{kind.label}' is {found.shape}, expected {kind.shape} (at {name})")
+        elif found.dtype.itemsize != _width(kind):
+            problems.append(f"'{kind.label}' is of type {found.dtype}, expected {kind.dtype} (at {name})")
+        else:
+            read = partial(_values, found.path, name, kind)
+            tensors[place] = SourceTensor(place, kind.shape, kind.dtype, read, label=kind.label)
     if problems:
         listed = "".join(f"\n  - {problem}" for problem in problems)
         raise SourceError(f"{path} does not fit the plan, {len(problems)} differences:{listed}")
     return Source(tensors, str(path), path=path)
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """One data set: the file that it lies in, its shape and its type there."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def _stored(path: Path, names: Collection[str]) -> dict[str, _Stored]:
+    """Those of the data sets called `names` that are in the file, or in one of its shards."""
+    # save builds on this package.
+    from ..save.sharded import INDEX_SUFFIX, shard_names
+
+    parts = [path]
+    if path.name.endswith(INDEX_SUFFIX):
+        parts = [path.with_name(name) for name in shard_names(path)]
+        if not parts:
+            raise SourceError(f"{path} is no index of Keras's sharded weights")
+    found: dict[str, _Stored] = {}
+    for part in parts:
+        with _opened(part) as file:
+            for name in names:
+                item = file.get(name)
+                if isinstance(item, h5py.Dataset):
+                    found[name] = _Stored(part, tuple(item.shape), item.dtype)
+    return found
+
+
 def _arrays(plan: Plan, path: Path) -> Mapping[str, str]:
     """Where each place lies in a file of this suffix."""
     # save builds on this package.
+    from ..save.from_plan import is_legacy
     from ..save.live_layout import recorded
 
     layout = recorded(plan.layout)
@@ -61,8 +90,7 @@ def _arrays(plan: Plan, path: Path) -> Mapping[str, str]:
         raise PlanError(
             "the plan does not know how the Keras files look: make it anew, with a conversion of live models"
         )
-    newer = path.name.endswith((".weights.h5", ".keras"))
-    file = layout.weights if newer else layout.legacy
+    file = layout.legacy if is_legacy(path) else layout.weights
     if file is None:
         raise PlanError(f"the plan knows no files like {path.name}: its Keras cannot save this model so")
     return {array.place: array.path for array in reversed(file.arrays) if array.place}

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from ..errors import SaveError
 from ..plan import Plan
-from ..progress import SECONDS_BEFORE_SHOWN
+from ..plan.difference import without_layers
 from ..read import read as read_source
-from ..read.source import Source
-from ..read.target import Target, TargetLayer, TargetVariable
 from ..report import Report
-from ..save.from_plan import file_layout, write_file
-from ..save.layout import StoredArray, TargetLayout
-from ..save.live_layout import REMEDY, recorded
-from ..save.skeleton import byte_size
-from ..transfer.executor import prepare
+from ..save.from_plan import WritingOptions, WrittenFile, write_file
+from ..save.sharded import INDEX_SUFFIX, write_sharded
+from ..transfer.executor import Strict
+from .back import keras_file_to_safetensors
+from .filling import Filling, filling_for
+from .progress import bytes_bar
 
 
 def apply(
@@ -32,93 +27,63 @@ def apply(
     source: Any,
     path: str | PathLike[str],
     *,
+    template: str | PathLike[str] | None = None,
+    without: Sequence[str] = (),
+    strict: Strict = True,
+    max_shard_size: float | None = None,
     verify: bool = True,
     digests: Sequence[str] = ("md5", "sha256"),
     durable: bool = True,
     progress: bool = False,
 ) -> Report:
-    """Write the weights of a checkpoint into a Keras file (.h5, .weights.h5 or .keras) as `plan` says.
+    """Write the weights of a checkpoint into a Keras file (.h5, .weights.h5 or .keras) as `plan` says; or a Keras file back into .safetensors.
 
-    `source` is the path of a checkpoint, or anything else that `read` takes. The Plan must know its layout (`plan.layout`). The file
-    holds what the live conversion saves, value for value, and the same input gives the same bytes wherever and whenever.
-    With `verify` the file is read again by h5py and compared with the source, which reads both once more. `digests` are computed
-    behind the writer. `durable` flushes the file to the disk before it takes its name. `progress` shows a bar, by bytes.
+    `source` is the path of a checkpoint, or anything else that `read` takes. The file holds what the live conversion saves, value for value,
+    and the same input gives the same bytes wherever and whenever. `template` is an existing Keras file of the same format and
+    architecture: the new one looks like it, and what the Plan does not set keeps the template's values. It is needed when the Plan does not
+    know how the files look. `without` leaves Keras layers out by name ("predictions", "*" for any text), a head of another class
+    count for one: they keep the template's values, without one zeros, and the report tells. `strict` is that of `convert`.
+    `max_shard_size`, in GB, goes with a path that ends in .weights.json: Keras 3's sharded weights. With `verify` the file is read again by h5py
+    and compared with the source, which reads both once more. `digests` are computed behind the writer (for shards: those of the index,
+    which states the sha256 of each). `durable` flushes the file to the disk before it takes its name. `progress` shows a bar, by bytes.
+
+    With a path that ends in .safetensors `source` is a Keras file and the way is back, as in `plan.invert()`; see `keras_file_to_safetensors`.
 
     Raises SourceError for what cannot be read, TransferError when the checkpoint does not fit, with everything in
     `.problems`, and SaveError when the file cannot be written. On any error, Ctrl-C included, an existing file is as it was.
     """
-    start = time.perf_counter()
     path = Path(path)
-    layout = recorded(plan.layout)
-    if layout is None:
-        raise SaveError(f"the plan does not know how the Keras files look: {REMEDY}")
-    arrays = file_layout(layout, path)
-    source = source if isinstance(source, Source) else read_source(source)
-    target = _file_target(plan, layout, path)
-    prepared = prepare(plan, source, target)
-    values = prepared.by_place()
-    values |= {array.place: partial(_own_values, array) for array in arrays.arrays if array.values and array.place}
-    unset = sorted({array.place for array in arrays.arrays if array.place} - values.keys())
-    if unset:
-        raise SaveError(
-            f"the plan gives no values for {len(unset)} variables that the file must hold, '{unset[0]}' among them: "
-            "apply it to a live model that has them"
-        )
-    total = sum(map(byte_size, arrays.arrays))
-    with _bar(total, progress) as written:
-        saved = write_file(layout, values, path, verify=verify, digests=digests, durable=durable, written=written)
-    return Report(
-        source=source.origin,
-        target=f"{path.name} ({_framework(layout)})",
-        ledger=prepared.ledger,
-        plan=plan,
-        path=saved.path,
-        md5=saved.digests.get("md5"),
-        sha256=saved.digests.get("sha256"),
-        seconds={"apply": time.perf_counter() - start},
-        warnings=prepared.warnings,
-        notes=source.notes,
-    )
+    if without:
+        plan = without_layers(plan, without)
+    if path.suffix == ".safetensors":
+        if template is not None or max_shard_size is not None:
+            raise SaveError("template= and max_shard_size= are for Keras files, not for .safetensors")
+        return keras_file_to_safetensors(plan, source, path, strict=strict, verify=verify)
+    start = time.perf_counter()
+    output = Output(path, None if template is None else Path(template), max_shard_size)
+    filling = filling_for(plan, read_source(source), output.path, output.template, strict)
+    with bytes_bar(filling.size, progress) as written:
+        saved = output.write(filling, WritingOptions(verify, tuple(digests), durable, written))
+    return filling.report(saved, time.perf_counter() - start)
 
 
-def _own_values(array: StoredArray) -> npt.NDArray[Any]:
-    """The values that a variable had in the model that the Plan was made with."""
-    return np.frombuffer(array.values, np.uint8)
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What is to be written: the path, the template, and the size of shards in GB. Raises SaveError for what does not go together."""
 
+    path: Path
+    template: Path | None
+    max_shard_size: float | None
 
-def _file_target(plan: Plan, layout: TargetLayout, path: Path) -> Target:
-    """The variables of a file that does not exist yet: those that the Plan sets, and those that it keeps."""
-    variables = tuple(
-        TargetVariable(place, kind.label, kind.label.rsplit("/", 1)[-1], kind.shape, kind.dtype, True, None)
-        for place, kind in plan.targets.items()
-    )
-    framework: Literal["keras", "tf_keras"] = "tf_keras" if layout.framework == "tf_keras" else "keras"
-    layer = TargetLayer(path.name, path.name, ("File",), variables, (), 0, {}, None)
-    return Target(None, path.name, framework, "none", (layer,))
+    def __post_init__(self) -> None:
+        if (self.max_shard_size is not None) != self.path.name.endswith(INDEX_SUFFIX):
+            raise SaveError(
+                f"max_shard_size= goes with a path that ends in {INDEX_SUFFIX}, and only with that: "
+                f"got {self.path.name} and max_shard_size={self.max_shard_size}"
+            )
 
-
-def _framework(layout: TargetLayout) -> str:
-    return f"{layout.framework} {layout.version}"
-
-
-@contextmanager
-def _bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    if not shown:
-        yield lambda count: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(
-        total=total,
-        desc="apply",
-        unit="B",
-        unit_scale=True,
-        leave=False,
-        dynamic_ncols=True,
-        delay=SECONDS_BEFORE_SHOWN,
-    ) as bar:
-
-        def written(count: int) -> None:
-            bar.update(count)
-
-        yield written
+    def write(self, filling: Filling, options: WritingOptions) -> WrittenFile:
+        """Write one file, or the shards and their index."""
+        if self.max_shard_size is not None:
+            return write_sharded(filling.file, self.max_shard_size, filling.values, self.path, options)
+        return write_file(filling.layout, filling.values, self.path, options)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import shutil
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,9 +21,10 @@ from ..read.mapped_file import give_back_pages
 from .archive import ArchiveFrame, archive_frame
 from .following import Followers
 from .keras_file import check_path, flush_folder, suffix_of
-from .layout import FileLayout, StoredArray, TargetLayout
+from .layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
 from .read_back import open_weights
 from .skeleton import Skeleton, byte_size, make_skeleton
+from .temporary import temporary_path
 from .values_at_offsets import SCRATCH_BYTES, ValueWriter, merged_axes, reserve, write_all
 
 # The values of one variable in C order, of its size and of any shape.
@@ -39,13 +40,27 @@ class WrittenFile:
     digests: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class WritingOptions:
+    """How a file is written: `verify` reads it back, `digests` are names that hashlib knows, `durable` flushes it, `written` gets numbers of bytes."""
+
+    verify: bool = True
+    digests: tuple[str, ...] = ("md5", "sha256")
+    durable: bool = True
+    written: Callable[[int], None] = lambda count: None
+
+
+def is_legacy(path: Path) -> bool:
+    """Whether the name is that of a whole-model .h5 file, not one of the newer formats."""
+    return path.suffix in (".h5", ".hdf5") and not path.name.endswith(".weights.h5")
+
+
 def file_layout(layout: TargetLayout, path: Path) -> FileLayout:
-    """The layout of the HDF5 file for the suffix of `path`. Raises SaveError when Keras could not save the model so."""
-    suffix = suffix_of(path)
-    found = layout.legacy if suffix in (".h5", ".hdf5") else layout.weights
-    if found is None or (suffix == ".keras" and not layout.members):
+    """The layout of the HDF5 file (or of all shards together) for the suffix of `path`. Raises SaveError when there is none."""
+    found = layout.legacy if is_legacy(path) else layout.weights
+    if found is None or (path.suffix == ".keras" and not layout.members):
         raise SaveError(
-            f"the plan has no layout of a {suffix} file, which {layout.framework} could not save for this model"
+            f"how a file like {path.name} looks is not known: neither the plan nor the template has it, or Keras cannot save this model so"
         )
     return found
 
@@ -54,44 +69,65 @@ def write_file(
     layout: TargetLayout,
     values: Mapping[str, Values],
     path: Path,
-    *,
-    verify: bool,
-    digests: Sequence[str],
-    durable: bool = True,
-    written: Callable[[int], None] = lambda count: None,
+    options: WritingOptions,
 ) -> WrittenFile:
     """Write the file under a temporary name in the same folder, compare it with the values, and give it its name.
 
-    `values` has an entry for every place of the layout. `digests` are names that hashlib knows; `written` gets numbers of bytes.
-    On any error, an interrupt included, nothing is left behind and an existing file is as it was. `durable=False` leaves
-    flushing to the system. Raises SaveError for what cannot be written, and when what was written reads back different.
+    `values` has an entry for every place of the layout. On any error, an interrupt included, nothing is left behind and an existing file is as it was.
+    Raises SaveError for what cannot be written, and when what was written reads back different.
     """
     check_path(path)
-    suffix = suffix_of(path)
     arrays = file_layout(layout, path)
+    members = layout.members if suffix_of(path) == ".keras" else None
+    with written_aside(arrays, members, values, path, options) as aside:
+        return aside.take_name(path)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenAside:
+    """A finished file under its temporary name."""
+
+    temporary: Path
+    digests: Mapping[str, str]
+    durable: bool
+
+    def take_name(self, path: Path) -> WrittenFile:
+        """Give the file its name in the same folder, in one step; an existing one is replaced and leaves its mode."""
+        destination = path.resolve()
+        size = self.temporary.stat().st_size
+        if destination.exists():
+            shutil.copymode(destination, self.temporary)
+        os.replace(self.temporary, destination)
+        if self.durable:
+            flush_folder(destination.parent)
+        return WrittenFile(path, size, self.digests)
+
+
+@contextmanager
+def written_aside(
+    arrays: FileLayout,
+    members: tuple[ArchiveMember, ...] | None,
+    values: Mapping[str, Values],
+    path: Path,
+    options: WritingOptions,
+) -> Iterator[WrittenAside]:
+    """A file with these arrays (with `members`: in an archive) beside `path`, which is gone after the block unless it took a name. Errors as in `write_file`."""
     skeleton = make_skeleton(arrays)
-    frame = archive_frame(layout.members, skeleton.size) if suffix == ".keras" else None
-    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in digests}
-    destination = path.resolve()
-    temporary = destination.with_name(f".{destination.name[: -len(suffix)]}.{secrets.token_hex(6)}{suffix}")
+    frame = None if members is None else archive_frame(members, skeleton.size)
+    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in options.digests}
+    temporary = temporary_path(path)
     try:
         with temporary.open("xb", buffering=0) as file:
-            _write(file, temporary, skeleton, frame, values, [one.update for one in hashes.values()], written)
-            if durable:
+            _write(file, temporary, skeleton, frame, values, [one.update for one in hashes.values()], options.written)
+            if options.durable:
                 os.fsync(file.fileno())
-        if verify:
+        if options.verify:
             compare_with_values(temporary, arrays, values)
-        size = temporary.stat().st_size
-        if destination.exists():
-            shutil.copymode(destination, temporary)
-        os.replace(temporary, destination)
+        yield WrittenAside(temporary, {name: one.hexdigest() for name, one in hashes.items()}, options.durable)
     except OSError as error:
-        raise SaveError(f"cannot save to {path}: {error}") from error
+        raise error if isinstance(error, SaveError) else SaveError(f"cannot save to {path}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
-    if durable:
-        flush_folder(destination.parent)
-    return WrittenFile(path, size, {name: one.hexdigest() for name, one in hashes.items()})
 
 
 def _write(

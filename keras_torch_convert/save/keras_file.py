@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import secrets
 import shutil
 import warnings
 from collections import Counter
@@ -23,6 +22,7 @@ from ..errors import SaveError
 from ..read.target import Target
 from .legacy_order import saved_as_built
 from .read_back import compare_archive, compare_legacy_file, compare_weights_file
+from .temporary import temporary_path
 
 SUFFIXES = (".weights.h5", ".keras", ".hdf5", ".h5")
 HASH_BLOCK = 4 * 2**20
@@ -45,8 +45,14 @@ def check_path(path: str | os.PathLike[str], target: Target | None = None) -> No
     Raises SaveError: unknown suffix, missing or read-only folder, a folder in the file's place, a subclassed tf_keras
     model as whole .h5, bfloat16 variables in a format that Keras cannot read them from, two weights under one path in .h5.
     """
-    path = Path(path)
-    suffix = suffix_of(path)
+    suffix = suffix_of(Path(path))
+    check_place(Path(path))
+    if target is not None:
+        _check_format(target, suffix)
+
+
+def check_place(path: Path) -> None:
+    """Refuse a path where no file can be written: a missing or read-only folder, a folder in the file's place. Raises SaveError."""
     folder = path.resolve().parent
     if path.is_dir():
         raise SaveError(f"cannot save to {path}: it is a folder")
@@ -56,8 +62,6 @@ def check_path(path: str | os.PathLike[str], target: Target | None = None) -> No
         raise SaveError(f"cannot save to {path}: no permission to write in folder {folder}")
     if path.exists() and not path.is_file():
         raise SaveError(f"cannot save to {path}: it is not a regular file")
-    if target is not None:
-        _check_format(target, suffix)
 
 
 def save_model(target: Target, path: str | os.PathLike[str]) -> SavedFile:
@@ -72,8 +76,7 @@ def save_model(target: Target, path: str | os.PathLike[str]) -> SavedFile:
     # A symbolic link keeps pointing where it did: the file behind it is the one replaced.
     destination = Path(path).resolve()
     suffix = suffix_of(destination)
-    stem = destination.name[: -len(suffix)]
-    temporary = destination.with_name(f".{stem}.{secrets.token_hex(6)}{suffix}")
+    temporary = temporary_path(destination)
     try:
         notes = _write_and_compare(target, temporary, suffix)
         md5, sha256 = _digests(temporary)

@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -24,15 +23,13 @@ from ..read.keras_model import read_target
 from ..read.target import Target, TargetVariable
 from . import into_model
 from .keras_file import check_path, write_with_keras
-from .layout import ArchiveMember, AttributeValue, FileLayout, StoredArray, StoredAttribute, StoredGroup, TargetLayout
+from .layout import ArchiveMember, FileLayout, StoredArray, StoredAttribute, TargetLayout
 from .read_back import WEIGHTS_IN_ARCHIVE, open_weights
+from .structure import read_structure
 from .values import numpy_dtype, read_values
 
 # Keras stores the time of saving; a file of the same weights is to have the same bytes.
 PINNED_DATE = "1980-01-01@00:00:00"
-# How the formats keep the state of training, which is no part of a model converted for use.
-OPTIMIZER_GROUPS = ("optimizer_weights", "optimizer")
-COMPILE_ATTRIBUTE = "training_config"
 # What a layout may hold of values that no Plan sets, such as the constants of a layer that prepares pictures.
 MOST_OWN_BYTES = 1 << 20
 # Bits of 1.0: a marker is the number's place among the floats from there on, so never NaN, infinite or subnormal.
@@ -119,25 +116,11 @@ def _own_values(target: Target, assigned: Collection[str]) -> dict[str, bytes]:
 
 
 def _read_file(file: Any, markers: dict[bytes, str], own: Mapping[str, bytes]) -> FileLayout:
-    groups: list[StoredGroup] = []
-    arrays: list[StoredArray] = []
-
-    def visit(path: str, item: Any) -> None:
-        if path.split("/", maxsplit=1)[0] in OPTIMIZER_GROUPS:
-            return
-        attributes = tuple(_attribute(item, name) for name in item.attrs)
-        if isinstance(item, h5py.Group):
-            groups.append(StoredGroup(item.name, attributes))
-        else:
-            arrays.append(_stored_array(item, attributes, markers, own))
-
-    kept = (name for name in file.attrs if name != COMPILE_ATTRIBUTE)
-    groups.append(StoredGroup("/", tuple(_attribute(file, name) for name in kept)))
-    file.visititems(visit)
-    missing = set(markers.values()) - {array.place for array in arrays}
+    layout = read_structure(file, lambda item, attributes: _stored_array(item, attributes, markers, own))
+    missing = set(markers.values()) - {array.place for array in layout.arrays}
     if missing:
         raise SaveError(f"Keras leaves {len(missing)} variables out of its files, {min(missing)} among them")
-    return FileLayout(tuple(groups), tuple(arrays))
+    return layout
 
 
 def _stored_array(
@@ -153,26 +136,6 @@ def _stored_array(
         random = "seed_generator" in item.name
         kept = bytes(values.nbytes) if random else values.tobytes()
     return StoredArray(item.name, tuple(values.shape), item.dtype.str, place, attributes, kept)
-
-
-def _attribute(item: Any, name: str) -> StoredAttribute:
-    identity = item.attrs.get_id(name)
-    value = item.attrs[name]
-    if h5py.check_string_dtype(identity.dtype) is not None and identity.dtype.kind == "O":
-        return StoredAttribute(name, "text", _as_text(value) if identity.shape == () else tuple(map(_as_text, value)))
-    return StoredAttribute(name, identity.dtype.str, _plain(value))
-
-
-def _as_text(value: Any) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
-
-
-def _plain(value: Any) -> AttributeValue:
-    array = np.asarray(value)
-    if array.ndim > 1:
-        raise SaveError(f"an attribute of shape {array.shape} in a Keras file is not known")
-    items = [_as_text(item) if isinstance(item, bytes) else item for item in array.reshape(-1).tolist()]
-    return tuple(items) if array.ndim else items[0]
 
 
 def _read_members(path: Path) -> tuple[ArchiveMember, ...]:

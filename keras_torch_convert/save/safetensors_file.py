@@ -5,20 +5,22 @@ Format: https://github.com/huggingface/safetensors#format. The same tensors give
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import struct
-import tempfile
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import SaveError
 from ..plan import ArrayKind
+from ..read.mapped_file import MappedFile
+from ..read.safetensors import open_safetensors
+from .temporary import new_file
 
 # Name in the file and bytes of an element, by PyTorch's name of the type.
 _TYPES = {
@@ -40,32 +42,43 @@ _ALIGNMENT = 8
 
 
 def write_safetensors(
-    path: str | PathLike[str], kinds: Mapping[str, ArrayKind], values: Mapping[str, Callable[[], npt.NDArray[Any]]]
-) -> Path:
-    """Write tensors of these names, shapes and types, each computed when its turn comes. Returns the path.
+    path: str | PathLike[str],
+    kinds: Mapping[str, ArrayKind],
+    values: Mapping[str, Callable[[], npt.NDArray[Any]]],
+    *,
+    verify: bool = True,
+) -> dict[str, str]:
+    """Write tensors of these names, shapes and types, each computed when its turn comes. Returns the file's digests, "md5" and "sha256".
 
-    The values of a tensor are in C order, bfloat16 as its bits. An existing file is replaced when the new one is complete, and stays as it is on any
-    error. Raises SaveError for a type that the format has no name for.
+    The values of a tensor are in C order, bfloat16 as its bits. With `verify` the file is read again and compared with the values, bit for bit, before it
+    takes its name. An existing file stays as it is on any error. Raises SaveError for a type that the format has no name for, and for a difference.
     """
     path = Path(path)
     unknown = sorted({kind.dtype for kind in kinds.values()} - set(_TYPES))
     if unknown:
         raise SaveError(f"a .safetensors file has no name for {', '.join(unknown)}; give the torch side another type")
     order = sorted(kinds, key=lambda name: (-_TYPES[kinds[name].dtype][1], kinds[name].dtype, name))
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(_header(kinds, order))
-            for name in order:
-                _write_tensor(file, name, kinds[name], values[name]())
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return path
+    hashes = [hashlib.md5(usedforsecurity=False), hashlib.sha256()]
+    with new_file(path) as file:
+        for part in (lambda: _header(kinds, order), *(_bits(name, kinds[name], values[name]) for name in order)):
+            data = part()
+            file.write(data)
+            for one in hashes:
+                one.update(data)
+        file.flush()
+        if verify:
+            _compare(Path(file.name), kinds, values)
+    return {one.name: one.hexdigest() for one in hashes}
+
+
+def _compare(path: Path, kinds: Mapping[str, ArrayKind], values: Mapping[str, Callable[[], npt.NDArray[Any]]]) -> None:
+    found = open_safetensors(MappedFile.open(path))
+    for name, kind in kinds.items():
+        tensor = found.get(name)
+        if tensor is None or (tensor.shape, tensor.dtype) != (kind.shape, kind.dtype):
+            raise SaveError(f"'{name}' {kind.shape} {kind.dtype} reads back from the saved file as {tensor}")
+        if np.ascontiguousarray(tensor.read()).tobytes() != _bits(name, kind, values[name])():
+            raise SaveError(f"'{name}' reads back from the saved file with other values than the plan gives")
 
 
 def _header(kinds: Mapping[str, ArrayKind], order: list[str]) -> bytes:
@@ -91,16 +104,13 @@ def _bytes(kind: ArrayKind) -> int:
     return size
 
 
-def _write_tensor(file: IO[bytes], name: str, kind: ArrayKind, values: npt.NDArray[Any]) -> None:
-    array = np.ascontiguousarray(values)
-    if array.nbytes != _bytes(kind):
-        raise SaveError(
-            f"'{name}': {kind.dtype} {kind.shape} takes {_bytes(kind)} bytes, the values have {array.nbytes}"
-        )
-    file.write(array.reshape(-1).view(np.uint8).data)
+def _bits(name: str, kind: ArrayKind, values: Callable[[], npt.NDArray[Any]]) -> Callable[[], bytes]:
+    def read() -> bytes:
+        array = np.ascontiguousarray(values())
+        if array.nbytes != _bytes(kind):
+            raise SaveError(
+                f"'{name}': {kind.dtype} {kind.shape} takes {_bytes(kind)} bytes, the values have {array.nbytes}"
+            )
+        return array.tobytes()
 
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
+    return read

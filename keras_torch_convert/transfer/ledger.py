@@ -7,12 +7,10 @@ from types import MappingProxyType
 
 from ..collect import last_part
 from ..plan import Assignment, Plan, tensors_of
+from ..read.dtypes import INDEX_TYPES
 from ..read.source import Source, SourceTensor
 from ..read.target import Target, TargetVariable
 from ..report import Fate, LedgerEntry
-
-# Counters and index tables. Not the one-byte types, in which quantised weights come.
-_INDEX_TYPES = ("bool", "int16", "int32", "int64")
 
 
 def make_ledger(
@@ -64,7 +62,7 @@ def _fate_of_tensor(  # noqa: PLR0911  one return for each fate
         return entry("used", f"tied with '{twin}'", ", ".join(uses[twin]))
     if equal in uses:
         return entry("used", f"the same values as '{equal}'", ", ".join(uses[equal]))
-    if tensor.dtype in _INDEX_TYPES and tensor.kind != "parameter":
+    if tensor.dtype in INDEX_TYPES and tensor.kind != "parameter":
         return entry("skipped", "whole numbers: a counter or an index, not a weight")
     return entry("left over")
 
@@ -79,7 +77,7 @@ def _fate_of_variable(
         return entry("set", assignment.rule, ", ".join(tensors_of(assignment.expression)))
     if variable.place in plan.kept:
         return entry("kept", plan.kept[variable.place])
-    if target.framework == "torch" and variable.dtype in _INDEX_TYPES and not variable.trainable:
+    if target.framework == "torch" and variable.dtype in INDEX_TYPES and not variable.trainable:
         return entry("kept", "whole numbers: a counter or an index, not a weight")
     return entry("unset")
 

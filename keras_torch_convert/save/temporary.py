@@ -1,0 +1,50 @@
+"""Temporary names beside the file that is to be written, and what a killed writer left under them."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+_TOKEN_BYTES = 6
+
+
+def temporary_path(path: Path) -> Path:
+    """A hidden name in the folder of `path`, of the same suffixes, that nobody else uses."""
+    destination = path.resolve()
+    stem, dot, suffix = destination.name.partition(".")
+    return destination.with_name(f".{stem}.{secrets.token_hex(_TOKEN_BYTES)}{dot}{suffix}")
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, which takes the name `path` when the block ends, in one step and flushed; on any error an existing one is as it was."""
+    destination = path.resolve()
+    temporary = temporary_path(destination)
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if destination.exists():
+            shutil.copymode(destination, temporary)
+        os.replace(temporary, destination)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what writers of `path` that were killed have left behind. For callers who know that nobody writes it now."""
+    destination = path.resolve()
+    stem, dot, suffix = destination.name.partition(".")
+    name = re.compile(
+        rf"\.{re.escape(stem)}\.[0-9a-f]{{{2 * _TOKEN_BYTES}}}{re.escape(dot + suffix)}",
+    )
+    for found in destination.parent.iterdir():
+        if name.fullmatch(found.name):
+            found.unlink(missing_ok=True)
