@@ -1,9 +1,9 @@
 """The C core. All arguments are positional; defaults and keywords live in the Python modules that call it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from numpy import generic
+from numpy import generic, uint8
 from numpy.typing import NDArray
 
 GIL_RELEASE_BYTES: Final[int]
@@ -14,6 +14,13 @@ def copy_strided(source: NDArray[Any], target: NDArray[Any], /) -> None:
 
     TypeError: objects, strings, complex numbers or records, or two different dtypes. ValueError: different shapes, a read-only target,
     source and target that share memory, or target elements that share memory with each other. Nothing is written in these cases.
+    """
+
+def strided_view(array: NDArray[Any], start: int, shape: Sequence[int], strides: Sequence[int], /) -> NDArray[Any]:
+    """A view of this shape and these strides in bytes, from `start` bytes behind the array's first element on; writeable when the array is.
+
+    Unlike numpy's as_strided it is checked, and takes a tenth of the time. ValueError: an element of the view would not lie
+    between the first and the last byte of the array.
     """
 
 def cast(source: NDArray[Any], source_type: str, target_type: str, /) -> tuple[NDArray[generic], int, int]:
@@ -47,6 +54,31 @@ def fingerprint(array: NDArray[Any], /) -> tuple[float, float, float, float, flo
 
     All zeros for an empty array; a NaN makes the sums NaN and does not count for the largest. TypeError: another dtype.
     """
+
+def write_values(
+    values: NDArray[Any],
+    origin: tuple[int, int] | None,
+    target: tuple[int, int],
+    buffer: NDArray[uint8],
+    step: Callable[[int], object] | None,
+    /,
+) -> None:
+    """Write an array of any strides, in C order, into the open file `target` (descriptor, position), through `buffer` and without the GIL.
+
+    `origin` (descriptor, address) says that the values lie in a mapped file, which byte 0 is at `address`: they are read from the file
+    then. `step` gets the number of bytes after each part; what it raises, and a signal, end the writing. OSError: the system
+    refuses, or the file of the values is cut short. TypeError: objects. MemoryError: a buffer of less than two cache lines or elements.
+    """
+
+def holds_values(
+    values: NDArray[Any],
+    origin: tuple[int, int] | None,
+    target: tuple[int, int],
+    buffer: NDArray[uint8],
+    step: Callable[[int], object] | None,
+    /,
+) -> bool:
+    """Whether the open file `target` holds what `write_values` with these arguments would write, bit for bit."""
 
 def instruction_sets() -> list[str]:
     """Names of the instruction sets that this machine can run, of "portable", "avx2" and "avx512"."""

@@ -29,5 +29,5 @@ case "$found" in
 esac
 tests=../../tests
 "$python" -m pytest -q -p no:cacheprovider --rootdir "$tests" -o testpaths= -o pythonpath= -c /dev/null \
-    "$tests/test_permute.py" "$tests/test_cast.py" "$tests/test_callback.py" "$tests/test_compare.py" \
+    "$tests/test_permute.py" "$tests/test_stream.py" "$tests/test_cast.py" "$tests/test_callback.py" "$tests/test_compare.py" \
     "$tests/test_collect.py" "$tests/test_align_classic.py" "$tests/test_module.py" "$@"

@@ -318,7 +318,7 @@ elif phase == "hash":
 elif phase == "after":
     from_plan.flush_folder = dies
 elif phase == "data":
-    from_plan.ValueWriter.write = dies
+    from_plan.ValueStream.write = dies
 else:
     setattr(from_plan, phase, dies)
 ktc.apply(small_plan(), source, path)

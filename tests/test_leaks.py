@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
+import tempfile
 import tracemalloc
 from collections.abc import Callable
 
@@ -20,6 +21,9 @@ from keras_torch_convert import _core
 SQUARE = np.arange(10000, dtype=np.float32).reshape(100, 100)
 TARGET = np.zeros((100, 100), np.float32)
 HALVES = np.arange(1000, dtype=np.uint16)
+BUFFER = np.zeros(5000, np.uint8)
+OPENED = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the tests run
+SCRATCH_FILE = OPENED.fileno()
 NAMES = [f"block{number}.conv.{kind}" for number in range(50) for kind in ("weight", "bias")]
 LAYERS = [f"stack{number}_block{block}_conv" for number in range(5) for block in range(10)]
 
@@ -47,6 +51,23 @@ CALLS: dict[str, list[Callable[[], object]]] = {
         lambda: _core.copy_strided(SQUARE, SQUARE),
         lambda: _core.copy_strided(SQUARE, np.lib.stride_tricks.as_strided(TARGET, (100, 100), (4, 4))),
         lambda: _core.copy_strided(SQUARE),  # type: ignore[call-arg]
+    ],
+    "strided_view": [
+        lambda: _core.strided_view(SQUARE, 4, (3, 5), (400, 8)),
+        lambda: _core.strided_view(SQUARE, 4, (300, 500), (400, 8)),
+        lambda: _core.strided_view(SQUARE, 4, (3, 5), (400,)),
+        lambda: _core.strided_view(SQUARE, 4, (3, object()), (400, 8)),  # type: ignore[arg-type]
+    ],
+    "write_values": [
+        lambda: _core.write_values(SQUARE.T, None, (SCRATCH_FILE, 0), BUFFER, None),
+        lambda: _core.write_values(SQUARE.T, (SCRATCH_FILE, SQUARE.ctypes.data), (SCRATCH_FILE, 0), BUFFER, failing),
+        lambda: _core.write_values(SQUARE, None, (-1, 0), BUFFER, None),
+        lambda: _core.write_values(SQUARE, None, (SCRATCH_FILE, 0), BUFFER, 1),  # type: ignore[arg-type]
+    ],
+    "holds_values": [
+        lambda: _core.holds_values(SQUARE.T, None, (SCRATCH_FILE, 0), BUFFER, lambda count: None),
+        lambda: _core.holds_values(SQUARE, None, (SCRATCH_FILE, 4), BUFFER, None),
+        lambda: _core.holds_values(SQUARE, None, (SCRATCH_FILE, 10**6), BUFFER, None),
     ],
     "cast": [
         lambda: _core.cast(SQUARE, "float32", "float16"),

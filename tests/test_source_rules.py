@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = sorted((ROOT / "keras_torch_convert").rglob("*.py"))
 KERNELS = sorted((ROOT / "csrc" / "kernels").glob("*.[ch]"))
+STREAMS = sorted((ROOT / "csrc" / "stream").glob("*.[ch]"))
 BOUNDARY = sorted((ROOT / "csrc" / "python").glob("*.[ch]"))
 
 ALWAYS_INSTALLED = {"numpy", "h5py", "tqdm", "click"}
@@ -57,7 +58,12 @@ def test_kernel_has_no_python_and_no_input_or_output(path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("path", [*KERNELS, *BOUNDARY], ids=relative)
+@pytest.mark.parametrize("path", STREAMS, ids=relative)
+def test_stream_has_no_python(path: Path) -> None:
+    assert not re.findall(r"\b(Py\w+_\w+|PyObject|NPY_\w+)\b", without_comments(path.read_text()))
+
+
+@pytest.mark.parametrize("path", [*KERNELS, *STREAMS, *BOUNDARY], ids=relative)
 def test_c_file_has_no_static_mutable_state(path: Path) -> None:
     # The tables that the C API wants as non-const are the only exceptions.
     allowed = (
@@ -84,7 +90,7 @@ def test_boundary_borrows_no_reference_without_saying_why(path: Path) -> None:
             assert "borrowed:" in nearby, f"line {number + 1}: {lines[number].strip()}"
 
 
-@pytest.mark.parametrize("path", [*KERNELS, *BOUNDARY], ids=relative)
+@pytest.mark.parametrize("path", [*KERNELS, *STREAMS, *BOUNDARY], ids=relative)
 def test_c_names_that_cross_files_start_with_ktc_and_types_have_no_suffix(path: Path) -> None:
     code = without_comments(path.read_text())
     assert not re.findall(r"\bktc_\w+_t\b", code)
@@ -139,7 +145,7 @@ def test_no_exception_is_swallowed(path: Path) -> None:
             )
 
 
-@pytest.mark.parametrize("path", [*PACKAGE, *KERNELS, *BOUNDARY], ids=relative)
+@pytest.mark.parametrize("path", [*PACKAGE, *KERNELS, *STREAMS, *BOUNDARY], ids=relative)
 def test_file_can_be_read_in_one_sitting(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LINES_READ_IN_ONE_SITTING
 

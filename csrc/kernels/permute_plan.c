@@ -4,24 +4,9 @@
 #include "kernels/checked.h"
 #include "kernels/span.h"
 
-/* The axes still to be placed, slowest in the target first. */
-typedef struct {
-    int count;
-    ktc_axis axes[KTC_MAX_NDIM];
-} axis_list;
-
-static void
-axis_remove(axis_list *list, int place)
-{
-    list->count--;
-    for (int axis = place; axis < list->count; axis++) {
-        list->axes[axis] = list->axes[axis + 1];
-    }
-}
-
 /* Takes axes of size above 1 and turns those round that run backwards in the target. */
 static void
-axes_collect(axis_list *list, int ndim, const ptrdiff_t *shape, const ptrdiff_t *source_strides,
+axes_collect(ktc_axes *list, int ndim, const ptrdiff_t *shape, const ptrdiff_t *source_strides,
              const ptrdiff_t *target_strides, ktc_permute_plan *plan)
 {
     list->count = 0;
@@ -42,7 +27,7 @@ axes_collect(axis_list *list, int ndim, const ptrdiff_t *shape, const ptrdiff_t 
 
 /* Insertion sort: a handful of axes, and the order of equal strides is kept. */
 static void
-axes_sort_by_target(axis_list *list)
+axes_sort_by_target(ktc_axes *list)
 {
     for (int axis = 1; axis < list->count; axis++) {
         ktc_axis moving = list->axes[axis];
@@ -57,7 +42,7 @@ axes_sort_by_target(axis_list *list)
 
 /* 1 when every axis steps over all that the faster ones span, so that no target element is written twice. */
 static int
-axes_are_apart_in_target(const axis_list *list, ptrdiff_t item_size)
+axes_are_apart_in_target(const ktc_axes *list, ptrdiff_t item_size)
 {
     ptrdiff_t extent = item_size;
     for (int axis = list->count - 1; axis >= 0; axis--) {
@@ -70,39 +55,10 @@ axes_are_apart_in_target(const axis_list *list, ptrdiff_t item_size)
     return 1;
 }
 
-/* 1 when one step of the slow axis equals all steps of the fast one. */
-static int
-stride_continues(ptrdiff_t slow_stride, ptrdiff_t fast_stride, ptrdiff_t fast_length)
-{
-    ptrdiff_t whole;
-    return ktc_checked_multiply(fast_length, fast_stride, &whole) && slow_stride == whole;
-}
-
-/* Joins each axis with the next faster one where both sides step through the two as through one. */
-static void
-axes_merge(axis_list *list)
-{
-    int axis = 0;
-    while (axis + 1 < list->count) {
-        ktc_axis *slow = &list->axes[axis];
-        const ktc_axis *fast = &list->axes[axis + 1];
-        if (stride_continues(slow->target_stride, fast->target_stride, fast->length) &&
-            stride_continues(slow->source_stride, fast->source_stride, fast->length)) {
-            slow->length *= fast->length;
-            slow->target_stride = fast->target_stride;
-            slow->source_stride = fast->source_stride;
-            axis_remove(list, axis + 1);
-        }
-        else {
-            axis++;
-        }
-    }
-}
-
 /* A run that is contiguous on both sides becomes the element: (n, m, 2) to (m, n, 2) of floats is a transpose of 8-byte
  * items. */
 static void
-axes_fold_contiguous(axis_list *list, ktc_permute_plan *plan)
+axes_fold_contiguous(ktc_axes *list, ktc_permute_plan *plan)
 {
     if (list->count > 0) {
         const ktc_axis *fastest = &list->axes[list->count - 1];
@@ -115,7 +71,7 @@ axes_fold_contiguous(axis_list *list, ktc_permute_plan *plan)
 
 /* Moves those axes into plan->columns that the source steps through as one contiguous run, fastest first. */
 static void
-columns_take_contiguous(axis_list *list, ktc_permute_plan *plan)
+columns_take_contiguous(ktc_axes *list, ktc_permute_plan *plan)
 {
     ptrdiff_t expected = plan->item_size;
     int axis = 0;
@@ -123,7 +79,7 @@ columns_take_contiguous(axis_list *list, ktc_permute_plan *plan)
         if (list->axes[axis].source_stride == expected) {
             expected *= list->axes[axis].length;
             plan->columns[plan->column_count++] = list->axes[axis];
-            axis_remove(list, axis);
+            ktc_axes_remove(list, axis);
             axis = 0;
         }
         else {
@@ -140,7 +96,7 @@ absolute(ptrdiff_t number)
 
 /* Moves the axis with the shortest step in the source into plan->columns. */
 static void
-columns_take_fastest(axis_list *list, ktc_permute_plan *plan)
+columns_take_fastest(ktc_axes *list, ktc_permute_plan *plan)
 {
     int best = 0;
     for (int axis = 1; axis < list->count; axis++) {
@@ -149,11 +105,11 @@ columns_take_fastest(axis_list *list, ktc_permute_plan *plan)
         }
     }
     plan->columns[plan->column_count++] = list->axes[best];
-    axis_remove(list, best);
+    ktc_axes_remove(list, best);
 }
 
 static void
-classify(axis_list *list, ktc_permute_plan *plan)
+classify(ktc_axes *list, ktc_permute_plan *plan)
 {
     if (list->count == 0) {
         plan->kind = KTC_PLAN_COPY;
@@ -204,13 +160,13 @@ ktc_permute_plan_make(int ndim, const ptrdiff_t *shape, const ptrdiff_t *source_
             return KTC_OVERFLOW;
         }
     }
-    axis_list list;
+    ktc_axes list;
     axes_collect(&list, ndim, shape, source_strides, target_strides, plan);
     axes_sort_by_target(&list);
     if (!axes_are_apart_in_target(&list, item_size)) {
         return KTC_OVERLAP;
     }
-    axes_merge(&list);
+    ktc_axes_merge(&list);
     axes_fold_contiguous(&list, plan);
     classify(&list, plan);
     return KTC_OK;

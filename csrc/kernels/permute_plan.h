@@ -6,16 +6,8 @@
 
 #include <stddef.h>
 
+#include "kernels/axes.h"
 #include "kernels/status.h"
-
-/* NumPy 2's limit; longer shapes are refused. */
-#define KTC_MAX_NDIM 64
-
-typedef struct {
-    ptrdiff_t length;
-    ptrdiff_t source_stride; /* in bytes, may be negative or zero */
-    ptrdiff_t target_stride; /* in bytes, positive */
-} ktc_axis;
 
 typedef enum {
     KTC_PLAN_EMPTY,     /* no element */

@@ -14,6 +14,10 @@ typedef enum {
     KTC_UNKNOWN_NAME, /* a name that is not in its list */
     KTC_NAME_CLASH,   /* two things under one name, where one would replace the other */
     KTC_BAD_INDEX,    /* an index outside its list */
+    KTC_SYSTEM_ERROR, /* the system refused to read or write; its number is kept beside the status */
+    KTC_CUT_SHORT,    /* a file ends before what is wanted of it */
+    KTC_STOPPED,      /* the caller asked to stop */
+    KTC_DIFFERENT,    /* what was compared is not the same */
 } ktc_status;
 
 #endif

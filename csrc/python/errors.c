@@ -65,6 +65,9 @@ ktc_error_from_status(ktc_status status, const char *where)
     case KTC_BAD_INDEX:
         PyErr_Format(PyExc_IndexError, "%s: an index lies outside its list", where);
         break;
+    case KTC_CUT_SHORT:
+        PyErr_Format(PyExc_OSError, "%s: the file was cut short while it was read", where);
+        break;
     default:
         PyErr_Format(PyExc_SystemError, "%s: unexpected status %d", where, (int)status);
         break;

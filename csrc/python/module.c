@@ -54,7 +54,8 @@ methods_exec(PyObject *module)
     if (PyModule_AddFunctions(module, ktc_py_collect_methods) < 0 ||
         PyModule_AddFunctions(module, ktc_py_align_methods) < 0 ||
         PyModule_AddFunctions(module, ktc_py_transfer_methods) < 0 ||
-        PyModule_AddFunctions(module, ktc_py_fingerprint_methods) < 0) {
+        PyModule_AddFunctions(module, ktc_py_fingerprint_methods) < 0 ||
+        PyModule_AddFunctions(module, ktc_py_stream_methods) < 0) {
         return -1;
     }
     return PyModule_AddIntConstant(module, "GIL_RELEASE_BYTES", KTC_GIL_RELEASE_BYTES);

@@ -9,5 +9,6 @@ extern PyMethodDef ktc_py_collect_methods[];
 extern PyMethodDef ktc_py_align_methods[];
 extern PyMethodDef ktc_py_transfer_methods[];
 extern PyMethodDef ktc_py_fingerprint_methods[];
+extern PyMethodDef ktc_py_stream_methods[];
 
 #endif

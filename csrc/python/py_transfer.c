@@ -6,6 +6,7 @@
 #include "python/errors.h"
 #include "python/module.h"
 #include "python/state.h"
+#include "kernels/axes.h"
 #include "kernels/cast.h"
 #include "kernels/compare.h"
 #include "kernels/span.h"
@@ -340,6 +341,76 @@ done:
     return answer;
 }
 
+/* Reads a sequence of integers into `numbers`: how many, or -1 with the exception set. */
+static int
+read_numbers(PyObject *sequence, npy_intp *numbers)
+{
+    PyArray_Dims dims = {NULL, 0};
+    if (!PyArray_IntpConverter(sequence, &dims)) {
+        return -1;
+    }
+    int count = dims.len;
+    if (count < 0 || count > KTC_MAX_NDIM) {
+        PyErr_Format(PyExc_ValueError, "strided_view: expected at most %d axes", KTC_MAX_NDIM);
+        count = -1;
+    }
+    for (int place = 0; place < count; place++) {
+        numbers[place] = dims.ptr[place];
+    }
+    PyDimMem_FREE(dims.ptr);
+    return count;
+}
+
+PyDoc_STRVAR(strided_view_doc,
+             "strided_view(array, start, shape, strides, /)\n--\n\n"
+             "A view on elements of an array, `start` bytes from its first one on, checked to lie among them.");
+
+static PyObject *
+ktc_py_transfer_strided_view(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    npy_intp shape[KTC_MAX_NDIM];
+    npy_intp strides[KTC_MAX_NDIM];
+    ktc_span outer;
+    ktc_span inner;
+
+    if (!ktc_args_count_is("strided_view", count, 4) || !ktc_args_is_array("strided_view", "array", args[0])) {
+        return NULL;
+    }
+    PyArrayObject *array = (PyArrayObject *)args[0];
+    Py_ssize_t start = PyNumber_AsSsize_t(args[1], PyExc_OverflowError);
+    if (start == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    int ndim = read_numbers(args[2], shape);
+    int stride_count = ndim < 0 ? -1 : read_numbers(args[3], strides);
+    if (stride_count < 0) {
+        return NULL;
+    }
+    if (ndim != stride_count) {
+        return PyErr_Format(PyExc_ValueError, "strided_view: %d axes, but %d strides", ndim, stride_count);
+    }
+    ktc_status status = ktc_span_measure(ndim, shape, strides, (ptrdiff_t)PyArray_ITEMSIZE(array), &inner);
+    if (status != KTC_OK) {
+        return ktc_error_from_status(status, "strided_view");
+    }
+    if (array_span(array, "strided_view", &outer) < 0) {
+        return NULL;
+    }
+    if (inner.low < inner.high &&
+        (start < outer.low - inner.low || inner.high > outer.high || start > outer.high - inner.high)) {
+        PyErr_SetString(PyExc_ValueError, "strided_view: the view reaches beyond the array's elements");
+        return NULL;
+    }
+    PyArray_Descr *type = PyArray_DESCR(array);
+    Py_INCREF(type);
+    PyObject *view = PyArray_NewFromDescr(&PyArray_Type, type, ndim, shape, strides, PyArray_BYTES(array) + start,
+                                          PyArray_ISWRITEABLE(array) ? NPY_ARRAY_WRITEABLE : 0, NULL);
+    if (view != NULL && PyArray_SetBaseObject((PyArrayObject *)view, Py_NewRef(args[0])) < 0) {
+        Py_CLEAR(view);
+    }
+    return view;
+}
+
 PyDoc_STRVAR(instruction_sets_doc,
              "instruction_sets()\n--\n\nNames of the instruction sets that this machine can run.");
 
@@ -393,6 +464,7 @@ ktc_py_transfer_use_instruction_set(PyObject *module, PyObject *name)
 }
 
 PyMethodDef ktc_py_transfer_methods[] = {
+    {"strided_view", (PyCFunction)(void (*)(void))ktc_py_transfer_strided_view, METH_FASTCALL, strided_view_doc},
     {"copy_strided", (PyCFunction)(void (*)(void))ktc_py_transfer_copy_strided, METH_FASTCALL, copy_strided_doc},
     {"cast", (PyCFunction)(void (*)(void))ktc_py_transfer_cast, METH_FASTCALL, cast_doc},
     {"apply_callbacks", (PyCFunction)(void (*)(void))ktc_py_transfer_apply_callbacks, METH_FASTCALL,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import stat
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,12 +24,34 @@ _MOST_AXES = 32
 _MOST_REPEATED_BYTES = 1 << 26
 
 
+class Mapping(mmap.mmap):
+    """A mapped file that knows how else its bytes are reached: by `descriptor`, open for reading, byte 0 being at `address` in memory.
+
+    Reading is faster than touching a mapping page by page, and the pages count as nobody's memory.
+    """
+
+    descriptor: int
+    address: int
+
+    @classmethod
+    def of(cls, descriptor: int) -> Mapping:
+        """Map an open file for reading."""
+        mapping = cls(descriptor, 0, access=mmap.ACCESS_READ)
+        mapping.descriptor = os.dup(descriptor)
+        mapping.address = np.frombuffer(mapping, np.uint8).ctypes.data
+        return mapping
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class MappedFile:
     """A regular, non-empty file, mapped read-only. Arrays made from `data` keep the mapping alive."""
 
     path: Path
-    data: mmap.mmap = field(repr=False)
+    data: Mapping = field(repr=False)
     size: int
 
     @classmethod
@@ -45,7 +68,7 @@ class MappedFile:
                 size = file.seek(0, 2)
                 if size == 0:
                     raise SourceError(f"{path}: the file is empty; download or copy it again")
-                return cls(path, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), size)
+                return cls(path, Mapping.of(file.fileno()), size)
         except FileNotFoundError as error:
             raise SourceError(f"{path}: there is no such file") from error
         except (OSError, ValueError) as error:
@@ -80,7 +103,7 @@ class StoredTensor:
             raise SourceError(f"{self.file.path}: tensor {name!r}: {fault}")
         # The step along an axis of one element is arbitrary, and must not tell tied tensors apart.
         strides = tuple([step if extent > 1 else 0 for extent, step in zip(self.shape, self.strides, strict=True)])
-        identity = (str(self.file.path), self.start, strides, self.dtype, self.conjugate, self.negative)
+        identity = (self.file, self.start, strides, self.dtype, self.conjugate, self.negative)
         return SourceTensor(name, self.shape, self.dtype, partial(_values, self), identity, self.kind)
 
     def _fault(self) -> str | None:
@@ -131,22 +154,12 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def give_back_pages(array: npt.NDArray[Any]) -> None:
-    """Let the system forget the pages of a mapped file that an array lies in; they are read again when they are needed.
-
-    Does nothing for arrays that lie elsewhere, and where the system has no such call.
-    """
+def mapping_of(array: npt.NDArray[Any]) -> Mapping | None:
+    """The mapped file in which the elements of an array lie, None when they lie elsewhere."""
     base: Any = array
     # What NumPy puts between a strided view and its array has a `base` too, but is no array.
-    while not isinstance(base, (mmap.mmap, memoryview)) and getattr(base, "base", None) is not None:
+    while not isinstance(base, (Mapping, memoryview)) and getattr(base, "base", None) is not None:
         base = base.base
     if isinstance(base, memoryview):
         base = base.obj
-    if not isinstance(base, mmap.mmap) or not hasattr(base, "madvise") or not array.size:
-        return
-    reaches = [(extent - 1) * stride for extent, stride in zip(array.shape, array.strides, strict=True)]
-    first = array.ctypes.data - np.frombuffer(base, np.uint8).ctypes.data
-    start = first + sum(reach for reach in reaches if reach < 0)
-    end = first + sum(reach for reach in reaches if reach > 0) + array.itemsize
-    start -= start % mmap.PAGESIZE
-    base.madvise(mmap.MADV_DONTNEED, start, min(end, len(base)) - start)
+    return base if isinstance(base, Mapping) else None

@@ -28,6 +28,8 @@ class Followers:
 
     def advance(self, position: int) -> None:
         """Every byte before `position` is final."""
+        if not self.threads:
+            return
         with self.changed:
             self.ready = max(self.ready, min(position, self.end))
             self.changed.notify_all()

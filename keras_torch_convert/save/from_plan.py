@@ -12,20 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
-from .. import _core
 from ..errors import SaveError
-from ..read.mapped_file import give_back_pages
 from .archive import ArchiveFrame, archive_frame
 from .following import Followers
 from .keras_file import check_path, flush_folder, suffix_of
-from .layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
+from .layout import ArchiveMember, FileLayout, TargetLayout
 from .read_back import open_weights
 from .skeleton import Skeleton, byte_size, make_skeleton
 from .temporary import temporary_path
-from .values_at_offsets import SCRATCH_BYTES, ValueWriter, merged_axes, reserve, write_all
+from .values_at_offsets import ValueStream, reserve, write_all
 
 # The values of one variable in C order, of its size and of any shape.
 Values = Callable[[], npt.NDArray[Any]]
@@ -122,7 +121,7 @@ def written_aside(
             if options.durable:
                 os.fsync(file.fileno())
         if options.verify:
-            compare_with_values(temporary, arrays, values)
+            compare_with_values(temporary, frame.weights_start if frame else 0, arrays, values)
         yield WrittenAside(temporary, {name: one.hexdigest() for name, one in hashes.items()}, options.durable)
     except OSError as error:
         raise error if isinstance(error, SaveError) else SaveError(f"cannot save to {path}: {error}") from error
@@ -167,23 +166,20 @@ def _write_pieces(
     final: Callable[[int], None],
     written: Callable[[int], None],
 ) -> None:
-    writer = ValueWriter(descriptor, written)
+    stream = ValueStream(descriptor, written)
     for piece in skeleton.pieces:
         if isinstance(piece.content, bytes):
-            writer.write_bytes(piece.content, start + piece.start)
+            stream.write_bytes(piece.content, start + piece.start)
         elif not piece.content.place:
-            writer.write_bytes(piece.content.values, start + piece.start)
+            stream.write_bytes(piece.content.values, start + piece.start)
         else:
             array = values[piece.content.place]()
-            _check(piece.content, array)
-            writer.write(merged_axes(array), start + piece.start)
-            give_back_pages(array)
+            if array.nbytes != piece.size:
+                raise SaveError(
+                    f"{piece.content.path} takes {piece.size} bytes in the file, its values take {array.nbytes}"
+                )
+            stream.write(array, start + piece.start)
         final(start + piece.start + piece.size)
-
-
-def _check(stored: StoredArray, array: npt.NDArray[Any]) -> None:
-    if array.nbytes != byte_size(stored):
-        raise SaveError(f"{stored.path} takes {byte_size(stored)} bytes in the file, its values take {array.nbytes}")
 
 
 class _Crc:
@@ -196,59 +192,26 @@ class _Crc:
         self.value = zlib.crc32(block, self.value)
 
 
-def compare_with_values(path: Path, layout: FileLayout, values: Mapping[str, Values]) -> None:
-    """Read a file by plain h5py and compare every data set with its values, bit for bit. Raises SaveError on any difference."""
+def compare_with_values(path: Path, start: int, layout: FileLayout, values: Mapping[str, Values]) -> None:
+    """Compare every data set of a file with its values, bit for bit, where plain h5py finds it. Raises SaveError on any difference.
+
+    The HDF5 file begins at byte `start`, which is not 0 in an archive. What the file says of itself is read by h5py, anew; the
+    bytes that it points at are compared as they are, without an array of their size.
+    """
     try:
-        with open_weights(path) as file:
+        with open_weights(path) as file, path.open("rb", buffering=0) as opened:
+            stream = ValueStream(opened.fileno())
             for array in layout.arrays:
+                found = h5py.h5d.open(file.id, array.path.encode("utf-8"))
+                if found.shape != array.shape or found.dtype != np.dtype(array.dtype):
+                    raise SaveError(f"{array.path} reads back as {found.dtype} {found.shape}, not as it was written")
                 if not byte_size(array):
                     continue
                 expected = values[array.place]() if array.place else np.frombuffer(array.values, np.uint8)
-                if not _equals(file[array.path], array, merged_axes(expected)):
+                offset = found.get_offset()
+                if offset is None or not stream.holds(expected, start + offset):
                     raise SaveError(
                         f"{array.path} reads back from the saved file with other values than the plan gives"
                     )
-                give_back_pages(expected)
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise SaveError(f"the saved file cannot be read back: {type(error).__name__}: {error}") from error
-
-
-def _equals(data: Any, array: StoredArray, expected: npt.NDArray[Any]) -> bool:
-    if data.shape != array.shape or data.dtype != np.dtype(array.dtype):
-        return False
-    rows = array.shape[0] if array.shape else 1
-    together = max(1, SCRATCH_BYTES * rows // byte_size(array))
-    if together >= rows:
-        return _same_bits(data[()], expected)
-    row_size = byte_size(array) // rows // expected.itemsize
-    for start in range(0, rows, together):
-        stop = min(rows, start + together)
-        if not _same_bits(data[start:stop], _part(expected, start * row_size, stop * row_size)):
-            return False
-    return True
-
-
-def _part(values: npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
-    """Elements `start` to `stop` in C order, copying no more than the rows that they lie in."""
-    if values.ndim <= 1:
-        return values[start:stop]
-    row = values.size // values.shape[0]
-    first, last = start // row, -(-stop // row)
-    if last - first == 1:
-        return _part(values[first], start - first * row, stop - first * row)
-    return _in_order(values[first:last]).reshape(-1)[start - first * row : stop - first * row]
-
-
-def _in_order(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if values.flags.c_contiguous:
-        return values
-    result = np.empty(values.shape, values.dtype)
-    _core.copy_strided(values, result)
-    return result
-
-
-def _same_bits(found: Any, expected: npt.NDArray[Any]) -> bool:
-    first, second = (_in_order(array).reshape(-1).view(np.uint8) for array in (np.asarray(found), expected))
-    if first.size == second.size and first.size % 8 == 0:
-        first, second = first.view(np.uint64), second.view(np.uint64)
-    return bool(np.array_equal(first, second))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -20,6 +21,8 @@ from .layout import FileLayout, StoredArray, StoredAttribute, StoredGroup
 
 # HDF5's own structures lie together in blocks of this size, between which values lie.
 METADATA_BLOCK = 2**16
+# A zoo converts many checkpoints of one architecture, one after the other: all but the first find their skeleton here.
+SKELETONS_KEPT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,9 @@ class Skeleton:
     size: int
 
 
+@lru_cache(maxsize=SKELETONS_KEPT)
 def make_skeleton(layout: FileLayout) -> Skeleton:
-    """Build the structures of the file. The same layout gives the same bytes. Raises SaveError when h5py refuses it."""
+    """Build the structures of the file, once for a layout: the same layout gives the same bytes. Raises SaveError when h5py refuses it."""
     sparse = _SparseFile()
     try:
         with h5py.File(sparse, "w", meta_block_size=METADATA_BLOCK) as file:
@@ -137,7 +141,7 @@ def _pieces(sparse: _SparseFile, arrays: list[tuple[int, StoredArray]]) -> Itera
 class _SparseFile(io.RawIOBase):
     """A file in memory that keeps only the blocks that were written; all else is zeros, and costs nothing."""
 
-    BLOCK = 4096
+    BLOCK = METADATA_BLOCK
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,11 +175,21 @@ class _SparseFile(io.RawIOBase):
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
         start = self.position
-        for block, first, count, done in self._spans(start, len(view)):
-            self.blocks.setdefault(block, bytearray(self.BLOCK))[first : first + count] = view[done : done + count]
+        first = start % self.BLOCK
+        if first + len(view) <= self.BLOCK:  # nearly always: HDF5 writes its structures one by one
+            block = self.blocks.get(start // self.BLOCK)
+            if block is None:
+                block = self.blocks[start // self.BLOCK] = bytearray(self.BLOCK)
+            block[first : first + len(view)] = view
+        else:
+            self._write_across(start, view)
         self.position = start + len(view)
         self.size = max(self.size, self.position)
         return len(view)
+
+    def _write_across(self, start: int, view: memoryview) -> None:
+        for block, first, count, done in self._spans(start, len(view)):
+            self.blocks.setdefault(block, bytearray(self.BLOCK))[first : first + count] = view[done : done + count]
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")

@@ -31,7 +31,8 @@ class Evaluation:
 
     source: Source
     results: dict[LayerCallback, list[Array] | None] = field(default_factory=dict)
-    layouts: dict[Expression, Layout] = field(default_factory=dict)
+    # By identity: to hash a tree of expressions takes longer than all else that is done with most of them.
+    layouts: dict[int, tuple[Expression, Layout]] = field(default_factory=dict)
 
     def shape(self, expression: Expression) -> Shape:
         """The shape, from shapes alone. Raises ValueError when a step does not fit."""
@@ -47,9 +48,11 @@ class Evaluation:
 
     def layout(self, expression: Expression) -> Layout:
         """The movement down to the bases: tensors, constants, callbacks' outputs and computations."""
-        if expression not in self.layouts:
-            self.layouts[expression] = compile_layout(expression, self._base_shape)
-        return self.layouts[expression]
+        found = self.layouts.get(id(expression))
+        if found is None:
+            # The expression is kept too, so that no other one can get its identity.
+            found = self.layouts[id(expression)] = expression, compile_layout(expression, self._base_shape)
+        return found[1]
 
     def is_exact(self, expression: Expression, dtype: str) -> bool:
         """True when the values need not be looked at: they are only moved, from types of which `dtype` holds every value."""
@@ -94,7 +97,7 @@ class Evaluation:
             return None
         region = layout.regions[0]
         steps = [counter.step * prod(layout.shape[counter.axis + 1 :]) for counter in region.counters]
-        order = sorted(range(len(steps)), key=lambda index: -steps[index])
+        order = sorted(range(len(steps)), key=steps.__getitem__, reverse=True)
         expected = prod(layout.shape)
         for index in order:
             expected //= region.counters[index].count

@@ -50,17 +50,17 @@ class Region:
 
     def base_view(self, base: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The region's elements in the base, one axis for each counter."""
-        strides = (base.strides[counter.base_axis] * counter.base_step for counter in self.counters)
-        return self._view(base, self.base_start, strides)
+        steps = base.strides
+        start = sum([index * step for index, step in zip(self.base_start, steps, strict=True)])
+        strides = [steps[counter.base_axis] * counter.base_step for counter in self.counters]
+        return _core.strided_view(base, start, [counter.count for counter in self.counters], strides)
 
     def view(self, result: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The region's elements in the result, one axis for each counter."""
-        strides = (result.strides[counter.axis] * counter.step for counter in self.counters)
-        return self._view(result, self.start, strides)
-
-    def _view(self, array: npt.NDArray[Any], start: tuple[int, ...], strides: Iterable[int]) -> npt.NDArray[Any]:
-        first = array[tuple(slice(index, index + 1) for index in start)] if start else array
-        return np.lib.stride_tricks.as_strided(first, tuple(counter.count for counter in self.counters), tuple(strides))
+        steps = result.strides
+        start = sum([index * step for index, step in zip(self.start, steps, strict=True)])
+        strides = [steps[counter.axis] * counter.step for counter in self.counters]
+        return _core.strided_view(result, start, [counter.count for counter in self.counters], strides)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def _compiled(expression: Expression, shape_of: Callable[[Expression], Shape]) -
 
 
 def _whole(base: Expression, shape: Shape) -> Layout:
-    counters = tuple(Counter(extent, axis, 1, axis, 1) for axis, extent in enumerate(shape) if extent != 1)
+    counters = tuple([Counter(extent, axis, 1, axis, 1) for axis, extent in enumerate(shape) if extent != 1])
     nowhere = (0,) * len(shape)
     return Layout(shape, (base,), () if 0 in shape else (Region(0, nowhere, nowhere, counters),))
 
@@ -138,15 +138,22 @@ def _whole(base: Expression, shape: Shape) -> Layout:
 def _permuted(operand: Layout, perm: tuple[int, ...]) -> Layout:
     if sorted(perm) != list(range(len(operand.shape))):
         raise ValueError(f"the permutation {perm} does not name each axis of shape {operand.shape} once")
-    regions = (
-        replace(
-            region,
-            start=tuple(region.start[axis] for axis in perm),
-            counters=tuple(replace(counter, axis=perm.index(counter.axis)) for counter in region.counters),
+    # Of nearly every weight: written out, where replace() and generators would take most of the time of a check.
+    regions = [
+        Region(
+            region.base,
+            region.base_start,
+            tuple([region.start[axis] for axis in perm]),
+            tuple(
+                [
+                    Counter(one.count, one.base_axis, one.base_step, perm.index(one.axis), one.step)
+                    for one in region.counters
+                ]
+            ),
         )
         for region in operand.regions
-    )
-    return Layout(tuple(operand.shape[axis] for axis in perm), operand.bases, tuple(regions))
+    ]
+    return Layout(tuple([operand.shape[axis] for axis in perm]), operand.bases, tuple(regions))
 
 
 def _sliced(operand: Layout, step: Slice) -> Layout:
