@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick lint format test-c sanitize valgrind bench zoo picture clean distclean
+.PHONY: help demo test test-quick lint format test-c sanitize valgrind bench zoo docs picture clean distclean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
@@ -64,11 +64,14 @@ bench: $(VENV)/made-test $(VENV)/built ## every stage beside its rival; prints r
 zoo: $(ZOO)/made ## the classic workflow on a kecam model with real weights, in an environment of its own
 	$(ZOO)/bin/python -m pytest tests/zoo
 
+docs: $(VENV)/made-docs $(VENV)/built ## build the documentation into docs/_build; a broken link is an error
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+
 picture: $(VENV)/made-demo $(VENV)/built ## render docs/images from the real output
 	$(BIN)/python docs/render_picture.py
 
 clean: ## remove what was built; environments stay
-	rm -rf build dist demo_output *.egg-info keras_torch_convert/*.so $(VENV)/built $(VENV)/built-strict
+	rm -rf build dist demo_output docs/_build *.egg-info keras_torch_convert/*.so $(VENV)/built $(VENV)/built-strict
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 distclean: clean ## remove the environments as well
@@ -92,6 +95,10 @@ $(VENV)/made-test: $(VENV)/made-base pyproject.toml
 
 $(VENV)/made-lint: $(VENV)/made-base pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-build-isolation -e '.[lint]'
+	touch $@
+
+$(VENV)/made-docs: $(VENV)/made-base pyproject.toml
+	$(BIN)/python -m pip install --quiet --no-build-isolation -e '.[docs]'
 	touch $@
 
 $(VENV)/built: $(VENV)/made-base $(C_SOURCES)

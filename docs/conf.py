@@ -1,13 +1,13 @@
 """Sphinx builds the pages of this folder: `make docs`, into docs/_build."""
 
 import sys
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 project = "keras_torch_convert"
-release = version("keras-torch-convert")
+release = metadata.version("keras-torch-convert")
 copyright = "the keras_torch_convert authors"  # Sphinx's own name for it
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
@@ -27,3 +27,5 @@ html_theme = "furo"
 html_title = "keras_torch_convert"
 html_show_sphinx = False
 html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["pages.css"]
