@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick lint format test-c sanitize valgrind bench zoo docs picture clean distclean
+.PHONY: help demo test test-quick lint format test-c sanitize valgrind bench zoo docs notebook picture clean distclean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
@@ -66,6 +66,9 @@ zoo: $(ZOO)/made ## the classic workflow on a kecam model with real weights, in 
 
 docs: $(VENV)/made-docs $(VENV)/built ## build the documentation into docs/_build; a broken link is an error
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+
+notebook: $(VENV)/made-test $(VENV)/built ## run the example notebook again and keep its outputs
+	$(BIN)/python examples/run_notebook.py
 
 picture: $(VENV)/made-demo $(VENV)/built ## render docs/images from the real output
 	$(BIN)/python docs/render_picture.py
