@@ -26,6 +26,7 @@ from ..save.sharded import INDEX_SUFFIX
 from ..save.skeleton import byte_size
 from ..save.template import read_template
 from ..transfer.executor import Prepared, Strict, prepare
+from .prepared_before import keep_prepared, prepared_before
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +69,13 @@ def filling_for(plan: Plan, source: Source, path: Path, template: Path | None, s
     check_place(path)
     if not path.name.endswith(INDEX_SUFFIX):
         suffix_of(path)
-    found = difference(plan, source)
-    if not found.fits:
-        lines = tuple(found.lines())
-        listed = "".join(f"\n  - {line}" for line in lines)
-        raise TransferError(
-            f"{source.origin} does not fit the plan, {len(lines)} differences, nothing was written:{listed}", lines
-        )
     layout, values = _layout(plan, template, path)
     file = file_layout(layout, path)
-    prepared = prepare(plan, source, _file_target(plan, layout, path), strict=strict)
+    prepared = prepared_before(plan, source, strict)
+    if prepared is None:
+        _check_difference(plan, source)
+        prepared = prepare(plan, source, _file_target(plan, layout, path), strict=strict)
+        keep_prepared(plan, source, strict, prepared)
     values = {**values, **prepared.by_place()}
     values |= {array.place: partial(_own_values, array) for array in file.arrays if array.values and array.place}
     values |= _zeros(plan, file, values)
@@ -89,6 +87,16 @@ def filling_for(plan: Plan, source: Source, path: Path, template: Path | None, s
             "give template= a Keras file of the model that has them"
         )
     return Filling(plan, source, layout, file, values, prepared, _warnings(plan, template))
+
+
+def _check_difference(plan: Plan, source: Source) -> None:
+    found = difference(plan, source)
+    if not found.fits:
+        lines = tuple(found.lines())
+        listed = "".join(f"\n  - {line}" for line in lines)
+        raise TransferError(
+            f"{source.origin} does not fit the plan, {len(lines)} differences, nothing was written:{listed}", lines
+        )
 
 
 def _layout(plan: Plan, template: Path | None, path: Path) -> tuple[TargetLayout, dict[str, Values]]:

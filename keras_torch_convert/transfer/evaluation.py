@@ -33,6 +33,8 @@ class Evaluation:
     results: dict[LayerCallback, list[Array] | None] = field(default_factory=dict)
     # By identity: to hash a tree of expressions takes longer than all else that is done with most of them.
     layouts: dict[int, tuple[Expression, Layout]] = field(default_factory=dict)
+    # How often values were asked for.
+    reads: int = 0
 
     def shape(self, expression: Expression) -> Shape:
         """The shape, from shapes alone. Raises ValueError when a step does not fit."""
@@ -109,6 +111,7 @@ class Evaluation:
 
     def read(self, tensor: SourceTensor) -> Array:
         """The values of a source tensor as they are stored."""
+        self.reads += 1
         values = native(tensor.read())
         if values.shape != tensor.shape:
             raise SourceError(

@@ -72,6 +72,18 @@ class Prepared:
     _plan: Plan = field(repr=False)
     _check: _Check = field(repr=False)
 
+    @property
+    def depends_on_values(self) -> bool:
+        """Whether the checks had to look at values, or would come out otherwise for others of the same names, shapes and types."""
+        return self._check.evaluation.reads > 0
+
+    def for_source(self, source: Source) -> Prepared:
+        """The same for another source of the same tensors, ties included, without checking again; only where `depends_on_values` is False."""
+        check = _Check(source, self._check.target)
+        check.evaluation.layouts = self._check.evaluation.layouts
+        work = tuple([_Work(one.variable, one.assignment, check.evaluation) for one in self._work])
+        return Prepared(self.ledger, self.warnings, self.callback_hits, work, self._plan, check)
+
     def arrays(self) -> Iterator[tuple[TargetVariable, npt.NDArray[Any]]]:
         """Each assigned variable with its values, computed when asked for, in the target's order.
 
