@@ -18,6 +18,7 @@ from .convert import align, convert
 from .errors import (
     AlignmentError,
     ConversionError,
+    ManifestError,
     NotEqualError,
     PairError,
     PlanError,
@@ -32,6 +33,7 @@ from .plan import Plan
 from .read import read
 from .read.source import Source
 from .replay.apply import apply
+from .replay.many.apply_many import apply_many
 from .report import Report
 from .to_torch import to_state_dict
 from .verify.comparison import Comparison
@@ -43,6 +45,7 @@ __all__ = [
     "AlignmentError",
     "Comparison",
     "ConversionError",
+    "ManifestError",
     "NotEqualError",
     "PairError",
     "Plan",
@@ -58,6 +61,7 @@ __all__ = [
     "align",
     "align_layer_names_multi_stage",
     "apply",
+    "apply_many",
     "convert",
     "joined",
     "keras_reload_from_torch_model",

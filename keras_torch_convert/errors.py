@@ -71,6 +71,10 @@ class PlanError(ConversionError, ValueError):
     """A plan file is damaged, foreign or of a newer version, or a plan lacks what is asked of it."""
 
 
+class ManifestError(ConversionError, ValueError):
+    """What `apply_many` is asked to do is not sound: no TOML, an unknown or missing option, one output named twice; nothing was begun."""
+
+
 class SaveError(ConversionError, OSError):
     """The converted model cannot be written, or what was written reads back differently; the old file is kept."""
 
