@@ -80,6 +80,52 @@ def holds_values(
 ) -> bool:
     """Whether the open file `target` holds what `write_values` with these arguments would write, bit for bit."""
 
+def assign(
+    starts: NDArray[Any],
+    columns: NDArray[Any],
+    costs: NDArray[Any],
+    alone: NDArray[Any],
+    column_count: int,
+    limit: float,
+    /,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Assign rows to columns, each column at most once, at least total cost: (int64 column of each row or -1, float64 margins).
+
+    Row i may have `columns[starts[i]:starts[i + 1]]` (int64) at `costs` (float64, not negative), or stay alone at `alone[i]`. The margin of a row is by how
+    much the total grows when it may not have what it got, `limit` at most. ValueError: vectors that do not fit together.
+    """
+
+def name_similarities(
+    first_starts: NDArray[Any],
+    first_words: NDArray[Any],
+    second_starts: NDArray[Any],
+    second_words: NDArray[Any],
+    weights: NDArray[Any],
+    ones: NDArray[Any],
+    twos: NDArray[Any],
+    /,
+) -> NDArray[Any]:
+    """Likeness of the pairs (ones[i], twos[i]) of names, 0 to 1 (float64): the mean of words in common in order and at all, by weight.
+
+    Name i of a side is the list of words `words[starts[i]:starts[i + 1]]` (int64), which count as `weights` (float64) says; the last 32 of a longer one.
+    """
+
+def name_patterns(
+    first_starts: NDArray[Any],
+    first_parts: NDArray[Any],
+    second_starts: NDArray[Any],
+    second_parts: NDArray[Any],
+    matched: NDArray[Any],
+    ones: NDArray[Any],
+    twos: NDArray[Any],
+    /,
+) -> NDArray[Any]:
+    """How well the pairs (ones[i], twos[i]) follow the naming of the settled pairs (name, matched[name]): 0 to 1, -1 when these say nothing (float64).
+
+    Name i of a side is the list of parts `parts[starts[i]:starts[i + 1]]` (int64, at most 32); `matched` (int64) has -1 for names that are not settled.
+    A settled pair is judged without itself. ValueError: vectors that do not fit together. IndexError: a pair of names that do not exist.
+    """
+
 def instruction_sets() -> list[str]:
     """Names of the instruction sets that this machine can run, of "portable", "avx2" and "avx512"."""
 

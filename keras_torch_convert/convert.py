@@ -14,8 +14,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import to_torch
-from .align.assemble import plan_by_order, with_both_sides
-from .collect import collect
+from .align.assemble import with_both_sides
 from .errors import AlignmentError, NotEqualError, PredictionError, SaveError, TransferError
 from .plan import Plan
 from .progress import progress_bar
@@ -35,6 +34,7 @@ from .verify.outputs import describe
 if TYPE_CHECKING:
     from .align.running.inputs import Call, Runs
     from .align.running.search import Alignment
+    from .align.static.align import StaticAlignment
 
 
 @dataclass(slots=True)
@@ -65,7 +65,8 @@ def align(
 ) -> Plan:
     """Find out which torch weight belongs where, by running both models on randomised copies of their weights.
 
-    `source` is a torch module, `target` a Keras 3 or tf_keras model; both are left exactly as they are. `sample` is one array
+    `source` is a torch module, `target` a Keras 3 or tf_keras model; both are left exactly as they are. A state dict or a checkpoint cannot be run: it is
+    aligned by shapes, names and order, which proves nothing and which `accept_unproven=True` must allow; the error without it shows the proposal. `sample` is one array
     in the Keras layout, or (torch inputs, Keras inputs); by default inputs are made from the Keras model's own specs.
     `torch_call(model, inputs)` and `keras_call(model, inputs)` say how a model is run when it takes more than
     its inputs, or when only a part of it is meant. `hints` are {"keras layer or variable": "torch layer or tensor"} that settle what cannot be told.
@@ -73,8 +74,13 @@ def align(
 
     Raises AlignmentError, with what is open and the best candidates, when a weight of the Keras model finds no partner.
     """
-    source, target, runs = _both_sides(source, target, sample, torch_call, keras_call)
-    plan, _ = _aligned(source, target, runs, hints or {}, accept_unproven)
+    source = source if isinstance(source, Source) else read_source(source)
+    target = target if isinstance(target, Target) else read_target(target, sample=sample)
+    if source.module is None:
+        plan, _ = _aligned_statically(source, target, hints or {}, accept_unproven)
+    else:
+        judging = Judging(sample, torch_call, keras_call, verify=False, keep=False)
+        plan, _ = _aligned(source, target, judging.runs(source.module, target), hints or {}, accept_unproven)
     return with_both_sides(plan, source, target)
 
 
@@ -100,11 +106,11 @@ def convert(
     `source` is a torch module, a state dict, or the path of a checkpoint, and `target` a Keras 3 or tf_keras model; or the
     other way round, a Keras model into a torch module, all or nothing there too (a Plan from torch to Keras is inverted; without one the
     layers are paired in their order). `sample`, `torch_call`, `keras_call` and `hints` are those of `align`. A checkpoint alone cannot be
-    run: without a plan its layers are paired in their order, which `accept_unproven=True` must allow. With `verify` and a module at
+    run: without a plan it is aligned by shapes, names and order, which `accept_unproven=True` must allow, and the report has a confidence for each weight. With `verify` and a module at
     hand both models are run on several inputs and compared within what the pair's own rounding allows. `save` names a file
     (.h5, .weights.h5 or .keras) of the Keras model that was filled. `strict=True` wants every variable set and every tensor used, "target" only
-    the first, False neither; whatever is left over stands in the report's ledger. `resize`, "bicubic" or "bilinear", pairs
-    by order and resizes position tables that were made for another image size; None refuses them.
+    the first, False neither; whatever is left over stands in the report's ledger. `resize`, "bicubic" or "bilinear", aligns
+    by shapes, names and order and resizes position tables that were made for another image size; None refuses them.
 
     Raises AlignmentError when no plan is found; TransferError when it does not fit, with all bad pairs in `.problems`;
     NotEqualError, with `.report` and `.comparison`, when the outputs differ (`if_different="keep"` keeps the weights instead, and
@@ -117,27 +123,23 @@ def convert(
     into_torch = is_torch_module(target) and not is_keras_model(target)
     if resize is not None and (plan is not None or into_torch):
         raise TransferError(
-            "resize is for pairing by order into a Keras model; a Plan says itself how tables are resized: give it to Plan.from_mapping"
+            "resize is for aligning without a plan, into a Keras model; a Plan says itself how tables are resized: give it to Plan.from_mapping"
         )
     if into_torch:
         return _into_torch(source, target, plan, judging, strict, save, progress, stopwatch)
     with stopwatch.stage("read"):
         source = source if isinstance(source, Source) else read_source(source)
         target = target if isinstance(target, Target) else read_target(target, sample=sample)
-    alignment = None
-    if plan is None and resize is None and source.module is not None:
+    alignment: Alignment | None = None
+    proposal: StaticAlignment | None = None
+    if plan is None:
         with stopwatch.stage("align"):
-            plan, alignment = _aligned(
-                source, target, judging.runs(source.module, target), hints or {}, accept_unproven
-            )
-    elif plan is None:
-        if source.module is None and not accept_unproven:
-            raise AlignmentError(
-                f"{source.origin} is only weights, which cannot be run, so that nothing can prove how its layers are aligned: give the "
-                "torch module with its weights loaded, or a plan (Plan.from_mapping), or accept pairing by order with accept_unproven=True"
-            )
-        with stopwatch.stage("align"):
-            plan = plan_by_order(collect(source), target, order=source.order, resize=resize)
+            if resize is None and source.module is not None:
+                runs = judging.runs(source.module, target)
+                plan, alignment = _aligned(source, target, runs, hints or {}, accept_unproven)
+            else:
+                accepted = accept_unproven or source.module is not None
+                plan, proposal = _aligned_statically(source, target, hints or {}, accepted, resize, strict)
 
     def check(report: Report) -> None:
         if alignment is not None:
@@ -145,6 +147,8 @@ def convert(
             report.evidence = alignment.evidence()
             report.layer_differences = alignment.output_distances()
             report.warnings = (*report.warnings, *alignment.notes)
+        if proposal is not None:
+            proposal.add_to(report)
         judging.add_comparison(report, source.module, target, stopwatch)
 
     plan = with_both_sides(plan, source, target)
@@ -229,22 +233,6 @@ class Judging:
             )
 
 
-def _both_sides(
-    source: Any, target: Any, sample: Any, torch_call: Call | None, keras_call: Call | None
-) -> tuple[Source, Target, Runs]:
-    """Source, Target and the way to run them. AlignmentError for a source that cannot be run."""
-    from .align.running.inputs import runs_for
-
-    source = source if isinstance(source, Source) else read_source(source)
-    target = target if isinstance(target, Target) else read_target(target, sample=sample)
-    if source.module is None:
-        raise AlignmentError(
-            f"{source.origin} is only weights, and alignment runs both models: give the torch module with its weights loaded, "
-            "or a plan (Plan.from_mapping), or use keras_reload_from_torch_model with its dictionaries"
-        )
-    return source, target, runs_for(source.module, target, sample, torch_call, keras_call)
-
-
 def _aligned(
     source: Source, target: Target, runs: Runs, hints: Mapping[str, str], accept_unproven: bool
 ) -> tuple[Plan, Alignment]:
@@ -254,6 +242,25 @@ def _aligned(
     if alignment.open:
         raise refusal(alignment, target)
     return plan, alignment
+
+
+def _aligned_statically(
+    source: Source,
+    target: Target,
+    hints: Mapping[str, str],
+    accepted: bool,
+    resize: Resize = None,
+    strict: Strict = True,
+) -> tuple[Plan, StaticAlignment]:
+    """By shapes, names and order. AlignmentError, which shows what was found, when that is not accepted or a Keras layer finds nothing."""
+    from .align.static.align import align_statically, refusal_open, refusal_unproven
+
+    plan, found = align_statically(source, target, hints, resize)
+    if not accepted:
+        raise refusal_unproven(found, source, target)
+    if found.open and strict:
+        raise refusal_open(found, target)
+    return plan, found
 
 
 def apply_to_model(

@@ -26,6 +26,8 @@ OPENED = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the tests run
 SCRATCH_FILE = OPENED.fileno()
 NAMES = [f"block{number}.conv.{kind}" for number in range(50) for kind in ("weight", "bias")]
 LAYERS = [f"stack{number}_block{block}_conv" for number in range(5) for block in range(10)]
+# Two lists of two and three numbers, for the functions that take lists one after the other.
+STARTS, NUMBERS, WEIGHTS = np.array([0, 2, 5]), np.arange(5), np.linspace(1, 2, 5)
 
 
 class Unlucky:
@@ -98,6 +100,25 @@ CALLS: dict[str, list[Callable[[], object]]] = {
         lambda: _core.fingerprint(SQUARE),
         lambda: _core.fingerprint(SQUARE[::-1, ::2]),
         lambda: _core.fingerprint("no array"),  # type: ignore[arg-type]
+    ],
+    "assign": [
+        lambda: _core.assign(STARTS, NUMBERS, WEIGHTS, np.full(2, 9.0), 5, 1.0),
+        lambda: _core.assign(STARTS, NUMBERS, -WEIGHTS, np.full(2, 9.0), 5, 1.0),
+        lambda: _core.assign(STARTS, NUMBERS, WEIGHTS, np.full(3, 9.0), 5, 1.0),
+        lambda: _core.assign(STARTS, NUMBERS, WEIGHTS, np.full(2, 9.0), "five", 1.0),  # type: ignore[arg-type]
+        lambda: _core.assign(None, NUMBERS, WEIGHTS, np.full(2, 9.0), 5, 1.0),  # type: ignore[arg-type]
+    ],
+    "name_similarities": [
+        lambda: _core.name_similarities(STARTS, NUMBERS, STARTS, NUMBERS, np.ones(5), NUMBERS[:2], NUMBERS[:2]),
+        lambda: _core.name_similarities(STARTS, NUMBERS, STARTS, NUMBERS, np.ones(5), NUMBERS, NUMBERS),
+        lambda: _core.name_similarities(STARTS, NUMBERS, STARTS, NUMBERS, np.ones(2), NUMBERS, NUMBERS),
+        lambda: _core.name_similarities(STARTS, WEIGHTS, STARTS, NUMBERS, np.ones(5), NUMBERS, NUMBERS),
+    ],
+    "name_patterns": [
+        lambda: _core.name_patterns(STARTS, NUMBERS, STARTS, NUMBERS, NUMBERS[:2], NUMBERS[:2], NUMBERS[:2]),
+        lambda: _core.name_patterns(STARTS, NUMBERS, STARTS, NUMBERS, NUMBERS[1:3], NUMBERS[:2], NUMBERS[:2]),
+        lambda: _core.name_patterns(STARTS, NUMBERS, STARTS, NUMBERS, NUMBERS, NUMBERS[:2], NUMBERS[:2]),
+        lambda: _core.name_patterns(STARTS, NUMBERS, STARTS, WEIGHTS, NUMBERS[:2], NUMBERS[:2], NUMBERS[:2]),
     ],
     "instruction_set": [_core.instruction_set],
     "instruction_sets": [_core.instruction_sets],

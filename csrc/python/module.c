@@ -55,7 +55,8 @@ methods_exec(PyObject *module)
         PyModule_AddFunctions(module, ktc_py_align_methods) < 0 ||
         PyModule_AddFunctions(module, ktc_py_transfer_methods) < 0 ||
         PyModule_AddFunctions(module, ktc_py_fingerprint_methods) < 0 ||
-        PyModule_AddFunctions(module, ktc_py_stream_methods) < 0) {
+        PyModule_AddFunctions(module, ktc_py_stream_methods) < 0 ||
+        PyModule_AddFunctions(module, ktc_py_static_methods) < 0) {
         return -1;
     }
     return PyModule_AddIntConstant(module, "GIL_RELEASE_BYTES", KTC_GIL_RELEASE_BYTES);

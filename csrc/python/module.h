@@ -10,5 +10,6 @@ extern PyMethodDef ktc_py_align_methods[];
 extern PyMethodDef ktc_py_transfer_methods[];
 extern PyMethodDef ktc_py_fingerprint_methods[];
 extern PyMethodDef ktc_py_stream_methods[];
+extern PyMethodDef ktc_py_static_methods[];
 
 #endif

@@ -65,6 +65,7 @@ class Report:
     - `warnings`, `notes`: sentences
     - `evidence`: Keras layer and variable to the reason why it got its weights, when both models were run to align them
     - `layer_differences`: Keras layer to the difference of its output from torch's, in the order of execution, where it was measured
+    - `confidence`: label of a Keras variable to how likely its weight is right, 0 to 1, when a checkpoint was aligned that cannot be run
     - `comparison`: the whole Comparison that `equal` and the differences come from, None when none was made
     """
 
@@ -92,6 +93,7 @@ class Report:
     notes: tuple[str, ...] = ()
     evidence: Mapping[str, str] = field(default_factory=dict)
     layer_differences: Mapping[str, float] = field(default_factory=dict)
+    confidence: Mapping[str, float] = field(default_factory=dict)
     comparison: Comparison | None = None
 
     def explain(self, name: str) -> str:
@@ -262,6 +264,7 @@ class Report:
             "notes": self.notes,
             "evidence": self.evidence,
             "layer_differences": self.layer_differences,
+            "confidence": self.confidence,
             "comparison": self.comparison.to_dict() if self.comparison is not None else None,
         }
         plain: dict[str, Any] = as_plain(data)

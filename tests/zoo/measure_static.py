@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""How right static alignment is on the listings that `listings.py` made, against the Plans that running both models found.
+
+    python tests/zoo/measure_static.py --folder listings [--sorted] [--id ...]
+
+Counts layers of pairs whose outputs were equal. A layer is right when it gets every tensor that the proven Plan gives it; branches that
+are alike (MobileOne, GhostNetV3) may be wrong by that measure and right by their outputs. `--sorted` takes the checkpoints as a file sorted by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from pathlib import Path
+from typing import Any
+
+from keras_torch_convert.align.static.align import SURE
+from keras_torch_convert.align.static.confidence import confidence_of
+from keras_torch_convert.align.static.matching import match
+from keras_torch_convert.align.static.sides import distinct_stacks, sides_of
+from keras_torch_convert.collect import collect
+from keras_torch_convert.plan import tensors_of
+from keras_torch_convert.read.order import natural_order
+from keras_torch_convert.read.source import Source, SourceTensor
+
+
+def source_of(listing: dict[str, Any], *, sorted_by_name: bool) -> Source:
+    """The tensors of a listing, without values, in their own order or in the one that is left of it in a file sorted by name."""
+    tensors = {name: SourceTensor(name, *kind[:2], list, kind[3], kind[2]) for name, *kind in listing["tensors"]}
+    if not sorted_by_name:
+        return Source(tensors, listing["id"])
+    return Source({name: tensors[name] for name in natural_order(tensors)}, listing["id"], "sorted by name")
+
+
+def measured(listing: dict[str, Any], *, sorted_by_name: bool) -> tuple[list[float], list[float], int]:
+    """Confidences of the layers that are right and of those that are wrong, and how many found no partner."""
+    source = source_of(listing, sorted_by_name=sorted_by_name)
+    sides = sides_of(listing["target"], distinct_stacks(source, collect(source).stacks))
+    proven: dict[str, set[str]] = {}
+    for assignment in listing["plan"].assignments if listing.get("plan") else ():
+        proven[assignment.place] = set(tensors_of(assignment.expression))
+    right: list[float] = []
+    wrong: list[float] = []
+    alone = 0
+    for layer, found in zip(sides.layers, match(sides, sorted_by_name), strict=True):
+        wanted = set().union(*(proven.get(variable.place, set()) for variable in layer.variables))
+        if found is None:
+            alone += 1
+        elif wanted:
+            stack = sides.stacks[found.stack]
+            got = {
+                name
+                for tensor in stack.tensors
+                for name in (
+                    tensors_of(sides.parts.made_of[tensor.name])
+                    if tensor.name in sides.parts.made_of
+                    else (tensor.name,)
+                )
+            }
+            fused = any(tensor.name in sides.parts.made_of for tensor in stack.tensors)
+            (right if got >= wanted else wrong).append(confidence_of(found, fused))
+    return right, wrong, alone
+
+
+def main() -> None:
+    """One line a pair, then the totals."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", required=True, type=Path)
+    parser.add_argument("--sorted", action="store_true")
+    parser.add_argument("--id", action="append", default=[])
+    arguments = parser.parse_args()
+    all_right: list[float] = []
+    all_wrong: list[float] = []
+    whole = convertible = 0
+    for path in sorted(arguments.folder.glob("*.pickle")):
+        listing = pickle.loads(path.read_bytes())
+        if arguments.id and listing["id"] not in arguments.id:
+            continue
+        right, wrong, alone = measured(listing, sorted_by_name=arguments.sorted)
+        convertible += listing["convertible"]
+        whole += listing["convertible"] and not wrong and not alone
+        if listing.get("equal"):
+            all_right += right
+            all_wrong += wrong
+        print(
+            f"{listing['id']:36s} proven {listing.get('equal')!s:5s} right {len(right):4d} wrong {len(wrong):4d} without partner {alone:3d}"
+            f"   highest wrong {max(wrong, default=0):.2f}"
+        )
+    print(f"{whole} of {convertible} convertible pairs with every layer as proven (or not known to be wrong)")
+    for name, values in (("right", all_right), ("wrong", all_wrong)):
+        sure = sum(value > SURE for value in values)
+        print(f"{name}: {len(values)} layers, {sure} of them above {SURE:.0%} confidence")
+
+
+if __name__ == "__main__":
+    main()
