@@ -206,3 +206,93 @@ def token_types_pair() -> tuple[Any, Any]:
     inputs = layers.Input((6,), dtype="int32")
     x = PositionTable(name="positions")(layers.Embedding(20, 8, name="tokens")(inputs))
     return randomised(TokenTypes()), keras.Model(inputs, layers.Dense(4, name="d")(layers.Activation("tanh")(x)))
+
+
+class Plain(nn.Module):
+    """Two convolutions without biases, a norm without gain and offset, and a dense layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 4, 3, bias=False)
+        self.norm = nn.LayerNorm(4, elementwise_affine=False)
+        self.head = nn.Linear(4, 5, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        x = torch.relu(self.second(torch.relu(self.first(x))))
+        return self.head(self.norm(x.mean((2, 3))))
+
+
+def pair_with_more_in_keras() -> tuple[Any, Any]:
+    """The same with norms, biases, gains and offsets that torch lacks, none of them at its initial value."""
+    inputs = layers.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, name="c1", bias_initializer="ones")(inputs)
+    x = layers.BatchNormalization(name="b1", moving_mean_initializer="ones", gamma_initializer="zeros")(x)
+    x = layers.Conv2D(4, 3, use_bias=False, name="c2")(layers.ReLU()(x))
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
+    x = layers.LayerNormalization(epsilon=1e-5, beta_initializer="ones", name="l")(x)
+    return randomised(Plain()), keras.Model(inputs, layers.Dense(5, name="d")(x))
+
+
+class Frequencies(keras.layers.Layer):  # type: ignore[misc]
+    """Multiplies by numbers that it computed for itself and keeps as a weight."""
+
+    def build(self, shape: Any) -> None:
+        self.numbers = self.add_weight(shape=(8,), initializer=lambda shape, dtype: keras.ops.arange(8.0) + 0.5)
+
+    def call(self, x: Any) -> Any:
+        return x * self.numbers
+
+
+def frequencies_pair() -> tuple[Any, Any]:
+    """Torch computes them each time."""
+
+    class Times(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.second(self.first(x) * (torch.arange(8) + 0.5))
+
+    inputs = layers.Input((4,))
+    x = Frequencies(name="frequencies")(layers.Dense(8, name="a")(inputs))
+    return randomised(Times()), keras.Model(inputs, layers.Dense(3, name="b")(x))
+
+
+class Offsets(nn.Module):
+    """Adds what a small network makes of constant places, which is the same whatever goes in; two of them one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.zeta, self.alpha = nn.Linear(2, 8), nn.Linear(2, 8)
+        self.middle = nn.Linear(8, 8)
+
+    def forward(self, x: Any) -> Any:
+        places = torch.linspace(-1, 1, 12).reshape(6, 2)
+        return self.middle(x + torch.tanh(self.zeta(places))) + torch.tanh(self.alpha(places))
+
+
+class OffsetsInKeras(keras.layers.Layer):  # type: ignore[misc]
+    """One of them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.dense = layers.Dense(8, activation="tanh", name="dense")
+
+    def call(self, x: Any) -> Any:
+        return x + self.dense(keras.ops.reshape(keras.ops.linspace(-1.0, 1.0, 12), (6, 2)))
+
+
+def offsets_pair() -> tuple[Any, Any]:
+    """The same; the names lie."""
+    inputs = layers.Input((6, 8))
+    x = layers.Dense(8, name="middle")(OffsetsInKeras(name="alpha")(inputs))
+    return randomised(Offsets()), keras.Model(inputs, OffsetsInKeras(name="zeta")(x))
+
+
+def pair_with_another_step(width: int = 6) -> tuple[Any, Any]:
+    """Three dense layers with a relu and a tanh in torch, with an exp and a tanh in Keras, whose middle layer gives `width` numbers."""
+    torch_module = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
+    inputs = layers.Input((4,))
+    x = layers.Dense(width, name="b")(layers.Activation("exponential")(layers.Dense(5, name="a")(inputs)))
+    return randomised(torch_module), keras.Model(inputs, layers.Dense(3, name="c")(layers.Activation("tanh")(x)))

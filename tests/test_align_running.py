@@ -13,7 +13,11 @@ from running_pairs import (
     branches_pair,
     chaos_pair,
     flattened_pair,
+    frequencies_pair,
     language_pair,
+    offsets_pair,
+    pair_with_another_step,
+    pair_with_more_in_keras,
     switches_pair,
     token_types_pair,
 )
@@ -98,6 +102,54 @@ def test_a_row_that_torch_adds_by_itself_goes_into_the_table_of_positions() -> N
     report = ktc.convert(torch_module, keras_model, strict="target")
     assert report.equal is True
     assert "types.weight" in [tensor for tensors in sources(report.plan, keras_model).values() for tensor in tensors]
+
+
+def test_what_torch_lacks_is_filled_so_that_it_does_nothing() -> None:
+    torch_module, keras_model = pair_with_more_in_keras()
+    report = ktc.convert(torch_module, keras_model)
+    assert report.equal is True
+    assert report.complete
+    norm = keras_model.get_layer("b1")
+    gamma, beta, mean, variance = (np.asarray(value) for value in norm.get_weights())
+    assert np.allclose(variance + norm.epsilon, 1)
+    assert np.all(gamma == 1)
+    assert not np.any(beta)
+    assert not np.any(mean)
+    assert not np.any(keras_model.get_layer("c1").get_weights()[1])
+
+
+def test_a_layer_that_computed_its_own_constants_keeps_them() -> None:
+    torch_module, keras_model = frequencies_pair()
+    report = ktc.convert(torch_module, keras_model)
+    assert report.equal is True
+    assert list(report.plan.kept.values()) == ["its own values give what torch computes without a weight"]
+
+
+def test_weights_that_meet_only_constants_are_told_apart_by_when_they_are_used() -> None:
+    torch_module, keras_model = offsets_pair()
+    report = ktc.convert(torch_module, keras_model)
+    assert report.equal is True
+    assert sources(report.plan, keras_model)["alpha/dense/kernel"] == ("zeta.weight",)
+
+
+def test_layers_behind_a_step_that_differs_are_named_with_what_is_likeliest() -> None:
+    torch_module, keras_model = pair_with_another_step()
+    before = values(keras_model)
+    with pytest.raises(
+        ktc.AlignmentError, match=r"1 are open(.|\n)*- b: .*a step before it differs; likeliest: 2.weight"
+    ):
+        ktc.convert(torch_module, keras_model)
+    assert same_values(before, values(keras_model))
+    report = ktc.convert(torch_module, keras_model, accept_unproven=True, if_different="keep")
+    assert report.equal is False
+    assert sources(report.plan, keras_model)["b/kernel"] == ("2.weight",)
+    assert sources(report.plan, keras_model)["c/kernel"] == ("4.weight",)
+
+
+def test_a_layer_of_another_size_is_named_with_both_shapes() -> None:
+    torch_module, keras_model = pair_with_another_step(width=7)
+    with pytest.raises(ktc.AlignmentError, match=r"- b: kernel \(5, 7\), bias \(7,\)"):
+        ktc.convert(torch_module, keras_model)
 
 
 class DoubledInKeras(keras.layers.Layer):  # type: ignore[misc]

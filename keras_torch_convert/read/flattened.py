@@ -143,7 +143,8 @@ class _Walk:
         return self.known[id(tensor)]
 
     def _bind(self, model: Any, tensors: Sequence[Any]) -> None:
-        for inner, outer in zip(model.inputs or (), tensors, strict=False):  # optional inputs may be left out
+        # Subclassed models have no symbolic inputs, and optional inputs may be left out.
+        for inner, outer in zip(getattr(model, "inputs", None) or (), tensors, strict=False):
             self.alive.append(inner)
             self.known[id(inner)] = self.axes(outer)
 

@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from itertools import islice
 from math import prod
 
-from ...plan import Expression, Permute, Reshape, Slice, tensors_of
+from ...plan import Expression, Fill, Permute, Reshape, Slice, tensors_of
 from ...read.target import TargetLayer, TargetVariable
 from ...transfer.roles import role_of
 from ...transfer.rule import Shape
@@ -18,6 +18,8 @@ from .transforms import Way, joined, ways
 
 # Enough to try each order of a small kernel's axes with each order of the heads; what is right comes first nearly always.
 MOST_FILLINGS = 40
+# More than any place in torch costs: a bias of 0 only where torch has no bias at all.
+NEUTRAL_PENALTY = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ def fillings(
     """Ways to fill all variables of `layer` from some of `names`, the likeliest first; nothing when one of them cannot be."""
     choices = [_choices(tuple(names), shapes, variable, layer, map_shapes) for variable in layer.variables]
     if all(choices):
-        yield from islice(_best_first(layer.variables, choices), MOST_FILLINGS)
+        found = _best_first(layer.variables, choices)
+        yield from islice((filling for filling in found if filling.names), MOST_FILLINGS)
 
 
 def _choices(
@@ -76,7 +79,31 @@ def _choices(
     found.sort(key=lambda way: way.penalty)
     if not found:
         found = list(islice(_joined_choices(names, shapes, variable, layer), 12))
-    return found
+    return found or neutral(variable, layer)
+
+
+def neutral(variable: TargetVariable, layer: TargetLayer) -> list[Way]:
+    """The value with which a variable that torch lacks does nothing (a bias of 0, a gain of 1); [] for kernels and the like."""
+    role = role_of(variable.name)
+    value = {
+        "offset": 0.0,
+        "mean": 0.0,
+        "gain": 1.0,
+        "variance": 1.0 - float(layer.settings.get("epsilon") or 0.0),
+    }.get(role or "")
+    if variable.name in ("gamma", "scale"):
+        value = 1.0
+    if value is None:
+        return []
+    return [Way(Fill(value, variable.shape), f"torch has none: {value:g}, which changes nothing", NEUTRAL_PENALTY)]
+
+
+def neutral_filling(layer: TargetLayer) -> Filling | None:
+    """A layer that torch lacks filled so that it only normalises, or does nothing at all; None when it has other variables."""
+    choices = [neutral(variable, layer) for variable in layer.variables]
+    if not all(choices):
+        return None
+    return Filling(tuple((variable, way) for variable, (way,) in zip(layer.variables, choices, strict=True)), 0)
 
 
 def _joined_choices(
@@ -128,7 +155,8 @@ def _apart(expressions: list[Expression]) -> bool:
 
 def covers(filling: Filling, shapes: Mapping[str, Shape]) -> bool:
     """True when every element of the weights that a filling takes has a place."""
-    return sum(variable.size for variable, _ in filling.ways) == sum(prod(shapes[name]) for name in filling.names)
+    taken = sum(variable.size for variable, way in filling.ways if tensors_of(way.expression))
+    return taken == sum(prod(shapes[name]) for name in filling.names)
 
 
 def sliced(expression: Expression) -> bool:

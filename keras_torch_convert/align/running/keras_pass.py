@@ -18,13 +18,14 @@ import numpy.typing as npt
 
 from ...plan import Add, Expression, Fill, Multiply, Slice, Tensor, tensors_of
 from ...read.source import Source, SourceTensor
-from ...read.target import TargetLayer
+from ...read.target import Target, TargetLayer
 from ...transfer.evaluation import Evaluation
 from ...transfer.rule import Shape
 from .ambiguity import Choice, DeadEnd
-from .candidates import Candidate, Filling, covers, fillings, sliced
+from .candidates import Candidate, Filling, covers, fillings, neutral_filling, sliced
 from .fingerprint import EQUAL_BELOW, Fingerprint, FingerprintIndex, distance, fingerprint
-from .keras_values import LayerCall, SetValue, eager_arrays
+from .forcing import arranged_like, recorded_output
+from .keras_values import LayerCall, TrialValues, as_tensor_like, eager_arrays
 from .names import likeness
 from .torch_trace import Trace, Unit
 
@@ -34,6 +35,7 @@ MOST_TRIALS = 48
 # Different tensors of some hundred elements lie 1e-2 apart and more.
 MOST_DRIFT = 2e-3
 MOST_ROWS_TO_FOLD = 8
+MOST_UNITS_BY_ORDER = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Settled:
     input_distance: float
     output_distance: float
     candidates: int
+    outputs: tuple[Fingerprint, ...] = ()
 
     def in_words(self) -> str:
         """The evidence as a sentence."""
@@ -59,10 +62,16 @@ class Settled:
 
 @dataclass(slots=True)
 class State:
-    """What one pass has found so far."""
+    """What one pass has found so far.
+
+    `kept` are layers that do right with the values they have, `parted` those at which the models differ, each with the reason.
+    """
 
     settled: dict[str, Settled] = field(default_factory=dict)
     open: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    parted: dict[str, str] = field(default_factory=dict)
+    outputs: tuple[Fingerprint, ...] = ()
     used: dict[str, str] = field(default_factory=dict)
     parts: set[Expression] = field(default_factory=set)
     choices: list[Choice] = field(default_factory=list)
@@ -75,11 +84,18 @@ class State:
         """The distance up to which two values count as one here: rounding grows on the way through a deep network."""
         return min(max(EQUAL_BELOW, 4 * self.drift), MOST_DRIFT)
 
+    def has_met(self, label: str) -> bool:
+        """True for a layer that was called before, whatever became of it."""
+        return label in self.settled or label in self.open or label in self.kept
+
     def copy(self) -> State:
         """The state as it is now, to come back to when a trial fails."""
         return State(
             dict(self.settled),
             dict(self.open),
+            dict(self.kept),
+            dict(self.parted),
+            self.outputs,
             dict(self.used),
             set(self.parts),
             list(self.choices),
@@ -91,12 +107,16 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a pass starts with: choices taken back by layer, layers settled by an earlier pass, whether it may give up, the caller's hints."""
+    """What a pass starts with: choices taken back by layer, layers settled by an earlier pass, whether it may give up, the caller's hints.
+
+    With `forced` torch's own outputs are put in the place of those that a layer computes; the trace must have kept them.
+    """
 
     excluded: Mapping[str, set[tuple[str, ...]]]
     presets: Mapping[str, Settled]
     may_give_up: bool
     hints: Mapping[str, str]
+    forced: bool = False
 
 
 def eager_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[npt.NDArray[Any]]:
@@ -153,6 +173,22 @@ def _is_or_belongs(name: str, said: str) -> bool:
     return name == said or name.startswith(f"{said}.")
 
 
+def reason_for_nothing(
+    knowledge: Knowledge, leaf: TargetLayer, inputs: list[Fingerprint], nearest: float, within: float
+) -> str:
+    """Why a layer stays open: what has its input in torch and does not fit, or how far its input is from everything."""
+    wanted = ", ".join(f"{variable.name} {variable.shape}" for variable in leaf.variables)
+    units = {id(unit): unit for key in inputs for _, unit in knowledge.by_input.find(key, within)}
+    users = sorted(units.values(), key=lambda unit: (len(unit.names), unit.order))[:3]
+    if not users:
+        return f"{wanted}: its input is {nearest:.1e} from the nearest value in torch; candidates: none"
+    held = "; ".join(
+        f"{unit.label} with " + ", ".join(f"{name} {knowledge.shapes[name]}" for name in unit.names[:3])
+        for unit in users
+    )
+    return f"{wanted}: its input is that of {held}; no way to fill it from there gives an output that torch has"
+
+
 class Fold(BaseException):
     """A row that belongs added to the table of layer `label`; `settled` are the layers settled by then. Keras 2 swallows Exceptions."""
 
@@ -189,12 +225,14 @@ class KerasPass:
     def __init__(
         self,
         knowledge: Knowledge,
+        target: Target,
         leaves: Mapping[int, TargetLayer],
-        set_value: SetValue,
+        set_value: TrialValues,
         setup: Setup,
     ) -> None:
-        """A pass that may set trial values by `set_value`; `leaves` are the layers with variables by identity."""
+        """A pass that may set trial values by `set_value`; `leaves` are the layers of `target` with variables by identity."""
         self.knowledge = knowledge
+        self.target = target
         self.leaves = leaves
         self.set_value = set_value
         self.setup = setup
@@ -203,7 +241,7 @@ class KerasPass:
     def handle(self, layer: Any, call: LayerCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call of any Keras layer; those that own variables are settled the first time."""
         leaf = self.leaves.get(id(layer))
-        known = leaf is None or leaf.label in self.state.settled or leaf.label in self.state.open
+        known = leaf is None or self.state.has_met(leaf.label)
         arrays = [] if known and not self._rows_to_fold() else eager_inputs(args, kwargs)
         inputs = [fingerprint(array) for array in arrays]
         if inputs and (leaf is None or not known):
@@ -212,8 +250,17 @@ class KerasPass:
             output = call(*args, **kwargs)
         else:
             output = self.settle(leaf, inputs, lambda: call(*args, **kwargs))
+            if self.setup.forced:
+                output = self.forced(leaf, output)
         self._note_map(output)
         return output
+
+    def finish(self, output: Any) -> None:
+        """At the end: what the model gives must be something that torch computes, else an earlier choice was wrong."""
+        self.state.outputs = tuple(fingerprint(array) for array in eager_arrays(output) if array.size)
+        lost = min(map(self.knowledge.seen.nearest, self.state.outputs), default=0.0) >= MOST_DRIFT
+        if lost and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
+            raise DeadEnd("the outputs")
 
     def _rows_to_fold(self) -> list[str]:
         """Small tables of torch without a place (token types), as long as some table of the Keras model may take one of their rows."""
@@ -266,10 +313,22 @@ class KerasPass:
                         Choice(leaf.label, candidate.names, tuple(rivals), len(self.state.settled))
                     )
                     return output
-        output, found = self.settle_by_output(leaf, inputs, run)
-        if found:
-            return output
+        for settle_otherwise in (self.settle_by_output, self.settle_without_partner):
+            output, found = settle_otherwise(leaf, inputs, run)
+            if found:
+                return output
         return self._leave_open(leaf, inputs, candidates, run)
+
+    def forced(self, leaf: TargetLayer, output: Any) -> Any:
+        """Torch's own output in the place of a layer's; the layer's where torch has none of its shape."""
+        settled = self.state.settled.get(leaf.label)
+        own = list(eager_arrays(output))
+        if settled is None or len(own) != 1 or not hasattr(output, "shape"):
+            return output
+        within = float("inf") if leaf.label in self.state.parted else self.state.tolerance
+        recorded = recorded_output(settled.outputs, self.knowledge.trace.arrays, fingerprint(own[0]), within)
+        arranged = None if recorded is None else arranged_like(recorded, own[0])
+        return output if arranged is None else as_tensor_like(arranged, output, self.target)
 
     def candidates_by_input(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> list[Candidate]:
         """Units with an equal input whose free weights can fill the layer, the best first."""
@@ -335,11 +394,13 @@ class KerasPass:
         if any(way.expression in self.state.parts for _, way in filling.ways):
             return None, False
         before = self.state.copy()
-        settled = Settled(leaf, filling, candidate.unit.label, "input and output", 0.0, 0.0, count)
+        settled = Settled(
+            leaf, filling, candidate.unit.label, "input and output", 0.0, 0.0, count, candidate.unit.outputs
+        )
         self._take(settled)
         output = run()
         outputs = [fingerprint(array) for array in eager_arrays(output) if array.size]
-        apart = self._distance_of_outputs(outputs, candidate.unit, inputs)
+        apart = self._distance_of_outputs(outputs, candidate.unit, inputs if filling.names else [])
         if apart < before.tolerance:
             nearest = min((self.knowledge.seen.nearest(key) for key in inputs), default=0.0)
             self.state.settled[leaf.label] = replace(settled, input_distance=nearest, output_distance=apart)
@@ -378,6 +439,28 @@ class KerasPass:
                 return output, True
         return None, False
 
+    def settle_without_partner(
+        self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]
+    ) -> tuple[Any, bool]:
+        """For a layer that torch lacks: values with which it does nothing, or only normalises; else its own (constants that it computed)."""
+        if min(self.knowledge.seen.nearest(key) for key in inputs) >= self.state.tolerance:
+            return None, False
+        filling = neutral_filling(leaf)
+        if filling is not None and honours(self.setup.hints, leaf, filling):
+            unit = Unit(self.state.last_order, "nothing", (), (), (), False)
+            output, found = self.attempt(leaf, filling, Candidate(unit, (), (0.0,)), inputs, run, 0)
+            if found:
+                return output, True
+        for variable in leaf.variables:
+            self.set_value.reset(variable)
+        output = run()
+        outputs = [fingerprint(array) for array in eager_arrays(output) if array.size]
+        nothing = Unit(0, "", (), (), (), False)
+        if self._distance_of_outputs(outputs, nothing, inputs) >= self.state.tolerance:
+            return None, False
+        self.state.kept[leaf.label] = "its own values give what torch computes without a weight"
+        return output, True
+
     def _fits_somewhere(self, name: str, leaf: TargetLayer) -> bool:
         shape = self.knowledge.shapes[name]
         return any(
@@ -394,17 +477,28 @@ class KerasPass:
         self, leaf: TargetLayer, inputs: list[Fingerprint], candidates: list[Candidate], run: Callable[[], Any]
     ) -> Any:
         nearest = min(self.knowledge.seen.nearest(key) for key in inputs)
-        if (
-            nearest >= self.state.tolerance
-            and self.setup.may_give_up
-            and any(choice.rivals for choice in self.state.choices)
-        ):
+        lost = nearest >= self.state.tolerance
+        if lost and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
             raise DeadEnd(leaf.label)
+        if not candidates and lost and self.setup.forced:
+            candidates = self._by_order(leaf)
         if candidates and self._take_tentatively(leaf, candidates[0]):
+            if self.setup.forced:
+                what = (
+                    f"its input is {nearest:.1e} from the nearest value in torch, so that a step before it differs"
+                    if lost
+                    else f"its input is that of {candidates[0].unit.label} in torch, and its output is not"
+                )
+                self.state.parted[leaf.label] = what
             return run()
-        said = ", ".join(f"{candidate.unit.label} {candidate.names[:4]}" for candidate in candidates[:3]) or "none"
-        self.state.open[leaf.label] = f"input at distance {nearest:.1e} of the nearest one in torch; candidates: {said}"
+        self.state.open[leaf.label] = reason_for_nothing(self.knowledge, leaf, inputs, nearest, self.state.tolerance)
         return run()
+
+    def _by_order(self, leaf: TargetLayer) -> list[Candidate]:
+        """The units behind the last one found that could be the layer, the best first, for a layer whose input torch never saw."""
+        following = [unit for unit in self.knowledge.trace.units if unit.order >= self.state.last_order]
+        found = (self._candidate(leaf, unit) for unit in following[:MOST_UNITS_BY_ORDER])
+        return sorted((one for one in found if one is not None), key=lambda candidate: candidate.cost)
 
     def _take_tentatively(self, leaf: TargetLayer, candidate: Candidate) -> bool:
         """Weights of the unit with an equal input though torch shows no such output (a bank of experts): the layers behind decide.
@@ -424,7 +518,14 @@ class KerasPass:
             return False
         chosen, filling = left[0]
         settled = Settled(
-            leaf, filling, candidate.unit.label, "its input; the layers behind it", 0.0, 0.0, len(possible)
+            leaf,
+            filling,
+            candidate.unit.label,
+            "its input; the layers behind it",
+            0.0,
+            0.0,
+            len(possible),
+            candidate.unit.outputs,
         )
         self._take(settled)
         self.state.last_order = candidate.unit.order

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,42 +15,68 @@ from ...read.target import Target, TargetVariable
 from ...save.values import assign_values, read_values
 from ...verify.outputs import as_array, leaves_of
 
-SetValue = Callable[[TargetVariable, npt.NDArray[Any]], None]
 LayerCall = Callable[..., Any]
 
 
+class TrialValues(Protocol):
+    """Sets a variable for a time; `reset` lets it have its own value again."""
+
+    def __call__(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
+        """Give the variable a trial value."""
+
+    def reset(self, variable: TargetVariable) -> None:
+        """Let the variable have its own value."""
+
+
 @contextmanager
-def trial_values(target: Target) -> Iterator[SetValue]:
+def trial_values(target: Target) -> Iterator[TrialValues]:
     """Gives a function that sets a variable for the time of the `with` block. Afterwards the model is as it was, whatever happens."""
     if target.framework == "keras":
-        with _stateless() as set_value:
-            yield set_value
+        keras = importlib.import_module("keras")
+        with keras.StatelessScope() as scope:
+            yield _Stateless(keras, scope)
         return
-    journal: dict[str, tuple[TargetVariable, npt.NDArray[Any]]] = {}
-
-    def set_and_remember(variable: TargetVariable, array: npt.NDArray[Any]) -> None:
-        if variable.place not in journal:
-            journal[variable.place] = (variable, np.array(read_values(target, variable.variable)))
-        assign_values(target, variable.variable, array.astype(journal[variable.place][1].dtype))
-
+    journal = _Journal(target)
     try:
-        yield set_and_remember
+        yield journal
     finally:
         with interrupts_held_back():
-            for variable, old in journal.values():
-                assign_values(target, variable.variable, old)
+            journal.put_back()
 
 
-@contextmanager
-def _stateless() -> Iterator[SetValue]:
-    keras = importlib.import_module("keras")
-    with keras.StatelessScope() as scope:
+class _Stateless:
+    """Values that only the scope knows of."""
 
-        def set_value(variable: TargetVariable, array: npt.NDArray[Any]) -> None:
-            tensor = keras.ops.convert_to_tensor(array, dtype=variable.dtype)
-            scope.add_update((variable.variable, tensor))
+    def __init__(self, keras: Any, scope: Any) -> None:
+        self.keras, self.scope = keras, scope
 
-        yield set_value
+    def __call__(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
+        tensor = self.keras.ops.convert_to_tensor(array, dtype=variable.dtype)
+        self.scope.add_update((variable.variable, tensor))
+
+    def reset(self, variable: TargetVariable) -> None:
+        self.scope.state_mapping.pop(id(variable.variable), None)
+
+
+class _Journal:
+    """Values written into the variables, and what they were before."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.before: dict[str, tuple[TargetVariable, npt.NDArray[Any]]] = {}
+
+    def __call__(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
+        if variable.place not in self.before:
+            self.before[variable.place] = (variable, np.array(read_values(self.target, variable.variable)))
+        assign_values(self.target, variable.variable, array.astype(self.before[variable.place][1].dtype))
+
+    def reset(self, variable: TargetVariable) -> None:
+        if variable.place in self.before:
+            assign_values(self.target, variable.variable, self.before[variable.place][1])
+
+    def put_back(self) -> None:
+        for variable, _ in self.before.values():
+            self.reset(variable)
 
 
 @contextmanager
@@ -94,3 +120,11 @@ def _as_array(value: Any) -> npt.NDArray[Any] | None:
     except (NotImplementedError, AttributeError, TypeError):
         # A symbolic tensor of TensorFlow, or a tracer: the layer is being built, not run.
         return None
+
+
+def as_tensor_like(array: npt.NDArray[Any], output: Any, target: Target) -> Any:
+    """The array as a tensor of the type that a layer's `output` has."""
+    if target.framework == "keras":
+        keras = importlib.import_module("keras")
+        return keras.ops.convert_to_tensor(array, dtype=keras.backend.standardize_dtype(output.dtype))
+    return importlib.import_module("tensorflow").convert_to_tensor(array, dtype=output.dtype)

@@ -22,6 +22,9 @@ from .names import likeness
 from .randomise import randomised_values
 from .torch_trace import trace_module
 
+# Of whole models with randomised weights; rounding and approximated activations stay below, a weight in the wrong place does not.
+SAME_OUTPUTS_BELOW = 1e-2
+
 
 @dataclass(slots=True)
 class Alignment:
@@ -65,11 +68,24 @@ def align_by_running(
     source: Source, target: Target, runs: Runs, hints: Mapping[str, str], accept_unproven: bool
 ) -> tuple[Plan, Alignment]:
     """The Plan and its evidence. Both models are run, neither is changed."""
-    module = source.module
-    values = randomised_values(module, keep_ones=_lacks_gains(target))
-    knowledge = Knowledge(trace_module(module, values, lambda module: runs.torch_call(module, runs.torch_inputs)))
+
+    def trace(*, keep_arrays: bool) -> Knowledge:
+        values = randomised_values(source.module, keep_ones=_lacks_gains(target))
+        call = runs.torch_call
+        return Knowledge(
+            trace_module(source.module, values, lambda module: call(module, runs.torch_inputs), keep_arrays=keep_arrays)
+        )
+
+    def keras_call() -> Any:
+        return runs.keras_call(target.model, runs.keras_inputs)
+
+    knowledge = trace(keep_arrays=False)
     check_hints(hints, knowledge, target)
-    state, backtracks = search(knowledge, target, lambda: runs.keras_call(target.model, runs.keras_inputs), hints)
+    state, backtracks = search(knowledge, target, keras_call, hints)
+    if state.open:
+        forced = search_with_torch_outputs(trace(keep_arrays=True), target, keras_call, hints, accept_unproven)
+        if len(forced.open) <= len(state.open):
+            state = forced
     settle_by_names(state, knowledge, target, include_open=accept_unproven)
     return written_down(state, knowledge, source, target, backtracks)
 
@@ -94,7 +110,7 @@ def settle_by_names(state: State, knowledge: Knowledge, target: Target, *, inclu
     """
     taken = {tied for name in state.used for tied in knowledge.tied[name]}
     for leaf in target.leaves():
-        if leaf.label in state.settled or (leaf.label in state.open and not include_open):
+        if leaf.label in (state.settled | state.kept) or (leaf.label in state.open and not include_open):
             continue
         sizes = {variable.size for variable in leaf.variables}
         free = [name for name, array in knowledge.arrays.items() if name not in taken and array.size in sizes]
@@ -141,6 +157,34 @@ def search(
     return state, MOST_BACKTRACKS
 
 
+def search_with_torch_outputs(
+    knowledge: Knowledge, target: Target, keras_call: Callable[[], Any], hints: Mapping[str, str], accept_unproven: bool
+) -> State:
+    """One pass in which every layer gets what torch computed before it, then one without, which shows whether the models are the same.
+
+    Where they are not, the layers at which they part are open, unless unproven ones are accepted.
+    """
+    leaves = {id(leaf.layer): leaf for leaf in target.leaves()}
+    state, _ = one_pass(knowledge, target, leaves, keras_call, Setup({}, {}, False, hints, forced=True))
+    if not state.parted:
+        return state
+    check, _ = one_pass(knowledge, target, leaves, keras_call, Setup({}, dict(state.settled), False, hints))
+    if not state.open and outputs_apart(check, knowledge) < SAME_OUTPUTS_BELOW:
+        return state
+    for label, reason in state.parted.items():
+        settled = state.settled[label]
+        state.settled[label] = replace(settled, how="names and order, unproven", output_distance=inf)
+        if not accept_unproven:
+            del state.settled[label]
+            state.open[label] = f"{reason}; likeliest: {', '.join(settled.filling.names[:4])}"
+    return state
+
+
+def outputs_apart(state: State, knowledge: Knowledge) -> float:
+    """Distance of the Keras model's nearest output from the nearest value in torch."""
+    return min((knowledge.seen.nearest(key) for key in state.outputs), default=inf)
+
+
 def one_pass(
     knowledge: Knowledge,
     target: Target,
@@ -150,10 +194,11 @@ def one_pass(
 ) -> tuple[State, bool]:
     """What one run of the Keras model settles, and whether it came to the end."""
     with gradients_off(target), python_generators_kept(), trial_values(target) as set_value:
-        run = KerasPass(knowledge, leaves, set_value, setup)
+        run = KerasPass(knowledge, target, leaves, set_value, setup)
         try:
             with intercepted_calls(target, run.handle):
-                keras_call()
+                output = keras_call()
+            run.finish(output)
         except DeadEnd:
             return run.state, False
         except Fold as fold:
@@ -194,7 +239,11 @@ def written_down(
         if rule:
             kept |= {variable.place: rule for variable in leaf.variables if variable.place not in assignments}
             state.open.pop(leaf.label, None)
-    pairs = tuple((_common(settled.filling.names), settled.layer.label) for settled in state.settled.values())
+    pairs = tuple(
+        (_common(settled.filling.names), settled.layer.label)
+        for settled in state.settled.values()
+        if settled.filling.names
+    )
     plan = Plan(tuple(sorted(assignments.values(), key=lambda item: order[item.place])), dropped, kept, pairs)
     left_over = tuple(name for name in source if name in reached and name not in taken)
     return plan, Alignment(state.settled, state.open, unreached, left_over, backtracks)
@@ -209,6 +258,8 @@ def doubt_about(settled: Settled, variable: TargetVariable) -> str:
 
 def reason_to_keep(leaf: TargetLayer, state: State) -> str:
     """Why a layer without a partner may keep its values, "" when it may not."""
+    if leaf.label in state.kept:
+        return state.kept[leaf.label]
     if "Normalization" in leaf.kinds:
         return "constants of the Keras model's own preprocessing"
     if leaf.label not in state.settled and leaf.label not in state.open:

@@ -188,6 +188,7 @@ class _Recorder:
         # Tainted and constant tensors are held, so that their identities are not given to others.
         self.taint: dict[int, tuple[Any, tuple[str, ...]]] = {}
         self.constant: dict[int, Any] = {}
+        self.weights = {id(value) for value in values.values()}
         for name, value in values.items():
             held, names = self.taint.get(id(value), (value, ()))
             self.taint[id(value)] = (held, (*names, name))
@@ -235,10 +236,7 @@ class _Recorder:
             for tensor in results:
                 self.constant[id(tensor)] = tensor
         elif not data:
-            for tensor in results:
-                self.taint[id(tensor)] = (tensor, names)
-                if tensor.is_floating_point():
-                    self.trace.tainted.append((self.fingerprint_of(tensor), names))
+            self._note_tainted(name, given, results, names, order)
         else:
             rearranged = bool(getattr(func, "is_view", False)) and name not in _PARTS
             self._note_data(name, results, names, inputs, order, rearranged)
@@ -250,6 +248,24 @@ class _Recorder:
             for tensor in results:
                 self.known.pop(id(tensor), None)
         return result
+
+    def _note_tainted(
+        self, name: str, given: list[Any], results: list[Any], names: tuple[str, ...], order: int
+    ) -> None:
+        """What is made of weights and constants alone; a unit too when there is more than the weights themselves (a table of offsets)."""
+        inputs = tuple(
+            self.fingerprint_of(tensor) for tensor in given if id(tensor) not in self.weights and tensor.numel() > 1
+        )
+        outputs = []
+        for tensor in results:
+            self.taint[id(tensor)] = (tensor, names)
+            if tensor.is_floating_point():
+                outputs.append(self.fingerprint_of(tensor, bool(inputs)))
+        self.trace.tainted += [(output, names) for output in outputs]
+        if inputs and outputs:
+            path = self.stack[-1].path if self.stack else ""
+            self.trace.seen += [(key, order) for key in (*inputs, *outputs)]
+            self.trace.units.append(Unit(order, f"{path}:{name}", names, inputs, tuple(outputs[:1]), False))
 
     def _note_data(
         self,
