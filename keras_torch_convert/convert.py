@@ -204,7 +204,7 @@ class Judging:
 
         Raises NotEqualError when they are not and `keep` is False, PredictionError when one of them cannot be run.
         """
-        from .verify.judge import judge
+        from .verify.verifying import compare_models
 
         if module is None or not self.verify:
             return
@@ -216,7 +216,8 @@ class Judging:
                 return
             report.input = runs.words
             try:
-                comparison = judge(module, keras, runs)
+                plan = report.plan if report.plan is not None and not report.plan.reversed else None
+                comparison = compare_models(read_source(module), keras, runs, plan, randomised=False)
             except Exception as error:
                 raise PredictionError(
                     f"one of the two models failed on {runs.words}: {describe(error)}; model and files are as they were; give inputs "
@@ -225,9 +226,10 @@ class Judging:
                 ) from error
         report.add_comparison(comparison)
         if comparison.equal is False and not self.keep:
+            where = f"\n{comparison.first_divergence}" if comparison.first_divergence is not None else ""
             raise NotEqualError(
                 f"the models are aligned but their outputs differ: {report.difference_text() or 'they have no common shape'}; "
-                'model and files are as they were; if_different="keep" keeps the weights',
+                f'model and files are as they were; if_different="keep" keeps the weights{where}',
                 report,
                 comparison,
             )

@@ -64,17 +64,18 @@ def _number(module: Any, names: tuple[str, ...]) -> float | None:
     return None
 
 
+def torch_epsilon(module: Any) -> float | None:
+    """The constant under a torch norm's square root, None when the module has none."""
+    epsilon = _number(module, _EPSILON)
+    if epsilon is None and type(module).__name__ == "RMSNorm" and getattr(module, "eps", 0.0) is None:
+        # torch.nn.RMSNorm without eps takes the machine epsilon of its input's type, float32 here.
+        epsilon = 2.0**-23
+    return epsilon
+
+
 def _epsilon(name: str, module: Any, layer: TargetLayer) -> list[str]:
     keras = layer.settings.get("epsilon")
-    torch = _number(module, _EPSILON)
-    if (
-        torch is None
-        and keras is not None
-        and type(module).__name__ == "RMSNorm"
-        and getattr(module, "eps", 0.0) is None
-    ):
-        # torch.nn.RMSNorm without eps takes the machine epsilon of its input's type, float32 here.
-        torch = 2.0**-23
+    torch = torch_epsilon(module)
     if keras is None or torch is None or math.isclose(torch, keras, rel_tol=1e-6):
         return []
     return [

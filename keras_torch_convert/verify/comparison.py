@@ -46,6 +46,7 @@ class Comparison:
     - `inputs`: in words what the models were run on
     - `noise`, `sensitivity`: as above, None when not measured; `instability`: how far torch's outputs move when every weight is changed by
       1e-4 of its value
+    - `softmax_only_in`: "torch" or "Keras" when only that model ends in a softmax (the other's output was put through one to compare), else ""
     - `randomised`: the verdict with norm statistics, biases and scales replaced by random values in both, None when that was not asked for
     - `unnoticed_swaps`: pairs of Keras layers that could be swapped without any output showing it, even so
     - `first_divergence`: where the models part and why, None when nothing was found or nothing was looked for
@@ -65,6 +66,7 @@ class Comparison:
     noise: float | None = None
     sensitivity: float | None = None
     instability: float | None = None
+    softmax_only_in: str = ""
     randomised: Comparison | None = None
     unnoticed_swaps: tuple[tuple[str, str], ...] = ()
     first_divergence: FirstDivergence | None = None

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..read.target import Target
 from .comparison import Comparison, judged, pairwise, rounding_of, threshold_of
 from .outputs import named_outputs, narrowest
-from .predict import same_scale
+from .predict import SOFTMAX_NOTE, same_scale
 from .running import evaluating, gradients_off, python_generators_kept
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def judge(
     return replace(
         result,
         inputs=tuple(inputs.words for inputs in every),
+        softmax_only_in=side_with_softmax(notes),
         notes=tuple(dict.fromkeys((*notes, *runs.notes, *result.notes))),
     )
 
@@ -76,6 +77,12 @@ def on_one_scale(torch_outputs: Arrays, keras_outputs: Arrays) -> tuple[Arrays, 
         dict(zip(keras_outputs, theirs, strict=True)),
         notes,
     )
+
+
+def side_with_softmax(notes: Sequence[str]) -> str:
+    """Which model alone ends in a softmax, "" when none does."""
+    sides = {SOFTMAX_NOTE.format(one, other): one for one, other in (("torch", "Keras"), ("Keras", "torch"))}
+    return next((sides[note] for note in notes if note in sides), "")
 
 
 def run_torch(module: Any, runs: Runs, values: Mapping[str, Any] | None = None) -> tuple[Arrays, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..diagnose.diagnosing import first_divergence
 from ..errors import PredictionError
 from ..plan import Plan
 from ..read import read as read_source
@@ -77,6 +78,8 @@ def compare_models(
         comparison = replace(comparison, settings=(*differences.warnings, *differences.notes))
     if plan is not None and randomised and comparison.equal:
         comparison = with_random_values(comparison, source, target, runs, plan)
+    if diagnose and (comparison.unexplained or comparison.softmax_only_in):
+        comparison = replace(comparison, first_divergence=first_divergence(source, target, runs, plan))
     return comparison
 
 

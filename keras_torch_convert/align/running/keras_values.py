@@ -81,29 +81,39 @@ class _Journal:
 
 @contextmanager
 def intercepted_calls(
-    target: Target, handle: Callable[[Any, LayerCall, tuple[Any, ...], dict[str, Any]], Any]
+    target: Target,
+    handle: Callable[[Any, LayerCall, tuple[Any, ...], dict[str, Any]], Any],
+    *,
+    operations: bool = False,
 ) -> Iterator[None]:
     """Every call of a Keras layer goes through `handle(layer, call, args, kwargs)` inside the `with` block.
 
+    With `operations` so do those of a functional Keras 3 model's graph that are no layers (`x + y`).
     The class that all layers share is changed for the time: an attribute of one layer would have no effect.
     """
     if target.framework == "keras":
-        base = importlib.import_module("keras").layers.Layer
+        keras = importlib.import_module("keras")
+        bases = [keras.layers.Layer, *([keras.Operation] if operations else [])]
     else:
-        base = importlib.import_module("tf_keras").layers.Layer
-    original = base.__call__
+        bases = [importlib.import_module("tf_keras").layers.Layer]
+    originals = [base.__call__ for base in bases]
+    try:
+        for base in bases:
+            base.__call__ = _intercepted(base.__call__, handle)
+        yield
+    finally:
+        for base, original in zip(bases, originals, strict=True):
+            base.__call__ = original
 
+
+def _intercepted(original: LayerCall, handle: Callable[..., Any]) -> LayerCall:
     def intercepted(layer: Any, *args: Any, **kwargs: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
             return original(layer, *args, **kwargs)
 
         return handle(layer, call, args, kwargs)
 
-    base.__call__ = intercepted
-    try:
-        yield
-    finally:
-        base.__call__ = original
+    return intercepted
 
 
 def eager_arrays(value: Any) -> Iterator[npt.NDArray[Any]]:

@@ -86,14 +86,14 @@ def trace_module(
 
     caller = _caller(module, call)
     replaced = {f"inner.{name}": value for name, value in values.items()}
-    recorder = _Recorder(module, values, keep_arrays)
-    with _undisturbed(module):
+    recorder = Recorder(module, values, keep_arrays)
+    with undisturbed(module):
         with _fitting_mode(values):
             torch.func.functional_call(caller, replaced, ())
         with recorder.recording():
             output = torch.func.functional_call(caller, replaced, ())
             recorder.paused += 1
-            recorder.trace.outputs = [recorder.fingerprint_of(leaf) for leaf in _tensors(output)]
+            recorder.trace.outputs = [recorder.fingerprint_of(leaf) for leaf in tensors_in(output)]
     recorder.trace.units.sort(key=lambda unit: (unit.order, unit.is_module))
     return recorder.trace
 
@@ -113,7 +113,7 @@ def _caller(module: Any, call: Callable[[Any], Any]) -> Any:
 
 
 @contextmanager
-def _undisturbed(module: Any) -> Iterator[None]:
+def undisturbed(module: Any) -> Iterator[None]:
     """Eval mode, no gradients, no fused attention, random generators from a fixed seed; all put back afterwards."""
     import torch
 
@@ -129,17 +129,18 @@ def _undisturbed(module: Any) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def _tensors(value: Any) -> Iterator[Any]:
+def tensors_in(value: Any) -> Iterator[Any]:
+    """The tensors of a structure, in order."""
     import torch
 
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, dict) or hasattr(value, "items"):
         for _, item in value.items():
-            yield from _tensors(item)
+            yield from tensors_in(item)
 
 
 def _fitting_mode(values: dict[str, Any]) -> Any:
@@ -173,7 +174,7 @@ def _fit_statistics(data: Any, mean: Any, variance: Any, generator: Any) -> None
     variance.copy_(new_variance * (0.7 + 0.6 * torch.rand(mean.shape, generator=generator).to(mean.device)))
 
 
-class _Recorder:
+class Recorder:
     """Keeps the kind of every tensor (tainted, constant, data) and notes the units."""
 
     def __init__(self, module: Any, values: dict[str, Any], keep_arrays: bool) -> None:
@@ -198,6 +199,7 @@ class _Recorder:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
+        """Note what happens inside the `with` block."""
         from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
         from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -220,14 +222,14 @@ class _Recorder:
         """One operation: run it, and note what it brought together."""
         if self.paused:
             return func(*args, **kwargs)
-        given = [*_tensors(args), *_tensors(kwargs)]
+        given = [*tensors_in(args), *tensors_in(kwargs)]
         names = tuple(dict.fromkeys(name for tensor in given for name in self.names_of(tensor)))
         data = [tensor for tensor in given if id(tensor) not in self.taint and id(tensor) not in self.constant]
         self.clock += 1
         order = self.clock
         inputs = tuple(self.fingerprint_of(tensor) for tensor in data) if names and data else ()
         result = func(*args, **kwargs)
-        results = list(_tensors(result))
+        results = list(tensors_in(result))
         for tensor in results:
             # The version of a tensor changed in place is raised only after this; what was known of it is outdated now.
             self.known.pop(id(tensor), None)
@@ -277,8 +279,14 @@ class _Recorder:
         rearranged: bool,
     ) -> None:
         for tensor in results:
+            was_constant = self.constant.pop(id(tensor), None) is not None
             self.taint.pop(id(tensor), None)
-            self.constant.pop(id(tensor), None)
+            if was_constant and name.endswith("_"):
+                # Data written into a part of a tensor makes data of the whole.
+                storage = tensor.untyped_storage().data_ptr()
+                shared = [key for key, other in self.constant.items() if other.untyped_storage().data_ptr() == storage]
+                for key in shared:
+                    del self.constant[key]
         for call in self.stack:
             call.first = call.first or order
         if rearranged and not names:
@@ -314,7 +322,7 @@ class _Recorder:
         query, key = args[0], args[1]
         mask = kwargs.get("attn_mask", next((item for item in args[3:] if hasattr(item, "shape")), None))
         scale = kwargs.get("scale")
-        if query.ndim != 4 or key.ndim != 4 or query.shape[1] != key.shape[1]:
+        if query.ndim < 3 or query.shape[:-2] != key.shape[:-2]:
             return
         self.paused += 1
         try:
@@ -332,6 +340,7 @@ class _Recorder:
             self.trace.units.append(Unit(order, f"{path}:attention bias", names, (before,), (after,), False))
 
     def names_of(self, tensor: Any) -> tuple[str, ...]:
+        """The weights that a value is made of, () for data and constants."""
         return self.taint[id(tensor)][1] if id(tensor) in self.taint else ()
 
     def fingerprint_of(self, tensor: Any, of_unit: bool = False) -> Fingerprint:
@@ -378,7 +387,7 @@ class _Recorder:
 
     def _data_of(self, value: Any, *, of_unit: bool = False) -> tuple[Fingerprint, ...]:
         data = [
-            tensor for tensor in _tensors(value) if id(tensor) not in self.taint and id(tensor) not in self.constant
+            tensor for tensor in tensors_in(value) if id(tensor) not in self.taint and id(tensor) not in self.constant
         ]
         return tuple(self.fingerprint_of(tensor, of_unit) for tensor in data if tensor.numel())
 

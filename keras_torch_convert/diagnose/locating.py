@@ -1,0 +1,168 @@
+"""Where two runs part: backwards from the outputs along what differs, to the calls whose inputs agree and whose outputs do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+
+from ..align.running.fingerprint import Fingerprint, FingerprintIndex, distance
+from .keras_calls import KerasRun, LayerCall
+from .pairing import Place
+from .torch_steps import TorchRun, Value
+
+# The same tensor computed by two frameworks reads 1e-8 to 1e-6, growing with depth; the tanh approximation of GELU 1e-5 and more.
+AGREES_BELOW = 3e-6
+# A value agrees as long as it is no further off than this many times what came before.
+TIMES_DRIFT = 8
+# Beyond this no drift is taken for rounding.
+MOST_DRIFT = 2e-4
+SAME = 1e-10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spot:
+    """The Keras call at which the models part. `kind` says how.
+
+    "layer": its inputs agree, its output does not; "before": its input has parted inside code of `call`'s parent, after the calls `after`;
+    "inputs": the models were given different inputs; "end": all that the Keras model computes agrees, but torch's output is another.
+    """
+
+    call: LayerCall
+    kind: str
+    after: tuple[LayerCall, ...] = ()
+
+
+class Locator:
+    """What agrees in two runs."""
+
+    def __init__(self, keras: KerasRun, torch: TorchRun, places: Mapping[int, Place]) -> None:
+        """`places` are those of calls of layers with weights, by number of the call."""
+        self.keras = keras
+        self.torch = torch
+        self.places = places
+        self.index: FingerprintIndex[Value] = torch.index()
+        self.leaves = keras.leaves()
+        self.producers = FingerprintIndex((key, call) for call in self.leaves for key in call.outputs)
+        self.owner = {step.order: frozenset(step.weights) for step in torch.steps if step.weights}
+        self.drift = 0.0
+        self.apart_in: dict[int, list[float]] = {}
+        self.apart_out: dict[int, list[float]] = {}
+        self.tolerance: dict[int, float] = {}
+        for call in self.leaves:
+            self._look_at(call)
+
+    def _look_at(self, call: LayerCall) -> None:
+        self.tolerance[call.number] = limit = min(max(AGREES_BELOW, TIMES_DRIFT * self.drift), MOST_DRIFT)
+        self.apart_in[call.number] = [self.index.nearest(key) for key in call.inputs]
+        place = self.places.get(call.number)
+        outputs = [self._nearest(key, place) for key in call.outputs]
+        self.apart_out[call.number] = outputs
+        self.drift = max([self.drift, *(apart for apart in outputs if apart < limit)])
+
+    def _nearest(self, key: Fingerprint, place: Place | None) -> float:
+        """The distance to the nearest value in torch; what other weights give does not count for a layer with weights of its own."""
+        if place is None:
+            return self.index.nearest(key)
+        names = set(place.names)
+        first = min(step.order for step in place.steps)
+        return min(
+            (
+                apart
+                for apart, value in self.index.find(key, 1.0)
+                if value.order >= first and self._counts(value, names)
+            ),
+            default=inf,
+        )
+
+    def _counts(self, value: Value, names: set[str]) -> bool:
+        """Not what other weights gave, and not what an operation of just these weights computes on its way."""
+        owner = self.owner.get(value.order)
+        if owner is None:
+            return True
+        return bool(owner & names) and not (value.shape == () and owner <= names)
+
+    def bad_output(self, call: LayerCall) -> bool:
+        """Whether a call gives something that torch does not have at that place."""
+        return any(apart >= self.tolerance[call.number] for apart in self.apart_out[call.number])
+
+    def bad_inputs(self, call: LayerCall) -> list[Fingerprint]:
+        """The inputs that torch does not have, or that come from a layer which gave another's output."""
+        bad = []
+        for key, apart in zip(call.inputs, self.apart_in[call.number], strict=True):
+            producer = self.producer(key, call)
+            if apart >= self.tolerance[call.number] or (producer is not None and self.bad_output(producer)):
+                bad.append(key)
+        return bad
+
+    def producer(self, key: Fingerprint, consumer: LayerCall) -> LayerCall | None:
+        """The call whose output a value is, the latest before `consumer`."""
+        found = [call for _, call in self.producers.find(key, SAME) if call.number < consumer.number]
+        return max(found, key=lambda call: call.number, default=None)
+
+    def first(self) -> Spot | None:
+        """The first place in order of execution where the models part, on the way to outputs that differ; None when all agrees."""
+        root = self.keras.calls[0]
+        spots: dict[int, Spot] = {}
+        seen: set[int] = set()
+        ends = [self.producers.find(key, SAME) for key in root.outputs]
+        last = [max((call for _, call in end), key=lambda call: call.number) for end in ends if end]
+        last = last or self.leaves[-1:]
+        for call in last:
+            if self.bad_output(call):
+                self._walk(call, spots, seen)
+        if spots:
+            return spots[min(spots)]
+        torch_ends = [value.key for value in self.torch.outputs]
+        for call in last:
+            apart = min((distance(key, end) for key in call.outputs for end in torch_ends), default=inf)
+            if apart >= self.tolerance[call.number]:
+                return Spot(call, "end")
+        return None
+
+    def _walk(self, start: LayerCall, spots: dict[int, Spot], seen: set[int]) -> None:
+        waiting = [start]
+        while waiting:
+            call = waiting.pop()
+            if call.number in seen:
+                continue
+            seen.add(call.number)
+            bad = self.bad_inputs(call)
+            if not bad:
+                spots[call.number] = Spot(call, "layer")
+            for key in bad:
+                producer = self.producer(key, call)
+                if producer is not None and self.bad_output(producer):
+                    waiting.append(producer)
+                else:
+                    waiting += self._through_code(call, key, spots)
+
+    def _through_code(self, call: LayerCall, key: Fingerprint, spots: dict[int, Spot]) -> list[LayerCall]:
+        """Where a value came from that no call gave: calls before in the same parent that have parted, else the parent's code itself."""
+        parent = self.keras.calls[call.parent] if call.parent is not None else None
+        if parent is None or any(distance(key, one) < SAME for one in self.keras.calls[0].inputs):
+            spots[call.number] = Spot(call, "inputs")
+            return []
+        before = [
+            other for other in self.leaves if parent.number < other.number < call.number and self._inside(other, parent)
+        ]
+        parted = [other for other in before if self.bad_output(other)]
+        if parted:
+            return parted[-1:]
+        from_outside = [
+            producer
+            for one in parent.inputs
+            for producer in [self.producer(one, parent)]
+            if producer is not None and self.bad_output(producer)
+        ]
+        if from_outside:
+            return from_outside
+        spots[call.number] = Spot(call, "before", tuple(before[-4:]))
+        return []
+
+    def _inside(self, call: LayerCall, parent: LayerCall) -> bool:
+        while call.parent is not None:
+            if call.parent == parent.number:
+                return True
+            call = self.keras.calls[call.parent]
+        return False

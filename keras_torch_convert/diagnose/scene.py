@@ -1,0 +1,283 @@
+"""The place where two models part, with the values that met there: what a hypothesis about the cause is tried out on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import inf, prod
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..align.running.fingerprint import distance, fingerprint
+from ..align.running.keras_values import SetValue, eager_arrays, intercepted_calls, trial_values
+from ..read.target import Target
+from ..verify.running import gradients_off, python_generators_kept
+from .arrays import apart
+from .keras_calls import Captured, LayerCall
+from .locating import Spot
+from .pairing import Place
+from .torch_steps import Step, TorchRun, Value
+
+Array = npt.NDArray[Any]
+
+# What agrees when the cause is right reads 1e-7 to 1e-5, in half the cases at once much less than without.
+ENOUGH = 3e-5
+PART_OF_DIFFERENCE = 0.05
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hypothesis:
+    """A possible cause: `trial` is what comes out when it is mended, to be compared with what torch gives there.
+
+    `how`: compared value by value; by statistics with all that torch computes, where it is not known which value it should be; or put through the next
+    Keras call, whose output is compared by statistics. `at` names another Keras layer than the spot's, `torch_at` another module, when the change is to be made there. `against` is what `trial` is compared
+    with, None for any of the values that torch has there.
+    """
+
+    kind: str
+    cause: str
+    advice: str
+    trial: Array
+    at: str = ""
+    against: Array | None = None
+    torch_at: str = ""
+    how: Literal["values", "statistics", "next call"] = "values"
+
+
+@dataclass(slots=True, eq=False)
+class Scene:
+    """All that is known about one spot.
+
+    `keras` are the values of the spot's call, `before` those of the calls that its input came from (the nearest last), `behind` the calls that take its
+    output. `place` is the torch layer, `torch_inputs` what goes into it. `expected` are torch's values that the output may have to be, the likeliest
+    first (for a spot "before" a layer: that layer's input), `following` what goes into the next torch layers with weights.
+    `next_calls` are the values of the calls that take the spot's output, `parent` those of the call around it. `values` are torch's values by the order of the operation that gave them, 0 for the inputs.
+    `held` and `wanted` are the layer's variables as they are and as torch's values make them, by name; `owners` names for a variable that holds what
+    belongs to another one that other; `wrong_before` are the calls before that hold wrong weights: label, kind, sentence. `masks` are inputs of whole numbers.
+    """
+
+    target: Target
+    spot: Spot
+    keras: Captured
+    torch: TorchRun
+    seen: Callable[[Array], float]
+    before: list[tuple[LayerCall, Captured]] = field(default_factory=list)
+    behind: list[LayerCall] = field(default_factory=list)
+    place: Place | None = None
+    torch_inputs: list[Array] = field(default_factory=list)
+    expected: list[Array] = field(default_factory=list)
+    following: list[Array] = field(default_factory=list)
+    next_calls: list[tuple[LayerCall, Captured]] = field(default_factory=list)
+    parent: tuple[LayerCall, Captured] | None = None
+    wrong_before: list[tuple[str, str, str]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    values: Mapping[int, Sequence[Array]] = field(default_factory=dict)
+    held: Mapping[str, Array] = field(default_factory=dict)
+    wanted: Mapping[str, Array] = field(default_factory=dict)
+    owners: Mapping[str, str] = field(default_factory=dict)
+    masks: Sequence[Array] = ()
+    is_before_all_weights: bool = False
+    is_last: bool = False
+
+    @property
+    def call(self) -> LayerCall:
+        """The Keras call."""
+        return self.spot.call
+
+    @property
+    def module(self) -> Any:
+        """The torch module of the layer, None when there is none."""
+        return None if self.place is None else self.place.module
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Settings of the Keras layer."""
+        from ..read.keras_settings import settings_of
+
+        return settings_of(self.call.layer)
+
+    @property
+    def difference(self) -> float:
+        """How far the Keras output is from what torch most likely has there."""
+        if not self.keras.outputs or not self.expected:
+            return inf
+        return apart(self.expected[0], self.keras.outputs[0])
+
+    def agreement(self, trial: Array, against: Array | None = None) -> float:
+        """How near a trial comes to one of the values that torch has there."""
+        candidates = self.expected if against is None else [against]
+        return min((apart(array, trial) for array in candidates), default=inf)
+
+    def agreement_of(self, hypothesis: Hypothesis) -> float:
+        """How near the trial of a hypothesis comes to torch."""
+        if hypothesis.how == "statistics":
+            return self.seen(hypothesis.trial)
+        if hypothesis.how == "next call":
+            return self.followed(hypothesis.trial)
+        return self.agreement(hypothesis.trial, hypothesis.against)
+
+    def followed(self, output: Array) -> float:
+        """How near torch comes what the next call makes of `output` in the place of the spot's own output."""
+        for call, captured in self.next_calls:
+            arrays = [
+                output if one.shape == out.shape and np.array_equal(one, out) else one
+                for one in captured.inputs
+                for out in self.keras.outputs[:1]
+            ]
+            if not any(one is output for one in arrays):
+                continue
+            args, kwargs = replaced((captured.args, captured.kwargs), arrays)
+            result = called(self.target, call.layer, args, kwargs)
+            if result is not None and distance(fingerprint(result), fingerprint(output)) > 1e-6:
+                # A call that changes nothing cannot tell anything.
+                return self.seen(result)
+        return inf
+
+    def parent_with(self, settings: Mapping[str, Any], layer: Any = None, factor: float = 1.0) -> Array | None:
+        """What the layer around the spot gives with other settings, or with the output of one of its `layer`s multiplied by a factor."""
+        if self.parent is None:
+            return None
+        call, captured = self.parent
+
+        def handle(inner: Any, run: Any, args: Any, kwargs: Any) -> Any:
+            output = run(*args, **kwargs)
+            return output * factor if inner is layer else output
+
+        with intercepted_calls(self.target, handle):
+            return called(self.target, altered(call.layer, settings), captured.args, captured.kwargs)
+
+    def settles(self, agreement: float) -> bool:
+        """Whether a trial comes so near that its hypothesis is the cause."""
+        return agreement < ENOUGH and agreement < PART_OF_DIFFERENCE * self.difference
+
+    def step_named(self, names: Collection[str]) -> Step | None:
+        """The first torch operation at this place of one of these names."""
+        return next((step for step in self.steps if step.name in names), None)
+
+    def array_of(self, value: Value) -> Array | None:
+        """A value of torch's that was kept."""
+        found = [array for array in self.values.get(value.order, ()) if array.size == prod(value.shape)]
+        same = [array for array in found if distance(fingerprint(array), value.key) < 1e-9]
+        return same[0].reshape(value.shape) if same and same[0].shape == value.shape else next(iter(same), None)
+
+    def path_of(self, *parts: str) -> str:
+        """The torch module in which an operation runs whose name holds one of `parts`, "" when there is none."""
+        return next((step.path for step in self.steps if any(part in step.name for part in parts)), "")
+
+    def between(self) -> list[Step]:
+        """torch's operations from a value that the Keras layer gets to what goes into the torch layer."""
+        if self.place is None or not self.place.inputs:
+            return []
+        found: list[Step] = []
+        wanted = [self.place.inputs[0]]
+        while wanted and len(found) < 12:
+            value = wanted.pop()
+            if any(distance(value.key, key) < 1e-5 for key in self.call.inputs):
+                continue
+            step = next((step for step in self.torch.steps if step.order == value.order), None)
+            if step is not None and step not in found:
+                found.append(step)
+                wanted += list(step.inputs)
+        return found[::-1]
+
+    @property
+    def path_between(self) -> str:
+        """The torch module in which the last of these operations runs, "" when there is none."""
+        steps = self.between()
+        return steps[-1].path if steps else ""
+
+    def arguments_with(self, array: Array) -> tuple[Any, Any]:
+        """The arguments of the call with `array` as its first."""
+        args, kwargs = replaced((self.keras.args, self.keras.kwargs), [array])
+        return args, kwargs
+
+    def probabilities(self) -> list[Array]:
+        """What torch's softmaxes at this place give, those inside fused attention too."""
+        found = [array for step in self.steps if "softmax" in step.name for array in self.values.get(step.order, ())]
+        for step in self.steps:
+            if not step.name.startswith("_scaled_dot_product") or len(step.inputs) != 3:
+                continue
+            query, key = (self.array_of(value) for value in step.inputs[:2])
+            if query is None or key is None or query.shape[:-2] != key.shape[:-2]:
+                continue
+            scale = step.settings.get("scale") or query.shape[-1] ** -0.5
+            scores = scale * query.astype(np.float64) @ np.swapaxes(key, -1, -2)
+            powers = np.exp(scores - scores.max(-1, keepdims=True))
+            found.append(np.asarray(powers / powers.sum(-1, keepdims=True), np.float32))
+        return found
+
+    def query_key_value(self) -> tuple[Array, Array, Array] | None:
+        """Query, key and value as (batch, places, heads, width): torch's, where they went into one operation, else the last Keras outputs of that rank."""
+        for step in self.steps:
+            if step.name.startswith("_scaled_dot_product") and len(step.inputs) >= 3:
+                arrays = [self.array_of(value) for value in step.inputs[:3]]
+                if all(array is not None and array.ndim == 4 for array in arrays):
+                    query, key, value = (np.moveaxis(array, 1, 2) for array in arrays if array is not None)
+                    return query, key, value
+        of_rank = [out for _, one in self.before for out in one.outputs[:1] if out.ndim == 4]
+        if len(of_rank) < 3:
+            return None
+        query, key, value = of_rank[-3:]
+        return query, key, value
+
+    def kinds(self, *names: str) -> bool:
+        """Whether the Keras layer is of one of these kinds."""
+        return any(kind in names for kind in self.call.kinds)
+
+    def run(self, inputs: Sequence[Array] | None = None, **settings: Any) -> Array | None:
+        """The Keras layer's output for other inputs, with other settings (its own attributes); None when it cannot be called so.
+
+        A copy of the layer is called: the layer itself keeps its settings.
+        """
+        args, kwargs = self.keras.args, self.keras.kwargs
+        if inputs is not None:
+            args, kwargs = replaced((args, kwargs), list(inputs))
+        return called(self.target, altered(self.call.layer, settings), args, kwargs)
+
+    @contextmanager
+    def weights(self, values: Mapping[str, Array]) -> Iterator[None]:
+        """Other values for variables of the layer, by name, inside the `with` block."""
+        with trial_values(self.target) as set_value:
+            self.set_weights(values, set_value)
+            yield
+
+    def set_weights(self, values: Mapping[str, Array], set_value: SetValue) -> None:
+        """Give variables of the layer other values by `set_value`."""
+        for variable in self.call.leaf.variables if self.call.leaf is not None else ():
+            if variable.name in values:
+                set_value(variable, values[variable.name])
+
+
+def altered(layer: Any, settings: Mapping[str, Any]) -> Any:
+    """A layer that shares everything with `layer` but the attributes in `settings`; `layer` itself is not touched."""
+    if not settings:
+        return layer
+    other = object.__new__(type(layer))
+    other.__dict__.update(layer.__dict__)
+    other.__dict__.update(settings)
+    return other
+
+
+def called(target: Target, layer: Any, args: Any, kwargs: Any) -> Array | None:
+    """The first array that a layer gives, None when it refuses its input."""
+    with gradients_off(target), python_generators_kept():
+        try:
+            output = layer(*args, **kwargs)
+        except (ValueError, TypeError, RuntimeError, AttributeError, KeyError, IndexError, ArithmeticError):
+            # A setting or a shape that this layer cannot have: then it is not the cause.
+            return None
+    return next((np.array(array) for array in eager_arrays(output) if array.size), None)
+
+
+def replaced(structure: Any, arrays: list[Array]) -> Any:
+    """A structure of arguments with its tensors replaced by `arrays`, in order, as long as there are any."""
+    if isinstance(structure, dict):
+        return {name: replaced(item, arrays) for name, item in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return type(structure)(replaced(item, arrays) for item in structure)
+    if arrays and hasattr(structure, "shape") and hasattr(structure, "dtype"):
+        return arrays.pop(0)
+    return structure

@@ -1,0 +1,206 @@
+"""Small pairs in which every kind of seeded fault has a place: a convolutional network, a transformer, and one that resizes and pools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from faults import Pair
+from small_models import randomised
+from torch import nn
+
+import keras_torch_convert as ktc
+
+
+class Convolutions(nn.Module):
+    """Convolutions, norms, most activations, a pooling of each kind, a sum, a join, a flattened map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1, self.act1 = nn.Conv2d(3, 12, 3, 2, 1, bias=False), nn.BatchNorm2d(12), nn.ReLU()
+        self.pool1 = nn.MaxPool2d(3, 2, 1)
+        self.conv2, self.bn2, self.act2 = nn.Conv2d(12, 12, 3, 1, 1), nn.BatchNorm2d(12), nn.SiLU()
+        self.conv3, self.bn3, self.act3 = nn.Conv2d(12, 12, 3, 1, 1, groups=12), nn.BatchNorm2d(12), nn.Hardswish()
+        self.squeeze, self.gate = nn.Conv2d(12, 12, 1), nn.Sigmoid()
+        self.drop_path = nn.Identity()
+        self.conv4, self.act4 = nn.Conv2d(12, 12, 3, 1, 1), nn.ReLU6()
+        self.conv5, self.act5 = nn.Conv2d(24, 16, 3, 1, 1), nn.GELU()
+        self.gate2 = nn.Hardsigmoid()
+        self.pool2 = nn.AvgPool2d(3, 2, 1)
+        self.fc1, self.drop, self.fc2 = nn.Linear(16 * 16, 24), nn.Dropout(0.2), nn.Linear(24, 10)
+
+    def forward(self, x: Any) -> Any:
+        x = self.pool1(self.act1(self.bn1(self.conv1(3 * x))))
+        y = self.act2(self.bn2(self.conv2(x)))
+        y = self.act3(self.bn3(self.conv3(y)))
+        y = y * self.gate(self.squeeze(y.mean((2, 3), keepdim=True)))
+        x = x + self.drop_path(y)
+        z = self.act4(3 * self.conv4(x))
+        x = torch.cat([x, z], 1)
+        x = self.act5(self.conv5(x))
+        x = x * self.gate2(x)
+        x = self.pool2(x).flatten(1)
+        return self.fc2(self.drop(torch.relu(self.fc1(x))))
+
+
+def keras_convolutions(keras: Any) -> Any:
+    """The same."""
+    layers, activation = keras.layers, keras.activations
+
+    def act(function: Any, name: str) -> Any:
+        return layers.Activation(function, name=name)
+
+    def norm(name: str) -> Any:
+        return layers.BatchNormalization(epsilon=1e-5, name=name)
+
+    relu6 = getattr(activation, "relu6", None) or (lambda x: activation.relu(x, max_value=6))
+    hard_silu = getattr(activation, "hard_silu", None) or (lambda x: x * activation.relu(x + 3, max_value=6) / 6)
+    hard_sigmoid = activation.hard_sigmoid if hasattr(activation, "hard_silu") else lambda x: relu6(x + 3) / 6
+    inputs = layers.Input((32, 32, 3))
+    x = layers.Rescaling(3.0)(inputs)
+    x = layers.ZeroPadding2D(1, name="pad1")(x)
+    x = act("relu", "act1")(norm("bn1")(layers.Conv2D(12, 3, 2, use_bias=False, name="conv1")(x)))
+    x = layers.MaxPooling2D(3, 2, name="pool1")(layers.ZeroPadding2D(1, name="pad2")(x))
+    y = act("silu" if hasattr(activation, "silu") else "swish", "act2")(
+        norm("bn2")(layers.Conv2D(12, 3, padding="same", name="conv2")(x))
+    )
+    y = act(hard_silu, "act3")(norm("bn3")(layers.DepthwiseConv2D(3, padding="same", name="conv3")(y)))
+    gate = layers.Conv2D(12, 1, name="squeeze")(layers.GlobalAveragePooling2D(keepdims=True)(y))
+    y = layers.Multiply(name="gated")([y, act("sigmoid", "gate")(gate)])
+    x = layers.Add(name="added")([x, y])
+    z = layers.Conv2D(12, 3, padding="same", name="conv4")(x)
+    z = act(relu6, "act4")(layers.Rescaling(3.0)(z))
+    x = layers.Concatenate(name="joined")([x, z])
+    x = act("gelu", "act5")(layers.Conv2D(16, 3, padding="same", name="conv5")(x))
+    x = layers.Multiply(name="gated2")([x, act(hard_sigmoid, "gate2")(x)])
+    x = layers.Flatten(name="flatten")(layers.AveragePooling2D(3, 2, name="pool2")(layers.ZeroPadding2D(1)(x)))
+    x = layers.Dropout(0.2, name="drop")(layers.Dense(24, activation="relu", name="fc1")(x))
+    return keras.Model(inputs, layers.Dense(10, name="fc2")(x))
+
+
+class Attention(nn.Module):
+    """Self-attention with one layer for query, key and value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.proj, self.scale = nn.Linear(24, 72), nn.Linear(24, 24), 6**-0.5
+
+    def forward(self, x: Any) -> Any:
+        query, key, value = self.qkv(x).unflatten(-1, (3, 4, 6)).permute(2, 0, 3, 1, 4)
+        weights = (self.scale * 4 * (query @ key.transpose(-1, -2))).softmax(-1)
+        return self.proj((weights @ value).transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """A transformer block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1, self.attn, self.drop_path1 = nn.LayerNorm(24, eps=1e-6), Attention(), nn.Identity()
+        self.norm2, self.fc1, self.act = nn.LayerNorm(24, eps=1e-6), nn.Linear(24, 48), nn.GELU()
+        self.drop, self.fc2 = nn.Dropout(0.1), nn.Linear(48, 24)
+
+    def forward(self, x: Any) -> Any:
+        x = x + self.drop_path1(self.attn(self.norm1(x)))
+        return x + self.fc2(self.drop(self.act(self.fc1(self.norm2(x)))))
+
+
+class Transformer(nn.Module):
+    """Patches, two blocks, the mean of all places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.blocks = nn.Conv2d(3, 24, 4, 4), nn.ModuleList([Block(), Block()])
+        self.norm, self.head = nn.LayerNorm(24), nn.Linear(24, 10)
+
+    def forward(self, x: Any) -> Any:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x).mean(1))
+
+
+def keras_attention(keras: Any, name: str) -> Any:
+    """The attention as a layer."""
+
+    class SelfAttention(keras.layers.Layer):  # type: ignore[misc]
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            self.scale = 6**-0.5
+            self.qkv, self.proj = keras.layers.Dense(72, name="qkv"), keras.layers.Dense(24, name="proj")
+            self.softmax = keras.layers.Softmax(name="softmax")
+
+        def build(self, shape: Any) -> None:
+            self.qkv.build(shape)
+            self.proj.build(shape)
+            self.built = True
+
+        def call(self, x: Any) -> Any:
+            import numpy
+
+            ops = getattr(keras, "ops", None)
+            if ops is None:
+                import tensorflow as ops
+
+                ops.matmul = ops.linalg.matmul
+            places = x.shape[1]
+            split = ops.transpose(ops.reshape(self.qkv(x), (-1, places, 3, 4, 6)), (2, 0, 3, 1, 4))
+            query, key, value = split[0], split[1], split[2]
+            scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * numpy.float32(4 * self.scale)
+            mixed = ops.matmul(self.softmax(scores), value)
+            return self.proj(ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, places, 24)))
+
+    return SelfAttention(name=name)
+
+
+def keras_transformer(keras: Any) -> Any:
+    """The same."""
+    layers = keras.layers
+    inputs = layers.Input((16, 16, 3))
+    x = layers.Reshape((16, 24), name="tokens")(layers.Conv2D(24, 4, 4, name="patch")(inputs))
+    for number in range(2):
+        y = layers.LayerNormalization(epsilon=1e-6, name=f"blocks_{number}_norm1")(x)
+        x = layers.Add(name=f"blocks_{number}_add1")([x, keras_attention(keras, f"blocks_{number}_attn")(y)])
+        y = layers.LayerNormalization(epsilon=1e-6, name=f"blocks_{number}_norm2")(x)
+        y = layers.Activation("gelu", name=f"blocks_{number}_act")(layers.Dense(48, name=f"blocks_{number}_fc1")(y))
+        y = layers.Dense(24, name=f"blocks_{number}_fc2")(layers.Dropout(0.1, name=f"blocks_{number}_drop")(y))
+        x = layers.Add(name=f"blocks_{number}_add2")([x, y])
+    x = layers.GlobalAveragePooling1D()(layers.LayerNormalization(epsilon=1e-5, name="norm")(x))
+    return keras.Model(inputs, layers.Dense(10, name="head")(x))
+
+
+def convolutions(keras: Any) -> Pair:
+    """The convolutional pair, converted."""
+    return converted(keras_convolutions(keras), Convolutions(), 32)
+
+
+def transformer(keras: Any) -> Pair:
+    """The transformer pair, converted."""
+    return converted(keras_transformer(keras), Transformer(), 16)
+
+
+def converted(keras_model: Any, torch_module: Any, size: int) -> Pair:
+    """The pair with the weights carried over by name, and a sample."""
+    from keras_torch_convert.read.keras_model import read_target
+
+    module = randomised(torch_module, seed=3)
+    with torch.no_grad():
+        for name, tensor in module.named_parameters():
+            if name.endswith("weight") and tensor.ndim == 1:
+                tensor.copy_(1 + 0.2 * tensor)
+    mapping = {leaf.label: torch_name(leaf.label) for leaf in read_target(keras_model).leaves()}
+    plan = ktc.Plan.from_mapping(module, keras_model, mapping)
+    ktc.convert(module, keras_model, plan=plan, verify=False)
+    picture = np.random.default_rng(1).uniform(-1, 1, (1, size, size, 3)).astype("float32")
+    return Pair(module, keras_model, plan, (np.ascontiguousarray(picture.transpose(0, 3, 1, 2)), picture))
+
+
+def torch_name(label: str) -> str:
+    """blocks_0_attn/qkv is blocks.0.attn.qkv in torch."""
+    parts = label.replace("/", ".").split("_")
+    return (
+        label.replace("/", ".")
+        if parts[0] != "blocks"
+        else ".".join(["blocks", *"_".join(parts[1:]).replace("_", ".").split(".")])
+    )
