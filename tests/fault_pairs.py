@@ -13,6 +13,17 @@ from torch import nn
 import keras_torch_convert as ktc
 
 
+class BatchNormAct2d(nn.BatchNorm2d):
+    """A norm with its activation, as timm has it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.act = nn.SiLU()
+
+    def forward(self, x: Any) -> Any:
+        return self.act(super().forward(x))
+
+
 class Convolutions(nn.Module):
     """Convolutions, norms, most activations, a pooling of each kind, a sum, a join, a flattened map."""
 
@@ -20,7 +31,7 @@ class Convolutions(nn.Module):
         super().__init__()
         self.conv1, self.bn1, self.act1 = nn.Conv2d(3, 12, 3, 2, 1, bias=False), nn.BatchNorm2d(12), nn.ReLU()
         self.pool1 = nn.MaxPool2d(3, 2, 1)
-        self.conv2, self.bn2, self.act2 = nn.Conv2d(12, 12, 3, 1, 1), nn.BatchNorm2d(12), nn.SiLU()
+        self.conv2, self.bn2 = nn.Conv2d(12, 12, 3, 1, 1), BatchNormAct2d(12)
         self.conv3, self.bn3, self.act3 = nn.Conv2d(12, 12, 3, 1, 1, groups=12), nn.BatchNorm2d(12), nn.Hardswish()
         self.squeeze, self.gate = nn.Conv2d(12, 12, 1), nn.Sigmoid()
         self.drop_path = nn.Identity()
@@ -32,7 +43,7 @@ class Convolutions(nn.Module):
 
     def forward(self, x: Any) -> Any:
         x = self.pool1(self.act1(self.bn1(self.conv1(3 * x))))
-        y = self.act2(self.bn2(self.conv2(x)))
+        y = self.bn2(self.conv2(x))
         y = self.act3(self.bn3(self.conv3(y)))
         y = y * self.gate(self.squeeze(y.mean((2, 3), keepdim=True)))
         x = x + self.drop_path(y)
@@ -168,6 +179,47 @@ def keras_transformer(keras: Any) -> Any:
         x = layers.Add(name=f"blocks_{number}_add2")([x, y])
     x = layers.GlobalAveragePooling1D()(layers.LayerNormalization(epsilon=1e-5, name="norm")(x))
     return keras.Model(inputs, layers.Dense(10, name="head")(x))
+
+
+class Maps(nn.Module):
+    """Group norm, other activations, poolings of odd maps, resizing, a softmax over channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.norm1, self.act1 = nn.Conv2d(3, 16, 3, 1, 1), nn.GroupNorm(4, 16, eps=1e-3), nn.LeakyReLU(0.2)
+        self.pool1 = nn.MaxPool2d(2, 2)
+        self.conv2, self.act2 = nn.Conv2d(16, 16, 3, 1, 1), nn.ELU()
+        self.resize = nn.Upsample(scale_factor=2, mode="bilinear")
+        self.weigh, self.conv3, self.act3 = nn.Softmax(1), nn.Conv2d(16, 16, 3, 1, 1), nn.Tanh()
+        self.pool2, self.fc = nn.AvgPool2d(2, 2), nn.Linear(16, 10)
+
+    def forward(self, x: Any) -> Any:
+        x = self.pool1(self.act1(self.norm1(self.conv1(x))))
+        x = self.resize(self.act2(self.conv2(x)))
+        x = self.act3(self.conv3(16 * self.weigh(x)))
+        return self.fc(self.pool2(x).mean((2, 3)))
+
+
+def keras_maps(keras: Any) -> Any:
+    """The same."""
+    layers = keras.layers
+    inputs = layers.Input((15, 15, 3))
+    x = layers.GroupNormalization(4, epsilon=1e-3, name="norm1")(
+        layers.Conv2D(16, 3, padding="same", name="conv1")(inputs)
+    )
+    leaky = {"negative_slope": 0.2} if hasattr(keras, "ops") else {"alpha": 0.2}
+    x = layers.MaxPooling2D(2, 2, name="pool1")(layers.LeakyReLU(name="act1", **leaky)(x))
+    x = layers.Activation("elu", name="act2")(layers.Conv2D(16, 3, padding="same", name="conv2")(x))
+    x = layers.UpSampling2D(2, interpolation="bilinear", name="resize")(x)
+    x = layers.Rescaling(16.0)(layers.Softmax(name="weigh")(x))
+    x = layers.Activation("tanh", name="act3")(layers.Conv2D(16, 3, padding="same", name="conv3")(x))
+    x = layers.GlobalAveragePooling2D()(layers.AveragePooling2D(2, 2, name="pool2")(x))
+    return keras.Model(inputs, layers.Dense(10, name="fc")(x))
+
+
+def maps(keras: Any) -> Pair:
+    """The pair with maps, converted."""
+    return converted(keras_maps(keras), Maps(), 15)
 
 
 def convolutions(keras: Any) -> Pair:

@@ -199,6 +199,27 @@ def shifted_padding(*, pooling: bool) -> Fault:
     )
 
 
+def keras_setting(name: str, kinds: tuple[str, ...], layers: tuple[str, ...], **values: Any) -> Fault:
+    """Other settings of Keras layers of one of these classes."""
+
+    def put(pair: Pair, layer: Any) -> Seeded:
+        setting(layer, **values)
+        return (layer.name,), ()
+
+    return Fault(name, kinds, lambda pair: pair.layers(*layers), put)
+
+
+def torch_setting(name: str, kinds: tuple[str, ...], classes: tuple[str, ...], **values: Any) -> Fault:
+    """Other settings of torch modules of one of these classes."""
+
+    def put(pair: Pair, place: Any) -> Seeded:
+        for key, value in values.items():
+            setattr(place[1], key, value)
+        return (), (place[0],)
+
+    return Fault(name, kinds, lambda pair: pair.modules(*classes), put)
+
+
 # --- weights of Keras layers
 
 
@@ -747,6 +768,17 @@ def every_fault() -> Iterator[Fault]:
     yield torch_pooling("average in the place of the largest", ("pooling kind",), ("MaxPool2d",), average_of)
     yield torch_pooling("count_include_pad", ("count_include_pad",), ("AvgPool2d",), uncounted)
     yield torch_pooling("ceil mode of pooling", ("ceil mode",), ("MaxPool2d", "AvgPool2d"), rounded_up)
+    yield keras_setting("groups of a Keras norm", ("groups",), ("GroupNormalization",), groups=2)
+    yield keras_setting("interpolation in Keras", ("interpolation",), ("UpSampling2D",), interpolation="nearest")
+    yield keras_setting("axis of a softmax in Keras", ("softmax axis",), ("Softmax",), axis=1)
+    yield keras_setting(
+        "slope of a leaky relu in Keras", ("activation",), ("LeakyReLU",), negative_slope=0.01, alpha=0.01
+    )
+    yield torch_setting("corners aligned in torch", ("align_corners",), ("Upsample",), align_corners=True)
+    yield torch_setting("interpolation in torch", ("interpolation",), ("Upsample",), mode="bicubic")
+    yield torch_setting("axis of a softmax in torch", ("softmax axis",), ("Softmax",), dim=2)
+    yield torch_activation("Tanh", "Softsign")
+    yield torch_activation("ELU", "SELU")
     yield norm_behind_activation()
     yield attention_scale()
     yield keras_attention_scale()

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from collections.abc import Iterator
 
 import keras
 import pytest
-from fault_pairs import convolutions, transformer
-from faults import Fault, Pair, every_fault, verdict
+from fault_pairs import convolutions, maps, transformer
+from faults import Fault, Pair, Seeded, every_fault, verdict
 
 import keras_torch_convert as ktc
 
-MAKERS = {"convolutions": convolutions, "transformer": transformer}
+MAKERS = {"convolutions": convolutions, "transformer": transformer, "maps": maps}
 FAULTS = {fault.name: fault for fault in every_fault()}
 
 
 def verified(pair: Pair) -> ktc.Comparison:
     return ktc.verify(pair.torch_module, pair.keras_model, plan=pair.plan, sample=pair.sample, randomised=False)
-
-
-def cases() -> list[Any]:
-    found = []
-    for maker, make in MAKERS.items():
-        pair = make(keras)
-        found += [
-            pytest.param(maker, name, id=f"{maker}: {name}") for name, fault in FAULTS.items() if fault.places(pair)
-        ]
-    return found
 
 
 @pytest.mark.parametrize("maker", MAKERS)
@@ -39,22 +29,30 @@ def test_equal_models_have_no_divergence(maker: str) -> None:
 
 
 def test_there_are_more_than_forty_kinds() -> None:
-    assert len({case.values[1] for case in cases()}) > 40
+    assert len(FAULTS) > 40
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("maker", "name"), cases())
-def test_a_seeded_fault_is_named(maker: str, name: str) -> None:
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_seeded_fault_is_named(name: str) -> None:
     fault: Fault = FAULTS[name]
-    generator = random.Random(name)
+    shown = [one for maker in MAKERS for one in at_one_place(fault, maker)]
+    assert shown, "no place in any pair shows this fault"
+    for said, seeded, result in shown:
+        assert said == "exact", f"seeded {fault.name} at {seeded}\n{result}"
+
+
+def at_one_place(fault: Fault, maker: str) -> Iterator[tuple[str, Seeded, ktc.Comparison]]:
+    """What is said of the fault at the first place, in an order drawn by its name, where an output shows it."""
     count = len(fault.places(MAKERS[maker](keras)))
-    for number in generator.sample(range(count), count):
+    for number in random.Random(fault.name).sample(range(count), count):
         pair = MAKERS[maker](keras)
         seeded = fault.put(pair, fault.places(pair)[number])
-        result = verified(pair)
-        divergence = result.first_divergence
-        if divergence is None and not result.unexplained:
-            continue  # a fault that no output shows, such as relu6 where nothing is above 6
-        assert verdict(divergence, fault, seeded) == "exact", f"seeded {fault.name} at {seeded}\n{result}"
-        return
-    pytest.fail("no place shows this fault")
+        try:
+            result = verified(pair)
+        except ktc.PredictionError:
+            continue  # a fault that changes shapes so that torch itself cannot run
+        # Some faults no output shows, such as relu6 where nothing is above 6.
+        if result.first_divergence is not None or result.unexplained:
+            yield verdict(result.first_divergence, fault, seeded), seeded, result
+            return

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..diagnose.diagnosing import first_divergence
-from ..errors import PredictionError
+from ..errors import ConversionError, PredictionError
 from ..plan import Plan
 from ..read import read as read_source
 from ..read.keras_model import read_target
@@ -15,6 +15,7 @@ from ..read.target import Target
 from ..transfer.hyperparameters import compare_hyperparameters
 from .comparison import Comparison
 from .judge import judge
+from .outputs import describe
 from .randomised import judge_randomised
 
 if TYPE_CHECKING:
@@ -56,9 +57,17 @@ def verify(
     from ..align.running.inputs import runs_for
 
     runs = runs_for(source.module, target, sample, torch_call, keras_call)
-    return compare_models(
-        source, target, runs, plan, count=inputs - 1, randomised=randomised is not False, diagnose=diagnose
-    )
+    try:
+        return compare_models(
+            source, target, runs, plan, count=inputs - 1, randomised=randomised is not False, diagnose=diagnose
+        )
+    except ConversionError:
+        raise
+    except Exception as error:
+        raise PredictionError(
+            f"one of the two models failed on {runs.words}: {describe(error)}; give inputs that both take as sample=(torch inputs, Keras inputs), "
+            "or say how they are run (torch_call=, keras_call=)"
+        ) from error
 
 
 def compare_models(
@@ -79,8 +88,17 @@ def compare_models(
     if plan is not None and randomised and comparison.equal:
         comparison = with_random_values(comparison, source, target, runs, plan)
     if diagnose and (comparison.unexplained or comparison.softmax_only_in):
-        comparison = replace(comparison, first_divergence=first_divergence(source, target, runs, plan))
+        comparison = diagnosed(comparison, source, target, runs, plan)
     return comparison
+
+
+def diagnosed(comparison: Comparison, source: Source, target: Target, runs: Runs, plan: Plan | None) -> Comparison:
+    """The comparison with the first divergence; what went wrong while looking for it is a note, since the comparison stands without."""
+    try:
+        return replace(comparison, first_divergence=first_divergence(source, target, runs, plan))
+    except Exception as error:
+        note = f"the first divergence could not be looked for: {describe(error)}"
+        return replace(comparison, notes=(*comparison.notes, note))
 
 
 def with_random_values(comparison: Comparison, source: Source, target: Target, runs: Runs, plan: Plan) -> Comparison:
