@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..align.running.fingerprint import distance, fingerprint
-from ..align.running.keras_values import SetValue, eager_arrays, intercepted_calls, trial_values
+from ..align.running.keras_values import TrialValues, eager_arrays, intercepted_calls, trial_values
 from ..read.target import Target
 from ..verify.running import gradients_off, python_generators_kept
 from .arrays import apart
@@ -244,7 +244,7 @@ class Scene:
             self.set_weights(values, set_value)
             yield
 
-    def set_weights(self, values: Mapping[str, Array], set_value: SetValue) -> None:
+    def set_weights(self, values: Mapping[str, Array], set_value: TrialValues) -> None:
         """Give variables of the layer other values by `set_value`."""
         for variable in self.call.leaf.variables if self.call.leaf is not None else ():
             if variable.name in values:
