@@ -88,6 +88,7 @@ def test_wheel_has_the_extension_the_types_and_the_data(built: dict[str, Path]) 
     assert "keras_torch_convert/_core.pyi" in names
     assert "keras_torch_convert/data/chelsea.png" in names
     assert "keras_torch_convert/data/imagenet_classes.txt" in names
+    assert {f"keras_torch_convert/report/template/page.{kind}" for kind in ("html", "css", "js")} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     folders = {name.partition("/")[0] for name in names}
     assert {folder for folder in folders if not folder.endswith(".dist-info")} == {"keras_torch_convert"}
@@ -100,13 +101,18 @@ def test_installed_alone_it_imports_quickly_and_brings_nothing_heavy(
     environment = tmp_path / "bare"
     run(sys.executable, "-m", "venv", environment)
     python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
-    run(python, "-m", "pip", "install", "--quiet", built[kind])
-    installed = {entry["name"].lower() for entry in json.loads(run(python, "-m", "pip", "list", "--format", "json"))}
+    # Nothing of this checkout may be seen, or pip takes it for installed.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    run(python, "-m", "pip", "install", "--quiet", built[kind], env=clean)
+    answer = run(python, "-m", "pip", "list", "--format", "json", env=clean)
+    installed = {entry["name"].lower() for entry in json.loads(answer)}
     helpers = {"click", "rich", "pygments", "markdown-it-py", "mdurl"} | ({"tomli", "typing-extensions"} & installed)
     assert installed - {"pip", "setuptools"} == {"keras-torch-convert", "numpy", "h5py", "tqdm"} | helpers
 
+    command = python.with_name("keras-torch-convert" + (".exe" if os.name == "nt" else ""))
+    assert json.loads(run(command, "rules", "dense", "--json", cwd=tmp_path, env=clean))
+
     # The best of five: the first one writes the compiled files, and another process may take the core for a moment.
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     answers = [json.loads(run(python, "-c", IMPORT_AND_LOOK, cwd=tmp_path, env=clean)) for _ in range(5)]
     assert Path(answers[0]["file"]).is_relative_to(environment)
     assert answers[0]["layers"] == {"a": 2}

@@ -76,4 +76,4 @@ def command(
         screen.show_json(report.to_dict())
     else:
         screen.show_report(report)
-    return DONE if report.ok or report.equal is not False else MISMATCH
+    return MISMATCH if report.equal is False else DONE

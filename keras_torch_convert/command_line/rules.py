@@ -31,7 +31,8 @@ def command(name: str | None, as_json: bool) -> int:
     if as_json:
         screen.show_json([asdict(row) for row in rows])
     elif name is None:
-        table = [(row.name, ", ".join(row.kinds) or "any", "; ".join(row.layouts), row.back) for row in rows]
+        between = "\n" if screen.is_terminal() else "; "
+        table = [(row.name, ", ".join(row.kinds) or "any", between.join(row.layouts), row.back) for row in rows]
         screen.show_table(("rule", "Keras layers", "PyTorch -> Keras", "back to PyTorch"), table)
     else:
         for row in rows:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from ..listing import Listing, cells_of
+from ..listing import Listing
 from ..report import Report, as_plain
 
 if TYPE_CHECKING:
@@ -54,25 +54,29 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequ
             ]
             print("  ".join(texts).rstrip())
         return
-    table = rich_table(header, right)
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, title in enumerate(header):
+        table.add_column(title, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(unmarked, row))
     console().print(table)
 
 
 def show_listing(listing: Listing) -> None:
-    """Both lists side by side, rows that do not fit in red."""
+    """Both lists side by side, as wide as the terminal; on it, rows that do not fit are red."""
     if not is_terminal():
         print(listing)
         return
-    numbers = [column for column, title in enumerate(listing.header) if title in ("", "size")]
-    table = rich_table(listing.header, numbers)
-    for row in listing.rows:
-        table.add_row(*map(unmarked, cells_of(row, listing.keras_listed)), style="red" if row.misfit else None)
-        if row is listing.first_misfit:
-            table.add_row("", f"\u2191 first misalignment: {unmarked(row.misfit)}", style=BAD)
-    console().print(table)
-    say(listing.totals(), BAD if listing.misfits else "")
+    rules = 0
+    explaining = False
+    for line in listing.text(console().width - 1).splitlines():
+        rules += line.startswith("---")
+        # The reason of the first misfit takes as many lines as it needs, which have no bar between two sides.
+        explaining = line.startswith("    <-") or (explaining and " | " not in line and not line.startswith("-"))
+        is_total = rules == 2 and not line.startswith("---") and listing.misfits > 0
+        say(line, BAD if explaining or is_total else "red" if line.startswith("!") else "")
 
 
 def show_report(report: Report) -> None:
@@ -86,16 +90,6 @@ def show_report(report: Report) -> None:
 def verdict_style(equal: bool | None) -> str:
     """Green for equal outputs, red for different ones, yellow when nothing is proved."""
     return ODD if equal is None else GOOD if equal else BAD
-
-
-def rich_table(header: Sequence[str], right: Sequence[int]) -> Any:
-    """An empty table with these columns."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column, title in enumerate(header):
-        table.add_column(title, justify="right" if column in right else "left", overflow="fold")
-    return table
 
 
 def unmarked(text: str) -> str:
