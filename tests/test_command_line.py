@@ -217,6 +217,11 @@ def test_different_outputs_end_with_1_and_are_told(folder: Path, capsys: pytest.
         (2, "convert net.pth models.py:torch_model --by-order", "the second model is a torch module"),
         (2, "convert net.pth models.py:keras_model --kwargs {} --kwargs {}", "--kwargs was given 2 times"),
         (2, "convert --config wrong.toml", "has no option 'tail_align'; near it: tail_align_dict"),
+        (2, "apply net.pth", "Missing argument 'CHECKPOINT'"),
+        (2, "apply wrong.plan.json net.pth", "Missing argument 'OUTPUT'"),
+        (2, "apply net.pth --many wrong.toml", "PLAN does not go with --many"),
+        (2, "apply net.pth net.pth x.h5 --workers 3", "--workers goes with --many only"),
+        (3, "apply --many wrong.toml", "wrong.toml"),
         (3, "inspect nett.pth", "there is no file 'nett.pth'; near it: net.pth"),
         (3, "inspect models.py:keras_modle", "models.py has no 'keras_modle'; near it: keras_model"),
         (3, "inspect nowhere.models:net", "nowhere.models cannot be imported: ModuleNotFoundError"),
@@ -308,6 +313,38 @@ def test_apply_writes_what_the_conversion_saved(folder: Path, capsys: pytest.Cap
     with h5py.File("live.weights.h5") as live, h5py.File("file.weights.h5") as file:
         for name in ("layers/conv2d/vars/0", "layers/batch_normalization/vars/3", "layers/dense/vars/1"):
             np.testing.assert_array_equal(live[name][()], file[name][()])
+
+
+def test_apply_goes_back_to_a_checkpoint_and_takes_a_template(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["convert", "models:torch_model", "models:keras_model", "--save-plan", "net.plan.json", "-o", "net.h5"])
+
+    assert as_json(capsys, "apply", "net.plan.json", "net.h5", "back.safetensors")["complete"]
+    again = as_json(
+        capsys, "apply", "net.plan.json", "net.pth", "again.h5", "--template", "net.h5", "--without", "head"
+    )
+
+    assert [entry["name"] for entry in again["ledger"] if entry["fate"] == "kept"] == ["head/kernel", "head/bias"]
+    state = torch.load("net.pth")
+    from safetensors.torch import load_file
+
+    back = load_file("back.safetensors")
+    assert all(torch.equal(back[name], state[name]) for name in back)
+
+
+@pytest.mark.slow
+def test_apply_many_tells_what_became_of_each_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("distributed", reason="Dask is not installed")
+    main(["convert", "models:torch_model", "models:keras_model", "--save-plan", "net.plan.json"])
+    files = [("net.pth", "one.h5"), ("missing.pth", "two.h5"), ("net.pth", "three.weights.h5")]
+    tables = [f'[[file]]\nsource = "{source}"\noutput = "{output}"\n' for source, output in files]
+    (folder / "manifest.toml").write_text('plan = "net.plan.json"\n' + "".join(tables))
+
+    first = fresh("apply", "--many", "manifest.toml", "--workers", "1", cwd=folder)
+
+    assert first.returncode == 4, first.stderr
+    assert first.stdout.splitlines()[-1] == "2 written, 0 skipped, 1 failed"
+    assert (folder / "one.h5").exists()
+    assert not (folder / "two.h5").exists()
 
 
 def test_apply_shows_how_a_checkpoint_differs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

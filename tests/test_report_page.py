@@ -107,6 +107,14 @@ def test_without_a_proof_the_shapes_are_all_there_is():
     assert data["state"] == "open"
 
 
+def test_a_pairing_without_proof_is_as_good_as_its_confidence():
+    report = made(
+        pair("a.weight", "a/kernel"), pair("b.weight", "b/kernel"), confidence={"a/kernel": 0.97, "b/kernel": 0.6}
+    )
+
+    assert [layer[3] for layer in page_data(report)["layers"][1]] == ["shape", "doubt"]
+
+
 def test_lists_that_were_only_looked_at_show_their_misfits():
     Array, Stack, Layer = (
         namedtuple("Array", "shape"),

@@ -7,6 +7,7 @@ import click
 from ..errors import (
     AlignmentError,
     DictionaryError,
+    ManifestError,
     NotEqualError,
     PlanError,
     PredictionError,
@@ -56,7 +57,7 @@ def exit_code_of(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, (NotEqualError, TransferError, AlignmentError)):
         return MISMATCH
-    if isinstance(error, (SourceError, TargetError, PlanError, PredictionError, DictionaryError)):
+    if isinstance(error, (SourceError, TargetError, PlanError, PredictionError, DictionaryError, ManifestError)):
         return BAD_INPUT
     if isinstance(error, (SaveError, UploadError, OSError)):
         return NOT_DONE

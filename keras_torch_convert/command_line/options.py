@@ -165,7 +165,9 @@ def given(ctx: click.Context, *names: str) -> list[str]:
     """Which of these options were given, on the command line or in a file, as they are written."""
     default = click.core.ParameterSource.DEFAULT
     options = {param.name: param for param in ctx.command.params}
-    return [max(options[name].opts, key=len) for name in names if ctx.get_parameter_source(name) is not default]
+    arguments = [name for name, param in options.items() if isinstance(param, click.Argument)]
+    found = [name for name in names if ctx.get_parameter_source(name) is not default and ctx.params[name] is not None]
+    return [max(options[name].opts, key=len) if name not in arguments else name.upper() for name in found]
 
 
 def strictness(text: str) -> Any:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # From best to worst; a layer is as good as the worst of its weights.
 Proof = Literal["excused", "output", "model", "shape", "doubt", "missing"]
+# A pairing that nothing proves is called doubtful below this confidence.
+SURE = 0.9
 PROOFS: tuple[Proof, ...] = ("excused", "output", "model", "shape", "doubt", "missing")
 
 
@@ -120,12 +122,15 @@ def proofs_of(report: Report, sources: Mapping[str, int]) -> list[Proof]:
         if entry.fate in ("left over", "unset"):
             proofs[number] = "missing"
         elif entry.fate == "set":
-            if doubts.get(entry.name) or layer_name(entry) in swaps:
+            confidence = report.confidence.get(entry.name)
+            if layer_name(entry) in swaps or (confidence is None and doubts.get(entry.name)):
                 proofs[number] = "doubt"
-            elif entry.name in report.evidence:
+            elif confidence is None and entry.name in report.evidence:
                 proofs[number] = "output"
+            elif report.equal:
+                proofs[number] = "model"
             else:
-                proofs[number] = "model" if report.equal else "shape"
+                proofs[number] = "doubt" if confidence is not None and confidence < SURE else "shape"
             for name in partners(entry, sources):
                 used.setdefault(sources[name], []).append(proofs[number])
     for number, found in used.items():

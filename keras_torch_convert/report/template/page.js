@@ -8,8 +8,8 @@
   const PROOFS = {
     output: "proved: the layer's output equals torch's",
     model: "the whole model's outputs are equal",
-    shape: "shapes fit; nothing else is proved",
-    doubt: "a swap or another order would not show",
+    shape: "shapes and names fit; nothing else is proved",
+    doubt: "unsure, or a swap would not show",
     missing: "left over, unset, or does not fit",
     excused: "left out by a rule",
   };
