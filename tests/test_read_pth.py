@@ -94,7 +94,7 @@ def random_state_dict(seed: int, dtypes: list[torch.dtype]) -> dict[str, torch.T
 
 @pytest.mark.parametrize("block", range(4))
 def test_zip_files_hold_what_torch_load_gives(tmp_path: Path, block: int) -> None:
-    for seed in range(block * 100, block * 100 + 100):
+    for seed in range(block * 400, block * 400 + 400):
         path = tmp_path / "weights.pth"
         path.unlink(missing_ok=True)
         torch.save(random_state_dict(seed, DTYPES), path, pickle_protocol=2 + seed % 4)
@@ -102,7 +102,7 @@ def test_zip_files_hold_what_torch_load_gives(tmp_path: Path, block: int) -> Non
 
 
 def test_legacy_files_hold_what_torch_load_gives(tmp_path: Path) -> None:
-    for seed in range(150):
+    for seed in range(500):
         path = tmp_path / "weights.pth"
         path.unlink(missing_ok=True)
         tensors = random_state_dict(seed, LEGACY_DTYPES)
