@@ -391,6 +391,19 @@ def test_verify_tells_equal_from_different_by_its_exit_code(folder: Path, capsys
     assert answer(capsys, "verify", "net.pth", "net.keras")[0] == 3
 
 
+def test_a_wrong_epsilon_is_named_by_verify_and_by_convert(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["convert", "models:torch_model", "models:keras_model", "-o", "net.keras", "--save-plan", "net.plan.json"])
+    kwargs = ("--kwargs", "{}", "--kwargs", '{"epsilon": 0.1}')
+
+    code, out, err = answer(
+        capsys, "convert", "models:torch_model", "models:keras_model", *kwargs, "--plan", "net.plan.json"
+    )
+
+    assert (code, out) == (1, "")
+    assert "cause: epsilon is 0.1 in Keras and 1e-05 in torch" in err
+    assert "to do: build the Keras layer with epsilon=1e-05" in err
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_of_a_shell(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = answer(capsys, "completion", shell)

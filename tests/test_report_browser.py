@@ -179,6 +179,25 @@ def test_the_colours_follow_the_scheme_and_can_be_switched(page):
     assert lightness() == before
 
 
+def test_the_layer_where_the_models_part_is_a_problem(browser, tmp_path):
+    import keras_torch_convert as ktc
+    from keras_torch_convert.command_line.demo import two_branches_keras, two_branches_torch
+
+    torch_model, keras_model = two_branches_torch(), two_branches_keras()
+    plan = ktc.align(torch_model, keras_model)
+    keras_model.get_layer("right_bn").epsilon = 0.05
+    report = ktc.convert(torch_model, keras_model, plan=plan, if_different="keep")
+    opened = browser.new_page()
+    opened.goto(report.to_html(tmp_path / "report.html").as_uri())
+
+    assert "build the Keras layer with epsilon=1e-05" in opened.locator("#divergence").inner_text()
+    opened.keyboard.press("n")
+    assert opened.locator("#detail h3").inner_text() == "right_bn"
+    unequal = opened.locator("#list-1 .row:has(.unequal) .name").all_inner_texts()
+    assert set(unequal) == {"right_bn", "right_conv2", "head"}
+    opened.close()
+
+
 def test_a_page_of_lists_that_were_only_looked_at(browser, tmp_path):
     from keras_torch_convert import keras_reload_from_torch_model
     from keras_torch_convert.command_line.demo import two_branches_keras, two_branches_torch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -39,16 +38,6 @@ DEPTH_BEHIND = 4
 MOST_KEPT = 40
 
 
-def first_divergence(
-    source: Source, target: Target, runs: Runs, plan: Plan | None, values: Mapping[str, Any] | None = None
-) -> FirstDivergence | None:
-    """Where the two models part at the inputs of `runs`, and why; None when nothing differs on the way.
-
-    `values` are tensors by name that the torch module computes with in place of its own. Neither model is changed.
-    """
-    return Diagnosis(source, target, runs, plan, dict(values or {})).result()
-
-
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     """What of torch's run is kept for one spot."""
@@ -60,14 +49,14 @@ class _Wanted:
 
 
 class Diagnosis:
-    """One diagnosis; see `first_divergence`."""
+    """Where two models part at the inputs of `runs`, and why. Neither model is changed."""
 
-    def __init__(self, source: Source, target: Target, runs: Runs, plan: Plan | None, values: dict[str, Any]) -> None:
+    def __init__(self, source: Source, target: Target, runs: Runs, plan: Plan | None) -> None:
         """Run both models for statistics."""
         self.source, self.target, self.runs, self.plan = source, target, runs, plan
         module = source.module
         own = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
-        self.values = {name: tensor.detach() for name, tensor in own if tensor.is_floating_point()} | values
+        self.values = {name: tensor.detach() for name, tensor in own if tensor.is_floating_point()}
         self.modules = dict(module.named_modules())
         self.torch = self._run_torch()
         self.keras = run_keras_calls(target, runs.keras_call, runs.keras_inputs)
@@ -87,8 +76,19 @@ class Diagnosis:
                 places[call.number] = place
         return places
 
+    def layer_differences(self) -> dict[str, float]:
+        """Label of each layer that makes no calls of others to how far the statistics of its output are from the nearest in torch, in order of execution.
+
+        1 stands for 1 and more. A layer that is called several times has the largest.
+        """
+        found: dict[str, float] = {}
+        for call in self.locator.leaves:
+            for apart_by in self.locator.apart_out[call.number]:
+                found[call.label] = max(found.get(call.label, 0.0), min(apart_by, 1.0))
+        return found
+
     def result(self) -> FirstDivergence | None:
-        """The first divergence with its cause."""
+        """The first divergence with its cause; None when nothing differs on the way."""
         spot = self.locator.first()
         if spot is None:
             return None

@@ -38,7 +38,7 @@ def page_data(report: Report) -> dict[str, Any]:
         "notes": list(report.notes),
         "differences": {name: float(f"{value:.3g}") for name, value in report.layer_differences.items()},
         "threshold": report.threshold,
-        "divergence": divergence_text(report),
+        "divergence": divergence(report),
         **data,
     }
 
@@ -52,10 +52,10 @@ def state_of(report: Report) -> str:
     return "good" if report.equal else "open"
 
 
-def divergence_text(report: Report) -> str:
-    """Where the models part and why, "" when nothing was found."""
-    comparison = report.comparison
-    return str(comparison.first_divergence) if comparison is not None and comparison.first_divergence else ""
+def divergence(report: Report) -> list[str]:
+    """Where the models part and why: the Keras layer and the whole text, [] when nothing was found."""
+    found = report.comparison.first_divergence if report.comparison is not None else None
+    return [found.keras_layer, str(found)] if found is not None else []
 
 
 def ledger_layers(report: Report) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Report:
     - `input`, `rescale_mode`: in words what the models were run on
     - `warnings`, `notes`: sentences
     - `evidence`: Keras layer and variable to the reason why it got its weights, when both models were run to align them
-    - `layer_differences`: Keras layer to the difference of its output from torch's, in the order of execution, where it was measured
+    - `layer_differences`: Keras layer to how far the statistics of its output are from torch's, in order of execution, where that was measured
     - `confidence`: label of a Keras variable to how likely its weight is right, 0 to 1, when a checkpoint was aligned that cannot be run
     - `comparison`: the whole Comparison that `equal` and the differences come from, None when none was made
     """
@@ -129,6 +129,7 @@ class Report:
     def add_comparison(self, comparison: Comparison) -> None:
         """Take over how far the outputs are apart."""
         self.comparison = comparison
+        self.layer_differences = comparison.layer_differences or self.layer_differences
         self.equal, self.threshold = comparison.equal, comparison.threshold
         self.max_abs_diff, self.relative_diff = comparison.max_abs_diff, comparison.relative_diff
         self.notes = (*self.notes, *comparison.notes)
@@ -172,6 +173,8 @@ class Report:
         lines += self.predictions_lines()
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"WARNING: {warning}" for warning in self.warnings]
+        if self.comparison is not None and self.comparison.first_divergence is not None:
+            lines.append(str(self.comparison.first_divergence))
         lines.append(self.verdict())
         return "\n".join(lines)
 

@@ -8,7 +8,7 @@ Where the slightest change of the weights makes another output, equal outputs at
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import sqrt
 from typing import TYPE_CHECKING, Any, Union
 
@@ -50,6 +50,7 @@ class Comparison:
     - `randomised`: the verdict with norm statistics, biases and scales replaced by random values in both, None when that was not asked for
     - `unnoticed_swaps`: pairs of Keras layers that could be swapped without any output showing it, even so
     - `first_divergence`: where the models part and why, None when nothing was found or nothing was looked for
+    - `layer_differences`: Keras layer to how far the statistics of its output are from torch's, in order of execution, when a divergence was looked for
     - `settings`: hyperparameters that differ between paired layers, as sentences; some show in training only
     """
 
@@ -70,6 +71,7 @@ class Comparison:
     randomised: Comparison | None = None
     unnoticed_swaps: tuple[tuple[str, str], ...] = ()
     first_divergence: FirstDivergence | None = None
+    layer_differences: Mapping[str, float] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..diagnose.diagnosing import first_divergence
+from ..diagnose.diagnosing import Diagnosis
 from ..errors import ConversionError, PredictionError
 from ..plan import Plan
 from ..read import read as read_source
@@ -93,9 +93,10 @@ def compare_models(
 
 
 def diagnosed(comparison: Comparison, source: Source, target: Target, runs: Runs, plan: Plan | None) -> Comparison:
-    """The comparison with the first divergence; what went wrong while looking for it is a note, since the comparison stands without."""
+    """The comparison with the first divergence and the differences by layer; what went wrong while looking for it is a note, since the comparison stands without."""
     try:
-        return replace(comparison, first_divergence=first_divergence(source, target, runs, plan))
+        diagnosis = Diagnosis(source, target, runs, plan)
+        return replace(comparison, first_divergence=diagnosis.result(), layer_differences=diagnosis.layer_differences())
     except Exception as error:
         note = f"the first divergence could not be looked for: {describe(error)}"
         return replace(comparison, notes=(*comparison.notes, note))

@@ -61,7 +61,8 @@
   const everyLayer = [...layers[0], ...layers[1]];
   const byLayerName = new Map(layers[1].map((layer) => [layer.name, layer]));
   const otherEnd = (line, layer) => line.ends[1 - layer.side];
-  const isProblem = (layer) => layer.proof === "missing" || layer.proof === "doubt" || layer.misfit !== "";
+  const differs = (layer) => layer.side === 1 && data.threshold !== null && data.differences[layer.name] > data.threshold;
+  const isProblem = (layer) => layer.proof === "missing" || layer.proof === "doubt" || layer.misfit !== "" || (layer.side === 1 && layer.name === data.divergence[0]);
 
   const FILTERS = [
     ["all", "All", () => true],
@@ -81,6 +82,7 @@
         row.title = `${layer.name}  ${shapesText(layer.shapes)}`;
         row.append(make("span", String(layer.place), "number"), make("span", layer.name, "name"));
         if (layer.moved) row.append(make("span", "\u2195", "arrow"));
+        if (differs(layer)) row.append(make("span", "\u2260", "unequal"));
         row.append(make("span", shapesText(layer.shapes), "shape"));
         row.addEventListener("click", () => choose(layer, false));
         layer.row = row;
@@ -207,11 +209,8 @@
       entry.append(make("i"), words);
       find("legend").append(entry);
     }
-    if (lines.some((line) => line.moved)) {
-      const entry = make("li", "", "moved");
-      entry.append(make("i"), "\u2195 moved against the other list");
-      find("legend").append(entry);
-    }
+    if (lines.some((line) => line.moved)) find("legend").append(make("li", "\u2195 moved against the other list", "arrow"));
+    if (layers[1].some(differs)) find("legend").append(make("li", "\u2260 its output differs from torch's", "unequal"));
     find("search").addEventListener("input", arrange);
     window.addEventListener("resize", () => { arrange(); drawPlot(); });
     document.addEventListener("keydown", onKey);
@@ -355,9 +354,9 @@
   function drawFacts() {
     find("title").textContent = data.title;
     find("verdict").className = data.state;
-    if (data.divergence) {
+    if (data.divergence.length) {
       find("divergence").hidden = false;
-      find("divergence").textContent = data.divergence;
+      find("divergence").textContent = data.divergence[1];
     }
     for (const text of data.warnings) find("sentences").append(make("li", text, "warning"));
     for (const text of data.notes) find("sentences").append(make("li", text));
