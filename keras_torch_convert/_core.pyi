@@ -1,10 +1,12 @@
 """The C core. All arguments are positional; defaults and keywords live in the Python modules that call it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from numpy import generic, uint8
 from numpy.typing import NDArray
+
+_Item = TypeVar("_Item")
 
 GIL_RELEASE_BYTES: Final[int]
 """Kernels that touch at least this many bytes run without the GIL."""
@@ -135,10 +137,13 @@ def instruction_set() -> str:
 def use_instruction_set(name: str, /) -> None:
     """Let the kernels use one of instruction_sets() from now on, for tests and benchmarks. ValueError: not available."""
 
+def are_exactly(objects: list[Any], types: tuple[type, ...], /) -> bool:
+    """Whether every object in a list is of one of these types, and no subclass of it."""
+
 def stack_by_layer(
-    names: list[str], skip: list[str], unstack: list[str], /
-) -> tuple[list[tuple[str, list[int]]], list[int]]:
-    """Group the names of tensors by layer: ([(layer, indices of its tensors)] in order of first appearance, indices skipped).
+    names: list[str], items: list[_Item], skip: list[str], unstack: list[str], /
+) -> tuple[dict[str, list[_Item]], list[_Item]]:
+    """Group items, one for each name of a tensor, by layer: ({layer: items of its tensors} in order of first appearance, items skipped).
 
     `skip` and `unstack` are compared with the last part of each name. AlignmentError: an unstacked tensor would replace others.
     """

@@ -11,13 +11,16 @@ from dataclasses import replace
 from os import PathLike
 from typing import Any, Union
 
+import numpy as np
+
+from . import _core
 from . import read as reading
 from .align import by_order
 from .align.assemble import plan_by_order
 from .align.classic import MatchFunction, NameAlignment, align_names, read_stages
 from .align.joined_stacks import joined_by_kind
 from .align.recurrent_stacks import skipped_apart, split_by_order
-from .collect import Collection, Stack, collect, stack_names
+from .collect import Collection, Stack, collect, stack_by_names
 from .convert import Stopwatch, add_predictions, apply_to_model, in_words, placeholder_notes
 from .errors import AlignmentError, PairError, SourceError
 from .listing import Listing, side_by_side
@@ -35,6 +38,8 @@ from .verify.picture import RescaleMode, load_picture, rescaling
 # What the alignment dictionaries may be: one stage, or a list of stages.
 Moves = Union[Mapping[str, Any], Sequence[Mapping[str, Any]]]
 Transfer = Callable[[list[Any]], Any]
+# Types of values that have no way to become something else.
+_ARRAYS_ALREADY = (np.ndarray, int, float, bool)
 
 
 def state_dict_stack_by_layer(
@@ -60,8 +65,10 @@ def state_dict_stack_by_layer(
         hint = "; give its state_dict()" if hasattr(state_dict, "state_dict") else ""
         raise SourceError(f"expected a dict of names to tensors, got {type(state_dict).__name__}{hint}")
     names, values = list(state_dict), list(state_dict.values())
-    layers, _ = stack_names(names, skip_weights, unstack_weights)
-    return {layer: [array_of(names[index], values[index]) for index in indices] for layer, indices in layers}
+    if _core.are_exactly(values, _ARRAYS_ALREADY):
+        return stack_by_names(names, values, skip_weights, unstack_weights)[0]
+    layers, _ = stack_by_names(names, list(state_dict.items()), skip_weights, unstack_weights)
+    return {layer: [array_of(name, value) for name, value in members] for layer, members in layers.items()}
 
 
 def array_of(name: str, value: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection as Names
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from . import _core
 from .errors import AlignmentError, SourceError
@@ -17,6 +17,7 @@ from .read.source import Source, SourceTensor
 # What torch.nn.utils.parametrize puts between the name of a layer and that of its weight.
 PARAMETRISED = ".parametrizations."
 DEFAULT_SKIP_WEIGHTS = ("num_batches_tracked",)
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,15 +50,12 @@ def collect(
     AlignmentError when an unstacked tensor would replace others, SourceError for an empty tensor name.
     """
     tensors = list(source.tensors.values())
-    layers, skipped = stack_names([tensor.name for tensor in tensors], skip_weights, unstack_weights)
+    layers, skipped = stack_by_names([tensor.name for tensor in tensors], tensors, skip_weights, unstack_weights)
     stacks = [
-        Stack(layer, tuple([tensors[index] for index in indices]), _modules(source, owner_of_parametrised(layer)[0]))
-        for layer, indices in layers
+        Stack(layer, tuple(members), _modules(source, owner_of_parametrised(layer)[0]))
+        for layer, members in layers.items()
     ]
-    return Collection(
-        joined(stacks),
-        {tensors[index].name: f"skip_weights {last_part(tensors[index].name)!r}" for index in skipped},
-    )
+    return Collection(joined(stacks), {tensor.name: f"skip_weights {last_part(tensor.name)!r}" for tensor in skipped})
 
 
 def _modules(source: Source, layer: str) -> dict[str, Any]:
@@ -86,16 +84,17 @@ def joined(stacks: Sequence[Stack]) -> tuple[Stack, ...]:
     return tuple(Stack(layer, tuple(found), modules[layer]) for layer, found in tensors.items())
 
 
-def stack_names(
-    names: Sequence[str], skip_weights: Names[str], unstack_weights: Names[str]
-) -> tuple[list[tuple[str, list[int]]], list[int]]:
-    """Layers in order of first appearance with the indices of their tensors, and the indices that were skipped."""
+def stack_by_names(
+    names: Sequence[str], items: list[Item], skip_weights: Names[str], unstack_weights: Names[str]
+) -> tuple[dict[str, list[Item]], list[Item]]:
+    """Items, one for each name, by layer in order of first appearance, and those that were skipped."""
     plain_names = as_plain_strings(names, "names of tensors", SourceError)
-    if "" in plain_names:
+    skip = last_parts(skip_weights, "skip_weights")
+    layers, skipped = _core.stack_by_layer(plain_names, items, skip, last_parts(unstack_weights, "unstack_weights"))
+    # Only a layer without a name can hold a tensor without one.
+    if ("" in skip or "" in layers) and "" in plain_names:
         raise SourceError(f"tensor number {plain_names.index('')} has an empty name; give every tensor a name")
-    return _core.stack_by_layer(
-        plain_names, last_parts(skip_weights, "skip_weights"), last_parts(unstack_weights, "unstack_weights")
-    )
+    return layers, skipped
 
 
 def last_parts(parts: Names[str], parameter: str) -> list[str]:
@@ -113,7 +112,7 @@ def last_parts(parts: Names[str], parameter: str) -> list[str]:
 def as_plain_strings(names: Names[Any], what: str, error: type[AlignmentError | SourceError]) -> list[str]:
     """The names as a new list of exactly `str`, as the C core wants them; subclasses such as numpy.str_ are turned into it."""
     listed = list(names)
-    if set(map(type, listed)) <= {str}:
+    if _core.are_exactly(listed, (str,)):
         return listed
     for name in listed:
         if not isinstance(name, str):

@@ -305,8 +305,8 @@ def test_equal_to_the_twin_on_awkward_names(names: list[str], skip: list[str], u
 
 
 def test_core_tells_indices_of_layers_and_of_what_was_skipped() -> None:
-    assert _core.stack_by_layer(["a.w", "b.w", "a.x", "b.n"], ["n"], ["x"]) == (
-        [("a", [0]), ("b", [1]), ("a.x", [2])],
+    assert _core.stack_by_layer(["a.w", "b.w", "a.x", "b.n"], [0, 1, 2, 3], ["n"], ["x"]) == (
+        {"a": [0], "b": [1], "a.x": [2]},
         [3],
     )
 
@@ -315,13 +315,14 @@ def test_core_tells_indices_of_layers_and_of_what_was_skipped() -> None:
     "arguments",
     [
         (),
-        (["a"], []),
-        (["a"], [], [], []),
-        ("a", [], []),
-        (["a"], None, []),
-        (["a", 1], [], []),
-        (["a", np.str_("b")], [], []),
-        ({"a": 1}, [], []),
+        (["a"], [0], []),
+        (["a"], [0], [], [], []),
+        ("a", [0], [], []),
+        (["a"], (0,), [], []),
+        (["a"], [0], None, []),
+        (["a", 1], [0, 1], [], []),
+        (["a", np.str_("b")], [0, 1], [], []),
+        ({"a": 1}, [0], [], []),
     ],
     ids=repr,
 )
@@ -332,12 +333,28 @@ def test_core_refuses_wrong_arguments(arguments: tuple[Any, ...]) -> None:
 
 def test_core_refuses_names_that_have_no_utf8() -> None:
     with pytest.raises(UnicodeEncodeError):
-        _core.stack_by_layer(["a\ud800"], [], [])
+        _core.stack_by_layer(["a\ud800"], [0], [], [])
+
+
+def test_core_refuses_lists_of_unequal_length() -> None:
+    with pytest.raises(ValueError, match="2 names, but 1 items"):
+        _core.stack_by_layer(["a.w", "b.w"], [0], [], [])
+
+
+def test_core_tells_plain_strings_from_others() -> None:
+    assert _core.are_exactly([], (str,))
+    assert _core.are_exactly(["a", "b"], (str,))
+    assert _core.are_exactly(["a", 1, True], (int, str, bool))
+    assert not _core.are_exactly(["a", np.str_("b")], (str,))
+    assert not _core.are_exactly([None], ())
+    for wrong in [("ab", (str,)), (["a"], str), (["a"],)]:
+        with pytest.raises(TypeError):
+            _core.are_exactly(*wrong)  # type: ignore[arg-type]
 
 
 def test_core_takes_long_names_and_bytes_that_end_strings_in_c() -> None:
     long_name = "a." * 50_000 + "w"
-    assert _core.stack_by_layer([long_name, "a\0b.w", "a\0c.w"], [], []) == (
-        [(long_name[:-2], [0]), ("a\0b", [1]), ("a\0c", [2])],
+    assert _core.stack_by_layer([long_name, "a\0b.w", "a\0c.w"], [0, 1, 2], [], []) == (
+        {long_name[:-2]: [0], "a\0b": [1], "a\0c": [2]},
         [],
     )

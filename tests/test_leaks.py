@@ -127,12 +127,19 @@ CALLS: dict[str, list[Callable[[], object]]] = {
         lambda: _core.use_instruction_set("abacus"),
         lambda: _core.use_instruction_set(None),  # type: ignore[arg-type]
     ],
+    "are_exactly": [
+        lambda: _core.are_exactly(NAMES, (int, str)),
+        lambda: _core.are_exactly([*NAMES, SQUARE], (str,)),
+        lambda: _core.are_exactly(NAMES, str),  # type: ignore[arg-type]
+    ],
     "stack_by_layer": [
-        lambda: _core.stack_by_layer(NAMES, ["bias"], []),
-        lambda: _core.stack_by_layer([*NAMES, "lonely.table"], [], ["table"]),
-        lambda: _core.stack_by_layer(["a.table", "a_table.weight", "a.x", "a.table"], [], ["table"]),
-        lambda: _core.stack_by_layer([None], [], []),  # type: ignore[list-item]
-        lambda: _core.stack_by_layer(NAMES, (), []),  # type: ignore[arg-type]
+        lambda: _core.stack_by_layer(NAMES, NAMES, ["bias"], []),
+        lambda: _core.stack_by_layer([*NAMES, "lonely.table"], [*NAMES, SQUARE], [], ["table"]),
+        lambda: _core.stack_by_layer(["a.table", "a_table.weight", "a.x", "a.table"], [0, 1, 2, 3], [], ["table"]),
+        lambda: _core.stack_by_layer([None], [0], [], []),  # type: ignore[list-item]
+        lambda: _core.stack_by_layer(NAMES, NAMES, (), []),  # type: ignore[arg-type]
+        lambda: _core.stack_by_layer(NAMES, [], [], []),
+        lambda: _core.stack_by_layer(NAMES, (), [], []),  # type: ignore[arg-type]
     ],
     "move_stage": [
         lambda: _core.move_stage(LAYERS, {"conv": -1, "stack0": {"idle": 1}}, {"idle": 1}, 2, 0),

@@ -1,12 +1,13 @@
-/* The stage played backwards. Shifting a list for every move would cost the square of its length. Instead every
- * insertion is given a slot of its own in a list that nothing falls off: count slots plus one for each insertion. Once
- * the last element is handled all slots exist; going back through the elements, each finds its slot as the k-th of
- * those that existed at its time, and an insertion's slot is then struck out, because before it the slot was not there.
- * The first to claim a slot on the way back is the last that was written to it. What ends in the first `count` slots is
- * the result. */
+/* Few and short moves are played as they come. Others are played backwards: shifting a list for every move would cost
+ * the square of its length. Instead every insertion is given a slot of its own in a list that nothing falls off: count
+ * slots plus one for each insertion. Once the last element is handled all slots exist; going back through the elements,
+ * each finds its slot as the k-th of those that existed at its time, and an insertion's slot is then struck out,
+ * because before it the slot was not there. The first to claim a slot on the way back is the last that was written to
+ * it. What ends in the first `count` slots is the result. */
 #include "kernels/moves.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 int64_t
 ktc_moves_clip(int64_t place, size_t count)
@@ -127,10 +128,46 @@ slot_set_select(slot_set *slots, size_t rank, bool strike)
     return word * 64 + bit;
 }
 
+/* Steps over which plain shifting goes, for each name on average, before the slots are the quicker way. */
+#define SHIFTED_EACH 8
+
+/* 1 when every move leads backwards, and all of them together not far. */
+static int
+moves_are_short(const int64_t *places, size_t count)
+{
+    size_t steps = 0;
+    for (size_t index = 0; index < count; index++) {
+        if (places[index] == KTC_STAYS) {
+            continue;
+        }
+        if (places[index] > (int64_t)index) {
+            return 0;
+        }
+        steps += index - (size_t)places[index];
+    }
+    return steps / SHIFTED_EACH <= count;
+}
+
+/* Short moves backwards: whatever is behind the names placed so far is still empty, so inserting shifts those few names
+ * only. */
+static void
+play_by_shifting(const int64_t *places, size_t count, size_t *order)
+{
+    for (size_t index = 0; index < count; index++) {
+        size_t place = places[index] == KTC_STAYS ? index : (size_t)places[index];
+        memmove(order + place + 1, order + place, (index - place) * sizeof *order);
+        order[place] = index;
+    }
+}
+
 ktc_status
 ktc_moves_play(const int64_t *places, size_t count, size_t *order)
 {
     size_t moved = 0;
+    if (moves_are_short(places, count)) {
+        play_by_shifting(places, count, order);
+        return KTC_OK;
+    }
     for (size_t index = 0; index < count; index++) {
         moved += places[index] != KTC_STAYS;
         order[index] = KTC_NO_INDEX;

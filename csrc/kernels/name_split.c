@@ -33,10 +33,9 @@ ktc_tensor_name_split(ktc_text name)
             name = ktc_text_slice(name, 0, name.length - ending);
         }
     }
-    size_t separator = find_last(name, '/');
-    if (separator == KTC_NO_INDEX) {
-        separator = find_last(name, '.');
-    }
+    /* Nearly no name has a slash, which memchr knows many bytes at a time; the last dot is near the end. */
+    bool has_slash = name.length > 0 && memchr(name.bytes, '/', name.length) != NULL;
+    size_t separator = find_last(name, has_slash ? '/' : '.');
     if (separator == KTC_NO_INDEX) {
         return (ktc_tensor_name){name, ktc_text_slice(name, 0, 0), name};
     }

@@ -61,10 +61,9 @@ def align_names(
     warnings: list[str] = []
     moved: dict[str, None] = {}
     for stage in read_stages(tail_align_dict, full_name_align_dict, tail_split_position):
-        result = run_stage(aligned, stage)
-        aligned = list(result.names)
-        warnings += result.warnings
-        moved.update(dict.fromkeys(result.moved))
+        aligned, moved_now, warnings_now = run_stage(aligned, stage)
+        warnings += warnings_now
+        moved |= dict.fromkeys(moved_now)
     notes: tuple[str, ...] = ()
     if specific_match_func is not None:
         if moved:
@@ -74,14 +73,13 @@ def align_names(
     return NameAlignment(tuple(aligned), tuple(warnings), tuple(moved), notes)
 
 
-def run_stage(names: list[str], stage: Stage) -> NameAlignment:
-    """Play one stage of moves on names that are plain strings."""
+def run_stage(names: list[str], stage: Stage) -> tuple[list[str], list[str], tuple[str, ...]]:
+    """Play one stage of moves on names that are plain strings: the names in their new order, those that moved, warnings."""
     aligned, moved, unused = _core.move_stage(
         names, stage.tail_align_dict, stage.full_name_align_dict, stage.tail_split_position, stage.number
     )
     existing = ExistingNames(names, stage.tail_split_position)
-    warnings = (*stage.warnings, *(describe_unused(path, existing, stage) for path in unused))
-    return NameAlignment(tuple(aligned), warnings, tuple(moved))
+    return aligned, moved, (*stage.warnings, *(describe_unused(path, existing, stage) for path in unused))
 
 
 @dataclass(frozen=True)
