@@ -20,10 +20,12 @@ from .align.assemble import plan_by_order
 from .align.classic import MatchFunction, NameAlignment, align_names, read_stages
 from .align.joined_stacks import joined_by_kind
 from .align.recurrent_stacks import skipped_apart, split_by_order
+from .classic_untold import convert_untold
 from .collect import Collection, Stack, collect, stack_by_names
 from .convert import Stopwatch, add_predictions, apply_to_model, in_words, placeholder_notes
 from .errors import AlignmentError, PairError, SourceError
 from .listing import Listing, side_by_side
+from .plan import Plan
 from .read.keras_model import read_target
 from .read.live_tensor import live_tensor
 from .read.source import Source, SourceTensor
@@ -221,7 +223,9 @@ def keras_reload_from_torch_model(
     """Convert a PyTorch model or checkpoint into a Keras model whose layers stand in another order under other names.
 
     Layers are paired by order: the torch layers as the state dict lists them, the Keras layers as `model.layers` lists
-    those with weights, after the alignment arguments have moved the Keras names.
+    those with weights, after the alignment arguments have moved the Keras names. Told nothing about the alignment (no dictionary, function,
+    `skip_layers`, `keep_layers` or `resize`) and given a module, it goes on when the order does not fit or, with `do_predict`, the outputs
+    differ: both models are run to find out which layer belongs where, as `convert` does.
 
     Parameters
     ----------
@@ -288,43 +292,48 @@ def keras_reload_from_torch_model(
         return shown(looked_at, verbose)
     if verbose > 0:
         print(listing, end="\n\n")
-    with stopwatch.stage("align"):
-        plan = plan_by_order(
-            collection,
-            target,
-            alignment.names,
-            additional_transfer,
-            skip_layers=skip_layers,
-            keep_layers=keep_layers,
-            strict=strict,
-            order=source.order,
-            aligned=specific_match_func is not None or bool(tail_align_dict) or bool(full_name_align_dict),
-            resize=resize,
+    pairing: dict[str, Any] = {
+        "skip_layers": skip_layers,
+        "keep_layers": keep_layers,
+        "strict": strict,
+        "resize": resize,
+    }
+    writing: dict[str, Any] = {
+        "strict": strict,
+        "save": file_to_save(save_name, f"{target.name}_imagenet.h5"),
+        "progress": verbose > 0,
+        "stopwatch": stopwatch,
+    }
+    predicting: dict[str, Any] = {
+        "image": image,
+        "rescale_mode": rescale_mode,
+        "input_shape": input_shape,
+        "sample": sample,
+    }
+    aligned = specific_match_func is not None or bool(tail_align_dict) or bool(full_name_align_dict)
+    told = aligned or additional_transfer or skip_layers or keep_layers or resize
+
+    def by_order() -> Plan:
+        with stopwatch.stage("align"):
+            return plan_by_order(
+                collection, target, alignment.names, additional_transfer, order=source.order, aligned=aligned, **pairing
+            )
+
+    if told or source.module is None:
+        report = apply_to_model(by_order(), source, target, **writing)
+        report.alignment = "by order, unproven" if source.module is None else "by order"
+        if alignment.names != tuple(names):
+            report.alignment += ", after the Keras names were moved"
+        predicted = False
+    else:
+        report, predicted = convert_untold(
+            by_order, source, target, sample, writing, predicting if do_predict else None
         )
-    report = apply_to_model(
-        plan,
-        source,
-        target,
-        strict=strict,
-        save=file_to_save(save_name, f"{target.name}_imagenet.h5"),
-        progress=verbose > 0,
-        stopwatch=stopwatch,
-    )
     report.listing, report.alignment_arguments = listing, given
-    report.alignment = "by order" if alignment.names == tuple(names) else "by order, after the Keras names were moved"
     report.warnings += looked_at.warnings
     report.notes += alignment.notes
-    if do_predict:
-        add_predictions(
-            report,
-            source,
-            target,
-            stopwatch,
-            image=image,
-            rescale_mode=rescale_mode,
-            input_shape=input_shape,
-            sample=sample,
-        )
+    if do_predict and not predicted:
+        add_predictions(report, source, target, stopwatch, **predicting)
     return shown(report, verbose)
 
 

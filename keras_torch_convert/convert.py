@@ -246,6 +246,13 @@ def _aligned(
     return plan, alignment
 
 
+def aligned_by_running(source: Source, target: Target, sample: Any) -> tuple[Plan, Alignment]:
+    """The Plan for a module that running both models finds, and its evidence. AlignmentError when it finds none, or the models cannot be run."""
+    judging = Judging(sample, None, None, verify=False, keep=False)
+    plan, alignment = _aligned(source, target, judging.runs(source.module, target), {}, accept_unproven=False)
+    return with_both_sides(plan, source, target), alignment
+
+
 def _aligned_statically(
     source: Source,
     target: Target,

@@ -101,7 +101,7 @@ def test_without_alignment_the_misfit_is_an_error_that_lists_every_bad_pair_and_
     path = tmp_path / "model.h5"
     path.write_bytes(b"an older file")
     with pytest.raises(ktc.TransferError) as caught:
-        keras_reload_from_torch_model(torch_model, keras_model, save_name=path, do_predict=False, verbose=0)
+        keras_reload_from_torch_model(weights, keras_model, save_name=path, do_predict=False, verbose=0)
     assert len(caught.value.problems) >= 4
     assert "stack1_block1_1_conv" in str(caught.value)
     assert "block1.shortcut" in str(caught.value)
@@ -464,7 +464,7 @@ def keras_with_inner_net():
 def test_the_leaves_of_a_nested_model_are_listed_below_it_and_are_places_only_when_expanded(capsys):
     torch_net, keras_net = torch_with_inner_net(), keras_with_inner_net()
     with pytest.raises(ktc.AlignmentError, match="4 torch layers for 3 Keras layers"):
-        keras_reload_from_torch_model(torch_net, keras_net, **QUIET)
+        keras_reload_from_torch_model(torch_net.state_dict(), keras_net, **QUIET)
     listing = keras_reload_from_torch_model(torch_net, keras_net, do_convert=False, verbose=0).listing
     assert [(row.place, row.keras.name) for row in listing.rows if row.keras] == [
         (0, "first"), (1, "inner"), (None, "mix"), (None, "norm"), (2, "last")

@@ -1,0 +1,94 @@
+"""The classic conversion when nothing is told about the alignment: by order first, and where that is wrong by running both models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .convert import add_predictions, aligned_by_running, apply_to_model
+from .errors import AlignmentError, PredictionError, TransferError
+from .plan import Plan
+from .read.keras_model import read_target
+from .read.source import Source
+from .read.target import Target
+from .report import Report
+
+
+class OutputsDifferError(Exception):
+    """The order of layers fits, and the outputs say that it is wrong; the model has its old weights again."""
+
+
+def convert_untold(
+    by_order: Callable[[], Plan],
+    source: Source,
+    target: Target,
+    sample: Any,
+    writing: Mapping[str, Any],
+    predicting: Mapping[str, Any] | None,
+) -> tuple[Report, bool]:
+    """The report of the conversion, and whether both predictions are in it.
+
+    `by_order` gives the Plan by order or raises; `writing` is for `apply_to_model`, `predicting` for `add_predictions`, None to predict nothing: then
+    an order that fits is taken. Raises AlignmentError, with both reasons, when neither way finds an alignment. An order that fits
+    stays, however much the outputs differ, when running finds nothing better.
+    """
+    try:
+        plan = by_order()
+    except (AlignmentError, TransferError) as misfit:
+        return _by_running(source, target, sample, writing, f"the order of layers does not fit: {misfit}"), False
+    if predicting is None:
+        report = apply_to_model(plan, source, target, **writing)
+        report.alignment = "by order"
+        return report, False
+    try:
+        return _by_order_if_equal(plan, source, target, writing, predicting), True
+    except OutputsDifferError as difference:
+        try:
+            return _by_running(source, target, sample, writing, str(difference)), False
+        except AlignmentError as error:
+            report = apply_to_model(plan, source, target, **writing)
+            report.alignment = "by order"
+            report.notes = (*report.notes, f"both models were run to find a better alignment, without success: {error}")
+            return report, False
+
+
+def _by_order_if_equal(
+    plan: Plan, source: Source, target: Target, writing: Mapping[str, Any], predicting: Mapping[str, Any]
+) -> Report:
+    """Convert as the Plan says; OutputsDifferError, with nothing changed, when the outputs differ."""
+    failed: list[PredictionError] = []
+
+    def check(report: Report) -> None:
+        report.alignment = "by order"
+        try:
+            add_predictions(report, source, target, writing["stopwatch"], **predicting)
+        except PredictionError as error:
+            # That says nothing against the order; the weights are made safe before it is raised.
+            failed.append(error)
+        if report.equal is False:
+            raise OutputsDifferError(f"by order the outputs differ: {report.difference_text() or 'no common shape'}")
+
+    report = apply_to_model(plan, source, target, **writing, check=check)
+    if failed:
+        raise failed[0]
+    return report
+
+
+def _by_running(source: Source, target: Target, sample: Any, writing: Mapping[str, Any], why: str) -> Report:
+    """Convert as running both models finds out. AlignmentError, with `why` order was not enough, when it finds nothing."""
+    leaves = read_target(target.model, sample=sample)
+    try:
+        with writing["stopwatch"].stage("align"):
+            plan, alignment = aligned_by_running(source, leaves, sample)
+    except AlignmentError as error:
+        raise AlignmentError(
+            f"{why}; running both models to find the alignment did not help either: {error}"
+        ) from error
+
+    def check(report: Report) -> None:
+        report.alignment = "found by running both models"
+        report.evidence = alignment.evidence()
+        report.warnings = (*report.warnings, *alignment.notes)
+        report.notes = (*report.notes, why)
+
+    return apply_to_model(plan, source, leaves, **writing, check=check)
