@@ -5,6 +5,7 @@
   const find = (id) => document.getElementById(id);
   const ROW = 24;
   const LEDGER_STEP = 200;
+  const LEAST_POWER = -10;
   const PROOFS = {
     output: "proved: the layer's output equals torch's",
     model: "the whole model's outputs are equal",
@@ -267,13 +268,13 @@
       find("plot").style.display = "none";
       return;
     }
-    find("plot-text").textContent = "Each dot is a Keras layer, in the order in which it runs; height is how far the statistics of its output are from those in torch. Zero stands at the bottom.";
+    find("plot-text").textContent = "Each dot is a Keras layer, in the order in which it runs; height is how far the statistics of its output are from those in torch. What is below the scale stands at the bottom.";
     const plot = find("plot");
     plot.replaceChildren();
     dots.clear();
     const width = plot.clientWidth, height = plot.clientHeight, left = 54, right = 12, top = 12, bottom = 16;
     const positive = values.map(([, value]) => value).filter((value) => value > 0);
-    const low = Math.floor(Math.log10(Math.min(1e-8, ...positive)));
+    const low = Math.max(LEAST_POWER, Math.floor(Math.log10(Math.min(1e-8, ...positive))));
     const high = Math.ceil(Math.log10(Math.max(1e-2, ...positive)));
     const x = (place) => left + ((place + 0.5) / values.length) * (width - left - right);
     const y = (value) => height - bottom - ((Math.max(Math.log10(value || 1e-300), low) - low) / (high - low)) * (height - top - bottom);
