@@ -1,4 +1,4 @@
-"""Draw docs/images/report.svg: what the demo's second part prints, as it is printed, with some rows left out.
+"""Draw what the demo's second part gives: docs/images/report.svg, as it is printed, with some rows left out, and page.png, the HTML page in Chromium.
 
 make picture
 """
@@ -6,6 +6,7 @@ make picture
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from html import escape
@@ -17,6 +18,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 
+IMAGES = ROOT / "docs" / "images"
 COLUMNS = 128
 UNBROKEN = {ord(" "): "\u00a0"}  # Plain spaces in a row would be drawn as one.
 LINE_HEIGHT, CHARACTER_WIDTH, MARGIN = 18, 7.83, 18
@@ -43,6 +45,8 @@ def main() -> None:
             save_name="parallel_lite.h5",
             verbose=0,
         )
+        report.to_html("report.html")
+        photograph(Path("report.html"), IMAGES / "page.png")
     lines = [
         ("command", ">>> keras_reload_from_torch_model(torch_model, keras_model, do_convert=False)"),
         *lines_of_listing(inspected.listing),
@@ -53,10 +57,22 @@ def main() -> None:
         ),
         *lines_of_report(str(report)),
     ]
-    path = ROOT / "docs" / "images" / "report.svg"
-    path.parent.mkdir(exist_ok=True)
+    path = IMAGES / "report.svg"
     path.write_text(drawn(lines), encoding="utf-8")
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
+
+
+def photograph(page: Path, picture: Path) -> None:
+    """The upper part of a page as a picture, with a layer chosen among those that were moved."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": 1200, "height": 640}, color_scheme="light")
+        opened.goto(page.resolve().as_uri())
+        opened.get_by_text("branch12_expand_bn", exact=True).click()
+        opened.screenshot(path=picture)
+        browser.close()
 
 
 def lines_of_listing(listing: Any) -> list[tuple[str, str]]:
