@@ -75,5 +75,5 @@ CASES = [
     recurrent_case("recurrent wrappers", "two bidirectional gru layers", lambda nn: nn.GRU(6, 3, 2, bidirectional=True, batch_first=True), lambda L: [L.Bidirectional(sequence(L.GRU)), L.Bidirectional(sequence(L.GRU))], mapping=("layer.l0", "layer.l1"), features=6),
     recurrent_case("recurrent wrappers", "bidirectional gru, mean of the halves", lambda nn: nn.GRU(4, 3, bidirectional=True, batch_first=True), lambda L: [L.Bidirectional(sequence(L.GRU), merge_mode="ave")], joined=lambda out: halves_added(out) / 2),
     recurrent_case("recurrent wrappers", "bidirectional gru, product of the halves", lambda nn: nn.GRU(4, 3, bidirectional=True, batch_first=True), lambda L: [L.Bidirectional(sequence(L.GRU), merge_mode="mul")], joined=lambda out: out[..., :UNITS] * out[..., UNITS:]),
-    recurrent_case("recurrent wrappers", "bidirectional gru, halves apart", lambda nn: nn.GRU(4, 3, bidirectional=True, batch_first=True), lambda L: [L.Bidirectional(sequence(L.GRU), merge_mode=None)]),
+    recurrent_case("recurrent wrappers", "bidirectional gru, halves apart", lambda nn: nn.GRU(4, 3, bidirectional=True, batch_first=True), lambda L: [L.Bidirectional(sequence(L.GRU), merge_mode=None)], joined=lambda out: out.chunk(2, -1)),
 ]  # fmt: skip

@@ -66,6 +66,25 @@ class RuleCase:
         mapping = self.mapping(model) if callable(self.mapping) else self.mapping
         return ktc.Plan.from_mapping(module, model, mapping, **(self.options or {}))
 
+    def runnable(self, module: Any) -> Any:
+        """The torch layer as a module that can be called as the Keras model is, and the sample for both."""
+        import torch
+
+        case = self
+
+        class Runnable(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layer = module["layer"]
+
+            def forward(self, *inputs: Any) -> Any:
+                return case.forward(self.layer, *inputs)
+
+        inputs = self.inputs()
+        tensors = [torch.from_numpy(values) for values in inputs]
+        alone = len(inputs) == 1
+        return Runnable().eval(), (tensors[0] if alone else tensors, inputs[0] if alone else inputs)
+
     def run_torch(self, module: Any) -> Array:
         """What the torch layer gives."""
         import torch

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fresh_process import answer_of
 from rule_case import misplaced
-from rule_cases import CASES
+from rule_cases import CASES, FOUND_BY_RUNNING, by_running, can_run
 
 import keras_torch_convert as ktc
 from keras_torch_convert.errors import TransferError
@@ -23,8 +23,8 @@ def converted(case):
     import keras
 
     module, model = case.module(), case.keras_model(keras)
-    if keras.backend.backend() == "tensorflow" and "conv2d channels first" in case.name:
-        pytest.skip("TensorFlow has no channels_first convolution on the CPU")
+    if not can_run(case, keras):
+        pytest.skip("the framework lacks this layer")
     plan = case.plan(module, model)
     ktc.convert(module, model, plan=plan, verify=False)
     return module, model, plan
@@ -144,21 +144,29 @@ def test_keras_values_that_torch_cannot_hold_are_refused_and_nothing_is_written(
     assert all(bool((before[name] == tensor).all()) for name, tensor in module.state_dict().items())
 
 
-def assert_equal_everywhere(differences, expected_count):
-    assert len(differences) == expected_count
-    assert {label: value for label, value in differences.items() if not value < EQUAL} == {}
+@pytest.mark.parametrize("case", FOUND_BY_RUNNING, ids=lambda case: case.label)
+def test_nothing_needs_to_be_told(case):
+    import keras
+
+    if not can_run(case, keras):
+        pytest.skip("the framework lacks this layer")
+    assert by_running(keras, case) < EQUAL
+
+
+def assert_equal_everywhere(answer, *, keras2=False, tensorflow=False):
+    for differences, cases in zip(answer, (CASES, FOUND_BY_RUNNING), strict=True):
+        assert len(differences) == sum(not (keras2 and case.keras3_only) for case in cases) - tensorflow
+        assert {label: value for label, value in differences.items() if not value < EQUAL} == {}
 
 
 @pytest.mark.keras2
 def test_outputs_are_equal_on_keras_2():
-    differences = answer_of("rule_cases.py", "tf_keras")
-
-    assert_equal_everywhere(differences, sum(not case.keras3_only for case in CASES))
+    assert_equal_everywhere(answer_of("rule_cases.py", "tf_keras"), keras2=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_outputs_are_equal_on_other_backends(backend):
-    differences = answer_of("rule_cases.py", "keras", KERAS_BACKEND=backend)
+    answer = answer_of("rule_cases.py", "keras", KERAS_BACKEND=backend)
 
-    assert_equal_everywhere(differences, len(CASES) - (backend == "tensorflow"))
+    assert_equal_everywhere(answer, tensorflow=backend == "tensorflow")

@@ -132,7 +132,7 @@ def _moved(stack: Stack, layer: TargetLayer, tensor: SourceTensor, variable: Tar
     as_it_stands = raw_parameter(tensor.name, tensor.shape, variable.shape)
     moved = CHANNELS_MOVED.get(len(variable.shape)) if _holds_channels(layer) else None
     fits = moved is not None and moved.torch_shape(variable.shape) == tensor.shape
-    if moved is not None and fits and as_it_stands is not None and max(variable.shape) > 1:
+    if moved is not None and fits and as_it_stands is not None and sum(extent > 1 for extent in variable.shape) > 1:
         raise advice.refusal(
             stack,
             layer,

@@ -155,14 +155,20 @@ def _is_known(module: Any, group: _Group) -> bool:
 
 
 def _evaluated(group: _Group, module: Any) -> tuple[StandIn, Shape]:
-    """What the module makes of its parameters in evaluation, computed on a copy."""
+    """What the module makes of its parameters in evaluation, computed by a copy of its parametrisations."""
     import torch
 
     parametrised = deepcopy(module.parametrizations[last_part(group.name)]).eval()
+
+    def compute(arrays: list[Any]) -> list[Any]:
+        given = dict(zip(group.tensors, map(torch.from_numpy, arrays), strict=True))
+        with torch.no_grad():
+            return [torch.func.functional_call(parametrised, given, ()).to(torch.float32).cpu().numpy()]
+
     with torch.no_grad():
-        values = parametrised().detach().to(torch.float32).cpu().contiguous().numpy()
+        shape = tuple(parametrised().shape)
     steps = ", ".join(type(step).__name__ for step in parametrised)
-    call = UserCall(f"torch.nn.utils.parametrize ({steps})", lambda _: [values])
+    call = UserCall(f"torch.nn.utils.parametrize ({steps})", compute)
     callback = LayerCallback(group.name, tuple(Tensor(tensor.name) for tensor in group.tensors.values()), (call,), 1)
     expression: Expression = CallbackOutput(callback, 0)
-    return StandIn(expression, f"parametrised by {steps}: what the module computes"), tuple(values.shape)
+    return StandIn(expression, f"parametrised by {steps}: what the module computes"), shape

@@ -109,18 +109,14 @@ def neutral_filling(layer: TargetLayer) -> Filling | None:
 def _joined_choices(
     names: tuple[str, ...], shapes: Mapping[str, Shape], variable: TargetVariable, layer: TargetLayer
 ) -> Iterator[Way]:
-    """Weights of one shape and role that fill the variable together."""
+    """Weights of one role that fill the variable together, of one shape or of several that differ in their first axis."""
     groups: dict[tuple[Shape, str | None], list[str]] = {}
     for name in names:
-        if roles_agree(name, variable):
-            groups.setdefault((shapes[name], role_of(name)), []).append(name)
-    for (shape, _), members in groups.items():
-        size = variable.size
-        each = 1
-        for extent in shape:
-            each *= extent
-        if len(members) > 1 and each * len(members) == size:
-            yield from joined(tuple(members), shape, variable, layer)
+        if roles_agree(name, variable) and shapes[name]:
+            groups.setdefault((shapes[name][1:], role_of(name)), []).append(name)
+    for members in groups.values():
+        if len(members) > 1 and sum(prod(shapes[name]) for name in members) == variable.size:
+            yield from joined(tuple(members), tuple(shapes[name] for name in members), variable, layer)
 
 
 def _best_first(variables: tuple[TargetVariable, ...], choices: list[list[Way]]) -> Iterator[Filling]:

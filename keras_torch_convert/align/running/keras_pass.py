@@ -6,28 +6,26 @@ one that torch computed. The order of layers and their names decide only between
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import islice
 from math import prod
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from ...plan import Add, Expression, Fill, Multiply, Slice, Tensor, tensors_of
-from ...read.source import Source, SourceTensor
 from ...read.target import Target, TargetLayer
-from ...transfer.evaluation import Evaluation
 from ...transfer.rule import Shape
 from .ambiguity import Choice, DeadEnd
 from .candidates import Candidate, Filling, covers, fillings, neutral_filling, sliced
-from .fingerprint import EQUAL_BELOW, Fingerprint, FingerprintIndex, distance, fingerprint
+from .fingerprint import EQUAL_BELOW, Fingerprint, distance, fingerprint
 from .forcing import arranged_like, recorded_output
 from .keras_values import LayerCall, TrialValues, as_tensor_like, eager_arrays
+from .knowledge import Knowledge
+from .layer_rules import layers_of_layers
 from .names import likeness
-from .torch_trace import Trace, Unit
+from .torch_trace import Unit
 
 # Units with more free weights than this are whole models and stages, looked at only when nothing smaller fits.
 MOST_FREE_NAMES = 24
@@ -124,34 +122,6 @@ def eager_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[npt.NDAr
     return [array for array in eager_arrays((args, kwargs)) if array.size]
 
 
-class Knowledge:
-    """What the torch trace says, arranged for look-up; the same for all passes."""
-
-    def __init__(self, trace: Trace) -> None:
-        """Sort the fingerprints of `trace`."""
-        self.trace = trace
-        self.arrays: dict[str, npt.NDArray[Any]] = {name: _numpy(value) for name, value in trace.values.items()}
-        self.shapes: dict[str, Shape] = {name: tuple(array.shape) for name, array in self.arrays.items()}
-        tensors = {
-            name: SourceTensor(name, self.shapes[name], "float32", partial(np.asarray, array))
-            for name, array in self.arrays.items()
-        }
-        self.evaluation = Evaluation(Source(tensors, "randomised values"))
-        self.by_input = FingerprintIndex((key, unit) for unit in trace.units for key in unit.inputs)
-        self.seen = FingerprintIndex(trace.seen)
-        self.by_output = FingerprintIndex((key, unit.names) for unit in trace.units for key in unit.outputs)
-        self.tainted = FingerprintIndex(trace.tainted)
-        groups: dict[int, list[str]] = {}
-        for name, value in trace.values.items():
-            groups.setdefault(id(value), []).append(name)
-        self.tables = tuple(name for name, shape in self.shapes.items() if len(shape) == 2)
-        self.tied = {name: tuple(group) for group in groups.values() for name in group}
-
-
-def _numpy(value: Any) -> npt.NDArray[Any]:
-    return np.asarray(value.detach().cpu().float().numpy())
-
-
 def hinted(hints: Mapping[str, str], leaf: TargetLayer, names: tuple[str, ...]) -> list[str]:
     """Those of `names` that the caller named for this layer or one of its variables; () when nothing was said."""
     said = [
@@ -226,27 +196,33 @@ class KerasPass:
         self,
         knowledge: Knowledge,
         target: Target,
-        leaves: Mapping[int, TargetLayer],
         set_value: TrialValues,
         setup: Setup,
     ) -> None:
-        """A pass that may set trial values by `set_value`; `leaves` are the layers of `target` with variables by identity."""
+        """A pass that may set trial values by `set_value`."""
         self.knowledge = knowledge
         self.target = target
-        self.leaves = leaves
+        self.leaves = {id(leaf.layer): leaf for leaf in target.leaves()}
+        self.groups = layers_of_layers(target)
         self.set_value = set_value
         self.setup = setup
         self.state = State()
 
     def handle(self, layer: Any, call: LayerCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call of any Keras layer; those that own variables are settled the first time."""
-        leaf = self.leaves.get(id(layer))
-        known = leaf is None or self.state.has_met(leaf.label)
+        for given in args:
+            self._note_map(given)
+        leaf, group = self.leaves.get(id(layer)), self.groups.get(id(layer))
+        if group is not None and any(self.state.has_met(inner.label) for inner in group.children):
+            group = None
+        known = group is None and (leaf is None or self.state.has_met(leaf.label))
         arrays = [] if known and not self._rows_to_fold() else eager_inputs(args, kwargs)
         inputs = [fingerprint(array) for array in arrays]
         if inputs and (leaf is None or not known):
             self.raise_fold(leaf, arrays, inputs)
-        if known or leaf is None or not inputs:
+        if group is not None and inputs:
+            output = self.handle_group(group, inputs, lambda: call(*args, **kwargs))
+        elif known or leaf is None or not inputs:
             output = call(*args, **kwargs)
         else:
             output = self.settle(leaf, inputs, lambda: call(*args, **kwargs))
@@ -254,6 +230,51 @@ class KerasPass:
                 output = self.forced(leaf, output)
         self._note_map(output)
         return output
+
+    def handle_group(self, group: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]) -> Any:
+        """A call of a layer made of others: as a whole by the rule of its kind, else each of its leaves when that is called."""
+        output, found = self.settle_group(group, inputs, run)
+        if found:
+            return self.forced(group.children[0], output) if self.setup.forced else output
+        output = run()
+        for leaf in group.children:
+            if not self.state.has_met(leaf.label):
+                self.state.open[leaf.label] = f"no weights of torch give what {group.label} makes of its input"
+        return output
+
+    def settle_group(self, group: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]) -> tuple[Any, bool]:
+        """Find the weights of all leaves of `group` at once, by the rule of its kind."""
+        if all(leaf.label in self.setup.presets for leaf in group.children):
+            for leaf in group.children:
+                self._take(self.setup.presets[leaf.label])
+            return run(), True
+        excluded = self.setup.excluded.get(group.label, set())
+        units = {
+            id(unit): unit for key in inputs for _, unit in self.knowledge.by_input.find(key, self.state.tolerance)
+        }
+        ways = [(unit, filling) for unit in units.values() for filling in self._by_rules(unit.names, group)]
+        ways = [(unit, filling) for unit, filling in ways if filling.names not in excluded]
+        ways.sort(key=lambda way: (-likeness(way[0].label, group.label), abs(way[0].order - self.state.last_order)))
+        for number, (unit, filling) in enumerate(ways[:MOST_TRIALS]):
+            candidate = Candidate(unit, filling.names, (0.0,))
+            output, found = self.attempt(group, filling, candidate, inputs, run, len(ways))
+            if found:
+                rivals = dict.fromkeys(other.names for _, other in ways[number + 1 :] if other.names != filling.names)
+                self.state.choices.append(Choice(group.label, filling.names, tuple(rivals), len(self.state.settled)))
+                return output, True
+        return None, False
+
+    def _by_rules(self, names: tuple[str, ...], layer: TargetLayer) -> Iterator[Filling]:
+        """By the rule of the layer's kind, of weights that are all free and as the caller's hints want it."""
+        if len(names) <= MOST_FREE_NAMES:
+            for filling in self.knowledge.rules.fillings(names, layer):
+                if len(self.free(filling.names)) == len(filling.names) and honours(self.setup.hints, layer, filling):
+                    yield filling
+
+    def _fillings(self, names: tuple[str, ...], leaf: TargetLayer) -> Iterator[Filling]:
+        """By the rule of the layer's kind first, then in any way that the shapes allow."""
+        yield from self._by_rules(names, leaf)
+        yield from fillings(names, self.knowledge.shapes, leaf, self.state.map_shapes)
 
     def finish(self, output: Any) -> None:
         """At the end: what the model gives must be something that torch computes, else an earlier choice was wrong."""
@@ -285,9 +306,10 @@ class KerasPass:
                     tables = [settled for settled in self.state.settled.values() if is_table(settled)]
                     raise Fold(tables[-1].layer.label, Slice(Tensor(name), 0, 0, 1), tuple(self.state.settled))
 
-    def _note_map(self, output: Any) -> None:
-        shape = tuple(getattr(output, "shape", ()))
-        if len(shape) == 4 and all(isinstance(extent, int) for extent in shape):
+    def _note_map(self, tensor: Any) -> None:
+        """Remember the shape of a map (batch, extents, channels), which the next layers may get flattened."""
+        shape = tuple(getattr(tensor, "shape", ()))
+        if 3 <= len(shape) <= 5 and all(isinstance(extent, int) for extent in shape):
             self.state.map_shapes = tuple(dict.fromkeys((shape[1:], *self.state.map_shapes)))[:3]
 
     def settle(self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]) -> Any:
@@ -300,7 +322,7 @@ class KerasPass:
         trials = 0
         for number, candidate in enumerate(candidates):
             free = self.free(candidate.names)
-            for filling in fillings(free, self.knowledge.shapes, leaf, self.state.map_shapes):
+            for filling in self._fillings(free, leaf):
                 if trials >= MOST_TRIALS:
                     break
                 if not honours(self.setup.hints, leaf, filling):
@@ -360,7 +382,7 @@ class KerasPass:
         free = self.free(unit.names)
         if len(free) > MOST_FREE_NAMES:
             return None
-        best = next(fillings(free, self.knowledge.shapes, leaf, self.state.map_shapes), None)
+        best = next(self._fillings(free, leaf), None)
         if best is None:
             return None
         left_over = len(free) - len(best.names)
@@ -403,7 +425,7 @@ class KerasPass:
         apart = self._distance_of_outputs(outputs, candidate.unit, inputs if filling.names else [])
         if apart < before.tolerance:
             nearest = min((self.knowledge.seen.nearest(key) for key in inputs), default=0.0)
-            self.state.settled[leaf.label] = replace(settled, input_distance=nearest, output_distance=apart)
+            self._settle(replace(settled, input_distance=nearest, output_distance=apart))
             self.state.drift = apart
             self.state.last_order = candidate.unit.order
             return output, True
@@ -506,7 +528,11 @@ class KerasPass:
         The first filling that was not taken back; False when there is none.
         """
         taken_back = self.setup.excluded.get(leaf.label, set())
-        every = list(fillings(self.free(candidate.names), self.knowledge.shapes, leaf, self.state.map_shapes))
+        every = [
+            filling
+            for filling in self._fillings(self.free(candidate.names), leaf)
+            if not any(way.expression in self.state.parts for _, way in filling.ways)
+        ]
         possible = sorted(every, key=lambda filling: not covers(filling, self.knowledge.shapes))[:12]
         numbered = [((f"filling {number}",), filling) for number, filling in enumerate(possible)]
         left = [
@@ -535,10 +561,18 @@ class KerasPass:
 
     def _take(self, settled: Settled) -> None:
         for variable, way in settled.filling.ways:
-            self.set_value(variable, self.knowledge.evaluation.values(way.expression, "float32", variable.label))
+            self.set_value(variable, self.knowledge.trial_value(way.expression, variable.label))
             if sliced(way.expression):
                 self.state.parts.add(way.expression)
             else:
                 for name in tensors_of(way.expression):
                     self.state.used[self.knowledge.tied[name][0]] = settled.layer.label
-        self.state.settled[settled.layer.label] = settled
+        self._settle(settled)
+
+    def _settle(self, settled: Settled) -> None:
+        """Note the layer as settled, or each leaf of a layer that is made of others."""
+        for leaf in settled.layer.children or (settled.layer,):
+            places = {variable.place for variable in leaf.variables}
+            own = tuple(pair for pair in settled.filling.ways if pair[0].place in places)
+            filling = replace(settled.filling, ways=own)
+            self.state.settled[leaf.label] = replace(settled, layer=leaf, filling=filling)

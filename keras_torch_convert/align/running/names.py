@@ -37,3 +37,9 @@ def part_number(name: str) -> int | None:
     found = {"query": 0, "key": 1, "value": 2}
     said = {found[word] for word in words_of(name) if word in found}
     return said.pop() if len(said) == 1 else None
+
+
+def last_number(name: str) -> int | None:
+    """The last number in a name ("block_2/expert_7" gives 7), None when there is none."""
+    numbers = [word for word in words_of(name) if word.isdigit()]
+    return int(numbers[-1]) if numbers else None

@@ -16,8 +16,9 @@ from ...verify.running import gradients_off, python_generators_kept
 from .ambiguity import MOST_BACKTRACKS, DeadEnd, next_exclusions
 from .candidates import fillings
 from .inputs import Runs
-from .keras_pass import Fold, KerasPass, Knowledge, Settled, Setup, State, with_row
+from .keras_pass import Fold, KerasPass, Settled, Setup, State, with_row
 from .keras_values import intercepted_calls, trial_values
+from .knowledge import Knowledge
 from .names import likeness
 from .randomise import randomised_values
 from .torch_trace import trace_module
@@ -73,7 +74,10 @@ def align_by_running(
         values = randomised_values(source.module, keep_ones=_lacks_gains(target))
         call = runs.torch_call
         return Knowledge(
-            trace_module(source.module, values, lambda module: call(module, runs.torch_inputs), keep_arrays=keep_arrays)
+            trace_module(
+                source.module, values, lambda module: call(module, runs.torch_inputs), keep_arrays=keep_arrays
+            ),
+            source,
         )
 
     def keras_call() -> Any:
@@ -137,13 +141,12 @@ def search(
     knowledge: Knowledge, target: Target, keras_call: Callable[[], Any], hints: Mapping[str, str]
 ) -> tuple[State, int]:
     """Passes through the Keras model until none of its layers hits a dead end, or the choices or the patience run out."""
-    leaves = {id(leaf.layer): leaf for leaf in target.leaves()}
     excluded: dict[str, set[tuple[str, ...]]] = {}
     presets: dict[str, Settled] = {}
     best: tuple[int, dict[str, set[tuple[str, ...]]]] = (-1, {})
     for backtracks in range(MOST_BACKTRACKS + 1):
         setup = Setup(excluded, presets, backtracks < MOST_BACKTRACKS, hints)
-        state, finished = one_pass(knowledge, target, leaves, keras_call, setup)
+        state, finished = one_pass(knowledge, target, keras_call, setup)
         if finished:
             return state, backtracks
         if len(state.settled) > best[0]:
@@ -153,7 +156,7 @@ def search(
             break
         excluded, before = following
         presets = dict(list(state.settled.items())[:before])
-    state, _ = one_pass(knowledge, target, leaves, keras_call, Setup(best[1], {}, False, hints))
+    state, _ = one_pass(knowledge, target, keras_call, Setup(best[1], {}, False, hints))
     return state, MOST_BACKTRACKS
 
 
@@ -164,11 +167,10 @@ def search_with_torch_outputs(
 
     Where they are not, the layers at which they part are open, unless unproven ones are accepted.
     """
-    leaves = {id(leaf.layer): leaf for leaf in target.leaves()}
-    state, _ = one_pass(knowledge, target, leaves, keras_call, Setup({}, {}, False, hints, forced=True))
+    state, _ = one_pass(knowledge, target, keras_call, Setup({}, {}, False, hints, forced=True))
     if not state.parted:
         return state
-    check, _ = one_pass(knowledge, target, leaves, keras_call, Setup({}, dict(state.settled), False, hints))
+    check, _ = one_pass(knowledge, target, keras_call, Setup({}, dict(state.settled), False, hints))
     if not state.open and outputs_apart(check, knowledge) < SAME_OUTPUTS_BELOW:
         return state
     for label, reason in state.parted.items():
@@ -188,13 +190,12 @@ def outputs_apart(state: State, knowledge: Knowledge) -> float:
 def one_pass(
     knowledge: Knowledge,
     target: Target,
-    leaves: dict[int, TargetLayer],
     keras_call: Callable[[], Any],
     setup: Setup,
 ) -> tuple[State, bool]:
     """What one run of the Keras model settles, and whether it came to the end."""
     with gradients_off(target), python_generators_kept(), trial_values(target) as set_value:
-        run = KerasPass(knowledge, target, leaves, set_value, setup)
+        run = KerasPass(knowledge, target, set_value, setup)
         try:
             with intercepted_calls(target, run.handle):
                 output = keras_call()
@@ -209,7 +210,7 @@ def one_pass(
             folded = None
     if folded is None:
         return run.state, True
-    return one_pass(knowledge, target, leaves, keras_call, replace(setup, presets=presets))
+    return one_pass(knowledge, target, keras_call, replace(setup, presets=presets))
 
 
 def written_down(
@@ -231,7 +232,7 @@ def written_down(
     dropped |= {
         name: "a constant of the computation"
         for name, tensor in source.items()
-        if name not in knowledge.shapes and tensor.kind == "buffer"
+        if name not in knowledge.shapes and name not in taken and tensor.kind == "buffer"
     }
     kept: dict[str, str] = {}
     for leaf in target.leaves():

@@ -12,7 +12,10 @@ from ...read.target import TargetLayer, TargetVariable
 from ...transfer.movement import check_reshape
 from ...transfer.rule import Shape, raw_parameter
 from ...transfer.rules import rule_for
-from .names import part_number
+from .names import last_number, part_number
+
+# So many layers may be held in one tensor: gate and up, query, key and value, and an output gate.
+MOST_PARTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ def ways(
 ) -> Iterator[Way]:
     """All ways for the tensor `name` of `shape` to fill `variable`, the likeliest first, each once.
 
-    `map_shapes` are those (height, width, channels) of feature maps that may have been flattened before the layer.
+    `map_shapes` are those (height, width, channels) of feature maps, of any rank, that may have been flattened before the layer.
     """
     given: set[Expression] = set()
     for way in _all_ways(name, shape, variable, layer, map_shapes):
@@ -47,8 +50,10 @@ def _all_ways(
         yield from by_rule(Tensor(name), shape, variable, layer)
         yield from by_axes(Tensor(name), shape, variable.shape)
         yield from by_heads(Tensor(name), shape, variable.shape)
-    elif wanted and size > wanted and size % wanted == 0 and size // wanted <= 4:
-        yield from by_part(name, shape, variable, layer, size // wanted)
+    elif wanted and size > wanted and size % wanted == 0:
+        if size // wanted <= MOST_PARTS:
+            yield from by_part(name, shape, variable, layer, size // wanted)
+        yield from by_entry(name, shape, variable, layer, size // wanted)
     if size > wanted:
         yield from by_rows(name, shape, variable)
 
@@ -130,19 +135,19 @@ def flattened_map(name: str, shape: Shape, variable: TargetVariable, map_shapes:
     """Rows of a dense kernel behind a flattened feature map: torch counts them channels first, Keras channels last."""
     if len(shape) != 2 or len(variable.shape) != 2 or shape != variable.shape[::-1]:
         return
-    for height, width, channels in map_shapes:
-        if height * width > 1 and channels > 1 and height * width * channels == shape[1]:
-            by_channel = Reshape(Tensor(name), (shape[0], channels, height * width))
+    for *extents, channels in map_shapes:
+        places = prod(extents)
+        if places > 1 and channels > 1 and places * channels == shape[1]:
+            by_channel = Reshape(Tensor(name), (shape[0], channels, places))
             expression = Reshape(Permute(by_channel, (2, 1, 0)), variable.shape)
-            yield Way(expression, f"dense behind a flattened map of {height} x {width} x {channels}", 1)
+            size = " x ".join(map(str, (*extents, channels)))
+            yield Way(expression, f"dense behind a flattened map of {size}", 1)
 
 
 def by_part(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, parts: int) -> Iterator[Way]:
-    """One of several equal parts of a tensor that holds query, key and value, or the like, in one."""
+    """One of several equal parts of a tensor that holds query, key and value, or the like, in one: in blocks, or in each of its groups of rows."""
     said = part_number(layer.label)
-    order = (
-        sorted(range(parts), key=lambda part: part != said) if said is not None and said < parts else list(range(parts))
-    )
+    order = _said_first(said, parts)
     for axis, extent in enumerate(shape):
         if extent % parts or extent == parts:
             continue
@@ -150,9 +155,40 @@ def by_part(name: str, shape: Shape, variable: TargetVariable, layer: TargetLaye
         part_shape = (*shape[:axis], step, *shape[axis + 1 :])
         for part in order:
             base = Slice(Tensor(name), axis, part * step, (part + 1) * step)
-            words = f"part {part + 1} of {parts} along axis {axis}"
-            for way in (*by_rule(base, part_shape, variable, layer), *by_axes(base, part_shape, variable.shape)):
-                yield Way(way.expression, f"{words}; {way.rule}", 2 + way.penalty + (part != said and said is not None))
+            words, unlikely = f"part {part + 1} of {parts} along axis {axis}", 2 + (said is not None and said != part)
+            yield from _of_part(base, part_shape, words, unlikely, variable, layer)
+    rows = shape[0] // parts if shape and shape[0] % parts == 0 else 0
+    part_shape = (rows, *shape[1:])
+    for groups in sorted({extent for extent in (rows, *variable.shape) if 1 < extent <= rows and rows % extent == 0}):
+        grouped = Reshape(Tensor(name), (groups, parts, rows // groups, *shape[1:]))
+        for part in order:
+            one = Reshape(Slice(grouped, 1, part, part + 1), part_shape)
+            words = f"part {part + 1} of {parts} in each of {groups} groups of rows"
+            yield from _of_part(one, part_shape, words, 4 + (said is not None and said != part), variable, layer)
+
+
+def by_entry(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, entries: int) -> Iterator[Way]:
+    """One entry of a bank of matrices, such as one expert of several."""
+    if len(shape) < 3 or shape[0] != entries:
+        return
+    said = last_number(layer.label)
+    for entry in _said_first(said, entries):
+        base = Reshape(Slice(Tensor(name), 0, entry, entry + 1), shape[1:])
+        unlikely = 2 + (said is not None and said != entry)
+        yield from _of_part(base, shape[1:], f"entry {entry + 1} of {entries}", unlikely, variable, layer)
+
+
+def _said_first(said: int | None, count: int) -> list[int]:
+    """All numbers below `count`, the one that the layer's name says first."""
+    return sorted(range(count), key=lambda number: number != said)
+
+
+def _of_part(
+    base: Expression, shape: Shape, words: str, penalty: int, variable: TargetVariable, layer: TargetLayer
+) -> Iterator[Way]:
+    """By the rule or the axes, of a part of a tensor."""
+    for way in (*by_rule(base, shape, variable, layer), *by_axes(base, shape, variable.shape)):
+        yield Way(way.expression, f"{words}; {way.rule}", penalty + way.penalty)
 
 
 def by_rows(name: str, shape: Shape, variable: TargetVariable) -> Iterator[Way]:
@@ -165,9 +201,17 @@ def by_rows(name: str, shape: Shape, variable: TargetVariable) -> Iterator[Way]:
             yield Way(Slice(Tensor(name), 0, start, start + rows), f"rows {start} to {start + rows}", 4)
 
 
-def joined(names: tuple[str, ...], shape: Shape, variable: TargetVariable, layer: TargetLayer) -> Iterator[Way]:
-    """Several tensors of one shape joined into one variable, along any axis of theirs or a new first one."""
+def joined(
+    names: tuple[str, ...], shapes: tuple[Shape, ...], variable: TargetVariable, layer: TargetLayer
+) -> Iterator[Way]:
+    """Several tensors joined into one variable: of one shape along any axis of theirs or a new first one, else along their first one."""
     operands = tuple(Tensor(name) for name in names)
+    shape = shapes[0]
+    if len(set(shapes)) > 1:
+        base, whole = Concat(operands, 0), (sum(one[0] for one in shapes), *shape[1:])
+        for way in (*by_rule(base, whole, variable, layer), *by_axes(base, whole, variable.shape)):
+            yield Way(way.expression, f"{len(names)} tensors joined along axis 0; {way.rule}", 4 + way.penalty)
+        return
     for axis, extent in enumerate(shape):
         whole = (*shape[:axis], extent * len(names), *shape[axis + 1 :])
         base = Concat(operands, axis)
