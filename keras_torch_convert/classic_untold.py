@@ -89,6 +89,13 @@ def _by_running(source: Source, target: Target, sample: Any, writing: Mapping[st
         report.alignment = "found by running both models"
         report.evidence = alignment.evidence()
         report.warnings = (*report.warnings, *alignment.notes)
-        report.notes = (*report.notes, why)
+        found = plan.classic_dictionaries(source, target.model)
+        said = (
+            f"the same alignment as a call to paste:\n{found}"
+            if found.found
+            else f"{found.comment} (report.dictionaries)"
+        )
+        report.dictionaries = found
+        report.notes = (*report.notes, why, said)
 
     return apply_to_model(plan, source, leaves, **writing, check=check)

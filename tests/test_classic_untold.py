@@ -57,6 +57,8 @@ def test_where_the_order_does_not_fit_both_models_are_run():
     assert report.alignment == "found by running both models"
     assert any("the order of layers does not fit" in note for note in report.notes)
     assert report.equal is True
+    assert report.dictionaries.tail_align_dict == {"shortcut_conv": -4}
+    assert "    tail_align_dict={'shortcut_conv': -4}," in str(report)
     assert "block1.conv1.weight" in report.explain("stack1_block1_1_conv/kernel")
     assert largest_difference(module, model) < 1e-5
 

@@ -151,3 +151,25 @@ def test_the_classic_function_reorders_rows_of_layers_that_no_callback_hits():
 
     assert relative(model(as_keras(values)), run(module, values)) < EQUAL
     assert any("flattened map" in note for note in report.notes)
+
+
+def test_heads_that_are_put_together_behind_an_attention_are_no_map():
+    import torch
+
+    keras, layers = keras_layers()
+    inputs = keras.Input((5, 6))
+    heads = layers.Permute((2, 1, 3))(layers.Reshape((5, 2, 3))(inputs))
+    mixed = keras.ops.matmul(
+        keras.ops.softmax(keras.ops.matmul(heads, keras.ops.transpose(heads, (0, 1, 3, 2)))), heads
+    )
+    together = layers.Reshape((5, 6))(layers.Permute((2, 1, 3))(mixed))
+    model = keras.Model(inputs, layers.Dense(4, name="proj")(together))
+    module, values = named(proj=torch.nn.Linear(6, 4)), random_input(2, 5, 6)
+
+    report = convert_by_hand(module, model, {"proj": "proj"})
+
+    with torch.no_grad():
+        split = values.unflatten(-1, (2, 3)).transpose(1, 2)
+        expected = module["proj"](((split @ split.mT).softmax(-1) @ split).transpose(1, 2).flatten(2))
+    assert relative(model(values), expected) < EQUAL
+    assert not any("flattened map" in note for note in report.notes)

@@ -15,6 +15,7 @@ from .expressions import Expression, needs_callback
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..align.dictionaries import ClassicDictionaries
     from ..align.parts import TorchLayer
     from ..save.layout import TargetLayout
     from ..save.live_layout import LiveLayout
@@ -153,6 +154,22 @@ class Plan:
         from .file import load_plan
 
         return load_plan(path, {key_in_words(key): function for key, function in (additional_transfer or {}).items()})
+
+    def classic_dictionaries(self, source: Any, keras_model: Any) -> ClassicDictionaries:
+        """What to tell `keras_reload_from_torch_model` so that it aligns as this Plan does: the shortest dictionaries found, checked by running them.
+
+        `source` is the torch side and `keras_model` the Keras model that the Plan was made for. The result prints as a call that is ready to paste;
+        where dictionaries cannot say it, its `reason` says why, and `names` is the order for `specific_match_func`.
+        """
+        from ..align.dictionaries import dictionaries_of
+        from ..read import read
+        from ..read.keras_model import read_target
+        from ..read.source import Source
+        from ..transfer.attention import is_attention
+
+        source = source if isinstance(source, Source) else read(source)
+        whole, expanded = (read_target(keras_model, expand_nested=each, whole=is_attention) for each in (False, True))
+        return dictionaries_of(self, source, whole, expanded)
 
     @staticmethod
     def from_mapping(

@@ -44,6 +44,9 @@ _ON_LAST_AXIS = (
     "embedding",
 )
 
+# Attention multiplies tokens by tokens: what comes out has heads among its axes, and is no map whatever its rank.
+_PRODUCTS = frozenset({"matmul", "einsum", "dot", "tensordot"})
+
 
 def flattened_settings(model: Any) -> dict[int, dict[str, Any]]:
     """By id of the layer "input_shape" (without the batch axis, None for an open extent), and where PyTorch would have another order, what
@@ -162,6 +165,8 @@ class _Walk:
             return self.axes(layer.outputs[tensor_index])
         if any(kind.startswith(_MAPS) for kind in kinds):
             return _map(shape, getattr(layer, "data_format", "") == "channels_first")
+        if kinds & _PRODUCTS:
+            return None
         if not tensors or "inputlayer" in kinds:
             return _default(shape)
         return self._moved(layer, kinds, node, tensors, shape)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from ..align.dictionaries import ClassicDictionaries
     from ..listing import Listing
     from ..plan import Plan
     from ..verify.comparison import Comparison
@@ -64,6 +65,7 @@ class Report:
     - `input`, `rescale_mode`: in words what the models were run on
     - `warnings`, `notes`: sentences
     - `evidence`: Keras layer and variable to the reason why it got its weights, when both models were run to align them
+    - `dictionaries`: the classic arguments that say what running both models found, set by `keras_reload_from_torch_model`; printing them gives a call
     - `layer_differences`: Keras layer to how far the statistics of its output are from torch's, in order of execution, where that was measured
     - `confidence`: label of a Keras variable to how likely its weight is right, 0 to 1, when a checkpoint was aligned that cannot be run
     - `comparison`: the whole Comparison that `equal` and the differences come from, None when none was made
@@ -92,6 +94,7 @@ class Report:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     evidence: Mapping[str, str] = field(default_factory=dict)
+    dictionaries: ClassicDictionaries | None = None
     layer_differences: Mapping[str, float] = field(default_factory=dict)
     confidence: Mapping[str, float] = field(default_factory=dict)
     comparison: Comparison | None = None
@@ -266,6 +269,7 @@ class Report:
             "warnings": self.warnings,
             "notes": self.notes,
             "evidence": self.evidence,
+            "dictionaries": str(self.dictionaries) if self.dictionaries is not None else None,
             "layer_differences": self.layer_differences,
             "confidence": self.confidence,
             "comparison": self.comparison.to_dict() if self.comparison is not None else None,

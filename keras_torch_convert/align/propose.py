@@ -1,0 +1,196 @@
+"""The classic dictionaries that reproduce an alignment: the smallest ones, checked by running the classic stages on them.
+
+One stage can make every order: it goes through the Keras names and puts each into the list so far, and a name that is moved only ever
+comes before some that are there already. So each name has exactly one place at its turn, and the question is how to say all of
+them with few entries: by tail where blocks repeat, for one stack alone, or by full name.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+from ..errors import AlignmentError
+from .classic import align_names
+
+Value = Union[int, str]
+
+# A tail may begin behind this many parts of a name; negative counts from the end.
+_SPLITS = (2, 1, 3, 4, 5, 6, -1, -2, -3)
+# More stacks than this are names that repeat nothing; none of them gets a dictionary of its own.
+_MOST_STACKS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The arguments of one stage of moves, and how many layers it moves."""
+
+    tail_align_dict: Mapping[str, Any] = field(default_factory=dict)
+    full_name_align_dict: Mapping[str, Value] = field(default_factory=dict)
+    tail_split_position: int = 2
+    moved: int = 0
+
+    @property
+    def entries(self) -> int:
+        """How many entries both dictionaries have, those of each stack counted one by one."""
+        tails = sum(len(value) if isinstance(value, Mapping) else 1 for value in self.tail_align_dict.values())
+        return tails + len(self.full_name_align_dict)
+
+    @property
+    def is_short(self) -> bool:
+        """True when it says less than a list of all moves: no more entries than a quarter of the moved layers, and three."""
+        return self.entries <= self.moved / 4 + 3
+
+
+def smallest_stage(names: Sequence[str], wanted: Sequence[str]) -> Stage:
+    """The dictionaries with the fewest entries found that move `names` into the order `wanted`; both hold the same names, none twice.
+
+    Raises AlignmentError when they do not. The result was run: `align_names` with it gives `wanted`.
+    """
+    if Counter(names) != Counter(wanted) or len(set(names)) != len(names):
+        raise AlignmentError("an order of names must hold the very same names, each once")
+    places = places_at_turn(names, wanted)
+    moved = sum(place != index for index, place in enumerate(places))
+    if not moved:
+        return Stage()
+    best: Stage | None = None
+    for split in _SPLITS:
+        stage = _stage(names, places, split, moved)
+        if (best is None or stage.entries < best.entries) and _gives(stage, names, wanted):
+            best = stage
+    if best is None:
+        full = {name: _value(index, places[index]) for index, name in enumerate(names) if places[index] != index}
+        best = Stage({}, full, 2, moved)
+        if not _gives(best, names, wanted):
+            raise AlignmentError("no dictionary was found that moves the names into the order that is wanted")
+    return best
+
+
+def places_at_turn(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """For each name, taken in turn, how many names before it in the list come before it in the wanted order too: where it must be put."""
+    rank = {name: place for place, name in enumerate(wanted)}
+    so_far: list[int] = []
+    places = []
+    for name in names:
+        places.append(bisect_left(so_far, rank[name]))
+        insort(so_far, rank[name])
+    return places
+
+
+def _value(index: int, place: int) -> Value:
+    """The entry that puts the name at `index` to `place`: an offset, or for one that stays its own place."""
+    return place - index if place != index else index
+
+
+def _gives(stage: Stage, names: Sequence[str], wanted: Sequence[str]) -> bool:
+    try:
+        aligned = align_names(names, stage.tail_align_dict, stage.full_name_align_dict, stage.tail_split_position)
+    except AlignmentError:
+        return False
+    return aligned.names == tuple(wanted) and not aligned.warnings
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """What to say about the layers of one tail: nothing (`value` None) or one value, and full names for the rest."""
+
+    value: Value | None
+    full: Mapping[str, Value]
+
+    @property
+    def entries(self) -> int:
+        return len(self.full) + (self.value is not None)
+
+
+def _stage(names: Sequence[str], places: Sequence[int], split: int, moved: int) -> Stage:
+    """The fewest entries for one split: each tail by itself, for all stacks in one or for each stack alone, whichever is shorter."""
+    cut = [_cut(name, split) for name in names]
+    stacks = list(dict.fromkeys(stack for stack, _, _ in cut))
+    rows: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for row, (stack, _, tail) in enumerate(cut):
+        rows[stack, tail].append(row)
+    tails = list(dict.fromkeys(tail for _, tail in rows))
+    # A flat key that is also the name of a stack would be read as that stack's dictionary.
+    forbidden = set(stacks)
+    alone: set[str] = set()
+    flat: dict[str, _Tail] = {}
+
+    def flat_tails() -> dict[str, _Tail]:
+        return {
+            tail: _best_tail(
+                [row for stack in stacks if stack not in alone for row in rows.get((stack, tail), ())],
+                names,
+                places,
+                cut,
+                allowed=tail not in forbidden,
+            )
+            for tail in tails
+        }
+
+    own = {
+        stack: {
+            tail: _best_tail(rows[stack, tail], names, places, cut, allowed=True)
+            for tail in tails
+            if (stack, tail) in rows
+        }
+        for stack in stacks
+    }
+    flat = flat_tails()
+    total = sum(one.entries for one in flat.values())
+    for stack in stacks if len(stacks) <= _MOST_STACKS else ():
+        alone.add(stack)
+        changed = flat_tails()
+        with_stack = sum(one.entries for one in changed.values()) + sum(
+            max(1, sum(one.entries for one in own[other].values())) for other in alone
+        )
+        if with_stack < total:
+            flat, total = changed, with_stack
+        else:
+            alone.discard(stack)
+    tail_dict: dict[str, Any] = {tail: one.value for tail, one in flat.items() if one.value is not None}
+    full = {name: value for one in flat.values() for name, value in one.full.items()}
+    for stack in stacks:
+        if stack in alone:
+            tail_dict[stack] = {tail: one.value for tail, one in own[stack].items() if one.value is not None}
+            full |= {name: value for one in own[stack].values() for name, value in one.full.items()}
+    order = {name: row for row, name in enumerate(names)}
+    return Stage(tail_dict, {name: full[name] for name in sorted(full, key=order.__getitem__)}, split, moved)
+
+
+def _cut(name: str, split: int) -> tuple[str, str, str]:
+    """Stack, head and tail of a name, as the classic functions cut it."""
+    parts = name.split("_")
+    return parts[0], "_".join(parts[:split]), "_".join(parts[split:])
+
+
+def _best_tail(
+    rows: Sequence[int],
+    names: Sequence[str],
+    places: Sequence[int],
+    cut: Sequence[tuple[str, str, str]],
+    *,
+    allowed: bool,
+) -> _Tail:
+    """The shorter of two: full names for all that move, or one value for the tail and full names for those that it does not suit."""
+    plain = _Tail(None, {names[row]: _value(row, places[row]) for row in rows if places[row] != row})
+    counts: Counter[Value] = Counter()
+    for row in rows:
+        counts.update(_values(row, places[row], cut))
+    if not counts or not allowed or len(plain.full) < 2:
+        return plain
+    value, _ = max(counts.items(), key=lambda item: (item[1], isinstance(item[0], int)))
+    rest = {names[row]: _value(row, places[row]) for row in rows if value not in _values(row, places[row], cut)}
+    said = _Tail(value, rest)
+    return said if said.entries < plain.entries else plain
+
+
+def _values(row: int, place: int, cut: Sequence[tuple[str, str, str]]) -> list[Value]:
+    """What an entry by tail may be to put the layer there: the offset, or the sibling whose own place it is."""
+    found: list[Value] = [place - row] if place < row else []
+    sibling = cut[place]
+    if sibling[1] == cut[row][1]:
+        found.append(sibling[2])
+    return found
