@@ -419,3 +419,39 @@ class TestLayoutOfALiveModel:
         for first, second in zip(model.get_weights(), loaded.get_weights(), strict=True):
             np.testing.assert_array_equal(first, second)
         assert (loaded.layers[-1].get_weights()[0] == 2).all()
+
+
+def resnet_names(layer: str) -> str:
+    """torchvision's name of a layer of ResNet50 in keras.applications."""
+    if layer.startswith("conv1"):
+        return "conv1" if layer.endswith("conv") else "bn1"
+    if layer == "predictions":
+        return "fc"
+    stage, block, number, kind = layer.replace("conv", "", 1).replace("block", "").split("_")
+    inside = f"{'conv' if kind == 'conv' else 'bn'}{number}"
+    if number == "0":
+        inside = "downsample.0" if kind == "conv" else "downsample.1"
+    return f"layer{int(stage) - 1}.{int(block) - 1}.{inside}"
+
+
+@pytest.mark.slow
+def test_the_plan_of_a_resnet_50_takes_less_than_60_kb(tmp_path: Path) -> None:
+    model = keras.applications.ResNet50(weights=None)
+    mapping = {layer.name: resnet_names(layer.name) for layer in model.layers if layer.weights}
+    assert len(set(mapping.values())) == 107
+    roles = {"kernel": "weight", "gamma": "weight", "beta": "bias", "moving_mean": "running_mean"}
+    state = {}
+    for layer in model.layers:
+        for weight in layer.weights:
+            shape = tuple(weight.shape)
+            shape = {4: (shape[-1:] + shape[-2:-1] + shape[:2]), 2: shape[::-1]}.get(len(shape), shape)
+            role = roles.get(weight.name, weight.name.replace("moving_variance", "running_var"))
+            state[f"{mapping[layer.name]}.{role}"] = np.broadcast_to(np.float32(0), shape)
+    plan = Plan.from_mapping(state, model, mapping)
+    path = plan.save(tmp_path / "resnet50.plan.json")
+    loaded = Plan.load(path)
+    assert path.stat().st_size < 60_000
+    assert loaded == plan
+    assert loaded.layout == recorded(plan.layout) is not None
+    assert loaded.portable
+    assert loaded.lossless

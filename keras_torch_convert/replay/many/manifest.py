@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, Union
@@ -50,7 +51,10 @@ class Job:
 
     def load_plan(self) -> Plan:
         """The Plan; raises PlanError for a file that is none."""
-        return self.plan if isinstance(self.plan, Plan) else Plan.load(self.plan)
+        if isinstance(self.plan, Plan):
+            return self.plan
+        told = self.plan.stat()
+        return _plan_at(self.plan, told.st_size, told.st_mtime_ns)
 
     def fingerprint(self) -> str:
         """A sha256 that changes with everything the output depends on: the plan's text, the options, and path, size and time of every file that is read.
@@ -63,6 +67,12 @@ class Job:
         options = [list(self.without), self.max_shard_size, self.wrapper, self.strict]
         text = json.dumps([hashlib.sha256(plan).hexdigest(), stamps, options])
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _plan_at(path: Path, _size: int, _modified: int) -> Plan:
+    """The Plan of a file, read once by a worker that gets many checkpoints for it."""
+    return Plan.load(path)
 
 
 def _parts(path: Path) -> list[Path]:
