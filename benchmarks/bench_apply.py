@@ -1,32 +1,36 @@
-"""File to file beside `cp`: a safetensors file into a legacy .h5 file, the bytes of both the same, and the peak memory.
+"""File to file beside `cp`: a safetensors file into a legacy .h5 file, the bytes of both the same; md5, and the peak memory.
 
-    python -m benchmarks.bench_apply [--megabytes 1000 --tensors 150] [--folder /tmp]
+    python -m benchmarks.bench_apply [--sizes 1000:150,100:300] [--memory 1200,5000] [--rounds 9] [--folder DIR] [--check]
 
-Neither side flushes to the disk. The first line is without read-back and check sums, the second one as shipped. Rivals
-run interleaved in shuffled order; every file written is compared before its time counts.
+Neither side flushes to the disk unless it says so. Rivals run interleaved in shuffled order; every file written is compared before its time counts.
+All but the first `apply` of a process find the skeleton of the file and the outcome of the checks where the first left them.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
-import statistics
+import hashlib
+import json
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.goals import Goals
+from benchmarks.memory import peak_of
+from benchmarks.race import print_ratios, race
+from keras_torch_convert import read
 from keras_torch_convert.plan import ArrayKind, Assignment, Permute, Plan, Tensor
 from keras_torch_convert.replay.apply import apply
 from keras_torch_convert.save.layout import FileLayout, StoredArray, StoredAttribute, StoredGroup, TargetLayout
 from keras_torch_convert.save.read_back import open_weights
 
-ROUNDS = 7
+BLOCK = 2**20
+# Fraction of the speed of `cp` that is wanted, by megabytes.
+GOALS = {1000: 0.95, 100: 0.9}
 
 
 def shapes_of(megabytes: int, tensors: int) -> list[tuple[int, ...]]:
@@ -40,8 +44,6 @@ def shapes_of(megabytes: int, tensors: int) -> list[tuple[int, ...]]:
 
 def write_source(path: Path, shapes: list[tuple[int, ...]]) -> None:
     """A safetensors file of normal numbers, written tensor by tensor."""
-    import json
-
     header: dict[str, Any] = {}
     position = 0
     for index, shape in enumerate(shapes):
@@ -74,10 +76,8 @@ def make_plan(shapes: list[tuple[int, ...]]) -> Plan:
     return Plan(tuple(assignments), targets=targets, layout=TargetLayout("keras", "3", legacy=file))
 
 
-def check(path: Path, source: Path, shapes: list[tuple[int, ...]]) -> None:
+def check_file(path: Path, source: Path, shapes: list[tuple[int, ...]]) -> None:
     """A few tensors of the file against the source, by ways of their own."""
-    from keras_torch_convert import read
-
     tensors = read(source)
     with open_weights(path) as file:
         for index in {0, 1, 2, len(shapes) - 1}:
@@ -87,66 +87,78 @@ def check(path: Path, source: Path, shapes: list[tuple[int, ...]]) -> None:
             assert np.array_equal(found, values.transpose(perm)), f"layer{index} differs"
 
 
-def main() -> None:
-    """Run the race and print medians and bests, as fractions of the speed of `cp`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--megabytes", type=int, default=1000)
-    parser.add_argument("--tensors", type=int, default=150)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--memory", nargs=2, metavar=("SOURCE", "TARGET"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    shapes = shapes_of(options.megabytes, options.tensors)
-    plan = make_plan(shapes)
-    if options.memory:
-        print_memory(plan, *options.memory)
-        return
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        race(Path(folder), plan, shapes, options)
+def md5_of(path: Path) -> str:
+    """The check sum of a file that is read block by block."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
-def race(folder: Path, plan: Plan, shapes: list[tuple[int, ...]], options: argparse.Namespace) -> None:
+def file_to_file(folder: Path, megabytes: int, tensors: int, rounds: int, goals: Goals) -> None:
     """Interleaved runs, shuffled, every one into a new file."""
-    source, target = folder / "source.safetensors", folder / "target.h5"
+    shapes = shapes_of(megabytes, tensors)
+    plan, source, target, written = make_plan(shapes), folder / "source", folder / "target.h5", folder / "written.h5"
     write_source(source, shapes)
-    rivals: dict[str, Callable[[], object]] = {
-        "cp": lambda: subprocess.run(["cp", "--reflink=never", "--sparse=never", source, target], check=True),
+    start = time.perf_counter()
+    apply(plan, source, written, verify=False, digests=(), durable=False)
+    first = time.perf_counter() - start
+    check_file(written, source, shapes)
+    checks = {
         "apply": lambda: apply(plan, source, target, verify=False, digests=(), durable=False),
-        "apply with md5": lambda: apply(plan, source, target, verify=False, digests=("md5",), durable=False),
-        "apply as shipped": lambda: apply(plan, source, target),
+        "apply, read back": lambda: apply(plan, source, target, digests=(), durable=False),
+        "apply, md5": lambda: apply(plan, source, target, verify=False, digests=("md5",), durable=False),
+        "apply as shipped, flushed": lambda: apply(plan, source, target),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in rivals}
-    for _ in range(options.rounds):
-        for name in random.sample(list(rivals), len(rivals)):
-            target.unlink(missing_ok=True)
-            start = time.perf_counter()
-            rivals[name]()
-            seconds[name].append(time.perf_counter() - start)
-            if name != "cp":
-                check(target, source, shapes)
-    best, median = min(seconds["cp"]), statistics.median(seconds["cp"])
-    print(f"{options.megabytes} MB in {options.tensors} tensors, {options.rounds} rounds")
-    for name, times in seconds.items():
-        print(
-            f"{name:18} best {min(times):7.3f} s = {best / min(times):5.2f} of cp   "
-            f"median {statistics.median(times):7.3f} s = {median / statistics.median(times):5.2f} of cp"
-        )
-    module = [sys.executable, "-m", "benchmarks.bench_apply", "--megabytes", str(options.megabytes)]
-    subprocess.run([*module, "--tensors", str(options.tensors), "--memory", source, target], check=True)
+    for run in checks.values():
+        report = run()
+        check_file(target, source, shapes)
+        assert report.md5 in (None, md5_of(target))
+    copy = ["cp", "--reflink=never", "--sparse=never", source, target]
+    rivals = {"cp": lambda: subprocess.run(copy, check=True), "md5 alone": lambda: md5_of(written), **checks}
+    times = race(rivals, rounds=rounds, prepare=lambda: target.unlink(missing_ok=True))
+    title = f"{megabytes} MB in {tensors} tensors"
+    print_ratios(title, times, unit="cp", size=megabytes * 1e6)
+    print(f"  {'the first apply of the process':32}{first * 1e3:11.2f}")
+    best = times["cp"].best / times["apply"].best
+    goals.at_least(f"{title}: speed of cp", best, GOALS.get(megabytes, min(GOALS.values())))
+    goals.at_most(f"{title}: time of md5 alone", times["apply, md5"].best / times["md5 alone"].best, 1.1)
 
 
-def print_memory(plan: Plan, source: str, target: str) -> None:
-    """Peak of resident memory that `apply` adds to what the imports and the Plan took."""
-    before = peak_memory()
-    apply(plan, source, target)
-    after = peak_memory()
-    print(f"peak memory: {after:.1f} MiB, {after - before:.1f} MiB above the interpreter with its imports")
+def memory(folder: Path, megabytes: int, goals: Goals) -> None:
+    """What apply holds at most, everything on, above an interpreter that imported NumPy and h5py."""
+    tensors = 150
+    source, target = folder / "source", folder / "target.h5"
+    write_source(source, shapes_of(megabytes, tensors))
+    bare = peak_of("import numpy, h5py")
+    program = (
+        "from benchmarks.bench_apply import *\n"
+        f"apply(make_plan(shapes_of({megabytes}, {tensors})), {str(source)!r}, {str(target)!r})"
+    )
+    largest = peak_of(program)
+    print(f"\npeak memory of {megabytes} MB: {largest:.1f} MiB, NumPy and h5py alone {bare:.1f} MiB")
+    goals.at_most(f"{megabytes} MB: memory above NumPy and h5py", largest - bare, 32, " MiB")
 
 
-def peak_memory() -> float:
-    """In MiB, from the kernel's own account: getrusage counts what the parent held before this program began."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+def main() -> None:
+    """Run the races and print medians, bests and the goals."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", default="1000:150,100:300", help="megabytes:tensors, ...")
+    parser.add_argument("--memory", default="1200,5000", help="megabytes, ...")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--folder", type=Path, help="where files are written; the system's folder for temporary files")
+    parser.add_argument("--check", action="store_true", help="end with an error when a goal is missed")
+    options = parser.parse_args()
+    goals = Goals()
+    for size in filter(None, options.sizes.split(",")):
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            megabytes, tensors = map(int, size.split(":"))
+            file_to_file(Path(folder), megabytes, tensors, options.rounds, goals)
+    for megabytes in filter(None, options.memory.split(",")):
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            memory(Path(folder), int(megabytes), goals)
+    goals.close(options.check)
 
 
 if __name__ == "__main__":
