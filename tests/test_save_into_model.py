@@ -2,7 +2,6 @@
 
 import os
 import signal
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -47,11 +46,6 @@ def write_then(target: Target, pairs: list[tuple[Any, Any]], action: Callable[[]
 
 def fail(error: BaseException | None = None) -> None:
     raise error or ZeroDivisionError
-
-
-def keep(kept: list[Any], item: Any) -> Any:
-    kept.append(item)
-    return item
 
 
 def sevens(target: Target) -> list[tuple[Any, Any]]:
@@ -151,14 +145,21 @@ def test_the_interrupt_handler_is_the_same_afterwards() -> None:
 def test_a_journal_larger_than_its_room_goes_to_a_file_and_comes_back(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(into_model, "JOURNAL_IN_MEMORY", 100)
+    monkeypatch.setattr(into_model, "KEPT_IN_MEMORY", 100)
     before = contents(target)
-    journals = []
-    make_journal = tempfile.SpooledTemporaryFile
-    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", lambda **options: keep(journals, make_journal(**options)))
+    sizes: list[int] = []
+
+    def write_and_fail() -> None:
+        with writing(target) as writer:
+            for variable, array in sevens(target):
+                writer.write(variable, array)
+            sizes.extend([writer.kept_bytes, writer.journal.seek(0, 2)])
+            fail()
+
     with pytest.raises(ZeroDivisionError):
-        write_then(target, sevens(target), fail)
-    assert journals[0]._rolled
+        write_and_fail()
+    assert 0 < sizes[0] <= 100 < sizes[1]
+    assert sum(sizes) == sum(array.nbytes for _, array in sevens(target))
     assert contents(target) == before
 
 

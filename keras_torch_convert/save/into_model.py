@@ -1,6 +1,6 @@
 """Values into the variables of a live model, all or nothing.
 
-Before a variable changes, its old values go to a journal: in memory while that is small, else in a temporary file, so
+Before a variable changes, its old values are kept: in memory as long as that is little, else in a temporary file, so
 that a big model is never held twice. Any exception, an interrupt included, puts every changed variable back bit for bit.
 """
 
@@ -18,9 +18,10 @@ import numpy.typing as npt
 from ..errors import TransferError
 from ..interrupts import interrupts_held_back
 from ..read.target import Target, TargetVariable
-from .values import assign_values, numpy_dtype, read_values
+from .values import assign_values, kept_values, numpy_dtype, read_values
 
-JOURNAL_IN_MEMORY = 256 * 2**20
+# Old values beyond this many bytes go to a temporary file.
+KEPT_IN_MEMORY = 256 * 2**20
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def writing(target: Target) -> Iterator[ModelWriter]:
     Layers that keep something computed from their variables (Keras's Normalization) are told to compute it anew.
     An exception passes on as it came; when a variable cannot be put back after it, TransferError says which.
     """
-    with tempfile.SpooledTemporaryFile(max_size=JOURNAL_IN_MEMORY) as journal:
+    with tempfile.TemporaryFile() as journal:
         writer = ModelWriter(target, journal, target.variables)
         try:
             yield writer
@@ -43,7 +44,10 @@ def writing(target: Target) -> Iterator[ModelWriter]:
 
 @dataclass(slots=True)
 class _OldValues:
+    """What a variable held: `kept`, or None when it stands in the journal, `size` bytes from `start` on."""
+
     variable: TargetVariable
+    kept: Any
     start: int
     size: int
 
@@ -56,6 +60,7 @@ class ModelWriter:
     journal: IO[bytes]
     variables: Mapping[str, TargetVariable]
     changed: dict[str, _OldValues] = field(default_factory=dict)
+    kept_bytes: int = 0
 
     def write(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
         """Give one variable new values, an array of just its shape and type (bfloat16 as ml_dtypes.bfloat16).
@@ -64,12 +69,9 @@ class ModelWriter:
         """
         array = np.asarray(array)  # NumPy turns arrays without axes into scalars of its own at every occasion
         self._check(variable, array)
-        # First the journal, then its entry, then the change: an interrupt between any two of them loses nothing.
+        # First the old values, then their entry, then the change: an interrupt between any two of them loses nothing.
         if variable.place not in self.changed:
-            start = self.journal.seek(0, 2)
-            old = np.ascontiguousarray(read_values(self.target, variable.variable))
-            self.journal.write(old.reshape(-1).view(np.uint8).data)
-            self.changed[variable.place] = _OldValues(variable, start, old.nbytes)
+            self.changed[variable.place] = self._keep(variable, array.nbytes)
         assign_values(self.target, variable.variable, array)
 
     def finish(self) -> None:
@@ -88,9 +90,7 @@ class ModelWriter:
         failures = []
         for old in self.changed.values():
             try:
-                self.journal.seek(old.start)
-                values = np.frombuffer(self.journal.read(old.size), dtype=numpy_dtype(old.variable.dtype))
-                assign_values(self.target, old.variable.variable, values.reshape(old.variable.shape))
+                assign_values(self.target, old.variable.variable, self._kept_values(old))
             except Exception as error:
                 failures.append(f"{old.variable.label}: {type(error).__name__}: {error}")
         if failures:
@@ -101,6 +101,22 @@ class ModelWriter:
             )
         self.finish()
         self.changed.clear()
+
+    def _keep(self, variable: TargetVariable, size: int) -> _OldValues:
+        if self.kept_bytes + size <= KEPT_IN_MEMORY:
+            self.kept_bytes += size
+            return _OldValues(variable, kept_values(self.target, variable.variable), 0, size)
+        start = self.journal.seek(0, 2)
+        old = np.ascontiguousarray(read_values(self.target, variable.variable))
+        self.journal.write(old.reshape(-1).view(np.uint8).data)
+        return _OldValues(variable, None, start, old.nbytes)
+
+    def _kept_values(self, old: _OldValues) -> npt.NDArray[Any]:
+        dtype, shape = numpy_dtype(old.variable.dtype), old.variable.shape
+        if old.kept is not None:
+            return np.asarray(old.kept)
+        self.journal.seek(old.start)
+        return np.frombuffer(self.journal.read(old.size), dtype).reshape(shape)
 
     def _check(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
         if self.variables.get(variable.place) is not variable:

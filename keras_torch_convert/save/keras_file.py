@@ -20,12 +20,12 @@ from typing import Any
 
 from ..errors import SaveError
 from ..read.target import Target
+from .following import Followers
 from .legacy_order import saved_as_built
 from .read_back import compare_archive, compare_legacy_file, compare_weights_file
 from .temporary import temporary_path
 
 SUFFIXES = (".weights.h5", ".keras", ".hdf5", ".h5")
-HASH_BLOCK = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,14 @@ def save_model(target: Target, path: str | os.PathLike[str]) -> SavedFile:
     suffix = suffix_of(destination)
     temporary = temporary_path(destination)
     try:
-        notes = _write_and_compare(target, temporary, suffix)
-        md5, sha256 = _digests(temporary)
+        notes = write_with_keras(target, temporary, suffix)
+        _flush_file(temporary)
         size = temporary.stat().st_size
+        md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        # The check sums are computed while the file is read back.
+        with Followers(temporary, 0, size, [md5.update, sha256.update]) as followers:
+            followers.advance(size)
+            notes = (*notes, *_compare(target, temporary, suffix))
         if destination.exists():
             shutil.copymode(destination, temporary)
         os.replace(temporary, destination)
@@ -89,7 +94,7 @@ def save_model(target: Target, path: str | os.PathLike[str]) -> SavedFile:
     finally:
         temporary.unlink(missing_ok=True)
     flush_folder(destination.parent)
-    return SavedFile(Path(path), md5, sha256, size, notes)
+    return SavedFile(Path(path), md5.hexdigest(), sha256.hexdigest(), size, notes)
 
 
 def suffix_of(path: Path) -> str:
@@ -143,19 +148,15 @@ def write_with_keras(target: Target, path: Path, suffix: str) -> tuple[str, ...]
     return ()
 
 
-def _write_and_compare(target: Target, temporary: Path, suffix: str) -> tuple[str, ...]:
-    notes = write_with_keras(target, temporary, suffix)
-    _flush_file(temporary)
+def _compare(target: Target, temporary: Path, suffix: str) -> tuple[str, ...]:
     if suffix == ".weights.h5":
         return compare_weights_file(target, temporary)
     if suffix == ".keras":
         return compare_archive(target, temporary)
     if _is_subclassed(target.model):
-        notes = (
-            *notes,
-            f"a subclassed model in a {suffix} file is for load_weights only: keras.models.load_model wants .keras",
-        )
-    return (*notes, *compare_legacy_file(target, temporary))
+        only = f"a subclassed model in a {suffix} file is for load_weights only: keras.models.load_model wants .keras"
+        return (only, *compare_legacy_file(target, temporary))
+    return compare_legacy_file(target, temporary)
 
 
 @contextmanager
@@ -188,16 +189,6 @@ def _legacy_warning_silenced() -> Iterator[None]:
             yield
     finally:
         logger.removeFilter(is_other)
-
-
-def _digests(path: Path) -> tuple[str, str]:
-    md5 = hashlib.md5(usedforsecurity=False)
-    sha256 = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(HASH_BLOCK):
-            md5.update(block)
-            sha256.update(block)
-    return md5.hexdigest(), sha256.hexdigest()
 
 
 def _flush_file(path: Path) -> None:

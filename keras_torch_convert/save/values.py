@@ -36,6 +36,20 @@ def read_values(target: Target, variable: Any) -> npt.NDArray[Any]:
     return np.asarray(tensor.numpy())
 
 
+def kept_values(target: Target, variable: Any) -> Any:
+    """Current values of a variable in a form that later assignments do not change: NumPy makes an array of it.
+
+    TensorFlow and JAX never write into an array that somebody else holds, so theirs is only held; torch's is copied.
+    """
+    if target.backend == "tensorflow":
+        import tensorflow
+
+        return tensorflow.convert_to_tensor(variable if target.framework == "tf_keras" else variable.value)
+    if target.backend == "jax":
+        return variable.value
+    return read_values(target, variable).copy()
+
+
 def assign_values(target: Target, variable: Any, array: npt.NDArray[Any]) -> None:
     """Give a Keras variable the values of an array of its own shape and type, never sharing the array's memory."""
     if target.framework == "torch":
