@@ -395,13 +395,17 @@ def test_a_wrong_epsilon_is_named_by_verify_and_by_convert(folder: Path, capsys:
     main(["convert", "models:torch_model", "models:keras_model", "-o", "net.keras", "--save-plan", "net.plan.json"])
     kwargs = ("--kwargs", "{}", "--kwargs", '{"epsilon": 0.1}')
 
-    code, out, err = answer(
-        capsys, "convert", "models:torch_model", "models:keras_model", *kwargs, "--plan", "net.plan.json"
-    )
+    arguments = ("models:torch_model", "models:keras_model", *kwargs, "--plan", "net.plan.json")
+    code, out, err = answer(capsys, "convert", *arguments, "-o", "other.h5", "--html", "other.html")
 
-    assert (code, out) == (1, "")
-    assert "cause: epsilon is 0.1 in Keras and 1e-05 in torch" in err
-    assert "to do: build the Keras layer with epsilon=1e-05" in err
+    assert code == 1
+    assert "cause: epsilon is 0.1 in Keras and 1e-05 in torch" in out
+    assert "to do: build the Keras layer with epsilon=1e-05" in (folder / "other.html").read_text()
+    assert "model and files are as they were" in err
+    assert not (folder / "other.h5").exists()
+    code, out, _ = answer(capsys, "convert", *arguments, "--json")
+    assert code == 1
+    assert json.loads(out)["comparison"]["first_divergence"]["kind"] == "epsilon"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

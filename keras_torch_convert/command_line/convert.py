@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from ..errors import NotEqualError
+from ..report import Report
 from . import options, screen
 from .configuration import config_option
 from .exits import DONE, MISMATCH
@@ -67,13 +69,24 @@ def command(
     running both models. Everything is checked before a value is written. The exit code is 1 when weights do not fit or outputs differ.
     """
     source, target = both_sides(ctx, values)
-    report = converted(ctx, source, target, values, output=output, verify=verify, keep_different=keep_different)
+    try:
+        report = converted(ctx, source, target, values, output=output, verify=verify, keep_different=keep_different)
+    except NotEqualError as error:
+        # Nothing was kept, but what was found is what the user needs now.
+        if error.report is not None:
+            show(error.report, html, as_json)
+        raise
     if save_plan_to is not None:
         save_plan(report, save_plan_to)
+    show(report, html, as_json)
+    return MISMATCH if report.equal is False else DONE
+
+
+def show(report: Report, html: Path | None, as_json: bool) -> None:
+    """The report, as a page and as JSON where these were asked for."""
     if html is not None:
         report.to_html(html)
     if as_json:
         screen.show_json(report.to_dict())
     else:
         screen.show_report(report)
-    return MISMATCH if report.equal is False else DONE

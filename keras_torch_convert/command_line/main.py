@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from .. import __version__
-from ..errors import ConversionError, NotEqualError
+from ..errors import ConversionError
 from . import exits
 
 # Each command is imported when it is asked for: `keras-torch-convert --help` answers at once.
@@ -129,8 +129,6 @@ def told(error: Exception, session: Session) -> int:
         message = str(error)
     else:
         message = f"{type(error).__name__}: {error}; --traceback shows where"
-    if isinstance(error, NotEqualError) and error.comparison is not None and error.comparison.first_divergence:
-        message += f"\n{error.comparison.first_divergence}"
     notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
     print(f"error: {message}{notes}", file=sys.stderr)
     return code

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import ast
 import io
-import os
 import re
-import tempfile
 import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from ..errors import DictionaryError
+from ..save.temporary import new_file
 
 Md5 = Union[str, list[str]]
 
@@ -43,15 +42,8 @@ class Edit:
 
     def write(self) -> None:
         """Replace the file, by a new one of the same permissions, in one step."""
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(self.after.encode(self.encoding))
-            os.chmod(name, self.path.stat().st_mode)
-            os.replace(name, self.path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        with new_file(self.path) as file:
+            file.write(self.after.encode(self.encoding))
 
 
 def entry_text(model: str, tag: str, resolution: int | None, md5: Md5) -> str:

@@ -13,6 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..save.temporary import new_file
+
 if TYPE_CHECKING:
     from ..align.dictionaries import ClassicDictionaries
     from ..listing import Listing
@@ -281,7 +283,8 @@ class Report:
         """The report as JSON text with sorted keys, also written to `path` when one is given."""
         text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
         if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            with new_file(Path(path)) as file:
+                file.write(f"{text}\n".encode())
         return text
 
     def to_html(self, path: str | PathLike[str]) -> Path:
@@ -289,7 +292,8 @@ class Report:
         from .page import page
 
         path = Path(path)
-        path.write_text(page(self), encoding="utf-8")
+        with new_file(path) as file:
+            file.write(page(self).encode("utf-8"))
         return path
 
     def _repr_html_(self) -> str:

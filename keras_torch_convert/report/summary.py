@@ -32,6 +32,8 @@ def report_html(report: Report) -> str:
         f"<div><b>{escape(report.source or 'source')}</b> &#8594; <b>{escape(report.target or 'target')}</b></div>",
         f'<div style="{BANNER}background:{TINTS[sound]}">{escape(report.verdict())}</div>',
     ]
+    if report.comparison is not None and report.comparison.first_divergence is not None:
+        parts.append(f'<pre style="{BANNER}">{escape(str(report.comparison.first_divergence))}</pre>')
     if report.ledger:
         totals = [
             (fate, f"{count:,}", f"{parameters:,}", "; ".join(rules[:3]) + ("; ..." if len(rules) > 3 else ""))

@@ -33,7 +33,7 @@ CHAOS = 0.1
 DEPTH_OF_BOUND = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Comparison:
     """Whether two models compute the same, and how that was judged.
 
@@ -112,6 +112,10 @@ class Comparison:
             lines.append(str(self.first_divergence))
         lines.append(self.verdict())
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        """The same: what an interactive session shows for the value of a call."""
+        return str(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison as plain data: numbers, strings, lists and dicts."""
