@@ -160,11 +160,12 @@ DRIVER = """
 import os, sys
 from pathlib import Path
 import keras_torch_convert as ktc
-if __name__ == "__main__":
-    results = ktc.apply_many(Path(sys.argv[1]), workers=2)
-    results.to_json(Path(sys.argv[1]).with_suffix(".json"))
-    print(results)
-    sys.exit(0 if results else 1)
+# No worker may run the script.
+(Path(sys.argv[1]).parent / "runs").open("a").write("once ")
+results = ktc.apply_many(Path(sys.argv[1]), workers=2)
+results.to_json(Path(sys.argv[1]).with_suffix(".json"))
+print(results)
+sys.exit(0 if results else 1)
 """
 
 
@@ -227,6 +228,7 @@ class TestOnALocalCluster:
             "big.weights.json": "written",
         }
         assert "9 written, 0 skipped, 1 failed" in shown
+        assert (tmp_path / "runs").read_text() == "once "
         assert "FileNotFoundError" in rows[count]["error"]
         assert len(sharded.shard_names(tmp_path / "big.weights.json")) == LAYERS
         for index in range(count):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from os import PathLike
@@ -42,8 +43,7 @@ def apply_many(
     all they were made from, by default "<manifest>.results.jsonl" beside a TOML file: what is there and has the right sha256 is skipped.
     On Ctrl-C finished files stay, and nothing of others is left. `progress` shows a bar, by files.
 
-    Needs `pip install 'keras-torch-convert[many]'`. A script that calls this must do so under `if __name__ == "__main__":`, since the
-    processes import it. Raises ManifestError before any work for a manifest that is not sound.
+    Needs `pip install 'keras-torch-convert[many]'`. Raises ManifestError before any work for a manifest that is not sound.
     """
     jobs = read_manifest(manifest)
     ledger = Ledger(_results_path(manifest, results))
@@ -159,6 +159,7 @@ def _client(scheduler: str | None, workers: int, memory: str | int) -> Iterator[
     with ExitStack() as stack:
         address: Any = scheduler
         if scheduler is None:
+            stack.enter_context(_script_hidden())
             # One task at a time in each process: that is what bounds its memory.
             address = stack.enter_context(
                 LocalCluster(
@@ -171,3 +172,18 @@ def _client(scheduler: str | None, workers: int, memory: str | int) -> Iterator[
                 )
             )
         yield stack.enter_context(Client(address))
+
+
+@contextmanager
+def _script_hidden() -> Iterator[None]:
+    """New processes do not run the caller's script as if to import it: they need nothing of it, and it may import both frameworks."""
+    main = sys.modules["__main__"]
+    hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    try:
+        main.__spec__ = None
+        if "__file__" in hidden:
+            del main.__file__
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)
