@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -102,14 +103,24 @@ class Report:
     comparison: Comparison | None = None
 
     def explain(self, name: str) -> str:
-        """Why a Keras layer or variable ("layer" or "layer/variable") got its weights: the evidence that was found when aligning."""
+        """Why a Keras layer or variable ("layer" or "layer/variable") got its weights, or what became of a torch tensor.
+
+        After an alignment by running: the torch layer, how far its input and output are from those in torch, and how many candidates there were. From a
+        checkpoint alone: the confidence and its parts. In every other case what the ledger says. KeyError, with the nearest names, for an unknown name.
+        """
         found = self.evidence.get(name)
         if found is None:
             known = [key for key in self.evidence if key.endswith(f"/{name}")]
             found = self.evidence[known[0]] if len(known) == 1 else None
         if found is None:
+            told = [entry for entry in self.ledger if entry.name == name or entry.name.startswith(f"{name}/")]
+            found = "\n".join(map(fate_in_words, told))
+        if not found:
+            names = [*self.evidence, *(entry.name for entry in self.ledger)]
+            near = ", ".join(repr(one) for one in get_close_matches(name, names, n=3))
             raise KeyError(
-                f"there is no evidence for {name!r}: expected the name of a Keras layer or variable that was aligned"
+                f"there is nothing to tell of {name!r}: expected the name of a Keras layer, a Keras variable or a torch tensor"
+                + (f"; nearest: {near}" if near else "")
             )
         return found
 
@@ -309,6 +320,14 @@ def ledger_cells(entry: LedgerEntry) -> tuple[str, ...]:
     """One ledger entry as texts, in the order of LEDGER_HEADER."""
     shape = f"({','.join(map(str, entry.shape))})"
     return (entry.side, entry.name, shape, entry.dtype, f"{entry.parameters:,}", entry.fate, entry.rule, entry.partner)
+
+
+def fate_in_words(entry: LedgerEntry) -> str:
+    """One ledger entry as a sentence: "conv/kernel is set from conv.weight (convolution: ...)"."""
+    join = " from" if entry.side == "target" else " for"
+    partner = f"{join} {entry.partner}" if entry.partner else ""
+    rule = f" ({entry.rule})" if entry.rule else ""
+    return f"{entry.name} is {entry.fate}{partner}{rule}"
 
 
 def ledger_data(entry: LedgerEntry) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Settled:
         """The evidence as a sentence."""
         rivals = f"{self.candidates} candidates" if self.candidates != 1 else "the only candidate"
         return (
-            f"{self.layer.label} is {self.unit} in torch, told by {self.how}: input at distance {self.input_distance:.1e}, "
+            f"{self.layer.label} is {self.unit or 'the whole module'} in torch, told by {self.how}: input at distance {self.input_distance:.1e}, "
             f"output at {self.output_distance:.1e}; {rivals}"
         )
 

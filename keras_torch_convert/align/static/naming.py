@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ _MOST_ENDINGS = 5
 _LEAST_WEIGHT = 0.2
 _MOST_BITS = 4.0
 _WEIGHT_OF_NUMBERS = 0.5
+_RANK = "rank "
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,11 @@ def joined_lists(lists: Sequence[Sequence[int]]) -> Lists:
 
 
 def similarities(keras: Sequence[str], torch: Sequence[str], ones: Numbers, twos: Numbers) -> Numbers:
-    """How alike the names of each pair are, 0 to 1, by their words: rare words count most, numbers half."""
-    words = [[words_of(name) for name in names] for names in (keras, torch)]
+    """How alike the names of each pair are, 0 to 1, by their words: rare words count most, numbers half.
+
+    A number counts by its value and by its rank among those in the same place of other names, since one side may begin at 0 and the other at 1.
+    """
+    words = [_with_ranks([words_of(name) for name in names]) for names in (keras, torch)]
     numbers: dict[str, int] = {}
     for name in (*words[0], *words[1]):
         for word in name:
@@ -54,9 +58,34 @@ def similarities(keras: Sequence[str], torch: Sequence[str], ones: Numbers, twos
     return _core.name_similarities(first.starts, first.items, second.starts, second.items, weights, ones, twos)
 
 
+def _with_ranks(names: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Each number followed by its rank: (block, 1) gives (block, 1, rank 0) when no other name has block 0."""
+    found: dict[tuple[str, ...], set[int]] = defaultdict(set)
+    for name in names:
+        for before, number in _numbers(name):
+            found[before].add(number)
+    rank = {
+        before: {number: place for place, number in enumerate(sorted(numbers))} for before, numbers in found.items()
+    }
+    result = []
+    for name in names:
+        ranks = iter([rank[before][number] for before, number in _numbers(name)])
+        result.append(
+            tuple(part for word in name for part in ((word, f"{_RANK}{next(ranks)}") if word.isdigit() else (word,)))
+        )
+    return result
+
+
+def _numbers(name: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Each number of a name with the words before it, other numbers left blank."""
+    for place, word in enumerate(name):
+        if word.isdigit():
+            yield tuple("" if before.isdigit() else before for before in name[:place]), int(word)
+
+
 def _weight(word: str, keras_share: float, torch_share: float) -> float:
     bits = _LEAST_WEIGHT + min(_MOST_BITS, -math.log2(max(keras_share, torch_share)))
-    return bits * _WEIGHT_OF_NUMBERS if word.isdigit() else bits
+    return bits * _WEIGHT_OF_NUMBERS / 2 if word.isdigit() or word.startswith(_RANK) else bits
 
 
 @dataclass(frozen=True, slots=True)
