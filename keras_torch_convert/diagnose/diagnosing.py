@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 # How far behind a place torch's values are looked at: an activation, a scale, a sum.
 DEPTH_BEHIND = 4
+# Statistics that differ by less than this part of the outputs' difference are not taken for its cause at first; see `Diagnosis.result`.
+PART_OF_OUTPUT = 1e-3
+COARSEST = 3e-4
+FINEST = 8e-7
 MOST_KEPT = 40
 
 
@@ -87,20 +91,28 @@ class Diagnosis:
                 found[call.label] = max(found.get(call.label, 0.0), min(apart_by, 1.0))
         return found
 
-    def result(self) -> FirstDivergence | None:
-        """The first divergence with its cause; None when nothing differs on the way."""
-        spot = self.locator.first()
-        if spot is None:
-            return None
-        scene = self.scene(spot)
-        best: tuple[float, Hypothesis] | None = None
-        rules = {"inputs": (ends.at_the_beginning,), "end": (ends.at_the_end,)}.get(spot.kind, RULES)
+    def result(self, difference: float) -> FirstDivergence | None:
+        """The first divergence with its cause; `difference` is that of the outputs, relative to the largest one.
+
+        Differences that are small beside that of the outputs are passed over, and looked at only where there is no larger one.
+        """
+        levels = {min(max(difference * PART_OF_OUTPUT, AGREES_BELOW), COARSEST), AGREES_BELOW, FINEST}
+        for level in sorted(levels, reverse=True):
+            self.locator = Locator(self.keras, self.torch, self.places, level)
+            spot = self.locator.first()
+            if spot is not None:
+                scene = self.scene(spot)
+                return self._said(scene, self.cause(scene))
+        return None
+
+    def cause(self, scene: Scene) -> tuple[float, Hypothesis] | None:
+        """The first hypothesis that holds, and how near it comes."""
+        rules = {"inputs": (ends.at_the_beginning,), "end": (ends.at_the_end,)}.get(scene.spot.kind, RULES)
         for hypothesis in hypotheses_of(scene, rules):
             agreement = scene.agreement_of(hypothesis)
             if isfinite(agreement) and scene.settles(agreement):
-                best = (agreement, hypothesis)
-                break
-        return self._said(scene, best)
+                return agreement, hypothesis
+        return None
 
     def scene(self, spot: Spot) -> Scene:
         """Both models run once more, for the values at the spot."""
@@ -247,7 +259,8 @@ class Diagnosis:
 
     def _steps_in_between(self, spot: Spot) -> list[Step]:
         """torch's operations without weights between what was agreed on last before a spot and the next layer with weights."""
-        known = [key for call in spot.after for key in call.outputs]
+        parent = self.keras.calls[spot.call.parent or 0]
+        known = [*parent.inputs, *(key for call in spot.after for key in call.outputs)]
         orders = [value.order for key in known for _, value in self.locator.index.find(key, AGREES_BELOW)]
         behind = [self.places[number].steps[0].order for number in sorted(self.places) if number >= spot.call.number]
         first, last = max(orders, default=0), behind[0] if behind else len(self.torch.steps) ** 2

@@ -36,8 +36,12 @@ class Spot:
 class Locator:
     """What agrees in two runs."""
 
-    def __init__(self, keras: KerasRun, torch: TorchRun, places: Mapping[int, Place]) -> None:
-        """`places` are those of calls of layers with weights, by number of the call."""
+    def __init__(
+        self, keras: KerasRun, torch: TorchRun, places: Mapping[int, Place], agrees_below: float = AGREES_BELOW
+    ) -> None:
+        """`places` are those of calls of layers with weights, by number of the call; values agree when they are nearer than `agrees_below`."""
+        self.agrees_below = agrees_below
+        self.times_drift = TIMES_DRIFT if agrees_below >= AGREES_BELOW else 2
         self.keras = keras
         self.torch = torch
         self.places = places
@@ -53,7 +57,9 @@ class Locator:
             self._look_at(call)
 
     def _look_at(self, call: LayerCall) -> None:
-        self.tolerance[call.number] = limit = min(max(AGREES_BELOW, TIMES_DRIFT * self.drift), MOST_DRIFT)
+        self.tolerance[call.number] = limit = min(
+            max(self.agrees_below, self.times_drift * self.drift), max(MOST_DRIFT, self.agrees_below)
+        )
         self.apart_in[call.number] = [self.index.nearest(key) for key in call.inputs]
         place = self.places.get(call.number)
         outputs = [self._nearest(key, place) for key in call.outputs]
@@ -90,10 +96,20 @@ class Locator:
         """The inputs that torch does not have, or that come from a layer which gave another's output."""
         bad = []
         for key, apart in zip(call.inputs, self.apart_in[call.number], strict=True):
-            producer = self.producer(key, call)
+            producer = self.origin(key, call)
             if apart >= self.tolerance[call.number] or (producer is not None and self.bad_output(producer)):
                 bad.append(key)
         return bad
+
+    def origin(self, key: Fingerprint, consumer: LayerCall) -> LayerCall | None:
+        """The call that a value comes from, past those that only hand it on (dropout, which does nothing here)."""
+        producer = self.producer(key, consumer)
+        while producer is not None and producer.leaf is None and key in producer.inputs:
+            before = self.producer(key, producer)
+            if before is None:
+                break
+            producer = before
+        return producer
 
     def producer(self, key: Fingerprint, consumer: LayerCall) -> LayerCall | None:
         """The call whose output a value is, the latest before `consumer`."""
@@ -131,7 +147,7 @@ class Locator:
             if not bad:
                 spots[call.number] = Spot(call, "layer")
             for key in bad:
-                producer = self.producer(key, call)
+                producer = self.origin(key, call)
                 if producer is not None and self.bad_output(producer):
                     waiting.append(producer)
                 else:

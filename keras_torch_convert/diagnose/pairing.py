@@ -19,6 +19,8 @@ from .torch_steps import ModuleCall, Step, TorchRun, Value
 
 # Values that were only carried over differ by nothing but the order in which they are added up.
 SAME_VALUES = 1e-6
+# A layer takes no more operations than this for each of its weights: padding by parts takes twenty.
+MOST_STEPS = 30
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +121,7 @@ def place_of(
 def _is_layer(call: ModuleCall, steps: tuple[Step, ...]) -> bool:
     """Whether the module is one layer and not a whole block with some weights of its own."""
     weights = {weight for step in steps for weight in step.weights}
-    return call.last - call.first <= 12 * max(1, len(weights))
+    return call.last - call.first <= MOST_STEPS * max(1, len(weights))
 
 
 def _gap(values: tuple[Value, ...], near: Sequence[Fingerprint]) -> float:

@@ -26,6 +26,8 @@ Array = npt.NDArray[Any]
 # What agrees when the cause is right reads 1e-7 to 1e-5, in half the cases at once much less than without.
 ENOUGH = 3e-5
 PART_OF_DIFFERENCE = 0.05
+# Where rounding was large already, a cause still makes a large difference this many times smaller.
+NEAR = 3e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,22 +138,25 @@ class Scene:
                 return self.seen(result)
         return inf
 
-    def parent_with(self, settings: Mapping[str, Any], layer: Any = None, factor: float = 1.0) -> Array | None:
-        """What the layer around the spot gives with other settings, or with the output of one of its `layer`s multiplied by a factor."""
+    def parent_with(
+        self, settings: Mapping[str, Any], layer: Any = None, change: Callable[[Any], Any] | None = None
+    ) -> Array | None:
+        """What the layer around the spot gives with other settings, or with the output of one of its `layer`s changed."""
         if self.parent is None:
             return None
         call, captured = self.parent
 
         def handle(inner: Any, run: Any, args: Any, kwargs: Any) -> Any:
             output = run(*args, **kwargs)
-            return output * factor if inner is layer else output
+            return change(output) if inner is layer and change is not None else output
 
         with intercepted_calls(self.target, handle):
             return called(self.target, altered(call.layer, settings), captured.args, captured.kwargs)
 
     def settles(self, agreement: float) -> bool:
         """Whether a trial comes so near that its hypothesis is the cause."""
-        return agreement < ENOUGH and agreement < PART_OF_DIFFERENCE * self.difference
+        enough = max(ENOUGH, NEAR * min(self.difference, 1.0))
+        return agreement < enough and agreement < PART_OF_DIFFERENCE * self.difference
 
     def step_named(self, names: Collection[str]) -> Step | None:
         """The first torch operation at this place of one of these names."""
@@ -194,9 +199,14 @@ class Scene:
         args, kwargs = replaced((self.keras.args, self.keras.kwargs), [array])
         return args, kwargs
 
-    def probabilities(self) -> list[Array]:
-        """What torch's softmaxes at this place give, those inside fused attention too."""
-        found = [array for step in self.steps if "softmax" in step.name for array in self.values.get(step.order, ())]
+    def probabilities(self) -> list[tuple[Array, str]]:
+        """What torch's softmaxes at this place give, those inside fused attention too, and the module in which each runs."""
+        found = [
+            (array, step.path)
+            for step in self.steps
+            if "softmax" in step.name
+            for array in self.values.get(step.order, ())
+        ]
         for step in self.steps:
             if not step.name.startswith("_scaled_dot_product") or len(step.inputs) != 3:
                 continue
@@ -206,7 +216,7 @@ class Scene:
             scale = step.settings.get("scale") or query.shape[-1] ** -0.5
             scores = scale * query.astype(np.float64) @ np.swapaxes(key, -1, -2)
             powers = np.exp(scores - scores.max(-1, keepdims=True))
-            found.append(np.asarray(powers / powers.sum(-1, keepdims=True), np.float32))
+            found.append((np.asarray(powers / powers.sum(-1, keepdims=True), np.float32), step.path))
         return found
 
     def query_key_value(self) -> tuple[Array, Array, Array] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..align.running.fingerprint import Fingerprint, FingerprintIndex
-from ..align.running.torch_trace import Recorder, tensors_in, undisturbed
+from ..align.running.torch_trace import FACTORIES, Recorder, tensors_in, undisturbed
 
 Shape = tuple[int, ...]
 
@@ -119,9 +119,9 @@ class StepRecorder(Recorder):
         data = [tensor for tensor in given if self.is_data(tensor)]
         before = tuple(self.value_of(tensor) for tensor in data if tensor.numel())
         result = super().operation(func, args, kwargs)
-        if not data:
-            return result
         order, name = self.clock, func.overloadpacket.__name__
+        if not data or name in FACTORIES:
+            return result
         results = [tensor for tensor in tensors_in(result) if tensor.numel()]
         if len(before) == 1 and self._keeps_values(func, name):
             for tensor in results:

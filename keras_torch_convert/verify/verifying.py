@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ..diagnose.diagnosing import Diagnosis
@@ -96,7 +97,8 @@ def diagnosed(comparison: Comparison, source: Source, target: Target, runs: Runs
     """The comparison with the first divergence and the differences by layer; what went wrong while looking for it is a note, since the comparison stands without."""
     try:
         diagnosis = Diagnosis(source, target, runs, plan)
-        return replace(comparison, first_divergence=diagnosis.result(), layer_differences=diagnosis.layer_differences())
+        divergence = diagnosis.result(comparison.relative_diff or inf)
+        return replace(comparison, first_divergence=divergence, layer_differences=diagnosis.layer_differences())
     except Exception as error:
         note = f"the first divergence could not be looked for: {describe(error)}"
         return replace(comparison, notes=(*comparison.notes, note))

@@ -19,7 +19,7 @@ from .fingerprint import Fingerprint, fingerprint
 from .randomise import SEED
 
 # Operations that give a tensor of the shape of another, without its values.
-_FACTORIES = (
+FACTORIES = (
     "zeros_like",
     "ones_like",
     "empty_like",
@@ -234,7 +234,7 @@ class Recorder:
             # The version of a tensor changed in place is raised only after this; what was known of it is outdated now.
             self.known.pop(id(tensor), None)
         name = func.overloadpacket.__name__
-        if name in _FACTORIES or not (names or data):
+        if name in FACTORIES or not (names or data):
             for tensor in results:
                 self.constant[id(tensor)] = tensor
         elif not data:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -29,7 +31,9 @@ def _scaled_inside(scene: Scene) -> Iterator[Hypothesis]:
             for value in scene.values.get(step.order, ()):
                 for array in arranged(value, captured.outputs[0].shape):
                     factor = ratio_of(array, captured.outputs[0])
-                    trial = scene.parent_with({}, call.layer, factor) if factor is not None else None
+                    trial = (
+                        scene.parent_with({}, call.layer, partial(operator.mul, factor)) if factor is not None else None
+                    )
                     if trial is not None and factor is not None:
                         said = f"torch multiplies the output of '{call.label}' by {factor:.6g}, Keras does not"
                         todo = f"multiply by {factor:.6g} behind '{call.label}' in Keras"
@@ -42,7 +46,7 @@ def _from_probabilities(scene: Scene) -> Iterator[Hypothesis]:
     ours = next((array for array in shown if is_distribution(array)), None)
     if ours is None or ours.ndim < 3:
         return
-    for theirs in scene.probabilities():
+    for theirs, path in scene.probabilities():
         if theirs.size != ours.size or theirs.shape[-1] != ours.shape[-1]:
             continue
         reference = theirs.reshape(ours.shape)
@@ -50,8 +54,8 @@ def _from_probabilities(scene: Scene) -> Iterator[Hypothesis]:
         if factor is not None:
             said = f"the scores of attention are {factor:.6g} times those of torch before the softmax"
             todo = f"multiply the query (or the scores) by {1 / factor:.6g} in Keras"
-            yield Hypothesis("attention scale", said, todo, powered(ours, 1 / factor), against=reference)
-        yield from _masks(ours, reference)
+            yield Hypothesis("attention scale", said, todo, powered(ours, 1 / factor), against=reference, torch_at=path)
+        yield from _masks(ours, reference, path)
         turned = np.swapaxes(ours, -1, -2)
         if turned.shape == ours.shape:
             said = "query and key are exchanged"
@@ -59,11 +63,16 @@ def _from_probabilities(scene: Scene) -> Iterator[Hypothesis]:
             again = np.exp(both - both.max(-1, keepdims=True))
             trial = np.asarray(again / again.sum(-1, keepdims=True), np.float32)
             yield Hypothesis(
-                "query and key exchanged", said, "exchange them in one of the models", trial, against=reference
+                "query and key exchanged",
+                said,
+                "exchange them in one of the models",
+                trial,
+                against=reference,
+                torch_at=path,
             )
 
 
-def _masks(ours: Array, theirs: Array) -> Iterator[Hypothesis]:
+def _masks(ours: Array, theirs: Array, path: str) -> Iterator[Hypothesis]:
     masked, wanted = ours < 1e-9, theirs < 1e-9
     if (not masked.any() and not wanted.any()) or bool((masked == wanted).all()):
         return
@@ -80,7 +89,7 @@ def _masks(ours: Array, theirs: Array) -> Iterator[Hypothesis]:
         said = "torch masks what comes later (causal), Keras does not"
     else:
         said = f"torch leaves out {wanted.mean():.0%} of the pairs of places, Keras {masked.mean():.0%}"
-    yield Hypothesis("mask", said, "give both models masks of one meaning", trial, against=theirs)
+    yield Hypothesis("mask", said, "give both models masks of one meaning", trial, against=theirs, torch_at=path)
 
 
 def is_distribution(array: Array) -> bool:

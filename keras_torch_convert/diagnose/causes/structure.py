@@ -157,6 +157,8 @@ def _missing(scene: Scene) -> Iterator[Hypothesis]:
     given = scene.keras.inputs[0]
     label = scene.call.label
     steps = scene.between()
+    if not steps:
+        return
     for array in arranged(scene.torch_inputs[0], given.shape):
         trial = called(scene.target, scene.call.layer, *scene.arguments_with(array))
         if trial is None:
@@ -165,7 +167,7 @@ def _missing(scene: Scene) -> Iterator[Hypothesis]:
             said = f"torch's input is Keras's times {pair[0]} plus {pair[1]}: only one side prepares its input (rescale_mode, preprocessing)"
             yield Hypothesis("preprocessing", said, "prepare the inputs of both models alike", trial)
             continue
-        between = ", ".join(dict.fromkeys(step.name.strip("_") for step in steps)) or "something"
+        between = ", ".join(dict.fromkeys(step.name.strip("_") for step in steps))
         said = f"torch computes {between} before this layer, Keras does not"
         todo = f"compute the same before Keras layer '{label}', or leave it out in torch"
         at = next((call.label for call, one in reversed(scene.before) if _gives_an_input(one)), "")
