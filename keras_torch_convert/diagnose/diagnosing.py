@@ -60,7 +60,9 @@ class Diagnosis:
         self.source, self.target, self.runs, self.plan = source, target, runs, plan
         module = source.module
         own = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
-        self.values = {name: tensor.detach() for name, tensor in own if tensor.is_floating_point()}
+        # Tied weights must stay one tensor.
+        detached = {id(tensor): tensor.detach() for _, tensor in own}
+        self.values = {name: detached[id(tensor)] for name, tensor in own if tensor.is_floating_point()}
         self.modules = dict(module.named_modules())
         self.torch = self._run_torch()
         self.keras = run_keras_calls(target, runs.keras_call, runs.keras_inputs)
@@ -126,12 +128,13 @@ class Diagnosis:
             order: [np.asarray(as_array(tensor)) for tensor in tensors] for order, tensors in again.captured.items()
         }
         kept[0] = [np.asarray(array) for array in eager_arrays(self.runs.torch_inputs)]
+        along = self._along(call)
         around = [call.parent] if call.parent and spot.kind != "inputs" else []
         keras = run_keras_calls(
             self.target,
             self.runs.keras_call,
             self.runs.keras_inputs,
-            [*around, *(one.number for one in (call, *chain, *behind[:2]))],
+            [*around, *(one.number for one in (call, *chain, *behind[:2], *along))],
         ).captured
         scene = Scene(
             self.target,
@@ -142,6 +145,7 @@ class Diagnosis:
             before=[(one, keras[one.number]) for one in chain],
             behind=behind,
             next_calls=[(one, keras[one.number]) for one in behind[:2]],
+            along=[(one, keras[one.number]) for one in along],
             parent=(self.keras.calls[around[0]], keras[around[0]]) if around else None,
             place=place,
             steps=list(wanted.steps),
@@ -178,6 +182,16 @@ class Diagnosis:
                     if producer.leaf is None:
                         waiting.append((producer, depth + 1))
         return [found[number] for number in sorted(found)]
+
+    def _along(self, call: LayerCall) -> list[LayerCall]:
+        """Calls without weights that follow one another, each taking the output of the one before: an activation made of several steps."""
+        found: list[LayerCall] = []
+        while len(found) < 4:
+            behind = [one for one in self._behind(found[-1] if found else call) if one.leaf is None]
+            if not behind or behind[0].output_shapes != call.output_shapes:
+                break
+            found.append(behind[0])
+        return found
 
     def _behind(self, call: LayerCall) -> list[LayerCall]:
         """Calls that take the output of `call`."""

@@ -56,7 +56,7 @@ class Scene:
     `keras` are the values of the spot's call, `before` those of the calls that its input came from (the nearest last), `behind` the calls that take its
     output. `place` is the torch layer, `torch_inputs` what goes into it. `expected` are torch's values that the output may have to be, the likeliest
     first (for a spot "before" a layer: that layer's input), `following` what goes into the next torch layers with weights.
-    `next_calls` are the values of the calls that take the spot's output, `parent` those of the call around it. `values` are torch's values by the order of the operation that gave them, 0 for the inputs.
+    `next_calls` are the values of the calls that take the spot's output, `along` those of calls without weights that follow one another, `parent` those of the call around it. `values` are torch's values by the order of the operation that gave them, 0 for the inputs.
     `held` and `wanted` are the layer's variables as they are and as torch's values make them, by name; `owners` names for a variable that holds what
     belongs to another one that other; `wrong_before` are the calls before that hold wrong weights: label, kind, sentence. `masks` are inputs of whole numbers.
     """
@@ -73,6 +73,7 @@ class Scene:
     expected: list[Array] = field(default_factory=list)
     following: list[Array] = field(default_factory=list)
     next_calls: list[tuple[LayerCall, Captured]] = field(default_factory=list)
+    along: list[tuple[LayerCall, Captured]] = field(default_factory=list)
     parent: tuple[LayerCall, Captured] | None = None
     wrong_before: list[tuple[str, str, str]] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)

@@ -33,6 +33,7 @@ RULES: tuple[Rule, ...] = (
     ends.softmax_only_in_keras,
     activations.idle_before,
     activations.of_the_layer,
+    activations.of_several_calls,
     dropout.hypotheses,
     attention.hypotheses,
     structure.order_of_norm_and_activation,

@@ -52,6 +52,20 @@ def of_the_layer(scene: Scene) -> Iterator[Hypothesis]:
         yield Hypothesis("extra activation", said, todo, before, how="next call")
 
 
+def of_several_calls(scene: Scene) -> Iterator[Hypothesis]:
+    """The spot begins an activation that Keras computes in several steps (x + 3, relu6, times 1/6): another one in its place."""
+    if scene.call.leaf is not None or not scene.keras.inputs:
+        return
+    given = scene.keras.inputs[0]
+    for last, captured in scene.along:
+        ours = recognised(given, captured.outputs[0]) if captured.outputs else None
+        for theirs in functions() if ours is not None and ours.name != "none" else ():
+            if ours is not None and theirs.name != ours.name:
+                said = f"from here to '{last.label}' Keras computes {ours.name}, torch {theirs.name}"
+                todo = f"put {theirs.keras} in the place of these layers, or {ours.torch} in torch"
+                yield Hypothesis("activation", said, todo, theirs(given))
+
+
 def idle_before(scene: Scene) -> Iterator[Hypothesis]:
     """An activation layer before the spot does nothing: torch computes something there."""
     idle = [call for call, _ in scene.before if "Activation" in call.kinds and call.inputs == call.outputs]
