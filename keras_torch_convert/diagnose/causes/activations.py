@@ -7,7 +7,7 @@ from typing import Any
 
 from ...align.running.fingerprint import distance, fingerprint
 from ..scene import Array, Hypothesis, Scene
-from .functions import Function, functions, identity, recognised, softmaxes
+from .functions import functions, identity, recognised, softmaxes
 
 
 def linear(x: Any) -> Any:
@@ -107,14 +107,3 @@ def last_that_could(scene: Scene, array: Array) -> str:
         if any(distance(key, output) < 1e-9 for output in call.outputs) and hasattr(call.layer, "activation"):
             return call.label
     return ""
-
-
-def named_activation(scene: Scene) -> Function | None:
-    """The activation that the call behind the spot computes, None when it is none."""
-    call = scene.behind[0] if scene.behind else None
-    if call is None:
-        return None
-    function = getattr(call.layer, "activation", None) or call.layer
-    name = str(getattr(function, "__name__", type(function).__name__)).lower()
-    plain = name.replace("_", "").replace("relu6", "relu6")
-    return next((one for one in functions() if one.name.split(" ")[0] == plain), None)

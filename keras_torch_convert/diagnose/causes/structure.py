@@ -9,7 +9,7 @@ import numpy as np
 from ..arrays import apart, arranged
 from ..keras_calls import Captured
 from ..scene import ENOUGH, Array, Hypothesis, Scene, called
-from .activations import named_activation
+from .functions import Function, recognised
 
 PREPARING = ("Rescaling", "Normalization", "Resizing", "CenterCrop")
 
@@ -18,7 +18,7 @@ def order_of_norm_and_activation(scene: Scene) -> Iterator[Hypothesis]:
     """torch applies the activation behind the norm before it."""
     if scene.call.leaf is None or not any("Normalization" in kind for kind in scene.call.kinds) or not scene.behind:
         return
-    function = named_activation(scene)
+    function = activation_behind(scene)
     if function is None:
         return
     trial = scene.run([function(scene.keras.inputs[0]), *scene.keras.inputs[1:]])
@@ -26,6 +26,15 @@ def order_of_norm_and_activation(scene: Scene) -> Iterator[Hypothesis]:
         said = f"torch computes {function.name} before the norm, Keras behind it"
         todo = f"put Keras layer '{scene.behind[0].label}' before '{scene.call.label}', or the norm first in torch"
         yield Hypothesis("order of norm and activation", said, todo, trial)
+
+
+def activation_behind(scene: Scene) -> Function | None:
+    """The activation that Keras computes behind the spot, in one step or several; None when it is none."""
+    for _, captured in scene.along if scene.keras.outputs else ():
+        function = recognised(scene.keras.outputs[0], captured.outputs[0]) if captured.outputs else None
+        if function is not None and function.name != "none":
+            return function
+    return None
 
 
 def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
@@ -134,7 +143,13 @@ def _factor_of_inputs(scene: Scene) -> Iterator[Hypothesis]:
         if scaled is not None:
             said = f"torch multiplies the input of the layer by {factor:.6g}, Keras does not"
             kind = "preprocessing" if scene.is_before_all_weights else "scale"
-            yield Hypothesis(kind, said, f"multiply by {factor:.6g} before '{scene.call.label}' in Keras", scaled)
+            yield Hypothesis(
+                kind,
+                said,
+                f"multiply by {factor:.6g} before '{scene.call.label}' in Keras",
+                scaled,
+                torch_at=scene.path_between,
+            )
 
 
 def ratio_of(one: Array, other: Array) -> float | None:
@@ -157,7 +172,7 @@ def _missing(scene: Scene) -> Iterator[Hypothesis]:
     given = scene.keras.inputs[0]
     label = scene.call.label
     steps = scene.between()
-    if not steps:
+    if not steps or any(step.weights for step in steps):
         return
     for array in arranged(scene.torch_inputs[0], given.shape):
         trial = called(scene.target, scene.call.layer, *scene.arguments_with(array))
