@@ -199,6 +199,28 @@ def test_momentum_is_told_though_no_output_shows_it() -> None:
     assert any("momentum of 'norm1'" in sentence and "0.95" in sentence for sentence in result.settings)
 
 
+def test_dropout_rates_are_compared_in_their_order() -> None:
+    def keras_model(*rates: float) -> Any:
+        inputs = x = layers.Input((6,))
+        for number, rate in enumerate(rates):
+            x = layers.Dropout(rate, name=f"drop{number}")(x)
+        return keras.Model(inputs, layers.Dense(3, name="fc")(x))
+
+    torch_module = nn.Sequential(nn.Dropout(0.1), nn.Dropout(0.0), nn.Dropout(0.3), nn.Linear(6, 3)).eval()
+    for rates, said in (
+        ((0.1, 0.3), ()),
+        ((0.1, 0.2), ("rate of 'drop1' is 0.2, p of torch layer '2' is 0.3: this shows in training only",)),
+        (
+            (0.1,),
+            ("dropout: torch drops at 2 places (0 0.1, 2 0.3), Keras at 1 (drop0 0.1): this shows in training only",),
+        ),
+    ):
+        model = keras_model(*rates)
+        plan = ktc.Plan.from_mapping(torch_module, model, {"fc": "3"})
+        ktc.convert(torch_module, model, plan=plan)
+        assert ktc.verify(torch_module, model, plan=plan).settings == said
+
+
 def test_a_random_proof_without_a_plan_and_weights_without_a_module_are_refused(converted: Any) -> None:
     torch_module, keras_model, _ = converted
     with pytest.raises(ValueError, match="needs plan="):

@@ -219,9 +219,7 @@ class Diagnosis:
         else:
             index = self.locator.index
             taken = [
-                value
-                for key in spot.call.inputs
-                for _, value in index.find(key, self.locator.tolerance[spot.call.number])
+                value for key in spot.call.inputs for value in index.find(key, self.locator.tolerance[spot.call.number])
             ]
             steps = self._steps_behind(taken, set())
             values = taken
@@ -275,7 +273,7 @@ class Diagnosis:
         """torch's operations without weights between what was agreed on last before a spot and the next layer with weights."""
         parent = self.keras.calls[spot.call.parent or 0]
         known = [*parent.inputs, *(key for call in spot.after for key in call.outputs)]
-        orders = [value.order for key in known for _, value in self.locator.index.find(key, AGREES_BELOW)]
+        orders = [value.order for key in known for value in self.locator.index.find(key, AGREES_BELOW)]
         behind = [self.places[number].steps[0].order for number in sorted(self.places) if number >= spot.call.number]
         first, last = max(orders, default=0), behind[0] if behind else len(self.torch.steps) ** 2
         return [step for step in self.torch.steps if first < step.order <= last and not step.weights][:MOST_KEPT]
@@ -387,6 +385,8 @@ class Diagnosis:
         if hypothesis is not None and hypothesis.at:
             label = hypothesis.at
         path = hypothesis.torch_at if hypothesis is not None and hypothesis.torch_at else self._torch_path(scene)
+        if hypothesis is not None and hypothesis.kind == "activation" and call.leaf is not None:
+            path = scene.path_of_value(hypothesis.trial) or path
         module = self.modules.get(path)
         outputs = scene.keras.inputs if spot.kind in ("before", "inputs") else scene.keras.outputs
         difference = scene.difference if spot.kind not in ("before", "inputs") else None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isnan
+
+import numpy as np
+import numpy.typing as npt
 
 from ..align.running.fingerprint import Fingerprint, FingerprintIndex, distance
 from .keras_calls import KerasRun, LayerCall
@@ -33,6 +36,31 @@ class Spot:
     after: tuple[LayerCall, ...] = ()
 
 
+class Values:
+    """Values found again by their statistics, all compared at once."""
+
+    def __init__(self, values: Sequence[Value]) -> None:
+        """Those whose statistics hold NaN cannot be found."""
+        self.values = [value for value in values if not any(isnan(number) for number in value.key)]
+        self.keys = np.array([value.key for value in self.values], np.float64).reshape(-1, 5)
+        self.orders = np.array([value.order for value in self.values], np.int64)
+
+    def distances(self, key: Fingerprint) -> npt.NDArray[np.float64]:
+        """As `fingerprint.distance`, to every value."""
+        apart = np.abs(self.keys - np.array(key, np.float64))
+        apart[:, -1] /= 2
+        return np.asarray(np.nan_to_num(apart.max(1, initial=0.0), nan=inf))
+
+    def nearest(self, key: Fingerprint, among: npt.NDArray[np.bool_] | None = None) -> float:
+        """Distance to the nearest value, `among` those marked; infinite when there is none."""
+        apart = self.distances(key)
+        return float((apart if among is None else apart[among]).min(initial=inf))
+
+    def find(self, key: Fingerprint, within: float) -> list[Value]:
+        """All values nearer than `within`."""
+        return [self.values[number] for number in np.flatnonzero(self.distances(key) < within)]
+
+
 class Locator:
     """What agrees in two runs."""
 
@@ -45,10 +73,11 @@ class Locator:
         self.keras = keras
         self.torch = torch
         self.places = places
-        self.index: FingerprintIndex[Value] = torch.index()
+        self.index = Values(torch.every_value())
         self.leaves = keras.leaves()
         self.producers = FingerprintIndex((key, call) for call in self.leaves for key in call.outputs)
         self.owner = {step.order: frozenset(step.weights) for step in torch.steps if step.weights}
+        self.counted: dict[frozenset[str], npt.NDArray[np.bool_]] = {}
         self.drift = 0.0
         self.apart_in: dict[int, list[float]] = {}
         self.apart_out: dict[int, list[float]] = {}
@@ -70,18 +99,13 @@ class Locator:
         """The distance to the nearest value in torch; what other weights give does not count for a layer with weights of its own."""
         if place is None:
             return self.index.nearest(key)
-        names = set(place.names)
+        names = frozenset(place.names)
+        if names not in self.counted:
+            self.counted[names] = np.array([self._counts(value, names) for value in self.index.values], bool)
         first = min(step.order for step in place.steps)
-        return min(
-            (
-                apart
-                for apart, value in self.index.find(key, 1.0)
-                if value.order >= first and self._counts(value, names)
-            ),
-            default=inf,
-        )
+        return self.index.nearest(key, self.counted[names] & (self.index.orders >= first))
 
-    def _counts(self, value: Value, names: set[str]) -> bool:
+    def _counts(self, value: Value, names: frozenset[str]) -> bool:
         """Not what other weights gave, and not what an operation of just these weights computes on its way."""
         owner = self.owner.get(value.order)
         if owner is None:

@@ -28,6 +28,8 @@ ENOUGH = 3e-5
 PART_OF_DIFFERENCE = 0.05
 # Where rounding was large already, a cause still makes a large difference this many times smaller.
 NEAR = 3e-4
+# torch's operations between two layers are followed this far back.
+LONGEST_WAY = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,21 +175,29 @@ class Scene:
         """The torch module in which an operation runs whose name holds one of `parts`, "" when there is none."""
         return next((step.path for step in self.steps if any(part in step.name for part in parts)), "")
 
+    def path_of_value(self, array: Array) -> str:
+        """The torch module in which the operation runs that gave a value, "" when it is not known."""
+        for step in self.steps:
+            if any(apart(value, array) < ENOUGH for value in self.values.get(step.order, ())):
+                return step.path
+        return ""
+
     def between(self) -> list[Step]:
-        """torch's operations from a value that the Keras layer gets to what goes into the torch layer."""
+        """torch's operations on the shortest way from a value that the Keras layer gets to what goes into the torch layer, () when there is none."""
         if self.place is None or not self.place.inputs:
             return []
-        found: list[Step] = []
-        wanted = [self.place.inputs[0]]
-        while wanted and len(found) < 12:
-            value = wanted.pop()
+        by_order = {step.order: step for step in self.torch.steps}
+        waiting: list[tuple[Value, tuple[Step, ...]]] = [(self.place.inputs[0], ())]
+        seen: set[int] = set()
+        while waiting:
+            value, way = waiting.pop(0)
             if any(distance(value.key, key) < 1e-5 for key in self.call.inputs):
-                continue
-            step = next((step for step in self.torch.steps if step.order == value.order), None)
-            if step is not None and step not in found:
-                found.append(step)
-                wanted += list(step.inputs)
-        return found[::-1]
+                return list(way)
+            step = by_order.get(value.order)
+            if step is not None and step.order not in seen and len(way) < LONGEST_WAY:
+                seen.add(step.order)
+                waiting += [(one, (step, *way)) for one in step.inputs]
+        return []
 
     @property
     def path_between(self) -> str:

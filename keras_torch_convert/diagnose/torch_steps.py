@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..align.running.fingerprint import Fingerprint, FingerprintIndex
+from ..align.running.fingerprint import Fingerprint
 from ..align.running.torch_trace import FACTORIES, Recorder, tensors_in, undisturbed
 
 Shape = tuple[int, ...]
@@ -66,12 +66,13 @@ class TorchRun:
     captured: dict[int, list[Any]] = field(default_factory=dict)
     inside: list[tuple[Fingerprint, int]] = field(default_factory=list)
 
-    def index(self) -> FingerprintIndex[Value]:
-        """Every value that appeared, found again by its statistics."""
+    def every_value(self) -> list[Value]:
+        """Every value that appeared, those of equal statistics and time once."""
         values = [value for step in self.steps for value in (*step.inputs, *step.outputs)]
         values += [value for call in self.modules for value in (*call.inputs, *call.outputs)]
         values += [Value(key, (), order) for key, order in self.inside]
-        return FingerprintIndex((value.key, value) for value in (*self.inputs, *values))
+        # Of the same value that of a step counts, which knows its shape.
+        return list({(value.key, value.order): value for value in (*values[::-1], *self.inputs)}.values())
 
 
 def run_torch_steps(

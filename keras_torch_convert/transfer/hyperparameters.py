@@ -25,7 +25,7 @@ class Differences:
 
 
 def compare_hyperparameters(plan: Plan, source: Source, target: Target) -> Differences:
-    """Epsilon, groups and nonlinearity (warnings), momentum, padding_idx and max_norm (notes) of every pair of layers of `plan`.
+    """Epsilon, groups and nonlinearity (warnings), momentum, padding_idx, max_norm and dropout rates (notes) of every pair of layers of `plan`.
 
     Without a torch module nothing is compared. Which module belongs to which Keras layer is told by the tensors that the layer's variables get.
     """
@@ -39,6 +39,7 @@ def compare_hyperparameters(plan: Plan, source: Source, target: Target) -> Diffe
         warnings += _nonlinearity(name, module, layer)
         notes += _momentum(name, module, layer)
         notes += _embedding(name, module, layer)
+    notes += _dropout_rates(source.module, target)
     return Differences(tuple(dict.fromkeys(warnings)), tuple(dict.fromkeys(notes)))
 
 
@@ -54,6 +55,33 @@ def _pairs(plan: Plan, root: Any, target: Target) -> Iterator[tuple[str, Any, Ta
             if leaf is not None and name in modules and (name, leaf.label) not in seen:
                 seen.add((name, leaf.label))
                 yield name, modules[name], leaf
+
+
+def _dropout_rates(root: Any, target: Target) -> list[str]:
+    """Dropout layers own no weights: those of both sides that drop anything are paired in their order."""
+    if target.framework == "torch" or not hasattr(target.model, "_flatten_layers"):
+        return []
+    torch = [(name, float(one.p)) for name, one in root.named_modules() if type(one).__name__.startswith("Dropout")]
+    torch = [(name, rate) for name, rate in torch if rate]
+    keras = [
+        (str(layer.name), float(layer.rate))
+        for layer in target.model._flatten_layers()
+        if type(layer).__name__ in ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
+        and layer.rate
+    ]
+    if len(torch) != len(keras):
+        said = f"torch drops at {len(torch)} places ({_listed(torch)}), Keras at {len(keras)} ({_listed(keras)})"
+        return [f"dropout: {said}: this shows in training only"]
+    return [
+        f"rate of '{ours}' is {rate:g}, p of torch layer '{theirs}' is {p:g}: this shows in training only"
+        for (theirs, p), (ours, rate) in zip(torch, keras, strict=True)
+        if not math.isclose(p, rate, rel_tol=1e-6)
+    ]
+
+
+def _listed(rates: list[tuple[str, float]]) -> str:
+    shown = ", ".join(f"{name} {rate:g}" for name, rate in rates[:3])
+    return f"{shown}, ..." if len(rates) > 3 else shown or "none"
 
 
 def _number(module: Any, names: tuple[str, ...]) -> float | None:
