@@ -3,7 +3,7 @@
     python tests/zoo/run_faults.py --seed 1 [--pairs 10] [--name kimm_resnet18 ...] [--fault epsilon ...] [--write docs/diagnosis.md] [--json FILE]
 
 Pairs are drawn by the seed among those of kimm and keras.applications, whose layers are calls that can be seen; one that does not convert is replaced by the next. Each runs in a process of its own: it is converted once,
-verified without a fault, and then gets one fault after the other, each at a place drawn by the seed, and is put back. A fault is named exactly when
+verified without a fault, and then gets one fault after the other (of `--faults` kinds, drawn by the seed), each at a place drawn by the seed, and is put back. A fault is named exactly when
 the kind of cause and the Keras layer or torch module are right, wrongly when a cause was named that is not; places where no output shows the fault are
 drawn anew. Ends with 1 when a cause was named wrongly, a pair without a fault was blamed, or fewer than 90 % were named exactly.
 """
@@ -38,7 +38,7 @@ LIMIT_SECONDS = 900
 NOT_COUNTED = ("invisible", "does not run")
 
 
-def run_pair(name: str, seed: int, wanted: Sequence[str]) -> dict[str, Any]:
+def run_pair(name: str, seed: int, wanted: Sequence[str], most: int) -> dict[str, Any]:
     """Every fault in one pair, in this process."""
     import keras_torch_convert as ktc
 
@@ -54,12 +54,16 @@ def run_pair(name: str, seed: int, wanted: Sequence[str]) -> dict[str, Any]:
         return {"converted": False, "reason": "not shown to be equal"}
     clean = ktc.verify(torch_model, keras_model, plan=report.plan, sample=sample, **calls)
     result = {"converted": True, "blamed": clean.first_divergence is not None, "faults": []}
-    for fault in every_fault():
-        if not wanted or any(word in fault.name for word in wanted):
-            found = run_fault(registered, fault, Pair(torch_model, keras_model, report.plan, sample, calls), seed)
-            if found:
-                result["faults"].append(found)
-                print(f"{name:32s} {fault.name:48s} {found['said']:9s} {found.get('text', '')[:200]}", flush=True)
+    faults = [fault for fault in every_fault() if not wanted or any(word in fault.name for word in wanted)]
+    shown = 0
+    for fault in random.Random(f"{seed} {name}").sample(faults, len(faults)):
+        if shown >= most:
+            break
+        found = run_fault(registered, fault, Pair(torch_model, keras_model, report.plan, sample, calls), seed)
+        if found:
+            shown += found["said"] not in NOT_COUNTED
+            result["faults"].append(found)
+            print(f"{name:32s} {fault.name:48s} {found['said']:9s} {found.get('text', '')[:200]}", flush=True)
     return result
 
 
@@ -124,12 +128,13 @@ def put_back(pair: Pair) -> Iterator[None]:
                 variable.variable.assign(values)
 
 
-def in_a_process(name: str, seed: int, wanted: Sequence[str]) -> dict[str, Any]:
+def in_a_process(name: str, seed: int, wanted: Sequence[str], most: int) -> dict[str, Any]:
     """The same in a process of its own, in the environment that the pair needs."""
     pair = PAIRS[name]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "result.json")
         command = [sys.executable, __file__, "--seed", str(seed), "--one", name, "--json", str(out)]
+        command += ["--faults", str(most)]
         command += [part for word in wanted for part in ("--fault", word)]
         environment = {**os.environ, **pair.environment, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:
@@ -176,13 +181,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--name", action="append", default=[])
+    parser.add_argument("--faults", type=int, default=1000, help="most kinds in a pair, drawn by the seed")
     parser.add_argument("--fault", action="append", default=[], help="only faults whose names hold this")
     parser.add_argument("--write", type=Path, help="Markdown file whose table for this seed is replaced")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        arguments.json.write_text(json.dumps(run_pair(arguments.one, arguments.seed, arguments.fault)))
+        arguments.json.write_text(
+            json.dumps(run_pair(arguments.one, arguments.seed, arguments.fault, arguments.faults))
+        )
         return 0
     possible = sorted(name for name, pair in PAIRS.items() if pair.family in FAMILIES)
     drawn = arguments.name or random.Random(arguments.seed).sample(possible, len(possible))
@@ -190,7 +198,7 @@ def main() -> int:
     for name in drawn:
         if len(results) == (len(arguments.name) or arguments.pairs):
             break
-        result = in_a_process(name, arguments.seed, arguments.fault)
+        result = in_a_process(name, arguments.seed, arguments.fault, arguments.faults)
         if result["converted"]:
             results[name] = result
         else:
