@@ -303,6 +303,23 @@ def test_align_keeps_a_plan(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert converted["equal"]
 
 
+def test_align_says_it_as_dictionaries(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = (
+        "keras_torch_convert.command_line.demo:two_branches_torch",
+        "keras_torch_convert.command_line.demo:two_branches_keras",
+    )
+
+    code, out, err = answer(capsys, "align", *names, "--dictionaries")
+
+    assert code == 0, err
+    assert "keras_reload_from_torch_model(" in out
+    said = as_json(capsys, "align", *names, "--dictionaries")["dictionaries"]
+    moves = said.get("tail_align_dict") or said.get("full_name_align_dict")
+    options = [f"--{name.replace('_', '-')}={json.dumps(value)}" for name, value in said.items() if name != "comment"]
+    assert moves
+    assert answer(capsys, "inspect", *names, *options)[0] == 0
+
+
 def test_apply_writes_what_the_conversion_saved(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("models:torch_model", "models:keras_model", "--save-plan", "net.plan.json")
     assert main(["convert", *arguments, "-o", "live.weights.h5"]) == 0

@@ -15,6 +15,7 @@ from .pairing import both_sides, converted, save_plan, way_options
 EXAMPLES = """
 keras-torch-convert align timm:create_model model.py:build --kwargs '{"model_name": "resnet18"}' -o resnet18.plan.json
 keras-torch-convert align resnet18.pth model.keras --tail-align-dict '{"shortcut_conv": -4}'
+keras-torch-convert align module.py:net model.keras --dictionaries
 keras-torch-convert align module.py:net model.keras --hints '{"head": "fc"}' --json
 """
 
@@ -23,6 +24,7 @@ keras-torch-convert align module.py:net model.keras --hints '{"head": "fc"}' --j
 @options.source_argument
 @options.target_argument
 @click.option("-o", "--output", type=options.FILE, help="Where to keep the plan, by custom NAME.plan.json.")
+@click.option("--dictionaries", is_flag=True, help="Say it as the classic arguments too, ready to paste.")
 @way_options
 @options.sample_option
 @options.strict_option
@@ -30,7 +32,7 @@ keras-torch-convert align module.py:net model.keras --hints '{"head": "fc"}' --j
 @options.classic_options
 @config_option
 @click.pass_context
-def command(ctx: click.Context, /, output: Path | None, as_json: bool, **values: Any) -> int:
+def command(ctx: click.Context, /, output: Path | None, dictionaries: bool, as_json: bool, **values: Any) -> int:
     """Find out which weight belongs where.
 
     SOURCE is the PyTorch side, TARGET the Keras model. Without the classic arguments both models are run on randomised copies of their weights, and each
@@ -40,10 +42,15 @@ def command(ctx: click.Context, /, output: Path | None, as_json: bool, **values:
     report = converted(ctx, source, target, values, output=None, verify=False)
     saved = save_plan(report, output) if output is not None else None
     pairs = report.plan.pairs if report.plan is not None else ()
+    classic = None
+    if dictionaries and report.plan is not None:
+        with screen.chatter_on_stderr():
+            classic = report.plan.classic_dictionaries(source, target)
     if as_json:
         data = report.to_dict()
         names = ("source", "target", "alignment", "pairs", "evidence", "warnings", "notes", "totals")
-        screen.show_json({name: data[name] for name in names} | {"plan": saved})
+        said = None if classic is None else classic.arguments() | {"comment": classic.comment}
+        screen.show_json({name: data[name] for name in names} | {"plan": saved, "dictionaries": said})
         return DONE
     rows = [(torch_layer, keras_layer, report.evidence.get(keras_layer, "")) for torch_layer, keras_layer in pairs]
     header = ("torch layer", "Keras layer", "evidence")
@@ -52,6 +59,8 @@ def command(ctx: click.Context, /, output: Path | None, as_json: bool, **values:
     for sentence in (*report.notes, *report.warnings):
         screen.note(f"note: {sentence}")
     screen.say(f"{len(pairs):,} layers paired{f', {report.alignment}' if report.alignment else ''}")
+    if classic is not None:
+        screen.say(f"\n{classic}\n")
     if saved is not None:
         screen.say(f"plan: {saved}")
     return DONE
