@@ -195,7 +195,7 @@ class TwoHeads(nn.Module):
 
 def two_heads(keras: Any) -> Any:
     layers = keras.layers
-    a, b = layers.Input((4,), name="a"), layers.Input((4,), name="b")
+    a, b = layers.Input((4,)), layers.Input((4,))
     shared = layers.Dense(6, name="shared")
     x = layers.Concatenate()([layers.BatchNormalization(name="norm")(shared(a)), shared(b)])
     heads = [layers.Dense(2, name="one")(x), layers.Dense(3, use_bias=False, name="two")(x)]

@@ -5,6 +5,8 @@ import subprocess
 import sys
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 import keras_torch_convert as ktc
 from keras_torch_convert.errors import SaveError, TransferError
 from keras_torch_convert.plan import ArrayKind, Assignment, Permute, Plan, Tensor
+from keras_torch_convert.replay import apply as replay
 from keras_torch_convert.save import from_plan
 from keras_torch_convert.save.archive import archive_frame
 from keras_torch_convert.save.layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
@@ -289,6 +292,26 @@ def test_an_interrupt_leaves_the_old_file_and_nothing_else(
         ktc.apply(small_plan(), small_source(tmp_path), tmp_path / "out.keras")
     assert (tmp_path / "out.keras").read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.keras", "source0.npz"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_progress_counts_every_byte_of_the_values_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    seen: list[int] = []
+    totals: list[int] = []
+
+    @contextmanager
+    def bar(total: int, shown: bool) -> Iterator[Any]:
+        totals.append(total)
+        assert shown
+        yield seen.append
+
+    monkeypatch.setattr(replay, "bytes_bar", bar)
+    ktc.apply(small_plan(), small_source(tmp_path), tmp_path / f"out{suffix}", progress=True)
+    assert totals == [300 * 1000 * 4]
+    assert sum(seen) == totals[0]
+    assert len(seen) > 1
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_with_every_difference(tmp_path: Path) -> None:

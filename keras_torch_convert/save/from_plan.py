@@ -169,7 +169,8 @@ def _write_pieces(
     stream = ValueStream(descriptor, written)
     for piece in skeleton.pieces:
         if isinstance(piece.content, bytes):
-            stream.write_bytes(piece.content, start + piece.start)
+            # Structure, which no progress counts.
+            write_all(descriptor, piece.content, start + piece.start)
         elif not piece.content.place:
             stream.write_bytes(piece.content.values, start + piece.start)
         else:

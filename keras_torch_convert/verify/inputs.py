@@ -167,7 +167,10 @@ def random_data(
             notes.append(f"the torch module was given the inputs in the Keras model's order: {', '.join(names)}")
     if wanted.image is not None:
         notes.append("the image was not used: the model does not take one picture")
-    keras_input = arrays[0] if len(arrays) == 1 else dict(zip(names, arrays, strict=True))
+    keras_input: Any = arrays[0]
+    if len(arrays) > 1:
+        # By name only where the model itself goes by names: of inputs without a name Keras 3 knows two, and takes neither.
+        keras_input = list(arrays) if samples.ordered(target.model) else dict(zip(names, arrays, strict=True))
     shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(names, arrays, strict=True))
     return Inputs(arguments, keras_input, f"random data: {shapes}", classes_mean_something=False, notes=tuple(notes))
 
