@@ -5,8 +5,11 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+from composed_cases import functions
 from layer_cases import einsum_dense
 from rule_case import RuleCase, directly
+
+from keras_torch_convert import joined
 
 WIDTH, HEADS, HEAD = 12, 3, 4
 QUERY, VALUE = (5, WIDTH), (7, WIDTH)
@@ -111,6 +114,21 @@ def keras_dense_layers(keras: Any) -> Any:
     return keras.Model(inputs, layers.Dense(WIDTH, name="output")(x))
 
 
+def keras_fused(keras: Any) -> Any:
+    """Attention of one head with query, key and value in one Dense layer."""
+    layers, inputs = keras.layers, keras.Input(QUERY)
+    q, k, v = functions(keras).split(layers.Dense(3 * WIDTH, name="qkv")(inputs), 3, axis=-1)
+    x = layers.Attention()([layers.Rescaling(WIDTH**-0.5)(q), v, k])
+    return keras.Model(inputs, layers.Dense(WIDTH, name="output")(x))
+
+
+def by_one_head(layer: Any, x: Any) -> Any:
+    import torch
+
+    q, k, v = (layer[name](x) for name in NAMES[:3])
+    return layer["o_proj"](torch.softmax(q @ k.mT * WIDTH**-0.5, -1) @ v)
+
+
 def keras_encoder(norm_first: bool) -> Any:
     def model(keras: Any) -> Any:
         layers, x = keras.layers, keras.Input(QUERY)
@@ -177,6 +195,7 @@ CASES = [
     attention("transformer encoder layer, norm first", lambda nn: nn.TransformerEncoderLayer(WIDTH, HEADS, 20, activation="gelu", batch_first=True, norm_first=True), keras_encoder(norm_first=True), (QUERY,), directly, ENCODER),
     attention("inside a composite layer", composite, keras_composite, (QUERY,), lambda layer, x: torch_attention(layer["attn"], *[layer["norm"](x)] * 2), {"block/norm": "layer.norm", "block/attn": ["layer.attn", "layer.attn.out_proj"]}),
     RuleCase("fused and split layers", "attention as separate dense layers", lambda nn: nn.MultiheadAttention(WIDTH, 1, batch_first=True), keras_dense_layers, (QUERY,), lambda layer, x: torch_attention(layer, x, x), lambda model: separate(), unseen=KEY_BIAS),
+    RuleCase("fused and split layers", "three linear layers into one dense", lambda nn: linear_layers(nn, *NAMES), keras_fused, (QUERY,), by_one_head, {"qkv": joined(*(f"layer.{name}" for name in NAMES[:3])), "output": "layer.o_proj"}, unseen=("qkv/bias",)),
 ]  # fmt: skip
 
 

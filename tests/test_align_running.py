@@ -21,7 +21,7 @@ from running_pairs import (
     switches_pair,
     token_types_pair,
 )
-from small_models import keras_two_branches, same_values, torch_two_branches, values
+from small_models import keras_two_branches, randomised, same_values, torch_two_branches, values
 
 import keras_torch_convert as ktc
 
@@ -299,3 +299,34 @@ def test_a_source_that_was_read_before_is_aligned_by_running_as_the_module_itsel
     assert report.alignment == "found by running both models"
     assert report.equal is True
     assert largest_difference(torch_module, keras_model) < 1e-5
+
+
+def test_constants_that_a_keras_layer_keeps_as_weights_stay() -> None:
+    class Rotation(keras.layers.Layer):
+        def build(self, _: Any) -> None:
+            frequencies = keras.ops.arange(1.0, 5.0)
+            self.frequencies = self.add_weight(name="frequencies", shape=(4,), trainable=False)
+            self.frequencies.assign(frequencies)
+
+        def call(self, x: Any) -> Any:
+            return keras.ops.ones_like(x) * keras.ops.tile(keras.ops.sin(self.frequencies), (2,))
+
+    class Rotated(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = torch.nn.Linear(8, 8), torch.nn.Linear(8, 3)
+
+        def forward(self, x: Any) -> Any:
+            # In two steps, so that nothing in torch is what the Keras layer gives.
+            return self.last(
+                torch.addcmul(torch.ones(8), self.first(x), torch.sin(torch.arange(1.0, 5.0)).repeat(2)) - 1
+            )
+
+    inputs = keras.Input((8,))
+    x = keras.layers.Dense(8)(inputs)
+    rotated = x * Rotation(name="rotation")(x)
+    keras_model = keras.Model(inputs, keras.layers.Dense(3)(rotated))
+    report = ktc.convert(randomised(Rotated()), keras_model)
+    assert report.equal is True
+    kept = {entry.name: entry.rule for entry in report.ledger if entry.fate == "kept"}
+    assert "rotation/frequencies" in kept

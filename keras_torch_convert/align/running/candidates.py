@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import islice
 from math import prod
 
-from ...plan import Expression, Fill, Permute, Reshape, Slice, tensors_of
+from ...plan import Concat, Expression, Fill, Permute, Reshape, Slice, Tensor, tensors_of
 from ...read.target import TargetLayer, TargetVariable
 from ...transfer.roles import role_of
 from ...transfer.rule import Shape
@@ -42,6 +42,24 @@ class Candidate:
     unit: Unit
     names: tuple[str, ...]
     cost: tuple[float, ...]
+
+
+def side_by_side(units: Sequence[Unit], most_names: int) -> Unit | None:
+    """Small units on one input as one, for a Keras layer that holds them fused (query, key and value); None when there is only one."""
+    small = sorted((unit for unit in units if len(unit.names) <= most_names), key=lambda unit: unit.order)
+    names = tuple(dict.fromkeys(name for unit in small for name in unit.names))
+    if len(small) < 2 or not names:
+        return None
+    return replace(small[0], names=names, outputs=())
+
+
+def joined_sizes(filling: Filling, shapes: Mapping[str, Shape]) -> tuple[int, ...]:
+    """Numbers of outputs of the weights whose rows a filling joins into its main variable, () when it joins none."""
+    for variable, way in filling.ways:
+        base = below_moves(way.expression)
+        if role_of(variable.name) == "main" and isinstance(base, Concat) and base.axis == 0:
+            return tuple(shapes[one.name][0] for one in base.operands if isinstance(one, Tensor))
+    return ()
 
 
 def roles_agree(name: str, variable: TargetVariable) -> bool:
@@ -109,13 +127,14 @@ def neutral_filling(layer: TargetLayer) -> Filling | None:
 def _joined_choices(
     names: tuple[str, ...], shapes: Mapping[str, Shape], variable: TargetVariable, layer: TargetLayer
 ) -> Iterator[Way]:
-    """Weights of one role that fill the variable together, of one shape or of several that differ in their first axis."""
+    """Weights of one role that fill the variable together, of one shape or of several that differ in their first axis, as torch registers them."""
     groups: dict[tuple[Shape, str | None], list[str]] = {}
     for name in names:
         if roles_agree(name, variable) and shapes[name]:
             groups.setdefault((shapes[name][1:], role_of(name)), []).append(name)
     for members in groups.values():
         if len(members) > 1 and sum(prod(shapes[name]) for name in members) == variable.size:
+            members.sort(key=list(shapes).index)
             yield from joined(tuple(members), tuple(shapes[name] for name in members), variable, layer)
 
 

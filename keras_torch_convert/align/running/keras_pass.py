@@ -12,15 +12,18 @@ from itertools import islice
 from math import prod
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from ...plan import Add, Expression, Fill, Multiply, Slice, Tensor, tensors_of
 from ...read.target import Target, TargetLayer
+from ...transfer.roles import role_of
 from ...transfer.rule import Shape
 from .ambiguity import Choice, DeadEnd
-from .candidates import Candidate, Filling, covers, fillings, neutral_filling, sliced
+from .candidates import Candidate, Filling, covers, fillings, joined_sizes, neutral_filling, side_by_side, sliced
 from .fingerprint import EQUAL_BELOW, Fingerprint, distance, fingerprint
 from .forcing import arranged_like, recorded_output
+from .hints import hinted, honours
 from .keras_values import LayerCall, TrialValues, as_tensor_like, eager_arrays
 from .knowledge import Knowledge
 from .layer_rules import layers_of_layers
@@ -120,27 +123,6 @@ class Setup:
 def eager_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[npt.NDArray[Any]]:
     """The arrays that a layer is called with, empty ones left out."""
     return [array for array in eager_arrays((args, kwargs)) if array.size]
-
-
-def hinted(hints: Mapping[str, str], leaf: TargetLayer, names: tuple[str, ...]) -> list[str]:
-    """Those of `names` that the caller named for this layer or one of its variables; () when nothing was said."""
-    said = [
-        hints[key] for key in (leaf.label, leaf.name, *(variable.label for variable in leaf.variables)) if key in hints
-    ]
-    return [name for name in names if any(_is_or_belongs(name, one) for one in said)]
-
-
-def honours(hints: Mapping[str, str], leaf: TargetLayer, filling: Filling) -> bool:
-    """False when the caller said something else about this layer or one of its variables."""
-    for variable, way in filling.ways:
-        said = next((hints[key] for key in (variable.label, leaf.label, leaf.name) if key in hints), None)
-        if said is not None and not all(_is_or_belongs(name, said) for name in tensors_of(way.expression)):
-            return False
-    return True
-
-
-def _is_or_belongs(name: str, said: str) -> bool:
-    return name == said or name.startswith(f"{said}.")
 
 
 def reason_for_nothing(
@@ -369,6 +351,10 @@ class KerasPass:
                 known = found.get(candidate.names)
                 if known is None or candidate.cost < known.cost:
                     found[candidate.names] = candidate
+        together = side_by_side([unit for _, unit in units.values()], len(leaf.variables))
+        candidate = self._candidate(leaf, together) if together is not None and not found else None
+        if candidate is not None and candidate.names not in excluded:
+            found[candidate.names] = candidate
         return sorted(found.values(), key=lambda candidate: candidate.cost)
 
     def chains(self, unit: Unit, leaf: TargetLayer) -> list[tuple[str, ...]]:
@@ -421,8 +407,11 @@ class KerasPass:
         )
         self._take(settled)
         output = run()
-        outputs = [fingerprint(array) for array in eager_arrays(output) if array.size]
+        arrays = [array for array in eager_arrays(output) if array.size]
+        outputs = [fingerprint(array) for array in arrays]
         apart = self._distance_of_outputs(outputs, candidate.unit, inputs if filling.names else [])
+        if arrays and apart >= before.tolerance:
+            apart = self._distance_of_parts(arrays[0], filling)
         if apart < before.tolerance:
             nearest = min((self.knowledge.seen.nearest(key) for key in inputs), default=0.0)
             self._settle(replace(settled, input_distance=nearest, output_distance=apart))
@@ -441,6 +430,14 @@ class KerasPass:
         if any(distance(outputs[0], key) < EQUAL_BELOW for key in inputs):
             return float("inf")
         return min(self.knowledge.seen.nearest(outputs[0]), self.knowledge.tainted.nearest(outputs[0]))
+
+    def _distance_of_parts(self, output: npt.NDArray[Any], filling: Filling) -> float:
+        """For a layer that holds several of torch's: each of them must have given its part of the output."""
+        sizes = joined_sizes(filling, self.knowledge.shapes)
+        if not sizes or sum(sizes) != output.shape[-1]:
+            return float("inf")
+        parts = np.split(output, np.cumsum(sizes)[:-1], axis=-1)
+        return max(self.knowledge.seen.nearest(fingerprint(part)) for part in parts)
 
     def settle_by_output(
         self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]
@@ -478,9 +475,12 @@ class KerasPass:
         output = run()
         outputs = [fingerprint(array) for array in eager_arrays(output) if array.size]
         nothing = Unit(0, "", (), (), (), False)
-        if self._distance_of_outputs(outputs, nothing, inputs) >= self.state.tolerance:
+        if self._distance_of_outputs(outputs, nothing, inputs) < self.state.tolerance:
+            self.state.kept[leaf.label] = "its own values give what torch computes without a weight"
+        elif all(not variable.trainable and role_of(variable.name) is None for variable in leaf.variables):
+            self.state.kept[leaf.label] = "constants that are never trained, which torch has no weight for"
+        else:
             return None, False
-        self.state.kept[leaf.label] = "its own values give what torch computes without a weight"
         return output, True
 
     def _fits_somewhere(self, name: str, leaf: TargetLayer) -> bool:
