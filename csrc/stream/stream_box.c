@@ -118,8 +118,9 @@ ktc_box_find_writing(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *b
     }
 }
 
-void
-ktc_box_find_reading(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *box, ktc_box_reading *reading)
+/* The reading with gaps of up to `gap` bytes read along. */
+static void
+find_reading(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *box, ptrdiff_t gap, ktc_box_reading *reading)
 {
     int order[KTC_MAX_NDIM];
     int place = 0;
@@ -131,7 +132,7 @@ ktc_box_find_reading(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *b
         const ktc_axis *axis = &axes->axes[order[place]];
         ptrdiff_t length = box->length[order[place]];
         ptrdiff_t step = absolute(axis->source_stride);
-        if (length > 1 && step > reading->runs.run && step - reading->runs.run > GAP_READ_ALONG) {
+        if (length > 1 && step > reading->runs.run && step - reading->runs.run > gap) {
             break;
         }
         ptrdiff_t reach = (length - 1) * step;
@@ -150,5 +151,15 @@ ktc_box_find_reading(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *b
                 reading->runs.axes[other] = other > 0 ? reading->runs.axes[other - 1] : order[place];
             }
         }
+    }
+}
+
+void
+ktc_box_find_reading(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *box, ptrdiff_t room,
+                     ktc_box_reading *reading)
+{
+    find_reading(axes, item_size, box, GAP_READ_ALONG, reading);
+    if (reading->size > room) {
+        find_reading(axes, item_size, box, 0, reading);
     }
 }

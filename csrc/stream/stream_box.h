@@ -41,7 +41,9 @@ void ktc_box_choose(const ktc_axes *axes, ptrdiff_t item_size, ptrdiff_t room, p
 /* The runs of a box in the target. */
 void ktc_box_find_writing(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *box, ktc_runs *runs);
 
-/* The runs of a box in the source; runs that lie close together are read with what is between them. */
-void ktc_box_find_reading(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *box, ktc_box_reading *reading);
+/* The runs of a box in the source. Runs that lie close together are read with what is between them, unless that takes
+ * more than `room`; without it no box takes more than its elements do. */
+void ktc_box_find_reading(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *box, ptrdiff_t room,
+                          ktc_box_reading *reading);
 
 #endif

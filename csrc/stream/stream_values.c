@@ -204,7 +204,7 @@ box_move(const work *current, ptrdiff_t source_offset, ptrdiff_t target_offset)
         bytes *= current->box.length[axis];
     }
     if (current->source->descriptor >= 0) {
-        ktc_box_find_reading(&current->axes, current->source->item_size, &current->box, &reading);
+        ktc_box_find_reading(&current->axes, current->source->item_size, &current->box, current->room, &reading);
         if (reading.size <= current->room) {
             status = box_read(current, &reading, source_offset);
             if (status != KTC_OK) {
@@ -319,8 +319,9 @@ stream_run(const ktc_stream_source *source, const ktc_stream_target *target, ktc
         return move_through_cache(&current);
     }
     ktc_box_take_all(&current.axes, &current.box);
-    ktc_box_find_reading(&current.axes, source->item_size, &current.box, &reading);
-    if (reading.size <= (stream->size - BYTES_AT_ONCE) / 64 * 64) {
+    ptrdiff_t room = (stream->size - BYTES_AT_ONCE) / 64 * 64;
+    ktc_box_find_reading(&current.axes, source->item_size, &current.box, room, &reading);
+    if (reading.size <= room) {
         return move_through_buffer(&current, &reading);
     }
     ktc_box_choose(&current.axes, source->item_size, current.room, RUN_IN_FILE, &current.box);

@@ -141,7 +141,8 @@ def _pieces(sparse: _SparseFile, arrays: list[tuple[int, StoredArray]]) -> Itera
 class _SparseFile(io.RawIOBase):
     """A file in memory that keeps only the blocks that were written; all else is zeros, and costs nothing."""
 
-    BLOCK = METADATA_BLOCK
+    # Small: HDF5's structures lie scattered between the values, a kilobyte or two for each data set.
+    BLOCK = 4096
 
     def __init__(self) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ from .. import _core
 from ..read.mapped_file import mapping_of
 
 # Room for the largest kernels of common nets, read whole, and for a part of them in the order of the target.
-BUFFER_BYTES = 17 * 2**20
+BUFFER_BYTES = 12 * 2**20
 
 
 def write_all(descriptor: int, data: Any, offset: int) -> None:
