@@ -111,15 +111,15 @@ def struck(source: Path, path: Path, phase: str, wait: float, number: int) -> st
         shared[0] = 0
         os._exit(0)
     wanted = PHASES.index(phase) + 1
-    while shared[0] < wanted and os.waitpid(child, os.WNOHANG) == (0, 0):
+    while shared[0] < wanted:
+        # A child that was waited for is gone, and its number may be another's: it is not struck.
+        if os.waitpid(child, os.WNOHANG) != (0, 0):
+            return None
         time.sleep(0.0001)
     spend(wait)
     reached = shared[0]
-    try:
-        os.kill(child, number)
-        _, status = os.waitpid(child, 0)
-    except (ProcessLookupError, ChildProcessError):
-        return None
+    os.kill(child, number)
+    _, status = os.waitpid(child, 0)
     ended = os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 130
     # After a kill the shared byte cannot change any more; an interrupt runs on to its end.
     at = shared[0] if number == signal.SIGKILL else reached
@@ -152,6 +152,8 @@ def main(folder: Path, suffix: str, number: int, count: int) -> None:
         phase = min(PHASES, key=lambda name: hits[name])
         hit = struck(new, path, phase, random.uniform(0, longest[phase]), number)
         found = contents(path)
+        # As long as this machine takes for the phase, more or less.
+        longest[phase] = longest[phase] * 1.1 if hit == phase else max(longest[phase] / 2, 0.0002)
         if hit is not None:
             hits[hit] += 1
             if found not in (old_contents, new_contents):
