@@ -82,6 +82,15 @@ def holds_values(
 ) -> bool:
     """Whether the open file `target` holds what `write_values` with these arguments would write, bit for bit."""
 
+def nearest_fingerprint(keys: NDArray[Any], wanted: tuple[float, ...], limit: float, /) -> float:
+    """Distance of `wanted` (5 numbers) to the nearest of `keys` (n, 5), float64 and sorted by their first column; infinity when none is below `limit`.
+
+    The distance is the largest difference, that of the last numbers counting half. Infinity for NaN. TypeError: another kind of array or tuple.
+    """
+
+def near_fingerprints(keys: NDArray[Any], wanted: tuple[float, ...], within: float, /) -> list[tuple[float, int]]:
+    """All of `keys` nearer to `wanted` than `within`: [(distance, row)] by row. As for nearest_fingerprint."""
+
 def assign(
     starts: NDArray[Any],
     columns: NDArray[Any],

@@ -29,6 +29,8 @@ LAYERS = [f"stack{number}_block{block}_conv" for number in range(5) for block in
 # Two lists of two and three numbers, for the functions that take lists one after the other.
 STARTS, NUMBERS, WEIGHTS = np.array([0, 2, 5]), np.arange(5), np.linspace(1, 2, 5)
 
+KEYS = np.linspace(0, 1, 50).reshape(10, 5)
+
 
 class Unlucky:
     def __array__(self, *arguments: object, **keywords: object) -> np.ndarray:
@@ -100,6 +102,16 @@ CALLS: dict[str, list[Callable[[], object]]] = {
         lambda: _core.fingerprint(SQUARE),
         lambda: _core.fingerprint(SQUARE[::-1, ::2]),
         lambda: _core.fingerprint("no array"),  # type: ignore[arg-type]
+    ],
+    "nearest_fingerprint": [
+        lambda: _core.nearest_fingerprint(KEYS, (0.5,) * 5, 1.0),
+        lambda: _core.nearest_fingerprint(KEYS, (0.5,) * 4, 1.0),
+        lambda: _core.nearest_fingerprint(KEYS, ("0.5",) * 5, 1.0),  # type: ignore[arg-type]
+        lambda: _core.nearest_fingerprint(HALVES, (0.5,) * 5, 1.0),
+    ],
+    "near_fingerprints": [
+        lambda: _core.near_fingerprints(KEYS, (0.5,) * 5, 9.0),
+        lambda: _core.near_fingerprints(KEYS, (0.5,) * 5, "far"),  # type: ignore[arg-type]
     ],
     "assign": [
         lambda: _core.assign(STARTS, NUMBERS, WEIGHTS, np.full(2, 9.0), 5, 1.0),

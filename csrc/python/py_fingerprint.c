@@ -5,6 +5,9 @@
 #include "python/module.h"
 #include "python/state.h"
 #include "kernels/fingerprint.h"
+#include "kernels/fingerprint_index.h"
+
+#include <math.h>
 
 PyDoc_STRVAR(fingerprint_doc,
              "fingerprint(array, /)\n--\n\n"
@@ -53,7 +56,100 @@ done:
     return answer;
 }
 
+/* Opens (keys, wanted, number): 0, or -1 with an exception set. `wanted` has room for one fingerprint. */
+static int
+look_up_open(const char *function, PyObject *const *arguments, Py_ssize_t argument_count, ktc_fingerprint_index *index,
+             double *wanted, double *number)
+{
+    if (!ktc_args_count_is(function, argument_count, 3) || !ktc_args_is_array(function, "keys", arguments[0])) {
+        return -1;
+    }
+    PyArrayObject *keys = (PyArrayObject *)arguments[0];
+    if (PyArray_TYPE(keys) != NPY_FLOAT64 || PyArray_NDIM(keys) != 2 || !PyArray_ISCARRAY_RO(keys) ||
+        PyArray_DIM(keys, 1) != KTC_FINGERPRINT_NUMBERS) {
+        PyErr_Format(PyExc_TypeError, "%s: 'keys' must be a contiguous float64 array of %d columns", function,
+                     KTC_FINGERPRINT_NUMBERS);
+        return -1;
+    }
+    if (!PyTuple_Check(arguments[1]) || PyTuple_GET_SIZE(arguments[1]) != KTC_FINGERPRINT_NUMBERS) {
+        PyErr_Format(PyExc_TypeError, "%s: 'wanted' must be a tuple of %d numbers", function, KTC_FINGERPRINT_NUMBERS);
+        return -1;
+    }
+    for (Py_ssize_t place = 0; place < KTC_FINGERPRINT_NUMBERS; place++) {
+        wanted[place] = PyFloat_AsDouble(PyTuple_GET_ITEM(arguments[1], place));
+    }
+    *number = PyFloat_AsDouble(arguments[2]);
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+    *index = (ktc_fingerprint_index){PyArray_DATA(keys), (size_t)PyArray_DIM(keys, 0)};
+    return 0;
+}
+
+static int
+has_nan(const double *wanted)
+{
+    for (int number = 0; number < KTC_FINGERPRINT_NUMBERS; number++) {
+        if (isnan(wanted[number])) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static PyObject *
+ktc_py_fingerprint_nearest(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argument_count)
+{
+    ktc_fingerprint_index index;
+    double wanted[KTC_FINGERPRINT_NUMBERS];
+    double limit;
+    if (look_up_open("nearest_fingerprint", arguments, argument_count, &index, wanted, &limit) < 0) {
+        return NULL;
+    }
+    return PyFloat_FromDouble(has_nan(wanted) ? INFINITY : ktc_fingerprint_nearest(&index, wanted, limit));
+}
+
+static PyObject *
+ktc_py_fingerprint_near(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argument_count)
+{
+    ktc_fingerprint_index index;
+    double wanted[KTC_FINGERPRINT_NUMBERS];
+    double within;
+    size_t first = 0;
+    size_t last = 0;
+    if (look_up_open("near_fingerprints", arguments, argument_count, &index, wanted, &within) < 0) {
+        return NULL;
+    }
+    PyObject *list = PyList_New(0);
+    if (list == NULL) {
+        return NULL;
+    }
+    if (!has_nan(wanted)) {
+        ktc_fingerprint_window(&index, wanted, within, &first, &last);
+    }
+    for (size_t place = first; place < last; place++) {
+        double apart = ktc_fingerprint_distance(index.keys + place * KTC_FINGERPRINT_NUMBERS, wanted);
+        if (apart < within) {
+            PyObject *pair = Py_BuildValue("(dn)", apart, (Py_ssize_t)place);
+            if (pair == NULL || PyList_Append(list, pair) < 0) {
+                Py_XDECREF(pair);
+                Py_DECREF(list);
+                return NULL;
+            }
+            Py_DECREF(pair);
+        }
+    }
+    return list;
+}
+
+PyDoc_STRVAR(nearest_doc, "nearest_fingerprint(keys, wanted, limit, /)\n--\n\n"
+                          "Distance to the nearest key below `limit`, else infinity.");
+PyDoc_STRVAR(near_doc, "near_fingerprints(keys, wanted, within, /)\n--\n\n"
+                       "[(distance, place)] of all keys nearer than `within`.");
+
 PyMethodDef ktc_py_fingerprint_methods[] = {
     {"fingerprint", ktc_py_fingerprint_of, METH_O, fingerprint_doc},
+    {"nearest_fingerprint", (PyCFunction)(void (*)(void))ktc_py_fingerprint_nearest, METH_FASTCALL, nearest_doc},
+    {"near_fingerprints", (PyCFunction)(void (*)(void))ktc_py_fingerprint_near, METH_FASTCALL, near_doc},
     {NULL, NULL, 0, NULL},
 };

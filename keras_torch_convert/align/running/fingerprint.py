@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
@@ -49,7 +48,7 @@ def distance(first: Fingerprint, second: Fingerprint) -> float:
 
 
 class FingerprintIndex(Generic[Item]):
-    """Items found again by a fingerprint, by bisection."""
+    """Items found again by a fingerprint, by bisection in C."""
 
     def __init__(self, items: Iterable[tuple[Fingerprint, Item]]) -> None:
         """Sort the items; those whose fingerprint holds NaN cannot be found."""
@@ -57,16 +56,12 @@ class FingerprintIndex(Generic[Item]):
             ((key, item) for key, item in items if not any(math.isnan(value) for value in key)),
             key=lambda pair: pair[0][0],
         )
-        self.keys = [key[0] for key, _ in self.items]
+        self.keys = np.array([key for key, _ in self.items], np.float64).reshape(-1, 5)
 
     def find(self, wanted: Fingerprint, within: float = EQUAL_BELOW) -> list[tuple[float, Item]]:
         """All items nearer than `within`, as (distance, item), in no order that means anything."""
-        if math.isnan(wanted[0]):
-            return []
-        first, last = bisect_left(self.keys, wanted[0] - within), bisect_right(self.keys, wanted[0] + within)
-        found = ((distance(wanted, key), item) for key, item in self.items[first:last])
-        return [(apart, item) for apart, item in found if apart < within]
+        return [(apart, self.items[row][1]) for apart, row in _core.near_fingerprints(self.keys, wanted, within)]
 
     def nearest(self, wanted: Fingerprint) -> float:
         """Distance to the nearest item, as far as it is below 1; infinite otherwise."""
-        return min((apart for apart, _ in self.find(wanted, 1.0)), default=math.inf)
+        return _core.nearest_fingerprint(self.keys, wanted, 1.0)
