@@ -15,12 +15,14 @@ from keras_torch_convert.align.classic import align_names
 from keras_torch_convert.classic import state_dict_stack_by_layer
 from tests.reference import names as twin
 
+from .goals import Goals
 from .race import print_ratios, race
 
 TENSORS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 TAILS = ("1_conv", "1_bn", "2_conv", "2_bn", "3_conv", "3_bn", "attn_gamma", "mlp_1_dense", "mlp_2_dense", "mlp_gamma")
 BACKWARD_TAILS = {"attn_gamma": -3, "mlp_gamma": -1, "2_bn": -1, "3_conv": -1}
 LARGEST_FOR_EVERY_LAYER = 30_000
+BOTH = "collect, then align some tails"
 
 
 def state_dict_of(count: int) -> dict[str, int]:
@@ -58,7 +60,7 @@ def tasks_of(count: int) -> dict[str, dict[str, Callable[[], Any]]]:
             "python": lambda: twin.align(names, {}, to_start, 2),
         },
     }
-    tasks["collect, then align some tails"] = {
+    tasks[BOTH] = {
         name: lambda first=tasks["collect"][name], second=tasks["align, some tails of every block"][name]: (
             first(),
             second(),
@@ -74,14 +76,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--names", default="30000,300000")
+    parser.add_argument("--check", action="store_true", help="end with an error when a goal is missed")
     options = parser.parse_args()
+    goals, each = Goals(), {}
     for count in map(int, options.names.split(",")):
         # Python's lists need seconds for one run of the larger size.
         rounds = options.rounds if count <= LARGEST_FOR_EVERY_LAYER else 1
         for task, rivals in tasks_of(count).items():
             if "python" in rivals:
                 assert rivals["ours"]() == rivals["python"](), task
-            print_ratios(f"{task}, {count:,} names", race(rivals, rounds=rounds), unit="ours")
+            times = race(rivals, rounds=rounds)
+            print_ratios(f"{task}, {count:,} names", times, unit="ours")
+            if task == BOTH:
+                each[count] = times["ours"].best / count
+                goals.at_least(f"{task}, {count:,} names: times as fast", times["python"].best / times["ours"].best, 20)
+    goals.at_most("cost of a name, the most against the fewest", each[max(each)] / each[min(each)], 1.5)
+    goals.close(options.check)
 
 
 if __name__ == "__main__":

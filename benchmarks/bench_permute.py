@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.goals import Goals
 from keras_torch_convert import _core
 
 
@@ -30,6 +31,20 @@ class Case:
 
 
 OIHW_TO_HWIO = (2, 3, 1, 0)
+# Fraction of memcpy's speed that is wanted of the widest set, by group.
+GOALS = {
+    "large 2-d": 0.75,
+    "large 3x3": 0.75,
+    "middle": 0.6,
+    "awkward pitch": 0.6,
+    "dense after flatten": 0.6,
+    "in cache": 0.4,
+    "depthwise": 0.4,
+    "2 bytes": 0.6,
+    "8 bytes": 0.75,
+}
+# Bytes from which on no rival may come near.
+LARGE = 32 * 2**20
 CASES = [
     Case("large 2-d", (4096, 4096), (1, 0)),
     Case("large 2-d", (1024, 4096), (1, 0)),
@@ -119,7 +134,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--sets", default=",".join(_core.instruction_sets()))
     parser.add_argument("--only", default="", help="run only the groups that contain this text")
+    parser.add_argument("--check", action="store_true", help="end with an error when a goal is missed")
     options = parser.parse_args()
+    goals = Goals()
     sets = options.sets.split(",")
     random.seed(0)
     import torch
@@ -138,7 +155,13 @@ def main() -> None:
         for name in ["numpy", "torch", *sets]:
             line += f"{memcpy / statistics.median(seconds[name]):>9.2f} ({best / min(seconds[name]):.2f})"
         print(line, flush=True)
+        ours = best / min(seconds[sets[-1]])
+        goals.at_least(label, ours, GOALS[case.group])
+        if size > LARGE:
+            rival = best / min(seconds["numpy"] + seconds["torch"])
+            goals.at_least(f"{label}: the better of NumPy and torch", ours / rival, 2)
     _core.use_instruction_set(before)
+    goals.close(options.check)
 
 
 if __name__ == "__main__":
