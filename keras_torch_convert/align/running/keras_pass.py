@@ -38,6 +38,9 @@ MOST_DRIFT = 2e-3
 MOST_ROWS_TO_FOLD = 8
 MOST_UNITS_BY_ORDER = 200
 
+# Of more units than this on one input the ones with the likeliest names are looked at first.
+MOST_UNITS = 48
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:
@@ -341,9 +344,29 @@ class KerasPass:
             for key in inputs
             for apart, unit in self.knowledge.by_input.find(key, self.state.tolerance)
         }
-        found: dict[tuple[str, ...], Candidate] = {}
+        likely, others = self.by_likeness([unit for _, unit in units.values()], leaf)
         excluded = self.setup.excluded.get(leaf.label, set())
-        for _, unit in units.values():
+        found = self._candidates_among(likely, leaf, excluded) or self._candidates_among(others, leaf, excluded)
+        together = side_by_side([unit for _, unit in units.values()], len(leaf.variables))
+        candidate = self._candidate(leaf, together) if together is not None and not found else None
+        if candidate is not None and candidate.names not in excluded:
+            found[candidate.names] = candidate
+        return sorted(found.values(), key=lambda candidate: candidate.cost)
+
+    def by_likeness(self, units: list[Unit], leaf: TargetLayer) -> tuple[list[Unit], list[Unit]]:
+        """The units to look at first, and the rest: of many on one input those with weights to spare whose names are most like the layer's."""
+        if len(units) <= MOST_UNITS:
+            return units, []
+        units = [unit for unit in units if self.free(unit.names)]
+        last = self.state.last_order
+        units.sort(key=lambda unit: (-likeness(unit.names[0], leaf.label), abs(unit.order - last)))
+        return units[:MOST_UNITS], units[MOST_UNITS:]
+
+    def _candidates_among(
+        self, units: list[Unit], leaf: TargetLayer, excluded: set[tuple[str, ...]]
+    ) -> dict[tuple[str, ...], Candidate]:
+        found: dict[tuple[str, ...], Candidate] = {}
+        for unit in units:
             for names in (unit.names, *self.chains(unit, leaf)):
                 candidate = self._candidate(leaf, replace(unit, names=names))
                 if candidate is None or candidate.names in excluded:
@@ -351,11 +374,7 @@ class KerasPass:
                 known = found.get(candidate.names)
                 if known is None or candidate.cost < known.cost:
                     found[candidate.names] = candidate
-        together = side_by_side([unit for _, unit in units.values()], len(leaf.variables))
-        candidate = self._candidate(leaf, together) if together is not None and not found else None
-        if candidate is not None and candidate.names not in excluded:
-            found[candidate.names] = candidate
-        return sorted(found.values(), key=lambda candidate: candidate.cost)
+        return found
 
     def chains(self, unit: Unit, leaf: TargetLayer) -> list[tuple[str, ...]]:
         """The weights of a unit with those of the units that take its output, for layers that do in one what torch does in steps."""
