@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import prod
 
 from ..collect import Stack, last_part
@@ -71,11 +70,8 @@ _HOLDS = {
 _HEADS_FIRST = ("query_key_value",)
 
 
-@dataclass(slots=True)
-class _Tensors:
-    """What of one kind, weights or biases, stands for which parts."""
-
-    whole: dict[tuple[str, ...], SourceTensor] = field(default_factory=dict)
+# Tensors of one kind, weights or biases, by the parts that each stands for.
+_ByParts = dict[tuple[str, ...], SourceTensor]
 
 
 def attention_parts(stack: Stack, layer: TargetLayer) -> tuple[tuple[Seen, TargetLayer], ...]:
@@ -98,14 +94,14 @@ def attention_parts(stack: Stack, layer: TargetLayer) -> tuple[tuple[Seen, Targe
         tensors: list[SourceTensor] = []
         stand_ins: dict[str, StandIn] = {}
         for last, found in (("weight", weights), ("bias", biases)):
-            held = next((parts for parts in found.whole if part in parts), None)
+            held = next((parts for parts in found if part in parts), None)
             if held is None:
-                if last == "bias" and found.whole and _has_bias(child) and part != "attention_output":
+                if last == "bias" and found and _has_bias(child) and part != "attention_output":
                     tensor, one = _zero_bias(stack, part, child)
                 else:
                     continue
             else:
-                tensor, one = _part_of(stack, layer, children, found.whole[held], held, part)
+                tensor, one = _part_of(stack, layer, children, found[held], held, part)
             tensors.append(tensor)
             stand_ins[tensor.name] = one
         label = f"{stack.layer} ({part.replace('_', ' ')})"
@@ -147,9 +143,10 @@ def _refuse_what_keras_lacks(stack: Stack, layer: TargetLayer) -> None:
         )
 
 
-def _by_part(stack: Stack, layer: TargetLayer) -> tuple[_Tensors, _Tensors]:
+def _by_part(stack: Stack, layer: TargetLayer) -> tuple[_ByParts, _ByParts]:
     """Weights and biases by the parts that they hold, told by names; four layers without known names are query, key, value, output."""
-    weights, biases = _Tensors(), _Tensors()
+    weights: _ByParts = {}
+    biases: _ByParts = {}
     owners = list(dict.fromkeys(_owner(tensor.name) for tensor in stack.tensors if last_part(tensor.name) == "weight"))
     known = {owner: _HOLDS.get(_word(owner).lower()) for owner in owners}
     if len(owners) == len(PARTS) and None in known.values():
@@ -158,7 +155,7 @@ def _by_part(stack: Stack, layer: TargetLayer) -> tuple[_Tensors, _Tensors]:
         last = last_part(tensor.name)
         kind = biases if last.endswith("bias") else weights
         held = known.get(_owner(tensor.name)) if last in ("weight", "bias") else _HOLDS.get(_stem(last))
-        if held is None or held in kind.whole:
+        if held is None or held in kind:
             twice = "is there twice" if held else "is no known part of attention"
             raise advice.refusal(
                 stack,
@@ -166,8 +163,8 @@ def _by_part(stack: Stack, layer: TargetLayer) -> tuple[_Tensors, _Tensors]:
                 f"'{tensor.name}' {twice}",
                 "give the torch layers in the order query, key, value, output, or leave a tensor out by skip_weights",
             )
-        kind.whole[held] = tensor
-    missing = [part for part in PARTS if not any(part in held for held in weights.whole)]
+        kind[held] = tensor
+    missing = [part for part in PARTS if not any(part in held for held in weights)]
     if missing:
         raise advice.refusal(
             stack,
