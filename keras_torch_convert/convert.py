@@ -242,8 +242,21 @@ def _aligned(
 
     plan, alignment = align_by_running(source, target, runs, hints, accept_unproven)
     if alignment.open:
-        raise refusal(alignment, target)
+        raise with_cause(refusal(alignment, target), source, target, runs, plan, hints)
     return plan, alignment
+
+
+def with_cause(
+    error: AlignmentError, source: Source, target: Target, runs: Runs, plan: Plan, hints: Mapping[str, str]
+) -> AlignmentError:
+    """The refusal with the place where the models part, when that is why layers are open and its cause can be proven."""
+    from .diagnose.unaligned import cause_of_open_layers
+
+    try:
+        found = cause_of_open_layers(source, target, runs, plan, hints)
+    except Exception as failure:
+        return AlignmentError(f"{error}\n(why could not be looked for: {describe(failure)})")
+    return error if found is None else AlignmentError(f"{error}\n{found}")
 
 
 def aligned_by_running(source: Source, target: Target, sample: Any) -> tuple[Plan, Alignment]:

@@ -9,6 +9,7 @@ import keras
 import pytest
 from fault_pairs import convolutions, maps, transformer
 from faults import Fault, Pair, Seeded, every_fault, verdict
+from small_models import same_values, values
 
 import keras_torch_convert as ktc
 
@@ -18,6 +19,17 @@ FAULTS = {fault.name: fault for fault in every_fault()}
 
 def verified(pair: Pair) -> ktc.Comparison:
     return ktc.verify(pair.torch_module, pair.keras_model, plan=pair.plan, sample=pair.sample, randomised=False)
+
+
+def test_a_fault_that_stops_the_alignment_is_named_in_the_refusal() -> None:
+    pair = maps(keras)
+    keras_model = maps(keras).keras_model
+    keras_model.get_layer("norm1").epsilon = 0.5
+    before = values(keras_model)
+    with pytest.raises(ktc.ConversionError, match=r"epsilon is 0\.5 in Keras and 0\.001 in torch") as caught:
+        ktc.convert(pair.torch_module, keras_model, sample=pair.sample)
+    assert "norm1" in str(caught.value)
+    assert same_values(before, values(keras_model))
 
 
 @pytest.mark.parametrize("maker", MAKERS)
