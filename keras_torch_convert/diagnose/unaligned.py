@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..align.running.keras_values import trial_values
 from ..align.static.align import align_statically
-from ..plan import Plan
+from ..plan import Plan, tensors_of
 from ..read.source import Source
 from ..read.target import Target
 from ..transfer.executor import prepare
@@ -26,9 +26,11 @@ def cause_of_open_layers(
 ) -> FirstDivergence | None:
     """The first divergence, when its cause is proven: what `plan` settles, the rest by names and order, computed with values that never reach the model."""
     proposal, _ = align_statically(source, target, hints)
-    settled = {assignment.place for assignment in plan.assignments}
-    others = tuple(one for one in proposal.assignments if one.place not in settled)
-    whole = replace(plan, assignments=(*plan.assignments, *others))
+    # A layer that was left neutral, since nothing in torch seemed to be its, may be the one that differs.
+    settled = {one.place: one for one in plan.assignments if tensors_of(one.expression)}
+    others = {one.place: one for one in proposal.assignments if one.place not in settled}
+    neutral = [one for one in plan.assignments if one.place not in settled and one.place not in others]
+    whole = replace(plan, assignments=(*settled.values(), *others.values(), *neutral))
     prepared = prepare(whole, source, target, strict=False)
     with trial_values(target) as set_value:
         for variable, array in prepared.arrays():
