@@ -169,11 +169,16 @@ def keras_dilation() -> Fault:
     return Fault("dilation of a Keras convolution", ("dilation",), places, put)
 
 
+def users_of(layer: Any) -> list[Any]:
+    """Layers that take a layer's output in a functional model."""
+    nodes = getattr(layer, "_outbound_nodes", None) or getattr(layer, "outbound_nodes", [])
+    return [getattr(node, "operation", None) or getattr(node, "layer", None) for node in nodes]
+
+
 def zero_paddings(pair: Pair, *, pooling: bool) -> list[Any]:
     """Padding layers of equal width on all sides, those before pooling or those before convolutions."""
     found = []
-    layers = list(pair.keras_model._flatten_layers())
-    for one, other in pairwise(layers):
+    for one, other in ((one, user) for one in pair.layers("ZeroPadding2D") for user in users_of(one)):
         pads = getattr(one, "padding", None)
         square = isinstance(pads, tuple) and len({edge for pair_ in pads for edge in pair_}) == 1 and pads[0][0] > 0
         if type(one).__name__ == "ZeroPadding2D" and square and ("Pooling" in type(other).__name__) == pooling:
@@ -802,6 +807,8 @@ def verdict(divergence: Any, fault: Fault, seeded: Seeded) -> str:
     labels, paths = seeded
     if divergence is None or not divergence.kind:
         return "unknown"
-    here = any(divergence.keras_layer == label or divergence.keras_layer.endswith(f"/{label}") for label in labels)
+    # A label may be that of a layer inside others, or of one that has layers inside.
+    named = f"/{divergence.keras_layer}/"
+    here = any(f"/{label}/" in named for label in labels if label) or (named == "//" and "" in labels)
     there = any(divergence.torch_module == path for path in paths)
     return "exact" if divergence.kind in fault.kinds and (here or there) else "wrong"
