@@ -178,7 +178,7 @@ def users_of(layer: Any) -> list[Any]:
 def zero_paddings(pair: Pair, *, pooling: bool) -> list[Any]:
     """Padding layers of equal width on all sides, those before pooling or those before convolutions."""
     found = []
-    for one, other in ((one, user) for one in pair.layers("ZeroPadding2D") for user in users_of(one)):
+    for one, other in ((pad, user) for pad in pair.layers("ZeroPadding2D") for user in users_of(pad)):
         pads = getattr(one, "padding", None)
         square = isinstance(pads, tuple) and len({edge for pair_ in pads for edge in pair_}) == 1 and pads[0][0] > 0
         if type(one).__name__ == "ZeroPadding2D" and square and ("Pooling" in type(other).__name__) == pooling:
