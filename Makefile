@@ -9,9 +9,10 @@ BIN := $(VENV)/bin
 # By exact version and before everything else: a looser requirement would take the newest build, of several gigabytes.
 TORCH := torch==2.13.0
 ZOO_TORCH := torch==2.14.1 torchvision==0.29.1
-# Without their requirements: these ask for the GPU build of TensorFlow, which tensorflow-cpu stands in for.
+# Without their requirements: these ask for the GPU build of TensorFlow, which tensorflow-cpu stands in for, or for tokenizers' own build of it.
 TF_KERAS := tf-keras==2.21.0
 KECAM := keras-cv-attention-models==1.4.3
+HUB := keras-hub==0.32.0
 
 C_FILES := $(wildcard csrc/*/*.c csrc/*/*.h tests/c/*.c tests/c/*.h)
 C_SOURCES := $(wildcard csrc/*/*.c csrc/*/*.h) setup.py
@@ -23,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick lint format test-c sanitize valgrind bench zoo docs notebook picture clean distclean
+.PHONY: help demo test test-quick lint format test-c sanitize valgrind bench zoo docs notebook picture clean distclean zoo-quick
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
@@ -61,8 +62,12 @@ valgrind: ## the C kernels' unit tests under valgrind
 bench: $(VENV)/made-test $(VENV)/built ## every stage beside its rival; prints ratios
 	@for file in benchmarks/bench_*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
-zoo: $(ZOO)/made ## the classic workflow on a kecam model with real weights, in an environment of its own
+zoo: $(ZOO)/made ## the classic workflow on real weights, then every pair of models nobody prepared (an hour); writes docs/zoo.md
 	$(ZOO)/bin/python -m pytest tests/zoo
+	$(ZOO)/bin/python tests/zoo/run.py --write docs/zoo.md
+
+zoo-quick: $(ZOO)/made ## eight quick pairs of the zoo
+	$(ZOO)/bin/python tests/zoo/run.py --quick
 
 docs: $(VENV)/made-docs $(VENV)/built ## build the documentation into docs/_build; a broken link is an error
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
@@ -116,6 +121,6 @@ $(ZOO)/made: tests/zoo/requirements.txt $(C_SOURCES)
 	$(PYTHON) -m venv $(ZOO)
 	$(ZOO)/bin/python -m pip install --quiet $(ZOO_TORCH) 'setuptools>=77' wheel 'numpy>=2.0'
 	$(ZOO)/bin/python -m pip install --quiet -r tests/zoo/requirements.txt
-	$(ZOO)/bin/python -m pip install --quiet --no-deps $(TF_KERAS) $(KECAM)
+	$(ZOO)/bin/python -m pip install --quiet --no-deps $(TF_KERAS) $(KECAM) $(HUB)
 	$(ZOO)/bin/python -m pip install --quiet --no-build-isolation -e .
 	touch $@

@@ -296,3 +296,41 @@ def pair_with_another_step(width: int = 6) -> tuple[Any, Any]:
     inputs = layers.Input((4,))
     x = layers.Dense(width, name="b")(layers.Activation("exponential")(layers.Dense(5, name="a")(inputs)))
     return randomised(torch_module), keras.Model(inputs, layers.Dense(3, name="c")(layers.Activation("tanh")(x)))
+
+
+class TableForBothEnds(keras.layers.Layer):  # type: ignore[misc]
+    """A table of tokens that holds a second one, transposed, for the way back, as keras-hub's does."""
+
+    def build(self, shape: Any) -> None:
+        self.embeddings = self.add_weight(shape=(20, 8), name="embeddings")
+        self.reverse_embeddings = self.add_weight(shape=(8, 20), name="reverse_embeddings")
+
+    def call(self, ids: Any) -> Any:
+        return keras.ops.take(self.embeddings, ids, axis=0)
+
+
+class Inner(keras.Model):  # type: ignore[misc]
+    """A subclassed model inside a functional one."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.mix = layers.Dense(8, activation="tanh", name="mix")
+
+    def call(self, x: Any) -> Any:
+        return self.mix(x)
+
+
+def tied_table_pair() -> tuple[Any, Any]:
+    """Torch ties its head to its table, and here only what is below the head is run."""
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.dense, self.head = nn.Embedding(20, 8), nn.Linear(8, 8), nn.Linear(8, 20, bias=False)
+            self.head.weight = self.table.weight
+
+        def forward(self, ids: Any) -> Any:
+            return torch.tanh(self.dense(self.table(ids)))
+
+    inputs = layers.Input((6,), dtype="int32")
+    return randomised(Tied()), keras.Model(inputs, Inner(name="inner")(TableForBothEnds(name="tokens")(inputs)))

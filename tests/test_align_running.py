@@ -19,6 +19,7 @@ from running_pairs import (
     pair_with_another_step,
     pair_with_more_in_keras,
     switches_pair,
+    tied_table_pair,
     token_types_pair,
 )
 from small_models import keras_two_branches, randomised, same_values, torch_two_branches, values
@@ -130,6 +131,15 @@ def test_weights_that_meet_only_constants_are_told_apart_by_when_they_are_used()
     report = ktc.convert(torch_module, keras_model)
     assert report.equal is True
     assert sources(report.plan, keras_model)["alpha/dense/kernel"] == ("zeta.weight",)
+
+
+def test_a_tied_table_fills_both_of_a_layer_that_keeps_it_twice() -> None:
+    torch_module, keras_model = tied_table_pair()
+    report = ktc.convert(torch_module, keras_model)
+    assert report.equal is True
+    embeddings, reverse = keras_model.get_layer("tokens").get_weights()
+    assert np.array_equal(reverse, embeddings.T)
+    assert np.array_equal(embeddings, torch_module.table.weight.detach().numpy())
 
 
 def test_layers_behind_a_step_that_differs_are_named_with_what_is_likeliest() -> None:

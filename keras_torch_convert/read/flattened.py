@@ -132,7 +132,7 @@ class _Walk:
                 tensors = _inputs_of(node)
                 if not tensors or not hasattr(tensors[0], "_keras_history"):
                     continue
-                if hasattr(layer, "layers"):
+                if _is_functional(layer):
                     self._bind(layer, tensors)
                     yield from self.inputs(layer)
                 else:
@@ -146,8 +146,7 @@ class _Walk:
         return self.known[id(tensor)]
 
     def _bind(self, model: Any, tensors: Sequence[Any]) -> None:
-        # Subclassed models have no symbolic inputs, and optional inputs may be left out.
-        for inner, outer in zip(getattr(model, "inputs", None) or (), tensors, strict=False):
+        for inner, outer in zip(model.inputs, tensors, strict=False):  # optional inputs may be left out
             self.alive.append(inner)
             self.known[id(inner)] = self.axes(outer)
 
@@ -160,7 +159,7 @@ class _Walk:
         node = layer._inbound_nodes[node_index]
         kinds = _kinds(layer)
         tensors = [one for one in _inputs_of(node) if hasattr(one, "_keras_history")]
-        if hasattr(layer, "layers") and tensors:
+        if _is_functional(layer) and tensors:
             self._bind(layer, tensors)
             return self.axes(layer.outputs[tensor_index])
         if any(kind.startswith(_MAPS) for kind in kinds):
@@ -280,6 +279,11 @@ def _perm(layer: Any, node: Any, ndim: int) -> tuple[int, ...] | None:
 def _inputs_of(node: Any) -> list[Any]:
     """Tensors that go into a node, in order (Keras 2 calls them keras_inputs)."""
     return list(node.keras_inputs if hasattr(node, "keras_inputs") else node.input_tensors)
+
+
+def _is_functional(layer: Any) -> bool:
+    """True for a model inside another that has symbolic inputs and outputs to follow; a subclassed one has layers alone."""
+    return bool(hasattr(layer, "layers") and getattr(layer, "inputs", None) and getattr(layer, "outputs", None))
 
 
 def _shape(tensor: Any) -> tuple[int, ...] | None:

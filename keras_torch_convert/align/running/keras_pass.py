@@ -306,7 +306,7 @@ class KerasPass:
         candidates = self.candidates_by_input(leaf, inputs)
         trials = 0
         for number, candidate in enumerate(candidates):
-            free = self.free(candidate.names)
+            free = self.free_for(candidate.names, leaf)
             for filling in self._fillings(free, leaf):
                 if trials >= MOST_TRIALS:
                     break
@@ -384,7 +384,7 @@ class KerasPass:
         return [(*unit.names, *other.names) for other in following if len(other.names) <= len(leaf.variables)]
 
     def _candidate(self, leaf: TargetLayer, unit: Unit) -> Candidate | None:
-        free = self.free(unit.names)
+        free = self.free_for(unit.names, leaf)
         if len(free) > MOST_FREE_NAMES:
             return None
         best = next(self._fillings(free, leaf), None)
@@ -407,6 +407,13 @@ class KerasPass:
         """Those of `names` that no other layer has taken whole; of tied ones the first."""
         firsts = dict.fromkeys(self.knowledge.tied[name][0] for name in names)
         return tuple(name for name in firsts if name not in self.state.used)
+
+    def free_for(self, names: tuple[str, ...], leaf: TargetLayer) -> tuple[str, ...]:
+        """The same with all names of tied weights where a layer has more variables than that (a table kept once for each end)."""
+        free = self.free(names)
+        if len(free) >= len(leaf.variables):
+            return free
+        return tuple(tied for name in free for tied in self.knowledge.tied[name])
 
     def attempt(
         self,
@@ -549,7 +556,7 @@ class KerasPass:
         taken_back = self.setup.excluded.get(leaf.label, set())
         every = [
             filling
-            for filling in self._fillings(self.free(candidate.names), leaf)
+            for filling in self._fillings(self.free_for(candidate.names, leaf), leaf)
             if not any(way.expression in self.state.parts for _, way in filling.ways)
         ]
         possible = sorted(every, key=lambda filling: not covers(filling, self.knowledge.shapes))[:12]

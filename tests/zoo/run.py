@@ -1,0 +1,203 @@
+"""Convert every pair of the registry with nothing told about the alignment, and judge each from outside.
+
+    python tests/zoo/run.py [--quick] [--name kimm_resnet18 ...] [--family kimm ...] [--write docs/zoo.md] [--json FILE]
+
+Each pair runs in a process of its own. Afterwards both models run on an input that the conversion never saw, and the difference is taken
+here, not from the report: a pair counts as converted when it is below 1e-3 of the largest output and below 2 % of what the output
+moves by from one input to another. A report that says equal where that does not hold is a false claim. Ends with 1 when there is
+a false claim, or with --quick when a pair was not converted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from registry import PAIRS, QUICK, Pair
+
+TOLERANCE = 1e-3
+PART_OF_SENSITIVITY = 0.02
+LIMIT_SECONDS = 300
+PACKAGES = [
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "keras",
+    "keras-hub",
+    "kimm",
+    "keras-cv-attention-models",
+    "tf-keras",
+    "tensorflow-cpu",
+    "numpy",
+]
+
+
+def judge(pair: Pair) -> dict[str, Any]:
+    """Convert one pair in this process and compare the models on another input."""
+    import keras_torch_convert as ktc
+
+    result: dict[str, Any] = {}
+    try:
+        torch_model, keras_model = pair.build()
+    except Exception as error:  # the packages' own constructors may fail with anything
+        return {"reason": f"does not build: {type(error).__name__}: {' '.join(str(error).split())[-300:]}"}
+    first, other = pair.inputs(1), pair.inputs(2)
+    start = time.perf_counter()
+    try:
+        report = ktc.convert(
+            torch_model,
+            keras_model,
+            sample=first,
+            torch_call=pair.torch_call,
+            keras_call=pair.keras_call,
+            strict=pair.strict,
+        )
+        result |= {"claims": report.equal, "notes": [note for note in report.notes if "decided" in note]}
+    except ktc.ConversionError as error:
+        result["reason"] = f"{type(error).__name__}: {error}"
+    result["seconds"] = time.perf_counter() - start
+    expected, got = pair.run_torch(torch_model, other[0]), pair.run_keras(keras_model, other[1])
+    scale = float(np.abs(expected).max()) or 1.0
+    result["sensitivity"] = float(np.abs(expected - pair.run_torch(torch_model, first[0])).max()) / scale
+    if expected.ndim == 4 and expected.shape != got.shape:
+        expected = expected.transpose(0, 2, 3, 1)
+    if expected.shape == got.shape:
+        result["difference"] = float(np.abs(expected.astype(np.float64) - got).max()) / scale
+    return result
+
+
+def run_pair(pair: Pair) -> dict[str, Any]:
+    """The judgement of one pair, made in a process of its own."""
+    environment = {**os.environ, **pair.environment, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder, "answer.json")
+        command = [sys.executable, __file__, "--judge", pair.name, str(answer)]
+        try:
+            done = subprocess.run(
+                command, env=environment, check=False, capture_output=True, text=True, timeout=LIMIT_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            return {"reason": f"over the limit of {LIMIT_SECONDS} seconds"}
+        if not answer.exists():
+            return {"reason": f"the process died: {' '.join(done.stderr.split())[-300:]}"}
+        found: dict[str, Any] = json.loads(answer.read_text())
+    return found
+
+
+def converted(result: dict[str, Any]) -> bool:
+    """Whether the outputs agree, as the judge sees it."""
+    if "reason" in result or "difference" not in result:
+        return False
+    return bool(result["difference"] < min(TOLERANCE, PART_OF_SENSITIVITY * result["sensitivity"]))
+
+
+def in_short(result: dict[str, Any]) -> str:
+    """Why a pair was not converted, for a cell of a table."""
+    if converted(result):
+        return ""
+    reason = result.get("reason") or "; ".join(result.get("notes", ())) or "the outputs differ"
+    return " ".join(reason.split()).replace("|", "/")[:420]
+
+
+def line_of(name: str, result: dict[str, Any]) -> str:
+    """One pair for a terminal."""
+    state = "converted" if converted(result) else "NOT converted"
+    return f"{name:36s} {state:14s} {result.get('difference', float('nan')):9.1e} {result.get('seconds', 0):7.1f} s  {in_short(result)[:150]}"
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """The results as a page of the documentation."""
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
+    lines = [
+        "# Pairs that nobody prepared",
+        "",
+        "Written by `make zoo` (tests/zoo/run.py): every pair of tests/zoo/registry.py, each in a process of its own, with random weights and",
+        "`ktc.convert(torch_model, keras_model, sample=...)` told nothing about the alignment. The difference is taken outside of the package, on an input that",
+        "the conversion never saw, relative to the largest output; sensitivity is how far the output moves from one input to another. A pair counts as",
+        f"converted below {TOLERANCE:g} and below {PART_OF_SENSITIVITY:.0%} of its sensitivity. Claim is what the report says about equality.",
+        "",
+        f"{date.today().isoformat()}, Python {platform.python_version()}, {os.cpu_count()} processors, {versions}.",
+        "",
+        "| family | pairs | converted | false claims | seconds |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    families = list(dict.fromkeys(PAIRS[name].family for name in results))
+    for family in [*families, "all"]:
+        of_it = [result for name, result in results.items() if family in ("all", PAIRS[name].family)]
+        seconds = sum(result.get("seconds", 0) for result in of_it)
+        lines.append(
+            f"| {family} | {len(of_it)} | {sum(map(converted, of_it))} | {sum(map(is_false_claim, of_it))} | {seconds:.0f} |"
+        )
+    lines += [
+        "",
+        "| pair | Keras and torch | converted | difference | sensitivity | seconds | claim | why not |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, result in results.items():
+        number = [f"{result[key]:.1e}" if key in result else "" for key in ("difference", "sensitivity")]
+        claim = {True: "equal", False: "different", None: "undecided" if "claims" in result else "none"}[
+            result.get("claims")
+        ]
+        yes = "yes" if converted(result) else "no"
+        seconds = f"{result['seconds']:.1f}" if "seconds" in result else ""
+        lines.append(
+            f"| {name} | {PAIRS[name].words} | {yes} | {number[0]} | {number[1]} | {seconds} | {claim} | {in_short(result)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def is_false_claim(result: dict[str, Any]) -> bool:
+    """True when the report says equal and the judge does not."""
+    return result.get("claims") is True and not converted(result)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the pairs that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", action="append", default=[], choices=sorted(PAIRS), metavar="NAME")
+    parser.add_argument("--family", action="append", default=[])
+    parser.add_argument("--quick", action="store_true", help="eight small pairs")
+    parser.add_argument("--write", help="the page to write")
+    parser.add_argument("--json", help="the results as data; pairs that stand in it already are not run again")
+    parser.add_argument("--judge", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.judge:
+        Path(options.judge[1]).write_text(json.dumps(judge(PAIRS[options.judge[0]])))
+        return 0
+    known = json.loads(Path(options.json).read_text()) if options.json and Path(options.json).exists() else {}
+    wanted = [
+        name
+        for name, pair in PAIRS.items()
+        if (name in QUICK if options.quick else True)
+        and (not options.name or name in options.name)
+        and (not options.family or pair.family in options.family)
+    ]
+    results = {}
+    for name in wanted:
+        results[name] = known[name] if name in known else run_pair(PAIRS[name])
+        print(line_of(name, results[name]), flush=True)
+        if options.json:
+            Path(options.json).write_text(json.dumps({**known, **results}, indent=1))
+    if options.write:
+        Path(options.write).write_text(page(results))
+    count, false = sum(map(converted, results.values())), sum(map(is_false_claim, results.values()))
+    print(f"{false} false claims")
+    print(f"{count} passed, {len(results) - count} failed")
+    return int(false > 0 or (options.quick and count < len(results)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
