@@ -16,7 +16,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from datetime import date
@@ -30,6 +29,8 @@ from registry import PAIRS, QUICK, Pair
 TOLERANCE = 1e-3
 PART_OF_SENSITIVITY = 0.02
 LIMIT_SECONDS = 300
+# Begins the line in which a pair's own process answers; the packages print much besides.
+ANSWER = "judged: "
 PACKAGES = [
     "torch",
     "torchvision",
@@ -82,18 +83,17 @@ def judge(pair: Pair) -> dict[str, Any]:
 def run_pair(pair: Pair) -> dict[str, Any]:
     """The judgement of one pair, made in a process of its own."""
     environment = {**os.environ, **pair.environment, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder, "answer.json")
-        command = [sys.executable, __file__, "--judge", pair.name, str(answer)]
-        try:
-            done = subprocess.run(
-                command, env=environment, check=False, capture_output=True, text=True, timeout=LIMIT_SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            return {"reason": f"over the limit of {LIMIT_SECONDS} seconds"}
-        if not answer.exists():
-            return {"reason": f"the process died: {' '.join(done.stderr.split())[-300:]}"}
-        found: dict[str, Any] = json.loads(answer.read_text())
+    command = [sys.executable, __file__, "--judge", pair.name]
+    try:
+        done = subprocess.run(
+            command, env=environment, check=False, capture_output=True, text=True, timeout=LIMIT_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return {"reason": f"over the limit of {LIMIT_SECONDS} seconds"}
+    answers = [line for line in done.stdout.splitlines() if line.startswith(ANSWER)]
+    if not answers:
+        return {"reason": f"the process died: {' '.join(done.stderr.split())[-300:]}"}
+    found: dict[str, Any] = json.loads(answers[-1].removeprefix(ANSWER))
     return found
 
 
@@ -172,10 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="eight small pairs")
     parser.add_argument("--write", help="the page to write")
     parser.add_argument("--json", help="the results as data; pairs that stand in it already are not run again")
-    parser.add_argument("--judge", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--judge", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.judge:
-        Path(options.judge[1]).write_text(json.dumps(judge(PAIRS[options.judge[0]])))
+        print(f"\n{ANSWER}{json.dumps(judge(PAIRS[options.judge]))}", flush=True)
         return 0
     known = json.loads(Path(options.json).read_text()) if options.json and Path(options.json).exists() else {}
     wanted = [
