@@ -6,8 +6,8 @@ one that torch computed. The order of layers and their names decide only between
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from math import prod
 from typing import Any
@@ -15,112 +15,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...plan import Add, Expression, Fill, Multiply, Slice, Tensor, tensors_of
+from ...plan import Slice, Tensor, tensors_of
 from ...read.target import Target, TargetLayer
 from ...transfer.roles import role_of
-from ...transfer.rule import Shape
 from .ambiguity import Choice, DeadEnd
 from .candidates import Candidate, Filling, covers, fillings, joined_sizes, neutral_filling, side_by_side, sliced
 from .fingerprint import EQUAL_BELOW, Fingerprint, distance, fingerprint
+from .folding import Fold, is_table
 from .forcing import arranged_like, recorded_output
 from .hints import hinted, honours
 from .keras_values import LayerCall, TrialValues, as_tensor_like, eager_arrays
 from .knowledge import Knowledge
 from .layer_rules import layers_of_layers
 from .names import likeness
+from .pass_state import MOST_DRIFT, Settled, Setup, State
 from .torch_trace import Unit
 
 # Units with more free weights than this are whole models and stages, looked at only when nothing smaller fits.
 MOST_FREE_NAMES = 24
 MOST_TRIALS = 48
-# Different tensors of some hundred elements lie 1e-2 apart and more.
-MOST_DRIFT = 2e-3
 MOST_ROWS_TO_FOLD = 8
 MOST_UNITS_BY_ORDER = 200
 
 # Of more units than this on one input the ones with the likeliest names are looked at first.
 MOST_UNITS = 48
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What a layer was found to be, and the evidence: which unit, how near its input and output are, how many candidates there were."""
-
-    layer: TargetLayer
-    filling: Filling
-    unit: str
-    how: str
-    input_distance: float
-    output_distance: float
-    candidates: int
-    outputs: tuple[Fingerprint, ...] = ()
-
-    def in_words(self) -> str:
-        """The evidence as a sentence."""
-        rivals = f"{self.candidates} candidates" if self.candidates != 1 else "the only candidate"
-        return (
-            f"{self.layer.label} is {self.unit or 'the whole module'} in torch, told by {self.how}: input at distance {self.input_distance:.1e}, "
-            f"output at {self.output_distance:.1e}; {rivals}"
-        )
-
-
-@dataclass(slots=True)
-class State:
-    """What one pass has found so far.
-
-    `kept` are layers that do right with the values they have, `parted` those at which the models differ, each with the reason.
-    """
-
-    settled: dict[str, Settled] = field(default_factory=dict)
-    open: dict[str, str] = field(default_factory=dict)
-    kept: dict[str, str] = field(default_factory=dict)
-    parted: dict[str, str] = field(default_factory=dict)
-    outputs: tuple[Fingerprint, ...] = ()
-    used: dict[str, str] = field(default_factory=dict)
-    parts: set[Expression] = field(default_factory=set)
-    choices: list[Choice] = field(default_factory=list)
-    map_shapes: tuple[Shape, ...] = ()
-    last_order: int = 0
-    drift: float = 0.0
-
-    @property
-    def tolerance(self) -> float:
-        """The distance up to which two values count as one here: rounding grows on the way through a deep network."""
-        return min(max(EQUAL_BELOW, 4 * self.drift), MOST_DRIFT)
-
-    def has_met(self, label: str) -> bool:
-        """True for a layer that was called before, whatever became of it."""
-        return label in self.settled or label in self.open or label in self.kept
-
-    def copy(self) -> State:
-        """The state as it is now, to come back to when a trial fails."""
-        return State(
-            dict(self.settled),
-            dict(self.open),
-            dict(self.kept),
-            dict(self.parted),
-            self.outputs,
-            dict(self.used),
-            set(self.parts),
-            list(self.choices),
-            self.map_shapes,
-            self.last_order,
-            self.drift,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What a pass starts with: choices taken back by layer, layers settled by an earlier pass, whether it may give up, the caller's hints.
-
-    With `forced` torch's own outputs are put in the place of those that a layer computes; the trace must have kept them.
-    """
-
-    excluded: Mapping[str, set[tuple[str, ...]]]
-    presets: Mapping[str, Settled]
-    may_give_up: bool
-    hints: Mapping[str, str]
-    forced: bool = False
 
 
 def eager_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[npt.NDArray[Any]]:
@@ -142,36 +60,6 @@ def reason_for_nothing(
         for unit in users
     )
     return f"{wanted}: its input is that of {held}; no way to fill it from there gives an output that torch has"
-
-
-class Fold(BaseException):
-    """A row that belongs added to the table of layer `label`; `settled` are the layers settled by then. Keras 2 swallows Exceptions."""
-
-    def __init__(self, label: str, row: Expression, settled: tuple[str, ...]) -> None:
-        """The layer of the table, and the row as an expression."""
-        super().__init__(label)
-        self.label = label
-        self.row = row
-        self.settled = settled
-
-
-def is_table(settled: Settled) -> bool:
-    """True for a layer that is one table, of which every row may be changed alike."""
-    return (
-        len(settled.layer.variables) == 1
-        and len(settled.layer.variables[0].shape) == 2
-        and ("Embedding" in settled.layer.kind)
-    )
-
-
-def with_row(settled: Settled, row: Expression) -> Settled:
-    """The layer with one more row added to each of its own."""
-    ((variable, way),) = settled.filling.ways
-    every_row = Multiply((row, Fill(1.0, (variable.shape[0], 1))))
-    folded = replace(
-        way, expression=Add((way.expression, every_row)), rule=f"{way.rule}; plus a row that torch adds by itself"
-    )
-    return replace(settled, filling=replace(settled.filling, ways=((variable, folded),)))
 
 
 class KerasPass:

@@ -15,11 +15,13 @@ from ...read.target import Target, TargetLayer, TargetVariable
 from ...verify.running import gradients_off, python_generators_kept
 from .ambiguity import MOST_BACKTRACKS, DeadEnd, next_exclusions
 from .candidates import fillings
+from .folding import Fold, with_row
 from .inputs import Runs
-from .keras_pass import Fold, KerasPass, Settled, Setup, State, with_row
+from .keras_pass import KerasPass
 from .keras_values import intercepted_calls, trial_values
 from .knowledge import Knowledge
 from .names import likeness
+from .pass_state import Settled, Setup, State
 from .randomise import randomised_values
 from .torch_trace import trace_module
 

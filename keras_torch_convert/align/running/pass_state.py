@@ -1,0 +1,97 @@
+"""What one pass through the Keras model has found, and what it starts with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ...plan import Expression
+from ...read.target import TargetLayer
+from ...transfer.rule import Shape
+from .ambiguity import Choice
+from .candidates import Filling
+from .fingerprint import EQUAL_BELOW, Fingerprint
+
+# Different tensors of some hundred elements lie 1e-2 apart and more.
+MOST_DRIFT = 2e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a layer was found to be, and the evidence: which unit, how near its input and output are, how many candidates there were."""
+
+    layer: TargetLayer
+    filling: Filling
+    unit: str
+    how: str
+    input_distance: float
+    output_distance: float
+    candidates: int
+    outputs: tuple[Fingerprint, ...] = ()
+
+    def in_words(self) -> str:
+        """The evidence as a sentence."""
+        rivals = f"{self.candidates} candidates" if self.candidates != 1 else "the only candidate"
+        return (
+            f"{self.layer.label} is {self.unit or 'the whole module'} in torch, told by {self.how}: input at distance {self.input_distance:.1e}, "
+            f"output at {self.output_distance:.1e}; {rivals}"
+        )
+
+
+@dataclass(slots=True)
+class State:
+    """What one pass has found so far.
+
+    `kept` are layers that do right with the values they have, `parted` those at which the models differ, each with the reason.
+    """
+
+    settled: dict[str, Settled] = field(default_factory=dict)
+    open: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    parted: dict[str, str] = field(default_factory=dict)
+    outputs: tuple[Fingerprint, ...] = ()
+    used: dict[str, str] = field(default_factory=dict)
+    parts: set[Expression] = field(default_factory=set)
+    choices: list[Choice] = field(default_factory=list)
+    map_shapes: tuple[Shape, ...] = ()
+    last_order: int = 0
+    drift: float = 0.0
+
+    @property
+    def tolerance(self) -> float:
+        """The distance up to which two values count as one here: rounding grows on the way through a deep network."""
+        return min(max(EQUAL_BELOW, 4 * self.drift), MOST_DRIFT)
+
+    def has_met(self, label: str) -> bool:
+        """True for a layer that was called before, whatever became of it."""
+        return label in self.settled or label in self.open or label in self.kept
+
+    def copy(self) -> State:
+        """The state as it is now, to come back to when a trial fails."""
+        return State(
+            dict(self.settled),
+            dict(self.open),
+            dict(self.kept),
+            dict(self.parted),
+            self.outputs,
+            dict(self.used),
+            set(self.parts),
+            list(self.choices),
+            self.map_shapes,
+            self.last_order,
+            self.drift,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a pass starts with: choices taken back by layer, layers settled by an earlier pass, whether it may give up, the caller's hints.
+
+    With `forced` torch's own outputs are put in the place of those that a layer computes; the trace must have kept them.
+    """
+
+    excluded: Mapping[str, set[tuple[str, ...]]]
+    presets: Mapping[str, Settled]
+    may_give_up: bool
+    hints: Mapping[str, str]
+    forced: bool = False
