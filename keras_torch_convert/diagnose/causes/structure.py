@@ -42,8 +42,8 @@ def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
     if not scene.keras.inputs:
         return
     if scene.spot.kind != "before":
-        yield from _extra(scene)
         yield from _joined_otherwise(scene)
+        yield from _extra(scene)
         yield from factor_of_outputs(scene)
         yield from _factor_of_inputs(scene)
     yield from _missing(scene)
