@@ -81,6 +81,26 @@ def test_same_padding_with_a_stride_is_told_where_it_differs_from_torch(size, to
         assert (relative(model(as_keras(values)), outputs(module, values)) > EQUAL) == told
 
 
+def test_a_convolution_that_pads_by_itself_like_tensorflow_is_told_nothing():
+    import keras
+    import torch
+    from torch import nn
+
+    class PadsLikeTensorFlow(nn.Conv2d):
+        def forward(self, values):
+            return super().forward(torch.nn.functional.pad(values, (0, 1, 0, 1)))
+
+    module = named(layer=PadsLikeTensorFlow(3, 5, 3, stride=2))
+    layer = keras.layers.Conv2D(5, 3, strides=2, padding="same", name="conv")
+    model = one_layer(keras, layer, (8, 8, 3))
+
+    report = convert_by_hand(module, model, {"conv": "layer"})
+
+    assert not report.notes
+    values = random_input(2, 3, 8, 8)
+    assert relative(model(as_keras(values)), outputs(module, values)) < EQUAL
+
+
 def test_pairing_by_order_joins_the_two_convolutions_of_a_separable_one():
     import keras
     from torch import nn

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -62,6 +60,7 @@ class _Stored:
 def _stored(path: Path, names: Collection[str]) -> dict[str, _Stored]:
     """Those of the data sets called `names` that are in the file, or in one of its shards."""
     # save builds on this package.
+    from ..save.read_back import opened_weights
     from ..save.sharded import INDEX_SUFFIX, shard_names
 
     parts = [path]
@@ -71,7 +70,7 @@ def _stored(path: Path, names: Collection[str]) -> dict[str, _Stored]:
             raise SourceError(f"{path} is no index of Keras's sharded weights")
     found: dict[str, _Stored] = {}
     for part in parts:
-        with _opened(part) as file:
+        with opened_weights(part, SourceError, str(part)) as file:
             for name in names:
                 item = file.get(name)
                 if isinstance(item, h5py.Dataset):
@@ -96,22 +95,11 @@ def _arrays(plan: Plan, path: Path) -> Mapping[str, str]:
     return {array.place: array.path for array in reversed(file.arrays) if array.place}
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    """The HDF5 file, that inside a .keras archive for one. Raises SourceError when there is none to read."""
-    # save builds on this package.
-    from ..save.read_back import open_weights
-
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(open_weights(path))
-        except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-            raise SourceError(f"{path} cannot be read as a Keras file: {error}") from error
-        yield file
-
-
 def _values(path: Path, name: str, kind: ArrayKind) -> npt.NDArray[Any]:
-    with _opened(path) as file:
+    # save builds on this package.
+    from ..save.read_back import opened_weights
+
+    with opened_weights(path, SourceError, str(path)) as file:
         values: npt.NDArray[Any] = np.asarray(file[name][()])
     return values.view(np.uint16) if kind.dtype == "bfloat16" else values
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import h5py
 
-PART = 1 << 20
+from ..save.following import digests_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +26,8 @@ class ReleaseFile:
 
 def read_release_file(path: Path) -> ReleaseFile:
     """The file, read once."""
-    md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while part := file.read(PART):
-            md5.update(part)
-            sha256.update(part)
-            size += len(part)
-    return ReleaseFile(path, size, md5.hexdigest(), sha256.hexdigest())
+    digests = digests_of(path, ("md5", "sha256"))
+    return ReleaseFile(path, path.stat().st_size, digests["md5"], digests["sha256"])
 
 
 def model_name(path: Path) -> str | None:

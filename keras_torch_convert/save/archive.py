@@ -34,8 +34,21 @@ class _Member:
     def local_header(self) -> bytes:
         large = self.size >= _MOST_32
         extra = struct.pack("<2H2Q", 1, 16, self.size, self.size) if large else b""
+        return _LOCAL.pack(b"PK\3\4", *self._shared_fields(large, extra)) + self.name + extra
+
+    def central_header(self) -> bytes:
+        large = self.size >= _MOST_32 or self.start >= _MOST_32
+        extra = struct.pack("<2H3Q", 1, 24, self.size, self.size, self.start) if large else b""
+        start = _MOST_32 if large else self.start
+        version, *fields = self._shared_fields(large, extra)
+        # Made by Unix, a regular file that its owner may write.
+        made_by = 3 << 8 | version
+        return _CENTRAL.pack(b"PK\1\2", made_by, version, *fields, 0, 0, 0, 0o100644 << 16, start) + self.name + extra
+
+    def _shared_fields(self, large: bool, extra: bytes) -> tuple[int, ...]:
+        """What both headers say, in one order: the version that reads it, flags, method, date, check sum, sizes and lengths."""
         size = _MOST_32 if large else self.size
-        fields = (
+        return (
             45 if large else 20,
             _UTF_8,
             0,
@@ -47,28 +60,6 @@ class _Member:
             len(self.name),
             len(extra),
         )
-        return _LOCAL.pack(b"PK\3\4", *fields) + self.name + extra
-
-    def central_header(self) -> bytes:
-        large = self.size >= _MOST_32 or self.start >= _MOST_32
-        extra = struct.pack("<2H3Q", 1, 24, self.size, self.size, self.start) if large else b""
-        size, start = (_MOST_32, _MOST_32) if large else (self.size, self.start)
-        version = 45 if large else 20
-        # Made by Unix, a regular file that its owner may write.
-        fields = (
-            3 << 8 | version,
-            version,
-            _UTF_8,
-            0,
-            _MIDNIGHT,
-            _FIRST_OF_1980,
-            self.crc,
-            size,
-            size,
-            len(self.name),
-            len(extra),
-        )
-        return _CENTRAL.pack(b"PK\1\2", *fields, 0, 0, 0, 0o100644 << 16, start) + self.name + extra
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import SaveError
+from ..errors import ConversionError, SaveError
 from ..read.target import Target, TargetLayer
 from .legacy_order import default_legacy_order
 from .values import read_values
@@ -113,6 +113,17 @@ def open_weights(path: Path) -> Iterator[h5py.File]:
         start = member.header_offset + LOCAL_HEADER.size + name_length + extra_length
         with h5py.File(io.BufferedReader(_Window(file, start, member.file_size)), "r") as opened:
             yield opened
+
+
+@contextmanager
+def opened_weights(path: Path, error_type: type[ConversionError], named: str) -> Iterator[h5py.File]:
+    """The file of `open_weights`; what cannot be read as one is an `error_type` that calls it `named`."""
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_weights(path))
+        except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+            raise error_type(f"{named} cannot be read as a Keras file: {error}") from error
+        yield file
 
 
 def name_list(group: Any, name: str) -> list[str]:

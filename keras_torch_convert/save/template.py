@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -22,7 +20,7 @@ from ..errors import SaveError
 from ..plan import Plan
 from .from_plan import Values, is_legacy
 from .layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
-from .read_back import WEIGHTS_IN_ARCHIVE, name_list, open_weights
+from .read_back import WEIGHTS_IN_ARCHIVE, name_list, opened_weights
 from .sharded import INDEX_SUFFIX, shard_names
 from .structure import read_structure
 
@@ -68,7 +66,7 @@ def _structure(path: Path) -> tuple[FileLayout, dict[str, Path]]:
     arrays: dict[str, StoredArray] = {}
     where: dict[str, Path] = {}
     for part in [path.with_name(name) for name in names] or [path]:
-        with _opened(part) as file:
+        with opened_weights(part, SaveError, f"the template {part}") as file:
             found = read_structure(
                 file, lambda item, attributes: StoredArray(item.name, item.shape, item.dtype.str, "", attributes)
             )
@@ -81,18 +79,8 @@ def _structure(path: Path) -> tuple[FileLayout, dict[str, Path]]:
     return FileLayout(tuple(groups.values()), tuple(arrays.values())), where
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(open_weights(path))
-        except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-            raise SaveError(f"the template {path} cannot be read as a Keras file: {error}") from error
-        yield file
-
-
 def _own_values(path: Path, name: str) -> npt.NDArray[Any]:
-    with _opened(path) as file:
+    with opened_weights(path, SaveError, f"the template {path}") as file:
         return np.ascontiguousarray(file[name][()])
 
 

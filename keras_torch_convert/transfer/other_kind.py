@@ -145,7 +145,7 @@ def padding_note(stack: Stack, layer: TargetLayer) -> str:
         return ""
     module = modules[0]
     extents = _spatial(layer) or (None,) * len(strides)
-    if max(strides) < 2 or len(module.padding) != len(strides) or type(module).__name__.endswith("Same"):
+    if max(strides) < 2 or len(module.padding) != len(strides) or _may_pad_by_itself(module):
         return ""
     for extent, stride, size, dilation, padding in zip(
         extents, strides, module.kernel_size, module.dilation, module.padding, strict=True
@@ -158,8 +158,15 @@ def padding_note(stack: Stack, layer: TargetLayer) -> str:
             differs = total // 2 != padding or (extent + 2 * padding - reach) // stride + 1 != ceil(extent / stride)
         if differs:
             where = f"of {extent}" if extent else "of an even size"
-            return (
-                f"'{layer.label}': padding='same' with stride {stride} on an input {where} pads more behind than in front, PyTorch pads "
-                f"{padding} on both sides, so that outputs differ: use ZeroPadding({padding}) and padding='valid' in Keras"
-            )
+            same = f"'{layer.label}': padding='same' with stride {stride} on an input {where} pads more behind than in front, PyTorch pads "
+            if padding:
+                return f"{same}{padding} on both sides, so that outputs differ: use ZeroPadding({padding}) and padding='valid' in Keras"
+            return f"{same}nothing here, so that outputs differ unless something before it pads so: use padding='valid' in Keras"
     return ""
+
+
+def _may_pad_by_itself(module: Any) -> bool:
+    """True for a convolution whose class replaces PyTorch's `forward`, as those that pad like TensorFlow do; the standardising ones pad as they say."""
+    kind: Any = type(module)
+    plain = next((base for base in kind.__mro__ if base.__module__.startswith("torch.nn.modules.")), kind)
+    return kind.__name__ not in ("StdConv2d", "ScaledStdConv2d") and kind.forward is not plain.forward

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from ...plan.difference import without_layers
 from ...read import read
+from ...save.following import digests_of
 from ...save.from_plan import WritingOptions
 from ...save.sharded import WrittenShard, remove_unlisted, sha256_of_shards, shards_of, write_index, write_shard
 from ...save.temporary import remove_leftovers
@@ -18,7 +18,6 @@ from ..filling import Filling, filling_for
 from .manifest import Job
 from .results import Finished, Row
 
-_BLOCK = 1 << 20
 _DIGESTS = ("md5", "sha256")
 
 
@@ -120,7 +119,7 @@ def clean_up(job: Job, *, finished_shards: bool) -> None:
 
 def is_intact(path: Path, sha256: str) -> bool:
     """True when the file is there and has this hash; for an index also all its shards those that it states."""
-    if not path.is_file() or _sha256(path) != sha256:
+    if not path.is_file() or digests_of(path, ["sha256"])["sha256"] != sha256:
         return False
     if not path.name.endswith(".weights.json"):
         return True
@@ -146,11 +145,3 @@ def _filling(job: Job) -> Filling:
     if job.without:
         plan = without_layers(plan, job.without)
     return filling_for(plan, read(job.source, wrapper=job.wrapper), job.output, job.template, job.strict)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
