@@ -251,6 +251,7 @@ def keras_reload_from_torch_model(
     keep_layers : Keras layers that are meant to keep their own values; `*` stands for any text. A head for another number of
         classes goes here, and the torch head into skip_layers.
     expand_nested : the leaf layers of nested models, wrappers and composite layers count as places of their own; an attention is one.
+        A leaf whose name Keras made up ("conv2d_7" in "block1") is called "block1_conv2d", the next "block1_conv2d_1".
     wrapper : under which key of a checkpoint the weights are, such as "model_ema", when there are several.
     sample : input for building and running the models: one array in the Keras layout, or (torch inputs, Keras inputs).
     image : the picture, a path or an array (height, width, 3) of 0..255; None is a cat.

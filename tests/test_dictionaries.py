@@ -11,32 +11,53 @@ import torch
 from small_models import keras_two_branches, largest_difference, randomised, torch_two_branches
 
 import keras_torch_convert as ktc
-from keras_torch_convert.align.propose import places_at_turn, smallest_stage
+from keras_torch_convert.align.propose import fewest_moved, places_at_turn, smallest_moves
 from keras_torch_convert.errors import AlignmentError
 
 layers = keras.layers
 QUIET = {"save_name": "", "verbose": 0}
 
 
-def aligned(names: list[str], stage: Any) -> list[str]:
-    return ktc.align_layer_names_multi_stage(
-        names, stage.tail_align_dict, stage.full_name_align_dict, stage.tail_split_position, verbose=0
-    )
+def aligned(names: list[str], moves: Any) -> list[str]:
+    return ktc.align_layer_names_multi_stage(names, **moves.arguments(), verbose=0)
 
 
 def test_layers_in_order_need_no_entry():
-    assert smallest_stage(["a", "b"], ["a", "b"]).entries == 0
+    assert smallest_moves(["a", "b"], ["a", "b"]).entries == 0
 
 
 def test_a_move_that_every_block_repeats_is_one_entry_by_tail():
     names = [f"stack1_block{block}_{tail}" for block in range(9) for tail in ("1_conv", "2_conv", "shortcut")]
     wanted = [f"stack1_block{block}_{tail}" for block in range(9) for tail in ("shortcut", "1_conv", "2_conv")]
 
-    stage = smallest_stage(names, wanted)
+    moves = smallest_moves(names, wanted)
 
-    assert stage.tail_align_dict == {"shortcut": -2}
-    assert not stage.full_name_align_dict
-    assert (stage.moved, stage.tail_split_position) == (9, 2)
+    assert moves.moved == 9
+    assert moves.arguments() == {
+        "tail_align_dict": {"shortcut": -2},
+        "full_name_align_dict": {},
+        "tail_split_position": 2,
+    }
+
+
+def test_layers_that_only_some_blocks_have_move_towards_the_end_in_a_list_turned_round():
+    names, wanted = [], []
+    for block in range(8):
+        branch = ["branch"] if block % 2 else []
+        names += [f"stack1_block{block}_{tail}" for tail in ("1_conv", *branch, "1_bn")]
+        wanted += [f"stack1_block{block}_{tail}" for tail in ("1_conv", "1_bn", *branch)]
+
+    moves = smallest_moves(names, wanted)
+
+    assert (moves.moved, moves.entries) == (4, 3)
+    assert moves.arguments()["tail_align_dict"] == [{"": 0}, {"branch": -1}, {"": 0}]
+    assert aligned(names, moves) == wanted
+
+
+def test_the_fewest_layers_moved_are_those_outside_a_longest_run_in_order():
+    assert fewest_moved("abcde", "bcdea") == 1
+    assert fewest_moved("abcde", "edcba") == 4
+    assert fewest_moved("abcde", "abcde") == 0
 
 
 def test_blocks_of_another_length_name_the_sibling_that_they_pass():
@@ -47,27 +68,27 @@ def test_blocks_of_another_length_name_the_sibling_that_they_pass():
         names += [*convolutions, f"{head}_gamma"]
         wanted += [f"{head}_gamma", *convolutions]
 
-    assert smallest_stage(names, wanted).tail_align_dict == {"gamma": "conv0"}
+    assert smallest_moves(names, wanted).arguments()["tail_align_dict"] == {"gamma": "conv0"}
 
 
 def test_a_stack_that_moves_otherwise_gets_a_dictionary_of_its_own():
     names = [f"stack{s}_block{b}_{tail}" for s in (1, 2) for b in range(6) for tail in ("a", "b", "c", "d")]
     wanted = [f"stack{s}_block{b}_{tail}" for s in (1, 2) for b in range(6) for tail in ("adbc" if s == 1 else "acbd")]
 
-    stage = smallest_stage(names, wanted)
+    moves = smallest_moves(names, wanted)
 
-    assert stage.entries <= 3
-    assert aligned(names, stage) == wanted
+    assert moves.entries <= 3
+    assert aligned(names, moves) == wanted
 
 
 def test_a_single_layer_that_differs_is_named_in_full():
     names = [f"stack1_block{block}_{tail}" for block in range(9) for tail in ("a", "b", "c")]
     wanted = [f"stack1_block{block}_{tail}" for block in range(9) for tail in ("abc" if block == 4 else "cab")]
 
-    stage = smallest_stage(names, wanted)
+    arguments = smallest_moves(names, wanted).arguments()
 
-    assert stage.tail_align_dict == {"c": -2}
-    assert stage.full_name_align_dict == {"stack1_block4_c": names.index("stack1_block4_c")}
+    assert arguments["tail_align_dict"] == {"c": -2}
+    assert arguments["full_name_align_dict"] == {"stack1_block4_c": names.index("stack1_block4_c")}
 
 
 def test_every_order_can_be_said_and_gives_what_was_wanted():
@@ -78,15 +99,15 @@ def test_every_order_can_be_said_and_gives_what_was_wanted():
         ]
         wanted = [names[index] for index in random.permutation(len(names))]
 
-        stage = smallest_stage(names, wanted)
+        moves = smallest_moves(names, wanted)
 
-        assert aligned(names, stage) == wanted
-        assert stage.entries <= sum(place != index for index, place in enumerate(places_at_turn(names, wanted)))
+        assert aligned(names, moves) == wanted
+        assert moves.entries <= sum(place != index for index, place in enumerate(places_at_turn(names, wanted)))
 
 
 def test_other_names_are_refused():
     with pytest.raises(AlignmentError, match="the very same names"):
-        smallest_stage(["a", "b"], ["a", "c"])
+        smallest_moves(["a", "b"], ["a", "c"])
 
 
 def test_a_plan_found_by_running_is_said_as_the_pasted_call_would():
@@ -169,6 +190,29 @@ def test_leaves_of_composite_layers_are_places_where_whole_layers_cannot_say_it(
     assert found.expand_nested
     assert found.found
     assert dict(report.plan.pairs)["a"].endswith("a")
+
+
+def test_leaves_with_automatic_names_are_called_after_the_layer_above_them_so_that_blocks_repeat():
+    def block(number: int) -> Any:
+        inside = [layers.Input((5,)), layers.Dense(5), layers.LayerNormalization(), layers.Dense(5)]
+        return keras.Sequential(inside, name=f"block{number}")
+
+    model = keras.Sequential([layers.Input((5,)), *map(block, range(9))])
+    state: dict[str, torch.Tensor] = {}
+    mapping: dict[str, str] = {}
+    for number, one in enumerate(model.layers):
+        first, norm, second = one.layers
+        for part, layer in (("norm", norm), ("first", first), ("second", second)):
+            module = randomised(torch.nn.LayerNorm(5) if part == "norm" else torch.nn.Linear(5, 5))
+            state |= {f"{number}.{part}.{name}": value for name, value in module.state_dict().items()}
+            mapping[f"block{number}/{layer.name}"] = f"{number}.{part}"
+
+    found = mapped(state, model, mapping)
+    report = ktc.keras_reload_from_torch_model(state, model, **found.arguments(), **QUIET)
+
+    assert found.arguments() == {"tail_align_dict": {"normalization": -1}, "expand_nested": True}
+    assert [torch_name for torch_name, _ in report.plan.pairs[:3]] == ["0.norm", "0.first", "0.second"]
+    assert report.plan.pairs[3][1].startswith("block1/layer_normalization")
 
 
 def test_a_fused_layer_is_a_reason():

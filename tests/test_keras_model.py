@@ -146,11 +146,27 @@ def test_expanded_leaves_count_as_layers_under_their_own_names(keras: Any) -> No
 def test_expanded_leaves_of_one_name_get_those_above_them(keras: Any) -> None:
     def part(name: str) -> Any:
         inner = keras.Input((4,))
-        return keras.Model(inner, keras.layers.Dense(4, name="dense")(inner), name=name)
+        return keras.Model(inner, keras.layers.Dense(4, name="own")(inner), name=name)
 
     vector = keras.Input((4,))
     model = keras.Model(vector, part("left")(part("right")(vector)))
-    assert [layer.name for layer in read_target(model, expand_nested=True).layers] == ["right/dense", "left/dense"]
+    assert [layer.name for layer in read_target(model, expand_nested=True).layers] == ["right/own", "left/own"]
+
+
+def test_expanded_leaves_with_automatic_names_are_called_after_the_layer_above_them(keras: Any) -> None:
+    def part(name: str) -> Any:
+        inside = [keras.layers.Dense(4), keras.layers.Dense(4), keras.layers.LayerNormalization()]
+        return keras.Sequential([keras.Input((4,)), *inside], name=name)
+
+    keras.layers.Dense(3)
+    names = [
+        layer.name
+        for layer in read_target(
+            keras.Sequential([part("one"), part("two")]), sample=np.zeros((1, 4)), expand_nested=True
+        ).layers
+    ]
+    each = ("dense", "dense_1", "layer_normalization")
+    assert names == [f"{above}_{name}" for above in ("one", "two") for name in each]
 
 
 def test_places_are_the_same_in_another_instance_though_automatic_names_differ(keras: Any) -> None:

@@ -14,7 +14,7 @@ from ..read.source import Source
 from ..read.target import Target, TargetVariable
 from ..transfer.evaluation import Evaluation
 from .assemble import plan_by_order
-from .propose import Stage, Value, smallest_stage
+from .propose import Moves, smallest_moves
 
 _SHOWN = 6
 
@@ -23,50 +23,69 @@ _SHOWN = 6
 class ClassicDictionaries:
     """Arguments of `keras_reload_from_torch_model` that give the alignment of a Plan.
 
-    `names` are the Keras layers in PyTorch's order: what `specific_match_func` may return instead of the dictionaries. `moved` counts the layers
-    that stand elsewhere in Keras. `reason` is "" when the arguments were run and gave the Plan's alignment; otherwise it says what they
+    `names` are the Keras layers in PyTorch's order: what `specific_match_func` may return instead of the dictionaries. `moves` are the dictionaries;
+    of three stages the first and the last turn the list round. `moved` is the least number of layers that have to be moved. `reason` is "" when the arguments were run and gave the Plan's alignment; otherwise it says what they
     cannot say. Printing it gives a call that is ready to paste.
     """
 
     names: tuple[str, ...] = ()
-    tail_align_dict: Mapping[str, Any] = field(default_factory=dict)
-    full_name_align_dict: Mapping[str, Value] = field(default_factory=dict)
-    tail_split_position: int = 2
+    moves: Moves = field(default_factory=Moves)
     unstack_weights: tuple[str, ...] = ()
     skip_weights: tuple[str, ...] = DEFAULT_SKIP_WEIGHTS
     skip_layers: tuple[str, ...] = ()
     keep_layers: tuple[str, ...] = ()
     expand_nested: bool = False
-    moved: int = 0
     reason: str = ""
+
+    @property
+    def moved(self) -> int:
+        """The least number of layers that have to be moved."""
+        return self.moves.moved
 
     @property
     def found(self) -> bool:
         """True when there are dictionaries and they are short: no more entries than a quarter of the moved layers, and three."""
-        stage = Stage(self.tail_align_dict, self.full_name_align_dict, self.tail_split_position, self.moved)
-        return not self.reason and stage.is_short
+        return not self.reason and self.moves.is_short
+
+    @property
+    def tail_align_dict(self) -> Any:
+        """That of the only stage, or a list of one for each stage."""
+        return self.moves.arguments()["tail_align_dict"]
+
+    @property
+    def full_name_align_dict(self) -> Any:
+        """That of the only stage, or a list of one for each stage."""
+        return self.moves.arguments()["full_name_align_dict"]
+
+    @property
+    def tail_split_position(self) -> Any:
+        """That of the only stage, or a list of one for each stage."""
+        return self.moves.arguments()["tail_split_position"]
 
     def arguments(self) -> dict[str, Any]:
         """What to give to `keras_reload_from_torch_model` by name, without what is its default."""
-        given: dict[str, Any] = {
-            "unstack_weights": list(self.unstack_weights),
-            "tail_align_dict": dict(self.tail_align_dict),
-            "full_name_align_dict": dict(self.full_name_align_dict),
-            "skip_layers": list(self.skip_layers),
-            "keep_layers": list(self.keep_layers),
-        }
-        arguments = {name: value for name, value in given.items() if value}
+        arguments: dict[str, Any] = {"unstack_weights": list(self.unstack_weights)} if self.unstack_weights else {}
+        if self.moved and not self.found and self.names:
+            order = list(self.names)
+            arguments["specific_match_func"] = lambda names: order
+        elif self.moved:
+            arguments |= self._arguments_of_moves()
+        given = {"skip_layers": list(self.skip_layers), "keep_layers": list(self.keep_layers)}
+        arguments |= {name: value for name, value in given.items() if value}
         if self.skip_weights != DEFAULT_SKIP_WEIGHTS:
             arguments["skip_weights"] = list(self.skip_weights)
         if self.expand_nested:
             arguments["expand_nested"] = True
-        if self.tail_align_dict and self.tail_split_position != 2:
-            arguments["tail_split_position"] = self.tail_split_position
-        if self.moved and not self.found and self.names:
-            for name in ("tail_align_dict", "full_name_align_dict", "tail_split_position"):
-                arguments.pop(name, None)
-            order = list(self.names)
-            arguments["specific_match_func"] = lambda names: order
+        return arguments
+
+    def _arguments_of_moves(self) -> dict[str, Any]:
+        arguments = self.moves.arguments()
+        if not any(stage.full_name_align_dict for stage in self.moves.stages):
+            del arguments["full_name_align_dict"]
+        if not any(stage.tail_align_dict for stage in self.moves.stages):
+            del arguments["tail_align_dict"]
+        if "tail_align_dict" not in arguments or arguments["tail_split_position"] == 2:
+            del arguments["tail_split_position"]
         return arguments
 
     def __str__(self) -> str:
@@ -86,7 +105,8 @@ class ClassicDictionaries:
         if not self.moved:
             return "the layers stand in the same order"
         if self.found:
-            return f"{self.moved} layers stand elsewhere in Keras; run and found to give the same alignment"
+            turned = "; the list is turned round first and last" if len(self.moves.stages) > 1 else ""
+            return f"{self.moved} layers stand elsewhere in Keras; run and found to give the same alignment{turned}"
         return f"{self.moved} layers stand elsewhere in Keras, in no order that repeats: the dictionaries would be as long as this list"
 
 
@@ -134,13 +154,9 @@ def _for_places(plan: Plan, source: Source, target: Target) -> ClassicDictionari
         return ClassicDictionaries(**common, reason=fused)
     names = tuple(layer.name for layer in target.layers)
     wanted = _wanted(names, collection, layers_of)
-    stage = smallest_stage(names, wanted)
     return ClassicDictionaries(
         wanted,
-        stage.tail_align_dict,
-        stage.full_name_align_dict,
-        stage.tail_split_position,
-        moved=stage.moved,
+        smallest_moves(names, wanted),
         reason=_difference(plan, source, collection, target, wanted, common),
         **common,
     )

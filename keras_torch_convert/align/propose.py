@@ -2,7 +2,8 @@
 
 One stage can make every order: it goes through the Keras names and puts each into the list so far, and a name that is moved only ever
 comes before some that are there already. So each name has exactly one place at its turn, and the question is how to say all of
-them with few entries: by tail where blocks repeat, for one stack alone, or by full name.
+them with few entries: by tail where blocks repeat, for one stack alone, or by full name. What should go behind others moves
+in a list that is turned round before and after.
 """
 
 from __future__ import annotations
@@ -26,12 +27,11 @@ _MOST_STACKS = 64
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The arguments of one stage of moves, and how many layers it moves."""
+    """The arguments of one stage of moves."""
 
     tail_align_dict: Mapping[str, Any] = field(default_factory=dict)
     full_name_align_dict: Mapping[str, Value] = field(default_factory=dict)
     tail_split_position: int = 2
-    moved: int = 0
 
     @property
     def entries(self) -> int:
@@ -39,32 +39,72 @@ class Stage:
         tails = sum(len(value) if isinstance(value, Mapping) else 1 for value in self.tail_align_dict.values())
         return tails + len(self.full_name_align_dict)
 
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """One stage of moves, or three of which the first and the last turn the list round; `moved` is how few layers can be moved at all."""
+
+    stages: tuple[Stage, ...] = (Stage(),)
+    moved: int = 0
+
+    @property
+    def entries(self) -> int:
+        """How many entries the dictionaries of all stages have."""
+        return sum(stage.entries for stage in self.stages)
+
     @property
     def is_short(self) -> bool:
         """True when it says less than a list of all moves: no more entries than a quarter of the moved layers, and three."""
         return self.entries <= self.moved / 4 + 3
 
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `align_layer_names_multi_stage`: those of one stage as they are, of several as lists."""
+        names = ("tail_align_dict", "full_name_align_dict", "tail_split_position")
+        if len(self.stages) == 1:
+            return {name: getattr(self.stages[0], name) for name in names}
+        return {name: [getattr(stage, name) for stage in self.stages] for name in names}
 
-def smallest_stage(names: Sequence[str], wanted: Sequence[str]) -> Stage:
+
+def smallest_moves(names: Sequence[str], wanted: Sequence[str]) -> Moves:
     """The dictionaries with the fewest entries found that move `names` into the order `wanted`; both hold the same names, none twice.
 
     Raises AlignmentError when they do not. The result was run: `align_names` with it gives `wanted`.
     """
     if Counter(names) != Counter(wanted) or len(set(names)) != len(names):
         raise AlignmentError("an order of names must hold the very same names, each once")
-    places = places_at_turn(names, wanted)
-    moved = sum(place != index for index, place in enumerate(places))
+    moved = fewest_moved(names, wanted)
     if not moved:
-        return Stage()
+        return Moves()
+    one = _smallest_stage(names, wanted)
+    if one.entries <= 2:
+        return Moves((one,), moved)
+    # A name only moves towards the start. Where it should go behind others, it moves while the list is turned round.
+    turn = Stage({"": 0}, {}, max(name.count("_") for name in names) + 1)
+    turned = Moves((turn, _smallest_stage(names[::-1], wanted[::-1]), turn), moved)
+    return turned if turned.entries < one.entries and _gives(turned, names, wanted) else Moves((one,), moved)
+
+
+def fewest_moved(names: Sequence[str], wanted: Sequence[str]) -> int:
+    """The fewest names that can be taken out so that the others stand in the wanted order: all but a longest ascending run of ranks."""
+    rank = {name: place for place, name in enumerate(wanted)}
+    ends: list[int] = []
+    for name in names:
+        place = bisect_left(ends, rank[name])
+        ends[place : place + 1] = [rank[name]]
+    return len(names) - len(ends)
+
+
+def _smallest_stage(names: Sequence[str], wanted: Sequence[str]) -> Stage:
+    places = places_at_turn(names, wanted)
     best: Stage | None = None
     for split in _SPLITS:
-        stage = _stage(names, places, split, moved)
-        if (best is None or stage.entries < best.entries) and _gives(stage, names, wanted):
+        stage = _stage(names, places, split)
+        if (best is None or stage.entries < best.entries) and _gives(Moves((stage,)), names, wanted):
             best = stage
     if best is None:
         full = {name: _value(index, places[index]) for index, name in enumerate(names) if places[index] != index}
-        best = Stage({}, full, 2, moved)
-        if not _gives(best, names, wanted):
+        best = Stage({}, full)
+        if not _gives(Moves((best,)), names, wanted):
             raise AlignmentError("no dictionary was found that moves the names into the order that is wanted")
     return best
 
@@ -85,9 +125,9 @@ def _value(index: int, place: int) -> Value:
     return place - index if place != index else index
 
 
-def _gives(stage: Stage, names: Sequence[str], wanted: Sequence[str]) -> bool:
+def _gives(moves: Moves, names: Sequence[str], wanted: Sequence[str]) -> bool:
     try:
-        aligned = align_names(names, stage.tail_align_dict, stage.full_name_align_dict, stage.tail_split_position)
+        aligned = align_names(names, **moves.arguments())
     except AlignmentError:
         return False
     return aligned.names == tuple(wanted) and not aligned.warnings
@@ -105,7 +145,7 @@ class _Tail:
         return len(self.full) + (self.value is not None)
 
 
-def _stage(names: Sequence[str], places: Sequence[int], split: int, moved: int) -> Stage:
+def _stage(names: Sequence[str], places: Sequence[int], split: int) -> Stage:
     """The fewest entries for one split: each tail by itself, for all stacks in one or for each stack alone, whichever is shorter."""
     cut = [_cut(name, split) for name in names]
     stacks = list(dict.fromkeys(stack for stack, _, _ in cut))
@@ -157,7 +197,7 @@ def _stage(names: Sequence[str], places: Sequence[int], split: int, moved: int) 
             tail_dict[stack] = {tail: one.value for tail, one in own[stack].items() if one.value is not None}
             full |= {name: value for one in own[stack].values() for name, value in one.full.items()}
     order = {name: row for row, name in enumerate(names)}
-    return Stage(tail_dict, {name: full[name] for name in sorted(full, key=order.__getitem__)}, split, moved)
+    return Stage(tail_dict, {name: full[name] for name in sorted(full, key=order.__getitem__)}, split)
 
 
 def _cut(name: str, split: int) -> tuple[str, str, str]:

@@ -13,8 +13,9 @@ any other: Keras 3 keeps one order anyway, Keras 2 sorts by trainable flags and 
 from __future__ import annotations
 
 import importlib
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -40,8 +41,7 @@ def read_target(
     `sample` serves only to build a model that is not built yet: the model is called on it. It is an array in the Keras
     layout, a list or dict of arrays for several inputs, or a tuple of two (torch inputs, Keras inputs), whose second part
     is taken. With `expand_nested` every leaf layer of nested models, wrappers and composite layers counts as a layer of
-    the model; a leaf keeps its own name unless another has it too, then the names of the layers above it go before it. A layer made of others
-    of which `whole` says True is not taken apart.
+    the model, named as `as_places` says. A layer made of others of which `whole` says True is not taken apart.
 
     Raises TargetError when `model` is not a Keras model, is not built and no sample can build it, or has no weights.
     """
@@ -131,9 +131,31 @@ def _expanded(
     }
     parts = [kept.get(id(leaf.layer), leaf) for layer in layers for leaf in layer.children or (layer,)]
     # A layer that two others share is one place; its first appearance counts.
-    unique = list({id(part.layer): part for part in reversed(parts)}.values())[::-1]
-    names = Counter(part.name for part in unique)
-    return tuple(replace(part, depth=0, name=part.name if names[part.name] == 1 else part.label) for part in unique)
+    return as_places(list({id(part.layer): part for part in reversed(parts)}.values())[::-1])
+
+
+def as_places(parts: Sequence[TargetLayer]) -> tuple[TargetLayer, ...]:
+    """Leaves as top-level layers: under their own names, automatic ones ("conv2d_7") as "name of the layer above"_conv2d.
+
+    The number that Keras appends grows with every layer of a session; here it starts anew in each layer above. What is the name of several is
+    their label instead.
+    """
+    found: list[str] = []
+    automatic: Counter[tuple[str, str]] = Counter()
+    for part in parts:
+        above, _, _ = part.label.rpartition("/")
+        base = re.sub(r"_\d+$", "", part.name)
+        if not above or base.replace("_", "") != part.kind.lower():
+            found.append(part.name)
+            continue
+        number = automatic[above, base]
+        automatic[above, base] += 1
+        found.append(f"{above.rpartition('/')[2]}_{base}" + (f"_{number}" if number else ""))
+    count = Counter(found)
+    return tuple(
+        replace(part, depth=0, name=name if count[name] == 1 else part.label)
+        for part, name in zip(parts, found, strict=True)
+    )
 
 
 @dataclass(slots=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import pickle
 import time
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from zlib import crc32
 import numpy as np
 
 from keras_torch_convert.align.dictionaries import dictionaries_of
+from keras_torch_convert.read.keras_model import as_places
 from keras_torch_convert.read.source import Source, SourceTensor
 from keras_torch_convert.read.target import Target
 
@@ -40,10 +40,7 @@ def source_of(listing: dict[str, Any]) -> Source:
 
 def expanded(target: Any) -> Any:
     """The listed model with its leaf layers as places of their own."""
-    leaves = list(target.leaves())
-    names = Counter(leaf.name for leaf in leaves)
-    places = tuple(replace(leaf, name=leaf.name if names[leaf.name] == 1 else leaf.label) for leaf in leaves)
-    return Target(None, target.name, target.framework, target.backend, places)
+    return Target(None, target.name, target.framework, target.backend, as_places(list(target.leaves())))
 
 
 def main() -> None:
@@ -69,11 +66,8 @@ def main() -> None:
         )
         counts[outcome] += 1
         if outcome != "aligned" or arguments.show:
-            entries = len(found.full_name_align_dict) + sum(
-                len(value) if isinstance(value, dict) else 1 for value in found.tail_align_dict.values()
-            )
             print(
-                f"{listing['id']:36s} {outcome:9s} moved {found.moved:4d} entries {entries:4d} {seconds:5.1f} s  {found.reason[:150]}"
+                f"{listing['id']:36s} {outcome:9s} moved {found.moved:4d} entries {found.moves.entries:4d} {seconds:5.1f} s  {found.reason[:150]}"
             )
         if arguments.show:
             print(found)
