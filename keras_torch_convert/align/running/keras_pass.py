@@ -23,6 +23,7 @@ from .candidates import Candidate, Filling, covers, fillings, joined_sizes, neut
 from .fingerprint import EQUAL_BELOW, Fingerprint, distance, fingerprint
 from .folding import Fold, is_table
 from .forcing import arranged_like, recorded_output
+from .groups import UNITS_AT_ONCE, UnitGroup
 from .hints import hinted, honours
 from .keras_values import LayerCall, TrialValues, as_tensor_like, eager_arrays
 from .knowledge import Knowledge
@@ -36,9 +37,6 @@ MOST_FREE_NAMES = 24
 MOST_TRIALS = 48
 MOST_ROWS_TO_FOLD = 8
 MOST_UNITS_BY_ORDER = 200
-
-# Of more units than this on one input the ones with the likeliest names are looked at first.
-MOST_UNITS = 48
 
 
 def eager_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[npt.NDArray[Any]]:
@@ -62,6 +60,10 @@ def reason_for_nothing(
     return f"{wanted}: its input is that of {held}; no way to fill it from there gives an output that torch has"
 
 
+def _all_of(groups: list[UnitGroup]) -> list[Unit]:
+    return list({id(unit): unit for group in groups for unit in group.units}.values())
+
+
 class KerasPass:
     """Settles the layers of one Keras model, one by one as they are called."""
 
@@ -80,6 +82,9 @@ class KerasPass:
         self.set_value = set_value
         self.setup = setup
         self.state = State()
+        self.large_groups: dict[tuple[Fingerprint, float], UnitGroup] = {}
+        self.lookups = 0
+        self.by_rule: dict[tuple[int, frozenset[str]], tuple[Filling, ...]] = {}
 
     def handle(self, layer: Any, call: LayerCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call of any Keras layer; those that own variables are settled the first time."""
@@ -140,7 +145,10 @@ class KerasPass:
     def _by_rules(self, names: tuple[str, ...], layer: TargetLayer) -> Iterator[Filling]:
         """By the rule of the layer's kind, of weights that are all free and as the caller's hints want it."""
         if len(names) <= MOST_FREE_NAMES:
-            for filling in self.knowledge.rules.fillings(names, layer):
+            key = (id(layer), frozenset(names))
+            if key not in self.by_rule:
+                self.by_rule[key] = tuple(self.knowledge.rules.fillings(names, layer))
+            for filling in self.by_rule[key]:
                 if len(self.free(filling.names)) == len(filling.names) and honours(self.setup.hints, layer, filling):
                     yield filling
 
@@ -158,7 +166,7 @@ class KerasPass:
 
     def _rows_to_fold(self) -> list[str]:
         """Small tables of torch without a place (token types), as long as some table of the Keras model may take one of their rows."""
-        if not any(is_table(settled) for settled in self.state.settled.values()):
+        if not self.state.tables:
             return []
         shapes = self.knowledge.shapes
         return [name for name in self.free(self.knowledge.tables) if shapes[name][0] <= MOST_ROWS_TO_FOLD]
@@ -176,8 +184,7 @@ class KerasPass:
                     array.shape[-1:] == table.shape[1:]
                     and self.knowledge.seen.nearest(fingerprint(array + table[0])) < EQUAL_BELOW
                 ):
-                    tables = [settled for settled in self.state.settled.values() if is_table(settled)]
-                    raise Fold(tables[-1].layer.label, Slice(Tensor(name), 0, 0, 1), tuple(self.state.settled))
+                    raise Fold(list(self.state.tables)[-1], Slice(Tensor(name), 0, 0, 1), tuple(self.state.settled))
 
     def _note_map(self, tensor: Any) -> None:
         """Remember the shape of a map (batch, extents, channels), which the next layers may get flattened."""
@@ -191,28 +198,33 @@ class KerasPass:
         if preset is not None:
             self._take(preset)
             return run()
-        candidates = self.candidates_by_input(leaf, inputs)
+        self.by_rule.clear()
+        found_before: list[Candidate] = []
         trials = 0
-        for number, candidate in enumerate(candidates):
-            free = self.free_for(candidate.names, leaf)
-            for filling in self._fillings(free, leaf):
-                if trials >= MOST_TRIALS:
-                    break
-                if not honours(self.setup.hints, leaf, filling):
-                    continue
-                trials += 1
-                output, found = self.attempt(leaf, filling, candidate, inputs, run, len(candidates))
-                if found:
-                    rivals = [other.names for other in candidates[number + 1 :] if other.cost[0] == candidate.cost[0]]
-                    self.state.choices.append(
-                        Choice(leaf.label, candidate.names, tuple(rivals), len(self.state.settled))
-                    )
-                    return output
+        for candidates in self.candidates_by_input(leaf, inputs):
+            for number, candidate in enumerate(candidates):
+                free = self.free_for(candidate.names, leaf)
+                for filling in self._fillings(free, leaf):
+                    if trials >= MOST_TRIALS:
+                        break
+                    if not honours(self.setup.hints, leaf, filling):
+                        continue
+                    trials += 1
+                    output, found = self.attempt(leaf, filling, candidate, inputs, run, len(candidates))
+                    if found:
+                        rivals = [
+                            other.names for other in candidates[number + 1 :] if other.cost[0] == candidate.cost[0]
+                        ]
+                        self.state.choices.append(
+                            Choice(leaf.label, candidate.names, tuple(rivals), len(self.state.settled))
+                        )
+                        return output
+            found_before += candidates
         for settle_otherwise in (self.settle_by_output, self.settle_without_partner):
             output, found = settle_otherwise(leaf, inputs, run)
             if found:
                 return output
-        return self._leave_open(leaf, inputs, candidates, run)
+        return self._leave_open(leaf, inputs, found_before, run)
 
     def forced(self, leaf: TargetLayer, output: Any) -> Any:
         """Torch's own output in the place of a layer's; the layer's where torch has none of its shape."""
@@ -225,30 +237,48 @@ class KerasPass:
         arranged = None if recorded is None else arranged_like(recorded, own[0])
         return output if arranged is None else as_tensor_like(arranged, output, self.target)
 
-    def candidates_by_input(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> list[Candidate]:
-        """Units with an equal input whose free weights can fill the layer, the best first."""
-        units = {
-            id(unit): (apart, unit)
-            for key in inputs
-            for apart, unit in self.knowledge.by_input.find(key, self.state.tolerance)
-        }
-        likely, others = self.by_likeness([unit for _, unit in units.values()], leaf)
+    def candidates_by_input(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> Iterator[list[Candidate]]:
+        """Units with an equal input whose free weights can fill the layer, the best first; of very many, a batch of likely ones at a time."""
         excluded = self.setup.excluded.get(leaf.label, set())
-        found = self._candidates_among(likely, leaf, excluded) or self._candidates_among(others, leaf, excluded)
-        together = side_by_side([unit for _, unit in units.values()], len(leaf.variables))
-        candidate = self._candidate(leaf, together) if together is not None and not found else None
+        groups = [self.units_on(key) for key in dict.fromkeys(inputs)]
+        nothing = True
+        for batch in self._batches(groups, leaf):
+            found = self._candidates_among(batch, leaf, excluded)
+            if found:
+                nothing = False
+                yield sorted(found.values(), key=lambda candidate: candidate.cost)
+        together = side_by_side(_all_of(groups), len(leaf.variables)) if nothing else None
+        candidate = self._candidate(leaf, together) if together is not None else None
         if candidate is not None and candidate.names not in excluded:
-            found[candidate.names] = candidate
-        return sorted(found.values(), key=lambda candidate: candidate.cost)
+            yield [candidate]
 
-    def by_likeness(self, units: list[Unit], leaf: TargetLayer) -> tuple[list[Unit], list[Unit]]:
-        """The units to look at first, and the rest: of many on one input those with weights to spare whose names are most like the layer's."""
-        if len(units) <= MOST_UNITS:
-            return units, []
-        units = [unit for unit in units if self.free(unit.names)]
+    def units_on(self, key: Fingerprint) -> UnitGroup:
+        """The units with that input; large groups are kept, since many layers ask for them."""
+        self.lookups += 1
+        place = (key, self.state.tolerance)
+        if place in self.large_groups:
+            return self.large_groups[place]
+        group = UnitGroup({id(unit): unit for _, unit in self.knowledge.by_input.find(*place)}.values())
+        if group.is_large:
+            self.large_groups[place] = group
+        return group
+
+    def _batches(self, groups: list[UnitGroup], leaf: TargetLayer) -> Iterator[list[Unit]]:
+        """All units at once when they are few, else the likeliest, some at a time, then all others."""
+        if not any(group.is_large for group in groups):
+            yield _all_of(groups)
+            return
         last = self.state.last_order
-        units.sort(key=lambda unit: (-likeness(unit.names[0], leaf.label), abs(unit.order - last)))
-        return units[:MOST_UNITS], units[MOST_UNITS:]
+        likely = [unit for group in groups for unit in group.likeliest(leaf.label, last, self._has_free)]
+        for start in range(0, len(likely), UNITS_AT_ONCE):
+            yield likely[start : start + UNITS_AT_ONCE]
+        looked_at = set(map(id, likely))
+        yield [unit for unit in _all_of(groups) if id(unit) not in looked_at and self._has_free(unit)]
+
+    def _has_free(self, unit: Unit) -> bool:
+        """True for a unit with weights to spare and not with many more than a layer has."""
+        used, tied = self.state.used, self.knowledge.tied
+        return len(unit.names) - len(used) <= MOST_FREE_NAMES and any(tied[name][0] not in used for name in unit.names)
 
     def _candidates_among(
         self, units: list[Unit], leaf: TargetLayer, excluded: set[tuple[str, ...]]
@@ -315,7 +345,7 @@ class KerasPass:
         """Run the layer with these weights; True when its output is one that torch computed."""
         if any(way.expression in self.state.parts for _, way in filling.ways):
             return None, False
-        before = self.state.copy()
+        tolerance, before, lookups = self.state.tolerance, self.state.mark(), self.lookups
         settled = Settled(
             leaf, filling, candidate.unit.label, "input and output", 0.0, 0.0, count, candidate.unit.outputs
         )
@@ -324,15 +354,18 @@ class KerasPass:
         arrays = [array for array in eager_arrays(output) if array.size]
         outputs = [fingerprint(array) for array in arrays]
         apart = self._distance_of_outputs(outputs, candidate.unit, inputs if filling.names else [])
-        if arrays and apart >= before.tolerance:
+        if arrays and apart >= tolerance:
             apart = self._distance_of_parts(arrays[0], filling)
-        if apart < before.tolerance:
+        if apart < tolerance:
             nearest = min((self.knowledge.seen.nearest(key) for key in inputs), default=0.0)
             self._settle(replace(settled, input_distance=nearest, output_distance=apart))
             self.state.drift = apart
             self.state.last_order = candidate.unit.order
             return output, True
-        self.state = before
+        self.state.back_to(before)
+        if self.lookups > lookups:
+            # Layers inside this one were looked for while its weights were taken, which are free again.
+            self.large_groups.clear()
         return output, False
 
     def _distance_of_outputs(self, outputs: list[Fingerprint], unit: Unit, inputs: list[Fingerprint]) -> float:
@@ -477,7 +510,7 @@ class KerasPass:
         for variable, way in settled.filling.ways:
             self.set_value(variable, self.knowledge.trial_value(way.expression, variable.label))
             if sliced(way.expression):
-                self.state.parts.add(way.expression)
+                self.state.parts[way.expression] = None
             else:
                 for name in tensors_of(way.expression):
                     self.state.used[self.knowledge.tied[name][0]] = settled.layer.label
@@ -490,3 +523,5 @@ class KerasPass:
             own = tuple(pair for pair in settled.filling.ways if pair[0].place in places)
             filling = replace(settled.filling, ways=own)
             self.state.settled[leaf.label] = replace(settled, layer=leaf, filling=filling)
+            if is_table(self.state.settled[leaf.label]):
+                self.state.tables[leaf.label] = None

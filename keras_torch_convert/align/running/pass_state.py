@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ...plan import Expression
 from ...read.target import TargetLayer
@@ -42,7 +43,8 @@ class Settled:
 class State:
     """What one pass has found so far.
 
-    `kept` are layers that do right with the values they have, `parted` those at which the models differ, each with the reason.
+    `kept` are layers that do right with the values they have, `parted` those at which the models differ, each with the reason. `used` are weights
+    taken whole, `parts` parts of weights that are taken, `tables` the settled layers of which every row may be changed alike.
     """
 
     settled: dict[str, Settled] = field(default_factory=dict)
@@ -51,7 +53,8 @@ class State:
     parted: dict[str, str] = field(default_factory=dict)
     outputs: tuple[Fingerprint, ...] = ()
     used: dict[str, str] = field(default_factory=dict)
-    parts: set[Expression] = field(default_factory=set)
+    parts: dict[Expression, None] = field(default_factory=dict)
+    tables: dict[str, None] = field(default_factory=dict)
     choices: list[Choice] = field(default_factory=list)
     map_shapes: tuple[Shape, ...] = ()
     last_order: int = 0
@@ -66,21 +69,32 @@ class State:
         """True for a layer that was called before, whatever became of it."""
         return label in self.settled or label in self.open or label in self.kept
 
-    def copy(self) -> State:
+    def mark(self) -> Mark:
         """The state as it is now, to come back to when a trial fails."""
-        return State(
-            dict(self.settled),
-            dict(self.open),
-            dict(self.kept),
-            dict(self.parted),
-            self.outputs,
-            dict(self.used),
-            set(self.parts),
-            list(self.choices),
-            self.map_shapes,
-            self.last_order,
-            self.drift,
-        )
+        lengths = tuple(map(len, self._growing()))
+        return Mark(lengths, len(self.choices), self.map_shapes, self.last_order, self.drift)
+
+    def back_to(self, mark: Mark) -> None:
+        """Forget what came since: entries are only ever added during a trial, each behind those before."""
+        for entries, length in zip(self._growing(), mark.lengths, strict=True):
+            while len(entries) > length:
+                entries.popitem()
+        del self.choices[mark.choices :]
+        self.map_shapes, self.last_order, self.drift = mark.map_shapes, mark.last_order, mark.drift
+
+    def _growing(self) -> tuple[dict[Any, Any], ...]:
+        return self.settled, self.open, self.kept, self.parted, self.used, self.parts, self.tables
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How long each part of a state was, and what was not a list."""
+
+    lengths: tuple[int, ...]
+    choices: int
+    map_shapes: tuple[Shape, ...]
+    last_order: int
+    drift: float
 
 
 @dataclass(frozen=True, slots=True)

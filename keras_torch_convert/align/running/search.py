@@ -116,7 +116,7 @@ def settle_by_names(state: State, knowledge: Knowledge, target: Target, *, inclu
     """
     taken = {tied for name in state.used for tied in knowledge.tied[name]}
     for leaf in target.leaves():
-        if leaf.label in (state.settled | state.kept) or (leaf.label in state.open and not include_open):
+        if leaf.label in state.settled or leaf.label in state.kept or (leaf.label in state.open and not include_open):
             continue
         sizes = {variable.size for variable in leaf.variables}
         free = [name for name, array in knowledge.arrays.items() if name not in taken and array.size in sizes]
