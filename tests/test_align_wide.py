@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import keras
@@ -10,6 +11,9 @@ import torch
 from small_models import randomised
 
 import keras_torch_convert as ktc
+from keras_torch_convert.align.running.garbage import models_not_walked
+from keras_torch_convert.align.running.groups import UnitGroup
+from keras_torch_convert.align.running.torch_trace import Unit
 
 BRANCHES = 60
 
@@ -38,3 +42,40 @@ def test_a_layer_finds_its_own_among_many_on_one_input(name):
     report = ktc.convert(module, model)
 
     assert report.equal is True
+
+
+def test_what_exists_is_left_out_of_collections_for_the_time_of_aligning_only():
+    with models_not_walked():
+        assert gc.get_freeze_count() > 0
+        with models_not_walked():
+            pass
+        assert gc.get_freeze_count() > 0
+    assert gc.get_freeze_count() == 0
+
+
+def units(count: int) -> list[Unit]:
+    return [Unit(order, f"u{order}", (f"branch.{order}.weight",), (), (), False) for order in range(count)]
+
+
+def test_of_many_units_those_with_a_rare_word_in_common_come_first_then_those_that_ran_about_then():
+    group = UnitGroup(units(1000))
+
+    found = group.likeliest("branch700_dense", 100, lambda unit: True)
+
+    assert found[0].order == 700
+    assert [unit.order for unit in found[1:4]] == [100, 99, 101]
+    assert len(found) == 48
+
+
+def test_units_without_free_weights_are_asked_about_once():
+    group = UnitGroup(units(1000))
+    asked: list[int] = []
+
+    def is_free(unit: Unit) -> bool:
+        asked.append(unit.order)
+        return not 100 <= unit.order < 600
+
+    for _ in range(3):
+        found = group.likeliest("other", 300, is_free)
+        assert {unit.order for unit in found} == {*range(76, 100), *range(600, 624)}
+    assert len(asked) == 500 + 3 * 48

@@ -16,6 +16,7 @@ from ...verify.running import gradients_off, python_generators_kept
 from .ambiguity import MOST_BACKTRACKS, DeadEnd, next_exclusions
 from .candidates import fillings
 from .folding import Fold, with_row
+from .garbage import models_not_walked
 from .inputs import Runs
 from .keras_pass import KerasPass
 from .keras_values import intercepted_calls, trial_values
@@ -85,15 +86,16 @@ def align_by_running(
     def keras_call() -> Any:
         return runs.keras_call(target.model, runs.keras_inputs)
 
-    knowledge = trace(keep_arrays=False)
-    check_hints(hints, knowledge, target)
-    state, backtracks = search(knowledge, target, keras_call, hints)
-    if state.open:
-        forced = search_with_torch_outputs(trace(keep_arrays=True), target, keras_call, hints, accept_unproven)
-        if len(forced.open) <= len(state.open):
-            state = forced
-    settle_by_names(state, knowledge, target, include_open=accept_unproven)
-    return written_down(state, knowledge, source, target, backtracks)
+    with models_not_walked():
+        knowledge = trace(keep_arrays=False)
+        check_hints(hints, knowledge, target)
+        state, backtracks = search(knowledge, target, keras_call, hints)
+        if state.open:
+            forced = search_with_torch_outputs(trace(keep_arrays=True), target, keras_call, hints, accept_unproven)
+            if len(forced.open) <= len(state.open):
+                state = forced
+        settle_by_names(state, knowledge, target, include_open=accept_unproven)
+        return written_down(state, knowledge, source, target, backtracks)
 
 
 def check_hints(hints: Mapping[str, str], knowledge: Knowledge, target: Target) -> None:
