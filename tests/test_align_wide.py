@@ -13,6 +13,7 @@ from small_models import randomised
 import keras_torch_convert as ktc
 from keras_torch_convert.align.running.garbage import models_not_walked
 from keras_torch_convert.align.running.groups import UnitGroup
+from keras_torch_convert.align.running.names import words_of
 from keras_torch_convert.align.running.torch_trace import Unit
 
 BRANCHES = 60
@@ -79,3 +80,34 @@ def test_units_without_free_weights_are_asked_about_once():
         found = group.likeliest("other", 300, is_free)
         assert {unit.order for unit in found} == {*range(76, 100), *range(600, 624)}
     assert len(asked) == 500 + 3 * 48
+
+
+class Alike(torch.nn.Module):
+    """Branches added up, which may stand for each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch = torch.nn.ModuleList(torch.nn.Linear(4, 4) for _ in range(4))
+
+    def forward(self, x: Any) -> Any:
+        return sum(layer(x) for layer in self.branch)
+
+
+@pytest.mark.parametrize("made_before", [1, 2, 3])
+def test_branches_that_may_stand_for_each_other_go_by_their_numbers_and_not_by_those_of_automatic_names(made_before):
+    keras.utils.clear_session()
+    for _ in range(made_before):
+        keras.layers.Dense(3)
+    inputs = keras.Input((4,))
+    branches = [keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)], name=f"branch_{one}") for one in range(4)]
+    model = keras.Model(inputs, keras.layers.Add()([branch(inputs) for branch in branches]))
+    assert [branch.layers[0].name for branch in branches] == [f"dense_{made_before + one}" for one in range(4)]
+
+    plan = ktc.align(randomised(Alike()), model)
+
+    assert [torch_name for torch_name, _ in plan.pairs] == [f"branch.{one}" for one in range(4)]
+
+
+def test_the_number_of_dimensions_is_no_number():
+    assert words_of("stage1/depthwise_conv2d") == ("stage", "1", "depthwise", "conv", "2d")
+    assert words_of("Conv1D_2") == ("conv", "1d", "2")

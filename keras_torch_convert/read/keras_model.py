@@ -13,7 +13,6 @@ any other: Keras 3 keeps one order anyway, Keras 2 sorts by trainable flags and 
 from __future__ import annotations
 
 import importlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -144,8 +143,8 @@ def as_places(parts: Sequence[TargetLayer]) -> tuple[TargetLayer, ...]:
     automatic: Counter[tuple[str, str]] = Counter()
     for part in parts:
         above, _, _ = part.label.rpartition("/")
-        base = re.sub(r"_\d+$", "", part.name)
-        if not above or base.replace("_", "") != part.kind.lower():
+        base = part.automatic_name
+        if not above or base is None:
             found.append(part.name)
             continue
         number = automatic[above, base]

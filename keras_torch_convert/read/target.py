@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -63,6 +64,18 @@ class TargetLayer:
     def kind(self) -> str:
         """Name of the layer's own class."""
         return self.kinds[0]
+
+    @property
+    def automatic_name(self) -> str | None:
+        """A name that Keras made up without its number, which grows with every layer of a session: "conv2d" of "conv2d_7". None for a given name."""
+        base = re.sub(r"_\d+$", "", self.name)
+        return base if base.replace("_", "") == self.kind.lower() else None
+
+    @property
+    def telling_label(self) -> str:
+        """The label without the number of an automatic name, to compare with names of the other side."""
+        automatic = self.automatic_name
+        return self.label if automatic is None else self.label.removesuffix(self.name) + automatic
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -45,7 +45,7 @@ def without_objects(target: Any) -> Any:
             settings=dict(layer.settings),
         )
 
-    return replace(target, model=None, layers=tuple(map(bare, target.layers)))
+    return replace(target, model=None, layers=tuple(map(bare, target.layers)), inner=tuple(map(bare, target.inner)))
 
 
 def list_one(registry_path: str, pair_id: str, path: Path) -> None:

@@ -90,7 +90,7 @@ def _choices(
         if not roles_agree(name, variable):
             continue
         unlike = 0 if role_of(name) is not None and role_of(name) == role_of(variable.name) else 1
-        label = f"{layer.label}/{variable.name}"
+        label = f"{layer.telling_label}/{variable.name}"
         far = round(3 * (1 - likeness(name, label))) if len(names) > 1 else 0
         for way in islice(ways(name, shapes[name], variable, layer, map_shapes), 30):
             found.append(Way(way.expression, way.rule, 10 * way.penalty + 5 * unlike + far + min(position, 3)))

@@ -132,7 +132,9 @@ class KerasPass:
         }
         ways = [(unit, filling) for unit in units.values() for filling in self._by_rules(unit.names, group)]
         ways = [(unit, filling) for unit, filling in ways if filling.names not in excluded]
-        ways.sort(key=lambda way: (-likeness(way[0].label, group.label), abs(way[0].order - self.state.last_order)))
+        ways.sort(
+            key=lambda way: (-likeness(way[0].label, group.telling_label), abs(way[0].order - self.state.last_order))
+        )
         for number, (unit, filling) in enumerate(ways[:MOST_TRIALS]):
             candidate = Candidate(unit, filling.names, (0.0,))
             output, found = self.attempt(group, filling, candidate, inputs, run, len(ways))
@@ -269,7 +271,7 @@ class KerasPass:
             yield _all_of(groups)
             return
         last = self.state.last_order
-        likely = [unit for group in groups for unit in group.likeliest(leaf.label, last, self._has_free)]
+        likely = [unit for group in groups for unit in group.likeliest(leaf.telling_label, last, self._has_free)]
         for start in range(0, len(likely), UNITS_AT_ONCE):
             yield likely[start : start + UNITS_AT_ONCE]
         looked_at = set(map(id, likely))
@@ -310,7 +312,7 @@ class KerasPass:
             return None
         left_over = len(free) - len(best.names)
         alike = sum(
-            likeness(name, f"{leaf.label}/{variable.name}")
+            likeness(name, f"{leaf.telling_label}/{variable.name}")
             for variable, way in best.ways
             for name in tensors_of(way.expression)[:1]
         ) / len(best.ways)
@@ -392,7 +394,11 @@ class KerasPass:
         """For a layer whose input torch never saw as such: free weights that fit, the most alike by name first, told by the output."""
         free = [name for name in self.free(tuple(self.knowledge.shapes)) if self._fits_somewhere(name, leaf)]
         free = hinted(self.setup.hints, leaf, self.free(tuple(self.knowledge.shapes))) or free
-        free.sort(key=lambda name: -max(likeness(name, f"{leaf.label}/{variable.name}") for variable in leaf.variables))
+        free.sort(
+            key=lambda name: (
+                -max(likeness(name, f"{leaf.telling_label}/{variable.name}") for variable in leaf.variables)
+            )
+        )
         names = tuple(free[: MOST_FREE_NAMES // 2])
         unit = Unit(self.state.last_order, "by its output", names, (), (), False)
         candidate = Candidate(unit, names, (0.0,))

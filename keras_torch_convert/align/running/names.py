@@ -13,12 +13,12 @@ _SYNONYMS = {
     "token": "tokens", "word": "tokens", "wte": "tokens", "wpe": "position", "pos": "position", "type": "segment", "ffn": "mlp",
     "feedforward": "mlp", "predictions": "head", "classifier": "head", "reduce": "squeeze", "out": "output", "ls": "scale",
 }  # fmt: skip
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_WORDS = re.compile(r"[1-3][dD](?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
 @cache
 def words_of(name: str) -> tuple[str, ...]:
-    """The words of a name in order, synonyms as one, numbers apart: "blk1.QProj" gives blk, 1, query, dense."""
+    """The words of a name in order, synonyms as one, numbers apart: "blk1.QProj" gives blk, 1, query, dense; "conv2d" gives conv, 2d."""
     words = [word.lower() for word in _WORDS.findall(name)]
     return tuple(_SYNONYMS.get(word, word) for word in words)
 

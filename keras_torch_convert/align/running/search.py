@@ -124,7 +124,7 @@ def settle_by_names(state: State, knowledge: Knowledge, target: Target, *, inclu
         free = [name for name, array in knowledge.arrays.items() if name not in taken and array.size in sizes]
         if leaf.label not in state.open:
             free = [name for name in free if name not in knowledge.trace.reached]
-        free.sort(key=lambda name: -likeness(name, leaf.label))
+        free.sort(key=lambda name: -likeness(name, leaf.telling_label))
         filling = next(fillings(tuple(free[:12]), knowledge.shapes, leaf, ()), None)
         if filling is not None:
             how = "names and shapes alone, unproven"
