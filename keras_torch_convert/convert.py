@@ -24,7 +24,7 @@ from .read.live_tensor import is_torch_module
 from .read.source import Source
 from .read.target import Target
 from .report import Report
-from .save import into_model, keras_file
+from .save import from_model, into_model, keras_file
 from .transfer.executor import Strict, prepare
 from .transfer.hyperparameters import compare_hyperparameters
 from .transfer.position_table import Resize
@@ -325,7 +325,7 @@ def apply_to_model(
             check(report)
         if save is not None:
             with stopwatch.stage("save"):
-                saved = keras_file.save_model(target, save)
+                saved = from_model.save_model(target, save)
             report.path, report.md5, report.sha256 = saved.path, saved.md5, saved.sha256
             report.notes = (*report.notes, *saved.notes)
     return report

@@ -263,16 +263,17 @@ def test_an_archive_past_four_gibibytes_has_its_64_bit_fields(tmp_path: Path) ->
 def test_a_flipped_bit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = tmp_path / "out.h5"
     old.write_bytes(b"old")
-    write = from_plan._write
+    write = from_plan._write_pieces
 
-    def write_and_damage(file: Any, path: Path, skeleton: Any, *others: Any) -> None:
-        write(file, path, skeleton, *others)
+    def write_and_damage(descriptor: int, skeleton: Any, *others: Any) -> None:
+        write(descriptor, skeleton, *others)
         values = next(piece for piece in skeleton.pieces if not isinstance(piece.content, bytes))
         place = values.start + values.size // 2
+        path = next(tmp_path.glob(".out.*.h5"))
         byte = os.pread(os.open(path, os.O_RDONLY), 1, place)[0]
-        os.pwrite(file.fileno(), bytes([byte ^ 1]), place)
+        os.pwrite(descriptor, bytes([byte ^ 1]), place)
 
-    monkeypatch.setattr(from_plan, "_write", write_and_damage)
+    monkeypatch.setattr(from_plan, "_write_pieces", write_and_damage)
     with pytest.raises(SaveError, match="/layers/dense/vars/0 reads back from the saved file with other values"):
         ktc.apply(small_plan(), small_source(tmp_path), old)
     assert old.read_bytes() == b"old"

@@ -146,14 +146,14 @@ import os, sys, time
 from pathlib import Path
 from keras_torch_convert.save import from_plan
 folder = Path(os.environ["KTC_TEST_FOLDER"])
-def held(file, path, *rest, real=from_plan._write):
+def held(file, path, *rest, real=from_plan._written):
     if path.name.startswith(".out3.") and not (folder / "go").exists():
         (folder / "worker.tmp").write_text(f"{os.getpid()} {path.name}")
         os.replace(folder / "worker.tmp", folder / "worker")
         time.sleep(600)
     return real(file, path, *rest)
-if from_plan._write.__name__ != "held":  # Dask runs this more than once in a process
-    from_plan._write = held
+if from_plan._written.__name__ != "held":  # Dask runs this more than once in a process
+    from_plan._written = held
 """
 
 DRIVER = """

@@ -14,9 +14,10 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 from keras_torch_convert.errors import SaveError
 from keras_torch_convert.read.keras_model import read_target
 from keras_torch_convert.read.target import Target
-from keras_torch_convert.save import keras_file
+from keras_torch_convert.save import from_model, keras_file
+from keras_torch_convert.save.from_model import save_model
 from keras_torch_convert.save.into_model import writing
-from keras_torch_convert.save.keras_file import check_path, save_model
+from keras_torch_convert.save.keras_file import check_path
 from keras_torch_convert.save.read_back import compare_archive, compare_legacy_file, compare_weights_file, name_list
 from tests.keras_runs import models
 
@@ -117,18 +118,38 @@ def test_an_error_while_saving_keeps_the_old_file_and_leaves_no_other(
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_an_error_in_our_own_writer_keeps_the_old_file_and_leaves_no_other(
+    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    path = tmp_path / "model.h5"
+    path.write_bytes(b"what was here")
+    read, calls = from_model.read_values, iter(range(3))
+
+    def failing(target: Target, variable: Any) -> Any:
+        if next(calls) == 2:
+            raise error
+        return read(target, variable)
+
+    monkeypatch.setattr(from_model, "read_values", failing)
+    with pytest.raises(SaveError if isinstance(error, OSError) else KeyboardInterrupt):
+        save_model(target, path)
+    assert path.read_bytes() == b"what was here"
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
 @pytest.mark.parametrize("suffix", COMPARE)
 def test_a_file_that_reads_back_different_never_takes_its_name(
     target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    flush = keras_file._flush_file
+    compare = from_model._compare
     values = np.asarray(next(iter(target.variables.values())).variable.numpy()).tobytes()
 
-    def spoil(path: Path) -> None:
+    def spoil_and_compare(target: Target, path: Path, suffix: str) -> Any:
         path.write_bytes(path.read_bytes().replace(values, bytes(len(values))))
-        flush(path)
+        return compare(target, path, suffix)
 
-    monkeypatch.setattr(keras_file, "_flush_file", spoil)
+    monkeypatch.setattr(from_model, "_compare", spoil_and_compare)
     with pytest.raises(SaveError, match=r"reads? back|no group|damaged"):
         save_model(target, tmp_path / f"model{suffix}")
     assert list(tmp_path.iterdir()) == []

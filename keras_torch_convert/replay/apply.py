@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..cycles import cycle_search_paused
 from ..errors import SaveError
 from ..plan import Plan
 from ..plan.difference import without_layers
@@ -61,9 +62,10 @@ def apply(
         return keras_file_to_safetensors(plan, source, path, strict=strict, verify=verify)
     start = time.perf_counter()
     output = Output(path, None if template is None else Path(template), max_shard_size)
-    filling = filling_for(plan, read_source(source), output.path, output.template, strict)
-    with bytes_bar(filling.size, progress) as written:
-        saved = output.write(filling, WritingOptions(verify, tuple(digests), durable, written))
+    with cycle_search_paused():
+        filling = filling_for(plan, read_source(source), output.path, output.template, strict)
+        with bytes_bar(filling.size, progress) as written:
+            saved = output.write(filling, WritingOptions(verify, tuple(digests), durable, written))
     return filling.report(saved, time.perf_counter() - start)
 
 

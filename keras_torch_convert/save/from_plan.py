@@ -109,19 +109,26 @@ def written_aside(
     values: Mapping[str, Values],
     path: Path,
     options: WritingOptions,
+    compare: Callable[[Path], None] | None = None,
 ) -> Iterator[WrittenAside]:
-    """A file with these arrays (with `members`: in an archive) beside `path`, which is gone after the block unless it took a name. Errors as in `write_file`."""
+    """A file with these arrays (with `members`: in an archive) beside `path`, which is gone after the block unless it took a name. Errors as in `write_file`.
+
+    `compare` reads it back in place of `compare_with_values`. The check sums are computed meanwhile.
+    """
     skeleton = make_skeleton(arrays)
     frame = None if members is None else archive_frame(members, skeleton.size)
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in options.digests}
     temporary = temporary_path(path)
     try:
         with temporary.open("xb", buffering=0) as file:
-            _write(file, temporary, skeleton, frame, values, [one.update for one in hashes.values()], options.written)
-            if options.durable:
-                os.fsync(file.fileno())
-        if options.verify:
-            compare_with_values(temporary, frame.weights_start if frame else 0, arrays, values)
+            updates = [one.update for one in hashes.values()]
+            with _written(file, temporary, skeleton, frame, values, updates, options.written):
+                if options.durable:
+                    os.fsync(file.fileno())
+                if compare is not None:
+                    compare(temporary)
+                elif options.verify:
+                    compare_with_values(temporary, frame.weights_start if frame else 0, arrays, values)
         yield WrittenAside(temporary, {name: one.hexdigest() for name, one in hashes.items()}, options.durable)
     except OSError as error:
         raise error if isinstance(error, SaveError) else SaveError(f"cannot save to {path}: {error}") from error
@@ -129,7 +136,8 @@ def written_aside(
         temporary.unlink(missing_ok=True)
 
 
-def _write(
+@contextmanager
+def _written(
     file: IO[bytes],
     path: Path,
     skeleton: Skeleton,
@@ -137,12 +145,15 @@ def _write(
     values: Mapping[str, Values],
     updates: Sequence[Callable[[memoryview], object]],
     written: Callable[[int], None],
-) -> None:
+) -> Iterator[None]:
+    """Write the whole file; while inside, the check sums are still being computed."""
     descriptor = file.fileno()
     if frame is None:
         reserve(descriptor, skeleton.size)
         with Followers(path, 0, skeleton.size, updates) as followers:
             _write_pieces(descriptor, skeleton, 0, values, followers.advance, written)
+            followers.advance(skeleton.size)
+            yield
         return
     start, end = frame.weights_start, frame.weights_start + skeleton.size
     tail = frame.after(0)
@@ -156,6 +167,7 @@ def _write(
     # The check sum stands before the values it is of, so hashes can only begin when it is known.
     with Followers(path, 0, end + len(tail), updates) as followers:
         followers.advance(end + len(tail))
+        yield
 
 
 def _write_pieces(

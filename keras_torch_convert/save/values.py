@@ -26,6 +26,10 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 def read_values(target: Target, variable: Any) -> npt.NDArray[Any]:
     """Current values of a Keras variable, in its own type. They may share its memory: read, do not keep or write."""
+    if target.backend == "tensorflow":
+        tensor = kept_values(target, variable)
+        # TensorFlow's numpy() copies; its buffer is the variable's own memory, and has no type for bfloat16.
+        return np.asarray(tensor.numpy() if variable.dtype == "bfloat16" else memoryview(tensor))
     if target.backend != "torch":
         return np.asarray(variable.numpy())
     import torch

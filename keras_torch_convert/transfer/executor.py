@@ -28,6 +28,7 @@ from ..read.target import Target, TargetVariable
 from ..report import LedgerEntry
 from ..save.values import numpy_dtype
 from .casting import CASTABLE, Losses
+from .coverage import AxisEntries, coverage
 from .evaluation import Evaluation, check_castable
 from .layer import all_problems
 from .ledger import leftover_problems, make_ledger
@@ -258,37 +259,36 @@ class _Check:
     def unused_parts(self, plan: Plan) -> list[str]:
         """A problem for each tensor of which only a part is used."""
         problems = []
-        for name, taken in self._taken(plan).items():
-            missing = taken.size - int(np.count_nonzero(taken))
+        for name, regions in self._taken(plan).items():
+            tensor = self.source[name]
+            missing = tensor.size - coverage(tensor.shape, regions).covered
             if missing and name not in plan.dropped:
-                label = self.source[name].label or name
                 problems.append(
-                    f"{missing} of {taken.size} values of '{label}' {taken.shape} are left over: give all of its parts a place, "
+                    f"{missing} of {tensor.size} values of '{tensor.label or name}' {tensor.shape} are left over: give all of its parts a place, "
                     "or let all leftovers be with strict=False"
                 )
         return problems
 
-    def _taken(self, plan: Plan) -> dict[str, npt.NDArray[np.bool_]]:
-        """For each tensor of which some expression takes a slice: the entries that are used, or that are checked to be a constant."""
+    def _taken(self, plan: Plan) -> dict[str, list[tuple[AxisEntries, ...]]]:
+        """For each tensor of which some expression takes a slice: the regions that are used, or that are checked to be a constant."""
         layouts: list[Layout] = []
         pending = [assignment.expression for assignment in plan.assignments]
         pending += [constant.expression for constant in plan.constants]
         while pending:
             layouts.append(self.evaluation.layout(pending.pop()))
             pending += [operand for base in layouts[-1].bases for operand in operands_of(base)]
-        taken: dict[str, npt.NDArray[np.bool_]] = {}
         uses = [
             (self.first_name.get(base.name, base.name), region)
             for layout in layouts
             for region in layout.regions
             if isinstance(base := layout.bases[region.base], Tensor)
         ]
-        for name, region in uses:
-            if region.size < self.source[name].size:
-                taken.setdefault(name, np.zeros(self.source[name].shape, np.bool_))
+        taken: dict[str, list[tuple[AxisEntries, ...]]] = {
+            name: [] for name, region in uses if region.size < self.source[name].size
+        }
         for name, region in uses:
             if name in taken:
-                region.base_view(taken[name])[...] = True
+                taken[name].append(region.base_entries())
         return taken
 
     def _constant(self, constant: Constant) -> None:

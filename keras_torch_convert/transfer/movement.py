@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from .. import _core
 from ..plan import Concat, Expression, Merge, Permute, Place, Reshape, Slice, operands_of
+from .coverage import AxisEntries, coverage
 from .rule import Shape
 
 # A movement in more pieces than this is no layout of a layer, and would copy element by element.
@@ -55,12 +56,27 @@ class Region:
         strides = [steps[counter.base_axis] * counter.base_step for counter in self.counters]
         return _core.strided_view(base, start, [counter.count for counter in self.counters], strides)
 
+    def base_entries(self) -> tuple[AxisEntries, ...]:
+        """For each axis of the base the entries that the region takes."""
+        return _by_axis(self.base_start, [(one.base_axis, one.count, one.base_step) for one in self.counters])
+
+    def entries(self) -> tuple[AxisEntries, ...]:
+        """For each axis of the result the entries that the region fills."""
+        return _by_axis(self.start, [(one.axis, one.count, one.step) for one in self.counters])
+
     def view(self, result: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The region's elements in the result, one axis for each counter."""
         steps = result.strides
         start = sum([index * step for index, step in zip(self.start, steps, strict=True)])
         strides = [steps[counter.axis] * counter.step for counter in self.counters]
         return _core.strided_view(result, start, [counter.count for counter in self.counters], strides)
+
+
+def _by_axis(start: tuple[int, ...], counters: Sequence[tuple[int, int, int]]) -> tuple[AxisEntries, ...]:
+    return tuple(
+        (first, tuple((count, step) for one, count, step in counters if one == axis))
+        for axis, first in enumerate(start)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +112,12 @@ def _has_gaps(expression: Expression) -> bool:
 
 
 def _check_coverage(layout: Layout) -> None:
-    covered = np.zeros(layout.shape, np.bool_)
-    for region in layout.regions:
-        view = region.view(covered)
-        if view.any():
-            raise ValueError("two values would go to one entry")
-        view[...] = True
-    if not covered.all():
-        missing = covered.size - int(covered.sum())
-        raise ValueError(f"{missing} of {covered.size} entries of an array of shape {layout.shape} have no values")
+    found = coverage(layout.shape, [region.entries() for region in layout.regions])
+    if found.twice:
+        raise ValueError("two values would go to one entry")
+    size = prod(layout.shape)
+    if found.covered != size:
+        raise ValueError(f"{size - found.covered} of {size} entries of an array of shape {layout.shape} have no values")
 
 
 def _compiled(expression: Expression, shape_of: Callable[[Expression], Shape]) -> Layout:  # noqa: PLR0911  # one branch for each kind of node

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import _core
 from ..plan import Assignment, CallbackOutput, Expression, LayerCallback, Plan, Tensor, operands_of, tensors_of
+from .coverage import AxisEntries, coverage
 from .evaluation import Evaluation
 from .movement import Layout
 from .recording import record
@@ -90,12 +90,12 @@ def _left_out(
     assignments: Sequence[Assignment], steps: Mapping[LayerCallback, Sequence[Expression]], evaluation: Evaluation
 ) -> dict[str, str]:
     """Tensors that recorded callbacks got and did not use, or used in part: the rule that says who left them out."""
-    taken: dict[str, npt.NDArray[np.bool_]] = {}
+    taken: dict[str, list[tuple[AxisEntries, ...]]] = {}
     rules: dict[str, str] = {}
     for callback in steps:
         keys = ", ".join(call.key for call in callback.calls)
         for name in dict.fromkeys(name for operand in callback.operands for name in tensors_of(operand)):
-            taken[name] = np.zeros(evaluation.source[name].shape, np.bool_)
+            taken[name] = []
             rules[name] = f"left out by additional_transfer {keys} of layer '{callback.layer}'"
     pending: list[Expression] = [one.expression for one in assignments]
     while pending:
@@ -104,5 +104,9 @@ def _left_out(
         for region in layout.regions:
             base = layout.bases[region.base]
             if isinstance(base, Tensor) and base.name in taken:
-                region.base_view(taken[base.name])[...] = True
-    return {name: rule for name, rule in rules.items() if not taken[name].all()}
+                taken[base.name].append(region.base_entries())
+    return {
+        name: rule
+        for name, rule in rules.items()
+        if coverage(evaluation.source[name].shape, taken[name]).covered < evaluation.source[name].size
+    }

@@ -15,8 +15,8 @@ import numpy as np
 from keras_torch_convert.errors import SaveError
 from keras_torch_convert.read.keras_model import read_target
 from keras_torch_convert.read.target import Target
+from keras_torch_convert.save.from_model import save_model
 from keras_torch_convert.save.into_model import writing
-from keras_torch_convert.save.keras_file import save_model
 from keras_torch_convert.save.values import numpy_dtype, read_values
 from tests.keras_runs.models import FREEZE, MODELS, import_keras
 

@@ -1,0 +1,70 @@
+"""Which entries of an array its regions cover, without an array of its size.
+
+A region takes, along each axis, some entries, and all combinations of them. Entries that all regions treat alike along an axis are one
+class; the classes' combinations are few, however large the array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+# Along one axis: the first entry, and (count, step) of what counts from there on.
+AxisEntries = tuple[int, tuple[tuple[int, int], ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many entries are covered at all, and whether some are covered by two regions."""
+
+    covered: int
+    twice: bool
+
+
+def coverage(shape: tuple[int, ...], regions: Sequence[Sequence[AxisEntries]]) -> Coverage:
+    """The coverage of an array of `shape` by regions, each of which has its entries for every axis."""
+    if not regions or 0 in shape:
+        return Coverage(0, False)
+    members: list[dict[AxisEntries, npt.NDArray[np.intp]]] = []
+    sizes: list[npt.NDArray[np.intp]] = []
+    for axis, extent in enumerate(shape):
+        classes, found = _classes(extent, dict.fromkeys(region[axis] for region in regions))
+        members.append(found)
+        sizes.append(np.bincount(classes))
+    used = np.zeros([len(one) for one in sizes], np.bool_)
+    twice = False
+    for region in regions:
+        place = np.ix_(*(found[entries] for found, entries in zip(members, region, strict=True)))
+        twice = twice or bool(used[place].any())
+        used[place] = True
+    if used.all():
+        return Coverage(prod(shape), twice)
+    covered: npt.NDArray[np.intp] = used.astype(np.intp)
+    for one in reversed(sizes):
+        covered = covered @ one
+    return Coverage(int(covered), twice)
+
+
+def _classes(
+    extent: int, different: dict[AxisEntries, None]
+) -> tuple[npt.NDArray[np.intp], dict[AxisEntries, npt.NDArray[np.intp]]]:
+    """For each entry of an axis the number of its class, and for each of the `different` choices the classes that it takes."""
+    classes = np.zeros(extent, np.intp)
+    chosen = {entries: _entries(entries) for entries in different}
+    for taken in chosen.values():
+        inside = np.zeros(extent, np.intp)
+        inside[taken] = 1
+        classes = np.unique(2 * classes + inside, return_inverse=True)[1].reshape(extent)
+    return classes, {entries: np.unique(classes[taken]) for entries, taken in chosen.items()}
+
+
+def _entries(entries: AxisEntries) -> npt.NDArray[np.intp]:
+    start, counters = entries
+    found = np.array([start], np.intp)
+    for count, step in counters:
+        found = (found[:, None] + step * np.arange(count)).reshape(-1)
+    return found
