@@ -13,8 +13,9 @@ def test_the_search_is_off_inside_and_afterwards_as_it_was(searches: bool) -> No
     try:
         (gc.enable if searches else gc.disable)()
         with pytest.raises(KeyError), cycle_search_paused():
+            raise KeyError(gc.isenabled())
+        with cycle_search_paused():
             assert not gc.isenabled()
-            raise KeyError
         assert gc.isenabled() is searches
     finally:
         (gc.enable if before else gc.disable)()
