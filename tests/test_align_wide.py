@@ -87,25 +87,29 @@ class Alike(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.branch = torch.nn.ModuleList(torch.nn.Linear(4, 4) for _ in range(4))
+        self.branch = torch.nn.ModuleList(
+            torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)) for _ in range(4)
+        )
 
     def forward(self, x: Any) -> Any:
         return sum(layer(x) for layer in self.branch)
 
 
-@pytest.mark.parametrize("made_before", [1, 2, 3])
-def test_branches_that_may_stand_for_each_other_go_by_their_numbers_and_not_by_those_of_automatic_names(made_before):
+def test_branches_that_may_stand_for_each_other_go_by_their_numbers_and_not_by_those_of_automatic_names():
     keras.utils.clear_session()
-    for _ in range(made_before):
-        keras.layers.Dense(3)
+    keras.layers.Dense(3)
     inputs = keras.Input((4,))
-    branches = [keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)], name=f"branch_{one}") for one in range(4)]
-    model = keras.Model(inputs, keras.layers.Add()([branch(inputs) for branch in branches]))
-    assert [branch.layers[0].name for branch in branches] == [f"dense_{made_before + one}" for one in range(4)]
+    made = []
+    for one in reversed(range(4)):
+        inside = [keras.Input((4,)), keras.layers.Dense(4), keras.layers.Dense(4)]
+        made.append(keras.Sequential(inside, name=f"branch_{one}"))
+    model = keras.Model(inputs, keras.layers.Add()([branch(inputs) for branch in made]))
+    assert [branch.layers[0].name for branch in made] == ["dense_1", "dense_3", "dense_5", "dense_7"]
 
     plan = ktc.align(randomised(Alike()), model)
 
-    assert [torch_name for torch_name, _ in plan.pairs] == [f"branch.{one}" for one in range(4)]
+    assert {torch_name[:8] for torch_name, keras_name in plan.pairs} == {f"branch.{one}" for one in range(4)}
+    assert all(torch_name[7] == keras_name[7] for torch_name, keras_name in plan.pairs)
 
 
 def test_the_number_of_dimensions_is_no_number():
