@@ -17,3 +17,19 @@ def cycle_search_paused() -> Iterator[None]:
     finally:
         if searches:
             gc.enable()
+
+
+@contextmanager
+def cycle_search_for_new_objects() -> Iterator[None]:
+    """The search leaves out what exists already (the models) while inside; what running them leaves in cycles is still freed.
+
+    Where the caller has frozen objects nothing changes: they could not be told from ours afterwards.
+    """
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

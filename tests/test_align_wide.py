@@ -11,10 +11,10 @@ import torch
 from small_models import randomised
 
 import keras_torch_convert as ktc
-from keras_torch_convert.align.running.garbage import models_not_walked
 from keras_torch_convert.align.running.groups import UnitGroup
 from keras_torch_convert.align.running.names import words_of
 from keras_torch_convert.align.running.torch_trace import Unit
+from keras_torch_convert.cycles import cycle_search_for_new_objects
 
 BRANCHES = 60
 
@@ -45,10 +45,10 @@ def test_a_layer_finds_its_own_among_many_on_one_input(name):
     assert report.equal is True
 
 
-def test_what_exists_is_left_out_of_collections_for_the_time_of_aligning_only():
-    with models_not_walked():
+def test_what_exists_is_left_out_of_the_search_for_cycles_for_a_time_only():
+    with cycle_search_for_new_objects():
         assert gc.get_freeze_count() > 0
-        with models_not_walked():
+        with cycle_search_for_new_objects():
             pass
         assert gc.get_freeze_count() > 0
     assert gc.get_freeze_count() == 0

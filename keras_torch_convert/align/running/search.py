@@ -8,6 +8,7 @@ from math import inf, isfinite
 from typing import Any
 
 from ..._core import nearest_names
+from ...cycles import cycle_search_for_new_objects
 from ...errors import AlignmentError
 from ...plan import Assignment, Plan, tensors_of
 from ...read.source import Source
@@ -16,7 +17,6 @@ from ...verify.running import gradients_off, python_generators_kept
 from .ambiguity import MOST_BACKTRACKS, DeadEnd, next_exclusions
 from .candidates import fillings
 from .folding import Fold, with_row
-from .garbage import models_not_walked
 from .inputs import Runs
 from .keras_pass import KerasPass
 from .keras_values import intercepted_calls, trial_values
@@ -86,7 +86,7 @@ def align_by_running(
     def keras_call() -> Any:
         return runs.keras_call(target.model, runs.keras_inputs)
 
-    with models_not_walked():
+    with cycle_search_for_new_objects():
         knowledge = trace(keep_arrays=False)
         check_hints(hints, knowledge, target)
         state, backtracks = search(knowledge, target, keras_call, hints)
