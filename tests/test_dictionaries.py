@@ -226,6 +226,22 @@ def test_a_fused_layer_is_a_reason():
     assert found.reason == "torch layers must be split, which Plan.from_mapping says with rows(...): 'qk' into q, k"
 
 
+def test_a_fused_layer_inside_a_composite_one_is_the_reason_too():
+    inputs = layers.Input((4,))
+    inner_input = layers.Input((4,))
+    summed = layers.Add()([layers.Dense(4, name="q")(inner_input), layers.Dense(4, name="k")(inner_input)])
+    inner = keras.Model(inner_input, layers.Dense(4, name="out")(summed), name="inner")
+    model = keras.Model(inputs, inner(inputs))
+    state = {"qk.weight": torch.rand(8, 4), "qk.bias": torch.rand(8)}
+    state |= {"out.weight": torch.rand(4, 4), "out.bias": torch.rand(4)}
+    mapping = {"inner/q": ktc.rows("qk", 0, 2), "inner/k": ktc.rows("qk", 1, 2), "inner/out": "out"}
+
+    found = mapped(state, model, mapping)
+
+    assert not found.found
+    assert found.reason.endswith("'qk' into q, k")
+
+
 def test_values_that_only_a_lambda_can_move_are_a_reason():
     model = keras.Sequential([layers.Input((4,)), layers.Dense(4, name="dense")])
     state = {"dense.weight": torch.rand(4, 4), "dense.bias": torch.rand(4)}

@@ -122,13 +122,14 @@ class _Verbatim(str):
 def dictionaries_of(plan: Plan, source: Source, target: Target, expanded: Target) -> ClassicDictionaries:
     """The shortest arguments found that reproduce `plan`, or as much of them as there is, with the reason why it is not all.
 
-    `expanded` is the same model with the leaves of its composite layers as places of their own, which is tried where whole layers cannot say it.
+    `expanded` is the same model with the leaves of its composite layers as places of their own, which is tried where whole layers cannot say it. When
+    neither can, the reason is that of the leaves: which torch layer must be split, rather than how many there are for how few whole layers.
     """
     found = _for_places(plan, source, target)
     if found.found or len(expanded.layers) == len(target.layers):
         return found
     other = replace(_for_places(plan, source, expanded), expand_nested=True)
-    return other if other.found or (found.reason and not other.reason) else found
+    return other if other.found or found.reason else found
 
 
 def _for_places(plan: Plan, source: Source, target: Target) -> ClassicDictionaries:
