@@ -53,7 +53,9 @@ def main() -> None:
     counts = {"aligned": 0, "found": 0, "too long": 0, "not said": 0}
     for path in sorted(arguments.folder.glob("*.pickle")):
         listing = pickle.loads(path.read_bytes())
-        if not listing.get("equal") or (arguments.id and listing["id"] not in arguments.id):
+        # Near chaos the verdict stays open though the outputs agree; the Plan is measured all the same.
+        agree = listing.get("equal") or (listing.get("equal", False) is None and listing["relative_diff"] < 1e-3)
+        if not agree or (arguments.id and listing["id"] not in arguments.id):
             continue
         start = time.perf_counter()
         # The constants of norms without gain are not what is measured here, and made-up values do not fulfil them.
