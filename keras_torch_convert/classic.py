@@ -23,6 +23,7 @@ from .align.recurrent_stacks import skipped_apart, split_by_order
 from .classic_untold import convert_untold
 from .collect import Collection, Stack, collect, stack_by_names
 from .convert import Stopwatch, add_predictions, apply_to_model, in_words, placeholder_notes
+from .cycles import cycle_search_paused
 from .errors import AlignmentError, PairError, SourceError
 from .listing import Listing, side_by_side
 from .plan import Plan
@@ -44,6 +45,7 @@ Transfer = Callable[[list[Any]], Any]
 _ARRAYS_ALREADY = (np.ndarray, int, float, bool)
 
 
+@cycle_search_paused()
 def state_dict_stack_by_layer(
     state_dict: Mapping[str, Any],
     skip_weights: Sequence[str] = ["num_batches_tracked"],

@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import _core
 from ..collect import as_plain_strings
+from ..cycles import cycle_search_paused
 from ..errors import AlignmentError
 
 MatchFunction = Callable[[list[str]], Sequence[str]]
@@ -60,10 +61,11 @@ def align_names(
     aligned = as_plain_strings(names, "names of layers", AlignmentError)
     warnings: list[str] = []
     moved: dict[str, None] = {}
-    for stage in read_stages(tail_align_dict, full_name_align_dict, tail_split_position):
-        aligned, moved_now, warnings_now = run_stage(aligned, stage)
-        warnings += warnings_now
-        moved |= dict.fromkeys(moved_now)
+    with cycle_search_paused():
+        for stage in read_stages(tail_align_dict, full_name_align_dict, tail_split_position):
+            aligned, moved_now, warnings_now = run_stage(aligned, stage)
+            warnings += warnings_now
+            moved |= dict.fromkeys(moved_now)
     notes: tuple[str, ...] = ()
     if specific_match_func is not None:
         if moved:
