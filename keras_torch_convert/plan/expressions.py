@@ -281,7 +281,10 @@ def tensors_of(expression: Expression) -> tuple[str, ...]:
     """Names of the source tensors that an expression reads, in order of first use."""
     if isinstance(expression, Tensor):
         return (expression.name,)
-    return tuple(dict.fromkeys(name for operand in operands_of(expression) for name in tensors_of(operand)))
+    operands = operands_of(expression)
+    if len(operands) == 1:  # nearly always, and asked often
+        return tensors_of(operands[0])
+    return tuple(dict.fromkeys(name for operand in operands for name in tensors_of(operand)))
 
 
 def with_operands(expression: Expression, change: Callable[[Expression], Expression]) -> Expression:
