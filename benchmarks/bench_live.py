@@ -3,7 +3,7 @@
     TF_USE_LEGACY_KERAS=1 TF_ENABLE_ONEDNN_OPTS=0 python -m benchmarks.bench_live [--rounds 7] [--check]
 
 In the environment of `make zoo`, where that package is. Rivals: its own keras_reload_from_torch_model, ours of the same name, which aligns, fills the
-Keras model, lets Keras save and reads the file back, and `apply` of the Plan that ours left: the next module of the
+Keras model, saves it and reads the file back, and `apply` of the Plan that ours left: the next module of the
 architecture goes into its file through our own writer. File and values are compared before any time counts.
 """
 
