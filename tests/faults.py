@@ -658,7 +658,8 @@ def softmax_in_keras() -> Fault:
         setting(layer, activation=pair.framework.activations.softmax)
         return (layer.name,), ()
 
-    return Fault("softmax at the end of Keras", ("softmax at the end",), places, put)
+    # The last Dense of a model without a head is one inside.
+    return Fault("softmax at the end of Keras", ("softmax at the end", "extra activation"), places, put)
 
 
 def softmax_in_torch() -> Fault:

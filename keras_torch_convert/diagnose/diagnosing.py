@@ -14,7 +14,7 @@ from ..align.running.fingerprint import Fingerprint, fingerprint
 from ..align.running.keras_values import eager_arrays
 from ..collect import Stack
 from ..errors import TransferError
-from ..plan import Assignment, Plan
+from ..plan import Add, Assignment, Plan
 from ..read.source import Source
 from ..read.target import Target, TargetLayer
 from ..save.values import read_values
@@ -27,7 +27,7 @@ from .divergence import FirstDivergence
 from .keras_calls import LayerCall, run_keras_calls
 from .locating import AGREES_BELOW, Locator, Spot
 from .pairing import Place, names_by_layer, place_of
-from .scene import Array, Hypothesis, Scene
+from .scene import Array, Hypothesis, Scene, WrongWeights
 from .torch_steps import Step, TorchRun, Value, run_torch_steps
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ class Diagnosis:
         self.keras = run_keras_calls(target, runs.keras_call, runs.keras_inputs)
         self.names = names_by_layer(plan, source, target)
         self.places = self._places()
-        self.locator = Locator(self.keras, self.torch, self.places)
+        self.holding: dict[str, bool | None] = {}
+        self.locator = self._locator(AGREES_BELOW)
 
     def _run_torch(self, capture: tuple[int, ...] = ()) -> TorchRun:
         return run_torch_steps(self.source.module, self.runs.torch_call, self.runs.torch_inputs, self.values, capture)
@@ -81,6 +82,33 @@ class Diagnosis:
             if place is not None:
                 places[call.number] = place
         return places
+
+    def _locator(self, agrees_below: float) -> Locator:
+        masks = [fingerprint(array) for array in self._masks()]
+        return Locator(self.keras, self.torch, self.places, self._holds_its_weights, masks, agrees_below)
+
+    def _masks(self) -> list[Array]:
+        """Inputs of whole numbers that are all 0 or 1."""
+        arrays = eager_arrays(self.runs.keras_inputs)
+        return [array for array in arrays if array.dtype.kind in "iub" and array.max(initial=0) <= 1]
+
+    def _holds_its_weights(self, call: LayerCall) -> bool | None:
+        """For a layer whose output torch has nowhere by itself, because a sum of tensors went into it or it depends on no data: whether it holds what the plan says."""
+        leaf = call.leaf
+        if leaf is None or self.plan is None or call.children:
+            return None
+        if leaf.label not in self.holding:
+            self.holding[leaf.label] = None
+            own = {variable.place for variable in leaf.variables}
+            expressions = [one.expression for one in self.plan.assignments if one.place in own]
+            # The rows that a table gives are settled by its values and the numbers that go in, which both models share.
+            table = any("Embedding" in kind for kind in call.kinds)
+            unseen = table or call.number not in self.places or any(isinstance(one, Add) for one in expressions)
+            wanted = self._wanted_weights(leaf, self.places.get(call.number)) if unseen else {}
+            if wanted:
+                held = self._held(leaf)
+                self.holding[leaf.label] = all(weights.equal(held[name], value) for name, value in wanted.items())
+        return self.holding[leaf.label]
 
     def layer_differences(self) -> dict[str, float]:
         """Label of each layer that makes no calls of others to how far the statistics of its output are from the nearest in torch, in order of execution.
@@ -100,7 +128,7 @@ class Diagnosis:
         """
         levels = {min(max(difference * PART_OF_OUTPUT, AGREES_BELOW), COARSEST), AGREES_BELOW, FINEST}
         for level in sorted(levels, reverse=True):
-            self.locator = Locator(self.keras, self.torch, self.places, level)
+            self.locator = self._locator(level)
             spot = self.locator.first()
             if spot is not None:
                 scene = self.scene(spot)
@@ -112,7 +140,7 @@ class Diagnosis:
         rules = {"inputs": (ends.at_the_beginning,), "end": (ends.at_the_end,)}.get(scene.spot.kind, RULES)
         for hypothesis in hypotheses_of(scene, rules):
             agreement = scene.agreement_of(hypothesis)
-            if isfinite(agreement) and scene.settles(agreement):
+            if isfinite(agreement) and scene.settles(hypothesis, agreement):
                 return agreement, hypothesis
         return None
 
@@ -120,7 +148,8 @@ class Diagnosis:
         """Both models run once more, for the values at the spot."""
         call = spot.call
         place = self.places.get(call.number)
-        chain = list(spot.after) if spot.kind == "before" else self._chain(call)
+        inside = [self.keras.calls[number] for number in call.children]
+        chain = list(spot.after) if spot.kind == "before" else inside or self._chain(call)
         behind = self._behind(call)
         wanted = self._wanted(spot, place, behind)
         again = self._run_torch(wanted.orders)
@@ -129,7 +158,7 @@ class Diagnosis:
         }
         kept[0] = [np.asarray(array) for array in eager_arrays(self.runs.torch_inputs)]
         along = self._along(call)
-        around = [call.parent] if call.parent and spot.kind != "inputs" else []
+        around = [call.number] if inside else [call.parent] if call.parent and spot.kind != "inputs" else []
         keras = run_keras_calls(
             self.target,
             self.runs.keras_call,
@@ -158,12 +187,14 @@ class Diagnosis:
         elif place is not None:
             scene.torch_inputs = [array for value in place.inputs if (array := scene.array_of(value)) is not None]
         self._add_weights(scene, call.leaf, place)
-        scene.wrong_before = self._wrong_before(chain)
-        scene.masks = [
-            array
-            for array in eager_arrays(self.runs.keras_inputs)
-            if array.dtype.kind in "iub" and array.max(initial=0) <= 1
+        around_it = self.keras.calls[call.parent] if call.parent else None
+        earlier = [
+            one
+            for one in self.keras.leaves()
+            if around_it is not None and around_it.number < one.number < call.number and one not in chain
         ]
+        scene.wrong_before = self._wrong_before([*earlier, *chain])
+        scene.masks = self._masks()
         firsts = list(self.places)
         scene.is_before_all_weights = not firsts or call.number <= min(firsts)
         scene.is_last = any(key in self.keras.calls[0].outputs for key in call.outputs)
@@ -303,7 +334,7 @@ class Diagnosis:
         owners = {name: self._owner(scene.held[name], leaf) for name in scene.wanted}
         scene.owners = {name: owner for name, owner in owners.items() if owner}
 
-    def _wrong_before(self, chain: list[LayerCall]) -> list[tuple[str, str, str]]:
+    def _wrong_before(self, chain: list[LayerCall]) -> list[WrongWeights]:
         """Layers of a chain that hold other values than torch's, the nearest first."""
         found = []
         for call in reversed(chain):
@@ -315,7 +346,7 @@ class Diagnosis:
                 owners = {name: owner for name in wrong if (owner := self._owner(held[name], call.leaf))}
                 kind, said = weights.in_words(wrong, wanted, owners)
                 names = ", ".join(f"{call.label}/{name}" for name in wrong)
-                found.append((call.label, kind, f"{names}: {said}"))
+                found.append(WrongWeights(call, kind, f"{names}: {said}", wanted))
         return found
 
     def _held(self, leaf: TargetLayer) -> dict[str, Array]:

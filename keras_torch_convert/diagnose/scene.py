@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..align.running.fingerprint import distance, fingerprint
-from ..align.running.keras_values import TrialValues, eager_arrays, intercepted_calls, trial_values
+from ..align.running.keras_values import TrialValues, as_tensor_like, eager_arrays, intercepted_calls, trial_values
 from ..read.target import Target
 from ..verify.running import gradients_off, python_generators_kept
 from .arrays import apart
@@ -38,7 +38,7 @@ class Hypothesis:
 
     `how`: compared value by value; by statistics with all that torch computes, where it is not known which value it should be; or put through the next
     Keras call, whose output is compared by statistics. `at` names another Keras layer than the spot's, `torch_at` another module, when the change is to be made there. `against` is what `trial` is compared
-    with, None for any of the values that torch has there.
+    with, None for any of the values that torch has there, and `now` what is there as long as nothing is mended.
     """
 
     kind: str
@@ -49,6 +49,17 @@ class Hypothesis:
     against: Array | None = None
     torch_at: str = ""
     how: Literal["values", "statistics", "next call"] = "values"
+    now: Array | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WrongWeights:
+    """A call of a layer that holds other values than torch's: the kind of mistake, a sentence, and the values that it should hold."""
+
+    call: LayerCall
+    kind: str
+    said: str
+    wanted: Mapping[str, Array]
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +71,7 @@ class Scene:
     first (for a spot "before" a layer: that layer's input), `following` what goes into the next torch layers with weights.
     `next_calls` are the values of the calls that take the spot's output, `along` those of calls without weights that follow one another, `parent` those of the call around it. `values` are torch's values by the order of the operation that gave them, 0 for the inputs.
     `held` and `wanted` are the layer's variables as they are and as torch's values make them, by name; `owners` names for a variable that holds what
-    belongs to another one that other; `wrong_before` are the calls before that hold wrong weights: label, kind, sentence. `masks` are inputs of whole numbers.
+    belongs to another one that other; `wrong_before` are the calls before that hold wrong weights. `masks` are inputs of whole numbers.
     """
 
     target: Target
@@ -77,7 +88,7 @@ class Scene:
     next_calls: list[tuple[LayerCall, Captured]] = field(default_factory=list)
     along: list[tuple[LayerCall, Captured]] = field(default_factory=list)
     parent: tuple[LayerCall, Captured] | None = None
-    wrong_before: list[tuple[str, str, str]] = field(default_factory=list)
+    wrong_before: list[WrongWeights] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     values: Mapping[int, Sequence[Array]] = field(default_factory=dict)
     held: Mapping[str, Array] = field(default_factory=dict)
@@ -141,25 +152,46 @@ class Scene:
                 return self.seen(result)
         return inf
 
+    def parent_with_weights(self, wrong: WrongWeights) -> Array | None:
+        """What the layer around the spot gives when a layer inside holds what it should."""
+        if self.parent is None or wrong.call.leaf is None:
+            return None
+        with trial_values(self.target) as set_value:
+            for variable in wrong.call.leaf.variables:
+                if variable.name in wrong.wanted:
+                    set_value(variable, wrong.wanted[variable.name])
+            return self.parent_with({})
+
     def parent_with(
         self, settings: Mapping[str, Any], layer: Any = None, change: Callable[[Any], Any] | None = None
     ) -> Array | None:
-        """What the layer around the spot gives with other settings, or with the output of one of its `layer`s changed."""
+        """What the layer around the spot gives with other settings, or with the output of one of its `layer`s changed.
+
+        For a spot "before" a call: what goes into that call then.
+        """
         if self.parent is None:
             return None
         call, captured = self.parent
+        before: list[Array] = []
 
         def handle(inner: Any, run: Any, args: Any, kwargs: Any) -> Any:
+            if inner is self.call.layer and self.spot.kind == "before" and not before:
+                before.extend(np.array(array) for array in eager_arrays((args, kwargs)))
             output = run(*args, **kwargs)
-            return change(output) if inner is layer and change is not None else output
+            if inner is not layer or change is None:
+                return output
+            changed = change(output)
+            return as_tensor_like(changed, output, self.target) if isinstance(changed, np.ndarray) else changed
 
         with intercepted_calls(self.target, handle):
-            return called(self.target, altered(call.layer, settings), captured.args, captured.kwargs)
+            output = called(self.target, altered(call.layer, settings), captured.args, captured.kwargs)
+        return output if self.spot.kind != "before" else next(iter(before), None)
 
-    def settles(self, agreement: float) -> bool:
+    def settles(self, hypothesis: Hypothesis, agreement: float) -> bool:
         """Whether a trial comes so near that its hypothesis is the cause."""
-        enough = max(ENOUGH, NEAR * min(self.difference, 1.0))
-        return agreement < enough and agreement < PART_OF_DIFFERENCE * self.difference
+        difference = self.difference if hypothesis.now is None else self.seen(hypothesis.now)
+        enough = max(ENOUGH, NEAR * min(difference, 1.0))
+        return agreement < enough and agreement < PART_OF_DIFFERENCE * difference
 
     def step_named(self, names: Collection[str]) -> Step | None:
         """The first torch operation at this place of one of these names."""
@@ -169,7 +201,8 @@ class Scene:
         """A value of torch's that was kept."""
         found = [array for array in self.values.get(value.order, ()) if array.size == prod(value.shape)]
         same = [array for array in found if distance(fingerprint(array), value.key) < 1e-9]
-        return same[0].reshape(value.shape) if same and same[0].shape == value.shape else next(iter(same), None)
+        same.sort(key=lambda array: array.shape != value.shape)
+        return next(iter(same), None)
 
     def path_of(self, *parts: str) -> str:
         """The torch module in which an operation runs whose name holds one of `parts`, "" when there is none."""

@@ -127,7 +127,10 @@ class StepRecorder(Recorder):
         if len(before) == 1 and self._keeps_values(func, name):
             for tensor in results:
                 self.known[id(tensor)] = (weakref.ref(tensor), tensor._version, before[0].key)
-                self.born.setdefault(id(tensor), (weakref.ref(tensor), before[0].order))
+                # An operation in place gives its own input back; the id of a tensor that is gone may come again.
+                if id(tensor) not in self.born or self.born[id(tensor)][0]() is not tensor:
+                    self.born[id(tensor)] = (weakref.ref(tensor), before[0].order)
+                self._keep_arranged(before[0].order, tensor)
             return result
         for tensor in results:
             self.born[id(tensor)] = (weakref.ref(tensor), order)
@@ -137,6 +140,12 @@ class StepRecorder(Recorder):
         after = tuple(self.value_of(tensor) for tensor in results)
         self.run.steps.append(Step(order, name, self.path, before, after, weights, _settings(args, kwargs)))
         return result
+
+    def _keep_arranged(self, order: int, tensor: Any) -> None:
+        """The same values with their axes in another order or merged are kept too."""
+        kept = self.run.captured.get(order)
+        if kept is not None and all(tensor.shape != one.shape for one in kept):
+            kept.append(tensor.detach().clone().cpu())
 
     def _keeps_values(self, func: Any, name: str) -> bool:
         return (bool(getattr(func, "is_view", False)) and name not in _PARTS) or name in _SAME_VALUES

@@ -11,6 +11,7 @@ from ..scene import Hypothesis, Scene
 from . import (
     activations,
     attention,
+    code,
     convolutions,
     dropout,
     elements,
@@ -35,6 +36,7 @@ RULES: tuple[Rule, ...] = (
     activations.of_the_layer,
     activations.of_several_calls,
     dropout.hypotheses,
+    code.hypotheses,
     attention.hypotheses,
     structure.order_of_norm_and_activation,
     activations.before_the_layer,

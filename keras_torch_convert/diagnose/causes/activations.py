@@ -44,12 +44,26 @@ def of_the_layer(scene: Scene) -> Iterator[Hypothesis]:
             f"give Keras layer '{label}' {theirs.keras}, or torch {ours.torch}",
             theirs(before),
         )
+        if kind == "softmax axis":
+            # Inside fused attention torch's probabilities are known by their statistics.
+            said = f"Keras computes {ours.name}, torch {theirs.name}"
+            yield Hypothesis(
+                kind,
+                said,
+                f"give '{label}' {theirs.keras}",
+                theirs(before),
+                how="statistics",
+                now=scene.keras.outputs[0],
+            )
     if ours.name != "none":
         said = f"Keras computes {ours.name}, torch goes on without"
         todo = f"give Keras layer '{label}' {identity().keras}, or add {ours.torch} in torch"
         for following in scene.following:
             yield Hypothesis("extra activation", said, todo, before, against=following)
         yield Hypothesis("extra activation", said, todo, before, how="next call")
+        around = scene.parent_with({}, scene.call.layer, lambda output: before)
+        if around is not None:
+            yield Hypothesis("extra activation", said, todo, around, how="statistics", now=scene.parent_with({}))
 
 
 def of_several_calls(scene: Scene) -> Iterator[Hypothesis]:

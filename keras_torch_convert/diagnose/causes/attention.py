@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -12,13 +13,12 @@ from ..arrays import apart, arranged
 from ..scene import ENOUGH, Array, Hypothesis, Scene
 from .structure import ratio_of
 
-USUAL = "attention"
-
 
 def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
     """From the probabilities of both, where Keras shows them, else by computing attention anew from query, key and value."""
     if scene.spot.kind == "before":
         yield from _scaled_inside(scene)
+    yield from _over_another_axis(scene)
     yield from _from_probabilities(scene)
     if scene.spot.kind == "before":
         yield from _recomputed(scene)
@@ -37,12 +37,38 @@ def _scaled_inside(scene: Scene) -> Iterator[Hypothesis]:
                     if trial is not None and factor is not None:
                         said = f"torch multiplies the output of '{call.label}' by {factor:.6g}, Keras does not"
                         todo = f"multiply by {factor:.6g} behind '{call.label}' in Keras"
-                        yield Hypothesis("scale", said, todo, trial, how="statistics", torch_at=step.path)
+                        yield Hypothesis(
+                            "scale", said, todo, trial, how="statistics", now=scene.parent_with({}), torch_at=step.path
+                        )
+
+
+def _over_another_axis(scene: Scene) -> Iterator[Hypothesis]:
+    """The spot is a softmax, masked perhaps, over another axis."""
+    axis = getattr(scene.call.layer, "axis", None)
+    if not isinstance(axis, int) or not scene.kinds("Softmax") or not scene.keras.inputs:
+        return
+    ndim = scene.keras.inputs[0].ndim
+    for other in (-1, *range(ndim - 1)):
+        trial = scene.run(axis=other) if other % ndim != axis % ndim else None
+        for theirs, path in scene.probabilities() if trial is not None else ():
+            if theirs.size == trial.size:
+                said = f"Keras computes the softmax over axis {axis}, torch over axis {other}"
+                todo = f"give '{scene.call.label}' axis={other}"
+                yield Hypothesis(
+                    "softmax axis",
+                    said,
+                    todo,
+                    trial,
+                    at=scene.call.label,
+                    against=theirs.reshape(trial.shape),
+                    torch_at=path,
+                )
 
 
 def _from_probabilities(scene: Scene) -> Iterator[Hypothesis]:
-    """The spot's own input or output are attention probabilities: what makes torch's of them."""
+    """The spot's own input or output are attention probabilities, or become some in the next calls: what makes torch's of them."""
     shown = [*scene.keras.inputs[:1], *scene.keras.outputs[:1]] if scene.call.leaf is None else []
+    shown += [captured.outputs[0] for _, captured in scene.along if shown and captured.outputs]
     ours = next((array for array in shown if is_distribution(array)), None)
     if ours is None or ours.ndim < 3:
         return
@@ -102,11 +128,17 @@ def is_distribution(array: Array) -> bool:
 
 
 def score_ratio(ours: Array, theirs: Array) -> float | None:
-    """The factor between the scores before the two softmaxes."""
-    if (ours < 1e-30).any() or (theirs < 1e-30).any():
+    """The factor between the scores before the two softmaxes, from what neither leaves out."""
+    left = (ours > 1e-30) & (theirs > 1e-30)
+    if bool(((ours > 1e-30) != (theirs > 1e-30)).any()) or not left.any():
         return None
-    one, two = np.log(ours.astype(np.float64)), np.log(theirs.astype(np.float64))
-    one, two = one - one.mean(-1, keepdims=True), two - two.mean(-1, keepdims=True)
+    counts = np.maximum(left.sum(-1, keepdims=True), 1)
+
+    def scores(probabilities: Array) -> Array:
+        logarithms = np.where(left, np.log(np.where(left, probabilities, 1).astype(np.float64)), 0)
+        return np.asarray(np.where(left, logarithms - logarithms.sum(-1, keepdims=True) / counts, 0))
+
+    one, two = scores(ours), scores(theirs)
     norm = float((two * two).sum())
     factor = float((one * two).sum()) / norm if norm else 0.0
     close = float(np.abs(one - factor * two).max(initial=0.0)) < 1e-3 * max(float(np.abs(one).max(initial=0.0)), 1e-6)
@@ -124,57 +156,93 @@ def _recomputed(scene: Scene) -> Iterator[Hypothesis]:
     parts = scene.query_key_value()
     if parts is None or not scene.expected or not scene.keras.inputs:
         return
-    every = {name: (kind, trial) for kind, name, trial in variants(scene, *parts)}
     ours = scene.keras.inputs[0]
-    keras = next((name for name, (_, trial) in every.items() if apart(trial, ours) < ENOUGH), None)
-    for name, (kind, trial) in every.items():
-        if name == keras:
+    every = list(variants(scene, *parts))
+    keras = next((one for one in every if apart(one.trial, ours) < ENOUGH), None)
+    for theirs in every:
+        if theirs is keras:
             continue
-        told = kind if kind != USUAL or keras is None else every[keras][0]
-        said = f"torch computes attention with {name}, Keras with {keras or 'something else'}"
-        yield Hypothesis(told, said, "use the same in both models", trial)
+        said = f"torch computes attention with {theirs.words}, Keras with {keras.words if keras else 'something else'}"
+        yield Hypothesis(told_apart(theirs, keras), said, "use the same in both models", theirs.trial)
 
 
-def variants(scene: Scene, query: Array, key: Array, value: Array) -> Iterator[tuple[str, str, Array]]:
-    """Kind of the mistake that it would be, name and result of every usual way to compute attention."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Variant:
+    """One way to compute attention, `usual` when its `scale` is one over the root of the width, and its result."""
+
+    scale: str
+    mask: str
+    change: str
+    usual: bool
+    trial: Array
+
+    @property
+    def words(self) -> str:
+        """What tells it from the usual one."""
+        return ", ".join(part for part in (self.change, self.mask, f"scale {self.scale}") if part)
+
+
+def told_apart(theirs: Variant, keras: Variant | None) -> str:
+    """The kind of mistake that makes one variant of another."""
+    if keras is None:
+        return theirs.change or ("mask" if theirs.mask else "attention" if theirs.usual else "attention scale")
+    if theirs.change != keras.change:
+        return theirs.change or keras.change
+    return "mask" if theirs.mask != keras.mask else "attention scale"
+
+
+def variants(scene: Scene, query: Array, key: Array, value: Array) -> Iterator[Variant]:
+    """Every usual way to compute attention: the simplest first, then masks with other scales."""
     width, heads = query.shape[-1], query.shape[2]
     plain = 1 / np.sqrt(width)
-    yield USUAL, f"scale 1/sqrt({width})", attended(query, key, value, plain)
-    for factor in dict.fromkeys((1.0, 1 / np.sqrt(width * heads), 1 / width, np.sqrt(width), 2 * plain, plain / 2)):
-        yield "attention scale", f"scale {factor:.6g}", attended(query, key, value, factor)
-    places = query.shape[1], key.shape[1]
-    if places[0] == places[1]:
-        later = np.triu(np.ones(places, bool), 1)
-        yield "mask", "a causal mask", attended(query, key, value, plain, later)
-        yield "mask", "a mask of what came before", attended(query, key, value, plain, later.T)
-    for mask in scene.masks:
-        if mask.shape[-1] == key.shape[1]:
-            for name, out in (("the mask, 1 attended to", mask == 0), ("the mask, 1 left out", mask != 0)):
-                row = out.reshape(-1, out.shape[-1])[0]
-                if row.any() and not row.all():
-                    yield "mask", name, attended(query, key, value, plain, np.broadcast_to(row, places))
+    scales = dict.fromkeys((plain, 1.0, 1 / np.sqrt(width * heads), 1 / width, np.sqrt(width), 2 * plain, plain / 2))
+    for mask, masked in masks_of(scene, query.shape[1], key.shape[1]).items():
+        for scale in scales:
+            words = f"1/sqrt({width})" if scale == plain else f"{scale:.6g}"
+            yield Variant(words, mask, "", scale == plain, attended(query, key, value, scale, masked))
+        for change, trial in _changed(query, key, value, plain, masked):
+            yield Variant(f"1/sqrt({width})", mask, change, True, trial)
+
+
+def _changed(query: Array, key: Array, value: Array, scale: float, masked: Array | None) -> Iterator[tuple[str, Array]]:
+    """Parts in each other's place."""
+    width, heads = query.shape[-1], query.shape[2]
     if query.shape == key.shape:
-        yield "query and key exchanged", "query and key exchanged", attended(key, query, value, plain)
+        yield "query and key exchanged", attended(key, query, value, scale, masked)
     if value.shape == key.shape:
-        yield "key and value exchanged", "key and value exchanged", attended(query, value, key, plain)
+        yield "key and value exchanged", attended(query, value, key, scale, masked)
     mixed = [np.swapaxes(part.reshape(*part.shape[:2], width, heads), 2, 3) for part in (query, key, value)]
-    yield "head order", "heads interleaved", np.swapaxes(attended(mixed[0], mixed[1], mixed[2], plain), 2, 3)
+    yield "head order", np.swapaxes(attended(mixed[0], mixed[1], mixed[2], scale, masked), 2, 3)
     if query.shape == key.shape:
-        scores = np.einsum("bqhd,bkhd->bhqk", query.astype(np.float64), key.astype(np.float64)) * plain
-        over_queries = np.exp(scores - scores.max(-2, keepdims=True))
-        weights = over_queries / over_queries.sum(-2, keepdims=True)
-        yield (
-            "softmax axis",
-            "softmax over the queries",
-            np.einsum("bhqk,bkhd->bqhd", weights, value).astype(np.float32),
-        )
+        yield "softmax axis", attended(query, key, value, scale, masked, over=-2)
 
 
-def attended(query: Array, key: Array, value: Array, scale: float, masked: Array | None = None) -> Array:
-    """softmax(query key^T scale) value, (batch, places, heads, width)."""
+def masks_of(scene: Scene, queries: int, keys: int) -> dict[str, Array | None]:
+    """What may be left out, as arrays that are true there: nothing first."""
+    found: dict[str, Array | None] = {"": None}
+    if queries == keys:
+        later = np.triu(np.ones((queries, keys), bool), 1)
+        found["a causal mask"] = later
+        found["a mask of what came before"] = later.T
+    for mask in scene.masks:
+        if mask.shape[-1] != keys:
+            continue
+        for name, out in (("the mask, 1 attended to", mask == 0), ("the mask, 1 left out", mask != 0)):
+            row = out.reshape(-1, out.shape[-1])[0]
+            if row.any() and not row.all():
+                found[name] = np.broadcast_to(row, (queries, keys))
+                if queries == keys:
+                    found[f"{name}, and a causal one"] = found[name] | np.triu(np.ones((queries, keys), bool), 1)
+    return found
+
+
+def attended(
+    query: Array, key: Array, value: Array, scale: float, masked: Array | None = None, over: int = -1
+) -> Array:
+    """softmax(query key^T scale) value, (batch, places, heads, width); softmax over the keys, or (`over` -2) over the queries."""
     scores = np.einsum("bqhd,bkhd->bhqk", query.astype(np.float64), key.astype(np.float64)) * scale
     if masked is not None:
         scores = np.where(masked, -1e30, scores)
-    powers = np.exp(scores - scores.max(-1, keepdims=True))
-    mixed = np.einsum("bhqk,bkhd->bqhd", powers / powers.sum(-1, keepdims=True), value.astype(np.float64))
+    powers = np.exp(scores - scores.max(over, keepdims=True))
+    mixed = np.einsum("bhqk,bkhd->bqhd", powers / powers.sum(over, keepdims=True), value.astype(np.float64))
     return np.asarray(mixed, np.float32)

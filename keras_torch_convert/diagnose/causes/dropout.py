@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from ..arrays import arranged
 from ..scene import Array, Hypothesis, Scene
+
+EVAL = "put the torch module into eval mode, and look for training=True in its forward"
+# What torch's dropout is made of where it is not one operation.
+DROPPING = ("mul", "mul_", "div", "div_", "native_dropout")
 
 
 def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
@@ -23,11 +27,12 @@ def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
         for following in scene.following:
             yield Hypothesis("dropout", said, todo, given, against=following)
         yield Hypothesis("dropout", said, todo, given, how="next call")
-        around = scene.parent_with({}, scene.call.layer, lambda output: given_like(given, output))
+        around = scene.parent_with({}, scene.call.layer, lambda output: given)
         if around is not None:
-            yield Hypothesis("dropout", said, todo, around, how="statistics")
+            yield Hypothesis("dropout", said, todo, around, how="statistics", now=scene.parent_with({}))
     for number, one in enumerate(scene.keras.inputs[:3]):
         yield from _in_torch(scene, number, one)
+    yield from _in_code_of_torch(scene)
 
 
 def _in_torch(scene: Scene, number: int, given: Array) -> Iterator[Hypothesis]:
@@ -45,17 +50,33 @@ def _in_torch(scene: Scene, number: int, given: Array) -> Iterator[Hypothesis]:
             trial = scene.run(inputs)
             if trial is not None:
                 said = f"torch drops {rate:.0%} of the values: dropout is left on"
-                todo = "put the torch module into eval mode, and look for training=True in its forward"
-                yield Hypothesis("dropout", said, todo, trial, at=last_dropout(scene), torch_at=path)
+                yield Hypothesis("dropout", said, EVAL, trial, at=last_dropout(scene), torch_at=path)
 
 
-def given_like(array: Array, output: Any) -> Any:
-    """The array as a tensor like `output`, of whatever framework."""
-    import importlib
+def _in_code_of_torch(scene: Scene) -> Iterator[Hypothesis]:
+    """torch drops values of what a layer inside gives, in code that Keras has too: the layer around run with that."""
+    if scene.spot.kind != "before" and not scene.call.children:
+        return
+    for call, captured in reversed(scene.before):
+        for step in scene.steps if captured.outputs else ():
+            if "dropout" not in step.path and "dropout" not in step.name and step.name not in DROPPING:
+                continue
+            ours = captured.outputs[0]
+            for array in (one for value in scene.values.get(step.order, ()) for one in arranged(value, ours.shape)):
+                rate = dropped(ours, array)
+                if rate is None:
+                    continue
+                left = np.asarray(np.where(array == 0, 0, ours / (1 - rate)), np.float32)
+                trial = scene.parent_with({}, call.layer, partial(_instead, left))
+                if trial is not None:
+                    said = f"torch drops {rate:.0%} of the values behind '{call.label}': dropout is left on"
+                    yield Hypothesis(
+                        "dropout", said, EVAL, trial, how="statistics", now=scene.parent_with({}), torch_at=step.path
+                    )
 
-    if type(output).__module__.startswith("torch"):
-        return importlib.import_module("torch").from_numpy(array.copy()).to(output.device)
-    return output * 0 + array
+
+def _instead(array: Array, output: object) -> Array:
+    return array
 
 
 def dropped(before: Array, after: Array) -> float | None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..arrays import apart
 from ..scene import ENOUGH, Array, Hypothesis, Scene
+from . import weights
 
 JOINS = ("Concatenate", "Concat", "Stack")
 SHUFFLES = ("Reshape", "Transpose", "Permute", "Flatten")
@@ -24,10 +25,8 @@ def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
         trial = scene.run([array, *scene.keras.inputs[1:]])
         if trial is not None:
             if scene.wrong_before:
-                at, kind, said = scene.wrong_before[0]
-                yield Hypothesis(
-                    kind, said, "carry those weights over again (ktc.convert with this plan)", trial, at=at
-                )
+                wrong = scene.wrong_before[0]
+                yield Hypothesis(wrong.kind, wrong.said, weights.AGAIN, trial, at=wrong.call.label)
             kind, said, at = named(scene, ours, array)
             todo = f"bring the values into torch's order before Keras layer '{scene.call.label}'"
             yield Hypothesis(kind, said, todo, trial, at=at)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -44,8 +46,9 @@ def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
     if scene.spot.kind != "before":
         yield from _joined_otherwise(scene)
         yield from _extra(scene)
-        yield from factor_of_outputs(scene)
         yield from _factor_of_inputs(scene)
+        yield from factor_of_outputs(scene)
+        yield from _factor_before_activation(scene)
     yield from _missing(scene)
 
 
@@ -130,6 +133,30 @@ def factor_of_outputs(scene: Scene) -> Iterator[Hypothesis]:
                 yield Hypothesis("scale", said, f"multiply by {factor:.6g} behind '{scene.call.label}' in Keras", trial)
 
 
+def _factor_before_activation(scene: Scene) -> Iterator[Hypothesis]:
+    """One number between the two outputs before the activation that the Keras layer ends in."""
+    activation = getattr(scene.call.layer, "activation", None) if scene.call.leaf is not None else None
+    before = scene.run(activation=_as_it_is) if activation is not None and scene.keras.inputs else None
+    if activation is None or before is None:
+        return
+    for theirs in scene.expected[:6]:
+        for array in arranged(theirs, before.shape):
+            factor = ratio_of(array, before)
+            trial = scene.run(activation=partial(_scaled, activation, factor)) if factor is not None else None
+            if trial is not None:
+                said = f"torch's output is {factor:.6g} times that of Keras before the activation"
+                todo = f"multiply by {factor:.6g} before the activation of '{scene.call.label}' in Keras"
+                yield Hypothesis("scale", said, todo, trial)
+
+
+def _as_it_is(x: Any) -> Any:
+    return x
+
+
+def _scaled(activation: Callable[[Any], Any], factor: float, x: Any) -> Any:
+    return activation(x * factor)
+
+
 def _factor_of_inputs(scene: Scene) -> Iterator[Hypothesis]:
     """One number between the two inputs."""
     if scene.call.leaf is None or not scene.torch_inputs:
@@ -172,7 +199,8 @@ def _missing(scene: Scene) -> Iterator[Hypothesis]:
     given = scene.keras.inputs[0]
     label = scene.call.label
     steps = scene.between()
-    if not steps or any(step.weights for step in steps):
+    # A table of positions that is added counts as weights.
+    if not steps or any(step.weights and step.name.strip("_") not in ("add", "sub", "mul") for step in steps):
         return
     for array in arranged(scene.torch_inputs[0], given.shape):
         trial = called(scene.target, scene.call.layer, *scene.arguments_with(array))

@@ -11,6 +11,7 @@ from ..scene import Array, Hypothesis, Scene
 
 # Values that were only carried over are equal bit for bit; a computed one (two biases added) may be rounded.
 EQUAL = 1e-6
+AGAIN = "carry those weights over again (ktc.convert with this plan)"
 
 
 def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
@@ -34,6 +35,12 @@ def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
     of = f" of torch's '{scene.place.path}'" if scene.place is not None else ""
     advice = f"carry the weights{of} over again (ktc.convert with this plan), and change {names} nowhere else"
     yield Hypothesis(kind, f"{names}: {said}", advice, trial)
+    if scene.place is None:
+        # torch has the output nowhere by itself: what the next call, or the layer around, makes of it.
+        yield Hypothesis(kind, f"{names}: {said}", advice, trial, how="next call")
+        around = scene.parent_with({}, scene.call.layer, lambda output: trial)
+        if around is not None:
+            yield Hypothesis(kind, f"{names}: {said}", advice, around, how="statistics", now=scene.parent_with({}))
 
 
 def equal(first: Array, second: Array) -> bool:
