@@ -1,4 +1,4 @@
-"""Small pairs in which every kind of seeded fault has a place: a convolutional network, a transformer, and one that resizes and pools."""
+"""Small pairs in which every kind of seeded fault has a place: a convolutional network, a transformer, one that resizes and pools, and a decoder of layers inside others."""
 
 from __future__ import annotations
 
@@ -181,6 +181,101 @@ def keras_transformer(keras: Any) -> Any:
     return keras.Model(inputs, layers.Dense(10, name="head")(x))
 
 
+class DecoderBlock(nn.Module):
+    """Causal attention with layers of its own for query, key and value, and a gated network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(24), nn.LayerNorm(24)
+        self.query, self.key, self.value, self.proj = (nn.Linear(24, 24) for _ in range(4))
+        self.gate, self.up, self.down = nn.Linear(24, 32), nn.Linear(24, 32), nn.Linear(32, 24)
+        self.act, self.drop = nn.SiLU(), nn.Dropout(0.1)
+
+    def forward(self, x: Any) -> Any:
+        y = self.norm1(x)
+        query, key, value = (
+            layer(y).unflatten(-1, (4, 6)).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        )
+        scores = query @ key.transpose(-1, -2) * (3 * 6**-0.5)
+        later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+        mixed = scores.masked_fill(later, -1e9).softmax(-1) @ value
+        x = x + self.drop(self.proj(mixed.transpose(1, 2).flatten(2)))
+        y = self.norm2(x)
+        return x + self.down(self.act(self.gate(y)) * self.up(y))
+
+
+class Decoder(nn.Module):
+    """Tokens, a table of positions, two blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(40, 24), nn.Embedding(12, 24)
+        self.blocks, self.norm = nn.ModuleList([DecoderBlock(), DecoderBlock()]), nn.LayerNorm(24)
+
+    def forward(self, x: Any) -> Any:
+        x = self.tokens(x) + self.positions(torch.arange(x.shape[1]))
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+
+def keras_decoder(keras: Any) -> Any:
+    """The same, each block one layer whose code calls others."""
+    layers, ops = keras.layers, keras.ops
+
+    class KerasBlock(layers.Layer):  # type: ignore[misc]
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            self.norm1 = layers.LayerNormalization(epsilon=1e-5, name="norm1")
+            self.norm2 = layers.LayerNormalization(epsilon=1e-5, name="norm2")
+            self.query, self.key = layers.Dense(24, name="query"), layers.Dense(24, name="key")
+            self.value, self.proj = layers.Dense(24, name="value"), layers.Dense(24, name="proj")
+            self.gate, self.up, self.down = (
+                layers.Dense(units, name=name) for units, name in ((32, "gate"), (32, "up"), (24, "down"))
+            )
+            self.softmax, self.drop = layers.Softmax(name="softmax"), layers.Dropout(0.1, name="drop")
+            self.activation = keras.activations.silu
+
+        def build(self, shape: Any) -> None:
+            for layer in (self.norm1, self.norm2, self.query, self.key, self.value, self.proj, self.gate, self.up):
+                layer.build(shape)
+            self.down.build((*shape[:-1], 32))
+            self.built = True
+
+        def call(self, x: Any) -> Any:
+            places = x.shape[1]
+            y = self.norm1(x)
+            query, key, value = (
+                ops.reshape(layer(y), (-1, places, 4, 6)) for layer in (self.query, self.key, self.value)
+            )
+            scores = ops.einsum("bqhd,bkhd->bhqk", query, key) * (3 * 6**-0.5)
+            mask = np.tril(np.ones((1, 1, places, places), bool))
+            mixed = ops.einsum("bhqk,bkhd->bqhd", self.softmax(scores, mask=mask), value)
+            x = x + self.drop(self.proj(ops.reshape(mixed, (-1, places, 24))))
+            y = self.norm2(x)
+            return x + self.down(self.activation(self.gate(y)) * self.up(y))
+
+    class Tokens(layers.Layer):  # type: ignore[misc]
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            self.tokens = layers.Embedding(40, 24, name="tokens")
+            self.positions = layers.Embedding(12, 24, name="positions")
+
+        def build(self, shape: Any) -> None:
+            self.tokens.build(shape)
+            self.positions.build((12,))
+            self.built = True
+
+        def call(self, x: Any) -> Any:
+            return self.tokens(x) + self.positions(ops.arange(x.shape[1]))
+
+    inputs = layers.Input((12,), dtype="int32")
+    x = Tokens(name="embed")(inputs)
+    for number in range(2):
+        x = KerasBlock(name=f"blocks_{number}")(x)
+    return keras.Model(inputs, layers.LayerNormalization(epsilon=1e-5, name="norm")(x))
+
+
 class Maps(nn.Module):
     """Group norm, other activations, poolings of odd maps, resizing, a softmax over channels."""
 
@@ -232,8 +327,15 @@ def transformer(keras: Any) -> Pair:
     return converted(keras_transformer(keras), Transformer(), 16)
 
 
+def decoder(keras: Any) -> Pair:
+    """The pair of decoders, whose layers are inside others, converted."""
+    pair = converted(keras_decoder(keras), Decoder(), 0)
+    tokens = np.random.default_rng(1).integers(0, 40, (1, 12)).astype("int32")
+    return Pair(pair.torch_module, pair.keras_model, pair.plan, (tokens.astype("int64"), tokens))
+
+
 def converted(keras_model: Any, torch_module: Any, size: int) -> Pair:
-    """The pair with the weights carried over by name, and a sample."""
+    """The pair with the weights carried over by name, and a sample: a picture of this size."""
     from keras_torch_convert.read.keras_model import read_target
 
     module = randomised(torch_module, seed=3)
@@ -250,6 +352,7 @@ def converted(keras_model: Any, torch_module: Any, size: int) -> Pair:
 
 def torch_name(label: str) -> str:
     """blocks_0_attn/qkv is blocks.0.attn.qkv in torch."""
+    label = label.removeprefix("embed/")
     parts = label.replace("/", ".").split("_")
     return (
         label.replace("/", ".")

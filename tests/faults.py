@@ -765,7 +765,9 @@ def every_fault() -> Iterator[Fault]:
     yield concat_order()
     yield keras_batch_statistics()
     yield torch_batch_statistics()
-    yield hooked("output of a layer scaled in torch", ("scale", "branch scale"), LAYERS, partial(_times, 1.3))
+    # A factor of the query or key is one of the scores of attention.
+    scale = ("scale", "branch scale", "attention scale")
+    yield hooked("output of a layer scaled in torch", scale, LAYERS, partial(_times, 1.3))
     yield hooked("activation that only torch has", ("missing activation", "activation"), NORMS, _relu)
     yield torch_padding_mode("reflect")
     yield torch_padding_mode("circular")

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import keras
 import pytest
-from fault_pairs import convolutions, maps, transformer
+from fault_pairs import convolutions, decoder, maps, transformer
 from faults import Fault, Pair, Seeded, every_fault, verdict
 from small_models import same_values, values
 
 import keras_torch_convert as ktc
 
-MAKERS = {"convolutions": convolutions, "transformer": transformer, "maps": maps}
+MAKERS = {"convolutions": convolutions, "transformer": transformer, "maps": maps, "decoder": decoder}
 FAULTS = {fault.name: fault for fault in every_fault()}
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
-from math import isfinite
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..align.running.fingerprint import Fingerprint, fingerprint
+from ..align.running.fingerprint import Fingerprint, distance, fingerprint
 from ..align.running.keras_values import eager_arrays
 from ..collect import Stack
 from ..errors import TransferError
@@ -24,7 +25,7 @@ from ..verify.outputs import as_array
 from .arrays import apart
 from .causes import RULES, ends, hypotheses_of, weights
 from .divergence import FirstDivergence
-from .keras_calls import LayerCall, run_keras_calls
+from .keras_calls import KerasRun, LayerCall, run_keras_calls
 from .locating import AGREES_BELOW, Locator, Spot
 from .pairing import Place, names_by_layer, place_of
 from .scene import Array, Hypothesis, Scene, WrongWeights
@@ -40,6 +41,11 @@ PART_OF_OUTPUT = 1e-3
 COARSEST = 3e-4
 FINEST = 8e-7
 MOST_KEPT = 40
+# A cause that leaves more of the outputs' difference than this is not the main one; so many are passed over.
+SHARE_OF_MAIN_CAUSE = 0.5
+MOST_PASSED = 4
+# With these mended the layer's output is what goes on, without a change anywhere else.
+OF_THE_LAYER_ALONE = ("epsilon", "activation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,8 @@ class Diagnosis:
         self.values = {name: detached[id(tensor)] for name, tensor in own if tensor.is_floating_point()}
         self.modules = dict(module.named_modules())
         self.torch = self._run_torch()
-        self.keras = run_keras_calls(target, runs.keras_call, runs.keras_inputs)
+        self.mended: dict[int, Array] = {}
+        self.keras = self._run_keras()
         self.names = names_by_layer(plan, source, target)
         self.places = self._places()
         self.holding: dict[str, bool | None] = {}
@@ -124,16 +131,57 @@ class Diagnosis:
     def result(self, difference: float) -> FirstDivergence | None:
         """The first divergence with its cause; `difference` is that of the outputs, relative to the largest one.
 
-        Differences that are small beside that of the outputs are passed over, and looked at only where there is no larger one.
+        Differences that are small beside that of the outputs are passed over, and looked at only where there is no larger one. So is a cause that,
+        mended, leaves more than half of the outputs' difference, as long as there is another; it is said beside that one.
         """
+        unmended = self.keras
+        passed: list[FirstDivergence] = []
+        try:
+            while True:
+                found = self._first(difference)
+                if found is None:
+                    return passed[0] if passed else None
+                scene, best = found
+                said = replace(self._said(scene, best), also=tuple(f"{one.keras_layer}: {one.cause}" for one in passed))
+                share = self._share_left(scene, best[1]) if best is not None and len(passed) < MOST_PASSED else 0.0
+                if share <= SHARE_OF_MAIN_CAUSE:
+                    return said
+                passed.append(replace(said, also=()))
+                difference *= share
+        finally:
+            self.keras, self.mended = unmended, {}
+            self.locator = self._locator(AGREES_BELOW)
+
+    def _first(self, difference: float) -> tuple[Scene, tuple[float, Hypothesis] | None] | None:
+        """The first spot where the models part by as much as matters for a difference of the outputs, and its cause."""
         levels = {min(max(difference * PART_OF_OUTPUT, AGREES_BELOW), COARSEST), AGREES_BELOW, FINEST}
         for level in sorted(levels, reverse=True):
             self.locator = self._locator(level)
             spot = self.locator.first()
             if spot is not None:
                 scene = self.scene(spot)
-                return self._said(scene, self.cause(scene))
+                return scene, self.cause(scene)
         return None
+
+    def _share_left(self, scene: Scene, hypothesis: Hypothesis) -> float:
+        """The part of the outputs' difference that is left when the Keras model runs with a cause mended; 0 when that cannot be tried."""
+        outputs, before = scene.keras.outputs, self._outputs_apart()
+        mends = scene.spot.kind == "layer" and scene.call.leaf is not None and hypothesis.kind in OF_THE_LAYER_ALONE
+        if not mends or not outputs or outputs[0].shape != hypothesis.trial.shape or not 0 < before < inf:
+            return 0.0
+        self.mended[scene.call.number] = hypothesis.trial
+        self.keras = self._run_keras()
+        self.locator = self._locator(AGREES_BELOW)
+        return self._outputs_apart() / before
+
+    def _outputs_apart(self) -> float:
+        """How far the outputs of the Keras model are from the nearest of torch, by their statistics."""
+        ends = [value.key for value in self.torch.outputs]
+        return max((min((distance(key, end) for end in ends), default=inf) for key in self.keras.outputs), default=inf)
+
+    def _run_keras(self, capture: Sequence[int] = ()) -> KerasRun:
+        runs = self.runs
+        return run_keras_calls(self.target, runs.keras_call, runs.keras_inputs, capture, self.mended)
 
     def cause(self, scene: Scene) -> tuple[float, Hypothesis] | None:
         """The first hypothesis that holds, and how near it comes."""
@@ -159,12 +207,7 @@ class Diagnosis:
         kept[0] = [np.asarray(array) for array in eager_arrays(self.runs.torch_inputs)]
         along = self._along(call)
         around = [call.number] if inside else [call.parent] if call.parent and spot.kind != "inputs" else []
-        keras = run_keras_calls(
-            self.target,
-            self.runs.keras_call,
-            self.runs.keras_inputs,
-            [*around, *(one.number for one in (call, *chain, *behind[:2], *along))],
-        ).captured
+        keras = self._run_keras([*around, *(one.number for one in (call, *chain, *behind[:2], *along))]).captured
         scene = Scene(
             self.target,
             spot,

@@ -19,6 +19,7 @@ class FirstDivergence:
     - `kind`: short name of the cause ("epsilon", "activation", "padding", ...), "" when it is unknown
     - `cause`: what was found in a sentence; `agreement` is the relative difference that is left with the cause mended
     - `advice`: what to change on which side
+    - `also`: causes that were found on the way and explain less than half of the outputs' difference
     """
 
     keras_layer: str
@@ -33,6 +34,7 @@ class FirstDivergence:
     cause: str = "unknown"
     advice: str = ""
     agreement: float | None = None
+    also: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """The place, the cause and the advice, a line each."""
@@ -45,6 +47,7 @@ class FirstDivergence:
             lines.append(f"  output: Keras {self.keras_shape}, torch {self.torch_shape}{self.difference_text()}")
         lines.append(f"  cause: {self.cause}")
         lines += [f"  to do: {self.advice}"] if self.advice else []
+        lines += [f"  also different, with less effect: {one}" for one in self.also]
         return "\n".join(lines)
 
     def difference_text(self) -> str:

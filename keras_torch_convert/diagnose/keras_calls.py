@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy.typing as npt
 
 from ..align.running.fingerprint import Fingerprint, fingerprint
-from ..align.running.keras_values import eager_arrays, intercepted_calls
+from ..align.running.keras_values import as_tensor_like, eager_arrays, intercepted_calls
 from ..read.target import Target, TargetLayer
 from ..verify.outputs import leaves_of
 from ..verify.running import gradients_off, python_generators_kept
@@ -56,9 +56,10 @@ class Captured:
 
 @dataclass(slots=True)
 class KerasRun:
-    """One run of the Keras model. `captured` holds the values of the calls that were asked for, by number."""
+    """One run of the Keras model. `captured` holds the values of the calls that were asked for, by number, `outputs` the statistics of what came out."""
 
     calls: list[LayerCall] = field(default_factory=list)
+    outputs: tuple[Fingerprint, ...] = ()
     captured: dict[int, Captured] = field(default_factory=dict)
 
     def leaves(self) -> list[LayerCall]:
@@ -67,23 +68,33 @@ class KerasRun:
 
 
 def run_keras_calls(
-    target: Target, keras_call: Callable[[Any, Any], Any], inputs: Any, capture: Collection[int] = ()
+    target: Target,
+    keras_call: Callable[[Any, Any], Any],
+    inputs: Any,
+    capture: Collection[int] = (),
+    mended: Mapping[int, Array] | None = None,
 ) -> KerasRun:
-    """Run the model and note every call; `capture` are the numbers of calls whose values are kept, as seen in an earlier run."""
-    recorder = _CallRecorder(target, frozenset(capture))
+    """Run the model and note every call; `capture` are the numbers of calls whose values are kept, as seen in an earlier run.
+
+    `mended` has for the numbers of some calls what they give in this run in the place of their first output.
+    """
+    recorder = _CallRecorder(target, frozenset(capture), mended or {})
     with (
         gradients_off(target),
         python_generators_kept(),
         intercepted_calls(target, recorder.handle, operations=True),
     ):
-        keras_call(target.model, inputs)
+        outputs = keras_call(target.model, inputs)
+    recorder.run.outputs = tuple(fingerprint(array) for array in eager_arrays(outputs) if array.size)
     return recorder.run
 
 
 class _CallRecorder:
-    def __init__(self, target: Target, capture: frozenset[int]) -> None:
+    def __init__(self, target: Target, capture: frozenset[int], mended: Mapping[int, Array]) -> None:
         self.run = KerasRun()
+        self.target = target
         self.capture = capture
+        self.mended = mended
         self.leaf_of = {id(leaf.layer): leaf for leaf in target.leaves()}
         self.root = id(target.model)
         self.stack: list[LayerCall] = []
@@ -102,6 +113,8 @@ class _CallRecorder:
             output = call(*args, **kwargs)
         finally:
             self.stack.pop()
+        if noted.number in self.mended:
+            output = _with_first(output, self.mended[noted.number], self.target)
         noted.outputs, noted.output_shapes = self._keys(output)
         if noted.number in self.capture:
             after = [array.copy() for array in eager_arrays(output)]
@@ -142,3 +155,10 @@ class _CallRecorder:
             # A tensor that cannot be referred to weakly is looked at anew each time.
             self.known.pop(id(tensor), None)
         return found
+
+
+def _with_first(output: Any, array: Array, target: Target) -> Any:
+    """What a call gave with its first tensor replaced."""
+    if isinstance(output, (list, tuple)):
+        return type(output)((_with_first(output[0], array, target), *output[1:]))
+    return as_tensor_like(array, output, target)

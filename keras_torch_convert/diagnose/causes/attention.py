@@ -50,7 +50,9 @@ def _over_another_axis(scene: Scene) -> Iterator[Hypothesis]:
     ndim = scene.keras.inputs[0].ndim
     for other in (-1, *range(ndim - 1)):
         trial = scene.run(axis=other) if other % ndim != axis % ndim else None
-        for theirs, path in scene.probabilities() if trial is not None else ():
+        if trial is None:
+            continue
+        for theirs, path in scene.probabilities():
             if theirs.size == trial.size:
                 said = f"Keras computes the softmax over axis {axis}, torch over axis {other}"
                 todo = f"give '{scene.call.label}' axis={other}"

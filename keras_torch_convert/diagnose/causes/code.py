@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ...align.running.fingerprint import distance, fingerprint
 from ...align.running.keras_values import as_tensor_like, eager_arrays
-from ..scene import Array, Hypothesis, Scene
+from ..scene import ENOUGH, Array, Hypothesis, Scene
 from . import weights
 from .functions import Function, functions, identity, recognised
 
@@ -46,7 +47,17 @@ def _activation(scene: Scene) -> Iterator[Hypothesis]:
                 kind = "missing activation" if ours.name == "none" else "activation"
                 said = f"Keras computes {ours.name} in layer '{call.label}' ({name}), torch {theirs.name}"
                 todo = f"give that layer {theirs.keras}, or torch {ours.torch}"
-                yield Hypothesis(kind, said, todo, trial, at=call.label, how="statistics", now=scene.parent_with({}))
+                path = path_of_function(scene, theirs)
+                yield Hypothesis(
+                    kind,
+                    said,
+                    todo,
+                    trial,
+                    at=call.label,
+                    how="statistics",
+                    now=scene.parent_with({}),
+                    torch_at=path,
+                )
 
 
 def activations_of(scene: Scene, layer: Any) -> dict[str, Function]:
@@ -74,3 +85,13 @@ def _applied(function: Callable[[Any], Any], array: Array, scene: Scene) -> Arra
 def as_activation(scene: Scene, function: Function) -> Callable[[Any], Any]:
     """A function of arrays as one of the framework's tensors."""
     return lambda x: as_tensor_like(function(next(eager_arrays(x))), x, scene.target)
+
+
+def path_of_function(scene: Scene, function: Function) -> str:
+    """The torch module in which an operation gives this function of what a layer inside gives, "" when there is none."""
+    for _, captured in scene.before:
+        key = fingerprint(function(captured.outputs[0])) if captured.outputs else None
+        for step in scene.torch.steps if key is not None else ():
+            if key is not None and any(distance(value.key, key) < ENOUGH for value in step.outputs):
+                return step.path
+    return ""
