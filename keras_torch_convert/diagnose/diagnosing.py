@@ -459,7 +459,12 @@ class Diagnosis:
         if hypothesis is not None and hypothesis.at:
             label = hypothesis.at
         path = hypothesis.torch_at if hypothesis is not None and hypothesis.torch_at else self._torch_path(scene)
-        if hypothesis is not None and hypothesis.kind == "activation" and call.leaf is not None:
+        if (
+            hypothesis is not None
+            and hypothesis.kind == "activation"
+            and call.leaf is not None
+            and not hypothesis.torch_at
+        ):
             path = scene.path_of_value(hypothesis.trial) or path
         module = self.modules.get(path)
         outputs = scene.keras.inputs if spot.kind in ("before", "inputs") else scene.keras.outputs
