@@ -420,9 +420,11 @@ def inspection(source: Source, target: Target | None, listing: Listing, stopwatc
 
 
 def unused_keys(target: Target, additional_transfer: Mapping[Any, Transfer]) -> tuple[str, ...]:
-    """A warning for every key of `additional_transfer` that is no layer's."""
+    """A warning for every key of `additional_transfer` that is no layer's, with the nearest names."""
+    names = [layer.name for layer in target.layers]
     return tuple(
-        f"additional_transfer key {key} hits no layer" for key in keys_without_hit(target.layers, additional_transfer)
+        f"additional_transfer key {key} hits no layer{by_order.nearest(key, names)}"
+        for key in keys_without_hit(target.layers, additional_transfer)
     )
 
 

@@ -35,7 +35,8 @@ def convert_untold(
     try:
         plan = by_order()
     except (AlignmentError, TransferError) as misfit:
-        return _by_running(source, target, sample, writing, f"the order of layers does not fit: {misfit}"), False
+        why = "the order of layers does not fit"
+        return _by_running(source, target, sample, writing, why, f"{why}: {misfit}"), False
     if predicting is None:
         report = apply_to_model(plan, source, target, **writing)
         report.alignment = "by order"
@@ -44,8 +45,8 @@ def convert_untold(
         return _by_order_if_equal(plan, source, target, writing, predicting), True
     except OutputsDifferError as difference:
         try:
-            return _by_running(source, target, sample, writing, str(difference)), False
-        except AlignmentError as error:
+            return _by_running(source, target, sample, writing, str(difference), str(difference)), False
+        except (AlignmentError, PredictionError) as error:
             report = apply_to_model(plan, source, target, **writing)
             report.alignment = "by order"
             report.notes = (*report.notes, f"both models were run to find a better alignment, without success: {error}")
@@ -74,15 +75,17 @@ def _by_order_if_equal(
     return report
 
 
-def _by_running(source: Source, target: Target, sample: Any, writing: Mapping[str, Any], why: str) -> Report:
-    """Convert as running both models finds out. AlignmentError, with `why` order was not enough, when it finds nothing."""
+def _by_running(
+    source: Source, target: Target, sample: Any, writing: Mapping[str, Any], why: str, in_full: str
+) -> Report:
+    """Convert as running both models finds out; the report says `why` order was not enough. AlignmentError, with `why` `in_full`, when it finds nothing."""
     leaves = read_target(target.model, sample=sample)
     try:
         with writing["stopwatch"].stage("align"):
             plan, alignment = aligned_by_running(source, leaves, sample)
-    except AlignmentError as error:
+    except (AlignmentError, PredictionError) as error:
         raise AlignmentError(
-            f"{why}; running both models to find the alignment did not help either: {error}"
+            f"{in_full}; running both models to find the alignment did not help either: {error}"
         ) from error
 
     def check(report: Report) -> None:
@@ -96,6 +99,6 @@ def _by_running(source: Source, target: Target, sample: Any, writing: Mapping[st
             else f"{found.comment} (report.dictionaries)"
         )
         report.dictionaries = found
-        report.notes = (*report.notes, why, said)
+        report.notes = (*report.notes, f"{why}, so both models were run to find the alignment", said)
 
     return apply_to_model(plan, source, leaves, **writing, check=check)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from . import to_torch
 from .align.assemble import with_both_sides
-from .errors import AlignmentError, NotEqualError, PredictionError, SaveError, TransferError
-from .plan import Plan
+from .errors import AlignmentError, ConversionError, NotEqualError, PredictionError, SaveError, TransferError
+from .plan import Plan, check_is_plan
 from .progress import progress_bar
 from .read import read as read_source
 from .read.keras_model import is_keras_model, read_target
@@ -72,7 +72,8 @@ def align(
     its inputs, or when only a part of it is meant. `hints` are {"keras layer or variable": "torch layer or tensor"} that settle what cannot be told.
     With `accept_unproven` weights that no output proves are paired by their names.
 
-    Raises AlignmentError, with what is open and the best candidates, when a weight of the Keras model finds no partner.
+    Raises AlignmentError, with what is open and the best candidates, when a weight of the Keras model finds no partner, and PredictionError when a
+    model cannot be run.
     """
     source = source if isinstance(source, Source) else read_source(source)
     target = target if isinstance(target, Target) else read_target(target, sample=sample)
@@ -116,6 +117,8 @@ def convert(
     NotEqualError, with `.report` and `.comparison`, when the outputs differ (`if_different="keep"` keeps the weights instead, and
     saves); PredictionError when a model cannot be run; SaveError when the file cannot be written. Model and files are as they were in all these cases.
     """
+    if plan is not None:
+        check_is_plan(plan)
     if if_different not in ("raise", "keep"):
         raise ValueError(f'if_different must be "raise" or "keep", got {if_different!r}')
     stopwatch = Stopwatch()
@@ -228,8 +231,8 @@ class Judging:
         if comparison.equal is False and not self.keep:
             where = f"\n{comparison.first_divergence}" if comparison.first_divergence is not None else ""
             raise NotEqualError(
-                f"the models are aligned but their outputs differ: {report.difference_text() or 'they have no common shape'}; "
-                f'model and files are as they were; if_different="keep" keeps the weights{where}',
+                f"the models are aligned but their outputs differ: {report.difference_text() or 'they have no common shape'}"
+                f'{report.kept_in_words()}; model and files are as they were; if_different="keep" keeps the weights{where}',
                 report,
                 comparison,
             )
@@ -240,10 +243,36 @@ def _aligned(
 ) -> tuple[Plan, Alignment]:
     from .align.running.search import align_by_running, refusal
 
-    plan, alignment = align_by_running(source, target, runs, hints, accept_unproven)
+    try:
+        plan, alignment = align_by_running(source, target, runs, hints, accept_unproven)
+    except ConversionError:
+        raise
+    except Exception as error:
+        raise PredictionError(
+            f"one of the two models failed on {runs.words}: {describe(error)}; nothing was written; give inputs that both take as "
+            "sample=(torch inputs, Keras inputs), or say how they are run (torch_call=, keras_call=)"
+        ) from error
     if alignment.open:
-        raise with_cause(refusal(alignment, target), source, target, runs, plan, hints)
+        advice = on_other_classes(alignment, source, target)
+        refused = AlignmentError(f"{refusal(alignment, target)}{advice}")
+        raise refused if advice else with_cause(refused, source, target, runs, plan, hints)
     return plan, alignment
+
+
+def on_other_classes(alignment: Alignment, source: Source, target: Target) -> str:
+    """What to try when the only open layer differs from a torch layer without a place in its number of outputs alone; "" for every other case."""
+    if len(alignment.open) != 1:
+        return ""
+    leaf = next(leaf for leaf in target.leaves() if leaf.label in alignment.open)
+    kernel = next((variable.shape for variable in leaf.variables if len(variable.shape) > 1), ())
+    for name in alignment.left_over:
+        shape = source[name].shape
+        if len(shape) == len(kernel) > 1 and shape[0] != kernel[-1] and sorted(shape[1:]) == sorted(kernel[:-1]):
+            return (
+                f"\n'{leaf.label}' has {kernel[-1]} outputs, '{name}' {shape[0]}: for a head of another number of classes align two models of one "
+                f"number, leave it out by name, plan = ktc.align(...).without('{leaf.label}'), and give that as plan= with verify=False"
+            )
+    return ""
 
 
 def with_cause(

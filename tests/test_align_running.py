@@ -162,6 +162,28 @@ def test_a_layer_of_another_size_is_named_with_both_shapes() -> None:
         ktc.convert(torch_module, keras_model)
 
 
+def test_a_head_for_another_number_of_classes_is_told_from_other_sizes_and_can_be_left_out() -> None:
+    seven = randomised(torch_two_branches(7))
+    five, model_of_seven = keras_two_branches(keras, 5), keras_two_branches(keras, 7)
+    before = values(five)
+    with pytest.raises(
+        ktc.AlignmentError, match=r"'predictions' has 5 outputs, 'head.weight' 7: .*without\('predictions'\)"
+    ):
+        ktc.convert(seven, five)
+    assert same_values(before, values(five))
+    report = ktc.convert(seven, five, plan=ktc.align(seven, model_of_seven).without("predictions"), verify=False)
+    assert report.ok
+    assert [entry.name for entry in report.ledger if entry.fate == "kept"] == ["predictions/kernel", "predictions/bias"]
+
+
+def test_a_sample_that_does_not_fit_the_models_is_told_as_such() -> None:
+    torch_module, keras_model = pair_with_another_step()
+    before = values(keras_model)
+    with pytest.raises(ktc.PredictionError, match="one of the two models failed on sample given by the caller"):
+        ktc.convert(torch_module, keras_model, sample=np.zeros((1, 2, 3, 4), "float32"))
+    assert same_values(before, values(keras_model))
+
+
 class DoubledInKeras(keras.layers.Layer):  # type: ignore[misc]
     """A step that torch does not have."""
 

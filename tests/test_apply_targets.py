@@ -197,6 +197,7 @@ class TestAHeadOfAnotherClassCount:
         ) as caught:
             ktc.apply(plan, seven_classes, tmp_path / "new.h5")
         assert list(caught.value.problems) == str(found).splitlines()
+        assert "without=['predictions']" in str(caught.value)
 
     def test_left_out_by_name_it_is_reported_and_holds_zeros(
         self, pair: Any, seven_classes: Path, tmp_path: Path

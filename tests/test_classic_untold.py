@@ -55,7 +55,7 @@ def test_where_the_order_does_not_fit_both_models_are_run():
     report = keras_reload_from_torch_model(module, model, **QUIET)
 
     assert report.alignment == "found by running both models"
-    assert any("the order of layers does not fit" in note for note in report.notes)
+    assert "the order of layers does not fit, so both models were run to find the alignment" in report.notes
     assert report.equal is True
     assert report.dictionaries.tail_align_dict == {"shortcut_conv": -4}
     assert "    tail_align_dict={'shortcut_conv': -4}," in str(report)
@@ -121,6 +121,18 @@ def test_where_neither_way_works_both_reasons_are_given_and_nothing_changes(tmp_
     assert "(5, 6)" in str(caught.value)
     assert same_values(before, values(model))
     assert not path.exists()
+
+
+def test_a_head_for_another_number_of_classes_comes_with_the_arguments_that_leave_it_out():
+    module = randomised(torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Linear(4, 3)))
+    model = keras.Sequential([layers.Input((6,)), layers.Dense(4, name="first"), layers.Dense(2, name="head")])
+
+    with pytest.raises(AlignmentError, match=r"skip_layers=\['1'\] and keep_layers=\['head'\]"):
+        keras_reload_from_torch_model(module, model, **QUIET)
+
+    report = keras_reload_from_torch_model(module, model, skip_layers=["1"], keep_layers=["head"], **QUIET)
+    assert report.complete
+    assert report.verdict().endswith("own values were kept, as you said, in head/kernel, head/bias, which may be why")
 
 
 def test_a_checkpoint_by_order_is_said_to_be_unproven():

@@ -455,3 +455,10 @@ def test_the_plan_of_a_resnet_50_takes_less_than_60_kb(tmp_path: Path) -> None:
     assert loaded.layout == recorded(plan.layout) is not None
     assert loaded.portable
     assert loaded.lossless
+
+
+@pytest.mark.parametrize("call", [ktc.apply, ktc.convert], ids=["apply", "convert"])
+def test_the_path_of_a_plan_is_refused_where_a_plan_is_wanted(call):
+    arguments = {"plan": "a.plan.json", "source": {}}
+    with pytest.raises(ktc.PlanError, match=r"expected a Plan, got str: Plan\.load"):
+        call(**arguments, **({"path": "a.h5"} if call is ktc.apply else {"target": None}))

@@ -70,6 +70,11 @@ def test_totals_count_weights_and_parameters_by_fate():
             "OUTPUTS DIFFER: largest difference 3.00e+00, 2.50e-01 of torch's largest output (equal is up to 1e-04); "
             "look at the alignment, and at the notes above",
         ),
+        (
+            report(USED, SET, KEPT, comparison=DIFFERENT),
+            "OUTPUTS DIFFER: largest difference 3.00e+00, 2.50e-01 of torch's largest output (equal is up to 1e-04); "
+            "look at the alignment, and at the notes above; own values were kept, as you said, in head/bias, which may be why",
+        ),
         (report(USED, SET), "unproven: the outputs of the two models were not shown to be equal"),
         (report(), "nothing was converted"),
         (
@@ -77,7 +82,7 @@ def test_totals_count_weights_and_parameters_by_fate():
             "OUTPUTS DIFFER: they have no common shape; look at the alignment, and at the notes above",
         ),
     ],
-    ids=["equal", "different", "unproven", "nothing", "shapes"],
+    ids=["equal", "different", "kept", "unproven", "nothing", "shapes"],
 )
 def test_last_printed_line_is_the_verdict(made, last_line):
     assert str(made).splitlines()[-1] == last_line

@@ -156,3 +156,8 @@ class TestKeys:
             calls_for(layer("head", "Dense", {}), {3: sorted})
         with pytest.raises(TransferError, match=r"additional_transfer\['head'\] must be a function, got int"):
             calls_for(layer("head", "Dense", {}), {"head": 3})
+
+
+def test_what_is_no_dictionary_of_callbacks_is_refused():
+    with pytest.raises(TransferError, match=r"additional_transfer must be a dict of .*, got NoneType"):
+        calls_for(layer("head", "Dense", {"kernel": (2, 3)}), None)

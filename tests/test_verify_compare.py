@@ -69,6 +69,16 @@ def test_outputs_without_a_common_shape_are_different():
     assert result.notes == ("the outputs have no common shape: torch gave (2, 10), Keras (2, 9)",)
 
 
+def test_places_that_are_nan_on_both_sides_are_counted():
+    first = LOGITS.copy()
+    first[0, 3] = np.nan
+
+    result = compare_outputs(first, first.copy())
+
+    assert result.equal is True
+    assert result.notes == ("1 of 20 values are NaN or infinite on both sides, and were not compared",)
+
+
 @pytest.mark.parametrize("value", [np.nan, 0.0], ids=["NaN", "zero"])
 def test_outputs_that_are_nan_or_zero_everywhere_decide_nothing(value):
     same = np.full((1, 6), value, "float32")

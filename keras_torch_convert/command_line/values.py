@@ -101,5 +101,5 @@ def nearest(name: str, known: list[str]) -> str:
     """The names most like one that does not exist, as the end of a sentence."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, known, 3)
+    near = get_close_matches(name, list(dict.fromkeys(known)), 3)
     return f"; near it: {', '.join(near)}" if near else ""

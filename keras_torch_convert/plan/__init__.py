@@ -33,7 +33,7 @@ from .expressions import (
     tensors_of,
     with_operands,
 )
-from .plan import ArrayKind, Assignment, Constant, Plan
+from .plan import ArrayKind, Assignment, Constant, Plan, check_is_plan
 
 __all__ = [
     "Add",
@@ -66,6 +66,7 @@ __all__ = [
     "Unrepeated",
     "Unstandardized",
     "UserCall",
+    "check_is_plan",
     "is_computation",
     "needs_callback",
     "operands_of",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..errors import PlanError
 from .expressions import Expression, needs_callback
 
 if TYPE_CHECKING:
@@ -208,3 +209,9 @@ class Plan:
             keep_layers=keep_layers,
             resize=resize,
         )
+
+
+def check_is_plan(plan: object) -> None:
+    """Raise PlanError for anything that is no Plan, the path of one for instance."""
+    if not isinstance(plan, Plan):
+        raise PlanError(f"expected a Plan, got {type(plan).__name__}: Plan.load(path) reads one from its file")

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..cycles import cycle_search_paused
 from ..errors import SaveError
-from ..plan import Plan
+from ..plan import Plan, check_is_plan
 from ..plan.difference import without_layers
 from ..read import read as read_source
 from ..report import Report
@@ -50,9 +50,10 @@ def apply(
 
     With a path that ends in .safetensors `source` is a Keras file and the way is back, as in `plan.invert()`; see `keras_file_to_safetensors`.
 
-    Raises SourceError for what cannot be read, TransferError when the checkpoint does not fit, with everything in
+    Raises PlanError for what is no Plan, SourceError for what cannot be read, TransferError when the checkpoint does not fit, with everything in
     `.problems`, and SaveError when the file cannot be written. On any error, Ctrl-C included, an existing file is as it was.
     """
+    check_is_plan(plan)
     path = Path(path)
     if without:
         plan = without_layers(plan, without)

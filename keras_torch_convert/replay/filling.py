@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import PlanError, SaveError, TransferError
-from ..plan import Plan
-from ..plan.difference import LEFT_OUT, difference
+from ..plan import Plan, tensors_of
+from ..plan.difference import LEFT_OUT, Difference, difference
 from ..read.source import Source
 from ..read.target import Target, TargetLayer, TargetVariable
 from ..report import Report
@@ -95,8 +95,25 @@ def _check_difference(plan: Plan, source: Source) -> None:
         lines = tuple(found.lines())
         listed = "".join(f"\n  - {line}" for line in lines)
         raise TransferError(
-            f"{source.origin} does not fit the plan, {len(lines)} differences, nothing was written:{listed}", lines
+            f"{source.origin} does not fit the plan, {len(lines)} differences, nothing was written:{listed}{_on_other_shapes(plan, found)}",
+            lines,
         )
+
+
+def _on_other_shapes(plan: Plan, found: Difference) -> str:
+    """What to try when all that differs is the shapes of one layer, as for a head of another class count."""
+    other = {name for name, _, _ in found.shapes}
+    layers = {
+        plan.targets[one.place].label.rpartition("/")[0]
+        for one in plan.assignments
+        if one.place in plan.targets and other & set(tensors_of(one.expression))
+    }
+    if len(layers) != 1 or found.missing or found.renamed:
+        return ""
+    return (
+        f"\na head for another number of classes is left out by name with without={sorted(layers)}; it keeps the values of template=, "
+        "without one zeros"
+    )
 
 
 def _layout(plan: Plan, template: Path | None, path: Path) -> tuple[TargetLayout, dict[str, Values]]:

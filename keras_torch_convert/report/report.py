@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..plan.difference import LEFT_OUT
 from ..save.temporary import new_file
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ TopClass = tuple[int, str, float]
 
 SOURCE_FATES: tuple[Fate, ...] = ("used", "skipped", "left over")
 TARGET_FATES: tuple[Fate, ...] = ("set", "kept", "unset")
+# How the rules begin by which the caller lets variables keep their values.
+_KEPT_AS_TOLD = ("keep_layers", LEFT_OUT)
 INCOMPLETE: tuple[Fate, ...] = ("left over", "unset")
 
 
@@ -172,7 +175,15 @@ class Report:
         size = self.difference_text()
         if self.equal:
             return f"outputs are equal: {size}"
-        return f"OUTPUTS DIFFER: {size or 'they have no common shape'}; look at the alignment, and at the notes above"
+        return (
+            f"OUTPUTS DIFFER: {size or 'they have no common shape'}; look at the alignment, and at the notes above"
+            f"{self.kept_in_words()}"
+        )
+
+    def kept_in_words(self) -> str:
+        """What was told to keep its own values, as a possible cause of different outputs at the end of a sentence; "" when nothing was."""
+        kept = [entry.name for entry in self.ledger if entry.fate == "kept" and entry.rule.startswith(_KEPT_AS_TOLD)]
+        return f"; own values were kept, as you said, in {listed(kept)}, which may be why" if kept else ""
 
     def difference_text(self) -> str:
         """The largest difference in words, "" when nothing was compared."""

@@ -65,7 +65,17 @@ def on_count(tensors: Sequence[SourceTensor], layer: TargetLayer, unplaced: Sequ
     )
 
 
-def on_shape(tensor: SourceTensor, expected: Shape | None, keras_shape: Shape, layer: TargetLayer) -> str:
+def on_other_classes(torch_layer: str, keras_layer: str) -> str:
+    """A pair of layers that differ in their number of outputs only, as the heads of two class counts do."""
+    return (
+        f"a head for another number of classes is left out by name, with skip_layers=['{torch_layer}'] and keep_layers=['{keras_layer}'], "
+        "and keeps its own values; or build both models with one number of classes"
+    )
+
+
+def on_shape(  # noqa: PLR0911  # one branch for each likely cause
+    torch_layer: str, tensor: SourceTensor, expected: Shape | None, keras_shape: Shape, layer: TargetLayer
+) -> str:
     """One tensor of another shape than the variable needs."""
     got = tensor.shape
     if len(got) > 1 and len(keras_shape) > 1 and got[-1] == keras_shape[-1] and is_position_table(tensor.name):
@@ -79,6 +89,8 @@ def on_shape(tensor: SourceTensor, expected: Shape | None, keras_shape: Shape, l
             f"'{tensor.name}' has three times the rows, as a fused query, key and value: give it an entry of its own by "
             f"unstack_weights=['{last_part(tensor.name)}'] or split it with {own_transfer}"
         )
+    if expected and got and got[0] != expected[0] and got[1:] == expected[1:]:
+        return f"'{tensor.name}' has {got[0]} outputs where the Keras layer has {expected[0]}; {on_other_classes(torch_layer, layer.name)}"
     if expected is not None and len(got) == 2 and len(expected) > 2 and expected == got + (1,) * (len(expected) - 2):
         return f"'{tensor.name}' is the matrix of a linear layer: use a Dense layer, or add its axes of size 1 to the torch tensor"
     if expected is not None and got == keras_shape:

@@ -40,7 +40,7 @@ def by_rule(stack: Stack, layer: TargetLayer, rule: Rule | None) -> tuple[Assign
                 stack,
                 layer,
                 f"{variable.name} needs a torch tensor of shape {expected or variable.shape}, got '{tensor.name}' of shape {tensor.shape}",
-                advice.on_shape(tensor, expected, variable.shape, layer),
+                advice.on_shape(stack.layer, tensor, expected, variable.shape, layer),
             )
         assignments.append(assignment(tensor, variable, rule, expression))
     return tuple(assignments)

@@ -19,8 +19,12 @@ def calls_for(
 
     A string key hits when the layer's name ends with it, a class (or tuple of classes) when the layer is an instance of
     it. A layer class of the other Keras, Keras 3 for a tf_keras model or the reverse, hits by its name among the layer's own classes.
-    Raises TransferError for a key of another type or a value that cannot be called.
+    Raises TransferError for what is no dictionary, a key of another type or a value that cannot be called.
     """
+    if not isinstance(additional_transfer, Mapping):
+        raise TransferError(
+            f"additional_transfer must be a dict of layer class or ending of a layer name to function, got {type(additional_transfer).__name__}"
+        )
     calls = []
     for key, function in additional_transfer.items():
         if not callable(function):

@@ -150,7 +150,7 @@ def _moved(stack: Stack, layer: TargetLayer, tensor: SourceTensor, variable: Tar
             stack,
             layer,
             f"{variable.name} needs a torch tensor of shape {variable.shape}{f' or {expected}' if moved else ''}, got '{tensor.name}' of shape {tensor.shape}",
-            advice.on_shape(tensor, None, variable.shape, layer),
+            advice.on_shape(stack.layer, tensor, None, variable.shape, layer),
         )
     same = "moved as it stands" if tensor.shape == variable.shape else "axes of size 1 aside, moved as it stands"
     return Assignment(variable.place, as_it_stands, f"{rule.name}: {same}")

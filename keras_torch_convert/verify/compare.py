@@ -99,6 +99,9 @@ def compare_arrays(
             *notes,
             f"{difference.mismatched} values are NaN or infinite on one side only, or infinite with opposite signs",
         )
+    shared = _not_finite_in_both(first, second)
+    if shared:
+        notes = (*notes, f"{shared} of {first.size} values are NaN or infinite on both sides, and were not compared")
     relative = difference.relative
     if first.dtype.kind in "iub" and second.dtype.kind in "iub":
         threshold = 0.0
@@ -112,6 +115,11 @@ def compare_arrays(
         cosine=cosine_of(first, second),
         notes=notes,
     )
+
+
+def _not_finite_in_both(first: Array, second: Array) -> int:
+    """At how many places neither array holds a finite number."""
+    return int(np.count_nonzero(~(np.isfinite(first) | np.isfinite(second))))
 
 
 def closest_layout(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..diagnose.diagnosing import Diagnosis
 from ..errors import ConversionError, PredictionError
-from ..plan import Plan
+from ..plan import Plan, check_is_plan
 from ..read import read as read_source
 from ..read.keras_model import read_target
 from ..read.source import Source
@@ -45,6 +45,8 @@ def verify(
 
     Raises ValueError for a `randomised` proof without a plan, AlignmentError when no inputs can be made, PredictionError when a model fails.
     """
+    if plan is not None:
+        check_is_plan(plan)
     if randomised and plan is None:
         raise ValueError(
             "randomised=True needs plan=: only a Plan says which random value belongs where in both models"
