@@ -54,3 +54,11 @@ def test_a_third_of_a_huge_tensor_needs_no_memory_of_its_size() -> None:
     rest = ((10**5, ((2 * 10**5, 1),)), (0, ((extent, 1),)))
     assert coverage((extent, extent), [third]).covered == extent * 10**5
     assert coverage((extent, extent), [third, rest]).covered == extent**2
+
+
+def test_many_regions_along_one_axis_are_counted_entry_by_entry() -> None:
+    shape = (200, 3)
+    rows = [((199 - row, ()), (0, ((3, 1),))) for row in range(150)]
+    assert by_mask(shape, rows) == (450, False)
+    assert (coverage(shape, rows).covered, coverage(shape, rows).twice) == (450, False)
+    assert coverage(shape, [*rows, rows[7]]).twice

@@ -1,7 +1,7 @@
 """Which entries of an array its regions cover, without an array of its size.
 
 A region takes, along each axis, some entries, and all combinations of them. Entries that all regions treat alike along an axis are one
-class; the classes' combinations are few, however large the array.
+class; the classes' combinations are few, however large the array, unless the regions are many.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import numpy.typing as npt
 
 # Along one axis: the first entry, and (count, step) of what counts from there on.
 AxisEntries = tuple[int, tuple[tuple[int, int], ...]]
+
+# Of more choices along one axis than this, each of which is looked for in all of it, every entry is a class of its own.
+_MOST_CHOICES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,10 @@ def _classes(
     extent: int, different: dict[AxisEntries, None]
 ) -> tuple[npt.NDArray[np.intp], dict[AxisEntries, npt.NDArray[np.intp]]]:
     """For each entry of an axis the number of its class, and for each of the `different` choices the classes that it takes."""
-    classes = np.zeros(extent, np.intp)
     chosen = {entries: _entries(entries) for entries in different}
+    if len(chosen) > _MOST_CHOICES:
+        return np.arange(extent), chosen
+    classes = np.zeros(extent, np.intp)
     for taken in chosen.values():
         inside = np.zeros(extent, np.intp)
         inside[taken] = 1
