@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -37,6 +38,10 @@ Examples:
   keras-torch-convert COMMAND --help"""
 
 
+# Arguments of the Python functions that no option has the name of.
+NOT_OPTIONS = {"do_convert": "the command inspect", "if_different": "--keep-different of convert"}
+
+
 class PipeClosedError(Exception):
     """Nobody reads standard output any more."""
 
@@ -46,6 +51,7 @@ class Session:
     """What the options before or behind a command say about the whole run."""
 
     traceback: bool = False
+    command: click.Command | None = None
 
 
 class LazyGroup(click.Group):
@@ -71,6 +77,9 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f".{cmd_name}", __package__)
         command: click.Command = module.command
         command.short_help = COMMANDS[cmd_name]
+        session = ctx.find_object(Session)
+        if session is not None:
+            session.command = command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -127,9 +136,20 @@ def told(error: Exception, session: Session) -> int:
     elif isinstance(error, click.ClickException):
         message = error.format_message()
     elif isinstance(error, (ConversionError, OSError)):
-        message = str(error)
+        message = f"{error}{options_meant(str(error), session.command)}"
     else:
         message = f"{type(error).__name__}: {error}; --traceback shows where"
     notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
     print(f"error: {message}{notes}", file=sys.stderr)
     return code
+
+
+def options_meant(message: str, command: click.Command | None) -> str:
+    """Arguments of the Python functions that a message names, such as "skip_layers=", as what they are on the command line; "" when it names none."""
+    written = {name: meant for name, meant in NOT_OPTIONS.items() if command is not None}
+    for param in command.params if command is not None else ():
+        if param.name is not None and isinstance(param, click.Option):
+            written[param.name] = max(param.secondary_opts or param.opts, key=len)
+    named = dict.fromkeys(re.findall(r"\b([a-z]+(?:_[a-z]+)*)=", message))
+    meant = [f"{name} is {written[name]}" for name in named if name in written]
+    return f"\non the command line {', '.join(meant)}" if meant else ""
