@@ -1,8 +1,7 @@
 /* The 2-d core's innermost level: register tiles, one implementation for each instruction set.
  *
- * A tile is 16 bytes of source columns wide (8, 4 or 2 elements) and one or two registers of target rows tall. Sixteen
- * bytes because loads of that size can be placed into any quarter of a wider register, which leaves half of the usual
- * shuffles; tall because each target column then gets whole cache lines, which streaming stores need. */
+ * The narrowest tile is 16 bytes of source columns wide (8, 4 or 2 elements) and one or two registers of target rows
+ * tall: tall because each target column then gets whole cache lines, which streaming stores need. */
 #ifndef KTC_PERMUTE_TILES_H
 #define KTC_PERMUTE_TILES_H
 
@@ -12,9 +11,10 @@
 
 /* Copies `rows` x `columns` elements: element (row, column) at source + row * row_stride + column * item_size goes to
  * targets[column] + row * item_size. Both counts are at least one tile; what is left over at the ends is covered by a
- * last tile that overlaps the one before, so elements may be written twice. All pointers of any alignment, borrowed. */
+ * last tile that overlaps the one before, so elements may be written twice. All pointers of any alignment, borrowed.
+ * `is_far`: the source is expected outside the caches, so that its next lines are worth asking for ahead. */
 typedef void (*ktc_panel_copy)(const char *source, ptrdiff_t row_stride, ptrdiff_t rows, char *const *targets,
-                               ptrdiff_t columns);
+                               ptrdiff_t columns, int is_far);
 
 /* Copies bytes past the caches: whole cache lines by streaming stores, the ends by plain ones. Any alignment on both
  * sides. */
@@ -22,7 +22,7 @@ typedef void (*ktc_stream_copy)(const char *source, char *target, ptrdiff_t leng
 
 typedef struct {
     ptrdiff_t tile_rows;
-    ptrdiff_t tile_columns;
+    ptrdiff_t tile_columns; /* of the narrowest tile */
     ktc_panel_copy panel_copy;
     /* The next three are NULL where plain stores are all there is. */
     ktc_panel_copy

@@ -23,6 +23,15 @@ ktc_wide_load(const char *source, ptrdiff_t stride)
     return _mm256_inserti128_si256(lanes, _mm_loadu_si128((const __m128i *)(source + stride)), 1);
 }
 
+KTC_TARGET_AVX2 static inline void
+ktc_wide_load_square(const char *source, ptrdiff_t stride, ktc_wide *pieces)
+{
+    ktc_wide upper = _mm256_loadu_si256((const __m256i *)(const void *)source);
+    ktc_wide lower = _mm256_loadu_si256((const __m256i *)(const void *)(source + stride));
+    pieces[0] = _mm256_permute2x128_si256(upper, lower, 0x20);
+    pieces[1] = _mm256_permute2x128_si256(upper, lower, 0x31);
+}
+
 KTC_TARGET_AVX2 static inline ktc_wide
 ktc_wide_load_run(const char *source)
 {

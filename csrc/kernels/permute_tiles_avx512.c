@@ -25,6 +25,23 @@ ktc_wide_load(const char *source, ptrdiff_t stride)
     return _mm512_inserti32x4(lanes, _mm_loadu_si128((const __m128i *)(source + 3 * stride)), 3);
 }
 
+KTC_TARGET_AVX512 static inline void
+ktc_wide_load_square(const char *source, ptrdiff_t stride, ktc_wide *pieces)
+{
+    ktc_wide row0 = _mm512_loadu_si512(source);
+    ktc_wide row1 = _mm512_loadu_si512(source + stride);
+    ktc_wide row2 = _mm512_loadu_si512(source + 2 * stride);
+    ktc_wide row3 = _mm512_loadu_si512(source + 3 * stride);
+    ktc_wide left01 = _mm512_shuffle_i32x4(row0, row1, 0x44);
+    ktc_wide left23 = _mm512_shuffle_i32x4(row2, row3, 0x44);
+    ktc_wide right01 = _mm512_shuffle_i32x4(row0, row1, 0xEE);
+    ktc_wide right23 = _mm512_shuffle_i32x4(row2, row3, 0xEE);
+    pieces[0] = _mm512_shuffle_i32x4(left01, left23, 0x88);
+    pieces[1] = _mm512_shuffle_i32x4(left01, left23, 0xDD);
+    pieces[2] = _mm512_shuffle_i32x4(right01, right23, 0x88);
+    pieces[3] = _mm512_shuffle_i32x4(right01, right23, 0xDD);
+}
+
 KTC_TARGET_AVX512 static inline ktc_wide
 ktc_wide_load_run(const char *source)
 {

@@ -8,9 +8,16 @@
  * of memcpy's speed against 0.55 at 8 MiB, 0.6 against 0.9 at 64 MiB). */
 #define STREAM_FROM_BYTES (4 << 20)
 
-/* Rows a block: with 4 KiB pages every source row lies on a page of its own, and a second-level TLB holds at least
- * 1024. */
-#define BLOCK_ROWS 512
+/* Rows a block in the caches: a second-level TLB holds at least 1024 pages of 4 KiB, one of each source row; short rows
+ * of 512 no longer stay in a first-level cache. */
+#define BLOCK_ROWS 256
+
+/* Tiles of rows a block beyond the caches: few, so that the lines asked for ahead are still there when their column's
+ * turn comes, but more than one, so that memory gets some neighbouring lines of each target row. Source rows a multiple
+ * of ALIASED_PITCH apart compete for the same places of the caches. One tile cost a third, 32 tiles a tenth. */
+#define FAR_TILES 4
+#define FAR_TILES_ALIASED 2
+#define ALIASED_PITCH 4096
 
 /* Columns a block: 1 KiB of each float32 row, enough for the hardware to prefetch; 16 rows of it, the height of a tile,
  * are half of a first-level cache. Fewer columns lost up to a third. */
@@ -42,6 +49,7 @@ typedef struct {
     char *target;
     ptrdiff_t rows;
     ptrdiff_t columns;
+    int is_far; /* too large for the caches: streaming stores, and source lines asked for ahead */
 } transpose;
 
 /* One block: rows from `row` on, of the columns whose first elements in the target are `targets`, the first of them
@@ -94,7 +102,7 @@ block_copy(const block *current, const transpose *work, ktc_panel_copy panel)
 {
     const ktc_permute_plan *plan = work->plan;
     const char *corner = work->source + current->row * plan->row.source_stride + current->column * plan->item_size;
-    panel(corner, plan->row.source_stride, current->row_count, current->targets, current->column_count);
+    panel(corner, plan->row.source_stride, current->row_count, current->targets, current->column_count, work->is_far);
 }
 
 /* Writes one run of one column, transposed at `from`, to `to`. `before` bytes in front of it wait from the run before;
@@ -132,18 +140,47 @@ block_stream_through_scratch(const block *current, const transpose *work)
     }
 }
 
+static ptrdiff_t
+block_rows_of(const transpose *work, ktc_panel_copy panel)
+{
+    if (panel == NULL) {
+        return SCRATCH_BLOCK_ROWS;
+    }
+    if (!work->is_far) {
+        return BLOCK_ROWS;
+    }
+    int is_aliased = work->plan->row.source_stride % ALIASED_PITCH == 0;
+    return (is_aliased ? FAR_TILES_ALIASED : FAR_TILES) * work->tiles->tile_rows;
+}
+
+/* Columns before the first that starts on a source cache line in all rows (at least one tile of them, so maybe a line
+ * more), or 0: loads of whole lines are worth most where they touch only one. */
+static ptrdiff_t
+columns_before_line(const transpose *work)
+{
+    ptrdiff_t item_size = work->plan->item_size;
+    ptrdiff_t misplaced = (ptrdiff_t)((size_t)work->source % CACHE_LINE);
+    if (misplaced == 0 || misplaced % item_size != 0 || work->plan->row.source_stride % CACHE_LINE != 0) {
+        return 0;
+    }
+    ptrdiff_t columns = (CACHE_LINE - misplaced) / item_size;
+    return columns < work->tiles->tile_columns ? columns + CACHE_LINE / item_size : columns;
+}
+
 /* Walks over rows [row_start, row_end) in source order. `panel` NULL: through scratch. */
 static void
 walk(const transpose *work, ptrdiff_t row_start, ptrdiff_t row_end, ktc_panel_copy panel)
 {
     const ktc_tiles *tiles = work->tiles;
-    ptrdiff_t block_rows = panel != NULL ? BLOCK_ROWS : SCRATCH_BLOCK_ROWS;
+    ptrdiff_t block_rows = block_rows_of(work, panel);
+    ptrdiff_t before_line = columns_before_line(work);
     block current;
     for (current.row = row_start; current.row < row_end; current.row += current.row_count) {
         current.row_count = block_length(row_end - current.row, block_rows, tiles->tile_rows);
         column_counter counter = {{0}, 0};
         for (current.column = 0; current.column < work->columns; current.column += current.column_count) {
-            current.column_count = block_length(work->columns - current.column, BLOCK_COLUMNS, tiles->tile_columns);
+            ptrdiff_t length = current.column == 0 && before_line > 0 ? before_line : BLOCK_COLUMNS;
+            current.column_count = block_length(work->columns - current.column, length, tiles->tile_columns);
             block_find_targets(&current, work, &counter);
             if (panel != NULL) {
                 block_copy(&current, work, panel);
@@ -195,10 +232,11 @@ ktc_transpose_fits(const ktc_permute_plan *plan, const ktc_tiles *tiles)
 void
 ktc_transpose_run(const ktc_permute_plan *plan, const ktc_tiles *tiles, const char *source, char *target)
 {
-    transpose work = {plan, tiles, source, target, plan->row.length, column_total(plan)};
+    transpose work = {plan, tiles, source, target, plan->row.length, column_total(plan), 0};
     /* Short target rows have more broken cache lines than whole ones. */
     int rows_are_long = work.rows >= 4 * tiles->tile_rows;
-    if (plan->bytes < STREAM_FROM_BYTES || tiles->stream_copy == NULL || !rows_are_long) {
+    work.is_far = plan->bytes >= STREAM_FROM_BYTES && tiles->stream_copy != NULL && rows_are_long;
+    if (!work.is_far) {
         walk(&work, 0, work.rows, tiles->panel_copy);
         return;
     }

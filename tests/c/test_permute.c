@@ -144,10 +144,22 @@ test_kernels_of_all_small_sizes_are_transposed(void)
 {
     for (ptrdiff_t item_size = 2; item_size <= 8; item_size *= 2) {
         for (ptrdiff_t out = 1; out <= 70; out++) {
-            for (ptrdiff_t in = 1; in <= 19; in++) {
+            for (ptrdiff_t in = 1; in <= 36; in++) {
                 check_kernel_transpose(out, in, 1, item_size, 0);
             }
             check_kernel_transpose(out, 3, 9, item_size, 2);
+        }
+    }
+}
+
+/* Source rows that all start at one place of their cache lines, wherever that is: the first columns go alone. */
+static void
+test_source_rows_in_step_with_cache_lines_start_anywhere(void)
+{
+    for (ptrdiff_t item_size = 2; item_size <= 8; item_size *= 2) {
+        for (ptrdiff_t misplaced = 0; misplaced < 64; misplaced++) {
+            check_kernel_transpose(101, 96, 1, item_size, misplaced);
+            check_kernel_transpose(65, 64 / item_size, 1, item_size, misplaced);
         }
     }
 }
@@ -158,7 +170,9 @@ static void
 test_large_kernels_are_streamed_unharmed(void)
 {
     check_kernel_transpose(1024, 1040, 1, 4, 0);
+    check_kernel_transpose(1024, 1040, 1, 4, 20);
     check_kernel_transpose(1025, 1031, 1, 4, 0);
+    check_kernel_transpose(1025, 1024, 1, 4, 52);
     check_kernel_transpose(2080, 1037, 1, 2, 4);
     check_kernel_transpose(528, 131, 9, 8, 16);
     check_kernel_transpose(529, 131, 9, 8, 3);
@@ -217,6 +231,7 @@ main(int count, char **arguments)
     test_impossible_copies_are_refused();
     test_kernels_of_all_small_sizes_are_transposed();
     test_random_cases_equal_the_slow_copy(&random, cases_from_arguments(count, arguments, 3000));
+    test_source_rows_in_step_with_cache_lines_start_anywhere();
     test_large_kernels_are_streamed_unharmed();
     return 0;
 }
