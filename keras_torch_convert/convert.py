@@ -260,8 +260,8 @@ def _aligned(
 
 
 def on_other_classes(alignment: Alignment, source: Source, target: Target) -> str:
-    """What to try when the only open layer differs from a torch layer without a place in its number of outputs alone; "" for every other case."""
-    if len(alignment.open) != 1:
+    """What to try when the only open layer differs from the only torch layer without a place in its number of outputs alone; "" for every other case."""
+    if len(alignment.open) != 1 or len({name.rpartition(".")[0] for name in alignment.left_over}) != 1:
         return ""
     leaf = next(leaf for leaf in target.leaves() if leaf.label in alignment.open)
     kernel = next((variable.shape for variable in leaf.variables if len(variable.shape) > 1), ())

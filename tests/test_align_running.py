@@ -176,6 +176,14 @@ def test_a_head_for_another_number_of_classes_is_told_from_other_sizes_and_can_b
     assert [entry.name for entry in report.ledger if entry.fate == "kept"] == ["predictions/kernel", "predictions/bias"]
 
 
+def test_a_torch_model_with_a_layer_more_is_not_taken_for_one_of_other_classes() -> None:
+    torch_module = randomised(torch.nn.Sequential(*(torch.nn.Linear(6, width) for width in (6, 6, 5))))
+    keras_model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(6), keras.layers.Dense(5)])
+    with pytest.raises(ktc.AlignmentError) as caught:
+        ktc.convert(torch_module, keras_model)
+    assert "number of classes" not in str(caught.value)
+
+
 def test_a_sample_that_does_not_fit_the_models_is_told_as_such() -> None:
     torch_module, keras_model = pair_with_another_step()
     before = values(keras_model)

@@ -395,3 +395,9 @@ class TestCallbacks:
 
         with pytest.raises(KeyError, match="mine"):
             prepare(self.plan(fail, 2), self.SOURCE, self.TARGET)
+
+
+@pytest.mark.parametrize("strict", ["Target", None, 1])
+def test_another_strictness_is_refused_and_not_taken_for_a_weaker_one(strict):
+    with pytest.raises(ValueError, match='strict must be True, False or "target", got'):
+        prepare(Plan(()), source_of({}), target_of(), strict=strict)

@@ -11,6 +11,7 @@ from ..read.source import Order, Source
 from ..read.target import Target, TargetLayer
 from ..save.live_layout import live_layout
 from ..transfer.callbacks import calls_for
+from ..transfer.executor import Strict
 from ..transfer.layer import assign_pairs
 from ..transfer.position_table import Resize, check_resize, with_resized_tables
 from ..transfer.stand_in import Seen, without_stand_ins
@@ -28,7 +29,7 @@ def plan_by_order(
     *,
     skip_layers: Sequence[str] = (),
     keep_layers: Sequence[str] = (),
-    strict: by_order.Strict = True,
+    strict: Strict = True,
     order: Order = "registered",
     aligned: bool = False,
     resize: Resize = None,

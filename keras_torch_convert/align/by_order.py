@@ -8,17 +8,16 @@ from collections.abc import Collection as Names
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Literal, Union
 
 from ..collect import Collection, Stack
 from ..errors import AlignmentError, TransferError
 from ..read.source import Order
 from ..read.target import TargetLayer
+from ..transfer.executor import Strict
 from ..transfer.layer import assign_layer
 from .joined_stacks import joined_by_kind
 from .recurrent_stacks import skipped_apart, split_by_order
 
-Strict = Union[bool, Literal["target"]]
 _SHOWN = 12
 
 

@@ -118,8 +118,10 @@ def prepare(plan: Plan, source: Source, target: Target, *, strict: Strict = True
 
     `strict=True` refuses tensors and variables that the Plan neither uses nor excuses, "target" variables only, False
     neither. Reads values only for callbacks, computations, constants, casts that may lose something, and to compare what would go to one place. Writes nothing.
-    Raises TransferError with everything that is wrong in `.problems`; what a callback raises comes through as it is.
+    Raises TransferError with everything that is wrong in `.problems`, and ValueError for another `strict`; what a callback raises comes through as it is.
     """
+    if not isinstance(strict, bool) and strict != "target":
+        raise ValueError(f'strict must be True, False or "target", got {strict!r}')
     check = _Check(source, target)
     work = check.run(plan)
     ledger = make_ledger(plan, source, target)
