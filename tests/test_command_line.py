@@ -233,6 +233,8 @@ def test_different_outputs_end_with_1_and_are_told(folder: Path, capsys: pytest.
         (3, "inspect wrong.plan.json", "it is no plan"),
         (3, "convert --config net.pth", "net.pth is no TOML"),
         (4, "convert net.pth models.py:keras_model --by-order -o nowhere/net.h5", "cannot save to nowhere/net.h5: there is no folder"),
+        (4, "convert models.py:torch_model models.py:keras_model -o convert.keras --save-plan nowhere/net.plan.json", "nowhere/net.plan.json: there is no folder"),
+        (4, "align models.py:torch_model models.py:keras_model -o nowhere/net.plan.json", "nowhere/net.plan.json: there is no folder"),
     ],
 )  # fmt: skip
 def test_exit_codes_tell_mismatch_bad_use_bad_input_and_failed_writing_apart(
@@ -247,6 +249,7 @@ def test_exit_codes_tell_mismatch_bad_use_bad_input_and_failed_writing_apart(
     assert (found, out) == (code, "")
     assert message in err
     assert "Traceback" not in err
+    assert not (folder / "convert.keras").exists()
 
 
 def test_traceback_is_shown_when_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,7 @@ def command(ctx: click.Context, /, output: Path | None, dictionaries: bool, as_j
     SOURCE is the PyTorch side, TARGET the Keras model. Without the classic arguments both models are run on randomised copies of their weights, and each
     pairing stands with its evidence. With them, or --by-order, layers are paired in the order that they give.
     """
+    options.check_places(output)
     source, target = both_sides(ctx, values)
     report = converted(ctx, source, target, values, output=None, verify=False)
     saved = save_plan(report, output) if output is not None else None

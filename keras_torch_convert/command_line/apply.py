@@ -63,6 +63,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     The other way round with a Keras file and an OUTPUT that ends in .safetensors. With --many a manifest says what goes where; finished files are skipped, and
     the exit code is 4 when one could not be written. The same input gives the same bytes. On any error an old file stays.
     """
+    options.check_places(values["html"])
     if values["many"] is not None:
         refuse(ctx, ONE, "does not go with --many: the manifest says it")
         return run_many(values, as_json)

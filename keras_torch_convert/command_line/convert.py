@@ -68,6 +68,7 @@ def command(
     With the classic arguments, or --by-order, layers are paired in the order that these give; with --plan as a plan says; otherwise the tool finds out by
     running both models. Everything is checked before a value is written. The exit code is 1 when weights do not fit or outputs differ.
     """
+    options.check_places(output, save_plan_to, html)
     source, target = both_sides(ctx, values)
     try:
         report = converted(ctx, source, target, values, output=output, verify=verify, keep_different=keep_different)

@@ -32,6 +32,7 @@ def command(output: Path | None, html: Path | None, backend: str | None, as_json
     The two frameworks list the layers of its branches in different order. Shown are both lists, the dictionary that puts them in order, and the same found
     without a dictionary. Needs PyTorch and Keras. The weights are random; `make demo` in the repository converts real ones.
     """
+    options.check_places(output, html)
     choose_backend(backend)
     missing = [name for name in ("torch", "keras") if importlib.util.find_spec(name) is None]
     if missing:

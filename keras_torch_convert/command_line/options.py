@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from ..save.temporary import check_place
 from .exits import TABLE
 from .main import Session
 from .models import BACKENDS, Model
@@ -168,6 +169,13 @@ def given(ctx: click.Context, *names: str) -> list[str]:
     arguments = [name for name, param in options.items() if isinstance(param, click.Argument)]
     found = [name for name in names if ctx.get_parameter_source(name) is not default and ctx.params[name] is not None]
     return [max(options[name].opts, key=len) if name not in arguments else name.upper() for name in found]
+
+
+def check_places(*paths: Path | None) -> None:
+    """Refuse files that cannot be written before anything is done. Raises SaveError."""
+    for path in paths:
+        if path is not None:
+            check_place(path)
 
 
 def strictness(text: str) -> Any:

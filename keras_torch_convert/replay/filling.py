@@ -19,12 +19,13 @@ from ..read.source import Source
 from ..read.target import Target, TargetLayer, TargetVariable
 from ..report import Report
 from ..save.from_plan import Values, WrittenFile, file_layout
-from ..save.keras_file import check_place, suffix_of
+from ..save.keras_file import suffix_of
 from ..save.layout import FileLayout, StoredArray, TargetLayout
 from ..save.live_layout import REMEDY, recorded
 from ..save.sharded import INDEX_SUFFIX
 from ..save.skeleton import byte_size
 from ..save.template import read_template
+from ..save.temporary import check_place
 from ..transfer.executor import Prepared, Strict, prepare
 from .prepared_before import keep_prepared, prepared_before
 

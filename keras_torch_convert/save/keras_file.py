@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import SaveError
 from ..read.target import Target
 from .legacy_order import saved_as_built
+from .temporary import check_place
 
 SUFFIXES = (".weights.h5", ".keras", ".hdf5", ".h5")
 
@@ -28,19 +29,6 @@ def check_path(path: str | os.PathLike[str], target: Target | None = None) -> No
     check_place(Path(path))
     if target is not None:
         _check_format(target, suffix)
-
-
-def check_place(path: Path) -> None:
-    """Refuse a path where no file can be written: a missing or read-only folder, a folder in the file's place. Raises SaveError."""
-    folder = path.resolve().parent
-    if path.is_dir():
-        raise SaveError(f"cannot save to {path}: it is a folder")
-    if not folder.is_dir():
-        raise SaveError(f"cannot save to {path}: there is no folder {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise SaveError(f"cannot save to {path}: no permission to write in folder {folder}")
-    if path.exists() and not path.is_file():
-        raise SaveError(f"cannot save to {path}: it is not a regular file")
 
 
 def suffix_of(path: Path) -> str:

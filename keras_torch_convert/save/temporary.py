@@ -1,4 +1,4 @@
-"""Temporary names beside the file that is to be written, and what a killed writer left under them."""
+"""Where a file can be written, temporary names beside it, and what a killed writer left under them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from ..errors import SaveError
+
 _TOKEN_BYTES = 6
+
+
+def check_place(path: Path) -> None:
+    """Refuse a path where no file can be written: a missing or read-only folder, a folder in the file's place. Raises SaveError."""
+    folder = path.resolve().parent
+    if path.is_dir():
+        raise SaveError(f"cannot save to {path}: it is a folder")
+    if not folder.is_dir():
+        raise SaveError(f"cannot save to {path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SaveError(f"cannot save to {path}: no permission to write in folder {folder}")
+    if path.exists() and not path.is_file():
+        raise SaveError(f"cannot save to {path}: it is not a regular file")
 
 
 def temporary_path(path: Path) -> Path:
@@ -23,7 +38,11 @@ def temporary_path(path: Path) -> Path:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, which takes the name `path` when the block ends, in one step and flushed; on any error an existing one is as it was."""
+    """A file to write, which takes the name `path` when the block ends, in one step and flushed; on any error an existing one is as it was.
+
+    Raises SaveError as `check_place` does.
+    """
+    check_place(path)
     destination = path.resolve()
     temporary = temporary_path(destination)
     try:
