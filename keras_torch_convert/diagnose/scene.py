@@ -165,7 +165,7 @@ class Scene:
     def parent_with(
         self, settings: Mapping[str, Any], layer: Any = None, change: Callable[[Any], Any] | None = None
     ) -> Array | None:
-        """What the layer around the spot gives with other settings, or with the output of one of its `layer`s changed.
+        """What the layer around the spot gives with other settings, or with the output of one of its `layer`s changed, or with the settings of that one.
 
         For a spot "before" a call: what goes into that call then.
         """
@@ -177,14 +177,16 @@ class Scene:
         def handle(inner: Any, run: Any, args: Any, kwargs: Any) -> Any:
             if inner is self.call.layer and self.spot.kind == "before" and not before:
                 before.extend(np.array(array) for array in eager_arrays((args, kwargs)))
-            output = run(*args, **kwargs)
+            changed_layer = inner is layer and bool(settings)
+            output = altered(inner, settings)(*args, **kwargs) if changed_layer else run(*args, **kwargs)
             if inner is not layer or change is None:
                 return output
             changed = change(output)
             return as_tensor_like(changed, output, self.target) if isinstance(changed, np.ndarray) else changed
 
         with intercepted_calls(self.target, handle):
-            output = called(self.target, altered(call.layer, settings), captured.args, captured.kwargs)
+            around = altered(call.layer, settings) if layer is None else call.layer
+            output = called(self.target, around, captured.args, captured.kwargs)
         return output if self.spot.kind != "before" else next(iter(before), None)
 
     def settles(self, hypothesis: Hypothesis, agreement: float) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...align.running.fingerprint import distance, fingerprint
 from ..scene import Array, Hypothesis, Scene
-from .functions import functions, identity, recognised, softmaxes
+from .functions import Function, functions, identity, recognised, softmaxes
 
 
 def linear(x: Any) -> Any:
@@ -33,8 +33,15 @@ def of_the_layer(scene: Scene) -> Iterator[Hypothesis]:
         return
     label = scene.call.label
     softmax = ours.name.startswith("softmax")
+    behind = activation_behind(scene) if fused and ours.name != "none" else None
     for theirs in (*functions(), *(softmaxes(before.ndim) if softmax else ())):
         if theirs.name == ours.name:
+            continue
+        if fused and behind is not None and behind.name == theirs.name:
+            # What torch applies here Keras applies in its next call.
+            said = f"Keras computes {ours.name} before {theirs.name}, torch goes on without"
+            todo = f"give Keras layer '{label}' {identity().keras}, or add {ours.torch} in torch"
+            yield Hypothesis("extra activation", said, todo, theirs(before))
             continue
         kind = "missing activation" if ours.name == "none" else "activation"
         kind = "softmax axis" if softmax and theirs.name.startswith("softmax") else kind
@@ -56,14 +63,20 @@ def of_the_layer(scene: Scene) -> Iterator[Hypothesis]:
                 now=scene.keras.outputs[0],
             )
     if ours.name != "none":
-        said = f"Keras computes {ours.name}, torch goes on without"
-        todo = f"give Keras layer '{label}' {identity().keras}, or add {ours.torch} in torch"
-        for following in scene.following:
-            yield Hypothesis("extra activation", said, todo, before, against=following)
-        yield Hypothesis("extra activation", said, todo, before, how="next call")
-        around = scene.parent_with({}, scene.call.layer, lambda output: before)
-        if around is not None:
-            yield Hypothesis("extra activation", said, todo, around, how="statistics", now=scene.parent_with({}))
+        yield from _without(scene, ours, before)
+
+
+def _without(scene: Scene, ours: Function, before: Array) -> Iterator[Hypothesis]:
+    """torch has no activation there."""
+    label = scene.call.label
+    said = f"Keras computes {ours.name}, torch goes on without"
+    todo = f"give Keras layer '{label}' {identity().keras}, or add {ours.torch} in torch"
+    for following in scene.following:
+        yield Hypothesis("extra activation", said, todo, before, against=following)
+    yield Hypothesis("extra activation", said, todo, before, how="next call")
+    around = scene.parent_with({}, scene.call.layer, lambda output: before)
+    if around is not None:
+        yield Hypothesis("extra activation", said, todo, around, how="statistics", now=scene.parent_with({}))
 
 
 def of_several_calls(scene: Scene) -> Iterator[Hypothesis]:
@@ -121,3 +134,12 @@ def last_that_could(scene: Scene, array: Array) -> str:
         if any(distance(key, output) < 1e-9 for output in call.outputs) and hasattr(call.layer, "activation"):
             return call.label
     return ""
+
+
+def activation_behind(scene: Scene) -> Function | None:
+    """The activation that Keras computes behind the spot, in one step or several; None when it is none."""
+    for _, captured in scene.along if scene.keras.outputs else ():
+        function = recognised(scene.keras.outputs[0], captured.outputs[0]) if captured.outputs else None
+        if function is not None and function.name != "none":
+            return function
+    return None

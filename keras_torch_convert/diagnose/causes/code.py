@@ -9,6 +9,7 @@ import numpy as np
 
 from ...align.running.fingerprint import distance, fingerprint
 from ...align.running.keras_values import as_tensor_like, eager_arrays
+from ..keras_calls import LayerCall
 from ..scene import ENOUGH, Array, Hypothesis, Scene
 from . import weights
 from .functions import Function, functions, identity, recognised
@@ -35,29 +36,28 @@ def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
 
 
 def _activation(scene: Scene) -> Iterator[Hypothesis]:
-    """The layer has an activation that its code applies: another one in its place."""
+    """The layer has an activation that its code applies, or one inside has that is not of Keras itself: another one in its place."""
     assert scene.parent is not None
-    call, _ = scene.parent
-    for name, ours in activations_of(scene, call.layer).items():
-        for theirs in (identity(), *functions()):
-            if theirs.name == ours.name:
-                continue
-            trial = scene.parent_with({name: as_activation(scene, theirs)})
-            if trial is not None:
-                kind = "missing activation" if ours.name == "none" else "activation"
-                said = f"Keras computes {ours.name} in layer '{call.label}' ({name}), torch {theirs.name}"
-                todo = f"give that layer {theirs.keras}, or torch {ours.torch}"
-                path = path_of_function(scene, theirs)
-                yield Hypothesis(
-                    kind,
-                    said,
-                    todo,
-                    trial,
-                    at=call.label,
-                    how="statistics",
-                    now=scene.parent_with({}),
-                    torch_at=path,
-                )
+    around = scene.parent[0]
+    inside = [call for call, _ in scene.before if not type(call.layer).__module__.startswith(("keras.", "tf_keras."))]
+    for call in (around, *inside):
+        for name, ours in activations_of(scene, call.layer).items():
+            yield from _other_activations(scene, call, name, ours)
+
+
+def _other_activations(scene: Scene, call: LayerCall, name: str, ours: Function) -> Iterator[Hypothesis]:
+    now = scene.parent_with({})
+    inside = None if scene.parent is None or call is scene.parent[0] else call.layer
+    for theirs in (identity(), *functions()):
+        settings = {name: as_activation(scene, theirs)}
+        trial = scene.parent_with(settings, inside) if theirs.name != ours.name else None
+        if trial is None:
+            continue
+        kind = "missing activation" if ours.name == "none" else "activation"
+        said = f"Keras computes {ours.name} in layer '{call.label}' ({name}), torch {theirs.name}"
+        todo = f"give that layer {theirs.keras}, or torch {ours.torch}"
+        path = path_of_function(scene, theirs)
+        yield Hypothesis(kind, said, todo, trial, at=call.label, how="statistics", now=now, torch_at=path)
 
 
 def activations_of(scene: Scene, layer: Any) -> dict[str, Function]:

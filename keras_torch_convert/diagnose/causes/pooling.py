@@ -106,7 +106,7 @@ def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
             said = "; ".join(
                 f"{FIELDS[name]}: Keras {getattr(ours, name)}, torch {getattr(theirs, name)}" for name in names
             )
-            yield Hypothesis(FIELDS[names[0]], said, _advice(theirs), mended(array))
+            yield Hypothesis(FIELDS[names[0]], said, _advice(theirs), mended(array), torch_at=step.path)
 
 
 def _advice(theirs: Pool) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from ..arrays import apart, arranged
 from ..keras_calls import Captured
 from ..scene import ENOUGH, Array, Hypothesis, Scene, called
-from .functions import Function, recognised
+from .activations import activation_behind
 
 PREPARING = ("Rescaling", "Normalization", "Resizing", "CenterCrop")
 
@@ -28,15 +28,6 @@ def order_of_norm_and_activation(scene: Scene) -> Iterator[Hypothesis]:
         said = f"torch computes {function.name} before the norm, Keras behind it"
         todo = f"put Keras layer '{scene.behind[0].label}' before '{scene.call.label}', or the norm first in torch"
         yield Hypothesis("order of norm and activation", said, todo, trial)
-
-
-def activation_behind(scene: Scene) -> Function | None:
-    """The activation that Keras computes behind the spot, in one step or several; None when it is none."""
-    for _, captured in scene.along if scene.keras.outputs else ():
-        function = recognised(scene.keras.outputs[0], captured.outputs[0]) if captured.outputs else None
-        if function is not None and function.name != "none":
-            return function
-    return None
 
 
 def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
