@@ -19,9 +19,13 @@
 #define FAR_TILES_ALIASED 2
 #define ALIASED_PITCH 4096
 
-/* Columns a block: 1 KiB of each float32 row, enough for the hardware to prefetch; 16 rows of it, the height of a tile,
- * are half of a first-level cache. Fewer columns lost up to a third. */
+/* Columns a block in the caches and through scratch: 1 KiB of each float32 row, enough for the hardware to prefetch.
+ * Fewer lost up to a third. */
 #define BLOCK_COLUMNS 256
+
+/* Columns a block beyond the caches: each target row may lie on pages of its own, and a second-level TLB holds at least
+ * 1024. */
+#define FAR_COLUMNS 1024
 
 /* Where target rows start at different places of their cache lines, runs of 256 bytes of each column are transposed
  * into scratch (100 kB in all, in the second-level cache) and streamed from there in whole lines; what is left of a
@@ -59,7 +63,7 @@ typedef struct {
     ptrdiff_t row_count;
     ptrdiff_t column;
     ptrdiff_t column_count;
-    char *targets[BLOCK_COLUMNS + TILE_COLUMNS_MAX];
+    char *targets[FAR_COLUMNS + TILE_COLUMNS_MAX];
 } block;
 
 static ptrdiff_t
@@ -95,6 +99,16 @@ block_find_targets(block *current, const transpose *work, column_counter *counte
             counter->index[axis] = 0;
         }
     }
+}
+
+/* Goes on to the rows below. */
+static void
+block_step_down(block *current, const transpose *work)
+{
+    for (ptrdiff_t index = 0; index < current->column_count; index++) {
+        current->targets[index] += current->row_count * work->plan->item_size;
+    }
+    current->row += current->row_count;
 }
 
 static void
@@ -167,27 +181,31 @@ columns_before_line(const transpose *work)
     return columns < work->tiles->tile_columns ? columns + CACHE_LINE / item_size : columns;
 }
 
-/* Walks over rows [row_start, row_end) in source order. `panel` NULL: through scratch. */
+/* Walks over rows [row_start, row_end), down all of them before the next columns: the pages of a block's target rows
+ * are done with before others come. `panel` NULL: through scratch. */
 static void
 walk(const transpose *work, ptrdiff_t row_start, ptrdiff_t row_end, ktc_panel_copy panel)
 {
     const ktc_tiles *tiles = work->tiles;
     ptrdiff_t block_rows = block_rows_of(work, panel);
+    ptrdiff_t block_columns = work->is_far && panel != NULL ? FAR_COLUMNS : BLOCK_COLUMNS;
     ptrdiff_t before_line = columns_before_line(work);
+    column_counter counter = {{0}, 0};
     block current;
-    for (current.row = row_start; current.row < row_end; current.row += current.row_count) {
-        current.row_count = block_length(row_end - current.row, block_rows, tiles->tile_rows);
-        column_counter counter = {{0}, 0};
-        for (current.column = 0; current.column < work->columns; current.column += current.column_count) {
-            ptrdiff_t length = current.column == 0 && before_line > 0 ? before_line : BLOCK_COLUMNS;
-            current.column_count = block_length(work->columns - current.column, length, tiles->tile_columns);
-            block_find_targets(&current, work, &counter);
+    for (current.column = 0; current.column < work->columns; current.column += current.column_count) {
+        ptrdiff_t length = current.column == 0 && before_line > 0 ? before_line : block_columns;
+        current.column_count = block_length(work->columns - current.column, length, tiles->tile_columns);
+        current.row = row_start;
+        block_find_targets(&current, work, &counter);
+        while (current.row < row_end) {
+            current.row_count = block_length(row_end - current.row, block_rows, tiles->tile_rows);
             if (panel != NULL) {
                 block_copy(&current, work, panel);
             }
             else {
                 block_stream_through_scratch(&current, work);
             }
+            block_step_down(&current, work);
         }
     }
 }
