@@ -156,7 +156,6 @@ def _stage(names: Sequence[str], places: Sequence[int], split: int) -> Stage:
     # A flat key that is also the name of a stack would be read as that stack's dictionary.
     forbidden = set(stacks)
     alone: set[str] = set()
-    flat: dict[str, _Tail] = {}
 
     def flat_tails() -> dict[str, _Tail]:
         return {
@@ -190,12 +189,18 @@ def _stage(names: Sequence[str], places: Sequence[int], split: int) -> Stage:
             flat, total = changed, with_stack
         else:
             alone.discard(stack)
+    return _as_stage(names, flat, {stack: own[stack] for stack in stacks if stack in alone}, split)
+
+
+def _as_stage(
+    names: Sequence[str], flat: Mapping[str, _Tail], own: Mapping[str, Mapping[str, _Tail]], split: int
+) -> Stage:
+    """The stage of what is said for all stacks (`flat`, by tail) and for some stacks alone (`own`, by stack and tail)."""
     tail_dict: dict[str, Any] = {tail: one.value for tail, one in flat.items() if one.value is not None}
     full = {name: value for one in flat.values() for name, value in one.full.items()}
-    for stack in stacks:
-        if stack in alone:
-            tail_dict[stack] = {tail: one.value for tail, one in own[stack].items() if one.value is not None}
-            full |= {name: value for one in own[stack].values() for name, value in one.full.items()}
+    for stack, tails in own.items():
+        tail_dict[stack] = {tail: one.value for tail, one in tails.items() if one.value is not None}
+        full |= {name: value for one in tails.values() for name, value in one.full.items()}
     order = {name: row for row, name in enumerate(names)}
     return Stage(tail_dict, {name: full[name] for name in sorted(full, key=order.__getitem__)}, split)
 

@@ -45,12 +45,6 @@ class InputError(click.ClickException):
     exit_code = BAD_INPUT
 
 
-class NotDoneError(click.ClickException):
-    """Something outside, a disk or another program, refused."""
-
-    exit_code = NOT_DONE
-
-
 def exit_code_of(error: BaseException) -> int:
     """The exit code that an error leads to."""
     if isinstance(error, click.ClickException):
