@@ -334,3 +334,24 @@ def tied_table_pair() -> tuple[Any, Any]:
 
     inputs = layers.Input((6,), dtype="int32")
     return randomised(Tied()), keras.Model(inputs, Inner(name="inner")(TableForBothEnds(name="tokens")(inputs)))
+
+
+def shortcut_pair(order: tuple[str, ...]) -> tuple[Any, Any]:
+    """Torch computes query, key and value in one, beside a shortcut of a third of its size; Keras has four layers of one shape, called in `order`."""
+
+    class Fused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.skip, self.out = nn.Linear(24, 72), nn.Linear(24, 24), nn.Linear(24, 24)
+
+        def forward(self, x: Any) -> Any:
+            query, key, value = self.qkv(x).chunk(3, dim=-1)
+            mixed = (query @ key.transpose(-1, -2) * 24**-0.5).softmax(-1) @ value
+            return torch.tanh(self.out(mixed)) + self.skip(x)
+
+    inputs = layers.Input((7, 24))
+    made = {name: layers.Dense(24, name=name)(inputs) for name in order}
+    scores = keras.ops.matmul(made["query"], keras.ops.transpose(made["key"], (0, 2, 1))) * 24**-0.5
+    mixed = keras.ops.matmul(keras.ops.softmax(scores), made["value"])
+    outputs = keras.ops.tanh(layers.Dense(24, name="mixed")(mixed)) + made["skip"]
+    return randomised(Fused()), keras.Model(inputs, outputs)

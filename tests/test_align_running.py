@@ -18,6 +18,7 @@ from running_pairs import (
     offsets_pair,
     pair_with_another_step,
     pair_with_more_in_keras,
+    shortcut_pair,
     switches_pair,
     tied_table_pair,
     token_types_pair,
@@ -25,6 +26,7 @@ from running_pairs import (
 from small_models import keras_two_branches, randomised, same_values, torch_two_branches, values
 
 import keras_torch_convert as ktc
+from keras_torch_convert.align.running.ambiguity import Choice, next_exclusions
 
 
 def sources(plan: ktc.Plan, model: Any) -> dict[str, tuple[str, ...]]:
@@ -49,6 +51,22 @@ def test_query_key_and_value_find_their_parts(fused: bool) -> None:
     assert report.equal is True
     assert report.relative_diff is not None
     assert report.relative_diff < 1e-5
+
+
+@pytest.mark.parametrize("order", [("query", "key", "value", "skip"), ("skip", "value", "key", "query")])
+def test_a_fused_projection_is_told_from_a_shortcut_of_one_shape_on_the_same_input(order: tuple[str, ...]) -> None:
+    torch_module, keras_model = shortcut_pair(order)
+    report = ktc.convert(torch_module, keras_model)
+    assert report.equal is True
+    skip = keras_model.get_layer("skip").kernel
+    assert np.array_equal(keras.ops.convert_to_numpy(skip), torch_module.skip.weight.detach().numpy().T)
+
+
+def test_taking_back_an_earlier_choice_opens_what_came_behind_it() -> None:
+    first = Choice("first", ("a",), (("b",),), 1)
+    second = Choice("second", ("c",), (), 2)
+    taken_back = next_exclusions([first, second], {"third": {("d",)}, "second": {("e",)}})
+    assert taken_back == ({"first": {("a",)}}, 0)
 
 
 def test_parallel_branches_are_told_apart_by_what_follows_even_when_their_names_lie() -> None:

@@ -153,6 +153,8 @@ mobilenetv3_family.MobileNetV3Large100 mobilenetv3_large_100 64, swin_transforme
 
 # Those that normalise their inputs themselves do it to values up to 255.
 WITHIN = {"include_preprocessing": False}
+# InceptionV3 averages its pools in other ways: timm counts the padding, Keras does not. Xception pads pools of even maps on both sides
+# in timm and behind the map in Keras; its maps are odd, and the pair equal, with pictures of 103.
 APPLICATIONS: tuple[tuple[str, Callable[[], Any], int, dict[str, Any], float], ...] = (
     ("ConvNeXtTiny", from_timm("convnext_tiny"), 64, WITHIN, 1),
     ("ConvNeXtSmall", from_timm("convnext_small"), 64, WITHIN, 1),

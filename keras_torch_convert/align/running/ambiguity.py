@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# Of those that get no further than the best pass before them.
 MOST_BACKTRACKS = 32
 
 
@@ -19,7 +20,7 @@ class Choice:
 
 
 class DeadEnd(BaseException):
-    """A layer's input is nowhere in torch: an earlier choice was wrong. Not an Exception, which Keras 2 would swallow."""
+    """A layer's input is nowhere in torch, or no unit on it is left that fits: an earlier choice was wrong. Not an Exception, which Keras 2 would swallow."""
 
 
 def next_exclusions(
@@ -27,13 +28,13 @@ def next_exclusions(
 ) -> tuple[dict[str, set[tuple[str, ...]]], int] | None:
     """The exclusions that take the last choice with a rival back, and the number of layers settled before it; None when there is none.
 
-    Choices behind it are open again.
+    Whatever comes behind it is open again, the layer at which nothing fitted too.
     """
     for position in range(len(choices) - 1, -1, -1):
         choice = choices[position]
         if choice.rivals:
-            later = {other.label for other in choices[position + 1 :]}
-            kept = {label: set(names) for label, names in excluded.items() if label not in later}
+            standing = {other.label for other in choices[: position + 1]}
+            kept = {label: set(names) for label, names in excluded.items() if label in standing}
             kept.setdefault(choice.label, set()).add(choice.chosen)
             return kept, choice.settled - 1
     return None

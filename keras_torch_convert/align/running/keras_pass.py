@@ -19,7 +19,17 @@ from ...plan import Slice, Tensor, tensors_of
 from ...read.target import Target, TargetLayer
 from ...transfer.roles import role_of
 from .ambiguity import Choice, DeadEnd
-from .candidates import Candidate, Filling, covers, fillings, joined_sizes, neutral_filling, side_by_side, sliced
+from .candidates import (
+    NEUTRAL_PENALTY,
+    Candidate,
+    Filling,
+    covers,
+    fillings,
+    joined_sizes,
+    neutral_filling,
+    side_by_side,
+    sliced,
+)
 from .fingerprint import EQUAL_BELOW, Fingerprint, distance, fingerprint
 from .folding import Fold, is_table
 from .forcing import arranged_like, recorded_output
@@ -81,7 +91,7 @@ class KerasPass:
         self.groups = layers_of_layers(target)
         self.set_value = set_value
         self.setup = setup
-        self.state = State()
+        self.state = State(choices=list(setup.choices))
         self.large_groups: dict[tuple[Fingerprint, float], UnitGroup] = {}
         self.lookups = 0
         self.by_rule: dict[tuple[int, frozenset[str]], tuple[Filling, ...]] = {}
@@ -214,9 +224,9 @@ class KerasPass:
                     trials += 1
                     output, found = self.attempt(leaf, filling, candidate, inputs, run, len(candidates))
                     if found:
-                        rivals = [
-                            other.names for other in candidates[number + 1 :] if other.cost[0] == candidate.cost[0]
-                        ]
+                        # Those that look worse too: a shortcut fits as a whole where a third of a fused projection belongs.
+                        most = candidate.cost[0] + NEUTRAL_PENALTY // 10
+                        rivals = [other.names for other in candidates[number + 1 :] if other.cost[0] < most]
                         self.state.choices.append(
                             Choice(leaf.label, candidate.names, tuple(rivals), len(self.state.settled))
                         )
@@ -453,7 +463,10 @@ class KerasPass:
     ) -> Any:
         nearest = min(self.knowledge.seen.nearest(key) for key in inputs)
         lost = nearest >= self.state.tolerance
-        if lost and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
+        # What proved right by its output was taken back, and nothing else does: the fault is further up.
+        taken_back = any(names[0] in self.knowledge.shapes for names in self.setup.excluded.get(leaf.label, ()))
+        astray = lost or taken_back or not candidates
+        if astray and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
             raise DeadEnd(leaf.label)
         if not candidates and lost and self.setup.forced:
             candidates = self._by_order(leaf)

@@ -99,7 +99,8 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a pass starts with: choices taken back by layer, layers settled by an earlier pass, whether it may give up, the caller's hints.
+    """What a pass starts with: choices taken back by layer, layers settled by an earlier pass (`presets`, with the
+    `choices` made among them, which may still be taken back), whether it may give up, the caller's hints.
 
     With `forced` torch's own outputs are put in the place of those that a layer computes; the trace must have kept them.
     """
@@ -109,3 +110,4 @@ class Setup:
     may_give_up: bool
     hints: Mapping[str, str]
     forced: bool = False
+    choices: tuple[Choice, ...] = ()

@@ -14,7 +14,7 @@ from ...plan import Assignment, Plan, tensors_of
 from ...read.source import Source
 from ...read.target import Target, TargetLayer, TargetVariable
 from ...verify.running import gradients_off, python_generators_kept
-from .ambiguity import MOST_BACKTRACKS, DeadEnd, next_exclusions
+from .ambiguity import MOST_BACKTRACKS, Choice, DeadEnd, next_exclusions
 from .candidates import fillings
 from .folding import Fold, with_row
 from .inputs import Runs
@@ -144,24 +144,33 @@ def _lacks_gains(target: Target) -> bool:
 def search(
     knowledge: Knowledge, target: Target, keras_call: Callable[[], Any], hints: Mapping[str, str]
 ) -> tuple[State, int]:
-    """Passes through the Keras model until none of its layers hits a dead end, or the choices or the patience run out."""
+    """Passes through the Keras model until none of its layers hits a dead end, or the choices or the patience run out.
+
+    Every pass that settles more layers than any before renews the patience.
+    """
     excluded: dict[str, set[tuple[str, ...]]] = {}
     presets: dict[str, Settled] = {}
     best: tuple[int, dict[str, set[tuple[str, ...]]]] = (-1, {})
-    for backtracks in range(MOST_BACKTRACKS + 1):
-        setup = Setup(excluded, presets, backtracks < MOST_BACKTRACKS, hints)
+    choices: tuple[Choice, ...] = ()
+    backtracks = patience = 0
+    while patience <= MOST_BACKTRACKS:
+        setup = Setup(excluded, presets, patience < MOST_BACKTRACKS, hints, choices=choices)
         state, finished = one_pass(knowledge, target, keras_call, setup)
         if finished:
             return state, backtracks
+        patience += 1
         if len(state.settled) > best[0]:
             best = (len(state.settled), excluded)
+            patience = 0
         following = next_exclusions(state.choices, excluded)
         if following is None:
             break
+        backtracks += 1
         excluded, before = following
         presets = dict(list(state.settled.items())[:before])
+        choices = tuple(choice for choice in state.choices if choice.settled <= before)
     state, _ = one_pass(knowledge, target, keras_call, Setup(best[1], {}, False, hints))
-    return state, MOST_BACKTRACKS
+    return state, backtracks
 
 
 def search_with_torch_outputs(
@@ -214,7 +223,7 @@ def one_pass(
             folded = None
     if folded is None:
         return run.state, True
-    return one_pass(knowledge, target, keras_call, replace(setup, presets=presets))
+    return one_pass(knowledge, target, keras_call, replace(setup, presets=presets, choices=tuple(run.state.choices)))
 
 
 def written_down(
