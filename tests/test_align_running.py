@@ -137,6 +137,26 @@ def test_what_torch_lacks_is_filled_so_that_it_does_nothing() -> None:
     assert not np.any(keras_model.get_layer("c1").get_weights()[1])
 
 
+@pytest.mark.parametrize("gain", [1.0, 1.5])
+def test_a_gain_of_one_may_be_missing_in_keras_and_no_other(gain: float) -> None:
+    torch_module = randomised(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8)), seed=1)
+    with torch.no_grad():
+        torch_module[1].weight.fill_(1.0)
+        torch_module[1].weight[0] = gain
+    inputs = keras.layers.Input((8, 8, 3))
+    x = keras.layers.BatchNormalization(scale=False, epsilon=1e-5)(keras.layers.Conv2D(8, 3)(inputs))
+    keras_model = keras.Model(inputs, x)
+    before = values(keras_model)
+    if gain != 1.0:
+        with pytest.raises(ktc.ConversionError, match=r"1\.weight"):
+            ktc.convert(torch_module, keras_model)
+        assert same_values(before, values(keras_model))
+        return
+    report = ktc.convert(torch_module, keras_model)
+    assert report.equal is True
+    assert [entry.fate for entry in report.ledger if entry.name == "1.weight"] == ["skipped"]
+
+
 def test_a_layer_that_computed_its_own_constants_keeps_them() -> None:
     torch_module, keras_model = frequencies_pair()
     report = ktc.convert(torch_module, keras_model)

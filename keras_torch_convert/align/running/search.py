@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 from typing import Any
@@ -10,9 +10,12 @@ from typing import Any
 from ..._core import nearest_names
 from ...cycles import cycle_search_for_new_objects
 from ...errors import AlignmentError
-from ...plan import Assignment, Plan, tensors_of
+from ...plan import Assignment, Constant, Plan, Tensor, tensors_of
 from ...read.source import Source
 from ...read.target import Target, TargetLayer, TargetVariable
+from ...transfer.evaluation import Evaluation
+from ...transfer.normalization import NEUTRAL
+from ...transfer.roles import role_of
 from ...verify.running import gradients_off, python_generators_kept
 from .ambiguity import MOST_BACKTRACKS, Choice, DeadEnd, next_exclusions
 from .candidates import fillings
@@ -258,9 +261,26 @@ def written_down(
         for settled in state.settled.values()
         if settled.filling.names
     )
-    plan = Plan(tuple(sorted(assignments.values(), key=lambda item: order[item.place])), dropped, kept, pairs)
     left_over = tuple(name for name in source if name in reached and name not in taken)
+    constants = tuple(without_effect(left_over, state, source))
+    plan = Plan(
+        tuple(sorted(assignments.values(), key=lambda item: order[item.place])), dropped, kept, pairs, constants
+    )
+    known = {name for constant in constants for name in tensors_of(constant.expression)}
+    left_over = tuple(name for name in left_over if name not in known)
     return plan, Alignment(state.settled, state.open, unreached, left_over, backtracks)
+
+
+def without_effect(left_over: Sequence[str], state: State, source: Source) -> Iterator[Constant]:
+    """Gains that are 1 and offsets that are 0 throughout, of torch layers whose other weights went to a Keras layer that has none."""
+    layers = {name.rpartition(".")[0]: one.layer for one in state.settled.values() for name in one.filling.names}
+    evaluation = Evaluation(source)
+    for name in left_over:
+        layer, value = layers.get(name.rpartition(".")[0]), NEUTRAL.get(role_of(name) or "")
+        if layer is None or value is None or "Normalization" not in layer.kind:
+            continue
+        if bool((evaluation.values(Tensor(name), source[name].dtype, name) == value).all()):
+            yield Constant(Tensor(name), value, f"'{layer.label}' has none, and {value:g} changes nothing")
 
 
 def doubt_about(settled: Settled, variable: TargetVariable) -> str:
