@@ -217,6 +217,7 @@ def test_different_outputs_end_with_1_and_are_told(folder: Path, capsys: pytest.
         (2, "convert net.pth models.py:keras_model --tail-align-dict 3", "expected an object {...} or a list [...], got 3"),
         (2, "convert net.pth models.py:keras_model --hints {} --by-order", "--by-order and --hints are two different ways"),
         (2, "convert net.pth models.py:torch_model --by-order", "the second model is a torch module"),
+        (2, "verify models.py:torch_model net.pth", "the second model is net.pth, a checkpoint: give the PyTorch side first"),
         (2, "convert net.pth models.py:keras_model --kwargs {} --kwargs {}", "--kwargs was given 2 times"),
         (2, "convert --config wrong.toml", "has no option 'tail_align'; near it: tail_align_dict"),
         (2, "apply net.pth", "Missing argument 'CHECKPOINT'"),

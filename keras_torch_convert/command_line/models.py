@@ -141,6 +141,8 @@ def keras_side(target: Any) -> Any:
     """The Keras side."""
     if not is_keras_model(target):
         what = "a torch module" if is_torch_module(target) else f"a {type(target).__name__}"
+        if isinstance(target, Path):
+            what = f"{target}, a checkpoint"
         raise click.UsageError(f"the second model is {what}: give the PyTorch side first, then the Keras side")
     return target
 
