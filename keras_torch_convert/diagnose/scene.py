@@ -206,10 +206,6 @@ class Scene:
         same.sort(key=lambda array: array.shape != value.shape)
         return next(iter(same), None)
 
-    def path_of(self, *parts: str) -> str:
-        """The torch module in which an operation runs whose name holds one of `parts`, "" when there is none."""
-        return next((step.path for step in self.steps if any(part in step.name for part in parts)), "")
-
     def path_of_value(self, array: Array) -> str:
         """The torch module in which the operation runs that gave a value, "" when it is not known."""
         for step in self.steps:

@@ -26,15 +26,23 @@ CLEARLY_EQUAL = 0.1
 # A thousand roundings of float32. Ordinary networks move by a few times as much; those that move as far as from one input to another do
 # so by rounding alone at some inputs, though most show nothing of it.
 DISTURBANCE = 10_000
+BLOCK = 65_537
 SEED = 20240702
 
 
 def judge(
-    module: Any, target: Target, runs: Runs, count: int = 2, values: Mapping[str, Any] | None = None
+    module: Any,
+    target: Target,
+    runs: Runs,
+    count: int = 2,
+    values: Mapping[str, Any] | None = None,
+    *,
+    disturb: bool = True,
 ) -> Comparison:
     """Run both models, with the weights that they have now, on the inputs of `runs` and on `count` others of the same kind and range.
 
-    `values` are tensors by name that the torch module is to compute with in place of its own.
+    `values` are tensors by name that the torch module is to compute with in place of its own. With `disturb` the torch module runs once more for each
+    input, to see how much the slightest change of its weights moves the outputs.
     """
     compared, torch_outputs, types = [], [], []
     layouts: dict[str, tuple[int, ...]] = {}
@@ -58,7 +66,9 @@ def judge(
     changes = [relative_change(torch_outputs[0], other) for other in torch_outputs[1:]]
     sensitivity = max((change for change in changes if change is not None), default=None)
     moved = [
-        disturbed_change(module, inputs, outputs, values) for inputs, outputs in zip(every, torch_outputs, strict=True)
+        disturbed_change(module, inputs, outputs, values)
+        for inputs, outputs in zip(every, torch_outputs, strict=True)
+        if disturb
     ]
     result = judged(compared, precision, depth, noise, sensitivity, instability_of(moved))
     return replace(
@@ -135,13 +145,16 @@ def disturbed_change(module: Any, runs: Runs, outputs: Arrays, values: Mapping[s
     """How far torch's outputs move when each of its weights is changed by about one part in DISTURBANCE, at random; None when not measured."""
     import torch
 
-    generator = torch.Generator().manual_seed(SEED)
-    own = {**dict(module.named_parameters()), **(values or {})}
+    # Random numbers cost more than a pass of the model: one block of them, of a length that no row of weights has, is used again and again.
+    block = 1 + torch.randn(BLOCK, generator=torch.Generator().manual_seed(SEED)) / DISTURBANCE
     disturbed = dict(values or {})
-    for name, tensor in own.items():
+    start = 0
+    for name, tensor in {**dict(module.named_parameters()), **(values or {})}.items():
         if tensor.is_floating_point():
-            noise = torch.randn(tensor.shape, generator=generator).to(tensor.device, tensor.dtype)
-            disturbed[name] = tensor.detach() * (1 + noise / DISTURBANCE)
+            count = tensor.numel()
+            factors = block.roll(-start).repeat(-(-count // BLOCK))[:count].reshape(tensor.shape)
+            disturbed[name] = tensor.detach() * factors.to(tensor.device, tensor.dtype)
+            start = (start + count) % BLOCK
     return relative_change(outputs, named_outputs(_called(module, runs, runs.torch_inputs, disturbed))[0])
 
 

@@ -93,7 +93,8 @@ def judge_randomised(
         for variable, array in prepared.arrays():
             set_value(variable, array)
             held[variable.place] = array
-        comparison = judge(module, target, runs, count=0, values=values)
+        # Whether this pair can be judged at all its own values have shown.
+        comparison = judge(module, target, runs, count=0, values=values, disturb=False)
         if not comparison.equal:
             return comparison, ()
         swaps, untried = unnoticed_swaps(target, runs, held, set_value)

@@ -99,6 +99,9 @@ def diagnosed(comparison: Comparison, source: Source, target: Target, runs: Runs
     """The comparison with the first divergence and the differences by layer; what went wrong while looking for it is a note, since the comparison stands without."""
     try:
         diagnosis = Diagnosis(source, target, runs, plan)
+        if plan is None and not diagnosis.names:
+            note = "no layer of the Keras model holds weights of the torch module: carry them over first (ktc.convert), or give plan= when they are computed"
+            return replace(comparison, notes=(*comparison.notes, note))
         divergence = diagnosis.result(comparison.relative_diff or inf)
         return replace(comparison, first_divergence=divergence, layer_differences=diagnosis.layer_differences())
     except Exception as error:
