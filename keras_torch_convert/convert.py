@@ -133,6 +133,9 @@ def convert(
     with stopwatch.stage("read"):
         source = source if isinstance(source, Source) else read_source(source)
         target = target if isinstance(target, Target) else read_target(target, sample=sample)
+    if save is not None:
+        # Alignment may take minutes.
+        keras_file.check_path(save, target)
     alignment: Alignment | None = None
     proposal: StaticAlignment | None = None
     if plan is None:

@@ -163,7 +163,7 @@ class Switches(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.dense = nn.Linear(8, 8)
+        self.dense = nn.Linear(8, 64)
 
     def forward(self, x: Any) -> Any:
         return torch.sign(torch.sin(3000 * self.dense(x)))
@@ -172,8 +172,8 @@ class Switches(nn.Module):
 def switches_pair() -> tuple[Any, Any]:
     """The same."""
     inputs = layers.Input((8,))
-    dense = layers.Dense(8, name="dense")(inputs)
-    outputs = layers.Lambda(lambda x: keras.ops.sign(keras.ops.sin(3000 * x)), output_shape=(8,))(dense)
+    dense = layers.Dense(64, name="dense")(inputs)
+    outputs = layers.Lambda(lambda x: keras.ops.sign(keras.ops.sin(3000 * x)), output_shape=(64,))(dense)
     return randomised(Switches()), keras.Model(inputs, outputs)
 
 
