@@ -177,6 +177,29 @@ def switches_pair() -> tuple[Any, Any]:
     return randomised(Switches()), keras.Model(inputs, outputs)
 
 
+class IgnoredBranch(nn.Module):
+    """Two convolutions of one shape on one input, one of which counts for nothing, and a head that is computed for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ignored, self.shown = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 8, 3, padding=1)
+        self.unused, self.head = nn.Linear(8, 5), nn.Linear(8, 5)
+
+    def forward(self, x: Any) -> Any:
+        y = (torch.relu(self.shown(x)) + 0 * torch.relu(self.ignored(x))).mean((2, 3))
+        self.unused(y)
+        return self.head(y)
+
+
+def ignored_branch_pair() -> tuple[Any, Any]:
+    """The same without the unused head, the convolutions called the other way round."""
+    inputs = layers.Input((12, 12, 3))
+    second = layers.Conv2D(8, 3, padding="same", activation="relu", name="second")(inputs)
+    first = layers.Conv2D(8, 3, padding="same", activation="relu", name="first")(inputs)
+    both = layers.GlobalAveragePooling2D()(layers.Add()([first, layers.Rescaling(0.0)(second)]))
+    return randomised(IgnoredBranch()), keras.Model(inputs, layers.Dense(5, name="head")(both))
+
+
 class TokenTypes(nn.Module):
     """Tokens, positions and token types added up, the type being 0 always; Keras has no table of types."""
 

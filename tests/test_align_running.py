@@ -14,6 +14,7 @@ from running_pairs import (
     chaos_pair,
     flattened_pair,
     frequencies_pair,
+    ignored_branch_pair,
     language_pair,
     offsets_pair,
     pair_with_another_step,
@@ -100,6 +101,16 @@ def test_a_weight_explains_itself() -> None:
     assert "block1.shortcut" in report.explain("stack1_block1_shortcut_conv/kernel")
     with pytest.raises(KeyError, match="nothing to tell of 'nothing'"):
         report.explain("nothing")
+
+
+def test_a_branch_that_no_output_shows_is_told_by_what_it_computes() -> None:
+    torch_module, keras_model = ignored_branch_pair()
+    report = ktc.convert(torch_module, keras_model, strict="target")
+    assert report.equal is True
+    found = sources(report.plan, keras_model)
+    assert found["second/kernel"] == ("ignored.weight",)
+    assert found["first/kernel"] == ("shown.weight",)
+    assert {entry.name for entry in report.ledger if entry.fate == "left over"} == {"unused.weight", "unused.bias"}
 
 
 def test_an_output_at_chaos_cannot_be_decided() -> None:
