@@ -324,9 +324,13 @@ def last_state(module: Any, ids: Any) -> Any:
 
 
 def sequence(model: Any, inputs: Any) -> Any:
-    """The same of a backbone of keras-hub."""
+    """The same of a backbone of keras-hub; of one that gives a map for each stage the last."""
     output = model(inputs, training=False)
-    return output["sequence_output"] if isinstance(output, dict) else output
+    if not isinstance(output, dict):
+        return output
+    return output[
+        "sequence_output" if "sequence_output" in output else max(output, key=lambda name: (name[-1:].isdigit(), name))
+    ]
 
 
 def features(module: Any, picture: Any) -> Any:
