@@ -168,7 +168,7 @@ def table(results: dict[str, dict[str, Any]], left_out: dict[str, str], seed: in
     lines.append(f"| **all** | **{shown}** | **{total['exact']}** | **{total['unknown']}** | **{total['wrong']}** |")
     blamed = sum(result["blamed"] for result in results.values())
     lines += ["", f"Pairs without a fault that were blamed: {blamed} of {len(results)}.", ""]
-    lines += [f"Left out: {name} ({reason})." for name, reason in left_out.items()] + [""]
+    lines += [f"Left out: {name} ({reason.splitlines()[0]})." for name, reason in left_out.items()] + [""]
     return lines
 
 
