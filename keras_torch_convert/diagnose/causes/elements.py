@@ -11,6 +11,8 @@ from ..scene import ENOUGH, Array, Hypothesis, Scene
 from . import weights
 
 JOINS = ("Concatenate", "Concat", "Stack")
+OTHER_ORDER = "the branches that are joined come in another order in torch"
+JOIN_ALIKE = "join them in torch's order in Keras"
 SHUFFLES = ("Reshape", "Transpose", "Permute", "Flatten")
 
 
@@ -54,8 +56,7 @@ def named(scene: Scene, ours: Array, theirs: Array) -> tuple[str, str, str]:
     """Kind, sentence and the Keras layer to blame."""
     joins = [call for call, _ in scene.before if set(call.kinds) & set(JOINS)]
     if joins:
-        said = "the branches that are joined come in another order in torch"
-        return "concat order", said, joins[-1].label
+        return "concat order", OTHER_ORDER, joins[-1].label
     shuffles = [call for call, _ in scene.before if set(call.kinds) & set(SHUFFLES)]
     at = shuffles[-1].label if shuffles else ""
     if ours.ndim == 2 and shuffles:

@@ -12,6 +12,7 @@ from ..arrays import apart, arranged
 from ..keras_calls import Captured
 from ..scene import ENOUGH, Array, Hypothesis, Scene, called
 from .activations import activation_behind
+from .elements import JOIN_ALIKE, JOINS, OTHER_ORDER, same_values
 
 PREPARING = ("Rescaling", "Normalization", "Resizing", "CenterCrop")
 
@@ -216,6 +217,10 @@ def _missing_before_operation(scene: Scene) -> Iterator[Hypothesis]:
             for array in arranged(value, given.shape):
                 trial = called(scene.target, scene.call.layer, *scene.arguments_with(array))
                 if trial is None:
+                    continue
+                joined = next((call.label for call, _ in reversed(scene.before) if set(call.kinds) & set(JOINS)), "")
+                if joined and step.name == "cat" and same_values(given, array):
+                    yield Hypothesis("concat order", OTHER_ORDER, JOIN_ALIKE, trial, at=joined, torch_at=step.path)
                     continue
                 idle = next((call.label for call, one in reversed(scene.before) if _gives_an_input(one)), "")
                 where = f"in the place of Keras layer '{idle}'" if idle else f"before Keras layer '{scene.call.label}'"
