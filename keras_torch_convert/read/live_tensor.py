@@ -45,11 +45,14 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (bool, int, float, complex, np.number, np.bool_))
 
 
-def live_tensor(name: str, value: Any, where: str) -> SourceTensor | None:
-    """The value under its name, None when it is no tensor or number. SourceError when its values cannot be read."""
+def live_tensor(name: str, value: Any, where: str, kind: Kind = "unknown") -> SourceTensor | None:
+    """The value under its name, None when it is no tensor or number. SourceError when its values cannot be read.
+
+    `kind` is what a torch tensor is in its module.
+    """
     where = f"{where}: tensor {name!r}"
     if is_torch_tensor(value):
-        return _torch_tensor(name, value, where)
+        return _torch_tensor(name, value, where, kind)
     if is_number(value):
         return _numpy_tensor(name, _scalar(value, where), where)
     if isinstance(value, np.ndarray):
@@ -79,7 +82,7 @@ def _numpy_values(array: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
     return read_only(plain.view(NUMPY_TYPES[dtype]) if stored_as_bits(dtype) else native(plain))
 
 
-def _torch_tensor(name: str, tensor: Any, where: str) -> SourceTensor:
+def _torch_tensor(name: str, tensor: Any, where: str, kind: Kind) -> SourceTensor:
     import torch
 
     fault = None
@@ -101,7 +104,7 @@ def _torch_tensor(name: str, tensor: Any, where: str) -> SourceTensor:
     shape = tuple(int(extent) for extent in tensor.shape)
     strides = tuple(step if extent > 1 else 0 for extent, step in zip(shape, tensor.stride(), strict=True))
     storage = (str(tensor.device), tensor.data_ptr(), strides, dtype, tensor.is_conj(), tensor.is_neg())
-    return SourceTensor(name, shape, dtype, partial(_torch_values, tensor), storage)
+    return SourceTensor(name, shape, dtype, partial(_torch_values, tensor), storage, kind)
 
 
 def _torch_values(tensor: Any) -> npt.NDArray[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from ..errors import SourceError
@@ -20,11 +19,11 @@ def read_module(module: Any) -> Source:
     others = []
     for name, value in module.state_dict().items():
         check_name(name, origin)
-        tensor = live_tensor(name, value, origin)
+        tensor = live_tensor(name, value, origin, kinds.get(name, "unknown"))
         if tensor is None:
             others.append(name)
         else:
-            tensors.append(replace(tensor, kind=kinds.get(name, "unknown")))
+            tensors.append(tensor)
     if not tensors:
         raise SourceError(f"{origin}: has no weights")
     return named_source(tensors, origin=origin, others=others, registered=True, module=module)

@@ -94,20 +94,10 @@ class Evaluation:
         The view's axes are not those of the shape: they are as many as the movement has steps.
         """
         layout = self.layout(expression)
-        base = layout.bases[0] if len(layout.bases) == 1 == len(layout.regions) else None
-        if not isinstance(base, Tensor) or self._dtype(base) != dtype:
+        base = layout.bases[0] if len(layout.bases) == 1 else None
+        if not isinstance(base, Tensor) or self._dtype(base) != dtype or not layout.is_one_view():
             return None
-        region = layout.regions[0]
-        steps = [counter.step * prod(layout.shape[counter.axis + 1 :]) for counter in region.counters]
-        order = sorted(range(len(steps)), key=steps.__getitem__, reverse=True)
-        expected = prod(layout.shape)
-        for index in order:
-            expected //= region.counters[index].count
-            if steps[index] != expected:
-                return None
-        if expected != 1:
-            return None
-        return region.base_view(self.read(self.source[base.name])).transpose(order)
+        return layout.regions[0].base_view(self.read(self.source[base.name]))
 
     def read(self, tensor: SourceTensor) -> Array:
         """The values of a source tensor as they are stored."""

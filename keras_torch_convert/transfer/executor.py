@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Union
 
 import numpy as np
@@ -147,8 +148,12 @@ class _Check:
         self.losses = Losses()
         self.hits: dict[str, tuple[str, ...]] = {}
         self.callback_kinds: dict[LayerCallback, list[tuple[tuple[int, ...], np.dtype[Any]]]] = {}
-        self.first_name = {name: group[0] for group in source.tied for name in group}
         self.evaluation = Evaluation(source)
+
+    @cached_property
+    def first_name(self) -> dict[str, str]:
+        """For each name of a tied tensor the one that stands for all."""
+        return {name: group[0] for group in self.source.tied for name in group}
 
     def run(self, plan: Plan) -> tuple[_Work, ...]:
         """All that can be computed, in the target's order."""

@@ -87,9 +87,31 @@ class Layout:
     bases: tuple[Expression, ...]
     regions: tuple[Region, ...]
 
+    def in_order(self) -> Layout:
+        """The same with the counters of each region from the slowest to the fastest in the result."""
+        return replace(self, regions=tuple([self._ordered(region) for region in self.regions]))
+
+    def is_one_view(self) -> bool:
+        """Whether the result is, in C order, the `base_view` of its only region; asked of a layout whose counters are in order."""
+        if len(self.regions) != 1:
+            return False
+        following = prod(self.shape)
+        for counter in self.regions[0].counters:
+            following //= counter.count
+            if self._distance(counter) != following:
+                return False
+        return following == 1
+
+    def _ordered(self, region: Region) -> Region:
+        return replace(region, counters=tuple(sorted(region.counters, key=self._distance, reverse=True)))
+
+    def _distance(self, counter: Counter) -> int:
+        """Entries of the result, in C order, from one count to the next."""
+        return counter.step * prod(self.shape[counter.axis + 1 :])
+
 
 def compile_layout(expression: Expression, shape_of: Callable[[Expression], Shape]) -> Layout:
-    """Follow the movements of `expression` down to its bases, of which `shape_of` gives the shapes.
+    """Follow the movements of `expression` down to its bases, of which `shape_of` gives the shapes. Counters are in order.
 
     Raises ValueError when a step does not fit: a permutation that does not name every axis once, a reshape that is no exact split
     or merge of axes, a slice beyond its axis, a concatenation of unequal arrays, or when an entry has no value or two.
@@ -97,7 +119,7 @@ def compile_layout(expression: Expression, shape_of: Callable[[Expression], Shap
     layout = _compiled(expression, shape_of)
     if _has_gaps(expression):
         _check_coverage(layout)
-    return layout
+    return layout.in_order()
 
 
 def moved_shape(expression: Expression, shape_of: Callable[[Expression], Shape]) -> Shape:
