@@ -89,9 +89,7 @@ def _by_running(
         ) from error
 
     def check(report: Report) -> None:
-        report.alignment = "found by running both models"
-        report.evidence = alignment.evidence()
-        report.warnings = (*report.warnings, *alignment.notes)
+        alignment.add_to(report)
         found = plan.classic_dictionaries(source, target.model)
         said = (
             f"the same alignment as a call to paste:\n{found}"

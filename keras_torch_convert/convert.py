@@ -149,10 +149,7 @@ def convert(
 
     def check(report: Report) -> None:
         if alignment is not None:
-            report.alignment = "found by running both models"
-            report.evidence = alignment.evidence()
-            report.layer_differences = alignment.output_distances()
-            report.warnings = (*report.warnings, *alignment.notes)
+            alignment.add_to(report)
         if proposal is not None:
             proposal.add_to(report)
         judging.add_comparison(report, source.module, target, stopwatch)
@@ -258,7 +255,7 @@ def _aligned(
     if alignment.open:
         advice = on_other_classes(alignment, source, target)
         refused = AlignmentError(f"{refusal(alignment, target)}{advice}")
-        raise refused if advice else with_cause(refused, source, target, runs, plan, hints)
+        raise refused if advice else with_cause(refused, source, target, runs, plan, alignment, hints)
     return plan, alignment
 
 
@@ -279,16 +276,22 @@ def on_other_classes(alignment: Alignment, source: Source, target: Target) -> st
 
 
 def with_cause(
-    error: AlignmentError, source: Source, target: Target, runs: Runs, plan: Plan, hints: Mapping[str, str]
+    error: AlignmentError,
+    source: Source,
+    target: Target,
+    runs: Runs,
+    plan: Plan,
+    alignment: Alignment,
+    hints: Mapping[str, str],
 ) -> AlignmentError:
-    """The refusal with the place where the models part, when that is why layers are open and its cause can be proven."""
-    from .diagnose.unaligned import cause_of_open_layers
+    """The refusal with what has no counterpart and the place where the models part, as far as that is known."""
+    from .diagnose.unaligned import why_open
 
     try:
-        found = cause_of_open_layers(source, target, runs, plan, hints)
+        sentences = why_open(source, target, runs, plan, alignment, hints)
     except Exception as failure:
         return AlignmentError(f"{error}\n(why could not be looked for: {describe(failure)})")
-    return error if found is None else AlignmentError(f"{error}\n{found}")
+    return AlignmentError("\n".join([str(error), *sentences]))
 
 
 def aligned_by_running(source: Source, target: Target, sample: Any) -> tuple[Plan, Alignment]:

@@ -12,25 +12,45 @@ from ..read.source import Source
 from ..read.target import Target
 from ..transfer.executor import prepare
 from ..verify.judge import judge
+from .counterparts import without_counterpart
 from .diagnosing import Diagnosis
 from .divergence import FirstDivergence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from ..align.running.inputs import Runs
+    from ..align.running.search import Alignment
 
 
-def cause_of_open_layers(
-    source: Source, target: Target, runs: Runs, plan: Plan, hints: Mapping[str, str]
-) -> FirstDivergence | None:
-    """The first divergence, when its cause is proven: what `plan` settles, the rest by names and order, computed with values that never reach the model."""
+def why_open(
+    source: Source, target: Target, runs: Runs, plan: Plan, alignment: Alignment, hints: Mapping[str, str]
+) -> list[str]:
+    """Sentences about why layers stayed open: what has no counterpart, and the first divergence where its cause is proven.
+
+    What `plan` settles and, for the rest, what names and order say is computed with values that never reach the model. Layers that
+    nothing confirmed may be settled wrongly: where no cause is found they too go by names and order.
+    """
     proposal, _ = align_statically(source, target, hints)
+    doubted = alignment.doubted_places()
+    cautious = _completed(plan, proposal, doubted)
+    found = _cause(source, target, runs, _completed(plan, proposal, ()))
+    if found is None and doubted:
+        found = _cause(source, target, runs, cautious)
+    sentences = without_counterpart(source, target, cautious, alignment.open)
+    return sentences if found is None else [*sentences, str(found)]
+
+
+def _completed(plan: Plan, proposal: Plan, doubted: Collection[str]) -> Plan:
+    """The plan, with the proposal's assignments for what it leaves open and for the `doubted` places."""
     # A layer that was left neutral, since nothing in torch seemed to be its, may be the one that differs.
-    settled = {one.place: one for one in plan.assignments if tensors_of(one.expression)}
+    settled = {one.place: one for one in plan.assignments if tensors_of(one.expression) and one.place not in doubted}
     others = {one.place: one for one in proposal.assignments if one.place not in settled}
-    neutral = [one for one in plan.assignments if one.place not in settled and one.place not in others]
-    whole = replace(plan, assignments=(*settled.values(), *others.values(), *neutral))
+    rest = [one for one in plan.assignments if one.place not in settled and one.place not in others]
+    return replace(plan, assignments=(*settled.values(), *others.values(), *rest))
+
+
+def _cause(source: Source, target: Target, runs: Runs, whole: Plan) -> FirstDivergence | None:
     prepared = prepare(whole, source, target, strict=False)
     with trial_values(target) as set_value:
         for variable, array in prepared.arrays():

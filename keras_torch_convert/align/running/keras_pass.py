@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
-from math import prod
+from math import inf, isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ from .keras_values import LayerCall, TrialValues, as_tensor_like, eager_arrays
 from .knowledge import Knowledge
 from .layer_rules import layers_of_layers
 from .names import likeness
-from .pass_state import MOST_DRIFT, Settled, Setup, State
+from .pass_state import MOST_DRIFT, TOLD_BY_BOTH, Settled, Setup, State
 from .torch_trace import Unit
 
 # Units with more free weights than this are whole models and stages, looked at only when nothing smaller fits.
@@ -60,7 +60,9 @@ def reason_for_nothing(
     """Why a layer stays open: what has its input in torch and does not fit, or how far its input is from everything."""
     wanted = ", ".join(f"{variable.name} {variable.shape}" for variable in leaf.variables)
     units = {id(unit): unit for key in inputs for _, unit in knowledge.by_input.find(key, within)}
-    users = sorted(units.values(), key=lambda unit: (len(unit.names), unit.order))[:3]
+    modules = {unit.label for unit in units.values() if unit.is_module}
+    distinct = [unit for unit in units.values() if unit.is_module or unit.label.partition(":")[0] not in modules]
+    users = sorted(distinct, key=lambda unit: (len(unit.names), unit.order))[:3]
     if not users:
         return f"{wanted}: its input is {nearest:.1e} from the nearest value in torch; candidates: none"
     held = "; ".join(
@@ -94,6 +96,8 @@ class KerasPass:
         self.state = State(choices=list(setup.choices))
         self.large_groups: dict[tuple[Fingerprint, float], UnitGroup] = {}
         self.lookups = 0
+        # For layers that are being looked for: how far from the nearest value in torch the best output was.
+        self.missed: dict[str, float] = {}
         self.by_rule: dict[tuple[int, frozenset[str]], tuple[Filling, ...]] = {}
 
     def handle(self, layer: Any, call: LayerCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -244,7 +248,7 @@ class KerasPass:
         own = list(eager_arrays(output))
         if settled is None or len(own) != 1 or not hasattr(output, "shape"):
             return output
-        within = float("inf") if leaf.label in self.state.parted else self.state.tolerance
+        within = inf if leaf.label in self.state.parted else self.state.tolerance
         recorded = recorded_output(settled.outputs, self.knowledge.trace.arrays, fingerprint(own[0]), within)
         arranged = None if recorded is None else arranged_like(recorded, own[0])
         return output if arranged is None else as_tensor_like(arranged, output, self.target)
@@ -358,9 +362,7 @@ class KerasPass:
         if any(way.expression in self.state.parts for _, way in filling.ways):
             return None, False
         tolerance, before, lookups = self.state.tolerance, self.state.mark(), self.lookups
-        settled = Settled(
-            leaf, filling, candidate.unit.label, "input and output", 0.0, 0.0, count, candidate.unit.outputs
-        )
+        settled = Settled(leaf, filling, candidate.unit.label, TOLD_BY_BOTH, 0.0, 0.0, count, candidate.unit.outputs)
         self._take(settled)
         output = run()
         arrays = [array for array in eager_arrays(output) if array.size]
@@ -373,7 +375,9 @@ class KerasPass:
             self._settle(replace(settled, input_distance=nearest, output_distance=apart))
             self.state.drift = apart
             self.state.last_order = candidate.unit.order
+            self.missed.pop(leaf.label, None)
             return output, True
+        self.missed[leaf.label] = min(apart, self.missed.get(leaf.label, inf))
         self.state.back_to(before)
         if self.lookups > lookups:
             # Layers inside this one were looked for while its weights were taken, which are free again.
@@ -382,19 +386,19 @@ class KerasPass:
 
     def _distance_of_outputs(self, outputs: list[Fingerprint], unit: Unit, inputs: list[Fingerprint]) -> float:
         if not outputs:
-            return float("inf")
-        own = min((distance(outputs[0], key) for key in unit.outputs), default=float("inf"))
+            return inf
+        own = min((distance(outputs[0], key) for key in unit.outputs), default=inf)
         if own < self.state.tolerance:
             return own
         if any(distance(outputs[0], key) < EQUAL_BELOW for key in inputs):
-            return float("inf")
+            return inf
         return min(self.knowledge.seen.nearest(outputs[0]), self.knowledge.tainted.nearest(outputs[0]))
 
     def _distance_of_parts(self, output: npt.NDArray[Any], filling: Filling) -> float:
         """For a layer that holds several of torch's: each of them must have given its part of the output."""
         sizes = joined_sizes(filling, self.knowledge.shapes)
         if not sizes or sum(sizes) != output.shape[-1]:
-            return float("inf")
+            return inf
         parts = np.split(output, np.cumsum(sizes)[:-1], axis=-1)
         return max(self.knowledge.seen.nearest(fingerprint(part)) for part in parts)
 
@@ -475,12 +479,16 @@ class KerasPass:
                 what = (
                     f"its input is {nearest:.1e} from the nearest value in torch, so that a step before it differs"
                     if lost
-                    else f"its input is that of {candidates[0].unit.label} in torch, and its output is not"
+                    else f"its input is that of {candidates[0].unit.label} in torch, and its output is not{self._distance_in_words(leaf)}"
                 )
                 self.state.parted[leaf.label] = what
             return run()
         self.state.open[leaf.label] = reason_for_nothing(self.knowledge, leaf, inputs, nearest, self.state.tolerance)
         return run()
+
+    def _distance_in_words(self, leaf: TargetLayer) -> str:
+        apart = self.missed.get(leaf.label, inf)
+        return f" (at best {apart:.1e} from the nearest value in torch)" if isfinite(apart) else ""
 
     def _by_order(self, leaf: TargetLayer) -> list[Candidate]:
         """The units behind the last one found that could be the layer, the best first, for a layer whose input torch never saw."""

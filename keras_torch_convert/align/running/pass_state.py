@@ -15,6 +15,8 @@ from .fingerprint import EQUAL_BELOW, Fingerprint
 
 # Different tensors of some hundred elements lie 1e-2 apart and more.
 MOST_DRIFT = 2e-3
+# How a layer was told whose input and output are values that torch computed.
+TOLD_BY_BOTH = "input and output"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,11 @@ class Settled:
     output_distance: float
     candidates: int
     outputs: tuple[Fingerprint, ...] = ()
+
+    @property
+    def is_tentative(self) -> bool:
+        """True for a layer whose output nothing in torch confirmed."""
+        return self.how != TOLD_BY_BOTH
 
     def in_words(self) -> str:
         """The evidence as a sentence."""

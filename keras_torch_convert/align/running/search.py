@@ -13,6 +13,7 @@ from ...errors import AlignmentError
 from ...plan import Assignment, Constant, Plan, Tensor, tensors_of
 from ...read.source import Source
 from ...read.target import Target, TargetLayer, TargetVariable
+from ...report import Report
 from ...transfer.evaluation import Evaluation
 from ...transfer.normalization import NEUTRAL
 from ...transfer.roles import role_of
@@ -39,10 +40,17 @@ class Alignment:
 
     settled: dict[str, Settled]
     open: dict[str, str]
-    unreached_names: tuple[str, ...]
     left_over: tuple[str, ...]
     backtracks: int
-    notes: tuple[str, ...] = ()
+
+    def add_to(self, report: Report) -> None:
+        """Say in the report how the alignment was found."""
+        report.alignment = "found by running both models"
+        report.evidence = self.evidence()
+        report.layer_differences = self.output_distances()
+        if self.backtracks:
+            choices = "a choice was" if self.backtracks == 1 else f"{self.backtracks} choices were"
+            report.notes = (*report.notes, f"while aligning {choices} taken back, since what followed did not fit")
 
     def evidence(self) -> dict[str, str]:
         """Layer label and variable label to the reason in words."""
@@ -53,6 +61,17 @@ class Alignment:
             for variable, way in settled.filling.ways:
                 found[variable.label] = f"from {', '.join(tensors_of(way.expression))} ({way.rule}): {sentence}"
         return found
+
+    def doubted_places(self) -> frozenset[str]:
+        """Places of the variables of layers whose output nothing in torch confirmed, or that got a value which torch does not have: a layer that is
+        made to do nothing, or a part of what it does, may give an output of torch's by that.
+        """
+        return frozenset(
+            variable.place
+            for one in self.settled.values()
+            if one.is_tentative or any(not tensors_of(way.expression) for _, way in one.filling.ways)
+            for variable in one.layer.variables
+        )
 
     def output_distances(self) -> dict[str, float]:
         """Layer label to how far its output was from torch's, where it was compared."""
@@ -65,10 +84,18 @@ def refusal(alignment: Alignment, target: Target) -> AlignmentError:
     more = len(alignment.open) - 12
     shown += f"\n  and {more} more" if more > 0 else ""
     free = ", ".join(alignment.left_over[:8]) or "none"
+    tentative = [label for label, one in alignment.settled.items() if one.is_tentative]
+    doubted = f" ({len(tentative)} by the input alone, such as '{tentative[0]}')" if tentative else ""
+    aligned = len(alignment.settled)
     return AlignmentError(
-        f"{len(alignment.settled)} layers of {target.name!r} are aligned, {len(alignment.open)} are open, nothing was written:{shown}\n"
+        f"{aligned} layer{'s' * (aligned != 1)} of {target.name!r} {_verb(aligned)} aligned{doubted}, "
+        f"{len(alignment.open)} {_verb(len(alignment.open))} open, nothing was written:{shown}\n"
         f"torch tensors without a place: {free}; settle one with hints={{'keras layer': 'torch layer'}}"
     )
+
+
+def _verb(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def align_by_running(
@@ -268,7 +295,7 @@ def written_down(
     )
     known = {name for constant in constants for name in tensors_of(constant.expression)}
     left_over = tuple(name for name in left_over if name not in known)
-    return plan, Alignment(state.settled, state.open, unreached, left_over, backtracks)
+    return plan, Alignment(state.settled, state.open, left_over, backtracks)
 
 
 def without_effect(left_over: Sequence[str], state: State, source: Source) -> Iterator[Constant]:
