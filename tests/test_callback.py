@@ -106,7 +106,7 @@ class TestRubbish:
     )
     def test_is_refused(self, answer: object, message: str) -> None:
         with pytest.raises(TransferError, match=message) as caught:
-            _core.apply_callbacks("stem_conv", weights(), [("stem", lambda arrays: answer)])
+            _core.apply_callbacks("stem_conv", weights(), [("'stem'", lambda arrays: answer)])
         assert "layer 'stem_conv', additional_transfer key 'stem': expected a list of arrays" in str(caught.value)
         assert caught.value.problems == (str(caught.value),)
 
@@ -121,7 +121,7 @@ class TestRubbish:
                 raise LookupError("no numbers here")
 
         with pytest.raises(LookupError, match="no numbers here") as caught:
-            _core.apply_callbacks("conv", weights(), [("stem", lambda arrays: [Stubborn()])])
+            _core.apply_callbacks("conv", weights(), [("'stem'", lambda arrays: [Stubborn()])])
         assert "key 'stem' for layer 'conv'" in caught.value.__notes__[0]
 
 
@@ -130,10 +130,14 @@ class TestExceptions:
 
     def test_it_gains_a_note_of_layer_and_key(self) -> None:
         with pytest.raises(ZeroDivisionError) as caught:
-            _core.apply_callbacks("stem_conv", weights(), [("stem", lambda arrays: 1 / 0)])
+            _core.apply_callbacks("stem_conv", weights(), [("'stem'", lambda arrays: 1 / 0)])
         assert caught.value.__notes__ == [
             "raised by the function of additional_transfer key 'stem' for layer 'stem_conv'"
         ]
+
+    def test_a_key_in_words_is_said_as_it_is(self) -> None:
+        with pytest.raises(TransferError, match=r"layer 'head', additional_transfer key \(Dense, Conv2D\): expected"):
+            _core.apply_callbacks("head", weights(), [("(Dense, Conv2D)", lambda arrays: None)])
 
     @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, MemoryError, TransferError])
     def test_it_keeps_its_type(self, kind: type[BaseException]) -> None:

@@ -5,7 +5,7 @@
 #include "python/arrays.h"
 #include "python/errors.h"
 
-/* Which call of which layer is running, for messages. Borrowed. */
+/* Which call of which layer is running, for messages; the key is in words, with the quotes that it needs. Borrowed. */
 typedef struct {
     const ktc_state *state;
     PyObject *layer;
@@ -16,7 +16,7 @@ typedef struct {
 static void
 note_place(const call_place *place)
 {
-    ktc_error_add_note("raised by the function of additional_transfer key %R for layer %R", place->key, place->layer);
+    ktc_error_add_note("raised by the function of additional_transfer key %U for layer %R", place->key, place->layer);
 }
 
 /* A tuple of the items of a list or tuple (subclasses too, without running their code), NULL with a TransferError
@@ -34,7 +34,7 @@ items_of_result(const call_place *place, PyObject *result)
                                            : "put the arrays into a list, in the order of the layer's weights";
     ktc_error_with_problem(
         place->state->transfer_error,
-        "layer %R, additional_transfer key %R: expected a list of arrays from the function, got %.100s; %s",
+        "layer %R, additional_transfer key %U: expected a list of arrays from the function, got %.100s; %s",
         place->layer, place->key, Py_TYPE(result)->tp_name, remedy);
     return NULL;
 }
@@ -47,11 +47,11 @@ refuse_item(const call_place *place, Py_ssize_t index, PyObject *item, PyArrayOb
     if (array == NULL) {
         return ktc_error_with_problem(
             place->state->transfer_error,
-            "layer %R, additional_transfer key %R: %s %.100s as item %zd, which numpy cannot turn into an array",
+            "layer %R, additional_transfer key %U: %s %.100s as item %zd, which numpy cannot turn into an array",
             place->layer, place->key, start, Py_TYPE(item)->tp_name, index);
     }
     return ktc_error_with_problem(place->state->transfer_error,
-                                  "layer %R, additional_transfer key %R: %s %.100s as item %zd (as an array: %R)",
+                                  "layer %R, additional_transfer key %U: %s %.100s as item %zd (as an array: %R)",
                                   place->layer, place->key, start, Py_TYPE(item)->tp_name, index, PyArray_DESCR(array));
 }
 
