@@ -134,7 +134,7 @@ class Diagnosis:
         Differences that are small beside that of the outputs are passed over, and looked at only where there is no larger one. So is a cause that,
         mended, leaves more than half of the outputs' difference, as long as there is another; it is said beside that one.
         """
-        unmended = self.keras
+        unmended = self.keras, self.locator
         passed: list[FirstDivergence] = []
         try:
             while True:
@@ -149,8 +149,7 @@ class Diagnosis:
                 passed.append(replace(said, also=()))
                 difference *= share
         finally:
-            self.keras, self.mended = unmended, {}
-            self.locator = self._locator(AGREES_BELOW)
+            (self.keras, self.locator), self.mended = unmended, {}
 
     def _first(self, difference: float) -> tuple[Scene, tuple[float, Hypothesis] | None] | None:
         """The first spot where the models part by as much as matters for a difference of the outputs, and its cause."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf, prod
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -36,9 +37,9 @@ LONGEST_WAY = 8
 class Hypothesis:
     """A possible cause: `trial` is what comes out when it is mended, to be compared with what torch gives there.
 
-    `how`: compared value by value; by statistics with all that torch computes, where it is not known which value it should be; or put through the next
-    Keras call, whose output is compared by statistics. `at` names another Keras layer than the spot's, `torch_at` another module, when the change is to be made there. `against` is what `trial` is compared
-    with, None for any of the values that torch has there, and `now` what is there as long as nothing is mended.
+    `how`: the spot's output compared value by value; by statistics with all that torch computes, where it is not known which value it should be; or put
+    through the next Keras call, whose output is compared by statistics. "around" is the output of the layer around the spot, by statistics. `at` names another Keras layer than the spot's, `torch_at` another module, when the change is to be made there. `against` is what `trial` is compared
+    with, None for any of the values that torch has there.
     """
 
     kind: str
@@ -48,8 +49,7 @@ class Hypothesis:
     at: str = ""
     against: Array | None = None
     torch_at: str = ""
-    how: Literal["values", "statistics", "next call"] = "values"
-    now: Array | None = None
+    how: Literal["values", "statistics", "next call", "around"] = "values"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +129,7 @@ class Scene:
 
     def agreement_of(self, hypothesis: Hypothesis) -> float:
         """How near the trial of a hypothesis comes to torch."""
-        if hypothesis.how == "statistics":
+        if hypothesis.how in ("statistics", "around"):
             return self.seen(hypothesis.trial)
         if hypothesis.how == "next call":
             return self.followed(hypothesis.trial)
@@ -152,7 +152,7 @@ class Scene:
                 return self.seen(result)
         return inf
 
-    def parent_with_weights(self, wrong: WrongWeights) -> Array | None:
+    def around_with_weights(self, wrong: WrongWeights) -> Array | None:
         """What the layer around the spot gives when a layer inside holds what it should."""
         if self.parent is None or wrong.call.leaf is None:
             return None
@@ -160,12 +160,16 @@ class Scene:
             for variable in wrong.call.leaf.variables:
                 if variable.name in wrong.wanted:
                     set_value(variable, wrong.wanted[variable.name])
-            return self.parent_with({})
+            return self.around()
 
-    def parent_with(
-        self, settings: Mapping[str, Any], layer: Any = None, change: Callable[[Any], Any] | None = None
+    def around(
+        self,
+        layer: Any = None,
+        *,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+        change: Callable[[Any], Any] | None = None,
     ) -> Array | None:
-        """What the layer around the spot gives with other settings, or with the output of one of its `layer`s changed, or with the settings of that one.
+        """What the layer around the spot gives: as it is, with other `settings`, or with those, or the output, of one `layer` inside changed.
 
         For a spot "before" a call: what goes into that call then.
         """
@@ -191,9 +195,20 @@ class Scene:
 
     def settles(self, hypothesis: Hypothesis, agreement: float) -> bool:
         """Whether a trial comes so near that its hypothesis is the cause."""
-        difference = self.difference if hypothesis.now is None else self.seen(hypothesis.now)
+        if agreement >= max(ENOUGH, NEAR):
+            # Most fail here, which spares them the run as it is.
+            return False
+        difference = self.difference_unmended(hypothesis)
         enough = max(ENOUGH, NEAR * min(difference, 1.0))
         return agreement < enough and agreement < PART_OF_DIFFERENCE * difference
+
+    def difference_unmended(self, hypothesis: Hypothesis) -> float:
+        """How far what a hypothesis is judged by is from torch as long as nothing is mended."""
+        if hypothesis.how == "statistics" and self.keras.outputs:
+            return self.seen(self.keras.outputs[0])
+        if hypothesis.how == "around" and (unmended := self.around()) is not None:
+            return self.seen(unmended)
+        return self.difference
 
     def step_named(self, names: Collection[str]) -> Step | None:
         """The first torch operation at this place of one of these names."""

@@ -8,6 +8,7 @@ from typing import Any
 from ...align.running.fingerprint import distance, fingerprint
 from ..scene import Array, Hypothesis, Scene
 from .functions import Function, functions, identity, recognised, softmaxes
+from .going_on import going_on_with
 
 
 def linear(x: Any) -> Any:
@@ -54,14 +55,7 @@ def of_the_layer(scene: Scene) -> Iterator[Hypothesis]:
         if kind == "softmax axis":
             # Inside fused attention torch's probabilities are known by their statistics.
             said = f"Keras computes {ours.name}, torch {theirs.name}"
-            yield Hypothesis(
-                kind,
-                said,
-                f"give '{label}' {theirs.keras}",
-                theirs(before),
-                how="statistics",
-                now=scene.keras.outputs[0],
-            )
+            yield Hypothesis(kind, said, f"give '{label}' {theirs.keras}", theirs(before), how="statistics")
     if ours.name != "none":
         yield from _without(scene, ours, before)
 
@@ -71,12 +65,7 @@ def _without(scene: Scene, ours: Function, before: Array) -> Iterator[Hypothesis
     label = scene.call.label
     said = f"Keras computes {ours.name}, torch goes on without"
     todo = f"give Keras layer '{label}' {identity().keras}, or add {ours.torch} in torch"
-    for following in scene.following:
-        yield Hypothesis("extra activation", said, todo, before, against=following)
-    yield Hypothesis("extra activation", said, todo, before, how="next call")
-    around = scene.parent_with({}, scene.call.layer, lambda output: before)
-    if around is not None:
-        yield Hypothesis("extra activation", said, todo, around, how="statistics", now=scene.parent_with({}))
+    yield from going_on_with(scene, "extra activation", said, todo, before)
 
 
 def of_several_calls(scene: Scene) -> Iterator[Hypothesis]:

@@ -31,15 +31,13 @@ def _scaled_inside(scene: Scene) -> Iterator[Hypothesis]:
             for value in scene.values.get(step.order, ()):
                 for array in arranged(value, captured.outputs[0].shape):
                     factor = ratio_of(array, captured.outputs[0])
-                    trial = (
-                        scene.parent_with({}, call.layer, partial(operator.mul, factor)) if factor is not None else None
-                    )
-                    if trial is not None and factor is not None:
+                    if factor is None:
+                        continue
+                    trial = scene.around(call.layer, change=partial(operator.mul, factor))
+                    if trial is not None:
                         said = f"torch multiplies the output of '{call.label}' by {factor:.6g}, Keras does not"
                         todo = f"multiply by {factor:.6g} behind '{call.label}' in Keras"
-                        yield Hypothesis(
-                            "scale", said, todo, trial, how="statistics", now=scene.parent_with({}), torch_at=step.path
-                        )
+                        yield Hypothesis("scale", said, todo, trial, how="around", torch_at=step.path)
 
 
 def _over_another_axis(scene: Scene) -> Iterator[Hypothesis]:

@@ -20,17 +20,9 @@ def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
     if scene.parent is None:
         return
     for wrong in scene.wrong_before:
-        trial = scene.parent_with_weights(wrong)
+        trial = scene.around_with_weights(wrong)
         if trial is not None:
-            yield Hypothesis(
-                wrong.kind,
-                wrong.said,
-                weights.AGAIN,
-                trial,
-                at=wrong.call.label,
-                how="statistics",
-                now=scene.parent_with({}),
-            )
+            yield Hypothesis(wrong.kind, wrong.said, weights.AGAIN, trial, at=wrong.call.label, how="around")
     if scene.spot.kind == "before" or scene.call.children:
         yield from _activation(scene)
 
@@ -46,18 +38,17 @@ def _activation(scene: Scene) -> Iterator[Hypothesis]:
 
 
 def _other_activations(scene: Scene, call: LayerCall, name: str, ours: Function) -> Iterator[Hypothesis]:
-    now = scene.parent_with({})
     inside = None if scene.parent is None or call is scene.parent[0] else call.layer
     for theirs in (identity(), *functions()):
         settings = {name: as_activation(scene, theirs)}
-        trial = scene.parent_with(settings, inside) if theirs.name != ours.name else None
+        trial = scene.around(inside, settings=settings) if theirs.name != ours.name else None
         if trial is None:
             continue
         kind = "missing activation" if ours.name == "none" else "activation"
         said = f"Keras computes {ours.name} in layer '{call.label}' ({name}), torch {theirs.name}"
         todo = f"give that layer {theirs.keras}, or torch {ours.torch}"
         path = path_of_function(scene, theirs)
-        yield Hypothesis(kind, said, todo, trial, at=call.label, how="statistics", now=now, torch_at=path)
+        yield Hypothesis(kind, said, todo, trial, at=call.label, how="around", torch_at=path)
 
 
 def activations_of(scene: Scene, layer: Any) -> dict[str, Function]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..arrays import arranged
 from ..scene import Array, Hypothesis, Scene
+from .going_on import going_on_with, instead
 
 EVAL = "put the torch module into eval mode, and look for training=True in its forward"
 # What torch's dropout is made of where it is not one operation.
@@ -24,12 +25,7 @@ def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
     if rate is not None and scene.call.leaf is None:
         said = f"Keras drops {rate:.0%} of the values: dropout is left on"
         todo = "call the Keras model with training=False, and look for training=True inside"
-        for following in scene.following:
-            yield Hypothesis("dropout", said, todo, given, against=following)
-        yield Hypothesis("dropout", said, todo, given, how="next call")
-        around = scene.parent_with({}, scene.call.layer, lambda output: given)
-        if around is not None:
-            yield Hypothesis("dropout", said, todo, around, how="statistics", now=scene.parent_with({}))
+        yield from going_on_with(scene, "dropout", said, todo, given)
     for number, one in enumerate(scene.keras.inputs[:3]):
         yield from _in_torch(scene, number, one)
     yield from _in_code_of_torch(scene)
@@ -67,16 +63,10 @@ def _in_code_of_torch(scene: Scene) -> Iterator[Hypothesis]:
                 if rate is None:
                     continue
                 left = np.asarray(np.where(array == 0, 0, ours / (1 - rate)), np.float32)
-                trial = scene.parent_with({}, call.layer, partial(_instead, left))
+                trial = scene.around(call.layer, change=partial(instead, left))
                 if trial is not None:
                     said = f"torch drops {rate:.0%} of the values behind '{call.label}': dropout is left on"
-                    yield Hypothesis(
-                        "dropout", said, EVAL, trial, how="statistics", now=scene.parent_with({}), torch_at=step.path
-                    )
-
-
-def _instead(array: Array, output: object) -> Array:
-    return array
+                    yield Hypothesis("dropout", said, EVAL, trial, how="around", torch_at=step.path)
 
 
 def dropped(before: Array, after: Array) -> float | None:

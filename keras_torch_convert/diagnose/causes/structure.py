@@ -13,6 +13,7 @@ from ..keras_calls import Captured
 from ..scene import ENOUGH, Array, Hypothesis, Scene, called
 from .activations import activation_behind
 from .elements import JOIN_ALIKE, JOINS, OTHER_ORDER, same_values
+from .going_on import going_on_with
 
 PREPARING = ("Rescaling", "Normalization", "Resizing", "CenterCrop")
 
@@ -59,10 +60,7 @@ def _extra(scene: Scene) -> Iterator[Hypothesis]:
             else f"take '{label}' out of the Keras model, or compute it in torch too"
         )
         said = f"torch goes on with {which} where Keras computes {kind} '{label}'"
-        for following in scene.following:
-            yield Hypothesis(name, said, todo, array, against=following)
-        if scene.keras.outputs and array.shape == scene.keras.outputs[0].shape:
-            yield Hypothesis(name, said, todo, array, how="next call")
+        yield from going_on_with(scene, name, said, todo, array)
 
 
 def _joined_otherwise(scene: Scene) -> Iterator[Hypothesis]:

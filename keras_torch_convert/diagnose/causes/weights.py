@@ -8,6 +8,7 @@ from itertools import pairwise, permutations
 import numpy as np
 
 from ..scene import Array, Hypothesis, Scene
+from .going_on import behind_next_steps
 
 # Values that were only carried over are equal bit for bit; a computed one (two biases added) may be rounded.
 EQUAL = 1e-6
@@ -36,11 +37,7 @@ def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
     advice = f"carry the weights{of} over again (ktc.convert with this plan), and change {names} nowhere else"
     yield Hypothesis(kind, f"{names}: {said}", advice, trial)
     if scene.place is None:
-        # torch has the output nowhere by itself: what the next call, or the layer around, makes of it.
-        yield Hypothesis(kind, f"{names}: {said}", advice, trial, how="next call")
-        around = scene.parent_with({}, scene.call.layer, lambda output: trial)
-        if around is not None:
-            yield Hypothesis(kind, f"{names}: {said}", advice, around, how="statistics", now=scene.parent_with({}))
+        yield from behind_next_steps(scene, kind, f"{names}: {said}", advice, trial)
 
 
 def equal(first: Array, second: Array) -> bool:
