@@ -276,6 +276,17 @@ def keras_decoder(keras: Any) -> Any:
     return keras.Model(inputs, layers.LayerNormalization(epsilon=1e-5, name="norm")(x))
 
 
+class Scaled(nn.Module):
+    """One gain and one offset for the whole map, each a single number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.bias = nn.Parameter(torch.tensor(1.3)), nn.Parameter(torch.tensor(0.2))
+
+    def forward(self, x: Any) -> Any:
+        return self.scale * x + self.bias
+
+
 class Maps(nn.Module):
     """Group norm, other activations, poolings of odd maps, resizing, a softmax over channels."""
 
@@ -286,18 +297,29 @@ class Maps(nn.Module):
         self.conv2, self.act2 = nn.Conv2d(16, 16, 3, 1, 1), nn.ELU()
         self.resize = nn.Upsample(scale_factor=2, mode="bilinear")
         self.weigh, self.conv3, self.act3 = nn.Softmax(1), nn.Conv2d(16, 16, 3, 1, 1), nn.Tanh()
+        self.scaled = Scaled()
         self.pool2, self.fc = nn.AvgPool2d(2, 2), nn.Linear(16, 10)
 
     def forward(self, x: Any) -> Any:
         x = self.pool1(self.act1(self.norm1(self.conv1(x))))
         x = self.resize(self.act2(self.conv2(x)))
-        x = self.act3(self.conv3(16 * self.weigh(x)))
+        x = self.act3(self.scaled(self.conv3(16 * self.weigh(x))))
         return self.fc(self.pool2(x).mean((2, 3)))
 
 
 def keras_maps(keras: Any) -> Any:
     """The same."""
     layers = keras.layers
+
+    class Scaled(layers.Layer):  # type: ignore[misc]
+        def build(self, shape: Any) -> None:
+            self.scale = self.add_weight(name="scale", shape=(), initializer="ones")
+            self.bias = self.add_weight(name="bias", shape=(), initializer="zeros")
+            super().build(shape)
+
+        def call(self, x: Any) -> Any:
+            return self.scale * x + self.bias
+
     inputs = layers.Input((15, 15, 3))
     x = layers.GroupNormalization(4, epsilon=1e-3, name="norm1")(
         layers.Conv2D(16, 3, padding="same", name="conv1")(inputs)
@@ -307,7 +329,8 @@ def keras_maps(keras: Any) -> Any:
     x = layers.Activation("elu", name="act2")(layers.Conv2D(16, 3, padding="same", name="conv2")(x))
     x = layers.UpSampling2D(2, interpolation="bilinear", name="resize")(x)
     x = layers.Rescaling(16.0)(layers.Softmax(name="weigh")(x))
-    x = layers.Activation("tanh", name="act3")(layers.Conv2D(16, 3, padding="same", name="conv3")(x))
+    x = Scaled(name="scaled")(layers.Conv2D(16, 3, padding="same", name="conv3")(x))
+    x = layers.Activation("tanh", name="act3")(x)
     x = layers.GlobalAveragePooling2D()(layers.AveragePooling2D(2, 2, name="pool2")(x))
     return keras.Model(inputs, layers.Dense(10, name="fc")(x))
 

@@ -257,7 +257,7 @@ def changed_weights(
         before = values_of(variable)
         after = change(before)
         assert after.shape == before.shape
-        variable.variable.assign(np.ascontiguousarray(after))
+        variable.variable.assign(np.array(after, order="C"))
         return (leaf.label,), ()
 
     return Fault(name, kinds, places, put)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 
 import keras
+import numpy as np
 import pytest
 from fault_pairs import convolutions, decoder, maps, transformer
 from faults import Fault, Pair, Seeded, every_fault, verdict
@@ -52,6 +53,25 @@ def test_a_seeded_fault_is_named(name: str) -> None:
     assert shown, "no place in any pair shows this fault"
     for said, seeded, result in shown:
         assert said == "exact", f"seeded {fault.name} at {seeded}\n{result}"
+
+
+@pytest.mark.parametrize("name", ["gain never loaded", "bias never loaded"])
+def test_a_layer_of_single_numbers_is_named(name: str) -> None:
+    pair, fault = maps(keras), FAULTS[name]
+    place = next(place for place in fault.places(pair) if place[0].label == "scaled")
+    seeded = fault.put(pair, place)
+    found = verified(pair).first_divergence
+    assert verdict(found, fault, seeded) == "exact", str(found)
+
+
+def test_a_single_number_is_not_said_to_be_a_fresh_layers_or_a_multiple() -> None:
+    pair = maps(keras)
+    scale = pair.keras_model.get_layer("scaled").scale
+    scale.assign(np.float32(1.5))
+    found = verified(pair).first_divergence
+    assert found is not None
+    assert found.kind == "weights"
+    assert "scaled/scale: it holds 1.5, torch " in found.cause
 
 
 def at_one_place(fault: Fault, maker: str) -> Iterator[tuple[str, Seeded, ktc.Comparison]]:

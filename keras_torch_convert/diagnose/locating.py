@@ -157,7 +157,8 @@ class Locator:
         if names not in self.counted:
             self.counted[names] = np.array([self._counts(value, names) for value in self.index.values], bool)
         first = min(step.order for step in place.steps)
-        return self.index.nearest(key, self.counted[names] & (self.index.orders >= first))
+        whole = ~np.isin(self.index.orders, list(unfinished(place)))
+        return self.index.nearest(key, self.counted[names] & whole & (self.index.orders >= first))
 
     def _nearest_behind(self, call: LayerCall) -> list[float]:
         """For a call that makes others: what torch has when it has computed all layers with weights inside, not what went in before."""
@@ -297,6 +298,19 @@ class Locator:
                 return True
             call = self.keras.calls[call.parent]
         return False
+
+
+def unfinished(place: Place) -> set[int]:
+    """Orders of a layer's operations whose result goes into another one of its own, with weights that had no part before: the product before the offset."""
+    found: set[int] = set()
+    used: set[str] = set()
+    steps = sorted(place.steps, key=lambda step: step.order)
+    for number, step in enumerate(steps):
+        used.update(step.weights)
+        takers = (other for other in steps[number + 1 :] if any(value.order == step.order for value in other.inputs))
+        if any(set(place.names) & set(other.weights) - used for other in takers):
+            found.add(step.order)
+    return found
 
 
 def place_in_block(call: LayerCall) -> PlaceInBlock:

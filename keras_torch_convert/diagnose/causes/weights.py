@@ -12,6 +12,8 @@ from .going_on import behind_next_steps
 
 # Values that were only carried over are equal bit for bit; a computed one (two biases added) may be rounded.
 EQUAL = 1e-6
+# What a new layer has for a gain or an offset.
+FRESH = (0.0, 1.0)
 AGAIN = "carry those weights over again (ktc.convert with this plan)"
 
 
@@ -60,6 +62,11 @@ def relation(name: str, held: Array, every: Mapping[str, Array], owner: str) -> 
     owner = next((other for other, values in every.items() if other != name and equal(held, values)), owner)
     if owner:
         return "swapped weights", f"it holds the values that belong to '{owner}'"
+    if held.size == 1:
+        # One number is always a constant, and always a multiple of another.
+        ours, theirs = float(held.flat[0]), float(wanted.flat[0])
+        kind = "weights not loaded" if ours in FRESH else "weights"
+        return kind, f"it holds {ours:.7g}, torch {theirs:.7g}"
     if np.ptp(held) == 0:
         return "weights not loaded", f"all its values are {float(held.flat[0]):g}: it was never loaded"
     if (factor := ratio(held, wanted)) is not None:
