@@ -32,6 +32,7 @@ from .read.live_tensor import live_tensor
 from .read.source import Source, SourceTensor
 from .read.target import Target, TargetLayer
 from .report import Report
+from .save.keras_file import check_path
 from .transfer import assign_layer, calls_for, keys_without_hit
 from .transfer.attention import is_attention
 from .transfer.executor import Strict
@@ -188,7 +189,7 @@ def keras_reload_stacked_state_dict(
         source,
         target,
         strict=strict,
-        save=file_to_save(save_name, f"{target.name}.h5"),
+        save=file_to_save(save_name, ".h5", target),
         progress=verbose > 0,
         stopwatch=stopwatch,
     )
@@ -303,7 +304,7 @@ def keras_reload_from_torch_model(
     }
     writing: dict[str, Any] = {
         "strict": strict,
-        "save": file_to_save(save_name, f"{target.name}_imagenet.h5"),
+        "save": file_to_save(save_name, "_imagenet.h5", target),
         "progress": verbose > 0,
         "stopwatch": stopwatch,
     }
@@ -428,9 +429,12 @@ def unused_keys(target: Target, additional_transfer: Mapping[Any, Transfer]) -> 
     )
 
 
-def file_to_save(save_name: str | PathLike[str] | None, default: str) -> str | PathLike[str] | None:
-    """The file to write: None asks for the default, "" for none."""
-    return default if save_name is None else save_name or None
+def file_to_save(save_name: str | PathLike[str] | None, ending: str, target: Target) -> str | PathLike[str] | None:
+    """The file to write: None asks for the model's name with this ending, "" for none. SaveError where it cannot be written."""
+    path = f"{target.name}{ending}" if save_name is None else save_name or None
+    if path is not None:
+        check_path(path, target)
+    return path
 
 
 def shown(report: Report, verbose: int) -> Report:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from . import to_torch
 from .align.assemble import with_both_sides
-from .errors import AlignmentError, ConversionError, NotEqualError, PredictionError, SaveError, TransferError
+from .errors import AlignmentError, NotEqualError, PredictionError, SaveError, TransferError
 from .plan import Plan, check_is_plan
 from .progress import progress_bar
 from .read import read as read_source
@@ -218,15 +218,9 @@ class Judging:
                 report.notes = (*report.notes, f"not verified: {error}")
                 return
             report.input = runs.words
-            try:
-                plan = report.plan if report.plan is not None and not report.plan.reversed else None
+            plan = report.plan if report.plan is not None and not report.plan.reversed else None
+            with runs.failures_told(report, ", or convert with verify=False"):
                 comparison = compare_models(read_source(module), keras, runs, plan, randomised=False)
-            except Exception as error:
-                raise PredictionError(
-                    f"one of the two models failed on {runs.words}: {describe(error)}; model and files are as they were; give inputs "
-                    "that both take as sample=(torch inputs, Keras inputs), say how they are run (torch_call=, keras_call=), or convert with verify=False",
-                    report,
-                ) from error
         report.add_comparison(comparison)
         if comparison.equal is False and not self.keep:
             where = f"\n{comparison.first_divergence}" if comparison.first_divergence is not None else ""
@@ -243,15 +237,8 @@ def _aligned(
 ) -> tuple[Plan, Alignment]:
     from .align.running.search import align_by_running, refusal
 
-    try:
+    with runs.failures_told():
         plan, alignment = align_by_running(source, target, runs, hints, accept_unproven)
-    except ConversionError:
-        raise
-    except Exception as error:
-        raise PredictionError(
-            f"one of the two models failed on {runs.words}: {describe(error)}; nothing was written; give inputs that both take as "
-            "sample=(torch inputs, Keras inputs), or say how they are run (torch_call=, keras_call=)"
-        ) from error
     if alignment.open:
         advice = on_other_classes(alignment, source, target)
         refused = AlignmentError(f"{refusal(alignment, target)}{advice}")
@@ -333,10 +320,9 @@ def apply_to_model(
 ) -> Report:
     """Check everything, then write every weight and the file; on any error model and files are as they were.
 
+    That `save` can be written the caller has looked at, before it aligned the two sides (`keras_file.check_path`).
     `check` is called with the report once the weights are in and before a file is written; what it raises takes the weights back.
     """
-    if save is not None:
-        keras_file.check_path(save, target)
     with stopwatch.stage("check"):
         prepared = prepare(plan, source, target, strict=strict)
         recorded, opaque = prepared.recorded_plan()

@@ -7,7 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ..diagnose.diagnosing import Diagnosis
-from ..errors import ConversionError, PredictionError
+from ..errors import PredictionError
 from ..plan import Plan, check_is_plan
 from ..read import read as read_source
 from ..read.keras_model import read_target
@@ -60,17 +60,10 @@ def verify(
     from ..align.running.inputs import runs_for
 
     runs = runs_for(source.module, target, sample, torch_call, keras_call)
-    try:
+    with runs.failures_told():
         return compare_models(
             source, target, runs, plan, count=inputs - 1, randomised=randomised is not False, diagnose=diagnose
         )
-    except ConversionError:
-        raise
-    except Exception as error:
-        raise PredictionError(
-            f"one of the two models failed on {runs.words}: {describe(error)}; give inputs that both take as sample=(torch inputs, Keras inputs), "
-            "or say how they are run (torch_call=, keras_call=)"
-        ) from error
 
 
 def compare_models(

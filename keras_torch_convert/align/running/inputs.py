@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import AlignmentError
+from ...errors import AlignmentError, ConversionError, PredictionError
 from ...read.target import Target
 from ...verify.inputs import Wanted, inputs_for
+from ...verify.outputs import describe
 from .keras_values import eager_arrays
+
+if TYPE_CHECKING:
+    from ...report import Report
 
 Call = Callable[[Any, Any], Any]
 
@@ -28,6 +33,23 @@ class Runs:
     keras_call: Call
     words: str
     notes: tuple[str, ...] = ()
+
+    @contextmanager
+    def failures_told(self, report: Report | None = None, otherwise: str = "") -> Iterator[None]:
+        """What goes wrong inside, where the models run, is raised as a PredictionError with `report`; our own refusals pass as they are.
+
+        `otherwise` is what else the caller can do.
+        """
+        try:
+            yield
+        except ConversionError:
+            raise
+        except Exception as error:
+            raise PredictionError(
+                f"one of the two models failed on {self.words}: {describe(error)}; model and files are as they were; give inputs that both take as "
+                f"sample=(torch inputs, Keras inputs), or say how they are run (torch_call=, keras_call=){otherwise}",
+                report,
+            ) from error
 
     def others(self, count: int = 2) -> tuple[Runs, ...]:
         """The same with `count` other inputs in the range of these, which have little in common with them and with each other."""
