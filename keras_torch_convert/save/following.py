@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -13,11 +14,21 @@ BLOCK = 2**19
 
 def digests_of(path: Path, names: Sequence[str]) -> dict[str, str]:
     """The digests of a whole file in hexadecimal, by names that hashlib knows, each in a thread of its own."""
+    with digests_meanwhile(path, names) as digests:
+        pass
+    return digests
+
+
+@contextmanager
+def digests_meanwhile(path: Path, names: Sequence[str]) -> Iterator[dict[str, str]]:
+    """The same, computed while the block does something else; they are in the dict behind it."""
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in names}
+    digests: dict[str, str] = {}
     size = path.stat().st_size
     with Followers(path, 0, size, [one.update for one in hashes.values()]) as followers:
         followers.advance(size)
-    return {name: one.hexdigest() for name, one in hashes.items()}
+        yield digests
+    digests.update((name, one.hexdigest()) for name, one in hashes.items())
 
 
 class Followers:

@@ -7,20 +7,17 @@ half-written or a wrong file.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from ..errors import SaveError
 from ..read.target import Target
-from .following import Followers
-from .from_plan import WritingOptions, written_aside
+from .following import digests_meanwhile
+from .from_plan import WritingOptions, WrittenAside, written_aside
 from .keras_file import (
     check_path,
-    flush_folder,
     is_subclassed,
     suffix_of,
     write_with_keras,
@@ -52,16 +49,14 @@ def save_model(target: Target, path: str | os.PathLike[str]) -> SavedFile:
     Raises SaveError as `check_path` does, when Keras cannot save the model so, or when what was written reads back different.
     """
     check_path(path, target)
-    # A symbolic link keeps pointing where it did: the file behind it is the one replaced.
-    destination = Path(path).resolve()
-    suffix = suffix_of(destination)
+    suffix = suffix_of(Path(path).resolve())
     if suffix in {".h5", ".hdf5"}:
         try:
             return _saved_as_listed(target, Path(path), suffix)
         except NotListedError as reason:
-            saved = _saved_by_keras(target, Path(path), destination, suffix)
+            saved = _saved_by_keras(target, Path(path), suffix)
             return replace(saved, notes=(*saved.notes, f"Keras itself wrote the file of this model: {reason}"))
-    return _saved_by_keras(target, Path(path), destination, suffix)
+    return _saved_by_keras(target, Path(path), suffix)
 
 
 def _saved_as_listed(target: Target, path: Path, suffix: str) -> SavedFile:
@@ -80,26 +75,19 @@ def _saved_as_listed(target: Target, path: Path, suffix: str) -> SavedFile:
     return SavedFile(path, written.digests["md5"], written.digests["sha256"], written.size, tuple(notes))
 
 
-def _saved_by_keras(target: Target, path: Path, destination: Path, suffix: str) -> SavedFile:
-    temporary = temporary_path(destination)
+def _saved_by_keras(target: Target, path: Path, suffix: str) -> SavedFile:
+    temporary = temporary_path(path)
     try:
         notes = write_with_keras(target, temporary, suffix)
         _flush_file(temporary)
-        size = temporary.stat().st_size
-        md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-        # The check sums are computed while the file is read back.
-        with Followers(temporary, 0, size, [md5.update, sha256.update]) as followers:
-            followers.advance(size)
+        with digests_meanwhile(temporary, ("md5", "sha256")) as digests:
             notes = (*notes, *_compare(target, temporary, suffix))
-        if destination.exists():
-            shutil.copymode(destination, temporary)
-        os.replace(temporary, destination)
+        written = WrittenAside(temporary, digests, durable=True).take_name(path)
     except OSError as error:
         raise SaveError(f"cannot save to {path}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
-    flush_folder(destination.parent)
-    return SavedFile(path, md5.hexdigest(), sha256.hexdigest(), size, notes)
+    return SavedFile(path, digests["md5"], digests["sha256"], written.size, notes)
 
 
 def _compare(target: Target, temporary: Path, suffix: str) -> tuple[str, ...]:

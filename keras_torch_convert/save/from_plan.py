@@ -91,7 +91,10 @@ class WrittenAside:
     durable: bool
 
     def take_name(self, path: Path) -> WrittenFile:
-        """Give the file its name in the same folder, in one step; an existing one is replaced and leaves its mode."""
+        """Give the file its name in the same folder, in one step; an existing one is replaced and leaves its mode.
+
+        A symbolic link keeps pointing where it did: the file behind it is the one replaced.
+        """
         destination = path.resolve()
         size = self.temporary.stat().st_size
         if destination.exists():
