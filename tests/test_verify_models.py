@@ -242,3 +242,55 @@ def test_the_range_of_the_sample_is_kept(converted: Any) -> None:
     assert len(seen) == 4
     assert all(array.min() >= 2.99 and array.max() <= 5.01 for array in seen)
     assert len({array.tobytes() for array in seen}) == 4
+
+
+class Cosine(nn.Module):
+    """An operation that Keras has nowhere in the pair."""
+
+    def forward(self, x: Any) -> Any:
+        return torch.cos(x)
+
+
+class SineOfDouble(layers.Layer):  # type: ignore[misc]
+    """One that torch has nowhere, and that no known cause turns into the other."""
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.sin(2 * x) * x
+
+
+def small_outputs(torch_middle: Any, keras_middle: Any) -> tuple[Any, Any, ktc.Plan]:
+    """A pair whose outputs hardly move with the input, so that they decide nothing."""
+    torch_module = randomised(nn.Sequential(nn.Linear(6, 8), torch_middle, nn.Linear(8, 3)))
+    with torch.no_grad():
+        torch_module[2].weight *= 3e-4
+        torch_module[2].bias.fill_(1.0)
+    first, last = layers.Dense(8, name="0"), layers.Dense(3, name="2")
+    keras_model = keras.Sequential([layers.Input((6,)), first, keras_middle, last])
+    labels = ("0", "1", "2") if keras_middle.weights else ("0", "2")
+    plan = ktc.Plan.from_mapping(torch_module, keras_model, {label: label for label in labels})
+    ktc.convert(torch_module, keras_model, plan=plan, verify=False)
+    return torch_module, keras_model, plan
+
+
+def test_outputs_that_cannot_decide_are_decided_by_a_proven_cause() -> None:
+    torch_module, keras_model, plan = small_outputs(nn.LayerNorm(8), layers.LayerNormalization(epsilon=0.5, name="1"))
+    assert ktc.verify(torch_module, keras_model, plan=plan, diagnose=False).equal is None
+
+    result = ktc.verify(torch_module, keras_model, plan=plan)
+
+    assert result.first_divergence is not None
+    assert result.first_divergence.kind == "epsilon"
+    assert result.equal is False
+    assert any("the models are not equal" in note for note in result.notes)
+    before = [array + 0 for array in values(keras_model)]
+    with pytest.raises(ktc.NotEqualError, match=r"epsilon is 0\.5 in Keras"):
+        ktc.convert(torch_module, keras_model, plan=plan)
+    assert same_values(before, values(keras_model))
+
+
+def test_outputs_that_cannot_decide_stay_undecided_without_a_cause() -> None:
+    torch_module, keras_model, plan = small_outputs(Cosine(), SineOfDouble(name="1"))
+    result = ktc.verify(torch_module, keras_model, plan=plan)
+    assert result.first_divergence is not None
+    assert not result.first_divergence.kind
+    assert result.equal is None

@@ -6,6 +6,7 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from ..diagnose.causes.ends import SOFTMAX_AT_THE_END
 from ..diagnose.diagnosing import Diagnosis
 from ..errors import PredictionError
 from ..plan import Plan, check_is_plan
@@ -96,10 +97,22 @@ def diagnosed(comparison: Comparison, source: Source, target: Target, runs: Runs
             note = "no layer of the Keras model holds weights of the torch module: carry them over first (ktc.convert), or give plan= when they are computed"
             return replace(comparison, notes=(*comparison.notes, note))
         divergence = diagnosis.result(comparison.relative_diff or inf)
-        return replace(comparison, first_divergence=divergence, layer_differences=diagnosis.layer_differences())
+        comparison = replace(comparison, first_divergence=divergence, layer_differences=diagnosis.layer_differences())
+        return with_proven_difference(comparison)
     except Exception as error:
         note = f"the first divergence could not be looked for: {describe(error)}"
         return replace(comparison, notes=(*comparison.notes, note))
+
+
+def with_proven_difference(comparison: Comparison) -> Comparison:
+    """The comparison, not equal where outputs alone could not decide it and the cause of their difference is proven: that is no rounding."""
+    divergence, difference = comparison.first_divergence, comparison.relative_diff
+    if comparison.equal is not None or divergence is None or divergence.kind in ("", SOFTMAX_AT_THE_END):
+        return comparison
+    if difference is None or difference <= comparison.threshold:
+        return comparison
+    note = "the outputs alone cannot decide it, but the cause of their difference is proven: the models are not equal"
+    return replace(comparison, equal=False, notes=(*comparison.notes, note))
 
 
 def with_random_values(comparison: Comparison, source: Source, target: Target, runs: Runs, plan: Plan) -> Comparison:

@@ -11,6 +11,9 @@ from ..scene import Array, Hypothesis, Scene
 from .functions import functions, softmaxes
 from .structure import affine, factor_of_outputs
 
+# The one cause with which models still count as equal: the classes are the same.
+SOFTMAX_AT_THE_END = "softmax at the end"
+
 
 def at_the_end(scene: Scene) -> Iterator[Hypothesis]:
     """torch does something more behind the last layer."""
@@ -20,7 +23,7 @@ def at_the_end(scene: Scene) -> Iterator[Hypothesis]:
     yield from factor_of_outputs(scene)
     for function in (*softmaxes(ours.ndim), *functions()):
         softmax = function.name.startswith("softmax")
-        kind = "softmax at the end" if softmax else "missing activation"
+        kind = SOFTMAX_AT_THE_END if softmax else "missing activation"
         todo = (
             'build the Keras model with classifier_activation="softmax", or take the softmax off torch'
             if softmax
@@ -38,7 +41,7 @@ def softmax_only_in_keras(scene: Scene) -> Iterator[Hypothesis]:
     logits = scene.keras.inputs[0] if scene.call.leaf is None else scene.run(activation=lambda x: x)
     if logits is not None:
         said = "the Keras model ends in a softmax and torch gives logits: they are equal up to it"
-        yield Hypothesis("softmax at the end", said, "build the Keras model with classifier_activation=None", logits)
+        yield Hypothesis(SOFTMAX_AT_THE_END, said, "build the Keras model with classifier_activation=None", logits)
 
 
 def at_the_beginning(scene: Scene) -> Iterator[Hypothesis]:
