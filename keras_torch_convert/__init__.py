@@ -7,6 +7,7 @@ Importing the package needs NumPy alone; PyTorch and Keras are imported by the f
 """
 
 from .align.parts import joined, rows, stacked
+from .aligning import align
 from .classic import (
     align_layer_names_multi_stage,
     keras_reload_from_torch_model,
@@ -14,9 +15,10 @@ from .classic import (
     match_layer_names_with_torch,
     state_dict_stack_by_layer,
 )
-from .convert import align, convert
+from .convert import convert
 from .errors import (
     AlignmentError,
+    ClassCountError,
     ConversionError,
     ManifestError,
     NotEqualError,
@@ -43,6 +45,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlignmentError",
+    "ClassCountError",
     "Comparison",
     "ConversionError",
     "ManifestError",

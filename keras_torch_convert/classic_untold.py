@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .convert import add_predictions, aligned_by_running, apply_to_model
-from .errors import AlignmentError, PredictionError, TransferError
+from .align.assemble import with_both_sides
+from .aligning import aligned_by_running
+from .convert import add_predictions, apply_to_model
+from .errors import AlignmentError, ClassCountError, PredictionError, TransferError
 from .plan import Plan
 from .read.keras_model import read_target
 from .read.source import Source
@@ -29,14 +31,17 @@ def convert_untold(
     """The report of the conversion, and whether both predictions are in it.
 
     `by_order` gives the Plan by order or raises; `writing` is for `apply_to_model`, `predicting` for `add_predictions`, None to predict nothing: then
-    an order that fits is taken. Raises AlignmentError, with both reasons, when neither way finds an alignment. An order that fits
-    stays, however much the outputs differ, when running finds nothing better.
+    an order that fits is taken. Raises AlignmentError, with both reasons, when neither way finds an alignment, ClassCountError where only the head
+    does not fit. An order that fits stays, however much the outputs differ, when running finds nothing better.
     """
     try:
         plan = by_order()
     except (AlignmentError, TransferError) as misfit:
         why = "the order of layers does not fit"
-        return _by_running(source, target, sample, writing, why, f"{why}: {misfit}"), False
+        try:
+            return _by_running(source, target, sample, writing, why, f"{why}: {misfit}"), False
+        except ClassCountError as error:
+            raise ClassCountError(_one_refusal(misfit, why, error)) from None
     if predicting is None:
         report = apply_to_model(plan, source, target, **writing)
         report.alignment = "by order"
@@ -51,6 +56,13 @@ def convert_untold(
             report.alignment = "by order"
             report.notes = (*report.notes, f"both models were run to find a better alignment, without success: {error}")
             return report, False
+
+
+def _one_refusal(misfit: AlignmentError | TransferError, why: str, error: ClassCountError) -> str:
+    """Where nothing but the head does not fit: what is wrong by order when that is the head alone, else what running both models has found."""
+    if isinstance(misfit, TransferError) and len(misfit.problems) == 1:
+        return f"{misfit.problems[0]}; nothing was written"
+    return f"{why}, and when both models were run to find the alignment {error}"
 
 
 def _by_order_if_equal(
@@ -79,10 +91,16 @@ def _by_running(
     source: Source, target: Target, sample: Any, writing: Mapping[str, Any], why: str, in_full: str
 ) -> Report:
     """Convert as running both models finds out; the report says `why` order was not enough. AlignmentError, with `why` `in_full`, when it finds nothing."""
+    from .align.running.inputs import runs_for
+
     leaves = read_target(target.model, sample=sample)
     try:
         with writing["stopwatch"].stage("align"):
-            plan, alignment = aligned_by_running(source, leaves, sample)
+            runs = runs_for(source.module, leaves, sample, None, None)
+            found, alignment = aligned_by_running(source, leaves, runs, {}, accept_unproven=False)
+            plan = with_both_sides(found, source, leaves)
+    except ClassCountError:
+        raise
     except (AlignmentError, PredictionError) as error:
         raise AlignmentError(
             f"{in_full}; running both models to find the alignment did not help either: {error}"
@@ -90,13 +108,13 @@ def _by_running(
 
     def check(report: Report) -> None:
         alignment.add_to(report)
-        found = plan.classic_dictionaries(source, target.model)
+        dictionaries = plan.classic_dictionaries(source, target.model)
         said = (
-            f"the same alignment as a call to paste:\n{found}"
-            if found.found
-            else f"{found.comment} (report.dictionaries)"
+            f"the same alignment as a call to paste:\n{dictionaries}"
+            if dictionaries.found
+            else f"{dictionaries.comment} (report.dictionaries)"
         )
-        report.dictionaries = found
+        report.dictionaries = dictionaries
         report.notes = (*report.notes, f"{why}, so both models were run to find the alignment", said)
 
     return apply_to_model(plan, source, leaves, **writing, check=check)

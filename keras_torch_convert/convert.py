@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from . import to_torch
 from .align.assemble import with_both_sides
+from .aligning import aligned_by_running, aligned_statically
 from .errors import AlignmentError, NotEqualError, PredictionError, SaveError, TransferError
 from .plan import Plan, check_is_plan
 from .progress import progress_bar
@@ -29,7 +30,6 @@ from .transfer.executor import Strict, prepare
 from .transfer.hyperparameters import compare_hyperparameters
 from .transfer.position_table import Resize
 from .verify import predict
-from .verify.outputs import describe
 
 if TYPE_CHECKING:
     from .align.running.inputs import Call, Runs
@@ -51,38 +51,6 @@ class Stopwatch:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-
-def align(
-    source: Any,
-    target: Any,
-    *,
-    sample: Any = None,
-    torch_call: Call | None = None,
-    keras_call: Call | None = None,
-    hints: Mapping[str, str] | None = None,
-    accept_unproven: bool = False,
-) -> Plan:
-    """Find out which torch weight belongs where, by running both models on randomised copies of their weights.
-
-    `source` is a torch module, `target` a Keras 3 or tf_keras model; both are left exactly as they are. A state dict or a checkpoint cannot be run: it is
-    aligned by shapes, names and order, which proves nothing and which `accept_unproven=True` must allow; the error without it shows the proposal. `sample` is one array
-    in the Keras layout, or (torch inputs, Keras inputs); by default inputs are made from the Keras model's own specs.
-    `torch_call(model, inputs)` and `keras_call(model, inputs)` say how a model is run when it takes more than
-    its inputs, or when only a part of it is meant. `hints` are {"keras layer or variable": "torch layer or tensor"} that settle what cannot be told.
-    With `accept_unproven` weights that no output proves are paired by their names.
-
-    Raises AlignmentError, with what is open and the best candidates, when a weight of the Keras model finds no partner, and PredictionError when a
-    model cannot be run.
-    """
-    source = source if isinstance(source, Source) else read_source(source)
-    target = target if isinstance(target, Target) else read_target(target, sample=sample)
-    if source.module is None:
-        plan, _ = _aligned_statically(source, target, hints or {}, accept_unproven)
-    else:
-        judging = Judging(sample, torch_call, keras_call, verify=False, keep=False)
-        plan, _ = _aligned(source, target, judging.runs(source.module, target), hints or {}, accept_unproven)
-    return with_both_sides(plan, source, target)
 
 
 def convert(
@@ -142,10 +110,10 @@ def convert(
         with stopwatch.stage("align"):
             if resize is None and source.module is not None:
                 runs = judging.runs(source.module, target)
-                plan, alignment = _aligned(source, target, runs, hints or {}, accept_unproven)
+                plan, alignment = aligned_by_running(source, target, runs, hints or {}, accept_unproven)
             else:
                 accepted = accept_unproven or source.module is not None
-                plan, proposal = _aligned_statically(source, target, hints or {}, accepted, resize, strict)
+                plan, proposal = aligned_statically(source, target, hints or {}, accepted, resize, strict)
 
     def check(report: Report) -> None:
         if alignment is not None:
@@ -230,81 +198,6 @@ class Judging:
                 report,
                 comparison,
             )
-
-
-def _aligned(
-    source: Source, target: Target, runs: Runs, hints: Mapping[str, str], accept_unproven: bool
-) -> tuple[Plan, Alignment]:
-    from .align.running.search import align_by_running, refusal
-
-    with runs.failures_told():
-        plan, alignment = align_by_running(source, target, runs, hints, accept_unproven)
-    if alignment.open:
-        advice = on_other_classes(alignment, source, target)
-        refused = AlignmentError(f"{refusal(alignment, target)}{advice}")
-        raise refused if advice else with_cause(refused, source, target, runs, plan, alignment, hints)
-    return plan, alignment
-
-
-def on_other_classes(alignment: Alignment, source: Source, target: Target) -> str:
-    """What to try when the only open layer differs from the only torch layer without a place in its number of outputs alone; "" for every other case."""
-    if len(alignment.open) != 1 or len({name.rpartition(".")[0] for name in alignment.left_over}) != 1:
-        return ""
-    leaf = next(leaf for leaf in target.leaves() if leaf.label in alignment.open)
-    kernel = next((variable.shape for variable in leaf.variables if len(variable.shape) > 1), ())
-    for name in alignment.left_over:
-        shape = source[name].shape
-        if len(shape) == len(kernel) > 1 and shape[0] != kernel[-1] and sorted(shape[1:]) == sorted(kernel[:-1]):
-            return (
-                f"\n'{leaf.label}' has {kernel[-1]} outputs, '{name}' {shape[0]}: for a head of another number of classes align two models of one "
-                f"number, leave it out by name, plan = ktc.align(...).without('{leaf.label}'), and give that as plan= with verify=False"
-            )
-    return ""
-
-
-def with_cause(
-    error: AlignmentError,
-    source: Source,
-    target: Target,
-    runs: Runs,
-    plan: Plan,
-    alignment: Alignment,
-    hints: Mapping[str, str],
-) -> AlignmentError:
-    """The refusal with what has no counterpart and the place where the models part, as far as that is known."""
-    from .diagnose.unaligned import why_open
-
-    try:
-        sentences = why_open(source, target, runs, plan, alignment, hints)
-    except Exception as failure:
-        return AlignmentError(f"{error}\n(why could not be looked for: {describe(failure)})")
-    return AlignmentError("\n".join([str(error), *sentences]))
-
-
-def aligned_by_running(source: Source, target: Target, sample: Any) -> tuple[Plan, Alignment]:
-    """The Plan for a module that running both models finds, and its evidence. AlignmentError when it finds none, or the models cannot be run."""
-    judging = Judging(sample, None, None, verify=False, keep=False)
-    plan, alignment = _aligned(source, target, judging.runs(source.module, target), {}, accept_unproven=False)
-    return with_both_sides(plan, source, target), alignment
-
-
-def _aligned_statically(
-    source: Source,
-    target: Target,
-    hints: Mapping[str, str],
-    accepted: bool,
-    resize: Resize = None,
-    strict: Strict = True,
-) -> tuple[Plan, StaticAlignment]:
-    """By shapes, names and order. AlignmentError, which shows what was found, when that is not accepted or a Keras layer finds nothing."""
-    from .align.static.align import align_statically, refusal_open, refusal_unproven
-
-    plan, found = align_statically(source, target, hints, resize)
-    if not accepted:
-        raise refusal_unproven(found, source, target)
-    if found.open and strict:
-        raise refusal_open(found, target)
-    return plan, found
 
 
 def apply_to_model(

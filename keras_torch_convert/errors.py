@@ -36,6 +36,10 @@ class AlignmentError(ConversionError, ValueError):
     """Names cannot be aligned: a move would lose a name, the lists differ in length, or a name is unknown."""
 
 
+class ClassCountError(AlignmentError):
+    """All layers are aligned but one, which has another number of outputs than its torch layer: the head, for other classes."""
+
+
 class TransferError(ConversionError, ValueError):
     """Tensors and variables do not fit together.
 

@@ -11,7 +11,7 @@ import torch
 from small_models import keras_two_branches, largest_difference, randomised, same_values, torch_two_branches, values
 
 from keras_torch_convert import keras_reload_from_torch_model
-from keras_torch_convert.errors import AlignmentError
+from keras_torch_convert.errors import AlignmentError, ClassCountError, SaveError
 
 QUIET = {"save_name": "", "verbose": 0}
 layers = keras.layers
@@ -127,12 +127,33 @@ def test_a_head_for_another_number_of_classes_comes_with_the_arguments_that_leav
     module = randomised(torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Linear(4, 3)))
     model = keras.Sequential([layers.Input((6,)), layers.Dense(4, name="first"), layers.Dense(2, name="head")])
 
-    with pytest.raises(AlignmentError, match=r"skip_layers=\['1'\] and keep_layers=\['head'\]"):
+    with pytest.raises(ClassCountError, match=r"skip_layers=\['1'\] and keep_layers=\['head'\]") as caught:
         keras_reload_from_torch_model(module, model, **QUIET)
+    assert "\n" not in str(caught.value)
 
     report = keras_reload_from_torch_model(module, model, skip_layers=["1"], keep_layers=["head"], **QUIET)
     assert report.complete
     assert report.verdict().endswith("own values were kept, as you said, in head/kernel, head/bias, which may be why")
+
+
+def test_a_head_for_another_number_of_classes_is_all_that_is_said_where_only_the_order_is_wrong_too():
+    module, model = torch_two_branches(7), keras_two_branches(keras, 10)
+
+    with pytest.raises(ClassCountError, match=r"'predictions' has 10 outputs, 'head.weight' 7") as caught:
+        keras_reload_from_torch_model(module, model, **QUIET)
+
+    assert "block1" not in str(caught.value)
+
+
+def test_where_a_file_cannot_be_written_is_said_before_a_model_is_run(tmp_path):
+    class NeverRun(torch.nn.Linear):
+        def forward(self, x: Any) -> Any:
+            raise AssertionError("it ran")
+
+    module, model = NeverRun(6, 4), keras.Sequential([layers.Input((6,)), layers.Dense(3)])
+
+    with pytest.raises(SaveError, match="there is no folder"):
+        keras_reload_from_torch_model(module, model, save_name=tmp_path / "missing" / "model.h5", verbose=0)
 
 
 def test_a_checkpoint_by_order_is_said_to_be_unproven():
