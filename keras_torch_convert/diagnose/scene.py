@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf, prod
@@ -223,6 +223,10 @@ class Scene:
         same = [array for array in found if distance(fingerprint(array), value.key) < 1e-9]
         same.sort(key=lambda array: array.shape != value.shape)
         return next(iter(same), None)
+
+    def arrays_of(self, values: Iterable[Value]) -> list[Array]:
+        """Those of some values of torch's that were kept."""
+        return [array for value in values if (array := self.array_of(value)) is not None]
 
     def path_of_value(self, array: Array) -> str:
         """The torch module in which the operation runs that gave a value, "" when it is not known."""
