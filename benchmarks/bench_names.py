@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_torch_convert.align.classic import align_names
-from keras_torch_convert.classic import state_dict_stack_by_layer
+from keras_torch_convert.classic_names import state_dict_stack_by_layer
 from tests.reference import names as twin
 
 from .goals import Goals

@@ -8,13 +8,8 @@ Importing the package needs NumPy alone; PyTorch and Keras are imported by the f
 
 from .align.parts import joined, rows, stacked
 from .aligning import align
-from .classic import (
-    align_layer_names_multi_stage,
-    keras_reload_from_torch_model,
-    keras_reload_stacked_state_dict,
-    match_layer_names_with_torch,
-    state_dict_stack_by_layer,
-)
+from .classic import keras_reload_from_torch_model, keras_reload_stacked_state_dict
+from .classic_names import align_layer_names_multi_stage, match_layer_names_with_torch, state_dict_stack_by_layer
 from .convert import convert
 from .errors import (
     AlignmentError,

@@ -1,153 +1,35 @@
-"""The classic functions, as users of keras_cv_attention_models know them: same names, same order of parameters, same defaults.
+"""The classic functions that convert, as users of keras_cv_attention_models know them: same names, same order of parameters, same defaults.
 
 None of them changes its arguments, and what would lose a weight or a name in silence is an error here.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import Any, Union
+from typing import Any
 
-import numpy as np
-
-from . import _core
 from . import read as reading
-from .align import by_order
 from .align.assemble import plan_by_order
-from .align.classic import MatchFunction, NameAlignment, align_names, read_stages
-from .align.joined_stacks import joined_by_kind
-from .align.recurrent_stacks import skipped_apart, split_by_order
+from .align.classic import MatchFunction, NameAlignment
+from .classic_told import Moves, Told, Transfer, listed, unused_keys
 from .classic_untold import convert_untold
-from .collect import Collection, Stack, collect, stack_by_names
+from .collect import Collection, Stack, collect
 from .convert import Stopwatch, add_predictions, apply_to_model, in_words, placeholder_notes
-from .cycles import cycle_search_paused
-from .errors import AlignmentError, PairError, SourceError
+from .errors import SourceError
 from .listing import Listing, side_by_side
 from .plan import Plan
 from .read.keras_model import read_target
 from .read.live_tensor import live_tensor
 from .read.source import Source, SourceTensor
-from .read.target import Target, TargetLayer
+from .read.target import Target
 from .report import Report
 from .save.keras_file import check_path
-from .transfer import assign_layer, calls_for, keys_without_hit
 from .transfer.attention import is_attention
 from .transfer.executor import Strict
 from .transfer.position_table import Resize
 from .verify.picture import RescaleMode, load_picture, rescaling
-
-# What the alignment dictionaries may be: one stage, or a list of stages.
-Moves = Union[Mapping[str, Any], Sequence[Mapping[str, Any]]]
-Transfer = Callable[[list[Any]], Any]
-# Types of values that have no way to become something else.
-_ARRAYS_ALREADY = (np.ndarray, int, float, bool)
-
-
-@cycle_search_paused()
-def state_dict_stack_by_layer(
-    state_dict: Mapping[str, Any],
-    skip_weights: Sequence[str] = ["num_batches_tracked"],
-    unstack_weights: Sequence[str] = [],
-) -> dict[str, list[Any]]:
-    """Stack the values of a state dict by layer: layer name to list of arrays, in order of each layer's first appearance.
-
-    A name that ends with ":" and one character loses both. Its parts are separated by "/" if it holds one, else by ".".
-    Entries whose whole last part is in `skip_weights` are left out; those whose last part is in `unstack_weights` become
-    lists of one under their full name; every other one joins the list of its name without the last part.
-
-    PyTorch tensors become NumPy arrays: float16 and bfloat16 as float32, every other type as it is (the original turns
-    all of them into float32, which int64 and float64 do not survive). They may need gradients or live on another device.
-    A float32 tensor on the CPU is not copied: its array shares memory with the model. Values with a `numpy` method
-    (TensorFlow variables) are asked for it, anything else is handed on as it is.
-
-    Raises AlignmentError when an unstacked tensor would replace others, and SourceError for an object that is no mapping
-    of names to tensors or a tensor that cannot become an array.
-    """
-    if not isinstance(state_dict, Mapping):
-        hint = "; give its state_dict()" if hasattr(state_dict, "state_dict") else ""
-        raise SourceError(f"expected a dict of names to tensors, got {type(state_dict).__name__}{hint}")
-    names, values = list(state_dict), list(state_dict.values())
-    if _core.are_exactly(values, _ARRAYS_ALREADY):
-        return stack_by_names(names, values, skip_weights, unstack_weights)[0]
-    layers, _ = stack_by_names(names, list(state_dict.items()), skip_weights, unstack_weights)
-    return {layer: [array_of(name, value) for name, value in members] for layer, members in layers.items()}
-
-
-def array_of(name: str, value: Any) -> Any:
-    """A state dict's value as a NumPy array, where it has a way to become one."""
-    if not hasattr(value, "numpy"):
-        return value
-    if not hasattr(value, "is_floating_point"):
-        return value.numpy()
-    try:
-        # Types below four bytes fit into float32 without loss, and NumPy does not know all of them.
-        narrow = value.is_floating_point() and value.element_size() < 4
-        return (value.float() if narrow else value).numpy(force=True)
-    except (RuntimeError, TypeError) as error:
-        raise SourceError(f"tensor {name!r} cannot be read as a NumPy array: {error}") from error
-
-
-def match_layer_names_with_torch(
-    target_names: Sequence[str],
-    tail_align_dict: Mapping[str, Any] = {},
-    full_name_align_dict: Mapping[str, Any] = {},
-    tail_split_position: int = 2,
-) -> list[str]:
-    """One stage of alignment: Keras layer names, moved into the order of the PyTorch layers.
-
-    `full_name_align_dict` maps names and `tail_align_dict` tails of names to where the layer goes: an int below 0 is an
-    offset from its own place, any other int a place from the start of the list, a str the place of the layer with that
-    name (in `tail_align_dict`: with the same head and that tail). All places are counted in the input. The full name goes
-    first. A key of `tail_align_dict` that is the first part of a name ("stack1") holds a dict, which replaces the other
-    tails for that stack. Parts are separated by "_"; the first `tail_split_position` parts are the head, the rest is the tail.
-
-    Raises AlignmentError, with the remedy, for a move that would lose a name (every move to a later place), an unknown
-    name to move to, and values of other types. Entries that apply to no layer are warned of.
-    """
-    if isinstance(tail_split_position, (list, tuple)):
-        raise AlignmentError(
-            f"tail_split_position must be a single int here, got {tail_split_position!r}; "
-            "align_layer_names_multi_stage takes a list, one for each stage"
-        )
-    return announced(align_names(target_names, tail_align_dict, full_name_align_dict, tail_split_position))
-
-
-def align_layer_names_multi_stage(
-    target_names: Sequence[str],
-    tail_align_dict: Mapping[str, Any] | Sequence[Mapping[str, Any]] = {},
-    full_name_align_dict: Mapping[str, Any] | Sequence[Mapping[str, Any]] = {},
-    tail_split_position: int | Sequence[int] = 2,
-    specific_match_func: MatchFunction | None = None,
-    verbose: int = 1,
-) -> list[str]:
-    """Several stages of `match_layer_names_with_torch`, each on the result of the one before, then the user's function.
-
-    With an int as `tail_split_position` there is one stage. With a list of them the dictionaries are lists too, one dict a
-    stage (a single `full_name_align_dict` belongs to stage 0); missing dicts are empty, a missing split repeats the last.
-    `specific_match_func` gets the moved names, as a list, and returns those that it wants in the order that it wants.
-    `verbose` above 0 prints the arguments of every stage.
-
-    Raises AlignmentError as `match_layer_names_with_torch` does, and for dictionaries that no stage would use and an answer
-    of the function that is not a list of these names, each at most once. Names that it leaves out are missing from the result.
-    """
-    if verbose > 0:
-        for stage in read_stages(tail_align_dict, full_name_align_dict, tail_split_position):
-            print(f">>>> stage {stage.number}, tail_split_position: {stage.tail_split_position}")
-            print(f"     tail_align_dict: {stage.tail_align_dict}")
-            print(f"     full_name_align_dict: {stage.full_name_align_dict}")
-    return announced(
-        align_names(target_names, tail_align_dict, full_name_align_dict, tail_split_position, specific_match_func)
-    )
-
-
-def announced(alignment: NameAlignment) -> list[str]:
-    """The aligned names as a new list, once the warnings have been given to the caller of the public function."""
-    for text in alignment.warnings:
-        warnings.warn(text, stacklevel=3)
-    return list(alignment.names)
 
 
 def keras_reload_stacked_state_dict(
@@ -276,69 +158,71 @@ def keras_reload_from_torch_model(
         return shown(inspection(source, None, side_by_side(collection.stacks), stopwatch), verbose)
     with stopwatch.stage("read"):
         target = read_target(keras_model, sample=sample, expand_nested=expand_nested, whole=is_attention)
+    told = Told(
+        tail_align_dict,
+        full_name_align_dict,
+        tail_split_position,
+        specific_match_func,
+        additional_transfer,
+        unstack_weights,
+        skip_layers,
+        keep_layers,
+        resize,
+    )
     with stopwatch.stage("align"):
-        names = [layer.name for layer in target.layers]
-        alignment = align_names(names, tail_align_dict, full_name_align_dict, tail_split_position, specific_match_func)
-    arguments = {
-        "tail_align_dict": tail_align_dict,
-        "full_name_align_dict": full_name_align_dict,
-        "tail_split_position": tail_split_position if tail_align_dict else None,
-        "unstack_weights": list(unstack_weights),
-        "specific_match_func": specific_match_func,
-    }
-    given = {name: value for name, value in arguments.items() if value}
-    listing = listed(collection, target, alignment.names, additional_transfer, skip_layers, keep_layers)
-    looked_at = inspection(source, target, listing, stopwatch)
+        alignment = told.aligned(target)
+    looked_at = inspection(source, target, listed(collection, target, alignment.names, told), stopwatch)
     looked_at.warnings = (*alignment.warnings, *unused_keys(target, additional_transfer))
     looked_at.notes += alignment.notes
-    looked_at.alignment_arguments = given
+    looked_at.alignment_arguments = told.arguments()
     if not do_convert:
         return shown(looked_at, verbose)
     if verbose > 0:
-        print(listing, end="\n\n")
-    pairing: dict[str, Any] = {
-        "skip_layers": skip_layers,
-        "keep_layers": keep_layers,
-        "strict": strict,
-        "resize": resize,
-    }
-    writing: dict[str, Any] = {
-        "strict": strict,
-        "save": file_to_save(save_name, "_imagenet.h5", target),
-        "progress": verbose > 0,
-        "stopwatch": stopwatch,
-    }
+        print(looked_at.listing, end="\n\n")
+    save = file_to_save(save_name, "_imagenet.h5", target)
+    writing: dict[str, Any] = {"strict": strict, "save": save, "progress": verbose > 0, "stopwatch": stopwatch}
     predicting: dict[str, Any] = {
         "image": image,
         "rescale_mode": rescale_mode,
         "input_shape": input_shape,
         "sample": sample,
     }
-    aligned = specific_match_func is not None or bool(tail_align_dict) or bool(full_name_align_dict)
-    told = aligned or additional_transfer or skip_layers or keep_layers or resize
 
     def by_order() -> Plan:
         with stopwatch.stage("align"):
             return plan_by_order(
-                collection, target, alignment.names, additional_transfer, order=source.order, aligned=aligned, **pairing
+                collection,
+                target,
+                alignment.names,
+                additional_transfer,
+                skip_layers=skip_layers,
+                keep_layers=keep_layers,
+                strict=strict,
+                order=source.order,
+                aligned=told.moves,
+                resize=resize,
             )
 
-    if told or source.module is None:
-        report = apply_to_model(by_order(), source, target, **writing)
-        report.alignment = "by order, unproven" if source.module is None else "by order"
-        if alignment.names != tuple(names):
-            report.alignment += ", after the Keras names were moved"
-        predicted = False
+    if told.anything or source.module is None:
+        report, predicted = apply_to_model(by_order(), source, target, **writing), False
+        report.alignment = by_order_in_words(alignment, source, target)
     else:
         report, predicted = convert_untold(
             by_order, source, target, sample, writing, predicting if do_predict else None
         )
-    report.listing, report.alignment_arguments = listing, given
+    report.listing, report.alignment_arguments = looked_at.listing, looked_at.alignment_arguments
     report.warnings += looked_at.warnings
     report.notes += alignment.notes
     if do_predict and not predicted:
         add_predictions(report, source, target, stopwatch, **predicting)
     return shown(report, verbose)
+
+
+def by_order_in_words(alignment: NameAlignment, source: Source, target: Target) -> str:
+    """How the layers were paired, and how far that is proven."""
+    words = "by order" if source.module is not None else "by order, unproven"
+    moved = alignment.names != tuple(layer.name for layer in target.layers)
+    return f"{words}, after the Keras names were moved" if moved else words
 
 
 def check_picture(image: Any, rescale_mode: RescaleMode) -> None:
@@ -374,39 +258,12 @@ def stacked_tensor(layer: str, index: int, value: Any) -> SourceTensor:
     return replace(tensor, from_array=True)
 
 
-def listed(
-    collection: Collection,
-    target: Target,
-    names: Sequence[str],
-    additional_transfer: Mapping[Any, Transfer],
-    skip_layers: Sequence[str],
-    keep_layers: Sequence[str],
-) -> Listing:
-    """Both lists side by side as they would be paired, without the layers that the caller excuses."""
-    stacks = skipped_apart(collection.stacks, skip_layers)
-    skipped = by_order.hit_by(skip_layers, [stack.layer for stack in stacks], "skip_layers", "torch layer")
-    kept = by_order.hit_by(keep_layers, [layer.name for layer in target.layers], "keep_layers", "Keras layer")
-    names = [name for name in names if name not in kept]
-    by_name = {layer.name: layer for layer in target.layers}
-    by_callback = [layer.name for layer in target.layers if calls_for(layer, additional_transfer)]
-    named = [by_name[name] for name in names if name in by_name]
-    unskipped = [stack for stack in stacks if stack.layer not in skipped]
-    return side_by_side(
-        split_by_order(joined_by_kind(unskipped, named), named, by_callback),
-        target.layers,
-        names,
-        by_callback=by_callback,
-        fit=misfit,
-    )
-
-
-def misfit(stack: Stack, layer: TargetLayer) -> str:
-    """Why a torch layer cannot go into a Keras layer, "" when it can: what the transfer itself would say."""
-    try:
-        assign_layer(stack, layer)
-    except PairError as error:
-        return f"'{stack.layer}' does not fit into '{layer.name}' ({layer.kind}): {error.problem}"
-    return ""
+def file_to_save(save_name: str | PathLike[str] | None, ending: str, target: Target) -> str | PathLike[str] | None:
+    """The file to write: None asks for the model's name with this ending, "" for none. SaveError where it cannot be written."""
+    path = f"{target.name}{ending}" if save_name is None else save_name or None
+    if path is not None:
+        check_path(path, target)
+    return path
 
 
 def inspection(source: Source, target: Target | None, listing: Listing, stopwatch: Stopwatch) -> Report:
@@ -418,23 +275,6 @@ def inspection(source: Source, target: Target | None, listing: Listing, stopwatc
         seconds=stopwatch.seconds,
         notes=(*source.notes, *placeholder_notes(source)),
     )
-
-
-def unused_keys(target: Target, additional_transfer: Mapping[Any, Transfer]) -> tuple[str, ...]:
-    """A warning for every key of `additional_transfer` that is no layer's, with the nearest names."""
-    names = [layer.name for layer in target.layers]
-    return tuple(
-        f"additional_transfer key {key} hits no layer{by_order.nearest(key, names)}"
-        for key in keys_without_hit(target.layers, additional_transfer)
-    )
-
-
-def file_to_save(save_name: str | PathLike[str] | None, ending: str, target: Target) -> str | PathLike[str] | None:
-    """The file to write: None asks for the model's name with this ending, "" for none. SaveError where it cannot be written."""
-    path = f"{target.name}{ending}" if save_name is None else save_name or None
-    if path is not None:
-        check_path(path, target)
-    return path
 
 
 def shown(report: Report, verbose: int) -> Report:

@@ -17,7 +17,7 @@ from reference import names as twin
 
 from keras_torch_convert import _core
 from keras_torch_convert.align.classic import align_names
-from keras_torch_convert.classic import align_layer_names_multi_stage, match_layer_names_with_torch
+from keras_torch_convert.classic_names import align_layer_names_multi_stage, match_layer_names_with_torch
 from keras_torch_convert.errors import AlignmentError
 
 BLOCKS = ["s1_b1_x", "s1_b1_y", "s1_b2_x", "s1_b2_y", "s2_b1_x", "s2_b1_y"]

@@ -15,7 +15,7 @@ from reference import cases, frozen
 from reference import names as twin
 
 from keras_torch_convert import _core
-from keras_torch_convert.classic import state_dict_stack_by_layer
+from keras_torch_convert.classic_names import state_dict_stack_by_layer
 from keras_torch_convert.collect import collect
 from keras_torch_convert.errors import AlignmentError, SourceError
 from keras_torch_convert.read.source import Source, SourceTensor
