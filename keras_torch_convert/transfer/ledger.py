@@ -11,6 +11,7 @@ from ..read.dtypes import INDEX_TYPES
 from ..read.source import Source, SourceTensor
 from ..read.target import Target, TargetVariable
 from ..report import Fate, LedgerEntry
+from .roles import role_of
 
 
 def make_ledger(
@@ -90,12 +91,9 @@ def leftover_problems(ledger: Iterable[LedgerEntry], target: Target, strict: boo
     problems = []
     for entry in ledger:
         if entry.fate == "left over" and strict is True:
-            last = last_part(entry.name)
-            layer = entry.name[: -len(last) - 1]
-            by_layer = f" or skip_layers=['{layer}']" if layer else ""
             problems.append(
-                f"torch tensor '{entry.name}' {entry.shape} is left over: when that is meant, say so with skip_weights=['{last}']{by_layer}, "
-                "or let all leftovers be with strict=False"
+                f"torch tensor '{entry.name}' {entry.shape} is left over: when that is meant, say so {_how_to_skip(entry.name)}, "
+                'or let all leftovers of torch be with strict="target"'
             )
         elif entry.fate == "unset" and strict:
             problems.append(
@@ -103,6 +101,15 @@ def leftover_problems(ledger: Iterable[LedgerEntry], target: Target, strict: boo
                 f"keep_layers=['{layer_of[entry.name]}'], or let all leftovers be with strict=False"
             )
     return problems
+
+
+def _how_to_skip(name: str) -> str:
+    """How a tensor is left out. By its last part only where that is no name of a weight, which every layer has."""
+    last = last_part(name)
+    layer = name[: -len(last) - 1]
+    if not layer or role_of(last) is None:
+        return f"with skip_weights=['{last}']"
+    return f"with skip_layers=['{layer}'] (in the classic functions and Plan.from_mapping)"
 
 
 def _leftovers_of_the_reverse(ledger: Iterable[LedgerEntry], strict: bool | str) -> list[str]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..errors import PredictionError
 from ..read.target import Target
+from . import layouts
 from . import sample as samples
 from .outputs import as_array, describe
 from .picture import Image, RescaleMode, Rescaling, load_picture, rescaling
@@ -165,6 +166,8 @@ def random_data(
             return unmatched(names, "inputs of other names")
         elif len(specs) > 1:
             notes.append(f"the torch module was given the inputs in the Keras model's order: {', '.join(names)}")
+        arguments, said = layouts.that_runs(torch_module, arguments, arrays)
+        notes += said
     if wanted.image is not None:
         notes.append("the image was not used: the model does not take one picture")
     keras_input: Any = arrays[0]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import PredictionError
 from ..read.target import Target
-from .inputs import Inputs
 from .outputs import describe, outputs_of
+
+if TYPE_CHECKING:
+    from .inputs import Inputs
 
 Array = npt.NDArray[Any]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Union
 
 import numpy as np
@@ -16,6 +17,8 @@ Inputs = Union[Any, list[Any], dict[str, Any]]
 # Extent given to an axis that the model leaves open and that is not the height or width of a picture (time steps, tokens).
 OPEN_EXTENT = 16
 SEED = 0
+# One or two ids for each input (of a user, of an item) look up too few rows of a table to tell anything: then the batch is as large as this.
+FEWEST_IDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,10 @@ def ordered(model: Any) -> bool:
 
 
 def random_inputs(specs: Sequence[InputSpec], target: Target, input_shape: tuple[int, int]) -> list[npt.NDArray[Any]]:
-    """One random array for each spec, always the same ones: normal values, or ids that every Embedding table holds."""
+    """One random array for each spec, always the same ones: normal values, or ids that every Embedding table holds.
+
+    The batch is 1 where it is open, FEWEST_IDS where an input of ids has fewer than that.
+    """
     generator = np.random.default_rng(SEED)
     # A single row of ids goes into the vocabulary, which is the largest table; of several any may go into the smallest.
     pick = max if sum(spec.holds_ids for spec in specs) == 1 else min
@@ -122,8 +128,13 @@ def random_inputs(specs: Sequence[InputSpec], target: Target, input_shape: tuple
     ]
     limit = pick(tables, default=2)
     arrays: list[npt.NDArray[Any]] = []
-    for spec in specs:
-        shape = concrete_shape(spec, target, input_shape)
+    shapes = [concrete_shape(spec, target, input_shape) for spec in specs]
+    if any(spec.holds_ids and prod(shape) < FEWEST_IDS for spec, shape in zip(specs, shapes, strict=True)):
+        shapes = [
+            (FEWEST_IDS, *shape[1:]) if spec.shape[0] is None else shape
+            for spec, shape in zip(specs, shapes, strict=True)
+        ]
+    for spec, shape in zip(specs, shapes, strict=True):
         if spec.masks:
             arrays.append(np.ones(shape, spec.dtype))
         elif spec.floating:

@@ -41,11 +41,15 @@ from .layer_rules import layers_of_layers
 from .names import likeness
 from .pass_state import MOST_DRIFT, TOLD_BY_BOTH, Settled, Setup, State
 from .torch_trace import Unit
+from .unflattening import OUTPUTS, Unflatten, in_one_order, maps_of_vectors
 
 # Units with more free weights than this are whole models and stages, looked at only when nothing smaller fits.
 MOST_FREE_NAMES = 24
 MOST_TRIALS = 48
 MOST_ROWS_TO_FOLD = 8
+# How many shapes of maps are remembered, and how many of the last ones may have been flattened before a layer.
+MOST_MAPS = 8
+MAPS_FLATTENED = 3
 MOST_UNITS_BY_ORDER = 200
 
 
@@ -171,14 +175,23 @@ class KerasPass:
     def _fillings(self, names: tuple[str, ...], leaf: TargetLayer) -> Iterator[Filling]:
         """By the rule of the layer's kind first, then in any way that the shapes allow."""
         yield from self._by_rules(names, leaf)
-        yield from fillings(names, self.knowledge.shapes, leaf, self.state.map_shapes)
+        yield from fillings(names, self.knowledge.shapes, leaf, self.state.map_shapes[:MAPS_FLATTENED])
 
     def finish(self, output: Any) -> None:
-        """At the end: what the model gives must be something that torch computes, else an earlier choice was wrong."""
-        self.state.outputs = tuple(fingerprint(array) for array in eager_arrays(output) if array.size)
-        lost = min(map(self.knowledge.seen.nearest, self.state.outputs), default=0.0) >= MOST_DRIFT
+        """At the end: what the model gives must be something that torch gives or, where nothing of its size is given, computes; else an earlier choice was wrong."""
+        arrays = [array for array in eager_arrays(output) if array.size]
+        self.state.outputs = tuple(map(fingerprint, arrays))
+        given = [(array, fingerprint(array)) for array in self.knowledge.trace.outputs]
+        lost = False
+        for array, key in zip(arrays, self.state.outputs, strict=True):
+            alike = [(other, distance(one, key)) for other, one in given if other.size == array.size]
+            equal = [other for other, apart in alike if apart < MOST_DRIFT]
+            lost |= not equal and (bool(alike) or self.knowledge.seen.nearest(key) >= MOST_DRIFT)
+            self.state.in_order &= not equal or any(in_one_order(other, array) for other in equal)
+        if not self.state.in_order:
+            self.raise_unflatten(OUTPUTS)
         if lost and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
-            raise DeadEnd("the outputs")
+            raise DeadEnd(OUTPUTS)
 
     def _rows_to_fold(self) -> list[str]:
         """Small tables of torch without a place (token types), as long as some table of the Keras model may take one of their rows."""
@@ -206,7 +219,7 @@ class KerasPass:
         """Remember the shape of a map (batch, extents, channels), which the next layers may get flattened."""
         shape = tuple(getattr(tensor, "shape", ()))
         if 3 <= len(shape) <= 5 and all(isinstance(extent, int) for extent in shape):
-            self.state.map_shapes = tuple(dict.fromkeys((shape[1:], *self.state.map_shapes)))[:3]
+            self.state.map_shapes = tuple(dict.fromkeys((shape[1:], *self.state.map_shapes)))[:MOST_MAPS]
 
     def settle(self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]) -> Any:
         """Find the weights of `leaf`, which is called with `inputs`; its output with them."""
@@ -236,17 +249,24 @@ class KerasPass:
                         )
                         return output
             found_before += candidates
+        self.raise_unflatten(leaf.label)
         for settle_otherwise in (self.settle_by_output, self.settle_without_partner):
             output, found = settle_otherwise(leaf, inputs, run)
             if found:
                 return output
         return self._leave_open(leaf, inputs, found_before, run)
 
+    def raise_unflatten(self, label: str) -> None:
+        """Where no unit fits a layer behind a map that may be made of a vector: say so by Unflatten, once for each map."""
+        for made in maps_of_vectors(self.state):
+            if (label, made) not in self.setup.in_both_orders:
+                raise Unflatten(label, made)
+
     def forced(self, leaf: TargetLayer, output: Any) -> Any:
         """Torch's own output in the place of a layer's; the layer's where torch has none of its shape."""
         settled = self.state.settled.get(leaf.label)
         own = list(eager_arrays(output))
-        if settled is None or len(own) != 1 or not hasattr(output, "shape"):
+        if settled is None or settled.is_turned or len(own) != 1 or not hasattr(output, "shape"):
             return output
         within = inf if leaf.label in self.state.parted else self.state.tolerance
         recorded = recorded_output(settled.outputs, self.knowledge.trace.arrays, fingerprint(own[0]), within)
@@ -416,7 +436,7 @@ class KerasPass:
         names = tuple(free[: MOST_FREE_NAMES // 2])
         unit = Unit(self.state.last_order, "by its output", names, (), (), False)
         candidate = Candidate(unit, names, (0.0,))
-        tried = islice(fillings(names, self.knowledge.shapes, leaf, self.state.map_shapes), 16)
+        tried = islice(fillings(names, self.knowledge.shapes, leaf, self.state.map_shapes[:MAPS_FLATTENED]), 16)
         for filling in tried:
             if not honours(self.setup.hints, leaf, filling):
                 continue

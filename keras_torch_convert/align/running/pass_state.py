@@ -21,7 +21,10 @@ TOLD_BY_BOTH = "input and output"
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a layer was found to be, and the evidence: which unit, how near its input and output are, how many candidates there were."""
+    """What a layer was found to be, and the evidence: which unit, how near its input and output are, how many candidates there were.
+
+    `is_turned` says that its outputs are in another order than torch's, channels last.
+    """
 
     layer: TargetLayer
     filling: Filling
@@ -31,6 +34,7 @@ class Settled:
     output_distance: float
     candidates: int
     outputs: tuple[Fingerprint, ...] = ()
+    is_turned: bool = False
 
     @property
     def is_tentative(self) -> bool:
@@ -51,7 +55,8 @@ class State:
     """What one pass has found so far.
 
     `kept` are layers that do right with the values they have, `parted` those at which the models differ, each with the reason. `used` are weights
-    taken whole, `parts` parts of weights that are taken, `tables` the settled layers of which every row may be changed alike.
+    taken whole, `parts` parts of weights that are taken, `tables` the settled layers of which every row may be changed alike. `in_order` is False
+    when the model's outputs hold torch's values in another order.
     """
 
     settled: dict[str, Settled] = field(default_factory=dict)
@@ -59,6 +64,7 @@ class State:
     kept: dict[str, str] = field(default_factory=dict)
     parted: dict[str, str] = field(default_factory=dict)
     outputs: tuple[Fingerprint, ...] = ()
+    in_order: bool = True
     used: dict[str, str] = field(default_factory=dict)
     parts: dict[Expression, None] = field(default_factory=dict)
     tables: dict[str, None] = field(default_factory=dict)
@@ -105,9 +111,19 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class MapOfVector:
+    """A feature map of a vector, as Keras has it: `extents` and `channels`, and `labels` of the layers that gave the vector."""
+
+    extents: Shape
+    channels: int
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
     """What a pass starts with: choices taken back by layer, layers settled by an earlier pass (`presets`, with the
-    `choices` made among them, which may still be taken back), whether it may give up, the caller's hints.
+    `choices` made among them, which may still be taken back), whether it may give up, the caller's hints, and layers for whose sake
+    those before a map of a vector were tried `in_both_orders`, in vain.
 
     With `forced` torch's own outputs are put in the place of those that a layer computes; the trace must have kept them.
     """
@@ -118,3 +134,4 @@ class Setup:
     hints: Mapping[str, str]
     forced: bool = False
     choices: tuple[Choice, ...] = ()
+    in_both_orders: frozenset[tuple[str, MapOfVector]] = frozenset()

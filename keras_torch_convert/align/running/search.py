@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 from typing import Any
@@ -21,6 +21,7 @@ from ...verify.running import gradients_off, python_generators_kept
 from .ambiguity import MOST_BACKTRACKS, Choice, DeadEnd, next_exclusions
 from .candidates import fillings
 from .folding import Fold, with_row
+from .idle import idle_weights
 from .inputs import Runs
 from .keras_pass import KerasPass
 from .keras_values import intercepted_calls, trial_values
@@ -29,6 +30,7 @@ from .names import likeness
 from .pass_state import Settled, Setup, State
 from .randomise import randomised_values
 from .torch_trace import trace_module
+from .unflattening import Unflatten, counted_channels_last, has_helped
 
 # Of whole models with randomised weights; rounding and approximated activations stay below, a weight in the wrong place does not.
 SAME_OUTPUTS_BELOW = 1e-2
@@ -125,7 +127,23 @@ def align_by_running(
             if len(forced.open) <= len(state.open):
                 state = forced
         settle_by_names(state, knowledge, target, include_open=accept_unproven)
-        return written_down(state, knowledge, source, target, backtracks)
+        plan, alignment = written_down(state, knowledge, source, target, backtracks)
+        if alignment.open or not alignment.left_over:
+            return plan, alignment
+        idle = idle_weights(
+            source.module,
+            knowledge.trace.values,
+            lambda module: runs.torch_call(module, runs.torch_inputs),
+            alignment.left_over,
+        )
+        return without_idle(plan, alignment, idle)
+
+
+def without_idle(plan: Plan, alignment: Alignment, idle: Collection[str]) -> tuple[Plan, Alignment]:
+    """The same with weights left out on whose values no output depends."""
+    dropped = {**plan.dropped, **dict.fromkeys(idle, "computed with, but no output depends on it at this input")}
+    left_over = tuple(name for name in alignment.left_over if name not in idle)
+    return replace(plan, dropped=dropped), replace(alignment, left_over=left_over)
 
 
 def check_hints(hints: Mapping[str, str], knowledge: Knowledge, target: Target) -> None:
@@ -245,15 +263,26 @@ def one_pass(
             run.finish(output)
         except DeadEnd:
             return run.state, False
-        except Fold as fold:
-            run.state.settled[fold.label] = with_row(run.state.settled[fold.label], fold.row)
-            presets = dict(run.state.settled)
-            folded: Fold | None = fold
+        except (Fold, Unflatten) as found:
+            settled = run.state.settled
+            again = replace(setup, presets=dict(settled), choices=tuple(run.state.choices))
+            changed = found
         else:
-            folded = None
-    if folded is None:
-        return run.state, True
-    return one_pass(knowledge, target, keras_call, replace(setup, presets=presets, choices=tuple(run.state.choices)))
+            return run.state, True
+    if isinstance(changed, Fold):
+        folded = with_row(settled[changed.label], changed.row)
+        return one_pass(knowledge, target, keras_call, replace(again, presets={**settled, changed.label: folded}))
+    labels = changed.made.labels
+    turned = {label: counted_channels_last(settled[label], changed.made) for label in labels}
+    state, finished = one_pass(knowledge, target, keras_call, replace(again, presets={**settled, **turned}))
+    if has_helped(changed, state):
+        return state, finished
+    return one_pass(
+        knowledge,
+        target,
+        keras_call,
+        replace(again, in_both_orders=setup.in_both_orders | {(changed.label, changed.made)}),
+    )
 
 
 def written_down(

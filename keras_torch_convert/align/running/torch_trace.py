@@ -7,7 +7,7 @@ brings tainted and other tensors together is a *unit*. A module whose weights ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,8 +62,8 @@ class Trace:
     """What one run of the torch module showed.
 
     `seen` are the fingerprints of all values, with the time at which they appeared; `values` the copies of the weights that
-    were used, `reached` the names of weights that met data. `tainted` are values made of weights alone. `arrays` are the outputs of
-    units by their fingerprint, empty when only fingerprints were asked for.
+    were used, `reached` the names of weights that met data. `tainted` are values made of weights alone, `outputs` what the module gave. `arrays` are the
+    outputs of units by their fingerprint, empty when only fingerprints were asked for.
     """
 
     values: dict[str, Any]
@@ -71,7 +71,7 @@ class Trace:
     seen: list[tuple[Fingerprint, int]] = field(default_factory=list)
     tainted: list[tuple[Fingerprint, tuple[str, ...]]] = field(default_factory=list)
     reached: set[str] = field(default_factory=set)
-    outputs: list[Fingerprint] = field(default_factory=list)
+    outputs: list[npt.NDArray[Any]] = field(default_factory=list)
     arrays: dict[Fingerprint, npt.NDArray[Any]] = field(default_factory=dict)
 
 
@@ -82,23 +82,20 @@ def trace_module(
 
     With `keep_arrays` the outputs of units themselves are kept beside their fingerprints. The module's own tensors, modes, hooks and the state of random generators are as before, whatever happens.
     """
-    import torch
-
-    caller = _caller(module, call)
-    replaced = {f"inner.{name}": value for name, value in values.items()}
     recorder = Recorder(module, values, keep_arrays)
     with undisturbed(module):
         with _fitting_mode(values):
-            torch.func.functional_call(caller, replaced, ())
+            called_on(module, values, call)
         with recorder.recording():
-            output = torch.func.functional_call(caller, replaced, ())
+            output = called_on(module, values, call)
             recorder.paused += 1
-            recorder.trace.outputs = [recorder.fingerprint_of(leaf) for leaf in tensors_in(output)]
+            recorder.trace.outputs = [leaf.detach().cpu().float().numpy() for leaf in tensors_in(output)]
     recorder.trace.units.sort(key=lambda unit: (unit.order, unit.is_module))
     return recorder.trace
 
 
-def _caller(module: Any, call: Callable[[Any], Any]) -> Any:
+def called_on(module: Any, values: Mapping[str, Any], call: Callable[[Any], Any]) -> Any:
+    """What `call(module)` gives with `values` in the place of the module's own, which it keeps."""
     import torch
 
     class Caller(torch.nn.Module):
@@ -109,7 +106,7 @@ def _caller(module: Any, call: Callable[[Any], Any]) -> Any:
         def forward(self) -> Any:
             return call(self.inner)
 
-    return Caller()
+    return torch.func.functional_call(Caller(), {f"inner.{name}": value for name, value in values.items()}, ())
 
 
 @contextmanager

@@ -1,0 +1,89 @@
+"""A vector that is reshaped into a feature map: torch counts it channels first, Keras channels last.
+
+The layers that give the vector then give the same numbers in another order, which no layer shows before the first one behind the reshape: that
+one finds its input in torch, whose fingerprint does not depend on order, and never its output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy.typing as npt
+
+from ...plan import Expression, Permute, Reshape, tensors_of
+from ...transfer.rule import Shape
+from ...verify.compare import closest_layout
+from .candidates import Filling
+from .pass_state import MapOfVector, Settled, State
+from .transforms import Way
+
+# In the place of a layer's label: the outputs of the model.
+OUTPUTS = "the outputs"
+# Of values with randomised weights; those in another order are as far apart as any two.
+IN_ORDER_BELOW = 1e-2
+
+
+class Unflatten(BaseException):
+    """Layer `label` (or OUTPUTS) does not fit behind a map of a vector: the vector may be counted the other way. Keras 2 swallows Exceptions."""
+
+    def __init__(self, label: str, made: MapOfVector) -> None:
+        """The layer that does not fit, and the map."""
+        super().__init__(label)
+        self.label = label
+        self.made = made
+
+
+def maps_of_vectors(state: State) -> Iterator[MapOfVector]:
+    """The last feature maps of which settled layers may have given all numbers as a vector, the latest first."""
+    for *extents, channels in state.map_shapes:
+        size = channels * prod(extents)
+        if 1 < channels < size:
+            for labels in _gave(state.settled, size):
+                yield MapOfVector(tuple(extents), channels, labels)
+
+
+def _gave(settled: Mapping[str, Settled], size: int) -> Iterator[tuple[str, ...]]:
+    """Layers of `size` outputs, the last first, each with what came behind it feature by feature (a norm)."""
+    behind: list[str] = []
+    for label, one in reversed(list(settled.items())):
+        shapes = [variable.shape for variable in one.layer.variables]
+        if one.is_turned or not all(shape[-1:] == (size,) for shape in shapes):
+            continue
+        behind.append(label)
+        if any(len(shape) == 2 for shape in shapes):
+            yield tuple(behind)
+            behind = []
+
+
+def in_one_order(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
+    """Whether two arrays hold the same values in the same order, up to the place of the channels; also for shapes that cannot be compared."""
+    best, _, _ = closest_layout(first, second)
+    return best is None or best[2].relative < IN_ORDER_BELOW
+
+
+def has_helped(tried: Unflatten, state: State) -> bool:
+    """Whether a pass with the vector counted the other way settled what did not fit before."""
+    if tried.label == OUTPUTS:
+        return state.in_order
+    settled = state.settled.get(tried.label)
+    return settled is not None and not settled.is_tentative
+
+
+def counted_channels_last(settled: Settled, made: MapOfVector) -> Settled:
+    """The layer with its outputs in the order that Keras counts a map in, where they were in torch's."""
+    ways = tuple((variable, _moved(way, variable.shape, made)) for variable, way in settled.filling.ways)
+    return replace(settled, filling=Filling(ways, settled.filling.penalty), is_turned=True)
+
+
+def _moved(way: Way, shape: Shape, made: MapOfVector) -> Way:
+    if not tensors_of(way.expression):
+        return way
+    leading = len(shape) - 1
+    by_channel = Reshape(way.expression, (*shape[:-1], made.channels, *made.extents))
+    behind = range(leading + 1, leading + 1 + len(made.extents))
+    moved: Expression = Permute(by_channel, (*range(leading), *behind, leading))
+    size = " x ".join(map(str, (*made.extents, made.channels)))
+    return Way(Reshape(moved, shape), f"{way.rule}; outputs of a map of {size}, channels last", way.penalty)

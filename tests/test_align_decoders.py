@@ -1,0 +1,137 @@
+"""Alignment of nets that make a feature map of a vector: torch counts the vector channels first, Keras channels last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from small_models import randomised, same_values, values
+from torch import nn
+
+import keras_torch_convert as ktc
+
+layers = keras.layers
+
+
+class TwoDecoders(nn.Module):
+    """Two vectors of one size, two maps, two convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 64), nn.Linear(6, 64)
+        self.first_map, self.second_map = (nn.Conv2d(4, 2, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Any) -> Any:
+        maps = [inner(x).view(-1, 4, 4, 4) for inner in (self.first, self.second)]
+        return self.first_map(maps[0]) + torch.tanh(self.second_map(maps[1]))
+
+
+class Permuted(nn.Module):
+    """Axes in another order."""
+
+    def __init__(self, *order: int) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, x: Any) -> Any:
+        return x.permute(*self.order)
+
+
+def generator_pair() -> tuple[nn.Module, Any]:
+    module = nn.Sequential(
+        nn.Linear(10, 4 * 4 * 6, bias=False), nn.BatchNorm1d(96), nn.LeakyReLU(0.2), nn.Unflatten(1, (6, 4, 4)),
+        nn.ConvTranspose2d(6, 5, 4, 2, 1), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 3, 1),
+    )  # fmt: skip
+    inputs = keras.Input((10,))
+    x = layers.BatchNormalization(epsilon=1e-5)(layers.Dense(96, use_bias=False)(inputs))
+    x = layers.Reshape((4, 4, 6))(layers.LeakyReLU(negative_slope=0.2)(x))
+    x = layers.BatchNormalization(epsilon=1e-5)(layers.Conv2DTranspose(5, 4, strides=2, padding="same")(x))
+    return module, keras.Model(inputs, layers.Conv2D(3, 1)(layers.ReLU()(x)))
+
+
+def norm_behind_the_map_pair() -> tuple[nn.Module, Any]:
+    module = nn.Sequential(nn.Linear(5, 6 * 8), nn.Unflatten(1, (8, 6)), nn.BatchNorm1d(8), nn.Conv1d(8, 3, 3))
+    inputs = keras.Input((5,))
+    x = layers.Reshape((6, 8))(layers.Dense(48)(inputs))
+    return module, keras.Model(inputs, layers.Conv1D(3, 3)(layers.BatchNormalization(epsilon=1e-5)(x)))
+
+
+def image_pair() -> tuple[nn.Module, Any]:
+    module = nn.Sequential(nn.Linear(6, 60), nn.Sigmoid(), nn.Unflatten(1, (3, 5, 4)))
+    inputs = keras.Input((6,))
+    return module, keras.Model(inputs, layers.Reshape((5, 4, 3))(layers.Dense(60, activation="sigmoid")(inputs)))
+
+
+def two_decoders_pair() -> tuple[nn.Module, Any]:
+    inputs = keras.Input((6,))
+    second, first = layers.Dense(64)(inputs), layers.Dense(64)(inputs)
+    second = layers.Conv2D(2, 3, padding="same", activation="tanh")(layers.Reshape((4, 4, 4))(second))
+    first = layers.Conv2D(2, 3, padding="same")(layers.Reshape((4, 4, 4))(first))
+    return TwoDecoders(), keras.Model(inputs, first + second)
+
+
+def channels_last_in_torch_pair() -> tuple[nn.Module, Any]:
+    module = nn.Sequential(nn.Linear(6, 72), nn.Unflatten(1, (3, 3, 8)), Permuted(0, 3, 1, 2), nn.Conv2d(8, 2, 3))
+    inputs = keras.Input((6,))
+    return module, keras.Model(inputs, layers.Conv2D(2, 3)(layers.Reshape((3, 3, 8))(layers.Dense(72)(inputs))))
+
+
+class Subclassed(keras.Model):
+    """Reshapes by an operation, not by a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = layers.Conv2D(2, 3)
+        self.dense = layers.Dense(72, activation="relu")
+
+    def call(self, x: Any) -> Any:
+        return self.convolution(keras.ops.reshape(self.dense(x), (-1, 3, 3, 8)))
+
+
+def subclassed_pair() -> tuple[nn.Module, Any]:
+    module = nn.Sequential(nn.Linear(6, 72), nn.ReLU(), nn.Unflatten(1, (8, 3, 3)), nn.Conv2d(8, 2, 3))
+    model = Subclassed()
+    model(np.zeros((1, 6), "float32"))
+    return module, model
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        generator_pair, norm_behind_the_map_pair, image_pair, two_decoders_pair, channels_last_in_torch_pair, subclassed_pair,
+    ],
+)  # fmt: skip
+def test_a_map_made_of_a_vector_is_counted_as_each_side_does(pair: Any) -> None:
+    module, model = pair()
+    report = ktc.convert(randomised(module), model)
+    assert report.equal is True
+    assert report.complete
+
+
+def test_the_plan_of_a_turned_vector_says_so_and_leads_back_bit_for_bit() -> None:
+    module, model = generator_pair()
+    report = ktc.convert(randomised(module), model)
+    rules = [assignment.rule for assignment in report.plan.assignments]
+    assert sum("outputs of a map of 4 x 4 x 6, channels last" in rule for rule in rules) == 5
+    assert report.plan.lossless
+    other, _ = generator_pair()
+    ktc.convert(model, other, plan=report.plan, verify=False)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in weights_of(module).items())
+
+
+def weights_of(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in module.state_dict().items() if "num_batches" not in name}
+
+
+def test_a_map_that_neither_order_makes_right_is_refused_and_nothing_changes() -> None:
+    module, _ = image_pair()
+    inputs = keras.Input((6,))
+    wrong = layers.Permute((2, 1, 3))(layers.Reshape((4, 5, 3))(layers.Dense(60, activation="sigmoid")(inputs)))
+    model = keras.Model(inputs, wrong)
+    before = values(model)
+    with pytest.raises(ktc.NotEqualError):
+        ktc.convert(randomised(module), model)
+    assert same_values(before, values(model))
