@@ -98,10 +98,28 @@ def subclassed_pair() -> tuple[nn.Module, Any]:
     return module, model
 
 
+def pixel_shuffle_pair() -> tuple[nn.Module, Any]:
+    module = nn.Sequential(
+        nn.Conv2d(3, 20, 3, padding=1), nn.ReLU(), nn.PixelShuffle(2), nn.Conv2d(5, 12, 1), nn.PixelShuffle(2)
+    )
+    inputs = keras.Input((6, 4, 3))
+    x = shuffled(layers.Conv2D(20, 3, padding="same", activation="relu")(inputs), 2)
+    return module, keras.Model(inputs, shuffled(layers.Conv2D(12, 1)(x), 2))
+
+
+def shuffled(x: Any, factor: int) -> Any:
+    """What tf.nn.depth_to_space does: places before channels."""
+    height, width, channels = (int(extent) for extent in x.shape[1:])
+    apart = layers.Reshape((height, width, factor, factor, channels // factor**2))(x)
+    return layers.Reshape((height * factor, width * factor, channels // factor**2))(
+        layers.Permute((1, 3, 2, 4, 5))(apart)
+    )
+
+
 @pytest.mark.parametrize(
     "pair",
     [
-        generator_pair, norm_behind_the_map_pair, image_pair, two_decoders_pair, channels_last_in_torch_pair, subclassed_pair,
+        pixel_shuffle_pair, generator_pair, norm_behind_the_map_pair, image_pair, two_decoders_pair, channels_last_in_torch_pair, subclassed_pair,
     ],
 )  # fmt: skip
 def test_a_map_made_of_a_vector_is_counted_as_each_side_does(pair: Any) -> None:

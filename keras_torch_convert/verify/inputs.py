@@ -166,7 +166,7 @@ def random_data(
             return unmatched(names, "inputs of other names")
         elif len(specs) > 1:
             notes.append(f"the torch module was given the inputs in the Keras model's order: {', '.join(names)}")
-        arguments, said = layouts.that_runs(torch_module, arguments, arrays)
+        arguments, said = layouts.in_its_layout(torch_module, arguments, arrays)
         notes += said
     if wanted.image is not None:
         notes.append("the image was not used: the model does not take one picture")

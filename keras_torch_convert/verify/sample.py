@@ -94,7 +94,7 @@ def channels_first(spec: InputSpec, target: Target) -> bool:
     Three channels at one end only decide; otherwise the layers' own `data_format`.
     """
     first, last = spec.shape[1], spec.shape[-1]
-    if (first == 3) != (last == 3):
+    if len(spec.shape) == 4 and (first == 3) != (last == 3):
         return first == 3
     for layer in target.leaves():
         if "data_format" in layer.settings:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ...plan import Slice, Tensor, tensors_of
 from ...read.target import Target, TargetLayer
+from ...transfer.recurrent import keras_cells
 from ...transfer.roles import role_of
 from .ambiguity import Choice, DeadEnd
 from .candidates import (
@@ -149,6 +150,10 @@ class KerasPass:
             id(unit): unit for key in inputs for _, unit in self.knowledge.by_input.find(key, self.state.tolerance)
         }
         ways = [(unit, filling) for unit in units.values() for filling in self._by_rules(unit.names, group)]
+        if not ways and keras_cells(group):
+            # A cell that torch calls step by step never sees the sequence; what comes out of the last step, or is stacked, tells.
+            modules = {unit.names: unit for unit in self.knowledge.trace.units if unit.is_module}
+            ways = [(unit, filling) for unit in modules.values() for filling in self._by_rules(unit.names, group)]
         ways = [(unit, filling) for unit, filling in ways if filling.names not in excluded]
         ways.sort(
             key=lambda way: (-likeness(way[0].label, group.telling_label), abs(way[0].order - self.state.last_order))
@@ -390,6 +395,8 @@ class KerasPass:
         apart = self._distance_of_outputs(outputs, candidate.unit, inputs if filling.names else [])
         if arrays and apart >= tolerance:
             apart = self._distance_of_parts(arrays[0], filling)
+        if arrays and apart >= tolerance and arrays[0].ndim == 3 and keras_cells(leaf):
+            apart = self._distance_of_steps(arrays[0])
         if apart < tolerance:
             nearest = min((self.knowledge.seen.nearest(key) for key in inputs), default=0.0)
             self._settle(replace(settled, input_distance=nearest, output_distance=apart))
@@ -421,6 +428,10 @@ class KerasPass:
             return inf
         parts = np.split(output, np.cumsum(sizes)[:-1], axis=-1)
         return max(self.knowledge.seen.nearest(fingerprint(part)) for part in parts)
+
+    def _distance_of_steps(self, output: npt.NDArray[Any]) -> float:
+        """For a sequence (batch, steps, features) that torch computes step by step and never puts together."""
+        return max(self.knowledge.seen.nearest(fingerprint(output[:, step])) for step in range(output.shape[1]))
 
     def settle_by_output(
         self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]

@@ -1,6 +1,6 @@
-"""A vector that is reshaped into a feature map: torch counts it channels first, Keras channels last.
+"""A vector that is reshaped into a feature map, or channels into a larger map (pixel shuffle): torch counts them channels first, Keras channels last.
 
-The layers that give the vector then give the same numbers in another order, which no layer shows before the first one behind the reshape: that
+The layers that give them then give the same numbers in another order, which no layer shows before the first one behind the reshape: that
 one finds its input in torch, whose fingerprint does not depend on order, and never its output.
 """
 
@@ -37,12 +37,21 @@ class Unflatten(BaseException):
 
 
 def maps_of_vectors(state: State) -> Iterator[MapOfVector]:
-    """The last feature maps of which settled layers may have given all numbers as a vector, the latest first."""
-    for *extents, channels in state.map_shapes:
-        size = channels * prod(extents)
-        if 1 < channels < size:
-            for labels in _gave(state.settled, size):
-                yield MapOfVector(tuple(extents), channels, labels)
+    """The last feature maps of which settled layers may have given all numbers as a vector, or those of each place as its channels, the latest first."""
+    for number, (*extents, channels) in enumerate(state.map_shapes):
+        earlier = [(1,) * len(extents), *(tuple(shape[:-1]) for shape in state.map_shapes[number + 1 :])]
+        for before in dict.fromkeys(earlier):
+            parts = _parts(tuple(extents), before)
+            if channels > 1 and prod(parts) > 1:
+                for labels in _gave(state.settled, channels * prod(parts)):
+                    yield MapOfVector(parts, channels, labels)
+
+
+def _parts(extents: Shape, before: Shape) -> Shape:
+    """Into how many places one place of an earlier map became along each axis; () when the maps have nothing to do with each other."""
+    if len(extents) != len(before) or any(after % one for after, one in zip(extents, before, strict=True)):
+        return ()
+    return tuple(after // one for after, one in zip(extents, before, strict=True))
 
 
 def _gave(settled: Mapping[str, Settled], size: int) -> Iterator[tuple[str, ...]]:
@@ -53,7 +62,7 @@ def _gave(settled: Mapping[str, Settled], size: int) -> Iterator[tuple[str, ...]
         if one.is_turned or not all(shape[-1:] == (size,) for shape in shapes):
             continue
         behind.append(label)
-        if any(len(shape) == 2 for shape in shapes):
+        if any(len(shape) >= 2 for shape in shapes):
             yield tuple(behind)
             behind = []
 
