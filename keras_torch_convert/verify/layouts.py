@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .outputs import describe
 from .running import evaluating, python_generators_kept
 
 Array = npt.NDArray[Any]
@@ -58,7 +59,7 @@ def takes_batch_for_steps(module: Any, arguments: Arguments) -> bool | None:
 
     hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
     try:
-        if not runs_on(module, arguments) or not shapes:
+        if failure_on(module, arguments) or not shapes:
             return None
     finally:
         hook.remove()
@@ -73,7 +74,10 @@ def that_runs(module: Any, arguments: Arguments, keras_inputs: Sequence[Array]) 
     names = list(arguments) if isinstance(arguments, dict) else list(range(len(arguments)))
     given = [arguments[name] for name in names]
     movable = [index for index, array in enumerate(given) if array.ndim in NDIMS and array.dtype.kind == "f"]
-    if not 0 < len(movable) <= MOST_INPUTS or runs_on(module, arguments):
+    if not 0 < len(movable) <= MOST_INPUTS:
+        return arguments, []
+    failure = failure_on(module, arguments)
+    if not failure:
         return arguments, []
     for changed in _changes(movable):
         arrays = list(given)
@@ -83,9 +87,11 @@ def that_runs(module: Any, arguments: Arguments, keras_inputs: Sequence[Array]) 
                 np.ascontiguousarray(np.moveaxis(keras_inputs[index], -1, 1)) if is_as_in_keras else keras_inputs[index]
             )
         other = dict(zip(names, arrays, strict=True)) if isinstance(arguments, dict) else arrays
-        if runs_on(module, other):
+        if not failure_on(module, other):
             shapes = ", ".join(str(arrays[index].shape) for index in changed)
-            return other, [f"the torch module was given inputs of {shapes}: it cannot be run on the other layout"]
+            return other, [
+                f"the torch module was given inputs of {shapes}: it cannot be run on the other layout ({failure})"
+            ]
     return arguments, []
 
 
@@ -96,8 +102,8 @@ def _changes(movable: Sequence[int]) -> Iterator[list[int]]:
         yield [index for index, is_chosen in zip(movable, choice, strict=True) if is_chosen]
 
 
-def runs_on(module: Any, arguments: Arguments) -> bool:
-    """Whether a module can be run on arrays at all. It is left as it was."""
+def failure_on(module: Any, arguments: Arguments) -> str:
+    """Why a module cannot be run on arrays, "" when it can. It is left as it was."""
     import torch
 
     from ..align.running.inputs import call_torch
@@ -105,6 +111,6 @@ def runs_on(module: Any, arguments: Arguments) -> bool:
     with evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=[]), python_generators_kept():
         try:
             call_torch(module, arguments)
-        except Exception:  # the caller runs the module again and tells what it says
-            return False
-    return True
+        except Exception as error:
+            return describe(error)
+    return ""
