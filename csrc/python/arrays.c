@@ -79,3 +79,27 @@ ktc_array_as_contiguous(PyArrayObject *source, ktc_instruction_set instruction_s
     }
     return ktc_array_fresh_copy(source, instruction_set);
 }
+
+int
+ktc_array_shapes_equal(const char *function, PyArrayObject *first, PyArrayObject *second)
+{
+    PyObject *first_shape = NULL;
+    PyObject *second_shape = NULL;
+    if (PyArray_SAMESHAPE(first, second)) {
+        return 1;
+    }
+    first_shape = PyObject_GetAttrString((PyObject *)first, "shape");
+    if (first_shape == NULL) {
+        goto done;
+    }
+    second_shape = PyObject_GetAttrString((PyObject *)second, "shape");
+    if (second_shape == NULL) {
+        goto done;
+    }
+    PyErr_Format(PyExc_ValueError, "%s: expected two arrays of one shape, got %R and %R", function, first_shape,
+                 second_shape);
+done:
+    Py_XDECREF(first_shape);
+    Py_XDECREF(second_shape);
+    return 0;
+}

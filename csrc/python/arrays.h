@@ -25,6 +25,9 @@ int ktc_arrays_import(void);
  * as bfloat16, included), 0 for objects, strings, complex numbers, dates and records. */
 int ktc_array_is_plain(PyArrayObject *array);
 
+/* 1 when two arrays have the same shape, else 0 with a ValueError, in the name of `function`, that shows both. */
+int ktc_array_shapes_equal(const char *function, PyArrayObject *first, PyArrayObject *second);
+
 /* Copies source into target with the strided-copy kernel: 0, or -1 with the exception set. Both borrowed. The caller
  * has checked that types, shapes and target (writeable, not sharing memory with source) fit. */
 int ktc_array_copy_into(PyArrayObject *source, PyArrayObject *target, ktc_instruction_set instruction_set);

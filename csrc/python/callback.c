@@ -136,7 +136,7 @@ fresh_list(const ktc_state *state, PyObject *arrays)
     for (Py_ssize_t index = 0; list != NULL && index < count; index++) {
         /* borrowed: `arrays` is a tuple that only we hold */
         PyArrayObject *array = (PyArrayObject *)PyTuple_GET_ITEM(arrays, index);
-        PyArrayObject *copy = ktc_array_fresh_copy(array, (ktc_instruction_set)state->instruction_set);
+        PyArrayObject *copy = ktc_array_fresh_copy(array, state->instruction_set);
         if (copy == NULL) {
             Py_CLEAR(list);
             break;

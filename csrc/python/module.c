@@ -35,7 +35,7 @@ state_exec(PyObject *module)
     if (state->transfer_error == NULL) {
         goto done;
     }
-    state->instruction_set = (int)ktc_instruction_set_best();
+    state->instruction_set = ktc_instruction_set_best();
     answer = 0;
 done:
     Py_XDECREF(errors);
@@ -51,13 +51,15 @@ numpy_exec(PyObject *Py_UNUSED(module))
 static int
 methods_exec(PyObject *module)
 {
-    if (PyModule_AddFunctions(module, ktc_py_collect_methods) < 0 ||
-        PyModule_AddFunctions(module, ktc_py_align_methods) < 0 ||
-        PyModule_AddFunctions(module, ktc_py_transfer_methods) < 0 ||
-        PyModule_AddFunctions(module, ktc_py_fingerprint_methods) < 0 ||
-        PyModule_AddFunctions(module, ktc_py_stream_methods) < 0 ||
-        PyModule_AddFunctions(module, ktc_py_static_methods) < 0) {
-        return -1;
+    PyMethodDef *const tables[] = {
+        ktc_py_collect_methods, ktc_py_align_methods,           ktc_py_static_methods,  ktc_py_permute_methods,
+        ktc_py_cast_methods,    ktc_py_callback_methods,        ktc_py_compare_methods, ktc_py_fingerprint_methods,
+        ktc_py_stream_methods,  ktc_py_instruction_set_methods,
+    };
+    for (size_t index = 0; index < sizeof(tables) / sizeof(tables[0]); index++) {
+        if (PyModule_AddFunctions(module, tables[index]) < 0) {
+            return -1;
+        }
     }
     return PyModule_AddIntConstant(module, "GIL_RELEASE_BYTES", KTC_GIL_RELEASE_BYTES);
 }

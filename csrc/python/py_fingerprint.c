@@ -31,7 +31,7 @@ ktc_py_fingerprint_of(PyObject *module, PyObject *argument)
                             PyArray_DESCR(array));
     }
     type = PyArray_TYPE(array) == NPY_FLOAT32 ? KTC_FLOAT32 : KTC_FLOAT64;
-    contiguous = ktc_array_as_contiguous(array, (ktc_instruction_set)ktc_state_get(module)->instruction_set);
+    contiguous = ktc_array_as_contiguous(array, ktc_state_get(module)->instruction_set);
     if (contiguous == NULL) {
         goto done;
     }

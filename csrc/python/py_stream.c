@@ -108,8 +108,7 @@ stream_called(PyObject *module, PyObject *const *args, Py_ssize_t count, const c
     ktc_stream_target target;
     long long position;
     step_context context = {NULL, NULL};
-    ktc_stream stream = {
-        .set = (ktc_instruction_set)ktc_state_get(module)->instruction_set, .step = step_told, .context = &context};
+    ktc_stream stream = {.set = ktc_state_get(module)->instruction_set, .step = step_told, .context = &context};
 
     if (!ktc_args_count_is(name, count, 5) || take_source(name, args[0], args[1], &source) < 0 ||
         read_pair(name, "target", args[2], &target.descriptor, &position) < 0 ||

@@ -5,10 +5,12 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "kernels/instruction_set.h"
+
 typedef struct {
-    PyObject *alignment_error; /* keras_torch_convert.errors.AlignmentError */
-    PyObject *transfer_error;  /* keras_torch_convert.errors.TransferError */
-    int instruction_set;       /* ktc_instruction_set chosen once at import, passed down to kernels */
+    PyObject *alignment_error;           /* keras_torch_convert.errors.AlignmentError */
+    PyObject *transfer_error;            /* keras_torch_convert.errors.TransferError */
+    ktc_instruction_set instruction_set; /* chosen once at import, passed down to kernels */
 } ktc_state;
 
 /* The state of the module; never NULL for a module that was executed. */

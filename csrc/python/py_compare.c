@@ -1,0 +1,78 @@
+/* Owns the Python function that compares two arrays value by value. */
+#include "python/args.h"
+#include "python/arrays.h"
+#include "python/errors.h"
+#include "python/module.h"
+#include "python/state.h"
+#include "kernels/compare.h"
+
+/* KTC_FLOAT32 or KTC_FLOAT64 for two arrays of one such type: 1, or 0 with a TypeError. */
+static int
+comparable_type_of(PyArrayObject *first, PyArrayObject *second, ktc_element_type *type)
+{
+    int number = PyArray_TYPE(first);
+    if (number != PyArray_TYPE(second) || (number != NPY_FLOAT32 && number != NPY_FLOAT64)) {
+        PyErr_Format(PyExc_TypeError,
+                     "compare: expected two float32 or two float64 arrays, got %R and %R; cast them first",
+                     PyArray_DESCR(first), PyArray_DESCR(second));
+        return 0;
+    }
+    *type = number == NPY_FLOAT32 ? KTC_FLOAT32 : KTC_FLOAT64;
+    return 1;
+}
+
+PyDoc_STRVAR(compare_doc,
+             "compare(first, second, /)\n--\n\n"
+             "(largest |first - second|, largest |first|, places where only one is NaN or infinities differ).");
+
+static PyObject *
+ktc_py_compare_run(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    PyObject *answer = NULL;
+    PyArrayObject *first = NULL;
+    PyArrayObject *second = NULL;
+    ktc_element_type type;
+    ktc_comparison comparison;
+    ktc_status status;
+
+    if (!ktc_args_count_is("compare", count, 2) || !ktc_args_is_array("compare", "first", args[0]) ||
+        !ktc_args_is_array("compare", "second", args[1]) ||
+        !comparable_type_of((PyArrayObject *)args[0], (PyArrayObject *)args[1], &type) ||
+        !ktc_array_shapes_equal("compare", (PyArrayObject *)args[0], (PyArrayObject *)args[1])) {
+        return NULL;
+    }
+    first = ktc_array_as_contiguous((PyArrayObject *)args[0], ktc_state_get(module)->instruction_set);
+    if (first == NULL) {
+        goto done;
+    }
+    second = ktc_array_as_contiguous((PyArrayObject *)args[1], ktc_state_get(module)->instruction_set);
+    if (second == NULL) {
+        goto done;
+    }
+    const void *left = PyArray_DATA(first);
+    const void *right = PyArray_DATA(second);
+    ptrdiff_t size = PyArray_SIZE(first);
+    if (PyArray_NBYTES(first) < KTC_GIL_RELEASE_BYTES) {
+        status = ktc_compare_run(left, right, type, size, &comparison);
+    }
+    else {
+        Py_BEGIN_ALLOW_THREADS
+        status = ktc_compare_run(left, right, type, size, &comparison);
+        Py_END_ALLOW_THREADS
+    }
+    if (status != KTC_OK) {
+        ktc_error_from_status(status, "compare");
+        goto done;
+    }
+    answer = Py_BuildValue("(ddn)", comparison.largest_difference, comparison.largest_magnitude,
+                           (Py_ssize_t)comparison.unlike);
+done:
+    Py_XDECREF(first);
+    Py_XDECREF(second);
+    return answer;
+}
+
+PyMethodDef ktc_py_compare_methods[] = {
+    {"compare", (PyCFunction)(void (*)(void))ktc_py_compare_run, METH_FASTCALL, compare_doc},
+    {NULL, NULL, 0, NULL},
+};
