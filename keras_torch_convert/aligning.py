@@ -69,7 +69,7 @@ def aligned_by_running(
     refused = refusal(alignment, target)
     if advice := on_other_classes(alignment, source, target):
         raise ClassCountError(f"{refused}\n{advice}")
-    raise with_cause(AlignmentError(refused), source, target, runs, plan, alignment, hints)
+    raise with_cause(refused, source, target, runs, plan, alignment, hints)
 
 
 def on_other_classes(alignment: Alignment, source: Source, target: Target) -> str:

@@ -6,10 +6,10 @@ one that torch computed. The order of layers and their names decide only between
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
-from math import inf, isfinite, prod
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -20,21 +20,19 @@ from ...read.target import Target, TargetLayer
 from ...transfer.recurrent import keras_cells
 from ...transfer.roles import role_of
 from .ambiguity import Choice, DeadEnd
+from .candidate_search import MOST_FREE_NAMES, CandidateSearch, reason_for_nothing
 from .candidates import (
     NEUTRAL_PENALTY,
     Candidate,
     Filling,
     covers,
-    fillings,
     joined_sizes,
     neutral_filling,
-    side_by_side,
     sliced,
 )
 from .fingerprint import EQUAL_BELOW, Fingerprint, distance, fingerprint
 from .folding import Fold, is_table
 from .forcing import arranged_like, recorded_output
-from .groups import UNITS_AT_ONCE, UnitGroup
 from .hints import hinted, honours
 from .keras_values import LayerCall, TrialValues, as_tensor_like, eager_arrays
 from .knowledge import Knowledge
@@ -44,41 +42,17 @@ from .pass_state import MOST_DRIFT, TOLD_BY_BOTH, Settled, Setup, State
 from .torch_trace import Unit
 from .unflattening import OUTPUTS, Unflatten, in_one_order, maps_of_vectors
 
-# Units with more free weights than this are whole models and stages, looked at only when nothing smaller fits.
-MOST_FREE_NAMES = 24
 MOST_TRIALS = 48
 MOST_ROWS_TO_FOLD = 8
-# How many shapes of maps are remembered, and how many of the last ones may have been flattened before a layer.
+# How many shapes of maps are remembered.
 MOST_MAPS = 8
-MAPS_FLATTENED = 3
-MOST_UNITS_BY_ORDER = 200
+# Of each layer that only its output can tell.
+MOST_BY_OUTPUT = 16
 
 
 def eager_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[npt.NDArray[Any]]:
     """The arrays that a layer is called with, empty ones left out."""
     return [array for array in eager_arrays((args, kwargs)) if array.size]
-
-
-def reason_for_nothing(
-    knowledge: Knowledge, leaf: TargetLayer, inputs: list[Fingerprint], nearest: float, within: float
-) -> str:
-    """Why a layer stays open: what has its input in torch and does not fit, or how far its input is from everything."""
-    wanted = ", ".join(f"{variable.name} {variable.shape}" for variable in leaf.variables)
-    units = {id(unit): unit for key in inputs for _, unit in knowledge.by_input.find(key, within)}
-    modules = {unit.label for unit in units.values() if unit.is_module}
-    distinct = [unit for unit in units.values() if unit.is_module or unit.label.partition(":")[0] not in modules]
-    users = sorted(distinct, key=lambda unit: (len(unit.names), unit.order))[:3]
-    if not users:
-        return f"{wanted}: its input is {nearest:.1e} from the nearest value in torch; candidates: none"
-    held = "; ".join(
-        f"{unit.label} with " + ", ".join(f"{name} {knowledge.shapes[name]}" for name in unit.names[:3])
-        for unit in users
-    )
-    return f"{wanted}: its input is that of {held}; no way to fill it from there gives an output that torch has"
-
-
-def _all_of(groups: list[UnitGroup]) -> list[Unit]:
-    return list({id(unit): unit for group in groups for unit in group.units}.values())
 
 
 class KerasPass:
@@ -99,11 +73,9 @@ class KerasPass:
         self.set_value = set_value
         self.setup = setup
         self.state = State(choices=list(setup.choices))
-        self.large_groups: dict[tuple[Fingerprint, float], UnitGroup] = {}
-        self.lookups = 0
+        self.search = CandidateSearch(knowledge, setup, self.state)
         # For layers that are being looked for: how far from the nearest value in torch the best output was.
         self.missed: dict[str, float] = {}
-        self.by_rule: dict[tuple[int, frozenset[str]], tuple[Filling, ...]] = {}
 
     def handle(self, layer: Any, call: LayerCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call of any Keras layer; those that own variables are settled the first time."""
@@ -149,11 +121,11 @@ class KerasPass:
         units = {
             id(unit): unit for key in inputs for _, unit in self.knowledge.by_input.find(key, self.state.tolerance)
         }
-        ways = [(unit, filling) for unit in units.values() for filling in self._by_rules(unit.names, group)]
+        ways = [(unit, filling) for unit in units.values() for filling in self.search.by_rules(unit.names, group)]
         if not ways and keras_cells(group):
             # A cell that torch calls step by step never sees the sequence; what comes out of the last step, or is stacked, tells.
             modules = {unit.names: unit for unit in self.knowledge.trace.units if unit.is_module}
-            ways = [(unit, filling) for unit in modules.values() for filling in self._by_rules(unit.names, group)]
+            ways = [(unit, filling) for unit in modules.values() for filling in self.search.by_rules(unit.names, group)]
         ways = [(unit, filling) for unit, filling in ways if filling.names not in excluded]
         ways.sort(
             key=lambda way: (-likeness(way[0].label, group.telling_label), abs(way[0].order - self.state.last_order))
@@ -166,21 +138,6 @@ class KerasPass:
                 self.state.choices.append(Choice(group.label, filling.names, tuple(rivals), len(self.state.settled)))
                 return output, True
         return None, False
-
-    def _by_rules(self, names: tuple[str, ...], layer: TargetLayer) -> Iterator[Filling]:
-        """By the rule of the layer's kind, of weights that are all free and as the caller's hints want it."""
-        if len(names) <= MOST_FREE_NAMES:
-            key = (id(layer), frozenset(names))
-            if key not in self.by_rule:
-                self.by_rule[key] = tuple(self.knowledge.rules.fillings(names, layer))
-            for filling in self.by_rule[key]:
-                if len(self.free(filling.names)) == len(filling.names) and honours(self.setup.hints, layer, filling):
-                    yield filling
-
-    def _fillings(self, names: tuple[str, ...], leaf: TargetLayer) -> Iterator[Filling]:
-        """By the rule of the layer's kind first, then in any way that the shapes allow."""
-        yield from self._by_rules(names, leaf)
-        yield from fillings(names, self.knowledge.shapes, leaf, self.state.map_shapes[:MAPS_FLATTENED])
 
     def finish(self, output: Any) -> None:
         """At the end: what the model gives must be something that torch gives or, where nothing of its size is given, computes; else an earlier choice was wrong."""
@@ -203,7 +160,7 @@ class KerasPass:
         if not self.state.tables:
             return []
         shapes = self.knowledge.shapes
-        return [name for name in self.free(self.knowledge.tables) if shapes[name][0] <= MOST_ROWS_TO_FOLD]
+        return [name for name in self.search.free(self.knowledge.tables) if shapes[name][0] <= MOST_ROWS_TO_FOLD]
 
     def raise_fold(self, leaf: TargetLayer | None, arrays: list[npt.NDArray[Any]], inputs: list[Fingerprint]) -> None:
         """Where an input lacks one row of an unused table (token types that torch adds and Keras has no place for), say so by Fold."""
@@ -232,13 +189,13 @@ class KerasPass:
         if preset is not None:
             self._take(preset)
             return run()
-        self.by_rule.clear()
+        self.search.begin()
         found_before: list[Candidate] = []
         trials = 0
-        for candidates in self.candidates_by_input(leaf, inputs):
+        for candidates in self.search.by_input(leaf, inputs):
             for number, candidate in enumerate(candidates):
-                free = self.free_for(candidate.names, leaf)
-                for filling in self._fillings(free, leaf):
+                free = self.search.free_for(candidate.names, leaf)
+                for filling in self.search.fillings(free, leaf):
                     if trials >= MOST_TRIALS:
                         break
                     if not honours(self.setup.hints, leaf, filling):
@@ -278,102 +235,6 @@ class KerasPass:
         arranged = None if recorded is None else arranged_like(recorded, own[0])
         return output if arranged is None else as_tensor_like(arranged, output, self.target)
 
-    def candidates_by_input(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> Iterator[list[Candidate]]:
-        """Units with an equal input whose free weights can fill the layer, the best first; of very many, a batch of likely ones at a time."""
-        excluded = self.setup.excluded.get(leaf.label, set())
-        groups = [self.units_on(key) for key in dict.fromkeys(inputs)]
-        nothing = True
-        for batch in self._batches(groups, leaf):
-            found = self._candidates_among(batch, leaf, excluded)
-            if found:
-                nothing = False
-                yield sorted(found.values(), key=lambda candidate: candidate.cost)
-        together = side_by_side(_all_of(groups), len(leaf.variables)) if nothing else None
-        candidate = self._candidate(leaf, together) if together is not None else None
-        if candidate is not None and candidate.names not in excluded:
-            yield [candidate]
-
-    def units_on(self, key: Fingerprint) -> UnitGroup:
-        """The units with that input; large groups are kept, since many layers ask for them."""
-        self.lookups += 1
-        place = (key, self.state.tolerance)
-        if place in self.large_groups:
-            return self.large_groups[place]
-        group = UnitGroup({id(unit): unit for _, unit in self.knowledge.by_input.find(*place)}.values())
-        if group.is_large:
-            self.large_groups[place] = group
-        return group
-
-    def _batches(self, groups: list[UnitGroup], leaf: TargetLayer) -> Iterator[list[Unit]]:
-        """All units at once when they are few, else the likeliest, some at a time, then all others."""
-        if not any(group.is_large for group in groups):
-            yield _all_of(groups)
-            return
-        last = self.state.last_order
-        likely = [unit for group in groups for unit in group.likeliest(leaf.telling_label, last, self._has_free)]
-        for start in range(0, len(likely), UNITS_AT_ONCE):
-            yield likely[start : start + UNITS_AT_ONCE]
-        looked_at = set(map(id, likely))
-        yield [unit for unit in _all_of(groups) if id(unit) not in looked_at and self._has_free(unit)]
-
-    def _has_free(self, unit: Unit) -> bool:
-        """True for a unit with weights to spare and not with many more than a layer has."""
-        used, tied = self.state.used, self.knowledge.tied
-        return len(unit.names) - len(used) <= MOST_FREE_NAMES and any(tied[name][0] not in used for name in unit.names)
-
-    def _candidates_among(
-        self, units: list[Unit], leaf: TargetLayer, excluded: set[tuple[str, ...]]
-    ) -> dict[tuple[str, ...], Candidate]:
-        found: dict[tuple[str, ...], Candidate] = {}
-        for unit in units:
-            for names in (unit.names, *self.chains(unit, leaf)):
-                candidate = self._candidate(leaf, replace(unit, names=names))
-                if candidate is None or candidate.names in excluded:
-                    continue
-                known = found.get(candidate.names)
-                if known is None or candidate.cost < known.cost:
-                    found[candidate.names] = candidate
-        return found
-
-    def chains(self, unit: Unit, leaf: TargetLayer) -> list[tuple[str, ...]]:
-        """The weights of a unit with those of the units that take its output, for layers that do in one what torch does in steps."""
-        if len(self.free(unit.names)) >= len(leaf.variables) or not unit.outputs:
-            return []
-        following = [other for _, other in self.knowledge.by_input.find(unit.outputs[0]) if other.order > unit.order]
-        return [(*unit.names, *other.names) for other in following if len(other.names) <= len(leaf.variables)]
-
-    def _candidate(self, leaf: TargetLayer, unit: Unit) -> Candidate | None:
-        free = self.free_for(unit.names, leaf)
-        if len(free) > MOST_FREE_NAMES:
-            return None
-        best = next(self._fillings(free, leaf), None)
-        if best is None:
-            return None
-        left_over = len(free) - len(best.names)
-        alike = sum(
-            likeness(name, f"{leaf.telling_label}/{variable.name}")
-            for variable, way in best.ways
-            for name in tensors_of(way.expression)[:1]
-        ) / len(best.ways)
-        gap = abs(unit.order - self.state.last_order)
-        return Candidate(
-            unit,
-            tuple(sorted(best.names)) if left_over else tuple(sorted(free)),
-            (left_over + best.penalty // 10, -round(alike, 2), gap),
-        )
-
-    def free(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of `names` that no other layer has taken whole; of tied ones the first."""
-        firsts = dict.fromkeys(self.knowledge.tied[name][0] for name in names)
-        return tuple(name for name in firsts if name not in self.state.used)
-
-    def free_for(self, names: tuple[str, ...], leaf: TargetLayer) -> tuple[str, ...]:
-        """The same with all names of tied weights where a layer has more variables than that (a table kept once for each end)."""
-        free = self.free(names)
-        if len(free) >= len(leaf.variables):
-            return free
-        return tuple(tied for name in free for tied in self.knowledge.tied[name])
-
     def attempt(
         self,
         leaf: TargetLayer,
@@ -386,7 +247,7 @@ class KerasPass:
         """Run the layer with these weights; True when its output is one that torch computed."""
         if any(way.expression in self.state.parts for _, way in filling.ways):
             return None, False
-        tolerance, before, lookups = self.state.tolerance, self.state.mark(), self.lookups
+        tolerance, before, lookups = self.state.tolerance, self.state.mark(), self.search.lookups
         settled = Settled(leaf, filling, candidate.unit.label, TOLD_BY_BOTH, 0.0, 0.0, count, candidate.unit.outputs)
         self._take(settled)
         output = run()
@@ -406,9 +267,9 @@ class KerasPass:
             return output, True
         self.missed[leaf.label] = min(apart, self.missed.get(leaf.label, inf))
         self.state.back_to(before)
-        if self.lookups > lookups:
+        if self.search.lookups > lookups:
             # Layers inside this one were looked for while its weights were taken, which are free again.
-            self.large_groups.clear()
+            self.search.forget_groups()
         return output, False
 
     def _distance_of_outputs(self, outputs: list[Fingerprint], unit: Unit, inputs: list[Fingerprint]) -> float:
@@ -437,8 +298,10 @@ class KerasPass:
         self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]
     ) -> tuple[Any, bool]:
         """For a layer whose input torch never saw as such: free weights that fit, the most alike by name first, told by the output."""
-        free = [name for name in self.free(tuple(self.knowledge.shapes)) if self._fits_somewhere(name, leaf)]
-        free = hinted(self.setup.hints, leaf, self.free(tuple(self.knowledge.shapes))) or free
+        free = [
+            name for name in self.search.free(tuple(self.knowledge.shapes)) if self.search.fits_somewhere(name, leaf)
+        ]
+        free = hinted(self.setup.hints, leaf, self.search.free(tuple(self.knowledge.shapes))) or free
         free.sort(
             key=lambda name: (
                 -max(likeness(name, f"{leaf.telling_label}/{variable.name}") for variable in leaf.variables)
@@ -447,7 +310,7 @@ class KerasPass:
         names = tuple(free[: MOST_FREE_NAMES // 2])
         unit = Unit(self.state.last_order, "by its output", names, (), (), False)
         candidate = Candidate(unit, names, (0.0,))
-        tried = islice(fillings(names, self.knowledge.shapes, leaf, self.state.map_shapes[:MAPS_FLATTENED]), 16)
+        tried = islice(self.search.in_any_way(names, leaf), MOST_BY_OUTPUT)
         for filling in tried:
             if not honours(self.setup.hints, leaf, filling):
                 continue
@@ -481,18 +344,6 @@ class KerasPass:
             return None, False
         return output, True
 
-    def _fits_somewhere(self, name: str, leaf: TargetLayer) -> bool:
-        shape = self.knowledge.shapes[name]
-        return any(
-            variable.size == prod(shape)
-            or (
-                len(shape) == len(variable.shape) == 2
-                and shape[1] == variable.shape[1]
-                and shape[0] > variable.shape[0]
-            )
-            for variable in leaf.variables
-        )
-
     def _leave_open(
         self, leaf: TargetLayer, inputs: list[Fingerprint], candidates: list[Candidate], run: Callable[[], Any]
     ) -> Any:
@@ -504,7 +355,7 @@ class KerasPass:
         if astray and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
             raise DeadEnd(leaf.label)
         if not candidates and lost and self.setup.forced:
-            candidates = self._by_order(leaf)
+            candidates = self.search.by_order(leaf)
         if candidates and self._take_tentatively(leaf, candidates[0]):
             if self.setup.forced:
                 what = (
@@ -521,12 +372,6 @@ class KerasPass:
         apart = self.missed.get(leaf.label, inf)
         return f" (at best {apart:.1e} from the nearest value in torch)" if isfinite(apart) else ""
 
-    def _by_order(self, leaf: TargetLayer) -> list[Candidate]:
-        """The units behind the last one found that could be the layer, the best first, for a layer whose input torch never saw."""
-        following = [unit for unit in self.knowledge.trace.units if unit.order >= self.state.last_order]
-        found = (self._candidate(leaf, unit) for unit in following[:MOST_UNITS_BY_ORDER])
-        return sorted((one for one in found if one is not None), key=lambda candidate: candidate.cost)
-
     def _take_tentatively(self, leaf: TargetLayer, candidate: Candidate) -> bool:
         """Weights of the unit with an equal input though torch shows no such output (a bank of experts): the layers behind decide.
 
@@ -535,7 +380,7 @@ class KerasPass:
         taken_back = self.setup.excluded.get(leaf.label, set())
         every = [
             filling
-            for filling in self._fillings(self.free_for(candidate.names, leaf), leaf)
+            for filling in self.search.fillings(self.search.free_for(candidate.names, leaf), leaf)
             if not any(way.expression in self.state.parts for _, way in filling.ways)
         ]
         possible = sorted(every, key=lambda filling: not covers(filling, self.knowledge.shapes))[:12]
