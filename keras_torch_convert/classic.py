@@ -190,18 +190,7 @@ def keras_reload_from_torch_model(
 
     def by_order() -> Plan:
         with stopwatch.stage("align"):
-            return plan_by_order(
-                collection,
-                target,
-                alignment.names,
-                additional_transfer,
-                skip_layers=skip_layers,
-                keep_layers=keep_layers,
-                strict=strict,
-                order=source.order,
-                aligned=told.moves,
-                resize=resize,
-            )
+            return told.plan(collection, target, alignment.names, source.order, strict)
 
     if told.anything or source.module is None:
         report, predicted = apply_to_model(by_order(), source, target, **writing), False

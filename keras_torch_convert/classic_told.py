@@ -7,14 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any, Union
 
 from .align import by_order
+from .align.assemble import plan_by_order
 from .align.classic import MatchFunction, NameAlignment, align_names
 from .align.joined_stacks import joined_by_kind
 from .align.recurrent_stacks import skipped_apart, split_by_order
 from .collect import Collection, Stack
 from .errors import PairError
 from .listing import Listing, side_by_side
+from .plan import Plan
+from .read.source import Order
 from .read.target import Target, TargetLayer
 from .transfer import assign_layer, calls_for, keys_without_hit
+from .transfer.executor import Strict
 from .transfer.position_table import Resize
 
 # What the alignment dictionaries may be: one stage, or a list of stages.
@@ -54,6 +58,21 @@ class Told:
             self.full_name_align_dict,
             self.tail_split_position,
             self.specific_match_func,
+        )
+
+    def plan(self, collection: Collection, target: Target, names: Sequence[str], order: Order, strict: Strict) -> Plan:
+        """The Plan that pairs the torch layers, which stand in `order`, with the Keras layers called `names`."""
+        return plan_by_order(
+            collection,
+            target,
+            names,
+            self.additional_transfer,
+            skip_layers=self.skip_layers,
+            keep_layers=self.keep_layers,
+            strict=strict,
+            order=order,
+            aligned=self.moves,
+            resize=self.resize,
         )
 
     def arguments(self) -> dict[str, Any]:

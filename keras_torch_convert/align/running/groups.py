@@ -26,7 +26,7 @@ class UnitGroup:
         self.before = list(range(len(self.units) + 1))
         self.by_word: dict[str, list[Unit]] = {}
         for unit in self.units if self.is_large else ():
-            for word in set(words_of(unit.names[0])):
+            for word in dict.fromkeys(words_of(unit.names[0])):
                 self.by_word.setdefault(word, []).append(unit)
 
     @property
@@ -39,7 +39,7 @@ class UnitGroup:
         if not self.is_large:
             return self.units
         found = {id(unit): unit for unit in self._near(near, is_free)}
-        for word in set(words_of(label)):
+        for word in dict.fromkeys(words_of(label)):
             sharing = self.by_word.get(word, ())
             if len(sharing) <= MOST_UNITS:
                 found |= {id(unit): unit for unit in sharing if is_free(unit)}
