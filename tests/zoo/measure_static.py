@@ -36,9 +36,11 @@ def measured(listing: dict[str, Any], *, sorted_by_name: bool) -> tuple[list[flo
     """Confidences of the layers that are right and of those that are wrong, and how many found no partner."""
     source = source_of(listing, sorted_by_name=sorted_by_name)
     sides = sides_of(listing["target"], distinct_stacks(source, collect(source).stacks))
+    # Tied tensors are one, whichever name is taken.
+    first = {name: group[0] for group in source.tied for name in group}
     proven: dict[str, set[str]] = {}
     for assignment in listing["plan"].assignments if listing.get("plan") else ():
-        proven[assignment.place] = set(tensors_of(assignment.expression))
+        proven[assignment.place] = {first.get(name, name) for name in tensors_of(assignment.expression)}
     right: list[float] = []
     wrong: list[float] = []
     alone = 0
@@ -49,7 +51,7 @@ def measured(listing: dict[str, Any], *, sorted_by_name: bool) -> tuple[list[flo
         elif wanted:
             stack = sides.stacks[found.stack]
             got = {
-                name
+                first.get(name, name)
                 for tensor in stack.tensors
                 for name in (
                     tensors_of(sides.parts.made_of[tensor.name])
