@@ -536,3 +536,18 @@ def test_single_ids_are_drawn_several_at_a_time() -> None:
     report = ktc.convert(randomised(Scores()), keras.Model([user, item], scores))
     assert report.equal is True
     assert "(4, 1)" in report.input
+
+
+def test_ids_are_small_enough_for_every_table_when_columns_go_into_several() -> None:
+    class Columns(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tables = torch.nn.ModuleList([torch.nn.Embedding(size, 4) for size in (10, 20, 30)])
+
+        def forward(self, ids: Any) -> Any:
+            return torch.cat([table(ids[:, column]) for column, table in enumerate(self.tables)], 1)
+
+    ids = keras.Input((3,), dtype="int32", name="ids")
+    columns = [keras.layers.Embedding(size, 4)(ids[:, column]) for column, size in enumerate((10, 20, 30))]
+    report = ktc.convert(randomised(Columns()), keras.Model(ids, keras.layers.Concatenate()(columns)))
+    assert report.equal is True

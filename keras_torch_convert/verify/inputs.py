@@ -149,7 +149,22 @@ def random_data(
     specs: Sequence[samples.InputSpec], torch_module: Any | None, target: Target, wanted: Wanted
 ) -> Inputs | str:
     """Random data for both models, or the reason why the torch module cannot be given the Keras model's inputs."""
-    arrays = samples.random_inputs(specs, target, wanted.size)
+    made = _as_inputs(samples.random_inputs(specs, target, wanted.size), specs, torch_module, target, wanted)
+    if isinstance(made, str) or torch_module is None or not samples.has_several_tables(specs, target):
+        return made
+    if not layouts.failure_on(torch_module, made.torch_arguments):
+        return made
+    fewer = samples.random_inputs(specs, target, wanted.size, in_every_table=True)
+    return _as_inputs(fewer, specs, torch_module, target, wanted)
+
+
+def _as_inputs(
+    arrays: Sequence[Array],
+    specs: Sequence[samples.InputSpec],
+    torch_module: Any | None,
+    target: Target,
+    wanted: Wanted,
+) -> Inputs | str:
     names = [spec.name for spec in specs]
     for_torch = {
         spec.name: samples.to_torch_layout(array, spec, target) for array, spec in zip(arrays, specs, strict=True)

@@ -115,18 +115,27 @@ def ordered(model: Any) -> bool:
     return not isinstance(getattr(model, "input", None), Mapping)
 
 
-def random_inputs(specs: Sequence[InputSpec], target: Target, input_shape: tuple[int, int]) -> list[npt.NDArray[Any]]:
-    """One random array for each spec, always the same ones: normal values, or ids that every Embedding table holds.
+def has_several_tables(specs: Sequence[InputSpec], target: Target) -> bool:
+    """Whether ids of a single input may be meant for tables of several sizes (a vocabulary and positions, or columns of categories)."""
+    return sum(spec.holds_ids for spec in specs) == 1 and len(set(_tables(target))) > 1
+
+
+def _tables(target: Target) -> list[int]:
+    """The number of rows of every Embedding table."""
+    return [layer.variables[0].shape[0] for layer in target.leaves() if "Embedding" in layer.kinds and layer.variables]
+
+
+def random_inputs(
+    specs: Sequence[InputSpec], target: Target, input_shape: tuple[int, int], *, in_every_table: bool = False
+) -> list[npt.NDArray[Any]]:
+    """One random array for each spec, always the same ones: normal values, or ids that the largest Embedding table holds, `in_every_table` all of them.
 
     The batch is 1 where it is open, FEWEST_IDS where an input of ids has fewer than that.
     """
     generator = np.random.default_rng(SEED)
     # A single row of ids goes into the vocabulary, which is the largest table; of several any may go into the smallest.
-    pick = max if sum(spec.holds_ids for spec in specs) == 1 else min
-    tables = [
-        layer.variables[0].shape[0] for layer in target.leaves() if "Embedding" in layer.kinds and layer.variables
-    ]
-    limit = pick(tables, default=2)
+    pick = max if sum(spec.holds_ids for spec in specs) == 1 and not in_every_table else min
+    limit = pick(_tables(target), default=2)
     arrays: list[npt.NDArray[Any]] = []
     shapes = [concrete_shape(spec, target, input_shape) for spec in specs]
     if any(spec.holds_ids and prod(shape) < FEWEST_IDS for spec, shape in zip(specs, shapes, strict=True)):
