@@ -215,6 +215,32 @@ FLATTENED_MAPS = [
 ]  # fmt: skip
 
 
+# --- a map made of a vector --------------------------------------------------------------------------------------------------------
+
+MADE = "dense before a map"
+
+
+def dense_before_map(keras: Any) -> Any:
+    inputs = keras.Input((5,))
+    return keras.Model(inputs, keras.layers.Reshape(MAP)(keras.layers.Dense(24, name="layer")(inputs)))
+
+
+def norm_before_map(keras: Any) -> Any:
+    layers, inputs = keras.layers, keras.Input((5,))
+    norm, dense = layers.BatchNormalization(epsilon=1e-5, name="norm"), layers.Dense(24, name="fc")
+    return keras.Model(inputs, layers.Reshape(MAP)(layers.ReLU()(norm(dense(inputs)))))
+
+
+def as_map(layer: Any, x: Any) -> Any:
+    return layer(x).unflatten(1, (MAP[2], *MAP[:2])).movedim(1, -1)
+
+
+MADE_MAPS = [
+    RuleCase(MADE, "Reshape behind it", lambda nn: nn.Linear(5, 24), dense_before_map, ((5,),), as_map, {"layer": "layer"}),
+    RuleCase(MADE, "norm and activation in between", lambda nn: nn.Sequential(nn.Linear(5, 24), nn.BatchNorm1d(24), nn.ReLU()), norm_before_map, ((5,),), as_map, {"fc": "layer.0", "norm": "layer.1"}),
+]  # fmt: skip
+
+
 # --- parametrised ------------------------------------------------------------------------------------------------------------------
 
 
@@ -333,4 +359,4 @@ PARAMETERS = [
     RuleCase("position table at another resolution", "4 by 4 to 8 by 8", with_parameter("pos_embed", 1, 17, 6), own_layer("positions", (1, 65, 6), lambda ops, weight, x: x + weight, (65, 6)), ((65, 6),), lambda layer, x: resized_positions(layer.pos_embed, x), {"layer": "layer"}, {"resize": "bicubic"}, loss="resized", refused_back="resized from (4, 4) to (8, 8)"),
 ]  # fmt: skip
 
-CASES = [*FUSED, *BANKS, *FLATTENED_MAPS, *PARAMETRISED, *PARAMETERS]
+CASES = [*FUSED, *BANKS, *FLATTENED_MAPS, *MADE_MAPS, *PARAMETRISED, *PARAMETERS]

@@ -182,6 +182,13 @@ def flattened(draw: Any) -> Pair:
     return Pair({"t.weight": (outputs, inputs), "t.bias": (outputs,)}, keras)
 
 
+def made_map(draw: Any) -> Pair:
+    made = tuple((name, draw(st.integers(2, 4))) for name in ("height", "width", "channel"))
+    inputs, outputs = size(draw), prod(extent for _, extent in made)
+    keras = layer("k", "Dense", {"kernel": (inputs, outputs), "bias": (outputs,)}, gives_map=made)
+    return Pair({"t.weight": (outputs, inputs), "t.bias": (outputs,)}, keras)
+
+
 def parametrised(draw: Any) -> Pair:
     outputs, inputs, spatial = size(draw), size(draw), size(draw, 3)
     weight = (outputs, inputs, spatial, spatial)
@@ -254,6 +261,7 @@ DRAWN: Mapping[str, Callable[[Any], Pair]] = {
     "fused and split layers": fused,
     "bank of experts": bank_of_experts,
     "dense behind a flattened map": flattened,
+    "dense before a map": made_map,
     "parametrised weight": parametrised,
     "weight-standardised convolution": standardised,
     "grouped transposed convolution": grouped_transposed,

@@ -1,4 +1,4 @@
-"""Which layers of a Keras graph take a flattened feature map, and in which order its axes were flattened.
+"""Which layers of a Keras graph take a flattened feature map, or give a vector that becomes one, and in which order its axes are counted.
 
 PyTorch keeps a map as (channel, height, width) and Keras as (height, width, channel), so that flattening numbers the same values
 differently: the rows of the next kernel must be reordered. What lies between the map and the layer (Flatten, Reshape, Permute, Dropout,
@@ -53,17 +53,56 @@ def flattened_settings(model: Any) -> dict[int, dict[str, Any]]:
     the input's last axis is made of.
 
     "flattened" has one entry for each concatenated part of the axis: ((axis, extent), ...) in Keras's order, (("height", 7), ("width", 7),
-    ("channel", 64)); () with its extent for a part that is no map. "patches" is such an entry for patches cut out of a map.
+    ("channel", 64)); () with its extent for a part that is no map. "patches" is such an entry for patches cut out of a map, "gives_map" one for
+    a vector of outputs that is reshaped into a map of two spatial axes or more.
     Layers outside a graph (of subclassed models) have none of these, layers called twice only what is the same in all calls.
     """
     calls: dict[int, list[dict[str, Any]]] = {}
     for layer, shape, axes in _Walk().inputs(model):
         for each in _with_inner(layer):
             calls.setdefault(id(each), []).append({"input_shape": shape, **_settings(axes)})
-    return {
+    found = {
         key: {name: value for name, value in settings[0].items() if all(one.get(name) == value for one in settings)}
         for key, settings in calls.items()
     }
+    for layer, made in _makers_of_maps(model):
+        found.setdefault(id(layer), {})["gives_map"] = made
+    return found
+
+
+def _makers_of_maps(model: Any) -> Iterator[tuple[Any, tuple[tuple[str, int], ...]]]:
+    """Dense layers whose outputs are reshaped into a map, and the norms in between, each with the axes of the map as Keras counts them."""
+    for layer in getattr(model, "layers", ()):
+        if _is_functional(layer):
+            yield from _makers_of_maps(layer)
+        for node in getattr(layer, "_inbound_nodes", ()) if "reshape" in _kinds(layer) else ():
+            tensors = _inputs_of(node)
+            after = _shape(node.outputs[0] if isinstance(node.outputs, (list, tuple)) else node.outputs)
+            if not tensors or after is None or len(after) < 3 or len(_shape(tensors[0]) or ()) != 1:
+                continue
+            made = tuple(atom for axis in _default(after) or () for run in axis for atom in run if atom.size != 1)
+            if not _in_torch_order(made):
+                axes = tuple((atom.axis, atom.size) for atom in made)
+                yield from ((maker, axes) for maker in _makers(tensors[0]))
+
+
+def _makers(tensor: Any) -> list[Any]:
+    """The Dense layer that gave a vector, and the layers behind it that work feature by feature; [] when there is no such layer."""
+    found: list[Any] = []
+    while getattr(tensor, "_keras_history", None) is not None:
+        layer, node_index, _ = tensor._keras_history
+        kinds = _kinds(layer)
+        tensors = _inputs_of(layer._inbound_nodes[node_index])
+        if getattr(layer, "weights", ()):
+            found.append(layer)
+            if "dense" in kinds:
+                return found
+            if not any(kind.endswith(_IN_PLACE) for kind in kinds):
+                return []
+        if len(tensors) != 1 or _shape(tensors[0]) != _shape(tensor):
+            return []
+        tensor = tensors[0]
+    return []
 
 
 def _with_inner(layer: Any) -> Iterator[Any]:

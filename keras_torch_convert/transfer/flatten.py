@@ -1,4 +1,4 @@
-"""Kernels and norms behind a flattened map: rows from PyTorch's order, channel first, to Keras's, channel last."""
+"""Kernels and norms behind a flattened map, or before a map that is made of a vector: from PyTorch's order, channel first, to Keras's, channel last."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def in_keras_order(assignments: Sequence[Assignment], layer: TargetLayer, stack:
     for assignment in assignments:
         leaf, variable = leaves[assignment.place]
         runs = _runs(leaf, variable)
-        if runs is None:
+        if (made := _made(leaf, variable)) is not None:
+            result.append(_columns_reordered(assignment, leaf, variable, made))
+        elif runs is None:
             result.append(assignment)
         elif "patches" in leaf.settings and not by_convolution:
             result.append(replace(assignment, doubt=assignment.doubt or _patch_doubt(variable, runs[0])))
@@ -55,6 +57,37 @@ def _runs(leaf: TargetLayer, variable: TargetVariable) -> tuple[Run, ...] | None
     if runs is None or sum(prod(size for _, size in run) for run in runs) != variable.shape[0]:
         return None
     return runs
+
+
+def _made(leaf: TargetLayer, variable: TargetVariable) -> Run | None:
+    """The axes of the map that the outputs of a layer become, None when a variable does not count them or they become none."""
+    made: Run | None = leaf.settings.get("gives_map")
+    if made is None or variable.shape[-1:] != (prod(size for _, size in made),):
+        return None
+    return made
+
+
+def _columns_reordered(assignment: Assignment, leaf: TargetLayer, variable: TargetVariable, made: Run) -> Assignment:
+    extents, channels = tuple(size for name, size in made if name != "channel"), dict(made)["channel"]
+    size = " x ".join(str(extent) for extent in (*extents, channels))
+    doubt = (
+        f"the outputs of '{leaf.label}' become a map of {size} in Keras and were taken to be counted channels first in PyTorch: "
+        "only equal outputs can prove it"
+    )
+    return replace(
+        assignment,
+        expression=outputs_channels_last(assignment.expression, variable.shape, extents, channels),
+        rule=f"{assignment.rule}; outputs of a map of {size}, channels last",
+        doubt=assignment.doubt or doubt,
+    )
+
+
+def outputs_channels_last(expression: Expression, shape: Shape, extents: Shape, channels: int) -> Expression:
+    """An array of `shape` whose last axis counts a map channels first, with that axis counting it channels last."""
+    leading = len(shape) - 1
+    by_channel = Reshape(expression, (*shape[:-1], channels, *extents))
+    behind = range(leading + 1, leading + 1 + len(extents))
+    return Reshape(Permute(by_channel, (*range(leading), *behind, leading)), shape)
 
 
 def _reordered(assignment: Assignment, variable: TargetVariable, runs: tuple[Run, ...]) -> Assignment:

@@ -27,6 +27,12 @@ BY_CIRCUMSTANCE = (
         "that the Keras graph tells",
     ),
     Rule(
+        "dense before a map",
+        ("Dense", "BatchNormalization", "PReLU"),
+        "a vector viewed as an NCHW map counts channel, height, width, keras.layers.Reshape height, width, channel: outputs are reordered where the Keras "
+        "graph reshapes them into a map of two spatial axes or more; that PyTorch's module does so can only be proven by running both",
+    ),
+    Rule(
         "parametrised weight",
         (),
         parametrised.SOURCE,

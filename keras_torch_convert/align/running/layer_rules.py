@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from ...collect import Stack, collect
 from ...errors import TransferError
@@ -26,6 +27,13 @@ def layers_of_layers(target: Target) -> dict[int, TargetLayer]:
     }
 
 
+def _without_made_map(layer: TargetLayer) -> TargetLayer:
+    """The layer without what the graph says of its outputs: in which order torch counts them is found by running (unflattening.py)."""
+    if "gives_map" not in layer.settings:
+        return layer
+    return replace(layer, settings={name: value for name, value in layer.settings.items() if name != "gives_map"})
+
+
 class LayerRules:
     """The torch layers of a source, for the rules that look at a whole layer."""
 
@@ -37,6 +45,7 @@ class LayerRules:
 
     def fillings(self, names: tuple[str, ...], layer: TargetLayer) -> Iterator[Filling]:
         """What the rule of the layer's kind makes of the weights `names`, taken together; of a recurrent module also of its single layers."""
+        layer = _without_made_map(layer)
         for stack in self._stacks(names):
             try:
                 assignments = assign_layer(stack, layer)

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ...plan import Expression, Permute, Reshape, tensors_of
+from ...plan import tensors_of
+from ...transfer.flatten import outputs_channels_last
 from ...transfer.rule import Shape
 from ...verify.compare import closest_layout
 from .candidates import Filling
@@ -90,9 +91,6 @@ def counted_channels_last(settled: Settled, made: MapOfVector) -> Settled:
 def _moved(way: Way, shape: Shape, made: MapOfVector) -> Way:
     if not tensors_of(way.expression):
         return way
-    leading = len(shape) - 1
-    by_channel = Reshape(way.expression, (*shape[:-1], made.channels, *made.extents))
-    behind = range(leading + 1, leading + 1 + len(made.extents))
-    moved: Expression = Permute(by_channel, (*range(leading), *behind, leading))
+    moved = outputs_channels_last(way.expression, shape, made.extents, made.channels)
     size = " x ".join(map(str, (*made.extents, made.channels)))
-    return Way(Reshape(moved, shape), f"{way.rule}; outputs of a map of {size}, channels last", way.penalty)
+    return Way(moved, f"{way.rule}; outputs of a map of {size}, channels last", way.penalty)
