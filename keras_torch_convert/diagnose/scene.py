@@ -29,6 +29,8 @@ ENOUGH = 3e-5
 PART_OF_DIFFERENCE = 0.05
 # Where rounding was large already, a cause still makes a large difference this many times smaller.
 NEAR = 3e-4
+# What a call changes by less it hands on.
+SAME_VALUES = 1e-6
 # torch's operations between two layers are followed this far back.
 LONGEST_WAY = 8
 
@@ -132,25 +134,23 @@ class Scene:
         if hypothesis.how in ("statistics", "around"):
             return self.seen(hypothesis.trial)
         if hypothesis.how == "next call":
-            return self.followed(hypothesis.trial)
+            return self.followed(hypothesis.trial)[0]
         return self.agreement(hypothesis.trial, hypothesis.against)
 
-    def followed(self, output: Array) -> float:
-        """How near torch comes what the next call makes of `output` in the place of the spot's own output."""
-        for call, captured in self.next_calls:
-            arrays = [
-                output if one.shape == out.shape and np.array_equal(one, out) else one
-                for one in captured.inputs
-                for out in self.keras.outputs[:1]
-            ]
-            if not any(one is output for one in arrays):
+    def followed(self, output: Array) -> tuple[float, float]:
+        """How near torch comes what the next call makes of `output` in the place of the spot's own, and what it makes of that."""
+        for call, captured in self.next_calls if self.keras.outputs else ():
+            own = self.keras.outputs[0]
+            taken = [one.shape == own.shape and np.array_equal(one, own) for one in captured.inputs]
+            if not any(taken):
                 continue
+            arrays = [output if is_own else one for one, is_own in zip(captured.inputs, taken, strict=True)]
             args, kwargs = replaced((captured.args, captured.kwargs), arrays)
             result = called(self.target, call.layer, args, kwargs)
-            if result is not None and distance(fingerprint(result), fingerprint(output)) > 1e-6:
+            if result is not None and distance(fingerprint(result), fingerprint(output)) > SAME_VALUES:
                 # A call that changes nothing cannot tell anything.
-                return self.seen(result)
-        return inf
+                return self.seen(result), self.seen(captured.outputs[0])
+        return inf, inf
 
     def around_with_weights(self, wrong: WrongWeights) -> Array | None:
         """What the layer around the spot gives when a layer inside holds what it should."""
@@ -206,9 +206,9 @@ class Scene:
         """How far what a hypothesis is judged by is from torch as long as nothing is mended."""
         if hypothesis.how == "statistics" and self.keras.outputs:
             return self.seen(self.keras.outputs[0])
-        if hypothesis.how == "next call" and self.keras.outputs:
+        if hypothesis.how == "next call":
             # A next call that hardly moves with its input agrees whatever goes in.
-            return self.followed(self.keras.outputs[0])
+            return self.followed(hypothesis.trial)[1]
         if hypothesis.how == "around" and (unmended := self.around()) is not None:
             return self.seen(unmended)
         return self.difference
