@@ -9,6 +9,7 @@ from typing import Any
 
 from ..align.running.fingerprint import Fingerprint
 from ..align.running.torch_trace import FACTORIES, Recorder, tensors_in, undisturbed
+from ..verify.running import called_on
 
 Shape = tuple[int, ...]
 
@@ -82,19 +83,9 @@ def run_torch_steps(
 
     `capture` are orders of steps whose outputs are kept, as seen in an earlier run. The module is left as it was.
     """
-    import torch
-
-    class Caller(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = module
-
-        def forward(self) -> Any:
-            return call(self.inner, inputs)
-
     recorder = StepRecorder(module, dict(values), frozenset(capture))
     with undisturbed(module), recorder.recording():
-        result = torch.func.functional_call(Caller(), {f"inner.{name}": value for name, value in values.items()}, ())
+        result = called_on(module, values, lambda copy: call(copy, inputs))
         recorder.run.outputs = recorder.values_of(result)
     recorder.run.inside = recorder.trace.seen
     recorder.run.steps.sort(key=lambda step: step.order)

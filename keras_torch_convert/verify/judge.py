@@ -14,7 +14,7 @@ from ..read.target import Target
 from .comparison import Comparison, judged, pairwise, rounding_of, threshold_of
 from .outputs import named_outputs, narrowest
 from .predict import SOFTMAX_NOTE, same_scale
-from .running import evaluating, gradients_off, python_generators_kept
+from .running import called_on, evaluating, gradients_off, python_generators_kept
 
 if TYPE_CHECKING:
     from ..align.running.inputs import Runs
@@ -104,18 +104,10 @@ def _called(module: Any, runs: Runs, inputs: Any, values: Mapping[str, Any] | No
     """What the module gives for `inputs`, with `values` in place of its own tensors of those names."""
     import torch
 
-    class Caller(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = module
-
-        def forward(self) -> Any:
-            return runs.torch_call(self.inner, inputs)
-
     with evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=[]), python_generators_kept():
         if not values:
             return runs.torch_call(module, inputs)
-        return torch.func.functional_call(Caller(), {f"inner.{name}": value for name, value in values.items()}, ())
+        return called_on(module, values, lambda copy: runs.torch_call(copy, inputs))
 
 
 def run_keras(target: Target, runs: Runs) -> tuple[Arrays, str]:

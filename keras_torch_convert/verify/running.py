@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,21 @@ def run_torch(module: Any, inputs: Inputs) -> tuple[list[Array], str]:
             return outputs_of(output)
         except Exception as error:
             raise PredictionError(f"the torch model failed on {inputs.words}: {describe(error)}; {REMEDY}") from error
+
+
+def called_on(module: Any, values: Mapping[str, Any], call: Callable[[Any], Any]) -> Any:
+    """What `call(module)` gives with `values` in the place of the module's own, which it keeps."""
+    import torch
+
+    class Caller(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = module
+
+        def forward(self) -> Any:
+            return call(self.inner)
+
+    return torch.func.functional_call(Caller(), {f"inner.{name}": value for name, value in values.items()}, ())
 
 
 @contextmanager

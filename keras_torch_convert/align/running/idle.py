@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .torch_trace import called_on, tensors_in, undisturbed
+from ...verify.running import called_on
+from .torch_trace import tensors_in, undisturbed
 
 # Each layer costs a run of the module; a model with more layers without a place differs in another way.
 MOST_LAYERS = 16

@@ -7,7 +7,7 @@ brings tainted and other tensors together is a *unit*. A module whose weights ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...verify.running import called_on, evaluating, python_generators_kept
 from .fingerprint import Fingerprint, fingerprint
 from .randomise import SEED
 
@@ -94,27 +95,10 @@ def trace_module(
     return recorder.trace
 
 
-def called_on(module: Any, values: Mapping[str, Any], call: Callable[[Any], Any]) -> Any:
-    """What `call(module)` gives with `values` in the place of the module's own, which it keeps."""
-    import torch
-
-    class Caller(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = module
-
-        def forward(self) -> Any:
-            return call(self.inner)
-
-    return torch.func.functional_call(Caller(), {f"inner.{name}": value for name, value in values.items()}, ())
-
-
 @contextmanager
 def undisturbed(module: Any) -> Iterator[None]:
     """Eval mode, no gradients, no fused attention, random generators from a fixed seed; all put back afterwards."""
     import torch
-
-    from ...verify.running import evaluating, python_generators_kept
 
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
