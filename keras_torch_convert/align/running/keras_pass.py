@@ -140,20 +140,28 @@ class KerasPass:
         return None, False
 
     def finish(self, output: Any) -> None:
-        """At the end: what the model gives must be something that torch gives or, where nothing of its size is given, computes; else an earlier choice was wrong."""
+        """At the end: what the model gives must be something that torch computes, else an earlier choice was wrong.
+
+        Where weights are without a place it must be something that torch gives: another branch of the same shape is computed too.
+        """
         arrays = [array for array in eager_arrays(output) if array.size]
         self.state.outputs = tuple(map(fingerprint, arrays))
         given = [(array, fingerprint(array)) for array in self.knowledge.trace.outputs]
-        lost = False
+        lost, is_some_left = False, self._is_some_left()
         for array, key in zip(arrays, self.state.outputs, strict=True):
             alike = [(other, distance(one, key)) for other, one in given if other.size == array.size]
             equal = [other for other, apart in alike if apart < MOST_DRIFT]
-            lost |= not equal and (bool(alike) or self.knowledge.seen.nearest(key) >= MOST_DRIFT)
+            lost |= not equal and ((is_some_left and bool(alike)) or self.knowledge.seen.nearest(key) >= MOST_DRIFT)
             self.state.in_order &= not equal or any(in_one_order(other, array) for other in equal)
         if not self.state.in_order:
             self.raise_unflatten(OUTPUTS)
         if lost and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
             raise DeadEnd(OUTPUTS)
+
+    def _is_some_left(self) -> bool:
+        """True when torch uses weights that no layer has taken, not even in part."""
+        in_part = {name for expression in self.state.parts for name in tensors_of(expression)}
+        return any(name not in in_part for name in self.search.free(tuple(self.knowledge.trace.reached)))
 
     def _rows_to_fold(self) -> list[str]:
         """Small tables of torch without a place (token types), as long as some table of the Keras model may take one of their rows."""
