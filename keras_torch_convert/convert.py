@@ -104,22 +104,19 @@ def convert(
     if save is not None:
         # Alignment may take minutes.
         keras_file.check_path(save, target)
-    alignment: Alignment | None = None
-    proposal: StaticAlignment | None = None
+    found: Alignment | StaticAlignment | None = None
     if plan is None:
         with stopwatch.stage("align"):
             if resize is None and source.module is not None:
                 runs = judging.runs(source.module, target)
-                plan, alignment = aligned_by_running(source, target, runs, hints or {}, accept_unproven)
+                plan, found = aligned_by_running(source, target, runs, hints or {}, accept_unproven)
             else:
                 accepted = accept_unproven or source.module is not None
-                plan, proposal = aligned_statically(source, target, hints or {}, accepted, resize, strict)
+                plan, found = aligned_statically(source, target, hints or {}, accepted, resize, strict)
 
     def check(report: Report) -> None:
-        if alignment is not None:
-            alignment.add_to(report)
-        if proposal is not None:
-            proposal.add_to(report)
+        if found is not None:
+            found.add_to(report)
         judging.add_comparison(report, source.module, target, stopwatch)
 
     plan = with_both_sides(plan, source, target)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..arrays import arranged
 from ..scene import Array, Hypothesis, Scene
+from .activations import linear
 from .functions import functions, softmaxes
 from .structure import affine, factor_of_outputs
 
@@ -38,7 +39,7 @@ def softmax_only_in_keras(scene: Scene) -> Iterator[Hypothesis]:
     name = str(getattr(getattr(layer, "activation", None), "__name__", type(layer).__name__)).lower()
     if name != "softmax" or not scene.is_last:
         return
-    logits = scene.keras.inputs[0] if scene.call.leaf is None else scene.run(activation=lambda x: x)
+    logits = scene.keras.inputs[0] if scene.call.leaf is None else scene.run(activation=linear)
     if logits is not None:
         said = "the Keras model ends in a softmax and torch gives logits: they are equal up to it"
         yield Hypothesis(SOFTMAX_AT_THE_END, said, "build the Keras model with classifier_activation=None", logits)

@@ -11,7 +11,7 @@ import numpy as np
 from ..arrays import apart, arranged
 from ..keras_calls import Captured
 from ..scene import ENOUGH, Array, Hypothesis, Scene, called
-from .activations import activation_behind
+from .activations import activation_behind, linear
 from .elements import JOIN_ALIKE, JOINS, OTHER_ORDER, same_values
 from .going_on import going_on_with
 
@@ -126,7 +126,7 @@ def factor_of_outputs(scene: Scene) -> Iterator[Hypothesis]:
 def _factor_before_activation(scene: Scene) -> Iterator[Hypothesis]:
     """One number between the two outputs before the activation that the Keras layer ends in."""
     activation = getattr(scene.call.layer, "activation", None) if scene.call.leaf is not None else None
-    before = scene.run(activation=_as_it_is) if activation is not None and scene.keras.inputs else None
+    before = scene.run(activation=linear) if activation is not None and scene.keras.inputs else None
     if activation is None or before is None:
         return
     for theirs in scene.expected[:6]:
@@ -137,10 +137,6 @@ def _factor_before_activation(scene: Scene) -> Iterator[Hypothesis]:
                 said = f"torch's output is {factor:.6g} times that of Keras before the activation"
                 todo = f"multiply by {factor:.6g} before the activation of '{scene.call.label}' in Keras"
                 yield Hypothesis("scale", said, todo, trial)
-
-
-def _as_it_is(x: Any) -> Any:
-    return x
 
 
 def _scaled(activation: Callable[[Any], Any], factor: float, x: Any) -> Any:
