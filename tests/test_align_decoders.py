@@ -65,6 +65,34 @@ def image_pair() -> tuple[nn.Module, Any]:
     return module, keras.Model(inputs, layers.Reshape((5, 4, 3))(layers.Dense(60, activation="sigmoid")(inputs)))
 
 
+class LearnedMap(nn.Module):
+    """A map that is a parameter, scaled channel by channel: only the convolution behind it tells height from width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = nn.Parameter(torch.randn(1, 6, 4, 4))
+        self.style, self.convolution = nn.Linear(8, 6), nn.Conv2d(6, 5, 3, padding=1)
+
+    def forward(self, x: Any) -> Any:
+        return self.convolution(self.start * (1 + self.style(x))[:, :, None, None])
+
+
+class StartMap(keras.layers.Layer):
+    """The same parameter in Keras."""
+
+    def build(self, input_shape: Any) -> None:
+        self.start = self.add_weight(shape=(1, 4, 4, 6), name="start")
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.tile(self.start, (keras.ops.shape(x)[0], 1, 1, 1))
+
+
+def learned_map_pair() -> tuple[nn.Module, Any]:
+    inputs = keras.Input((8,))
+    style = layers.Reshape((1, 1, 6))(layers.Dense(6)(inputs))
+    return LearnedMap(), keras.Model(inputs, layers.Conv2D(5, 3, padding="same")(StartMap()(inputs) * (1 + style)))
+
+
 def two_decoders_pair() -> tuple[nn.Module, Any]:
     inputs = keras.Input((6,))
     second, first = layers.Dense(64)(inputs), layers.Dense(64)(inputs)
@@ -119,7 +147,7 @@ def shuffled(x: Any, factor: int) -> Any:
 @pytest.mark.parametrize(
     "pair",
     [
-        pixel_shuffle_pair, generator_pair, norm_behind_the_map_pair, image_pair, two_decoders_pair, channels_last_in_torch_pair, subclassed_pair,
+        pixel_shuffle_pair, generator_pair, norm_behind_the_map_pair, image_pair, two_decoders_pair, learned_map_pair, channels_last_in_torch_pair, subclassed_pair,
     ],
 )  # fmt: skip
 def test_a_map_made_of_a_vector_is_counted_as_each_side_does(pair: Any) -> None:

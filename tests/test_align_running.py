@@ -551,3 +551,45 @@ def test_ids_are_small_enough_for_every_table_when_columns_go_into_several() -> 
     columns = [keras.layers.Embedding(size, 4)(ids[:, column]) for column, size in enumerate((10, 20, 30))]
     report = ktc.convert(randomised(Columns()), keras.Model(ids, keras.layers.Concatenate()(columns)))
     assert report.equal is True
+
+
+class SharedLayers(torch.nn.Module):
+    """A table that is the head too, and a layer called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.inner, self.head = (
+            torch.nn.Embedding(30, 8),
+            torch.nn.Linear(8, 8),
+            torch.nn.Linear(8, 30, bias=False),
+        )
+        self.head.weight = self.tokens.weight
+
+    def forward(self, ids: Any) -> Any:
+        hidden = torch.tanh(self.inner(self.tokens(ids)))
+        return self.head(torch.tanh(self.inner(hidden)))
+
+
+def test_weights_that_torch_uses_twice_fill_layers_that_each_have_their_own() -> None:
+    ids = keras.Input((6,), dtype="int32")
+    hidden = keras.layers.Embedding(30, 8)(ids)
+    for _ in range(2):
+        hidden = keras.layers.Dense(8, activation="tanh")(hidden)
+    model = keras.Model(ids, keras.layers.Dense(30, use_bias=False, name="head")(hidden))
+    module = randomised(SharedLayers())
+    report = ktc.convert(module, model)
+    assert report.equal is True
+    assert report.complete
+    weight = module.inner.weight.detach().numpy()
+    assert sum(np.array_equal(weight.T, array) for array in model.get_weights()) == 2
+    assert np.array_equal(
+        model.get_layer("head").kernel.value.detach().numpy(), module.tokens.weight.detach().numpy().T
+    )
+
+
+def test_a_layer_beside_the_one_that_torch_has_is_not_filled_with_the_same_weights() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh())
+    inputs = keras.Input((5,))
+    both = keras.layers.Add()([keras.layers.Dense(4, activation="tanh")(inputs) for _ in range(2)])
+    with pytest.raises(ktc.ConversionError):
+        ktc.convert(module, keras.Model(inputs, both))

@@ -157,6 +157,19 @@ class CandidateSearch:
             return free
         return tuple(tied for name in free for tied in self.knowledge.tied[name])
 
+    def used_again(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> Iterator[tuple[Unit, Filling]]:
+        """Units with an equal input whose weights other layers have taken already, and which torch uses on several inputs."""
+        for unit in _all_of([self.units_on(key) for key in dict.fromkeys(inputs)]):
+            if (
+                len(unit.names) > len(leaf.variables)
+                or self.free(unit.names)
+                or not self.knowledge.are_used_again(unit.names)
+            ):
+                continue
+            for filling in (*self.knowledge.rules.fillings(unit.names, leaf), *self.in_any_way(unit.names, leaf)):
+                if honours(self.setup.hints, leaf, filling):
+                    yield unit, filling
+
     def by_order(self, leaf: TargetLayer) -> list[Candidate]:
         """The units behind the last one found that could be the layer, the best first, for a layer whose input torch never saw."""
         following = [unit for unit in self.knowledge.trace.units if unit.order >= self.state.last_order]

@@ -219,12 +219,25 @@ class KerasPass:
                         )
                         return output
             found_before += candidates
+        output, found = self.settle_with_used(leaf, inputs, run)
+        if found:
+            return output
         self.raise_unflatten(leaf.label)
         for settle_otherwise in (self.settle_by_output, self.settle_without_partner):
             output, found = settle_otherwise(leaf, inputs, run)
             if found:
                 return output
         return self._leave_open(leaf, inputs, found_before, run)
+
+    def settle_with_used(
+        self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]
+    ) -> tuple[Any, bool]:
+        """For a layer that has weights of its own where torch uses some once more: a shared layer, the table of tokens at the other end."""
+        for unit, filling in islice(self.search.used_again(leaf, inputs), MOST_TRIALS):
+            output, found = self.attempt(leaf, filling, Candidate(unit, filling.names, (0.0,)), inputs, run, 1)
+            if found:
+                return output, True
+        return None, False
 
     def raise_unflatten(self, label: str) -> None:
         """Where no unit fits a layer behind a map that may be made of a vector: say so by Unflatten, once for each map."""
@@ -424,7 +437,7 @@ class KerasPass:
                 self.state.parts[way.expression] = None
             else:
                 for name in tensors_of(way.expression):
-                    self.state.used[self.knowledge.tied[name][0]] = settled.layer.label
+                    self.state.used.setdefault(self.knowledge.tied[name][0], settled.layer.label)
         self._settle(settled)
 
     def _settle(self, settled: Settled) -> None:

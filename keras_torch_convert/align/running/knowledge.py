@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from ...plan import CallbackOutput, Expression, operands_of
 from ...read.source import Source, SourceTensor
 from ...transfer.evaluation import Evaluation
 from ...transfer.rule import Shape
-from .fingerprint import FingerprintIndex
+from .fingerprint import Fingerprint, FingerprintIndex
 from .layer_rules import LayerRules
 from .torch_trace import Trace
 
@@ -43,6 +44,16 @@ class Knowledge:
         self.tables = tuple(name for name, shape in self.shapes.items() if len(shape) == 2)
         self.tied: dict[str, tuple[str, ...]] = {name: (name,) for name in constants}
         self.tied |= {name: tuple(group) for group in groups.values() for name in group}
+        self._inputs: dict[frozenset[str], set[tuple[Fingerprint, ...]]] = {}
+        for unit in trace.units:
+            self._inputs.setdefault(self._firsts(unit.names), set()).add(unit.inputs)
+
+    def are_used_again(self, names: Collection[str]) -> bool:
+        """Whether torch computes with just these weights, tied ones counting as one, on several inputs: a shared layer, a tied table."""
+        return len(self._inputs.get(self._firsts(names), ())) > 1
+
+    def _firsts(self, names: Collection[str]) -> frozenset[str]:
+        return frozenset(self.tied[name][0] for name in names)
 
     def trial_value(self, expression: Expression, label: str) -> npt.NDArray[Any]:
         """What an expression gives of the randomised values, in float32."""

@@ -116,7 +116,7 @@ def by_heads(base: Expression, shape: Shape, wanted: Shape) -> Iterator[Way]:
 
 
 def _likelihood(perm: tuple[int, ...]) -> tuple[bool, tuple[int, ...]]:
-    likely = {(1, 0), (2, 1, 0), (2, 3, 1, 0), (0, 2, 1)}
+    likely = {(1, 0), (1, 2, 0), (2, 1, 0), (2, 3, 1, 0), (0, 2, 1)}
     return perm not in likely, perm
 
 
