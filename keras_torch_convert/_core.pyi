@@ -7,6 +7,7 @@ from numpy import generic, uint8
 from numpy.typing import NDArray
 
 _Item = TypeVar("_Item")
+Listed = list[_Item] | tuple[_Item, ...]
 
 GIL_RELEASE_BYTES: Final[int]
 """Kernels that touch at least this many bytes run without the GIL."""
@@ -146,11 +147,11 @@ def instruction_set() -> str:
 def use_instruction_set(name: str, /) -> None:
     """Let the kernels use one of instruction_sets() from now on, for tests and benchmarks. ValueError: not available."""
 
-def are_exactly(objects: list[Any], types: tuple[type, ...], /) -> bool:
+def are_exactly(objects: Listed[Any], types: tuple[type, ...], /) -> bool:
     """Whether every object in a list is of one of these types, and no subclass of it."""
 
 def stack_by_layer(
-    names: list[str], items: list[_Item], skip: list[str], unstack: list[str], /
+    names: Listed[str], items: Listed[_Item], skip: Listed[str], unstack: Listed[str], /
 ) -> tuple[dict[str, list[_Item]], list[_Item]]:
     """Group items, one for each name of a tensor, by layer: ({layer: items of its tensors} in order of first appearance, items skipped).
 
@@ -158,13 +159,13 @@ def stack_by_layer(
     """
 
 def move_stage(
-    names: list[str],
+    names: Listed[str],
     tail_align_dict: dict[str, Any],
     full_name_align_dict: dict[str, Any],
     tail_split_position: int,
     stage: int,
     /,
-) -> tuple[list[str], list[str], list[tuple[str, ...]]]:
+) -> tuple[tuple[str, ...], list[str], list[tuple[str, ...]]]:
     """One stage of alignment: (names in their new order, names that a rule put elsewhere, rules that applied to no layer).
 
     A rule is told as ("full_name_align_dict", key), ("tail_align_dict", key) or ("tail_align_dict", stack, key). Keys and values must
@@ -172,5 +173,5 @@ def move_stage(
     value that is neither int nor str is needed. TypeError: anything else than names and dicts with str keys.
     """
 
-def nearest_names(names: list[str], wanted: str, limit: int, /) -> list[str]:
+def nearest_names(names: Listed[str], wanted: str, limit: int, /) -> list[str]:
     """At most `limit` (up to 100) different names that begin and end like `wanted`, the most alike first, possibly none."""

@@ -41,10 +41,10 @@ def state_dict_stack_by_layer(
     if not isinstance(state_dict, Mapping):
         hint = "; give its state_dict()" if hasattr(state_dict, "state_dict") else ""
         raise SourceError(f"expected a dict of names to tensors, got {type(state_dict).__name__}{hint}")
-    names, values = list(state_dict), list(state_dict.values())
+    values = tuple(state_dict.values())
     if _core.are_exactly(values, _ARRAYS_ALREADY):
-        return stack_by_names(names, values, skip_weights, unstack_weights)[0]
-    layers, _ = stack_by_names(names, list(state_dict.items()), skip_weights, unstack_weights)
+        return stack_by_names(state_dict.keys(), values, skip_weights, unstack_weights)[0]
+    layers, _ = stack_by_names(state_dict.keys(), state_dict.items(), skip_weights, unstack_weights)
     return {layer: [array_of(name, value) for name, value in members] for layer, members in layers.items()}
 
 

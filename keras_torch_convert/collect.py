@@ -85,20 +85,22 @@ def joined(stacks: Sequence[Stack]) -> tuple[Stack, ...]:
 
 
 def stack_by_names(
-    names: Sequence[str], items: list[Item], skip_weights: Names[str], unstack_weights: Names[str]
+    names: Names[str], items: Names[Item], skip_weights: Names[str], unstack_weights: Names[str]
 ) -> tuple[dict[str, list[Item]], list[Item]]:
     """Items, one for each name, by layer in order of first appearance, and those that were skipped."""
     plain_names = as_plain_strings(names, "names of tensors", SourceError)
     skip = last_parts(skip_weights, "skip_weights")
-    layers, skipped = _core.stack_by_layer(plain_names, items, skip, last_parts(unstack_weights, "unstack_weights"))
+    layers, skipped = _core.stack_by_layer(
+        plain_names, tuple(items), skip, last_parts(unstack_weights, "unstack_weights")
+    )
     # Only a layer without a name can hold a tensor without one.
     if ("" in skip or "" in layers) and "" in plain_names:
         raise SourceError(f"tensor number {plain_names.index('')} has an empty name; give every tensor a name")
     return layers, skipped
 
 
-def last_parts(parts: Names[str], parameter: str) -> list[str]:
-    """The entries of `skip_weights` or `unstack_weights` as a list.
+def last_parts(parts: Names[str], parameter: str) -> tuple[str, ...]:
+    """The entries of `skip_weights` or `unstack_weights` as plain strings.
 
     A lone string is refused: the classic functions would look for names inside of it.
     """
@@ -109,15 +111,15 @@ def last_parts(parts: Names[str], parameter: str) -> list[str]:
     return as_plain_strings(parts, f"entries of {parameter}", AlignmentError)
 
 
-def as_plain_strings(names: Names[Any], what: str, error: type[AlignmentError | SourceError]) -> list[str]:
-    """The names as a new list of exactly `str`, as the C core wants them; subclasses such as numpy.str_ are turned into it."""
-    listed = list(names)
+def as_plain_strings(names: Names[Any], what: str, error: type[AlignmentError | SourceError]) -> tuple[str, ...]:
+    """The names as a tuple of exactly `str`, as the C core wants them; subclasses such as numpy.str_ are turned into it."""
+    listed = tuple(names)
     if _core.are_exactly(listed, (str,)):
         return listed
     for name in listed:
         if not isinstance(name, str):
             raise error(f"{what} must be str, got {name!r:.100} of type {type(name).__name__}")
-    return [str.__str__(name) for name in listed]
+    return tuple(map(str.__str__, listed))
 
 
 def last_part(name: str) -> str:

@@ -232,7 +232,6 @@ def test_function_runs_last_on_the_moved_names_and_the_notes_say_so() -> None:
     alignment = align_names(list("abcde"), {}, {"e": -4}, 2, swap_first_two)
     assert seen == [list("eabcd")]
     assert alignment.names == tuple("aebcd")
-    assert alignment.moved == ("e",)
     assert alignment.notes == ("the dictionaries moved 1 name before specific_match_func got them",)
     assert align_names(list("ab"), specific_match_func=swap_first_two).notes == ()
 
@@ -471,9 +470,9 @@ def test_alignment_without_idle_entries_warns_of_nothing() -> None:
         assert match_layer_names_with_torch(BLOCKS[:2], {"s1": {"y": -1}}) == ["s1_b1_y", "s1_b1_x"]
 
 
-def test_moved_tells_each_name_that_a_dictionary_put_elsewhere() -> None:
-    alignment = align_names(list("abcde"), [], [{"e": -1, "b": 1}, {"e": -1, "c": 0}], [2])
-    assert alignment.moved == ("e", "c")
+def test_notes_count_each_name_once_however_often_and_only_when_it_was_moved() -> None:
+    alignment = align_names(list("abcde"), [], [{"e": -1, "b": 1}, {"e": -1, "c": 0}], [2], tuple)
+    assert alignment.notes == ("the dictionaries moved 2 names before specific_match_func got them",)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -559,7 +558,7 @@ def test_every_layer_of_a_long_list_may_go_to_the_start() -> None:
 
 def test_core_tells_new_order_moved_names_and_idle_rules() -> None:
     assert _core.move_stage(["a_x", "b_x"], {"x": 0, "y": 1, "a": {"z": 1}}, {"c": 1}, 1, 0) == (
-        ["b_x", "a_x"],
+        ("b_x", "a_x"),
         ["b_x"],
         [("tail_align_dict", "y"), ("tail_align_dict", "a", "z"), ("full_name_align_dict", "c")],
     )

@@ -318,7 +318,7 @@ def test_core_tells_indices_of_layers_and_of_what_was_skipped() -> None:
         (["a"], [0], []),
         (["a"], [0], [], [], []),
         ("a", [0], [], []),
-        (["a"], (0,), [], []),
+        (["a"], {0}, [], []),
         (["a"], [0], None, []),
         (["a", 1], [0, 1], [], []),
         (["a", np.str_("b")], [0, 1], [], []),
@@ -339,6 +339,19 @@ def test_core_refuses_names_that_have_no_utf8() -> None:
 def test_core_refuses_lists_of_unequal_length() -> None:
     with pytest.raises(ValueError, match="2 names, but 1 items"):
         _core.stack_by_layer(["a.w", "b.w"], [0], [], [])
+
+
+def test_core_finds_thousands_of_layers_again_whose_tensors_do_not_follow_each_other() -> None:
+    count = 5000
+    names = [f"{layer}.{last}" for last in ("w", "b") for layer in range(count)]
+    layers, _ = _core.stack_by_layer(tuple(names), tuple(range(2 * count)), [], [])
+    assert layers == {str(layer): [layer, count + layer] for layer in range(count)}
+
+
+@pytest.mark.parametrize("length", [0, 1, 62, 63, 64, 200])
+def test_core_skips_last_parts_of_every_length(length: int) -> None:
+    names = [f"a.{'x' * length}", f"a.{'x' * (length + 1)}", f"a.{'y' * max(1, length)}"]
+    assert _core.stack_by_layer(names, [0, 1, 2], ["x" * length], []) == ({"a": [1, 2]}, [0])
 
 
 def test_core_tells_plain_strings_from_others() -> None:

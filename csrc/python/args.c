@@ -26,6 +26,20 @@ ktc_args_is_list(const char *function, const char *argument, PyObject *object)
     return PyList_Check(object) ? 1 : refuse(function, argument, "a list", object);
 }
 
+PyObject *
+ktc_args_as_tuple(const char *function, const char *argument, PyObject *object)
+{
+    /* Neither of these runs the code of a subclass. */
+    if (PyTuple_Check(object)) {
+        return PyTuple_GetSlice(object, 0, PyTuple_GET_SIZE(object));
+    }
+    if (PyList_Check(object)) {
+        return PyList_AsTuple(object);
+    }
+    (void)refuse(function, argument, "a list or tuple", object);
+    return NULL;
+}
+
 int
 ktc_args_is_array(const char *function, const char *argument, PyObject *object)
 {

@@ -2,6 +2,7 @@
 #include "python/names.h"
 
 #include "kernels/name_nearest.h"
+#include "python/args.h"
 #include "python/errors.h"
 
 int
@@ -16,6 +17,20 @@ ktc_names_view(PyObject *string, ktc_text *text)
     return 0;
 }
 
+int
+ktc_names_view_item(PyObject *tuple, size_t index, const char *what, ktc_text *text)
+{
+    /* borrowed: from a tuple, which cannot change */
+    PyObject *name = PyTuple_GET_ITEM(tuple, (Py_ssize_t)index);
+    /* Exactly str: a subclass could bring its own repr into messages. */
+    if (!PyUnicode_CheckExact(name)) {
+        PyErr_Format(PyExc_TypeError, "%s must hold str only, not %.100s (at index %zu)", what, Py_TYPE(name)->tp_name,
+                     index);
+        return -1;
+    }
+    return ktc_names_view(name, text);
+}
+
 PyObject *
 ktc_names_string(ktc_text text)
 {
@@ -26,12 +41,7 @@ int
 ktc_names_open(PyObject *list, const char *what, ktc_names *names)
 {
     *names = (ktc_names){0};
-    if (!PyList_Check(list) && !PyTuple_Check(list)) {
-        PyErr_Format(PyExc_TypeError, "%s must be a list of str, not %.100s", what, Py_TYPE(list)->tp_name);
-        return -1;
-    }
-    /* Neither of these runs the code of a subclass. */
-    names->objects = PyList_Check(list) ? PyList_AsTuple(list) : PyTuple_GetSlice(list, 0, PyTuple_GET_SIZE(list));
+    names->objects = ktc_args_as_tuple("names", what, list);
     if (names->objects == NULL) {
         return -1;
     }
@@ -43,14 +53,7 @@ ktc_names_open(PyObject *list, const char *what, ktc_names *names)
     }
     names->count = count;
     for (size_t index = 0; index < count; index++) {
-        PyObject *name = ktc_names_get(names, index);
-        /* Exactly str: a subclass could bring its own repr into messages. */
-        if (!PyUnicode_CheckExact(name)) {
-            PyErr_Format(PyExc_TypeError, "%s must hold str only, not %.100s (at index %zu)", what,
-                         Py_TYPE(name)->tp_name, index);
-            return -1;
-        }
-        if (ktc_names_view(name, &names->texts[index]) < 0) {
+        if (ktc_names_view_item(names->objects, index, what, &names->texts[index]) < 0) {
             return -1;
         }
     }

@@ -24,6 +24,9 @@ PyObject *ktc_names_get(const ktc_names *names, size_t index);
 /* A view of one str, which must outlive it: 0, or -1 with an exception set (lone surrogates have no UTF-8). */
 int ktc_names_view(PyObject *string, ktc_text *text);
 
+/* The same of an item of a tuple, which must be exactly str; `what` names the tuple in messages. */
+int ktc_names_view_item(PyObject *tuple, size_t index, const char *what, ktc_text *text);
+
 /* A new str with these bytes, or NULL with an exception set. */
 PyObject *ktc_names_string(ktc_text text);
 

@@ -80,15 +80,15 @@ stage_run(ktc_stage *stage)
     return 0;
 }
 
-/* The names in their new order: a new list, or NULL. */
+/* The names in their new order: a new tuple, or NULL. */
 static PyObject *
 ordered_names(const ktc_stage *stage)
 {
-    PyObject *list = PyList_New((Py_ssize_t)stage->names.count);
-    for (size_t place = 0; list != NULL && place < stage->names.count; place++) {
-        PyList_SET_ITEM(list, (Py_ssize_t)place, Py_NewRef(ktc_names_get(&stage->names, stage->order[place])));
+    PyObject *ordered = PyTuple_New((Py_ssize_t)stage->names.count);
+    for (size_t place = 0; ordered != NULL && place < stage->names.count; place++) {
+        PyTuple_SET_ITEM(ordered, (Py_ssize_t)place, Py_NewRef(ktc_names_get(&stage->names, stage->order[place])));
     }
-    return list;
+    return ordered;
 }
 
 /* The names that a rule moved to another place than their own, in the order of the input: a new list, or NULL. */

@@ -24,13 +24,11 @@ MatchFunction = Callable[[list[str]], Sequence[str]]
 class NameAlignment:
     """Keras layer names in the order of the PyTorch layers.
 
-    `moved` are the names that a dictionary put elsewhere, each once. `warnings` name entries that applied to no layer, `notes` say what else the
-    user may want to know.
+    `warnings` name entries that applied to no layer, `notes` say what else the user may want to know.
     """
 
     names: tuple[str, ...]
     warnings: tuple[str, ...] = ()
-    moved: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -60,22 +58,24 @@ def align_names(
     """
     aligned = as_plain_strings(names, "names of layers", AlignmentError)
     warnings: list[str] = []
-    moved: dict[str, None] = {}
+    moved: list[str] = []
     with cycle_search_paused():
         for stage in read_stages(tail_align_dict, full_name_align_dict, tail_split_position):
             aligned, moved_now, warnings_now = run_stage(aligned, stage)
             warnings += warnings_now
-            moved |= dict.fromkeys(moved_now)
+            moved += moved_now
     notes: tuple[str, ...] = ()
     if specific_match_func is not None:
         if moved:
-            count = f"{len(moved)} name{'s' if len(moved) > 1 else ''}"
-            notes = (f"the dictionaries moved {count} before specific_match_func got them",)
+            count = len(set(moved))
+            notes = (
+                f"the dictionaries moved {count} name{'s' if count > 1 else ''} before specific_match_func got them",
+            )
         aligned = call_match_function(specific_match_func, aligned)
-    return NameAlignment(tuple(aligned), tuple(warnings), tuple(moved), notes)
+    return NameAlignment(aligned, tuple(warnings), notes)
 
 
-def run_stage(names: list[str], stage: Stage) -> tuple[list[str], list[str], tuple[str, ...]]:
+def run_stage(names: tuple[str, ...], stage: Stage) -> tuple[tuple[str, ...], list[str], tuple[str, ...]]:
     """Play one stage of moves on names that are plain strings: the names in their new order, those that moved, warnings."""
     aligned, moved, unused = _core.move_stage(
         names, stage.tail_align_dict, stage.full_name_align_dict, stage.tail_split_position, stage.number
@@ -88,7 +88,7 @@ def run_stage(names: list[str], stage: Stage) -> tuple[list[str], list[str], tup
 class ExistingNames:
     """What entries of the dictionaries may refer to, found once it is needed: names, stacks and tails, each once and sorted."""
 
-    all_names: list[str]
+    all_names: tuple[str, ...]
     split: int
 
     @cached_property
@@ -125,7 +125,7 @@ def describe_unused(path: tuple[str, ...], existing: ExistingNames, stage: Stage
     return where + like(keys[-1], tails, f"tails with tail_split_position={existing.split}")
 
 
-def like(wanted: str, existing: list[str], what: str) -> str:
+def like(wanted: str, existing: list[str] | tuple[str, ...], what: str) -> str:
     """The nearest existing names as the end of a sentence."""
     nearest = _core.nearest_names(existing, wanted, 3)
     return f"; the nearest {what} are {', '.join(map(repr, nearest))}" if nearest else ""
@@ -231,7 +231,7 @@ def plain_value(value: Any) -> Any:
         return value
 
 
-def call_match_function(function: MatchFunction, names: list[str]) -> list[str]:
+def call_match_function(function: MatchFunction, names: tuple[str, ...]) -> tuple[str, ...]:
     """What the user's function makes of the names: some or all of them, in any order, none twice."""
     try:
         answer = function(list(names))

@@ -81,11 +81,11 @@ test_layer_names_are_cut_after_so_many_parts(void)
 }
 
 static void
-test_table_numbers_names_in_order_of_first_appearance(void)
+test_table_numbers_names_in_order_of_first_appearance(size_t capacity)
 {
     char bytes[1000][8];
     ktc_name_table table;
-    CHECK(ktc_name_table_create(&table, 1000) == KTC_OK);
+    CHECK(ktc_name_table_create(&table, capacity) == KTC_OK);
     CHECK(ktc_name_table_find(&table, text_of("n1")) == KTC_NO_INDEX);
     for (size_t number = 0; number < 1000; number++) {
         (void)snprintf(bytes[number], sizeof bytes[number], "n%zu", number);
@@ -113,6 +113,18 @@ table_of(const char *const *names, size_t count)
     return table;
 }
 
+/* Groups all names; the status of the last one added. */
+static ktc_status
+make_groups(ktc_name_groups *groups, const ktc_text *names, size_t count, const ktc_name_table *skip,
+            const ktc_name_table *unstack)
+{
+    ktc_status status = ktc_name_groups_create(groups, count, skip, unstack);
+    for (size_t index = 0; status == KTC_OK && index < count; index++) {
+        status = ktc_name_groups_add(groups, names[index]);
+    }
+    return status;
+}
+
 static void
 test_groups_gather_skip_and_unstack(void)
 {
@@ -122,13 +134,13 @@ test_groups_gather_skip_and_unstack(void)
     ktc_name_table skip = table_of(skip_names, 1);
     ktc_name_table unstack = table_of(unstack_names, 1);
     ktc_name_groups groups;
-    CHECK(ktc_name_groups_make(names, 5, &skip, &unstack, &groups) == KTC_OK);
+    CHECK(make_groups(&groups, names, 5, &skip, &unstack) == KTC_OK);
     CHECK(groups.layers.count == 3);
     CHECK(is(groups.layers.names[0], "a") && is(groups.layers.names[1], "b") && is(groups.layers.names[2], "a.g"));
-    CHECK(groups.layer_of[0] == 0 && groups.layer_of[1] == 1 && groups.layer_of[2] == KTC_NO_INDEX);
+    CHECK(groups.layer_of[0] == 0 && groups.layer_of[1] == 1 && groups.layer_of[2] == KTC_SKIPPED);
     CHECK(groups.layer_of[3] == 2 && groups.layer_of[4] == 0);
     ktc_name_groups_free(&groups);
-    CHECK(ktc_name_groups_make(names, 0, &skip, &unstack, &groups) == KTC_OK);
+    CHECK(make_groups(&groups, names, 0, &skip, &unstack) == KTC_OK);
     CHECK(groups.layers.count == 0);
     ktc_name_groups_free(&groups);
     ktc_name_table_free(&skip);
@@ -143,8 +155,8 @@ test_groups_refuse_an_unstacked_tensor_in_the_place_of_others(void)
     ktc_name_table skip = table_of(NULL, 0);
     ktc_name_table unstack = table_of(unstack_names, 1);
     ktc_name_groups groups;
-    CHECK(ktc_name_groups_make(names, 4, &skip, &unstack, &groups) == KTC_NAME_CLASH);
-    CHECK(groups.clash_first == 1 && groups.clash_second == 3);
+    CHECK(make_groups(&groups, names, 4, &skip, &unstack) == KTC_NAME_CLASH);
+    CHECK(groups.clash_first == 1 && groups.count == 4);
     ktc_name_groups_free(&groups);
     ktc_name_table_free(&skip);
     ktc_name_table_free(&unstack);
@@ -170,7 +182,8 @@ main(void)
     test_tensor_names_are_cut_at_the_last_separator();
     test_colon_and_one_character_are_cut_whatever_its_bytes();
     test_layer_names_are_cut_after_so_many_parts();
-    test_table_numbers_names_in_order_of_first_appearance();
+    test_table_numbers_names_in_order_of_first_appearance(1000);
+    test_table_numbers_names_in_order_of_first_appearance(0);
     test_groups_gather_skip_and_unstack();
     test_groups_refuse_an_unstacked_tensor_in_the_place_of_others();
     test_nearest_names_are_different_and_the_most_alike_first();
