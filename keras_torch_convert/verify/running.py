@@ -49,21 +49,6 @@ def run_torch(module: Any, inputs: Inputs) -> tuple[list[Array], str]:
             raise PredictionError(f"the torch model failed on {inputs.words}: {describe(error)}; {REMEDY}") from error
 
 
-def called_on(module: Any, values: Mapping[str, Any], call: Callable[[Any], Any]) -> Any:
-    """What `call(module)` gives with `values` in the place of the module's own, which it keeps."""
-    import torch
-
-    class Caller(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = module
-
-        def forward(self) -> Any:
-            return call(self.inner)
-
-    return torch.func.functional_call(Caller(), {f"inner.{name}": value for name, value in values.items()}, ())
-
-
 @contextmanager
 def evaluating(module: Any) -> Iterator[None]:
     """Eval mode for the time being; the flag of every submodule is put back as it was, each by itself."""
@@ -74,6 +59,41 @@ def evaluating(module: Any) -> Iterator[None]:
     finally:
         for submodule, training in flags:
             submodule.training = training
+
+
+def called_on(module: Any, values: Mapping[str, Any], call: Callable[[Any], Any]) -> Any:
+    """What `call(module)` gives with `values` in the place of the module's own tensors of those names, which it keeps."""
+    import torch
+
+    class Caller(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = module
+
+        def forward(self) -> Any:
+            return call(self.inner)
+
+    replaced = {f"inner.{name}": value for name, value in _each_place_once(module, values).items()}
+    return torch.func.functional_call(Caller(), replaced, (), tie_weights=False)
+
+
+def _each_place_once(module: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values under one name for each place that holds a tensor; tied tensors get the value of the first name given.
+
+    A module used under several names holds its tensors once: torch, given all of the names, would leave the last value in it.
+    """
+    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    modules = dict(module.named_modules(remove_duplicate=False))
+    given: dict[int, Any] = {}
+    for name, tensor in named:
+        if name in values:
+            given.setdefault(id(tensor), values[name])
+    places: dict[tuple[int, str], tuple[str, Any]] = {}
+    for name, tensor in named:
+        path, _, own = name.rpartition(".")
+        if id(tensor) in given:
+            places.setdefault((id(modules[path]), own), (name, given[id(tensor)]))
+    return dict(places.values())
 
 
 @contextmanager

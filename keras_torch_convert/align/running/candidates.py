@@ -18,6 +18,7 @@ from .transforms import Way, joined, ways
 
 # Enough to try each order of a small kernel's axes with each order of the heads; what is right comes first nearly always.
 MOST_FILLINGS = 40
+MOST_WAYS = 60
 # More than any place in torch costs: a bias of 0 only where torch has no bias at all.
 NEUTRAL_PENALTY = 80
 
@@ -33,6 +34,23 @@ class Filling:
     def names(self) -> tuple[str, ...]:
         """The torch weights that are used."""
         return tuple(dict.fromkeys(name for _, way in self.ways for name in tensors_of(way.expression)))
+
+    @property
+    def cut(self) -> tuple[int, ...]:
+        """Which part of its tensors it takes, () for all of them."""
+        return next((way.cut for _, way in self.ways if way.cut), ())
+
+    @property
+    def part(self) -> tuple[str, ...]:
+        """The part as a choice that may be taken back; () when all is taken."""
+        return (*self.names, f"part {self.cut}") if self.cut else ()
+
+    def cut_like(self, other: Filling) -> bool:
+        """True for another part of the same division."""
+        same = len(self.cut) == len(other.cut) and self.cut != other.cut
+        if same and len(self.cut) == 2:
+            return self.cut[1] - self.cut[0] == other.cut[1] - other.cut[0]
+        return same and (len(self.cut) != 3 or self.cut[::2] == other.cut[::2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +110,8 @@ def _choices(
         unlike = 0 if role_of(name) is not None and role_of(name) == role_of(variable.name) else 1
         label = f"{layer.telling_label}/{variable.name}"
         far = round(3 * (1 - likeness(name, label))) if len(names) > 1 else 0
-        for way in islice(ways(name, shapes[name], variable, layer, map_shapes), 30):
-            found.append(Way(way.expression, way.rule, 10 * way.penalty + 5 * unlike + far + min(position, 3)))
+        for way in islice(ways(name, shapes[name], variable, layer, map_shapes), MOST_WAYS):
+            found.append(replace(way, penalty=10 * way.penalty + 5 * unlike + far + min(position, 3)))
     found.sort(key=lambda way: way.penalty)
     if not found:
         found = list(islice(_joined_choices(names, shapes, variable, layer), 12))
@@ -148,8 +166,10 @@ def _best_first(variables: tuple[TargetVariable, ...], choices: list[list[Way]])
         penalty, indices = heappop(waiting)
         looked_at += 1
         chosen = [ways[index] for ways, index in zip(choices, indices, strict=True)]
-        if _apart([way.expression for way in chosen]):
-            yield Filling(tuple(zip(variables, chosen, strict=True)), penalty)
+        filled = tuple(zip(variables, chosen, strict=True))
+        own = [way.expression for variable, way in filled if not _is_copy(variable, way, filled)]
+        if _cut_alike(chosen) and _apart(own):
+            yield Filling(filled, penalty)
         for place, index in enumerate(indices):
             if index + 1 < len(choices[place]):
                 following = (*indices[:place], index + 1, *indices[place + 1 :])
@@ -157,6 +177,25 @@ def _best_first(variables: tuple[TargetVariable, ...], choices: list[list[Way]])
                     seen.add(following)
                     step = choices[place][index + 1].penalty - choices[place][index].penalty
                     heappush(waiting, (penalty + step, following))
+
+
+def _cut_alike(chosen: list[Way]) -> bool:
+    """True when all tensors that are cut give the same parts in the same order: a kernel and its bias, or two of each."""
+    cuts: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {}
+    for way in chosen:
+        if way.cut:
+            names = tensors_of(way.expression)
+            cuts[names] = (*cuts.get(names, ()), way.cut)
+    return len(set(cuts.values())) < 2
+
+
+def _is_copy(variable: TargetVariable, way: Way, filled: tuple[tuple[TargetVariable, Way], ...]) -> bool:
+    """True for a variable that is never trained and holds what another one of the layer holds (a table as it was before it was trained)."""
+    return (
+        not variable.trainable
+        and role_of(variable.name) is None
+        and any(other.trainable and way.expression == of_other.expression for other, of_other in filled)
+    )
 
 
 def _apart(expressions: list[Expression]) -> bool:

@@ -34,10 +34,11 @@ from .fingerprint import EQUAL_BELOW, Fingerprint, distance, fingerprint
 from .folding import Fold, is_table
 from .forcing import arranged_like, recorded_output
 from .hints import hinted, honours
+from .integers import without_integers
 from .keras_values import LayerCall, TrialValues, as_tensor_like, eager_arrays
 from .knowledge import Knowledge
 from .layer_rules import layers_of_layers
-from .names import likeness
+from .names import likeness, part_number
 from .pass_state import MOST_DRIFT, TOLD_BY_BOTH, Settled, Setup, State
 from .torch_trace import Unit
 from .unflattening import OUTPUTS, Unflatten, in_one_order, maps_of_vectors
@@ -68,7 +69,12 @@ class KerasPass:
         """A pass that may set trial values by `set_value`."""
         self.knowledge = knowledge
         self.target = target
-        self.leaves = {id(leaf.layer): leaf for leaf in target.leaves()}
+        given = {variable.place for variable, _ in knowledge.integers}
+        self.leaves = {
+            id(leaf.layer): without_integers(leaf)
+            for leaf in target.leaves()
+            if not given.issuperset(variable.place for variable in leaf.variables)
+        }
         self.groups = layers_of_layers(target)
         self.set_value = set_value
         self.setup = setup
@@ -198,6 +204,7 @@ class KerasPass:
             self._take(preset)
             return run()
         self.search.begin()
+        excluded = self.setup.excluded.get(leaf.label, set())
         found_before: list[Candidate] = []
         trials = 0
         for candidates in self.search.by_input(leaf, inputs):
@@ -206,7 +213,7 @@ class KerasPass:
                 for filling in self.search.fillings(free, leaf):
                     if trials >= MOST_TRIALS:
                         break
-                    if not honours(self.setup.hints, leaf, filling):
+                    if not honours(self.setup.hints, leaf, filling) or filling.part in excluded:
                         continue
                     trials += 1
                     output, found = self.attempt(leaf, filling, candidate, inputs, run, len(candidates))
@@ -214,8 +221,10 @@ class KerasPass:
                         # Those that look worse too: a shortcut fits as a whole where a third of a fused projection belongs.
                         most = candidate.cost[0] + NEUTRAL_PENALTY // 10
                         rivals = [other.names for other in candidates[number + 1 :] if other.cost[0] < most]
+                        parts = self._other_parts(free, leaf, filling)
+                        chosen = filling.part if parts else candidate.names
                         self.state.choices.append(
-                            Choice(leaf.label, candidate.names, tuple(rivals), len(self.state.settled))
+                            Choice(leaf.label, chosen, (*parts, *rivals), len(self.state.settled))
                         )
                         return output
             found_before += candidates
@@ -244,6 +253,20 @@ class KerasPass:
         for made in maps_of_vectors(self.state):
             if (label, made) not in self.setup.in_both_orders:
                 raise Unflatten(label, made)
+
+    def _other_parts(self, free: tuple[str, ...], leaf: TargetLayer, filling: Filling) -> tuple[tuple[str, ...], ...]:
+        """The other parts of the same tensors, cut alike, that the layer could be; () when its name says which it is."""
+        if not filling.part or part_number(leaf.label) is not None:
+            return ()
+        taken_back = self.setup.excluded.get(leaf.label, set())
+        others = {
+            other.part: None
+            for other in self.search.fillings(free, leaf)
+            if other.names == filling.names
+            and other.cut_like(filling)
+            and not any(way.expression in self.state.parts for _, way in other.ways)
+        }
+        return tuple(part for part in others if part not in taken_back)
 
     def forced(self, leaf: TargetLayer, output: Any) -> Any:
         """Torch's own output in the place of a layer's; the layer's where torch has none of its shape."""
@@ -402,7 +425,7 @@ class KerasPass:
         every = [
             filling
             for filling in self.search.fillings(self.search.free_for(candidate.names, leaf), leaf)
-            if not any(way.expression in self.state.parts for _, way in filling.ways)
+            if not any(way.expression in self.state.parts or way.only_by_output for _, way in filling.ways)
         ]
         possible = sorted(every, key=lambda filling: not covers(filling, self.knowledge.shapes))[:12]
         numbered = [((f"filling {number}",), filling) for number, filling in enumerate(possible)]

@@ -12,18 +12,21 @@ import numpy.typing as npt
 from ... import _core
 from ...plan import CallbackOutput, Expression, operands_of
 from ...read.source import Source, SourceTensor
+from ...read.target import TargetVariable
 from ...transfer.evaluation import Evaluation
 from ...transfer.rule import Shape
 from .fingerprint import Fingerprint, FingerprintIndex
 from .layer_rules import LayerRules
 from .torch_trace import Trace
+from .transforms import Way
 
 
 class Knowledge:
     """What the torch trace says, arranged for look-up; the same for all passes."""
 
-    def __init__(self, trace: Trace, source: Source) -> None:
-        """Sort the fingerprints of `trace`, which is one of the module of `source`."""
+    def __init__(self, trace: Trace, source: Source, integers: tuple[tuple[TargetVariable, Way], ...] = ()) -> None:
+        """Sort the fingerprints of `trace`, which is one of the module of `source`; `integers` are what integer variables of Keras must be."""
+        self.integers = integers
         self.trace = trace
         self.arrays: dict[str, npt.NDArray[Any]] = {name: _numpy(value) for name, value in trace.values.items()}
         self.shapes: dict[str, Shape] = {name: tuple(array.shape) for name, array in self.arrays.items()}

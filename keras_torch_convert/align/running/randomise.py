@@ -43,10 +43,9 @@ def randomised_values(module: Any, keep_ones: bool = False) -> dict[str, Any]:
         values[name] = known[id(tensor)]
     for name, tensor in module.named_buffers(remove_duplicate=False):
         last = name.rsplit(".", maxsplit=1)[-1]
-        if last == "running_mean":
-            values[name] = torch.zeros_like(tensor)
-        elif last == "running_var":
-            values[name] = torch.ones_like(tensor)
+        if last in ("running_mean", "running_var"):
+            made = torch.zeros_like if last == "running_mean" else torch.ones_like
+            values[name] = known.setdefault(id(tensor), made(tensor))
     return values
 
 

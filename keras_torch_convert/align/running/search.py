@@ -23,6 +23,7 @@ from .candidates import fillings
 from .folding import Fold, with_row
 from .idle import idle_weights
 from .inputs import Runs
+from .integers import integers_of_torch, is_integer
 from .keras_pass import KerasPass
 from .keras_values import intercepted_calls, trial_values
 from .knowledge import Knowledge
@@ -105,6 +106,8 @@ def align_by_running(
 ) -> tuple[Plan, Alignment]:
     """The Plan and its evidence. Both models are run, neither is changed."""
 
+    integers = integers_of_torch(source.module, target)
+
     def trace(*, keep_arrays: bool) -> Knowledge:
         values = randomised_values(source.module, keep_ones=_lacks_gains(target))
         call = runs.torch_call
@@ -113,6 +116,7 @@ def align_by_running(
                 source.module, values, lambda module: call(module, runs.torch_inputs), keep_arrays=keep_arrays
             ),
             source,
+            integers,
         )
 
     def keras_call() -> Any:
@@ -256,6 +260,8 @@ def one_pass(
 ) -> tuple[State, bool]:
     """What one run of the Keras model settles, and whether it came to the end."""
     with gradients_off(target), python_generators_kept(), trial_values(target) as set_value:
+        for variable, way in knowledge.integers:
+            set_value(variable, knowledge.evaluation.values(way.expression, variable.dtype, variable.label))
         run = KerasPass(knowledge, target, set_value, setup)
         try:
             with intercepted_calls(target, run.handle):
@@ -295,6 +301,9 @@ def written_down(
         for settled in state.settled.values()
         for variable, way in settled.filling.ways
     }
+    assignments |= {
+        variable.place: Assignment(variable.place, way.expression, way.rule, "") for variable, way in knowledge.integers
+    }
     reached = {tied for name in knowledge.trace.reached for tied in knowledge.tied[name]}
     taken = {
         tied for settled in state.settled.values() for name in settled.filling.names for tied in knowledge.tied[name]
@@ -312,6 +321,8 @@ def written_down(
         if rule:
             kept |= {variable.place: rule for variable in leaf.variables if variable.place not in assignments}
             state.open.pop(leaf.label, None)
+        integers = [one for one in leaf.variables if is_integer(one) and one.place not in assignments]
+        kept |= {one.place: "whole numbers, which are no weights" for one in integers if one.place not in kept}
     pairs = tuple(
         (_common(settled.filling.names), settled.layer.label)
         for settled in state.settled.values()

@@ -33,6 +33,8 @@ FACTORIES = (
 )
 # Views that show a part of a tensor; all others show the whole, with the same fingerprint.
 _PARTS = ("slice", "select", "split", "split_with_sizes", "unbind", "chunk", "narrow")
+# Of convolutions in more groups than this no model keeps a layer for each.
+MOST_GROUPS = 4
 _NORMS = (
     "native_batch_norm",
     "_native_batch_norm_legit",
@@ -225,6 +227,8 @@ class Recorder:
             self._note_data(name, results, names, inputs, order, rearranged)
             if name == "addmm" and id(args[0]) in self.taint and id(args[1]) not in self.taint:
                 self._note_product(args, result, inputs, order)
+            if name == "convolution" and names and not args[6] and 1 < args[8] <= MOST_GROUPS:
+                self._note_groups(args, result, names, order)
             if name.startswith("_scaled_dot_product"):
                 self._note_attention(args, kwargs, order)
         if any(one is tensor for tensor in results for one in given):
@@ -297,6 +301,23 @@ class Recorder:
         self.trace.seen.append((product, order))
         self.trace.units.append(Unit(order, f"{path}:product", self.names_of(matrix), inputs, (product,), False))
         self.trace.units.append(Unit(order, f"{path}:bias", self.names_of(bias), (product,), outputs, False))
+
+    def _note_groups(self, args: Any, result: Any, names: tuple[str, ...], order: int) -> None:
+        """A convolution in a few groups as one unit for each of them too: some models keep a layer for each."""
+        groups = args[8]
+        self.paused += 1
+        try:
+            parts = [
+                (self.fingerprint_of(given), self.fingerprint_of(made))
+                for given, made in zip(args[0].chunk(groups, 1), result.chunk(groups, 1), strict=True)
+            ]
+        finally:
+            self.paused -= 1
+        path = self.stack[-1].path if self.stack else ""
+        for number, (given, made) in enumerate(parts, 1):
+            self.trace.seen += [(given, order), (made, order)]
+            label = f"{path}:group {number} of {groups}"
+            self.trace.units.append(Unit(order, label, names, (given,), (made,), False))
 
     def _note_attention(self, args: Any, kwargs: Any, order: int) -> None:
         """The steps of fused attention: scores, scores with a bias (a unit when that comes from weights), their softmax."""

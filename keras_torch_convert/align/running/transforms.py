@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 from math import prod
 
@@ -20,11 +20,18 @@ MOST_PARTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to fill a variable: `penalty` is 0 for a documented convention and grows with what had to be assumed."""
+    """One way to fill a variable: `penalty` is 0 for a documented convention and grows with what had to be assumed.
+
+    `cut` says which part of the tensor is taken: the tensors of a layer are cut alike. () for all of it, (start, stop) for a block, (groups,
+    part, parts) for a part in each group, (entry,) for one of a bank. With `only_by_output` it is too easily right in shape to be
+    taken unless torch computes the same from it (some rows of many, which might be other classes).
+    """
 
     expression: Expression
     rule: str
     penalty: int
+    cut: tuple[int, ...] = ()
+    only_by_output: bool = False
 
 
 def ways(
@@ -55,6 +62,7 @@ def _all_ways(
             yield from by_part(name, shape, variable, layer, size // wanted)
         yield from by_entry(name, shape, variable, layer, size // wanted)
     if size > wanted:
+        yield from by_block(name, shape, variable, layer)
         yield from by_rows(name, shape, variable)
 
 
@@ -156,15 +164,39 @@ def by_part(name: str, shape: Shape, variable: TargetVariable, layer: TargetLaye
         for part in order:
             base = Slice(Tensor(name), axis, part * step, (part + 1) * step)
             words, unlikely = f"part {part + 1} of {parts} along axis {axis}", 2 + (said is not None and said != part)
-            yield from _of_part(base, part_shape, words, unlikely, variable, layer)
+            cut = (part * step, (part + 1) * step)
+            yield from _of_part(base, part_shape, words, unlikely, cut, variable, layer)
     rows = shape[0] // parts if shape and shape[0] % parts == 0 else 0
     part_shape = (rows, *shape[1:])
-    for groups in sorted({extent for extent in (rows, *variable.shape) if 1 < extent <= rows and rows % extent == 0}):
+    for groups in _numbers_of_groups(rows, variable.shape):
         grouped = Reshape(Tensor(name), (groups, parts, rows // groups, *shape[1:]))
         for part in order:
             one = Reshape(Slice(grouped, 1, part, part + 1), part_shape)
             words = f"part {part + 1} of {parts} in each of {groups} groups of rows"
-            yield from _of_part(one, part_shape, words, 4 + (said is not None and said != part), variable, layer)
+            unlikely = 4 + (groups not in (rows, *variable.shape)) + (said is not None and said != part)
+            yield from _of_part(one, part_shape, words, unlikely, (groups, part, parts), variable, layer)
+
+
+def _numbers_of_groups(rows: int, shape: Shape) -> list[int]:
+    """Into how many groups rows may fall: as many as there are heads in the shape, else any number that divides them."""
+    numbers = [number for number in range(2, rows + 1) if rows % number == 0]
+    return sorted(numbers, key=lambda number: number not in (rows, *shape))
+
+
+def by_block(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer) -> Iterator[Way]:
+    """Some rows of a tensor that holds several matrices of unequal heights (query and fewer keys and values): the first, the last, those beside them."""
+    size, wanted = prod(shape), variable.size
+    if shape and wanted and (shape[0] * wanted) % size == 0:
+        rows = shape[0] * wanted // size
+        starts = dict.fromkeys((0, shape[0] - 2 * rows, shape[0] - rows, rows))
+        said = part_number(layer.label)
+        for place, start in enumerate(starts):
+            if 0 <= start <= shape[0] - rows:
+                base = Slice(Tensor(name), 0, start, start + rows)
+                words, unlikely = f"rows {start} to {start + rows}", 4 + (said is not None and said != place)
+                cut = (start, start + rows)
+                for way in _of_part(base, (rows, *shape[1:]), words, unlikely, cut, variable, layer):
+                    yield replace(way, only_by_output=True)
 
 
 def by_entry(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, entries: int) -> Iterator[Way]:
@@ -175,7 +207,7 @@ def by_entry(name: str, shape: Shape, variable: TargetVariable, layer: TargetLay
     for entry in _said_first(said, entries):
         base = Reshape(Slice(Tensor(name), 0, entry, entry + 1), shape[1:])
         unlikely = 2 + (said is not None and said != entry)
-        yield from _of_part(base, shape[1:], f"entry {entry + 1} of {entries}", unlikely, variable, layer)
+        yield from _of_part(base, shape[1:], f"entry {entry + 1} of {entries}", unlikely, (entry,), variable, layer)
 
 
 def _said_first(said: int | None, count: int) -> list[int]:
@@ -184,11 +216,17 @@ def _said_first(said: int | None, count: int) -> list[int]:
 
 
 def _of_part(
-    base: Expression, shape: Shape, words: str, penalty: int, variable: TargetVariable, layer: TargetLayer
+    base: Expression,
+    shape: Shape,
+    words: str,
+    penalty: int,
+    cut: tuple[int, ...],
+    variable: TargetVariable,
+    layer: TargetLayer,
 ) -> Iterator[Way]:
     """By the rule or the axes, of a part of a tensor."""
     for way in (*by_rule(base, shape, variable, layer), *by_axes(base, shape, variable.shape)):
-        yield Way(way.expression, f"{words}; {way.rule}", penalty + way.penalty)
+        yield Way(way.expression, f"{words}; {way.rule}", penalty + way.penalty, cut)
 
 
 def by_rows(name: str, shape: Shape, variable: TargetVariable) -> Iterator[Way]:
