@@ -20,6 +20,9 @@ from split_pairs import (
 )
 
 import keras_torch_convert as ktc
+from keras_torch_convert.align.running.candidates import fillings
+from keras_torch_convert.align.running.integers import without_integers
+from keras_torch_convert.read.keras_model import read_target
 
 
 def kernel_of(model: Any, name: str) -> Any:
@@ -86,9 +89,13 @@ def test_a_plan_with_a_copy_goes_back_to_torch(tmp_path: Path) -> None:
         assert torch.equal(tensor, before[name]), name
 
 
-def test_two_variables_that_are_trained_do_not_share_a_tensor() -> None:
-    with pytest.raises(ktc.AlignmentError, match="tokens"):
-        ktc.convert(*tokens_pair(trained_copy=True))
+@pytest.mark.parametrize("trained", [False, True])
+def test_only_a_variable_that_is_never_trained_may_be_a_copy(trained: bool) -> None:
+    module, model = tokens_pair(trained)
+    layer = next(leaf for leaf in read_target(model).leaves() if leaf.label == "tokens")
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.named_parameters() if "." not in name}
+    found = list(fillings(tuple(shapes), shapes, without_integers(layer), ()))
+    assert bool(found) is not trained
 
 
 def test_a_module_used_under_several_names_keeps_its_weights() -> None:
