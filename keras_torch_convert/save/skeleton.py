@@ -1,17 +1,20 @@
-"""An HDF5 file without its values: h5py makes it in memory, and says where the values of each data set belong.
+"""An HDF5 file without its values: h5py makes it, and says where the values of each data set belong.
 
 Data sets are contiguous, allocated early and never filled, so that HDF5 writes nothing but its own structures, a few
-kilobytes whatever the size of the model. The values are written later, at the offsets that h5py gives.
+kilobytes whatever the size of the model: the rest of the temporary file is a hole. A file object of Python's in its place takes no
+disk, but is called a dozen times for each data set, where HDF5 itself puts neighbouring writes together: half as much time again.
+The values are written later, at the offsets that h5py gives.
 """
 
 from __future__ import annotations
 
-import io
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import h5py
 import numpy as np
@@ -45,16 +48,21 @@ class Skeleton:
 @lru_cache(maxsize=SKELETONS_KEPT)
 def make_skeleton(layout: FileLayout) -> Skeleton:
     """Build the structures of the file, once for a layout: the same layout gives the same bytes. Raises SaveError when h5py refuses it."""
-    sparse = _SparseFile()
     try:
-        with h5py.File(sparse, "w", meta_block_size=METADATA_BLOCK) as file:
-            builder = _Builder(file)
-            for group in layout.groups:
-                builder.group(group)
-            found = [(offset, array) for array in layout.arrays if (offset := builder.array(array)) is not None]
+        with tempfile.TemporaryDirectory(prefix="keras_torch_convert-") as folder:
+            path = Path(folder) / "skeleton.h5"
+            with h5py.File(path, "w", meta_block_size=METADATA_BLOCK) as file:
+                builder = _Builder(file)
+                for group in layout.groups:
+                    builder.group(group)
+                found = [(offset, array) for array in layout.arrays if (offset := builder.array(array)) is not None]
+            size = path.stat().st_size
+            with path.open("rb", buffering=0) as made:
+                return Skeleton(tuple(_pieces(made, size, found)), size)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
+        if isinstance(error, SaveError):
+            raise
         raise SaveError(f"the file's structure cannot be made: {type(error).__name__}: {error}") from error
-    return Skeleton(tuple(_pieces(sparse, found)), sparse.size)
 
 
 def byte_size(array: StoredArray) -> int:
@@ -125,93 +133,21 @@ def _write_attribute(item: Any, attribute: StoredAttribute) -> None:
         made.write(values)
 
 
-def _pieces(sparse: _SparseFile, arrays: list[tuple[int, StoredArray]]) -> Iterator[Piece]:
+def _pieces(file: IO[bytes], size: int, arrays: list[tuple[int, StoredArray]]) -> Iterator[Piece]:
+    def known(start: int, end: int) -> Piece:
+        file.seek(start)
+        content = file.read(end - start)
+        if len(content) != end - start:
+            raise SaveError(f"the file's structure cannot be read back from byte {start} on")
+        return Piece(start, end - start, content)
+
     position = 0
     for offset, array in sorted(arrays, key=lambda entry: entry[0]):
-        if offset < position or offset + byte_size(array) > sparse.size:
+        if offset < position or offset + byte_size(array) > size:
             raise SaveError(f"HDF5 gave {array.path} bytes that belong to others")
         if offset > position:
-            yield Piece(position, offset - position, sparse.part(position, offset))
+            yield known(position, offset)
         yield Piece(offset, byte_size(array), array)
         position = offset + byte_size(array)
-    if sparse.size > position:
-        yield Piece(position, sparse.size - position, sparse.part(position, sparse.size))
-
-
-class _SparseFile(io.RawIOBase):
-    """A file in memory that keeps only the blocks that were written; all else is zeros, and costs nothing."""
-
-    # Small: HDF5's structures lie scattered between the values, a kilobyte or two for each data set.
-    BLOCK = 4096
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocks: dict[int, bytearray] = {}
-        self.position = 0
-        self.size = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
-        return self.position
-
-    def truncate(self, size: int | None = None) -> int:
-        self.size = self.position if size is None else size
-        return self.size
-
-    def flush(self) -> None:
-        """Nothing to do: it is all in memory."""
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        start = self.position
-        first = start % self.BLOCK
-        if first + len(view) <= self.BLOCK:  # nearly always: HDF5 writes its structures one by one
-            block = self.blocks.get(start // self.BLOCK)
-            if block is None:
-                block = self.blocks[start // self.BLOCK] = bytearray(self.BLOCK)
-            block[first : first + len(view)] = view
-        else:
-            self._write_across(start, view)
-        self.position = start + len(view)
-        self.size = max(self.size, self.position)
-        return len(view)
-
-    def _write_across(self, start: int, view: memoryview) -> None:
-        for block, first, count, done in self._spans(start, len(view)):
-            self.blocks.setdefault(block, bytearray(self.BLOCK))[first : first + count] = view[done : done + count]
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        wanted = max(0, min(len(view), self.size - self.position))
-        view[:wanted] = self.part(self.position, self.position + wanted)
-        self.position += wanted
-        return wanted
-
-    def part(self, start: int, end: int) -> bytes:
-        """The bytes from `start` to `end`."""
-        result = bytearray(end - start)
-        for block, first, count, done in self._spans(start, end - start):
-            if block in self.blocks:
-                result[done : done + count] = self.blocks[block][first : first + count]
-        return bytes(result)
-
-    def _spans(self, start: int, size: int) -> Iterator[tuple[int, int, int, int]]:
-        """(block, first byte in it, number of bytes, bytes before them) of a stretch."""
-        done = 0
-        while done < size:
-            block, first = divmod(start + done, self.BLOCK)
-            count = min(self.BLOCK - first, size - done)
-            yield block, first, count, done
-            done += count
+    if size > position:
+        yield known(position, size)
