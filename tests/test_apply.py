@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from keras_torch_convert.plan import ArrayKind, Assignment, Permute, Plan, Tenso
 from keras_torch_convert.replay import apply as replay
 from keras_torch_convert.save import from_plan
 from keras_torch_convert.save.archive import archive_frame
-from keras_torch_convert.save.layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
+from keras_torch_convert.save.layout import ArchiveMember, FileLayout, StoredArray, StoredGroup, TargetLayout
 from keras_torch_convert.save.record_layout import record_layout
 from keras_torch_convert.save.skeleton import make_skeleton
 from tests.small_models import randomised
@@ -337,9 +338,27 @@ def test_the_same_layout_gives_the_same_skeleton() -> None:
     assert make_skeleton(layout.weights) == first
 
 
+@pytest.mark.parametrize("exists", [True, False])
+def test_the_skeleton_leaves_nothing_in_the_folder_for_temporary_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, exists: bool
+) -> None:
+    folder = tmp_path if exists else tmp_path / "nowhere"
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    layout = FileLayout((StoredGroup("/"),), (StoredArray("/a", (2,), "<f4", "a"),))
+    make_skeleton.cache_clear()
+    if exists:
+        values = [piece for piece in make_skeleton(layout).pieces if isinstance(piece.content, StoredArray)]
+        assert [piece.size for piece in values] == [8]
+    else:
+        with pytest.raises(SaveError, match="structure cannot be made"):
+            make_skeleton(layout)
+    assert not list(tmp_path.iterdir())
+
+
 def test_apply_imports_no_framework(tmp_path: Path) -> None:
     script = f"""
 import sys
+import tempfile
 import keras_torch_convert as ktc
 from tests.test_apply import small_plan
 ktc.apply(small_plan(), {str(small_source(tmp_path))!r}, {str(tmp_path / "out.keras")!r})
