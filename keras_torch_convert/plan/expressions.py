@@ -240,10 +240,12 @@ Computation = Union[
 ]
 Expression = Union[Tensor, Movement, Computation, Fill, CallbackOutput]
 
+_COMPUTATIONS = get_args(Computation)
+
 
 def is_computation(expression: Expression) -> TypeGuard[Computation]:
     """True for a node that makes new values of its operands'."""
-    return isinstance(expression, get_args(Computation))
+    return isinstance(expression, _COMPUTATIONS)
 
 
 def operands_of(expression: Expression) -> tuple[Expression, ...]:  # noqa: PLR0911  # one branch for each kind of node

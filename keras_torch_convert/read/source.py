@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -46,7 +47,7 @@ class SourceTensor:
         return ArrayKind(self.shape, self.dtype, self.label or self.name)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Source(Mapping[str, SourceTensor]):
     """Ordered names to tensors, with what is known of where they came from.
 
@@ -77,7 +78,7 @@ class Source(Mapping[str, SourceTensor]):
     def __len__(self) -> int:
         return len(self.tensors)
 
-    @property
+    @cached_property
     def tied(self) -> tuple[tuple[str, ...], ...]:
         """Groups of names that are one tensor: same storage, same start, same shape."""
         groups: dict[tuple[object, ...], list[str]] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..plan import Concat, Expression, Merge, Permute, Place, Reshape, Slice, operands_of
+from ..plan import Concat, Expression, Merge, Permute, Place, Reshape, Slice, Tensor, operands_of
 from .coverage import AxisEntries, coverage
 from .rule import Shape
 
@@ -87,9 +88,13 @@ class Layout:
     bases: tuple[Expression, ...]
     regions: tuple[Region, ...]
 
+    def of(self, *bases: Expression) -> Layout:
+        """The same movement of other bases of the same shapes."""
+        return Layout(self.shape, bases, self.regions)
+
     def in_order(self) -> Layout:
         """The same with the counters of each region from the slowest to the fastest in the result."""
-        return replace(self, regions=tuple([self._ordered(region) for region in self.regions]))
+        return Layout(self.shape, self.bases, tuple([self._ordered(region) for region in self.regions]))
 
     def is_one_view(self) -> bool:
         """Whether the result is, in C order, the `base_view` of its only region; asked of a layout whose counters are in order."""
@@ -103,7 +108,8 @@ class Layout:
         return following == 1
 
     def _ordered(self, region: Region) -> Region:
-        return replace(region, counters=tuple(sorted(region.counters, key=self._distance, reverse=True)))
+        counters = tuple(sorted(region.counters, key=self._distance, reverse=True))
+        return Region(region.base, region.base_start, region.start, counters)
 
     def _distance(self, counter: Counter) -> int:
         """Entries of the result, in C order, from one count to the next."""
@@ -116,10 +122,18 @@ def compile_layout(expression: Expression, shape_of: Callable[[Expression], Shap
     Raises ValueError when a step does not fit: a permutation that does not name every axis once, a reshape that is no exact split
     or merge of axes, a slice beyond its axis, a concatenation of unequal arrays, or when an entry has no value or two.
     """
+    if isinstance(expression, Permute) and isinstance(expression.operand, Tensor):  # nearly every weight
+        return _permuted_tensor(shape_of(expression.operand), expression.perm).of(expression.operand)
     layout = _compiled(expression, shape_of)
     if _has_gaps(expression):
         _check_coverage(layout)
     return layout.in_order()
+
+
+@lru_cache(maxsize=1024)
+def _permuted_tensor(shape: Shape, perm: tuple[int, ...]) -> Layout:
+    """The layout of any tensor of that shape: a net has many weights, of few shapes."""
+    return _permuted(_whole(Tensor(""), shape), perm).in_order()
 
 
 def moved_shape(expression: Expression, shape_of: Callable[[Expression], Shape]) -> Shape:
