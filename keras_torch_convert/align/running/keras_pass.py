@@ -40,11 +40,13 @@ from .knowledge import Knowledge
 from .layer_rules import layers_of_layers
 from .names import likeness, part_number
 from .pass_state import MOST_DRIFT, TOLD_BY_BOTH, Settled, Setup, State
+from .reordering import keeps_order, order_of_channels, reordered
 from .torch_trace import Unit
 from .unflattening import OUTPUTS, Unflatten, in_one_order, maps_of_vectors
 
 MOST_TRIALS = 48
 MOST_ROWS_TO_FOLD = 8
+MOST_REORDERED = 4
 # How many shapes of maps are remembered.
 MOST_MAPS = 8
 # Of each layer that only its output can tell.
@@ -100,7 +102,7 @@ class KerasPass:
         elif known or leaf is None or not inputs:
             output = call(*args, **kwargs)
         else:
-            output = self.settle(leaf, inputs, lambda: call(*args, **kwargs))
+            output = self.settle(leaf, arrays, inputs, lambda: call(*args, **kwargs))
             if self.setup.forced:
                 output = self.forced(leaf, output)
         self._note_map(output)
@@ -159,6 +161,7 @@ class KerasPass:
             equal = [other for other, apart in alike if apart < MOST_DRIFT]
             lost |= not equal and ((is_some_left and bool(alike)) or self.knowledge.seen.nearest(key) >= MOST_DRIFT)
             self.state.in_order &= not equal or any(in_one_order(other, array) for other in equal)
+        self.state.lost = lost
         if not self.state.in_order:
             self.raise_unflatten(OUTPUTS)
         if lost and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
@@ -197,8 +200,10 @@ class KerasPass:
         if 3 <= len(shape) <= 5 and all(isinstance(extent, int) for extent in shape):
             self.state.map_shapes = tuple(dict.fromkeys((shape[1:], *self.state.map_shapes)))[:MOST_MAPS]
 
-    def settle(self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]) -> Any:
-        """Find the weights of `leaf`, which is called with `inputs`; its output with them."""
+    def settle(
+        self, leaf: TargetLayer, arrays: list[npt.NDArray[Any]], inputs: list[Fingerprint], run: Callable[[], Any]
+    ) -> Any:
+        """Find the weights of `leaf`, which is called with `arrays`, of which `inputs` are the fingerprints; its output with them."""
         preset = self.setup.presets.get(leaf.label)
         if preset is not None:
             self._take(preset)
@@ -229,6 +234,8 @@ class KerasPass:
                         return output
             found_before += candidates
         output, found = self.settle_with_used(leaf, inputs, run)
+        if not found and self.setup.forced:
+            output, found = self.settle_reordered(leaf, arrays, inputs, run, found_before)
         if found:
             return output
         self.raise_unflatten(leaf.label)
@@ -246,6 +253,34 @@ class KerasPass:
             output, found = self.attempt(leaf, filling, Candidate(unit, filling.names, (0.0,)), inputs, run, 1)
             if found:
                 return output, True
+        return None, False
+
+    def settle_reordered(
+        self,
+        leaf: TargetLayer,
+        arrays: list[npt.NDArray[Any]],
+        inputs: list[Fingerprint],
+        run: Callable[[], Any],
+        candidates: list[Candidate],
+    ) -> tuple[Any, bool]:
+        """For a layer that gets the channels of a unit's input in another order."""
+        for candidate in candidates:
+            theirs = recorded_output(
+                candidate.unit.inputs, self.knowledge.trace.arrays, inputs[0], self.state.tolerance
+            )
+            order = None if theirs is None else order_of_channels(arrays[0], theirs)
+            if order is None:
+                continue
+            free = self.search.free_for(candidate.names, leaf)
+            for filling in islice(self.search.fillings(free, leaf), MOST_REORDERED):
+                changed = reordered(filling, leaf, order)
+                if changed is None:
+                    continue
+                output, found = self.attempt(leaf, changed, candidate, inputs, run, len(candidates))
+                if found:
+                    settled = self.state.settled[leaf.label]
+                    self.state.settled[leaf.label] = replace(settled, is_turned=keeps_order(leaf))
+                    return output, True
         return None, False
 
     def raise_unflatten(self, label: str) -> None:

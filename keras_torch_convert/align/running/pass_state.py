@@ -56,7 +56,7 @@ class State:
 
     `kept` are layers that do right with the values they have, `parted` those at which the models differ, each with the reason. `used` are weights
     taken whole, `parts` parts of weights that are taken, `tables` the settled layers of which every row may be changed alike. `in_order` is False
-    when the model's outputs hold torch's values in another order.
+    when the model's outputs hold torch's values in another order, `lost` is True when they are nothing that torch gives.
     """
 
     settled: dict[str, Settled] = field(default_factory=dict)
@@ -65,6 +65,7 @@ class State:
     parted: dict[str, str] = field(default_factory=dict)
     outputs: tuple[Fingerprint, ...] = ()
     in_order: bool = True
+    lost: bool = False
     used: dict[str, str] = field(default_factory=dict)
     parts: dict[Expression, None] = field(default_factory=dict)
     tables: dict[str, None] = field(default_factory=dict)
@@ -72,6 +73,11 @@ class State:
     map_shapes: tuple[Shape, ...] = ()
     last_order: int = 0
     drift: float = 0.0
+
+    @property
+    def is_whole(self) -> bool:
+        """True when no layer is open and the outputs are torch's."""
+        return not self.open and not self.lost and self.in_order
 
     @property
     def tolerance(self) -> float:

@@ -125,11 +125,18 @@ def align_by_running(
     with cycle_search_for_new_objects():
         knowledge = trace(keep_arrays=False)
         check_hints(hints, knowledge, target)
-        state, backtracks = search(knowledge, target, keras_call, hints)
-        if state.open:
-            forced = search_with_torch_outputs(trace(keep_arrays=True), target, keras_call, hints, accept_unproven)
-            if len(forced.open) <= len(state.open):
+        state, finished = one_pass(knowledge, target, keras_call, Setup({}, {}, True, hints))
+        backtracks = 0
+        if not finished or not state.is_whole:
+            # Before going back over choices: a layer whose input is in another order costs one pass this way, and all of them the other.
+            kept = trace(keep_arrays=True)
+            forced = search_with_torch_outputs(kept, target, keras_call, hints, accept_unproven)
+            if forced.is_whole and stands_alone(forced, kept, target, keras_call, hints):
                 state = forced
+            else:
+                state, backtracks = search(knowledge, target, keras_call, hints)
+                if not state.is_whole and len(forced.open) <= len(state.open):
+                    state = forced
         settle_by_names(state, knowledge, target, include_open=accept_unproven)
         plan, alignment = written_down(state, knowledge, source, target, backtracks)
         if alignment.open or not alignment.left_over:
@@ -245,6 +252,14 @@ def search_with_torch_outputs(
             del state.settled[label]
             state.open[label] = f"{reason}; likeliest: {', '.join(settled.filling.names[:4])}"
     return state
+
+
+def stands_alone(
+    state: State, knowledge: Knowledge, target: Target, keras_call: Callable[[], Any], hints: Mapping[str, str]
+) -> bool:
+    """Whether the Keras model gives what torch gives with these weights, and nothing of torch's in the place of its own."""
+    check, _ = one_pass(knowledge, target, keras_call, Setup({}, dict(state.settled), False, hints))
+    return check.is_whole
 
 
 def outputs_apart(state: State, knowledge: Knowledge) -> float:

@@ -65,8 +65,8 @@ class Trace:
     """What one run of the torch module showed.
 
     `seen` are the fingerprints of all values, with the time at which they appeared; `values` the copies of the weights that
-    were used, `reached` the names of weights that met data. `tainted` are values made of weights alone, `outputs` what the module gave. `arrays` are the
-    outputs of units by their fingerprint, empty when only fingerprints were asked for.
+    were used, `reached` the names of weights that met data. `tainted` are values made of weights alone, `outputs` what the module gave. `arrays` are what
+    goes into units and comes out of them, by fingerprint, empty when only fingerprints were asked for.
     """
 
     values: dict[str, Any]
@@ -83,7 +83,7 @@ def trace_module(
 ) -> Trace:
     """Run `call(module)` twice on `values`: once so that running statistics fit the data, once to note what happens.
 
-    With `keep_arrays` the outputs of units themselves are kept beside their fingerprints. The module's own tensors, modes, hooks and the state of random generators are as before, whatever happens.
+    With `keep_arrays` the inputs and outputs of units themselves are kept beside their fingerprints. The module's own tensors, modes, hooks and the state of random generators are as before, whatever happens.
     """
     recorder = Recorder(module, values, keep_arrays)
     with undisturbed(module):
@@ -210,7 +210,7 @@ class Recorder:
         data = [tensor for tensor in given if id(tensor) not in self.taint and id(tensor) not in self.constant]
         self.clock += 1
         order = self.clock
-        inputs = tuple(self.fingerprint_of(tensor) for tensor in data) if names and data else ()
+        inputs = tuple(self.fingerprint_of(tensor, bool(names)) for tensor in data) if names and data else ()
         result = func(*args, **kwargs)
         results = list(tensors_in(result))
         for tensor in results:
@@ -346,7 +346,7 @@ class Recorder:
         return self.taint[id(tensor)][1] if id(tensor) in self.taint else ()
 
     def fingerprint_of(self, tensor: Any, of_unit: bool = False) -> Fingerprint:
-        """The fingerprint of a tensor as it is now, computed once for each version of it; what comes out `of_unit` may be kept."""
+        """The fingerprint of a tensor as it is now, computed once for each version of it; what goes in or comes out `of_unit` may be kept."""
         import weakref
 
         keep = of_unit and self.keep_arrays
@@ -372,7 +372,7 @@ class Recorder:
         """Before a module's forward."""
         if self.paused or id(module) not in self.paths:
             return
-        inputs = self._data_of(args) if self.names_below.get(id(module)) else ()
+        inputs = self._data_of(args, of_unit=True) if self.names_below.get(id(module)) else ()
         self.stack.append(_Call(id(module), self.paths[id(module)], inputs))
 
     def leave(self, module: Any, args: Any, kwargs: Any, output: Any) -> None:
