@@ -7,13 +7,6 @@
 #include "kernels/moves.h"
 #include "kernels/name_split.h"
 
-/* The names of the input with, for each, the last index where it stands. Made only when a rule has an anchor. */
-typedef struct {
-    ktc_name_table names;
-    size_t *last_index;
-    char *joined; /* room for a head, "_" and an anchor */
-} anchor_index;
-
 static bool
 has_anchor(const ktc_rule_set *set, size_t *longest)
 {
@@ -31,40 +24,48 @@ has_anchor(const ktc_rule_set *set, size_t *longest)
     return found;
 }
 
-static void
-anchor_index_free(anchor_index *anchors)
+bool
+ktc_name_rules_have_anchors(const ktc_rule_set *full, const ktc_rule_set *tail)
 {
-    ktc_name_table_free(&anchors->names);
-    free(anchors->last_index);
-    free(anchors->joined);
+    size_t longest = 0;
+    return has_anchor(full, &longest) || has_anchor(tail, &longest);
 }
 
-/* Answers KTC_OK or why not; *anchors is safe to free in either case. */
-static ktc_status
-anchor_index_create(anchor_index *anchors, const ktc_text *names, size_t count, const ktc_rule_set *full,
-                    const ktc_rule_set *tail)
+void
+ktc_name_rules_free(ktc_name_rules *rules)
 {
-    *anchors = (anchor_index){0};
-    size_t longest_anchor = 0;
-    bool in_full = has_anchor(full, &longest_anchor);
-    if (!has_anchor(tail, &longest_anchor) && !in_full) {
+    ktc_name_table_free(&rules->names);
+    free(rules->last_index);
+    free(rules->joined);
+    *rules = (ktc_name_rules){0};
+}
+
+ktc_status
+ktc_name_rules_create(ktc_name_rules *rules, ktc_rule_set *full, ktc_rule_set *tail, int64_t split,
+                      const ktc_text *names, size_t count)
+{
+    *rules = (ktc_name_rules){.full = full, .tail = tail, .split = split, .count = count};
+    if (names == NULL) {
         return KTC_OK;
     }
-    ktc_status status = ktc_name_table_create(&anchors->names, count);
+    size_t longest_anchor = 0;
+    (void)has_anchor(full, &longest_anchor);
+    (void)has_anchor(tail, &longest_anchor);
+    ktc_status status = ktc_name_table_create(&rules->names, count);
     if (status != KTC_OK) {
         return status;
     }
-    anchors->last_index = calloc(count == 0 ? 1 : count, sizeof *anchors->last_index);
-    if (anchors->last_index == NULL) {
+    rules->last_index = calloc(count == 0 ? 1 : count, sizeof *rules->last_index);
+    if (rules->last_index == NULL) {
         return KTC_NO_MEMORY;
     }
     size_t longest_name = 0;
     for (size_t index = 0; index < count; index++) {
         longest_name = names[index].length > longest_name ? names[index].length : longest_name;
-        anchors->last_index[ktc_name_table_add(&anchors->names, names[index])] = index;
+        rules->last_index[ktc_name_table_add(&rules->names, names[index])] = index;
     }
-    anchors->joined = malloc(longest_name + longest_anchor + 1);
-    return anchors->joined == NULL ? KTC_NO_MEMORY : KTC_OK;
+    rules->joined = malloc(longest_name + longest_anchor + 1);
+    return rules->joined == NULL ? KTC_NO_MEMORY : KTC_OK;
 }
 
 ktc_text
@@ -122,56 +123,50 @@ find_tail_rule(const ktc_rule_set *tail, const ktc_layer_name *name, ktc_rule **
 
 /* The index that an anchor means, counted in the input of this stage, or KTC_NO_INDEX. */
 static size_t
-find_anchor(const anchor_index *anchors, ktc_text name)
+find_anchor(const ktc_name_rules *rules, ktc_text name)
 {
-    size_t number = ktc_name_table_find(&anchors->names, name);
-    return number == KTC_NO_INDEX ? KTC_NO_INDEX : anchors->last_index[number];
+    size_t number = ktc_name_table_find(&rules->names, name);
+    return number == KTC_NO_INDEX ? KTC_NO_INDEX : rules->last_index[number];
 }
 
 /* Where `rule` puts the layer with this index; `head` is NULL for a rule of the full dictionary. */
 static ktc_status
-place_of(const ktc_rule *rule, const ktc_text *head, size_t index, size_t count, const anchor_index *anchors,
-         int64_t *place)
+place_of(const ktc_name_rules *rules, const ktc_rule *rule, const ktc_text *head, size_t index, int64_t *place)
 {
     if (rule->kind == KTC_RULE_PLACE) {
-        *place = ktc_moves_clip(rule->place < 0 ? (int64_t)index + rule->place : rule->place, count);
+        *place = ktc_moves_clip(rule->place < 0 ? (int64_t)index + rule->place : rule->place, rules->count);
         return KTC_OK;
     }
     if (rule->kind != KTC_RULE_ANCHOR) {
         return KTC_BAD_TYPE;
     }
-    ktc_text name = head == NULL ? rule->anchor : ktc_name_rules_join(*head, rule->anchor, anchors->joined);
-    size_t anchor = find_anchor(anchors, name);
+    ktc_text name = head == NULL ? rule->anchor : ktc_name_rules_join(*head, rule->anchor, rules->joined);
+    size_t anchor = find_anchor(rules, name);
     *place = (int64_t)anchor;
     return anchor == KTC_NO_INDEX ? KTC_UNKNOWN_NAME : KTC_OK;
 }
 
 ktc_status
-ktc_name_rules_apply(const ktc_text *names, size_t count, ktc_rule_set *full, ktc_rule_set *tail, int64_t split,
-                     int64_t *places, const ktc_rule **applied, ktc_rule_problem *problem)
+ktc_name_rules_place(const ktc_name_rules *rules, ktc_text name, size_t index, int64_t *place, const ktc_rule **applied,
+                     ktc_rule_problem *problem)
 {
-    anchor_index anchors;
-    *problem = (ktc_rule_problem){0};
-    ktc_status status = anchor_index_create(&anchors, names, count, full, tail);
-    for (size_t index = 0; status == KTC_OK && index < count; index++) {
-        ktc_layer_name name = {0};
-        const ktc_text *head = NULL;
-        ktc_rule *rule = find_rule(full, names[index]);
-        places[index] = KTC_STAYS;
-        applied[index] = NULL;
-        problem->layer = index;
-        if (rule == NULL) {
-            name = ktc_layer_name_split(names[index], split);
-            head = &name.head;
-            status = find_tail_rule(tail, &name, &rule, problem);
-        }
-        if (status == KTC_OK && rule != NULL) {
-            rule->used = true;
-            applied[index] = rule;
-            problem->rule = rule;
-            status = place_of(rule, head, index, count, &anchors, &places[index]);
-        }
+    ktc_layer_name parts = {0};
+    const ktc_text *head = NULL;
+    ktc_rule *rule = find_rule(rules->full, name);
+    ktc_status status = KTC_OK;
+    *place = KTC_STAYS;
+    *applied = NULL;
+    *problem = (ktc_rule_problem){.layer = index};
+    if (rule == NULL) {
+        parts = ktc_layer_name_split(name, rules->split);
+        head = &parts.head;
+        status = find_tail_rule(rules->tail, &parts, &rule, problem);
     }
-    anchor_index_free(&anchors);
-    return status;
+    if (status != KTC_OK || rule == NULL) {
+        return status;
+    }
+    rule->used = true;
+    *applied = rule;
+    problem->rule = rule;
+    return place_of(rules, rule, head, index, place);
 }

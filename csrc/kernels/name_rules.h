@@ -34,10 +34,32 @@ typedef struct {
     bool in_stack_place;  /* the rule's key is the layer's stack, so it should have been a dictionary */
 } ktc_rule_problem;
 
-/* Fills places[i] with where layer i is inserted (0 to count) or KTC_STAYS, and applied[i] with the rule, or NULL.
- * The full dictionary goes before the tail one. KTC_BAD_TYPE or KTC_UNKNOWN_NAME (an anchor) fill *problem. */
-ktc_status ktc_name_rules_apply(const ktc_text *names, size_t count, ktc_rule_set *full, ktc_rule_set *tail,
-                                int64_t split, int64_t *places, const ktc_rule **applied, ktc_rule_problem *problem);
+/* The rules of one stage, ready to be asked. All is borrowed but the index of anchors. */
+typedef struct {
+    ktc_rule_set *full;
+    ktc_rule_set *tail;
+    int64_t split;
+    size_t count;         /* of the layers */
+    ktc_name_table names; /* the names of the layers, only when a rule has an anchor ... */
+    size_t *last_index;   /* ... with, for each, the last index where it stands */
+    char *joined;         /* room for a head, "_" and an anchor */
+} ktc_name_rules;
+
+/* Whether some rule has an anchor. */
+bool ktc_name_rules_have_anchors(const ktc_rule_set *full, const ktc_rule_set *tail);
+
+/* Makes the index of anchors. `names` are those of all layers, whose bytes must outlive the rules; NULL when no rule
+ * has an anchor. KTC_NO_MEMORY or KTC_OVERFLOW leave *rules safe to free. */
+ktc_status ktc_name_rules_create(ktc_name_rules *rules, ktc_rule_set *full, ktc_rule_set *tail, int64_t split,
+                                 const ktc_text *names, size_t count);
+
+void ktc_name_rules_free(ktc_name_rules *rules);
+
+/* Where the layer with this name and index is inserted (0 to count) or KTC_STAYS, and in *applied the rule that says
+ * so, or NULL. The full dictionary goes before the tail one. KTC_BAD_TYPE or KTC_UNKNOWN_NAME (an anchor) fill
+ * *problem. */
+ktc_status ktc_name_rules_place(const ktc_name_rules *rules, ktc_text name, size_t index, int64_t *place,
+                                const ktc_rule **applied, ktc_rule_problem *problem);
 
 /* The name that an anchor of the tail dictionary stands for: head, "_", anchor. Writes head.length + anchor.length + 1
  * bytes. */

@@ -38,26 +38,37 @@ ktc_names_string(ktc_text text)
 }
 
 int
-ktc_names_open(PyObject *list, const char *what, ktc_names *names)
+ktc_names_take(PyObject *list, const char *what, ktc_names *names)
 {
     *names = (ktc_names){0};
     names->objects = ktc_args_as_tuple("names", what, list);
     if (names->objects == NULL) {
         return -1;
     }
-    size_t count = (size_t)PyTuple_GET_SIZE(names->objects);
-    names->texts = PyMem_Calloc(count == 0 ? 1 : count, sizeof *names->texts);
+    names->count = (size_t)PyTuple_GET_SIZE(names->objects);
+    return 0;
+}
+
+int
+ktc_names_view_all(ktc_names *names, const char *what)
+{
+    names->texts = PyMem_Calloc(names->count == 0 ? 1 : names->count, sizeof *names->texts);
     if (names->texts == NULL) {
         PyErr_NoMemory();
         return -1;
     }
-    names->count = count;
-    for (size_t index = 0; index < count; index++) {
+    for (size_t index = 0; index < names->count; index++) {
         if (ktc_names_view_item(names->objects, index, what, &names->texts[index]) < 0) {
             return -1;
         }
     }
     return 0;
+}
+
+int
+ktc_names_open(PyObject *list, const char *what, ktc_names *names)
+{
+    return ktc_names_take(list, what, names) < 0 ? -1 : ktc_names_view_all(names, what);
 }
 
 void

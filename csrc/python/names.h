@@ -9,13 +9,18 @@
 
 typedef struct {
     PyObject *objects; /* a tuple of our own, which keeps the bytes alive */
-    ktc_text *texts;
+    ktc_text *texts;   /* NULL when they are only taken, not opened */
     size_t count;
 } ktc_names;
 
 /* Opens a list or tuple of str; `what` names the argument in messages. 0, or -1 with an exception set; *names is safe
  * to close after either. */
 int ktc_names_open(PyObject *list, const char *what, ktc_names *names);
+
+/* The two steps of it, for names that are looked at one by one: only the tuple, then the views of all. */
+int ktc_names_take(PyObject *list, const char *what, ktc_names *names);
+int ktc_names_view_all(ktc_names *names, const char *what);
+
 void ktc_names_close(ktc_names *names);
 
 /* The str at an index: borrowed from the tuple that *names owns. */

@@ -9,11 +9,11 @@
 static void
 stage_close(ktc_stage *stage)
 {
+    ktc_name_rules_free(&stage->rules);
     ktc_names_close(&stage->names);
     ktc_rule_dict_close(&stage->full);
     ktc_rule_dict_close(&stage->tail);
     PyMem_Free(stage->places);
-    PyMem_Free(stage->applied);
     PyMem_Free(stage->order);
 }
 
@@ -36,17 +36,43 @@ stage_open(ktc_stage *stage, PyObject *module, PyObject *const *arguments, Py_ss
     if (stage->number == -1 && PyErr_Occurred()) {
         return -1;
     }
-    if (ktc_names_open(arguments[0], "names", &stage->names) < 0 ||
+    if (ktc_names_take(arguments[0], "names", &stage->names) < 0 ||
         ktc_rule_dict_open(arguments[1], KTC_TAIL_DICT, 1, &stage->tail) < 0 ||
         ktc_rule_dict_open(arguments[2], KTC_FULL_DICT, 0, &stage->full) < 0) {
         return -1;
     }
     size_t room = stage->names.count == 0 ? 1 : stage->names.count;
     stage->places = PyMem_Calloc(room, sizeof *stage->places);
-    stage->applied = PyMem_Calloc(room, sizeof *stage->applied);
     stage->order = PyMem_Calloc(room, sizeof *stage->order);
-    if (stage->places == NULL || stage->applied == NULL || stage->order == NULL) {
+    if (stage->places == NULL || stage->order == NULL) {
         PyErr_NoMemory();
+        return -1;
+    }
+    if (ktc_name_rules_have_anchors(&stage->full.set, &stage->tail.set) &&
+        ktc_names_view_all(&stage->names, "names") < 0) {
+        return -1;
+    }
+    ktc_status status = ktc_name_rules_create(&stage->rules, &stage->full.set, &stage->tail.set, stage->split,
+                                              stage->names.texts, stage->names.count);
+    if (status != KTC_OK) {
+        ktc_error_from_status(status, "move_stage");
+        return -1;
+    }
+    return 0;
+}
+
+/* Where a rule puts the layer, and which: 0, or -1 with an exception set. */
+static int
+place_of(const ktc_stage *stage, size_t layer, int64_t *place, const ktc_rule **applied)
+{
+    ktc_text name;
+    ktc_rule_problem problem;
+    if (ktc_names_view_item(stage->names.objects, layer, "names", &name) < 0) {
+        return -1;
+    }
+    ktc_status status = ktc_name_rules_place(&stage->rules, name, layer, place, applied, &problem);
+    if (status != KTC_OK) {
+        ktc_stage_raise_bad_rule(stage, status, &problem);
         return -1;
     }
     return 0;
@@ -57,24 +83,24 @@ stage_open(ktc_stage *stage, PyObject *module, PyObject *const *arguments, Py_ss
 static int
 stage_run(ktc_stage *stage)
 {
-    ktc_rule_problem problem;
+    const ktc_rule *applied;
     size_t count = stage->names.count;
-    ktc_status status = ktc_name_rules_apply(stage->names.texts, count, &stage->full.set, &stage->tail.set,
-                                             stage->split, stage->places, stage->applied, &problem);
-    if (status == KTC_BAD_TYPE || status == KTC_UNKNOWN_NAME) {
-        ktc_stage_raise_bad_rule(stage, status, &problem);
-        return -1;
+    for (size_t layer = 0; layer < count; layer++) {
+        if (place_of(stage, layer, &stage->places[layer], &applied) < 0) {
+            return -1;
+        }
     }
-    if (status == KTC_OK) {
-        status = ktc_moves_play(stage->places, count, stage->order);
-    }
+    ktc_status status = ktc_moves_play(stage->places, count, stage->order);
     if (status != KTC_OK) {
         ktc_error_from_status(status, "move_stage");
         return -1;
     }
     size_t forward = ktc_moves_find_forward(stage->places, count);
     if (forward != KTC_NO_INDEX) {
-        ktc_stage_raise_forward(stage, forward);
+        int64_t place;
+        if (place_of(stage, forward, &place, &applied) == 0) {
+            ktc_stage_raise_forward(stage, forward, applied);
+        }
         return -1;
     }
     return 0;

@@ -174,9 +174,8 @@ advise_moving_back(const ktc_stage *stage, size_t layer, size_t last)
 
 /* The remedy for a forward move, in words: a new reference, or NULL. */
 static PyObject *
-advise_forward(const ktc_stage *stage, size_t layer)
+advise_forward(const ktc_stage *stage, size_t layer, const ktc_rule *rule)
 {
-    const ktc_rule *rule = stage->applied[layer];
     size_t count = stage->names.count;
     size_t place = (size_t)stage->places[layer];
     if (rule->kind == KTC_RULE_PLACE && rule->place < 0) {
@@ -204,17 +203,17 @@ advise_forward(const ktc_stage *stage, size_t layer)
 }
 
 void
-ktc_stage_raise_forward(const ktc_stage *stage, size_t layer)
+ktc_stage_raise_forward(const ktc_stage *stage, size_t layer, const ktc_rule *rule)
 {
-    PyObject *rule = describe_rule(stage, stage->applied[layer]);
+    PyObject *described = describe_rule(stage, rule);
     PyObject *lost = describe_lost(stage);
-    PyObject *advice = advise_forward(stage, layer);
-    if (rule != NULL && lost != NULL && advice != NULL) {
+    PyObject *advice = advise_forward(stage, layer, rule);
+    if (described != NULL && lost != NULL && advice != NULL) {
         PyErr_Format(stage->state->alignment_error,
-                     "%U moves layer %R forward, from place %zu to place %lld, and the %U would be lost; %U", rule,
+                     "%U moves layer %R forward, from place %zu to place %lld, and the %U would be lost; %U", described,
                      ktc_names_get(&stage->names, layer), layer, (long long)stage->places[layer], lost, advice);
     }
-    Py_XDECREF(rule);
+    Py_XDECREF(described);
     Py_XDECREF(lost);
     Py_XDECREF(advice);
 }

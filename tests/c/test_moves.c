@@ -109,12 +109,18 @@ apply(const char *tail_key, ktc_rule tail_rule, const char *full_key, ktc_rule f
       ktc_rule_problem *problem)
 {
     const ktc_text names[] = {{"s1_b1_x", 7}, {"s1_b1_y", 7}, {"s2_b1_y", 7}};
-    const ktc_rule *applied[3];
+    const ktc_rule *applied;
+    ktc_name_rules rules;
     one_rule tail;
     one_rule full;
     one_rule_create(&tail, tail_key, tail_rule);
     one_rule_create(&full, full_key, full_rule);
-    ktc_status status = ktc_name_rules_apply(names, 3, &full.set, &tail.set, 2, places, applied, problem);
+    const bool anchors = ktc_name_rules_have_anchors(&full.set, &tail.set);
+    ktc_status status = ktc_name_rules_create(&rules, &full.set, &tail.set, 2, anchors ? names : NULL, 3);
+    for (size_t index = 0; status == KTC_OK && index < 3; index++) {
+        status = ktc_name_rules_place(&rules, names[index], index, &places[index], &applied, problem);
+    }
+    ktc_name_rules_free(&rules);
     one_rule_free(&tail);
     one_rule_free(&full);
     return status;
@@ -173,6 +179,7 @@ test_rules_of_a_stack_replace_the_others(void)
 {
     const ktc_text names[] = {{"s1_b1_x", 7}, {"s1_b1_y", 7}};
     const ktc_rule *applied[2];
+    ktc_name_rules rules;
     int64_t places[2];
     ktc_rule_problem problem;
     one_rule inner;
@@ -181,10 +188,17 @@ test_rules_of_a_stack_replace_the_others(void)
     one_rule_create(&inner, "y", place_rule(-1));
     one_rule_create(&tail, "s1", (ktc_rule){.kind = KTC_RULE_STACK, .stack = &inner.set});
     one_rule_create(&full, NULL, (ktc_rule){0});
-    CHECK(ktc_name_rules_apply(names, 2, &full.set, &tail.set, 2, places, applied, &problem) == KTC_OK);
+    CHECK(!ktc_name_rules_have_anchors(&full.set, &tail.set));
+    CHECK(ktc_name_rules_create(&rules, &full.set, &tail.set, 2, NULL, 2) == KTC_OK);
+    for (size_t index = 0; index < 2; index++) {
+        CHECK(ktc_name_rules_place(&rules, names[index], index, &places[index], &applied[index], &problem) == KTC_OK);
+    }
     CHECK(places[0] == KTC_STAYS && places[1] == 0);
     CHECK(applied[0] == NULL && applied[1] == &inner.rule);
     CHECK(inner.rule.used && tail.rule.used && !full.rule.used);
+    ktc_name_rules_free(&rules);
+    inner.rule = anchor_rule("x");
+    CHECK(ktc_name_rules_have_anchors(&full.set, &tail.set));
     one_rule_free(&inner);
     one_rule_free(&tail);
     one_rule_free(&full);
