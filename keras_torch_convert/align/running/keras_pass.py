@@ -46,7 +46,10 @@ from .unflattening import OUTPUTS, Unflatten, in_one_order, maps_of_vectors
 
 MOST_TRIALS = 48
 MOST_ROWS_TO_FOLD = 8
+# Fillings that are tried with their inputs in another order: it is the order that is looked for, not the filling.
 MOST_REORDERED = 4
+# Each costs a pass; models that differ would try in vain at every layer.
+MOST_ORDERS_TRIED = 16
 # How many shapes of maps are remembered.
 MOST_MAPS = 8
 # Of each layer that only its output can tell.
@@ -238,7 +241,8 @@ class KerasPass:
             output, found = self.settle_reordered(leaf, arrays, inputs, run, found_before)
         if found:
             return output
-        self.raise_unflatten(leaf.label)
+        if found_before:
+            self.raise_unflatten(leaf.label)
         for settle_otherwise in (self.settle_by_output, self.settle_without_partner):
             output, found = settle_otherwise(leaf, inputs, run)
             if found:
@@ -284,10 +288,11 @@ class KerasPass:
         return None, False
 
     def raise_unflatten(self, label: str) -> None:
-        """Where no unit fits a layer behind a map that may be made of a vector: say so by Unflatten, once for each map."""
-        for made in maps_of_vectors(self.state):
-            if (label, made) not in self.setup.in_both_orders:
-                raise Unflatten(label, made)
+        """Where no unit on its input fits a layer behind a map that may be made of a vector: say so by Unflatten, once for each map."""
+        if len(self.setup.in_both_orders) < MOST_ORDERS_TRIED:
+            for made in maps_of_vectors(self.state):
+                if (label, made) not in self.setup.in_both_orders:
+                    raise Unflatten(label, made)
 
     def _other_parts(self, free: tuple[str, ...], leaf: TargetLayer, filling: Filling) -> tuple[tuple[str, ...], ...]:
         """The other parts of the same tensors, cut alike, that the layer could be; () when its name says which it is."""
