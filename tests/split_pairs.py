@@ -195,3 +195,29 @@ def gated_pair() -> tuple[Any, Any]:
     """The two of them."""
     inputs = layers.Input((WIDTH,))
     return randomised(Gated()), keras.Model(inputs, KerasGated(name="gated")(inputs))
+
+
+class MapsOfVectors(nn.Module):
+    """Vectors made into maps again and again, and a convolution behind each."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.grow = nn.ModuleList(nn.Linear(WIDTH, 27) for _ in range(times))
+        self.convolve = nn.ModuleList(nn.Conv2d(3, 3, 2) for _ in range(times))
+        self.shrink = nn.ModuleList(nn.Linear(27, WIDTH) for _ in range(times))
+
+    def forward(self, x: Any) -> Any:
+        for grow, convolve, shrink in zip(self.grow, self.convolve, self.shrink, strict=True):
+            made = torch.relu(grow(x)).view(-1, 3, 3, 3)
+            x = torch.tanh(shrink(convolve(nn.functional.pad(made, (1, 0, 1, 0))).flatten(1)))
+        return x
+
+
+def maps_of_vectors_pair(times: int) -> tuple[Any, Any]:
+    """Keras pads on the other sides, so that no convolution gives what torch's does."""
+    x = inputs = layers.Input((WIDTH,))
+    for number in range(times):
+        made = layers.Reshape((3, 3, 3))(layers.Dense(27, activation="relu", name=f"grow_{number}")(x))
+        convolved = layers.Conv2D(3, 2, padding="same", name=f"convolve_{number}")(made)
+        x = layers.Dense(WIDTH, activation="tanh", name=f"shrink_{number}")(layers.Flatten()(convolved))
+    return randomised(MapsOfVectors(times)), keras.Model(inputs, x)

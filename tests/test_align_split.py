@@ -14,6 +14,7 @@ from split_pairs import (
     fused_by_heads_pair,
     gated_pair,
     groups_pair,
+    maps_of_vectors_pair,
     shared_block_pair,
     tokens_pair,
     unequal_blocks_pair,
@@ -113,3 +114,16 @@ def test_one_layer_may_hold_both_parts_of_a_tensor() -> None:
     assert ktc.convert(module, model).equal is True
     up = keras.ops.convert_to_numpy(model.get_layer("gated").up)
     assert np.array_equal(up, module.gate_up.weight.detach().numpy()[6:].T)
+
+
+def test_vectors_turned_in_vain_cost_one_call_each() -> None:
+    calls = 0
+
+    def counted(model: Any, inputs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return model(inputs)
+
+    with pytest.raises(ktc.ConversionError, match="convolve_0"):
+        ktc.align(*maps_of_vectors_pair(4), keras_call=counted)
+    assert calls < 60

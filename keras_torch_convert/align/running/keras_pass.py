@@ -288,7 +288,14 @@ class KerasPass:
         return None, False
 
     def raise_unflatten(self, label: str) -> None:
-        """Where no unit on its input fits a layer behind a map that may be made of a vector: say so by Unflatten, once for each map."""
+        """Where no unit on its input fits a layer behind a map that may be made of a vector: say so by Unflatten, once for each map.
+
+        While one is tried for the sake of a layer the trial ends, by DeadEnd, when that layer does not fit either.
+        """
+        if self.setup.trial_for and not self.state.is_proven(self.setup.trial_for):
+            if label == self.setup.trial_for:
+                raise DeadEnd(label)
+            return
         if len(self.setup.in_both_orders) < MOST_ORDERS_TRIED:
             for made in maps_of_vectors(self.state):
                 if (label, made) not in self.setup.in_both_orders:

@@ -84,6 +84,11 @@ class State:
         """The distance up to which two values count as one here: rounding grows on the way through a deep network."""
         return min(max(EQUAL_BELOW, 4 * self.drift), MOST_DRIFT)
 
+    def is_proven(self, label: str) -> bool:
+        """True for a layer whose output is one of torch's."""
+        settled = self.settled.get(label)
+        return settled is not None and not settled.is_tentative
+
     def has_met(self, label: str) -> bool:
         """True for a layer that was called before, whatever became of it."""
         return label in self.settled or label in self.open or label in self.kept
@@ -129,7 +134,7 @@ class MapOfVector:
 class Setup:
     """What a pass starts with: choices taken back by layer, layers settled by an earlier pass (`presets`, with the
     `choices` made among them, which may still be taken back), whether it may give up, the caller's hints, and layers for whose sake
-    those before a map of a vector were tried `in_both_orders`, in vain.
+    those before a map of a vector were tried `in_both_orders`, in vain; `trial_for` is the one for which this pass tries it.
 
     With `forced` torch's own outputs are put in the place of those that a layer computes; the trace must have kept them.
     """
@@ -141,3 +146,4 @@ class Setup:
     forced: bool = False
     choices: tuple[Choice, ...] = ()
     in_both_orders: frozenset[tuple[str, MapOfVector]] = frozenset()
+    trial_for: str = ""

@@ -295,7 +295,8 @@ def one_pass(
         return one_pass(knowledge, target, keras_call, replace(again, presets={**settled, changed.label: folded}))
     labels = changed.made.labels
     turned = {label: counted_channels_last(settled[label], changed.made) for label in labels}
-    state, finished = one_pass(knowledge, target, keras_call, replace(again, presets={**settled, **turned}))
+    trial = replace(again, presets={**settled, **turned}, trial_for=changed.label)
+    state, finished = one_pass(knowledge, target, keras_call, trial)
     if has_helped(changed, state):
         return state, finished
     return one_pass(

@@ -78,8 +78,7 @@ def has_helped(tried: Unflatten, state: State) -> bool:
     """Whether a pass with the vector counted the other way settled what did not fit before."""
     if tried.label == OUTPUTS:
         return state.in_order
-    settled = state.settled.get(tried.label)
-    return settled is not None and not settled.is_tentative
+    return state.is_proven(tried.label)
 
 
 def counted_channels_last(settled: Settled, made: MapOfVector) -> Settled:
