@@ -148,7 +148,9 @@ KECAM = """
 aotnet.AotNet50 resnet50 64, resnet_family.ResNeXt50 resnext50_32x4d 64, halonet.HaloNet26T halonet26t 256,
 beit.BeitBasePatch16 beit_base_patch16_224 224, beit.ViTTinyPatch16 vit_tiny_patch16_224 224, convnext.ConvNeXtTiny convnext_tiny 64,
 efficientnet.EfficientNetV2B0 tf_efficientnetv2_b0 64, mlp_family.MLPMixerS32 mixer_s32_224 224,
-mobilenetv3_family.MobileNetV3Large100 mobilenetv3_large_100 64, swin_transformer_v2.SwinTransformerV2Tiny_ns swinv2_cr_tiny_ns_224 224
+mobilenetv3_family.MobileNetV3Large100 mobilenetv3_large_100 64, resnest.ResNest50 resnest50d 64, hiera.HieraTiny hiera_tiny_224 224,
+resnet_family.RegNetZB16 regnetz_b16 64, efficientvit.EfficientViT_B0 efficientvit_b0 64, fastvit.FastViT_T8 fastvit_t8 64,
+pvt.PVT_V2B0 pvt_v2_b0 64, edgenext.EdgeNeXt_Small edgenext_small 64, fasternet.FasterNetT0 fasternet_t0 64, swin_transformer_v2.SwinTransformerV2Tiny_ns swinv2_cr_tiny_ns_224 224
 """
 
 # Those that normalise their inputs themselves do it to values up to 255.
@@ -268,6 +270,31 @@ DECODERS = (
     ("SmolLM3ForCausalLM", "SmolLM3Config", {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}),
     ("GptOssForCausalLM", "GptOssConfig", {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}),
 )
+SIZES = {"vocabulary_size": 60, "num_layers": 2, "num_heads": 4, "hidden_dim": 32}
+# Backbones that no config.json describes: transformers model, its configuration, what it says; the backbone and its arguments.
+DESCRIBED_IN_CODE = (
+    (
+        "BloomModel",
+        "BloomConfig",
+        {"vocab_size": 60, "hidden_size": 32, "n_layer": 2, "n_head": 4},
+        "BloomBackbone",
+        {**SIZES, "intermediate_dim": 128},
+    ),
+    (
+        "OPTModel",
+        "OPTConfig",
+        {**ENCODER, "ffn_dim": 64, "word_embed_proj_dim": 32},
+        "OPTBackbone",
+        {**SIZES, "intermediate_dim": 64, "max_sequence_length": 40},
+    ),
+    (
+        "GPTNeoXModel",
+        "GPTNeoXConfig",
+        {**ENCODER, "rotary_pct": 0.25},
+        "GPTNeoXBackbone",
+        {**SIZES, "intermediate_dim": 64, "rotary_percentage": 0.25, "max_sequence_length": 40},
+    ),
+)
 VISION_MODELS = (
     ("ViTModel", "ViTConfig", 32, VISION),
     ("DeiTModel", "DeiTConfig", 32, VISION),
@@ -364,6 +391,17 @@ def backbone(described: Callable[[], dict[str, Any]], **options: Any) -> Callabl
     return build
 
 
+def backbone_of(name: str, options: dict[str, Any]) -> Callable[[], Any]:
+    """A class of keras-hub's backbones with its arguments."""
+
+    def build() -> Any:
+        import keras_hub
+
+        return getattr(keras_hub.models, name)(**options)
+
+    return build
+
+
 def as_published(configuration: str, settings: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     """What stands in the config.json of such a model, names that the class translates included."""
 
@@ -389,6 +427,17 @@ def hub_pairs() -> Iterator[Pair]:
             from_transformers(model, configuration, settings),
             backbone(as_published(configuration, settings)),
             tokens_and_segments if segments else tokens,
+            last_state,
+            sequence,
+        )
+    for model, configuration, settings, name, options in DESCRIBED_IN_CODE:
+        yield Pair(
+            f"hub_{model.removesuffix('Model').lower()}",
+            "keras-hub",
+            f"keras-hub {name}, transformers {model}",
+            from_transformers(model, configuration, settings),
+            backbone_of(name, options),
+            tokens,
             last_state,
             sequence,
         )
