@@ -8,8 +8,10 @@ The values are written later, at the offsets that h5py gives.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -49,20 +51,31 @@ class Skeleton:
 def make_skeleton(layout: FileLayout) -> Skeleton:
     """Build the structures of the file, once for a layout: the same layout gives the same bytes. Raises SaveError when h5py refuses it."""
     try:
-        with tempfile.TemporaryDirectory(prefix="keras_torch_convert-") as folder:
-            path = Path(folder) / "skeleton.h5"
-            with h5py.File(path, "w", meta_block_size=METADATA_BLOCK) as file:
+        descriptor, name = tempfile.mkstemp(prefix="keras_torch_convert-", suffix=".h5")
+        with open(descriptor, "rb", buffering=0) as made:
+            with _scratch_file(name) as file:
                 builder = _Builder(file)
                 for group in layout.groups:
                     builder.group(group)
                 found = [(offset, array) for array in layout.arrays if (offset := builder.array(array)) is not None]
-            size = path.stat().st_size
-            with path.open("rb", buffering=0) as made:
-                return Skeleton(tuple(_pieces(made, size, found)), size)
+            size = os.fstat(descriptor).st_size
+            return Skeleton(tuple(_pieces(made, size, found)), size)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         if isinstance(error, SaveError):
             raise
         raise SaveError(f"the file's structure cannot be made: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _scratch_file(name: str) -> Iterator[h5py.File]:
+    """An open HDF5 file that loses its name at once, where the system can do that: then nothing is left when the process is killed."""
+    try:
+        with h5py.File(name, "w", meta_block_size=METADATA_BLOCK) as file:
+            if os.name == "posix":
+                os.unlink(name)
+            yield file
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def byte_size(array: StoredArray) -> int:
