@@ -93,6 +93,24 @@ def learned_map_pair() -> tuple[nn.Module, Any]:
     return LearnedMap(), keras.Model(inputs, layers.Conv2D(5, 3, padding="same")(StartMap()(inputs) * (1 + style)))
 
 
+class TwoImages(nn.Module):
+    """Two images of two vectors, a norm before one of them, nothing behind either."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.norm = nn.Linear(6, 60), nn.Linear(6, 60), nn.BatchNorm1d(60)
+
+    def forward(self, x: Any) -> Any:
+        return self.first(x).view(-1, 3, 5, 4), torch.sigmoid(self.norm(self.second(x))).view(-1, 3, 5, 4)
+
+
+def two_images_pair() -> tuple[nn.Module, Any]:
+    inputs = keras.Input((6,))
+    second, first = layers.Dense(60)(inputs), layers.Dense(60)(inputs)
+    second = layers.Activation("sigmoid")(layers.BatchNormalization(epsilon=1e-5)(second))
+    return TwoImages(), keras.Model(inputs, [layers.Reshape((5, 4, 3))(one) for one in (first, second)])
+
+
 def two_decoders_pair() -> tuple[nn.Module, Any]:
     inputs = keras.Input((6,))
     second, first = layers.Dense(64)(inputs), layers.Dense(64)(inputs)
@@ -147,7 +165,7 @@ def shuffled(x: Any, factor: int) -> Any:
 @pytest.mark.parametrize(
     "pair",
     [
-        pixel_shuffle_pair, generator_pair, norm_behind_the_map_pair, image_pair, two_decoders_pair, learned_map_pair, channels_last_in_torch_pair, subclassed_pair,
+        pixel_shuffle_pair, generator_pair, norm_behind_the_map_pair, image_pair, two_images_pair, two_decoders_pair, learned_map_pair, channels_last_in_torch_pair, subclassed_pair,
     ],
 )  # fmt: skip
 def test_a_map_made_of_a_vector_is_counted_as_each_side_does(pair: Any) -> None:

@@ -159,14 +159,16 @@ class KerasPass:
         self.state.outputs = tuple(map(fingerprint, arrays))
         given = [(array, fingerprint(array)) for array in self.knowledge.trace.outputs]
         lost, is_some_left = False, self._is_some_left()
-        for array, key in zip(arrays, self.state.outputs, strict=True):
+        for number, (array, key) in enumerate(zip(arrays, self.state.outputs, strict=True)):
             alike = [(other, distance(one, key)) for other, one in given if other.size == array.size]
             equal = [other for other, apart in alike if apart < MOST_DRIFT]
             lost |= not equal and ((is_some_left and bool(alike)) or self.knowledge.seen.nearest(key) >= MOST_DRIFT)
-            self.state.in_order &= not equal or any(in_one_order(other, array) for other in equal)
+            is_in_order = not equal or any(in_one_order(other, array) for other in equal)
+            self.state.outputs_in_order[f"{OUTPUTS}, number {number + 1}"] = is_in_order
         self.state.lost = lost
-        if not self.state.in_order:
-            self.raise_unflatten(OUTPUTS)
+        for label, is_in_order in self.state.outputs_in_order.items():
+            if not is_in_order:
+                self.raise_unflatten(label)
         if lost and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
             raise DeadEnd(OUTPUTS)
 

@@ -55,8 +55,8 @@ class State:
     """What one pass has found so far.
 
     `kept` are layers that do right with the values they have, `parted` those at which the models differ, each with the reason. `used` are weights
-    taken whole, `parts` parts of weights that are taken, `tables` the settled layers of which every row may be changed alike. `in_order` is False
-    when the model's outputs hold torch's values in another order, `lost` is True when they are nothing that torch gives.
+    taken whole, `parts` parts of weights that are taken, `tables` the settled layers of which every row may be changed alike. `outputs_in_order` says of
+    each output of the model whether it holds torch's values in torch's order, `lost` is True when they are nothing that torch gives.
     """
 
     settled: dict[str, Settled] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class State:
     kept: dict[str, str] = field(default_factory=dict)
     parted: dict[str, str] = field(default_factory=dict)
     outputs: tuple[Fingerprint, ...] = ()
-    in_order: bool = True
+    outputs_in_order: dict[str, bool] = field(default_factory=dict)
     lost: bool = False
     used: dict[str, str] = field(default_factory=dict)
     parts: dict[Expression, None] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class State:
     @property
     def is_whole(self) -> bool:
         """True when no layer is open and the outputs are torch's."""
-        return not self.open and not self.lost and self.in_order
+        return not self.open and not self.lost and all(self.outputs_in_order.values())
 
     @property
     def tolerance(self) -> float:
@@ -85,7 +85,9 @@ class State:
         return min(max(EQUAL_BELOW, 4 * self.drift), MOST_DRIFT)
 
     def is_proven(self, label: str) -> bool:
-        """True for a layer whose output is one of torch's."""
+        """True for a layer whose output is one of torch's, and for an output of the model in torch's order."""
+        if self.outputs_in_order.get(label, False):
+            return True
         settled = self.settled.get(label)
         return settled is not None and not settled.is_tentative
 

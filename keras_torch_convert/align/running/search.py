@@ -31,7 +31,7 @@ from .names import likeness
 from .pass_state import Settled, Setup, State
 from .randomise import randomised_values
 from .torch_trace import trace_module
-from .unflattening import Unflatten, counted_channels_last, has_helped
+from .unflattening import Unflatten, counted_channels_last
 
 # Of whole models with randomised weights; rounding and approximated activations stay below, a weight in the wrong place does not.
 SAME_OUTPUTS_BELOW = 1e-2
@@ -135,7 +135,7 @@ def align_by_running(
                 state = forced
             else:
                 state, backtracks = search(knowledge, target, keras_call, hints)
-                if not state.is_whole and len(forced.open) <= len(state.open):
+                if state.open and len(forced.open) <= len(state.open):
                     state = forced
         settle_by_names(state, knowledge, target, include_open=accept_unproven)
         plan, alignment = written_down(state, knowledge, source, target, backtracks)
@@ -297,7 +297,7 @@ def one_pass(
     turned = {label: counted_channels_last(settled[label], changed.made) for label in labels}
     trial = replace(again, presets={**settled, **turned}, trial_for=changed.label)
     state, finished = one_pass(knowledge, target, keras_call, trial)
-    if has_helped(changed, state):
+    if state.is_proven(changed.label):
         return state, finished
     return one_pass(
         knowledge,

@@ -21,14 +21,14 @@ from .candidates import Filling
 from .pass_state import MapOfVector, Settled, State
 from .transforms import Way
 
-# In the place of a layer's label: the outputs of the model.
+# In the place of a layer's label: what the model gives.
 OUTPUTS = "the outputs"
 # Of values with randomised weights; those in another order are as far apart as any two.
 IN_ORDER_BELOW = 1e-2
 
 
 class Unflatten(BaseException):
-    """Layer `label` (or OUTPUTS) does not fit behind a map of a vector: the vector may be counted the other way. Keras 2 swallows Exceptions."""
+    """Layer `label` (or an output of the model) does not fit behind a map of a vector: the vector may be counted the other way. Keras 2 swallows Exceptions."""
 
     def __init__(self, label: str, made: MapOfVector) -> None:
         """The layer that does not fit, and the map."""
@@ -72,13 +72,6 @@ def in_one_order(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
     """Whether two arrays hold the same values in the same order, up to the place of the channels; also for shapes that cannot be compared."""
     best, _, _ = closest_layout(first, second)
     return best is None or best[2].relative < IN_ORDER_BELOW
-
-
-def has_helped(tried: Unflatten, state: State) -> bool:
-    """Whether a pass with the vector counted the other way settled what did not fit before."""
-    if tried.label == OUTPUTS:
-        return state.in_order
-    return state.is_proven(tried.label)
 
 
 def counted_channels_last(settled: Settled, made: MapOfVector) -> Settled:
