@@ -105,6 +105,7 @@ def convert(
         # Alignment may take minutes.
         keras_file.check_path(save, target)
     found: Alignment | StaticAlignment | None = None
+    runs: Runs | None = None
     if plan is None:
         with stopwatch.stage("align"):
             if resize is None and source.module is not None:
@@ -117,7 +118,7 @@ def convert(
     def check(report: Report) -> None:
         if found is not None:
             found.add_to(report)
-        judging.add_comparison(report, source.module, target, stopwatch)
+        judging.add_comparison(report, source.module, target, stopwatch, runs)
 
     plan = with_both_sides(plan, source, target)
     return apply_to_model(
@@ -167,10 +168,12 @@ class Judging:
 
         return runs_for(module, keras, self.sample, self.torch_call, self.keras_call)
 
-    def add_comparison(self, report: Report, module: Any | None, keras: Target, stopwatch: Stopwatch) -> None:
+    def add_comparison(
+        self, report: Report, module: Any | None, keras: Target, stopwatch: Stopwatch, known: Runs | None = None
+    ) -> None:
         """Run both models and put into the report whether they are equal; without a module, or `verify`, nothing happens.
 
-        Raises NotEqualError when they are not and `keep` is False, PredictionError when one of them cannot be run.
+        `known` is what `runs` gave already, for aligning: to make inputs may take runs of the module. Raises NotEqualError when they are not and `keep` is False, PredictionError when one of them cannot be run.
         """
         from .verify.verifying import compare_models
 
@@ -178,7 +181,7 @@ class Judging:
             return
         with stopwatch.stage("verify"):
             try:
-                runs = self.runs(module, keras)
+                runs = known if known is not None else self.runs(module, keras)
             except AlignmentError as error:
                 report.notes = (*report.notes, f"not verified: {error}")
                 return

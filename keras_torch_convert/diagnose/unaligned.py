@@ -32,10 +32,10 @@ def why_open(
     nothing confirmed may be settled wrongly: where no cause is found they too go by names and order.
     """
     proposal, _ = align_statically(source, target, hints)
-    doubted = alignment.doubted_places()
-    cautious = _completed(plan, proposal, doubted)
-    found = _cause(source, target, runs, _completed(plan, proposal, ()))
-    if found is None and doubted:
+    trusting = _completed(plan, proposal, ())
+    cautious = _completed(plan, proposal, alignment.doubted_places())
+    found = _cause(source, target, runs, trusting)
+    if found is None and cautious != trusting:
         found = _cause(source, target, runs, cautious)
     sentences = without_counterpart(source, target, cautious, alignment.open)
     return sentences if found is None else [*sentences, str(found)]

@@ -69,17 +69,26 @@ def _made(leaf: TargetLayer, variable: TargetVariable) -> Run | None:
 
 def _columns_reordered(assignment: Assignment, leaf: TargetLayer, variable: TargetVariable, made: Run) -> Assignment:
     extents, channels = tuple(size for name, size in made if name != "channel"), dict(made)["channel"]
-    size = " x ".join(str(extent) for extent in (*extents, channels))
     doubt = (
-        f"the outputs of '{leaf.label}' become a map of {size} in Keras and were taken to be counted channels first in PyTorch: "
+        f"the outputs of '{leaf.label}' become {map_in_words(extents, channels)} in Keras and were taken to be counted channels first in PyTorch: "
         "only equal outputs can prove it"
     )
     return replace(
         assignment,
         expression=outputs_channels_last(assignment.expression, variable.shape, extents, channels),
-        rule=f"{assignment.rule}; outputs of a map of {size}, channels last",
+        rule=rule_of_outputs(assignment.rule, extents, channels),
         doubt=assignment.doubt or doubt,
     )
+
+
+def map_in_words(extents: Shape, channels: int) -> str:
+    """A map as Keras counts it."""
+    return f"a map of {' x '.join(map(str, (*extents, channels)))}"
+
+
+def rule_of_outputs(rule: str, extents: Shape, channels: int) -> str:
+    """The rule of an array whose last axis counts such a map, once `outputs_channels_last` has put it in order."""
+    return f"{rule}; outputs of {map_in_words(extents, channels)}, channels last"
 
 
 def outputs_channels_last(expression: Expression, shape: Shape, extents: Shape, channels: int) -> Expression:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .outputs import describe
-from .running import evaluating, python_generators_kept
+from .running import call_torch, left_as_it_was
 
 Array = npt.NDArray[Any]
 Arguments = Any  # a list of arrays, or a dict of them by name
@@ -104,11 +104,7 @@ def _changes(movable: Sequence[int]) -> Iterator[list[int]]:
 
 def failure_on(module: Any, arguments: Arguments) -> str:
     """Why a module cannot be run on arrays, "" when it can. It is left as it was."""
-    import torch
-
-    from ..align.running.inputs import call_torch
-
-    with evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=[]), python_generators_kept():
+    with left_as_it_was(module):
         try:
             call_torch(module, arguments)
         except Exception as error:

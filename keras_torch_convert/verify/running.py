@@ -27,26 +27,43 @@ REMEDY = (
 
 def run_torch(module: Any, inputs: Inputs) -> tuple[list[Array], str]:
     """Outputs of the torch module in eval mode, and the narrowest type among them; the module is left as it was."""
+    with left_as_it_was(module):
+        try:
+            return outputs_of(call_torch(module, inputs.torch_arguments))
+        except Exception as error:
+            raise PredictionError(f"the torch model failed on {inputs.words}: {describe(error)}; {REMEDY}") from error
+
+
+def call_torch(module: Any, inputs: Any) -> Any:
+    """The module on its arguments, arrays as tensors of its own type and device."""
+    tensors = as_tensors(inputs, module)
+    return module(**tensors) if isinstance(tensors, dict) else module(*tensors)
+
+
+def as_tensors(value: Any, module: Any) -> Any:
+    """Every array of a structure as a torch tensor, floating-point ones in the type of the module's weights."""
+    import torch
+
+    if isinstance(value, Mapping):
+        return {name: as_tensors(item, module) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_tensors(item, module) for item in value]
+    tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))
+    like = next((weight for weight in module.parameters() if weight.is_floating_point()), None)
+    if like is None:
+        return tensor
+    return tensor.to(like.device, like.dtype) if tensor.is_floating_point() else tensor.to(like.device)
+
+
+@contextmanager
+def left_as_it_was(module: Any) -> Iterator[None]:
+    """For one run of a module: eval mode, no gradients, and the flags and random generators put back."""
     import torch
 
     like = next(module.parameters(), None)
-
-    def as_tensor(value: Any) -> Any:
-        tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))
-        if like is None:
-            return tensor
-        return tensor.to(like.device, like.dtype) if tensor.is_floating_point() else tensor.to(like.device)
-
     devices = [like.device] if like is not None and like.device.type == "cuda" else []
     with evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=devices), python_generators_kept():
-        try:
-            if isinstance(inputs.torch_arguments, dict):
-                output = module(**{name: as_tensor(value) for name, value in inputs.torch_arguments.items()})
-            else:
-                output = module(*[as_tensor(value) for value in inputs.torch_arguments])
-            return outputs_of(output)
-        except Exception as error:
-            raise PredictionError(f"the torch model failed on {inputs.words}: {describe(error)}; {REMEDY}") from error
+        yield
 
 
 @contextmanager

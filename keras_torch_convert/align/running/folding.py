@@ -9,14 +9,13 @@ from .pass_state import Settled
 
 
 class Fold(BaseException):
-    """A row that belongs added to the table of layer `label`; `settled` are the layers settled by then. Keras 2 swallows Exceptions."""
+    """A row that belongs added to the table of layer `label`. Keras 2 swallows Exceptions."""
 
-    def __init__(self, label: str, row: Expression, settled: tuple[str, ...]) -> None:
+    def __init__(self, label: str, row: Expression) -> None:
         """The layer of the table, and the row as an expression."""
         super().__init__(label)
         self.label = label
         self.row = row
-        self.settled = settled
 
 
 def is_table(settled: Settled) -> bool:

@@ -15,6 +15,7 @@ from ...errors import AlignmentError, ConversionError, PredictionError
 from ...read.target import Target
 from ...verify.inputs import Wanted, inputs_for
 from ...verify.outputs import describe
+from ...verify.running import as_tensors, call_torch
 from .keras_values import eager_arrays
 
 if TYPE_CHECKING:
@@ -90,30 +91,9 @@ def runs_for(module: Any, target: Target, sample: Any, torch_call: Call | None, 
     return Runs(torch_inputs, keras_inputs, torch_call or call_torch, keras_call or call_keras, words, notes)
 
 
-def call_torch(module: Any, inputs: Any) -> Any:
-    """The module on its arguments, arrays as tensors of its own type and device."""
-    tensors = as_tensors(inputs, module)
-    return module(**tensors) if isinstance(tensors, dict) else module(*tensors)
-
-
 def call_keras(model: Any, inputs: Any) -> Any:
     """The Keras model in inference mode."""
     return model(inputs, training=False)
-
-
-def as_tensors(value: Any, module: Any) -> Any:
-    """Every array of a structure as a torch tensor, floating-point ones in the type of the module's weights."""
-    import torch
-
-    if isinstance(value, Mapping):
-        return {name: as_tensors(item, module) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_tensors(item, module) for item in value]
-    tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))
-    like = next((weight for weight in module.parameters() if weight.is_floating_point()), None)
-    if like is None:
-        return tensor
-    return tensor.to(like.device, like.dtype) if tensor.is_floating_point() else tensor.to(like.device)
 
 
 Change = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]

@@ -157,10 +157,9 @@ class KerasPass:
         """
         arrays = [array for array in eager_arrays(output) if array.size]
         self.state.outputs = tuple(map(fingerprint, arrays))
-        given = [(array, fingerprint(array)) for array in self.knowledge.trace.outputs]
         lost, is_some_left = False, self._is_some_left()
         for number, (array, key) in enumerate(zip(arrays, self.state.outputs, strict=True)):
-            alike = [(other, distance(one, key)) for other, one in given if other.size == array.size]
+            alike = [(other, distance(one, key)) for one, other in self.knowledge.outputs if other.size == array.size]
             equal = [other for other, apart in alike if apart < MOST_DRIFT]
             lost |= not equal and ((is_some_left and bool(alike)) or self.knowledge.seen.nearest(key) >= MOST_DRIFT)
             is_in_order = not equal or any(in_one_order(other, array) for other in equal)
@@ -197,7 +196,7 @@ class KerasPass:
                     array.shape[-1:] == table.shape[1:]
                     and self.knowledge.seen.nearest(fingerprint(array + table[0])) < EQUAL_BELOW
                 ):
-                    raise Fold(list(self.state.tables)[-1], Slice(Tensor(name), 0, 0, 1), tuple(self.state.settled))
+                    raise Fold(list(self.state.tables)[-1], Slice(Tensor(name), 0, 0, 1))
 
     def _note_map(self, tensor: Any) -> None:
         """Remember the shape of a map (batch, extents, channels), which the next layers may get flattened."""

@@ -15,7 +15,7 @@ from ...read.source import Source, SourceTensor
 from ...read.target import TargetVariable
 from ...transfer.evaluation import Evaluation
 from ...transfer.rule import Shape
-from .fingerprint import Fingerprint, FingerprintIndex
+from .fingerprint import Fingerprint, FingerprintIndex, fingerprint
 from .layer_rules import LayerRules
 from .torch_trace import Trace
 from .transforms import Way
@@ -39,8 +39,8 @@ class Knowledge:
         self.rules = LayerRules(source)
         self.by_input = FingerprintIndex((key, unit) for unit in trace.units for key in unit.inputs)
         self.seen = FingerprintIndex(trace.seen)
-        self.by_output = FingerprintIndex((key, unit.names) for unit in trace.units for key in unit.outputs)
         self.tainted = FingerprintIndex(trace.tainted)
+        self.outputs = tuple((fingerprint(array), array) for array in trace.outputs)
         groups: dict[int, list[str]] = {}
         for name, value in trace.values.items():
             groups.setdefault(id(value), []).append(name)

@@ -18,7 +18,7 @@ from ...transfer.evaluation import Evaluation
 from ...transfer.normalization import NEUTRAL
 from ...transfer.roles import role_of
 from ...verify.running import gradients_off, python_generators_kept
-from .ambiguity import MOST_BACKTRACKS, Choice, DeadEnd, next_exclusions
+from .ambiguity import MOST_BACKTRACKS, DeadEnd, next_exclusions
 from .candidates import fillings
 from .folding import Fold, with_row
 from .idle import idle_weights
@@ -130,11 +130,11 @@ def align_by_running(
         if not finished or not state.is_whole:
             # Before going back over choices: a layer whose input is in another order costs one pass this way, and all of them the other.
             kept = trace(keep_arrays=True)
-            forced = search_with_torch_outputs(kept, target, keras_call, hints, accept_unproven)
-            if forced.is_whole and stands_alone(forced, kept, target, keras_call, hints):
+            forced, stands_alone = search_with_torch_outputs(kept, target, keras_call, hints, accept_unproven)
+            if stands_alone:
                 state = forced
             else:
-                state, backtracks = search(knowledge, target, keras_call, hints)
+                state, backtracks = search(knowledge, target, keras_call, hints, state, finished)
                 if state.open and len(forced.open) <= len(state.open):
                     state = forced
         settle_by_names(state, knowledge, target, include_open=accept_unproven)
@@ -201,20 +201,21 @@ def _lacks_gains(target: Target) -> bool:
 
 
 def search(
-    knowledge: Knowledge, target: Target, keras_call: Callable[[], Any], hints: Mapping[str, str]
+    knowledge: Knowledge,
+    target: Target,
+    keras_call: Callable[[], Any],
+    hints: Mapping[str, str],
+    state: State,
+    finished: bool,
 ) -> tuple[State, int]:
-    """Passes through the Keras model until none of its layers hits a dead end, or the choices or the patience run out.
+    """Passes through the Keras model, from what the first one found on, until none of its layers hits a dead end, or the choices or the patience run out.
 
-    Every pass that settles more layers than any before renews the patience.
+    Every pass that settles more layers than any before renews the patience. The number tells how often a choice was taken back.
     """
     excluded: dict[str, set[tuple[str, ...]]] = {}
-    presets: dict[str, Settled] = {}
     best: tuple[int, dict[str, set[tuple[str, ...]]]] = (-1, {})
-    choices: tuple[Choice, ...] = ()
     backtracks = patience = 0
     while patience <= MOST_BACKTRACKS:
-        setup = Setup(excluded, presets, patience < MOST_BACKTRACKS, hints, choices=choices)
-        state, finished = one_pass(knowledge, target, keras_call, setup)
         if finished:
             return state, backtracks
         patience += 1
@@ -228,38 +229,34 @@ def search(
         excluded, before = following
         presets = dict(list(state.settled.items())[:before])
         choices = tuple(choice for choice in state.choices if choice.settled <= before)
+        setup = Setup(excluded, presets, patience < MOST_BACKTRACKS, hints, choices=choices)
+        state, finished = one_pass(knowledge, target, keras_call, setup)
     state, _ = one_pass(knowledge, target, keras_call, Setup(best[1], {}, False, hints))
     return state, backtracks
 
 
 def search_with_torch_outputs(
     knowledge: Knowledge, target: Target, keras_call: Callable[[], Any], hints: Mapping[str, str], accept_unproven: bool
-) -> State:
+) -> tuple[State, bool]:
     """One pass in which every layer gets what torch computed before it, then one without, which shows whether the models are the same.
 
-    Where they are not, the layers at which they part are open, unless unproven ones are accepted.
+    Where they are not, the layers at which they part are open, unless unproven ones are accepted. True when the Keras model gives what torch
+    gives with these weights, and nothing of torch's in the place of its own.
     """
     state, _ = one_pass(knowledge, target, keras_call, Setup({}, {}, False, hints, forced=True))
-    if not state.parted:
-        return state
+    if not state.parted and not state.is_whole:
+        return state, False
     check, _ = one_pass(knowledge, target, keras_call, Setup({}, dict(state.settled), False, hints))
-    if not state.open and outputs_apart(check, knowledge) < SAME_OUTPUTS_BELOW:
-        return state
+    stands_alone = state.is_whole and check.is_whole
+    if not state.parted or (not state.open and outputs_apart(check, knowledge) < SAME_OUTPUTS_BELOW):
+        return state, stands_alone
     for label, reason in state.parted.items():
         settled = state.settled[label]
         state.settled[label] = replace(settled, how="names and order, unproven", output_distance=inf)
         if not accept_unproven:
             del state.settled[label]
             state.open[label] = f"{reason}; likeliest: {', '.join(settled.filling.names[:4])}"
-    return state
-
-
-def stands_alone(
-    state: State, knowledge: Knowledge, target: Target, keras_call: Callable[[], Any], hints: Mapping[str, str]
-) -> bool:
-    """Whether the Keras model gives what torch gives with these weights, and nothing of torch's in the place of its own."""
-    check, _ = one_pass(knowledge, target, keras_call, Setup({}, dict(state.settled), False, hints))
-    return check.is_whole
+    return state, False
 
 
 def outputs_apart(state: State, knowledge: Knowledge) -> float:

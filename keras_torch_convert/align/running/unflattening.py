@@ -14,7 +14,7 @@ from typing import Any
 import numpy.typing as npt
 
 from ...plan import tensors_of
-from ...transfer.flatten import outputs_channels_last
+from ...transfer.flatten import outputs_channels_last, rule_of_outputs
 from ...transfer.rule import Shape
 from ...verify.compare import closest_layout
 from .candidates import Filling
@@ -84,5 +84,4 @@ def _moved(way: Way, shape: Shape, made: MapOfVector) -> Way:
     if not tensors_of(way.expression):
         return way
     moved = outputs_channels_last(way.expression, shape, made.extents, made.channels)
-    size = " x ".join(map(str, (*made.extents, made.channels)))
-    return Way(moved, f"{way.rule}; outputs of a map of {size}, channels last", way.penalty)
+    return Way(moved, rule_of_outputs(way.rule, made.extents, made.channels), way.penalty)
