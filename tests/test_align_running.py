@@ -218,6 +218,14 @@ def test_a_layer_of_another_size_is_named_with_both_shapes_and_once() -> None:
         ktc.convert(torch_module, keras_model)
 
 
+def test_the_whole_module_is_called_so_where_it_is_a_candidate() -> None:
+    torch_module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
+    inputs = keras.Input((8, 8, 3))
+    keras_model = keras.Model(inputs, keras.layers.BatchNormalization()(keras.layers.Conv2D(9, 3)(inputs)))
+    with pytest.raises(ktc.AlignmentError, match=r"its input is that of 0 with [^;]*; the whole module with 0\.weight"):
+        ktc.convert(torch_module, keras_model)
+
+
 def test_a_layer_told_by_its_input_alone_is_said_to_be_and_doubted_when_the_cause_is_looked_for() -> None:
     torch_module = torch.nn.Sequential(
         torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)

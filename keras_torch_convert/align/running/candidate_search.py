@@ -202,7 +202,7 @@ def reason_for_nothing(
     if not users:
         return f"{wanted}: its input is {nearest:.1e} from the nearest value in torch; candidates: none"
     held = "; ".join(
-        f"{unit.label} with " + ", ".join(f"{name} {knowledge.shapes[name]}" for name in unit.names[:3])
+        f"{unit.in_words} with " + ", ".join(f"{name} {knowledge.shapes[name]}" for name in unit.names[:3])
         for unit in users
     )
     return f"{wanted}: its input is that of {held}; no way to fill it from there gives an output that torch has"

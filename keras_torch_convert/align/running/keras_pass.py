@@ -453,7 +453,7 @@ class KerasPass:
                 what = (
                     f"its input is {nearest:.1e} from the nearest value in torch, so that a step before it differs"
                     if lost
-                    else f"its input is that of {candidates[0].unit.label} in torch, and its output is not{self._distance_in_words(leaf)}"
+                    else f"its input is that of {candidates[0].unit.in_words} in torch, and its output is not{self._distance_in_words(leaf)}"
                 )
                 self.state.parted[leaf.label] = what
             return run()

@@ -59,6 +59,11 @@ class Unit:
     outputs: tuple[Fingerprint, ...]
     is_module: bool
 
+    @property
+    def in_words(self) -> str:
+        """The label, which the whole module has not."""
+        return self.label or "the whole module"
+
 
 @dataclass(slots=True)
 class Trace:
