@@ -23,10 +23,11 @@ from benchmarks.goals import Goals
 from benchmarks.memory import peak_of
 from benchmarks.race import print_ratios, race
 from keras_torch_convert import read
-from keras_torch_convert.plan import ArrayKind, Assignment, Permute, Plan, Tensor
-from keras_torch_convert.replay.apply import apply
-from keras_torch_convert.save.layout import FileLayout, StoredArray, StoredAttribute, StoredGroup, TargetLayout
-from keras_torch_convert.save.read_back import open_weights
+from keras_torch_convert.api.file_conversion import apply
+from keras_torch_convert.keras_io.verify_written import open_weights
+from keras_torch_convert.plan.expressions import Permute, Tensor
+from keras_torch_convert.plan.plan import ArrayKind, Assignment, Plan
+from keras_torch_convert.spec.file_layout import FileLayout, StoredArray, StoredAttribute, StoredGroup, TargetLayout
 
 BLOCK = 2**20
 # Fraction of the speed of `cp` that is wanted, by megabytes.

@@ -11,9 +11,10 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from keras_torch_convert.align.classic import align_names
-from keras_torch_convert.classic_names import state_dict_stack_by_layer
 from tests.reference import names as twin
+
+from keras_torch_convert.alignment.classic import align_names
+from keras_torch_convert.api.classic_names import state_dict_stack_by_layer
 
 from .goals import Goals
 from .race import print_ratios, race

@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarks.bench_apply import apply, make_plan, shapes_of, write_source
 from benchmarks.goals import Goals
 from benchmarks.race import print_ratios, race
-from keras_torch_convert.replay import prepared_before
-from keras_torch_convert.save.skeleton import make_skeleton
+from keras_torch_convert.keras_io.hdf5_header import make_skeleton
+from keras_torch_convert.plan import plan_cache as prepared_before
 
 COUNTS = (10, 100, 1000, 10_000)
 

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.race import print_ratios, race
-from keras_torch_convert.plan import Add, Assignment, Concat, Expression, Permute, Plan, Reshape, Slice, Tensor
-from keras_torch_convert.read.source import Source, SourceTensor
-from keras_torch_convert.read.target import Target, TargetLayer, TargetVariable
-from keras_torch_convert.transfer.evaluation import shape_by_kinds
-from keras_torch_convert.transfer.executor import prepare
+from keras_torch_convert.plan.evaluation import shape_by_kinds
+from keras_torch_convert.plan.executor import prepare
+from keras_torch_convert.plan.expressions import Add, Concat, Expression, Permute, Reshape, Slice, Tensor
+from keras_torch_convert.plan.plan import Assignment, Plan
+from keras_torch_convert.spec.source import Source, SourceTensor
+from keras_torch_convert.spec.target import Target, TargetLayer, TargetVariable
 
 Array = npt.NDArray[np.float32]
 

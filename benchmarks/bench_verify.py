@@ -18,10 +18,10 @@ import numpy as np
 
 import keras_torch_convert as ktc
 from benchmarks.race import print_ratios, race
-from keras_torch_convert.align.running.inputs import Runs, runs_for
-from keras_torch_convert.diagnose.keras_calls import run_keras_calls
-from keras_torch_convert.diagnose.torch_steps import run_torch_steps
-from keras_torch_convert.read.keras_model import read_target
+from keras_torch_convert.keras_io.model import read_target
+from keras_torch_convert.running.inputs import Runs, runs_for
+from keras_torch_convert.running.keras_calls import run_keras_calls
+from keras_torch_convert.running.torch_steps import run_torch_steps
 
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
 MOST_EXTRA = 3.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from keras_torch_convert.transfer.rule_table import markdown
+from keras_torch_convert.rules.rule_table import markdown
 
 PAGE = Path(__file__).resolve().parent / "rules.md"
 

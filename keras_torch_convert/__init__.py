@@ -6,11 +6,16 @@
 Importing the package needs NumPy alone; PyTorch and Keras are imported by the functions that meet their models.
 """
 
-from .align.parts import joined, rows, stacked
-from .aligning import align
-from .classic import keras_reload_from_torch_model, keras_reload_stacked_state_dict
-from .classic_names import align_layer_names_multi_stage, match_layer_names_with_torch, state_dict_stack_by_layer
-from .convert import convert
+from .alignment.parts import joined, rows, stacked
+from .api.aligning import align
+from .api.batch.run import apply_many
+from .api.classic import keras_reload_from_torch_model, keras_reload_stacked_state_dict
+from .api.classic_names import align_layer_names_multi_stage, match_layer_names_with_torch, state_dict_stack_by_layer
+from .api.conversion import convert
+from .api.file_conversion import apply
+from .api.state_dicts import to_state_dict
+from .api.verification import verify
+from .comparison.verdict import Comparison
 from .errors import (
     AlignmentError,
     ClassCountError,
@@ -26,15 +31,10 @@ from .errors import (
     TransferError,
     UnsafeFileError,
 )
-from .plan import Plan
-from .read import read
-from .read.source import Source
-from .replay.apply import apply
-from .replay.many.apply_many import apply_many
-from .report import Report
-from .to_torch import to_state_dict
-from .verify.comparison import Comparison
-from .verify.verifying import verify
+from .plan.plan import Plan
+from .report.report import Report
+from .spec.source import Source
+from .torch_io.reader import read
 
 __version__ = "0.1.0"
 

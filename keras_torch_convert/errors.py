@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .report import Report
-    from .verify.comparison import Comparison
+    from .comparison.verdict import Comparison
+    from .report.report import Report
 
 
 class ConversionError(Exception):

@@ -29,5 +29,5 @@ case "$found" in
 esac
 tests=../../tests
 "$python" -m pytest -q -p no:cacheprovider --rootdir "$tests" -o testpaths= -o pythonpath= -c /dev/null \
-    "$tests/test_permute.py" "$tests/test_stream.py" "$tests/test_cast.py" "$tests/test_callback.py" "$tests/test_compare.py" \
-    "$tests/test_collect.py" "$tests/test_align_classic.py" "$tests/test_module.py" "$@"
+    "$tests/core/test_permute.py" "$tests/core/test_stream.py" "$tests/core/test_cast.py" "$tests/core/test_callback.py" "$tests/core/test_compare.py" \
+    "$tests/spec/test_layer_groups.py" "$tests/alignment/test_classic.py" "$tests/core/test_module.py" "$@"

@@ -8,8 +8,8 @@ from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 
 from ..errors import AlignmentError
-from ..read.dtypes import INDEX_TYPES
-from ..read.source import Source
+from ..spec.dtypes import INDEX_TYPES
+from ..spec.source import Source
 from .expressions import tensors_of
 from .plan import ArrayKind, Plan
 

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any, Union
 
 from ..errors import PlanError
-from ..save.live_layout import recorded
-from ..save.temporary import new_file
-from ..transfer.evaluation import shape_by_kinds
+from ..keras_io.lazy_layout import recorded
+from ..util.atomic_file import new_file
+from .evaluation import shape_by_kinds
 from .expressions import needs_callback, tensors_of
 from .file_entries import Entry, entry_at
 from .file_expressions import Calls, Names, expression_as_json, read_expression

@@ -8,7 +8,7 @@ import json
 import zlib
 from typing import Any
 
-from ..save.layout import (
+from ..spec.file_layout import (
     ArchiveMember,
     AttributeValue,
     FileLayout,

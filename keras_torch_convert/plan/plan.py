@@ -1,6 +1,6 @@
 """The Plan: for every target variable the expression that gives its values, for everything left out the rule.
 
-Every way of aligning ends in a Plan, and one executor (`transfer/executor.py`) applies it, whatever the target is.
+Every way of aligning ends in a Plan, and one executor (`plan/executor.py`) applies it, whatever the target is.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from .expressions import Expression, needs_callback
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..align.dictionaries import ClassicDictionaries
-    from ..align.parts import TorchLayer
-    from ..save.layout import TargetLayout
-    from ..save.live_layout import LiveLayout
+    from ..alignment.dictionaries import ClassicDictionaries
+    from ..alignment.parts import TorchLayer
+    from ..keras_io.lazy_layout import LiveLayout
+    from ..spec.file_layout import TargetLayout
     from .difference import Difference
 
 
@@ -91,7 +91,7 @@ class Plan:
 
     def losses(self) -> tuple[str, ...]:
         """What cannot be carried back bit for bit, one sentence for each target variable concerned, () for a lossless Plan."""
-        from ..transfer.inverse import losses_of
+        from .inverse import losses_of
 
         return losses_of(self)
 
@@ -104,7 +104,7 @@ class Plan:
         Raises TransferError, with all reasons in `.problems`, for what cannot be inverted: callbacks, and a Plan made by hand without
         `sources` and `targets`.
         """
-        from ..transfer.inverse import inverted
+        from .inverse import inverted
 
         return inverted(self)
 
@@ -113,7 +113,7 @@ class Plan:
         other shapes and types. Printed, it tells each in a line; it is False when nothing differs, and `.fits` tells whether the Plan can be applied.
         Reads no values.
         """
-        from ..read import read
+        from ..torch_io.reader import read
         from .difference import difference
 
         return difference(self, read(source))
@@ -135,7 +135,7 @@ class Plan:
         back, bit for bit, afterwards. A warning tells when the model is gone, and the Plan is saved without the layout: `apply` wants a template then.
         A file cannot hold a user's functions: of a Plan that is not `portable` it keeps their keys, see `load`.
         """
-        from ..save.live_layout import recorded_or_none
+        from ..keras_io.lazy_layout import recorded_or_none
         from .file import save_plan
 
         return save_plan(replace(self, layout=recorded_or_none(self.layout)), path)
@@ -151,7 +151,7 @@ class Plan:
         A Plan that is not `portable` needs the functions of `additional_transfer` again, under the same keys; without them it can be
         looked at, not applied. Raises PlanError for a file that is damaged, was changed, is no plan, or comes from a newer version.
         """
-        from ..transfer.callbacks import key_in_words
+        from ..rules.callbacks import key_in_words
         from .file import load_plan
 
         return load_plan(path, {key_in_words(key): function for key, function in (additional_transfer or {}).items()})
@@ -162,11 +162,11 @@ class Plan:
         `source` is the torch side and `keras_model` the Keras model that the Plan was made for. The result prints as a call that is ready to paste;
         where dictionaries cannot say it, its `reason` says why, and `names` is the order for `specific_match_func`.
         """
-        from ..align.dictionaries import dictionaries_of
-        from ..read import read
-        from ..read.keras_model import read_target
-        from ..read.source import Source
-        from ..transfer.attention import is_attention
+        from ..alignment.dictionaries import dictionaries_of
+        from ..keras_io.model import read_target
+        from ..rules.attention import is_attention
+        from ..spec.source import Source
+        from ..torch_io.reader import read
 
         source = source if isinstance(source, Source) else read(source)
         whole, expanded = (read_target(keras_model, expand_nested=each, whole=is_attention) for each in (False, True))
@@ -197,7 +197,7 @@ class Plan:
         Every pair is checked as in any other conversion: raises AlignmentError for unknown names, with the nearest ones,
         and TransferError listing all pairs that do not fit.
         """
-        from ..align.by_hand import plan_from_mapping
+        from ..alignment.by_hand import plan_from_mapping
 
         return plan_from_mapping(
             source,

@@ -11,7 +11,7 @@ from typing import Any
 
 import h5py
 
-from ..save.following import digests_of
+from ..util.hash_workers import digests_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from ..errors import DictionaryError
-from ..save.temporary import new_file
+from ..util.atomic_file import new_file
 
 Md5 = Union[str, list[str]]
 

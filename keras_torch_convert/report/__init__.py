@@ -1,5 +1,1 @@
 """What a conversion did: the Report (report.py), as a piece of a notebook (summary.py), as a page of its own (page.py, template/)."""
-
-from .report import Fate, LedgerEntry, Report, as_plain
-
-__all__ = ["Fate", "LedgerEntry", "Report", "as_plain"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from ..listing import Listing
+    from .layer_table import Listing
     from .report import LedgerEntry, Report
 
 # From best to worst; a layer is as good as the worst of its weights.

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..plan.difference import LEFT_OUT
-from ..save.temporary import new_file
+from ..util.atomic_file import new_file
 
 if TYPE_CHECKING:
-    from ..align.dictionaries import ClassicDictionaries
-    from ..listing import Listing
-    from ..plan import Plan
-    from ..verify.comparison import Comparison
-    from ..verify.predict import Predictions
+    from ..alignment.dictionaries import ClassicDictionaries
+    from ..comparison.prediction import Predictions
+    from ..comparison.verdict import Comparison
+    from ..plan.plan import Plan
+    from .layer_table import Listing
 
 Fate = Literal["used", "skipped", "left over", "set", "kept", "unset"]
 TopClass = tuple[int, str, float]
@@ -319,7 +319,7 @@ class Report:
         return path
 
     def _repr_html_(self) -> str:
-        from .summary import report_html
+        from .notebook import report_html
 
         return report_html(self)
 

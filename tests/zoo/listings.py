@@ -51,7 +51,7 @@ def without_objects(target: Any) -> Any:
 def list_one(registry_path: str, pair_id: str, path: Path) -> None:
     """Build one pair and write what is known of it."""
     import keras_torch_convert as ktc
-    from keras_torch_convert.read.keras_model import read_target
+    from keras_torch_convert.keras_io.model import read_target
 
     registry = load_registry(registry_path)
     pair = registry.BY_ID[pair_id]

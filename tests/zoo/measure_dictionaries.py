@@ -19,10 +19,10 @@ from zlib import crc32
 
 import numpy as np
 
-from keras_torch_convert.align.dictionaries import dictionaries_of
-from keras_torch_convert.read.keras_model import as_places
-from keras_torch_convert.read.source import Source, SourceTensor
-from keras_torch_convert.read.target import Target
+from keras_torch_convert.alignment.dictionaries import dictionaries_of
+from keras_torch_convert.keras_io.model import as_places
+from keras_torch_convert.spec.source import Source, SourceTensor
+from keras_torch_convert.spec.target import Target
 
 
 def source_of(listing: dict[str, Any]) -> Source:

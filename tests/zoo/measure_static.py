@@ -14,14 +14,14 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from keras_torch_convert.align.static.align import SURE
-from keras_torch_convert.align.static.confidence import confidence_of
-from keras_torch_convert.align.static.matching import match
-from keras_torch_convert.align.static.sides import distinct_stacks, sides_of
-from keras_torch_convert.collect import collect
-from keras_torch_convert.plan import tensors_of
-from keras_torch_convert.read.order import natural_order
-from keras_torch_convert.read.source import Source, SourceTensor
+from keras_torch_convert.alignment.static.confidence import confidence_of
+from keras_torch_convert.alignment.static.matching import match
+from keras_torch_convert.alignment.static.proposal import SURE
+from keras_torch_convert.alignment.static.sides import distinct_stacks, sides_of
+from keras_torch_convert.plan.expressions import tensors_of
+from keras_torch_convert.spec.layer_groups import collect
+from keras_torch_convert.spec.layer_order import natural_order
+from keras_torch_convert.spec.source import Source, SourceTensor
 
 
 def source_of(listing: dict[str, Any], *, sorted_by_name: bool) -> Source:

@@ -29,8 +29,8 @@ import numpy as np
 from registry import PAIRS
 from registry import Pair as Registered
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from faults import Fault, Pair, every_fault, values_of, verdict
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.helpers.faults import Fault, Pair, every_fault, values_of, verdict
 
 MOST_PLACES = 3
 LIMIT_SECONDS = 900

@@ -29,7 +29,7 @@ from keras_torch_convert import (
     match_layer_names_with_torch,
     state_dict_stack_by_layer,
 )
-from keras_torch_convert.verify.picture import load_picture
+from keras_torch_convert.running.picture import load_picture
 
 EGYPTIAN_CAT = 285
 CATS = slice(281, 286)  # tabby, tiger_cat, Persian_cat, Siamese_cat, Egyptian_cat

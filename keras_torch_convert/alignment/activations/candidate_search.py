@@ -1,0 +1,212 @@
+"""Which units of torch, and which of their weights in which way, a Keras layer may be, as far as a pass has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import prod
+
+from ...plan.expressions import tensors_of
+from ...running.fingerprint import Fingerprint
+from ...running.torch_trace import Unit
+from ...spec.target import TargetLayer
+from .candidates import Candidate, Filling, fillings, side_by_side
+from .groups import UNITS_AT_ONCE, UnitGroup
+from .hints import honours
+from .names import likeness
+from .pass_state import Setup, State
+from .trace_index import Knowledge
+
+# Units with more free weights than this are whole models and stages, looked at only when nothing smaller fits.
+MOST_FREE_NAMES = 24
+MOST_UNITS_BY_ORDER = 200
+# How many of the last maps may have been flattened before a layer.
+MAPS_FLATTENED = 3
+
+
+class CandidateSearch:
+    """Looks for the candidates of one layer after the other; it reads the state of the pass and changes nothing in it."""
+
+    def __init__(self, knowledge: Knowledge, setup: Setup, state: State) -> None:
+        self.knowledge, self.setup, self.state = knowledge, setup, state
+        # How often units were looked up, which tells whether layers inside another were looked for.
+        self.lookups = 0
+        self._large_groups: dict[tuple[Fingerprint, float], UnitGroup] = {}
+        self._by_rule: dict[tuple[int, frozenset[str]], tuple[Filling, ...]] = {}
+
+    def begin(self) -> None:
+        """For the next layer: what the rules gave for the last one is not needed again."""
+        self._by_rule.clear()
+
+    def forget_groups(self) -> None:
+        """After weights became free again."""
+        self._large_groups.clear()
+
+    def by_rules(self, names: tuple[str, ...], layer: TargetLayer) -> Iterator[Filling]:
+        """By the rule of the layer's kind, of weights that are all free and as the caller's hints want it."""
+        if len(names) <= MOST_FREE_NAMES:
+            key = (id(layer), frozenset(names))
+            if key not in self._by_rule:
+                self._by_rule[key] = tuple(self.knowledge.rules.fillings(names, layer))
+            for filling in self._by_rule[key]:
+                if len(self.free(filling.names)) == len(filling.names) and honours(self.setup.hints, layer, filling):
+                    yield filling
+
+    def fillings(self, names: tuple[str, ...], leaf: TargetLayer) -> Iterator[Filling]:
+        """By the rule of the layer's kind first, then in any way that the shapes allow."""
+        yield from self.by_rules(names, leaf)
+        yield from self.in_any_way(names, leaf)
+
+    def in_any_way(self, names: tuple[str, ...], leaf: TargetLayer) -> Iterator[Filling]:
+        """As the shapes allow, the last maps counted as what may have been flattened before the layer."""
+        return fillings(names, self.knowledge.shapes, leaf, self.state.map_shapes[:MAPS_FLATTENED])
+
+    def by_input(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> Iterator[list[Candidate]]:
+        """Units with an equal input whose free weights can fill the layer, the best first; of very many, a batch of likely ones at a time."""
+        excluded = self.setup.excluded.get(leaf.label, set())
+        groups = [self.units_on(key) for key in dict.fromkeys(inputs)]
+        nothing = True
+        for batch in self._batches(groups, leaf):
+            found = self._candidates_among(batch, leaf, excluded)
+            if found:
+                nothing = False
+                yield sorted(found.values(), key=lambda candidate: candidate.cost)
+        together = side_by_side(_all_of(groups), len(leaf.variables)) if nothing else None
+        candidate = self._candidate(leaf, together) if together is not None else None
+        if candidate is not None and candidate.names not in excluded:
+            yield [candidate]
+
+    def units_on(self, key: Fingerprint) -> UnitGroup:
+        """The units with that input; large groups are kept, since many layers ask for them."""
+        self.lookups += 1
+        place = (key, self.state.tolerance)
+        if place in self._large_groups:
+            return self._large_groups[place]
+        group = UnitGroup({id(unit): unit for _, unit in self.knowledge.by_input.find(*place)}.values())
+        if group.is_large:
+            self._large_groups[place] = group
+        return group
+
+    def _batches(self, groups: list[UnitGroup], leaf: TargetLayer) -> Iterator[list[Unit]]:
+        """All units at once when they are few, else the likeliest, some at a time, then all others."""
+        if not any(group.is_large for group in groups):
+            yield _all_of(groups)
+            return
+        last = self.state.last_order
+        likely = [unit for group in groups for unit in group.likeliest(leaf.telling_label, last, self._has_free)]
+        for start in range(0, len(likely), UNITS_AT_ONCE):
+            yield likely[start : start + UNITS_AT_ONCE]
+        looked_at = set(map(id, likely))
+        yield [unit for unit in _all_of(groups) if id(unit) not in looked_at and self._has_free(unit)]
+
+    def _has_free(self, unit: Unit) -> bool:
+        """True for a unit with weights to spare and not with many more than a layer has."""
+        used, tied = self.state.used, self.knowledge.tied
+        return len(unit.names) - len(used) <= MOST_FREE_NAMES and any(tied[name][0] not in used for name in unit.names)
+
+    def _candidates_among(
+        self, units: list[Unit], leaf: TargetLayer, excluded: set[tuple[str, ...]]
+    ) -> dict[tuple[str, ...], Candidate]:
+        found: dict[tuple[str, ...], Candidate] = {}
+        for unit in units:
+            for names in (unit.names, *self.chains(unit, leaf)):
+                candidate = self._candidate(leaf, replace(unit, names=names))
+                if candidate is None or candidate.names in excluded:
+                    continue
+                known = found.get(candidate.names)
+                if known is None or candidate.cost < known.cost:
+                    found[candidate.names] = candidate
+        return found
+
+    def chains(self, unit: Unit, leaf: TargetLayer) -> list[tuple[str, ...]]:
+        """The weights of a unit with those of the units that take its output, for layers that do in one what torch does in steps."""
+        if len(self.free(unit.names)) >= len(leaf.variables) or not unit.outputs:
+            return []
+        following = [other for _, other in self.knowledge.by_input.find(unit.outputs[0]) if other.order > unit.order]
+        return [(*unit.names, *other.names) for other in following if len(other.names) <= len(leaf.variables)]
+
+    def _candidate(self, leaf: TargetLayer, unit: Unit) -> Candidate | None:
+        free = self.free_for(unit.names, leaf)
+        if len(free) > MOST_FREE_NAMES:
+            return None
+        best = next(self.fillings(free, leaf), None)
+        if best is None:
+            return None
+        left_over = len(free) - len(best.names)
+        alike = sum(
+            likeness(name, f"{leaf.telling_label}/{variable.name}")
+            for variable, way in best.ways
+            for name in tensors_of(way.expression)[:1]
+        ) / len(best.ways)
+        gap = abs(unit.order - self.state.last_order)
+        return Candidate(
+            unit,
+            tuple(sorted(best.names)) if left_over else tuple(sorted(free)),
+            (left_over + best.penalty // 10, -round(alike, 2), gap),
+        )
+
+    def free(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of `names` that no other layer has taken whole; of tied ones the first."""
+        firsts = dict.fromkeys(self.knowledge.tied[name][0] for name in names)
+        return tuple(name for name in firsts if name not in self.state.used)
+
+    def free_for(self, names: tuple[str, ...], leaf: TargetLayer) -> tuple[str, ...]:
+        """The same with all names of tied weights where a layer has more variables than that (a table kept once for each end)."""
+        free = self.free(names)
+        if len(free) >= len(leaf.variables):
+            return free
+        return tuple(tied for name in free for tied in self.knowledge.tied[name])
+
+    def used_again(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> Iterator[tuple[Unit, Filling]]:
+        """Units with an equal input whose weights other layers have taken already, and which torch uses on several inputs."""
+        for unit in _all_of([self.units_on(key) for key in dict.fromkeys(inputs)]):
+            if (
+                len(unit.names) > len(leaf.variables)
+                or self.free(unit.names)
+                or not self.knowledge.are_used_again(unit.names)
+            ):
+                continue
+            for filling in (*self.knowledge.rules.fillings(unit.names, leaf), *self.in_any_way(unit.names, leaf)):
+                if honours(self.setup.hints, leaf, filling):
+                    yield unit, filling
+
+    def by_order(self, leaf: TargetLayer) -> list[Candidate]:
+        """The units behind the last one found that could be the layer, the best first, for a layer whose input torch never saw."""
+        following = [unit for unit in self.knowledge.trace.units if unit.order >= self.state.last_order]
+        found = (self._candidate(leaf, unit) for unit in following[:MOST_UNITS_BY_ORDER])
+        return sorted((one for one in found if one is not None), key=lambda candidate: candidate.cost)
+
+    def fits_somewhere(self, name: str, leaf: TargetLayer) -> bool:
+        """Whether a weight has the size of one of the layer's variables, or more rows of the same width."""
+        shape = self.knowledge.shapes[name]
+        return any(
+            variable.size == prod(shape)
+            or (
+                len(shape) == len(variable.shape) == 2
+                and shape[1] == variable.shape[1]
+                and shape[0] > variable.shape[0]
+            )
+            for variable in leaf.variables
+        )
+
+
+def reason_for_nothing(
+    knowledge: Knowledge, leaf: TargetLayer, inputs: list[Fingerprint], nearest: float, within: float
+) -> str:
+    """Why a layer stays open: what has its input in torch and does not fit, or how far its input is from everything."""
+    wanted = ", ".join(f"{variable.name} {variable.shape}" for variable in leaf.variables)
+    units = {id(unit): unit for key in inputs for _, unit in knowledge.by_input.find(key, within)}
+    modules = {unit.label for unit in units.values() if unit.is_module}
+    distinct = [unit for unit in units.values() if unit.is_module or unit.label.partition(":")[0] not in modules]
+    users = sorted(distinct, key=lambda unit: (len(unit.names), unit.order))[:3]
+    if not users:
+        return f"{wanted}: its input is {nearest:.1e} from the nearest value in torch; candidates: none"
+    held = "; ".join(
+        f"{unit.in_words} with " + ", ".join(f"{name} {knowledge.shapes[name]}" for name in unit.names[:3])
+        for unit in users
+    )
+    return f"{wanted}: its input is that of {held}; no way to fill it from there gives an output that torch has"
+
+
+def _all_of(groups: list[UnitGroup]) -> list[Unit]:
+    return list({id(unit): unit for group in groups for unit in group.units}.values())

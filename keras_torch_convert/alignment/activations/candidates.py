@@ -1,0 +1,225 @@
+"""Which units of the torch trace a Keras layer may be, and which of their weights go where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from itertools import islice
+from math import prod
+
+from ...plan.expressions import Concat, Expression, Fill, Permute, Reshape, Slice, Tensor, tensors_of
+from ...rules.rule import Shape
+from ...running.torch_trace import Unit
+from ...spec.roles import role_of
+from ...spec.target import TargetLayer, TargetVariable
+from .names import likeness
+from .transforms import Way, joined, ways
+
+# Enough to try each order of a small kernel's axes with each order of the heads; what is right comes first nearly always.
+MOST_FILLINGS = 40
+MOST_WAYS = 60
+# More than any place in torch costs: a bias of 0 only where torch has no bias at all.
+NEUTRAL_PENALTY = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """One way to fill all variables of a layer: (variable, way), with the weights that it takes."""
+
+    ways: tuple[tuple[TargetVariable, Way], ...]
+    penalty: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The torch weights that are used."""
+        return tuple(dict.fromkeys(name for _, way in self.ways for name in tensors_of(way.expression)))
+
+    @property
+    def cut(self) -> tuple[int, ...]:
+        """Which part of its tensors it takes, () for all of them."""
+        return next((way.cut for _, way in self.ways if way.cut), ())
+
+    @property
+    def part(self) -> tuple[str, ...]:
+        """The part as a choice that may be taken back; () when all is taken."""
+        return (*self.names, f"part {self.cut}") if self.cut else ()
+
+    def cut_like(self, other: Filling) -> bool:
+        """True for another part of the same division."""
+        same = len(self.cut) == len(other.cut) and self.cut != other.cut
+        if same and len(self.cut) == 2:
+            return self.cut[1] - self.cut[0] == other.cut[1] - other.cut[0]
+        return same and (len(self.cut) != 3 or self.cut[::2] == other.cut[::2])
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A unit for a layer: its weights, what comes out of it, and how good it looks before anything is run (less is better)."""
+
+    unit: Unit
+    names: tuple[str, ...]
+    cost: tuple[float, ...]
+
+
+def side_by_side(units: Sequence[Unit], most_names: int) -> Unit | None:
+    """Small units on one input as one, for a Keras layer that holds them fused (query, key and value); None when there is only one."""
+    small = sorted((unit for unit in units if len(unit.names) <= most_names), key=lambda unit: unit.order)
+    names = tuple(dict.fromkeys(name for unit in small for name in unit.names))
+    if len(small) < 2 or not names:
+        return None
+    return replace(small[0], names=names, outputs=())
+
+
+def joined_sizes(filling: Filling, shapes: Mapping[str, Shape]) -> tuple[int, ...]:
+    """Numbers of outputs of the weights whose rows a filling joins into its main variable, () when it joins none."""
+    for variable, way in filling.ways:
+        base = below_moves(way.expression)
+        if role_of(variable.name) == "main" and isinstance(base, Concat) and base.axis == 0:
+            return tuple(shapes[one.name][0] for one in base.operands if isinstance(one, Tensor))
+    return ()
+
+
+def roles_agree(name: str, variable: TargetVariable) -> bool:
+    """False when the names say two different roles, as a bias and a kernel."""
+    first, second = role_of(name), role_of(variable.name)
+    return None in (first, second) or first == second
+
+
+def fillings(
+    names: Iterable[str], shapes: Mapping[str, Shape], layer: TargetLayer, map_shapes: tuple[Shape, ...]
+) -> Iterator[Filling]:
+    """Ways to fill all variables of `layer` from some of `names`, the likeliest first; nothing when one of them cannot be."""
+    choices = [_choices(tuple(names), shapes, variable, layer, map_shapes) for variable in layer.variables]
+    if all(choices):
+        found = _best_first(layer.variables, choices)
+        yield from islice((filling for filling in found if filling.names), MOST_FILLINGS)
+
+
+def _choices(
+    names: tuple[str, ...],
+    shapes: Mapping[str, Shape],
+    variable: TargetVariable,
+    layer: TargetLayer,
+    map_shapes: tuple[Shape, ...],
+) -> list[Way]:
+    found: list[Way] = []
+    for position, name in enumerate(names):
+        if not roles_agree(name, variable):
+            continue
+        unlike = 0 if role_of(name) is not None and role_of(name) == role_of(variable.name) else 1
+        label = f"{layer.telling_label}/{variable.name}"
+        far = round(3 * (1 - likeness(name, label))) if len(names) > 1 else 0
+        for way in islice(ways(name, shapes[name], variable, layer, map_shapes), MOST_WAYS):
+            found.append(replace(way, penalty=10 * way.penalty + 5 * unlike + far + min(position, 3)))
+    found.sort(key=lambda way: way.penalty)
+    if not found:
+        found = list(islice(_joined_choices(names, shapes, variable, layer), 12))
+    return found or neutral(variable, layer)
+
+
+def neutral(variable: TargetVariable, layer: TargetLayer) -> list[Way]:
+    """The value with which a variable that torch lacks does nothing (a bias of 0, a gain of 1); [] for kernels and the like."""
+    role = role_of(variable.name)
+    value = {
+        "offset": 0.0,
+        "mean": 0.0,
+        "gain": 1.0,
+        "variance": 1.0 - float(layer.settings.get("epsilon") or 0.0),
+    }.get(role or "")
+    if variable.name in ("gamma", "scale"):
+        value = 1.0
+    if value is None:
+        return []
+    return [Way(Fill(value, variable.shape), f"torch has none: {value:g}, which changes nothing", NEUTRAL_PENALTY)]
+
+
+def neutral_filling(layer: TargetLayer) -> Filling | None:
+    """A layer that torch lacks filled so that it only normalises, or does nothing at all; None when it has other variables."""
+    choices = [neutral(variable, layer) for variable in layer.variables]
+    if not all(choices):
+        return None
+    return Filling(tuple((variable, way) for variable, (way,) in zip(layer.variables, choices, strict=True)), 0)
+
+
+def _joined_choices(
+    names: tuple[str, ...], shapes: Mapping[str, Shape], variable: TargetVariable, layer: TargetLayer
+) -> Iterator[Way]:
+    """Weights of one role that fill the variable together, of one shape or of several that differ in their first axis, as torch registers them."""
+    groups: dict[tuple[Shape, str | None], list[str]] = {}
+    for name in names:
+        if roles_agree(name, variable) and shapes[name]:
+            groups.setdefault((shapes[name][1:], role_of(name)), []).append(name)
+    for members in groups.values():
+        if len(members) > 1 and sum(prod(shapes[name]) for name in members) == variable.size:
+            members.sort(key=list(shapes).index)
+            yield from joined(tuple(members), tuple(shapes[name] for name in members), variable, layer)
+
+
+def _best_first(variables: tuple[TargetVariable, ...], choices: list[list[Way]]) -> Iterator[Filling]:
+    """Combinations of one way for each variable by growing sum of penalties; no tensor (or part of one) twice."""
+    start = (0,) * len(choices)
+    waiting = [(sum(ways[0].penalty for ways in choices), start)]
+    seen = {start}
+    looked_at = 0
+    while waiting and looked_at < 2000:
+        penalty, indices = heappop(waiting)
+        looked_at += 1
+        chosen = [ways[index] for ways, index in zip(choices, indices, strict=True)]
+        filled = tuple(zip(variables, chosen, strict=True))
+        own = [way.expression for variable, way in filled if not _is_copy(variable, way, filled)]
+        if _cut_alike(chosen) and _apart(own):
+            yield Filling(filled, penalty)
+        for place, index in enumerate(indices):
+            if index + 1 < len(choices[place]):
+                following = (*indices[:place], index + 1, *indices[place + 1 :])
+                if following not in seen:
+                    seen.add(following)
+                    step = choices[place][index + 1].penalty - choices[place][index].penalty
+                    heappush(waiting, (penalty + step, following))
+
+
+def _cut_alike(chosen: list[Way]) -> bool:
+    """True when all tensors that are cut give the same parts in the same order: a kernel and its bias, or two of each."""
+    cuts: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {}
+    for way in chosen:
+        if way.cut:
+            names = tensors_of(way.expression)
+            cuts[names] = (*cuts.get(names, ()), way.cut)
+    return len(set(cuts.values())) < 2
+
+
+def _is_copy(variable: TargetVariable, way: Way, filled: tuple[tuple[TargetVariable, Way], ...]) -> bool:
+    """True for a variable that is never trained and holds what another one of the layer holds (a table as it was before it was trained)."""
+    return (
+        not variable.trainable
+        and role_of(variable.name) is None
+        and any(other.trainable and way.expression == of_other.expression for other, of_other in filled)
+    )
+
+
+def _apart(expressions: list[Expression]) -> bool:
+    """True when no element is used twice: whole tensors once, parts of one tensor cut along one axis and different."""
+    whole = [name for expression in expressions if not sliced(expression) for name in tensors_of(expression)]
+    parts = [base for expression in expressions if isinstance(base := below_moves(expression), Slice)]
+    axes = {(tensors_of(part), part.axis) for part in parts}
+    cut = [name for names, _ in axes for name in names]
+    return len(set(whole + cut)) == len(whole) + len(cut) and len(set(parts)) == len(parts)
+
+
+def covers(filling: Filling, shapes: Mapping[str, Shape]) -> bool:
+    """True when every element of the weights that a filling takes has a place."""
+    taken = sum(variable.size for variable, way in filling.ways if tensors_of(way.expression))
+    return taken == sum(prod(shapes[name]) for name in filling.names)
+
+
+def sliced(expression: Expression) -> bool:
+    """True when an expression takes a part of a tensor."""
+    return isinstance(below_moves(expression), Slice)
+
+
+def below_moves(expression: Expression) -> Expression:
+    """What is at the bottom of a chain of permutations and reshapes."""
+    while isinstance(expression, (Permute, Reshape)):
+        expression = expression.operand
+    return expression

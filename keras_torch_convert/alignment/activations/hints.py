@@ -1,0 +1,30 @@
+"""What the caller said about a layer or a variable: which torch weights belong there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...plan.expressions import tensors_of
+from ...spec.target import TargetLayer
+from .candidates import Filling
+
+
+def hinted(hints: Mapping[str, str], leaf: TargetLayer, names: tuple[str, ...]) -> list[str]:
+    """Those of `names` that the caller named for this layer or one of its variables; () when nothing was said."""
+    said = [
+        hints[key] for key in (leaf.label, leaf.name, *(variable.label for variable in leaf.variables)) if key in hints
+    ]
+    return [name for name in names if any(_is_or_belongs(name, one) for one in said)]
+
+
+def honours(hints: Mapping[str, str], leaf: TargetLayer, filling: Filling) -> bool:
+    """False when the caller said something else about this layer or one of its variables."""
+    for variable, way in filling.ways:
+        said = next((hints[key] for key in (variable.label, leaf.label, leaf.name) if key in hints), None)
+        if said is not None and not all(_is_or_belongs(name, said) for name in tensors_of(way.expression)):
+            return False
+    return True
+
+
+def _is_or_belongs(name: str, said: str) -> bool:
+    return name == said or name.startswith(f"{said}.")

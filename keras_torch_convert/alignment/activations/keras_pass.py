@@ -1,0 +1,514 @@
+"""One run of the Keras model in which every layer gets its weights when it is called, since its input is right by then.
+
+The torch unit with an equal input is the one that the layer is; its weights are set, the layer runs, and its output must be
+one that torch computed. The order of layers and their names decide only between units of equal input and shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from math import inf, isfinite
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...plan.expressions import Slice, Tensor, tensors_of
+from ...rules.recurrent import keras_cells
+from ...running.fingerprint import EQUAL_BELOW, Fingerprint, distance, fingerprint
+from ...running.keras_values import LayerCall, TrialValues, as_tensor_like, eager_arrays
+from ...running.torch_trace import Unit
+from ...spec.roles import role_of
+from ...spec.target import Target, TargetLayer
+from .branching import Choice, DeadEnd
+from .candidate_search import MOST_FREE_NAMES, CandidateSearch, reason_for_nothing
+from .candidates import NEUTRAL_PENALTY, Candidate, Filling, covers, joined_sizes, neutral_filling, sliced
+from .channel_order import OUTPUTS, Unflatten, in_one_order, maps_of_vectors
+from .folding import Fold, is_table
+from .hints import hinted, honours
+from .integers import without_integers
+from .layer_rules import layers_of_layers
+from .names import likeness, part_number
+from .pass_state import MOST_DRIFT, TOLD_BY_BOTH, Settled, Setup, State
+from .reordering import keeps_order, order_of_channels, reordered
+from .teacher_forcing import arranged_like, recorded_output
+from .trace_index import Knowledge
+
+MOST_TRIALS = 48
+MOST_ROWS_TO_FOLD = 8
+# Fillings that are tried with their inputs in another order: it is the order that is looked for, not the filling.
+MOST_REORDERED = 4
+# Each costs a pass; models that differ would try in vain at every layer.
+MOST_ORDERS_TRIED = 16
+# How many shapes of maps are remembered.
+MOST_MAPS = 8
+# Of each layer that only its output can tell.
+MOST_BY_OUTPUT = 16
+
+
+def eager_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[npt.NDArray[Any]]:
+    """The arrays that a layer is called with, empty ones left out."""
+    return [array for array in eager_arrays((args, kwargs)) if array.size]
+
+
+class KerasPass:
+    """Settles the layers of one Keras model, one by one as they are called."""
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        target: Target,
+        set_value: TrialValues,
+        setup: Setup,
+    ) -> None:
+        """A pass that may set trial values by `set_value`."""
+        self.knowledge = knowledge
+        self.target = target
+        given = {variable.place for variable, _ in knowledge.integers}
+        self.leaves = {
+            id(leaf.layer): without_integers(leaf)
+            for leaf in target.leaves()
+            if not given.issuperset(variable.place for variable in leaf.variables)
+        }
+        self.groups = layers_of_layers(target)
+        self.set_value = set_value
+        self.setup = setup
+        self.state = State(choices=list(setup.choices))
+        self.search = CandidateSearch(knowledge, setup, self.state)
+        # For layers that are being looked for: how far from the nearest value in torch the best output was.
+        self.missed: dict[str, float] = {}
+
+    def handle(self, layer: Any, call: LayerCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call of any Keras layer; those that own variables are settled the first time."""
+        for given in args:
+            self._note_map(given)
+        leaf, group = self.leaves.get(id(layer)), self.groups.get(id(layer))
+        if group is not None and any(self.state.has_met(inner.label) for inner in group.children):
+            group = None
+        known = group is None and (leaf is None or self.state.has_met(leaf.label))
+        arrays = [] if known and not self._rows_to_fold() else eager_inputs(args, kwargs)
+        inputs = [fingerprint(array) for array in arrays]
+        if inputs and (leaf is None or not known):
+            self.raise_fold(leaf, arrays, inputs)
+        if group is not None and inputs:
+            output = self.handle_group(group, inputs, lambda: call(*args, **kwargs))
+        elif known or leaf is None or not inputs:
+            output = call(*args, **kwargs)
+        else:
+            output = self.settle(leaf, arrays, inputs, lambda: call(*args, **kwargs))
+            if self.setup.forced:
+                output = self.forced(leaf, output)
+        self._note_map(output)
+        return output
+
+    def handle_group(self, group: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]) -> Any:
+        """A call of a layer made of others: as a whole by the rule of its kind, else each of its leaves when that is called."""
+        output, found = self.settle_group(group, inputs, run)
+        if found:
+            return self.forced(group.children[0], output) if self.setup.forced else output
+        output = run()
+        for leaf in group.children:
+            if not self.state.has_met(leaf.label):
+                self.state.open[leaf.label] = f"no weights of torch give what {group.label} makes of its input"
+        return output
+
+    def settle_group(self, group: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]) -> tuple[Any, bool]:
+        """Find the weights of all leaves of `group` at once, by the rule of its kind."""
+        if all(leaf.label in self.setup.presets for leaf in group.children):
+            for leaf in group.children:
+                self._take(self.setup.presets[leaf.label])
+            return run(), True
+        excluded = self.setup.excluded.get(group.label, set())
+        units = {
+            id(unit): unit for key in inputs for _, unit in self.knowledge.by_input.find(key, self.state.tolerance)
+        }
+        ways = [(unit, filling) for unit in units.values() for filling in self.search.by_rules(unit.names, group)]
+        if not ways and keras_cells(group):
+            # A cell that torch calls step by step never sees the sequence; what comes out of the last step, or is stacked, tells.
+            modules = {unit.names: unit for unit in self.knowledge.trace.units if unit.is_module}
+            ways = [(unit, filling) for unit in modules.values() for filling in self.search.by_rules(unit.names, group)]
+        ways = [(unit, filling) for unit, filling in ways if filling.names not in excluded]
+        ways.sort(
+            key=lambda way: (-likeness(way[0].label, group.telling_label), abs(way[0].order - self.state.last_order))
+        )
+        for number, (unit, filling) in enumerate(ways[:MOST_TRIALS]):
+            candidate = Candidate(unit, filling.names, (0.0,))
+            output, found = self.attempt(group, filling, candidate, inputs, run, len(ways))
+            if found:
+                rivals = dict.fromkeys(other.names for _, other in ways[number + 1 :] if other.names != filling.names)
+                self.state.choices.append(Choice(group.label, filling.names, tuple(rivals), len(self.state.settled)))
+                return output, True
+        return None, False
+
+    def finish(self, output: Any) -> None:
+        """At the end: what the model gives must be something that torch computes, else an earlier choice was wrong.
+
+        Where weights are without a place it must be something that torch gives: another branch of the same shape is computed too.
+        """
+        arrays = [array for array in eager_arrays(output) if array.size]
+        self.state.outputs = tuple(map(fingerprint, arrays))
+        lost, is_some_left = False, self._is_some_left()
+        for number, (array, key) in enumerate(zip(arrays, self.state.outputs, strict=True)):
+            alike = [(other, distance(one, key)) for one, other in self.knowledge.outputs if other.size == array.size]
+            equal = [other for other, apart in alike if apart < MOST_DRIFT]
+            lost |= not equal and ((is_some_left and bool(alike)) or self.knowledge.seen.nearest(key) >= MOST_DRIFT)
+            is_in_order = not equal or any(in_one_order(other, array) for other in equal)
+            self.state.outputs_in_order[f"{OUTPUTS}, number {number + 1}"] = is_in_order
+        self.state.lost = lost
+        for label, is_in_order in self.state.outputs_in_order.items():
+            if not is_in_order:
+                self.raise_unflatten(label)
+        if lost and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
+            raise DeadEnd(OUTPUTS)
+
+    def _is_some_left(self) -> bool:
+        """True when torch uses weights that no layer has taken, not even in part."""
+        in_part = {name for expression in self.state.parts for name in tensors_of(expression)}
+        return any(name not in in_part for name in self.search.free(tuple(self.knowledge.trace.reached)))
+
+    def _rows_to_fold(self) -> list[str]:
+        """Small tables of torch without a place (token types), as long as some table of the Keras model may take one of their rows."""
+        if not self.state.tables:
+            return []
+        shapes = self.knowledge.shapes
+        return [name for name in self.search.free(self.knowledge.tables) if shapes[name][0] <= MOST_ROWS_TO_FOLD]
+
+    def raise_fold(self, leaf: TargetLayer | None, arrays: list[npt.NDArray[Any]], inputs: list[Fingerprint]) -> None:
+        """Where an input lacks one row of an unused table (token types that torch adds and Keras has no place for), say so by Fold."""
+        if (leaf is not None and leaf.label in self.setup.presets) or min(
+            self.knowledge.seen.nearest(key) for key in inputs
+        ) < self.state.tolerance:
+            return
+        for name in self._rows_to_fold():
+            table = self.knowledge.arrays[name]
+            for array in arrays:
+                if (
+                    array.shape[-1:] == table.shape[1:]
+                    and self.knowledge.seen.nearest(fingerprint(array + table[0])) < EQUAL_BELOW
+                ):
+                    raise Fold(list(self.state.tables)[-1], Slice(Tensor(name), 0, 0, 1))
+
+    def _note_map(self, tensor: Any) -> None:
+        """Remember the shape of a map (batch, extents, channels), which the next layers may get flattened."""
+        shape = tuple(getattr(tensor, "shape", ()))
+        if 3 <= len(shape) <= 5 and all(isinstance(extent, int) for extent in shape):
+            self.state.map_shapes = tuple(dict.fromkeys((shape[1:], *self.state.map_shapes)))[:MOST_MAPS]
+
+    def settle(
+        self, leaf: TargetLayer, arrays: list[npt.NDArray[Any]], inputs: list[Fingerprint], run: Callable[[], Any]
+    ) -> Any:
+        """Find the weights of `leaf`, which is called with `arrays`, of which `inputs` are the fingerprints; its output with them."""
+        preset = self.setup.presets.get(leaf.label)
+        if preset is not None:
+            self._take(preset)
+            return run()
+        self.search.begin()
+        excluded = self.setup.excluded.get(leaf.label, set())
+        found_before: list[Candidate] = []
+        trials = 0
+        for candidates in self.search.by_input(leaf, inputs):
+            for number, candidate in enumerate(candidates):
+                free = self.search.free_for(candidate.names, leaf)
+                for filling in self.search.fillings(free, leaf):
+                    if trials >= MOST_TRIALS:
+                        break
+                    if not honours(self.setup.hints, leaf, filling) or filling.part in excluded:
+                        continue
+                    trials += 1
+                    output, found = self.attempt(leaf, filling, candidate, inputs, run, len(candidates))
+                    if found:
+                        # Those that look worse too: a shortcut fits as a whole where a third of a fused projection belongs.
+                        most = candidate.cost[0] + NEUTRAL_PENALTY // 10
+                        rivals = [other.names for other in candidates[number + 1 :] if other.cost[0] < most]
+                        parts = self._other_parts(free, leaf, filling)
+                        chosen = filling.part if parts else candidate.names
+                        self.state.choices.append(
+                            Choice(leaf.label, chosen, (*parts, *rivals), len(self.state.settled))
+                        )
+                        return output
+            found_before += candidates
+        output, found = self.settle_with_used(leaf, inputs, run)
+        if not found and self.setup.forced:
+            output, found = self.settle_reordered(leaf, arrays, inputs, run, found_before)
+        if found:
+            return output
+        if found_before:
+            self.raise_unflatten(leaf.label)
+        for settle_otherwise in (self.settle_by_output, self.settle_without_partner):
+            output, found = settle_otherwise(leaf, inputs, run)
+            if found:
+                return output
+        return self._leave_open(leaf, inputs, found_before, run)
+
+    def settle_with_used(
+        self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]
+    ) -> tuple[Any, bool]:
+        """For a layer that has weights of its own where torch uses some once more: a shared layer, the table of tokens at the other end."""
+        for unit, filling in islice(self.search.used_again(leaf, inputs), MOST_TRIALS):
+            output, found = self.attempt(leaf, filling, Candidate(unit, filling.names, (0.0,)), inputs, run, 1)
+            if found:
+                return output, True
+        return None, False
+
+    def settle_reordered(
+        self,
+        leaf: TargetLayer,
+        arrays: list[npt.NDArray[Any]],
+        inputs: list[Fingerprint],
+        run: Callable[[], Any],
+        candidates: list[Candidate],
+    ) -> tuple[Any, bool]:
+        """For a layer that gets the channels of a unit's input in another order."""
+        for candidate in candidates:
+            theirs = recorded_output(
+                candidate.unit.inputs, self.knowledge.trace.arrays, inputs[0], self.state.tolerance
+            )
+            order = None if theirs is None else order_of_channels(arrays[0], theirs)
+            if order is None:
+                continue
+            free = self.search.free_for(candidate.names, leaf)
+            for filling in islice(self.search.fillings(free, leaf), MOST_REORDERED):
+                changed = reordered(filling, leaf, order)
+                if changed is None:
+                    continue
+                output, found = self.attempt(leaf, changed, candidate, inputs, run, len(candidates))
+                if found:
+                    settled = self.state.settled[leaf.label]
+                    self.state.settled[leaf.label] = replace(settled, is_turned=keeps_order(leaf))
+                    return output, True
+        return None, False
+
+    def raise_unflatten(self, label: str) -> None:
+        """Where no unit on its input fits a layer behind a map that may be made of a vector: say so by Unflatten, once for each map.
+
+        While one is tried for the sake of a layer the trial ends, by DeadEnd, when that layer does not fit either.
+        """
+        if self.setup.trial_for and not self.state.is_proven(self.setup.trial_for):
+            if label == self.setup.trial_for:
+                raise DeadEnd(label)
+            return
+        if len(self.setup.in_both_orders) < MOST_ORDERS_TRIED:
+            for made in maps_of_vectors(self.state):
+                if (label, made) not in self.setup.in_both_orders:
+                    raise Unflatten(label, made)
+
+    def _other_parts(self, free: tuple[str, ...], leaf: TargetLayer, filling: Filling) -> tuple[tuple[str, ...], ...]:
+        """The other parts of the same tensors, cut alike, that the layer could be; () when its name says which it is."""
+        if not filling.part or part_number(leaf.label) is not None:
+            return ()
+        taken_back = self.setup.excluded.get(leaf.label, set())
+        others = {
+            other.part: None
+            for other in self.search.fillings(free, leaf)
+            if other.names == filling.names
+            and other.cut_like(filling)
+            and not any(way.expression in self.state.parts for _, way in other.ways)
+        }
+        return tuple(part for part in others if part not in taken_back)
+
+    def forced(self, leaf: TargetLayer, output: Any) -> Any:
+        """Torch's own output in the place of a layer's; the layer's where torch has none of its shape."""
+        settled = self.state.settled.get(leaf.label)
+        own = list(eager_arrays(output))
+        if settled is None or settled.is_turned or len(own) != 1 or not hasattr(output, "shape"):
+            return output
+        within = inf if leaf.label in self.state.parted else self.state.tolerance
+        recorded = recorded_output(settled.outputs, self.knowledge.trace.arrays, fingerprint(own[0]), within)
+        arranged = None if recorded is None else arranged_like(recorded, own[0])
+        return output if arranged is None else as_tensor_like(arranged, output, self.target)
+
+    def attempt(
+        self,
+        leaf: TargetLayer,
+        filling: Filling,
+        candidate: Candidate,
+        inputs: list[Fingerprint],
+        run: Callable[[], Any],
+        count: int,
+    ) -> tuple[Any, bool]:
+        """Run the layer with these weights; True when its output is one that torch computed."""
+        if any(way.expression in self.state.parts for _, way in filling.ways):
+            return None, False
+        tolerance, before, lookups = self.state.tolerance, self.state.mark(), self.search.lookups
+        settled = Settled(leaf, filling, candidate.unit.label, TOLD_BY_BOTH, 0.0, 0.0, count, candidate.unit.outputs)
+        self._take(settled)
+        output = run()
+        arrays = [array for array in eager_arrays(output) if array.size]
+        outputs = [fingerprint(array) for array in arrays]
+        apart = self._distance_of_outputs(outputs, candidate.unit, inputs if filling.names else [])
+        if arrays and apart >= tolerance:
+            apart = self._distance_of_parts(arrays[0], filling)
+        if arrays and apart >= tolerance and arrays[0].ndim == 3 and keras_cells(leaf):
+            apart = self._distance_of_steps(arrays[0])
+        if apart < tolerance:
+            nearest = min((self.knowledge.seen.nearest(key) for key in inputs), default=0.0)
+            self._settle(replace(settled, input_distance=nearest, output_distance=apart))
+            self.state.drift = apart
+            self.state.last_order = candidate.unit.order
+            self.missed.pop(leaf.label, None)
+            return output, True
+        self.missed[leaf.label] = min(apart, self.missed.get(leaf.label, inf))
+        self.state.back_to(before)
+        if self.search.lookups > lookups:
+            # Layers inside this one were looked for while its weights were taken, which are free again.
+            self.search.forget_groups()
+        return output, False
+
+    def _distance_of_outputs(self, outputs: list[Fingerprint], unit: Unit, inputs: list[Fingerprint]) -> float:
+        if not outputs:
+            return inf
+        own = min((distance(outputs[0], key) for key in unit.outputs), default=inf)
+        if own < self.state.tolerance:
+            return own
+        if any(distance(outputs[0], key) < EQUAL_BELOW for key in inputs):
+            return inf
+        return min(self.knowledge.seen.nearest(outputs[0]), self.knowledge.tainted.nearest(outputs[0]))
+
+    def _distance_of_parts(self, output: npt.NDArray[Any], filling: Filling) -> float:
+        """For a layer that holds several of torch's: each of them must have given its part of the output."""
+        sizes = joined_sizes(filling, self.knowledge.shapes)
+        if not sizes or sum(sizes) != output.shape[-1]:
+            return inf
+        parts = np.split(output, np.cumsum(sizes)[:-1], axis=-1)
+        return max(self.knowledge.seen.nearest(fingerprint(part)) for part in parts)
+
+    def _distance_of_steps(self, output: npt.NDArray[Any]) -> float:
+        """For a sequence (batch, steps, features) that torch computes step by step and never puts together."""
+        return max(self.knowledge.seen.nearest(fingerprint(output[:, step])) for step in range(output.shape[1]))
+
+    def settle_by_output(
+        self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]
+    ) -> tuple[Any, bool]:
+        """For a layer whose input torch never saw as such: free weights that fit, the most alike by name first, told by the output."""
+        free = [
+            name for name in self.search.free(tuple(self.knowledge.shapes)) if self.search.fits_somewhere(name, leaf)
+        ]
+        free = hinted(self.setup.hints, leaf, self.search.free(tuple(self.knowledge.shapes))) or free
+        free.sort(
+            key=lambda name: (
+                -max(likeness(name, f"{leaf.telling_label}/{variable.name}") for variable in leaf.variables)
+            )
+        )
+        names = tuple(free[: MOST_FREE_NAMES // 2])
+        unit = Unit(self.state.last_order, "by its output", names, (), (), False)
+        candidate = Candidate(unit, names, (0.0,))
+        tried = islice(self.search.in_any_way(names, leaf), MOST_BY_OUTPUT)
+        for filling in tried:
+            if not honours(self.setup.hints, leaf, filling):
+                continue
+            output, found = self.attempt(leaf, filling, candidate, inputs, run, len(names))
+            if found:
+                return output, True
+        return None, False
+
+    def settle_without_partner(
+        self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]
+    ) -> tuple[Any, bool]:
+        """For a layer that torch lacks: values with which it does nothing, or only normalises; else its own (constants that it computed)."""
+        if min(self.knowledge.seen.nearest(key) for key in inputs) >= self.state.tolerance:
+            return None, False
+        filling = neutral_filling(leaf)
+        if filling is not None and honours(self.setup.hints, leaf, filling):
+            unit = Unit(self.state.last_order, "nothing", (), (), (), False)
+            output, found = self.attempt(leaf, filling, Candidate(unit, (), (0.0,)), inputs, run, 0)
+            if found:
+                return output, True
+        for variable in leaf.variables:
+            self.set_value.reset(variable)
+        output = run()
+        outputs = [fingerprint(array) for array in eager_arrays(output) if array.size]
+        nothing = Unit(0, "", (), (), (), False)
+        if self._distance_of_outputs(outputs, nothing, inputs) < self.state.tolerance:
+            self.state.kept[leaf.label] = "its own values give what torch computes without a weight"
+        elif all(not variable.trainable and role_of(variable.name) is None for variable in leaf.variables):
+            self.state.kept[leaf.label] = "constants that are never trained, which torch has no weight for"
+        else:
+            return None, False
+        return output, True
+
+    def _leave_open(
+        self, leaf: TargetLayer, inputs: list[Fingerprint], candidates: list[Candidate], run: Callable[[], Any]
+    ) -> Any:
+        nearest = min(self.knowledge.seen.nearest(key) for key in inputs)
+        lost = nearest >= self.state.tolerance
+        # What proved right by its output was taken back, and nothing else does: the fault is further up.
+        taken_back = any(names[0] in self.knowledge.shapes for names in self.setup.excluded.get(leaf.label, ()))
+        astray = lost or taken_back or not candidates
+        if astray and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
+            raise DeadEnd(leaf.label)
+        if not candidates and lost and self.setup.forced:
+            candidates = self.search.by_order(leaf)
+        if candidates and self._take_tentatively(leaf, candidates[0]):
+            if self.setup.forced:
+                what = (
+                    f"its input is {nearest:.1e} from the nearest value in torch, so that a step before it differs"
+                    if lost
+                    else f"its input is that of {candidates[0].unit.in_words} in torch, and its output is not{self._distance_in_words(leaf)}"
+                )
+                self.state.parted[leaf.label] = what
+            return run()
+        self.state.open[leaf.label] = reason_for_nothing(self.knowledge, leaf, inputs, nearest, self.state.tolerance)
+        return run()
+
+    def _distance_in_words(self, leaf: TargetLayer) -> str:
+        apart = self.missed.get(leaf.label, inf)
+        return f" (at best {apart:.1e} from the nearest value in torch)" if isfinite(apart) else ""
+
+    def _take_tentatively(self, leaf: TargetLayer, candidate: Candidate) -> bool:
+        """Weights of the unit with an equal input though torch shows no such output (a bank of experts): the layers behind decide.
+
+        The first filling that was not taken back; False when there is none.
+        """
+        taken_back = self.setup.excluded.get(leaf.label, set())
+        every = [
+            filling
+            for filling in self.search.fillings(self.search.free_for(candidate.names, leaf), leaf)
+            if not any(way.expression in self.state.parts or way.only_by_output for _, way in filling.ways)
+        ]
+        possible = sorted(every, key=lambda filling: not covers(filling, self.knowledge.shapes))[:12]
+        numbered = [((f"filling {number}",), filling) for number, filling in enumerate(possible)]
+        left = [
+            (key, filling)
+            for key, filling in numbered
+            if key not in taken_back and honours(self.setup.hints, leaf, filling)
+        ]
+        if not left:
+            return False
+        chosen, filling = left[0]
+        settled = Settled(
+            leaf,
+            filling,
+            candidate.unit.label,
+            "its input; the layers behind it",
+            0.0,
+            0.0,
+            len(possible),
+            candidate.unit.outputs,
+        )
+        self._take(settled)
+        self.state.last_order = candidate.unit.order
+        rivals = tuple(key for key, _ in left[1:])
+        self.state.choices.append(Choice(leaf.label, chosen, rivals, len(self.state.settled)))
+        return True
+
+    def _take(self, settled: Settled) -> None:
+        for variable, way in settled.filling.ways:
+            self.set_value(variable, self.knowledge.trial_value(way.expression, variable.label))
+            if sliced(way.expression):
+                self.state.parts[way.expression] = None
+            else:
+                for name in tensors_of(way.expression):
+                    self.state.used.setdefault(self.knowledge.tied[name][0], settled.layer.label)
+        self._settle(settled)
+
+    def _settle(self, settled: Settled) -> None:
+        """Note the layer as settled, or each leaf of a layer that is made of others."""
+        for leaf in settled.layer.children or (settled.layer,):
+            places = {variable.place for variable in leaf.variables}
+            own = tuple(pair for pair in settled.filling.ways if pair[0].place in places)
+            filling = replace(settled.filling, ways=own)
+            self.state.settled[leaf.label] = replace(settled, layer=leaf, filling=filling)
+            if is_table(self.state.settled[leaf.label]):
+                self.state.tables[leaf.label] = None

@@ -1,0 +1,151 @@
+"""What one pass through the Keras model has found, and what it starts with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...plan.expressions import Expression
+from ...rules.rule import Shape
+from ...running.fingerprint import EQUAL_BELOW, Fingerprint
+from ...spec.target import TargetLayer
+from .branching import Choice
+from .candidates import Filling
+
+# Different tensors of some hundred elements lie 1e-2 apart and more.
+MOST_DRIFT = 2e-3
+# How a layer was told whose input and output are values that torch computed.
+TOLD_BY_BOTH = "input and output"
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a layer was found to be, and the evidence: which unit, how near its input and output are, how many candidates there were.
+
+    `is_turned` says that its outputs are in another order than torch's, channels last.
+    """
+
+    layer: TargetLayer
+    filling: Filling
+    unit: str
+    how: str
+    input_distance: float
+    output_distance: float
+    candidates: int
+    outputs: tuple[Fingerprint, ...] = ()
+    is_turned: bool = False
+
+    @property
+    def is_tentative(self) -> bool:
+        """True for a layer whose output nothing in torch confirmed."""
+        return self.how != TOLD_BY_BOTH
+
+    def in_words(self) -> str:
+        """The evidence as a sentence."""
+        rivals = f"{self.candidates} candidates" if self.candidates != 1 else "the only candidate"
+        return (
+            f"{self.layer.label} is {self.unit or 'the whole module'} in torch, told by {self.how}: input at distance {self.input_distance:.1e}, "
+            f"output at {self.output_distance:.1e}; {rivals}"
+        )
+
+
+@dataclass(slots=True)
+class State:
+    """What one pass has found so far.
+
+    `kept` are layers that do right with the values they have, `parted` those at which the models differ, each with the reason. `used` are weights
+    taken whole, `parts` parts of weights that are taken, `tables` the settled layers of which every row may be changed alike. `outputs_in_order` says of
+    each output of the model whether it holds torch's values in torch's order, `lost` is True when they are nothing that torch gives.
+    """
+
+    settled: dict[str, Settled] = field(default_factory=dict)
+    open: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    parted: dict[str, str] = field(default_factory=dict)
+    outputs: tuple[Fingerprint, ...] = ()
+    outputs_in_order: dict[str, bool] = field(default_factory=dict)
+    lost: bool = False
+    used: dict[str, str] = field(default_factory=dict)
+    parts: dict[Expression, None] = field(default_factory=dict)
+    tables: dict[str, None] = field(default_factory=dict)
+    choices: list[Choice] = field(default_factory=list)
+    map_shapes: tuple[Shape, ...] = ()
+    last_order: int = 0
+    drift: float = 0.0
+
+    @property
+    def is_whole(self) -> bool:
+        """True when no layer is open and the outputs are torch's."""
+        return not self.open and not self.lost and all(self.outputs_in_order.values())
+
+    @property
+    def tolerance(self) -> float:
+        """The distance up to which two values count as one here: rounding grows on the way through a deep network."""
+        return min(max(EQUAL_BELOW, 4 * self.drift), MOST_DRIFT)
+
+    def is_proven(self, label: str) -> bool:
+        """True for a layer whose output is one of torch's, and for an output of the model in torch's order."""
+        if self.outputs_in_order.get(label, False):
+            return True
+        settled = self.settled.get(label)
+        return settled is not None and not settled.is_tentative
+
+    def has_met(self, label: str) -> bool:
+        """True for a layer that was called before, whatever became of it."""
+        return label in self.settled or label in self.open or label in self.kept
+
+    def mark(self) -> Mark:
+        """The state as it is now, to come back to when a trial fails."""
+        lengths = tuple(map(len, self._growing()))
+        return Mark(lengths, len(self.choices), self.map_shapes, self.last_order, self.drift)
+
+    def back_to(self, mark: Mark) -> None:
+        """Forget what came since: entries are only ever added during a trial, each behind those before."""
+        for entries, length in zip(self._growing(), mark.lengths, strict=True):
+            while len(entries) > length:
+                entries.popitem()
+        del self.choices[mark.choices :]
+        self.map_shapes, self.last_order, self.drift = mark.map_shapes, mark.last_order, mark.drift
+
+    def _growing(self) -> tuple[dict[Any, Any], ...]:
+        return self.settled, self.open, self.kept, self.parted, self.used, self.parts, self.tables
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How long each part of a state was, and what was not a list."""
+
+    lengths: tuple[int, ...]
+    choices: int
+    map_shapes: tuple[Shape, ...]
+    last_order: int
+    drift: float
+
+
+@dataclass(frozen=True, slots=True)
+class MapOfVector:
+    """A feature map of a vector, as Keras has it: `extents` and `channels`, and `labels` of the layers that gave the vector."""
+
+    extents: Shape
+    channels: int
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a pass starts with: choices taken back by layer, layers settled by an earlier pass (`presets`, with the
+    `choices` made among them, which may still be taken back), whether it may give up, the caller's hints, and layers for whose sake
+    those before a map of a vector were tried `in_both_orders`, in vain; `trial_for` is the one for which this pass tries it.
+
+    With `forced` torch's own outputs are put in the place of those that a layer computes; the trace must have kept them.
+    """
+
+    excluded: Mapping[str, set[tuple[str, ...]]]
+    presets: Mapping[str, Settled]
+    may_give_up: bool
+    hints: Mapping[str, str]
+    forced: bool = False
+    choices: tuple[Choice, ...] = ()
+    in_both_orders: frozenset[tuple[str, MapOfVector]] = frozenset()
+    trial_for: str = ""

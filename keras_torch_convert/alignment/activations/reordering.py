@@ -1,0 +1,113 @@
+"""A layer whose input holds torch's channels in another order, as when branches are joined the other way round.
+
+Fingerprints do not depend on order, so that the layer finds its input in torch and never its output. Which channel is which is read off the values.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...plan.expressions import Concat, Slice, tensors_of
+from ...spec.target import TargetLayer, TargetVariable
+from .candidates import Filling
+from .transforms import Way
+
+Array = npt.NDArray[Any]
+# More runs of channels that stay together than this are no branches that were joined.
+MOST_RUNS = 64
+# Largest difference of values that count as one, as a part of the largest value.
+EQUAL_WITHIN = 1e-3
+# Layers that work feature by feature: what they give is in the order of what they get.
+_BY_FEATURE = (
+    "BatchNormalization",
+    "LayerNormalization",
+    "RMSNormalization",
+    "PReLU",
+    "DepthwiseConv1D",
+    "DepthwiseConv2D",
+)
+
+
+def order_of_channels(own: Array, theirs: Array) -> tuple[int, ...] | None:
+    """For each channel (last axis) of `own` the number of the channel of `theirs` with its values, wherever torch has its channels.
+
+    None when they are in one order already, when not every channel is found, or when the order is no few runs of channels.
+    """
+    channels = own.shape[-1]
+    if own.size != theirs.size:
+        return None
+    ours = own.reshape(-1, channels).T.astype(np.float64)
+    for axis, extent in enumerate(theirs.shape):
+        if extent != channels:
+            continue
+        order = _matched(ours, np.moveaxis(theirs, axis, 0).reshape(channels, -1).astype(np.float64))
+        if order is not None and order != tuple(range(channels)) and len(_runs(order)) <= MOST_RUNS:
+            return order
+    return None
+
+
+def _matched(ours: Array, theirs: Array) -> tuple[int, ...] | None:
+    """Channels (number, values) paired by their sums with random weights, and compared."""
+    weights = np.random.default_rng(0).standard_normal(ours.shape[1])
+    first, second = (np.argsort(side @ weights, kind="stable") for side in (ours, theirs))
+    order = np.empty(len(first), np.int64)
+    order[first] = second
+    apart = np.abs(ours - theirs[order]).max(initial=0.0)
+    if apart > EQUAL_WITHIN * np.abs(ours).max(initial=0.0):
+        return None
+    return tuple(order.tolist())
+
+
+def _runs(order: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Start and end of the runs of following numbers."""
+    runs: list[tuple[int, int]] = []
+    for number in order:
+        if runs and runs[-1][1] == number:
+            runs[-1] = (runs[-1][0], number + 1)
+        else:
+            runs.append((number, number + 1))
+    return runs
+
+
+def keeps_order(leaf: TargetLayer) -> bool:
+    """Whether what a layer gives is in the order of what it gets."""
+    return any(kind in _BY_FEATURE for kind in leaf.kinds)
+
+
+def reordered(filling: Filling, leaf: TargetLayer, order: tuple[int, ...]) -> Filling | None:
+    """The filling for an input in that order; None for a layer of which it is not known which axes count the input."""
+    ways = []
+    for variable, way in filling.ways:
+        axis = _axis_of_input(variable, leaf, len(order))
+        if axis is None:
+            return None
+        ways.append((variable, _moved(way, axis, order) if axis >= 0 else way))
+    return Filling(tuple(ways), filling.penalty)
+
+
+def _axis_of_input(variable: TargetVariable, leaf: TargetLayer, count: int) -> int | None:
+    """The axis of a variable that counts the layer's inputs, -1 when none does, None when that is not known."""
+    shape, kinds = variable.shape, set(leaf.kinds)
+    if keeps_order(leaf):
+        axis = len(shape) - 2 if variable.name == "kernel" or "depthwise" in variable.name else len(shape) - 1
+        return axis if axis >= 0 and shape[axis] == count else None
+    if len(shape) == 1:
+        return -1
+    if "Dense" in kinds or any(kind in kinds for kind in ("Conv1D", "Conv2D", "Conv3D")):
+        axis = len(shape) - 2
+    elif any(kind in kinds for kind in ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")):
+        axis = len(shape) - 1
+    else:
+        return None
+    return axis if shape[axis] == count else None
+
+
+def _moved(way: Way, axis: int, order: tuple[int, ...]) -> Way:
+    """The way with the entries along `axis` in that order; a value that torch does not have is the same everywhere."""
+    if not tensors_of(way.expression):
+        return way
+    parts = tuple(Slice(way.expression, axis, start, end) for start, end in _runs(order))
+    return Way(Concat(parts, axis), f"{way.rule}; inputs in the order in which Keras joins them", way.penalty)

@@ -1,0 +1,393 @@
+"""The whole way from two models to a Plan: trace torch, run Keras, go back on wrong choices, write down what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf, isfinite
+from typing import Any
+
+from ..._core import nearest_names
+from ...errors import AlignmentError
+from ...plan.evaluation import Evaluation
+from ...plan.expressions import Tensor, tensors_of
+from ...plan.plan import Assignment, Constant, Plan
+from ...report.report import Report
+from ...rules.normalization import NEUTRAL
+from ...running.inputs import Runs
+from ...running.keras_values import intercepted_calls, trial_values
+from ...running.randomize import randomised_values
+from ...running.run import gradients_off, python_generators_kept
+from ...running.torch_trace import trace_module
+from ...spec.roles import role_of
+from ...spec.source import Source
+from ...spec.target import Target, TargetLayer, TargetVariable
+from ...util.gc_pause import cycle_search_for_new_objects
+from .branching import MOST_BACKTRACKS, DeadEnd, next_exclusions
+from .candidates import fillings
+from .channel_order import Unflatten, counted_channels_last
+from .folding import Fold, with_row
+from .integers import integers_of_torch, is_integer
+from .keras_pass import KerasPass
+from .names import likeness
+from .pass_state import Settled, Setup, State
+from .trace_index import Knowledge
+from .unused_weights import idle_weights
+
+# Of whole models with randomised weights; rounding and approximated activations stay below, a weight in the wrong place does not.
+SAME_OUTPUTS_BELOW = 1e-2
+
+
+@dataclass(slots=True)
+class Alignment:
+    """What running both models found: for each layer the evidence, what stayed open, what this input does not reach."""
+
+    settled: dict[str, Settled]
+    open: dict[str, str]
+    left_over: tuple[str, ...]
+    backtracks: int
+
+    def add_to(self, report: Report) -> None:
+        """Say in the report how the alignment was found."""
+        report.alignment = "found by running both models"
+        report.evidence = self.evidence()
+        report.layer_differences = self.output_distances()
+        if self.backtracks:
+            choices = "a choice was" if self.backtracks == 1 else f"{self.backtracks} choices were"
+            report.notes = (*report.notes, f"while aligning {choices} taken back, since what followed did not fit")
+
+    def evidence(self) -> dict[str, str]:
+        """Layer label and variable label to the reason in words."""
+        found = {}
+        for settled in self.settled.values():
+            sentence = settled.in_words()
+            found[settled.layer.label] = sentence
+            for variable, way in settled.filling.ways:
+                found[variable.label] = f"from {', '.join(tensors_of(way.expression))} ({way.rule}): {sentence}"
+        return found
+
+    def doubted_places(self) -> frozenset[str]:
+        """Places of the variables of layers whose output nothing in torch confirmed, or that got a value which torch does not have: a layer that is
+        made to do nothing, or a part of what it does, may give an output of torch's by that.
+        """
+        return frozenset(
+            variable.place
+            for one in self.settled.values()
+            if one.is_tentative or any(not tensors_of(way.expression) for _, way in one.filling.ways)
+            for variable in one.layer.variables
+        )
+
+    def output_distances(self) -> dict[str, float]:
+        """Layer label to how far its output was from torch's, where it was compared."""
+        return {one.layer.label: one.output_distance for one in self.settled.values() if isfinite(one.output_distance)}
+
+
+def refusal(alignment: Alignment, target: Target) -> AlignmentError:
+    """The error that shows what is aligned, what is open and what may settle it."""
+    shown = "".join(f"\n  - {label}: {reason}" for label, reason in list(alignment.open.items())[:12])
+    more = len(alignment.open) - 12
+    shown += f"\n  and {more} more" if more > 0 else ""
+    free = ", ".join(alignment.left_over[:8]) or "none"
+    tentative = [label for label, one in alignment.settled.items() if one.is_tentative]
+    doubted = f" ({len(tentative)} by the input alone, such as '{tentative[0]}')" if tentative else ""
+    aligned = len(alignment.settled)
+    return AlignmentError(
+        f"{aligned} layer{'s' * (aligned != 1)} of {target.name!r} {_verb(aligned)} aligned{doubted}, "
+        f"{len(alignment.open)} {_verb(len(alignment.open))} open, nothing was written:{shown}\n"
+        f"torch tensors without a place: {free}; settle one with hints={{'keras layer': 'torch layer'}}"
+    )
+
+
+def _verb(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def align_by_running(
+    source: Source, target: Target, runs: Runs, hints: Mapping[str, str], accept_unproven: bool
+) -> tuple[Plan, Alignment]:
+    """The Plan and its evidence. Both models are run, neither is changed."""
+
+    integers = integers_of_torch(source.module, target)
+
+    def trace(*, keep_arrays: bool) -> Knowledge:
+        values = randomised_values(source.module, keep_ones=_lacks_gains(target))
+        call = runs.torch_call
+        return Knowledge(
+            trace_module(
+                source.module, values, lambda module: call(module, runs.torch_inputs), keep_arrays=keep_arrays
+            ),
+            source,
+            integers,
+        )
+
+    def keras_call() -> Any:
+        return runs.keras_call(target.model, runs.keras_inputs)
+
+    with cycle_search_for_new_objects():
+        knowledge = trace(keep_arrays=False)
+        check_hints(hints, knowledge, target)
+        state, finished = one_pass(knowledge, target, keras_call, Setup({}, {}, True, hints))
+        backtracks = 0
+        if not finished or not state.is_whole:
+            # Before going back over choices: a layer whose input is in another order costs one pass this way, and all of them the other.
+            kept = trace(keep_arrays=True)
+            forced, stands_alone = search_with_torch_outputs(kept, target, keras_call, hints, accept_unproven)
+            if stands_alone:
+                state = forced
+            else:
+                state, backtracks = search(knowledge, target, keras_call, hints, state, finished)
+                if state.open and len(forced.open) <= len(state.open):
+                    state = forced
+        settle_by_names(state, knowledge, target, include_open=accept_unproven)
+        plan, alignment = written_down(state, knowledge, source, target, backtracks)
+        if alignment.open or not alignment.left_over:
+            return plan, alignment
+        idle = idle_weights(
+            source.module,
+            knowledge.trace.values,
+            lambda module: runs.torch_call(module, runs.torch_inputs),
+            alignment.left_over,
+        )
+        return without_idle(plan, alignment, idle)
+
+
+def without_idle(plan: Plan, alignment: Alignment, idle: Collection[str]) -> tuple[Plan, Alignment]:
+    """The same with weights left out on whose values no output depends."""
+    dropped = {**plan.dropped, **dict.fromkeys(idle, "computed with, but no output depends on it at this input")}
+    left_over = tuple(name for name in alignment.left_over if name not in idle)
+    return replace(plan, dropped=dropped), replace(alignment, left_over=left_over)
+
+
+def check_hints(hints: Mapping[str, str], knowledge: Knowledge, target: Target) -> None:
+    """AlignmentError for a hint whose Keras or torch name does not exist."""
+    known = {label for leaf in target.leaves() for label in (leaf.name, leaf.label)}
+    known |= {variable.label for variable in target.variables.values()}
+    for key, value in hints.items():
+        if key not in known:
+            near = ", ".join(nearest_names(sorted(known), key, 3))
+            raise AlignmentError(f"hints: the Keras model has no layer or variable '{key}'; near are {near or 'none'}")
+        if not any(name == value or name.startswith(f"{value}.") for name in knowledge.shapes):
+            near = ", ".join(nearest_names(list(knowledge.shapes), value, 3))
+            raise AlignmentError(f"hints: the torch module has no layer or tensor '{value}'; near are {near or 'none'}")
+
+
+def settle_by_names(state: State, knowledge: Knowledge, target: Target, *, include_open: bool) -> None:
+    """Layers that this input never called (and with `include_open` those that nothing proved) by the names of weights without a place.
+
+    Only where one filling fits best; the Plan says that it is not proven. What an input does not reach cannot change its outputs.
+    """
+    taken = {tied for name in state.used for tied in knowledge.tied[name]}
+    for leaf in target.leaves():
+        if leaf.label in state.settled or leaf.label in state.kept or (leaf.label in state.open and not include_open):
+            continue
+        sizes = {variable.size for variable in leaf.variables}
+        free = [name for name, array in knowledge.arrays.items() if name not in taken and array.size in sizes]
+        if leaf.label not in state.open:
+            free = [name for name in free if name not in knowledge.trace.reached]
+        free.sort(key=lambda name: -likeness(name, leaf.telling_label))
+        filling = next(fillings(tuple(free[:12]), knowledge.shapes, leaf, ()), None)
+        if filling is not None:
+            how = "names and shapes alone, unproven"
+            state.settled[leaf.label] = Settled(leaf, filling, _common(filling.names), how, inf, inf, len(free))
+            state.open.pop(leaf.label, None)
+            taken.update(filling.names)
+
+
+def _lacks_gains(target: Target) -> bool:
+    """True when a norm of the Keras model has an offset and no gain, so that a gain of one in torch may have no place."""
+    return any(
+        "BatchNormalization" in leaf.kinds and "gamma" not in {variable.name for variable in leaf.variables}
+        for leaf in target.leaves()
+    )
+
+
+def search(
+    knowledge: Knowledge,
+    target: Target,
+    keras_call: Callable[[], Any],
+    hints: Mapping[str, str],
+    state: State,
+    finished: bool,
+) -> tuple[State, int]:
+    """Passes through the Keras model, from what the first one found on, until none of its layers hits a dead end, or the choices or the patience run out.
+
+    Every pass that settles more layers than any before renews the patience. The number tells how often a choice was taken back.
+    """
+    excluded: dict[str, set[tuple[str, ...]]] = {}
+    best: tuple[int, dict[str, set[tuple[str, ...]]]] = (-1, {})
+    backtracks = patience = 0
+    while patience <= MOST_BACKTRACKS:
+        if finished:
+            return state, backtracks
+        patience += 1
+        if len(state.settled) > best[0]:
+            best = (len(state.settled), excluded)
+            patience = 0
+        following = next_exclusions(state.choices, excluded)
+        if following is None:
+            break
+        backtracks += 1
+        excluded, before = following
+        presets = dict(list(state.settled.items())[:before])
+        choices = tuple(choice for choice in state.choices if choice.settled <= before)
+        setup = Setup(excluded, presets, patience < MOST_BACKTRACKS, hints, choices=choices)
+        state, finished = one_pass(knowledge, target, keras_call, setup)
+    state, _ = one_pass(knowledge, target, keras_call, Setup(best[1], {}, False, hints))
+    return state, backtracks
+
+
+def search_with_torch_outputs(
+    knowledge: Knowledge, target: Target, keras_call: Callable[[], Any], hints: Mapping[str, str], accept_unproven: bool
+) -> tuple[State, bool]:
+    """One pass in which every layer gets what torch computed before it, then one without, which shows whether the models are the same.
+
+    Where they are not, the layers at which they part are open, unless unproven ones are accepted. True when the Keras model gives what torch
+    gives with these weights, and nothing of torch's in the place of its own.
+    """
+    state, _ = one_pass(knowledge, target, keras_call, Setup({}, {}, False, hints, forced=True))
+    if not state.parted and not state.is_whole:
+        return state, False
+    check, _ = one_pass(knowledge, target, keras_call, Setup({}, dict(state.settled), False, hints))
+    stands_alone = state.is_whole and check.is_whole
+    if not state.parted or (not state.open and outputs_apart(check, knowledge) < SAME_OUTPUTS_BELOW):
+        return state, stands_alone
+    for label, reason in state.parted.items():
+        settled = state.settled[label]
+        state.settled[label] = replace(settled, how="names and order, unproven", output_distance=inf)
+        if not accept_unproven:
+            del state.settled[label]
+            state.open[label] = f"{reason}; likeliest: {', '.join(settled.filling.names[:4])}"
+    return state, False
+
+
+def outputs_apart(state: State, knowledge: Knowledge) -> float:
+    """Distance of the Keras model's nearest output from the nearest value in torch."""
+    return min((knowledge.seen.nearest(key) for key in state.outputs), default=inf)
+
+
+def one_pass(
+    knowledge: Knowledge,
+    target: Target,
+    keras_call: Callable[[], Any],
+    setup: Setup,
+) -> tuple[State, bool]:
+    """What one run of the Keras model settles, and whether it came to the end."""
+    with gradients_off(target), python_generators_kept(), trial_values(target) as set_value:
+        for variable, way in knowledge.integers:
+            set_value(variable, knowledge.evaluation.values(way.expression, variable.dtype, variable.label))
+        run = KerasPass(knowledge, target, set_value, setup)
+        try:
+            with intercepted_calls(target, run.handle):
+                output = keras_call()
+            run.finish(output)
+        except DeadEnd:
+            return run.state, False
+        except (Fold, Unflatten) as found:
+            settled = run.state.settled
+            again = replace(setup, presets=dict(settled), choices=tuple(run.state.choices))
+            changed = found
+        else:
+            return run.state, True
+    if isinstance(changed, Fold):
+        folded = with_row(settled[changed.label], changed.row)
+        return one_pass(knowledge, target, keras_call, replace(again, presets={**settled, changed.label: folded}))
+    labels = changed.made.labels
+    turned = {label: counted_channels_last(settled[label], changed.made) for label in labels}
+    trial = replace(again, presets={**settled, **turned}, trial_for=changed.label)
+    state, finished = one_pass(knowledge, target, keras_call, trial)
+    if state.is_proven(changed.label):
+        return state, finished
+    return one_pass(
+        knowledge,
+        target,
+        keras_call,
+        replace(again, in_both_orders=setup.in_both_orders | {(changed.label, changed.made)}),
+    )
+
+
+def written_down(
+    state: State, knowledge: Knowledge, source: Source, target: Target, backtracks: int
+) -> tuple[Plan, Alignment]:
+    """The Plan in the target's order, with a rule for every weight that has no partner."""
+    order = {place: number for number, place in enumerate(target.variables)}
+    assignments = {
+        variable.place: Assignment(variable.place, way.expression, way.rule, doubt_about(settled, variable))
+        for settled in state.settled.values()
+        for variable, way in settled.filling.ways
+    }
+    assignments |= {
+        variable.place: Assignment(variable.place, way.expression, way.rule, "") for variable, way in knowledge.integers
+    }
+    reached = {tied for name in knowledge.trace.reached for tied in knowledge.tied[name]}
+    taken = {
+        tied for settled in state.settled.values() for name in settled.filling.names for tied in knowledge.tied[name]
+    }
+    unreached = tuple(name for name in source if name in knowledge.shapes and name not in reached and name not in taken)
+    dropped = dict.fromkeys(unreached, "not reached by this input")
+    dropped |= {
+        name: "a constant of the computation"
+        for name, tensor in source.items()
+        if name not in knowledge.shapes and name not in taken and tensor.kind == "buffer"
+    }
+    kept: dict[str, str] = {}
+    for leaf in target.leaves():
+        rule = reason_to_keep(leaf, state)
+        if rule:
+            kept |= {variable.place: rule for variable in leaf.variables if variable.place not in assignments}
+            state.open.pop(leaf.label, None)
+        integers = [one for one in leaf.variables if is_integer(one) and one.place not in assignments]
+        kept |= {one.place: "whole numbers, which are no weights" for one in integers if one.place not in kept}
+    pairs = tuple(
+        (_common(settled.filling.names), settled.layer.label)
+        for settled in state.settled.values()
+        if settled.filling.names
+    )
+    left_over = tuple(name for name in source if name in reached and name not in taken)
+    constants = tuple(without_effect(left_over, state, source))
+    plan = Plan(
+        tuple(sorted(assignments.values(), key=lambda item: order[item.place])), dropped, kept, pairs, constants
+    )
+    known = {name for constant in constants for name in tensors_of(constant.expression)}
+    left_over = tuple(name for name in left_over if name not in known)
+    return plan, Alignment(state.settled, state.open, left_over, backtracks)
+
+
+def without_effect(left_over: Sequence[str], state: State, source: Source) -> Iterator[Constant]:
+    """Gains that are 1 and offsets that are 0 throughout, of torch layers whose other weights went to a Keras layer that has none."""
+    layers = {name.rpartition(".")[0]: one.layer for one in state.settled.values() for name in one.filling.names}
+    evaluation = Evaluation(source)
+    for name in left_over:
+        layer, value = layers.get(name.rpartition(".")[0]), NEUTRAL.get(role_of(name) or "")
+        if layer is None or value is None or "Normalization" not in layer.kind:
+            continue
+        if bool((evaluation.values(Tensor(name), source[name].dtype, name) == value).all()):
+            yield Constant(Tensor(name), value, f"'{layer.label}' has none, and {value:g} changes nothing")
+
+
+def doubt_about(settled: Settled, variable: TargetVariable) -> str:
+    """What stays unproven about a variable, "" when its layer was told by its input or output."""
+    if settled.output_distance < inf:
+        return ""
+    return f"'{variable.label}' was paired by names and shapes alone: this input does not reach it, or nothing it computes is in torch"
+
+
+def reason_to_keep(leaf: TargetLayer, state: State) -> str:
+    """Why a layer without a partner may keep its values, "" when it may not."""
+    if leaf.label in state.kept:
+        return state.kept[leaf.label]
+    if "Normalization" in leaf.kinds:
+        return "constants of the Keras model's own preprocessing"
+    if leaf.label not in state.settled and leaf.label not in state.open:
+        return "not reached by this input"
+    return ""
+
+
+def _common(names: Sequence[str]) -> str:
+    """The layer that the names of some weights have in common."""
+    split = [name.split(".") for name in names]
+    common = []
+    for parts in zip(*split, strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return ".".join(common[: max(1, min(len(name) for name in split) - 1)])

@@ -1,0 +1,78 @@
+"""What the torch trace says, arranged for look-up, and the values that expressions over its weights have."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ... import _core
+from ...plan.evaluation import Evaluation
+from ...plan.expressions import CallbackOutput, Expression, operands_of
+from ...rules.rule import Shape
+from ...running.fingerprint import Fingerprint, FingerprintIndex, fingerprint
+from ...running.torch_trace import Trace
+from ...spec.source import Source, SourceTensor
+from ...spec.target import TargetVariable
+from .layer_rules import LayerRules
+from .transforms import Way
+
+
+class Knowledge:
+    """What the torch trace says, arranged for look-up; the same for all passes."""
+
+    def __init__(self, trace: Trace, source: Source, integers: tuple[tuple[TargetVariable, Way], ...] = ()) -> None:
+        """Sort the fingerprints of `trace`, which is one of the module of `source`; `integers` are what integer variables of Keras must be."""
+        self.integers = integers
+        self.trace = trace
+        self.arrays: dict[str, npt.NDArray[Any]] = {name: _numpy(value) for name, value in trace.values.items()}
+        self.shapes: dict[str, Shape] = {name: tuple(array.shape) for name, array in self.arrays.items()}
+        tensors = {
+            name: SourceTensor(name, self.shapes[name], "float32", partial(np.asarray, array))
+            for name, array in self.arrays.items()
+        }
+        constants = {name: tensor for name, tensor in source.items() if name not in tensors}
+        self.evaluation = Evaluation(Source({**constants, **tensors}, "randomised values"))
+        self.rules = LayerRules(source)
+        self.by_input = FingerprintIndex((key, unit) for unit in trace.units for key in unit.inputs)
+        self.seen = FingerprintIndex(trace.seen)
+        self.tainted = FingerprintIndex(trace.tainted)
+        self.outputs = tuple((fingerprint(array), array) for array in trace.outputs)
+        groups: dict[int, list[str]] = {}
+        for name, value in trace.values.items():
+            groups.setdefault(id(value), []).append(name)
+        self.tables = tuple(name for name, shape in self.shapes.items() if len(shape) == 2)
+        self.tied: dict[str, tuple[str, ...]] = {name: (name,) for name in constants}
+        self.tied |= {name: tuple(group) for group in groups.values() for name in group}
+        self._inputs: dict[frozenset[str], set[tuple[Fingerprint, ...]]] = {}
+        for unit in trace.units:
+            self._inputs.setdefault(self._firsts(unit.names), set()).add(unit.inputs)
+
+    def are_used_again(self, names: Collection[str]) -> bool:
+        """Whether torch computes with just these weights, tied ones counting as one, on several inputs: a shared layer, a tied table."""
+        return len(self._inputs.get(self._firsts(names), ())) > 1
+
+    def _firsts(self, names: Collection[str]) -> frozenset[str]:
+        return frozenset(self.tied[name][0] for name in names)
+
+    def trial_value(self, expression: Expression, label: str) -> npt.NDArray[Any]:
+        """What an expression gives of the randomised values, in float32."""
+        self._run_callbacks(expression)
+        return self.evaluation.values(expression, "float32", label)
+
+    def _run_callbacks(self, expression: Expression) -> None:
+        """A parametrisation that only its module can compute is a callback in the Plan."""
+        for operand in operands_of(expression):
+            self._run_callbacks(operand)
+        if isinstance(expression, CallbackOutput) and expression.callback not in self.evaluation.results:
+            callback = expression.callback
+            operands = [self.evaluation.values(operand, "float32", callback.layer) for operand in callback.operands]
+            calls = [(call.key, call.function) for call in callback.calls]
+            self.evaluation.results[callback] = _core.apply_callbacks(callback.layer, operands, calls)
+
+
+def _numpy(value: Any) -> npt.NDArray[Any]:
+    return np.asarray(value.detach().cpu().float().numpy())

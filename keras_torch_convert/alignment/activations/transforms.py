@@ -1,0 +1,260 @@
+"""Ways in which a torch tensor may become a Keras variable: the rule of the layer's kind first, then what the shapes allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations, permutations
+from math import prod
+
+from ...plan.copy_program import check_reshape
+from ...plan.expressions import Concat, Expression, Permute, Reshape, Slice, Tensor
+from ...rules.registry import rule_for
+from ...rules.rule import Shape, raw_parameter
+from ...spec.target import TargetLayer, TargetVariable
+from .names import last_number, part_number
+
+# So many layers may be held in one tensor: gate and up, query, key and value, and an output gate.
+MOST_PARTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to fill a variable: `penalty` is 0 for a documented convention and grows with what had to be assumed.
+
+    `cut` says which part of the tensor is taken: the tensors of a layer are cut alike. () for all of it, (start, stop) for a block, (groups,
+    part, parts) for a part in each group, (entry,) for one of a bank. With `only_by_output` it is too easily right in shape to be
+    taken unless torch computes the same from it (some rows of many, which might be other classes).
+    """
+
+    expression: Expression
+    rule: str
+    penalty: int
+    cut: tuple[int, ...] = ()
+    only_by_output: bool = False
+
+
+def ways(
+    name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, map_shapes: tuple[Shape, ...]
+) -> Iterator[Way]:
+    """All ways for the tensor `name` of `shape` to fill `variable`, the likeliest first, each once.
+
+    `map_shapes` are those (height, width, channels) of feature maps, of any rank, that may have been flattened before the layer.
+    """
+    given: set[Expression] = set()
+    for way in _all_ways(name, shape, variable, layer, map_shapes):
+        if way.expression not in given:
+            given.add(way.expression)
+            yield way
+
+
+def _all_ways(
+    name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, map_shapes: tuple[Shape, ...]
+) -> Iterator[Way]:
+    size, wanted = prod(shape), prod(variable.shape)
+    if size == wanted:
+        yield from flattened_map(name, shape, variable, map_shapes)
+        yield from by_rule(Tensor(name), shape, variable, layer)
+        yield from by_axes(Tensor(name), shape, variable.shape)
+        yield from by_heads(Tensor(name), shape, variable.shape)
+    elif wanted and size > wanted and size % wanted == 0:
+        if size // wanted <= MOST_PARTS:
+            yield from by_part(name, shape, variable, layer, size // wanted)
+        yield from by_entry(name, shape, variable, layer, size // wanted)
+    if size > wanted:
+        yield from by_block(name, shape, variable, layer)
+        yield from by_rows(name, shape, variable)
+
+
+def by_rule(base: Expression, shape: Shape, variable: TargetVariable, layer: TargetLayer) -> Iterator[Way]:
+    """The rule of the layer's kind, as in any other conversion."""
+    rule = rule_for(layer)
+    movement = rule.movements.get(variable.name) if rule else None
+    if rule is not None and movement is not None:
+        if movement.torch_shape(variable.shape) == shape:
+            expression = _on(base, movement.expression("", variable.shape))
+            yield Way(expression, f"{rule.name}: {movement.torch} -> {movement.keras}", 0)
+        return
+    raw = raw_parameter("", shape, variable.shape)
+    if raw is not None and (len([extent for extent in shape if extent > 1]) < 2 or variable.name != "kernel"):
+        # A bank of matrices may be transposed in each; a vector or a table may not.
+        yield Way(_on(base, raw), "as it stands", 2 if len(shape) == 3 and min(shape) > 1 else 0)
+
+
+def _on(base: Expression, expression: Expression) -> Expression:
+    """`expression`, which is made of moves on one tensor, on `base` instead."""
+    if isinstance(expression, Permute):
+        return Permute(_on(base, expression.operand), expression.perm)
+    if isinstance(expression, Reshape):
+        return Reshape(_on(base, expression.operand), expression.shape)
+    return base
+
+
+def by_axes(base: Expression, shape: Shape, wanted: Shape) -> Iterator[Way]:
+    """Any order of the axes, then exact splits and merges (heads): reversed orders first, as Keras keeps outputs last."""
+    squeezed = tuple(extent for extent in shape if extent != 1)
+    operand = base if squeezed == shape else Reshape(base, squeezed)
+    if len(squeezed) > 4:
+        return
+    for perm in sorted(permutations(range(len(squeezed))), key=_likelihood):
+        moved = tuple(squeezed[axis] for axis in perm)
+        if not splits_or_merges(moved, wanted):
+            continue
+        expression: Expression = operand if perm == tuple(range(len(perm))) else Permute(operand, perm)
+        expression = expression if moved == wanted else Reshape(expression, wanted)
+        yield Way(
+            expression,
+            f"axes in the order {perm}" + ("" if moved == wanted else f", as {wanted}"),
+            2 if moved == wanted else 3,
+        )
+
+
+def by_heads(base: Expression, shape: Shape, wanted: Shape) -> Iterator[Way]:
+    """A matrix whose rows or columns are heads, with the axes of the heads apart from each other: (N H, D) as (N, D, H)."""
+    if len(shape) != 2 or not 3 <= len(wanted) <= 4:
+        return
+    axes = range(len(wanted))
+    for count in range(1, len(wanted)):
+        for first in combinations(axes, count):
+            second = tuple(axis for axis in axes if axis not in first)
+            split = tuple(wanted[axis] for axis in (*first, *second))
+            if prod(split[:count]) == shape[0] and prod(split[count:]) == shape[1]:
+                perm = tuple((*first, *second).index(axis) for axis in axes)
+                yield Way(Permute(Reshape(base, split), perm), f"heads split as {split}, axes in the order {perm}", 3)
+
+
+def _likelihood(perm: tuple[int, ...]) -> tuple[bool, tuple[int, ...]]:
+    likely = {(1, 0), (1, 2, 0), (2, 1, 0), (2, 3, 1, 0), (0, 2, 1)}
+    return perm not in likely, perm
+
+
+def splits_or_merges(shape: Shape, wanted: Shape) -> bool:
+    """True when axes of `wanted` are axes of `shape`, or whole numbers of them joined, or parts of one of them."""
+    if prod(shape) != prod(wanted):
+        return False
+    try:
+        check_reshape(shape, wanted)
+    except ValueError:
+        return False
+    return True
+
+
+def flattened_map(name: str, shape: Shape, variable: TargetVariable, map_shapes: tuple[Shape, ...]) -> Iterator[Way]:
+    """Rows of a dense kernel behind a flattened feature map: torch counts them channels first, Keras channels last."""
+    if len(shape) != 2 or len(variable.shape) != 2 or shape != variable.shape[::-1]:
+        return
+    for *extents, channels in map_shapes:
+        places = prod(extents)
+        if places > 1 and channels > 1 and places * channels == shape[1]:
+            by_channel = Reshape(Tensor(name), (shape[0], channels, places))
+            expression = Reshape(Permute(by_channel, (2, 1, 0)), variable.shape)
+            size = " x ".join(map(str, (*extents, channels)))
+            yield Way(expression, f"dense behind a flattened map of {size}", 1)
+
+
+def by_part(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, parts: int) -> Iterator[Way]:
+    """One of several equal parts of a tensor that holds query, key and value, or the like, in one: in blocks, or in each of its groups of rows."""
+    said = part_number(layer.label)
+    order = _said_first(said, parts)
+    for axis, extent in enumerate(shape):
+        if extent % parts or extent == parts:
+            continue
+        step = extent // parts
+        part_shape = (*shape[:axis], step, *shape[axis + 1 :])
+        for part in order:
+            base = Slice(Tensor(name), axis, part * step, (part + 1) * step)
+            words, unlikely = f"part {part + 1} of {parts} along axis {axis}", 2 + (said is not None and said != part)
+            cut = (part * step, (part + 1) * step)
+            yield from _of_part(base, part_shape, words, unlikely, cut, variable, layer)
+    rows = shape[0] // parts if shape and shape[0] % parts == 0 else 0
+    part_shape = (rows, *shape[1:])
+    for groups in _numbers_of_groups(rows, variable.shape):
+        grouped = Reshape(Tensor(name), (groups, parts, rows // groups, *shape[1:]))
+        for part in order:
+            one = Reshape(Slice(grouped, 1, part, part + 1), part_shape)
+            words = f"part {part + 1} of {parts} in each of {groups} groups of rows"
+            unlikely = 4 + (groups not in (rows, *variable.shape)) + (said is not None and said != part)
+            yield from _of_part(one, part_shape, words, unlikely, (groups, part, parts), variable, layer)
+
+
+def _numbers_of_groups(rows: int, shape: Shape) -> list[int]:
+    """Into how many groups rows may fall: as many as there are heads in the shape, else any number that divides them."""
+    numbers = [number for number in range(2, rows + 1) if rows % number == 0]
+    return sorted(numbers, key=lambda number: number not in (rows, *shape))
+
+
+def by_block(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer) -> Iterator[Way]:
+    """Some rows of a tensor that holds several matrices of unequal heights (query and fewer keys and values): the first, the last, those beside them."""
+    size, wanted = prod(shape), variable.size
+    if shape and wanted and (shape[0] * wanted) % size == 0:
+        rows = shape[0] * wanted // size
+        starts = dict.fromkeys((0, shape[0] - 2 * rows, shape[0] - rows, rows))
+        said = part_number(layer.label)
+        for place, start in enumerate(starts):
+            if 0 <= start <= shape[0] - rows:
+                base = Slice(Tensor(name), 0, start, start + rows)
+                words, unlikely = f"rows {start} to {start + rows}", 4 + (said is not None and said != place)
+                cut = (start, start + rows)
+                for way in _of_part(base, (rows, *shape[1:]), words, unlikely, cut, variable, layer):
+                    yield replace(way, only_by_output=True)
+
+
+def by_entry(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, entries: int) -> Iterator[Way]:
+    """One entry of a bank of matrices, such as one expert of several."""
+    if len(shape) < 3 or shape[0] != entries:
+        return
+    said = last_number(layer.label)
+    for entry in _said_first(said, entries):
+        base = Reshape(Slice(Tensor(name), 0, entry, entry + 1), shape[1:])
+        unlikely = 2 + (said is not None and said != entry)
+        yield from _of_part(base, shape[1:], f"entry {entry + 1} of {entries}", unlikely, (entry,), variable, layer)
+
+
+def _said_first(said: int | None, count: int) -> list[int]:
+    """All numbers below `count`, the one that the layer's name says first."""
+    return sorted(range(count), key=lambda number: number != said)
+
+
+def _of_part(
+    base: Expression,
+    shape: Shape,
+    words: str,
+    penalty: int,
+    cut: tuple[int, ...],
+    variable: TargetVariable,
+    layer: TargetLayer,
+) -> Iterator[Way]:
+    """By the rule or the axes, of a part of a tensor."""
+    for way in (*by_rule(base, shape, variable, layer), *by_axes(base, shape, variable.shape)):
+        yield Way(way.expression, f"{words}; {way.rule}", penalty + way.penalty, cut)
+
+
+def by_rows(name: str, shape: Shape, variable: TargetVariable) -> Iterator[Way]:
+    """The last or first rows of a table that is longer (positions with an offset, unused tokens)."""
+    if len(shape) != 2 or len(variable.shape) != 2 or shape[1] != variable.shape[1] or shape[0] <= variable.shape[0]:
+        return
+    rows = variable.shape[0]
+    for start in dict.fromkeys((shape[0] - rows, 0, 1, 2)):
+        if start + rows <= shape[0]:
+            yield Way(Slice(Tensor(name), 0, start, start + rows), f"rows {start} to {start + rows}", 4)
+
+
+def joined(
+    names: tuple[str, ...], shapes: tuple[Shape, ...], variable: TargetVariable, layer: TargetLayer
+) -> Iterator[Way]:
+    """Several tensors joined into one variable: of one shape along any axis of theirs or a new first one, else along their first one."""
+    operands = tuple(Tensor(name) for name in names)
+    shape = shapes[0]
+    if len(set(shapes)) > 1:
+        base, whole = Concat(operands, 0), (sum(one[0] for one in shapes), *shape[1:])
+        for way in (*by_rule(base, whole, variable, layer), *by_axes(base, whole, variable.shape)):
+            yield Way(way.expression, f"{len(names)} tensors joined along axis 0; {way.rule}", 4 + way.penalty)
+        return
+    for axis, extent in enumerate(shape):
+        whole = (*shape[:axis], extent * len(names), *shape[axis + 1 :])
+        base = Concat(operands, axis)
+        for way in (*by_rule(base, whole, variable, layer), *by_axes(base, whole, variable.shape)):
+            yield Way(way.expression, f"{len(names)} tensors joined along axis {axis}; {way.rule}", 3 + way.penalty)
+    stacked = Concat(tuple(Reshape(operand, (1, *shape)) for operand in operands), 0)
+    for way in by_axes(stacked, (len(names), *shape), variable.shape):
+        yield Way(way.expression, f"{len(names)} tensors stacked; {way.rule}", 3 + way.penalty)

@@ -1,0 +1,45 @@
+"""Weights that a module computes with although nothing it gives depends on the result (the last residual branch of a WaveNet)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ...running.run import called_on
+from ...running.torch_trace import tensors_in, undisturbed
+
+# Each layer costs a run of the module; a model with more layers without a place differs in another way.
+MOST_LAYERS = 16
+
+
+def idle_weights(
+    module: Any, values: Mapping[str, Any], call: Callable[[Any], Any], names: Sequence[str]
+) -> tuple[str, ...]:
+    """Those of `names` whose change, together with all others of their layer, leaves each output of `call(module)` as it is, bit for bit.
+
+    The module is run on `values`; it keeps its own.
+    """
+    layers: dict[str, list[str]] = {}
+    for name in names:
+        if name in values:
+            layers.setdefault(name.rpartition(".")[0], []).append(name)
+    if not 0 < len(layers) <= MOST_LAYERS:
+        return ()
+    with undisturbed(module):
+        before = _outputs(module, values, call)
+        return tuple(
+            name
+            for members in layers.values()
+            if _equal(before, _outputs(module, {**values, **{one: 2 * values[one] + 1 for one in members}}, call))
+            for name in members
+        )
+
+
+def _outputs(module: Any, values: Mapping[str, Any], call: Callable[[Any], Any]) -> list[Any]:
+    return list(tensors_in(called_on(module, values, call)))
+
+
+def _equal(first: Sequence[Any], second: Sequence[Any]) -> bool:
+    import torch
+
+    return len(first) == len(second) and all(torch.equal(one, other) for one, other in zip(first, second, strict=True))

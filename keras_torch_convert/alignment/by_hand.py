@@ -1,0 +1,110 @@
+"""Align by hand: a mapping from Keras layers to torch layers, checked like any other alignment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..errors import AlignmentError
+from ..keras_io.model import read_target
+from ..plan.plan import Plan
+from ..rules.position_table import Resize
+from ..spec.layer_groups import Stack, collect
+from ..spec.roles import as_registered
+from ..spec.source import Source, SourceTensor
+from ..spec.target import Target, TargetLayer
+from ..torch_io.reader import read
+from .assemble import plan_of_pairs
+from .by_order import hit_by, nearest
+from .parts import Parts, TorchLayer
+from .recurrent_layers import parts_of
+
+
+def plan_from_mapping(
+    source: Any,
+    target: Any,
+    mapping: Mapping[str, TorchLayer | Sequence[TorchLayer]],
+    *,
+    skip_weights: Sequence[str],
+    additional_transfer: Mapping[Any, Callable[[list[Any]], list[Any]]],
+    skip_layers: Sequence[str],
+    keep_layers: Sequence[str],
+    resize: Resize = None,
+) -> Plan:
+    """The Plan that `mapping` describes; see `Plan.from_mapping`."""
+    if not isinstance(source, Source):
+        source = read(source)
+    if not isinstance(target, Target):
+        target = read_target(target)
+    collection = collect(source, skip_weights)
+    stacks = {**parts_of(collection.stacks), **{stack.layer: stack for stack in collection.stacks}}
+    layers = _layers_by_name(target)
+    skipped = hit_by(skip_layers, list(stacks), "skip_layers", "torch layer")
+    kept = hit_by(keep_layers, list(layers), "keep_layers", "Keras layer")
+    parts = Parts(lambda name: _tensors(name, stacks, source))
+    pairs = _pairs(mapping, parts, stacks, layers)
+    both = [name for name in kept if name in mapping]
+    if both:
+        raise AlignmentError(f"'{both[0]}' is both in the mapping and in keep_layers; take it out of one of them")
+    plan = plan_of_pairs(
+        pairs,
+        target,
+        additional_transfer,
+        dropped={
+            **collection.skipped,
+            **{tensor.name: rule for name, rule in skipped.items() for tensor in stacks[name].tensors},
+        },
+        kept={variable.place: rule for name, rule in kept.items() for variable in layers[name].variables},
+        resize=resize,
+    )
+    return parts.finished(plan)
+
+
+def _pairs(
+    mapping: Mapping[str, TorchLayer | Sequence[TorchLayer]],
+    parts: Parts,
+    stacks: Mapping[str, Stack],
+    layers: Mapping[str, TargetLayer],
+) -> list[tuple[Stack, TargetLayer]]:
+    pairs = []
+    problems = []
+    for keras_name, torch_names in mapping.items():
+        if keras_name not in layers:
+            problems.append(f"no Keras layer with weights is called '{keras_name}'{nearest(keras_name, layers)}")
+            continue
+        try:
+            pairs.append((_stack(torch_names, parts, stacks), layers[keras_name]))
+        except AlignmentError as error:
+            problems.append(f"for Keras layer '{keras_name}': {error}")
+    if problems:
+        raise AlignmentError("; ".join(problems))
+    return pairs
+
+
+def _layers_by_name(target: Target) -> dict[str, TargetLayer]:
+    """Top-level layers by name, then the layers inside of them by label."""
+    layers = {layer.name: layer for layer in target.layers}
+    for inside in (*target.leaves(), *target.inner):
+        layers.setdefault(inside.label, inside)
+    return layers
+
+
+def _stack(names: TorchLayer | Sequence[TorchLayer], parts: Parts, stacks: Mapping[str, Stack]) -> Stack:
+    """The tensors of the torch layers, single tensors or parts `names`, each layer's in the order that its roles want."""
+    names = tuple(names) if isinstance(names, Sequence) and not isinstance(names, str) else (names,)
+    modules: dict[str, Any] = {}
+    for name in names:
+        if isinstance(name, str):
+            # A single tensor belongs to the module that its layer is.
+            layer = name if name in stacks else name.rpartition(".")[0]
+            modules |= stacks[layer].modules if layer in stacks else {}
+    return Stack(", ".join(map(str, names)), tuple(tensor for name in names for tensor in parts.tensors(name)), modules)
+
+
+def _tensors(name: str, stacks: Mapping[str, Stack], source: Source) -> Sequence[SourceTensor]:
+    """The tensors of a torch layer, or the one tensor of that name."""
+    if name in stacks:
+        return as_registered(stacks[name].tensors)
+    if name in source:
+        return (source[name],)
+    raise AlignmentError(f"no torch layer or tensor is called '{name}'{nearest(name, [*stacks, *source])}")

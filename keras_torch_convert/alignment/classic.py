@@ -1,0 +1,261 @@
+"""The classic way to align: Keras layer names are moved about by dictionaries until they stand in the order of the PyTorch layers.
+
+The meaning of the dictionaries is that of keras_cv_attention_models 1.4.3, with one difference: whatever would lose a name is an
+AlignmentError that says which rule did it and what to write instead. A stage of moves is played in C.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from .. import _core
+from ..errors import AlignmentError
+from ..spec.layer_groups import as_plain_strings
+from ..util.gc_pause import cycle_search_paused
+
+MatchFunction = Callable[[list[str]], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class NameAlignment:
+    """Keras layer names in the order of the PyTorch layers.
+
+    `warnings` name entries that applied to no layer, `notes` say what else the user may want to know.
+    """
+
+    names: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The arguments of one stage, checked and copied: plain dicts with plain keys, and the split."""
+
+    number: int
+    tail_align_dict: dict[str, Any]
+    full_name_align_dict: dict[str, Any]
+    tail_split_position: int
+    warnings: tuple[str, ...] = ()
+
+
+def align_names(
+    names: Sequence[str],
+    tail_align_dict: Any = {},
+    full_name_align_dict: Any = {},
+    tail_split_position: Any = 2,
+    specific_match_func: MatchFunction | None = None,
+) -> NameAlignment:
+    """Move `names` stage by stage, then hand them to `specific_match_func`.
+
+    `tail_split_position` is an int for one stage, or a list for several; with a list the dictionaries may be lists too, one dict
+    a stage. Raises AlignmentError, with the remedy, for whatever would lose a name and for values that cannot be rules. What
+    the function raises passes with a note.
+    """
+    aligned = as_plain_strings(names, "names of layers", AlignmentError)
+    warnings: list[str] = []
+    moved: list[str] = []
+    with cycle_search_paused():
+        for stage in read_stages(tail_align_dict, full_name_align_dict, tail_split_position):
+            aligned, moved_now, warnings_now = run_stage(aligned, stage)
+            warnings += warnings_now
+            moved += moved_now
+    notes: tuple[str, ...] = ()
+    if specific_match_func is not None:
+        if moved:
+            count = len(set(moved))
+            notes = (
+                f"the dictionaries moved {count} name{'s' if count > 1 else ''} before specific_match_func got them",
+            )
+        aligned = call_match_function(specific_match_func, aligned)
+    return NameAlignment(aligned, tuple(warnings), notes)
+
+
+def run_stage(names: tuple[str, ...], stage: Stage) -> tuple[tuple[str, ...], list[str], tuple[str, ...]]:
+    """Play one stage of moves on names that are plain strings: the names in their new order, those that moved, warnings."""
+    aligned, moved, unused = _core.move_stage(
+        names, stage.tail_align_dict, stage.full_name_align_dict, stage.tail_split_position, stage.number
+    )
+    existing = ExistingNames(names, stage.tail_split_position)
+    return aligned, moved, (*stage.warnings, *(describe_unused(path, existing, stage) for path in unused))
+
+
+@dataclass(frozen=True)
+class ExistingNames:
+    """What entries of the dictionaries may refer to, found once it is needed: names, stacks and tails, each once and sorted."""
+
+    all_names: tuple[str, ...]
+    split: int
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Full names."""
+        return sorted(set(self.all_names))
+
+    @cached_property
+    def tails_by_stack(self) -> dict[str, list[str]]:
+        """First part of a name to the tails of all names that begin with it."""
+        tails: dict[str, set[str]] = {}
+        for name in self.all_names:
+            parts = name.split("_")
+            tails.setdefault(parts[0], set()).add("_".join(parts[self.split :]))
+        return {stack: sorted(tails[stack]) for stack in sorted(tails)}
+
+    @cached_property
+    def tails(self) -> list[str]:
+        """The tails of all stacks."""
+        return sorted({tail for tails in self.tails_by_stack.values() for tail in tails})
+
+
+def describe_unused(path: tuple[str, ...], existing: ExistingNames, stage: Stage) -> str:
+    """Why a dictionary entry did nothing, with the nearest existing names."""
+    parameter, *keys = path
+    where = f"{parameter}{''.join(f'[{key!r}]' for key in keys)} at stage {stage.number} applies to no layer"
+    if parameter == "full_name_align_dict":
+        return where + like(keys[0], existing.names, "names")
+    if len(keys) == 1 and isinstance(stage.tail_align_dict[keys[0]], dict):
+        return where + like(keys[0], list(existing.tails_by_stack), "stacks")
+    tails = existing.tails if len(keys) == 1 else existing.tails_by_stack[keys[0]]
+    if keys[-1] in tails:
+        return where + ": layers with that tail have an entry of their own in full_name_align_dict or under their stack"
+    return where + like(keys[-1], tails, f"tails with tail_split_position={existing.split}")
+
+
+def like(wanted: str, existing: list[str] | tuple[str, ...], what: str) -> str:
+    """The nearest existing names as the end of a sentence."""
+    nearest = _core.nearest_names(existing, wanted, 3)
+    return f"; the nearest {what} are {', '.join(map(repr, nearest))}" if nearest else ""
+
+
+def read_stages(tail: Any, full: Any, split: Any) -> list[Stage]:
+    """Turn the three arguments, in any of their forms, into stages."""
+    if not isinstance(split, (list, tuple)):
+        tails = [sole_dict(tail, "tail_align_dict")]
+        fulls = [sole_dict(full, "full_name_align_dict")]
+        splits = [split]
+    else:
+        if isinstance(tail, Mapping) and tail:
+            raise AlignmentError(
+                f"tail_split_position is a list ({list(split)!r}), so tail_align_dict must be a list of dicts too, one a "
+                "stage; write [{...}] to use these rules in stage 0, or give tail_split_position as an int"
+            )
+        tails = [] if isinstance(tail, Mapping) else dicts_by_stage(tail, "tail_align_dict")
+        fulls = [full] if isinstance(full, Mapping) else dicts_by_stage(full, "full_name_align_dict")
+        splits = list(split)
+        if not splits:
+            raise AlignmentError("tail_split_position is an empty list; give at least one int, such as [2]")
+    count = max(len(splits), len(fulls))
+    late = [number for number in range(count, len(tails)) if tails[number]]
+    if late:
+        raise AlignmentError(
+            f"tail_align_dict has rules for stage {', '.join(map(str, late))}, but tail_split_position and "
+            f"full_name_align_dict make {count} only; give one tail_split_position for each stage"
+        )
+    return [
+        read_stage(
+            number,
+            tails[number] if number < len(tails) else {},
+            fulls[number] if number < len(fulls) else {},
+            splits[min(number, len(splits) - 1)],
+        )
+        for number in range(count)
+    ]
+
+
+def sole_dict(rules: Any, parameter: str) -> Any:
+    """The dict of the only stage. A list has no meaning here, unless it holds no rule."""
+    if not isinstance(rules, (list, tuple)):
+        return rules
+    if any(rules):
+        raise AlignmentError(
+            f"{parameter} is a list of {len(rules)} dicts, one a stage, but tail_split_position is a single int; give a "
+            f"list of splits, such as tail_split_position={[2] * len(rules)}"
+        )
+    return {}
+
+
+def dicts_by_stage(rules: Any, parameter: str) -> list[Any]:
+    """A list of dicts, one for each stage."""
+    if not isinstance(rules, (list, tuple)):
+        raise AlignmentError(f"{parameter} must be a dict or a list of dicts, got {type(rules).__name__}")
+    return list(rules)
+
+
+def read_stage(number: int, tail: Any, full: Any, split: Any) -> Stage:
+    """Check the arguments of one stage and copy them."""
+    plain_split = plain_value(split)
+    if not isinstance(plain_split, int):
+        raise AlignmentError(
+            f"tail_split_position must be an int or a list of int, got {split!r:.100} at stage {number}; 2 makes "
+            "'stack1_block1' the head and 'attn_gamma' the tail of 'stack1_block1_attn_gamma'"
+        )
+    warnings: list[str] = []
+    plain_tail = plain_rules(tail, "tail_align_dict", number, warnings)
+    plain_full = plain_rules(full, "full_name_align_dict", number, warnings)
+    return Stage(number, plain_tail, plain_full, int(plain_split), tuple(warnings))
+
+
+def plain_rules(rules: Any, parameter: str, number: int, warnings: list[str]) -> dict[str, Any]:
+    """A copy with keys, anchors and numbers of exactly the types that the C core knows.
+
+    Values of other types stay: they are an error only once a layer is found for them. Keys that are no str match no layer.
+    """
+    if not isinstance(rules, Mapping):
+        raise AlignmentError(f"{parameter} must be a dict, got {type(rules).__name__} at stage {number}")
+    if set(map(type, rules)) <= {str} and set(map(type, rules.values())) <= {int, str}:
+        return dict(rules)
+    plain: dict[str, Any] = {}
+    for key, value in rules.items():
+        if not isinstance(key, str):
+            warnings.append(f"{parameter}[{key!r:.100}] at stage {number} applies to no layer: names are str")
+        elif isinstance(value, Mapping) and parameter == "tail_align_dict":
+            plain[str.__str__(key)] = plain_rules(value, f"tail_align_dict[{key!r}]", number, warnings)
+        else:
+            plain[str.__str__(key)] = plain_value(value)
+    return plain
+
+
+def plain_value(value: Any) -> Any:
+    """Subclasses of str, and integers of other libraries, as Python's own."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bool):
+        return value
+    try:
+        return int(operator.index(value))
+    except TypeError:
+        return value
+
+
+def call_match_function(function: MatchFunction, names: tuple[str, ...]) -> tuple[str, ...]:
+    """What the user's function makes of the names: some or all of them, in any order, none twice."""
+    try:
+        answer = function(list(names))
+    except BaseException as error:
+        if hasattr(error, "add_note"):
+            error.add_note(f"raised by specific_match_func, called with {len(names)} names")
+        raise
+    if not isinstance(answer, (list, tuple)):
+        hint = "; a function that sorts in place must return the list as well" if answer is None else ""
+        raise AlignmentError(
+            f"specific_match_func must return a list of layer names, got {type(answer).__name__}{hint}"
+        )
+    matched = as_plain_strings(answer, "names returned by specific_match_func", AlignmentError)
+    left = dict.fromkeys(names, 0)
+    for name in names:
+        left[name] += 1
+    for place, name in enumerate(matched):
+        if name not in left:
+            raise AlignmentError(
+                f"specific_match_func returned {name!r} at place {place}, which is none of the layers{like(name, names, 'names')}"
+            )
+        left[name] -= 1
+        if left[name] < 0:
+            raise AlignmentError(
+                f"specific_match_func returned {name!r} twice, at place {matched.index(name)} and at place {place}"
+            )
+    return matched

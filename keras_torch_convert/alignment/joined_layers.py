@@ -1,0 +1,60 @@
+"""Torch layers that one Keras layer takes together: attention's projections, the two convolutions of a separable one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..rules import attention
+from ..spec.layer_groups import Stack, last_part
+from ..spec.target import TargetLayer
+
+# How many of the stacks, from the first on, belong together; 1 when they do not.
+Joins = Callable[[Sequence[Stack]], int]
+
+
+def joined_by_kind(stacks: Sequence[Stack], layers: Sequence[TargetLayer]) -> list[Stack]:
+    """The stacks with those joined that belong to one Keras layer.
+
+    It is done for a kind when as many runs of stacks look like it as Keras has layers of it, so that nothing is joined by chance.
+    """
+    kinds: tuple[tuple[tuple[str, ...], Joins], ...] = (
+        (attention.KINDS, attention.joins),
+        (("SeparableConv1D", "SeparableConv2D"), _separable),
+    )
+    result = list(stacks)
+    for names, joins in kinds:
+        wanted = sum(bool(set(names) & set(layer.kinds)) for layer in layers)
+        if wanted:
+            joined, count = _joined(result, joins)
+            result = joined if count == wanted else result
+    return result
+
+
+def one_stack(stacks: Sequence[Stack]) -> Stack:
+    """All tensors of several stacks as one, under the names of all."""
+    modules = {name: module for stack in stacks for name, module in stack.modules.items()}
+    tensors = tuple(tensor for stack in stacks for tensor in stack.tensors)
+    return Stack(", ".join(stack.layer for stack in stacks), tensors, modules)
+
+
+def _joined(stacks: Sequence[Stack], joins: Joins) -> tuple[list[Stack], int]:
+    result: list[Stack] = []
+    runs = start = 0
+    while start < len(stacks):
+        count = joins(stacks[start:])
+        runs += count > 1
+        result.append(one_stack(stacks[start : start + count]) if count > 1 else stacks[start])
+        start += count
+    return result, runs
+
+
+def _separable(stacks: Sequence[Stack]) -> int:
+    """Two when a depthwise convolution stands before one of size 1 that takes its channels."""
+    shapes = [tensor.shape for stack in stacks[:2] for tensor in stack.tensors if last_part(tensor.name) == "weight"]
+    if len(shapes) != 2 or len(shapes[0]) < 3 or len(shapes[0]) != len(shapes[1]):
+        return 1
+    depthwise, pointwise = shapes
+    fits = (
+        depthwise[1] == 1 and depthwise[0] == pointwise[1] and set(pointwise[2:]) == {1} and set(depthwise[2:]) != {1}
+    )
+    return 2 if fits else 1

@@ -1,0 +1,99 @@
+"""One torch module that holds several recurrent layers, as the torch layers that Keras layers take: "rnn.l0", "rnn.l1", "rnn.l0_reverse"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection as Names
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from ..rules.recurrent import Cell, cells_of, keras_cells
+from ..spec.layer_groups import Stack
+from ..spec.target import TargetLayer
+
+
+def parts_of(stacks: Iterable[Stack]) -> dict[str, Stack]:
+    """The names by which parts of recurrent modules go, beside the modules' own names.
+
+    "rnn.l0" is layer 0 with all its directions, "rnn.l0_forward" and "rnn.l0_reverse" are one of two directions.
+    """
+    parts: dict[str, Stack] = {}
+    for stack in stacks:
+        cells = _numbered(stack)
+        for number in dict.fromkeys(cell.number for cell in cells):
+            of_layer = [cell for cell in cells if cell.number == number]
+            parts[f"{stack.layer}.l{number}"] = _joined(stack, of_layer)
+            if len(of_layer) > 1:
+                for cell in of_layer:
+                    parts[_direction(stack, cell)] = _joined(stack, [cell])
+    return parts
+
+
+def split_by_order(stacks: Sequence[Stack], layers: Sequence[TargetLayer], by_callback: Names[str] = ()) -> list[Stack]:
+    """The stacks with recurrent modules cut up into what the Keras layers at their places take.
+
+    A Keras layer with as many cells as the module has takes it whole, a Bidirectional the two directions of one layer, a single cell one
+    direction. Whatever stands at its place, a module for a layer in `by_callback` stays whole: its callback gets all tensors.
+    """
+    result: list[Stack] = []
+    for stack in stacks:
+        remaining = list(_numbered(stack))
+        layer = layers[len(result)] if len(result) < len(layers) else None
+        if len(remaining) < 2 or (layer is not None and layer.name in by_callback):
+            result.append(stack)
+            continue
+        whole = tuple(remaining)
+        while remaining:
+            layer = layers[len(result)] if len(result) < len(layers) else None
+            count = len(keras_cells(layer)) if layer is not None else 0
+            taken = remaining[:count] or [cell for cell in remaining if cell.number == remaining[0].number]
+            remaining = remaining[len(taken) :]
+            result.append(stack if tuple(taken) == whole else _named(stack, taken, whole))
+    return result
+
+
+def skipped_apart(stacks: Sequence[Stack], patterns: Sequence[str] | str) -> list[Stack]:
+    """The stacks, those of which some pattern of `skip_layers` names a part cut into their layers."""
+    patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+    expressions = [
+        re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL) for pattern in patterns
+    ]
+
+    def hit(name: str) -> bool:
+        return any(expression.fullmatch(name) for expression in expressions)
+
+    result: list[Stack] = []
+    for stack in stacks:
+        numbers = list(dict.fromkeys(cell.number for cell in _numbered(stack)))
+        names = [f"{stack.layer}.l{number}" for number in numbers]
+        if len(names) > 1 and not hit(stack.layer) and any(hit(name) for name in names):
+            parts = parts_of([stack])
+            result += [parts[name] for name in names]
+        else:
+            result.append(stack)
+    return result
+
+
+def _numbered(stack: Stack) -> tuple[Cell, ...]:
+    cells = cells_of(stack)
+    return cells if all(cell.number is not None and cell.module == cells[0].module for cell in cells) else ()
+
+
+def _named(stack: Stack, taken: Sequence[Cell], whole: Sequence[Cell]) -> Stack:
+    numbers = list(dict.fromkeys(cell.number for cell in taken))
+    of_layer = [cell for cell in whole if cell.number == numbers[0]]
+    if len(taken) == 1 and len(of_layer) > 1:
+        return _joined(stack, taken)
+    return replace(_joined(stack, taken), layer=", ".join(f"{stack.layer}.l{number}" for number in numbers))
+
+
+def _joined(stack: Stack, cells: Sequence[Cell]) -> Stack:
+    """The tensors of some cells of a stack as a stack of their own, called by layer, or by direction for a single one of two."""
+    names = {tensor.name for cell in cells for tensor in cell.tensors.values()}
+    alone = len(cells) == 1 and sum(cell.number == cells[0].number for cell in _numbered(stack)) > 1
+    layer = _direction(stack, cells[0]) if alone else f"{stack.layer}.l{cells[0].number}"
+    return replace(stack, layer=layer, tensors=tuple(tensor for tensor in stack.tensors if tensor.name in names))
+
+
+def _direction(stack: Stack, cell: Cell) -> str:
+    return f"{stack.layer}.l{cell.number}_{'reverse' if cell.reverse else 'forward'}"

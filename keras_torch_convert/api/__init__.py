@@ -1,0 +1,1 @@
+"""What users call. The Report is put together here, in one place."""

@@ -1,0 +1,126 @@
+"""From two sides to a Plan without being told: by running both models, or for weights alone by shapes, names and order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..alignment.assemble import with_both_sides
+from ..errors import AlignmentError, ClassCountError
+from ..keras_io.model import read_target
+from ..plan.executor import Strict
+from ..plan.plan import Plan
+from ..rules.position_table import Resize
+from ..running.outputs import describe
+from ..spec.source import Source
+from ..spec.target import Target
+from ..torch_io.reader import read as read_source
+
+if TYPE_CHECKING:
+    from ..alignment.activations.search import Alignment
+    from ..alignment.static.proposal import StaticAlignment
+    from ..running.inputs import Call, Runs
+
+
+def align(
+    source: Any,
+    target: Any,
+    *,
+    sample: Any = None,
+    torch_call: Call | None = None,
+    keras_call: Call | None = None,
+    hints: Mapping[str, str] | None = None,
+    accept_unproven: bool = False,
+) -> Plan:
+    """Find out which torch weight belongs where, by running both models on randomised copies of their weights.
+
+    `source` is a torch module, `target` a Keras 3 or tf_keras model; both are left exactly as they are. A state dict or a checkpoint cannot be run: it is
+    aligned by shapes, names and order, which proves nothing and which `accept_unproven=True` must allow; the error without it shows the proposal. `sample` is one array
+    in the Keras layout, or (torch inputs, Keras inputs); by default inputs are made from the Keras model's own specs.
+    `torch_call(model, inputs)` and `keras_call(model, inputs)` say how a model is run when it takes more than
+    its inputs, or when only a part of it is meant. `hints` are {"keras layer or variable": "torch layer or tensor"} that settle what cannot be told.
+    With `accept_unproven` weights that no output proves are paired by their names.
+
+    Raises AlignmentError, with what is open and the best candidates, when a weight of the Keras model finds no partner, and PredictionError when a
+    model cannot be run.
+    """
+    from ..running.inputs import runs_for
+
+    source = source if isinstance(source, Source) else read_source(source)
+    target = target if isinstance(target, Target) else read_target(target, sample=sample)
+    if source.module is None:
+        plan, _ = aligned_statically(source, target, hints or {}, accept_unproven)
+    else:
+        runs = runs_for(source.module, target, sample, torch_call, keras_call)
+        plan, _ = aligned_by_running(source, target, runs, hints or {}, accept_unproven)
+    return with_both_sides(plan, source, target)
+
+
+def aligned_by_running(
+    source: Source, target: Target, runs: Runs, hints: Mapping[str, str], accept_unproven: bool
+) -> tuple[Plan, Alignment]:
+    """What running both models finds. AlignmentError, with the reasons, when layers are open; PredictionError when a model cannot be run."""
+    from ..alignment.activations.search import align_by_running, refusal
+
+    with runs.failures_told():
+        plan, alignment = align_by_running(source, target, runs, hints, accept_unproven)
+    if not alignment.open:
+        return plan, alignment
+    refused = refusal(alignment, target)
+    if advice := on_other_classes(alignment, source, target):
+        raise ClassCountError(f"{refused}\n{advice}")
+    raise with_cause(refused, source, target, runs, plan, alignment, hints)
+
+
+def on_other_classes(alignment: Alignment, source: Source, target: Target) -> str:
+    """What to try when the only open layer differs from the only torch layer without a place in its number of outputs alone; "" for every other case."""
+    if len(alignment.open) != 1 or len({name.rpartition(".")[0] for name in alignment.left_over}) != 1:
+        return ""
+    leaf = next(leaf for leaf in target.leaves() if leaf.label in alignment.open)
+    kernel = next((variable.shape for variable in leaf.variables if len(variable.shape) > 1), ())
+    for name in alignment.left_over:
+        shape = source[name].shape
+        if len(shape) == len(kernel) > 1 and shape[0] != kernel[-1] and sorted(shape[1:]) == sorted(kernel[:-1]):
+            return (
+                f"'{leaf.label}' has {kernel[-1]} outputs, '{name}' {shape[0]}: for a head of another number of classes align two models of one "
+                f"number, leave it out by name, plan = ktc.align(...).without('{leaf.label}'), and give that as plan= with verify=False"
+            )
+    return ""
+
+
+def with_cause(
+    error: AlignmentError,
+    source: Source,
+    target: Target,
+    runs: Runs,
+    plan: Plan,
+    alignment: Alignment,
+    hints: Mapping[str, str],
+) -> AlignmentError:
+    """The refusal with what has no counterpart and the place where the models part, as far as that is known."""
+    from ..diagnosis.unaligned import why_open
+
+    try:
+        sentences = why_open(source, target, runs, plan, alignment, hints)
+    except Exception as failure:
+        return AlignmentError(f"{error}\n(why could not be looked for: {describe(failure)})")
+    return AlignmentError("\n".join([str(error), *sentences]))
+
+
+def aligned_statically(
+    source: Source,
+    target: Target,
+    hints: Mapping[str, str],
+    accepted: bool,
+    resize: Resize = None,
+    strict: Strict = True,
+) -> tuple[Plan, StaticAlignment]:
+    """By shapes, names and order. AlignmentError, which shows what was found, when that is not accepted or a Keras layer finds nothing."""
+    from ..alignment.static.proposal import align_statically, refusal_open, refusal_unproven
+
+    plan, found = align_statically(source, target, hints, resize)
+    if not accepted:
+        raise refusal_unproven(found, source, target)
+    if found.open and strict:
+        raise refusal_open(found, target)
+    return plan, found

@@ -1,0 +1,173 @@
+"""What goes into a Keras file: its layout, a checked Plan, and for every array of the file the function that gives its values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import PlanError, SaveError, TransferError
+from ..keras_io.hdf5_header import byte_size
+from ..keras_io.keras_save import suffix_of
+from ..keras_io.lazy_layout import REMEDY, recorded
+from ..keras_io.sharded import INDEX_SUFFIX
+from ..keras_io.template import read_template
+from ..keras_io.write_from_layout import Values, WrittenFile, file_layout
+from ..plan.difference import LEFT_OUT, Difference, difference
+from ..plan.executor import Prepared, Strict, prepare
+from ..plan.expressions import tensors_of
+from ..plan.plan import Plan
+from ..plan.plan_cache import keep_prepared, prepared_before
+from ..report.report import Report
+from ..spec.file_layout import FileLayout, StoredArray, TargetLayout
+from ..spec.source import Source
+from ..spec.target import Target, TargetLayer, TargetVariable
+from ..util.atomic_file import check_place
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """A file that can be written: `values` has an entry for every place of `file`, the HDF5 file of `layout` that is wanted."""
+
+    plan: Plan
+    source: Source
+    layout: TargetLayout
+    file: FileLayout
+    values: Mapping[str, Values]
+    prepared: Prepared
+    warnings: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all values."""
+        return sum(map(byte_size, self.file.arrays))
+
+    def report(self, saved: WrittenFile, seconds: float) -> Report:
+        """The report once the file is there."""
+        return Report(
+            source=self.source.origin,
+            target=f"{saved.path.name} ({self.layout.framework} {self.layout.version})",
+            ledger=self.prepared.ledger,
+            plan=self.plan,
+            path=saved.path,
+            md5=saved.digests.get("md5"),
+            sha256=saved.digests.get("sha256"),
+            seconds={"apply": seconds},
+            warnings=(*self.prepared.warnings, *self.warnings),
+            notes=self.source.notes,
+        )
+
+
+def filling_for(plan: Plan, source: Source, path: Path, template: Path | None, strict: Strict) -> Filling:
+    """Check everything that can be checked before a byte is written. Errors as in `apply`."""
+    if plan.reversed:
+        raise PlanError("the plan leads from Keras to torch: give a path that ends in .safetensors, or plan.invert()")
+    check_place(path)
+    if not path.name.endswith(INDEX_SUFFIX):
+        suffix_of(path)
+    layout, values = _layout(plan, template, path)
+    file = file_layout(layout, path)
+    prepared = prepared_before(plan, source, strict)
+    if prepared is None:
+        _check_difference(plan, source)
+        prepared = prepare(plan, source, _file_target(plan, layout, path), strict=strict)
+        keep_prepared(plan, source, strict, prepared)
+    values = {**values, **prepared.by_place()}
+    values |= {array.place: partial(_own_values, array) for array in file.arrays if array.values and array.place}
+    values |= _zeros(plan, file, values)
+    unset = sorted({array.place for array in file.arrays if array.place} - values.keys())
+    if unset:
+        label = plan.targets[unset[0]].label if unset[0] in plan.targets else unset[0]
+        raise SaveError(
+            f"neither the plan nor the checkpoint has values for {len(unset)} variables that the file must hold, '{label}' among them: "
+            "give template= a Keras file of the model that has them"
+        )
+    return Filling(plan, source, layout, file, values, prepared, _warnings(plan, template))
+
+
+def _check_difference(plan: Plan, source: Source) -> None:
+    found = difference(plan, source)
+    if not found.fits:
+        lines = tuple(found.lines())
+        listed = "".join(f"\n  - {line}" for line in lines)
+        raise TransferError(
+            f"{source.origin} does not fit the plan, {len(lines)} differences, nothing was written:{listed}{_on_other_shapes(plan, found)}",
+            lines,
+        )
+
+
+def _on_other_shapes(plan: Plan, found: Difference) -> str:
+    """What to try when all that differs is the shapes of one layer, as for a head of another class count."""
+    other = {name for name, _, _ in found.shapes}
+    layers = {
+        plan.targets[one.place].label.rpartition("/")[0]
+        for one in plan.assignments
+        if one.place in plan.targets and other & set(tensors_of(one.expression))
+    }
+    if len(layers) != 1 or found.missing or found.renamed:
+        return ""
+    return (
+        f"\na head for another number of classes is left out by name with without={sorted(layers)}; it keeps the values of template=, "
+        "without one zeros"
+    )
+
+
+def _layout(plan: Plan, template: Path | None, path: Path) -> tuple[TargetLayout, dict[str, Values]]:
+    if template is not None:
+        known = None if plan.layout is None else recorded(plan.layout)
+        pattern = read_template(template, plan, known)
+        return pattern.layout, dict(pattern.values)
+    layout = recorded(plan.layout)
+    if layout is None:
+        raise SaveError(f"how {path.name} must look is not known to the plan: {REMEDY}")
+    if path.name.endswith(INDEX_SUFFIX) and layout.framework != "keras":
+        raise SaveError(f"{layout.framework} has no sharded weights: write a .weights.h5 file")
+    return layout, {}
+
+
+def _own_values(array: StoredArray) -> npt.NDArray[Any]:
+    """The values that a variable had in the model that the Plan was made with."""
+    return np.frombuffer(array.values, np.uint8)
+
+
+def _left_out(plan: Plan) -> dict[str, str]:
+    return {place: rule for place, rule in plan.kept.items() if rule.startswith(LEFT_OUT)}
+
+
+def _zeros(plan: Plan, file: FileLayout, values: Mapping[str, Values]) -> dict[str, Values]:
+    """Zeros for layers that were left out by name, where neither layout nor template has values."""
+    left_out = _left_out(plan)
+    return {
+        array.place: partial(_zeros_like, array)
+        for array in file.arrays
+        if array.place in left_out and array.place not in values
+    }
+
+
+def _zeros_like(array: StoredArray) -> npt.NDArray[Any]:
+    return np.zeros(prod(array.shape), np.dtype(array.dtype))
+
+
+def _warnings(plan: Plan, template: Path | None) -> tuple[str, ...]:
+    where = "zeros: give template= a file with other values" if template is None else f"the values of {template}"
+    return tuple(
+        f"'{plan.targets[place].label if place in plan.targets else place}' is {rule}; the file holds {where}"
+        for place, rule in _left_out(plan).items()
+    )
+
+
+def _file_target(plan: Plan, layout: TargetLayout, path: Path) -> Target:
+    """The variables of a file that does not exist yet: those that the Plan sets, and those that it keeps."""
+    variables = tuple(
+        TargetVariable(place, kind.label, kind.label.rsplit("/", 1)[-1], kind.shape, kind.dtype, True, None)
+        for place, kind in plan.targets.items()
+    )
+    framework: Literal["keras", "tf_keras"] = "tf_keras" if layout.framework == "tf_keras" else "keras"
+    layer = TargetLayer(path.name, path.name, ("File",), variables, (), 0, {}, None)
+    return Target(None, path.name, framework, "none", (layer,))

@@ -1,0 +1,169 @@
+"""Models and checkpoints by the names that the command line has for them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..keras_io.model import is_keras_model
+from ..keras_io.values import torch_tensor
+from ..spec.source import SourceTensor
+from ..torch_io.live_tensor import is_torch_module
+from .exit_codes import InputError
+from .values import imported, is_object_name, nearest
+
+KERAS_FILES = (".keras", ".h5", ".hdf5")
+BACKENDS = ("torch", "tensorflow", "jax")
+
+
+class Model(click.ParamType):  # type: ignore[type-arg]
+    """The name of a model, or the path of a file."""
+
+    name = "MODEL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text, once it is a name or the path of something that exists."""
+        text = str(value)
+        if not is_object_name(text) and not Path(text).exists():
+            beside = [entry.name for entry in Path(text).parent.iterdir()] if Path(text).parent.is_dir() else []
+            raise InputError(
+                f"there is no file {text!r}{nearest(Path(text).name, beside)}; "
+                "a model is named as package.module:callable or file.py:callable"
+            )
+        return text
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        """Files, in the shell's own way."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")]
+
+
+def models_of(names: Sequence[str], kwargs: Sequence[Mapping[str, Any]], backend: str | None) -> list[Any]:
+    """What the names stand for, in their order: torch modules, Keras models, state dicts, or paths of checkpoints.
+
+    The n-th of `kwargs` belongs to the n-th of the names that names a callable.
+    """
+    choose_backend(backend)
+    given = iter(kwargs)
+    models = [model_of(name, given) for name in names]
+    if next(given, None) is not None:
+        raise click.UsageError(f"--kwargs was given {len(kwargs)} times, which is more than models are called")
+    return models
+
+
+def choose_backend(backend: str | None) -> None:
+    """Settle Keras's backend before Keras is imported: as asked for, else as Keras is configured, else one that is installed."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if backend is not None:
+        os.environ["KERAS_BACKEND"] = backend
+    elif "KERAS_BACKEND" not in os.environ:
+        # Keras writes its configuration when it is first imported, whatever is installed: what it says need not be a choice.
+        installed = [name for name in (configured_backend(), *BACKENDS) if importlib.util.find_spec(name)]
+        if installed:
+            os.environ["KERAS_BACKEND"] = installed[0]
+
+
+def configured_backend() -> str:
+    """The backend in Keras's configuration file."""
+    home = os.environ.get("KERAS_HOME")
+    path = (Path(home) if home else Path.home() / ".keras") / "keras.json"
+    try:
+        return str(json.loads(path.read_text()).get("backend", "tensorflow"))
+    except (OSError, ValueError):
+        return "tensorflow"
+
+
+def model_of(name: str, kwargs: Iterator[Mapping[str, Any]]) -> Any:
+    """One model: imported and called, loaded from a Keras file, or the path as it is."""
+    if not is_object_name(name):
+        path = Path(name)
+        return loaded_keras_model(path) if path.suffix in KERAS_FILES else path
+    found = imported(name)
+    if is_torch_module(found) or is_keras_model(found) or isinstance(found, Mapping):
+        return found
+    if not callable(found):
+        raise InputError(f"{name} is a {type(found).__name__}, expected a function or class that makes a model")
+    arguments = next(kwargs, {})
+    try:
+        return found(**arguments)
+    except Exception as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        raise InputError(f"{name}({given}) raised {type(error).__name__}: {error}") from error
+
+
+def loaded_keras_model(path: Path) -> Any:
+    """The model in a .keras or .h5 file, by the Keras that wrote it."""
+    if path.name.endswith(".weights.h5"):
+        raise InputError(f"{path} holds weights without a model: name the callable that builds the model")
+    package = "tf_keras" if written_by_keras_2(path) else "keras"
+    if importlib.util.find_spec(package) is None:
+        raise InputError(f"{path} was written by {package}, which is not installed")
+    keras = importlib.import_module(package)
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be loaded as a model: {type(error).__name__}: {error}; layers of your own need the callable that builds the model"
+        ) from error
+
+
+def written_by_keras_2(path: Path) -> bool:
+    """True for a legacy .h5 file that says so; Keras 2 wrote no other kind by default."""
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        return False
+    with h5py.File(path, "r") as file:
+        version = file.attrs.get("keras_version", "3")
+    return str(version.decode() if isinstance(version, bytes) else version).startswith("2.")
+
+
+def torch_side(source: Any, weights: Path | None) -> Any:
+    """The PyTorch side, with the weights of a checkpoint loaded into the module when one was named."""
+    if is_keras_model(source):
+        raise click.UsageError("the first model is a Keras model: give the PyTorch side first, then the Keras side")
+    if weights is None:
+        return source
+    if not is_torch_module(source):
+        raise click.UsageError("--weights are for a module: name the callable that makes it as the first model")
+    return with_weights(source, weights)
+
+
+def keras_side(target: Any) -> Any:
+    """The Keras side."""
+    if not is_keras_model(target):
+        what = "a torch module" if is_torch_module(target) else f"a {type(target).__name__}"
+        if isinstance(target, Path):
+            what = f"{target}, a checkpoint"
+        raise click.UsageError(f"the second model is {what}: give the PyTorch side first, then the Keras side")
+    return target
+
+
+def with_weights(module: Any, path: Path) -> Any:
+    """The module with all weights of a checkpoint in it, none missing and none left."""
+    from ..torch_io.reader import read
+
+    tensors = {name: as_torch_tensor(tensor) for name, tensor in read(path).items()}
+    try:
+        module.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise InputError(f"{path} does not fit into {type(module).__name__}: {error}") from error
+    return module
+
+
+def as_torch_tensor(tensor: SourceTensor) -> Any:
+    """A tensor of a checkpoint for torch; types that NumPy lacks come as their bits."""
+    import torch
+
+    array, wanted = tensor.read(), getattr(torch, tensor.dtype)
+    if array.dtype.kind == "u" and tensor.dtype != array.dtype.name:
+        return torch_tensor(array.view(f"i{array.dtype.itemsize}")).view(wanted)
+    return torch_tensor(array)

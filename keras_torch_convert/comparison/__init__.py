@@ -1,0 +1,1 @@
+"""Proof by running: both models on the same inputs, compared by number."""

@@ -1,0 +1,95 @@
+"""Two arrays of two frameworks brought together: which order of axes, how far apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import inf, prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..running.fingerprint import distance, fingerprint
+from .outputs import difference_of
+
+Array = npt.NDArray[Any]
+
+# Further apart than this by their statistics, arrays are not compared value by value.
+STATISTICS_APART = 0.05
+
+
+def apart(torch_array: Array, keras_array: Array) -> float:
+    """Largest difference relative to torch's largest value in the order of axes that fits best; infinite when no shape fits."""
+    if torch_array.size != keras_array.size or not torch_array.size:
+        return inf
+    by_statistics = distance(fingerprint(torch_array), fingerprint(keras_array))
+    if by_statistics > STATISTICS_APART:
+        return by_statistics
+    return min(
+        (difference_of(one, keras_array).relative for one in arranged(torch_array, keras_array.shape)), default=inf
+    )
+
+
+def arranged(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
+    """`array` in the shape `shape`, with its channels where either framework may have them, and axes merged or split.
+
+    As it stands, with the second axis moved behind others, with the last one moved forwards. Height and width never change places.
+    """
+    seen = set()
+    for perm in orders(array.ndim):
+        moved = array.transpose(perm)
+        if prod(moved.shape) == prod(shape) and perm not in seen and fits(moved.shape, shape):
+            seen.add(perm)
+            yield np.ascontiguousarray(moved).reshape(shape)
+
+
+def orders(ndim: int) -> Iterator[tuple[int, ...]]:
+    """Orders of axes that either framework may have: see `arranged`."""
+    yield tuple(range(ndim))
+    for target in range(2, ndim):
+        rest = [axis for axis in range(ndim) if axis != 1]
+        yield (*rest[:target], 1, *rest[target:])
+    for target in range(1, ndim - 1):
+        rest = list(range(ndim - 1))
+        yield (*rest[:target], ndim - 1, *rest[target:])
+
+
+def fits(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
+    """Whether one shape comes from the other by merging or splitting neighbouring axes and by axes of size 1."""
+    one, two = [extent for extent in first if extent != 1], [extent for extent in second if extent != 1]
+    while one and two:
+        left, right = one.pop(0), two.pop(0)
+        while left != right:
+            if left < right:
+                if not one:
+                    return False
+                left *= one.pop(0)
+            else:
+                if not two:
+                    return False
+                right *= two.pop(0)
+    return not one and not two
+
+
+def channels_last(array: Array, channels: int) -> Array:
+    """A torch map with its channels last, when the second axis is the one that counts `channels`."""
+    if array.ndim >= 3 and array.shape[1] == channels:
+        return np.ascontiguousarray(np.moveaxis(array, 1, -1))
+    return array
+
+
+def margins(given: Array, array: Array) -> tuple[tuple[int, int], ...] | None:
+    """How much was put before and after each axis but the first and last of `array` to make `given`, None when it is not inside."""
+    if given.ndim != array.ndim or given.shape[-1] != array.shape[-1]:
+        return None
+    room = []
+    for axis in range(1, array.ndim - 1):
+        total = given.shape[axis] - array.shape[axis]
+        if total < 0:
+            return None
+        room.append(total)
+    for befores in np.ndindex(*(total + 1 for total in room)):
+        inner = (slice(None), *(slice(b, b + n) for b, n in zip(befores, array.shape[1:-1], strict=True)), slice(None))
+        if np.abs(given[inner] - array).max() <= 1e-4 * max(float(np.abs(array).max()), 1e-30):
+            return tuple((int(b), int(total - b)) for b, total in zip(befores, room, strict=True))
+    return None

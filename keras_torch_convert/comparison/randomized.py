@@ -1,0 +1,154 @@
+"""The proof with random norm statistics, biases and scales in both models, so that a swap that identity norms hide shows.
+
+Fresh and barely trained norms are the identity, biases are zero and layer scales 1e-6: weights of equal shape may then change places and
+no output tells. Here copies of torch's values are made random, and what the Plan makes of them is what the Keras model computes with. The
+torch module is never written to, a Keras 3 model is run statelessly, and a Keras 2 model is put back bit for bit, whatever happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from ..plan.executor import prepare
+from ..plan.expressions import tensors_of
+from ..plan.plan import Plan
+from ..spec.source import Source
+from ..spec.target import Target, TargetLayer
+from ..torch_io.live_tensor import live_tensor
+from .models import judge, relative_change, run_keras
+from .verdict import Comparison
+
+if TYPE_CHECKING:
+    from ..running.inputs import Runs
+
+SEED = 20240617
+# Swaps are tried out, a pass of the Keras model each; pairs beyond this many are not.
+MOST_SWAPS = 8
+# An output that moves by less, relative to its largest value, does not show a swap.
+SHOWS_ABOVE = 1e-3
+
+
+def random_values(module: Any, plan: Plan) -> dict[str, Any]:
+    """Name to new tensor for every norm statistic, bias, gain and scale that `plan` carries; tied ones share theirs.
+
+    Those are the floating-point tensors with at most one axis longer than 1. Gains and scales lie between 0.5 and 1.5, with both signs kept
+    apart from zero; biases and means are small against what they are added to; variances are the old ones times 0.6 to 1.4.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(SEED)
+    carried = {name for assignment in plan.assignments for name in tensors_of(assignment.expression)}
+    values: dict[str, Any] = {}
+    known: dict[int, Any] = {}
+    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    buffers = dict(module.named_buffers(remove_duplicate=False))
+    for name, tensor in named:
+        vector = sum(extent > 1 for extent in tensor.shape) <= 1
+        if name not in carried or not tensor.is_floating_point() or not vector:
+            continue
+        if id(tensor) not in known:
+            variance = buffers.get(f"{name.rpartition('.')[0]}.running_var".lstrip("."))
+            known[id(tensor)] = _random_value(name.rpartition(".")[2], tensor.detach(), variance, generator)
+        values[name] = known[id(tensor)]
+    return values
+
+
+def _random_value(last: str, tensor: Any, variance: Any, generator: Any) -> Any:
+    import torch
+
+    noise = torch.randn(tensor.shape, generator=generator).to(tensor.device)
+    uniform = torch.rand(tensor.shape, generator=generator).to(tensor.device)
+    if last == "running_mean" and variance is not None:
+        value = tensor + 0.2 * variance.sqrt() * noise
+    elif last == "running_var":
+        value = tensor * (0.6 + 0.8 * uniform)
+    elif "bias" in last or "beta" in last or "mean" in last:
+        value = 0.1 * noise
+    else:
+        value = 0.5 + uniform
+    return value.to(tensor.dtype)
+
+
+def judge_randomised(
+    module: Any, target: Target, runs: Runs, plan: Plan, source: Source
+) -> tuple[Comparison, tuple[tuple[str, str], ...]]:
+    """The comparison with random values in both models, and the pairs of Keras layers whose swap it would not show.
+
+    Raises TransferError when `plan` does not belong to these models.
+    """
+    from ..running.keras_values import trial_values
+
+    values = random_values(module, plan)
+    tensors = {
+        name: live_tensor(name, values[name], source.origin) or tensor if name in values else tensor
+        for name, tensor in source.items()
+    }
+    prepared = prepare(plan, replace(source, tensors=tensors), target, strict=False)
+    with trial_values(target) as set_value:
+        held: dict[str, npt.NDArray[Any]] = {}
+        for variable, array in prepared.arrays():
+            set_value(variable, array)
+            held[variable.place] = array
+        # Whether this pair can be judged at all its own values have shown.
+        comparison = judge(module, target, runs, count=0, values=values, disturb=False)
+        if not comparison.equal:
+            return comparison, ()
+        swaps, untried = unnoticed_swaps(target, runs, held, set_value)
+    if untried:
+        note = f"{untried} more pairs of layers that get the same input were not swapped to see whether that shows"
+        comparison = replace(comparison, notes=(*comparison.notes, note))
+    return comparison, swaps
+
+
+def unnoticed_swaps(
+    target: Target, runs: Runs, held: dict[str, npt.NDArray[Any]], set_value: Callable[..., None]
+) -> tuple[tuple[tuple[str, str], ...], int]:
+    """Pairs of layers that can change their weights without any output showing it, and the number of pairs that were not tried.
+
+    Only layers of one kind and shape that get the same input can be: each pair is swapped, in the trial values, and the model run. Of layers that
+    these inputs never reach none can be told from another.
+    """
+    called: dict[str, tuple[Any, ...]] = {}
+    outputs = _run_and_note(target, runs, called)
+    alike: dict[Any, list[TargetLayer]] = {}
+    for leaf in target.leaves():
+        shapes = tuple(variable.shape for variable in leaf.variables)
+        alike.setdefault((leaf.kind, shapes, called.get(leaf.label)), []).append(leaf)
+    pairs = [pair for leaves in alike.values() for pair in combinations(leaves, 2)]
+    found = []
+    for one, other in pairs[:MOST_SWAPS]:
+        places = list(zip(one.variables, other.variables, strict=True))
+        if not all(variable.place in held for pair in places for variable in pair):
+            continue
+        for first, second in places:
+            set_value(first, held[second.place])
+            set_value(second, held[first.place])
+        swapped, _ = run_keras(target, runs)
+        for variable in (*one.variables, *other.variables):
+            set_value(variable, held[variable.place])
+        if (relative_change(swapped, outputs) or 0.0) < SHOWS_ABOVE:
+            found.append((one.label, other.label))
+    return tuple(found), max(0, len(pairs) - MOST_SWAPS)
+
+
+def _run_and_note(target: Target, runs: Runs, called: dict[str, tuple[Any, ...]]) -> dict[str, npt.NDArray[Any]]:
+    """The Keras model's outputs; `called` gets the fingerprints of what each layer with weights was given at its first call, rounded."""
+    from ..running.fingerprint import fingerprint
+    from ..running.keras_values import eager_arrays, intercepted_calls
+
+    labels = {id(leaf.layer): leaf.label for leaf in target.leaves()}
+
+    def handle(layer: Any, call: Any, args: Any, kwargs: Any) -> Any:
+        label = labels.get(id(layer))
+        if label is not None and label not in called:
+            keys = (fingerprint(array) for array in eager_arrays((args, kwargs)) if array.size)
+            called[label] = tuple(tuple(round(value, 6) for value in key) for key in keys)
+        return call(*args, **kwargs)
+
+    with intercepted_calls(target, handle):
+        return run_keras(target, runs)[0]

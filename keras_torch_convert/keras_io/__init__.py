@@ -1,0 +1,1 @@
+"""Keras models and Keras files, read and written."""

@@ -1,0 +1,183 @@
+"""An existing Keras file as the pattern for a new one: its structure is kept, and what a Plan sets gets new values.
+
+Arrays are found by the Plan's own layout when it has one that fits, else by the names that Keras wrote beside them. What the Plan does not
+set keeps the values of the template.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import SaveError
+from ..plan.plan import Plan
+from ..spec.file_layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
+from .sharded import INDEX_SUFFIX, shard_names
+from .structure import read_structure
+from .verify_written import WEIGHTS_IN_ARCHIVE, name_list, opened_weights
+from .write_from_layout import Values, is_legacy
+
+_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A layout whose every array has a place: the Plan's, or one of the template's own, for which `values` are here."""
+
+    layout: TargetLayout
+    values: Mapping[str, Values]
+
+
+def read_template(path: Path, plan: Plan, known: TargetLayout | None) -> Template:
+    """The template at `path` for a Plan; `known` is the Plan's own layout, None when it has none.
+
+    Raises SaveError for a file that cannot be read, and when it lacks a variable that the Plan sets or has it in another shape or type.
+    """
+    file, where = _structure(path)
+    places = _places(plan, file, path, known)
+    values: dict[str, Values] = {}
+    arrays = []
+    for array in file.arrays:
+        place = places.get(array.path)
+        if place is None:
+            place = f"{path.name}:{array.path}"
+            values[place] = partial(_own_values, where[array.path], array.path)
+        arrays.append(replace(array, place=place))
+    file = FileLayout(file.groups, tuple(arrays))
+    members = _members(path) if path.suffix == ".keras" else known.members if known else ()
+    framework, version = _framework(file, known)
+    legacy, weights = (file, None) if is_legacy(path) else (None, file)
+    return Template(TargetLayout(framework, version, legacy, weights, members), values)
+
+
+def _structure(path: Path) -> tuple[FileLayout, dict[str, Path]]:
+    """Groups and arrays of the file, or of all shards together, and in which file each array lies."""
+    names = shard_names(path) if path.name.endswith(INDEX_SUFFIX) else ()
+    if path.name.endswith(INDEX_SUFFIX) and not names:
+        raise SaveError(f"the template {path} is no index of Keras's sharded weights")
+    groups: dict[str, Any] = {}
+    arrays: dict[str, StoredArray] = {}
+    where: dict[str, Path] = {}
+    for part in [path.with_name(name) for name in names] or [path]:
+        with opened_weights(part, SaveError, f"the template {part}") as file:
+            found = read_structure(
+                file, lambda item, attributes: StoredArray(item.name, item.shape, item.dtype.str, "", attributes)
+            )
+        for group in found.groups:
+            # Where a layer is cut Keras writes its name into one of the shards only.
+            if group.path not in groups or group.attributes:
+                groups[group.path] = group
+        arrays |= {array.path: array for array in found.arrays}
+        where |= {array.path: part for array in found.arrays}
+    return FileLayout(tuple(groups.values()), tuple(arrays.values())), where
+
+
+def _own_values(path: Path, name: str) -> npt.NDArray[Any]:
+    with opened_weights(path, SaveError, f"the template {path}") as file:
+        return np.ascontiguousarray(file[name][()])
+
+
+def _places(plan: Plan, file: FileLayout, path: Path, known: TargetLayout | None) -> dict[str, str]:
+    """The place of each array that the Plan sets, by the array's path. Raises SaveError when one is missing."""
+    wanted = dict.fromkeys(assignment.place for assignment in plan.assignments)
+    own = None if known is None else known.legacy if is_legacy(path) else known.weights
+    by_layout = {} if own is None else {array.path: array.place for array in own.arrays if array.place in wanted}
+    by_name = _by_name(plan, file, path)
+    found: dict[str, str] = {}
+    problems = []
+    arrays = {array.path: array for array in file.arrays}
+    if set(by_layout.values()) == wanted.keys() and by_layout.keys() <= arrays.keys():
+        found = by_layout
+    else:
+        for place in wanted:
+            paths = by_name.get(place, [])
+            if len(paths) == 1:
+                found[paths[0]] = place
+            else:
+                label = plan.targets[place].label if place in plan.targets else place
+                problems.append(f"'{label}' is {'there several times' if paths else 'missing'}")
+    for name, place in found.items():
+        kind = plan.targets.get(place)
+        if kind is not None and arrays[name].shape != kind.shape:
+            problems.append(f"'{kind.label}' is {arrays[name].shape}, expected {kind.shape} (at {name})")
+    if problems:
+        listed = "".join(f"\n  - {problem}" for problem in problems[:_SHOWN])
+        more = f"\n  - and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise SaveError(f"the template {path} does not fit the plan, {len(problems)} differences:{listed}{more}")
+    return found
+
+
+def _by_name(plan: Plan, file: FileLayout, path: Path) -> dict[str, list[str]]:
+    """For each place the paths of the arrays that carry its name."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for place, kind in plan.targets.items():
+        key = (kind.label, "") if is_legacy(path) else (_parts(kind.label)[-2], place.rpartition("/")[2])
+        places.setdefault(key, []).append(place)
+    found: dict[str, list[str]] = {}
+    for key, name in _names(file, path):
+        for place in places.get(key, ()):
+            found.setdefault(place, []).append(name)
+    return found
+
+
+def _names(file: FileLayout, path: Path) -> Iterator[tuple[tuple[str, str], str]]:
+    """(name, array's path): label and "" in the legacy format, the leaf layer's name and the number of its variable in the newer ones."""
+    paths = {array.path for array in file.arrays}
+    attributes = {group.path: {one.name: one.value for one in group.attributes} for group in file.groups}
+    if not is_legacy(path):
+        for name in paths:
+            group, _, number = name.rpartition("/")
+            layer = attributes.get(group, {}).get("name")
+            if isinstance(layer, str):
+                yield (layer, number), name
+        return
+    for group, stated in attributes.items():
+        layer = group.rpartition("/")[2]
+        for weight in name_list(_Attributes(stated), "weight_names"):
+            label = weight.removesuffix(":0")
+            label = label if label.startswith(f"{layer}/") else f"{layer}/{label}"
+            if f"{group}/{weight}" in paths:
+                yield (label, ""), f"{group}/{weight}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Attributes:
+    """What `name_list` wants of an open group."""
+
+    attrs: Mapping[str, Any]
+
+
+def _parts(label: str) -> list[str]:
+    parts = label.split("/")
+    return parts if len(parts) > 1 else ["", *parts]
+
+
+def _members(path: Path) -> tuple[ArchiveMember, ...]:
+    members = []
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name == WEIGHTS_IN_ARCHIVE:
+                continue
+            try:
+                members.append(ArchiveMember(name, archive.read(name).decode("utf-8")))
+            except UnicodeDecodeError as error:
+                raise SaveError(
+                    f"the template {path} holds {name}, which is no text: only Keras can write it"
+                ) from error
+    return tuple(members)
+
+
+def _framework(file: FileLayout, known: TargetLayout | None) -> tuple[Literal["keras", "tf_keras"], str]:
+    root = next((group for group in file.groups if group.path == "/"), None)
+    stated = {one.name: one.value for one in root.attributes} if root else {}
+    version = str(stated.get("keras_version", known.version if known else ""))
+    if "keras_version" not in stated and known is not None:
+        return ("tf_keras" if known.framework == "tf_keras" else "keras"), version
+    return ("tf_keras" if version.startswith("2.") else "keras"), version

@@ -1,0 +1,84 @@
+"""The values of a Keras variable (or a torch tensor) as a NumPy array, and back, without a copy beyond what the backend needs.
+
+Bits travel unchanged: NaN payloads and signed zeros too. bfloat16 is the type of ml_dtypes, which Keras brings along.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..spec.target import Target
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The NumPy type of a Keras type name ("float32", "bfloat16", ...)."""
+    try:
+        dtype: np.dtype[Any] = np.dtype(name)
+    except TypeError:
+        import ml_dtypes
+
+        dtype = np.dtype(getattr(ml_dtypes, name))
+    return dtype
+
+
+def read_values(target: Target, variable: Any) -> npt.NDArray[Any]:
+    """Current values of a Keras variable, in its own type. They may share its memory: read, do not keep or write."""
+    if target.backend == "tensorflow":
+        tensor = kept_values(target, variable)
+        # TensorFlow's numpy() copies; its buffer is the variable's own memory, and has no type for bfloat16.
+        return np.asarray(tensor.numpy() if variable.dtype == "bfloat16" else memoryview(tensor))
+    if target.backend != "torch":
+        return np.asarray(variable.numpy())
+    import torch
+
+    tensor = (variable if target.framework == "torch" else variable.value).detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        return np.asarray(tensor.view(torch.int16).numpy()).view(numpy_dtype("bfloat16"))
+    return np.asarray(tensor.numpy())
+
+
+def kept_values(target: Target, variable: Any) -> Any:
+    """Current values of a variable in a form that later assignments do not change: NumPy makes an array of it.
+
+    TensorFlow and JAX never write into an array that somebody else holds, so theirs is only held; torch's is copied.
+    """
+    if target.backend == "tensorflow":
+        import tensorflow
+
+        return tensorflow.convert_to_tensor(variable if target.framework == "tf_keras" else variable.value)
+    if target.backend == "jax":
+        return variable.value
+    return read_values(target, variable).copy()
+
+
+def assign_values(target: Target, variable: Any, array: npt.NDArray[Any]) -> None:
+    """Give a Keras variable the values of an array of its own shape and type, never sharing the array's memory."""
+    if target.framework == "torch":
+        import torch
+
+        with torch.no_grad():
+            variable.copy_(torch_tensor(array))
+    elif target.framework == "tf_keras":
+        variable.assign(array, read_value=False)
+    elif target.backend == "torch":
+        variable.assign(torch_tensor(array))
+    elif target.backend == "jax":
+        # jax may let the variable live in the array's memory for good, or copy it only later: it gets a copy of its own.
+        variable.assign(array.copy())
+    else:
+        variable.assign(array)
+
+
+def torch_tensor(array: npt.NDArray[Any]) -> Any:
+    """The array as a torch tensor, without a copy where torch allows; Keras then copies it into the variable."""
+    import torch
+
+    # torch cannot describe read-only memory or negative strides.
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)

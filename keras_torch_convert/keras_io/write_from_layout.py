@@ -1,0 +1,233 @@
+"""A Keras file written from its layout and from values that are asked for one by one: no Keras, no model in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import SaveError
+from ..spec.file_layout import ArchiveMember, FileLayout, TargetLayout
+from ..util.atomic_file import temporary_path
+from ..util.hash_workers import Followers
+from ..util.values_at_offsets import ValueStream, reserve, write_all
+from .archive import ArchiveFrame, archive_frame
+from .hdf5_header import Skeleton, byte_size, make_skeleton
+from .keras_save import check_path, flush_folder, suffix_of
+from .verify_written import open_weights
+
+# The values of one variable in C order, of its size and of any shape.
+Values = Callable[[], npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A file that has its name; `digests` by algorithm, `size` in bytes."""
+
+    path: Path
+    size: int
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class WritingOptions:
+    """How a file is written: `verify` reads it back, `digests` are names that hashlib knows, `durable` flushes it, `written` gets numbers of bytes."""
+
+    verify: bool = True
+    digests: tuple[str, ...] = ("md5", "sha256")
+    durable: bool = True
+    written: Callable[[int], None] = lambda count: None
+
+
+def is_legacy(path: Path) -> bool:
+    """Whether the name is that of a whole-model .h5 file, not one of the newer formats."""
+    return path.suffix in (".h5", ".hdf5") and not path.name.endswith(".weights.h5")
+
+
+def file_layout(layout: TargetLayout, path: Path) -> FileLayout:
+    """The layout of the HDF5 file (or of all shards together) for the suffix of `path`. Raises SaveError when there is none."""
+    found = layout.legacy if is_legacy(path) else layout.weights
+    if found is None or (path.suffix == ".keras" and not layout.members):
+        raise SaveError(
+            f"how a file like {path.name} looks is not known: neither the plan nor the template has it, or Keras cannot save this model so"
+        )
+    return found
+
+
+def write_file(
+    layout: TargetLayout,
+    values: Mapping[str, Values],
+    path: Path,
+    options: WritingOptions,
+) -> WrittenFile:
+    """Write the file under a temporary name in the same folder, compare it with the values, and give it its name.
+
+    `values` has an entry for every place of the layout. On any error, an interrupt included, nothing is left behind and an existing file is as it was.
+    Raises SaveError for what cannot be written, and when what was written reads back different.
+    """
+    check_path(path)
+    arrays = file_layout(layout, path)
+    members = layout.members if suffix_of(path) == ".keras" else None
+    with written_aside(arrays, members, values, path, options) as aside:
+        return aside.take_name(path)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenAside:
+    """A finished file under its temporary name."""
+
+    temporary: Path
+    digests: Mapping[str, str]
+    durable: bool
+
+    def take_name(self, path: Path) -> WrittenFile:
+        """Give the file its name in the same folder, in one step; an existing one is replaced and leaves its mode.
+
+        A symbolic link keeps pointing where it did: the file behind it is the one replaced.
+        """
+        destination = path.resolve()
+        size = self.temporary.stat().st_size
+        if destination.exists():
+            shutil.copymode(destination, self.temporary)
+        os.replace(self.temporary, destination)
+        if self.durable:
+            flush_folder(destination.parent)
+        return WrittenFile(path, size, self.digests)
+
+
+@contextmanager
+def written_aside(
+    arrays: FileLayout,
+    members: tuple[ArchiveMember, ...] | None,
+    values: Mapping[str, Values],
+    path: Path,
+    options: WritingOptions,
+    compare: Callable[[Path], None] | None = None,
+) -> Iterator[WrittenAside]:
+    """A file with these arrays (with `members`: in an archive) beside `path`, which is gone after the block unless it took a name. Errors as in `write_file`.
+
+    `compare` reads it back in place of `compare_with_values`. The check sums are computed meanwhile.
+    """
+    skeleton = make_skeleton(arrays)
+    frame = None if members is None else archive_frame(members, skeleton.size)
+    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in options.digests}
+    temporary = temporary_path(path)
+    try:
+        with temporary.open("xb", buffering=0) as file:
+            updates = [one.update for one in hashes.values()]
+            with _written(file, temporary, skeleton, frame, values, updates, options.written):
+                if options.durable:
+                    os.fsync(file.fileno())
+                if compare is not None:
+                    compare(temporary)
+                elif options.verify:
+                    compare_with_values(temporary, frame.weights_start if frame else 0, arrays, values)
+        yield WrittenAside(temporary, {name: one.hexdigest() for name, one in hashes.items()}, options.durable)
+    except OSError as error:
+        raise error if isinstance(error, SaveError) else SaveError(f"cannot save to {path}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _written(
+    file: IO[bytes],
+    path: Path,
+    skeleton: Skeleton,
+    frame: ArchiveFrame | None,
+    values: Mapping[str, Values],
+    updates: Sequence[Callable[[memoryview], object]],
+    written: Callable[[int], None],
+) -> Iterator[None]:
+    """Write the whole file; while inside, the check sums are still being computed."""
+    descriptor = file.fileno()
+    if frame is None:
+        reserve(descriptor, skeleton.size)
+        with Followers(path, 0, skeleton.size, updates) as followers:
+            _write_pieces(descriptor, skeleton, 0, values, followers.advance, written)
+            followers.advance(skeleton.size)
+            yield
+        return
+    start, end = frame.weights_start, frame.weights_start + skeleton.size
+    tail = frame.after(0)
+    reserve(descriptor, end + len(tail))
+    write_all(descriptor, frame.before, 0)
+    crc = _Crc()
+    with Followers(path, start, end, [crc.update]) as followers:
+        _write_pieces(descriptor, skeleton, start, values, followers.advance, written)
+    write_all(descriptor, crc.value.to_bytes(4, "little"), frame.crc_position)
+    write_all(descriptor, frame.after(crc.value), end)
+    # The check sum stands before the values it is of, so hashes can only begin when it is known.
+    with Followers(path, 0, end + len(tail), updates) as followers:
+        followers.advance(end + len(tail))
+        yield
+
+
+def _write_pieces(
+    descriptor: int,
+    skeleton: Skeleton,
+    start: int,
+    values: Mapping[str, Values],
+    final: Callable[[int], None],
+    written: Callable[[int], None],
+) -> None:
+    stream = ValueStream(descriptor, written)
+    for piece in skeleton.pieces:
+        if isinstance(piece.content, bytes):
+            # Structure, which no progress counts.
+            write_all(descriptor, piece.content, start + piece.start)
+        elif not piece.content.place:
+            stream.write_bytes(piece.content.values, start + piece.start)
+        else:
+            array = values[piece.content.place]()
+            if array.nbytes != piece.size:
+                raise SaveError(
+                    f"{piece.content.path} takes {piece.size} bytes in the file, its values take {array.nbytes}"
+                )
+            stream.write(array, start + piece.start)
+        final(start + piece.start + piece.size)
+
+
+class _Crc:
+    """The check sum of a zip member."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def update(self, block: memoryview) -> None:
+        self.value = zlib.crc32(block, self.value)
+
+
+def compare_with_values(path: Path, start: int, layout: FileLayout, values: Mapping[str, Values]) -> None:
+    """Compare every data set of a file with its values, bit for bit, where plain h5py finds it. Raises SaveError on any difference.
+
+    The HDF5 file begins at byte `start`, which is not 0 in an archive. What the file says of itself is read by h5py, anew; the
+    bytes that it points at are compared as they are, without an array of their size.
+    """
+    try:
+        with open_weights(path) as file, path.open("rb", buffering=0) as opened:
+            stream = ValueStream(opened.fileno())
+            for array in layout.arrays:
+                found = h5py.h5d.open(file.id, array.path.encode("utf-8"))
+                if found.shape != array.shape or found.dtype != np.dtype(array.dtype):
+                    raise SaveError(f"{array.path} reads back as {found.dtype} {found.shape}, not as it was written")
+                if not byte_size(array):
+                    continue
+                expected = values[array.place]() if array.place else np.frombuffer(array.values, np.uint8)
+                offset = found.get_offset()
+                if offset is None or not stream.holds(expected, start + offset):
+                    raise SaveError(
+                        f"{array.path} reads back from the saved file with other values than the plan gives"
+                    )
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise SaveError(f"the saved file cannot be read back: {type(error).__name__}: {error}") from error

@@ -1,0 +1,177 @@
+"""What an expression gives: its shape and type without reading a value, and its values in the type that is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..errors import SourceError
+from ..rules.rule import Shape
+from ..spec.dtypes import NUMPY_TYPES, native
+from ..spec.source import Source, SourceTensor
+from .casting import CASTABLE, Losses, cast, is_exact
+from .computing import computed, computed_shape
+from .copy_program import Layout, compile_layout, move, moved_shape
+from .expressions import CallbackOutput, Expression, Fill, LayerCallback, Tensor, is_computation, operands_of
+
+Array = npt.NDArray[Any]
+# Types of which float32 does not hold every value.
+_WIDE = frozenset({"float64", "int32", "int64", "uint32", "uint64"})
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """Expressions over the tensors of one source and over what a user's callbacks returned."""
+
+    source: Source
+    results: dict[LayerCallback, list[Array] | None] = field(default_factory=dict)
+    # By identity: to hash a tree of expressions takes longer than all else that is done with most of them.
+    layouts: dict[int, tuple[Expression, Layout]] = field(default_factory=dict)
+    # How often values were asked for.
+    reads: int = 0
+
+    def shape(self, expression: Expression) -> Shape:
+        """The shape, from shapes alone. Raises ValueError when a step does not fit."""
+        match expression:
+            case Tensor():
+                return self.source[expression.name].shape
+            case Fill():
+                return expression.shape
+            case CallbackOutput():
+                return self._result(expression).shape
+            case _:
+                return self.layout(expression).shape
+
+    def layout(self, expression: Expression) -> Layout:
+        """The movement down to the bases: tensors, constants, callbacks' outputs and computations."""
+        found = self.layouts.get(id(expression))
+        if found is None:
+            # The expression is kept too, so that no other one can get its identity.
+            found = self.layouts[id(expression)] = expression, compile_layout(expression, self._base_shape)
+        return found[1]
+
+    def is_exact(self, expression: Expression, dtype: str) -> bool:
+        """True when the values need not be looked at: they are only moved, from types of which `dtype` holds every value."""
+        return all(
+            isinstance(base, Tensor) and is_exact(self._dtype(base), dtype) for base in self.layout(expression).bases
+        )
+
+    def check_types(self, expression: Expression, dtype: str) -> None:
+        """Raise ValueError when some tensor is of a type that cannot become `dtype`."""
+        for base in self.layout(expression).bases:
+            if is_computation(base):
+                for operand in operands_of(base):
+                    self.check_types(operand, "float64")
+            else:
+                check_castable(self._dtype(base), dtype)
+
+    def values(self, expression: Expression, dtype: str, label: str, losses: Losses | None = None) -> Array:
+        """The values in the type `dtype` (bfloat16 as its bits), a new array in C order.
+
+        Each base is cast, region by region, before it is put in place, so that tensors of several types may be joined. Raises
+        ValueError when finite values do not fit the type, or when finite numbers make an infinite or undefined one.
+        """
+        layout = self.layout(expression)
+        bases = [self._base(base, dtype) for base in layout.bases]
+        types = [self._dtype(base) for base in layout.bases]
+        if all(one == dtype for one in types) and bases:
+            return move(layout, bases)
+        result = np.empty(layout.shape, NUMPY_TYPES[dtype].newbyteorder("="))
+        for region in layout.regions:
+            part = cast(region.base_view(bases[region.base]), types[region.base], dtype, label, losses)
+            _core.copy_strided(part, region.view(result))
+        return result
+
+    def stored_view(self, expression: Expression, dtype: str) -> Array | None:
+        """The values in C order as a view on the source, without a copy; None when they must be computed, cast or put together.
+
+        The view's axes are not those of the shape: they are as many as the movement has steps.
+        """
+        layout = self.layout(expression)
+        base = layout.bases[0] if len(layout.bases) == 1 else None
+        if not isinstance(base, Tensor) or self._dtype(base) != dtype or not layout.is_one_view():
+            return None
+        return layout.regions[0].base_view(self.read(self.source[base.name]))
+
+    def read(self, tensor: SourceTensor) -> Array:
+        """The values of a source tensor as they are stored."""
+        self.reads += 1
+        values = native(tensor.read())
+        if values.shape != tensor.shape:
+            raise SourceError(
+                f"tensor '{tensor.name}' was announced with shape {tensor.shape} and read with {values.shape}"
+            )
+        return values
+
+    def _base_shape(self, base: Expression) -> Shape:
+        if is_computation(base):
+            return computed_shape(base, [self.shape(operand) for operand in operands_of(base)])
+        return self.shape(base)
+
+    def _dtype(self, base: Expression) -> str:
+        match base:
+            case Tensor():
+                return self.source[base.name].dtype
+            case CallbackOutput():
+                return self._result(base).dtype.name
+            case Fill():
+                return "float64"
+            case _:
+                return "float64" if any(self._is_wide(operand) for operand in operands_of(base)) else "float32"
+
+    def _is_wide(self, expression: Expression) -> bool:
+        bases = self.layout(expression).bases
+        return any(not isinstance(base, Fill) and self._dtype(base) in _WIDE for base in bases)
+
+    def _base(self, base: Expression, dtype: str) -> Array:
+        match base:
+            case Tensor():
+                return self.read(self.source[base.name])
+            case CallbackOutput():
+                return self._result(base)
+            case Fill():
+                return np.broadcast_to(np.float64(base.value), base.shape)
+            case _:
+                return self._computed(base)
+
+    def _computed(self, base: Any) -> Array:
+        dtype = self._dtype(base)
+        label = type(base).__name__
+        operands = [self.values(operand, dtype, label) for operand in operands_of(base)]
+        result = np.ascontiguousarray(computed(base, operands)).reshape(self._base_shape(base))
+        bad = result.size - int(np.isfinite(result).sum())
+        if bad and all(np.isfinite(operand).all() for operand in operands):
+            raise ValueError(f"{label} of finite numbers gives {bad} of {result.size} infinite or undefined ones")
+        return result
+
+    def _result(self, output: CallbackOutput) -> Array:
+        results = self.results[output.callback]
+        assert results is not None
+        return results[output.index]
+
+
+def check_castable(source_type: str, target_type: str) -> None:
+    """Raise ValueError for types that have no values in common, such as complex numbers."""
+    if not {source_type, target_type} <= CASTABLE:
+        raise ValueError(f"{source_type} values cannot become {target_type}")
+
+
+def shape_by_kinds(expression: Expression, shapes: Mapping[str, Shape]) -> Shape:
+    """The shape of an expression over tensors of which only the shapes are known; callbacks' outputs have none."""
+
+    def base_shape(base: Expression) -> Shape:
+        if isinstance(base, Tensor):
+            return shapes[base.name]
+        if isinstance(base, Fill):
+            return base.shape
+        if isinstance(base, CallbackOutput):
+            raise ValueError("what a callback returns has no shape before it is called")
+        assert is_computation(base)
+        return computed_shape(base, [shape_by_kinds(operand, shapes) for operand in operands_of(base)])
+
+    return moved_shape(expression, base_shape)

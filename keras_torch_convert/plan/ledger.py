@@ -1,0 +1,124 @@
+"""One fate for every tensor and every variable, and what a strict conversion says about those without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+from ..report.report import Fate, LedgerEntry
+from ..spec.dtypes import INDEX_TYPES
+from ..spec.layer_groups import last_part
+from ..spec.roles import role_of
+from ..spec.source import Source, SourceTensor
+from ..spec.target import Target, TargetVariable
+from .expressions import tensors_of
+from .plan import Assignment, Plan
+
+
+def make_ledger(
+    plan: Plan, source: Source, target: Target, equal: Mapping[str, str] = MappingProxyType({})
+) -> tuple[LedgerEntry, ...]:
+    """The fates under `plan`: all tensors in the source's order, then all variables in the target's.
+
+    `equal` names for a tensor that the Plan does not mention another one with the very same values.
+    """
+    variables = target.variables
+    assigned: dict[str, Assignment] = {}
+    uses: dict[str, dict[str, str]] = {}
+    for assignment in plan.assignments:
+        place = target.aliases.get(assignment.place, assignment.place)
+        again = assigned.setdefault(place, assignment).expression != assignment.expression
+        variable = variables.get(place)
+        for name in tensors_of(assignment.expression) if variable else ():
+            uses.setdefault(name, {})[variable.label if variable else ""] = assignment.rule + (
+                " (tied)" if again else ""
+            )
+    tied = {name: group for group in source.tied for name in group}
+    return (
+        *(
+            _fate_of_tensor(tensor, plan, tied.get(tensor.name, ()), equal.get(tensor.name, ""), uses)
+            for tensor in source.tensors.values()
+        ),
+        *(_fate_of_variable(variable, plan, target, assigned.get(variable.place)) for variable in variables.values()),
+    )
+
+
+def _fate_of_tensor(  # noqa: PLR0911  one return for each fate
+    tensor: SourceTensor, plan: Plan, twins: Sequence[str], equal: str, uses: Mapping[str, Mapping[str, str]]
+) -> LedgerEntry:
+    def entry(fate: Fate, rule: str = "", partner: str = "") -> LedgerEntry:
+        return LedgerEntry(
+            "source", tensor.label or tensor.name, tensor.shape, tensor.dtype, tensor.size, fate, rule, partner
+        )
+
+    if tensor.name in uses:
+        used = uses[tensor.name]
+        return entry("used", "; ".join(dict.fromkeys(used.values())), ", ".join(used))
+    if tensor.name in plan.dropped:
+        return entry("skipped", plan.dropped[tensor.name])
+    constant = next((one for one in plan.constants if tensor.name in tensors_of(one.expression)), None)
+    if constant is not None:
+        return entry("skipped", f"{constant.value:g} everywhere: {constant.rule}")
+    twin = next((name for name in twins if name in uses), None)
+    if twin is not None:
+        return entry("used", f"tied with '{twin}'", ", ".join(uses[twin]))
+    if equal in uses:
+        return entry("used", f"the same values as '{equal}'", ", ".join(uses[equal]))
+    if tensor.dtype in INDEX_TYPES and tensor.kind != "parameter":
+        return entry("skipped", "whole numbers: a counter or an index, not a weight")
+    return entry("left over")
+
+
+def _fate_of_variable(
+    variable: TargetVariable, plan: Plan, target: Target, assignment: Assignment | None
+) -> LedgerEntry:
+    def entry(fate: Fate, rule: str = "", partner: str = "") -> LedgerEntry:
+        return LedgerEntry("target", variable.label, variable.shape, variable.dtype, variable.size, fate, rule, partner)
+
+    if assignment is not None:
+        return entry("set", assignment.rule, ", ".join(tensors_of(assignment.expression)))
+    if variable.place in plan.kept:
+        return entry("kept", plan.kept[variable.place])
+    if target.framework == "torch" and variable.dtype in INDEX_TYPES and not variable.trainable:
+        return entry("kept", "whole numbers: a counter or an index, not a weight")
+    return entry("unset")
+
+
+def leftover_problems(ledger: Iterable[LedgerEntry], target: Target, strict: bool | str) -> list[str]:
+    """What a strict conversion refuses: tensors left over (strict=True) and variables unset (strict=True or "target")."""
+    if target.framework == "torch":
+        return _leftovers_of_the_reverse(ledger, strict)
+    layer_of = {variable.label: layer.name for layer in target.layers for variable in layer.variables}
+    problems = []
+    for entry in ledger:
+        if entry.fate == "left over" and strict is True:
+            problems.append(
+                f"torch tensor '{entry.name}' {entry.shape} is left over: when that is meant, say so {_how_to_skip(entry.name)}, "
+                'or let all leftovers of torch be with strict="target"'
+            )
+        elif entry.fate == "unset" and strict:
+            problems.append(
+                f"Keras variable '{entry.name}' {entry.shape} gets no values: when it is to keep its own, say so with "
+                f"keep_layers=['{layer_of[entry.name]}'], or let all leftovers be with strict=False"
+            )
+    return problems
+
+
+def _how_to_skip(name: str) -> str:
+    """How a tensor is left out. By its last part only where that is no name of a weight, which every layer has."""
+    last = last_part(name)
+    layer = name[: -len(last) - 1]
+    if not layer or role_of(last) is None:
+        return f"with skip_weights=['{last}']"
+    return f"with skip_layers=['{layer}'] (in the classic functions and Plan.from_mapping)"
+
+
+def _leftovers_of_the_reverse(ledger: Iterable[LedgerEntry], strict: bool | str) -> list[str]:
+    remedy = "when that is meant, say so where the plan is made (keep_layers and skip_layers of Plan.from_mapping), or let all leftovers be with strict=False"
+    return [
+        f"Keras variable '{entry.name}' {entry.shape} is left over: {remedy}"
+        if entry.fate == "left over"
+        else f"torch tensor '{entry.name}' {entry.shape} gets no values: {remedy}"
+        for entry in ledger
+        if (entry.fate == "left over" and strict is True) or (entry.fate == "unset" and strict)
+    ]

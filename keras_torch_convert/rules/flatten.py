@@ -1,0 +1,148 @@
+"""Kernels and norms behind a flattened map, or before a map that is made of a vector: from PyTorch's order, channel first, to Keras's, channel last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+
+from ..keras_io.flattened import torch_order
+from ..plan.expressions import Concat, Expression, Permute, Reshape, Slice
+from ..plan.plan import Assignment
+from ..spec.layer_groups import Stack
+from ..spec.target import TargetLayer, TargetVariable
+from .rule import Shape
+
+Run = tuple[tuple[str, int], ...]
+
+# Variables whose first axis counts the layer's inputs, by kind.
+_ROWS = {
+    "kernel": ("Dense", "RNN", "LSTM", "GRU", "SimpleRNN", "LSTMCell", "GRUCell", "SimpleRNNCell", "Bidirectional"),
+    **dict.fromkeys(
+        ("gamma", "beta", "moving_mean", "moving_variance", "scale", "alpha", "mean", "variance"),
+        ("BatchNormalization", "LayerNormalization", "RMSNormalization", "PReLU", "Normalization"),
+    ),
+}
+
+
+def in_keras_order(assignments: Sequence[Assignment], layer: TargetLayer, stack: Stack) -> tuple[Assignment, ...]:
+    """The assignments with rows reordered where the layer's input is a flattened map, and a note that says so.
+
+    The weight of a convolution keeps the axes of a patch apart, the matrix of a linear layer does not: the order of patches is known
+    for the first and doubtful for the second.
+    """
+    by_convolution = any(len(tensor.shape) > 2 for tensor in stack.tensors)
+    leaves = {variable.place: (leaf, variable) for leaf in layer.children or (layer,) for variable in leaf.variables}
+    result = []
+    for assignment in assignments:
+        leaf, variable = leaves[assignment.place]
+        runs = _runs(leaf, variable)
+        if (made := _made(leaf, variable)) is not None:
+            result.append(_columns_reordered(assignment, leaf, variable, made))
+        elif runs is None:
+            result.append(assignment)
+        elif "patches" in leaf.settings and not by_convolution:
+            result.append(replace(assignment, doubt=assignment.doubt or _patch_doubt(variable, runs[0])))
+        else:
+            result.append(_reordered(assignment, variable, runs))
+    return tuple(result)
+
+
+def _runs(leaf: TargetLayer, variable: TargetVariable) -> tuple[Run, ...] | None:
+    """The parts of the first axis of a variable, None when its order is the same on both sides."""
+    kinds = _ROWS.get(variable.name, ())
+    if not set(kinds) & set(leaf.kinds) or not variable.shape:
+        return None
+    patches = leaf.settings.get("patches")
+    runs: tuple[Run, ...] | None = (patches,) if patches else leaf.settings.get("flattened")
+    if runs is None or sum(prod(size for _, size in run) for run in runs) != variable.shape[0]:
+        return None
+    return runs
+
+
+def _made(leaf: TargetLayer, variable: TargetVariable) -> Run | None:
+    """The axes of the map that the outputs of a layer become, None when a variable does not count them or they become none."""
+    made: Run | None = leaf.settings.get("gives_map")
+    if made is None or variable.shape[-1:] != (prod(size for _, size in made),):
+        return None
+    return made
+
+
+def _columns_reordered(assignment: Assignment, leaf: TargetLayer, variable: TargetVariable, made: Run) -> Assignment:
+    extents, channels = tuple(size for name, size in made if name != "channel"), dict(made)["channel"]
+    doubt = (
+        f"the outputs of '{leaf.label}' become {map_in_words(extents, channels)} in Keras and were taken to be counted channels first in PyTorch: "
+        "only equal outputs can prove it"
+    )
+    return replace(
+        assignment,
+        expression=outputs_channels_last(assignment.expression, variable.shape, extents, channels),
+        rule=rule_of_outputs(assignment.rule, extents, channels),
+        doubt=assignment.doubt or doubt,
+    )
+
+
+def map_in_words(extents: Shape, channels: int) -> str:
+    """A map as Keras counts it."""
+    return f"a map of {' x '.join(map(str, (*extents, channels)))}"
+
+
+def rule_of_outputs(rule: str, extents: Shape, channels: int) -> str:
+    """The rule of an array whose last axis counts such a map, once `outputs_channels_last` has put it in order."""
+    return f"{rule}; outputs of {map_in_words(extents, channels)}, channels last"
+
+
+def outputs_channels_last(expression: Expression, shape: Shape, extents: Shape, channels: int) -> Expression:
+    """An array of `shape` whose last axis counts a map channels first, with that axis counting it channels last."""
+    leading = len(shape) - 1
+    by_channel = Reshape(expression, (*shape[:-1], channels, *extents))
+    behind = range(leading + 1, leading + 1 + len(extents))
+    return Reshape(Permute(by_channel, (*range(leading), *behind, leading)), shape)
+
+
+def _reordered(assignment: Assignment, variable: TargetVariable, runs: tuple[Run, ...]) -> Assignment:
+    parts: list[Expression] = []
+    start = 0
+    for run in runs:
+        rows = prod(size for _, size in run)
+        part = assignment.expression if len(runs) == 1 else Slice(assignment.expression, 0, start, start + rows)
+        parts.append(_channels_last(part, run, variable.shape[1:]))
+        start += rows
+    moved = parts[0] if len(parts) == 1 else Concat(tuple(parts), 0)
+    words = _in_words(runs)
+    return replace(
+        assignment,
+        expression=moved,
+        rule=f"{assignment.rule}; rows of a flattened map, {words}",
+        note=f"'{variable.label}': the layer's input is a flattened map, so its rows were moved {words}",
+    )
+
+
+def _channels_last(rows: Expression, run: Run, rest: Shape) -> Expression:
+    """Rows numbered (channel, height, width) as rows numbered as in `run`."""
+    order = torch_order(run)
+    if order == tuple(range(len(run))):
+        return rows
+    perm = (*(order.index(axis) for axis in range(len(run))), *range(len(run), len(run) + len(rest)))
+    apart = Reshape(rows, (*(run[axis][1] for axis in order), *rest))
+    return Reshape(Permute(apart, perm), (prod(size for _, size in run), *rest))
+
+
+def _in_words(runs: Sequence[Run]) -> str:
+    texts = []
+    for run in runs:
+        order = torch_order(run)
+        if order != tuple(range(len(run))):
+            torch, keras = [run[axis] for axis in order], run
+            texts.append(
+                f"from ({', '.join(name for name, _ in torch)}) = {tuple(size for _, size in torch)} to ({', '.join(name for name, _ in keras)})"
+            )
+    return " and ".join(dict.fromkeys(texts))
+
+
+def _patch_doubt(variable: TargetVariable, run: Run) -> str:
+    axes = ", ".join(name for name, _ in run)
+    return (
+        f"the rows of '{variable.label}' are patches ({axes}) in Keras and are moved as they stand: nothing says in which order "
+        "the PyTorch model unfolds its patches, so only equal outputs can prove it"
+    )

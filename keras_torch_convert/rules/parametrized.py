@@ -1,0 +1,182 @@
+"""Weights that PyTorch computes from others: weight_norm and spectral_norm, old and new, and any parametrisation of a live module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from ..plan.derived_tensors import Seen, StandIn, stand_in_tensor
+from ..plan.expressions import (
+    CallbackOutput,
+    Expression,
+    LayerCallback,
+    NormWeight,
+    SpectralNormWeight,
+    Tensor,
+    UserCall,
+)
+from ..spec.layer_groups import Stack, last_part, owner_of_parametrised
+from ..spec.source import SourceTensor
+from ..spec.target import TargetLayer
+from . import remedies
+from .rule import Shape
+
+SOURCE = (
+    "torch.nn.utils.weight_norm: weight = g * v / |v|; torch.nn.utils.parametrizations.weight_norm: original0 is g, original1 is v; "
+    "torch.nn.utils.spectral_norm: weight = weight_orig / (u . M v); torch.nn.utils.parametrizations.spectral_norm: original, 0._u, 0._v"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The tensors that one weight is computed from, by what they are ("g", "v", "original", "0._u", ...)."""
+
+    name: str
+    tensors: Mapping[str, SourceTensor]
+
+
+def with_effective_weights(stack: Stack, layer: TargetLayer) -> Seen:
+    """The stack with every parametrised weight in place of what it is computed from; the stack itself when there is none.
+
+    Raises TransferError for a parametrisation that is neither norm when no module is at hand to evaluate it.
+    """
+    groups = _groups(stack.tensors)
+    if not groups:
+        return Seen(stack)
+    inside = {tensor.name: group for group in groups for tensor in group.tensors.values()}
+    tensors: list[SourceTensor] = []
+    stand_ins: dict[str, StandIn] = {}
+    for tensor in stack.tensors:
+        group = inside.get(tensor.name)
+        if group is None:
+            tensors.append(tensor)
+        elif group.name not in stand_ins:
+            one, shape = _effective(group, stack, layer)
+            stand_ins[group.name] = one
+            tensors.append(stand_in_tensor(group.name, shape, tensor))
+    # Registered after the bias, but a weight all the same: it goes first.
+    tensors.sort(key=lambda tensor: tensor.name not in stand_ins)
+    return Seen(Stack(stack.layer, tuple(tensors), stack.modules), stand_ins)
+
+
+def _groups(tensors: Sequence[SourceTensor]) -> list[_Group]:
+    names = {tensor.name: tensor for tensor in tensors}
+    groups: dict[str, dict[str, SourceTensor]] = {}
+    for name, tensor in names.items():
+        owner, rest = owner_of_parametrised(name)
+        if rest:
+            weight, _, part = rest.partition(".")
+            groups.setdefault(f"{owner}.{weight}" if owner else weight, {})[part] = tensor
+            continue
+        stem, _, ending = name.rpartition("_")
+        if ending == "g" and f"{stem}_v" in names and _axis_of(tensor.shape, names[f"{stem}_v"].shape) != "none":
+            groups[stem] = {"original0": tensor, "original1": names[f"{stem}_v"]}
+        elif ending == "orig" and f"{stem}_u" in names and f"{stem}_v" in names:
+            groups[stem] = {"original": tensor, "0._u": names[f"{stem}_u"], "0._v": names[f"{stem}_v"]}
+    return [_Group(name, found) for name, found in groups.items()]
+
+
+def _effective(group: _Group, stack: Stack, layer: TargetLayer) -> tuple[StandIn, Shape]:
+    parts = group.tensors
+    if (module := _parametrised_module(group, stack)) is not None and not _is_known(module, group):
+        return _evaluated(group, module)
+    if set(parts) == {"original0", "original1"}:
+        return _weight_norm(group, stack, layer)
+    if set(parts) == {"original", "0._u", "0._v"}:
+        return _spectral_norm(group, stack, layer)
+    raise remedies.refusal(
+        stack,
+        layer,
+        f"'{group.name}' is parametrised in a way that its tensors {sorted(parts)} do not tell",
+        "give the live module, which computes it, or make it plain by torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')",
+    )
+
+
+def _weight_norm(group: _Group, stack: Stack, layer: TargetLayer) -> tuple[StandIn, Shape]:
+    magnitude, direction = group.tensors["original0"], group.tensors["original1"]
+    axis = _axis_of(magnitude.shape, direction.shape)
+    if axis == "none":
+        raise remedies.refusal(
+            stack,
+            layer,
+            f"'{magnitude.name}' {magnitude.shape} is no magnitude of '{direction.name}' {direction.shape}",
+            "weight_norm keeps one for each position of one axis, or one for all",
+        )
+    assert not isinstance(axis, str)
+    over = "all axes" if axis is None else f"all axes but {axis}"
+    expression = NormWeight(Tensor(direction.name), Tensor(magnitude.name), axis)
+    return StandIn(expression, f"weight norm: g * v / |v| over {over}"), direction.shape
+
+
+def _axis_of(magnitude: Shape, direction: Shape) -> int | str | None:
+    """The axis that the magnitudes count along, None for one magnitude of all, "none" when the shapes do not fit."""
+    if magnitude == ():
+        return None
+    if len(magnitude) != len(direction):
+        return "none"
+    for axis, extent in enumerate(direction):
+        if magnitude == tuple(extent if index == axis else 1 for index in range(len(direction))):
+            return axis
+    return "none"
+
+
+def _spectral_norm(group: _Group, stack: Stack, layer: TargetLayer) -> tuple[StandIn, Shape]:
+    weight, left, right = (group.tensors[part] for part in ("original", "0._u", "0._v"))
+    # Both sides of a transposed convolution may have one extent; torch takes its outputs, axis 1.
+    wanted = 1 if any(kind.endswith("Transpose") for kind in layer.kinds) else 0
+    size = 1
+    for extent in weight.shape:
+        size *= extent
+    fitting = [
+        axis
+        for axis, extent in enumerate(weight.shape)
+        if left.shape == (extent,) and right.shape == (size // max(extent, 1),)
+    ]
+    if not fitting:
+        raise remedies.refusal(
+            stack,
+            layer,
+            f"'{left.name}' {left.shape} and '{right.name}' {right.shape} are no singular vectors of '{weight.name}' {weight.shape}",
+            "spectral_norm keeps one vector of the rows and one of the columns",
+        )
+    axis = wanted if wanted in fitting else fitting[0]
+    expression = SpectralNormWeight(Tensor(weight.name), Tensor(left.name), Tensor(right.name), axis)
+    return StandIn(expression, "spectral norm in evaluation: weight / (u . M v)"), weight.shape
+
+
+def _parametrised_module(group: _Group, stack: Stack) -> Any:
+    """The live module whose weight this is, None without one or when it is not parametrised in the new way."""
+    module = stack.modules.get(group.name.rpartition(".")[0])
+    lists = getattr(module, "parametrizations", None)
+    return module if lists is not None and last_part(group.name) in lists else None
+
+
+def _is_known(module: Any, group: _Group) -> bool:
+    """True for PyTorch's own norms, alone: the steps of the Plan compute these."""
+    steps = list(module.parametrizations[last_part(group.name)])
+    return len(steps) == 1 and (type(steps[0]).__module__, type(steps[0]).__name__) in {
+        ("torch.nn.utils.parametrizations", "_WeightNorm"),
+        ("torch.nn.utils.parametrizations", "_SpectralNorm"),
+    }
+
+
+def _evaluated(group: _Group, module: Any) -> tuple[StandIn, Shape]:
+    """What the module makes of its parameters in evaluation, computed by a copy of its parametrisations."""
+    import torch
+
+    parametrised = deepcopy(module.parametrizations[last_part(group.name)]).eval()
+
+    def compute(arrays: list[Any]) -> list[Any]:
+        given = dict(zip(group.tensors, map(torch.from_numpy, arrays), strict=True))
+        with torch.no_grad():
+            return [torch.func.functional_call(parametrised, given, ()).to(torch.float32).cpu().numpy()]
+
+    with torch.no_grad():
+        shape = tuple(parametrised().shape)
+    steps = ", ".join(type(step).__name__ for step in parametrised)
+    call = UserCall(f"torch.nn.utils.parametrize ({steps})", compute)
+    callback = LayerCallback(group.name, tuple(Tensor(tensor.name) for tensor in group.tensors.values()), (call,), 1)
+    expression: Expression = CallbackOutput(callback, 0)
+    return StandIn(expression, f"parametrised by {steps}: what the module computes"), shape

@@ -1,0 +1,110 @@
+"""Position tables of a model built for another image size: the part over the grid is resampled, when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import isqrt, prod
+from typing import Any, Literal, Union
+
+from ..errors import TransferError
+from ..plan.derived_tensors import Seen, StandIn, stand_in_tensor
+from ..plan.expressions import Resampled, Tensor
+from ..plan.resampling import MODES
+from ..spec.layer_groups import Stack
+from ..spec.roles import is_position_table
+from ..spec.source import SourceTensor
+from ..spec.target import Target, TargetLayer
+from .rule import Shape
+
+Resize = Union[Literal["bicubic", "bilinear"], None]
+SOURCE = (
+    "timm.layers.resample_abs_pos_embed: the rows after the class and register tokens are a grid (row by row), resized by "
+    "torch.nn.functional.interpolate(antialias=True) in float32"
+)
+_MOST_TOKENS = 16
+
+
+def check_resize(resize: Any) -> None:
+    """TransferError for a way to resize that is none."""
+    if resize is not None and resize not in MODES:
+        raise TransferError(f"resize must be None, 'bicubic' or 'bilinear', got {resize!r:.100}")
+
+
+def with_resized_tables(stack: Stack, layer: TargetLayer, target: Target, resize: Resize) -> Seen:
+    """The stack with every position table that has another number of rows than its variable resized to it.
+
+    Nothing is resized unless `resize` says how. A table whose rows are no grid behind at most 16 tokens is left as it is.
+    """
+    if resize is None:
+        return Seen(stack)
+    stand_ins: dict[str, StandIn] = {}
+    tensors = []
+    for tensor in stack.tensors:
+        found = _resized(tensor, stack, layer, target, resize) if is_position_table(tensor.name) else None
+        if found is None:
+            tensors.append(tensor)
+        else:
+            tensors.append(found[0])
+            stand_ins[found[0].name] = found[1]
+    return Seen(Stack(stack.layer, tuple(tensors), stack.modules), stand_ins)
+
+
+def _resized(
+    tensor: SourceTensor, stack: Stack, layer: TargetLayer, target: Target, resize: str
+) -> tuple[SourceTensor, StandIn] | None:
+    sizes = {
+        variable.shape[-2]
+        for variable in layer.variables
+        if len(variable.shape) > 1 and variable.shape[-1] == tensor.shape[-1] and prod(variable.shape[:-2]) == 1
+    }
+    if len(tensor.shape) < 2 or prod(tensor.shape[:-2]) != 1 or tensor.shape[-2] in sizes:
+        return None
+    # Class tokens and the like have few rows; the table is the longest.
+    rows, new_rows = tensor.shape[-2], max(sizes, default=0)
+    for prefix in _prefixes(stack):
+        grid, new_grid = _old_grid(stack, rows - prefix), _grid(new_rows - prefix, _picture(target))
+        if grid is not None and new_grid is not None:
+            break
+    else:
+        return None
+    shape: Shape = (*tensor.shape[:-2], new_rows, tensor.shape[-1])
+    words = f"resize='{resize}': a grid of {grid[0]} x {grid[1]} positions to {new_grid[0]} x {new_grid[1]}"
+    rule = f"{words}, {prefix} tokens before it kept" if prefix else words
+    one = StandIn(Resampled(Tensor(tensor.name), prefix, grid, new_grid, resize), rule, note=f"'{tensor.name}': {rule}")
+    return stand_in_tensor(f"{tensor.name}[{new_grid[0]}x{new_grid[1]}]", shape, tensor), one
+
+
+def _prefixes(stack: Stack) -> Iterator[int]:
+    """How many tokens may stand before the grid: what a live module says, else few before many."""
+    told = [getattr(module, "num_prefix_tokens", None) for module in stack.modules.values()]
+    yield from (count for count in told if isinstance(count, int))
+    yield from range(_MOST_TOKENS + 1)
+
+
+def _old_grid(stack: Stack, cells: int) -> tuple[int, int] | None:
+    """The grid that a live module tells, else a square."""
+    for module in stack.modules.values():
+        told = getattr(getattr(module, "patch_embed", None), "grid_size", None)
+        if isinstance(told, Sequence) and len(told) == 2 and prod(told) == cells:
+            return int(told[0]), int(told[1])
+    return _grid(cells, None)
+
+
+def _grid(cells: int, picture: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Rows and columns of a grid of `cells`, shaped as the picture is or, when that is not known, square; None when it is neither."""
+    if cells < 1:
+        return None
+    height, width = picture or (1, 1)
+    rows = isqrt(cells * height // width)
+    if rows and cells % rows == 0 and rows * width == cells // rows * height:
+        return rows, cells // rows
+    return None
+
+
+def _picture(target: Target) -> tuple[int, int] | None:
+    """Height and width of the Keras model's input in pixels, None when it is open or no picture."""
+    shape = getattr(target.model, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4 or any(extent is None for extent in shape[1:]):
+        return None
+    height, width = shape[2:] if shape[1] <= 4 < shape[3] else shape[1:3]
+    return int(height), int(width)

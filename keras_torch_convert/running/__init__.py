@@ -1,0 +1,1 @@
+"""Both models run, traced and intercepted; the inputs that they get."""

@@ -1,0 +1,140 @@
+"""Trial values for a Keras model's variables that never reach the model itself: Keras 3 runs statelessly, Keras 2 is put back."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..keras_io.values import assign_values, read_values
+from ..spec.target import Target, TargetVariable
+from ..util.interrupts import interrupts_held_back
+from .outputs import as_array, leaves_of
+
+LayerCall = Callable[..., Any]
+
+
+class TrialValues(Protocol):
+    """Sets a variable for a time; `reset` lets it have its own value again."""
+
+    def __call__(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
+        """Give the variable a trial value."""
+
+    def reset(self, variable: TargetVariable) -> None:
+        """Let the variable have its own value."""
+
+
+@contextmanager
+def trial_values(target: Target) -> Iterator[TrialValues]:
+    """Gives a function that sets a variable for the time of the `with` block. Afterwards the model is as it was, whatever happens."""
+    if target.framework == "keras":
+        keras = importlib.import_module("keras")
+        with keras.StatelessScope() as scope:
+            yield _Stateless(keras, scope)
+        return
+    journal = _Journal(target)
+    try:
+        yield journal
+    finally:
+        with interrupts_held_back():
+            journal.put_back()
+
+
+class _Stateless:
+    """Values that only the scope knows of."""
+
+    def __init__(self, keras: Any, scope: Any) -> None:
+        self.keras, self.scope = keras, scope
+
+    def __call__(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
+        tensor = self.keras.ops.convert_to_tensor(array, dtype=variable.dtype)
+        self.scope.add_update((variable.variable, tensor))
+
+    def reset(self, variable: TargetVariable) -> None:
+        self.scope.state_mapping.pop(id(variable.variable), None)
+
+
+class _Journal:
+    """Values written into the variables, and what they were before."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.before: dict[str, tuple[TargetVariable, npt.NDArray[Any]]] = {}
+
+    def __call__(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
+        if variable.place not in self.before:
+            self.before[variable.place] = (variable, np.array(read_values(self.target, variable.variable)))
+        assign_values(self.target, variable.variable, array.astype(self.before[variable.place][1].dtype))
+
+    def reset(self, variable: TargetVariable) -> None:
+        if variable.place in self.before:
+            assign_values(self.target, variable.variable, self.before[variable.place][1])
+
+    def put_back(self) -> None:
+        for variable, _ in self.before.values():
+            self.reset(variable)
+
+
+@contextmanager
+def intercepted_calls(
+    target: Target,
+    handle: Callable[[Any, LayerCall, tuple[Any, ...], dict[str, Any]], Any],
+    *,
+    operations: bool = False,
+) -> Iterator[None]:
+    """Every call of a Keras layer goes through `handle(layer, call, args, kwargs)` inside the `with` block.
+
+    With `operations` so do those of a functional Keras 3 model's graph that are no layers (`x + y`).
+    The class that all layers share is changed for the time: an attribute of one layer would have no effect.
+    """
+    if target.framework == "keras":
+        keras = importlib.import_module("keras")
+        bases = [keras.layers.Layer, *([keras.Operation] if operations else [])]
+    else:
+        bases = [importlib.import_module("tf_keras").layers.Layer]
+    originals = [base.__call__ for base in bases]
+    try:
+        for base in bases:
+            base.__call__ = _intercepted(base.__call__, handle)
+        yield
+    finally:
+        for base, original in zip(bases, originals, strict=True):
+            base.__call__ = original
+
+
+def _intercepted(original: LayerCall, handle: Callable[..., Any]) -> LayerCall:
+    def intercepted(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return original(layer, *args, **kwargs)
+
+        return handle(layer, call, args, kwargs)
+
+    return intercepted
+
+
+def eager_arrays(value: Any) -> Iterator[npt.NDArray[Any]]:
+    """The arrays inside a layer's arguments or outputs; symbolic tensors and everything else are passed over."""
+    for tensor in leaves_of(value):
+        array = None if type(tensor).__name__.startswith("KerasTensor") else _as_array(tensor)
+        if array is not None:
+            yield array
+
+
+def _as_array(value: Any) -> npt.NDArray[Any] | None:
+    try:
+        return as_array(value)
+    except (NotImplementedError, AttributeError, TypeError):
+        # A symbolic tensor of TensorFlow, or a tracer: the layer is being built, not run.
+        return None
+
+
+def as_tensor_like(array: npt.NDArray[Any], output: Any, target: Target) -> Any:
+    """The array as a tensor of the type that a layer's `output` has."""
+    if target.framework == "keras":
+        keras = importlib.import_module("keras")
+        return keras.ops.convert_to_tensor(array, dtype=keras.backend.standardize_dtype(output.dtype))
+    return importlib.import_module("tensorflow").convert_to_tensor(array, dtype=output.dtype)

@@ -1,0 +1,74 @@
+"""Outputs of any framework as NumPy arrays, and errors of any framework in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..comparison.outputs import EQUAL_BELOW
+
+Array = npt.NDArray[Any]
+
+
+def describe(error: BaseException) -> str:
+    """Type and first lines of an error's message: Keras repeats all arguments behind them."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:3])
+    return f"{type(error).__name__}: {text[:400]}{' ...' if len(text) > 400 or len(lines) > 3 else ''}"
+
+
+def outputs_of(output: Any) -> tuple[list[Array], str]:
+    """Every array of a model's output, nested structures laid out in order, and the narrowest floating type among them."""
+    leaves = list(leaves_of(output))
+    names = [type_name(leaf) for leaf in leaves]
+    return [as_array(leaf) for leaf in leaves], narrowest(names)
+
+
+def named_outputs(output: Any) -> tuple[dict[str, Array], str]:
+    """The same by name: "" for a single output, the place or key inside tuples and dicts, joined by dots ("hidden.1")."""
+    leaves = dict(named_leaves(output))
+    arrays = {name if len(leaves) > 1 else "": as_array(leaf) for name, leaf in leaves.items()}
+    return arrays, narrowest([type_name(leaf) for leaf in leaves.values()])
+
+
+def named_leaves(output: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The tensors of an output and where each stands, in order; see `leaves_of`."""
+    if isinstance(output, (Mapping, list, tuple)):
+        items = output.items() if isinstance(output, Mapping) else enumerate(output)
+        for key, value in items:
+            yield from named_leaves(value, f"{name}.{key}" if name else str(key))
+    elif hasattr(output, "shape") and hasattr(output, "dtype"):
+        yield name, output
+
+
+def type_name(tensor: Any) -> str:
+    """The type of a tensor of any of the frameworks, without the framework's name."""
+    return str(getattr(tensor.dtype, "name", tensor.dtype)).removeprefix("torch.")
+
+
+def narrowest(names: Sequence[str]) -> str:
+    """The type with the widest threshold, "float32" when none of them is floating-point."""
+    return max((name for name in names if name in EQUAL_BELOW), key=EQUAL_BELOW.__getitem__, default="float32")
+
+
+def leaves_of(output: Any) -> Iterator[Any]:
+    """The tensors of an output, in order; what is no tensor (None, numbers, cached states) is passed over."""
+    for _, leaf in named_leaves(output):
+        yield leaf
+
+
+def as_array(tensor: Any) -> Array:
+    """A tensor of any of the frameworks as a NumPy array of a type that NumPy has; the half types widen to float32."""
+    if hasattr(tensor, "detach"):
+        tensor = tensor.detach().cpu()
+        if "bfloat16" in str(tensor.dtype):
+            tensor = tensor.float()
+        tensor = tensor.numpy()
+    elif hasattr(tensor, "numpy"):
+        tensor = tensor.numpy()
+    array: Array = np.asarray(tensor)
+    # bfloat16 comes as an extension type, which NumPy itself cannot compute with; it has the kind of raw bytes.
+    return array.astype(np.float32) if array.dtype.kind == "V" or array.dtype == np.float16 else array

@@ -1,0 +1,112 @@
+"""In which layout a torch module takes sequences and volumes: with the channels last as Keras does, or behind the batch axis; with the batch or the steps first.
+
+Nothing but a run tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .outputs import describe
+from .run import call_torch, left_as_it_was
+
+Array = npt.NDArray[Any]
+Arguments = Any  # a list of arrays, or a dict of them by name
+
+# So many inputs may each be laid out in either way.
+MOST_INPUTS = 3
+# Axes of sequences and volumes. Pictures have one layout in torch, and a run of a large network for nothing takes long.
+NDIMS = (3, 5)
+
+
+def in_its_layout(module: Any, arguments: Arguments, keras_inputs: Sequence[Array]) -> tuple[Arguments, list[str]]:
+    """The arguments as the module wants them, and notes about what was changed of the layout that the Keras model has."""
+    arguments, notes = that_runs(module, arguments, keras_inputs)
+    if takes_batch_for_steps(module, arguments) is False:
+        return arguments, notes
+    turned = _each(arguments, lambda array: np.ascontiguousarray(np.swapaxes(array, 0, 1)) if array.ndim > 1 else array)
+    if takes_batch_for_steps(module, turned) is not False:
+        return arguments, notes
+    return turned, [
+        *notes,
+        "the torch module was given its inputs with the steps before the batch, since its layers have batch_first=False",
+    ]
+
+
+def _each(arguments: Arguments, change: Callable[[Array], Array]) -> Arguments:
+    if isinstance(arguments, dict):
+        return {name: change(array) for name, array in arguments.items()}
+    return [change(array) for array in arguments]
+
+
+def takes_batch_for_steps(module: Any, arguments: Arguments) -> bool | None:
+    """Whether a layer that wants the steps first gets a batch of one there, and the steps behind it; None when the module cannot be run, or runs none of these layers on a sequence."""
+    import torch
+
+    wanting = {id(inner) for inner in module.modules() if getattr(inner, "batch_first", True) is False}
+    if not wanting:
+        return False
+    shapes: list[tuple[int, ...]] = []
+
+    def note(inner: Any, given: tuple[Any, ...]) -> None:
+        if id(inner) in wanting and given and isinstance(given[0], torch.Tensor) and given[0].ndim == 3:
+            shapes.append(tuple(given[0].shape))
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        if failure_on(module, arguments) or not shapes:
+            return None
+    finally:
+        hook.remove()
+    return any(steps == 1 < batch for steps, batch, _ in shapes)
+
+
+def that_runs(module: Any, arguments: Arguments, keras_inputs: Sequence[Array]) -> tuple[Arguments, list[str]]:
+    """The arguments, with sequences and volumes (batch, extents, channels) in another layout where the module cannot be run on these; a note about what was changed.
+
+    They are as they came when the module can be run, when it has none of these among its inputs, and when no layout helps.
+    """
+    names = list(arguments) if isinstance(arguments, dict) else list(range(len(arguments)))
+    given = [arguments[name] for name in names]
+    movable = [index for index, array in enumerate(given) if array.ndim in NDIMS and array.dtype.kind == "f"]
+    if not 0 < len(movable) <= MOST_INPUTS:
+        return arguments, []
+    failure = failure_on(module, arguments)
+    if not failure:
+        return arguments, []
+    for changed in _changes(movable):
+        arrays = list(given)
+        for index in changed:
+            is_as_in_keras = arrays[index].shape == keras_inputs[index].shape
+            arrays[index] = (
+                np.ascontiguousarray(np.moveaxis(keras_inputs[index], -1, 1)) if is_as_in_keras else keras_inputs[index]
+            )
+        other = dict(zip(names, arrays, strict=True)) if isinstance(arguments, dict) else arrays
+        if not failure_on(module, other):
+            shapes = ", ".join(str(arrays[index].shape) for index in changed)
+            return other, [
+                f"the torch module was given inputs of {shapes}: it cannot be run on the other layout ({failure})"
+            ]
+    return arguments, []
+
+
+def _changes(movable: Sequence[int]) -> Iterator[list[int]]:
+    """Which of the inputs to lay out in the other way: every choice but none, few before many."""
+    choices = sorted(product((False, True), repeat=len(movable)), key=sum)
+    for choice in choices[1:]:
+        yield [index for index, is_chosen in zip(movable, choice, strict=True) if is_chosen]
+
+
+def failure_on(module: Any, arguments: Arguments) -> str:
+    """Why a module cannot be run on arrays, "" when it can. It is left as it was."""
+    with left_as_it_was(module):
+        try:
+            call_torch(module, arguments)
+        except Exception as error:
+            return describe(error)
+    return ""

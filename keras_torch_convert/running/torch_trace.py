@@ -1,0 +1,422 @@
+"""The torch module run once on randomised copies of its weights, and what went into and came out of every use of a weight.
+
+A dispatch mode sees every operation, inside scripted modules and fused attention too. A value made of weights and constants alone
+(a table and its index, joined biases, a standardised kernel) is *tainted* with the names of the weights; an operation that
+brings tainted and other tensors together is a *unit*. A module whose weights are used gives a unit as well, made of all it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .fingerprint import Fingerprint, fingerprint
+from .randomize import SEED
+from .run import called_on, evaluating, python_generators_kept
+
+# Operations that give a tensor of the shape of another, without its values.
+FACTORIES = (
+    "zeros_like",
+    "ones_like",
+    "empty_like",
+    "full_like",
+    "new_zeros",
+    "new_ones",
+    "new_empty",
+    "new_full",
+    "rand_like",
+)
+# Views that show a part of a tensor; all others show the whole, with the same fingerprint.
+_PARTS = ("slice", "select", "split", "split_with_sizes", "unbind", "chunk", "narrow")
+# Of convolutions in more groups than this no model keeps a layer for each.
+MOST_GROUPS = 4
+_NORMS = (
+    "native_batch_norm",
+    "_native_batch_norm_legit",
+    "_native_batch_norm_legit_no_training",
+    "batch_norm",
+    "cudnn_batch_norm",
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unit:
+    """One use of weights: `names` of them in the order in which they are met, fingerprints of the data that goes in and comes out.
+
+    `label` is the module's path or, for a single operation, the path of the module that it runs in and its name.
+    `order` grows with time; a module has that of its first operation.
+    """
+
+    order: int
+    label: str
+    names: tuple[str, ...]
+    inputs: tuple[Fingerprint, ...]
+    outputs: tuple[Fingerprint, ...]
+    is_module: bool
+
+    @property
+    def in_words(self) -> str:
+        """The label, which the whole module has not."""
+        return self.label or "the whole module"
+
+
+@dataclass(slots=True)
+class Trace:
+    """What one run of the torch module showed.
+
+    `seen` are the fingerprints of all values, with the time at which they appeared; `values` the copies of the weights that
+    were used, `reached` the names of weights that met data. `tainted` are values made of weights alone, `outputs` what the module gave. `arrays` are what
+    goes into units and comes out of them, by fingerprint, empty when only fingerprints were asked for.
+    """
+
+    values: dict[str, Any]
+    units: list[Unit] = field(default_factory=list)
+    seen: list[tuple[Fingerprint, int]] = field(default_factory=list)
+    tainted: list[tuple[Fingerprint, tuple[str, ...]]] = field(default_factory=list)
+    reached: set[str] = field(default_factory=set)
+    outputs: list[npt.NDArray[Any]] = field(default_factory=list)
+    arrays: dict[Fingerprint, npt.NDArray[Any]] = field(default_factory=dict)
+
+
+def trace_module(
+    module: Any, values: dict[str, Any], call: Callable[[Any], Any], *, keep_arrays: bool = False
+) -> Trace:
+    """Run `call(module)` twice on `values`: once so that running statistics fit the data, once to note what happens.
+
+    With `keep_arrays` the inputs and outputs of units themselves are kept beside their fingerprints. The module's own tensors, modes, hooks and the state of random generators are as before, whatever happens.
+    """
+    recorder = Recorder(module, values, keep_arrays)
+    with undisturbed(module):
+        with _fitting_mode(values):
+            called_on(module, values, call)
+        with recorder.recording():
+            output = called_on(module, values, call)
+            recorder.paused += 1
+            recorder.trace.outputs = [leaf.detach().cpu().float().numpy() for leaf in tensors_in(output)]
+    recorder.trace.units.sort(key=lambda unit: (unit.order, unit.is_module))
+    return recorder.trace
+
+
+@contextmanager
+def undisturbed(module: Any) -> Iterator[None]:
+    """Eval mode, no gradients, no fused attention, random generators from a fixed seed; all put back afterwards."""
+    import torch
+
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=[]), python_generators_kept():
+            torch.manual_seed(SEED)
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def tensors_in(value: Any) -> Iterator[Any]:
+    """The tensors of a structure, in order."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, dict) or hasattr(value, "items"):
+        for _, item in value.items():
+            yield from tensors_in(item)
+
+
+def _fitting_mode(values: dict[str, Any]) -> Any:
+    """A mode that gives every batch normalisation the statistics of the data that it meets, disturbed a little."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    generator = torch.Generator().manual_seed(SEED + 1)
+    ours = {id(value) for value in values.values()}
+
+    class Fitting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func.overloadpacket.__name__ in _NORMS and len(args) > 4 and id(args[3]) in ours and id(args[4]) in ours:
+                _fit_statistics(args[0], args[3], args[4], generator)
+            return func(*args, **(kwargs or {}))
+
+    return Fitting()  # type: ignore[no-untyped-call]
+
+
+def _fit_statistics(data: Any, mean: Any, variance: Any, generator: Any) -> None:
+    import torch
+
+    by_channel = data.detach().float().transpose(0, 1).flatten(1)
+    overall = by_channel.square().mean() + 1e-6
+    if by_channel.shape[1] >= 8:
+        new_mean, new_variance = by_channel.mean(1), by_channel.var(1, unbiased=False) + 0.05 * overall
+    else:
+        new_mean, new_variance = torch.zeros_like(mean), overall.expand_as(variance)
+    noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+    mean.copy_(new_mean + 0.1 * overall.sqrt() * noise)
+    variance.copy_(new_variance * (0.7 + 0.6 * torch.rand(mean.shape, generator=generator).to(mean.device)))
+
+
+class Recorder:
+    """Keeps the kind of every tensor (tainted, constant, data) and notes the units."""
+
+    def __init__(self, module: Any, values: dict[str, Any], keep_arrays: bool) -> None:
+        self.trace = Trace(values)
+        self.keep_arrays = keep_arrays
+        self.paused = 0
+        self.clock = 0
+        self.paths = {id(inner): path for path, inner in module.named_modules()}
+        self.names_below = _names_below(module, values)
+        self.stack: list[_Call] = []
+        self.known: dict[int, tuple[Any, int, Fingerprint]] = {}
+        # Tainted and constant tensors are held, so that their identities are not given to others.
+        self.taint: dict[int, tuple[Any, tuple[str, ...]]] = {}
+        self.constant: dict[int, Any] = {}
+        self.weights = {id(value) for value in values.values()}
+        for name, value in values.items():
+            held, names = self.taint.get(id(value), (value, ()))
+            self.taint[id(value)] = (held, (*names, name))
+            self.trace.tainted.append((self.fingerprint_of(value), (name,)))
+        for _, buffer in module.named_buffers(remove_duplicate=False):
+            self.constant[id(buffer)] = buffer
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Note what happens inside the `with` block."""
+        from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+        from torch.utils._python_dispatch import TorchDispatchMode
+
+        recorder = self
+
+        class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
+            def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                return recorder.operation(func, args, kwargs or {})
+
+        before = register_module_forward_pre_hook(self.enter)
+        after = register_module_forward_hook(self.leave, with_kwargs=True)
+        try:
+            with Recording():  # type: ignore[no-untyped-call]
+                yield
+        finally:
+            before.remove()
+            after.remove()
+
+    def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """One operation: run it, and note what it brought together."""
+        if self.paused:
+            return func(*args, **kwargs)
+        given = [*tensors_in(args), *tensors_in(kwargs)]
+        names = tuple(dict.fromkeys(name for tensor in given for name in self.names_of(tensor)))
+        data = [tensor for tensor in given if id(tensor) not in self.taint and id(tensor) not in self.constant]
+        self.clock += 1
+        order = self.clock
+        inputs = tuple(self.fingerprint_of(tensor, bool(names)) for tensor in data) if names and data else ()
+        result = func(*args, **kwargs)
+        results = list(tensors_in(result))
+        for tensor in results:
+            # The version of a tensor changed in place is raised only after this; what was known of it is outdated now.
+            self.known.pop(id(tensor), None)
+        name = func.overloadpacket.__name__
+        if name in FACTORIES or not (names or data):
+            for tensor in results:
+                self.constant[id(tensor)] = tensor
+        elif not data:
+            self._note_tainted(name, given, results, names, order)
+        else:
+            rearranged = bool(getattr(func, "is_view", False)) and name not in _PARTS
+            self._note_data(name, results, names, inputs, order, rearranged)
+            if name == "addmm" and id(args[0]) in self.taint and id(args[1]) not in self.taint:
+                self._note_product(args, result, inputs, order)
+            if name == "convolution" and names and not args[6] and 1 < args[8] <= MOST_GROUPS:
+                self._note_groups(args, result, names, order)
+            if name.startswith("_scaled_dot_product"):
+                self._note_attention(args, kwargs, order)
+        if any(one is tensor for tensor in results for one in given):
+            for tensor in results:
+                self.known.pop(id(tensor), None)
+        return result
+
+    def _note_tainted(
+        self, name: str, given: list[Any], results: list[Any], names: tuple[str, ...], order: int
+    ) -> None:
+        """What is made of weights and constants alone; a unit too when there is more than the weights themselves (a table of offsets)."""
+        inputs = tuple(
+            self.fingerprint_of(tensor) for tensor in given if id(tensor) not in self.weights and tensor.numel() > 1
+        )
+        outputs = []
+        for tensor in results:
+            self.taint[id(tensor)] = (tensor, names)
+            if tensor.is_floating_point():
+                outputs.append(self.fingerprint_of(tensor, bool(inputs)))
+        self.trace.tainted += [(output, names) for output in outputs]
+        if inputs and outputs:
+            path = self.stack[-1].path if self.stack else ""
+            self.trace.seen += [(key, order) for key in (*inputs, *outputs)]
+            self.trace.units.append(Unit(order, f"{path}:{name}", names, inputs, tuple(outputs[:1]), False))
+
+    def _note_data(
+        self,
+        name: str,
+        results: list[Any],
+        names: tuple[str, ...],
+        inputs: tuple[Fingerprint, ...],
+        order: int,
+        rearranged: bool,
+    ) -> None:
+        for tensor in results:
+            was_constant = self.constant.pop(id(tensor), None) is not None
+            self.taint.pop(id(tensor), None)
+            if was_constant and name.endswith("_"):
+                # Data written into a part of a tensor makes data of the whole.
+                storage = tensor.untyped_storage().data_ptr()
+                shared = [key for key, other in self.constant.items() if other.untyped_storage().data_ptr() == storage]
+                for key in shared:
+                    del self.constant[key]
+        for call in self.stack:
+            call.first = call.first or order
+        if rearranged and not names:
+            return
+        outputs = tuple(
+            self.fingerprint_of(tensor, bool(names))
+            for tensor in results
+            if tensor.is_floating_point() and tensor.numel()
+        )
+        self.trace.seen += [(output, order) for output in outputs]
+        if names:
+            self.trace.seen += [(key, order) for key in inputs]
+            self.trace.reached.update(names)
+            path = self.stack[-1].path if self.stack else ""
+            self.trace.units.append(Unit(order, f"{path}:{name}", names, inputs, outputs[:1], False))
+
+    def _note_product(self, args: Any, result: Any, inputs: tuple[Fingerprint, ...], order: int) -> None:
+        """A matrix product that adds a bias at once, as two units too: some models keep the bias in a layer of its own."""
+        bias, _, matrix = args[:3]
+        self.paused += 1
+        try:
+            product = self.fingerprint_of(result - bias)
+        finally:
+            self.paused -= 1
+        path = self.stack[-1].path if self.stack else ""
+        outputs = (self.fingerprint_of(result),)
+        self.trace.seen.append((product, order))
+        self.trace.units.append(Unit(order, f"{path}:product", self.names_of(matrix), inputs, (product,), False))
+        self.trace.units.append(Unit(order, f"{path}:bias", self.names_of(bias), (product,), outputs, False))
+
+    def _note_groups(self, args: Any, result: Any, names: tuple[str, ...], order: int) -> None:
+        """A convolution in a few groups as one unit for each of them too: some models keep a layer for each."""
+        groups = args[8]
+        self.paused += 1
+        try:
+            parts = [
+                (self.fingerprint_of(given), self.fingerprint_of(made))
+                for given, made in zip(args[0].chunk(groups, 1), result.chunk(groups, 1), strict=True)
+            ]
+        finally:
+            self.paused -= 1
+        path = self.stack[-1].path if self.stack else ""
+        for number, (given, made) in enumerate(parts, 1):
+            self.trace.seen += [(given, order), (made, order)]
+            label = f"{path}:group {number} of {groups}"
+            self.trace.units.append(Unit(order, label, names, (given,), (made,), False))
+
+    def _note_attention(self, args: Any, kwargs: Any, order: int) -> None:
+        """The steps of fused attention: scores, scores with a bias (a unit when that comes from weights), their softmax."""
+        query, key = args[0], args[1]
+        mask = kwargs.get("attn_mask", next((item for item in args[3:] if hasattr(item, "shape")), None))
+        scale = kwargs.get("scale")
+        if query.ndim < 3 or query.shape[:-2] != key.shape[:-2]:
+            return
+        self.paused += 1
+        try:
+            plain = query @ key.transpose(-1, -2)
+            scores = plain * (query.shape[-1] ** -0.5 if scale is None else scale)
+            biased = scores if mask is None or not mask.is_floating_point() else scores + mask
+            before, after = self.fingerprint_of(scores), self.fingerprint_of(biased)
+            self.trace.seen += [(key, order) for key in (self.fingerprint_of(plain), before, after)]
+            self.trace.seen.append((self.fingerprint_of(biased.softmax(-1)), order))
+        finally:
+            self.paused -= 1
+        names = () if mask is None else self.names_of(mask)
+        if names:
+            path = self.stack[-1].path if self.stack else ""
+            self.trace.units.append(Unit(order, f"{path}:attention bias", names, (before,), (after,), False))
+
+    def names_of(self, tensor: Any) -> tuple[str, ...]:
+        """The weights that a value is made of, () for data and constants."""
+        return self.taint[id(tensor)][1] if id(tensor) in self.taint else ()
+
+    def fingerprint_of(self, tensor: Any, of_unit: bool = False) -> Fingerprint:
+        """The fingerprint of a tensor as it is now, computed once for each version of it; what goes in or comes out `of_unit` may be kept."""
+        import weakref
+
+        keep = of_unit and self.keep_arrays
+        known = self.known.get(id(tensor))
+        is_known = known is not None and known[0]() is tensor and known[1] == tensor._version
+        if known is not None and is_known and (not keep or known[2] in self.trace.arrays):
+            return known[2]
+        self.paused += 1
+        try:
+            plain = tensor.detach().cpu()
+            if plain.dtype.is_floating_point and plain.element_size() < 4:
+                plain = plain.float()
+            array = np.asarray(plain.numpy())
+            found = fingerprint(array)
+            if keep:
+                self.trace.arrays[found] = array.copy()
+        finally:
+            self.paused -= 1
+        self.known[id(tensor)] = (weakref.ref(tensor), tensor._version, found)
+        return found
+
+    def enter(self, module: Any, args: Any) -> None:
+        """Before a module's forward."""
+        if self.paused or id(module) not in self.paths:
+            return
+        inputs = self._data_of(args, of_unit=True) if self.names_below.get(id(module)) else ()
+        self.stack.append(_Call(id(module), self.paths[id(module)], inputs))
+
+    def leave(self, module: Any, args: Any, kwargs: Any, output: Any) -> None:
+        """After a module's forward: the module as one unit."""
+        if self.paused or id(module) not in self.paths or not self.stack or self.stack[-1].module != id(module):
+            return
+        call = self.stack.pop()
+        names = self.names_below.get(id(module), ())
+        inputs = (*call.inputs, *self._data_of(kwargs)) if names else ()
+        if inputs and call.first:
+            outputs = self._data_of(output, of_unit=True)
+            self.trace.seen += [(key, call.first) for key in inputs]
+            self.trace.units.append(Unit(call.first, call.path, names, inputs, outputs, True))
+
+    def _data_of(self, value: Any, *, of_unit: bool = False) -> tuple[Fingerprint, ...]:
+        data = [
+            tensor for tensor in tensors_in(value) if id(tensor) not in self.taint and id(tensor) not in self.constant
+        ]
+        return tuple(self.fingerprint_of(tensor, of_unit) for tensor in data if tensor.numel())
+
+
+@dataclass(slots=True)
+class _Call:
+    """A module that is running: `first` is the time of its first operation on data, 0 before it."""
+
+    module: int
+    path: str
+    inputs: tuple[Fingerprint, ...]
+    first: int = 0
+
+
+def _names_below(module: Any, values: dict[str, Any]) -> dict[int, tuple[str, ...]]:
+    """For every inner module the names of the weights at or below it, in order of registration."""
+    below: dict[int, list[str]] = {}
+    modules = dict(module.named_modules(remove_duplicate=False))
+    for name in values:
+        parts = name.split(".")
+        for length in range(len(parts)):
+            inner = modules.get(".".join(parts[:length]))
+            if inner is not None:
+                below.setdefault(id(inner), []).append(name)
+    return {key: tuple(dict.fromkeys(names)) for key, names in below.items()}

@@ -1,0 +1,112 @@
+"""What is read on the Keras side: layers in order and the variables they hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..plan.plan import ArrayKind
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TargetVariable:
+    """One variable of a Keras model.
+
+    `place` identifies it: where it stands in the tree of layers, unique within the model and the same in every instance
+    built by the same code (neither Keras's paths nor automatic layer names are). `label` is for people ("stem_conv/kernel").
+    `name` is the variable's own name ("kernel", "gamma", "moving_mean").
+    """
+
+    place: str
+    label: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    trainable: bool
+    variable: Any = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        size = 1
+        for extent in self.shape:
+            size *= extent
+        return size
+
+    def as_kind(self) -> ArrayKind:
+        """What a Plan remembers of it."""
+        return ArrayKind(self.shape, self.dtype, self.label)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TargetLayer:
+    """One layer that holds variables.
+
+    `kinds` are the class names along the method resolution order, the layer's own class first ("WSConv2D", "Conv2D",
+    "BaseConv", "Layer"): a rule asks for the kind it knows. `variables` are all weights in the order of Keras's own
+    `layer.get_weights()`, those of sublayers included. `children` are the leaf layers below it, in order, empty when the
+    layer owns all its variables itself. `depth` is 0 for a top-level layer. `settings` are the hyperparameters that decide how weights are laid
+    out or used (groups, depth_multiplier, data_format, axis, epsilon, ...), as far as the layer has them.
+    """
+
+    name: str
+    label: str
+    kinds: tuple[str, ...]
+    variables: tuple[TargetVariable, ...]
+    children: tuple[TargetLayer, ...]
+    depth: int
+    settings: Mapping[str, Any]
+    layer: Any = field(repr=False)
+
+    @property
+    def kind(self) -> str:
+        """Name of the layer's own class."""
+        return self.kinds[0]
+
+    @property
+    def automatic_name(self) -> str | None:
+        """A name that Keras made up without its number, which grows with every layer of a session: "conv2d" of "conv2d_7". None for a given name."""
+        base = re.sub(r"_\d+$", "", self.name)
+        return base if base.replace("_", "") == self.kind.lower() else None
+
+    @property
+    def telling_label(self) -> str:
+        """The label without the number of an automatic name, to compare with names of the other side."""
+        automatic = self.automatic_name
+        return self.label if automatic is None else self.label.removesuffix(self.name) + automatic
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """A Keras model as a list of layers with weights.
+
+    `layers` are the top-level layers that hold at least one variable, in `model.layers` order, `inner` the layers made of others that lie inside
+    of them (attention in a block). `framework` is "keras"
+    (Keras 3, with `backend` "torch", "tensorflow" or "jax") or "tf_keras" (Keras 2). A torch module may be the target too:
+    `framework` and `backend` are "torch" then, and `aliases` gives for every further name of a tied tensor the place that counts.
+    """
+
+    model: Any = field(repr=False)
+    name: str
+    framework: Literal["keras", "tf_keras", "torch"]
+    backend: str
+    layers: tuple[TargetLayer, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    inner: tuple[TargetLayer, ...] = ()
+
+    @property
+    def in_words(self) -> str:
+        """What kind of model it is, for messages."""
+        return "the torch module" if self.framework == "torch" else "the Keras model"
+
+    def leaves(self) -> Iterator[TargetLayer]:
+        """Every layer that owns variables itself, depth first, in order."""
+        for layer in self.layers:
+            yield from layer.children or (layer,)
+
+    @property
+    def variables(self) -> dict[str, TargetVariable]:
+        """All variables by place, each once even when several layers share it."""
+        return {variable.place: variable for layer in self.layers for variable in layer.variables}

@@ -1,0 +1,1 @@
+"""What every room uses: atomic files, text, deferred interrupts, progress."""

@@ -1,0 +1,195 @@
+"""Alignment from a checkpoint alone: what it finds, what it says of it, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import keras_torch_convert as ktc
+from keras_torch_convert.errors import AlignmentError, TransferError
+from tests.helpers.small_models import keras_two_branches, largest_difference, same_values, torch_two_branches, values
+
+
+def two_branches() -> tuple[Any, Any]:
+    """A net whose shortcut stands elsewhere in Keras, so that order alone is wrong."""
+    import keras
+
+    return torch_two_branches(), keras_two_branches(keras)
+
+
+def test_a_state_dict_finds_its_layers_by_shapes_names_and_order():
+    module, model = two_branches()
+
+    report = ktc.convert(module.state_dict(), model, accept_unproven=True)
+
+    assert largest_difference(module, model) < 1e-5
+    assert report.complete
+    assert report.equal is None
+
+
+def test_each_weight_is_marked_unproven_with_its_confidence():
+    module, model = two_branches()
+
+    report = ktc.convert(module.state_dict(), model, accept_unproven=True)
+
+    labels = {entry.name for entry in report.ledger if entry.side == "target"}
+    assert set(report.confidence) == labels
+    assert all(0.5 <= value < 1 for value in report.confidence.values())
+    marked = [entry for entry in report.ledger if "unproven, confidence" in entry.rule]
+    assert {entry.name for entry in marked} == labels
+    assert "unproven" in report.alignment
+    assert report.to_dict()["confidence"] == dict(report.confidence)
+    assert all(assignment.doubt for assignment in report.plan.assignments)
+
+
+def test_the_only_layer_of_its_shape_is_surer_than_one_of_many():
+    module, model = two_branches()
+
+    report = ktc.convert(module.state_dict(), model, accept_unproven=True)
+
+    assert report.confidence["predictions/kernel"] > report.confidence["stack1_block1_1_conv/kernel"]
+
+
+def test_explain_gives_candidates_and_the_parts_of_the_confidence():
+    module, model = two_branches()
+    report = ktc.convert(module.state_dict(), model, accept_unproven=True)
+
+    words = report.explain("stack1_block1_1_conv/kernel")
+
+    assert words.startswith("from block1.conv1.weight (")
+    assert "4 torch layers fit by kind and shape" in words
+    assert "names alike" in words
+    assert report.explain("stack1_block1_1_conv").startswith("paired with 'block1.conv1', unproven, confidence")
+
+
+def test_a_checkpoint_sorted_by_name_is_aligned_all_the_same(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    module, model = two_branches()
+    safetensors.save_file(module.state_dict(), tmp_path / "net.safetensors")
+
+    ktc.convert(tmp_path / "net.safetensors", model, accept_unproven=True)
+
+    assert largest_difference(module, model) < 1e-5
+
+
+def test_without_consent_the_proposal_is_shown_and_nothing_written():
+    module, model = two_branches()
+    before = values(model)
+
+    for refused in (ktc.align, ktc.convert):
+        with pytest.raises(AlignmentError, match="accept_unproven=True") as caught:
+            refused(module.state_dict(), model)
+        assert "stack1_block1_1_conv <- block1.conv1 (" in str(caught.value)
+
+    assert same_values(before, values(model))
+
+
+def test_align_gives_the_plan_that_convert_applies():
+    module, model = two_branches()
+
+    plan = ktc.align(module.state_dict(), model, accept_unproven=True)
+    report = ktc.convert(module.state_dict(), model, plan=plan)
+
+    assert report.plan == plan
+    assert largest_difference(module, model) < 1e-5
+
+
+def test_the_same_models_give_the_same_plan():
+    module, model = two_branches()
+
+    plans = [ktc.align(module.state_dict(), model, accept_unproven=True) for _ in range(2)]
+
+    assert plans[0] == plans[1]
+
+
+def test_a_hint_decides_and_is_checked():
+    module, model = two_branches()
+    state = module.state_dict()
+
+    plan = ktc.align(state, model, accept_unproven=True, hints={"stack1_block1_1_conv": "block2.conv1"})
+
+    assert ("block2.conv1", "stack1_block1_1_conv") in plan.pairs
+    with pytest.raises(
+        AlignmentError, match="no layer or variable 'stack1_block1_1_cov'; near are stack1_block1_1_conv"
+    ):
+        ktc.align(state, model, accept_unproven=True, hints={"stack1_block1_1_cov": "block2.conv1"})
+    with pytest.raises(AlignmentError, match=r"no layer or tensor 'block3\.conv1'"):
+        ktc.align(state, model, accept_unproven=True, hints={"stack1_block1_1_conv": "block3.conv1"})
+    with pytest.raises(AlignmentError, match=r"'head' does not fit 'stack1_block1_1_conv' \(Conv2D\)"):
+        ktc.align(state, model, accept_unproven=True, hints={"stack1_block1_1_conv": "head"})
+
+
+def test_a_layer_that_no_tensor_fits_is_named():
+    module, model = two_branches()
+    state = {name: tensor for name, tensor in module.state_dict().items() if not name.startswith("head")}
+    before = values(model)
+
+    with pytest.raises(AlignmentError, match=r"1 find none: 'predictions' \[\(8, 10\), \(10,\)\]"):
+        ktc.convert(state, model, accept_unproven=True)
+    assert same_values(before, values(model))
+
+    report = ktc.convert(state, model, accept_unproven=True, strict=False)
+    assert [entry.name for entry in report.ledger if entry.fate == "unset"] == [
+        "predictions/kernel",
+        "predictions/bias",
+    ]
+
+
+def test_a_tensor_without_a_place_is_refused_unless_that_is_allowed():
+    module, model = two_branches()
+    state = module.state_dict() | {"extra.weight": module.state_dict()["stem.weight"][:, :, :2, :2]}
+
+    with pytest.raises(TransferError, match=r"extra\.weight"):
+        ktc.convert(state, model, accept_unproven=True)
+    report = ktc.convert(state, model, accept_unproven=True, strict="target")
+
+    assert [entry.name for entry in report.ledger if entry.fate == "left over"] == ["extra.weight"]
+
+
+def test_raw_vectors_of_a_block_are_no_norm():
+    import keras
+    import torch
+
+    inputs = keras.Input((4,))
+    scaled = keras.layers.LayerNormalization(name="norm")(inputs)
+    model = keras.Model(inputs, scaled)
+    state = {"block.gamma_1": torch.ones(4), "block.gamma_2": torch.zeros(4)}
+
+    with pytest.raises(AlignmentError, match="1 find none: 'norm'"):
+        ktc.convert(state, model, accept_unproven=True)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_query_key_and_value_are_cut_out_of_a_fused_layer(fused):
+    import torch
+
+    from tests.helpers.running_pairs import attention_pair
+
+    module, model = attention_pair(fused)
+
+    report = ktc.convert(module.state_dict(), model, accept_unproven=True)
+
+    inputs = torch.randn(2, 5, 8)
+    with torch.no_grad():
+        np.testing.assert_allclose(module(inputs), model(inputs), atol=1e-5)
+    assert (report.confidence["attention/query/kernel"] > 0.8) is not fused
+
+
+def test_query_key_and_value_are_joined_for_a_fused_keras_layer():
+    import keras
+    import torch
+
+    inputs = keras.Input((5, 8))
+    model = keras.Model(inputs, keras.layers.Dense(24, name="attn_qkv")(inputs))
+    state = {
+        f"attn.{name}.{part}": torch.randn(shape)
+        for name in ("k", "q", "v")
+        for part, shape in (("weight", (8, 8)), ("bias", (8,)))
+    }
+
+    ktc.convert(state, model, accept_unproven=True)
+
+    expected = np.concatenate([state[f"attn.{name}.weight"].numpy().T for name in "qkv"], axis=1)
+    np.testing.assert_array_equal(model.get_weights()[0], expected)

@@ -1,0 +1,214 @@
+"""write_values puts every element where numpy's tobytes would, whatever the strides, the buffer and the place; holds_values sees any flipped bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from keras_torch_convert import _core
+from keras_torch_convert.torch_io.mapped_file import MappedFile, Mapping, mapping_of
+
+MEMORY = np.random.default_rng(0).integers(0, 256, 2**21, dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class View:
+    """A strided view on MEMORY or on a file of the same bytes: strides and start in bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    start: int
+
+    def of(self, memory: object) -> np.ndarray:
+        return np.ndarray(self.shape, self.dtype, memory, self.start, self.strides)  # type: ignore[call-overload]
+
+
+@st.composite
+def views(draw: st.DrawFn) -> View:
+    """Axes in any order, with gaps of all sizes, backwards, or repeated (stride 0)."""
+    dtype = draw(st.sampled_from(["u1", "f2", "f4", "f8", "V3"]))
+    lengths = draw(st.lists(st.sampled_from([1, 2, 3, 5, 9, 17, 33, 64, 100]), max_size=4))
+    step, strides = np.dtype(dtype).itemsize, []
+    for length in lengths:
+        step += draw(st.sampled_from([0, 0, 0, 4, 100, 5000])) if step * length < 2**19 else 0
+        strides.append(step)
+        if step * length > 2**20:
+            return View(dtype, (), (), 0)
+        step *= length
+    signs = [draw(st.sampled_from([1, 1, 1, -1, 0])) for _ in lengths]
+    start = sum((length - 1) * stride for length, stride, sign in zip(lengths, strides, signs, strict=True) if sign < 0)
+    order = draw(st.permutations(range(len(lengths))))
+    start += draw(st.integers(0, 1000))
+    return View(
+        dtype, tuple(lengths[axis] for axis in order), tuple(strides[axis] * signs[axis] for axis in order), start
+    )
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Iterator[int]:
+    descriptor = os.open(tmp_path / "target", os.O_RDWR | os.O_CREAT)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.fixture(scope="module")
+def mapping(tmp_path_factory: pytest.TempPathFactory) -> Mapping:
+    path = tmp_path_factory.mktemp("stream") / "source"
+    path.write_bytes(MEMORY.tobytes())
+    return MappedFile.open(path).data
+
+
+@pytest.mark.parametrize("instruction_set", _core.instruction_sets())
+@pytest.mark.parametrize("from_file", [False, True])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    view=views(),
+    position=st.integers(0, 5000),
+    size=st.sampled_from([320, 1000, 4096, 2**16, 3 * 2**20]),
+    data=st.data(),
+)
+def test_any_view_is_written_in_c_order_and_found_again(
+    from_file: bool,
+    instruction_set: str,
+    view: View,
+    position: int,
+    size: int,
+    data: st.DataObject,
+    mapping: Mapping,
+    target: int,
+) -> None:
+    expected = view.of(MEMORY).tobytes()
+    values = view.of(mapping if from_file else MEMORY)
+    origin = (mapping.descriptor, mapping.address) if from_file else None
+    buffer = np.empty(size, np.uint8)
+    os.ftruncate(target, 0)
+    os.pwrite(target, b"\xff" * (position + len(expected) + 9), 0)
+    steps: list[int] = []
+    before = _core.instruction_set()
+    _core.use_instruction_set(instruction_set)
+    try:
+        _core.write_values(values, origin, (target, position), buffer, steps.append)
+    finally:
+        _core.use_instruction_set(before)
+    assert os.pread(target, position + len(expected) + 10, 0) == b"\xff" * position + expected + b"\xff" * 9
+    assert sum(steps) == len(expected)
+    assert _core.holds_values(values, origin, (target, position), buffer, None)
+    place = position + data.draw(st.integers(0, len(expected) - 1))
+    os.pwrite(target, bytes([os.pread(target, 1, place)[0] ^ 1]), place)
+    assert not _core.holds_values(values, origin, (target, position), buffer, None)
+
+
+@pytest.mark.parametrize(("shape", "perm"), [((1200, 1100), (1, 0)), ((130, 120, 3, 3), (2, 3, 1, 0))])
+def test_a_mapped_kernel_larger_than_the_buffer_is_written_in_parts(
+    shape: tuple[int, ...], perm: tuple[int, ...], target: int, tmp_path: Path
+) -> None:
+    kernel = np.random.default_rng(1).standard_normal(shape, np.float32)
+    (tmp_path / "kernel").write_bytes(kernel.tobytes())
+    mapping = MappedFile.open(tmp_path / "kernel").data
+    view = np.ndarray(shape, np.float32, mapping).transpose(perm)
+    steps: list[int] = []
+    origin = (mapping.descriptor, mapping.address)
+    _core.write_values(view, origin, (target, 0), np.empty(2**17, np.uint8), steps.append)
+    assert len(steps) > 1
+    assert os.pread(target, kernel.nbytes, 0) == view.tobytes()
+
+
+def test_an_empty_array_writes_nothing(target: int) -> None:
+    _core.write_values(np.empty((3, 0)), None, (target, 0), np.empty(1024, np.uint8), None)
+    assert os.fstat(target).st_size == 0
+
+
+def test_what_the_system_refuses_is_an_os_error(target: int, tmp_path: Path) -> None:
+    buffer, values = np.empty(4096, np.uint8), np.zeros((64, 64))
+    closed = os.dup(target)
+    os.close(closed)
+    with pytest.raises(OSError, match="descriptor"):
+        _core.write_values(values, None, (closed, 0), buffer, None)
+    (tmp_path / "short").write_bytes(b"too short")
+    with (tmp_path / "short").open("rb") as short, pytest.raises(OSError, match="cut short"):
+        _core.write_values(values, (short.fileno(), values.ctypes.data), (target, 0), buffer, None)
+    with pytest.raises(OSError, match="cut short"):
+        _core.holds_values(values, None, (target, 2**20), buffer, None)
+
+
+def test_what_step_raises_ends_the_writing(target: int) -> None:
+    steps: list[int] = []
+
+    def step(count: int) -> None:
+        steps.append(count)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        _core.write_values(np.zeros((100, 100)), None, (target, 0), np.empty(1024, np.uint8), step)
+    assert len(steps) == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals to threads are POSIX")
+def test_an_interrupt_ends_the_writing(target: int) -> None:
+    main = threading.get_ident()
+    with pytest.raises(KeyboardInterrupt):
+        _core.write_values(
+            np.zeros((1000, 100)),
+            None,
+            (target, 0),
+            np.empty(1024, np.uint8),
+            lambda count: signal.pthread_kill(main, signal.SIGINT),
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (([1], None, (1, 0), np.empty(1024, np.uint8), None), TypeError),
+        ((np.array([object()]), None, (1, 0), np.empty(1024, np.uint8), None), TypeError),
+        ((np.zeros(3), 7, (1, 0), np.empty(1024, np.uint8), None), TypeError),
+        ((np.zeros(3), None, (1,), np.empty(1024, np.uint8), None), TypeError),
+        ((np.zeros(3), None, (1, 0), np.empty(1024, np.int8), None), TypeError),
+        ((np.zeros(3), None, (1, 0), np.empty(8, np.uint8), None), MemoryError),
+        ((np.zeros(3), None, (1, 0), np.empty(1024, np.uint8), 7), TypeError),
+        ((np.zeros(3),), TypeError),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments: tuple[object, ...], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        _core.write_values(*arguments)  # type: ignore[arg-type]
+
+
+def test_a_view_knows_the_file_that_it_is_mapped_from(mapping: Mapping) -> None:
+    view = _core.strided_view(np.ndarray((8, 8), "f4", mapping, 64), 4, (3, 2), (4, 32))
+    assert mapping_of(view.T) is mapping
+    assert mapping_of(MEMORY) is None
+
+
+def test_a_strided_view_lies_within_its_array() -> None:
+    array = np.arange(24.0).reshape(4, 6)
+    view = _core.strided_view(array, 8, (2, 3), (96, 8))
+    np.testing.assert_array_equal(view, array[::2, 1:4])
+    view[0, 0] = -1
+    assert array[0, 1] == -1
+    assert _core.strided_view(array, 10**6, (0, 3), (8, 8)).size == 0
+    backwards = array[::-1]
+    np.testing.assert_array_equal(_core.strided_view(backwards, 0, (4,), (-48,)), backwards[:, 0])
+    array.flags.writeable = False
+    assert not _core.strided_view(array, 0, (2,), (8,)).flags.writeable
+    for start, shape, strides in [
+        (8, (4, 6), (48, 8)),
+        (-8, (1,), (8,)),
+        (0, (2,), (-8,)),
+        (0, (2**62, 2), (8, 2**61)),
+        (2**63 - 9, (1,), (8,)),
+    ]:
+        with pytest.raises((ValueError, OverflowError)):
+            _core.strided_view(array, start, shape, strides)
+    with pytest.raises(ValueError, match="axes"):
+        _core.strided_view(array, 0, (1, 1), (8,))

@@ -1,0 +1,90 @@
+"""Every kind of seeded fault, in small pairs: the place and the cause are named exactly, and models without a fault are left in peace."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import pytest
+
+import keras_torch_convert as ktc
+from tests.helpers.fault_pairs import convolutions, decoder, maps, transformer
+from tests.helpers.faults import Fault, Pair, Seeded, every_fault, verdict
+from tests.helpers.small_models import same_values, values
+
+MAKERS = {"convolutions": convolutions, "transformer": transformer, "maps": maps, "decoder": decoder}
+FAULTS = {fault.name: fault for fault in every_fault()}
+
+
+def verified(pair: Pair) -> ktc.Comparison:
+    return ktc.verify(pair.torch_module, pair.keras_model, plan=pair.plan, sample=pair.sample, randomised=False)
+
+
+def test_a_fault_that_stops_the_alignment_is_named_in_the_refusal() -> None:
+    pair = maps(keras)
+    keras_model = maps(keras).keras_model
+    keras_model.get_layer("norm1").epsilon = 0.5
+    before = values(keras_model)
+    with pytest.raises(ktc.ConversionError, match=r"epsilon is 0\.5 in Keras and 0\.001 in torch") as caught:
+        ktc.convert(pair.torch_module, keras_model, sample=pair.sample)
+    assert "norm1" in str(caught.value)
+    assert same_values(before, values(keras_model))
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_equal_models_have_no_divergence(maker: str) -> None:
+    pair = MAKERS[maker](keras)
+    result = verified(pair)
+    assert result.equal is True
+    assert result.first_divergence is None
+
+
+def test_there_are_more_than_forty_kinds() -> None:
+    assert len(FAULTS) > 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_seeded_fault_is_named(name: str) -> None:
+    fault: Fault = FAULTS[name]
+    shown = [one for maker in MAKERS for one in at_one_place(fault, maker)]
+    assert shown, "no place in any pair shows this fault"
+    for said, seeded, result in shown:
+        assert said == "exact", f"seeded {fault.name} at {seeded}\n{result}"
+
+
+@pytest.mark.parametrize("name", ["gain never loaded", "bias never loaded"])
+def test_a_layer_of_single_numbers_is_named(name: str) -> None:
+    pair, fault = maps(keras), FAULTS[name]
+    place = next(place for place in fault.places(pair) if place[0].label == "scaled")
+    seeded = fault.put(pair, place)
+    found = verified(pair).first_divergence
+    assert verdict(found, fault, seeded) == "exact", str(found)
+
+
+def test_a_single_number_is_not_said_to_be_a_fresh_layers_or_a_multiple() -> None:
+    pair = maps(keras)
+    scale = pair.keras_model.get_layer("scaled").scale
+    scale.assign(np.float32(1.5))
+    found = verified(pair).first_divergence
+    assert found is not None
+    assert found.kind == "weights"
+    assert "scaled/scale: it holds 1.5, torch " in found.cause
+
+
+def at_one_place(fault: Fault, maker: str) -> Iterator[tuple[str, Seeded, ktc.Comparison]]:
+    """What is said of the fault at the first place, in an order drawn by its name, where an output shows it."""
+    count = len(fault.places(MAKERS[maker](keras)))
+    for number in random.Random(fault.name).sample(range(count), count):
+        pair = MAKERS[maker](keras)
+        seeded = fault.put(pair, fault.places(pair)[number])
+        try:
+            result = verified(pair)
+        except ktc.PredictionError:
+            continue  # a fault that changes shapes so that torch itself cannot run
+        # Some faults no output shows, such as relu6 where nothing is above 6.
+        if result.first_divergence is not None or result.unexplained:
+            yield verdict(result.first_divergence, fault, seeded), seeded, result
+            return

@@ -1,0 +1,234 @@
+"""Writing into a live model: all values stay, or none."""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+from keras_torch_convert.errors import TransferError
+from keras_torch_convert.keras_io import model_writer as into_model
+from keras_torch_convert.keras_io.model import read_target
+from keras_torch_convert.keras_io.model_writer import writing
+from keras_torch_convert.keras_io.values import numpy_dtype, read_values
+from keras_torch_convert.spec.target import Target
+from keras_torch_convert.util.interrupts import interrupts_held_back
+from tests.helpers.keras_runs import models
+
+
+@pytest.fixture(params=["keras", "tf_keras"])
+def keras(request: pytest.FixtureRequest) -> Any:
+    return pytest.importorskip(request.param)
+
+
+@pytest.fixture
+def target(keras: Any) -> Target:
+    model = models.nested(keras)
+    models.freeze_some(model)
+    return read_target(model)
+
+
+def contents(target: Target) -> list[bytes]:
+    return [read_values(target, variable.variable).tobytes() for variable in target.variables.values()]
+
+
+def write_then(target: Target, pairs: list[tuple[Any, Any]], action: Callable[[], object]) -> None:
+    """Write the pairs in one block and end it with the action, which may raise."""
+    with writing(target) as writer:
+        for variable, array in pairs:
+            writer.write(variable, array)
+        action()
+
+
+def fail(error: BaseException | None = None) -> None:
+    raise error or ZeroDivisionError
+
+
+def sevens(target: Target) -> list[tuple[Any, Any]]:
+    return [(v, np.full(v.shape, 7, numpy_dtype(v.dtype))) for v in target.variables.values()]
+
+
+def test_values_are_in_the_model_after_the_block(target: Target) -> None:
+    with writing(target) as writer:
+        for variable, array in sevens(target):
+            writer.write(variable, array)
+    assert all(np.all(weights == 7) for weights in target.model.get_weights())
+
+
+@pytest.mark.parametrize("error", [ValueError("a callback of the user"), KeyboardInterrupt(), SystemExit(1)])
+def test_an_exception_in_the_middle_puts_every_bit_back(target: Target, error: BaseException) -> None:
+    before = contents(target)
+    meanwhile = []
+
+    def look_and_fail() -> None:
+        meanwhile.append(contents(target))
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        write_then(target, sevens(target)[:9], look_and_fail)
+    assert caught.value is error
+    assert meanwhile[0] != before
+    assert contents(target) == before
+
+
+def test_bits_that_compare_unequal_or_equal_come_back_as_they_were(keras: Any) -> None:
+    model = keras.Sequential([keras.layers.Dense(1, use_bias=False)])
+    model.build((None, 4))
+    target = read_target(model)
+    (kernel,) = target.variables.values()
+    odd = np.array([[0x7FC12345], [0x80000000], [0x00000001], [0xFF800000]], np.uint32).view(np.float32)
+    with writing(target) as writer:
+        writer.write(kernel, odd)
+    with pytest.raises(ZeroDivisionError):
+        write_then(target, [(kernel, np.ones((4, 1), np.float32))], fail)
+    assert contents(target) == [odd.tobytes()]
+
+
+def test_a_variable_written_twice_gets_its_first_values_back(target: Target) -> None:
+    before = contents(target)
+    variable, array = sevens(target)[0]
+    with pytest.raises(ZeroDivisionError):
+        write_then(target, [(variable, array), (variable, array * 2)], fail)
+    assert contents(target) == before
+
+
+def test_ctrl_c_between_journal_and_change_or_right_after_the_change_loses_nothing(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(target)
+    assign = into_model.assign_values
+    for early in (True, False):
+
+        def interrupted(*arguments: Any, early: bool = early) -> None:
+            monkeypatch.setattr(into_model, "assign_values", assign)
+            if early:
+                signal.raise_signal(signal.SIGINT)
+            assign(*arguments)
+            signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(into_model, "assign_values", interrupted)
+        with pytest.raises(KeyboardInterrupt), writing(target) as writer:
+            writer.write(*sevens(target)[0])
+        assert contents(target) == before
+
+
+def test_ctrl_c_while_values_are_put_back_waits_until_all_are_back(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(target)
+    assign = into_model.assign_values
+
+    def interrupted(*arguments: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        assign(*arguments)
+
+    def fail_to_be_interrupted() -> None:
+        monkeypatch.setattr(into_model, "assign_values", interrupted)
+        raise ValueError
+
+    with pytest.raises(KeyboardInterrupt):
+        write_then(target, sevens(target), fail_to_be_interrupted)
+    assert contents(target) == before
+
+
+def test_the_interrupt_handler_is_the_same_afterwards() -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    with interrupts_held_back():
+        assert signal.getsignal(signal.SIGINT) is not handler
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_journal_larger_than_its_room_goes_to_a_file_and_comes_back(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(into_model, "KEPT_IN_MEMORY", 100)
+    before = contents(target)
+    sizes: list[int] = []
+
+    def write_and_fail() -> None:
+        with writing(target) as writer:
+            for variable, array in sevens(target):
+                writer.write(variable, array)
+            sizes.extend([writer.kept_bytes, writer.journal.seek(0, 2)])
+            fail()
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
+    assert 0 < sizes[0] <= 100 < sizes[1]
+    assert sum(sizes) == sum(array.nbytes for _, array in sevens(target))
+    assert contents(target) == before
+
+
+def test_a_wrong_shape_is_refused_and_everything_put_back(target: Target) -> None:
+    before = contents(target)
+    good, bad = sevens(target)[:2]
+    with pytest.raises(TransferError, match=r"body/first/bias: expected shape \(4,\), got \(5,\)"):
+        write_then(target, [good, (bad[0], np.zeros(5, np.float32))], fail)
+    assert contents(target) == before
+
+
+def test_a_wrong_type_is_refused(target: Target) -> None:
+    variable = sevens(target)[0][0]
+    with pytest.raises(TransferError, match="body/first/kernel: expected type float32, got float64"):
+        write_then(target, [(variable, np.zeros(variable.shape))], fail)
+
+
+def test_a_variable_of_another_model_is_refused(keras: Any, target: Target) -> None:
+    other = read_target(models.nested(keras))
+    with pytest.raises(TransferError, match="does not belong to model 'nested'"):
+        write_then(target, sevens(other), fail)
+
+
+def test_read_only_and_strided_arrays_are_taken_without_a_warning(
+    target: Target, recwarn: pytest.WarningsRecorder
+) -> None:
+    variable = next(v for v in target.variables.values() if len(v.shape) == 4)
+    values = np.arange(variable.size, dtype=np.float32).reshape(variable.shape[::-1]).T[::-1]
+    frozen = values.copy()
+    frozen.flags.writeable = False
+    for array in (values, frozen):
+        with writing(target) as writer:
+            writer.write(variable, array)
+        assert np.array_equal(read_values(target, variable.variable), values)
+    assert [str(warning.message) for warning in recwarn if "writable" in str(warning.message)] == []
+
+
+@pytest.mark.parametrize("policy", ["float16", "bfloat16", "mixed_float16"])
+def test_two_byte_variables_take_and_get_back_their_own_type(keras: Any, policy: str) -> None:
+    vector = keras.Input((4,))
+    target = read_target(keras.Model(vector, keras.layers.Dense(3, dtype=policy)(vector)))
+    kernel, bias = target.variables.values()
+    assert {kernel.dtype, bias.dtype} == {"float32" if policy == "mixed_float16" else policy}
+    before = contents(target)
+    halves = np.full((4, 3), 1.5, numpy_dtype(kernel.dtype))
+    meanwhile: list[list[bytes]] = []
+    with pytest.raises(ZeroDivisionError):
+        write_then(target, [(kernel, halves)], lambda: (meanwhile.append(contents(target)), fail()))
+    assert meanwhile[0][0] == halves.tobytes()
+    assert contents(target) == before
+
+
+def test_constraints_of_training_do_not_touch_written_values(keras: Any) -> None:
+    vector = keras.Input((4,))
+    target = read_target(keras.Model(vector, keras.layers.Dense(3, kernel_constraint="non_neg")(vector)))
+    kernel = next(iter(target.variables.values()))
+    with writing(target) as writer:
+        writer.write(kernel, np.full((4, 3), -1, np.float32))
+    assert np.all(read_values(target, kernel.variable) == -1)
+
+
+def test_a_normalization_layer_uses_the_written_statistics_at_once(keras: Any) -> None:
+    vector = keras.Input((2,))
+    model = keras.Model(vector, keras.layers.Normalization()(vector))
+    target = read_target(model)
+    values = {"mean": 3.0, "variance": 4.0}
+    with writing(target) as writer:
+        for variable in target.variables.values():
+            if variable.name in values:
+                writer.write(variable, np.full(variable.shape, values[variable.name], np.float32))
+    output = np.asarray(model(np.array([[5.0, 3.0]], np.float32)))
+    assert np.allclose(output, [[1.0, 0.0]])

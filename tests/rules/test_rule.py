@@ -1,0 +1,82 @@
+"""Every rule at any size, on paper: what is moved comes back bit for bit, what is computed as values that give the same variables."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_torch_convert.errors import TransferError
+from keras_torch_convert.plan.executor import prepare
+from keras_torch_convert.plan.plan import Assignment, Plan
+from keras_torch_convert.rules.registry import RULES
+from keras_torch_convert.rules.rule_table import rule_table
+from tests.helpers.rule_shapes import DRAWN
+from tests.helpers.transfer import layer, source_of, target_of, tensor
+
+ROWS = {row.name: row for row in rule_table()}
+BY_MOVEMENTS = {rule.name for rule in RULES if rule.movements}  # see test_inverse.py
+
+
+def test_every_rule_is_drawn():
+    assert set(DRAWN) | BY_MOVEMENTS == set(ROWS)
+    assert not set(DRAWN) & BY_MOVEMENTS
+
+
+@pytest.mark.parametrize("name", DRAWN)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_a_rule_there_and_back(name, data):
+    pair = DRAWN[name](data.draw)
+    random = np.random.default_rng(data.draw(st.integers(0, 9)))
+    tensors = {one: values_for(one, about, random) for one, about in pair.tensors.items()}
+    source, keras = with_modules(source_of(tensors), pair.modules), target_of(pair.layer)
+    plan = Plan.from_mapping(source, keras, {"k": pair.mapping}, **pair.options)
+    variables = computed(plan, source, keras)
+    if ROWS[name].back.startswith("none"):
+        assert not plan.lossless
+        with pytest.raises(TransferError, match="resized"):
+            plan.invert()
+        return
+
+    back = in_torch(plan, variables, tensors)
+    again = computed(plan, with_modules(source_of(back), pair.modules), keras)
+
+    assert ROWS[name].lossless <= plan.lossless or name == "recurrent wrappers"
+    if plan.lossless:
+        assert {one: array.tobytes() for one, array in back.items()} == {one: array.tobytes() for one, array in tensors.items()}  # fmt: skip
+    for place, array in variables.items():
+        if name == "weight-standardised convolution":
+            np.testing.assert_allclose(again[place], array, rtol=1e-4, atol=1e-5)
+        else:
+            assert again[place].tobytes() == array.tobytes()
+
+
+def values_for(name, about, random):
+    shape, value = about if about and isinstance(about[0], tuple) else (about, None)
+    if value is not None:
+        return np.full(shape, value, "float32")
+    drawn = random.uniform(0.5, 1.5, shape) if name.endswith(("_var", "_g", "original0", "gain")) else random.standard_normal(shape)  # fmt: skip
+    return drawn.astype("float32")
+
+
+def with_modules(source, modules):
+    """The source with the live modules of its layers."""
+    return replace(source, module=SimpleNamespace(_modules=modules)) if modules else source
+
+
+def computed(plan, source, target):
+    return {variable.place: array for variable, array in prepare(plan, source, target).arrays()}
+
+
+def in_torch(plan, variables, tensors):
+    """The torch tensors by the inverted Plan, of the Keras variables."""
+    inverse = plan.invert()
+    target = target_of(layer("t", "Module", {name: array.shape for name, array in tensors.items()}))
+    places = {variable.name: variable.place for variable in target.layers[0].variables}
+    renamed = tuple(Assignment(places[one.place], one.expression, one.rule) for one in inverse.assignments)
+    source = source_of([tensor(place, array) for place, array in variables.items()])
+    values = prepare(replace(inverse, assignments=renamed), source, target).arrays()
+    return {variable.name: array for variable, array in values}
