@@ -102,7 +102,7 @@ class TestRubbish:
             ([np.ones(2, "complex64")], "complex64"),
             ([np.zeros(2, "M8[s]")], "M8"),
         ],
-        ids=repr,
+        ids=lambda value: value if isinstance(value, str) else type(value).__name__,
     )
     def test_is_refused(self, answer: object, message: str) -> None:
         with pytest.raises(TransferError, match=message) as caught:
