@@ -26,8 +26,10 @@ from keras_torch_convert import read
 from keras_torch_convert.api.file_conversion import apply
 from keras_torch_convert.keras_io.verify_written import open_weights
 from keras_torch_convert.plan.expressions import Permute, Tensor
-from keras_torch_convert.plan.plan import ArrayKind, Assignment, Plan
+from keras_torch_convert.plan.plan import Plan
+from keras_torch_convert.plan.recipe import Assignment
 from keras_torch_convert.spec.file_layout import FileLayout, StoredArray, StoredAttribute, StoredGroup, TargetLayout
+from keras_torch_convert.spec.tensor_spec import TensorSpec
 
 BLOCK = 2**20
 # Fraction of the speed of `cp` that is wanted, by megabytes.
@@ -68,7 +70,7 @@ def make_plan(shapes: list[tuple[int, ...]]) -> Plan:
         permuted = tuple(shape[axis] for axis in perm)
         layer = f"layer{index}"
         assignments.append(Assignment(layer, Permute(Tensor(f"{layer}.weight"), perm), "kernel"))
-        targets[layer] = ArrayKind(permuted, "float32", f"{layer}/kernel")
+        targets[layer] = TensorSpec(permuted, "float32", f"{layer}/kernel")
         names = StoredAttribute("weight_names", f"|S{len(layer) + 7}", (f"{layer}/kernel",))
         groups.append(StoredGroup(f"/model_weights/{layer}", (names,)))
         arrays.append(StoredArray(f"/model_weights/{layer}/{layer}/kernel", permuted, "<f4", layer))

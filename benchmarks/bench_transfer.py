@@ -17,7 +17,8 @@ from benchmarks.race import print_ratios, race
 from keras_torch_convert.plan.evaluation import shape_by_kinds
 from keras_torch_convert.plan.executor import prepare
 from keras_torch_convert.plan.expressions import Add, Concat, Expression, Permute, Reshape, Slice, Tensor
-from keras_torch_convert.plan.plan import Assignment, Plan
+from keras_torch_convert.plan.plan import Plan
+from keras_torch_convert.plan.recipe import Assignment
 from keras_torch_convert.spec.source import Source, SourceTensor
 from keras_torch_convert.spec.target import Target, TargetLayer, TargetVariable
 

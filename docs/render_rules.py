@@ -29,15 +29,15 @@ without counterpart may be left out only when every one of their values is exact
 
 ## Which part is which
 
-Where one torch layer is several in Keras, or the reverse, `ktc.convert` finds the parts by running both models. By hand, in `Plan.from_mapping`:
+Where one torch layer is several in Keras, or the reverse, `ktc.convert` finds the parts by running both models. By hand, in `ktc.align(..., mapping=...)`:
 
 | in PyTorch | in Keras | the mapping |
 | --- | --- | --- |
-| query, key and value in one `qkv`, in blocks of rows | three layers | `{"q": rows("attn.qkv", 0, 3), "k": rows("attn.qkv", 1, 3), "v": rows("attn.qkv", 2, 3)}` |
-| the same, but each head has its query, key and value together | three layers | `rows("attn.qkv", 0, 3, groups=heads)` and so on |
+| query, key and value in one `qkv`, in blocks of rows | three layers | `{"q": split("attn.qkv", 0, 3), "k": split("attn.qkv", 1, 3), "v": split("attn.qkv", 2, 3)}` |
+| the same, but each head has its query, key and value together | three layers | `split("attn.qkv", 0, 3, groups=heads)` and so on |
 | parts of unequal size | several layers | `"attn.qkv[0:64]"`, rows 0 to 63 of every tensor |
-| `q`, `k`, `v` | one layer | `{"qkv": joined("attn.q", "attn.k", "attn.v")}` |
-| one linear layer for each expert | one variable (expert, in, out) | `{"moe/experts": stacked("experts.0", "experts.1")}` |
+| `q`, `k`, `v` | one layer | `{"qkv": concat("attn.q", "attn.k", "attn.v")}` |
+| one linear layer for each expert | one variable (expert, in, out) | `{"moe/experts": stack("experts.0", "experts.1")}` |
 | one tensor (expert, out, in) | one layer for each expert | `{"expert_1": "experts.gate[1]"}`, entry 1 without its first axis |
 | `torch.nn.MultiheadAttention` | `MultiHeadAttention` | `{"attn": ["attn", "attn.out_proj"]}` |
 | layer 1 of an LSTM of several, one direction of it | `LSTM` | `{"lstm_1": "rnn.l1"}`, `{"lstm_1": "rnn.l1_reverse"}` |

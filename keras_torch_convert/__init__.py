@@ -6,8 +6,8 @@
 Importing the package needs NumPy alone; PyTorch and Keras are imported by the functions that meet their models.
 """
 
-from .alignment.parts import joined, rows, stacked
-from .api.aligning import align
+from .alignment.parts import concat, split, stack
+from .api.aligning import align, classic_dictionaries
 from .api.batch.run import apply_many
 from .api.classic import keras_reload_from_torch_model, keras_reload_stacked_state_dict
 from .api.classic_names import align_layer_names_multi_stage, match_layer_names_with_torch, state_dict_stack_by_layer
@@ -60,14 +60,15 @@ __all__ = [
     "align_layer_names_multi_stage",
     "apply",
     "apply_many",
+    "classic_dictionaries",
+    "concat",
     "convert",
-    "joined",
     "keras_reload_from_torch_model",
     "keras_reload_stacked_state_dict",
     "match_layer_names_with_torch",
     "read",
-    "rows",
-    "stacked",
+    "split",
+    "stack",
     "state_dict_stack_by_layer",
     "to_state_dict",
     "verify",

@@ -7,13 +7,11 @@ layer and which key of `additional_transfer` was running.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from .comparison.verdict import Comparison
-    from .report.report import Report
+# Enough to see a pattern; a model misaligned by one layer has as many bad pairs as layers.
+MOST_SHOWN = 12
 
 
 class ConversionError(Exception):
@@ -50,6 +48,16 @@ class TransferError(ConversionError, ValueError):
         super().__init__(message)
         self.problems = tuple(problems)
 
+    @classmethod
+    def of(cls, problems: Sequence[str], hint: str = "") -> TransferError:
+        """Make one error of everything found; `hint` is what to try about all of it."""
+        hint = f"; {hint}" if hint else ""
+        if len(problems) == 1:
+            return cls(f"{problems[0]}{hint}; nothing was written", problems)
+        shown = "".join(f"\n  - {problem}" for problem in problems[:MOST_SHOWN])
+        more = f"\n  and {len(problems) - MOST_SHOWN} more, in .problems" if len(problems) > MOST_SHOWN else ""
+        return cls(f"{len(problems)} problems, nothing was written{hint}:{shown}{more}", problems)
+
 
 class PairError(TransferError):
     """One torch layer and one Keras layer do not fit: `problem` says why in short, the message also names both and what to try."""
@@ -65,7 +73,7 @@ class NotEqualError(ConversionError, ArithmeticError):
     `report` is the report of the conversion that was taken back, `comparison` what was measured.
     """
 
-    def __init__(self, message: str, report: Report | None = None, comparison: Comparison | None = None) -> None:
+    def __init__(self, message: str, report: Any = None, comparison: Any = None) -> None:
         super().__init__(message)
         self.report = report
         self.comparison = comparison
@@ -89,7 +97,7 @@ class PredictionError(ConversionError, RuntimeError):
     `report` is the report of the conversion, complete but for the predictions.
     """
 
-    def __init__(self, message: str, report: Report | None = None) -> None:
+    def __init__(self, message: str, report: Any = None) -> None:
         super().__init__(message)
         self.report = report
 

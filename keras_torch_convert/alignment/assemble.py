@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..keras_io.lazy_layout import live_layout
+from ..keras_io.lazy_layout import lazy_layout
 from ..plan.derived_tensors import Seen, without_stand_ins
 from ..plan.executor import Strict
 from ..plan.expressions import tensors_of
@@ -94,7 +94,7 @@ def plan_of_pairs(
         tuple(constant for assignment in assignments for constant in assignment.constants),
         {tensor.name: tensor.as_kind() for stack, _ in pairs for tensor in stack.tensors},
         {place: variable.as_kind() for place, variable in target.variables.items()},
-        layout=live_layout(target, assigned),
+        layout=lazy_layout(target, assigned),
     )
 
 
@@ -107,5 +107,5 @@ def with_both_sides(plan: Plan, source: Source, target: Target) -> Plan:
         plan,
         sources={**{name: source[name].as_kind() for name in used if name in source.tensors}, **plan.sources},
         targets={**{place: variable.as_kind() for place, variable in target.variables.items()}, **plan.targets},
-        layout=plan.layout or live_layout(target, places),
+        layout=plan.layout or lazy_layout(target, places),
     )

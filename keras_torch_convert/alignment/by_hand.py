@@ -6,14 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import AlignmentError
-from ..keras_io.model import read_target
 from ..plan.plan import Plan
 from ..rules.position_table import Resize
 from ..spec.layer_groups import Stack, collect
 from ..spec.roles import as_registered
 from ..spec.source import Source, SourceTensor
 from ..spec.target import Target, TargetLayer
-from ..torch_io.reader import read
 from .assemble import plan_of_pairs
 from .by_order import hit_by, nearest
 from .parts import Parts, TorchLayer
@@ -21,8 +19,8 @@ from .recurrent_layers import parts_of
 
 
 def plan_from_mapping(
-    source: Any,
-    target: Any,
+    source: Source,
+    target: Target,
     mapping: Mapping[str, TorchLayer | Sequence[TorchLayer]],
     *,
     skip_weights: Sequence[str],
@@ -31,11 +29,7 @@ def plan_from_mapping(
     keep_layers: Sequence[str],
     resize: Resize = None,
 ) -> Plan:
-    """The Plan that `mapping` describes; see `Plan.from_mapping`."""
-    if not isinstance(source, Source):
-        source = read(source)
-    if not isinstance(target, Target):
-        target = read_target(target)
+    """The Plan that `mapping` describes; see `ktc.align`."""
     collection = collect(source, skip_weights)
     stacks = {**parts_of(collection.stacks), **{stack.layer: stack for stack in collection.stacks}}
     layers = _layers_by_name(target)

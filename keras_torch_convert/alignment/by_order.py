@@ -84,7 +84,7 @@ def pairs(
         raise AlignmentError(
             "the source is sorted by name, so that the order of its layers is lost and pairing by order would mix them up: "
             "give the torch module, align with tail_align_dict, full_name_align_dict or specific_match_func "
-            "(do_convert=False shows the two lists), or map the layers by hand with Plan.from_mapping"
+            "(do_convert=False shows the two lists), or map the layers by hand with ktc.align(..., mapping=...)"
         )
     count = min(len(stacks), len(named))
     placed = {layer.name for layer in named} | set(kept)

@@ -215,7 +215,7 @@ def _fused(collection: Collection, layers_of: Mapping[str, Sequence[str]]) -> st
         return ""
     named = "; ".join(f"'{layer}' into {', '.join(layers)}" for layer, layers in split[:_SHOWN])
     more = f"; and {len(split) - _SHOWN} more" if len(split) > _SHOWN else ""
-    return f"torch layers must be split, which Plan.from_mapping says with rows(...): {named}{more}"
+    return f"torch layers must be split, which ktc.align(..., mapping=...) says with split(...): {named}{more}"
 
 
 def _wanted(names: Sequence[str], collection: Collection, layers_of: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

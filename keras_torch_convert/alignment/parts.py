@@ -22,8 +22,8 @@ from ..spec.source import SourceTensor
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """Part of a torch layer that was fused from several; made by `rows`."""
+class SplitLayer:
+    """Part of a torch layer that was fused from several; made by `split`."""
 
     name: str
     part: int
@@ -37,8 +37,8 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
-    """Several torch layers that Keras holds fused; made by `joined`."""
+class ConcatLayers:
+    """Several torch layers that Keras holds fused; made by `concat`."""
 
     names: tuple[str, ...]
     groups: int = 1
@@ -50,8 +50,8 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
-class Stacked:
-    """Torch layers of one shape that Keras holds as one bank, such as experts; made by `stacked`."""
+class StackedLayers:
+    """Torch layers of one shape that Keras holds as one bank, such as experts; made by `stack`."""
 
     names: tuple[str, ...]
 
@@ -60,44 +60,44 @@ class Stacked:
         return f"(stack of {', '.join(self.names)})"
 
 
-TorchLayer = Union[str, Rows, Joined, Stacked]
+TorchLayer = Union[str, SplitLayer, ConcatLayers, StackedLayers]
 
 
-def rows(name: str, part: int, of: int, *, groups: int = 1) -> Rows:
-    """Part number `part`, from 0, of the torch layer (or tensor) `name`, which holds `of` layers of equal size fused, for `Plan.from_mapping`.
+def split(name: str, part: int, of: int, *, groups: int = 1) -> SplitLayer:
+    """Part number `part`, from 0, of the torch layer (or tensor) `name`, which holds `of` layers of equal size fused, for `ktc.align(..., mapping=...)`.
 
     The parts lie one after the other along the first axis (outputs) of every tensor: query, key and value of a fused
-    `qkv` are `rows("attn.qkv", 0, 3)`, `rows("attn.qkv", 1, 3)` and `rows("attn.qkv", 2, 3)`. With `groups` every group of rows
+    `qkv` are `split("attn.qkv", 0, 3)`, `split("attn.qkv", 1, 3)` and `split("attn.qkv", 2, 3)`. With `groups` every group of rows
     has all the parts in it: `groups=heads` for the layout (head, q k v, width) of GPT-NeoX and BLOOM. Parts of unequal size
     are written as text, "attn.qkv[0:64]". Raises AlignmentError for numbers that make no sense.
     """
     if of < 1 or groups < 1 or not 0 <= part < of:
         raise AlignmentError(
-            f"rows({name!r}, part={part}, of={of}, groups={groups}): part counts from 0 to of - 1, groups from 1"
+            f"split({name!r}, part={part}, of={of}, groups={groups}): part counts from 0 to of - 1, groups from 1"
         )
-    return Rows(name, part, of, groups)
+    return SplitLayer(name, part, of, groups)
 
 
-def joined(*names: str, groups: int = 1) -> Joined:
-    """The torch layers (or tensors) `names` one after the other along the first axis (outputs), for `Plan.from_mapping`.
+def concat(*names: str, groups: int = 1) -> ConcatLayers:
+    """The torch layers (or tensors) `names` one after the other along the first axis (outputs), for `ktc.align(..., mapping=...)`.
 
-    For a Keras layer that holds them fused: `{"qkv": joined("attn.q", "attn.k", "attn.v")}`. With `groups` the rows of each are cut into so many
-    groups, and every group has some rows of all, as in `rows`. Raises AlignmentError for fewer than two names.
+    For a Keras layer that holds them fused: `{"qkv": concat("attn.q", "attn.k", "attn.v")}`. With `groups` the rows of each are cut into so many
+    groups, and every group has some rows of all, as in `split`. Raises AlignmentError for fewer than two names.
     """
     if len(names) < 2 or groups < 1:
-        raise AlignmentError(f"joined{names!r}, groups={groups}: expected at least two torch layers and one group")
-    return Joined(tuple(names), groups)
+        raise AlignmentError(f"concat{names!r}, groups={groups}: expected at least two torch layers and one group")
+    return ConcatLayers(tuple(names), groups)
 
 
-def stacked(*names: str) -> Stacked:
-    """The torch layers (or tensors) `names`, all of one shape, as a bank with a new first axis that counts them, for `Plan.from_mapping`.
+def stack(*names: str) -> StackedLayers:
+    """The torch layers (or tensors) `names`, all of one shape, as a bank with a new first axis that counts them, for `ktc.align(..., mapping=...)`.
 
-    For the experts of a mixture: `{"moe/experts": stacked(*(f"experts.{index}.up_proj" for index in range(8)))}`. The other way round a part of a bank
+    For the experts of a mixture: `{"moe/experts": stack(*(f"experts.{index}.up_proj" for index in range(8)))}`. The other way round a part of a bank
     is written as text: "experts.up_proj[3]" is entry 3 of each tensor, without the first axis. Raises AlignmentError for no name.
     """
     if not names:
-        raise AlignmentError("stacked(): expected at least one torch layer")
-    return Stacked(tuple(names))
+        raise AlignmentError("stack(): expected at least one torch layer")
+    return StackedLayers(tuple(names))
 
 
 @dataclass(slots=True)
@@ -110,9 +110,9 @@ class Parts:
 
     def tensors(self, layer: TorchLayer) -> list[SourceTensor]:
         """The tensors of a layer or of a part. Raises AlignmentError when there is no such layer or it cannot be cut or joined so."""
-        if isinstance(layer, (Joined, Stacked)):
+        if isinstance(layer, (ConcatLayers, StackedLayers)):
             return [self._joined_tensors(tensors, layer) for tensors in self._alike(layer)]
-        if isinstance(layer, Rows):
+        if isinstance(layer, SplitLayer):
             return [self._rows(tensor, layer) for tensor in self.find(layer.name)]
         found = re.fullmatch(r"(.+)\[(\d+)(?::(\d+))?\]", layer)
         try:
@@ -160,7 +160,7 @@ class Parts:
             made = Reshape(made, tensor.shape[1:])
         return self._made([tensor], made, f"[{start}:{stop}]" if whole else f"[{start}]")
 
-    def _rows(self, tensor: SourceTensor, part: Rows) -> SourceTensor:
+    def _rows(self, tensor: SourceTensor, part: SplitLayer) -> SourceTensor:
         count = tensor.shape[0] if tensor.shape else 0
         if not count or count % (part.of * part.groups):
             raise AlignmentError(
@@ -175,7 +175,7 @@ class Parts:
             made = Reshape(Slice(grouped, 1, part.part, part.part + 1), (part.groups * size, *tensor.shape[1:]))
         return self._made([tensor], made, str(part)[len(part.name) :])
 
-    def _alike(self, layer: Joined | Stacked) -> list[tuple[SourceTensor, ...]]:
+    def _alike(self, layer: ConcatLayers | StackedLayers) -> list[tuple[SourceTensor, ...]]:
         """The tensors of the layers side by side: all first ones, all second ones, ..."""
         columns = [list(self.find(name)) for name in layer.names]
         kinds = [[last_part(tensor.name) for tensor in column] for column in columns]
@@ -188,9 +188,9 @@ class Parts:
             )
         return list(zip(*columns, strict=True))
 
-    def _joined_tensors(self, tensors: Sequence[SourceTensor], layer: Joined | Stacked) -> SourceTensor:
+    def _joined_tensors(self, tensors: Sequence[SourceTensor], layer: ConcatLayers | StackedLayers) -> SourceTensor:
         shapes = ", ".join(f"'{tensor.name}' {tensor.shape}" for tensor in tensors)
-        if isinstance(layer, Stacked):
+        if isinstance(layer, StackedLayers):
             if len({tensor.shape for tensor in tensors}) > 1:
                 raise AlignmentError(f"'{layer}': {shapes} are not of one shape")
             entries = tuple(Reshape(Tensor(tensor.name), (1, *tensor.shape)) for tensor in tensors)

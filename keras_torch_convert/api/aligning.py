@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..alignment.assemble import with_both_sides
+from ..alignment.by_hand import plan_from_mapping
+from ..alignment.dictionaries import ClassicDictionaries, dictionaries_of
+from ..alignment.parts import TorchLayer
 from ..errors import AlignmentError, ClassCountError
 from ..keras_io.model import read_target
 from ..plan.executor import Strict
-from ..plan.plan import Plan
+from ..plan.plan import Plan, check_is_plan
+from ..rules.attention import is_attention
 from ..rules.position_table import Resize
 from ..running.outputs import describe
 from ..spec.source import Source
@@ -31,6 +35,12 @@ def align(
     keras_call: Call | None = None,
     hints: Mapping[str, str] | None = None,
     accept_unproven: bool = False,
+    mapping: Mapping[str, TorchLayer | Sequence[TorchLayer]] | None = None,
+    skip_weights: Sequence[str] = ("num_batches_tracked",),
+    additional_transfer: Mapping[Any, Callable[[list[Any]], list[Any]]] | None = None,
+    skip_layers: Sequence[str] = (),
+    keep_layers: Sequence[str] = (),
+    resize: Resize = None,
 ) -> Plan:
     """Find out which torch weight belongs where, by running both models on randomised copies of their weights.
 
@@ -41,19 +51,63 @@ def align(
     its inputs, or when only a part of it is meant. `hints` are {"keras layer or variable": "torch layer or tensor"} that settle what cannot be told.
     With `accept_unproven` weights that no output proves are paired by their names.
 
+    With `mapping` nothing is found out: it gives for each Keras layer its torch layer, or the list of them when it holds several.
+    A Keras layer goes by its name, a layer inside another by its label ("block/attn"); a torch layer by its
+    name without the last part ("layer1.0.conv1"), one tensor by its whole name ("cls_token"). Layers that are fused on one
+    side only are given as `split("attn.qkv", part=0, of=3)`, "attn.qkv[0:64]" (rows of every tensor), or
+    `concat("attn.q", "attn.k", "attn.v")`, layers that Keras holds as one bank as `stack(...)`; one torch layer may fill
+    several Keras layers, as tied weights do. The last five arguments belong to `mapping`: tensors whose last part is in `skip_weights` are left out,
+    `additional_transfer` is that of the classic functions, `skip_layers` are torch layers to leave out, `keep_layers` Keras layers that keep
+    their own values ("*" stands for any text): a head for another number of classes goes into both. `resize`, "bicubic" or "bilinear", says how
+    position tables for another image size are resized; by default none is. Every pair is checked as in any other conversion.
+
     Raises AlignmentError, with what is open and the best candidates, when a weight of the Keras model finds no partner, and PredictionError when a
-    model cannot be run.
+    model cannot be run. With a mapping: AlignmentError for unknown names, with the nearest ones, and TransferError listing all pairs that do not fit.
     """
     from ..running.inputs import runs_for
 
     source = source if isinstance(source, Source) else read_source(source)
     target = target if isinstance(target, Target) else read_target(target, sample=sample)
+    if mapping is not None:
+        return plan_from_mapping(
+            source,
+            target,
+            mapping,
+            skip_weights=skip_weights,
+            additional_transfer=additional_transfer or {},
+            skip_layers=skip_layers,
+            keep_layers=keep_layers,
+            resize=resize,
+        )
+    for name, given in (
+        ("additional_transfer", additional_transfer),
+        ("skip_layers", skip_layers),
+        ("keep_layers", keep_layers),
+        ("resize", resize),
+    ):
+        if given:
+            raise ValueError(
+                f"{name}= belongs to mapping=: without a mapping the layers are found by running both models"
+            )
     if source.module is None:
         plan, _ = aligned_statically(source, target, hints or {}, accept_unproven)
     else:
         runs = runs_for(source.module, target, sample, torch_call, keras_call)
         plan, _ = aligned_by_running(source, target, runs, hints or {}, accept_unproven)
     return with_both_sides(plan, source, target)
+
+
+def classic_dictionaries(plan: Plan, source: Any, keras_model: Any) -> ClassicDictionaries:
+    """Find what to tell `keras_reload_from_torch_model` so that it aligns as a Plan does.
+
+    The shortest dictionaries found, checked by running them. `source` is the torch side and `keras_model` the Keras model that the Plan
+    was made for. The result prints as a call that is ready to paste; where dictionaries cannot say it, its `reason` says why, and `names`
+    is the order for `specific_match_func`.
+    """
+    check_is_plan(plan)
+    source = source if isinstance(source, Source) else read_source(source)
+    whole, expanded = (read_target(keras_model, expand_nested=each, whole=is_attention) for each in (False, True))
+    return dictionaries_of(plan, source, whole, expanded)
 
 
 def aligned_by_running(

@@ -12,8 +12,9 @@ from ..plan.plan import Plan
 from ..report.report import Report
 from ..spec.source import Source
 from ..spec.target import Target
-from .aligning import aligned_by_running
+from .aligning import aligned_by_running, classic_dictionaries
 from .conversion import add_predictions, apply_to_model
+from .reporting import add_alignment
 
 
 class OutputsDifferError(Exception):
@@ -107,8 +108,8 @@ def _by_running(
         ) from error
 
     def check(report: Report) -> None:
-        alignment.add_to(report)
-        dictionaries = plan.classic_dictionaries(source, target.model)
+        add_alignment(report, alignment)
+        dictionaries = classic_dictionaries(plan, source, target.model)
         said = (
             f"the same alignment as a call to paste:\n{dictionaries}"
             if dictionaries.found

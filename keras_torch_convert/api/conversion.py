@@ -31,6 +31,7 @@ from ..torch_io.reader import read as read_source
 from ..util.progress import progress_bar
 from . import state_dicts
 from .aligning import aligned_by_running, aligned_statically
+from .reporting import add_alignment
 
 if TYPE_CHECKING:
     from ..alignment.activations.search import Alignment
@@ -95,7 +96,7 @@ def convert(
     into_torch = is_torch_module(target) and not is_keras_model(target)
     if resize is not None and (plan is not None or into_torch):
         raise TransferError(
-            "resize is for aligning without a plan, into a Keras model; a Plan says itself how tables are resized: give it to Plan.from_mapping"
+            "resize is for aligning without a plan, into a Keras model; a Plan says itself how tables are resized: give it to ktc.align(..., mapping=...)"
         )
     if into_torch:
         return _into_torch(source, target, plan, judging, strict, save, progress, stopwatch)
@@ -118,7 +119,7 @@ def convert(
 
     def check(report: Report) -> None:
         if found is not None:
-            found.add_to(report)
+            add_alignment(report, found)
         judging.add_comparison(report, source.module, target, stopwatch, runs)
 
     plan = with_both_sides(plan, source, target)

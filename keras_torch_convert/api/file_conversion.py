@@ -11,7 +11,6 @@ from typing import Any
 
 from ..errors import SaveError
 from ..keras_io.sharded import INDEX_SUFFIX, write_sharded
-from ..keras_io.to_safetensors import keras_file_to_safetensors
 from ..keras_io.write_from_layout import WritingOptions, WrittenFile, write_file
 from ..plan.difference import without_layers
 from ..plan.executor import Strict
@@ -21,6 +20,7 @@ from ..torch_io.reader import read as read_source
 from ..util.byte_progress import bytes_bar
 from ..util.gc_pause import cycle_search_paused
 from .filling import Filling, filling_for
+from .keras_to_torch_file import keras_file_to_safetensors
 
 
 def apply(

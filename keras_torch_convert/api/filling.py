@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..errors import PlanError, SaveError, TransferError
 from ..keras_io.hdf5_header import byte_size
 from ..keras_io.keras_save import suffix_of
-from ..keras_io.lazy_layout import REMEDY, recorded
+from ..keras_io.lazy_layout import REMEDY
 from ..keras_io.sharded import INDEX_SUFFIX
 from ..keras_io.template import read_template
 from ..keras_io.write_from_layout import Values, WrittenFile, file_layout
@@ -25,7 +25,7 @@ from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
 from ..plan.plan_cache import keep_prepared, prepared_before
 from ..report.report import Report
-from ..spec.file_layout import FileLayout, StoredArray, TargetLayout
+from ..spec.file_layout import FileLayout, StoredArray, TargetLayout, recorded
 from ..spec.source import Source
 from ..spec.target import Target, TargetLayer, TargetVariable
 from ..util.atomic_file import check_place

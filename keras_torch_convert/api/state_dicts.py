@@ -11,6 +11,7 @@ from typing import Any
 
 from ..alignment.assemble import plan_by_order
 from ..errors import TransferError
+from ..keras_io.keras_source import read_keras_source
 from ..keras_io.model import read_target
 from ..keras_io.values import torch_tensor
 from ..keras_io.weights_reader import read_keras_file
@@ -20,7 +21,7 @@ from ..spec.layer_groups import collect
 from ..spec.source import Source
 from ..spec.target import Target
 from ..torch_io.reader import read
-from ..torch_io.torch_target import read_keras_source, read_torch_target, torch_target_of
+from ..torch_io.torch_target import read_torch_target, torch_target_of
 
 
 def sides_of(keras_model: Any, module: Any, plan: Plan | None, sample: Any) -> tuple[Plan, Source, Target, Target]:

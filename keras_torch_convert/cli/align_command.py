@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..api.aligning import classic_dictionaries
 from . import options, screen
 from .configuration import config_option
 from .exit_codes import DONE
@@ -46,7 +47,7 @@ def command(ctx: click.Context, /, output: Path | None, dictionaries: bool, as_j
     classic = None
     if dictionaries and report.plan is not None:
         with screen.chatter_on_stderr():
-            classic = report.plan.classic_dictionaries(source, target)
+            classic = classic_dictionaries(report.plan, source, target)
     if as_json:
         data = report.to_dict()
         names = ("source", "target", "alignment", "pairs", "evidence", "warnings", "notes", "totals")

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..running.outputs import named_outputs, narrowest
+from ..running.outputs import named_outputs
 from ..running.run import called_on, evaluating, gradients_off, python_generators_kept
 from ..spec.target import Target
 from .prediction import SOFTMAX_NOTE, same_scale
+from .tolerances import narrowest
 from .verdict import Comparison, judged, pairwise, rounding_of, threshold_of
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def judge(
     every = (runs, *runs.others(count))
     notes: list[str] = []
     for inputs in every:
-        ours, torch_type = run_torch(module, inputs, values)
-        theirs, keras_type = run_keras(target, inputs)
-        types += [torch_type, keras_type, str(getattr(target.model, "compute_dtype", ""))]
+        ours, torch_types = run_torch(module, inputs, values)
+        theirs, keras_types = run_keras(target, inputs)
+        types += [*torch_types, *keras_types, str(getattr(target.model, "compute_dtype", ""))]
         torch_outputs.append(ours)
         ours, theirs, said = on_one_scale(ours, theirs)
         notes += said
@@ -95,8 +96,8 @@ def side_with_softmax(notes: Sequence[str]) -> str:
     return next((sides[note] for note in notes if note in sides), "")
 
 
-def run_torch(module: Any, runs: Runs, values: Mapping[str, Any] | None = None) -> tuple[Arrays, str]:
-    """Outputs of the torch module in eval mode by name, and their narrowest type; it is left as it was."""
+def run_torch(module: Any, runs: Runs, values: Mapping[str, Any] | None = None) -> tuple[Arrays, list[str]]:
+    """Outputs of the torch module in eval mode by name, and their types; it is left as it was."""
     return named_outputs(_called(module, runs, runs.torch_inputs, values))
 
 
@@ -110,8 +111,8 @@ def _called(module: Any, runs: Runs, inputs: Any, values: Mapping[str, Any] | No
         return called_on(module, values, lambda copy: runs.torch_call(copy, inputs))
 
 
-def run_keras(target: Target, runs: Runs) -> tuple[Arrays, str]:
-    """Outputs of the Keras model in inference mode by name, and their narrowest type."""
+def run_keras(target: Target, runs: Runs) -> tuple[Arrays, list[str]]:
+    """Outputs of the Keras model in inference mode by name, and their types."""
     with gradients_off(target), python_generators_kept():
         return named_outputs(runs.keras_call(target.model, runs.keras_inputs))
 

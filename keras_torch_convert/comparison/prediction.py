@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..running.imagenet import class_name
-from ..running.outputs import describe, narrowest
+from ..running.outputs import describe
 from ..running.picture import RescaleMode
 from ..running.picture_inputs import Wanted, as_size, inputs_for
 from ..running.run import run_keras, run_torch
 from ..spec.target import Target
 from .outputs import top_classes
+from .tolerances import narrowest
 from .verdict import Comparison, compare_outputs
 
 Array = npt.NDArray[Any]
@@ -78,10 +79,10 @@ def run_both(
         return Predictions(notes=(prepared,))
     notes = list(prepared.notes)
     torch_outputs: list[Array] = []
-    torch_precision = "float32"
+    torch_types: list[str] = []
     if torch_module is not None:
-        torch_outputs, torch_precision = run_torch(torch_module, prepared)
-    keras_outputs, keras_precision = run_keras(target, prepared)
+        torch_outputs, torch_types = run_torch(torch_module, prepared)
+    keras_outputs, keras_types = run_keras(target, prepared)
 
     comparison = None
     if torch_module is None:
@@ -90,7 +91,7 @@ def run_both(
         torch_outputs, keras_outputs, softmax_note = same_scale(torch_outputs, keras_outputs)
         notes.extend(softmax_note)
         # Mixed precision computes in halves and gives float32.
-        types = (torch_precision, keras_precision, str(getattr(target.model, "compute_dtype", "")))
+        types = (*torch_types, *keras_types, str(getattr(target.model, "compute_dtype", "")))
         comparison = compare_outputs(torch_outputs, keras_outputs, precision=narrowest(types))
         notes.extend(comparison.notes)
     torch_top: tuple[TopClass, ...] = ()

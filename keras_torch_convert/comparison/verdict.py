@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Union
 import numpy as np
 import numpy.typing as npt
 
-from .outputs import EQUAL_BELOW, OutputComparison, closest_layout, compare_arrays
+from .outputs import OutputComparison, closest_layout, compare_arrays
+from .tolerances import EQUAL_BELOW
 
 if TYPE_CHECKING:
     from .divergence import FirstDivergence

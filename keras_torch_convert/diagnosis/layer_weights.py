@@ -10,7 +10,8 @@ from ..errors import TransferError
 from ..keras_io.values import read_values
 from ..plan.evaluation import Evaluation
 from ..plan.expressions import Add, Expression
-from ..plan.plan import Assignment, Plan
+from ..plan.plan import Plan
+from ..plan.recipe import Assignment
 from ..rules.layer import assign_layer
 from ..running.keras_calls import LayerCall
 from ..running.outputs import as_array

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import TransferError
+from ..spec.dtypes import numpy_dtype
 from ..spec.target import Target, TargetVariable
 from ..util.interrupts import interrupts_held_back
-from .values import assign_values, kept_values, numpy_dtype, read_values
+from .values import assign_values, kept_values, read_values
 
 # Old values beyond this many bytes go to a temporary file.
 KEPT_IN_MEMORY = 256 * 2**20

@@ -19,13 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SaveError
+from ..spec.dtypes import numpy_dtype
 from ..spec.file_layout import ArchiveMember, FileLayout, StoredArray, StoredAttribute, TargetLayout
 from ..spec.target import Target, TargetVariable
 from . import model_writer
 from .keras_save import check_path, write_with_keras
 from .model import read_target
 from .structure import read_structure
-from .values import numpy_dtype, read_values
+from .values import read_values
 from .verify_written import WEIGHTS_IN_ARCHIVE, open_weights
 
 # Keras stores the time of saving; a file of the same weights is to have the same bytes.

@@ -10,18 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..spec.dtypes import numpy_dtype
 from ..spec.target import Target
-
-
-def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The NumPy type of a Keras type name ("float32", "bfloat16", ...)."""
-    try:
-        dtype: np.dtype[Any] = np.dtype(name)
-    except TypeError:
-        import ml_dtypes
-
-        dtype = np.dtype(getattr(ml_dtypes, name))
-    return dtype
 
 
 def read_values(target: Target, variable: Any) -> npt.NDArray[Any]:

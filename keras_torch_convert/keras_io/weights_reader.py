@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import PlanError, SourceError
-from ..plan.plan import ArrayKind, Plan
+from ..plan.plan import Plan
 from ..spec.source import Source, SourceTensor
+from ..spec.tensor_spec import TensorSpec
 
 
 def read_keras_file(path: str | PathLike[str], plan: Plan) -> Source:
@@ -81,7 +82,7 @@ def _stored(path: Path, names: Collection[str]) -> dict[str, _Stored]:
 def _arrays(plan: Plan, path: Path) -> Mapping[str, str]:
     """Where each place lies in a file of this suffix."""
     # save builds on this package.
-    from .lazy_layout import recorded
+    from ..spec.file_layout import recorded
     from .write_from_layout import is_legacy
 
     layout = recorded(plan.layout)
@@ -95,7 +96,7 @@ def _arrays(plan: Plan, path: Path) -> Mapping[str, str]:
     return {array.place: array.path for array in reversed(file.arrays) if array.place}
 
 
-def _values(path: Path, name: str, kind: ArrayKind) -> npt.NDArray[Any]:
+def _values(path: Path, name: str, kind: TensorSpec) -> npt.NDArray[Any]:
     # save builds on this package.
     from .verify_written import opened_weights
 
@@ -104,5 +105,5 @@ def _values(path: Path, name: str, kind: ArrayKind) -> npt.NDArray[Any]:
     return values.view(np.uint16) if kind.dtype == "bfloat16" else values
 
 
-def _width(kind: ArrayKind) -> int:
+def _width(kind: TensorSpec) -> int:
     return 2 if kind.dtype == "bfloat16" else np.dtype(kind.dtype).itemsize

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..rules.rule import Shape
+from ..spec.tensor_spec import Shape
 from .expressions import (
     Add,
     Computation,

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..rules.rule import Shape
+from ..spec.tensor_spec import Shape
 from .coverage import AxisEntries, coverage
 from .expressions import Concat, Expression, Merge, Permute, Place, Reshape, Slice, Tensor, operands_of
 

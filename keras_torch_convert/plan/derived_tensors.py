@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ..rules.rule import Shape
 from ..spec.layer_groups import Stack
 from ..spec.source import SourceTensor
+from ..spec.tensor_spec import Shape
 from .expressions import Expression, Tensor, tensors_of, with_operands
-from .plan import Assignment
+from .recipe import Assignment
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from fnmatch import fnmatchcase
 from ..errors import AlignmentError
 from ..spec.dtypes import INDEX_TYPES
 from ..spec.source import Source
+from ..spec.tensor_spec import TensorSpec
 from .expressions import tensors_of
-from .plan import ArrayKind, Plan
+from .recipe import AnyRecipe, Recipe
 
 # How alike two names must be to be taken for one that was renamed; the ratio of difflib.
 _ALIKE = 0.6
@@ -30,9 +31,9 @@ class Difference:
     `fits` tells whether the Plan can be applied all the same: extra tensors and other types are the executor's to judge.
     """
 
-    missing: tuple[tuple[str, ArrayKind], ...] = ()
-    extra: tuple[tuple[str, ArrayKind], ...] = ()
-    renamed: tuple[tuple[str, str, ArrayKind], ...] = ()
+    missing: tuple[tuple[str, TensorSpec], ...] = ()
+    extra: tuple[tuple[str, TensorSpec], ...] = ()
+    renamed: tuple[tuple[str, str, TensorSpec], ...] = ()
     shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
     dtypes: tuple[tuple[str, str, str], ...] = ()
 
@@ -59,13 +60,13 @@ class Difference:
         return "\n".join(self.lines()) or "no difference"
 
 
-def difference(plan: Plan, source: Source) -> Difference:
+def difference(plan: Recipe, source: Source) -> Difference:
     """Compare names, shapes and types of a source with those that the Plan was made from. Reads no values."""
     found = {name: tensor.as_kind() for name, tensor in source.tensors.items()}
     expected = dict(plan.sources)
     for name in (name for assignment in plan.assignments for name in tensors_of(assignment.expression)):
         # A Plan made by hand may lack the kinds: the name alone is expected then.
-        expected.setdefault(name, found.get(name, ArrayKind((), "unknown", name)))
+        expected.setdefault(name, found.get(name, TensorSpec((), "unknown", name)))
     missing = {name: kind for name, kind in expected.items() if name not in found}
     extra = {name: kind for name, kind in found.items() if name not in expected and name not in plan.dropped}
     # Counters and indices are no weights, whether the Plan knew them or not.
@@ -88,7 +89,7 @@ def difference(plan: Plan, source: Source) -> Difference:
     )
 
 
-def without_layers(plan: Plan, layers: Sequence[str]) -> Plan:
+def without_layers(plan: AnyRecipe, layers: Sequence[str]) -> AnyRecipe:
     """The Plan without some target layers, a head of another class count for one: they keep their values, which the report tells.
 
     `layers` are labels of target layers or of their variables ("predictions", "predictions/kernel"; "*" stands for any text).
@@ -128,8 +129,8 @@ def _dropped_alike(name: str, dropped: Mapping[str, str]) -> bool:
 
 
 def _renamed(
-    missing: Mapping[str, ArrayKind], extra: Mapping[str, ArrayKind]
-) -> tuple[tuple[str, str, ArrayKind], ...]:
+    missing: Mapping[str, TensorSpec], extra: Mapping[str, TensorSpec]
+) -> tuple[tuple[str, str, TensorSpec], ...]:
     """Missing and extra tensors of one shape, type and last part whose names are nearest to each other, the nearest first."""
     by_kind: dict[tuple[tuple[int, ...], str, str], list[str]] = {}
     for name, kind in extra.items():
@@ -161,6 +162,6 @@ def _hits(pattern: str, label: str) -> bool:
     return any(fnmatchcase("/".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
 
 
-def _examples(plan: Plan) -> str:
+def _examples(plan: Recipe) -> str:
     labels = dict.fromkeys(kind.label.rpartition("/")[0] for kind in plan.targets.values())
     return ", ".join(f"'{label}'" for label in list(labels)[-3:]) or "none, the plan knows no targets"

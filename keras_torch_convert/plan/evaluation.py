@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from .. import _core
 from ..errors import SourceError
-from ..rules.rule import Shape
 from ..spec.dtypes import NUMPY_TYPES, native
 from ..spec.source import Source, SourceTensor
+from ..spec.tensor_spec import Shape
 from .casting import CASTABLE, Losses, cast, is_exact
 from .computing import computed, computed_shape
 from .copy_program import Layout, compile_layout, move, moved_shape

@@ -12,9 +12,7 @@ import numpy.typing as npt
 
 from .. import _core
 from ..errors import TransferError
-from ..keras_io.values import numpy_dtype
-from ..report.report import LedgerEntry
-from ..rules.layer import all_problems
+from ..spec.dtypes import numpy_dtype
 from ..spec.source import Source, SourceTensor
 from ..spec.target import Target, TargetVariable
 from .casting import CASTABLE, Losses
@@ -22,9 +20,10 @@ from .copy_program import Layout
 from .coverage import AxisEntries, coverage
 from .evaluation import Evaluation, check_castable
 from .expressions import CallbackOutput, Expression, LayerCallback, Tensor, operands_of, tensors_of, with_operands
-from .ledger import leftover_problems, make_ledger
+from .ledger import LedgerEntry, leftover_problems, make_ledger
 from .lower_callbacks import recorded_plan
-from .plan import Assignment, Constant, Plan
+from .plan import Plan
+from .recipe import Assignment, Constant
 
 Strict = Union[bool, Literal["target"]]
 
@@ -122,7 +121,7 @@ def prepare(plan: Plan, source: Source, target: Target, *, strict: Strict = True
     if strict is True and not check.problems:
         check.problems += check.unused_parts(plan)
     if check.problems:
-        raise all_problems(check.problems)
+        raise TransferError.of(check.problems)
     doubts = tuple(dict.fromkeys(item.assignment.doubt for item in work if item.assignment.doubt))
     return Prepared(ledger, (*check.losses.sentences(), *doubts), check.hits, work, plan, check)
 

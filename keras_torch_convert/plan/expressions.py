@@ -322,3 +322,10 @@ def with_operands(expression: Expression, change: Callable[[Expression], Express
 def needs_callback(expression: Expression) -> bool:
     """True when some part of the expression is what a user's callback returns."""
     return isinstance(expression, CallbackOutput) or any(needs_callback(operand) for operand in operands_of(expression))
+
+
+def key_in_words(key: Any) -> str:
+    """A key as the report shows it: a name ending in quotes, a class by its name."""
+    if isinstance(key, tuple):
+        return "(" + ", ".join(key_in_words(part) for part in key) + ")"
+    return key.__name__ if isinstance(key, type) else repr(key)

@@ -25,14 +25,15 @@ from pathlib import Path
 from typing import Any, Union
 
 from ..errors import PlanError
-from ..keras_io.lazy_layout import recorded
+from ..spec.file_layout import recorded
+from ..spec.tensor_spec import TensorSpec
 from ..util.atomic_file import new_file
 from .evaluation import shape_by_kinds
 from .expressions import needs_callback, tensors_of
 from .file_entries import Entry, entry_at
 from .file_expressions import Calls, Names, expression_as_json, read_expression
 from .file_layout import layout_as_json, read_layout
-from .plan import ArrayKind, Assignment, Constant, Plan
+from .recipe import AnyRecipe, Assignment, Constant, Recipe
 
 FORMAT = "keras_torch_convert plan"
 VERSION = 1
@@ -53,7 +54,7 @@ _PARTS = (
 _USUAL_DTYPE = "float32"
 
 
-def save_plan(plan: Plan, path: str | PathLike[str]) -> Path:
+def save_plan(plan: Recipe, path: str | PathLike[str]) -> Path:
     """Write the Plan to `path`, whole or not at all: under a temporary name in the same folder first."""
     path = Path(path)
     text = plan_as_text(plan)
@@ -62,20 +63,20 @@ def save_plan(plan: Plan, path: str | PathLike[str]) -> Path:
     return path
 
 
-def load_plan(path: str | PathLike[str], calls: Calls) -> Plan:
-    """Read a Plan that `save_plan` wrote; `calls` are the user's callbacks by their key in words."""
+def load_plan(path: str | PathLike[str], make: type[AnyRecipe], calls: Calls) -> AnyRecipe:
+    """Read a Plan that `save_plan` wrote; as a `make` (Plan); `calls` are the user's callbacks by their key in words."""
     path = Path(path)
     try:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise PlanError(f"{path} is no plan: it is not a text file; a plan is what Plan.save writes") from error
     try:
-        return plan_from_text(text, calls)
+        return plan_from_text(text, make, calls)
     except PlanError as error:
         raise PlanError(f"{path}: {error}") from error
 
 
-def plan_as_text(plan: Plan) -> str:
+def plan_as_text(plan: Recipe) -> str:
     """The Plan as the text of its file."""
     rules = _Rules()
     layout = recorded(plan.layout)
@@ -97,13 +98,13 @@ def plan_as_text(plan: Plan) -> str:
     return "{\n" + ",\n".join(f"{_json(name)}: {_lines(parts[name])}" for name in sorted(parts)) + "\n}\n"
 
 
-def plan_from_text(text: str, calls: Calls) -> Plan:
+def plan_from_text(text: str, make: type[AnyRecipe], calls: Calls) -> AnyRecipe:
     """The Plan that the text of a file describes. Raises PlanError."""
     parts = _parts(text)
     rules = [entry.text() for entry in parts["rules"].items()]
     assignments, targets = _read_variables(parts["variables"], rules, calls)
     pairs = parts["pairs"]
-    plan = Plan(
+    plan = make(
         assignments,
         _read_rules(parts["dropped"], rules),
         _read_rules(parts["kept"], rules),
@@ -134,10 +135,10 @@ class _Rules:
         return self._numbers[sentence]
 
 
-_Row = tuple[str, Union[ArrayKind, None], Union[Assignment, None]]
+_Row = tuple[str, Union[TensorSpec, None], Union[Assignment, None]]
 
 
-def _rows(plan: Plan) -> Iterator[_Row]:
+def _rows(plan: Recipe) -> Iterator[_Row]:
     """Places in the order of the assignments, then those that nothing is assigned to; the kind of each once."""
     told: set[str] = set()
     for assignment in plan.assignments:
@@ -147,7 +148,7 @@ def _rows(plan: Plan) -> Iterator[_Row]:
     yield from ((place, kind, None) for place, kind in plan.targets.items() if place not in told)
 
 
-def _variables_as_json(plan: Plan, rules: _Rules) -> list[Any]:
+def _variables_as_json(plan: Recipe, rules: _Rules) -> list[Any]:
     separator = "." if plan.reversed else "/"
     groups = []
     for head, group in groupby(_rows(plan), lambda row: _head(row[0], separator)):
@@ -197,7 +198,7 @@ def _constant_as_json(constant: Constant, rules: _Rules, prefix: str = "") -> li
     return [expression_as_json(constant.expression, prefix), float(constant.value), rules.number(constant.rule)]
 
 
-def _kinds_as_json(kinds: Mapping[str, ArrayKind], separator: str) -> list[Any]:
+def _kinds_as_json(kinds: Mapping[str, TensorSpec], separator: str) -> list[Any]:
     rows = []
     for head, group in groupby(kinds.items(), lambda item: _head(item[0], separator)):
         together = list(group)
@@ -210,7 +211,7 @@ def _kinds_as_json(kinds: Mapping[str, ArrayKind], separator: str) -> list[Any]:
     return rows
 
 
-def _kind_as_json(name: str, kind: ArrayKind, label: str | None) -> list[Any]:
+def _kind_as_json(name: str, kind: TensorSpec, label: str | None) -> list[Any]:
     row: list[Any] = [name, list(kind.shape)] if label is None else [name, kind.label[len(label) :], list(kind.shape)]
     return row if kind.dtype == _USUAL_DTYPE else [*row, kind.dtype]
 
@@ -293,9 +294,9 @@ def _no_constant(text: str) -> Any:
 
 def _read_variables(
     entry: Entry, rules: list[str], calls: Calls
-) -> tuple[tuple[Assignment, ...], dict[str, ArrayKind]]:
+) -> tuple[tuple[Assignment, ...], dict[str, TensorSpec]]:
     assignments: list[Assignment] = []
-    targets: dict[str, ArrayKind] = {}
+    targets: dict[str, TensorSpec] = {}
     for group in entry.items():
         head, label_head, prefix, rows = group.items(4)
         names = Names(prefix.text(), calls)
@@ -307,7 +308,7 @@ def _read_variables(
                 if place in targets:
                     raise last.error("a place that is not there yet")
                 dtype = more["dtype"].text() if "dtype" in more else _USUAL_DTYPE
-                targets[place] = ArrayKind(shape.shape(), dtype, label_head.text() + label.text())
+                targets[place] = TensorSpec(shape.shape(), dtype, label_head.text() + label.text())
             if expression.value is not None:
                 read = read_expression(expression, names)
                 assignments.append(Assignment(place, read, rule.one_of(rules), *_read_more(more, names, rules)))
@@ -337,8 +338,8 @@ def _read_pair(entry: Entry) -> tuple[str, str]:
     return first.text(), second.text()
 
 
-def _read_kinds(entry: Entry) -> dict[str, ArrayKind]:
-    kinds: dict[str, ArrayKind] = {}
+def _read_kinds(entry: Entry) -> dict[str, TensorSpec]:
+    kinds: dict[str, TensorSpec] = {}
     for row in entry.items():
         head, label_head, together = row.items(3)
         for one in together.items():
@@ -348,7 +349,7 @@ def _read_kinds(entry: Entry) -> dict[str, ArrayKind]:
             if name in kinds:
                 raise last.error("a name that is not there yet")
             label = label_head.text() + labels[0].text() if labels else name
-            kinds[name] = ArrayKind(shape.shape(), dtype.text(), label)
+            kinds[name] = TensorSpec(shape.shape(), dtype.text(), label)
     return kinds
 
 
@@ -358,7 +359,7 @@ def _with_dtype(entry: Entry, least: int) -> list[Entry]:
     return items if len(items) > least else [*items, entry_at(_USUAL_DTYPE, entry.where)]
 
 
-def _check_shapes(plan: Plan) -> None:
+def _check_shapes(plan: Recipe) -> None:
     """Every expression must give the shape of its variable, as far as the Plan knows the shapes."""
     shapes = {name: kind.shape for name, kind in plan.sources.items()}
     for number, assignment in enumerate(plan.assignments):

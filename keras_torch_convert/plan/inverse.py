@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..errors import TransferError
-from ..rules.layer import all_problems
-from ..rules.rule import Shape
+from ..spec.tensor_spec import Shape, TensorSpec
 from .casting import is_exact
 from .evaluation import shape_by_kinds
 from .expressions import (
@@ -35,10 +34,10 @@ from .expressions import (
     operands_of,
     tensors_of,
 )
-from .plan import ArrayKind, Assignment, Constant, Plan
+from .recipe import AnyRecipe, Assignment, Constant, Recipe
 
 
-def inverted(plan: Plan) -> Plan:
+def inverted(plan: AnyRecipe) -> AnyRecipe:
     """The Plan for the other direction; see `Plan.invert`."""
     unknown = [
         f"'{name}'"
@@ -52,7 +51,7 @@ def inverted(plan: Plan) -> Plan:
     if unknown:
         raise TransferError(
             f"the plan does not know the shapes of {', '.join(dict.fromkeys(unknown))}, so it cannot be inverted; give it sources and "
-            "targets, or make it with Plan.from_mapping"
+            "targets, or make it with ktc.align(..., mapping=...)"
         )
     inversion = _Inversion(_shapes(plan.sources), _shapes(plan.targets))
     rules: dict[str, str] = {}
@@ -67,7 +66,7 @@ def inverted(plan: Plan) -> Plan:
             rules.setdefault(name, constant.rule)
     inversion.run()
     if inversion.problems:
-        raise all_problems(list(dict.fromkeys(inversion.problems)))
+        raise TransferError.of(list(dict.fromkeys(inversion.problems)))
     values = inversion.values
     assignments = tuple(
         Assignment(name, expression, f"{rules[name]}, inverted", note=_note(name, expression))
@@ -75,7 +74,7 @@ def inverted(plan: Plan) -> Plan:
         if name in values
         for expression in values[name]
     )
-    return Plan(
+    return type(plan)(
         assignments,
         dict(plan.kept),
         {name: rule for name, rule in plan.dropped.items() if name not in values},
@@ -88,7 +87,7 @@ def inverted(plan: Plan) -> Plan:
     )
 
 
-def losses_of(plan: Plan) -> tuple[str, ...]:
+def losses_of(plan: Recipe) -> tuple[str, ...]:
     """One sentence for each target variable whose values cannot be carried back bit for bit."""
     sentences = []
     for assignment in plan.assignments:
@@ -162,14 +161,14 @@ _WORDS: Mapping[type, str] = {
 }
 
 
-def _narrowing(expression: Expression, sources: Mapping[str, ArrayKind], target: ArrayKind | None) -> str:
+def _narrowing(expression: Expression, sources: Mapping[str, TensorSpec], target: TensorSpec | None) -> str:
     for name in tensors_of(expression):
         if target is not None and name in sources and not is_exact(sources[name].dtype, target.dtype):
             return f"{sources[name].dtype} becomes {target.dtype}, which does not hold all of its values"
     return ""
 
 
-def _shapes(kinds: Mapping[str, ArrayKind]) -> dict[str, Shape]:
+def _shapes(kinds: Mapping[str, TensorSpec]) -> dict[str, Shape]:
     return {name: kind.shape for name, kind in kinds.items()}
 
 

@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
-from ..report.report import Fate, LedgerEntry
 from ..spec.dtypes import INDEX_TYPES
 from ..spec.layer_groups import last_part
 from ..spec.roles import role_of
 from ..spec.source import Source, SourceTensor
 from ..spec.target import Target, TargetVariable
 from .expressions import tensors_of
-from .plan import Assignment, Plan
+from .plan import Plan
+from .recipe import Assignment
+
+Fate = Literal["used", "skipped", "left over", "set", "kept", "unset"]
+SOURCE_FATES: tuple[Fate, ...] = ("used", "skipped", "left over")
+TARGET_FATES: tuple[Fate, ...] = ("set", "kept", "unset")
+INCOMPLETE: tuple[Fate, ...] = ("left over", "unset")
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """The fate of one source tensor or one target variable.
+
+    A source tensor is "used", "skipped" (by `rule`) or "left over"; a target variable is "set", "kept" (by `rule`) or
+    "unset". `partner` names the other side, "" when there is none; `parameters` is the number of elements.
+    """
+
+    side: Literal["source", "target"]
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    parameters: int
+    fate: Fate
+    rule: str = ""
+    partner: str = ""
 
 
 def make_ledger(
@@ -110,11 +135,11 @@ def _how_to_skip(name: str) -> str:
     layer = name[: -len(last) - 1]
     if not layer or role_of(last) is None:
         return f"with skip_weights=['{last}']"
-    return f"with skip_layers=['{layer}'] (in the classic functions and Plan.from_mapping)"
+    return f"with skip_layers=['{layer}'] (in the classic functions and ktc.align(..., mapping=...))"
 
 
 def _leftovers_of_the_reverse(ledger: Iterable[LedgerEntry], strict: bool | str) -> list[str]:
-    remedy = "when that is meant, say so where the plan is made (keep_layers and skip_layers of Plan.from_mapping), or let all leftovers be with strict=False"
+    remedy = "when that is meant, say so where the plan is made (keep_layers and skip_layers of ktc.align(..., mapping=...)), or let all leftovers be with strict=False"
     return [
         f"Keras variable '{entry.name}' {entry.shape} is left over: {remedy}"
         if entry.fate == "left over"

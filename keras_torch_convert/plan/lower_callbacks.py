@@ -14,7 +14,8 @@ from .copy_program import Layout
 from .coverage import AxisEntries, coverage
 from .evaluation import Evaluation
 from .expressions import CallbackOutput, Expression, LayerCallback, Tensor, operands_of, tensors_of
-from .plan import Assignment, Plan
+from .plan import Plan
+from .recipe import Assignment
 
 Kinds = Sequence[tuple[tuple[int, ...], np.dtype[Any]]]
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from ..plan.ledger import LedgerEntry
     from .layer_table import Listing
-    from .report import LedgerEntry, Report
+    from .report import Report
 
 # From best to worst; a layer is as good as the worst of its weights.
 Proof = Literal["excused", "output", "model", "shape", "doubt", "missing"]

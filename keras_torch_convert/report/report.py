@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ..plan.difference import LEFT_OUT
+from ..plan.ledger import INCOMPLETE, SOURCE_FATES, TARGET_FATES, Fate, LedgerEntry
 from ..util.atomic_file import new_file
 
 if TYPE_CHECKING:
@@ -24,32 +25,10 @@ if TYPE_CHECKING:
     from ..plan.plan import Plan
     from .layer_table import Listing
 
-Fate = Literal["used", "skipped", "left over", "set", "kept", "unset"]
 TopClass = tuple[int, str, float]
 
-SOURCE_FATES: tuple[Fate, ...] = ("used", "skipped", "left over")
-TARGET_FATES: tuple[Fate, ...] = ("set", "kept", "unset")
 # How the rules begin by which the caller lets variables keep their values.
 _KEPT_AS_TOLD = ("keep_layers", LEFT_OUT)
-INCOMPLETE: tuple[Fate, ...] = ("left over", "unset")
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
-    """The fate of one source tensor or one target variable.
-
-    A source tensor is "used", "skipped" (by `rule`) or "left over"; a target variable is "set", "kept" (by `rule`) or
-    "unset". `partner` names the other side, "" when there is none; `parameters` is the number of elements.
-    """
-
-    side: Literal["source", "target"]
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    parameters: int
-    fate: Fate
-    rule: str = ""
-    partner: str = ""
 
 
 @dataclass(slots=True, eq=False, repr=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..plan.expressions import Expression, Fill, Multiply, Reshape, Tensor
-from ..plan.plan import Assignment
+from ..plan.recipe import Assignment
 from ..spec.layer_groups import Stack
 from ..spec.target import TargetLayer
 from . import remedies

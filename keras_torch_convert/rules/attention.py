@@ -10,8 +10,8 @@ from ..plan.expressions import Expression, Fill, Reshape, Slice, Tensor
 from ..spec.layer_groups import Stack, last_part
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer
+from ..spec.tensor_spec import Shape
 from . import remedies
-from .rule import Shape
 
 KINDS = ("MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention")
 SOURCE = (

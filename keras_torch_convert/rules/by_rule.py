@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..plan.expressions import Expression
-from ..plan.plan import Assignment
+from ..plan.recipe import Assignment
 from ..spec.layer_groups import Stack, last_part
 from ..spec.roles import in_layer_order, role_of
 from ..spec.source import SourceTensor

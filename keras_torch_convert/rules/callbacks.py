@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..errors import TransferError
-from ..plan.expressions import UserCall
+from ..plan.expressions import UserCall, key_in_words
 from ..spec.target import TargetLayer
 
 _KERAS_PACKAGES = ("keras", "tf_keras")
@@ -40,13 +40,6 @@ def keys_without_hit(layers: Iterable[TargetLayer], additional_transfer: Mapping
     """Keys of `additional_transfer`, in words, that hit none of the layers."""
     layers = tuple(layers)
     return tuple(key_in_words(key) for key in additional_transfer if not any(_hits(key, layer) for layer in layers))
-
-
-def key_in_words(key: Any) -> str:
-    """A key as the report shows it: a name ending in quotes, a class by its name."""
-    if isinstance(key, tuple):
-        return "(" + ", ".join(key_in_words(part) for part in key) + ")"
-    return key.__name__ if isinstance(key, type) else repr(key)
 
 
 def _hits(key: Any, layer: TargetLayer) -> bool:

@@ -7,7 +7,7 @@ from ..spec.source import SourceTensor
 from ..spec.target import TargetVariable
 
 SOURCE = (
-    "a mixture of experts in Keras keeps one variable (expert, in, out); torch has a torch.nn.Linear (out, in) for each expert, joined by stacked(...), or "
+    "a mixture of experts in Keras keeps one variable (expert, in, out); torch has a torch.nn.Linear (out, in) for each expert, joined by stack(...), or "
     "a tensor (expert, out, in) or (expert, in, out): the sizes say which, and nothing is moved where they do not"
 )
 RULE = "bank of experts"

@@ -8,10 +8,10 @@ from math import prod
 
 from ..keras_io.flattened import torch_order
 from ..plan.expressions import Concat, Expression, Permute, Reshape, Slice
-from ..plan.plan import Assignment
+from ..plan.recipe import Assignment
 from ..spec.layer_groups import Stack
 from ..spec.target import TargetLayer, TargetVariable
-from .rule import Shape
+from ..spec.tensor_spec import Shape
 
 Run = tuple[tuple[str, int], ...]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..errors import TransferError
 from ..plan.derived_tensors import without_stand_ins
 from ..plan.expressions import CallbackOutput, LayerCallback, UserCall
-from ..plan.plan import Assignment
+from ..plan.recipe import Assignment
 from ..spec.layer_groups import Stack
 from ..spec.roles import as_registered
 from ..spec.source import SourceTensor
@@ -135,19 +135,5 @@ def assign_pairs(
         except TransferError as error:
             problems.extend(error.problems)
     if problems:
-        raise all_problems(problems, remedies.LISTS)
+        raise TransferError.of(problems, remedies.LISTS)
     return tuple(assignments)
-
-
-def all_problems(problems: Sequence[str], hint: str = "") -> TransferError:
-    """One error for everything found, so that all can be mended in one go; `hint` is what to try about all of them."""
-    hint = f"; {hint}" if hint else ""
-    if len(problems) == 1:
-        return TransferError(f"{problems[0]}{hint}; nothing was written", problems)
-    shown = "".join(f"\n  - {problem}" for problem in problems[:_SHOWN])
-    more = f"\n  and {len(problems) - _SHOWN} more, in .problems" if len(problems) > _SHOWN else ""
-    return TransferError(f"{len(problems)} problems, nothing was written{hint}:{shown}{more}", problems)
-
-
-# Enough to see a pattern; a model misaligned by one place has as many bad pairs as layers.
-_SHOWN = 12

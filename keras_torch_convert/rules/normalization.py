@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..plan.expressions import Fill, Tensor
-from ..plan.plan import Assignment, Constant
+from ..plan.recipe import Assignment, Constant
 from ..spec.layer_groups import Stack
 from ..spec.roles import in_layer_order, role_of
 from ..spec.source import SourceTensor

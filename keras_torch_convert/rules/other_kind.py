@@ -10,11 +10,11 @@ from typing import Any
 from ..keras_io.flattened import torch_order
 from ..plan.derived_tensors import Seen, StandIn, replaced
 from ..plan.expressions import Concat, Expression, Fill, Multiply, Reshape, Scale, Slice, StandardizedWeight, Tensor
-from ..plan.plan import Assignment
+from ..plan.recipe import Assignment
 from ..spec.layer_groups import Stack, last_part
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer
-from .rule import Shape
+from ..spec.tensor_spec import Shape
 
 _DENSE = ("Dense", "EinsumDense")
 _CONVOLUTIONS = {f"Conv{ndim}D": ndim for ndim in (1, 2, 3)}

@@ -20,8 +20,8 @@ from ..plan.expressions import (
 from ..spec.layer_groups import Stack, last_part, owner_of_parametrised
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer
+from ..spec.tensor_spec import Shape
 from . import remedies
-from .rule import Shape
 
 SOURCE = (
     "torch.nn.utils.weight_norm: weight = g * v / |v|; torch.nn.utils.parametrizations.weight_norm: original0 is g, original1 is v; "

@@ -14,7 +14,7 @@ from ..spec.layer_groups import Stack
 from ..spec.roles import is_position_table
 from ..spec.source import SourceTensor
 from ..spec.target import Target, TargetLayer
-from .rule import Shape
+from ..spec.tensor_spec import Shape
 
 Resize = Union[Literal["bicubic", "bilinear"], None]
 SOURCE = (

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..plan.expressions import Add, Concat, Expression, Fill, Permute, Reshape, Slice, Tensor
-from ..plan.plan import Assignment, Constant
+from ..plan.recipe import Assignment, Constant
 from ..spec.layer_groups import Stack, last_part
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer, TargetVariable

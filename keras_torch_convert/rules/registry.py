@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..plan.plan import Assignment
+from ..plan.recipe import Assignment
 from ..spec.layer_groups import Stack
 from ..spec.target import TargetLayer
 from . import activation, bias_tables, convolution, dense, einsum, embedding, normalization, recurrent

@@ -9,7 +9,7 @@ from ..spec.layer_groups import Stack, last_part
 from ..spec.roles import is_position_table, role_of
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer
-from .rule import Shape
+from ..spec.tensor_spec import Shape
 
 LISTS = "when the layers are in another order, do_convert=False prints the two lists side by side"
 

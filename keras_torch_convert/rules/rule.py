@@ -9,8 +9,7 @@ from math import prod
 from types import MappingProxyType
 
 from ..plan.expressions import Expression, Permute, Reshape, Tensor
-
-Shape = tuple[int, ...]
+from ..spec.tensor_spec import Shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,6 @@ from .keras_values import eager_arrays
 from .outputs import describe
 from .picture_inputs import Wanted, inputs_for
 from .run import as_tensors, call_torch
-
-if TYPE_CHECKING:
-    from ..report.report import Report
 
 Call = Callable[[Any, Any], Any]
 
@@ -36,7 +33,7 @@ class Runs:
     notes: tuple[str, ...] = ()
 
     @contextmanager
-    def failures_told(self, report: Report | None = None, otherwise: str = "") -> Iterator[None]:
+    def failures_told(self, report: object = None, otherwise: str = "") -> Iterator[None]:
         """What goes wrong inside, where the models run, is raised as a PredictionError with `report`; our own refusals pass as they are.
 
         `otherwise` is what else the caller can do.

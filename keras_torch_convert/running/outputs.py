@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from ..comparison.outputs import EQUAL_BELOW
 
 Array = npt.NDArray[Any]
 
@@ -20,18 +18,18 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:400]}{' ...' if len(text) > 400 or len(lines) > 3 else ''}"
 
 
-def outputs_of(output: Any) -> tuple[list[Array], str]:
-    """Every array of a model's output, nested structures laid out in order, and the narrowest floating type among them."""
+def outputs_of(output: Any) -> tuple[list[Array], list[str]]:
+    """Every array of a model's output, nested structures laid out in order, and their types."""
     leaves = list(leaves_of(output))
     names = [type_name(leaf) for leaf in leaves]
-    return [as_array(leaf) for leaf in leaves], narrowest(names)
+    return [as_array(leaf) for leaf in leaves], names
 
 
-def named_outputs(output: Any) -> tuple[dict[str, Array], str]:
+def named_outputs(output: Any) -> tuple[dict[str, Array], list[str]]:
     """The same by name: "" for a single output, the place or key inside tuples and dicts, joined by dots ("hidden.1")."""
     leaves = dict(named_leaves(output))
     arrays = {name if len(leaves) > 1 else "": as_array(leaf) for name, leaf in leaves.items()}
-    return arrays, narrowest([type_name(leaf) for leaf in leaves.values()])
+    return arrays, [type_name(leaf) for leaf in leaves.values()]
 
 
 def named_leaves(output: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -47,11 +45,6 @@ def named_leaves(output: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 def type_name(tensor: Any) -> str:
     """The type of a tensor of any of the frameworks, without the framework's name."""
     return str(getattr(tensor.dtype, "name", tensor.dtype)).removeprefix("torch.")
-
-
-def narrowest(names: Sequence[str]) -> str:
-    """The type with the widest threshold, "float32" when none of them is floating-point."""
-    return max((name for name in names if name in EQUAL_BELOW), key=EQUAL_BELOW.__getitem__, default="float32")
 
 
 def leaves_of(output: Any) -> Iterator[Any]:

@@ -25,8 +25,8 @@ REMEDY = (
 )
 
 
-def run_torch(module: Any, inputs: Inputs) -> tuple[list[Array], str]:
-    """Outputs of the torch module in eval mode, and the narrowest type among them; the module is left as it was."""
+def run_torch(module: Any, inputs: Inputs) -> tuple[list[Array], list[str]]:
+    """Outputs of the torch module in eval mode, and their types; the module is left as it was."""
     with left_as_it_was(module):
         try:
             return outputs_of(call_torch(module, inputs.torch_arguments))
@@ -124,8 +124,8 @@ def python_generators_kept() -> Iterator[None]:
         np.random.set_state(numpy_state)
 
 
-def run_keras(target: Target, inputs: Inputs) -> tuple[list[Array], str]:
-    """Outputs of the Keras model in inference mode, and the narrowest type among them."""
+def run_keras(target: Target, inputs: Inputs) -> tuple[list[Array], list[str]]:
+    """Outputs of the Keras model in inference mode, and their types."""
     with gradients_off(target), python_generators_kept():
         try:
             return outputs_of(target.model(inputs.keras_input, training=False))

@@ -57,3 +57,14 @@ def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The NumPy type of a Keras type name ("float32", "bfloat16", ...)."""
+    try:
+        dtype: np.dtype[Any] = np.dtype(name)
+    except TypeError:
+        import ml_dtypes
+
+        dtype = np.dtype(getattr(ml_dtypes, name))
+    return dtype

@@ -6,9 +6,12 @@ walked a second time here. A variable is named by its place in the saved tree, w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Union
+from typing import Any, Union
+
+from ..errors import SaveError
 
 AttributeValue = Union[str, int, float, bool, tuple[str, ...], tuple[int, ...], tuple[float, ...]]
 
@@ -89,3 +92,50 @@ class TargetLayout:
     def paths(self, place: str) -> tuple[str, ...]:
         """All paths of a variable, those in the legacy file first."""
         return tuple(array.path for file in self.files() for array in file.arrays if array.place == place)
+
+
+class LazyLayout:
+    """The layout of a live model, recorded when it is first wanted: recording costs a save.
+
+    Pickled it becomes the layout itself, or None when there is none to be had.
+    """
+
+    __slots__ = ("_record", "_recorded")
+
+    def __init__(self, record: Callable[[], TargetLayout]) -> None:
+        """`record` gives the layout, or raises SaveError; it is called once."""
+        self._record = record
+        self._recorded: TargetLayout | None = None
+
+    def record(self) -> TargetLayout:
+        """The layout. Raises SaveError when the model is gone, or when Keras can save it in no format."""
+        if self._recorded is None:
+            self._recorded = self._record()
+        return self._recorded
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _itself, (recorded_or_none(self),)
+
+    def __copy__(self) -> LazyLayout:
+        return self
+
+    def __deepcopy__(self, _: Any) -> LazyLayout:
+        return self
+
+
+def recorded(layout: TargetLayout | LazyLayout | None) -> TargetLayout | None:
+    """The layout, recorded now if it was not yet. Raises SaveError as `LazyLayout.record` does."""
+    return layout.record() if isinstance(layout, LazyLayout) else layout
+
+
+def recorded_or_none(layout: TargetLayout | LazyLayout | None) -> TargetLayout | None:
+    """The same; what cannot be recorded is None, and a warning says why."""
+    try:
+        return recorded(layout)
+    except SaveError as error:
+        warnings.warn(f"the plan is kept without the layout of Keras files: {error}", stacklevel=3)
+        return None
+
+
+def _itself(layout: TargetLayout | None) -> TargetLayout | None:
+    return layout

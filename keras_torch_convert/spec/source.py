@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
-from ..plan.plan import ArrayKind
+from .tensor_spec import TensorSpec
 
 Order = Literal["registered", "sorted by name"]
 
@@ -42,9 +42,9 @@ class SourceTensor:
         """Number of elements."""
         return prod(self.shape)
 
-    def as_kind(self) -> ArrayKind:
+    def as_kind(self) -> TensorSpec:
         """What a Plan remembers of it."""
-        return ArrayKind(self.shape, self.dtype, self.label or self.name)
+        return TensorSpec(self.shape, self.dtype, self.label or self.name)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..plan.plan import ArrayKind
+from .tensor_spec import TensorSpec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,9 +35,9 @@ class TargetVariable:
             size *= extent
         return size
 
-    def as_kind(self) -> ArrayKind:
+    def as_kind(self) -> TensorSpec:
         """What a Plan remembers of it."""
-        return ArrayKind(self.shape, self.dtype, self.label)
+        return TensorSpec(self.shape, self.dtype, self.label)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
-import os
 import stat
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +15,7 @@ import numpy.typing as npt
 from ..errors import SourceError
 from ..spec.dtypes import NUMPY_TYPES, native
 from ..spec.source import SourceTensor
+from ..util.mapped_memory import MappedMemory
 
 # NumPy 1 stops at 32 axes; no layer of a net comes near.
 _MOST_AXES = 32
@@ -24,34 +23,12 @@ _MOST_AXES = 32
 _MOST_REPEATED_BYTES = 1 << 26
 
 
-class Mapping(mmap.mmap):
-    """A mapped file that knows how else its bytes are reached: by `descriptor`, open for reading, byte 0 being at `address` in memory.
-
-    Reading is faster than touching a mapping page by page, and the pages count as nobody's memory.
-    """
-
-    descriptor: int
-    address: int
-
-    @classmethod
-    def of(cls, descriptor: int) -> Mapping:
-        """Map an open file for reading."""
-        mapping = cls(descriptor, 0, access=mmap.ACCESS_READ)
-        mapping.descriptor = os.dup(descriptor)
-        mapping.address = np.frombuffer(mapping, np.uint8).ctypes.data
-        return mapping
-
-    def __del__(self) -> None:
-        if hasattr(self, "descriptor"):
-            os.close(self.descriptor)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class MappedFile:
     """A regular, non-empty file, mapped read-only. Arrays made from `data` keep the mapping alive."""
 
     path: Path
-    data: Mapping = field(repr=False)
+    data: MappedMemory = field(repr=False)
     size: int
 
     @classmethod
@@ -68,7 +45,7 @@ class MappedFile:
                 size = file.seek(0, 2)
                 if size == 0:
                     raise SourceError(f"{path}: the file is empty; download or copy it again")
-                return cls(path, Mapping.of(file.fileno()), size)
+                return cls(path, MappedMemory.of(file.fileno()), size)
         except FileNotFoundError as error:
             raise SourceError(f"{path}: there is no such file") from error
         except (OSError, ValueError) as error:
@@ -152,14 +129,3 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
         strides.append(step)
         step *= extent
     return tuple(reversed(strides))
-
-
-def mapping_of(array: npt.NDArray[Any]) -> Mapping | None:
-    """The mapped file in which the elements of an array lie, None when they lie elsewhere."""
-    base: Any = array
-    # What NumPy puts between a strided view and its array has a `base` too, but is no array.
-    while not isinstance(base, (Mapping, memoryview)) and getattr(base, "base", None) is not None:
-        base = base.base
-    if isinstance(base, memoryview):
-        base = base.obj
-    return base if isinstance(base, Mapping) else None

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SaveError
-from ..plan.plan import ArrayKind
+from ..spec.tensor_spec import TensorSpec
 from ..util.atomic_file import new_file
 from .mapped_file import MappedFile
 from .safetensors import open_safetensors
@@ -43,7 +43,7 @@ _ALIGNMENT = 8
 
 def write_safetensors(
     path: str | PathLike[str],
-    kinds: Mapping[str, ArrayKind],
+    kinds: Mapping[str, TensorSpec],
     values: Mapping[str, Callable[[], npt.NDArray[Any]]],
     *,
     verify: bool = True,
@@ -71,7 +71,7 @@ def write_safetensors(
     return {one.name: one.hexdigest() for one in hashes}
 
 
-def _compare(path: Path, kinds: Mapping[str, ArrayKind], values: Mapping[str, Callable[[], npt.NDArray[Any]]]) -> None:
+def _compare(path: Path, kinds: Mapping[str, TensorSpec], values: Mapping[str, Callable[[], npt.NDArray[Any]]]) -> None:
     found = open_safetensors(MappedFile.open(path))
     for name, kind in kinds.items():
         tensor = found.get(name)
@@ -81,7 +81,7 @@ def _compare(path: Path, kinds: Mapping[str, ArrayKind], values: Mapping[str, Ca
             raise SaveError(f"'{name}' reads back from the saved file with other values than the plan gives")
 
 
-def _header(kinds: Mapping[str, ArrayKind], order: list[str]) -> bytes:
+def _header(kinds: Mapping[str, TensorSpec], order: list[str]) -> bytes:
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name in order:
@@ -97,14 +97,14 @@ def _header(kinds: Mapping[str, ArrayKind], order: list[str]) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def _bytes(kind: ArrayKind) -> int:
+def _bytes(kind: TensorSpec) -> int:
     size = _TYPES[kind.dtype][1]
     for extent in kind.shape:
         size *= extent
     return size
 
 
-def _bits(name: str, kind: ArrayKind, values: Callable[[], npt.NDArray[Any]]) -> Callable[[], bytes]:
+def _bits(name: str, kind: TensorSpec, values: Callable[[], npt.NDArray[Any]]) -> Callable[[], bytes]:
     def read() -> bytes:
         array = np.ascontiguousarray(values())
         if array.nbytes != _bytes(kind):

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from ..plan.plan import ArrayKind
-from ..spec.dtypes import read_only
 from ..spec.layer_groups import last_part
-from ..spec.source import Source, SourceTensor
 from ..spec.target import Target, TargetLayer, TargetVariable
+from ..spec.tensor_spec import TensorSpec
 from .module import read_module
 
 
@@ -47,7 +41,7 @@ def read_torch_target(module: Any) -> Target:
     return Target(module, type(module).__name__, "torch", "torch", _layers(variables, kinds, source.prefix), aliases)
 
 
-def torch_target_of(arrays: Mapping[str, ArrayKind]) -> Target:
+def torch_target_of(arrays: Mapping[str, TensorSpec]) -> Target:
     """A state dict that does not exist yet, by names, shapes and types."""
     variables = [
         TargetVariable(name, name, last_part(name), kind.shape, kind.dtype, True, None) for name, kind in arrays.items()
@@ -65,27 +59,3 @@ def _layers(
         TargetLayer(name, name, kinds.get(prefix + name, ("Module",)), tuple(own), (), 0, {}, None)
         for name, own in by_layer.items()
     )
-
-
-def read_keras_source(target: Target) -> Source:
-    """The variables of a Keras model as a source, by their places; each is read when it is asked for."""
-    tensors = {
-        place: SourceTensor(
-            place,
-            variable.shape,
-            variable.dtype,
-            partial(_values, target, variable),
-            kind="parameter" if variable.trainable else "buffer",
-            label=variable.label,
-        )
-        for place, variable in target.variables.items()
-    }
-    return Source(tensors, f"Keras model {target.name}")
-
-
-def _values(target: Target, variable: TargetVariable) -> npt.NDArray[Any]:
-    # save builds on this package.
-    from ..keras_io.values import read_values
-
-    values = read_values(target, variable.variable)
-    return read_only(values.view(np.uint16) if variable.dtype == "bfloat16" else values)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..torch_io.mapped_file import mapping_of
+from .mapped_memory import mapping_of
 
 # Room for the largest kernels of common nets, read whole, and for a part of them in the order of the target.
 BUFFER_BYTES = 12 * 2**20

@@ -114,7 +114,7 @@ def test_a_plan_found_by_running_is_said_as_the_pasted_call_would():
     module, model = torch_two_branches(), keras_two_branches(keras)
     plan = ktc.align(module, model)
 
-    found = plan.classic_dictionaries(module, model)
+    found = ktc.classic_dictionaries(plan, module, model)
     fresh = keras_two_branches(keras)
     report = ktc.keras_reload_from_torch_model(module, fresh, **found.arguments(), **QUIET)
 
@@ -126,7 +126,7 @@ def test_a_plan_found_by_running_is_said_as_the_pasted_call_would():
 
 def test_the_printed_call_can_be_pasted():
     module, model = torch_two_branches(), keras_two_branches(keras)
-    printed = str(ktc.align(module, model).classic_dictionaries(module, model))
+    printed = str(ktc.classic_dictionaries(ktc.align(module, model), module, model))
     given: dict[str, Any] = {}
 
     exec(
@@ -143,7 +143,8 @@ def test_the_printed_call_can_be_pasted():
 
 
 def mapped(state: dict[str, torch.Tensor], model: Any, mapping: dict[str, Any], **keywords: Any) -> Any:
-    return ktc.Plan.from_mapping(state, model, mapping, **keywords).classic_dictionaries(state, model)
+    plan = ktc.align(state, model, mapping=mapping, **keywords)
+    return ktc.classic_dictionaries(plan, state, model)
 
 
 def test_weights_that_a_block_owns_are_unstacked_and_what_has_no_partner_skipped_and_kept():
@@ -220,10 +221,13 @@ def test_a_fused_layer_is_a_reason():
     model = keras.Model(inputs, layers.Add()([layers.Dense(4, name="q")(inputs), layers.Dense(4, name="k")(inputs)]))
     state = {"qk.weight": torch.rand(8, 4), "qk.bias": torch.rand(8)}
 
-    found = mapped(state, model, {"q": ktc.rows("qk", 0, 2), "k": ktc.rows("qk", 1, 2)})
+    found = mapped(state, model, {"q": ktc.split("qk", 0, 2), "k": ktc.split("qk", 1, 2)})
 
     assert not found.found
-    assert found.reason == "torch layers must be split, which Plan.from_mapping says with rows(...): 'qk' into q, k"
+    assert (
+        found.reason
+        == "torch layers must be split, which ktc.align(..., mapping=...) says with split(...): 'qk' into q, k"
+    )
 
 
 def test_a_fused_layer_inside_a_composite_one_is_the_reason_too():
@@ -234,7 +238,7 @@ def test_a_fused_layer_inside_a_composite_one_is_the_reason_too():
     model = keras.Model(inputs, inner(inputs))
     state = {"qk.weight": torch.rand(8, 4), "qk.bias": torch.rand(8)}
     state |= {"out.weight": torch.rand(4, 4), "out.bias": torch.rand(4)}
-    mapping = {"inner/q": ktc.rows("qk", 0, 2), "inner/k": ktc.rows("qk", 1, 2), "inner/out": "out"}
+    mapping = {"inner/q": ktc.split("qk", 0, 2), "inner/k": ktc.split("qk", 1, 2), "inner/out": "out"}
 
     found = mapped(state, model, mapping)
 

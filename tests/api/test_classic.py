@@ -388,7 +388,7 @@ def test_a_plan_by_hand_goes_through_the_same_executor(torch_model, keras_model)
         },
         "predictions": "head",
     }
-    plan = ktc.Plan.from_mapping(torch_model, keras_model, mapping)
+    plan = ktc.align(torch_model, keras_model, mapping=mapping)
     report = ktc.convert(torch_model, keras_model, plan=plan)
     assert largest_difference(torch_model, keras_model) < 1e-5
     assert report.equal is True

@@ -26,8 +26,10 @@ from keras_torch_convert.keras_io.archive import archive_frame
 from keras_torch_convert.keras_io.hdf5_header import make_skeleton
 from keras_torch_convert.keras_io.record_layout import record_layout
 from keras_torch_convert.plan.expressions import Permute, Tensor
-from keras_torch_convert.plan.plan import ArrayKind, Assignment, Plan
+from keras_torch_convert.plan.plan import Plan
+from keras_torch_convert.plan.recipe import Assignment
 from keras_torch_convert.spec.file_layout import ArchiveMember, FileLayout, StoredArray, StoredGroup, TargetLayout
+from keras_torch_convert.spec.tensor_spec import TensorSpec
 from tests.helpers.small_models import randomised
 
 FORMATS = (".h5", ".weights.h5", ".keras")
@@ -93,7 +95,7 @@ def small_plan(values: tuple[int, ...] = (300, 1000)) -> Plan:
     file = FileLayout((), (StoredArray("/layers/dense/vars/0", turned, "<f4", "dense/0"),))
     layout = TargetLayout("keras", "3", legacy=file, weights=file, members=(ArchiveMember("config.json", "{}"),))
     assignment = Assignment("dense/0", Permute(Tensor("weight"), (1, 0)), "kernel")
-    return Plan((assignment,), targets={"dense/0": ArrayKind(turned, "float32", "dense/kernel")}, layout=layout)
+    return Plan((assignment,), targets={"dense/0": TensorSpec(turned, "float32", "dense/kernel")}, layout=layout)
 
 
 def small_source(folder: Path, seed: int = 0) -> Path:
@@ -230,7 +232,7 @@ def test_a_bfloat16_tensor_keeps_its_bits(tmp_path: Path) -> None:
     file = FileLayout((), (StoredArray("/v", (7, 5), "|V2", "v"),))
     plan = Plan(
         (Assignment("v", Permute(Tensor("weight"), (1, 0)), "kernel"),),
-        targets={"v": ArrayKind((7, 5), "bfloat16", "v")},
+        targets={"v": TensorSpec((7, 5), "bfloat16", "v")},
         layout=TargetLayout("keras", "3", weights=file),
     )
     ktc.apply(plan, tmp_path / "half.pth", tmp_path / "half.weights.h5")

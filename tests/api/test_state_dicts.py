@@ -72,7 +72,7 @@ def test_there_and_back_again_changes_no_bit():
 
 def test_a_plan_of_either_direction_serves():
     model = keras_model()
-    plan = Plan.from_mapping(torch_model(), model, MAPPING)
+    plan = ktc.align(torch_model(), model, mapping=MAPPING)
     modules = torch_model(), torch_model()
 
     for module, given in zip(modules, (plan, plan.invert()), strict=True):
@@ -85,7 +85,7 @@ def test_a_new_state_dict_needs_no_module():
     import torch
 
     model = keras_model()
-    plan = Plan.from_mapping(dict(torch_model().state_dict()), model, MAPPING)
+    plan = ktc.align(dict(torch_model().state_dict()), model, mapping=MAPPING)
 
     state = ktc.to_state_dict(model, plan)
 
@@ -144,7 +144,7 @@ def test_parameters_stay_the_same_objects_with_their_gradients_on():
 
 def test_keras_variables_that_no_tensor_takes_are_left_over():
     model, module = keras_model(), torch_model()
-    plan = Plan.from_mapping(torch_model(), model, MAPPING).invert()
+    plan = ktc.align(torch_model(), model, mapping=MAPPING).invert()
     without = Plan(
         tuple(one for one in plan.assignments if one.place != "head.bias"),
         plan.dropped,
@@ -168,7 +168,7 @@ def test_a_file_cannot_be_saved_of_a_torch_module(tmp_path):
 
 def test_the_report_names_what_comes_back_as_an_equal_function_only():
     model, module = keras_model(), torch_model()
-    plan = Plan.from_mapping(torch_model(), model, MAPPING).invert()
+    plan = ktc.align(torch_model(), model, mapping=MAPPING).invert()
     half = module.half()
 
     report = ktc.convert(model, half, plan=plan, verify=False)

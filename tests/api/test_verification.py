@@ -122,7 +122,7 @@ def two_norms(first: str, second: str) -> tuple[Any, Any, ktc.Plan]:
     """Converted by hand, the norms as said."""
     torch_module, keras_model = TwoNorms().eval(), keras_two_norms()
     mapping = {"conv1": "conv1", "norm1": first, "conv2": "conv2", "norm2": second}
-    plan = ktc.Plan.from_mapping(torch_module, keras_model, mapping)
+    plan = ktc.align(torch_module, keras_model, mapping=mapping)
     ktc.convert(torch_module, keras_model, plan=plan, verify=False)
     return torch_module, keras_model, plan
 
@@ -163,7 +163,7 @@ def test_a_swap_that_no_output_shows_is_reported() -> None:
     added = layers.Add()([layers.Dense(6, name="one")(inputs), layers.Dense(6, name="two")(inputs)])
     keras_model = keras.Model(inputs, layers.Dense(3, name="head")(layers.Activation("tanh")(added)))
     torch_module = randomised(Sum())
-    plan = ktc.Plan.from_mapping(torch_module, keras_model, {name: name for name in ("one", "two", "head")})
+    plan = ktc.align(torch_module, keras_model, mapping={name: name for name in ("one", "two", "head")})
     ktc.convert(torch_module, keras_model, plan=plan)
 
     result = ktc.verify(torch_module, keras_model, plan=plan)
@@ -216,7 +216,7 @@ def test_dropout_rates_are_compared_in_their_order() -> None:
         ),
     ):
         model = keras_model(*rates)
-        plan = ktc.Plan.from_mapping(torch_module, model, {"fc": "3"})
+        plan = ktc.align(torch_module, model, mapping={"fc": "3"})
         ktc.convert(torch_module, model, plan=plan)
         assert ktc.verify(torch_module, model, plan=plan).settings == said
 
@@ -267,7 +267,7 @@ def small_outputs(torch_middle: Any, keras_middle: Any) -> tuple[Any, Any, ktc.P
     first, last = layers.Dense(8, name="0"), layers.Dense(3, name="2")
     keras_model = keras.Sequential([layers.Input((6,)), first, keras_middle, last])
     labels = ("0", "1", "2") if keras_middle.weights else ("0", "2")
-    plan = ktc.Plan.from_mapping(torch_module, keras_model, {label: label for label in labels})
+    plan = ktc.align(torch_module, keras_model, mapping={label: label for label in labels})
     ktc.convert(torch_module, keras_model, plan=plan, verify=False)
     return torch_module, keras_model, plan
 

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keras_torch_convert import _core
-from keras_torch_convert.torch_io.mapped_file import MappedFile, Mapping, mapping_of
+from keras_torch_convert.torch_io.mapped_file import MappedFile
+from keras_torch_convert.util.mapped_memory import MappedMemory, mapping_of
 
 MEMORY = np.random.default_rng(0).integers(0, 256, 2**21, dtype=np.uint8)
 
@@ -62,7 +63,7 @@ def target(tmp_path: Path) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def mapping(tmp_path_factory: pytest.TempPathFactory) -> Mapping:
+def mapping(tmp_path_factory: pytest.TempPathFactory) -> MappedMemory:
     path = tmp_path_factory.mktemp("stream") / "source"
     path.write_bytes(MEMORY.tobytes())
     return MappedFile.open(path).data
@@ -84,7 +85,7 @@ def test_any_view_is_written_in_c_order_and_found_again(
     position: int,
     size: int,
     data: st.DataObject,
-    mapping: Mapping,
+    mapping: MappedMemory,
     target: int,
 ) -> None:
     expected = view.of(MEMORY).tobytes()
@@ -184,7 +185,7 @@ def test_wrong_arguments_are_refused(arguments: tuple[object, ...], error: type[
         _core.write_values(*arguments)  # type: ignore[arg-type]
 
 
-def test_a_view_knows_the_file_that_it_is_mapped_from(mapping: Mapping) -> None:
+def test_a_view_knows_the_file_that_it_is_mapped_from(mapping: MappedMemory) -> None:
     view = _core.strided_view(np.ndarray((8, 8), "f4", mapping, 64), 4, (3, 2), (4, 32))
     assert mapping_of(view.T) is mapping
     assert mapping_of(MEMORY) is None

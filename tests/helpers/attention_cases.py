@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from keras_torch_convert import joined
+from keras_torch_convert import concat
 from tests.helpers.composed_cases import functions
 from tests.helpers.layer_cases import einsum_dense
 from tests.helpers.rule_case import RuleCase, directly
@@ -194,14 +194,14 @@ CASES = [
     attention("transformer encoder layer, norm first", lambda nn: nn.TransformerEncoderLayer(WIDTH, HEADS, 20, activation="gelu", batch_first=True, norm_first=True), keras_encoder(norm_first=True), (QUERY,), directly, ENCODER),
     attention("inside a composite layer", composite, keras_composite, (QUERY,), lambda layer, x: torch_attention(layer["attn"], *[layer["norm"](x)] * 2), {"block/norm": "layer.norm", "block/attn": ["layer.attn", "layer.attn.out_proj"]}),
     RuleCase("fused and split layers", "attention as separate dense layers", lambda nn: nn.MultiheadAttention(WIDTH, 1, batch_first=True), keras_dense_layers, (QUERY,), lambda layer, x: torch_attention(layer, x, x), lambda model: separate(), unseen=KEY_BIAS),
-    RuleCase("fused and split layers", "three linear layers into one dense", lambda nn: linear_layers(nn, *NAMES), keras_fused, (QUERY,), by_one_head, {"qkv": joined(*(f"layer.{name}" for name in NAMES[:3])), "output": "layer.o_proj"}, unseen=("qkv/bias",)),
+    RuleCase("fused and split layers", "three linear layers into one dense", lambda nn: linear_layers(nn, *NAMES), keras_fused, (QUERY,), by_one_head, {"qkv": concat(*(f"layer.{name}" for name in NAMES[:3])), "output": "layer.o_proj"}, unseen=("qkv/bias",)),
 ]  # fmt: skip
 
 
 def separate() -> Any:
-    from keras_torch_convert import rows
+    from keras_torch_convert import split
 
-    parts = {name: rows("layer", part, 3) for part, name in enumerate(("query", "key", "value"))}
+    parts = {name: split("layer", part, 3) for part, name in enumerate(("query", "key", "value"))}
     return {**parts, "output": "layer.out_proj"}
 
 

@@ -87,10 +87,10 @@ def both_outputs(layer: Any, x: Any) -> Any:
 
 
 FUSED = [
-    RuleCase("fused and split layers", "gate and up in one", lambda nn: nn.Linear(5, 14), gated, ((5,),), fused_gate, {"gate": ktc.rows("layer", 0, 2), "up": ktc.rows("layer", 1, 2)}),
-    RuleCase("fused and split layers", "gate and up by groups of rows", lambda nn: nn.Linear(5, 14), gated, ((5,),), lambda layer, x: layer(x)[..., ::2].sigmoid() * layer(x)[..., 1::2], {"gate": ktc.rows("layer", 0, 2, groups=7), "up": ktc.rows("layer", 1, 2, groups=7)}),
-    RuleCase("fused and split layers", "convolutions in one", lambda nn: nn.Conv2d(3, 8, 3), packed_convolutions, ((6, 5, 3),), packed, {"first": ktc.rows("layer", 0, 2), "second": "layer[4:8]"}),
-    RuleCase("fused and split layers", "two linear layers into one dense", lambda nn: nn.ModuleDict({"a": nn.Linear(5, 4), "b": nn.Linear(5, 3)}), one_layer(lambda L: L.Dense(7, name="layer"), (5,)), ((5,),), both_outputs, {"layer": ktc.joined("layer.a", "layer.b")}),
+    RuleCase("fused and split layers", "gate and up in one", lambda nn: nn.Linear(5, 14), gated, ((5,),), fused_gate, {"gate": ktc.split("layer", 0, 2), "up": ktc.split("layer", 1, 2)}),
+    RuleCase("fused and split layers", "gate and up by groups of rows", lambda nn: nn.Linear(5, 14), gated, ((5,),), lambda layer, x: layer(x)[..., ::2].sigmoid() * layer(x)[..., 1::2], {"gate": ktc.split("layer", 0, 2, groups=7), "up": ktc.split("layer", 1, 2, groups=7)}),
+    RuleCase("fused and split layers", "convolutions in one", lambda nn: nn.Conv2d(3, 8, 3), packed_convolutions, ((6, 5, 3),), packed, {"first": ktc.split("layer", 0, 2), "second": "layer[4:8]"}),
+    RuleCase("fused and split layers", "two linear layers into one dense", lambda nn: nn.ModuleDict({"a": nn.Linear(5, 4), "b": nn.Linear(5, 3)}), one_layer(lambda L: L.Dense(7, name="layer"), (5,)), ((5,),), both_outputs, {"layer": ktc.concat("layer.a", "layer.b")}),
 ]  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def expert_dense_layers(keras: Any) -> Any:
 
 
 BANKS = [
-    RuleCase("bank of experts", "linear layers, stacked", linear_experts, BANK, ((WIDTH,),), by_expert, {"layer": ktc.stacked(*(f"layer.experts.{index}" for index in range(EXPERTS)))}),
+    RuleCase("bank of experts", "linear layers, stacked", linear_experts, BANK, ((WIDTH,),), by_expert, {"layer": ktc.stack(*(f"layer.experts.{index}" for index in range(EXPERTS)))}),
     RuleCase("bank of experts", "one tensor, outputs before inputs", with_parameter("experts_gate", EXPERTS, INNER, WIDTH), BANK, ((WIDTH,),), lambda layer, x: (layer.experts_gate @ x.mT).permute(2, 0, 1), {"layer": "layer"}),
     RuleCase("bank of experts", "one tensor, inputs before outputs", with_parameter("experts_gate", EXPERTS, WIDTH, INNER), BANK, ((WIDTH,),), lambda layer, x: (x @ layer.experts_gate).transpose(0, 1), {"layer": "layer"}),
     RuleCase("bank of experts", "one tensor into dense layers", with_parameter("experts_gate", EXPERTS, INNER, WIDTH), expert_dense_layers, ((WIDTH,),), lambda layer, x: (layer.experts_gate @ x.mT).permute(2, 0, 1).flatten(1), {f"expert_{index}": f"layer.experts_gate[{index}]" for index in range(EXPERTS)}),

@@ -33,10 +33,10 @@ def named(**modules: Any) -> Any:
 
 
 def convert_by_hand(source: Any, model: Any, mapping: Mapping[str, str | Sequence[str]], **options: Any) -> Any:
-    """The report of a conversion by `Plan.from_mapping`."""
+    """The report of a conversion by `ktc.align(..., mapping=...)`."""
     import keras_torch_convert as ktc
 
-    return ktc.convert(source, model, plan=ktc.Plan.from_mapping(source, model, mapping, **options), verify=False)
+    return ktc.convert(source, model, plan=ktc.align(source, model, mapping=mapping, **options), verify=False)
 
 
 def relative(got: Any, expected: Any) -> float:

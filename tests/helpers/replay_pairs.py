@@ -244,7 +244,7 @@ def make(keras: Any, folder: Path, name: str) -> list[str]:
         )
     else:
         mapping = MAPPINGS.get(name)
-        plan = None if mapping is None else Plan.from_mapping(module, model, mapping)
+        plan = None if mapping is None else ktc.align(module, model, mapping=mapping)
         report = ktc.convert(module, model, plan=plan)
     # With random weights the output of a deep net may hardly move, which leaves the question open.
     assert report.equal or name == "mobile_net", (name, report.verdict(), report.notes)

@@ -20,7 +20,7 @@ class RuleCase:
 
     `torch_layer(nn)` stands under the name "layer" in a module; `keras_model(keras)` takes inputs of `shapes` (without batch axis; integers below `tokens`
     where that is not 0). `forward(layer, *inputs)` gives what the Keras model gives, of inputs in Keras's layout. `mapping` names Keras and torch
-    layers, `options` are those of `Plan.from_mapping`. `loss` is a part of what the Plan says when it is not lossless.
+    layers, `options` are those of `ktc.align(..., mapping=...)`. `loss` is a part of what the Plan says when it is not lossless.
     """
 
     rule: str
@@ -65,7 +65,7 @@ class RuleCase:
         import keras_torch_convert as ktc
 
         mapping = self.mapping(model) if callable(self.mapping) else self.mapping
-        return ktc.Plan.from_mapping(module, model, mapping, **(self.options or {}))
+        return ktc.align(module, model, mapping=mapping, **(self.options or {}))
 
     def runnable(self, module: Any) -> Any:
         """The torch layer as a module that can be called as the Keras model is, and the sample for both."""

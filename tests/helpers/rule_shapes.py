@@ -157,7 +157,7 @@ def fused(draw: Any) -> Pair:
     names = [f"t.part{index}" for index in range(count + 1)]
     torch = {f"{name}.weight": (groups * rows, inputs) for name in names}
     keras = layer("k", "Dense", {"kernel": (inputs, (count + 1) * groups * rows)})
-    return Pair(torch, keras, ktc.joined(*names, groups=groups))
+    return Pair(torch, keras, ktc.concat(*names, groups=groups))
 
 
 def bank_of_experts(draw: Any) -> Pair:
@@ -165,7 +165,7 @@ def bank_of_experts(draw: Any) -> Pair:
     keras = layer("k", "Experts", {"gate": (experts, inputs, outputs)})
     if draw(st.booleans()):
         names = [f"t.experts.{index}" for index in range(experts)]
-        return Pair({f"{name}.weight": (outputs, inputs) for name in names}, keras, ktc.stacked(*names))
+        return Pair({f"{name}.weight": (outputs, inputs) for name in names}, keras, ktc.stack(*names))
     shape = draw(st.sampled_from([(experts, inputs, outputs), (experts, outputs, inputs)]))
     return Pair({"t.experts_gate": shape}, keras)
 

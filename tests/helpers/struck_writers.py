@@ -25,8 +25,10 @@ import keras_torch_convert as ktc
 from keras_torch_convert.keras_io import sharded
 from keras_torch_convert.keras_io import write_from_layout as from_plan
 from keras_torch_convert.plan.expressions import Permute, Tensor
-from keras_torch_convert.plan.plan import ArrayKind, Assignment, Plan
+from keras_torch_convert.plan.plan import Plan
+from keras_torch_convert.plan.recipe import Assignment
 from keras_torch_convert.spec.file_layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
+from keras_torch_convert.spec.tensor_spec import TensorSpec
 from keras_torch_convert.util import hash_workers as following
 
 PHASES = ("skeleton", "data", "hash", "rename")
@@ -42,7 +44,7 @@ def plan_of(layers: int = LAYERS) -> Plan:
     file = FileLayout((), arrays)
     return Plan(
         tuple(Assignment(place, Permute(Tensor(f"w{i}"), (1, 0)), "kernel") for i, place in enumerate(places)),
-        targets={place: ArrayKind(SHAPE, "float32", place) for place in places},
+        targets={place: TensorSpec(SHAPE, "float32", place) for place in places},
         layout=TargetLayout("keras", "3", legacy=file, weights=file, members=(ArchiveMember("config.json", "{}"),)),
     )
 

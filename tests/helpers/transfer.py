@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_torch_convert import align
 from keras_torch_convert.plan.executor import prepare
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.rules import assign_pairs
@@ -82,7 +83,7 @@ def transferred(module: Any, model: Any, torch_names: Sequence[str]) -> Any:
     from keras_torch_convert.keras_io.model_writer import writing
 
     source, target = module_source(module), read_target(model)
-    plan = Plan.from_mapping(source, target, {target.layers[0].name: list(torch_names)})
+    plan = align(source, target, mapping={target.layers[0].name: list(torch_names)})
     with writing(target) as writer:
         for variable, array in prepare(plan, source, target).arrays():
             writer.write(variable, array)

@@ -14,7 +14,8 @@ from keras_torch_convert.errors import TransferError
 from keras_torch_convert.keras_io import model_writer as into_model
 from keras_torch_convert.keras_io.model import read_target
 from keras_torch_convert.keras_io.model_writer import writing
-from keras_torch_convert.keras_io.values import numpy_dtype, read_values
+from keras_torch_convert.keras_io.values import read_values
+from keras_torch_convert.spec.dtypes import numpy_dtype
 from keras_torch_convert.spec.target import Target
 from keras_torch_convert.util.interrupts import interrupts_held_back
 from tests.helpers.keras_runs import models

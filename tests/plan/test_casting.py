@@ -9,7 +9,8 @@ import keras_torch_convert as ktc
 from keras_torch_convert.errors import TransferError
 from keras_torch_convert.plan.executor import prepare
 from keras_torch_convert.plan.expressions import Add, Concat, Tensor
-from keras_torch_convert.plan.plan import Assignment, Plan
+from keras_torch_convert.plan.plan import Plan
+from keras_torch_convert.plan.recipe import Assignment
 from tests.helpers.transfer import layer, source_of, target_of, tensor, values_by_label
 
 TORCH_TYPES = ["float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8"]
@@ -44,7 +45,7 @@ def test_a_torch_type_under_a_keras_policy(dtype, policy):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, use_bias=False, dtype=policy, name="d")])
     source = {"d.weight": values}
 
-    ktc.convert(source, model, plan=Plan.from_mapping(source, model, {"d": "d"}), verify=False)
+    ktc.convert(source, model, plan=ktc.align(source, model, mapping={"d": "d"}), verify=False)
 
     kernel = model.layers[-1].kernel
     assert keras.backend.standardize_dtype(kernel.dtype) == variable_type(policy)
@@ -63,7 +64,7 @@ def test_a_torch_type_comes_back_bit_for_bit_from_a_type_that_holds_it(dtype):
     with torch.no_grad():
         module["d"].weight.copy_(bits)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, use_bias=False, name="d")])
-    plan = Plan.from_mapping(module, model, {"d": "d"})
+    plan = ktc.align(module, model, mapping={"d": "d"})
     ktc.convert(module, model, plan=plan, verify=False)
     with torch.no_grad():
         module["d"].weight.zero_()
@@ -86,7 +87,7 @@ def test_overflow_is_counted_and_nothing_is_written():
     before = model.get_weights()[0].tobytes()
 
     with pytest.raises(TransferError, match="2 of 4 values are outside the range of float16"):
-        ktc.convert(source, model, plan=Plan.from_mapping(source, model, {"d": "d"}), verify=False)
+        ktc.convert(source, model, plan=ktc.align(source, model, mapping={"d": "d"}), verify=False)
 
     assert model.get_weights()[0].tobytes() == before
 

@@ -11,7 +11,8 @@ from keras_torch_convert.errors import SourceError, TransferError
 from keras_torch_convert.plan.copy_program import compile_layout, move
 from keras_torch_convert.plan.executor import prepare
 from keras_torch_convert.plan.expressions import CallbackOutput, LayerCallback, Permute, Reshape, Tensor, UserCall
-from keras_torch_convert.plan.plan import Assignment, Plan
+from keras_torch_convert.plan.plan import Plan
+from keras_torch_convert.plan.recipe import Assignment
 from tests.helpers.transfer import layer, source_of, target_of, tensor, values_by_label
 
 

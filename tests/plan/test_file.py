@@ -21,8 +21,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import keras_torch_convert as ktc
-from keras_torch_convert.keras_io.lazy_layout import recorded
-from keras_torch_convert.keras_io.to_safetensors import keras_file_to_safetensors
+from keras_torch_convert.api.keras_to_torch_file import keras_file_to_safetensors
 from keras_torch_convert.plan.difference import difference, without_layers
 from keras_torch_convert.plan.expressions import (
     Add,
@@ -49,7 +48,10 @@ from keras_torch_convert.plan.expressions import (
 )
 from keras_torch_convert.plan.file import plan_as_text, plan_from_text
 from keras_torch_convert.plan.file_expressions import _NAMES
-from keras_torch_convert.plan.plan import ArrayKind, Assignment, Constant, Plan
+from keras_torch_convert.plan.plan import Plan
+from keras_torch_convert.plan.recipe import Assignment, Constant
+from keras_torch_convert.spec.file_layout import recorded
+from keras_torch_convert.spec.tensor_spec import TensorSpec
 from tests.helpers.small_models import TWO_BRANCHES_ALIGNED, keras_two_branches, torch_two_branches
 
 QUIET = {"do_predict": False, "save_name": "", "verbose": 0}
@@ -114,7 +116,7 @@ CONSTANTS = st.builds(Constant, EXPRESSIONS, NUMBERS, NAMES)
 ASSIGNMENTS = st.builds(Assignment, NAMES, EXPRESSIONS, NAMES, NAMES, NAMES, st.lists(CONSTANTS, max_size=2).map(tuple))
 KINDS = st.dictionaries(
     st.text("ab./", max_size=5).map(lambda name: f"k{name}"),
-    st.builds(ArrayKind, SHAPES, st.sampled_from(["float32", "bfloat16"]), NAMES),
+    st.builds(TensorSpec, SHAPES, st.sampled_from(["float32", "bfloat16"]), NAMES),
     max_size=5,
 )
 RULES = st.dictionaries(NAMES, NAMES, max_size=3)
@@ -405,7 +407,7 @@ class TestLayoutOfALiveModel:
         own = layers.BatchNormalization(name="own")
         model.add(own)
         module = torch.nn.Sequential(torch.nn.Linear(4, 3))
-        plan = Plan.from_mapping(module, model, {model.layers[-2].name: "0"}, keep_layers=["pixels", "own"])
+        plan = ktc.align(module, model, mapping={model.layers[-2].name: "0"}, keep_layers=["pixels", "own"])
         own.set_weights([np.full(3, value, np.float32) for value in (2, 3, 4, 5)])
         torch.save(module.state_dict(), tmp_path / "m.pth")
         for suffix in (".h5", ".weights.h5", ".keras"):
@@ -444,7 +446,7 @@ def test_the_plan_of_a_resnet_50_takes_less_than_60_kb(tmp_path: Path) -> None:
             shape = {4: (shape[-1:] + shape[-2:-1] + shape[:2]), 2: shape[::-1]}.get(len(shape), shape)
             role = roles.get(weight.name, weight.name.replace("moving_variance", "running_var"))
             state[f"{mapping[layer.name]}.{role}"] = np.broadcast_to(np.float32(0), shape)
-    plan = Plan.from_mapping(state, model, mapping)
+    plan = ktc.align(state, model, mapping=mapping)
     path = plan.save(tmp_path / "resnet50.plan.json")
     loaded = Plan.load(path)
     assert path.stat().st_size < 60_000

@@ -24,8 +24,10 @@ from keras_torch_convert.plan.expressions import (
     Tensor,
     UserCall,
 )
-from keras_torch_convert.plan.plan import ArrayKind, Assignment, Constant, Plan
+from keras_torch_convert.plan.plan import Plan
+from keras_torch_convert.plan.recipe import Assignment, Constant
 from keras_torch_convert.rules.registry import RULES
+from keras_torch_convert.spec.tensor_spec import TensorSpec
 from tests.helpers.transfer import layer, source_of, target_of, values_by_label
 
 
@@ -35,8 +37,8 @@ def there_and_back(expressions, tensors, dtype="float32"):
     variables = {str(index): shape_by_kinds(one, shapes) for index, one in enumerate(expressions)}
     plan = Plan(
         tuple(Assignment(f"k/{index}", one, "rule") for index, one in enumerate(expressions)),
-        sources={name: ArrayKind(values.shape, values.dtype.name, name) for name, values in tensors.items()},
-        targets={f"k/{index}": ArrayKind(shape, dtype, f"k/{index}") for index, shape in variables.items()},
+        sources={name: TensorSpec(values.shape, values.dtype.name, name) for name, values in tensors.items()},
+        targets={f"k/{index}": TensorSpec(shape, dtype, f"k/{index}") for index, shape in variables.items()},
     )
     keras = target_of(layer("k", "Layer", variables, dtype))
     first = values_by_label(plan, source_of(tensors), keras, strict=False)
@@ -221,7 +223,7 @@ class TestComputedWeights:
     def test_a_variable_that_torch_has_no_tensor_for_must_have_the_one_value_that_torch_means(self):
         plan = Plan(
             (Assignment("bn/0", Fill(1.0, (2,)), "norm without scale"),),
-            targets={"bn/0": ArrayKind((2,), "float32", "bn/gamma")},
+            targets={"bn/0": TensorSpec((2,), "float32", "bn/gamma")},
         )
 
         inverse = plan.invert()
@@ -236,7 +238,7 @@ class TestComputedWeights:
         plan = Plan(
             (),
             constants=(Constant(Tensor("bias"), 0.0, "no bias in Keras"),),
-            sources={"bias": ArrayKind((3,), "float32", "bias")},
+            sources={"bias": TensorSpec((3,), "float32", "bias")},
         )
 
         assert torch_values(plan.invert(), {"unused": counted(1)}, {"bias": (3,)})["bias"].tolist() == [0, 0, 0]
@@ -245,8 +247,8 @@ class TestComputedWeights:
         callback = LayerCallback("d", (Tensor("w"),), (UserCall("'d'", lambda weights: weights),), 1)
         plan = Plan(
             (Assignment("d/0", CallbackOutput(callback, 0), "callback"),),
-            sources={"w": ArrayKind((2,), "float32", "w")},
-            targets={"d/0": ArrayKind((2,), "float32", "d/kernel")},
+            sources={"w": TensorSpec((2,), "float32", "w")},
+            targets={"d/0": TensorSpec((2,), "float32", "d/kernel")},
         )
 
         with pytest.raises(TransferError, match="callback cannot be inverted"):
@@ -260,8 +262,8 @@ class TestComputedWeights:
     def test_narrowing_types_are_named_as_losses(self):
         plan = Plan(
             (Assignment("d/0", Tensor("w"), ""),),
-            sources={"w": ArrayKind((2,), "float32", "w")},
-            targets={"d/0": ArrayKind((2,), "float16", "d/kernel")},
+            sources={"w": TensorSpec((2,), "float32", "w")},
+            targets={"d/0": TensorSpec((2,), "float16", "d/kernel")},
         )
 
         assert plan.losses() == ("'d/kernel': float32 becomes float16, which does not hold all of its values",)

@@ -11,9 +11,11 @@ import pytest
 from keras_torch_convert import apply
 from keras_torch_convert.errors import TransferError
 from keras_torch_convert.plan.expressions import Add, Permute, Tensor, tensors_of
-from keras_torch_convert.plan.plan import ArrayKind, Assignment, Plan
+from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.plan_cache import prepared_before
+from keras_torch_convert.plan.recipe import Assignment
 from keras_torch_convert.spec.file_layout import FileLayout, StoredArray, StoredAttribute, StoredGroup, TargetLayout
+from keras_torch_convert.spec.tensor_spec import TensorSpec
 from keras_torch_convert.torch_io.reader import read
 
 
@@ -26,8 +28,8 @@ def plan_of(expression: Permute | Add) -> Plan:
     )
     return Plan(
         (Assignment("dense", expression, "kernel"),),
-        sources={name: ArrayKind((2, 3), "float32", name) for name in tensors_of(expression)},
-        targets={"dense": ArrayKind((3, 2), "float32", "dense/kernel")},
+        sources={name: TensorSpec((2, 3), "float32", name) for name in tensors_of(expression)},
+        targets={"dense": TensorSpec((3, 2), "float32", "dense/kernel")},
         layout=TargetLayout("keras", "3", legacy=FileLayout(groups, (array,))),
     )
 

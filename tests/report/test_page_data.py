@@ -9,11 +9,14 @@ from itertools import combinations, pairwise
 import pytest
 
 from keras_torch_convert.plan.expressions import Tensor
-from keras_torch_convert.plan.plan import ArrayKind, Assignment, Plan
+from keras_torch_convert.plan.ledger import LedgerEntry
+from keras_torch_convert.plan.plan import Plan
+from keras_torch_convert.plan.recipe import Assignment
 from keras_torch_convert.report.layer_table import side_by_side
 from keras_torch_convert.report.page import page
 from keras_torch_convert.report.page_data import moved_lines, page_data
-from keras_torch_convert.report.report import LedgerEntry, Report
+from keras_torch_convert.report.report import Report
+from keras_torch_convert.spec.tensor_spec import TensorSpec
 
 
 def pair(torch_name, keras_name, shape=(4,)):
@@ -76,7 +79,7 @@ def test_a_variable_of_several_tensors_has_a_line_to_each():
 
 def test_proof_of_a_weight_and_of_its_layer():
     assignments = (Assignment("place-d", Tensor("d.weight"), "rule", doubt="a square kernel fits both ways"),)
-    plan = Plan(assignments, targets={"place-d": ArrayKind((4,), "float32", "d/kernel")})
+    plan = Plan(assignments, targets={"place-d": TensorSpec((4,), "float32", "d/kernel")})
     report = made(
         pair("a.weight", "a/kernel"),
         pair("d.weight", "d/kernel"),

@@ -8,7 +8,8 @@ import pytest
 
 from keras_torch_convert.comparison.prediction import Predictions
 from keras_torch_convert.comparison.verdict import Comparison
-from keras_torch_convert.report.report import LedgerEntry, Report
+from keras_torch_convert.plan.ledger import LedgerEntry
+from keras_torch_convert.report.report import Report
 
 USED = LedgerEntry("source", "conv.weight", (8, 3, 3, 3), "float32", 216, "used", "convolution", "stem_conv/kernel")
 SKIPPED = LedgerEntry("source", "bn.num_batches_tracked", (), "int64", 1, "skipped", "skip_weights")

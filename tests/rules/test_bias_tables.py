@@ -5,7 +5,6 @@ import pytest
 
 import keras_torch_convert as ktc
 from keras_torch_convert.errors import TransferError
-from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.rules import assign_layer
 from tests.helpers.rule_case import as_array
 from tests.helpers.small_models import randomised
@@ -31,7 +30,7 @@ def converted(torch_layer, keras_layer, shape, dtype="float32"):
     module = randomised(nn.ModuleDict({"layer": torch_layer}))
     inputs = keras.Input(shape, dtype=dtype)
     model = keras.Model(inputs, keras_layer(inputs))
-    plan = Plan.from_mapping(module, model, {model.layers[-1].name: "layer"})
+    plan = ktc.align(module, model, mapping={model.layers[-1].name: "layer"})
     return module, model, ktc.convert(module, model, plan=plan, verify=False)
 
 

@@ -105,7 +105,7 @@ def test_nothing_is_moved_where_the_order_is_the_same(shape):
     inputs = keras.Input(shape)
     model = keras.Model(inputs, layers.Dense(5, name="fc")(layers.Flatten()(inputs)))
 
-    plan = ktc.Plan.from_mapping(named(fc=nn.Linear(12, 5)), model, {"fc": "fc"})
+    plan = ktc.align(named(fc=nn.Linear(12, 5)), model, mapping={"fc": "fc"})
 
     assert not any(assignment.note for assignment in plan.assignments)
     assert plan.assignments[0].rule == "dense: out in -> in out"
@@ -118,7 +118,7 @@ def test_global_pooling_ends_the_map():
     inputs = keras.Input((3, 4, 5))
     model = keras.Model(inputs, layers.Dense(2, name="fc")(layers.GlobalMaxPooling2D()(inputs)))
 
-    plan = ktc.Plan.from_mapping(named(fc=nn.Linear(5, 2)), model, {"fc": "fc"})
+    plan = ktc.align(named(fc=nn.Linear(5, 2)), model, mapping={"fc": "fc"})
 
     assert not any(assignment.note for assignment in plan.assignments)
 

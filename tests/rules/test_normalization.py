@@ -5,7 +5,6 @@ import pytest
 
 import keras_torch_convert as ktc
 from keras_torch_convert.errors import TransferError
-from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.rules import assign_layer
 from tests.helpers.rule_case import as_array
 from tests.helpers.small_models import randomised
@@ -29,7 +28,7 @@ def keras_of(keras_layer, shape):
 
 def converted(module, model, **options):
     return ktc.convert(
-        module, model, plan=Plan.from_mapping(module, model, {model.layers[-1].name: "norm"}), verify=False, **options
+        module, model, plan=ktc.align(module, model, mapping={model.layers[-1].name: "norm"}), verify=False, **options
     )
 
 
@@ -131,7 +130,7 @@ class TestWhatOneSideIsBuiltWithout:
         model = keras.Model(inputs, keras.layers.Conv2D(3, 1, name="conv")(norm(inputs)))
         model.set_weights([weight + 3 for weight in model.get_weights()])
 
-        plan = Plan.from_mapping(module, model, {"instance": [], "conv": "norm.1"})
+        plan = ktc.align(module, model, mapping={"instance": [], "conv": "norm.1"})
         ktc.convert(module, model, plan=plan, verify=False)
 
         assert difference(module, model, (5, 6, 4)) < EQUAL
@@ -212,10 +211,10 @@ class TestSeveralAxes:
 
         module = torch_of(nn.LayerNorm((4, 4, 4)))
         model = keras_of(keras.layers.LayerNormalization(axis=[1, 2, 3], epsilon=1e-5, name="cube"), (4, 4, 4))
-        plan = Plan.from_mapping(
+        plan = ktc.align(
             module,
             model,
-            {"cube": "norm"},
+            mapping={"cube": "norm"},
             additional_transfer={"cube": lambda weights: [weight.transpose(1, 2, 0) for weight in weights]},
         )
 

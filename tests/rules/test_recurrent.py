@@ -5,7 +5,6 @@ import pytest
 
 import keras_torch_convert as ktc
 from keras_torch_convert.errors import AlignmentError, TransferError
-from keras_torch_convert.plan.plan import Plan
 from tests.helpers.recurrent_cases import CASES
 from tests.helpers.rule_case import as_array
 from tests.helpers.small_models import randomised
@@ -78,7 +77,7 @@ def torch_of(name, *arguments, **settings):
 
 def refusal(module, model, mapping=None):
     with pytest.raises((TransferError, AlignmentError)) as caught:
-        Plan.from_mapping(module, model, mapping or {model.layers[-1].name: "rnn"})
+        ktc.align(module, model, mapping=mapping or {model.layers[-1].name: "rnn"})
     return str(caught.value)
 
 
@@ -110,7 +109,7 @@ class TestWhatAKerasLayerCannotHold:
         import keras
 
         module, model = torch_of("LSTM", 4, 3), keras_of(keras.layers.LSTM(3, use_bias=False))
-        plan = Plan.from_mapping(module, model, {model.layers[-1].name: "rnn"})
+        plan = ktc.align(module, model, mapping={model.layers[-1].name: "rnn"})
 
         with pytest.raises(TransferError, match=r"use_bias=True.*'rnn.bias_ih_l0'.*every value is 0, 12 of 12 are not"):
             ktc.convert(module, model, plan=plan, verify=False)
@@ -125,7 +124,7 @@ class TestWhatAKerasLayerCannotHold:
         values = np.random.default_rng(0).standard_normal((2, 6, 4)).astype("float32")
 
         report = ktc.convert(
-            module, model, plan=Plan.from_mapping(module, model, {model.layers[-1].name: "rnn"}), verify=False
+            module, model, plan=ktc.align(module, model, mapping={model.layers[-1].name: "rnn"}), verify=False
         )
 
         with torch.no_grad():
@@ -201,7 +200,7 @@ def test_a_reverse_direction_alone_goes_into_a_layer_that_runs_backwards():
 
     module = torch_of("GRU", 4, 3, bidirectional=True)
     model = keras_of(keras.layers.GRU(3, return_sequences=True, go_backwards=True))
-    plan = Plan.from_mapping(module, model, {model.layers[-1].name: "rnn.l0_reverse"}, skip_layers=["rnn.l0_forward"])
+    plan = ktc.align(module, model, mapping={model.layers[-1].name: "rnn.l0_reverse"}, skip_layers=["rnn.l0_forward"])
 
     report = ktc.convert(module, model, plan=plan, verify=False)
 
@@ -264,7 +263,7 @@ def test_cells_of_two_torch_modules_go_into_a_bidirectional_in_the_order_given()
 
     module = randomised(nn.ModuleDict({"there": nn.LSTMCell(4, 3), "back": nn.LSTMCell(4, 3)}))
     model = keras_of(keras.layers.Bidirectional(keras.layers.LSTM(3)))
-    plan = Plan.from_mapping(module, model, {model.layers[-1].name: ["there", "back"]})
+    plan = ktc.align(module, model, mapping={model.layers[-1].name: ["there", "back"]})
 
     ktc.convert(module, model, plan=plan, verify=False)
 
@@ -295,7 +294,7 @@ def test_a_state_dict_sorted_by_name_gives_the_same_layer():
     arrays = {name: one.numpy() for name, one in sorted(module.state_dict().items())}
     source = source_of(arrays)
 
-    ktc.convert(source, model, plan=Plan.from_mapping(source, model, {model.layers[-1].name: "rnn"}))
+    ktc.convert(source, model, plan=ktc.align(source, model, mapping={model.layers[-1].name: "rnn"}))
 
     reset, update, new = np.split(arrays["rnn.weight_ih_l0"], 3)
     np.testing.assert_array_equal(model.layers[-1].get_weights()[0], np.concatenate([update, reset, new]).T)
@@ -307,7 +306,7 @@ def test_another_activation_is_a_warning():
     module, model = torch_of("LSTM", 4, 3), keras_of(keras.layers.LSTM(3, recurrent_activation="hard_sigmoid"))
 
     report = ktc.convert(
-        module, model, plan=Plan.from_mapping(module, model, {model.layers[-1].name: "rnn"}), verify=False
+        module, model, plan=ktc.align(module, model, mapping={model.layers[-1].name: "rnn"}), verify=False
     )
 
     assert any("recurrent_activation='hard_sigmoid', torch's has sigmoid" in warning for warning in report.warnings)
@@ -320,7 +319,7 @@ def test_another_merge_mode_is_a_note():
     model = keras_of(keras.layers.Bidirectional(keras.layers.LSTM(3), merge_mode="sum"))
 
     report = ktc.convert(
-        module, model, plan=Plan.from_mapping(module, model, {model.layers[-1].name: "rnn"}), verify=False
+        module, model, plan=ktc.align(module, model, mapping={model.layers[-1].name: "rnn"}), verify=False
     )
 
     assert any("adds the two halves of its output" in note for note in report.notes)

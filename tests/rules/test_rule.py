@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keras_torch_convert import align
 from keras_torch_convert.errors import TransferError
 from keras_torch_convert.plan.executor import prepare
-from keras_torch_convert.plan.plan import Assignment, Plan
+from keras_torch_convert.plan.recipe import Assignment
 from keras_torch_convert.rules.registry import RULES
 from keras_torch_convert.rules.rule_table import rule_table
 from tests.helpers.rule_shapes import DRAWN
@@ -33,7 +34,7 @@ def test_a_rule_there_and_back(name, data):
     random = np.random.default_rng(data.draw(st.integers(0, 9)))
     tensors = {one: values_for(one, about, random) for one, about in pair.tensors.items()}
     source, keras = with_modules(source_of(tensors), pair.modules), target_of(pair.layer)
-    plan = Plan.from_mapping(source, keras, {"k": pair.mapping}, **pair.options)
+    plan = align(source, keras, mapping={"k": pair.mapping}, **pair.options)
     variables = computed(plan, source, keras)
     if ROWS[name].back.startswith("none"):
         assert not plan.lossless

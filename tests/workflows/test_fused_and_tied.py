@@ -7,7 +7,8 @@ import keras_torch_convert as ktc
 from keras_torch_convert.errors import AlignmentError, TransferError
 from keras_torch_convert.plan.executor import prepare
 from keras_torch_convert.plan.expressions import Slice, Tensor
-from keras_torch_convert.plan.plan import Assignment, Plan
+from keras_torch_convert.plan.plan import Plan
+from keras_torch_convert.plan.recipe import Assignment
 from tests.helpers.small_models import randomised
 from tests.helpers.transfer import layer, source_of, target_of, tensor, values_by_label
 
@@ -18,12 +19,12 @@ def counted(*shape, start=0):
 
 FUSED = source_of({"attn.qkv.weight": counted(6, 4), "attn.qkv.bias": counted(6, start=100)})
 SPLIT = target_of(*(layer(name, "Dense", {"kernel": (4, 2), "bias": (2,)}) for name in "qkv"))
-PARTS = {name: ktc.rows("attn.qkv", part, 3) for part, name in enumerate("qkv")}
+PARTS = {name: ktc.split("attn.qkv", part, 3) for part, name in enumerate("qkv")}
 
 
 class TestFusedToSplit:
     def test_rows_of_every_tensor_of_the_layer_go_to_each_keras_layer(self):
-        values = values_by_label(Plan.from_mapping(FUSED, SPLIT, PARTS), FUSED, SPLIT)
+        values = values_by_label(ktc.align(FUSED, SPLIT, mapping=PARTS), FUSED, SPLIT)
 
         for part, name in enumerate("qkv"):
             np.testing.assert_array_equal(values[f"{name}/kernel"], counted(6, 4)[2 * part : 2 * part + 2].T)
@@ -32,7 +33,7 @@ class TestFusedToSplit:
     def test_rows_may_be_written_as_text(self):
         as_text = {name: f"attn.qkv[{2 * part}:{2 * part + 2}]" for part, name in enumerate("qkv")}
 
-        plans = [Plan.from_mapping(FUSED, SPLIT, mapping) for mapping in (PARTS, as_text)]
+        plans = [ktc.align(FUSED, SPLIT, mapping=mapping) for mapping in (PARTS, as_text)]
 
         assert [one.expression for one in plans[0].assignments] == [one.expression for one in plans[1].assignments]
 
@@ -40,16 +41,16 @@ class TestFusedToSplit:
         target = target_of(layer("q", "Dense", {"kernel": (4, 4)}), layer("kv", "Dense", {"kernel": (4, 2)}))
         source = source_of({"qkv.weight": counted(6, 4)})
 
-        values = values_by_label(Plan.from_mapping(source, target, {"q": "qkv[0:4]", "kv": "qkv[4:6]"}), source, target)
+        values = values_by_label(ktc.align(source, target, mapping={"q": "qkv[0:4]", "kv": "qkv[4:6]"}), source, target)
 
         np.testing.assert_array_equal(values["kv/kernel"], counted(6, 4)[4:].T)
 
     def test_groups_say_that_every_head_has_its_query_key_and_value_together(self):
         source = source_of({"qkv.weight": counted(12, 5)})
         target = target_of(*(layer(name, "Dense", {"kernel": (5, 4)}) for name in "qkv"))
-        mapping = {name: ktc.rows("qkv", part, 3, groups=2) for part, name in enumerate("qkv")}
+        mapping = {name: ktc.split("qkv", part, 3, groups=2) for part, name in enumerate("qkv")}
 
-        values = values_by_label(Plan.from_mapping(source, target, mapping), source, target)
+        values = values_by_label(ktc.align(source, target, mapping=mapping), source, target)
 
         heads = counted(12, 5).reshape(2, 3, 2, 5)
         np.testing.assert_array_equal(values["k/kernel"], heads[:, 1].reshape(4, 5).T)
@@ -59,7 +60,7 @@ class TestFusedToSplit:
 
     def test_a_part_without_a_place_is_left_over(self):
         without_v = target_of(*SPLIT.layers[:2])
-        plan = Plan.from_mapping(FUSED, without_v, {name: PARTS[name] for name in "qk"})
+        plan = ktc.align(FUSED, without_v, mapping={name: PARTS[name] for name in "qk"})
 
         with pytest.raises(TransferError) as caught:
             prepare(plan, FUSED, without_v)
@@ -74,25 +75,25 @@ class TestFusedToSplit:
             ("attn.qkv[4:9]", "has 6 rows along its first axis"),
             ("attn.qkv[2:2]", "has 6 rows along its first axis"),
             ("attn.kqv[0:2]", "no torch layer or tensor is called 'attn.kqv"),
-            (ktc.rows("attn.qkv", 0, 4), "the 6 rows of 'attn.qkv.weight' (6, 4) cannot be cut into 4 equal parts"),
+            (ktc.split("attn.qkv", 0, 4), "the 6 rows of 'attn.qkv.weight' (6, 4) cannot be cut into 4 equal parts"),
         ],
     )
     def test_parts_that_are_not_there_are_refused(self, part, message):
         with pytest.raises(AlignmentError) as caught:
-            Plan.from_mapping(FUSED, SPLIT, {"q": part})
+            ktc.align(FUSED, SPLIT, mapping={"q": part})
 
         assert message in str(caught.value)
 
     @pytest.mark.parametrize("numbers", [(3, 3), (-1, 3), (0, 0)])
     def test_part_numbers_count_from_zero(self, numbers):
         with pytest.raises(AlignmentError, match="part counts from 0"):
-            ktc.rows("qkv", *numbers)
+            ktc.split("qkv", *numbers)
 
     def test_a_name_that_ends_in_brackets_is_a_name_first(self):
         source = source_of({"w[0:2].weight": counted(2, 4)})
         target = target_of(layer("d", "Dense", {"kernel": (4, 2)}))
 
-        assert values_by_label(Plan.from_mapping(source, target, {"d": "w[0:2]"}), source, target)[
+        assert values_by_label(ktc.align(source, target, mapping={"d": "w[0:2]"}), source, target)[
             "d/kernel"
         ].shape == (4, 2)
 
@@ -102,7 +103,7 @@ class TestSplitToFused:
     TARGET = target_of(layer("qkv", "Dense", {"kernel": (4, 6)}))
 
     def test_layers_are_joined_along_their_outputs(self):
-        plan = Plan.from_mapping(self.SOURCE, self.TARGET, {"qkv": ktc.joined("q", "k", "v")})
+        plan = ktc.align(self.SOURCE, self.TARGET, mapping={"qkv": ktc.concat("q", "k", "v")})
 
         values = values_by_label(plan, self.SOURCE, self.TARGET)
 
@@ -110,14 +111,14 @@ class TestSplitToFused:
         np.testing.assert_array_equal(values["qkv/kernel"], expected)
 
     def test_another_order_gives_other_values(self):
-        plans = [Plan.from_mapping(self.SOURCE, self.TARGET, {"qkv": ktc.joined(*names)}) for names in ("qkv", "kqv")]
+        plans = [ktc.align(self.SOURCE, self.TARGET, mapping={"qkv": ktc.concat(*names)}) for names in ("qkv", "kqv")]
 
         first, second = (values_by_label(plan, self.SOURCE, self.TARGET)["qkv/kernel"] for plan in plans)
 
         assert not np.array_equal(first, second)
 
     def test_groups_put_some_rows_of_each_into_every_group(self):
-        plan = Plan.from_mapping(self.SOURCE, self.TARGET, {"qkv": ktc.joined("q", "k", "v", groups=2)})
+        plan = ktc.align(self.SOURCE, self.TARGET, mapping={"qkv": ktc.concat("q", "k", "v", groups=2)})
 
         rows = values_by_label(plan, self.SOURCE, self.TARGET)["qkv/kernel"].T
 
@@ -131,7 +132,7 @@ class TestSplitToFused:
                 "v.weight": np.full((2, 4), 3, "int8"),
             }
         )
-        plan = Plan.from_mapping(source, self.TARGET, {"qkv": ktc.joined("q", "k", "v")})
+        plan = ktc.align(source, self.TARGET, mapping={"qkv": ktc.concat("q", "k", "v")})
 
         prepared = prepare(plan, source, self.TARGET)
         ((_, values),) = prepared.arrays()
@@ -143,13 +144,13 @@ class TestSplitToFused:
         source = source_of({"q.weight": counted(2, 4), "k.weight": counted(2, 4), "k.bias": counted(2)})
 
         with pytest.raises(AlignmentError, match="the layers hold different tensors"):
-            Plan.from_mapping(source, self.TARGET, {"qkv": ktc.joined("q", "k")})
+            ktc.align(source, self.TARGET, mapping={"qkv": ktc.concat("q", "k")})
 
     @pytest.mark.parametrize(
-        "mapping", [{"qkv": ktc.joined("q", "k", "v")}, {"qkv": ktc.joined("q", "k", "v", groups=2)}]
+        "mapping", [{"qkv": ktc.concat("q", "k", "v")}, {"qkv": ktc.concat("q", "k", "v", groups=2)}]
     )
     def test_it_comes_back_split(self, mapping):
-        plan = Plan.from_mapping(self.SOURCE, self.TARGET, mapping)
+        plan = ktc.align(self.SOURCE, self.TARGET, mapping=mapping)
         values = values_by_label(plan, self.SOURCE, self.TARGET)
 
         parts = values_by_label(
@@ -187,8 +188,8 @@ class TestOnModels:
         module = randomised(Gated())
 
         def report(first, second):
-            mapping = {"gate": ktc.rows("gate_up", first, 2), "up": ktc.rows("gate_up", second, 2), "down": "down"}
-            return ktc.convert(module, model, plan=Plan.from_mapping(module, model, mapping))
+            mapping = {"gate": ktc.split("gate_up", first, 2), "up": ktc.split("gate_up", second, 2), "down": "down"}
+            return ktc.convert(module, model, plan=ktc.align(module, model, mapping=mapping))
 
         assert report(0, 1).relative_diff < 1e-5
         with pytest.raises(ktc.NotEqualError) as caught:
@@ -202,7 +203,7 @@ class TestTied:
     WITH_HEAD = target_of(*EMBEDDING.layers, layer("head", "Dense", {"kernel": (4, 7)}))
 
     def fates(self, source, target, mapping, **options):
-        plan = Plan.from_mapping(source, target, mapping)
+        plan = ktc.align(source, target, mapping=mapping)
         return {entry.name: (entry.fate, entry.rule) for entry in prepare(plan, source, target, **options).ledger}
 
     def test_a_tied_head_that_keras_shares_is_used_with_its_embedding(self):
@@ -241,7 +242,7 @@ class TestTied:
 
     def test_a_head_that_the_file_lacks_takes_the_embedding_transposed(self):
         source = source_of({"embed.weight": self.TABLE})
-        plan = Plan.from_mapping(source, self.WITH_HEAD, {"embed": "embed", "head": "embed"})
+        plan = ktc.align(source, self.WITH_HEAD, mapping={"embed": "embed", "head": "embed"})
 
         values = values_by_label(plan, source, self.WITH_HEAD)
 
@@ -249,7 +250,7 @@ class TestTied:
 
     def test_back_to_torch_both_keras_layers_must_still_agree(self):
         source = source_of({"embed.weight": self.TABLE})
-        plan = Plan.from_mapping(source, self.WITH_HEAD, {"embed": "embed", "head": "embed"}).invert()
+        plan = ktc.align(source, self.WITH_HEAD, mapping={"embed": "embed", "head": "embed"}).invert()
         module = target_of(layer("embed.weight", "Module", {"weight": (7, 4)}))
         plan = Plan(tuple(Assignment("embed.weight/0", one.expression, one.rule) for one in plan.assignments))
         agreeing = source_of({"embed/0": self.TABLE, "head/0": self.TABLE.T})
@@ -288,7 +289,7 @@ class TestTied:
         model = keras.Model(inputs, shared(keras.ops.tanh(shared(inputs))))
         module = randomised(Twice())
 
-        report = ktc.convert(module, model, plan=Plan.from_mapping(module, model, {"shared": "first"}))
+        report = ktc.convert(module, model, plan=ktc.align(module, model, mapping={"shared": "first"}))
 
         assert report.relative_diff < 1e-5
         assert [entry.fate for entry in report.ledger if entry.side == "source"] == ["used"] * 4

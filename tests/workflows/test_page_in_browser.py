@@ -10,7 +10,8 @@ import shutil
 
 import pytest
 
-from keras_torch_convert.report.report import LedgerEntry, Report
+from keras_torch_convert.plan.ledger import LedgerEntry
+from keras_torch_convert.report.report import Report
 
 PROGRAM = os.environ.get("CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

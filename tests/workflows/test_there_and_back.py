@@ -16,8 +16,10 @@ from safetensors.torch import load_file, save_file
 import keras_torch_convert as ktc
 from keras_torch_convert.plan.evaluation import shape_by_kinds
 from keras_torch_convert.plan.expressions import Expression
-from keras_torch_convert.plan.plan import ArrayKind, Assignment, Plan
+from keras_torch_convert.plan.plan import Plan
+from keras_torch_convert.plan.recipe import Assignment
 from keras_torch_convert.spec.file_layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
+from keras_torch_convert.spec.tensor_spec import TensorSpec
 from tests.plan.test_inverse import trees
 
 # PyTorch's types that Keras has variables of, and how HDF5 files hold them.
@@ -43,8 +45,8 @@ def plan_of(expressions: list[Expression], shapes: dict[str, tuple[int, ...]], d
     file = FileLayout((), arrays)
     return Plan(
         tuple(Assignment(place, one, "rule") for place, one in zip(places, expressions, strict=True)),
-        sources={name: ArrayKind(shape, dtype, name) for name, shape in shapes.items()},
-        targets={place: ArrayKind(kind, dtype, place) for place, kind in zip(places, kinds, strict=True)},
+        sources={name: TensorSpec(shape, dtype, name) for name, shape in shapes.items()},
+        targets={place: TensorSpec(kind, dtype, place) for place, kind in zip(places, kinds, strict=True)},
         layout=TargetLayout("keras", "3", file, file, (ArchiveMember("config.json", "{}"),)),
     )
 
@@ -92,7 +94,7 @@ def test_a_narrowing_plan_says_that_it_is_not_lossless_and_warns_on_the_way_back
     from keras_torch_convert.plan.expressions import Tensor
 
     plan = plan_of([Tensor("w")], {"w": (3,)}, "float32")
-    plan = replace(plan, sources={"w": ArrayKind((3,), "float64", "w")})
+    plan = replace(plan, sources={"w": TensorSpec((3,), "float64", "w")})
     save_file({"w": torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)}, tmp_path / "there.safetensors")
     assert not plan.lossless
     assert ktc.apply(plan, tmp_path / "there.safetensors", tmp_path / "model.h5").warnings

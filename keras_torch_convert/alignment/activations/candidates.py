@@ -9,10 +9,10 @@ from itertools import islice
 from math import prod
 
 from ...plan.expressions import Concat, Expression, Fill, Permute, Reshape, Slice, Tensor, tensors_of
-from ...rules.rule import Shape
 from ...running.torch_trace import Unit
 from ...spec.roles import role_of
 from ...spec.target import TargetLayer, TargetVariable
+from ...spec.tensor_spec import Shape
 from .names import likeness
 from .transforms import Way, joined, ways
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ...comparison.outputs import closest_layout
 from ...plan.expressions import tensors_of
 from ...rules.flatten import outputs_channels_last, rule_of_outputs
-from ...rules.rule import Shape
+from ...spec.tensor_spec import Shape
 from .candidates import Filling
 from .pass_state import MapOfVector, Settled, State
 from .transforms import Way

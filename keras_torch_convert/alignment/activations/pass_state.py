@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...plan.expressions import Expression
-from ...rules.rule import Shape
 from ...running.fingerprint import EQUAL_BELOW, Fingerprint
 from ...spec.target import TargetLayer
+from ...spec.tensor_spec import Shape
 from .branching import Choice
 from .candidates import Filling
 

@@ -11,8 +11,8 @@ from ..._core import nearest_names
 from ...errors import AlignmentError
 from ...plan.evaluation import Evaluation
 from ...plan.expressions import Tensor, tensors_of
-from ...plan.plan import Assignment, Constant, Plan
-from ...report.report import Report
+from ...plan.plan import Plan
+from ...plan.recipe import Assignment, Constant
 from ...rules.normalization import NEUTRAL
 from ...running.inputs import Runs
 from ...running.keras_values import intercepted_calls, trial_values
@@ -47,14 +47,16 @@ class Alignment:
     left_over: tuple[str, ...]
     backtracks: int
 
-    def add_to(self, report: Report) -> None:
-        """Say in the report how the alignment was found."""
-        report.alignment = "found by running both models"
-        report.evidence = self.evidence()
-        report.layer_differences = self.output_distances()
-        if self.backtracks:
-            choices = "a choice was" if self.backtracks == 1 else f"{self.backtracks} choices were"
-            report.notes = (*report.notes, f"while aligning {choices} taken back, since what followed did not fit")
+    def summary(self) -> str:
+        """How the alignment was found, in words."""
+        return "found by running both models"
+
+    def notes(self) -> tuple[str, ...]:
+        """What the report should say besides."""
+        if not self.backtracks:
+            return ()
+        choices = "a choice was" if self.backtracks == 1 else f"{self.backtracks} choices were"
+        return (f"while aligning {choices} taken back, since what followed did not fit",)
 
     def evidence(self) -> dict[str, str]:
         """Layer label and variable label to the reason in words."""

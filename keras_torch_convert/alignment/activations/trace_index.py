@@ -12,11 +12,11 @@ import numpy.typing as npt
 from ... import _core
 from ...plan.evaluation import Evaluation
 from ...plan.expressions import CallbackOutput, Expression, operands_of
-from ...rules.rule import Shape
 from ...running.fingerprint import Fingerprint, FingerprintIndex, fingerprint
 from ...running.torch_trace import Trace
 from ...spec.source import Source, SourceTensor
 from ...spec.target import TargetVariable
+from ...spec.tensor_spec import Shape
 from .layer_rules import LayerRules
 from .transforms import Way
 

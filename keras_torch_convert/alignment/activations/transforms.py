@@ -10,8 +10,9 @@ from math import prod
 from ...plan.copy_program import check_reshape
 from ...plan.expressions import Concat, Expression, Permute, Reshape, Slice, Tensor
 from ...rules.registry import rule_for
-from ...rules.rule import Shape, raw_parameter
+from ...rules.rule import raw_parameter
 from ...spec.target import TargetLayer, TargetVariable
+from ...spec.tensor_spec import Shape
 from .names import last_number, part_number
 
 # So many layers may be held in one tensor: gate and up, query, key and value, and an output gate.

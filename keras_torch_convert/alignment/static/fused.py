@@ -9,7 +9,7 @@ from ...errors import AlignmentError
 from ...spec.layer_groups import Stack
 from ...spec.target import TargetLayer
 from ..activations.names import part_number, words_of
-from ..parts import Parts, TorchLayer, joined, rows
+from ..parts import Parts, TorchLayer, concat, split
 
 Fit = Callable[[Stack, TargetLayer], bool]
 
@@ -23,7 +23,7 @@ def in_parts(stack: Stack, layers: Sequence[TargetLayer], parts: Parts, fit: Fit
     known = next((order for word, order in _ORDERS.items() if word in words_of(stack.layer)), None)
     for names in (known,) if known is not None else (_ATTENTION,):
         try:
-            cut = [_part(stack, rows(stack.layer, part, len(names)), name, parts) for part, name in enumerate(names)]
+            cut = [_part(stack, split(stack.layer, part, len(names)), name, parts) for part, name in enumerate(names)]
         except AlignmentError:
             continue
         if any(fit(cut[0], layer) for layer in layers):
@@ -52,7 +52,7 @@ def put_together(stacks: Sequence[Stack], layers: Sequence[TargetLayer], parts: 
             continue
         try:
             one = Stack(
-                f"{module}.{'qkv'[-len(names) :]}", tuple(parts.tensors(joined(*names))), found[min(found)].modules
+                f"{module}.{'qkv'[-len(names) :]}", tuple(parts.tensors(concat(*names))), found[min(found)].modules
             )
         except AlignmentError:
             continue

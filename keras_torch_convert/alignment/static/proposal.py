@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from ...errors import AlignmentError
 from ...plan.expressions import tensors_of
-from ...plan.plan import Assignment, Plan
+from ...plan.plan import Plan
+from ...plan.recipe import Assignment
 from ...rules.position_table import Resize, check_resize
 from ...spec.layer_groups import Collection, Stack, collect
 from ...spec.source import Source
@@ -18,9 +18,6 @@ from .confidence import confidence_of, in_percent
 from .hints import with_hints
 from .matching import Match, match
 from .sides import Sides, distinct_stacks, sides_of
-
-if TYPE_CHECKING:
-    from ...report.report import LedgerEntry, Report
 
 _DOUBT = "weights were paired by shapes, names and order alone, which nothing proves: compare the outputs of both models before you trust them"
 _SHOWN = 12
@@ -47,17 +44,6 @@ class StaticAlignment:
         sure = sum(value >= SURE for value in values)
         span = f", confidence {in_percent(min(values))} to {in_percent(max(values))}" if values else ""
         return f"{len(values)} weights by shapes, names and order, unproven{span}, {sure} of them at {in_percent(SURE)} or more"
-
-    def add_to(self, report: Report) -> None:
-        """Say in the report how it was aligned, and mark each weight as unproven with its confidence."""
-        report.alignment = self.summary()
-        report.evidence, report.confidence = self.evidence, self.confidence
-        report.ledger = tuple(map(self._marked, report.ledger))
-
-    def _marked(self, entry: LedgerEntry) -> LedgerEntry:
-        if entry.side != "target" or entry.fate != "set" or entry.name not in self.confidence:
-            return entry
-        return replace(entry, rule=f"{entry.rule}; unproven, confidence {in_percent(self.confidence[entry.name])}")
 
     def proposal(self) -> str:
         """The pairs, the least sure first, for a message."""
@@ -159,7 +145,7 @@ def refusal_unproven(alignment: StaticAlignment, source: Source, target: Target)
     return AlignmentError(
         f"{source.origin} is only weights, which cannot be run, so that nothing can prove how its layers are aligned; nothing was written. "
         f"The likeliest alignment with {target.name!r}: {alignment.summary()}{_open_in_words(alignment)}. The least sure ones:{alignment.proposal()}\n"
-        "give the torch module with its weights loaded, or a plan (Plan.from_mapping), settle pairs with hints={'keras layer': 'torch layer'}, or "
+        "give the torch module with its weights loaded, or a plan (ktc.align(..., mapping=...)), settle pairs with hints={'keras layer': 'torch layer'}, or "
         "accept it as it is with accept_unproven=True"
     )
 
@@ -168,7 +154,7 @@ def refusal_open(alignment: StaticAlignment, target: Target) -> AlignmentError:
     """The error for Keras layers that no torch layer fits, or more of them than torch layers."""
     return AlignmentError(
         f"{len(alignment.pairs)} layers of {target.name!r} find a torch layer by shapes, names and order{_open_in_words(alignment)}; nothing was written; "
-        f"torch tensors without a place: {', '.join(alignment.left_over[:_SHOWN]) or 'none'}; give the torch module, or map them by hand (Plan.from_mapping), or "
+        f"torch tensors without a place: {', '.join(alignment.left_over[:_SHOWN]) or 'none'}; give the torch module, or map them by hand (ktc.align(..., mapping=...)), or "
         "let them keep their own values with strict=False"
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ...errors import TransferError
 from ...plan.expressions import tensors_of
-from ...plan.plan import Assignment
+from ...plan.recipe import Assignment
 from ...rules.layer import assign_layer
 from ...rules.position_table import Resize, with_resized_tables
 from ...spec.layer_groups import Stack, last_part

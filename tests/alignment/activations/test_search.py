@@ -317,7 +317,7 @@ def pair_that_differs() -> tuple[Any, Any]:
 def test_outputs_that_differ_leave_the_model_as_it_was_and_come_with_the_report(planned: bool) -> None:
     torch_module, keras_model = pair_that_differs()
     before = values(keras_model)
-    plan = ktc.Plan.from_mapping(torch_module, keras_model, {"dense": "0"}) if planned else None
+    plan = ktc.align(torch_module, keras_model, mapping={"dense": "0"}) if planned else None
     with pytest.raises(ktc.NotEqualError, match="aligned but their outputs differ") as caught:
         ktc.convert(torch_module, keras_model, plan=plan)
     assert same_values(before, values(keras_model))
@@ -330,7 +330,7 @@ def test_outputs_that_differ_leave_the_model_as_it_was_and_come_with_the_report(
 @pytest.mark.parametrize("planned", [False, True])
 def test_outputs_that_differ_can_be_kept(planned: bool) -> None:
     torch_module, keras_model = pair_that_differs()
-    plan = ktc.Plan.from_mapping(torch_module, keras_model, {"dense": "0"}) if planned else None
+    plan = ktc.align(torch_module, keras_model, mapping={"dense": "0"}) if planned else None
     report = ktc.convert(torch_module, keras_model, plan=plan, if_different="keep")
     assert report.equal is False
     assert not report.ok
@@ -340,7 +340,7 @@ def test_outputs_that_differ_can_be_kept(planned: bool) -> None:
 
 def test_a_call_of_the_users_serves_a_plan_too_and_its_failure_leaves_the_model_as_it_was() -> None:
     torch_module, keras_model = pair_that_differs()
-    plan = ktc.Plan.from_mapping(torch_module, keras_model, {"dense": "0"})
+    plan = ktc.align(torch_module, keras_model, mapping={"dense": "0"})
     before = values(keras_model)
     with pytest.raises(ktc.PredictionError, match=r"KeyError: 'no such output'; model and files are as they were"):
         ktc.convert(torch_module, keras_model, plan=plan, torch_call=lambda model, inputs: {}["no such output"])

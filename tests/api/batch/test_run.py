@@ -19,8 +19,10 @@ from keras_torch_convert.api.batch.tasks import is_intact, run_job
 from keras_torch_convert.errors import ManifestError
 from keras_torch_convert.keras_io import sharded
 from keras_torch_convert.plan.expressions import Permute, Tensor
-from keras_torch_convert.plan.plan import ArrayKind, Assignment, Plan
+from keras_torch_convert.plan.plan import Plan
+from keras_torch_convert.plan.recipe import Assignment
 from keras_torch_convert.spec.file_layout import FileLayout, StoredArray, TargetLayout
+from keras_torch_convert.spec.tensor_spec import TensorSpec
 from tests.api.test_file_conversion import small_plan, small_source
 
 LAYERS = 6
@@ -32,7 +34,7 @@ def layered_plan() -> Plan:
     arrays = tuple(StoredArray(f"/layers/dense{i}/vars/0", (40, 30), "<f4", places[i]) for i in range(LAYERS))
     return Plan(
         tuple(Assignment(place, Permute(Tensor(f"w{i}"), (1, 0)), "kernel") for i, place in enumerate(places)),
-        targets={place: ArrayKind((40, 30), "float32", place) for place in places},
+        targets={place: TensorSpec((40, 30), "float32", place) for place in places},
         layout=TargetLayout("keras", "3", weights=FileLayout((), arrays)),
     )
 

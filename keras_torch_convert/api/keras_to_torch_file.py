@@ -6,13 +6,13 @@ import time
 from os import PathLike
 from pathlib import Path
 
-from ..api.state_dicts import prepare_state_dict, reverse_of
 from ..errors import SaveError
+from ..keras_io.weights_reader import read_keras_file
 from ..plan.executor import Strict
 from ..plan.plan import Plan
 from ..report.report import Report
 from ..torch_io.safetensors_writer import write_safetensors
-from .weights_reader import read_keras_file
+from .state_dicts import prepare_state_dict, reverse_of
 
 
 def keras_file_to_safetensors(
