@@ -119,8 +119,8 @@ def file_to_file(folder: Path, megabytes: int, tensors: int, rounds: int, goals:
         check_file(target, source, shapes)
         assert report.md5 in (None, md5_of(target))
     copy = ["cp", "--reflink=never", "--sparse=never", source, target]
-    rivals = {"cp": lambda: subprocess.run(copy, check=True), "md5 alone": lambda: md5_of(written), **checks}
-    times = race(rivals, rounds=rounds, prepare=lambda: target.unlink(missing_ok=True))
+    alternatives = {"cp": lambda: subprocess.run(copy, check=True), "md5 alone": lambda: md5_of(written), **checks}
+    times = race(alternatives, rounds=rounds, check_plan=lambda: target.unlink(missing_ok=True))
     title = f"{megabytes} MB in {tensors} tensors"
     print_ratios(title, times, unit="cp", size=megabytes * 1e6)
     print(f"  {'the first apply of the process':32}{first * 1e3:11.2f}")

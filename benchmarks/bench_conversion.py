@@ -133,7 +133,7 @@ def classic_way(module: Any, keras_model: Any, path: str | None) -> None:
 
 
 def expected_values(module: Any, keras_model: Any) -> list[np.ndarray]:
-    """What the Keras model must hold afterwards, in the order of `get_weights()`."""
+    """What the Keras model must hold afterward, in the order of `get_weights()`."""
     values = [
         np.ascontiguousarray(array) for arrays in stacked_by_layer(module).values() for array in in_keras_layout(arrays)
     ]

@@ -80,7 +80,7 @@ def main() -> None:
         apply(plan, module, applied, **bare)
         assert_equal(theirs, ours)
         assert_equal(theirs, applied)
-        rivals = {
+        alternatives = {
             "keras_cv_attention_models": kecam,
             "ours, checked and hashed": classic,
             "apply": lambda: apply(plan, module, applied, **bare),
@@ -92,7 +92,7 @@ def main() -> None:
             for path in (theirs, ours, applied):
                 path.unlink(missing_ok=True)
 
-        times = race(rivals, rounds=options.rounds, prepare=forget)
+        times = race(alternatives, rounds=options.rounds, check_plan=forget)
     size = sum(weight.shape.num_elements() for weight in model.weights) * 4
     print_ratios(f"live models, {size / 1e6:.0f} MB, to a saved .h5", times, unit="apply", size=size)
     goals = Goals()

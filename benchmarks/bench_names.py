@@ -83,14 +83,14 @@ def main() -> None:
     for count in map(int, options.names.split(",")):
         # Python's lists need seconds for one run of the larger size.
         rounds = options.rounds if count <= LARGEST_FOR_EVERY_LAYER else 1
-        for task, rivals in tasks_of(count).items():
-            if "python" in rivals:
-                assert rivals["ours"]() == rivals["python"](), task
-            times = race(rivals, rounds=rounds)
+        for task, alternatives in tasks_of(count).items():
+            if "python" in alternatives:
+                assert alternatives["ours"]() == alternatives["python"](), task
+            times = race(alternatives, rounds=rounds)
             print_ratios(f"{task}, {count:,} names", times, unit="ours")
             if task == BOTH:
                 # Of equally many runs: the best of one would be worse than the best of seven.
-                alone = race({"ours": rivals["ours"]}, rounds=options.rounds)
+                alone = race({"ours": alternatives["ours"]}, rounds=options.rounds)
                 each[count] = alone["ours"].best / count
                 goals.at_least(f"{task}, {count:,} names: times as fast", times["python"].best / times["ours"].best, 20)
     goals.at_most("cost of a name, the most against the fewest", each[max(each)] / each[min(each)], 1.5)

@@ -132,32 +132,32 @@ def rivals_of(case: Case, sets: list[str]) -> tuple[int, dict[str, Callable[[], 
     def copy_by_torch() -> None:
         torch_target.copy_(torch_view)
 
-    rivals: dict[str, Callable[[], None]] = {
+    alternatives: dict[str, Callable[[], None]] = {
         "memcpy": lambda: np.copyto(flat_target, flat_source),
         "numpy": lambda: np.copyto(target, view),
         "torch": copy_by_torch,
     }
-    rivals.update({name: ours(name) for name in sets})
+    alternatives.update({name: ours(name) for name in sets})
     expected = np.ascontiguousarray(view)
     for name in sets:
         _core.use_instruction_set(name)
         target.fill(0)
-        rivals[name]()
+        alternatives[name]()
         assert target.tobytes() == expected.tobytes(), (case, name)
-    return source.nbytes, rivals
+    return source.nbytes, alternatives
 
 
 def measure(case: Case, sets: list[str], rounds: int) -> tuple[int, dict[str, list[float]]]:
-    size, rivals = rivals_of(case, sets)
+    size, alternatives = rivals_of(case, sets)
     repeats = max(1, min(2000, (4 << 20) // size))
-    seconds: dict[str, list[float]] = {name: [] for name in rivals}
-    names = list(rivals)
+    seconds: dict[str, list[float]] = {name: [] for name in alternatives}
+    names = list(alternatives)
     for _ in range(rounds):
         random.shuffle(names)
         for name in names:
             if name in sets:
                 _core.use_instruction_set(name)
-            run = rivals[name]
+            run = alternatives[name]
             slow = name in ("numpy", "torch") and repeats > 1
             times = max(1, repeats // 8) if slow else repeats
             run()

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.bench_apply import apply, make_plan, shapes_of, write_source
 from benchmarks.goals import Goals
 from benchmarks.race import print_ratios, race
-from keras_torch_convert.keras_io.hdf5_header import make_skeleton
+from keras_torch_convert.keras_io.hdf5_header import make_hdf5_header
 from keras_torch_convert.plan import plan_cache as prepared_before
 
 COUNTS = (10, 100, 1000, 10_000)
@@ -30,21 +30,21 @@ def main() -> None:
     options = parser.parse_args()
 
     def forget() -> None:
-        make_skeleton.cache_clear()
+        make_hdf5_header.cache_clear()
         prepared_before._kept.clear()
 
     with tempfile.TemporaryDirectory() as folder:
-        rivals = {}
+        alternatives = {}
         for count in COUNTS:
             shapes = shapes_of(options.megabytes, count)
             source, target = Path(folder) / f"{count}.safetensors", Path(folder) / f"{count}.h5"
             write_source(source, shapes)
             plan = make_plan(shapes)
-            rivals[f"{count} tensors"] = lambda plan=plan, source=source, target=target: apply(
+            alternatives[f"{count} tensors"] = lambda plan=plan, source=source, target=target: apply(
                 plan, source, target, verify=False, digests=(), durable=False
             )
-            rivals[f"{count} in h5py alone"] = lambda plan=plan: make_skeleton(plan.layout.legacy)
-        times = race(rivals, rounds=options.rounds, prepare=forget)
+            alternatives[f"{count} in h5py alone"] = lambda plan=plan: make_hdf5_header(plan.layout.legacy)
+        times = race(alternatives, rounds=options.rounds, check_plan=forget)
     print_ratios(f"{options.megabytes} MB in ever smaller tensors", times, unit="10 tensors")
     few, many = COUNTS[0], COUNTS[-1]
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from benchmarks.race import print_ratios, race
 from keras_torch_convert.plan.evaluation import shape_by_kinds
-from keras_torch_convert.plan.executor import prepare
+from keras_torch_convert.plan.executor import check_plan
 from keras_torch_convert.plan.expressions import Add, Concat, Expression, Permute, Reshape, Slice, Tensor
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment
@@ -138,7 +138,7 @@ def executor_of(case: Case) -> Callable[[], list[Array]]:
     target = Target(None, "model", "keras", "torch", (layer,))
     plan = Plan(tuple(Assignment(f"layer/{index}", one, "") for index, one in enumerate(case.expressions)))
     source = Source(tensors, "arrays")
-    return lambda: [array for _, array in prepare(plan, source, target).arrays()]
+    return lambda: [array for _, array in check_plan(plan, source, target).arrays()]
 
 
 def main() -> None:
@@ -154,14 +154,14 @@ def main() -> None:
         for got, expected in zip(ours(), case.by_numpy(case.tensors), strict=True):
             assert got.shape == expected.shape, case.name
             assert got.tobytes() == expected.tobytes(), case.name
-        rivals: dict[str, Callable[[], object]] = {
+        alternatives: dict[str, Callable[[], object]] = {
             "ours": ours,
             "numpy": lambda case=case: case.by_numpy(case.tensors),
             "memcpy": lambda case=case: [array.copy() for array in case.tensors.values()],
         }
         size = sum(array.nbytes for array in case.tensors.values())
         print_ratios(
-            f"{case.name}, {size / 2**20:.0f} MiB", race(rivals, rounds=options.rounds), unit="ours", size=size
+            f"{case.name}, {size / 2**20:.0f} MiB", race(alternatives, rounds=options.rounds), unit="ours", size=size
         )
 
 

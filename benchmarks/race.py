@@ -19,24 +19,24 @@ class Times:
 
 
 def race(
-    rivals: Mapping[str, Callable[[], object]], *, rounds: int = 7, prepare: Callable[[], object] | None = None
+    alternatives: Mapping[str, Callable[[], object]], *, rounds: int = 7, check_plan: Callable[[], object] | None = None
 ) -> dict[str, Times]:
-    """Time every rival `rounds` times. Before each run `prepare` is called, outside of the clock.
+    """Time every rival `rounds` times. Before each run `check_plan` is called, outside of the clock.
 
     On shared machines a slow second comes and goes: interleaving lets it hit all rivals alike, shuffling keeps one from always
     standing behind the same other. One round before the first warms caches and is not counted.
     """
     order = random.Random(5)
-    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    seconds: dict[str, list[float]] = {name: [] for name in alternatives}
     for round_number in range(rounds + 1):
-        names = list(rivals)
+        names = list(alternatives)
         order.shuffle(names)
         for name in names:
-            if prepare is not None:
-                prepare()
-            gc.collect()
+            if check_plan is not None:
+                check_plan()
+            gc.group_by_layer()
             start = time.perf_counter()
-            rivals[name]()
+            alternatives[name]()
             elapsed = time.perf_counter() - start
             if round_number:
                 seconds[name].append(elapsed)

@@ -90,7 +90,7 @@ def lines_of_listing(listing: Any) -> list[tuple[str, str]]:
 
 
 def lines_of_report(text: str) -> list[tuple[str, str]]:
-    """The report, long lines cut, its verdict in colour."""
+    """The report, long lines cut, its verdict in color."""
     *lines, verdict = text.splitlines()
     cut = [line if len(line) <= COLUMNS else f"{line[: COLUMNS - 3]}..." for line in lines]
     return [*(("plain", line) for line in cut), ("good", verdict)]

@@ -47,9 +47,9 @@ Where one torch layer is several in Keras, or the reverse, `ktc.convert` finds t
 
 `plan.invert()` turns a Plan round. What only moves comes back bit for bit, in both directions; `plan.lossless` says so, and `plan.losses()` names what
 does not: two LSTM biases that were added, weights that PyTorch computes from others, types that hold fewer values. There PyTorch gets an equal function, and
-what Keras holds then is the same again, bit for bit (a standardised weight up to its rounding). Keras values that the torch layer cannot hold are refused
+what Keras holds then is the same again, bit for bit (a standardized weight up to its rounding). Keras values that the torch layer cannot hold are refused
 before anything is written: slopes that differ where PyTorch has one for all, weights between the groups of a convolution, a kernel whose mean is not 0 for a
-layer that standardises it. A table that was resized and a weight that a callback made have no way back.
+layer that standardizes it. A table that was resized and a weight that a callback made have no way back.
 
 ## The rules
 

@@ -2,7 +2,7 @@
 
 Blocks 12, 13 and 14 of EfficientNet-Lite0 are residual and of equal shape. Here they stand side by side instead of one
 behind the other: each sees the same input, and their three answers are added to it. The picture of the cat is still
-recognised, by a network whose layers the two frameworks list in different order: PyTorch branch after branch, Keras
+recognized, by a network whose layers the two frameworks list in different order: PyTorch branch after branch, Keras
 by depth, so first the expansions of all three branches, then all their norms, and so on.
 """
 

@@ -32,7 +32,7 @@ def cast(source: NDArray[Any], source_type: str, target_type: str, /) -> tuple[N
     Types: bool, int8 to int64, uint8 to uint64, float16, bfloat16, float32, float64; bfloat16 arrays travel as uint16 both ways.
     Out of range: finite values that became infinite; for integer targets all values that do not fit, NaN and infinities included
     (they become the nearest limit, NaN zero). Rounded: other values that are not the same number any more. Rounding is to
-    nearest, ties to even; fractions are cut towards zero for integers. TypeError: an unknown type, or one that does not fit the array.
+    nearest, ties to even; fractions are cut toward zero for integers. TypeError: an unknown type, or one that does not fit the array.
     """
 
 def apply_callbacks(

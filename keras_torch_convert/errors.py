@@ -107,4 +107,4 @@ class DictionaryError(ConversionError, ValueError):
 
 
 class UploadError(ConversionError, RuntimeError):
-    """The program `gh` refused to upload, or a release does not hold afterwards what was uploaded."""
+    """The program `gh` refused to upload, or a release does not hold afterward what was uploaded."""

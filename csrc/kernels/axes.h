@@ -1,4 +1,4 @@
-/* The axes of a strided copy, simplified: size-1 axes dropped, neighbours merged. permute_plan and the streams share
+/* The axes of a strided copy, simplified: size-1 axes dropped, neighbors merged. permute_plan and the streams share
  * them. */
 #ifndef KTC_AXES_H
 #define KTC_AXES_H

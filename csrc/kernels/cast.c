@@ -48,7 +48,7 @@ widen_bfloat16(uint16_t half)
     return float_of_bits((uint32_t)half << 16);
 }
 
-/* Branches only as selections, so that compilers can vectorise loops over it. */
+/* Branches only as selections, so that compilers can vectorize loops over it. */
 static float
 widen_float16(uint16_t half)
 {

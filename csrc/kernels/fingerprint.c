@@ -1,4 +1,4 @@
-/* Owns the one-pass statistics by which a tensor is recognised in another layout. */
+/* Owns the one-pass statistics by which a tensor is recognized in another layout. */
 #include "kernels/fingerprint.h"
 
 #include <math.h>

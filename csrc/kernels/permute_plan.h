@@ -1,4 +1,4 @@
-/* Strided copies, planned: two sides of one shape are simplified (size-1 axes dropped, neighbours merged, runs that are
+/* Strided copies, planned: two sides of one shape are simplified (size-1 axes dropped, neighbors merged, runs that are
  * contiguous on both sides folded into larger elements) until one of three shapes of work is left, which permute_run
  * does. */
 #ifndef KTC_PERMUTE_PLAN_H

@@ -43,7 +43,7 @@ ktc_wide_store_columns_of_4_bytes(const ktc_wide *rows, char *const *targets, pt
     ktc_wide_store(targets[3] + shift, KTC_WIDE_HIGH_8(high01, high23), is_streaming);
 }
 
-/* Eight columns: neighbouring rows are interleaved into pairs, which then move as elements of four bytes. */
+/* Eight columns: neighboring rows are interleaved into pairs, which then move as elements of four bytes. */
 KTC_WIDE_TARGET static inline void
 ktc_wide_store_columns_of_2_bytes(const ktc_wide *rows, char *const *targets, ptrdiff_t shift, int is_streaming)
 {

@@ -13,7 +13,7 @@
 #define BLOCK_ROWS 256
 
 /* Tiles of rows a block beyond the caches: few, so that the lines asked for ahead are still there when their column's
- * turn comes, but more than one, so that memory gets some neighbouring lines of each target row. Source rows a multiple
+ * turn comes, but more than one, so that memory gets some neighboring lines of each target row. Source rows a multiple
  * of ALIASED_PITCH apart compete for the same places of the caches. One tile cost a third, 32 tiles a tenth. */
 #define FAR_TILES 4
 #define FAR_TILES_ALIASED 2

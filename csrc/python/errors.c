@@ -2,7 +2,7 @@
  * callers. */
 #include "python/errors.h"
 
-/* The exception being raised, normalised and taken out of the thread's hands: a new reference, or NULL if there is
+/* The exception being raised, normalized and taken out of the thread's hands: a new reference, or NULL if there is
  * none. */
 static PyObject *
 take_raised(void)

@@ -19,11 +19,11 @@ from ..spec.target import Target, TargetLayer
 from . import by_order
 
 if TYPE_CHECKING:
-    from ..spec.layer_groups import Collection, Stack
+    from ..spec.layer_groups import LayerGroups, TorchLayer
 
 
 def plan_by_order(
-    collection: Collection,
+    collection: LayerGroups,
     target: Target,
     names: Sequence[str] | None = None,
     additional_transfer: Mapping[Any, Callable[[list[Any]], Any]] | None = None,
@@ -62,7 +62,7 @@ def plan_by_order(
 
 
 def plan_of_pairs(
-    pairs: Sequence[tuple[Stack, TargetLayer]],
+    pairs: Sequence[tuple[TorchLayer, TargetLayer]],
     target: Target,
     additional_transfer: Mapping[Any, Callable[[list[Any]], Any]],
     *,

@@ -8,20 +8,20 @@ from typing import Any
 from ..errors import AlignmentError
 from ..plan.plan import Plan
 from ..rules.position_table import Resize
-from ..spec.layer_groups import Stack, collect
+from ..spec.layer_groups import TorchLayer, group_by_layer
 from ..spec.roles import as_registered
 from ..spec.source import Source, SourceTensor
 from ..spec.target import Target, TargetLayer
 from .assemble import plan_of_pairs
 from .by_order import hit_by, nearest
-from .parts import Parts, TorchLayer
+from .parts import LayerSelection, Parts
 from .recurrent_layers import parts_of
 
 
 def plan_from_mapping(
     source: Source,
     target: Target,
-    mapping: Mapping[str, TorchLayer | Sequence[TorchLayer]],
+    mapping: Mapping[str, LayerSelection | Sequence[LayerSelection]],
     *,
     skip_weights: Sequence[str],
     additional_transfer: Mapping[Any, Callable[[list[Any]], list[Any]]],
@@ -30,7 +30,7 @@ def plan_from_mapping(
     resize: Resize = None,
 ) -> Plan:
     """The Plan that `mapping` describes; see `ktc.align`."""
-    collection = collect(source, skip_weights)
+    collection = group_by_layer(source, skip_weights)
     stacks = {**parts_of(collection.stacks), **{stack.layer: stack for stack in collection.stacks}}
     layers = _layers_by_name(target)
     skipped = hit_by(skip_layers, list(stacks), "skip_layers", "torch layer")
@@ -55,11 +55,11 @@ def plan_from_mapping(
 
 
 def _pairs(
-    mapping: Mapping[str, TorchLayer | Sequence[TorchLayer]],
+    mapping: Mapping[str, LayerSelection | Sequence[LayerSelection]],
     parts: Parts,
-    stacks: Mapping[str, Stack],
+    stacks: Mapping[str, TorchLayer],
     layers: Mapping[str, TargetLayer],
-) -> list[tuple[Stack, TargetLayer]]:
+) -> list[tuple[TorchLayer, TargetLayer]]:
     pairs = []
     problems = []
     for keras_name, torch_names in mapping.items():
@@ -83,7 +83,9 @@ def _layers_by_name(target: Target) -> dict[str, TargetLayer]:
     return layers
 
 
-def _stack(names: TorchLayer | Sequence[TorchLayer], parts: Parts, stacks: Mapping[str, Stack]) -> Stack:
+def _stack(
+    names: LayerSelection | Sequence[LayerSelection], parts: Parts, stacks: Mapping[str, TorchLayer]
+) -> TorchLayer:
     """The tensors of the torch layers, single tensors or parts `names`, each layer's in the order that its roles want."""
     names = tuple(names) if isinstance(names, Sequence) and not isinstance(names, str) else (names,)
     modules: dict[str, Any] = {}
@@ -92,10 +94,12 @@ def _stack(names: TorchLayer | Sequence[TorchLayer], parts: Parts, stacks: Mappi
             # A single tensor belongs to the module that its layer is.
             layer = name if name in stacks else name.rpartition(".")[0]
             modules |= stacks[layer].modules if layer in stacks else {}
-    return Stack(", ".join(map(str, names)), tuple(tensor for name in names for tensor in parts.tensors(name)), modules)
+    return TorchLayer(
+        ", ".join(map(str, names)), tuple(tensor for name in names for tensor in parts.tensors(name)), modules
+    )
 
 
-def _tensors(name: str, stacks: Mapping[str, Stack], source: Source) -> Sequence[SourceTensor]:
+def _tensors(name: str, stacks: Mapping[str, TorchLayer], source: Source) -> Sequence[SourceTensor]:
     """The tensors of a torch layer, or the one tensor of that name."""
     if name in stacks:
         return as_registered(stacks[name].tensors)

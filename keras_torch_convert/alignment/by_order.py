@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from ..errors import AlignmentError, TransferError
 from ..plan.executor import Strict
 from ..rules.layer import assign_layer
-from ..spec.layer_groups import Collection, Stack
+from ..spec.layer_groups import LayerGroups, TorchLayer
 from ..spec.source import Order
 from ..spec.target import TargetLayer
 from .joined_layers import joined_by_kind
@@ -29,10 +29,10 @@ class Pairing:
     partner and without excuse, empty when strict.
     """
 
-    pairs: tuple[tuple[Stack, TargetLayer], ...]
-    skipped: tuple[tuple[Stack, str], ...] = ()
+    pairs: tuple[tuple[TorchLayer, TargetLayer], ...]
+    skipped: tuple[tuple[TorchLayer, str], ...] = ()
     kept: tuple[tuple[TargetLayer, str], ...] = ()
-    left_over: tuple[Stack, ...] = ()
+    left_over: tuple[TorchLayer, ...] = ()
     unset: tuple[TargetLayer, ...] = field(default=())
 
     @property
@@ -53,7 +53,7 @@ class Pairing:
 
 
 def pairs(
-    collection: Collection,
+    collection: LayerGroups,
     layers: Sequence[TargetLayer],
     names: Sequence[str] | None = None,
     *,
@@ -141,7 +141,10 @@ def _named(layers: Sequence[TargetLayer], names: Sequence[str] | None, kept: dic
 
 
 def _unequal(
-    stacks: Sequence[Stack], named: Sequence[TargetLayer], left_over: Sequence[Stack], unset: Sequence[TargetLayer]
+    stacks: Sequence[TorchLayer],
+    named: Sequence[TargetLayer],
+    left_over: Sequence[TorchLayer],
+    unset: Sequence[TargetLayer],
 ) -> AlignmentError:
     parts = [f"{len(stacks)} torch layers for {len(named)} Keras layers"]
     if left_over:

@@ -15,7 +15,7 @@ from typing import Any
 from .. import _core
 from ..errors import AlignmentError
 from ..spec.layer_groups import as_plain_strings
-from ..util.gc_pause import cycle_search_paused
+from ..util.gc_pause import gc_paused
 
 MatchFunction = Callable[[list[str]], Sequence[str]]
 
@@ -59,7 +59,7 @@ def align_names(
     aligned = as_plain_strings(names, "names of layers", AlignmentError)
     warnings: list[str] = []
     moved: list[str] = []
-    with cycle_search_paused():
+    with gc_paused():
         for stage in read_stages(tail_align_dict, full_name_align_dict, tail_split_position):
             aligned, moved_now, warnings_now = run_stage(aligned, stage)
             warnings += warnings_now

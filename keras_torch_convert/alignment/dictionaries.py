@@ -11,7 +11,7 @@ from ..errors import AlignmentError, TransferError
 from ..plan.evaluation import Evaluation
 from ..plan.expressions import Expression, tensors_of
 from ..plan.plan import Plan
-from ..spec.layer_groups import DEFAULT_SKIP_WEIGHTS, Collection, Stack, collect, last_part
+from ..spec.layer_groups import DEFAULT_SKIP_WEIGHTS, LayerGroups, TorchLayer, group_by_layer, last_part
 from ..spec.source import Source
 from ..spec.target import Target, TargetVariable
 from .assemble import plan_by_order
@@ -136,8 +136,8 @@ def dictionaries_of(plan: Plan, source: Source, target: Target, expanded: Target
 def _for_places(plan: Plan, source: Source, target: Target) -> ClassicDictionaries:
     layers_of = _layers_by_tensor(plan, target)
     skip_weights = _skipped_last_parts(source, layers_of)
-    unstack = _to_unstack(collect(source, skip_weights).stacks, layers_of)
-    collection = collect(source, skip_weights, unstack)
+    unstack = _to_unstack(group_by_layer(source, skip_weights).stacks, layers_of)
+    collection = group_by_layer(source, skip_weights, unstack)
     used = {name for assignment in plan.assignments for name in tensors_of(assignment.expression)}
     used |= {name for constant in plan.constants for name in tensors_of(constant.expression)}
     skip_layers = tuple(
@@ -178,10 +178,10 @@ def _layers_by_tensor(plan: Plan, target: Target) -> dict[str, list[str]]:
 
 
 def _skipped_last_parts(source: Source, layers_of: Mapping[str, Sequence[str]]) -> list[str]:
-    """The default ones, and those of tensors without a place whose neighbours in the same torch layer have one, when no tensor of that name has one."""
+    """The default ones, and those of tensors without a place whose neighbors in the same torch layer have one, when no tensor of that name has one."""
     used = {last_part(name) for name in layers_of}
     skipped = list(DEFAULT_SKIP_WEIGHTS)
-    for stack in collect(source).stacks:
+    for stack in group_by_layer(source).stacks:
         if any(tensor.name in layers_of for tensor in stack.tensors):
             skipped += [
                 last_part(tensor.name)
@@ -191,7 +191,7 @@ def _skipped_last_parts(source: Source, layers_of: Mapping[str, Sequence[str]]) 
     return list(dict.fromkeys(skipped))
 
 
-def _to_unstack(stacks: Sequence[Stack], layers_of: Mapping[str, Sequence[str]]) -> list[str]:
+def _to_unstack(stacks: Sequence[TorchLayer], layers_of: Mapping[str, Sequence[str]]) -> list[str]:
     """Last parts of tensors that go to another layer than the rest of their torch layer."""
     found: dict[str, None] = {}
     for stack in stacks:
@@ -204,7 +204,7 @@ def _to_unstack(stacks: Sequence[Stack], layers_of: Mapping[str, Sequence[str]])
     return list(found)
 
 
-def _fused(collection: Collection, layers_of: Mapping[str, Sequence[str]]) -> str:
+def _fused(collection: LayerGroups, layers_of: Mapping[str, Sequence[str]]) -> str:
     """What no order of layers can say: a torch layer that fills several Keras layers."""
     split = [
         (stack.layer, layers)
@@ -218,7 +218,7 @@ def _fused(collection: Collection, layers_of: Mapping[str, Sequence[str]]) -> st
     return f"torch layers must be split, which ktc.align(..., mapping=...) says with split(...): {named}{more}"
 
 
-def _wanted(names: Sequence[str], collection: Collection, layers_of: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+def _wanted(names: Sequence[str], collection: LayerGroups, layers_of: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """The Keras names in PyTorch's order; a layer that gets nothing stays behind the one that it follows."""
     order: dict[str, int] = {}
     for place, stack in enumerate(collection.stacks):
@@ -236,7 +236,7 @@ def _wanted(names: Sequence[str], collection: Collection, layers_of: Mapping[str
 def _difference(
     plan: Plan,
     source: Source,
-    collection: Collection,
+    collection: LayerGroups,
     target: Target,
     wanted: Sequence[str],
     common: Mapping[str, Any],

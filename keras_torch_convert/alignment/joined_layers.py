@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..rules import attention
-from ..spec.layer_groups import Stack, last_part
+from ..spec.layer_groups import TorchLayer, last_part
 from ..spec.target import TargetLayer
 
 # How many of the stacks, from the first on, belong together; 1 when they do not.
-Joins = Callable[[Sequence[Stack]], int]
+Joins = Callable[[Sequence[TorchLayer]], int]
 
 
-def joined_by_kind(stacks: Sequence[Stack], layers: Sequence[TargetLayer]) -> list[Stack]:
+def joined_by_kind(stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer]) -> list[TorchLayer]:
     """The stacks with those joined that belong to one Keras layer.
 
     It is done for a kind when as many runs of stacks look like it as Keras has layers of it, so that nothing is joined by chance.
@@ -30,15 +30,15 @@ def joined_by_kind(stacks: Sequence[Stack], layers: Sequence[TargetLayer]) -> li
     return result
 
 
-def one_stack(stacks: Sequence[Stack]) -> Stack:
+def one_stack(stacks: Sequence[TorchLayer]) -> TorchLayer:
     """All tensors of several stacks as one, under the names of all."""
     modules = {name: module for stack in stacks for name, module in stack.modules.items()}
     tensors = tuple(tensor for stack in stacks for tensor in stack.tensors)
-    return Stack(", ".join(stack.layer for stack in stacks), tensors, modules)
+    return TorchLayer(", ".join(stack.layer for stack in stacks), tensors, modules)
 
 
-def _joined(stacks: Sequence[Stack], joins: Joins) -> tuple[list[Stack], int]:
-    result: list[Stack] = []
+def _joined(stacks: Sequence[TorchLayer], joins: Joins) -> tuple[list[TorchLayer], int]:
+    result: list[TorchLayer] = []
     runs = start = 0
     while start < len(stacks):
         count = joins(stacks[start:])
@@ -48,7 +48,7 @@ def _joined(stacks: Sequence[Stack], joins: Joins) -> tuple[list[Stack], int]:
     return result, runs
 
 
-def _separable(stacks: Sequence[Stack]) -> int:
+def _separable(stacks: Sequence[TorchLayer]) -> int:
     """Two when a depthwise convolution stands before one of size 1 that takes its channels."""
     shapes = [tensor.shape for stack in stacks[:2] for tensor in stack.tensors if last_part(tensor.name) == "weight"]
     if len(shapes) != 2 or len(shapes[0]) < 3 or len(shapes[0]) != len(shapes[1]):

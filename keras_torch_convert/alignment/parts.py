@@ -60,7 +60,7 @@ class StackedLayers:
         return f"(stack of {', '.join(self.names)})"
 
 
-TorchLayer = Union[str, SplitLayer, ConcatLayers, StackedLayers]
+LayerSelection = Union[str, SplitLayer, ConcatLayers, StackedLayers]
 
 
 def split(name: str, part: int, of: int, *, groups: int = 1) -> SplitLayer:
@@ -108,7 +108,7 @@ class Parts:
     made_of: dict[str, Expression] = field(default_factory=dict)
     real: dict[str, SourceTensor] = field(default_factory=dict)
 
-    def tensors(self, layer: TorchLayer) -> list[SourceTensor]:
+    def tensors(self, layer: LayerSelection) -> list[SourceTensor]:
         """The tensors of a layer or of a part. Raises AlignmentError when there is no such layer or it cannot be cut or joined so."""
         if isinstance(layer, (ConcatLayers, StackedLayers)):
             return [self._joined_tensors(tensors, layer) for tensors in self._alike(layer)]

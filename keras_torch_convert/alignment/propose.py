@@ -78,7 +78,7 @@ def smallest_moves(names: Sequence[str], wanted: Sequence[str]) -> Moves:
     one = _smallest_stage(names, wanted)
     if one.entries <= 2:
         return Moves((one,), moved)
-    # A name only moves towards the start. Where it should go behind others, it moves while the list is turned round.
+    # A name only moves toward the start. Where it should go behind others, it moves while the list is turned round.
     turn = Stage({"": 0}, {}, max(name.count("_") for name in names) + 1)
     turned = Moves((turn, _smallest_stage(names[::-1], wanted[::-1]), turn), moved)
     return turned if turned.entries < one.entries and _gives(turned, names, wanted) else Moves((one,), moved)

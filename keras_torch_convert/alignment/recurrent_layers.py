@@ -8,16 +8,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..rules.recurrent import Cell, cells_of, keras_cells
-from ..spec.layer_groups import Stack
+from ..spec.layer_groups import TorchLayer
 from ..spec.target import TargetLayer
 
 
-def parts_of(stacks: Iterable[Stack]) -> dict[str, Stack]:
+def parts_of(stacks: Iterable[TorchLayer]) -> dict[str, TorchLayer]:
     """The names by which parts of recurrent modules go, beside the modules' own names.
 
     "rnn.l0" is layer 0 with all its directions, "rnn.l0_forward" and "rnn.l0_reverse" are one of two directions.
     """
-    parts: dict[str, Stack] = {}
+    parts: dict[str, TorchLayer] = {}
     for stack in stacks:
         cells = _numbered(stack)
         for number in dict.fromkeys(cell.number for cell in cells):
@@ -29,13 +29,15 @@ def parts_of(stacks: Iterable[Stack]) -> dict[str, Stack]:
     return parts
 
 
-def split_by_order(stacks: Sequence[Stack], layers: Sequence[TargetLayer], by_callback: Names[str] = ()) -> list[Stack]:
+def split_by_order(
+    stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer], by_callback: Names[str] = ()
+) -> list[TorchLayer]:
     """The stacks with recurrent modules cut up into what the Keras layers at their places take.
 
     A Keras layer with as many cells as the module has takes it whole, a Bidirectional the two directions of one layer, a single cell one
     direction. Whatever stands at its place, a module for a layer in `by_callback` stays whole: its callback gets all tensors.
     """
-    result: list[Stack] = []
+    result: list[TorchLayer] = []
     for stack in stacks:
         remaining = list(_numbered(stack))
         layer = layers[len(result)] if len(result) < len(layers) else None
@@ -52,7 +54,7 @@ def split_by_order(stacks: Sequence[Stack], layers: Sequence[TargetLayer], by_ca
     return result
 
 
-def skipped_apart(stacks: Sequence[Stack], patterns: Sequence[str] | str) -> list[Stack]:
+def skipped_apart(stacks: Sequence[TorchLayer], patterns: Sequence[str] | str) -> list[TorchLayer]:
     """The stacks, those of which some pattern of `skip_layers` names a part cut into their layers."""
     patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     expressions = [
@@ -62,7 +64,7 @@ def skipped_apart(stacks: Sequence[Stack], patterns: Sequence[str] | str) -> lis
     def hit(name: str) -> bool:
         return any(expression.fullmatch(name) for expression in expressions)
 
-    result: list[Stack] = []
+    result: list[TorchLayer] = []
     for stack in stacks:
         numbers = list(dict.fromkeys(cell.number for cell in _numbered(stack)))
         names = [f"{stack.layer}.l{number}" for number in numbers]
@@ -74,12 +76,12 @@ def skipped_apart(stacks: Sequence[Stack], patterns: Sequence[str] | str) -> lis
     return result
 
 
-def _numbered(stack: Stack) -> tuple[Cell, ...]:
+def _numbered(stack: TorchLayer) -> tuple[Cell, ...]:
     cells = cells_of(stack)
     return cells if all(cell.number is not None and cell.module == cells[0].module for cell in cells) else ()
 
 
-def _named(stack: Stack, taken: Sequence[Cell], whole: Sequence[Cell]) -> Stack:
+def _named(stack: TorchLayer, taken: Sequence[Cell], whole: Sequence[Cell]) -> TorchLayer:
     numbers = list(dict.fromkeys(cell.number for cell in taken))
     of_layer = [cell for cell in whole if cell.number == numbers[0]]
     if len(taken) == 1 and len(of_layer) > 1:
@@ -87,7 +89,7 @@ def _named(stack: Stack, taken: Sequence[Cell], whole: Sequence[Cell]) -> Stack:
     return replace(_joined(stack, taken), layer=", ".join(f"{stack.layer}.l{number}" for number in numbers))
 
 
-def _joined(stack: Stack, cells: Sequence[Cell]) -> Stack:
+def _joined(stack: TorchLayer, cells: Sequence[Cell]) -> TorchLayer:
     """The tensors of some cells of a stack as a stack of their own, called by layer, or by direction for a single one of two."""
     names = {tensor.name for cell in cells for tensor in cell.tensors.values()}
     alone = len(cells) == 1 and sum(cell.number == cells[0].number for cell in _numbered(stack)) > 1
@@ -95,5 +97,5 @@ def _joined(stack: Stack, cells: Sequence[Cell]) -> Stack:
     return replace(stack, layer=layer, tensors=tuple(tensor for tensor in stack.tensors if tensor.name in names))
 
 
-def _direction(stack: Stack, cell: Cell) -> str:
+def _direction(stack: TorchLayer, cell: Cell) -> str:
     return f"{stack.layer}.l{cell.number}_{'reverse' if cell.reverse else 'forward'}"

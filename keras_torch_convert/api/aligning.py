@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..alignment.assemble import with_both_sides
 from ..alignment.by_hand import plan_from_mapping
 from ..alignment.dictionaries import ClassicDictionaries, dictionaries_of
-from ..alignment.parts import TorchLayer
+from ..alignment.parts import LayerSelection
 from ..errors import AlignmentError, ClassCountError
 from ..keras_io.model import read_target
 from ..plan.executor import Strict
@@ -35,14 +35,14 @@ def align(
     keras_call: Call | None = None,
     hints: Mapping[str, str] | None = None,
     accept_unproven: bool = False,
-    mapping: Mapping[str, TorchLayer | Sequence[TorchLayer]] | None = None,
+    mapping: Mapping[str, LayerSelection | Sequence[LayerSelection]] | None = None,
     skip_weights: Sequence[str] = ("num_batches_tracked",),
     additional_transfer: Mapping[Any, Callable[[list[Any]], list[Any]]] | None = None,
     skip_layers: Sequence[str] = (),
     keep_layers: Sequence[str] = (),
     resize: Resize = None,
 ) -> Plan:
-    """Find out which torch weight belongs where, by running both models on randomised copies of their weights.
+    """Find out which torch weight belongs where, by running both models on randomized copies of their weights.
 
     `source` is a torch module, `target` a Keras 3 or tf_keras model; both are left exactly as they are. A state dict or a checkpoint cannot be run: it is
     aligned by shapes, names and order, which proves nothing and which `accept_unproven=True` must allow; the error without it shows the proposal. `sample` is one array

@@ -17,17 +17,17 @@ from ..keras_io.keras_save import check_path
 from ..keras_io.model import read_target
 from ..plan.executor import Strict
 from ..plan.plan import Plan
-from ..report.layer_table import Listing, side_by_side
+from ..report.layer_table import LayerTable, side_by_side
 from ..report.report import Report
 from ..rules.attention import is_attention
 from ..rules.position_table import Resize
 from ..running.picture import RescaleMode, load_picture, rescaling
-from ..spec.layer_groups import Collection, Stack, collect
+from ..spec.layer_groups import LayerGroups, TorchLayer, group_by_layer
 from ..spec.source import Source, SourceTensor
 from ..spec.target import Target
 from ..torch_io.live_tensor import live_tensor
 from ..torch_io.reader import read
-from .classic_arguments import Moves, Told, Transfer, listed, unused_keys
+from .classic_arguments import AlignmentOptions, Moves, Transfer, listed, unused_keys
 from .classic_automatic import convert_untold
 from .conversion import Stopwatch, add_predictions, apply_to_model, in_words, placeholder_notes
 
@@ -153,12 +153,12 @@ def keras_reload_from_torch_model(
     with stopwatch.stage("read"):
         source = read(torch_model, wrapper=wrapper)
     with stopwatch.stage("collect"):
-        collection = collect(source, skip_weights, unstack_weights)
+        collection = group_by_layer(source, skip_weights, unstack_weights)
     if keras_model is None:
         return shown(inspection(source, None, side_by_side(collection.stacks), stopwatch), verbose)
     with stopwatch.stage("read"):
         target = read_target(keras_model, sample=sample, expand_nested=expand_nested, whole=is_attention)
-    told = Told(
+    told = AlignmentOptions(
         tail_align_dict,
         full_name_align_dict,
         tail_split_position,
@@ -222,7 +222,7 @@ def check_picture(image: Any, rescale_mode: RescaleMode) -> None:
         load_picture(image, (8, 8))
 
 
-def read_stacks(stacked_state_dict: Mapping[str, Sequence[Any]]) -> tuple[Source, Collection]:
+def read_stacks(stacked_state_dict: Mapping[str, Sequence[Any]]) -> tuple[Source, LayerGroups]:
     """Stacked arrays as a source whose tensors are called "layer[0]", "layer[1]" and so on: their own names are gone."""
     if not isinstance(stacked_state_dict, Mapping):
         raise SourceError(
@@ -232,11 +232,13 @@ def read_stacks(stacked_state_dict: Mapping[str, Sequence[Any]]) -> tuple[Source
     for layer, values in stacked_state_dict.items():
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise SourceError(f"layer {layer!r}: expected a list of arrays, got {type(values).__name__}")
-        stacks.append(Stack(layer, tuple(stacked_tensor(layer, index, value) for index, value in enumerate(values))))
+        stacks.append(
+            TorchLayer(layer, tuple(stacked_tensor(layer, index, value) for index, value in enumerate(values)))
+        )
     tensors = {tensor.name: tensor for stack in stacks for tensor in stack.tensors}
     if not tensors:
         raise SourceError("the stacked state dict holds no arrays")
-    return Source(tensors, "stacked state dict"), Collection(tuple(stacks), {})
+    return Source(tensors, "stacked state dict"), LayerGroups(tuple(stacks), {})
 
 
 def stacked_tensor(layer: str, index: int, value: Any) -> SourceTensor:
@@ -255,7 +257,7 @@ def file_to_save(save_name: str | PathLike[str] | None, ending: str, target: Tar
     return path
 
 
-def inspection(source: Source, target: Target | None, listing: Listing, stopwatch: Stopwatch) -> Report:
+def inspection(source: Source, target: Target | None, listing: LayerTable, stopwatch: Stopwatch) -> Report:
     """A report of looking only: the lists, and nothing converted."""
     return Report(
         source=source.origin,

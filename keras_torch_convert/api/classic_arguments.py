@@ -14,10 +14,10 @@ from ..alignment.recurrent_layers import skipped_apart, split_by_order
 from ..errors import PairError
 from ..plan.executor import Strict
 from ..plan.plan import Plan
-from ..report.layer_table import Listing, side_by_side
+from ..report.layer_table import LayerTable, side_by_side
 from ..rules import assign_layer, calls_for, keys_without_hit
 from ..rules.position_table import Resize
-from ..spec.layer_groups import Collection, Stack
+from ..spec.layer_groups import LayerGroups, TorchLayer
 from ..spec.source import Order
 from ..spec.target import Target, TargetLayer
 
@@ -27,7 +27,7 @@ Transfer = Callable[[list[Any]], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AlignmentOptions:
     """What the caller says about which layer belongs where; the parameters of the classic functions of these names."""
 
     tail_align_dict: Moves = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Told:
             self.specific_match_func,
         )
 
-    def plan(self, collection: Collection, target: Target, names: Sequence[str], order: Order, strict: Strict) -> Plan:
+    def plan(self, collection: LayerGroups, target: Target, names: Sequence[str], order: Order, strict: Strict) -> Plan:
         """The Plan that pairs the torch layers, which stand in `order`, with the Keras layers called `names`."""
         return plan_by_order(
             collection,
@@ -88,11 +88,11 @@ class Told:
 
 
 def listed(
-    collection: Collection,
+    collection: LayerGroups,
     target: Target,
     names: Sequence[str],
-    told: Told,
-) -> Listing:
+    told: AlignmentOptions,
+) -> LayerTable:
     """Both lists side by side as they would be paired, without the layers that the caller excuses."""
     stacks = skipped_apart(collection.stacks, told.skip_layers)
     skipped = by_order.hit_by(told.skip_layers, [stack.layer for stack in stacks], "skip_layers", "torch layer")
@@ -107,11 +107,11 @@ def listed(
         target.layers,
         names,
         by_callback=by_callback,
-        fit=misfit,
+        fit=mismatch,
     )
 
 
-def misfit(stack: Stack, layer: TargetLayer) -> str:
+def mismatch(stack: TorchLayer, layer: TargetLayer) -> str:
     """Why a torch layer cannot go into a Keras layer, "" when it can: what the transfer itself would say."""
     try:
         assign_layer(stack, layer)

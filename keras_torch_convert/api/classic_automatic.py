@@ -37,12 +37,12 @@ def convert_untold(
     """
     try:
         plan = by_order()
-    except (AlignmentError, TransferError) as misfit:
+    except (AlignmentError, TransferError) as mismatch:
         why = "the order of layers does not fit"
         try:
-            return _by_running(source, target, sample, writing, why, f"{why}: {misfit}"), False
+            return _by_running(source, target, sample, writing, why, f"{why}: {mismatch}"), False
         except ClassCountError as error:
-            raise ClassCountError(_one_refusal(misfit, why, error)) from None
+            raise ClassCountError(_one_refusal(mismatch, why, error)) from None
     if predicting is None:
         report = apply_to_model(plan, source, target, **writing)
         report.alignment = "by order"
@@ -59,10 +59,10 @@ def convert_untold(
             return report, False
 
 
-def _one_refusal(misfit: AlignmentError | TransferError, why: str, error: ClassCountError) -> str:
+def _one_refusal(mismatch: AlignmentError | TransferError, why: str, error: ClassCountError) -> str:
     """Where nothing but the head does not fit: what is wrong by order when that is the head alone, else what running both models has found."""
-    if isinstance(misfit, TransferError) and len(misfit.problems) == 1:
-        return f"{misfit.problems[0]}; nothing was written"
+    if isinstance(mismatch, TransferError) and len(mismatch.problems) == 1:
+        return f"{mismatch.problems[0]}; nothing was written"
     return f"{why}, and when both models were run to find the alignment {error}"
 
 

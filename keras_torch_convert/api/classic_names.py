@@ -12,13 +12,13 @@ from .. import _core
 from ..alignment.classic import MatchFunction, NameAlignment, align_names, read_stages
 from ..errors import AlignmentError, SourceError
 from ..spec.layer_groups import stack_by_names
-from ..util.gc_pause import cycle_search_paused
+from ..util.gc_pause import gc_paused
 
 # Types of values that have no way to become something else.
 _ARRAYS_ALREADY = (np.ndarray, int, float, bool)
 
 
-@cycle_search_paused()
+@gc_paused()
 def state_dict_stack_by_layer(
     state_dict: Mapping[str, Any],
     skip_weights: Sequence[str] = ["num_batches_tracked"],

@@ -19,7 +19,7 @@ from ..errors import AlignmentError, NotEqualError, PredictionError, SaveError, 
 from ..keras_io import keras_save, model_writer
 from ..keras_io.model import is_keras_model, read_target
 from ..keras_io.save_model import save_model
-from ..plan.executor import Strict, prepare
+from ..plan.executor import Strict, check_plan
 from ..plan.plan import Plan, check_is_plan
 from ..report.report import Report
 from ..rules.hyperparameters import compare_hyperparameters
@@ -47,7 +47,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time spent inside towards the stage `name`."""
+        """Count the time spent inside toward the stage `name`."""
         start = time.perf_counter()
         try:
             yield
@@ -92,7 +92,7 @@ def convert(
     if if_different not in ("raise", "keep"):
         raise ValueError(f'if_different must be "raise" or "keep", got {if_different!r}')
     stopwatch = Stopwatch()
-    judging = Judging(sample, torch_call, keras_call, verify, if_different == "keep")
+    judging = VerifyOptions(sample, torch_call, keras_call, verify, if_different == "keep")
     into_torch = is_torch_module(target) and not is_keras_model(target)
     if resize is not None and (plan is not None or into_torch):
         raise TransferError(
@@ -132,7 +132,7 @@ def _into_torch(
     model: Any,
     module: Any,
     plan: Plan | None,
-    judging: Judging,
+    judging: VerifyOptions,
     strict: Strict,
     save: str | PathLike[str] | None,
     progress: bool,
@@ -155,7 +155,7 @@ def _into_torch(
 
 
 @dataclass(frozen=True, slots=True)
-class Judging:
+class VerifyOptions:
     """What the caller of `convert` said about running both models, and about what happens when their outputs differ."""
 
     sample: Any
@@ -190,7 +190,7 @@ class Judging:
             report.input = runs.words
             plan = report.plan if report.plan is not None and not report.plan.reversed else None
             with runs.failures_told(report, ", or convert with verify=False"):
-                comparison = compare_models(read_source(module), keras, runs, plan, randomised=False)
+                comparison = compare_models(read_source(module), keras, runs, plan, randomized=False)
         report.add_comparison(comparison)
         if comparison.equal is False and not self.keep:
             where = f"\n{comparison.first_divergence}" if comparison.first_divergence is not None else ""
@@ -219,8 +219,8 @@ def apply_to_model(
     `check` is called with the report once the weights are in and before a file is written; what it raises takes the weights back.
     """
     with stopwatch.stage("check"):
-        prepared = prepare(plan, source, target, strict=strict)
-        recorded, opaque = prepared.recorded_plan()
+        prepared = check_plan(plan, source, target, strict=strict)
+        recorded, opaque = prepared.lower_callbacks()
     differences = compare_hyperparameters(plan, source, target)
     with model_writer.writing(target) as writer:
         with stopwatch.stage("transfer"):

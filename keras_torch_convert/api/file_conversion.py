@@ -18,8 +18,8 @@ from ..plan.plan import Plan, check_is_plan
 from ..report.report import Report
 from ..torch_io.reader import read as read_source
 from ..util.byte_progress import bytes_bar
-from ..util.gc_pause import cycle_search_paused
-from .filling import Filling, filling_for
+from ..util.gc_pause import gc_paused
+from .filling import LayerMapping, filling_for
 from .keras_to_torch_file import keras_file_to_safetensors
 
 
@@ -63,7 +63,7 @@ def apply(
         return keras_file_to_safetensors(plan, source, path, strict=strict, verify=verify)
     start = time.perf_counter()
     output = Output(path, None if template is None else Path(template), max_shard_size)
-    with cycle_search_paused():
+    with gc_paused():
         filling = filling_for(plan, read_source(source), output.path, output.template, strict)
         with bytes_bar(filling.size, progress) as written:
             saved = output.write(filling, WritingOptions(verify, tuple(digests), durable, written))
@@ -85,7 +85,7 @@ class Output:
                 f"got {self.path.name} and max_shard_size={self.max_shard_size}"
             )
 
-    def write(self, filling: Filling, options: WritingOptions) -> WrittenFile:
+    def write(self, filling: LayerMapping, options: WritingOptions) -> WrittenFile:
         """Write one file, or the shards and their index."""
         if self.max_shard_size is not None:
             return write_sharded(filling.file, self.max_shard_size, filling.values, self.path, options)

@@ -20,7 +20,7 @@ from ..keras_io.sharded import INDEX_SUFFIX
 from ..keras_io.template import read_template
 from ..keras_io.write_from_layout import Values, WrittenFile, file_layout
 from ..plan.difference import LEFT_OUT, Difference, difference
-from ..plan.executor import Prepared, Strict, prepare
+from ..plan.executor import CheckedPlan, Strict, check_plan
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
 from ..plan.plan_cache import keep_prepared, prepared_before
@@ -32,7 +32,7 @@ from ..util.atomic_file import check_place
 
 
 @dataclass(frozen=True, slots=True)
-class Filling:
+class LayerMapping:
     """A file that can be written: `values` has an entry for every place of `file`, the HDF5 file of `layout` that is wanted."""
 
     plan: Plan
@@ -40,7 +40,7 @@ class Filling:
     layout: TargetLayout
     file: FileLayout
     values: Mapping[str, Values]
-    prepared: Prepared
+    prepared: CheckedPlan
     warnings: tuple[str, ...]
 
     @property
@@ -64,7 +64,7 @@ class Filling:
         )
 
 
-def filling_for(plan: Plan, source: Source, path: Path, template: Path | None, strict: Strict) -> Filling:
+def filling_for(plan: Plan, source: Source, path: Path, template: Path | None, strict: Strict) -> LayerMapping:
     """Check everything that can be checked before a byte is written. Errors as in `apply`."""
     if plan.reversed:
         raise PlanError("the plan leads from Keras to torch: give a path that ends in .safetensors, or plan.invert()")
@@ -76,7 +76,7 @@ def filling_for(plan: Plan, source: Source, path: Path, template: Path | None, s
     prepared = prepared_before(plan, source, strict)
     if prepared is None:
         _check_difference(plan, source)
-        prepared = prepare(plan, source, _file_target(plan, layout, path), strict=strict)
+        prepared = check_plan(plan, source, _file_target(plan, layout, path), strict=strict)
         keep_prepared(plan, source, strict, prepared)
     values = {**values, **prepared.by_place()}
     values |= {array.place: partial(_own_values, array) for array in file.arrays if array.values and array.place}
@@ -88,7 +88,7 @@ def filling_for(plan: Plan, source: Source, path: Path, template: Path | None, s
             f"neither the plan nor the checkpoint has values for {len(unset)} variables that the file must hold, '{label}' among them: "
             "give template= a Keras file of the model that has them"
         )
-    return Filling(plan, source, layout, file, values, prepared, _warnings(plan, template))
+    return LayerMapping(plan, source, layout, file, values, prepared, _warnings(plan, template))
 
 
 def _check_difference(plan: Plan, source: Source) -> None:

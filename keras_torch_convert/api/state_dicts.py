@@ -15,9 +15,9 @@ from ..keras_io.keras_source import read_keras_source
 from ..keras_io.model import read_target
 from ..keras_io.values import torch_tensor
 from ..keras_io.weights_reader import read_keras_file
-from ..plan.executor import Prepared, Strict, prepare
+from ..plan.executor import CheckedPlan, Strict, check_plan
 from ..plan.plan import Plan
-from ..spec.layer_groups import collect
+from ..spec.layer_groups import group_by_layer
 from ..spec.source import Source
 from ..spec.target import Target
 from ..torch_io.reader import read
@@ -32,7 +32,7 @@ def sides_of(keras_model: Any, module: Any, plan: Plan | None, sample: Any) -> t
     keras = keras_model if isinstance(keras_model, Target) else read_target(keras_model, sample=sample)
     if plan is None:
         source = read(module)
-        plan = plan_by_order(collect(source), keras, order=source.order)
+        plan = plan_by_order(group_by_layer(source), keras, order=source.order)
     return reverse_of(plan), read_keras_source(keras), read_torch_target(module), keras
 
 
@@ -60,7 +60,7 @@ def to_state_dict(keras_model: Any, plan: Plan, *, strict: Strict = True) -> dic
     return {variable.place: torch_tensor(array) for variable, array in prepared.arrays()}
 
 
-def prepare_state_dict(plan: Plan, source: Source, strict: Strict) -> Prepared:
+def prepare_state_dict(plan: Plan, source: Source, strict: Strict) -> CheckedPlan:
     """A Plan from Keras to torch, checked against what it is applied to; its targets are all that is known of the torch side."""
     assigned = {assignment.place for assignment in plan.assignments}
     missing = assigned - set(plan.targets)
@@ -69,4 +69,4 @@ def prepare_state_dict(plan: Plan, source: Source, strict: Strict) -> Prepared:
             f"the plan does not know shape and type of '{min(missing)}'; make it anew, with a conversion of live models"
         )
     target = torch_target_of({name: kind for name, kind in plan.targets.items() if name in assigned})
-    return prepare(replace(plan, kept={}), source, target, strict=strict)
+    return check_plan(replace(plan, kept={}), source, target, strict=strict)

@@ -6,8 +6,8 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from ..comparison.models import judge
-from ..comparison.randomized import judge_randomised
+from ..comparison.models import compare_on_inputs
+from ..comparison.randomized import compare_randomized
 from ..comparison.verdict import Comparison
 from ..diagnosis.causes.ends import SOFTMAX_AT_THE_END
 from ..diagnosis.diagnosis import Diagnosis
@@ -33,7 +33,7 @@ def verify(
     torch_call: Call | None = None,
     keras_call: Call | None = None,
     inputs: int = 3,
-    randomised: bool | None = None,
+    randomized: bool | None = None,
     diagnose: bool = True,
 ) -> Comparison:
     """Compare what two models compute, and say where and why they part when they do.
@@ -41,16 +41,16 @@ def verify(
     Both run, with the weights that they have, on the caller's inputs and on others in the same range, `inputs` in all; neither is changed.
     `sample`, `torch_call` and `keras_call` are those of `convert`; without a sample inputs are made from the Keras model's specs.
     `plan` is the Plan by which the weights were carried over (`report.plan`). With it, and outputs that are equal, the comparison is repeated with
-    norm statistics, biases and scales replaced by random values in both (`randomised=False`: not), since fresh norms hide swaps; and
+    norm statistics, biases and scales replaced by random values in both (`randomized=False`: not), since fresh norms hide swaps; and
     hyperparameters are compared. `diagnose=False` leaves out the search for the first divergence.
 
-    Raises ValueError for a `randomised` proof without a plan, AlignmentError when no inputs can be made, PredictionError when a model fails.
+    Raises ValueError for a `randomized` proof without a plan, AlignmentError when no inputs can be made, PredictionError when a model fails.
     """
     if plan is not None:
         check_is_plan(plan)
-    if randomised and plan is None:
+    if randomized and plan is None:
         raise ValueError(
-            "randomised=True needs plan=: only a Plan says which random value belongs where in both models"
+            "randomized=True needs plan=: only a Plan says which random value belongs where in both models"
         )
     if inputs < 1:
         raise ValueError(f"inputs must be at least 1, got {inputs}")
@@ -63,7 +63,7 @@ def verify(
     runs = runs_for(source.module, target, sample, torch_call, keras_call)
     with runs.failures_told():
         return compare_models(
-            source, target, runs, plan, count=inputs - 1, randomised=randomised is not False, diagnose=diagnose
+            source, target, runs, plan, count=inputs - 1, randomized=randomized is not False, diagnose=diagnose
         )
 
 
@@ -74,15 +74,15 @@ def compare_models(
     plan: Plan | None,
     *,
     count: int = 2,
-    randomised: bool = True,
+    randomized: bool = True,
     diagnose: bool = True,
 ) -> Comparison:
     """See `verify`; `source` has its module, and `count` is the number of further inputs."""
-    comparison = judge(source.module, target, runs, count)
+    comparison = compare_on_inputs(source.module, target, runs, count)
     if plan is not None:
         differences = compare_hyperparameters(plan, source, target)
         comparison = replace(comparison, settings=(*differences.warnings, *differences.notes))
-    if plan is not None and randomised and comparison.equal:
+    if plan is not None and randomized and comparison.equal:
         comparison = with_random_values(comparison, source, target, runs, plan)
     if diagnose and (comparison.unexplained or comparison.softmax_only_in):
         comparison = diagnosed(comparison, source, target, runs, plan)
@@ -117,8 +117,8 @@ def with_proven_difference(comparison: Comparison) -> Comparison:
 
 def with_random_values(comparison: Comparison, source: Source, target: Target, runs: Runs, plan: Plan) -> Comparison:
     """The comparison with that on random values; it is no longer equal when that one is not."""
-    proof, swaps = judge_randomised(source.module, target, runs, plan, source)
-    comparison = replace(comparison, randomised=proof, unnoticed_swaps=swaps)
+    proof, swaps = compare_randomized(source.module, target, runs, plan, source)
+    comparison = replace(comparison, randomized=proof, unnoticed_swaps=swaps)
     if proof.equal is not False:
         return comparison
     note = (

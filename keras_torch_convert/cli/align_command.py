@@ -36,7 +36,7 @@ keras-torch-convert align module.py:net model.keras --hints '{"head": "fc"}' --j
 def command(ctx: click.Context, /, output: Path | None, dictionaries: bool, as_json: bool, **values: Any) -> int:
     """Find out which weight belongs where.
 
-    SOURCE is the PyTorch side, TARGET the Keras model. Without the classic arguments both models are run on randomised copies of their weights, and each
+    SOURCE is the PyTorch side, TARGET the Keras model. Without the classic arguments both models are run on randomized copies of their weights, and each
     pairing stands with its evidence. With them, or --by-order, layers are paired in the order that they give.
     """
     options.check_places(output)

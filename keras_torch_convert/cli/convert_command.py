@@ -34,7 +34,9 @@ keras-torch-convert convert --config convert.toml --html report.html
 @click.option("--keep-different", is_flag=True, help="Keep and save weights even when the outputs differ.")
 @click.option("--image", type=options.EXISTING_FILE, help="A picture for the classic comparison. Default: a cat.")
 @click.option(
-    "--rescale-mode", type=click.Choice(["torch", "tf", "lite", "raw"]), help="How the picture's values are scaled."
+    "--rescale-mode",
+    type=click.Choice(["torch", "tf", "lite", "raw"]),
+    help="How the picture's values are scaled.",
 )
 @click.option(
     "--input-shape",

@@ -1,4 +1,4 @@
-"""What the commands print: colours and tables on a terminal, plain text in a pipe, JSON when asked for."""
+"""What the commands print: colors and tables on a terminal, plain text in a pipe, JSON when asked for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from ..report.layer_table import Listing
+from ..report.layer_table import LayerTable
 from ..report.report import Report, as_plain
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequ
     console().print(table)
 
 
-def show_listing(listing: Listing) -> None:
+def show_listing(listing: LayerTable) -> None:
     """Both lists side by side, as wide as the terminal; on it, rows that do not fit are red."""
     if not is_terminal():
         print(listing)

@@ -55,7 +55,7 @@ def orders(ndim: int) -> Iterator[tuple[int, ...]]:
 
 
 def fits(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
-    """Whether one shape comes from the other by merging or splitting neighbouring axes and by axes of size 1."""
+    """Whether one shape comes from the other by merging or splitting neighboring axes and by axes of size 1."""
     one, two = [extent for extent in first if extent != 1], [extent for extent in second if extent != 1]
     while one and two:
         left, right = one.pop(0), two.pop(0)

@@ -17,7 +17,7 @@ class FirstDivergence:
     - `keras_shape`, `torch_shape`: shapes of the two outputs, () when unknown
     - `difference`: largest difference there as a fraction of torch's largest value, None when the shapes differ
     - `kind`: short name of the cause ("epsilon", "activation", "padding", ...), "" when it is unknown
-    - `cause`: what was found in a sentence; `agreement` is the relative difference that is left with the cause mended
+    - `cause`: what was found in a sentence; `distance` is the relative difference that is left with the cause mended
     - `advice`: what to change on which side
     - `also`: causes that were found on the way and explain less than half of the outputs' difference
     """
@@ -33,7 +33,7 @@ class FirstDivergence:
     kind: str = ""
     cause: str = "unknown"
     advice: str = ""
-    agreement: float | None = None
+    distance: float | None = None
     also: tuple[str, ...] = ()
 
     def __str__(self) -> str:

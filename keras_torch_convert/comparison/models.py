@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..running.outputs import named_outputs
-from ..running.run import called_on, evaluating, gradients_off, python_generators_kept
+from ..running.run import eval_mode, functional_call, no_grad, preserve_rng_state
 from ..spec.target import Target
 from .prediction import SOFTMAX_NOTE, same_scale
 from .tolerances import narrowest
-from .verdict import Comparison, judged, pairwise, rounding_of, threshold_of
+from .verdict import Comparison, decide, pairwise, rounding_of, threshold_of
 
 if TYPE_CHECKING:
     from ..running.inputs import Runs
@@ -31,7 +31,7 @@ BLOCK = 65_537
 SEED = 20240702
 
 
-def judge(
+def compare_on_inputs(
     module: Any,
     target: Target,
     runs: Runs,
@@ -67,11 +67,11 @@ def judge(
     changes = [relative_change(torch_outputs[0], other) for other in torch_outputs[1:]]
     sensitivity = max((change for change in changes if change is not None), default=None)
     moved = [
-        disturbed_change(module, inputs, outputs, values)
+        perturbation_sensitivity(module, inputs, outputs, values)
         for inputs, outputs in zip(every, torch_outputs, strict=True)
         if disturb
     ]
-    result = judged(compared, precision, depth, noise, sensitivity, instability_of(moved))
+    result = decide(compared, precision, depth, noise, sensitivity, instability_of(moved))
     return replace(
         result,
         inputs=tuple(inputs.words for inputs in every),
@@ -105,15 +105,15 @@ def _called(module: Any, runs: Runs, inputs: Any, values: Mapping[str, Any] | No
     """What the module gives for `inputs`, with `values` in place of its own tensors of those names."""
     import torch
 
-    with evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=[]), python_generators_kept():
+    with eval_mode(module), torch.no_grad(), torch.random.fork_rng(devices=[]), preserve_rng_state():
         if not values:
             return runs.torch_call(module, inputs)
-        return called_on(module, values, lambda copy: runs.torch_call(copy, inputs))
+        return functional_call(module, values, lambda copy: runs.torch_call(copy, inputs))
 
 
 def run_keras(target: Target, runs: Runs) -> tuple[Arrays, list[str]]:
     """Outputs of the Keras model in inference mode by name, and their types."""
-    with gradients_off(target), python_generators_kept():
+    with no_grad(target), preserve_rng_state():
         return named_outputs(runs.keras_call(target.model, runs.keras_inputs))
 
 
@@ -134,7 +134,9 @@ def noise_floor(module: Any, runs: Runs, outputs: Arrays, values: Mapping[str, A
     return relative_change(outputs, named_outputs(result)[0])
 
 
-def disturbed_change(module: Any, runs: Runs, outputs: Arrays, values: Mapping[str, Any] | None = None) -> float | None:
+def perturbation_sensitivity(
+    module: Any, runs: Runs, outputs: Arrays, values: Mapping[str, Any] | None = None
+) -> float | None:
     """How far torch's outputs move when each of its weights is changed by about one part in DISTURBANCE, at random; None when not measured."""
     import torch
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from ..plan.executor import prepare
+from ..plan.executor import check_plan
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
 from ..spec.source import Source
 from ..spec.target import Target, TargetLayer
 from ..torch_io.live_tensor import live_tensor
-from .models import judge, relative_change, run_keras
+from .models import compare_on_inputs, relative_change, run_keras
 from .verdict import Comparison
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _random_value(last: str, tensor: Any, variance: Any, generator: Any) -> Any:
     return value.to(tensor.dtype)
 
 
-def judge_randomised(
+def compare_randomized(
     module: Any, target: Target, runs: Runs, plan: Plan, source: Source
 ) -> tuple[Comparison, tuple[tuple[str, str], ...]]:
     """The comparison with random values in both models, and the pairs of Keras layers whose swap it would not show.
@@ -88,14 +88,14 @@ def judge_randomised(
         name: live_tensor(name, values[name], source.origin) or tensor if name in values else tensor
         for name, tensor in source.items()
     }
-    prepared = prepare(plan, replace(source, tensors=tensors), target, strict=False)
+    prepared = check_plan(plan, replace(source, tensors=tensors), target, strict=False)
     with trial_values(target) as set_value:
         held: dict[str, npt.NDArray[Any]] = {}
         for variable, array in prepared.arrays():
             set_value(variable, array)
             held[variable.place] = array
         # Whether this pair can be judged at all its own values have shown.
-        comparison = judge(module, target, runs, count=0, values=values, disturb=False)
+        comparison = compare_on_inputs(module, target, runs, count=0, values=values, disturb=False)
         if not comparison.equal:
             return comparison, ()
         swaps, untried = unnoticed_swaps(target, runs, held, set_value)

@@ -29,7 +29,7 @@ Outputs = Union[Array, Sequence[Array], Mapping[str, Array]]
 TIMES_NOISE = 20
 TWINS_BELOW = 1e-3
 PART_OF_SENSITIVITY = 0.02
-CHAOS = 0.1
+ILL_CONDITIONED = 0.1
 # The depth, in layers with weights, from which rounding is taken to grow by the square root.
 DEPTH_OF_BOUND = 100
 
@@ -48,7 +48,7 @@ class Comparison:
     - `noise`, `sensitivity`: as above, None when not measured; `instability`: how far torch's outputs move when every weight is changed by
       1e-4 of its value
     - `softmax_only_in`: "torch" or "Keras" when only that model ends in a softmax (the other's output was put through one to compare), else ""
-    - `randomised`: the verdict with norm statistics, biases and scales replaced by random values in both, None when that was not asked for
+    - `randomized`: the verdict with norm statistics, biases and scales replaced by random values in both, None when that was not asked for
     - `unnoticed_swaps`: pairs of Keras layers that could be swapped without any output showing it, even so
     - `first_divergence`: where the models part and why, None when nothing was found or nothing was looked for
     - `layer_differences`: Keras layer to how far the statistics of its output are from torch's, in order of execution, when a divergence was looked for
@@ -69,7 +69,7 @@ class Comparison:
     sensitivity: float | None = None
     instability: float | None = None
     softmax_only_in: str = ""
-    randomised: Comparison | None = None
+    randomized: Comparison | None = None
     unnoticed_swaps: tuple[tuple[str, str], ...] = ()
     first_divergence: FirstDivergence | None = None
     layer_differences: Mapping[str, float] = field(default_factory=dict)
@@ -102,8 +102,8 @@ class Comparison:
         """The comparison for a terminal; its last line is the verdict."""
         lines = [output_line(output) for output in self.outputs]
         lines += [f"inputs: {len(self.inputs)}: {'; '.join(self.inputs)}"] if self.inputs else []
-        if self.randomised is not None:
-            lines.append(f"with random norm statistics, biases and scales: {self.randomised.verdict()}")
+        if self.randomized is not None:
+            lines.append(f"with random norm statistics, biases and scales: {self.randomized.verdict()}")
         if self.unnoticed_swaps:
             swaps = ", ".join(f"{one} with {other}" for one, other in self.unnoticed_swaps)
             lines.append(f"swaps that no output would show: {swaps}")
@@ -125,7 +125,7 @@ class Comparison:
             {name: getattr(output, name) for name in output.__dataclass_fields__} for output in self.outputs
         ]
         data["verdict"] = self.verdict()
-        data["randomised"] = None if self.randomised is None else self.randomised.to_dict()
+        data["randomized"] = None if self.randomized is None else self.randomized.to_dict()
         data["first_divergence"] = None if self.first_divergence is None else self.first_divergence.to_dict()
         return data
 
@@ -268,7 +268,7 @@ def summary(
     )
 
 
-def judged(
+def decide(
     comparisons: Sequence[tuple[Sequence[OutputComparison], Sequence[str], bool | None]],
     precision: str,
     depth: int,
@@ -290,7 +290,9 @@ def judged(
         threshold = PART_OF_SENSITIVITY * sensitivity
         words.append(f"{PART_OF_SENSITIVITY:.0%} of the {sensitivity:.1e} by which the output moves with the input")
     found = summary(worst, None, threshold, notes, threshold_from=", ".join(words), rounding=min(rounding, threshold))
-    equal, reasons = at_chaos(found, noise, instability) or decided(comparisons, found, allowed, noise, sensitivity)
+    equal, reasons = ill_conditioned(found, noise, instability) or decided(
+        comparisons, found, allowed, noise, sensitivity
+    )
     if noise is not None and sensitivity is not None:
         reasons = (*reasons, f"noise floor of the torch model {noise:.1e}, sensitivity of its output {sensitivity:.1e}")
     return replace(
@@ -321,13 +323,15 @@ def badness(output: OutputComparison) -> tuple[int, float]:
     return (2 if output.equal is False and relative is None else 1 if relative is None else 0, relative or 0.0)
 
 
-def at_chaos(found: Comparison, noise: float | None, instability: float | None) -> tuple[None, tuple[str, ...]] | None:
+def ill_conditioned(
+    found: Comparison, noise: float | None, instability: float | None
+) -> tuple[None, tuple[str, ...]] | None:
     """Why nothing can be decided about a model whose rounding is as large as its outputs; None when it is not, or when shapes differ."""
     if found.relative_diff is None:
         return None
-    if noise is not None and noise > CHAOS:
+    if noise is not None and noise > ILL_CONDITIONED:
         why = f"torch itself differs by {noise:.1e} between float32 and float64"
-    elif instability is not None and instability > CHAOS:
+    elif instability is not None and instability > ILL_CONDITIONED:
         why = (
             f"torch itself moves by {instability:.1e} when each of its weights is changed by 1e-4 of its value, "
             "so that rounding may do the same"

@@ -16,11 +16,11 @@ from ..comparison.arrays import apart
 from ..running.fingerprint import distance, fingerprint
 from ..running.keras_calls import Captured, LayerCall
 from ..running.keras_values import TrialValues, as_tensor_like, eager_arrays, intercepted_calls, trial_values
-from ..running.run import gradients_off, python_generators_kept
+from ..running.run import no_grad, preserve_rng_state
 from ..running.torch_steps import Step, TorchRun, Value
 from ..spec.target import Target
-from .layer_pairs import Place
-from .locating import Spot
+from .layer_pairs import TorchPlace
+from .locating import DivergencePoint
 
 Array = npt.NDArray[Any]
 
@@ -65,7 +65,7 @@ class WrongWeights:
 
 
 @dataclass(slots=True, eq=False)
-class Scene:
+class DivergenceContext:
     """All that is known about one spot.
 
     `keras` are the values of the spot's call, `before` those of the calls that its input came from (the nearest last), `behind` the calls that take its
@@ -77,13 +77,13 @@ class Scene:
     """
 
     target: Target
-    spot: Spot
+    spot: DivergencePoint
     keras: Captured
     torch: TorchRun
     seen: Callable[[Array], float]
     before: list[tuple[LayerCall, Captured]] = field(default_factory=list)
     behind: list[LayerCall] = field(default_factory=list)
-    place: Place | None = None
+    place: TorchPlace | None = None
     torch_inputs: list[Array] = field(default_factory=list)
     expected: list[Array] = field(default_factory=list)
     following: list[Array] = field(default_factory=list)
@@ -124,18 +124,18 @@ class Scene:
             return inf
         return apart(self.expected[0], self.keras.outputs[0])
 
-    def agreement(self, trial: Array, against: Array | None = None) -> float:
+    def distance(self, trial: Array, against: Array | None = None) -> float:
         """How near a trial comes to one of the values that torch has there."""
         candidates = self.expected if against is None else [against]
         return min((apart(array, trial) for array in candidates), default=inf)
 
-    def agreement_of(self, hypothesis: Hypothesis) -> float:
+    def distance_of(self, hypothesis: Hypothesis) -> float:
         """How near the trial of a hypothesis comes to torch."""
         if hypothesis.how in ("statistics", "around"):
             return self.seen(hypothesis.trial)
         if hypothesis.how == "next call":
             return self.followed(hypothesis.trial)[0]
-        return self.agreement(hypothesis.trial, hypothesis.against)
+        return self.distance(hypothesis.trial, hypothesis.against)
 
     def followed(self, output: Array) -> tuple[float, float]:
         """How near torch comes what the next call makes of `output` in the place of the spot's own, and what it makes of that."""
@@ -193,16 +193,16 @@ class Scene:
             output = called(self.target, around, captured.args, captured.kwargs)
         return output if self.spot.kind != "before" else next(iter(before), None)
 
-    def settles(self, hypothesis: Hypothesis, agreement: float) -> bool:
+    def explains(self, hypothesis: Hypothesis, distance: float) -> bool:
         """Whether a trial comes so near that its hypothesis is the cause."""
-        if agreement >= max(ENOUGH, NEAR):
+        if distance >= max(ENOUGH, NEAR):
             # Most fail here, which spares them the run as it is.
             return False
-        difference = self.difference_unmended(hypothesis)
+        difference = self.baseline_distance(hypothesis)
         enough = max(ENOUGH, NEAR * min(difference, 1.0))
-        return agreement < enough and agreement < PART_OF_DIFFERENCE * difference
+        return distance < enough and distance < PART_OF_DIFFERENCE * difference
 
-    def difference_unmended(self, hypothesis: Hypothesis) -> float:
+    def baseline_distance(self, hypothesis: Hypothesis) -> float:
         """How far what a hypothesis is judged by is from torch as long as nothing is mended."""
         if hypothesis.how == "statistics" and self.keras.outputs:
             return self.seen(self.keras.outputs[0])
@@ -337,7 +337,7 @@ def altered(layer: Any, settings: Mapping[str, Any]) -> Any:
 
 def called(target: Target, layer: Any, args: Any, kwargs: Any) -> Array | None:
     """The first array that a layer gives, None when it refuses its input."""
-    with gradients_off(target), python_generators_kept():
+    with no_grad(target), preserve_rng_state():
         try:
             output = layer(*args, **kwargs)
         except (ValueError, TypeError, RuntimeError, AttributeError, KeyError, IndexError, ArithmeticError):

@@ -11,16 +11,16 @@ from typing import Any
 from ..comparison.arrays import apart
 from ..comparison.divergence import FirstDivergence
 from ..running.keras_calls import KerasRun
-from .context import Array, Hypothesis, Scene
+from .context import Array, DivergenceContext, Hypothesis
 
 UNKNOWN = "unknown: none of the known causes makes the outputs equal"
 
 
 def described(
-    scene: Scene, best: tuple[float, Hypothesis] | None, keras: KerasRun, modules: Mapping[str, Any]
+    scene: DivergenceContext, best: tuple[float, Hypothesis] | None, keras: KerasRun, modules: Mapping[str, Any]
 ) -> FirstDivergence:
     """What was found at a spot of a run; `best` is the cause with how near it comes, None when none holds."""
-    agreement, hypothesis = best if best is not None else (None, None)
+    distance, hypothesis = best if best is not None else (None, None)
     label, operation = _keras_side(scene, keras)
     if hypothesis is not None and hypothesis.at:
         label = hypothesis.at
@@ -39,13 +39,13 @@ def described(
         kind=hypothesis.kind if hypothesis is not None else "",
         cause=UNKNOWN
         if hypothesis is None
-        else f"{hypothesis.cause}: with that mended the outputs agree to {agreement:.0e}",
+        else f"{hypothesis.cause}: with that mended the outputs agree to {distance:.0e}",
         advice=hypothesis.advice if hypothesis is not None else "",
-        agreement=agreement,
+        distance=distance,
     )
 
 
-def _keras_side(scene: Scene, keras: KerasRun) -> tuple[str, str]:
+def _keras_side(scene: DivergenceContext, keras: KerasRun) -> tuple[str, str]:
     """The label of the Keras layer, and what it computes where that is not told by its kind."""
     spot, call = scene.spot, scene.call
     if spot.kind == "before" and call.parent is not None:
@@ -57,7 +57,7 @@ def _keras_side(scene: Scene, keras: KerasRun) -> tuple[str, str]:
     return call.label, "" if call.leaf is not None else call.kinds[0]
 
 
-def _torch_path(scene: Scene, hypothesis: Hypothesis | None) -> str:
+def _torch_path(scene: DivergenceContext, hypothesis: Hypothesis | None) -> str:
     """The torch module in which the change is to be made, else the one that belongs to the Keras layer."""
     if hypothesis is not None and hypothesis.torch_at:
         return hypothesis.torch_at
@@ -70,13 +70,13 @@ def _torch_path(scene: Scene, hypothesis: Hypothesis | None) -> str:
     return next((step.path for step in scene.steps), "")
 
 
-def _outputs(scene: Scene) -> tuple[list[Array], list[Array]]:
+def _outputs(scene: DivergenceContext) -> tuple[list[Array], list[Array]]:
     """What the models have there: outputs, or inputs where those have parted."""
     ours = scene.keras.inputs if scene.spot.kind in ("before", "inputs") else scene.keras.outputs
     return ours, scene.torch_inputs if scene.spot.kind == "inputs" else scene.expected
 
 
-def _difference(scene: Scene, ours: list[Array]) -> float | None:
+def _difference(scene: DivergenceContext, ours: list[Array]) -> float | None:
     if scene.spot.kind == "inputs":
         return None
     difference = scene.difference

@@ -19,12 +19,12 @@ from ..running.torch_steps import TorchRun, run_torch_steps
 from ..spec.source import Source
 from ..spec.target import Target
 from .causes import RULES, ends, hypotheses_of
-from .context import Array, Hypothesis, Scene
+from .context import Array, DivergenceContext, Hypothesis
 from .description import described
-from .layer_pairs import Place, names_by_layer, place_of
+from .layer_pairs import TorchPlace, names_by_layer, place_of
 from .layer_weights import LayerWeights
-from .locating import AGREES_BELOW, Locator, Spot
-from .neighborhood import Surroundings
+from .locating import AGREES_BELOW, DivergencePoint, Locator
+from .neighborhood import Neighborhood
 
 if TYPE_CHECKING:
     from ..running.inputs import Runs
@@ -53,7 +53,7 @@ class Diagnosis:
         self.values = {name: detached[id(tensor)] for name, tensor in own if tensor.is_floating_point()}
         self.modules = dict(module.named_modules())
         self.torch = self._run_torch()
-        self.mended: dict[int, Array] = {}
+        self.patched: dict[int, Array] = {}
         self.keras = self._run_keras()
         self.weights = LayerWeights(source, target, plan)
         self.names = names_by_layer(plan, source, target)
@@ -63,7 +63,7 @@ class Diagnosis:
     def _run_torch(self, capture: tuple[int, ...] = ()) -> TorchRun:
         return run_torch_steps(self.source.module, self.runs.torch_call, self.runs.torch_inputs, self.values, capture)
 
-    def _places(self) -> dict[int, Place]:
+    def _places(self) -> dict[int, TorchPlace]:
         places = {}
         for call in self.keras.leaves():
             names = self.names.get(call.leaf.label) if call.leaf is not None else None
@@ -119,9 +119,9 @@ class Diagnosis:
                 passed.append(replace(said, also=()))
                 difference *= share
         finally:
-            (self.keras, self.locator), self.mended = unmended, {}
+            (self.keras, self.locator), self.patched = unmended, {}
 
-    def _first(self, difference: float) -> tuple[Scene, tuple[float, Hypothesis] | None] | None:
+    def _first(self, difference: float) -> tuple[DivergenceContext, tuple[float, Hypothesis] | None] | None:
         """The first spot where the models part by as much as matters for a difference of the outputs, and its cause."""
         levels = {min(max(difference * PART_OF_OUTPUT, AGREES_BELOW), COARSEST), AGREES_BELOW, FINEST}
         for level in sorted(levels, reverse=True):
@@ -132,13 +132,13 @@ class Diagnosis:
                 return scene, self.cause(scene)
         return None
 
-    def _share_left(self, scene: Scene, hypothesis: Hypothesis) -> float:
+    def _share_left(self, scene: DivergenceContext, hypothesis: Hypothesis) -> float:
         """The part of the outputs' difference that is left when the Keras model runs with a cause mended; 0 when that cannot be tried."""
         outputs, before = scene.keras.outputs, self._outputs_apart()
         mends = scene.spot.kind == "layer" and scene.call.leaf is not None and hypothesis.kind in OF_THE_LAYER_ALONE
         if not mends or not outputs or outputs[0].shape != hypothesis.trial.shape or not 0 < before < inf:
             return 0.0
-        self.mended[scene.call.number] = hypothesis.trial
+        self.patched[scene.call.number] = hypothesis.trial
         self.keras = self._run_keras()
         self.locator = self._locator(AGREES_BELOW)
         return self._outputs_apart() / before
@@ -150,21 +150,21 @@ class Diagnosis:
 
     def _run_keras(self, capture: Sequence[int] = ()) -> KerasRun:
         runs = self.runs
-        return run_keras_calls(self.target, runs.keras_call, runs.keras_inputs, capture, self.mended)
+        return run_keras_calls(self.target, runs.keras_call, runs.keras_inputs, capture, self.patched)
 
-    def cause(self, scene: Scene) -> tuple[float, Hypothesis] | None:
+    def cause(self, scene: DivergenceContext) -> tuple[float, Hypothesis] | None:
         """The first hypothesis that holds, and how near it comes."""
         rules = {"inputs": (ends.at_the_beginning,), "end": (ends.at_the_end,)}.get(scene.spot.kind, RULES)
         for hypothesis in hypotheses_of(scene, rules):
-            agreement = scene.agreement_of(hypothesis)
-            if isfinite(agreement) and scene.settles(hypothesis, agreement):
-                return agreement, hypothesis
+            found = scene.distance_of(hypothesis)
+            if isfinite(found) and scene.explains(hypothesis, found):
+                return found, hypothesis
         return None
 
-    def scene(self, spot: Spot) -> Scene:
+    def scene(self, spot: DivergencePoint) -> DivergenceContext:
         """Both models run once more, for the values at the spot."""
         call, place = spot.call, self.places.get(spot.call.number)
-        surroundings = Surroundings(self.keras, self.torch, self.places, self.locator)
+        surroundings = Neighborhood(self.keras, self.torch, self.places, self.locator)
         inside = [self.keras.calls[number] for number in call.children]
         chain = list(spot.after) if spot.kind == "before" else inside or surroundings.chain(call)
         behind, along = surroundings.behind(call), surroundings.along(call)
@@ -172,7 +172,7 @@ class Diagnosis:
         values = self._values_of_torch(wanted.orders)
         around = [call.number] if inside else [call.parent] if call.parent and spot.kind != "inputs" else []
         keras = self._run_keras([*around, *(one.number for one in (call, *chain, *behind[:2], *along))]).captured
-        scene = Scene(
+        scene = DivergenceContext(
             self.target,
             spot,
             keras[call.number],

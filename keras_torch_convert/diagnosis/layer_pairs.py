@@ -25,7 +25,7 @@ MOST_STEPS = 30
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Place:
+class TorchPlace:
     """Where in one run of the torch module a Keras layer's work is done.
 
     `names` are the weights, `path` the module that owns them (or the nearest above), `steps` the operations that use them, `inputs` and `outputs` what
@@ -98,7 +98,7 @@ def common_path(names: Iterable[str]) -> str:
 
 def place_of(
     names: tuple[str, ...], near: Sequence[Fingerprint], run: TorchRun, modules: Mapping[str, Any]
-) -> Place | None:
+) -> TorchPlace | None:
     """The use of some weights whose input is nearest to one of the statistics `near`; None when they were not used."""
     wanted = set(names)
     steps = tuple(step for step in run.steps if wanted & set(step.weights))
@@ -111,12 +111,12 @@ def place_of(
         call = min(calls, key=lambda call: _gap(call.inputs, near))
         inside = tuple(step for step in steps if call.first <= step.order <= call.last)
         if inside and _is_layer(call, inside):
-            return Place(names, path, modules.get(path), inside, call.inputs, call.outputs)
+            return TorchPlace(names, path, modules.get(path), inside, call.inputs, call.outputs)
     first = min(steps, key=lambda step: _gap(step.inputs, near))
     inside = tuple(step for step in steps if step.path == first.path and abs(step.order - first.order) < 24)
     last = inside[-1]
     owner = first.path or path
-    return Place(names, owner, modules.get(owner), inside, inside[0].inputs, last.outputs)
+    return TorchPlace(names, owner, modules.get(owner), inside, inside[0].inputs, last.outputs)
 
 
 def _is_layer(call: ModuleCall, steps: tuple[Step, ...]) -> bool:

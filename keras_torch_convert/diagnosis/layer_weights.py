@@ -15,12 +15,12 @@ from ..plan.recipe import Assignment
 from ..rules.layer import assign_layer
 from ..running.keras_calls import LayerCall
 from ..running.outputs import as_array
-from ..spec.layer_groups import Stack
+from ..spec.layer_groups import TorchLayer
 from ..spec.source import Source
 from ..spec.target import Target, TargetLayer, TargetVariable
 from .causes import weights
 from .context import Array, WrongWeights
-from .layer_pairs import Place
+from .layer_pairs import TorchPlace
 
 
 class LayerWeights:
@@ -35,7 +35,7 @@ class LayerWeights:
         """What the layer's variables hold, by name."""
         return {v.name: np.array(as_array(read_values(self.target, v.variable))) for v in leaf.variables}
 
-    def wanted(self, leaf: TargetLayer, place: Place | None) -> dict[str, Array]:
+    def wanted(self, leaf: TargetLayer, place: TorchPlace | None) -> dict[str, Array]:
         """What torch's values make of them, for the variables of which it is known."""
         evaluation = Evaluation(self.source)
         by_place = {assignment.place: assignment for assignment in self._assignments(leaf, place)}
@@ -66,7 +66,7 @@ class LayerWeights:
         """Of the variables called `names` those that hold what belongs to another one, with its label."""
         return {name: owner for name in names if (owner := self.owner(held[name], leaf))}
 
-    def wrong(self, calls: Iterable[LayerCall], places: Mapping[int, Place]) -> list[WrongWeights]:
+    def wrong(self, calls: Iterable[LayerCall], places: Mapping[int, TorchPlace]) -> list[WrongWeights]:
         """The calls of layers that hold other values than torch's, in the order given."""
         found = []
         for call in calls:
@@ -80,7 +80,7 @@ class LayerWeights:
                 found.append(WrongWeights(call, kind, f"{names}: {said}", wanted))
         return found
 
-    def as_planned(self, call: LayerCall, place: Place | None) -> bool | None:
+    def as_planned(self, call: LayerCall, place: TorchPlace | None) -> bool | None:
         """For a layer whose output torch has nowhere by itself, because a sum of tensors went into it or it depends on no data: whether it holds what the plan says.
 
         None where the output can be compared, or no plan says anything.
@@ -92,7 +92,7 @@ class LayerWeights:
             self.holding[leaf.label] = self._as_planned(self.plan, leaf, call, place)
         return self.holding[leaf.label]
 
-    def _as_planned(self, plan: Plan, leaf: TargetLayer, call: LayerCall, place: Place | None) -> bool | None:
+    def _as_planned(self, plan: Plan, leaf: TargetLayer, call: LayerCall, place: TorchPlace | None) -> bool | None:
         own = {variable.place for variable in leaf.variables}
         # The rows that a table gives are settled by its values and the numbers that go in, which both models share.
         table = any("Embedding" in kind for kind in call.kinds)
@@ -103,14 +103,14 @@ class LayerWeights:
         held = self.held(leaf)
         return all(weights.equal(held[name], value) for name, value in wanted.items())
 
-    def _assignments(self, leaf: TargetLayer, place: Place | None) -> tuple[Assignment, ...]:
+    def _assignments(self, leaf: TargetLayer, place: TorchPlace | None) -> tuple[Assignment, ...]:
         if self.plan is not None:
             return self.plan.assignments
         if place is None:
             return ()
         tensors = tuple(self.source[name] for name in place.names if name in self.source)
         try:
-            return assign_layer(Stack(place.path, tensors), leaf)
+            return assign_layer(TorchLayer(place.path, tensors), leaf)
         except TransferError:
             # Without a rule for the pair nothing is known of what its weights should be.
             return ()

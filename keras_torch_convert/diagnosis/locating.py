@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..running.fingerprint import Fingerprint, FingerprintIndex, distance
 from ..running.keras_calls import KerasRun, LayerCall
 from ..running.torch_steps import TorchRun, Value
-from .layer_pairs import Place
+from .layer_pairs import TorchPlace
 
 # The same tensor computed by two frameworks reads 1e-8 to 1e-6, growing with depth; the tanh approximation of GELU 1e-5 and more.
 AGREES_BELOW = 3e-6
@@ -27,7 +27,7 @@ PlaceInBlock = tuple[str, tuple[tuple[int, ...], ...]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Spot:
+class DivergencePoint:
     """The Keras call at which the models part. `kind` says how.
 
     "layer": its inputs agree, its output does not (of a call that makes others: nor do they differ); "before": its input has parted inside code of `call`'s parent, after the calls `after`;
@@ -71,7 +71,7 @@ class Locator:
         self,
         keras: KerasRun,
         torch: TorchRun,
-        places: Mapping[int, Place],
+        places: Mapping[int, TorchPlace],
         holds_its_weights: Callable[[LayerCall], bool | None],
         masks: Sequence[Fingerprint] = (),
         agrees_below: float = AGREES_BELOW,
@@ -149,7 +149,7 @@ class Locator:
         self.apart_out[call.number] = outputs
         self.drift = max([self.drift, *(apart for apart in outputs if apart < limit)])
 
-    def _nearest(self, key: Fingerprint, place: Place | None) -> float:
+    def _nearest(self, key: Fingerprint, place: TorchPlace | None) -> float:
         """The distance to the nearest value in torch; what other weights give does not count for a layer with weights of its own."""
         if place is None:
             return self.index.nearest(key, self.goes_on)
@@ -218,10 +218,10 @@ class Locator:
                 return max(found, key=lambda call: call.number)
         return None
 
-    def first(self) -> Spot | None:
+    def first(self) -> DivergencePoint | None:
         """The first place in order of execution where the models part, on the way to outputs that differ; None when all agrees."""
         root = self.keras.calls[0]
-        spots: dict[int, Spot] = {}
+        spots: dict[int, DivergencePoint] = {}
         seen: set[int] = set()
         ends = [self.producers.find(key, SAME) for key in root.outputs]
         last = [max((call for _, call in end), key=lambda call: call.number) for end in ends if end]
@@ -235,10 +235,10 @@ class Locator:
         for call in last:
             apart = min((distance(key, end) for key in call.outputs for end in torch_ends), default=inf)
             if apart >= self.tolerance[call.number]:
-                return Spot(call, "end")
+                return DivergencePoint(call, "end")
         return None
 
-    def _walk(self, start: LayerCall, spots: dict[int, Spot], seen: set[int]) -> None:
+    def _walk(self, start: LayerCall, spots: dict[int, DivergencePoint], seen: set[int]) -> None:
         waiting = [start]
         while waiting:
             call = waiting.pop()
@@ -251,7 +251,7 @@ class Locator:
                 continue
             bad = self.bad_inputs(call)
             if not bad:
-                spots[call.number] = Spot(call, "layer")
+                spots[call.number] = DivergencePoint(call, "layer")
             for key in bad:
                 producer = self.origin(key, call)
                 if producer is not None and (self.bad_output(producer) or self._is_never_seen(producer)):
@@ -269,11 +269,11 @@ class Locator:
                 return parted[-1]
         return None
 
-    def _through_code(self, call: LayerCall, key: Fingerprint, spots: dict[int, Spot]) -> list[LayerCall]:
+    def _through_code(self, call: LayerCall, key: Fingerprint, spots: dict[int, DivergencePoint]) -> list[LayerCall]:
         """Where a value came from that no call gave: calls before in the same parent that have parted, else the parent's code itself."""
         parent = self.keras.calls[call.parent] if call.parent is not None else None
         if parent is None or any(distance(key, one) < SAME for one in self.keras.calls[0].inputs):
-            spots[call.number] = Spot(call, "inputs")
+            spots[call.number] = DivergencePoint(call, "inputs")
             return []
         before = [
             other for other in self.leaves if parent.number < other.number < call.number and self._inside(other, parent)
@@ -289,7 +289,7 @@ class Locator:
         ]
         if from_outside:
             return from_outside
-        spots[call.number] = Spot(call, "before", tuple(before[-4:]))
+        spots[call.number] = DivergencePoint(call, "before", tuple(before[-4:]))
         return []
 
     def _inside(self, call: LayerCall, parent: LayerCall) -> bool:
@@ -300,7 +300,7 @@ class Locator:
         return False
 
 
-def unfinished(place: Place) -> set[int]:
+def unfinished(place: TorchPlace) -> set[int]:
     """Orders of a layer's operations whose result goes into another one of its own, with weights that had no part before: the product before the offset."""
     found: set[int] = set()
     used: set[str] = set()

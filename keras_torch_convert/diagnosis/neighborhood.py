@@ -9,8 +9,8 @@ from math import prod
 from ..running.fingerprint import Fingerprint
 from ..running.keras_calls import KerasRun, LayerCall
 from ..running.torch_steps import Step, TorchRun, Value
-from .layer_pairs import Place
-from .locating import AGREES_BELOW, Locator, Spot
+from .layer_pairs import TorchPlace
+from .locating import AGREES_BELOW, DivergencePoint, Locator
 
 # How far behind a place torch's values are looked at: an activation, a scale, a sum.
 DEPTH_BEHIND = 4
@@ -23,7 +23,7 @@ SAME_STATISTICS = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class NeighborhoodRequest:
     """What of torch's run is kept for one spot: `orders` are the times at which its values appear, the rest as in Scene."""
 
     orders: tuple[int, ...]
@@ -32,10 +32,10 @@ class Wanted:
     steps: tuple[Step, ...]
 
 
-class Surroundings:
+class Neighborhood:
     """Two runs, and which layer's work is done where (`places`, by number of the Keras call)."""
 
-    def __init__(self, keras: KerasRun, torch: TorchRun, places: Mapping[int, Place], locator: Locator) -> None:
+    def __init__(self, keras: KerasRun, torch: TorchRun, places: Mapping[int, TorchPlace], locator: Locator) -> None:
         self.keras, self.torch, self.places, self.locator = keras, torch, places, locator
         self.step_by_order = {step.order: step for step in torch.steps}
 
@@ -76,9 +76,9 @@ class Surroundings:
             found.append(behind[0])
         return found
 
-    def next_places(self, call: LayerCall) -> list[Place]:
+    def next_places(self, call: LayerCall) -> list[TorchPlace]:
         """torch's places of the next layers with weights that the output of `call` flows into through calls without."""
-        found: list[Place] = []
+        found: list[TorchPlace] = []
         seen: set[int] = set()
         waiting = self.behind(call)
         while waiting and len(seen) < MOST_LOOKED_AT:
@@ -92,7 +92,7 @@ class Surroundings:
                 waiting += self.behind(one)
         return found[:2]
 
-    def wanted(self, spot: Spot, place: Place | None) -> Wanted:
+    def wanted(self, spot: DivergencePoint, place: TorchPlace | None) -> NeighborhoodRequest:
         """What may tell why the models part at a spot."""
         following = [value for other in self.next_places(spot.call) for value in other.inputs]
         known, expected, steps = self._at(spot, place)
@@ -101,11 +101,11 @@ class Surroundings:
             expected += [*self._possible_outputs(spot.call, place, outputs), *following]
         inputs = [value for step in steps for value in step.inputs]
         orders = dict.fromkeys(value.order for value in (*known, *expected, *following, *outputs, *inputs))
-        return Wanted(
+        return NeighborhoodRequest(
             tuple(orders)[:MOST_KEPT], tuple(dict.fromkeys(expected)), tuple(following), tuple(dict.fromkeys(steps))
         )
 
-    def _at(self, spot: Spot, place: Place | None) -> tuple[list[Value], list[Value], list[Step]]:
+    def _at(self, spot: DivergencePoint, place: TorchPlace | None) -> tuple[list[Value], list[Value], list[Step]]:
         """Values of torch that go into the spot, those that its output is expected to be, and the operations there."""
         if spot.kind == "end":
             return [], list(self.torch.outputs), []
@@ -123,7 +123,7 @@ class Surroundings:
             steps += self._steps_before(other.inputs, most=4)
         return taken, [], steps
 
-    def _possible_outputs(self, call: LayerCall, place: Place | None, outputs: list[Value]) -> list[Value]:
+    def _possible_outputs(self, call: LayerCall, place: TorchPlace | None, outputs: list[Value]) -> list[Value]:
         """Values that are no inputs of the call, those of its size first."""
         known = () if place is not None else call.inputs
         fresh = [value for value in outputs if not any(near(value.key, key) for key in known)]
@@ -158,7 +158,7 @@ class Surroundings:
             waiting += list(step.inputs)
         return list(found.values())
 
-    def _steps_in_between(self, spot: Spot) -> list[Step]:
+    def _steps_in_between(self, spot: DivergencePoint) -> list[Step]:
         """torch's operations without weights between what was agreed on last before a spot and the next layer with weights."""
         parent = self.keras.calls[spot.call.parent or 0]
         known = [*parent.inputs, *(key for call in spot.after for key in call.outputs)]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..alignment.static.proposal import align_statically
 from ..comparison.divergence import FirstDivergence
-from ..comparison.models import judge
-from ..plan.executor import prepare
+from ..comparison.models import compare_on_inputs
+from ..plan.executor import check_plan
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
 from ..running.keras_values import trial_values
@@ -52,10 +52,10 @@ def _completed(plan: Plan, proposal: Plan, doubted: Collection[str]) -> Plan:
 
 
 def _cause(source: Source, target: Target, runs: Runs, whole: Plan) -> FirstDivergence | None:
-    prepared = prepare(whole, source, target, strict=False)
+    prepared = check_plan(whole, source, target, strict=False)
     with trial_values(target) as set_value:
         for variable, array in prepared.arrays():
             set_value(variable, array)
-        comparison = judge(source.module, target, runs, count=0)
+        comparison = compare_on_inputs(source.module, target, runs, count=0)
         found = Diagnosis(source, target, runs, whole).result(comparison.relative_diff or 1.0)
     return found if found is not None and found.kind else None

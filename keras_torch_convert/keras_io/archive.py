@@ -1,6 +1,6 @@
 """A .keras file: a zip archive of stored members, its dates pinned, the weights as its last member.
 
-Where every member lies is known before a value is written; only the check sum of the weights is patched in afterwards.
+Where every member lies is known before a value is written; only the check sum of the weights is patched in afterward.
 Format: PKWARE's APPNOTE 6.3, with the 64-bit fields only where a size or an offset needs them.
 """
 

@@ -2,7 +2,7 @@
 
 Data sets are contiguous, allocated early and never filled, so that HDF5 writes nothing but its own structures, a few
 kilobytes whatever the size of the model: the rest of the temporary file is a hole. A file object of Python's in its place takes no
-disk, but is called a dozen times for each data set, where HDF5 itself puts neighbouring writes together: half as much time again.
+disk, but is called a dozen times for each data set, where HDF5 itself puts neighboring writes together: half as much time again.
 The values are written later, at the offsets that h5py gives.
 """
 
@@ -40,7 +40,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Skeleton:
+class Hdf5Header:
     """A whole file as pieces in the order of their offsets, without gaps or overlaps; `size` in bytes."""
 
     pieces: tuple[Piece, ...]
@@ -48,7 +48,7 @@ class Skeleton:
 
 
 @lru_cache(maxsize=SKELETONS_KEPT)
-def make_skeleton(layout: FileLayout) -> Skeleton:
+def make_hdf5_header(layout: FileLayout) -> Hdf5Header:
     """Build the structures of the file, once for a layout: the same layout gives the same bytes. Raises SaveError when h5py refuses it."""
     try:
         descriptor, name = tempfile.mkstemp(prefix="keras_torch_convert-", suffix=".h5")
@@ -59,7 +59,7 @@ def make_skeleton(layout: FileLayout) -> Skeleton:
                     builder.group(group)
                 found = [(offset, array) for array in layout.arrays if (offset := builder.array(array)) is not None]
             size = os.fstat(descriptor).st_size
-            return Skeleton(tuple(_pieces(made, size, found)), size)
+            return Hdf5Header(tuple(_pieces(made, size, found)), size)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         if isinstance(error, SaveError):
             raise

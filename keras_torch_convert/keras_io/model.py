@@ -143,7 +143,7 @@ def as_places(parts: Sequence[TargetLayer]) -> tuple[TargetLayer, ...]:
     automatic: Counter[tuple[str, str]] = Counter()
     for part in parts:
         above, _, _ = part.label.rpartition("/")
-        base = part.automatic_name
+        base = part.auto_name
         if not above or base is None:
             found.append(part.name)
             continue

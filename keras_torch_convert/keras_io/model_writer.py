@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ..errors import TransferError
 from ..spec.dtypes import numpy_dtype
 from ..spec.target import Target, TargetVariable
-from ..util.interrupts import interrupts_held_back
+from ..util.interrupts import deferred_sigint
 from .values import assign_values, kept_values, read_values
 
 # Old values beyond this many bytes go to a temporary file.
@@ -38,8 +38,8 @@ def writing(target: Target) -> Iterator[ModelWriter]:
             yield writer
             writer.finish()
         except BaseException:
-            with interrupts_held_back():
-                writer.put_back()
+            with deferred_sigint():
+                writer.rollback()
             raise
 
 
@@ -83,7 +83,7 @@ class ModelWriter:
             ):
                 leaf.layer.finalize_state()
 
-    def put_back(self) -> None:
+    def rollback(self) -> None:
         """Give every changed variable its old values again, bit for bit.
 
         Raises TransferError, after all others are back, for those that cannot be.

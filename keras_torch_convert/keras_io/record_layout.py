@@ -1,7 +1,7 @@
 """Reads off, from files that Keras itself saves, how the weights of a model lie in them.
 
 For the time of one save every variable holds a marker, a value that no other has; whatever data set holds the marker
-afterwards holds the variable. Nothing of Keras's own way through a model is repeated here.
+afterward holds the variable. Nothing of Keras's own way through a model is repeated here.
 """
 
 from __future__ import annotations

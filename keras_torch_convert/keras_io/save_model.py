@@ -21,7 +21,7 @@ from .layout_from_save import NotListedError, listed_by_keras
 from .legacy_order import saved_as_built
 from .values import read_values
 from .verify_written import compare_archive, compare_legacy_file, compare_weights_file
-from .write_from_layout import WritingOptions, WrittenAside, written_aside
+from .write_from_layout import AtomicFile, WritingOptions, written_aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def _saved_as_listed(target: Target, path: Path, suffix: str) -> SavedFile:
         notes.extend(_compare(target, temporary, suffix))
 
     with written_aside(layout, None, values, path, WritingOptions(), compare) as aside:
-        written = aside.take_name(path)
+        written = aside.commit(path)
     return SavedFile(path, written.digests["md5"], written.digests["sha256"], written.size, tuple(notes))
 
 
@@ -77,7 +77,7 @@ def _saved_by_keras(target: Target, path: Path, suffix: str) -> SavedFile:
         _flush_file(temporary)
         with digests_meanwhile(temporary, ("md5", "sha256")) as digests:
             notes = (*notes, *_compare(target, temporary, suffix))
-        written = WrittenAside(temporary, digests, durable=True).take_name(path)
+        written = AtomicFile(temporary, digests, durable=True).commit(path)
     except OSError as error:
         raise SaveError(f"cannot save to {path}: {error}") from error
     finally:

@@ -76,7 +76,7 @@ def write_shard(
     with written_aside(file, None, values, path, replace(options, digests=("sha256",))) as aside:
         digest = aside.digests["sha256"]
         name = f"{_base(path)}_{number + 1:05}_{digest[:_NAME_DIGITS]}.weights.h5"
-        written = aside.take_name(path.with_name(name))
+        written = aside.commit(path.with_name(name))
     groups = tuple(dict.fromkeys(array.path.rpartition("/")[0] for array in file.arrays))
     return WrittenShard(name, written.size, digest, groups)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ..util.interrupts import interrupts_held_back
+from ..util.interrupts import deferred_sigint
 
 
 def all_layers(layer: Any) -> list[Any]:
@@ -78,7 +78,7 @@ def _flags_kept(layers: Sequence[Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        with interrupts_held_back():
+        with deferred_sigint():
             for layer, trainable in of_layers:
                 layer._trainable = trainable
             for variable, trainable in of_variables:

@@ -19,10 +19,10 @@ import numpy.typing as npt
 from ..errors import SaveError
 from ..spec.file_layout import ArchiveMember, FileLayout, TargetLayout
 from ..util.atomic_file import temporary_path
-from ..util.hash_workers import Followers
+from ..util.hash_workers import HashWorkers
 from ..util.values_at_offsets import ValueStream, reserve, write_all
 from .archive import ArchiveFrame, archive_frame
-from .hdf5_header import Skeleton, byte_size, make_skeleton
+from .hdf5_header import Hdf5Header, byte_size, make_hdf5_header
 from .keras_save import check_path, flush_folder, suffix_of
 from .verify_written import open_weights
 
@@ -79,18 +79,18 @@ def write_file(
     arrays = file_layout(layout, path)
     members = layout.members if suffix_of(path) == ".keras" else None
     with written_aside(arrays, members, values, path, options) as aside:
-        return aside.take_name(path)
+        return aside.commit(path)
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenAside:
+class AtomicFile:
     """A finished file under its temporary name."""
 
     temporary: Path
     digests: Mapping[str, str]
     durable: bool
 
-    def take_name(self, path: Path) -> WrittenFile:
+    def commit(self, path: Path) -> WrittenFile:
         """Give the file its name in the same folder, in one step; an existing one is replaced and leaves its mode.
 
         A symbolic link keeps pointing where it did: the file behind it is the one replaced.
@@ -113,12 +113,12 @@ def written_aside(
     path: Path,
     options: WritingOptions,
     compare: Callable[[Path], None] | None = None,
-) -> Iterator[WrittenAside]:
+) -> Iterator[AtomicFile]:
     """A file with these arrays (with `members`: in an archive) beside `path`, which is gone after the block unless it took a name. Errors as in `write_file`.
 
     `compare` reads it back in place of `compare_with_values`. The check sums are computed meanwhile.
     """
-    skeleton = make_skeleton(arrays)
+    skeleton = make_hdf5_header(arrays)
     frame = None if members is None else archive_frame(members, skeleton.size)
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in options.digests}
     temporary = temporary_path(path)
@@ -132,7 +132,7 @@ def written_aside(
                     compare(temporary)
                 elif options.verify:
                     compare_with_values(temporary, frame.weights_start if frame else 0, arrays, values)
-        yield WrittenAside(temporary, {name: one.hexdigest() for name, one in hashes.items()}, options.durable)
+        yield AtomicFile(temporary, {name: one.hexdigest() for name, one in hashes.items()}, options.durable)
     except OSError as error:
         raise error if isinstance(error, SaveError) else SaveError(f"cannot save to {path}: {error}") from error
     finally:
@@ -143,7 +143,7 @@ def written_aside(
 def _written(
     file: IO[bytes],
     path: Path,
-    skeleton: Skeleton,
+    skeleton: Hdf5Header,
     frame: ArchiveFrame | None,
     values: Mapping[str, Values],
     updates: Sequence[Callable[[memoryview], object]],
@@ -153,7 +153,7 @@ def _written(
     descriptor = file.fileno()
     if frame is None:
         reserve(descriptor, skeleton.size)
-        with Followers(path, 0, skeleton.size, updates) as followers:
+        with HashWorkers(path, 0, skeleton.size, updates) as followers:
             _write_pieces(descriptor, skeleton, 0, values, followers.advance, written)
             followers.advance(skeleton.size)
             yield
@@ -163,19 +163,19 @@ def _written(
     reserve(descriptor, end + len(tail))
     write_all(descriptor, frame.before, 0)
     crc = _Crc()
-    with Followers(path, start, end, [crc.update]) as followers:
+    with HashWorkers(path, start, end, [crc.update]) as followers:
         _write_pieces(descriptor, skeleton, start, values, followers.advance, written)
     write_all(descriptor, crc.value.to_bytes(4, "little"), frame.crc_position)
     write_all(descriptor, frame.after(crc.value), end)
     # The check sum stands before the values it is of, so hashes can only begin when it is known.
-    with Followers(path, 0, end + len(tail), updates) as followers:
+    with HashWorkers(path, 0, end + len(tail), updates) as followers:
         followers.advance(end + len(tail))
         yield
 
 
 def _write_pieces(
     descriptor: int,
-    skeleton: Skeleton,
+    skeleton: Hdf5Header,
     start: int,
     values: Mapping[str, Values],
     final: Callable[[int], None],

@@ -47,7 +47,7 @@ class Recording:
     outputs: tuple[Expression | None, ...]
 
 
-def record(
+def trace_callbacks(
     call: Callable[[list[Array]], Sequence[Array]],
     operands: Sequence[Expression],
     kinds: Sequence[tuple[tuple[int, ...], np.dtype[Any]]],
@@ -91,7 +91,7 @@ def _holds(dtype: np.dtype[Any], count: int) -> bool:
 
 
 def _coprime(count: int) -> int:
-    """A step that visits each of `count` numbers once and leaves no neighbours together."""
+    """A step that visits each of `count` numbers once and leaves no neighbors together."""
     step = max(1, int(count * 0.618))
     while np.gcd(step, max(count, 1)) != 1:
         step += 1

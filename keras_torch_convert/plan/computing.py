@@ -1,4 +1,4 @@
-"""Weights that are computed from several tensors: biases added, parametrised weights made whole."""
+"""Weights that are computed from several tensors: biases added, parametrized weights made whole."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ..spec.tensor_spec import Shape
 from .expressions import (
     Add,
     Computation,
-    Deviation,
     Multiply,
     Norm,
-    NormWeight,
     Resampled,
     Scale,
     SingularVector,
     SpectralNormWeight,
-    StandardizedWeight,
+    StdDev,
     Unrepeated,
     Unstandardized,
+    WeightNorm,
+    WeightStandardization,
 )
 from .resampling import resampled_grid
 
 Array = npt.NDArray[Any]
-# Mean and variance of a weight that was standardised and rounded to float32, as fractions of its deviation.
+# Mean and variance of a weight that was standardized and rounded to float32, as fractions of its deviation.
 _STANDARDISED_WITHIN = 1e-5
 
 
@@ -58,7 +58,7 @@ def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:  
         case Norm():
             _check_axis(first, expression.axis)
             return _norm_shape(first, expression.axis)
-        case NormWeight():
+        case WeightNorm():
             _check_axis(first, expression.axis)
             if (
                 prod(shapes[1]) != prod(_norm_shape(first, expression.axis))
@@ -68,10 +68,10 @@ def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:  
                     f"a magnitude of shape {shapes[1]} does not belong to a direction of shape {first} and axis {expression.axis}"
                 )
             return first
-        case StandardizedWeight() | Unstandardized():
+        case WeightStandardization() | Unstandardized():
             _check_axis(first, expression.axis)
             return first
-        case Deviation():
+        case StdDev():
             _check_axis(first, expression.axis)
             return _norm_shape(first, expression.axis)
         case Unrepeated():
@@ -105,17 +105,17 @@ def computed(expression: Computation, operands: Sequence[Array]) -> Array:  # no
             return _folded(np.multiply, operands)
         case Norm():
             return _norm(first, expression.axis).astype(first.dtype)
-        case NormWeight():
+        case WeightNorm():
             norm = _norm(first, expression.axis)
             magnitude = operands[1].reshape(norm.shape).astype(np.float64)
             with np.errstate(divide="ignore", invalid="ignore"):
                 return np.asarray(first * _factor(magnitude / norm, first.dtype))
-        case StandardizedWeight():
+        case WeightStandardization():
             mean, deviation = _mean_and_deviation(first, expression)
             return ((first - mean) / deviation).astype(first.dtype)
         case Unstandardized():
             return _unstandardized(first, expression)
-        case Deviation():
+        case StdDev():
             return _mean_and_deviation(first, expression)[1].astype(first.dtype)
         case Unrepeated():
             once = first[tuple(slice(0, extent) for extent in expression.shape)]
@@ -142,7 +142,7 @@ def _factor(factor: Array, dtype: np.dtype[Any]) -> Array:
     return np.where(np.abs(factor - 1) <= np.finfo(dtype).eps, 1, factor).astype(dtype)
 
 
-def _mean_and_deviation(array: Array, about: StandardizedWeight | Unstandardized | Deviation) -> tuple[Array, Array]:
+def _mean_and_deviation(array: Array, about: WeightStandardization | Unstandardized | StdDev) -> tuple[Array, Array]:
     """Mean and sqrt(variance + epsilon) over all axes but the one of `about`, in float64."""
     others = _others(array.ndim, about.axis)
     wide = array.astype(np.float64)
@@ -155,7 +155,7 @@ def _unstandardized(array: Array, about: Unstandardized) -> Array:
     kept = np.abs(mean) <= _STANDARDISED_WITHIN * deviation
     result = array
     if not about.gained:
-        # With variance v a weight s * array has the variance s**2 v, and is standardised to the array when s**2 v + epsilon = s**2.
+        # With variance v a weight s * array has the variance s**2 v, and is standardized to the array when s**2 v + epsilon = s**2.
         missing = 1 - (np.square(deviation) - about.epsilon)
         kept &= missing >= -_STANDARDISED_WITHIN
         result = (array * np.sqrt(about.epsilon / np.maximum(missing, about.epsilon * 1e-6))).astype(array.dtype)
@@ -163,7 +163,7 @@ def _unstandardized(array: Array, about: Unstandardized) -> Array:
     if bad:
         wanted = "a mean of 0" if about.gained else "a mean of 0 and a variance of at most 1"
         raise ValueError(
-            f"the torch layer standardises its weight, so each output channel of the kernel must have {wanted}: {bad} of {kept.size} have not"
+            f"the torch layer standardizes its weight, so each output channel of the kernel must have {wanted}: {bad} of {kept.size} have not"
         )
     return result
 

@@ -19,14 +19,14 @@ import numpy.typing as npt
 from .. import _core
 from ..spec.tensor_spec import Shape
 from .coverage import AxisEntries, coverage
-from .expressions import Concat, Expression, Merge, Permute, Place, Reshape, Slice, Tensor, operands_of
+from .expressions import Concat, Expression, Overlay, Permute, Reshape, Slice, SliceScatter, Tensor, operands_of
 
 # A movement in more pieces than this is no layout of a layer, and would copy element by element.
 _MOST_REGIONS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Counter:
+class LoopAxis:
     """Counts from 0 to `count` - 1; one step is `base_step` entries along `base_axis` and `step` entries along `axis` of the result."""
 
     count: int
@@ -37,13 +37,13 @@ class Counter:
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class CopyRegion:
     """Part of base number `base`, from the entry `base_start` on, that goes to the result from the entry `start` on."""
 
     base: int
     base_start: tuple[int, ...]
     start: tuple[int, ...]
-    counters: tuple[Counter, ...]
+    counters: tuple[LoopAxis, ...]
 
     @property
     def size(self) -> int:
@@ -81,20 +81,20 @@ def _by_axis(start: tuple[int, ...], counters: Sequence[tuple[int, int, int]]) -
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class CopyProgram:
     """A compiled movement: the result's shape, the bases (expressions that are no movement) and what goes where."""
 
     shape: Shape
     bases: tuple[Expression, ...]
-    regions: tuple[Region, ...]
+    regions: tuple[CopyRegion, ...]
 
-    def of(self, *bases: Expression) -> Layout:
+    def of(self, *bases: Expression) -> CopyProgram:
         """The same movement of other bases of the same shapes."""
-        return Layout(self.shape, bases, self.regions)
+        return CopyProgram(self.shape, bases, self.regions)
 
-    def in_order(self) -> Layout:
+    def in_order(self) -> CopyProgram:
         """The same with the counters of each region from the slowest to the fastest in the result."""
-        return Layout(self.shape, self.bases, tuple([self._ordered(region) for region in self.regions]))
+        return CopyProgram(self.shape, self.bases, tuple([self._ordered(region) for region in self.regions]))
 
     def is_one_view(self) -> bool:
         """Whether the result is, in C order, the `base_view` of its only region; asked of a layout whose counters are in order."""
@@ -107,16 +107,16 @@ class Layout:
                 return False
         return following == 1
 
-    def _ordered(self, region: Region) -> Region:
+    def _ordered(self, region: CopyRegion) -> CopyRegion:
         counters = tuple(sorted(region.counters, key=self._distance, reverse=True))
-        return Region(region.base, region.base_start, region.start, counters)
+        return CopyRegion(region.base, region.base_start, region.start, counters)
 
-    def _distance(self, counter: Counter) -> int:
+    def _distance(self, counter: LoopAxis) -> int:
         """Entries of the result, in C order, from one count to the next."""
         return counter.step * prod(self.shape[counter.axis + 1 :])
 
 
-def compile_layout(expression: Expression, shape_of: Callable[[Expression], Shape]) -> Layout:
+def compile_layout(expression: Expression, shape_of: Callable[[Expression], Shape]) -> CopyProgram:
     """Follow the movements of `expression` down to its bases, of which `shape_of` gives the shapes. Counters are in order.
 
     Raises ValueError when a step does not fit: a permutation that does not name every axis once, a reshape that is no exact split
@@ -131,7 +131,7 @@ def compile_layout(expression: Expression, shape_of: Callable[[Expression], Shap
 
 
 @lru_cache(maxsize=1024)
-def _permuted_tensor(shape: Shape, perm: tuple[int, ...]) -> Layout:
+def _permuted_tensor(shape: Shape, perm: tuple[int, ...]) -> CopyProgram:
     """The layout of any tensor of that shape: a net has many weights, of few shapes."""
     return _permuted(_whole(Tensor(""), shape), perm).in_order()
 
@@ -142,12 +142,12 @@ def moved_shape(expression: Expression, shape_of: Callable[[Expression], Shape])
 
 
 def _has_gaps(expression: Expression) -> bool:
-    return isinstance(expression, (Place, Merge)) or (
+    return isinstance(expression, (SliceScatter, Overlay)) or (
         isinstance(expression, (Permute, Reshape, Slice, Concat)) and any(map(_has_gaps, operands_of(expression)))
     )
 
 
-def _check_coverage(layout: Layout) -> None:
+def _check_coverage(layout: CopyProgram) -> None:
     found = coverage(layout.shape, [region.entries() for region in layout.regions])
     if found.twice:
         raise ValueError("two values would go to one entry")
@@ -156,7 +156,7 @@ def _check_coverage(layout: Layout) -> None:
         raise ValueError(f"{size - found.covered} of {size} entries of an array of shape {layout.shape} have no values")
 
 
-def _compiled(expression: Expression, shape_of: Callable[[Expression], Shape]) -> Layout:  # noqa: PLR0911  # one branch for each kind of node
+def _compiled(expression: Expression, shape_of: Callable[[Expression], Shape]) -> CopyProgram:  # noqa: PLR0911  # one branch for each kind of node
     match expression:
         case Permute():
             operand = _compiled(expression.operand, shape_of)
@@ -169,43 +169,43 @@ def _compiled(expression: Expression, shape_of: Callable[[Expression], Shape]) -
             return _sliced(operand, expression)
         case Concat():
             return _concatenated([_compiled(operand, shape_of) for operand in expression.operands], expression.axis)
-        case Place():
+        case SliceScatter():
             operand = _compiled(expression.operand, shape_of)
             return _placed(operand, expression)
-        case Merge():
+        case Overlay():
             return _merged([_compiled(operand, shape_of) for operand in expression.operands])
         case _:
             return _whole(expression, shape_of(expression))
 
 
-def _whole(base: Expression, shape: Shape) -> Layout:
-    counters = tuple([Counter(extent, axis, 1, axis, 1) for axis, extent in enumerate(shape) if extent != 1])
+def _whole(base: Expression, shape: Shape) -> CopyProgram:
+    counters = tuple([LoopAxis(extent, axis, 1, axis, 1) for axis, extent in enumerate(shape) if extent != 1])
     nowhere = (0,) * len(shape)
-    return Layout(shape, (base,), () if 0 in shape else (Region(0, nowhere, nowhere, counters),))
+    return CopyProgram(shape, (base,), () if 0 in shape else (CopyRegion(0, nowhere, nowhere, counters),))
 
 
-def _permuted(operand: Layout, perm: tuple[int, ...]) -> Layout:
+def _permuted(operand: CopyProgram, perm: tuple[int, ...]) -> CopyProgram:
     if sorted(perm) != list(range(len(operand.shape))):
         raise ValueError(f"the permutation {perm} does not name each axis of shape {operand.shape} once")
     # Of nearly every weight: written out, where replace() and generators would take most of the time of a check.
     regions = [
-        Region(
+        CopyRegion(
             region.base,
             region.base_start,
             tuple([region.start[axis] for axis in perm]),
             tuple(
                 [
-                    Counter(one.count, one.base_axis, one.base_step, perm.index(one.axis), one.step)
+                    LoopAxis(one.count, one.base_axis, one.base_step, perm.index(one.axis), one.step)
                     for one in region.counters
                 ]
             ),
         )
         for region in operand.regions
     ]
-    return Layout(tuple([operand.shape[axis] for axis in perm]), operand.bases, tuple(regions))
+    return CopyProgram(tuple([operand.shape[axis] for axis in perm]), operand.bases, tuple(regions))
 
 
-def _sliced(operand: Layout, step: Slice) -> Layout:
+def _sliced(operand: CopyProgram, step: Slice) -> CopyProgram:
     axis, shape = step.axis, operand.shape
     if not 0 <= axis < len(shape) or not 0 <= step.start <= step.stop <= shape[axis]:
         raise ValueError(f"entries {step.start} to {step.stop} of axis {axis} do not lie within shape {shape}")
@@ -213,10 +213,10 @@ def _sliced(operand: Layout, step: Slice) -> Layout:
     moved = tuple(
         replace(region, start=_put(region.start, axis, region.start[axis] - step.start)) for region in regions
     )
-    return Layout(_put(shape, axis, step.stop - step.start), operand.bases, _bounded(moved))
+    return CopyProgram(_put(shape, axis, step.stop - step.start), operand.bases, _bounded(moved))
 
 
-def _within(region: Region, axis: int, start: int, stop: int) -> Iterator[Region]:
+def _within(region: CopyRegion, axis: int, start: int, stop: int) -> Iterator[CopyRegion]:
     """The parts of a region whose entries along `axis` lie between `start` and `stop`."""
     own = [counter for counter in region.counters if counter.axis == axis]
     first = region.start[axis]
@@ -239,11 +239,11 @@ def _within(region: Region, axis: int, start: int, stop: int) -> Iterator[Region
                 yield from _within(_part(region, widest, index, index + 1), axis, start, stop)
 
 
-def _part(region: Region, counter: Counter, low: int, high: int) -> Region:
+def _part(region: CopyRegion, counter: LoopAxis, low: int, high: int) -> CopyRegion:
     """The region with one counter counting from `low` to `high` - 1 only."""
     base_axis, axis = counter.base_axis, counter.axis
     narrowed = (replace(one, count=high - low) if one is counter else one for one in region.counters)
-    return Region(
+    return CopyRegion(
         region.base,
         _put(region.base_start, base_axis, region.base_start[base_axis] + low * counter.base_step),
         _put(region.start, axis, region.start[axis] + low * counter.step),
@@ -251,7 +251,7 @@ def _part(region: Region, counter: Counter, low: int, high: int) -> Region:
     )
 
 
-def _concatenated(operands: Sequence[Layout], axis: int) -> Layout:
+def _concatenated(operands: Sequence[CopyProgram], axis: int) -> CopyProgram:
     if not operands:
         raise ValueError("a concatenation needs at least one operand")
     first = operands[0].shape
@@ -264,12 +264,12 @@ def _concatenated(operands: Sequence[Layout], axis: int) -> Layout:
     offset = 0
     extent = sum(operand.shape[axis] for operand in operands)
     for operand in operands:
-        placed.append(_placed(operand, Place(operand.bases[0], axis, offset, extent)))
+        placed.append(_placed(operand, SliceScatter(operand.bases[0], axis, offset, extent)))
         offset += operand.shape[axis]
     return _merged(placed)
 
 
-def _placed(operand: Layout, step: Place) -> Layout:
+def _placed(operand: CopyProgram, step: SliceScatter) -> CopyProgram:
     axis, shape = step.axis, operand.shape
     if not 0 <= axis < len(shape) or not 0 <= step.start <= step.start + shape[axis] <= step.extent:
         raise ValueError(
@@ -278,25 +278,25 @@ def _placed(operand: Layout, step: Place) -> Layout:
     regions = (
         replace(region, start=_put(region.start, axis, region.start[axis] + step.start)) for region in operand.regions
     )
-    return Layout(_put(shape, axis, step.extent), operand.bases, tuple(regions))
+    return CopyProgram(_put(shape, axis, step.extent), operand.bases, tuple(regions))
 
 
-def _merged(operands: Sequence[Layout]) -> Layout:
+def _merged(operands: Sequence[CopyProgram]) -> CopyProgram:
     shapes = {operand.shape for operand in operands}
     if len(shapes) != 1:
         raise ValueError(f"arrays of shapes {sorted(shapes)} cannot be merged into one")
     bases: dict[Expression, int] = {}
-    regions: list[Region] = []
+    regions: list[CopyRegion] = []
     for operand in operands:
         numbers = [bases.setdefault(base, len(bases)) for base in operand.bases]
         regions += (replace(region, base=numbers[region.base]) for region in operand.regions)
-    return Layout(operands[0].shape, tuple(bases), _bounded(regions))
+    return CopyProgram(operands[0].shape, tuple(bases), _bounded(regions))
 
 
-def _reshaped(operand: Layout, shape: Shape) -> Layout:
+def _reshaped(operand: CopyProgram, shape: Shape) -> CopyProgram:
     check_reshape(operand.shape, shape)
     regions = (part for region in operand.regions for part in _on_other_axes(region, operand.shape, shape))
-    return Layout(shape, operand.bases, _bounded(regions))
+    return CopyProgram(shape, operand.bases, _bounded(regions))
 
 
 def check_reshape(old: Shape, new: Shape) -> None:
@@ -311,7 +311,7 @@ def check_reshape(old: Shape, new: Shape) -> None:
 
 
 def _boundaries(old: Shape, new: Shape) -> tuple[list[int], list[int]]:
-    """Neighbouring strides of the two shapes together: exact when each divides the next."""
+    """Neighboring strides of the two shapes together: exact when each divides the next."""
     strides = sorted({*_strides(old), *_strides(new), prod(old)})
     return strides[:-1], strides[1:]
 
@@ -321,7 +321,7 @@ def _strides(shape: Shape) -> list[int]:
     return [prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
-def _on_other_axes(region: Region, old: Shape, new: Shape) -> Iterator[Region]:
+def _on_other_axes(region: CopyRegion, old: Shape, new: Shape) -> Iterator[CopyRegion]:
     """The region in an array of another shape: its counters in elements of C order, then along the new axes."""
     strides = _strides(old)
     flat = tuple(replace(counter, axis=0, step=counter.step * strides[counter.axis]) for counter in region.counters)
@@ -329,7 +329,7 @@ def _on_other_axes(region: Region, old: Shape, new: Shape) -> Iterator[Region]:
     yield from _spread(replace(region, start=(start,), counters=flat), new)
 
 
-def _spread(region: Region, shape: Shape) -> Iterator[Region]:
+def _spread(region: CopyRegion, shape: Shape) -> Iterator[CopyRegion]:
     """A region of the flat array as regions of an array of `shape`, cut wherever a counter would leave its axis."""
     strides = _strides(shape)
     start = [region.start[0] // stride % max(extent, 1) for stride, extent in zip(strides, shape, strict=True)]
@@ -352,7 +352,7 @@ def _spread(region: Region, shape: Shape) -> Iterator[Region]:
     yield replace(region, start=tuple(start), counters=tuple(counters))
 
 
-def _cut(region: Region, counter: Counter, shape: Shape, axis: int, highest: int) -> Iterator[Region]:
+def _cut(region: CopyRegion, counter: LoopAxis, shape: Shape, axis: int, highest: int) -> Iterator[CopyRegion]:
     """The region with one counter cut where it would leave its axis, of which `highest` is the last entry taken by finer counters."""
     extent, stride = shape[axis], prod(shape[axis + 1 :])
     step, row = counter.step // stride, stride * extent
@@ -369,12 +369,12 @@ def _cut(region: Region, counter: Counter, shape: Shape, axis: int, highest: int
         yield from _spread(_part(region, counter, middle, counter.count), shape)
 
 
-def _one_by_one(region: Region, counter: Counter, shape: Shape) -> Iterator[Region]:
+def _one_by_one(region: CopyRegion, counter: LoopAxis, shape: Shape) -> Iterator[CopyRegion]:
     for index in range(counter.count):
         yield from _spread(_part(region, counter, index, index + 1), shape)
 
 
-def _bounded(regions: Iterable[Region]) -> tuple[Region, ...]:
+def _bounded(regions: Iterable[CopyRegion]) -> tuple[CopyRegion, ...]:
     result = []
     for region in regions:
         result.append(region)
@@ -389,7 +389,7 @@ def _put(values: tuple[int, ...], index: int, value: int) -> tuple[int, ...]:
     return (*values[:index], value, *values[index + 1 :])
 
 
-def move(layout: Layout, bases: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+def move(layout: CopyProgram, bases: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """The values in the layout, of bases that all have one type: a new array in C order that shares no memory with them."""
     result = np.empty(layout.shape, bases[0].dtype)
     for region in layout.regions:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ..spec.layer_groups import Stack
+from ..spec.layer_groups import TorchLayer
 from ..spec.source import SourceTensor
 from ..spec.tensor_spec import Shape
 from .expressions import Expression, Tensor, tensors_of, with_operands
@@ -29,7 +29,7 @@ class StandIn:
 class Seen:
     """A stack with stand-ins among its tensors; `stand_ins` are by their names."""
 
-    stack: Stack
+    stack: TorchLayer
     stand_ins: Mapping[str, StandIn] = field(default_factory=dict)
 
 
@@ -45,7 +45,7 @@ def replaced(seen: Seen, tensor: SourceTensor, shape: Shape, one: StandIn) -> Se
         )
     made = stand_in_tensor(tensor.name, shape, tensor)
     tensors = tuple(made if other is tensor else other for other in seen.stack.tensors)
-    stack = Stack(seen.stack.layer, tensors, seen.stack.modules)
+    stack = TorchLayer(seen.stack.layer, tensors, seen.stack.modules)
     return Seen(stack, {**seen.stand_ins, tensor.name: one})
 
 

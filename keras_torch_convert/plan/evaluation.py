@@ -16,7 +16,7 @@ from ..spec.source import Source, SourceTensor
 from ..spec.tensor_spec import Shape
 from .casting import CASTABLE, Losses, cast, is_exact
 from .computing import computed, computed_shape
-from .copy_program import Layout, compile_layout, move, moved_shape
+from .copy_program import CopyProgram, compile_layout, move, moved_shape
 from .expressions import CallbackOutput, Expression, Fill, LayerCallback, Tensor, is_computation, operands_of
 
 Array = npt.NDArray[Any]
@@ -31,7 +31,7 @@ class Evaluation:
     source: Source
     results: dict[LayerCallback, list[Array] | None] = field(default_factory=dict)
     # By identity: to hash a tree of expressions takes longer than all else that is done with most of them.
-    layouts: dict[int, tuple[Expression, Layout]] = field(default_factory=dict)
+    layouts: dict[int, tuple[Expression, CopyProgram]] = field(default_factory=dict)
     # How often values were asked for.
     reads: int = 0
 
@@ -47,7 +47,7 @@ class Evaluation:
             case _:
                 return self.layout(expression).shape
 
-    def layout(self, expression: Expression) -> Layout:
+    def layout(self, expression: Expression) -> CopyProgram:
         """The movement down to the bases: tensors, constants, callbacks' outputs and computations."""
         found = self.layouts.get(id(expression))
         if found is None:

@@ -16,12 +16,12 @@ from ..spec.dtypes import numpy_dtype
 from ..spec.source import Source, SourceTensor
 from ..spec.target import Target, TargetVariable
 from .casting import CASTABLE, Losses
-from .copy_program import Layout
+from .copy_program import CopyProgram
 from .coverage import AxisEntries, coverage
 from .evaluation import Evaluation, check_castable
 from .expressions import CallbackOutput, Expression, LayerCallback, Tensor, operands_of, tensors_of, with_operands
 from .ledger import LedgerEntry, leftover_problems, make_ledger
-from .lower_callbacks import recorded_plan
+from .lower_callbacks import lower_callbacks
 from .plan import Plan
 from .recipe import Assignment, Constant
 
@@ -49,7 +49,7 @@ class _Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class CheckedPlan:
     """A Plan that was checked from end to end: from here on nothing but the machine can fail.
 
     `ledger` has one fate for every source tensor and every target variable, `warnings` what was rounded and what
@@ -68,12 +68,12 @@ class Prepared:
         """Whether the checks had to look at values, or would come out otherwise for others of the same names, shapes and types."""
         return self._check.evaluation.reads > 0
 
-    def for_source(self, source: Source) -> Prepared:
+    def for_source(self, source: Source) -> CheckedPlan:
         """The same for another source of the same tensors, ties included, without checking again; only where `depends_on_values` is False."""
         check = _Check(source, self._check.target)
         check.evaluation.layouts = self._check.evaluation.layouts
         work = tuple([_Work(one.variable, one.assignment, check.evaluation) for one in self._work])
-        return Prepared(self.ledger, self.warnings, self.callback_hits, work, self._plan, check)
+        return CheckedPlan(self.ledger, self.warnings, self.callback_hits, work, self._plan, check)
 
     def arrays(self) -> Iterator[tuple[TargetVariable, npt.NDArray[Any]]]:
         """Each assigned variable with its values, computed when asked for, in the target's order.
@@ -83,7 +83,7 @@ class Prepared:
         for work in self._work:
             yield work.variable, work.values()
 
-    def recorded_plan(self) -> tuple[Plan, tuple[str, ...]]:
+    def lower_callbacks(self) -> tuple[Plan, tuple[str, ...]]:
         """The Plan, with what its callbacks did as steps where they only moved values, and why others stay (recorded_plan.py).
 
         Calls them twice more, on numbers.
@@ -91,7 +91,7 @@ class Prepared:
         check = self._check
         dtypes = {place: variable.dtype for place, variable in check.variables.items()}
         aliases = check.target.aliases
-        return recorded_plan(
+        return lower_callbacks(
             self._plan, check.callback_kinds, check.evaluation, lambda place: dtypes[aliases.get(place, place)]
         )
 
@@ -103,7 +103,7 @@ class Prepared:
         return {work.variable.place: work.stored for work in self._work}
 
 
-def prepare(plan: Plan, source: Source, target: Target, *, strict: Strict = True) -> Prepared:
+def check_plan(plan: Plan, source: Source, target: Target, *, strict: Strict = True) -> CheckedPlan:
     """Check that `plan` can be applied, completely: names, shapes, types, casts; callbacks are run here, on fresh arrays.
 
     `strict=True` refuses tensors and variables that the Plan neither uses nor excuses, "target" variables only, False
@@ -115,7 +115,7 @@ def prepare(plan: Plan, source: Source, target: Target, *, strict: Strict = True
     check = _Check(source, target)
     work = check.run(plan)
     ledger = make_ledger(plan, source, target)
-    if any(entry.fate == "left over" for entry in ledger):
+    if any(entry.status == "left over" for entry in ledger):
         ledger = make_ledger(plan, source, target, check.equal_by_value(plan, ledger))
     check.problems += leftover_problems(ledger, target, strict)
     if strict is True and not check.problems:
@@ -123,7 +123,7 @@ def prepare(plan: Plan, source: Source, target: Target, *, strict: Strict = True
     if check.problems:
         raise TransferError.of(check.problems)
     doubts = tuple(dict.fromkeys(item.assignment.doubt for item in work if item.assignment.doubt))
-    return Prepared(ledger, (*check.losses.sentences(), *doubts), check.hits, work, plan, check)
+    return CheckedPlan(ledger, (*check.losses.sentences(), *doubts), check.hits, work, plan, check)
 
 
 class _Check:
@@ -241,7 +241,7 @@ class _Check:
         found: dict[str, str] = {}
         for entry in ledger:
             tensor = self.source.tensors.get(entry.name)
-            if entry.fate != "left over" or tensor is None or len(tensor.shape) < 2:
+            if entry.status != "left over" or tensor is None or len(tensor.shape) < 2:
                 continue
             like = [one for one in candidates if (one.shape, one.dtype) == (tensor.shape, tensor.dtype)]
             values = self.evaluation.read(tensor) if like else None
@@ -267,7 +267,7 @@ class _Check:
 
     def _taken(self, plan: Plan) -> dict[str, list[tuple[AxisEntries, ...]]]:
         """For each tensor of which some expression takes a slice: the regions that are used, or that are checked to be a constant."""
-        layouts: list[Layout] = []
+        layouts: list[CopyProgram] = []
         pending = [assignment.expression for assignment in plan.assignments]
         pending += [constant.expression for constant in plan.constants]
         while pending:

@@ -1,9 +1,9 @@
 """Expressions: how the values of one variable come from the tensors of the source, as a small tree.
 
-`Tensor`, `Permute`, `Reshape`, `Slice`, `Concat`, `Place` and `Merge` only move data: nested in any way they
-compile to strided copies straight into the result, one for each region. `Fill` is a constant. `Add`, `Multiply`, `Scale`, `NormWeight`, `Norm`,
-`SpectralNormWeight`, `SingularVector`, `StandardizedWeight` and `Resampled` compute, in float32 or in the operands' wider type; what they give can be
-moved again. `Unrepeated`, `Unstandardized` and `Deviation` stand in inverted Plans only. `CallbackOutput` is
+`Tensor`, `Permute`, `Reshape`, `Slice`, `Concat`, `SliceScatter` and `Overlay` only move data: nested in any way they
+compile to strided copies straight into the result, one for each region. `Fill` is a constant. `Add`, `Multiply`, `Scale`, `WeightNorm`, `Norm`,
+`SpectralNormWeight`, `SingularVector`, `WeightStandardization` and `Resampled` compute, in float32 or in the operands' wider type; what they give can be
+moved again. `Unrepeated`, `Unstandardized` and `StdDev` stand in inverted Plans only. `CallbackOutput` is
 opaque: one of the arrays that a user's callbacks returned for a layer.
 """
 
@@ -56,7 +56,7 @@ class Concat:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SliceScatter:
     """The inverse of a slice: the operand as the entries from `start` on of an axis of `extent` entries. The others have no values: see Merge."""
 
     operand: Expression
@@ -66,7 +66,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Merge:
+class Overlay:
     """Operands of one shape that each have values for some entries: together one for every entry, none twice."""
 
     operands: tuple[Expression, ...]
@@ -103,7 +103,7 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True)
-class NormWeight:
+class WeightNorm:
     """torch.nn.utils.weight_norm: magnitude * direction / |direction|, the norm over all axes but `axis` (None: over all).
 
     `magnitude` has the direction's rank with size 1 in every axis but `axis`, or no more than one axis larger than 1; it counts along `axis`.
@@ -148,8 +148,8 @@ class SingularVector:
 
 
 @dataclass(frozen=True, slots=True)
-class StandardizedWeight:
-    """Weight standardisation: (weight - mean) / sqrt(variance + epsilon), both over all axes but `axis`, the variance without Bessel's correction."""
+class WeightStandardization:
+    """Weight standardization: (weight - mean) / sqrt(variance + epsilon), both over all axes but `axis`, the variance without Bessel's correction."""
 
     weight: Expression
     axis: int
@@ -177,9 +177,9 @@ class Unrepeated:
 
 @dataclass(frozen=True, slots=True)
 class Unstandardized:
-    """A weight that `StandardizedWeight` makes the operand of, when `gained` up to a factor for each entry of `axis`, which a `Deviation` restores.
+    """A weight that `WeightStandardization` makes the operand of, when `gained` up to a factor for each entry of `axis`, which a `StdDev` restores.
 
-    Only what has mean 0 over all axes but `axis`, and without gain variance 1, is a standardised weight.
+    Only what has mean 0 over all axes but `axis`, and without gain variance 1, is a standardized weight.
     """
 
     operand: Expression
@@ -189,7 +189,7 @@ class Unstandardized:
 
 
 @dataclass(frozen=True, slots=True)
-class Deviation:
+class StdDev:
     """sqrt(variance + epsilon) of the operand over all axes but `axis`, which are kept with size 1."""
 
     operand: Expression
@@ -223,20 +223,20 @@ class CallbackOutput:
     index: int
 
 
-Movement = Union[Permute, Reshape, Slice, Concat, Place, Merge]
+Movement = Union[Permute, Reshape, Slice, Concat, SliceScatter, Overlay]
 Computation = Union[
     Add,
     Multiply,
     Scale,
-    NormWeight,
+    WeightNorm,
     Norm,
     SpectralNormWeight,
     SingularVector,
-    StandardizedWeight,
+    WeightStandardization,
     Resampled,
     Unrepeated,
     Unstandardized,
-    Deviation,
+    StdDev,
 ]
 Expression = Union[Tensor, Movement, Computation, Fill, CallbackOutput]
 
@@ -255,23 +255,23 @@ def operands_of(expression: Expression) -> tuple[Expression, ...]:  # noqa: PLR0
             Permute()
             | Reshape()
             | Slice()
-            | Place()
+            | SliceScatter()
             | Scale()
             | Norm()
             | SingularVector()
             | Resampled()
             | Unrepeated()
             | Unstandardized()
-            | Deviation()
+            | StdDev()
         ):
             return (expression.operand,)
-        case Concat() | Merge() | Add() | Multiply():
+        case Concat() | Overlay() | Add() | Multiply():
             return expression.operands
-        case NormWeight():
+        case WeightNorm():
             return expression.direction, expression.magnitude
         case SpectralNormWeight():
             return expression.weight, expression.left, expression.right
-        case StandardizedWeight():
+        case WeightStandardization():
             return (expression.weight,)
         case CallbackOutput():
             return expression.callback.operands
@@ -296,24 +296,24 @@ def with_operands(expression: Expression, change: Callable[[Expression], Express
             Permute()
             | Reshape()
             | Slice()
-            | Place()
+            | SliceScatter()
             | Scale()
             | Norm()
             | SingularVector()
             | Resampled()
             | Unrepeated()
             | Unstandardized()
-            | Deviation()
+            | StdDev()
         ):
             return replace(expression, operand=change(expression.operand))
-        case Concat() | Merge() | Add() | Multiply():
+        case Concat() | Overlay() | Add() | Multiply():
             return replace(expression, operands=tuple(map(change, expression.operands)))
-        case NormWeight():
+        case WeightNorm():
             return replace(expression, direction=change(expression.direction), magnitude=change(expression.magnitude))
         case SpectralNormWeight():
             weight, left, right = (change(operand) for operand in operands_of(expression))
             return replace(expression, weight=weight, left=left, right=right)
-        case StandardizedWeight():
+        case WeightStandardization():
             return replace(expression, weight=change(expression.weight))
         case _:
             return expression

@@ -8,7 +8,7 @@
      "sources": [[name prefix, label prefix, [[name, label, shape, type], ...]], ...],
      "variables": [[place prefix, label prefix, name prefix, [[place, label, shape, expression, rule, {more}], ...]], ...]}
 
-Neighbours with a prefix in common stand together, so that it is written once: places, labels and names of tensors continue their prefix. A type
+Neighbors with a prefix in common stand together, so that it is written once: places, labels and names of tensors continue their prefix. A type
 that is not given is float32; where the label's prefix of sources is null, labels are the names and not written. An expression is the name of a
 tensor or a list: what is done, to what, and how (["permute", "weight", [2, 3, 1, 0]]). The layout of Keras files, with the model's config, is
 JSON as well: zlib, then base64.

@@ -12,25 +12,25 @@ from .expressions import (
     Add,
     CallbackOutput,
     Concat,
-    Deviation,
     Expression,
     Fill,
-    Merge,
     Multiply,
     Norm,
-    NormWeight,
+    Overlay,
     Permute,
-    Place,
     Resampled,
     Reshape,
     Scale,
     SingularVector,
     Slice,
+    SliceScatter,
     SpectralNormWeight,
-    StandardizedWeight,
+    StdDev,
     Tensor,
     Unrepeated,
     Unstandardized,
+    WeightNorm,
+    WeightStandardization,
     operands_of,
     tensors_of,
 )
@@ -111,15 +111,15 @@ def _loss(expression: Expression) -> str:  # noqa: PLR0911  # one branch for eac
     match expression:
         case Add():
             return "biases were added: the sum alone is kept, and back it is the first of them, the others are zeros"
-        case NormWeight():
+        case WeightNorm():
             return "weight norm: the effective weight alone is kept, and back it is the direction with its own norm as magnitude"
         case SpectralNormWeight():
             return "spectral norm: the effective weight alone is kept, and back it has singular vectors of its own, right until it is trained on"
         case Resampled():
             return "the table was resized: the one before cannot be had back"
-        case StandardizedWeight() | Multiply() if _standardized(expression) is not None:
-            return "weight standardisation: the standardised weight alone is kept, and back it is the weight, its deviation the gain"
-        case Norm() | SingularVector() | Scale() | Unstandardized() | Deviation():
+        case WeightStandardization() | Multiply() if _standardized(expression) is not None:
+            return "weight standardization: the standardized weight alone is kept, and back it is the weight, its deviation the gain"
+        case Norm() | SingularVector() | Scale() | Unstandardized() | StdDev():
             return f"{_WORDS[type(expression)]}, rounded"
         case Unrepeated():
             return _loss(expression.operand)
@@ -129,7 +129,7 @@ def _loss(expression: Expression) -> str:  # noqa: PLR0911  # one branch for eac
             return ""
         case Multiply() if (repeated := _repeated(expression)) is not None:
             return _loss(repeated)
-        case Permute() | Reshape() | Slice() | Concat() | Place() | Merge():
+        case Permute() | Reshape() | Slice() | Concat() | SliceScatter() | Overlay():
             return next((why for operand in operands_of(expression) if (why := _loss(operand))), "")
         case _:
             return "a computed weight: only its value is kept"
@@ -141,12 +141,12 @@ def _repeated(expression: Multiply) -> Expression | None:
     return others[0] if len(others) == 1 else None
 
 
-def _standardized(expression: Expression) -> tuple[StandardizedWeight, Scale | None] | None:
-    """A standardised weight and its scaled gain (None without one), when that is what the expression is."""
+def _standardized(expression: Expression) -> tuple[WeightStandardization, Scale | None] | None:
+    """A standardized weight and its scaled gain (None without one), when that is what the expression is."""
     match expression:
-        case StandardizedWeight():
+        case WeightStandardization():
             return expression, None
-        case Multiply(operands=(StandardizedWeight() as weight, Scale() as gain)) if gain.factor != 0:
+        case Multiply(operands=(WeightStandardization() as weight, Scale() as gain)) if gain.factor != 0:
             return weight, gain
         case _:
             return None
@@ -156,8 +156,8 @@ _WORDS: Mapping[type, str] = {
     Norm: "the norm",
     SingularVector: "a singular vector",
     Scale: "values times a number",
-    Unstandardized: "a weight to be standardised",
-    Deviation: "the deviation",
+    Unstandardized: "a weight to be standardized",
+    StdDev: "the deviation",
 }
 
 
@@ -224,7 +224,7 @@ class _Inversion:
         if not parts:
             return []
         at: dict[tuple[int, int], list[Expression]] = {}
-        placed = [part for part in parts if isinstance(part, Place)]
+        placed = [part for part in parts if isinstance(part, SliceScatter)]
         axes = {(part.axis, part.extent) for part in placed}
         if len(placed) == len(parts) and len(axes) == 1:
             ((axis, extent),) = axes
@@ -242,7 +242,7 @@ class _Inversion:
                     for index in range(count)
                 ]
         if last:
-            return [(Merge(tuple(parts)), False)]
+            return [(Overlay(tuple(parts)), False)]
         return [(part, True) for part in parts]
 
     def _take_apart(self, expression: Expression, value: Expression, label: str, partly: bool) -> None:  # noqa: PLR0912, PLR0915  # one branch for each kind of node
@@ -262,14 +262,14 @@ class _Inversion:
                 if (expression.start, expression.stop) == (0, extent):
                     add(expression.operand, value)
                 else:
-                    add(expression.operand, Place(value, expression.axis, expression.start, extent), True)
+                    add(expression.operand, SliceScatter(value, expression.axis, expression.start, extent), True)
             case Concat():
                 start = 0
                 for operand in expression.operands:
                     stop = start + self._shape(operand)[expression.axis]
                     add(operand, Slice(value, expression.axis, start, stop))
                     start = stop
-            case Place():
+            case SliceScatter():
                 stop = expression.start + self._shape(expression.operand)[expression.axis]
                 add(expression.operand, Slice(value, expression.axis, expression.start, stop))
             case _ if partly:
@@ -284,7 +284,7 @@ class _Inversion:
                     add(operand, Fill(0.0, self._shape(operand)))
             case Scale() if expression.factor != 0:
                 add(expression.operand, Scale(value, 1 / expression.factor))
-            case NormWeight():
+            case WeightNorm():
                 add(expression.direction, value)
                 norm = Norm(value, expression.axis)
                 add(expression.magnitude, Reshape(norm, self._shape(expression.magnitude)))
@@ -294,11 +294,11 @@ class _Inversion:
                 add(expression.right, SingularVector(value, "right", expression.axis))
             case Multiply() if (repeated := _repeated(expression)) is not None:
                 add(repeated, Unrepeated(value, self._shape(repeated)))
-            case StandardizedWeight() | Multiply() if (standardized := _standardized(expression)) is not None:
+            case WeightStandardization() | Multiply() if (standardized := _standardized(expression)) is not None:
                 weight, gain = standardized
                 add(weight.weight, Unstandardized(value, weight.axis, weight.epsilon, gain is not None))
                 if gain is not None:
-                    deviation = Deviation(value, weight.axis, weight.epsilon)
+                    deviation = StdDev(value, weight.axis, weight.epsilon)
                     add(gain.operand, Reshape(Scale(deviation, 1 / gain.factor), self._shape(gain.operand)))
             case Resampled():
                 raise ValueError(

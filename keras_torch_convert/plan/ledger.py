@@ -16,10 +16,10 @@ from .expressions import tensors_of
 from .plan import Plan
 from .recipe import Assignment
 
-Fate = Literal["used", "skipped", "left over", "set", "kept", "unset"]
-SOURCE_FATES: tuple[Fate, ...] = ("used", "skipped", "left over")
-TARGET_FATES: tuple[Fate, ...] = ("set", "kept", "unset")
-INCOMPLETE: tuple[Fate, ...] = ("left over", "unset")
+Status = Literal["used", "skipped", "left over", "set", "kept", "unset"]
+SOURCE_STATUSES: tuple[Status, ...] = ("used", "skipped", "left over")
+TARGET_STATUSES: tuple[Status, ...] = ("set", "kept", "unset")
+INCOMPLETE: tuple[Status, ...] = ("left over", "unset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class LedgerEntry:
     shape: tuple[int, ...]
     dtype: str
     parameters: int
-    fate: Fate
+    status: Status
     rule: str = ""
     partner: str = ""
 
@@ -71,9 +71,9 @@ def make_ledger(
 def _fate_of_tensor(  # noqa: PLR0911  one return for each fate
     tensor: SourceTensor, plan: Plan, twins: Sequence[str], equal: str, uses: Mapping[str, Mapping[str, str]]
 ) -> LedgerEntry:
-    def entry(fate: Fate, rule: str = "", partner: str = "") -> LedgerEntry:
+    def entry(status: Status, rule: str = "", partner: str = "") -> LedgerEntry:
         return LedgerEntry(
-            "source", tensor.label or tensor.name, tensor.shape, tensor.dtype, tensor.size, fate, rule, partner
+            "source", tensor.label or tensor.name, tensor.shape, tensor.dtype, tensor.size, status, rule, partner
         )
 
     if tensor.name in uses:
@@ -97,8 +97,10 @@ def _fate_of_tensor(  # noqa: PLR0911  one return for each fate
 def _fate_of_variable(
     variable: TargetVariable, plan: Plan, target: Target, assignment: Assignment | None
 ) -> LedgerEntry:
-    def entry(fate: Fate, rule: str = "", partner: str = "") -> LedgerEntry:
-        return LedgerEntry("target", variable.label, variable.shape, variable.dtype, variable.size, fate, rule, partner)
+    def entry(status: Status, rule: str = "", partner: str = "") -> LedgerEntry:
+        return LedgerEntry(
+            "target", variable.label, variable.shape, variable.dtype, variable.size, status, rule, partner
+        )
 
     if assignment is not None:
         return entry("set", assignment.rule, ", ".join(tensors_of(assignment.expression)))
@@ -116,12 +118,12 @@ def leftover_problems(ledger: Iterable[LedgerEntry], target: Target, strict: boo
     layer_of = {variable.label: layer.name for layer in target.layers for variable in layer.variables}
     problems = []
     for entry in ledger:
-        if entry.fate == "left over" and strict is True:
+        if entry.status == "left over" and strict is True:
             problems.append(
                 f"torch tensor '{entry.name}' {entry.shape} is left over: when that is meant, say so {_how_to_skip(entry.name)}, "
                 'or let all leftovers of torch be with strict="target"'
             )
-        elif entry.fate == "unset" and strict:
+        elif entry.status == "unset" and strict:
             problems.append(
                 f"Keras variable '{entry.name}' {entry.shape} gets no values: when it is to keep its own, say so with "
                 f"keep_layers=['{layer_of[entry.name]}'], or let all leftovers be with strict=False"
@@ -142,8 +144,8 @@ def _leftovers_of_the_reverse(ledger: Iterable[LedgerEntry], strict: bool | str)
     remedy = "when that is meant, say so where the plan is made (keep_layers and skip_layers of ktc.align(..., mapping=...)), or let all leftovers be with strict=False"
     return [
         f"Keras variable '{entry.name}' {entry.shape} is left over: {remedy}"
-        if entry.fate == "left over"
+        if entry.status == "left over"
         else f"torch tensor '{entry.name}' {entry.shape} gets no values: {remedy}"
         for entry in ledger
-        if (entry.fate == "left over" and strict is True) or (entry.fate == "unset" and strict)
+        if (entry.status == "left over" and strict is True) or (entry.status == "unset" and strict)
     ]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .callback_tracing import record
-from .copy_program import Layout
+from .callback_tracing import trace_callbacks
+from .copy_program import CopyProgram
 from .coverage import AxisEntries, coverage
 from .evaluation import Evaluation
 from .expressions import CallbackOutput, Expression, LayerCallback, Tensor, operands_of, tensors_of
@@ -20,7 +20,7 @@ from .recipe import Assignment
 Kinds = Sequence[tuple[tuple[int, ...], np.dtype[Any]]]
 
 
-def recorded_plan(
+def lower_callbacks(
     plan: Plan, kinds: Mapping[LayerCallback, Kinds], evaluation: Evaluation, dtype_of: Callable[[str], str]
 ) -> tuple[Plan, tuple[str, ...]]:
     """The Plan with every callback recorded whose real results are, bit for bit, what the recorded steps give; and why others stay.
@@ -65,7 +65,9 @@ class _OpaqueError(Exception):
 def _recorded(callback: LayerCallback, kinds: Kinds) -> tuple[Expression, ...]:
     calls = [(call.key, call.function) for call in callback.calls]
     try:
-        outputs = record(lambda arrays: _core.apply_callbacks(callback.layer, arrays, calls), callback.operands, kinds)
+        outputs = trace_callbacks(
+            lambda arrays: _core.apply_callbacks(callback.layer, arrays, calls), callback.operands, kinds
+        )
     except Exception as error:
         # Only real weights must suit a user's function, and it served them: on numbers it may fail as it likes.
         raise _OpaqueError(
@@ -101,7 +103,7 @@ def _left_out(
             rules[name] = f"left out by additional_transfer {keys} of layer '{callback.layer}'"
     pending: list[Expression] = [one.expression for one in assignments]
     while pending:
-        layout: Layout = evaluation.layout(pending.pop())
+        layout: CopyProgram = evaluation.layout(pending.pop())
         pending += [operand for base in layout.bases for operand in operands_of(base)]
         for region in layout.regions:
             base = layout.bases[region.base]

@@ -51,7 +51,7 @@ class Plan(Recipe):
         """The Plan for the other direction: a Keras model's variables into torch tensors, or back again.
 
         Data movement is inverted exactly. Where this Plan computes, the inverse gives an equal function: of two biases that
-        were added the first gets the sum and the other zeros; a weight-normalised weight becomes direction, with its own norm as magnitude.
+        were added the first gets the sum and the other zeros; a weight-normalized weight becomes direction, with its own norm as magnitude.
         Tensors that this Plan drops are kept by the other side, variables that it keeps are dropped.
         Raises TransferError, with all reasons in `.problems`, for what cannot be inverted: callbacks, and a Plan made by hand without
         `sources` and `targets`.
@@ -79,7 +79,7 @@ class Plan(Recipe):
         """Write the Plan to a file, by custom "x.plan.json": readable JSON, the same bytes for the same Plan. Returns the path.
 
         The layout of the Keras model's files is recorded now if it was not yet, which takes about as long as saving the model; its values are
-        back, bit for bit, afterwards. A warning tells when the model is gone, and the Plan is saved without the layout: `apply` wants a template then.
+        back, bit for bit, afterward. A warning tells when the model is gone, and the Plan is saved without the layout: `apply` wants a template then.
         A file cannot hold a user's functions: of a Plan that is not `portable` it keeps their keys, see `load`.
         """
         return save_plan(replace(self, layout=recorded_or_none(self.layout)), path)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..spec.source import Source
-from .executor import Prepared, Strict
+from .executor import CheckedPlan, Strict
 from .plan import Plan
 
 _MOST_KEPT = 4
@@ -22,20 +22,20 @@ class _Kept:
     excuses: tuple[dict[str, str], dict[str, str]]
     strict: Strict
     tensors: tuple[Any, ...]
-    prepared: Prepared
+    prepared: CheckedPlan
 
 
 _kept: deque[_Kept] = deque(maxlen=_MOST_KEPT)
 
 
-def keep_prepared(plan: Plan, source: Source, strict: Strict, prepared: Prepared) -> None:
+def keep_prepared(plan: Plan, source: Source, strict: Strict, prepared: CheckedPlan) -> None:
     """Keep the outcome of the checks, unless they looked at values."""
     if not prepared.depends_on_values:
         without_source = prepared.for_source(Source({}, ""))
         _kept.append(_Kept(plan, _excuses(plan), strict, _signature(source), without_source))
 
 
-def prepared_before(plan: Plan, source: Source, strict: Strict) -> Prepared | None:
+def prepared_before(plan: Plan, source: Source, strict: Strict) -> CheckedPlan | None:
     """The Plan checked for this source, when it was checked for one of the same names, shapes, types and ties; None when it was not."""
     for kept in tuple(_kept):
         same_plan = kept.plan is plan and kept.strict == strict and kept.excuses == _excuses(plan)

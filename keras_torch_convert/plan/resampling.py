@@ -26,16 +26,16 @@ def resampled_grid(table: Array, prefix: int, grid: tuple[int, int], new_grid: t
 
 
 def resampling_matrix(size: int, new_size: int, mode: str) -> Array:
-    """(new_size, size): how much of each old cell a new one takes. Pixel centres are half-way, the filter widens when cells are merged."""
+    """(new_size, size): how much of each old cell a new one takes. Pixel centers are half-way, the filter widens when cells are merged."""
     scale = size / new_size
     widening = max(scale, 1.0)
     support = _SUPPORT[mode] * widening
     weight = _cubic if mode == "bicubic" else _triangle
     matrix = np.zeros((new_size, size))
     for row in range(new_size):
-        centre = scale * (row + 0.5)
-        first, last = max(int(centre - support + 0.5), 0), min(int(centre + support + 0.5), size)
-        matrix[row, first:last] = weight((np.arange(first, last) - centre + 0.5) / widening)
+        center = scale * (row + 0.5)
+        first, last = max(int(center - support + 0.5), 0), min(int(center + support + 0.5), size)
+        matrix[row, first:last] = weight((np.arange(first, last) - center + 0.5) / widening)
     return np.asarray(matrix / matrix.sum(axis=1, keepdims=True))
 
 

@@ -21,7 +21,7 @@ class HasShape(Protocol):
         """Extents of the axes."""
 
 
-class TorchLayer(Protocol):
+class TorchRow(Protocol):
     """A torch layer: its name and its tensors in order, as collected."""
 
     @property
@@ -33,7 +33,7 @@ class TorchLayer(Protocol):
         """Its tensors."""
 
 
-class KerasLayer(Protocol):
+class KerasRow(Protocol):
     """A Keras layer: its name, class names, variables in order, and the leaf layers inside it."""
 
     @property
@@ -49,7 +49,7 @@ class KerasLayer(Protocol):
         """Its weights."""
 
     @property
-    def children(self) -> Sequence[KerasLayer]:
+    def children(self) -> Sequence[KerasRow]:
         """Leaf layers inside, empty for a layer that owns its weights itself."""
 
 
@@ -89,18 +89,18 @@ class Cell:
 class Row:
     """A torch layer beside the Keras layer at the same place.
 
-    `place` is None for the leaf layers of a nested layer, which are shown under it and are no places. `misfit` says why the
+    `place` is None for the leaf layers of a nested layer, which are shown under it and are no places. `mismatch` says why the
     two cannot belong together, "" when their shapes fit.
     """
 
     place: int | None
     torch: Cell | None
     keras: Cell | None
-    misfit: str = ""
+    mismatch: str = ""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Listing:
+class LayerTable:
     """Both lists side by side, as text and in a notebook. `keras_listed` is False without a Keras model."""
 
     rows: tuple[Row, ...]
@@ -109,7 +109,7 @@ class Listing:
     @property
     def first_misfit(self) -> Row | None:
         """The first row whose two layers cannot belong together, None when all fit."""
-        return next((row for row in self.rows if row.misfit), None)
+        return next((row for row in self.rows if row.mismatch), None)
 
     @property
     def header(self) -> list[str]:
@@ -119,7 +119,7 @@ class Listing:
     @property
     def misfits(self) -> int:
         """Number of rows whose two layers cannot belong together."""
-        return sum(bool(row.misfit) for row in self.rows)
+        return sum(bool(row.mismatch) for row in self.rows)
 
     def totals(self) -> str:
         """Layers, arrays and parameters of either side, and how many rows do not fit."""
@@ -152,9 +152,9 @@ class Listing:
         lines = [join_cells(header, widths, " "), "-" * min(width, line_width(widths))]
         first = self.first_misfit
         for row, cells in zip(self.rows, table, strict=True):
-            lines.append(join_cells(cells, widths, "!" if row.misfit else " "))
+            lines.append(join_cells(cells, widths, "!" if row.mismatch else " "))
             if row is first:
-                lines += wrapped(f"<- first misalignment: {row.misfit}", width, indent=4)
+                lines += wrapped(f"<- first misalignment: {row.mismatch}", width, indent=4)
         lines.append("-" * min(width, line_width(widths)))
         lines += wrapped(self.totals(), width)
         return "\n".join(lines)
@@ -166,7 +166,7 @@ class Listing:
                 "place": row.place,
                 "torch": plain(row.torch),
                 "keras": plain(row.keras),
-                "misfit": row.misfit,
+                "misfit": row.mismatch,
             }
             for row in self.rows
         ]
@@ -178,13 +178,13 @@ class Listing:
 
 
 def side_by_side(
-    stacks: Sequence[TorchLayer],
-    keras_layers: Sequence[KerasLayer] | None = None,
+    stacks: Sequence[TorchRow],
+    keras_layers: Sequence[KerasRow] | None = None,
     names: Sequence[str] | None = None,
     *,
     by_callback: Collection[str] = (),
     fit: Fit | None = None,
-) -> Listing:
+) -> LayerTable:
     """Torch layers beside Keras layers.
 
     `stacks` are in the order in which they are paired; `names` are the aligned names of the Keras layers, by default the
@@ -193,7 +193,7 @@ def side_by_side(
     they can; by default the shapes decide, see `shape_misfit`.
     """
     if keras_layers is None:
-        return Listing(
+        return LayerTable(
             tuple(Row(place, torch_cell(stack), None) for place, stack in enumerate(stacks)), keras_listed=False
         )
     by_name = {layer.name: layer for layer in keras_layers}
@@ -204,16 +204,16 @@ def side_by_side(
         stack = stacks[place] if place < len(stacks) else None
         name = names[place] if place < len(names) else None
         layer = by_name.get(name) if name is not None else None
-        misfit = misfit_of(stack, name, layer, by_callback, check)
+        mismatch = misfit_of(stack, name, layer, by_callback, check)
         keras = None if name is None else Cell(name, shapes_of(layer.variables) if layer is not None else ())
-        rows.append(Row(place, None if stack is None else torch_cell(stack), keras, misfit))
+        rows.append(Row(place, None if stack is None else torch_cell(stack), keras, mismatch))
         if layer is not None:
             rows += [Row(None, None, Cell(child.name, shapes_of(child.variables))) for child in layer.children]
-    return Listing(tuple(rows))
+    return LayerTable(tuple(rows))
 
 
 def misfit_of(
-    stack: TorchLayer | None, name: str | None, layer: KerasLayer | None, by_callback: Collection[str], check: Fit
+    stack: TorchRow | None, name: str | None, layer: KerasRow | None, by_callback: Collection[str], check: Fit
 ) -> str:
     """Why the two sides of a row cannot belong together, "" when they can."""
     if name is None:
@@ -227,7 +227,7 @@ def misfit_of(
     return "" if name in by_callback else check(stack, layer)
 
 
-def shape_misfit(stack: TorchLayer, layer: KerasLayer) -> str:
+def shape_misfit(stack: TorchRow, layer: KerasRow) -> str:
     """Why no reordering of axes brings the torch layer's arrays to the Keras layer's shapes, "" when one may.
 
     Both sides must hold equally many arrays of the same extents, in any order, axes of size 1 aside. A depthwise kernel
@@ -262,7 +262,7 @@ def shapes_of(arrays: Sequence[HasShape]) -> tuple[Shape, ...]:
     return tuple(tuple(int(extent) for extent in array.shape) for array in arrays)
 
 
-def torch_cell(stack: TorchLayer) -> Cell:
+def torch_cell(stack: TorchRow) -> Cell:
     """The torch side of a row."""
     return Cell(stack.layer, shapes_of(stack.tensors))
 

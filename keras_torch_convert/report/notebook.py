@@ -1,6 +1,6 @@
 """The report and the listing as pieces of HTML for a notebook: small tables, readable on light and on dark pages, also where no script runs.
 
-Colours are translucent greys and tints over whatever the page has, and text keeps the page's own colour.
+Colors are translucent greys and tints over whatever the page has, and text keeps the page's own color.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from .layer_table import cells_of
 
 if TYPE_CHECKING:
-    from .layer_table import Listing
+    from .layer_table import LayerTable
     from .report import Report
 
 CELL = "padding:1px 8px;border-bottom:1px solid rgba(128,128,128,.3);vertical-align:top;"
@@ -36,9 +36,9 @@ def report_html(report: Report) -> str:
         parts.append(f'<pre style="{BANNER}">{escape(str(report.comparison.first_divergence))}</pre>')
     if report.ledger:
         totals = [
-            (fate, f"{count:,}", f"{parameters:,}", "; ".join(rules[:3]) + ("; ..." if len(rules) > 3 else ""))
-            for fate, count, parameters, rules in report.totals()
-            if count or fate in ("left over", "unset")
+            (status, f"{count:,}", f"{parameters:,}", "; ".join(rules[:3]) + ("; ..." if len(rules) > 3 else ""))
+            for status, count, parameters, rules in report.totals()
+            if count or status in ("left over", "unset")
         ]
         parts.append(table(("fate", "count", "parameters", "rule"), totals, right=(1, 2)))
     facts = report.facts()
@@ -52,7 +52,7 @@ def report_html(report: Report) -> str:
     return "".join(parts)
 
 
-def listing_html(listing: Listing) -> str:
+def listing_html(listing: LayerTable) -> str:
     """Both lists side by side; rows that do not fit are tinted, the first one explained."""
     header = listing.header
     numbers = [column for column, title in enumerate(header) if title in ("", "size")]
@@ -63,13 +63,13 @@ def listing_html(listing: Listing) -> str:
         "</tr>",
     ]
     for row in listing.rows:
-        parts.append(f'<tr style="background:{TINTS[False]}">' if row.misfit else "<tr>")
+        parts.append(f'<tr style="background:{TINTS[False]}">' if row.mismatch else "<tr>")
         parts += [
             cell("td", text, column in numbers) for column, text in enumerate(cells_of(row, listing.keras_listed))
         ]
         parts.append("</tr>")
         if row is first:
-            reason = f"<b>&#8593; first misalignment:</b> {escape(row.misfit)}"
+            reason = f"<b>&#8593; first misalignment:</b> {escape(row.mismatch)}"
             parts.append(
                 f'<tr><td></td><td colspan="{len(header) - 1}" style="{CELL}text-align:left">{reason}</td></tr>'
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from ..plan.ledger import LedgerEntry
-    from .layer_table import Listing
+    from .layer_table import LayerTable
     from .report import Report
 
 # From best to worst; a layer is as good as the worst of its weights.
@@ -30,7 +30,7 @@ def page_data(report: Report) -> dict[str, Any]:
         "verdict": report.verdict(),
         "state": state_of(report),
         "sides": ["Keras", "PyTorch"] if back else ["PyTorch", "Keras"],
-        "totals": [[fate, count, size, list(rules)] for fate, count, size, rules in report.totals() if count]
+        "totals": [[status, count, size, list(rules)] for status, count, size, rules in report.totals() if count]
         if report.ledger
         else [],
         "facts": [list(fact) for fact in report.facts()],
@@ -45,7 +45,7 @@ def page_data(report: Report) -> dict[str, Any]:
 
 
 def state_of(report: Report) -> str:
-    """ "good", "bad" or "open": the colour of the verdict."""
+    """ "good", "bad" or "open": the color of the verdict."""
     if not report.ledger:
         return "bad" if report.listing is not None and report.listing.misfits else "open"
     if not report.complete or report.equal is False:
@@ -92,7 +92,7 @@ def entry_data(entry: LedgerEntry, proof: Proof, evidence: Mapping[str, str], do
     """One weight; evidence and doubts are those of variables."""
     about = [evidence.get(entry.name, ""), doubts.get(entry.name, "")] if entry.side == "target" else ["", ""]
     named = [entry.side, entry.name, list(entry.shape), entry.dtype, entry.parameters]
-    return [*named, entry.fate, entry.rule, entry.partner, proof, *about]
+    return [*named, entry.status, entry.rule, entry.partner, proof, *about]
 
 
 def layer_name(entry: LedgerEntry) -> str:
@@ -120,9 +120,9 @@ def proofs_of(report: Report, sources: Mapping[str, int]) -> list[Proof]:
     proofs: list[Proof] = ["excused"] * len(report.ledger)
     used: dict[int, list[Proof]] = {}
     for number, entry in enumerate(report.ledger):
-        if entry.fate in ("left over", "unset"):
+        if entry.status in ("left over", "unset"):
             proofs[number] = "missing"
-        elif entry.fate == "set":
+        elif entry.status == "set":
             confidence = report.confidence.get(entry.name)
             if layer_name(entry) in swaps or (confidence is None and doubts.get(entry.name)):
                 proofs[number] = "doubt"
@@ -170,7 +170,7 @@ def moved_lines(lines: Sequence[tuple[int, int]]) -> list[bool]:
     return [number not in kept for number in range(len(lines))]
 
 
-def listing_data(listing: Listing) -> dict[str, Any]:
+def listing_data(listing: LayerTable) -> dict[str, Any]:
     """Both lists as they would be paired, when nothing was converted; a row that does not fit says why."""
     layers: list[list[list[Any]]] = [[], []]
     lines: list[list[Any]] = []
@@ -178,9 +178,9 @@ def listing_data(listing: Listing) -> dict[str, Any]:
         places = []
         for side, cell in enumerate((row.torch, row.keras)):
             if cell is not None and row.place is not None:
-                proof = "missing" if row.misfit else "shape"
+                proof = "missing" if row.mismatch else "shape"
                 layers[side].append(
-                    [cell.name, [list(shape) for shape in cell.shapes], cell.parameters, proof, [], row.misfit]
+                    [cell.name, [list(shape) for shape in cell.shapes], cell.parameters, proof, [], row.mismatch]
                 )
                 places.append(len(layers[side]) - 1)
         if len(places) == 2:

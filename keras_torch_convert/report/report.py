@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..plan.difference import LEFT_OUT
-from ..plan.ledger import INCOMPLETE, SOURCE_FATES, TARGET_FATES, Fate, LedgerEntry
+from ..plan.ledger import INCOMPLETE, SOURCE_STATUSES, TARGET_STATUSES, LedgerEntry, Status
 from ..util.atomic_file import new_file
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..comparison.prediction import Predictions
     from ..comparison.verdict import Comparison
     from ..plan.plan import Plan
-    from .layer_table import Listing
+    from .layer_table import LayerTable
 
 TopClass = tuple[int, str, float]
 
@@ -63,7 +63,7 @@ class Report:
     alignment: str = ""
     alignment_arguments: Mapping[str, Any] = field(default_factory=dict)
     callback_hits: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    listing: Listing | None = None
+    listing: LayerTable | None = None
     path: Path | None = None
     md5: str | None = None
     sha256: str | None = None
@@ -109,7 +109,7 @@ class Report:
     @property
     def complete(self) -> bool:
         """True when every source tensor is used or skipped and every target variable set or kept."""
-        return bool(self.ledger) and not any(entry.fate in INCOMPLETE for entry in self.ledger)
+        return bool(self.ledger) and not any(entry.status in INCOMPLETE for entry in self.ledger)
 
     @property
     def ok(self) -> bool:
@@ -132,17 +132,17 @@ class Report:
         self.max_abs_diff, self.relative_diff = comparison.max_abs_diff, comparison.relative_diff
         self.notes = (*self.notes, *comparison.notes)
 
-    def totals(self) -> list[tuple[Fate, int, int, tuple[str, ...]]]:
+    def totals(self) -> list[tuple[Status, int, int, tuple[str, ...]]]:
         """For every fate: its name, number of tensors or variables, their parameters, and the rules that led to it."""
-        rows: list[tuple[Fate, int, int, tuple[str, ...]]] = []
-        for fate in SOURCE_FATES + TARGET_FATES:
-            entries = [entry for entry in self.ledger if entry.fate == fate]
+        rows: list[tuple[Status, int, int, tuple[str, ...]]] = []
+        for status in SOURCE_STATUSES + TARGET_STATUSES:
+            entries = [entry for entry in self.ledger if entry.status == status]
             rules = (
                 tuple(dict.fromkeys(entry.rule for entry in entries if entry.rule))
-                if fate in ("skipped", "kept")
+                if status in ("skipped", "kept")
                 else ()
             )
-            rows.append((fate, len(entries), sum(entry.parameters for entry in entries), rules))
+            rows.append((status, len(entries), sum(entry.parameters for entry in entries), rules))
         return rows
 
     def verdict(self) -> str:
@@ -161,7 +161,7 @@ class Report:
 
     def kept_in_words(self) -> str:
         """What was told to keep its own values, as a possible cause of different outputs at the end of a sentence; "" when nothing was."""
-        kept = [entry.name for entry in self.ledger if entry.fate == "kept" and entry.rule.startswith(_KEPT_AS_TOLD)]
+        kept = [entry.name for entry in self.ledger if entry.status == "kept" and entry.rule.startswith(_KEPT_AS_TOLD)]
         return f"; own values were kept, as you said, in {listed(kept)}, which may be why" if kept else ""
 
     def difference_text(self) -> str:
@@ -193,10 +193,10 @@ class Report:
         if not self.ledger:
             return []
         lines = []
-        for fate, count, parameters, rules in self.totals():
-            if count or fate in INCOMPLETE:
-                unit = "tensors" if fate in SOURCE_FATES else "variables"
-                line = f"  {fate:<9}  {count:>7,} {unit:<9}  {parameters:>14,} parameters"
+        for status, count, parameters, rules in self.totals():
+            if count or status in INCOMPLETE:
+                unit = "tensors" if status in SOURCE_STATUSES else "variables"
+                line = f"  {status:<9}  {count:>7,} {unit:<9}  {parameters:>14,} parameters"
                 lines.append(line + (f"   {'; '.join(rules[:3])}{'; ...' if len(rules) > 3 else ''}" if rules else ""))
         return lines
 
@@ -261,7 +261,7 @@ class Report:
             "alignment": self.alignment,
             "alignment_arguments": self.alignment_arguments,
             "callback_hits": self.callback_hits,
-            "totals": {fate: {"count": count, "parameters": size} for fate, count, size, _ in self.totals()},
+            "totals": {status: {"count": count, "parameters": size} for status, count, size, _ in self.totals()},
             "ledger": [ledger_data(entry) for entry in self.ledger],
             "pairs": self.plan.pairs if self.plan is not None else (),
             "listing": self.listing.to_list() if self.listing is not None else None,
@@ -309,7 +309,16 @@ LEDGER_HEADER = ("side", "name", "shape", "type", "parameters", "fate", "rule", 
 def ledger_cells(entry: LedgerEntry) -> tuple[str, ...]:
     """One ledger entry as texts, in the order of LEDGER_HEADER."""
     shape = f"({','.join(map(str, entry.shape))})"
-    return (entry.side, entry.name, shape, entry.dtype, f"{entry.parameters:,}", entry.fate, entry.rule, entry.partner)
+    return (
+        entry.side,
+        entry.name,
+        shape,
+        entry.dtype,
+        f"{entry.parameters:,}",
+        entry.status,
+        entry.rule,
+        entry.partner,
+    )
 
 
 def fate_in_words(entry: LedgerEntry) -> str:
@@ -317,7 +326,7 @@ def fate_in_words(entry: LedgerEntry) -> str:
     join = " from" if entry.side == "target" else " for"
     partner = f"{join} {entry.partner}" if entry.partner else ""
     rule = f" ({entry.rule})" if entry.rule else ""
-    return f"{entry.name} is {entry.fate}{partner}{rule}"
+    return f"{entry.name} is {entry.status}{partner}{rule}"
 
 
 def ledger_data(entry: LedgerEntry) -> dict[str, Any]:

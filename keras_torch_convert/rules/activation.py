@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..plan.expressions import Expression, Fill, Multiply, Reshape, Tensor
 from ..plan.recipe import Assignment
-from ..spec.layer_groups import Stack
+from ..spec.layer_groups import TorchLayer
 from ..spec.target import TargetLayer
 from . import remedies
 from .rule import Rule, raw_parameter
@@ -21,7 +21,7 @@ RULES = (
 ASSIGNED_KINDS = ("PReLU",)
 
 
-def assign_prelu(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
+def assign_prelu(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
     """The slopes, repeated where Keras keeps one for each place: the same function, as long as it is not trained on."""
     if len(stack.tensors) != 1 or len(layer.variables) != 1:
         raise remedies.refusal(

@@ -7,7 +7,7 @@ from math import prod
 
 from ..plan.derived_tensors import Seen, StandIn, stand_in_tensor
 from ..plan.expressions import Expression, Fill, Reshape, Slice, Tensor
-from ..spec.layer_groups import Stack, last_part
+from ..spec.layer_groups import TorchLayer, last_part
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer
 from ..spec.tensor_spec import Shape
@@ -74,7 +74,7 @@ _HEADS_FIRST = ("query_key_value",)
 _ByParts = dict[tuple[str, ...], SourceTensor]
 
 
-def attention_parts(stack: Stack, layer: TargetLayer) -> tuple[tuple[Seen, TargetLayer], ...]:
+def attention_parts(stack: TorchLayer, layer: TargetLayer) -> tuple[tuple[Seen, TargetLayer], ...]:
     """The layer's four dense children, each with the stand-ins of its own weight and bias.
 
     Raises TransferError when the stack is not attention by its names or sizes, or holds what the Keras layer has no place for.
@@ -105,7 +105,7 @@ def attention_parts(stack: Stack, layer: TargetLayer) -> tuple[tuple[Seen, Targe
             tensors.append(tensor)
             stand_ins[tensor.name] = one
         label = f"{stack.layer} ({part.replace('_', ' ')})"
-        seen.append((Seen(Stack(label, tuple(tensors), stack.modules), stand_ins), child))
+        seen.append((Seen(TorchLayer(label, tuple(tensors), stack.modules), stand_ins), child))
     return tuple(seen)
 
 
@@ -125,7 +125,7 @@ def _children(layer: TargetLayer) -> dict[str, TargetLayer] | None:
     return found if set(found) == set(PARTS) else None
 
 
-def _refuse_what_keras_lacks(stack: Stack, layer: TargetLayer) -> None:
+def _refuse_what_keras_lacks(stack: TorchLayer, layer: TargetLayer) -> None:
     lacking = [last_part(tensor.name) for tensor in stack.tensors if last_part(tensor.name) in ("bias_k", "bias_v")]
     if lacking:
         raise remedies.refusal(
@@ -143,7 +143,7 @@ def _refuse_what_keras_lacks(stack: Stack, layer: TargetLayer) -> None:
         )
 
 
-def _by_part(stack: Stack, layer: TargetLayer) -> tuple[_ByParts, _ByParts]:
+def _by_part(stack: TorchLayer, layer: TargetLayer) -> tuple[_ByParts, _ByParts]:
     """Weights and biases by the parts that they hold, told by names; four layers without known names are query, key, value, output."""
     weights: _ByParts = {}
     biases: _ByParts = {}
@@ -176,7 +176,7 @@ def _by_part(stack: Stack, layer: TargetLayer) -> tuple[_ByParts, _ByParts]:
 
 
 def _part_of(
-    stack: Stack,
+    stack: TorchLayer,
     layer: TargetLayer,
     children: dict[str, TargetLayer],
     tensor: SourceTensor,
@@ -214,7 +214,7 @@ def _part_of(
 
 
 def _from_heads_first(
-    stack: Stack,
+    stack: TorchLayer,
     layer: TargetLayer,
     children: dict[str, TargetLayer],
     tensor: SourceTensor,
@@ -249,7 +249,7 @@ def _has_bias(child: TargetLayer) -> bool:
     return any(variable.name == "bias" for variable in child.variables)
 
 
-def _zero_bias(stack: Stack, part: str, child: TargetLayer) -> tuple[SourceTensor, StandIn]:
+def _zero_bias(stack: TorchLayer, part: str, child: TargetLayer) -> tuple[SourceTensor, StandIn]:
     """Where others have a bias and one has none (BEiT's key), it is zero."""
     shape: Shape = (_rows(child),)
     expression: Expression = Fill(0.0, shape)
@@ -275,7 +275,7 @@ def _stem(last: str) -> str:
     return ""
 
 
-def joins(stacks: Sequence[Stack]) -> int:
+def joins(stacks: Sequence[TorchLayer]) -> int:
     """How many of the stacks, from the first on, are one attention by their names; 1 when that is not seen."""
     first = stacks[0]
     if any(_stem(last_part(tensor.name)) in ("in_proj", "q_proj") for tensor in first.tensors):

@@ -12,7 +12,7 @@ from ..plan.expressions import Expression, Reshape, Tensor
 from ..spec.layer_groups import last_part
 from ..spec.source import SourceTensor
 from ..spec.target import TargetVariable
-from .rule import Movement, Rule
+from .rule import AxisPattern, Rule
 
 # Layout in PyTorch by the tensor's name. Where an offset is two-dimensional its rows vary slowest in all of these.
 TABLES = {
@@ -46,22 +46,22 @@ def table(tensor: SourceTensor, variable: TargetVariable) -> tuple[Expression, s
     return fits[0].expression(tensor.name, variable.shape), f"{RULES[0].name}: {fits[0].torch} -> {fits[0].keras}"
 
 
-def _movements(torch: str, rank: int) -> Iterator[Movement]:
+def _movements(torch: str, rank: int) -> Iterator[AxisPattern]:
     """All ways to lay out the table in `rank` axes: heads first or last, offsets as one axis or as rows and columns."""
     if "offset" in torch and rank == 3:
         split = torch.replace("offset", "(row column)")
-        yield Movement(split, "head row column")
-        yield Movement(split, "row column head")
+        yield AxisPattern(split, "head row column")
+        yield AxisPattern(split, "row column head")
     elif rank == len(torch.split()):
         rest = torch.replace("head", "").split()
         for keras in dict.fromkeys(permutations(("head", *rest))):
             if [axis for axis in keras if axis != "head"] == rest:
-                yield Movement(torch, " ".join(keras))
+                yield AxisPattern(torch, " ".join(keras))
 
 
 def _with_one_offset(shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[0], shape[1] * shape[2]
 
 
-def _fits(movement: Movement, torch_shape: tuple[int, ...], keras_shape: tuple[int, ...]) -> bool:
+def _fits(movement: AxisPattern, torch_shape: tuple[int, ...], keras_shape: tuple[int, ...]) -> bool:
     return movement.torch_shape(keras_shape) == torch_shape

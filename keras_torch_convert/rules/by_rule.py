@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..plan.expressions import Expression
 from ..plan.recipe import Assignment
-from ..spec.layer_groups import Stack, last_part
+from ..spec.layer_groups import TorchLayer, last_part
 from ..spec.roles import in_layer_order, role_of
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer, TargetVariable
@@ -14,7 +14,7 @@ from .experts import bank
 from .rule import Rule, order_is_unproven, raw_parameter
 
 
-def by_rule(stack: Stack, layer: TargetLayer, rule: Rule | None) -> tuple[Assignment, ...]:
+def by_rule(stack: TorchLayer, layer: TargetLayer, rule: Rule | None) -> tuple[Assignment, ...]:
     """Tensors find their variables by role, and move as the rule says; without a rule all are raw parameters. TransferError when they do not fit."""
     placed, unplaced = in_layer_order(stack.tensors, layer.variables)
     if unplaced or any(tensor is None for tensor in placed):

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from .rule import Movement, Rule
+from .rule import AxisPattern, Rule
 
 _SPATIAL = {1: "width", 2: "height width", 3: "depth height width"}
 _SOURCE = "torch.nn.{torch} weight and keras.layers.{keras} kernel, as their documentation gives the shapes"
 
 
-def _kernel(ndim: int) -> Movement:
+def _kernel(ndim: int) -> AxisPattern:
     """(out, in / groups, spatial...) against (spatial..., in / groups, out): the groups are blocks of the output axis on both sides."""
-    return Movement(f"out in {_SPATIAL[ndim]}", f"{_SPATIAL[ndim]} in out")
+    return AxisPattern(f"out in {_SPATIAL[ndim]}", f"{_SPATIAL[ndim]} in out")
 
 
-def _transposed_kernel(ndim: int) -> Movement:
+def _transposed_kernel(ndim: int) -> AxisPattern:
     """(in, out, spatial...) against (spatial..., out, in): both are gradients of a convolution, so nothing is flipped."""
-    return Movement(f"in out {_SPATIAL[ndim]}", f"{_SPATIAL[ndim]} out in")
+    return AxisPattern(f"in out {_SPATIAL[ndim]}", f"{_SPATIAL[ndim]} out in")
 
 
-def _depthwise_kernel(ndim: int) -> Movement:
+def _depthwise_kernel(ndim: int) -> AxisPattern:
     """PyTorch numbers output channels as channel * multiplier + copy, Keras keeps the two apart."""
-    return Movement(f"(channel multiplier) 1 {_SPATIAL[ndim]}", f"{_SPATIAL[ndim]} channel multiplier")
+    return AxisPattern(f"(channel multiplier) 1 {_SPATIAL[ndim]}", f"{_SPATIAL[ndim]} channel multiplier")
 
 
 def _rules(ndim: int) -> tuple[Rule, ...]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .rule import Movement, Rule
+from .rule import AxisPattern, Rule
 
 RULES = (
     Rule(
         "dense",
         ("Dense",),
         "torch.nn.Linear computes x A^T + b with A (out, in); keras.layers.Dense computes x kernel + bias",
-        {"kernel": Movement("out in", "in out")},
+        {"kernel": AxisPattern("out in", "in out")},
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..spec.target import TargetLayer
-from .rule import Movement, Rule
+from .rule import AxisPattern, Rule
 
 SOURCE = (
     "keras.layers.EinsumDense: the letters of the kernel are those that the equation sums over and those that it makes; "
@@ -18,14 +18,14 @@ def einsum_rule(layer: TargetLayer) -> Rule | None:
     if letters is None:
         return None
     made, summed, kernel, output = letters
-    movements = {"kernel": Movement(f"{_merged(made)} {_merged(summed)}", " ".join(kernel))}
+    movements = {"kernel": AxisPattern(f"{_merged(made)} {_merged(summed)}", " ".join(kernel))}
     bias = next((variable for variable in layer.variables if variable.name == "bias"), None)
     if bias is not None:
         axes = output[len(output) - len(bias.shape) :]
         larger = {letter for letter, extent in zip(axes, bias.shape, strict=True) if extent > 1}
         if not larger <= set(made):
             return None
-        movements["bias"] = Movement(_merged(axes), " ".join(axes))
+        movements["bias"] = AxisPattern(_merged(axes), " ".join(axes))
     return Rule(f"einsum dense {equation}", ("EinsumDense",), SOURCE, movements)
 
 

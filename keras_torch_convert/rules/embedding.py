@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .rule import Movement, Rule
+from .rule import AxisPattern, Rule
 
 RULES = (
     Rule(
         "embedding",
         ("Embedding",),
         "torch.nn.Embedding weight and keras.layers.Embedding embeddings are both (tokens, width)",
-        {"embeddings": Movement("token width", "token width")},
+        {"embeddings": AxisPattern("token width", "token width")},
     ),
 )

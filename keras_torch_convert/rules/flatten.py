@@ -9,7 +9,7 @@ from math import prod
 from ..keras_io.flattened import torch_order
 from ..plan.expressions import Concat, Expression, Permute, Reshape, Slice
 from ..plan.recipe import Assignment
-from ..spec.layer_groups import Stack
+from ..spec.layer_groups import TorchLayer
 from ..spec.target import TargetLayer, TargetVariable
 from ..spec.tensor_spec import Shape
 
@@ -25,7 +25,7 @@ _ROWS = {
 }
 
 
-def in_keras_order(assignments: Sequence[Assignment], layer: TargetLayer, stack: Stack) -> tuple[Assignment, ...]:
+def in_keras_order(assignments: Sequence[Assignment], layer: TargetLayer, stack: TorchLayer) -> tuple[Assignment, ...]:
     """The assignments with rows reordered where the layer's input is a flattened map, and a note that says so.
 
     The weight of a convolution keeps the axes of a patch apart, the matrix of a linear layer does not: the order of patches is known

@@ -123,7 +123,7 @@ def _groups(name: str, module: Any, layer: TargetLayer) -> list[str]:
     if torch is None or keras in (torch, -1 if torch == _number(module, ("num_channels", "num_features")) else torch):
         return []
     return [
-        f"groups of '{layer.label}' is {keras}, torch layer '{name}' normalises {torch:g} groups: the outputs will differ"
+        f"groups of '{layer.label}' is {keras}, torch layer '{name}' normalizes {torch:g} groups: the outputs will differ"
     ]
 
 

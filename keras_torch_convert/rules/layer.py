@@ -8,7 +8,7 @@ from ..errors import TransferError
 from ..plan.derived_tensors import without_stand_ins
 from ..plan.expressions import CallbackOutput, LayerCallback, UserCall
 from ..plan.recipe import Assignment
-from ..spec.layer_groups import Stack
+from ..spec.layer_groups import TorchLayer
 from ..spec.roles import as_registered
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer
@@ -21,7 +21,7 @@ from .parametrized import with_effective_weights
 from .registry import assigner_for, laid_out_otherwise, rule_for
 
 
-def assign_layer(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...] = ()) -> tuple[Assignment, ...]:
+def assign_layer(stack: TorchLayer, layer: TargetLayer, calls: tuple[UserCall, ...] = ()) -> tuple[Assignment, ...]:
     """Where each variable of `layer` gets its values from, given that `stack` is its torch layer.
 
     With `calls` the callbacks decide everything: they get what keras_cv_attention_models would give them. Without, the
@@ -35,7 +35,7 @@ def assign_layer(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...] =
     return with_padding_note(in_keras_order(assignments, layer, stack), stack, _sole_leaf(layer))
 
 
-def _assigned(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
+def _assigned(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
     """By the assigner or rule of the layer's kind."""
     if (assigner := assigner_for(layer)) is not None:
         return assigner(stack, layer)
@@ -55,7 +55,7 @@ def _assigned(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
     return _by_only_fit(stack, layer)
 
 
-def _by_attention(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
+def _by_attention(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
     """Query, key, value and output one by one."""
     assignments: dict[str, Assignment] = {}
     for seen, child in attention.attention_parts(stack, layer):
@@ -69,7 +69,7 @@ def _sole_leaf(layer: TargetLayer) -> TargetLayer:
     return layer.children[0] if len(layer.children) == 1 and _places(layer.children[0]) == _places(layer) else layer
 
 
-def _by_callbacks(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...]) -> tuple[Assignment, ...]:
+def _by_callbacks(stack: TorchLayer, layer: TargetLayer, calls: tuple[UserCall, ...]) -> tuple[Assignment, ...]:
     try:
         operands = callback_operands(layer, as_registered(stack.tensors))
     except ValueError as error:
@@ -82,7 +82,7 @@ def _by_callbacks(stack: Stack, layer: TargetLayer, calls: tuple[UserCall, ...])
     )
 
 
-def _by_only_fit(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
+def _by_only_fit(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
     """A layer made of several: each variable must have one tensor that fits, by kind of its leaf layer, shape and role, and no tensor two places."""
     assignments: dict[str, Assignment] = {}
     used: list[SourceTensor] = []
@@ -124,7 +124,7 @@ def _expand(layer: TargetLayer) -> str:
 
 
 def assign_pairs(
-    pairs: Sequence[tuple[Stack, TargetLayer]], calls_of: Sequence[tuple[UserCall, ...]] | None = None
+    pairs: Sequence[tuple[TorchLayer, TargetLayer]], calls_of: Sequence[tuple[UserCall, ...]] | None = None
 ) -> tuple[Assignment, ...]:
     """The Assignments of many pairs; `calls_of` has the callbacks of each pair. Raises one TransferError with the problems of all pairs."""
     assignments: list[Assignment] = []

@@ -1,4 +1,4 @@
-"""Normalisations: scale, offset and statistics told apart by their roles, and what one side is built without."""
+"""Normalizations: scale, offset and statistics told apart by their roles, and what one side is built without."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from ..plan.expressions import Fill, Tensor
 from ..plan.recipe import Assignment, Constant
-from ..spec.layer_groups import Stack
+from ..spec.layer_groups import TorchLayer
 from ..spec.roles import in_layer_order, role_of
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer, TargetVariable
 from . import remedies
-from .rule import Movement, Rule, raw_parameter
+from .rule import AxisPattern, Rule, raw_parameter
 
 # A layer built without scale or offset multiplies by 1 or adds 0.
 NEUTRAL = {"main": 1.0, "offset": 0.0}
@@ -20,32 +20,32 @@ _BUILT_WITH = {"main": "scale=False (scale=True would hold it)", "offset": "cent
 
 # A scale of several axes: (C, H, W) of an NCHW map is Keras's (H, W, C), and so in fewer or more dimensions.
 CHANNELS_MOVED = {
-    2: Movement("channel length", "length channel"),
-    3: Movement("channel height width", "height width channel"),
-    4: Movement("channel depth height width", "depth height width channel"),
+    2: AxisPattern("channel length", "length channel"),
+    3: AxisPattern("channel height width", "height width channel"),
+    4: AxisPattern("channel depth height width", "depth height width channel"),
 }
 
 RULES = (
     Rule(
-        "batch normalisation",
+        "batch normalization",
         ("BatchNormalization", "SyncBatchNormalization"),
         "torch.nn.BatchNorm1d, 2d, 3d and SyncBatchNorm: weight, bias, running_mean, running_var; Keras: gamma, beta, moving_mean, moving_variance; "
         "affine=False is gamma 1, beta 0; scale=False, center=False want weights of exactly 1, biases of exactly 0",
     ),
     Rule(
-        "layer normalisation",
+        "layer normalization",
         ("LayerNormalization",),
         "torch.nn.LayerNorm: weight, bias of normalized_shape, (channel, height, width) for a whole map; Keras: gamma, beta over its axes, "
-        "(height, width, channel); without weight or bias as in batch normalisation",
+        "(height, width, channel); without weight or bias as in batch normalization",
     ),
     Rule(
-        "group normalisation",
+        "group normalization",
         ("GroupNormalization",),
         "torch.nn.GroupNorm, and torch.nn.InstanceNorm1d, 2d, 3d as groups=-1: weight, bias, one for each channel; Keras: gamma, beta; "
-        "without weight or bias as in batch normalisation",
+        "without weight or bias as in batch normalization",
     ),
     Rule(
-        "root mean square normalisation",
+        "root mean square normalization",
         ("RMSNormalization",),
         "torch.nn.RMSNorm: weight; Keras: scale; elementwise_affine=False is scale 1",
     ),
@@ -54,8 +54,8 @@ _RULE_OF_KIND = {kind: rule for rule in RULES for kind in rule.kinds}
 ASSIGNED_KINDS = tuple(_RULE_OF_KIND)
 
 
-def assign_normalization(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
-    """The variables of a normalisation; a scale or offset that one side is built without counts as 1 or 0."""
+def assign_normalization(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
+    """The variables of a normalization; a scale or offset that one side is built without counts as 1 or 0."""
     rule = next(_RULE_OF_KIND[kind] for kind in layer.kinds if kind in _RULE_OF_KIND)
     placed, unplaced = _by_role(stack, layer)
     missing = [variable for variable, tensor in zip(layer.variables, placed, strict=True) if tensor is None]
@@ -78,7 +78,7 @@ def assign_normalization(stack: Stack, layer: TargetLayer) -> tuple[Assignment, 
     return tuple(assignments)
 
 
-def _by_role(stack: Stack, layer: TargetLayer) -> tuple[list[SourceTensor | None], list[SourceTensor]]:
+def _by_role(stack: TorchLayer, layer: TargetLayer) -> tuple[list[SourceTensor | None], list[SourceTensor]]:
     """One tensor for each variable (None: PyTorch has none), and the tensors without variable."""
     roles = [role_of(tensor.name) for tensor in stack.tensors]
     wanted = [role_of(variable.name) for variable in layer.variables]
@@ -100,28 +100,30 @@ def _by_role(stack: Stack, layer: TargetLayer) -> tuple[list[SourceTensor | None
 
 
 def _check_statistics(
-    stack: Stack, layer: TargetLayer, missing: Sequence[TargetVariable], unplaced: Sequence[SourceTensor]
+    stack: TorchLayer, layer: TargetLayer, missing: Sequence[TargetVariable], unplaced: Sequence[SourceTensor]
 ) -> None:
     statistics = ("mean", "variance")
     if all(role in [role_of(variable.name) for variable in missing] for role in statistics):
         raise remedies.refusal(
             stack,
             layer,
-            "the torch layer keeps no running statistics (track_running_stats=False, or it is no batch normalisation): in evaluation it "
-            "normalises by the batch at hand, Keras by its moving_mean and moving_variance, so no values make the two equal",
-            "export it with track_running_stats=True, use GroupNormalization for a group or instance normalisation, "
+            "the torch layer keeps no running statistics (track_running_stats=False, or it is no batch normalization): in evaluation it "
+            "normalizes by the batch at hand, Keras by its moving_mean and moving_variance, so no values make the two equal",
+            "export it with track_running_stats=True, use GroupNormalization for a group or instance normalization, "
             f"or give the statistics with additional_transfer={{'{layer.name}': ...}}",
         )
     if any(role_of(tensor.name) in statistics for tensor in unplaced):
         raise remedies.refusal(
             stack,
             layer,
-            f"the torch layer normalises by running statistics in evaluation, {layer.kind} by those of its input",
+            f"the torch layer normalizes by running statistics in evaluation, {layer.kind} by those of its input",
             "use BatchNormalization, which computes the same as a BatchNorm or an InstanceNorm with track_running_stats=True does in evaluation",
         )
 
 
-def _moved(stack: Stack, layer: TargetLayer, tensor: SourceTensor, variable: TargetVariable, rule: Rule) -> Assignment:
+def _moved(
+    stack: TorchLayer, layer: TargetLayer, tensor: SourceTensor, variable: TargetVariable, rule: Rule
+) -> Assignment:
     roles = role_of(tensor.name), role_of(variable.name)
     if None not in roles and roles[0] != roles[1]:
         raise remedies.refusal(
@@ -137,7 +139,7 @@ def _moved(stack: Stack, layer: TargetLayer, tensor: SourceTensor, variable: Tar
         raise remedies.refusal(
             stack,
             layer,
-            f"'{tensor.name}' {tensor.shape} is normalised over several axes of one size, so nothing tells whether its channels come first or last",
+            f"'{tensor.name}' {tensor.shape} is normalized over several axes of one size, so nothing tells whether its channels come first or last",
             f"give the arrays with additional_transfer={{'{layer.name}': lambda weights: [weight.transpose"
             f"({', '.join(map(str, (*range(1, len(variable.shape)), 0)))}) for weight in weights]}} for a torch model with channels first, "
             "or with 'lambda weights: weights' for channels last",
@@ -158,7 +160,7 @@ def _moved(stack: Stack, layer: TargetLayer, tensor: SourceTensor, variable: Tar
 
 
 def _holds_channels(layer: TargetLayer) -> bool:
-    """Whether the layer normalises over its last axis, which holds the channels, together with others: told by its axes and the rank of its input."""
+    """Whether the layer normalizes over its last axis, which holds the channels, together with others: told by its axes and the rank of its input."""
     axes = layer.settings.get("axis")
     if not isinstance(axes, tuple) or len(axes) < 2:
         return False

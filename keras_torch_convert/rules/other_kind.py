@@ -9,9 +9,9 @@ from typing import Any
 
 from ..keras_io.flattened import torch_order
 from ..plan.derived_tensors import Seen, StandIn, replaced
-from ..plan.expressions import Concat, Expression, Fill, Multiply, Reshape, Scale, Slice, StandardizedWeight, Tensor
+from ..plan.expressions import Concat, Expression, Fill, Multiply, Reshape, Scale, Slice, Tensor, WeightStandardization
 from ..plan.recipe import Assignment
-from ..spec.layer_groups import Stack, last_part
+from ..spec.layer_groups import TorchLayer, last_part
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer
 from ..spec.tensor_spec import Shape
@@ -27,9 +27,9 @@ LINEAR_SOURCE = (
 GROUPED_SOURCE = "torch.nn.ConvTranspose*d with groups: weight (in, out / groups, ...); Keras has no groups there, so its kernel gets zeros between the groups"
 STANDARDISED_SOURCE = (
     "timm.layers.StdConv2d and ScaledStdConv2d of torch: (weight - mean) / sqrt(variance + eps) for each output channel, times gain * scale; a Keras layer "
-    "that does not standardise gets the result"
+    "that does not standardize gets the result"
 )
-# timm's weight-standardised convolutions: (weight - mean) / sqrt(var + eps) for each output channel, then gain * scale where there is one.
+# timm's weight-standardized convolutions: (weight - mean) / sqrt(var + eps) for each output channel, then gain * scale where there is one.
 _STANDARDISED = ("StdConv2d", "StdConv2dSame", "ScaledStdConv2d", "ScaledStdConv2dSame")
 
 
@@ -44,8 +44,8 @@ def as_keras_kind(seen: Seen, layer: TargetLayer) -> Seen:
     kind = next((kind for kind in layer.kinds if kind in (*_DENSE, *_CONVOLUTIONS, *_TRANSPOSED)), None)
     if layer.children or kernel is None or weight is None or kind is None:
         return seen
-    if (standardised := _standardised(seen.stack, weight, layer)) is not None:
-        seen = _without_gain(replaced(seen, weight, weight.shape, standardised))
+    if (standardized := _standardized(seen.stack, weight, layer)) is not None:
+        seen = _without_gain(replaced(seen, weight, weight.shape, standardized))
         weight = next(tensor for tensor in seen.stack.tensors if tensor.name == weight.name)
     shape, rule = _reshaped(weight.shape, kernel.shape, kind, layer)
     if shape is not None:
@@ -108,24 +108,26 @@ def _blocks(weight: SourceTensor, groups: int) -> Expression:
     return Concat(tuple(blocks), 0)
 
 
-def _standardised(stack: Stack, weight: SourceTensor, layer: TargetLayer) -> StandIn | None:
-    """The weight that a weight-standardised convolution uses, for a Keras layer that does not standardise; None otherwise."""
+def _standardized(stack: TorchLayer, weight: SourceTensor, layer: TargetLayer) -> StandIn | None:
+    """The weight that a weight-standardized convolution uses, for a Keras layer that does not standardize; None otherwise."""
     module = stack.modules.get(weight.name.rpartition(".")[0])
     if type(module).__name__ not in _STANDARDISED or layer.kind not in _PLAIN or module is None:
         return None
-    expression: Expression = StandardizedWeight(Tensor(weight.name), 0, float(module.eps))
+    expression: Expression = WeightStandardization(Tensor(weight.name), 0, float(module.eps))
     gain = next((tensor for tensor in stack.tensors if last_part(tensor.name) == "gain"), None)
     if gain is not None:
         expression = Multiply((expression, Scale(Tensor(gain.name), float(module.scale))))
-    return StandIn(expression, f"weight standardisation of {type(module).__name__}, as the Keras layer has none")
+    return StandIn(expression, f"weight standardization of {type(module).__name__}, as the Keras layer has none")
 
 
 def _without_gain(seen: Seen) -> Seen:
     tensors = tuple(tensor for tensor in seen.stack.tensors if last_part(tensor.name) != "gain")
-    return Seen(Stack(seen.stack.layer, tensors, seen.stack.modules), seen.stand_ins)
+    return Seen(TorchLayer(seen.stack.layer, tensors, seen.stack.modules), seen.stand_ins)
 
 
-def with_padding_note(assignments: Sequence[Assignment], stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
+def with_padding_note(
+    assignments: Sequence[Assignment], stack: TorchLayer, layer: TargetLayer
+) -> tuple[Assignment, ...]:
     """The assignments, the first with a note when "same" pads elsewhere than PyTorch does."""
     note = padding_note(stack, layer)
     if not note:
@@ -133,7 +135,7 @@ def with_padding_note(assignments: Sequence[Assignment], stack: Stack, layer: Ta
     return (replace(assignments[0], note=note), *assignments[1:])
 
 
-def padding_note(stack: Stack, layer: TargetLayer) -> str:
+def padding_note(stack: TorchLayer, layer: TargetLayer) -> str:
     """A sentence when Keras's "same" padding puts zeros elsewhere than PyTorch's module does, "" when it does not or nobody knows.
 
     TensorFlow's documentation (tf.nn): "same" pads ceil(n / s) * s ... in all, the odd one behind; PyTorch pads both sides alike.
@@ -167,7 +169,7 @@ def padding_note(stack: Stack, layer: TargetLayer) -> str:
 
 
 def _may_pad_by_itself(module: Any) -> bool:
-    """True for a convolution whose class replaces PyTorch's `forward`, as those that pad like TensorFlow do; the standardising ones pad as they say."""
+    """True for a convolution whose class replaces PyTorch's `forward`, as those that pad like TensorFlow do; the standardizing ones pad as they say."""
     kind: Any = type(module)
     plain = next((base for base in kind.__mro__ if base.__module__.startswith("torch.nn.modules.")), kind)
     return kind.__name__ not in ("StdConv2d", "ScaledStdConv2d") and kind.forward is not plain.forward

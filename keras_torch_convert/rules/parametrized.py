@@ -1,4 +1,4 @@
-"""Weights that PyTorch computes from others: weight_norm and spectral_norm, old and new, and any parametrisation of a live module."""
+"""Weights that PyTorch computes from others: weight_norm and spectral_norm, old and new, and any parametrization of a live module."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..plan.expressions import (
     CallbackOutput,
     Expression,
     LayerCallback,
-    NormWeight,
     SpectralNormWeight,
     Tensor,
     UserCall,
+    WeightNorm,
 )
-from ..spec.layer_groups import Stack, last_part, owner_of_parametrised
+from ..spec.layer_groups import TorchLayer, last_part, owner_of_parametrized
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer
 from ..spec.tensor_spec import Shape
@@ -37,10 +37,10 @@ class _Group:
     tensors: Mapping[str, SourceTensor]
 
 
-def with_effective_weights(stack: Stack, layer: TargetLayer) -> Seen:
-    """The stack with every parametrised weight in place of what it is computed from; the stack itself when there is none.
+def with_effective_weights(stack: TorchLayer, layer: TargetLayer) -> Seen:
+    """The stack with every parametrized weight in place of what it is computed from; the stack itself when there is none.
 
-    Raises TransferError for a parametrisation that is neither norm when no module is at hand to evaluate it.
+    Raises TransferError for a parametrization that is neither norm when no module is at hand to evaluate it.
     """
     groups = _groups(stack.tensors)
     if not groups:
@@ -58,14 +58,14 @@ def with_effective_weights(stack: Stack, layer: TargetLayer) -> Seen:
             tensors.append(stand_in_tensor(group.name, shape, tensor))
     # Registered after the bias, but a weight all the same: it goes first.
     tensors.sort(key=lambda tensor: tensor.name not in stand_ins)
-    return Seen(Stack(stack.layer, tuple(tensors), stack.modules), stand_ins)
+    return Seen(TorchLayer(stack.layer, tuple(tensors), stack.modules), stand_ins)
 
 
 def _groups(tensors: Sequence[SourceTensor]) -> list[_Group]:
     names = {tensor.name: tensor for tensor in tensors}
     groups: dict[str, dict[str, SourceTensor]] = {}
     for name, tensor in names.items():
-        owner, rest = owner_of_parametrised(name)
+        owner, rest = owner_of_parametrized(name)
         if rest:
             weight, _, part = rest.partition(".")
             groups.setdefault(f"{owner}.{weight}" if owner else weight, {})[part] = tensor
@@ -78,9 +78,9 @@ def _groups(tensors: Sequence[SourceTensor]) -> list[_Group]:
     return [_Group(name, found) for name, found in groups.items()]
 
 
-def _effective(group: _Group, stack: Stack, layer: TargetLayer) -> tuple[StandIn, Shape]:
+def _effective(group: _Group, stack: TorchLayer, layer: TargetLayer) -> tuple[StandIn, Shape]:
     parts = group.tensors
-    if (module := _parametrised_module(group, stack)) is not None and not _is_known(module, group):
+    if (module := _parametrized_module(group, stack)) is not None and not _is_known(module, group):
         return _evaluated(group, module)
     if set(parts) == {"original0", "original1"}:
         return _weight_norm(group, stack, layer)
@@ -89,12 +89,12 @@ def _effective(group: _Group, stack: Stack, layer: TargetLayer) -> tuple[StandIn
     raise remedies.refusal(
         stack,
         layer,
-        f"'{group.name}' is parametrised in a way that its tensors {sorted(parts)} do not tell",
+        f"'{group.name}' is parametrized in a way that its tensors {sorted(parts)} do not tell",
         "give the live module, which computes it, or make it plain by torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')",
     )
 
 
-def _weight_norm(group: _Group, stack: Stack, layer: TargetLayer) -> tuple[StandIn, Shape]:
+def _weight_norm(group: _Group, stack: TorchLayer, layer: TargetLayer) -> tuple[StandIn, Shape]:
     magnitude, direction = group.tensors["original0"], group.tensors["original1"]
     axis = _axis_of(magnitude.shape, direction.shape)
     if axis == "none":
@@ -106,7 +106,7 @@ def _weight_norm(group: _Group, stack: Stack, layer: TargetLayer) -> tuple[Stand
         )
     assert not isinstance(axis, str)
     over = "all axes" if axis is None else f"all axes but {axis}"
-    expression = NormWeight(Tensor(direction.name), Tensor(magnitude.name), axis)
+    expression = WeightNorm(Tensor(direction.name), Tensor(magnitude.name), axis)
     return StandIn(expression, f"weight norm: g * v / |v| over {over}"), direction.shape
 
 
@@ -122,7 +122,7 @@ def _axis_of(magnitude: Shape, direction: Shape) -> int | str | None:
     return "none"
 
 
-def _spectral_norm(group: _Group, stack: Stack, layer: TargetLayer) -> tuple[StandIn, Shape]:
+def _spectral_norm(group: _Group, stack: TorchLayer, layer: TargetLayer) -> tuple[StandIn, Shape]:
     weight, left, right = (group.tensors[part] for part in ("original", "0._u", "0._v"))
     # Both sides of a transposed convolution may have one extent; torch takes its outputs, axis 1.
     wanted = 1 if any(kind.endswith("Transpose") for kind in layer.kinds) else 0
@@ -146,8 +146,8 @@ def _spectral_norm(group: _Group, stack: Stack, layer: TargetLayer) -> tuple[Sta
     return StandIn(expression, "spectral norm in evaluation: weight / (u . M v)"), weight.shape
 
 
-def _parametrised_module(group: _Group, stack: Stack) -> Any:
-    """The live module whose weight this is, None without one or when it is not parametrised in the new way."""
+def _parametrized_module(group: _Group, stack: TorchLayer) -> Any:
+    """The live module whose weight this is, None without one or when it is not parametrized in the new way."""
     module = stack.modules.get(group.name.rpartition(".")[0])
     lists = getattr(module, "parametrizations", None)
     return module if lists is not None and last_part(group.name) in lists else None
@@ -163,20 +163,20 @@ def _is_known(module: Any, group: _Group) -> bool:
 
 
 def _evaluated(group: _Group, module: Any) -> tuple[StandIn, Shape]:
-    """What the module makes of its parameters in evaluation, computed by a copy of its parametrisations."""
+    """What the module makes of its parameters in evaluation, computed by a copy of its parametrizations."""
     import torch
 
-    parametrised = deepcopy(module.parametrizations[last_part(group.name)]).eval()
+    parametrized = deepcopy(module.parametrizations[last_part(group.name)]).eval()
 
     def compute(arrays: list[Any]) -> list[Any]:
         given = dict(zip(group.tensors, map(torch.from_numpy, arrays), strict=True))
         with torch.no_grad():
-            return [torch.func.functional_call(parametrised, given, ()).to(torch.float32).cpu().numpy()]
+            return [torch.func.functional_call(parametrized, given, ()).to(torch.float32).cpu().numpy()]
 
     with torch.no_grad():
-        shape = tuple(parametrised().shape)
-    steps = ", ".join(type(step).__name__ for step in parametrised)
+        shape = tuple(parametrized().shape)
+    steps = ", ".join(type(step).__name__ for step in parametrized)
     call = UserCall(f"torch.nn.utils.parametrize ({steps})", compute)
     callback = LayerCallback(group.name, tuple(Tensor(tensor.name) for tensor in group.tensors.values()), (call,), 1)
     expression: Expression = CallbackOutput(callback, 0)
-    return StandIn(expression, f"parametrised by {steps}: what the module computes"), shape
+    return StandIn(expression, f"parametrized by {steps}: what the module computes"), shape

@@ -10,7 +10,7 @@ from ..errors import TransferError
 from ..plan.derived_tensors import Seen, StandIn, stand_in_tensor
 from ..plan.expressions import Resampled, Tensor
 from ..plan.resampling import MODES
-from ..spec.layer_groups import Stack
+from ..spec.layer_groups import TorchLayer
 from ..spec.roles import is_position_table
 from ..spec.source import SourceTensor
 from ..spec.target import Target, TargetLayer
@@ -30,7 +30,7 @@ def check_resize(resize: Any) -> None:
         raise TransferError(f"resize must be None, 'bicubic' or 'bilinear', got {resize!r:.100}")
 
 
-def with_resized_tables(stack: Stack, layer: TargetLayer, target: Target, resize: Resize) -> Seen:
+def with_resized_tables(stack: TorchLayer, layer: TargetLayer, target: Target, resize: Resize) -> Seen:
     """The stack with every position table that has another number of rows than its variable resized to it.
 
     Nothing is resized unless `resize` says how. A table whose rows are no grid behind at most 16 tokens is left as it is.
@@ -46,11 +46,11 @@ def with_resized_tables(stack: Stack, layer: TargetLayer, target: Target, resize
         else:
             tensors.append(found[0])
             stand_ins[found[0].name] = found[1]
-    return Seen(Stack(stack.layer, tuple(tensors), stack.modules), stand_ins)
+    return Seen(TorchLayer(stack.layer, tuple(tensors), stack.modules), stand_ins)
 
 
 def _resized(
-    tensor: SourceTensor, stack: Stack, layer: TargetLayer, target: Target, resize: str
+    tensor: SourceTensor, stack: TorchLayer, layer: TargetLayer, target: Target, resize: str
 ) -> tuple[SourceTensor, StandIn] | None:
     sizes = {
         variable.shape[-2]
@@ -74,14 +74,14 @@ def _resized(
     return stand_in_tensor(f"{tensor.name}[{new_grid[0]}x{new_grid[1]}]", shape, tensor), one
 
 
-def _prefixes(stack: Stack) -> Iterator[int]:
+def _prefixes(stack: TorchLayer) -> Iterator[int]:
     """How many tokens may stand before the grid: what a live module says, else few before many."""
     told = [getattr(module, "num_prefix_tokens", None) for module in stack.modules.values()]
     yield from (count for count in told if isinstance(count, int))
     yield from range(_MOST_TOKENS + 1)
 
 
-def _old_grid(stack: Stack, cells: int) -> tuple[int, int] | None:
+def _old_grid(stack: TorchLayer, cells: int) -> tuple[int, int] | None:
     """The grid that a live module tells, else a square."""
     for module in stack.modules.values():
         told = getattr(getattr(module, "patch_embed", None), "grid_size", None)

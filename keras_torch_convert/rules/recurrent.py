@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ..plan.expressions import Add, Concat, Expression, Fill, Permute, Reshape, Slice, Tensor
 from ..plan.recipe import Assignment, Constant
-from ..spec.layer_groups import Stack, last_part
+from ..spec.layer_groups import TorchLayer, last_part
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer, TargetVariable
 from . import remedies
@@ -89,7 +89,7 @@ class Cell:
         return f"{self.module}.l{self.number}" + ("_reverse" if self.reverse else "")
 
 
-def cells_of(stack: Stack) -> tuple[Cell, ...]:
+def cells_of(stack: TorchLayer) -> tuple[Cell, ...]:
     """The cells of a stack by the names of its tensors: modules in order, layers counted upwards, forward before reverse.
 
     Empty when some tensor is not one of a recurrent layer.
@@ -130,7 +130,7 @@ def gates_of(cell: TargetLayer) -> Gates | None:
     return next((GATES[kind] for kind in cell.kinds if kind in GATES), None)
 
 
-def assign_recurrent(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]:
+def assign_recurrent(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
     """The variables of an LSTM, GRU, SimpleRNN, RNN or Bidirectional layer, or of a single cell, from the cells of a torch module."""
     leaves = keras_cells(layer)
     if not leaves:
@@ -151,7 +151,7 @@ def assign_recurrent(stack: Stack, layer: TargetLayer) -> tuple[Assignment, ...]
     return tuple(assignments[variable.place] for variable in layer.variables)
 
 
-def _cells_by_position(stack: Stack, layer: TargetLayer, count: int) -> tuple[Cell, ...]:
+def _cells_by_position(stack: TorchLayer, layer: TargetLayer, count: int) -> tuple[Cell, ...]:
     """Cells of tensors whose own names are gone: in torch's order, two matrices and then two biases for each."""
     size, rest = divmod(len(stack.tensors), count)
     ranks = tuple(len(tensor.shape) for tensor in stack.tensors)
@@ -168,7 +168,7 @@ def _cells_by_position(stack: Stack, layer: TargetLayer, count: int) -> tuple[Ce
     )
 
 
-def _check_cells(stack: Stack, layer: TargetLayer, cells: Sequence[Cell], leaves: Sequence[TargetLayer]) -> None:
+def _check_cells(stack: TorchLayer, layer: TargetLayer, cells: Sequence[Cell], leaves: Sequence[TargetLayer]) -> None:
     projected = [cell.name for cell in cells if "weight_hr" in cell.tensors]
     if projected:
         raise remedies.refusal(
@@ -198,7 +198,7 @@ def _check_cells(stack: Stack, layer: TargetLayer, cells: Sequence[Cell], leaves
             )
 
 
-def _check_directions(stack: Stack, layer: TargetLayer, cells: Sequence[Cell]) -> None:
+def _check_directions(stack: TorchLayer, layer: TargetLayer, cells: Sequence[Cell]) -> None:
     """Two directions for a Bidirectional, one for everything else, as far as one torch module holds them all."""
     bidirectional = "Bidirectional" in layer.kinds
     if bidirectional and len(cells) > 2:
@@ -228,7 +228,7 @@ def _check_directions(stack: Stack, layer: TargetLayer, cells: Sequence[Cell]) -
         )
 
 
-def _of_cell(stack: Stack, layer: TargetLayer, cell: Cell, leaf: TargetLayer) -> list[Assignment]:
+def _of_cell(stack: TorchLayer, layer: TargetLayer, cell: Cell, leaf: TargetLayer) -> list[Assignment]:
     gates = gates_of(leaf)
     assert gates is not None
     variables = {variable.name: variable for variable in leaf.variables}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..plan.recipe import Assignment
-from ..spec.layer_groups import Stack
+from ..spec.layer_groups import TorchLayer
 from ..spec.target import TargetLayer
 from . import activation, bias_tables, convolution, dense, einsum, embedding, normalization, recurrent
 from .rule import Rule
@@ -20,7 +20,7 @@ RULES: tuple[Rule, ...] = (
     *bias_tables.RULES,
 )
 # Kinds of Keras layers whose variables are not one torch tensor each: a function of their own family makes the assignments.
-Assigner = Callable[[Stack, TargetLayer], tuple[Assignment, ...]]
+Assigner = Callable[[TorchLayer, TargetLayer], tuple[Assignment, ...]]
 ASSIGNERS: dict[str, Assigner] = {
     **dict.fromkeys(normalization.ASSIGNED_KINDS, normalization.assign_normalization),
     **dict.fromkeys(activation.ASSIGNED_KINDS, activation.assign_prelu),
@@ -41,7 +41,7 @@ LAID_OUT_OTHERWISE = {
     "EinsumDense": "the axes of its equation",
     "LocallyConnected1D": "its locations",
     "LocallyConnected2D": "its locations",
-    "SpectralNormalization": "its normalised kernel",
+    "SpectralNormalization": "its normalized kernel",
 }
 
 _RULE_OF_KIND = {kind: rule for rule in RULES for kind in rule.kinds if kind not in LAID_OUT_OTHERWISE}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import PairError
-from ..spec.layer_groups import Stack, last_part
+from ..spec.layer_groups import TorchLayer, last_part
 from ..spec.roles import is_position_table, role_of
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer
@@ -21,7 +21,7 @@ def pair_in_words(torch_layer: str, tensors: Sequence[SourceTensor], layer: Targ
     return f"Keras layer '{layer.label}' ({layer.kind}: {keras_side}) and torch layer '{torch_layer}' ({torch_side})"
 
 
-def refusal(stack: Stack, layer: TargetLayer, problem: str, remedy: str) -> PairError:
+def refusal(stack: TorchLayer, layer: TargetLayer, problem: str, remedy: str) -> PairError:
     """The error that a pair does not fit, with both sides, the problem and what to do."""
     message = f"{pair_in_words(stack.layer, stack.tensors, layer)} do not fit: {problem}; {remedy}"
     return PairError(message, problem)

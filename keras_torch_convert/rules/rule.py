@@ -13,10 +13,10 @@ from ..spec.tensor_spec import Shape
 
 
 @dataclass(frozen=True, slots=True)
-class Movement:
+class AxisPattern:
     """Where the axes of one parameter stand on both sides, by name.
 
-    `Movement("out in height width", "height width in out")` is the kernel of a 2-D convolution. On the PyTorch side
+    `AxisPattern("out in height width", "height width in out")` is the kernel of a 2-D convolution. On the PyTorch side
     "(channel multiplier)" is one axis made of two, the first varying slowest, and "1" an axis of size 1. On the Keras
     side every axis is a plain name.
     """
@@ -79,7 +79,7 @@ class Rule:
     name: str
     kinds: tuple[str, ...]
     source: str
-    movements: Mapping[str, Movement] = field(default_factory=lambda: MappingProxyType({}))
+    movements: Mapping[str, AxisPattern] = field(default_factory=lambda: MappingProxyType({}))
     lossless: bool = True
     back: str = "bit for bit"
 

@@ -33,18 +33,18 @@ BY_CIRCUMSTANCE = (
         "graph reshapes them into a map of two spatial axes or more; that PyTorch's module does so can only be proven by running both",
     ),
     Rule(
-        "parametrised weight",
+        "parametrized weight",
         (),
         parametrized.SOURCE,
         lossless=False,
-        back="an equal function: the weight as direction, its norm as magnitude; singular vectors whose product with the weight is 1; other parametrisations are refused",
+        back="an equal function: the weight as direction, its norm as magnitude; singular vectors whose product with the weight is 1; other parametrizations are refused",
     ),
     Rule(
-        "weight-standardised convolution",
+        "weight-standardized convolution",
         ("Conv2D",),
         other_kind.STANDARDISED_SOURCE,
         lossless=False,
-        back="an equal function: the kernel as weight, its deviation as gain; refused for kernels that no standardised weight can be",
+        back="an equal function: the kernel as weight, its deviation as gain; refused for kernels that no standardized weight can be",
     ),
     Rule(
         "grouped transposed convolution",

@@ -1,4 +1,4 @@
-"""Recognising a tensor in another layout: numbers that neither the order of axes nor padding with zeros changes."""
+"""Recognizing a tensor in another layout: numbers that neither the order of axes nor padding with zeros changes."""
 
 from __future__ import annotations
 

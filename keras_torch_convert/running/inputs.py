@@ -95,7 +95,7 @@ def call_keras(model: Any, inputs: Any) -> Any:
 
 Change = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
-# How often the range of values is folded up: neighbouring values come far apart, and rounding grows by as much.
+# How often the range of values is folded up: neighboring values come far apart, and rounding grows by as much.
 FOLDS = 37
 
 

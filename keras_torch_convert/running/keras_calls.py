@@ -13,7 +13,7 @@ from ..spec.target import Target, TargetLayer
 from .fingerprint import Fingerprint, fingerprint
 from .keras_values import as_tensor_like, eager_arrays, intercepted_calls
 from .outputs import leaves_of
-from .run import gradients_off, python_generators_kept
+from .run import no_grad, preserve_rng_state
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -72,16 +72,16 @@ def run_keras_calls(
     keras_call: Callable[[Any, Any], Any],
     inputs: Any,
     capture: Collection[int] = (),
-    mended: Mapping[int, Array] | None = None,
+    patched: Mapping[int, Array] | None = None,
 ) -> KerasRun:
     """Run the model and note every call; `capture` are the numbers of calls whose values are kept, as seen in an earlier run.
 
-    `mended` has for the numbers of some calls what they give in this run in the place of their first output.
+    `patched` has for the numbers of some calls what they give in this run in the place of their first output.
     """
-    recorder = _CallRecorder(target, frozenset(capture), mended or {})
+    recorder = _CallRecorder(target, frozenset(capture), patched or {})
     with (
-        gradients_off(target),
-        python_generators_kept(),
+        no_grad(target),
+        preserve_rng_state(),
         intercepted_calls(target, recorder.handle, operations=True),
     ):
         outputs = keras_call(target.model, inputs)
@@ -90,11 +90,11 @@ def run_keras_calls(
 
 
 class _CallRecorder:
-    def __init__(self, target: Target, capture: frozenset[int], mended: Mapping[int, Array]) -> None:
+    def __init__(self, target: Target, capture: frozenset[int], patched: Mapping[int, Array]) -> None:
         self.run = KerasRun()
         self.target = target
         self.capture = capture
-        self.mended = mended
+        self.patched = patched
         self.leaf_of = {id(leaf.layer): leaf for leaf in target.leaves()}
         self.root = id(target.model)
         self.stack: list[LayerCall] = []
@@ -113,8 +113,8 @@ class _CallRecorder:
             output = call(*args, **kwargs)
         finally:
             self.stack.pop()
-        if noted.number in self.mended:
-            output = _with_first(output, self.mended[noted.number], self.target)
+        if noted.number in self.patched:
+            output = _with_first(output, self.patched[noted.number], self.target)
         noted.outputs, noted.output_shapes = self._keys(output)
         if noted.number in self.capture:
             after = [array.copy() for array in eager_arrays(output)]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..keras_io.values import assign_values, read_values
 from ..spec.target import Target, TargetVariable
-from ..util.interrupts import interrupts_held_back
+from ..util.interrupts import deferred_sigint
 from .outputs import as_array, leaves_of
 
 LayerCall = Callable[..., Any]
@@ -30,7 +30,7 @@ class TrialValues(Protocol):
 
 @contextmanager
 def trial_values(target: Target) -> Iterator[TrialValues]:
-    """Gives a function that sets a variable for the time of the `with` block. Afterwards the model is as it was, whatever happens."""
+    """Gives a function that sets a variable for the time of the `with` block. Afterward the model is as it was, whatever happens."""
     if target.framework == "keras":
         keras = importlib.import_module("keras")
         with keras.StatelessScope() as scope:
@@ -40,8 +40,8 @@ def trial_values(target: Target) -> Iterator[TrialValues]:
     try:
         yield journal
     finally:
-        with interrupts_held_back():
-            journal.put_back()
+        with deferred_sigint():
+            journal.rollback()
 
 
 class _Stateless:
@@ -74,7 +74,7 @@ class _Journal:
         if variable.place in self.before:
             assign_values(self.target, variable.variable, self.before[variable.place][1])
 
-    def put_back(self) -> None:
+    def rollback(self) -> None:
         for variable, _ in self.before.values():
             self.reset(variable)
 

@@ -68,7 +68,7 @@ def rescaling(rescale_mode: RescaleMode) -> Rescaling:
                 "a pair (mean, std) for values from 0 to 255, or a function"
             )
         mean, std = RESCALE_MODES[rescale_mode]
-        return Rescaling(standardising(mean, std), repr(rescale_mode))
+        return Rescaling(standardizing(mean, std), repr(rescale_mode))
     return pair_rescaling(rescale_mode)
 
 
@@ -89,10 +89,10 @@ def pair_rescaling(pair: Sequence[Any]) -> Rescaling:
             "from 0 to 255: multiply both by 255 if so",
         )
     words = f"(x - {spoken(mean)}) / {spoken(std)} on values from 0 to 255"
-    return Rescaling(standardising(mean, std), words, notes)
+    return Rescaling(standardizing(mean, std), words, notes)
 
 
-def standardising(mean: Any, std: Any) -> Callable[[Image], npt.NDArray[Any]]:
+def standardizing(mean: Any, std: Any) -> Callable[[Image], npt.NDArray[Any]]:
     """The function (x - mean) / std in float32."""
     mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
     return lambda image: (image - mean) / std
@@ -163,6 +163,6 @@ def pixels(image: Any) -> npt.NDArray[np.uint8]:
         raise PredictionError(
             "image as an array must hold values from 0 to 255, or from 0 to 1 in floating point, "
             f"got {values.min():g} to {values.max():g}: "
-            "pass the picture before any normalisation, and rescale_mode= for that"
+            "pass the picture before any normalization, and rescale_mode= for that"
         )
     return np.rint(values).astype(np.uint8)

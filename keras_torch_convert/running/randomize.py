@@ -12,7 +12,7 @@ from typing import Any
 SEED = 20240229
 
 
-def randomised_values(module: Any, keep_ones: bool = False) -> dict[str, Any]:
+def randomized_values(module: Any, keep_ones: bool = False) -> dict[str, Any]:
     """Name to new tensor for every floating-point parameter, and for the buffers that a norm keeps its statistics in.
 
     Matrices and kernels have a standard deviation of 1.2 / sqrt(fan in), tables 0.5, gains lie around 1, other vectors

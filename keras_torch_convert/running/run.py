@@ -62,12 +62,12 @@ def left_as_it_was(module: Any) -> Iterator[None]:
 
     like = next(module.parameters(), None)
     devices = [like.device] if like is not None and like.device.type == "cuda" else []
-    with evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=devices), python_generators_kept():
+    with eval_mode(module), torch.no_grad(), torch.random.fork_rng(devices=devices), preserve_rng_state():
         yield
 
 
 @contextmanager
-def evaluating(module: Any) -> Iterator[None]:
+def eval_mode(module: Any) -> Iterator[None]:
     """Eval mode for the time being; the flag of every submodule is put back as it was, each by itself."""
     flags = [(submodule, submodule.training) for submodule in module.modules()]
     module.eval()
@@ -78,7 +78,7 @@ def evaluating(module: Any) -> Iterator[None]:
             submodule.training = training
 
 
-def called_on(module: Any, values: Mapping[str, Any], call: Callable[[Any], Any]) -> Any:
+def functional_call(module: Any, values: Mapping[str, Any], call: Callable[[Any], Any]) -> Any:
     """What `call(module)` gives with `values` in the place of the module's own tensors of those names, which it keeps."""
     import torch
 
@@ -114,8 +114,8 @@ def _each_place_once(module: Any, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def python_generators_kept() -> Iterator[None]:
-    """The state of Python's and NumPy's global random generators put back afterwards: a model may draw from them."""
+def preserve_rng_state() -> Iterator[None]:
+    """The state of Python's and NumPy's global random generators put back afterward: a model may draw from them."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         yield
@@ -126,7 +126,7 @@ def python_generators_kept() -> Iterator[None]:
 
 def run_keras(target: Target, inputs: Inputs) -> tuple[list[Array], list[str]]:
     """Outputs of the Keras model in inference mode, and their types."""
-    with gradients_off(target), python_generators_kept():
+    with no_grad(target), preserve_rng_state():
         try:
             return outputs_of(target.model(inputs.keras_input, training=False))
         except Exception as error:
@@ -134,7 +134,7 @@ def run_keras(target: Target, inputs: Inputs) -> tuple[list[Array], list[str]]:
 
 
 @contextmanager
-def gradients_off(target: Target) -> Iterator[None]:
+def no_grad(target: Target) -> Iterator[None]:
     """For Keras on the torch backend: no gradients are recorded, and torch's random generator is put back."""
     if target.backend != "torch":
         yield

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .fingerprint import Fingerprint
-from .run import called_on
-from .torch_trace import FACTORIES, Recorder, tensors_in, undisturbed
+from .run import functional_call
+from .torch_trace import FACTORIES, Recorder, isolated_inference, tensors_in
 
 Shape = tuple[int, ...]
 
@@ -84,8 +84,8 @@ def run_torch_steps(
     `capture` are orders of steps whose outputs are kept, as seen in an earlier run. The module is left as it was.
     """
     recorder = StepRecorder(module, dict(values), frozenset(capture))
-    with undisturbed(module), recorder.recording():
-        result = called_on(module, values, lambda copy: call(copy, inputs))
+    with isolated_inference(module), recorder.recording():
+        result = functional_call(module, values, lambda copy: call(copy, inputs))
         recorder.run.outputs = recorder.values_of(result)
     recorder.run.inside = recorder.trace.seen
     recorder.run.steps.sort(key=lambda step: step.order)

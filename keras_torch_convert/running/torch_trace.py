@@ -1,7 +1,7 @@
-"""The torch module run once on randomised copies of its weights, and what went into and came out of every use of a weight.
+"""The torch module run once on randomized copies of its weights, and what went into and came out of every use of a weight.
 
 A dispatch mode sees every operation, inside scripted modules and fused attention too. A value made of weights and constants alone
-(a table and its index, joined biases, a standardised kernel) is *tainted* with the names of the weights; an operation that
+(a table and its index, joined biases, a standardized kernel) is *tainted* with the names of the weights; an operation that
 brings tainted and other tensors together is a *unit*. A module whose weights are used gives a unit as well, made of all it does.
 """
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .fingerprint import Fingerprint, fingerprint
 from .randomize import SEED
-from .run import called_on, evaluating, python_generators_kept
+from .run import eval_mode, functional_call, preserve_rng_state
 
 # Operations that give a tensor of the shape of another, without its values.
 FACTORIES = (
@@ -45,7 +45,7 @@ _NORMS = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Unit:
+class TracedOp:
     """One use of weights: `names` of them in the order in which they are met, fingerprints of the data that goes in and comes out.
 
     `label` is the module's path or, for a single operation, the path of the module that it runs in and its name.
@@ -75,7 +75,7 @@ class Trace:
     """
 
     values: dict[str, Any]
-    units: list[Unit] = field(default_factory=list)
+    units: list[TracedOp] = field(default_factory=list)
     seen: list[tuple[Fingerprint, int]] = field(default_factory=list)
     tainted: list[tuple[Fingerprint, tuple[str, ...]]] = field(default_factory=list)
     reached: set[str] = field(default_factory=set)
@@ -91,11 +91,11 @@ def trace_module(
     With `keep_arrays` the inputs and outputs of units themselves are kept beside their fingerprints. The module's own tensors, modes, hooks and the state of random generators are as before, whatever happens.
     """
     recorder = Recorder(module, values, keep_arrays)
-    with undisturbed(module):
+    with isolated_inference(module):
         with _fitting_mode(values):
-            called_on(module, values, call)
+            functional_call(module, values, call)
         with recorder.recording():
-            output = called_on(module, values, call)
+            output = functional_call(module, values, call)
             recorder.paused += 1
             recorder.trace.outputs = [leaf.detach().cpu().float().numpy() for leaf in tensors_in(output)]
     recorder.trace.units.sort(key=lambda unit: (unit.order, unit.is_module))
@@ -103,14 +103,14 @@ def trace_module(
 
 
 @contextmanager
-def undisturbed(module: Any) -> Iterator[None]:
-    """Eval mode, no gradients, no fused attention, random generators from a fixed seed; all put back afterwards."""
+def isolated_inference(module: Any) -> Iterator[None]:
+    """Eval mode, no gradients, no fused attention, random generators from a fixed seed; all put back afterward."""
     import torch
 
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=[]), python_generators_kept():
+        with eval_mode(module), torch.no_grad(), torch.random.fork_rng(devices=[]), preserve_rng_state():
             torch.manual_seed(SEED)
             yield
     finally:
@@ -132,7 +132,7 @@ def tensors_in(value: Any) -> Iterator[Any]:
 
 
 def _fitting_mode(values: dict[str, Any]) -> Any:
-    """A mode that gives every batch normalisation the statistics of the data that it meets, disturbed a little."""
+    """A mode that gives every batch normalization the statistics of the data that it meets, disturbed a little."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -257,7 +257,7 @@ class Recorder:
         if inputs and outputs:
             path = self.stack[-1].path if self.stack else ""
             self.trace.seen += [(key, order) for key in (*inputs, *outputs)]
-            self.trace.units.append(Unit(order, f"{path}:{name}", names, inputs, tuple(outputs[:1]), False))
+            self.trace.units.append(TracedOp(order, f"{path}:{name}", names, inputs, tuple(outputs[:1]), False))
 
     def _note_data(
         self,
@@ -291,7 +291,7 @@ class Recorder:
             self.trace.seen += [(key, order) for key in inputs]
             self.trace.reached.update(names)
             path = self.stack[-1].path if self.stack else ""
-            self.trace.units.append(Unit(order, f"{path}:{name}", names, inputs, outputs[:1], False))
+            self.trace.units.append(TracedOp(order, f"{path}:{name}", names, inputs, outputs[:1], False))
 
     def _note_product(self, args: Any, result: Any, inputs: tuple[Fingerprint, ...], order: int) -> None:
         """A matrix product that adds a bias at once, as two units too: some models keep the bias in a layer of its own."""
@@ -304,8 +304,8 @@ class Recorder:
         path = self.stack[-1].path if self.stack else ""
         outputs = (self.fingerprint_of(result),)
         self.trace.seen.append((product, order))
-        self.trace.units.append(Unit(order, f"{path}:product", self.names_of(matrix), inputs, (product,), False))
-        self.trace.units.append(Unit(order, f"{path}:bias", self.names_of(bias), (product,), outputs, False))
+        self.trace.units.append(TracedOp(order, f"{path}:product", self.names_of(matrix), inputs, (product,), False))
+        self.trace.units.append(TracedOp(order, f"{path}:bias", self.names_of(bias), (product,), outputs, False))
 
     def _note_groups(self, args: Any, result: Any, names: tuple[str, ...], order: int) -> None:
         """A convolution in a few groups as one unit for each of them too: some models keep a layer for each."""
@@ -322,7 +322,7 @@ class Recorder:
         for number, (given, made) in enumerate(parts, 1):
             self.trace.seen += [(given, order), (made, order)]
             label = f"{path}:group {number} of {groups}"
-            self.trace.units.append(Unit(order, label, names, (given,), (made,), False))
+            self.trace.units.append(TracedOp(order, label, names, (given,), (made,), False))
 
     def _note_attention(self, args: Any, kwargs: Any, order: int) -> None:
         """The steps of fused attention: scores, scores with a bias (a unit when that comes from weights), their softmax."""
@@ -344,7 +344,7 @@ class Recorder:
         names = () if mask is None else self.names_of(mask)
         if names:
             path = self.stack[-1].path if self.stack else ""
-            self.trace.units.append(Unit(order, f"{path}:attention bias", names, (before,), (after,), False))
+            self.trace.units.append(TracedOp(order, f"{path}:attention bias", names, (before,), (after,), False))
 
     def names_of(self, tensor: Any) -> tuple[str, ...]:
         """The weights that a value is made of, () for data and constants."""
@@ -390,7 +390,7 @@ class Recorder:
         if inputs and call.first:
             outputs = self._data_of(output, of_unit=True)
             self.trace.seen += [(key, call.first) for key in inputs]
-            self.trace.units.append(Unit(call.first, call.path, names, inputs, outputs, True))
+            self.trace.units.append(TracedOp(call.first, call.path, names, inputs, outputs, True))
 
     def _data_of(self, value: Any, *, of_unit: bool = False) -> tuple[Fingerprint, ...]:
         data = [

@@ -33,7 +33,7 @@ _AS_BITS = {
 }
 # Little-endian whatever the machine, as all the file formats store them.
 NUMPY_TYPES: dict[str, np.dtype[Any]] = {name: np.dtype(code) for name, code in (_PLAIN | _AS_BITS).items()}
-# Counters and index tables. Not the one-byte types, in which quantised weights come.
+# Counters and index tables. Not the one-byte types, in which quantized weights come.
 INDEX_TYPES = ("bool", "int16", "int32", "int64")
 
 

@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stack:
+class TorchLayer:
     """One PyTorch layer: its name ("" for tensors whose name has one part) and its tensors in the order of the source.
 
     `modules` are the live modules by layer name, one for each layer that was joined into the stack, empty when only a checkpoint is at hand.
@@ -33,16 +33,16 @@ class Stack:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Collection:
+class LayerGroups:
     """All layers in order of first appearance, and for every tensor that was skipped the rule that did it."""
 
-    stacks: tuple[Stack, ...]
+    stacks: tuple[TorchLayer, ...]
     skipped: Mapping[str, str]
 
 
-def collect(
+def group_by_layer(
     source: Source, skip_weights: Names[str] = DEFAULT_SKIP_WEIGHTS, unstack_weights: Names[str] = ()
-) -> Collection:
+) -> LayerGroups:
     """Stack the tensors of `source` by layer.
 
     A tensor belongs to the layer named by all but the last part of its name. `skip_weights` are last parts to leave out,
@@ -52,10 +52,10 @@ def collect(
     tensors = list(source.tensors.values())
     layers, skipped = stack_by_names([tensor.name for tensor in tensors], tensors, skip_weights, unstack_weights)
     stacks = [
-        Stack(layer, tuple(members), _modules(source, owner_of_parametrised(layer)[0]))
+        TorchLayer(layer, tuple(members), _modules(source, owner_of_parametrized(layer)[0]))
         for layer, members in layers.items()
     ]
-    return Collection(joined(stacks), {tensor.name: f"skip_weights {last_part(tensor.name)!r}" for tensor in skipped})
+    return LayerGroups(joined(stacks), {tensor.name: f"skip_weights {last_part(tensor.name)!r}" for tensor in skipped})
 
 
 def _modules(source: Source, layer: str) -> dict[str, Any]:
@@ -67,21 +67,21 @@ def _modules(source: Source, layer: str) -> dict[str, Any]:
     return {} if module is None else {owner: module}
 
 
-def owner_of_parametrised(name: str) -> tuple[str, str]:
+def owner_of_parametrized(name: str) -> tuple[str, str]:
     """The layer of "conv.parametrizations.weight.original" and the rest ("weight.original"); for other names the name and ""."""
     owner, inside, rest = f".{name}".partition(PARAMETRISED)
     return (owner[1:], rest) if inside else (name, "")
 
 
-def joined(stacks: Sequence[Stack]) -> tuple[Stack, ...]:
-    """The stacks with those of parametrised weights ("conv.parametrizations.weight" and below) in the stack of their layer ("conv")."""
+def joined(stacks: Sequence[TorchLayer]) -> tuple[TorchLayer, ...]:
+    """The stacks with those of parametrized weights ("conv.parametrizations.weight" and below) in the stack of their layer ("conv")."""
     tensors: dict[str, list[SourceTensor]] = {}
     modules: dict[str, dict[str, Any]] = {}
     for stack in stacks:
-        layer = owner_of_parametrised(stack.layer)[0]
+        layer = owner_of_parametrized(stack.layer)[0]
         tensors.setdefault(layer, []).extend(stack.tensors)
         modules.setdefault(layer, {}).update(stack.modules)
-    return tuple(Stack(layer, tuple(found), modules[layer]) for layer, found in tensors.items())
+    return tuple(TorchLayer(layer, tuple(found), modules[layer]) for layer, found in tensors.items())
 
 
 def stack_by_names(

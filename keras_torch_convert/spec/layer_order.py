@@ -1,4 +1,4 @@
-"""Was the order of registration lost? Files sorted by name are recognised, and their layers put in natural order."""
+"""Was the order of registration lost? Files sorted by name are recognized, and their layers put in natural order."""
 
 from __future__ import annotations
 

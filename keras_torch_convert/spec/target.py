@@ -66,15 +66,15 @@ class TargetLayer:
         return self.kinds[0]
 
     @property
-    def automatic_name(self) -> str | None:
+    def auto_name(self) -> str | None:
         """A name that Keras made up without its number, which grows with every layer of a session: "conv2d" of "conv2d_7". None for a given name."""
         base = re.sub(r"_\d+$", "", self.name)
         return base if base.replace("_", "") == self.kind.lower() else None
 
     @property
-    def telling_label(self) -> str:
+    def base_name(self) -> str:
         """The label without the number of an automatic name, to compare with names of the other side."""
-        automatic = self.automatic_name
+        automatic = self.auto_name
         return self.label if automatic is None else self.label.removesuffix(self.name) + automatic
 
 

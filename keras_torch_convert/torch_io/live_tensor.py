@@ -87,7 +87,7 @@ def _torch_tensor(name: str, tensor: Any, where: str, kind: Kind) -> SourceTenso
 
     fault = None
     if torch.nn.parameter.is_lazy(tensor):
-        fault = "is not initialised yet; run the module once on an input of the right shape"
+        fault = "is not initialized yet; run the module once on an input of the right shape"
     elif tensor.is_meta:
         fault = "is a meta tensor, which has no values; load the weights first"
     elif tensor.is_quantized:

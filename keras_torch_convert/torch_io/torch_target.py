@@ -15,7 +15,7 @@ def read_torch_target(module: Any) -> Target:
     """The tensors of `module.state_dict()` as variables, a layer for each submodule that owns some.
 
     The place of a variable is its name in the state dict. Tied tensors are one variable, under their first name.
-    Raises SourceError for tensors that hold no plain values (meta, quantized, sparse, not initialised).
+    Raises SourceError for tensors that hold no plain values (meta, quantized, sparse, not initialized).
     """
     source = read_module(module)
     state = module.state_dict()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def cycle_search_paused() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Without the search while inside: it would look through all objects again and again as their number grows."""
     searches = gc.isenabled()
     gc.disable()
@@ -23,7 +23,7 @@ def cycle_search_paused() -> Iterator[None]:
 def cycle_search_for_new_objects() -> Iterator[None]:
     """The search leaves out what exists already (the models) while inside; what running them leaves in cycles is still freed.
 
-    Where the caller has frozen objects nothing changes: they could not be told from ours afterwards.
+    Where the caller has frozen objects nothing changes: they could not be told from ours afterward.
     """
     if gc.get_freeze_count():
         yield

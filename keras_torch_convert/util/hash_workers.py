@@ -25,13 +25,13 @@ def digests_meanwhile(path: Path, names: Sequence[str]) -> Iterator[dict[str, st
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in names}
     digests: dict[str, str] = {}
     size = path.stat().st_size
-    with Followers(path, 0, size, [one.update for one in hashes.values()]) as followers:
+    with HashWorkers(path, 0, size, [one.update for one in hashes.values()]) as followers:
         followers.advance(size)
         yield digests
     digests.update((name, one.hexdigest()) for name, one in hashes.items())
 
 
-class Followers:
+class HashWorkers:
     """For each function of `updates` a thread that gives it bytes `start` to `end` of a file that grows, block by block.
 
     A context manager: leaving it normally waits for the last byte, leaving it by an exception stops the threads. An
@@ -55,7 +55,7 @@ class Followers:
             self.ready = max(self.ready, min(position, self.end))
             self.changed.notify_all()
 
-    def __enter__(self) -> Followers:
+    def __enter__(self) -> HashWorkers:
         """Start the threads."""
         for thread in self.threads:
             thread.start()

@@ -10,7 +10,7 @@ from types import FrameType
 
 
 @contextmanager
-def interrupts_held_back() -> Iterator[None]:
+def deferred_sigint() -> Iterator[None]:
     """Let a Ctrl-C that comes meanwhile wait until the end, then deliver it.
 
     Only the main thread meets interrupts, so in any other this does nothing.

@@ -5,10 +5,12 @@ import pytest
 
 from keras_torch_convert.alignment.by_order import pairs
 from keras_torch_convert.errors import AlignmentError
-from keras_torch_convert.spec.layer_groups import collect
+from keras_torch_convert.spec.layer_groups import group_by_layer
 from tests.helpers.transfer import layer, source_of
 
-TORCH = collect(source_of({f"{name}.weight": np.ones((2, 2)) for name in ("stem", "block.1", "block.2", "head")}))
+TORCH = group_by_layer(
+    source_of({f"{name}.weight": np.ones((2, 2)) for name in ("stem", "block.1", "block.2", "head")})
+)
 KERAS = [layer(name, "Dense", {"kernel": (2, 2)}) for name in ("stem", "first", "second", "head")]
 
 

@@ -12,7 +12,7 @@ import torch
 import keras_torch_convert as ktc
 from keras_torch_convert.alignment.propose import fewest_moved, places_at_turn, smallest_moves
 from keras_torch_convert.errors import AlignmentError
-from tests.helpers.small_models import keras_two_branches, largest_difference, randomised, torch_two_branches
+from tests.helpers.small_models import keras_two_branches, largest_difference, randomized, torch_two_branches
 
 layers = keras.layers
 QUIET = {"save_name": "", "verbose": 0}
@@ -180,7 +180,7 @@ def test_weights_that_a_block_owns_are_unstacked_and_what_has_no_partner_skipped
 def test_leaves_of_composite_layers_are_places_where_whole_layers_cannot_say_it():
     inner = keras.Sequential([layers.Input((5,)), layers.Dense(5, name="b"), layers.Dense(5, name="a")], name="inner")
     model = keras.Sequential([layers.Input((5,)), inner, layers.Dense(3, name="last")])
-    module = randomised(
+    module = randomized(
         torch.nn.ModuleDict({"a": torch.nn.Linear(5, 5), "b": torch.nn.Linear(5, 5), "last": torch.nn.Linear(5, 3)})
     )
     state = module.state_dict()
@@ -204,7 +204,7 @@ def test_leaves_with_automatic_names_are_called_after_the_layer_above_them_so_th
     for number, one in enumerate(model.layers):
         first, norm, second = one.layers
         for part, layer in (("norm", norm), ("first", first), ("second", second)):
-            module = randomised(torch.nn.LayerNorm(5) if part == "norm" else torch.nn.Linear(5, 5))
+            module = randomized(torch.nn.LayerNorm(5) if part == "norm" else torch.nn.Linear(5, 5))
             state |= {f"{number}.{part}.{name}": value for name, value in module.state_dict().items()}
             mapping[f"block{number}/{layer.name}"] = f"{number}.{part}"
 

@@ -20,7 +20,7 @@ from tests.helpers.small_models import (
     TWO_BRANCHES_ALIGNED,
     keras_two_branches,
     largest_difference,
-    randomised,
+    randomized,
     same_values,
     torch_two_branches,
     values,
@@ -143,7 +143,7 @@ def test_more_torch_layers_than_keras_layers_is_an_error_naming_the_rest(torch_m
     report = keras_reload_from_torch_model(
         weights, keras_model, tail_align_dict=TWO_BRANCHES_ALIGNED, skip_layers="ext*", **QUIET
     )
-    assert [entry.name for entry in report.ledger if entry.fate == "skipped" and "skip_layers" in entry.rule] == [
+    assert [entry.name for entry in report.ledger if entry.status == "skipped" and "skip_layers" in entry.rule] == [
         "extra.weight"
     ]
     assert largest_difference(torch_model, keras_model) < 1e-5
@@ -158,7 +158,7 @@ def test_fewer_torch_layers_is_an_error_unless_the_keras_layer_is_meant_to_keep_
         headless, keras_model, tail_align_dict=TWO_BRANCHES_ALIGNED, keep_layers="predictions", **QUIET
     )
     assert same_values(kept, values(keras_model)[-2:])
-    assert sum(entry.fate == "kept" for entry in report.ledger) == 2
+    assert sum(entry.status == "kept" for entry in report.ledger) == 2
 
 
 def test_not_strict_goes_on_and_reports_what_is_left_over(torch_model, keras_model):
@@ -166,7 +166,7 @@ def test_not_strict_goes_on_and_reports_what_is_left_over(torch_model, keras_mod
     report = keras_reload_from_torch_model(
         headless, keras_model, tail_align_dict=TWO_BRANCHES_ALIGNED, strict=False, **QUIET
     )
-    assert [entry.name for entry in report.ledger if entry.fate == "unset"] == [
+    assert [entry.name for entry in report.ledger if entry.status == "unset"] == [
         "predictions/kernel",
         "predictions/bias",
     ]
@@ -178,7 +178,7 @@ def test_every_tensor_and_every_variable_has_exactly_one_fate(torch_model, keras
     sources = [entry.name for entry in report.ledger if entry.side == "source"]
     assert sorted(sources) == sorted(torch_model.state_dict())
     assert len([entry for entry in report.ledger if entry.side == "target"]) == len(keras_model.weights)
-    skipped = [entry for entry in report.ledger if entry.fate == "skipped"]
+    skipped = [entry for entry in report.ledger if entry.status == "skipped"]
     assert {entry.name.rsplit(".", 1)[1] for entry in skipped} == {"num_batches_tracked"}
 
 
@@ -447,7 +447,7 @@ def torch_with_inner_net():
     net = torch.nn.Sequential(
         torch.nn.Linear(6, 5), torch.nn.Sequential(torch.nn.Linear(5, 5), torch.nn.LayerNorm(5)), torch.nn.Linear(5, 3)
     )
-    return randomised(net)
+    return randomized(net)
 
 
 def keras_with_inner_net():
@@ -487,7 +487,7 @@ def test_a_channels_first_model_converts_and_predicts_alike(torch_model):
     x = layers.BatchNormalization(axis=1, epsilon=1e-5, name="norm")(x)
     x = layers.GlobalAveragePooling2D(data_format="channels_first")(x)
     keras_net = keras.Model(inputs, layers.Dense(10, name="head")(x))
-    torch_net = randomised(
+    torch_net = randomized(
         torch.nn.Sequential(
             torch.nn.Conv2d(3, 8, 3, padding=1),
             torch.nn.BatchNorm2d(8),

@@ -14,7 +14,7 @@ from keras_torch_convert.errors import AlignmentError, ClassCountError, SaveErro
 from tests.helpers.small_models import (
     keras_two_branches,
     largest_difference,
-    randomised,
+    randomized,
     same_values,
     torch_two_branches,
     values,
@@ -37,7 +37,7 @@ def swapped_pair(activation: str = "tanh") -> tuple[Any, Any]:
 
     inputs = layers.Input((6,))
     x = layers.Dense(6, activation=activation, name="first")(inputs)
-    return randomised(Swapped()), keras.Model(inputs, layers.Dense(6, name="second")(x), name="swapped")
+    return randomized(Swapped()), keras.Model(inputs, layers.Dense(6, name="second")(x), name="swapped")
 
 
 def outputs_differ(module: Any, model: Any) -> bool:
@@ -47,7 +47,7 @@ def outputs_differ(module: Any, model: Any) -> bool:
 
 
 def test_order_that_fits_and_gives_equal_outputs_is_taken():
-    module = randomised(torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Linear(4, 3)))
+    module = randomized(torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Linear(4, 3)))
     model = keras.Sequential([layers.Input((6,)), layers.Dense(4), layers.Dense(3)])
 
     report = keras_reload_from_torch_model(module, model, **QUIET)
@@ -118,7 +118,7 @@ def test_where_running_finds_nothing_better_the_order_stays_and_is_saved(tmp_pat
 
 
 def test_where_neither_way_works_both_reasons_are_given_and_nothing_changes(tmp_path):
-    module = randomised(torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Linear(5, 3)))
+    module = randomized(torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Linear(5, 3)))
     model = keras.Sequential([layers.Input((6,)), layers.Dense(4), layers.Dense(3)])
     before, path = values(model), tmp_path / "model.h5"
 
@@ -131,7 +131,7 @@ def test_where_neither_way_works_both_reasons_are_given_and_nothing_changes(tmp_
 
 
 def test_a_head_for_another_number_of_classes_comes_with_the_arguments_that_leave_it_out():
-    module = randomised(torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Linear(4, 3)))
+    module = randomized(torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Linear(4, 3)))
     model = keras.Sequential([layers.Input((6,)), layers.Dense(4, name="first"), layers.Dense(2, name="head")])
 
     with pytest.raises(ClassCountError, match=r"skip_layers=\['1'\] and keep_layers=\['head'\]") as caught:

@@ -23,14 +23,14 @@ from keras_torch_convert.api import file_conversion as replay
 from keras_torch_convert.errors import SaveError, TransferError
 from keras_torch_convert.keras_io import write_from_layout as from_plan
 from keras_torch_convert.keras_io.archive import archive_frame
-from keras_torch_convert.keras_io.hdf5_header import make_skeleton
+from keras_torch_convert.keras_io.hdf5_header import make_hdf5_header
 from keras_torch_convert.keras_io.record_layout import record_layout
 from keras_torch_convert.plan.expressions import Permute, Tensor
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment
 from keras_torch_convert.spec.file_layout import ArchiveMember, FileLayout, StoredArray, StoredGroup, TargetLayout
 from keras_torch_convert.spec.tensor_spec import TensorSpec
-from tests.helpers.small_models import randomised
+from tests.helpers.small_models import randomized
 
 FORMATS = (".h5", ".weights.h5", ".keras")
 
@@ -63,7 +63,7 @@ def torch_model(seed: int = 0) -> Any:
         wide=nn.Conv2d(40, 800, 3),
         head=nn.Linear(800, 10),
     )
-    return randomised(nn.Sequential(layers), seed)
+    return randomized(nn.Sequential(layers), seed)
 
 
 @pytest.fixture(params=["keras", "tf_keras"])
@@ -336,9 +336,9 @@ def test_the_same_layout_gives_the_same_skeleton() -> None:
     layout = small_plan().layout
     assert layout is not None
     assert layout.weights is not None
-    first = make_skeleton(layout.weights)
-    make_skeleton.cache_clear()
-    assert make_skeleton(layout.weights) == first
+    first = make_hdf5_header(layout.weights)
+    make_hdf5_header.cache_clear()
+    assert make_hdf5_header(layout.weights) == first
 
 
 @pytest.mark.parametrize("exists", [True, False])
@@ -348,13 +348,13 @@ def test_the_skeleton_leaves_nothing_in_the_folder_for_temporary_files(
     folder = tmp_path if exists else tmp_path / "nowhere"
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     layout = FileLayout((StoredGroup("/"),), (StoredArray("/a", (2,), "<f4", "a"),))
-    make_skeleton.cache_clear()
+    make_hdf5_header.cache_clear()
     if exists:
-        values = [piece for piece in make_skeleton(layout).pieces if isinstance(piece.content, StoredArray)]
+        values = [piece for piece in make_hdf5_header(layout).pieces if isinstance(piece.content, StoredArray)]
         assert [piece.size for piece in values] == [8]
     else:
         with pytest.raises(SaveError, match="structure cannot be made"):
-            make_skeleton(layout)
+            make_hdf5_header(layout)
     assert not list(tmp_path.iterdir())
 
 

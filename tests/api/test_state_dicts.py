@@ -6,7 +6,7 @@ import pytest
 import keras_torch_convert as ktc
 from keras_torch_convert.errors import SaveError, TransferError
 from keras_torch_convert.plan.plan import Plan
-from tests.helpers.small_models import randomised
+from tests.helpers.small_models import randomized
 
 
 def torch_model(classes=5):
@@ -22,7 +22,7 @@ def torch_model(classes=5):
         def forward(self, x):
             return self.head(torch.relu(self.bn(self.conv(x))).mean((2, 3)))
 
-    return randomised(Model())
+    return randomized(Model())
 
 
 def keras_model(seed=5):
@@ -53,10 +53,10 @@ def test_layers_are_paired_by_order_when_no_plan_is_given():
     assert report.relative_diff < 1e-5
     assert report.complete
     assert module.bn.num_batches_tracked.item() == before
-    fates = {entry.name: entry.fate for entry in report.ledger}
-    assert fates["conv/kernel"] == "used"
-    assert fates["conv.weight"] == "set"
-    assert fates["bn.num_batches_tracked"] == "kept"
+    statuses = {entry.name: entry.status for entry in report.ledger}
+    assert statuses["conv/kernel"] == "used"
+    assert statuses["conv.weight"] == "set"
+    assert statuses["bn.num_batches_tracked"] == "kept"
 
 
 def test_there_and_back_again_changes_no_bit():

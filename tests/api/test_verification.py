@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import keras_torch_convert as ktc
-from tests.helpers.small_models import keras_two_branches, randomised, same_values, torch_two_branches, values
+from tests.helpers.small_models import keras_two_branches, randomized, same_values, torch_two_branches, values
 
 layers = keras.layers
 
@@ -38,8 +38,8 @@ def test_equal_models_are_equal_on_every_input(converted: Any) -> None:
     assert "float32" in result.threshold_from
     assert result.cosine == pytest.approx(1)
     assert result.top5_agree is True
-    assert result.randomised is not None
-    assert result.randomised.equal is True
+    assert result.randomized is not None
+    assert result.randomized.equal is True
     assert same_values(before, values(keras_model))
     assert str(result).splitlines()[-1].startswith("outputs are equal")
 
@@ -47,10 +47,10 @@ def test_equal_models_are_equal_on_every_input(converted: Any) -> None:
 def test_models_with_other_weights_differ(converted: Any) -> None:
     _, keras_model, _ = converted
 
-    result = ktc.verify(randomised(torch_two_branches(), seed=1), keras_model, diagnose=False)
+    result = ktc.verify(randomized(torch_two_branches(), seed=1), keras_model, diagnose=False)
 
     assert result.equal is False
-    assert result.randomised is None
+    assert result.randomized is None
     assert "OUTPUTS DIFFER" in str(result)
 
 
@@ -59,7 +59,7 @@ def test_a_comparison_is_plain_data(converted: Any) -> None:
     data = ktc.verify(torch_module, keras_model, plan=plan).to_dict()
     assert data["equal"] is True
     assert data["outputs"][0]["keras_shape"] == (1, 10)
-    assert data["randomised"]["equal"] is True
+    assert data["randomized"]["equal"] is True
 
 
 class Heads(nn.Module):
@@ -86,7 +86,7 @@ def keras_heads(order: tuple[str, ...], as_dict: bool = False) -> Any:
 
 @pytest.mark.parametrize("as_dict", [True, False])
 def test_outputs_find_each_other_by_name_or_by_value_and_in_any_layout(as_dict: bool) -> None:
-    torch_module, keras_model = randomised(Heads(as_dict)), keras_heads(("map", "scores"), as_dict)
+    torch_module, keras_model = randomized(Heads(as_dict)), keras_heads(("map", "scores"), as_dict)
     ktc.convert(torch_module, keras_model)
 
     result = ktc.verify(torch_module, keras_model)
@@ -131,13 +131,13 @@ def test_swapped_norms_pass_without_random_values_and_fail_with() -> None:
     torch_module, keras_model, plan = two_norms("norm2", "norm1")
     before = values(keras_model), {name: tensor.clone() for name, tensor in torch_module.state_dict().items()}
 
-    without = ktc.verify(torch_module, keras_model, plan=plan, randomised=False)
+    without = ktc.verify(torch_module, keras_model, plan=plan, randomized=False)
     result = ktc.verify(torch_module, keras_model, plan=plan)
 
     assert without.equal is True
     assert result.equal is False
-    assert result.randomised is not None
-    assert result.randomised.equal is False
+    assert result.randomized is not None
+    assert result.randomized.equal is False
     assert any("each other's place" in note for note in result.notes)
     assert same_values(before[0], values(keras_model))
     assert all(torch.equal(before[1][name], tensor) for name, tensor in torch_module.state_dict().items())
@@ -162,7 +162,7 @@ def test_a_swap_that_no_output_shows_is_reported() -> None:
     inputs = layers.Input((6,))
     added = layers.Add()([layers.Dense(6, name="one")(inputs), layers.Dense(6, name="two")(inputs)])
     keras_model = keras.Model(inputs, layers.Dense(3, name="head")(layers.Activation("tanh")(added)))
-    torch_module = randomised(Sum())
+    torch_module = randomized(Sum())
     plan = ktc.align(torch_module, keras_model, mapping={name: name for name in ("one", "two", "head")})
     ktc.convert(torch_module, keras_model, plan=plan)
 
@@ -224,7 +224,7 @@ def test_dropout_rates_are_compared_in_their_order() -> None:
 def test_a_random_proof_without_a_plan_and_weights_without_a_module_are_refused(converted: Any) -> None:
     torch_module, keras_model, _ = converted
     with pytest.raises(ValueError, match="needs plan="):
-        ktc.verify(torch_module, keras_model, randomised=True)
+        ktc.verify(torch_module, keras_model, randomized=True)
     with pytest.raises(ktc.PredictionError, match="only weights"):
         ktc.verify(torch_module.state_dict(), keras_model)
 
@@ -260,7 +260,7 @@ class SineOfDouble(layers.Layer):  # type: ignore[misc]
 
 def small_outputs(torch_middle: Any, keras_middle: Any) -> tuple[Any, Any, ktc.Plan]:
     """A pair whose outputs hardly move with the input, so that they decide nothing."""
-    torch_module = randomised(nn.Sequential(nn.Linear(6, 8), torch_middle, nn.Linear(8, 3)))
+    torch_module = randomized(nn.Sequential(nn.Linear(6, 8), torch_middle, nn.Linear(8, 3)))
     with torch.no_grad():
         torch_module[2].weight *= 3e-4
         torch_module[2].bias.fill_(1.0)

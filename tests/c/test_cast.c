@@ -52,7 +52,7 @@ test_every_half_value_widens_exactly(ktc_element_type type, int fraction_bits)
     free(doubles);
 }
 
-/* Between two neighbouring halves: below the middle goes down, above it goes up, the middle itself goes to the even
+/* Between two neighboring halves: below the middle goes down, above it goes up, the middle itself goes to the even
  * one. */
 static void
 test_narrowing_takes_the_nearest_half(ktc_element_type type, int fraction_bits)

@@ -384,7 +384,7 @@ def test_apply_shows_how_a_checkpoint_differs(folder: Path, capsys: pytest.Captu
     assert not (folder / "x.h5").exists()
 
 
-def test_tables_on_a_terminal_keep_to_its_width_and_have_colours(
+def test_tables_on_a_terminal_keep_to_its_width_and_have_colors(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -406,7 +406,7 @@ def test_verify_tells_equal_from_different_by_its_exit_code(folder: Path, capsys
 
     equal = as_json(capsys, "verify", "models:torch_model", "net.keras", "--plan", "n.json", "--inputs", "2")
     assert equal["equal"]
-    assert equal["randomised"]["equal"]
+    assert equal["randomized"]["equal"]
 
     code, out, _ = answer(capsys, "verify", "models:torch_model", "models:keras_model")
     assert code == 1

@@ -1,4 +1,4 @@
-"""Both models on one input: what they see, what is put back afterwards, and how a failure is told."""
+"""Both models on one input: what they see, what is put back afterward, and how a failure is told."""
 
 import random
 
@@ -9,7 +9,7 @@ from keras_torch_convert.comparison.prediction import run_both
 from keras_torch_convert.errors import PredictionError
 from keras_torch_convert.keras_io.model import read_target
 from keras_torch_convert.running.picture import load_picture
-from tests.helpers.small_models import keras_two_branches, randomised, torch_two_branches
+from tests.helpers.small_models import keras_two_branches, randomized, torch_two_branches
 
 
 def keras():
@@ -27,7 +27,7 @@ def nn():
 def twins(classes=1000, *, activation=None, size=16, data_format="channels_last"):
     """A convolution, a mean over the map and a dense layer on both sides, with the same weights."""
     layers = keras().layers
-    module = randomised(
+    module = randomized(
         nn().Sequential(nn().Conv2d(3, 6, 3), nn().AdaptiveAvgPool2d(1), nn().Flatten(), nn().Linear(6, classes))
     )
     inputs = layers.Input((size, size, 3) if data_format == "channels_last" else (3, size, size))
@@ -285,10 +285,10 @@ def test_model_of_token_ids_runs_on_random_ids_that_its_table_holds():
 def test_grey_pictures_and_sequences_run_on_random_data_in_the_layout_of_either_side():
     layers = keras().layers
     grey_inputs, sequence_inputs = layers.Input((12, 12, 1)), layers.Input((None, 5))
-    grey = keras().Model(grey_inputs, layers.Conv2D(4, 3)(grey_inputs))
+    gray = keras().Model(grey_inputs, layers.Conv2D(4, 3)(grey_inputs))
     sequence = keras().Model(sequence_inputs, layers.Conv1D(4, 3)(sequence_inputs))
     grey_module, sequence_module = nn().Conv2d(1, 4, 3), nn().Conv1d(5, 4, 3)
-    for model, module in ((grey, grey_module), (sequence, sequence_module)):
+    for model, module in ((gray, grey_module), (sequence, sequence_module)):
         kernel = np.moveaxis(module.weight.detach().numpy(), (0, 1), (-1, -2))
         model.set_weights([kernel, module.bias.detach().numpy()])
 

@@ -185,11 +185,11 @@ def run(calls: list[Callable[[], object]], times: int) -> None:
 
 def growth(calls: list[Callable[[], object]], times: int, shared: list[object]) -> tuple[int, int, int]:
     """What `times` rounds of calls add: (blocks of the allocator, traced bytes, references to one of the shared objects)."""
-    gc.collect()
+    gc.group_by_layer()
     references = [sys.getrefcount(thing) for thing in shared]
     blocks, (size, _) = sys.getallocatedblocks(), tracemalloc.get_traced_memory()
     run(calls, times)
-    gc.collect()
+    gc.group_by_layer()
     more_blocks, (new_size, _) = sys.getallocatedblocks() - blocks, tracemalloc.get_traced_memory()
     drift = [abs(sys.getrefcount(thing) - before) for thing, before in zip(shared, references, strict=True)]
     return more_blocks, new_size - size, max(drift)

@@ -19,7 +19,7 @@ FAULTS = {fault.name: fault for fault in every_fault()}
 
 
 def verified(pair: Pair) -> ktc.Comparison:
-    return ktc.verify(pair.torch_module, pair.keras_model, plan=pair.plan, sample=pair.sample, randomised=False)
+    return ktc.verify(pair.torch_module, pair.keras_model, plan=pair.plan, sample=pair.sample, randomized=False)
 
 
 def test_a_fault_that_stops_the_alignment_is_named_in_the_refusal() -> None:

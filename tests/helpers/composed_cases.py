@@ -1,4 +1,4 @@
-"""Rules that look at more than one tensor or at the layers around: fused, flattened, parametrised, banks, tables and raw parameters, as data."""
+"""Rules that look at more than one tensor or at the layers around: fused, flattened, parametrized, banks, tables and raw parameters, as data."""
 
 from __future__ import annotations
 
@@ -240,10 +240,10 @@ MADE_MAPS = [
 ]  # fmt: skip
 
 
-# --- parametrised ------------------------------------------------------------------------------------------------------------------
+# --- parametrized ------------------------------------------------------------------------------------------------------------------
 
 
-def normalised(style: str, norm: str, make: Callable[[Any], Any], **options: Any) -> Callable[[Any], Any]:
+def normalized(style: str, norm: str, make: Callable[[Any], Any], **options: Any) -> Callable[[Any], Any]:
     """A layer under torch's old or new weight_norm or spectral_norm."""
 
     def layer(nn: Any) -> Any:
@@ -254,7 +254,7 @@ def normalised(style: str, norm: str, make: Callable[[Any], Any], **options: Any
 
 
 PARAMETRISED = [
-    layer_case("parametrised weight", f"{style} {norm} of {name}", normalised(style, norm, torch_layer), keras_layer, shape, loss=norm.replace("_", " "))
+    layer_case("parametrized weight", f"{style} {norm} of {name}", normalized(style, norm, torch_layer), keras_layer, shape, loss=norm.replace("_", " "))
     for style in ("old", "new")
     for norm in ("weight_norm", "spectral_norm")
     for name, torch_layer, keras_layer, shape in (
@@ -263,13 +263,13 @@ PARAMETRISED = [
         ("a linear layer", lambda nn: nn.Linear(4, 6), lambda L: L.Dense(6), (4,)),
     )
 ] + [
-    layer_case("parametrised weight", f"weight_norm over dim {dim}", normalised("new", "weight_norm", lambda nn: nn.Linear(4, 6), dim=dim), lambda L: L.Dense(6), (4,), loss="weight norm")
+    layer_case("parametrized weight", f"weight_norm over dim {dim}", normalized("new", "weight_norm", lambda nn: nn.Linear(4, 6), dim=dim), lambda L: L.Dense(6), (4,), loss="weight norm")
     for dim in (1, None)
 ]  # fmt: skip
 
 
 def doubled_and_symmetric(nn: Any) -> Any:
-    """A linear layer whose weight two parametrisations compute."""
+    """A linear layer whose weight two parametrizations compute."""
     import torch
 
     class Symmetric(torch.nn.Module):
@@ -286,7 +286,7 @@ def doubled_and_symmetric(nn: Any) -> Any:
     return layer
 
 
-def standardised_convolution(nn: Any, scaled: bool) -> Any:
+def standardized_convolution(nn: Any, scaled: bool) -> Any:
     """timm's StdConv2d and ScaledStdConv2d, under their names."""
     import torch
 
@@ -317,9 +317,9 @@ def standardised_convolution(nn: Any, scaled: bool) -> Any:
 
 
 PARAMETRISED += [
-    layer_case("parametrised weight", "parametrize in general", doubled_and_symmetric, lambda L: L.Dense(4), (4,), loss="callback", refused_back="callback cannot be inverted"),
-    layer_case("weight-standardised convolution", "without gain", lambda nn: standardised_convolution(nn, False), lambda L: L.Conv2D(5, 3), (6, 5, 3), loss="weight standardisation", constrained=True),
-    layer_case("weight-standardised convolution", "with gain", lambda nn: standardised_convolution(nn, True), lambda L: L.Conv2D(5, 3), (6, 5, 3), loss="weight standardisation", constrained=True),
+    layer_case("parametrized weight", "parametrize in general", doubled_and_symmetric, lambda L: L.Dense(4), (4,), loss="callback", refused_back="callback cannot be inverted"),
+    layer_case("weight-standardized convolution", "without gain", lambda nn: standardized_convolution(nn, False), lambda L: L.Conv2D(5, 3), (6, 5, 3), loss="weight standardization", constrained=True),
+    layer_case("weight-standardized convolution", "with gain", lambda nn: standardized_convolution(nn, True), lambda L: L.Conv2D(5, 3), (6, 5, 3), loss="weight standardization", constrained=True),
 ]  # fmt: skip
 
 

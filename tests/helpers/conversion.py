@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.helpers.small_models import randomised
+from tests.helpers.small_models import randomized
 
 EQUAL = 1e-5
 
@@ -29,7 +29,7 @@ def named(**modules: Any) -> Any:
     """A torch module that holds the given ones by name, with random weights and statistics."""
     from torch import nn
 
-    return randomised(nn.ModuleDict(modules))
+    return randomized(nn.ModuleDict(modules))
 
 
 def convert_by_hand(source: Any, model: Any, mapping: Mapping[str, str | Sequence[str]], **options: Any) -> Any:

@@ -40,7 +40,7 @@ for make in (convolutions, transformer, maps):
             pair = make(keras)
             seeded = fault.put(pair, fault.places(pair)[-1])
             result = ktc.verify(
-                pair.torch_module, pair.keras_model, plan=pair.plan, sample=pair.sample, randomised=False, inputs=1
+                pair.torch_module, pair.keras_model, plan=pair.plan, sample=pair.sample, randomized=False, inputs=1
             )
             if result.first_divergence is None and not result.unexplained:
                 continue  # no output shows it

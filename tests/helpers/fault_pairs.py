@@ -10,7 +10,7 @@ from torch import nn
 
 import keras_torch_convert as ktc
 from tests.helpers.faults import Pair
-from tests.helpers.small_models import randomised
+from tests.helpers.small_models import randomized
 
 
 class BatchNormAct2d(nn.BatchNorm2d):
@@ -361,7 +361,7 @@ def converted(keras_model: Any, torch_module: Any, size: int) -> Pair:
     """The pair with the weights carried over by name, and a sample: a picture of this size."""
     from keras_torch_convert.keras_io.model import read_target
 
-    module = randomised(torch_module, seed=3)
+    module = randomized(torch_module, seed=3)
     with torch.no_grad():
         for name, tensor in module.named_parameters():
             if name.endswith("weight") and tensor.ndim == 1:

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 import keras_torch_convert as ktc
 from keras_torch_convert.plan.plan import Plan
-from tests.helpers.small_models import TWO_BRANCHES_ALIGNED, keras_two_branches, randomised, torch_two_branches
+from tests.helpers.small_models import TWO_BRANCHES_ALIGNED, keras_two_branches, randomized, torch_two_branches
 
 SUFFIXES = (".h5", ".weights.h5", ".keras")
 
@@ -235,7 +235,7 @@ def make(keras: Any, folder: Path, name: str) -> list[str]:
     """Convert a pair live, and write what it gives once by Keras and once by `apply`, from the checkpoint and the saved Plan."""
     folder.mkdir(parents=True)
     build_torch, build_keras = PAIRS[name]
-    module, model = randomised(build_torch()), build_keras(keras)
+    module, model = randomized(build_torch()), build_keras(keras)
     if name == "nested":
         model.get_layer("body").get_layer("first_bn").trainable = False
     if name == "classic":

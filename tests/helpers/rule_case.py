@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.helpers.small_models import randomised
+from tests.helpers.small_models import randomized
 
 Array = np.ndarray[Any, Any]
 
@@ -48,10 +48,10 @@ class RuleCase:
         return f"{self.rule}: {self.name}"
 
     def module(self) -> Any:
-        """The torch layer under the name "layer", randomised."""
+        """The torch layer under the name "layer", randomized."""
         from torch import nn
 
-        return randomised(nn.ModuleDict({"layer": self.torch_layer(nn)}))
+        return randomized(nn.ModuleDict({"layer": self.torch_layer(nn)}))
 
     def inputs(self) -> list[Array]:
         """Random inputs in Keras's layout."""

@@ -33,7 +33,7 @@ def size(draw: Any, most: int = 5) -> int:
     return int(draw(st.integers(1, most)))
 
 
-def batch_normalisation(draw: Any) -> Pair:
+def batch_normalization(draw: Any) -> Pair:
     channels = (size(draw),)
     torch = {"t.weight": channels, "t.bias": channels, "t.running_mean": channels, "t.running_var": channels}
     keras = dict(zip(("gamma", "beta", "moving_mean", "moving_variance"), [channels] * 4, strict=True))
@@ -47,7 +47,7 @@ def batch_normalisation(draw: Any) -> Pair:
     return Pair(torch, layer("k", "BatchNormalization", keras))
 
 
-def layer_normalisation(draw: Any) -> Pair:
+def layer_normalization(draw: Any) -> Pair:
     ndim = draw(st.integers(1, 4))
     shape = tuple(size(draw) for _ in range(ndim))
     channels_first = (shape[-1], *shape[:-1])
@@ -189,7 +189,7 @@ def made_map(draw: Any) -> Pair:
     return Pair({"t.weight": (outputs, inputs), "t.bias": (outputs,)}, keras)
 
 
-def parametrised(draw: Any) -> Pair:
+def parametrized(draw: Any) -> Pair:
     outputs, inputs, spatial = size(draw), size(draw), size(draw, 3)
     weight = (outputs, inputs, spatial, spatial)
     keras = layer("k", "Conv2D", {"kernel": (spatial, spatial, inputs, outputs), "bias": (outputs,)})
@@ -208,7 +208,7 @@ class StdConv2d(SimpleNamespace):
     """As far as the rule looks at timm's."""
 
 
-def standardised(draw: Any) -> Pair:
+def standardized(draw: Any) -> Pair:
     outputs, inputs, spatial = size(draw), size(draw), draw(st.integers(2, 4))
     keras = layer("k", "Conv2D", {"kernel": (spatial, spatial, inputs, outputs)})
     torch: dict[str, Shape] = {"t.weight": (outputs, inputs, spatial, spatial)}
@@ -246,10 +246,10 @@ def raw_parameter(draw: Any) -> Pair:
 
 
 DRAWN: Mapping[str, Callable[[Any], Pair]] = {
-    "batch normalisation": batch_normalisation,
-    "layer normalisation": layer_normalisation,
-    "group normalisation": of_vectors("GroupNormalization", weight="gamma", bias="beta"),
-    "root mean square normalisation": of_vectors("RMSNormalization", weight="scale"),
+    "batch normalization": batch_normalization,
+    "layer normalization": layer_normalization,
+    "group normalization": of_vectors("GroupNormalization", weight="gamma", bias="beta"),
+    "root mean square normalization": of_vectors("RMSNormalization", weight="scale"),
     "parametric relu": parametric_relu,
     "lstm": lambda draw: cell(draw, "LSTMCell", 4),
     "gru": lambda draw: cell(draw, "GRUCell", 3),
@@ -262,8 +262,8 @@ DRAWN: Mapping[str, Callable[[Any], Pair]] = {
     "bank of experts": bank_of_experts,
     "dense behind a flattened map": flattened,
     "dense before a map": made_map,
-    "parametrised weight": parametrised,
-    "weight-standardised convolution": standardised,
+    "parametrized weight": parametrized,
+    "weight-standardized convolution": standardized,
     "grouped transposed convolution": grouped_transposed,
     "linear layer as convolution, or the reverse": linear_as_convolution,
     "position table at another resolution": resized_table,

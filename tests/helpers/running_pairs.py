@@ -8,7 +8,7 @@ import keras
 import torch
 from torch import nn
 
-from tests.helpers.small_models import randomised
+from tests.helpers.small_models import randomized
 
 layers = keras.layers
 
@@ -40,7 +40,7 @@ def attention_pair(fused: bool) -> tuple[Any, Any]:
     inputs = layers.Input((5, 8))
     attention = layers.MultiHeadAttention(2, 4, name="attention")
     outputs = layers.Add()([inputs, attention(inputs, inputs)])
-    return randomised(Attention(fused)), keras.Model(inputs, outputs)
+    return randomized(Attention(fused)), keras.Model(inputs, outputs)
 
 
 class Branches(nn.Module):
@@ -70,7 +70,7 @@ def branches_pair(join: str, names: tuple[str, str]) -> tuple[Any, Any]:
         joined = layers.Concatenate()([layers.ReLU()(first), layers.Activation("tanh")(second)])
     else:
         joined = layers.Add()([layers.ReLU()(first), layers.ReLU()(second)])
-    return randomised(Branches(join)), keras.Model(inputs, layers.Dense(3, name="head")(joined))
+    return randomized(Branches(join)), keras.Model(inputs, layers.Dense(3, name="head")(joined))
 
 
 class Flattened(nn.Module):
@@ -89,7 +89,7 @@ def flattened_pair() -> tuple[Any, Any]:
     """The same with channels last."""
     inputs = layers.Input((6, 6, 3))
     x = layers.Flatten()(layers.Conv2D(4, 3, padding="same", activation="relu", name="c")(inputs))
-    return randomised(Flattened()), keras.Model(inputs, layers.Dense(5, name="d")(x))
+    return randomized(Flattened()), keras.Model(inputs, layers.Dense(5, name="d")(x))
 
 
 class Language(nn.Module):
@@ -126,7 +126,7 @@ def language_pair() -> tuple[Any, Any]:
     outputs = layers.Lambda(lambda x: keras.ops.matmul(x, keras.ops.transpose(table.embeddings)), output_shape=(6, 20))(
         x
     )
-    return randomised(Language()), keras.Model(inputs, outputs)
+    return randomized(Language()), keras.Model(inputs, outputs)
 
 
 class Chaos(nn.Module):
@@ -156,7 +156,7 @@ class Logistic(keras.layers.Layer):  # type: ignore[misc]
 def chaos_pair() -> tuple[Any, Any]:
     """The same, computed in another order."""
     inputs = layers.Input((8,))
-    return randomised(Chaos()), keras.Model(inputs, Logistic()(layers.Dense(8, name="dense")(inputs)))
+    return randomized(Chaos()), keras.Model(inputs, Logistic()(layers.Dense(8, name="dense")(inputs)))
 
 
 class Switches(nn.Module):
@@ -175,7 +175,7 @@ def switches_pair() -> tuple[Any, Any]:
     inputs = layers.Input((8,))
     dense = layers.Dense(64, name="dense")(inputs)
     outputs = layers.Lambda(lambda x: keras.ops.sign(keras.ops.sin(3000 * x)), output_shape=(64,))(dense)
-    return randomised(Switches()), keras.Model(inputs, outputs)
+    return randomized(Switches()), keras.Model(inputs, outputs)
 
 
 class IgnoredBranch(nn.Module):
@@ -198,7 +198,7 @@ def ignored_branch_pair() -> tuple[Any, Any]:
     second = layers.Conv2D(8, 3, padding="same", activation="relu", name="second")(inputs)
     first = layers.Conv2D(8, 3, padding="same", activation="relu", name="first")(inputs)
     both = layers.GlobalAveragePooling2D()(layers.Add()([first, layers.Rescaling(0.0)(second)]))
-    return randomised(IgnoredBranch()), keras.Model(inputs, layers.Dense(5, name="head")(both))
+    return randomized(IgnoredBranch()), keras.Model(inputs, layers.Dense(5, name="head")(both))
 
 
 class TokenTypes(nn.Module):
@@ -229,7 +229,7 @@ def token_types_pair() -> tuple[Any, Any]:
     """The same without types."""
     inputs = layers.Input((6,), dtype="int32")
     x = PositionTable(name="positions")(layers.Embedding(20, 8, name="tokens")(inputs))
-    return randomised(TokenTypes()), keras.Model(inputs, layers.Dense(4, name="d")(layers.Activation("tanh")(x)))
+    return randomized(TokenTypes()), keras.Model(inputs, layers.Dense(4, name="d")(layers.Activation("tanh")(x)))
 
 
 class Plain(nn.Module):
@@ -254,7 +254,7 @@ def pair_with_more_in_keras() -> tuple[Any, Any]:
     x = layers.Conv2D(4, 3, use_bias=False, name="c2")(layers.ReLU()(x))
     x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
     x = layers.LayerNormalization(epsilon=1e-5, beta_initializer="ones", name="l")(x)
-    return randomised(Plain()), keras.Model(inputs, layers.Dense(5, name="d")(x))
+    return randomized(Plain()), keras.Model(inputs, layers.Dense(5, name="d")(x))
 
 
 class Frequencies(keras.layers.Layer):  # type: ignore[misc]
@@ -280,7 +280,7 @@ def frequencies_pair() -> tuple[Any, Any]:
 
     inputs = layers.Input((4,))
     x = Frequencies(name="frequencies")(layers.Dense(8, name="a")(inputs))
-    return randomised(Times()), keras.Model(inputs, layers.Dense(3, name="b")(x))
+    return randomized(Times()), keras.Model(inputs, layers.Dense(3, name="b")(x))
 
 
 class Offsets(nn.Module):
@@ -311,7 +311,7 @@ def offsets_pair() -> tuple[Any, Any]:
     """The same; the names lie."""
     inputs = layers.Input((6, 8))
     x = layers.Dense(8, name="middle")(OffsetsInKeras(name="alpha")(inputs))
-    return randomised(Offsets()), keras.Model(inputs, OffsetsInKeras(name="zeta")(x))
+    return randomized(Offsets()), keras.Model(inputs, OffsetsInKeras(name="zeta")(x))
 
 
 def pair_with_another_step(width: int = 6) -> tuple[Any, Any]:
@@ -319,7 +319,7 @@ def pair_with_another_step(width: int = 6) -> tuple[Any, Any]:
     torch_module = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
     inputs = layers.Input((4,))
     x = layers.Dense(width, name="b")(layers.Activation("exponential")(layers.Dense(5, name="a")(inputs)))
-    return randomised(torch_module), keras.Model(inputs, layers.Dense(3, name="c")(layers.Activation("tanh")(x)))
+    return randomized(torch_module), keras.Model(inputs, layers.Dense(3, name="c")(layers.Activation("tanh")(x)))
 
 
 class TableForBothEnds(keras.layers.Layer):  # type: ignore[misc]
@@ -357,7 +357,7 @@ def tied_table_pair() -> tuple[Any, Any]:
             return torch.tanh(self.dense(self.table(ids)))
 
     inputs = layers.Input((6,), dtype="int32")
-    return randomised(Tied()), keras.Model(inputs, Inner(name="inner")(TableForBothEnds(name="tokens")(inputs)))
+    return randomized(Tied()), keras.Model(inputs, Inner(name="inner")(TableForBothEnds(name="tokens")(inputs)))
 
 
 def shortcut_pair(order: tuple[str, ...]) -> tuple[Any, Any]:
@@ -378,4 +378,4 @@ def shortcut_pair(order: tuple[str, ...]) -> tuple[Any, Any]:
     scores = keras.ops.matmul(made["query"], keras.ops.transpose(made["key"], (0, 2, 1))) * 24**-0.5
     mixed = keras.ops.matmul(keras.ops.softmax(scores), made["value"])
     outputs = keras.ops.tanh(layers.Dense(24, name="mixed")(mixed)) + made["skip"]
-    return randomised(Fused()), keras.Model(inputs, outputs)
+    return randomized(Fused()), keras.Model(inputs, outputs)

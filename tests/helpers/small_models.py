@@ -1,4 +1,4 @@
-"""Small pairs of equal architecture, their weights randomised: no norm is the identity, no bias zero."""
+"""Small pairs of equal architecture, their weights randomized: no norm is the identity, no bias zero."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 
-def randomised(module: Any, seed: int = 0) -> Any:
+def randomized(module: Any, seed: int = 0) -> Any:
     """The module with random weights, biases and norm statistics, in eval mode."""
     import torch
 
@@ -54,7 +54,7 @@ def torch_two_branches(classes: int = 10) -> Any:
             x = self.block2(self.block1(self.stem(x)))
             return self.head(x.mean((2, 3)))
 
-    return randomised(TwoBranches())
+    return randomized(TwoBranches())
 
 
 def keras_two_branches(keras: Any, classes: int = 10, size: int = 16) -> Any:

@@ -8,7 +8,7 @@ import keras
 import torch
 from torch import nn
 
-from tests.helpers.small_models import randomised
+from tests.helpers.small_models import randomized
 
 layers = keras.layers
 HEADS, HEAD, WIDTH = 2, 4, 8
@@ -40,7 +40,7 @@ def fused_by_heads_pair(names: tuple[str, str, str]) -> tuple[Any, Any]:
     query, key, value = heads
     scores = ops.softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) / HEAD**0.5)
     mixed = ops.reshape(ops.transpose(ops.matmul(scores, value), (0, 2, 1, 3)), (-1, 5, WIDTH))
-    return randomised(FusedByHeads()), keras.Model(inputs, inputs + layers.Dense(WIDTH, name="out")(mixed))
+    return randomized(FusedByHeads()), keras.Model(inputs, inputs + layers.Dense(WIDTH, name="out")(mixed))
 
 
 ROWS = (12, 4, 4)
@@ -65,7 +65,7 @@ def unequal_blocks_pair() -> tuple[Any, Any]:
         layers.Dense(rows, name=name)(inputs) for rows, name in zip(ROWS, ("query", "key", "value"), strict=True)
     )
     key, value = (keras.ops.tile(part, (1, 3)) for part in (keras.ops.tanh(key), keras.ops.relu(value)))
-    return randomised(UnequalBlocks()), keras.Model(inputs, query * key + value)
+    return randomized(UnequalBlocks()), keras.Model(inputs, query * key + value)
 
 
 class Groups(nn.Module):
@@ -87,7 +87,7 @@ def groups_pair() -> tuple[Any, Any]:
     convolutions = [layers.Conv2D(4, 3, padding="same", use_bias=False, name=name) for name in ("b", "a")]
     joined = layers.Concatenate()([layer(half) for layer, half in zip(convolutions, halves, strict=True)])
     normed = layers.BatchNormalization(epsilon=1e-5, name="norm")(joined)
-    return randomised(Groups()), keras.Model(inputs, layers.ReLU()(normed))
+    return randomized(Groups()), keras.Model(inputs, layers.ReLU()(normed))
 
 
 class Tokens(nn.Module):
@@ -139,7 +139,7 @@ class KerasTokens(layers.Layer):  # type: ignore[misc]
 def tokens_pair(trained_copy: bool = False) -> tuple[Any, Any]:
     """The two of them."""
     inputs = layers.Input((5, 3))
-    return randomised(Tokens()), keras.Model(inputs, KerasTokens(trained_copy, name="tokens")(inputs))
+    return randomized(Tokens()), keras.Model(inputs, KerasTokens(trained_copy, name="tokens")(inputs))
 
 
 class SharedBlock(nn.Module):
@@ -163,7 +163,7 @@ def shared_block_pair() -> tuple[Any, Any]:
     for _ in range(2):
         x = layers.ReLU()(norm(convolution(x)))
     pooled = layers.GlobalAveragePooling2D()(convolution(x))
-    return randomised(SharedBlock()), keras.Model(inputs, layers.Dense(3, name="head")(pooled))
+    return randomized(SharedBlock()), keras.Model(inputs, layers.Dense(3, name="head")(pooled))
 
 
 class Gated(nn.Module):
@@ -195,7 +195,7 @@ class KerasGated(layers.Layer):  # type: ignore[misc]
 def gated_pair() -> tuple[Any, Any]:
     """The two of them."""
     inputs = layers.Input((WIDTH,))
-    return randomised(Gated()), keras.Model(inputs, KerasGated(name="gated")(inputs))
+    return randomized(Gated()), keras.Model(inputs, KerasGated(name="gated")(inputs))
 
 
 class MapsOfVectors(nn.Module):
@@ -221,4 +221,4 @@ def maps_of_vectors_pair(times: int) -> tuple[Any, Any]:
         made = layers.Reshape((3, 3, 3))(layers.Dense(27, activation="relu", name=f"grow_{number}")(x))
         convolved = layers.Conv2D(3, 2, padding="same", name=f"convolve_{number}")(made)
         x = layers.Dense(WIDTH, activation="tanh", name=f"shrink_{number}")(layers.Flatten()(convolved))
-    return randomised(MapsOfVectors(times)), keras.Model(inputs, x)
+    return randomized(MapsOfVectors(times)), keras.Model(inputs, x)

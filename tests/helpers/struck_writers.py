@@ -83,16 +83,16 @@ def tell_phases(shared: mmap.mmap, shards: bool) -> None:
 
         return told
 
-    from_plan.make_skeleton = telling("skeleton", from_plan.make_skeleton)  # type: ignore[assignment]
+    from_plan.make_hdf5_header = telling("skeleton", from_plan.make_hdf5_header)  # type: ignore[assignment]
     from_plan._write_pieces = telling("data", from_plan._write_pieces)
     # What is left to hash when all data is written, and the file read again.
-    following.Followers.__exit__ = telling("hash", following.Followers.__exit__)  # type: ignore[method-assign]
+    following.HashWorkers.__exit__ = telling("hash", following.HashWorkers.__exit__)  # type: ignore[method-assign]
     from_plan.compare_with_values = telling("hash", from_plan.compare_with_values)
     if shards:
         sharded.write_index = telling("rename", sharded.write_index, 0.001)
     else:
-        take_name = telling("rename", from_plan.WrittenAside.take_name, 0.001)
-        from_plan.WrittenAside.take_name = take_name  # type: ignore[method-assign]
+        commit = telling("rename", from_plan.AtomicFile.commit, 0.001)
+        from_plan.AtomicFile.commit = commit  # type: ignore[method-assign]
 
 
 def spend(seconds: float) -> None:

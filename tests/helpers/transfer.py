@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from keras_torch_convert import align
-from keras_torch_convert.plan.executor import prepare
+from keras_torch_convert.plan.executor import check_plan
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.rules import assign_pairs
-from keras_torch_convert.spec.layer_groups import Stack
+from keras_torch_convert.spec.layer_groups import TorchLayer
 from keras_torch_convert.spec.source import Source, SourceTensor
 from keras_torch_convert.spec.target import Target, TargetLayer, TargetVariable
 
@@ -54,14 +54,14 @@ def target_of(*layers: TargetLayer) -> Target:
     return Target(None, "model", "keras", "torch", layers)
 
 
-def stack_of(source: Source, name: str = "torch_layer") -> Stack:
+def stack_of(source: Source, name: str = "torch_layer") -> TorchLayer:
     """All tensors of a source as one torch layer."""
-    return Stack(name, tuple(source.tensors.values()))
+    return TorchLayer(name, tuple(source.tensors.values()))
 
 
 def values_by_label(plan: Plan, source: Source, target: Target, **options: Any) -> dict[str, np.ndarray]:
     """What the executor computes, by label of the variable."""
-    return {variable.label: array for variable, array in prepare(plan, source, target, **options).arrays()}
+    return {variable.label: array for variable, array in check_plan(plan, source, target, **options).arrays()}
 
 
 def moved(source: Source, keras_layer: TargetLayer) -> dict[str, np.ndarray]:
@@ -85,6 +85,6 @@ def transferred(module: Any, model: Any, torch_names: Sequence[str]) -> Any:
     source, target = module_source(module), read_target(model)
     plan = align(source, target, mapping={target.layers[0].name: list(torch_names)})
     with writing(target) as writer:
-        for variable, array in prepare(plan, source, target).arrays():
+        for variable, array in check_plan(plan, source, target).arrays():
             writer.write(variable, array)
     return model

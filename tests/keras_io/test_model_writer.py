@@ -17,7 +17,7 @@ from keras_torch_convert.keras_io.model_writer import writing
 from keras_torch_convert.keras_io.values import read_values
 from keras_torch_convert.spec.dtypes import numpy_dtype
 from keras_torch_convert.spec.target import Target
-from keras_torch_convert.util.interrupts import interrupts_held_back
+from keras_torch_convert.util.interrupts import deferred_sigint
 from tests.helpers.keras_runs import models
 
 
@@ -138,7 +138,7 @@ def test_ctrl_c_while_values_are_put_back_waits_until_all_are_back(
 
 def test_the_interrupt_handler_is_the_same_afterwards() -> None:
     handler = signal.getsignal(signal.SIGINT)
-    with interrupts_held_back():
+    with deferred_sigint():
         assert signal.getsignal(signal.SIGINT) is not handler
     assert signal.getsignal(signal.SIGINT) is handler
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keras_torch_convert.plan.callback_tracing import record
+from keras_torch_convert.plan.callback_tracing import trace_callbacks
 from keras_torch_convert.plan.evaluation import Evaluation
 from keras_torch_convert.plan.expressions import Concat, Expression, Fill, Permute, Reshape, Tensor
 from tests.helpers.transfer import source_of
@@ -21,7 +21,7 @@ MATRIX = np.random.default_rng(1).normal(size=(12, 8)).astype(np.float32)
 def recorded(function: Function, *arrays: np.ndarray) -> tuple[Expression | None, ...]:
     """The recording of a function over tensors called "0", "1" and so on."""
     operands = [Tensor(str(index)) for index in range(len(arrays))]
-    return record(function, operands, [(array.shape, array.dtype) for array in arrays]).outputs
+    return trace_callbacks(function, operands, [(array.shape, array.dtype) for array in arrays]).outputs
 
 
 def replayed(expressions: tuple[Expression | None, ...], *arrays: np.ndarray) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 
 import keras_torch_convert as ktc
 from keras_torch_convert.errors import TransferError
-from keras_torch_convert.plan.executor import prepare
+from keras_torch_convert.plan.executor import check_plan
 from keras_torch_convert.plan.expressions import Add, Concat, Tensor
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment
@@ -95,7 +95,7 @@ def test_overflow_is_counted_and_nothing_is_written():
 def test_rounding_is_reported_by_pair_of_types():
     source = source_of({"w": np.array([1.0, 0.1, 65504.0])})
 
-    prepared = prepare(
+    prepared = check_plan(
         Plan((Assignment("d/0", Tensor("w"), ""),)), source, target_of(layer("d", "Layer", {"w": (3,)}, "bfloat16"))
     )
 
@@ -120,7 +120,7 @@ def test_sums_that_overflow_are_refused():
     plan = Plan((Assignment("d/0", Add((Tensor("a"), Tensor("b"))), ""),))
 
     with pytest.raises(TransferError, match="Add of finite numbers gives 1 of 2 infinite"):
-        prepare(plan, source, target_of(layer("d", "Layer", {"w": (2,)})))
+        check_plan(plan, source, target_of(layer("d", "Layer", {"w": (2,)})))
 
 
 def test_bfloat16_beside_other_types_keeps_its_values():
@@ -139,4 +139,4 @@ def test_complex_values_are_refused():
     plan = Plan((Assignment("d/0", Add((Tensor("a"), Tensor("a"))), ""),))
 
     with pytest.raises(TransferError, match="complex64 values cannot become"):
-        prepare(plan, source_of({"a": np.ones(2, "complex64")}), target_of(layer("d", "Layer", {"w": (2,)})))
+        check_plan(plan, source_of({"a": np.ones(2, "complex64")}), target_of(layer("d", "Layer", {"w": (2,)})))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from keras_torch_convert.errors import SourceError, TransferError
 from keras_torch_convert.plan.copy_program import compile_layout, move
-from keras_torch_convert.plan.executor import prepare
+from keras_torch_convert.plan.executor import check_plan
 from keras_torch_convert.plan.expressions import CallbackOutput, LayerCallback, Permute, Reshape, Tensor, UserCall
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment
@@ -33,7 +33,7 @@ def compiled(expression, shape):
 
 def problems_of(plan, source, target, **options):
     with pytest.raises(TransferError) as caught:
-        prepare(plan, source, target, **options)
+        check_plan(plan, source, target, **options)
     return caught.value.problems
 
 
@@ -117,22 +117,22 @@ class TestCasts:
         for one in (half, bits):
             plan, source, target = one_variable(source_of([one]), (2,))
             assert values_by_label(plan, source, target)["d/kernel"].tolist() == [1.5, -2.0]
-            assert prepare(plan, source, target).warnings == ()
+            assert check_plan(plan, source, target).warnings == ()
 
     def test_rounding_is_counted_in_a_warning(self):
         plan, source, target = one_variable(np.array([1.0, 0.1, 2.0, 0.2]), (4,))
 
-        prepared = prepare(plan, source, target)
+        prepared = check_plan(plan, source, target)
 
         assert prepared.warnings == ("float64 to float32: 2 of 4 values rounded, in 'd/kernel'",)
 
     def test_exact_float64_values_need_no_warning(self):
-        assert prepare(*one_variable(np.array([1.0, 0.5]), (2,))).warnings == ()
+        assert check_plan(*one_variable(np.array([1.0, 0.5]), (2,))).warnings == ()
 
     def test_integers_beyond_float32_are_counted_too(self):
         plan, source, target = one_variable(np.array([16777216, 16777217]), (2,))
 
-        assert prepare(plan, source, target).warnings == ("int64 to float32: 1 of 2 values rounded, in 'd/kernel'",)
+        assert check_plan(plan, source, target).warnings == ("int64 to float32: 1 of 2 values rounded, in 'd/kernel'",)
 
     @pytest.mark.parametrize(
         ("values", "dtype"),
@@ -193,7 +193,7 @@ class TestChecks:
         source = source_of({"a.weight": np.ones(2, "float32")})
         plan = Plan((Assignment("d/0", Tensor("a.weight"), ""),), {"a.num_batches_tracked": "skip_weights"})
 
-        prepare(plan, source, target_of(layer("d", "Dense", {"kernel": (2,)})))
+        check_plan(plan, source, target_of(layer("d", "Dense", {"kernel": (2,)})))
 
     def test_leftovers_say_how_to_mean_them(self):
         source = source_of({"a.weight": np.ones(2, "float32"), "head.fc.weight": np.ones(2, "float32")})
@@ -207,7 +207,7 @@ class TestChecks:
         assert "skip_weights" not in torch_side
         assert "keep_layers=['top']" in keras_side
         assert len(problems_of(plan, source, target, strict="target")) == 1
-        assert {entry.fate for entry in prepare(plan, source, target, strict=False).ledger} == {
+        assert {entry.status for entry in check_plan(plan, source, target, strict=False).ledger} == {
             "used",
             "left over",
             "set",
@@ -227,7 +227,7 @@ class TestChecks:
         source = source_of({"a.weight": values, "b.weight": values.copy()})
         twice = Plan((Assignment("d/0", Tensor("a.weight"), ""), Assignment("d/0", Tensor("b.weight"), "")))
 
-        prepared = prepare(twice, source, target_of(layer("d", "Dense", {"kernel": (2,)})))
+        prepared = check_plan(twice, source, target_of(layer("d", "Dense", {"kernel": (2,)})))
 
         assert len(list(prepared.arrays())) == 1
 
@@ -236,7 +236,7 @@ class TestChecks:
         source = source_of([tensor("a.weight", values, storage=(1,)), tensor("b.weight", values, storage=(1,))])
         twice = Plan((Assignment("d/0", Tensor("a.weight"), "rule"), Assignment("d/0", Tensor("b.weight"), "rule")))
 
-        prepared = prepare(twice, source, target_of(layer("d", "Dense", {"kernel": (2,)})))
+        prepared = check_plan(twice, source, target_of(layer("d", "Dense", {"kernel": (2,)})))
 
         assert len(list(prepared.arrays())) == 1
         assert [(entry.name, entry.rule) for entry in prepared.ledger[:2]] == [
@@ -249,15 +249,15 @@ class TestChecks:
         source = source_of([tensor("a.weight", values, storage=(1,)), tensor("head.weight", values, storage=(1,))])
         plan, _, target = one_variable(values, (2,))
 
-        assert prepare(plan, source, target).ledger[1].rule == "tied with 'a.weight'"
+        assert check_plan(plan, source, target).ledger[1].rule == "tied with 'a.weight'"
 
-    def test_counters_and_index_tables_are_no_weights_but_quantised_values_are(self):
+    def test_counters_and_index_tables_are_no_weights_but_quantized_values_are(self):
         plan, _, target = one_variable(np.ones(2, "float32"), (2,))
         weight, index = tensor("a.weight", np.ones(2, "float32")), tensor("a.index", np.ones(2, "int64"))
-        quantised = tensor("a.packed", np.ones(2, "int8"))
+        quantized = tensor("a.packed", np.ones(2, "int8"))
 
-        assert prepare(plan, source_of([weight, index]), target).ledger[1].fate == "skipped"
-        assert "'a.packed'" in problems_of(plan, source_of([weight, quantised]), target)[0]
+        assert check_plan(plan, source_of([weight, index]), target).ledger[1].status == "skipped"
+        assert "'a.packed'" in problems_of(plan, source_of([weight, quantized]), target)[0]
 
     def test_a_place_is_either_set_or_kept(self):
         plan, source, target = one_variable(np.ones(2, "float32"), (2,))
@@ -272,23 +272,23 @@ class TestChecks:
         plan, _, target = one_variable(np.ones(3, "float32"), (3,))
 
         with pytest.raises(SourceError, match=r"announced with shape \(3,\) and read with \(2,\)"):
-            list(prepare(plan, source_of([liar]), target).arrays())
+            list(check_plan(plan, source_of([liar]), target).arrays())
 
     def test_every_weight_has_one_fate_and_partners_on_the_other_side(self):
         plan, source, target = one_variable(
             np.ones((2, 3), "float32"), (3, 2), expression=Permute(Tensor("a.weight"), (1, 0))
         )
 
-        used, given = prepare(plan, source, target).ledger
+        used, given = check_plan(plan, source, target).ledger
 
-        assert (used.side, used.name, used.parameters, used.fate, used.partner) == (
+        assert (used.side, used.name, used.parameters, used.status, used.partner) == (
             "source",
             "a.weight",
             6,
             "used",
             "d/kernel",
         )
-        assert (given.side, given.name, given.shape, given.fate, given.partner) == (
+        assert (given.side, given.name, given.shape, given.status, given.partner) == (
             "target",
             "d/kernel",
             (3, 2),
@@ -313,7 +313,7 @@ class TestChecks:
 
         source = source_of([reading("a.weight"), reading("b.weight")])
         target = target_of(layer("a", "Scale", {"w": (1,)}), layer("b", "Scale", {"w": (1,)}))
-        prepared = prepare(
+        prepared = check_plan(
             Plan(tuple(Assignment(f"{name}/0", Tensor(f"{name}.weight"), "") for name in "ab")), source, target
         )
 
@@ -339,7 +339,7 @@ class TestCallbacks:
             runs.append(1)
             return [arrays[0][:2], arrays[0][2:]]
 
-        prepared = prepare(self.plan(halves, 2), self.SOURCE, self.TARGET)
+        prepared = check_plan(self.plan(halves, 2), self.SOURCE, self.TARGET)
 
         assert {variable.name: array.tolist() for variable, array in prepared.arrays()} == {
             "first": [0, 1],
@@ -386,7 +386,7 @@ class TestCallbacks:
         assert ["NoneType" in problems[0], "'left.weight'" in problems[1]] == [True, True]
 
     def test_float64_results_are_rounded_to_the_variable_and_reported(self):
-        prepared = prepare(
+        prepared = check_plan(
             self.plan(lambda arrays: [arrays[0][:2] + np.float64(0.1), np.full(2, 0.1)], 2), self.SOURCE, self.TARGET
         )
 
@@ -398,10 +398,10 @@ class TestCallbacks:
             raise KeyError("mine")
 
         with pytest.raises(KeyError, match="mine"):
-            prepare(self.plan(fail, 2), self.SOURCE, self.TARGET)
+            check_plan(self.plan(fail, 2), self.SOURCE, self.TARGET)
 
 
 @pytest.mark.parametrize("strict", ["Target", None, 1])
 def test_another_strictness_is_refused_and_not_taken_for_a_weaker_one(strict):
     with pytest.raises(ValueError, match='strict must be True, False or "target", got'):
-        prepare(Plan(()), source_of({}), target_of(), strict=strict)
+        check_plan(Plan(()), source_of({}), target_of(), strict=strict)

@@ -30,21 +30,21 @@ from keras_torch_convert.plan.expressions import (
     Expression,
     Fill,
     LayerCallback,
-    Merge,
     Multiply,
     Norm,
-    NormWeight,
+    Overlay,
     Permute,
-    Place,
     Resampled,
     Reshape,
     Scale,
     SingularVector,
     Slice,
+    SliceScatter,
     SpectralNormWeight,
-    StandardizedWeight,
     Tensor,
     UserCall,
+    WeightNorm,
+    WeightStandardization,
 )
 from keras_torch_convert.plan.file import plan_as_text, plan_from_text
 from keras_torch_convert.plan.file_expressions import _NAMES
@@ -92,16 +92,16 @@ def deeper(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression
         st.builds(Reshape, inner, SHAPES),
         st.builds(Slice, inner, COUNTS, COUNTS, COUNTS),
         st.builds(Concat, several, COUNTS),
-        st.builds(Place, inner, COUNTS, COUNTS, COUNTS),
-        st.builds(Merge, several),
+        st.builds(SliceScatter, inner, COUNTS, COUNTS, COUNTS),
+        st.builds(Overlay, several),
         st.builds(Add, several),
         st.builds(Multiply, several),
         st.builds(Scale, inner, NUMBERS),
-        st.builds(NormWeight, inner, inner, axis),
+        st.builds(WeightNorm, inner, inner, axis),
         st.builds(Norm, inner, axis),
         st.builds(SpectralNormWeight, inner, inner, inner, COUNTS),
         st.builds(SingularVector, inner, st.sampled_from(["left", "right"]), COUNTS),
-        st.builds(StandardizedWeight, inner, COUNTS, NUMBERS),
+        st.builds(WeightStandardization, inner, COUNTS, NUMBERS),
         st.builds(Resampled, inner, COUNTS, GRIDS, GRIDS, st.sampled_from(["bicubic", "bilinear"])),
         st.builds(CallbackOutput, callbacks, st.integers(0, 2)),
     )
@@ -370,9 +370,9 @@ class TestDifference:
         before = model.layers[-1].get_weights()
         report = ktc.convert(module, model, plan=without_layers(plan, ["predictions"]), verify=False)
         np.testing.assert_array_equal(model.layers[-1].get_weights()[0], before[0])
-        fates = {entry.name: (entry.fate, entry.rule) for entry in report.ledger}
-        assert fates["head.weight"] == ("skipped", "left out by name: 'predictions'")
-        assert fates["predictions/kernel"] == ("kept", "left out by name: 'predictions'")
+        statuses = {entry.name: (entry.status, entry.rule) for entry in report.ledger}
+        assert statuses["head.weight"] == ("skipped", "left out by name: 'predictions'")
+        assert statuses["predictions/kernel"] == ("kept", "left out by name: 'predictions'")
 
     def test_a_name_that_is_no_layer_is_refused_with_those_that_are(self, pair: Any) -> None:
         with pytest.raises(ktc.AlignmentError, match=r"'head' is no layer of the plan's target.*'predictions'"):
@@ -384,7 +384,7 @@ class TestLayoutOfALiveModel:
         report, _, model = converted()
         gone = weakref.ref(model)
         del model
-        gc.collect()
+        gc.group_by_layer()
         assert gone() is None
         with pytest.warns(UserWarning, match=r"without the layout of Keras files: .*convert once more"):
             path = report.plan.save(tmp_path / "x.plan.json")

@@ -15,7 +15,6 @@ from keras_torch_convert.plan.expressions import (
     Concat,
     Fill,
     LayerCallback,
-    NormWeight,
     Permute,
     Reshape,
     Scale,
@@ -23,6 +22,7 @@ from keras_torch_convert.plan.expressions import (
     SpectralNormWeight,
     Tensor,
     UserCall,
+    WeightNorm,
 )
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment, Constant
@@ -195,7 +195,7 @@ class TestComputedWeights:
     def test_a_weight_norm_comes_back_with_the_norm_as_magnitude(self, axis, magnitude):
         tensors = {"v": random(4, 3, 2), "g": np.abs(random(*magnitude, seed=1)) + 0.5}
 
-        plan, first, back, again = there_and_back([NormWeight(Tensor("v"), Tensor("g"), axis)], tensors)
+        plan, first, back, again = there_and_back([WeightNorm(Tensor("v"), Tensor("g"), axis)], tensors)
 
         np.testing.assert_allclose(again["k/0"], first["k/0"], rtol=1e-6)
         np.testing.assert_array_equal(back["v"], first["k/0"])

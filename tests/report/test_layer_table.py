@@ -5,12 +5,12 @@ from collections import namedtuple
 from keras_torch_convert.report.layer_table import side_by_side
 
 Array = namedtuple("Array", "shape")
-Stack = namedtuple("Stack", "layer tensors")
+TorchLayer = namedtuple("Stack", "layer tensors")
 Layer = namedtuple("Layer", "name kinds variables children")
 
 
 def stack(name, *shapes):
-    return Stack(name, [Array(shape) for shape in shapes])
+    return TorchLayer(name, [Array(shape) for shape in shapes])
 
 
 def layer(name, kind, *shapes, children=()):
@@ -86,27 +86,29 @@ def test_layers_hit_by_a_callback_are_taken_to_fit():
 def test_caller_can_decide_what_fits():
     refusal = side_by_side(STACKS[:1], LAYERS[:1], fit=lambda stack, layer: f"{stack.layer} is not for {layer.name}")
 
-    assert refusal.first_misfit.misfit == "conv1 is not for stem_conv"
+    assert refusal.first_misfit.mismatch == "conv1 is not for stem_conv"
 
 
 def test_torch_layer_without_a_partner_is_the_misalignment_when_all_before_fit():
     listing = side_by_side([*STACKS, stack("extra", (3,))], LAYERS, ALIGNED)
 
     assert listing.first_misfit.place == 5
-    assert listing.first_misfit.misfit == "the Keras layers are used up: none is left for the torch layer 'extra'"
+    assert listing.first_misfit.mismatch == "the Keras layers are used up: none is left for the torch layer 'extra'"
 
 
 def test_keras_layer_without_a_partner_is_the_misalignment_when_all_before_fit():
     listing = side_by_side(STACKS[:-1], LAYERS, ALIGNED)
 
-    assert listing.first_misfit.misfit == "the torch layers are used up: none is left for the Keras layer 'predictions'"
+    assert (
+        listing.first_misfit.mismatch == "the torch layers are used up: none is left for the Keras layer 'predictions'"
+    )
 
 
 def test_name_that_the_model_lacks_is_a_misalignment():
-    assert side_by_side(STACKS[:1], LAYERS, ["stem"]).first_misfit.misfit == (
+    assert side_by_side(STACKS[:1], LAYERS, ["stem"]).first_misfit.mismatch == (
         "there is no Keras layer with weights named 'stem'"
     )
-    assert side_by_side(STACKS[:1], LAYERS, [""]).first_misfit.misfit == "no Keras layer is named for this place"
+    assert side_by_side(STACKS[:1], LAYERS, [""]).first_misfit.mismatch == "no Keras layer is named for this place"
 
 
 def test_leaves_of_a_nested_layer_are_indented_under_it_and_are_no_places():

@@ -120,12 +120,12 @@ def test_a_pairing_without_proof_is_as_good_as_its_confidence():
 
 
 def test_lists_that_were_only_looked_at_show_their_misfits():
-    Array, Stack, Layer = (
+    Array, TorchLayer, Layer = (
         namedtuple("Array", "shape"),
         namedtuple("Stack", "layer tensors"),
         namedtuple("Layer", "name kinds variables children"),
     )
-    stacks = [Stack("one", [Array((2, 3))]), Stack("two", [Array((4,))])]
+    stacks = [TorchLayer("one", [Array((2, 3))]), TorchLayer("two", [Array((4,))])]
     layers = [Layer("first", ("Dense",), [Array((3, 2))], ()), Layer("second", ("Dense",), [Array((5,))], ())]
 
     data = page_data(Report(listing=side_by_side(stacks, layers)))

@@ -47,7 +47,7 @@ def test_ok_means_a_complete_ledger_and_no_known_difference(entries, comparison,
 
 
 def test_totals_count_weights_and_parameters_by_fate():
-    totals = {fate: (count, parameters) for fate, count, parameters, _ in report(USED, SKIPPED, SET, KEPT).totals()}
+    totals = {status: (count, parameters) for status, count, parameters, _ in report(USED, SKIPPED, SET, KEPT).totals()}
 
     assert totals == {
         "used": (1, 216),

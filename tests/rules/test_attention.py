@@ -125,12 +125,12 @@ def test_a_key_without_bias_among_others_with_one_gets_zeros():
     ]
     from keras_torch_convert.plan.expressions import Fill
     from keras_torch_convert.rules import assign_layer
-    from keras_torch_convert.spec.layer_groups import Stack
+    from keras_torch_convert.spec.layer_groups import TorchLayer
 
     source = source_of({"attn.q_bias": counted(4), "attn.v_bias": counted(4), "attn.qkv.weight": counted(12, 4), "attn.proj.weight": counted(4, 4), "attn.proj.bias": counted(4)})  # fmt: skip
 
     assignments = assign_layer(
-        Stack("attn", tuple(source.tensors.values())), composite("attn", "MultiHeadAttention", *children)
+        TorchLayer("attn", tuple(source.tensors.values())), composite("attn", "MultiHeadAttention", *children)
     )
 
     key_bias = next(one for one in assignments if one.place == "key/1")

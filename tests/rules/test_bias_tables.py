@@ -7,7 +7,7 @@ import keras_torch_convert as ktc
 from keras_torch_convert.errors import TransferError
 from keras_torch_convert.rules import assign_layer
 from tests.helpers.rule_case import as_array
-from tests.helpers.small_models import randomised
+from tests.helpers.small_models import randomized
 from tests.helpers.transfer import composite, layer, moved, source_of, stack_of
 
 
@@ -27,7 +27,7 @@ def converted(torch_layer, keras_layer, shape, dtype="float32"):
     import keras
     from torch import nn
 
-    module = randomised(nn.ModuleDict({"layer": torch_layer}))
+    module = randomized(nn.ModuleDict({"layer": torch_layer}))
     inputs = keras.Input(shape, dtype=dtype)
     model = keras.Model(inputs, keras_layer(inputs))
     plan = ktc.align(module, model, mapping={model.layers[-1].name: "layer"})
@@ -196,7 +196,7 @@ class TestRelativePositionTables:
     def test_levit_biases_with_heads_last(self):
         np.testing.assert_array_equal(self.values("attn.attention_biases", (4, 25), (25, 4)), counted(4, 25).T)
 
-    def test_neighbourhood_table_with_rows_and_columns_as_one(self):
+    def test_neighborhood_table_with_rows_and_columns_as_one(self):
         np.testing.assert_array_equal(self.values("attn.rpb", (4, 5, 5), (4, 25)), counted(4, 25))
 
     def test_a_table_that_fits_in_two_ways_is_refused(self):

@@ -5,7 +5,7 @@ import pytest
 
 from keras_torch_convert.errors import TransferError
 from keras_torch_convert.rules import assign_layer
-from keras_torch_convert.rules.rule import Movement
+from keras_torch_convert.rules.rule import AxisPattern
 from tests.helpers.transfer import composite, layer, moved, source_of, stack_of
 
 
@@ -66,13 +66,13 @@ class TestKernels:
         np.testing.assert_array_equal(dense["kernel"], square.T)
         np.testing.assert_array_equal(embedding["embeddings"], square)
 
-    def test_gain_of_a_weight_standardised_convolution_loses_its_axes_of_size_1(self):
-        standardised = layer(
+    def test_gain_of_a_weight_standardized_convolution_loses_its_axes_of_size_1(self):
+        standardized = layer(
             "stem", ("WSConv2D", "Conv2D", "BaseConv", "Layer"), {"kernel": (1, 1, 2, 3), "bias": (3,), "gain": (3,)}
         )
         tensors = {"s.weight": counted(3, 2, 1, 1), "s.bias": counted(3), "s.gain": 7 + counted(3, 1, 1, 1)}
 
-        result = moved(source_of(tensors), standardised)
+        result = moved(source_of(tensors), standardized)
 
         np.testing.assert_array_equal(result["gain"], [7, 8, 9])
         np.testing.assert_array_equal(result["kernel"][0, 0], counted(3, 2).T)
@@ -231,12 +231,12 @@ class TestCompositeLayers:
 
 class TestMovement:
     def test_the_torch_shape_follows_from_the_keras_shape(self):
-        depthwise = Movement("(channel multiplier) 1 height width", "height width channel multiplier")
+        depthwise = AxisPattern("(channel multiplier) 1 height width", "height width channel multiplier")
 
         assert depthwise.torch_shape((3, 5, 4, 2)) == (8, 1, 3, 5)
 
     def test_another_rank_is_not_described(self):
-        dense = Movement("out in", "in out")
+        dense = AxisPattern("out in", "in out")
 
         assert dense.torch_shape((3, 4, 5)) is None
         with pytest.raises(ValueError, match="does not describe"):

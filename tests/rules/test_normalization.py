@@ -1,4 +1,4 @@
-"""Normalisations: statistics, what one side is built without, several axes, and settings that no weight shows."""
+"""Normalizations: statistics, what one side is built without, several axes, and settings that no weight shows."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import keras_torch_convert as ktc
 from keras_torch_convert.errors import TransferError
 from keras_torch_convert.rules import assign_layer
 from tests.helpers.rule_case import as_array
-from tests.helpers.small_models import randomised
+from tests.helpers.small_models import randomized
 from tests.helpers.transfer import layer, source_of, stack_of
 
 EQUAL = 1e-5
@@ -16,7 +16,7 @@ EQUAL = 1e-5
 def torch_of(module):
     from torch import nn
 
-    return randomised(nn.ModuleDict({"norm": module}))
+    return randomized(nn.ModuleDict({"norm": module}))
 
 
 def keras_of(keras_layer, shape):
@@ -85,9 +85,9 @@ class TestWhatOneSideIsBuiltWithout:
 
         report = converted(module, model)
 
-        fates = {entry.name: (entry.fate, entry.rule) for entry in report.ledger if entry.side == "source"}
-        assert fates["norm.weight"][0] == fates["norm.bias"][0] == "skipped"
-        assert "1 everywhere" in fates["norm.weight"][1]
+        statuses = {entry.name: (entry.status, entry.rule) for entry in report.ledger if entry.side == "source"}
+        assert statuses["norm.weight"][0] == statuses["norm.bias"][0] == "skipped"
+        assert "1 everywhere" in statuses["norm.weight"][1]
         assert difference(module, model, (5, 6, 4)) < EQUAL
 
     def test_a_value_next_to_one_is_not_one(self):
@@ -144,7 +144,7 @@ class TestWhatOneSideIsBuiltWithout:
             keras_of(keras.layers.BatchNormalization(), (5, 6, 4)),
         )
 
-        with pytest.raises(TransferError, match=r"keeps no running statistics.*normalises by the batch at hand"):
+        with pytest.raises(TransferError, match=r"keeps no running statistics.*normalizes by the batch at hand"):
             converted(module, model)
 
     def test_statistics_are_never_dropped(self):
@@ -303,7 +303,7 @@ class TestSettings:
         )
 
         assert converted(module, model).warnings == (
-            "groups of 'gn' is 2, torch layer 'norm' normalises 3 groups: the outputs will differ",
+            "groups of 'gn' is 2, torch layer 'norm' normalizes 3 groups: the outputs will differ",
         )
 
     def test_a_root_mean_square_norm_without_epsilon_takes_that_of_the_type(self):

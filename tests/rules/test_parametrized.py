@@ -76,7 +76,7 @@ def test_norms_give_the_effective_weight(norm, name, live):
 
     assert relative(model(as_keras(values)), outputs(module, values)) < EQUAL
     assert same(state(module), before)
-    assert {entry.fate for entry in report.ledger if entry.side == "source"} == {"used"}
+    assert {entry.status for entry in report.ledger if entry.side == "source"} == {"used"}
 
 
 @pytest.mark.parametrize("dim", [0, 1, None])
@@ -135,7 +135,7 @@ def doubled_and_symmetric(layer):
     return layer
 
 
-def test_any_parametrisation_is_computed_by_the_live_module():
+def test_any_parametrization_is_computed_by_the_live_module():
     from torch import nn
 
     module, values = named(layer=doubled_and_symmetric(nn.Linear(4, 4))), random_input(2, 4)
@@ -144,11 +144,11 @@ def test_any_parametrisation_is_computed_by_the_live_module():
     report = convert_by_hand(module, model, {"layer": "layer"})
 
     assert relative(model(values.numpy()), outputs(module, values)) < EQUAL
-    assert {entry.fate for entry in report.ledger if entry.side == "source"} == {"used"}
+    assert {entry.status for entry in report.ledger if entry.side == "source"} == {"used"}
     assert any("Symmetric, Doubled" in entry.rule for entry in report.ledger)
 
 
-def test_without_the_module_an_unknown_parametrisation_says_what_to_do():
+def test_without_the_module_an_unknown_parametrization_says_what_to_do():
     from torch import nn
 
     module = named(layer=doubled_and_symmetric(nn.Linear(4, 4)))
@@ -159,7 +159,7 @@ def test_without_the_module_an_unknown_parametrisation_says_what_to_do():
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_pairing_by_order_takes_a_parametrised_layer_as_one(norm):
+def test_pairing_by_order_takes_a_parametrized_layer_as_one(norm):
     import keras
     import torch
     from torch import nn
@@ -176,7 +176,7 @@ def test_pairing_by_order_takes_a_parametrised_layer_as_one(norm):
         assert relative(model(as_keras(values)), as_keras(module["second"](module["first"](values)))) < EQUAL
 
 
-def test_a_weight_normalised_lstm():
+def test_a_weight_normalized_lstm():
     import keras
     import torch
     from torch import nn

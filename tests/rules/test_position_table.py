@@ -172,9 +172,9 @@ def test_a_head_for_other_classes_keeps_its_own_values():
     for kept, own in zip(model.get_layer("predictions").get_weights(), own_head, strict=True):
         np.testing.assert_array_equal(kept, own)
     np.testing.assert_array_equal(model.get_layer("stem_conv").get_weights()[1], module.stem.bias.detach().numpy())
-    fates = {entry.name: entry.fate for entry in report.ledger}
-    assert fates["head.weight"] == "skipped"
-    assert [fate for name, fate in fates.items() if name.startswith("predictions")] == ["kept", "kept"]
+    statuses = {entry.name: entry.status for entry in report.ledger}
+    assert statuses["head.weight"] == "skipped"
+    assert [status for name, status in statuses.items() if name.startswith("predictions")] == ["kept", "kept"]
 
 
 def test_a_head_for_other_classes_is_refused_unless_both_sides_excuse_it():

@@ -7,7 +7,7 @@ import keras_torch_convert as ktc
 from keras_torch_convert.errors import AlignmentError, TransferError
 from tests.helpers.recurrent_cases import CASES
 from tests.helpers.rule_case import as_array
-from tests.helpers.small_models import randomised
+from tests.helpers.small_models import randomized
 from tests.helpers.transfer import source_of
 
 EQUAL = 1e-5
@@ -72,7 +72,7 @@ def keras_of(*layers, features=4):
 def torch_of(name, *arguments, **settings):
     from torch import nn
 
-    return randomised(nn.ModuleDict({"rnn": getattr(nn, name)(*arguments, batch_first=True, **settings)}))
+    return randomized(nn.ModuleDict({"rnn": getattr(nn, name)(*arguments, batch_first=True, **settings)}))
 
 
 def refusal(module, model, mapping=None):
@@ -130,7 +130,7 @@ class TestWhatAKerasLayerCannotHold:
         with torch.no_grad():
             expected = module["rnn"](torch.from_numpy(values))[0].numpy()
         np.testing.assert_allclose(as_array(model(values)), expected, atol=1e-6)
-        skipped = {entry.name: entry.rule for entry in report.ledger if entry.fate == "skipped"}
+        skipped = {entry.name: entry.rule for entry in report.ledger if entry.status == "skipped"}
         assert set(skipped) == {"rnn.bias_ih_l0", "rnn.bias_hh_l0"}
         assert "0 everywhere" in skipped["rnn.bias_ih_l0"]
 
@@ -261,7 +261,7 @@ def test_cells_of_two_torch_modules_go_into_a_bidirectional_in_the_order_given()
     import keras
     from torch import nn
 
-    module = randomised(nn.ModuleDict({"there": nn.LSTMCell(4, 3), "back": nn.LSTMCell(4, 3)}))
+    module = randomized(nn.ModuleDict({"there": nn.LSTMCell(4, 3), "back": nn.LSTMCell(4, 3)}))
     model = keras_of(keras.layers.Bidirectional(keras.layers.LSTM(3)))
     plan = ktc.align(module, model, mapping={model.layers[-1].name: ["there", "back"]})
 

@@ -19,7 +19,7 @@ each_case_back = pytest.mark.parametrize("case", [case for case in CASES if not 
 
 
 def converted(case):
-    """Both models and the Plan, once the weights have travelled."""
+    """Both models and the Plan, once the weights have traveled."""
     import keras
 
     module, model = case.module(), case.keras_model(keras)
@@ -115,7 +115,7 @@ def test_keras_to_torch_to_keras(case):
     model.set_weights([np.full_like(value, 7) for value in before])
     ktc.convert(module, model, plan=plan, verify=False)
     for value, expected in zip(model.get_weights(), before, strict=True):
-        if "standardis" in case.loss:
+        if "standardiz" in case.loss:
             np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
         else:
             assert value.tobytes() == expected.tobytes()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from keras_torch_convert import align
 from keras_torch_convert.errors import TransferError
-from keras_torch_convert.plan.executor import prepare
+from keras_torch_convert.plan.executor import check_plan
 from keras_torch_convert.plan.recipe import Assignment
 from keras_torch_convert.rules.registry import RULES
 from keras_torch_convert.rules.rule_table import rule_table
@@ -49,7 +49,7 @@ def test_a_rule_there_and_back(name, data):
     if plan.lossless:
         assert {one: array.tobytes() for one, array in back.items()} == {one: array.tobytes() for one, array in tensors.items()}  # fmt: skip
     for place, array in variables.items():
-        if name == "weight-standardised convolution":
+        if name == "weight-standardized convolution":
             np.testing.assert_allclose(again[place], array, rtol=1e-4, atol=1e-5)
         else:
             assert again[place].tobytes() == array.tobytes()
@@ -69,7 +69,7 @@ def with_modules(source, modules):
 
 
 def computed(plan, source, target):
-    return {variable.place: array for variable, array in prepare(plan, source, target).arrays()}
+    return {variable.place: array for variable, array in check_plan(plan, source, target).arrays()}
 
 
 def in_torch(plan, variables, tensors):
@@ -79,5 +79,5 @@ def in_torch(plan, variables, tensors):
     places = {variable.name: variable.place for variable in target.layers[0].variables}
     renamed = tuple(Assignment(places[one.place], one.expression, one.rule) for one in inverse.assignments)
     source = source_of([tensor(place, array) for place, array in variables.items()])
-    values = prepare(replace(inverse, assignments=renamed), source, target).arrays()
+    values = check_plan(replace(inverse, assignments=renamed), source, target).arrays()
     return {variable.name: array for variable, array in values}

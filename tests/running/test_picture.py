@@ -38,12 +38,12 @@ def test_grey_and_transparent_pictures_become_rgb():
     [
         (np.zeros((3, 8, 8), "uint8"), r"shape \(height, width, 3\), got shape \(3, 8, 8\)"),
         (np.zeros((0, 4, 3), "uint8"), "got shape"),
-        (np.full((4, 4, 3), -2.5), "before any normalisation"),
-        (np.full((4, 4, 3), np.nan), "before any normalisation"),
+        (np.full((4, 4, 3), -2.5), "before any normalization"),
+        (np.full((4, 4, 3), np.nan), "before any normalization"),
         ("no such picture.png", "no such picture.png cannot be read"),
         (__file__, "cannot be read"),
     ],
-    ids=["channels first", "empty", "normalised", "NaN", "no file", "no picture"],
+    ids=["channels first", "empty", "normalized", "NaN", "no file", "no picture"],
 )
 def test_what_is_no_picture_is_refused_with_the_reason(image, message):
     with pytest.raises(PredictionError, match=message):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from keras_torch_convert import _core
 from keras_torch_convert.api.classic_names import state_dict_stack_by_layer
 from keras_torch_convert.errors import AlignmentError, SourceError
-from keras_torch_convert.spec.layer_groups import collect
+from keras_torch_convert.spec.layer_groups import group_by_layer
 from keras_torch_convert.spec.source import Source, SourceTensor
 from tests.helpers.reference import cases, frozen
 from tests.helpers.reference import names as twin
@@ -230,7 +230,7 @@ def test_anything_else_is_handed_on_as_it_is(value: Any) -> None:
 
 def test_collect_stacks_the_tensors_of_a_source_and_says_what_was_skipped() -> None:
     source = source_of("a.weight", "a.num_batches_tracked", "b.weight", "a.bias", "n/index:0")
-    collection = collect(source, skip_weights=["num_batches_tracked", "index"])
+    collection = group_by_layer(source, skip_weights=["num_batches_tracked", "index"])
     assert [(stack.layer, [tensor.name for tensor in stack.tensors]) for stack in collection.stacks] == [
         ("a", ["a.weight", "a.bias"]),
         ("b", ["b.weight"]),
@@ -242,7 +242,9 @@ def test_collect_stacks_the_tensors_of_a_source_and_says_what_was_skipped() -> N
 
 
 def test_collect_unstacks() -> None:
-    collection = collect(source_of("cls_token", "a.gamma_1", "a.weight"), unstack_weights=("cls_token", "gamma_1"))
+    collection = group_by_layer(
+        source_of("cls_token", "a.gamma_1", "a.weight"), unstack_weights=("cls_token", "gamma_1")
+    )
     assert [stack.layer for stack in collection.stacks] == ["cls_token", "a.gamma_1", "a"]
 
 
@@ -251,7 +253,7 @@ def test_collect_reads_no_values() -> None:
         raise AssertionError("read")
 
     source = Source({"a.weight": SourceTensor("a.weight", (1,), "float32", fail)}, "state dict")
-    assert collect(source).stacks[0].tensors[0] is source["a.weight"]
+    assert group_by_layer(source).stacks[0].tensors[0] is source["a.weight"]
 
 
 # --------------------------------------------------------------------------------------------------------------------

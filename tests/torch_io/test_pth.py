@@ -185,7 +185,7 @@ def test_a_plain_pickle_of_numpy_arrays_is_read(tmp_path: Path) -> None:
         assert np.array_equal(source["a.weight"].read(), arrays["a.weight"]), protocol
 
 
-class Colour(enum.Enum):
+class Color(enum.Enum):
     RED = 1
 
 
@@ -197,9 +197,7 @@ class Settings:
 def test_foreign_objects_beside_the_weights_become_placeholders_and_are_listed(tmp_path: Path) -> None:
     content = {
         "state_dict": {"a.weight": torch.ones(2)},
-        "args": argparse.Namespace(
-            colour=Colour.RED, path=Path("x"), settings=Settings(), device=torch.device("cuda:0")
-        ),
+        "args": argparse.Namespace(color=Color.RED, path=Path("x"), settings=Settings(), device=torch.device("cuda:0")),
         "plain": [
             slice(1),
             1j,
@@ -222,9 +220,9 @@ def test_foreign_objects_beside_the_weights_become_placeholders_and_are_listed(t
         source = read(tmp_path / "net.pt")
         assert list(source) == ["a.weight"]
         assert "argparse.Namespace" in source.placeholders
-        assert f"{__name__}.Colour" in source.placeholders
+        assert f"{__name__}.Color" in source.placeholders
         assert f"{__name__}.Settings" in source.placeholders
-        # Python 3.11 writes the member of an enumeration as getattr(Colour, "RED").
+        # Python 3.11 writes the member of an enumeration as getattr(Color, "RED").
         rest = set(source.placeholders) - {"builtins.getattr"}
         assert not any(name.startswith(("builtins.", "collections.", "torch.")) for name in rest)
 

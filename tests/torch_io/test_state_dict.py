@@ -66,8 +66,8 @@ def test_parallel_and_compiled_wrappers_of_a_module_are_seen_through() -> None:
     assert list(source) == list(SmallNet().state_dict())
 
 
-def test_a_lazy_module_says_how_to_initialise_it() -> None:
-    with pytest.raises(SourceError, match=r"'weight'.*not initialised yet; run the module once"):
+def test_a_lazy_module_says_how_to_initialize_it() -> None:
+    with pytest.raises(SourceError, match=r"'weight'.*not initialized yet; run the module once"):
         read(torch.nn.LazyLinear(2))
 
 

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from keras_torch_convert.util.gc_pause import cycle_search_paused
+from keras_torch_convert.util.gc_pause import gc_paused
 
 
 @pytest.mark.parametrize("searches", [True, False])
@@ -12,9 +12,9 @@ def test_the_search_is_off_inside_and_afterwards_as_it_was(searches: bool) -> No
     before = gc.isenabled()
     try:
         (gc.enable if searches else gc.disable)()
-        with pytest.raises(KeyError), cycle_search_paused():
+        with pytest.raises(KeyError), gc_paused():
             raise KeyError(gc.isenabled())
-        with cycle_search_paused():
+        with gc_paused():
             assert not gc.isenabled()
         assert gc.isenabled() is searches
     finally:

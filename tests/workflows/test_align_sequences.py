@@ -11,7 +11,7 @@ from torch import nn
 
 import keras_torch_convert as ktc
 from keras_torch_convert.running.torch_layouts import in_its_layout
-from tests.helpers.small_models import randomised
+from tests.helpers.small_models import randomized
 
 layers = keras.layers
 
@@ -62,7 +62,7 @@ class Unrolled(nn.Module):
 def test_steps_come_first_where_torch_wants_them(turns: bool) -> None:
     inputs = keras.Input((12, 7))
     model = keras.Model(inputs, layers.Dense(2)(layers.LSTM(9)(inputs)))
-    report = ktc.convert(randomised(LastOfSequence(turns=turns)), model)
+    report = ktc.convert(randomized(LastOfSequence(turns=turns)), model)
     assert report.equal is True
     assert any("steps before the batch" in note for note in report.notes) is not turns
 
@@ -71,7 +71,7 @@ def test_steps_come_first_in_a_module_that_cannot_be_run_otherwise() -> None:
     source, target = (keras.Input((steps,), dtype="int32", name=name) for steps, name in ((9, "source"), (7, "target")))
     _, state = layers.GRU(6, return_state=True)(layers.Embedding(30, 8)(source))
     decoded = layers.GRU(6, return_sequences=True)(layers.Embedding(40, 8)(target), initial_state=state)
-    report = ktc.convert(randomised(EncoderAndDecoder()), keras.Model([source, target], layers.Dense(5)(decoded)))
+    report = ktc.convert(randomized(EncoderAndDecoder()), keras.Model([source, target], layers.Dense(5)(decoded)))
     assert report.equal is True
 
 
@@ -80,7 +80,7 @@ def test_cells_that_torch_calls_step_by_step(kind: str) -> None:
     layer = getattr(layers, "SimpleRNN" if kind == "RNN" else kind)
     inputs = keras.Input((4, 5))
     hidden = layer(6, return_sequences=True)(layer(6, return_sequences=True)(inputs))
-    module = randomised(Unrolled(getattr(nn, f"{kind}Cell")))
+    module = randomized(Unrolled(getattr(nn, f"{kind}Cell")))
     report = ktc.convert(module, keras.Model(inputs, layers.Dense(2)(hidden)))
     assert report.equal is True
     assert report.complete

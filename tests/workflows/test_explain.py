@@ -23,7 +23,7 @@ def test_a_weight_found_by_running_tells_input_output_and_candidates():
         r"input at distance \d\.\de[+-]\d\d, output at \d\.\de[+-]\d\d; (\d+ candidates|the only candidate)", words
     )
     assert report.explain("attention/query").startswith("attention/query is")
-    assert set(report.evidence) >= {entry.name for entry in report.ledger if entry.fate == "set"}
+    assert set(report.evidence) >= {entry.name for entry in report.ledger if entry.status == "set"}
 
 
 def test_a_weight_from_a_checkpoint_alone_tells_its_confidence_and_the_parts_of_it():

@@ -5,11 +5,11 @@ import pytest
 
 import keras_torch_convert as ktc
 from keras_torch_convert.errors import AlignmentError, TransferError
-from keras_torch_convert.plan.executor import prepare
+from keras_torch_convert.plan.executor import check_plan
 from keras_torch_convert.plan.expressions import Slice, Tensor
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment
-from tests.helpers.small_models import randomised
+from tests.helpers.small_models import randomized
 from tests.helpers.transfer import layer, source_of, target_of, tensor, values_by_label
 
 
@@ -63,11 +63,11 @@ class TestFusedToSplit:
         plan = ktc.align(FUSED, without_v, mapping={name: PARTS[name] for name in "qk"})
 
         with pytest.raises(TransferError) as caught:
-            prepare(plan, FUSED, without_v)
+            check_plan(plan, FUSED, without_v)
 
         assert "8 of 24 values of 'attn.qkv.weight' (6, 4) are left over" in " ".join(caught.value.problems)
         assert "2 of 6 values of 'attn.qkv.bias' (6,) are left over" in " ".join(caught.value.problems)
-        prepare(plan, FUSED, without_v, strict="target")
+        check_plan(plan, FUSED, without_v, strict="target")
 
     @pytest.mark.parametrize(
         ("part", "message"),
@@ -134,7 +134,7 @@ class TestSplitToFused:
         )
         plan = ktc.align(source, self.TARGET, mapping={"qkv": ktc.concat("q", "k", "v")})
 
-        prepared = prepare(plan, source, self.TARGET)
+        prepared = check_plan(plan, source, self.TARGET)
         ((_, values),) = prepared.arrays()
 
         assert values.T[:, 0].tolist() == [0.5, 0.5, np.float32(0.1), np.float32(0.1), 3, 3]
@@ -185,7 +185,7 @@ class TestOnModels:
         inputs = keras.Input((6,))
         gate, up = keras.layers.Dense(8, name="gate")(inputs), keras.layers.Dense(8, name="up")(inputs)
         model = keras.Model(inputs, keras.layers.Dense(5, name="down")(keras.ops.silu(gate) * up))
-        module = randomised(Gated())
+        module = randomized(Gated())
 
         def report(first, second):
             mapping = {"gate": ktc.split("gate_up", first, 2), "up": ktc.split("gate_up", second, 2), "down": "down"}
@@ -202,16 +202,16 @@ class TestTied:
     EMBEDDING = target_of(layer("embed", "Embedding", {"embeddings": (7, 4)}))
     WITH_HEAD = target_of(*EMBEDDING.layers, layer("head", "Dense", {"kernel": (4, 7)}))
 
-    def fates(self, source, target, mapping, **options):
+    def statuses(self, source, target, mapping, **options):
         plan = ktc.align(source, target, mapping=mapping)
-        return {entry.name: (entry.fate, entry.rule) for entry in prepare(plan, source, target, **options).ledger}
+        return {entry.name: (entry.status, entry.rule) for entry in check_plan(plan, source, target, **options).ledger}
 
     def test_a_tied_head_that_keras_shares_is_used_with_its_embedding(self):
         source = source_of(
             [tensor("embed.weight", self.TABLE, storage=(1,)), tensor("lm_head.weight", self.TABLE, storage=(1,))]
         )
 
-        assert self.fates(source, self.EMBEDDING, {"embed": "embed"})["lm_head.weight"] == (
+        assert self.statuses(source, self.EMBEDDING, {"embed": "embed"})["lm_head.weight"] == (
             "used",
             "tied with 'embed.weight'",
         )
@@ -219,7 +219,7 @@ class TestTied:
     def test_an_untied_copy_of_equal_values_is_used_too(self):
         source = source_of({"embed.weight": self.TABLE, "lm_head.weight": self.TABLE.copy()})
 
-        assert self.fates(source, self.EMBEDDING, {"embed": "embed"})["lm_head.weight"] == (
+        assert self.statuses(source, self.EMBEDDING, {"embed": "embed"})["lm_head.weight"] == (
             "used",
             "the same values as 'embed.weight'",
         )
@@ -230,7 +230,7 @@ class TestTied:
         source = source_of({"embed.weight": self.TABLE, "lm_head.weight": other})
 
         with pytest.raises(TransferError, match=r"'lm_head\.weight' .* is left over"):
-            self.fates(source, self.EMBEDDING, {"embed": "embed"})
+            self.statuses(source, self.EMBEDDING, {"embed": "embed"})
 
     @pytest.mark.parametrize("values", [np.zeros((7, 4), "float32"), np.zeros(7, "float32")])
     def test_what_is_equal_by_chance_is_no_copy(self, values):
@@ -238,7 +238,7 @@ class TestTied:
         target = target_of(layer("embed", "Scaling", {"table": values.shape}))
 
         with pytest.raises(TransferError, match=r"'lm_head\.weight' .* is left over"):
-            self.fates(source, target, {"embed": ["embed.weight"]})
+            self.statuses(source, target, {"embed": ["embed.weight"]})
 
     def test_a_head_that_the_file_lacks_takes_the_embedding_transposed(self):
         source = source_of({"embed.weight": self.TABLE})
@@ -255,9 +255,9 @@ class TestTied:
         plan = Plan(tuple(Assignment("embed.weight/0", one.expression, one.rule) for one in plan.assignments))
         agreeing = source_of({"embed/0": self.TABLE, "head/0": self.TABLE.T})
 
-        assert len(list(prepare(plan, agreeing, module).arrays())) == 1
+        assert len(list(check_plan(plan, agreeing, module).arrays())) == 1
         with pytest.raises(TransferError, match="set twice, from 'embed/0' and from 'head/0', whose values differ"):
-            prepare(plan, source_of({"embed/0": self.TABLE, "head/0": self.TABLE.T + 1}), module)
+            check_plan(plan, source_of({"embed/0": self.TABLE, "head/0": self.TABLE.T + 1}), module)
 
     def test_parts_taken_under_two_names_of_one_tensor_count_together(self):
         source = source_of([tensor("a.weight", self.TABLE, storage=(1,)), tensor("b.weight", self.TABLE, storage=(1,))])
@@ -269,7 +269,7 @@ class TestTied:
             )
         )
 
-        assert len(list(prepare(plan, source, target).arrays())) == 2
+        assert len(list(check_plan(plan, source, target).arrays())) == 2
 
     def test_one_keras_layer_called_twice_has_one_place_and_one_torch_tensor_listed_twice_one_value(self):
         import keras
@@ -287,12 +287,12 @@ class TestTied:
         shared = keras.layers.Dense(5, name="shared")
         inputs = keras.Input((5,))
         model = keras.Model(inputs, shared(keras.ops.tanh(shared(inputs))))
-        module = randomised(Twice())
+        module = randomized(Twice())
 
         report = ktc.convert(module, model, plan=ktc.align(module, model, mapping={"shared": "first"}))
 
         assert report.relative_diff < 1e-5
-        assert [entry.fate for entry in report.ledger if entry.side == "source"] == ["used"] * 4
+        assert [entry.status for entry in report.ledger if entry.side == "source"] == ["used"] * 4
         model.set_weights([weight + 1 for weight in model.get_weights()])
         assert ktc.convert(model, module, plan=report.plan).relative_diff < 1e-5
         assert module.second.weight is module.first.weight

@@ -1,4 +1,4 @@
-"""The HTML page in a real browser: clicks, keys, searches, both colour schemes, and no script error.
+"""The HTML page in a real browser: clicks, keys, searches, both color schemes, and no script error.
 
 Chromium comes from the system (apt-get install chromium, or CHROMIUM names it); it is driven by playwright.
 """
@@ -169,7 +169,7 @@ def test_the_ledger_grows_as_it_is_scrolled(page):
     page.wait_for_function(f"document.querySelectorAll('#ledger tbody tr').length > {before}")
 
 
-def test_the_colours_follow_the_scheme_and_can_be_switched(page):
+def test_the_colors_follow_the_scheme_and_can_be_switched(page):
     def lightness():
         return page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]")
 

@@ -58,7 +58,7 @@ def main() -> None:
         if not agree or (arguments.id and listing["id"] not in arguments.id):
             continue
         start = time.perf_counter()
-        # The constants of norms without gain are not what is measured here, and made-up values do not fulfil them.
+        # The constants of norms without gain are not what is measured here, and made-up values do not fulfill them.
         found = dictionaries_of(
             replace(listing["plan"], constants=()), source_of(listing), listing["target"], expanded(listing["target"])
         )

@@ -19,7 +19,7 @@ from keras_torch_convert.alignment.static.matching import match
 from keras_torch_convert.alignment.static.proposal import SURE
 from keras_torch_convert.alignment.static.sides import distinct_stacks, sides_of
 from keras_torch_convert.plan.expressions import tensors_of
-from keras_torch_convert.spec.layer_groups import collect
+from keras_torch_convert.spec.layer_groups import group_by_layer
 from keras_torch_convert.spec.layer_order import natural_order
 from keras_torch_convert.spec.source import Source, SourceTensor
 
@@ -35,7 +35,7 @@ def source_of(listing: dict[str, Any], *, sorted_by_name: bool) -> Source:
 def measured(listing: dict[str, Any], *, sorted_by_name: bool) -> tuple[list[float], list[float], int]:
     """Confidences of the layers that are right and of those that are wrong, and how many found no partner."""
     source = source_of(listing, sorted_by_name=sorted_by_name)
-    sides = sides_of(listing["target"], distinct_stacks(source, collect(source).stacks))
+    sides = sides_of(listing["target"], distinct_stacks(source, group_by_layer(source).stacks))
     # Tied tensors are one, whichever name is taken.
     first = {name: group[0] for group in source.tied for name in group}
     proven: dict[str, set[str]] = {}

@@ -9,7 +9,7 @@ from typing import Any
 SEED = 41
 
 
-def randomised(module: Any, run: Callable[[], Any]) -> Any:
+def randomized(module: Any, run: Callable[[], Any]) -> Any:
     """The module with random values in all of its floating-point parameters and statistics; `run` runs it, for the statistics.
 
     Batch norms get the mean and variance of what reaches them, disturbed: with statistics out of the air, many of the deeper nets

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from random_weights import randomised
+from random_weights import randomized
 
 KERAS_3 = {"KERAS_BACKEND": "torch"}
 KERAS_2 = {"TF_USE_LEGACY_KERAS": "1", "TF_ENABLE_ONEDNN_OPTS": "0"}
@@ -48,7 +48,7 @@ class Pair:
         """Both models, the torch one with random weights."""
         call = self.torch_call or (lambda module, inputs: module(tensors(inputs)))
         module = self.torch_model().eval()
-        return randomised(module, lambda: call(module, self.inputs(0)[0])), self.keras_model()
+        return randomized(module, lambda: call(module, self.inputs(0)[0])), self.keras_model()
 
     def run_torch(self, module: Any, inputs: Any) -> np.ndarray:
         """The torch module's output."""
@@ -153,7 +153,7 @@ resnet_family.RegNetZB16 regnetz_b16 64, efficientvit.EfficientViT_B0 efficientv
 pvt.PVT_V2B0 pvt_v2_b0 64, edgenext.EdgeNeXt_Small edgenext_small 64, fasternet.FasterNetT0 fasternet_t0 64, swin_transformer_v2.SwinTransformerV2Tiny_ns swinv2_cr_tiny_ns_224 224
 """
 
-# Those that normalise their inputs themselves do it to values up to 255.
+# Those that normalize their inputs themselves do it to values up to 255.
 WITHIN = {"include_preprocessing": False}
 # InceptionV3 averages its pools in other ways: timm counts the padding, Keras does not. Xception pads pools of even maps on both sides
 # in timm and behind the map in Keras; its maps are odd, and the pair equal, with pictures of 103.

@@ -2,7 +2,7 @@
 
     python tests/zoo/run.py [--quick] [--name kimm_resnet18 ...] [--family kimm ...] [--write docs/zoo.md] [--json FILE]
 
-Each pair runs in a process of its own. Afterwards both models run on an input that the conversion never saw, and the difference is taken
+Each pair runs in a process of its own. Afterward both models run on an input that the conversion never saw, and the difference is taken
 here, not from the report: a pair counts as converted when it is below 1e-3 of the largest output and below 2 % of what the output
 moves by from one input to another. A report that says equal where that does not hold is a false claim. The Plan of a converted pair is then applied
 to a checkpoint of the torch weights, and the file loaded into a fresh Keras model, which must hold the converted one's values bit for bit. Ends
@@ -110,7 +110,7 @@ def replay(pair: Pair, plan: Any, torch_model: Any, keras_model: Any) -> str:
 
 
 def run_pair(pair: Pair) -> dict[str, Any]:
-    """The judgement of one pair, made in a process of its own."""
+    """The judgment of one pair, made in a process of its own."""
     environment = {**os.environ, **pair.environment, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     command = [sys.executable, __file__, "--judge", pair.name]
     try:

@@ -78,7 +78,7 @@ def run_fault(registered: Registered, fault: Fault, whole: Pair, seed: int) -> d
     said: dict[str, Any] | None = None
     for number in generator.sample(range(count), min(count, MOST_PLACES)):
         pair = Pair(copy.deepcopy(whole.torch_module), whole.keras_model, whole.plan, whole.sample, whole.calls)
-        with put_back(pair):
+        with rollback(pair):
             seeded = fault.put(pair, fault.places(pair)[number])
             start = time.perf_counter()
             try:
@@ -88,7 +88,7 @@ def run_fault(registered: Registered, fault: Fault, whole: Pair, seed: int) -> d
                     plan=pair.plan,
                     sample=pair.sample,
                     inputs=1,
-                    randomised=False,
+                    randomized=False,
                     **pair.calls,
                 )
             except ktc.PredictionError as error:
@@ -114,8 +114,8 @@ def run_fault(registered: Registered, fault: Fault, whole: Pair, seed: int) -> d
 
 
 @contextmanager
-def put_back(pair: Pair) -> Iterator[None]:
-    """Attributes, classes and weights of all layers of the Keras model as before afterwards."""
+def rollback(pair: Pair) -> Iterator[None]:
+    """Attributes, classes and weights of all layers of the Keras model as before afterward."""
     layers = [(layer, layer.__class__, dict(layer.__dict__)) for layer in pair.layers("Layer")]
     weights = [(variable, values_of(variable)) for leaf in pair.leaves() for variable in leaf.variables]
     try:

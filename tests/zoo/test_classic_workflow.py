@@ -188,8 +188,8 @@ def test_step_6_all_99_layers_are_converted(lite0: torch.nn.Module, checkpoint: 
     report = keras_reload_from_torch_model(
         checkpoint, keras_model, **ALIGNMENT, save_name="", do_predict=False, verbose=0
     )
-    fates = {(entry.side, entry.fate) for entry in report.ledger}
-    assert fates == {("source", "used"), ("source", "skipped"), ("target", "set")}
+    statuses = {(entry.side, entry.status) for entry in report.ledger}
+    assert statuses == {("source", "used"), ("source", "skipped"), ("target", "set")}
     inputs = random_inputs()
     assert_equal_outputs(logits_of_torch(lite0, inputs), keras_model(inputs, training=False)[0].numpy())
 

@@ -10,21 +10,21 @@ MOST_BACKTRACKS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class BranchPoint:
     """A layer that could have been several units: the weights chosen, those of its rivals, and how many layers were settled by then."""
 
     label: str
     chosen: tuple[str, ...]
-    rivals: tuple[tuple[str, ...], ...]
+    alternatives: tuple[tuple[str, ...], ...]
     settled: int
 
 
-class DeadEnd(BaseException):
+class Backtrack(BaseException):
     """A layer's input is nowhere in torch, or no unit on it is left that fits: an earlier choice was wrong. Not an Exception, which Keras 2 would swallow."""
 
 
 def next_exclusions(
-    choices: Sequence[Choice], excluded: dict[str, set[tuple[str, ...]]]
+    choices: Sequence[BranchPoint], excluded: dict[str, set[tuple[str, ...]]]
 ) -> tuple[dict[str, set[tuple[str, ...]]], int] | None:
     """The exclusions that take the last choice with a rival back, and the number of layers settled before it; None when there is none.
 
@@ -32,7 +32,7 @@ def next_exclusions(
     """
     for position in range(len(choices) - 1, -1, -1):
         choice = choices[position]
-        if choice.rivals:
+        if choice.alternatives:
             standing = {other.label for other in choices[: position + 1]}
             kept = {label: set(names) for label, names in excluded.items() if label in standing}
             kept.setdefault(choice.label, set()).add(choice.chosen)

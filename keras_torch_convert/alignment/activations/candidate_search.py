@@ -8,14 +8,14 @@ from math import prod
 
 from ...plan.expressions import tensors_of
 from ...running.fingerprint import Fingerprint
-from ...running.torch_trace import Unit
+from ...running.torch_trace import TracedOp
 from ...spec.target import TargetLayer
-from .candidates import Candidate, Filling, fillings, side_by_side
+from .candidates import Candidate, LayerMapping, layer_mappings, side_by_side
 from .groups import UNITS_AT_ONCE, UnitGroup
-from .hints import honours
-from .names import likeness
-from .pass_state import Setup, State
-from .trace_index import Knowledge
+from .hints import honors
+from .names import name_similarity
+from .pass_state import PassConfig, SearchState
+from .trace_index import TraceIndex
 
 # Units with more free weights than this are whole models and stages, looked at only when nothing smaller fits.
 MOST_FREE_NAMES = 24
@@ -27,12 +27,12 @@ MAPS_FLATTENED = 3
 class CandidateSearch:
     """Looks for the candidates of one layer after the other; it reads the state of the pass and changes nothing in it."""
 
-    def __init__(self, knowledge: Knowledge, setup: Setup, state: State) -> None:
+    def __init__(self, knowledge: TraceIndex, setup: PassConfig, state: SearchState) -> None:
         self.knowledge, self.setup, self.state = knowledge, setup, state
         # How often units were looked up, which tells whether layers inside another were looked for.
         self.lookups = 0
         self._large_groups: dict[tuple[Fingerprint, float], UnitGroup] = {}
-        self._by_rule: dict[tuple[int, frozenset[str]], tuple[Filling, ...]] = {}
+        self._by_rule: dict[tuple[int, frozenset[str]], tuple[LayerMapping, ...]] = {}
 
     def begin(self) -> None:
         """For the next layer: what the rules gave for the last one is not needed again."""
@@ -42,24 +42,24 @@ class CandidateSearch:
         """After weights became free again."""
         self._large_groups.clear()
 
-    def by_rules(self, names: tuple[str, ...], layer: TargetLayer) -> Iterator[Filling]:
+    def by_rules(self, names: tuple[str, ...], layer: TargetLayer) -> Iterator[LayerMapping]:
         """By the rule of the layer's kind, of weights that are all free and as the caller's hints want it."""
         if len(names) <= MOST_FREE_NAMES:
             key = (id(layer), frozenset(names))
             if key not in self._by_rule:
-                self._by_rule[key] = tuple(self.knowledge.rules.fillings(names, layer))
+                self._by_rule[key] = tuple(self.knowledge.rules.layer_mappings(names, layer))
             for filling in self._by_rule[key]:
-                if len(self.free(filling.names)) == len(filling.names) and honours(self.setup.hints, layer, filling):
+                if len(self.free(filling.names)) == len(filling.names) and honors(self.setup.hints, layer, filling):
                     yield filling
 
-    def fillings(self, names: tuple[str, ...], leaf: TargetLayer) -> Iterator[Filling]:
+    def layer_mappings(self, names: tuple[str, ...], leaf: TargetLayer) -> Iterator[LayerMapping]:
         """By the rule of the layer's kind first, then in any way that the shapes allow."""
         yield from self.by_rules(names, leaf)
         yield from self.in_any_way(names, leaf)
 
-    def in_any_way(self, names: tuple[str, ...], leaf: TargetLayer) -> Iterator[Filling]:
+    def in_any_way(self, names: tuple[str, ...], leaf: TargetLayer) -> Iterator[LayerMapping]:
         """As the shapes allow, the last maps counted as what may have been flattened before the layer."""
-        return fillings(names, self.knowledge.shapes, leaf, self.state.map_shapes[:MAPS_FLATTENED])
+        return layer_mappings(names, self.knowledge.shapes, leaf, self.state.map_shapes[:MAPS_FLATTENED])
 
     def by_input(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> Iterator[list[Candidate]]:
         """Units with an equal input whose free weights can fill the layer, the best first; of very many, a batch of likely ones at a time."""
@@ -87,25 +87,25 @@ class CandidateSearch:
             self._large_groups[place] = group
         return group
 
-    def _batches(self, groups: list[UnitGroup], leaf: TargetLayer) -> Iterator[list[Unit]]:
+    def _batches(self, groups: list[UnitGroup], leaf: TargetLayer) -> Iterator[list[TracedOp]]:
         """All units at once when they are few, else the likeliest, some at a time, then all others."""
         if not any(group.is_large for group in groups):
             yield _all_of(groups)
             return
         last = self.state.last_order
-        likely = [unit for group in groups for unit in group.likeliest(leaf.telling_label, last, self._has_free)]
+        likely = [unit for group in groups for unit in group.likeliest(leaf.base_name, last, self._has_free)]
         for start in range(0, len(likely), UNITS_AT_ONCE):
             yield likely[start : start + UNITS_AT_ONCE]
         looked_at = set(map(id, likely))
         yield [unit for unit in _all_of(groups) if id(unit) not in looked_at and self._has_free(unit)]
 
-    def _has_free(self, unit: Unit) -> bool:
+    def _has_free(self, unit: TracedOp) -> bool:
         """True for a unit with weights to spare and not with many more than a layer has."""
         used, tied = self.state.used, self.knowledge.tied
         return len(unit.names) - len(used) <= MOST_FREE_NAMES and any(tied[name][0] not in used for name in unit.names)
 
     def _candidates_among(
-        self, units: list[Unit], leaf: TargetLayer, excluded: set[tuple[str, ...]]
+        self, units: list[TracedOp], leaf: TargetLayer, excluded: set[tuple[str, ...]]
     ) -> dict[tuple[str, ...], Candidate]:
         found: dict[tuple[str, ...], Candidate] = {}
         for unit in units:
@@ -118,23 +118,23 @@ class CandidateSearch:
                     found[candidate.names] = candidate
         return found
 
-    def chains(self, unit: Unit, leaf: TargetLayer) -> list[tuple[str, ...]]:
+    def chains(self, unit: TracedOp, leaf: TargetLayer) -> list[tuple[str, ...]]:
         """The weights of a unit with those of the units that take its output, for layers that do in one what torch does in steps."""
         if len(self.free(unit.names)) >= len(leaf.variables) or not unit.outputs:
             return []
         following = [other for _, other in self.knowledge.by_input.find(unit.outputs[0]) if other.order > unit.order]
         return [(*unit.names, *other.names) for other in following if len(other.names) <= len(leaf.variables)]
 
-    def _candidate(self, leaf: TargetLayer, unit: Unit) -> Candidate | None:
+    def _candidate(self, leaf: TargetLayer, unit: TracedOp) -> Candidate | None:
         free = self.free_for(unit.names, leaf)
         if len(free) > MOST_FREE_NAMES:
             return None
-        best = next(self.fillings(free, leaf), None)
+        best = next(self.layer_mappings(free, leaf), None)
         if best is None:
             return None
         left_over = len(free) - len(best.names)
         alike = sum(
-            likeness(name, f"{leaf.telling_label}/{variable.name}")
+            name_similarity(name, f"{leaf.base_name}/{variable.name}")
             for variable, way in best.ways
             for name in tensors_of(way.expression)[:1]
         ) / len(best.ways)
@@ -157,7 +157,7 @@ class CandidateSearch:
             return free
         return tuple(tied for name in free for tied in self.knowledge.tied[name])
 
-    def used_again(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> Iterator[tuple[Unit, Filling]]:
+    def used_again(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> Iterator[tuple[TracedOp, LayerMapping]]:
         """Units with an equal input whose weights other layers have taken already, and which torch uses on several inputs."""
         for unit in _all_of([self.units_on(key) for key in dict.fromkeys(inputs)]):
             if (
@@ -166,8 +166,8 @@ class CandidateSearch:
                 or not self.knowledge.are_used_again(unit.names)
             ):
                 continue
-            for filling in (*self.knowledge.rules.fillings(unit.names, leaf), *self.in_any_way(unit.names, leaf)):
-                if honours(self.setup.hints, leaf, filling):
+            for filling in (*self.knowledge.rules.layer_mappings(unit.names, leaf), *self.in_any_way(unit.names, leaf)):
+                if honors(self.setup.hints, leaf, filling):
                     yield unit, filling
 
     def by_order(self, leaf: TargetLayer) -> list[Candidate]:
@@ -191,7 +191,7 @@ class CandidateSearch:
 
 
 def reason_for_nothing(
-    knowledge: Knowledge, leaf: TargetLayer, inputs: list[Fingerprint], nearest: float, within: float
+    knowledge: TraceIndex, leaf: TargetLayer, inputs: list[Fingerprint], nearest: float, within: float
 ) -> str:
     """Why a layer stays open: what has its input in torch and does not fit, or how far its input is from everything."""
     wanted = ", ".join(f"{variable.name} {variable.shape}" for variable in leaf.variables)
@@ -208,5 +208,5 @@ def reason_for_nothing(
     return f"{wanted}: its input is that of {held}; no way to fill it from there gives an output that torch has"
 
 
-def _all_of(groups: list[UnitGroup]) -> list[Unit]:
+def _all_of(groups: list[UnitGroup]) -> list[TracedOp]:
     return list({id(unit): unit for group in groups for unit in group.units}.values())

@@ -9,12 +9,12 @@ from itertools import islice
 from math import prod
 
 from ...plan.expressions import Concat, Expression, Fill, Permute, Reshape, Slice, Tensor, tensors_of
-from ...running.torch_trace import Unit
+from ...running.torch_trace import TracedOp
 from ...spec.roles import role_of
 from ...spec.target import TargetLayer, TargetVariable
 from ...spec.tensor_spec import Shape
-from .names import likeness
-from .transforms import Way, joined, ways
+from .names import name_similarity
+from .transforms import VariableMapping, joined, ways
 
 # Enough to try each order of a small kernel's axes with each order of the heads; what is right comes first nearly always.
 MOST_FILLINGS = 40
@@ -24,10 +24,10 @@ NEUTRAL_PENALTY = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Filling:
+class LayerMapping:
     """One way to fill all variables of a layer: (variable, way), with the weights that it takes."""
 
-    ways: tuple[tuple[TargetVariable, Way], ...]
+    ways: tuple[tuple[TargetVariable, VariableMapping], ...]
     penalty: int
 
     @property
@@ -45,7 +45,7 @@ class Filling:
         """The part as a choice that may be taken back; () when all is taken."""
         return (*self.names, f"part {self.cut}") if self.cut else ()
 
-    def cut_like(self, other: Filling) -> bool:
+    def cut_like(self, other: LayerMapping) -> bool:
         """True for another part of the same division."""
         same = len(self.cut) == len(other.cut) and self.cut != other.cut
         if same and len(self.cut) == 2:
@@ -57,12 +57,12 @@ class Filling:
 class Candidate:
     """A unit for a layer: its weights, what comes out of it, and how good it looks before anything is run (less is better)."""
 
-    unit: Unit
+    unit: TracedOp
     names: tuple[str, ...]
     cost: tuple[float, ...]
 
 
-def side_by_side(units: Sequence[Unit], most_names: int) -> Unit | None:
+def side_by_side(units: Sequence[TracedOp], most_names: int) -> TracedOp | None:
     """Small units on one input as one, for a Keras layer that holds them fused (query, key and value); None when there is only one."""
     small = sorted((unit for unit in units if len(unit.names) <= most_names), key=lambda unit: unit.order)
     names = tuple(dict.fromkeys(name for unit in small for name in unit.names))
@@ -71,7 +71,7 @@ def side_by_side(units: Sequence[Unit], most_names: int) -> Unit | None:
     return replace(small[0], names=names, outputs=())
 
 
-def joined_sizes(filling: Filling, shapes: Mapping[str, Shape]) -> tuple[int, ...]:
+def joined_sizes(filling: LayerMapping, shapes: Mapping[str, Shape]) -> tuple[int, ...]:
     """Numbers of outputs of the weights whose rows a filling joins into its main variable, () when it joins none."""
     for variable, way in filling.ways:
         base = below_moves(way.expression)
@@ -86,9 +86,9 @@ def roles_agree(name: str, variable: TargetVariable) -> bool:
     return None in (first, second) or first == second
 
 
-def fillings(
+def layer_mappings(
     names: Iterable[str], shapes: Mapping[str, Shape], layer: TargetLayer, map_shapes: tuple[Shape, ...]
-) -> Iterator[Filling]:
+) -> Iterator[LayerMapping]:
     """Ways to fill all variables of `layer` from some of `names`, the likeliest first; nothing when one of them cannot be."""
     choices = [_choices(tuple(names), shapes, variable, layer, map_shapes) for variable in layer.variables]
     if all(choices):
@@ -102,14 +102,14 @@ def _choices(
     variable: TargetVariable,
     layer: TargetLayer,
     map_shapes: tuple[Shape, ...],
-) -> list[Way]:
-    found: list[Way] = []
+) -> list[VariableMapping]:
+    found: list[VariableMapping] = []
     for position, name in enumerate(names):
         if not roles_agree(name, variable):
             continue
         unlike = 0 if role_of(name) is not None and role_of(name) == role_of(variable.name) else 1
-        label = f"{layer.telling_label}/{variable.name}"
-        far = round(3 * (1 - likeness(name, label))) if len(names) > 1 else 0
+        label = f"{layer.base_name}/{variable.name}"
+        far = round(3 * (1 - name_similarity(name, label))) if len(names) > 1 else 0
         for way in islice(ways(name, shapes[name], variable, layer, map_shapes), MOST_WAYS):
             found.append(replace(way, penalty=10 * way.penalty + 5 * unlike + far + min(position, 3)))
     found.sort(key=lambda way: way.penalty)
@@ -118,7 +118,7 @@ def _choices(
     return found or neutral(variable, layer)
 
 
-def neutral(variable: TargetVariable, layer: TargetLayer) -> list[Way]:
+def neutral(variable: TargetVariable, layer: TargetLayer) -> list[VariableMapping]:
     """The value with which a variable that torch lacks does nothing (a bias of 0, a gain of 1); [] for kernels and the like."""
     role = role_of(variable.name)
     value = {
@@ -131,20 +131,24 @@ def neutral(variable: TargetVariable, layer: TargetLayer) -> list[Way]:
         value = 1.0
     if value is None:
         return []
-    return [Way(Fill(value, variable.shape), f"torch has none: {value:g}, which changes nothing", NEUTRAL_PENALTY)]
+    return [
+        VariableMapping(
+            Fill(value, variable.shape), f"torch has none: {value:g}, which changes nothing", NEUTRAL_PENALTY
+        )
+    ]
 
 
-def neutral_filling(layer: TargetLayer) -> Filling | None:
-    """A layer that torch lacks filled so that it only normalises, or does nothing at all; None when it has other variables."""
+def neutral_filling(layer: TargetLayer) -> LayerMapping | None:
+    """A layer that torch lacks filled so that it only normalizes, or does nothing at all; None when it has other variables."""
     choices = [neutral(variable, layer) for variable in layer.variables]
     if not all(choices):
         return None
-    return Filling(tuple((variable, way) for variable, (way,) in zip(layer.variables, choices, strict=True)), 0)
+    return LayerMapping(tuple((variable, way) for variable, (way,) in zip(layer.variables, choices, strict=True)), 0)
 
 
 def _joined_choices(
     names: tuple[str, ...], shapes: Mapping[str, Shape], variable: TargetVariable, layer: TargetLayer
-) -> Iterator[Way]:
+) -> Iterator[VariableMapping]:
     """Weights of one role that fill the variable together, of one shape or of several that differ in their first axis, as torch registers them."""
     groups: dict[tuple[Shape, str | None], list[str]] = {}
     for name in names:
@@ -156,7 +160,7 @@ def _joined_choices(
             yield from joined(tuple(members), tuple(shapes[name] for name in members), variable, layer)
 
 
-def _best_first(variables: tuple[TargetVariable, ...], choices: list[list[Way]]) -> Iterator[Filling]:
+def _best_first(variables: tuple[TargetVariable, ...], choices: list[list[VariableMapping]]) -> Iterator[LayerMapping]:
     """Combinations of one way for each variable by growing sum of penalties; no tensor (or part of one) twice."""
     start = (0,) * len(choices)
     waiting = [(sum(ways[0].penalty for ways in choices), start)]
@@ -169,7 +173,7 @@ def _best_first(variables: tuple[TargetVariable, ...], choices: list[list[Way]])
         filled = tuple(zip(variables, chosen, strict=True))
         own = [way.expression for variable, way in filled if not _is_copy(variable, way, filled)]
         if _cut_alike(chosen) and _apart(own):
-            yield Filling(filled, penalty)
+            yield LayerMapping(filled, penalty)
         for place, index in enumerate(indices):
             if index + 1 < len(choices[place]):
                 following = (*indices[:place], index + 1, *indices[place + 1 :])
@@ -179,7 +183,7 @@ def _best_first(variables: tuple[TargetVariable, ...], choices: list[list[Way]])
                     heappush(waiting, (penalty + step, following))
 
 
-def _cut_alike(chosen: list[Way]) -> bool:
+def _cut_alike(chosen: list[VariableMapping]) -> bool:
     """True when all tensors that are cut give the same parts in the same order: a kernel and its bias, or two of each."""
     cuts: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {}
     for way in chosen:
@@ -189,7 +193,9 @@ def _cut_alike(chosen: list[Way]) -> bool:
     return len(set(cuts.values())) < 2
 
 
-def _is_copy(variable: TargetVariable, way: Way, filled: tuple[tuple[TargetVariable, Way], ...]) -> bool:
+def _is_copy(
+    variable: TargetVariable, way: VariableMapping, filled: tuple[tuple[TargetVariable, VariableMapping], ...]
+) -> bool:
     """True for a variable that is never trained and holds what another one of the layer holds (a table as it was before it was trained)."""
     return (
         not variable.trainable
@@ -207,7 +213,7 @@ def _apart(expressions: list[Expression]) -> bool:
     return len(set(whole + cut)) == len(whole) + len(cut) and len(set(parts)) == len(parts)
 
 
-def covers(filling: Filling, shapes: Mapping[str, Shape]) -> bool:
+def covers(filling: LayerMapping, shapes: Mapping[str, Shape]) -> bool:
     """True when every element of the weights that a filling takes has a place."""
     taken = sum(variable.size for variable, way in filling.ways if tensors_of(way.expression))
     return taken == sum(prod(shapes[name]) for name in filling.names)

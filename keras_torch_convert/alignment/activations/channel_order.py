@@ -17,13 +17,13 @@ from ...comparison.outputs import closest_layout
 from ...plan.expressions import tensors_of
 from ...rules.flatten import outputs_channels_last, rule_of_outputs
 from ...spec.tensor_spec import Shape
-from .candidates import Filling
-from .pass_state import MapOfVector, Settled, State
-from .transforms import Way
+from .candidates import LayerMapping
+from .pass_state import MapOfVector, Match, SearchState
+from .transforms import VariableMapping
 
 # In the place of a layer's label: what the model gives.
 OUTPUTS = "the outputs"
-# Of values with randomised weights; those in another order are as far apart as any two.
+# Of values with randomized weights; those in another order are as far apart as any two.
 IN_ORDER_BELOW = 1e-2
 
 
@@ -37,7 +37,7 @@ class Unflatten(BaseException):
         self.made = made
 
 
-def maps_of_vectors(state: State) -> Iterator[MapOfVector]:
+def maps_of_vectors(state: SearchState) -> Iterator[MapOfVector]:
     """The last feature maps of which settled layers may have given all numbers as a vector, or those of each place as its channels, the latest first."""
     for number, (*extents, channels) in enumerate(state.map_shapes):
         earlier = [(1,) * len(extents), *(tuple(shape[:-1]) for shape in state.map_shapes[number + 1 :])]
@@ -55,7 +55,7 @@ def _parts(extents: Shape, before: Shape) -> Shape:
     return tuple(after // one for after, one in zip(extents, before, strict=True))
 
 
-def _gave(settled: Mapping[str, Settled], size: int) -> Iterator[tuple[str, ...]]:
+def _gave(settled: Mapping[str, Match], size: int) -> Iterator[tuple[str, ...]]:
     """Layers of `size` outputs, the last first, each with what came behind it feature by feature (a norm)."""
     behind: list[str] = []
     for label, one in reversed(list(settled.items())):
@@ -74,14 +74,14 @@ def in_one_order(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
     return best is None or best[2].relative < IN_ORDER_BELOW
 
 
-def counted_channels_last(settled: Settled, made: MapOfVector) -> Settled:
+def counted_channels_last(settled: Match, made: MapOfVector) -> Match:
     """The layer with its outputs in the order that Keras counts a map in, where they were in torch's."""
     ways = tuple((variable, _moved(way, variable.shape, made)) for variable, way in settled.filling.ways)
-    return replace(settled, filling=Filling(ways, settled.filling.penalty), is_turned=True)
+    return replace(settled, filling=LayerMapping(ways, settled.filling.penalty), is_turned=True)
 
 
-def _moved(way: Way, shape: Shape, made: MapOfVector) -> Way:
+def _moved(way: VariableMapping, shape: Shape, made: MapOfVector) -> VariableMapping:
     if not tensors_of(way.expression):
         return way
     moved = outputs_channels_last(way.expression, shape, made.extents, made.channels)
-    return Way(moved, rule_of_outputs(way.rule, made.extents, made.channels), way.penalty)
+    return VariableMapping(moved, rule_of_outputs(way.rule, made.extents, made.channels), way.penalty)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...plan.expressions import Add, Expression, Fill, Multiply
-from .pass_state import Settled
+from .pass_state import Match
 
 
 class Fold(BaseException):
@@ -18,7 +18,7 @@ class Fold(BaseException):
         self.row = row
 
 
-def is_table(settled: Settled) -> bool:
+def is_table(settled: Match) -> bool:
     """True for a layer that is one table, of which every row may be changed alike."""
     return (
         len(settled.layer.variables) == 1
@@ -27,7 +27,7 @@ def is_table(settled: Settled) -> bool:
     )
 
 
-def with_row(settled: Settled, row: Expression) -> Settled:
+def with_row(settled: Match, row: Expression) -> Match:
     """The layer with one more row added to each of its own."""
     ((variable, way),) = settled.filling.ways
     every_row = Multiply((row, Fill(1.0, (variable.shape[0], 1))))

@@ -6,8 +6,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
-from ...running.torch_trace import Unit
-from .names import likeness, words_of
+from ...running.torch_trace import TracedOp
+from .names import name_similarity, words_of
 
 # Of more units than this on one input the likeliest are looked at first, some at a time.
 MOST_UNITS = 48
@@ -17,14 +17,14 @@ UNITS_AT_ONCE = 8
 class UnitGroup:
     """Units on one input. Those that have no free weight left are passed over quickly from then on."""
 
-    def __init__(self, units: Iterable[Unit]) -> None:
+    def __init__(self, units: Iterable[TracedOp]) -> None:
         """Sort the units by the time at which they ran."""
         self.units = sorted(units, key=lambda unit: unit.order)
         self.orders = [unit.order for unit in self.units]
         # Where to go on from each place, to either side: at itself, or past units without free weights.
         self.behind = list(range(len(self.units) + 1))
         self.before = list(range(len(self.units) + 1))
-        self.by_word: dict[str, list[Unit]] = {}
+        self.by_word: dict[str, list[TracedOp]] = {}
         for unit in self.units if self.is_large else ():
             for word in dict.fromkeys(words_of(unit.names[0])):
                 self.by_word.setdefault(word, []).append(unit)
@@ -34,7 +34,7 @@ class UnitGroup:
         """True when there are more units than are looked at one by one."""
         return len(self.units) > MOST_UNITS
 
-    def likeliest(self, label: str, near: int, is_free: Callable[[Unit], bool]) -> list[Unit]:
+    def likeliest(self, label: str, near: int, is_free: Callable[[TracedOp], bool]) -> list[TracedOp]:
         """At most MOST_UNITS with free weights, all of a small group; the names most like `label` first: those that share a rare word with it, and those that ran about `near`."""
         if not self.is_large:
             return self.units
@@ -44,19 +44,20 @@ class UnitGroup:
             if len(sharing) <= MOST_UNITS:
                 found |= {id(unit): unit for unit in sharing if is_free(unit)}
         ranked = sorted(
-            found.values(), key=lambda unit: (-likeness(unit.names[0], label), abs(unit.order - near), unit.order)
+            found.values(),
+            key=lambda unit: (-name_similarity(unit.names[0], label), abs(unit.order - near), unit.order),
         )
         return ranked[:MOST_UNITS]
 
-    def _near(self, near: int, is_free: Callable[[Unit], bool]) -> Iterator[Unit]:
+    def _near(self, near: int, is_free: Callable[[TracedOp], bool]) -> Iterator[TracedOp]:
         """Half of MOST_UNITS with free weights to either side of the time `near`."""
         start = bisect_left(self.orders, near)
         yield from islice(self._walk(self.behind, start, 0, 1, is_free), MOST_UNITS // 2)
         yield from islice(self._walk(self.before, start, -1, -1, is_free), MOST_UNITS // 2)
 
     def _walk(
-        self, following: list[int], place: int, offset: int, step: int, is_free: Callable[[Unit], bool]
-    ) -> Iterator[Unit]:
+        self, following: list[int], place: int, offset: int, step: int, is_free: Callable[[TracedOp], bool]
+    ) -> Iterator[TracedOp]:
         """Units with free weights from `place` on; the unit of place k is number k + `offset`, and the last place is the end."""
         while (place := _end_of(following, place)) != (len(self.units) if step > 0 else 0):
             if is_free(self.units[place + offset]):
@@ -67,7 +68,7 @@ class UnitGroup:
 
 
 def _end_of(following: list[int], place: int) -> int:
-    """Where the way from `place` ends; what was walked leads there at once afterwards."""
+    """Where the way from `place` ends; what was walked leads there at once afterward."""
     end = place
     while following[end] != end:
         end = following[end]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ...plan.expressions import tensors_of
 from ...spec.target import TargetLayer
-from .candidates import Filling
+from .candidates import LayerMapping
 
 
 def hinted(hints: Mapping[str, str], leaf: TargetLayer, names: tuple[str, ...]) -> list[str]:
@@ -17,7 +17,7 @@ def hinted(hints: Mapping[str, str], leaf: TargetLayer, names: tuple[str, ...]) 
     return [name for name in names if any(_is_or_belongs(name, one) for one in said)]
 
 
-def honours(hints: Mapping[str, str], leaf: TargetLayer, filling: Filling) -> bool:
+def honors(hints: Mapping[str, str], leaf: TargetLayer, filling: LayerMapping) -> bool:
     """False when the caller said something else about this layer or one of its variables."""
     for variable, way in filling.ways:
         said = next((hints[key] for key in (variable.label, leaf.label, leaf.name) if key in hints), None)

@@ -12,8 +12,8 @@ import numpy as np
 from ...keras_io.values import read_values
 from ...plan.expressions import Concat, Expression, Fill, Reshape
 from ...spec.target import Target, TargetLayer, TargetVariable
-from .names import likeness
-from .transforms import Way
+from .names import name_similarity
+from .transforms import VariableMapping
 
 # Each run of one number is an entry of the Plan.
 MOST_RUNS = 4096
@@ -30,7 +30,7 @@ def without_integers(leaf: TargetLayer) -> TargetLayer:
     return replace(leaf, variables=weights) if weights else leaf
 
 
-def integers_of_torch(module: Any, target: Target) -> tuple[tuple[TargetVariable, Way], ...]:
+def integers_of_torch(module: Any, target: Target) -> tuple[tuple[TargetVariable, VariableMapping], ...]:
     """What the Keras model's integer variables must be where torch has a buffer of the name and the size, with other numbers in it.
 
     Torch often leaves such buffers out of its checkpoints: the numbers stand in the Plan themselves.
@@ -38,7 +38,7 @@ def integers_of_torch(module: Any, target: Target) -> tuple[tuple[TargetVariable
     return tuple(_differing(module, target)) if module is not None else ()
 
 
-def _differing(module: Any, target: Target) -> Iterator[tuple[TargetVariable, Way]]:
+def _differing(module: Any, target: Target) -> Iterator[tuple[TargetVariable, VariableMapping]]:
     buffers = {
         name: np.asarray(buffer.detach().cpu().numpy())
         for name, buffer in module.named_buffers()
@@ -53,11 +53,11 @@ def _differing(module: Any, target: Target) -> Iterator[tuple[TargetVariable, Wa
             for name, array in buffers.items()
             if name.rpartition(".")[2] == variable.name and np.squeeze(array).shape == np.squeeze(own).shape
         ]
-        name = max(alike, key=lambda one: likeness(one, variable.label), default=None)
+        name = max(alike, key=lambda one: name_similarity(one, variable.label), default=None)
         if name is None or np.array_equal(np.ravel(buffers[name]), np.ravel(own)):
             continue
         runs = [(number, len(list(run))) for number, run in groupby(np.ravel(buffers[name]).tolist())]
         if len(runs) <= MOST_RUNS:
             numbers = tuple(Fill(float(number), (length,)) for number, length in runs)
             joined: Expression = Concat(numbers, 0) if len(numbers) > 1 else numbers[0]
-            yield variable, Way(Reshape(joined, variable.shape), f"the numbers of torch's buffer {name}", 0)
+            yield variable, VariableMapping(Reshape(joined, variable.shape), f"the numbers of torch's buffer {name}", 0)

@@ -19,22 +19,22 @@ from ...plan.expressions import Slice, Tensor, tensors_of
 from ...rules.recurrent import keras_cells
 from ...running.fingerprint import EQUAL_BELOW, Fingerprint, distance, fingerprint
 from ...running.keras_values import LayerCall, TrialValues, as_tensor_like, eager_arrays
-from ...running.torch_trace import Unit
+from ...running.torch_trace import TracedOp
 from ...spec.roles import role_of
 from ...spec.target import Target, TargetLayer
-from .branching import Choice, DeadEnd
+from .branching import Backtrack, BranchPoint
 from .candidate_search import MOST_FREE_NAMES, CandidateSearch, reason_for_nothing
-from .candidates import NEUTRAL_PENALTY, Candidate, Filling, covers, joined_sizes, neutral_filling, sliced
+from .candidates import NEUTRAL_PENALTY, Candidate, LayerMapping, covers, joined_sizes, neutral_filling, sliced
 from .channel_order import OUTPUTS, Unflatten, in_one_order, maps_of_vectors
 from .folding import Fold, is_table
-from .hints import hinted, honours
+from .hints import hinted, honors
 from .integers import without_integers
 from .layer_rules import layers_of_layers
-from .names import likeness, part_number
-from .pass_state import MOST_DRIFT, TOLD_BY_BOTH, Settled, Setup, State
+from .names import name_similarity, part_number
+from .pass_state import MOST_DRIFT, TOLD_BY_BOTH, Match, PassConfig, SearchState
 from .reordering import keeps_order, order_of_channels, reordered
 from .teacher_forcing import arranged_like, recorded_output
-from .trace_index import Knowledge
+from .trace_index import TraceIndex
 
 MOST_TRIALS = 48
 MOST_ROWS_TO_FOLD = 8
@@ -58,10 +58,10 @@ class KerasPass:
 
     def __init__(
         self,
-        knowledge: Knowledge,
+        knowledge: TraceIndex,
         target: Target,
         set_value: TrialValues,
-        setup: Setup,
+        setup: PassConfig,
     ) -> None:
         """A pass that may set trial values by `set_value`."""
         self.knowledge = knowledge
@@ -75,7 +75,7 @@ class KerasPass:
         self.groups = layers_of_layers(target)
         self.set_value = set_value
         self.setup = setup
-        self.state = State(choices=list(setup.choices))
+        self.state = SearchState(choices=list(setup.choices))
         self.search = CandidateSearch(knowledge, setup, self.state)
         # For layers that are being looked for: how far from the nearest value in torch the best output was.
         self.missed: dict[str, float] = {}
@@ -131,14 +131,18 @@ class KerasPass:
             ways = [(unit, filling) for unit in modules.values() for filling in self.search.by_rules(unit.names, group)]
         ways = [(unit, filling) for unit, filling in ways if filling.names not in excluded]
         ways.sort(
-            key=lambda way: (-likeness(way[0].label, group.telling_label), abs(way[0].order - self.state.last_order))
+            key=lambda way: (-name_similarity(way[0].label, group.base_name), abs(way[0].order - self.state.last_order))
         )
         for number, (unit, filling) in enumerate(ways[:MOST_TRIALS]):
             candidate = Candidate(unit, filling.names, (0.0,))
             output, found = self.attempt(group, filling, candidate, inputs, run, len(ways))
             if found:
-                rivals = dict.fromkeys(other.names for _, other in ways[number + 1 :] if other.names != filling.names)
-                self.state.choices.append(Choice(group.label, filling.names, tuple(rivals), len(self.state.settled)))
+                alternatives = dict.fromkeys(
+                    other.names for _, other in ways[number + 1 :] if other.names != filling.names
+                )
+                self.state.choices.append(
+                    BranchPoint(group.label, filling.names, tuple(alternatives), len(self.state.settled))
+                )
                 return output, True
         return None, False
 
@@ -160,8 +164,8 @@ class KerasPass:
         for label, is_in_order in self.state.outputs_in_order.items():
             if not is_in_order:
                 self.raise_unflatten(label)
-        if lost and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
-            raise DeadEnd(OUTPUTS)
+        if lost and self.setup.may_give_up and any(choice.alternatives for choice in self.state.choices):
+            raise Backtrack(OUTPUTS)
 
     def _is_some_left(self) -> bool:
         """True when torch uses weights that no layer has taken, not even in part."""
@@ -211,21 +215,21 @@ class KerasPass:
         for candidates in self.search.by_input(leaf, inputs):
             for number, candidate in enumerate(candidates):
                 free = self.search.free_for(candidate.names, leaf)
-                for filling in self.search.fillings(free, leaf):
+                for filling in self.search.layer_mappings(free, leaf):
                     if trials >= MOST_TRIALS:
                         break
-                    if not honours(self.setup.hints, leaf, filling) or filling.part in excluded:
+                    if not honors(self.setup.hints, leaf, filling) or filling.part in excluded:
                         continue
                     trials += 1
                     output, found = self.attempt(leaf, filling, candidate, inputs, run, len(candidates))
                     if found:
                         # Those that look worse too: a shortcut fits as a whole where a third of a fused projection belongs.
                         most = candidate.cost[0] + NEUTRAL_PENALTY // 10
-                        rivals = [other.names for other in candidates[number + 1 :] if other.cost[0] < most]
+                        alternatives = [other.names for other in candidates[number + 1 :] if other.cost[0] < most]
                         parts = self._other_parts(free, leaf, filling)
                         chosen = filling.part if parts else candidate.names
                         self.state.choices.append(
-                            Choice(leaf.label, chosen, (*parts, *rivals), len(self.state.settled))
+                            BranchPoint(leaf.label, chosen, (*parts, *alternatives), len(self.state.settled))
                         )
                         return output
             found_before += candidates
@@ -269,7 +273,7 @@ class KerasPass:
             if order is None:
                 continue
             free = self.search.free_for(candidate.names, leaf)
-            for filling in islice(self.search.fillings(free, leaf), MOST_REORDERED):
+            for filling in islice(self.search.layer_mappings(free, leaf), MOST_REORDERED):
                 changed = reordered(filling, leaf, order)
                 if changed is None:
                     continue
@@ -287,21 +291,23 @@ class KerasPass:
         """
         if self.setup.trial_for and not self.state.is_proven(self.setup.trial_for):
             if label == self.setup.trial_for:
-                raise DeadEnd(label)
+                raise Backtrack(label)
             return
         if len(self.setup.in_both_orders) < MOST_ORDERS_TRIED:
             for made in maps_of_vectors(self.state):
                 if (label, made) not in self.setup.in_both_orders:
                     raise Unflatten(label, made)
 
-    def _other_parts(self, free: tuple[str, ...], leaf: TargetLayer, filling: Filling) -> tuple[tuple[str, ...], ...]:
+    def _other_parts(
+        self, free: tuple[str, ...], leaf: TargetLayer, filling: LayerMapping
+    ) -> tuple[tuple[str, ...], ...]:
         """The other parts of the same tensors, cut alike, that the layer could be; () when its name says which it is."""
         if not filling.part or part_number(leaf.label) is not None:
             return ()
         taken_back = self.setup.excluded.get(leaf.label, set())
         others = {
             other.part: None
-            for other in self.search.fillings(free, leaf)
+            for other in self.search.layer_mappings(free, leaf)
             if other.names == filling.names
             and other.cut_like(filling)
             and not any(way.expression in self.state.parts for _, way in other.ways)
@@ -322,7 +328,7 @@ class KerasPass:
     def attempt(
         self,
         leaf: TargetLayer,
-        filling: Filling,
+        filling: LayerMapping,
         candidate: Candidate,
         inputs: list[Fingerprint],
         run: Callable[[], Any],
@@ -332,7 +338,7 @@ class KerasPass:
         if any(way.expression in self.state.parts for _, way in filling.ways):
             return None, False
         tolerance, before, lookups = self.state.tolerance, self.state.mark(), self.search.lookups
-        settled = Settled(leaf, filling, candidate.unit.label, TOLD_BY_BOTH, 0.0, 0.0, count, candidate.unit.outputs)
+        settled = Match(leaf, filling, candidate.unit.label, TOLD_BY_BOTH, 0.0, 0.0, count, candidate.unit.outputs)
         self._take(settled)
         output = run()
         arrays = [array for array in eager_arrays(output) if array.size]
@@ -356,7 +362,7 @@ class KerasPass:
             self.search.forget_groups()
         return output, False
 
-    def _distance_of_outputs(self, outputs: list[Fingerprint], unit: Unit, inputs: list[Fingerprint]) -> float:
+    def _distance_of_outputs(self, outputs: list[Fingerprint], unit: TracedOp, inputs: list[Fingerprint]) -> float:
         if not outputs:
             return inf
         own = min((distance(outputs[0], key) for key in unit.outputs), default=inf)
@@ -366,7 +372,7 @@ class KerasPass:
             return inf
         return min(self.knowledge.seen.nearest(outputs[0]), self.knowledge.tainted.nearest(outputs[0]))
 
-    def _distance_of_parts(self, output: npt.NDArray[Any], filling: Filling) -> float:
+    def _distance_of_parts(self, output: npt.NDArray[Any], filling: LayerMapping) -> float:
         """For a layer that holds several of torch's: each of them must have given its part of the output."""
         sizes = joined_sizes(filling, self.knowledge.shapes)
         if not sizes or sum(sizes) != output.shape[-1]:
@@ -388,15 +394,15 @@ class KerasPass:
         free = hinted(self.setup.hints, leaf, self.search.free(tuple(self.knowledge.shapes))) or free
         free.sort(
             key=lambda name: (
-                -max(likeness(name, f"{leaf.telling_label}/{variable.name}") for variable in leaf.variables)
+                -max(name_similarity(name, f"{leaf.base_name}/{variable.name}") for variable in leaf.variables)
             )
         )
         names = tuple(free[: MOST_FREE_NAMES // 2])
-        unit = Unit(self.state.last_order, "by its output", names, (), (), False)
+        unit = TracedOp(self.state.last_order, "by its output", names, (), (), False)
         candidate = Candidate(unit, names, (0.0,))
         tried = islice(self.search.in_any_way(names, leaf), MOST_BY_OUTPUT)
         for filling in tried:
-            if not honours(self.setup.hints, leaf, filling):
+            if not honors(self.setup.hints, leaf, filling):
                 continue
             output, found = self.attempt(leaf, filling, candidate, inputs, run, len(names))
             if found:
@@ -406,12 +412,12 @@ class KerasPass:
     def settle_without_partner(
         self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]
     ) -> tuple[Any, bool]:
-        """For a layer that torch lacks: values with which it does nothing, or only normalises; else its own (constants that it computed)."""
+        """For a layer that torch lacks: values with which it does nothing, or only normalizes; else its own (constants that it computed)."""
         if min(self.knowledge.seen.nearest(key) for key in inputs) >= self.state.tolerance:
             return None, False
         filling = neutral_filling(leaf)
-        if filling is not None and honours(self.setup.hints, leaf, filling):
-            unit = Unit(self.state.last_order, "nothing", (), (), (), False)
+        if filling is not None and honors(self.setup.hints, leaf, filling):
+            unit = TracedOp(self.state.last_order, "nothing", (), (), (), False)
             output, found = self.attempt(leaf, filling, Candidate(unit, (), (0.0,)), inputs, run, 0)
             if found:
                 return output, True
@@ -419,7 +425,7 @@ class KerasPass:
             self.set_value.reset(variable)
         output = run()
         outputs = [fingerprint(array) for array in eager_arrays(output) if array.size]
-        nothing = Unit(0, "", (), (), (), False)
+        nothing = TracedOp(0, "", (), (), (), False)
         if self._distance_of_outputs(outputs, nothing, inputs) < self.state.tolerance:
             self.state.kept[leaf.label] = "its own values give what torch computes without a weight"
         elif all(not variable.trainable and role_of(variable.name) is None for variable in leaf.variables):
@@ -436,8 +442,8 @@ class KerasPass:
         # What proved right by its output was taken back, and nothing else does: the fault is further up.
         taken_back = any(names[0] in self.knowledge.shapes for names in self.setup.excluded.get(leaf.label, ()))
         astray = lost or taken_back or not candidates
-        if astray and self.setup.may_give_up and any(choice.rivals for choice in self.state.choices):
-            raise DeadEnd(leaf.label)
+        if astray and self.setup.may_give_up and any(choice.alternatives for choice in self.state.choices):
+            raise Backtrack(leaf.label)
         if not candidates and lost and self.setup.forced:
             candidates = self.search.by_order(leaf)
         if candidates and self._take_tentatively(leaf, candidates[0]):
@@ -464,7 +470,7 @@ class KerasPass:
         taken_back = self.setup.excluded.get(leaf.label, set())
         every = [
             filling
-            for filling in self.search.fillings(self.search.free_for(candidate.names, leaf), leaf)
+            for filling in self.search.layer_mappings(self.search.free_for(candidate.names, leaf), leaf)
             if not any(way.expression in self.state.parts or way.only_by_output for _, way in filling.ways)
         ]
         possible = sorted(every, key=lambda filling: not covers(filling, self.knowledge.shapes))[:12]
@@ -472,12 +478,12 @@ class KerasPass:
         left = [
             (key, filling)
             for key, filling in numbered
-            if key not in taken_back and honours(self.setup.hints, leaf, filling)
+            if key not in taken_back and honors(self.setup.hints, leaf, filling)
         ]
         if not left:
             return False
         chosen, filling = left[0]
-        settled = Settled(
+        settled = Match(
             leaf,
             filling,
             candidate.unit.label,
@@ -489,11 +495,11 @@ class KerasPass:
         )
         self._take(settled)
         self.state.last_order = candidate.unit.order
-        rivals = tuple(key for key, _ in left[1:])
-        self.state.choices.append(Choice(leaf.label, chosen, rivals, len(self.state.settled)))
+        alternatives = tuple(key for key, _ in left[1:])
+        self.state.choices.append(BranchPoint(leaf.label, chosen, alternatives, len(self.state.settled)))
         return True
 
-    def _take(self, settled: Settled) -> None:
+    def _take(self, settled: Match) -> None:
         for variable, way in settled.filling.ways:
             self.set_value(variable, self.knowledge.trial_value(way.expression, variable.label))
             if sliced(way.expression):
@@ -503,7 +509,7 @@ class KerasPass:
                     self.state.used.setdefault(self.knowledge.tied[name][0], settled.layer.label)
         self._settle(settled)
 
-    def _settle(self, settled: Settled) -> None:
+    def _settle(self, settled: Match) -> None:
         """Note the layer as settled, or each leaf of a layer that is made of others."""
         for leaf in settled.layer.children or (settled.layer,):
             places = {variable.place for variable in leaf.variables}

@@ -9,12 +9,12 @@ from ...errors import TransferError
 from ...rules.attention import is_attention
 from ...rules.layer import assign_layer
 from ...rules.recurrent import keras_cells
-from ...spec.layer_groups import Stack, collect
+from ...spec.layer_groups import TorchLayer, group_by_layer
 from ...spec.source import Source
 from ...spec.target import Target, TargetLayer
 from ..recurrent_layers import parts_of
-from .candidates import Filling
-from .transforms import Way
+from .candidates import LayerMapping
+from .transforms import VariableMapping
 
 
 def layers_of_layers(target: Target) -> dict[int, TargetLayer]:
@@ -39,11 +39,11 @@ class LayerRules:
 
     def __init__(self, source: Source) -> None:
         """Stack the tensors of `source` by layer."""
-        stacks = collect(source).stacks
-        self.stack_of: Mapping[str, Stack] = {tensor.name: stack for stack in stacks for tensor in stack.tensors}
+        stacks = group_by_layer(source).stacks
+        self.stack_of: Mapping[str, TorchLayer] = {tensor.name: stack for stack in stacks for tensor in stack.tensors}
         self.parts = tuple(parts_of(stacks).values())
 
-    def fillings(self, names: tuple[str, ...], layer: TargetLayer) -> Iterator[Filling]:
+    def layer_mappings(self, names: tuple[str, ...], layer: TargetLayer) -> Iterator[LayerMapping]:
         """What the rule of the layer's kind makes of the weights `names`, taken together; of a recurrent module also of its single layers."""
         layer = _without_made_map(layer)
         for stack in self._stacks(names):
@@ -54,11 +54,11 @@ class LayerRules:
             if any(one.constants for one in assignments):
                 continue
             variables = {variable.place: variable for variable in layer.variables}
-            ways = tuple((variables[one.place], Way(one.expression, one.rule, 0)) for one in assignments)
+            ways = tuple((variables[one.place], VariableMapping(one.expression, one.rule, 0)) for one in assignments)
             if len(ways) == len(variables):
-                yield Filling(ways, 0)
+                yield LayerMapping(ways, 0)
 
-    def _stacks(self, names: tuple[str, ...]) -> Iterator[Stack]:
+    def _stacks(self, names: tuple[str, ...]) -> Iterator[TorchLayer]:
         owners = list(
             {id(self.stack_of[name]): self.stack_of[name] for name in names if name in self.stack_of}.values()
         )
@@ -68,9 +68,9 @@ class LayerRules:
         label = ", ".join(stack.layer for stack in owners)
         tensors = [tensor for stack in owners for tensor in stack.tensors]
         taken = tuple(tensor for tensor in tensors if tensor.name in names)
-        # What a parametrised weight is computed from is a buffer in part, which no operation on data shows.
+        # What a parametrized weight is computed from is a buffer in part, which no operation on data shows.
         with_buffers = tuple(tensor for tensor in tensors if tensor.name in names or tensor.kind == "buffer")
-        yield Stack(label, taken, modules)
+        yield TorchLayer(label, taken, modules)
         if len(with_buffers) > len(taken):
-            yield Stack(label, with_buffers, modules)
+            yield TorchLayer(label, with_buffers, modules)
         yield from (part for part in self.parts if any(tensor.name in names for tensor in part.tensors))

@@ -24,7 +24,7 @@ def words_of(name: str) -> tuple[str, ...]:
 
 
 @cache
-def likeness(first: str, second: str) -> float:
+def name_similarity(first: str, second: str) -> float:
     """0 for names without a common word, 1 for names of the same words; numbers count a tenth of a word."""
     one, two = set(words_of(first)), set(words_of(second))
     weight = {word: 0.1 if word.isdigit() else 1.0 for word in one | two}

@@ -10,8 +10,8 @@ from ...plan.expressions import Expression
 from ...running.fingerprint import EQUAL_BELOW, Fingerprint
 from ...spec.target import TargetLayer
 from ...spec.tensor_spec import Shape
-from .branching import Choice
-from .candidates import Filling
+from .branching import BranchPoint
+from .candidates import LayerMapping
 
 # Different tensors of some hundred elements lie 1e-2 apart and more.
 MOST_DRIFT = 2e-3
@@ -20,14 +20,14 @@ TOLD_BY_BOTH = "input and output"
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Match:
     """What a layer was found to be, and the evidence: which unit, how near its input and output are, how many candidates there were.
 
     `is_turned` says that its outputs are in another order than torch's, channels last.
     """
 
     layer: TargetLayer
-    filling: Filling
+    filling: LayerMapping
     unit: str
     how: str
     input_distance: float
@@ -43,15 +43,15 @@ class Settled:
 
     def in_words(self) -> str:
         """The evidence as a sentence."""
-        rivals = f"{self.candidates} candidates" if self.candidates != 1 else "the only candidate"
+        alternatives = f"{self.candidates} candidates" if self.candidates != 1 else "the only candidate"
         return (
             f"{self.layer.label} is {self.unit or 'the whole module'} in torch, told by {self.how}: input at distance {self.input_distance:.1e}, "
-            f"output at {self.output_distance:.1e}; {rivals}"
+            f"output at {self.output_distance:.1e}; {alternatives}"
         )
 
 
 @dataclass(slots=True)
-class State:
+class SearchState:
     """What one pass has found so far.
 
     `kept` are layers that do right with the values they have, `parted` those at which the models differ, each with the reason. `used` are weights
@@ -59,7 +59,7 @@ class State:
     each output of the model whether it holds torch's values in torch's order, `lost` is True when they are nothing that torch gives.
     """
 
-    settled: dict[str, Settled] = field(default_factory=dict)
+    settled: dict[str, Match] = field(default_factory=dict)
     open: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     parted: dict[str, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class State:
     used: dict[str, str] = field(default_factory=dict)
     parts: dict[Expression, None] = field(default_factory=dict)
     tables: dict[str, None] = field(default_factory=dict)
-    choices: list[Choice] = field(default_factory=list)
+    choices: list[BranchPoint] = field(default_factory=list)
     map_shapes: tuple[Shape, ...] = ()
     last_order: int = 0
     drift: float = 0.0
@@ -95,12 +95,12 @@ class State:
         """True for a layer that was called before, whatever became of it."""
         return label in self.settled or label in self.open or label in self.kept
 
-    def mark(self) -> Mark:
+    def mark(self) -> Snapshot:
         """The state as it is now, to come back to when a trial fails."""
         lengths = tuple(map(len, self._growing()))
-        return Mark(lengths, len(self.choices), self.map_shapes, self.last_order, self.drift)
+        return Snapshot(lengths, len(self.choices), self.map_shapes, self.last_order, self.drift)
 
-    def back_to(self, mark: Mark) -> None:
+    def back_to(self, mark: Snapshot) -> None:
         """Forget what came since: entries are only ever added during a trial, each behind those before."""
         for entries, length in zip(self._growing(), mark.lengths, strict=True):
             while len(entries) > length:
@@ -113,7 +113,7 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Snapshot:
     """How long each part of a state was, and what was not a list."""
 
     lengths: tuple[int, ...]
@@ -133,7 +133,7 @@ class MapOfVector:
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class PassConfig:
     """What a pass starts with: choices taken back by layer, layers settled by an earlier pass (`presets`, with the
     `choices` made among them, which may still be taken back), whether it may give up, the caller's hints, and layers for whose sake
     those before a map of a vector were tried `in_both_orders`, in vain; `trial_for` is the one for which this pass tries it.
@@ -142,10 +142,10 @@ class Setup:
     """
 
     excluded: Mapping[str, set[tuple[str, ...]]]
-    presets: Mapping[str, Settled]
+    presets: Mapping[str, Match]
     may_give_up: bool
     hints: Mapping[str, str]
     forced: bool = False
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[BranchPoint, ...] = ()
     in_both_orders: frozenset[tuple[str, MapOfVector]] = frozenset()
     trial_for: str = ""

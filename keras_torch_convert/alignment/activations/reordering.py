@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from ...plan.expressions import Concat, Slice, tensors_of
 from ...spec.target import TargetLayer, TargetVariable
-from .candidates import Filling
-from .transforms import Way
+from .candidates import LayerMapping
+from .transforms import VariableMapping
 
 Array = npt.NDArray[Any]
 # More runs of channels that stay together than this are no branches that were joined.
@@ -77,7 +77,7 @@ def keeps_order(leaf: TargetLayer) -> bool:
     return any(kind in _BY_FEATURE for kind in leaf.kinds)
 
 
-def reordered(filling: Filling, leaf: TargetLayer, order: tuple[int, ...]) -> Filling | None:
+def reordered(filling: LayerMapping, leaf: TargetLayer, order: tuple[int, ...]) -> LayerMapping | None:
     """The filling for an input in that order; None for a layer of which it is not known which axes count the input."""
     ways = []
     for variable, way in filling.ways:
@@ -85,7 +85,7 @@ def reordered(filling: Filling, leaf: TargetLayer, order: tuple[int, ...]) -> Fi
         if axis is None:
             return None
         ways.append((variable, _moved(way, axis, order) if axis >= 0 else way))
-    return Filling(tuple(ways), filling.penalty)
+    return LayerMapping(tuple(ways), filling.penalty)
 
 
 def _axis_of_input(variable: TargetVariable, leaf: TargetLayer, count: int) -> int | None:
@@ -105,9 +105,11 @@ def _axis_of_input(variable: TargetVariable, leaf: TargetLayer, count: int) -> i
     return axis if shape[axis] == count else None
 
 
-def _moved(way: Way, axis: int, order: tuple[int, ...]) -> Way:
+def _moved(way: VariableMapping, axis: int, order: tuple[int, ...]) -> VariableMapping:
     """The way with the entries along `axis` in that order; a value that torch does not have is the same everywhere."""
     if not tensors_of(way.expression):
         return way
     parts = tuple(Slice(way.expression, axis, start, end) for start, end in _runs(order))
-    return Way(Concat(parts, axis), f"{way.rule}; inputs in the order in which Keras joins them", way.penalty)
+    return VariableMapping(
+        Concat(parts, axis), f"{way.rule}; inputs in the order in which Keras joins them", way.penalty
+    )

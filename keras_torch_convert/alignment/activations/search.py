@@ -16,25 +16,25 @@ from ...plan.recipe import Assignment, Constant
 from ...rules.normalization import NEUTRAL
 from ...running.inputs import Runs
 from ...running.keras_values import intercepted_calls, trial_values
-from ...running.randomize import randomised_values
-from ...running.run import gradients_off, python_generators_kept
+from ...running.randomize import randomized_values
+from ...running.run import no_grad, preserve_rng_state
 from ...running.torch_trace import trace_module
 from ...spec.roles import role_of
 from ...spec.source import Source
 from ...spec.target import Target, TargetLayer, TargetVariable
 from ...util.gc_pause import cycle_search_for_new_objects
-from .branching import MOST_BACKTRACKS, DeadEnd, next_exclusions
-from .candidates import fillings
+from .branching import MOST_BACKTRACKS, Backtrack, next_exclusions
+from .candidates import layer_mappings
 from .channel_order import Unflatten, counted_channels_last
 from .folding import Fold, with_row
 from .integers import integers_of_torch, is_integer
 from .keras_pass import KerasPass
-from .names import likeness
-from .pass_state import Settled, Setup, State
-from .trace_index import Knowledge
-from .unused_weights import idle_weights
+from .names import name_similarity
+from .pass_state import Match, PassConfig, SearchState
+from .trace_index import TraceIndex
+from .unused_weights import unused_weights
 
-# Of whole models with randomised weights; rounding and approximated activations stay below, a weight in the wrong place does not.
+# Of whole models with randomized weights; rounding and approximated activations stay below, a weight in the wrong place does not.
 SAME_OUTPUTS_BELOW = 1e-2
 
 
@@ -42,7 +42,7 @@ SAME_OUTPUTS_BELOW = 1e-2
 class Alignment:
     """What running both models found: for each layer the evidence, what stayed open, what this input does not reach."""
 
-    settled: dict[str, Settled]
+    settled: dict[str, Match]
     open: dict[str, str]
     left_over: tuple[str, ...]
     backtracks: int
@@ -111,10 +111,10 @@ def align_by_running(
 
     integers = integers_of_torch(source.module, target)
 
-    def trace(*, keep_arrays: bool) -> Knowledge:
-        values = randomised_values(source.module, keep_ones=_lacks_gains(target))
+    def trace(*, keep_arrays: bool) -> TraceIndex:
+        values = randomized_values(source.module, keep_ones=_lacks_gains(target))
         call = runs.torch_call
-        return Knowledge(
+        return TraceIndex(
             trace_module(
                 source.module, values, lambda module: call(module, runs.torch_inputs), keep_arrays=keep_arrays
             ),
@@ -128,7 +128,7 @@ def align_by_running(
     with cycle_search_for_new_objects():
         knowledge = trace(keep_arrays=False)
         check_hints(hints, knowledge, target)
-        state, finished = one_pass(knowledge, target, keras_call, Setup({}, {}, True, hints))
+        state, finished = one_pass(knowledge, target, keras_call, PassConfig({}, {}, True, hints))
         backtracks = 0
         if not finished or not state.is_whole:
             # Before going back over choices: a layer whose input is in another order costs one pass this way, and all of them the other.
@@ -144,23 +144,23 @@ def align_by_running(
         plan, alignment = written_down(state, knowledge, source, target, backtracks)
         if alignment.open or not alignment.left_over:
             return plan, alignment
-        idle = idle_weights(
+        idle = unused_weights(
             source.module,
             knowledge.trace.values,
             lambda module: runs.torch_call(module, runs.torch_inputs),
             alignment.left_over,
         )
-        return without_idle(plan, alignment, idle)
+        return without_unused(plan, alignment, idle)
 
 
-def without_idle(plan: Plan, alignment: Alignment, idle: Collection[str]) -> tuple[Plan, Alignment]:
+def without_unused(plan: Plan, alignment: Alignment, idle: Collection[str]) -> tuple[Plan, Alignment]:
     """The same with weights left out on whose values no output depends."""
     dropped = {**plan.dropped, **dict.fromkeys(idle, "computed with, but no output depends on it at this input")}
     left_over = tuple(name for name in alignment.left_over if name not in idle)
     return replace(plan, dropped=dropped), replace(alignment, left_over=left_over)
 
 
-def check_hints(hints: Mapping[str, str], knowledge: Knowledge, target: Target) -> None:
+def check_hints(hints: Mapping[str, str], knowledge: TraceIndex, target: Target) -> None:
     """AlignmentError for a hint whose Keras or torch name does not exist."""
     known = {label for leaf in target.leaves() for label in (leaf.name, leaf.label)}
     known |= {variable.label for variable in target.variables.values()}
@@ -173,7 +173,7 @@ def check_hints(hints: Mapping[str, str], knowledge: Knowledge, target: Target) 
             raise AlignmentError(f"hints: the torch module has no layer or tensor '{value}'; near are {near or 'none'}")
 
 
-def settle_by_names(state: State, knowledge: Knowledge, target: Target, *, include_open: bool) -> None:
+def settle_by_names(state: SearchState, knowledge: TraceIndex, target: Target, *, include_open: bool) -> None:
     """Layers that this input never called (and with `include_open` those that nothing proved) by the names of weights without a place.
 
     Only where one filling fits best; the Plan says that it is not proven. What an input does not reach cannot change its outputs.
@@ -186,11 +186,11 @@ def settle_by_names(state: State, knowledge: Knowledge, target: Target, *, inclu
         free = [name for name, array in knowledge.arrays.items() if name not in taken and array.size in sizes]
         if leaf.label not in state.open:
             free = [name for name in free if name not in knowledge.trace.reached]
-        free.sort(key=lambda name: -likeness(name, leaf.telling_label))
-        filling = next(fillings(tuple(free[:12]), knowledge.shapes, leaf, ()), None)
+        free.sort(key=lambda name: -name_similarity(name, leaf.base_name))
+        filling = next(layer_mappings(tuple(free[:12]), knowledge.shapes, leaf, ()), None)
         if filling is not None:
             how = "names and shapes alone, unproven"
-            state.settled[leaf.label] = Settled(leaf, filling, _common(filling.names), how, inf, inf, len(free))
+            state.settled[leaf.label] = Match(leaf, filling, _common(filling.names), how, inf, inf, len(free))
             state.open.pop(leaf.label, None)
             taken.update(filling.names)
 
@@ -204,13 +204,13 @@ def _lacks_gains(target: Target) -> bool:
 
 
 def search(
-    knowledge: Knowledge,
+    knowledge: TraceIndex,
     target: Target,
     keras_call: Callable[[], Any],
     hints: Mapping[str, str],
-    state: State,
+    state: SearchState,
     finished: bool,
-) -> tuple[State, int]:
+) -> tuple[SearchState, int]:
     """Passes through the Keras model, from what the first one found on, until none of its layers hits a dead end, or the choices or the patience run out.
 
     Every pass that settles more layers than any before renews the patience. The number tells how often a choice was taken back.
@@ -232,24 +232,28 @@ def search(
         excluded, before = following
         presets = dict(list(state.settled.items())[:before])
         choices = tuple(choice for choice in state.choices if choice.settled <= before)
-        setup = Setup(excluded, presets, patience < MOST_BACKTRACKS, hints, choices=choices)
+        setup = PassConfig(excluded, presets, patience < MOST_BACKTRACKS, hints, choices=choices)
         state, finished = one_pass(knowledge, target, keras_call, setup)
-    state, _ = one_pass(knowledge, target, keras_call, Setup(best[1], {}, False, hints))
+    state, _ = one_pass(knowledge, target, keras_call, PassConfig(best[1], {}, False, hints))
     return state, backtracks
 
 
 def search_with_torch_outputs(
-    knowledge: Knowledge, target: Target, keras_call: Callable[[], Any], hints: Mapping[str, str], accept_unproven: bool
-) -> tuple[State, bool]:
+    knowledge: TraceIndex,
+    target: Target,
+    keras_call: Callable[[], Any],
+    hints: Mapping[str, str],
+    accept_unproven: bool,
+) -> tuple[SearchState, bool]:
     """One pass in which every layer gets what torch computed before it, then one without, which shows whether the models are the same.
 
     Where they are not, the layers at which they part are open, unless unproven ones are accepted. True when the Keras model gives what torch
     gives with these weights, and nothing of torch's in the place of its own.
     """
-    state, _ = one_pass(knowledge, target, keras_call, Setup({}, {}, False, hints, forced=True))
+    state, _ = one_pass(knowledge, target, keras_call, PassConfig({}, {}, False, hints, forced=True))
     if not state.parted and not state.is_whole:
         return state, False
-    check, _ = one_pass(knowledge, target, keras_call, Setup({}, dict(state.settled), False, hints))
+    check, _ = one_pass(knowledge, target, keras_call, PassConfig({}, dict(state.settled), False, hints))
     stands_alone = state.is_whole and check.is_whole
     if not state.parted or (not state.open and outputs_apart(check, knowledge) < SAME_OUTPUTS_BELOW):
         return state, stands_alone
@@ -262,19 +266,19 @@ def search_with_torch_outputs(
     return state, False
 
 
-def outputs_apart(state: State, knowledge: Knowledge) -> float:
+def outputs_apart(state: SearchState, knowledge: TraceIndex) -> float:
     """Distance of the Keras model's nearest output from the nearest value in torch."""
     return min((knowledge.seen.nearest(key) for key in state.outputs), default=inf)
 
 
 def one_pass(
-    knowledge: Knowledge,
+    knowledge: TraceIndex,
     target: Target,
     keras_call: Callable[[], Any],
-    setup: Setup,
-) -> tuple[State, bool]:
+    setup: PassConfig,
+) -> tuple[SearchState, bool]:
     """What one run of the Keras model settles, and whether it came to the end."""
-    with gradients_off(target), python_generators_kept(), trial_values(target) as set_value:
+    with no_grad(target), preserve_rng_state(), trial_values(target) as set_value:
         for variable, way in knowledge.integers:
             set_value(variable, knowledge.evaluation.values(way.expression, variable.dtype, variable.label))
         run = KerasPass(knowledge, target, set_value, setup)
@@ -282,7 +286,7 @@ def one_pass(
             with intercepted_calls(target, run.handle):
                 output = keras_call()
             run.finish(output)
-        except DeadEnd:
+        except Backtrack:
             return run.state, False
         except (Fold, Unflatten) as found:
             settled = run.state.settled
@@ -308,7 +312,7 @@ def one_pass(
 
 
 def written_down(
-    state: State, knowledge: Knowledge, source: Source, target: Target, backtracks: int
+    state: SearchState, knowledge: TraceIndex, source: Source, target: Target, backtracks: int
 ) -> tuple[Plan, Alignment]:
     """The Plan in the target's order, with a rule for every weight that has no partner."""
     order = {place: number for number, place in enumerate(target.variables)}
@@ -354,7 +358,7 @@ def written_down(
     return plan, Alignment(state.settled, state.open, left_over, backtracks)
 
 
-def without_effect(left_over: Sequence[str], state: State, source: Source) -> Iterator[Constant]:
+def without_effect(left_over: Sequence[str], state: SearchState, source: Source) -> Iterator[Constant]:
     """Gains that are 1 and offsets that are 0 throughout, of torch layers whose other weights went to a Keras layer that has none."""
     layers = {name.rpartition(".")[0]: one.layer for one in state.settled.values() for name in one.filling.names}
     evaluation = Evaluation(source)
@@ -366,14 +370,14 @@ def without_effect(left_over: Sequence[str], state: State, source: Source) -> It
             yield Constant(Tensor(name), value, f"'{layer.label}' has none, and {value:g} changes nothing")
 
 
-def doubt_about(settled: Settled, variable: TargetVariable) -> str:
+def doubt_about(settled: Match, variable: TargetVariable) -> str:
     """What stays unproven about a variable, "" when its layer was told by its input or output."""
     if settled.output_distance < inf:
         return ""
     return f"'{variable.label}' was paired by names and shapes alone: this input does not reach it, or nothing it computes is in torch"
 
 
-def reason_to_keep(leaf: TargetLayer, state: State) -> str:
+def reason_to_keep(leaf: TargetLayer, state: SearchState) -> str:
     """Why a layer without a partner may keep its values, "" when it may not."""
     if leaf.label in state.kept:
         return state.kept[leaf.label]

@@ -18,13 +18,15 @@ from ...spec.source import Source, SourceTensor
 from ...spec.target import TargetVariable
 from ...spec.tensor_spec import Shape
 from .layer_rules import LayerRules
-from .transforms import Way
+from .transforms import VariableMapping
 
 
-class Knowledge:
+class TraceIndex:
     """What the torch trace says, arranged for look-up; the same for all passes."""
 
-    def __init__(self, trace: Trace, source: Source, integers: tuple[tuple[TargetVariable, Way], ...] = ()) -> None:
+    def __init__(
+        self, trace: Trace, source: Source, integers: tuple[tuple[TargetVariable, VariableMapping], ...] = ()
+    ) -> None:
         """Sort the fingerprints of `trace`, which is one of the module of `source`; `integers` are what integer variables of Keras must be."""
         self.integers = integers
         self.trace = trace
@@ -35,7 +37,7 @@ class Knowledge:
             for name, array in self.arrays.items()
         }
         constants = {name: tensor for name, tensor in source.items() if name not in tensors}
-        self.evaluation = Evaluation(Source({**constants, **tensors}, "randomised values"))
+        self.evaluation = Evaluation(Source({**constants, **tensors}, "randomized values"))
         self.rules = LayerRules(source)
         self.by_input = FingerprintIndex((key, unit) for unit in trace.units for key in unit.inputs)
         self.seen = FingerprintIndex(trace.seen)
@@ -59,12 +61,12 @@ class Knowledge:
         return frozenset(self.tied[name][0] for name in names)
 
     def trial_value(self, expression: Expression, label: str) -> npt.NDArray[Any]:
-        """What an expression gives of the randomised values, in float32."""
+        """What an expression gives of the randomized values, in float32."""
         self._run_callbacks(expression)
         return self.evaluation.values(expression, "float32", label)
 
     def _run_callbacks(self, expression: Expression) -> None:
-        """A parametrisation that only its module can compute is a callback in the Plan."""
+        """A parametrization that only its module can compute is a callback in the Plan."""
         for operand in operands_of(expression):
             self._run_callbacks(operand)
         if isinstance(expression, CallbackOutput) and expression.callback not in self.evaluation.results:

@@ -20,7 +20,7 @@ MOST_PARTS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class VariableMapping:
     """One way to fill a variable: `penalty` is 0 for a documented convention and grows with what had to be assumed.
 
     `cut` says which part of the tensor is taken: the tensors of a layer are cut alike. () for all of it, (start, stop) for a block, (groups,
@@ -37,7 +37,7 @@ class Way:
 
 def ways(
     name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, map_shapes: tuple[Shape, ...]
-) -> Iterator[Way]:
+) -> Iterator[VariableMapping]:
     """All ways for the tensor `name` of `shape` to fill `variable`, the likeliest first, each once.
 
     `map_shapes` are those (height, width, channels) of feature maps, of any rank, that may have been flattened before the layer.
@@ -51,7 +51,7 @@ def ways(
 
 def _all_ways(
     name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, map_shapes: tuple[Shape, ...]
-) -> Iterator[Way]:
+) -> Iterator[VariableMapping]:
     size, wanted = prod(shape), prod(variable.shape)
     if size == wanted:
         yield from flattened_map(name, shape, variable, map_shapes)
@@ -67,19 +67,19 @@ def _all_ways(
         yield from by_rows(name, shape, variable)
 
 
-def by_rule(base: Expression, shape: Shape, variable: TargetVariable, layer: TargetLayer) -> Iterator[Way]:
+def by_rule(base: Expression, shape: Shape, variable: TargetVariable, layer: TargetLayer) -> Iterator[VariableMapping]:
     """The rule of the layer's kind, as in any other conversion."""
     rule = rule_for(layer)
     movement = rule.movements.get(variable.name) if rule else None
     if rule is not None and movement is not None:
         if movement.torch_shape(variable.shape) == shape:
             expression = _on(base, movement.expression("", variable.shape))
-            yield Way(expression, f"{rule.name}: {movement.torch} -> {movement.keras}", 0)
+            yield VariableMapping(expression, f"{rule.name}: {movement.torch} -> {movement.keras}", 0)
         return
     raw = raw_parameter("", shape, variable.shape)
     if raw is not None and (len([extent for extent in shape if extent > 1]) < 2 or variable.name != "kernel"):
         # A bank of matrices may be transposed in each; a vector or a table may not.
-        yield Way(_on(base, raw), "as it stands", 2 if len(shape) == 3 and min(shape) > 1 else 0)
+        yield VariableMapping(_on(base, raw), "as it stands", 2 if len(shape) == 3 and min(shape) > 1 else 0)
 
 
 def _on(base: Expression, expression: Expression) -> Expression:
@@ -91,7 +91,7 @@ def _on(base: Expression, expression: Expression) -> Expression:
     return base
 
 
-def by_axes(base: Expression, shape: Shape, wanted: Shape) -> Iterator[Way]:
+def by_axes(base: Expression, shape: Shape, wanted: Shape) -> Iterator[VariableMapping]:
     """Any order of the axes, then exact splits and merges (heads): reversed orders first, as Keras keeps outputs last."""
     squeezed = tuple(extent for extent in shape if extent != 1)
     operand = base if squeezed == shape else Reshape(base, squeezed)
@@ -103,14 +103,14 @@ def by_axes(base: Expression, shape: Shape, wanted: Shape) -> Iterator[Way]:
             continue
         expression: Expression = operand if perm == tuple(range(len(perm))) else Permute(operand, perm)
         expression = expression if moved == wanted else Reshape(expression, wanted)
-        yield Way(
+        yield VariableMapping(
             expression,
             f"axes in the order {perm}" + ("" if moved == wanted else f", as {wanted}"),
             2 if moved == wanted else 3,
         )
 
 
-def by_heads(base: Expression, shape: Shape, wanted: Shape) -> Iterator[Way]:
+def by_heads(base: Expression, shape: Shape, wanted: Shape) -> Iterator[VariableMapping]:
     """A matrix whose rows or columns are heads, with the axes of the heads apart from each other: (N H, D) as (N, D, H)."""
     if len(shape) != 2 or not 3 <= len(wanted) <= 4:
         return
@@ -121,7 +121,9 @@ def by_heads(base: Expression, shape: Shape, wanted: Shape) -> Iterator[Way]:
             split = tuple(wanted[axis] for axis in (*first, *second))
             if prod(split[:count]) == shape[0] and prod(split[count:]) == shape[1]:
                 perm = tuple((*first, *second).index(axis) for axis in axes)
-                yield Way(Permute(Reshape(base, split), perm), f"heads split as {split}, axes in the order {perm}", 3)
+                yield VariableMapping(
+                    Permute(Reshape(base, split), perm), f"heads split as {split}, axes in the order {perm}", 3
+                )
 
 
 def _likelihood(perm: tuple[int, ...]) -> tuple[bool, tuple[int, ...]]:
@@ -140,7 +142,9 @@ def splits_or_merges(shape: Shape, wanted: Shape) -> bool:
     return True
 
 
-def flattened_map(name: str, shape: Shape, variable: TargetVariable, map_shapes: tuple[Shape, ...]) -> Iterator[Way]:
+def flattened_map(
+    name: str, shape: Shape, variable: TargetVariable, map_shapes: tuple[Shape, ...]
+) -> Iterator[VariableMapping]:
     """Rows of a dense kernel behind a flattened feature map: torch counts them channels first, Keras channels last."""
     if len(shape) != 2 or len(variable.shape) != 2 or shape != variable.shape[::-1]:
         return
@@ -150,10 +154,12 @@ def flattened_map(name: str, shape: Shape, variable: TargetVariable, map_shapes:
             by_channel = Reshape(Tensor(name), (shape[0], channels, places))
             expression = Reshape(Permute(by_channel, (2, 1, 0)), variable.shape)
             size = " x ".join(map(str, (*extents, channels)))
-            yield Way(expression, f"dense behind a flattened map of {size}", 1)
+            yield VariableMapping(expression, f"dense behind a flattened map of {size}", 1)
 
 
-def by_part(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, parts: int) -> Iterator[Way]:
+def by_part(
+    name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, parts: int
+) -> Iterator[VariableMapping]:
     """One of several equal parts of a tensor that holds query, key and value, or the like, in one: in blocks, or in each of its groups of rows."""
     said = part_number(layer.label)
     order = _said_first(said, parts)
@@ -184,7 +190,7 @@ def _numbers_of_groups(rows: int, shape: Shape) -> list[int]:
     return sorted(numbers, key=lambda number: number not in (rows, *shape))
 
 
-def by_block(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer) -> Iterator[Way]:
+def by_block(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer) -> Iterator[VariableMapping]:
     """Some rows of a tensor that holds several matrices of unequal heights (query and fewer keys and values): the first, the last, those beside them."""
     size, wanted = prod(shape), variable.size
     if shape and wanted and (shape[0] * wanted) % size == 0:
@@ -200,7 +206,9 @@ def by_block(name: str, shape: Shape, variable: TargetVariable, layer: TargetLay
                     yield replace(way, only_by_output=True)
 
 
-def by_entry(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, entries: int) -> Iterator[Way]:
+def by_entry(
+    name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, entries: int
+) -> Iterator[VariableMapping]:
     """One entry of a bank of matrices, such as one expert of several."""
     if len(shape) < 3 or shape[0] != entries:
         return
@@ -224,38 +232,42 @@ def _of_part(
     cut: tuple[int, ...],
     variable: TargetVariable,
     layer: TargetLayer,
-) -> Iterator[Way]:
+) -> Iterator[VariableMapping]:
     """By the rule or the axes, of a part of a tensor."""
     for way in (*by_rule(base, shape, variable, layer), *by_axes(base, shape, variable.shape)):
-        yield Way(way.expression, f"{words}; {way.rule}", penalty + way.penalty, cut)
+        yield VariableMapping(way.expression, f"{words}; {way.rule}", penalty + way.penalty, cut)
 
 
-def by_rows(name: str, shape: Shape, variable: TargetVariable) -> Iterator[Way]:
+def by_rows(name: str, shape: Shape, variable: TargetVariable) -> Iterator[VariableMapping]:
     """The last or first rows of a table that is longer (positions with an offset, unused tokens)."""
     if len(shape) != 2 or len(variable.shape) != 2 or shape[1] != variable.shape[1] or shape[0] <= variable.shape[0]:
         return
     rows = variable.shape[0]
     for start in dict.fromkeys((shape[0] - rows, 0, 1, 2)):
         if start + rows <= shape[0]:
-            yield Way(Slice(Tensor(name), 0, start, start + rows), f"rows {start} to {start + rows}", 4)
+            yield VariableMapping(Slice(Tensor(name), 0, start, start + rows), f"rows {start} to {start + rows}", 4)
 
 
 def joined(
     names: tuple[str, ...], shapes: tuple[Shape, ...], variable: TargetVariable, layer: TargetLayer
-) -> Iterator[Way]:
+) -> Iterator[VariableMapping]:
     """Several tensors joined into one variable: of one shape along any axis of theirs or a new first one, else along their first one."""
     operands = tuple(Tensor(name) for name in names)
     shape = shapes[0]
     if len(set(shapes)) > 1:
         base, whole = Concat(operands, 0), (sum(one[0] for one in shapes), *shape[1:])
         for way in (*by_rule(base, whole, variable, layer), *by_axes(base, whole, variable.shape)):
-            yield Way(way.expression, f"{len(names)} tensors joined along axis 0; {way.rule}", 4 + way.penalty)
+            yield VariableMapping(
+                way.expression, f"{len(names)} tensors joined along axis 0; {way.rule}", 4 + way.penalty
+            )
         return
     for axis, extent in enumerate(shape):
         whole = (*shape[:axis], extent * len(names), *shape[axis + 1 :])
         base = Concat(operands, axis)
         for way in (*by_rule(base, whole, variable, layer), *by_axes(base, whole, variable.shape)):
-            yield Way(way.expression, f"{len(names)} tensors joined along axis {axis}; {way.rule}", 3 + way.penalty)
+            yield VariableMapping(
+                way.expression, f"{len(names)} tensors joined along axis {axis}; {way.rule}", 3 + way.penalty
+            )
     stacked = Concat(tuple(Reshape(operand, (1, *shape)) for operand in operands), 0)
     for way in by_axes(stacked, (len(names), *shape), variable.shape):
-        yield Way(way.expression, f"{len(names)} tensors stacked; {way.rule}", 3 + way.penalty)
+        yield VariableMapping(way.expression, f"{len(names)} tensors stacked; {way.rule}", 3 + way.penalty)

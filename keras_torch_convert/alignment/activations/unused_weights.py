@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...running.run import called_on
-from ...running.torch_trace import tensors_in, undisturbed
+from ...running.run import functional_call
+from ...running.torch_trace import isolated_inference, tensors_in
 
 # Each layer costs a run of the module; a model with more layers without a place differs in another way.
 MOST_LAYERS = 16
 
 
-def idle_weights(
+def unused_weights(
     module: Any, values: Mapping[str, Any], call: Callable[[Any], Any], names: Sequence[str]
 ) -> tuple[str, ...]:
     """Those of `names` whose change, together with all others of their layer, leaves each output of `call(module)` as it is, bit for bit.
@@ -25,7 +25,7 @@ def idle_weights(
             layers.setdefault(name.rpartition(".")[0], []).append(name)
     if not 0 < len(layers) <= MOST_LAYERS:
         return ()
-    with undisturbed(module):
+    with isolated_inference(module):
         before = _outputs(module, values, call)
         return tuple(
             name
@@ -36,7 +36,7 @@ def idle_weights(
 
 
 def _outputs(module: Any, values: Mapping[str, Any], call: Callable[[Any], Any]) -> list[Any]:
-    return list(tensors_in(called_on(module, values, call)))
+    return list(tensors_in(functional_call(module, values, call)))
 
 
 def _equal(first: Sequence[Any], second: Sequence[Any]) -> bool:

@@ -6,19 +6,19 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from ...errors import AlignmentError
-from ...spec.layer_groups import Stack
+from ...spec.layer_groups import TorchLayer
 from ...spec.target import TargetLayer
 from ..activations.names import part_number, words_of
-from ..parts import Parts, TorchLayer, concat, split
+from ..parts import LayerSelection, Parts, concat, split
 
-Fit = Callable[[Stack, TargetLayer], bool]
+Fit = Callable[[TorchLayer, TargetLayer], bool]
 
 # What the rows of a fused layer are, by the words of its name: the order in which all known models have them.
 _ORDERS = {"qkv": ("query", "key", "value"), "kv": ("key", "value")}
 _ATTENTION = ("query", "key", "value")
 
 
-def in_parts(stack: Stack, layers: Sequence[TargetLayer], parts: Parts, fit: Fit) -> list[Stack]:
+def in_parts(stack: TorchLayer, layers: Sequence[TargetLayer], parts: Parts, fit: Fit) -> list[TorchLayer]:
     """The stack as its equal parts, three or two, when each of some Keras layers takes one; [] when none does. Its name does not matter for three."""
     known = next((order for word, order in _ORDERS.items() if word in words_of(stack.layer)), None)
     for names in (known,) if known is not None else (_ATTENTION,):
@@ -31,27 +31,29 @@ def in_parts(stack: Stack, layers: Sequence[TargetLayer], parts: Parts, fit: Fit
     return []
 
 
-def _part(stack: Stack, part: TorchLayer, name: str, parts: Parts) -> Stack:
-    return Stack(f"{stack.layer}.{name}", tuple(parts.tensors(part)), stack.modules)
+def _part(stack: TorchLayer, part: LayerSelection, name: str, parts: Parts) -> TorchLayer:
+    return TorchLayer(f"{stack.layer}.{name}", tuple(parts.tensors(part)), stack.modules)
 
 
-def put_together(stacks: Sequence[Stack], layers: Sequence[TargetLayer], parts: Parts, fit: Fit) -> list[Stack]:
+def put_together(
+    stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer], parts: Parts, fit: Fit
+) -> list[TorchLayer]:
     """The stacks with query, key and value of one module as one, where some Keras layer that nothing else fits takes them so."""
     starved = [layer for layer in layers if not any(fit(stack, layer) for stack in stacks)]
     if not starved:
         return list(stacks)
-    by_module: dict[str, dict[int, Stack]] = defaultdict(dict)
+    by_module: dict[str, dict[int, TorchLayer]] = defaultdict(dict)
     for stack in stacks:
         number = part_number(stack.layer.rpartition(".")[2])
         if number is not None:
             by_module[stack.layer.rpartition(".")[0]][number] = stack
-    whole: dict[str, Stack | None] = {}
+    whole: dict[str, TorchLayer | None] = {}
     for module, found in by_module.items():
         names = [found[number].layer for number in sorted(found)]
         if len(names) < 2:
             continue
         try:
-            one = Stack(
+            one = TorchLayer(
                 f"{module}.{'qkv'[-len(names) :]}", tuple(parts.tensors(concat(*names))), found[min(found)].modules
             )
         except AlignmentError:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..._core import nearest_names
 from ...errors import AlignmentError
-from ...spec.layer_groups import Stack
+from ...spec.layer_groups import TorchLayer
 from ...spec.target import TargetLayer
 from .sides import Sides
 
@@ -46,7 +46,7 @@ def _names(layer: TargetLayer) -> tuple[str, ...]:
     return (layer.name, layer.label, *(variable.label for variable in layer.variables))
 
 
-def _is_meant(stack: Stack, value: str) -> bool:
+def _is_meant(stack: TorchLayer, value: str) -> bool:
     return stack.layer == value or any(
         tensor.name == value or tensor.name.startswith(f"{value}.") for tensor in stack.tensors
     )

@@ -1,7 +1,7 @@
 """Which torch layer belongs to which Keras layer: the cheapest assignment by names, naming scheme and order, in rounds.
 
 Each round settles the layers that no other choice comes near to. What is settled teaches the next round: how the two sides name the
-same thing, and between which neighbours a layer stands.
+same thing, and between which neighbors a layer stands.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _RARE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class StaticMatch:
     """The torch layer found for a Keras layer: its place in the list, by how much the total cost grows without it, and the evidence, each 0 to 1.
 
     `candidates` is how many torch layers fit.
@@ -47,10 +47,10 @@ class Match:
     order: float
 
 
-def match(sides: Sides, sorted_by_name: bool = False) -> list[Match | None]:
+def match(sides: Sides, sorted_by_name: bool = False) -> list[StaticMatch | None]:
     """For each Keras layer its torch layer, None for those that are left without.
 
-    In a source that is sorted by name neighbours tell nothing; what is left of order is that of layers of one kind, which are numbered.
+    In a source that is sorted by name neighbors tell nothing; what is left of order is that of layers of one kind, which are numbered.
     """
     if not sides.layers or not sides.stacks:
         return [None] * len(sides.layers)
@@ -76,11 +76,11 @@ def match(sides: Sides, sorted_by_name: bool = False) -> list[Match | None]:
             settled = np.where(margins >= least, chosen, -1)
             follows = scheme.follows(settled, rows, columns)
             if not sorted_by_name:
-                order = among_neighbours(settled, rows, columns, standing, order)
-    result: list[Match | None] = [None] * len(keras)
+                order = among_neighbors(settled, rows, columns, standing, order)
+    result: list[StaticMatch | None] = [None] * len(keras)
     for place in np.flatnonzero(chosen[rows] == columns):
         row = int(rows[place])
-        result[row] = Match(
+        result[row] = StaticMatch(
             int(columns[place]),
             float(margins[row]),
             len(sides.groups[sides.group_of[row]]),
@@ -140,10 +140,10 @@ def nearness(apart: Numbers) -> Numbers:
     return 1 / (1 + apart / _HALF_OF_ORDER)
 
 
-def among_neighbours(settled: Numbers, rows: Numbers, columns: Numbers, standing: Numbers, before: Numbers) -> Numbers:
+def among_neighbors(settled: Numbers, rows: Numbers, columns: Numbers, standing: Numbers, before: Numbers) -> Numbers:
     """How near each pair is to the place where the nearest settled layers, the one before and the one after, let expect it.
 
-    `standing` are the first and last place of each torch layer; one of several places tells nothing about its neighbours. Where nothing
+    `standing` are the first and last place of each torch layer; one of several places tells nothing about its neighbors. Where nothing
     is settled on either side it stays as it was before.
     """
     count = len(settled)
@@ -155,8 +155,8 @@ def among_neighbours(settled: Numbers, rows: Numbers, columns: Numbers, standing
     later = np.concatenate([following[1:], [count]])[rows]
     total = np.zeros(len(rows))
     told = np.zeros(len(rows))
-    for neighbour, exists in ((earlier, earlier >= 0), (later, later < count)):
-        near = np.where(exists, neighbour, 0)
+    for neighbor, exists in ((earlier, earlier >= 0), (later, later < count)):
+        near = np.where(exists, neighbor, 0)
         expected = settled[near] + rows - near
         apart = np.maximum(np.maximum(standing[columns, 0] - expected, expected - standing[columns, 1]), 0)
         total += np.where(exists, nearness(apart), 0.0)

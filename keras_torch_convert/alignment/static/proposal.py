@@ -10,13 +10,13 @@ from ...plan.expressions import tensors_of
 from ...plan.plan import Plan
 from ...plan.recipe import Assignment
 from ...rules.position_table import Resize, check_resize
-from ...spec.layer_groups import Collection, Stack, collect
+from ...spec.layer_groups import LayerGroups, TorchLayer, group_by_layer
 from ...spec.source import Source
 from ...spec.target import Target, TargetLayer
 from ..assemble import plan_of_pairs
 from .confidence import confidence_of, in_percent
 from .hints import with_hints
-from .matching import Match, match
+from .matching import StaticMatch, match
 from .sides import Sides, distinct_stacks, sides_of
 
 _DOUBT = "weights were paired by shapes, names and order alone, which nothing proves: compare the outputs of both models before you trust them"
@@ -32,7 +32,7 @@ class StaticAlignment:
     `confidence` is by label of a Keras variable, 0 to 1; `evidence` by label of a layer or variable, in words.
     """
 
-    pairs: tuple[tuple[Stack, TargetLayer, Match], ...]
+    pairs: tuple[tuple[TorchLayer, TargetLayer, StaticMatch], ...]
     open: tuple[TargetLayer, ...]
     left_over: tuple[str, ...]
     confidence: Mapping[str, float]
@@ -65,7 +65,7 @@ def align_statically(
 ) -> tuple[Plan, StaticAlignment]:
     """The likeliest Plan and how sure it is. Reads names and shapes, no values; runs nothing."""
     check_resize(resize)
-    collection = collect(source)
+    collection = group_by_layer(source)
     sides = with_hints(sides_of(target, distinct_stacks(source, collection.stacks), resize), hints)
     found = match(sides, source.order == "sorted by name")
     pairs = tuple(
@@ -76,7 +76,10 @@ def align_statically(
 
 
 def _plan(
-    collection: Collection, target: Target, pairs: tuple[tuple[Stack, TargetLayer, Match], ...], resize: Resize
+    collection: LayerGroups,
+    target: Target,
+    pairs: tuple[tuple[TorchLayer, TargetLayer, StaticMatch], ...],
+    resize: Resize,
 ) -> Plan:
     kept = {
         variable.place: "constants of the Keras model's own preprocessing"
@@ -103,8 +106,8 @@ def _described(
     plan: Plan,
     source: Source,
     sides: Sides,
-    pairs: tuple[tuple[Stack, TargetLayer, Match], ...],
-    found: list[Match | None],
+    pairs: tuple[tuple[TorchLayer, TargetLayer, StaticMatch], ...],
+    found: list[StaticMatch | None],
 ) -> StaticAlignment:
     assignments = {assignment.place: assignment for assignment in plan.assignments}
     confidence: dict[str, float] = {}
@@ -132,7 +135,7 @@ def _described(
     return StaticAlignment(pairs, is_open, left_over, confidence, evidence)
 
 
-def _in_words(stack: Stack, one: Match, value: float) -> str:
+def _in_words(stack: TorchLayer, one: StaticMatch, value: float) -> str:
     others = f"{one.candidates} torch layers fit by kind and shape" if one.candidates > 1 else "no other fits"
     return (
         f"paired with '{stack.layer}', unproven, confidence {in_percent(value)}: {others}; names alike {in_percent(one.names)}, naming of the other pairs "

@@ -12,7 +12,7 @@ from ...plan.expressions import tensors_of
 from ...plan.recipe import Assignment
 from ...rules.layer import assign_layer
 from ...rules.position_table import Resize, with_resized_tables
-from ...spec.layer_groups import Stack, last_part
+from ...spec.layer_groups import TorchLayer, last_part
 from ...spec.roles import is_position_table, role_of
 from ...spec.source import Source
 from ...spec.target import Target, TargetLayer
@@ -30,7 +30,7 @@ class Fits:
     resize: Resize
     known: dict[tuple[Signature, Signature], bool] = field(default_factory=dict)
 
-    def fit(self, stack: Stack, layer: TargetLayer) -> bool:
+    def fit(self, stack: TorchLayer, layer: TargetLayer) -> bool:
         """True when the rules of the transfer can fill the layer from the stack."""
         key = signature_of_stack(stack), signature_of_layer(layer)
         if key not in self.known:
@@ -38,7 +38,7 @@ class Fits:
         return self.known[key]
 
 
-def _fits(stack: Stack, layer: TargetLayer) -> bool:
+def _fits(stack: TorchLayer, layer: TargetLayer) -> bool:
     largest = max(variable.size for variable in layer.variables)
     if all(tensor.size != largest for tensor in stack.tensors):
         return False
@@ -65,7 +65,7 @@ def _tells_role(name: str) -> bool:
     return role_of(name) is not None or last_part(name).endswith(("_weight", "_bias"))
 
 
-def signature_of_stack(stack: Stack) -> Signature:
+def signature_of_stack(stack: TorchLayer) -> Signature:
     """What the rules look at in a torch layer."""
     return tuple(
         (last_part(tensor.name), tensor.shape, tensor.dtype, is_position_table(tensor.name)) for tensor in stack.tensors
@@ -86,13 +86,13 @@ class Sides:
     """
 
     layers: tuple[TargetLayer, ...]
-    stacks: tuple[Stack, ...]
+    stacks: tuple[TorchLayer, ...]
     group_of: tuple[int, ...]
     groups: tuple[tuple[int, ...], ...]
     parts: Parts
 
 
-def sides_of(target: Target, stacks: Sequence[Stack], resize: Resize = None) -> Sides:
+def sides_of(target: Target, stacks: Sequence[TorchLayer], resize: Resize = None) -> Sides:
     """The Keras layers to fill, each variable once, and the torch layers that fit them.
 
     A torch layer that fits none is cut into query, key and value where these fit, or taken apart into its tensors.
@@ -103,7 +103,7 @@ def sides_of(target: Target, stacks: Sequence[Stack], resize: Resize = None) -> 
     fits = Fits(target, resize)
     by_name = {stack.layer: stack for stack in stacks}
     parts = Parts(lambda name: by_name[name].tensors)
-    units: list[Stack] = []
+    units: list[TorchLayer] = []
     for stack in put_together(stacks, kinds, parts, fits.fit):
         if any(fits.fit(stack, layer) for layer in kinds):
             units.append(stack)
@@ -121,9 +121,9 @@ def sides_of(target: Target, stacks: Sequence[Stack], resize: Resize = None) -> 
     return Sides(tuple(layers), tuple(units), numbers, tuple(groups), parts)
 
 
-def taken_apart(stack: Stack) -> list[Stack]:
+def taken_apart(stack: TorchLayer) -> list[TorchLayer]:
     """Each tensor of a stack as a stack of its own."""
-    return [Stack(tensor.name, (tensor,), stack.modules) for tensor in stack.tensors]
+    return [TorchLayer(tensor.name, (tensor,), stack.modules) for tensor in stack.tensors]
 
 
 def layers_to_fill(target: Target) -> list[TargetLayer]:
@@ -152,7 +152,7 @@ def _without_automatic_number(layer: TargetLayer) -> str:
     return outer + separator + automatic if re.fullmatch(rf"{automatic}_\d+", own) else layer.label
 
 
-def _is_raw(stack: Stack) -> bool:
+def _is_raw(stack: TorchLayer) -> bool:
     """True for a tensor that stands on its own: nothing that a torch layer would call its weight."""
     return len(stack.tensors) == 1 and last_part(stack.tensors[0].name) != "weight"
 
@@ -174,11 +174,11 @@ def spans(sides: Sides) -> list[tuple[int, int]]:
     return found
 
 
-def distinct_stacks(source: Source, stacks: Sequence[Stack]) -> list[Stack]:
+def distinct_stacks(source: Source, stacks: Sequence[TorchLayer]) -> list[TorchLayer]:
     """The stacks without tensors that are another name of an earlier one."""
     again = {name for names in source.tied for name in names[1:]}
     kept = [
-        Stack(stack.layer, tuple(tensor for tensor in stack.tensors if tensor.name not in again), stack.modules)
+        TorchLayer(stack.layer, tuple(tensor for tensor in stack.tensors if tensor.name not in again), stack.modules)
         for stack in stacks
     ]
     return [stack for stack in kept if stack.tensors]

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import IO, Any, Literal
 
-State = Literal["written", "skipped", "failed"]
+SearchState = Literal["written", "skipped", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Row:
 
     source: str
     output: str
-    state: State
+    state: SearchState
     seconds: float = 0.0
     size: int = 0
     md5: str = ""

@@ -14,7 +14,7 @@ from ...torch_io.reader import read
 from ...util.atomic_file import remove_leftovers
 from ...util.hash_workers import digests_of
 from ..file_conversion import apply
-from ..filling import Filling, filling_for
+from ..filling import LayerMapping, filling_for
 from .manifest import Job
 from .results import Finished, Row
 
@@ -140,7 +140,7 @@ def _row(job: Job, known: Finished) -> Row:
     return Row(str(job.source), str(job.output), "skipped", 0.0, known.size, known.md5, known.sha256)
 
 
-def _filling(job: Job) -> Filling:
+def _filling(job: Job) -> LayerMapping:
     plan = job.load_plan()
     if job.without:
         plan = without_layers(plan, job.without)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ..context import Hypothesis, Scene
+from ..context import DivergenceContext, Hypothesis
 from . import (
     activations,
     attention,
@@ -23,7 +23,7 @@ from . import (
     weights,
 )
 
-Rule = Callable[[Scene], Iterator[Hypothesis]]
+Rule = Callable[[DivergenceContext], Iterator[Hypothesis]]
 
 RULES: tuple[Rule, ...] = (
     weights.hypotheses,
@@ -45,7 +45,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def hypotheses_of(scene: Scene, rules: Sequence[Rule]) -> Iterator[Hypothesis]:
+def hypotheses_of(scene: DivergenceContext, rules: Sequence[Rule]) -> Iterator[Hypothesis]:
     """What the rules propose, rule by rule."""
     for rule in rules:
         yield from rule(scene)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...running.fingerprint import distance, fingerprint
-from ..context import Array, Hypothesis, Scene
-from .bypass import going_on_with
-from .functions import Function, functions, identity, recognised, softmaxes
+from ..context import Array, DivergenceContext, Hypothesis
+from .bypass import bypass
+from .functions import Function, functions, identity, recognized, softmaxes
 
 
 def linear(x: Any) -> Any:
@@ -16,7 +16,7 @@ def linear(x: Any) -> Any:
     return x
 
 
-def of_the_layer(scene: Scene) -> Iterator[Hypothesis]:
+def of_the_layer(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """The spot is an activation, or a layer that ends in one: another one in its place."""
     if not scene.keras.inputs or not scene.keras.outputs or scene.spot.kind == "before":
         return
@@ -29,7 +29,7 @@ def of_the_layer(scene: Scene) -> Iterator[Hypothesis]:
         before = scene.keras.inputs[0]
     if before is None:
         return
-    ours = recognised(before, scene.keras.outputs[0])
+    ours = recognized(before, scene.keras.outputs[0])
     if ours is None or (ours.name == "none" and not fused):
         return
     label = scene.call.label
@@ -60,21 +60,21 @@ def of_the_layer(scene: Scene) -> Iterator[Hypothesis]:
         yield from _without(scene, ours, before)
 
 
-def _without(scene: Scene, ours: Function, before: Array) -> Iterator[Hypothesis]:
+def _without(scene: DivergenceContext, ours: Function, before: Array) -> Iterator[Hypothesis]:
     """torch has no activation there."""
     label = scene.call.label
     said = f"Keras computes {ours.name}, torch goes on without"
     todo = f"give Keras layer '{label}' {identity().keras}, or add {ours.torch} in torch"
-    yield from going_on_with(scene, "extra activation", said, todo, before)
+    yield from bypass(scene, "extra activation", said, todo, before)
 
 
-def of_several_calls(scene: Scene) -> Iterator[Hypothesis]:
+def of_several_calls(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """The spot begins an activation that Keras computes in several steps (x + 3, relu6, times 1/6): another one in its place."""
     if scene.call.leaf is not None or not scene.keras.inputs:
         return
     given = scene.keras.inputs[0]
     for last, captured in scene.along:
-        ours = recognised(given, captured.outputs[0]) if captured.outputs else None
+        ours = recognized(given, captured.outputs[0]) if captured.outputs else None
         for theirs in functions() if ours is not None and ours.name != "none" else ():
             if ours is not None and theirs.name != ours.name:
                 said = f"from here to '{last.label}' Keras computes {ours.name}, torch {theirs.name}"
@@ -82,14 +82,14 @@ def of_several_calls(scene: Scene) -> Iterator[Hypothesis]:
                 yield Hypothesis("activation", said, todo, theirs(given))
 
 
-def idle_before(scene: Scene) -> Iterator[Hypothesis]:
+def idle_before(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """An activation layer before the spot does nothing: torch computes something there."""
     idle = [call for call, _ in scene.before if "Activation" in call.kinds and call.inputs == call.outputs]
     if idle:
         yield from (one for one in before_the_layer(scene) if one.at in {call.label for call in idle})
 
 
-def before_the_layer(scene: Scene) -> Iterator[Hypothesis]:
+def before_the_layer(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """torch applies an activation to one of the inputs that Keras does not."""
     if scene.spot.kind == "before":
         return
@@ -109,14 +109,14 @@ def before_the_layer(scene: Scene) -> Iterator[Hypothesis]:
                 )
 
 
-def with_input(scene: Scene, number: int, array: Array) -> Array | None:
+def with_input(scene: DivergenceContext, number: int, array: Array) -> Array | None:
     """What the spot's call gives with one of its inputs replaced."""
     inputs = list(scene.keras.inputs)
     inputs[number] = array
     return scene.run(inputs)
 
 
-def last_that_could(scene: Scene, array: Array) -> str:
+def last_that_could(scene: DivergenceContext, array: Array) -> str:
     """The call before the spot that gave this input and has an activation of its own, which does nothing."""
     key = fingerprint(array)
     for call, _ in reversed(scene.before):
@@ -125,10 +125,10 @@ def last_that_could(scene: Scene, array: Array) -> str:
     return ""
 
 
-def activation_behind(scene: Scene) -> Function | None:
+def activation_behind(scene: DivergenceContext) -> Function | None:
     """The activation that Keras computes behind the spot, in one step or several; None when it is none."""
     for _, captured in scene.along if scene.keras.outputs else ():
-        function = recognised(scene.keras.outputs[0], captured.outputs[0]) if captured.outputs else None
+        function = recognized(scene.keras.outputs[0], captured.outputs[0]) if captured.outputs else None
         if function is not None and function.name != "none":
             return function
     return None

@@ -10,11 +10,11 @@ from functools import partial
 import numpy as np
 
 from ...comparison.arrays import apart, arranged
-from ..context import ENOUGH, Array, Hypothesis, Scene
+from ..context import ENOUGH, Array, DivergenceContext, Hypothesis
 from .structure import ratio_of
 
 
-def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
+def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """From the probabilities of both, where Keras shows them, else by computing attention anew from query, key and value."""
     if scene.spot.kind == "before":
         yield from _scaled_inside(scene)
@@ -24,7 +24,7 @@ def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
         yield from _recomputed(scene)
 
 
-def _scaled_inside(scene: Scene) -> Iterator[Hypothesis]:
+def _scaled_inside(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """torch multiplies what a layer inside gives by a number: the layer around it run with that."""
     for call, captured in scene.before:
         for step in scene.steps if captured.outputs else ():
@@ -40,7 +40,7 @@ def _scaled_inside(scene: Scene) -> Iterator[Hypothesis]:
                         yield Hypothesis("scale", said, todo, trial, how="around", torch_at=step.path)
 
 
-def _over_another_axis(scene: Scene) -> Iterator[Hypothesis]:
+def _over_another_axis(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """The spot is a softmax, masked perhaps, over another axis."""
     axis = getattr(scene.call.layer, "axis", None)
     if not isinstance(axis, int) or not scene.kinds("Softmax") or not scene.keras.inputs:
@@ -65,7 +65,7 @@ def _over_another_axis(scene: Scene) -> Iterator[Hypothesis]:
                 )
 
 
-def _from_probabilities(scene: Scene) -> Iterator[Hypothesis]:
+def _from_probabilities(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """The spot's own input or output are attention probabilities, or become some in the next calls: what makes torch's of them."""
     shown = [*scene.keras.inputs[:1], *scene.keras.outputs[:1]] if scene.call.leaf is None else []
     shown += [captured.outputs[0] for _, captured in scene.along if shown and captured.outputs]
@@ -151,7 +151,7 @@ def powered(probabilities: Array, exponent: float) -> Array:
     return np.asarray(raised / raised.sum(-1, keepdims=True), np.float32)
 
 
-def _recomputed(scene: Scene) -> Iterator[Hypothesis]:
+def _recomputed(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """Attention computed anew from query, key and value in every usual way: which one gives what torch has, and which one what Keras has."""
     parts = scene.query_key_value()
     if parts is None or not scene.expected or not scene.keras.inputs:
@@ -191,7 +191,7 @@ def told_apart(theirs: Variant, keras: Variant | None) -> str:
     return "mask" if theirs.mask != keras.mask else "attention scale"
 
 
-def variants(scene: Scene, query: Array, key: Array, value: Array) -> Iterator[Variant]:
+def variants(scene: DivergenceContext, query: Array, key: Array, value: Array) -> Iterator[Variant]:
     """Every usual way to compute attention: the simplest first, then masks with other scales."""
     width, heads = query.shape[-1], query.shape[2]
     plain = 1 / np.sqrt(width)
@@ -217,7 +217,7 @@ def _changed(query: Array, key: Array, value: Array, scale: float, masked: Array
         yield "softmax axis", attended(query, key, value, scale, masked, over=-2)
 
 
-def masks_of(scene: Scene, queries: int, keys: int) -> dict[str, Array | None]:
+def masks_of(scene: DivergenceContext, queries: int, keys: int) -> dict[str, Array | None]:
     """What may be left out, as arrays that are true there: nothing first."""
     found: dict[str, Array | None] = {"": None}
     if queries == keys:

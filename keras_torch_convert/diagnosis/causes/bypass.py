@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from ..context import Array, Hypothesis, Scene
+from ..context import Array, DivergenceContext, Hypothesis
 
 
-def going_on_with(scene: Scene, kind: str, cause: str, advice: str, array: Array) -> Iterator[Hypothesis]:
+def bypass(scene: DivergenceContext, kind: str, cause: str, advice: str, array: Array) -> Iterator[Hypothesis]:
     """`array` in the place of the spot's output: it goes into the next torch layer, or what follows in Keras makes of it what torch has."""
     for following in scene.following:
         yield Hypothesis(kind, cause, advice, array, against=following)
@@ -16,7 +16,9 @@ def going_on_with(scene: Scene, kind: str, cause: str, advice: str, array: Array
         yield from behind_next_steps(scene, kind, cause, advice, array)
 
 
-def behind_next_steps(scene: Scene, kind: str, cause: str, advice: str, array: Array) -> Iterator[Hypothesis]:
+def behind_next_steps(
+    scene: DivergenceContext, kind: str, cause: str, advice: str, array: Array
+) -> Iterator[Hypothesis]:
     """`array` in the place of the spot's output: the next call, or the layer around, makes of it what torch has."""
     yield Hypothesis(kind, cause, advice, array, how="next call")
     around = scene.around(scene.call.layer, change=partial(instead, array))

@@ -10,12 +10,12 @@ import numpy as np
 from ...running.fingerprint import distance, fingerprint
 from ...running.keras_calls import LayerCall
 from ...running.keras_values import as_tensor_like, eager_arrays
-from ..context import ENOUGH, Array, Hypothesis, Scene
+from ..context import ENOUGH, Array, DivergenceContext, Hypothesis
 from . import weights
-from .functions import Function, functions, identity, recognised
+from .functions import Function, functions, identity, recognized
 
 
-def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
+def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """Weights of a layer inside whose output has the right statistics in spite of them, or adds nothing; another activation in the code."""
     if scene.parent is None:
         return
@@ -27,7 +27,7 @@ def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
         yield from _activation(scene)
 
 
-def _activation(scene: Scene) -> Iterator[Hypothesis]:
+def _activation(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """The layer has an activation that its code applies, or one inside has that is not of Keras itself: another one in its place."""
     assert scene.parent is not None
     around = scene.parent[0]
@@ -37,7 +37,7 @@ def _activation(scene: Scene) -> Iterator[Hypothesis]:
             yield from _other_activations(scene, call, name, ours)
 
 
-def _other_activations(scene: Scene, call: LayerCall, name: str, ours: Function) -> Iterator[Hypothesis]:
+def _other_activations(scene: DivergenceContext, call: LayerCall, name: str, ours: Function) -> Iterator[Hypothesis]:
     inside = None if scene.parent is None or call is scene.parent[0] else call.layer
     for theirs in (identity(), *functions()):
         settings = {name: as_activation(scene, theirs)}
@@ -51,7 +51,7 @@ def _other_activations(scene: Scene, call: LayerCall, name: str, ours: Function)
         yield Hypothesis(kind, said, todo, trial, at=call.label, how="around", torch_at=path)
 
 
-def activations_of(scene: Scene, layer: Any) -> dict[str, Function]:
+def activations_of(scene: DivergenceContext, layer: Any) -> dict[str, Function]:
     """Attributes of a layer that are known activations."""
     probe = np.linspace(-6, 6, 49, dtype=np.float32)
     found = {}
@@ -59,13 +59,13 @@ def activations_of(scene: Scene, layer: Any) -> dict[str, Function]:
         if "activation" not in name or not callable(value) or isinstance(value, type):
             continue
         result = _applied(value, probe, scene)
-        function = recognised(probe, result) if result is not None and result.shape == probe.shape else None
+        function = recognized(probe, result) if result is not None and result.shape == probe.shape else None
         if function is not None:
             found[name] = function
     return found
 
 
-def _applied(function: Callable[[Any], Any], array: Array, scene: Scene) -> Array | None:
+def _applied(function: Callable[[Any], Any], array: Array, scene: DivergenceContext) -> Array | None:
     try:
         return next(eager_arrays(function(as_tensor_like(array, array, scene.target))), None)
     except (ValueError, TypeError, RuntimeError, AttributeError):
@@ -73,12 +73,12 @@ def _applied(function: Callable[[Any], Any], array: Array, scene: Scene) -> Arra
         return None
 
 
-def as_activation(scene: Scene, function: Function) -> Callable[[Any], Any]:
+def as_activation(scene: DivergenceContext, function: Function) -> Callable[[Any], Any]:
     """A function of arrays as one of the framework's tensors."""
     return lambda x: as_tensor_like(function(next(eager_arrays(x))), x, scene.target)
 
 
-def path_of_function(scene: Scene, function: Function) -> str:
+def path_of_function(scene: DivergenceContext, function: Function) -> str:
     """The torch module in which an operation gives this function of what a layer inside gives, "" when there is none."""
     for _, captured in scene.before:
         key = fingerprint(function(captured.outputs[0])) if captured.outputs else None

@@ -9,12 +9,12 @@ import numpy as np
 
 from ...comparison.arrays import channels_last, margins
 from ...running.torch_steps import Step
-from ..context import Array, Hypothesis, Scene
+from ..context import Array, DivergenceContext, Hypothesis
 
 STEPS = ("convolution", "_convolution", "mkldnn_convolution", "cudnn_convolution", "convolution_overrideable")
 
 
-def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
+def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """The Keras layer run with torch's padding, dilation and strides, one by one and together."""
     layer = scene.call.layer
     step = scene.step_named(STEPS)
@@ -34,7 +34,7 @@ def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
             yield Hypothesis("channel order", said, "give both models their channels in one order", trial)
 
 
-def as_torch_pads(scene: Scene, step: Step, given: Array, spatial: int) -> Array | None:
+def as_torch_pads(scene: DivergenceContext, step: Step, given: Array, spatial: int) -> Array | None:
     """torch's input as it is when the kernel meets it, channels last: padded as the module says, by code around it, and by the operation."""
     modes: dict[str, Literal["reflect", "edge", "wrap"]] = {
         "reflect": "reflect",
@@ -56,7 +56,7 @@ def _around(pads: Sequence[int]) -> list[tuple[int, int]]:
     return [(0, 0), *((pad, pad) for pad in pads), (0, 0)]
 
 
-def _settings(scene: Scene, step: Step, given: Array, padded: Array, spatial: int) -> Iterator[Hypothesis]:
+def _settings(scene: DivergenceContext, step: Step, given: Array, padded: Array, spatial: int) -> Iterator[Hypothesis]:
     layer = scene.call.layer
     strides = _numbers(step.settings.get(3), spatial)
     dilation = _numbers(step.settings.get(5), spatial)
@@ -92,7 +92,7 @@ def _settings(scene: Scene, step: Step, given: Array, padded: Array, spatial: in
             yield Hypothesis(changes[0][0], said, todo, trial)
 
 
-def _ours_in_words(scene: Scene, given: Array) -> str:
+def _ours_in_words(scene: DivergenceContext, given: Array) -> str:
     explicit = margins(scene.keras.inputs[0], given)
     before = (
         f"Keras by {explicit} before the layer, which" if explicit and any(map(any, explicit)) else "in Keras the layer"

@@ -8,15 +8,15 @@ from functools import partial
 import numpy as np
 
 from ...comparison.arrays import arranged
-from ..context import Array, Hypothesis, Scene
-from .bypass import going_on_with, instead
+from ..context import Array, DivergenceContext, Hypothesis
+from .bypass import bypass, instead
 
 EVAL = "put the torch module into eval mode, and look for training=True in its forward"
 # What torch's dropout is made of where it is not one operation.
 DROPPING = ("mul", "mul_", "div", "div_", "native_dropout")
 
 
-def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
+def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """On in Keras: its output is its input with dropout. On in torch: so is what torch has where Keras has the input."""
     if not scene.keras.inputs or not scene.keras.outputs:
         return
@@ -25,13 +25,13 @@ def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
     if rate is not None and scene.call.leaf is None:
         said = f"Keras drops {rate:.0%} of the values: dropout is left on"
         todo = "call the Keras model with training=False, and look for training=True inside"
-        yield from going_on_with(scene, "dropout", said, todo, given)
+        yield from bypass(scene, "dropout", said, todo, given)
     for number, one in enumerate(scene.keras.inputs[:3]):
         yield from _in_torch(scene, number, one)
     yield from _in_code_of_torch(scene)
 
 
-def _in_torch(scene: Scene, number: int, given: Array) -> Iterator[Hypothesis]:
+def _in_torch(scene: DivergenceContext, number: int, given: Array) -> Iterator[Hypothesis]:
     between = scene.between()
     steps = {step.order: step for step in (*scene.steps, *between)}
     named = [(array, step.path) for order, step in steps.items() for array in scene.values.get(order, ())]
@@ -49,7 +49,7 @@ def _in_torch(scene: Scene, number: int, given: Array) -> Iterator[Hypothesis]:
                 yield Hypothesis("dropout", said, EVAL, trial, at=last_dropout(scene), torch_at=path)
 
 
-def _in_code_of_torch(scene: Scene) -> Iterator[Hypothesis]:
+def _in_code_of_torch(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """torch drops values of what a layer inside gives, in code that Keras has too: the layer around run with that."""
     if scene.spot.kind != "before" and not scene.call.children:
         return
@@ -86,6 +86,6 @@ def dropped(before: Array, after: Array) -> float | None:
     return rate if abs(share - rate) < 0.1 + 2 / np.sqrt(before.size) else None
 
 
-def last_dropout(scene: Scene) -> str:
+def last_dropout(scene: DivergenceContext) -> str:
     """The Keras dropout layer that stands before the spot, "" when there is none."""
     return next((call.label for call, _ in reversed(scene.before) if "Dropout" in call.kinds), "")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...comparison.arrays import apart
-from ..context import ENOUGH, Array, Hypothesis, Scene
+from ..context import ENOUGH, Array, DivergenceContext, Hypothesis
 from . import weights
 
 JOINS = ("Concatenate", "Concat", "Stack")
@@ -16,7 +16,7 @@ JOIN_ALIKE = "join them in torch's order in Keras"
 SHUFFLES = ("Reshape", "Transpose", "Permute", "Flatten")
 
 
-def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
+def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """The layer run on torch's input as torch orders it."""
     if not scene.keras.inputs or not scene.torch_inputs or scene.call.leaf is None:
         return
@@ -52,7 +52,7 @@ def in_shape(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
         yield array.reshape(shape)
 
 
-def named(scene: Scene, ours: Array, theirs: Array) -> tuple[str, str, str]:
+def named(scene: DivergenceContext, ours: Array, theirs: Array) -> tuple[str, str, str]:
     """Kind, sentence and the Keras layer to blame."""
     joins = [call for call, _ in scene.before if set(call.kinds) & set(JOINS)]
     if joins:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...comparison.arrays import arranged
-from ..context import Array, Hypothesis, Scene
+from ..context import Array, DivergenceContext, Hypothesis
 from .activations import linear
 from .functions import functions, softmaxes
 from .structure import affine, factor_of_outputs
@@ -16,7 +16,7 @@ from .structure import affine, factor_of_outputs
 SOFTMAX_AT_THE_END = "softmax at the end"
 
 
-def at_the_end(scene: Scene) -> Iterator[Hypothesis]:
+def at_the_end(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """torch does something more behind the last layer."""
     if not scene.keras.outputs:
         return
@@ -33,7 +33,7 @@ def at_the_end(scene: Scene) -> Iterator[Hypothesis]:
         yield Hypothesis(kind, f"torch's output is {function.name} of what Keras gives", todo, function(ours))
 
 
-def softmax_only_in_keras(scene: Scene) -> Iterator[Hypothesis]:
+def softmax_only_in_keras(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """Keras ends in a softmax that torch does not have: its input is torch's output."""
     layer = scene.call.layer
     name = str(getattr(getattr(layer, "activation", None), "__name__", type(layer).__name__)).lower()
@@ -45,7 +45,7 @@ def softmax_only_in_keras(scene: Scene) -> Iterator[Hypothesis]:
         yield Hypothesis(SOFTMAX_AT_THE_END, said, "build the Keras model with classifier_activation=None", logits)
 
 
-def at_the_beginning(scene: Scene) -> Iterator[Hypothesis]:
+def at_the_beginning(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """The inputs differ by a factor and an offset for each channel, or by the order of channels."""
     if not scene.keras.inputs or not scene.torch_inputs:
         return

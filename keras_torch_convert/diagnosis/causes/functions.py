@@ -12,7 +12,7 @@ import numpy as np
 from ...comparison.arrays import apart
 from ..context import Array
 
-# A function is recognised when it gives an output to this part of its largest value.
+# A function is recognized when it gives an output to this part of its largest value.
 RECOGNISED = 2e-6
 
 
@@ -105,7 +105,7 @@ def softmaxes(ndim: int) -> Iterator[Function]:
         )
 
 
-def recognised(array: Array, output: Array) -> Function | None:
+def recognized(array: Array, output: Array) -> Function | None:
     """The function that gives `output` for `array`, None when it is none of the known ones."""
     if array.shape != output.shape or output.dtype.kind != "f":
         return None

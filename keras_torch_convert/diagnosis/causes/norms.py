@@ -1,4 +1,4 @@
-"""Normalisations: epsilon, statistics of the batch, groups, what is subtracted."""
+"""Normalizations: epsilon, statistics of the batch, groups, what is subtracted."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...rules.hyperparameters import torch_epsilon
-from ..context import Array, Hypothesis, Scene
+from ..context import Array, DivergenceContext, Hypothesis
 
 KINDS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization")
 USUAL_EPSILONS = (1e-3, 1e-5, 1e-6, 1e-12, 1e-8, 1e-4, 1e-7, 1e-2, 0.1)
 
 
-def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
+def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """Another epsilon, statistics of the batch on one side, another number of groups, with or without the mean."""
     if not isinstance(getattr(scene.call.layer, "epsilon", None), float) or not scene.keras.inputs:
         return
     yield from _epsilon(scene)
     yield from _batch_statistics(scene)
     yield from _groups(scene)
-    yield from _centring(scene)
+    yield from _centering(scene)
 
 
-def _epsilon(scene: Scene) -> Iterator[Hypothesis]:
+def _epsilon(scene: DivergenceContext) -> Iterator[Hypothesis]:
     held = scene.call.layer.epsilon
     known = torch_epsilon(scene.module)
     for epsilon in dict.fromkeys((*([known] if known is not None else []), *USUAL_EPSILONS)):
@@ -39,28 +39,28 @@ def _epsilon(scene: Scene) -> Iterator[Hypothesis]:
             )
 
 
-def _batch_statistics(scene: Scene) -> Iterator[Hypothesis]:
+def _batch_statistics(scene: DivergenceContext) -> Iterator[Hypothesis]:
     if not scene.kinds("BatchNormalization"):
         return
-    from_batch = normalised_by_batch(scene)
+    from_batch = normalized_by_batch(scene)
     if from_batch is not None:
         yield Hypothesis(
             "batch statistics",
-            "torch normalises with the mean and variance of the batch, Keras with the moving ones",
+            "torch normalizes with the mean and variance of the batch, Keras with the moving ones",
             "run torch with the norm in eval mode and track_running_stats=True",
             from_batch,
         )
-    by_moving = normalised_by_moving(scene)
+    by_moving = normalized_by_moving(scene)
     if by_moving is not None:
         yield Hypothesis(
             "batch statistics",
-            "Keras normalises with the mean and variance of the batch, torch with the running ones",
+            "Keras normalizes with the mean and variance of the batch, torch with the running ones",
             "call the Keras layer with training=False",
             by_moving,
         )
 
 
-def _affine(scene: Scene, normal: Array, axis: int) -> Array:
+def _affine(scene: DivergenceContext, normal: Array, axis: int) -> Array:
     shape = [1] * normal.ndim
     shape[axis] = normal.shape[axis]
     gamma, beta = scene.held.get("gamma"), scene.held.get("beta")
@@ -68,13 +68,13 @@ def _affine(scene: Scene, normal: Array, axis: int) -> Array:
     return np.asarray(scaled if beta is None else scaled + beta.reshape(shape), np.float32)
 
 
-def _axis(scene: Scene) -> int:
+def _axis(scene: DivergenceContext) -> int:
     axis = scene.settings.get("axis", -1)
     return int(axis[0] if isinstance(axis, tuple) else axis)
 
 
-def normalised_by_batch(scene: Scene) -> Array | None:
-    """The layer's input normalised with its own mean and variance."""
+def normalized_by_batch(scene: DivergenceContext) -> Array | None:
+    """The layer's input normalized with its own mean and variance."""
     x = scene.keras.inputs[0].astype(np.float64)
     axis = _axis(scene) % x.ndim
     others = tuple(one for one in range(x.ndim) if one != axis)
@@ -82,8 +82,8 @@ def normalised_by_batch(scene: Scene) -> Array | None:
     return _affine(scene, (x - mean) / np.sqrt(variance + scene.call.layer.epsilon), axis)
 
 
-def normalised_by_moving(scene: Scene) -> Array | None:
-    """The layer's input normalised with the statistics that the layer holds."""
+def normalized_by_moving(scene: DivergenceContext) -> Array | None:
+    """The layer's input normalized with the statistics that the layer holds."""
     x = scene.keras.inputs[0].astype(np.float64)
     axis = _axis(scene) % x.ndim
     mean, variance = scene.held.get("moving_mean"), scene.held.get("moving_variance")
@@ -91,22 +91,22 @@ def normalised_by_moving(scene: Scene) -> Array | None:
         return None
     shape = [1] * x.ndim
     shape[axis] = x.shape[axis]
-    centred = x - mean.reshape(shape)
-    return _affine(scene, centred / np.sqrt(variance.reshape(shape) + scene.call.layer.epsilon), axis)
+    centered = x - mean.reshape(shape)
+    return _affine(scene, centered / np.sqrt(variance.reshape(shape) + scene.call.layer.epsilon), axis)
 
 
-def _groups(scene: Scene) -> Iterator[Hypothesis]:
+def _groups(scene: DivergenceContext) -> Iterator[Hypothesis]:
     held = getattr(scene.call.layer, "groups", None)
     known = getattr(scene.module, "num_groups", getattr(scene.module, "num_features", None))
     if not isinstance(held, int) or not isinstance(known, int) or held in (known, -1):
         return
     trial = scene.run(groups=known)
     if trial is not None:
-        said = f"Keras normalises {held} groups, torch {known}"
+        said = f"Keras normalizes {held} groups, torch {known}"
         yield Hypothesis("groups", said, f"build the Keras layer with groups={known}", trial)
 
 
-def _centring(scene: Scene) -> Iterator[Hypothesis]:
+def _centering(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """Over the last axis, with the mean subtracted and without."""
     if not scene.kinds("LayerNormalization", "RMSNormalization"):
         return
@@ -117,12 +117,12 @@ def _centring(scene: Scene) -> Iterator[Hypothesis]:
     if gamma.ndim != 1:
         return
     squares = np.sqrt((x * x).mean(-1, keepdims=True) + epsilon)
-    centred = x - x.mean(-1, keepdims=True)
+    centered = x - x.mean(-1, keepdims=True)
     for words, normal in (
         ("torch divides by the root of the mean square and subtracts no mean, Keras subtracts it", x / squares),
-        ("torch subtracts the mean, Keras does not", centred / np.sqrt(x.var(-1, keepdims=True) + epsilon)),
-        ("torch divides by the unbiased variance", centred / np.sqrt(x.var(-1, ddof=1, keepdims=True) + epsilon)),
-        ("torch adds epsilon to the standard deviation", centred / (np.sqrt(x.var(-1, keepdims=True)) + epsilon)),
+        ("torch subtracts the mean, Keras does not", centered / np.sqrt(x.var(-1, keepdims=True) + epsilon)),
+        ("torch divides by the unbiased variance", centered / np.sqrt(x.var(-1, ddof=1, keepdims=True) + epsilon)),
+        ("torch adds epsilon to the standard deviation", centered / (np.sqrt(x.var(-1, keepdims=True)) + epsilon)),
     ):
         trial = np.asarray(normal * gamma + beta, np.float32)
-        yield Hypothesis("normalisation", words, "use the Keras layer that normalises as torch does", trial)
+        yield Hypothesis("normalization", words, "use the Keras layer that normalizes as torch does", trial)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...comparison.arrays import channels_last, margins
 from ...running.torch_steps import Step
-from ..context import Array, Hypothesis, Scene
+from ..context import Array, DivergenceContext, Hypothesis
 
 STEPS = (
     *(
@@ -84,7 +84,7 @@ FIELDS = {
 }
 
 
-def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
+def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """Keras's pooling with one setting after the other as in torch; for global pooling the other kind."""
     if not scene.keras.inputs or not any("Pool" in kind for kind in scene.call.kinds):
         return
@@ -102,11 +102,11 @@ def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
     different = [name for name in FIELDS if getattr(ours, name) != getattr(theirs, name)]
     for count in range(1, len(different) + 1):
         for names in combinations(different, count):
-            mended = replace(ours, **{name: getattr(theirs, name) for name in names})
+            patched = replace(ours, **{name: getattr(theirs, name) for name in names})
             said = "; ".join(
                 f"{FIELDS[name]}: Keras {getattr(ours, name)}, torch {getattr(theirs, name)}" for name in names
             )
-            yield Hypothesis(FIELDS[names[0]], said, _advice(theirs), mended(array), torch_at=step.path)
+            yield Hypothesis(FIELDS[names[0]], said, _advice(theirs), patched(array), torch_at=step.path)
 
 
 def _advice(theirs: Pool) -> str:
@@ -123,7 +123,7 @@ def _advice(theirs: Pool) -> str:
     )
 
 
-def of_keras(scene: Scene, array: Array) -> Pool | None:
+def of_keras(scene: DivergenceContext, array: Array) -> Pool | None:
     """The Keras layer's pooling of `array`, with the zeros that a layer before put around it; None when those cannot be told."""
     layer = scene.call.layer
     what = "max" if any("Max" in kind for kind in scene.call.kinds) else "avg"
@@ -166,7 +166,7 @@ def _numbers(value: Any, count: int) -> tuple[int, ...]:
     return tuple(int(number) for number in (numbers if len(numbers) == count else (*numbers,) * count))
 
 
-def _global(scene: Scene) -> Iterator[Hypothesis]:
+def _global(scene: DivergenceContext) -> Iterator[Hypothesis]:
     array = scene.keras.inputs[0]
     first = scene.settings.get("data_format") == "channels_first"
     axes = tuple(range(2, array.ndim)) if first else tuple(range(1, array.ndim - 1))

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...comparison.arrays import apart
-from ..context import Array, Hypothesis, Scene
+from ..context import Array, DivergenceContext, Hypothesis
 
 RECOGNISED = 1e-4
 
 
-def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
+def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """Other ways to come from the input's size to the output's."""
     inputs, outputs = scene.keras.inputs, scene.keras.outputs
     if not inputs or not outputs or scene.call.leaf is not None or inputs[0].ndim != 4 or outputs[0].ndim != 4:

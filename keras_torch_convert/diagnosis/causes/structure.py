@@ -10,15 +10,15 @@ import numpy as np
 
 from ...comparison.arrays import apart, arranged
 from ...running.keras_calls import Captured
-from ..context import ENOUGH, Array, Hypothesis, Scene, called
+from ..context import ENOUGH, Array, DivergenceContext, Hypothesis, called
 from .activations import activation_behind, linear
-from .bypass import going_on_with
+from .bypass import bypass
 from .elements import JOIN_ALIKE, JOINS, OTHER_ORDER, same_values
 
 PREPARING = ("Rescaling", "Normalization", "Resizing", "CenterCrop")
 
 
-def order_of_norm_and_activation(scene: Scene) -> Iterator[Hypothesis]:
+def order_of_norm_and_activation(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """torch applies the activation behind the norm before it."""
     if scene.call.leaf is None or not any("Normalization" in kind for kind in scene.call.kinds) or not scene.behind:
         return
@@ -32,7 +32,7 @@ def order_of_norm_and_activation(scene: Scene) -> Iterator[Hypothesis]:
         yield Hypothesis("order of norm and activation", said, todo, trial)
 
 
-def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
+def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """A factor, another way to join branches, an operation that only one side has."""
     if not scene.keras.inputs:
         return
@@ -45,7 +45,7 @@ def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
     yield from _missing(scene)
 
 
-def _extra(scene: Scene) -> Iterator[Hypothesis]:
+def _extra(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """torch has one of the inputs where Keras has the output: the operation has no counterpart."""
     if scene.call.leaf is not None and not set(scene.call.kinds) & set(PREPARING):
         return
@@ -60,10 +60,10 @@ def _extra(scene: Scene) -> Iterator[Hypothesis]:
             else f"take '{label}' out of the Keras model, or compute it in torch too"
         )
         said = f"torch goes on with {which} where Keras computes {kind} '{label}'"
-        yield from going_on_with(scene, name, said, todo, array)
+        yield from bypass(scene, name, said, todo, array)
 
 
-def _joined_otherwise(scene: Scene) -> Iterator[Hypothesis]:
+def _joined_otherwise(scene: DivergenceContext) -> Iterator[Hypothesis]:
     inputs = scene.keras.inputs
     if scene.call.leaf is not None or len(inputs) != 2 or inputs[0].dtype.kind != "f" or inputs[1].dtype.kind != "f":
         return
@@ -93,7 +93,7 @@ def _joined_otherwise(scene: Scene) -> Iterator[Hypothesis]:
         yield from _weighted_sum(scene, first, second)
 
 
-def _weighted_sum(scene: Scene, first: Array, second: Array) -> Iterator[Hypothesis]:
+def _weighted_sum(scene: DivergenceContext, first: Array, second: Array) -> Iterator[Hypothesis]:
     """torch adds one branch times a number, the same everywhere or one for each channel."""
     if first.shape != second.shape:
         return
@@ -109,7 +109,7 @@ def _weighted_sum(scene: Scene, first: Array, second: Array) -> Iterator[Hypothe
                 yield Hypothesis("branch scale", said, f"multiply that branch by {factor:.6g} in Keras", trial)
 
 
-def factor_of_outputs(scene: Scene) -> Iterator[Hypothesis]:
+def factor_of_outputs(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """One number between the two outputs."""
     if not scene.keras.outputs:
         return
@@ -123,7 +123,7 @@ def factor_of_outputs(scene: Scene) -> Iterator[Hypothesis]:
                 yield Hypothesis("scale", said, f"multiply by {factor:.6g} behind '{scene.call.label}' in Keras", trial)
 
 
-def _factor_before_activation(scene: Scene) -> Iterator[Hypothesis]:
+def _factor_before_activation(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """One number between the two outputs before the activation that the Keras layer ends in."""
     activation = getattr(scene.call.layer, "activation", None) if scene.call.leaf is not None else None
     before = scene.run(activation=linear) if activation is not None and scene.keras.inputs else None
@@ -143,7 +143,7 @@ def _scaled(activation: Callable[[Any], Any], factor: float, x: Any) -> Any:
     return activation(x * factor)
 
 
-def _factor_of_inputs(scene: Scene) -> Iterator[Hypothesis]:
+def _factor_of_inputs(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """One number between the two inputs."""
     if scene.call.leaf is None or not scene.torch_inputs:
         return
@@ -176,7 +176,7 @@ def ratio_of(one: Array, other: Array) -> float | None:
     return factor if float(np.abs(one - factor * wide).max()) < 1e-4 * scale else None
 
 
-def _missing(scene: Scene) -> Iterator[Hypothesis]:
+def _missing(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """With torch's input the layer gives torch's output: what torch computes in between is missing in Keras."""
     if scene.call.leaf is None:
         yield from _missing_before_operation(scene)
@@ -203,7 +203,7 @@ def _missing(scene: Scene) -> Iterator[Hypothesis]:
         yield Hypothesis("missing operation", said, todo, trial, at=at, torch_at=steps[0].path if steps else "")
 
 
-def _missing_before_operation(scene: Scene) -> Iterator[Hypothesis]:
+def _missing_before_operation(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """The same for a call without weights: each value that torch makes of its input in its place."""
     given = scene.keras.inputs[0]
     for step in scene.steps:

@@ -7,7 +7,7 @@ from itertools import pairwise, permutations
 
 import numpy as np
 
-from ..context import Array, Hypothesis, Scene
+from ..context import Array, DivergenceContext, Hypothesis
 from .bypass import behind_next_steps
 
 # Values that were only carried over are equal bit for bit; a computed one (two biases added) may be rounded.
@@ -17,7 +17,7 @@ FRESH = (0.0, 1.0)
 AGAIN = "carry those weights over again (ktc.convert with this plan)"
 
 
-def hypotheses(scene: Scene) -> Iterator[Hypothesis]:
+def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """The layer run with torch's values."""
     leaf = scene.call.leaf
     if leaf is None or not scene.wanted:

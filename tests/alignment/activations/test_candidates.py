@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import keras_torch_convert as ktc
-from keras_torch_convert.alignment.activations.candidates import fillings
+from keras_torch_convert.alignment.activations.candidates import layer_mappings
 from keras_torch_convert.alignment.activations.integers import without_integers
 from keras_torch_convert.keras_io.model import read_target
 from tests.helpers.split_pairs import (
@@ -95,7 +95,7 @@ def test_only_a_variable_that_is_never_trained_may_be_a_copy(trained: bool) -> N
     module, model = tokens_pair(trained)
     layer = next(leaf for leaf in read_target(model).leaves() if leaf.label == "tokens")
     shapes = {name: tuple(tensor.shape) for name, tensor in module.named_parameters() if "." not in name}
-    found = list(fillings(tuple(shapes), shapes, without_integers(layer), ()))
+    found = list(layer_mappings(tuple(shapes), shapes, without_integers(layer), ()))
     assert bool(found) is not trained
 
 

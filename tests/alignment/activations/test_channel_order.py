@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import keras_torch_convert as ktc
-from tests.helpers.small_models import randomised, same_values, values
+from tests.helpers.small_models import randomized, same_values, values
 
 layers = keras.layers
 
@@ -170,14 +170,14 @@ def shuffled(x: Any, factor: int) -> Any:
 )  # fmt: skip
 def test_a_map_made_of_a_vector_is_counted_as_each_side_does(pair: Any) -> None:
     module, model = pair()
-    report = ktc.convert(randomised(module), model)
+    report = ktc.convert(randomized(module), model)
     assert report.equal is True
     assert report.complete
 
 
 def test_the_plan_of_a_turned_vector_says_so_and_leads_back_bit_for_bit() -> None:
     module, model = generator_pair()
-    report = ktc.convert(randomised(module), model)
+    report = ktc.convert(randomized(module), model)
     rules = [assignment.rule for assignment in report.plan.assignments]
     assert sum("outputs of a map of 4 x 4 x 6, channels last" in rule for rule in rules) == 5
     assert report.plan.lossless
@@ -197,19 +197,19 @@ def test_a_map_that_neither_order_makes_right_is_refused_and_nothing_changes() -
     model = keras.Model(inputs, wrong)
     before = values(model)
     with pytest.raises(ktc.NotEqualError):
-        ktc.convert(randomised(module), model)
+        ktc.convert(randomized(module), model)
     assert same_values(before, values(model))
 
 
 @pytest.mark.parametrize("pair", [generator_pair, image_pair, two_decoders_pair])
 def test_without_running_a_map_is_taken_to_be_counted_channels_first_in_torch_which_is_said(pair: Any) -> None:
     module, model = pair()
-    report = ktc.convert(randomised(module).state_dict(), model, accept_unproven=True)
+    report = ktc.convert(randomized(module).state_dict(), model, accept_unproven=True)
     assert any("only equal outputs can prove it" in warning for warning in report.warnings)
     assert all(report.confidence[label] < 0.9 for label in report.confidence if "dense" in label)
     assert ktc.verify(module, model).equal is True
     module, model = pair()
-    ktc.keras_reload_from_torch_model(randomised(module), model, do_predict=False, save_name="", verbose=0)
+    ktc.keras_reload_from_torch_model(randomized(module), model, do_predict=False, save_name="", verbose=0)
     assert ktc.verify(module, model).equal is True
 
 
@@ -217,6 +217,6 @@ def test_a_vector_spread_over_one_place_keeps_its_order() -> None:
     module = nn.Sequential(nn.Linear(5, 8), nn.Unflatten(1, (8, 1, 1)), nn.Conv2d(8, 4, 1))
     inputs = keras.Input((5,))
     model = keras.Model(inputs, layers.Conv2D(4, 1)(layers.Reshape((1, 1, 8))(layers.Dense(8)(inputs))))
-    report = ktc.convert(randomised(module).state_dict(), model, accept_unproven=True)
+    report = ktc.convert(randomized(module).state_dict(), model, accept_unproven=True)
     assert not any("become a map" in warning for warning in report.warnings)
     assert ktc.verify(module, model).equal is True

@@ -12,9 +12,9 @@ import torch
 import keras_torch_convert as ktc
 from keras_torch_convert.alignment.activations.groups import UnitGroup
 from keras_torch_convert.alignment.activations.names import words_of
-from keras_torch_convert.running.torch_trace import Unit
+from keras_torch_convert.running.torch_trace import TracedOp
 from keras_torch_convert.util.gc_pause import cycle_search_for_new_objects
-from tests.helpers.small_models import randomised
+from tests.helpers.small_models import randomized
 
 BRANCHES = 60
 
@@ -38,7 +38,7 @@ def keras_wide(names: list[str]) -> Any:
 
 @pytest.mark.parametrize("name", ["branches_{}", "x{}y"])
 def test_a_layer_finds_its_own_among_many_on_one_input(name):
-    module, model = randomised(Wide()), keras_wide([name.format(number) for number in range(BRANCHES)])
+    module, model = randomized(Wide()), keras_wide([name.format(number) for number in range(BRANCHES)])
 
     report = ktc.convert(module, model)
 
@@ -54,8 +54,8 @@ def test_what_exists_is_left_out_of_the_search_for_cycles_for_a_time_only():
     assert gc.get_freeze_count() == 0
 
 
-def units(count: int) -> list[Unit]:
-    return [Unit(order, f"u{order}", (f"branch.{order}.weight",), (), (), False) for order in range(count)]
+def units(count: int) -> list[TracedOp]:
+    return [TracedOp(order, f"u{order}", (f"branch.{order}.weight",), (), (), False) for order in range(count)]
 
 
 def test_of_many_units_those_with_a_rare_word_in_common_come_first_then_those_that_ran_about_then():
@@ -72,7 +72,7 @@ def test_units_without_free_weights_are_asked_about_once():
     group = UnitGroup(units(1000))
     asked: list[int] = []
 
-    def is_free(unit: Unit) -> bool:
+    def is_free(unit: TracedOp) -> bool:
         asked.append(unit.order)
         return not 100 <= unit.order < 600
 
@@ -106,7 +106,7 @@ def test_branches_that_may_stand_for_each_other_go_by_their_numbers_and_not_by_t
     model = keras.Model(inputs, keras.layers.Add()([branch(inputs) for branch in made]))
     assert [branch.layers[0].name for branch in made] == ["dense_1", "dense_3", "dense_5", "dense_7"]
 
-    plan = ktc.align(randomised(Alike()), model)
+    plan = ktc.align(randomized(Alike()), model)
 
     assert {torch_name[:8] for torch_name, keras_name in plan.pairs} == {f"branch.{one}" for one in range(4)}
     assert all(torch_name[7] == keras_name[7] for torch_name, keras_name in plan.pairs)

@@ -12,7 +12,7 @@ from torch import nn
 
 import keras_torch_convert as ktc
 from keras_torch_convert.alignment.activations.reordering import order_of_channels
-from tests.helpers.small_models import randomised
+from tests.helpers.small_models import randomized
 
 layers = keras.layers
 
@@ -61,8 +61,8 @@ def branches_pair() -> tuple[nn.Module, Any]:
     inputs = keras.Input((8, 8, 4))
     three, one = layers.Conv2D(7, 1)(inputs), layers.Conv2D(5, 1)(inputs)
     joined = layers.Concatenate()([three, one, layers.Conv2D(6, 3, padding="same")(inputs)])
-    normalised = layers.ReLU()(layers.BatchNormalization(epsilon=1e-5)(joined))
-    return Branches(), keras.Model(inputs, layers.Conv2D(3, 3)(normalised))
+    normalized = layers.ReLU()(layers.BatchNormalization(epsilon=1e-5)(joined))
+    return Branches(), keras.Model(inputs, layers.Conv2D(3, 3)(normalized))
 
 
 def dense_pair() -> tuple[nn.Module, Any]:
@@ -82,7 +82,7 @@ def depthwise_pair() -> tuple[nn.Module, Any]:
 @pytest.mark.parametrize("pair", [branches_pair, dense_pair, depthwise_pair])
 def test_branches_joined_in_another_order(pair: Any) -> None:
     module, model = pair()
-    report = ktc.convert(randomised(module), model)
+    report = ktc.convert(randomized(module), model)
     assert report.equal is True
     assert report.complete
     assert report.plan.lossless
@@ -90,7 +90,7 @@ def test_branches_joined_in_another_order(pair: Any) -> None:
 
 def test_the_plan_of_another_order_says_so_and_leads_back_bit_for_bit() -> None:
     module, model = branches_pair()
-    report = ktc.convert(randomised(module), model)
+    report = ktc.convert(randomized(module), model)
     assert sum("the order in which Keras joins them" in one.rule for one in report.plan.assignments) == 5
     other, _ = branches_pair()
     ktc.convert(model, other, plan=report.plan, verify=False)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import keras_torch_convert as ktc
-from keras_torch_convert.alignment.activations.branching import Choice, next_exclusions
+from keras_torch_convert.alignment.activations.branching import BranchPoint, next_exclusions
 from tests.helpers.running_pairs import (
     attention_pair,
     branches_pair,
@@ -27,7 +27,7 @@ from tests.helpers.running_pairs import (
     tied_table_pair,
     token_types_pair,
 )
-from tests.helpers.small_models import keras_two_branches, randomised, same_values, torch_two_branches, values
+from tests.helpers.small_models import keras_two_branches, randomized, same_values, torch_two_branches, values
 
 
 def sources(plan: ktc.Plan, model: Any) -> dict[str, tuple[str, ...]]:
@@ -64,8 +64,8 @@ def test_a_fused_projection_is_told_from_a_shortcut_of_one_shape_on_the_same_inp
 
 
 def test_taking_back_an_earlier_choice_opens_what_came_behind_it() -> None:
-    first = Choice("first", ("a",), (("b",),), 1)
-    second = Choice("second", ("c",), (), 2)
+    first = BranchPoint("first", ("a",), (("b",),), 1)
+    second = BranchPoint("second", ("c",), (), 2)
     taken_back = next_exclusions([first, second], {"third": {("d",)}, "second": {("e",)}})
     assert taken_back == ({"first": {("a",)}}, 0)
 
@@ -85,10 +85,10 @@ def test_a_shared_table_positions_and_an_unused_layer() -> None:
     torch_module, keras_model = language_pair()
     report = ktc.convert(torch_module, keras_model)
     assert report.equal is True
-    fates = {entry.name: (entry.fate, entry.rule) for entry in report.ledger if entry.side == "source"}
-    assert fates["unused.weight"] == ("skipped", "not reached by this input")
-    assert fates["head.weight"][0] == "used"
-    assert fates["positions"][0] == "used"
+    statuses = {entry.name: (entry.status, entry.rule) for entry in report.ledger if entry.side == "source"}
+    assert statuses["unused.weight"] == ("skipped", "not reached by this input")
+    assert statuses["head.weight"][0] == "used"
+    assert statuses["positions"][0] == "used"
 
 
 def test_the_same_models_give_the_same_plan() -> None:
@@ -110,7 +110,7 @@ def test_a_branch_that_no_output_shows_is_told_by_what_it_computes() -> None:
     found = sources(report.plan, keras_model)
     assert found["second/kernel"] == ("ignored.weight",)
     assert found["first/kernel"] == ("shown.weight",)
-    assert {entry.name for entry in report.ledger if entry.fate == "skipped"} >= {"unused.weight", "unused.bias"}
+    assert {entry.name for entry in report.ledger if entry.status == "skipped"} >= {"unused.weight", "unused.bias"}
 
 
 def test_an_output_at_chaos_cannot_be_decided() -> None:
@@ -150,7 +150,7 @@ def test_what_torch_lacks_is_filled_so_that_it_does_nothing() -> None:
 
 @pytest.mark.parametrize("gain", [1.0, 1.5])
 def test_a_gain_of_one_may_be_missing_in_keras_and_no_other(gain: float) -> None:
-    torch_module = randomised(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8)), seed=1)
+    torch_module = randomized(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8)), seed=1)
     with torch.no_grad():
         torch_module[1].weight.fill_(1.0)
         torch_module[1].weight[0] = gain
@@ -165,7 +165,7 @@ def test_a_gain_of_one_may_be_missing_in_keras_and_no_other(gain: float) -> None
         return
     report = ktc.convert(torch_module, keras_model)
     assert report.equal is True
-    assert [entry.fate for entry in report.ledger if entry.name == "1.weight"] == ["skipped"]
+    assert [entry.status for entry in report.ledger if entry.name == "1.weight"] == ["skipped"]
 
 
 def test_a_layer_that_computed_its_own_constants_keeps_them() -> None:
@@ -250,7 +250,7 @@ def test_a_layer_told_by_its_input_alone_is_said_to_be_and_doubted_when_the_caus
     ],
 )  # fmt: skip
 def test_what_has_no_counterpart_is_named(settings: dict[str, Any], said: str) -> None:
-    torch_module = randomised(
+    torch_module = randomized(
         torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.BatchNorm1d(8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
     )
     with pytest.raises(ktc.AlignmentError, match=said):
@@ -271,7 +271,7 @@ def keras_like_with_a_difference(
 
 
 def test_a_head_for_another_number_of_classes_is_told_from_other_sizes_and_can_be_left_out() -> None:
-    seven = randomised(torch_two_branches(7))
+    seven = randomized(torch_two_branches(7))
     five, model_of_seven = keras_two_branches(keras, 5), keras_two_branches(keras, 7)
     before = values(five)
     with pytest.raises(
@@ -281,11 +281,14 @@ def test_a_head_for_another_number_of_classes_is_told_from_other_sizes_and_can_b
     assert same_values(before, values(five))
     report = ktc.convert(seven, five, plan=ktc.align(seven, model_of_seven).without("predictions"), verify=False)
     assert report.ok
-    assert [entry.name for entry in report.ledger if entry.fate == "kept"] == ["predictions/kernel", "predictions/bias"]
+    assert [entry.name for entry in report.ledger if entry.status == "kept"] == [
+        "predictions/kernel",
+        "predictions/bias",
+    ]
 
 
 def test_a_torch_model_with_a_layer_more_is_not_taken_for_one_of_other_classes() -> None:
-    torch_module = randomised(torch.nn.Sequential(*(torch.nn.Linear(6, width) for width in (6, 6, 5))))
+    torch_module = randomized(torch.nn.Sequential(*(torch.nn.Linear(6, width) for width in (6, 6, 5))))
     keras_model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(6), keras.layers.Dense(5)])
     with pytest.raises(ktc.AlignmentError) as caught:
         ktc.convert(torch_module, keras_model)
@@ -367,7 +370,7 @@ def test_a_model_that_does_not_belong_is_refused_with_what_is_open() -> None:
     assert same_values(before, values(wrong))
 
 
-def test_a_hint_is_honoured_and_an_unknown_one_refused() -> None:
+def test_a_hint_is_honored_and_an_unknown_one_refused() -> None:
     torch_module, keras_model = branches_pair("sum", ("a", "b"))
     plan = ktc.align(torch_module, keras_model, hints={"a": "second"})
     assert sources(plan, keras_model)["a/kernel"] == ("second.weight",)
@@ -475,9 +478,9 @@ def test_constants_that_a_keras_layer_keeps_as_weights_stay() -> None:
     x = keras.layers.Dense(8)(inputs)
     rotated = x * Rotation(name="rotation")(x)
     keras_model = keras.Model(inputs, keras.layers.Dense(3)(rotated))
-    report = ktc.convert(randomised(Rotated()), keras_model)
+    report = ktc.convert(randomized(Rotated()), keras_model)
     assert report.equal is True
-    kept = {entry.name: entry.rule for entry in report.ledger if entry.fate == "kept"}
+    kept = {entry.name: entry.rule for entry in report.ledger if entry.status == "kept"}
     assert "rotation/frequencies" in kept
 
 
@@ -497,9 +500,9 @@ class ResidualWithoutEnd(torch.nn.Module):
 def test_weights_on_which_no_output_depends_are_left_out_and_said_to_be() -> None:
     inputs = keras.Input((5,))
     model = keras.Model(inputs, keras.layers.Dense(5)(keras.layers.Dense(5, activation="tanh")(inputs)))
-    report = ktc.convert(randomised(ResidualWithoutEnd()), model)
+    report = ktc.convert(randomized(ResidualWithoutEnd()), model)
     assert report.equal is True
-    skipped = {entry.name: entry.rule for entry in report.ledger if entry.fate == "skipped"}
+    skipped = {entry.name: entry.rule for entry in report.ledger if entry.status == "skipped"}
     assert skipped == dict.fromkeys(
         ["rest.weight", "rest.bias"], "computed with, but no output depends on it at this input"
     )
@@ -526,7 +529,7 @@ def test_a_sequence_is_given_to_torch_in_the_layout_that_runs(transposed: bool) 
     inputs = keras.Input((20, 3))
     first = keras.layers.Conv1D(8, 1) if transposed else keras.layers.Dense(8)
     pooled = keras.layers.GlobalMaxPooling1D()(keras.layers.ReLU()(first(inputs)))
-    report = ktc.convert(randomised(Sequence()), keras.Model(inputs, keras.layers.Dense(2)(pooled)))
+    report = ktc.convert(randomized(Sequence()), keras.Model(inputs, keras.layers.Dense(2)(pooled)))
     assert report.equal is True
     assert any("cannot be run on the other layout" in note for note in report.notes)
 
@@ -542,7 +545,7 @@ def test_single_ids_are_drawn_several_at_a_time() -> None:
 
     user, item = (keras.Input((1,), dtype="int32", name=name) for name in ("user", "item"))
     scores = keras.layers.Multiply()([keras.layers.Embedding(30, 8)(user), keras.layers.Embedding(40, 8)(item)])
-    report = ktc.convert(randomised(Scores()), keras.Model([user, item], scores))
+    report = ktc.convert(randomized(Scores()), keras.Model([user, item], scores))
     assert report.equal is True
     assert "(4, 1)" in report.input
 
@@ -558,7 +561,7 @@ def test_ids_are_small_enough_for_every_table_when_columns_go_into_several() -> 
 
     ids = keras.Input((3,), dtype="int32", name="ids")
     columns = [keras.layers.Embedding(size, 4)(ids[:, column]) for column, size in enumerate((10, 20, 30))]
-    report = ktc.convert(randomised(Columns()), keras.Model(ids, keras.layers.Concatenate()(columns)))
+    report = ktc.convert(randomized(Columns()), keras.Model(ids, keras.layers.Concatenate()(columns)))
     assert report.equal is True
 
 
@@ -585,7 +588,7 @@ def test_weights_that_torch_uses_twice_fill_layers_that_each_have_their_own() ->
     for _ in range(2):
         hidden = keras.layers.Dense(8, activation="tanh")(hidden)
     model = keras.Model(ids, keras.layers.Dense(30, use_bias=False, name="head")(hidden))
-    module = randomised(SharedLayers())
+    module = randomized(SharedLayers())
     report = ktc.convert(module, model)
     assert report.equal is True
     assert report.complete

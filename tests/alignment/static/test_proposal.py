@@ -131,7 +131,7 @@ def test_a_layer_that_no_tensor_fits_is_named():
     assert same_values(before, values(model))
 
     report = ktc.convert(state, model, accept_unproven=True, strict=False)
-    assert [entry.name for entry in report.ledger if entry.fate == "unset"] == [
+    assert [entry.name for entry in report.ledger if entry.status == "unset"] == [
         "predictions/kernel",
         "predictions/bias",
     ]
@@ -145,7 +145,7 @@ def test_a_tensor_without_a_place_is_refused_unless_that_is_allowed():
         ktc.convert(state, model, accept_unproven=True)
     report = ktc.convert(state, model, accept_unproven=True, strict="target")
 
-    assert [entry.name for entry in report.ledger if entry.fate == "left over"] == ["extra.weight"]
+    assert [entry.name for entry in report.ledger if entry.status == "left over"] == ["extra.weight"]
 
 
 def test_raw_vectors_of_a_block_are_no_norm():

@@ -143,7 +143,7 @@ class TestTasks:
         assert set(Ledger(tmp_path / "x.jsonl").finished) == {"a", "c"}
 
 
-# A task that holds its worker until a file appears tells its process; the test kills it once and lets it go on afterwards.
+# A task that holds its worker until a file appears tells its process; the test kills it once and lets it go on afterward.
 HELD = """
 import os, sys, time
 from pathlib import Path

@@ -121,7 +121,7 @@ def every_fault() -> Iterator[Fault]:
         lambda a: np.roll(a, a.shape[0] // 4, axis=0),
     )
     yield changed_weights(
-        "colours of the first kernel in the other order",
+        "colors of the first kernel in the other order",
         ("flipped weights",),
         lambda leaf, one: len(one.shape) == 4 and one.shape[2] == 3,
         lambda a: a[:, :, ::-1],

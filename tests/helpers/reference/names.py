@@ -1,6 +1,6 @@
 """The name functions in slow, plain Python: what the original does, its losses included. The C core is tested against this.
 
-Written from the description of the behaviour; that it *is* the original's behaviour is tested against frozen answers.
+Written from the description of the behavior; that it *is* the original's behavior is tested against frozen answers.
 """
 
 from __future__ import annotations
