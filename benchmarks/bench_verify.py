@@ -103,7 +103,7 @@ def keras_resnet(side: int) -> Any:
 def converted(side: int) -> tuple[Any, Any, ktc.Plan, tuple[Any, Any]]:
     """Both models with one set of weights, the Plan, and a sample."""
     torch_module, keras_model = torch_resnet(), keras_resnet(side)
-    mapping = {leaf.label: leaf.label.replace("_", ".") for leaf in read_target(keras_model).leaves()}
+    mapping = {leaf.display_name: leaf.display_name.replace("_", ".") for leaf in read_target(keras_model).leaves()}
     plan = ktc.align(torch_module, keras_model, mapping=mapping)
     ktc.convert(torch_module, keras_model, plan=plan, verify=False)
     picture = np.random.default_rng(0).uniform(-1, 1, (1, side, side, 3)).astype("float32")

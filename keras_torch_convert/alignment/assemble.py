@@ -85,12 +85,12 @@ def plan_of_pairs(
     stand_ins = {name: one for each in seen for name, one in each.stand_ins.items()}
     resized = [(each.stack, layer) for each, (_, layer) in zip(seen, pairs, strict=True)]
     assignments = without_stand_ins(assign_pairs(resized, calls), stand_ins)
-    assigned = {assignment.place for assignment in assignments}
+    assigned = {assignment.key for assignment in assignments}
     return Plan(
-        tuple(sorted(assignments, key=lambda assignment: order[assignment.place])),
+        tuple(sorted(assignments, key=lambda assignment: order[assignment.key])),
         dropped,
         {place: rule for place, rule in kept.items() if place not in assigned},
-        tuple((stack.layer, layer.label) for stack, layer in pairs),
+        tuple((stack.layer, layer.display_name) for stack, layer in pairs),
         tuple(constant for assignment in assignments for constant in assignment.constants),
         {tensor.name: tensor.as_kind() for stack, _ in pairs for tensor in stack.tensors},
         {place: variable.as_kind() for place, variable in target.variables.items()},
@@ -100,7 +100,7 @@ def plan_of_pairs(
 
 def with_both_sides(plan: Plan, source: Source, target: Target) -> Plan:
     """The Plan, from torch to Keras, with what it lacks of the arrays on both sides and of the layout of the Keras model's files."""
-    places = {assignment.place for assignment in plan.assignments}
+    places = {assignment.key for assignment in plan.assignments}
     used = dict.fromkeys(name for assignment in plan.assignments for name in tensors_of(assignment.expression))
     used |= dict.fromkeys(name for constant in plan.constants for name in tensors_of(constant.expression))
     return replace(

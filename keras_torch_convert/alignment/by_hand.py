@@ -48,7 +48,7 @@ def plan_from_mapping(
             **collection.skipped,
             **{tensor.name: rule for name, rule in skipped.items() for tensor in stacks[name].tensors},
         },
-        kept={variable.place: rule for name, rule in kept.items() for variable in layers[name].variables},
+        kept={variable.key: rule for name, rule in kept.items() for variable in layers[name].variables},
         resize=resize,
     )
     return parts.finished(plan)
@@ -79,7 +79,7 @@ def _layers_by_name(target: Target) -> dict[str, TargetLayer]:
     """Top-level layers by name, then the layers inside of them by label."""
     layers = {layer.name: layer for layer in target.layers}
     for inside in (*target.leaves(), *target.inner):
-        layers.setdefault(inside.label, inside)
+        layers.setdefault(inside.display_name, inside)
     return layers
 
 

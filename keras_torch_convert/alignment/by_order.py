@@ -43,12 +43,12 @@ class Pairing:
     @property
     def kept_places(self) -> dict[str, str]:
         """Places of the variables of kept layers, with the rule, as a Plan wants them; a variable shared with a paired layer is not kept."""
-        paired = {variable.place for _, layer in self.pairs for variable in layer.variables}
+        paired = {variable.key for _, layer in self.pairs for variable in layer.variables}
         return {
-            variable.place: rule
+            variable.key: rule
             for layer, rule in self.kept
             for variable in layer.variables
-            if variable.place not in paired
+            if variable.key not in paired
         }
 
 

@@ -169,11 +169,11 @@ def _layers_by_tensor(plan: Plan, target: Target) -> dict[str, list[str]]:
     owner: dict[str, str] = {}
     for layer in target.layers:
         for variable in layer.variables:
-            owner.setdefault(variable.place, layer.name)
+            owner.setdefault(variable.key, layer.name)
     found: dict[str, dict[str, None]] = defaultdict(dict)
     for assignment in plan.assignments:
         for name in tensors_of(assignment.expression):
-            found[name][owner[assignment.place]] = None
+            found[name][owner[assignment.key]] = None
     return {name: list(layers) for name, layers in found.items()}
 
 
@@ -253,14 +253,14 @@ def _difference(
         )
     except (AlignmentError, TransferError) as error:
         return f"with the layers in order, {error}"
-    got = {assignment.place: assignment for assignment in ordered.assignments}
+    got = {assignment.key: assignment for assignment in ordered.assignments}
     evaluation = Evaluation(source)
     other = [
-        target.variables[assignment.place].label
+        target.variables[assignment.key].display_name
         for assignment in plan.assignments
-        if assignment.place not in got
+        if assignment.key not in got
         or not _same(
-            got[assignment.place].expression, assignment.expression, target.variables[assignment.place], evaluation
+            got[assignment.key].expression, assignment.expression, target.variables[assignment.key], evaluation
         )
     ]
     if other:
@@ -275,5 +275,5 @@ def _same(first: Expression, second: Expression, variable: TargetVariable, evalu
         return True
     if set(tensors_of(first)) != set(tensors_of(second)):
         return False
-    one, two = (evaluation.values(expression, variable.dtype, variable.label) for expression in (first, second))
+    one, two = (evaluation.values(expression, variable.dtype, variable.display_name) for expression in (first, second))
     return one.shape == two.shape and one.tobytes() == two.tobytes()

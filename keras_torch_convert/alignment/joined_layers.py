@@ -23,7 +23,7 @@ def joined_by_kind(stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer]) 
     )
     result = list(stacks)
     for names, joins in kinds:
-        wanted = sum(bool(set(names) & set(layer.kinds)) for layer in layers)
+        wanted = sum(bool(set(names) & set(layer.class_names)) for layer in layers)
         if wanted:
             joined, count = _joined(result, joins)
             result = joined if count == wanted else result

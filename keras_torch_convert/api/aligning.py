@@ -130,14 +130,14 @@ def on_other_classes(alignment: Alignment, source: Source, target: Target) -> st
     """What to try when the only open layer differs from the only torch layer without a place in its number of outputs alone; "" for every other case."""
     if len(alignment.open) != 1 or len({name.rpartition(".")[0] for name in alignment.left_over}) != 1:
         return ""
-    leaf = next(leaf for leaf in target.leaves() if leaf.label in alignment.open)
+    leaf = next(leaf for leaf in target.leaves() if leaf.display_name in alignment.open)
     kernel = next((variable.shape for variable in leaf.variables if len(variable.shape) > 1), ())
     for name in alignment.left_over:
         shape = source[name].shape
         if len(shape) == len(kernel) > 1 and shape[0] != kernel[-1] and sorted(shape[1:]) == sorted(kernel[:-1]):
             return (
-                f"'{leaf.label}' has {kernel[-1]} outputs, '{name}' {shape[0]}: for a head of another number of classes align two models of one "
-                f"number, leave it out by name, plan = ktc.align(...).without('{leaf.label}'), and give that as plan= with verify=False"
+                f"'{leaf.display_name}' has {kernel[-1]} outputs, '{name}' {shape[0]}: for a head of another number of classes align two models of one "
+                f"number, leave it out by name, plan = ktc.align(...).without('{leaf.display_name}'), and give that as plan= with verify=False"
             )
     return ""
 

@@ -116,7 +116,7 @@ def mismatch(stack: TorchLayer, layer: TargetLayer) -> str:
     try:
         assign_layer(stack, layer)
     except PairError as error:
-        return f"'{stack.layer}' does not fit into '{layer.name}' ({layer.kind}): {error.problem}"
+        return f"'{stack.layer}' does not fit into '{layer.name}' ({layer.class_name}): {error.problem}"
     return ""
 
 

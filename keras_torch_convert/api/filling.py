@@ -78,12 +78,12 @@ def filling_for(plan: Plan, source: Source, path: Path, template: Path | None, s
         _check_difference(plan, source)
         prepared = check_plan(plan, source, _file_target(plan, layout, path), strict=strict)
         keep_prepared(plan, source, strict, prepared)
-    values = {**values, **prepared.by_place()}
-    values |= {array.place: partial(_own_values, array) for array in file.arrays if array.values and array.place}
+    values = {**values, **prepared.by_key()}
+    values |= {array.key: partial(_own_values, array) for array in file.arrays if array.values and array.key}
     values |= _zeros(plan, file, values)
-    unset = sorted({array.place for array in file.arrays if array.place} - values.keys())
+    unset = sorted({array.key for array in file.arrays if array.key} - values.keys())
     if unset:
-        label = plan.targets[unset[0]].label if unset[0] in plan.targets else unset[0]
+        label = plan.targets[unset[0]].display_name if unset[0] in plan.targets else unset[0]
         raise SaveError(
             f"neither the plan nor the checkpoint has values for {len(unset)} variables that the file must hold, '{label}' among them: "
             "give template= a Keras file of the model that has them"
@@ -106,9 +106,9 @@ def _on_other_shapes(plan: Plan, found: Difference) -> str:
     """What to try when all that differs is the shapes of one layer, as for a head of another class count."""
     other = {name for name, _, _ in found.shapes}
     layers = {
-        plan.targets[one.place].label.rpartition("/")[0]
+        plan.targets[one.key].display_name.rpartition("/")[0]
         for one in plan.assignments
-        if one.place in plan.targets and other & set(tensors_of(one.expression))
+        if one.key in plan.targets and other & set(tensors_of(one.expression))
     }
     if len(layers) != 1 or found.missing or found.renamed:
         return ""
@@ -144,9 +144,9 @@ def _zeros(plan: Plan, file: FileLayout, values: Mapping[str, Values]) -> dict[s
     """Zeros for layers that were left out by name, where neither layout nor template has values."""
     left_out = _left_out(plan)
     return {
-        array.place: partial(_zeros_like, array)
+        array.key: partial(_zeros_like, array)
         for array in file.arrays
-        if array.place in left_out and array.place not in values
+        if array.key in left_out and array.key not in values
     }
 
 
@@ -157,7 +157,7 @@ def _zeros_like(array: StoredArray) -> npt.NDArray[Any]:
 def _warnings(plan: Plan, template: Path | None) -> tuple[str, ...]:
     where = "zeros: give template= a file with other values" if template is None else f"the values of {template}"
     return tuple(
-        f"'{plan.targets[place].label if place in plan.targets else place}' is {rule}; the file holds {where}"
+        f"'{plan.targets[place].display_name if place in plan.targets else place}' is {rule}; the file holds {where}"
         for place, rule in _left_out(plan).items()
     )
 
@@ -165,7 +165,9 @@ def _warnings(plan: Plan, template: Path | None) -> tuple[str, ...]:
 def _file_target(plan: Plan, layout: TargetLayout, path: Path) -> Target:
     """The variables of a file that does not exist yet: those that the Plan sets, and those that it keeps."""
     variables = tuple(
-        TargetVariable(place, kind.label, kind.label.rsplit("/", 1)[-1], kind.shape, kind.dtype, True, None)
+        TargetVariable(
+            place, kind.display_name, kind.display_name.rsplit("/", 1)[-1], kind.shape, kind.dtype, True, None
+        )
         for place, kind in plan.targets.items()
     )
     framework: Literal["keras", "tf_keras"] = "tf_keras" if layout.framework == "tf_keras" else "keras"

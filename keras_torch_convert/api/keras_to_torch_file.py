@@ -35,7 +35,7 @@ def keras_file_to_safetensors(
         raise SaveError(f"expected a path that ends in .safetensors, got {path.name}")
     reverse = reverse_of(plan)
     prepared = prepare_state_dict(reverse, read_keras_file(keras_file, reverse), strict)
-    values = prepared.by_place()
+    values = prepared.by_key()
     kinds = {place: reverse.targets[place] for place in values}
     digests = write_safetensors(path, kinds, values, verify=verify)
     return Report(

@@ -57,12 +57,12 @@ def to_state_dict(keras_model: Any, plan: Plan, *, strict: Strict = True) -> dic
     else:
         source = read_keras_source(keras_model if isinstance(keras_model, Target) else read_target(keras_model))
     prepared = prepare_state_dict(plan, source, strict)
-    return {variable.place: torch_tensor(array) for variable, array in prepared.arrays()}
+    return {variable.key: torch_tensor(array) for variable, array in prepared.arrays()}
 
 
 def prepare_state_dict(plan: Plan, source: Source, strict: Strict) -> CheckedPlan:
     """A Plan from Keras to torch, checked against what it is applied to; its targets are all that is known of the torch side."""
-    assigned = {assignment.place for assignment in plan.assignments}
+    assigned = {assignment.key for assignment in plan.assignments}
     missing = assigned - set(plan.targets)
     if missing:
         raise TransferError(

@@ -78,7 +78,7 @@ def is_plan(name: str) -> bool:
 def show_keras_layers(model: Any, expand_nested: bool, as_json: bool) -> int:
     """The layers of a Keras model that hold weights."""
     target = read_target(model, expand_nested=expand_nested)
-    layers = [(layer.kind, Cell(layer.name, shapes_of(layer.variables))) for layer in target.layers]
+    layers = [(layer.class_name, Cell(layer.name, shapes_of(layer.variables))) for layer in target.layers]
     if as_json:
         rows = [
             {"name": cell.name, "kind": kind, "shapes": cell.shapes, "parameters": cell.parameters}
@@ -100,8 +100,8 @@ def show_plan(plan: Plan, as_json: bool) -> int:
     """What a plan does: each variable, the tensors it is made of, the rule, and what is open about it."""
     rows = []
     for one in plan.assignments:
-        kind = plan.targets.get(one.place)
-        name = kind.label if kind is not None else one.place
+        kind = plan.targets.get(one.key)
+        name = kind.display_name if kind is not None else one.key
         rows.append((name, ", ".join(tensors_of(one.expression)), one.rule, one.doubt))
     if as_json:
         entries = [dict(zip(("variable", "tensors", "rule", "doubt"), row, strict=True)) for row in rows]

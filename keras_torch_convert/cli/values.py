@@ -21,7 +21,7 @@ class Json(click.ParamType):  # type: ignore[type-arg]
     name = "JSON"
 
     def __init__(self, *kinds: type) -> None:
-        self.kinds = kinds
+        self.class_names = kinds
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The value; an error that shows where the JSON breaks off."""
@@ -30,8 +30,8 @@ class Json(click.ParamType):  # type: ignore[type-arg]
                 value = json.loads(value)
             except ValueError as error:
                 self.fail(f"{value!r} is no JSON: {error}; an example is '{{\"attn_gamma\": -6}}'", param, ctx)
-        if not isinstance(value, self.kinds):
-            expected = " or ".join(WORDS[kind] for kind in self.kinds)
+        if not isinstance(value, self.class_names):
+            expected = " or ".join(WORDS[kind] for kind in self.class_names)
             self.fail(f"expected {expected}, got {value!r}", param, ctx)
         return value
 

@@ -93,7 +93,7 @@ def compare_randomized(
         held: dict[str, npt.NDArray[Any]] = {}
         for variable, array in prepared.arrays():
             set_value(variable, array)
-            held[variable.place] = array
+            held[variable.key] = array
         # Whether this pair can be judged at all its own values have shown.
         comparison = compare_on_inputs(module, target, runs, count=0, values=values, disturb=False)
         if not comparison.equal:
@@ -118,21 +118,21 @@ def unnoticed_swaps(
     alike: dict[Any, list[TargetLayer]] = {}
     for leaf in target.leaves():
         shapes = tuple(variable.shape for variable in leaf.variables)
-        alike.setdefault((leaf.kind, shapes, called.get(leaf.label)), []).append(leaf)
+        alike.setdefault((leaf.class_name, shapes, called.get(leaf.display_name)), []).append(leaf)
     pairs = [pair for leaves in alike.values() for pair in combinations(leaves, 2)]
     found = []
     for one, other in pairs[:MOST_SWAPS]:
         places = list(zip(one.variables, other.variables, strict=True))
-        if not all(variable.place in held for pair in places for variable in pair):
+        if not all(variable.key in held for pair in places for variable in pair):
             continue
         for first, second in places:
-            set_value(first, held[second.place])
-            set_value(second, held[first.place])
+            set_value(first, held[second.key])
+            set_value(second, held[first.key])
         swapped, _ = run_keras(target, runs)
         for variable in (*one.variables, *other.variables):
-            set_value(variable, held[variable.place])
+            set_value(variable, held[variable.key])
         if (relative_change(swapped, outputs) or 0.0) < SHOWS_ABOVE:
-            found.append((one.label, other.label))
+            found.append((one.display_name, other.display_name))
     return tuple(found), max(0, len(pairs) - MOST_SWAPS)
 
 
@@ -141,7 +141,7 @@ def _run_and_note(target: Target, runs: Runs, called: dict[str, tuple[Any, ...]]
     from ..running.fingerprint import fingerprint
     from ..running.keras_values import eager_arrays, intercepted_calls
 
-    labels = {id(leaf.layer): leaf.label for leaf in target.leaves()}
+    labels = {id(leaf.layer): leaf.display_name for leaf in target.leaves()}
 
     def handle(layer: Any, call: Any, args: Any, kwargs: Any) -> Any:
         label = labels.get(id(layer))

@@ -297,9 +297,9 @@ class DivergenceContext:
         query, key, value = of_rank[-3:]
         return query, key, value
 
-    def kinds(self, *names: str) -> bool:
+    def class_names(self, *names: str) -> bool:
         """Whether the Keras layer is of one of these kinds."""
-        return any(kind in names for kind in self.call.kinds)
+        return any(kind in names for kind in self.call.class_names)
 
     def run(self, inputs: Sequence[Array] | None = None, **settings: Any) -> Array | None:
         """The Keras layer's output for other inputs, with other settings (its own attributes); None when it cannot be called so.

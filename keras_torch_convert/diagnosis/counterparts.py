@@ -25,8 +25,8 @@ def without_counterpart(source: Source, target: Target, whole: Plan, open_layers
     left: dict[str, list[str]] = {}
     for name in _without_place(source, whole):
         left.setdefault(name.rpartition(".")[0], []).append(name)
-    filled = {one.place for one in whole.assignments}
-    extra = [leaf for leaf in target.leaves() if leaf.label in open_layers and not _places(leaf) & filled]
+    filled = {one.key for one in whole.assignments}
+    extra = [leaf for leaf in target.leaves() if leaf.display_name in open_layers and not _places(leaf) & filled]
     partners = _partners(target, whole)
     parts = {layer: _without_role(partners[layer], names) for layer, names in left.items() if layer in partners}
     layers = {layer: names for layer, names in left.items() if layer not in partners}
@@ -39,10 +39,12 @@ def without_counterpart(source: Source, target: Target, whole: Plan, open_layers
     if len(layers) == len(extra) == 1:
         layer, leaf = next(iter(layers)), extra[0]
         found.append(
-            f"torch layer {_torch_in_words(source, layer)} and Keras layer '{leaf.label}' ({leaf.kind}) are left: they differ in kind or size"
+            f"torch layer {_torch_in_words(source, layer)} and Keras layer '{leaf.display_name}' ({leaf.class_name}) are left: they differ in kind or size"
         )
     if not layers:
-        found += [f"Keras layer '{leaf.label}' ({leaf.kind}) has no counterpart in torch" for leaf in extra]
+        found += [
+            f"Keras layer '{leaf.display_name}' ({leaf.class_name}) has no counterpart in torch" for leaf in extra
+        ]
     more = len(found) - MOST_SHOWN
     return [*found[:MOST_SHOWN], *([f"and {more} more without a counterpart"] if more > 0 else [])]
 
@@ -61,8 +63,8 @@ def _partners(target: Target, whole: Plan) -> dict[str, TargetLayer]:
     found: dict[str, TargetLayer] = {}
     for one in whole.assignments:
         for name in tensors_of(one.expression):
-            if one.place in leaf_of:
-                found.setdefault(name.rpartition(".")[0], leaf_of[one.place])
+            if one.key in leaf_of:
+                found.setdefault(name.rpartition(".")[0], leaf_of[one.key])
     return found
 
 
@@ -73,10 +75,10 @@ def _without_role(leaf: TargetLayer, names: Sequence[str]) -> list[str]:
 
 
 def _without_variable(source: Source, leaf: TargetLayer, layer: str, names: Sequence[str]) -> str:
-    arguments = _ARGUMENTS_OF_NORMS if "Normalization" in leaf.kind else _ARGUMENTS
+    arguments = _ARGUMENTS_OF_NORMS if "Normalization" in leaf.class_name else _ARGUMENTS
     wanted = list(_wanted(arguments, names))
     todo = f": build it with {', '.join(wanted)}" if len(wanted) == len(names) else ""
-    return f"Keras layer '{leaf.label}' ({leaf.kind}) has no variable for {', '.join(names)} of torch layer {_torch_in_words(source, layer)}{todo}"
+    return f"Keras layer '{leaf.display_name}' ({leaf.class_name}) has no variable for {', '.join(names)} of torch layer {_torch_in_words(source, layer)}{todo}"
 
 
 def _wanted(arguments: dict[str, str], names: Sequence[str]) -> Iterator[str]:
@@ -91,4 +93,4 @@ def _torch_in_words(source: Source, layer: str) -> str:
 
 
 def _places(leaf: TargetLayer) -> set[str]:
-    return {variable.place for variable in leaf.variables}
+    return {variable.key for variable in leaf.variables}

@@ -49,12 +49,14 @@ def _keras_side(scene: DivergenceContext, keras: KerasRun) -> tuple[str, str]:
     """The label of the Keras layer, and what it computes where that is not told by its kind."""
     spot, call = scene.spot, scene.call
     if spot.kind == "before" and call.parent is not None:
-        return keras.calls[call.parent].label or call.label, f"code of its own, before '{call.label}'"
+        return keras.calls[
+            call.parent
+        ].display_name or call.display_name, f"code of its own, before '{call.display_name}'"
     if spot.kind == "inputs":
         return "", "the models' inputs"
     if spot.kind == "end":
-        return call.label, "behind the last layer"
-    return call.label, "" if call.leaf is not None else call.kinds[0]
+        return call.display_name, "behind the last layer"
+    return call.display_name, "" if call.leaf is not None else call.class_names[0]
 
 
 def _torch_path(scene: DivergenceContext, hypothesis: Hypothesis | None) -> str:

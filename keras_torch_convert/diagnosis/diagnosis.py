@@ -66,7 +66,7 @@ class Diagnosis:
     def _places(self) -> dict[int, TorchPlace]:
         places = {}
         for call in self.keras.leaves():
-            names = self.names.get(call.leaf.label) if call.leaf is not None else None
+            names = self.names.get(call.leaf.display_name) if call.leaf is not None else None
             place = place_of(names, call.inputs, self.torch, self.modules) if names else None
             if place is not None:
                 places[call.number] = place
@@ -92,7 +92,7 @@ class Diagnosis:
         found: dict[str, float] = {}
         for call in self.locator.leaves:
             for apart_by in self.locator.apart_out[call.number]:
-                found[call.label] = max(found.get(call.label, 0.0), min(apart_by, 1.0))
+                found[call.display_name] = max(found.get(call.display_name, 0.0), min(apart_by, 1.0))
         return found
 
     def result(self, difference: float) -> FirstDivergence | None:

@@ -46,11 +46,11 @@ def names_by_layer(plan: Plan | None, source: Source, target: Target) -> dict[st
     if plan is None:
         return names_by_values(source, leaves, target)
     found: dict[str, dict[str, None]] = {}
-    leaf_of = {variable.place: leaf.label for leaf in leaves for variable in leaf.variables}
+    leaf_of = {variable.key: leaf.display_name for leaf in leaves for variable in leaf.variables}
     for assignment in plan.assignments:
-        if assignment.place in leaf_of:
+        if assignment.key in leaf_of:
             names = tensors_of(assignment.expression)
-            found.setdefault(leaf_of[assignment.place], {}).update(dict.fromkeys(names))
+            found.setdefault(leaf_of[assignment.key], {}).update(dict.fromkeys(names))
     return {label: tuple(names) for label, names in found.items()}
 
 
@@ -81,7 +81,7 @@ def names_by_values(source: Source, leaves: Iterable[TargetLayer], target: Targe
         best = sorted(votes.items(), key=lambda item: -len(item[1]))
         if best and 2 * len(best[0][1]) >= telling and (len(best) == 1 or len(best[0][1]) > len(best[1][1])):
             path = best[0][0]
-            found[leaf.label] = tuple(name for name in source if name.rpartition(".")[0] == path)
+            found[leaf.display_name] = tuple(name for name in source if name.rpartition(".")[0] == path)
     return found
 
 

@@ -38,10 +38,10 @@ class LayerWeights:
     def wanted(self, leaf: TargetLayer, place: TorchPlace | None) -> dict[str, Array]:
         """What torch's values make of them, for the variables of which it is known."""
         evaluation = Evaluation(self.source)
-        by_place = {assignment.place: assignment for assignment in self._assignments(leaf, place)}
+        by_place = {assignment.key: assignment for assignment in self._assignments(leaf, place)}
         wanted = {}
         for variable in leaf.variables:
-            assignment = by_place.get(variable.place)
+            assignment = by_place.get(variable.key)
             values = None if assignment is None else _evaluated(evaluation, assignment.expression, variable)
             if values is not None and values.shape == variable.shape:
                 wanted[variable.name] = values
@@ -52,14 +52,14 @@ class LayerWeights:
         if self.plan is None or held.size < 2 or np.ptp(held) == 0:
             return ""
         evaluation = Evaluation(self.source)
-        own = {variable.place for variable in leaf.variables}
+        own = {variable.key for variable in leaf.variables}
         for assignment in self.plan.assignments:
-            variable = self.target.variables.get(assignment.place)
-            if variable is None or variable.place in own or variable.shape != held.shape:
+            variable = self.target.variables.get(assignment.key)
+            if variable is None or variable.key in own or variable.shape != held.shape:
                 continue
             values = _evaluated(evaluation, assignment.expression, variable)
             if values is not None and np.array_equal(values, held):
-                return variable.label
+                return variable.display_name
         return ""
 
     def owners(self, held: Mapping[str, Array], names: Iterable[str], leaf: TargetLayer) -> dict[str, str]:
@@ -76,7 +76,7 @@ class LayerWeights:
             wrong = {name: held[name] for name in wanted if not weights.equal(held[name], wanted[name])}
             if wrong:
                 kind, said = weights.in_words(wrong, wanted, self.owners(held, wrong, call.leaf))
-                names = ", ".join(f"{call.label}/{name}" for name in wrong)
+                names = ", ".join(f"{call.display_name}/{name}" for name in wrong)
                 found.append(WrongWeights(call, kind, f"{names}: {said}", wanted))
         return found
 
@@ -88,15 +88,15 @@ class LayerWeights:
         leaf = call.leaf
         if leaf is None or self.plan is None or call.children:
             return None
-        if leaf.label not in self.holding:
-            self.holding[leaf.label] = self._as_planned(self.plan, leaf, call, place)
-        return self.holding[leaf.label]
+        if leaf.display_name not in self.holding:
+            self.holding[leaf.display_name] = self._as_planned(self.plan, leaf, call, place)
+        return self.holding[leaf.display_name]
 
     def _as_planned(self, plan: Plan, leaf: TargetLayer, call: LayerCall, place: TorchPlace | None) -> bool | None:
-        own = {variable.place for variable in leaf.variables}
+        own = {variable.key for variable in leaf.variables}
         # The rows that a table gives are settled by its values and the numbers that go in, which both models share.
-        table = any("Embedding" in kind for kind in call.kinds)
-        sums = any(isinstance(one.expression, Add) for one in plan.assignments if one.place in own)
+        table = any("Embedding" in kind for kind in call.class_names)
+        sums = any(isinstance(one.expression, Add) for one in plan.assignments if one.key in own)
         wanted = self.wanted(leaf, place) if table or place is None or sums else {}
         if not wanted:
             return None
@@ -119,6 +119,6 @@ class LayerWeights:
 def _evaluated(evaluation: Evaluation, expression: Expression, variable: TargetVariable) -> Array | None:
     """What an expression gives; None for a callback's result, which is known to the one conversion that called it."""
     try:
-        return evaluation.values(expression, "float32", variable.label)
+        return evaluation.values(expression, "float32", variable.display_name)
     except (ValueError, KeyError):
         return None

@@ -315,4 +315,4 @@ def unfinished(place: TorchPlace) -> set[int]:
 
 def place_in_block(call: LayerCall) -> PlaceInBlock:
     """The label without the numbers that tell blocks apart; of a call without weights also the shapes of what comes out."""
-    return re.sub(r"_?\d+(?=/|$)", "", call.label), call.output_shapes if call.leaf is None else ()
+    return re.sub(r"_?\d+(?=/|$)", "", call.display_name), call.output_shapes if call.leaf is None else ()

@@ -45,9 +45,9 @@ def why_open(
 def _completed(plan: Plan, proposal: Plan, doubted: Collection[str]) -> Plan:
     """The plan, with the proposal's assignments for what it leaves open and for the `doubted` places."""
     # A layer that was left neutral, since nothing in torch seemed to be its, may be the one that differs.
-    settled = {one.place: one for one in plan.assignments if tensors_of(one.expression) and one.place not in doubted}
-    others = {one.place: one for one in proposal.assignments if one.place not in settled}
-    rest = [one for one in plan.assignments if one.place not in settled and one.place not in others]
+    settled = {one.key: one for one in plan.assignments if tensors_of(one.expression) and one.key not in doubted}
+    others = {one.key: one for one in proposal.assignments if one.key not in settled}
+    rest = [one for one in plan.assignments if one.key not in settled and one.key not in others]
     return replace(plan, assignments=(*settled.values(), *others.values(), *rest))
 
 

@@ -23,7 +23,7 @@ def read_keras_source(target: Target) -> Source:
             variable.dtype,
             partial(_values, target, variable),
             kind="parameter" if variable.trainable else "buffer",
-            label=variable.label,
+            display_name=variable.display_name,
         )
         for place, variable in target.variables.items()
     }

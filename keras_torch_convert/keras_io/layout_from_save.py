@@ -48,7 +48,7 @@ def listed_by_keras(target: Target) -> FileLayout:
 
 def _places(target: Target, listing: _Listing) -> dict[str, str]:
     """The place of the variable that each array below the weights' group holds."""
-    place_of = {id(variable.variable): variable.place for variable in target.variables.values()}
+    place_of = {id(variable.variable): variable.key for variable in target.variables.values()}
     variables = {f"{_WEIGHTS}/{layer.name}": legacy_order(layer) for layer in target.model.layers}
     own = [leaf for leaf in target.leaves() if leaf.layer is target.model]
     variables.setdefault(_TOP_LEVEL, [variable.variable for leaf in own for variable in leaf.variables])

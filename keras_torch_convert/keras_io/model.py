@@ -142,7 +142,7 @@ def as_places(parts: Sequence[TargetLayer]) -> tuple[TargetLayer, ...]:
     found: list[str] = []
     automatic: Counter[tuple[str, str]] = Counter()
     for part in parts:
-        above, _, _ = part.label.rpartition("/")
+        above, _, _ = part.display_name.rpartition("/")
         base = part.auto_name
         if not above or base is None:
             found.append(part.name)
@@ -152,7 +152,7 @@ def as_places(parts: Sequence[TargetLayer]) -> tuple[TargetLayer, ...]:
         found.append(f"{above.rpartition('/')[2]}_{base}" + (f"_{number}" if number else ""))
     count = Counter(found)
     return tuple(
-        replace(part, depth=0, name=name if count[name] == 1 else part.label)
+        replace(part, depth=0, name=name if count[name] == 1 else part.display_name)
         for part, name in zip(parts, found, strict=True)
     )
 
@@ -175,7 +175,7 @@ class _Reader:
                 found.append(self.layer(layer, f"{len(found)}:{type(layer).__name__}"))
         own = [weight for weight in self.weights(model) if id(weight) not in self.known]
         if own:
-            found.append(self.leaf(model, own, place="model", names=(), depth=0))
+            found.append(self.leaf(model, own, key="model", names=(), depth=0))
         return found
 
     def weights(self, layer: Any) -> list[Any]:
@@ -189,22 +189,22 @@ class _Reader:
     def sublayers(self, layer: Any) -> list[Any]:
         return _unique(layer._flatten_layers(include_self=False, recursive=False))
 
-    def layer(self, layer: Any, place: str) -> TargetLayer:
+    def layer(self, layer: Any, key: str) -> TargetLayer:
         """A top-level layer with the leaves below it."""
         weights = self.weights(layer)
-        leaves = self.leaves(layer, weights, place=place, names=(), depth=0, visited=set())
+        leaves = self.leaves(layer, weights, key=key, names=(), depth=0, visited=set())
         if [leaf.layer for leaf in leaves] == [layer]:
             return leaves[0]
-        return self.made_of(layer, weights, leaves, label=str(layer.name), depth=0)
+        return self.made_of(layer, weights, leaves, display_name=str(layer.name), depth=0)
 
     def made_of(
-        self, layer: Any, weights: list[Any], leaves: list[TargetLayer], *, label: str, depth: int
+        self, layer: Any, weights: list[Any], leaves: list[TargetLayer], *, display_name: str, depth: int
     ) -> TargetLayer:
         """A layer that is made of others."""
         return TargetLayer(
             name=str(layer.name),
-            label=label,
-            kinds=_kinds(layer),
+            display_name=display_name,
+            class_names=_kinds(layer),
             variables=tuple(self.known[id(weight)] for weight in weights),
             children=tuple(replace(leaf, depth=max(leaf.depth, 1)) for leaf in leaves),
             depth=depth,
@@ -213,7 +213,7 @@ class _Reader:
         )
 
     def leaves(
-        self, layer: Any, weights: list[Any], *, place: str, names: tuple[str, ...], depth: int, visited: set[int]
+        self, layer: Any, weights: list[Any], *, key: str, names: tuple[str, ...], depth: int, visited: set[int]
     ) -> list[TargetLayer]:
         """The layers at or below `layer` that own variables, ordered by where their first one stands in `weights`."""
         visited.add(id(layer))
@@ -221,29 +221,29 @@ class _Reader:
         below = [(sublayer, weights_below) for sublayer, weights_below in below if weights_below]
         belonging = {id(weight) for _, weights_below in below for weight in weights_below}
         own = _own_weights(layer, weights, belonging)
-        found = [self.leaf(layer, own, place=place, names=names, depth=depth)] if own else []
+        found = [self.leaf(layer, own, key=key, names=names, depth=depth)] if own else []
         inner_names = (*names, str(layer.name))
         for index, (sublayer, weights_below) in enumerate(below):
             if id(sublayer) not in visited:
-                inner_place = f"{place}/{index}:{type(sublayer).__name__}"
+                inner_place = f"{key}/{index}:{type(sublayer).__name__}"
                 found += self.leaves(
-                    sublayer, weights_below, place=inner_place, names=inner_names, depth=depth + 1, visited=visited
+                    sublayer, weights_below, key=inner_place, names=inner_names, depth=depth + 1, visited=visited
                 )
-        position = {self.known[id(weight)].place: index for index, weight in reversed(list(enumerate(weights)))}
-        found.sort(key=lambda leaf: min(position[variable.place] for variable in leaf.variables))
+        position = {self.known[id(weight)].key: index for index, weight in reversed(list(enumerate(weights)))}
+        found.sort(key=lambda leaf: min(position[variable.key] for variable in leaf.variables))
         if depth and below:
-            self.inner.append(self.made_of(layer, weights, found, label="/".join(inner_names), depth=depth))
+            self.inner.append(self.made_of(layer, weights, found, display_name="/".join(inner_names), depth=depth))
         return found
 
-    def leaf(self, layer: Any, own: list[Any], *, place: str, names: tuple[str, ...], depth: int) -> TargetLayer:
-        label = "/".join((*names, str(layer.name)))
+    def leaf(self, layer: Any, own: list[Any], *, key: str, names: tuple[str, ...], depth: int) -> TargetLayer:
+        display_name = "/".join((*names, str(layer.name)))
         variables = tuple(
-            self.variable(weight, layer, place=f"{place}/{index}", label=label) for index, weight in enumerate(own)
+            self.variable(weight, layer, key=f"{key}/{index}", display_name=display_name) for index, weight in enumerate(own)
         )
         return TargetLayer(
             name=str(layer.name),
-            label=label,
-            kinds=_kinds(layer),
+            display_name=display_name,
+            class_names=_kinds(layer),
             variables=variables,
             children=(),
             depth=depth,
@@ -251,12 +251,12 @@ class _Reader:
             layer=layer,
         )
 
-    def variable(self, variable: Any, layer: Any, *, place: str, label: str) -> TargetVariable:
+    def variable(self, variable: Any, layer: Any, *, key: str, display_name: str) -> TargetVariable:
         if id(variable) not in self.known:
             name = str(variable.name).split("/")[-1].split(":")[0]
             self.known[id(variable)] = TargetVariable(
-                place=place,
-                label=f"{label}/{name}",
+                key=key,
+                display_name=f"{display_name}/{name}",
                 name=name,
                 shape=tuple(int(extent) for extent in variable.shape),
                 dtype=str(getattr(variable.dtype, "name", variable.dtype)),

@@ -71,14 +71,14 @@ class ModelWriter:
         array = np.asarray(array)  # NumPy turns arrays without axes into scalars of its own at every occasion
         self._check(variable, array)
         # First the old values, then their entry, then the change: an interrupt between any two of them loses nothing.
-        if variable.place not in self.changed:
-            self.changed[variable.place] = self._keep(variable, array.nbytes)
+        if variable.key not in self.changed:
+            self.changed[variable.key] = self._keep(variable, array.nbytes)
         assign_values(self.target, variable.variable, array)
 
     def finish(self) -> None:
         """Let the layers whose variables changed recompute what they derive from them."""
         for leaf in {id(leaf.layer): leaf for leaf in self.target.leaves()}.values():
-            if any(variable.place in self.changed for variable in leaf.variables) and hasattr(
+            if any(variable.key in self.changed for variable in leaf.variables) and hasattr(
                 leaf.layer, "finalize_state"
             ):
                 leaf.layer.finalize_state()
@@ -93,7 +93,7 @@ class ModelWriter:
             try:
                 assign_values(self.target, old.variable.variable, self._kept_values(old))
             except Exception as error:
-                failures.append(f"{old.variable.label}: {type(error).__name__}: {error}")
+                failures.append(f"{old.variable.display_name}: {type(error).__name__}: {error}")
         if failures:
             raise TransferError(
                 f"{len(failures)} variables of model {self.target.name!r} could not be put back after an error, "
@@ -120,9 +120,9 @@ class ModelWriter:
         return np.frombuffer(self.journal.read(old.size), dtype).reshape(shape)
 
     def _check(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
-        if self.variables.get(variable.place) is not variable:
-            raise TransferError(f"variable {variable.label} does not belong to model {self.target.name!r}")
+        if self.variables.get(variable.key) is not variable:
+            raise TransferError(f"variable {variable.display_name} does not belong to model {self.target.name!r}")
         if tuple(array.shape) != variable.shape:
-            raise TransferError(f"{variable.label}: expected shape {variable.shape}, got {tuple(array.shape)}")
+            raise TransferError(f"{variable.display_name}: expected shape {variable.shape}, got {tuple(array.shape)}")
         if array.dtype != numpy_dtype(variable.dtype):
-            raise TransferError(f"{variable.label}: expected type {variable.dtype}, got {array.dtype}")
+            raise TransferError(f"{variable.display_name}: expected type {variable.dtype}, got {array.dtype}")

@@ -83,9 +83,9 @@ def _marked(target: Target) -> Iterator[dict[bytes, str]]:
         for index, variable in enumerate(target.variables.values()):
             marker = _marker(variable, index)
             writer.write(variable, marker)
-            if marker.size and markers.setdefault(_key(marker), variable.place) != variable.place:
+            if marker.size and markers.setdefault(_key(marker), variable.key) != variable.key:
                 raise SaveError(
-                    f"{variable.label} ({variable.dtype}) cannot be told from other variables in a file: too many of this type"
+                    f"{variable.display_name} ({variable.dtype}) cannot be told from other variables in a file: too many of this type"
                 )
         yield markers
         raise _PutBackError
@@ -110,15 +110,15 @@ def _key(array: npt.NDArray[Any]) -> bytes:
 
 def _own_values(target: Target, assigned: Collection[str]) -> dict[str, bytes]:
     """Values of the variables that no Plan sets, by place; none of them when they are too many."""
-    others = [variable for variable in target.variables.values() if variable.place not in assigned]
+    others = [variable for variable in target.variables.values() if variable.key not in assigned]
     if sum(variable.size * numpy_dtype(variable.dtype).itemsize for variable in others) > MOST_OWN_BYTES:
         return {}
-    return {variable.place: np.asarray(read_values(target, variable.variable)).tobytes() for variable in others}
+    return {variable.key: np.asarray(read_values(target, variable.variable)).tobytes() for variable in others}
 
 
 def _read_file(file: Any, markers: dict[bytes, str], own: Mapping[str, bytes]) -> FileLayout:
     layout = read_structure(file, lambda item, attributes: _stored_array(item, attributes, markers, own))
-    missing = set(markers.values()) - {array.place for array in layout.arrays}
+    missing = set(markers.values()) - {array.key for array in layout.arrays}
     if missing:
         raise SaveError(f"Keras leaves {len(missing)} variables out of its files, {min(missing)} among them")
     return layout

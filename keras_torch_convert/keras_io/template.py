@@ -49,7 +49,7 @@ def read_template(path: Path, plan: Plan, known: TargetLayout | None) -> Templat
         if place is None:
             place = f"{path.name}:{array.path}"
             values[place] = partial(_own_values, where[array.path], array.path)
-        arrays.append(replace(array, place=place))
+        arrays.append(replace(array, key=place))
     file = FileLayout(file.groups, tuple(arrays))
     members = _members(path) if path.suffix == ".keras" else known.members if known else ()
     framework, version = _framework(file, known)
@@ -86,9 +86,9 @@ def _own_values(path: Path, name: str) -> npt.NDArray[Any]:
 
 def _places(plan: Plan, file: FileLayout, path: Path, known: TargetLayout | None) -> dict[str, str]:
     """The place of each array that the Plan sets, by the array's path. Raises SaveError when one is missing."""
-    wanted = dict.fromkeys(assignment.place for assignment in plan.assignments)
+    wanted = dict.fromkeys(assignment.key for assignment in plan.assignments)
     own = None if known is None else known.legacy if is_legacy(path) else known.weights
-    by_layout = {} if own is None else {array.path: array.place for array in own.arrays if array.place in wanted}
+    by_layout = {} if own is None else {array.path: array.key for array in own.arrays if array.key in wanted}
     by_name = _by_name(plan, file, path)
     found: dict[str, str] = {}
     problems = []
@@ -101,12 +101,12 @@ def _places(plan: Plan, file: FileLayout, path: Path, known: TargetLayout | None
             if len(paths) == 1:
                 found[paths[0]] = place
             else:
-                label = plan.targets[place].label if place in plan.targets else place
+                label = plan.targets[place].display_name if place in plan.targets else place
                 problems.append(f"'{label}' is {'there several times' if paths else 'missing'}")
     for name, place in found.items():
         kind = plan.targets.get(place)
         if kind is not None and arrays[name].shape != kind.shape:
-            problems.append(f"'{kind.label}' is {arrays[name].shape}, expected {kind.shape} (at {name})")
+            problems.append(f"'{kind.display_name}' is {arrays[name].shape}, expected {kind.shape} (at {name})")
     if problems:
         listed = "".join(f"\n  - {problem}" for problem in problems[:_SHOWN])
         more = f"\n  - and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
@@ -118,7 +118,7 @@ def _by_name(plan: Plan, file: FileLayout, path: Path) -> dict[str, list[str]]:
     """For each place the paths of the arrays that carry its name."""
     places: dict[tuple[str, str], list[str]] = {}
     for place, kind in plan.targets.items():
-        key = (kind.label, "") if is_legacy(path) else (_parts(kind.label)[-2], place.rpartition("/")[2])
+        key = (kind.display_name, "") if is_legacy(path) else (_parts(kind.display_name)[-2], place.rpartition("/")[2])
         places.setdefault(key, []).append(place)
     found: dict[str, list[str]] = {}
     for key, name in _names(file, path):

@@ -56,7 +56,7 @@ def compare_legacy_file(target: Target, path: Path) -> tuple[str, ...]:
         if own:
             _compare_list(target, weights["top_level_model_weights"], own, target.name, stream)
             found.update(id(variable) for variable in own)
-    lost = [variable.label for variable in target.variables.values() if id(variable.variable) not in found]
+    lost = [variable.display_name for variable in target.variables.values() if id(variable.variable) not in found]
     if lost:
         raise SaveError(
             "a legacy .h5 file holds only the layers in model.layers, so these variables would be lost: "
@@ -83,7 +83,7 @@ def _compare_opened(target: Target, opened: Any) -> tuple[str, ...]:
         notes += _not_stored(target, owner, stored)
         if stored:
             values = {key: _as_array(target, value) for key, value in stored.items()}
-            _take_group(groups, str(owner.layer.name), owner.label, values)
+            _take_group(groups, str(owner.layer.name), owner.display_name, values)
     return tuple(notes)
 
 
@@ -200,7 +200,7 @@ def _take_group(groups: Groups, name: str, label: str, values: Mapping[str, Any]
 def _not_stored(target: Target, owner: TargetLayer, stored: Mapping[str, Any]) -> list[str]:
     """Variables that a layer's own saving method leaves out, as notes; an error when the method is Keras's plain one."""
     missing = [
-        variable.label
+        variable.display_name
         for variable in owner.variables
         if not any(value is variable.variable for value in stored.values())
         and not any(
@@ -211,9 +211,11 @@ def _not_stored(target: Target, owner: TargetLayer, stored: Mapping[str, Any]) -
         return []
     base: Any = next(base for base in type(owner.layer).__mro__ if base.__name__ == "Layer")
     if type(owner.layer).save_own_variables is base.save_own_variables:
-        raise SaveError(f"layer {owner.label}: Keras leaves these variables out of its files: {', '.join(missing)}")
+        raise SaveError(
+            f"layer {owner.display_name}: Keras leaves these variables out of its files: {', '.join(missing)}"
+        )
     return [
-        f"layer {owner.label} does not store these variables as they are, by a saving method of its own: "
+        f"layer {owner.display_name} does not store these variables as they are, by a saving method of its own: "
         f"{', '.join(missing)}"
     ]
 

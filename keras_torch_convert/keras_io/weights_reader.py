@@ -35,14 +35,16 @@ def read_keras_file(path: str | PathLike[str], plan: Plan) -> Source:
         name = arrays.get(place, "")
         found = stored.get(name)
         if found is None:
-            problems.append(f"'{kind.label}' {kind.shape} is missing (expected at {name or 'no place in such a file'})")
+            problems.append(
+                f"'{kind.display_name}' {kind.shape} is missing (expected at {name or 'no place in such a file'})"
+            )
         elif found.shape != kind.shape:
-            problems.append(f"'{kind.label}' is {found.shape}, expected {kind.shape} (at {name})")
+            problems.append(f"'{kind.display_name}' is {found.shape}, expected {kind.shape} (at {name})")
         elif found.dtype.itemsize != _width(kind):
-            problems.append(f"'{kind.label}' is of type {found.dtype}, expected {kind.dtype} (at {name})")
+            problems.append(f"'{kind.display_name}' is of type {found.dtype}, expected {kind.dtype} (at {name})")
         else:
             read = partial(_values, found.path, name, kind)
-            tensors[place] = SourceTensor(place, kind.shape, kind.dtype, read, label=kind.label)
+            tensors[place] = SourceTensor(place, kind.shape, kind.dtype, read, display_name=kind.display_name)
     if problems:
         listed = "".join(f"\n  - {problem}" for problem in problems)
         raise SourceError(f"{path} does not fit the plan, {len(problems)} differences:{listed}")
@@ -93,7 +95,7 @@ def _arrays(plan: Plan, path: Path) -> Mapping[str, str]:
     file = layout.legacy if is_legacy(path) else layout.weights
     if file is None:
         raise PlanError(f"the plan knows no files like {path.name}: its Keras cannot save this model so")
-    return {array.place: array.path for array in reversed(file.arrays) if array.place}
+    return {array.key: array.path for array in reversed(file.arrays) if array.key}
 
 
 def _values(path: Path, name: str, kind: TensorSpec) -> npt.NDArray[Any]:

@@ -186,10 +186,10 @@ def _write_pieces(
         if isinstance(piece.content, bytes):
             # Structure, which no progress counts.
             write_all(descriptor, piece.content, start + piece.start)
-        elif not piece.content.place:
+        elif not piece.content.key:
             stream.write_bytes(piece.content.values, start + piece.start)
         else:
-            array = values[piece.content.place]()
+            array = values[piece.content.key]()
             if array.nbytes != piece.size:
                 raise SaveError(
                     f"{piece.content.path} takes {piece.size} bytes in the file, its values take {array.nbytes}"
@@ -223,7 +223,7 @@ def compare_with_values(path: Path, start: int, layout: FileLayout, values: Mapp
                     raise SaveError(f"{array.path} reads back as {found.dtype} {found.shape}, not as it was written")
                 if not byte_size(array):
                     continue
-                expected = values[array.place]() if array.place else np.frombuffer(array.values, np.uint8)
+                expected = values[array.key]() if array.key else np.frombuffer(array.values, np.uint8)
                 offset = found.get_offset()
                 if offset is None or not stream.holds(expected, start + offset):
                     raise SaveError(

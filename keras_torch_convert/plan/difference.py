@@ -97,18 +97,18 @@ def without_layers(plan: AnyRecipe, layers: Sequence[str]) -> AnyRecipe:
     """
     hit: dict[str, str] = {}
     for pattern in layers:
-        places = [place for place, kind in plan.targets.items() if _hits(pattern, kind.label)]
+        places = [place for place, kind in plan.targets.items() if _hits(pattern, kind.display_name)]
         if not places:
             raise AlignmentError(
                 f"'{pattern}' is no layer of the plan's target: give a layer as the report names it, such as {_examples(plan)}"
             )
         hit.update((place, f"{LEFT_OUT}: '{pattern}'") for place in places)
-    left = tuple(one for one in plan.assignments if one.place not in hit)
+    left = tuple(one for one in plan.assignments if one.key not in hit)
     used = {name for one in left for name in tensors_of(one.expression)}
     dropped = {
-        name: hit[one.place]
+        name: hit[one.key]
         for one in plan.assignments
-        if one.place in hit
+        if one.key in hit
         for name in tensors_of(one.expression)
         if name not in used
     }
@@ -163,5 +163,5 @@ def _hits(pattern: str, label: str) -> bool:
 
 
 def _examples(plan: Recipe) -> str:
-    labels = dict.fromkeys(kind.label.rpartition("/")[0] for kind in plan.targets.values())
+    labels = dict.fromkeys(kind.display_name.rpartition("/")[0] for kind in plan.targets.values())
     return ", ".join(f"'{label}'" for label in list(labels)[-3:]) or "none, the plan knows no targets"

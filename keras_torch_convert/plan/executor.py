@@ -38,14 +38,14 @@ class _Work:
 
     def values(self) -> npt.NDArray[Any]:
         """The values in the variable's own shape and type."""
-        values = self.evaluation.values(self.assignment.expression, self.variable.dtype, self.variable.label)
+        values = self.evaluation.values(self.assignment.expression, self.variable.dtype, self.variable.display_name)
         return values.view(numpy_dtype(self.variable.dtype))
 
     def stored(self) -> npt.NDArray[Any]:
         """The values in C order and in their bits (bfloat16 as uint16), a view on the source where they are only moved."""
         expression, dtype = self.assignment.expression, self.variable.dtype
         view = self.evaluation.stored_view(expression, dtype)
-        return self.evaluation.values(expression, dtype, self.variable.label) if view is None else view
+        return self.evaluation.values(expression, dtype, self.variable.display_name) if view is None else view
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +95,12 @@ class CheckedPlan:
             self._plan, check.callback_kinds, check.evaluation, lambda place: dtypes[aliases.get(place, place)]
         )
 
-    def by_place(self) -> dict[str, Callable[[], npt.NDArray[Any]]]:
+    def by_key(self) -> dict[str, Callable[[], npt.NDArray[Any]]]:
         """For each place the function that gives its values in C order, of the variable's size but of any shape.
 
         bfloat16 comes as its bits, and what is only moved as a read-only view on the source.
         """
-        return {work.variable.place: work.stored for work in self._work}
+        return {work.variable.key: work.stored for work in self._work}
 
 
 def check_plan(plan: Plan, source: Source, target: Target, *, strict: Strict = True) -> CheckedPlan:
@@ -165,20 +165,20 @@ class _Check:
             self._constant(constant)
         work = self._once(plan)
         order = {place: index for index, place in enumerate(self.variables)}
-        return tuple(sorted(work, key=lambda item: order[item.variable.place]))
+        return tuple(sorted(work, key=lambda item: order[item.variable.key]))
 
     def _once(self, plan: Plan) -> list[_Work]:
         """The work of each place once; a second assignment must give the same values."""
         found: dict[str, _Work | None] = {}
         for assignment in plan.assignments:
-            place = self.target.aliases.get(assignment.place, assignment.place)
+            place = self.target.aliases.get(assignment.key, assignment.key)
             variable = self.variables.get(place)
             if variable is None:
                 self.problems.append(
-                    f"the plan sets a variable '{assignment.place}' that {self.target.in_words} does not have"
+                    f"the plan sets a variable '{assignment.key}' that {self.target.in_words} does not have"
                 )
             elif place in plan.kept:
-                self.problems.append(f"the plan both sets and keeps '{variable.label}'")
+                self.problems.append(f"the plan both sets and keeps '{variable.display_name}'")
             elif place not in found:
                 found[place] = self._work(variable, assignment)
             else:
@@ -194,7 +194,7 @@ class _Check:
             return
         if not _equal_bits(first.values(), second.values()):
             self.problems.append(
-                f"'{variable.label}' would be set twice, from {_listed(first.assignment)} and from {_listed(assignment)}, whose values differ; "
+                f"'{variable.display_name}' would be set twice, from {_listed(first.assignment)} and from {_listed(assignment)}, whose values differ; "
                 "layers that share a variable take it from one tensor: align only one of them"
             )
 
@@ -215,9 +215,9 @@ class _Check:
                 raise ValueError(f"the variable has shape {variable.shape}, the values would have {shape}")
             self.evaluation.check_types(expression, variable.dtype)
             if not self.evaluation.is_exact(expression, variable.dtype):
-                self.evaluation.values(expression, variable.dtype, variable.label, self.losses)
+                self.evaluation.values(expression, variable.dtype, variable.display_name, self.losses)
         except ValueError as error:
-            self.problems.append(f"'{variable.label}' from {_listed(assignment)}: {error}")
+            self.problems.append(f"'{variable.display_name}' from {_listed(assignment)}: {error}")
             return None
         return _Work(variable, assignment, self.evaluation)
 
@@ -260,7 +260,7 @@ class _Check:
             missing = tensor.size - coverage(tensor.shape, regions).covered
             if missing and name not in plan.dropped:
                 problems.append(
-                    f"{missing} of {tensor.size} values of '{tensor.label or name}' {tensor.shape} are left over: give all of its parts a place, "
+                    f"{missing} of {tensor.size} values of '{tensor.display_name or name}' {tensor.shape} are left over: give all of its parts a place, "
                     "or let all leftovers be with strict=False"
                 )
         return problems

@@ -142,7 +142,7 @@ def _rows(plan: Recipe) -> Iterator[_Row]:
     """Places in the order of the assignments, then those that nothing is assigned to; the kind of each once."""
     told: set[str] = set()
     for assignment in plan.assignments:
-        place = assignment.place
+        place = assignment.key
         yield place, None if place in told else plan.targets.get(place), assignment
         told.add(place)
     yield from ((place, kind, None) for place, kind in plan.targets.items() if place not in told)
@@ -153,7 +153,7 @@ def _variables_as_json(plan: Recipe, rules: _Rules) -> list[Any]:
     groups = []
     for head, group in groupby(_rows(plan), lambda row: _head(row[0], separator)):
         rows = list(group)
-        label = _shared([_head(kind.label, separator) for _, kind, _ in rows if kind is not None])
+        label = _shared([_head(kind.display_name, separator) for _, kind, _ in rows if kind is not None])
         names = [name for _, _, assignment in rows if assignment is not None for name in _all_tensors(assignment)]
         prefix = _shared([_head(name, "/" if plan.reversed else ".") for name in names])
         groups.append([head, label, prefix, [_row_as_json(row, (head, label, prefix), rules) for row in rows]])
@@ -166,7 +166,7 @@ def _row_as_json(row: _Row, heads: tuple[str, str, str], rules: _Rules) -> list[
     more: dict[str, Any] = {}
     known: list[Any] = [place[len(head) :], None, None]
     if kind is not None:
-        known[1:] = [kind.label[len(label_head) :], list(kind.shape)]
+        known[1:] = [kind.display_name[len(label_head) :], list(kind.shape)]
         if kind.dtype != _USUAL_DTYPE:
             more["dtype"] = kind.dtype
     if assignment is None:
@@ -204,15 +204,17 @@ def _kinds_as_json(kinds: Mapping[str, TensorSpec], separator: str) -> list[Any]
         together = list(group)
         label = (
             None
-            if all(name == kind.label for name, kind in together)
-            else _shared([_head(kind.label, separator) for _, kind in together])
+            if all(name == kind.display_name for name, kind in together)
+            else _shared([_head(kind.display_name, separator) for _, kind in together])
         )
         rows.append([head, label, [_kind_as_json(name[len(head) :], kind, label) for name, kind in together]])
     return rows
 
 
 def _kind_as_json(name: str, kind: TensorSpec, label: str | None) -> list[Any]:
-    row: list[Any] = [name, list(kind.shape)] if label is None else [name, kind.label[len(label) :], list(kind.shape)]
+    row: list[Any] = (
+        [name, list(kind.shape)] if label is None else [name, kind.display_name[len(label) :], list(kind.shape)]
+    )
     return row if kind.dtype == _USUAL_DTYPE else [*row, kind.dtype]
 
 
@@ -364,15 +366,15 @@ def _check_shapes(plan: Recipe) -> None:
     shapes = {name: kind.shape for name, kind in plan.sources.items()}
     for number, assignment in enumerate(plan.assignments):
         # A Plan made by hand may lack the kinds; what a callback gives has no shape before it is called.
-        target = plan.targets.get(assignment.place)
+        target = plan.targets.get(assignment.key)
         known = target is not None and shapes.keys() >= set(tensors_of(assignment.expression))
         if not known or needs_callback(assignment.expression):
             continue
         try:
             shape = shape_by_kinds(assignment.expression, shapes)
         except ValueError as error:
-            raise PlanError(f"variable {number} ('{assignment.place}'): {error}; save the plan again") from error
+            raise PlanError(f"variable {number} ('{assignment.key}'): {error}; save the plan again") from error
         if target is not None and shape != target.shape:
             raise PlanError(
-                f"variable {number}: '{target.label}' has shape {target.shape}, the expression gives {shape}; save the plan again"
+                f"variable {number}: '{target.display_name}' has shape {target.shape}, the expression gives {shape}; save the plan again"
             )

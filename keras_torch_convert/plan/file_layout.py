@@ -75,7 +75,7 @@ def _file_as_json(file: FileLayout | None) -> Any:
             [array.path for array in file.arrays],
             [list(array.shape) for array in file.arrays],
             [array.dtype for array in file.arrays],
-            [array.place for array in file.arrays],
+            [array.key for array in file.arrays],
             [_attributes_as_json(array.attributes) for array in file.arrays],
             [base64.b64encode(array.values).decode("ascii") for array in file.arrays],
         ],

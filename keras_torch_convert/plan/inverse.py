@@ -43,7 +43,7 @@ def inverted(plan: AnyRecipe) -> AnyRecipe:
         f"'{name}'"
         for assignment in plan.assignments
         for name, kinds in (
-            (assignment.place, plan.targets),
+            (assignment.key, plan.targets),
             *((name, plan.sources) for name in tensors_of(assignment.expression)),
         )
         if name not in kinds
@@ -56,7 +56,7 @@ def inverted(plan: AnyRecipe) -> AnyRecipe:
     inversion = _Inversion(_shapes(plan.sources), _shapes(plan.targets))
     rules: dict[str, str] = {}
     for assignment in plan.assignments:
-        inversion.add(assignment.expression, Tensor(assignment.place), assignment.place)
+        inversion.add(assignment.expression, Tensor(assignment.key), assignment.key)
         for name in tensors_of(assignment.expression):
             rules.setdefault(name, assignment.rule)
     for constant in plan.constants:
@@ -91,8 +91,8 @@ def losses_of(plan: Recipe) -> tuple[str, ...]:
     """One sentence for each target variable whose values cannot be carried back bit for bit."""
     sentences = []
     for assignment in plan.assignments:
-        target = plan.targets.get(assignment.place)
-        label = target.label if target else assignment.place
+        target = plan.targets.get(assignment.key)
+        label = target.display_name if target else assignment.key
         why = _loss(assignment.expression) or _narrowing(assignment.expression, plan.sources, target)
         if why:
             sentences.append(f"'{label}': {why}")

@@ -51,11 +51,11 @@ def make_ledger(
     assigned: dict[str, Assignment] = {}
     uses: dict[str, dict[str, str]] = {}
     for assignment in plan.assignments:
-        place = target.aliases.get(assignment.place, assignment.place)
+        place = target.aliases.get(assignment.key, assignment.key)
         again = assigned.setdefault(place, assignment).expression != assignment.expression
         variable = variables.get(place)
         for name in tensors_of(assignment.expression) if variable else ():
-            uses.setdefault(name, {})[variable.label if variable else ""] = assignment.rule + (
+            uses.setdefault(name, {})[variable.display_name if variable else ""] = assignment.rule + (
                 " (tied)" if again else ""
             )
     tied = {name: group for group in source.tied for name in group}
@@ -64,7 +64,7 @@ def make_ledger(
             _fate_of_tensor(tensor, plan, tied.get(tensor.name, ()), equal.get(tensor.name, ""), uses)
             for tensor in source.tensors.values()
         ),
-        *(_fate_of_variable(variable, plan, target, assigned.get(variable.place)) for variable in variables.values()),
+        *(_fate_of_variable(variable, plan, target, assigned.get(variable.key)) for variable in variables.values()),
     )
 
 
@@ -73,7 +73,7 @@ def _fate_of_tensor(  # noqa: PLR0911  one return for each fate
 ) -> LedgerEntry:
     def entry(status: Status, rule: str = "", partner: str = "") -> LedgerEntry:
         return LedgerEntry(
-            "source", tensor.label or tensor.name, tensor.shape, tensor.dtype, tensor.size, status, rule, partner
+            "source", tensor.display_name or tensor.name, tensor.shape, tensor.dtype, tensor.size, status, rule, partner
         )
 
     if tensor.name in uses:
@@ -99,13 +99,13 @@ def _fate_of_variable(
 ) -> LedgerEntry:
     def entry(status: Status, rule: str = "", partner: str = "") -> LedgerEntry:
         return LedgerEntry(
-            "target", variable.label, variable.shape, variable.dtype, variable.size, status, rule, partner
+            "target", variable.display_name, variable.shape, variable.dtype, variable.size, status, rule, partner
         )
 
     if assignment is not None:
         return entry("set", assignment.rule, ", ".join(tensors_of(assignment.expression)))
-    if variable.place in plan.kept:
-        return entry("kept", plan.kept[variable.place])
+    if variable.key in plan.kept:
+        return entry("kept", plan.kept[variable.key])
     if target.framework == "torch" and variable.dtype in INDEX_TYPES and not variable.trainable:
         return entry("kept", "whole numbers: a counter or an index, not a weight")
     return entry("unset")
@@ -115,7 +115,7 @@ def leftover_problems(ledger: Iterable[LedgerEntry], target: Target, strict: boo
     """What a strict conversion refuses: tensors left over (strict=True) and variables unset (strict=True or "target")."""
     if target.framework == "torch":
         return _leftovers_of_the_reverse(ledger, strict)
-    layer_of = {variable.label: layer.name for layer in target.layers for variable in layer.variables}
+    layer_of = {variable.display_name: layer.name for layer in target.layers for variable in layer.variables}
     problems = []
     for entry in ledger:
         if entry.status == "left over" and strict is True:

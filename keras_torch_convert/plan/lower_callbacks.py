@@ -38,7 +38,7 @@ def lower_callbacks(
         ]
         try:
             outputs = _recorded(callback, about)
-            if not all(_agrees(one, outputs, evaluation, dtype_of(one.place)) for one in of_layer):
+            if not all(_agrees(one, outputs, evaluation, dtype_of(one.key)) for one in of_layer):
                 raise _OpaqueError("with the real weights it does more than move values")
             steps[callback] = outputs
         except _OpaqueError as error:
@@ -83,8 +83,8 @@ def _agrees(assignment: Assignment, outputs: Sequence[Expression], evaluation: E
     """Whether the recorded steps give the very bits that came out of the real call."""
     assert isinstance(assignment.expression, CallbackOutput)
     try:
-        real = evaluation.values(assignment.expression, dtype, assignment.place)
-        steps = evaluation.values(outputs[assignment.expression.index], dtype, assignment.place)
+        real = evaluation.values(assignment.expression, dtype, assignment.key)
+        steps = evaluation.values(outputs[assignment.expression.index], dtype, assignment.key)
     except ValueError:
         return False
     return real.shape == steps.shape and real.tobytes() == steps.tobytes()

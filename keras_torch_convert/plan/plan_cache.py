@@ -50,5 +50,7 @@ def _excuses(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
 
 def _signature(source: Source) -> tuple[Any, ...]:
     """All that the checks see of a source."""
-    tensors = [(one.name, one.shape, one.dtype, one.kind, one.label, one.from_array) for one in source.tensors.values()]
+    tensors = [
+        (one.name, one.shape, one.dtype, one.kind, one.display_name, one.from_array) for one in source.tensors.values()
+    ]
     return tuple(tensors), source.tied

@@ -20,7 +20,7 @@ class Assignment:
     `constants` what of the same torch layer has no counterpart.
     """
 
-    place: str
+    key: str
     expression: Expression
     rule: str
     doubt: str = ""

@@ -41,7 +41,7 @@ class KerasRow(Protocol):
         """Name of the layer."""
 
     @property
-    def kinds(self) -> tuple[str, ...]:
+    def class_names(self) -> tuple[str, ...]:
         """Class names along the method resolution order."""
 
     @property
@@ -93,7 +93,7 @@ class Row:
     two cannot belong together, "" when their shapes fit.
     """
 
-    place: int | None
+    position: int | None
     torch: Cell | None
     keras: Cell | None
     mismatch: str = ""
@@ -123,13 +123,13 @@ class LayerTable:
 
     def totals(self) -> str:
         """Layers, arrays and parameters of either side, and how many rows do not fit."""
-        torch_side = [row.torch for row in self.rows if row.torch and row.place is not None]
-        keras_side = [row.keras for row in self.rows if row.keras and row.place is not None]
+        torch_side = [row.torch for row in self.rows if row.torch and row.position is not None]
+        keras_side = [row.keras for row in self.rows if row.keras and row.position is not None]
         text = f"torch: {counts(torch_side)}"
         if self.keras_listed:
             text += f"; Keras: {counts(keras_side)}; "
             text += (
-                f"{self.misfits} of {len([row for row in self.rows if row.place is not None])} rows do not fit"
+                f"{self.misfits} of {len([row for row in self.rows if row.position is not None])} rows do not fit"
                 if self.misfits
                 else "every row fits"
             )
@@ -163,7 +163,7 @@ class LayerTable:
         """The rows as plain data."""
         return [
             {
-                "place": row.place,
+                "place": row.position,
                 "torch": plain(row.torch),
                 "keras": plain(row.keras),
                 "misfit": row.mismatch,
@@ -236,7 +236,7 @@ def shape_misfit(stack: TorchRow, layer: KerasRow) -> str:
     tensors, variables = shapes_of(stack.tensors), shapes_of(layer.variables)
     if Counter(map(extents, tensors)) == Counter(map(extents, variables)):
         return ""
-    merged = any("Depthwise" in kind or "Separable" in kind for kind in layer.kinds)
+    merged = any("Depthwise" in kind or "Separable" in kind for kind in layer.class_names)
     if merged and Counter(map(size_of, tensors)) == Counter(map(size_of, variables)):
         return ""
     left, right = Cell(stack.layer, tensors), Cell(layer.name, variables)
@@ -282,9 +282,9 @@ def plain(cell: Cell | None) -> Mapping[str, Any] | None:
 
 def cells_of(row: Row, keras_listed: bool) -> list[str]:
     """A row's texts, column by column."""
-    place = "" if row.place is None else str(row.place)
+    place = "" if row.position is None else str(row.position)
     cells = [place, *texts_of(row.torch, nested=False)]
-    return cells + texts_of(row.keras, nested=row.place is None) if keras_listed else cells
+    return cells + texts_of(row.keras, nested=row.position is None) if keras_listed else cells
 
 
 def texts_of(cell: Cell | None, *, nested: bool) -> list[str]:

@@ -145,7 +145,7 @@ def doubts_of(report: Report) -> dict[str, str]:
         return {}
     labels = report.plan.targets
     return {
-        labels[one.place].label if one.place in labels else one.place: one.doubt
+        labels[one.key].display_name if one.key in labels else one.key: one.doubt
         for one in report.plan.assignments
         if one.doubt
     }
@@ -177,7 +177,7 @@ def listing_data(listing: LayerTable) -> dict[str, Any]:
     for row in listing.rows:
         places = []
         for side, cell in enumerate((row.torch, row.keras)):
-            if cell is not None and row.place is not None:
+            if cell is not None and row.position is not None:
                 proof = "missing" if row.mismatch else "shape"
                 layers[side].append(
                     [cell.name, [list(shape) for shape in cell.shapes], cell.parameters, proof, [], row.mismatch]

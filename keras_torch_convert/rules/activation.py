@@ -34,7 +34,7 @@ def assign_prelu(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...
     name = RULES[0].name
     expression = raw_parameter(tensor.name, tensor.shape, variable.shape)
     if expression is not None:
-        return (Assignment(variable.place, expression, f"{name}: axes of size 1 aside, moved as it stands"),)
+        return (Assignment(variable.key, expression, f"{name}: axes of size 1 aside, moved as it stands"),)
     slopes = tensor.size
     axes = [axis for axis, extent in enumerate(variable.shape) if extent == slopes]
     if sum(extent != 1 for extent in tensor.shape) > 1 or (slopes > 1 and not axes):
@@ -59,9 +59,9 @@ def assign_prelu(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...
     kept = "one slope" if slopes == 1 else "one slope for each channel"
     return (
         Assignment(
-            variable.place,
+            variable.key,
             repeated,
             f"{name}: {kept}, repeated",
-            note=f"'{variable.label}' {variable.shape}: PyTorch keeps {kept}, which is repeated; shared_axes={shared} would keep as many as PyTorch does",
+            note=f"'{variable.display_name}' {variable.shape}: PyTorch keeps {kept}, which is repeated; shared_axes={shared} would keep as many as PyTorch does",
         ),
     )

@@ -84,7 +84,7 @@ def attention_parts(stack: TorchLayer, layer: TargetLayer) -> tuple[tuple[Seen, 
         raise remedies.refusal(
             stack,
             layer,
-            f"a {layer.kind} is expected to hold {', '.join(PARTS)}, it holds {[child.name for child in layer.children]}",
+            f"a {layer.class_name} is expected to hold {', '.join(PARTS)}, it holds {[child.name for child in layer.children]}",
             f"list its leaf layers one by one with expand_nested=True, or use additional_transfer={{'{layer.name}': ...}}",
         )
     _refuse_what_keras_lacks(stack, layer)
@@ -111,7 +111,7 @@ def attention_parts(stack: TorchLayer, layer: TargetLayer) -> tuple[tuple[Seen, 
 
 def is_attention(layer: TargetLayer) -> bool:
     """True for a Keras attention of query, key, value and output, which stays one layer when others are taken apart."""
-    return bool(set(KINDS) & set(layer.kinds)) and _children(layer) is not None
+    return bool(set(KINDS) & set(layer.class_names)) and _children(layer) is not None
 
 
 def _children(layer: TargetLayer) -> dict[str, TargetLayer] | None:

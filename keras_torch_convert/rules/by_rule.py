@@ -69,18 +69,18 @@ def assignment(tensor: SourceTensor, variable: TargetVariable, rule: Rule | None
     """The Assignment of a tensor that fits, with what the rule says and what it leaves open."""
     movement = rule.movements.get(last_part(variable.name)) if rule else None
     if rule is not None and movement is not None:
-        return Assignment(variable.place, expression, f"{rule.name}: {movement.torch} -> {movement.keras}")
+        return Assignment(variable.key, expression, f"{rule.name}: {movement.torch} -> {movement.keras}")
     laid_out = table(tensor, variable) or bank(tensor, variable)
     if laid_out is not None and laid_out[0] == expression:
-        return Assignment(variable.place, expression, laid_out[1])
+        return Assignment(variable.key, expression, laid_out[1])
     same = "moved as it stands" if tensor.shape == variable.shape else "axes of size 1 aside, moved as it stands"
     doubt = ""
     if order_is_unproven(variable.shape):
         doubt = (
-            f"'{variable.label}' {variable.shape} is moved as it stands from '{tensor.name}': "
+            f"'{variable.display_name}' {variable.shape} is moved as it stands from '{tensor.name}': "
             "the shape would be the same if it were transposed, so only equal outputs can prove it"
         )
-    return Assignment(variable.place, expression, f"{rule.name if rule else 'raw parameter'}: {same}", doubt)
+    return Assignment(variable.key, expression, f"{rule.name if rule else 'raw parameter'}: {same}", doubt)
 
 
 def may_be(tensor: SourceTensor, variable: TargetVariable) -> bool:

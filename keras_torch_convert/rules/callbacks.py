@@ -53,4 +53,4 @@ def _hits(key: Any, layer: TargetLayer) -> bool:
         )
     if isinstance(layer.layer, key):
         return True
-    return key.__module__.split(".", 1)[0] in _KERAS_PACKAGES and key.__name__ in layer.kinds
+    return key.__module__.split(".", 1)[0] in _KERAS_PACKAGES and key.__name__ in layer.class_names

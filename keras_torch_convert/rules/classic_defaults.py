@@ -27,7 +27,7 @@ def callback_operands(layer: TargetLayer, tensors: Sequence[SourceTensor]) -> tu
     Raises ValueError when the first tensor has not the rank of the layer's default transform, as the reference does.
     """
     operands: list[Expression] = [Tensor(tensor.name) for tensor in tensors]
-    kind = next((kind for kind in _TRANSPOSED_AXES if kind in layer.kinds), None)
+    kind = next((kind for kind in _TRANSPOSED_AXES if kind in layer.class_names), None)
     if not tensors or kind is None:
         return tuple(operands)
     first = tensors[0]

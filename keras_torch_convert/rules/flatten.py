@@ -32,10 +32,10 @@ def in_keras_order(assignments: Sequence[Assignment], layer: TargetLayer, stack:
     for the first and doubtful for the second.
     """
     by_convolution = any(len(tensor.shape) > 2 for tensor in stack.tensors)
-    leaves = {variable.place: (leaf, variable) for leaf in layer.children or (layer,) for variable in leaf.variables}
+    leaves = {variable.key: (leaf, variable) for leaf in layer.children or (layer,) for variable in leaf.variables}
     result = []
     for assignment in assignments:
-        leaf, variable = leaves[assignment.place]
+        leaf, variable = leaves[assignment.key]
         runs = _runs(leaf, variable)
         if (made := _made(leaf, variable)) is not None:
             result.append(_columns_reordered(assignment, leaf, variable, made))
@@ -51,7 +51,7 @@ def in_keras_order(assignments: Sequence[Assignment], layer: TargetLayer, stack:
 def _runs(leaf: TargetLayer, variable: TargetVariable) -> tuple[Run, ...] | None:
     """The parts of the first axis of a variable, None when its order is the same on both sides."""
     kinds = _ROWS.get(variable.name, ())
-    if not set(kinds) & set(leaf.kinds) or not variable.shape:
+    if not set(kinds) & set(leaf.class_names) or not variable.shape:
         return None
     patches = leaf.settings.get("patches")
     runs: tuple[Run, ...] | None = (patches,) if patches else leaf.settings.get("flattened")
@@ -71,7 +71,7 @@ def _made(leaf: TargetLayer, variable: TargetVariable) -> Run | None:
 def _columns_reordered(assignment: Assignment, leaf: TargetLayer, variable: TargetVariable, made: Run) -> Assignment:
     extents, channels = tuple(size for name, size in made if name != "channel"), dict(made)["channel"]
     doubt = (
-        f"the outputs of '{leaf.label}' become {map_in_words(extents, channels)} in Keras and were taken to be counted channels first in PyTorch: "
+        f"the outputs of '{leaf.display_name}' become {map_in_words(extents, channels)} in Keras and were taken to be counted channels first in PyTorch: "
         "only equal outputs can prove it"
     )
     return replace(
@@ -114,7 +114,7 @@ def _reordered(assignment: Assignment, variable: TargetVariable, runs: tuple[Run
         assignment,
         expression=moved,
         rule=f"{assignment.rule}; rows of a flattened map, {words}",
-        note=f"'{variable.label}': the layer's input is a flattened map, so its rows were moved {words}",
+        note=f"'{variable.display_name}': the layer's input is a flattened map, so its rows were moved {words}",
     )
 
 
@@ -143,6 +143,6 @@ def _in_words(runs: Sequence[Run]) -> str:
 def _patch_doubt(variable: TargetVariable, run: Run) -> str:
     axes = ", ".join(name for name, _ in run)
     return (
-        f"the rows of '{variable.label}' are patches ({axes}) in Keras and are moved as they stand: nothing says in which order "
+        f"the rows of '{variable.display_name}' are patches ({axes}) in Keras and are moved as they stand: nothing says in which order "
         "the PyTorch model unfolds its patches, so only equal outputs can prove it"
     )

@@ -46,15 +46,15 @@ def compare_hyperparameters(plan: Plan, source: Source, target: Target) -> Diffe
 
 def _pairs(plan: Plan, root: Any, target: Target) -> Iterator[tuple[str, Any, TargetLayer]]:
     """Name and module of the torch layers, each with the leaf layers that hold values of theirs."""
-    leaf_of = {variable.place: leaf for leaf in target.leaves() for variable in leaf.variables}
+    leaf_of = {variable.key: leaf for leaf in target.leaves() for variable in leaf.variables}
     modules = dict(root.named_modules())
     seen: set[tuple[str, str]] = set()
     for assignment in plan.assignments:
-        leaf = leaf_of.get(assignment.place)
+        leaf = leaf_of.get(assignment.key)
         for tensor in tensors_of(assignment.expression) if leaf is not None else ():
             name = tensor[: -len(last_part(tensor)) - 1]
-            if leaf is not None and name in modules and (name, leaf.label) not in seen:
-                seen.add((name, leaf.label))
+            if leaf is not None and name in modules and (name, leaf.display_name) not in seen:
+                seen.add((name, leaf.display_name))
                 yield name, modules[name], leaf
 
 
@@ -108,14 +108,14 @@ def _epsilon(name: str, module: Any, layer: TargetLayer) -> list[str]:
     if keras is None or torch is None or math.isclose(torch, keras, rel_tol=1e-6):
         return []
     return [
-        f"epsilon of '{layer.label}' is {keras:g}, eps of torch layer '{name}' is {torch:g}: the outputs will differ, "
+        f"epsilon of '{layer.display_name}' is {keras:g}, eps of torch layer '{name}' is {torch:g}: the outputs will differ, "
         f"build the Keras layer with epsilon={torch:g}"
     ]
 
 
 def _groups(name: str, module: Any, layer: TargetLayer) -> list[str]:
     keras = layer.settings.get("groups")
-    if "GroupNormalization" not in layer.kinds or not isinstance(keras, int):
+    if "GroupNormalization" not in layer.class_names or not isinstance(keras, int):
         return []
     torch = _number(module, ("num_groups",))
     if torch is None and type(module).__name__.startswith("InstanceNorm"):
@@ -123,16 +123,16 @@ def _groups(name: str, module: Any, layer: TargetLayer) -> list[str]:
     if torch is None or keras in (torch, -1 if torch == _number(module, ("num_channels", "num_features")) else torch):
         return []
     return [
-        f"groups of '{layer.label}' is {keras}, torch layer '{name}' normalizes {torch:g} groups: the outputs will differ"
+        f"groups of '{layer.display_name}' is {keras}, torch layer '{name}' normalizes {torch:g} groups: the outputs will differ"
     ]
 
 
 def _nonlinearity(name: str, module: Any, layer: TargetLayer) -> list[str]:
     torch, keras = getattr(module, "nonlinearity", None), layer.settings.get("activation")
-    if "SimpleRNNCell" not in layer.kinds or not isinstance(torch, str) or keras is None or torch == keras:
+    if "SimpleRNNCell" not in layer.class_names or not isinstance(torch, str) or keras is None or torch == keras:
         return []
     return [
-        f"activation of '{layer.label}' is '{keras}', nonlinearity of torch layer '{name}' is '{torch}': the outputs will differ"
+        f"activation of '{layer.display_name}' is '{keras}', nonlinearity of torch layer '{name}' is '{torch}': the outputs will differ"
     ]
 
 
@@ -142,25 +142,25 @@ def _momentum(name: str, module: Any, layer: TargetLayer) -> list[str]:
         return []
     if module.momentum is None:
         return [
-            f"momentum of '{layer.label}' is {keras:g}, torch layer '{name}' has momentum=None, a cumulative mean, which Keras lacks: "
+            f"momentum of '{layer.display_name}' is {keras:g}, torch layer '{name}' has momentum=None, a cumulative mean, which Keras lacks: "
             "this shows in training only"
         ]
     torch = float(module.momentum)
     if math.isclose(1.0 - torch, keras, rel_tol=1e-6):
         return []
     return [
-        f"momentum of '{layer.label}' is {keras:g}, of torch layer '{name}' {torch:g}, which Keras counts as {1.0 - torch:g}: this shows in training only"
+        f"momentum of '{layer.display_name}' is {keras:g}, of torch layer '{name}' {torch:g}, which Keras counts as {1.0 - torch:g}: this shows in training only"
     ]
 
 
 def _embedding(name: str, module: Any, layer: TargetLayer) -> list[str]:
-    if "Embedding" not in layer.kinds:
+    if "Embedding" not in layer.class_names:
         return []
     notes = []
     padding, longest = getattr(module, "padding_idx", None), getattr(module, "max_norm", None)
     if isinstance(padding, int):
         notes.append(
-            f"torch layer '{name}' has padding_idx={padding}: its row in '{layer.label}' has the same values, but Keras will train it "
+            f"torch layer '{name}' has padding_idx={padding}: its row in '{layer.display_name}' has the same values, but Keras will train it "
             "(mask_zero is about masks, and only about token 0)"
         )
     if isinstance(longest, (int, float)):

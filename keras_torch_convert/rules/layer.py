@@ -39,13 +39,13 @@ def _assigned(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
     """By the assigner or rule of the layer's kind."""
     if (assigner := assigner_for(layer)) is not None:
         return assigner(stack, layer)
-    if set(attention.KINDS) & set(layer.kinds):
+    if set(attention.KINDS) & set(layer.class_names):
         return _by_attention(stack, layer)
     if (otherwise := laid_out_otherwise(layer)) is not None:
         raise remedies.refusal(
             stack,
             layer,
-            f"Keras stores {otherwise} in another layout than PyTorch and there is no rule for {layer.kind}",
+            f"Keras stores {otherwise} in another layout than PyTorch and there is no rule for {layer.class_name}",
             f"give the arrays that set_weights of this layer takes with additional_transfer={{'{layer.name}': ...}}",
         )
     if not layer.children:
@@ -60,8 +60,8 @@ def _by_attention(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ..
     assignments: dict[str, Assignment] = {}
     for seen, child in attention.attention_parts(stack, layer):
         for one in without_stand_ins(by_rule(seen.stack, child, rule_for(child)), seen.stand_ins):
-            assignments[one.place] = one
-    return tuple(assignments[variable.place] for variable in layer.variables)
+            assignments[one.key] = one
+    return tuple(assignments[variable.key] for variable in layer.variables)
 
 
 def _sole_leaf(layer: TargetLayer) -> TargetLayer:
@@ -74,10 +74,10 @@ def _by_callbacks(stack: TorchLayer, layer: TargetLayer, calls: tuple[UserCall, 
         operands = callback_operands(layer, as_registered(stack.tensors))
     except ValueError as error:
         raise remedies.refusal(stack, layer, str(error), "check that this is the pair you mean") from error
-    callback = LayerCallback(layer.label, operands, calls, len(layer.variables))
+    callback = LayerCallback(layer.display_name, operands, calls, len(layer.variables))
     rule = "additional_transfer " + ", ".join(call.key for call in calls)
     return tuple(
-        Assignment(variable.place, CallbackOutput(callback, index), rule)
+        Assignment(variable.key, CallbackOutput(callback, index), rule)
         for index, variable in enumerate(layer.variables)
     )
 
@@ -88,7 +88,9 @@ def _by_only_fit(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...
     used: list[SourceTensor] = []
     for leaf in layer.children:
         if laid_out_otherwise(leaf) is not None:
-            raise remedies.refusal(stack, layer, f"it holds a {leaf.kind}, for which there is no rule", _expand(layer))
+            raise remedies.refusal(
+                stack, layer, f"it holds a {leaf.class_name}, for which there is no rule", _expand(layer)
+            )
         rule = rule_for(leaf)
         for variable in leaf.variables:
             fits = [
@@ -100,20 +102,20 @@ def _by_only_fit(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...
                 raise remedies.refusal(
                     stack,
                     layer,
-                    f"it is made of {len(layer.children)} layers, and {len(fits)} tensors fit '{variable.label}' {variable.shape}",
+                    f"it is made of {len(layer.children)} layers, and {len(fits)} tensors fit '{variable.display_name}' {variable.shape}",
                     _expand(layer),
                 )
             expression = moved(fits[0], variable, rule)
             assert expression is not None
             used.append(fits[0])
-            assignments[variable.place] = assignment(fits[0], variable, rule, expression)
+            assignments[variable.key] = assignment(fits[0], variable, rule, expression)
     if len(used) != len(stack.tensors) or set(assignments) != _places(layer):
         raise remedies.refusal(stack, layer, remedies.counts(stack.tensors, layer), _expand(layer))
-    return tuple(assignments[variable.place] for variable in layer.variables)
+    return tuple(assignments[variable.key] for variable in layer.variables)
 
 
 def _places(layer: TargetLayer) -> set[str]:
-    return {variable.place for variable in layer.variables}
+    return {variable.key for variable in layer.variables}
 
 
 def _expand(layer: TargetLayer) -> str:

@@ -50,13 +50,13 @@ RULES = (
         "torch.nn.RMSNorm: weight; Keras: scale; elementwise_affine=False is scale 1",
     ),
 )
-_RULE_OF_KIND = {kind: rule for rule in RULES for kind in rule.kinds}
+_RULE_OF_KIND = {kind: rule for rule in RULES for kind in rule.class_names}
 ASSIGNED_KINDS = tuple(_RULE_OF_KIND)
 
 
 def assign_normalization(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
     """The variables of a normalization; a scale or offset that one side is built without counts as 1 or 0."""
-    rule = next(_RULE_OF_KIND[kind] for kind in layer.kinds if kind in _RULE_OF_KIND)
+    rule = next(_RULE_OF_KIND[kind] for kind in layer.class_names if kind in _RULE_OF_KIND)
     placed, unplaced = _by_role(stack, layer)
     missing = [variable for variable, tensor in zip(layer.variables, placed, strict=True) if tensor is None]
     _check_statistics(stack, layer, missing, unplaced)
@@ -116,7 +116,7 @@ def _check_statistics(
         raise remedies.refusal(
             stack,
             layer,
-            f"the torch layer normalizes by running statistics in evaluation, {layer.kind} by those of its input",
+            f"the torch layer normalizes by running statistics in evaluation, {layer.class_name} by those of its input",
             "use BatchNormalization, which computes the same as a BatchNorm or an InstanceNorm with track_running_stats=True does in evaluation",
         )
 
@@ -146,7 +146,7 @@ def _moved(
         )
     if moved is not None and fits:
         rule_in_words = f"{rule.name}: {moved.torch} -> {moved.keras}"
-        return Assignment(variable.place, moved.expression(tensor.name, variable.shape), rule_in_words)
+        return Assignment(variable.key, moved.expression(tensor.name, variable.shape), rule_in_words)
     if as_it_stands is None:
         expected = moved.torch_shape(variable.shape) if moved else variable.shape
         raise remedies.refusal(
@@ -156,7 +156,7 @@ def _moved(
             remedies.on_shape(stack.layer, tensor, None, variable.shape, layer),
         )
     same = "moved as it stands" if tensor.shape == variable.shape else "axes of size 1 aside, moved as it stands"
-    return Assignment(variable.place, as_it_stands, f"{rule.name}: {same}")
+    return Assignment(variable.key, as_it_stands, f"{rule.name}: {same}")
 
 
 def _holds_channels(layer: TargetLayer) -> bool:
@@ -171,10 +171,10 @@ def _holds_channels(layer: TargetLayer) -> bool:
 def _filled(variable: TargetVariable, rule: Rule) -> Assignment:
     value = NEUTRAL[str(role_of(variable.name))]
     return Assignment(
-        variable.place,
+        variable.key,
         Fill(value, variable.shape),
         f"{rule.name}: PyTorch has none, so {value:g}",
-        note=f"'{variable.label}' is filled with {value:g}: the torch layer has no counterpart of it",
+        note=f"'{variable.display_name}' is filled with {value:g}: the torch layer has no counterpart of it",
     )
 
 
@@ -182,7 +182,7 @@ def _constant(tensor: SourceTensor, layer: TargetLayer) -> Constant:
     role = str(role_of(tensor.name))
     built = (
         "has no offset"
-        if role == "offset" and "RMSNormalization" in layer.kinds
+        if role == "offset" and "RMSNormalization" in layer.class_names
         else f"is built with {_BUILT_WITH[role]}"
     )
-    return Constant(Tensor(tensor.name), NEUTRAL[role], f"'{layer.label}' {built}")
+    return Constant(Tensor(tensor.name), NEUTRAL[role], f"'{layer.display_name}' {built}")

@@ -41,7 +41,7 @@ def as_keras_kind(seen: Seen, layer: TargetLayer) -> Seen:
     """
     kernel = next((variable for variable in layer.variables if variable.name == "kernel"), None)
     weight = next((tensor for tensor in seen.stack.tensors if last_part(tensor.name) == "weight"), None)
-    kind = next((kind for kind in layer.kinds if kind in (*_DENSE, *_CONVOLUTIONS, *_TRANSPOSED)), None)
+    kind = next((kind for kind in layer.class_names if kind in (*_DENSE, *_CONVOLUTIONS, *_TRANSPOSED)), None)
     if layer.children or kernel is None or weight is None or kind is None:
         return seen
     if (standardized := _standardized(seen.stack, weight, layer)) is not None:
@@ -111,7 +111,7 @@ def _blocks(weight: SourceTensor, groups: int) -> Expression:
 def _standardized(stack: TorchLayer, weight: SourceTensor, layer: TargetLayer) -> StandIn | None:
     """The weight that a weight-standardized convolution uses, for a Keras layer that does not standardize; None otherwise."""
     module = stack.modules.get(weight.name.rpartition(".")[0])
-    if type(module).__name__ not in _STANDARDISED or layer.kind not in _PLAIN or module is None:
+    if type(module).__name__ not in _STANDARDISED or layer.class_name not in _PLAIN or module is None:
         return None
     expression: Expression = WeightStandardization(Tensor(weight.name), 0, float(module.eps))
     gain = next((tensor for tensor in stack.tensors if last_part(tensor.name) == "gain"), None)
@@ -141,7 +141,7 @@ def padding_note(stack: TorchLayer, layer: TargetLayer) -> str:
     TensorFlow's documentation (tf.nn): "same" pads ceil(n / s) * s ... in all, the odd one behind; PyTorch pads both sides alike.
     """
     settings = layer.settings
-    kind = next((kind for kind in layer.kinds if kind in _PLAIN or kind.startswith("SeparableConv")), None)
+    kind = next((kind for kind in layer.class_names if kind in _PLAIN or kind.startswith("SeparableConv")), None)
     modules = [module for module in stack.modules.values() if isinstance(getattr(module, "padding", None), tuple)]
     strides = settings.get("strides")
     if kind is None or settings.get("padding") != "same" or not modules or not isinstance(strides, tuple):
@@ -161,7 +161,7 @@ def padding_note(stack: TorchLayer, layer: TargetLayer) -> str:
             differs = total // 2 != padding or (extent + 2 * padding - reach) // stride + 1 != ceil(extent / stride)
         if differs:
             where = f"of {extent}" if extent else "of an even size"
-            same = f"'{layer.label}': padding='same' with stride {stride} on an input {where} pads more behind than in front, PyTorch pads "
+            same = f"'{layer.display_name}': padding='same' with stride {stride} on an input {where} pads more behind than in front, PyTorch pads "
             if padding:
                 return f"{same}{padding} on both sides, so that outputs differ: use ZeroPadding({padding}) and padding='valid' in Keras"
             return f"{same}nothing here, so that outputs differ unless something before it pads so: use padding='valid' in Keras"

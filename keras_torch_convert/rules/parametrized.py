@@ -125,7 +125,7 @@ def _axis_of(magnitude: Shape, direction: Shape) -> int | str | None:
 def _spectral_norm(group: _Group, stack: TorchLayer, layer: TargetLayer) -> tuple[StandIn, Shape]:
     weight, left, right = (group.tensors[part] for part in ("original", "0._u", "0._v"))
     # Both sides of a transposed convolution may have one extent; torch takes its outputs, axis 1.
-    wanted = 1 if any(kind.endswith("Transpose") for kind in layer.kinds) else 0
+    wanted = 1 if any(kind.endswith("Transpose") for kind in layer.class_names) else 0
     size = 1
     for extent in weight.shape:
         size *= extent

@@ -127,14 +127,14 @@ def keras_cells(layer: TargetLayer) -> tuple[TargetLayer, ...]:
 
 def gates_of(cell: TargetLayer) -> Gates | None:
     """The gate order of a Keras cell, None when its kind is not known."""
-    return next((GATES[kind] for kind in cell.kinds if kind in GATES), None)
+    return next((GATES[kind] for kind in cell.class_names if kind in GATES), None)
 
 
 def assign_recurrent(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
     """The variables of an LSTM, GRU, SimpleRNN, RNN or Bidirectional layer, or of a single cell, from the cells of a torch module."""
     leaves = keras_cells(layer)
     if not leaves:
-        kinds = ", ".join(dict.fromkeys(leaf.kind for leaf in layer.children or (layer,)))
+        kinds = ", ".join(dict.fromkeys(leaf.class_name for leaf in layer.children or (layer,)))
         raise remedies.refusal(
             stack,
             layer,
@@ -147,8 +147,8 @@ def assign_recurrent(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment,
     assignments: dict[str, Assignment] = {}
     for cell, leaf in zip(cells, leaves, strict=True):
         for assignment in _of_cell(stack, layer, cell, leaf):
-            assignments[assignment.place] = assignment
-    return tuple(assignments[variable.place] for variable in layer.variables)
+            assignments[assignment.key] = assignment
+    return tuple(assignments[variable.key] for variable in layer.variables)
 
 
 def _cells_by_position(stack: TorchLayer, layer: TargetLayer, count: int) -> tuple[Cell, ...]:
@@ -200,7 +200,7 @@ def _check_cells(stack: TorchLayer, layer: TargetLayer, cells: Sequence[Cell], l
 
 def _check_directions(stack: TorchLayer, layer: TargetLayer, cells: Sequence[Cell]) -> None:
     """Two directions for a Bidirectional, one for everything else, as far as one torch module holds them all."""
-    bidirectional = "Bidirectional" in layer.kinds
+    bidirectional = "Bidirectional" in layer.class_names
     if bidirectional and len(cells) > 2:
         raise remedies.refusal(
             stack,
@@ -258,7 +258,7 @@ def _of_cell(stack: TorchLayer, layer: TargetLayer, cell: Cell, leaf: TargetLaye
                 _on_shape(cell, units, gates),
             )
         expression = Permute(_in_keras_order(Tensor(tensor.name), units, gates), (1, 0))
-        assignments.append(Assignment(variable.place, expression, rule, doubt, note))
+        assignments.append(Assignment(variable.key, expression, rule, doubt, note))
     biases = [cell.tensors[part] for part in ("bias_ih", "bias_hh") if part in cell.tensors]
     for tensor in biases:
         if tensor.shape != (len(gates.order) * units,):
@@ -271,7 +271,7 @@ def _of_cell(stack: TorchLayer, layer: TargetLayer, cell: Cell, leaf: TargetLaye
     if bias is not None:
         assignments.append(_bias(bias, biases, units, gates, rule))
     elif biases:
-        because = f"'{leaf.label}' is built with use_bias=False (use_bias=True would hold it)"
+        because = f"'{leaf.display_name}' is built with use_bias=False (use_bias=True would hold it)"
         constants = tuple(Constant(Tensor(tensor.name), 0.0, because) for tensor in biases)
         assignments[-1] = replace(assignments[-1], constants=constants)
     return assignments
@@ -279,13 +279,13 @@ def _of_cell(stack: TorchLayer, layer: TargetLayer, cell: Cell, leaf: TargetLaye
 
 def _bias(variable: TargetVariable, biases: Sequence[SourceTensor], units: int, gates: Gates, rule: str) -> Assignment:
     if not biases:
-        note = f"'{variable.label}' is filled with 0: the torch layer is built with bias=False"
-        return Assignment(variable.place, Fill(0.0, variable.shape), f"{gates.rule}: no torch bias, 0", note=note)
+        note = f"'{variable.display_name}' is filled with 0: the torch layer is built with bias=False"
+        return Assignment(variable.key, Fill(0.0, variable.shape), f"{gates.rule}: no torch bias, 0", note=note)
     ordered = [_in_keras_order(Tensor(tensor.name), units, gates) for tensor in biases]
     if not gates.stacked_biases:
-        return Assignment(variable.place, Add(tuple(ordered)), f"{rule}, bias_ih + bias_hh")
+        return Assignment(variable.key, Add(tuple(ordered)), f"{rule}, bias_ih + bias_hh")
     rows = tuple(Reshape(one, (1, len(gates.order) * units)) for one in ordered)
-    return Assignment(variable.place, Concat(rows, 0), f"{rule}, bias_ih above bias_hh")
+    return Assignment(variable.key, Concat(rows, 0), f"{rule}, bias_ih above bias_hh")
 
 
 def _in_keras_order(tensor: Expression, units: int, gates: Gates) -> Expression:
@@ -309,23 +309,23 @@ def _on_shape(cell: Cell, units: int, gates: Gates) -> str:
 def _doubt(layer: TargetLayer, cell: Cell, leaf: TargetLayer, gates: Gates) -> str:
     activation, recurrent = leaf.settings.get("activation"), leaf.settings.get("recurrent_activation")
     if gates.activation and activation not in (None, gates.activation):
-        return f"'{layer.label}' has activation='{activation}', torch's has {gates.activation}: the outputs will differ"
+        return f"'{layer.display_name}' has activation='{activation}', torch's has {gates.activation}: the outputs will differ"
     if gates.activation and recurrent not in (None, "sigmoid"):
-        return f"'{layer.label}' has recurrent_activation='{recurrent}', torch's has sigmoid: the outputs will differ"
+        return f"'{layer.display_name}' has recurrent_activation='{recurrent}', torch's has sigmoid: the outputs will differ"
     backwards = layer.settings.get("go_backwards")
     if backwards is not None and cell.number is not None and bool(backwards) != cell.reverse:
         direction = "reverse" if cell.reverse else "forward"
-        return f"'{layer.label}' has go_backwards={backwards} and takes the {direction} direction '{cell.name}': only equal outputs can prove it"
+        return f"'{layer.display_name}' has go_backwards={backwards} and takes the {direction} direction '{cell.name}': only equal outputs can prove it"
     return ""
 
 
 def _note(layer: TargetLayer) -> str:
     mode = layer.settings.get("merge_mode", "concat")
-    if "Bidirectional" not in layer.kinds or mode == "concat":
+    if "Bidirectional" not in layer.class_names or mode == "concat":
         return ""
     by_hand = {"sum": "adds the two halves of its output", "ave": "averages the two halves of its output"}
     return (
-        f"'{layer.label}' has merge_mode={mode!r} and torch concatenates the two directions: the outputs are equal "
+        f"'{layer.display_name}' has merge_mode={mode!r} and torch concatenates the two directions: the outputs are equal "
         f"when the torch model {by_hand.get(str(mode), 'joins the two halves of its output in this way')}"
     )
 

@@ -44,12 +44,12 @@ LAID_OUT_OTHERWISE = {
     "SpectralNormalization": "its normalized kernel",
 }
 
-_RULE_OF_KIND = {kind: rule for rule in RULES for kind in rule.kinds if kind not in LAID_OUT_OTHERWISE}
+_RULE_OF_KIND = {kind: rule for rule in RULES for kind in rule.class_names if kind not in LAID_OUT_OTHERWISE}
 
 
 def assigner_for(layer: TargetLayer) -> Assigner | None:
     """The function that serves the nearest class along the layer's method resolution order, None when a rule does."""
-    for kind in layer.kinds:
+    for kind in layer.class_names:
         if kind in ASSIGNERS:
             return ASSIGNERS[kind]
         if kind in _RULE_OF_KIND:
@@ -59,14 +59,14 @@ def assigner_for(layer: TargetLayer) -> Assigner | None:
 
 def rule_for(layer: TargetLayer) -> Rule | None:
     """The rule of the nearest class along the layer's method resolution order, None for a kind without one."""
-    if "EinsumDense" in layer.kinds:
+    if "EinsumDense" in layer.class_names:
         return einsum.einsum_rule(layer)
-    return next((_RULE_OF_KIND[kind] for kind in layer.kinds if kind in _RULE_OF_KIND), None)
+    return next((_RULE_OF_KIND[kind] for kind in layer.class_names if kind in _RULE_OF_KIND), None)
 
 
 def laid_out_otherwise(layer: TargetLayer) -> str | None:
     """In words what such a layer stores in another way than PyTorch does, None for every other kind."""
-    for kind in layer.kinds:
+    for kind in layer.class_names:
         if kind in _RULE_OF_KIND:
             return None
         if kind in LAID_OUT_OTHERWISE:

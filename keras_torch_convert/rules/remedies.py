@@ -18,7 +18,7 @@ def pair_in_words(torch_layer: str, tensors: Sequence[SourceTensor], layer: Targ
     """Both sides with all names and shapes."""
     torch_side = ", ".join(f"{last_part(tensor.name)} {tensor.shape}" for tensor in tensors) or "no tensors"
     keras_side = ", ".join(f"{variable.name} {variable.shape}" for variable in layer.variables)
-    return f"Keras layer '{layer.label}' ({layer.kind}: {keras_side}) and torch layer '{torch_layer}' ({torch_side})"
+    return f"Keras layer '{layer.display_name}' ({layer.class_name}: {keras_side}) and torch layer '{torch_layer}' ({torch_side})"
 
 
 def refusal(stack: TorchLayer, layer: TargetLayer, problem: str, remedy: str) -> PairError:

@@ -77,7 +77,7 @@ class Rule:
     """
 
     name: str
-    kinds: tuple[str, ...]
+    class_names: tuple[str, ...]
     source: str
     movements: Mapping[str, AxisPattern] = field(default_factory=lambda: MappingProxyType({}))
     lossless: bool = True

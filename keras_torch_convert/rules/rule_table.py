@@ -78,7 +78,7 @@ class Row:
     """One line of the table, in words. `layouts` has one entry for each variable that is laid out otherwise, "weight layout -> kernel layout"."""
 
     name: str
-    kinds: tuple[str, ...]
+    class_names: tuple[str, ...]
     layouts: tuple[str, ...]
     source: str
     lossless: bool
@@ -97,14 +97,14 @@ def markdown() -> str:
 
 def _row(rule: Rule) -> Row:
     layouts = tuple(f"{name}: {movement.torch} -> {movement.keras}" for name, movement in rule.movements.items())
-    return Row(rule.name, rule.kinds, layouts, rule.source, rule.lossless, rule.back)
+    return Row(rule.name, rule.class_names, layouts, rule.source, rule.lossless, rule.back)
 
 
 def _lines() -> Iterator[str]:
     yield "| rule | Keras layers | PyTorch layout → Keras layout | convention and where it is written | back to PyTorch |"
     yield "| --- | --- | --- | --- | --- |"
     for row in rule_table():
-        kinds = ", ".join(f"`{kind}`" for kind in row.kinds) or "any"
+        kinds = ", ".join(f"`{kind}`" for kind in row.class_names) or "any"
         layouts = "<br>".join(f"`{layout.replace(' -> ', ' → ')}`" for layout in row.layouts) or "as named at the right"
         cells = [cell.replace("|", r"\|") for cell in (row.name, kinds, layouts, row.source, row.back)]
         yield "| " + " | ".join(cells) + " |"

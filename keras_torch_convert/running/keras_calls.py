@@ -29,7 +29,7 @@ class LayerCall:
 
     number: int
     layer: Any
-    label: str
+    display_name: str
     leaf: TargetLayer | None
     parent: int | None
     inputs: tuple[Fingerprint, ...] = ()
@@ -39,7 +39,7 @@ class LayerCall:
     children: list[int] = field(default_factory=list)
 
     @property
-    def kinds(self) -> tuple[str, ...]:
+    def class_names(self) -> tuple[str, ...]:
         """Class names of the layer, its own first."""
         return tuple(kind.__name__ for kind in type(self.layer).__mro__)
 
@@ -126,8 +126,8 @@ class _CallRecorder:
         parent = self.stack[-1] if self.stack else None
         leaf = self.leaf_of.get(id(layer))
         name = str(getattr(layer, "name", type(layer).__name__))
-        around = f"{parent.label}/" if parent is not None and parent.label else ""
-        label = leaf.label if leaf is not None else "" if id(layer) == self.root else f"{around}{name}"
+        around = f"{parent.display_name}/" if parent is not None and parent.display_name else ""
+        label = leaf.display_name if leaf is not None else "" if id(layer) == self.root else f"{around}{name}"
         noted = LayerCall(number, layer, label, leaf, None if parent is None else parent.number)
         if parent is not None:
             parent.children.append(number)

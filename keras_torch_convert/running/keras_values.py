@@ -66,13 +66,13 @@ class _Journal:
         self.before: dict[str, tuple[TargetVariable, npt.NDArray[Any]]] = {}
 
     def __call__(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
-        if variable.place not in self.before:
-            self.before[variable.place] = (variable, np.array(read_values(self.target, variable.variable)))
-        assign_values(self.target, variable.variable, array.astype(self.before[variable.place][1].dtype))
+        if variable.key not in self.before:
+            self.before[variable.key] = (variable, np.array(read_values(self.target, variable.variable)))
+        assign_values(self.target, variable.variable, array.astype(self.before[variable.key][1].dtype))
 
     def reset(self, variable: TargetVariable) -> None:
-        if variable.place in self.before:
-            assign_values(self.target, variable.variable, self.before[variable.place][1])
+        if variable.key in self.before:
+            assign_values(self.target, variable.variable, self.before[variable.key][1])
 
     def rollback(self) -> None:
         for variable, _ in self.before.values():

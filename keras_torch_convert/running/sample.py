@@ -122,7 +122,9 @@ def has_several_tables(specs: Sequence[InputSpec], target: Target) -> bool:
 
 def _tables(target: Target) -> list[int]:
     """The number of rows of every Embedding table."""
-    return [layer.variables[0].shape[0] for layer in target.leaves() if "Embedding" in layer.kinds and layer.variables]
+    return [
+        layer.variables[0].shape[0] for layer in target.leaves() if "Embedding" in layer.class_names and layer.variables
+    ]
 
 
 def random_inputs(
@@ -183,6 +185,6 @@ def to_torch_layout(array: npt.NDArray[Any], spec: InputSpec | None, target: Tar
         return array
     if ndim == 3:
         first = next(iter(target.leaves()), None)
-        if first is None or not any(kind.endswith("Conv1D") or kind == "Conv1DTranspose" for kind in first.kinds):
+        if first is None or not any(kind.endswith("Conv1D") or kind == "Conv1DTranspose" for kind in first.class_names):
             return array
     return np.ascontiguousarray(np.moveaxis(array, -1, 1))

@@ -53,7 +53,7 @@ class TracedOp:
     """
 
     order: int
-    label: str
+    display_name: str
     names: tuple[str, ...]
     inputs: tuple[Fingerprint, ...]
     outputs: tuple[Fingerprint, ...]
@@ -62,7 +62,7 @@ class TracedOp:
     @property
     def in_words(self) -> str:
         """The label, which the whole module has not."""
-        return self.label or "the whole module"
+        return self.display_name or "the whole module"
 
 
 @dataclass(slots=True)

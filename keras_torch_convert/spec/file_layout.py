@@ -50,7 +50,7 @@ class StoredArray:
     path: str
     shape: tuple[int, ...]
     dtype: str
-    place: str
+    key: str
     attributes: tuple[StoredAttribute, ...] = ()
     values: bytes = b""
 
@@ -91,7 +91,7 @@ class TargetLayout:
 
     def paths(self, place: str) -> tuple[str, ...]:
         """All paths of a variable, those in the legacy file first."""
-        return tuple(array.path for file in self.files() for array in file.arrays if array.place == place)
+        return tuple(array.path for file in self.files() for array in file.arrays if array.key == place)
 
 
 class LazyLayout:

@@ -35,7 +35,7 @@ class SourceTensor:
     storage: tuple[object, ...] | None = None
     kind: Literal["parameter", "buffer", "unknown"] = "unknown"
     from_array: bool = False
-    label: str = ""
+    display_name: str = ""
 
     @property
     def size(self) -> int:
@@ -44,7 +44,7 @@ class SourceTensor:
 
     def as_kind(self) -> TensorSpec:
         """What a Plan remembers of it."""
-        return TensorSpec(self.shape, self.dtype, self.label or self.name)
+        return TensorSpec(self.shape, self.dtype, self.display_name or self.name)
 
 
 @dataclass(frozen=True, eq=False)

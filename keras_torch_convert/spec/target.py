@@ -19,8 +19,8 @@ class TargetVariable:
     `name` is the variable's own name ("kernel", "gamma", "moving_mean").
     """
 
-    place: str
-    label: str
+    key: str
+    display_name: str
     name: str
     shape: tuple[int, ...]
     dtype: str
@@ -37,7 +37,7 @@ class TargetVariable:
 
     def as_kind(self) -> TensorSpec:
         """What a Plan remembers of it."""
-        return TensorSpec(self.shape, self.dtype, self.label)
+        return TensorSpec(self.shape, self.dtype, self.display_name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,8 +52,8 @@ class TargetLayer:
     """
 
     name: str
-    label: str
-    kinds: tuple[str, ...]
+    display_name: str
+    class_names: tuple[str, ...]
     variables: tuple[TargetVariable, ...]
     children: tuple[TargetLayer, ...]
     depth: int
@@ -61,21 +61,21 @@ class TargetLayer:
     layer: Any = field(repr=False)
 
     @property
-    def kind(self) -> str:
+    def class_name(self) -> str:
         """Name of the layer's own class."""
-        return self.kinds[0]
+        return self.class_names[0]
 
     @property
     def auto_name(self) -> str | None:
         """A name that Keras made up without its number, which grows with every layer of a session: "conv2d" of "conv2d_7". None for a given name."""
         base = re.sub(r"_\d+$", "", self.name)
-        return base if base.replace("_", "") == self.kind.lower() else None
+        return base if base.replace("_", "") == self.class_name.lower() else None
 
     @property
     def base_name(self) -> str:
         """The label without the number of an automatic name, to compare with names of the other side."""
         automatic = self.auto_name
-        return self.label if automatic is None else self.label.removesuffix(self.name) + automatic
+        return self.display_name if automatic is None else self.display_name.removesuffix(self.name) + automatic
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,4 +109,4 @@ class Target:
     @property
     def variables(self) -> dict[str, TargetVariable]:
         """All variables by place, each once even when several layers share it."""
-        return {variable.place: variable for layer in self.layers for variable in layer.variables}
+        return {variable.key: variable for layer in self.layers for variable in layer.variables}

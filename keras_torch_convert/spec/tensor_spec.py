@@ -13,4 +13,4 @@ class TensorSpec:
 
     shape: tuple[int, ...]
     dtype: str
-    label: str
+    display_name: str

@@ -54,7 +54,7 @@ def _layers(
 ) -> tuple[TargetLayer, ...]:
     by_layer: dict[str, list[TargetVariable]] = {}
     for variable in variables:
-        by_layer.setdefault(variable.place[: -len(variable.name) - 1], []).append(variable)
+        by_layer.setdefault(variable.key[: -len(variable.name) - 1], []).append(variable)
     return tuple(
         TargetLayer(name, name, kinds.get(prefix + name, ("Module",)), tuple(own), (), 0, {}, None)
         for name, own in by_layer.items()

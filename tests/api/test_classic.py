@@ -466,7 +466,7 @@ def test_the_leaves_of_a_nested_model_are_listed_below_it_and_are_places_only_wh
     with pytest.raises(ktc.AlignmentError, match="4 torch layers for 3 Keras layers"):
         keras_reload_from_torch_model(torch_net.state_dict(), keras_net, **QUIET)
     listing = keras_reload_from_torch_model(torch_net, keras_net, do_convert=False, verbose=0).listing
-    assert [(row.place, row.keras.name) for row in listing.rows if row.keras] == [
+    assert [(row.position, row.keras.name) for row in listing.rows if row.keras] == [
         (0, "first"), (1, "inner"), (None, "mix"), (None, "norm"), (2, "last")
     ]  # fmt: skip
     report = keras_reload_from_torch_model(torch_net, keras_net, expand_nested=True, save_name="", verbose=0)

@@ -146,7 +146,7 @@ def test_keras_variables_that_no_tensor_takes_are_left_over():
     model, module = keras_model(), torch_model()
     plan = ktc.align(torch_model(), model, mapping=MAPPING).invert()
     without = Plan(
-        tuple(one for one in plan.assignments if one.place != "head.bias"),
+        tuple(one for one in plan.assignments if one.key != "head.bias"),
         plan.dropped,
         plan.kept,
         targets=plan.targets,

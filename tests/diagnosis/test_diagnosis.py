@@ -58,7 +58,7 @@ def test_a_seeded_fault_is_named(name: str) -> None:
 @pytest.mark.parametrize("name", ["gain never loaded", "bias never loaded"])
 def test_a_layer_of_single_numbers_is_named(name: str) -> None:
     pair, fault = maps(keras), FAULTS[name]
-    place = next(place for place in fault.places(pair) if place[0].label == "scaled")
+    place = next(place for place in fault.places(pair) if place[0].display_name == "scaled")
     seeded = fault.put(pair, place)
     found = verified(pair).first_divergence
     assert verdict(found, fault, seeded) == "exact", str(found)

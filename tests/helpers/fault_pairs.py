@@ -366,7 +366,7 @@ def converted(keras_model: Any, torch_module: Any, size: int) -> Pair:
         for name, tensor in module.named_parameters():
             if name.endswith("weight") and tensor.ndim == 1:
                 tensor.copy_(1 + 0.2 * tensor)
-    mapping = {leaf.label: torch_name(leaf.label) for leaf in read_target(keras_model).leaves()}
+    mapping = {leaf.display_name: torch_name(leaf.display_name) for leaf in read_target(keras_model).leaves()}
     plan = ktc.align(module, keras_model, mapping=mapping)
     ktc.convert(module, keras_model, plan=plan, verify=False)
     picture = np.random.default_rng(1).uniform(-1, 1, (1, size, size, 3)).astype("float32")

@@ -43,7 +43,7 @@ class RuleCase:
     channels_first: bool = False
 
     @property
-    def label(self) -> str:
+    def display_name(self) -> str:
         """As it stands in the name of a test."""
         return f"{self.rule}: {self.name}"
 

@@ -44,15 +44,15 @@ def by_running(keras: Any, case: RuleCase) -> float:
     module, model = case.module(), case.keras_model(keras)
     torch_model, sample = case.runnable(module)
     report = ktc.convert(torch_model, model, sample=sample)
-    assert report.equal is True, case.label
+    assert report.equal is True, case.display_name
     return case.difference(module, model)
 
 
 def differences(keras: Any) -> tuple[dict[str, float], dict[str, float]]:
     """By hand and by running, by label of the case."""
     return (
-        {case.label: by_hand(keras, case) for case in CASES if can_run(case, keras)},
-        {case.label: by_running(keras, case) for case in FOUND_BY_RUNNING if can_run(case, keras)},
+        {case.display_name: by_hand(keras, case) for case in CASES if can_run(case, keras)},
+        {case.display_name: by_running(keras, case) for case in FOUND_BY_RUNNING if can_run(case, keras)},
     )
 
 

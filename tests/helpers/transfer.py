@@ -61,7 +61,7 @@ def stack_of(source: Source, name: str = "torch_layer") -> TorchLayer:
 
 def values_by_label(plan: Plan, source: Source, target: Target, **options: Any) -> dict[str, np.ndarray]:
     """What the executor computes, by label of the variable."""
-    return {variable.label: array for variable, array in check_plan(plan, source, target, **options).arrays()}
+    return {variable.display_name: array for variable, array in check_plan(plan, source, target, **options).arrays()}
 
 
 def moved(source: Source, keras_layer: TargetLayer) -> dict[str, np.ndarray]:

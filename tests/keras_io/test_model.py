@@ -32,7 +32,7 @@ def places(target: Target) -> list[str]:
 def test_layers_with_weights_are_listed_in_model_order(keras: Any) -> None:
     target = read_target(models.plain(keras))
     assert [layer.name for layer in target.layers] == ["stem", "stem_norm", "head"]
-    assert [layer.kind for layer in target.layers] == ["Conv2D", "BatchNormalization", "Dense"]
+    assert [layer.class_name for layer in target.layers] == ["Conv2D", "BatchNormalization", "Dense"]
     assert {layer.depth for layer in target.layers} == {0}
     assert (target.name, target.framework) == ("plain", keras.__name__)
 
@@ -42,7 +42,7 @@ def test_variables_come_in_the_order_of_get_weights(keras: Any) -> None:
     assert names(stem) == names(head) == ["kernel", "bias"]
     assert names(norm) == ["gamma", "beta", "moving_mean", "moving_variance"]
     assert [variable.trainable for variable in norm.variables] == [True, True, False, False]
-    assert [variable.label for variable in stem.variables] == ["stem/kernel", "stem/bias"]
+    assert [variable.display_name for variable in stem.variables] == ["stem/kernel", "stem/bias"]
     assert (stem.variables[0].shape, stem.variables[0].dtype) == ((3, 3, 3, 4), "float32")
 
 
@@ -52,7 +52,7 @@ def test_freezing_changes_flags_but_neither_order_nor_places(keras: Any) -> None
     for freeze in (models.freeze_some, models.freeze_all):
         freeze(model)
         frozen = read_target(model)
-        assert [v.place for layer in frozen.layers for v in layer.variables] == places(free)
+        assert [v.key for layer in frozen.layers for v in layer.variables] == places(free)
         norm = frozen.layers[0].children[1]
         assert [variable.trainable for variable in norm.variables] == [False] * 4
     assert [layer.trainable for layer in model._flatten_layers()] == [False] * len(list(model._flatten_layers()))
@@ -64,8 +64,8 @@ def test_kinds_go_from_the_own_class_to_layer(keras: Any) -> None:
 
     image = keras.Input((8, 8, 3))
     layer = read_target(keras.Model(image, ScaledConv2D(2, 1)(image))).layers[0]
-    assert layer.kinds[:2] == ("ScaledConv2D", "Conv2D")
-    assert layer.kinds[-1] == "Layer"
+    assert layer.class_names[:2] == ("ScaledConv2D", "Conv2D")
+    assert layer.class_names[-1] == "Layer"
 
 
 def test_settings_are_plain_values(keras: Any) -> None:
@@ -96,23 +96,21 @@ def test_a_channels_first_model_says_so(keras: Any) -> None:
 
 def test_leaves_of_a_nested_model_and_of_wrappers_are_children(keras: Any) -> None:
     body, both_ways, head = read_target(models.nested(keras)).layers
-    assert [(leaf.label, leaf.depth) for leaf in body.children] == [
+    assert [(leaf.display_name, leaf.depth) for leaf in body.children] == [
         ("body/first", 1),
         ("body/first_norm", 1),
         ("body/second", 1),
         ("body/second_norm", 1),
     ]
-    assert [leaf.kind for leaf in both_ways.children] == ["LSTMCell", "LSTMCell"]
+    assert [leaf.class_name for leaf in both_ways.children] == ["LSTMCell", "LSTMCell"]
     assert [names(leaf) for leaf in both_ways.children] == [["kernel", "recurrent_kernel", "bias"]] * 2
     assert head.children == ()
-    assert {variable.place for leaf in body.children for variable in leaf.variables} == {
-        v.place for v in body.variables
-    }
+    assert {variable.key for leaf in body.children for variable in leaf.variables} == {v.key for v in body.variables}
 
 
 def test_a_composite_with_weights_of_its_own_is_a_leaf_beside_its_sublayers(keras: Any) -> None:
     block = read_target(models.composite(keras)).layers[1]
-    assert sorted(leaf.kind for leaf in block.children) == [
+    assert sorted(leaf.class_name for leaf in block.children) == [
         "BatchNormalization",
         "Block",
         "Dense",
@@ -120,7 +118,7 @@ def test_a_composite_with_weights_of_its_own_is_a_leaf_beside_its_sublayers(kera
         "Dense",
         "LayerNormalization",
     ]
-    own = next(leaf for leaf in block.children if leaf.kind == "Block")
+    own = next(leaf for leaf in block.children if leaf.class_name == "Block")
     assert names(own) == ["gate", "count"]
     assert (own.depth, own.children) == (1, ())
     assert sum(len(leaf.variables) for leaf in block.children) == len(block.variables) == 14
@@ -131,7 +129,7 @@ def test_time_distributed_is_read_through(keras: Any) -> None:
     inner = keras.layers.Dense(3, name="inner")
     wrapped = keras.layers.TimeDistributed(inner, name="each")(frames)
     layer = read_target(keras.Model(frames, wrapped)).layers[0]
-    assert [leaf.label for leaf in layer.children] == ["each/inner"]
+    assert [leaf.display_name for leaf in layer.children] == ["each/inner"]
 
 
 def test_expanded_leaves_count_as_layers_under_their_own_names(keras: Any) -> None:
@@ -173,7 +171,7 @@ def test_places_are_the_same_in_another_instance_though_automatic_names_differ(k
     first, second = (read_target(models.composite(keras)) for _ in range(2))
     assert places(first) == places(second)
     assert len(set(places(first))) == 16
-    labels = [[v.label for v in target.variables.values()] for target in (first, second)]
+    labels = [[v.display_name for v in target.variables.values()] for target in (first, second)]
     assert labels[0] != labels[1]
 
 
@@ -193,14 +191,14 @@ def test_random_state_is_not_a_weight(keras: Any) -> None:
     vector = keras.Input((4,))
     x = keras.layers.GaussianNoise(0.1)(keras.layers.Dropout(0.5, seed=1)(vector))
     target = read_target(keras.Model(vector, keras.layers.Dense(2, name="dense")(x)))
-    assert [variable.label for variable in target.variables.values()] == ["dense/kernel", "dense/bias"]
+    assert [variable.display_name for variable in target.variables.values()] == ["dense/kernel", "dense/bias"]
 
 
 def test_weights_of_the_model_itself_are_a_layer_of_their_own(keras: Any) -> None:
     target = read_target(models.subclassed(keras))
     assert sorted(layer.name for layer in target.layers) == ["block_0", "block_1", "head", "net"]
     own = next(layer for layer in target.layers if layer.name == "net")
-    assert [(v.place, v.label) for v in own.variables] == [("model/0", "net/token")]
+    assert [(v.key, v.display_name) for v in own.variables] == [("model/0", "net/token")]
 
 
 def test_two_layers_of_one_name_are_both_listed(keras: Any) -> None:

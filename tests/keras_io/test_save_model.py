@@ -74,7 +74,7 @@ def test_one_changed_bit_of_a_weight_is_found_by_the_read_back(target: Target, t
     for variable in target.variables.values():
         values = np.asarray(variable.variable.numpy()).tobytes()
         start = data.find(values)
-        assert start > 0, variable.label
+        assert start > 0, variable.display_name
         data[start + len(values) // 2] ^= 1
         path.write_bytes(data)
         with pytest.raises(SaveError, match=r"reads? back|no group of the saved file|damaged"):

@@ -49,9 +49,9 @@ def there_and_back(expressions, tensors, dtype="float32"):
 
 def torch_values(inverse, variables, shapes):
     target = target_of(layer("t", "Module", shapes))
-    places = {variable.name: variable.place for variable in target.layers[0].variables}
+    places = {variable.name: variable.key for variable in target.layers[0].variables}
     moved = Plan(
-        tuple(Assignment(places[one.place], one.expression, one.rule) for one in inverse.assignments),
+        tuple(Assignment(places[one.key], one.expression, one.rule) for one in inverse.assignments),
         constants=inverse.constants,
     )
     values = values_by_label(moved, source_of(variables), target, strict=False)

@@ -51,7 +51,7 @@ def test_first_row_that_cannot_fit_is_marked_and_explained():
 
     marked = [line for line in listing.text(140).splitlines() if line.startswith("!")]
     assert [line.split()[1:3] for line in marked] == [["2", "downsample.0"], ["3", "conv2"]]
-    assert listing.first_misfit.place == 2
+    assert listing.first_misfit.position == 2
     assert (
         "    <- first misalignment: torch 'downsample.0' (256,64,1,1) cannot fit Keras 'depthwise' (3,3,32,2) (64): "
         "number of arrays 1 against 2"
@@ -92,7 +92,7 @@ def test_caller_can_decide_what_fits():
 def test_torch_layer_without_a_partner_is_the_misalignment_when_all_before_fit():
     listing = side_by_side([*STACKS, stack("extra", (3,))], LAYERS, ALIGNED)
 
-    assert listing.first_misfit.place == 5
+    assert listing.first_misfit.position == 5
     assert listing.first_misfit.mismatch == "the Keras layers are used up: none is left for the torch layer 'extra'"
 
 
@@ -121,7 +121,7 @@ def test_leaves_of_a_nested_layer_are_indented_under_it_and_are_no_places():
     rows = listing.text(120).splitlines()[2:6]
     assert [row.split("|")[1].split()[0] for row in rows] == ["block", "inner_conv", "inner_bn", "last"]
     assert rows[1].split("|")[1].startswith("   inner_conv")
-    assert [row.place for row in listing.rows] == [0, None, None, 1]
+    assert [row.position for row in listing.rows] == [0, None, None, 1]
     assert "Keras: 2 layers, 4 arrays, 27 parameters" in listing.totals()
 
 

@@ -133,7 +133,7 @@ def test_a_key_without_bias_among_others_with_one_gets_zeros():
         TorchLayer("attn", tuple(source.tensors.values())), composite("attn", "MultiHeadAttention", *children)
     )
 
-    key_bias = next(one for one in assignments if one.place == "key/1")
+    key_bias = next(one for one in assignments if one.key == "key/1")
     assert "no bias for key" in key_bias.rule
     assert Fill(0.0, (4,)) == getattr(key_bias.expression, "operand", key_bias.expression)
 

@@ -131,7 +131,7 @@ class TestKeys:
         class Derived(Base): ...
 
         hit = layer("one", "Derived", {})
-        hit = type(hit)(hit.name, hit.label, hit.kinds, (), (), 0, {}, Derived())
+        hit = type(hit)(hit.name, hit.display_name, hit.class_names, (), (), 0, {}, Derived())
 
         assert [call.key for call in calls_for(hit, {Base: sorted, str: sorted, (int, Base): sorted})] == [
             "Base",

@@ -14,8 +14,8 @@ EQUAL = 1e-5
 DIFFERENT = 1e-3
 ROWS = {row.name: row for row in rule_table()}
 
-each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
-each_case_back = pytest.mark.parametrize("case", [case for case in CASES if not case.refused_back], ids=lambda case: case.label)  # fmt: skip
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.display_name)
+each_case_back = pytest.mark.parametrize("case", [case for case in CASES if not case.refused_back], ids=lambda case: case.display_name)  # fmt: skip
 
 
 def converted(case):
@@ -35,7 +35,7 @@ def test_every_rule_has_a_case():
 
 
 def test_every_case_has_a_name_of_its_own():
-    assert len({case.label for case in CASES}) == len(CASES)
+    assert len({case.display_name for case in CASES}) == len(CASES)
 
 
 @each_case
@@ -121,7 +121,7 @@ def test_keras_to_torch_to_keras(case):
             assert value.tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.refused_back], ids=lambda case: case.label)
+@pytest.mark.parametrize("case", [case for case in CASES if case.refused_back], ids=lambda case: case.display_name)
 def test_what_has_no_way_back_is_refused_with_the_reason(case):
     _, _, plan = converted(case)
 
@@ -131,7 +131,7 @@ def test_what_has_no_way_back_is_refused_with_the_reason(case):
     assert case.refused_back in str(caught.value)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.constrained], ids=lambda case: case.label)
+@pytest.mark.parametrize("case", [case for case in CASES if case.constrained], ids=lambda case: case.display_name)
 def test_keras_values_that_torch_cannot_hold_are_refused_and_nothing_is_written(case):
     module, model, plan = converted(case)
     random = np.random.default_rng(3)
@@ -144,7 +144,7 @@ def test_keras_values_that_torch_cannot_hold_are_refused_and_nothing_is_written(
     assert all(bool((before[name] == tensor).all()) for name, tensor in module.state_dict().items())
 
 
-@pytest.mark.parametrize("case", FOUND_BY_RUNNING, ids=lambda case: case.label)
+@pytest.mark.parametrize("case", FOUND_BY_RUNNING, ids=lambda case: case.display_name)
 def test_nothing_needs_to_be_told(case):
     import keras
 

@@ -69,15 +69,15 @@ def with_modules(source, modules):
 
 
 def computed(plan, source, target):
-    return {variable.place: array for variable, array in check_plan(plan, source, target).arrays()}
+    return {variable.key: array for variable, array in check_plan(plan, source, target).arrays()}
 
 
 def in_torch(plan, variables, tensors):
     """The torch tensors by the inverted Plan, of the Keras variables."""
     inverse = plan.invert()
     target = target_of(layer("t", "Module", {name: array.shape for name, array in tensors.items()}))
-    places = {variable.name: variable.place for variable in target.layers[0].variables}
-    renamed = tuple(Assignment(places[one.place], one.expression, one.rule) for one in inverse.assignments)
+    places = {variable.name: variable.key for variable in target.layers[0].variables}
+    renamed = tuple(Assignment(places[one.key], one.expression, one.rule) for one in inverse.assignments)
     source = source_of([tensor(place, array) for place, array in variables.items()])
     values = check_plan(replace(inverse, assignments=renamed), source, target).arrays()
     return {variable.name: array for variable, array in values}

@@ -28,13 +28,13 @@ def test_every_rule_has_a_name_of_its_own_and_says_where_its_convention_is_writt
 
 
 def test_every_kind_that_something_serves_is_in_the_table():
-    listed = {kind for row in rule_table() for kind in row.kinds}
+    listed = {kind for row in rule_table() for kind in row.class_names}
 
-    assert {kind for rule in RULES for kind in rule.kinds} | set(ASSIGNERS) <= listed
+    assert {kind for rule in RULES for kind in rule.class_names} | set(ASSIGNERS) <= listed
 
 
 def test_no_kind_has_two_rules():
-    kinds = [kind for rule in RULES for kind in rule.kinds]
+    kinds = [kind for rule in RULES for kind in rule.class_names]
 
     assert len(set(kinds)) == len(kinds)
 

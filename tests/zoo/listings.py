@@ -40,7 +40,7 @@ def without_objects(target: Any) -> Any:
         return replace(
             layer,
             layer=None,
-            variables=tuple(variables[variable.place] for variable in layer.variables),
+            variables=tuple(variables[variable.key] for variable in layer.variables),
             children=tuple(map(bare, layer.children)),
             settings=dict(layer.settings),
         )

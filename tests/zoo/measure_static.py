@@ -40,12 +40,12 @@ def measured(listing: dict[str, Any], *, sorted_by_name: bool) -> tuple[list[flo
     first = {name: group[0] for group in source.tied for name in group}
     proven: dict[str, set[str]] = {}
     for assignment in listing["plan"].assignments if listing.get("plan") else ():
-        proven[assignment.place] = {first.get(name, name) for name in tensors_of(assignment.expression)}
+        proven[assignment.key] = {first.get(name, name) for name in tensors_of(assignment.expression)}
     right: list[float] = []
     wrong: list[float] = []
     alone = 0
     for layer, found in zip(sides.layers, match(sides, sorted_by_name), strict=True):
-        wanted = set().union(*(proven.get(variable.place, set()) for variable in layer.variables))
+        wanted = set().union(*(proven.get(variable.key, set()) for variable in layer.variables))
         if found is None:
             alone += 1
         elif wanted:

@@ -13,7 +13,7 @@ MOST_BACKTRACKS = 32
 class BranchPoint:
     """A layer that could have been several units: the weights chosen, those of its rivals, and how many layers were settled by then."""
 
-    label: str
+    display_name: str
     chosen: tuple[str, ...]
     alternatives: tuple[tuple[str, ...], ...]
     settled: int
@@ -33,8 +33,8 @@ def next_exclusions(
     for position in range(len(choices) - 1, -1, -1):
         choice = choices[position]
         if choice.alternatives:
-            standing = {other.label for other in choices[: position + 1]}
+            standing = {other.display_name for other in choices[: position + 1]}
             kept = {label: set(names) for label, names in excluded.items() if label in standing}
-            kept.setdefault(choice.label, set()).add(choice.chosen)
+            kept.setdefault(choice.display_name, set()).add(choice.chosen)
             return kept, choice.settled - 1
     return None

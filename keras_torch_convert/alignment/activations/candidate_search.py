@@ -63,7 +63,7 @@ class CandidateSearch:
 
     def by_input(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> Iterator[list[Candidate]]:
         """Units with an equal input whose free weights can fill the layer, the best first; of very many, a batch of likely ones at a time."""
-        excluded = self.setup.excluded.get(leaf.label, set())
+        excluded = self.setup.excluded.get(leaf.display_name, set())
         groups = [self.units_on(key) for key in dict.fromkeys(inputs)]
         nothing = True
         for batch in self._batches(groups, leaf):
@@ -196,8 +196,8 @@ def reason_for_nothing(
     """Why a layer stays open: what has its input in torch and does not fit, or how far its input is from everything."""
     wanted = ", ".join(f"{variable.name} {variable.shape}" for variable in leaf.variables)
     units = {id(unit): unit for key in inputs for _, unit in knowledge.by_input.find(key, within)}
-    modules = {unit.label for unit in units.values() if unit.is_module}
-    distinct = [unit for unit in units.values() if unit.is_module or unit.label.partition(":")[0] not in modules]
+    modules = {unit.display_name for unit in units.values() if unit.is_module}
+    distinct = [unit for unit in units.values() if unit.is_module or unit.display_name.partition(":")[0] not in modules]
     users = sorted(distinct, key=lambda unit: (len(unit.names), unit.order))[:3]
     if not users:
         return f"{wanted}: its input is {nearest:.1e} from the nearest value in torch; candidates: none"

@@ -33,7 +33,7 @@ class Unflatten(BaseException):
     def __init__(self, label: str, made: MapOfVector) -> None:
         """The layer that does not fit, and the map."""
         super().__init__(label)
-        self.label = label
+        self.display_name = label
         self.made = made
 
 

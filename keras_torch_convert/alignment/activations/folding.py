@@ -14,7 +14,7 @@ class Fold(BaseException):
     def __init__(self, label: str, row: Expression) -> None:
         """The layer of the table, and the row as an expression."""
         super().__init__(label)
-        self.label = label
+        self.display_name = label
         self.row = row
 
 
@@ -23,7 +23,7 @@ def is_table(settled: Match) -> bool:
     return (
         len(settled.layer.variables) == 1
         and len(settled.layer.variables[0].shape) == 2
-        and ("Embedding" in settled.layer.kind)
+        and ("Embedding" in settled.layer.class_name)
     )
 
 

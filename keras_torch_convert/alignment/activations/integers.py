@@ -53,7 +53,7 @@ def _differing(module: Any, target: Target) -> Iterator[tuple[TargetVariable, Va
             for name, array in buffers.items()
             if name.rpartition(".")[2] == variable.name and np.squeeze(array).shape == np.squeeze(own).shape
         ]
-        name = max(alike, key=lambda one: name_similarity(one, variable.label), default=None)
+        name = max(alike, key=lambda one: name_similarity(one, variable.display_name), default=None)
         if name is None or np.array_equal(np.ravel(buffers[name]), np.ravel(own)):
             continue
         runs = [(number, len(list(run))) for number, run in groupby(np.ravel(buffers[name]).tolist())]

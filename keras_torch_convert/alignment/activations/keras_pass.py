@@ -66,11 +66,11 @@ class KerasPass:
         """A pass that may set trial values by `set_value`."""
         self.knowledge = knowledge
         self.target = target
-        given = {variable.place for variable, _ in knowledge.integers}
+        given = {variable.key for variable, _ in knowledge.integers}
         self.leaves = {
             id(leaf.layer): without_integers(leaf)
             for leaf in target.leaves()
-            if not given.issuperset(variable.place for variable in leaf.variables)
+            if not given.issuperset(variable.key for variable in leaf.variables)
         }
         self.groups = layers_of_layers(target)
         self.set_value = set_value
@@ -85,9 +85,9 @@ class KerasPass:
         for given in args:
             self._note_map(given)
         leaf, group = self.leaves.get(id(layer)), self.groups.get(id(layer))
-        if group is not None and any(self.state.has_met(inner.label) for inner in group.children):
+        if group is not None and any(self.state.has_met(inner.display_name) for inner in group.children):
             group = None
-        known = group is None and (leaf is None or self.state.has_met(leaf.label))
+        known = group is None and (leaf is None or self.state.has_met(leaf.display_name))
         arrays = [] if known and not self._rows_to_fold() else eager_inputs(args, kwargs)
         inputs = [fingerprint(array) for array in arrays]
         if inputs and (leaf is None or not known):
@@ -110,17 +110,19 @@ class KerasPass:
             return self.forced(group.children[0], output) if self.setup.forced else output
         output = run()
         for leaf in group.children:
-            if not self.state.has_met(leaf.label):
-                self.state.open[leaf.label] = f"no weights of torch give what {group.label} makes of its input"
+            if not self.state.has_met(leaf.display_name):
+                self.state.open[leaf.display_name] = (
+                    f"no weights of torch give what {group.display_name} makes of its input"
+                )
         return output
 
     def settle_group(self, group: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]) -> tuple[Any, bool]:
         """Find the weights of all leaves of `group` at once, by the rule of its kind."""
-        if all(leaf.label in self.setup.presets for leaf in group.children):
+        if all(leaf.display_name in self.setup.presets for leaf in group.children):
             for leaf in group.children:
-                self._take(self.setup.presets[leaf.label])
+                self._take(self.setup.presets[leaf.display_name])
             return run(), True
-        excluded = self.setup.excluded.get(group.label, set())
+        excluded = self.setup.excluded.get(group.display_name, set())
         units = {
             id(unit): unit for key in inputs for _, unit in self.knowledge.by_input.find(key, self.state.tolerance)
         }
@@ -131,7 +133,10 @@ class KerasPass:
             ways = [(unit, filling) for unit in modules.values() for filling in self.search.by_rules(unit.names, group)]
         ways = [(unit, filling) for unit, filling in ways if filling.names not in excluded]
         ways.sort(
-            key=lambda way: (-name_similarity(way[0].label, group.base_name), abs(way[0].order - self.state.last_order))
+            key=lambda way: (
+                -name_similarity(way[0].display_name, group.base_name),
+                abs(way[0].order - self.state.last_order),
+            )
         )
         for number, (unit, filling) in enumerate(ways[:MOST_TRIALS]):
             candidate = Candidate(unit, filling.names, (0.0,))
@@ -141,7 +146,7 @@ class KerasPass:
                     other.names for _, other in ways[number + 1 :] if other.names != filling.names
                 )
                 self.state.choices.append(
-                    BranchPoint(group.label, filling.names, tuple(alternatives), len(self.state.settled))
+                    BranchPoint(group.display_name, filling.names, tuple(alternatives), len(self.state.settled))
                 )
                 return output, True
         return None, False
@@ -181,7 +186,7 @@ class KerasPass:
 
     def raise_fold(self, leaf: TargetLayer | None, arrays: list[npt.NDArray[Any]], inputs: list[Fingerprint]) -> None:
         """Where an input lacks one row of an unused table (token types that torch adds and Keras has no place for), say so by Fold."""
-        if (leaf is not None and leaf.label in self.setup.presets) or min(
+        if (leaf is not None and leaf.display_name in self.setup.presets) or min(
             self.knowledge.seen.nearest(key) for key in inputs
         ) < self.state.tolerance:
             return
@@ -204,12 +209,12 @@ class KerasPass:
         self, leaf: TargetLayer, arrays: list[npt.NDArray[Any]], inputs: list[Fingerprint], run: Callable[[], Any]
     ) -> Any:
         """Find the weights of `leaf`, which is called with `arrays`, of which `inputs` are the fingerprints; its output with them."""
-        preset = self.setup.presets.get(leaf.label)
+        preset = self.setup.presets.get(leaf.display_name)
         if preset is not None:
             self._take(preset)
             return run()
         self.search.begin()
-        excluded = self.setup.excluded.get(leaf.label, set())
+        excluded = self.setup.excluded.get(leaf.display_name, set())
         found_before: list[Candidate] = []
         trials = 0
         for candidates in self.search.by_input(leaf, inputs):
@@ -229,7 +234,7 @@ class KerasPass:
                         parts = self._other_parts(free, leaf, filling)
                         chosen = filling.part if parts else candidate.names
                         self.state.choices.append(
-                            BranchPoint(leaf.label, chosen, (*parts, *alternatives), len(self.state.settled))
+                            BranchPoint(leaf.display_name, chosen, (*parts, *alternatives), len(self.state.settled))
                         )
                         return output
             found_before += candidates
@@ -239,7 +244,7 @@ class KerasPass:
         if found:
             return output
         if found_before:
-            self.raise_unflatten(leaf.label)
+            self.raise_unflatten(leaf.display_name)
         for settle_otherwise in (self.settle_by_output, self.settle_without_partner):
             output, found = settle_otherwise(leaf, inputs, run)
             if found:
@@ -279,8 +284,8 @@ class KerasPass:
                     continue
                 output, found = self.attempt(leaf, changed, candidate, inputs, run, len(candidates))
                 if found:
-                    settled = self.state.settled[leaf.label]
-                    self.state.settled[leaf.label] = replace(settled, is_turned=keeps_order(leaf))
+                    settled = self.state.settled[leaf.display_name]
+                    self.state.settled[leaf.display_name] = replace(settled, is_turned=keeps_order(leaf))
                     return output, True
         return None, False
 
@@ -302,9 +307,9 @@ class KerasPass:
         self, free: tuple[str, ...], leaf: TargetLayer, filling: LayerMapping
     ) -> tuple[tuple[str, ...], ...]:
         """The other parts of the same tensors, cut alike, that the layer could be; () when its name says which it is."""
-        if not filling.part or part_number(leaf.label) is not None:
+        if not filling.part or part_number(leaf.display_name) is not None:
             return ()
-        taken_back = self.setup.excluded.get(leaf.label, set())
+        taken_back = self.setup.excluded.get(leaf.display_name, set())
         others = {
             other.part: None
             for other in self.search.layer_mappings(free, leaf)
@@ -316,11 +321,11 @@ class KerasPass:
 
     def forced(self, leaf: TargetLayer, output: Any) -> Any:
         """Torch's own output in the place of a layer's; the layer's where torch has none of its shape."""
-        settled = self.state.settled.get(leaf.label)
+        settled = self.state.settled.get(leaf.display_name)
         own = list(eager_arrays(output))
         if settled is None or settled.is_turned or len(own) != 1 or not hasattr(output, "shape"):
             return output
-        within = inf if leaf.label in self.state.parted else self.state.tolerance
+        within = inf if leaf.display_name in self.state.parted else self.state.tolerance
         recorded = recorded_output(settled.outputs, self.knowledge.trace.arrays, fingerprint(own[0]), within)
         arranged = None if recorded is None else arranged_like(recorded, own[0])
         return output if arranged is None else as_tensor_like(arranged, output, self.target)
@@ -338,7 +343,9 @@ class KerasPass:
         if any(way.expression in self.state.parts for _, way in filling.ways):
             return None, False
         tolerance, before, lookups = self.state.tolerance, self.state.mark(), self.search.lookups
-        settled = Match(leaf, filling, candidate.unit.label, TOLD_BY_BOTH, 0.0, 0.0, count, candidate.unit.outputs)
+        settled = Match(
+            leaf, filling, candidate.unit.display_name, TOLD_BY_BOTH, 0.0, 0.0, count, candidate.unit.outputs
+        )
         self._take(settled)
         output = run()
         arrays = [array for array in eager_arrays(output) if array.size]
@@ -353,9 +360,9 @@ class KerasPass:
             self._settle(replace(settled, input_distance=nearest, output_distance=apart))
             self.state.drift = apart
             self.state.last_order = candidate.unit.order
-            self.missed.pop(leaf.label, None)
+            self.missed.pop(leaf.display_name, None)
             return output, True
-        self.missed[leaf.label] = min(apart, self.missed.get(leaf.label, inf))
+        self.missed[leaf.display_name] = min(apart, self.missed.get(leaf.display_name, inf))
         self.state.back_to(before)
         if self.search.lookups > lookups:
             # Layers inside this one were looked for while its weights were taken, which are free again.
@@ -427,9 +434,9 @@ class KerasPass:
         outputs = [fingerprint(array) for array in eager_arrays(output) if array.size]
         nothing = TracedOp(0, "", (), (), (), False)
         if self._distance_of_outputs(outputs, nothing, inputs) < self.state.tolerance:
-            self.state.kept[leaf.label] = "its own values give what torch computes without a weight"
+            self.state.kept[leaf.display_name] = "its own values give what torch computes without a weight"
         elif all(not variable.trainable and role_of(variable.name) is None for variable in leaf.variables):
-            self.state.kept[leaf.label] = "constants that are never trained, which torch has no weight for"
+            self.state.kept[leaf.display_name] = "constants that are never trained, which torch has no weight for"
         else:
             return None, False
         return output, True
@@ -440,10 +447,10 @@ class KerasPass:
         nearest = min(self.knowledge.seen.nearest(key) for key in inputs)
         lost = nearest >= self.state.tolerance
         # What proved right by its output was taken back, and nothing else does: the fault is further up.
-        taken_back = any(names[0] in self.knowledge.shapes for names in self.setup.excluded.get(leaf.label, ()))
+        taken_back = any(names[0] in self.knowledge.shapes for names in self.setup.excluded.get(leaf.display_name, ()))
         astray = lost or taken_back or not candidates
         if astray and self.setup.may_give_up and any(choice.alternatives for choice in self.state.choices):
-            raise Backtrack(leaf.label)
+            raise Backtrack(leaf.display_name)
         if not candidates and lost and self.setup.forced:
             candidates = self.search.by_order(leaf)
         if candidates and self._take_tentatively(leaf, candidates[0]):
@@ -453,13 +460,15 @@ class KerasPass:
                     if lost
                     else f"its input is that of {candidates[0].unit.in_words} in torch, and its output is not{self._distance_in_words(leaf)}"
                 )
-                self.state.parted[leaf.label] = what
+                self.state.parted[leaf.display_name] = what
             return run()
-        self.state.open[leaf.label] = reason_for_nothing(self.knowledge, leaf, inputs, nearest, self.state.tolerance)
+        self.state.open[leaf.display_name] = reason_for_nothing(
+            self.knowledge, leaf, inputs, nearest, self.state.tolerance
+        )
         return run()
 
     def _distance_in_words(self, leaf: TargetLayer) -> str:
-        apart = self.missed.get(leaf.label, inf)
+        apart = self.missed.get(leaf.display_name, inf)
         return f" (at best {apart:.1e} from the nearest value in torch)" if isfinite(apart) else ""
 
     def _take_tentatively(self, leaf: TargetLayer, candidate: Candidate) -> bool:
@@ -467,7 +476,7 @@ class KerasPass:
 
         The first filling that was not taken back; False when there is none.
         """
-        taken_back = self.setup.excluded.get(leaf.label, set())
+        taken_back = self.setup.excluded.get(leaf.display_name, set())
         every = [
             filling
             for filling in self.search.layer_mappings(self.search.free_for(candidate.names, leaf), leaf)
@@ -486,7 +495,7 @@ class KerasPass:
         settled = Match(
             leaf,
             filling,
-            candidate.unit.label,
+            candidate.unit.display_name,
             "its input; the layers behind it",
             0.0,
             0.0,
@@ -496,25 +505,25 @@ class KerasPass:
         self._take(settled)
         self.state.last_order = candidate.unit.order
         alternatives = tuple(key for key, _ in left[1:])
-        self.state.choices.append(BranchPoint(leaf.label, chosen, alternatives, len(self.state.settled)))
+        self.state.choices.append(BranchPoint(leaf.display_name, chosen, alternatives, len(self.state.settled)))
         return True
 
     def _take(self, settled: Match) -> None:
         for variable, way in settled.filling.ways:
-            self.set_value(variable, self.knowledge.trial_value(way.expression, variable.label))
+            self.set_value(variable, self.knowledge.trial_value(way.expression, variable.display_name))
             if sliced(way.expression):
                 self.state.parts[way.expression] = None
             else:
                 for name in tensors_of(way.expression):
-                    self.state.used.setdefault(self.knowledge.tied[name][0], settled.layer.label)
+                    self.state.used.setdefault(self.knowledge.tied[name][0], settled.layer.display_name)
         self._settle(settled)
 
     def _settle(self, settled: Match) -> None:
         """Note the layer as settled, or each leaf of a layer that is made of others."""
         for leaf in settled.layer.children or (settled.layer,):
-            places = {variable.place for variable in leaf.variables}
-            own = tuple(pair for pair in settled.filling.ways if pair[0].place in places)
+            places = {variable.key for variable in leaf.variables}
+            own = tuple(pair for pair in settled.filling.ways if pair[0].key in places)
             filling = replace(settled.filling, ways=own)
-            self.state.settled[leaf.label] = replace(settled, layer=leaf, filling=filling)
-            if is_table(self.state.settled[leaf.label]):
-                self.state.tables[leaf.label] = None
+            self.state.settled[leaf.display_name] = replace(settled, layer=leaf, filling=filling)
+            if is_table(self.state.settled[leaf.display_name]):
+                self.state.tables[leaf.display_name] = None

@@ -53,8 +53,8 @@ class LayerRules:
                 continue
             if any(one.constants for one in assignments):
                 continue
-            variables = {variable.place: variable for variable in layer.variables}
-            ways = tuple((variables[one.place], VariableMapping(one.expression, one.rule, 0)) for one in assignments)
+            variables = {variable.key: variable for variable in layer.variables}
+            ways = tuple((variables[one.key], VariableMapping(one.expression, one.rule, 0)) for one in assignments)
             if len(ways) == len(variables):
                 yield LayerMapping(ways, 0)
 

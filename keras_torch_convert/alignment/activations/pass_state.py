@@ -45,7 +45,7 @@ class Match:
         """The evidence as a sentence."""
         alternatives = f"{self.candidates} candidates" if self.candidates != 1 else "the only candidate"
         return (
-            f"{self.layer.label} is {self.unit or 'the whole module'} in torch, told by {self.how}: input at distance {self.input_distance:.1e}, "
+            f"{self.layer.display_name} is {self.unit or 'the whole module'} in torch, told by {self.how}: input at distance {self.input_distance:.1e}, "
             f"output at {self.output_distance:.1e}; {alternatives}"
         )
 

@@ -74,7 +74,7 @@ def _runs(order: tuple[int, ...]) -> list[tuple[int, int]]:
 
 def keeps_order(leaf: TargetLayer) -> bool:
     """Whether what a layer gives is in the order of what it gets."""
-    return any(kind in _BY_FEATURE for kind in leaf.kinds)
+    return any(kind in _BY_FEATURE for kind in leaf.class_names)
 
 
 def reordered(filling: LayerMapping, leaf: TargetLayer, order: tuple[int, ...]) -> LayerMapping | None:
@@ -90,7 +90,7 @@ def reordered(filling: LayerMapping, leaf: TargetLayer, order: tuple[int, ...]) 
 
 def _axis_of_input(variable: TargetVariable, leaf: TargetLayer, count: int) -> int | None:
     """The axis of a variable that counts the layer's inputs, -1 when none does, None when that is not known."""
-    shape, kinds = variable.shape, set(leaf.kinds)
+    shape, kinds = variable.shape, set(leaf.class_names)
     if keeps_order(leaf):
         axis = len(shape) - 2 if variable.name == "kernel" or "depthwise" in variable.name else len(shape) - 1
         return axis if axis >= 0 and shape[axis] == count else None

@@ -63,9 +63,9 @@ class Alignment:
         found = {}
         for settled in self.settled.values():
             sentence = settled.in_words()
-            found[settled.layer.label] = sentence
+            found[settled.layer.display_name] = sentence
             for variable, way in settled.filling.ways:
-                found[variable.label] = f"from {', '.join(tensors_of(way.expression))} ({way.rule}): {sentence}"
+                found[variable.display_name] = f"from {', '.join(tensors_of(way.expression))} ({way.rule}): {sentence}"
         return found
 
     def doubted_places(self) -> frozenset[str]:
@@ -73,7 +73,7 @@ class Alignment:
         made to do nothing, or a part of what it does, may give an output of torch's by that.
         """
         return frozenset(
-            variable.place
+            variable.key
             for one in self.settled.values()
             if one.is_tentative or any(not tensors_of(way.expression) for _, way in one.filling.ways)
             for variable in one.layer.variables
@@ -81,7 +81,11 @@ class Alignment:
 
     def output_distances(self) -> dict[str, float]:
         """Layer label to how far its output was from torch's, where it was compared."""
-        return {one.layer.label: one.output_distance for one in self.settled.values() if isfinite(one.output_distance)}
+        return {
+            one.layer.display_name: one.output_distance
+            for one in self.settled.values()
+            if isfinite(one.output_distance)
+        }
 
 
 def refusal(alignment: Alignment, target: Target) -> AlignmentError:
@@ -162,8 +166,8 @@ def without_unused(plan: Plan, alignment: Alignment, idle: Collection[str]) -> t
 
 def check_hints(hints: Mapping[str, str], knowledge: TraceIndex, target: Target) -> None:
     """AlignmentError for a hint whose Keras or torch name does not exist."""
-    known = {label for leaf in target.leaves() for label in (leaf.name, leaf.label)}
-    known |= {variable.label for variable in target.variables.values()}
+    known = {label for leaf in target.leaves() for label in (leaf.name, leaf.display_name)}
+    known |= {variable.display_name for variable in target.variables.values()}
     for key, value in hints.items():
         if key not in known:
             near = ", ".join(nearest_names(sorted(known), key, 3))
@@ -180,25 +184,29 @@ def settle_by_names(state: SearchState, knowledge: TraceIndex, target: Target, *
     """
     taken = {tied for name in state.used for tied in knowledge.tied[name]}
     for leaf in target.leaves():
-        if leaf.label in state.settled or leaf.label in state.kept or (leaf.label in state.open and not include_open):
+        if (
+            leaf.display_name in state.settled
+            or leaf.display_name in state.kept
+            or (leaf.display_name in state.open and not include_open)
+        ):
             continue
         sizes = {variable.size for variable in leaf.variables}
         free = [name for name, array in knowledge.arrays.items() if name not in taken and array.size in sizes]
-        if leaf.label not in state.open:
+        if leaf.display_name not in state.open:
             free = [name for name in free if name not in knowledge.trace.reached]
         free.sort(key=lambda name: -name_similarity(name, leaf.base_name))
         filling = next(layer_mappings(tuple(free[:12]), knowledge.shapes, leaf, ()), None)
         if filling is not None:
             how = "names and shapes alone, unproven"
-            state.settled[leaf.label] = Match(leaf, filling, _common(filling.names), how, inf, inf, len(free))
-            state.open.pop(leaf.label, None)
+            state.settled[leaf.display_name] = Match(leaf, filling, _common(filling.names), how, inf, inf, len(free))
+            state.open.pop(leaf.display_name, None)
             taken.update(filling.names)
 
 
 def _lacks_gains(target: Target) -> bool:
     """True when a norm of the Keras model has an offset and no gain, so that a gain of one in torch may have no place."""
     return any(
-        "BatchNormalization" in leaf.kinds and "gamma" not in {variable.name for variable in leaf.variables}
+        "BatchNormalization" in leaf.class_names and "gamma" not in {variable.name for variable in leaf.variables}
         for leaf in target.leaves()
     )
 
@@ -280,7 +288,7 @@ def one_pass(
     """What one run of the Keras model settles, and whether it came to the end."""
     with no_grad(target), preserve_rng_state(), trial_values(target) as set_value:
         for variable, way in knowledge.integers:
-            set_value(variable, knowledge.evaluation.values(way.expression, variable.dtype, variable.label))
+            set_value(variable, knowledge.evaluation.values(way.expression, variable.dtype, variable.display_name))
         run = KerasPass(knowledge, target, set_value, setup)
         try:
             with intercepted_calls(target, run.handle):
@@ -295,19 +303,21 @@ def one_pass(
         else:
             return run.state, True
     if isinstance(changed, Fold):
-        folded = with_row(settled[changed.label], changed.row)
-        return one_pass(knowledge, target, keras_call, replace(again, presets={**settled, changed.label: folded}))
+        folded = with_row(settled[changed.display_name], changed.row)
+        return one_pass(
+            knowledge, target, keras_call, replace(again, presets={**settled, changed.display_name: folded})
+        )
     labels = changed.made.labels
     turned = {label: counted_channels_last(settled[label], changed.made) for label in labels}
-    trial = replace(again, presets={**settled, **turned}, trial_for=changed.label)
+    trial = replace(again, presets={**settled, **turned}, trial_for=changed.display_name)
     state, finished = one_pass(knowledge, target, keras_call, trial)
-    if state.is_proven(changed.label):
+    if state.is_proven(changed.display_name):
         return state, finished
     return one_pass(
         knowledge,
         target,
         keras_call,
-        replace(again, in_both_orders=setup.in_both_orders | {(changed.label, changed.made)}),
+        replace(again, in_both_orders=setup.in_both_orders | {(changed.display_name, changed.made)}),
     )
 
 
@@ -317,12 +327,12 @@ def written_down(
     """The Plan in the target's order, with a rule for every weight that has no partner."""
     order = {place: number for number, place in enumerate(target.variables)}
     assignments = {
-        variable.place: Assignment(variable.place, way.expression, way.rule, doubt_about(settled, variable))
+        variable.key: Assignment(variable.key, way.expression, way.rule, doubt_about(settled, variable))
         for settled in state.settled.values()
         for variable, way in settled.filling.ways
     }
     assignments |= {
-        variable.place: Assignment(variable.place, way.expression, way.rule, "") for variable, way in knowledge.integers
+        variable.key: Assignment(variable.key, way.expression, way.rule, "") for variable, way in knowledge.integers
     }
     reached = {tied for name in knowledge.trace.reached for tied in knowledge.tied[name]}
     taken = {
@@ -339,20 +349,18 @@ def written_down(
     for leaf in target.leaves():
         rule = reason_to_keep(leaf, state)
         if rule:
-            kept |= {variable.place: rule for variable in leaf.variables if variable.place not in assignments}
-            state.open.pop(leaf.label, None)
-        integers = [one for one in leaf.variables if is_integer(one) and one.place not in assignments]
-        kept |= {one.place: "whole numbers, which are no weights" for one in integers if one.place not in kept}
+            kept |= {variable.key: rule for variable in leaf.variables if variable.key not in assignments}
+            state.open.pop(leaf.display_name, None)
+        integers = [one for one in leaf.variables if is_integer(one) and one.key not in assignments]
+        kept |= {one.key: "whole numbers, which are no weights" for one in integers if one.key not in kept}
     pairs = tuple(
-        (_common(settled.filling.names), settled.layer.label)
+        (_common(settled.filling.names), settled.layer.display_name)
         for settled in state.settled.values()
         if settled.filling.names
     )
     left_over = tuple(name for name in source if name in reached and name not in taken)
     constants = tuple(without_effect(left_over, state, source))
-    plan = Plan(
-        tuple(sorted(assignments.values(), key=lambda item: order[item.place])), dropped, kept, pairs, constants
-    )
+    plan = Plan(tuple(sorted(assignments.values(), key=lambda item: order[item.key])), dropped, kept, pairs, constants)
     known = {name for constant in constants for name in tensors_of(constant.expression)}
     left_over = tuple(name for name in left_over if name not in known)
     return plan, Alignment(state.settled, state.open, left_over, backtracks)
@@ -364,26 +372,26 @@ def without_effect(left_over: Sequence[str], state: SearchState, source: Source)
     evaluation = Evaluation(source)
     for name in left_over:
         layer, value = layers.get(name.rpartition(".")[0]), NEUTRAL.get(role_of(name) or "")
-        if layer is None or value is None or "Normalization" not in layer.kind:
+        if layer is None or value is None or "Normalization" not in layer.class_name:
             continue
         if bool((evaluation.values(Tensor(name), source[name].dtype, name) == value).all()):
-            yield Constant(Tensor(name), value, f"'{layer.label}' has none, and {value:g} changes nothing")
+            yield Constant(Tensor(name), value, f"'{layer.display_name}' has none, and {value:g} changes nothing")
 
 
 def doubt_about(settled: Match, variable: TargetVariable) -> str:
     """What stays unproven about a variable, "" when its layer was told by its input or output."""
     if settled.output_distance < inf:
         return ""
-    return f"'{variable.label}' was paired by names and shapes alone: this input does not reach it, or nothing it computes is in torch"
+    return f"'{variable.display_name}' was paired by names and shapes alone: this input does not reach it, or nothing it computes is in torch"
 
 
 def reason_to_keep(leaf: TargetLayer, state: SearchState) -> str:
     """Why a layer without a partner may keep its values, "" when it may not."""
-    if leaf.label in state.kept:
-        return state.kept[leaf.label]
-    if "Normalization" in leaf.kinds:
+    if leaf.display_name in state.kept:
+        return state.kept[leaf.display_name]
+    if "Normalization" in leaf.class_names:
         return "constants of the Keras model's own preprocessing"
-    if leaf.label not in state.settled and leaf.label not in state.open:
+    if leaf.display_name not in state.settled and leaf.display_name not in state.open:
         return "not reached by this input"
     return ""
 

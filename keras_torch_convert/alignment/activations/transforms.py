@@ -161,7 +161,7 @@ def by_part(
     name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, parts: int
 ) -> Iterator[VariableMapping]:
     """One of several equal parts of a tensor that holds query, key and value, or the like, in one: in blocks, or in each of its groups of rows."""
-    said = part_number(layer.label)
+    said = part_number(layer.display_name)
     order = _said_first(said, parts)
     for axis, extent in enumerate(shape):
         if extent % parts or extent == parts:
@@ -196,7 +196,7 @@ def by_block(name: str, shape: Shape, variable: TargetVariable, layer: TargetLay
     if shape and wanted and (shape[0] * wanted) % size == 0:
         rows = shape[0] * wanted // size
         starts = dict.fromkeys((0, shape[0] - 2 * rows, shape[0] - rows, rows))
-        said = part_number(layer.label)
+        said = part_number(layer.display_name)
         for place, start in enumerate(starts):
             if 0 <= start <= shape[0] - rows:
                 base = Slice(Tensor(name), 0, start, start + rows)
@@ -212,7 +212,7 @@ def by_entry(
     """One entry of a bank of matrices, such as one expert of several."""
     if len(shape) < 3 or shape[0] != entries:
         return
-    said = last_number(layer.label)
+    said = last_number(layer.display_name)
     for entry in _said_first(said, entries):
         base = Reshape(Slice(Tensor(name), 0, entry, entry + 1), shape[1:])
         unlikely = 2 + (said is not None and said != entry)

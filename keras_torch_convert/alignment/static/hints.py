@@ -34,7 +34,7 @@ def with_hints(sides: Sides, hints: Mapping[str, str]) -> Sides:
             if not fitting:
                 layer = sides.layers[row]
                 raise AlignmentError(
-                    f"hints: '{value}' does not fit '{layer.label}' ({layer.kind}), whose variables have the shapes "
+                    f"hints: '{value}' does not fit '{layer.display_name}' ({layer.class_name}), whose variables have the shapes "
                     f"{[variable.shape for variable in layer.variables]}"
                 )
             group_of[row] = len(groups)
@@ -43,7 +43,7 @@ def with_hints(sides: Sides, hints: Mapping[str, str]) -> Sides:
 
 
 def _names(layer: TargetLayer) -> tuple[str, ...]:
-    return (layer.name, layer.label, *(variable.label for variable in layer.variables))
+    return (layer.name, layer.display_name, *(variable.display_name for variable in layer.variables))
 
 
 def _is_meant(stack: TorchLayer, value: str) -> bool:

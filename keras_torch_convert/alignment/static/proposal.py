@@ -48,12 +48,12 @@ class StaticAlignment:
     def proposal(self) -> str:
         """The pairs, the least sure first, for a message."""
         least = {
-            id(layer): min(self.confidence[variable.label] for variable in layer.variables)
+            id(layer): min(self.confidence[variable.display_name] for variable in layer.variables)
             for _, layer, _ in self.pairs
         }
         by_confidence = sorted(self.pairs, key=lambda pair: least[id(pair[1])])
         lines = [
-            f"\n  - {layer.label} <- {stack.layer} ({in_percent(least[id(layer)])})"
+            f"\n  - {layer.display_name} <- {stack.layer} ({in_percent(least[id(layer)])})"
             for stack, layer, _ in by_confidence[:_SHOWN]
         ]
         more = len(by_confidence) - _SHOWN
@@ -82,9 +82,9 @@ def _plan(
     resize: Resize,
 ) -> Plan:
     kept = {
-        variable.place: "constants of the Keras model's own preprocessing"
+        variable.key: "constants of the Keras model's own preprocessing"
         for leaf in target.leaves()
-        if "Normalization" in leaf.kinds
+        if "Normalization" in leaf.class_names
         for variable in leaf.variables
     }
     plan = plan_of_pairs(
@@ -109,18 +109,22 @@ def _described(
     pairs: tuple[tuple[TorchLayer, TargetLayer, StaticMatch], ...],
     found: list[StaticMatch | None],
 ) -> StaticAlignment:
-    assignments = {assignment.place: assignment for assignment in plan.assignments}
+    assignments = {assignment.key: assignment for assignment in plan.assignments}
     confidence: dict[str, float] = {}
     evidence: dict[str, str] = {}
     for stack, layer, one in pairs:
         for variable in layer.variables:
-            assignment = assignments[variable.place]
+            assignment = assignments[variable.key]
             fused = any(tensor.name in sides.parts.made_of for tensor in stack.tensors)
             value = confidence_of(one, fused or assignment.doubt != _DOUBT)
-            confidence[variable.label] = min(value, confidence.get(variable.label, 1.0))
+            confidence[variable.display_name] = min(value, confidence.get(variable.display_name, 1.0))
             names = ", ".join(tensors_of(assignment.expression))
-            evidence.setdefault(variable.label, f"from {names} ({assignment.rule}): {_in_words(stack, one, value)}")
-        evidence.setdefault(layer.label, _in_words(stack, one, min(confidence[v.label] for v in layer.variables)))
+            evidence.setdefault(
+                variable.display_name, f"from {names} ({assignment.rule}): {_in_words(stack, one, value)}"
+            )
+        evidence.setdefault(
+            layer.display_name, _in_words(stack, one, min(confidence[v.display_name] for v in layer.variables))
+        )
     used = {
         name
         for expression in (
@@ -166,7 +170,8 @@ def _open_in_words(alignment: StaticAlignment) -> str:
     if not alignment.open:
         return ""
     named = ", ".join(
-        f"'{layer.label}' {[variable.shape for variable in layer.variables]}" for layer in alignment.open[:_SHOWN]
+        f"'{layer.display_name}' {[variable.shape for variable in layer.variables]}"
+        for layer in alignment.open[:_SHOWN]
     )
     more = f" and {len(alignment.open) - _SHOWN} more" if len(alignment.open) > _SHOWN else ""
     return f"; {len(alignment.open)} find none: {named}{more}"

@@ -51,13 +51,13 @@ def _fits(stack: TorchLayer, layer: TargetLayer) -> bool:
 
 def _by_order_alone(assignments: Sequence[Assignment], layer: TargetLayer) -> bool:
     """True when a vector with a known role (a norm's beta, a bias) would get a tensor whose name says nothing of it: two raw vectors are no norm."""
-    variables = {variable.place: variable for variable in layer.variables}
+    variables = {variable.key: variable for variable in layer.variables}
     return any(
         len(variable.shape) == 1
         and role_of(variable.name) is not None
         and not all(_tells_role(name) for name in tensors_of(assignment.expression))
         for assignment in assignments
-        if (variable := variables[assignment.place])
+        if (variable := variables[assignment.key])
     )
 
 
@@ -75,7 +75,7 @@ def signature_of_stack(stack: TorchLayer) -> Signature:
 def signature_of_layer(layer: TargetLayer) -> Signature:
     """What the rules look at in a Keras layer."""
     variables = tuple((variable.name, variable.shape) for variable in layer.variables)
-    return layer.kinds, variables, repr(sorted(layer.settings.items(), key=str))
+    return layer.class_names, variables, repr(sorted(layer.settings.items(), key=str))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +131,8 @@ def layers_to_fill(target: Target) -> list[TargetLayer]:
     layers: list[TargetLayer] = []
     seen: set[str] = set()
     for leaf in target.leaves():
-        places = {variable.place for variable in leaf.variables}
-        if not places <= seen and "Normalization" not in leaf.kinds:
+        places = {variable.key for variable in leaf.variables}
+        if not places <= seen and "Normalization" not in leaf.class_names:
             layers.append(leaf)
         seen |= places
     return layers
@@ -147,9 +147,9 @@ def names_of(sides: Sides) -> tuple[list[str], list[str]]:
 
 def _without_automatic_number(layer: TargetLayer) -> str:
     """ "block/conv2d" for the layer "block/conv2d_17" of class Conv2D."""
-    automatic = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", layer.kind).lower()
-    outer, separator, own = layer.label.rpartition("/")
-    return outer + separator + automatic if re.fullmatch(rf"{automatic}_\d+", own) else layer.label
+    automatic = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", layer.class_name).lower()
+    outer, separator, own = layer.display_name.rpartition("/")
+    return outer + separator + automatic if re.fullmatch(rf"{automatic}_\d+", own) else layer.display_name
 
 
 def _is_raw(stack: TorchLayer) -> bool:

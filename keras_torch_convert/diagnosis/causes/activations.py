@@ -32,7 +32,7 @@ def of_the_layer(scene: DivergenceContext) -> Iterator[Hypothesis]:
     ours = recognized(before, scene.keras.outputs[0])
     if ours is None or (ours.name == "none" and not fused):
         return
-    label = scene.call.label
+    label = scene.call.display_name
     softmax = ours.name.startswith("softmax")
     behind = activation_behind(scene) if fused and ours.name != "none" else None
     for theirs in (*functions(), *(softmaxes(before.ndim) if softmax else ())):
@@ -62,7 +62,7 @@ def of_the_layer(scene: DivergenceContext) -> Iterator[Hypothesis]:
 
 def _without(scene: DivergenceContext, ours: Function, before: Array) -> Iterator[Hypothesis]:
     """torch has no activation there."""
-    label = scene.call.label
+    label = scene.call.display_name
     said = f"Keras computes {ours.name}, torch goes on without"
     todo = f"give Keras layer '{label}' {identity().keras}, or add {ours.torch} in torch"
     yield from bypass(scene, "extra activation", said, todo, before)
@@ -77,16 +77,16 @@ def of_several_calls(scene: DivergenceContext) -> Iterator[Hypothesis]:
         ours = recognized(given, captured.outputs[0]) if captured.outputs else None
         for theirs in functions() if ours is not None and ours.name != "none" else ():
             if ours is not None and theirs.name != ours.name:
-                said = f"from here to '{last.label}' Keras computes {ours.name}, torch {theirs.name}"
+                said = f"from here to '{last.display_name}' Keras computes {ours.name}, torch {theirs.name}"
                 todo = f"put {theirs.keras} in the place of these layers, or {ours.torch} in torch"
                 yield Hypothesis("activation", said, todo, theirs(given))
 
 
 def idle_before(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """An activation layer before the spot does nothing: torch computes something there."""
-    idle = [call for call, _ in scene.before if "Activation" in call.kinds and call.inputs == call.outputs]
+    idle = [call for call, _ in scene.before if "Activation" in call.class_names and call.inputs == call.outputs]
     if idle:
-        yield from (one for one in before_the_layer(scene) if one.at in {call.label for call in idle})
+        yield from (one for one in before_the_layer(scene) if one.at in {call.display_name for call in idle})
 
 
 def before_the_layer(scene: DivergenceContext) -> Iterator[Hypothesis]:
@@ -98,7 +98,7 @@ def before_the_layer(scene: DivergenceContext) -> Iterator[Hypothesis]:
             trial = with_input(scene, number, function(array))
             if trial is not None:
                 at = last_that_could(scene, array)
-                where = f"after Keras layer '{at}'" if at else f"before Keras layer '{scene.call.label}'"
+                where = f"after Keras layer '{at}'" if at else f"before Keras layer '{scene.call.display_name}'"
                 yield Hypothesis(
                     "missing activation",
                     f"torch computes {function.name} {where}, Keras does not",
@@ -121,7 +121,7 @@ def last_that_could(scene: DivergenceContext, array: Array) -> str:
     key = fingerprint(array)
     for call, _ in reversed(scene.before):
         if any(distance(key, output) < 1e-9 for output in call.outputs) and hasattr(call.layer, "activation"):
-            return call.label
+            return call.display_name
     return ""
 
 

@@ -35,15 +35,15 @@ def _scaled_inside(scene: DivergenceContext) -> Iterator[Hypothesis]:
                         continue
                     trial = scene.around(call.layer, change=partial(operator.mul, factor))
                     if trial is not None:
-                        said = f"torch multiplies the output of '{call.label}' by {factor:.6g}, Keras does not"
-                        todo = f"multiply by {factor:.6g} behind '{call.label}' in Keras"
+                        said = f"torch multiplies the output of '{call.display_name}' by {factor:.6g}, Keras does not"
+                        todo = f"multiply by {factor:.6g} behind '{call.display_name}' in Keras"
                         yield Hypothesis("scale", said, todo, trial, how="around", torch_at=step.path)
 
 
 def _over_another_axis(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """The spot is a softmax, masked perhaps, over another axis."""
     axis = getattr(scene.call.layer, "axis", None)
-    if not isinstance(axis, int) or not scene.kinds("Softmax") or not scene.keras.inputs:
+    if not isinstance(axis, int) or not scene.class_names("Softmax") or not scene.keras.inputs:
         return
     ndim = scene.keras.inputs[0].ndim
     for other in (-1, *range(ndim - 1)):
@@ -53,13 +53,13 @@ def _over_another_axis(scene: DivergenceContext) -> Iterator[Hypothesis]:
         for theirs, path in scene.probabilities():
             if theirs.size == trial.size:
                 said = f"Keras computes the softmax over axis {axis}, torch over axis {other}"
-                todo = f"give '{scene.call.label}' axis={other}"
+                todo = f"give '{scene.call.display_name}' axis={other}"
                 yield Hypothesis(
                     "softmax axis",
                     said,
                     todo,
                     trial,
-                    at=scene.call.label,
+                    at=scene.call.display_name,
                     against=theirs.reshape(trial.shape),
                     torch_at=path,
                 )

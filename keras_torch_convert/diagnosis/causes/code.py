@@ -22,7 +22,7 @@ def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
     for wrong in scene.wrong_before:
         trial = scene.around_with_weights(wrong)
         if trial is not None:
-            yield Hypothesis(wrong.kind, wrong.said, weights.AGAIN, trial, at=wrong.call.label, how="around")
+            yield Hypothesis(wrong.kind, wrong.said, weights.AGAIN, trial, at=wrong.call.display_name, how="around")
     if scene.spot.kind == "before" or scene.call.children:
         yield from _activation(scene)
 
@@ -45,10 +45,10 @@ def _other_activations(scene: DivergenceContext, call: LayerCall, name: str, our
         if trial is None:
             continue
         kind = "missing activation" if ours.name == "none" else "activation"
-        said = f"Keras computes {ours.name} in layer '{call.label}' ({name}), torch {theirs.name}"
+        said = f"Keras computes {ours.name} in layer '{call.display_name}' ({name}), torch {theirs.name}"
         todo = f"give that layer {theirs.keras}, or torch {ours.torch}"
         path = path_of_function(scene, theirs)
-        yield Hypothesis(kind, said, todo, trial, at=call.label, how="around", torch_at=path)
+        yield Hypothesis(kind, said, todo, trial, at=call.display_name, how="around", torch_at=path)
 
 
 def activations_of(scene: DivergenceContext, layer: Any) -> dict[str, Function]:

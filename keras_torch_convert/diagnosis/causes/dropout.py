@@ -65,7 +65,7 @@ def _in_code_of_torch(scene: DivergenceContext) -> Iterator[Hypothesis]:
                 left = np.asarray(np.where(array == 0, 0, ours / (1 - rate)), np.float32)
                 trial = scene.around(call.layer, change=partial(instead, left))
                 if trial is not None:
-                    said = f"torch drops {rate:.0%} of the values behind '{call.label}': dropout is left on"
+                    said = f"torch drops {rate:.0%} of the values behind '{call.display_name}': dropout is left on"
                     yield Hypothesis("dropout", said, EVAL, trial, how="around", torch_at=step.path)
 
 
@@ -88,4 +88,4 @@ def dropped(before: Array, after: Array) -> float | None:
 
 def last_dropout(scene: DivergenceContext) -> str:
     """The Keras dropout layer that stands before the spot, "" when there is none."""
-    return next((call.label for call, _ in reversed(scene.before) if "Dropout" in call.kinds), "")
+    return next((call.display_name for call, _ in reversed(scene.before) if "Dropout" in call.class_names), "")

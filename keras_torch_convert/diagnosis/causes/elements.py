@@ -28,9 +28,9 @@ def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
         if trial is not None:
             if scene.wrong_before:
                 wrong = scene.wrong_before[0]
-                yield Hypothesis(wrong.kind, wrong.said, weights.AGAIN, trial, at=wrong.call.label)
+                yield Hypothesis(wrong.kind, wrong.said, weights.AGAIN, trial, at=wrong.call.display_name)
             kind, said, at = named(scene, ours, array)
-            todo = f"bring the values into torch's order before Keras layer '{scene.call.label}'"
+            todo = f"bring the values into torch's order before Keras layer '{scene.call.display_name}'"
             yield Hypothesis(kind, said, todo, trial, at=at)
 
 
@@ -54,11 +54,11 @@ def in_shape(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
 
 def named(scene: DivergenceContext, ours: Array, theirs: Array) -> tuple[str, str, str]:
     """Kind, sentence and the Keras layer to blame."""
-    joins = [call for call, _ in scene.before if set(call.kinds) & set(JOINS)]
+    joins = [call for call, _ in scene.before if set(call.class_names) & set(JOINS)]
     if joins:
-        return "concat order", OTHER_ORDER, joins[-1].label
-    shuffles = [call for call, _ in scene.before if set(call.kinds) & set(SHUFFLES)]
-    at = shuffles[-1].label if shuffles else ""
+        return "concat order", OTHER_ORDER, joins[-1].display_name
+    shuffles = [call for call, _ in scene.before if set(call.class_names) & set(SHUFFLES)]
+    at = shuffles[-1].display_name if shuffles else ""
     if ours.ndim == 2 and shuffles:
         said = (
             "torch flattens its map channels first, Keras channels last, and the rows of the kernel do not allow for it"

@@ -40,7 +40,7 @@ def _epsilon(scene: DivergenceContext) -> Iterator[Hypothesis]:
 
 
 def _batch_statistics(scene: DivergenceContext) -> Iterator[Hypothesis]:
-    if not scene.kinds("BatchNormalization"):
+    if not scene.class_names("BatchNormalization"):
         return
     from_batch = normalized_by_batch(scene)
     if from_batch is not None:
@@ -108,7 +108,7 @@ def _groups(scene: DivergenceContext) -> Iterator[Hypothesis]:
 
 def _centering(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """Over the last axis, with the mean subtracted and without."""
-    if not scene.kinds("LayerNormalization", "RMSNormalization"):
+    if not scene.class_names("LayerNormalization", "RMSNormalization"):
         return
     x = scene.keras.inputs[0].astype(np.float64)
     epsilon = scene.call.layer.epsilon

@@ -86,9 +86,9 @@ FIELDS = {
 
 def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """Keras's pooling with one setting after the other as in torch; for global pooling the other kind."""
-    if not scene.keras.inputs or not any("Pool" in kind for kind in scene.call.kinds):
+    if not scene.keras.inputs or not any("Pool" in kind for kind in scene.call.class_names):
         return
-    if any(kind.startswith("Global") for kind in scene.call.kinds):
+    if any(kind.startswith("Global") for kind in scene.call.class_names):
         yield from _global(scene)
         return
     step = scene.step_named(STEPS)
@@ -126,7 +126,7 @@ def _advice(theirs: Pool) -> str:
 def of_keras(scene: DivergenceContext, array: Array) -> Pool | None:
     """The Keras layer's pooling of `array`, with the zeros that a layer before put around it; None when those cannot be told."""
     layer = scene.call.layer
-    what = "max" if any("Max" in kind for kind in scene.call.kinds) else "avg"
+    what = "max" if any("Max" in kind for kind in scene.call.class_names) else "avg"
     spatial = array.ndim - 2
     size, stride = _numbers(layer.pool_size, spatial), _numbers(layer.strides, spatial)
     given = scene.keras.inputs[0]
@@ -170,7 +170,7 @@ def _global(scene: DivergenceContext) -> Iterator[Hypothesis]:
     array = scene.keras.inputs[0]
     first = scene.settings.get("data_format") == "channels_first"
     axes = tuple(range(2, array.ndim)) if first else tuple(range(1, array.ndim - 1))
-    ours = "max" if any("Max" in kind for kind in scene.call.kinds) else "average"
+    ours = "max" if any("Max" in kind for kind in scene.call.class_names) else "average"
     for theirs, trial in (("average", array.mean(axes)), ("max", array.max(axes)), ("sum", array.sum(axes))):
         if theirs != ours:
             said = f"Keras takes the {ours} over the whole map, torch the {theirs}"

@@ -20,7 +20,11 @@ PREPARING = ("Rescaling", "Normalization", "Resizing", "CenterCrop")
 
 def order_of_norm_and_activation(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """torch applies the activation behind the norm before it."""
-    if scene.call.leaf is None or not any("Normalization" in kind for kind in scene.call.kinds) or not scene.behind:
+    if (
+        scene.call.leaf is None
+        or not any("Normalization" in kind for kind in scene.call.class_names)
+        or not scene.behind
+    ):
         return
     function = activation_behind(scene)
     if function is None:
@@ -28,7 +32,7 @@ def order_of_norm_and_activation(scene: DivergenceContext) -> Iterator[Hypothesi
     trial = scene.run([function(scene.keras.inputs[0]), *scene.keras.inputs[1:]])
     if trial is not None and scene.seen(function(trial)) > ENOUGH:
         said = f"torch computes {function.name} before the norm, Keras behind it"
-        todo = f"put Keras layer '{scene.behind[0].label}' before '{scene.call.label}', or the norm first in torch"
+        todo = f"put Keras layer '{scene.behind[0].display_name}' before '{scene.call.display_name}', or the norm first in torch"
         yield Hypothesis("order of norm and activation", said, todo, trial)
 
 
@@ -47,10 +51,10 @@ def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
 
 def _extra(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """torch has one of the inputs where Keras has the output: the operation has no counterpart."""
-    if scene.call.leaf is not None and not set(scene.call.kinds) & set(PREPARING):
+    if scene.call.leaf is not None and not set(scene.call.class_names) & set(PREPARING):
         return
-    label, kind = scene.call.label, scene.call.kinds[0]
-    preparing = bool(set(scene.call.kinds) & set(PREPARING)) or scene.is_before_all_weights
+    label, kind = scene.call.display_name, scene.call.class_names[0]
+    preparing = bool(set(scene.call.class_names) & set(PREPARING)) or scene.is_before_all_weights
     for number, array in enumerate(scene.keras.inputs):
         name = "preprocessing" if preparing else "extra operation"
         which = "its input" if len(scene.keras.inputs) == 1 else f"its input number {number + 1} alone"
@@ -85,9 +89,12 @@ def _joined_otherwise(scene: DivergenceContext) -> Iterator[Hypothesis]:
             return
     for name, compute in ways.items():
         if name != ours:
-            said = f"Keras takes {ours or scene.call.kinds[0]} of two values, torch {name}"
+            said = f"Keras takes {ours or scene.call.class_names[0]} of two values, torch {name}"
             yield Hypothesis(
-                "merge", said, f"take {name} in Keras layer '{scene.call.label}' too", np.asarray(compute(), np.float32)
+                "merge",
+                said,
+                f"take {name} in Keras layer '{scene.call.display_name}' too",
+                np.asarray(compute(), np.float32),
             )
     if ours == "the sum":
         yield from _weighted_sum(scene, first, second)
@@ -120,7 +127,9 @@ def factor_of_outputs(scene: DivergenceContext) -> Iterator[Hypothesis]:
             if factor is not None:
                 trial = np.asarray(ours * factor, np.float32)
                 said = f"torch's output is {factor:.6g} times that of Keras"
-                yield Hypothesis("scale", said, f"multiply by {factor:.6g} behind '{scene.call.label}' in Keras", trial)
+                yield Hypothesis(
+                    "scale", said, f"multiply by {factor:.6g} behind '{scene.call.display_name}' in Keras", trial
+                )
 
 
 def _factor_before_activation(scene: DivergenceContext) -> Iterator[Hypothesis]:
@@ -135,7 +144,7 @@ def _factor_before_activation(scene: DivergenceContext) -> Iterator[Hypothesis]:
             trial = scene.run(activation=partial(_scaled, activation, factor)) if factor is not None else None
             if trial is not None:
                 said = f"torch's output is {factor:.6g} times that of Keras before the activation"
-                todo = f"multiply by {factor:.6g} before the activation of '{scene.call.label}' in Keras"
+                todo = f"multiply by {factor:.6g} before the activation of '{scene.call.display_name}' in Keras"
                 yield Hypothesis("scale", said, todo, trial)
 
 
@@ -159,7 +168,7 @@ def _factor_of_inputs(scene: DivergenceContext) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 kind,
                 said,
-                f"multiply by {factor:.6g} before '{scene.call.label}' in Keras",
+                f"multiply by {factor:.6g} before '{scene.call.display_name}' in Keras",
                 scaled,
                 torch_at=scene.path_between,
             )
@@ -183,7 +192,7 @@ def _missing(scene: DivergenceContext) -> Iterator[Hypothesis]:
     if scene.call.leaf is None or not scene.torch_inputs:
         return
     given = scene.keras.inputs[0]
-    label = scene.call.label
+    label = scene.call.display_name
     steps = scene.between()
     # A table of positions that is added counts as weights.
     if not steps or any(step.weights and step.name.strip("_") not in ("add", "sub", "mul") for step in steps):
@@ -199,7 +208,7 @@ def _missing(scene: DivergenceContext) -> Iterator[Hypothesis]:
         between = ", ".join(dict.fromkeys(step.name.strip("_") for step in steps))
         said = f"torch computes {between} before this layer, Keras does not"
         todo = f"compute the same before Keras layer '{label}', or leave it out in torch"
-        at = next((call.label for call, one in reversed(scene.before) if _gives_an_input(one)), "")
+        at = next((call.display_name for call, one in reversed(scene.before) if _gives_an_input(one)), "")
         yield Hypothesis("missing operation", said, todo, trial, at=at, torch_at=steps[0].path if steps else "")
 
 
@@ -213,12 +222,18 @@ def _missing_before_operation(scene: DivergenceContext) -> Iterator[Hypothesis]:
                 # What the call leaves as it is may be what the call itself gives: it tells nothing about what comes before.
                 if trial is None or same_values(array, trial):
                     continue
-                joined = next((call.label for call, _ in reversed(scene.before) if set(call.kinds) & set(JOINS)), "")
+                joined = next(
+                    (call.display_name for call, _ in reversed(scene.before) if set(call.class_names) & set(JOINS)), ""
+                )
                 if joined and step.name == "cat" and same_values(given, array):
                     yield Hypothesis("concat order", OTHER_ORDER, JOIN_ALIKE, trial, at=joined, torch_at=step.path)
                     continue
-                idle = next((call.label for call, one in reversed(scene.before) if _gives_an_input(one)), "")
-                where = f"in the place of Keras layer '{idle}'" if idle else f"before Keras layer '{scene.call.label}'"
+                idle = next((call.display_name for call, one in reversed(scene.before) if _gives_an_input(one)), "")
+                where = (
+                    f"in the place of Keras layer '{idle}'"
+                    if idle
+                    else f"before Keras layer '{scene.call.display_name}'"
+                )
                 owner = f" in layer '{step.path}', whose weights Keras has no layer for," if step.weights else ""
                 said = f"torch computes {step.name.strip('_')}{owner} {where}, Keras does not"
                 yield Hypothesis(

@@ -34,7 +34,7 @@ def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
     if trial is None:
         return
     kind, said = in_words(wrong, scene.wanted, scene.owners)
-    names = ", ".join(f"{leaf.label}/{name}" for name in wrong)
+    names = ", ".join(f"{leaf.display_name}/{name}" for name in wrong)
     of = f" of torch's '{scene.place.path}'" if scene.place is not None else ""
     advice = f"carry the weights{of} over again (ktc.convert with this plan), and change {names} nowhere else"
     yield Hypothesis(kind, f"{names}: {said}", advice, trial)

@@ -93,7 +93,7 @@ def test_a_plan_with_a_copy_goes_back_to_torch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("trained", [False, True])
 def test_only_a_variable_that_is_never_trained_may_be_a_copy(trained: bool) -> None:
     module, model = tokens_pair(trained)
-    layer = next(leaf for leaf in read_target(model).leaves() if leaf.label == "tokens")
+    layer = next(leaf for leaf in read_target(model).leaves() if leaf.display_name == "tokens")
     shapes = {name: tuple(tensor.shape) for name, tensor in module.named_parameters() if "." not in name}
     found = list(layer_mappings(tuple(shapes), shapes, without_integers(layer), ()))
     assert bool(found) is not trained

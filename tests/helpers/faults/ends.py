@@ -23,7 +23,7 @@ def other_channel_order() -> Fault:
     def put(pair: Pair, place: Any) -> Seeded:
         torch_input, keras_input = pair.sample
         pair.sample = (np.ascontiguousarray(torch_input[:, ::-1]), keras_input)
-        return ("", *(leaf.label for leaf in pair.leaves("Conv2D")[:1])), ("",)
+        return ("", *(leaf.display_name for leaf in pair.leaves("Conv2D")[:1])), ("",)
 
     return Fault(
         "channels of the picture in the other order",

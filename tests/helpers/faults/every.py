@@ -111,13 +111,13 @@ def every_fault() -> Iterator[Fault]:
     yield changed_weights(
         "query and key exchanged",
         ("block order", "swapped weights"),
-        lambda leaf, one: "qkv" in leaf.label and one.shape[-1] % 3 == 0,
+        lambda leaf, one: "qkv" in leaf.display_name and one.shape[-1] % 3 == 0,
         lambda a: np.concatenate([*np.split(a, 3, -1)[1::-1], np.split(a, 3, -1)[2]], -1),
     )
     yield changed_weights(
         "heads in another order",
         ("block order",),
-        lambda leaf, one: leaf.label.endswith(("qkv", "proj")) and one.shape[0] % 4 == 0 and len(one.shape) == 2,
+        lambda leaf, one: leaf.display_name.endswith(("qkv", "proj")) and one.shape[0] % 4 == 0 and len(one.shape) == 2,
         lambda a: np.roll(a, a.shape[0] // 4, axis=0),
     )
     yield changed_weights(

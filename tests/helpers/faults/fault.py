@@ -31,7 +31,9 @@ class Pair:
         """Layers with variables, of one of these kinds, as they are read."""
         from keras_torch_convert.keras_io.model import read_target
 
-        return [leaf for leaf in read_target(self.keras_model).leaves() if not kinds or set(kinds) & set(leaf.kinds)]
+        return [
+            leaf for leaf in read_target(self.keras_model).leaves() if not kinds or set(kinds) & set(leaf.class_names)
+        ]
 
     def layers(self, *kinds: str) -> list[Any]:
         """All layers of one of these kinds, those inside others too."""
@@ -57,7 +59,7 @@ class Fault:
     """`places` lists where it can be put, `put` puts it there and gives (Keras layers, torch modules) that may be named; `kinds` are right causes."""
 
     name: str
-    kinds: tuple[str, ...]
+    class_names: tuple[str, ...]
     places: Callable[[Pair], list[Any]]
     put: Callable[[Pair, Any], Seeded]
 
@@ -76,4 +78,4 @@ def verdict(divergence: Any, fault: Fault, seeded: Seeded) -> str:
     named = f"/{divergence.keras_layer}/"
     here = any(f"/{label}/" in named for label in labels if label) or (named == "//" and "" in labels)
     there = any(divergence.torch_module == path for path in paths)
-    return "exact" if divergence.kind in fault.kinds and (here or there) else "wrong"
+    return "exact" if divergence.kind in fault.class_names and (here or there) else "wrong"

@@ -64,7 +64,7 @@ def keras_batch_statistics() -> Fault:
 
         assert own is not None
         turned_into(leaf.layer, call)
-        return (leaf.label,), ()
+        return (leaf.display_name,), ()
 
     return Fault(
         "batch statistics in Keras", ("batch statistics",), lambda pair: pair.leaves("BatchNormalization"), put

@@ -17,7 +17,7 @@ def setting(layer: Any, **values: Any) -> None:
 def keras_epsilon(*kinds: str) -> Fault:
     def put(pair: Pair, leaf: Any) -> Seeded:
         setting(leaf.layer, epsilon=leaf.layer.epsilon * 20 + 2e-2)
-        return (leaf.label,), ()
+        return (leaf.display_name,), ()
 
     return Fault(f"epsilon of Keras {kinds[0]}", ("epsilon",), lambda pair: pair.leaves(*kinds), put)
 
@@ -58,7 +58,7 @@ def extra_activation() -> Fault:
 
     def put(pair: Pair, leaf: Any) -> Seeded:
         setting(leaf.layer, activation=pair.framework.activations.relu)
-        return (leaf.label,), ()
+        return (leaf.display_name,), ()
 
     return Fault("activation that only Keras has", ("extra activation", "activation"), places, put)
 
@@ -73,7 +73,7 @@ def keras_dilation() -> Fault:
 
     def put(pair: Pair, leaf: Any) -> Seeded:
         setting(leaf.layer, dilation_rate=(2, 2))
-        return (leaf.label,), ()
+        return (leaf.display_name,), ()
 
     return Fault("dilation of a Keras convolution", ("dilation",), places, put)
 

@@ -41,7 +41,7 @@ def changed_weights(
         after = change(before)
         assert after.shape == before.shape
         variable.variable.assign(np.array(after, order="C"))
-        return (leaf.label,), ()
+        return (leaf.display_name,), ()
 
     return Fault(name, kinds, places, put)
 
@@ -58,7 +58,7 @@ def exchanged(name: str, first: tuple[str, ...], second: tuple[str, ...]) -> Fau
         values = values_of(one), values_of(other)
         one.variable.assign(np.abs(values[1]) if "variance" in one.name else values[1])
         other.variable.assign(np.abs(values[0]) + 0.05 if "variance" in other.name else values[0])
-        return (leaf.label,), ()
+        return (leaf.display_name,), ()
 
     return Fault(name, ("swapped weights", "weights"), places, put)
 
@@ -69,7 +69,7 @@ def swapped_layers(name: str, *kinds: str) -> Fault:
     def places(pair: Pair) -> list[Any]:
         groups: dict[Any, list[Any]] = {}
         for leaf in pair.leaves(*kinds):
-            groups.setdefault((leaf.kind, tuple(variable.shape for variable in leaf.variables)), []).append(leaf)
+            groups.setdefault((leaf.class_name, tuple(variable.shape for variable in leaf.variables)), []).append(leaf)
         return [pair_ for leaves in groups.values() for pair_ in pairwise(leaves)]
 
     def put(pair: Pair, place: Any) -> Seeded:
@@ -77,7 +77,7 @@ def swapped_layers(name: str, *kinds: str) -> Fault:
             values = values_of(one), values_of(other)
             one.variable.assign(values[1])
             other.variable.assign(values[0])
-        return (place[0].label, place[1].label), ()
+        return (place[0].display_name, place[1].display_name), ()
 
     return Fault(name, ("swapped weights",), places, put)
 
@@ -109,6 +109,6 @@ def flatten_order() -> Fault:
         leaf, channels = place
         variable = variable_of(leaf, "kernel")
         variable.variable.assign(np.ascontiguousarray(unflattened(values_of(variable), channels)))
-        return (leaf.label, "flatten"), ()
+        return (leaf.display_name, "flatten"), ()
 
     return Fault("missing permutation behind Flatten", ("flatten order",), places, put)

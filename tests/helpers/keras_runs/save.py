@@ -25,7 +25,7 @@ from tests.helpers.keras_runs.models import FREEZE, MODELS, import_keras
 def known_values(target: Target) -> dict[str, Any]:
     """For every place an array of small whole numbers from 2 on, different in each place and exact in two bytes."""
     return {
-        variable.place: (np.arange(variable.size).reshape(variable.shape) % 50 + 2 + index).astype(
+        variable.key: (np.arange(variable.size).reshape(variable.shape) % 50 + 2 + index).astype(
             numpy_dtype(variable.dtype)
         )
         for index, variable in enumerate(target.variables.values())
