@@ -14,6 +14,7 @@ TF_KERAS := tf-keras==2.21.0
 KECAM := keras-cv-attention-models==1.4.3
 HUB := keras-hub==0.32.0
 
+PYTHON_FILES := keras_torch_convert tests benchmarks docs examples setup.py
 C_FILES := $(wildcard csrc/*/*.c csrc/*/*.h tests/c/*.c tests/c/*.h)
 C_SOURCES := $(wildcard csrc/*/*.c csrc/*/*.h) setup.py
 
@@ -40,14 +41,16 @@ test-quick: $(VENV)/made-test $(VENV)/built-strict ## the tests that take no mor
 
 lint: $(VENV)/made-test $(VENV)/made-lint $(VENV)/built-strict ## ruff, mypy --strict, clang-format and the source rules
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/isort --check --quiet $(PYTHON_FILES)
+	$(BIN)/yapf --diff --parallel --recursive $(PYTHON_FILES)
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 	$(BIN)/python -m pytest -q tests/test_source_rules.py
 
 format: $(VENV)/made-lint ## put Python and C files into shape
 	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+	$(BIN)/isort --quiet $(PYTHON_FILES)
+	$(BIN)/yapf --in-place --parallel --recursive $(PYTHON_FILES)
 	$(BIN)/clang-format -i $(C_FILES)
 
 test-c: ## the C kernels' unit tests, without Python, under ASan and UBSan

@@ -1,9 +1,11 @@
-"""Alignment of wide and of deep nets: by running, beside the two plain forward passes of the same models, and from a checkpoint alone.
+"""Alignment of wide and of deep nets: by running, beside the two plain forward passes of the same
+models, and from a checkpoint alone.
 
     python -m benchmarks.bench_align [layers ...]        (1000 and 10000 by default)
 
-The goal for running is three times the sum of both warm passes and a millisecond a layer. No step may grow with the square of the number of
-layers: the milliseconds a layer of two sizes, side by side, show whether one does.
+The goal for running is three times the sum of both warm passes and a millisecond a layer. No step
+may grow with the square of the number of layers: the milliseconds a layer of two sizes, side by
+side, show whether one does.
 """
 
 from __future__ import annotations
@@ -29,13 +31,11 @@ IN_A_BRANCH = 4
 
 class TorchWide(torch.nn.Module):
     """Branches of four layers on one input, added up."""
-
     def __init__(self, count: int) -> None:
         super().__init__()
         self.branches = torch.nn.ModuleList(
             torch.nn.ModuleList(torch.nn.Linear(WIDTH, WIDTH) for _ in range(IN_A_BRANCH))
-            for _ in range(count // IN_A_BRANCH)
-        )
+            for _ in range(count // IN_A_BRANCH))
 
     def forward(self, x: Any) -> Any:
         """The outputs."""
@@ -50,13 +50,12 @@ class TorchWide(torch.nn.Module):
 
 class KerasWide(keras.Model):
     """The same."""
-
     def __init__(self, count: int) -> None:
         super().__init__()
-        self.branches = [
-            [keras.layers.Dense(WIDTH, name=f"branch{branch}_dense{layer}") for layer in range(IN_A_BRANCH)]
-            for branch in range(count // IN_A_BRANCH)
-        ]
+        self.branches = [[
+            keras.layers.Dense(WIDTH, name=f"branch{branch}_dense{layer}")
+            for layer in range(IN_A_BRANCH)
+        ] for branch in range(count // IN_A_BRANCH)]
 
     def call(self, x: Any) -> Any:
         """The outputs."""
@@ -71,7 +70,6 @@ class KerasWide(keras.Model):
 
 class TorchDeep(torch.nn.Module):
     """One layer behind the other, each with its input added."""
-
     def __init__(self, count: int) -> None:
         super().__init__()
         self.layers = torch.nn.ModuleList(torch.nn.Linear(WIDTH, WIDTH) for _ in range(count))
@@ -85,7 +83,6 @@ class TorchDeep(torch.nn.Module):
 
 class KerasDeep(keras.Model):
     """The same."""
-
     def __init__(self, count: int) -> None:
         super().__init__()
         self.dense = [keras.layers.Dense(WIDTH, name=f"dense{number}") for number in range(count)]
@@ -123,21 +120,19 @@ def measure(name: str, count: int) -> None:
     by_names, static = seconds(lambda: ktc.align(module.state_dict(), model, accept_unproven=True))
     by_running, plan = seconds(lambda: ktc.align(module, model, sample=inputs))
     assert len(plan.assignments) == 2 * count
-    assert [one.expression for one in plan.assignments] == [one.expression for one in static.assignments]
+    assert [one.expression for one in plan.assignments
+           ] == [one.expression for one in static.assignments]
     goal = 3 * (ours + theirs) + count / 1000
     print(
         f"{name:18}{count:8}{ours:9.3f}{theirs:9.3f}{by_running:11.2f}{goal:8.2f}{by_names:10.2f}"
-        f"{1000 * by_running / count:18.2f}{1000 * by_names / count:17.2f}",
-        flush=True,
-    )
+        f"{1000 * by_running / count:18.2f}{1000 * by_names / count:17.2f}", flush=True)
 
 
 def main() -> None:
     """All nets and sizes."""
     print(
         f"{'net':18}{'layers':>8}{'torch s':>9}{'Keras s':>9}{'running s':>11}{'goal s':>8}{'static s':>10}"
-        f"{'running ms/layer':>18}{'static ms/layer':>17}"
-    )
+        f"{'running ms/layer':>18}{'static ms/layer':>17}")
     for name in NETS:
         for count in [int(size) for size in sys.argv[1:]] or [1000, 10000]:
             measure(name, count)

@@ -1,8 +1,10 @@
-"""A whole conversion between live models of ResNet-50's size, and the memory that 1.2 GB of weights need.
+"""A whole conversion between live models of ResNet-50's size, and the memory that 1.2 GB of weights
+need.
 
     python -m benchmarks.bench_conversion
 
-Rivals: the classic way in plain Python and NumPy (transpose, set_weights, model.save), and memcpy of the same bytes.
+Rivals: the classic way in plain Python and NumPy (transpose, set_weights, model.save), and memcpy
+of the same bytes.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ def resnet50() -> None:
 
     from keras_torch_convert import keras_reload_from_torch_model
 
-    keras_model = kimm.models.ResNet50(weights=None, classifier_activation=None, include_preprocessing=False)
+    keras_model = kimm.models.ResNet50(weights=None, classifier_activation=None,
+                                       include_preprocessing=False)
     module = twin_module(keras_model)
     expected = expected_values(module, keras_model)
     size = sum(array.nbytes for array in expected)
@@ -44,7 +47,8 @@ def resnet50() -> None:
     copies = [np.zeros_like(array) for array in expected]
 
     def ours(save_name: str) -> Any:
-        return keras_reload_from_torch_model(module, keras_model, save_name=save_name, do_predict=False, verbose=0)
+        return keras_reload_from_torch_model(module, keras_model, save_name=save_name,
+                                             do_predict=False, verbose=0)
 
     def memcpy() -> None:
         for copy, array in zip(copies, expected, strict=True):
@@ -53,37 +57,32 @@ def resnet50() -> None:
     for convert in (lambda: ours(""), lambda: classic_way(module, keras_model, None)):
         keras_model.set_weights(initial)
         convert()
-        assert all(np.array_equal(a, b) for a, b in zip(expected, keras_model.get_weights(), strict=True))
+        assert all(
+            np.array_equal(a, b) for a, b in zip(expected, keras_model.get_weights(), strict=True))
 
     print_ratios(
         f"live model to live model, {len(module.layers)} layers, {size / 1e6:.0f} MB",
-        race(
-            {
-                "memcpy": memcpy,
-                "this package": lambda: ours(""),
-                "the classic way": lambda: classic_way(module, keras_model, None),
-            }
-        ),
-        unit="memcpy",
-        size=size,
-    )
+        race({
+            "memcpy": memcpy, "this package": lambda: ours(""),
+            "the classic way": lambda: classic_way(module, keras_model, None)
+        }), unit="memcpy", size=size)
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/model.h5"
         times = race(
             {
-                "memcpy": memcpy,
-                "this package, checked and hashed": lambda: ours(path),
-                "the classic way, unchecked": lambda: classic_way(module, keras_model, path),
-            },
-            rounds=5,
-        )
+                "memcpy": memcpy, "this package, checked and hashed": lambda: ours(path),
+                "the classic way, unchecked": lambda: classic_way(module, keras_model, path)
+            }, rounds=5)
         print_ratios("the same, saved as .h5", times, unit="memcpy", size=size)
         report = ours(path)
-        print("  seconds by stage:", {name: round(seconds, 3) for name, seconds in report.seconds.items()})
+        print("  seconds by stage:",
+              {name: round(seconds, 3) for name, seconds in report.seconds.items()})
 
 
 def twin_module(keras_model: Any) -> Any:
-    """A torch module with one layer for each Keras layer with weights, in the same order, values at random."""
+    """A torch module with one layer for each Keras layer with weights, in the same order, values at
+    random.
+    """
     import torch
 
     def twin(layer: Any) -> Any:
@@ -97,7 +96,8 @@ def twin_module(keras_model: Any) -> Any:
         raise NotImplementedError(f"no twin for {kind}")
 
     module = torch.nn.Module()
-    module.layers = torch.nn.ModuleList(twin(layer) for layer in keras_model.layers if layer.weights)
+    module.layers = torch.nn.ModuleList(
+        twin(layer) for layer in keras_model.layers if layer.weights)
     generator = torch.Generator().manual_seed(11)
     for tensor in module.state_dict().values():
         if tensor.is_floating_point():
@@ -135,26 +135,33 @@ def classic_way(module: Any, keras_model: Any, path: str | None) -> None:
 def expected_values(module: Any, keras_model: Any) -> list[np.ndarray]:
     """What the Keras model must hold afterward, in the order of `get_weights()`."""
     values = [
-        np.ascontiguousarray(array) for arrays in stacked_by_layer(module).values() for array in in_keras_layout(arrays)
+        np.ascontiguousarray(array) for arrays in stacked_by_layer(module).values()
+        for array in in_keras_layout(arrays)
     ]
-    assert [array.shape for array in values] == [tuple(weight.shape) for weight in keras_model.weights]
+    assert [array.shape for array in values
+           ] == [tuple(weight.shape) for weight in keras_model.weights]
     return values
 
 
 def memory() -> None:
-    """What a conversion of 1.2 GB adds to the memory of the process, measured in a process of its own."""
-    print(f"\nmemory that converting {LARGE_BYTES / 1e9:.1f} GB adds, both models being there already")
+    """What a conversion of 1.2 GB adds to the memory of the process, measured in a process of its
+    own.
+    """
+    print(
+        f"\nmemory that converting {LARGE_BYTES / 1e9:.1f} GB adds, both models being there already"
+    )
     for way in ("live", "saved as .h5"):
-        answer = subprocess.run(
-            [sys.executable, "-m", "benchmarks.bench_conversion", way], check=True, stdout=subprocess.PIPE, text=True
-        )
+        answer = subprocess.run([sys.executable, "-m", "benchmarks.bench_conversion", way],
+                                check=True, stdout=subprocess.PIPE, text=True)
         added = json.loads(answer.stdout.splitlines()[-1])["added"]
         print(f"  {way:32}{added / 1e6:8.0f} MB = {added / LARGE_BYTES:.2f} of the weights")
         assert added < LARGE_BYTES / 2, "a second copy of the weights was held"
 
 
 def convert_large(way: str) -> None:
-    """Convert a chain of Dense layers of 8 MB each, and print what the peak of memory was above the level before."""
+    """Convert a chain of Dense layers of 8 MB each, and print what the peak of memory was above the
+    level before.
+    """
     import keras
     import torch
 
@@ -174,7 +181,8 @@ def convert_large(way: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         before = forget_peak()
         save_name = "" if way == "live" else str(Path(folder) / "large.h5")
-        keras_reload_from_torch_model(state_dict, keras_model, save_name=save_name, do_predict=False, verbose=0)
+        keras_reload_from_torch_model(state_dict, keras_model, save_name=save_name,
+                                      do_predict=False, verbose=0)
         added = status_bytes("VmHWM") - before
     for tensor, weight in zip(state_dict.values(), keras_model.weights, strict=True):
         assert np.array_equal(tensor.numpy().T, keras.ops.convert_to_numpy(weight))
@@ -182,7 +190,9 @@ def convert_large(way: str) -> None:
 
 
 def forget_peak() -> int:
-    """Reset the kernel's record of the largest resident size of this process; the size now, in bytes."""
+    """Reset the kernel's record of the largest resident size of this process; the size now, in
+    bytes.
+    """
     Path("/proc/self/clear_refs").write_text("5")
     return status_bytes("VmRSS")
 

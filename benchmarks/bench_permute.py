@@ -1,10 +1,13 @@
-"""Strided copies beside memcpy, NumPy and torch: `python -m benchmarks.bench_permute [--rounds 15] [--sets avx2,avx512]`.
+"""Strided copies beside memcpy, NumPy and torch: `python -m benchmarks.bench_permute [--rounds 15]
+[--sets avx2,avx512]`.
 
-Every round runs all rivals of a case once, in a fresh random order, so that a busy moment of the machine hits all alike. Figures are
-medians and the best round, as a fraction of memcpy (a contiguous numpy.copyto between warm buffers of the same size): higher is better.
-Each result is compared with numpy's before its time counts. Cases are of three classes, by the caches of this machine: beyond (source
-and target are three last-level caches or more), in cache (both fit the second level) and between, which have no goal: there memcpy
-itself runs at anything from the one's speed to the other's.
+Every round runs all rivals of a case once, in a fresh random order, so that a busy moment of the
+machine hits all alike. Figures are medians and the best round, as a fraction of memcpy (a
+contiguous numpy.copyto between warm buffers of the same size): higher is better. Each result is
+compared with numpy's before its time counts. Cases are of three classes, by the caches of this
+machine: beyond (source and target are three last-level caches or more), in cache (both fit the
+second level) and between, which have no goal: there memcpy itself runs at anything from the one's
+speed to the other's.
 """
 
 from __future__ import annotations
@@ -26,8 +29,10 @@ from keras_torch_convert import _core
 
 @dataclass(frozen=True)
 class Case:
-    """A torch kernel of `shape`, to be written in the order of `perm`. `kind` is the row of the goals it belongs to when it is larger
-    than the caches; a `large` case is lengthened along its first axis until it is."""
+    """A torch kernel of `shape`, to be written in the order of `perm`. `kind` is the row of the
+    goals it belongs to when it is larger than the caches; a `large` case is lengthened along its
+    first axis until it is.
+    """
 
     kind: str
     shape: tuple[int, ...]
@@ -36,7 +41,9 @@ class Case:
     large: bool = False
 
     def sized(self, last_level: int) -> Case:
-        """The case itself, or as long as a large one has to be beside a last-level cache of so many bytes."""
+        """The case itself, or as long as a large one has to be beside a last-level cache of so many
+        bytes.
+        """
         if not self.large:
             return self
         wanted = BEYOND * last_level
@@ -50,10 +57,15 @@ class Case:
 
 
 OIHW_TO_HWIO = (2, 3, 1, 0)
-# Source and target together are this many last-level caches, so that no round finds a part of them that matters there.
+# Source and target together are this many last-level caches, so that no round finds a part of them
+# that matters there.
 BEYOND = 3
-# Fraction of memcpy's speed that is wanted of the widest set: beyond the caches by kind, and inside the second-level cache.
-GOALS = {"2-d": 0.75, "3x3": 0.75, "1x1": 0.6, "7x7": 0.6, "awkward pitch": 0.6, "2 bytes": 0.6, "8 bytes": 0.75}
+# Fraction of memcpy's speed that is wanted of the widest set: beyond the caches by kind, and inside
+# the second-level cache.
+GOALS = {
+    "2-d": 0.75, "3x3": 0.75, "1x1": 0.6, "7x7": 0.6, "awkward pitch": 0.6, "2 bytes": 0.6,
+    "8 bytes": 0.75
+}
 GOAL_IN_CACHE = 0.4
 CASES = [
     Case("2-d", (4096, 4096), (1, 0), large=True),
@@ -84,7 +96,7 @@ CASES = [
     Case("7x7", (64, 3, 7, 7), OIHW_TO_HWIO),
     Case("1x1", (256, 64, 1, 1), OIHW_TO_HWIO),
     Case("depthwise", (1152, 1, 5, 5), OIHW_TO_HWIO),
-    Case("depthwise", (96, 1, 3, 3), OIHW_TO_HWIO),
+    Case("depthwise", (96, 1, 3, 3), OIHW_TO_HWIO)
 ]
 
 
@@ -97,7 +109,9 @@ class Caches:
 
     @classmethod
     def of_this_machine(cls) -> Caches:
-        """From Linux's /sys (sysconf tells a virtual machine of the whole host's last level); 1 and 32 MiB where there is none."""
+        """From Linux's /sys (sysconf tells a virtual machine of the whole host's last level); 1 and
+        32 MiB where there is none.
+        """
         sizes = {}
         for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
             if (index / "type").read_text().strip() != "Instruction":
@@ -134,8 +148,7 @@ def rivals_of(case: Case, sets: list[str]) -> tuple[int, dict[str, Callable[[], 
 
     alternatives: dict[str, Callable[[], None]] = {
         "memcpy": lambda: np.copyto(flat_target, flat_source),
-        "numpy": lambda: np.copyto(target, view),
-        "torch": copy_by_torch,
+        "numpy": lambda: np.copyto(target, view), "torch": copy_by_torch
     }
     alternatives.update({name: ours(name) for name in sets})
     expected = np.ascontiguousarray(view)
@@ -172,8 +185,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--sets", default=",".join(_core.instruction_sets()))
-    parser.add_argument("--only", default="", help="run only the cases whose class or kind contains this text")
-    parser.add_argument("--check", action="store_true", help="end with an error when a goal is missed")
+    parser.add_argument("--only", default="",
+                        help="run only the cases whose class or kind contains this text")
+    parser.add_argument("--check", action="store_true",
+                        help="end with an error when a goal is missed")
     options = parser.parse_args()
     goals = Goals()
     sets = options.sets.split(",")
@@ -183,8 +198,10 @@ def main() -> None:
     torch.set_num_threads(1)
     before = _core.instruction_set()
     caches = Caches.of_this_machine()
-    print(f"second-level cache {caches.second / 2**20:g} MiB, last level {caches.last / 2**20:g} MiB")
-    print(f"{'case':<52}{'MiB':>7}{'memcpy GB/s':>12}" + "".join(f"{name:>16}" for name in ["numpy", "torch", *sets]))
+    print(
+        f"second-level cache {caches.second / 2**20:g} MiB, last level {caches.last / 2**20:g} MiB")
+    print(f"{'case':<52}{'MiB':>7}{'memcpy GB/s':>12}"
+          + "".join(f"{name:>16}" for name in ["numpy", "torch", *sets]))
     for listed in CASES:
         case = listed.sized(caches.last)
         where = caches.class_of(case)
@@ -196,7 +213,8 @@ def main() -> None:
         best = min(seconds["memcpy"])
         line = f"{label:<52}{size / 2**20:>7.2f}{size / memcpy / 1e9:>12.1f}"
         for name in ["numpy", "torch", *sets]:
-            line += f"{memcpy / statistics.median(seconds[name]):>9.2f} ({best / min(seconds[name]):.2f})"
+            line += (f"{memcpy / statistics.median(seconds[name]):>9.2f} "
+                     f"({best / min(seconds[name]):.2f})")
         print(line, flush=True)
         ours = best / min(seconds[sets[-1]])
         if where == "in cache":

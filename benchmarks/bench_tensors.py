@@ -2,8 +2,8 @@
 
     python -m benchmarks.bench_tensors [--megabytes 10] [--rounds 5] [--check]
 
-h5py's part is the skeleton of the file: groups, names and data sets without values. It is made once for a layout; here every run makes
-it, and checks the Plan, anew.
+h5py's part is the skeleton of the file: groups, names and data sets without values. It is made once
+for a layout; here every run makes it, and checks the Plan, anew.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--megabytes", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--check", action="store_true", help="end with an error when a goal is missed")
+    parser.add_argument("--check", action="store_true",
+                        help="end with an error when a goal is missed")
     options = parser.parse_args()
 
     def forget() -> None:
@@ -40,10 +41,11 @@ def main() -> None:
             source, target = Path(folder) / f"{count}.safetensors", Path(folder) / f"{count}.h5"
             write_source(source, shapes)
             plan = make_plan(shapes)
-            alternatives[f"{count} tensors"] = lambda plan=plan, source=source, target=target: apply(
-                plan, source, target, verify=False, digests=(), durable=False
-            )
-            alternatives[f"{count} in h5py alone"] = lambda plan=plan: make_hdf5_header(plan.layout.legacy)
+            alternatives[
+                f"{count} tensors"] = lambda plan=plan, source=source, target=target: apply(
+                    plan, source, target, verify=False, digests=(), durable=False)
+            alternatives[f"{count} in h5py alone"] = lambda plan=plan: make_hdf5_header(plan.layout.
+                                                                                        legacy)
         times = race(alternatives, rounds=options.rounds, check_plan=forget)
     print_ratios(f"{options.megabytes} MB in ever smaller tensors", times, unit="10 tensors")
     few, many = COUNTS[0], COUNTS[-1]

@@ -1,4 +1,6 @@
-"""The goals of the benchmarks: each figure beside the goal, met or missed; with --check a missed one ends the run with an error."""
+"""The goals of the benchmarks: each figure beside the goal, met or missed; with --check a missed
+one ends the run with an error.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Goals:
-    """Figures of one benchmark, each the best of several runs: on a busy machine only the best says what the code can do."""
+    """Figures of one benchmark, each the best of several runs: on a busy machine only the best says
+    what the code can do.
+    """
 
     lines: list[str] = field(default_factory=list)
     missed: int = 0
@@ -31,5 +35,5 @@ class Goals:
     def _note(self, what: str, figure: float, sign: str, goal: float, unit: str, met: bool) -> None:
         self.missed += not met
         self.lines.append(
-            f"  {'met   ' if met else 'MISSED'} {what:58} {figure:8.2f}{unit}   goal {sign} {goal:g}{unit}"
-        )
+            f"  {'met   ' if met else 'MISSED'} {what:58} {figure:8.2f}{unit}   goal {sign} "
+            f"{goal:g}{unit}")

@@ -18,13 +18,14 @@ class Times:
     best: float
 
 
-def race(
-    alternatives: Mapping[str, Callable[[], object]], *, rounds: int = 7, check_plan: Callable[[], object] | None = None
-) -> dict[str, Times]:
-    """Time every rival `rounds` times. Before each run `check_plan` is called, outside of the clock.
+def race(alternatives: Mapping[str, Callable[[], object]], *, rounds: int = 7,
+         check_plan: Callable[[], object] | None = None) -> dict[str, Times]:
+    """Time every rival `rounds` times. Before each run `check_plan` is called, outside of the
+    clock.
 
-    On shared machines a slow second comes and goes: interleaving lets it hit all rivals alike, shuffling keeps one from always
-    standing behind the same other. One round before the first warms caches and is not counted.
+    On shared machines a slow second comes and goes: interleaving lets it hit all rivals alike,
+    shuffling keeps one from always standing behind the same other. One round before the first warms
+    caches and is not counted.
     """
     order = random.Random(5)
     seconds: dict[str, list[float]] = {name: [] for name in alternatives}
@@ -34,7 +35,7 @@ def race(
         for name in names:
             if check_plan is not None:
                 check_plan()
-            gc.group_by_layer()
+            gc.collect()
             start = time.perf_counter()
             alternatives[name]()
             elapsed = time.perf_counter() - start
@@ -49,7 +50,10 @@ def print_ratios(title: str, times: Mapping[str, Times], *, unit: str, size: flo
     `size` in bytes adds a column of gigabytes a second.
     """
     print(f"\n{title}")
-    print(f"  {'':32}{'median ms':>11}{'best ms':>10}{'median':>9}{'best':>8}{'GB/s' if size else '':>8}")
+    print(
+        "  "
+        f"{'':32}{'median ms':>11}{'best ms':>10}{'median':>9}{'best':>8}{'GB/s' if size else '':>8}"
+    )
     for name, rival in times.items():
         speed = f"{size / rival.median / 1e9:8.2f}" if size else ""
         print(

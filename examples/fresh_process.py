@@ -1,9 +1,10 @@
-"""Load a converted file into a fresh Keras model in a process that knows nothing of PyTorch's weights, and predict.
+"""Load a converted file into a fresh Keras model in a process that knows nothing of PyTorch's
+weights, and predict.
 
     python examples/fresh_process.py EfficientNetLiteB0 demo_output/EfficientNetLiteB0_224_imagenet.h5
 
-Prints the logits for the picture of the cat as JSON. The demo starts this as a process of its own, so that neither
-variables nor automatic layer names of the conversion can lend a hand.
+Prints the logits for the picture of the cat as JSON. The demo starts this as a process of its own,
+so that neither variables nor automatic layer names of the conversion can lend a hand.
 """
 
 from __future__ import annotations
@@ -20,20 +21,22 @@ def efficientnet_lite0_keras() -> Any:
     """kimm's EfficientNet-Lite0, fresh: (224, 224, 3) in, 1000 logits out."""
     import kimm
 
-    return kimm.models.EfficientNetLiteB0(
-        weights=None, classifier_activation=None, include_preprocessing=False, input_shape=(224, 224, 3)
-    )
+    return kimm.models.EfficientNetLiteB0(weights=None, classifier_activation=None,
+                                          include_preprocessing=False, input_shape=(224, 224, 3))
 
 
 def build(name: str) -> Any:
     """The fresh model that goes by this name."""
     from parallel_lite import parallel_lite_keras
 
-    return {"EfficientNetLiteB0": efficientnet_lite0_keras, "parallel_lite": parallel_lite_keras}[name]()
+    return {"EfficientNetLiteB0": efficientnet_lite0_keras,
+            "parallel_lite": parallel_lite_keras}[name]()
 
 
 def cat_picture() -> Any:
-    """scikit-image's chelsea as these weights want it: 224 x 224, bicubic, (x - 127) / 128, shape (1, 224, 224, 3)."""
+    """scikit-image's chelsea as these weights want it: 224 x 224, bicubic, (x - 127) / 128, shape
+    (1, 224, 224, 3).
+    """
     import numpy as np
     from PIL import Image
     from skimage import data

@@ -1,9 +1,11 @@
-"""A network with parallel branches, in PyTorch and in Keras, that runs on the pretrained weights of EfficientNet-Lite0.
+"""A network with parallel branches, in PyTorch and in Keras, that runs on the pretrained weights of
+EfficientNet-Lite0.
 
-Blocks 12, 13 and 14 of EfficientNet-Lite0 are residual and of equal shape. Here they stand side by side instead of one
-behind the other: each sees the same input, and their three answers are added to it. The picture of the cat is still
-recognized, by a network whose layers the two frameworks list in different order: PyTorch branch after branch, Keras
-by depth, so first the expansions of all three branches, then all their norms, and so on.
+Blocks 12, 13 and 14 of EfficientNet-Lite0 are residual and of equal shape. Here they stand side by
+side instead of one behind the other: each sees the same input, and their three answers are added to
+it. The picture of the cat is still recognized, by a network whose layers the two frameworks list in
+different order: PyTorch branch after branch, Keras by depth, so first the expansions of all three
+branches, then all their norms, and so on.
 """
 
 from __future__ import annotations
@@ -15,14 +17,10 @@ if TYPE_CHECKING:
 
 FIRST_BRANCH, LAST_BRANCH = 12, 14
 BLOCKS = (  # expansion, kernel size, stride, channels out; as in EfficientNet-Lite0
-    (1, 3, 1, 16),
-    *((6, 3, 2, 24), (6, 3, 1, 24)),
-    *((6, 5, 2, 40), (6, 5, 1, 40)),
-    *((6, 3, 2, 80), (6, 3, 1, 80), (6, 3, 1, 80)),
-    *((6, 5, 1, 112), (6, 5, 1, 112), (6, 5, 1, 112)),
-    *((6, 5, 2, 192), (6, 5, 1, 192), (6, 5, 1, 192), (6, 5, 1, 192)),
-    (6, 3, 1, 320),
-)
+    (1, 3, 1, 16), *((6, 3, 2, 24), (6, 3, 1, 24)), *((6, 5, 2, 40), (6, 5, 1, 40)),
+    *((6, 3, 2, 80), (6, 3, 1, 80), (6, 3, 1, 80)), *((6, 5, 1, 112), (6, 5, 1, 112),
+                                                      (6, 5, 1, 112)),
+    *((6, 5, 2, 192), (6, 5, 1, 192), (6, 5, 1, 192), (6, 5, 1, 192)), (6, 3, 1, 320))
 
 
 def parallel_lite_torch(lite: torch.nn.Module) -> torch.nn.Module:
@@ -34,7 +32,7 @@ def parallel_lite_torch(lite: torch.nn.Module) -> torch.nn.Module:
             super().__init__()
             self.stem_conv, self.stem_bn = lite._conv_stem, lite._bn0
             self.blocks = torch.nn.ModuleList(lite._blocks[:FIRST_BRANCH])
-            self.branches = torch.nn.ModuleList(lite._blocks[FIRST_BRANCH : LAST_BRANCH + 1])
+            self.branches = torch.nn.ModuleList(lite._blocks[FIRST_BRANCH:LAST_BRANCH + 1])
             self.last_block = lite._blocks[LAST_BRANCH + 1]
             self.head_conv, self.head_bn = lite._conv_head, lite._bn1
             self.classifier = lite._fc
@@ -57,7 +55,8 @@ def parallel_lite_keras() -> Any:
     import keras
     from keras import layers
 
-    def convolution(x: Any, name: str, filters: int, kernel_size: int, stride: int = 1, relu: bool = True) -> Any:
+    def convolution(x: Any, name: str, filters: int, kernel_size: int, stride: int = 1,
+                    relu: bool = True) -> Any:
         options = {"strides": stride, "padding": "same", "use_bias": False, "name": f"{name}_conv"}
         if filters:
             x = layers.Conv2D(filters, kernel_size, **options)(x)
@@ -66,7 +65,8 @@ def parallel_lite_keras() -> Any:
         x = layers.BatchNormalization(epsilon=1e-3, name=f"{name}_bn")(x)
         return layers.ReLU(6.0, name=f"{name}_relu")(x) if relu else x
 
-    def residual(x: Any, name: str, expansion: int, kernel_size: int, stride: int, channels: int) -> Any:
+    def residual(x: Any, name: str, expansion: int, kernel_size: int, stride: int,
+                 channels: int) -> Any:
         if expansion > 1:
             x = convolution(x, f"{name}_expand", x.shape[-1] * expansion, 1)
         x = convolution(x, f"{name}_depthwise", 0, kernel_size, stride)
@@ -79,7 +79,10 @@ def parallel_lite_keras() -> Any:
         x = residual(x, f"block{index}", expansion, kernel_size, stride, channels)
         if stride == 1 and block_input.shape[-1] == channels:
             x = layers.Add(name=f"block{index}_add")([block_input, x])
-    branches = [residual(x, f"branch{index}", *BLOCKS[index]) for index in range(FIRST_BRANCH, LAST_BRANCH + 1)]
+    branches = [
+        residual(x, f"branch{index}", *BLOCKS[index])
+        for index in range(FIRST_BRANCH, LAST_BRANCH + 1)
+    ]
     x = layers.Add(name="branches_add")([x, *branches])
     x = residual(x, "block15", *BLOCKS[LAST_BRANCH + 1])
     x = convolution(x, "head", 1280, 1)

@@ -21,7 +21,8 @@ def run(target: Path) -> nbformat.NotebookNode:
     # The notebook runs commands of the environment that it runs in.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=SECONDS_FOR_A_CELL, kernel_name="python3", record_timing=False).execute()
+    NotebookClient(notebook, timeout=SECONDS_FOR_A_CELL, kernel_name="python3",
+                   record_timing=False).execute()
     for cell in notebook.cells:
         # What frameworks log differs from machine to machine and says nothing about the conversion.
         if "outputs" in cell:

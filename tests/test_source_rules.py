@@ -17,14 +17,14 @@ BOUNDARY = sorted((ROOT / "csrc" / "python").glob("*.[ch]"))
 
 ALWAYS_INSTALLED = {"numpy", "h5py", "tqdm", "click"}
 STANDARD_HEADERS_OF_KERNELS = {
-    *("assert.h", "float.h", "immintrin.h", "intrin.h", "limits.h", "math.h", "stdalign.h", "stdbool.h"),
-    *("stddef.h", "stdint.h", "stdlib.h", "string.h"),
+    *("assert.h", "float.h", "immintrin.h", "intrin.h", "limits.h", "math.h", "stdalign.h",
+      "stdbool.h"), *("stddef.h", "stdint.h", "stdlib.h", "string.h")
 }
-# Each hands out a reference that any other code may drop meanwhile; the way round is a comment that starts with "borrowed:".
+# Each hands out a reference that any other code may drop meanwhile; the way round is a comment that
+# starts with "borrowed:".
 BORROWING_CALLS = re.compile(
     r"\b(PyList_GetItem|PyList_GET_ITEM|PyDict_GetItem\w*|PyDict_Next|PyTuple_GetItem|PySequence_Fast_GET_ITEM"
-    r"|PySequence_Fast_ITEMS|PyImport_AddModule|PyWeakref_GetObject)\b"
-)
+    r"|PySequence_Fast_ITEMS|PyImport_AddModule|PyWeakref_GetObject)\b")
 STATIC_VARIABLE = re.compile(r"^\s*static\s+(?!const\b|inline\b)[^(){}=;]*(=|;|\[)")
 LINES_READ_IN_ONE_SITTING = 600
 
@@ -36,7 +36,8 @@ def relative(path: Path) -> str:
 
 def without_comments(text: str) -> str:
     """C text with comments blanked, line numbers kept."""
-    return re.sub(r"/\*.*?\*/|//[^\n]*", lambda match: re.sub(r"[^\n]", " ", match.group()), text, flags=re.DOTALL)
+    return re.sub(r"/\*.*?\*/|//[^\n]*", lambda match: re.sub(r"[^\n]", " ", match.group()), text,
+                  flags=re.DOTALL)
 
 
 def test_there_are_files_to_check() -> None:
@@ -48,14 +49,14 @@ def test_there_are_files_to_check() -> None:
 @pytest.mark.parametrize("path", KERNELS, ids=relative)
 def test_kernel_includes_only_its_own_kind_and_plain_standard_headers(path: Path) -> None:
     for header in re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(), re.MULTILINE):
-        assert header in STANDARD_HEADERS_OF_KERNELS or (path.parent / Path(header).name).exists(), header
+        assert header in STANDARD_HEADERS_OF_KERNELS or (path.parent
+                                                         / Path(header).name).exists(), header
 
 
 @pytest.mark.parametrize("path", KERNELS, ids=relative)
 def test_kernel_has_no_python_and_no_input_or_output(path: Path) -> None:
-    assert not re.findall(
-        r"\b(Py\w+_\w+|PyObject|NPY_\w+|f?printf|fopen|open|read|write)\b", without_comments(path.read_text())
-    )
+    assert not re.findall(r"\b(Py\w+_\w+|PyObject|NPY_\w+|f?printf|fopen|open|read|write)\b",
+                          without_comments(path.read_text()))
 
 
 @pytest.mark.parametrize("path", STREAMS, ids=relative)
@@ -66,15 +67,8 @@ def test_stream_has_no_python(path: Path) -> None:
 @pytest.mark.parametrize("path", [*KERNELS, *STREAMS, *BOUNDARY], ids=relative)
 def test_c_file_has_no_static_mutable_state(path: Path) -> None:
     # The tables that the C API wants as non-const are the only exceptions.
-    allowed = (
-        "PyMethodDef",
-        "PyModuleDef",
-        "PyModuleDef_Slot",
-        "PyType_Spec",
-        "PyType_Slot",
-        "PyGetSetDef",
-        "PyMemberDef",
-    )
+    allowed = ("PyMethodDef", "PyModuleDef", "PyModuleDef_Slot", "PyType_Spec", "PyType_Slot",
+               "PyGetSetDef", "PyMemberDef")
     lines = without_comments(path.read_text()).splitlines()
     variables = [line for line in lines if STATIC_VARIABLE.match(line)]
     assert not [line for line in variables if not any(name in line for name in allowed)]
@@ -86,7 +80,7 @@ def test_boundary_borrows_no_reference_without_saying_why(path: Path) -> None:
     lines, code = text.splitlines(), without_comments(text).splitlines()
     for number, line in enumerate(code):
         if BORROWING_CALLS.search(line):
-            nearby = "\n".join(lines[max(0, number - 3) : number + 1])
+            nearby = "\n".join(lines[max(0, number - 3):number + 1])
             assert "borrowed:" in nearby, f"line {number + 1}: {lines[number].strip()}"
 
 
@@ -103,12 +97,14 @@ def test_c_names_that_cross_files_start_with_ktc_and_types_have_no_suffix(path: 
 def test_heavy_packages_are_imported_inside_functions_only(path: Path) -> None:
     tree = ast.parse(path.read_text())
     for node in imports_at_module_level(tree.body):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        names = [alias.name for alias in node.names] if isinstance(
+            node, ast.Import) else [node.module or ""]
         if isinstance(node, ast.ImportFrom) and node.level:
             continue
         for name in names:
             top = name.partition(".")[0]
-            assert top in ALWAYS_INSTALLED or top in standard_library(), f"line {node.lineno}: {name}"
+            assert top in ALWAYS_INSTALLED or top in standard_library(
+            ), f"line {node.lineno}: {name}"
 
 
 def imports_at_module_level(body: list[ast.stmt]) -> list[ast.Import | ast.ImportFrom]:
@@ -117,7 +113,8 @@ def imports_at_module_level(body: list[ast.stmt]) -> list[ast.Import | ast.Impor
     for node in body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             found.append(node)
-        elif isinstance(node, ast.If) and not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+        elif isinstance(node, ast.If) and not (isinstance(node.test, ast.Name)
+                                               and node.test.id == "TYPE_CHECKING"):
             found += imports_at_module_level([*node.body, *node.orelse])
         elif isinstance(node, (ast.Try, ast.With, ast.ClassDef)):
             found += imports_at_module_level(node.body)
@@ -135,14 +132,13 @@ def standard_library() -> frozenset[str]:
 def test_no_exception_is_swallowed(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ExceptHandler):
-            broad = node.type is None or (
-                isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"}
-            )
+            broad = node.type is None or (isinstance(node.type, ast.Name)
+                                          and node.type.id in {"Exception", "BaseException"})
             raises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
-            tells = node.name and any(isinstance(inner, ast.Name) and inner.id == node.name for inner in ast.walk(node))
+            tells = node.name and any(
+                isinstance(inner, ast.Name) and inner.id == node.name for inner in ast.walk(node))
             assert not broad or raises or tells, (
-                f"line {node.lineno}: a broad except that neither raises nor tells the error"
-            )
+                f"line {node.lineno}: a broad except that neither raises nor tells the error")
 
 
 @pytest.mark.parametrize("path", [*PACKAGE, *KERNELS, *STREAMS, *BOUNDARY], ids=relative)
@@ -155,17 +151,15 @@ def test_no_build_is_tied_to_the_machine_that_made_it() -> None:
 
 
 def test_no_file_names_a_folder_of_somebodys_machine() -> None:
-    answer = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        check=False,
-        cwd=ROOT,
-        capture_output=True,
-    )
+    answer = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+                            check=False, cwd=ROOT, capture_output=True)
     if answer.returncode:
         pytest.skip("not a git checkout")
     private = re.compile(r"""(?:^|[\s"'=(])/(?:home|root|work|Users)/\w""", re.MULTILINE)
     for name in answer.stdout.decode().split("\0"):
         path = ROOT / name
-        if path.is_file() and path.suffix in {".py", ".pyi", ".md", ".c", ".h", ".toml", ".yml", ".sh", ""}:
+        if path.is_file() and path.suffix in {
+                ".py", ".pyi", ".md", ".c", ".h", ".toml", ".yml", ".sh", ""
+        }:
             found = private.search(path.read_text(errors="replace"))
             assert found is None, f"{name}: {found.group()!r}" if found else ""

@@ -22,58 +22,36 @@ if TYPE_CHECKING:
     from ..spec.layer_groups import LayerGroups, TorchLayer
 
 
-def plan_by_order(
-    collection: LayerGroups,
-    target: Target,
-    names: Sequence[str] | None = None,
-    additional_transfer: Mapping[Any, Callable[[list[Any]], Any]] | None = None,
-    *,
-    skip_layers: Sequence[str] = (),
-    keep_layers: Sequence[str] = (),
-    strict: Strict = True,
-    order: Order = "registered",
-    aligned: bool = False,
-    resize: Resize = None,
-) -> Plan:
-    """The Plan that pairs the torch layers of `collection` with the Keras layers called `names`, both in their order.
+def plan_by_order(collection: LayerGroups, target: Target, names: Sequence[str] | None = None,
+                  additional_transfer: Mapping[Any, Callable[[list[Any]], Any]] | None = None, *,
+                  skip_layers: Sequence[str] = (), keep_layers: Sequence[str] = (),
+                  strict: Strict = True, order: Order = "registered", aligned: bool = False,
+                  resize: Resize = None) -> Plan:
+    """The Plan that pairs the torch layers of `collection` with the Keras layers called `names`,
+    both in their order.
 
     The arguments are those of `by_order.pairs` and `plan_of_pairs`, and so are the errors.
     """
     additional_transfer = additional_transfer or {}
     pairing = by_order.pairs(
-        collection,
-        target.layers,
-        names,
-        skip_layers=skip_layers,
-        keep_layers=keep_layers,
-        strict=strict,
-        order=order,
-        aligned=aligned,
-        by_callback=[layer.name for layer in target.layers if calls_for(layer, additional_transfer)],
-    )
-    return plan_of_pairs(
-        pairing.pairs,
-        target,
-        additional_transfer,
-        dropped={**collection.skipped, **pairing.dropped_tensors},
-        kept=pairing.kept_places,
-        resize=resize,
-    )
+        collection, target.layers, names, skip_layers=skip_layers, keep_layers=keep_layers,
+        strict=strict, order=order, aligned=aligned, by_callback=[
+            layer.name for layer in target.layers if calls_for(layer, additional_transfer)
+        ])
+    return plan_of_pairs(pairing.pairs, target, additional_transfer,
+                         dropped={**collection.skipped, **pairing.dropped_tensors},
+                         kept=pairing.kept_places, resize=resize)
 
 
-def plan_of_pairs(
-    pairs: Sequence[tuple[TorchLayer, TargetLayer]],
-    target: Target,
-    additional_transfer: Mapping[Any, Callable[[list[Any]], Any]],
-    *,
-    dropped: Mapping[str, str],
-    kept: Mapping[str, str],
-    resize: Resize = None,
-) -> Plan:
+def plan_of_pairs(pairs: Sequence[tuple[TorchLayer, TargetLayer]], target: Target,
+                  additional_transfer: Mapping[Any, Callable[[list[Any]], Any]], *,
+                  dropped: Mapping[str, str], kept: Mapping[str,
+                                                            str], resize: Resize = None) -> Plan:
     """The Plan that fills each Keras layer of `pairs` from its torch layer.
 
-    `dropped` are the names of tensors that a rule leaves out, `kept` the places of variables that keep their values, each
-    with the rule in words, `resize` how position tables of another resolution are resized. Raises TransferError listing all pairs that do not fit.
+    `dropped` are the names of tensors that a rule leaves out, `kept` the places of variables that
+    keep their values, each with the rule in words, `resize` how position tables of another
+    resolution are resized. Raises TransferError listing all pairs that do not fit.
     """
     order = {place: index for index, place in enumerate(target.variables)}
     check_resize(resize)
@@ -86,26 +64,29 @@ def plan_of_pairs(
     resized = [(each.stack, layer) for each, (_, layer) in zip(seen, pairs, strict=True)]
     assignments = without_stand_ins(assign_pairs(resized, calls), stand_ins)
     assigned = {assignment.key for assignment in assignments}
-    return Plan(
-        tuple(sorted(assignments, key=lambda assignment: order[assignment.key])),
-        dropped,
-        {place: rule for place, rule in kept.items() if place not in assigned},
-        tuple((stack.layer, layer.display_name) for stack, layer in pairs),
-        tuple(constant for assignment in assignments for constant in assignment.constants),
-        {tensor.name: tensor.as_kind() for stack, _ in pairs for tensor in stack.tensors},
-        {place: variable.as_kind() for place, variable in target.variables.items()},
-        layout=lazy_layout(target, assigned),
-    )
+    return Plan(tuple(sorted(assignments, key=lambda assignment: order[assignment.key])), dropped,
+                {place: rule for place, rule in kept.items() if place not in assigned},
+                tuple((stack.layer, layer.display_name) for stack, layer in pairs),
+                tuple(constant for assignment in assignments for constant in assignment.constants),
+                {tensor.name: tensor.as_kind() for stack, _ in pairs for tensor in stack.tensors},
+                {place: variable.as_kind() for place, variable in target.variables.items()},
+                layout=lazy_layout(target, assigned))
 
 
 def with_both_sides(plan: Plan, source: Source, target: Target) -> Plan:
-    """The Plan, from torch to Keras, with what it lacks of the arrays on both sides and of the layout of the Keras model's files."""
+    """The Plan, from torch to Keras, with what it lacks of the arrays on both sides and of the
+    layout of the Keras model's files.
+    """
     places = {assignment.key for assignment in plan.assignments}
-    used = dict.fromkeys(name for assignment in plan.assignments for name in tensors_of(assignment.expression))
-    used |= dict.fromkeys(name for constant in plan.constants for name in tensors_of(constant.expression))
+    used = dict.fromkeys(
+        name for assignment in plan.assignments for name in tensors_of(assignment.expression))
+    used |= dict.fromkeys(
+        name for constant in plan.constants for name in tensors_of(constant.expression))
     return replace(
-        plan,
-        sources={**{name: source[name].as_kind() for name in used if name in source.tensors}, **plan.sources},
-        targets={**{place: variable.as_kind() for place, variable in target.variables.items()}, **plan.targets},
-        layout=plan.layout or lazy_layout(target, places),
-    )
+        plan, sources={
+            **{name: source[name].as_kind() for name in used if name in source.tensors},
+            **plan.sources
+        }, targets={
+            **{place: variable.as_kind() for place, variable in target.variables.items()},
+            **plan.targets
+        }, layout=plan.layout or lazy_layout(target, places))

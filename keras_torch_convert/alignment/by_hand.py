@@ -18,17 +18,13 @@ from .parts import LayerSelection, Parts
 from .recurrent_layers import parts_of
 
 
-def plan_from_mapping(
-    source: Source,
-    target: Target,
-    mapping: Mapping[str, LayerSelection | Sequence[LayerSelection]],
-    *,
-    skip_weights: Sequence[str],
-    additional_transfer: Mapping[Any, Callable[[list[Any]], list[Any]]],
-    skip_layers: Sequence[str],
-    keep_layers: Sequence[str],
-    resize: Resize = None,
-) -> Plan:
+def plan_from_mapping(source: Source, target: Target,
+                      mapping: Mapping[str, LayerSelection | Sequence[LayerSelection]], *,
+                      skip_weights: Sequence[str],
+                      additional_transfer: Mapping[Any,
+                                                   Callable[[list[Any]],
+                                                            list[Any]]], skip_layers: Sequence[str],
+                      keep_layers: Sequence[str], resize: Resize = None) -> Plan:
     """The Plan that `mapping` describes; see `ktc.align`."""
     collection = group_by_layer(source, skip_weights)
     stacks = {**parts_of(collection.stacks), **{stack.layer: stack for stack in collection.stacks}}
@@ -39,32 +35,29 @@ def plan_from_mapping(
     pairs = _pairs(mapping, parts, stacks, layers)
     both = [name for name in kept if name in mapping]
     if both:
-        raise AlignmentError(f"'{both[0]}' is both in the mapping and in keep_layers; take it out of one of them")
+        raise AlignmentError(
+            f"'{both[0]}' is both in the mapping and in keep_layers; take it out of one of them")
     plan = plan_of_pairs(
-        pairs,
-        target,
-        additional_transfer,
-        dropped={
-            **collection.skipped,
-            **{tensor.name: rule for name, rule in skipped.items() for tensor in stacks[name].tensors},
-        },
-        kept={variable.key: rule for name, rule in kept.items() for variable in layers[name].variables},
-        resize=resize,
-    )
+        pairs, target, additional_transfer, dropped={
+            **collection.skipped, **{
+                tensor.name: rule for name, rule in skipped.items() for tensor in stacks[name].tensors
+            }
+        }, kept={
+            variable.key: rule for name, rule in kept.items() for variable in layers[name].variables
+        }, resize=resize)
     return parts.finished(plan)
 
 
-def _pairs(
-    mapping: Mapping[str, LayerSelection | Sequence[LayerSelection]],
-    parts: Parts,
-    stacks: Mapping[str, TorchLayer],
-    layers: Mapping[str, TargetLayer],
-) -> list[tuple[TorchLayer, TargetLayer]]:
+def _pairs(mapping: Mapping[str, LayerSelection | Sequence[LayerSelection]], parts: Parts,
+           stacks: Mapping[str, TorchLayer],
+           layers: Mapping[str, TargetLayer]) -> list[tuple[TorchLayer, TargetLayer]]:
     pairs = []
     problems = []
     for keras_name, torch_names in mapping.items():
         if keras_name not in layers:
-            problems.append(f"no Keras layer with weights is called '{keras_name}'{nearest(keras_name, layers)}")
+            problems.append(
+                f"no Keras layer with weights is called '{keras_name}'{nearest(keras_name, layers)}"
+            )
             continue
         try:
             pairs.append((_stack(torch_names, parts, stacks), layers[keras_name]))
@@ -83,10 +76,11 @@ def _layers_by_name(target: Target) -> dict[str, TargetLayer]:
     return layers
 
 
-def _stack(
-    names: LayerSelection | Sequence[LayerSelection], parts: Parts, stacks: Mapping[str, TorchLayer]
-) -> TorchLayer:
-    """The tensors of the torch layers, single tensors or parts `names`, each layer's in the order that its roles want."""
+def _stack(names: LayerSelection | Sequence[LayerSelection], parts: Parts,
+           stacks: Mapping[str, TorchLayer]) -> TorchLayer:
+    """The tensors of the torch layers, single tensors or parts `names`, each layer's in the order
+    that its roles want.
+    """
     names = tuple(names) if isinstance(names, Sequence) and not isinstance(names, str) else (names,)
     modules: dict[str, Any] = {}
     for name in names:
@@ -94,9 +88,8 @@ def _stack(
             # A single tensor belongs to the module that its layer is.
             layer = name if name in stacks else name.rpartition(".")[0]
             modules |= stacks[layer].modules if layer in stacks else {}
-    return TorchLayer(
-        ", ".join(map(str, names)), tuple(tensor for name in names for tensor in parts.tensors(name)), modules
-    )
+    return TorchLayer(", ".join(map(str, names)),
+                      tuple(tensor for name in names for tensor in parts.tensors(name)), modules)
 
 
 def _tensors(name: str, stacks: Mapping[str, TorchLayer], source: Source) -> Sequence[SourceTensor]:
@@ -105,4 +98,5 @@ def _tensors(name: str, stacks: Mapping[str, TorchLayer], source: Source) -> Seq
         return as_registered(stacks[name].tensors)
     if name in source:
         return (source[name],)
-    raise AlignmentError(f"no torch layer or tensor is called '{name}'{nearest(name, [*stacks, *source])}")
+    raise AlignmentError(
+        f"no torch layer or tensor is called '{name}'{nearest(name, [*stacks, *source])}")

@@ -1,7 +1,9 @@
-"""The classic way to align: Keras layer names are moved about by dictionaries until they stand in the order of the PyTorch layers.
+"""The classic way to align: Keras layer names are moved about by dictionaries until they stand in
+the order of the PyTorch layers.
 
-The meaning of the dictionaries is that of keras_cv_attention_models 1.4.3, with one difference: whatever would lose a name is an
-AlignmentError that says which rule did it and what to write instead. A stage of moves is played in C.
+The meaning of the dictionaries is that of keras_cv_attention_models 1.4.3, with one difference:
+whatever would lose a name is an AlignmentError that says which rule did it and what to write
+instead. A stage of moves is played in C.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ MatchFunction = Callable[[list[str]], Sequence[str]]
 class NameAlignment:
     """Keras layer names in the order of the PyTorch layers.
 
-    `warnings` name entries that applied to no layer, `notes` say what else the user may want to know.
+    `warnings` name entries that applied to no layer, `notes` say what else the user may want to
+    know.
     """
 
     names: tuple[str, ...]
@@ -34,7 +37,8 @@ class NameAlignment:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The arguments of one stage, checked and copied: plain dicts with plain keys, and the split."""
+    """The arguments of one stage, checked and copied: plain dicts with plain keys, and the split.
+    """
 
     number: int
     tail_align_dict: dict[str, Any]
@@ -43,18 +47,15 @@ class Stage:
     warnings: tuple[str, ...] = ()
 
 
-def align_names(
-    names: Sequence[str],
-    tail_align_dict: Any = {},
-    full_name_align_dict: Any = {},
-    tail_split_position: Any = 2,
-    specific_match_func: MatchFunction | None = None,
-) -> NameAlignment:
+def align_names(names: Sequence[str], tail_align_dict: Any = {}, full_name_align_dict: Any = {},
+                tail_split_position: Any = 2,
+                specific_match_func: MatchFunction | None = None) -> NameAlignment:
     """Move `names` stage by stage, then hand them to `specific_match_func`.
 
-    `tail_split_position` is an int for one stage, or a list for several; with a list the dictionaries may be lists too, one dict
-    a stage. Raises AlignmentError, with the remedy, for whatever would lose a name and for values that cannot be rules. What
-    the function raises passes with a note.
+    `tail_split_position` is an int for one stage, or a list for several; with a list the
+    dictionaries may be lists too, one dict a stage. Raises AlignmentError, with the remedy, for
+    whatever would lose a name and for values that cannot be rules. What the function raises passes
+    with a note.
     """
     aligned = as_plain_strings(names, "names of layers", AlignmentError)
     warnings: list[str] = []
@@ -68,25 +69,30 @@ def align_names(
     if specific_match_func is not None:
         if moved:
             count = len(set(moved))
-            notes = (
-                f"the dictionaries moved {count} name{'s' if count > 1 else ''} before specific_match_func got them",
-            )
+            notes = ((f"the dictionaries moved {count} name{'s' if count > 1 else ''} before "
+                      "specific_match_func got them"),)
         aligned = call_match_function(specific_match_func, aligned)
     return NameAlignment(aligned, tuple(warnings), notes)
 
 
-def run_stage(names: tuple[str, ...], stage: Stage) -> tuple[tuple[str, ...], list[str], tuple[str, ...]]:
-    """Play one stage of moves on names that are plain strings: the names in their new order, those that moved, warnings."""
-    aligned, moved, unused = _core.move_stage(
-        names, stage.tail_align_dict, stage.full_name_align_dict, stage.tail_split_position, stage.number
-    )
+def run_stage(names: tuple[str, ...],
+              stage: Stage) -> tuple[tuple[str, ...], list[str], tuple[str, ...]]:
+    """Play one stage of moves on names that are plain strings: the names in their new order, those
+    that moved, warnings.
+    """
+    aligned, moved, unused = _core.move_stage(names, stage.tail_align_dict,
+                                              stage.full_name_align_dict, stage.tail_split_position,
+                                              stage.number)
     existing = ExistingNames(names, stage.tail_split_position)
-    return aligned, moved, (*stage.warnings, *(describe_unused(path, existing, stage) for path in unused))
+    return aligned, moved, (*stage.warnings,
+                            *(describe_unused(path, existing, stage) for path in unused))
 
 
 @dataclass(frozen=True)
 class ExistingNames:
-    """What entries of the dictionaries may refer to, found once it is needed: names, stacks and tails, each once and sorted."""
+    """What entries of the dictionaries may refer to, found once it is needed: names, stacks and
+    tails, each once and sorted.
+    """
 
     all_names: tuple[str, ...]
     split: int
@@ -102,7 +108,7 @@ class ExistingNames:
         tails: dict[str, set[str]] = {}
         for name in self.all_names:
             parts = name.split("_")
-            tails.setdefault(parts[0], set()).add("_".join(parts[self.split :]))
+            tails.setdefault(parts[0], set()).add("_".join(parts[self.split:]))
         return {stack: sorted(tails[stack]) for stack in sorted(tails)}
 
     @cached_property
@@ -114,14 +120,16 @@ class ExistingNames:
 def describe_unused(path: tuple[str, ...], existing: ExistingNames, stage: Stage) -> str:
     """Why a dictionary entry did nothing, with the nearest existing names."""
     parameter, *keys = path
-    where = f"{parameter}{''.join(f'[{key!r}]' for key in keys)} at stage {stage.number} applies to no layer"
+    where = (f"{parameter}{''.join(f'[{key!r}]' for key in keys)} at stage {stage.number} applies "
+             "to no layer")
     if parameter == "full_name_align_dict":
         return where + like(keys[0], existing.names, "names")
     if len(keys) == 1 and isinstance(stage.tail_align_dict[keys[0]], dict):
         return where + like(keys[0], list(existing.tails_by_stack), "stacks")
     tails = existing.tails if len(keys) == 1 else existing.tails_by_stack[keys[0]]
     if keys[-1] in tails:
-        return where + ": layers with that tail have an entry of their own in full_name_align_dict or under their stack"
+        return where + (": layers with that tail have an entry of their own in "
+                        "full_name_align_dict or under their stack")
     return where + like(keys[-1], tails, f"tails with tail_split_position={existing.split}")
 
 
@@ -140,29 +148,29 @@ def read_stages(tail: Any, full: Any, split: Any) -> list[Stage]:
     else:
         if isinstance(tail, Mapping) and tail:
             raise AlignmentError(
-                f"tail_split_position is a list ({list(split)!r}), so tail_align_dict must be a list of dicts too, one a "
-                "stage; write [{...}] to use these rules in stage 0, or give tail_split_position as an int"
-            )
+                f"tail_split_position is a list ({list(split)!r}), so tail_align_dict must be a "
+                "list of dicts too, one a "
+                "stage; write [{...}] to use these rules in stage 0, or give tail_split_position "
+                "as an int")
         tails = [] if isinstance(tail, Mapping) else dicts_by_stage(tail, "tail_align_dict")
-        fulls = [full] if isinstance(full, Mapping) else dicts_by_stage(full, "full_name_align_dict")
+        fulls = [full] if isinstance(full, Mapping) else dicts_by_stage(
+            full, "full_name_align_dict")
         splits = list(split)
         if not splits:
-            raise AlignmentError("tail_split_position is an empty list; give at least one int, such as [2]")
+            raise AlignmentError(
+                "tail_split_position is an empty list; give at least one int, such as [2]")
     count = max(len(splits), len(fulls))
     late = [number for number in range(count, len(tails)) if tails[number]]
     if late:
         raise AlignmentError(
-            f"tail_align_dict has rules for stage {', '.join(map(str, late))}, but tail_split_position and "
-            f"full_name_align_dict make {count} only; give one tail_split_position for each stage"
-        )
+            f"tail_align_dict has rules for stage {', '.join(map(str, late))}, but "
+            "tail_split_position and "
+            f"full_name_align_dict make {count} only; give one tail_split_position for each stage")
     return [
-        read_stage(
-            number,
-            tails[number] if number < len(tails) else {},
-            fulls[number] if number < len(fulls) else {},
-            splits[min(number, len(splits) - 1)],
-        )
-        for number in range(count)
+        read_stage(number, tails[number] if number < len(tails) else {},
+                   fulls[number] if number < len(fulls) else {},
+                   splits[min(number,
+                              len(splits) - 1)]) for number in range(count)
     ]
 
 
@@ -172,16 +180,17 @@ def sole_dict(rules: Any, parameter: str) -> Any:
         return rules
     if any(rules):
         raise AlignmentError(
-            f"{parameter} is a list of {len(rules)} dicts, one a stage, but tail_split_position is a single int; give a "
-            f"list of splits, such as tail_split_position={[2] * len(rules)}"
-        )
+            f"{parameter} is a list of {len(rules)} dicts, one a stage, but tail_split_position "
+            "is a single int; give a "
+            f"list of splits, such as tail_split_position={[2] * len(rules)}")
     return {}
 
 
 def dicts_by_stage(rules: Any, parameter: str) -> list[Any]:
     """A list of dicts, one for each stage."""
     if not isinstance(rules, (list, tuple)):
-        raise AlignmentError(f"{parameter} must be a dict or a list of dicts, got {type(rules).__name__}")
+        raise AlignmentError(
+            f"{parameter} must be a dict or a list of dicts, got {type(rules).__name__}")
     return list(rules)
 
 
@@ -190,9 +199,9 @@ def read_stage(number: int, tail: Any, full: Any, split: Any) -> Stage:
     plain_split = plain_value(split)
     if not isinstance(plain_split, int):
         raise AlignmentError(
-            f"tail_split_position must be an int or a list of int, got {split!r:.100} at stage {number}; 2 makes "
-            "'stack1_block1' the head and 'attn_gamma' the tail of 'stack1_block1_attn_gamma'"
-        )
+            f"tail_split_position must be an int or a list of int, got {split!r:.100} at stage "
+            f"{number}; 2 makes "
+            "'stack1_block1' the head and 'attn_gamma' the tail of 'stack1_block1_attn_gamma'")
     warnings: list[str] = []
     plain_tail = plain_rules(tail, "tail_align_dict", number, warnings)
     plain_full = plain_rules(full, "full_name_align_dict", number, warnings)
@@ -202,18 +211,22 @@ def read_stage(number: int, tail: Any, full: Any, split: Any) -> Stage:
 def plain_rules(rules: Any, parameter: str, number: int, warnings: list[str]) -> dict[str, Any]:
     """A copy with keys, anchors and numbers of exactly the types that the C core knows.
 
-    Values of other types stay: they are an error only once a layer is found for them. Keys that are no str match no layer.
+    Values of other types stay: they are an error only once a layer is found for them. Keys that are
+    no str match no layer.
     """
     if not isinstance(rules, Mapping):
-        raise AlignmentError(f"{parameter} must be a dict, got {type(rules).__name__} at stage {number}")
+        raise AlignmentError(
+            f"{parameter} must be a dict, got {type(rules).__name__} at stage {number}")
     if set(map(type, rules)) <= {str} and set(map(type, rules.values())) <= {int, str}:
         return dict(rules)
     plain: dict[str, Any] = {}
     for key, value in rules.items():
         if not isinstance(key, str):
-            warnings.append(f"{parameter}[{key!r:.100}] at stage {number} applies to no layer: names are str")
+            warnings.append(
+                f"{parameter}[{key!r:.100}] at stage {number} applies to no layer: names are str")
         elif isinstance(value, Mapping) and parameter == "tail_align_dict":
-            plain[str.__str__(key)] = plain_rules(value, f"tail_align_dict[{key!r}]", number, warnings)
+            plain[str.__str__(key)] = plain_rules(value, f"tail_align_dict[{key!r}]", number,
+                                                  warnings)
         else:
             plain[str.__str__(key)] = plain_value(value)
     return plain
@@ -232,7 +245,8 @@ def plain_value(value: Any) -> Any:
 
 
 def call_match_function(function: MatchFunction, names: tuple[str, ...]) -> tuple[str, ...]:
-    """What the user's function makes of the names: some or all of them, in any order, none twice."""
+    """What the user's function makes of the names: some or all of them, in any order, none twice.
+    """
     try:
         answer = function(list(names))
     except BaseException as error:
@@ -241,9 +255,8 @@ def call_match_function(function: MatchFunction, names: tuple[str, ...]) -> tupl
         raise
     if not isinstance(answer, (list, tuple)):
         hint = "; a function that sorts in place must return the list as well" if answer is None else ""
-        raise AlignmentError(
-            f"specific_match_func must return a list of layer names, got {type(answer).__name__}{hint}"
-        )
+        raise AlignmentError("specific_match_func must return a list of layer names, got "
+                             f"{type(answer).__name__}{hint}")
     matched = as_plain_strings(answer, "names returned by specific_match_func", AlignmentError)
     left = dict.fromkeys(names, 0)
     for name in names:
@@ -251,11 +264,11 @@ def call_match_function(function: MatchFunction, names: tuple[str, ...]) -> tupl
     for place, name in enumerate(matched):
         if name not in left:
             raise AlignmentError(
-                f"specific_match_func returned {name!r} at place {place}, which is none of the layers{like(name, names, 'names')}"
-            )
+                f"specific_match_func returned {name!r} at place {place}, which is none of the "
+                f"layers{like(name, names, 'names')}")
         left[name] -= 1
         if left[name] < 0:
             raise AlignmentError(
-                f"specific_match_func returned {name!r} twice, at place {matched.index(name)} and at place {place}"
-            )
+                f"specific_match_func returned {name!r} twice, at place {matched.index(name)} "
+                f"and at place {place}")
     return matched

@@ -1,4 +1,6 @@
-"""From a Plan to what a user of the classic functions would have to say: dictionaries, weights to unstack, layers to skip and to keep."""
+"""From a Plan to what a user of the classic functions would have to say: dictionaries, weights to
+unstack, layers to skip and to keep.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from ..errors import AlignmentError, TransferError
 from ..plan.evaluation import Evaluation
 from ..plan.expressions import Expression, tensors_of
 from ..plan.plan import Plan
-from ..spec.layer_groups import DEFAULT_SKIP_WEIGHTS, LayerGroups, TorchLayer, group_by_layer, last_part
+from ..spec.layer_groups import (DEFAULT_SKIP_WEIGHTS, LayerGroups, TorchLayer, group_by_layer,
+                                 last_part)
 from ..spec.source import Source
 from ..spec.target import Target, TargetVariable
 from .assemble import plan_by_order
@@ -24,9 +27,11 @@ _SHOWN = 6
 class ClassicDictionaries:
     """Arguments of `keras_reload_from_torch_model` that give the alignment of a Plan.
 
-    `names` are the Keras layers in PyTorch's order: what `specific_match_func` may return instead of the dictionaries. `moves` are the dictionaries;
-    of three stages the first and the last turn the list round. `moved` is the least number of layers that have to be moved. `reason` is "" when the arguments were run and gave the Plan's alignment; otherwise it says what they
-    cannot say. Printing it gives a call that is ready to paste.
+    `names` are the Keras layers in PyTorch's order: what `specific_match_func` may return instead
+    of the dictionaries. `moves` are the dictionaries; of three stages the first and the last turn
+    the list round. `moved` is the least number of layers that have to be moved. `reason` is "" when
+    the arguments were run and gave the Plan's alignment; otherwise it says what they cannot say.
+    Printing it gives a call that is ready to paste.
     """
 
     names: tuple[str, ...] = ()
@@ -45,7 +50,9 @@ class ClassicDictionaries:
 
     @property
     def found(self) -> bool:
-        """True when there are dictionaries and they are short: no more entries than a quarter of the moved layers, and three."""
+        """True when there are dictionaries and they are short: no more entries than a quarter of
+        the moved layers, and three.
+        """
         return not self.reason and self.moves.is_short
 
     @property
@@ -65,7 +72,8 @@ class ClassicDictionaries:
 
     def arguments(self) -> dict[str, Any]:
         """What to give to `keras_reload_from_torch_model` by name, without what is its default."""
-        arguments: dict[str, Any] = {"unstack_weights": list(self.unstack_weights)} if self.unstack_weights else {}
+        arguments: dict[str, Any] = {"unstack_weights": list(self.unstack_weights)
+                                    } if self.unstack_weights else {}
         if self.moved and not self.found and self.names:
             order = list(self.names)
             arguments["specific_match_func"] = lambda names: order
@@ -95,7 +103,8 @@ class ClassicDictionaries:
         if "specific_match_func" in arguments:
             arguments["specific_match_func"] = _Verbatim(f"lambda names: {list(self.names)!r}")
         lines = [f"    {name}={value!r}," for name, value in arguments.items()]
-        call = "\n".join(["keras_reload_from_torch_model(", "    torch_model,", "    keras_model,", *lines, ")"])
+        call = "\n".join(
+            ["keras_reload_from_torch_model(", "    torch_model,", "    keras_model,", *lines, ")"])
         return f"# {self.comment}\n{call}"
 
     @property
@@ -106,9 +115,12 @@ class ClassicDictionaries:
         if not self.moved:
             return "the layers stand in the same order"
         if self.found:
-            turned = "; the list is turned round first and last" if len(self.moves.stages) > 1 else ""
-            return f"{self.moved} layers stand elsewhere in Keras; run and found to give the same alignment{turned}"
-        return f"{self.moved} layers stand elsewhere in Keras, in no order that repeats: the dictionaries would be as long as this list"
+            turned = "; the list is turned round first and last" if len(
+                self.moves.stages) > 1 else ""
+            return (f"{self.moved} layers stand elsewhere in Keras; run and found to give the "
+                    f"same alignment{turned}")
+        return (f"{self.moved} layers stand elsewhere in Keras, in no order that repeats: the "
+                "dictionaries would be as long as this list")
 
 
 class _Verbatim(str):
@@ -120,11 +132,15 @@ class _Verbatim(str):
         return str(self)
 
 
-def dictionaries_of(plan: Plan, source: Source, target: Target, expanded: Target) -> ClassicDictionaries:
-    """The shortest arguments found that reproduce `plan`, or as much of them as there is, with the reason why it is not all.
+def dictionaries_of(plan: Plan, source: Source, target: Target,
+                    expanded: Target) -> ClassicDictionaries:
+    """The shortest arguments found that reproduce `plan`, or as much of them as there is, with the
+    reason why it is not all.
 
-    `expanded` is the same model with the leaves of its composite layers as places of their own, which is tried where whole layers cannot say it. When
-    neither can, the reason is that of the leaves: which torch layer must be split, rather than how many there are for how few whole layers.
+    `expanded` is the same model with the leaves of its composite layers as places of their own,
+    which is tried where whole layers cannot say it. When neither can, the reason is that of the
+    leaves: which torch layer must be split, rather than how many there are for how few whole
+    layers.
     """
     found = _for_places(plan, source, target)
     if found.found or len(expanded.layers) == len(target.layers):
@@ -140,28 +156,22 @@ def _for_places(plan: Plan, source: Source, target: Target) -> ClassicDictionari
     collection = group_by_layer(source, skip_weights, unstack)
     used = {name for assignment in plan.assignments for name in tensors_of(assignment.expression)}
     used |= {name for constant in plan.constants for name in tensors_of(constant.expression)}
-    skip_layers = tuple(
-        stack.layer for stack in collection.stacks if not any(tensor.name in used for tensor in stack.tensors)
-    )
+    skip_layers = tuple(stack.layer for stack in collection.stacks
+                        if not any(tensor.name in used for tensor in stack.tensors))
     filled = {layer for layers in layers_of.values() for layer in layers}
     keep_layers = tuple(layer.name for layer in target.layers if layer.name not in filled)
     common: dict[str, Any] = {
-        "unstack_weights": tuple(unstack),
-        "skip_weights": tuple(skip_weights),
-        "skip_layers": skip_layers,
-        "keep_layers": keep_layers,
+        "unstack_weights": tuple(unstack), "skip_weights": tuple(skip_weights),
+        "skip_layers": skip_layers, "keep_layers": keep_layers
     }
     fused = _fused(collection, layers_of)
     if fused:
         return ClassicDictionaries(**common, reason=fused)
     names = tuple(layer.name for layer in target.layers)
     wanted = _wanted(names, collection, layers_of)
-    return ClassicDictionaries(
-        wanted,
-        smallest_moves(names, wanted),
-        reason=_difference(plan, source, collection, target, wanted, common),
-        **common,
-    )
+    return ClassicDictionaries(wanted, smallest_moves(names, wanted),
+                               reason=_difference(plan, source, collection, target, wanted,
+                                                  common), **common)
 
 
 def _layers_by_tensor(plan: Plan, target: Target) -> dict[str, list[str]]:
@@ -178,14 +188,15 @@ def _layers_by_tensor(plan: Plan, target: Target) -> dict[str, list[str]]:
 
 
 def _skipped_last_parts(source: Source, layers_of: Mapping[str, Sequence[str]]) -> list[str]:
-    """The default ones, and those of tensors without a place whose neighbors in the same torch layer have one, when no tensor of that name has one."""
+    """The default ones, and those of tensors without a place whose neighbors in the same torch
+    layer have one, when no tensor of that name has one.
+    """
     used = {last_part(name) for name in layers_of}
     skipped = list(DEFAULT_SKIP_WEIGHTS)
     for stack in group_by_layer(source).stacks:
         if any(tensor.name in layers_of for tensor in stack.tensors):
             skipped += [
-                last_part(tensor.name)
-                for tensor in stack.tensors
+                last_part(tensor.name) for tensor in stack.tensors
                 if tensor.name not in layers_of and last_part(tensor.name) not in used
             ]
     return list(dict.fromkeys(skipped))
@@ -206,20 +217,21 @@ def _to_unstack(stacks: Sequence[TorchLayer], layers_of: Mapping[str, Sequence[s
 
 def _fused(collection: LayerGroups, layers_of: Mapping[str, Sequence[str]]) -> str:
     """What no order of layers can say: a torch layer that fills several Keras layers."""
-    split = [
-        (stack.layer, layers)
-        for stack in collection.stacks
-        if len(layers := dict.fromkeys(name for tensor in stack.tensors for name in layers_of.get(tensor.name, ()))) > 1
-    ]
+    split = [(stack.layer, layers) for stack in collection.stacks if len(layers := dict.fromkeys(
+        name for tensor in stack.tensors for name in layers_of.get(tensor.name, ()))) > 1]
     if not split:
         return ""
     named = "; ".join(f"'{layer}' into {', '.join(layers)}" for layer, layers in split[:_SHOWN])
     more = f"; and {len(split) - _SHOWN} more" if len(split) > _SHOWN else ""
-    return f"torch layers must be split, which ktc.align(..., mapping=...) says with split(...): {named}{more}"
+    return ("torch layers must be split, which ktc.align(..., mapping=...) says with split(...): "
+            f"{named}{more}")
 
 
-def _wanted(names: Sequence[str], collection: LayerGroups, layers_of: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """The Keras names in PyTorch's order; a layer that gets nothing stays behind the one that it follows."""
+def _wanted(names: Sequence[str], collection: LayerGroups,
+            layers_of: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The Keras names in PyTorch's order; a layer that gets nothing stays behind the one that it
+    follows.
+    """
     order: dict[str, int] = {}
     for place, stack in enumerate(collection.stacks):
         for tensor in stack.tensors:
@@ -233,47 +245,38 @@ def _wanted(names: Sequence[str], collection: LayerGroups, layers_of: Mapping[st
     return tuple(name for _, _, name in sorted(followed))
 
 
-def _difference(
-    plan: Plan,
-    source: Source,
-    collection: LayerGroups,
-    target: Target,
-    wanted: Sequence[str],
-    common: Mapping[str, Any],
-) -> str:
-    """What pairing in the wanted order does otherwise than the Plan, "" when it gives the same values."""
+def _difference(plan: Plan, source: Source, collection: LayerGroups, target: Target,
+                wanted: Sequence[str], common: Mapping[str, Any]) -> str:
+    """What pairing in the wanted order does otherwise than the Plan, "" when it gives the same
+    values.
+    """
     try:
-        ordered = plan_by_order(
-            collection,
-            target,
-            wanted,
-            skip_layers=common["skip_layers"],
-            keep_layers=common["keep_layers"],
-            aligned=True,
-        )
+        ordered = plan_by_order(collection, target, wanted, skip_layers=common["skip_layers"],
+                                keep_layers=common["keep_layers"], aligned=True)
     except (AlignmentError, TransferError) as error:
         return f"with the layers in order, {error}"
     got = {assignment.key: assignment for assignment in ordered.assignments}
     evaluation = Evaluation(source)
     other = [
         target.variables[assignment.key].display_name
-        for assignment in plan.assignments
-        if assignment.key not in got
-        or not _same(
-            got[assignment.key].expression, assignment.expression, target.variables[assignment.key], evaluation
-        )
+        for assignment in plan.assignments if assignment.key not in got
+        or not _same(got[assignment.key].expression, assignment.expression, target.variables[
+            assignment.key], evaluation)
     ]
     if other:
         more = f" and {len(other) - _SHOWN} more" if len(other) > _SHOWN else ""
-        return f"these take other tensors or other values: {', '.join(other[:_SHOWN])}{more}; give their values with additional_transfer"
+        return (f"these take other tensors or other values: {', '.join(other[:_SHOWN])}{more}; "
+                "give their values with additional_transfer")
     return ""
 
 
-def _same(first: Expression, second: Expression, variable: TargetVariable, evaluation: Evaluation) -> bool:
+def _same(first: Expression, second: Expression, variable: TargetVariable,
+          evaluation: Evaluation) -> bool:
     """True when two expressions give the same values, bit for bit."""
     if first == second:
         return True
     if set(tensors_of(first)) != set(tensors_of(second)):
         return False
-    one, two = (evaluation.values(expression, variable.dtype, variable.display_name) for expression in (first, second))
+    one, two = (evaluation.values(expression, variable.dtype, variable.display_name)
+                for expression in (first, second))
     return one.shape == two.shape and one.tobytes() == two.tobytes()

@@ -1,4 +1,6 @@
-"""Torch layers that one Keras layer takes together: attention's projections, the two convolutions of a separable one."""
+"""Torch layers that one Keras layer takes together: attention's projections, the two convolutions
+of a separable one.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,12 @@ Joins = Callable[[Sequence[TorchLayer]], int]
 def joined_by_kind(stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer]) -> list[TorchLayer]:
     """The stacks with those joined that belong to one Keras layer.
 
-    It is done for a kind when as many runs of stacks look like it as Keras has layers of it, so that nothing is joined by chance.
+    It is done for a kind when as many runs of stacks look like it as Keras has layers of it, so
+    that nothing is joined by chance.
     """
-    kinds: tuple[tuple[tuple[str, ...], Joins], ...] = (
-        (attention.KINDS, attention.joins),
-        (("SeparableConv1D", "SeparableConv2D"), _separable),
-    )
+    kinds: tuple[tuple[tuple[str, ...], Joins],
+                 ...] = ((attention.KINDS, attention.joins), (("SeparableConv1D",
+                                                               "SeparableConv2D"), _separable))
     result = list(stacks)
     for names, joins in kinds:
         wanted = sum(bool(set(names) & set(layer.class_names)) for layer in layers)
@@ -43,18 +45,20 @@ def _joined(stacks: Sequence[TorchLayer], joins: Joins) -> tuple[list[TorchLayer
     while start < len(stacks):
         count = joins(stacks[start:])
         runs += count > 1
-        result.append(one_stack(stacks[start : start + count]) if count > 1 else stacks[start])
+        result.append(one_stack(stacks[start:start + count]) if count > 1 else stacks[start])
         start += count
     return result, runs
 
 
 def _separable(stacks: Sequence[TorchLayer]) -> int:
     """Two when a depthwise convolution stands before one of size 1 that takes its channels."""
-    shapes = [tensor.shape for stack in stacks[:2] for tensor in stack.tensors if last_part(tensor.name) == "weight"]
+    shapes = [
+        tensor.shape for stack in stacks[:2]
+        for tensor in stack.tensors if last_part(tensor.name) == "weight"
+    ]
     if len(shapes) != 2 or len(shapes[0]) < 3 or len(shapes[0]) != len(shapes[1]):
         return 1
     depthwise, pointwise = shapes
-    fits = (
-        depthwise[1] == 1 and depthwise[0] == pointwise[1] and set(pointwise[2:]) == {1} and set(depthwise[2:]) != {1}
-    )
+    fits = (depthwise[1] == 1 and depthwise[0] == pointwise[1] and set(pointwise[2:]) == {1}
+            and set(depthwise[2:]) != {1})
     return 2 if fits else 1

@@ -1,9 +1,11 @@
-"""The classic dictionaries that reproduce an alignment: the smallest ones, checked by running the classic stages on them.
+"""The classic dictionaries that reproduce an alignment: the smallest ones, checked by running the
+classic stages on them.
 
-One stage can make every order: it goes through the Keras names and puts each into the list so far, and a name that is moved only ever
-comes before some that are there already. So each name has exactly one place at its turn, and the question is how to say all of
-them with few entries: by tail where blocks repeat, for one stack alone, or by full name. What should go behind others moves
-in a list that is turned round before and after.
+One stage can make every order: it goes through the Keras names and puts each into the list so far,
+and a name that is moved only ever comes before some that are there already. So each name has
+exactly one place at its turn, and the question is how to say all of them with few entries: by tail
+where blocks repeat, for one stack alone, or by full name. What should go behind others moves in a
+list that is turned round before and after.
 """
 
 from __future__ import annotations
@@ -36,13 +38,17 @@ class Stage:
     @property
     def entries(self) -> int:
         """How many entries both dictionaries have, those of each stack counted one by one."""
-        tails = sum(len(value) if isinstance(value, Mapping) else 1 for value in self.tail_align_dict.values())
+        tails = sum(
+            len(value) if isinstance(value, Mapping) else 1
+            for value in self.tail_align_dict.values())
         return tails + len(self.full_name_align_dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """One stage of moves, or three of which the first and the last turn the list round; `moved` is how few layers can be moved at all."""
+    """One stage of moves, or three of which the first and the last turn the list round; `moved` is
+    how few layers can be moved at all.
+    """
 
     stages: tuple[Stage, ...] = (Stage(),)
     moved: int = 0
@@ -54,11 +60,15 @@ class Moves:
 
     @property
     def is_short(self) -> bool:
-        """True when it says less than a list of all moves: no more entries than a quarter of the moved layers, and three."""
+        """True when it says less than a list of all moves: no more entries than a quarter of the
+        moved layers, and three.
+        """
         return self.entries <= self.moved / 4 + 3
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments of `align_layer_names_multi_stage`: those of one stage as they are, of several as lists."""
+        """The arguments of `align_layer_names_multi_stage`: those of one stage as they are, of
+        several as lists.
+        """
         names = ("tail_align_dict", "full_name_align_dict", "tail_split_position")
         if len(self.stages) == 1:
             return {name: getattr(self.stages[0], name) for name in names}
@@ -66,9 +76,11 @@ class Moves:
 
 
 def smallest_moves(names: Sequence[str], wanted: Sequence[str]) -> Moves:
-    """The dictionaries with the fewest entries found that move `names` into the order `wanted`; both hold the same names, none twice.
+    """The dictionaries with the fewest entries found that move `names` into the order `wanted`;
+    both hold the same names, none twice.
 
-    Raises AlignmentError when they do not. The result was run: `align_names` with it gives `wanted`.
+    Raises AlignmentError when they do not. The result was run: `align_names` with it gives
+    `wanted`.
     """
     if Counter(names) != Counter(wanted) or len(set(names)) != len(names):
         raise AlignmentError("an order of names must hold the very same names, each once")
@@ -78,19 +90,23 @@ def smallest_moves(names: Sequence[str], wanted: Sequence[str]) -> Moves:
     one = _smallest_stage(names, wanted)
     if one.entries <= 2:
         return Moves((one,), moved)
-    # A name only moves toward the start. Where it should go behind others, it moves while the list is turned round.
+    # A name only moves toward the start. Where it should go behind others, it moves while the list
+    # is turned round.
     turn = Stage({"": 0}, {}, max(name.count("_") for name in names) + 1)
     turned = Moves((turn, _smallest_stage(names[::-1], wanted[::-1]), turn), moved)
-    return turned if turned.entries < one.entries and _gives(turned, names, wanted) else Moves((one,), moved)
+    return turned if turned.entries < one.entries and _gives(turned, names, wanted) else Moves(
+        (one,), moved)
 
 
 def fewest_moved(names: Sequence[str], wanted: Sequence[str]) -> int:
-    """The fewest names that can be taken out so that the others stand in the wanted order: all but a longest ascending run of ranks."""
+    """The fewest names that can be taken out so that the others stand in the wanted order: all but
+    a longest ascending run of ranks.
+    """
     rank = {name: place for place, name in enumerate(wanted)}
     ends: list[int] = []
     for name in names:
         place = bisect_left(ends, rank[name])
-        ends[place : place + 1] = [rank[name]]
+        ends[place:place + 1] = [rank[name]]
     return len(names) - len(ends)
 
 
@@ -99,18 +115,25 @@ def _smallest_stage(names: Sequence[str], wanted: Sequence[str]) -> Stage:
     best: Stage | None = None
     for split in _SPLITS:
         stage = _stage(names, places, split)
-        if (best is None or stage.entries < best.entries) and _gives(Moves((stage,)), names, wanted):
+        if (best is None or stage.entries < best.entries) and _gives(Moves(
+            (stage,)), names, wanted):
             best = stage
     if best is None:
-        full = {name: _value(index, places[index]) for index, name in enumerate(names) if places[index] != index}
+        full = {
+            name: _value(index, places[index])
+            for index, name in enumerate(names) if places[index] != index
+        }
         best = Stage({}, full)
         if not _gives(Moves((best,)), names, wanted):
-            raise AlignmentError("no dictionary was found that moves the names into the order that is wanted")
+            raise AlignmentError(
+                "no dictionary was found that moves the names into the order that is wanted")
     return best
 
 
 def places_at_turn(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """For each name, taken in turn, how many names before it in the list come before it in the wanted order too: where it must be put."""
+    """For each name, taken in turn, how many names before it in the list come before it in the
+    wanted order too: where it must be put.
+    """
     rank = {name: place for place, name in enumerate(wanted)}
     so_far: list[int] = []
     places = []
@@ -121,7 +144,9 @@ def places_at_turn(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
 
 
 def _value(index: int, place: int) -> Value:
-    """The entry that puts the name at `index` to `place`: an offset, or for one that stays its own place."""
+    """The entry that puts the name at `index` to `place`: an offset, or for one that stays its own
+    place.
+    """
     return place - index if place != index else index
 
 
@@ -135,7 +160,9 @@ def _gives(moves: Moves, names: Sequence[str], wanted: Sequence[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Tail:
-    """What to say about the layers of one tail: nothing (`value` None) or one value, and full names for the rest."""
+    """What to say about the layers of one tail: nothing (`value` None) or one value, and full names
+    for the rest.
+    """
 
     value: Value | None
     full: Mapping[str, Value]
@@ -146,7 +173,9 @@ class _Tail:
 
 
 def _stage(names: Sequence[str], places: Sequence[int], split: int) -> Stage:
-    """The fewest entries for one split: each tail by itself, for all stacks in one or for each stack alone, whichever is shorter."""
+    """The fewest entries for one split: each tail by itself, for all stacks in one or for each
+    stack alone, whichever is shorter.
+    """
     cut = [_cut(name, split) for name in names]
     stacks = list(dict.fromkeys(stack for stack, _, _ in cut))
     rows: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -159,23 +188,18 @@ def _stage(names: Sequence[str], places: Sequence[int], split: int) -> Stage:
 
     def flat_tails() -> dict[str, _Tail]:
         return {
-            tail: _best_tail(
-                [row for stack in stacks if stack not in alone for row in rows.get((stack, tail), ())],
-                names,
-                places,
-                cut,
-                allowed=tail not in forbidden,
-            )
-            for tail in tails
+            tail:
+                _best_tail([
+                    row for stack in stacks if stack not in alone
+                    for row in rows.get((stack, tail), ())
+                ], names, places, cut, allowed=tail not in forbidden) for tail in tails
         }
 
     own = {
         stack: {
             tail: _best_tail(rows[stack, tail], names, places, cut, allowed=True)
-            for tail in tails
-            if (stack, tail) in rows
-        }
-        for stack in stacks
+            for tail in tails if (stack, tail) in rows
+        } for stack in stacks
     }
     flat = flat_tails()
     total = sum(one.entries for one in flat.values())
@@ -183,8 +207,7 @@ def _stage(names: Sequence[str], places: Sequence[int], split: int) -> Stage:
         alone.add(stack)
         changed = flat_tails()
         with_stack = sum(one.entries for one in changed.values()) + sum(
-            max(1, sum(one.entries for one in own[other].values())) for other in alone
-        )
+            max(1, sum(one.entries for one in own[other].values())) for other in alone)
         if with_stack < total:
             flat, total = changed, with_stack
         else:
@@ -192,17 +215,20 @@ def _stage(names: Sequence[str], places: Sequence[int], split: int) -> Stage:
     return _as_stage(names, flat, {stack: own[stack] for stack in stacks if stack in alone}, split)
 
 
-def _as_stage(
-    names: Sequence[str], flat: Mapping[str, _Tail], own: Mapping[str, Mapping[str, _Tail]], split: int
-) -> Stage:
-    """The stage of what is said for all stacks (`flat`, by tail) and for some stacks alone (`own`, by stack and tail)."""
-    tail_dict: dict[str, Any] = {tail: one.value for tail, one in flat.items() if one.value is not None}
+def _as_stage(names: Sequence[str], flat: Mapping[str, _Tail],
+              own: Mapping[str, Mapping[str, _Tail]], split: int) -> Stage:
+    """The stage of what is said for all stacks (`flat`, by tail) and for some stacks alone (`own`,
+    by stack and tail).
+    """
+    tail_dict: dict[str,
+                    Any] = {tail: one.value for tail, one in flat.items() if one.value is not None}
     full = {name: value for one in flat.values() for name, value in one.full.items()}
     for stack, tails in own.items():
         tail_dict[stack] = {tail: one.value for tail, one in tails.items() if one.value is not None}
         full |= {name: value for one in tails.values() for name, value in one.full.items()}
     order = {name: row for row, name in enumerate(names)}
-    return Stage(tail_dict, {name: full[name] for name in sorted(full, key=order.__getitem__)}, split)
+    return Stage(tail_dict, {name: full[name] for name in sorted(full, key=order.__getitem__)},
+                 split)
 
 
 def _cut(name: str, split: int) -> tuple[str, str, str]:
@@ -211,15 +237,11 @@ def _cut(name: str, split: int) -> tuple[str, str, str]:
     return parts[0], "_".join(parts[:split]), "_".join(parts[split:])
 
 
-def _best_tail(
-    rows: Sequence[int],
-    names: Sequence[str],
-    places: Sequence[int],
-    cut: Sequence[tuple[str, str, str]],
-    *,
-    allowed: bool,
-) -> _Tail:
-    """The shorter of two: full names for all that move, or one value for the tail and full names for those that it does not suit."""
+def _best_tail(rows: Sequence[int], names: Sequence[str], places: Sequence[int],
+               cut: Sequence[tuple[str, str, str]], *, allowed: bool) -> _Tail:
+    """The shorter of two: full names for all that move, or one value for the tail and full names
+    for those that it does not suit.
+    """
     plain = _Tail(None, {names[row]: _value(row, places[row]) for row in rows if places[row] != row})
     counts: Counter[Value] = Counter()
     for row in rows:
@@ -227,13 +249,18 @@ def _best_tail(
     if not counts or not allowed or len(plain.full) < 2:
         return plain
     value, _ = max(counts.items(), key=lambda item: (item[1], isinstance(item[0], int)))
-    rest = {names[row]: _value(row, places[row]) for row in rows if value not in _values(row, places[row], cut)}
+    rest = {
+        names[row]: _value(row, places[row])
+        for row in rows if value not in _values(row, places[row], cut)
+    }
     said = _Tail(value, rest)
     return said if said.entries < plain.entries else plain
 
 
 def _values(row: int, place: int, cut: Sequence[tuple[str, str, str]]) -> list[Value]:
-    """What an entry by tail may be to put the layer there: the offset, or the sibling whose own place it is."""
+    """What an entry by tail may be to put the layer there: the offset, or the sibling whose own
+    place it is.
+    """
     found: list[Value] = [place - row] if place < row else []
     sibling = cut[place]
     if sibling[1] == cut[row][1]:

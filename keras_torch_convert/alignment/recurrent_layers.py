@@ -1,4 +1,6 @@
-"""One torch module that holds several recurrent layers, as the torch layers that Keras layers take: "rnn.l0", "rnn.l1", "rnn.l0_reverse"."""
+"""One torch module that holds several recurrent layers, as the torch layers that Keras layers take:
+"rnn.l0", "rnn.l1", "rnn.l0_reverse".
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from ..spec.target import TargetLayer
 def parts_of(stacks: Iterable[TorchLayer]) -> dict[str, TorchLayer]:
     """The names by which parts of recurrent modules go, beside the modules' own names.
 
-    "rnn.l0" is layer 0 with all its directions, "rnn.l0_forward" and "rnn.l0_reverse" are one of two directions.
+    "rnn.l0" is layer 0 with all its directions, "rnn.l0_forward" and "rnn.l0_reverse" are one of
+    two directions.
     """
     parts: dict[str, TorchLayer] = {}
     for stack in stacks:
@@ -29,13 +32,13 @@ def parts_of(stacks: Iterable[TorchLayer]) -> dict[str, TorchLayer]:
     return parts
 
 
-def split_by_order(
-    stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer], by_callback: Names[str] = ()
-) -> list[TorchLayer]:
+def split_by_order(stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer],
+                   by_callback: Names[str] = ()) -> list[TorchLayer]:
     """The stacks with recurrent modules cut up into what the Keras layers at their places take.
 
-    A Keras layer with as many cells as the module has takes it whole, a Bidirectional the two directions of one layer, a single cell one
-    direction. Whatever stands at its place, a module for a layer in `by_callback` stays whole: its callback gets all tensors.
+    A Keras layer with as many cells as the module has takes it whole, a Bidirectional the two
+    directions of one layer, a single cell one direction. Whatever stands at its place, a module for
+    a layer in `by_callback` stays whole: its callback gets all tensors.
     """
     result: list[TorchLayer] = []
     for stack in stacks:
@@ -48,17 +51,21 @@ def split_by_order(
         while remaining:
             layer = layers[len(result)] if len(result) < len(layers) else None
             count = len(keras_cells(layer)) if layer is not None else 0
-            taken = remaining[:count] or [cell for cell in remaining if cell.number == remaining[0].number]
-            remaining = remaining[len(taken) :]
+            taken = remaining[:count] or [
+                cell for cell in remaining if cell.number == remaining[0].number
+            ]
+            remaining = remaining[len(taken):]
             result.append(stack if tuple(taken) == whole else _named(stack, taken, whole))
     return result
 
 
 def skipped_apart(stacks: Sequence[TorchLayer], patterns: Sequence[str] | str) -> list[TorchLayer]:
-    """The stacks, those of which some pattern of `skip_layers` names a part cut into their layers."""
+    """The stacks, those of which some pattern of `skip_layers` names a part cut into their layers.
+    """
     patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     expressions = [
-        re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL) for pattern in patterns
+        re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
+        for pattern in patterns
     ]
 
     def hit(name: str) -> bool:
@@ -78,7 +85,8 @@ def skipped_apart(stacks: Sequence[TorchLayer], patterns: Sequence[str] | str) -
 
 def _numbered(stack: TorchLayer) -> tuple[Cell, ...]:
     cells = cells_of(stack)
-    return cells if all(cell.number is not None and cell.module == cells[0].module for cell in cells) else ()
+    return cells if all(
+        cell.number is not None and cell.module == cells[0].module for cell in cells) else ()
 
 
 def _named(stack: TorchLayer, taken: Sequence[Cell], whole: Sequence[Cell]) -> TorchLayer:
@@ -86,15 +94,19 @@ def _named(stack: TorchLayer, taken: Sequence[Cell], whole: Sequence[Cell]) -> T
     of_layer = [cell for cell in whole if cell.number == numbers[0]]
     if len(taken) == 1 and len(of_layer) > 1:
         return _joined(stack, taken)
-    return replace(_joined(stack, taken), layer=", ".join(f"{stack.layer}.l{number}" for number in numbers))
+    return replace(_joined(stack, taken),
+                   layer=", ".join(f"{stack.layer}.l{number}" for number in numbers))
 
 
 def _joined(stack: TorchLayer, cells: Sequence[Cell]) -> TorchLayer:
-    """The tensors of some cells of a stack as a stack of their own, called by layer, or by direction for a single one of two."""
+    """The tensors of some cells of a stack as a stack of their own, called by layer, or by
+    direction for a single one of two.
+    """
     names = {tensor.name for cell in cells for tensor in cell.tensors.values()}
     alone = len(cells) == 1 and sum(cell.number == cells[0].number for cell in _numbered(stack)) > 1
     layer = _direction(stack, cells[0]) if alone else f"{stack.layer}.l{cells[0].number}"
-    return replace(stack, layer=layer, tensors=tuple(tensor for tensor in stack.tensors if tensor.name in names))
+    return replace(stack, layer=layer,
+                   tensors=tuple(tensor for tensor in stack.tensors if tensor.name in names))
 
 
 def _direction(stack: TorchLayer, cell: Cell) -> str:

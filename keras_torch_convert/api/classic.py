@@ -1,6 +1,8 @@
-"""The classic functions that convert, as users of keras_cv_attention_models know them: same names, same order of parameters, same defaults.
+"""The classic functions that convert, as users of keras_cv_attention_models know them: same names,
+same order of parameters, same defaults.
 
-None of them changes its arguments, and what would lose a weight or a name in silence is an error here.
+None of them changes its arguments, and what would lose a weight or a name in silence is an error
+here.
 """
 
 from __future__ import annotations
@@ -32,120 +34,99 @@ from .classic_automatic import convert_untold
 from .conversion import Stopwatch, add_predictions, apply_to_model, in_words, placeholder_notes
 
 
-def keras_reload_stacked_state_dict(
-    model: Any,
-    stacked_state_dict: Mapping[str, Sequence[Any]],
-    layer_names_matched_torch: Sequence[str],
-    additional_transfer: Mapping[Any, Transfer] = {},
-    save_name: str | PathLike[str] | None = None,
-    verbose: int = 1,
-    *,
-    strict: Strict = True,
-    skip_layers: Sequence[str] = (),
-    keep_layers: Sequence[str] = (),
-    expand_nested: bool = False,
-) -> Report:
-    """Write stacked tensors into a Keras model, the i-th stack into the i-th named layer, and save it.
+def keras_reload_stacked_state_dict(model: Any, stacked_state_dict: Mapping[str, Sequence[Any]],
+                                    layer_names_matched_torch: Sequence[str],
+                                    additional_transfer: Mapping[Any, Transfer] = {},
+                                    save_name: str | PathLike[str] | None = None, verbose: int = 1,
+                                    *, strict: Strict = True, skip_layers: Sequence[str] = (),
+                                    keep_layers: Sequence[str] = (),
+                                    expand_nested: bool = False) -> Report:
+    """Write stacked tensors into a Keras model, the i-th stack into the i-th named layer, and save
+    it.
 
-    `stacked_state_dict` is what `state_dict_stack_by_layer` returns; it is never changed. `layer_names_matched_torch` names
-    Keras layers in the order of the stacks. `save_name` is the file (.h5, .weights.h5 or .keras): None for the model's
-    name with ".h5", "" for no file. For all else see `keras_reload_from_torch_model`, whose errors are raised here too.
+    `stacked_state_dict` is what `state_dict_stack_by_layer` returns; it is never changed.
+    `layer_names_matched_torch` names Keras layers in the order of the stacks. `save_name` is the
+    file (.h5, .weights.h5 or .keras): None for the model's name with ".h5", "" for no file. For all
+    else see `keras_reload_from_torch_model`, whose errors are raised here too.
     """
     stopwatch = Stopwatch()
     with stopwatch.stage("read"):
         source, collection = read_stacks(stacked_state_dict)
         target = read_target(model, expand_nested=expand_nested, whole=is_attention)
     with stopwatch.stage("align"):
-        plan = plan_by_order(
-            collection,
-            target,
-            list(layer_names_matched_torch),
-            additional_transfer,
-            skip_layers=skip_layers,
-            keep_layers=keep_layers,
-            strict=strict,
-            aligned=True,
-        )
-    report = apply_to_model(
-        plan,
-        source,
-        target,
-        strict=strict,
-        save=file_to_save(save_name, ".h5", target),
-        progress=verbose > 0,
-        stopwatch=stopwatch,
-    )
+        plan = plan_by_order(collection, target, list(layer_names_matched_torch),
+                             additional_transfer, skip_layers=skip_layers, keep_layers=keep_layers,
+                             strict=strict, aligned=True)
+    report = apply_to_model(plan, source, target, strict=strict,
+                            save=file_to_save(save_name, ".h5",
+                                              target), progress=verbose > 0, stopwatch=stopwatch)
     report.warnings += unused_keys(target, additional_transfer)
     return shown(report, verbose)
 
 
-def keras_reload_from_torch_model(
-    torch_model: Any,
-    keras_model: Any = None,
-    input_shape: Sequence[int] = (224, 224),
-    skip_weights: Sequence[str] = ["num_batches_tracked"],
-    unstack_weights: Sequence[str] = [],
-    tail_align_dict: Moves = {},
-    full_name_align_dict: Moves = {},
-    tail_split_position: int | Sequence[int] = 2,
-    additional_transfer: Mapping[Any, Transfer] = {},
-    specific_match_func: MatchFunction | None = None,
-    save_name: str | PathLike[str] | None = None,
-    do_convert: bool = True,
-    do_predict: bool = True,
-    verbose: int = 1,
-    *,
-    strict: Strict = True,
-    skip_layers: Sequence[str] = (),
-    keep_layers: Sequence[str] = (),
-    expand_nested: bool = False,
-    wrapper: str | None = None,
-    sample: Any = None,
-    image: Any = None,
-    rescale_mode: RescaleMode = None,
-    resize: Resize = None,
-) -> Report:
-    """Convert a PyTorch model or checkpoint into a Keras model whose layers stand in another order under other names.
+def keras_reload_from_torch_model(torch_model: Any, keras_model: Any = None,
+                                  input_shape: Sequence[int] = (224, 224),
+                                  skip_weights: Sequence[str] = ["num_batches_tracked"],
+                                  unstack_weights: Sequence[str] = [], tail_align_dict: Moves = {},
+                                  full_name_align_dict: Moves = {}, tail_split_position: int
+                                  | Sequence[int] = 2, additional_transfer: Mapping[Any,
+                                                                                    Transfer] = {},
+                                  specific_match_func: MatchFunction | None = None, save_name: str
+                                  | PathLike[str] | None = None, do_convert: bool = True,
+                                  do_predict: bool = True, verbose: int = 1, *,
+                                  strict: Strict = True, skip_layers: Sequence[str] = (),
+                                  keep_layers: Sequence[str] = (), expand_nested: bool = False,
+                                  wrapper: str | None = None, sample: Any = None, image: Any = None,
+                                  rescale_mode: RescaleMode = None,
+                                  resize: Resize = None) -> Report:
+    """Convert a PyTorch model or checkpoint into a Keras model whose layers stand in another order
+    under other names.
 
-    Layers are paired by order: the torch layers as the state dict lists them, the Keras layers as `model.layers` lists
-    those with weights, after the alignment arguments have moved the Keras names. Told nothing about the alignment (no dictionary, function,
-    `skip_layers`, `keep_layers` or `resize`) and given a module, it goes on when the order does not fit or, with `do_predict`, the outputs
-    differ: both models are run to find out which layer belongs where, as `convert` does.
+    Layers are paired by order: the torch layers as the state dict lists them, the Keras layers as
+    `model.layers` lists those with weights, after the alignment arguments have moved the Keras
+    names. Told nothing about the alignment (no dictionary, function, `skip_layers`, `keep_layers`
+    or `resize`) and given a module, it goes on when the order does not fit or, with `do_predict`,
+    the outputs differ: both models are run to find out which layer belongs where, as `convert`
+    does.
 
-    Parameters
-    ----------
-    torch_model : a torch module, a state dict, or the path of a checkpoint (.pt, .pth, .bin, .safetensors, .npz). A module
+    Parameters ---------- torch_model : a torch module, a state dict, or the path of a checkpoint
+    (.pt, .pth, .bin, .safetensors, .npz). A module
         is run in eval mode for the prediction and put back as it was; code in a file is never run.
     keras_model : the Keras 3 or tf_keras model to fill. None lists the torch side and returns.
-    input_shape : (height, width) of the picture for the prediction, in pixels, where the model leaves it open.
-    skip_weights : tensors left out, by the whole last part of their names.
-    unstack_weights : tensors that become a layer of their own, by the whole last part of their names.
-    tail_align_dict : {tail of a Keras layer name: place}; a negative int is an offset, another int an absolute place, a string the
+    input_shape : (height, width) of the picture for the prediction, in pixels, where the model
+    leaves it open. skip_weights : tensors left out, by the whole last part of their names.
+    unstack_weights : tensors that become a layer of their own, by the whole last part of their
+    names. tail_align_dict : {tail of a Keras layer name: place}; a negative int is an offset,
+    another int an absolute place, a string the
         sibling to go before. {stack: {tail: place}} for one stack only; a list has one dict for each stage.
-    full_name_align_dict : the same with whole layer names.
-    tail_split_position : after how many "_" the tail of a name begins; a list has one for each stage.
-    additional_transfer : {ending of a layer name, or layer class: function}. Each function that fits a layer gets, in dictionary
+    full_name_align_dict : the same with whole layer names. tail_split_position : after how many "_"
+    the tail of a name begins; a list has one for each stage. additional_transfer : {ending of a
+    layer name, or layer class: function}. Each function that fits a layer gets, in dictionary
         order, a list of fresh arrays after the default transform of the first one, and returns the list of the layer's weights.
     specific_match_func : gets the (moved) list of Keras names and returns it in the torch order.
-    save_name : file to write (.h5, .weights.h5 or .keras); None is the model's name with "_imagenet.h5", "" no file.
-    do_convert : False prints both lists side by side, aligned, with the first misalignment marked; nothing is changed.
-    do_predict : run both models on a picture, print the best five classes of both and compare by number.
-    verbose : 0 is silent, 1 prints the lists, the progress and the report.
-    strict : True refuses whatever is left over on either side, "target" only unset variables, False neither; all is reported.
-    skip_layers : torch layers that are meant to be left out; `*` stands for any text.
-    keep_layers : Keras layers that are meant to keep their own values; `*` stands for any text. A head for another number of
+    save_name : file to write (.h5, .weights.h5 or .keras); None is the model's name with
+    "_imagenet.h5", "" no file. do_convert : False prints both lists side by side, aligned, with the
+    first misalignment marked; nothing is changed. do_predict : run both models on a picture, print
+    the best five classes of both and compare by number. verbose : 0 is silent, 1 prints the lists,
+    the progress and the report. strict : True refuses whatever is left over on either side,
+    "target" only unset variables, False neither; all is reported. skip_layers : torch layers that
+    are meant to be left out; `*` stands for any text. keep_layers : Keras layers that are meant to
+    keep their own values; `*` stands for any text. A head for another number of
         classes goes here, and the torch head into skip_layers.
-    expand_nested : the leaf layers of nested models, wrappers and composite layers count as places of their own; an attention is one.
+    expand_nested : the leaf layers of nested models, wrappers and composite layers count as places
+    of their own; an attention is one.
         A leaf whose name Keras made up ("conv2d_7" in "block1") is called "block1_conv2d", the next "block1_conv2d_1".
-    wrapper : under which key of a checkpoint the weights are, such as "model_ema", when there are several.
-    sample : input for building and running the models: one array in the Keras layout, or (torch inputs, Keras inputs).
-    image : the picture, a path or an array (height, width, 3) of 0..255; None is a cat.
-    resize : "bicubic" or "bilinear" resizes position tables that were made for another image size; None refuses them.
-    rescale_mode : "torch", "tf", "lite", "raw", a pair (mean, std) or a function; None asks the Keras model, else "torch".
+    wrapper : under which key of a checkpoint the weights are, such as "model_ema", when there are
+    several. sample : input for building and running the models: one array in the Keras layout, or
+    (torch inputs, Keras inputs). image : the picture, a path or an array (height, width, 3) of
+    0..255; None is a cat. resize : "bicubic" or "bilinear" resizes position tables that were made
+    for another image size; None refuses them. rescale_mode : "torch", "tf", "lite", "raw", a pair
+    (mean, std) or a function; None asks the Keras model, else "torch".
 
-    Returns the Report. Raises SourceError, TargetError, AlignmentError, TransferError or SaveError with model, arguments and
-    files as they were (an exception of a user's function passes through with a note), and PredictionError, which carries the report, when a
-    model cannot be run once the weights are safe. A conversion whose outputs differ is saved all the same: the report says so.
+    Returns the Report. Raises SourceError, TargetError, AlignmentError, TransferError or SaveError
+    with model, arguments and files as they were (an exception of a user's function passes through
+    with a note), and PredictionError, which carries the report, when a model cannot be run once the
+    weights are safe. A conversion whose outputs differ is saved all the same: the report says so.
     """
     stopwatch = Stopwatch()
     if do_predict:
@@ -157,21 +138,15 @@ def keras_reload_from_torch_model(
     if keras_model is None:
         return shown(inspection(source, None, side_by_side(collection.stacks), stopwatch), verbose)
     with stopwatch.stage("read"):
-        target = read_target(keras_model, sample=sample, expand_nested=expand_nested, whole=is_attention)
-    told = AlignmentOptions(
-        tail_align_dict,
-        full_name_align_dict,
-        tail_split_position,
-        specific_match_func,
-        additional_transfer,
-        unstack_weights,
-        skip_layers,
-        keep_layers,
-        resize,
-    )
+        target = read_target(keras_model, sample=sample, expand_nested=expand_nested,
+                             whole=is_attention)
+    told = AlignmentOptions(tail_align_dict, full_name_align_dict, tail_split_position,
+                            specific_match_func, additional_transfer, unstack_weights, skip_layers,
+                            keep_layers, resize)
     with stopwatch.stage("align"):
         alignment = told.aligned(target)
-    looked_at = inspection(source, target, listed(collection, target, alignment.names, told), stopwatch)
+    looked_at = inspection(source, target, listed(collection, target, alignment.names, told),
+                           stopwatch)
     looked_at.warnings = (*alignment.warnings, *unused_keys(target, additional_transfer))
     looked_at.notes += alignment.notes
     looked_at.alignment_arguments = told.arguments()
@@ -180,12 +155,11 @@ def keras_reload_from_torch_model(
     if verbose > 0:
         print(looked_at.listing, end="\n\n")
     save = file_to_save(save_name, "_imagenet.h5", target)
-    writing: dict[str, Any] = {"strict": strict, "save": save, "progress": verbose > 0, "stopwatch": stopwatch}
+    writing: dict[str, Any] = {
+        "strict": strict, "save": save, "progress": verbose > 0, "stopwatch": stopwatch
+    }
     predicting: dict[str, Any] = {
-        "image": image,
-        "rescale_mode": rescale_mode,
-        "input_shape": input_shape,
-        "sample": sample,
+        "image": image, "rescale_mode": rescale_mode, "input_shape": input_shape, "sample": sample
     }
 
     def by_order() -> Plan:
@@ -196,9 +170,8 @@ def keras_reload_from_torch_model(
         report, predicted = apply_to_model(by_order(), source, target, **writing), False
         report.alignment = by_order_in_words(alignment, source, target)
     else:
-        report, predicted = convert_untold(
-            by_order, source, target, sample, writing, predicting if do_predict else None
-        )
+        report, predicted = convert_untold(by_order, source, target, sample, writing,
+                                           predicting if do_predict else None)
     report.listing, report.alignment_arguments = looked_at.listing, looked_at.alignment_arguments
     report.warnings += looked_at.warnings
     report.notes += alignment.notes
@@ -215,7 +188,9 @@ def by_order_in_words(alignment: NameAlignment, source: Source, target: Target) 
 
 
 def check_picture(image: Any, rescale_mode: RescaleMode) -> None:
-    """Refuse a picture that cannot be read or an unknown rescaling now, before any weight is written for it."""
+    """Refuse a picture that cannot be read or an unknown rescaling now, before any weight is
+    written for it.
+    """
     if rescale_mode is not None:
         rescaling(rescale_mode)
     if image is not None:
@@ -223,18 +198,21 @@ def check_picture(image: Any, rescale_mode: RescaleMode) -> None:
 
 
 def read_stacks(stacked_state_dict: Mapping[str, Sequence[Any]]) -> tuple[Source, LayerGroups]:
-    """Stacked arrays as a source whose tensors are called "layer[0]", "layer[1]" and so on: their own names are gone."""
+    """Stacked arrays as a source whose tensors are called "layer[0]", "layer[1]" and so on: their
+    own names are gone.
+    """
     if not isinstance(stacked_state_dict, Mapping):
-        raise SourceError(
-            f"expected what state_dict_stack_by_layer returns, a dict of lists, got {type(stacked_state_dict).__name__}"
-        )
+        raise SourceError("expected what state_dict_stack_by_layer returns, a dict of lists, got "
+                          f"{type(stacked_state_dict).__name__}")
     stacks = []
     for layer, values in stacked_state_dict.items():
         if isinstance(values, str) or not isinstance(values, Sequence):
-            raise SourceError(f"layer {layer!r}: expected a list of arrays, got {type(values).__name__}")
+            raise SourceError(
+                f"layer {layer!r}: expected a list of arrays, got {type(values).__name__}")
         stacks.append(
-            TorchLayer(layer, tuple(stacked_tensor(layer, index, value) for index, value in enumerate(values)))
-        )
+            TorchLayer(
+                layer,
+                tuple(stacked_tensor(layer, index, value) for index, value in enumerate(values))))
     tensors = {tensor.name: tensor for stack in stacks for tensor in stack.tensors}
     if not tensors:
         raise SourceError("the stacked state dict holds no arrays")
@@ -245,27 +223,29 @@ def stacked_tensor(layer: str, index: int, value: Any) -> SourceTensor:
     """One value of a stack under a name of its own."""
     tensor = live_tensor(f"{layer}[{index}]", value, "stacked state dict")
     if tensor is None:
-        raise SourceError(f"layer {layer!r}: expected arrays, got {type(value).__name__} as item {index} of its list")
+        raise SourceError(
+            f"layer {layer!r}: expected arrays, got {type(value).__name__} as item {index} of "
+            "its list")
     return replace(tensor, from_array=True)
 
 
-def file_to_save(save_name: str | PathLike[str] | None, ending: str, target: Target) -> str | PathLike[str] | None:
-    """The file to write: None asks for the model's name with this ending, "" for none. SaveError where it cannot be written."""
+def file_to_save(save_name: str | PathLike[str] | None, ending: str,
+                 target: Target) -> str | PathLike[str] | None:
+    """The file to write: None asks for the model's name with this ending, "" for none. SaveError
+    where it cannot be written.
+    """
     path = f"{target.name}{ending}" if save_name is None else save_name or None
     if path is not None:
         check_path(path, target)
     return path
 
 
-def inspection(source: Source, target: Target | None, listing: LayerTable, stopwatch: Stopwatch) -> Report:
+def inspection(source: Source, target: Target | None, listing: LayerTable,
+               stopwatch: Stopwatch) -> Report:
     """A report of looking only: the lists, and nothing converted."""
-    return Report(
-        source=source.origin,
-        target=in_words(target) if target is not None else "",
-        listing=listing,
-        seconds=stopwatch.seconds,
-        notes=(*source.notes, *placeholder_notes(source)),
-    )
+    return Report(source=source.origin, target=in_words(target) if target is not None else "",
+                  listing=listing, seconds=stopwatch.seconds,
+                  notes=(*source.notes, *placeholder_notes(source)))
 
 
 def shown(report: Report, verbose: int) -> Report:

@@ -1,4 +1,6 @@
-"""What the caller of a classic function says about the alignment, and both lists of layers side by side as that pairs them."""
+"""What the caller of a classic function says about the alignment, and both lists of layers side by
+side as that pairs them.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ Transfer = Callable[[list[Any]], Any]
 
 @dataclass(frozen=True, slots=True)
 class AlignmentOptions:
-    """What the caller says about which layer belongs where; the parameters of the classic functions of these names."""
+    """What the caller says about which layer belongs where; the parameters of the classic functions
+    of these names.
+    """
 
     tail_align_dict: Moves = field(default_factory=dict)
     full_name_align_dict: Moves = field(default_factory=dict)
@@ -43,37 +47,29 @@ class AlignmentOptions:
     @property
     def moves(self) -> bool:
         """Whether the names of the Keras layers are moved."""
-        return self.specific_match_func is not None or bool(self.tail_align_dict) or bool(self.full_name_align_dict)
+        return self.specific_match_func is not None or bool(self.tail_align_dict) or bool(
+            self.full_name_align_dict)
 
     @property
     def anything(self) -> bool:
         """Whether anything is said that running both models could contradict."""
-        return bool(self.moves or self.additional_transfer or self.skip_layers or self.keep_layers or self.resize)
+        return bool(self.moves or self.additional_transfer or self.skip_layers or self.keep_layers
+                    or self.resize)
 
     def aligned(self, target: Target) -> NameAlignment:
         """The names of the Keras layers in the order of the torch layers."""
-        return align_names(
-            [layer.name for layer in target.layers],
-            self.tail_align_dict,
-            self.full_name_align_dict,
-            self.tail_split_position,
-            self.specific_match_func,
-        )
+        return align_names([layer.name for layer in target.layers], self.tail_align_dict,
+                           self.full_name_align_dict, self.tail_split_position,
+                           self.specific_match_func)
 
-    def plan(self, collection: LayerGroups, target: Target, names: Sequence[str], order: Order, strict: Strict) -> Plan:
-        """The Plan that pairs the torch layers, which stand in `order`, with the Keras layers called `names`."""
-        return plan_by_order(
-            collection,
-            target,
-            names,
-            self.additional_transfer,
-            skip_layers=self.skip_layers,
-            keep_layers=self.keep_layers,
-            strict=strict,
-            order=order,
-            aligned=self.moves,
-            resize=self.resize,
-        )
+    def plan(self, collection: LayerGroups, target: Target, names: Sequence[str], order: Order,
+             strict: Strict) -> Plan:
+        """The Plan that pairs the torch layers, which stand in `order`, with the Keras layers
+        called `names`.
+        """
+        return plan_by_order(collection, target, names, self.additional_transfer,
+                             skip_layers=self.skip_layers, keep_layers=self.keep_layers,
+                             strict=strict, order=order, aligned=self.moves, resize=self.resize)
 
     def arguments(self) -> dict[str, Any]:
         """Those that are given, as the report repeats them."""
@@ -82,48 +78,46 @@ class AlignmentOptions:
             "full_name_align_dict": self.full_name_align_dict,
             "tail_split_position": self.tail_split_position if self.tail_align_dict else None,
             "unstack_weights": list(self.unstack_weights),
-            "specific_match_func": self.specific_match_func,
+            "specific_match_func": self.specific_match_func
         }
         return {name: value for name, value in given.items() if value}
 
 
-def listed(
-    collection: LayerGroups,
-    target: Target,
-    names: Sequence[str],
-    told: AlignmentOptions,
-) -> LayerTable:
-    """Both lists side by side as they would be paired, without the layers that the caller excuses."""
+def listed(collection: LayerGroups, target: Target, names: Sequence[str],
+           told: AlignmentOptions) -> LayerTable:
+    """Both lists side by side as they would be paired, without the layers that the caller excuses.
+    """
     stacks = skipped_apart(collection.stacks, told.skip_layers)
-    skipped = by_order.hit_by(told.skip_layers, [stack.layer for stack in stacks], "skip_layers", "torch layer")
-    kept = by_order.hit_by(told.keep_layers, [layer.name for layer in target.layers], "keep_layers", "Keras layer")
+    skipped = by_order.hit_by(told.skip_layers, [stack.layer for stack in stacks], "skip_layers",
+                              "torch layer")
+    kept = by_order.hit_by(told.keep_layers, [layer.name for layer in target.layers], "keep_layers",
+                           "Keras layer")
     names = [name for name in names if name not in kept]
     by_name = {layer.name: layer for layer in target.layers}
-    by_callback = [layer.name for layer in target.layers if calls_for(layer, told.additional_transfer)]
+    by_callback = [
+        layer.name for layer in target.layers if calls_for(layer, told.additional_transfer)
+    ]
     named = [by_name[name] for name in names if name in by_name]
     unskipped = [stack for stack in stacks if stack.layer not in skipped]
-    return side_by_side(
-        split_by_order(joined_by_kind(unskipped, named), named, by_callback),
-        target.layers,
-        names,
-        by_callback=by_callback,
-        fit=mismatch,
-    )
+    return side_by_side(split_by_order(joined_by_kind(unskipped, named), named, by_callback),
+                        target.layers, names, by_callback=by_callback, fit=mismatch)
 
 
 def mismatch(stack: TorchLayer, layer: TargetLayer) -> str:
-    """Why a torch layer cannot go into a Keras layer, "" when it can: what the transfer itself would say."""
+    """Why a torch layer cannot go into a Keras layer, "" when it can: what the transfer itself
+    would say.
+    """
     try:
         assign_layer(stack, layer)
     except PairError as error:
-        return f"'{stack.layer}' does not fit into '{layer.name}' ({layer.class_name}): {error.problem}"
+        return (f"'{stack.layer}' does not fit into '{layer.name}' ({layer.class_name}): "
+                f"{error.problem}")
     return ""
 
 
 def unused_keys(target: Target, additional_transfer: Mapping[Any, Transfer]) -> tuple[str, ...]:
-    """A warning for every key of `additional_transfer` that is no layer's, with the nearest names."""
+    """A warning for every key of `additional_transfer` that is no layer's, with the nearest names.
+    """
     names = [layer.name for layer in target.layers]
-    return tuple(
-        f"additional_transfer key {key} hits no layer{by_order.nearest(key, names)}"
-        for key in keys_without_hit(target.layers, additional_transfer)
-    )
+    return tuple(f"additional_transfer key {key} hits no layer{by_order.nearest(key, names)}"
+                 for key in keys_without_hit(target.layers, additional_transfer))

@@ -1,4 +1,6 @@
-"""The classic conversion when nothing is told about the alignment: by order first, and where that is wrong by running both models."""
+"""The classic conversion when nothing is told about the alignment: by order first, and where that
+is wrong by running both models.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +20,21 @@ from .reporting import add_alignment
 
 
 class OutputsDifferError(Exception):
-    """The order of layers fits, and the outputs say that it is wrong; the model has its old weights again."""
+    """The order of layers fits, and the outputs say that it is wrong; the model has its old weights
+    again.
+    """
 
 
-def convert_untold(
-    by_order: Callable[[], Plan],
-    source: Source,
-    target: Target,
-    sample: Any,
-    writing: Mapping[str, Any],
-    predicting: Mapping[str, Any] | None,
-) -> tuple[Report, bool]:
+def convert_untold(by_order: Callable[[], Plan], source: Source, target: Target, sample: Any,
+                   writing: Mapping[str, Any],
+                   predicting: Mapping[str, Any] | None) -> tuple[Report, bool]:
     """The report of the conversion, and whether both predictions are in it.
 
-    `by_order` gives the Plan by order or raises; `writing` is for `apply_to_model`, `predicting` for `add_predictions`, None to predict nothing: then
-    an order that fits is taken. Raises AlignmentError, with both reasons, when neither way finds an alignment, ClassCountError where only the head
-    does not fit. An order that fits stays, however much the outputs differ, when running finds nothing better.
+    `by_order` gives the Plan by order or raises; `writing` is for `apply_to_model`, `predicting`
+    for `add_predictions`, None to predict nothing: then an order that fits is taken. Raises
+    AlignmentError, with both reasons, when neither way finds an alignment, ClassCountError where
+    only the head does not fit. An order that fits stays, however much the outputs differ, when
+    running finds nothing better.
     """
     try:
         plan = by_order()
@@ -51,25 +52,30 @@ def convert_untold(
         return _by_order_if_equal(plan, source, target, writing, predicting), True
     except OutputsDifferError as difference:
         try:
-            return _by_running(source, target, sample, writing, str(difference), str(difference)), False
+            return _by_running(source, target, sample, writing, str(difference),
+                               str(difference)), False
         except (AlignmentError, PredictionError) as error:
             report = apply_to_model(plan, source, target, **writing)
             report.alignment = "by order"
-            report.notes = (*report.notes, f"both models were run to find a better alignment, without success: {error}")
+            report.notes = (
+                *report.notes,
+                f"both models were run to find a better alignment, without success: {error}")
             return report, False
 
 
 def _one_refusal(mismatch: AlignmentError | TransferError, why: str, error: ClassCountError) -> str:
-    """Where nothing but the head does not fit: what is wrong by order when that is the head alone, else what running both models has found."""
+    """Where nothing but the head does not fit: what is wrong by order when that is the head alone,
+    else what running both models has found.
+    """
     if isinstance(mismatch, TransferError) and len(mismatch.problems) == 1:
         return f"{mismatch.problems[0]}; nothing was written"
     return f"{why}, and when both models were run to find the alignment {error}"
 
 
-def _by_order_if_equal(
-    plan: Plan, source: Source, target: Target, writing: Mapping[str, Any], predicting: Mapping[str, Any]
-) -> Report:
-    """Convert as the Plan says; OutputsDifferError, with nothing changed, when the outputs differ."""
+def _by_order_if_equal(plan: Plan, source: Source, target: Target, writing: Mapping[str, Any],
+                       predicting: Mapping[str, Any]) -> Report:
+    """Convert as the Plan says; OutputsDifferError, with nothing changed, when the outputs differ.
+    """
     failed: list[PredictionError] = []
 
     def check(report: Report) -> None:
@@ -80,7 +86,8 @@ def _by_order_if_equal(
             # That says nothing against the order; the weights are made safe before it is raised.
             failed.append(error)
         if report.equal is False:
-            raise OutputsDifferError(f"by order the outputs differ: {report.difference_text() or 'no common shape'}")
+            raise OutputsDifferError(
+                f"by order the outputs differ: {report.difference_text() or 'no common shape'}")
 
     report = apply_to_model(plan, source, target, **writing, check=check)
     if failed:
@@ -88,10 +95,11 @@ def _by_order_if_equal(
     return report
 
 
-def _by_running(
-    source: Source, target: Target, sample: Any, writing: Mapping[str, Any], why: str, in_full: str
-) -> Report:
-    """Convert as running both models finds out; the report says `why` order was not enough. AlignmentError, with `why` `in_full`, when it finds nothing."""
+def _by_running(source: Source, target: Target, sample: Any, writing: Mapping[str, Any], why: str,
+                in_full: str) -> Report:
+    """Convert as running both models finds out; the report says `why` order was not enough.
+    AlignmentError, with `why` `in_full`, when it finds nothing.
+    """
     from ..running.inputs import runs_for
 
     leaves = read_target(target.model, sample=sample)
@@ -110,12 +118,10 @@ def _by_running(
     def check(report: Report) -> None:
         add_alignment(report, alignment)
         dictionaries = classic_dictionaries(plan, source, target.model)
-        said = (
-            f"the same alignment as a call to paste:\n{dictionaries}"
-            if dictionaries.found
-            else f"{dictionaries.comment} (report.dictionaries)"
-        )
+        said = (f"the same alignment as a call to paste:\n{dictionaries}"
+                if dictionaries.found else f"{dictionaries.comment} (report.dictionaries)")
         report.dictionaries = dictionaries
-        report.notes = (*report.notes, f"{why}, so both models were run to find the alignment", said)
+        report.notes = (*report.notes, f"{why}, so both models were run to find the alignment",
+                        said)
 
     return apply_to_model(plan, source, leaves, **writing, check=check)

@@ -1,7 +1,8 @@
 """The pipeline, one line a stage: read, align, transfer, save, verify.
 
-`convert` applies a Plan to a live Keras model. The classic functions (classic.py) make their Plan from names and then come through
-the same `apply_to_model`: there is no second way for weights to reach a model.
+`convert` applies a Plan to a live Keras model. The classic functions (classic.py) make their Plan
+from names and then come through the same `apply_to_model`: there is no second way for weights to
+reach a model.
 """
 
 from __future__ import annotations
@@ -55,37 +56,33 @@ class Stopwatch:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def convert(
-    source: Any,
-    target: Any,
-    *,
-    plan: Plan | None = None,
-    sample: Any = None,
-    torch_call: Call | None = None,
-    keras_call: Call | None = None,
-    hints: Mapping[str, str] | None = None,
-    accept_unproven: bool = False,
-    strict: Strict = True,
-    verify: bool = True,
-    if_different: Literal["raise", "keep"] = "raise",
-    save: str | PathLike[str] | None = None,
-    progress: bool = False,
-    resize: Resize = None,
-) -> Report:
+def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any = None,
+            torch_call: Call | None = None, keras_call: Call | None = None,
+            hints: Mapping[str, str] | None = None, accept_unproven: bool = False,
+            strict: Strict = True, verify: bool = True, if_different: Literal["raise",
+                                                                              "keep"] = "raise",
+            save: str | PathLike[str] | None = None, progress: bool = False,
+            resize: Resize = None) -> Report:
     """Carry the weights of `source` into `target`: as `plan` says, or as `align` finds out.
 
-    `source` is a torch module, a state dict, or the path of a checkpoint, and `target` a Keras 3 or tf_keras model; or the
-    other way round, a Keras model into a torch module, all or nothing there too (a Plan from torch to Keras is inverted; without one the
-    layers are paired in their order). `sample`, `torch_call`, `keras_call` and `hints` are those of `align`. A checkpoint alone cannot be
-    run: without a plan it is aligned by shapes, names and order, which `accept_unproven=True` must allow, and the report has a confidence for each weight. With `verify` and a module at
-    hand both models are run on several inputs and compared within what the pair's own rounding allows. `save` names a file
-    (.h5, .weights.h5 or .keras) of the Keras model that was filled. `strict=True` wants every variable set and every tensor used, "target" only
-    the first, False neither; whatever is left over stands in the report's ledger. `resize`, "bicubic" or "bilinear", aligns
-    by shapes, names and order and resizes position tables that were made for another image size; None refuses them.
+    `source` is a torch module, a state dict, or the path of a checkpoint, and `target` a Keras 3 or
+    tf_keras model; or the other way round, a Keras model into a torch module, all or nothing there
+    too (a Plan from torch to Keras is inverted; without one the layers are paired in their order).
+    `sample`, `torch_call`, `keras_call` and `hints` are those of `align`. A checkpoint alone cannot
+    be run: without a plan it is aligned by shapes, names and order, which `accept_unproven=True`
+    must allow, and the report has a confidence for each weight. With `verify` and a module at hand
+    both models are run on several inputs and compared within what the pair's own rounding allows.
+    `save` names a file (.h5, .weights.h5 or .keras) of the Keras model that was filled.
+    `strict=True` wants every variable set and every tensor used, "target" only the first, False
+    neither; whatever is left over stands in the report's ledger. `resize`, "bicubic" or "bilinear",
+    aligns by shapes, names and order and resizes position tables that were made for another image
+    size; None refuses them.
 
-    Raises AlignmentError when no plan is found; TransferError when it does not fit, with all bad pairs in `.problems`;
-    NotEqualError, with `.report` and `.comparison`, when the outputs differ (`if_different="keep"` keeps the weights instead, and
-    saves); PredictionError when a model cannot be run; SaveError when the file cannot be written. Model and files are as they were in all these cases.
+    Raises AlignmentError when no plan is found; TransferError when it does not fit, with all bad
+    pairs in `.problems`; NotEqualError, with `.report` and `.comparison`, when the outputs differ
+    (`if_different="keep"` keeps the weights instead, and saves); PredictionError when a model
+    cannot be run; SaveError when the file cannot be written. Model and files are as they were in
+    all these cases.
     """
     if plan is not None:
         check_is_plan(plan)
@@ -96,8 +93,8 @@ def convert(
     into_torch = is_torch_module(target) and not is_keras_model(target)
     if resize is not None and (plan is not None or into_torch):
         raise TransferError(
-            "resize is for aligning without a plan, into a Keras model; a Plan says itself how tables are resized: give it to ktc.align(..., mapping=...)"
-        )
+            "resize is for aligning without a plan, into a Keras model; a Plan says itself how "
+            "tables are resized: give it to ktc.align(..., mapping=...)")
     if into_torch:
         return _into_torch(source, target, plan, judging, strict, save, progress, stopwatch)
     with stopwatch.stage("read"):
@@ -115,7 +112,8 @@ def convert(
                 plan, found = aligned_by_running(source, target, runs, hints or {}, accept_unproven)
             else:
                 accepted = accept_unproven or source.module is not None
-                plan, found = aligned_statically(source, target, hints or {}, accepted, resize, strict)
+                plan, found = aligned_statically(source, target, hints or {}, accepted, resize,
+                                                 strict)
 
     def check(report: Report) -> None:
         if found is not None:
@@ -123,25 +121,15 @@ def convert(
         judging.add_comparison(report, source.module, target, stopwatch, runs)
 
     plan = with_both_sides(plan, source, target)
-    return apply_to_model(
-        plan, source, target, strict=strict, save=save, progress=progress, stopwatch=stopwatch, check=check
-    )
+    return apply_to_model(plan, source, target, strict=strict, save=save, progress=progress,
+                          stopwatch=stopwatch, check=check)
 
 
-def _into_torch(
-    model: Any,
-    module: Any,
-    plan: Plan | None,
-    judging: VerifyOptions,
-    strict: Strict,
-    save: str | PathLike[str] | None,
-    progress: bool,
-    stopwatch: Stopwatch,
-) -> Report:
+def _into_torch(model: Any, module: Any, plan: Plan | None, judging: VerifyOptions, strict: Strict,
+                save: str | PathLike[str] | None, progress: bool, stopwatch: Stopwatch) -> Report:
     if save is not None:
-        raise SaveError(
-            "save= writes Keras files; keep the weights of a torch module with torch.save(module.state_dict(), path)"
-        )
+        raise SaveError("save= writes Keras files; keep the weights of a torch module with "
+                        "torch.save(module.state_dict(), path)")
     with stopwatch.stage("read"):
         plan, source, target, keras = state_dicts.sides_of(model, module, plan, judging.sample)
 
@@ -149,14 +137,15 @@ def _into_torch(
         report.warnings += plan.losses()
         judging.add_comparison(report, module, keras, stopwatch)
 
-    return apply_to_model(
-        plan, source, target, strict=strict, save=None, progress=progress, stopwatch=stopwatch, check=check
-    )
+    return apply_to_model(plan, source, target, strict=strict, save=None, progress=progress,
+                          stopwatch=stopwatch, check=check)
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyOptions:
-    """What the caller of `convert` said about running both models, and about what happens when their outputs differ."""
+    """What the caller of `convert` said about running both models, and about what happens when
+    their outputs differ.
+    """
 
     sample: Any
     torch_call: Call | None
@@ -165,17 +154,21 @@ class VerifyOptions:
     keep: bool
 
     def runs(self, module: Any, keras: Target) -> Runs:
-        """How both models are run. Raises AlignmentError when there is no sample and none can be made."""
+        """How both models are run. Raises AlignmentError when there is no sample and none can be
+        made.
+        """
         from ..running.inputs import runs_for
 
         return runs_for(module, keras, self.sample, self.torch_call, self.keras_call)
 
-    def add_comparison(
-        self, report: Report, module: Any | None, keras: Target, stopwatch: Stopwatch, known: Runs | None = None
-    ) -> None:
-        """Run both models and put into the report whether they are equal; without a module, or `verify`, nothing happens.
+    def add_comparison(self, report: Report, module: Any | None, keras: Target,
+                       stopwatch: Stopwatch, known: Runs | None = None) -> None:
+        """Run both models and put into the report whether they are equal; without a module, or
+        `verify`, nothing happens.
 
-        `known` is what `runs` gave already, for aligning: to make inputs may take runs of the module. Raises NotEqualError when they are not and `keep` is False, PredictionError when one of them cannot be run.
+        `known` is what `runs` gave already, for aligning: to make inputs may take runs of the
+        module. Raises NotEqualError when they are not and `keep` is False, PredictionError when one
+        of them cannot be run.
         """
         from .verification import compare_models
 
@@ -190,33 +183,27 @@ class VerifyOptions:
             report.input = runs.words
             plan = report.plan if report.plan is not None and not report.plan.reversed else None
             with runs.failures_told(report, ", or convert with verify=False"):
-                comparison = compare_models(read_source(module), keras, runs, plan, randomized=False)
+                comparison = compare_models(read_source(module), keras, runs, plan,
+                                            randomized=False)
         report.add_comparison(comparison)
         if comparison.equal is False and not self.keep:
             where = f"\n{comparison.first_divergence}" if comparison.first_divergence is not None else ""
             raise NotEqualError(
-                f"the models are aligned but their outputs differ: {report.difference_text() or 'they have no common shape'}"
-                f'{report.kept_in_words()}; model and files are as they were; if_different="keep" keeps the weights{where}',
-                report,
-                comparison,
-            )
+                "the models are aligned but their outputs differ: "
+                f"{report.difference_text() or 'they have no common shape'}"
+                f'{report.kept_in_words()}; model and files are as they were; '
+                f'if_different="keep" keeps the weights{where}', report, comparison)
 
 
-def apply_to_model(
-    plan: Plan,
-    source: Source,
-    target: Target,
-    *,
-    strict: Strict,
-    save: str | PathLike[str] | None,
-    progress: bool,
-    stopwatch: Stopwatch,
-    check: Callable[[Report], None] | None = None,
-) -> Report:
-    """Check everything, then write every weight and the file; on any error model and files are as they were.
+def apply_to_model(plan: Plan, source: Source, target: Target, *, strict: Strict,
+                   save: str | PathLike[str] | None, progress: bool, stopwatch: Stopwatch,
+                   check: Callable[[Report], None] | None = None) -> Report:
+    """Check everything, then write every weight and the file; on any error model and files are as
+    they were.
 
-    That `save` can be written the caller has looked at, before it aligned the two sides (`keras_save.check_path`).
-    `check` is called with the report once the weights are in and before a file is written; what it raises takes the weights back.
+    That `save` can be written the caller has looked at, before it aligned the two sides
+    (`keras_save.check_path`). `check` is called with the report once the weights are in and before
+    a file is written; what it raises takes the weights back.
     """
     with stopwatch.stage("check"):
         prepared = check_plan(plan, source, target, strict=strict)
@@ -225,18 +212,15 @@ def apply_to_model(
     with model_writer.writing(target) as writer:
         with stopwatch.stage("transfer"):
             count = len(plan.assignments)
-            for variable, array in progress_bar(prepared.arrays(), total=count, title="transfer", shown=progress):
+            for variable, array in progress_bar(prepared.arrays(), total=count, title="transfer",
+                                                shown=progress):
                 writer.write(variable, array)
         report = Report(
-            source=source.origin,
-            target=in_words(target),
-            ledger=prepared.ledger,
-            plan=recorded,
-            callback_hits=prepared.callback_hits,
-            seconds=stopwatch.seconds,
+            source=source.origin, target=in_words(target), ledger=prepared.ledger, plan=recorded,
+            callback_hits=prepared.callback_hits, seconds=stopwatch.seconds,
             warnings=(*prepared.warnings, *differences.warnings),
-            notes=(*source.notes, *placeholder_notes(source), *plan_notes(plan), *opaque, *differences.notes),
-        )
+            notes=(*source.notes, *placeholder_notes(source), *plan_notes(plan), *opaque,
+                   *differences.notes))
         if check is not None:
             check(report)
         if save is not None:
@@ -247,8 +231,10 @@ def apply_to_model(
     return report
 
 
-def add_predictions(report: Report, source: Source, target: Target, stopwatch: Stopwatch, **options: Any) -> None:
-    """Run both models (the Keras one alone when only a checkpoint is at hand) and put what came out into the report.
+def add_predictions(report: Report, source: Source, target: Target, stopwatch: Stopwatch,
+                    **options: Any) -> None:
+    """Run both models (the Keras one alone when only a checkpoint is at hand) and put what came out
+    into the report.
 
     Raises PredictionError, with the report, when one of them cannot be run.
     """
@@ -271,11 +257,13 @@ def in_words(target: Target) -> str:
 
 def plan_notes(plan: Plan) -> tuple[str, ...]:
     """What the assignments have to tell, each sentence once."""
-    return tuple(dict.fromkeys(assignment.note for assignment in plan.assignments if assignment.note))
+    return tuple(
+        dict.fromkeys(assignment.note for assignment in plan.assignments if assignment.note))
 
 
 def placeholder_notes(source: Source) -> tuple[str, ...]:
     """What stood in the file beside the weights and was not rebuilt."""
     if not source.placeholders:
         return ()
-    return (f"objects beside the weights were read as inert placeholders: {', '.join(source.placeholders)}",)
+    return (("objects beside the weights were read as inert placeholders: "
+             f"{', '.join(source.placeholders)}"),)

@@ -1,4 +1,6 @@
-"""A checkpoint into a Keras file as a Plan says, file to file: neither PyTorch nor Keras is imported, no model is built."""
+"""A checkpoint into a Keras file as a Plan says, file to file: neither PyTorch nor Keras is
+imported, no model is built.
+"""
 
 from __future__ import annotations
 
@@ -23,35 +25,33 @@ from .filling import LayerMapping, filling_for
 from .keras_to_torch_file import keras_file_to_safetensors
 
 
-def apply(
-    plan: Plan,
-    source: Any,
-    path: str | PathLike[str],
-    *,
-    template: str | PathLike[str] | None = None,
-    without: Sequence[str] = (),
-    strict: Strict = True,
-    max_shard_size: float | None = None,
-    verify: bool = True,
-    digests: Sequence[str] = ("md5", "sha256"),
-    durable: bool = True,
-    progress: bool = False,
-) -> Report:
-    """Write the weights of a checkpoint into a Keras file (.h5, .weights.h5 or .keras) as `plan` says; or a Keras file back into .safetensors.
+def apply(plan: Plan, source: Any, path: str | PathLike[str], *,
+          template: str | PathLike[str] | None = None, without: Sequence[str] = (),
+          strict: Strict = True, max_shard_size: float | None = None, verify: bool = True,
+          digests: Sequence[str] = ("md5", "sha256"), durable: bool = True,
+          progress: bool = False) -> Report:
+    """Write the weights of a checkpoint into a Keras file (.h5, .weights.h5 or .keras) as `plan`
+    says; or a Keras file back into .safetensors.
 
-    `source` is the path of a checkpoint, or anything else that `read` takes. The file holds what the live conversion saves, value for value,
-    and the same input gives the same bytes wherever and whenever. `template` is an existing Keras file of the same format and
-    architecture: the new one looks like it, and what the Plan does not set keeps the template's values. It is needed when the Plan does not
-    know how the files look. `without` leaves Keras layers out by name ("predictions", "*" for any text), a head of another class
-    count for one: they keep the template's values, without one zeros, and the report tells. `strict` is that of `convert`.
-    `max_shard_size`, in GB, goes with a path that ends in .weights.json: Keras 3's sharded weights. With `verify` the file is read again by h5py
-    and compared with the source, which reads both once more. `digests` are computed behind the writer (for shards: those of the index,
-    which states the sha256 of each). `durable` flushes the file to the disk before it takes its name. `progress` shows a bar, by bytes.
+    `source` is the path of a checkpoint, or anything else that `read` takes. The file holds what
+    the live conversion saves, value for value, and the same input gives the same bytes wherever and
+    whenever. `template` is an existing Keras file of the same format and architecture: the new one
+    looks like it, and what the Plan does not set keeps the template's values. It is needed when the
+    Plan does not know how the files look. `without` leaves Keras layers out by name ("predictions",
+    "*" for any text), a head of another class count for one: they keep the template's values,
+    without one zeros, and the report tells. `strict` is that of `convert`. `max_shard_size`, in GB,
+    goes with a path that ends in .weights.json: Keras 3's sharded weights. With `verify` the file
+    is read again by h5py and compared with the source, which reads both once more. `digests` are
+    computed behind the writer (for shards: those of the index, which states the sha256 of each).
+    `durable` flushes the file to the disk before it takes its name. `progress` shows a bar, by
+    bytes.
 
-    With a path that ends in .safetensors `source` is a Keras file and the way is back, as in `plan.invert()`; see `keras_file_to_safetensors`.
+    With a path that ends in .safetensors `source` is a Keras file and the way is back, as in
+    `plan.invert()`; see `keras_file_to_safetensors`.
 
-    Raises PlanError for what is no Plan, SourceError for what cannot be read, TransferError when the checkpoint does not fit, with everything in
-    `.problems`, and SaveError when the file cannot be written. On any error, Ctrl-C included, an existing file is as it was.
+    Raises PlanError for what is no Plan, SourceError for what cannot be read, TransferError when
+    the checkpoint does not fit, with everything in `.problems`, and SaveError when the file cannot
+    be written. On any error, Ctrl-C included, an existing file is as it was.
     """
     check_is_plan(plan)
     path = Path(path)
@@ -59,7 +59,8 @@ def apply(
         plan = without_layers(plan, without)
     if path.suffix == ".safetensors":
         if template is not None or max_shard_size is not None:
-            raise SaveError("template= and max_shard_size= are for Keras files, not for .safetensors")
+            raise SaveError(
+                "template= and max_shard_size= are for Keras files, not for .safetensors")
         return keras_file_to_safetensors(plan, source, path, strict=strict, verify=verify)
     start = time.perf_counter()
     output = Output(path, None if template is None else Path(template), max_shard_size)
@@ -72,7 +73,9 @@ def apply(
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What is to be written: the path, the template, and the size of shards in GB. Raises SaveError for what does not go together."""
+    """What is to be written: the path, the template, and the size of shards in GB. Raises SaveError
+    for what does not go together.
+    """
 
     path: Path
     template: Path | None
@@ -81,12 +84,13 @@ class Output:
     def __post_init__(self) -> None:
         if (self.max_shard_size is not None) != self.path.name.endswith(INDEX_SUFFIX):
             raise SaveError(
-                f"max_shard_size= goes with a path that ends in {INDEX_SUFFIX}, and only with that: "
-                f"got {self.path.name} and max_shard_size={self.max_shard_size}"
-            )
+                f"max_shard_size= goes with a path that ends in {INDEX_SUFFIX}, and only with "
+                "that: "
+                f"got {self.path.name} and max_shard_size={self.max_shard_size}")
 
     def write(self, filling: LayerMapping, options: WritingOptions) -> WrittenFile:
         """Write one file, or the shards and their index."""
         if self.max_shard_size is not None:
-            return write_sharded(filling.file, self.max_shard_size, filling.values, self.path, options)
+            return write_sharded(filling.file, self.max_shard_size, filling.values, self.path,
+                                 options)
         return write_file(filling.layout, filling.values, self.path, options)

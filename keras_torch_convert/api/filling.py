@@ -1,4 +1,6 @@
-"""What goes into a Keras file: its layout, a checked Plan, and for every array of the file the function that gives its values."""
+"""What goes into a Keras file: its layout, a checked Plan, and for every array of the file the
+function that gives its values.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ from ..util.atomic_file import check_place
 
 @dataclass(frozen=True, slots=True)
 class LayerMapping:
-    """A file that can be written: `values` has an entry for every place of `file`, the HDF5 file of `layout` that is wanted."""
+    """A file that can be written: `values` has an entry for every place of `file`, the HDF5 file of
+    `layout` that is wanted.
+    """
 
     plan: Plan
     source: Source
@@ -50,24 +54,21 @@ class LayerMapping:
 
     def report(self, saved: WrittenFile, seconds: float) -> Report:
         """The report once the file is there."""
-        return Report(
-            source=self.source.origin,
-            target=f"{saved.path.name} ({self.layout.framework} {self.layout.version})",
-            ledger=self.prepared.ledger,
-            plan=self.plan,
-            path=saved.path,
-            md5=saved.digests.get("md5"),
-            sha256=saved.digests.get("sha256"),
-            seconds={"apply": seconds},
-            warnings=(*self.prepared.warnings, *self.warnings),
-            notes=self.source.notes,
-        )
+        return Report(source=self.source.origin,
+                      target=f"{saved.path.name} ({self.layout.framework} {self.layout.version})",
+                      ledger=self.prepared.ledger, plan=self.plan, path=saved.path,
+                      md5=saved.digests.get("md5"), sha256=saved.digests.get("sha256"),
+                      seconds={"apply": seconds},
+                      warnings=(*self.prepared.warnings, *self.warnings), notes=self.source.notes)
 
 
-def filling_for(plan: Plan, source: Source, path: Path, template: Path | None, strict: Strict) -> LayerMapping:
+def filling_for(plan: Plan, source: Source, path: Path, template: Path | None,
+                strict: Strict) -> LayerMapping:
     """Check everything that can be checked before a byte is written. Errors as in `apply`."""
     if plan.reversed:
-        raise PlanError("the plan leads from Keras to torch: give a path that ends in .safetensors, or plan.invert()")
+        raise PlanError(
+            "the plan leads from Keras to torch: give a path that ends in .safetensors, or "
+            "plan.invert()")
     check_place(path)
     if not path.name.endswith(INDEX_SUFFIX):
         suffix_of(path)
@@ -79,15 +80,17 @@ def filling_for(plan: Plan, source: Source, path: Path, template: Path | None, s
         prepared = check_plan(plan, source, _file_target(plan, layout, path), strict=strict)
         keep_prepared(plan, source, strict, prepared)
     values = {**values, **prepared.by_key()}
-    values |= {array.key: partial(_own_values, array) for array in file.arrays if array.values and array.key}
+    values |= {
+        array.key: partial(_own_values, array) for array in file.arrays if array.values and array.key
+    }
     values |= _zeros(plan, file, values)
     unset = sorted({array.key for array in file.arrays if array.key} - values.keys())
     if unset:
         label = plan.targets[unset[0]].display_name if unset[0] in plan.targets else unset[0]
         raise SaveError(
-            f"neither the plan nor the checkpoint has values for {len(unset)} variables that the file must hold, '{label}' among them: "
-            "give template= a Keras file of the model that has them"
-        )
+            f"neither the plan nor the checkpoint has values for {len(unset)} variables that the "
+            f"file must hold, '{label}' among them: "
+            "give template= a Keras file of the model that has them")
     return LayerMapping(plan, source, layout, file, values, prepared, _warnings(plan, template))
 
 
@@ -97,28 +100,28 @@ def _check_difference(plan: Plan, source: Source) -> None:
         lines = tuple(found.lines())
         listed = "".join(f"\n  - {line}" for line in lines)
         raise TransferError(
-            f"{source.origin} does not fit the plan, {len(lines)} differences, nothing was written:{listed}{_on_other_shapes(plan, found)}",
-            lines,
-        )
+            (f"{source.origin} does not fit the plan, {len(lines)} differences, nothing was "
+             f"written:{listed}{_on_other_shapes(plan, found)}"), lines)
 
 
 def _on_other_shapes(plan: Plan, found: Difference) -> str:
-    """What to try when all that differs is the shapes of one layer, as for a head of another class count."""
+    """What to try when all that differs is the shapes of one layer, as for a head of another class
+    count.
+    """
     other = {name for name, _, _ in found.shapes}
     layers = {
-        plan.targets[one.key].display_name.rpartition("/")[0]
-        for one in plan.assignments
+        plan.targets[one.key].display_name.rpartition("/")[0] for one in plan.assignments
         if one.key in plan.targets and other & set(tensors_of(one.expression))
     }
     if len(layers) != 1 or found.missing or found.renamed:
         return ""
-    return (
-        f"\na head for another number of classes is left out by name with without={sorted(layers)}; it keeps the values of template=, "
-        "without one zeros"
-    )
+    return ("\na head for another number of classes is left out by name with "
+            f"without={sorted(layers)}; it keeps the values of template=, "
+            "without one zeros")
 
 
-def _layout(plan: Plan, template: Path | None, path: Path) -> tuple[TargetLayout, dict[str, Values]]:
+def _layout(plan: Plan, template: Path | None,
+            path: Path) -> tuple[TargetLayout, dict[str, Values]]:
     if template is not None:
         known = None if plan.layout is None else recorded(plan.layout)
         pattern = read_template(template, plan, known)
@@ -145,8 +148,7 @@ def _zeros(plan: Plan, file: FileLayout, values: Mapping[str, Values]) -> dict[s
     left_out = _left_out(plan)
     return {
         array.key: partial(_zeros_like, array)
-        for array in file.arrays
-        if array.key in left_out and array.key not in values
+        for array in file.arrays if array.key in left_out and array.key not in values
     }
 
 
@@ -157,19 +159,19 @@ def _zeros_like(array: StoredArray) -> npt.NDArray[Any]:
 def _warnings(plan: Plan, template: Path | None) -> tuple[str, ...]:
     where = "zeros: give template= a file with other values" if template is None else f"the values of {template}"
     return tuple(
-        f"'{plan.targets[place].display_name if place in plan.targets else place}' is {rule}; the file holds {where}"
-        for place, rule in _left_out(plan).items()
-    )
+        f"'{plan.targets[place].display_name if place in plan.targets else place}' is {rule}; "
+        f"the file holds {where}" for place, rule in _left_out(plan).items())
 
 
 def _file_target(plan: Plan, layout: TargetLayout, path: Path) -> Target:
-    """The variables of a file that does not exist yet: those that the Plan sets, and those that it keeps."""
+    """The variables of a file that does not exist yet: those that the Plan sets, and those that it
+    keeps.
+    """
     variables = tuple(
-        TargetVariable(
-            place, kind.display_name, kind.display_name.rsplit("/", 1)[-1], kind.shape, kind.dtype, True, None
-        )
-        for place, kind in plan.targets.items()
-    )
-    framework: Literal["keras", "tf_keras"] = "tf_keras" if layout.framework == "tf_keras" else "keras"
+        TargetVariable(place, kind.display_name,
+                       kind.display_name.rsplit("/", 1)[-1], kind.shape, kind.dtype, True, None)
+        for place, kind in plan.targets.items())
+    framework: Literal["keras",
+                       "tf_keras"] = "tf_keras" if layout.framework == "tf_keras" else "keras"
     layer = TargetLayer(path.name, path.name, ("File",), variables, (), 0, {}, None)
     return Target(None, path.name, framework, "none", (layer,))

@@ -25,4 +25,6 @@ def add_alignment(report: Report, found: Alignment | StaticAlignment) -> None:
 def _with_confidence(entry: LedgerEntry, report: Report) -> LedgerEntry:
     if entry.side != "target" or entry.status != "set" or entry.name not in report.confidence:
         return entry
-    return replace(entry, rule=f"{entry.rule}; unproven, confidence {in_percent(report.confidence[entry.name])}")
+    return replace(
+        entry,
+        rule=f"{entry.rule}; unproven, confidence {in_percent(report.confidence[entry.name])}")

@@ -1,6 +1,7 @@
 """The other direction: what a Keras model holds, into a torch module or a state dict of its own.
 
-The same Plan, executor and journal as for Keras models: only what is read and what is written change places.
+The same Plan, executor and journal as for Keras models: only what is read and what is written
+change places.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ from ..torch_io.reader import read
 from ..torch_io.torch_target import read_torch_target, torch_target_of
 
 
-def sides_of(keras_model: Any, module: Any, plan: Plan | None, sample: Any) -> tuple[Plan, Source, Target, Target]:
-    """What is needed to fill `module` from `keras_model`: (Plan from Keras to torch, source, torch target, the Keras model as it is read).
+def sides_of(keras_model: Any, module: Any, plan: Plan | None,
+             sample: Any) -> tuple[Plan, Source, Target, Target]:
+    """What is needed to fill `module` from `keras_model`: (Plan from Keras to torch, source, torch
+    target, the Keras model as it is read).
 
-    Without a Plan the layers are paired by order, as if to fill the Keras model, and the Plan is inverted; so is a Plan of that direction.
+    Without a Plan the layers are paired by order, as if to fill the Keras model, and the Plan is
+    inverted; so is a Plan of that direction.
     """
-    keras = keras_model if isinstance(keras_model, Target) else read_target(keras_model, sample=sample)
+    keras = keras_model if isinstance(keras_model, Target) else read_target(
+        keras_model, sample=sample)
     if plan is None:
         source = read(module)
         plan = plan_by_order(group_by_layer(source), keras, order=source.order)
@@ -42,31 +47,37 @@ def reverse_of(plan: Plan) -> Plan:
 
 
 def to_state_dict(keras_model: Any, plan: Plan, *, strict: Strict = True) -> dict[str, Any]:
-    """A state dict with the weights of a Keras model: names to new torch tensors, as `plan` says; no torch module is needed.
+    """A state dict with the weights of a Keras model: names to new torch tensors, as `plan` says;
+    no torch module is needed.
 
-    `keras_model` may be the path of a Keras file as well (.h5, .weights.h5, .keras, or the index of shards), which needs no Keras.
-    `plan` is a Plan from Keras to torch, or one from torch to Keras, which is inverted. Names, shapes and types are
-    those of the torch side when the Plan was made. Tensors that the Plan leaves out are not in the result; BatchNorm does
-    without its counter, for anything else load it with `strict=False`.
-    `strict=True` refuses Keras variables that are left over. Raises TransferError with all problems in `.problems`, SourceError for a file that
-    cannot be read or is of another architecture.
+    `keras_model` may be the path of a Keras file as well (.h5, .weights.h5, .keras, or the index of
+    shards), which needs no Keras. `plan` is a Plan from Keras to torch, or one from torch to Keras,
+    which is inverted. Names, shapes and types are those of the torch side when the Plan was made.
+    Tensors that the Plan leaves out are not in the result; BatchNorm does without its counter, for
+    anything else load it with `strict=False`. `strict=True` refuses Keras variables that are left
+    over. Raises TransferError with all problems in `.problems`, SourceError for a file that cannot
+    be read or is of another architecture.
     """
     plan = reverse_of(plan)
     if isinstance(keras_model, (str, PathLike)):
         source = read_keras_file(keras_model, plan)
     else:
-        source = read_keras_source(keras_model if isinstance(keras_model, Target) else read_target(keras_model))
+        source = read_keras_source(
+            keras_model if isinstance(keras_model, Target) else read_target(keras_model))
     prepared = prepare_state_dict(plan, source, strict)
     return {variable.key: torch_tensor(array) for variable, array in prepared.arrays()}
 
 
 def prepare_state_dict(plan: Plan, source: Source, strict: Strict) -> CheckedPlan:
-    """A Plan from Keras to torch, checked against what it is applied to; its targets are all that is known of the torch side."""
+    """A Plan from Keras to torch, checked against what it is applied to; its targets are all that
+    is known of the torch side.
+    """
     assigned = {assignment.key for assignment in plan.assignments}
     missing = assigned - set(plan.targets)
     if missing:
         raise TransferError(
-            f"the plan does not know shape and type of '{min(missing)}'; make it anew, with a conversion of live models"
-        )
-    target = torch_target_of({name: kind for name, kind in plan.targets.items() if name in assigned})
+            f"the plan does not know shape and type of '{min(missing)}'; make it anew, with a "
+            "conversion of live models")
+    target = torch_target_of(
+        {name: kind for name, kind in plan.targets.items() if name in assigned})
     return check_plan(replace(plan, kept={}), source, target, strict=strict)

@@ -24,8 +24,10 @@ keras-torch-convert align module.py:net model.keras --hints '{"head": "fc"}' --j
 @options.command("align", EXAMPLES)
 @options.source_argument
 @options.target_argument
-@click.option("-o", "--output", type=options.FILE, help="Where to keep the plan, by custom NAME.plan.json.")
-@click.option("--dictionaries", is_flag=True, help="Say it as the classic arguments too, ready to paste.")
+@click.option("-o", "--output", type=options.FILE,
+              help="Where to keep the plan, by custom NAME.plan.json.")
+@click.option("--dictionaries", is_flag=True,
+              help="Say it as the classic arguments too, ready to paste.")
 @way_options
 @options.sample_option
 @options.strict_option
@@ -33,11 +35,13 @@ keras-torch-convert align module.py:net model.keras --hints '{"head": "fc"}' --j
 @options.classic_options
 @config_option
 @click.pass_context
-def command(ctx: click.Context, /, output: Path | None, dictionaries: bool, as_json: bool, **values: Any) -> int:
+def command(ctx: click.Context, /, output: Path | None, dictionaries: bool, as_json: bool,
+            **values: Any) -> int:
     """Find out which weight belongs where.
 
-    SOURCE is the PyTorch side, TARGET the Keras model. Without the classic arguments both models are run on randomized copies of their weights, and each
-    pairing stands with its evidence. With them, or --by-order, layers are paired in the order that they give.
+    SOURCE is the PyTorch side, TARGET the Keras model. Without the classic arguments both models
+    are run on randomized copies of their weights, and each pairing stands with its evidence. With
+    them, or --by-order, layers are paired in the order that they give.
     """
     options.check_places(output)
     source, target = both_sides(ctx, values)
@@ -50,14 +54,18 @@ def command(ctx: click.Context, /, output: Path | None, dictionaries: bool, as_j
             classic = classic_dictionaries(report.plan, source, target)
     if as_json:
         data = report.to_dict()
-        names = ("source", "target", "alignment", "pairs", "evidence", "warnings", "notes", "totals")
+        names = ("source", "target", "alignment", "pairs", "evidence", "warnings", "notes",
+                 "totals")
         said = None if classic is None else classic.arguments() | {"comment": classic.comment}
-        screen.show_json({name: data[name] for name in names} | {"plan": saved, "dictionaries": said})
+        screen.show_json({name: data[name] for name in names}
+                         | {"plan": saved, "dictionaries": said})
         return DONE
-    rows = [(torch_layer, keras_layer, report.evidence.get(keras_layer, "")) for torch_layer, keras_layer in pairs]
+    rows = [(torch_layer, keras_layer, report.evidence.get(keras_layer, ""))
+            for torch_layer, keras_layer in pairs]
     header = ("torch layer", "Keras layer", "evidence")
     with_evidence = any(row[2] for row in rows)
-    screen.show_table(header if with_evidence else header[:2], rows if with_evidence else [row[:2] for row in rows])
+    screen.show_table(header if with_evidence else header[:2],
+                      rows if with_evidence else [row[:2] for row in rows])
     for sentence in (*report.notes, *report.warnings):
         screen.note(f"note: {sentence}")
     screen.say(f"{len(pairs):,} layers paired{f', {report.alignment}' if report.alignment else ''}")

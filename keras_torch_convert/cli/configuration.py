@@ -1,4 +1,6 @@
-"""Options from a TOML file: what stands in it counts as if it had been given on the command line, which goes first."""
+"""Options from a TOML file: what stands in it counts as if it had been given on the command line,
+which goes first.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def take_over(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
-    """Make the file's entries the defaults of this run. A key is an option's long name, with "-" or "_", or an argument's name."""
+    """Make the file's entries the defaults of this run. A key is an option's long name, with "-" or
+    "_", or an argument's name.
+    """
     if path is None:
         return
     known = {key_of(one): one for one in ctx.command.params if one.name not in (None, "config")}
@@ -37,9 +41,11 @@ def take_over(ctx: click.Context, param: click.Parameter, path: Path | None) -> 
         one = known.get(key.replace("-", "_").lower())
         if one is None or one.name is None:
             raise click.BadParameter(
-                f"{path}: '{ctx.command.name}' has no option {key!r}{nearest(key, list(known))}", ctx, param
-            )
-        settings[one.name] = [value] if getattr(one, "multiple", False) and not isinstance(value, list) else value
+                f"{path}: '{ctx.command.name}' has no option {key!r}{nearest(key, list(known))}",
+                ctx, param)
+        settings[one.name] = [
+            value
+        ] if getattr(one, "multiple", False) and not isinstance(value, list) else value
     ctx.default_map = {**(ctx.default_map or {}), **settings}
 
 
@@ -53,11 +59,8 @@ def key_of(param: click.Parameter) -> str:
 def config_option(function: Function) -> Function:
     """The option --config."""
     decorated: Function = click.option(
-        "--config",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        is_eager=True,
-        expose_value=False,
-        callback=take_over,
-        help="A TOML file with any of these options and arguments; what is given here goes first.",
-    )(function)
+        "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), is_eager=True,
+        expose_value=False, callback=take_over,
+        help="A TOML file with any of these options and arguments; what is given here goes first.")(
+            function)
     return decorated

@@ -25,28 +25,23 @@ keras-torch-convert convert --config convert.toml --html report.html
 @options.command("convert", EXAMPLES)
 @options.source_argument
 @options.target_argument
-@click.option("-o", "--output", type=options.FILE, help="File to write: .h5, .weights.h5 or .keras. Default: none.")
+@click.option("-o", "--output", type=options.FILE,
+              help="File to write: .h5, .weights.h5 or .keras. Default: none.")
 @way_options
-@click.option(
-    "--save-plan", "save_plan_to", type=options.FILE, help="Keep the plan, to `apply` it to other checkpoints."
-)
-@click.option("--verify/--no-verify", default=True, show_default=True, help="Run both models and compare.")
-@click.option("--keep-different", is_flag=True, help="Keep and save weights even when the outputs differ.")
-@click.option("--image", type=options.EXISTING_FILE, help="A picture for the classic comparison. Default: a cat.")
-@click.option(
-    "--rescale-mode",
-    type=click.Choice(["torch", "tf", "lite", "raw"]),
-    help="How the picture's values are scaled.",
-)
-@click.option(
-    "--input-shape",
-    type=int,
-    nargs=2,
-    default=(224, 224),
-    show_default=True,
-    help="Height and width of the picture, in pixels, where the model leaves them open.",
-)
-@click.option("--resize", type=click.Choice(["bicubic", "bilinear"]), help="Resize position tables of other sizes.")
+@click.option("--save-plan", "save_plan_to", type=options.FILE,
+              help="Keep the plan, to `apply` it to other checkpoints.")
+@click.option("--verify/--no-verify", default=True, show_default=True,
+              help="Run both models and compare.")
+@click.option("--keep-different", is_flag=True,
+              help="Keep and save weights even when the outputs differ.")
+@click.option("--image", type=options.EXISTING_FILE,
+              help="A picture for the classic comparison. Default: a cat.")
+@click.option("--rescale-mode", type=click.Choice(["torch", "tf", "lite", "raw"]),
+              help="How the picture's values are scaled.")
+@click.option("--input-shape", type=int, nargs=2, default=(224, 224), show_default=True,
+              help="Height and width of the picture, in pixels, where the model leaves them open.")
+@click.option("--resize", type=click.Choice(["bicubic", "bilinear"]),
+              help="Resize position tables of other sizes.")
 @options.sample_option
 @options.strict_option
 @options.html_option
@@ -54,26 +49,19 @@ keras-torch-convert convert --config convert.toml --html report.html
 @options.classic_options
 @config_option
 @click.pass_context
-def command(
-    ctx: click.Context,
-    /,
-    output: Path | None,
-    save_plan_to: Path | None,
-    verify: bool,
-    keep_different: bool,
-    html: Path | None,
-    as_json: bool,
-    **values: Any,
-) -> int:
+def command(ctx: click.Context, /, output: Path | None, save_plan_to: Path | None, verify: bool,
+            keep_different: bool, html: Path | None, as_json: bool, **values: Any) -> int:
     """Carry the weights of SOURCE, the PyTorch side, into the Keras model TARGET.
 
-    With the classic arguments, or --by-order, layers are paired in the order that these give; with --plan as a plan says; otherwise the tool finds out by
-    running both models. Everything is checked before a value is written. The exit code is 1 when weights do not fit or outputs differ.
+    With the classic arguments, or --by-order, layers are paired in the order that these give; with
+    --plan as a plan says; otherwise the tool finds out by running both models. Everything is
+    checked before a value is written. The exit code is 1 when weights do not fit or outputs differ.
     """
     options.check_places(output, save_plan_to, html)
     source, target = both_sides(ctx, values)
     try:
-        report = converted(ctx, source, target, values, output=output, verify=verify, keep_different=keep_different)
+        report = converted(ctx, source, target, values, output=output, verify=verify,
+                           keep_different=keep_different)
     except NotEqualError as error:
         # Nothing was kept, but what was found is what the user needs now.
         if error.report is not None:

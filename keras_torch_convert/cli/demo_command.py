@@ -1,4 +1,6 @@
-"""`demo`: a small network with two branches, which PyTorch and Keras list in different order, converted and proved."""
+"""`demo`: a small network with two branches, which PyTorch and Keras list in different order,
+converted and proved.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,9 @@ TAILS = {"left": {"bn": -1, "conv2": -2}}
 def command(output: Path | None, html: Path | None, backend: str | None, as_json: bool) -> int:
     """Convert a small network, and see what a misalignment looks like.
 
-    The two frameworks list the layers of its branches in different order. Shown are both lists, the dictionary that puts them in order, and the same found
-    without a dictionary. Needs PyTorch and Keras. The weights are random; `make demo` in the repository converts real ones.
+    The two frameworks list the layers of its branches in different order. Shown are both lists, the
+    dictionary that puts them in order, and the same found without a dictionary. Needs PyTorch and
+    Keras. The weights are random; `make demo` in the repository converts real ones.
     """
     options.check_places(output, html)
     choose_backend(backend)
@@ -39,16 +42,11 @@ def command(output: Path | None, html: Path | None, backend: str | None, as_json
         raise InputError(f"the demo needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     with screen.chatter_on_stderr():
         torch_model, keras_model = two_branches_torch(), two_branches_keras()
-        before = keras_reload_from_torch_model(torch_model, keras_model, do_convert=False, verbose=0).listing
-        moved = keras_reload_from_torch_model(
-            torch_model,
-            keras_model,
-            tail_align_dict=TAILS,
-            tail_split_position=1,
-            do_predict=False,
-            save_name="",
-            verbose=0,
-        ).listing
+        before = keras_reload_from_torch_model(torch_model, keras_model, do_convert=False,
+                                               verbose=0).listing
+        moved = keras_reload_from_torch_model(torch_model, keras_model, tail_align_dict=TAILS,
+                                              tail_split_position=1, do_predict=False, save_name="",
+                                              verbose=0).listing
         report = convert(torch_model, keras_model, save=output)
     assert before is not None
     assert moved is not None
@@ -76,8 +74,10 @@ def two_branches_torch() -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.stem = nn.Conv2d(3, 8, 3)
-            self.left = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3))
-            self.right = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.Tanh(), nn.Conv2d(8, 8, 3))
+            self.left = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU(),
+                                      nn.Conv2d(8, 8, 3))
+            self.right = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.Tanh(),
+                                       nn.Conv2d(8, 8, 3))
             self.head = nn.Linear(8, 10)
 
         def forward(self, picture: Any) -> Any:

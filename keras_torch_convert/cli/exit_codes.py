@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import click
 
-from ..errors import (
-    AlignmentError,
-    DictionaryError,
-    ManifestError,
-    NotEqualError,
-    PlanError,
-    PredictionError,
-    SaveError,
-    SourceError,
-    TargetError,
-    TransferError,
-    UploadError,
-)
+from ..errors import (AlignmentError, DictionaryError, ManifestError, NotEqualError, PlanError,
+                      PredictionError, SaveError, SourceError, TargetError, TransferError,
+                      UploadError)
 
 DONE = 0
 MISMATCH = 1
@@ -51,7 +41,9 @@ def exit_code_of(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, (NotEqualError, TransferError, AlignmentError)):
         return MISMATCH
-    if isinstance(error, (SourceError, TargetError, PlanError, PredictionError, DictionaryError, ManifestError)):
+    if isinstance(
+            error,
+        (SourceError, TargetError, PlanError, PredictionError, DictionaryError, ManifestError)):
         return BAD_INPUT
     if isinstance(error, (SaveError, UploadError, OSError)):
         return NOT_DONE

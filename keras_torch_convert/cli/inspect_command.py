@@ -33,11 +33,13 @@ keras-torch-convert inspect resnet50.plan.json
 @options.html_option
 @config_option
 @click.pass_context
-def command(ctx: click.Context, /, models: tuple[str, ...], html: Path | None, as_json: bool, **values: Any) -> int:
+def command(ctx: click.Context, /, models: tuple[str, ...], html: Path | None, as_json: bool,
+            **values: Any) -> int:
     """List the layers of a checkpoint, model or plan; of two models side by side.
 
-    With two, the PyTorch side first, nothing is converted: both lists are printed as they would be paired, and the first misalignment is marked. The exit
-    code is 1 when layers do not fit together.
+    With two, the PyTorch side first, nothing is converted: both lists are printed as they would be
+    paired, and the first misalignment is marked. The exit code is 1 when layers do not fit
+    together.
     """
     if len(models) > 2:
         raise click.UsageError(f"expected one model or two, got {len(models)}", ctx)
@@ -48,21 +50,19 @@ def command(ctx: click.Context, /, models: tuple[str, ...], html: Path | None, a
     if len(loaded) == 1 and is_keras_model(loaded[0]):
         return show_keras_layers(loaded[0], values["expand_nested"], as_json)
     with screen.chatter_on_stderr():
-        report = keras_reload_from_torch_model(
-            torch_side(loaded[0], values["weights"]),
-            keras_side(loaded[1]) if len(loaded) == 2 else None,
-            **options.classic_arguments(values),
-            wrapper=values["wrapper"],
-            do_convert=False,
-            verbose=0,
-        )
+        report = keras_reload_from_torch_model(torch_side(loaded[0], values["weights"]),
+                                               keras_side(loaded[1]) if len(loaded) == 2 else None,
+                                               **options.classic_arguments(values),
+                                               wrapper=values["wrapper"], do_convert=False,
+                                               verbose=0)
     assert report.listing is not None
     if html is not None:
         report.to_html(html)
     if as_json:
-        screen.show_json(
-            {"source": report.source, "target": report.target, "rows": report.listing.to_list(), "notes": report.notes}
-        )
+        screen.show_json({
+            "source": report.source, "target": report.target, "rows": report.listing.to_list(),
+            "notes": report.notes
+        })
     else:
         screen.show_listing(report.listing)
         for sentence in (*report.notes, *report.warnings):
@@ -78,18 +78,17 @@ def is_plan(name: str) -> bool:
 def show_keras_layers(model: Any, expand_nested: bool, as_json: bool) -> int:
     """The layers of a Keras model that hold weights."""
     target = read_target(model, expand_nested=expand_nested)
-    layers = [(layer.class_name, Cell(layer.name, shapes_of(layer.variables))) for layer in target.layers]
+    layers = [
+        (layer.class_name, Cell(layer.name, shapes_of(layer.variables))) for layer in target.layers
+    ]
     if as_json:
-        rows = [
-            {"name": cell.name, "kind": kind, "shapes": cell.shapes, "parameters": cell.parameters}
-            for kind, cell in layers
-        ]
+        rows = [{
+            "name": cell.name, "kind": kind, "shapes": cell.shapes, "parameters": cell.parameters
+        } for kind, cell in layers]
         screen.show_json({"target": target.name, "rows": rows})
         return DONE
-    table = [
-        (str(place), cell.name, kind, cell.shapes_text, f"{cell.parameters:,}")
-        for place, (kind, cell) in enumerate(layers)
-    ]
+    table = [(str(place), cell.name, kind, cell.shapes_text, f"{cell.parameters:,}")
+             for place, (kind, cell) in enumerate(layers)]
     screen.show_table(("", "Keras layer", "kind", "shapes", "size"), table, right=(0, 4))
     total = sum(cell.parameters for _, cell in layers)
     screen.say(f"{target.name}: {len(layers):,} layers with weights, {total:,} parameters")
@@ -97,27 +96,27 @@ def show_keras_layers(model: Any, expand_nested: bool, as_json: bool) -> int:
 
 
 def show_plan(plan: Plan, as_json: bool) -> int:
-    """What a plan does: each variable, the tensors it is made of, the rule, and what is open about it."""
+    """What a plan does: each variable, the tensors it is made of, the rule, and what is open about
+    it.
+    """
     rows = []
     for one in plan.assignments:
         kind = plan.targets.get(one.key)
         name = kind.display_name if kind is not None else one.key
         rows.append((name, ", ".join(tensors_of(one.expression)), one.rule, one.doubt))
     if as_json:
-        entries = [dict(zip(("variable", "tensors", "rule", "doubt"), row, strict=True)) for row in rows]
-        screen.show_json(
-            {
-                "assignments": entries,
-                "dropped": plan.dropped,
-                "kept": plan.kept,
-                "portable": plan.portable,
-                "lossless": plan.lossless,
-            }
-        )
+        entries = [
+            dict(zip(("variable", "tensors", "rule", "doubt"), row, strict=True)) for row in rows
+        ]
+        screen.show_json({
+            "assignments": entries, "dropped": plan.dropped, "kept": plan.kept,
+            "portable": plan.portable, "lossless": plan.lossless
+        })
         return DONE
     screen.show_table(("variable", "from", "rule", "not proved by shapes"), rows)
     screen.say(
-        f"{len(rows):,} variables set, {len(plan.kept):,} kept, {len(plan.dropped):,} tensors left out; "
+        f"{len(rows):,} variables set, {len(plan.kept):,} kept, {len(plan.dropped):,} tensors "
+        "left out; "
         f"{'portable' if plan.portable else 'needs the functions of additional_transfer'}, "
         f"{'can be carried back bit for bit' if plan.lossless else 'cannot be carried back bit for bit'}"
     )

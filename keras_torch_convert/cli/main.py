@@ -1,4 +1,5 @@
-"""Finds the command, runs it, and turns whatever happens into a message on stderr and an exit code."""
+"""Finds the command, runs it, and turns whatever happens into a message on stderr and an exit code.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +25,10 @@ COMMANDS = {
     "convert": "Carry the weights of a PyTorch model into a Keras model, and prove it.",
     "apply": "Turn checkpoints into Keras files as a plan says, without PyTorch and Keras.",
     "verify": "Run both models and say whether they are equal.",
-    "rules": "How PyTorch and Keras store the same layer.",
-    "release": "Checksums, the entry for PRETRAINED_DICT, the upload.",
-    "demo": "Convert a small network, and see what a misalignment looks like.",
-    "completion": "Print the script that completes this command in a shell.",
+    "rules": "How PyTorch and Keras store the same layer.", "release":
+        "Checksums, the entry for PRETRAINED_DICT, the upload.", "demo":
+            "Convert a small network, and see what a misalignment looks like.", "completion":
+                "Print the script that completes this command in a shell."
 }
 
 EXAMPLES = """\b
@@ -36,7 +37,6 @@ Examples:
   keras-torch-convert inspect timm:create_model zoo.resnet:ResNet50 --kwargs '{"model_name": "resnet50"}'
   keras-torch-convert convert model.py:torch_model model.py:keras_model -o model.h5
   keras-torch-convert COMMAND --help"""
-
 
 # Arguments of the Python functions that no option has the name of.
 NOT_OPTIONS = {"do_convert": "the command inspect", "if_different": "--keep-different of convert"}
@@ -56,9 +56,10 @@ class Session:
 
 class LazyGroup(click.Group):
     """A group that lists its commands without importing them."""
-
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. click itself would end with 1, a mismatch, when the reader of a pipe has seen enough."""
+        """Run the command. click itself would end with 1, a mismatch, when the reader of a pipe has
+        seen enough.
+        """
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -88,19 +89,19 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(
-    cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog=f"{EXAMPLES}\n\n{exit_codes.TABLE}",
-)
+@click.group(cls=LazyGroup,
+             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+             epilog=f"{EXAMPLES}\n\n{exit_codes.TABLE}")
 @click.version_option(__version__, prog_name="keras-torch-convert")
-@click.option("--traceback", "show_traceback", is_flag=True, help="Show where in the program an error was raised.")
+@click.option("--traceback", "show_traceback", is_flag=True,
+              help="Show where in the program an error was raised.")
 @click.pass_obj
 def group(session: Session, show_traceback: bool) -> None:
     """Pretrained PyTorch weights into Keras models: aligned, checked, proven equal.
 
-    A model is named as package.module:callable or file.py:callable (called with --kwargs), a checkpoint by its path (.pt, .pth, .bin,
-    .safetensors, .npz), a Keras model also by its file (.keras, .h5).
+    A model is named as package.module:callable or file.py:callable (called with --kwargs), a
+    checkpoint by its path (.pt, .pth, .bin, .safetensors, .npz), a Keras model also by its file
+    (.keras, .h5).
     """
     session.traceback = session.traceback or show_traceback
 
@@ -109,7 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code."""
     session = Session()
     try:
-        result = group.main(args=arguments, prog_name="keras-torch-convert", obj=session, standalone_mode=False)
+        result = group.main(args=arguments, prog_name="keras-torch-convert", obj=session,
+                            standalone_mode=False)
     except click.Abort:
         print("interrupted; nothing is left half done", file=sys.stderr)
         return exit_codes.INTERRUPTED
@@ -145,7 +147,9 @@ def told(error: Exception, session: Session) -> int:
 
 
 def options_meant(message: str, command: click.Command | None) -> str:
-    """Arguments of the Python functions that a message names, such as "skip_layers=", as what they are on the command line; "" when it names none."""
+    """Arguments of the Python functions that a message names, such as "skip_layers=", as what they
+    are on the command line; "" when it names none.
+    """
     written = {name: meant for name, meant in NOT_OPTIONS.items() if command is not None}
     for param in command.params if command is not None else ():
         if param.name is not None and isinstance(param, click.Option):

@@ -32,22 +32,24 @@ class Model(click.ParamType):  # type: ignore[type-arg]
         """The text, once it is a name or the path of something that exists."""
         text = str(value)
         if not is_object_name(text) and not Path(text).exists():
-            beside = [entry.name for entry in Path(text).parent.iterdir()] if Path(text).parent.is_dir() else []
-            raise InputError(
-                f"there is no file {text!r}{nearest(Path(text).name, beside)}; "
-                "a model is named as package.module:callable or file.py:callable"
-            )
+            beside = [entry.name for entry in Path(text).parent.iterdir()
+                     ] if Path(text).parent.is_dir() else []
+            raise InputError(f"there is no file {text!r}{nearest(Path(text).name, beside)}; "
+                             "a model is named as package.module:callable or file.py:callable")
         return text
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter,
+                       incomplete: str) -> list[Any]:
         """Files, in the shell's own way."""
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(incomplete, type="file")]
 
 
-def models_of(names: Sequence[str], kwargs: Sequence[Mapping[str, Any]], backend: str | None) -> list[Any]:
-    """What the names stand for, in their order: torch modules, Keras models, state dicts, or paths of checkpoints.
+def models_of(names: Sequence[str], kwargs: Sequence[Mapping[str, Any]],
+              backend: str | None) -> list[Any]:
+    """What the names stand for, in their order: torch modules, Keras models, state dicts, or paths
+    of checkpoints.
 
     The n-th of `kwargs` belongs to the n-th of the names that names a callable.
     """
@@ -55,18 +57,24 @@ def models_of(names: Sequence[str], kwargs: Sequence[Mapping[str, Any]], backend
     given = iter(kwargs)
     models = [model_of(name, given) for name in names]
     if next(given, None) is not None:
-        raise click.UsageError(f"--kwargs was given {len(kwargs)} times, which is more than models are called")
+        raise click.UsageError(
+            f"--kwargs was given {len(kwargs)} times, which is more than models are called")
     return models
 
 
 def choose_backend(backend: str | None) -> None:
-    """Settle Keras's backend before Keras is imported: as asked for, else as Keras is configured, else one that is installed."""
+    """Settle Keras's backend before Keras is imported: as asked for, else as Keras is configured,
+    else one that is installed.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if backend is not None:
         os.environ["KERAS_BACKEND"] = backend
     elif "KERAS_BACKEND" not in os.environ:
-        # Keras writes its configuration when it is first imported, whatever is installed: what it says need not be a choice.
-        installed = [name for name in (configured_backend(), *BACKENDS) if importlib.util.find_spec(name)]
+        # Keras writes its configuration when it is first imported, whatever is installed: what it
+        # says need not be a choice.
+        installed = [
+            name for name in (configured_backend(), *BACKENDS) if importlib.util.find_spec(name)
+        ]
         if installed:
             os.environ["KERAS_BACKEND"] = installed[0]
 
@@ -90,7 +98,8 @@ def model_of(name: str, kwargs: Iterator[Mapping[str, Any]]) -> Any:
     if is_torch_module(found) or is_keras_model(found) or isinstance(found, Mapping):
         return found
     if not callable(found):
-        raise InputError(f"{name} is a {type(found).__name__}, expected a function or class that makes a model")
+        raise InputError(
+            f"{name} is a {type(found).__name__}, expected a function or class that makes a model")
     arguments = next(kwargs, {})
     try:
         return found(**arguments)
@@ -102,7 +111,8 @@ def model_of(name: str, kwargs: Iterator[Mapping[str, Any]]) -> Any:
 def loaded_keras_model(path: Path) -> Any:
     """The model in a .keras or .h5 file, by the Keras that wrote it."""
     if path.name.endswith(".weights.h5"):
-        raise InputError(f"{path} holds weights without a model: name the callable that builds the model")
+        raise InputError(
+            f"{path} holds weights without a model: name the callable that builds the model")
     package = "tf_keras" if written_by_keras_2(path) else "keras"
     if importlib.util.find_spec(package) is None:
         raise InputError(f"{path} was written by {package}, which is not installed")
@@ -111,8 +121,8 @@ def loaded_keras_model(path: Path) -> Any:
         return keras.models.load_model(path, compile=False)
     except Exception as error:
         raise InputError(
-            f"{path} cannot be loaded as a model: {type(error).__name__}: {error}; layers of your own need the callable that builds the model"
-        ) from error
+            f"{path} cannot be loaded as a model: {type(error).__name__}: {error}; layers of "
+            "your own need the callable that builds the model") from error
 
 
 def written_by_keras_2(path: Path) -> bool:
@@ -127,13 +137,16 @@ def written_by_keras_2(path: Path) -> bool:
 
 
 def torch_side(source: Any, weights: Path | None) -> Any:
-    """The PyTorch side, with the weights of a checkpoint loaded into the module when one was named."""
+    """The PyTorch side, with the weights of a checkpoint loaded into the module when one was named.
+    """
     if is_keras_model(source):
-        raise click.UsageError("the first model is a Keras model: give the PyTorch side first, then the Keras side")
+        raise click.UsageError(
+            "the first model is a Keras model: give the PyTorch side first, then the Keras side")
     if weights is None:
         return source
     if not is_torch_module(source):
-        raise click.UsageError("--weights are for a module: name the callable that makes it as the first model")
+        raise click.UsageError(
+            "--weights are for a module: name the callable that makes it as the first model")
     return with_weights(source, weights)
 
 
@@ -143,7 +156,8 @@ def keras_side(target: Any) -> Any:
         what = "a torch module" if is_torch_module(target) else f"a {type(target).__name__}"
         if isinstance(target, Path):
             what = f"{target}, a checkpoint"
-        raise click.UsageError(f"the second model is {what}: give the PyTorch side first, then the Keras side")
+        raise click.UsageError(
+            f"the second model is {what}: give the PyTorch side first, then the Keras side")
     return target
 
 

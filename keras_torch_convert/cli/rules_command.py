@@ -32,7 +32,8 @@ def command(name: str | None, as_json: bool) -> int:
         screen.show_json([asdict(row) for row in rows])
     elif name is None:
         between = "\n" if screen.is_terminal() else "; "
-        table = [(row.name, ", ".join(row.class_names) or "any", between.join(row.layouts), row.back) for row in rows]
+        table = [(row.name, ", ".join(row.class_names)
+                  or "any", between.join(row.layouts), row.back) for row in rows]
         screen.show_table(("rule", "Keras layers", "PyTorch -> Keras", "back to PyTorch"), table)
     else:
         for row in rows:
@@ -48,7 +49,8 @@ def matches(row: Row, name: str) -> bool:
 def show(row: Row) -> None:
     """One rule in full."""
     screen.say(row.name, "bold")
-    facts = [("Keras layers", ", ".join(row.class_names) or "any"), *(("layout", layout) for layout in row.layouts)]
+    facts = [("Keras layers", ", ".join(row.class_names) or "any"),
+             *(("layout", layout) for layout in row.layouts)]
     facts += [("convention", row.source), ("back", row.back)]
     for label, text in facts:
         indent = " " * 16

@@ -1,4 +1,6 @@
-"""What the commands print: colors and tables on a terminal, plain text in a pipe, JSON when asked for."""
+"""What the commands print: colors and tables on a terminal, plain text in a pipe, JSON when asked
+for.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def is_terminal() -> bool:
 
 
 def console() -> Console:
-    """Standard output as rich sees it, which minds NO_COLOR and the width of the terminal. rich is imported for a terminal only."""
+    """Standard output as rich sees it, which minds NO_COLOR and the width of the terminal. rich is
+    imported for a terminal only.
+    """
     from rich.console import Console
 
     return Console(highlight=False)
@@ -43,8 +47,11 @@ def show_json(data: Any) -> None:
     print(json.dumps(as_plain(data), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False))
 
 
-def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
-    """A table: fitted to the terminal, or in a pipe a line for each row and nothing cut off. Columns in `right` are aligned right."""
+def show_table(header: Sequence[str], rows: Sequence[Sequence[str]],
+               right: Sequence[int] = ()) -> None:
+    """A table: fitted to the terminal, or in a pipe a line for each row and nothing cut off.
+    Columns in `right` are aligned right.
+    """
     if not is_terminal():
         widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
         for row in (header, *rows):
@@ -73,8 +80,10 @@ def show_listing(listing: LayerTable) -> None:
     explaining = False
     for line in listing.text(console().width - 1).splitlines():
         rules += line.startswith("---")
-        # The reason of the first misfit takes as many lines as it needs, which have no bar between two sides.
-        explaining = line.startswith("    <-") or (explaining and " | " not in line and not line.startswith("-"))
+        # The reason of the first misfit takes as many lines as it needs, which have no bar between
+        # two sides.
+        explaining = line.startswith("    <-") or (explaining and " | " not in line
+                                                   and not line.startswith("-"))
         is_total = rules == 2 and not line.startswith("---") and listing.misfits > 0
         say(line, BAD if explaining or is_total else "red" if line.startswith("!") else "")
 
@@ -106,7 +115,9 @@ def note(text: str) -> None:
 
 @contextmanager
 def chatter_on_stderr() -> Iterator[None]:
-    """What models and frameworks print meanwhile goes to stderr: standard output has the result alone."""
+    """What models and frameworks print meanwhile goes to stderr: standard output has the result
+    alone.
+    """
     with redirect_stdout(sys.stderr):
         yield
 

@@ -16,7 +16,8 @@ from .exit_codes import InputError
 
 
 class Json(click.ParamType):  # type: ignore[type-arg]
-    """A value written as JSON, of one of some types; from a configuration file it comes as it is."""
+    """A value written as JSON, of one of some types; from a configuration file it comes as it is.
+    """
 
     name = "JSON"
 
@@ -29,7 +30,8 @@ class Json(click.ParamType):  # type: ignore[type-arg]
             try:
                 value = json.loads(value)
             except ValueError as error:
-                self.fail(f"{value!r} is no JSON: {error}; an example is '{{\"attn_gamma\": -6}}'", param, ctx)
+                self.fail(f"{value!r} is no JSON: {error}; an example is '{{\"attn_gamma\": -6}}'",
+                          param, ctx)
         if not isinstance(value, self.class_names):
             expected = " or ".join(WORDS[kind] for kind in self.class_names)
             self.fail(f"expected {expected}, got {value!r}", param, ctx)
@@ -40,14 +42,17 @@ WORDS = {dict: "an object {...}", list: "a list [...]", int: "a whole number", s
 
 
 class NamedObject(click.ParamType):  # type: ignore[type-arg]
-    """The name of a Python object: package.module:object or file.py:object. It is imported when the command runs."""
+    """The name of a Python object: package.module:object or file.py:object. It is imported when the
+    command runs.
+    """
 
     name = "MODULE:OBJECT"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name, as it is."""
         if not is_object_name(str(value)):
-            self.fail(f"expected package.module:object or file.py:object, got {value!r}", param, ctx)
+            self.fail(f"expected package.module:object or file.py:object, got {value!r}", param,
+                      ctx)
         return str(value)
 
 
@@ -60,16 +65,20 @@ def is_object_name(text: str) -> bool:
 
 
 def imported(text: str) -> Any:
-    """The object of that name. The current folder counts as a place of modules, as with `python -m`."""
+    """The object of that name. The current folder counts as a place of modules, as with `python
+    -m`.
+    """
     module_name, _, path = text.rpartition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found = from_file(Path(module_name)) if module_name.endswith(".py") else importlib.import_module(module_name)
+        found = from_file(Path(module_name)) if module_name.endswith(
+            ".py") else importlib.import_module(module_name)
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{module_name} cannot be imported: {type(error).__name__}: {error}") from error
+        raise InputError(
+            f"{module_name} cannot be imported: {type(error).__name__}: {error}") from error
     for part in path.split("."):
         if not hasattr(found, part):
             known = [name for name in dir(found) if not name.startswith("_")]

@@ -19,21 +19,24 @@ STATISTICS_APART = 0.05
 
 
 def apart(torch_array: Array, keras_array: Array) -> float:
-    """Largest difference relative to torch's largest value in the order of axes that fits best; infinite when no shape fits."""
+    """Largest difference relative to torch's largest value in the order of axes that fits best;
+    infinite when no shape fits.
+    """
     if torch_array.size != keras_array.size or not torch_array.size:
         return inf
     by_statistics = distance(fingerprint(torch_array), fingerprint(keras_array))
     if by_statistics > STATISTICS_APART:
         return by_statistics
-    return min(
-        (difference_of(one, keras_array).relative for one in arranged(torch_array, keras_array.shape)), default=inf
-    )
+    return min((difference_of(one, keras_array).relative
+                for one in arranged(torch_array, keras_array.shape)), default=inf)
 
 
 def arranged(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
-    """`array` in the shape `shape`, with its channels where either framework may have them, and axes merged or split.
+    """`array` in the shape `shape`, with its channels where either framework may have them, and
+    axes merged or split.
 
-    As it stands, with the second axis moved behind others, with the last one moved forwards. Height and width never change places.
+    As it stands, with the second axis moved behind others, with the last one moved forwards. Height
+    and width never change places.
     """
     seen = set()
     for perm in orders(array.ndim):
@@ -55,8 +58,11 @@ def orders(ndim: int) -> Iterator[tuple[int, ...]]:
 
 
 def fits(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
-    """Whether one shape comes from the other by merging or splitting neighboring axes and by axes of size 1."""
-    one, two = [extent for extent in first if extent != 1], [extent for extent in second if extent != 1]
+    """Whether one shape comes from the other by merging or splitting neighboring axes and by axes
+    of size 1.
+    """
+    one, two = [extent for extent in first if extent != 1
+               ], [extent for extent in second if extent != 1]
     while one and two:
         left, right = one.pop(0), two.pop(0)
         while left != right:
@@ -72,14 +78,17 @@ def fits(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
 
 
 def channels_last(array: Array, channels: int) -> Array:
-    """A torch map with its channels last, when the second axis is the one that counts `channels`."""
+    """A torch map with its channels last, when the second axis is the one that counts `channels`.
+    """
     if array.ndim >= 3 and array.shape[1] == channels:
         return np.ascontiguousarray(np.moveaxis(array, 1, -1))
     return array
 
 
 def margins(given: Array, array: Array) -> tuple[tuple[int, int], ...] | None:
-    """How much was put before and after each axis but the first and last of `array` to make `given`, None when it is not inside."""
+    """How much was put before and after each axis but the first and last of `array` to make
+    `given`, None when it is not inside.
+    """
     if given.ndim != array.ndim or given.shape[-1] != array.shape[-1]:
         return None
     room = []
@@ -89,7 +98,9 @@ def margins(given: Array, array: Array) -> tuple[tuple[int, int], ...] | None:
             return None
         room.append(total)
     for befores in np.ndindex(*(total + 1 for total in room)):
-        inner = (slice(None), *(slice(b, b + n) for b, n in zip(befores, array.shape[1:-1], strict=True)), slice(None))
+        inner = (slice(None),
+                 *(slice(b, b + n) for b, n in zip(befores, array.shape[1:-1], strict=True)),
+                 slice(None))
         if np.abs(given[inner] - array).max() <= 1e-4 * max(float(np.abs(array).max()), 1e-30):
             return tuple((int(b), int(total - b)) for b, total in zip(befores, room, strict=True))
     return None

@@ -10,16 +10,22 @@ from typing import Any
 class FirstDivergence:
     """The first place, in order of execution, whose inputs agree and whose output does not.
 
-    - `keras_layer`: label of the Keras layer, or, with `between`, of the layer before which the models have parted
-    - `torch_module`: path of the torch module that belongs to it, "" when there is none; `torch_class` and `torch_source` (file:line) its
-      class and where its `forward` stands
-    - `operation`: in words what the layer computes there when no weights are to blame ("pooling", "activation"), "" for a layer with weights
+    - `keras_layer`: label of the Keras layer, or, with `between`, of the layer before which the
+      models have parted
+    - `torch_module`: path of the torch module that belongs to it, "" when there is none;
+      `torch_class` and `torch_source` (file:line) its class and where its `forward` stands
+    - `operation`: in words what the layer computes there when no weights are to blame ("pooling",
+      "activation"), "" for a layer with weights
     - `keras_shape`, `torch_shape`: shapes of the two outputs, () when unknown
-    - `difference`: largest difference there as a fraction of torch's largest value, None when the shapes differ
-    - `kind`: short name of the cause ("epsilon", "activation", "padding", ...), "" when it is unknown
-    - `cause`: what was found in a sentence; `distance` is the relative difference that is left with the cause mended
+    - `difference`: largest difference there as a fraction of torch's largest value, None when the
+      shapes differ
+    - `kind`: short name of the cause ("epsilon", "activation", "padding", ...), "" when it is
+      unknown
+    - `cause`: what was found in a sentence; `distance` is the relative difference that is left with
+      the cause mended
     - `advice`: what to change on which side
-    - `also`: causes that were found on the way and explain less than half of the outputs' difference
+    - `also`: causes that were found on the way and explain less than half of the outputs'
+      difference
     """
 
     keras_layer: str
@@ -44,7 +50,8 @@ class FirstDivergence:
             where = f", {self.torch_source}" if self.torch_source else ""
             lines.append(f"  in torch: '{self.torch_module}' ({self.torch_class}{where})")
         if self.keras_shape or self.torch_shape:
-            lines.append(f"  output: Keras {self.keras_shape}, torch {self.torch_shape}{self.difference_text()}")
+            lines.append(f"  output: Keras {self.keras_shape}, torch "
+                         f"{self.torch_shape}{self.difference_text()}")
         lines.append(f"  cause: {self.cause}")
         lines += [f"  to do: {self.advice}"] if self.advice else []
         lines += [f"  also different, with less effect: {one}" for one in self.also]

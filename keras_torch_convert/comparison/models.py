@@ -1,4 +1,6 @@
-"""Both models run, with the weights that they have, on the caller's inputs and on others: what comes out, judged."""
+"""Both models run, with the weights that they have, on the caller's inputs and on others: what
+comes out, judged.
+"""
 
 from __future__ import annotations
 
@@ -22,28 +24,26 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-# The noise floor costs a pass in float64: it is measured only where outputs are further apart than this part of what rounding explains.
+# The noise floor costs a pass in float64: it is measured only where outputs are further apart than
+# this part of what rounding explains.
 CLEARLY_EQUAL = 0.1
-# A thousand roundings of float32. Ordinary networks move by a few times as much; those that move as far as from one input to another do
-# so by rounding alone at some inputs, though most show nothing of it.
+# A thousand roundings of float32. Ordinary networks move by a few times as much; those that move as
+# far as from one input to another do so by rounding alone at some inputs, though most show nothing
+# of it.
 DISTURBANCE = 10_000
 BLOCK = 65_537
 SEED = 20240702
 
 
-def compare_on_inputs(
-    module: Any,
-    target: Target,
-    runs: Runs,
-    count: int = 2,
-    values: Mapping[str, Any] | None = None,
-    *,
-    disturb: bool = True,
-) -> Comparison:
-    """Run both models, with the weights that they have now, on the inputs of `runs` and on `count` others of the same kind and range.
+def compare_on_inputs(module: Any, target: Target, runs: Runs, count: int = 2,
+                      values: Mapping[str, Any] | None = None, *,
+                      disturb: bool = True) -> Comparison:
+    """Run both models, with the weights that they have now, on the inputs of `runs` and on `count`
+    others of the same kind and range.
 
-    `values` are tensors by name that the torch module is to compute with in place of its own. With `disturb` the torch module runs once more for each
-    input, to see how much the slightest change of its weights moves the outputs.
+    `values` are tensors by name that the torch module is to compute with in place of its own. With
+    `disturb` the torch module runs once more for each input, to see how much the slightest change
+    of its weights moves the outputs.
     """
     compared, torch_outputs, types = [], [], []
     layouts: dict[str, tuple[int, ...]] = {}
@@ -57,10 +57,13 @@ def compare_on_inputs(
         ours, theirs, said = on_one_scale(ours, theirs)
         notes += said
         found = pairwise(ours, theirs, threshold_of(narrowest(types)), layouts)
-        layouts = layouts or {output.keras_name: output.layout for output in found[0] if output.layout}
+        layouts = layouts or {
+            output.keras_name: output.layout for output in found[0] if output.layout
+        }
         compared.append(found)
     precision, depth = narrowest(types), sum(1 for _ in target.leaves())
-    largest = max((output.relative_diff or 0.0 for outputs, _, _ in compared for output in outputs), default=0.0)
+    largest = max((output.relative_diff or 0.0 for outputs, _, _ in compared for output in outputs),
+                  default=0.0)
     noise = None
     if largest > CLEARLY_EQUAL * rounding_of(precision, depth, None):
         noise = noise_floor(module, runs, torch_outputs[0], values)
@@ -68,44 +71,45 @@ def compare_on_inputs(
     sensitivity = max((change for change in changes if change is not None), default=None)
     moved = [
         perturbation_sensitivity(module, inputs, outputs, values)
-        for inputs, outputs in zip(every, torch_outputs, strict=True)
-        if disturb
+        for inputs, outputs in zip(every, torch_outputs, strict=True) if disturb
     ]
     result = decide(compared, precision, depth, noise, sensitivity, instability_of(moved))
-    return replace(
-        result,
-        inputs=tuple(inputs.words for inputs in every),
-        softmax_only_in=side_with_softmax(notes),
-        notes=tuple(dict.fromkeys((*notes, *runs.notes, *result.notes))),
-    )
+    return replace(result, inputs=tuple(inputs.words for inputs in every),
+                   softmax_only_in=side_with_softmax(notes),
+                   notes=tuple(dict.fromkeys((*notes, *runs.notes, *result.notes))))
 
 
 def on_one_scale(torch_outputs: Arrays, keras_outputs: Arrays) -> tuple[Arrays, Arrays, list[str]]:
-    """Both as probabilities when one model ends in a softmax and the other in logits, and a note that says so."""
+    """Both as probabilities when one model ends in a softmax and the other in logits, and a note
+    that says so.
+    """
     ours, theirs, notes = same_scale(list(torch_outputs.values()), list(keras_outputs.values()))
-    return (
-        dict(zip(torch_outputs, ours, strict=True)),
-        dict(zip(keras_outputs, theirs, strict=True)),
-        notes,
-    )
+    return (dict(zip(torch_outputs, ours,
+                     strict=True)), dict(zip(keras_outputs, theirs, strict=True)), notes)
 
 
 def side_with_softmax(notes: Sequence[str]) -> str:
     """Which model alone ends in a softmax, "" when none does."""
-    sides = {SOFTMAX_NOTE.format(one, other): one for one, other in (("torch", "Keras"), ("Keras", "torch"))}
+    sides = {
+        SOFTMAX_NOTE.format(one, other): one
+        for one, other in (("torch", "Keras"), ("Keras", "torch"))
+    }
     return next((sides[note] for note in notes if note in sides), "")
 
 
-def run_torch(module: Any, runs: Runs, values: Mapping[str, Any] | None = None) -> tuple[Arrays, list[str]]:
+def run_torch(module: Any, runs: Runs,
+              values: Mapping[str, Any] | None = None) -> tuple[Arrays, list[str]]:
     """Outputs of the torch module in eval mode by name, and their types; it is left as it was."""
     return named_outputs(_called(module, runs, runs.torch_inputs, values))
 
 
 def _called(module: Any, runs: Runs, inputs: Any, values: Mapping[str, Any] | None) -> Any:
-    """What the module gives for `inputs`, with `values` in place of its own tensors of those names."""
+    """What the module gives for `inputs`, with `values` in place of its own tensors of those names.
+    """
     import torch
 
-    with eval_mode(module), torch.no_grad(), torch.random.fork_rng(devices=[]), preserve_rng_state():
+    with eval_mode(module), torch.no_grad(), torch.random.fork_rng(
+            devices=[]), preserve_rng_state():
         if not values:
             return runs.torch_call(module, inputs)
         return functional_call(module, values, lambda copy: runs.torch_call(copy, inputs))
@@ -117,8 +121,11 @@ def run_keras(target: Target, runs: Runs) -> tuple[Arrays, list[str]]:
         return named_outputs(runs.keras_call(target.model, runs.keras_inputs))
 
 
-def noise_floor(module: Any, runs: Runs, outputs: Arrays, values: Mapping[str, Any] | None = None) -> float | None:
-    """How far torch's outputs are from those in float64; None when the module cannot be run in float64."""
+def noise_floor(module: Any, runs: Runs, outputs: Arrays,
+                values: Mapping[str, Any] | None = None) -> float | None:
+    """How far torch's outputs are from those in float64; None when the module cannot be run in
+    float64.
+    """
     from ..running.inputs import doubled
 
     own = {**dict(module.named_parameters()), **dict(module.named_buffers()), **(values or {})}
@@ -129,18 +136,21 @@ def noise_floor(module: Any, runs: Runs, outputs: Arrays, values: Mapping[str, A
     try:
         result = _called(module, runs, doubled(runs.torch_inputs), wide)
     except (RuntimeError, TypeError, ValueError, NotImplementedError):
-        # Models that name float32 somewhere inside cannot be run in float64. That says nothing about their weights.
+        # Models that name float32 somewhere inside cannot be run in float64. That says nothing
+        # about their weights.
         return None
     return relative_change(outputs, named_outputs(result)[0])
 
 
-def perturbation_sensitivity(
-    module: Any, runs: Runs, outputs: Arrays, values: Mapping[str, Any] | None = None
-) -> float | None:
-    """How far torch's outputs move when each of its weights is changed by about one part in DISTURBANCE, at random; None when not measured."""
+def perturbation_sensitivity(module: Any, runs: Runs, outputs: Arrays,
+                             values: Mapping[str, Any] | None = None) -> float | None:
+    """How far torch's outputs move when each of its weights is changed by about one part in
+    DISTURBANCE, at random; None when not measured.
+    """
     import torch
 
-    # Random numbers cost more than a pass of the model: one block of them, of a length that no row of weights has, is used again and again.
+    # Random numbers cost more than a pass of the model: one block of them, of a length that no row
+    # of weights has, is used again and again.
     block = 1 + torch.randn(BLOCK, generator=torch.Generator().manual_seed(SEED)) / DISTURBANCE
     disturbed = dict(values or {})
     start = 0
@@ -150,18 +160,24 @@ def perturbation_sensitivity(
             factors = block.roll(-start).repeat(-(-count // BLOCK))[:count].reshape(tensor.shape)
             disturbed[name] = tensor.detach() * factors.to(tensor.device, tensor.dtype)
             start = (start + count) % BLOCK
-    return relative_change(outputs, named_outputs(_called(module, runs, runs.torch_inputs, disturbed))[0])
+    return relative_change(outputs,
+                           named_outputs(_called(module, runs, runs.torch_inputs, disturbed))[0])
 
 
 def instability_of(changes: Sequence[float | None]) -> float | None:
-    """The median of what could be measured: at chaos most inputs show it, while one may just have hit a switch (an expert chosen)."""
+    """The median of what could be measured: at chaos most inputs show it, while one may just have
+    hit a switch (an expert chosen).
+    """
     known = [change for change in changes if change is not None]
     return median(known) if known else None
 
 
 def relative_change(first: Arrays, second: Arrays) -> float | None:
-    """Largest difference of two sets of outputs relative to the largest output; None when their shapes differ."""
-    if {name: array.shape for name, array in first.items()} != {name: array.shape for name, array in second.items()}:
+    """Largest difference of two sets of outputs relative to the largest output; None when their
+    shapes differ.
+    """
+    if {name: array.shape for name, array in first.items()
+       } != {name: array.shape for name, array in second.items()}:
         return None
     changes = []
     for name, one in first.items():

@@ -1,8 +1,11 @@
-"""The proof with random norm statistics, biases and scales in both models, so that a swap that identity norms hide shows.
+"""The proof with random norm statistics, biases and scales in both models, so that a swap that
+identity norms hide shows.
 
-Fresh and barely trained norms are the identity, biases are zero and layer scales 1e-6: weights of equal shape may then change places and
-no output tells. Here copies of torch's values are made random, and what the Plan makes of them is what the Keras model computes with. The
-torch module is never written to, a Keras 3 model is run statelessly, and a Keras 2 model is put back bit for bit, whatever happens.
+Fresh and barely trained norms are the identity, biases are zero and layer scales 1e-6: weights of
+equal shape may then change places and no output tells. Here copies of torch's values are made
+random, and what the Plan makes of them is what the Keras model computes with. The torch module is
+never written to, a Keras 3 model is run statelessly, and a Keras 2 model is put back bit for bit,
+whatever happens.
 """
 
 from __future__ import annotations
@@ -34,18 +37,25 @@ SHOWS_ABOVE = 1e-3
 
 
 def random_values(module: Any, plan: Plan) -> dict[str, Any]:
-    """Name to new tensor for every norm statistic, bias, gain and scale that `plan` carries; tied ones share theirs.
+    """Name to new tensor for every norm statistic, bias, gain and scale that `plan` carries; tied
+    ones share theirs.
 
-    Those are the floating-point tensors with at most one axis longer than 1. Gains and scales lie between 0.5 and 1.5, with both signs kept
-    apart from zero; biases and means are small against what they are added to; variances are the old ones times 0.6 to 1.4.
+    Those are the floating-point tensors with at most one axis longer than 1. Gains and scales lie
+    between 0.5 and 1.5, with both signs kept apart from zero; biases and means are small against
+    what they are added to; variances are the old ones times 0.6 to 1.4.
     """
     import torch
 
     generator = torch.Generator().manual_seed(SEED)
-    carried = {name for assignment in plan.assignments for name in tensors_of(assignment.expression)}
+    carried = {
+        name for assignment in plan.assignments for name in tensors_of(assignment.expression)
+    }
     values: dict[str, Any] = {}
     known: dict[int, Any] = {}
-    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    named = [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False)
+    ]
     buffers = dict(module.named_buffers(remove_duplicate=False))
     for name, tensor in named:
         vector = sum(extent > 1 for extent in tensor.shape) <= 1
@@ -53,7 +63,8 @@ def random_values(module: Any, plan: Plan) -> dict[str, Any]:
             continue
         if id(tensor) not in known:
             variance = buffers.get(f"{name.rpartition('.')[0]}.running_var".lstrip("."))
-            known[id(tensor)] = _random_value(name.rpartition(".")[2], tensor.detach(), variance, generator)
+            known[id(tensor)] = _random_value(
+                name.rpartition(".")[2], tensor.detach(), variance, generator)
         values[name] = known[id(tensor)]
     return values
 
@@ -74,10 +85,10 @@ def _random_value(last: str, tensor: Any, variance: Any, generator: Any) -> Any:
     return value.to(tensor.dtype)
 
 
-def compare_randomized(
-    module: Any, target: Target, runs: Runs, plan: Plan, source: Source
-) -> tuple[Comparison, tuple[tuple[str, str], ...]]:
-    """The comparison with random values in both models, and the pairs of Keras layers whose swap it would not show.
+def compare_randomized(module: Any, target: Target, runs: Runs, plan: Plan,
+                       source: Source) -> tuple[Comparison, tuple[tuple[str, str], ...]]:
+    """The comparison with random values in both models, and the pairs of Keras layers whose swap it
+    would not show.
 
     Raises TransferError when `plan` does not belong to these models.
     """
@@ -100,18 +111,20 @@ def compare_randomized(
             return comparison, ()
         swaps, untried = unnoticed_swaps(target, runs, held, set_value)
     if untried:
-        note = f"{untried} more pairs of layers that get the same input were not swapped to see whether that shows"
+        note = (f"{untried} more pairs of layers that get the same input were not swapped to see "
+                "whether that shows")
         comparison = replace(comparison, notes=(*comparison.notes, note))
     return comparison, swaps
 
 
-def unnoticed_swaps(
-    target: Target, runs: Runs, held: dict[str, npt.NDArray[Any]], set_value: Callable[..., None]
-) -> tuple[tuple[tuple[str, str], ...], int]:
-    """Pairs of layers that can change their weights without any output showing it, and the number of pairs that were not tried.
+def unnoticed_swaps(target: Target, runs: Runs, held: dict[str, npt.NDArray[Any]],
+                    set_value: Callable[..., None]) -> tuple[tuple[tuple[str, str], ...], int]:
+    """Pairs of layers that can change their weights without any output showing it, and the number
+    of pairs that were not tried.
 
-    Only layers of one kind and shape that get the same input can be: each pair is swapped, in the trial values, and the model run. Of layers that
-    these inputs never reach none can be told from another.
+    Only layers of one kind and shape that get the same input can be: each pair is swapped, in the
+    trial values, and the model run. Of layers that these inputs never reach none can be told from
+    another.
     """
     called: dict[str, tuple[Any, ...]] = {}
     outputs = _run_and_note(target, runs, called)
@@ -136,8 +149,11 @@ def unnoticed_swaps(
     return tuple(found), max(0, len(pairs) - MOST_SWAPS)
 
 
-def _run_and_note(target: Target, runs: Runs, called: dict[str, tuple[Any, ...]]) -> dict[str, npt.NDArray[Any]]:
-    """The Keras model's outputs; `called` gets the fingerprints of what each layer with weights was given at its first call, rounded."""
+def _run_and_note(target: Target, runs: Runs,
+                  called: dict[str, tuple[Any, ...]]) -> dict[str, npt.NDArray[Any]]:
+    """The Keras model's outputs; `called` gets the fingerprints of what each layer with weights was
+    given at its first call, rounded.
+    """
     from ..running.fingerprint import fingerprint
     from ..running.keras_values import eager_arrays, intercepted_calls
 

@@ -1,4 +1,6 @@
-"""The place where two models part, with the values that met there: what a hypothesis about the cause is tried out on."""
+"""The place where two models part, with the values that met there: what a hypothesis about the
+cause is tried out on.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ import numpy.typing as npt
 from ..comparison.arrays import apart
 from ..running.fingerprint import distance, fingerprint
 from ..running.keras_calls import Captured, LayerCall
-from ..running.keras_values import TrialValues, as_tensor_like, eager_arrays, intercepted_calls, trial_values
+from ..running.keras_values import (TrialValues, as_tensor_like, eager_arrays, intercepted_calls,
+                                    trial_values)
 from ..running.run import no_grad, preserve_rng_state
 from ..running.torch_steps import Step, TorchRun, Value
 from ..spec.target import Target
@@ -24,7 +27,8 @@ from .locating import DivergencePoint
 
 Array = npt.NDArray[Any]
 
-# What agrees when the cause is right reads 1e-7 to 1e-5, in half the cases at once much less than without.
+# What agrees when the cause is right reads 1e-7 to 1e-5, in half the cases at once much less than
+# without.
 ENOUGH = 3e-5
 PART_OF_DIFFERENCE = 0.05
 # Where rounding was large already, a cause still makes a large difference this many times smaller.
@@ -37,11 +41,15 @@ LONGEST_WAY = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hypothesis:
-    """A possible cause: `trial` is what comes out when it is mended, to be compared with what torch gives there.
+    """A possible cause: `trial` is what comes out when it is mended, to be compared with what torch
+    gives there.
 
-    `how`: the spot's output compared value by value; by statistics with all that torch computes, where it is not known which value it should be; or put
-    through the next Keras call, whose output is compared by statistics. "around" is the output of the layer around the spot, by statistics. `at` names another Keras layer than the spot's, `torch_at` another module, when the change is to be made there. `against` is what `trial` is compared
-    with, None for any of the values that torch has there.
+    `how`: the spot's output compared value by value; by statistics with all that torch computes,
+    where it is not known which value it should be; or put through the next Keras call, whose output
+    is compared by statistics. "around" is the output of the layer around the spot, by statistics.
+    `at` names another Keras layer than the spot's, `torch_at` another module, when the change is to
+    be made there. `against` is what `trial` is compared with, None for any of the values that torch
+    has there.
     """
 
     kind: str
@@ -56,7 +64,9 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WrongWeights:
-    """A call of a layer that holds other values than torch's: the kind of mistake, a sentence, and the values that it should hold."""
+    """A call of a layer that holds other values than torch's: the kind of mistake, a sentence, and
+    the values that it should hold.
+    """
 
     call: LayerCall
     kind: str
@@ -68,12 +78,17 @@ class WrongWeights:
 class DivergenceContext:
     """All that is known about one spot.
 
-    `keras` are the values of the spot's call, `before` those of the calls that its input came from (the nearest last), `behind` the calls that take its
-    output. `place` is the torch layer, `torch_inputs` what goes into it. `expected` are torch's values that the output may have to be, the likeliest
-    first (for a spot "before" a layer: that layer's input), `following` what goes into the next torch layers with weights.
-    `next_calls` are the values of the calls that take the spot's output, `along` those of calls without weights that follow one another, `parent` those of the call around it. `values` are torch's values by the order of the operation that gave them, 0 for the inputs.
-    `held` and `wanted` are the layer's variables as they are and as torch's values make them, by name; `owners` names for a variable that holds what
-    belongs to another one that other; `wrong_before` are the calls before that hold wrong weights. `masks` are inputs of whole numbers.
+    `keras` are the values of the spot's call, `before` those of the calls that its input came from
+    (the nearest last), `behind` the calls that take its output. `place` is the torch layer,
+    `torch_inputs` what goes into it. `expected` are torch's values that the output may have to be,
+    the likeliest first (for a spot "before" a layer: that layer's input), `following` what goes
+    into the next torch layers with weights. `next_calls` are the values of the calls that take the
+    spot's output, `along` those of calls without weights that follow one another, `parent` those of
+    the call around it. `values` are torch's values by the order of the operation that gave them, 0
+    for the inputs. `held` and `wanted` are the layer's variables as they are and as torch's values
+    make them, by name; `owners` names for a variable that holds what belongs to another one that
+    other; `wrong_before` are the calls before that hold wrong weights. `masks` are inputs of whole
+    numbers.
     """
 
     target: Target
@@ -138,16 +153,22 @@ class DivergenceContext:
         return self.distance(hypothesis.trial, hypothesis.against)
 
     def followed(self, output: Array) -> tuple[float, float]:
-        """How near torch comes what the next call makes of `output` in the place of the spot's own, and what it makes of that."""
+        """How near torch comes what the next call makes of `output` in the place of the spot's own,
+        and what it makes of that.
+        """
         for call, captured in self.next_calls if self.keras.outputs else ():
             own = self.keras.outputs[0]
             taken = [one.shape == own.shape and np.array_equal(one, own) for one in captured.inputs]
             if not any(taken):
                 continue
-            arrays = [output if is_own else one for one, is_own in zip(captured.inputs, taken, strict=True)]
+            arrays = [
+                output if is_own else one
+                for one, is_own in zip(captured.inputs, taken, strict=True)
+            ]
             args, kwargs = replaced((captured.args, captured.kwargs), arrays)
             result = called(self.target, call.layer, args, kwargs)
-            if result is not None and distance(fingerprint(result), fingerprint(output)) > SAME_VALUES:
+            if result is not None and distance(fingerprint(result),
+                                               fingerprint(output)) > SAME_VALUES:
                 # A call that changes nothing cannot tell anything.
                 return self.seen(result), self.seen(captured.outputs[0])
         return inf, inf
@@ -162,14 +183,10 @@ class DivergenceContext:
                     set_value(variable, wrong.wanted[variable.name])
             return self.around()
 
-    def around(
-        self,
-        layer: Any = None,
-        *,
-        settings: Mapping[str, Any] = MappingProxyType({}),
-        change: Callable[[Any], Any] | None = None,
-    ) -> Array | None:
-        """What the layer around the spot gives: as it is, with other `settings`, or with those, or the output, of one `layer` inside changed.
+    def around(self, layer: Any = None, *, settings: Mapping[str, Any] = MappingProxyType({}),
+               change: Callable[[Any], Any] | None = None) -> Array | None:
+        """What the layer around the spot gives: as it is, with other `settings`, or with those, or
+        the output, of one `layer` inside changed.
 
         For a spot "before" a call: what goes into that call then.
         """
@@ -182,11 +199,13 @@ class DivergenceContext:
             if inner is self.call.layer and self.spot.kind == "before" and not before:
                 before.extend(np.array(array) for array in eager_arrays((args, kwargs)))
             changed_layer = inner is layer and bool(settings)
-            output = altered(inner, settings)(*args, **kwargs) if changed_layer else run(*args, **kwargs)
+            output = altered(inner, settings)(*args, **kwargs) if changed_layer else run(
+                *args, **kwargs)
             if inner is not layer or change is None:
                 return output
             changed = change(output)
-            return as_tensor_like(changed, output, self.target) if isinstance(changed, np.ndarray) else changed
+            return as_tensor_like(changed, output, self.target) if isinstance(
+                changed, np.ndarray) else changed
 
         with intercepted_calls(self.target, handle):
             around = altered(call.layer, settings) if layer is None else call.layer
@@ -219,7 +238,9 @@ class DivergenceContext:
 
     def array_of(self, value: Value) -> Array | None:
         """A value of torch's that was kept."""
-        found = [array for array in self.values.get(value.order, ()) if array.size == prod(value.shape)]
+        found = [
+            array for array in self.values.get(value.order, ()) if array.size == prod(value.shape)
+        ]
         same = [array for array in found if distance(fingerprint(array), value.key) < 1e-9]
         same.sort(key=lambda array: array.shape != value.shape)
         return next(iter(same), None)
@@ -229,14 +250,17 @@ class DivergenceContext:
         return [array for value in values if (array := self.array_of(value)) is not None]
 
     def path_of_value(self, array: Array) -> str:
-        """The torch module in which the operation runs that gave a value, "" when it is not known."""
+        """The torch module in which the operation runs that gave a value, "" when it is not known.
+        """
         for step in self.steps:
             if any(apart(value, array) < ENOUGH for value in self.values.get(step.order, ())):
                 return step.path
         return ""
 
     def between(self) -> list[Step]:
-        """torch's operations on the shortest way from a value that the Keras layer gets to what goes into the torch layer, () when there is none."""
+        """torch's operations on the shortest way from a value that the Keras layer gets to what
+        goes into the torch layer, () when there is none.
+        """
         if self.place is None or not self.place.inputs:
             return []
         by_order = {step.order: step for step in self.torch.steps}
@@ -264,32 +288,34 @@ class DivergenceContext:
         return args, kwargs
 
     def probabilities(self) -> list[tuple[Array, str]]:
-        """What torch's softmaxes at this place give, those inside fused attention too, and the module in which each runs."""
-        found = [
-            (array, step.path)
-            for step in self.steps
-            if "softmax" in step.name
-            for array in self.values.get(step.order, ())
-        ]
+        """What torch's softmaxes at this place give, those inside fused attention too, and the
+        module in which each runs.
+        """
+        found = [(array, step.path) for step in self.steps if "softmax" in step.name
+                 for array in self.values.get(step.order, ())]
         for step in self.steps:
             if not step.name.startswith("_scaled_dot_product") or len(step.inputs) != 3:
                 continue
             query, key = (self.array_of(value) for value in step.inputs[:2])
             if query is None or key is None or query.shape[:-2] != key.shape[:-2]:
                 continue
-            scale = step.settings.get("scale") or query.shape[-1] ** -0.5
+            scale = step.settings.get("scale") or query.shape[-1]**-0.5
             scores = scale * query.astype(np.float64) @ np.swapaxes(key, -1, -2)
             powers = np.exp(scores - scores.max(-1, keepdims=True))
-            found.append((np.asarray(powers / powers.sum(-1, keepdims=True), np.float32), step.path))
+            found.append((np.asarray(powers / powers.sum(-1, keepdims=True),
+                                     np.float32), step.path))
         return found
 
     def query_key_value(self) -> tuple[Array, Array, Array] | None:
-        """Query, key and value as (batch, places, heads, width): torch's, where they went into one operation, else the last Keras outputs of that rank."""
+        """Query, key and value as (batch, places, heads, width): torch's, where they went into one
+        operation, else the last Keras outputs of that rank.
+        """
         for step in self.steps:
             if step.name.startswith("_scaled_dot_product") and len(step.inputs) >= 3:
                 arrays = [self.array_of(value) for value in step.inputs[:3]]
                 if all(array is not None and array.ndim == 4 for array in arrays):
-                    query, key, value = (np.moveaxis(array, 1, 2) for array in arrays if array is not None)
+                    query, key, value = (
+                        np.moveaxis(array, 1, 2) for array in arrays if array is not None)
                     return query, key, value
         of_rank = [out for _, one in self.before for out in one.outputs[:1] if out.ndim == 4]
         if len(of_rank) < 3:
@@ -302,7 +328,8 @@ class DivergenceContext:
         return any(kind in names for kind in self.call.class_names)
 
     def run(self, inputs: Sequence[Array] | None = None, **settings: Any) -> Array | None:
-        """The Keras layer's output for other inputs, with other settings (its own attributes); None when it cannot be called so.
+        """The Keras layer's output for other inputs, with other settings (its own attributes); None
+        when it cannot be called so.
 
         A copy of the layer is called: the layer itself keeps its settings.
         """
@@ -326,7 +353,9 @@ class DivergenceContext:
 
 
 def altered(layer: Any, settings: Mapping[str, Any]) -> Any:
-    """A layer that shares everything with `layer` but the attributes in `settings`; `layer` itself is not touched."""
+    """A layer that shares everything with `layer` but the attributes in `settings`; `layer` itself
+    is not touched.
+    """
     if not settings:
         return layer
     other = object.__new__(type(layer))
@@ -340,14 +369,17 @@ def called(target: Target, layer: Any, args: Any, kwargs: Any) -> Array | None:
     with no_grad(target), preserve_rng_state():
         try:
             output = layer(*args, **kwargs)
-        except (ValueError, TypeError, RuntimeError, AttributeError, KeyError, IndexError, ArithmeticError):
+        except (ValueError, TypeError, RuntimeError, AttributeError, KeyError, IndexError,
+                ArithmeticError):
             # A setting or a shape that this layer cannot have: then it is not the cause.
             return None
     return next((np.array(array) for array in eager_arrays(output) if array.size), None)
 
 
 def replaced(structure: Any, arrays: list[Array]) -> Any:
-    """A structure of arguments with its tensors replaced by `arrays`, in order, as long as there are any."""
+    """A structure of arguments with its tensors replaced by `arrays`, in order, as long as there
+    are any.
+    """
     if isinstance(structure, dict):
         return {name: replaced(item, arrays) for name, item in structure.items()}
     if isinstance(structure, (list, tuple)):

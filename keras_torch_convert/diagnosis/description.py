@@ -16,10 +16,11 @@ from .context import Array, DivergenceContext, Hypothesis
 UNKNOWN = "unknown: none of the known causes makes the outputs equal"
 
 
-def described(
-    scene: DivergenceContext, best: tuple[float, Hypothesis] | None, keras: KerasRun, modules: Mapping[str, Any]
-) -> FirstDivergence:
-    """What was found at a spot of a run; `best` is the cause with how near it comes, None when none holds."""
+def described(scene: DivergenceContext, best: tuple[float, Hypothesis] | None, keras: KerasRun,
+              modules: Mapping[str, Any]) -> FirstDivergence:
+    """What was found at a spot of a run; `best` is the cause with how near it comes, None when none
+    holds.
+    """
     distance, hypothesis = best if best is not None else (None, None)
     label, operation = _keras_side(scene, keras)
     if hypothesis is not None and hypothesis.at:
@@ -28,21 +29,13 @@ def described(
     module = modules.get(path)
     ours, theirs = _outputs(scene)
     return FirstDivergence(
-        label,
-        torch_module=path,
-        torch_class=type(module).__name__ if module is not None else "",
-        torch_source=source_of(module),
-        operation=operation,
+        label, torch_module=path, torch_class=type(module).__name__ if module is not None else "",
+        torch_source=source_of(module), operation=operation,
         keras_shape=tuple(ours[0].shape) if ours else (),
-        torch_shape=tuple(theirs[0].shape) if theirs else (),
-        difference=_difference(scene, ours),
-        kind=hypothesis.kind if hypothesis is not None else "",
-        cause=UNKNOWN
-        if hypothesis is None
+        torch_shape=tuple(theirs[0].shape) if theirs else (), difference=_difference(scene, ours),
+        kind=hypothesis.kind if hypothesis is not None else "", cause=UNKNOWN if hypothesis is None
         else f"{hypothesis.cause}: with that mended the outputs agree to {distance:.0e}",
-        advice=hypothesis.advice if hypothesis is not None else "",
-        distance=distance,
-    )
+        advice=hypothesis.advice if hypothesis is not None else "", distance=distance)
 
 
 def _keras_side(scene: DivergenceContext, keras: KerasRun) -> tuple[str, str]:
@@ -50,8 +43,8 @@ def _keras_side(scene: DivergenceContext, keras: KerasRun) -> tuple[str, str]:
     spot, call = scene.spot, scene.call
     if spot.kind == "before" and call.parent is not None:
         return keras.calls[
-            call.parent
-        ].display_name or call.display_name, f"code of its own, before '{call.display_name}'"
+            call.
+            parent].display_name or call.display_name, f"code of its own, before '{call.display_name}'"
     if spot.kind == "inputs":
         return "", "the models' inputs"
     if spot.kind == "end":
@@ -60,7 +53,9 @@ def _keras_side(scene: DivergenceContext, keras: KerasRun) -> tuple[str, str]:
 
 
 def _torch_path(scene: DivergenceContext, hypothesis: Hypothesis | None) -> str:
-    """The torch module in which the change is to be made, else the one that belongs to the Keras layer."""
+    """The torch module in which the change is to be made, else the one that belongs to the Keras
+    layer.
+    """
     if hypothesis is not None and hypothesis.torch_at:
         return hypothesis.torch_at
     if hypothesis is not None and hypothesis.kind == "activation" and scene.call.leaf is not None:

@@ -1,4 +1,6 @@
-"""The whole diagnosis: both models run once for statistics, once more for the values at the place where they part, and causes tried out there."""
+"""The whole diagnosis: both models run once for statistics, once more for the values at the place
+where they part, and causes tried out there.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +31,13 @@ from .neighborhood import Neighborhood
 if TYPE_CHECKING:
     from ..running.inputs import Runs
 
-# Statistics that differ by less than this part of the outputs' difference are not taken for its cause at first; see `Diagnosis.result`.
+# Statistics that differ by less than this part of the outputs' difference are not taken for its
+# cause at first; see `Diagnosis.result`.
 PART_OF_OUTPUT = 1e-3
 COARSEST = 3e-4
 FINEST = 8e-7
-# A cause that leaves more of the outputs' difference than this is not the main one; so many are passed over.
+# A cause that leaves more of the outputs' difference than this is not the main one; so many are
+# passed over.
 SHARE_OF_MAIN_CAUSE = 0.5
 MOST_PASSED = 4
 # With these mended the layer's output is what goes on, without a change anywhere else.
@@ -42,15 +46,19 @@ OF_THE_LAYER_ALONE = ("epsilon", "activation")
 
 class Diagnosis:
     """Where two models part at the inputs of `runs`, and why. Neither model is changed."""
-
     def __init__(self, source: Source, target: Target, runs: Runs, plan: Plan | None) -> None:
         """Run both models for statistics."""
         self.source, self.target, self.runs, self.plan = source, target, runs, plan
         module = source.module
-        own = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+        own = [
+            *module.named_parameters(remove_duplicate=False),
+            *module.named_buffers(remove_duplicate=False)
+        ]
         # Tied weights must stay one tensor.
         detached = {id(tensor): tensor.detach() for _, tensor in own}
-        self.values = {name: detached[id(tensor)] for name, tensor in own if tensor.is_floating_point()}
+        self.values = {
+            name: detached[id(tensor)] for name, tensor in own if tensor.is_floating_point()
+        }
         self.modules = dict(module.named_modules())
         self.torch = self._run_torch()
         self.patched: dict[int, Array] = {}
@@ -61,7 +69,8 @@ class Diagnosis:
         self.locator = self._locator(AGREES_BELOW)
 
     def _run_torch(self, capture: tuple[int, ...] = ()) -> TorchRun:
-        return run_torch_steps(self.source.module, self.runs.torch_call, self.runs.torch_inputs, self.values, capture)
+        return run_torch_steps(self.source.module, self.runs.torch_call, self.runs.torch_inputs,
+                               self.values, capture)
 
     def _places(self) -> dict[int, TorchPlace]:
         places = {}
@@ -74,32 +83,39 @@ class Diagnosis:
 
     def _locator(self, agrees_below: float) -> Locator:
         masks = [fingerprint(array) for array in self._masks()]
-        return Locator(self.keras, self.torch, self.places, self._holds_its_weights, masks, agrees_below)
+        return Locator(self.keras, self.torch, self.places, self._holds_its_weights, masks,
+                       agrees_below)
 
     def _masks(self) -> list[Array]:
         """Inputs of whole numbers that are all 0 or 1."""
         arrays = eager_arrays(self.runs.keras_inputs)
-        return [array for array in arrays if array.dtype.kind in "iub" and array.max(initial=0) <= 1]
+        return [
+            array for array in arrays if array.dtype.kind in "iub" and array.max(initial=0) <= 1
+        ]
 
     def _holds_its_weights(self, call: LayerCall) -> bool | None:
         return self.weights.as_planned(call, self.places.get(call.number))
 
     def layer_differences(self) -> dict[str, float]:
-        """Label of each layer that makes no calls of others to how far the statistics of its output are from the nearest in torch, in order of execution.
+        """Label of each layer that makes no calls of others to how far the statistics of its output
+        are from the nearest in torch, in order of execution.
 
         1 stands for 1 and more. A layer that is called several times has the largest.
         """
         found: dict[str, float] = {}
         for call in self.locator.leaves:
             for apart_by in self.locator.apart_out[call.number]:
-                found[call.display_name] = max(found.get(call.display_name, 0.0), min(apart_by, 1.0))
+                found[call.display_name] = max(found.get(call.display_name, 0.0),
+                                               min(apart_by, 1.0))
         return found
 
     def result(self, difference: float) -> FirstDivergence | None:
-        """The first divergence with its cause; `difference` is that of the outputs, relative to the largest one.
+        """The first divergence with its cause; `difference` is that of the outputs, relative to the
+        largest one.
 
-        Differences that are small beside that of the outputs are passed over, and looked at only where there is no larger one. So is a cause that,
-        mended, leaves more than half of the outputs' difference, as long as there is another; it is said beside that one.
+        Differences that are small beside that of the outputs are passed over, and looked at only
+        where there is no larger one. So is a cause that, mended, leaves more than half of the
+        outputs' difference, as long as there is another; it is said beside that one.
         """
         unmended = self.keras, self.locator
         passed: list[FirstDivergence] = []
@@ -109,11 +125,10 @@ class Diagnosis:
                 if found is None:
                     return passed[0] if passed else None
                 scene, best = found
-                said = replace(
-                    described(scene, best, self.keras, self.modules),
-                    also=tuple(f"{one.keras_layer}: {one.cause}" for one in passed),
-                )
-                share = self._share_left(scene, best[1]) if best is not None and len(passed) < MOST_PASSED else 0.0
+                said = replace(described(scene, best, self.keras, self.modules),
+                               also=tuple(f"{one.keras_layer}: {one.cause}" for one in passed))
+                share = self._share_left(
+                    scene, best[1]) if best is not None and len(passed) < MOST_PASSED else 0.0
                 if share <= SHARE_OF_MAIN_CAUSE:
                     return said
                 passed.append(replace(said, also=()))
@@ -121,9 +136,15 @@ class Diagnosis:
         finally:
             (self.keras, self.locator), self.patched = unmended, {}
 
-    def _first(self, difference: float) -> tuple[DivergenceContext, tuple[float, Hypothesis] | None] | None:
-        """The first spot where the models part by as much as matters for a difference of the outputs, and its cause."""
-        levels = {min(max(difference * PART_OF_OUTPUT, AGREES_BELOW), COARSEST), AGREES_BELOW, FINEST}
+    def _first(
+            self,
+            difference: float) -> tuple[DivergenceContext, tuple[float, Hypothesis] | None] | None:
+        """The first spot where the models part by as much as matters for a difference of the
+        outputs, and its cause.
+        """
+        levels = {
+            min(max(difference * PART_OF_OUTPUT, AGREES_BELOW), COARSEST), AGREES_BELOW, FINEST
+        }
         for level in sorted(levels, reverse=True):
             self.locator = self._locator(level)
             spot = self.locator.first()
@@ -133,10 +154,13 @@ class Diagnosis:
         return None
 
     def _share_left(self, scene: DivergenceContext, hypothesis: Hypothesis) -> float:
-        """The part of the outputs' difference that is left when the Keras model runs with a cause mended; 0 when that cannot be tried."""
+        """The part of the outputs' difference that is left when the Keras model runs with a cause
+        mended; 0 when that cannot be tried.
+        """
         outputs, before = scene.keras.outputs, self._outputs_apart()
         mends = scene.spot.kind == "layer" and scene.call.leaf is not None and hypothesis.kind in OF_THE_LAYER_ALONE
-        if not mends or not outputs or outputs[0].shape != hypothesis.trial.shape or not 0 < before < inf:
+        if not mends or not outputs or outputs[
+                0].shape != hypothesis.trial.shape or not 0 < before < inf:
             return 0.0
         self.patched[scene.call.number] = hypothesis.trial
         self.keras = self._run_keras()
@@ -144,17 +168,23 @@ class Diagnosis:
         return self._outputs_apart() / before
 
     def _outputs_apart(self) -> float:
-        """How far the outputs of the Keras model are from the nearest of torch, by their statistics."""
+        """How far the outputs of the Keras model are from the nearest of torch, by their
+        statistics.
+        """
         ends = [value.key for value in self.torch.outputs]
-        return max((min((distance(key, end) for end in ends), default=inf) for key in self.keras.outputs), default=inf)
+        return max(
+            (min((distance(key, end) for end in ends), default=inf) for key in self.keras.outputs),
+            default=inf)
 
     def _run_keras(self, capture: Sequence[int] = ()) -> KerasRun:
         runs = self.runs
-        return run_keras_calls(self.target, runs.keras_call, runs.keras_inputs, capture, self.patched)
+        return run_keras_calls(self.target, runs.keras_call, runs.keras_inputs, capture,
+                               self.patched)
 
     def cause(self, scene: DivergenceContext) -> tuple[float, Hypothesis] | None:
         """The first hypothesis that holds, and how near it comes."""
-        rules = {"inputs": (ends.at_the_beginning,), "end": (ends.at_the_end,)}.get(scene.spot.kind, RULES)
+        rules = {"inputs": (ends.at_the_beginning,), "end": (ends.at_the_end,
+                                                            )}.get(scene.spot.kind, RULES)
         for hypothesis in hypotheses_of(scene, rules):
             found = scene.distance_of(hypothesis)
             if isfinite(found) and scene.explains(hypothesis, found):
@@ -170,33 +200,29 @@ class Diagnosis:
         behind, along = surroundings.behind(call), surroundings.along(call)
         wanted = surroundings.wanted(spot, place)
         values = self._values_of_torch(wanted.orders)
-        around = [call.number] if inside else [call.parent] if call.parent and spot.kind != "inputs" else []
-        keras = self._run_keras([*around, *(one.number for one in (call, *chain, *behind[:2], *along))]).captured
+        around = [call.number
+                 ] if inside else [call.parent] if call.parent and spot.kind != "inputs" else []
+        keras = self._run_keras(
+            [*around, *(one.number for one in (call, *chain, *behind[:2], *along))]).captured
         scene = DivergenceContext(
-            self.target,
-            spot,
-            keras[call.number],
-            self.torch,
-            lambda array: self.locator.index.nearest(fingerprint(array)),
-            before=[(one, keras[one.number]) for one in chain],
-            behind=behind,
-            next_calls=[(one, keras[one.number]) for one in behind[:2]],
-            along=[(one, keras[one.number]) for one in along],
-            parent=(self.keras.calls[around[0]], keras[around[0]]) if around else None,
-            place=place,
-            steps=list(wanted.steps),
-            values=values,
-            masks=self._masks(),
+            self.target, spot, keras[call.number], self.torch,
+            lambda array: self.locator.index.nearest(fingerprint(array)), before=[
+                (one, keras[one.number]) for one in chain
+            ], behind=behind, next_calls=[(one, keras[one.number]) for one in behind[:2]], along=[
+                (one, keras[one.number]) for one in along
+            ], parent=(self.keras.calls[around[0]], keras[around[0]]) if around else None,
+            place=place, steps=list(wanted.steps), values=values, masks=self._masks(),
             is_before_all_weights=call.number <= min(self.places, default=call.number),
-            is_last=any(key in self.keras.calls[0].outputs for key in call.outputs),
-        )
-        scene.expected, scene.following = scene.arrays_of(wanted.expected), scene.arrays_of(wanted.following)
+            is_last=any(key in self.keras.calls[0].outputs for key in call.outputs))
+        scene.expected, scene.following = scene.arrays_of(wanted.expected), scene.arrays_of(
+            wanted.following)
         if spot.kind == "inputs":
             scene.torch_inputs = values[0]
         elif place is not None:
             scene.torch_inputs = scene.arrays_of(place.inputs)
         if call.leaf is not None:
-            scene.held, scene.wanted = self.weights.held(call.leaf), self.weights.wanted(call.leaf, place)
+            scene.held, scene.wanted = self.weights.held(call.leaf), self.weights.wanted(
+                call.leaf, place)
             scene.owners = self.weights.owners(scene.held, scene.wanted, call.leaf)
         earlier = [one for one in surroundings.earlier(call) if one not in chain]
         scene.wrong_before = self.weights.wrong(reversed([*earlier, *chain]), self.places)
@@ -205,6 +231,9 @@ class Diagnosis:
     def _values_of_torch(self, orders: tuple[int, ...]) -> dict[int, list[Array]]:
         """torch's values that appear at some times, in another run; its inputs at time 0."""
         captured = self._run_torch(orders).captured
-        values = {order: [np.asarray(as_array(tensor)) for tensor in tensors] for order, tensors in captured.items()}
+        values = {
+            order: [np.asarray(as_array(tensor)) for tensor in tensors]
+            for order, tensors in captured.items()
+        }
         values[0] = [np.asarray(array) for array in eager_arrays(self.runs.torch_inputs)]
         return values

@@ -1,4 +1,6 @@
-"""Which part of the torch module belongs to which Keras layer: told by a Plan, or by the values that both hold."""
+"""Which part of the torch module belongs to which Keras layer: told by a Plan, or by the values
+that both hold.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,8 @@ MOST_STEPS = 30
 class TorchPlace:
     """Where in one run of the torch module a Keras layer's work is done.
 
-    `names` are the weights, `path` the module that owns them (or the nearest above), `steps` the operations that use them, `inputs` and `outputs` what
-    went in and came out.
+    `names` are the weights, `path` the module that owns them (or the nearest above), `steps` the
+    operations that use them, `inputs` and `outputs` what went in and came out.
     """
 
     names: tuple[str, ...]
@@ -41,7 +43,8 @@ class TorchPlace:
 
 
 def names_by_layer(plan: Plan | None, source: Source, target: Target) -> dict[str, tuple[str, ...]]:
-    """Layer label to the torch tensors that it holds: as `plan` says, else those of equal values."""
+    """Layer label to the torch tensors that it holds: as `plan` says, else those of equal values.
+    """
     leaves = list(target.leaves())
     if plan is None:
         return names_by_values(source, leaves, target)
@@ -54,16 +57,16 @@ def names_by_layer(plan: Plan | None, source: Source, target: Target) -> dict[st
     return {label: tuple(names) for label, names in found.items()}
 
 
-def names_by_values(source: Source, leaves: Iterable[TargetLayer], target: Target) -> dict[str, tuple[str, ...]]:
+def names_by_values(source: Source, leaves: Iterable[TargetLayer],
+                    target: Target) -> dict[str, tuple[str, ...]]:
     """Layers whose variables hold the values of just one torch layer's tensors, in whatever layout.
 
-    Constant tensors say nothing. A layer is paired when one torch layer holds values of at least half of its telling variables.
+    Constant tensors say nothing. A layer is paired when one torch layer holds values of at least
+    half of its telling variables.
     """
-    entries = [
-        (fingerprint(np.asarray(as_array(value))), name)
-        for name, value in source.module.state_dict().items()
-        if value.is_floating_point() and value.numel() and name in source
-    ]
+    entries = [(fingerprint(np.asarray(as_array(value))), name)
+               for name, value in source.module.state_dict().items()
+               if value.is_floating_point() and value.numel() and name in source]
     index = FingerprintIndex(entries)
     found: dict[str, tuple[str, ...]] = {}
     for leaf in leaves:
@@ -79,9 +82,11 @@ def names_by_values(source: Source, leaves: Iterable[TargetLayer], target: Targe
                 if agree and source[name].size == variable.size:
                     votes.setdefault(name.rpartition(".")[0], []).append(name)
         best = sorted(votes.items(), key=lambda item: -len(item[1]))
-        if best and 2 * len(best[0][1]) >= telling and (len(best) == 1 or len(best[0][1]) > len(best[1][1])):
+        if best and 2 * len(best[0][1]) >= telling and (len(best) == 1
+                                                        or len(best[0][1]) > len(best[1][1])):
             path = best[0][0]
-            found[leaf.display_name] = tuple(name for name in source if name.rpartition(".")[0] == path)
+            found[leaf.display_name] = tuple(
+                name for name in source if name.rpartition(".")[0] == path)
     return found
 
 
@@ -96,10 +101,11 @@ def common_path(names: Iterable[str]) -> str:
     return ".".join(common)
 
 
-def place_of(
-    names: tuple[str, ...], near: Sequence[Fingerprint], run: TorchRun, modules: Mapping[str, Any]
-) -> TorchPlace | None:
-    """The use of some weights whose input is nearest to one of the statistics `near`; None when they were not used."""
+def place_of(names: tuple[str, ...], near: Sequence[Fingerprint], run: TorchRun,
+             modules: Mapping[str, Any]) -> TorchPlace | None:
+    """The use of some weights whose input is nearest to one of the statistics `near`; None when
+    they were not used.
+    """
     wanted = set(names)
     steps = tuple(step for step in run.steps if wanted & set(step.weights))
     if not steps:
@@ -113,7 +119,8 @@ def place_of(
         if inside and _is_layer(call, inside):
             return TorchPlace(names, path, modules.get(path), inside, call.inputs, call.outputs)
     first = min(steps, key=lambda step: _gap(step.inputs, near))
-    inside = tuple(step for step in steps if step.path == first.path and abs(step.order - first.order) < 24)
+    inside = tuple(
+        step for step in steps if step.path == first.path and abs(step.order - first.order) < 24)
     last = inside[-1]
     owner = first.path or path
     return TorchPlace(names, owner, modules.get(owner), inside, inside[0].inputs, last.outputs)

@@ -1,4 +1,6 @@
-"""What stands around a spot in both runs: the calls before and behind it in Keras, the operations and values of torch that may belong to it."""
+"""What stands around a spot in both runs: the calls before and behind it in Keras, the operations
+and values of torch that may belong to it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ SAME_STATISTICS = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class NeighborhoodRequest:
-    """What of torch's run is kept for one spot: `orders` are the times at which its values appear, the rest as in Scene."""
+    """What of torch's run is kept for one spot: `orders` are the times at which its values appear,
+    the rest as in Scene.
+    """
 
     orders: tuple[int, ...]
     expected: tuple[Value, ...]
@@ -34,8 +38,8 @@ class NeighborhoodRequest:
 
 class Neighborhood:
     """Two runs, and which layer's work is done where (`places`, by number of the Keras call)."""
-
-    def __init__(self, keras: KerasRun, torch: TorchRun, places: Mapping[int, TorchPlace], locator: Locator) -> None:
+    def __init__(self, keras: KerasRun, torch: TorchRun, places: Mapping[int, TorchPlace],
+                 locator: Locator) -> None:
         self.keras, self.torch, self.places, self.locator = keras, torch, places, locator
         self.step_by_order = {step.order: step for step in torch.steps}
 
@@ -56,18 +60,22 @@ class Neighborhood:
     def earlier(self, call: LayerCall) -> list[LayerCall]:
         """Calls before `call` inside the layer around it; none where that is the model."""
         around = self.keras.calls[call.parent] if call.parent else None
-        return [one for one in self.keras.leaves() if around is not None and around.number < one.number < call.number]
+        return [
+            one for one in self.keras.leaves()
+            if around is not None and around.number < one.number < call.number
+        ]
 
     def behind(self, call: LayerCall) -> list[LayerCall]:
         """Calls that take the output of `call`."""
         return [
-            other
-            for other in self.keras.leaves()
+            other for other in self.keras.leaves()
             if other.number > call.number and any(key in call.outputs for key in other.inputs)
         ]
 
     def along(self, call: LayerCall) -> list[LayerCall]:
-        """Calls without weights that follow one another, each taking the output of the one before: an activation made of several steps."""
+        """Calls without weights that follow one another, each taking the output of the one before:
+        an activation made of several steps.
+        """
         found: list[LayerCall] = []
         while len(found) < MOST_ALONG:
             behind = [one for one in self.behind(found[-1] if found else call) if one.leaf is None]
@@ -77,7 +85,9 @@ class Neighborhood:
         return found
 
     def next_places(self, call: LayerCall) -> list[TorchPlace]:
-        """torch's places of the next layers with weights that the output of `call` flows into through calls without."""
+        """torch's places of the next layers with weights that the output of `call` flows into
+        through calls without.
+        """
         found: list[TorchPlace] = []
         seen: set[int] = set()
         waiting = self.behind(call)
@@ -100,13 +110,17 @@ class Neighborhood:
         if spot.kind not in ("before", "end"):
             expected += [*self._possible_outputs(spot.call, place, outputs), *following]
         inputs = [value for step in steps for value in step.inputs]
-        orders = dict.fromkeys(value.order for value in (*known, *expected, *following, *outputs, *inputs))
+        orders = dict.fromkeys(
+            value.order for value in (*known, *expected, *following, *outputs, *inputs))
         return NeighborhoodRequest(
-            tuple(orders)[:MOST_KEPT], tuple(dict.fromkeys(expected)), tuple(following), tuple(dict.fromkeys(steps))
-        )
+            tuple(orders)[:MOST_KEPT], tuple(dict.fromkeys(expected)), tuple(following),
+            tuple(dict.fromkeys(steps)))
 
-    def _at(self, spot: DivergencePoint, place: TorchPlace | None) -> tuple[list[Value], list[Value], list[Step]]:
-        """Values of torch that go into the spot, those that its output is expected to be, and the operations there."""
+    def _at(self, spot: DivergencePoint,
+            place: TorchPlace | None) -> tuple[list[Value], list[Value], list[Step]]:
+        """Values of torch that go into the spot, those that its output is expected to be, and the
+        operations there.
+        """
         if spot.kind == "end":
             return [], list(self.torch.outputs), []
         if spot.kind == "before":
@@ -117,13 +131,16 @@ class Neighborhood:
             inputs = [*place.inputs, *(value for step in place.steps for value in step.inputs)]
             return inputs, list(place.outputs), steps
         tolerance = self.locator.tolerance[spot.call.number]
-        taken = [value for key in spot.call.inputs for value in self.locator.index.find(key, tolerance)]
+        taken = [
+            value for key in spot.call.inputs for value in self.locator.index.find(key, tolerance)
+        ]
         steps = self._steps_behind(taken, set())
         for other in self.next_places(spot.call):
             steps += self._steps_before(other.inputs, most=4)
         return taken, [], steps
 
-    def _possible_outputs(self, call: LayerCall, place: TorchPlace | None, outputs: list[Value]) -> list[Value]:
+    def _possible_outputs(self, call: LayerCall, place: TorchPlace | None,
+                          outputs: list[Value]) -> list[Value]:
         """Values that are no inputs of the call, those of its size first."""
         known = () if place is not None else call.inputs
         fresh = [value for value in outputs if not any(near(value.key, key) for key in known)]
@@ -131,7 +148,9 @@ class Neighborhood:
         return sorted(fresh, key=lambda value: prod(value.shape) != prod(size)) if size else fresh
 
     def _steps_behind(self, values: Iterable[Value], names: set[str]) -> list[Step]:
-        """torch's operations that take some values, and those that take what they give, as far as no other weights take part."""
+        """torch's operations that take some values, and those that take what they give, as far as
+        no other weights take part.
+        """
         found: dict[int, Step] = {}
         keys = [value.key for value in values]
         for _ in range(DEPTH_BEHIND):
@@ -159,19 +178,26 @@ class Neighborhood:
         return list(found.values())
 
     def _steps_in_between(self, spot: DivergencePoint) -> list[Step]:
-        """torch's operations without weights between what was agreed on last before a spot and the next layer with weights."""
+        """torch's operations without weights between what was agreed on last before a spot and the
+        next layer with weights.
+        """
         parent = self.keras.calls[spot.call.parent or 0]
         known = [*parent.inputs, *(key for call in spot.after for key in call.outputs)]
-        orders = [value.order for key in known for value in self.locator.index.find(key, AGREES_BELOW)]
-        behind = [self.places[number].steps[0].order for number in sorted(self.places) if number >= spot.call.number]
-        first, last = max(orders, default=0), behind[0] if behind else len(self.torch.steps) ** 2
-        return [step for step in self.torch.steps if first < step.order <= last and not step.weights][:MOST_KEPT]
+        orders = [
+            value.order for key in known for value in self.locator.index.find(key, AGREES_BELOW)
+        ]
+        behind = [
+            self.places[number].steps[0].order
+            for number in sorted(self.places) if number >= spot.call.number
+        ]
+        first, last = max(orders, default=0), behind[0] if behind else len(self.torch.steps)**2
+        return [
+            step for step in self.torch.steps if first < step.order <= last and not step.weights
+        ][:MOST_KEPT]
 
 
 def near(first: Fingerprint, second: Fingerprint) -> bool:
     """Whether two values are the same by the statistics that rounding moves least."""
-    return (
-        abs(first[0] - second[0]) < SAME_STATISTICS
-        and abs(first[1] - second[1]) < SAME_STATISTICS
-        and abs(first[2] - second[2]) < SAME_STATISTICS
-    )
+    return (abs(first[0] - second[0]) < SAME_STATISTICS
+            and abs(first[1] - second[1]) < SAME_STATISTICS
+            and abs(first[2] - second[2]) < SAME_STATISTICS)

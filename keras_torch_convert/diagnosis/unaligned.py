@@ -1,4 +1,6 @@
-"""Where two models part whose layers could not all be aligned, because they part: the weights that have a place are tried in the Keras model."""
+"""Where two models part whose layers could not all be aligned, because they part: the weights that
+have a place are tried in the Keras model.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,14 @@ if TYPE_CHECKING:
     from ..running.inputs import Runs
 
 
-def why_open(
-    source: Source, target: Target, runs: Runs, plan: Plan, alignment: Alignment, hints: Mapping[str, str]
-) -> list[str]:
-    """Sentences about why layers stayed open: what has no counterpart, and the first divergence where its cause is proven.
+def why_open(source: Source, target: Target, runs: Runs, plan: Plan, alignment: Alignment,
+             hints: Mapping[str, str]) -> list[str]:
+    """Sentences about why layers stayed open: what has no counterpart, and the first divergence
+    where its cause is proven.
 
-    What `plan` settles and, for the rest, what names and order say is computed with values that never reach the model. Layers that
-    nothing confirmed may be settled wrongly: where no cause is found they too go by names and order.
+    What `plan` settles and, for the rest, what names and order say is computed with values that
+    never reach the model. Layers that nothing confirmed may be settled wrongly: where no cause is
+    found they too go by names and order.
     """
     proposal, _ = align_statically(source, target, hints)
     trusting = _completed(plan, proposal, ())
@@ -43,9 +46,15 @@ def why_open(
 
 
 def _completed(plan: Plan, proposal: Plan, doubted: Collection[str]) -> Plan:
-    """The plan, with the proposal's assignments for what it leaves open and for the `doubted` places."""
-    # A layer that was left neutral, since nothing in torch seemed to be its, may be the one that differs.
-    settled = {one.key: one for one in plan.assignments if tensors_of(one.expression) and one.key not in doubted}
+    """The plan, with the proposal's assignments for what it leaves open and for the `doubted`
+    places.
+    """
+    # A layer that was left neutral, since nothing in torch seemed to be its, may be the one that
+    # differs.
+    settled = {
+        one.key: one
+        for one in plan.assignments if tensors_of(one.expression) and one.key not in doubted
+    }
     others = {one.key: one for one in proposal.assignments if one.key not in settled}
     rest = [one for one in plan.assignments if one.key not in settled and one.key not in others]
     return replace(plan, assignments=(*settled.values(), *others.values(), *rest))

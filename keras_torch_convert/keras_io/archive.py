@@ -1,7 +1,8 @@
 """A .keras file: a zip archive of stored members, its dates pinned, the weights as its last member.
 
-Where every member lies is known before a value is written; only the check sum of the weights is patched in afterward.
-Format: PKWARE's APPNOTE 6.3, with the 64-bit fields only where a size or an offset needs them.
+Where every member lies is known before a value is written; only the check sum of the weights is
+patched in afterward. Format: PKWARE's APPNOTE 6.3, with the 64-bit fields only where a size or an
+offset needs them.
 """
 
 from __future__ import annotations
@@ -43,28 +44,23 @@ class _Member:
         version, *fields = self._shared_fields(large, extra)
         # Made by Unix, a regular file that its owner may write.
         made_by = 3 << 8 | version
-        return _CENTRAL.pack(b"PK\1\2", made_by, version, *fields, 0, 0, 0, 0o100644 << 16, start) + self.name + extra
+        return _CENTRAL.pack(b"PK\1\2", made_by, version, *fields, 0, 0, 0, 0o100644 << 16,
+                             start) + self.name + extra
 
     def _shared_fields(self, large: bool, extra: bytes) -> tuple[int, ...]:
-        """What both headers say, in one order: the version that reads it, flags, method, date, check sum, sizes and lengths."""
+        """What both headers say, in one order: the version that reads it, flags, method, date,
+        check sum, sizes and lengths.
+        """
         size = _MOST_32 if large else self.size
-        return (
-            45 if large else 20,
-            _UTF_8,
-            0,
-            _MIDNIGHT,
-            _FIRST_OF_1980,
-            self.crc,
-            size,
-            size,
-            len(self.name),
-            len(extra),
-        )
+        return (45 if large else 20, _UTF_8, 0, _MIDNIGHT, _FIRST_OF_1980, self.crc, size, size,
+                len(self.name), len(extra))
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveFrame:
-    """What stands around the weights: `before` them from byte 0 on, and behind them what `after` gives."""
+    """What stands around the weights: `before` them from byte 0 on, and behind them what `after`
+    gives.
+    """
 
     before: bytes
     members: tuple[_Member, ...]
@@ -73,11 +69,13 @@ class ArchiveFrame:
 
     @property
     def crc_position(self) -> int:
-        """Where the check sum of the weights goes in their local header: four bytes, little-endian."""
+        """Where the check sum of the weights goes in their local header: four bytes, little-endian.
+        """
         return self.members[-1].start + 14
 
     def after(self, crc: int) -> bytes:
-        """The directory, once the weights' check sum is known; its length does not depend on that."""
+        """The directory, once the weights' check sum is known; its length does not depend on that.
+        """
         last = self.members[-1]
         members = (*self.members[:-1], _Member(last.name, last.start, last.size, crc))
         directory = b"".join(member.central_header() for member in members)
@@ -86,9 +84,11 @@ class ArchiveFrame:
         ends = b""
         if large:
             fields = (44, 45, 45, 0, 0, len(members), len(members), len(directory), start)
-            ends = _END_64.pack(b"PK\6\6", *fields) + _LOCATOR_64.pack(b"PK\6\7", 0, start + len(directory), 1)
+            ends = _END_64.pack(b"PK\6\6", *fields) + _LOCATOR_64.pack(
+                b"PK\6\7", 0, start + len(directory), 1)
         count = len(members)
-        ends += _END.pack(b"PK\5\6", 0, 0, count, count, len(directory), _MOST_32 if large else start, 0)
+        ends += _END.pack(b"PK\5\6", 0, 0, count, count, len(directory),
+                          _MOST_32 if large else start, 0)
         return directory + ends
 
 

@@ -1,8 +1,11 @@
-"""Which layers of a Keras graph take a flattened feature map, or give a vector that becomes one, and in which order its axes are counted.
+"""Which layers of a Keras graph take a flattened feature map, or give a vector that becomes one,
+and in which order its axes are counted.
 
-PyTorch keeps a map as (channel, height, width) and Keras as (height, width, channel), so that flattening numbers the same values
-differently: the rows of the next kernel must be reordered. What lies between the map and the layer (Flatten, Reshape, Permute, Dropout,
-activations, norms, pooling, nested models) is followed tensor by tensor; each axis is described by the axes of the map that it is made of.
+PyTorch keeps a map as (channel, height, width) and Keras as (height, width, channel), so that
+flattening numbers the same values differently: the rows of the next kernel must be reordered. What
+lies between the map and the layer (Flatten, Reshape, Permute, Dropout, activations, norms, pooling,
+nested models) is followed tensor by tensor; each axis is described by the axes of the map that it
+is made of.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from typing import Any, NamedTuple
 
 
 class Atom(NamedTuple):
-    """A piece of one axis of a map: `size` positions, `step` apart, of an axis of `whole` positions."""
+    """A piece of one axis of a map: `size` positions, `step` apart, of an axis of `whole`
+    positions.
+    """
 
     axis: str
     size: int
@@ -23,47 +28,47 @@ class Atom(NamedTuple):
     whole: int
 
 
-# A run of atoms, the first varying slowest; an axis is one run, or several one after the other; a tensor all its axes but the batch's.
+# A run of atoms, the first varying slowest; an axis is one run, or several one after the other; a
+# tensor all its axes but the batch's.
 Run = tuple[Atom, ...]
 Axis = tuple[Run, ...]
 Axes = tuple[Axis, ...]
 
 _SPATIAL = {1: ("width",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 _TORCH_ORDER = ("channel", "depth", "height", "width")
-_MAPS = ("conv", "depthwiseconv", "separableconv", "maxpool", "averagepool", "upsampling", "zeropadding", "cropping")
+_MAPS = ("conv", "depthwiseconv", "separableconv", "maxpool", "averagepool", "upsampling",
+         "zeropadding", "cropping")
 # Layers with weights that keep the order of what they get.
 _IN_PLACE = ("batchnormalization", "groupnormalization", "prelu", "normalization", "dropout")
 # On tokens (batch, time, features) these work on the last axis, which PyTorch keeps last as well.
-_ON_LAST_AXIS = (
-    "layernormalization",
-    "rmsnormalization",
-    "dense",
-    "einsumdense",
-    "rnn",
-    "multiheadattention",
-    "embedding",
-)
+_ON_LAST_AXIS = ("layernormalization", "rmsnormalization", "dense", "einsumdense", "rnn",
+                 "multiheadattention", "embedding")
 
-# Attention multiplies tokens by tokens: what comes out has heads among its axes, and is no map whatever its rank.
+# Attention multiplies tokens by tokens: what comes out has heads among its axes, and is no map
+# whatever its rank.
 _PRODUCTS = frozenset({"matmul", "einsum", "dot", "tensordot"})
 
 
 def flattened_settings(model: Any) -> dict[int, dict[str, Any]]:
-    """By id of the layer "input_shape" (without the batch axis, None for an open extent), and where PyTorch would have another order, what
-    the input's last axis is made of.
+    """By id of the layer "input_shape" (without the batch axis, None for an open extent), and where
+    PyTorch would have another order, what the input's last axis is made of.
 
-    "flattened" has one entry for each concatenated part of the axis: ((axis, extent), ...) in Keras's order, (("height", 7), ("width", 7),
-    ("channel", 64)); () with its extent for a part that is no map. "patches" is such an entry for patches cut out of a map, "gives_map" one for
-    a vector of outputs that is reshaped into a map of two spatial axes or more.
-    Layers outside a graph (of subclassed models) have none of these, layers called twice only what is the same in all calls.
+    "flattened" has one entry for each concatenated part of the axis: ((axis, extent), ...) in
+    Keras's order, (("height", 7), ("width", 7), ("channel", 64)); () with its extent for a part
+    that is no map. "patches" is such an entry for patches cut out of a map, "gives_map" one for a
+    vector of outputs that is reshaped into a map of two spatial axes or more. Layers outside a
+    graph (of subclassed models) have none of these, layers called twice only what is the same in
+    all calls.
     """
     calls: dict[int, list[dict[str, Any]]] = {}
     for layer, shape, axes in _Walk().inputs(model):
         for each in _with_inner(layer):
             calls.setdefault(id(each), []).append({"input_shape": shape, **_settings(axes)})
     found = {
-        key: {name: value for name, value in settings[0].items() if all(one.get(name) == value for one in settings)}
-        for key, settings in calls.items()
+        key: {
+            name: value for name, value in settings[0].items() if all(
+                one.get(name) == value for one in settings)
+        } for key, settings in calls.items()
     }
     for layer, made in _makers_of_maps(model):
         found.setdefault(id(layer), {})["gives_map"] = made
@@ -71,23 +76,29 @@ def flattened_settings(model: Any) -> dict[int, dict[str, Any]]:
 
 
 def _makers_of_maps(model: Any) -> Iterator[tuple[Any, tuple[tuple[str, int], ...]]]:
-    """Dense layers whose outputs are reshaped into a map, and the norms in between, each with the axes of the map as Keras counts them."""
+    """Dense layers whose outputs are reshaped into a map, and the norms in between, each with the
+    axes of the map as Keras counts them.
+    """
     for layer in getattr(model, "layers", ()):
         if _is_functional(layer):
             yield from _makers_of_maps(layer)
         for node in getattr(layer, "_inbound_nodes", ()) if "reshape" in _kinds(layer) else ():
             tensors = _inputs_of(node)
-            after = _shape(node.outputs[0] if isinstance(node.outputs, (list, tuple)) else node.outputs)
+            after = _shape(node.outputs[0] if isinstance(node.outputs, (list,
+                                                                        tuple)) else node.outputs)
             if not tensors or after is None or len(after) < 3 or len(_shape(tensors[0]) or ()) != 1:
                 continue
-            made = tuple(atom for axis in _default(after) or () for run in axis for atom in run if atom.size != 1)
+            made = tuple(atom for axis in _default(after) or () for run in axis
+                         for atom in run if atom.size != 1)
             if not _in_torch_order(made):
                 axes = tuple((atom.axis, atom.size) for atom in made)
                 yield from ((maker, axes) for maker in _makers(tensors[0]))
 
 
 def _makers(tensor: Any) -> list[Any]:
-    """The Dense layer that gave a vector, and the layers behind it that work feature by feature; [] when there is no such layer."""
+    """The Dense layer that gave a vector, and the layers behind it that work feature by feature; []
+    when there is no such layer.
+    """
     found: list[Any] = []
     while getattr(tensor, "_keras_history", None) is not None:
         layer, node_index, _ = tensor._keras_history
@@ -106,7 +117,9 @@ def _makers(tensor: Any) -> list[Any]:
 
 
 def _with_inner(layer: Any) -> Iterator[Any]:
-    """The layer and those inside of it that get its input: a wrapper's layer, the cell of a recurrent one."""
+    """The layer and those inside of it that get its input: a wrapper's layer, the cell of a
+    recurrent one.
+    """
     yield layer
     for name in ("layer", "cell", "forward_layer", "backward_layer"):
         if hasattr(layer, name):
@@ -131,16 +144,20 @@ def _settings(axes: Axes | None) -> dict[str, Any]:
 
 
 def _is_whole(run: Run) -> bool:
-    return all(atom.size == atom.whole for atom in run) and len({atom.axis for atom in run}) == len(run)
+    return all(atom.size == atom.whole for atom in run) and len({atom.axis for atom in run
+                                                                }) == len(run)
 
 
 def _is_patch(run: Run) -> bool:
     inner = all(atom.step == 1 for atom in run)
-    return inner and len({atom.axis for atom in run}) == len(run) and any(atom.axis == "channel" for atom in run)
+    return inner and len({atom.axis for atom in run}) == len(run) and any(
+        atom.axis == "channel" for atom in run)
 
 
 def _in_torch_order(run: Run) -> bool:
-    return all(_TORCH_ORDER.index(first.axis) < _TORCH_ORDER.index(second.axis) for first, second in pairwise(run))
+    return all(
+        _TORCH_ORDER.index(first.axis) < _TORCH_ORDER.index(second.axis)
+        for first, second in pairwise(run))
 
 
 def _map(shape: tuple[int, ...], channels_first: bool) -> Axes | None:
@@ -159,13 +176,17 @@ def _features(size: int) -> Axis:
 
 @dataclass(slots=True)
 class _Walk:
-    """Follows tensors back to the maps that they are made of; `known` are the axes of tensors met so far, by id."""
+    """Follows tensors back to the maps that they are made of; `known` are the axes of tensors met
+    so far, by id.
+    """
 
     known: dict[int, Axes | None] = field(default_factory=dict)
     alive: list[Any] = field(default_factory=list)
 
     def inputs(self, model: Any) -> Iterator[tuple[Any, tuple[int | None, ...], Axes | None]]:
-        """Every layer of the graph, nested models included, with shape and axes of its first input, once for each call."""
+        """Every layer of the graph, nested models included, with shape and axes of its first input,
+        once for each call.
+        """
         for layer in getattr(model, "layers", ()):
             for node in getattr(layer, "_inbound_nodes", ()):
                 tensors = _inputs_of(node)
@@ -185,7 +206,8 @@ class _Walk:
         return self.known[id(tensor)]
 
     def _bind(self, model: Any, tensors: Sequence[Any]) -> None:
-        for inner, outer in zip(model.inputs, tensors, strict=False):  # optional inputs may be left out
+        for inner, outer in zip(model.inputs, tensors,
+                                strict=False):  # optional inputs may be left out
             self.alive.append(inner)
             self.known[id(inner)] = self.axes(outer)
 
@@ -209,16 +231,16 @@ class _Walk:
             return _default(shape)
         return self._moved(layer, kinds, node, tensors, shape)
 
-    def _moved(
-        self, layer: Any, kinds: frozenset[str], node: Any, tensors: list[Any], shape: tuple[int, ...]
-    ) -> Axes | None:
+    def _moved(self, layer: Any, kinds: frozenset[str], node: Any, tensors: list[Any],
+               shape: tuple[int, ...]) -> Axes | None:
         """Behind a layer or operation that is no convolution or pooling."""
         before = _shape(tensors[0])
         if kinds & {"concatenate", "concat"}:
             return self._concatenated(tensors, shape)
         if before is not None and kinds & {"flatten", "reshape"}:
             axes = self.axes(tensors[0])
-            if axes and "flatten" in kinds and getattr(layer, "data_format", "") == "channels_first":
+            if axes and "flatten" in kinds and getattr(layer, "data_format",
+                                                       "") == "channels_first":
                 axes = (*axes[1:], axes[0])  # Keras moves the channels last before it flattens
             return _regrouped(axes, shape) if axes else _default(shape)
         if kinds & {"permute", "transpose"}:
@@ -240,11 +262,15 @@ class _Walk:
     def _concatenated(self, tensors: list[Any], shape: tuple[int, ...]) -> Axes | None:
         """Flat parts one after the other; maps side by side are a map again."""
         if len(shape) > 1:
-            return _default(shape) or (_map(shape, False) if any(self.axes(one) for one in tensors) else None)
+            return _default(shape) or (_map(shape, False) if any(
+                self.axes(one) for one in tensors) else None)
         parts = [(self.axes(one), _shape(one)) for one in tensors]
         if not any(axes for axes, _ in parts) or any(size is None for _, size in parts):
             return None
-        runs = [run for axes, size in parts for run in (axes[-1] if axes else _features(prod(size or ())))]
+        runs = [
+            run for axes, size in parts
+            for run in (axes[-1] if axes else _features(prod(size or ())))
+        ]
         return (tuple(runs),)
 
 
@@ -263,7 +289,9 @@ def _image_data_format() -> str:
 
 
 def _regrouped(axes: Axes, shape: tuple[int, ...]) -> Axes | None:
-    """The axes in another shape, None when it is no exact split or merge, or when positions of the batch take part."""
+    """The axes in another shape, None when it is no exact split or merge, or when positions of the
+    batch take part.
+    """
     if any(len(axis) != 1 for axis in axes):
         return axes if len(axes) == len(shape) else None
     waiting = [atom for axis in axes for atom in axis[0] if atom.size != 1]
@@ -290,22 +318,24 @@ def _regrouped(axes: Axes, shape: tuple[int, ...]) -> Axes | None:
 
 
 def _patches(axes: Axes | None, layer: Any, shape: tuple[int, ...]) -> Axes | None:
-    """keras.ops.image.extract_patches: each position's last axis is its patch, rows first and channels last."""
+    """keras.ops.image.extract_patches: each position's last axis is its patch, rows first and
+    channels last.
+    """
     sizes = layer.size
-    if axes is None or tuple(layer.strides or sizes) != tuple(sizes) or layer.dilation_rate not in (1, (1, 1)):
+    if axes is None or tuple(layer.strides
+                             or sizes) != tuple(sizes) or layer.dilation_rate not in (1, (1, 1)):
         return None
-    outer = tuple(
-        ((Atom(axis[0][0].axis, extent, size, axis[0][0].whole),),)
-        for axis, extent, size in zip(axes[:-1], shape[:-1], sizes, strict=True)
-    )
-    inner = tuple(
-        axis[0][0]._replace(size=size, step=1) for axis, size in zip(axes[:-1], sizes, strict=True) if axis[0]
-    )
+    outer = tuple(((Atom(axis[0][0].axis, extent, size, axis[0][0].whole),),)
+                  for axis, extent, size in zip(axes[:-1], shape[:-1], sizes, strict=True))
+    inner = tuple(axis[0][0]._replace(size=size, step=1)
+                  for axis, size in zip(axes[:-1], sizes, strict=True) if axis[0])
     return (*outer, ((*inner, *axes[-1][0]),))
 
 
 def _perm(layer: Any, node: Any, ndim: int) -> tuple[int, ...] | None:
-    """The permutation of the axes without the batch's, None when the batch axis moves or nothing says it."""
+    """The permutation of the axes without the batch's, None when the batch axis moves or nothing
+    says it.
+    """
     if hasattr(layer, "dims"):
         return tuple(int(axis) - 1 for axis in layer.dims)
     arguments: Mapping[str, Any] = getattr(node, "call_kwargs", {}) or {}
@@ -321,8 +351,12 @@ def _inputs_of(node: Any) -> list[Any]:
 
 
 def _is_functional(layer: Any) -> bool:
-    """True for a model inside another that has symbolic inputs and outputs to follow; a subclassed one has layers alone."""
-    return bool(hasattr(layer, "layers") and getattr(layer, "inputs", None) and getattr(layer, "outputs", None))
+    """True for a model inside another that has symbolic inputs and outputs to follow; a subclassed
+    one has layers alone.
+    """
+    return bool(
+        hasattr(layer, "layers") and getattr(layer, "inputs", None)
+        and getattr(layer, "outputs", None))
 
 
 def _shape(tensor: Any) -> tuple[int, ...] | None:
@@ -334,7 +368,9 @@ def _shape(tensor: Any) -> tuple[int, ...] | None:
 
 
 def _kinds(layer: Any) -> frozenset[str]:
-    """Class names along the method resolution order in lower case; for a TensorFlow operation of Keras 2 its name."""
+    """Class names along the method resolution order in lower case; for a TensorFlow operation of
+    Keras 2 its name.
+    """
     names = {base.__name__.lower() for base in type(layer).__mro__}
     if hasattr(layer, "symbol"):
         names.add(str(layer.symbol).rpartition(".")[2].lower())

@@ -1,9 +1,11 @@
-"""An HDF5 file without its values: h5py makes it, and says where the values of each data set belong.
+"""An HDF5 file without its values: h5py makes it, and says where the values of each data set
+belong.
 
-Data sets are contiguous, allocated early and never filled, so that HDF5 writes nothing but its own structures, a few
-kilobytes whatever the size of the model: the rest of the temporary file is a hole. A file object of Python's in its place takes no
-disk, but is called a dozen times for each data set, where HDF5 itself puts neighboring writes together: half as much time again.
-The values are written later, at the offsets that h5py gives.
+Data sets are contiguous, allocated early and never filled, so that HDF5 writes nothing but its own
+structures, a few kilobytes whatever the size of the model: the rest of the temporary file is a
+hole. A file object of Python's in its place takes no disk, but is called a dozen times for each
+data set, where HDF5 itself puts neighboring writes together: half as much time again. The values
+are written later, at the offsets that h5py gives.
 """
 
 from __future__ import annotations
@@ -26,13 +28,16 @@ from ..spec.file_layout import FileLayout, StoredArray, StoredAttribute, StoredG
 
 # HDF5's own structures lie together in blocks of this size, between which values lie.
 METADATA_BLOCK = 2**16
-# A zoo converts many checkpoints of one architecture, one after the other: all but the first find their skeleton here.
+# A zoo converts many checkpoints of one architecture, one after the other: all but the first find
+# their skeleton here.
 SKELETONS_KEPT = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of the file, from byte `start` on: bytes that are known, or the values of one data set."""
+    """A stretch of the file, from byte `start` on: bytes that are known, or the values of one data
+    set.
+    """
 
     start: int
     size: int
@@ -41,7 +46,9 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Hdf5Header:
-    """A whole file as pieces in the order of their offsets, without gaps or overlaps; `size` in bytes."""
+    """A whole file as pieces in the order of their offsets, without gaps or overlaps; `size` in
+    bytes.
+    """
 
     pieces: tuple[Piece, ...]
     size: int
@@ -49,7 +56,9 @@ class Hdf5Header:
 
 @lru_cache(maxsize=SKELETONS_KEPT)
 def make_hdf5_header(layout: FileLayout) -> Hdf5Header:
-    """Build the structures of the file, once for a layout: the same layout gives the same bytes. Raises SaveError when h5py refuses it."""
+    """Build the structures of the file, once for a layout: the same layout gives the same bytes.
+    Raises SaveError when h5py refuses it.
+    """
     try:
         descriptor, name = tempfile.mkstemp(prefix="keras_torch_convert-", suffix=".h5")
         with open(descriptor, "rb", buffering=0) as made:
@@ -57,18 +66,22 @@ def make_hdf5_header(layout: FileLayout) -> Hdf5Header:
                 builder = _Builder(file)
                 for group in layout.groups:
                     builder.group(group)
-                found = [(offset, array) for array in layout.arrays if (offset := builder.array(array)) is not None]
+                found = [(offset, array)
+                         for array in layout.arrays if (offset := builder.array(array)) is not None]
             size = os.fstat(descriptor).st_size
             return Hdf5Header(tuple(_pieces(made, size, found)), size)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         if isinstance(error, SaveError):
             raise
-        raise SaveError(f"the file's structure cannot be made: {type(error).__name__}: {error}") from error
+        raise SaveError(
+            f"the file's structure cannot be made: {type(error).__name__}: {error}") from error
 
 
 @contextmanager
 def _scratch_file(name: str) -> Iterator[h5py.File]:
-    """An open HDF5 file that loses its name at once, where the system can do that: then nothing is left when the process is killed."""
+    """An open HDF5 file that loses its name at once, where the system can do that: then nothing is
+    left when the process is killed.
+    """
     try:
         with h5py.File(name, "w", meta_block_size=METADATA_BLOCK) as file:
             if os.name == "posix":
@@ -84,8 +97,9 @@ def byte_size(array: StoredArray) -> int:
 
 
 class _Builder:
-    """Makes groups, attributes and data sets through h5py's lower level: its upper one takes three times as long."""
-
+    """Makes groups, attributes and data sets through h5py's lower level: its upper one takes three
+    times as long.
+    """
     def __init__(self, file: h5py.File) -> None:
         self.file = file
         self.links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
@@ -113,9 +127,11 @@ class _Builder:
 
     def array(self, array: StoredArray) -> int | None:
         """Make a data set; where its values belong, None when it has none."""
-        space = h5py.h5s.create_simple(array.shape) if array.shape else h5py.h5s.create(h5py.h5s.SCALAR)
+        space = h5py.h5s.create_simple(array.shape) if array.shape else h5py.h5s.create(
+            h5py.h5s.SCALAR)
         kind = h5py.h5t.py_create(np.dtype(array.dtype), logical=True)
-        made = h5py.h5d.create(self.file.id, array.path.encode("utf-8"), kind, space, self.creation, self.links)
+        made = h5py.h5d.create(self.file.id, array.path.encode("utf-8"), kind, space, self.creation,
+                               self.links)
         for attribute in array.attributes:
             _write_attribute(made, attribute)
         if not byte_size(array):
@@ -131,16 +147,18 @@ def _write_attribute(item: Any, attribute: StoredAttribute) -> None:
     if attribute.dtype == "text":
         # Variable length is what h5py's upper level is good at, and what a file has few of.
         owner = h5py.Group(item) if isinstance(item, h5py.h5g.GroupID) else h5py.Dataset(item)
-        owner.attrs.create(
-            attribute.name, list(value) if isinstance(value, tuple) else value, dtype=h5py.string_dtype()
-        )
+        owner.attrs.create(attribute.name,
+                           list(value) if isinstance(value, tuple) else value,
+                           dtype=h5py.string_dtype())
         return
     dtype = np.dtype(attribute.dtype)
     if dtype.kind == "S":
-        value = [text.encode("utf-8") for text in value] if isinstance(value, tuple) else value.encode("utf-8")
+        value = [text.encode("utf-8") for text in value] if isinstance(
+            value, tuple) else value.encode("utf-8")
     values = np.array(value, dtype)
     kind = h5py.h5t.py_create(dtype, logical=True)
-    space = h5py.h5s.create_simple(values.shape) if values.shape else h5py.h5s.create(h5py.h5s.SCALAR)
+    space = h5py.h5s.create_simple(values.shape) if values.shape else h5py.h5s.create(
+        h5py.h5s.SCALAR)
     made = h5py.h5a.create(item, attribute.name.encode("utf-8"), kind, space)
     if values.size:
         made.write(values)

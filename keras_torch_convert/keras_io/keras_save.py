@@ -1,4 +1,6 @@
-"""The files that Keras models are saved to: .weights.h5, .keras or the legacy .h5, told by the suffix; what cannot be saved so, and Keras's own saving."""
+"""The files that Keras models are saved to: .weights.h5, .keras or the legacy .h5, told by the
+suffix; what cannot be saved so, and Keras's own saving.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,12 @@ SUFFIXES = (".weights.h5", ".keras", ".hdf5", ".h5")
 
 
 def check_path(path: str | os.PathLike[str], target: Target | None = None) -> None:
-    """Refuse a path that cannot be written, and with `target` a format that cannot hold that model, before any work.
+    """Refuse a path that cannot be written, and with `target` a format that cannot hold that model,
+    before any work.
 
-    Raises SaveError: unknown suffix, missing or read-only folder, a folder in the file's place, a subclassed tf_keras
-    model as whole .h5, bfloat16 variables in a format that Keras cannot read them from, two weights under one path in .h5.
+    Raises SaveError: unknown suffix, missing or read-only folder, a folder in the file's place, a
+    subclassed tf_keras model as whole .h5, bfloat16 variables in a format that Keras cannot read
+    them from, two weights under one path in .h5.
     """
     suffix = suffix_of(Path(path))
     check_place(Path(path))
@@ -44,27 +48,27 @@ def _check_format(target: Target, suffix: str) -> None:
     if any(variable.dtype == "bfloat16" for variable in target.variables.values()):
         if target.framework == "tf_keras":
             raise SaveError(
-                f"model {target.name!r} holds bfloat16 variables, which tf_keras cannot load from any of its files"
-            )
+                f"model {target.name!r} holds bfloat16 variables, which tf_keras cannot load "
+                "from any of its files")
         if legacy:
             raise SaveError(
-                f"model {target.name!r} holds bfloat16 variables, which Keras cannot load from a {suffix} file: "
-                "save as .weights.h5 or .keras"
-            )
+                f"model {target.name!r} holds bfloat16 variables, which Keras cannot load from a "
+                f"{suffix} file: "
+                "save as .weights.h5 or .keras")
     if not legacy:
         return
     if target.framework == "tf_keras" and is_subclassed(target.model):
         raise SaveError(
-            f"a subclassed model such as {target.name!r} cannot be saved whole as {suffix}: save as .weights.h5"
-        )
+            f"a subclassed model such as {target.name!r} cannot be saved whole as {suffix}: save "
+            "as .weights.h5")
     for layer in target.model.layers:
         paths = Counter(str(getattr(weight, "path", weight.name)) for weight in layer.weights)
         repeated = [path for path, count in paths.items() if count > 1]
         if repeated:
             raise SaveError(
-                f"layer {layer.name!r} has several weights called {repeated[0]}, which a {suffix} file cannot hold: "
-                "save as .weights.h5, or give its sublayers names of their own"
-            )
+                f"layer {layer.name!r} has several weights called {repeated[0]}, which a "
+                f"{suffix} file cannot hold: "
+                "save as .weights.h5, or give its sublayers names of their own")
 
 
 def is_subclassed(model: Any) -> bool:
@@ -75,17 +79,21 @@ def is_subclassed(model: Any) -> bool:
 def write_with_keras(target: Target, path: Path, suffix: str) -> tuple[str, ...]:
     """Let Keras write the file; raises SaveError when it refuses the model. Returns notes."""
     if suffix not in (".weights.h5", ".keras"):
-        with saved_as_built(target) as notes, failures_told(target, suffix), legacy_warning_silenced():
+        with saved_as_built(target) as notes, failures_told(target,
+                                                            suffix), legacy_warning_silenced():
             target.model.save(str(path))
         return notes
     with failures_told(target, suffix):
-        target.model.save_weights(str(path)) if suffix == ".weights.h5" else target.model.save(str(path))
+        target.model.save_weights(str(path)) if suffix == ".weights.h5" else target.model.save(
+            str(path))
     return ()
 
 
 @contextmanager
 def failures_told(target: Target, suffix: str) -> Iterator[None]:
-    """What keeps Keras from saving becomes a SaveError with a way out; trouble with the disk passes as it is."""
+    """What keeps Keras from saving becomes a SaveError with a way out; trouble with the disk passes
+    as it is.
+    """
     try:
         yield
     except OSError:
@@ -93,15 +101,14 @@ def failures_told(target: Target, suffix: str) -> Iterator[None]:
     except Exception as error:
         remedy = "" if suffix == ".weights.h5" else "; .weights.h5 holds the weights of any model"
         raise SaveError(
-            f"Keras refuses model {target.name!r} ({type(target.model).__name__}) in a {suffix} file: "
-            f"{type(error).__name__}: {error}{remedy}"
-        ) from error
+            f"Keras refuses model {target.name!r} ({type(target.model).__name__}) in a {suffix} "
+            "file: "
+            f"{type(error).__name__}: {error}{remedy}") from error
 
 
 @contextmanager
 def legacy_warning_silenced() -> Iterator[None]:
     """Keras calls .h5 legacy each time; who asks for that suffix knows. All other messages pass."""
-
     def is_other(record: logging.LogRecord) -> bool:
         return "as an HDF5 file" not in record.getMessage()
 

@@ -15,16 +15,14 @@ from .values import read_values
 
 
 def read_keras_source(target: Target) -> Source:
-    """The variables of a Keras model as a source, by their places; each is read when it is asked for."""
+    """The variables of a Keras model as a source, by their places; each is read when it is asked
+    for.
+    """
     tensors = {
-        place: SourceTensor(
-            place,
-            variable.shape,
-            variable.dtype,
-            partial(_values, target, variable),
-            kind="parameter" if variable.trainable else "buffer",
-            display_name=variable.display_name,
-        )
+        place:
+            SourceTensor(place, variable.shape, variable.dtype, partial(_values, target, variable),
+                         kind="parameter" if variable.trainable else "buffer",
+                         display_name=variable.display_name)
         for place, variable in target.variables.items()
     }
     return Source(tensors, f"Keras model {target.name}")

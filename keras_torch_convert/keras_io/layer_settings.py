@@ -1,45 +1,22 @@
-"""Hyperparameters of a Keras layer that decide how its weights are laid out or used, as plain values."""
+"""Hyperparameters of a Keras layer that decide how its weights are laid out or used, as plain
+values.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-SETTINGS = (
-    "rank",
-    "filters",
-    "units",
-    "kernel_size",
-    "strides",
-    "padding",
-    "output_padding",
-    "dilation_rate",
-    "groups",
-    "depth_multiplier",
-    "data_format",
-    "use_bias",
-    "input_dim",
-    "output_dim",
-    "axis",
-    "epsilon",
-    "momentum",
-    "scale",
-    "center",
-    "shared_axes",
-    "equation",
-    "num_heads",
-    "key_dim",
-    "value_dim",
-    "reset_after",
-    "go_backwards",
-    "return_sequences",
-    "merge_mode",
-    "mask_zero",
-)
+SETTINGS = ("rank", "filters", "units", "kernel_size", "strides", "padding", "output_padding",
+            "dilation_rate", "groups", "depth_multiplier", "data_format", "use_bias", "input_dim",
+            "output_dim", "axis", "epsilon", "momentum", "scale", "center", "shared_axes",
+            "equation", "num_heads", "key_dim", "value_dim", "reset_after", "go_backwards",
+            "return_sequences", "merge_mode", "mask_zero")
 
 
 def settings_of(layer: Any) -> dict[str, Any]:
-    """The settings that the layer has under their Keras names, `activation` and `recurrent_activation` by their names, and the
-    `input_rank` that it was built for, batch axis included.
+    """The settings that the layer has under their Keras names, `activation` and
+    `recurrent_activation` by their names, and the `input_rank` that it was built for, batch axis
+    included.
 
     Only plain values (numbers, strings, None, tuples of these) are kept. A list becomes a tuple.
     """
@@ -61,9 +38,12 @@ def settings_of(layer: Any) -> dict[str, Any]:
 
 
 def _input_rank(layer: Any) -> int | None:
-    """Keras 3 keeps the shapes that a layer was built with by argument name, Keras 2 the shape; neither has a public name for them."""
+    """Keras 3 keeps the shapes that a layer was built with by argument name, Keras 2 the shape;
+    neither has a public name for them.
+    """
     shapes = getattr(layer, "_build_shapes_dict", None)
-    shape = shapes.get("input_shape") if isinstance(shapes, dict) else getattr(layer, "_build_input_shape", None)
+    shape = shapes.get("input_shape") if isinstance(shapes, dict) else getattr(
+        layer, "_build_input_shape", None)
     try:
         return len(shape) if shape is not None and not isinstance(shape, dict) else None
     except (TypeError, ValueError):

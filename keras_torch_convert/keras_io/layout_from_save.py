@@ -1,7 +1,9 @@
-"""What a Keras model puts into a legacy .h5 file, without its values: Keras walks through the model itself, into a file that only notes names.
+"""What a Keras model puts into a legacy .h5 file, without its values: Keras walks through the model
+itself, into a file that only notes names.
 
-Keras's own `save` takes an open h5py.File as well as a path. It is given one that makes no file: groups, attributes and the shapes
-of data sets are noted, and the values are let go. A layout costs Keras's walk and its config then, and no writing.
+Keras's own `save` takes an open h5py.File as well as a path. It is given one that makes no file:
+groups, attributes and the shapes of data sets are noted, and the values are let go. A layout costs
+Keras's walk and its config then, and no writing.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from ..spec.target import Target
 from .keras_save import failures_told, legacy_warning_silenced
 from .legacy_order import legacy_order
 
-# Beside a model's weights a file may hold little, such as constants; an optimizer's state is for Keras to write.
+# Beside a model's weights a file may hold little, such as constants; an optimizer's state is for
+# Keras to write.
 MOST_OTHER_BYTES = 1 << 20
 _WEIGHTS = "/model_weights"
 _TOP_LEVEL = f"{_WEIGHTS}/top_level_model_weights"
@@ -29,9 +32,11 @@ class NotListedError(Exception):
 
 
 def listed_by_keras(target: Target) -> FileLayout:
-    """The legacy .h5 file of a live model as Keras would write it now; every variable's array has its place.
+    """The legacy .h5 file of a live model as Keras would write it now; every variable's array has
+    its place.
 
-    Raises NotListedError when it must be Keras that writes it, SaveError when Keras refuses the model.
+    Raises NotListedError when it must be Keras that writes it, SaveError when Keras refuses the
+    model.
     """
     model = target.model
     if not type(model).save.__module__.startswith(("keras.", "tf_keras.")):
@@ -51,17 +56,24 @@ def _places(target: Target, listing: _Listing) -> dict[str, str]:
     place_of = {id(variable.variable): variable.key for variable in target.variables.values()}
     variables = {f"{_WEIGHTS}/{layer.name}": legacy_order(layer) for layer in target.model.layers}
     own = [leaf for leaf in target.leaves() if leaf.layer is target.model]
-    variables.setdefault(_TOP_LEVEL, [variable.variable for leaf in own for variable in leaf.variables])
+    variables.setdefault(_TOP_LEVEL,
+                         [variable.variable for leaf in own for variable in leaf.variables])
     found: dict[str, str] = {}
     for path, order in variables.items():
         names = listing.groups[path].names() if path in listing.groups else []
         if len(names) != len(order):
-            raise NotListedError(f"its layer {path.rpartition('/')[2]} lists {len(names)} weights, {len(order)} known")
-        found |= {f"{path}/{name}": place_of.get(id(one), "") for name, one in zip(names, order, strict=True)}
+            raise NotListedError(
+                f"its layer {path.rpartition('/')[2]} lists {len(names)} weights, {len(order)} "
+                "known")
+        found |= {
+            f"{path}/{name}": place_of.get(id(one), "")
+            for name, one in zip(names, order, strict=True)
+        }
     for path, array in listing.arrays.items():
         variable = target.variables.get(found.get(path, ""))
         if path.startswith(f"{_WEIGHTS}/") and (variable is None or variable.shape != array.shape):
-            raise NotListedError(f"it stores {path} {array.shape}, which is no variable of that shape")
+            raise NotListedError(
+                f"it stores {path} {array.shape}, which is no variable of that shape")
     return found
 
 
@@ -75,7 +87,6 @@ def _stored(array: _Array, places: dict[str, str]) -> StoredArray:
 
 class _Group:
     """A group of the listing, or the whole of it: what Keras asks of h5py's."""
-
     def __init__(self, listing: _Listing, path: str) -> None:
         self.listing, self.path = listing, path
         self.attrs: dict[str, Any] = {}
@@ -92,16 +103,21 @@ class _Group:
 
     def names(self) -> list[str]:
         """The list of its weights' names; long ones are cut into several attributes."""
-        parts = [value for name, value in self.attrs.items() if name.rstrip("0123456789") == "weight_names"]
+        parts = [
+            value
+            for name, value in self.attrs.items() if name.rstrip("0123456789") == "weight_names"
+        ]
         return [_text(name) for part in parts for name in part]
 
     def stored(self) -> StoredGroup:
-        return StoredGroup(self.path, tuple(_attribute(name, value) for name, value in self.attrs.items()))
+        return StoredGroup(self.path,
+                           tuple(_attribute(name, value) for name, value in self.attrs.items()))
 
 
 class _Array:
-    """A data set of the listing. The last values are held, not copied, until all is noted: they are the model's own."""
-
+    """A data set of the listing. The last values are held, not copied, until all is noted: they are
+    the model's own.
+    """
     def __init__(self, path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.path, self.shape, self.dtype = path, shape, dtype
         self.values: Any = None
@@ -113,7 +129,6 @@ class _Array:
 
 class _Listing(h5py.File):  # type: ignore[misc]
     """Takes the place of an open file where Keras saves; there is none behind it."""
-
     def __init__(self) -> None:
         self.arrays: dict[str, _Array] = {}
         self.root = _Group(self, "/")
@@ -147,7 +162,9 @@ def _joined(path: str, name: str) -> str:
 
 
 def _attribute(name: str, value: Any) -> StoredAttribute:
-    """The attribute that h5py makes of a value: strings and lists of them of variable length, arrays of strings as they are."""
+    """The attribute that h5py makes of a value: strings and lists of them of variable length,
+    arrays of strings as they are.
+    """
     if isinstance(value, (str, bytes)):
         return StoredAttribute(name, "text", _text(value))
     if isinstance(value, list) and value and all(isinstance(one, (str, bytes)) for one in value):
@@ -155,7 +172,8 @@ def _attribute(name: str, value: Any) -> StoredAttribute:
     array = np.asarray(value)
     if array.ndim > 1 or array.dtype.kind not in "Sbiuf":
         raise NotListedError(f"its attribute {name} is of a kind that Keras's files do not have")
-    items: AttributeValue = tuple(_text(one) if isinstance(one, bytes) else one for one in array.reshape(-1).tolist())
+    items: AttributeValue = tuple(
+        _text(one) if isinstance(one, bytes) else one for one in array.reshape(-1).tolist())
     return StoredAttribute(name, array.dtype.str, items if array.ndim else array.item())
 
 

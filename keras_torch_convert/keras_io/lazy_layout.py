@@ -1,4 +1,6 @@
-"""The layout of a live model's files, recorded when it is first wanted: most conversions never need it."""
+"""The layout of a live model's files, recorded when it is first wanted: most conversions never need
+it.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,13 @@ from ..spec.file_layout import LazyLayout, TargetLayout
 from ..spec.target import Target
 from .record_layout import record_layout
 
-REMEDY = (
-    "convert once more and save report.plan while the Keras model is alive, "
-    "or give apply a Keras file of the model as template="
-)
+REMEDY = ("convert once more and save report.plan while the Keras model is alive, "
+          "or give apply a Keras file of the model as template=")
 
 
 def lazy_layout(target: Target, assigned: Collection[str]) -> LazyLayout | None:
-    """The layout of a Keras target's files, to be recorded when it is wanted; None for a torch module.
+    """The layout of a Keras target's files, to be recorded when it is wanted; None for a torch
+    module.
 
     `assigned` are the places that the Plan gives values to. The model lives no longer for it.
     """
@@ -28,7 +29,8 @@ def lazy_layout(target: Target, assigned: Collection[str]) -> LazyLayout | None:
     def record() -> TargetLayout:
         model = model_of()
         if model is None:
-            raise SaveError(f"the Keras model whose files the plan would describe is gone: {REMEDY}")
+            raise SaveError(
+                f"the Keras model whose files the plan would describe is gone: {REMEDY}")
         return record_layout(model, places)
 
     return LazyLayout(record)

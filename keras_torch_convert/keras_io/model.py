@@ -1,13 +1,17 @@
-"""A Keras model, of Keras 3 or Keras 2 (tf_keras), as a Target: its layers in order and the variables they hold.
+"""A Keras model, of Keras 3 or Keras 2 (tf_keras), as a Target: its layers in order and the
+variables they hold.
 
-Which of the two a model belongs to is told by the module of its class, so neither is imported for the other's model.
+Which of the two a model belongs to is told by the module of its class, so neither is imported for
+the other's model.
 
-The place of a variable is its way through the tree of layers: index and class of each layer among its siblings that
-have weights, then the variable's index among those of its layer, "3:Functional/0:Conv2D/1". Names take no part, since
-automatic ones change with every instance and paths repeat.
+The place of a variable is its way through the tree of layers: index and class of each layer among
+its siblings that have weights, then the variable's index among those of its layer,
+"3:Functional/0:Conv2D/1". Names take no part, since automatic ones change with every instance and
+paths repeat.
 
-Variables come in the order that `layer.get_weights()` has while nothing is frozen, so that a frozen layer is paired like
-any other: Keras 3 keeps one order anyway, Keras 2 sorts by trainable flags and is read with all of them lifted.
+Variables come in the order that `layer.get_weights()` has while nothing is frozen, so that a frozen
+layer is paired like any other: Keras 3 keeps one order anyway, Keras 2 sorts by trainable flags and
+is read with all of them lifted.
 """
 
 from __future__ import annotations
@@ -27,22 +31,23 @@ from .trainability import default_order, own_variables
 Framework = Literal["keras", "tf_keras"]
 
 HOW_TO_BUILD = (
-    "pass sample= (its inputs as arrays in the Keras layout), or call model.build((None, 224, 224, 3)) "
-    "with the model's own input shape, or run the model once"
-)
+    "pass sample= (its inputs as arrays in the Keras layout), or call model.build((None, "
+    "224, 224, 3)) "
+    "with the model's own input shape, or run the model once")
 
 
-def read_target(
-    model: Any, *, sample: Any = None, expand_nested: bool = False, whole: Callable[[TargetLayer], bool] | None = None
-) -> Target:
+def read_target(model: Any, *, sample: Any = None, expand_nested: bool = False,
+                whole: Callable[[TargetLayer], bool] | None = None) -> Target:
     """The layers and variables of a Keras model.
 
-    `sample` serves only to build a model that is not built yet: the model is called on it. It is an array in the Keras
-    layout, a list or dict of arrays for several inputs, or a tuple of two (torch inputs, Keras inputs), whose second part
-    is taken. With `expand_nested` every leaf layer of nested models, wrappers and composite layers counts as a layer of
-    the model, named as `as_places` says. A layer made of others of which `whole` says True is not taken apart.
+    `sample` serves only to build a model that is not built yet: the model is called on it. It is an
+    array in the Keras layout, a list or dict of arrays for several inputs, or a tuple of two (torch
+    inputs, Keras inputs), whose second part is taken. With `expand_nested` every leaf layer of
+    nested models, wrappers and composite layers counts as a layer of the model, named as
+    `as_places` says. A layer made of others of which `whole` says True is not taken apart.
 
-    Raises TargetError when `model` is not a Keras model, is not built and no sample can build it, or has no weights.
+    Raises TargetError when `model` is not a Keras model, is not built and no sample can build it,
+    or has no weights.
     """
     framework = _framework_of(model)
     _build(model, sample)
@@ -50,42 +55,38 @@ def read_target(
     layers = tuple(reader.top_level_layers(model))
     if not layers:
         raise TargetError(
-            f"model {model.name!r} ({type(model).__name__}) has no weights, so there is nothing to convert into"
-        )
-    return Target(
-        model=model,
-        name=str(model.name),
-        framework=framework,
-        backend=_backend_of(framework),
-        layers=_expanded(layers, reader.inner, whole) if expand_nested else layers,
-        inner=tuple(reader.inner),
-    )
+            f"model {model.name!r} ({type(model).__name__}) has no weights, so there is nothing "
+            "to convert into")
+    return Target(model=model, name=str(model.name), framework=framework,
+                  backend=_backend_of(framework),
+                  layers=_expanded(layers, reader.inner, whole) if expand_nested else layers,
+                  inner=tuple(reader.inner))
 
 
 def is_keras_model(model: Any) -> bool:
-    """True for a model of Keras 3 or tf_keras; on Keras's torch backend it is a torch.nn.Module too."""
-    return any(
-        base.__name__ == "Model" and base.__module__.split(".")[0] in ("keras", "tf_keras")
-        for base in type(model).__mro__
-    )
+    """True for a model of Keras 3 or tf_keras; on Keras's torch backend it is a torch.nn.Module
+    too.
+    """
+    return any(base.__name__ == "Model" and base.__module__.split(".")[0] in ("keras", "tf_keras")
+               for base in type(model).__mro__)
 
 
 def _framework_of(model: Any) -> Framework:
-    bases = [(base.__module__.split(".")[0], base.__module__, base.__name__) for base in type(model).__mro__]
+    bases = [(base.__module__.split(".")[0], base.__module__, base.__name__)
+             for base in type(model).__mro__]
     roots = {root for root, _, name in bases if name == "Model"}
     if "tf_keras" in roots:
         return "tf_keras"
     if "keras" in roots:
         if any(".engine." in module for root, module, _ in bases if root == "keras"):
             raise TargetError(
-                "a model of the old `keras` package before version 3: install tf_keras and build it there"
-            )
+                "a model of the old `keras` package before version 3: install tf_keras and build "
+                "it there")
         return "keras"
     given = f"{type(model).__module__}.{type(model).__qualname__}"
     if any(name == "Layer" and root in {"keras", "tf_keras"} for root, _, name in bases):
-        raise TargetError(
-            f"expected a Keras model, got the single layer {given}: wrap it, as in keras.Sequential([layer])"
-        )
+        raise TargetError(f"expected a Keras model, got the single layer {given}: wrap it, as in "
+                          "keras.Sequential([layer])")
     raise TargetError(f"expected a Keras model (Keras 3 or tf_keras), got {given}")
 
 
@@ -99,16 +100,18 @@ def _build(model: Any, sample: Any) -> None:
     if model.built:
         return
     if sample is None:
-        raise TargetError(f"model {model.name!r} is not built, so its weights do not exist yet: {HOW_TO_BUILD}")
+        raise TargetError(
+            f"model {model.name!r} is not built, so its weights do not exist yet: {HOW_TO_BUILD}")
     inputs = sample[1] if isinstance(sample, tuple) and len(sample) == 2 else sample
     try:
         model(inputs)
     except Exception as error:
-        raise TargetError(
-            f"model {model.name!r} is not built, and calling it on the sample ({_shapes_in_words(inputs)}) failed: {error}"
-        ) from error
+        raise TargetError(f"model {model.name!r} is not built, and calling it on the sample "
+                          f"({_shapes_in_words(inputs)}) failed: {error}") from error
     if not model.built:
-        raise TargetError(f"model {model.name!r} is still not built after it was called on the sample: {HOW_TO_BUILD}")
+        raise TargetError(
+            f"model {model.name!r} is still not built after it was called on the sample: "
+            f"{HOW_TO_BUILD}")
 
 
 def _shapes_in_words(inputs: Any) -> str:
@@ -119,25 +122,25 @@ def _shapes_in_words(inputs: Any) -> str:
     return f"shape {tuple(inputs.shape)}" if hasattr(inputs, "shape") else type(inputs).__name__
 
 
-def _expanded(
-    layers: Iterable[TargetLayer], inner: Iterable[TargetLayer], whole: Callable[[TargetLayer], bool] | None
-) -> tuple[TargetLayer, ...]:
+def _expanded(layers: Iterable[TargetLayer], inner: Iterable[TargetLayer],
+              whole: Callable[[TargetLayer], bool] | None) -> tuple[TargetLayer, ...]:
     kept = {
-        id(leaf.layer): one
-        for one in (*inner, *layers)
-        if whole and one.children and whole(one)
+        id(leaf.layer): one for one in (*inner, *layers) if whole and one.children and whole(one)
         for leaf in one.children
     }
-    parts = [kept.get(id(leaf.layer), leaf) for layer in layers for leaf in layer.children or (layer,)]
+    parts = [
+        kept.get(id(leaf.layer), leaf) for layer in layers for leaf in layer.children or (layer,)
+    ]
     # A layer that two others share is one place; its first appearance counts.
     return as_places(list({id(part.layer): part for part in reversed(parts)}.values())[::-1])
 
 
 def as_places(parts: Sequence[TargetLayer]) -> tuple[TargetLayer, ...]:
-    """Leaves as top-level layers: under their own names, automatic ones ("conv2d_7") as "name of the layer above"_conv2d.
+    """Leaves as top-level layers: under their own names, automatic ones ("conv2d_7") as "name of
+    the layer above"_conv2d.
 
-    The number that Keras appends grows with every layer of a session; here it starts anew in each layer above. What is the name of several is
-    their label instead.
+    The number that Keras appends grows with every layer of a session; here it starts anew in each
+    layer above. What is the name of several is their label instead.
     """
     found: list[str] = []
     automatic: Counter[tuple[str, str]] = Counter()
@@ -153,13 +156,14 @@ def as_places(parts: Sequence[TargetLayer]) -> tuple[TargetLayer, ...]:
     count = Counter(found)
     return tuple(
         replace(part, depth=0, name=name if count[name] == 1 else part.display_name)
-        for part, name in zip(parts, found, strict=True)
-    )
+        for part, name in zip(parts, found, strict=True))
 
 
 @dataclass(slots=True)
 class _Reader:
-    """Walks one model; remembers each variable by identity, so that a shared one keeps its first place."""
+    """Walks one model; remembers each variable by identity, so that a shared one keeps its first
+    place.
+    """
 
     framework: Framework
     flattened: Mapping[int, Mapping[str, Any]]
@@ -168,8 +172,12 @@ class _Reader:
 
     def top_level_layers(self, model: Any) -> list[TargetLayer]:
         layers = [layer for layer in _unique(model.layers) if self.weights(layer)]
-        found = [self.layer(layer, f"{index}:{type(layer).__name__}") for index, layer in enumerate(layers)]
-        # Layers that the model holds beside its graph, and variables of the model itself, are weights as well.
+        found = [
+            self.layer(layer, f"{index}:{type(layer).__name__}")
+            for index, layer in enumerate(layers)
+        ]
+        # Layers that the model holds beside its graph, and variables of the model itself, are
+        # weights as well.
         for layer in self.sublayers(model):
             if any(id(weight) not in self.known for weight in self.weights(layer)):
                 found.append(self.layer(layer, f"{len(found)}:{type(layer).__name__}"))
@@ -179,7 +187,9 @@ class _Reader:
         return found
 
     def weights(self, layer: Any) -> list[Any]:
-        """`layer.weights` in default order; none for a nested model never called, which Keras 2 refuses to answer."""
+        """`layer.weights` in default order; none for a nested model never called, which Keras 2
+        refuses to answer.
+        """
         if self.framework == "keras":
             return list(layer.weights)
         if not layer.built and hasattr(layer, "layers"):
@@ -197,25 +207,20 @@ class _Reader:
             return leaves[0]
         return self.made_of(layer, weights, leaves, display_name=str(layer.name), depth=0)
 
-    def made_of(
-        self, layer: Any, weights: list[Any], leaves: list[TargetLayer], *, display_name: str, depth: int
-    ) -> TargetLayer:
+    def made_of(self, layer: Any, weights: list[Any], leaves: list[TargetLayer], *,
+                display_name: str, depth: int) -> TargetLayer:
         """A layer that is made of others."""
         return TargetLayer(
-            name=str(layer.name),
-            display_name=display_name,
-            class_names=_kinds(layer),
+            name=str(layer.name), display_name=display_name, class_names=_kinds(layer),
             variables=tuple(self.known[id(weight)] for weight in weights),
-            children=tuple(replace(leaf, depth=max(leaf.depth, 1)) for leaf in leaves),
-            depth=depth,
-            settings={**settings_of(layer), **self.flattened.get(id(layer), {})},
-            layer=layer,
-        )
+            children=tuple(replace(leaf, depth=max(leaf.depth, 1)) for leaf in leaves), depth=depth,
+            settings={**settings_of(layer), **self.flattened.get(id(layer), {})}, layer=layer)
 
-    def leaves(
-        self, layer: Any, weights: list[Any], *, key: str, names: tuple[str, ...], depth: int, visited: set[int]
-    ) -> list[TargetLayer]:
-        """The layers at or below `layer` that own variables, ordered by where their first one stands in `weights`."""
+    def leaves(self, layer: Any, weights: list[Any], *, key: str, names: tuple[str, ...],
+               depth: int, visited: set[int]) -> list[TargetLayer]:
+        """The layers at or below `layer` that own variables, ordered by where their first one
+        stands in `weights`.
+        """
         visited.add(id(layer))
         below = [(sublayer, self.weights(sublayer)) for sublayer in self.sublayers(layer)]
         below = [(sublayer, weights_below) for sublayer, weights_below in below if weights_below]
@@ -226,43 +231,38 @@ class _Reader:
         for index, (sublayer, weights_below) in enumerate(below):
             if id(sublayer) not in visited:
                 inner_place = f"{key}/{index}:{type(sublayer).__name__}"
-                found += self.leaves(
-                    sublayer, weights_below, key=inner_place, names=inner_names, depth=depth + 1, visited=visited
-                )
-        position = {self.known[id(weight)].key: index for index, weight in reversed(list(enumerate(weights)))}
+                found += self.leaves(sublayer, weights_below, key=inner_place, names=inner_names,
+                                     depth=depth + 1, visited=visited)
+        position = {
+            self.known[id(weight)].key: index
+            for index, weight in reversed(list(enumerate(weights)))
+        }
         found.sort(key=lambda leaf: min(position[variable.key] for variable in leaf.variables))
         if depth and below:
-            self.inner.append(self.made_of(layer, weights, found, display_name="/".join(inner_names), depth=depth))
+            self.inner.append(
+                self.made_of(layer, weights, found, display_name="/".join(inner_names),
+                             depth=depth))
         return found
 
-    def leaf(self, layer: Any, own: list[Any], *, key: str, names: tuple[str, ...], depth: int) -> TargetLayer:
+    def leaf(self, layer: Any, own: list[Any], *, key: str, names: tuple[str, ...],
+             depth: int) -> TargetLayer:
         display_name = "/".join((*names, str(layer.name)))
         variables = tuple(
-            self.variable(weight, layer, key=f"{key}/{index}", display_name=display_name) for index, weight in enumerate(own)
-        )
-        return TargetLayer(
-            name=str(layer.name),
-            display_name=display_name,
-            class_names=_kinds(layer),
-            variables=variables,
-            children=(),
-            depth=depth,
-            settings={**settings_of(layer), **self.flattened.get(id(layer), {})},
-            layer=layer,
-        )
+            self.variable(weight, layer, key=f"{key}/{index}", display_name=display_name)
+            for index, weight in enumerate(own))
+        return TargetLayer(name=str(layer.name), display_name=display_name,
+                           class_names=_kinds(layer), variables=variables, children=(), depth=depth,
+                           settings={**settings_of(layer),
+                                     **self.flattened.get(id(layer), {})}, layer=layer)
 
     def variable(self, variable: Any, layer: Any, *, key: str, display_name: str) -> TargetVariable:
         if id(variable) not in self.known:
             name = str(variable.name).split("/")[-1].split(":")[0]
             self.known[id(variable)] = TargetVariable(
-                key=key,
-                display_name=f"{display_name}/{name}",
-                name=name,
+                key=key, display_name=f"{display_name}/{name}", name=name,
                 shape=tuple(int(extent) for extent in variable.shape),
                 dtype=str(getattr(variable.dtype, "name", variable.dtype)),
-                trainable=bool(variable.trainable and layer.trainable),
-                variable=variable,
-            )
+                trainable=bool(variable.trainable and layer.trainable), variable=variable)
         return self.known[id(variable)]
 
 
@@ -271,14 +271,19 @@ def _unique(layers: Iterable[Any]) -> list[Any]:
 
 
 def _own_weights(layer: Any, weights: list[Any], belonging: set[int]) -> list[Any]:
-    """Variables of the layer itself, as it stores them, then those of `weights` that no sublayer accounts for."""
+    """Variables of the layer itself, as it stores them, then those of `weights` that no sublayer
+    accounts for.
+    """
     counted = {id(weight) for weight in weights}
     own = {id(weight): weight for weight in own_variables(layer) if id(weight) in counted}
-    own.update({id(weight): weight for weight in weights if id(weight) not in belonging and id(weight) not in own})
+    own.update({
+        id(weight): weight
+        for weight in weights if id(weight) not in belonging and id(weight) not in own
+    })
     return list(own.values())
 
 
 def _kinds(layer: Any) -> tuple[str, ...]:
     """Class names along the method resolution order, up to Keras's own Layer."""
     names = [base.__name__ for base in type(layer).__mro__]
-    return tuple(names[: names.index("Layer") + 1] if "Layer" in names else names)
+    return tuple(names[:names.index("Layer") + 1] if "Layer" in names else names)

@@ -1,7 +1,8 @@
 """Values into the variables of a live model, all or nothing.
 
-Before a variable changes, its old values are kept: in memory as long as that is little, else in a temporary file, so
-that a big model is never held twice. Any exception, an interrupt included, puts every changed variable back bit for bit.
+Before a variable changes, its old values are kept: in memory as long as that is little, else in a
+temporary file, so that a big model is never held twice. Any exception, an interrupt included, puts
+every changed variable back bit for bit.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ KEPT_IN_MEMORY = 256 * 2**20
 
 @contextmanager
 def writing(target: Target) -> Iterator[ModelWriter]:
-    """Write into a model's variables inside a `with` block: all values stay, or, when an exception leaves it, none.
+    """Write into a model's variables inside a `with` block: all values stay, or, when an exception
+    leaves it, none.
 
-    Layers that keep something computed from their variables (Keras's Normalization) are told to compute it anew.
-    An exception passes on as it came; when a variable cannot be put back after it, TransferError says which.
+    Layers that keep something computed from their variables (Keras's Normalization) are told to
+    compute it anew. An exception passes on as it came; when a variable cannot be put back after it,
+    TransferError says which.
     """
     with tempfile.TemporaryFile() as journal:
         writer = ModelWriter(target, journal, target.variables)
@@ -45,7 +48,9 @@ def writing(target: Target) -> Iterator[ModelWriter]:
 
 @dataclass(slots=True)
 class _OldValues:
-    """What a variable held: `kept`, or None when it stands in the journal, `size` bytes from `start` on."""
+    """What a variable held: `kept`, or None when it stands in the journal, `size` bytes from
+    `start` on.
+    """
 
     variable: TargetVariable
     kept: Any
@@ -64,13 +69,17 @@ class ModelWriter:
     kept_bytes: int = 0
 
     def write(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
-        """Give one variable new values, an array of just its shape and type (bfloat16 as ml_dtypes.bfloat16).
+        """Give one variable new values, an array of just its shape and type (bfloat16 as
+        ml_dtypes.bfloat16).
 
-        Raises TransferError when the array does not fit or the variable is not one of this model; nothing is changed then.
+        Raises TransferError when the array does not fit or the variable is not one of this model;
+        nothing is changed then.
         """
-        array = np.asarray(array)  # NumPy turns arrays without axes into scalars of its own at every occasion
+        array = np.asarray(
+            array)  # NumPy turns arrays without axes into scalars of its own at every occasion
         self._check(variable, array)
-        # First the old values, then their entry, then the change: an interrupt between any two of them loses nothing.
+        # First the old values, then their entry, then the change: an interrupt between any two of
+        # them loses nothing.
         if variable.key not in self.changed:
             self.changed[variable.key] = self._keep(variable, array.nbytes)
         assign_values(self.target, variable.variable, array)
@@ -79,8 +88,7 @@ class ModelWriter:
         """Let the layers whose variables changed recompute what they derive from them."""
         for leaf in {id(leaf.layer): leaf for leaf in self.target.leaves()}.values():
             if any(variable.key in self.changed for variable in leaf.variables) and hasattr(
-                leaf.layer, "finalize_state"
-            ):
+                    leaf.layer, "finalize_state"):
                 leaf.layer.finalize_state()
 
     def rollback(self) -> None:
@@ -96,10 +104,9 @@ class ModelWriter:
                 failures.append(f"{old.variable.display_name}: {type(error).__name__}: {error}")
         if failures:
             raise TransferError(
-                f"{len(failures)} variables of model {self.target.name!r} could not be put back after an error, "
-                f"load its weights again: {'; '.join(failures)}",
-                failures,
-            )
+                f"{len(failures)} variables of model {self.target.name!r} could not be put back "
+                "after an error, "
+                f"load its weights again: {'; '.join(failures)}", failures)
         self.finish()
         self.changed.clear()
 
@@ -121,8 +128,11 @@ class ModelWriter:
 
     def _check(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
         if self.variables.get(variable.key) is not variable:
-            raise TransferError(f"variable {variable.display_name} does not belong to model {self.target.name!r}")
+            raise TransferError(
+                f"variable {variable.display_name} does not belong to model {self.target.name!r}")
         if tuple(array.shape) != variable.shape:
-            raise TransferError(f"{variable.display_name}: expected shape {variable.shape}, got {tuple(array.shape)}")
+            raise TransferError(f"{variable.display_name}: expected shape {variable.shape}, got "
+                                f"{tuple(array.shape)}")
         if array.dtype != numpy_dtype(variable.dtype):
-            raise TransferError(f"{variable.display_name}: expected type {variable.dtype}, got {array.dtype}")
+            raise TransferError(
+                f"{variable.display_name}: expected type {variable.dtype}, got {array.dtype}")

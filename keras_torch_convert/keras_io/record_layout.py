@@ -1,7 +1,8 @@
 """Reads off, from files that Keras itself saves, how the weights of a model lie in them.
 
-For the time of one save every variable holds a marker, a value that no other has; whatever data set holds the marker
-afterward holds the variable. Nothing of Keras's own way through a model is repeated here.
+For the time of one save every variable holds a marker, a value that no other has; whatever data set
+holds the marker afterward holds the variable. Nothing of Keras's own way through a model is
+repeated here.
 """
 
 from __future__ import annotations
@@ -31,18 +32,23 @@ from .verify_written import WEIGHTS_IN_ARCHIVE, open_weights
 
 # Keras stores the time of saving; a file of the same weights is to have the same bytes.
 PINNED_DATE = "1980-01-01@00:00:00"
-# What a layout may hold of values that no Plan sets, such as the constants of a layer that prepares pictures.
+# What a layout may hold of values that no Plan sets, such as the constants of a layer that prepares
+# pictures.
 MOST_OWN_BYTES = 1 << 20
-# Bits of 1.0: a marker is the number's place among the floats from there on, so never NaN, infinite or subnormal.
+# Bits of 1.0: a marker is the number's place among the floats from there on, so never NaN, infinite
+# or subnormal.
 _ONE = {"float16": 0x3C00, "bfloat16": 0x3F80, "float32": 0x3F800000, "float64": 0x3FF0000000000000}
 
 
 def record_layout(model: Any, assigned: Collection[str] | None = None) -> TargetLayout:
-    """How the files of a Keras model look: the legacy .h5, the .weights.h5 and the .keras archive, each as far as Keras can save it.
+    """How the files of a Keras model look: the legacy .h5, the .weights.h5 and the .keras archive,
+    each as far as Keras can save it.
 
-    Of variables that are not among the `assigned` places (None: all are) the layout holds the model's own values, as long as these are
-    small together (MOST_OWN_BYTES). The model is put back bit for bit, also after an error. Optimizer and compile settings are left out.
-    Raises SaveError when the model cannot be saved in any format, or when a data set cannot be told from another by its marker.
+    Of variables that are not among the `assigned` places (None: all are) the layout holds the
+    model's own values, as long as these are small together (MOST_OWN_BYTES). The model is put back
+    bit for bit, also after an error. Optimizer and compile settings are left out. Raises SaveError
+    when the model cannot be saved in any format, or when a data set cannot be told from another by
+    its marker.
     """
     target = model if isinstance(model, Target) else read_target(model)
     own = _own_values(target, set(target.variables) if assigned is None else assigned)
@@ -61,7 +67,8 @@ def record_layout(model: Any, assigned: Collection[str] | None = None) -> Target
                 continue
             with open_weights(path) as opened:
                 file = _read_file(opened, markers, own)
-            layout = replace(layout, legacy=file) if suffix == ".h5" else replace(layout, weights=file)
+            layout = replace(layout, legacy=file) if suffix == ".h5" else replace(
+                layout, weights=file)
             if suffix == ".keras":
                 layout = replace(layout, members=_read_members(path))
             # Each is as large as the model: never two of them at a time.
@@ -85,8 +92,8 @@ def _marked(target: Target) -> Iterator[dict[bytes, str]]:
             writer.write(variable, marker)
             if marker.size and markers.setdefault(_key(marker), variable.key) != variable.key:
                 raise SaveError(
-                    f"{variable.display_name} ({variable.dtype}) cannot be told from other variables in a file: too many of this type"
-                )
+                    f"{variable.display_name} ({variable.dtype}) cannot be told from other "
+                    "variables in a file: too many of this type")
         yield markers
         raise _PutBackError
 
@@ -96,9 +103,11 @@ def _marker(variable: TargetVariable, index: int) -> npt.NDArray[Any]:
     if dtype == np.bool_:
         return np.full(variable.shape, index % 2, dtype)
     bits = np.dtype(f"u{dtype.itemsize}")
-    number = (_ONE.get(variable.dtype, 0) + index) % 2 ** (8 * dtype.itemsize)
+    number = (_ONE.get(variable.dtype, 0) + index) % 2**(8 * dtype.itemsize)
     if variable.dtype in ("float16", "bfloat16") and index >= 0x3C00:
-        raise SaveError(f"a model of more than {0x3C00} variables of {variable.dtype} has no markers for all of them")
+        raise SaveError(
+            f"a model of more than {0x3C00} variables of {variable.dtype} has no markers for all "
+            "of them")
     return np.full(variable.shape, number, bits).view(dtype)
 
 
@@ -111,29 +120,35 @@ def _key(array: npt.NDArray[Any]) -> bytes:
 def _own_values(target: Target, assigned: Collection[str]) -> dict[str, bytes]:
     """Values of the variables that no Plan sets, by place; none of them when they are too many."""
     others = [variable for variable in target.variables.values() if variable.key not in assigned]
-    if sum(variable.size * numpy_dtype(variable.dtype).itemsize for variable in others) > MOST_OWN_BYTES:
+    if sum(variable.size * numpy_dtype(variable.dtype).itemsize
+           for variable in others) > MOST_OWN_BYTES:
         return {}
-    return {variable.key: np.asarray(read_values(target, variable.variable)).tobytes() for variable in others}
+    return {
+        variable.key: np.asarray(read_values(target, variable.variable)).tobytes()
+        for variable in others
+    }
 
 
 def _read_file(file: Any, markers: dict[bytes, str], own: Mapping[str, bytes]) -> FileLayout:
-    layout = read_structure(file, lambda item, attributes: _stored_array(item, attributes, markers, own))
+    layout = read_structure(file,
+                            lambda item, attributes: _stored_array(item, attributes, markers, own))
     missing = set(markers.values()) - {array.key for array in layout.arrays}
     if missing:
-        raise SaveError(f"Keras leaves {len(missing)} variables out of its files, {min(missing)} among them")
+        raise SaveError(
+            f"Keras leaves {len(missing)} variables out of its files, {min(missing)} among them")
     return layout
 
 
-def _stored_array(
-    item: Any, attributes: tuple[StoredAttribute, ...], markers: dict[bytes, str], own: Mapping[str, bytes]
-) -> StoredArray:
+def _stored_array(item: Any, attributes: tuple[StoredAttribute, ...], markers: dict[bytes, str],
+                  own: Mapping[str, bytes]) -> StoredArray:
     values = np.asarray(item[()])
     place = markers.get(_key(values), "") if values.size else ""
     if place and values.tobytes() != values.reshape(-1)[:1].tobytes() * values.size:
         place = ""
     kept = own.get(place, b"")
     if not place:
-        # The state of a random generator is another one in each instance of the model, and none of the weights.
+        # The state of a random generator is another one in each instance of the model, and none of
+        # the weights.
         random = "seed_generator" in item.name
         kept = bytes(values.nbytes) if random else values.tobytes()
     return StoredArray(item.name, tuple(values.shape), item.dtype.str, place, attributes, kept)
@@ -146,7 +161,8 @@ def _read_members(path: Path) -> tuple[ArchiveMember, ...]:
             if name == WEIGHTS_IN_ARCHIVE:
                 continue
             if not name.endswith(".json"):
-                raise SaveError(f"a .keras archive of this model holds {name}, which only Keras can write")
+                raise SaveError(
+                    f"a .keras archive of this model holds {name}, which only Keras can write")
             content = json.loads(archive.read(name))
             if name == "metadata.json":
                 content["date_saved"] = PINNED_DATE
@@ -157,15 +173,18 @@ def _read_members(path: Path) -> tuple[ArchiveMember, ...]:
 
 
 def _with_counted_ids(content: Any, numbers: dict[int, int]) -> Any:
-    """The config with its shared objects counted from 1 on: Keras writes their addresses in memory, other ones in each process."""
+    """The config with its shared objects counted from 1 on: Keras writes their addresses in memory,
+    other ones in each process.
+    """
     if isinstance(content, list):
         return [_with_counted_ids(item, numbers) for item in content]
     if not isinstance(content, dict):
         return content
     return {
-        key: numbers.setdefault(value, len(numbers) + 1)
-        if key == "shared_object_id" and isinstance(value, int)
-        else _with_counted_ids(value, numbers)
+        key:
+            numbers.setdefault(value,
+                               len(numbers) + 1) if key == "shared_object_id"
+            and isinstance(value, int) else _with_counted_ids(value, numbers)
         for key, value in content.items()
     }
 

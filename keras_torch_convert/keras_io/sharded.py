@@ -1,7 +1,9 @@
-"""Keras 3's sharded weights: an index, model.weights.json, and files model_....weights.h5 that each hold some of the arrays.
+"""Keras 3's sharded weights: an index, model.weights.json, and files model_....weights.h5 that each
+hold some of the arrays.
 
-Keras opens shard 0 before it looks into the index, so that file always has this name; here it is an empty HDF5 file. The others carry the
-beginning of their sha256 in their names: a new set never touches the files of an old one, and the index, renamed last, is the switch.
+Keras opens shard 0 before it looks into the index, so that file always has this name; here it is an
+empty HDF5 file. The others carry the beginning of their sha256 in their names: a new set never
+touches the files of an old one, and the index, renamed last, is the switch.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ class WrittenShard:
 
 
 def shards_of(file: FileLayout, max_shard_size: float) -> tuple[FileLayout, ...]:
-    """The file cut into files of at most `max_shard_size` GB of values each, in order. Raises SaveError when one array is larger."""
+    """The file cut into files of at most `max_shard_size` GB of values each, in order. Raises
+    SaveError when one array is larger.
+    """
     most = max_shard_size * GIGABYTE
     if not most > 0:
         raise SaveError(f"max_shard_size is in GB and must be positive, got {max_shard_size}")
@@ -48,9 +52,8 @@ def shards_of(file: FileLayout, max_shard_size: float) -> tuple[FileLayout, ...]
     size = 0
     for array in file.arrays:
         if byte_size(array) > most:
-            raise SaveError(
-                f"{array.path} takes {byte_size(array) / GIGABYTE:.3g} GB, more than max_shard_size={max_shard_size:g}"
-            )
+            raise SaveError(f"{array.path} takes {byte_size(array) / GIGABYTE:.3g} GB, more than "
+                            f"max_shard_size={max_shard_size:g}")
         size += byte_size(array)
         if size > most and parts[-1]:
             parts.append([])
@@ -69,10 +72,11 @@ def _above(path: str) -> list[str]:
     return ["/".join(parts[:end]) for end in range(2, len(parts))]
 
 
-def write_shard(
-    file: FileLayout, number: int, values: Mapping[str, Values], path: Path, options: WritingOptions
-) -> WrittenShard:
-    """Write shard `number` (from 0) of the set with the index `path`, under a name that tells its contents. Errors as in `write_file`."""
+def write_shard(file: FileLayout, number: int, values: Mapping[str, Values], path: Path,
+                options: WritingOptions) -> WrittenShard:
+    """Write shard `number` (from 0) of the set with the index `path`, under a name that tells its
+    contents. Errors as in `write_file`.
+    """
     with written_aside(file, None, values, path, replace(options, digests=("sha256",))) as aside:
         digest = aside.digests["sha256"]
         name = f"{_base(path)}_{number + 1:05}_{digest[:_NAME_DIGITS]}.weights.h5"
@@ -82,7 +86,9 @@ def write_shard(
 
 
 def write_index(path: Path, shards: Sequence[WrittenShard], digests: Sequence[str]) -> WrittenFile:
-    """Write the index, which makes the shards the set of this name, and remove what an older set had of its own. The digests are the index's."""
+    """Write the index, which makes the shards the set of this name, and remove what an older set
+    had of its own. The digests are the index's.
+    """
     weight_map: dict[str, Any] = {}
     for shard in shards:
         for group in shard.groups:
@@ -90,9 +96,10 @@ def write_index(path: Path, shards: Sequence[WrittenShard], digests: Sequence[st
     content = {
         "metadata": {
             "total_size": sum(shard.size for shard in shards),
-            "sha256": {shard.name: shard.sha256 for shard in shards},
-        },
-        "weight_map": {group: names[0] if len(names) == 1 else names for group, names in weight_map.items()},
+            "sha256": {shard.name: shard.sha256 for shard in shards}
+        }, "weight_map": {
+            group: names[0] if len(names) == 1 else names for group, names in weight_map.items()
+        }
     }
     data = json.dumps(content, indent=4, sort_keys=True).encode("utf-8")
     first, old = path.with_name(f"{_base(path)}_00000.weights.h5"), shard_names(path)
@@ -111,10 +118,11 @@ def write_index(path: Path, shards: Sequence[WrittenShard], digests: Sequence[st
     return WrittenFile(path, content["metadata"]["total_size"] + len(data), found)
 
 
-def write_sharded(
-    file: FileLayout, max_shard_size: float, values: Mapping[str, Values], path: Path, options: WritingOptions
-) -> WrittenFile:
-    """Write all shards and the index `path`. On any error, an interrupt included, an old set is as it was and nothing of the new one is left."""
+def write_sharded(file: FileLayout, max_shard_size: float, values: Mapping[str, Values], path: Path,
+                  options: WritingOptions) -> WrittenFile:
+    """Write all shards and the index `path`. On any error, an interrupt included, an old set is as
+    it was and nothing of the new one is left.
+    """
     shards: list[WrittenShard] = []
     try:
         for number, part in enumerate(shards_of(file, max_shard_size)):
@@ -126,8 +134,11 @@ def write_sharded(
 
 
 def remove_unlisted(path: Path) -> None:
-    """Remove shards with names of ours that the index `path` does not list, such as those of a writer that was killed."""
-    name = re.compile(rf"{re.escape(_base(path))}_[0-9]{{5}}_[0-9a-f]{{{_NAME_DIGITS}}}\.weights\.h5")
+    """Remove shards with names of ours that the index `path` does not list, such as those of a
+    writer that was killed.
+    """
+    name = re.compile(
+        rf"{re.escape(_base(path))}_[0-9]{{5}}_[0-9a-f]{{{_NAME_DIGITS}}}\.weights\.h5")
     listed = shard_names(path)
     for found in path.resolve().parent.iterdir():
         if name.fullmatch(found.name) and found.name not in listed:
@@ -135,29 +146,27 @@ def remove_unlisted(path: Path) -> None:
 
 
 def shard_names(path: Path) -> tuple[str, ...]:
-    """The files that an index lists, those of this set only; () without an index that can be read."""
+    """The files that an index lists, those of this set only; () without an index that can be read.
+    """
     try:
         content = json.loads(path.read_bytes())
         entries = [
-            name
-            for names in content["weight_map"].values()
-            for name in (names if isinstance(names, list) else [names])
-            if isinstance(name, str)
+            name for names in content["weight_map"].values()
+            for name in (names if isinstance(names, list) else [names]) if isinstance(name, str)
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ()
     base = f"{_base(path)}_"
     return tuple(
         dict.fromkeys(
-            name
-            for name in entries
-            if Path(name).name == name and name.startswith(base) and name.endswith(".weights.h5")
-        )
-    )
+            name for name in entries
+            if Path(name).name == name and name.startswith(base) and name.endswith(".weights.h5")))
 
 
 def sha256_of_shards(path: Path) -> dict[str, str]:
-    """The sha256 of each file of a set, as its index states it. Raises SaveError for an index that states none."""
+    """The sha256 of each file of a set, as its index states it. Raises SaveError for an index that
+    states none.
+    """
     try:
         stated = json.loads(path.read_bytes())["metadata"]["sha256"]
         return {str(name): str(digest) for name, digest in stated.items()}
@@ -174,4 +183,4 @@ def _write_empty(path: Path) -> None:
 
 
 def _base(path: Path) -> str:
-    return path.name[: -len(INDEX_SUFFIX)]
+    return path.name[:-len(INDEX_SUFFIX)]

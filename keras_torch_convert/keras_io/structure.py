@@ -1,4 +1,6 @@
-"""Groups, attributes and data sets of an open HDF5 file as a layout: what stands in a Keras file, without its values."""
+"""Groups, attributes and data sets of an open HDF5 file as a layout: what stands in a Keras file,
+without its values.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,11 @@ OPTIMIZER_GROUPS = ("optimizer_weights", "optimizer")
 COMPILE_ATTRIBUTE = "training_config"
 
 
-def read_structure(file: Any, array: Callable[[Any, tuple[StoredAttribute, ...]], StoredArray]) -> FileLayout:
-    """The layout of an open file; `array` makes the entry of one data set. State of the training is left out."""
+def read_structure(file: Any, array: Callable[[Any, tuple[StoredAttribute, ...]],
+                                              StoredArray]) -> FileLayout:
+    """The layout of an open file; `array` makes the entry of one data set. State of the training is
+    left out.
+    """
     groups: list[StoredGroup] = []
     arrays: list[StoredArray] = []
 
@@ -40,7 +45,9 @@ def _attribute(item: Any, name: str) -> StoredAttribute:
     identity = item.attrs.get_id(name)
     value = item.attrs[name]
     if h5py.check_string_dtype(identity.dtype) is not None and identity.dtype.kind == "O":
-        return StoredAttribute(name, "text", _as_text(value) if identity.shape == () else tuple(map(_as_text, value)))
+        return StoredAttribute(
+            name, "text",
+            _as_text(value) if identity.shape == () else tuple(map(_as_text, value)))
     return StoredAttribute(name, identity.dtype.str, _plain(value))
 
 
@@ -52,5 +59,7 @@ def _plain(value: Any) -> AttributeValue:
     array = np.asarray(value)
     if array.ndim > 1:
         raise SaveError(f"an attribute of shape {array.shape} in a Keras file is not known")
-    items = [_as_text(item) if isinstance(item, bytes) else item for item in array.reshape(-1).tolist()]
+    items = [
+        _as_text(item) if isinstance(item, bytes) else item for item in array.reshape(-1).tolist()
+    ]
     return tuple(items) if array.ndim else items[0]

@@ -1,7 +1,8 @@
-"""An existing Keras file as the pattern for a new one: its structure is kept, and what a Plan sets gets new values.
+"""An existing Keras file as the pattern for a new one: its structure is kept, and what a Plan sets
+gets new values.
 
-Arrays are found by the Plan's own layout when it has one that fits, else by the names that Keras wrote beside them. What the Plan does not
-set keeps the values of the template.
+Arrays are found by the Plan's own layout when it has one that fits, else by the names that Keras
+wrote beside them. What the Plan does not set keeps the values of the template.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ _SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A layout whose every array has a place: the Plan's, or one of the template's own, for which `values` are here."""
+    """A layout whose every array has a place: the Plan's, or one of the template's own, for which
+    `values` are here.
+    """
 
     layout: TargetLayout
     values: Mapping[str, Values]
@@ -38,7 +41,8 @@ class Template:
 def read_template(path: Path, plan: Plan, known: TargetLayout | None) -> Template:
     """The template at `path` for a Plan; `known` is the Plan's own layout, None when it has none.
 
-    Raises SaveError for a file that cannot be read, and when it lacks a variable that the Plan sets or has it in another shape or type.
+    Raises SaveError for a file that cannot be read, and when it lacks a variable that the Plan sets
+    or has it in another shape or type.
     """
     file, where = _structure(path)
     places = _places(plan, file, path, known)
@@ -58,7 +62,8 @@ def read_template(path: Path, plan: Plan, known: TargetLayout | None) -> Templat
 
 
 def _structure(path: Path) -> tuple[FileLayout, dict[str, Path]]:
-    """Groups and arrays of the file, or of all shards together, and in which file each array lies."""
+    """Groups and arrays of the file, or of all shards together, and in which file each array lies.
+    """
     names = shard_names(path) if path.name.endswith(INDEX_SUFFIX) else ()
     if path.name.endswith(INDEX_SUFFIX) and not names:
         raise SaveError(f"the template {path} is no index of Keras's sharded weights")
@@ -68,8 +73,8 @@ def _structure(path: Path) -> tuple[FileLayout, dict[str, Path]]:
     for part in [path.with_name(name) for name in names] or [path]:
         with opened_weights(part, SaveError, f"the template {part}") as file:
             found = read_structure(
-                file, lambda item, attributes: StoredArray(item.name, item.shape, item.dtype.str, "", attributes)
-            )
+                file, lambda item, attributes: StoredArray(item.name, item.shape, item.dtype.str,
+                                                           "", attributes))
         for group in found.groups:
             # Where a layer is cut Keras writes its name into one of the shards only.
             if group.path not in groups or group.attributes:
@@ -85,10 +90,14 @@ def _own_values(path: Path, name: str) -> npt.NDArray[Any]:
 
 
 def _places(plan: Plan, file: FileLayout, path: Path, known: TargetLayout | None) -> dict[str, str]:
-    """The place of each array that the Plan sets, by the array's path. Raises SaveError when one is missing."""
+    """The place of each array that the Plan sets, by the array's path. Raises SaveError when one is
+    missing.
+    """
     wanted = dict.fromkeys(assignment.key for assignment in plan.assignments)
     own = None if known is None else known.legacy if is_legacy(path) else known.weights
-    by_layout = {} if own is None else {array.path: array.key for array in own.arrays if array.key in wanted}
+    by_layout = {} if own is None else {
+        array.path: array.key for array in own.arrays if array.key in wanted
+    }
     by_name = _by_name(plan, file, path)
     found: dict[str, str] = {}
     problems = []
@@ -106,11 +115,14 @@ def _places(plan: Plan, file: FileLayout, path: Path, known: TargetLayout | None
     for name, place in found.items():
         kind = plan.targets.get(place)
         if kind is not None and arrays[name].shape != kind.shape:
-            problems.append(f"'{kind.display_name}' is {arrays[name].shape}, expected {kind.shape} (at {name})")
+            problems.append(
+                f"'{kind.display_name}' is {arrays[name].shape}, expected {kind.shape} (at {name})")
     if problems:
         listed = "".join(f"\n  - {problem}" for problem in problems[:_SHOWN])
         more = f"\n  - and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise SaveError(f"the template {path} does not fit the plan, {len(problems)} differences:{listed}{more}")
+        raise SaveError(
+            f"the template {path} does not fit the plan, {len(problems)} differences:{listed}{more}"
+        )
     return found
 
 
@@ -118,7 +130,8 @@ def _by_name(plan: Plan, file: FileLayout, path: Path) -> dict[str, list[str]]:
     """For each place the paths of the arrays that carry its name."""
     places: dict[tuple[str, str], list[str]] = {}
     for place, kind in plan.targets.items():
-        key = (kind.display_name, "") if is_legacy(path) else (_parts(kind.display_name)[-2], place.rpartition("/")[2])
+        key = (kind.display_name, "") if is_legacy(path) else (_parts(kind.display_name)[-2],
+                                                               place.rpartition("/")[2])
         places.setdefault(key, []).append(place)
     found: dict[str, list[str]] = {}
     for key, name in _names(file, path):
@@ -128,9 +141,13 @@ def _by_name(plan: Plan, file: FileLayout, path: Path) -> dict[str, list[str]]:
 
 
 def _names(file: FileLayout, path: Path) -> Iterator[tuple[tuple[str, str], str]]:
-    """(name, array's path): label and "" in the legacy format, the leaf layer's name and the number of its variable in the newer ones."""
+    """(name, array's path): label and "" in the legacy format, the leaf layer's name and the number
+    of its variable in the newer ones.
+    """
     paths = {array.path for array in file.arrays}
-    attributes = {group.path: {one.name: one.value for one in group.attributes} for group in file.groups}
+    attributes = {
+        group.path: {one.name: one.value for one in group.attributes} for group in file.groups
+    }
     if not is_legacy(path):
         for name in paths:
             group, _, number = name.rpartition("/")
@@ -174,7 +191,8 @@ def _members(path: Path) -> tuple[ArchiveMember, ...]:
     return tuple(members)
 
 
-def _framework(file: FileLayout, known: TargetLayout | None) -> tuple[Literal["keras", "tf_keras"], str]:
+def _framework(file: FileLayout,
+               known: TargetLayout | None) -> tuple[Literal["keras", "tf_keras"], str]:
     root = next((group for group in file.groups if group.path == "/"), None)
     stated = {one.name: one.value for one in root.attributes} if root else {}
     version = str(stated.get("keras_version", known.version if known else ""))

@@ -1,7 +1,8 @@
 """Trainable flags of layers and variables: read, changed for a moment, put back exactly.
 
-Keras 2 orders `layer.weights` by these flags, and the legacy .h5 file of both versions lists the trainable weights of a
-layer first. So whoever needs the order that a freshly built model has looks at the layers while nothing is frozen.
+Keras 2 orders `layer.weights` by these flags, and the legacy .h5 file of both versions lists the
+trainable weights of a layer first. So whoever needs the order that a freshly built model has looks
+at the layers while nothing is frozen.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ def all_layers(layer: Any) -> list[Any]:
 
 def own_trainable_variables(layer: Any) -> list[Any]:
     """Variables that the layer itself created as trainable, whatever was frozen since."""
-    return list(layer._trainable_variables if hasattr(layer, "_trainable_variables") else layer._trainable_weights)
+    return list(layer._trainable_variables if hasattr(layer, "_trainable_variables") else layer.
+                _trainable_weights)
 
 
 def own_variables(layer: Any) -> list[Any]:
-    """Variables that the layer itself holds, those created as trainable first, as Keras stores them."""
+    """Variables that the layer itself holds, those created as trainable first, as Keras stores
+    them.
+    """
     if hasattr(layer, "_trainable_variables"):
         return [*layer._trainable_variables, *layer._non_trainable_variables]
     return [*layer._trainable_weights, *layer._non_trainable_weights]
@@ -35,9 +39,11 @@ def own_variables(layer: Any) -> list[Any]:
 
 @contextmanager
 def unfrozen(*roots: Any) -> Iterator[None]:
-    """Every layer at or below the roots trainable, as the code that built them left it; all flags put back at the end.
+    """Every layer at or below the roots trainable, as the code that built them left it; all flags
+    put back at the end.
 
-    A variable that was frozen alone, while its layer was not, stays as it is: layers with LoRA do so by design.
+    A variable that was frozen alone, while its layer was not, stays as it is: layers with LoRA do
+    so by design.
     """
     layers = [layer for root in roots for layer in all_layers(root)]
     with _flags_kept(layers):
@@ -48,7 +54,9 @@ def unfrozen(*roots: Any) -> Iterator[None]:
 
 @contextmanager
 def frozen_downwards(root: Any) -> Iterator[None]:
-    """Every layer below a frozen one frozen too: what Keras makes of the flags when it rebuilds a saved model."""
+    """Every layer below a frozen one frozen too: what Keras makes of the flags when it rebuilds a
+    saved model.
+    """
     layers = all_layers(root)
     frozen = {id(below) for layer in layers if not layer._trainable for below in all_layers(layer)}
     with _flags_kept(layers):
@@ -59,7 +67,8 @@ def frozen_downwards(root: Any) -> Iterator[None]:
 
 
 def _set_trainable(layer: Any, trainable: bool) -> None:
-    # The attribute, not the property: the setter reaches down into sublayers, and each one is visited here anyway.
+    # The attribute, not the property: the setter reaches down into sublayers, and each one is
+    # visited here anyway.
     if layer._trainable != trainable:
         layer._trainable = trainable
         for variable in _flagged_variables(layer):
@@ -74,7 +83,9 @@ def _flagged_variables(layer: Any) -> list[Any]:
 @contextmanager
 def _flags_kept(layers: Sequence[Any]) -> Iterator[None]:
     of_layers = [(layer, layer._trainable) for layer in layers]
-    of_variables = [(variable, variable.trainable) for layer in layers for variable in _flagged_variables(layer)]
+    of_variables = [
+        (variable, variable.trainable) for layer in layers for variable in _flagged_variables(layer)
+    ]
     try:
         yield
     finally:

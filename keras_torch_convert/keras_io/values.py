@@ -1,6 +1,8 @@
-"""The values of a Keras variable (or a torch tensor) as a NumPy array, and back, without a copy beyond what the backend needs.
+"""The values of a Keras variable (or a torch tensor) as a NumPy array, and back, without a copy
+beyond what the backend needs.
 
-Bits travel unchanged: NaN payloads and signed zeros too. bfloat16 is the type of ml_dtypes, which Keras brings along.
+Bits travel unchanged: NaN payloads and signed zeros too. bfloat16 is the type of ml_dtypes, which
+Keras brings along.
 """
 
 from __future__ import annotations
@@ -15,10 +17,13 @@ from ..spec.target import Target
 
 
 def read_values(target: Target, variable: Any) -> npt.NDArray[Any]:
-    """Current values of a Keras variable, in its own type. They may share its memory: read, do not keep or write."""
+    """Current values of a Keras variable, in its own type. They may share its memory: read, do not
+    keep or write.
+    """
     if target.backend == "tensorflow":
         tensor = kept_values(target, variable)
-        # TensorFlow's numpy() copies; its buffer is the variable's own memory, and has no type for bfloat16.
+        # TensorFlow's numpy() copies; its buffer is the variable's own memory, and has no type for
+        # bfloat16.
         return np.asarray(tensor.numpy() if variable.dtype == "bfloat16" else memoryview(tensor))
     if target.backend != "torch":
         return np.asarray(variable.numpy())
@@ -31,21 +36,26 @@ def read_values(target: Target, variable: Any) -> npt.NDArray[Any]:
 
 
 def kept_values(target: Target, variable: Any) -> Any:
-    """Current values of a variable in a form that later assignments do not change: NumPy makes an array of it.
+    """Current values of a variable in a form that later assignments do not change: NumPy makes an
+    array of it.
 
-    TensorFlow and JAX never write into an array that somebody else holds, so theirs is only held; torch's is copied.
+    TensorFlow and JAX never write into an array that somebody else holds, so theirs is only held;
+    torch's is copied.
     """
     if target.backend == "tensorflow":
         import tensorflow
 
-        return tensorflow.convert_to_tensor(variable if target.framework == "tf_keras" else variable.value)
+        return tensorflow.convert_to_tensor(variable if target.framework ==
+                                            "tf_keras" else variable.value)
     if target.backend == "jax":
         return variable.value
     return read_values(target, variable).copy()
 
 
 def assign_values(target: Target, variable: Any, array: npt.NDArray[Any]) -> None:
-    """Give a Keras variable the values of an array of its own shape and type, never sharing the array's memory."""
+    """Give a Keras variable the values of an array of its own shape and type, never sharing the
+    array's memory.
+    """
     if target.framework == "torch":
         import torch
 
@@ -56,14 +66,17 @@ def assign_values(target: Target, variable: Any, array: npt.NDArray[Any]) -> Non
     elif target.backend == "torch":
         variable.assign(torch_tensor(array))
     elif target.backend == "jax":
-        # jax may let the variable live in the array's memory for good, or copy it only later: it gets a copy of its own.
+        # jax may let the variable live in the array's memory for good, or copy it only later: it
+        # gets a copy of its own.
         variable.assign(array.copy())
     else:
         variable.assign(array)
 
 
 def torch_tensor(array: npt.NDArray[Any]) -> Any:
-    """The array as a torch tensor, without a copy where torch allows; Keras then copies it into the variable."""
+    """The array as a torch tensor, without a copy where torch allows; Keras then copies it into the
+    variable.
+    """
     import torch
 
     # torch cannot describe read-only memory or negative strides.

@@ -1,9 +1,10 @@
 """A saved file against the model it was saved from, value by value, with plain h5py.
 
-Every variable of the model must be found once with its exact bits. Keras's way through a model is not walked again here:
-in the legacy format each list of names must give the values in the order that a freshly built model reads; in the
-newer formats each layer is asked what it stores, and a group of the file (by the layer's name, where the file has names)
-must hold just that. Each group serves one layer.
+Every variable of the model must be found once with its exact bits. Keras's way through a model is
+not walked again here: in the legacy format each list of names must give the values in the order
+that a freshly built model reads; in the newer formats each layer is asked what it stores, and a
+group of the file (by the layer's name, where the file has names) must hold just that. Each group
+serves one layer.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from .legacy_order import default_legacy_order
 from .values import read_values
 
 WEIGHTS_IN_ARCHIVE = "model.weights.h5"
-# Fixed part of a zip member's local header, of which only the lengths of name and extra field matter here.
+# Fixed part of a zip member's local header, of which only the lengths of name and extra field
+# matter here.
 LOCAL_HEADER = struct.Struct("<26xHH")
 
 # Groups of a file by the name of the layer they belong to and by what arrays they hold.
@@ -37,7 +39,9 @@ Groups = dict[tuple[str | None, tuple[Any, ...]], list[Any]]
 
 
 def compare_legacy_file(target: Target, path: Path) -> tuple[str, ...]:
-    """Compare a whole-model .h5 file with the model. Raises SaveError on any difference; returns notes (none here)."""
+    """Compare a whole-model .h5 file with the model. Raises SaveError on any difference; returns
+    notes (none here).
+    """
     with _unreadable_told(), h5py.File(path, "r") as file, path.open("rb", buffering=0) as opened:
         stream = ValueStream(opened.fileno())
         json.loads(file.attrs["model_config"])
@@ -45,7 +49,8 @@ def compare_legacy_file(target: Target, path: Path) -> tuple[str, ...]:
         listed = name_list(weights, "layer_names")
         names = [str(layer.name) for layer in target.model.layers]
         if listed != names:
-            raise SaveError(f"the saved file lists other layers than the model: {listed} instead of {names}")
+            raise SaveError(
+                f"the saved file lists other layers than the model: {listed} instead of {names}")
         found: set[int] = set()
         for layer in target.model.layers:
             variables = default_legacy_order(layer)
@@ -56,19 +61,23 @@ def compare_legacy_file(target: Target, path: Path) -> tuple[str, ...]:
         if own:
             _compare_list(target, weights["top_level_model_weights"], own, target.name, stream)
             found.update(id(variable) for variable in own)
-    lost = [variable.display_name for variable in target.variables.values() if id(variable.variable) not in found]
+    lost = [
+        variable.display_name
+        for variable in target.variables.values() if id(variable.variable) not in found
+    ]
     if lost:
         raise SaveError(
-            "a legacy .h5 file holds only the layers in model.layers, so these variables would be lost: "
-            f"{', '.join(lost)}; save as .weights.h5"
-        )
+            "a legacy .h5 file holds only the layers in model.layers, so these variables would "
+            "be lost: "
+            f"{', '.join(lost)}; save as .weights.h5")
     return ()
 
 
 def compare_weights_file(target: Target, path: Path) -> tuple[str, ...]:
     """Compare a .weights.h5 file with the model. Raises SaveError on any difference.
 
-    The notes returned name variables that a layer leaves out of its files by a saving method of its own.
+    The notes returned name variables that a layer leaves out of its files by a saving method of its
+    own.
     """
     with _unreadable_told(), h5py.File(path, "r") as opened:
         return _compare_opened(target, opened)
@@ -88,7 +97,9 @@ def _compare_opened(target: Target, opened: Any) -> tuple[str, ...]:
 
 
 def compare_archive(target: Target, path: Path) -> tuple[str, ...]:
-    """Compare a .keras archive with the model: check sums of all members, weights as in `compare_weights_file`."""
+    """Compare a .keras archive with the model: check sums of all members, weights as in
+    `compare_weights_file`.
+    """
     with _unreadable_told(), zipfile.ZipFile(path) as archive:
         broken = archive.testzip()
         if broken is not None:
@@ -99,7 +110,9 @@ def compare_archive(target: Target, path: Path) -> tuple[str, ...]:
 
 @contextmanager
 def open_weights(path: Path) -> Iterator[h5py.File]:
-    """The HDF5 file at `path`, or the one inside an archive there; nothing of it is copied when it is stored as it is."""
+    """The HDF5 file at `path`, or the one inside an archive there; nothing of it is copied when it
+    is stored as it is.
+    """
     if not zipfile.is_zipfile(path):
         with h5py.File(path, "r") as opened:
             yield opened
@@ -118,8 +131,11 @@ def open_weights(path: Path) -> Iterator[h5py.File]:
 
 
 @contextmanager
-def opened_weights(path: Path, error_type: type[ConversionError], named: str) -> Iterator[h5py.File]:
-    """The file of `open_weights`; what cannot be read as one is an `error_type` that calls it `named`."""
+def opened_weights(path: Path, error_type: type[ConversionError],
+                   named: str) -> Iterator[h5py.File]:
+    """The file of `open_weights`; what cannot be read as one is an `error_type` that calls it
+    `named`.
+    """
     with ExitStack() as stack:
         try:
             file = stack.enter_context(open_weights(path))
@@ -129,29 +145,39 @@ def opened_weights(path: Path, error_type: type[ConversionError], named: str) ->
 
 
 def name_list(group: Any, name: str) -> list[str]:
-    """A list of names among the attributes of a group; long ones are cut into `name0`, `name1`, ... by Keras."""
+    """A list of names among the attributes of a group; long ones are cut into `name0`, `name1`, ...
+    by Keras.
+    """
     if name in group.attrs:
         parts = [group.attrs[name]]
     else:
         parts = []
         while f"{name}{len(parts)}" in group.attrs:
             parts.append(group.attrs[f"{name}{len(parts)}"])
-    return [text.decode("utf-8") if isinstance(text, bytes) else str(text) for part in parts for text in part]
+    return [
+        text.decode("utf-8") if isinstance(text, bytes) else str(text) for part in parts
+        for text in part
+    ]
 
 
-def _compare_list(target: Target, group: Any, variables: list[Any], layer: str, stream: ValueStream) -> None:
+def _compare_list(target: Target, group: Any, variables: list[Any], layer: str,
+                  stream: ValueStream) -> None:
     names = name_list(group, "weight_names")
     if len(names) != len(variables):
-        raise SaveError(f"layer {layer}: the saved file lists {len(names)} weights, the model has {len(variables)}")
+        raise SaveError(f"layer {layer}: the saved file lists {len(names)} weights, the model has "
+                        f"{len(variables)}")
     for name, variable in zip(names, variables, strict=True):
-        if not _holds(h5py.h5d.open(group.id, name.encode("utf-8")), read_values(target, variable), stream):
+        if not _holds(h5py.h5d.open(group.id, name.encode("utf-8")), read_values(target, variable),
+                      stream):
             raise SaveError(
-                f"layer {layer}: {name} reads back from the saved file with other values than the model has"
-            )
+                f"layer {layer}: {name} reads back from the saved file with other values than "
+                "the model has")
 
 
 def _holds(found: Any, values: npt.NDArray[Any], stream: ValueStream) -> bool:
-    """Whether a data set holds these bits; they are compared where they lie in the file, without an array of their size."""
+    """Whether a data set holds these bits; they are compared where they lie in the file, without an
+    array of their size.
+    """
     offset = found.get_offset()
     if found.shape != values.shape or found.dtype.itemsize != values.dtype.itemsize:
         return False
@@ -162,7 +188,9 @@ def _holds(found: Any, values: npt.NDArray[Any], stream: ValueStream) -> bool:
 
 
 def _groups(file: Any) -> Groups:
-    """All groups called `vars`, in natural order, by the layer's name (None in files of tf_keras) and their layout."""
+    """All groups called `vars`, in natural order, by the layer's name (None in files of tf_keras)
+    and their layout.
+    """
     found: list[tuple[str, Any]] = []
 
     def visit(path: str, item: Any) -> None:
@@ -178,7 +206,8 @@ def _groups(file: Any) -> Groups:
 
 def _layout(arrays: Mapping[str, Any]) -> tuple[Any, ...]:
     # Type as size in bytes: HDF5 knows bfloat16 only as two opaque ones.
-    return tuple(sorted((key, tuple(array.shape), array.dtype.itemsize) for key, array in arrays.items()))
+    return tuple(
+        sorted((key, tuple(array.shape), array.dtype.itemsize) for key, array in arrays.items()))
 
 
 def _take_group(groups: Groups, name: str, label: str, values: Mapping[str, Any]) -> None:
@@ -191,31 +220,31 @@ def _take_group(groups: Groups, name: str, label: str, values: Mapping[str, Any]
                 return
     named = any(name == known for (known, _), candidates in groups.items() if candidates)
     raise SaveError(
-        f"layer {label}: its weights read back from the saved file with other values than the model has"
-        if named
-        else f"layer {label}: no group of the saved file holds the weights of this layer"
-    )
+        f"layer {label}: its weights read back from the saved file with other values than the "
+        "model has"
+        if named else f"layer {label}: no group of the saved file holds the weights of this layer")
 
 
 def _not_stored(target: Target, owner: TargetLayer, stored: Mapping[str, Any]) -> list[str]:
-    """Variables that a layer's own saving method leaves out, as notes; an error when the method is Keras's plain one."""
+    """Variables that a layer's own saving method leaves out, as notes; an error when the method is
+    Keras's plain one.
+    """
     missing = [
-        variable.display_name
-        for variable in owner.variables
-        if not any(value is variable.variable for value in stored.values())
-        and not any(
-            _same(_as_array(target, value), read_values(target, variable.variable)) for value in stored.values()
-        )
+        variable.display_name for variable in owner.variables
+        if not any(value is variable.variable for value in stored.values()) and not any(
+            _same(_as_array(target, value), read_values(target, variable.variable))
+            for value in stored.values())
     ]
     if not missing:
         return []
     base: Any = next(base for base in type(owner.layer).__mro__ if base.__name__ == "Layer")
     if type(owner.layer).save_own_variables is base.save_own_variables:
         raise SaveError(
-            f"layer {owner.display_name}: Keras leaves these variables out of its files: {', '.join(missing)}"
-        )
+            f"layer {owner.display_name}: Keras leaves these variables out of its files: "
+            f"{', '.join(missing)}")
     return [
-        f"layer {owner.display_name} does not store these variables as they are, by a saving method of its own: "
+        f"layer {owner.display_name} does not store these variables as they are, by a saving "
+        "method of its own: "
         f"{', '.join(missing)}"
     ]
 
@@ -242,12 +271,14 @@ def _same(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
 
 def _bits(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     width = array.dtype.itemsize
-    return np.ascontiguousarray(array).reshape(-1).view(f"u{width}" if width in {1, 2, 4, 8} else np.uint8)
+    return np.ascontiguousarray(array).reshape(-1).view(f"u{width}" if width in
+                                                        {1, 2, 4, 8} else np.uint8)
 
 
 def _natural(path: str) -> list[tuple[int, int, str]]:
     """Sort key in which `conv2d_10` comes after `conv2d_9`."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", path) if part]
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part)
+            for part in re.split(r"(\d+)", path) if part]
 
 
 @contextmanager
@@ -257,12 +288,14 @@ def _unreadable_told() -> Iterator[None]:
     except SaveError:
         raise
     except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
-        raise SaveError(f"the saved file cannot be read back: {type(error).__name__}: {error}") from error
+        raise SaveError(
+            f"the saved file cannot be read back: {type(error).__name__}: {error}") from error
 
 
 class _Window(io.RawIOBase):
-    """A stretch of an open file as a file of its own: the HDF5 file inside an uncompressed zip archive."""
-
+    """A stretch of an open file as a file of its own: the HDF5 file inside an uncompressed zip
+    archive.
+    """
     def __init__(self, file: IO[bytes], start: int, size: int) -> None:
         super().__init__()
         self.file, self.start, self.size, self.position = file, start, size, 0
@@ -274,7 +307,9 @@ class _Window(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
+        self.position = offset + {
+            io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size
+        }[whence]
         return self.position
 
     def tell(self) -> int:
@@ -285,6 +320,6 @@ class _Window(io.RawIOBase):
         wanted = max(0, min(len(view), self.size - self.position))
         self.file.seek(self.start + self.position)
         data = self.file.read(wanted)
-        view[: len(data)] = data
+        view[:len(data)] = data
         self.position += len(data)
         return len(data)

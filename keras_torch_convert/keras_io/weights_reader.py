@@ -1,4 +1,6 @@
-"""The weights in a Keras file as a source, without Keras: found where a Plan's layout says that they lie."""
+"""The weights in a Keras file as a source, without Keras: found where a Plan's layout says that
+they lie.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,13 @@ from ..spec.tensor_spec import TensorSpec
 
 
 def read_keras_file(path: str | PathLike[str], plan: Plan) -> Source:
-    """The variables of a .h5, .weights.h5 or .keras file, or of shards under a .weights.json, by their places: a source for a Plan from Keras to torch.
+    """The variables of a .h5, .weights.h5 or .keras file, or of shards under a .weights.json, by
+    their places: a source for a Plan from Keras to torch.
 
-    `plan` leads from Keras to torch and knows its layout. Each variable is read when it is asked for, from a file that is open only then.
-    Raises PlanError when the Plan does not know the layout of such files, SourceError for a file that cannot be read, and for one of another
-    architecture, with all data sets that are missing or of another shape.
+    `plan` leads from Keras to torch and knows its layout. Each variable is read when it is asked
+    for, from a file that is open only then. Raises PlanError when the Plan does not know the layout
+    of such files, SourceError for a file that cannot be read, and for one of another architecture,
+    with all data sets that are missing or of another shape.
     """
     path = Path(path)
     arrays = _arrays(plan, path)
@@ -35,16 +39,19 @@ def read_keras_file(path: str | PathLike[str], plan: Plan) -> Source:
         name = arrays.get(place, "")
         found = stored.get(name)
         if found is None:
-            problems.append(
-                f"'{kind.display_name}' {kind.shape} is missing (expected at {name or 'no place in such a file'})"
-            )
+            problems.append(f"'{kind.display_name}' {kind.shape} is missing (expected at "
+                            f"{name or 'no place in such a file'})")
         elif found.shape != kind.shape:
-            problems.append(f"'{kind.display_name}' is {found.shape}, expected {kind.shape} (at {name})")
+            problems.append(
+                f"'{kind.display_name}' is {found.shape}, expected {kind.shape} (at {name})")
         elif found.dtype.itemsize != _width(kind):
-            problems.append(f"'{kind.display_name}' is of type {found.dtype}, expected {kind.dtype} (at {name})")
+            problems.append(
+                f"'{kind.display_name}' is of type {found.dtype}, expected {kind.dtype} (at {name})"
+            )
         else:
             read = partial(_values, found.path, name, kind)
-            tensors[place] = SourceTensor(place, kind.shape, kind.dtype, read, display_name=kind.display_name)
+            tensors[place] = SourceTensor(place, kind.shape, kind.dtype, read,
+                                          display_name=kind.display_name)
     if problems:
         listed = "".join(f"\n  - {problem}" for problem in problems)
         raise SourceError(f"{path} does not fit the plan, {len(problems)} differences:{listed}")
@@ -90,11 +97,12 @@ def _arrays(plan: Plan, path: Path) -> Mapping[str, str]:
     layout = recorded(plan.layout)
     if layout is None:
         raise PlanError(
-            "the plan does not know how the Keras files look: make it anew, with a conversion of live models"
-        )
+            "the plan does not know how the Keras files look: make it anew, with a conversion of "
+            "live models")
     file = layout.legacy if is_legacy(path) else layout.weights
     if file is None:
-        raise PlanError(f"the plan knows no files like {path.name}: its Keras cannot save this model so")
+        raise PlanError(
+            f"the plan knows no files like {path.name}: its Keras cannot save this model so")
     return {array.key: array.path for array in reversed(file.arrays) if array.key}
 
 

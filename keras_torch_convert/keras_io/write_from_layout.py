@@ -1,4 +1,6 @@
-"""A Keras file written from its layout and from values that are asked for one by one: no Keras, no model in memory."""
+"""A Keras file written from its layout and from values that are asked for one by one: no Keras, no
+model in memory.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class WrittenFile:
 
 @dataclass(frozen=True, slots=True)
 class WritingOptions:
-    """How a file is written: `verify` reads it back, `digests` are names that hashlib knows, `durable` flushes it, `written` gets numbers of bytes."""
+    """How a file is written: `verify` reads it back, `digests` are names that hashlib knows,
+    `durable` flushes it, `written` gets numbers of bytes.
+    """
 
     verify: bool = True
     digests: tuple[str, ...] = ("md5", "sha256")
@@ -55,25 +59,25 @@ def is_legacy(path: Path) -> bool:
 
 
 def file_layout(layout: TargetLayout, path: Path) -> FileLayout:
-    """The layout of the HDF5 file (or of all shards together) for the suffix of `path`. Raises SaveError when there is none."""
+    """The layout of the HDF5 file (or of all shards together) for the suffix of `path`. Raises
+    SaveError when there is none.
+    """
     found = layout.legacy if is_legacy(path) else layout.weights
     if found is None or (path.suffix == ".keras" and not layout.members):
         raise SaveError(
-            f"how a file like {path.name} looks is not known: neither the plan nor the template has it, or Keras cannot save this model so"
-        )
+            f"how a file like {path.name} looks is not known: neither the plan nor the template "
+            "has it, or Keras cannot save this model so")
     return found
 
 
-def write_file(
-    layout: TargetLayout,
-    values: Mapping[str, Values],
-    path: Path,
-    options: WritingOptions,
-) -> WrittenFile:
-    """Write the file under a temporary name in the same folder, compare it with the values, and give it its name.
+def write_file(layout: TargetLayout, values: Mapping[str, Values], path: Path,
+               options: WritingOptions) -> WrittenFile:
+    """Write the file under a temporary name in the same folder, compare it with the values, and
+    give it its name.
 
-    `values` has an entry for every place of the layout. On any error, an interrupt included, nothing is left behind and an existing file is as it was.
-    Raises SaveError for what cannot be written, and when what was written reads back different.
+    `values` has an entry for every place of the layout. On any error, an interrupt included,
+    nothing is left behind and an existing file is as it was. Raises SaveError for what cannot be
+    written, and when what was written reads back different.
     """
     check_path(path)
     arrays = file_layout(layout, path)
@@ -91,7 +95,8 @@ class AtomicFile:
     durable: bool
 
     def commit(self, path: Path) -> WrittenFile:
-        """Give the file its name in the same folder, in one step; an existing one is replaced and leaves its mode.
+        """Give the file its name in the same folder, in one step; an existing one is replaced and
+        leaves its mode.
 
         A symbolic link keeps pointing where it did: the file behind it is the one replaced.
         """
@@ -106,17 +111,14 @@ class AtomicFile:
 
 
 @contextmanager
-def written_aside(
-    arrays: FileLayout,
-    members: tuple[ArchiveMember, ...] | None,
-    values: Mapping[str, Values],
-    path: Path,
-    options: WritingOptions,
-    compare: Callable[[Path], None] | None = None,
-) -> Iterator[AtomicFile]:
-    """A file with these arrays (with `members`: in an archive) beside `path`, which is gone after the block unless it took a name. Errors as in `write_file`.
+def written_aside(arrays: FileLayout, members: tuple[ArchiveMember, ...] | None,
+                  values: Mapping[str, Values], path: Path, options: WritingOptions,
+                  compare: Callable[[Path], None] | None = None) -> Iterator[AtomicFile]:
+    """A file with these arrays (with `members`: in an archive) beside `path`, which is gone after
+    the block unless it took a name. Errors as in `write_file`.
 
-    `compare` reads it back in place of `compare_with_values`. The check sums are computed meanwhile.
+    `compare` reads it back in place of `compare_with_values`. The check sums are computed
+    meanwhile.
     """
     skeleton = make_hdf5_header(arrays)
     frame = None if members is None else archive_frame(members, skeleton.size)
@@ -131,24 +133,21 @@ def written_aside(
                 if compare is not None:
                     compare(temporary)
                 elif options.verify:
-                    compare_with_values(temporary, frame.weights_start if frame else 0, arrays, values)
-        yield AtomicFile(temporary, {name: one.hexdigest() for name, one in hashes.items()}, options.durable)
+                    compare_with_values(temporary, frame.weights_start if frame else 0, arrays,
+                                        values)
+        yield AtomicFile(temporary, {name: one.hexdigest() for name, one in hashes.items()},
+                         options.durable)
     except OSError as error:
-        raise error if isinstance(error, SaveError) else SaveError(f"cannot save to {path}: {error}") from error
+        raise error if isinstance(
+            error, SaveError) else SaveError(f"cannot save to {path}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def _written(
-    file: IO[bytes],
-    path: Path,
-    skeleton: Hdf5Header,
-    frame: ArchiveFrame | None,
-    values: Mapping[str, Values],
-    updates: Sequence[Callable[[memoryview], object]],
-    written: Callable[[int], None],
-) -> Iterator[None]:
+def _written(file: IO[bytes], path: Path, skeleton: Hdf5Header, frame: ArchiveFrame | None,
+             values: Mapping[str, Values], updates: Sequence[Callable[[memoryview], object]],
+             written: Callable[[int], None]) -> Iterator[None]:
     """Write the whole file; while inside, the check sums are still being computed."""
     descriptor = file.fileno()
     if frame is None:
@@ -173,14 +172,8 @@ def _written(
         yield
 
 
-def _write_pieces(
-    descriptor: int,
-    skeleton: Hdf5Header,
-    start: int,
-    values: Mapping[str, Values],
-    final: Callable[[int], None],
-    written: Callable[[int], None],
-) -> None:
+def _write_pieces(descriptor: int, skeleton: Hdf5Header, start: int, values: Mapping[str, Values],
+                  final: Callable[[int], None], written: Callable[[int], None]) -> None:
     stream = ValueStream(descriptor, written)
     for piece in skeleton.pieces:
         if isinstance(piece.content, bytes):
@@ -192,15 +185,14 @@ def _write_pieces(
             array = values[piece.content.key]()
             if array.nbytes != piece.size:
                 raise SaveError(
-                    f"{piece.content.path} takes {piece.size} bytes in the file, its values take {array.nbytes}"
-                )
+                    f"{piece.content.path} takes {piece.size} bytes in the file, its values take "
+                    f"{array.nbytes}")
             stream.write(array, start + piece.start)
         final(start + piece.start + piece.size)
 
 
 class _Crc:
     """The check sum of a zip member."""
-
     def __init__(self) -> None:
         self.value = 0
 
@@ -208,11 +200,14 @@ class _Crc:
         self.value = zlib.crc32(block, self.value)
 
 
-def compare_with_values(path: Path, start: int, layout: FileLayout, values: Mapping[str, Values]) -> None:
-    """Compare every data set of a file with its values, bit for bit, where plain h5py finds it. Raises SaveError on any difference.
+def compare_with_values(path: Path, start: int, layout: FileLayout,
+                        values: Mapping[str, Values]) -> None:
+    """Compare every data set of a file with its values, bit for bit, where plain h5py finds it.
+    Raises SaveError on any difference.
 
-    The HDF5 file begins at byte `start`, which is not 0 in an archive. What the file says of itself is read by h5py, anew; the
-    bytes that it points at are compared as they are, without an array of their size.
+    The HDF5 file begins at byte `start`, which is not 0 in an archive. What the file says of itself
+    is read by h5py, anew; the bytes that it points at are compared as they are, without an array of
+    their size.
     """
     try:
         with open_weights(path) as file, path.open("rb", buffering=0) as opened:
@@ -220,14 +215,18 @@ def compare_with_values(path: Path, start: int, layout: FileLayout, values: Mapp
             for array in layout.arrays:
                 found = h5py.h5d.open(file.id, array.path.encode("utf-8"))
                 if found.shape != array.shape or found.dtype != np.dtype(array.dtype):
-                    raise SaveError(f"{array.path} reads back as {found.dtype} {found.shape}, not as it was written")
+                    raise SaveError(
+                        f"{array.path} reads back as {found.dtype} {found.shape}, not as it was "
+                        "written")
                 if not byte_size(array):
                     continue
-                expected = values[array.key]() if array.key else np.frombuffer(array.values, np.uint8)
+                expected = values[array.key]() if array.key else np.frombuffer(
+                    array.values, np.uint8)
                 offset = found.get_offset()
                 if offset is None or not stream.holds(expected, start + offset):
                     raise SaveError(
-                        f"{array.path} reads back from the saved file with other values than the plan gives"
-                    )
+                        f"{array.path} reads back from the saved file with other values than the "
+                        "plan gives")
     except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise SaveError(f"the saved file cannot be read back: {type(error).__name__}: {error}") from error
+        raise SaveError(
+            f"the saved file cannot be read back: {type(error).__name__}: {error}") from error

@@ -1,9 +1,11 @@
 """What a user's callbacks do to arrays, read off what they do to numbers: most only move values.
 
-The callbacks are called on arrays that hold the numbers of their own elements, once counted upwards from 1, once as negative numbers in a
-scrambled order. What comes back tells for each value of the result which element it is; both numberings must tell the same, so that neither
-sorting, clipping nor chance can fool us. A result that is a regular movement becomes Permute, Reshape, Slice and Concat; the executor still
-compares it with what the callbacks made of the real values before it is trusted.
+The callbacks are called on arrays that hold the numbers of their own elements, once counted upwards
+from 1, once as negative numbers in a scrambled order. What comes back tells for each value of the
+result which element it is; both numberings must tell the same, so that neither sorting, clipping
+nor chance can fool us. A result that is a regular movement becomes Permute, Reshape, Slice and
+Concat; the executor still compares it with what the callbacks made of the real values before it is
+trusted.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ _MOST_LEVELS = 3
 
 @dataclass(frozen=True, slots=True)
 class _Operand:
-    """One array that the callbacks get: its expression, its shape, and the number of its first element."""
+    """One array that the callbacks get: its expression, its shape, and the number of its first
+    element.
+    """
 
     expression: Expression
     shape: tuple[int, ...]
@@ -42,20 +46,20 @@ class _Operand:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What each array that the callbacks return is made of: the expression, None where it is no regular movement."""
+    """What each array that the callbacks return is made of: the expression, None where it is no
+    regular movement.
+    """
 
     outputs: tuple[Expression | None, ...]
 
 
-def trace_callbacks(
-    call: Callable[[list[Array]], Sequence[Array]],
-    operands: Sequence[Expression],
-    kinds: Sequence[tuple[tuple[int, ...], np.dtype[Any]]],
-) -> Recording:
+def trace_callbacks(call: Callable[[list[Array]], Sequence[Array]], operands: Sequence[Expression],
+                    kinds: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> Recording:
     """Call the user's callbacks twice on numbered arrays, and say what their results are made of.
 
-    `kinds` are shape and type of each operand as the callbacks get it; where the type cannot hold all numbers the arrays are float64. What
-    the callbacks raise on numbers goes through to the caller, for whom it means that they look at values.
+    `kinds` are shape and type of each operand as the callbacks get it; where the type cannot hold
+    all numbers the arrays are float64. What the callbacks raise on numbers goes through to the
+    caller, for whom it means that they look at values.
     """
     known: list[_Operand] = []
     first = 0
@@ -63,7 +67,8 @@ def trace_callbacks(
         known.append(_Operand(expression, shape, first))
         first += prod(shape)
     upwards = np.arange(1, first + 1, dtype=np.int64)
-    scrambled = -1 - (np.arange(first, dtype=np.int64) * _coprime(first) + first // 3) % max(first, 1)
+    scrambled = -1 - (np.arange(first, dtype=np.int64) * _coprime(first) + first // 3) % max(
+        first, 1)
     dtypes = [dtype if _holds(dtype, first) else np.dtype(np.float64) for _, dtype in kinds]
     results = call(_numbered(known, upwards, dtypes))
     others = call(_numbered(known, scrambled, dtypes))
@@ -72,13 +77,15 @@ def trace_callbacks(
     back = np.empty(first + 1, np.int64)
     back[-scrambled] = np.arange(first)
     return Recording(
-        tuple(_recorded(result, other, back, known) for result, other in zip(results, others, strict=True))
-    )
+        tuple(
+            _recorded(result, other, back, known)
+            for result, other in zip(results, others, strict=True)))
 
 
-def _numbered(operands: Sequence[_Operand], numbers: Numbers, dtypes: Sequence[np.dtype[Any]]) -> list[Array]:
+def _numbered(operands: Sequence[_Operand], numbers: Numbers,
+              dtypes: Sequence[np.dtype[Any]]) -> list[Array]:
     return [
-        numbers[one.first : one.first + one.size].astype(dtype).reshape(one.shape)
+        numbers[one.first:one.first + one.size].astype(dtype).reshape(one.shape)
         for one, dtype in zip(operands, dtypes, strict=True)
     ]
 
@@ -86,7 +93,7 @@ def _numbered(operands: Sequence[_Operand], numbers: Numbers, dtypes: Sequence[n
 def _holds(dtype: np.dtype[Any], count: int) -> bool:
     """True when the type holds every whole number from -count to count exactly."""
     if dtype.kind == "f":
-        return bool(count <= 2 ** (np.finfo(dtype).nmant + 1))
+        return bool(count <= 2**(np.finfo(dtype).nmant + 1))
     return dtype.kind == "i" and bool(count <= np.iinfo(dtype).max)
 
 
@@ -98,7 +105,8 @@ def _coprime(count: int) -> int:
     return step
 
 
-def _recorded(result: Array, other: Array, back: Numbers, operands: Sequence[_Operand]) -> Expression | None:  # noqa: PLR0911
+def _recorded(result: Array, other: Array, back: Numbers,
+              operands: Sequence[_Operand]) -> Expression | None:
     """The expression of one result, given what came back for both numberings."""
     if result.shape != other.shape or result.dtype.kind not in "fiu":
         return None
@@ -106,7 +114,8 @@ def _recorded(result: Array, other: Array, back: Numbers, operands: Sequence[_Op
         return None
     if (result == other).all():
         value = result.reshape(-1)[0]
-        return Fill(float(value), result.shape) if (result == value).all() and np.isfinite(value) else None
+        return Fill(float(value),
+                    result.shape) if (result == value).all() and np.isfinite(value) else None
     count = len(back) - 1
     if not (_are_numbers(result, 1, count) and _are_numbers(other, -count, -1)):
         return None
@@ -133,7 +142,8 @@ def _movement(elements: Numbers, operands: Sequence[_Operand], levels: int) -> E
     """The expression whose values are the elements with these numbers, in this shape."""
     counters = _counters(elements)
     if counters is not None:
-        owner = next(one for one in reversed(operands) if one.first <= elements.flat[0] and one.size)
+        owner = next(
+            one for one in reversed(operands) if one.first <= elements.flat[0] and one.size)
         try:
             return _of_one_operand(elements, counters, owner)
         except _IrregularError:
@@ -149,20 +159,22 @@ def _movement(elements: Numbers, operands: Sequence[_Operand], levels: int) -> E
         try:
             parts = tuple(
                 _movement(elements.take(range(start, stop), axis), operands, levels - 1)
-                for start, stop in itertools.pairwise(bounds)
-            )
+                for start, stop in itertools.pairwise(bounds))
         except _IrregularError:
             continue
         return Concat(parts, axis)
     raise _IrregularError
 
 
-# Along one axis of the result: (how many entries, elements from one to the next), the slowest first.
+# Along one axis of the result: (how many entries, elements from one to the next), the slowest
+# first.
 _Counters = list[list[tuple[int, int]]]
 
 
 def _counters(elements: Numbers) -> _Counters | None:
-    """For each axis the counters that make it up, None when the element is no sum of what each axis contributes."""
+    """For each axis the counters that make it up, None when the element is no sum of what each axis
+    contributes.
+    """
     start = int(elements.flat[0])
     total = np.full((), start, np.int64)
     counters: _Counters = []
@@ -174,11 +186,14 @@ def _counters(elements: Numbers) -> _Counters | None:
 
 
 def _radices(line: Numbers) -> list[tuple[int, int]]:
-    """Counters of one axis, the slowest first, from the offsets of its entries; what is irregular shows when the result is checked."""
+    """Counters of one axis, the slowest first, from the offsets of its entries; what is irregular
+    shows when the result is checked.
+    """
     found: list[tuple[int, int]] = []
     while len(line) > 1:
         step = int(line[1] - line[0])
-        run = len(line) if (np.diff(line) == step).all() else int(np.argmax(np.diff(line) != step)) + 1
+        run = len(line) if (np.diff(line)
+                            == step).all() else int(np.argmax(np.diff(line) != step)) + 1
         while len(line) % run:
             run -= 1
         if run == 1:
@@ -189,12 +204,15 @@ def _radices(line: Numbers) -> list[tuple[int, int]]:
 
 
 def _of_one_operand(elements: Numbers, counters: _Counters, owner: _Operand) -> Expression:
-    """Counters over one operand as a reshape that gives each its own axis, slices, a permutation, and the reshape to the result."""
+    """Counters over one operand as a reshape that gives each its own axis, slices, a permutation,
+    and the reshape to the result.
+    """
     flat = [(count, step, axis) for axis, line in enumerate(counters) for count, step in line]
     if any(step <= 0 for _, step, _ in flat):
         raise _IrregularError
     order = sorted(range(len(flat)), key=lambda index: -flat[index][1])
-    axes: list[int] = []  # extents of the operand with an axis for each counter, and one for what lies between
+    axes: list[int] = [
+    ]  # extents of the operand with an axis for each counter, and one for what lies between
     taken: list[tuple[int, int]] = []
     position: dict[int, int] = {}
     rest, start = owner.size, int(elements.flat[0]) - owner.first
@@ -225,9 +243,8 @@ def _of_one_operand(elements: Numbers, counters: _Counters, owner: _Operand) -> 
     return result if shape == elements.shape else _simpler(Reshape(result, elements.shape), owner)
 
 
-def _reshaped(
-    operand: Expression, shape: tuple[int, ...], axes: tuple[int, ...], taken: Sequence[tuple[int, int]]
-) -> Expression:
+def _reshaped(operand: Expression, shape: tuple[int, ...], axes: tuple[int, ...],
+              taken: Sequence[tuple[int, int]]) -> Expression:
     result = operand if shape == axes else Reshape(operand, axes)
     for axis, (first, stop) in enumerate(taken):
         if (first, stop) != (0, axes[axis]):
@@ -236,25 +253,33 @@ def _reshaped(
 
 
 def _simpler(expression: Reshape, owner: _Operand) -> Expression:
-    """A permutation of the operand's own axes, where reshapes do no more than drop and add axes of size 1."""
+    """A permutation of the operand's own axes, where reshapes do no more than drop and add axes of
+    size 1.
+    """
     inner = expression.operand
     moved = inner.operand if isinstance(inner, Permute) else inner
     if isinstance(moved, Reshape) and moved.operand == owner.expression:
         if not isinstance(inner, Permute):
-            return owner.expression if expression.shape == owner.shape else Reshape(owner.expression, expression.shape)
+            return owner.expression if expression.shape == owner.shape else Reshape(
+                owner.expression, expression.shape)
         kept = [axis for axis, extent in enumerate(owner.shape) if extent != 1]
-        if moved.shape == tuple(owner.shape[axis] for axis in kept) and len(expression.shape) == len(owner.shape):
+        if moved.shape == tuple(owner.shape[axis] for axis in kept) and len(
+                expression.shape) == len(owner.shape):
             ones = [axis for axis, extent in enumerate(owner.shape) if extent == 1]
             wanted = [kept[axis] for axis in inner.perm]
             if sorted(expression.shape) == sorted(owner.shape):
-                perm = tuple((wanted if extent != 1 else ones).pop(0) for extent in expression.shape)
+                perm = tuple(
+                    (wanted if extent != 1 else ones).pop(0) for extent in expression.shape)
                 if tuple(owner.shape[axis] for axis in perm) == expression.shape:
-                    return owner.expression if perm == tuple(range(len(perm))) else Permute(owner.expression, perm)
+                    return owner.expression if perm == tuple(range(len(perm))) else Permute(
+                        owner.expression, perm)
     return expression
 
 
 def _cuts(elements: Numbers, axis: int) -> list[int]:
-    """Where along an axis the elements stop following each other: other steps than the usual one, everywhere when it is not upwards."""
+    """Where along an axis the elements stop following each other: other steps than the usual one,
+    everywhere when it is not upwards.
+    """
     lines = np.moveaxis(elements, axis, 0).reshape(elements.shape[axis], -1)
     if len(lines) < 2:
         return []
@@ -281,6 +306,7 @@ def _gathered(expression: Expression, operands: Sequence[_Operand]) -> Numbers:
             operand = _gathered(expression.operand, operands)
             return operand.take(range(expression.start, expression.stop), expression.axis)
         case Concat():
-            return np.concatenate([_gathered(operand, operands) for operand in expression.operands], expression.axis)
+            return np.concatenate([_gathered(operand, operands) for operand in expression.operands],
+                                  expression.axis)
         case _:
             raise AssertionError(f"{type(expression).__name__} is no movement that is recorded")

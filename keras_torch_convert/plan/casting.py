@@ -1,4 +1,6 @@
-"""From the type of the values at hand to the type that a variable or a callback wants, with what is lost counted."""
+"""From the type of the values at hand to the type that a variable or a callback wants, with what is
+lost counted.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,16 @@ _NOT_EXACT = {(whole, "float64") for whole in ("int64", "uint64")}
 
 
 def is_exact(source_type: str, target_type: str) -> bool:
-    """True when every value of the source type is one of the target type, so that nothing needs to be counted."""
+    """True when every value of the source type is one of the target type, so that nothing needs to
+    be counted.
+    """
     if source_type == target_type:
         return True
     if "bfloat16" in (source_type, target_type):
         return (source_type == "bfloat16" and target_type in ("float32", "float64")) or (
-            target_type == "bfloat16" and source_type in ("bool", "int8", "uint8")
-        )
-    return bool(np.can_cast(source_type, target_type)) and (source_type, target_type) not in _NOT_EXACT
+            target_type == "bfloat16" and source_type in ("bool", "int8", "uint8"))
+    return bool(np.can_cast(source_type,
+                            target_type)) and (source_type, target_type) not in _NOT_EXACT
 
 
 @dataclass(slots=True)
@@ -43,26 +47,28 @@ class Losses:
         result = []
         for (source_type, target_type), places in self.rounded.items():
             rounded, size = sum(place[1] for place in places), sum(place[2] for place in places)
-            where = f"'{places[0][0]}'" if len(places) == 1 else f"{len(places)} places, the first '{places[0][0]}'"
-            result.append(f"{source_type} to {target_type}: {rounded} of {size} values rounded, in {where}")
+            where = f"'{places[0][0]}'" if len(
+                places) == 1 else f"{len(places)} places, the first '{places[0][0]}'"
+            result.append(
+                f"{source_type} to {target_type}: {rounded} of {size} values rounded, in {where}")
         return tuple(result)
 
 
-def cast(
-    values: npt.NDArray[Any], source_type: str, target_type: str, label: str, losses: Losses | None = None
-) -> npt.NDArray[Any]:
+def cast(values: npt.NDArray[Any], source_type: str, target_type: str, label: str,
+         losses: Losses | None = None) -> npt.NDArray[Any]:
     """The values in another type, rounded to nearest even; the same array when the types are equal.
 
-    Raises ValueError when finite values do not fit the target type, with their number. bfloat16 travels as its bits (uint16).
+    Raises ValueError when finite values do not fit the target type, with their number. bfloat16
+    travels as its bits (uint16).
     """
     if source_type == target_type:
         return values
     result, outside, rounded = _core.cast(values, source_type, target_type)
     if outside:
         raise ValueError(
-            f"{outside} of {values.size} values are outside the range of {target_type} (they are {source_type}); build the "
-            f"Keras model in a wider type, or scale the values with additional_transfer"
-        )
+            f"{outside} of {values.size} values are outside the range of {target_type} (they are "
+            f"{source_type}); build the "
+            f"Keras model in a wider type, or scale the values with additional_transfer")
     if losses is not None:
         losses.add((source_type, target_type), label, rounded, values.size)
     return result

@@ -10,30 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from ..spec.tensor_spec import Shape
-from .expressions import (
-    Add,
-    Computation,
-    Multiply,
-    Norm,
-    Resampled,
-    Scale,
-    SingularVector,
-    SpectralNormWeight,
-    StdDev,
-    Unrepeated,
-    Unstandardized,
-    WeightNorm,
-    WeightStandardization,
-)
+from .expressions import (Add, Computation, Multiply, Norm, Resampled, Scale, SingularVector,
+                          SpectralNormWeight, StdDev, Unrepeated, Unstandardized, WeightNorm,
+                          WeightStandardization)
 from .resampling import resampled_grid
 
 Array = npt.NDArray[Any]
-# Mean and variance of a weight that was standardized and rounded to float32, as fractions of its deviation.
+# Mean and variance of a weight that was standardized and rounded to float32, as fractions of its
+# deviation.
 _STANDARDISED_WITHIN = 1e-5
 
 
-def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:  # noqa: PLR0911, PLR0912  # one branch for each kind of node
-    """Shape of what `expression` gives for operands of `shapes`. Raises ValueError when they do not go together."""
+def computed_shape(expression: Computation,
+                   shapes: Sequence[Shape]) -> Shape:  # # one branch for each kind of node
+    """Shape of what `expression` gives for operands of `shapes`. Raises ValueError when they do not
+    go together.
+    """
     first = shapes[0]
     match expression:
         case Scale():
@@ -42,8 +34,8 @@ def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:  
             rows = expression.prefix + prod(expression.grid)
             if len(first) < 2 or first[-2] != rows:
                 raise ValueError(
-                    f"a table of shape {first} does not hold {expression.prefix} tokens and a grid of {expression.grid}"
-                )
+                    f"a table of shape {first} does not hold {expression.prefix} tokens and a "
+                    f"grid of {expression.grid}")
             return (*first[:-2], expression.prefix + prod(expression.new_grid), first[-1])
         case Add():
             if len(set(shapes)) != 1:
@@ -51,8 +43,7 @@ def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:  
             return first
         case Multiply():
             if len({len(shape) for shape in shapes}) != 1 or any(
-                len(set(extents) - {1}) > 1 for extents in zip(*shapes, strict=True)
-            ):
+                    len(set(extents) - {1}) > 1 for extents in zip(*shapes, strict=True)):
                 raise ValueError(f"arrays of shapes {_listed(shapes)} cannot be multiplied")
             return tuple(max(extents) for extents in zip(*shapes, strict=True))
         case Norm():
@@ -60,13 +51,11 @@ def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:  
             return _norm_shape(first, expression.axis)
         case WeightNorm():
             _check_axis(first, expression.axis)
-            if (
-                prod(shapes[1]) != prod(_norm_shape(first, expression.axis))
-                or sum(extent > 1 for extent in shapes[1]) > 1
-            ):
+            if (prod(shapes[1]) != prod(_norm_shape(first, expression.axis))
+                    or sum(extent > 1 for extent in shapes[1]) > 1):
                 raise ValueError(
-                    f"a magnitude of shape {shapes[1]} does not belong to a direction of shape {first} and axis {expression.axis}"
-                )
+                    f"a magnitude of shape {shapes[1]} does not belong to a direction of shape "
+                    f"{first} and axis {expression.axis}")
             return first
         case WeightStandardization() | Unstandardized():
             _check_axis(first, expression.axis)
@@ -75,28 +64,35 @@ def computed_shape(expression: Computation, shapes: Sequence[Shape]) -> Shape:  
             _check_axis(first, expression.axis)
             return _norm_shape(first, expression.axis)
         case Unrepeated():
-            if any(extent not in (1, whole) for extent, whole in zip(expression.shape, first, strict=True)):
-                raise ValueError(f"an array of shape {first} is no repetition of one of shape {expression.shape}")
+            if any(extent not in (1, whole)
+                   for extent, whole in zip(expression.shape, first, strict=True)):
+                raise ValueError(
+                    f"an array of shape {first} is no repetition of one of shape {expression.shape}"
+                )
             return expression.shape
         case SpectralNormWeight():
             _check_axis(first, expression.axis)
             rows, columns = _matrix_shape(first, expression.axis)
             if tuple(shapes[1:]) != ((rows,), (columns,)):
                 raise ValueError(
-                    f"singular vectors of shapes {_listed(shapes[1:])} do not belong to a matrix of {(rows, columns)}"
-                )
+                    f"singular vectors of shapes {_listed(shapes[1:])} do not belong to a matrix "
+                    f"of {(rows, columns)}")
             return first
         case SingularVector():
             _check_axis(first, expression.axis)
             return (_matrix_shape(first, expression.axis)[expression.side == "right"],)
 
 
-def computed(expression: Computation, operands: Sequence[Array]) -> Array:  # noqa: PLR0911, PLR0912  # one branch for each kind of node
-    """The values of `expression`, of operands that all are float32 or all float64, in the same type; sums of squares are float64 inside."""
+def computed(expression: Computation,
+             operands: Sequence[Array]) -> Array:  # # one branch for each kind of node
+    """The values of `expression`, of operands that all are float32 or all float64, in the same
+    type; sums of squares are float64 inside.
+    """
     first = operands[0]
     match expression:
         case Resampled():
-            return resampled_grid(first, expression.prefix, expression.grid, expression.new_grid, expression.mode)
+            return resampled_grid(first, expression.prefix, expression.grid, expression.new_grid,
+                                  expression.mode)
         case Scale():
             return np.asarray(first * first.dtype.type(expression.factor))
         case Add():
@@ -122,9 +118,9 @@ def computed(expression: Computation, operands: Sequence[Array]) -> Array:  # no
             others = int(np.count_nonzero(first != once))
             if others:
                 raise ValueError(
-                    f"the torch layer keeps an array of shape {expression.shape} that is repeated: {others} of {first.size} values differ from "
-                    "the first of their repetition, so it cannot hold them"
-                )
+                    f"the torch layer keeps an array of shape {expression.shape} that is "
+                    f"repeated: {others} of {first.size} values differ from "
+                    "the first of their repetition, so it cannot hold them")
             return once
         case SpectralNormWeight():
             matrix = _matrix(first, expression.axis).astype(np.float64)
@@ -132,17 +128,22 @@ def computed(expression: Computation, operands: Sequence[Array]) -> Array:  # no
             with np.errstate(divide="ignore", invalid="ignore"):
                 return np.asarray(first / _factor(sigma, first.dtype))
         case SingularVector():
-            left, values, right = np.linalg.svd(_matrix(first, expression.axis).astype(np.float64), full_matrices=False)
+            left, values, right = np.linalg.svd(
+                _matrix(first, expression.axis).astype(np.float64), full_matrices=False)
             vector = left[:, 0] / values[0] if expression.side == "left" else right[0]
             return np.asarray(vector, first.dtype)
 
 
 def _factor(factor: Array, dtype: np.dtype[Any]) -> Array:
-    """A factor in the type of what it multiplies; what its own rounding cannot tell from 1 is 1, so that an inverted norm changes no bit."""
+    """A factor in the type of what it multiplies; what its own rounding cannot tell from 1 is 1, so
+    that an inverted norm changes no bit.
+    """
     return np.where(np.abs(factor - 1) <= np.finfo(dtype).eps, 1, factor).astype(dtype)
 
 
-def _mean_and_deviation(array: Array, about: WeightStandardization | Unstandardized | StdDev) -> tuple[Array, Array]:
+def _mean_and_deviation(
+        array: Array,
+        about: WeightStandardization | Unstandardized | StdDev) -> tuple[Array, Array]:
     """Mean and sqrt(variance + epsilon) over all axes but the one of `about`, in float64."""
     others = _others(array.ndim, about.axis)
     wide = array.astype(np.float64)
@@ -155,16 +156,19 @@ def _unstandardized(array: Array, about: Unstandardized) -> Array:
     kept = np.abs(mean) <= _STANDARDISED_WITHIN * deviation
     result = array
     if not about.gained:
-        # With variance v a weight s * array has the variance s**2 v, and is standardized to the array when s**2 v + epsilon = s**2.
+        # With variance v a weight s * array has the variance s**2 v, and is standardized to the
+        # array when s**2 v + epsilon = s**2.
         missing = 1 - (np.square(deviation) - about.epsilon)
         kept &= missing >= -_STANDARDISED_WITHIN
-        result = (array * np.sqrt(about.epsilon / np.maximum(missing, about.epsilon * 1e-6))).astype(array.dtype)
+        result = (array
+                  * np.sqrt(about.epsilon / np.maximum(missing, about.epsilon * 1e-6))).astype(
+                      array.dtype)
     bad = kept.size - int(np.count_nonzero(kept))
     if bad:
         wanted = "a mean of 0" if about.gained else "a mean of 0 and a variance of at most 1"
         raise ValueError(
-            f"the torch layer standardizes its weight, so each output channel of the kernel must have {wanted}: {bad} of {kept.size} have not"
-        )
+            "the torch layer standardizes its weight, so each output channel of the kernel must "
+            f"have {wanted}: {bad} of {kept.size} have not")
     return result
 
 
@@ -178,11 +182,14 @@ def _folded(function: np.ufunc, operands: Sequence[Array]) -> Array:
 
 def _norm(array: Array, axis: int | None) -> Array:
     squares = np.square(array, dtype=np.float64)
-    return np.asarray(np.sqrt(squares.sum() if axis is None else squares.sum(_others(array.ndim, axis), keepdims=True)))
+    return np.asarray(
+        np.sqrt(squares.sum() if axis is
+                None else squares.sum(_others(array.ndim, axis), keepdims=True)))
 
 
 def _norm_shape(shape: Shape, axis: int | None) -> Shape:
-    return () if axis is None else tuple(extent if index == axis else 1 for index, extent in enumerate(shape))
+    return () if axis is None else tuple(
+        extent if index == axis else 1 for index, extent in enumerate(shape))
 
 
 def _others(ndim: int, axis: int) -> tuple[int, ...]:
@@ -190,7 +197,7 @@ def _others(ndim: int, axis: int) -> tuple[int, ...]:
 
 
 def _matrix_shape(shape: Shape, axis: int) -> tuple[int, int]:
-    return shape[axis], prod(shape[:axis] + shape[axis + 1 :])
+    return shape[axis], prod(shape[:axis] + shape[axis + 1:])
 
 
 def _matrix(array: Array, axis: int) -> Array:

@@ -1,7 +1,8 @@
 """Which entries of an array its regions cover, without an array of its size.
 
-A region takes, along each axis, some entries, and all combinations of them. Entries that all regions treat alike along an axis are one
-class; the classes' combinations are few, however large the array, unless the regions are many.
+A region takes, along each axis, some entries, and all combinations of them. Entries that all
+regions treat alike along an axis are one class; the classes' combinations are few, however large
+the array, unless the regions are many.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy.typing as npt
 # Along one axis: the first entry, and (count, step) of what counts from there on.
 AxisEntries = tuple[int, tuple[tuple[int, int], ...]]
 
-# Of more choices along one axis than this, each of which is looked for in all of it, every entry is a class of its own.
+# Of more choices along one axis than this, each of which is looked for in all of it, every entry is
+# a class of its own.
 _MOST_CHOICES = 64
 
 
@@ -29,7 +31,8 @@ class Coverage:
 
 
 def coverage(shape: tuple[int, ...], regions: Sequence[Sequence[AxisEntries]]) -> Coverage:
-    """The coverage of an array of `shape` by regions, each of which has its entries for every axis."""
+    """The coverage of an array of `shape` by regions, each of which has its entries for every axis.
+    """
     if not regions or 0 in shape:
         return Coverage(0, False)
     members: list[dict[AxisEntries, npt.NDArray[np.intp]]] = []
@@ -55,7 +58,9 @@ def coverage(shape: tuple[int, ...], regions: Sequence[Sequence[AxisEntries]]) -
 def _classes(
     extent: int, different: dict[AxisEntries, None]
 ) -> tuple[npt.NDArray[np.intp], dict[AxisEntries, npt.NDArray[np.intp]]]:
-    """For each entry of an axis the number of its class, and for each of the `different` choices the classes that it takes."""
+    """For each entry of an axis the number of its class, and for each of the `different` choices
+    the classes that it takes.
+    """
     chosen = {entries: _entries(entries) for entries in different}
     if len(chosen) > _MOST_CHOICES:
         return np.arange(extent), chosen

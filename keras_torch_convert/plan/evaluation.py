@@ -1,4 +1,6 @@
-"""What an expression gives: its shape and type without reading a value, and its values in the type that is wanted."""
+"""What an expression gives: its shape and type without reading a value, and its values in the type
+that is wanted.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from ..spec.tensor_spec import Shape
 from .casting import CASTABLE, Losses, cast, is_exact
 from .computing import computed, computed_shape
 from .copy_program import CopyProgram, compile_layout, move, moved_shape
-from .expressions import CallbackOutput, Expression, Fill, LayerCallback, Tensor, is_computation, operands_of
+from .expressions import (CallbackOutput, Expression, Fill, LayerCallback, Tensor, is_computation,
+                          operands_of)
 
 Array = npt.NDArray[Any]
 # Types of which float32 does not hold every value.
@@ -30,7 +33,8 @@ class Evaluation:
 
     source: Source
     results: dict[LayerCallback, list[Array] | None] = field(default_factory=dict)
-    # By identity: to hash a tree of expressions takes longer than all else that is done with most of them.
+    # By identity: to hash a tree of expressions takes longer than all else that is done with most
+    # of them.
     layouts: dict[int, tuple[Expression, CopyProgram]] = field(default_factory=dict)
     # How often values were asked for.
     reads: int = 0
@@ -48,18 +52,22 @@ class Evaluation:
                 return self.layout(expression).shape
 
     def layout(self, expression: Expression) -> CopyProgram:
-        """The movement down to the bases: tensors, constants, callbacks' outputs and computations."""
+        """The movement down to the bases: tensors, constants, callbacks' outputs and computations.
+        """
         found = self.layouts.get(id(expression))
         if found is None:
             # The expression is kept too, so that no other one can get its identity.
-            found = self.layouts[id(expression)] = expression, compile_layout(expression, self._base_shape)
+            found = self.layouts[id(expression)] = expression, compile_layout(
+                expression, self._base_shape)
         return found[1]
 
     def is_exact(self, expression: Expression, dtype: str) -> bool:
-        """True when the values need not be looked at: they are only moved, from types of which `dtype` holds every value."""
+        """True when the values need not be looked at: they are only moved, from types of which
+        `dtype` holds every value.
+        """
         return all(
-            isinstance(base, Tensor) and is_exact(self._dtype(base), dtype) for base in self.layout(expression).bases
-        )
+            isinstance(base, Tensor) and is_exact(self._dtype(base), dtype)
+            for base in self.layout(expression).bases)
 
     def check_types(self, expression: Expression, dtype: str) -> None:
         """Raise ValueError when some tensor is of a type that cannot become `dtype`."""
@@ -70,11 +78,13 @@ class Evaluation:
             else:
                 check_castable(self._dtype(base), dtype)
 
-    def values(self, expression: Expression, dtype: str, label: str, losses: Losses | None = None) -> Array:
+    def values(self, expression: Expression, dtype: str, label: str,
+               losses: Losses | None = None) -> Array:
         """The values in the type `dtype` (bfloat16 as its bits), a new array in C order.
 
-        Each base is cast, region by region, before it is put in place, so that tensors of several types may be joined. Raises
-        ValueError when finite values do not fit the type, or when finite numbers make an infinite or undefined one.
+        Each base is cast, region by region, before it is put in place, so that tensors of several
+        types may be joined. Raises ValueError when finite values do not fit the type, or when
+        finite numbers make an infinite or undefined one.
         """
         layout = self.layout(expression)
         bases = [self._base(base, dtype) for base in layout.bases]
@@ -83,12 +93,14 @@ class Evaluation:
             return move(layout, bases)
         result = np.empty(layout.shape, NUMPY_TYPES[dtype].newbyteorder("="))
         for region in layout.regions:
-            part = cast(region.base_view(bases[region.base]), types[region.base], dtype, label, losses)
+            part = cast(region.base_view(bases[region.base]), types[region.base], dtype, label,
+                        losses)
             _core.copy_strided(part, region.view(result))
         return result
 
     def stored_view(self, expression: Expression, dtype: str) -> Array | None:
-        """The values in C order as a view on the source, without a copy; None when they must be computed, cast or put together.
+        """The values in C order as a view on the source, without a copy; None when they must be
+        computed, cast or put together.
 
         The view's axes are not those of the shape: they are as many as the movement has steps.
         """
@@ -104,8 +116,8 @@ class Evaluation:
         values = native(tensor.read())
         if values.shape != tensor.shape:
             raise SourceError(
-                f"tensor '{tensor.name}' was announced with shape {tensor.shape} and read with {values.shape}"
-            )
+                f"tensor '{tensor.name}' was announced with shape {tensor.shape} and read with "
+                f"{values.shape}")
         return values
 
     def _base_shape(self, base: Expression) -> Shape:
@@ -122,7 +134,8 @@ class Evaluation:
             case Fill():
                 return "float64"
             case _:
-                return "float64" if any(self._is_wide(operand) for operand in operands_of(base)) else "float32"
+                return "float64" if any(
+                    self._is_wide(operand) for operand in operands_of(base)) else "float32"
 
     def _is_wide(self, expression: Expression) -> bool:
         bases = self.layout(expression).bases
@@ -146,7 +159,9 @@ class Evaluation:
         result = np.ascontiguousarray(computed(base, operands)).reshape(self._base_shape(base))
         bad = result.size - int(np.isfinite(result).sum())
         if bad and all(np.isfinite(operand).all() for operand in operands):
-            raise ValueError(f"{label} of finite numbers gives {bad} of {result.size} infinite or undefined ones")
+            raise ValueError(
+                f"{label} of finite numbers gives {bad} of {result.size} infinite or undefined ones"
+            )
         return result
 
     def _result(self, output: CallbackOutput) -> Array:
@@ -162,8 +177,9 @@ def check_castable(source_type: str, target_type: str) -> None:
 
 
 def shape_by_kinds(expression: Expression, shapes: Mapping[str, Shape]) -> Shape:
-    """The shape of an expression over tensors of which only the shapes are known; callbacks' outputs have none."""
-
+    """The shape of an expression over tensors of which only the shapes are known; callbacks'
+    outputs have none.
+    """
     def base_shape(base: Expression) -> Shape:
         if isinstance(base, Tensor):
             return shapes[base.name]
@@ -172,6 +188,7 @@ def shape_by_kinds(expression: Expression, shapes: Mapping[str, Shape]) -> Shape
         if isinstance(base, CallbackOutput):
             raise ValueError("what a callback returns has no shape before it is called")
         assert is_computation(base)
-        return computed_shape(base, [shape_by_kinds(operand, shapes) for operand in operands_of(base)])
+        return computed_shape(base,
+                              [shape_by_kinds(operand, shapes) for operand in operands_of(base)])
 
     return moved_shape(expression, base_shape)

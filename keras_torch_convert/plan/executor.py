@@ -1,4 +1,6 @@
-"""The one way for weights to travel: check a whole Plan against both sides, then give the values variable by variable."""
+"""The one way for weights to travel: check a whole Plan against both sides, then give the values
+variable by variable.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from .casting import CASTABLE, Losses
 from .copy_program import CopyProgram
 from .coverage import AxisEntries, coverage
 from .evaluation import Evaluation, check_castable
-from .expressions import CallbackOutput, Expression, LayerCallback, Tensor, operands_of, tensors_of, with_operands
+from .expressions import (CallbackOutput, Expression, LayerCallback, Tensor, operands_of,
+                          tensors_of, with_operands)
 from .ledger import LedgerEntry, leftover_problems, make_ledger
 from .lower_callbacks import lower_callbacks
 from .plan import Plan
@@ -38,22 +41,27 @@ class _Work:
 
     def values(self) -> npt.NDArray[Any]:
         """The values in the variable's own shape and type."""
-        values = self.evaluation.values(self.assignment.expression, self.variable.dtype, self.variable.display_name)
+        values = self.evaluation.values(self.assignment.expression, self.variable.dtype,
+                                        self.variable.display_name)
         return values.view(numpy_dtype(self.variable.dtype))
 
     def stored(self) -> npt.NDArray[Any]:
-        """The values in C order and in their bits (bfloat16 as uint16), a view on the source where they are only moved."""
+        """The values in C order and in their bits (bfloat16 as uint16), a view on the source where
+        they are only moved.
+        """
         expression, dtype = self.assignment.expression, self.variable.dtype
         view = self.evaluation.stored_view(expression, dtype)
-        return self.evaluation.values(expression, dtype, self.variable.display_name) if view is None else view
+        return self.evaluation.values(expression, dtype,
+                                      self.variable.display_name) if view is None else view
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedPlan:
     """A Plan that was checked from end to end: from here on nothing but the machine can fail.
 
-    `ledger` has one fate for every source tensor and every target variable, `warnings` what was rounded and what
-    cannot be proven, `callback_hits` the Keras layers by key of additional_transfer that was called for them.
+    `ledger` has one status for every source tensor and every target variable, `warnings` what was
+    rounded and what cannot be proven, `callback_hits` the Keras layers by key of
+    additional_transfer that was called for them.
     """
 
     ledger: tuple[LedgerEntry, ...]
@@ -65,11 +73,15 @@ class CheckedPlan:
 
     @property
     def depends_on_values(self) -> bool:
-        """Whether the checks had to look at values, or would come out otherwise for others of the same names, shapes and types."""
+        """Whether the checks had to look at values, or would come out otherwise for others of the
+        same names, shapes and types.
+        """
         return self._check.evaluation.reads > 0
 
     def for_source(self, source: Source) -> CheckedPlan:
-        """The same for another source of the same tensors, ties included, without checking again; only where `depends_on_values` is False."""
+        """The same for another source of the same tensors, ties included, without checking again;
+        only where `depends_on_values` is False.
+        """
         check = _Check(source, self._check.target)
         check.evaluation.layouts = self._check.evaluation.layouts
         work = tuple([_Work(one.variable, one.assignment, check.evaluation) for one in self._work])
@@ -78,25 +90,27 @@ class CheckedPlan:
     def arrays(self) -> Iterator[tuple[TargetVariable, npt.NDArray[Any]]]:
         """Each assigned variable with its values, computed when asked for, in the target's order.
 
-        The arrays have the variable's shape and type (bfloat16 as ml_dtypes.bfloat16) and share no memory with the source.
+        The arrays have the variable's shape and type (bfloat16 as ml_dtypes.bfloat16) and share no
+        memory with the source.
         """
         for work in self._work:
             yield work.variable, work.values()
 
     def lower_callbacks(self) -> tuple[Plan, tuple[str, ...]]:
-        """The Plan, with what its callbacks did as steps where they only moved values, and why others stay (recorded_plan.py).
+        """The Plan, with what its callbacks did as steps where they only moved values, and why
+        others stay (recorded_plan.py).
 
         Calls them twice more, on numbers.
         """
         check = self._check
         dtypes = {place: variable.dtype for place, variable in check.variables.items()}
         aliases = check.target.aliases
-        return lower_callbacks(
-            self._plan, check.callback_kinds, check.evaluation, lambda place: dtypes[aliases.get(place, place)]
-        )
+        return lower_callbacks(self._plan, check.callback_kinds, check.evaluation,
+                               lambda place: dtypes[aliases.get(place, place)])
 
     def by_key(self) -> dict[str, Callable[[], npt.NDArray[Any]]]:
-        """For each place the function that gives its values in C order, of the variable's size but of any shape.
+        """For each place the function that gives its values in C order, of the variable's size but
+        of any shape.
 
         bfloat16 comes as its bits, and what is only moved as a read-only view on the source.
         """
@@ -104,11 +118,14 @@ class CheckedPlan:
 
 
 def check_plan(plan: Plan, source: Source, target: Target, *, strict: Strict = True) -> CheckedPlan:
-    """Check that `plan` can be applied, completely: names, shapes, types, casts; callbacks are run here, on fresh arrays.
+    """Check that `plan` can be applied, completely: names, shapes, types, casts; callbacks are run
+    here, on fresh arrays.
 
-    `strict=True` refuses tensors and variables that the Plan neither uses nor excuses, "target" variables only, False
-    neither. Reads values only for callbacks, computations, constants, casts that may lose something, and to compare what would go to one place. Writes nothing.
-    Raises TransferError with everything that is wrong in `.problems`, and ValueError for another `strict`; what a callback raises comes through as it is.
+    `strict=True` refuses tensors and variables that the Plan neither uses nor excuses, "target"
+    variables only, False neither. Reads values only for callbacks, computations, constants, casts
+    that may lose something, and to compare what would go to one place. Writes nothing. Raises
+    TransferError with everything that is wrong in `.problems`, and ValueError for another `strict`;
+    what a callback raises comes through as it is.
     """
     if not isinstance(strict, bool) and strict != "target":
         raise ValueError(f'strict must be True, False or "target", got {strict!r}')
@@ -128,7 +145,6 @@ def check_plan(plan: Plan, source: Source, target: Target, *, strict: Strict = T
 
 class _Check:
     """The checks of one Plan, and the problems that they found."""
-
     def __init__(self, source: Source, target: Target) -> None:
         self.source = source
         self.target = target
@@ -147,20 +163,21 @@ class _Check:
     def run(self, plan: Plan) -> tuple[_Work, ...]:
         """All that can be computed, in the target's order."""
         named = [
-            name
-            for expression in (
-                *(assignment.expression for assignment in plan.assignments),
-                *(constant.expression for constant in plan.constants),
-            )
+            name for expression in (*(assignment.expression for assignment in plan.assignments),
+                                    *(constant.expression for constant in plan.constants))
             for name in tensors_of(expression)
         ]
-        # What is dropped may be missing: nothing of it is wanted. Another file of the same architecture lacks counters, for one.
+        # What is dropped may be missing: nothing of it is wanted. Another file of the same
+        # architecture lacks counters, for one.
         for name in dict.fromkeys(named):
             if name not in self.source:
-                self.problems.append(f"the plan names a tensor '{name}' that {self.source.origin} does not have")
+                self.problems.append(
+                    f"the plan names a tensor '{name}' that {self.source.origin} does not have")
         for place in plan.kept:
             if self.target.aliases.get(place, place) not in self.variables:
-                self.problems.append(f"the plan keeps a variable '{place}' that {self.target.in_words} does not have")
+                self.problems.append(
+                    f"the plan keeps a variable '{place}' that {self.target.in_words} does not have"
+                )
         for constant in plan.constants:
             self._constant(constant)
         work = self._once(plan)
@@ -175,8 +192,8 @@ class _Check:
             variable = self.variables.get(place)
             if variable is None:
                 self.problems.append(
-                    f"the plan sets a variable '{assignment.key}' that {self.target.in_words} does not have"
-                )
+                    f"the plan sets a variable '{assignment.key}' that {self.target.in_words} "
+                    "does not have")
             elif place in plan.kept:
                 self.problems.append(f"the plan both sets and keeps '{variable.display_name}'")
             elif place not in found:
@@ -185,18 +202,22 @@ class _Check:
                 self._compare(found[place], variable, assignment)
         return [item for item in found.values() if item is not None]
 
-    def _compare(self, first: _Work | None, variable: TargetVariable, assignment: Assignment) -> None:
-        """Note a problem unless the assignment gives the values that the first one gives, tied or equal by value."""
-        if first is None or self._untied(first.assignment.expression) == self._untied(assignment.expression):
+    def _compare(self, first: _Work | None, variable: TargetVariable,
+                 assignment: Assignment) -> None:
+        """Note a problem unless the assignment gives the values that the first one gives, tied or
+        equal by value.
+        """
+        if first is None or self._untied(first.assignment.expression) == self._untied(
+                assignment.expression):
             return
         second = self._work(variable, assignment)
         if second is None:
             return
         if not _equal_bits(first.values(), second.values()):
             self.problems.append(
-                f"'{variable.display_name}' would be set twice, from {_listed(first.assignment)} and from {_listed(assignment)}, whose values differ; "
-                "layers that share a variable take it from one tensor: align only one of them"
-            )
+                f"'{variable.display_name}' would be set twice, from {_listed(first.assignment)} "
+                f"and from {_listed(assignment)}, whose values differ; "
+                "layers that share a variable take it from one tensor: align only one of them")
 
     def _untied(self, expression: Expression) -> Expression:
         """The expression with one name for tied tensors."""
@@ -205,24 +226,30 @@ class _Check:
         return with_operands(expression, self._untied)
 
     def _work(self, variable: TargetVariable, assignment: Assignment) -> _Work | None:
-        """The work for one variable, None when there is a problem with it (noted) or with its callback (noted there)."""
+        """The work for one variable, None when there is a problem with it (noted) or with its
+        callback (noted there).
+        """
         expression = assignment.expression
         if not self._available(expression):
             return None
         try:
             shape = self.evaluation.shape(expression)
             if shape != variable.shape:
-                raise ValueError(f"the variable has shape {variable.shape}, the values would have {shape}")
+                raise ValueError(
+                    f"the variable has shape {variable.shape}, the values would have {shape}")
             self.evaluation.check_types(expression, variable.dtype)
             if not self.evaluation.is_exact(expression, variable.dtype):
-                self.evaluation.values(expression, variable.dtype, variable.display_name, self.losses)
+                self.evaluation.values(expression, variable.dtype, variable.display_name,
+                                       self.losses)
         except ValueError as error:
             self.problems.append(f"'{variable.display_name}' from {_listed(assignment)}: {error}")
             return None
         return _Work(variable, assignment, self.evaluation)
 
     def _available(self, expression: Expression) -> bool:
-        """True when all tensors are there and all callbacks gave what they should; runs the callbacks."""
+        """True when all tensors are there and all callbacks gave what they should; runs the
+        callbacks.
+        """
         if isinstance(expression, Tensor):
             return expression.name in self.source
         if isinstance(expression, CallbackOutput):
@@ -232,22 +259,29 @@ class _Check:
         return all([self._available(operand) for operand in operands_of(expression)])  # noqa: C419
 
     def equal_by_value(self, plan: Plan, ledger: tuple[LedgerEntry, ...]) -> dict[str, str]:
-        """For tensors that are left over: the used tensor of the very same values, such as an untied copy of an embedding.
+        """For tensors that are left over: the used tensor of the very same values, such as an
+        untied copy of an embedding.
 
-        Vectors are not looked at, and neither is what has one value only: they are equal by chance too often.
+        Vectors are not looked at, and neither is what has one value only: they are equal by chance
+        too often.
         """
-        used = {name for assignment in plan.assignments for name in tensors_of(assignment.expression)}
+        used = {
+            name for assignment in plan.assignments for name in tensors_of(assignment.expression)
+        }
         candidates = [tensor for tensor in self.source.tensors.values() if tensor.name in used]
         found: dict[str, str] = {}
         for entry in ledger:
             tensor = self.source.tensors.get(entry.name)
             if entry.status != "left over" or tensor is None or len(tensor.shape) < 2:
                 continue
-            like = [one for one in candidates if (one.shape, one.dtype) == (tensor.shape, tensor.dtype)]
+            like = [
+                one for one in candidates if (one.shape, one.dtype) == (tensor.shape, tensor.dtype)
+            ]
             values = self.evaluation.read(tensor) if like else None
             if values is None or not values.size or (values == values.flat[0]).all():
                 continue
-            twin = next((one.name for one in like if _equal_bits(self.evaluation.read(one), values)), None)
+            twin = next(
+                (one.name for one in like if _equal_bits(self.evaluation.read(one), values)), None)
             if twin is not None:
                 found[tensor.name] = twin
         return found
@@ -260,25 +294,24 @@ class _Check:
             missing = tensor.size - coverage(tensor.shape, regions).covered
             if missing and name not in plan.dropped:
                 problems.append(
-                    f"{missing} of {tensor.size} values of '{tensor.display_name or name}' {tensor.shape} are left over: give all of its parts a place, "
-                    "or let all leftovers be with strict=False"
-                )
+                    f"{missing} of {tensor.size} values of '{tensor.display_name or name}' "
+                    f"{tensor.shape} are left over: give all of its parts a place, "
+                    "or let all leftovers be with strict=False")
         return problems
 
     def _taken(self, plan: Plan) -> dict[str, list[tuple[AxisEntries, ...]]]:
-        """For each tensor of which some expression takes a slice: the regions that are used, or that are checked to be a constant."""
+        """For each tensor of which some expression takes a slice: the regions that are used, or
+        that are checked to be a constant.
+        """
         layouts: list[CopyProgram] = []
         pending = [assignment.expression for assignment in plan.assignments]
         pending += [constant.expression for constant in plan.constants]
         while pending:
             layouts.append(self.evaluation.layout(pending.pop()))
             pending += [operand for base in layouts[-1].bases for operand in operands_of(base)]
-        uses = [
-            (self.first_name.get(base.name, base.name), region)
-            for layout in layouts
-            for region in layout.regions
-            if isinstance(base := layout.bases[region.base], Tensor)
-        ]
+        uses = [(self.first_name.get(base.name, base.name), region) for layout in layouts
+                for region in layout.regions
+                if isinstance(base := layout.bases[region.base], Tensor)]
         taken: dict[str, list[tuple[AxisEntries, ...]]] = {
             name: [] for name, region in uses if region.size < self.source[name].size
         }
@@ -299,11 +332,13 @@ class _Check:
         others = int(np.count_nonzero(values != constant.value))
         if others:
             self.problems.append(
-                f"{constant.rule}: {names} may be left out only when every value is {constant.value:g}, {others} of {values.size} are not"
-            )
+                f"{constant.rule}: {names} may be left out only when every value is "
+                f"{constant.value:g}, {others} of {values.size} are not")
 
     def _results(self, callback: LayerCallback) -> list[npt.NDArray[Any]] | None:
-        """What the user's calls on one layer returned, run once; None when they could not be run or returned the wrong number."""
+        """What the user's calls on one layer returned, run once; None when they could not be run or
+        returned the wrong number.
+        """
         results = self.evaluation.results
         if callback not in results:
             results[callback] = self._called(callback)
@@ -318,7 +353,8 @@ class _Check:
                     return None
                 operands.append(self._operand(operand, self.source[name]))
             except ValueError as error:
-                self.problems.append(f"'{name}' for the callbacks of layer '{callback.layer}': {error}")
+                self.problems.append(
+                    f"'{name}' for the callbacks of layer '{callback.layer}': {error}")
                 return None
         self.callback_kinds[callback] = [(operand.shape, operand.dtype) for operand in operands]
         calls = [(call.key, call.function) for call in callback.calls]
@@ -332,14 +368,17 @@ class _Check:
         if len(results) != callback.count:
             keys = ", ".join(call.key for call in callback.calls)
             self.problems.append(
-                f"layer '{callback.layer}' has {callback.count} variables, its callbacks ({keys}) returned {len(results)} arrays "
-                f"of shapes {[array.shape for array in results]}; return one for each, in the order of get_weights"
-            )
+                f"layer '{callback.layer}' has {callback.count} variables, its callbacks "
+                f"({keys}) returned {len(results)} arrays "
+                f"of shapes {[array.shape for array in results]}; return one for each, in the "
+                "order of get_weights")
             return None
         return results
 
     def _operand(self, expression: Expression, tensor: SourceTensor) -> npt.NDArray[Any]:
-        """A fresh array for a callback: float32 as torch values are given to it, or the own type of a NumPy array."""
+        """A fresh array for a callback: float32 as torch values are given to it, or the own type of
+        a NumPy array.
+        """
         wanted = tensor.dtype if tensor.from_array and _numpy_has(tensor.dtype) else "float32"
         check_castable(tensor.dtype, wanted)
         return self.evaluation.values(expression, wanted, tensor.name, self.losses)

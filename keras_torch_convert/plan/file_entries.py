@@ -1,4 +1,6 @@
-"""One value of a plan file and where it stands, asked for what it must be: anything else is a PlanError that says where."""
+"""One value of a plan file and where it stands, asked for what it must be: anything else is a
+PlanError that says where.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ class Entry:
         """The error for a value that is not what it must be."""
         shown = repr(self.value)
         shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-        return PlanError(f"{self.where}: expected {expected}, got {shown}; the plan is damaged, save it again")
+        return PlanError(
+            f"{self.where}: expected {expected}, got {shown}; the plan is damaged, save it again")
 
     def text(self) -> str:
         """The value as a text."""
@@ -59,7 +62,9 @@ class Entry:
         return tuple(item.whole() for item in self.items())
 
     def items(self, least: int | None = None, most: int | None = None) -> list[Entry]:
-        """The entries of a list, `least` to `most` of them (`most` None: exactly `least`; both None: any number)."""
+        """The entries of a list, `least` to `most` of them (`most` None: exactly `least`; both
+        None: any number).
+        """
         if not isinstance(self.value, list):
             raise self.error("a list")
         most = least if most is None else most

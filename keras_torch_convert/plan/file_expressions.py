@@ -1,4 +1,6 @@
-"""Expressions of a Plan as JSON and back: a tensor by its name, everything else as a list that begins with what is done."""
+"""Expressions of a Plan as JSON and back: a tensor by its name, everything else as a list that
+begins with what is done.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +9,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..errors import TransferError
-from .expressions import (
-    Add,
-    CallbackOutput,
-    Concat,
-    Expression,
-    Fill,
-    LayerCallback,
-    Multiply,
-    Norm,
-    Overlay,
-    Permute,
-    Resampled,
-    Reshape,
-    Scale,
-    SingularVector,
-    Slice,
-    SliceScatter,
-    SpectralNormWeight,
-    StdDev,
-    Tensor,
-    Unrepeated,
-    Unstandardized,
-    UserCall,
-    WeightNorm,
-    WeightStandardization,
-)
+from .expressions import (Add, CallbackOutput, Concat, Expression, Fill, LayerCallback, Multiply,
+                          Norm, Overlay, Permute, Resampled, Reshape, Scale, SingularVector, Slice,
+                          SliceScatter, SpectralNormWeight, StdDev, Tensor, Unrepeated,
+                          Unstandardized, UserCall, WeightNorm, WeightStandardization)
 from .file_entries import Entry
 
 Calls = Mapping[str, Callable[[list[Any]], list[Any]]]
@@ -48,34 +28,33 @@ class Names:
 
 # What stands in a node of the Plan, field by field in the order of its data class.
 _NODES: dict[str, tuple[type[Any], tuple[str, ...]]] = {
-    "permute": (Permute, ("expression", "shape")),
-    "reshape": (Reshape, ("expression", "shape")),
+    "permute": (Permute, ("expression", "shape")), "reshape": (Reshape, ("expression", "shape")),
     "slice": (Slice, ("expression", "whole", "whole", "whole")),
-    "concat": (Concat, ("expressions", "whole")),
-    "place": (SliceScatter, ("expression", "whole", "whole", "whole")),
-    "merge": (Overlay, ("expressions",)),
-    "fill": (Fill, ("number", "shape")),
-    "add": (Add, ("expressions",)),
-    "multiply": (Multiply, ("expressions",)),
-    "scale": (Scale, ("expression", "number")),
-    "norm_weight": (WeightNorm, ("expression", "expression", "axis")),
-    "norm": (Norm, ("expression", "axis")),
-    "spectral_norm_weight": (SpectralNormWeight, ("expression", "expression", "expression", "whole")),
-    "singular_vector": (SingularVector, ("expression", "side", "whole")),
-    "standardized_weight": (WeightStandardization, ("expression", "whole", "number")),
-    "resampled": (Resampled, ("expression", "whole", "grid", "grid", "mode")),
-    "unrepeated": (Unrepeated, ("expression", "shape")),
-    "unstandardized": (Unstandardized, ("expression", "whole", "number", "flag")),
-    "deviation": (StdDev, ("expression", "whole", "number")),
+    "concat": (Concat, ("expressions", "whole")), "place":
+        (SliceScatter, ("expression", "whole", "whole", "whole")),
+    "merge": (Overlay, ("expressions",)), "fill": (Fill, ("number", "shape")), "add":
+        (Add, ("expressions",)), "multiply": (Multiply, ("expressions",)), "scale":
+            (Scale, ("expression", "number")), "norm_weight":
+                (WeightNorm, ("expression", "expression", "axis")), "norm":
+                    (Norm, ("expression", "axis")), "spectral_norm_weight":
+                        (SpectralNormWeight, ("expression", "expression", "expression", "whole")),
+    "singular_vector": (SingularVector, ("expression", "side", "whole")), "standardized_weight":
+        (WeightStandardization, ("expression", "whole", "number")), "resampled":
+            (Resampled, ("expression", "whole", "grid", "grid", "mode")), "unrepeated":
+                (Unrepeated, ("expression", "shape")), "unstandardized":
+                    (Unstandardized, ("expression", "whole", "number", "flag")), "deviation":
+                        (StdDev, ("expression", "whole", "number"))
 }
 _CHOICES = {"side": ("left", "right"), "mode": ("bicubic", "bilinear")}
 _NAMES = {node: name for name, (node, _) in _NODES.items()}
 
 
 def expression_as_json(expression: Expression, prefix: str) -> Any:
-    """The expression as text, numbers and lists; all names of tensors begin with `prefix`, which is left out."""
+    """The expression as text, numbers and lists; all names of tensors begin with `prefix`, which is
+    left out.
+    """
     if isinstance(expression, Tensor):
-        return expression.name[len(prefix) :]
+        return expression.name[len(prefix):]
     if isinstance(expression, CallbackOutput):
         callback = expression.callback
         operands = [expression_as_json(operand, prefix) for operand in callback.operands]
@@ -83,7 +62,10 @@ def expression_as_json(expression: Expression, prefix: str) -> Any:
         return ["callback", callback.layer, operands, keys, callback.count, expression.index]
     name = _NAMES[type(expression)]
     values = (getattr(expression, field.name) for field in fields(expression))
-    return [name, *(_as_json(value, kind, prefix) for value, kind in zip(values, _NODES[name][1], strict=True))]
+    return [
+        name, *(_as_json(value, kind, prefix)
+                for value, kind in zip(values, _NODES[name][1], strict=True))
+    ]
 
 
 def _as_json(value: Any, kind: str, prefix: str) -> Any:
@@ -103,7 +85,9 @@ def _as_json(value: Any, kind: str, prefix: str) -> Any:
 
 
 def read_expression(entry: Entry, names: Names) -> Expression:
-    """The expression that an entry of a file describes. Raises PlanError for unknown steps and for values of another kind."""
+    """The expression that an entry of a file describes. Raises PlanError for unknown steps and for
+    values of another kind.
+    """
     if isinstance(entry.value, str):
         return Tensor(names.prefix + entry.value)
     items = entry.items()
@@ -116,11 +100,12 @@ def read_expression(entry: Entry, names: Names) -> Expression:
         raise name.error(f"one of the steps {', '.join((*_NODES, 'callback'))}")
     node, kinds = _NODES[name.text()]
     entry.items(1 + len(kinds))
-    result: Expression = node(*(_read(value, kind, names) for value, kind in zip(values, kinds, strict=True)))
+    result: Expression = node(
+        *(_read(value, kind, names) for value, kind in zip(values, kinds, strict=True)))
     return result
 
 
-def _read(entry: Entry, kind: str, names: Names) -> Any:  # noqa: PLR0911  # one branch for each kind
+def _read(entry: Entry, kind: str, names: Names) -> Any:  # # one branch for each kind
     match kind:
         case "expression":
             return read_expression(entry, names)
@@ -151,11 +136,11 @@ def _read(entry: Entry, kind: str, names: Names) -> Any:  # noqa: PLR0911  # one
 def _read_callback(entry: Entry, names: Names) -> CallbackOutput:
     _, layer, operands, keys, count, index = entry.items(6)
     callback = LayerCallback(
-        layer.text(),
-        tuple(read_expression(operand, names) for operand in operands.items()),
-        tuple(UserCall(key.text(), names.calls.get(key.text()) or _not_given(key.text())) for key in keys.items()),
-        count.whole(1),
-    )
+        layer.text(), tuple(read_expression(operand, names) for operand in operands.items()),
+        tuple(
+            UserCall(key.text(),
+                     names.calls.get(key.text()) or _not_given(key.text()))
+            for key in keys.items()), count.whole(1))
     if index.whole() >= callback.count:
         raise index.error(f"a number below {callback.count}")
     return CallbackOutput(callback, index.whole())
@@ -163,11 +148,10 @@ def _read_callback(entry: Entry, names: Names) -> CallbackOutput:
 
 def _not_given(key: str) -> Callable[[list[Any]], list[Any]]:
     """What stands in for a function that no file can hold."""
-
     def refuse(_: list[Any]) -> list[Any]:
         raise TransferError(
-            f"the plan needs the function additional_transfer[{key}], which a file cannot hold: load it with "
-            f"Plan.load(path, additional_transfer={{{key}: ...}})"
-        )
+            f"the plan needs the function additional_transfer[{key}], which a file cannot hold: "
+            "load it with "
+            f"Plan.load(path, additional_transfer={{{key}: ...}})")
 
     return refuse

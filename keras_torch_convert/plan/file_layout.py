@@ -1,4 +1,6 @@
-"""The layout of Keras files inside a plan file: JSON, compressed, since nobody reads a model's config there."""
+"""The layout of Keras files inside a plan file: JSON, compressed, since nobody reads a model's
+config there.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,8 @@ import json
 import zlib
 from typing import Any
 
-from ..spec.file_layout import (
-    ArchiveMember,
-    AttributeValue,
-    FileLayout,
-    StoredArray,
-    StoredAttribute,
-    StoredGroup,
-    TargetLayout,
-)
+from ..spec.file_layout import (ArchiveMember, AttributeValue, FileLayout, StoredArray,
+                                StoredAttribute, StoredGroup, TargetLayout)
 from .file_entries import Entry, entry_at
 
 # A layout is far smaller; a damaged or foreign one must not fill the memory.
@@ -26,9 +21,8 @@ _MOST_BYTES = 256 << 20
 def layout_as_json(layout: TargetLayout) -> dict[str, str]:
     """Framework and version in clear, the rest compressed."""
     rest = {
-        "legacy": _file_as_json(layout.legacy),
-        "weights": _file_as_json(layout.weights),
-        "members": [[member.name, member.text] for member in layout.members],
+        "legacy": _file_as_json(layout.legacy), "weights": _file_as_json(layout.weights),
+        "members": [[member.name, member.text] for member in layout.members]
     }
     text = json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     compressed = base64.b64encode(zlib.compress(text.encode("utf-8"), 9)).decode("ascii")
@@ -43,23 +37,20 @@ def read_layout(entry: Entry) -> TargetLayout:
     try:
         data = inflater.decompress(base64.b64decode(compressed.text(), validate=True), _MOST_BYTES)
         if not inflater.eof or inflater.unused_data:
-            raise compressed.error(f"compressed data of at most {_MOST_BYTES} bytes, complete and nothing after it")
+            raise compressed.error(
+                f"compressed data of at most {_MOST_BYTES} bytes, complete and nothing after it")
         rest = entry_at(json.loads(data.decode("utf-8")), "layout")
     except (binascii.Error, zlib.error, ValueError, RecursionError) as error:
         if not isinstance(
-            error, (binascii.Error, zlib.error, UnicodeDecodeError, json.JSONDecodeError, RecursionError)
-        ):
+                error,
+            (binascii.Error, zlib.error, UnicodeDecodeError, json.JSONDecodeError, RecursionError)):
             raise
         raise compressed.error("JSON, compressed by zlib, in base64") from error
     parts = _complete(rest, "legacy", "weights", "members")
     texts = [row.items(2) for row in parts["members"].items()]
-    return TargetLayout(
-        members["framework"].text(),
-        members["version"].text(),
-        _read_file(parts["legacy"]),
-        _read_file(parts["weights"]),
-        tuple(ArchiveMember(name.text(), text.text()) for name, text in texts),
-    )
+    return TargetLayout(members["framework"].text(), members["version"].text(),
+                        _read_file(parts["legacy"]), _read_file(parts["weights"]),
+                        tuple(ArchiveMember(name.text(), text.text()) for name, text in texts))
 
 
 def _file_as_json(file: FileLayout | None) -> Any:
@@ -67,23 +58,19 @@ def _file_as_json(file: FileLayout | None) -> Any:
         return None
     # By columns, which compress far better than rows.
     return {
-        "groups": [
-            [group.path for group in file.groups],
-            [_attributes_as_json(group.attributes) for group in file.groups],
-        ],
-        "arrays": [
-            [array.path for array in file.arrays],
-            [list(array.shape) for array in file.arrays],
-            [array.dtype for array in file.arrays],
-            [array.key for array in file.arrays],
-            [_attributes_as_json(array.attributes) for array in file.arrays],
-            [base64.b64encode(array.values).decode("ascii") for array in file.arrays],
-        ],
+        "groups": [[group.path for group in file.groups],
+                   [_attributes_as_json(group.attributes) for group in file.groups]],
+        "arrays": [[array.path for array in file.arrays],
+                   [list(array.shape) for array in file.arrays],
+                   [array.dtype for array in file.arrays], [array.key for array in file.arrays],
+                   [_attributes_as_json(array.attributes) for array in file.arrays],
+                   [base64.b64encode(array.values).decode("ascii") for array in file.arrays]]
     }
 
 
 def _attributes_as_json(attributes: tuple[StoredAttribute, ...]) -> list[Any]:
-    return [[one.name, one.dtype, list(one.value) if isinstance(one.value, tuple) else one.value] for one in attributes]
+    return [[one.name, one.dtype,
+             list(one.value) if isinstance(one.value, tuple) else one.value] for one in attributes]
 
 
 def _read_file(entry: Entry) -> FileLayout | None:
@@ -92,9 +79,9 @@ def _read_file(entry: Entry) -> FileLayout | None:
     members = _complete(entry, "groups", "arrays")
     groups = _rows(members["groups"], 2)
     return FileLayout(
-        tuple(StoredGroup(path.text(), _read_attributes(attributes)) for path, attributes in groups),
-        tuple(_read_array(row) for row in _rows(members["arrays"], 6)),
-    )
+        tuple(
+            StoredGroup(path.text(), _read_attributes(attributes)) for path, attributes in groups),
+        tuple(_read_array(row) for row in _rows(members["arrays"], 6)))
 
 
 def _rows(entry: Entry, count: int) -> list[tuple[Entry, ...]]:
@@ -111,12 +98,15 @@ def _read_array(row: tuple[Entry, ...]) -> StoredArray:
         data = base64.b64decode(values.text(), validate=True)
     except binascii.Error as error:
         raise values.error("bytes in base64") from error
-    return StoredArray(path.text(), shape.shape(), dtype.text(), place.text(), _read_attributes(attributes), data)
+    return StoredArray(path.text(), shape.shape(), dtype.text(), place.text(),
+                       _read_attributes(attributes), data)
 
 
 def _read_attributes(entry: Entry) -> tuple[StoredAttribute, ...]:
     rows = [row.items(3) for row in entry.items()]
-    return tuple(StoredAttribute(name.text(), dtype.text(), _read_value(value)) for name, dtype, value in rows)
+    return tuple(
+        StoredAttribute(name.text(), dtype.text(), _read_value(value))
+        for name, dtype, value in rows)
 
 
 def _read_value(entry: Entry) -> AttributeValue:

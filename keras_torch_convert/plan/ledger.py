@@ -1,4 +1,6 @@
-"""One fate for every tensor and every variable, and what a strict conversion says about those without one."""
+"""One status for every tensor and every variable, and what a strict conversion says about those
+without one.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,11 @@ INCOMPLETE: tuple[Status, ...] = ("left over", "unset")
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """The fate of one source tensor or one target variable.
+    """The status of one source tensor or one target variable.
 
-    A source tensor is "used", "skipped" (by `rule`) or "left over"; a target variable is "set", "kept" (by `rule`) or
-    "unset". `partner` names the other side, "" when there is none; `parameters` is the number of elements.
+    A source tensor is "used", "skipped" (by `rule`) or "left over"; a target variable is "set",
+    "kept" (by `rule`) or "unset". `partner` names the other side, "" when there is none;
+    `parameters` is the number of elements.
     """
 
     side: Literal["source", "target"]
@@ -41,9 +44,10 @@ class LedgerEntry:
 
 
 def make_ledger(
-    plan: Plan, source: Source, target: Target, equal: Mapping[str, str] = MappingProxyType({})
-) -> tuple[LedgerEntry, ...]:
-    """The fates under `plan`: all tensors in the source's order, then all variables in the target's.
+    plan: Plan, source: Source, target: Target,
+    equal: Mapping[str, str] = MappingProxyType({})) -> tuple[LedgerEntry, ...]:
+    """The statuses under `plan`: all tensors in the source's order, then all variables in the
+    target's.
 
     `equal` names for a tensor that the Plan does not mention another one with the very same values.
     """
@@ -55,33 +59,32 @@ def make_ledger(
         again = assigned.setdefault(place, assignment).expression != assignment.expression
         variable = variables.get(place)
         for name in tensors_of(assignment.expression) if variable else ():
-            uses.setdefault(name, {})[variable.display_name if variable else ""] = assignment.rule + (
-                " (tied)" if again else ""
-            )
+            uses.setdefault(
+                name,
+                {})[variable.display_name if variable else ""] = assignment.rule + (" (tied)" if
+                                                                                    again else "")
     tied = {name: group for group in source.tied for name in group}
-    return (
-        *(
-            _fate_of_tensor(tensor, plan, tied.get(tensor.name, ()), equal.get(tensor.name, ""), uses)
-            for tensor in source.tensors.values()
-        ),
-        *(_fate_of_variable(variable, plan, target, assigned.get(variable.key)) for variable in variables.values()),
-    )
+    return (*(_status_of_tensor(tensor, plan, tied.get(tensor.name,
+                                                       ()), equal.get(tensor.name, ""), uses)
+              for tensor in source.tensors.values()),
+            *(_status_of_variable(variable, plan, target, assigned.get(variable.key))
+              for variable in variables.values()))
 
 
-def _fate_of_tensor(  # noqa: PLR0911  one return for each fate
-    tensor: SourceTensor, plan: Plan, twins: Sequence[str], equal: str, uses: Mapping[str, Mapping[str, str]]
-) -> LedgerEntry:
+def _status_of_tensor(  # one return for each status
+        tensor: SourceTensor, plan: Plan, twins: Sequence[str], equal: str,
+        uses: Mapping[str, Mapping[str, str]]) -> LedgerEntry:
     def entry(status: Status, rule: str = "", partner: str = "") -> LedgerEntry:
-        return LedgerEntry(
-            "source", tensor.display_name or tensor.name, tensor.shape, tensor.dtype, tensor.size, status, rule, partner
-        )
+        return LedgerEntry("source", tensor.display_name or tensor.name, tensor.shape, tensor.dtype,
+                           tensor.size, status, rule, partner)
 
     if tensor.name in uses:
         used = uses[tensor.name]
         return entry("used", "; ".join(dict.fromkeys(used.values())), ", ".join(used))
     if tensor.name in plan.dropped:
         return entry("skipped", plan.dropped[tensor.name])
-    constant = next((one for one in plan.constants if tensor.name in tensors_of(one.expression)), None)
+    constant = next((one for one in plan.constants if tensor.name in tensors_of(one.expression)),
+                    None)
     if constant is not None:
         return entry("skipped", f"{constant.value:g} everywhere: {constant.rule}")
     twin = next((name for name in twins if name in uses), None)
@@ -94,13 +97,11 @@ def _fate_of_tensor(  # noqa: PLR0911  one return for each fate
     return entry("left over")
 
 
-def _fate_of_variable(
-    variable: TargetVariable, plan: Plan, target: Target, assignment: Assignment | None
-) -> LedgerEntry:
+def _status_of_variable(variable: TargetVariable, plan: Plan, target: Target,
+                        assignment: Assignment | None) -> LedgerEntry:
     def entry(status: Status, rule: str = "", partner: str = "") -> LedgerEntry:
-        return LedgerEntry(
-            "target", variable.display_name, variable.shape, variable.dtype, variable.size, status, rule, partner
-        )
+        return LedgerEntry("target", variable.display_name, variable.shape, variable.dtype,
+                           variable.size, status, rule, partner)
 
     if assignment is not None:
         return entry("set", assignment.rule, ", ".join(tensors_of(assignment.expression)))
@@ -111,41 +112,50 @@ def _fate_of_variable(
     return entry("unset")
 
 
-def leftover_problems(ledger: Iterable[LedgerEntry], target: Target, strict: bool | str) -> list[str]:
-    """What a strict conversion refuses: tensors left over (strict=True) and variables unset (strict=True or "target")."""
+def leftover_problems(ledger: Iterable[LedgerEntry], target: Target,
+                      strict: bool | str) -> list[str]:
+    """What a strict conversion refuses: tensors left over (strict=True) and variables unset
+    (strict=True or "target").
+    """
     if target.framework == "torch":
         return _leftovers_of_the_reverse(ledger, strict)
-    layer_of = {variable.display_name: layer.name for layer in target.layers for variable in layer.variables}
+    layer_of = {
+        variable.display_name: layer.name for layer in target.layers for variable in layer.variables
+    }
     problems = []
     for entry in ledger:
         if entry.status == "left over" and strict is True:
             problems.append(
-                f"torch tensor '{entry.name}' {entry.shape} is left over: when that is meant, say so {_how_to_skip(entry.name)}, "
-                'or let all leftovers of torch be with strict="target"'
-            )
+                f"torch tensor '{entry.name}' {entry.shape} is left over: when that is meant, "
+                f"say so {_how_to_skip(entry.name)}, "
+                'or let all leftovers of torch be with strict="target"')
         elif entry.status == "unset" and strict:
             problems.append(
-                f"Keras variable '{entry.name}' {entry.shape} gets no values: when it is to keep its own, say so with "
+                f"Keras variable '{entry.name}' {entry.shape} gets no values: when it is to keep "
+                "its own, say so with "
                 f"keep_layers=['{layer_of[entry.name]}'], or let all leftovers be with strict=False"
             )
     return problems
 
 
 def _how_to_skip(name: str) -> str:
-    """How a tensor is left out. By its last part only where that is no name of a weight, which every layer has."""
+    """How a tensor is left out. By its last part only where that is no name of a weight, which
+    every layer has.
+    """
     last = last_part(name)
-    layer = name[: -len(last) - 1]
+    layer = name[:-len(last) - 1]
     if not layer or role_of(last) is None:
         return f"with skip_weights=['{last}']"
-    return f"with skip_layers=['{layer}'] (in the classic functions and ktc.align(..., mapping=...))"
+    return (f"with skip_layers=['{layer}'] (in the classic functions and ktc.align(..., "
+            "mapping=...))")
 
 
 def _leftovers_of_the_reverse(ledger: Iterable[LedgerEntry], strict: bool | str) -> list[str]:
-    remedy = "when that is meant, say so where the plan is made (keep_layers and skip_layers of ktc.align(..., mapping=...)), or let all leftovers be with strict=False"
+    remedy = ("when that is meant, say so where the plan is made (keep_layers and skip_layers of "
+              "ktc.align(..., mapping=...)), or let all leftovers be with strict=False")
     return [
-        f"Keras variable '{entry.name}' {entry.shape} is left over: {remedy}"
-        if entry.status == "left over"
-        else f"torch tensor '{entry.name}' {entry.shape} gets no values: {remedy}"
+        f"Keras variable '{entry.name}' {entry.shape} is left over: {remedy}" if entry.status
+        == "left over" else f"torch tensor '{entry.name}' {entry.shape} gets no values: {remedy}"
         for entry in ledger
         if (entry.status == "left over" and strict is True) or (entry.status == "unset" and strict)
     ]

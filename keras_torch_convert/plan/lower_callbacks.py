@@ -1,4 +1,6 @@
-"""A Plan that needs no callbacks any more where they only moved values: what they did, in the Plan's own steps."""
+"""A Plan that needs no callbacks any more where they only moved values: what they did, in the
+Plan's own steps.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +22,20 @@ from .recipe import Assignment
 Kinds = Sequence[tuple[tuple[int, ...], np.dtype[Any]]]
 
 
-def lower_callbacks(
-    plan: Plan, kinds: Mapping[LayerCallback, Kinds], evaluation: Evaluation, dtype_of: Callable[[str], str]
-) -> tuple[Plan, tuple[str, ...]]:
-    """The Plan with every callback recorded whose real results are, bit for bit, what the recorded steps give; and why others stay.
+def lower_callbacks(plan: Plan, kinds: Mapping[LayerCallback, Kinds], evaluation: Evaluation,
+                    dtype_of: Callable[[str], str]) -> tuple[Plan, tuple[str, ...]]:
+    """The Plan with every callback recorded whose real results are, bit for bit, what the recorded
+    steps give; and why others stay.
 
-    `kinds` are shapes and types of what each callback got, `dtype_of` gives the type of a place's variable. Of a layer all outputs are recorded or none.
-    What a callback leaves out of its tensors is then dropped by a rule that names the callback.
+    `kinds` are shapes and types of what each callback got, `dtype_of` gives the type of a place's
+    variable. Of a layer all outputs are recorded or none. What a callback leaves out of its tensors
+    is then dropped by a rule that names the callback.
     """
     steps: dict[LayerCallback, tuple[Expression, ...]] = {}
     notes: list[str] = []
     for callback, about in kinds.items():
         of_layer = [
-            one
-            for one in plan.assignments
+            one for one in plan.assignments
             if isinstance(one.expression, CallbackOutput) and one.expression.callback == callback
         ]
         try:
@@ -44,16 +46,14 @@ def lower_callbacks(
         except _OpaqueError as error:
             keys = ", ".join(call.key for call in callback.calls)
             notes.append(
-                f"the plan needs additional_transfer {keys} again for layer '{callback.layer}', since {error}: give it to Plan.load"
-            )
+                f"the plan needs additional_transfer {keys} again for layer '{callback.layer}', "
+                f"since {error}: give it to Plan.load")
     if not steps:
         return plan, tuple(notes)
     assignments = tuple(
         replace(one, expression=steps[one.expression.callback][one.expression.index])
-        if isinstance(one.expression, CallbackOutput) and one.expression.callback in steps
-        else one
-        for one in plan.assignments
-    )
+        if isinstance(one.expression, CallbackOutput) and one.expression.callback in steps else one
+        for one in plan.assignments)
     dropped = {**_left_out(assignments, steps, evaluation), **plan.dropped}
     return replace(plan, assignments=assignments, dropped=dropped), tuple(notes)
 
@@ -66,10 +66,11 @@ def _recorded(callback: LayerCallback, kinds: Kinds) -> tuple[Expression, ...]:
     calls = [(call.key, call.function) for call in callback.calls]
     try:
         outputs = trace_callbacks(
-            lambda arrays: _core.apply_callbacks(callback.layer, arrays, calls), callback.operands, kinds
-        )
+            lambda arrays: _core.apply_callbacks(callback.layer, arrays, calls), callback.operands,
+            kinds)
     except Exception as error:
-        # Only real weights must suit a user's function, and it served them: on numbers it may fail as it likes.
+        # Only real weights must suit a user's function, and it served them: on numbers it may fail
+        # as it likes.
         raise _OpaqueError(
             f"on arrays of element numbers it raised {type(error).__name__}, so it looks at values"
         ) from error
@@ -79,7 +80,8 @@ def _recorded(callback: LayerCallback, kinds: Kinds) -> tuple[Expression, ...]:
     return found
 
 
-def _agrees(assignment: Assignment, outputs: Sequence[Expression], evaluation: Evaluation, dtype: str) -> bool:
+def _agrees(assignment: Assignment, outputs: Sequence[Expression], evaluation: Evaluation,
+            dtype: str) -> bool:
     """Whether the recorded steps give the very bits that came out of the real call."""
     assert isinstance(assignment.expression, CallbackOutput)
     try:
@@ -90,15 +92,18 @@ def _agrees(assignment: Assignment, outputs: Sequence[Expression], evaluation: E
     return real.shape == steps.shape and real.tobytes() == steps.tobytes()
 
 
-def _left_out(
-    assignments: Sequence[Assignment], steps: Mapping[LayerCallback, Sequence[Expression]], evaluation: Evaluation
-) -> dict[str, str]:
-    """Tensors that recorded callbacks got and did not use, or used in part: the rule that says who left them out."""
+def _left_out(assignments: Sequence[Assignment], steps: Mapping[LayerCallback,
+                                                                Sequence[Expression]],
+              evaluation: Evaluation) -> dict[str, str]:
+    """Tensors that recorded callbacks got and did not use, or used in part: the rule that says who
+    left them out.
+    """
     taken: dict[str, list[tuple[AxisEntries, ...]]] = {}
     rules: dict[str, str] = {}
     for callback in steps:
         keys = ", ".join(call.key for call in callback.calls)
-        for name in dict.fromkeys(name for operand in callback.operands for name in tensors_of(operand)):
+        for name in dict.fromkeys(
+                name for operand in callback.operands for name in tensors_of(operand)):
             taken[name] = []
             rules[name] = f"left out by additional_transfer {keys} of layer '{callback.layer}'"
     pending: list[Expression] = [one.expression for one in assignments]
@@ -110,7 +115,6 @@ def _left_out(
             if isinstance(base, Tensor) and base.name in taken:
                 taken[base.name].append(region.base_entries())
     return {
-        name: rule
-        for name, rule in rules.items()
-        if coverage(evaluation.source[name].shape, taken[name]).covered < evaluation.source[name].size
+        name: rule for name, rule in rules.items() if coverage(
+            evaluation.source[name].shape, taken[name]).covered < evaluation.source[name].size
     }

@@ -1,4 +1,5 @@
-"""Checks that were made before: a zoo applies one Plan to many checkpoints of the same tensors, and only the first needs checking.
+"""Checks that were made before: a zoo applies one Plan to many checkpoints of the same tensors, and
+only the first needs checking.
 
 What is kept knows no source: neither values nor an open file stay behind.
 """
@@ -36,7 +37,9 @@ def keep_prepared(plan: Plan, source: Source, strict: Strict, prepared: CheckedP
 
 
 def prepared_before(plan: Plan, source: Source, strict: Strict) -> CheckedPlan | None:
-    """The Plan checked for this source, when it was checked for one of the same names, shapes, types and ties; None when it was not."""
+    """The Plan checked for this source, when it was checked for one of the same names, shapes,
+    types and ties; None when it was not.
+    """
     for kept in tuple(_kept):
         same_plan = kept.plan is plan and kept.strict == strict and kept.excuses == _excuses(plan)
         if same_plan and kept.tensors == _signature(source):
@@ -50,7 +53,6 @@ def _excuses(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
 
 def _signature(source: Source) -> tuple[Any, ...]:
     """All that the checks see of a source."""
-    tensors = [
-        (one.name, one.shape, one.dtype, one.kind, one.display_name, one.from_array) for one in source.tensors.values()
-    ]
+    tensors = [(one.name, one.shape, one.dtype, one.kind, one.display_name, one.from_array)
+               for one in source.tensors.values()]
     return tuple(tensors), source.tied

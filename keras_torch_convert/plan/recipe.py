@@ -30,7 +30,9 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """What has no counterpart on the other side, and may be left out only because all of it is `value`."""
+    """What has no counterpart on the other side, and may be left out only because all of it is
+    `value`.
+    """
 
     expression: Expression
     value: float

@@ -1,4 +1,6 @@
-"""Tables over a grid at another resolution, as torch.nn.functional.interpolate(antialias=True) computes them."""
+"""Tables over a grid at another resolution, as torch.nn.functional.interpolate(antialias=True)
+computes them.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,25 @@ MODES = ("bicubic", "bilinear")
 _SUPPORT = {"bicubic": 2.0, "bilinear": 1.0}
 
 
-def resampled_grid(table: Array, prefix: int, grid: tuple[int, int], new_grid: tuple[int, int], mode: str) -> Array:
-    """(..., prefix + cells of `grid`, channels) as (..., prefix + cells of `new_grid`, channels); the first `prefix` rows stay as they are."""
+def resampled_grid(table: Array, prefix: int, grid: tuple[int, int], new_grid: tuple[int, int],
+                   mode: str) -> Array:
+    """(..., prefix + cells of `grid`, channels) as (..., prefix + cells of `new_grid`, channels);
+    the first `prefix` rows stay as they are.
+    """
     *leading, rows, channels = table.shape
     flat = table.reshape(prod(leading), rows, channels)
     cells = flat[:, prefix:].reshape(-1, *grid, channels).astype(np.float64)
     along_height = np.einsum("ih,nhwc->niwc", resampling_matrix(grid[0], new_grid[0], mode), cells)
-    resampled = np.einsum("jw,niwc->nijc", resampling_matrix(grid[1], new_grid[1], mode), along_height)
+    resampled = np.einsum("jw,niwc->nijc", resampling_matrix(grid[1], new_grid[1], mode),
+                          along_height)
     resampled = resampled.reshape(len(flat), prod(new_grid), channels).astype(table.dtype)
     return np.concatenate([flat[:, :prefix], resampled], axis=1).reshape(*leading, -1, channels)
 
 
 def resampling_matrix(size: int, new_size: int, mode: str) -> Array:
-    """(new_size, size): how much of each old cell a new one takes. Pixel centers are half-way, the filter widens when cells are merged."""
+    """(new_size, size): how much of each old cell a new one takes. Pixel centers are half-way, the
+    filter widens when cells are merged.
+    """
     scale = size / new_size
     widening = max(scale, 1.0)
     support = _SUPPORT[mode] * widening

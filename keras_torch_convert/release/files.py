@@ -1,4 +1,6 @@
-"""A file to release: its checksums, the model in it, and the name under which a zoo will look for it."""
+"""A file to release: its checksums, the model in it, and the name under which a zoo will look for
+it.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +47,11 @@ def model_name(path: Path) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def expected_names(model: str, tag: str, resolution: int | None, files: Sequence[Path]) -> list[str]:
-    """The names that keras_cv_attention_models asks for: "name_224_imagenet.h5", and with .1, .2, ... before the suffix for parts."""
+def expected_names(model: str, tag: str, resolution: int | None,
+                   files: Sequence[Path]) -> list[str]:
+    """The names that keras_cv_attention_models asks for: "name_224_imagenet.h5", and with .1, .2,
+    ... before the suffix for parts.
+    """
     stem = f"{model}_{tag}" if resolution is None else f"{model}_{resolution}_{tag}"
     if len(files) == 1:
         return [f"{stem}{files[0].suffix}"]

@@ -1,4 +1,6 @@
-"""Files into a GitHub release, by the program `gh`; what it cannot do is told as the commands to run by hand."""
+"""Files into a GitHub release, by the program `gh`; what it cannot do is told as the commands to
+run by hand.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ class Release:
     def command(self, files: Sequence[ReleaseFile], replace: bool) -> list[str]:
         """The command that uploads the files."""
         return [
-            *("gh", "release", "upload", self.tag, *(str(file.path) for file in files), "--repo", self.repository),
-            *(["--clobber"] if replace else []),
+            *("gh", "release", "upload", self.tag, *(str(file.path) for file in files), "--repo",
+              self.repository), *(["--clobber"] if replace else [])
         ]
 
     def obstacle(self) -> str:
@@ -42,33 +44,40 @@ class Release:
         if answer.returncode:
             make = shlex.join(["gh", "release", "create", self.tag, "--repo", self.repository])
             raise UploadError(
-                f"there is no release {self.tag} of {self.repository}: {answer.stderr.strip()}; make it with: {make}"
-            )
+                f"there is no release {self.tag} of {self.repository}: {answer.stderr.strip()}; "
+                f"make it with: {make}")
 
     def upload(self, files: Sequence[ReleaseFile], replace: bool) -> None:
         """Upload the files and look whether they have arrived whole."""
         command = self.command(files, replace)
         answer = run(command)
         if answer.returncode:
-            raise UploadError(f"the upload failed: {answer.stderr.strip()}; the command was: {shlex.join(command)}")
+            raise UploadError(f"the upload failed: {answer.stderr.strip()}; the command was: "
+                              f"{shlex.join(command)}")
         assets = self.assets()
         for file in files:
             found = assets.get(file.path.name)
             if found is None or found.get("size") != file.size:
                 size = "is not there" if found is None else f"has {found.get('size')} bytes of {file.size}"
-                raise UploadError(f"{file.path.name} {size} in release {self.tag} after the upload; upload it again")
+                raise UploadError(
+                    f"{file.path.name} {size} in release {self.tag} after the upload; upload it "
+                    "again")
             digest = found.get("digest")
             if digest and digest != f"sha256:{file.sha256}":
-                raise UploadError(f"{file.path.name} has other contents in release {self.tag}: {digest}")
+                raise UploadError(
+                    f"{file.path.name} has other contents in release {self.tag}: {digest}")
 
     def assets(self) -> dict[str, Any]:
         """The files of the release by name, as GitHub tells them."""
-        answer = run(["gh", "release", "view", self.tag, "--repo", self.repository, "--json", "assets"])
+        answer = run(
+            ["gh", "release", "view", self.tag, "--repo", self.repository, "--json", "assets"])
         if answer.returncode:
-            raise UploadError(f"the release cannot be looked at after the upload: {answer.stderr.strip()}")
+            raise UploadError(
+                f"the release cannot be looked at after the upload: {answer.stderr.strip()}")
         return {asset["name"]: asset for asset in json.loads(answer.stdout)["assets"]}
 
 
 def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """A command, with what it prints."""
-    return subprocess.run(command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return subprocess.run(command, check=False, capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL)

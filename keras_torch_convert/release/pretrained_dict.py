@@ -1,6 +1,8 @@
-"""One entry of a dictionary in a Python source file, changed in place: every other byte of the file stays as it is.
+"""One entry of a dictionary in a Python source file, changed in place: every other byte of the file
+stays as it is.
 
-The dictionary is that of keras_cv_attention_models: model name to pretrained tag to md5, or to {resolution: md5}; a list of md5 stands for a file in parts.
+The dictionary is that of keras_cv_attention_models: model name to pretrained tag to md5, or to
+{resolution: md5}; a list of md5 stands for a file in parts.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ Md5 = Union[str, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A changed source file, not written yet. `changed` is False when the entry was there already."""
+    """A changed source file, not written yet. `changed` is False when the entry was there already.
+    """
 
     path: Path
     before: str
@@ -51,11 +54,14 @@ def entry_text(model: str, tag: str, resolution: int | None, md5: Md5) -> str:
     return f"{quoted(model)}: {{{quoted(tag)}: {value_text(resolution, md5)}}},"
 
 
-def edited(path: Path, model: str, tag: str, resolution: int | None, md5: Md5, name: str = "PRETRAINED_DICT") -> Edit:
-    """The file with the entry set; whatever else stands in it, comments and layout included, is untouched.
+def edited(path: Path, model: str, tag: str, resolution: int | None, md5: Md5,
+           name: str = "PRETRAINED_DICT") -> Edit:
+    """The file with the entry set; whatever else stands in it, comments and layout included, is
+    untouched.
 
-    Raises DictionaryError for a file without such a dictionary, for one whose entries are not written out, and when the entry that is there
-    has the other form: one md5 for all resolutions, or one for each.
+    Raises DictionaryError for a file without such a dictionary, for one whose entries are not
+    written out, and when the entry that is there has the other form: one md5 for all resolutions,
+    or one for each.
     """
     data = path.read_bytes()
     encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
@@ -63,13 +69,16 @@ def edited(path: Path, model: str, tag: str, resolution: int | None, md5: Md5, n
     source = Source(before, path)
     outer = source.dictionary(name)
     entries = source.literal(outer, name)
-    wanted = {**entries, model: {**entries.get(model, {}), tag: merged(entries, model, tag, resolution, md5)}}
+    wanted = {
+        **entries, model:
+            {**entries.get(model, {}), tag: merged(entries, model, tag, resolution, md5)}
+    }
     after = before if wanted == entries else source.with_entry(outer, model, tag, resolution, md5)
     found = Source(after, path)
     if found.literal(found.dictionary(name), name) != wanted:
         raise DictionaryError(
-            f"{path}: the entry for '{model}' cannot be set without rewriting {name}; edit it by hand"
-        )
+            f"{path}: the entry for '{model}' cannot be set without rewriting {name}; edit it by "
+            "hand")
     return Edit(path, before, after, encoding)
 
 
@@ -80,23 +89,23 @@ def merged(entries: dict[str, Any], model: str, tag: str, resolution: int | None
     if resolution is None:
         if isinstance(old, dict):
             raise DictionaryError(
-                f"{where} has an md5 for each resolution ({', '.join(map(str, old))}): say which one this file is for"
-            )
+                f"{where} has an md5 for each resolution ({', '.join(map(str, old))}): say which "
+                "one this file is for")
         return md5
     if old is not None and not isinstance(old, dict):
         raise DictionaryError(
-            f"{where} has one md5 for all resolutions: leave the resolution out, or give the other files of this tag a resolution first"
-        )
+            f"{where} has one md5 for all resolutions: leave the resolution out, or give the "
+            "other files of this tag a resolution first")
     return {**(old or {}), resolution: md5}
 
 
 class Source:
     """A Python source text and the places of things in it."""
-
     def __init__(self, text: str, path: Path) -> None:
         self.text = text
         self.path = path
-        # Python counts lines by "\\n", "\\r\\n" and "\\r" alone, where str.splitlines knows more ends.
+        # Python counts lines by "\\n", "\\r\\n" and "\\r" alone, where str.splitlines knows more
+        # ends.
         self.lines = re.findall(r"[^\r\n]*(?:\r\n|\r|\n|$)", text.removeprefix("\ufeff"))
         self.starts = [len(text) - len(text.removeprefix("\ufeff"))]
         for line in self.lines:
@@ -108,7 +117,9 @@ class Source:
             raise DictionaryError(f"{path} is no Python source: {error}") from error
 
     def offset(self, line: int, column: int) -> int:
-        """Place in the text of a line, counted from 1, and a column in bytes of UTF-8, as ast counts them."""
+        """Place in the text of a line, counted from 1, and a column in bytes of UTF-8, as ast
+        counts them.
+        """
         return self.starts[line - 1] + len(self.lines[line - 1].encode()[:column].decode())
 
     def start(self, node: ast.expr) -> int:
@@ -128,14 +139,17 @@ class Source:
             targets = statement.targets if isinstance(statement, ast.Assign) else []
             targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
             names = [target.id for target in targets if isinstance(target, ast.Name)]
-            if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(statement.value, ast.Dict):
+            if isinstance(statement,
+                          (ast.Assign, ast.AnnAssign)) and isinstance(statement.value, ast.Dict):
                 others += names
                 found += [statement.value for one in names if one == name]
         if len(found) == 1:
             return found[0]
         near = get_close_matches(name, others, 1) or others[:3]
         hint = f"; dictionaries in it: {', '.join(near)}" if near and not found else ""
-        raise DictionaryError(f"{self.path} has {len(found) or 'no'} dictionaries called {name} at its top level{hint}")
+        raise DictionaryError(
+            f"{self.path} has {len(found) or 'no'} dictionaries called {name} at its top "
+            f"level{hint}")
 
     def literal(self, node: ast.Dict, name: str) -> dict[str, Any]:
         """The dictionary's value. DictionaryError unless all of it is written out, no key twice."""
@@ -145,17 +159,21 @@ class Source:
             raise DictionaryError(f"{self.path}: {name} is not written out: {error}") from error
         for inner in ast.walk(node):
             if isinstance(inner, ast.Dict) and len(ast.literal_eval(inner)) != len(inner.keys):
-                raise DictionaryError(f"{self.path}, line {inner.lineno}: a key of {name} stands there twice")
+                raise DictionaryError(
+                    f"{self.path}, line {inner.lineno}: a key of {name} stands there twice")
         if not all(isinstance(tags, dict) for tags in value.values()):
-            raise DictionaryError(f"{self.path}: {name} must map model names to dictionaries of pretrained tags")
+            raise DictionaryError(
+                f"{self.path}: {name} must map model names to dictionaries of pretrained tags")
         result: dict[str, Any] = value
         return result
 
-    def with_entry(self, outer: ast.Dict, model: str, tag: str, resolution: int | None, md5: Md5) -> str:
+    def with_entry(self, outer: ast.Dict, model: str, tag: str, resolution: int | None,
+                   md5: Md5) -> str:
         """The text with the entry set, at the deepest dictionary that is there."""
         inner = value_at(outer, model)
         if inner is None:
-            return self.inserted(outer, model, f"{{{self.quoted(outer, tag)}: {value_text(resolution, md5)}}}")
+            return self.inserted(outer, model,
+                                 f"{{{self.quoted(outer, tag)}: {value_text(resolution, md5)}}}")
         assert isinstance(inner, ast.Dict)
         old = value_at(inner, tag)
         if old is None:
@@ -172,10 +190,12 @@ class Source:
         """The text with one expression replaced."""
         if self.text[self.start(node)] == "'":
             text = text.replace('"', "'")
-        return self.text[: self.start(node)] + text + self.text[self.end(node) :]
+        return self.text[:self.start(node)] + text + self.text[self.end(node):]
 
     def inserted(self, node: ast.Dict, key: str | int, value: str) -> str:
-        """The text with one more entry at the end of a dictionary, on a line of its own where the last entry has one."""
+        """The text with one more entry at the end of a dictionary, on a line of its own where the
+        last entry has one.
+        """
         if self.quote(node) == "'":
             value = value.replace('"', "'")
         entry = f"{self.quoted(node, key)}: {value}"
@@ -186,7 +206,8 @@ class Source:
         assert last_key is not None
         behind = self.end(last_value)
         comma = self.comma_after(behind, closing)
-        indent = self.lines[last_key.lineno - 1][: self.start(last_key) - self.starts[last_key.lineno - 1]]
+        indent = self.lines[last_key.lineno - 1][:self.start(last_key)
+                                                 - self.starts[last_key.lineno - 1]]
         if indent.strip():
             # The last entry shares its line: the new one joins it.
             end = comma if comma is not None else behind
@@ -203,13 +224,17 @@ class Source:
         return f"{with_comma[:place]}{self.newline}{indent}{entry}{with_comma[place:]}"
 
     def comma_after(self, start: int, end: int) -> int | None:
-        """Place behind the comma between two places, None without one; commas in comments do not count."""
-        code = re.sub(r"#[^\r\n]*", lambda comment: " " * len(comment.group()), self.text[start:end])
+        """Place behind the comma between two places, None without one; commas in comments do not
+        count.
+        """
+        code = re.sub(r"#[^\r\n]*", lambda comment: " " * len(comment.group()),
+                      self.text[start:end])
         place = code.find(",")
         return None if place < 0 else start + place + 1
 
     def quote(self, node: ast.Dict) -> str:
-        """The quotation mark of a dictionary's keys, of all dictionaries when it has none of text."""
+        """The quotation mark of a dictionary's keys, of all dictionaries when it has none of text.
+        """
         for one in (node, *ast.walk(self.tree)):
             if isinstance(one, ast.Dict):
                 for key in one.keys:
@@ -239,7 +264,8 @@ def value_text(resolution: int | None, md5: Md5) -> str:
 def quoted(text: str, mark: str = '"') -> str:
     """A text as a Python string; names and checksums hold nothing that would need escapes."""
     if not text.isprintable() or any(letter in text for letter in "\"'\\"):
-        raise DictionaryError(f"{text!r} cannot be a key: it has quotation marks or letters that cannot be printed")
+        raise DictionaryError(
+            f"{text!r} cannot be a key: it has quotation marks or letters that cannot be printed")
     return f"{mark}{text}{mark}"
 
 

@@ -1,4 +1,6 @@
-"""The two lists that a user aligns by: torch layers beside Keras layers, row by row, the first misfit marked."""
+"""The two lists that a user aligns by: torch layers beside Keras layers, row by row, the first
+misfit marked.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,6 @@ Shape = tuple[int, ...]
 
 class HasShape(Protocol):
     """A tensor or variable, as far as a listing is concerned."""
-
     @property
     def shape(self) -> Shape:
         """Extents of the axes."""
@@ -23,7 +24,6 @@ class HasShape(Protocol):
 
 class TorchRow(Protocol):
     """A torch layer: its name and its tensors in order, as collected."""
-
     @property
     def layer(self) -> str:
         """Name of the layer."""
@@ -35,7 +35,6 @@ class TorchRow(Protocol):
 
 class KerasRow(Protocol):
     """A Keras layer: its name, class names, variables in order, and the leaf layers inside it."""
-
     @property
     def name(self) -> str:
         """Name of the layer."""
@@ -62,7 +61,6 @@ WIDTH_WITHOUT_TERMINAL = 140
 SHORTEST_NAME = 9
 SHORTEST_SHAPES = 6
 
-
 SIDE_HEADER = {side: (f"{side} layer", "shapes", "size") for side in ("torch", "Keras")}
 
 
@@ -82,15 +80,16 @@ class Cell:
     def shapes_text(self) -> str:
         """The shapes as (64,3,7,7) (64), four equal ones in a row as 4x(64)."""
         runs = [(shape, len(list(run))) for shape, run in groupby(self.shapes)]
-        return " ".join(f"{f'{count}x' if count > 1 else ''}({','.join(map(str, shape))})" for shape, count in runs)
+        return " ".join(f"{f'{count}x' if count > 1 else ''}({','.join(map(str, shape))})"
+                        for shape, count in runs)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A torch layer beside the Keras layer at the same place.
 
-    `place` is None for the leaf layers of a nested layer, which are shown under it and are no places. `mismatch` says why the
-    two cannot belong together, "" when their shapes fit.
+    `place` is None for the leaf layers of a nested layer, which are shown under it and are no
+    places. `mismatch` says why the two cannot belong together, "" when their shapes fit.
     """
 
     position: int | None
@@ -101,7 +100,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LayerTable:
-    """Both lists side by side, as text and in a notebook. `keras_listed` is False without a Keras model."""
+    """Both lists side by side, as text and in a notebook. `keras_listed` is False without a Keras
+    model.
+    """
 
     rows: tuple[Row, ...]
     keras_listed: bool = True
@@ -129,10 +130,9 @@ class LayerTable:
         if self.keras_listed:
             text += f"; Keras: {counts(keras_side)}; "
             text += (
-                f"{self.misfits} of {len([row for row in self.rows if row.position is not None])} rows do not fit"
-                if self.misfits
-                else "every row fits"
-            )
+                f"{self.misfits} of "
+                f"{len([row for row in self.rows if row.position is not None])} rows do not fit"
+                if self.misfits else "every row fits")
         return text
 
     def __str__(self) -> str:
@@ -144,7 +144,9 @@ class LayerTable:
         return str(self)
 
     def text(self, width: int) -> str:
-        """The lists as text of at most `width` columns (60 at least): long names lose their middle, shapes their end."""
+        """The lists as text of at most `width` columns (60 at least): long names lose their middle,
+        shapes their end.
+        """
         width = max(width, NARROWEST)
         table = [cells_of(row, self.keras_listed) for row in self.rows]
         header = self.header
@@ -161,15 +163,10 @@ class LayerTable:
 
     def to_list(self) -> list[dict[str, Any]]:
         """The rows as plain data."""
-        return [
-            {
-                "place": row.position,
-                "torch": plain(row.torch),
-                "keras": plain(row.keras),
-                "misfit": row.mismatch,
-            }
-            for row in self.rows
-        ]
+        return [{
+            "place": row.position, "torch": plain(row.torch), "keras": plain(row.keras),
+            "misfit": row.mismatch
+        } for row in self.rows]
 
     def _repr_html_(self) -> str:
         from .notebook import listing_html
@@ -177,25 +174,21 @@ class LayerTable:
         return listing_html(self)
 
 
-def side_by_side(
-    stacks: Sequence[TorchRow],
-    keras_layers: Sequence[KerasRow] | None = None,
-    names: Sequence[str] | None = None,
-    *,
-    by_callback: Collection[str] = (),
-    fit: Fit | None = None,
-) -> LayerTable:
+def side_by_side(stacks: Sequence[TorchRow], keras_layers: Sequence[KerasRow] | None = None,
+                 names: Sequence[str] | None = None, *, by_callback: Collection[str] = (),
+                 fit: Fit | None = None) -> LayerTable:
     """Torch layers beside Keras layers.
 
-    `stacks` are in the order in which they are paired; `names` are the aligned names of the Keras layers, by default the
-    layers' own order; None for `keras_layers` lists the torch side alone. Layers whose name is in `by_callback` are taken
-    to fit, since a callback may make anything of the arrays. `fit` says why two layers cannot belong together, "" when
-    they can; by default the shapes decide, see `shape_misfit`.
+    `stacks` are in the order in which they are paired; `names` are the aligned names of the Keras
+    layers, by default the layers' own order; None for `keras_layers` lists the torch side alone.
+    Layers whose name is in `by_callback` are taken to fit, since a callback may make anything of
+    the arrays. `fit` says why two layers cannot belong together, "" when they can; by default the
+    shapes decide, see `shape_misfit`.
     """
     if keras_layers is None:
         return LayerTable(
-            tuple(Row(place, torch_cell(stack), None) for place, stack in enumerate(stacks)), keras_listed=False
-        )
+            tuple(Row(place, torch_cell(stack), None) for place, stack in enumerate(stacks)),
+            keras_listed=False)
     by_name = {layer.name: layer for layer in keras_layers}
     names = [layer.name for layer in keras_layers] if names is None else list(names)
     check = fit or shape_misfit
@@ -205,33 +198,39 @@ def side_by_side(
         name = names[place] if place < len(names) else None
         layer = by_name.get(name) if name is not None else None
         mismatch = misfit_of(stack, name, layer, by_callback, check)
-        keras = None if name is None else Cell(name, shapes_of(layer.variables) if layer is not None else ())
+        keras = None if name is None else Cell(
+            name,
+            shapes_of(layer.variables) if layer is not None else ())
         rows.append(Row(place, None if stack is None else torch_cell(stack), keras, mismatch))
         if layer is not None:
-            rows += [Row(None, None, Cell(child.name, shapes_of(child.variables))) for child in layer.children]
+            rows += [
+                Row(None, None, Cell(child.name, shapes_of(child.variables)))
+                for child in layer.children
+            ]
     return LayerTable(tuple(rows))
 
 
-def misfit_of(
-    stack: TorchRow | None, name: str | None, layer: KerasRow | None, by_callback: Collection[str], check: Fit
-) -> str:
+def misfit_of(stack: TorchRow | None, name: str | None, layer: KerasRow | None,
+              by_callback: Collection[str], check: Fit) -> str:
     """Why the two sides of a row cannot belong together, "" when they can."""
     if name is None:
-        return f"the Keras layers are used up: none is left for the torch layer '{stack.layer if stack else ''}'"
+        return ("the Keras layers are used up: none is left for the torch layer "
+                f"'{stack.layer if stack else ''}'")
     if layer is None:
-        return (
-            f"there is no Keras layer with weights named '{name}'" if name else "no Keras layer is named for this place"
-        )
+        return (f"there is no Keras layer with weights named '{name}'"
+                if name else "no Keras layer is named for this place")
     if stack is None:
         return f"the torch layers are used up: none is left for the Keras layer '{name}'"
     return "" if name in by_callback else check(stack, layer)
 
 
 def shape_misfit(stack: TorchRow, layer: KerasRow) -> str:
-    """Why no reordering of axes brings the torch layer's arrays to the Keras layer's shapes, "" when one may.
+    """Why no reordering of axes brings the torch layer's arrays to the Keras layer's shapes, ""
+    when one may.
 
-    Both sides must hold equally many arrays of the same extents, in any order, axes of size 1 aside. A depthwise kernel
-    is the exception: PyTorch merges channels and multiplier, (channels x multiplier, 1, ...), where Keras keeps two axes.
+    Both sides must hold equally many arrays of the same extents, in any order, axes of size 1
+    aside. A depthwise kernel is the exception: PyTorch merges channels and multiplier, (channels x
+    multiplier, 1, ...), where Keras keeps two axes.
     """
     tensors, variables = shapes_of(stack.tensors), shapes_of(layer.variables)
     if Counter(map(extents, tensors)) == Counter(map(extents, variables)):
@@ -240,12 +239,16 @@ def shape_misfit(stack: TorchRow, layer: KerasRow) -> str:
     if merged and Counter(map(size_of, tensors)) == Counter(map(size_of, variables)):
         return ""
     left, right = Cell(stack.layer, tensors), Cell(layer.name, variables)
-    count = "" if len(tensors) == len(variables) else f": number of arrays {len(tensors)} against {len(variables)}"
-    return f"torch '{left.name}' {left.shapes_text} cannot fit Keras '{right.name}' {right.shapes_text}{count}"
+    count = "" if len(tensors) == len(
+        variables) else f": number of arrays {len(tensors)} against {len(variables)}"
+    return (f"torch '{left.name}' {left.shapes_text} cannot fit Keras '{right.name}' "
+            f"{right.shapes_text}{count}")
 
 
 def extents(shape: Shape) -> Shape:
-    """The extents of a shape in ascending order, without those of size 1: what no transpose changes."""
+    """The extents of a shape in ascending order, without those of size 1: what no transpose
+    changes.
+    """
     return tuple(sorted(extent for extent in shape if extent != 1))
 
 
@@ -269,7 +272,8 @@ def torch_cell(stack: TorchRow) -> Cell:
 
 def counts(cells: Sequence[Cell]) -> str:
     """Layers, arrays and parameters in words."""
-    arrays, parameters = sum(len(cell.shapes) for cell in cells), sum(cell.parameters for cell in cells)
+    arrays, parameters = sum(len(cell.shapes) for cell in cells), sum(
+        cell.parameters for cell in cells)
     return f"{len(cells):,} layers, {arrays:,} arrays, {parameters:,} parameters"
 
 
@@ -277,7 +281,10 @@ def plain(cell: Cell | None) -> Mapping[str, Any] | None:
     """One side of a row as plain data."""
     if cell is None:
         return None
-    return {"name": cell.name, "shapes": [list(shape) for shape in cell.shapes], "parameters": cell.parameters}
+    return {
+        "name": cell.name, "shapes": [list(shape) for shape in cell.shapes],
+        "parameters": cell.parameters
+    }
 
 
 def cells_of(row: Row, keras_listed: bool) -> list[str]:
@@ -299,11 +306,17 @@ NAME_COLUMNS, SHAPE_COLUMNS, NUMBER_COLUMNS = (1, 4), (2, 5), (0, 3, 6)
 
 
 def column_widths(table: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Widths that hold every text, or as much as fits: the widest name or shape column gives way first."""
+    """Widths that hold every text, or as much as fits: the widest name or shape column gives way
+    first.
+    """
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    shortest = dict.fromkeys(NAME_COLUMNS, SHORTEST_NAME) | dict.fromkeys(SHAPE_COLUMNS, SHORTEST_SHAPES)
+    shortest = dict.fromkeys(NAME_COLUMNS, SHORTEST_NAME) | dict.fromkeys(
+        SHAPE_COLUMNS, SHORTEST_SHAPES)
     while line_width(widths) > width:
-        shrinkable = [column for column in shortest if column < len(widths) and widths[column] > shortest[column]]
+        shrinkable = [
+            column
+            for column in shortest if column < len(widths) and widths[column] > shortest[column]
+        ]
         if not shrinkable:
             break
         widths[max(shrinkable, key=widths.__getitem__)] -= 1
@@ -311,7 +324,9 @@ def column_widths(table: Sequence[Sequence[str]], width: int) -> list[int]:
 
 
 def line_width(widths: Sequence[int]) -> int:
-    """Columns that a line takes: the mark and a space, the texts, two spaces between, and a bar before the Keras side."""
+    """Columns that a line takes: the mark and a space, the texts, two spaces between, and a bar
+    before the Keras side.
+    """
     return 2 + sum(widths) + 2 * (len(widths) - 1) + (2 if len(widths) > 4 else 0)
 
 
@@ -333,14 +348,9 @@ def join_cells(cells: Sequence[str], widths: Sequence[int], mark: str) -> str:
 
 def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
     """A sentence in lines; names are not broken."""
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=" " * indent,
-        subsequent_indent=" " * (indent + 3 if indent else 0),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return textwrap.wrap(text, width, initial_indent=" " * indent, subsequent_indent=" " *
+                         (indent + 3 if indent else 0), break_long_words=False,
+                         break_on_hyphens=False)
 
 
 def cut_middle(text: str, width: int) -> str:

@@ -1,6 +1,8 @@
-"""The report and the listing as pieces of HTML for a notebook: small tables, readable on light and on dark pages, also where no script runs.
+"""The report and the listing as pieces of HTML for a notebook: small tables, readable on light and
+on dark pages, also where no script runs.
 
-Colors are translucent greys and tints over whatever the page has, and text keeps the page's own color.
+Colors are translucent greys and tints over whatever the page has, and text keeps the page's own
+color.
 """
 
 from __future__ import annotations
@@ -25,22 +27,25 @@ MOST_CHARACTERS_OF_PAGE = 2_000_000
 
 
 def report_html(report: Report) -> str:
-    """The summary as HTML without scripts, style sheets or links, and below it, folded, the page in a frame of its own."""
+    """The summary as HTML without scripts, style sheets or links, and below it, folded, the page in
+    a frame of its own.
+    """
     sound = report.equal if report.complete else (False if report.ledger else None)
     parts = [
         '<div style="font-size:90%;line-height:1.45;max-width:70em">',
-        f"<div><b>{escape(report.source or 'source')}</b> &#8594; <b>{escape(report.target or 'target')}</b></div>",
-        f'<div style="{BANNER}background:{TINTS[sound]}">{escape(report.verdict())}</div>',
+        (f"<div><b>{escape(report.source or 'source')}</b> &#8594; "
+         f"<b>{escape(report.target or 'target')}</b></div>"),
+        f'<div style="{BANNER}background:{TINTS[sound]}">{escape(report.verdict())}</div>'
     ]
     if report.comparison is not None and report.comparison.first_divergence is not None:
-        parts.append(f'<pre style="{BANNER}">{escape(str(report.comparison.first_divergence))}</pre>')
+        parts.append(
+            f'<pre style="{BANNER}">{escape(str(report.comparison.first_divergence))}</pre>')
     if report.ledger:
-        totals = [
-            (status, f"{count:,}", f"{parameters:,}", "; ".join(rules[:3]) + ("; ..." if len(rules) > 3 else ""))
-            for status, count, parameters, rules in report.totals()
-            if count or status in ("left over", "unset")
-        ]
-        parts.append(table(("fate", "count", "parameters", "rule"), totals, right=(1, 2)))
+        totals = [(status, f"{count:,}", f"{parameters:,}", "; ".join(rules[:3]) +
+                   ("; ..." if len(rules) > 3 else ""))
+                  for status, count, parameters, rules in report.totals()
+                  if count or status in ("left over", "unset")]
+        parts.append(table(("status", "count", "parameters", "rule"), totals, right=(1, 2)))
     facts = report.facts()
     if facts:
         parts.append(table((), facts))
@@ -59,20 +64,19 @@ def listing_html(listing: LayerTable) -> str:
     first = listing.first_misfit
     parts = [
         f'<table style="{TABLE}"><tr>',
-        *(cell("th", text, column in numbers) for column, text in enumerate(header)),
-        "</tr>",
+        *(cell("th", text, column in numbers) for column, text in enumerate(header)), "</tr>"
     ]
     for row in listing.rows:
         parts.append(f'<tr style="background:{TINTS[False]}">' if row.mismatch else "<tr>")
         parts += [
-            cell("td", text, column in numbers) for column, text in enumerate(cells_of(row, listing.keras_listed))
+            cell("td", text, column in numbers)
+            for column, text in enumerate(cells_of(row, listing.keras_listed))
         ]
         parts.append("</tr>")
         if row is first:
             reason = f"<b>&#8593; first misalignment:</b> {escape(row.mismatch)}"
-            parts.append(
-                f'<tr><td></td><td colspan="{len(header) - 1}" style="{CELL}text-align:left">{reason}</td></tr>'
-            )
+            parts.append(f'<tr><td></td><td colspan="{len(header) - 1}" '
+                         f'style="{CELL}text-align:left">{reason}</td></tr>')
     parts.append(f"</table><div>{escape(listing.totals())}</div>")
     return "".join(parts)
 
@@ -81,11 +85,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[
     """A small table; columns named in `right` are aligned right."""
     parts = [f'<table style="{TABLE}">']
     if header:
-        parts.append(
-            "<tr>" + "".join(cell("th", text, column in right) for column, text in enumerate(header)) + "</tr>"
-        )
+        parts.append("<tr>" + "".join(
+            cell("th", text, column in right) for column, text in enumerate(header)) + "</tr>")
     for row in rows:
-        parts.append("<tr>" + "".join(cell("td", text, column in right) for column, text in enumerate(row)) + "</tr>")
+        parts.append("<tr>" + "".join(
+            cell("td", text, column in right) for column, text in enumerate(row)) + "</tr>")
     parts.append("</table>")
     return "".join(parts)
 
@@ -94,7 +98,10 @@ def cell(tag: str, text: str, right: bool) -> str:
     """One cell; long words break only when the page is too narrow."""
     align = "right" if right else "left"
     indent = "&nbsp;" * (2 * (len(text) - len(text.lstrip())))
-    return f'<{tag} style="{CELL}text-align:{align};overflow-wrap:break-word">{indent}{escape(text.lstrip())}</{tag}>'
+    return (
+        f'<{tag} '
+        f'style="{CELL}text-align:{align};overflow-wrap:break-word">{indent}{escape(text.lstrip())}</{tag}>'
+    )
 
 
 def tops_table(report: Report) -> str:
@@ -129,7 +136,7 @@ def embedded_page(report: Report) -> str:
     if len(text) > MOST_CHARACTERS_OF_PAGE:
         return "<div>both lists of layers and the ledger, with a search: report.to_html(path)</div>"
     return (
-        '<details style="margin:.4em 0"><summary style="cursor:pointer">both lists of layers, the ledger, a search</summary>'
+        '<details style="margin:.4em 0"><summary style="cursor:pointer">both lists of layers, '
+        'the ledger, a search</summary>'
         f'<iframe srcdoc="{escape(text)}" sandbox="allow-scripts" loading="lazy" title="report" '
-        'style="width:100%;height:60em;border:1px solid rgba(128,128,128,.4)"></iframe></details>'
-    )
+        'style="width:100%;height:60em;border:1px solid rgba(128,128,128,.4)"></iframe></details>')

@@ -1,4 +1,6 @@
-"""The report as one HTML file that needs nothing else: no network, no other file. The page itself is in template/."""
+"""The report as one HTML file that needs nothing else: no network, no other file. The page itself
+is in template/.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,8 @@ def page(report: Report) -> str:
     # "</script>" inside a string would end the element that the data stands in.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     parts = {
-        "TITLE": escape(str(data["title"])),
-        "VERDICT": escape(str(data["verdict"])),
-        "STYLE": template("page.css"),
-        "DATA": text,
-        "SCRIPT": template("page.js"),
+        "TITLE": escape(str(data["title"])), "VERDICT": escape(str(data["verdict"])),
+        "STYLE": template("page.css"), "DATA": text, "SCRIPT": template("page.js")
     }
     result = template("page.html")
     for name, part in parts.items():

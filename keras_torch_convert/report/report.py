@@ -1,4 +1,5 @@
-"""What a conversion did, as data: one fate for every weight, the evidence that it is right, the files.
+"""What a conversion did, as data: one status for every weight, the evidence that it is right, the
+files.
 
 The report only tells. It prints as text, shows itself in a notebook, and gives plain data for JSON.
 """
@@ -36,24 +37,33 @@ class Report:
     """Everything known about one conversion.
 
     - `source`, `target`: what was read and what was filled, in words
-    - `ledger`: one entry for every source tensor and every target variable, () when nothing was converted
+    - `ledger`: one entry for every source tensor and every target variable, () when nothing was
+      converted
     - `plan`: the recipe that was applied, None when nothing was converted
-    - `alignment`: in words how layers were paired; `alignment_arguments`: the dictionaries and other arguments that did it
+    - `alignment`: in words how layers were paired; `alignment_arguments`: the dictionaries and
+      other arguments that did it
     - `callback_hits`: key of `additional_transfer` to the Keras layers that it was called for
     - `listing`: both lists of layers, side by side
     - `path`, `md5`, `sha256`: the file written, None without one
     - `seconds`: wall-clock time by stage
-    - `equal`: True or False when both models were run on the same input, None when that was not possible or proved nothing
-    - `max_abs_diff`, `relative_diff`: largest difference of the outputs, and the same as a fraction of torch's largest one
+    - `equal`: True or False when both models were run on the same input, None when that was not
+      possible or proved nothing
+    - `max_abs_diff`, `relative_diff`: largest difference of the outputs, and the same as a fraction
+      of torch's largest one
     - `threshold`: the `relative_diff` up to which outputs count as equal
     - `torch_top`, `keras_top`: (class index, name, score) of the best classes, best first
     - `input`, `rescale_mode`: in words what the models were run on
     - `warnings`, `notes`: sentences
-    - `evidence`: Keras layer and variable to the reason why it got its weights, when both models were run to align them
-    - `dictionaries`: the classic arguments that say what running both models found, set by `keras_reload_from_torch_model`; printing them gives a call
-    - `layer_differences`: Keras layer to how far the statistics of its output are from torch's, in order of execution, where that was measured
-    - `confidence`: label of a Keras variable to how likely its weight is right, 0 to 1, when a checkpoint was aligned that cannot be run
-    - `comparison`: the whole Comparison that `equal` and the differences come from, None when none was made
+    - `evidence`: Keras layer and variable to the reason why it got its weights, when both models
+      were run to align them
+    - `dictionaries`: the classic arguments that say what running both models found, set by
+      `keras_reload_from_torch_model`; printing them gives a call
+    - `layer_differences`: Keras layer to how far the statistics of its output are from torch's, in
+      order of execution, where that was measured
+    - `confidence`: label of a Keras variable to how likely its weight is right, 0 to 1, when a
+      checkpoint was aligned that cannot be run
+    - `comparison`: the whole Comparison that `equal` and the differences come from, None when none
+      was made
     """
 
     source: str = ""
@@ -85,30 +95,36 @@ class Report:
     comparison: Comparison | None = None
 
     def explain(self, name: str) -> str:
-        """Why a Keras layer or variable ("layer" or "layer/variable") got its weights, or what became of a torch tensor.
+        """Why a Keras layer or variable ("layer" or "layer/variable") got its weights, or what
+        became of a torch tensor.
 
-        After an alignment by running: the torch layer, how far its input and output are from those in torch, and how many candidates there were. From a
-        checkpoint alone: the confidence and its parts. In every other case what the ledger says. KeyError, with the nearest names, for an unknown name.
+        After an alignment by running: the torch layer, how far its input and output are from those
+        in torch, and how many candidates there were. From a checkpoint alone: the confidence and
+        its parts. In every other case what the ledger says. KeyError, with the nearest names, for
+        an unknown name.
         """
         found = self.evidence.get(name)
         if found is None:
             known = [key for key in self.evidence if key.endswith(f"/{name}")]
             found = self.evidence[known[0]] if len(known) == 1 else None
         if found is None:
-            told = [entry for entry in self.ledger if entry.name == name or entry.name.startswith(f"{name}/")]
-            found = "\n".join(map(fate_in_words, told))
+            told = [
+                entry
+                for entry in self.ledger if entry.name == name or entry.name.startswith(f"{name}/")
+            ]
+            found = "\n".join(map(status_in_words, told))
         if not found:
             names = [*self.evidence, *(entry.name for entry in self.ledger)]
             near = ", ".join(repr(one) for one in get_close_matches(name, names, n=3))
             raise KeyError(
-                f"there is nothing to tell of {name!r}: expected the name of a Keras layer, a Keras variable or a torch tensor"
-                + (f"; nearest: {near}" if near else "")
-            )
+                f"there is nothing to tell of {name!r}: expected the name of a Keras layer, a "
+                "Keras variable or a torch tensor" + (f"; nearest: {near}" if near else ""))
         return found
 
     @property
     def complete(self) -> bool:
-        """True when every source tensor is used or skipped and every target variable set or kept."""
+        """True when every source tensor is used or skipped and every target variable set or kept.
+        """
         return bool(self.ledger) and not any(entry.status in INCOMPLETE for entry in self.ledger)
 
     @property
@@ -133,20 +149,22 @@ class Report:
         self.notes = (*self.notes, *comparison.notes)
 
     def totals(self) -> list[tuple[Status, int, int, tuple[str, ...]]]:
-        """For every fate: its name, number of tensors or variables, their parameters, and the rules that led to it."""
+        """For every status: its name, number of tensors or variables, their parameters, and the
+        rules that led to it.
+        """
         rows: list[tuple[Status, int, int, tuple[str, ...]]] = []
         for status in SOURCE_STATUSES + TARGET_STATUSES:
             entries = [entry for entry in self.ledger if entry.status == status]
-            rules = (
-                tuple(dict.fromkeys(entry.rule for entry in entries if entry.rule))
-                if status in ("skipped", "kept")
-                else ()
-            )
+            rules = (tuple(dict.fromkeys(
+                entry.rule for entry in entries if entry.rule)) if status in ("skipped",
+                                                                              "kept") else ())
             rows.append((status, len(entries), sum(entry.parameters for entry in entries), rules))
         return rows
 
     def verdict(self) -> str:
-        """One sentence: whether both models' outputs are equal and by how much they differ, or that it is unproven."""
+        """One sentence: whether both models' outputs are equal and by how much they differ, or that
+        it is unproven.
+        """
         if not self.ledger:
             return "nothing was converted"
         if self.equal is None:
@@ -155,13 +173,18 @@ class Report:
         if self.equal:
             return f"outputs are equal: {size}"
         return (
-            f"OUTPUTS DIFFER: {size or 'they have no common shape'}; look at the alignment, and at the notes above"
-            f"{self.kept_in_words()}"
-        )
+            f"OUTPUTS DIFFER: {size or 'they have no common shape'}; look at the alignment, and "
+            "at the notes above"
+            f"{self.kept_in_words()}")
 
     def kept_in_words(self) -> str:
-        """What was told to keep its own values, as a possible cause of different outputs at the end of a sentence; "" when nothing was."""
-        kept = [entry.name for entry in self.ledger if entry.status == "kept" and entry.rule.startswith(_KEPT_AS_TOLD)]
+        """What was told to keep its own values, as a possible cause of different outputs at the end
+        of a sentence; "" when nothing was.
+        """
+        kept = [
+            entry.name for entry in self.ledger
+            if entry.status == "kept" and entry.rule.startswith(_KEPT_AS_TOLD)
+        ]
         return f"; own values were kept, as you said, in {listed(kept)}, which may be why" if kept else ""
 
     def difference_text(self) -> str:
@@ -169,7 +192,8 @@ class Report:
         if self.relative_diff is None or self.max_abs_diff is None:
             return ""
         bound = "" if self.threshold is None else f" (equal is up to {self.threshold:.0e})"
-        return f"largest difference {self.max_abs_diff:.2e}, {self.relative_diff:.2e} of torch's largest output{bound}"
+        return (f"largest difference {self.max_abs_diff:.2e}, {self.relative_diff:.2e} of torch's "
+                f"largest output{bound}")
 
     def __str__(self) -> str:
         """The summary for a terminal; its last line is the verdict."""
@@ -189,7 +213,9 @@ class Report:
         return str(self)
 
     def totals_lines(self) -> list[str]:
-        """The totals as a small table; fates that did not occur are left out, but for those that must be empty."""
+        """The totals as a small table; statuses that did not occur are left out, but for those that
+        must be empty.
+        """
         if not self.ledger:
             return []
         lines = []
@@ -197,7 +223,8 @@ class Report:
             if count or status in INCOMPLETE:
                 unit = "tensors" if status in SOURCE_STATUSES else "variables"
                 line = f"  {status:<9}  {count:>7,} {unit:<9}  {parameters:>14,} parameters"
-                lines.append(line + (f"   {'; '.join(rules[:3])}{'; ...' if len(rules) > 3 else ''}" if rules else ""))
+                lines.append(line + (f"   {'; '.join(rules[:3])}{'; ...' if len(rules) > 3 else ''}"
+                                     if rules else ""))
         return lines
 
     def facts(self) -> list[tuple[str, str]]:
@@ -205,7 +232,8 @@ class Report:
         facts = []
         if self.alignment:
             facts.append(("alignment", self.alignment))
-        facts += [("", f"{name}={argument_text(value)}") for name, value in self.alignment_arguments.items()]
+        facts += [("", f"{name}={argument_text(value)}")
+                  for name, value in self.alignment_arguments.items()]
         for key, layers in self.callback_hits.items():
             facts.append(("callback", f"{key} -> {listed(layers) if layers else 'no layer'}"))
         if self.path is not None:
@@ -216,14 +244,16 @@ class Report:
             stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in self.seconds.items())
             facts.append(("seconds", f"{stages}; in all {sum(self.seconds.values()):.2f}"))
         if self.input:
-            facts.append(("input", self.input + (f"; rescaled by {self.rescale_mode}" if self.rescale_mode else "")))
+            facts.append(("input", self.input +
+                          (f"; rescaled by {self.rescale_mode}" if self.rescale_mode else "")))
         return facts
 
     def predictions_lines(self) -> list[str]:
         """The best classes of both models side by side."""
         if not self.torch_top and not self.keras_top:
             return []
-        left, right = [top_text(entry) for entry in self.torch_top], [top_text(entry) for entry in self.keras_top]
+        left, right = [top_text(entry) for entry in self.torch_top
+                      ], [top_text(entry) for entry in self.keras_top]
         width = max([len(text) for text in left] + [len("torch") if left else 0])
         gap = "   " if left else ""
         lines = [f"  {'torch' if left else '':<{width}}{gap}{'Keras' if right else ''}".rstrip()]
@@ -238,58 +268,48 @@ class Report:
         rows = [ledger_cells(entry) for entry in self.ledger]
         table = [LEDGER_HEADER, *rows]
         widths = [max(len(row[column]) for row in table) for column in range(len(LEDGER_HEADER))]
-        return "\n".join(
-            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table
-        )
+        return "\n".join("  ".join(
+            text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+                         for row in table)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain data: strings, numbers, lists and dicts. Numbers that JSON lacks come as "inf" and "nan"."""
+        """The report as plain data: strings, numbers, lists and dicts. Numbers that JSON lacks come
+        as "inf" and "nan".
+        """
         data = {
-            "source": self.source,
-            "target": self.target,
-            "ok": self.ok,
-            "complete": self.complete,
-            "equal": self.equal,
-            "verdict": self.verdict(),
-            "max_abs_diff": self.max_abs_diff,
-            "relative_diff": self.relative_diff,
-            "threshold": self.threshold,
-            "torch_top": self.torch_top,
-            "keras_top": self.keras_top,
-            "input": self.input,
-            "rescale_mode": self.rescale_mode,
-            "alignment": self.alignment,
-            "alignment_arguments": self.alignment_arguments,
-            "callback_hits": self.callback_hits,
-            "totals": {status: {"count": count, "parameters": size} for status, count, size, _ in self.totals()},
-            "ledger": [ledger_data(entry) for entry in self.ledger],
-            "pairs": self.plan.pairs if self.plan is not None else (),
-            "listing": self.listing.to_list() if self.listing is not None else None,
-            "path": self.path,
-            "md5": self.md5,
-            "sha256": self.sha256,
-            "seconds": self.seconds,
-            "warnings": self.warnings,
-            "notes": self.notes,
-            "evidence": self.evidence,
+            "source": self.source, "target": self.target, "ok": self.ok, "complete": self.complete,
+            "equal": self.equal, "verdict": self.verdict(), "max_abs_diff": self.max_abs_diff,
+            "relative_diff": self.relative_diff, "threshold": self.threshold,
+            "torch_top": self.torch_top, "keras_top": self.keras_top, "input": self.input,
+            "rescale_mode": self.rescale_mode, "alignment": self.alignment, "alignment_arguments":
+                self.alignment_arguments, "callback_hits": self.callback_hits, "totals": {
+                    status: {"count": count, "parameters": size}
+                    for status, count, size, _ in self.totals()
+                }, "ledger": [ledger_data(entry) for entry in self.ledger],
+            "pairs": self.plan.pairs if self.plan is not None else
+                     (), "listing": self.listing.to_list() if self.listing is not None else None,
+            "path": self.path, "md5": self.md5, "sha256": self.sha256, "seconds": self.seconds,
+            "warnings": self.warnings, "notes": self.notes, "evidence": self.evidence,
             "dictionaries": str(self.dictionaries) if self.dictionaries is not None else None,
-            "layer_differences": self.layer_differences,
-            "confidence": self.confidence,
-            "comparison": self.comparison.to_dict() if self.comparison is not None else None,
+            "layer_differences": self.layer_differences, "confidence": self.confidence,
+            "comparison": self.comparison.to_dict() if self.comparison is not None else None
         }
         plain: dict[str, Any] = as_plain(data)
         return plain
 
     def to_json(self, path: str | PathLike[str] | None = None) -> str:
         """The report as JSON text with sorted keys, also written to `path` when one is given."""
-        text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False,
+                          allow_nan=False)
         if path is not None:
             with new_file(Path(path)) as file:
                 file.write(f"{text}\n".encode())
         return text
 
     def to_html(self, path: str | PathLike[str]) -> Path:
-        """Write the report as one HTML page that works without a network: both lists of layers with lines between them, the ledger, a search. Returns the path."""
+        """Write the report as one HTML page that works without a network: both lists of layers with
+        lines between them, the ledger, a search. Returns the path.
+        """
         from .page import page
 
         path = Path(path)
@@ -303,25 +323,17 @@ class Report:
         return report_html(self)
 
 
-LEDGER_HEADER = ("side", "name", "shape", "type", "parameters", "fate", "rule", "partner")
+LEDGER_HEADER = ("side", "name", "shape", "type", "parameters", "status", "rule", "partner")
 
 
 def ledger_cells(entry: LedgerEntry) -> tuple[str, ...]:
     """One ledger entry as texts, in the order of LEDGER_HEADER."""
     shape = f"({','.join(map(str, entry.shape))})"
-    return (
-        entry.side,
-        entry.name,
-        shape,
-        entry.dtype,
-        f"{entry.parameters:,}",
-        entry.status,
-        entry.rule,
-        entry.partner,
-    )
+    return (entry.side, entry.name, shape, entry.dtype, f"{entry.parameters:,}", entry.status,
+            entry.rule, entry.partner)
 
 
-def fate_in_words(entry: LedgerEntry) -> str:
+def status_in_words(entry: LedgerEntry) -> str:
     """One ledger entry as a sentence: "conv/kernel is set from conv.weight (convolution: ...)"."""
     join = " from" if entry.side == "target" else " for"
     partner = f"{join} {entry.partner}" if entry.partner else ""
@@ -368,6 +380,8 @@ def as_plain(value: Any) -> Any:
 
 
 def described(value: Any) -> str:
-    """Something that is no plain data in words that are the same in every run: a function by its name, not its address."""
+    """Something that is no plain data in words that are the same in every run: a function by its
+    name, not its address.
+    """
     name = getattr(value, "__qualname__", None)
     return f"{getattr(value, '__module__', '')}.{name}" if name else repr(value)

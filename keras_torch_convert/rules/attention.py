@@ -1,4 +1,6 @@
-"""Attention: however PyTorch keeps query, key, value and output, Keras has one dense layer for each."""
+"""Attention: however PyTorch keeps query, key, value and output, Keras has one dense layer for
+each.
+"""
 
 from __future__ import annotations
 
@@ -14,61 +16,36 @@ from ..spec.tensor_spec import Shape
 from . import remedies
 
 KINDS = ("MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention")
-SOURCE = (
-    "torch.nn.MultiheadAttention: in_proj_weight stacks the rows of query, key and value, or q_proj_weight, k_proj_weight, v_proj_weight "
-    "(kdim, vdim); heads are blocks of rows. keras.layers.MultiHeadAttention: kernels (input, head, head size), output (head, head size, output)"
-)
+SOURCE = ("torch.nn.MultiheadAttention: in_proj_weight stacks the rows of query, key and value, or "
+          "q_proj_weight, k_proj_weight, v_proj_weight "
+          "(kdim, vdim); heads are blocks of rows. keras.layers.MultiHeadAttention: kernels "
+          "(input, head, head size), output (head, head size, output)")
 PARTS = ("query", "key", "value", "attention_output")
 _CHILD_NAMES = {
-    "query": ("query", "query_dense", "q", "q_proj"),
-    "key": ("key", "key_dense", "k", "k_proj"),
+    "query": ("query", "query_dense", "q", "q_proj"), "key": ("key", "key_dense", "k", "k_proj"),
     "value": ("value", "value_dense", "v", "v_proj"),
-    "attention_output": ("attention_output", "output", "output_dense", "out", "o_proj", "out_proj"),
+    "attention_output": ("attention_output", "output", "output_dense", "out", "o_proj", "out_proj")
 }
-# Last parts of names, of PyTorch layers and of single tensors (without "_weight" and "_bias"), by what they hold.
+# Last parts of names, of PyTorch layers and of single tensors (without "_weight" and "_bias"), by
+# what they hold.
 _HOLDS = {
-    "query": ("query",),
-    "q": ("query",),
-    "q_proj": ("query",),
-    "to_q": ("query",),
-    "q_lin": ("query",),
-    "wq": ("query",),
-    "key": ("key",),
-    "k": ("key",),
-    "k_proj": ("key",),
-    "to_k": ("key",),
-    "k_lin": ("key",),
-    "wk": ("key",),
-    "value": ("value",),
-    "v": ("value",),
-    "v_proj": ("value",),
-    "to_v": ("value",),
-    "v_lin": ("value",),
-    "wv": ("value",),
-    "kv": ("key", "value"),
-    "to_kv": ("key", "value"),
-    "kv_proj": ("key", "value"),
-    "in_proj": ("query", "key", "value"),
-    "qkv": ("query", "key", "value"),
-    "to_qkv": ("query", "key", "value"),
-    "qkv_proj": ("query", "key", "value"),
-    "wqkv": ("query", "key", "value"),
-    "query_key_value": ("query", "key", "value"),
-    "out_proj": ("attention_output",),
-    "proj": ("attention_output",),
-    "o_proj": ("attention_output",),
-    "to_out": ("attention_output",),
-    "out_lin": ("attention_output",),
-    "out": ("attention_output",),
-    "output": ("attention_output",),
-    "attention_output": ("attention_output",),
-    "dense": ("attention_output",),
-    "wo": ("attention_output",),
-    "o": ("attention_output",),
+    "query": ("query",), "q": ("query",), "q_proj": ("query",), "to_q": ("query",),
+    "q_lin": ("query",), "wq": ("query",), "key": ("key",), "k": ("key",), "k_proj": ("key",),
+    "to_k": ("key",), "k_lin": ("key",), "wk": ("key",), "value": ("value",), "v":
+        ("value",), "v_proj": ("value",), "to_v": ("value",), "v_lin": ("value",), "wv": ("value",),
+    "kv": ("key", "value"), "to_kv": ("key", "value"), "kv_proj": ("key", "value"), "in_proj":
+        ("query", "key", "value"), "qkv": ("query", "key", "value"), "to_qkv":
+            ("query", "key", "value"), "qkv_proj": ("query", "key", "value"), "wqkv":
+                ("query", "key", "value"), "query_key_value": ("query", "key", "value"), "out_proj":
+                    ("attention_output",), "proj": ("attention_output",), "o_proj":
+                        ("attention_output",), "to_out": ("attention_output",
+                                                         ), "out_lin": ("attention_output",),
+    "out": ("attention_output",), "output": ("attention_output",), "attention_output":
+        ("attention_output",), "dense": ("attention_output",), "wo": ("attention_output",
+                                                                     ), "o": ("attention_output",)
 }
 # The rows of these are (head, query or key or value, head size): transformers' GPT-NeoX and BLOOM.
 _HEADS_FIRST = ("query_key_value",)
-
 
 # Tensors of one kind, weights or biases, by the parts that each stands for.
 _ByParts = dict[tuple[str, ...], SourceTensor]
@@ -77,16 +54,16 @@ _ByParts = dict[tuple[str, ...], SourceTensor]
 def attention_parts(stack: TorchLayer, layer: TargetLayer) -> tuple[tuple[Seen, TargetLayer], ...]:
     """The layer's four dense children, each with the stand-ins of its own weight and bias.
 
-    Raises TransferError when the stack is not attention by its names or sizes, or holds what the Keras layer has no place for.
+    Raises TransferError when the stack is not attention by its names or sizes, or holds what the
+    Keras layer has no place for.
     """
     children = _children(layer)
     if children is None:
         raise remedies.refusal(
-            stack,
-            layer,
-            f"a {layer.class_name} is expected to hold {', '.join(PARTS)}, it holds {[child.name for child in layer.children]}",
-            f"list its leaf layers one by one with expand_nested=True, or use additional_transfer={{'{layer.name}': ...}}",
-        )
+            stack, layer, (f"a {layer.class_name} is expected to hold {', '.join(PARTS)}, it holds "
+                           f"{[child.name for child in layer.children]}"),
+            "list its leaf layers one by one with expand_nested=True, or use "
+            f"additional_transfer={{'{layer.name}': ...}}")
     _refuse_what_keras_lacks(stack, layer)
     weights, biases = _by_part(stack, layer)
     seen = []
@@ -110,12 +87,15 @@ def attention_parts(stack: TorchLayer, layer: TargetLayer) -> tuple[tuple[Seen, 
 
 
 def is_attention(layer: TargetLayer) -> bool:
-    """True for a Keras attention of query, key, value and output, which stays one layer when others are taken apart."""
+    """True for a Keras attention of query, key, value and output, which stays one layer when others
+    are taken apart.
+    """
     return bool(set(KINDS) & set(layer.class_names)) and _children(layer) is not None
 
 
 def _children(layer: TargetLayer) -> dict[str, TargetLayer] | None:
-    """The dense children by part, in the Keras order; None when one is missing or there are others."""
+    """The dense children by part, in the Keras order; None when one is missing or there are others.
+    """
     found: dict[str, TargetLayer] = {}
     for child in layer.children:
         part = next((part for part, names in _CHILD_NAMES.items() if child.name in names), None)
@@ -126,109 +106,97 @@ def _children(layer: TargetLayer) -> dict[str, TargetLayer] | None:
 
 
 def _refuse_what_keras_lacks(stack: TorchLayer, layer: TargetLayer) -> None:
-    lacking = [last_part(tensor.name) for tensor in stack.tensors if last_part(tensor.name) in ("bias_k", "bias_v")]
+    lacking = [
+        last_part(tensor.name)
+        for tensor in stack.tensors if last_part(tensor.name) in ("bias_k", "bias_v")
+    ]
     if lacking:
         raise remedies.refusal(
-            stack,
-            layer,
-            f"{' and '.join(lacking)} add a learned key and value to the sequence (add_bias_kv=True), for which Keras's attention has no place",
-            "concatenate them in a layer of your own in front of it, or leave them out by skip_weights=['bias_k', 'bias_v'] when they are zero",
-        )
+            stack, layer, (f"{' and '.join(lacking)} add a learned key and value to the sequence "
+                           "(add_bias_kv=True), for which Keras's attention has no place"),
+            "concatenate them in a layer of your own in front of it, or leave them out by "
+            "skip_weights=['bias_k', 'bias_v'] when they are zero")
     if any(getattr(module, "add_zero_attn", False) for module in stack.modules.values()):
         raise remedies.refusal(
-            stack,
-            layer,
-            "the torch layer adds a key and value of zeros to the sequence (add_zero_attn=True), which Keras's attention cannot do",
-            "build the torch layer without it, or write the Keras layer yourself",
-        )
+            stack, layer,
+            ("the torch layer adds a key and value of zeros to the sequence (add_zero_attn=True), "
+             "which Keras's attention cannot do"),
+            "build the torch layer without it, or write the Keras layer yourself")
 
 
 def _by_part(stack: TorchLayer, layer: TargetLayer) -> tuple[_ByParts, _ByParts]:
-    """Weights and biases by the parts that they hold, told by names; four layers without known names are query, key, value, output."""
+    """Weights and biases by the parts that they hold, told by names; four layers without known
+    names are query, key, value, output.
+    """
     weights: _ByParts = {}
     biases: _ByParts = {}
-    owners = list(dict.fromkeys(_owner(tensor.name) for tensor in stack.tensors if last_part(tensor.name) == "weight"))
+    owners = list(
+        dict.fromkeys(
+            _owner(tensor.name) for tensor in stack.tensors if last_part(tensor.name) == "weight"))
     known = {owner: _HOLDS.get(_word(owner).lower()) for owner in owners}
     if len(owners) == len(PARTS) and None in known.values():
         known = {owner: (part,) for owner, part in zip(owners, PARTS, strict=True)}
     for tensor in stack.tensors:
         last = last_part(tensor.name)
         kind = biases if last.endswith("bias") else weights
-        held = known.get(_owner(tensor.name)) if last in ("weight", "bias") else _HOLDS.get(_stem(last))
+        held = known.get(_owner(tensor.name)) if last in ("weight",
+                                                          "bias") else _HOLDS.get(_stem(last))
         if held is None or held in kind:
             twice = "is there twice" if held else "is no known part of attention"
             raise remedies.refusal(
-                stack,
-                layer,
-                f"'{tensor.name}' {twice}",
-                "give the torch layers in the order query, key, value, output, or leave a tensor out by skip_weights",
-            )
+                stack, layer, f"'{tensor.name}' {twice}",
+                "give the torch layers in the order query, key, value, output, or leave a tensor "
+                "out by skip_weights")
         kind[held] = tensor
     missing = [part for part in PARTS if not any(part in held for held in weights)]
     if missing:
         raise remedies.refusal(
-            stack,
-            layer,
-            f"there is no weight for {', '.join(missing)}",
-            "map the Keras layer to all torch layers that belong to it, such as ['attn', 'attn.out_proj'] or ['attn.qkv', 'attn.proj']",
-        )
+            stack, layer, f"there is no weight for {', '.join(missing)}",
+            "map the Keras layer to all torch layers that belong to it, such as ['attn', "
+            "'attn.out_proj'] or ['attn.qkv', 'attn.proj']")
     return weights, biases
 
 
-def _part_of(
-    stack: TorchLayer,
-    layer: TargetLayer,
-    children: dict[str, TargetLayer],
-    tensor: SourceTensor,
-    held: tuple[str, ...],
-    part: str,
-) -> tuple[SourceTensor, StandIn]:
+def _part_of(stack: TorchLayer, layer: TargetLayer, children: dict[str, TargetLayer],
+             tensor: SourceTensor, held: tuple[str,
+                                               ...], part: str) -> tuple[SourceTensor, StandIn]:
     """The rows of `tensor` that are `part`, as a tensor of their own."""
     if len(held) == 1:
-        return stand_in_tensor(tensor.name, tensor.shape, tensor), StandIn(Tensor(tensor.name), "attention")
+        return stand_in_tensor(tensor.name, tensor.shape,
+                               tensor), StandIn(Tensor(tensor.name), "attention")
     rows = {one: _rows(children[one]) for one in held}
     if not tensor.shape or tensor.shape[0] != sum(rows.values()):
         raise remedies.refusal(
-            stack,
-            layer,
-            f"'{tensor.name}' needs {sum(rows.values())} rows, {', '.join(f'{count} for {one}' for one, count in rows.items())}, got {tensor.shape}",
-            "check number and size of the heads",
-        )
+            stack, layer, (f"'{tensor.name}' needs {sum(rows.values())} rows, "
+                           f"{', '.join(f'{count} for {one}' for one, count in rows.items())}, got "
+                           f"{tensor.shape}"), "check number and size of the heads")
     name = f"{tensor.name}[{part}]"
     shape = (rows[part], *tensor.shape[1:])
     if _word(_owner(tensor.name)).lower() in _HEADS_FIRST:
-        return stand_in_tensor(name, shape, tensor), _from_heads_first(stack, layer, children, tensor, held, part)
-    start = sum(rows[one] for one in held[: held.index(part)])
+        return stand_in_tensor(name, shape,
+                               tensor), _from_heads_first(stack, layer, children, tensor, held,
+                                                          part)
+    start = sum(rows[one] for one in held[:held.index(part)])
     doubt = ""
     if len(set(rows.values())) < len(rows):
-        doubt = (
-            f"'{tensor.name}' is taken as blocks of rows {', '.join(held)}, all heads of one after the other: "
-            "another order would have the same shape, so only equal outputs can prove it"
-        )
+        doubt = (f"'{tensor.name}' is taken as blocks of rows {', '.join(held)}, all heads of one "
+                 "after the other: "
+                 "another order would have the same shape, so only equal outputs can prove it")
     if last_part(tensor.name).startswith("in_proj"):
         doubt = ""  # torch.nn.MultiheadAttention itself
     rule = f"attention: rows {start} to {start + rows[part]} of {', '.join(held)} are {part}"
     return stand_in_tensor(name, shape, tensor), StandIn(
-        Slice(Tensor(tensor.name), 0, start, start + rows[part]), rule, doubt
-    )
+        Slice(Tensor(tensor.name), 0, start, start + rows[part]), rule, doubt)
 
 
-def _from_heads_first(
-    stack: TorchLayer,
-    layer: TargetLayer,
-    children: dict[str, TargetLayer],
-    tensor: SourceTensor,
-    held: tuple[str, ...],
-    part: str,
-) -> StandIn:
+def _from_heads_first(stack: TorchLayer, layer: TargetLayer, children: dict[str, TargetLayer],
+                      tensor: SourceTensor, held: tuple[str, ...], part: str) -> StandIn:
     heads = children["query"].variables[0].shape[-2]
     if len({_rows(children[one]) for one in held}) > 1:
         raise remedies.refusal(
-            stack,
-            layer,
-            f"'{tensor.name}' has query, key and value inside each head, for which all must have as many heads",
-            f"split it with additional_transfer={{'{layer.name}': ...}}",
-        )
+            stack, layer,
+            (f"'{tensor.name}' has query, key and value inside each head, for which all must have "
+             "as many heads"), f"split it with additional_transfer={{'{layer.name}': ...}}")
     rest = tensor.shape[1:]
     size = _rows(children[part]) // heads
     apart = Reshape(Tensor(tensor.name), (heads, len(held), size, *rest))
@@ -236,12 +204,14 @@ def _from_heads_first(
     return StandIn(
         Reshape(one, (heads * size, *rest)),
         f"attention: rows of '{tensor.name}' are (head, {' or '.join(held)}, head size)",
-        f"'{tensor.name}' is taken as heads that hold {', '.join(held)} each: only equal outputs can prove it",
-    )
+        f"'{tensor.name}' is taken as heads that hold {', '.join(held)} each: only equal outputs "
+        "can prove it")
 
 
 def _rows(child: TargetLayer) -> int:
-    """Outputs of a dense child: what is left of its kernel's shape after the inputs, which are its first axis."""
+    """Outputs of a dense child: what is left of its kernel's shape after the inputs, which are its
+    first axis.
+    """
     return prod(child.variables[0].shape[1:])
 
 
@@ -258,7 +228,7 @@ def _zero_bias(stack: TorchLayer, part: str, child: TargetLayer) -> tuple[Source
 
 
 def _owner(name: str) -> str:
-    return name[: len(name) - len(last_part(name))].rstrip("./")
+    return name[:len(name) - len(last_part(name))].rstrip("./")
 
 
 def _word(owner: str) -> str:
@@ -276,7 +246,9 @@ def _stem(last: str) -> str:
 
 
 def joins(stacks: Sequence[TorchLayer]) -> int:
-    """How many of the stacks, from the first on, are one attention by their names; 1 when that is not seen."""
+    """How many of the stacks, from the first on, are one attention by their names; 1 when that is
+    not seen.
+    """
     first = stacks[0]
     if any(_stem(last_part(tensor.name)) in ("in_proj", "q_proj") for tensor in first.tensors):
         return 2 if len(stacks) > 1 and stacks[1].layer.startswith(f"{first.layer}.") else 1

@@ -1,4 +1,6 @@
-"""Kernels and norms behind a flattened map, or before a map that is made of a vector: from PyTorch's order, channel first, to Keras's, channel last."""
+"""Kernels and norms behind a flattened map, or before a map that is made of a vector: from
+PyTorch's order, channel first, to Keras's, channel last.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +19,25 @@ Run = tuple[tuple[str, int], ...]
 
 # Variables whose first axis counts the layer's inputs, by kind.
 _ROWS = {
-    "kernel": ("Dense", "RNN", "LSTM", "GRU", "SimpleRNN", "LSTMCell", "GRUCell", "SimpleRNNCell", "Bidirectional"),
-    **dict.fromkeys(
-        ("gamma", "beta", "moving_mean", "moving_variance", "scale", "alpha", "mean", "variance"),
-        ("BatchNormalization", "LayerNormalization", "RMSNormalization", "PReLU", "Normalization"),
-    ),
+    "kernel": ("Dense", "RNN", "LSTM", "GRU", "SimpleRNN", "LSTMCell", "GRUCell", "SimpleRNNCell",
+               "Bidirectional"),
+    **dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance", "scale", "alpha", "mean", "variance"), ("BatchNormalization", "LayerNormalization", "RMSNormalization", "PReLU", "Normalization"))
 }
 
 
-def in_keras_order(assignments: Sequence[Assignment], layer: TargetLayer, stack: TorchLayer) -> tuple[Assignment, ...]:
-    """The assignments with rows reordered where the layer's input is a flattened map, and a note that says so.
+def in_keras_order(assignments: Sequence[Assignment], layer: TargetLayer,
+                   stack: TorchLayer) -> tuple[Assignment, ...]:
+    """The assignments with rows reordered where the layer's input is a flattened map, and a note
+    that says so.
 
-    The weight of a convolution keeps the axes of a patch apart, the matrix of a linear layer does not: the order of patches is known
-    for the first and doubtful for the second.
+    The weight of a convolution keeps the axes of a patch apart, the matrix of a linear layer does
+    not: the order of patches is known for the first and doubtful for the second.
     """
     by_convolution = any(len(tensor.shape) > 2 for tensor in stack.tensors)
-    leaves = {variable.key: (leaf, variable) for leaf in layer.children or (layer,) for variable in leaf.variables}
+    leaves = {
+        variable.key: (leaf, variable) for leaf in layer.children or (layer,)
+        for variable in leaf.variables
+    }
     result = []
     for assignment in assignments:
         leaf, variable = leaves[assignment.key]
@@ -42,7 +47,8 @@ def in_keras_order(assignments: Sequence[Assignment], layer: TargetLayer, stack:
         elif runs is None:
             result.append(assignment)
         elif "patches" in leaf.settings and not by_convolution:
-            result.append(replace(assignment, doubt=assignment.doubt or _patch_doubt(variable, runs[0])))
+            result.append(
+                replace(assignment, doubt=assignment.doubt or _patch_doubt(variable, runs[0])))
         else:
             result.append(_reordered(assignment, variable, runs))
     return tuple(result)
@@ -61,25 +67,27 @@ def _runs(leaf: TargetLayer, variable: TargetVariable) -> tuple[Run, ...] | None
 
 
 def _made(leaf: TargetLayer, variable: TargetVariable) -> Run | None:
-    """The axes of the map that the outputs of a layer become, None when a variable does not count them or they become none."""
+    """The axes of the map that the outputs of a layer become, None when a variable does not count
+    them or they become none.
+    """
     made: Run | None = leaf.settings.get("gives_map")
     if made is None or variable.shape[-1:] != (prod(size for _, size in made),):
         return None
     return made
 
 
-def _columns_reordered(assignment: Assignment, leaf: TargetLayer, variable: TargetVariable, made: Run) -> Assignment:
-    extents, channels = tuple(size for name, size in made if name != "channel"), dict(made)["channel"]
+def _columns_reordered(assignment: Assignment, leaf: TargetLayer, variable: TargetVariable,
+                       made: Run) -> Assignment:
+    extents, channels = tuple(
+        size for name, size in made if name != "channel"), dict(made)["channel"]
     doubt = (
-        f"the outputs of '{leaf.display_name}' become {map_in_words(extents, channels)} in Keras and were taken to be counted channels first in PyTorch: "
-        "only equal outputs can prove it"
-    )
+        f"the outputs of '{leaf.display_name}' become {map_in_words(extents, channels)} in Keras "
+        "and were taken to be counted channels first in PyTorch: "
+        "only equal outputs can prove it")
     return replace(
-        assignment,
-        expression=outputs_channels_last(assignment.expression, variable.shape, extents, channels),
-        rule=rule_of_outputs(assignment.rule, extents, channels),
-        doubt=assignment.doubt or doubt,
-    )
+        assignment, expression=outputs_channels_last(assignment.expression, variable.shape, extents,
+                                                     channels),
+        rule=rule_of_outputs(assignment.rule, extents, channels), doubt=assignment.doubt or doubt)
 
 
 def map_in_words(extents: Shape, channels: int) -> str:
@@ -88,34 +96,39 @@ def map_in_words(extents: Shape, channels: int) -> str:
 
 
 def rule_of_outputs(rule: str, extents: Shape, channels: int) -> str:
-    """The rule of an array whose last axis counts such a map, once `outputs_channels_last` has put it in order."""
+    """The rule of an array whose last axis counts such a map, once `outputs_channels_last` has put
+    it in order.
+    """
     return f"{rule}; outputs of {map_in_words(extents, channels)}, channels last"
 
 
-def outputs_channels_last(expression: Expression, shape: Shape, extents: Shape, channels: int) -> Expression:
-    """An array of `shape` whose last axis counts a map channels first, with that axis counting it channels last."""
+def outputs_channels_last(expression: Expression, shape: Shape, extents: Shape,
+                          channels: int) -> Expression:
+    """An array of `shape` whose last axis counts a map channels first, with that axis counting it
+    channels last.
+    """
     leading = len(shape) - 1
     by_channel = Reshape(expression, (*shape[:-1], channels, *extents))
     behind = range(leading + 1, leading + 1 + len(extents))
     return Reshape(Permute(by_channel, (*range(leading), *behind, leading)), shape)
 
 
-def _reordered(assignment: Assignment, variable: TargetVariable, runs: tuple[Run, ...]) -> Assignment:
+def _reordered(assignment: Assignment, variable: TargetVariable, runs: tuple[Run,
+                                                                             ...]) -> Assignment:
     parts: list[Expression] = []
     start = 0
     for run in runs:
         rows = prod(size for _, size in run)
-        part = assignment.expression if len(runs) == 1 else Slice(assignment.expression, 0, start, start + rows)
+        part = assignment.expression if len(runs) == 1 else Slice(assignment.expression, 0, start,
+                                                                  start + rows)
         parts.append(_channels_last(part, run, variable.shape[1:]))
         start += rows
     moved = parts[0] if len(parts) == 1 else Concat(tuple(parts), 0)
     words = _in_words(runs)
     return replace(
-        assignment,
-        expression=moved,
-        rule=f"{assignment.rule}; rows of a flattened map, {words}",
-        note=f"'{variable.display_name}': the layer's input is a flattened map, so its rows were moved {words}",
-    )
+        assignment, expression=moved, rule=f"{assignment.rule}; rows of a flattened map, {words}",
+        note=f"'{variable.display_name}': the layer's input is a flattened map, so its rows were "
+        f"moved {words}")
 
 
 def _channels_last(rows: Expression, run: Run, rest: Shape) -> Expression:
@@ -123,7 +136,8 @@ def _channels_last(rows: Expression, run: Run, rest: Shape) -> Expression:
     order = torch_order(run)
     if order == tuple(range(len(run))):
         return rows
-    perm = (*(order.index(axis) for axis in range(len(run))), *range(len(run), len(run) + len(rest)))
+    perm = (*(order.index(axis) for axis in range(len(run))), *range(len(run),
+                                                                     len(run) + len(rest)))
     apart = Reshape(rows, (*(run[axis][1] for axis in order), *rest))
     return Reshape(Permute(apart, perm), (prod(size for _, size in run), *rest))
 
@@ -135,14 +149,13 @@ def _in_words(runs: Sequence[Run]) -> str:
         if order != tuple(range(len(run))):
             torch, keras = [run[axis] for axis in order], run
             texts.append(
-                f"from ({', '.join(name for name, _ in torch)}) = {tuple(size for _, size in torch)} to ({', '.join(name for name, _ in keras)})"
-            )
+                f"from ({', '.join(name for name, _ in torch)}) = "
+                f"{tuple(size for _, size in torch)} to ({', '.join(name for name, _ in keras)})")
     return " and ".join(dict.fromkeys(texts))
 
 
 def _patch_doubt(variable: TargetVariable, run: Run) -> str:
     axes = ", ".join(name for name, _ in run)
-    return (
-        f"the rows of '{variable.display_name}' are patches ({axes}) in Keras and are moved as they stand: nothing says in which order "
-        "the PyTorch model unfolds its patches, so only equal outputs can prove it"
-    )
+    return (f"the rows of '{variable.display_name}' are patches ({axes}) in Keras and are moved as "
+            "they stand: nothing says in which order "
+            "the PyTorch model unfolds its patches, so only equal outputs can prove it")

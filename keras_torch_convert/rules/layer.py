@@ -1,4 +1,6 @@
-"""One torch layer onto one Keras layer: which rule applies, and the Assignments that follow from it."""
+"""One torch layer onto one Keras layer: which rule applies, and the Assignments that follow from
+it.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,14 @@ from .parametrized import with_effective_weights
 from .registry import assigner_for, laid_out_otherwise, rule_for
 
 
-def assign_layer(stack: TorchLayer, layer: TargetLayer, calls: tuple[UserCall, ...] = ()) -> tuple[Assignment, ...]:
+def assign_layer(stack: TorchLayer, layer: TargetLayer,
+                 calls: tuple[UserCall, ...] = ()) -> tuple[Assignment, ...]:
     """Where each variable of `layer` gets its values from, given that `stack` is its torch layer.
 
-    With `calls` the callbacks decide everything: they get what keras_cv_attention_models would give them. Without, the
-    rule of the layer's kind applies. A layer made of several others is served only when each of its variables has
-    exactly one tensor that fits. Reads shapes and names, no values. Raises TransferError with one problem.
+    With `calls` the callbacks decide everything: they get what keras_cv_attention_models would give
+    them. Without, the rule of the layer's kind applies. A layer made of several others is served
+    only when each of its variables has exactly one tensor that fits. Reads shapes and names, no
+    values. Raises TransferError with one problem.
     """
     if calls:
         return _by_callbacks(stack, layer, calls)
@@ -43,11 +47,10 @@ def _assigned(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
         return _by_attention(stack, layer)
     if (otherwise := laid_out_otherwise(layer)) is not None:
         raise remedies.refusal(
-            stack,
-            layer,
-            f"Keras stores {otherwise} in another layout than PyTorch and there is no rule for {layer.class_name}",
-            f"give the arrays that set_weights of this layer takes with additional_transfer={{'{layer.name}': ...}}",
-        )
+            stack, layer,
+            (f"Keras stores {otherwise} in another layout than PyTorch and there is no rule for "
+             f"{layer.class_name}"), "give the arrays that set_weights of this layer takes with "
+            f"additional_transfer={{'{layer.name}': ...}}")
     if not layer.children:
         return by_rule(stack, layer, rule_for(layer))
     if (leaf := _sole_leaf(layer)) is not layer:
@@ -66,45 +69,46 @@ def _by_attention(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ..
 
 def _sole_leaf(layer: TargetLayer) -> TargetLayer:
     """The only layer inside a wrapper, the layer itself otherwise."""
-    return layer.children[0] if len(layer.children) == 1 and _places(layer.children[0]) == _places(layer) else layer
+    return layer.children[0] if len(layer.children) == 1 and _places(
+        layer.children[0]) == _places(layer) else layer
 
 
-def _by_callbacks(stack: TorchLayer, layer: TargetLayer, calls: tuple[UserCall, ...]) -> tuple[Assignment, ...]:
+def _by_callbacks(stack: TorchLayer, layer: TargetLayer,
+                  calls: tuple[UserCall, ...]) -> tuple[Assignment, ...]:
     try:
         operands = callback_operands(layer, as_registered(stack.tensors))
     except ValueError as error:
-        raise remedies.refusal(stack, layer, str(error), "check that this is the pair you mean") from error
+        raise remedies.refusal(stack, layer, str(error),
+                               "check that this is the pair you mean") from error
     callback = LayerCallback(layer.display_name, operands, calls, len(layer.variables))
     rule = "additional_transfer " + ", ".join(call.key for call in calls)
     return tuple(
         Assignment(variable.key, CallbackOutput(callback, index), rule)
-        for index, variable in enumerate(layer.variables)
-    )
+        for index, variable in enumerate(layer.variables))
 
 
 def _by_only_fit(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
-    """A layer made of several: each variable must have one tensor that fits, by kind of its leaf layer, shape and role, and no tensor two places."""
+    """A layer made of several: each variable must have one tensor that fits, by kind of its leaf
+    layer, shape and role, and no tensor two places.
+    """
     assignments: dict[str, Assignment] = {}
     used: list[SourceTensor] = []
     for leaf in layer.children:
         if laid_out_otherwise(leaf) is not None:
-            raise remedies.refusal(
-                stack, layer, f"it holds a {leaf.class_name}, for which there is no rule", _expand(layer)
-            )
+            raise remedies.refusal(stack, layer,
+                                   f"it holds a {leaf.class_name}, for which there is no rule",
+                                   _expand(layer))
         rule = rule_for(leaf)
         for variable in leaf.variables:
             fits = [
-                tensor
-                for tensor in stack.tensors
+                tensor for tensor in stack.tensors
                 if may_be(tensor, variable) and moved(tensor, variable, rule) is not None
             ]
             if len(fits) != 1 or any(fits[0] is tensor for tensor in used):
                 raise remedies.refusal(
-                    stack,
-                    layer,
-                    f"it is made of {len(layer.children)} layers, and {len(fits)} tensors fit '{variable.display_name}' {variable.shape}",
-                    _expand(layer),
-                )
+                    stack, layer,
+                    (f"it is made of {len(layer.children)} layers, and {len(fits)} tensors fit "
+                     f"'{variable.display_name}' {variable.shape}"), _expand(layer))
             expression = moved(fits[0], variable, rule)
             assert expression is not None
             used.append(fits[0])
@@ -119,16 +123,16 @@ def _places(layer: TargetLayer) -> set[str]:
 
 
 def _expand(layer: TargetLayer) -> str:
-    return (
-        f"list its leaf layers one by one with expand_nested=True, or give the arrays of '{layer.name}' with "
-        f"additional_transfer={{'{layer.name}': ...}}"
-    )
+    return ("list its leaf layers one by one with expand_nested=True, or give the arrays of "
+            f"'{layer.name}' with "
+            f"additional_transfer={{'{layer.name}': ...}}")
 
 
-def assign_pairs(
-    pairs: Sequence[tuple[TorchLayer, TargetLayer]], calls_of: Sequence[tuple[UserCall, ...]] | None = None
-) -> tuple[Assignment, ...]:
-    """The Assignments of many pairs; `calls_of` has the callbacks of each pair. Raises one TransferError with the problems of all pairs."""
+def assign_pairs(pairs: Sequence[tuple[TorchLayer, TargetLayer]],
+                 calls_of: Sequence[tuple[UserCall, ...]] | None = None) -> tuple[Assignment, ...]:
+    """The Assignments of many pairs; `calls_of` has the callbacks of each pair. Raises one
+    TransferError with the problems of all pairs.
+    """
     assignments: list[Assignment] = []
     problems: list[str] = []
     for (stack, layer), calls in zip(pairs, calls_of or [()] * len(pairs), strict=True):

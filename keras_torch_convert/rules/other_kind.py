@@ -1,4 +1,6 @@
-"""The same function in layers of two kinds: a convolution that is a matrix product, a grouped one where Keras has no groups."""
+"""The same function in layers of two kinds: a convolution that is a matrix product, a grouped one
+where Keras has no groups.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from typing import Any
 
 from ..keras_io.flattened import torch_order
 from ..plan.derived_tensors import Seen, StandIn, replaced
-from ..plan.expressions import Concat, Expression, Fill, Multiply, Reshape, Scale, Slice, Tensor, WeightStandardization
+from ..plan.expressions import (Concat, Expression, Fill, Multiply, Reshape, Scale, Slice, Tensor,
+                                WeightStandardization)
 from ..plan.recipe import Assignment
 from ..spec.layer_groups import TorchLayer, last_part
 from ..spec.source import SourceTensor
@@ -21,27 +24,34 @@ _CONVOLUTIONS = {f"Conv{ndim}D": ndim for ndim in (1, 2, 3)}
 _TRANSPOSED = {f"Conv{ndim}DTranspose": ndim for ndim in (1, 2, 3)}
 _PLAIN = (*_CONVOLUTIONS, "DepthwiseConv1D", "DepthwiseConv2D")
 LINEAR_SOURCE = (
-    "torch.nn.Linear (out, in) and a Conv*d of size 1 (out, in, 1, ...) multiply channels by one matrix; a Conv*d over its whole input, or whose stride is "
-    "its size on patches (patch embedding), is a linear layer on the flattened map or patch"
-)
-GROUPED_SOURCE = "torch.nn.ConvTranspose*d with groups: weight (in, out / groups, ...); Keras has no groups there, so its kernel gets zeros between the groups"
+    "torch.nn.Linear (out, in) and a Conv*d of size 1 (out, in, 1, ...) multiply channels by "
+    "one matrix; a Conv*d over its whole input, or whose stride is "
+    "its size on patches (patch embedding), is a linear layer on the flattened map or patch")
+GROUPED_SOURCE = ("torch.nn.ConvTranspose*d with groups: weight (in, out / groups, ...); Keras "
+                  "has no groups there, so its kernel gets zeros between the groups")
 STANDARDISED_SOURCE = (
-    "timm.layers.StdConv2d and ScaledStdConv2d of torch: (weight - mean) / sqrt(variance + eps) for each output channel, times gain * scale; a Keras layer "
-    "that does not standardize gets the result"
-)
-# timm's weight-standardized convolutions: (weight - mean) / sqrt(var + eps) for each output channel, then gain * scale where there is one.
+    "timm.layers.StdConv2d and ScaledStdConv2d of torch: (weight - mean) / sqrt(variance + "
+    "eps) for each output channel, times gain * scale; a Keras layer "
+    "that does not standardize gets the result")
+# timm's weight-standardized convolutions: (weight - mean) / sqrt(var + eps) for each output
+# channel, then gain * scale where there is one.
 _STANDARDISED = ("StdConv2d", "StdConv2dSame", "ScaledStdConv2d", "ScaledStdConv2dSame")
 
 
 def as_keras_kind(seen: Seen, layer: TargetLayer) -> Seen:
-    """The weight as the Keras layer's kind wants it, where PyTorch's layer is of another kind; `seen` as it is otherwise.
+    """The weight as the Keras layer's kind wants it, where PyTorch's layer is of another kind;
+    `seen` as it is otherwise.
 
-    A convolution of size 1 is a linear layer and the reverse, one as large as the flattened map (or patch) is a linear layer, one over the
-    whole map is a linear layer on the flattened map. A grouped transposed convolution, which Keras lacks, is one with blocks of zeros.
+    A convolution of size 1 is a linear layer and the reverse, one as large as the flattened map (or
+    patch) is a linear layer, one over the whole map is a linear layer on the flattened map. A
+    grouped transposed convolution, which Keras lacks, is one with blocks of zeros.
     """
     kernel = next((variable for variable in layer.variables if variable.name == "kernel"), None)
-    weight = next((tensor for tensor in seen.stack.tensors if last_part(tensor.name) == "weight"), None)
-    kind = next((kind for kind in layer.class_names if kind in (*_DENSE, *_CONVOLUTIONS, *_TRANSPOSED)), None)
+    weight = next((tensor for tensor in seen.stack.tensors if last_part(tensor.name) == "weight"),
+                  None)
+    kind = next(
+        (kind for kind in layer.class_names if kind in (*_DENSE, *_CONVOLUTIONS, *_TRANSPOSED)),
+        None)
     if layer.children or kernel is None or weight is None or kind is None:
         return seen
     if (standardized := _standardized(seen.stack, weight, layer)) is not None:
@@ -55,30 +65,39 @@ def as_keras_kind(seen: Seen, layer: TargetLayer) -> Seen:
         groups = outputs // per_group if per_group and outputs % per_group == 0 else 1
         if groups > 1 and weight.shape[0] == kernel.shape[-1] and weight.shape[0] % groups == 0:
             whole = (weight.shape[0], outputs, *weight.shape[2:])
-            rule = f"transposed convolution of {groups} groups, which Keras lacks: zeros between the groups"
+            rule = (f"transposed convolution of {groups} groups, which Keras lacks: zeros between "
+                    "the groups")
             return replaced(seen, weight, whole, StandIn(_blocks(weight, groups), rule))
     return seen
 
 
-def _reshaped(torch: Shape, keras: Shape, kind: str, layer: TargetLayer) -> tuple[Shape | None, str]:
-    """The shape that PyTorch's weight would have in a layer of the Keras kind, None when it has it or is no such weight."""
+def _reshaped(torch: Shape, keras: Shape, kind: str,
+              layer: TargetLayer) -> tuple[Shape | None, str]:
+    """The shape that PyTorch's weight would have in a layer of the Keras kind, None when it has it
+    or is no such weight.
+    """
     if kind in _DENSE and len(torch) > 2:
         if prod(torch[2:]) == 1:
             return torch[:2], "a convolution of size 1 is a linear layer"
         if kind == "Dense" and _is_whole_input(torch[1:], layer):
-            return (torch[0], prod(torch[1:])), "a convolution over its whole input is a linear layer"
+            return (torch[0], prod(
+                torch[1:])), "a convolution over its whole input is a linear layer"
     if kind in _CONVOLUTIONS and len(torch) == 2:
         spatial = keras[:-2]
         if prod(spatial) == 1:
             return (*torch, *spatial), "a linear layer is a convolution of size 1"
-        over_all = layer.settings.get("padding") == "valid" and not layer.settings.get("groups", 1) > 1
+        over_all = layer.settings.get("padding") == "valid" and not layer.settings.get("groups",
+                                                                                       1) > 1
         if over_all and _spatial(layer) == spatial and torch[1] == prod(keras[:-1]):
-            return (torch[0], keras[-2], *spatial), "a linear layer on a flattened map is a convolution over all of it"
+            return (torch[0], keras[-2],
+                    *spatial), "a linear layer on a flattened map is a convolution over all of it"
     return None, ""
 
 
 def _is_whole_input(torch: Shape, layer: TargetLayer) -> bool:
-    """True when the axes (channel, height, width) of a convolution's weight are those that the Keras layer gets flattened."""
+    """True when the axes (channel, height, width) of a convolution's weight are those that the
+    Keras layer gets flattened.
+    """
     runs = layer.settings.get("flattened") or (layer.settings.get("patches", ()),)
     if len(runs) != 1:
         return False
@@ -87,7 +106,9 @@ def _is_whole_input(torch: Shape, layer: TargetLayer) -> bool:
 
 
 def _spatial(layer: TargetLayer) -> tuple[Any, ...] | None:
-    """Height and width of the layer's input, None for an open extent; None when the graph does not tell."""
+    """Height and width of the layer's input, None for an open extent; None when the graph does not
+    tell.
+    """
     shape = layer.settings.get("input_shape")
     if shape is None:
         return None
@@ -95,7 +116,9 @@ def _spatial(layer: TargetLayer) -> tuple[Any, ...] | None:
 
 
 def _blocks(weight: SourceTensor, groups: int) -> Expression:
-    """(in, out / groups, ...) as (in, out, ...) with zeros where input and output are of different groups."""
+    """(in, out / groups, ...) as (in, out, ...) with zeros where input and output are of different
+    groups.
+    """
     inputs, per_group, *spatial = weight.shape
     rows = inputs // groups
     blocks: list[Expression] = []
@@ -103,21 +126,27 @@ def _blocks(weight: SourceTensor, groups: int) -> Expression:
         one = Slice(Tensor(weight.name), 0, group * rows, (group + 1) * rows)
         around = (group * per_group, (groups - group - 1) * per_group)
         before, after = (Fill(0.0, (rows, extent, *spatial)) for extent in around)
-        parts = tuple(part for part, extent in ((before, around[0]), (one, per_group), (after, around[1])) if extent)
+        parts = tuple(part for part, extent in ((before, around[0]), (one, per_group),
+                                                (after, around[1])) if extent)
         blocks.append(Concat(parts, 1))
     return Concat(tuple(blocks), 0)
 
 
 def _standardized(stack: TorchLayer, weight: SourceTensor, layer: TargetLayer) -> StandIn | None:
-    """The weight that a weight-standardized convolution uses, for a Keras layer that does not standardize; None otherwise."""
+    """The weight that a weight-standardized convolution uses, for a Keras layer that does not
+    standardize; None otherwise.
+    """
     module = stack.modules.get(weight.name.rpartition(".")[0])
-    if type(module).__name__ not in _STANDARDISED or layer.class_name not in _PLAIN or module is None:
+    if type(module
+           ).__name__ not in _STANDARDISED or layer.class_name not in _PLAIN or module is None:
         return None
     expression: Expression = WeightStandardization(Tensor(weight.name), 0, float(module.eps))
     gain = next((tensor for tensor in stack.tensors if last_part(tensor.name) == "gain"), None)
     if gain is not None:
         expression = Multiply((expression, Scale(Tensor(gain.name), float(module.scale))))
-    return StandIn(expression, f"weight standardization of {type(module).__name__}, as the Keras layer has none")
+    return StandIn(
+        expression,
+        f"weight standardization of {type(module).__name__}, as the Keras layer has none")
 
 
 def _without_gain(seen: Seen) -> Seen:
@@ -125,9 +154,8 @@ def _without_gain(seen: Seen) -> Seen:
     return Seen(TorchLayer(seen.stack.layer, tensors, seen.stack.modules), seen.stand_ins)
 
 
-def with_padding_note(
-    assignments: Sequence[Assignment], stack: TorchLayer, layer: TargetLayer
-) -> tuple[Assignment, ...]:
+def with_padding_note(assignments: Sequence[Assignment], stack: TorchLayer,
+                      layer: TargetLayer) -> tuple[Assignment, ...]:
     """The assignments, the first with a note when "same" pads elsewhere than PyTorch does."""
     note = padding_note(stack, layer)
     if not note:
@@ -136,40 +164,56 @@ def with_padding_note(
 
 
 def padding_note(stack: TorchLayer, layer: TargetLayer) -> str:
-    """A sentence when Keras's "same" padding puts zeros elsewhere than PyTorch's module does, "" when it does not or nobody knows.
+    """A sentence when Keras's "same" padding puts zeros elsewhere than PyTorch's module does, ""
+    when it does not or nobody knows.
 
-    TensorFlow's documentation (tf.nn): "same" pads ceil(n / s) * s ... in all, the odd one behind; PyTorch pads both sides alike.
+    TensorFlow's documentation (tf.nn): "same" pads ceil(n / s) * s ... in all, the odd one behind;
+    PyTorch pads both sides alike.
     """
     settings = layer.settings
-    kind = next((kind for kind in layer.class_names if kind in _PLAIN or kind.startswith("SeparableConv")), None)
-    modules = [module for module in stack.modules.values() if isinstance(getattr(module, "padding", None), tuple)]
+    kind = next(
+        (kind for kind in layer.class_names if kind in _PLAIN or kind.startswith("SeparableConv")),
+        None)
+    modules = [
+        module
+        for module in stack.modules.values() if isinstance(getattr(module, "padding", None), tuple)
+    ]
     strides = settings.get("strides")
-    if kind is None or settings.get("padding") != "same" or not modules or not isinstance(strides, tuple):
+    if kind is None or settings.get("padding") != "same" or not modules or not isinstance(
+            strides, tuple):
         return ""
     module = modules[0]
     extents = _spatial(layer) or (None,) * len(strides)
     if max(strides) < 2 or len(module.padding) != len(strides) or _may_pad_by_itself(module):
         return ""
-    for extent, stride, size, dilation, padding in zip(
-        extents, strides, module.kernel_size, module.dilation, module.padding, strict=True
-    ):
+    for extent, stride, size, dilation, padding in zip(extents, strides, module.kernel_size,
+                                                       module.dilation, module.padding,
+                                                       strict=True):
         reach = (size - 1) * dilation + 1
         if extent is None:
             differs = reach - stride != 2 * padding or reach % 2 == stride % 2
         else:
             total = max((ceil(extent / stride) - 1) * stride + reach - extent, 0)
-            differs = total // 2 != padding or (extent + 2 * padding - reach) // stride + 1 != ceil(extent / stride)
+            differs = total // 2 != padding or (extent + 2 * padding - reach) // stride + 1 != ceil(
+                extent / stride)
         if differs:
             where = f"of {extent}" if extent else "of an even size"
-            same = f"'{layer.display_name}': padding='same' with stride {stride} on an input {where} pads more behind than in front, PyTorch pads "
+            same = (f"'{layer.display_name}': padding='same' with stride {stride} on an input "
+                    f"{where} pads more behind than in front, PyTorch pads ")
             if padding:
-                return f"{same}{padding} on both sides, so that outputs differ: use ZeroPadding({padding}) and padding='valid' in Keras"
-            return f"{same}nothing here, so that outputs differ unless something before it pads so: use padding='valid' in Keras"
+                return (f"{same}{padding} on both sides, so that outputs differ: use "
+                        f"ZeroPadding({padding}) and padding='valid' in Keras")
+            return (f"{same}nothing here, so that outputs differ unless something before it pads "
+                    "so: use padding='valid' in Keras")
     return ""
 
 
 def _may_pad_by_itself(module: Any) -> bool:
-    """True for a convolution whose class replaces PyTorch's `forward`, as those that pad like TensorFlow do; the standardizing ones pad as they say."""
+    """True for a convolution whose class replaces PyTorch's `forward`, as those that pad like
+    TensorFlow do; the standardizing ones pad as they say.
+    """
     kind: Any = type(module)
-    plain = next((base for base in kind.__mro__ if base.__module__.startswith("torch.nn.modules.")), kind)
-    return kind.__name__ not in ("StdConv2d", "ScaledStdConv2d") and kind.forward is not plain.forward
+    plain = next((base for base in kind.__mro__ if base.__module__.startswith("torch.nn.modules.")),
+                 kind)
+    return kind.__name__ not in ("StdConv2d",
+                                 "ScaledStdConv2d") and kind.forward is not plain.forward

@@ -1,4 +1,6 @@
-"""Weights that PyTorch computes from others: weight_norm and spectral_norm, old and new, and any parametrization of a live module."""
+"""Weights that PyTorch computes from others: weight_norm and spectral_norm, old and new, and any
+parametrization of a live module.
+"""
 
 from __future__ import annotations
 
@@ -8,39 +10,36 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..plan.derived_tensors import Seen, StandIn, stand_in_tensor
-from ..plan.expressions import (
-    CallbackOutput,
-    Expression,
-    LayerCallback,
-    SpectralNormWeight,
-    Tensor,
-    UserCall,
-    WeightNorm,
-)
+from ..plan.expressions import (CallbackOutput, Expression, LayerCallback, SpectralNormWeight,
+                                Tensor, UserCall, WeightNorm)
 from ..spec.layer_groups import TorchLayer, last_part, owner_of_parametrized
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer
 from ..spec.tensor_spec import Shape
 from . import remedies
 
-SOURCE = (
-    "torch.nn.utils.weight_norm: weight = g * v / |v|; torch.nn.utils.parametrizations.weight_norm: original0 is g, original1 is v; "
-    "torch.nn.utils.spectral_norm: weight = weight_orig / (u . M v); torch.nn.utils.parametrizations.spectral_norm: original, 0._u, 0._v"
-)
+SOURCE = ("torch.nn.utils.weight_norm: weight = g * v / |v|; "
+          "torch.nn.utils.parametrizations.weight_norm: original0 is g, original1 is v; "
+          "torch.nn.utils.spectral_norm: weight = weight_orig / (u . M v); "
+          "torch.nn.utils.parametrizations.spectral_norm: original, 0._u, 0._v")
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The tensors that one weight is computed from, by what they are ("g", "v", "original", "0._u", ...)."""
+    """The tensors that one weight is computed from, by what they are ("g", "v", "original", "0._u",
+    ...).
+    """
 
     name: str
     tensors: Mapping[str, SourceTensor]
 
 
 def with_effective_weights(stack: TorchLayer, layer: TargetLayer) -> Seen:
-    """The stack with every parametrized weight in place of what it is computed from; the stack itself when there is none.
+    """The stack with every parametrized weight in place of what it is computed from; the stack
+    itself when there is none.
 
-    Raises TransferError for a parametrization that is neither norm when no module is at hand to evaluate it.
+    Raises TransferError for a parametrization that is neither norm when no module is at hand to
+    evaluate it.
     """
     groups = _groups(stack.tensors)
     if not groups:
@@ -71,10 +70,13 @@ def _groups(tensors: Sequence[SourceTensor]) -> list[_Group]:
             groups.setdefault(f"{owner}.{weight}" if owner else weight, {})[part] = tensor
             continue
         stem, _, ending = name.rpartition("_")
-        if ending == "g" and f"{stem}_v" in names and _axis_of(tensor.shape, names[f"{stem}_v"].shape) != "none":
+        if ending == "g" and f"{stem}_v" in names and _axis_of(tensor.shape,
+                                                               names[f"{stem}_v"].shape) != "none":
             groups[stem] = {"original0": tensor, "original1": names[f"{stem}_v"]}
         elif ending == "orig" and f"{stem}_u" in names and f"{stem}_v" in names:
-            groups[stem] = {"original": tensor, "0._u": names[f"{stem}_u"], "0._v": names[f"{stem}_v"]}
+            groups[stem] = {
+                "original": tensor, "0._u": names[f"{stem}_u"], "0._v": names[f"{stem}_v"]
+            }
     return [_Group(name, found) for name, found in groups.items()]
 
 
@@ -87,11 +89,10 @@ def _effective(group: _Group, stack: TorchLayer, layer: TargetLayer) -> tuple[St
     if set(parts) == {"original", "0._u", "0._v"}:
         return _spectral_norm(group, stack, layer)
     raise remedies.refusal(
-        stack,
-        layer,
+        stack, layer,
         f"'{group.name}' is parametrized in a way that its tensors {sorted(parts)} do not tell",
-        "give the live module, which computes it, or make it plain by torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')",
-    )
+        "give the live module, which computes it, or make it plain by "
+        "torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')")
 
 
 def _weight_norm(group: _Group, stack: TorchLayer, layer: TargetLayer) -> tuple[StandIn, Shape]:
@@ -99,11 +100,10 @@ def _weight_norm(group: _Group, stack: TorchLayer, layer: TargetLayer) -> tuple[
     axis = _axis_of(magnitude.shape, direction.shape)
     if axis == "none":
         raise remedies.refusal(
-            stack,
-            layer,
-            f"'{magnitude.name}' {magnitude.shape} is no magnitude of '{direction.name}' {direction.shape}",
-            "weight_norm keeps one for each position of one axis, or one for all",
-        )
+            stack, layer,
+            (f"'{magnitude.name}' {magnitude.shape} is no magnitude of '{direction.name}' "
+             f"{direction.shape}"),
+            "weight_norm keeps one for each position of one axis, or one for all")
     assert not isinstance(axis, str)
     over = "all axes" if axis is None else f"all axes but {axis}"
     expression = WeightNorm(Tensor(direction.name), Tensor(magnitude.name), axis)
@@ -111,7 +111,9 @@ def _weight_norm(group: _Group, stack: TorchLayer, layer: TargetLayer) -> tuple[
 
 
 def _axis_of(magnitude: Shape, direction: Shape) -> int | str | None:
-    """The axis that the magnitudes count along, None for one magnitude of all, "none" when the shapes do not fit."""
+    """The axis that the magnitudes count along, None for one magnitude of all, "none" when the
+    shapes do not fit.
+    """
     if magnitude == ():
         return None
     if len(magnitude) != len(direction):
@@ -130,24 +132,25 @@ def _spectral_norm(group: _Group, stack: TorchLayer, layer: TargetLayer) -> tupl
     for extent in weight.shape:
         size *= extent
     fitting = [
-        axis
-        for axis, extent in enumerate(weight.shape)
+        axis for axis, extent in enumerate(weight.shape)
         if left.shape == (extent,) and right.shape == (size // max(extent, 1),)
     ]
     if not fitting:
         raise remedies.refusal(
-            stack,
-            layer,
-            f"'{left.name}' {left.shape} and '{right.name}' {right.shape} are no singular vectors of '{weight.name}' {weight.shape}",
-            "spectral_norm keeps one vector of the rows and one of the columns",
-        )
+            stack, layer,
+            (f"'{left.name}' {left.shape} and '{right.name}' {right.shape} are no singular "
+             f"vectors of '{weight.name}' {weight.shape}"),
+            "spectral_norm keeps one vector of the rows and one of the columns")
     axis = wanted if wanted in fitting else fitting[0]
-    expression = SpectralNormWeight(Tensor(weight.name), Tensor(left.name), Tensor(right.name), axis)
+    expression = SpectralNormWeight(Tensor(weight.name), Tensor(left.name), Tensor(right.name),
+                                    axis)
     return StandIn(expression, "spectral norm in evaluation: weight / (u . M v)"), weight.shape
 
 
 def _parametrized_module(group: _Group, stack: TorchLayer) -> Any:
-    """The live module whose weight this is, None without one or when it is not parametrized in the new way."""
+    """The live module whose weight this is, None without one or when it is not parametrized in the
+    new way.
+    """
     module = stack.modules.get(group.name.rpartition(".")[0])
     lists = getattr(module, "parametrizations", None)
     return module if lists is not None and last_part(group.name) in lists else None
@@ -156,14 +159,15 @@ def _parametrized_module(group: _Group, stack: TorchLayer) -> Any:
 def _is_known(module: Any, group: _Group) -> bool:
     """True for PyTorch's own norms, alone: the steps of the Plan compute these."""
     steps = list(module.parametrizations[last_part(group.name)])
-    return len(steps) == 1 and (type(steps[0]).__module__, type(steps[0]).__name__) in {
-        ("torch.nn.utils.parametrizations", "_WeightNorm"),
-        ("torch.nn.utils.parametrizations", "_SpectralNorm"),
-    }
+    return len(steps) == 1 and (type(steps[0]).__module__, type(
+        steps[0]).__name__) in {("torch.nn.utils.parametrizations", "_WeightNorm"),
+                                ("torch.nn.utils.parametrizations", "_SpectralNorm")}
 
 
 def _evaluated(group: _Group, module: Any) -> tuple[StandIn, Shape]:
-    """What the module makes of its parameters in evaluation, computed by a copy of its parametrizations."""
+    """What the module makes of its parameters in evaluation, computed by a copy of its
+    parametrizations.
+    """
     import torch
 
     parametrized = deepcopy(module.parametrizations[last_part(group.name)]).eval()
@@ -171,12 +175,16 @@ def _evaluated(group: _Group, module: Any) -> tuple[StandIn, Shape]:
     def compute(arrays: list[Any]) -> list[Any]:
         given = dict(zip(group.tensors, map(torch.from_numpy, arrays), strict=True))
         with torch.no_grad():
-            return [torch.func.functional_call(parametrized, given, ()).to(torch.float32).cpu().numpy()]
+            return [
+                torch.func.functional_call(parametrized, given, ()).to(torch.float32).cpu().numpy()
+            ]
 
     with torch.no_grad():
         shape = tuple(parametrized().shape)
     steps = ", ".join(type(step).__name__ for step in parametrized)
     call = UserCall(f"torch.nn.utils.parametrize ({steps})", compute)
-    callback = LayerCallback(group.name, tuple(Tensor(tensor.name) for tensor in group.tensors.values()), (call,), 1)
+    callback = LayerCallback(group.name,
+                             tuple(Tensor(tensor.name) for tensor in group.tensors.values()),
+                             (call,), 1)
     expression: Expression = CallbackOutput(callback, 0)
     return StandIn(expression, f"parametrized by {steps}: what the module computes"), shape

@@ -1,4 +1,6 @@
-"""Position tables of a model built for another image size: the part over the grid is resampled, when asked for."""
+"""Position tables of a model built for another image size: the part over the grid is resampled,
+when asked for.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,9 @@ from ..spec.target import Target, TargetLayer
 from ..spec.tensor_spec import Shape
 
 Resize = Union[Literal["bicubic", "bilinear"], None]
-SOURCE = (
-    "timm.layers.resample_abs_pos_embed: the rows after the class and register tokens are a grid (row by row), resized by "
-    "torch.nn.functional.interpolate(antialias=True) in float32"
-)
+SOURCE = ("timm.layers.resample_abs_pos_embed: the rows after the class and register tokens are a "
+          "grid (row by row), resized by "
+          "torch.nn.functional.interpolate(antialias=True) in float32")
 _MOST_TOKENS = 16
 
 
@@ -30,17 +31,21 @@ def check_resize(resize: Any) -> None:
         raise TransferError(f"resize must be None, 'bicubic' or 'bilinear', got {resize!r:.100}")
 
 
-def with_resized_tables(stack: TorchLayer, layer: TargetLayer, target: Target, resize: Resize) -> Seen:
-    """The stack with every position table that has another number of rows than its variable resized to it.
+def with_resized_tables(stack: TorchLayer, layer: TargetLayer, target: Target,
+                        resize: Resize) -> Seen:
+    """The stack with every position table that has another number of rows than its variable resized
+    to it.
 
-    Nothing is resized unless `resize` says how. A table whose rows are no grid behind at most 16 tokens is left as it is.
+    Nothing is resized unless `resize` says how. A table whose rows are no grid behind at most 16
+    tokens is left as it is.
     """
     if resize is None:
         return Seen(stack)
     stand_ins: dict[str, StandIn] = {}
     tensors = []
     for tensor in stack.tensors:
-        found = _resized(tensor, stack, layer, target, resize) if is_position_table(tensor.name) else None
+        found = _resized(tensor, stack, layer, target, resize) if is_position_table(
+            tensor.name) else None
         if found is None:
             tensors.append(tensor)
         else:
@@ -49,13 +54,11 @@ def with_resized_tables(stack: TorchLayer, layer: TargetLayer, target: Target, r
     return Seen(TorchLayer(stack.layer, tuple(tensors), stack.modules), stand_ins)
 
 
-def _resized(
-    tensor: SourceTensor, stack: TorchLayer, layer: TargetLayer, target: Target, resize: str
-) -> tuple[SourceTensor, StandIn] | None:
+def _resized(tensor: SourceTensor, stack: TorchLayer, layer: TargetLayer, target: Target,
+             resize: str) -> tuple[SourceTensor, StandIn] | None:
     sizes = {
-        variable.shape[-2]
-        for variable in layer.variables
-        if len(variable.shape) > 1 and variable.shape[-1] == tensor.shape[-1] and prod(variable.shape[:-2]) == 1
+        variable.shape[-2] for variable in layer.variables if len(variable.shape) > 1
+        and variable.shape[-1] == tensor.shape[-1] and prod(variable.shape[:-2]) == 1
     }
     if len(tensor.shape) < 2 or prod(tensor.shape[:-2]) != 1 or tensor.shape[-2] in sizes:
         return None
@@ -68,9 +71,11 @@ def _resized(
     else:
         return None
     shape: Shape = (*tensor.shape[:-2], new_rows, tensor.shape[-1])
-    words = f"resize='{resize}': a grid of {grid[0]} x {grid[1]} positions to {new_grid[0]} x {new_grid[1]}"
+    words = (f"resize='{resize}': a grid of {grid[0]} x {grid[1]} positions to {new_grid[0]} x "
+             f"{new_grid[1]}")
     rule = f"{words}, {prefix} tokens before it kept" if prefix else words
-    one = StandIn(Resampled(Tensor(tensor.name), prefix, grid, new_grid, resize), rule, note=f"'{tensor.name}': {rule}")
+    one = StandIn(Resampled(Tensor(tensor.name), prefix, grid, new_grid, resize), rule,
+                  note=f"'{tensor.name}': {rule}")
     return stand_in_tensor(f"{tensor.name}[{new_grid[0]}x{new_grid[1]}]", shape, tensor), one
 
 
@@ -91,7 +96,9 @@ def _old_grid(stack: TorchLayer, cells: int) -> tuple[int, int] | None:
 
 
 def _grid(cells: int, picture: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Rows and columns of a grid of `cells`, shaped as the picture is or, when that is not known, square; None when it is neither."""
+    """Rows and columns of a grid of `cells`, shaped as the picture is or, when that is not known,
+    square; None when it is neither.
+    """
     if cells < 1:
         return None
     height, width = picture or (1, 1)
@@ -104,7 +111,8 @@ def _grid(cells: int, picture: tuple[int, int] | None) -> tuple[int, int] | None
 def _picture(target: Target) -> tuple[int, int] | None:
     """Height and width of the Keras model's input in pixels, None when it is open or no picture."""
     shape = getattr(target.model, "input_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 4 or any(extent is None for extent in shape[1:]):
+    if not isinstance(shape, tuple) or len(shape) != 4 or any(
+            extent is None for extent in shape[1:]):
         return None
     height, width = shape[2:] if shape[1] <= 4 < shape[3] else shape[1:3]
     return int(height), int(width)

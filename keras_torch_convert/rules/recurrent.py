@@ -1,4 +1,6 @@
-"""Recurrent layers: gate orders, two biases against one, and one torch module that holds the cells of several Keras layers."""
+"""Recurrent layers: gate orders, two biases against one, and one torch module that holds the cells
+of several Keras layers.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,15 @@ from .rule import Rule
 
 _PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _VARIABLES = ("kernel", "recurrent_kernel", "bias")
-_NAME = re.compile(r"(?P<part>(?:weight|bias)_(?:ih|hh|hr))(?:_l(?P<number>\d+)(?P<reverse>_reverse)?)?")
+_NAME = re.compile(
+    r"(?P<part>(?:weight|bias)_(?:ih|hh|hr))(?:_l(?P<number>\d+)(?P<reverse>_reverse)?)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """How one kind of cell orders the blocks of rows of its matrices: `order` has for each Keras gate the place of its torch block."""
+    """How one kind of cell orders the blocks of rows of its matrices: `order` has for each Keras
+    gate the place of its torch block.
+    """
 
     rule: str
     torch: str
@@ -34,47 +39,44 @@ class Gates:
 GATES: Mapping[str, Gates] = {
     "LSTMCell": Gates("lstm", "i f g o", "i f c o", (0, 1, 2, 3), "tanh", stacked_biases=False),
     "GRUCell": Gates("gru", "r z n", "z r h", (1, 0, 2), "tanh", stacked_biases=True),
-    "SimpleRNNCell": Gates("simple rnn", "h", "h", (0,), "", stacked_biases=False),
+    "SimpleRNNCell": Gates("simple rnn", "h", "h", (0,), "", stacked_biases=False)
 }
 
 RULES = (
     Rule(
-        "lstm",
-        ("LSTM", "LSTMCell"),
-        "torch.nn.LSTM: weight_ih, weight_hh (4 u, in), blocks of rows i, f, g, o, biases bias_ih + bias_hh; keras.layers.LSTMCell: "
+        "lstm", ("LSTM", "LSTMCell"),
+        "torch.nn.LSTM: weight_ih, weight_hh (4 u, in), blocks of rows i, f, g, o, biases "
+        "bias_ih + bias_hh; keras.layers.LSTMCell: "
         "kernel, recurrent_kernel (in, 4 u), blocks i, f, c, o, one bias, so the two are added",
-        lossless=False,
-        back="an equal function: bias_ih gets the bias, bias_hh zeros",
-    ),
+        lossless=False, back="an equal function: bias_ih gets the bias, bias_hh zeros"),
     Rule(
-        "gru",
-        ("GRU", "GRUCell"),
-        "torch.nn.GRU: blocks of rows r, z, n, the reset gate after the matrix product; keras.layers.GRUCell with reset_after=True: "
-        "blocks z, r, h and bias (2, 3 u), the input's above the recurrent one; with reset_after=False it is another function",
-    ),
+        "gru", ("GRU", "GRUCell"),
+        "torch.nn.GRU: blocks of rows r, z, n, the reset gate after the matrix product; "
+        "keras.layers.GRUCell with reset_after=True: "
+        "blocks z, r, h and bias (2, 3 u), the input's above the recurrent one; with "
+        "reset_after=False it is another function"),
     Rule(
-        "simple rnn",
-        ("SimpleRNN", "SimpleRNNCell"),
-        "torch.nn.RNN: weight_ih, weight_hh (u, in), biases bias_ih + bias_hh; keras.layers.SimpleRNNCell: kernel, recurrent_kernel (in, u), "
-        "one bias, so the two are added; nonlinearity is activation",
-        lossless=False,
-        back="an equal function: bias_ih gets the bias, bias_hh zeros",
-    ),
+        "simple rnn", ("SimpleRNN", "SimpleRNNCell"),
+        "torch.nn.RNN: weight_ih, weight_hh (u, in), biases bias_ih + bias_hh; "
+        "keras.layers.SimpleRNNCell: kernel, recurrent_kernel (in, u), "
+        "one bias, so the two are added; nonlinearity is activation", lossless=False,
+        back="an equal function: bias_ih gets the bias, bias_hh zeros"),
     Rule(
-        "recurrent wrappers",
-        ("RNN", "Bidirectional"),
-        "torch names the layers of a module _l0, _l1, ... and their second direction _reverse; keras.layers.Bidirectional holds the forward cell, "
-        "then the backward one, keras.layers.RNN of a list the cells of a stack; torch concatenates directions as merge_mode='concat' does, "
-        "a torch model that adds the two halves of that output is merge_mode='sum', one that takes their mean 'ave', their product 'mul'; the "
-        "weights are the same",
-        back="as for the cells inside",
-    ),
-)
+        "recurrent wrappers", ("RNN", "Bidirectional"),
+        "torch names the layers of a module _l0, _l1, ... and their second direction _reverse; "
+        "keras.layers.Bidirectional holds the forward cell, "
+        "then the backward one, keras.layers.RNN of a list the cells of a stack; torch "
+        "concatenates directions as merge_mode='concat' does, "
+        "a torch model that adds the two halves of that output is merge_mode='sum', one that "
+        "takes their mean 'ave', their product 'mul'; the "
+        "weights are the same", back="as for the cells inside"))
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The tensors of one direction of one layer of a torch module; `number` is None for a torch.nn.LSTMCell and the like."""
+    """The tensors of one direction of one layer of a torch module; `number` is None for a
+    torch.nn.LSTMCell and the like.
+    """
 
     module: str
     number: int | None
@@ -90,7 +92,8 @@ class Cell:
 
 
 def cells_of(stack: TorchLayer) -> tuple[Cell, ...]:
-    """The cells of a stack by the names of its tensors: modules in order, layers counted upwards, forward before reverse.
+    """The cells of a stack by the names of its tensors: modules in order, layers counted upwards,
+    forward before reverse.
 
     Empty when some tensor is not one of a recurrent layer.
     """
@@ -101,7 +104,7 @@ def cells_of(stack: TorchLayer) -> tuple[Cell, ...]:
         match = _NAME.fullmatch(last_part(tensor.name))
         if match is None:
             return ()
-        module = tensor.name[: -len(last_part(tensor.name)) - 1]
+        module = tensor.name[:-len(last_part(tensor.name)) - 1]
         if module not in modules:
             modules.append(module)
         numbered[module] = match["number"] is not None
@@ -110,18 +113,19 @@ def cells_of(stack: TorchLayer) -> tuple[Cell, ...]:
     keys = sorted(found, key=lambda key: (modules.index(key[0]), key[1], key[2]))
     return tuple(
         Cell(module, number if numbered[module] else None, reverse, found[module, number, reverse])
-        for module, number, reverse in keys
-    )
+        for module, number, reverse in keys)
 
 
 def keras_cells(layer: TargetLayer) -> tuple[TargetLayer, ...]:
-    """The cells of a Keras layer made of nothing but recurrent cells, in the order of its weights; () for any other layer."""
+    """The cells of a Keras layer made of nothing but recurrent cells, in the order of its weights;
+    () for any other layer.
+    """
     leaves = layer.children or (layer,)
     known = all(
-        gates_of(leaf) is not None
-        and [variable.name for variable in leaf.variables] in (list(_VARIABLES), list(_VARIABLES[:2]))
-        for leaf in leaves
-    )
+        gates_of(leaf) is not None and [variable.name
+                                        for variable in leaf.variables] in (list(_VARIABLES),
+                                                                            list(_VARIABLES[:2]))
+        for leaf in leaves)
     return leaves if known else ()
 
 
@@ -131,16 +135,16 @@ def gates_of(cell: TargetLayer) -> Gates | None:
 
 
 def assign_recurrent(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
-    """The variables of an LSTM, GRU, SimpleRNN, RNN or Bidirectional layer, or of a single cell, from the cells of a torch module."""
+    """The variables of an LSTM, GRU, SimpleRNN, RNN or Bidirectional layer, or of a single cell,
+    from the cells of a torch module.
+    """
     leaves = keras_cells(layer)
     if not leaves:
         kinds = ", ".join(dict.fromkeys(leaf.class_name for leaf in layer.children or (layer,)))
         raise remedies.refusal(
-            stack,
-            layer,
-            f"there is no rule for the gates of {kinds}",
-            f"give the arrays that set_weights of this layer takes with additional_transfer={{'{layer.name}': ...}}",
-        )
+            stack, layer, f"there is no rule for the gates of {kinds}",
+            "give the arrays that set_weights of this layer takes with "
+            f"additional_transfer={{'{layer.name}': ...}}")
     cells = cells_of(stack) or _cells_by_position(stack, layer, len(leaves))
     _check_cells(stack, layer, cells, leaves)
     _check_directions(stack, layer, cells)
@@ -152,97 +156,88 @@ def assign_recurrent(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment,
 
 
 def _cells_by_position(stack: TorchLayer, layer: TargetLayer, count: int) -> tuple[Cell, ...]:
-    """Cells of tensors whose own names are gone: in torch's order, two matrices and then two biases for each."""
+    """Cells of tensors whose own names are gone: in torch's order, two matrices and then two biases
+    for each.
+    """
     size, rest = divmod(len(stack.tensors), count)
     ranks = tuple(len(tensor.shape) for tensor in stack.tensors)
     if rest or size not in (2, 4) or ranks != (2, 2, 1, 1)[:size] * count:
         raise remedies.refusal(
-            stack,
-            layer,
-            f"expected {count} times weight_ih, weight_hh (and bias_ih, bias_hh), got {len(stack.tensors)} tensors with ranks {ranks}",
-            "give the torch module or its state dict, whose names tell the cells apart, and one torch layer a Keras layer",
-        )
+            stack, layer,
+            (f"expected {count} times weight_ih, weight_hh (and bias_ih, bias_hh), got "
+             f"{len(stack.tensors)} tensors with ranks {ranks}"),
+            "give the torch module or its state dict, whose names tell the cells apart, and one "
+            "torch layer a Keras layer")
     return tuple(
-        Cell(stack.layer, None, False, dict(zip(_PARTS[:size], stack.tensors[start : start + size], strict=True)))
-        for start in range(0, size * count, size)
-    )
+        Cell(stack.layer, None, False,
+             dict(zip(_PARTS[:size], stack.tensors[start:start + size], strict=True)))
+        for start in range(0, size * count, size))
 
 
-def _check_cells(stack: TorchLayer, layer: TargetLayer, cells: Sequence[Cell], leaves: Sequence[TargetLayer]) -> None:
+def _check_cells(stack: TorchLayer, layer: TargetLayer, cells: Sequence[Cell],
+                 leaves: Sequence[TargetLayer]) -> None:
     projected = [cell.name for cell in cells if "weight_hr" in cell.tensors]
     if projected:
         raise remedies.refusal(
-            stack,
-            layer,
-            f"'{projected[0]}' was built with proj_size, which no Keras layer has",
-            "write a Keras cell with the projection and give its arrays with additional_transfer",
-        )
+            stack, layer, f"'{projected[0]}' was built with proj_size, which no Keras layer has",
+            "write a Keras cell with the projection and give its arrays with additional_transfer")
     if len(cells) != len(leaves):
         names = ", ".join(f"'{cell.name}'" for cell in cells)
         raise remedies.refusal(
-            stack,
-            layer,
-            f"{len(cells)} torch cells ({names}) for {len(leaves)} Keras cells",
-            "a torch module of several layers is 'name.l0', 'name.l1', ... and goes into as many Keras layers, one with both directions "
-            "into a Bidirectional; a single direction is 'name.l0_forward' or 'name.l0_reverse'",
-        )
+            stack, layer, f"{len(cells)} torch cells ({names}) for {len(leaves)} Keras cells",
+            "a torch module of several layers is 'name.l0', 'name.l1', ... and goes into as many "
+            "Keras layers, one with both directions "
+            "into a Bidirectional; a single direction is 'name.l0_forward' or 'name.l0_reverse'")
     for cell in cells:
         missing = {"weight_ih", "weight_hh"} - set(cell.tensors)
         biases = {"bias_ih", "bias_hh"} & set(cell.tensors)
         if missing or len(biases) == 1:
             raise remedies.refusal(
-                stack,
-                layer,
-                f"'{cell.name}' has only {sorted(cell.tensors)}",
-                f"a torch cell has {', '.join(_PARTS[:2])} and both biases or none: do not leave any out by skip_weights",
-            )
+                stack, layer, f"'{cell.name}' has only {sorted(cell.tensors)}",
+                f"a torch cell has {', '.join(_PARTS[:2])} and both biases or none: do not leave "
+                "any out by skip_weights")
 
 
 def _check_directions(stack: TorchLayer, layer: TargetLayer, cells: Sequence[Cell]) -> None:
-    """Two directions for a Bidirectional, one for everything else, as far as one torch module holds them all."""
+    """Two directions for a Bidirectional, one for everything else, as far as one torch module holds
+    them all.
+    """
     bidirectional = "Bidirectional" in layer.class_names
     if bidirectional and len(cells) > 2:
         raise remedies.refusal(
-            stack,
-            layer,
-            "each of its directions is a stack, while torch joins both directions after every layer: another function",
-            "build one Bidirectional for each torch layer",
-        )
-    if len(cells) == 1 or len({cell.module for cell in cells}) > 1 or any(cell.number is None for cell in cells):
+            stack, layer,
+            ("each of its directions is a stack, while torch joins both directions after every "
+             "layer: another function"), "build one Bidirectional for each torch layer")
+    if len(cells) == 1 or len({cell.module for cell in cells}) > 1 or any(
+            cell.number is None for cell in cells):
         return
     directions = [cell.reverse for cell in cells]
     one_layer = len({cell.number for cell in cells}) == 1
     if bidirectional and not (one_layer and directions == [False, True]):
         raise remedies.refusal(
-            stack,
-            layer,
-            f"a Bidirectional takes the two directions of one layer, got {', '.join(cell.name for cell in cells)}",
-            "build the torch module with bidirectional=True, or use one Keras layer for each torch layer",
-        )
+            stack, layer, ("a Bidirectional takes the two directions of one layer, got "
+                           f"{', '.join(cell.name for cell in cells)}"),
+            "build the torch module with bidirectional=True, or use one Keras layer for each "
+            "torch layer")
     if not bidirectional and any(directions):
         raise remedies.refusal(
-            stack,
-            layer,
-            f"it runs in one direction, got {', '.join(cell.name for cell in cells)}",
-            "wrap the Keras layer: keras.layers.Bidirectional(layer)",
-        )
+            stack, layer, f"it runs in one direction, got {', '.join(cell.name for cell in cells)}",
+            "wrap the Keras layer: keras.layers.Bidirectional(layer)")
 
 
-def _of_cell(stack: TorchLayer, layer: TargetLayer, cell: Cell, leaf: TargetLayer) -> list[Assignment]:
+def _of_cell(stack: TorchLayer, layer: TargetLayer, cell: Cell,
+             leaf: TargetLayer) -> list[Assignment]:
     gates = gates_of(leaf)
     assert gates is not None
     variables = {variable.name: variable for variable in leaf.variables}
     units = variables["recurrent_kernel"].shape[0]
     bias = variables.get("bias")
-    if leaf.settings.get("reset_after") is False or (
-        gates.stacked_biases and bias is not None and len(bias.shape) == 1
-    ):
+    if leaf.settings.get("reset_after") is False or (gates.stacked_biases and bias is not None
+                                                     and len(bias.shape) == 1):
         raise remedies.refusal(
-            stack,
-            layer,
+            stack, layer,
             "its reset gate stands before the matrix product, in PyTorch it stands after it",
-            "build the Keras layer with reset_after=True",
-        )
+            "build the Keras layer with reset_after=True")
     rule = f"{gates.rule}: gates {gates.torch} -> {gates.keras}"
     doubt = _doubt(layer, cell, leaf, gates)
     note = _note(layer)
@@ -252,35 +247,35 @@ def _of_cell(stack: TorchLayer, layer: TargetLayer, cell: Cell, leaf: TargetLaye
         expected = variable.shape[1], variable.shape[0]
         if tensor.shape != expected:
             raise remedies.refusal(
-                stack,
-                layer,
-                f"{name} {variable.shape} needs {part} of shape {expected}, got '{tensor.name}' of shape {tensor.shape}",
-                _on_shape(cell, units, gates),
-            )
+                stack, layer,
+                (f"{name} {variable.shape} needs {part} of shape {expected}, got '{tensor.name}' "
+                 f"of shape {tensor.shape}"), _on_shape(cell, units, gates))
         expression = Permute(_in_keras_order(Tensor(tensor.name), units, gates), (1, 0))
         assignments.append(Assignment(variable.key, expression, rule, doubt, note))
     biases = [cell.tensors[part] for part in ("bias_ih", "bias_hh") if part in cell.tensors]
     for tensor in biases:
         if tensor.shape != (len(gates.order) * units,):
             raise remedies.refusal(
-                stack,
-                layer,
+                stack, layer,
                 f"'{tensor.name}' has shape {tensor.shape}, expected {(len(gates.order) * units,)}",
-                _on_shape(cell, units, gates),
-            )
+                _on_shape(cell, units, gates))
     if bias is not None:
         assignments.append(_bias(bias, biases, units, gates, rule))
     elif biases:
-        because = f"'{leaf.display_name}' is built with use_bias=False (use_bias=True would hold it)"
+        because = (f"'{leaf.display_name}' is built with use_bias=False (use_bias=True would hold "
+                   "it)")
         constants = tuple(Constant(Tensor(tensor.name), 0.0, because) for tensor in biases)
         assignments[-1] = replace(assignments[-1], constants=constants)
     return assignments
 
 
-def _bias(variable: TargetVariable, biases: Sequence[SourceTensor], units: int, gates: Gates, rule: str) -> Assignment:
+def _bias(variable: TargetVariable, biases: Sequence[SourceTensor], units: int, gates: Gates,
+          rule: str) -> Assignment:
     if not biases:
-        note = f"'{variable.display_name}' is filled with 0: the torch layer is built with bias=False"
-        return Assignment(variable.key, Fill(0.0, variable.shape), f"{gates.rule}: no torch bias, 0", note=note)
+        note = (f"'{variable.display_name}' is filled with 0: the torch layer is built with "
+                "bias=False")
+        return Assignment(variable.key, Fill(0.0, variable.shape),
+                          f"{gates.rule}: no torch bias, 0", note=note)
     ordered = [_in_keras_order(Tensor(tensor.name), units, gates) for tensor in biases]
     if not gates.stacked_biases:
         return Assignment(variable.key, Add(tuple(ordered)), f"{rule}, bias_ih + bias_hh")
@@ -292,7 +287,8 @@ def _in_keras_order(tensor: Expression, units: int, gates: Gates) -> Expression:
     """The tensor with its blocks of `units` rows in Keras's order."""
     if gates.order == tuple(range(len(gates.order))):
         return tensor
-    return Concat(tuple(Slice(tensor, 0, block * units, (block + 1) * units) for block in gates.order), 0)
+    return Concat(
+        tuple(Slice(tensor, 0, block * units, (block + 1) * units) for block in gates.order), 0)
 
 
 def _on_shape(cell: Cell, units: int, gates: Gates) -> str:
@@ -307,15 +303,19 @@ def _on_shape(cell: Cell, units: int, gates: Gates) -> str:
 
 
 def _doubt(layer: TargetLayer, cell: Cell, leaf: TargetLayer, gates: Gates) -> str:
-    activation, recurrent = leaf.settings.get("activation"), leaf.settings.get("recurrent_activation")
+    activation, recurrent = leaf.settings.get("activation"), leaf.settings.get(
+        "recurrent_activation")
     if gates.activation and activation not in (None, gates.activation):
-        return f"'{layer.display_name}' has activation='{activation}', torch's has {gates.activation}: the outputs will differ"
+        return (f"'{layer.display_name}' has activation='{activation}', torch's has "
+                f"{gates.activation}: the outputs will differ")
     if gates.activation and recurrent not in (None, "sigmoid"):
-        return f"'{layer.display_name}' has recurrent_activation='{recurrent}', torch's has sigmoid: the outputs will differ"
+        return (f"'{layer.display_name}' has recurrent_activation='{recurrent}', torch's has "
+                "sigmoid: the outputs will differ")
     backwards = layer.settings.get("go_backwards")
     if backwards is not None and cell.number is not None and bool(backwards) != cell.reverse:
         direction = "reverse" if cell.reverse else "forward"
-        return f"'{layer.display_name}' has go_backwards={backwards} and takes the {direction} direction '{cell.name}': only equal outputs can prove it"
+        return (f"'{layer.display_name}' has go_backwards={backwards} and takes the {direction} "
+                f"direction '{cell.name}': only equal outputs can prove it")
     return ""
 
 
@@ -323,11 +323,13 @@ def _note(layer: TargetLayer) -> str:
     mode = layer.settings.get("merge_mode", "concat")
     if "Bidirectional" not in layer.class_names or mode == "concat":
         return ""
-    by_hand = {"sum": "adds the two halves of its output", "ave": "averages the two halves of its output"}
-    return (
-        f"'{layer.display_name}' has merge_mode={mode!r} and torch concatenates the two directions: the outputs are equal "
-        f"when the torch model {by_hand.get(str(mode), 'joins the two halves of its output in this way')}"
-    )
+    by_hand = {
+        "sum": "adds the two halves of its output", "ave": "averages the two halves of its output"
+    }
+    return (f"'{layer.display_name}' has merge_mode={mode!r} and torch concatenates the two "
+            "directions: the outputs are equal "
+            "when the torch model "
+            f"{by_hand.get(str(mode), 'joins the two halves of its output in this way')}")
 
 
 ASSIGNED_KINDS = ("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", *GATES)

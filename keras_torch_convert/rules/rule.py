@@ -16,26 +16,31 @@ from ..spec.tensor_spec import Shape
 class AxisPattern:
     """Where the axes of one parameter stand on both sides, by name.
 
-    `AxisPattern("out in height width", "height width in out")` is the kernel of a 2-D convolution. On the PyTorch side
-    "(channel multiplier)" is one axis made of two, the first varying slowest, and "1" an axis of size 1. On the Keras
-    side every axis is a plain name.
+    `AxisPattern("out in height width", "height width in out")` is the kernel of a 2-D convolution.
+    On the PyTorch side "(channel multiplier)" is one axis made of two, the first varying slowest,
+    and "1" an axis of size 1. On the Keras side every axis is a plain name.
     """
 
     torch: str
     keras: str
 
     def torch_shape(self, keras_shape: Shape) -> Shape | None:
-        """Shape that the PyTorch tensor must have for a Keras variable of `keras_shape`, None when the rank is not the rule's."""
+        """Shape that the PyTorch tensor must have for a Keras variable of `keras_shape`, None when
+        the rank is not the rule's.
+        """
         sizes = self._sizes(keras_shape)
         if sizes is None:
             return None
         return tuple(prod(sizes[axis] for axis in group) for group in _groups(self.torch))
 
     def expression(self, name: str, keras_shape: Shape) -> Expression:
-        """The tensor `name`, which has `torch_shape(keras_shape)`, in the layout of the Keras variable."""
+        """The tensor `name`, which has `torch_shape(keras_shape)`, in the layout of the Keras
+        variable.
+        """
         sizes = self._sizes(keras_shape)
         if sizes is None:
-            raise ValueError(f"the layout {self.keras!r} does not describe a variable of shape {keras_shape}")
+            raise ValueError(
+                f"the layout {self.keras!r} does not describe a variable of shape {keras_shape}")
         groups = _groups(self.torch)
         axes = [axis for group in groups for axis in group]
         result: Expression = Tensor(name)
@@ -70,10 +75,12 @@ def _groups(layout: str) -> tuple[tuple[str, ...], ...]:
 class Rule:
     """How the parameters of one kind of layer travel.
 
-    `kinds` are names of Keras classes: a layer follows the rule of the nearest class along its method resolution order.
-    `movements` are by name of the Keras variable; a variable that is not listed is a raw parameter, which moves as it
-    stands up to axes of size 1 (see `raw_parameter`). `source` says where the convention is written down. A `lossless` rule carries
-    every value back from Keras bit for bit, any other gives an equal function or none; `back` says what there is to know of that way.
+    `kinds` are names of Keras classes: a layer follows the rule of the nearest class along its
+    method resolution order. `movements` are by name of the Keras variable; a variable that is not
+    listed is a raw parameter, which moves as it stands up to axes of size 1 (see `raw_parameter`).
+    `source` says where the convention is written down. A `lossless` rule carries every value back
+    from Keras bit for bit, any other gives an equal function or none; `back` says what there is to
+    know of that way.
     """
 
     name: str
@@ -85,10 +92,12 @@ class Rule:
 
 
 def raw_parameter(name: str, torch_shape: Shape, keras_shape: Shape) -> Expression | None:
-    """A parameter without layout: equal shapes, or shapes that differ in axes of size 1 only. None when they do not fit.
+    """A parameter without layout: equal shapes, or shapes that differ in axes of size 1 only. None
+    when they do not fit.
 
-    Axes of size 1 are free around a vector ((C,), (1, 1, C), (C, 1, 1)); with more than one larger axis only leading
-    ones may be added or dropped, since (8, 8, 1, 1) and (1, 1, 8, 8) are a kernel in two different layouts.
+    Axes of size 1 are free around a vector ((C,), (1, 1, C), (C, 1, 1)); with more than one larger
+    axis only leading ones may be added or dropped, since (8, 8, 1, 1) and (1, 1, 8, 8) are a kernel
+    in two different layouts.
     """
     if torch_shape == keras_shape:
         return Tensor(name)
@@ -106,6 +115,8 @@ def _without_leading_ones(shape: Shape) -> Shape:
 
 
 def order_is_unproven(shape: Shape) -> bool:
-    """True when two axes larger than 1 are equal, so that a transposed parameter would have the same shape."""
+    """True when two axes larger than 1 are equal, so that a transposed parameter would have the
+    same shape.
+    """
     larger = [extent for extent in shape if extent > 1]
     return len(set(larger)) < len(larger)

@@ -1,4 +1,6 @@
-"""What the Keras model computes, layer by layer: statistics of what goes in and comes out of every call, never the values."""
+"""What the Keras model computes, layer by layer: statistics of what goes in and comes out of every
+call, never the values.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,9 @@ Shape = tuple[int, ...]
 class LayerCall:
     """One call of a layer, or of an operation of the model's graph that is no layer.
 
-    `number` grows with the time at which calls begin. `label` is the layer's name with those of the layers around it. `leaf` is given for layers that own
-    variables. `parent` is the number of the call in which this one was made, `children` those made inside it.
+    `number` grows with the time at which calls begin. `label` is the layer's name with those of the
+    layers around it. `leaf` is given for layers that own variables. `parent` is the number of the
+    call in which this one was made, `children` those made inside it.
     """
 
     number: int
@@ -46,7 +49,9 @@ class LayerCall:
 
 @dataclass(slots=True, eq=False)
 class Captured:
-    """The values of one call: arrays that went in, how the call was made, and the arrays that came out."""
+    """The values of one call: arrays that went in, how the call was made, and the arrays that came
+    out.
+    """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -56,7 +61,9 @@ class Captured:
 
 @dataclass(slots=True)
 class KerasRun:
-    """One run of the Keras model. `captured` holds the values of the calls that were asked for, by number, `outputs` the statistics of what came out."""
+    """One run of the Keras model. `captured` holds the values of the calls that were asked for, by
+    number, `outputs` the statistics of what came out.
+    """
 
     calls: list[LayerCall] = field(default_factory=list)
     outputs: tuple[Fingerprint, ...] = ()
@@ -67,30 +74,27 @@ class KerasRun:
         return [call for call in self.calls if not call.children]
 
 
-def run_keras_calls(
-    target: Target,
-    keras_call: Callable[[Any, Any], Any],
-    inputs: Any,
-    capture: Collection[int] = (),
-    patched: Mapping[int, Array] | None = None,
-) -> KerasRun:
-    """Run the model and note every call; `capture` are the numbers of calls whose values are kept, as seen in an earlier run.
+def run_keras_calls(target: Target, keras_call: Callable[[Any, Any], Any], inputs: Any,
+                    capture: Collection[int] = (),
+                    patched: Mapping[int, Array] | None = None) -> KerasRun:
+    """Run the model and note every call; `capture` are the numbers of calls whose values are kept,
+    as seen in an earlier run.
 
-    `patched` has for the numbers of some calls what they give in this run in the place of their first output.
+    `patched` has for the numbers of some calls what they give in this run in the place of their
+    first output.
     """
     recorder = _CallRecorder(target, frozenset(capture), patched or {})
-    with (
-        no_grad(target),
-        preserve_rng_state(),
-        intercepted_calls(target, recorder.handle, operations=True),
-    ):
+    with (no_grad(target), preserve_rng_state(),
+          intercepted_calls(target, recorder.handle, operations=True)):
         outputs = keras_call(target.model, inputs)
-    recorder.run.outputs = tuple(fingerprint(array) for array in eager_arrays(outputs) if array.size)
+    recorder.run.outputs = tuple(
+        fingerprint(array) for array in eager_arrays(outputs) if array.size)
     return recorder.run
 
 
 class _CallRecorder:
-    def __init__(self, target: Target, capture: frozenset[int], patched: Mapping[int, Array]) -> None:
+    def __init__(self, target: Target, capture: frozenset[int], patched: Mapping[int,
+                                                                                 Array]) -> None:
         self.run = KerasRun()
         self.target = target
         self.capture = capture
@@ -107,7 +111,8 @@ class _CallRecorder:
         noted = self._begin(layer)
         keys, shapes = self._keys((args, kwargs))
         noted.inputs, noted.input_shapes = keys, shapes
-        before = [array.copy() for array in eager_arrays((args, kwargs))] if noted.number in self.capture else []
+        before = [array.copy() for array in eager_arrays((args, kwargs))
+                 ] if noted.number in self.capture else []
         self.stack.append(noted)
         try:
             output = call(*args, **kwargs)
@@ -127,7 +132,8 @@ class _CallRecorder:
         leaf = self.leaf_of.get(id(layer))
         name = str(getattr(layer, "name", type(layer).__name__))
         around = f"{parent.display_name}/" if parent is not None and parent.display_name else ""
-        label = leaf.display_name if leaf is not None else "" if id(layer) == self.root else f"{around}{name}"
+        label = leaf.display_name if leaf is not None else "" if id(
+            layer) == self.root else f"{around}{name}"
         noted = LayerCall(number, layer, label, leaf, None if parent is None else parent.number)
         if parent is not None:
             parent.children.append(number)

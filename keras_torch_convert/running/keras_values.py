@@ -1,4 +1,6 @@
-"""Trial values for a Keras model's variables that never reach the model itself: Keras 3 runs statelessly, Keras 2 is put back."""
+"""Trial values for a Keras model's variables that never reach the model itself: Keras 3 runs
+statelessly, Keras 2 is put back.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,6 @@ LayerCall = Callable[..., Any]
 
 class TrialValues(Protocol):
     """Sets a variable for a time; `reset` lets it have its own value again."""
-
     def __call__(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
         """Give the variable a trial value."""
 
@@ -30,7 +31,9 @@ class TrialValues(Protocol):
 
 @contextmanager
 def trial_values(target: Target) -> Iterator[TrialValues]:
-    """Gives a function that sets a variable for the time of the `with` block. Afterward the model is as it was, whatever happens."""
+    """Gives a function that sets a variable for the time of the `with` block. Afterward the model
+    is as it was, whatever happens.
+    """
     if target.framework == "keras":
         keras = importlib.import_module("keras")
         with keras.StatelessScope() as scope:
@@ -46,7 +49,6 @@ def trial_values(target: Target) -> Iterator[TrialValues]:
 
 class _Stateless:
     """Values that only the scope knows of."""
-
     def __init__(self, keras: Any, scope: Any) -> None:
         self.keras, self.scope = keras, scope
 
@@ -60,15 +62,16 @@ class _Stateless:
 
 class _Journal:
     """Values written into the variables, and what they were before."""
-
     def __init__(self, target: Target) -> None:
         self.target = target
         self.before: dict[str, tuple[TargetVariable, npt.NDArray[Any]]] = {}
 
     def __call__(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
         if variable.key not in self.before:
-            self.before[variable.key] = (variable, np.array(read_values(self.target, variable.variable)))
-        assign_values(self.target, variable.variable, array.astype(self.before[variable.key][1].dtype))
+            self.before[variable.key] = (variable,
+                                         np.array(read_values(self.target, variable.variable)))
+        assign_values(self.target, variable.variable,
+                      array.astype(self.before[variable.key][1].dtype))
 
     def reset(self, variable: TargetVariable) -> None:
         if variable.key in self.before:
@@ -80,16 +83,15 @@ class _Journal:
 
 
 @contextmanager
-def intercepted_calls(
-    target: Target,
-    handle: Callable[[Any, LayerCall, tuple[Any, ...], dict[str, Any]], Any],
-    *,
-    operations: bool = False,
-) -> Iterator[None]:
-    """Every call of a Keras layer goes through `handle(layer, call, args, kwargs)` inside the `with` block.
+def intercepted_calls(target: Target,
+                      handle: Callable[[Any, LayerCall, tuple[Any, ...], dict[str, Any]],
+                                       Any], *, operations: bool = False) -> Iterator[None]:
+    """Every call of a Keras layer goes through `handle(layer, call, args, kwargs)` inside the
+    `with` block.
 
-    With `operations` so do those of a functional Keras 3 model's graph that are no layers (`x + y`).
-    The class that all layers share is changed for the time: an attribute of one layer would have no effect.
+    With `operations` so do those of a functional Keras 3 model's graph that are no layers (`x +
+    y`). The class that all layers share is changed for the time: an attribute of one layer would
+    have no effect.
     """
     if target.framework == "keras":
         keras = importlib.import_module("keras")
@@ -117,7 +119,9 @@ def _intercepted(original: LayerCall, handle: Callable[..., Any]) -> LayerCall:
 
 
 def eager_arrays(value: Any) -> Iterator[npt.NDArray[Any]]:
-    """The arrays inside a layer's arguments or outputs; symbolic tensors and everything else are passed over."""
+    """The arrays inside a layer's arguments or outputs; symbolic tensors and everything else are
+    passed over.
+    """
     for tensor in leaves_of(value):
         array = None if type(tensor).__name__.startswith("KerasTensor") else _as_array(tensor)
         if array is not None:
@@ -136,5 +140,6 @@ def as_tensor_like(array: npt.NDArray[Any], output: Any, target: Target) -> Any:
     """The array as a tensor of the type that a layer's `output` has."""
     if target.framework == "keras":
         keras = importlib.import_module("keras")
-        return keras.ops.convert_to_tensor(array, dtype=keras.backend.standardize_dtype(output.dtype))
+        return keras.ops.convert_to_tensor(array,
+                                           dtype=keras.backend.standardize_dtype(output.dtype))
     return importlib.import_module("tensorflow").convert_to_tensor(array, dtype=output.dtype)

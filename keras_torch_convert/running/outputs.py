@@ -15,7 +15,8 @@ def describe(error: BaseException) -> str:
     """Type and first lines of an error's message: Keras repeats all arguments behind them."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:3])
-    return f"{type(error).__name__}: {text[:400]}{' ...' if len(text) > 400 or len(lines) > 3 else ''}"
+    return (f"{type(error).__name__}: "
+            f"{text[:400]}{' ...' if len(text) > 400 or len(lines) > 3 else ''}")
 
 
 def outputs_of(output: Any) -> tuple[list[Array], list[str]]:
@@ -26,7 +27,9 @@ def outputs_of(output: Any) -> tuple[list[Array], list[str]]:
 
 
 def named_outputs(output: Any) -> tuple[dict[str, Array], list[str]]:
-    """The same by name: "" for a single output, the place or key inside tuples and dicts, joined by dots ("hidden.1")."""
+    """The same by name: "" for a single output, the place or key inside tuples and dicts, joined by
+    dots ("hidden.1").
+    """
     leaves = dict(named_leaves(output))
     arrays = {name if len(leaves) > 1 else "": as_array(leaf) for name, leaf in leaves.items()}
     return arrays, [type_name(leaf) for leaf in leaves.values()]
@@ -48,13 +51,17 @@ def type_name(tensor: Any) -> str:
 
 
 def leaves_of(output: Any) -> Iterator[Any]:
-    """The tensors of an output, in order; what is no tensor (None, numbers, cached states) is passed over."""
+    """The tensors of an output, in order; what is no tensor (None, numbers, cached states) is
+    passed over.
+    """
     for _, leaf in named_leaves(output):
         yield leaf
 
 
 def as_array(tensor: Any) -> Array:
-    """A tensor of any of the frameworks as a NumPy array of a type that NumPy has; the half types widen to float32."""
+    """A tensor of any of the frameworks as a NumPy array of a type that NumPy has; the half types
+    widen to float32.
+    """
     if hasattr(tensor, "detach"):
         tensor = tensor.detach().cpu()
         if "bfloat16" in str(tensor.dtype):
@@ -63,5 +70,7 @@ def as_array(tensor: Any) -> Array:
     elif hasattr(tensor, "numpy"):
         tensor = tensor.numpy()
     array: Array = np.asarray(tensor)
-    # bfloat16 comes as an extension type, which NumPy itself cannot compute with; it has the kind of raw bytes.
-    return array.astype(np.float32) if array.dtype.kind == "V" or array.dtype == np.float16 else array
+    # bfloat16 comes as an extension type, which NumPy itself cannot compute with; it has the kind
+    # of raw bytes.
+    return array.astype(
+        np.float32) if array.dtype.kind == "V" or array.dtype == np.float16 else array

@@ -1,7 +1,9 @@
-"""Random values for copies of a torch module's weights, so that no two of them can be mistaken for each other.
+"""Random values for copies of a torch module's weights, so that no two of them can be mistaken for
+each other.
 
-Trained values hide differences (biases of zero, layer scales of 1e-6, attention that is nearly uniform), and which weight belongs
-where does not depend on them. The module itself is never written to.
+Trained values hide differences (biases of zero, layer scales of 1e-6, attention that is nearly
+uniform), and which weight belongs where does not depend on them. The module itself is never written
+to.
 """
 
 from __future__ import annotations
@@ -13,20 +15,24 @@ SEED = 20240229
 
 
 def randomized_values(module: Any, keep_ones: bool = False) -> dict[str, Any]:
-    """Name to new tensor for every floating-point parameter, and for the buffers that a norm keeps its statistics in.
+    """Name to new tensor for every floating-point parameter, and for the buffers that a norm keeps
+    its statistics in.
 
-    Matrices and kernels have a standard deviation of 1.2 / sqrt(fan in), tables 0.5, gains lie around 1, other vectors
-    carry a little noise. Running statistics start at 0 and 1; see `torch_trace` for how they come to fit the data. Other
-    buffers hold constants of the computation and stay. Tied weights share one tensor. With `keep_ones` a vector of ones stays
-    as it is: the Keras model may have no place for it.
+    Matrices and kernels have a standard deviation of 1.2 / sqrt(fan in), tables 0.5, gains lie
+    around 1, other vectors carry a little noise. Running statistics start at 0 and 1; see
+    `torch_trace` for how they come to fit the data. Other buffers hold constants of the computation
+    and stay. Tied weights share one tensor. With `keep_ones` a vector of ones stays as it is: the
+    Keras model may have no place for it.
     """
     import torch
 
     generator = torch.Generator().manual_seed(SEED)
-    tables = {f"{path}.weight" for path, inner in module.named_modules() if isinstance(inner, torch.nn.Embedding)}
+    tables = {
+        f"{path}.weight"
+        for path, inner in module.named_modules() if isinstance(inner, torch.nn.Embedding)
+    }
     banks = {
-        f"{path}.{name}" if path else name
-        for path, inner in module.named_modules()
+        f"{path}.{name}" if path else name for path, inner in module.named_modules()
         for name, tensor in inner.named_parameters(recurse=False)
         if tensor.ndim == 3 and "Conv" not in type(inner).__name__
     }
@@ -39,7 +45,8 @@ def randomized_values(module: Any, keep_ones: bool = False) -> dict[str, Any]:
             if keep_ones and tensor.ndim == 1 and bool((tensor == 1).all()):
                 known[id(tensor)] = tensor.detach().clone()
             else:
-                known[id(tensor)] = _new_value(name, tensor, name in tables, name in banks, generator)
+                known[id(tensor)] = _new_value(name, tensor, name in tables, name in banks,
+                                               generator)
         values[name] = known[id(tensor)]
     for name, tensor in module.named_buffers(remove_duplicate=False):
         last = name.rsplit(".", maxsplit=1)[-1]
@@ -50,7 +57,9 @@ def randomized_values(module: Any, keep_ones: bool = False) -> dict[str, Any]:
 
 
 def _new_value(name: str, tensor: Any, table: bool, bank: bool, generator: Any) -> Any:
-    """Random values of the tensor's shape, type and device; a bank holds one matrix for each expert or head."""
+    """Random values of the tensor's shape, type and device; a bank holds one matrix for each expert
+    or head.
+    """
     import torch
 
     last = name.rsplit(".", maxsplit=1)[-1]

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-REMEDY = (
-    "give inputs that both take as sample=(torch inputs, Keras inputs), or convert without a prediction; "
-    "the weights are in place"
-)
+REMEDY = ("give inputs that both take as sample=(torch inputs, Keras inputs), or convert without a "
+          "prediction; "
+          "the weights are in place")
 
 
 def run_torch(module: Any, inputs: Inputs) -> tuple[list[Array], list[str]]:
@@ -31,7 +30,8 @@ def run_torch(module: Any, inputs: Inputs) -> tuple[list[Array], list[str]]:
         try:
             return outputs_of(call_torch(module, inputs.torch_arguments))
         except Exception as error:
-            raise PredictionError(f"the torch model failed on {inputs.words}: {describe(error)}; {REMEDY}") from error
+            raise PredictionError(
+                f"the torch model failed on {inputs.words}: {describe(error)}; {REMEDY}") from error
 
 
 def call_torch(module: Any, inputs: Any) -> Any:
@@ -41,7 +41,9 @@ def call_torch(module: Any, inputs: Any) -> Any:
 
 
 def as_tensors(value: Any, module: Any) -> Any:
-    """Every array of a structure as a torch tensor, floating-point ones in the type of the module's weights."""
+    """Every array of a structure as a torch tensor, floating-point ones in the type of the module's
+    weights.
+    """
     import torch
 
     if isinstance(value, Mapping):
@@ -52,23 +54,29 @@ def as_tensors(value: Any, module: Any) -> Any:
     like = next((weight for weight in module.parameters() if weight.is_floating_point()), None)
     if like is None:
         return tensor
-    return tensor.to(like.device, like.dtype) if tensor.is_floating_point() else tensor.to(like.device)
+    return tensor.to(like.device, like.dtype) if tensor.is_floating_point() else tensor.to(
+        like.device)
 
 
 @contextmanager
 def left_as_it_was(module: Any) -> Iterator[None]:
-    """For one run of a module: eval mode, no gradients, and the flags and random generators put back."""
+    """For one run of a module: eval mode, no gradients, and the flags and random generators put
+    back.
+    """
     import torch
 
     like = next(module.parameters(), None)
     devices = [like.device] if like is not None and like.device.type == "cuda" else []
-    with eval_mode(module), torch.no_grad(), torch.random.fork_rng(devices=devices), preserve_rng_state():
+    with eval_mode(module), torch.no_grad(), torch.random.fork_rng(
+            devices=devices), preserve_rng_state():
         yield
 
 
 @contextmanager
 def eval_mode(module: Any) -> Iterator[None]:
-    """Eval mode for the time being; the flag of every submodule is put back as it was, each by itself."""
+    """Eval mode for the time being; the flag of every submodule is put back as it was, each by
+    itself.
+    """
     flags = [(submodule, submodule.training) for submodule in module.modules()]
     module.eval()
     try:
@@ -79,7 +87,9 @@ def eval_mode(module: Any) -> Iterator[None]:
 
 
 def functional_call(module: Any, values: Mapping[str, Any], call: Callable[[Any], Any]) -> Any:
-    """What `call(module)` gives with `values` in the place of the module's own tensors of those names, which it keeps."""
+    """What `call(module)` gives with `values` in the place of the module's own tensors of those
+    names, which it keeps.
+    """
     import torch
 
     class Caller(torch.nn.Module):
@@ -95,11 +105,16 @@ def functional_call(module: Any, values: Mapping[str, Any], call: Callable[[Any]
 
 
 def _each_place_once(module: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values under one name for each place that holds a tensor; tied tensors get the value of the first name given.
+    """The values under one name for each place that holds a tensor; tied tensors get the value of
+    the first name given.
 
-    A module used under several names holds its tensors once: torch, given all of the names, would leave the last value in it.
+    A module used under several names holds its tensors once: torch, given all of the names, would
+    leave the last value in it.
     """
-    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    named = [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False)
+    ]
     modules = dict(module.named_modules(remove_duplicate=False))
     given: dict[int, Any] = {}
     for name, tensor in named:
@@ -115,7 +130,9 @@ def _each_place_once(module: Any, values: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def preserve_rng_state() -> Iterator[None]:
-    """The state of Python's and NumPy's global random generators put back afterward: a model may draw from them."""
+    """The state of Python's and NumPy's global random generators put back afterward: a model may
+    draw from them.
+    """
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         yield
@@ -130,12 +147,15 @@ def run_keras(target: Target, inputs: Inputs) -> tuple[list[Array], list[str]]:
         try:
             return outputs_of(target.model(inputs.keras_input, training=False))
         except Exception as error:
-            raise PredictionError(f"the Keras model failed on {inputs.words}: {describe(error)}; {REMEDY}") from error
+            raise PredictionError(
+                f"the Keras model failed on {inputs.words}: {describe(error)}; {REMEDY}") from error
 
 
 @contextmanager
 def no_grad(target: Target) -> Iterator[None]:
-    """For Keras on the torch backend: no gradients are recorded, and torch's random generator is put back."""
+    """For Keras on the torch backend: no gradients are recorded, and torch's random generator is
+    put back.
+    """
     if target.backend != "torch":
         yield
         return

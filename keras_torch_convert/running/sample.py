@@ -1,4 +1,6 @@
-"""Inputs for both models: read off the Keras model's input specs, or given by the caller, in the layout of either side."""
+"""Inputs for both models: read off the Keras model's input specs, or given by the caller, in the
+layout of either side.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,12 @@ from ..spec.target import Target
 
 Inputs = Union[Any, list[Any], dict[str, Any]]
 
-# Extent given to an axis that the model leaves open and that is not the height or width of a picture (time steps, tokens).
+# Extent given to an axis that the model leaves open and that is not the height or width of a
+# picture (time steps, tokens).
 OPEN_EXTENT = 16
 SEED = 0
-# One or two ids for each input (of a user, of an item) look up too few rows of a table to tell anything: then the batch is as large as this.
+# One or two ids for each input (of a user, of an item) look up too few rows of a table to tell
+# anything: then the batch is as large as this.
 FEWEST_IDS = 4
 
 
@@ -41,35 +45,36 @@ class InputSpec:
 
     @property
     def holds_ids(self) -> bool:
-        """True for whole numbers that pick rows of a vocabulary; not for masks and for the number of a segment."""
+        """True for whole numbers that pick rows of a vocabulary; not for masks and for the number
+        of a segment.
+        """
         return not (self.floating or self.masks or "type" in self.name or "segment" in self.name)
 
 
 def input_specs(model: Any) -> tuple[InputSpec, ...]:
     """The inputs of a Keras model in the order in which it takes them, () when it does not say.
 
-    A functional model knows its input tensors; a subclassed one, once built, the shape that it was built for.
+    A functional model knows its input tensors; a subclassed one, once built, the shape that it was
+    built for.
     """
     tensors = getattr(model, "inputs", None)
     if tensors:
         names = input_names(model, tensors)
         return tuple(
             InputSpec(name, as_shape(tensor.shape), dtype_name(tensor.dtype))
-            for name, tensor in zip(names, tensors, strict=True)
-        )
+            for name, tensor in zip(names, tensors, strict=True))
     config = model.get_build_config() if hasattr(model, "get_build_config") else None
     shape = config.get("input_shape") if isinstance(config, Mapping) else None
-    if (
-        isinstance(shape, (list, tuple))
-        and shape
-        and all(extent is None or isinstance(extent, int) for extent in shape)
-    ):
+    if (isinstance(shape, (list, tuple)) and shape
+            and all(extent is None or isinstance(extent, int) for extent in shape)):
         return (InputSpec("input", tuple(shape), "float32"),)
     return ()
 
 
 def input_names(model: Any, tensors: Sequence[Any]) -> list[str]:
-    """Names by which a functional model takes its inputs: the keys of a dict, else the names of the input tensors."""
+    """Names by which a functional model takes its inputs: the keys of a dict, else the names of the
+    input tensors.
+    """
     structure = getattr(model, "input", None)
     if isinstance(structure, Mapping):
         by_identity = {id(tensor): key for key, tensor in structure.items()}
@@ -111,40 +116,45 @@ def takes_one_picture(specs: Sequence[InputSpec], target: Target) -> bool:
 
 
 def ordered(model: Any) -> bool:
-    """Whether a model takes its inputs in an order that its author chose; those of a dict are sorted by name."""
+    """Whether a model takes its inputs in an order that its author chose; those of a dict are
+    sorted by name.
+    """
     return not isinstance(getattr(model, "input", None), Mapping)
 
 
 def has_several_tables(specs: Sequence[InputSpec], target: Target) -> bool:
-    """Whether ids of a single input may be meant for tables of several sizes (a vocabulary and positions, or columns of categories)."""
+    """Whether ids of a single input may be meant for tables of several sizes (a vocabulary and
+    positions, or columns of categories).
+    """
     return sum(spec.holds_ids for spec in specs) == 1 and len(set(_tables(target))) > 1
 
 
 def _tables(target: Target) -> list[int]:
     """The number of rows of every Embedding table."""
     return [
-        layer.variables[0].shape[0] for layer in target.leaves() if "Embedding" in layer.class_names and layer.variables
+        layer.variables[0].shape[0]
+        for layer in target.leaves() if "Embedding" in layer.class_names and layer.variables
     ]
 
 
-def random_inputs(
-    specs: Sequence[InputSpec], target: Target, input_shape: tuple[int, int], *, in_every_table: bool = False
-) -> list[npt.NDArray[Any]]:
-    """One random array for each spec, always the same ones: normal values, or ids that the largest Embedding table holds, `in_every_table` all of them.
+def random_inputs(specs: Sequence[InputSpec], target: Target, input_shape: tuple[int, int], *,
+                  in_every_table: bool = False) -> list[npt.NDArray[Any]]:
+    """One random array for each spec, always the same ones: normal values, or ids that the largest
+    Embedding table holds, `in_every_table` all of them.
 
     The batch is 1 where it is open, FEWEST_IDS where an input of ids has fewer than that.
     """
     generator = np.random.default_rng(SEED)
-    # A single row of ids goes into the vocabulary, which is the largest table; of several any may go into the smallest.
+    # A single row of ids goes into the vocabulary, which is the largest table; of several any may
+    # go into the smallest.
     pick = max if sum(spec.holds_ids for spec in specs) == 1 and not in_every_table else min
     limit = pick(_tables(target), default=2)
     arrays: list[npt.NDArray[Any]] = []
     shapes = [concrete_shape(spec, target, input_shape) for spec in specs]
-    if any(spec.holds_ids and prod(shape) < FEWEST_IDS for spec, shape in zip(specs, shapes, strict=True)):
-        shapes = [
-            (FEWEST_IDS, *shape[1:]) if spec.shape[0] is None else shape
-            for spec, shape in zip(specs, shapes, strict=True)
-        ]
+    if any(spec.holds_ids and prod(shape) < FEWEST_IDS
+           for spec, shape in zip(specs, shapes, strict=True)):
+        shapes = [(FEWEST_IDS, *shape[1:]) if spec.shape[0] is None else shape
+                  for spec, shape in zip(specs, shapes, strict=True)]
     for spec, shape in zip(specs, shapes, strict=True):
         if spec.masks:
             arrays.append(np.ones(shape, spec.dtype))
@@ -157,8 +167,11 @@ def random_inputs(
     return arrays
 
 
-def concrete_shape(spec: InputSpec, target: Target, input_shape: tuple[int, int]) -> tuple[int, ...]:
-    """The spec's shape with every open axis filled: batch 1, height and width from `input_shape`, others OPEN_EXTENT."""
+def concrete_shape(spec: InputSpec, target: Target, input_shape: tuple[int,
+                                                                       int]) -> tuple[int, ...]:
+    """The spec's shape with every open axis filled: batch 1, height and width from `input_shape`,
+    others OPEN_EXTENT.
+    """
     shape = list(spec.shape)
     if shape and shape[0] is None:
         shape[0] = 1
@@ -171,11 +184,13 @@ def concrete_shape(spec: InputSpec, target: Target, input_shape: tuple[int, int]
     return tuple(OPEN_EXTENT if extent is None else extent for extent in shape)
 
 
-def to_torch_layout(array: npt.NDArray[Any], spec: InputSpec | None, target: Target) -> npt.NDArray[Any]:
-    """An array in the Keras layout as PyTorch wants it: channels behind the batch axis for convolutions.
+def to_torch_layout(array: npt.NDArray[Any], spec: InputSpec | None,
+                    target: Target) -> npt.NDArray[Any]:
+    """An array in the Keras layout as PyTorch wants it: channels behind the batch axis for
+    convolutions.
 
-    Inputs of four axes and more are taken as pictures and volumes; those of three axes only when the model convolves
-    along them first, since sequences have their features last in PyTorch too.
+    Inputs of four axes and more are taken as pictures and volumes; those of three axes only when
+    the model convolves along them first, since sequences have their features last in PyTorch too.
     """
     ndim = array.ndim
     if ndim < 3 or array.dtype.kind != "f":
@@ -185,6 +200,7 @@ def to_torch_layout(array: npt.NDArray[Any], spec: InputSpec | None, target: Tar
         return array
     if ndim == 3:
         first = next(iter(target.leaves()), None)
-        if first is None or not any(kind.endswith("Conv1D") or kind == "Conv1DTranspose" for kind in first.class_names):
+        if first is None or not any(
+                kind.endswith("Conv1D") or kind == "Conv1DTranspose" for kind in first.class_names):
             return array
     return np.ascontiguousarray(np.moveaxis(array, -1, 1))

@@ -1,4 +1,5 @@
-"""In which layout a torch module takes sequences and volumes: with the channels last as Keras does, or behind the batch axis; with the batch or the steps first.
+"""In which layout a torch module takes sequences and volumes: with the channels last as Keras does,
+or behind the batch axis; with the batch or the steps first.
 
 Nothing but a run tells.
 """
@@ -20,21 +21,28 @@ Arguments = Any  # a list of arrays, or a dict of them by name
 
 # So many inputs may each be laid out in either way.
 MOST_INPUTS = 3
-# Axes of sequences and volumes. Pictures have one layout in torch, and a run of a large network for nothing takes long.
+# Axes of sequences and volumes. Pictures have one layout in torch, and a run of a large network for
+# nothing takes long.
 NDIMS = (3, 5)
 
 
-def in_its_layout(module: Any, arguments: Arguments, keras_inputs: Sequence[Array]) -> tuple[Arguments, list[str]]:
-    """The arguments as the module wants them, and notes about what was changed of the layout that the Keras model has."""
+def in_its_layout(module: Any, arguments: Arguments,
+                  keras_inputs: Sequence[Array]) -> tuple[Arguments, list[str]]:
+    """The arguments as the module wants them, and notes about what was changed of the layout that
+    the Keras model has.
+    """
     arguments, notes = that_runs(module, arguments, keras_inputs)
     if takes_batch_for_steps(module, arguments) is False:
         return arguments, notes
-    turned = _each(arguments, lambda array: np.ascontiguousarray(np.swapaxes(array, 0, 1)) if array.ndim > 1 else array)
+    turned = _each(
+        arguments, lambda array: np.ascontiguousarray(np.swapaxes(array, 0, 1))
+        if array.ndim > 1 else array)
     if takes_batch_for_steps(module, turned) is not False:
         return arguments, notes
     return turned, [
         *notes,
-        "the torch module was given its inputs with the steps before the batch, since its layers have batch_first=False",
+        "the torch module was given its inputs with the steps before the batch, since its layers "
+        "have batch_first=False"
     ]
 
 
@@ -45,16 +53,21 @@ def _each(arguments: Arguments, change: Callable[[Array], Array]) -> Arguments:
 
 
 def takes_batch_for_steps(module: Any, arguments: Arguments) -> bool | None:
-    """Whether a layer that wants the steps first gets a batch of one there, and the steps behind it; None when the module cannot be run, or runs none of these layers on a sequence."""
+    """Whether a layer that wants the steps first gets a batch of one there, and the steps behind
+    it; None when the module cannot be run, or runs none of these layers on a sequence.
+    """
     import torch
 
-    wanting = {id(inner) for inner in module.modules() if getattr(inner, "batch_first", True) is False}
+    wanting = {
+        id(inner) for inner in module.modules() if getattr(inner, "batch_first", True) is False
+    }
     if not wanting:
         return False
     shapes: list[tuple[int, ...]] = []
 
     def note(inner: Any, given: tuple[Any, ...]) -> None:
-        if id(inner) in wanting and given and isinstance(given[0], torch.Tensor) and given[0].ndim == 3:
+        if id(inner) in wanting and given and isinstance(given[0],
+                                                         torch.Tensor) and given[0].ndim == 3:
             shapes.append(tuple(given[0].shape))
 
     hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
@@ -66,14 +79,20 @@ def takes_batch_for_steps(module: Any, arguments: Arguments) -> bool | None:
     return any(steps == 1 < batch for steps, batch, _ in shapes)
 
 
-def that_runs(module: Any, arguments: Arguments, keras_inputs: Sequence[Array]) -> tuple[Arguments, list[str]]:
-    """The arguments, with sequences and volumes (batch, extents, channels) in another layout where the module cannot be run on these; a note about what was changed.
+def that_runs(module: Any, arguments: Arguments,
+              keras_inputs: Sequence[Array]) -> tuple[Arguments, list[str]]:
+    """The arguments, with sequences and volumes (batch, extents, channels) in another layout where
+    the module cannot be run on these; a note about what was changed.
 
-    They are as they came when the module can be run, when it has none of these among its inputs, and when no layout helps.
+    They are as they came when the module can be run, when it has none of these among its inputs,
+    and when no layout helps.
     """
     names = list(arguments) if isinstance(arguments, dict) else list(range(len(arguments)))
     given = [arguments[name] for name in names]
-    movable = [index for index, array in enumerate(given) if array.ndim in NDIMS and array.dtype.kind == "f"]
+    movable = [
+        index
+        for index, array in enumerate(given) if array.ndim in NDIMS and array.dtype.kind == "f"
+    ]
     if not 0 < len(movable) <= MOST_INPUTS:
         return arguments, []
     failure = failure_on(module, arguments)
@@ -83,14 +102,14 @@ def that_runs(module: Any, arguments: Arguments, keras_inputs: Sequence[Array]) 
         arrays = list(given)
         for index in changed:
             is_as_in_keras = arrays[index].shape == keras_inputs[index].shape
-            arrays[index] = (
-                np.ascontiguousarray(np.moveaxis(keras_inputs[index], -1, 1)) if is_as_in_keras else keras_inputs[index]
-            )
+            arrays[index] = (np.ascontiguousarray(np.moveaxis(keras_inputs[index], -1, 1))
+                             if is_as_in_keras else keras_inputs[index])
         other = dict(zip(names, arrays, strict=True)) if isinstance(arguments, dict) else arrays
         if not failure_on(module, other):
             shapes = ", ".join(str(arrays[index].shape) for index in changed)
             return other, [
-                f"the torch module was given inputs of {shapes}: it cannot be run on the other layout ({failure})"
+                f"the torch module was given inputs of {shapes}: it cannot be run on the other "
+                f"layout ({failure})"
             ]
     return arguments, []
 

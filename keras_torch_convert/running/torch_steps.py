@@ -1,4 +1,6 @@
-"""What the torch module computes, operation by operation: statistics of every value, never the values."""
+"""What the torch module computes, operation by operation: statistics of every value, never the
+values.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +31,11 @@ class Value:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One operation on data: `name` is torch's own ("convolution", "gelu"), `path` that of the module in which it ran.
+    """One operation on data: `name` is torch's own ("convolution", "gelu"), `path` that of the
+    module in which it ran.
 
-    `weights` are the names of the weights that took part, `settings` its further arguments in order and by name, None for tensors.
+    `weights` are the names of the weights that took part, `settings` its further arguments in order
+    and by name, None for tensors.
     """
 
     order: int
@@ -56,8 +60,8 @@ class ModuleCall:
 
 @dataclass(slots=True)
 class TorchRun:
-    """One run of the torch module. `captured` holds the outputs of the steps that were asked for, by order,
-    `inside` the statistics of what fused operations compute on their way.
+    """One run of the torch module. `captured` holds the outputs of the steps that were asked for,
+    by order, `inside` the statistics of what fused operations compute on their way.
     """
 
     steps: list[Step] = field(default_factory=list)
@@ -73,15 +77,16 @@ class TorchRun:
         values += [value for call in self.modules for value in (*call.inputs, *call.outputs)]
         values += [Value(key, (), order) for key, order in self.inside]
         # Of the same value that of a step counts, which knows its shape.
-        return list({(value.key, value.order): value for value in (*values[::-1], *self.inputs)}.values())
+        return list({(value.key, value.order): value for value in (*values[::-1], *self.inputs)
+                    }.values())
 
 
-def run_torch_steps(
-    module: Any, call: Any, inputs: Any, values: Mapping[str, Any], capture: Sequence[int] = ()
-) -> TorchRun:
+def run_torch_steps(module: Any, call: Any, inputs: Any, values: Mapping[str, Any],
+                    capture: Sequence[int] = ()) -> TorchRun:
     """Run `call(module, inputs)` with `values` for the module's tensors and note every operation.
 
-    `capture` are orders of steps whose outputs are kept, as seen in an earlier run. The module is left as it was.
+    `capture` are orders of steps whose outputs are kept, as seen in an earlier run. The module is
+    left as it was.
     """
     recorder = StepRecorder(module, dict(values), frozenset(capture))
     with isolated_inference(module), recorder.recording():
@@ -94,7 +99,6 @@ def run_torch_steps(
 
 class StepRecorder(Recorder):
     """Notes every operation on data beside what alignment needs."""
-
     def __init__(self, module: Any, values: dict[str, Any], capture: frozenset[int]) -> None:
         """Record runs of `module` on `values`."""
         super().__init__(module, values, keep_arrays=False)
@@ -118,7 +122,8 @@ class StepRecorder(Recorder):
         if len(before) == 1 and self._keeps_values(func, name):
             for tensor in results:
                 self.known[id(tensor)] = (weakref.ref(tensor), tensor._version, before[0].key)
-                # An operation in place gives its own input back; the id of a tensor that is gone may come again.
+                # An operation in place gives its own input back; the id of a tensor that is gone
+                # may come again.
                 if id(tensor) not in self.born or self.born[id(tensor)][0]() is not tensor:
                     self.born[id(tensor)] = (weakref.ref(tensor), before[0].order)
                 self._keep_arranged(before[0].order, tensor)
@@ -129,7 +134,8 @@ class StepRecorder(Recorder):
             self.run.captured[order] = [tensor.detach().clone().cpu() for tensor in results]
         weights = tuple(dict.fromkeys(name for tensor in given for name in self.names_of(tensor)))
         after = tuple(self.value_of(tensor) for tensor in results)
-        self.run.steps.append(Step(order, name, self.path, before, after, weights, _settings(args, kwargs)))
+        self.run.steps.append(
+            Step(order, name, self.path, before, after, weights, _settings(args, kwargs)))
         return result
 
     def _keep_arranged(self, order: int, tensor: Any) -> None:
@@ -139,7 +145,8 @@ class StepRecorder(Recorder):
             kept.append(tensor.detach().clone().cpu())
 
     def _keeps_values(self, func: Any, name: str) -> bool:
-        return (bool(getattr(func, "is_view", False)) and name not in _PARTS) or name in _SAME_VALUES
+        return (bool(getattr(func, "is_view", False))
+                and name not in _PARTS) or name in _SAME_VALUES
 
     @property
     def path(self) -> str:
@@ -159,8 +166,8 @@ class StepRecorder(Recorder):
     def values_of(self, structure: Any) -> tuple[Value, ...]:
         """The data in a structure."""
         return tuple(
-            self.value_of(tensor) for tensor in tensors_in(structure) if tensor.numel() and self.is_data(tensor)
-        )
+            self.value_of(tensor)
+            for tensor in tensors_in(structure) if tensor.numel() and self.is_data(tensor))
 
     def enter(self, module: Any, args: Any) -> None:
         """Before a module's forward."""
@@ -181,11 +188,15 @@ class StepRecorder(Recorder):
         if id(module) in self.paths:
             if not self.entered[1:]:
                 self.run.inputs = self.run.inputs or inputs
-            self.run.modules.append(ModuleCall(path, clock + 1, self.clock, inputs, self.values_of(output)))
+            self.run.modules.append(
+                ModuleCall(path, clock + 1, self.clock, inputs, self.values_of(output)))
 
 
 def _settings(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str | int, Any]:
     """Arguments that are no tensors."""
     everything: dict[str | int, Any] = dict(enumerate(args))
     everything.update(kwargs.items())
-    return {name: None if any(True for _ in tensors_in(value)) else value for name, value in everything.items()}
+    return {
+        name: None if any(True for _ in tensors_in(value)) else value
+        for name, value in everything.items()
+    }

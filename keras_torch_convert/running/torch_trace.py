@@ -1,8 +1,10 @@
-"""The torch module run once on randomized copies of its weights, and what went into and came out of every use of a weight.
+"""The torch module run once on randomized copies of its weights, and what went into and came out of
+every use of a weight.
 
-A dispatch mode sees every operation, inside scripted modules and fused attention too. A value made of weights and constants alone
-(a table and its index, joined biases, a standardized kernel) is *tainted* with the names of the weights; an operation that
-brings tainted and other tensors together is a *unit*. A module whose weights are used gives a unit as well, made of all it does.
+A dispatch mode sees every operation, inside scripted modules and fused attention too. A value made
+of weights and constants alone (a table and its index, joined biases, a standardized kernel) is
+*tainted* with the names of the weights; an operation that brings tainted and other tensors together
+is a *unit*. A module whose weights are used gives a unit as well, made of all it does.
 """
 
 from __future__ import annotations
@@ -20,36 +22,23 @@ from .randomize import SEED
 from .run import eval_mode, functional_call, preserve_rng_state
 
 # Operations that give a tensor of the shape of another, without its values.
-FACTORIES = (
-    "zeros_like",
-    "ones_like",
-    "empty_like",
-    "full_like",
-    "new_zeros",
-    "new_ones",
-    "new_empty",
-    "new_full",
-    "rand_like",
-)
+FACTORIES = ("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones",
+             "new_empty", "new_full", "rand_like")
 # Views that show a part of a tensor; all others show the whole, with the same fingerprint.
 _PARTS = ("slice", "select", "split", "split_with_sizes", "unbind", "chunk", "narrow")
 # Of convolutions in more groups than this no model keeps a layer for each.
 MOST_GROUPS = 4
-_NORMS = (
-    "native_batch_norm",
-    "_native_batch_norm_legit",
-    "_native_batch_norm_legit_no_training",
-    "batch_norm",
-    "cudnn_batch_norm",
-)
+_NORMS = ("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",
+          "batch_norm", "cudnn_batch_norm")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TracedOp:
-    """One use of weights: `names` of them in the order in which they are met, fingerprints of the data that goes in and comes out.
+    """One use of weights: `names` of them in the order in which they are met, fingerprints of the
+    data that goes in and comes out.
 
-    `label` is the module's path or, for a single operation, the path of the module that it runs in and its name.
-    `order` grows with time; a module has that of its first operation.
+    `label` is the module's path or, for a single operation, the path of the module that it runs in
+    and its name. `order` grows with time; a module has that of its first operation.
     """
 
     order: int
@@ -69,9 +58,10 @@ class TracedOp:
 class Trace:
     """What one run of the torch module showed.
 
-    `seen` are the fingerprints of all values, with the time at which they appeared; `values` the copies of the weights that
-    were used, `reached` the names of weights that met data. `tainted` are values made of weights alone, `outputs` what the module gave. `arrays` are what
-    goes into units and comes out of them, by fingerprint, empty when only fingerprints were asked for.
+    `seen` are the fingerprints of all values, with the time at which they appeared; `values` the
+    copies of the weights that were used, `reached` the names of weights that met data. `tainted`
+    are values made of weights alone, `outputs` what the module gave. `arrays` are what goes into
+    units and comes out of them, by fingerprint, empty when only fingerprints were asked for.
     """
 
     values: dict[str, Any]
@@ -83,12 +73,14 @@ class Trace:
     arrays: dict[Fingerprint, npt.NDArray[Any]] = field(default_factory=dict)
 
 
-def trace_module(
-    module: Any, values: dict[str, Any], call: Callable[[Any], Any], *, keep_arrays: bool = False
-) -> Trace:
-    """Run `call(module)` twice on `values`: once so that running statistics fit the data, once to note what happens.
+def trace_module(module: Any, values: dict[str, Any], call: Callable[[Any], Any], *,
+                 keep_arrays: bool = False) -> Trace:
+    """Run `call(module)` twice on `values`: once so that running statistics fit the data, once to
+    note what happens.
 
-    With `keep_arrays` the inputs and outputs of units themselves are kept beside their fingerprints. The module's own tensors, modes, hooks and the state of random generators are as before, whatever happens.
+    With `keep_arrays` the inputs and outputs of units themselves are kept beside their
+    fingerprints. The module's own tensors, modes, hooks and the state of random generators are as
+    before, whatever happens.
     """
     recorder = Recorder(module, values, keep_arrays)
     with isolated_inference(module):
@@ -97,20 +89,25 @@ def trace_module(
         with recorder.recording():
             output = functional_call(module, values, call)
             recorder.paused += 1
-            recorder.trace.outputs = [leaf.detach().cpu().float().numpy() for leaf in tensors_in(output)]
+            recorder.trace.outputs = [
+                leaf.detach().cpu().float().numpy() for leaf in tensors_in(output)
+            ]
     recorder.trace.units.sort(key=lambda unit: (unit.order, unit.is_module))
     return recorder.trace
 
 
 @contextmanager
 def isolated_inference(module: Any) -> Iterator[None]:
-    """Eval mode, no gradients, no fused attention, random generators from a fixed seed; all put back afterward."""
+    """Eval mode, no gradients, no fused attention, random generators from a fixed seed; all put
+    back afterward.
+    """
     import torch
 
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with eval_mode(module), torch.no_grad(), torch.random.fork_rng(devices=[]), preserve_rng_state():
+        with eval_mode(module), torch.no_grad(), torch.random.fork_rng(
+                devices=[]), preserve_rng_state():
             torch.manual_seed(SEED)
             yield
     finally:
@@ -132,7 +129,9 @@ def tensors_in(value: Any) -> Iterator[Any]:
 
 
 def _fitting_mode(values: dict[str, Any]) -> Any:
-    """A mode that gives every batch normalization the statistics of the data that it meets, disturbed a little."""
+    """A mode that gives every batch normalization the statistics of the data that it meets,
+    disturbed a little.
+    """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -140,8 +139,10 @@ def _fitting_mode(values: dict[str, Any]) -> Any:
     ours = {id(value) for value in values.values()}
 
     class Fitting(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func.overloadpacket.__name__ in _NORMS and len(args) > 4 and id(args[3]) in ours and id(args[4]) in ours:
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (),
+                               kwargs: Any = None) -> Any:
+            if func.overloadpacket.__name__ in _NORMS and len(args) > 4 and id(
+                    args[3]) in ours and id(args[4]) in ours:
                 _fit_statistics(args[0], args[3], args[4], generator)
             return func(*args, **(kwargs or {}))
 
@@ -154,17 +155,18 @@ def _fit_statistics(data: Any, mean: Any, variance: Any, generator: Any) -> None
     by_channel = data.detach().float().transpose(0, 1).flatten(1)
     overall = by_channel.square().mean() + 1e-6
     if by_channel.shape[1] >= 8:
-        new_mean, new_variance = by_channel.mean(1), by_channel.var(1, unbiased=False) + 0.05 * overall
+        new_mean, new_variance = by_channel.mean(1), by_channel.var(1,
+                                                                    unbiased=False) + 0.05 * overall
     else:
         new_mean, new_variance = torch.zeros_like(mean), overall.expand_as(variance)
     noise = torch.randn(mean.shape, generator=generator).to(mean.device)
     mean.copy_(new_mean + 0.1 * overall.sqrt() * noise)
-    variance.copy_(new_variance * (0.7 + 0.6 * torch.rand(mean.shape, generator=generator).to(mean.device)))
+    variance.copy_(new_variance *
+                   (0.7 + 0.6 * torch.rand(mean.shape, generator=generator).to(mean.device)))
 
 
 class Recorder:
     """Keeps the kind of every tensor (tainted, constant, data) and notes the units."""
-
     def __init__(self, module: Any, values: dict[str, Any], keep_arrays: bool) -> None:
         self.trace = Trace(values)
         self.keep_arrays = keep_arrays
@@ -188,13 +190,15 @@ class Recorder:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Note what happens inside the `with` block."""
-        from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+        from torch.nn.modules.module import (register_module_forward_hook,
+                                             register_module_forward_pre_hook)
         from torch.utils._python_dispatch import TorchDispatchMode
 
         recorder = self
 
         class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
-            def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            def __torch_dispatch__(self, func: Any, types: Any, args: Any = (),
+                                   kwargs: Any = None) -> Any:
                 return recorder.operation(func, args, kwargs or {})
 
         before = register_module_forward_pre_hook(self.enter)
@@ -212,14 +216,19 @@ class Recorder:
             return func(*args, **kwargs)
         given = [*tensors_in(args), *tensors_in(kwargs)]
         names = tuple(dict.fromkeys(name for tensor in given for name in self.names_of(tensor)))
-        data = [tensor for tensor in given if id(tensor) not in self.taint and id(tensor) not in self.constant]
+        data = [
+            tensor
+            for tensor in given if id(tensor) not in self.taint and id(tensor) not in self.constant
+        ]
         self.clock += 1
         order = self.clock
-        inputs = tuple(self.fingerprint_of(tensor, bool(names)) for tensor in data) if names and data else ()
+        inputs = tuple(
+            self.fingerprint_of(tensor, bool(names)) for tensor in data) if names and data else ()
         result = func(*args, **kwargs)
         results = list(tensors_in(result))
         for tensor in results:
-            # The version of a tensor changed in place is raised only after this; what was known of it is outdated now.
+            # The version of a tensor changed in place is raised only after this; what was known of
+            # it is outdated now.
             self.known.pop(id(tensor), None)
         name = func.overloadpacket.__name__
         if name in FACTORIES or not (names or data):
@@ -241,13 +250,14 @@ class Recorder:
                 self.known.pop(id(tensor), None)
         return result
 
-    def _note_tainted(
-        self, name: str, given: list[Any], results: list[Any], names: tuple[str, ...], order: int
-    ) -> None:
-        """What is made of weights and constants alone; a unit too when there is more than the weights themselves (a table of offsets)."""
+    def _note_tainted(self, name: str, given: list[Any], results: list[Any], names: tuple[str, ...],
+                      order: int) -> None:
+        """What is made of weights and constants alone; a unit too when there is more than the
+        weights themselves (a table of offsets).
+        """
         inputs = tuple(
-            self.fingerprint_of(tensor) for tensor in given if id(tensor) not in self.weights and tensor.numel() > 1
-        )
+            self.fingerprint_of(tensor)
+            for tensor in given if id(tensor) not in self.weights and tensor.numel() > 1)
         outputs = []
         for tensor in results:
             self.taint[id(tensor)] = (tensor, names)
@@ -257,24 +267,21 @@ class Recorder:
         if inputs and outputs:
             path = self.stack[-1].path if self.stack else ""
             self.trace.seen += [(key, order) for key in (*inputs, *outputs)]
-            self.trace.units.append(TracedOp(order, f"{path}:{name}", names, inputs, tuple(outputs[:1]), False))
+            self.trace.units.append(
+                TracedOp(order, f"{path}:{name}", names, inputs, tuple(outputs[:1]), False))
 
-    def _note_data(
-        self,
-        name: str,
-        results: list[Any],
-        names: tuple[str, ...],
-        inputs: tuple[Fingerprint, ...],
-        order: int,
-        rearranged: bool,
-    ) -> None:
+    def _note_data(self, name: str, results: list[Any], names: tuple[str, ...],
+                   inputs: tuple[Fingerprint, ...], order: int, rearranged: bool) -> None:
         for tensor in results:
             was_constant = self.constant.pop(id(tensor), None) is not None
             self.taint.pop(id(tensor), None)
             if was_constant and name.endswith("_"):
                 # Data written into a part of a tensor makes data of the whole.
                 storage = tensor.untyped_storage().data_ptr()
-                shared = [key for key, other in self.constant.items() if other.untyped_storage().data_ptr() == storage]
+                shared = [
+                    key for key, other in self.constant.items()
+                    if other.untyped_storage().data_ptr() == storage
+                ]
                 for key in shared:
                     del self.constant[key]
         for call in self.stack:
@@ -283,18 +290,20 @@ class Recorder:
             return
         outputs = tuple(
             self.fingerprint_of(tensor, bool(names))
-            for tensor in results
-            if tensor.is_floating_point() and tensor.numel()
-        )
+            for tensor in results if tensor.is_floating_point() and tensor.numel())
         self.trace.seen += [(output, order) for output in outputs]
         if names:
             self.trace.seen += [(key, order) for key in inputs]
             self.trace.reached.update(names)
             path = self.stack[-1].path if self.stack else ""
-            self.trace.units.append(TracedOp(order, f"{path}:{name}", names, inputs, outputs[:1], False))
+            self.trace.units.append(
+                TracedOp(order, f"{path}:{name}", names, inputs, outputs[:1], False))
 
-    def _note_product(self, args: Any, result: Any, inputs: tuple[Fingerprint, ...], order: int) -> None:
-        """A matrix product that adds a bias at once, as two units too: some models keep the bias in a layer of its own."""
+    def _note_product(self, args: Any, result: Any, inputs: tuple[Fingerprint, ...],
+                      order: int) -> None:
+        """A matrix product that adds a bias at once, as two units too: some models keep the bias in
+        a layer of its own.
+        """
         bias, _, matrix = args[:3]
         self.paused += 1
         try:
@@ -304,18 +313,20 @@ class Recorder:
         path = self.stack[-1].path if self.stack else ""
         outputs = (self.fingerprint_of(result),)
         self.trace.seen.append((product, order))
-        self.trace.units.append(TracedOp(order, f"{path}:product", self.names_of(matrix), inputs, (product,), False))
-        self.trace.units.append(TracedOp(order, f"{path}:bias", self.names_of(bias), (product,), outputs, False))
+        self.trace.units.append(
+            TracedOp(order, f"{path}:product", self.names_of(matrix), inputs, (product,), False))
+        self.trace.units.append(
+            TracedOp(order, f"{path}:bias", self.names_of(bias), (product,), outputs, False))
 
     def _note_groups(self, args: Any, result: Any, names: tuple[str, ...], order: int) -> None:
-        """A convolution in a few groups as one unit for each of them too: some models keep a layer for each."""
+        """A convolution in a few groups as one unit for each of them too: some models keep a layer
+        for each.
+        """
         groups = args[8]
         self.paused += 1
         try:
-            parts = [
-                (self.fingerprint_of(given), self.fingerprint_of(made))
-                for given, made in zip(args[0].chunk(groups, 1), result.chunk(groups, 1), strict=True)
-            ]
+            parts = [(self.fingerprint_of(given), self.fingerprint_of(made)) for given, made in zip(
+                args[0].chunk(groups, 1), result.chunk(groups, 1), strict=True)]
         finally:
             self.paused -= 1
         path = self.stack[-1].path if self.stack else ""
@@ -325,16 +336,19 @@ class Recorder:
             self.trace.units.append(TracedOp(order, label, names, (given,), (made,), False))
 
     def _note_attention(self, args: Any, kwargs: Any, order: int) -> None:
-        """The steps of fused attention: scores, scores with a bias (a unit when that comes from weights), their softmax."""
+        """The steps of fused attention: scores, scores with a bias (a unit when that comes from
+        weights), their softmax.
+        """
         query, key = args[0], args[1]
-        mask = kwargs.get("attn_mask", next((item for item in args[3:] if hasattr(item, "shape")), None))
+        mask = kwargs.get("attn_mask",
+                          next((item for item in args[3:] if hasattr(item, "shape")), None))
         scale = kwargs.get("scale")
         if query.ndim < 3 or query.shape[:-2] != key.shape[:-2]:
             return
         self.paused += 1
         try:
             plain = query @ key.transpose(-1, -2)
-            scores = plain * (query.shape[-1] ** -0.5 if scale is None else scale)
+            scores = plain * (query.shape[-1]**-0.5 if scale is None else scale)
             biased = scores if mask is None or not mask.is_floating_point() else scores + mask
             before, after = self.fingerprint_of(scores), self.fingerprint_of(biased)
             self.trace.seen += [(key, order) for key in (self.fingerprint_of(plain), before, after)]
@@ -344,14 +358,17 @@ class Recorder:
         names = () if mask is None else self.names_of(mask)
         if names:
             path = self.stack[-1].path if self.stack else ""
-            self.trace.units.append(TracedOp(order, f"{path}:attention bias", names, (before,), (after,), False))
+            self.trace.units.append(
+                TracedOp(order, f"{path}:attention bias", names, (before,), (after,), False))
 
     def names_of(self, tensor: Any) -> tuple[str, ...]:
         """The weights that a value is made of, () for data and constants."""
         return self.taint[id(tensor)][1] if id(tensor) in self.taint else ()
 
     def fingerprint_of(self, tensor: Any, of_unit: bool = False) -> Fingerprint:
-        """The fingerprint of a tensor as it is now, computed once for each version of it; what goes in or comes out `of_unit` may be kept."""
+        """The fingerprint of a tensor as it is now, computed once for each version of it; what goes
+        in or comes out `of_unit` may be kept.
+        """
         import weakref
 
         keep = of_unit and self.keep_arrays
@@ -382,7 +399,8 @@ class Recorder:
 
     def leave(self, module: Any, args: Any, kwargs: Any, output: Any) -> None:
         """After a module's forward: the module as one unit."""
-        if self.paused or id(module) not in self.paths or not self.stack or self.stack[-1].module != id(module):
+        if self.paused or id(
+                module) not in self.paths or not self.stack or self.stack[-1].module != id(module):
             return
         call = self.stack.pop()
         names = self.names_below.get(id(module), ())
@@ -394,7 +412,8 @@ class Recorder:
 
     def _data_of(self, value: Any, *, of_unit: bool = False) -> tuple[Fingerprint, ...]:
         data = [
-            tensor for tensor in tensors_in(value) if id(tensor) not in self.taint and id(tensor) not in self.constant
+            tensor for tensor in tensors_in(value)
+            if id(tensor) not in self.taint and id(tensor) not in self.constant
         ]
         return tuple(self.fingerprint_of(tensor, of_unit) for tensor in data if tensor.numel())
 

@@ -1,1 +1,3 @@
-"""Plain data that travels between the rooms: tensors, sources, targets, groups by layer, layouts of files."""
+"""Plain data that travels between the rooms: tensors, sources, targets, groups by layer, layouts of
+files.
+"""

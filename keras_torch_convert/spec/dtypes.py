@@ -1,4 +1,6 @@
-"""PyTorch's element types and the NumPy types that hold their values, or their bits where NumPy has no such type."""
+"""PyTorch's element types and the NumPy types that hold their values, or their bits where NumPy has
+no such type.
+"""
 
 from __future__ import annotations
 
@@ -8,42 +10,33 @@ import numpy as np
 import numpy.typing as npt
 
 _PLAIN = {
-    "float64": "<f8",
-    "float32": "<f4",
-    "float16": "<f2",
-    "int64": "<i8",
-    "int32": "<i4",
-    "int16": "<i2",
-    "int8": "|i1",
-    "uint64": "<u8",
-    "uint32": "<u4",
-    "uint16": "<u2",
-    "uint8": "|u1",
-    "bool": "|b1",
-    "complex64": "<c8",
-    "complex128": "<c16",
+    "float64": "<f8", "float32": "<f4", "float16": "<f2", "int64": "<i8", "int32": "<i4",
+    "int16": "<i2", "int8": "|i1", "uint64": "<u8", "uint32": "<u4", "uint16": "<u2",
+    "uint8": "|u1", "bool": "|b1", "complex64": "<c8", "complex128": "<c16"
 }
 _AS_BITS = {
-    "bfloat16": "<u2",
-    "float8_e4m3fn": "|u1",
-    "float8_e4m3fnuz": "|u1",
-    "float8_e5m2": "|u1",
-    "float8_e5m2fnuz": "|u1",
-    "float8_e8m0fnu": "|u1",
+    "bfloat16": "<u2", "float8_e4m3fn": "|u1", "float8_e4m3fnuz": "|u1", "float8_e5m2": "|u1",
+    "float8_e5m2fnuz": "|u1", "float8_e8m0fnu": "|u1"
 }
 # Little-endian whatever the machine, as all the file formats store them.
-NUMPY_TYPES: dict[str, np.dtype[Any]] = {name: np.dtype(code) for name, code in (_PLAIN | _AS_BITS).items()}
+NUMPY_TYPES: dict[str, np.dtype[Any]] = {
+    name: np.dtype(code) for name, code in (_PLAIN | _AS_BITS).items()
+}
 # Counters and index tables. Not the one-byte types, in which quantized weights come.
 INDEX_TYPES = ("bool", "int16", "int32", "int64")
 
 
 def stored_as_bits(name: str) -> bool:
-    """True for a PyTorch type that NumPy lacks: its values travel as unsigned integers of the same size."""
+    """True for a PyTorch type that NumPy lacks: its values travel as unsigned integers of the same
+    size.
+    """
     return name in _AS_BITS
 
 
 def torch_name(dtype: np.dtype[Any]) -> str | None:
-    """PyTorch's name of a NumPy type (the ml_dtypes ones included), None when PyTorch has no such type."""
+    """PyTorch's name of a NumPy type (the ml_dtypes ones included), None when PyTorch has no such
+    type.
+    """
     return dtype.name if dtype.name in NUMPY_TYPES and dtype.names is None else None
 
 
@@ -53,7 +46,9 @@ def native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A view of the array that cannot be written through; the flags of the array itself are left alone."""
+    """A view of the array that cannot be written through; the flags of the array itself are left
+    alone.
+    """
     view = array.view()
     view.flags.writeable = False
     return view

@@ -1,7 +1,8 @@
 """How a Keras model's weights lie in Keras files: enough to write those files without Keras.
 
-A layout is read off files that Keras itself saved, with marker values in the variables: Keras's way through a model is not
-walked a second time here. A variable is named by its place in the saved tree, which is the same in every instance.
+A layout is read off files that Keras itself saved, with marker values in the variables: Keras's way
+through a model is not walked a second time here. A variable is named by its place in the saved
+tree, which is the same in every instance.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ AttributeValue = Union[str, int, float, bool, tuple[str, ...], tuple[int, ...], 
 class StoredAttribute:
     """One attribute of an HDF5 group or data set.
 
-    `dtype` is "text" for a UTF-8 string of variable length (value: str, or a tuple of str for an array of such strings), else NumPy's own
-    name of the type with its byte order: "|S12" for byte strings of fixed length, given as str in `value`, "<i8", "<f4", "|b1" for numbers.
-    A tuple is a one-dimensional array, anything else a scalar.
+    `dtype` is "text" for a UTF-8 string of variable length (value: str, or a tuple of str for an
+    array of such strings), else NumPy's own name of the type with its byte order: "|S12" for byte
+    strings of fixed length, given as str in `value`, "<i8", "<f4", "|b1" for numbers. A tuple is a
+    one-dimensional array, anything else a scalar.
     """
 
     name: str
@@ -42,9 +44,10 @@ class StoredGroup:
 class StoredArray:
     """One HDF5 data set, contiguous and little-endian.
 
-    `path` is absolute, `dtype` NumPy's name of the type in the file with its byte order ("<f4", "|V2" for bfloat16). `place` is the
-    variable whose values it holds; "" when it holds none of the Plan's variables (the state of a random generator). `values` are its bytes where
-    no Plan gives them: those of such an array, and of variables that keep their own values.
+    `path` is absolute, `dtype` NumPy's name of the type in the file with its byte order ("<f4",
+    "|V2" for bfloat16). `place` is the variable whose values it holds; "" when it holds none of the
+    Plan's variables (the state of a random generator). `values` are its bytes where no Plan gives
+    them: those of such an array, and of variables that keep their own values.
     """
 
     path: str
@@ -57,7 +60,9 @@ class StoredArray:
 
 @dataclass(frozen=True, slots=True)
 class FileLayout:
-    """One HDF5 file: groups and arrays in the order in which Keras makes them, the root group first."""
+    """One HDF5 file: groups and arrays in the order in which Keras makes them, the root group
+    first.
+    """
 
     groups: tuple[StoredGroup, ...]
     arrays: tuple[StoredArray, ...]
@@ -65,7 +70,9 @@ class FileLayout:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveMember:
-    """One member of a .keras archive that is text: config.json, metadata.json (with its date pinned)."""
+    """One member of a .keras archive that is text: config.json, metadata.json (with its date
+    pinned).
+    """
 
     name: str
     text: str
@@ -75,8 +82,9 @@ class ArchiveMember:
 class TargetLayout:
     """What the files of one architecture look like, in the Keras that made them.
 
-    `framework` is "keras" or "tf_keras", `version` its version. `legacy` is the whole-model .h5 file, `weights` the .weights.h5 file, also
-    the weights inside a .keras archive; `members` are the archive's other members. None (or no members): that Keras cannot save it so.
+    `framework` is "keras" or "tf_keras", `version` its version. `legacy` is the whole-model .h5
+    file, `weights` the .weights.h5 file, also the weights inside a .keras archive; `members` are
+    the archive's other members. None (or no members): that Keras cannot save it so.
     """
 
     framework: str
@@ -91,7 +99,8 @@ class TargetLayout:
 
     def paths(self, place: str) -> tuple[str, ...]:
         """All paths of a variable, those in the legacy file first."""
-        return tuple(array.path for file in self.files() for array in file.arrays if array.key == place)
+        return tuple(
+            array.path for file in self.files() for array in file.arrays if array.key == place)
 
 
 class LazyLayout:
@@ -108,7 +117,9 @@ class LazyLayout:
         self._recorded: TargetLayout | None = None
 
     def record(self) -> TargetLayout:
-        """The layout. Raises SaveError when the model is gone, or when Keras can save it in no format."""
+        """The layout. Raises SaveError when the model is gone, or when Keras can save it in no
+        format.
+        """
         if self._recorded is None:
             self._recorded = self._record()
         return self._recorded

@@ -1,6 +1,7 @@
 """Collection: the tensors of a source, stacked by the layer that their names say.
 
-The rules are those of `state_dict_stack_by_layer` in keras_cv_attention_models 1.4.3; cutting and grouping the names is done in C.
+The rules are those of `state_dict_stack_by_layer` in keras_cv_attention_models 1.4.3; cutting and
+grouping the names is done in C.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TorchLayer:
-    """One PyTorch layer: its name ("" for tensors whose name has one part) and its tensors in the order of the source.
+    """One PyTorch layer: its name ("" for tensors whose name has one part) and its tensors in the
+    order of the source.
 
-    `modules` are the live modules by layer name, one for each layer that was joined into the stack, empty when only a checkpoint is at hand.
+    `modules` are the live modules by layer name, one for each layer that was joined into the stack,
+    empty when only a checkpoint is at hand.
     """
 
     layer: str
@@ -34,32 +37,41 @@ class TorchLayer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerGroups:
-    """All layers in order of first appearance, and for every tensor that was skipped the rule that did it."""
+    """All layers in order of first appearance, and for every tensor that was skipped the rule that
+    did it.
+    """
 
     stacks: tuple[TorchLayer, ...]
     skipped: Mapping[str, str]
 
 
 def group_by_layer(
-    source: Source, skip_weights: Names[str] = DEFAULT_SKIP_WEIGHTS, unstack_weights: Names[str] = ()
-) -> LayerGroups:
+    source: Source, skip_weights: Names[str] = DEFAULT_SKIP_WEIGHTS,
+    unstack_weights: Names[str] = ()) -> LayerGroups:
     """Stack the tensors of `source` by layer.
 
-    A tensor belongs to the layer named by all but the last part of its name. `skip_weights` are last parts to leave out,
-    `unstack_weights` last parts whose tensors become layers of their own, under their full names. Raises
-    AlignmentError when an unstacked tensor would replace others, SourceError for an empty tensor name.
+    A tensor belongs to the layer named by all but the last part of its name. `skip_weights` are
+    last parts to leave out, `unstack_weights` last parts whose tensors become layers of their own,
+    under their full names. Raises AlignmentError when an unstacked tensor would replace others,
+    SourceError for an empty tensor name.
     """
     tensors = list(source.tensors.values())
-    layers, skipped = stack_by_names([tensor.name for tensor in tensors], tensors, skip_weights, unstack_weights)
+    layers, skipped = stack_by_names([tensor.name for tensor in tensors], tensors, skip_weights,
+                                     unstack_weights)
     stacks = [
-        TorchLayer(layer, tuple(members), _modules(source, owner_of_parametrized(layer)[0]))
+        TorchLayer(layer, tuple(members), _modules(source,
+                                                   owner_of_parametrized(layer)[0]))
         for layer, members in layers.items()
     ]
-    return LayerGroups(joined(stacks), {tensor.name: f"skip_weights {last_part(tensor.name)!r}" for tensor in skipped})
+    return LayerGroups(
+        joined(stacks),
+        {tensor.name: f"skip_weights {last_part(tensor.name)!r}" for tensor in skipped})
 
 
 def _modules(source: Source, layer: str) -> dict[str, Any]:
-    """The live module of a layer by its name, of a tensor with a layer of its own the module that holds it; {} when there is none."""
+    """The live module of a layer by its name, of a tensor with a layer of its own the module that
+    holds it; {} when there is none.
+    """
     module = source.module
     owner = layer.rpartition(".")[0] if layer in source else layer
     for part in f"{source.prefix}{owner}".split("."):
@@ -68,34 +80,39 @@ def _modules(source: Source, layer: str) -> dict[str, Any]:
 
 
 def owner_of_parametrized(name: str) -> tuple[str, str]:
-    """The layer of "conv.parametrizations.weight.original" and the rest ("weight.original"); for other names the name and ""."""
+    """The layer of "conv.parametrizations.weight.original" and the rest ("weight.original"); for
+    other names the name and "".
+    """
     owner, inside, rest = f".{name}".partition(PARAMETRISED)
     return (owner[1:], rest) if inside else (name, "")
 
 
 def joined(stacks: Sequence[TorchLayer]) -> tuple[TorchLayer, ...]:
-    """The stacks with those of parametrized weights ("conv.parametrizations.weight" and below) in the stack of their layer ("conv")."""
+    """The stacks with those of parametrized weights ("conv.parametrizations.weight" and below) in
+    the stack of their layer ("conv").
+    """
     tensors: dict[str, list[SourceTensor]] = {}
     modules: dict[str, dict[str, Any]] = {}
     for stack in stacks:
         layer = owner_of_parametrized(stack.layer)[0]
         tensors.setdefault(layer, []).extend(stack.tensors)
         modules.setdefault(layer, {}).update(stack.modules)
-    return tuple(TorchLayer(layer, tuple(found), modules[layer]) for layer, found in tensors.items())
+    return tuple(
+        TorchLayer(layer, tuple(found), modules[layer]) for layer, found in tensors.items())
 
 
-def stack_by_names(
-    names: Names[str], items: Names[Item], skip_weights: Names[str], unstack_weights: Names[str]
-) -> tuple[dict[str, list[Item]], list[Item]]:
-    """Items, one for each name, by layer in order of first appearance, and those that were skipped."""
+def stack_by_names(names: Names[str], items: Names[Item], skip_weights: Names[str],
+                   unstack_weights: Names[str]) -> tuple[dict[str, list[Item]], list[Item]]:
+    """Items, one for each name, by layer in order of first appearance, and those that were skipped.
+    """
     plain_names = as_plain_strings(names, "names of tensors", SourceError)
     skip = last_parts(skip_weights, "skip_weights")
-    layers, skipped = _core.stack_by_layer(
-        plain_names, tuple(items), skip, last_parts(unstack_weights, "unstack_weights")
-    )
+    layers, skipped = _core.stack_by_layer(plain_names, tuple(items), skip,
+                                           last_parts(unstack_weights, "unstack_weights"))
     # Only a layer without a name can hold a tensor without one.
     if ("" in skip or "" in layers) and "" in plain_names:
-        raise SourceError(f"tensor number {plain_names.index('')} has an empty name; give every tensor a name")
+        raise SourceError(
+            f"tensor number {plain_names.index('')} has an empty name; give every tensor a name")
     return layers, skipped
 
 
@@ -106,13 +123,16 @@ def last_parts(parts: Names[str], parameter: str) -> tuple[str, ...]:
     """
     if isinstance(parts, str) or not isinstance(parts, Names):
         raise AlignmentError(
-            f"{parameter} must be a list of the last parts of tensor names, got {parts!r:.100}; write {parameter}=[...]"
-        )
+            f"{parameter} must be a list of the last parts of tensor names, got {parts!r:.100}; "
+            f"write {parameter}=[...]")
     return as_plain_strings(parts, f"entries of {parameter}", AlignmentError)
 
 
-def as_plain_strings(names: Names[Any], what: str, error: type[AlignmentError | SourceError]) -> tuple[str, ...]:
-    """The names as a tuple of exactly `str`, as the C core wants them; subclasses such as numpy.str_ are turned into it."""
+def as_plain_strings(names: Names[Any], what: str,
+                     error: type[AlignmentError | SourceError]) -> tuple[str, ...]:
+    """The names as a tuple of exactly `str`, as the C core wants them; subclasses such as
+    numpy.str_ are turned into it.
+    """
     listed = tuple(names)
     if _core.are_exactly(listed, (str,)):
         return listed

@@ -1,4 +1,6 @@
-"""Was the order of registration lost? Files sorted by name are recognized, and their layers put in natural order."""
+"""Was the order of registration lost? Files sorted by name are recognized, and their layers put in
+natural order.
+"""
 
 from __future__ import annotations
 
@@ -20,36 +22,40 @@ def split_layer(name: str) -> tuple[str, str]:
 
 
 def is_sorted(tensors: Sequence[SourceTensor]) -> bool:
-    """True when names are sorted, over the whole list or within each of its runs of one type (as safetensors writes them)."""
+    """True when names are sorted, over the whole list or within each of its runs of one type (as
+    safetensors writes them).
+    """
     names = [tensor.name for tensor in tensors]
     if names == sorted(names):
         return True
-    runs = [(dtype, [tensor.name for tensor in run]) for dtype, run in groupby(tensors, lambda tensor: tensor.dtype)]
-    return len({dtype for dtype, _ in runs}) == len(runs) and all(names == sorted(names) for _, names in runs)
+    runs = [(dtype, [tensor.name for tensor in run])
+            for dtype, run in groupby(tensors, lambda tensor: tensor.dtype)]
+    return len({dtype for dtype, _ in runs}) == len(runs) and all(
+        names == sorted(names) for _, names in runs)
 
 
 def is_telltale(names: Sequence[str]) -> bool:
-    """True when sorted names are in an order that no module registers: number 10 before 2, or bias before weight.
+    """True when sorted names are in an order that no module registers: number 10 before 2, or bias
+    before weight.
 
-    The latter counts only when it holds for every layer that has both, and for two layers at least: a single layer of
-    somebody's own may well register its bias first.
+    The latter counts only when it holds for every layer that has both, and for two layers at least:
+    a single layer of somebody's own may well register its bias first.
     """
     if natural_order(names, by_role=False) != sorted(names):
         return True
     places = {name: place for place, name in enumerate(names)}
     weights = [name for name in names if split_layer(name)[1] == "weight"]
-    pairs = [
-        (places[name], places[bias]) for name in weights if (bias := name.removesuffix("weight") + "bias") in places
-    ]
+    pairs = [(places[name], places[bias])
+             for name in weights if (bias := name.removesuffix("weight") + "bias") in places]
     return len(pairs) > 1 and all(bias < weight for weight, bias in pairs)
 
 
 def natural_order(names: Iterable[str], by_role: bool = True) -> list[str]:
     """Names with numbers counted as numbers, the tensors of a layer together.
 
-    Within a layer the roles that PyTorch's layers register come in that order (weight, bias, running_mean, ...), unless `by_role` is False.
+    Within a layer the roles that PyTorch's layers register come in that order (weight, bias,
+    running_mean, ...), unless `by_role` is False.
     """
-
     def key(name: str) -> tuple[object, ...]:
         layer, last = split_layer(name)
         stem, role = _role(last) if by_role else (last, 0)
@@ -64,9 +70,8 @@ def _natural(text: str) -> tuple[tuple[tuple[int, str], ...], ...]:
     parts = text.split(separator) if text else []
     # An empty piece before a number keeps texts and numbers at the same places.
     return tuple(
-        tuple((int(piece), "") if index % 2 else (0, piece) for index, piece in enumerate(_DIGITS.split(part)))
-        for part in parts
-    )
+        tuple((int(piece), "") if index % 2 else (0, piece)
+              for index, piece in enumerate(_DIGITS.split(part))) for part in parts)
 
 
 def _role(last: str) -> tuple[str, int]:

@@ -1,4 +1,6 @@
-"""Which tensor of a layer is the weight, which the bias, which a statistic: told by the last part of its name."""
+"""Which tensor of a layer is the weight, which the bias, which a statistic: told by the last part
+of its name.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,10 @@ from .target import TargetVariable
 
 # In the order in which torch's own modules register them.
 _ROLES = {
-    "main": ("weight", "kernel", "depthwise_kernel", "pointwise_kernel", "gamma", "scale", "embeddings", "alpha"),
-    "offset": ("bias", "beta"),
-    "gain": ("gain",),
+    "main": ("weight", "kernel", "depthwise_kernel", "pointwise_kernel", "gamma", "scale",
+             "embeddings", "alpha"), "offset": ("bias", "beta"), "gain": ("gain",),
     "mean": ("running_mean", "moving_mean", "mean"),
-    "variance": ("running_var", "moving_var", "moving_variance", "variance", "var"),
+    "variance": ("running_var", "moving_var", "moving_variance", "variance", "var")
 }
 _ROLE_OF_NAME = {name: role for role, names in _ROLES.items() for name in names}
 _RANK_OF_ROLE = {role: rank for rank, role in enumerate(_ROLES)}
@@ -24,15 +25,18 @@ _POSITION_TABLES = ("pos_embed", "position_embed", "positional_embed", "pos_emb"
 
 
 def role_of(name: str) -> str | None:
-    """Role of a tensor or variable by the last part of its name, None when it is not a known one."""
+    """Role of a tensor or variable by the last part of its name, None when it is not a known one.
+    """
     return _ROLE_OF_NAME.get(last_part(name))
 
 
 def as_registered(tensors: Sequence[SourceTensor]) -> tuple[SourceTensor, ...]:
-    """The tensors in the order in which a torch module registers them: weight, bias, gain, mean, variance.
+    """The tensors in the order in which a torch module registers them: weight, bias, gain, mean,
+    variance.
 
-    Only a layer that stands in alphabetical order can have lost its own order (a file sorted by name); any other order is
-    the module's and is kept. Unknown names keep their places, and so does everything when two tensors have one role.
+    Only a layer that stands in alphabetical order can have lost its own order (a file sorted by
+    name); any other order is the module's and is kept. Unknown names keep their places, and so does
+    everything when two tensors have one role.
     """
     parts = [last_part(tensor.name) for tensor in tensors]
     roles = [role_of(part) for part in parts]
@@ -40,29 +44,36 @@ def as_registered(tensors: Sequence[SourceTensor]) -> tuple[SourceTensor, ...]:
     if parts != sorted(parts) or len({roles[index] for index in known}) < len(known):
         return tuple(tensors)
     result = list(tensors)
-    for place, index in zip(known, sorted(known, key=lambda index: _RANK_OF_ROLE[str(roles[index])]), strict=True):
+    for place, index in zip(known, sorted(known,
+                                          key=lambda index: _RANK_OF_ROLE[str(roles[index])]),
+                            strict=True):
         result[place] = tensors[index]
     return tuple(result)
 
 
 def in_layer_order(
-    tensors: Sequence[SourceTensor], variables: Sequence[TargetVariable]
+        tensors: Sequence[SourceTensor], variables: Sequence[TargetVariable]
 ) -> tuple[list[SourceTensor | None], list[SourceTensor]]:
-    """One tensor for each variable: equal names first, then equal roles; what remains fills the free places in file order.
+    """One tensor for each variable: equal names first, then equal roles; what remains fills the
+    free places in file order.
 
-    A name or role counts only where it occurs once among the tensors and once among the variables still free.
-    Returns the tensors by variable (None: none is left for it) and those that found no place.
+    A name or role counts only where it occurs once among the tensors and once among the variables
+    still free. Returns the tensors by variable (None: none is left for it) and those that found no
+    place.
     """
     placed: list[SourceTensor | None] = [None] * len(variables)
     waiting = list(range(len(tensors)))
-    names = [last_part(tensor.name) for tensor in tensors], [last_part(variable.name) for variable in variables]
-    roles = [_ROLE_OF_NAME.get(name) for name in names[0]], [_ROLE_OF_NAME.get(name) for name in names[1]]
+    names = [last_part(tensor.name) for tensor in tensors
+            ], [last_part(variable.name) for variable in variables]
+    roles = [_ROLE_OF_NAME.get(name) for name in names[0]
+            ], [_ROLE_OF_NAME.get(name) for name in names[1]]
     for of_tensors, of_variables in (names, roles):
         free = [index for index, tensor in enumerate(placed) if tensor is None]
         told_by_tensors = [of_tensors[index] for index in waiting]
         told_by_variables = [of_variables[index] for index in free]
         for index, told in zip(free, told_by_variables, strict=True):
-            if told is not None and told_by_tensors.count(told) == told_by_variables.count(told) == 1:
+            if told is not None and told_by_tensors.count(told) == told_by_variables.count(
+                    told) == 1:
                 found = next(number for number in waiting if of_tensors[number] == told)
                 placed[index] = tensors[found]
                 waiting.remove(found)

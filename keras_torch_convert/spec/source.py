@@ -20,12 +20,13 @@ Order = Literal["registered", "sorted by name"]
 class SourceTensor:
     """One tensor of a source.
 
-    `dtype` is PyTorch's name without its prefix ("float32", "bfloat16", "int64", ...). `read()` returns the values as
-    a NumPy array of `shape`, without a copy where the source allows it: treat it as read-only. A type that NumPy lacks
-    comes as its bits: bfloat16 as uint16, the float8 types as uint8. `storage` is equal for tensors that share memory,
-    start at the same element and step through it alike (tied weights), None when unknown. `from_array` is True when the tensor was given as a
-    NumPy array and not as a torch tensor: a user's callback then gets the array's own type, float32 otherwise.
-    `label` is the name for people where `name` is none ("" when it is).
+    `dtype` is PyTorch's name without its prefix ("float32", "bfloat16", "int64", ...). `read()`
+    returns the values as a NumPy array of `shape`, without a copy where the source allows it: treat
+    it as read-only. A type that NumPy lacks comes as its bits: bfloat16 as uint16, the float8 types
+    as uint8. `storage` is equal for tensors that share memory, start at the same element and step
+    through it alike (tied weights), None when unknown. `from_array` is True when the tensor was
+    given as a NumPy array and not as a torch tensor: a user's callback then gets the array's own
+    type, float32 otherwise. `label` is the name for people where `name` is none ("" when it is).
     """
 
     name: str
@@ -51,10 +52,11 @@ class SourceTensor:
 class Source(Mapping[str, SourceTensor]):
     """Ordered names to tensors, with what is known of where they came from.
 
-    `origin` says it in words ("module ResNet", "state dict", or the path). `order` is "registered" when the order is that
-    of a module's own state dict, "sorted by name" when layers were put in natural order because the file had lost theirs.
-    `wrapper` is the key under which the weights were found (None: none), `wrappers` all that were there to choose from,
-    `prefix` what was cut from every name. `placeholders` lists the names of foreign objects beside the weights that were
+    `origin` says it in words ("module ResNet", "state dict", or the path). `order` is "registered"
+    when the order is that of a module's own state dict, "sorted by name" when layers were put in
+    natural order because the file had lost theirs. `wrapper` is the key under which the weights
+    were found (None: none), `wrappers` all that were there to choose from, `prefix` what was cut
+    from every name. `placeholders` lists the names of foreign objects beside the weights that were
     read as inert placeholders. `notes` are sentences for the report.
     """
 

@@ -14,9 +14,10 @@ from .tensor_spec import TensorSpec
 class TargetVariable:
     """One variable of a Keras model.
 
-    `place` identifies it: where it stands in the tree of layers, unique within the model and the same in every instance
-    built by the same code (neither Keras's paths nor automatic layer names are). `label` is for people ("stem_conv/kernel").
-    `name` is the variable's own name ("kernel", "gamma", "moving_mean").
+    `place` identifies it: where it stands in the tree of layers, unique within the model and the
+    same in every instance built by the same code (neither Keras's paths nor automatic layer names
+    are). `label` is for people ("stem_conv/kernel"). `name` is the variable's own name ("kernel",
+    "gamma", "moving_mean").
     """
 
     key: str
@@ -44,11 +45,13 @@ class TargetVariable:
 class TargetLayer:
     """One layer that holds variables.
 
-    `kinds` are the class names along the method resolution order, the layer's own class first ("WSConv2D", "Conv2D",
-    "BaseConv", "Layer"): a rule asks for the kind it knows. `variables` are all weights in the order of Keras's own
-    `layer.get_weights()`, those of sublayers included. `children` are the leaf layers below it, in order, empty when the
-    layer owns all its variables itself. `depth` is 0 for a top-level layer. `settings` are the hyperparameters that decide how weights are laid
-    out or used (groups, depth_multiplier, data_format, axis, epsilon, ...), as far as the layer has them.
+    `kinds` are the class names along the method resolution order, the layer's own class first
+    ("WSConv2D", "Conv2D", "BaseConv", "Layer"): a rule asks for the kind it knows. `variables` are
+    all weights in the order of Keras's own `layer.get_weights()`, those of sublayers included.
+    `children` are the leaf layers below it, in order, empty when the layer owns all its variables
+    itself. `depth` is 0 for a top-level layer. `settings` are the hyperparameters that decide how
+    weights are laid out or used (groups, depth_multiplier, data_format, axis, epsilon, ...), as far
+    as the layer has them.
     """
 
     name: str
@@ -67,25 +70,31 @@ class TargetLayer:
 
     @property
     def auto_name(self) -> str | None:
-        """A name that Keras made up without its number, which grows with every layer of a session: "conv2d" of "conv2d_7". None for a given name."""
+        """A name that Keras made up without its number, which grows with every layer of a session:
+        "conv2d" of "conv2d_7". None for a given name.
+        """
         base = re.sub(r"_\d+$", "", self.name)
         return base if base.replace("_", "") == self.class_name.lower() else None
 
     @property
     def base_name(self) -> str:
-        """The label without the number of an automatic name, to compare with names of the other side."""
+        """The label without the number of an automatic name, to compare with names of the other
+        side.
+        """
         automatic = self.auto_name
-        return self.display_name if automatic is None else self.display_name.removesuffix(self.name) + automatic
+        return self.display_name if automatic is None else self.display_name.removesuffix(
+            self.name) + automatic
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
     """A Keras model as a list of layers with weights.
 
-    `layers` are the top-level layers that hold at least one variable, in `model.layers` order, `inner` the layers made of others that lie inside
-    of them (attention in a block). `framework` is "keras"
-    (Keras 3, with `backend` "torch", "tensorflow" or "jax") or "tf_keras" (Keras 2). A torch module may be the target too:
-    `framework` and `backend` are "torch" then, and `aliases` gives for every further name of a tied tensor the place that counts.
+    `layers` are the top-level layers that hold at least one variable, in `model.layers` order,
+    `inner` the layers made of others that lie inside of them (attention in a block). `framework` is
+    "keras" (Keras 3, with `backend` "torch", "tensorflow" or "jax") or "tf_keras" (Keras 2). A
+    torch module may be the target too: `framework` and `backend` are "torch" then, and `aliases`
+    gives for every further name of a tied tensor the place that counts.
     """
 
     model: Any = field(repr=False)

@@ -1,4 +1,6 @@
-"""Tensors that live in memory: PyTorch's, NumPy's, TensorFlow's and Keras's variables, Python numbers."""
+"""Tensors that live in memory: PyTorch's, NumPy's, TensorFlow's and Keras's variables, Python
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ Kind = Literal["parameter", "buffer", "unknown"]
 
 
 def is_torch_tensor(value: Any) -> bool:
-    """True for a torch.Tensor; PyTorch is not imported for the question, as whoever has a tensor has done so."""
+    """True for a torch.Tensor; PyTorch is not imported for the question, as whoever has a tensor
+    has done so.
+    """
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
@@ -35,9 +39,8 @@ def is_live_array(value: Any) -> bool:
     if is_torch_tensor(value) or isinstance(value, np.ndarray):
         return True
     has_values = hasattr(value, "numpy") or hasattr(value, "__array__")
-    return (
-        has_values and hasattr(value, "dtype") and hasattr(value, "shape") and not isinstance(value, (np.generic, type))
-    )
+    return (has_values and hasattr(value, "dtype") and hasattr(value, "shape")
+            and not isinstance(value, (np.generic, type)))
 
 
 def is_number(value: Any) -> bool:
@@ -46,7 +49,8 @@ def is_number(value: Any) -> bool:
 
 
 def live_tensor(name: str, value: Any, where: str, kind: Kind = "unknown") -> SourceTensor | None:
-    """The value under its name, None when it is no tensor or number. SourceError when its values cannot be read.
+    """The value under its name, None when it is no tensor or number. SourceError when its values
+    cannot be read.
 
     `kind` is what a torch tensor is in its module.
     """
@@ -61,7 +65,8 @@ def live_tensor(name: str, value: Any, where: str, kind: Kind = "unknown") -> So
 
 
 def _scalar(value: Any, where: str) -> npt.NDArray[Any]:
-    if isinstance(value, int) and not isinstance(value, bool) and not _INT64.min <= value <= _INT64.max:
+    if isinstance(value,
+                  int) and not isinstance(value, bool) and not _INT64.min <= value <= _INT64.max:
         raise SourceError(f"{where}: the number does not fit in 64 bits")
     # Python's int is 32 bits wide on Windows under NumPy 1; its type is not left to the machine.
     return np.asarray(value, np.int64) if type(value) is int else np.asarray(value)
@@ -71,9 +76,12 @@ def _numpy_tensor(name: str, array: npt.NDArray[Any], where: str) -> SourceTenso
     dtype = torch_name(array.dtype)
     if dtype is None or isinstance(array, np.ma.MaskedArray):
         kind = "a masked array" if isinstance(array, np.ma.MaskedArray) else f"type {array.dtype}"
-        raise SourceError(f"{where}: {kind} cannot be read; convert it to plain numbers (float32, int64, ...)")
-    strides = tuple(stride if extent > 1 else 0 for extent, stride in zip(array.shape, array.strides, strict=True))
-    storage = ("memory", array.__array_interface__["data"][0], strides, dtype) if dtype in NUMPY_TYPES else None
+        raise SourceError(
+            f"{where}: {kind} cannot be read; convert it to plain numbers (float32, int64, ...)")
+    strides = tuple(stride if extent > 1 else 0
+                    for extent, stride in zip(array.shape, array.strides, strict=True))
+    storage = ("memory", array.__array_interface__["data"][0], strides,
+               dtype) if dtype in NUMPY_TYPES else None
     return SourceTensor(name, array.shape, dtype, partial(_numpy_values, array, dtype), storage)
 
 
@@ -102,8 +110,10 @@ def _torch_tensor(name: str, tensor: Any, where: str, kind: Kind) -> SourceTenso
     if fault:
         raise SourceError(f"{where} {fault}")
     shape = tuple(int(extent) for extent in tensor.shape)
-    strides = tuple(step if extent > 1 else 0 for extent, step in zip(shape, tensor.stride(), strict=True))
-    storage = (str(tensor.device), tensor.data_ptr(), strides, dtype, tensor.is_conj(), tensor.is_neg())
+    strides = tuple(
+        step if extent > 1 else 0 for extent, step in zip(shape, tensor.stride(), strict=True))
+    storage = (str(tensor.device), tensor.data_ptr(), strides, dtype, tensor.is_conj(),
+               tensor.is_neg())
     return SourceTensor(name, shape, dtype, partial(_torch_values, tensor), storage, kind)
 
 
@@ -119,7 +129,9 @@ def _torch_values(tensor: Any) -> npt.NDArray[Any]:
 
 
 def _foreign_tensor(name: str, value: Any, where: str) -> SourceTensor:
-    """A variable of TensorFlow, Keras or JAX: its type and shape as it says, its values when asked for."""
+    """A variable of TensorFlow, Keras or JAX: its type and shape as it says, its values when asked
+    for.
+    """
     dtype = str(getattr(value.dtype, "name", value.dtype))
     try:
         shape = tuple(int(extent) for extent in value.shape)
@@ -127,7 +139,8 @@ def _foreign_tensor(name: str, value: Any, where: str) -> SourceTensor:
         raise SourceError(f"{where}: shape {value.shape} is not known in full") from error
     if dtype not in NUMPY_TYPES:
         raise SourceError(f"{where}: type {dtype} cannot be read; convert it to float32")
-    return SourceTensor(name, shape, dtype, partial(_foreign_values, value, dtype), ("object", id(value)))
+    return SourceTensor(name, shape, dtype, partial(_foreign_values, value, dtype),
+                        ("object", id(value)))
 
 
 def _foreign_values(value: Any, dtype: str) -> npt.NDArray[Any]:

@@ -1,4 +1,6 @@
-"""A live PyTorch module as a source: its own state dict, in its own order, nothing about it changed."""
+"""A live PyTorch module as a source: its own state dict, in its own order, nothing about it
+changed.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,13 @@ from .state_dict import check_name, named_source
 
 
 def read_module(module: Any) -> Source:
-    """The tensors of `module.state_dict()`, each marked as parameter or buffer. The module stays in the mode it is in."""
+    """The tensors of `module.state_dict()`, each marked as parameter or buffer. The module stays in
+    the mode it is in.
+    """
     origin = f"module {type(module).__name__}"
-    kinds: dict[str, Kind] = {name: "parameter" for name, _ in module.named_parameters(remove_duplicate=False)}
+    kinds: dict[str, Kind] = {
+        name: "parameter" for name, _ in module.named_parameters(remove_duplicate=False)
+    }
     kinds |= {name: "buffer" for name, _ in module.named_buffers(remove_duplicate=False)}
     tensors = []
     others = []

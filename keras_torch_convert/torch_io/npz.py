@@ -1,4 +1,6 @@
-"""NumPy's .npz files: a zip archive of .npy arrays, mapped when stored, unpacked one array at a time when compressed."""
+"""NumPy's .npz files: a zip archive of .npy arrays, mapped when stored, unpacked one array at a
+time when compressed.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,11 @@ from .zip_archive import DEFLATED, STORED, ZipArchive
 
 # NumPy itself refuses a .npy header of more than 10,000 characters.
 _LONGEST_HEADER = 1 << 14
-# The header is a Python literal, and always written like this. (Python 2 wrote an L after large integers.)
+# The header is a Python literal, and always written like this. (Python 2 wrote an L after large
+# integers.)
 _HEADER = re.compile(
     r"\{'descr': (?P<type>'[^']*'|\[.*\]), 'fortran_order': (?P<fortran>True|False), "
-    r"'shape': \((?P<shape>(?:\d{1,19}L?,? ?)*)\),? ?\}\s*"
-)
+    r"'shape': \((?P<shape>(?:\d{1,19}L?,? ?)*)\),? ?\}\s*")
 _PLAIN_TYPE = re.compile(r"'[<>|=]?(?:[iufc](?:1|2|4|8|16)|b1|\?)'")
 # Deflate cannot do better than about 1032 to 1: a member that claims more lies about its size.
 _HIGHEST_RATIO = 1040
@@ -35,7 +37,9 @@ def is_npz(archive: ZipArchive) -> bool:
 
 
 def open_npz(archive: ZipArchive) -> dict[str, SourceTensor]:
-    """The arrays in the order of the archive, named without ".npy". Arrays of Python objects are refused."""
+    """The arrays in the order of the archive, named without ".npy". Arrays of Python objects are
+    refused.
+    """
     return {name.removesuffix(".npy"): _open_member(archive, name) for name in archive.members}
 
 
@@ -44,32 +48,36 @@ def _open_member(archive: ZipArchive, member_name: str) -> SourceTensor:
     name = member_name.removesuffix(".npy")
     where = f"{path}: array {name!r}"
     first, end = archive.packed_span(member_name)
-    if member.method not in (STORED, DEFLATED) or member.size > (member.packed_size + 1) * _HIGHEST_RATIO:
+    if member.method not in (STORED,
+                             DEFLATED) or member.size > (member.packed_size + 1) * _HIGHEST_RATIO:
         raise SourceError(f"{where}: stored in an unknown or impossible way; the file is damaged")
     compressed = member.method == DEFLATED
-    packed = bytes(archive.file.data[first : min(end, first + _LONGEST_HEADER)])
+    packed = bytes(archive.file.data[first:min(end, first + _LONGEST_HEADER)])
     shape, fortran, dtype, header_length = _read_header(
-        _unpacked(packed, _LONGEST_HEADER, where) if compressed else packed, where
-    )
+        _unpacked(packed, _LONGEST_HEADER, where) if compressed else packed, where)
     torch_type = torch_name(dtype)
     if torch_type is None:
-        raise SourceError(f"{where}: type {dtype} cannot be read; save plain numbers (float32, int64, ...)")
+        raise SourceError(
+            f"{where}: type {dtype} cannot be read; save plain numbers (float32, int64, ...)")
     size = header_length + math.prod(shape) * dtype.itemsize
     if size != member.size:
         raise SourceError(
-            f"{where}: {member.size} bytes, expected {size} for shape {shape} of {dtype}; the file is damaged"
-        )
+            f"{where}: {member.size} bytes, expected {size} for shape {shape} of {dtype}; the "
+            "file is damaged")
     if compressed:
         read = partial(_read_compressed, archive, member_name, header_length, dtype, shape, fortran)
         return SourceTensor(name, shape, torch_type, read)
     strides = contiguous_strides(shape[::-1])[::-1] if fortran else contiguous_strides(shape)
     big_endian = dtype.newbyteorder("<") != dtype
-    stored = StoredTensor(archive.file, torch_type, shape, strides, first + header_length, first, end, big_endian)
+    stored = StoredTensor(archive.file, torch_type, shape, strides, first + header_length, first,
+                          end, big_endian)
     return stored.source_tensor(name)
 
 
 def _read_header(data: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, whether in Fortran order, type, and length of the header. Only plain numbers are accepted."""
+    """Shape, whether in Fortran order, type, and length of the header. Only plain numbers are
+    accepted.
+    """
     if data[:6] != b"\x93NUMPY" or len(data) < 12 or data[6] not in (1, 2, 3):
         raise SourceError(f"{where}: not a NumPy array; the file is damaged")
     width = 2 if data[6] == 1 else 4
@@ -78,12 +86,14 @@ def _read_header(data: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dty
     header = data[start:end].decode("latin-1")
     found = _HEADER.fullmatch(header)
     if end > len(data) or found is None:
-        raise SourceError(f"{where}: its header makes no sense ({header[:60]!r}); the file is damaged")
+        raise SourceError(
+            f"{where}: its header makes no sense ({header[:60]!r}); the file is damaged")
     if not _PLAIN_TYPE.fullmatch(found["type"]):
         raise SourceError(
-            f"{where}: type {found['type'][:60]} cannot be read; save plain numbers (float32, int64, ...)"
-        )
-    shape = tuple(int(extent.rstrip("L")) for extent in found["shape"].replace(" ", "").split(",") if extent)
+            f"{where}: type {found['type'][:60]} cannot be read; save plain numbers (float32, "
+            "int64, ...)")
+    shape = tuple(
+        int(extent.rstrip("L")) for extent in found["shape"].replace(" ", "").split(",") if extent)
     return shape, found["fortran"] == "True", np.dtype(found["type"].strip("'")), end
 
 
@@ -95,20 +105,17 @@ def _unpacked(packed: bytes, most: int, where: str) -> bytes:
         raise SourceError(f"{where}: damaged compressed data: {error}") from error
 
 
-def _read_compressed(
-    archive: ZipArchive,
-    member_name: str,
-    header_length: int,
-    dtype: np.dtype[Any],
-    shape: tuple[int, ...],
-    fortran: bool,
-) -> npt.NDArray[Any]:
+def _read_compressed(archive: ZipArchive, member_name: str, header_length: int,
+                     dtype: np.dtype[Any], shape: tuple[int,
+                                                        ...], fortran: bool) -> npt.NDArray[Any]:
     where = f"{archive.file.path}: array {member_name.removesuffix('.npy')!r}"
     first, end = archive.packed_span(member_name)
     size = archive.members[member_name].size
     # One byte more than expected would show data that the directory does not own up to.
     data = _unpacked(bytes(archive.file.data[first:end]), size + 1, where)
     if len(data) != size:
-        raise SourceError(f"{where}: unpacks to {len(data)} bytes, expected {size}; the file is damaged")
-    array = np.frombuffer(data, dtype, offset=header_length).reshape(shape, order="F" if fortran else "C")
+        raise SourceError(
+            f"{where}: unpacks to {len(data)} bytes, expected {size}; the file is damaged")
+    array = np.frombuffer(data, dtype, offset=header_length).reshape(shape,
+                                                                     order="F" if fortran else "C")
     return read_only(native(array))

@@ -1,4 +1,6 @@
-"""The state of a pickle machine that cannot run anything: it moves plain data about and asks `pickle_names` for the few names it knows."""
+"""The state of a pickle machine that cannot run anything: it moves plain data about and asks
+`pickle_names` for the few names it knows.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,11 @@ _NEWER_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 @dataclass(slots=True, eq=False)
 class PickleMachine:
-    """What the operations of a pickle work on: a buffer, a stack with marks, a memo. `foreign` gathers the names answered by placeholders.
+    """What the operations of a pickle work on: a buffer, a stack with marks, a memo. `foreign`
+    gathers the names answered by placeholders.
 
-    `persistent` is given what the pickle refers to outside itself (PyTorch: its storages) and answers with a value.
-    `where` begins every error message.
+    `persistent` is given what the pickle refers to outside itself (PyTorch: its storages) and
+    answers with a value. `where` begins every error message.
     """
 
     data: bytes | mmap.mmap = field(repr=False)
@@ -34,7 +37,7 @@ class PickleMachine:
 
     def take(self, position: int, count: int) -> bytes:
         """The next `count` bytes, all of them."""
-        taken = self.data[position : position + count]
+        taken = self.data[position:position + count]
         if len(taken) != count:
             raise IndexError(count)
         return taken
@@ -73,7 +76,8 @@ class PickleMachine:
             if rebuild is None:
                 return Placeholder(function.path, [arguments], True)
             if arguments and isinstance(arguments[0], (dict, list)):
-                # Each element took a byte of the file at least once; copying it again and again would multiply it.
+                # Each element took a byte of the file at least once; copying it again and again
+                # would multiply it.
                 self._copied += len(arguments[0])
                 if self._copied > len(self.data):
                     raise SourceError("the same data is copied again and again")

@@ -1,7 +1,8 @@
 """The names a pickle may use to rebuild tensors and plain data, and what each stands for here.
 
-A name on the list is answered by a function of our own that only describes; no name is ever imported, and no attribute
-of anything is looked up. Every other name becomes a placeholder; names that only an attack would use end the reading.
+A name on the list is answered by a function of our own that only describes; no name is ever
+imported, and no attribute of anything is looked up. Every other name becomes a placeholder; names
+that only an attack would use end the reading.
 """
 
 from __future__ import annotations
@@ -11,124 +12,44 @@ from typing import Any
 
 from ..errors import SourceError, UnsafeFileError
 from ..spec.dtypes import NUMPY_TYPES
-from .pickle_values import (
-    EncodedText,
-    Name,
-    NumpyArray,
-    NumpyType,
-    PickledTensor,
-    Placeholder,
-    Storage,
-    StorageType,
-    TorchType,
-    UnreadableTensor,
-    is_shape,
-)
+from .pickle_values import (EncodedText, Name, NumpyArray, NumpyType, PickledTensor, Placeholder,
+                            Storage, StorageType, TorchType, UnreadableTensor, is_shape)
 
-_ATTACK_MODULES = frozenset(
-    [
-        "_ctypes",
-        "_pickle",
-        "_posixsubprocess",
-        "bdb",
-        "cProfile",
-        "code",
-        "codeop",
-        "commands",
-        "ctypes",
-        "dill._dill",
-        "imp",
-        "importlib",
-        "marshal",
-        "nt",
-        "os",
-        "pdb",
-        "pickle",
-        "pip",
-        "popen2",
-        "posix",
-        "profile",
-        "pty",
-        "pydoc",
-        "runpy",
-        "shutil",
-        "socket",
-        "subprocess",
-        "sys",
-        "timeit",
-        "trace",
-        "webbrowser",
-    ]
-)
-_ATTACK_BUILTINS = frozenset(
-    [
-        "__import__",
-        "apply",
-        "breakpoint",
-        "compile",
-        "delattr",
-        "eval",
-        "exec",
-        "execfile",
-        "exit",
-        "globals",
-        "input",
-        "locals",
-        "open",
-        "quit",
-        "reload",
-        "setattr",
-        "vars",
-    ]
-)
+_ATTACK_MODULES = frozenset([
+    "_ctypes", "_pickle", "_posixsubprocess", "bdb", "cProfile", "code", "codeop", "commands",
+    "ctypes", "dill._dill", "imp", "importlib", "marshal", "nt", "os", "pdb", "pickle", "pip",
+    "popen2", "posix", "profile", "pty", "pydoc", "runpy", "shutil", "socket", "subprocess", "sys",
+    "timeit", "trace", "webbrowser"
+])
+_ATTACK_BUILTINS = frozenset([
+    "__import__", "apply", "breakpoint", "compile", "delattr", "eval", "exec", "execfile", "exit",
+    "globals", "input", "locals", "open", "quit", "reload", "setattr", "vars"
+])
 # These inside a dotted name ("torch.serialization.os.system") reach the same functions by a detour.
-_ATTACK_PARTS = frozenset(
-    ["__builtins__", "__globals__", "__subclasses__", "builtins", "os", "posix", "runpy", "subprocess", "sys"]
-)
+_ATTACK_PARTS = frozenset([
+    "__builtins__", "__globals__", "__subclasses__", "builtins", "os", "posix", "runpy",
+    "subprocess", "sys"
+])
 
 _STORAGES = {
-    "Double": "float64",
-    "Float": "float32",
-    "Half": "float16",
-    "Long": "int64",
-    "Int": "int32",
-    "Short": "int16",
-    "Char": "int8",
-    "Byte": "uint8",
-    "Bool": "bool",
-    "BFloat16": "bfloat16",
-    "ComplexFloat": "complex64",
-    "ComplexDouble": "complex128",
-    "QInt8": "qint8",
-    "QUInt8": "quint8",
-    "QInt32": "qint32",
-    "QUInt4x2": "quint4x2",
-    "QUInt2x4": "quint2x4",
+    "Double": "float64", "Float": "float32", "Half": "float16", "Long": "int64", "Int": "int32",
+    "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool", "BFloat16": "bfloat16",
+    "ComplexFloat": "complex64", "ComplexDouble": "complex128", "QInt8": "qint8",
+    "QUInt8": "quint8", "QInt32": "qint32", "QUInt4x2": "quint4x2", "QUInt2x4": "quint2x4"
 }
-_OTHER_TORCH_TYPES = (
-    *_STORAGES.values(),
-    "complex32",
-    "float4_e2m1fn_x2",
-    "bits8",
-    "bits16",
-    "bits1x8",
-    "bits2x4",
-    "bits4x2",
-)
-_PLAIN_TENSOR_CLASSES = (
-    "torch.Tensor",
-    "torch._tensor.Tensor",
-    "torch.nn.parameter.Parameter",
-    "torch.nn.Parameter",
-    "torch.nn.parameter.Buffer",
-)
+_OTHER_TORCH_TYPES = (*_STORAGES.values(), "complex32", "float4_e2m1fn_x2", "bits8", "bits16",
+                      "bits1x8", "bits2x4", "bits4x2")
+_PLAIN_TENSOR_CLASSES = ("torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter",
+                         "torch.nn.Parameter", "torch.nn.parameter.Buffer")
 _ENCODINGS = ("latin1", "latin-1")
 
 Rebuild = Callable[..., Any]
 
 
 def known_value(path: str) -> Any:
-    """What a pickle gets for the name "module.name": a type, or a Name whose call `rebuild` answers; None if foreign."""
+    """What a pickle gets for the name "module.name": a type, or a Name whose call `rebuild`
+    answers; None if foreign.
+    """
     if path in _VALUES:
         return _VALUES[path]
     return Name(path) if path in REBUILDS or path in _PLAIN_TENSOR_CLASSES else None
@@ -139,52 +60,42 @@ def refuse_attack(module: str, name: str, where: str) -> None:
     parts = f"{module}.{name}".split(".")
     # "__builtin__" is what Python 2 and protocol 2 call "builtins".
     in_builtins = module in ("builtins", "__builtin__")
-    attack = (
-        any(".".join(parts[:length]) in _ATTACK_MODULES for length in (1, 2))
-        or (in_builtins and parts[1] in _ATTACK_BUILTINS)
-        or any(part in _ATTACK_PARTS for part in parts[1:])
-    )
+    attack = (any(".".join(parts[:length]) in _ATTACK_MODULES for length in (1, 2))
+              or (in_builtins and parts[1] in _ATTACK_BUILTINS)
+              or any(part in _ATTACK_PARTS for part in parts[1:]))
     if attack:
         raise UnsafeFileError(
-            f"{where}: the pickle names {module}.{name}, which no weights need and an attack would use: refused, and nothing "
-            "in the file was run; get the weights from a source you trust, best as .safetensors"
-        )
+            f"{where}: the pickle names {module}.{name}, which no weights need and an attack "
+            "would use: refused, and nothing "
+            "in the file was run; get the weights from a source you trust, best as .safetensors")
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, dtype: str | None, metadata: Any = None) -> Any:
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, dtype: str | None,
+            metadata: Any = None) -> Any:
     if not isinstance(storage, Storage) or type(offset) is not int or offset < 0:
         raise SourceError("a tensor is described without its storage")
     if not is_shape(shape) or not is_shape(strides) or len(shape) != len(strides):
         raise SourceError("a tensor is described by an impossible shape or strides")
     dtype = dtype or storage.dtype or "uint8"
     if storage.location == "meta":
-        return UnreadableTensor("is a meta tensor, which has no values; save the model after loading its weights")
+        return UnreadableTensor(
+            "is a meta tensor, which has no values; save the model after loading its weights")
     flags = metadata if isinstance(metadata, dict) else {}
-    return PickledTensor(
-        storage, offset, shape, strides, dtype, conjugate=flags.get("conj") is True, negative=flags.get("neg") is True
-    )
+    return PickledTensor(storage, offset, shape, strides, dtype, conjugate=flags.get("conj")
+                         is True, negative=flags.get("neg") is True)
 
 
 def _tensor_v1(storage: Any, offset: Any, shape: Any, strides: Any) -> Any:
     return _tensor(storage, offset, shape, strides, None)
 
 
-def _tensor_v2(
-    storage: Any, offset: Any, shape: Any, strides: Any, requires_grad: Any, hooks: Any, metadata: Any = None
-) -> Any:
+def _tensor_v2(storage: Any, offset: Any, shape: Any, strides: Any, requires_grad: Any, hooks: Any,
+               metadata: Any = None) -> Any:
     return _tensor(storage, offset, shape, strides, None, metadata)
 
 
-def _tensor_v3(
-    storage: Any,
-    offset: Any,
-    shape: Any,
-    strides: Any,
-    requires_grad: Any,
-    hooks: Any,
-    dtype: Any,
-    metadata: Any = None,
-) -> Any:
+def _tensor_v3(storage: Any, offset: Any, shape: Any, strides: Any, requires_grad: Any, hooks: Any,
+               dtype: Any, metadata: Any = None) -> Any:
     if not isinstance(dtype, TorchType):
         raise SourceError("a tensor is described without its type")
     return _tensor(storage, offset, shape, strides, dtype.name, metadata)
@@ -197,20 +108,24 @@ def _parameter(data: Any, requires_grad: Any, hooks: Any, state: Any = None) -> 
 
 
 def _from_type(function: Any, tensor_class: Any, arguments: Any, state: Any) -> Any:
-    """A tensor with Python attributes, which are left out, or of a subclass of its own, which is foreign."""
+    """A tensor with Python attributes, which are left out, or of a subclass of its own, which is
+    foreign.
+    """
     class_path = tensor_class.path if isinstance(tensor_class, Name) else "a foreign class"
     known = isinstance(function, Name) and function.path in REBUILDS
     if not known or not isinstance(arguments, tuple):
-        return Placeholder(
-            function.path if isinstance(function, Name) else "a foreign function", [arguments, state], True
-        )
+        return Placeholder(function.path if isinstance(function, Name) else "a foreign function",
+                           [arguments, state], True)
     tensor = REBUILDS[function.path](*arguments)
-    return tensor if class_path in _PLAIN_TENSOR_CLASSES else Placeholder(class_path, [tensor, state], True)
+    return tensor if class_path in _PLAIN_TENSOR_CLASSES else Placeholder(
+        class_path, [tensor, state], True)
 
 
 def _device_tensor(data: Any, dtype: Any, device: Any, requires_grad: Any) -> Any:
-    same = isinstance(data, NumpyArray) or (isinstance(data, PickledTensor) and TorchType(data.dtype) == dtype)
-    return data if same else UnreadableTensor("was saved from a device with a conversion of type; save it from the CPU")
+    same = isinstance(data, NumpyArray) or (isinstance(data, PickledTensor)
+                                            and TorchType(data.dtype) == dtype)
+    return data if same else UnreadableTensor(
+        "was saved from a device with a conversion of type; save it from the CPU")
 
 
 def _unreadable(reason: str) -> Rebuild:
@@ -239,7 +154,8 @@ def _numpy_from_buffer(values: Any, dtype: Any, shape: Any, order: Any) -> Numpy
 
 def _object(made_class: Any, *rest: Any) -> Placeholder:
     """copyreg's way of making an object of a class, used by protocols 0 and 1."""
-    return Placeholder(made_class.path if isinstance(made_class, Name) else "object", list(rest), False)
+    return Placeholder(made_class.path if isinstance(made_class, Name) else "object", list(rest),
+                       False)
 
 
 def _mapping(*arguments: Any) -> Any:
@@ -275,65 +191,57 @@ def _beside(path: str) -> Rebuild:
 _QUANTIZED = "is quantized; call dequantize() on it with PyTorch and save the result"
 _SPARSE = "is sparse; call to_dense() on it with PyTorch and save the result"
 REBUILDS: dict[str, Rebuild] = {
-    "torch._utils._rebuild_tensor": _tensor_v1,
-    "torch._utils._rebuild_tensor_v2": _tensor_v2,
-    "torch._utils._rebuild_tensor_v3": _tensor_v3,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch._utils._rebuild_parameter_with_state": _parameter,
-    "torch._tensor._rebuild_from_type": _from_type,
-    "torch._tensor._rebuild_from_type_v2": _from_type,
-    "torch._utils._rebuild_device_tensor_from_numpy": _device_tensor,
-    "torch._utils._rebuild_device_tensor_from_cpu_tensor": _device_tensor,
-    "torch._utils._rebuild_xla_tensor": _device_tensor,
-    "torch._utils._rebuild_qtensor": _unreadable(_QUANTIZED),
-    "torch._utils._rebuild_sparse_tensor": _unreadable(_SPARSE),
-    "torch._utils._rebuild_sparse_csr_tensor": _unreadable(_SPARSE),
-    "torch._utils._rebuild_nested_tensor": _unreadable("is a nested tensor of unequal rows; save its rows one by one"),
-    "torch._utils._rebuild_meta_tensor_no_storage": _unreadable(
-        "is a meta tensor, which has no values; save the model after loading its weights"
-    ),
-    "torch.serialization._get_layout": _beside("torch.layout"),
-    "torch.Size": _same,
-    "torch.device": _beside("torch.device"),
-    "collections.OrderedDict": _mapping,
-    "collections.defaultdict": _default_mapping,
-    "collections.Counter": _mapping,
-    "copyreg._reconstructor": _object,
-    "_codecs.encode": _encode,
-    "numpy.dtype": _numpy_type,
-    "numpy.core.multiarray._reconstruct": lambda *arguments: NumpyArray(),
-    "numpy._core.multiarray._reconstruct": lambda *arguments: NumpyArray(),
-    "numpy.core.multiarray.scalar": _numpy_scalar,
-    "numpy._core.multiarray.scalar": _numpy_scalar,
-    "numpy.core.numeric._frombuffer": _numpy_from_buffer,
-    "numpy._core.numeric._frombuffer": _numpy_from_buffer,
-    "numpy.ndarray": _beside("numpy.ndarray"),
-    "builtins.dict": _mapping,
-    "builtins.bytearray": _bytes,
-    "builtins.bytes": _bytes,
+    "torch._utils._rebuild_tensor":
+        _tensor_v1, "torch._utils._rebuild_tensor_v2":
+            _tensor_v2, "torch._utils._rebuild_tensor_v3":
+                _tensor_v3, "torch._utils._rebuild_parameter":
+                    _parameter, "torch._utils._rebuild_parameter_with_state":
+                        _parameter, "torch._tensor._rebuild_from_type":
+                            _from_type, "torch._tensor._rebuild_from_type_v2":
+                                _from_type, "torch._utils._rebuild_device_tensor_from_numpy":
+                                    _device_tensor,
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor":
+        _device_tensor, "torch._utils._rebuild_xla_tensor":
+            _device_tensor, "torch._utils._rebuild_qtensor":
+                _unreadable(_QUANTIZED), "torch._utils._rebuild_sparse_tensor":
+                    _unreadable(_SPARSE), "torch._utils._rebuild_sparse_csr_tensor":
+                        _unreadable(_SPARSE),
+    "torch._utils._rebuild_nested_tensor":
+        _unreadable("is a nested tensor of unequal rows; save its rows one by one"),
+    "torch._utils._rebuild_meta_tensor_no_storage":
+        _unreadable(
+            "is a meta tensor, which has no values; save the model after loading its weights"),
+    "torch.serialization._get_layout":
+        _beside("torch.layout"), "torch.Size":
+            _same, "torch.device":
+                _beside("torch.device"), "collections.OrderedDict":
+                    _mapping, "collections.defaultdict":
+                        _default_mapping, "collections.Counter":
+                            _mapping, "copyreg._reconstructor":
+                                _object, "_codecs.encode":
+                                    _encode, "numpy.dtype":
+                                        _numpy_type, "numpy.core.multiarray._reconstruct":
+                                            lambda *arguments: NumpyArray(),
+    "numpy._core.multiarray._reconstruct":
+        lambda *arguments: NumpyArray(), "numpy.core.multiarray.scalar":
+            _numpy_scalar, "numpy._core.multiarray.scalar":
+                _numpy_scalar, "numpy.core.numeric._frombuffer":
+                    _numpy_from_buffer, "numpy._core.numeric._frombuffer":
+                        _numpy_from_buffer, "numpy.ndarray":
+                            _beside("numpy.ndarray"), "builtins.dict":
+                                _mapping, "builtins.bytearray":
+                                    _bytes, "builtins.bytes":
+                                        _bytes
 }
 for _plain in [
-    "complex",
-    "float",
-    "frozenset",
-    "int",
-    "list",
-    "long",
-    "object",
-    "range",
-    "set",
-    "slice",
-    "str",
-    "tuple",
-    "unicode",
-    "xrange",
+        "complex", "float", "frozenset", "int", "list", "long", "object", "range", "set", "slice",
+        "str", "tuple", "unicode", "xrange"
 ]:
     REBUILDS[f"builtins.{_plain}"] = _beside(f"builtins.{_plain}")
 
 _VALUES: dict[str, Any] = {
     "torch.storage.UntypedStorage": StorageType(None),
-    "torch.storage._UntypedStorage": StorageType(None),
-    "torch.UntypedStorage": StorageType(None),
+    "torch.storage._UntypedStorage": StorageType(None), "torch.UntypedStorage": StorageType(None)
 }
 for _class, _dtype in _STORAGES.items():
     _VALUES[f"torch.{_class}Storage"] = _VALUES[f"torch.cuda.{_class}Storage"] = StorageType(_dtype)

@@ -1,4 +1,5 @@
-"""The operations of all pickle protocols, as Python's pickletools documents them: each works on a PickleMachine and gives the position behind it.
+"""The operations of all pickle protocols, as Python's pickletools documents them: each works on a
+PickleMachine and gives the position behind it.
 
 Nothing here recurses, and nothing reserves memory by a size that the file merely claims.
 """
@@ -128,7 +129,8 @@ def _old_text(data: bytes) -> Any:
     return data.decode("ascii") if data.isascii() else data
 
 
-def _push_counted(code: bytes, layout: struct.Struct | None, convert: Callable[[bytes], Any]) -> None:
+def _push_counted(code: bytes, layout: struct.Struct | None, convert: Callable[[bytes],
+                                                                               Any]) -> None:
     def push(machine: PickleMachine, position: int) -> int:
         if layout is None:
             count, position = machine.data[position], position + 1
@@ -169,7 +171,8 @@ def _text_string(machine: PickleMachine, position: int) -> int:
     text, position = machine.line(position)
     if len(text) < 2 or text[0] != text[-1] or text[0] not in "\"'":
         raise ValueError("quotes")
-    machine.stack.append(_old_text(text[1:-1].encode("latin-1").decode("unicode-escape").encode("latin-1")))
+    machine.stack.append(
+        _old_text(text[1:-1].encode("latin-1").decode("unicode-escape").encode("latin-1")))
     return position
 
 
@@ -321,11 +324,8 @@ def _appends(machine: PickleMachine, position: int) -> int:
 def _key(value: Any) -> Any:
     if isinstance(value, _ATOMS):
         return value
-    flat = (
-        isinstance(value, tuple)
-        and len(value) <= _LONGEST_TUPLE_KEY
-        and all(isinstance(item, _ATOMS) for item in value)
-    )
+    flat = (isinstance(value, tuple) and len(value) <= _LONGEST_TUPLE_KEY
+            and all(isinstance(item, _ATOMS) for item in value))
     return value if flat else InertKey(value)
 
 
@@ -405,7 +405,8 @@ def _new_object(machine: PickleMachine, position: int) -> int:
 @_operation(b"\x92")
 def _new_object_with_keywords(machine: PickleMachine, position: int) -> int:
     keywords, arguments, made_class = machine.stack.pop(), machine.stack.pop(), machine.stack.pop()
-    machine.stack.append(machine.make(made_class, (*arguments, keywords) if keywords else arguments))
+    machine.stack.append(machine.make(made_class,
+                                      (*arguments, keywords) if keywords else arguments))
     return position
 
 
@@ -434,8 +435,10 @@ def _build(machine: PickleMachine, position: int) -> int:
     elif isinstance(target, NumpyArray):
         _, target.shape, target.dtype, target.fortran, target.values = state
     elif isinstance(target, NumpyType):
-        # Anything in the third place and after describes a record or an array type, which no weights have.
-        target.byte_order = state[1] if state[2:5] == (None, None, None) and isinstance(state[1], str) else "record"
+        # Anything in the third place and after describes a record or an array type, which no
+        # weights have.
+        target.byte_order = state[1] if state[2:5] == (None, None, None) and isinstance(
+            state[1], str) else "record"
     elif not isinstance(target, dict):
         # A dictionary's attributes (`_metadata` of a state dict) are no weights.
         raise TypeError("state")

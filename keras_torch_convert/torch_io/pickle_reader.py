@@ -16,11 +16,11 @@ _STOP = ord(".")
 @dataclass(slots=True, eq=False)
 class PickleReader(PickleMachine):
     """A machine that reads the pickles of a buffer."""
-
     def load(self, position: int = 0) -> tuple[Any, int]:
         """The value of the pickle that begins at `position`, and the position after it.
 
-        SourceError when it is damaged or cut short, UnsafeFileError when it names what only an attack would.
+        SourceError when it is damaged or cut short, UnsafeFileError when it names what only an
+        attack would.
         """
         self.stack, self.marked, self.memo = [], [], {}
         data, operations = self.data, OPERATIONS
@@ -38,8 +38,10 @@ class PickleReader(PickleMachine):
         except ConversionError as error:
             if str(error).startswith(self.where):
                 raise
-            raise SourceError(f"{self.where}: damaged pickle at byte {position}: {error}") from error
-        except (IndexError, KeyError, ValueError, TypeError, AttributeError, struct.error, OverflowError) as error:
             raise SourceError(
-                f"{self.where}: damaged or cut short: the pickle makes no sense at byte {position}; download the file again"
-            ) from error
+                f"{self.where}: damaged pickle at byte {position}: {error}") from error
+        except (IndexError, KeyError, ValueError, TypeError, AttributeError, struct.error,
+                OverflowError) as error:
+            raise SourceError(
+                f"{self.where}: damaged or cut short: the pickle makes no sense at byte "
+                f"{position}; download the file again") from error

@@ -24,10 +24,11 @@ class Name:
 
 @dataclass(slots=True, eq=False)
 class Placeholder:
-    """An object of a foreign class, or what a foreign function would have returned. It only keeps what it was given.
+    """An object of a foreign class, or what a foreign function would have returned. It only keeps
+    what it was given.
 
-    `called` is True when the pickle calls the name with arguments (functions, but some classes too), False when it
-    makes an object of a class and fills it.
+    `called` is True when the pickle calls the name with arguments (functions, but some classes
+    too), False when it makes an object of a class and fills it.
     """
 
     name: str
@@ -37,7 +38,9 @@ class Placeholder:
 
 @dataclass(slots=True, eq=False)
 class InertKey:
-    """A dictionary key that is no plain text or number; hashed by identity, as deep tuples can take for ever."""
+    """A dictionary key that is no plain text or number; hashed by identity, as deep tuples can take
+    for ever.
+    """
 
     value: Any = field(repr=False)
 
@@ -58,9 +61,11 @@ class StorageType:
 
 @dataclass(slots=True, eq=False)
 class Storage:
-    """A storage that the pickle refers to: `count` elements of `dtype` (bytes when None) under `key`.
+    """A storage that the pickle refers to: `count` elements of `dtype` (bytes when None) under
+    `key`.
 
-    `root` and `offset` (in elements) are set for a view on another storage, which only old files have.
+    `root` and `offset` (in elements) are set for a view on another storage, which only old files
+    have.
     """
 
     key: str
@@ -94,7 +99,9 @@ class UnreadableTensor:
 
 @dataclass(slots=True)
 class EncodedText:
-    """Bytes written as text, as old protocols do; encoded only when needed, so that a file cannot multiply them."""
+    """Bytes written as text, as old protocols do; encoded only when needed, so that a file cannot
+    multiply them.
+    """
 
     text: str
 
@@ -109,7 +116,8 @@ class NumpyType:
     def dtype(self) -> np.dtype[Any] | None:
         """The plain numeric type, None for any other (objects, texts, records)."""
         code = self.code.lstrip("<>=|")
-        plain = code in ("?", "b1") or (code[:1] in "iufc" and code[1:] in ("1", "2", "4", "8", "16"))
+        plain = code in ("?", "b1") or (code[:1] in "iufc"
+                                        and code[1:] in ("1", "2", "4", "8", "16"))
         if not plain or self.byte_order not in ("<", ">", "=", "|"):
             return None
         order = self.code[0] if self.code[0] in "<>" else self.byte_order
@@ -129,16 +137,16 @@ class NumpyArray:
     def array(self, where: str) -> npt.NDArray[Any]:
         """The values, without a copy of the bytes."""
         dtype = self.dtype.dtype() if isinstance(self.dtype, NumpyType) else None
-        values = self.values.text.encode("latin-1") if isinstance(self.values, EncodedText) else self.values
+        values = self.values.text.encode("latin-1") if isinstance(self.values,
+                                                                  EncodedText) else self.values
         if isinstance(values, str):
             values = values.encode("latin-1")
         if dtype is None or not isinstance(values, (bytes, bytearray)) or not is_shape(self.shape):
             raise SourceError(f"{where} is a NumPy array of something other than plain numbers")
         if math.prod(self.shape) * dtype.itemsize != len(values):
-            raise SourceError(
-                f"{where}: shape {self.shape} of {dtype} needs {math.prod(self.shape) * dtype.itemsize} bytes, "
-                f"got {len(values)}; the file is damaged"
-            )
+            raise SourceError(f"{where}: shape {self.shape} of {dtype} needs "
+                              f"{math.prod(self.shape) * dtype.itemsize} bytes, "
+                              f"got {len(values)}; the file is damaged")
         return np.frombuffer(values, dtype).reshape(self.shape, order="F" if self.fortran else "C")
 
 
@@ -153,9 +161,9 @@ def holds_tensors(value: Any) -> bool:
     seen: set[int] = set()
     while waiting:
         item = waiting.pop()
-        if isinstance(item, (PickledTensor, UnreadableTensor, Storage)) or (
-            isinstance(item, NumpyArray) and not item.scalar
-        ):
+        if isinstance(item,
+                      (PickledTensor, UnreadableTensor, Storage)) or (isinstance(item, NumpyArray)
+                                                                      and not item.scalar):
             return True
         if id(item) in seen or not isinstance(item, (Placeholder, InertKey, dict, list, tuple)):
             continue

@@ -1,4 +1,6 @@
-"""Checkpoints in several files, listed by an index (`model.safetensors.index.json`: {"weight_map": {name: file}})."""
+"""Checkpoints in several files, listed by an index (`model.safetensors.index.json`: {"weight_map":
+{name: file}}).
+"""
 
 from __future__ import annotations
 
@@ -28,12 +30,14 @@ def read_index(file: MappedFile, read_file: Callable[[Path], Source]) -> Source:
         if Path(shard_name).name != shard_name or shard_name in (".", ".."):
             raise SourceError(f"{path}: shard {shard_name[:100]!r} is not a plain file name")
         shard = read_file(path.parent / shard_name)
-        order_lost = order_lost or shard.order == "sorted by name" or shard_name.endswith(".safetensors")
+        order_lost = order_lost or shard.order == "sorted by name" or shard_name.endswith(
+            ".safetensors")
         by_full_name = {shard.prefix + name: tensor for name, tensor in shard.items()}
         wanted = {name for name, place in weight_map.items() if place == shard_name}
         if wanted != by_full_name.keys():
             differing = sorted(wanted ^ by_full_name.keys())[:4]
-            raise SourceError(f"{path}: index and shard {shard_name!r} disagree about {', '.join(differing)}")
+            raise SourceError(
+                f"{path}: index and shard {shard_name!r} disagree about {', '.join(differing)}")
         tensors.extend(replace(tensor, name=name) for name, tensor in by_full_name.items())
     if order_lost:
         tensors.sort(key=lambda tensor: tensor.name)
@@ -44,19 +48,16 @@ def read_index(file: MappedFile, read_file: Callable[[Path], Source]) -> Source:
 def _weight_map(file: MappedFile) -> Mapping[str, str]:
     if file.size > _LARGEST_INDEX:
         raise SourceError(
-            f"{file.path}: {file.size} bytes of JSON, expected at most {_LARGEST_INDEX}; not an index of shards?"
-        )
+            f"{file.path}: {file.size} bytes of JSON, expected at most {_LARGEST_INDEX}; not an "
+            "index of shards?")
     try:
         content: Any = json.loads(bytes(file.data[:]).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{file.path}: no valid JSON ({str(error)[:200]})") from error
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
-    if (
-        not isinstance(weight_map, dict)
-        or not weight_map
-        or not all(isinstance(name, str) for name in weight_map.values())
-    ):
+    if (not isinstance(weight_map, dict) or not weight_map
+            or not all(isinstance(name, str) for name in weight_map.values())):
         raise SourceError(
-            f"{file.path}: a JSON file without a weight_map from names to shard files; name the checkpoint itself"
-        )
+            f"{file.path}: a JSON file without a weight_map from names to shard files; name the "
+            "checkpoint itself")
     return weight_map

@@ -1,4 +1,6 @@
-"""State dicts, live or from a file: the weights found in them, their names, and the order they are in."""
+"""State dicts, live or from a file: the weights found in them, their names, and the order they are
+in.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,17 @@ _MOST_LISTED = 8
 
 
 def read_state_dict(mapping: Mapping[Any, Any], wrapper: str | None = None) -> Source:
-    """A live mapping of names to tensors, possibly wrapped. A module under a wrapper is read as a module."""
+    """A live mapping of names to tensors, possibly wrapped. A module under a wrapper is read as a
+    module.
+    """
     found = unwrap(mapping, wrapper, _is_live_weights, "state dict")
     if is_torch_module(found.weights):
         # module.py builds on this file.
         from .module import read_module
 
         source = read_module(found.weights)
-        return replace(source, wrapper=found.wrapper, wrappers=found.wrappers, notes=(*found.notes, *source.notes))
+        return replace(source, wrapper=found.wrapper, wrappers=found.wrappers,
+                       notes=(*found.notes, *source.notes))
     tensors, others = [], []
     for name, value in found.weights.items():
         check_name(name, "state dict")
@@ -36,12 +41,15 @@ def read_state_dict(mapping: Mapping[Any, Any], wrapper: str | None = None) -> S
             tensors.append(tensor)
     # Numbers alone may be weights, but beside other things they are an epoch or a learning rate.
     if not tensors or (others and not _is_live_weights(found.weights)):
-        raise SourceError(f"state dict: no tensors in it ({_listed(list(mapping)) or 'it is empty'})")
+        raise SourceError(
+            f"state dict: no tensors in it ({_listed(list(mapping)) or 'it is empty'})")
     return named_source(tensors, origin="state dict", others=others, unwrapped=found)
 
 
 def read_checkpoint(checkpoint: Checkpoint, wrapper: str | None = None) -> Source:
-    """The weights of a PyTorch file. SourceError or UnsafeFileError when a weight cannot be rebuilt without foreign code."""
+    """The weights of a PyTorch file. SourceError or UnsafeFileError when a weight cannot be rebuilt
+    without foreign code.
+    """
     path = checkpoint.file.path
     mapping = check_is_mapping(checkpoint)
     if wrapper is not None and _is_whole_object(mapping.get(wrapper)):
@@ -64,24 +72,19 @@ def read_checkpoint(checkpoint: Checkpoint, wrapper: str | None = None) -> Sourc
     return replace(source, path=path, placeholders=checkpoint.foreign)
 
 
-def named_source(
-    tensors: Sequence[SourceTensor],
-    *,
-    origin: str,
-    others: Sequence[str] = (),
-    unwrapped: Unwrapped | None = None,
-    registered: bool = False,
-    sorted_format: bool = False,
-    module: Any = None,
-) -> Source:
-    """A Source of these tensors: the common prefix cut off, layers put in natural order when theirs was lost.
+def named_source(tensors: Sequence[SourceTensor], *, origin: str, others: Sequence[str] = (),
+                 unwrapped: Unwrapped | None = None, registered: bool = False,
+                 sorted_format: bool = False, module: Any = None) -> Source:
+    """A Source of these tensors: the common prefix cut off, layers put in natural order when theirs
+    was lost.
 
-    `registered` says that the order is a module's own, `sorted_format` that the format sorts by name; with neither the
-    names themselves must tell. `others` are the names of what is no tensor, for a note.
+    `registered` says that the order is a module's own, `sorted_format` that the format sorts by
+    name; with neither the names themselves must tell. `others` are the names of what is no tensor,
+    for a note.
     """
     prefix = common_prefix([tensor.name for tensor in tensors])
     if prefix:
-        tensors = [replace(tensor, name=tensor.name[len(prefix) :]) for tensor in tensors]
+        tensors = [replace(tensor, name=tensor.name[len(prefix):]) for tensor in tensors]
     named = {tensor.name: tensor for tensor in tensors}
     if len(named) != len(tensors):
         raise SourceError(f"{origin}: {len(tensors) - len(named)} names are there twice")
@@ -91,46 +94,43 @@ def named_source(
     if others:
         notes.append(f"{len(others)} entries are no tensors and were left out: {_listed(others)}")
     names = list(named)
-    lost = not registered and is_sorted(tensors) and len(names) > 1 and (sorted_format or is_telltale(names))
+    lost = not registered and is_sorted(tensors) and len(names) > 1 and (sorted_format
+                                                                         or is_telltale(names))
     if lost:
         named = {name: named[name] for name in natural_order(names)}
         notes.append(
-            "names are sorted, so the order of the layers was lost; layers are in natural order of their names"
-        )
-    return Source(
-        named,
-        origin,
-        order="sorted by name" if lost else "registered",
-        wrapper=unwrapped.wrapper if unwrapped else None,
-        wrappers=unwrapped.wrappers if unwrapped else (),
-        prefix=prefix,
-        module=module,
-        notes=tuple(notes),
-    )
+            "names are sorted, so the order of the layers was lost; layers are in natural order "
+            "of their names")
+    return Source(named, origin, order="sorted by name" if lost else "registered",
+                  wrapper=unwrapped.wrapper if unwrapped else None,
+                  wrappers=unwrapped.wrappers if unwrapped else (), prefix=prefix, module=module,
+                  notes=tuple(notes))
 
 
 def check_name(name: Any, where: str) -> None:
     """SourceError unless the name of a tensor is a non-empty text."""
     if not isinstance(name, str) or not name:
         shown = name if isinstance(name, (str, int, float, tuple)) else type(name).__name__
-        raise SourceError(f"{where}: expected names as keys, got {str(shown)[:60]!r}; pass the state dict itself")
+        raise SourceError(
+            f"{where}: expected names as keys, got {str(shown)[:60]!r}; pass the state dict itself")
 
 
 def _is_live_weights(value: Any) -> bool:
-    return is_torch_module(value) or (
-        isinstance(value, Mapping) and any(is_live_array(item) for item in value.values())
-    )
+    return is_torch_module(value) or (isinstance(value, Mapping)
+                                      and any(is_live_array(item) for item in value.values()))
 
 
 def _is_stored_weights(value: Any) -> bool:
     return isinstance(value, dict) and any(
-        isinstance(item, (PickledTensor, UnreadableTensor)) or (isinstance(item, NumpyArray) and not item.scalar)
-        for item in value.values()
-    )
+        isinstance(item, (PickledTensor,
+                          UnreadableTensor)) or (isinstance(item, NumpyArray) and not item.scalar)
+        for item in value.values())
 
 
 def _stored_tensor(name: str, value: Any, checkpoint: Checkpoint) -> SourceTensor | None:
-    """One tensor of a file, None when the value is none. UnsafeFileError when only foreign code could rebuild it."""
+    """One tensor of a file, None when the value is none. UnsafeFileError when only foreign code
+    could rebuild it.
+    """
     if isinstance(value, PickledTensor):
         return checkpoint.stored(value).source_tensor(name)
     where = f"{checkpoint.file.path}: tensor {name!r}"
@@ -140,9 +140,10 @@ def _stored_tensor(name: str, value: Any, checkpoint: Checkpoint) -> SourceTenso
         raise SourceError(f"{where} {value.reason}")
     if isinstance(value, Placeholder) and (value.called or holds_tensors(value)):
         raise UnsafeFileError(
-            f"{where} is built by {value.name}, which is not among the names that rebuild tensors: refused, and nothing was "
-            "run; load the file with PyTorch where that code is installed, and save the plain state_dict()"
-        )
+            f"{where} is built by {value.name}, which is not among the names that rebuild "
+            "tensors: refused, and nothing was "
+            "run; load the file with PyTorch where that code is installed, and save the plain "
+            "state_dict()")
     return live_tensor(name, value, str(checkpoint.file.path)) if is_number(value) else None
 
 
@@ -151,7 +152,9 @@ def _is_whole_object(value: Any) -> bool:
 
 
 def _check_no_whole_module(mapping: Mapping[Any, Any], other_weights: bool, where: str) -> None:
-    """SourceError when a pickled module stands where the weights should: the only thing there, or under a known wrapper."""
+    """SourceError when a pickled module stands where the weights should: the only thing there, or
+    under a known wrapper.
+    """
     for key, value in mapping.items():
         if (not other_weights or is_well_known(key)) and _is_whole_object(value):
             raise whole_object_error(where, value)

@@ -1,7 +1,8 @@
-"""The members of a zip file and where their bytes lie, so that stored ones can be mapped instead of read.
+"""The members of a zip file and where their bytes lie, so that stored ones can be mapped instead of
+read.
 
-Only the directory is trusted to name members, and only as far as the local headers agree. Nothing is unpacked here.
-Layout: PKWARE's APPNOTE.TXT, sections 4.3 and 4.5.3 (zip64).
+Only the directory is trusted to name members, and only as far as the local headers agree. Nothing
+is unpacked here. Layout: PKWARE's APPNOTE.TXT, sections 4.3 and 4.5.3 (zip64).
 """
 
 from __future__ import annotations
@@ -47,13 +48,15 @@ class ZipArchive:
     directory: int = field(repr=False)
 
     def span(self, name: str) -> tuple[int, int]:
-        """First byte and end of a stored member's data in the file; SourceError when it is compressed or encrypted."""
+        """First byte and end of a stored member's data in the file; SourceError when it is
+        compressed or encrypted.
+        """
         member = self.members[name]
         if member.method != STORED or member.packed_size != member.size:
             raise SourceError(
-                f"{self.file.path}: member {name!r} is compressed, expected it stored as torch.save does; "
-                "load the file and save it again with PyTorch"
-            )
+                f"{self.file.path}: member {name!r} is compressed, expected it stored as "
+                "torch.save does; "
+                "load the file and save it again with PyTorch")
         return self.packed_span(name)
 
     def packed_span(self, name: str) -> tuple[int, int]:
@@ -62,36 +65,42 @@ class ZipArchive:
         path = self.file.path
         if member.flags & _ENCRYPTED:
             raise SourceError(f"{path}: member {name!r} is encrypted; decrypt the file first")
-        # The local header's extra field has a length of its own (PyTorch pads there to align the data).
-        header = bytes(self.file.data[member.header : member.header + _LOCAL.size])
+        # The local header's extra field has a length of its own (PyTorch pads there to align the
+        # data).
+        header = bytes(self.file.data[member.header:member.header + _LOCAL.size])
         if len(header) < _LOCAL.size or header[:4] != b"PK\x03\x04":
             raise SourceError(
-                f"{path}: member {name!r} has no local header where the directory says; the file is damaged"
-            )
+                f"{path}: member {name!r} has no local header where the directory says; the file "
+                "is damaged")
         method, name_length, extra_length = (_LOCAL.unpack(header)[index] for index in (3, 9, 10))
         start = member.header + _LOCAL.size
-        local_name = bytes(self.file.data[start : start + name_length])
+        local_name = bytes(self.file.data[start:start + name_length])
         if method != member.method or _decoded(local_name, member.flags) != name:
-            raise SourceError(f"{path}: member {name!r} and its local header disagree; the file is damaged")
+            raise SourceError(
+                f"{path}: member {name!r} and its local header disagree; the file is damaged")
         start += name_length + extra_length
         if start + member.packed_size > self.directory:
-            raise SourceError(f"{path}: member {name!r} runs into the zip directory; the file is damaged")
+            raise SourceError(
+                f"{path}: member {name!r} runs into the zip directory; the file is damaged")
         return start, start + member.packed_size
 
 
 def open_zip(file: MappedFile) -> ZipArchive:
     """Read the directory of a zip file (zip64 too). SourceError says what is damaged or unsafe."""
     count, directory_size, directory = _find_directory(file)
-    block = bytes(file.data[directory : directory + directory_size])
+    block = bytes(file.data[directory:directory + directory_size])
     members: dict[str, Member] = {}
     position = 0
     for _ in range(count):
         member, position = _read_entry(file, block, position)
         if member.name in members:
-            raise SourceError(f"{file.path}: member {member.name!r} is there twice; the file is damaged")
+            raise SourceError(
+                f"{file.path}: member {member.name!r} is there twice; the file is damaged")
         members[member.name] = member
     if position != len(block):
-        raise SourceError(f"{file.path}: the zip directory holds more than its {count} members; the file is damaged")
+        raise SourceError(
+            f"{file.path}: the zip directory holds more than its {count} members; the file is "
+            "damaged")
     return ZipArchive(file, members, directory)
 
 
@@ -101,7 +110,9 @@ def _find_directory(file: MappedFile) -> tuple[int, int, int]:
     tail = bytes(file.data[tail_start:])
     found = tail.rfind(b"PK\x05\x06")
     if found < 0 or found + _END.size > len(tail):
-        raise SourceError(f"{file.path}: a zip file without its directory at the end: cut short; download it again")
+        raise SourceError(
+            f"{file.path}: a zip file without its directory at the end: cut short; download it "
+            "again")
     end_position = tail_start + found
     _, disk, directory_disk, _, count, size, offset, _ = _END.unpack_from(tail, found)
     directory_end = end_position
@@ -115,13 +126,16 @@ def _find_directory(file: MappedFile) -> tuple[int, int, int]:
         if _FULL16 in (disk, count) or _FULL32 in (size, offset):
             disk, directory_disk, _, count, size, offset = end64[4:]
     if disk or directory_disk:
-        raise SourceError(f"{file.path}: is one part of a zip file in several parts; join them first")
+        raise SourceError(
+            f"{file.path}: is one part of a zip file in several parts; join them first")
     if offset + size != directory_end or count * _ENTRY.size > size:
-        raise SourceError(f"{file.path}: the zip directory is not where the file says; the file is damaged")
+        raise SourceError(
+            f"{file.path}: the zip directory is not where the file says; the file is damaged")
     return count, size, offset
 
 
-def _unpack(file: MappedFile, layout: struct.Struct, position: int, signature: bytes) -> tuple[int, ...] | None:
+def _unpack(file: MappedFile, layout: struct.Struct, position: int,
+            signature: bytes) -> tuple[int, ...] | None:
     """Fields of a record, None when it is not there."""
     if position < 0 or position + layout.size > file.size:
         return None
@@ -131,7 +145,7 @@ def _unpack(file: MappedFile, layout: struct.Struct, position: int, signature: b
 
 def _read_entry(file: MappedFile, block: bytes, position: int) -> tuple[Member, int]:
     """The member described at `position` of the directory, and the position after it."""
-    if position + _ENTRY.size > len(block) or block[position : position + 4] != b"PK\x01\x02":
+    if position + _ENTRY.size > len(block) or block[position:position + 4] != b"PK\x01\x02":
         raise SourceError(f"{file.path}: the zip directory is damaged")
     fields = _ENTRY.unpack_from(block, position)
     flags, method, packed_size, size = fields[3], fields[4], fields[8], fields[9]
@@ -140,30 +154,36 @@ def _read_entry(file: MappedFile, block: bytes, position: int) -> tuple[Member, 
     end = start + name_length + extra_length + comment_length
     if end > len(block) or disk not in (0, _FULL16):
         raise SourceError(f"{file.path}: the zip directory is damaged")
-    name = _decoded(block[start : start + name_length], flags)
+    name = _decoded(block[start:start + name_length], flags)
     _check_name(file, name)
     if _FULL32 in (packed_size, size, header):
-        extra = block[start + name_length : start + name_length + extra_length]
+        extra = block[start + name_length:start + name_length + extra_length]
         size, packed_size, header = _zip64_sizes(file, name, extra, (size, packed_size, header))
     if header + _LOCAL.size + packed_size > file.size:
         raise SourceError(
-            f"{file.path}: member {name!r} of {packed_size} bytes does not fit in the file; it is damaged"
-        )
+            f"{file.path}: member {name!r} of {packed_size} bytes does not fit in the file; it "
+            "is damaged")
     return Member(name, method, flags, packed_size, size, header), end
 
 
-def _zip64_sizes(file: MappedFile, name: str, extra: bytes, fields: tuple[int, int, int]) -> tuple[int, int, int]:
-    """The three fields with those that overflowed 32 bits taken from the zip64 extra field, in this order."""
+def _zip64_sizes(file: MappedFile, name: str, extra: bytes,
+                 fields: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The three fields with those that overflowed 32 bits taken from the zip64 extra field, in this
+    order.
+    """
     position = 0
     while position + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, position)
         if kind == 1:
-            values = list(struct.unpack_from(f"<{min(length, len(extra) - position - 4) // 8}Q", extra, position + 4))
+            values = list(
+                struct.unpack_from(f"<{min(length, len(extra) - position - 4) // 8}Q", extra,
+                                   position + 4))
             wide = [values.pop(0) if field == _FULL32 and values else field for field in fields]
             return wide[0], wide[1], wide[2]
         position += 4 + length
     if fields[2] == _FULL32 or fields[0] == _FULL32:
-        raise SourceError(f"{file.path}: member {name!r} lacks its zip64 sizes; the file is damaged")
+        raise SourceError(
+            f"{file.path}: member {name!r} lacks its zip64 sizes; the file is damaged")
     return fields
 
 
@@ -172,7 +192,12 @@ def _decoded(name: bytes, flags: int) -> str:
 
 
 def _check_name(file: MappedFile, name: str) -> None:
-    """Refuse names that would leave the folder if the archive were unpacked: no honest writer makes them."""
+    """Refuse names that would leave the folder if the archive were unpacked: no honest writer makes
+    them.
+    """
     parts = name.replace("\\", "/").split("/")
-    if not name or name.startswith(("/", "\\")) or ".." in parts or "\0" in name or (len(name) > 1 and name[1] == ":"):
-        raise SourceError(f"{file.path}: unsafe member name {name[:100]!r} in the zip file; do not trust this file")
+    if not name or name.startswith(
+        ("/", "\\")) or ".." in parts or "\0" in name or (len(name) > 1 and name[1] == ":"):
+        raise SourceError(
+            f"{file.path}: unsafe member name {name[:100]!r} in the zip file; do not trust this "
+            "file")

@@ -1,4 +1,5 @@
-"""Where a file can be written, temporary names beside it, and what a killed writer left under them."""
+"""Where a file can be written, temporary names beside it, and what a killed writer left under them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ _TOKEN_BYTES = 6
 
 
 def check_place(path: Path) -> None:
-    """Refuse a path where no file can be written: a missing or read-only folder, a folder in the file's place. Raises SaveError."""
+    """Refuse a path where no file can be written: a missing or read-only folder, a folder in the
+    file's place. Raises SaveError.
+    """
     folder = path.resolve().parent
     if path.is_dir():
         raise SaveError(f"cannot save to {path}: it is a folder")
@@ -38,7 +41,8 @@ def temporary_path(path: Path) -> Path:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, which takes the name `path` when the block ends, in one step and flushed; on any error an existing one is as it was.
+    """A file to write, which takes the name `path` when the block ends, in one step and flushed; on
+    any error an existing one is as it was.
 
     Raises SaveError as `check_place` does.
     """
@@ -58,12 +62,13 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what writers of `path` that were killed have left behind. For callers who know that nobody writes it now."""
+    """Remove what writers of `path` that were killed have left behind. For callers who know that
+    nobody writes it now.
+    """
     destination = path.resolve()
     stem, dot, suffix = destination.name.partition(".")
     name = re.compile(
-        rf"\.{re.escape(stem)}\.[0-9a-f]{{{2 * _TOKEN_BYTES}}}{re.escape(dot + suffix)}",
-    )
+        rf"\.{re.escape(stem)}\.[0-9a-f]{{{2 * _TOKEN_BYTES}}}{re.escape(dot + suffix)}")
     for found in destination.parent.iterdir():
         if name.fullmatch(found.name):
             found.unlink(missing_ok=True)

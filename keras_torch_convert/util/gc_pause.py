@@ -9,7 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Without the search while inside: it would look through all objects again and again as their number grows."""
+    """Without the search while inside: it would look through all objects again and again as their
+    number grows.
+    """
     searches = gc.isenabled()
     gc.disable()
     try:
@@ -21,7 +23,8 @@ def gc_paused() -> Iterator[None]:
 
 @contextmanager
 def cycle_search_for_new_objects() -> Iterator[None]:
-    """The search leaves out what exists already (the models) while inside; what running them leaves in cycles is still freed.
+    """The search leaves out what exists already (the models) while inside; what running them leaves
+    in cycles is still freed.
 
     Where the caller has frozen objects nothing changes: they could not be told from ours afterward.
     """

@@ -1,4 +1,6 @@
-"""Check sums computed behind the writer: other threads read what is written, in the order of offsets."""
+"""Check sums computed behind the writer: other threads read what is written, in the order of
+offsets.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ BLOCK = 2**19
 
 
 def digests_of(path: Path, names: Sequence[str]) -> dict[str, str]:
-    """The digests of a whole file in hexadecimal, by names that hashlib knows, each in a thread of its own."""
+    """The digests of a whole file in hexadecimal, by names that hashlib knows, each in a thread of
+    its own.
+    """
     with digests_meanwhile(path, names) as digests:
         pass
     return digests
@@ -32,20 +36,24 @@ def digests_meanwhile(path: Path, names: Sequence[str]) -> Iterator[dict[str, st
 
 
 class HashWorkers:
-    """For each function of `updates` a thread that gives it bytes `start` to `end` of a file that grows, block by block.
+    """For each function of `updates` a thread that gives it bytes `start` to `end` of a file that
+    grows, block by block.
 
-    A context manager: leaving it normally waits for the last byte, leaving it by an exception stops the threads. An
-    interrupt that comes during the wait stops them as well. `advance(position)` says that every byte before `position` is final.
+    A context manager: leaving it normally waits for the last byte, leaving it by an exception stops
+    the threads. An interrupt that comes during the wait stops them as well. `advance(position)`
+    says that every byte before `position` is final.
     """
-
-    def __init__(self, path: Path, start: int, end: int, updates: Sequence[Callable[[memoryview], object]]) -> None:
+    def __init__(self, path: Path, start: int, end: int,
+                 updates: Sequence[Callable[[memoryview], object]]) -> None:
         """`path` is opened anew by every thread; `end` is the byte behind the last one."""
         self.path, self.start, self.end = path, start, end
         self.ready = start
         self.stopped = False
         self.failures: list[BaseException] = []
         self.changed = threading.Condition()
-        self.threads = [threading.Thread(target=self._run, args=(update,), daemon=True) for update in updates]
+        self.threads = [
+            threading.Thread(target=self._run, args=(update,), daemon=True) for update in updates
+        ]
 
     def advance(self, position: int) -> None:
         """Every byte before `position` is final."""
@@ -61,9 +69,8 @@ class HashWorkers:
             thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
         """Wait for the last byte, or stop."""
         try:
             if error is None:
@@ -96,8 +103,9 @@ class HashWorkers:
                         self.changed.wait()
                     ready = self.ready
                 while position < ready and not self.stopped:
-                    count = file.readinto(buffer[: min(BLOCK, ready - position)])
+                    count = file.readinto(buffer[:min(BLOCK, ready - position)])
                     if not count:
-                        raise OSError(f"{self.path}: cut short at byte {position} while it was written")
+                        raise OSError(
+                            f"{self.path}: cut short at byte {position} while it was written")
                     update(buffer[:count])
                     position += count

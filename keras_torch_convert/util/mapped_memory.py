@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 
 class MappedMemory(mmap.mmap):
-    """A mapped file that knows how else its bytes are reached: by `descriptor`, open for reading, byte 0 being at `address` in memory.
+    """A mapped file that knows how else its bytes are reached: by `descriptor`, open for reading,
+    byte 0 being at `address` in memory.
 
     Reading is faster than touching a mapping page by page, and the pages count as nobody's memory.
     """
@@ -36,7 +37,8 @@ def mapping_of(array: npt.NDArray[Any]) -> MappedMemory | None:
     """The mapped file in which the elements of an array lie, None when they lie elsewhere."""
     base: Any = array
     # What NumPy puts between a strided view and its array has a `base` too, but is no array.
-    while not isinstance(base, (MappedMemory, memoryview)) and getattr(base, "base", None) is not None:
+    while not isinstance(base,
+                         (MappedMemory, memoryview)) and getattr(base, "base", None) is not None:
         base = base.base
     if isinstance(base, memoryview):
         base = base.obj

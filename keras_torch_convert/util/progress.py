@@ -11,19 +11,19 @@ Item = TypeVar("Item")
 SECONDS_BEFORE_SHOWN = 0.5
 
 
-def progress_bar(
-    items: Iterable[Item], *, title: str, total: int | None = None, unit: str = "weight", shown: bool = True
-) -> Iterator[Item]:
-    """Pass the items on and show a bar while they are worked on; with `shown=False` just pass them on.
+def progress_bar(items: Iterable[Item], *, title: str, total: int | None = None,
+                 unit: str = "weight", shown: bool = True) -> Iterator[Item]:
+    """Pass the items on and show a bar while they are worked on; with `shown=False` just pass them
+    on.
 
-    `total` is the number of items when `items` cannot say it. The bar is removed when the work ends, also by an exception.
+    `total` is the number of items when `items` cannot say it. The bar is removed when the work
+    ends, also by an exception.
     """
     if not shown:
         yield from items
         return
     from tqdm import tqdm
 
-    with tqdm(
-        items, desc=title, total=total, unit=unit, leave=False, dynamic_ncols=True, delay=SECONDS_BEFORE_SHOWN
-    ) as bar:
+    with tqdm(items, desc=title, total=total, unit=unit, leave=False, dynamic_ncols=True,
+              delay=SECONDS_BEFORE_SHOWN) as bar:
         yield from bar

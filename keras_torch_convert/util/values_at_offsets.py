@@ -1,6 +1,7 @@
 """Values into a file at known offsets, through one small reused buffer.
 
-A fresh page costs more than the copy, so no array of a tensor's size is made: an array is read, permuted and written part by part (csrc/stream).
+A fresh page costs more than the copy, so no array of a tensor's size is made: an array is read,
+permuted and written part by part (csrc/stream).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy.typing as npt
 from .. import _core
 from .mapped_memory import mapping_of
 
-# Room for the largest kernels of common nets, read whole, and for a part of them in the order of the target.
+# Room for the largest kernels of common nets, read whole, and for a part of them in the order of
+# the target.
 BUFFER_BYTES = 12 * 2**20
 
 
@@ -41,7 +43,9 @@ _write_at = _pwrite if hasattr(os, "pwrite") else _seek_and_write
 
 
 def reserve(descriptor: int, size: int) -> None:
-    """Give the file its size, with its blocks where the file system can: writing is faster and a full disk is known before any work."""
+    """Give the file its size, with its blocks where the file system can: writing is faster and a
+    full disk is known before any work.
+    """
     os.ftruncate(descriptor, size)
     if hasattr(os, "posix_fallocate") and size:
         try:
@@ -53,21 +57,26 @@ def reserve(descriptor: int, size: int) -> None:
 
 
 class ValueStream:
-    """Strided arrays and one file that holds their values in C order; `written` is told the number of bytes after each part."""
-
+    """Strided arrays and one file that holds their values in C order; `written` is told the number
+    of bytes after each part.
+    """
     def __init__(self, descriptor: int, written: Callable[[int], None] | None = None) -> None:
-        """`descriptor` is open for what is asked of it; the buffer is made once, and as large as what goes through it."""
+        """`descriptor` is open for what is asked of it; the buffer is made once, and as large as
+        what goes through it.
+        """
         self.descriptor = descriptor
         self.written = written
         self.buffer = np.empty(BUFFER_BYTES, np.uint8)
 
     def write(self, values: npt.NDArray[Any], offset: int) -> None:
         """Write all values, in C order, from `offset` on."""
-        _core.write_values(values, _origin(values), (self.descriptor, offset), self.buffer, self.written)
+        _core.write_values(values, _origin(values), (self.descriptor, offset), self.buffer,
+                           self.written)
 
     def holds(self, values: npt.NDArray[Any], offset: int) -> bool:
         """Whether just these bits stand in the file from `offset` on."""
-        return _core.holds_values(values, _origin(values), (self.descriptor, offset), self.buffer, self.written)
+        return _core.holds_values(values, _origin(values), (self.descriptor, offset), self.buffer,
+                                  self.written)
 
     def write_bytes(self, data: bytes, offset: int) -> None:
         """Write bytes as they are."""
@@ -77,6 +86,8 @@ class ValueStream:
 
 
 def _origin(values: npt.NDArray[Any]) -> tuple[int, int] | None:
-    """From which file, and mapped to which address, the values are read; None when they lie in memory."""
+    """From which file, and mapped to which address, the values are read; None when they lie in
+    memory.
+    """
     mapping = mapping_of(values)
     return None if mapping is None else (mapping.descriptor, mapping.address)

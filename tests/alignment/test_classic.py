@@ -1,4 +1,6 @@
-"""Alignment by dictionaries: every example of the classic interface, and for each way to lose a name the refusal."""
+"""Alignment by dictionaries: every example of the classic interface, and for each way to lose a
+name the refusal.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from hypothesis import strategies as st
 
 from keras_torch_convert import _core
 from keras_torch_convert.alignment.classic import align_names
-from keras_torch_convert.api.classic_names import align_layer_names_multi_stage, match_layer_names_with_torch
+from keras_torch_convert.api.classic_names import (align_layer_names_multi_stage,
+                                                   match_layer_names_with_torch)
 from keras_torch_convert.errors import AlignmentError
 from tests.helpers.reference import cases, frozen
 from tests.helpers.reference import names as twin
@@ -32,7 +35,8 @@ def by_tail(names: list[str], rules: dict[str, Any], split: int = 2) -> list[str
     return list(align_names(names, rules, {}, split).names)
 
 
-def refusal(names: Any, tail: Any = {}, full: Any = {}, split: Any = 2, function: Any = None) -> str:
+def refusal(names: Any, tail: Any = {}, full: Any = {}, split: Any = 2,
+            function: Any = None) -> str:
     """The message with which these arguments are refused."""
     with pytest.raises(AlignmentError) as refused:
         align_names(names, tail, full, split, function)
@@ -62,16 +66,16 @@ def refusal(names: Any, tail: Any = {}, full: Any = {}, split: Any = 2, function
         ({"c": "a"}, "cabde"),
         ({"c": "b", "d": "b"}, "adcbe"),  # repeated anchors come out reversed
         ({"d": -3, "e": "b"}, "deabc"),  # anchors stand where they stood in the input
-        ({"c": "c"}, "abcde"),
-    ],
-)
+        ({"c": "c"}, "abcde")
+    ])
 def test_moves_by_full_name(rules: dict[str, Any], aligned: str) -> None:
     assert by_full_name("abcde", rules) == aligned
 
 
 def test_downsample_layers_go_to_an_earlier_absolute_place() -> None:
     names = ["stem", "conv1", "conv2", "down", "head"]
-    assert match_layer_names_with_torch(names, {}, {"down": 1}) == ["stem", "down", "conv1", "conv2", "head"]
+    assert match_layer_names_with_torch(names, {},
+                                        {"down": 1}) == ["stem", "down", "conv1", "conv2", "head"]
 
 
 def test_last_of_equal_names_is_the_anchor() -> None:
@@ -82,7 +86,9 @@ def test_equal_names_are_all_kept_and_all_moved() -> None:
     assert by_full_name("abcb", {"b": -1}) == "babc"
 
 
-@pytest.mark.parametrize("number", [np.int64(-2), enum.IntEnum("Offset", {"BACK": -2})(-2)], ids=["numpy", "enum"])
+@pytest.mark.parametrize("number",
+                         [np.int64(-2), enum.IntEnum("Offset", {"BACK": -2})(-2)],
+                         ids=["numpy", "enum"])
 def test_integers_of_other_kinds_are_integers(number: Any) -> None:
     assert by_full_name("abcde", {"e": number}) == "abecd"
 
@@ -122,7 +128,8 @@ def test_absolute_place_in_the_tail_dict_counts_from_the_start_of_the_whole_list
 
 
 def test_anchor_in_the_tail_dict_is_a_sibling_with_the_same_head() -> None:
-    assert by_tail(BLOCKS, {"y": "x"}) == ["s1_b1_y", "s1_b1_x", "s1_b2_y", "s1_b2_x", "s2_b1_y", "s2_b1_x"]
+    assert by_tail(
+        BLOCKS, {"y": "x"}) == ["s1_b1_y", "s1_b1_x", "s1_b2_y", "s1_b2_x", "s2_b1_y", "s2_b1_x"]
 
 
 def test_full_name_goes_before_tail() -> None:
@@ -130,10 +137,8 @@ def test_full_name_goes_before_tail() -> None:
     assert aligned == ("s1_b2_y", "s1_b1_y", "s1_b1_x", "s1_b2_x")
 
 
-@pytest.mark.parametrize(
-    ("split", "tail"),
-    [(0, "s1_b2_y"), (1, "b2_y"), (2, "y"), (-1, "y"), (-2, "b2_y"), (-3, "s1_b2_y"), (-9, "s1_b2_y")],
-)
+@pytest.mark.parametrize(("split", "tail"), [(0, "s1_b2_y"), (1, "b2_y"), (2, "y"), (-1, "y"),
+                                             (-2, "b2_y"), (-3, "s1_b2_y"), (-9, "s1_b2_y")])
 def test_split_says_how_many_parts_make_the_head(split: int, tail: str) -> None:
     assert by_tail(BLOCKS[:4], {tail: -1}, split)[2:] == ["s1_b2_y", "s1_b2_x"]
 
@@ -145,12 +150,7 @@ def test_split_beyond_the_parts_leaves_an_empty_tail(split: int) -> None:
 
 def test_rules_of_one_stack_replace_the_others_for_that_stack() -> None:
     assert by_tail(BLOCKS, {"y": -1, "s1": {"x": 0}}) == [
-        "s1_b2_x",
-        "s1_b1_x",
-        "s1_b1_y",
-        "s1_b2_y",
-        "s2_b1_y",
-        "s2_b1_x",
+        "s1_b2_x", "s1_b1_x", "s1_b1_y", "s1_b2_y", "s2_b1_y", "s2_b1_x"
     ]
 
 
@@ -164,11 +164,13 @@ def test_names_are_cut_at_characters_of_any_language() -> None:
 
 def test_dictionaries_of_any_mapping_type_are_understood() -> None:
     rules = OrderedDict(s1=MappingProxyType({"y": -1}))
-    assert by_tail(BLOCKS[:2], MappingProxyType(rules)) == ["s1_b1_y", "s1_b1_x"]  # type: ignore[arg-type]
+    assert by_tail(BLOCKS[:2], MappingProxyType(rules)) == ["s1_b1_y",
+                                                            "s1_b1_x"]  # type: ignore[arg-type]
 
 
 def test_tail_may_be_equal_to_the_name_of_another_stack() -> None:
-    assert by_tail(["b_1_y", "b_1_stem", "stem_1_x"], {"stem": "y"}) == ["b_1_stem", "b_1_y", "stem_1_x"]
+    assert by_tail(["b_1_y", "b_1_stem", "stem_1_x"],
+                   {"stem": "y"}) == ["b_1_stem", "b_1_y", "stem_1_x"]
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -193,7 +195,8 @@ def test_missing_split_repeats_the_last_and_missing_dicts_are_empty() -> None:
     names = ["s1_b1_x", "s1_b1_y"]
     aligned = align_layer_names_multi_stage(names, [{}, {"b1_y": -1}], [{}, {}], [1], verbose=0)
     assert aligned == ["s1_b1_y", "s1_b1_x"]
-    assert align_layer_names_multi_stage(names, [{"b1_y": -1}], {}, [1, 2], verbose=0) == ["s1_b1_y", "s1_b1_x"]
+    assert align_layer_names_multi_stage(names, [{"b1_y": -1}], {}, [1, 2],
+                                         verbose=0) == ["s1_b1_y", "s1_b1_x"]
 
 
 def test_each_stage_has_its_own_split() -> None:
@@ -203,11 +206,14 @@ def test_each_stage_has_its_own_split() -> None:
 
 
 def test_empty_dictionaries_are_harmless_in_any_form() -> None:
-    for tail, full, split in ([{}, [], 2], [[], {}, 2], [[{}], [{}], 2], [{}, {}, [2]], [[{}, {}, {}], {}, [2]]):
+    for tail, full, split in ([{}, [], 2], [[], {}, 2], [[{}], [{}], 2], [{}, {}, [2]], [[{}, {},
+                                                                                          {}], {},
+                                                                                         [2]]):
         assert by_stages("abc", tail, full, split) == "abc"
 
 
-def test_arguments_of_every_stage_are_printed_when_verbose(capsys: pytest.CaptureFixture[str]) -> None:
+def test_arguments_of_every_stage_are_printed_when_verbose(
+        capsys: pytest.CaptureFixture[str]) -> None:
     align_layer_names_multi_stage(["a", "b"], [], [{"b": -1}, {}], [2])
     printed = capsys.readouterr().out
     assert "stage 0, tail_split_position: 2" in printed
@@ -243,31 +249,27 @@ def test_function_may_change_the_list_that_it_gets_and_may_leave_names_out() -> 
         own.sort()
         return own[:2]
 
-    assert align_layer_names_multi_stage(names, specific_match_func=sort_and_drop_one, verbose=0) == ["a", "b"]
+    assert align_layer_names_multi_stage(names, specific_match_func=sort_and_drop_one,
+                                         verbose=0) == ["a", "b"]
     assert names == ["c", "a", "b"]
 
 
 def test_function_may_return_a_tuple_and_each_of_several_equal_names() -> None:
-    assert align_names(["a", "b", "a"], specific_match_func=lambda names: tuple(sorted(names))).names == ("a", "a", "b")
+    assert align_names(["a", "b", "a"],
+                       specific_match_func=lambda names: tuple(sorted(names))).names == ("a", "a",
+                                                                                         "b")
 
 
 @pytest.mark.parametrize(
     ("answer", "said"),
-    [
-        (None, "got NoneType; a function that sorts in place must return the list as well"),
-        ("stem", "got str"),
-        ({"stem": 1}, "got dict"),
-        (iter(["stem"]), "iterator"),
-        ([1], "must be str, got 1 of type int"),
-        (
-            ["stem_cov"],
-            "returned 'stem_cov' at place 0, which is none of the layers; the nearest names are 'stem_conv'",
-        ),
-        ([""], "returned '' at place 0, which is none of the layers"),
-        (["stem_conv", "head", "stem_conv"], "returned 'stem_conv' twice, at place 0 and at place 2"),
-    ],
-    ids=lambda value: type(value).__name__,
-)
+    [(None, "got NoneType; a function that sorts in place must return the list as well"),
+     ("stem", "got str"), ({"stem": 1}, "got dict"), (iter(["stem"]), "iterator"),
+     ([1], "must be str, got 1 of type int"),
+     (["stem_cov"
+      ], "returned 'stem_cov' at place 0, which is none of the layers; the nearest names are "
+      "'stem_conv'"), ([""], "returned '' at place 0, which is none of the layers"),
+     (["stem_conv", "head", "stem_conv"], "returned 'stem_conv' twice, at place 0 and at place 2")],
+    ids=lambda value: type(value).__name__)
 def test_answer_that_is_no_list_of_these_names_is_refused(answer: Any, said: str) -> None:
     assert said in refusal(["stem_conv", "head"], function=lambda names: answer)
 
@@ -278,7 +280,8 @@ def test_exception_of_the_function_passes_with_a_note() -> None:
 
     with pytest.raises(LookupError, match="no such block") as raised:
         align_names(["a", "b"], specific_match_func=fail)
-    assert getattr(raised.value, "__notes__", []) in (["raised by specific_match_func, called with 2 names"], [])
+    assert getattr(raised.value, "__notes__",
+                   []) in (["raised by specific_match_func, called with 2 names"], [])
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -287,11 +290,12 @@ def test_exception_of_the_function_passes_with_a_note() -> None:
 
 
 def test_move_forward_names_rule_stage_layer_lost_name_and_remedy() -> None:
-    assert refusal(list("abcde"), full={"a": 3}) == (
-        "full_name_align_dict entry 'a': 3 at stage 0 moves layer 'a' forward, from place 0 to place 3, and the name 'a' "
-        "would be lost; move the 3 layers that are to go before it back instead: "
-        "full_name_align_dict={'b': -1, 'c': -1, 'd': -1}"
-    )
+    assert refusal(list("abcde"), full={
+        "a": 3
+    }) == ("full_name_align_dict entry 'a': 3 at stage 0 moves layer 'a' forward, from place 0 to "
+           "place 3, and the name 'a' "
+           "would be lost; move the 3 layers that are to go before it back instead: "
+           "full_name_align_dict={'b': -1, 'c': -1, 'd': -1}")
 
 
 def test_lost_name_is_the_one_that_the_original_would_lose() -> None:
@@ -320,8 +324,8 @@ def advised_rules(message: str) -> dict[str, int]:
 
 def test_remedy_for_many_layers_is_shortened() -> None:
     assert refusal(list("abcdefgh"), full={"a": 7}).endswith(
-        "move the 7 layers that are to go before it back instead: full_name_align_dict={'b': -1, 'c': -1, ..., 'h': -1}"
-    )
+        "move the 7 layers that are to go before it back instead: full_name_align_dict={'b': -1, "
+        "'c': -1, ..., 'h': -1}")
 
 
 def test_place_beyond_the_list_for_the_last_layer_is_refused_with_its_option() -> None:
@@ -331,10 +335,10 @@ def test_place_beyond_the_list_for_the_last_layer_is_refused_with_its_option() -
     assert "keep_layers" in message
 
 
-@pytest.mark.parametrize(
-    ("name", "offset", "said"), [("c", -3, "-2 puts the layer first"), ("a", -1, "the layer is the first already")]
-)
-def test_offset_before_the_start_that_wraps_round_is_refused(name: str, offset: int, said: str) -> None:
+@pytest.mark.parametrize(("name", "offset", "said"), [("c", -3, "-2 puts the layer first"),
+                                                      ("a", -1, "the layer is the first already")])
+def test_offset_before_the_start_that_wraps_round_is_refused(name: str, offset: int,
+                                                             said: str) -> None:
     message = refusal(list("abcde"), full={name: offset})
     assert "an offset before the start counts from the end of the list" in message
     assert said in message
@@ -345,11 +349,11 @@ def test_anchor_just_behind_the_layer_is_refused() -> None:
 
 
 def test_move_forward_by_tail_says_which_dictionary_and_stage() -> None:
-    assert refusal(BLOCKS, tail={"x": 3}).startswith(
-        "tail_align_dict entry 'x': 3 at stage 0 moves layer 's1_b1_x' forward"
-    )
+    assert refusal(BLOCKS, tail={"x":
+        3}).startswith("tail_align_dict entry 'x': 3 at stage 0 moves layer 's1_b1_x' forward")
     message = refusal(BLOCKS, tail=[{}, {"y": -9, "s1": {"x": "y"}}], split=[2, 2])
-    assert message.startswith("tail_align_dict['s1'] entry 'x': 'y' at stage 1 moves layer 's1_b1_x' forward")
+    assert message.startswith(
+        "tail_align_dict['s1'] entry 'x': 'y' at stage 1 moves layer 's1_b1_x' forward")
 
 
 def test_arguments_are_as_before_after_a_refusal_and_after_a_result() -> None:
@@ -362,14 +366,19 @@ def test_arguments_are_as_before_after_a_refusal_and_after_a_result() -> None:
 
 
 def test_unknown_anchor_is_refused_with_the_nearest_names() -> None:
-    assert refusal(["stem_conv", "stem_bn", "head"], full={"head": "stem_cnv"}) == (
-        "full_name_align_dict entry 'head': 'stem_cnv' at stage 0 is to put layer 'head' where layer 'stem_cnv' stands, but "
-        "there is no layer 'stem_cnv'; the nearest names are ['stem_conv', 'stem_bn']"
-    )
-    assert "but there is no layer 's1_b1_z'; the nearest names are ['s1_b1_x'" in refusal(BLOCKS, tail={"y": "z"})
+    assert refusal(["stem_conv", "stem_bn", "head"], full={
+        "head": "stem_cnv"
+    }) == ("full_name_align_dict entry 'head': 'stem_cnv' at stage 0 is to put layer 'head' where "
+           "layer 'stem_cnv' stands, but "
+           "there is no layer 'stem_cnv'; the nearest names are ['stem_conv', 'stem_bn']")
+    assert "but there is no layer 's1_b1_z'; the nearest names are ['s1_b1_x'" in refusal(
+        BLOCKS, tail={"y": "z"})
 
 
-@pytest.mark.parametrize("value", [1.0, -1.0, None, {}, {"a": 1}, [1], b"a", np.float64(-1), np.array([1, 2]), 1j])
+@pytest.mark.parametrize(
+    "value",
+    [1.0, -1.0, None, {}, {"a": 1}, [1], b"a",
+     np.float64(-1), np.array([1, 2]), 1j])
 def test_values_that_cannot_be_rules_are_refused(value: Any) -> None:
     message = refusal(list("abc"), full={"b": value})
     assert message.startswith("full_name_align_dict entry 'b': <")
@@ -378,7 +387,8 @@ def test_values_that_cannot_be_rules_are_refused(value: Any) -> None:
 
 
 def test_dictionary_of_a_stack_reached_as_a_value_is_refused() -> None:
-    assert "'x': <dict> at stage 0 has a value of a wrong type for layer 's1_b1_x'" in refusal(BLOCKS, tail={"x": {}})
+    assert "'x': <dict> at stage 0 has a value of a wrong type for layer 's1_b1_x'" in refusal(
+        BLOCKS, tail={"x": {}})
 
 
 @pytest.mark.parametrize("value", [-1, None, 1.5])
@@ -389,7 +399,8 @@ def test_flat_value_under_the_name_of_a_stack_is_refused(value: Any) -> None:
 
 
 def test_flat_anchor_under_the_name_of_a_stack_is_refused_when_it_contains_the_tail() -> None:
-    assert "stands under the name of the stack of layer 'stem'" in refusal(["head", "stem"], tail={"stem": "head"})
+    assert "stands under the name of the stack of layer 'stem'" in refusal(["head", "stem"],
+                                                                           tail={"stem": "head"})
 
 
 def test_value_that_no_layer_meets_is_only_warned_of() -> None:
@@ -403,19 +414,19 @@ def test_split_must_be_an_int(split: Any) -> None:
 
 def test_lists_of_dictionaries_need_a_list_of_splits() -> None:
     for message in (refusal(["a", "b"], full=[{"b": -1}]), refusal(["a", "b"], tail=[{"b": -1}])):
-        assert "tail_split_position is a single int; give a list of splits, such as tail_split_position=[2]" in message
+        assert ("tail_split_position is a single int; give a list of splits, such as "
+                "tail_split_position=[2]") in message
 
 
 def test_list_of_splits_needs_a_list_of_tail_dictionaries() -> None:
-    assert "tail_align_dict must be a list of dicts too" in refusal(["a"], tail={"b": -1}, split=[2])
+    assert "tail_align_dict must be a list of dicts too" in refusal(["a"], tail={"b": -1},
+                                                                    split=[2])
 
 
 def test_stages_of_tails_that_would_be_dropped_are_named() -> None:
     message = refusal(["a"], tail=[{}, {}, {"x": -1}, {}, {"y": -1}], split=[2])
-    assert (
-        "tail_align_dict has rules for stage 2, 4, but tail_split_position and full_name_align_dict make 1 only"
-        in message
-    )
+    assert ("tail_align_dict has rules for stage 2, 4, but tail_split_position and "
+            "full_name_align_dict make 1 only" in message)
 
 
 @pytest.mark.parametrize("wrong", [None, 3, "a", {1}])
@@ -440,14 +451,16 @@ def test_names_must_be_str() -> None:
 
 
 def test_entries_that_apply_to_no_layer_are_warned_of_with_the_nearest_names() -> None:
-    alignment = align_names([*BLOCKS, "head"], {"y": -1, "yy": -1, "s1": {"x_": 0}, "s3": {}}, {"heat": -1, 7: 1}, 2)
+    alignment = align_names([*BLOCKS, "head"], {"y": -1, "yy": -1, "s1": {"x_": 0}, "s3": {}},
+                            {"heat": -1, 7: 1}, 2)
     assert alignment.warnings == (
         "full_name_align_dict[7] at stage 0 applies to no layer: names are str",
-        "tail_align_dict['yy'] at stage 0 applies to no layer; the nearest tails with tail_split_position=2 are 'y'",
-        "tail_align_dict['s1']['x_'] at stage 0 applies to no layer; the nearest tails with tail_split_position=2 are 'x'",
+        ("tail_align_dict['yy'] at stage 0 applies to no layer; the nearest tails with "
+         "tail_split_position=2 are 'y'"),
+        ("tail_align_dict['s1']['x_'] at stage 0 applies to no layer; the nearest tails with "
+         "tail_split_position=2 are 'x'"),
         "tail_align_dict['s3'] at stage 0 applies to no layer; the nearest stacks are 's1', 's2'",
-        "full_name_align_dict['heat'] at stage 0 applies to no layer; the nearest names are 'head'",
-    )
+        "full_name_align_dict['heat'] at stage 0 applies to no layer; the nearest names are 'head'")
 
 
 def test_tail_whose_layers_have_other_entries_is_warned_of_as_such() -> None:
@@ -472,7 +485,8 @@ def test_alignment_without_idle_entries_warns_of_nothing() -> None:
 
 def test_notes_count_each_name_once_however_often_and_only_when_it_was_moved() -> None:
     alignment = align_names(list("abcde"), [], [{"e": -1, "b": 1}, {"e": -1, "c": 0}], [2], tuple)
-    assert alignment.notes == ("the dictionaries moved 2 names before specific_match_func got them",)
+    assert alignment.notes == (
+        "the dictionaries moved 2 names before specific_match_func got them",)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -495,16 +509,16 @@ def test_equal_to_the_original_where_it_loses_nothing_else_an_error(group: str) 
     group_cases = list(cases.align_cases()[group])
     for case, answer in zip(group_cases, frozen.load()[group], strict=True):
         if answer in {frozen.LOST, frozen.RAISED}:
-            assert ours(case.names, case.tail_align_dict, case.full_name_align_dict, case.tail_split_position) == (), (
-                case
-            )
+            assert ours(case.names, case.tail_align_dict, case.full_name_align_dict,
+                        case.tail_split_position) == (), (case)
         else:
             assert frozen.align_answer(case, ours) == answer, case
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_twin_is_equal_to_the_original(group: str) -> None:
-    assert [frozen.align_answer(case, twin.align) for case in cases.align_cases()[group]] == frozen.load()[group]
+    assert [frozen.align_answer(case, twin.align) for case in cases.align_cases()[group]
+           ] == frozen.load()[group]
 
 
 def test_frozen_answers_hold_enough_of_every_kind() -> None:
@@ -517,14 +531,19 @@ def test_frozen_answers_hold_enough_of_every_kind() -> None:
 
 
 parts = st.sampled_from(["a", "b", "s1", "größe", ""])
-layer_names = st.lists(st.lists(parts, min_size=1, max_size=4).map("_".join).filter(len), max_size=9)
-values = st.one_of(st.integers(-11, 11), st.booleans(), st.sampled_from(["a", "b", "a_b", "s1_a", "größe"]))
-flat_rules = st.dictionaries(st.sampled_from(["a", "b", "", "a_b", "b_a", "s1_a", "größe"]), values, max_size=4)
-tail_rules = st.dictionaries(st.sampled_from(["a", "b", "s1", "", "a_b"]), st.one_of(values, flat_rules), max_size=3)
+layer_names = st.lists(
+    st.lists(parts, min_size=1, max_size=4).map("_".join).filter(len), max_size=9)
+values = st.one_of(st.integers(-11, 11), st.booleans(),
+                   st.sampled_from(["a", "b", "a_b", "s1_a", "größe"]))
+flat_rules = st.dictionaries(st.sampled_from(["a", "b", "", "a_b", "b_a", "s1_a", "größe"]), values,
+                             max_size=4)
+tail_rules = st.dictionaries(st.sampled_from(["a", "b", "s1", "", "a_b"]),
+                             st.one_of(values, flat_rules), max_size=3)
 
 
 @given(layer_names, tail_rules, flat_rules, st.integers(-5, 5))
-def test_equal_to_the_twin_on_awkward_names(names: list[str], tail: Any, full: Any, split: int) -> None:
+def test_equal_to_the_twin_on_awkward_names(names: list[str], tail: Any, full: Any,
+                                            split: int) -> None:
     try:
         expected = twin.align(names, tail, full, split)
     except (KeyError, TypeError):
@@ -539,7 +558,8 @@ def test_equal_to_the_twin_on_awkward_names(names: list[str], tail: Any, full: A
 def test_equal_to_the_twin_on_long_lists(values: list[int]) -> None:
     names = [f"layer{index}" for index in range(len(values))]
     rules = {
-        name: max(min(value, index), -index) for index, (name, value) in enumerate(zip(names, values, strict=True))
+        name: max(min(value, index), -index)
+        for index, (name, value) in enumerate(zip(names, values, strict=True))
     }
     expected = twin.align(names, {}, rules, 2)
     assert "" not in expected
@@ -557,31 +577,18 @@ def test_every_layer_of_a_long_list_may_go_to_the_start() -> None:
 
 
 def test_core_tells_new_order_moved_names_and_idle_rules() -> None:
-    assert _core.move_stage(["a_x", "b_x"], {"x": 0, "y": 1, "a": {"z": 1}}, {"c": 1}, 1, 0) == (
-        ("b_x", "a_x"),
-        ["b_x"],
-        [("tail_align_dict", "y"), ("tail_align_dict", "a", "z"), ("full_name_align_dict", "c")],
-    )
+    assert _core.move_stage(["a_x", "b_x"], {"x": 0, "y": 1, "a": {"z": 1}}, {"c": 1}, 1,
+                            0) == (("b_x", "a_x"), ["b_x"], [("tail_align_dict", "y"),
+                                                             ("tail_align_dict", "a", "z"),
+                                                             ("full_name_align_dict", "c")])
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        (),
-        (["a"], {}, {}, 2),
-        ("a", {}, {}, 2, 0),
-        ([1], {}, {}, 2, 0),
-        ([np.str_("a")], {}, {}, 2, 0),
-        (["a"], [], {}, 2, 0),
-        (["a"], {}, OrderedDict(), 2, 0),
-        (["a"], {1: 2}, {}, 2, 0),
-        (["a"], {"s": {1: 2}}, {}, 2, 0),
-        (["a"], {}, {np.str_("a"): 2}, 2, 0),
-        (["a"], {}, {}, 2.0, 0),
-        (["a"], {}, {}, 2, None),
-    ],
-    ids=repr,
-)
+@pytest.mark.parametrize("arguments", [(), (["a"], {}, {}, 2), ("a", {}, {}, 2, 0),
+                                       ([1], {}, {}, 2, 0), ([np.str_("a")], {}, {}, 2, 0),
+                                       (["a"], [], {}, 2, 0), (["a"], {}, OrderedDict(), 2, 0),
+                                       (["a"], {1: 2}, {}, 2, 0), (["a"], {"s": {1: 2}}, {}, 2, 0),
+                                       (["a"], {}, {np.str_("a"): 2}, 2, 0),
+                                       (["a"], {}, {}, 2.0, 0), (["a"], {}, {}, 2, None)], ids=repr)
 def test_core_refuses_wrong_arguments(arguments: tuple[Any, ...]) -> None:
     with pytest.raises(TypeError):
         _core.move_stage(*arguments)

@@ -1,4 +1,6 @@
-"""The classic dictionaries that reproduce an alignment: short where blocks repeat, run before they are given, and a reason where there are none."""
+"""The classic dictionaries that reproduce an alignment: short where blocks repeat, run before they
+are given, and a reason where there are none.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ import torch
 import keras_torch_convert as ktc
 from keras_torch_convert.alignment.propose import fewest_moved, places_at_turn, smallest_moves
 from keras_torch_convert.errors import AlignmentError
-from tests.helpers.small_models import keras_two_branches, largest_difference, randomized, torch_two_branches
+from tests.helpers.small_models import (keras_two_branches, largest_difference, randomized,
+                                        torch_two_branches)
 
 layers = keras.layers
 QUIET = {"save_name": "", "verbose": 0}
@@ -27,16 +30,20 @@ def test_layers_in_order_need_no_entry():
 
 
 def test_a_move_that_every_block_repeats_is_one_entry_by_tail():
-    names = [f"stack1_block{block}_{tail}" for block in range(9) for tail in ("1_conv", "2_conv", "shortcut")]
-    wanted = [f"stack1_block{block}_{tail}" for block in range(9) for tail in ("shortcut", "1_conv", "2_conv")]
+    names = [
+        f"stack1_block{block}_{tail}" for block in range(9)
+        for tail in ("1_conv", "2_conv", "shortcut")
+    ]
+    wanted = [
+        f"stack1_block{block}_{tail}" for block in range(9)
+        for tail in ("shortcut", "1_conv", "2_conv")
+    ]
 
     moves = smallest_moves(names, wanted)
 
     assert moves.moved == 9
     assert moves.arguments() == {
-        "tail_align_dict": {"shortcut": -2},
-        "full_name_align_dict": {},
-        "tail_split_position": 2,
+        "tail_align_dict": {"shortcut": -2}, "full_name_align_dict": {}, "tail_split_position": 2
     }
 
 
@@ -72,8 +79,14 @@ def test_blocks_of_another_length_name_the_sibling_that_they_pass():
 
 
 def test_a_stack_that_moves_otherwise_gets_a_dictionary_of_its_own():
-    names = [f"stack{s}_block{b}_{tail}" for s in (1, 2) for b in range(6) for tail in ("a", "b", "c", "d")]
-    wanted = [f"stack{s}_block{b}_{tail}" for s in (1, 2) for b in range(6) for tail in ("adbc" if s == 1 else "acbd")]
+    names = [
+        f"stack{s}_block{b}_{tail}" for s in (1, 2) for b in range(6)
+        for tail in ("a", "b", "c", "d")
+    ]
+    wanted = [
+        f"stack{s}_block{b}_{tail}" for s in (1, 2) for b in range(6)
+        for tail in ("adbc" if s == 1 else "acbd")
+    ]
 
     moves = smallest_moves(names, wanted)
 
@@ -83,7 +96,10 @@ def test_a_stack_that_moves_otherwise_gets_a_dictionary_of_its_own():
 
 def test_a_single_layer_that_differs_is_named_in_full():
     names = [f"stack1_block{block}_{tail}" for block in range(9) for tail in ("a", "b", "c")]
-    wanted = [f"stack1_block{block}_{tail}" for block in range(9) for tail in ("abc" if block == 4 else "cab")]
+    wanted = [
+        f"stack1_block{block}_{tail}" for block in range(9)
+        for tail in ("abc" if block == 4 else "cab")
+    ]
 
     arguments = smallest_moves(names, wanted).arguments()
 
@@ -95,14 +111,16 @@ def test_every_order_can_be_said_and_gives_what_was_wanted():
     random = np.random.default_rng(11)
     for _ in range(100):
         names = [
-            f"stack{random.integers(3)}_block{index // 3}_{'abc'[index % 3]}" for index in range(random.integers(1, 20))
+            f"stack{random.integers(3)}_block{index // 3}_{'abc'[index % 3]}"
+            for index in range(random.integers(1, 20))
         ]
         wanted = [names[index] for index in random.permutation(len(names))]
 
         moves = smallest_moves(names, wanted)
 
         assert aligned(names, moves) == wanted
-        assert moves.entries <= sum(place != index for index, place in enumerate(places_at_turn(names, wanted)))
+        assert moves.entries <= sum(
+            place != index for index, place in enumerate(places_at_turn(names, wanted)))
 
 
 def test_other_names_are_refused():
@@ -130,19 +148,17 @@ def test_the_printed_call_can_be_pasted():
     given: dict[str, Any] = {}
 
     exec(
-        printed,
-        {
-            "torch_model": module,
-            "keras_model": model,
-            "keras_reload_from_torch_model": lambda *models, **arguments: given.update(arguments),
-        },
-    )
+        printed, {
+            "torch_model": module, "keras_model": model,
+            "keras_reload_from_torch_model": lambda *models, **arguments: given.update(arguments)
+        })
     ktc.keras_reload_from_torch_model(module, model, **given, **QUIET)
 
     assert largest_difference(module, model) < 1e-5
 
 
-def mapped(state: dict[str, torch.Tensor], model: Any, mapping: dict[str, Any], **keywords: Any) -> Any:
+def mapped(state: dict[str, torch.Tensor], model: Any, mapping: dict[str, Any],
+           **keywords: Any) -> Any:
     plan = ktc.align(state, model, mapping=mapping, **keywords)
     return ktc.classic_dictionaries(plan, state, model)
 
@@ -153,21 +169,13 @@ def test_weights_that_a_block_owns_are_unstacked_and_what_has_no_partner_skipped
     x = layers.PReLU(name="slope")(x)
     model = keras.Model(inputs, layers.Dense(2, name="own")(x))
     state = {
-        "block.gamma": torch.rand(4),
-        "block.index": torch.arange(3),
-        "block.weight": torch.rand(4, 4),
-        "block.bias": torch.rand(4),
-        "head.weight": torch.rand(3, 4),
+        "block.gamma": torch.rand(4), "block.index": torch.arange(3),
+        "block.weight": torch.rand(4,
+                                   4), "block.bias": torch.rand(4), "head.weight": torch.rand(3, 4)
     }
 
-    found = mapped(
-        state,
-        model,
-        {"slope": "block.gamma", "dense": ["block.weight", "block.bias"]},
-        keep_layers=["own"],
-        skip_layers=["head"],
-        skip_weights=["index"],
-    )
+    found = mapped(state, model, {"slope": "block.gamma", "dense": ["block.weight", "block.bias"]},
+                   keep_layers=["own"], skip_layers=["head"], skip_weights=["index"])
 
     assert found.reason == ""
     assert found.unstack_weights == ("gamma",)
@@ -178,11 +186,15 @@ def test_weights_that_a_block_owns_are_unstacked_and_what_has_no_partner_skipped
 
 
 def test_leaves_of_composite_layers_are_places_where_whole_layers_cannot_say_it():
-    inner = keras.Sequential([layers.Input((5,)), layers.Dense(5, name="b"), layers.Dense(5, name="a")], name="inner")
+    inner = keras.Sequential(
+        [layers.Input(
+            (5,)), layers.Dense(5, name="b"),
+         layers.Dense(5, name="a")], name="inner")
     model = keras.Sequential([layers.Input((5,)), inner, layers.Dense(3, name="last")])
     module = randomized(
-        torch.nn.ModuleDict({"a": torch.nn.Linear(5, 5), "b": torch.nn.Linear(5, 5), "last": torch.nn.Linear(5, 3)})
-    )
+        torch.nn.ModuleDict(
+            {"a": torch.nn.Linear(5, 5), "b": torch.nn.Linear(5, 5), "last": torch.nn.Linear(5,
+                                                                                             3)}))
     state = module.state_dict()
 
     found = mapped(state, model, {"inner/a": "a", "inner/b": "b", "last": "last"})
@@ -205,40 +217,49 @@ def test_leaves_with_automatic_names_are_called_after_the_layer_above_them_so_th
         first, norm, second = one.layers
         for part, layer in (("norm", norm), ("first", first), ("second", second)):
             module = randomized(torch.nn.LayerNorm(5) if part == "norm" else torch.nn.Linear(5, 5))
-            state |= {f"{number}.{part}.{name}": value for name, value in module.state_dict().items()}
+            state |= {
+                f"{number}.{part}.{name}": value for name, value in module.state_dict().items()
+            }
             mapping[f"block{number}/{layer.name}"] = f"{number}.{part}"
 
     found = mapped(state, model, mapping)
     report = ktc.keras_reload_from_torch_model(state, model, **found.arguments(), **QUIET)
 
     assert found.arguments() == {"tail_align_dict": {"normalization": -1}, "expand_nested": True}
-    assert [torch_name for torch_name, _ in report.plan.pairs[:3]] == ["0.norm", "0.first", "0.second"]
+    assert [torch_name for torch_name, _ in report.plan.pairs[:3]
+           ] == ["0.norm", "0.first", "0.second"]
     assert report.plan.pairs[3][1].startswith("block1/layer_normalization")
 
 
 def test_a_fused_layer_is_a_reason():
     inputs = layers.Input((4,))
-    model = keras.Model(inputs, layers.Add()([layers.Dense(4, name="q")(inputs), layers.Dense(4, name="k")(inputs)]))
+    model = keras.Model(
+        inputs,
+        layers.Add()([layers.Dense(4, name="q")(inputs),
+                      layers.Dense(4, name="k")(inputs)]))
     state = {"qk.weight": torch.rand(8, 4), "qk.bias": torch.rand(8)}
 
     found = mapped(state, model, {"q": ktc.split("qk", 0, 2), "k": ktc.split("qk", 1, 2)})
 
     assert not found.found
-    assert (
-        found.reason
-        == "torch layers must be split, which ktc.align(..., mapping=...) says with split(...): 'qk' into q, k"
-    )
+    assert (found.reason ==
+            "torch layers must be split, which ktc.align(..., mapping=...) says with split(...): "
+            "'qk' into q, k")
 
 
 def test_a_fused_layer_inside_a_composite_one_is_the_reason_too():
     inputs = layers.Input((4,))
     inner_input = layers.Input((4,))
-    summed = layers.Add()([layers.Dense(4, name="q")(inner_input), layers.Dense(4, name="k")(inner_input)])
+    summed = layers.Add()(
+        [layers.Dense(4, name="q")(inner_input),
+         layers.Dense(4, name="k")(inner_input)])
     inner = keras.Model(inner_input, layers.Dense(4, name="out")(summed), name="inner")
     model = keras.Model(inputs, inner(inputs))
     state = {"qk.weight": torch.rand(8, 4), "qk.bias": torch.rand(8)}
     state |= {"out.weight": torch.rand(4, 4), "out.bias": torch.rand(4)}
-    mapping = {"inner/q": ktc.split("qk", 0, 2), "inner/k": ktc.split("qk", 1, 2), "inner/out": "out"}
+    mapping = {
+        "inner/q": ktc.split("qk", 0, 2), "inner/k": ktc.split("qk", 1, 2), "inner/out": "out"
+    }
 
     found = mapped(state, model, mapping)
 
@@ -250,9 +271,8 @@ def test_values_that_only_a_lambda_can_move_are_a_reason():
     model = keras.Sequential([layers.Input((4,)), layers.Dense(4, name="dense")])
     state = {"dense.weight": torch.rand(4, 4), "dense.bias": torch.rand(4)}
 
-    found = mapped(
-        state, model, {"dense": "dense"}, additional_transfer={"dense": lambda arrays: [arrays[0].T, arrays[1]]}
-    )
+    found = mapped(state, model, {"dense": "dense"},
+                   additional_transfer={"dense": lambda arrays: [arrays[0].T, arrays[1]]})
 
     assert not found.found
     assert "dense/kernel" in found.reason
@@ -267,7 +287,8 @@ def test_an_order_that_repeats_nothing_is_given_as_a_list():
         x = layers.Dense(3, name=name)(x)
     model = keras.Model(inputs, x)
     state = {
-        f"m{number}.{part}": torch.rand(shape) for number in order for part, shape in (("weight", (3, 3)), ("bias", 3))
+        f"m{number}.{part}": torch.rand(shape) for number in order
+        for part, shape in (("weight", (3, 3)), ("bias", 3))
     }
 
     found = mapped(state, model, {name: f"m{number}" for number, name in enumerate(names)})

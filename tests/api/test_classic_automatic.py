@@ -1,4 +1,6 @@
-"""The classic conversion without dictionary or function: by order where that is right, else by running both models."""
+"""The classic conversion without dictionary or function: by order where that is right, else by
+running both models.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +13,17 @@ import torch
 
 from keras_torch_convert import keras_reload_from_torch_model
 from keras_torch_convert.errors import AlignmentError, ClassCountError, SaveError
-from tests.helpers.small_models import (
-    keras_two_branches,
-    largest_difference,
-    randomized,
-    same_values,
-    torch_two_branches,
-    values,
-)
+from tests.helpers.small_models import (keras_two_branches, largest_difference, randomized,
+                                        same_values, torch_two_branches, values)
 
 QUIET = {"save_name": "", "verbose": 0}
 layers = keras.layers
 
 
 def swapped_pair(activation: str = "tanh") -> tuple[Any, Any]:
-    """Two layers of one shape that PyTorch registers the other way round: every count and shape fits by order, and the outputs differ."""
-
+    """Two layers of one shape that PyTorch registers the other way round: every count and shape
+    fits by order, and the outputs differ.
+    """
     class Swapped(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -37,7 +34,8 @@ def swapped_pair(activation: str = "tanh") -> tuple[Any, Any]:
 
     inputs = layers.Input((6,))
     x = layers.Dense(6, activation=activation, name="first")(inputs)
-    return randomized(Swapped()), keras.Model(inputs, layers.Dense(6, name="second")(x), name="swapped")
+    return randomized(Swapped()), keras.Model(inputs,
+                                              layers.Dense(6, name="second")(x), name="swapped")
 
 
 def outputs_differ(module: Any, model: Any) -> bool:
@@ -92,10 +90,9 @@ def test_without_prediction_an_order_that_fits_is_taken_as_it_is():
     assert report.equal is None
 
 
-@pytest.mark.parametrize(
-    "told",
-    [{"full_name_align_dict": {"second": 1}}, {"specific_match_func": list}, {"additional_transfer": {"first": list}}],
-)
+@pytest.mark.parametrize("told",
+                         [{"full_name_align_dict": {"second": 1}}, {"specific_match_func": list},
+                          {"additional_transfer": {"first": list}}])
 def test_what_the_user_says_is_done_whatever_comes_out(told):
     module, model = swapped_pair()
 
@@ -122,7 +119,9 @@ def test_where_neither_way_works_both_reasons_are_given_and_nothing_changes(tmp_
     model = keras.Sequential([layers.Input((6,)), layers.Dense(4), layers.Dense(3)])
     before, path = values(model), tmp_path / "model.h5"
 
-    with pytest.raises(AlignmentError, match=r"(?s)the order of layers does not fit.*did not help either") as caught:
+    with pytest.raises(
+            AlignmentError,
+            match=r"(?s)the order of layers does not fit.*did not help either") as caught:
         keras_reload_from_torch_model(module, model, save_name=path, verbose=0)
 
     assert "(5, 6)" in str(caught.value)
@@ -132,21 +131,29 @@ def test_where_neither_way_works_both_reasons_are_given_and_nothing_changes(tmp_
 
 def test_a_head_for_another_number_of_classes_comes_with_the_arguments_that_leave_it_out():
     module = randomized(torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Linear(4, 3)))
-    model = keras.Sequential([layers.Input((6,)), layers.Dense(4, name="first"), layers.Dense(2, name="head")])
+    model = keras.Sequential(
+        [layers.Input((6,)),
+         layers.Dense(4, name="first"),
+         layers.Dense(2, name="head")])
 
-    with pytest.raises(ClassCountError, match=r"skip_layers=\['1'\] and keep_layers=\['head'\]") as caught:
+    with pytest.raises(ClassCountError,
+                       match=r"skip_layers=\['1'\] and keep_layers=\['head'\]") as caught:
         keras_reload_from_torch_model(module, model, **QUIET)
     assert "\n" not in str(caught.value)
 
-    report = keras_reload_from_torch_model(module, model, skip_layers=["1"], keep_layers=["head"], **QUIET)
+    report = keras_reload_from_torch_model(module, model, skip_layers=["1"], keep_layers=["head"],
+                                           **QUIET)
     assert report.complete
-    assert report.verdict().endswith("own values were kept, as you said, in head/kernel, head/bias, which may be why")
+    assert report.verdict().endswith(
+        "own values were kept, as you said, in head/kernel, head/bias, which may be why")
 
 
-def test_a_head_for_another_number_of_classes_is_all_that_is_said_where_only_the_order_is_wrong_too():
+def test_a_head_for_another_number_of_classes_is_all_that_is_said_where_only_the_order_is_wrong_too(
+):
     module, model = torch_two_branches(7), keras_two_branches(keras, 10)
 
-    with pytest.raises(ClassCountError, match=r"'predictions' has 10 outputs, 'head.weight' 7") as caught:
+    with pytest.raises(ClassCountError,
+                       match=r"'predictions' has 10 outputs, 'head.weight' 7") as caught:
         keras_reload_from_torch_model(module, model, **QUIET)
 
     assert "block1" not in str(caught.value)
@@ -160,7 +167,8 @@ def test_where_a_file_cannot_be_written_is_said_before_a_model_is_run(tmp_path):
     module, model = NeverRun(6, 4), keras.Sequential([layers.Input((6,)), layers.Dense(3)])
 
     with pytest.raises(SaveError, match="there is no folder"):
-        keras_reload_from_torch_model(module, model, save_name=tmp_path / "missing" / "model.h5", verbose=0)
+        keras_reload_from_torch_model(module, model, save_name=tmp_path / "missing" / "model.h5",
+                                      verbose=0)
 
 
 def test_a_checkpoint_by_order_is_said_to_be_unproven():

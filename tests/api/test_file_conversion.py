@@ -1,4 +1,6 @@
-"""A checkpoint into a Keras file by a Plan: the file is what the live conversion saves, and a failure leaves the old one."""
+"""A checkpoint into a Keras file by a Plan: the file is what the live conversion saves, and a
+failure leaves the old one.
+"""
 
 import os
 import subprocess
@@ -28,7 +30,8 @@ from keras_torch_convert.keras_io.record_layout import record_layout
 from keras_torch_convert.plan.expressions import Permute, Tensor
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment
-from keras_torch_convert.spec.file_layout import ArchiveMember, FileLayout, StoredArray, StoredGroup, TargetLayout
+from keras_torch_convert.spec.file_layout import (ArchiveMember, FileLayout, StoredArray,
+                                                  StoredGroup, TargetLayout)
 from keras_torch_convert.spec.tensor_spec import TensorSpec
 from tests.helpers.small_models import randomized
 
@@ -36,33 +39,27 @@ FORMATS = (".h5", ".weights.h5", ".keras")
 
 
 def keras_model(keras: Any) -> Any:
-    """Kinds whose weights are moved in different ways; the widest kernel is larger than the writer's buffer."""
+    """Kinds whose weights are moved in different ways; the widest kernel is larger than the
+    writer's buffer.
+    """
     layers = keras.layers
-    return keras.Sequential(
-        [
-            layers.Input((12, 12, 3)),
-            layers.Conv2D(40, 3, name="conv"),
-            layers.BatchNormalization(name="norm"),
-            layers.DepthwiseConv2D(3, use_bias=False, name="depthwise"),
-            layers.Conv2D(800, 3, name="wide"),
-            layers.GlobalAveragePooling2D(name="pool"),
-            layers.Dropout(0.1, name="dropout"),
-            layers.Dense(10, name="head"),
-        ],
-        name="small",
-    )
+    return keras.Sequential([
+        layers.Input((12, 12, 3)),
+        layers.Conv2D(40, 3, name="conv"),
+        layers.BatchNormalization(name="norm"),
+        layers.DepthwiseConv2D(3, use_bias=False, name="depthwise"),
+        layers.Conv2D(800, 3, name="wide"),
+        layers.GlobalAveragePooling2D(name="pool"),
+        layers.Dropout(0.1, name="dropout"),
+        layers.Dense(10, name="head")
+    ], name="small")
 
 
 def torch_model(seed: int = 0) -> Any:
     from torch import nn
 
-    layers = OrderedDict(
-        conv=nn.Conv2d(3, 40, 3),
-        norm=nn.BatchNorm2d(40),
-        depthwise=nn.Conv2d(40, 40, 3, groups=40, bias=False),
-        wide=nn.Conv2d(40, 800, 3),
-        head=nn.Linear(800, 10),
-    )
+    layers = OrderedDict(conv=nn.Conv2d(3, 40, 3), norm=nn.BatchNorm2d(40), depthwise=nn.Conv2d(
+        40, 40, 3, groups=40, bias=False), wide=nn.Conv2d(40, 800, 3), head=nn.Linear(800, 10))
     return randomized(nn.Sequential(layers), seed)
 
 
@@ -93,9 +90,11 @@ def small_plan(values: tuple[int, ...] = (300, 1000)) -> Plan:
     """One transposed matrix into a .weights.h5 and a legacy file, without any framework."""
     turned = values[::-1]
     file = FileLayout((), (StoredArray("/layers/dense/vars/0", turned, "<f4", "dense/0"),))
-    layout = TargetLayout("keras", "3", legacy=file, weights=file, members=(ArchiveMember("config.json", "{}"),))
+    layout = TargetLayout("keras", "3", legacy=file, weights=file,
+                          members=(ArchiveMember("config.json", "{}"),))
     assignment = Assignment("dense/0", Permute(Tensor("weight"), (1, 0)), "kernel")
-    return Plan((assignment,), targets={"dense/0": TensorSpec(turned, "float32", "dense/kernel")}, layout=layout)
+    return Plan((assignment,), targets={"dense/0": TensorSpec(turned, "float32", "dense/kernel")},
+                layout=layout)
 
 
 def small_source(folder: Path, seed: int = 0) -> Path:
@@ -107,7 +106,8 @@ def small_source(folder: Path, seed: int = 0) -> Path:
 def every_array(path: Path) -> dict[str, np.ndarray]:
     found = {}
     with from_plan.open_weights(path) as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        file.visititems(lambda name, item: found.update({name: item[()]})
+                        if isinstance(item, h5py.Dataset) else None)
     return found
 
 
@@ -121,8 +121,7 @@ def test_recording_a_layout_leaves_the_model_as_it_was(keras: Any) -> None:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_the_file_has_the_arrays_and_attributes_that_the_live_conversion_saves(
-    filled: tuple[Any, Plan], checkpoint: Path, tmp_path: Path, suffix: str
-) -> None:
+        filled: tuple[Any, Plan], checkpoint: Path, tmp_path: Path, suffix: str) -> None:
     model, plan = filled
     live, applied = tmp_path / f"live{suffix}", tmp_path / f"applied{suffix}"
     (model.save_weights if suffix == ".weights.h5" else model.save)(str(live))
@@ -144,9 +143,8 @@ def test_the_file_has_the_arrays_and_attributes_that_the_live_conversion_saves(
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_fresh_process_loads_the_file(
-    keras: Any, filled: tuple[Any, Plan], checkpoint: Path, tmp_path: Path, suffix: str
-) -> None:
+def test_a_fresh_process_loads_the_file(keras: Any, filled: tuple[Any, Plan], checkpoint: Path,
+                                        tmp_path: Path, suffix: str) -> None:
     model, plan = filled
     path = tmp_path / f"applied{suffix}"
     ktc.apply(plan, checkpoint, path)
@@ -173,15 +171,13 @@ if {suffix == ".h5"}:
 print("loaded")
 """
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment, cwd=os.getcwd()
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
+                          check=False, env=environment, cwd=os.getcwd())
     assert "loaded" in done.stdout, done.stderr
 
 
 def test_the_legacy_file_of_either_keras_gives_its_weights_to_the_other(
-    keras: Any, filled: tuple[Any, Plan], checkpoint: Path, tmp_path: Path
-) -> None:
+        keras: Any, filled: tuple[Any, Plan], checkpoint: Path, tmp_path: Path) -> None:
     other = pytest.importorskip("tf_keras" if keras.__name__ == "keras" else "keras")
     model, plan = filled
     ktc.apply(plan, checkpoint, tmp_path / "out.h5")
@@ -199,7 +195,8 @@ def test_the_same_input_gives_the_same_bytes_under_any_name(tmp_path: Path, suff
     reports = [ktc.apply(small_plan(), small_source(tmp_path), path) for path in paths]
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert reports[0].md5 == reports[1].md5
-    md5 = subprocess.run(["md5sum", paths[0]], capture_output=True, text=True, check=True).stdout.split()[0]
+    md5 = subprocess.run(["md5sum", paths[0]], capture_output=True, text=True,
+                         check=True).stdout.split()[0]
     assert reports[0].md5 == md5
 
 
@@ -213,15 +210,12 @@ import keras_torch_convert as ktc
 from tests.api.test_file_conversion import small_plan
 print(ktc.apply(small_plan(), {str(tmp_path / "source0.npz")!r}, "there.keras").md5)
 """
-    environment = {**os.environ, "PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONPATH": os.getcwd()}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        check=True,
-        cwd=tmp_path / "elsewhere",
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-    )
+    environment = {
+        **os.environ, "PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "LC_ALL": "C",
+        "PYTHONPATH": os.getcwd()
+    }
+    done = subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path / "elsewhere",
+                          env=environment, text=True, stdout=subprocess.PIPE)
     assert done.stdout.strip() == report.md5
 
 
@@ -230,11 +224,9 @@ def test_a_bfloat16_tensor_keeps_its_bits(tmp_path: Path) -> None:
     values = torch.randn(5, 7, dtype=torch.bfloat16)
     torch.save({"weight": values}, tmp_path / "half.pth")
     file = FileLayout((), (StoredArray("/v", (7, 5), "|V2", "v"),))
-    plan = Plan(
-        (Assignment("v", Permute(Tensor("weight"), (1, 0)), "kernel"),),
-        targets={"v": TensorSpec((7, 5), "bfloat16", "v")},
-        layout=TargetLayout("keras", "3", weights=file),
-    )
+    plan = Plan((Assignment("v", Permute(Tensor("weight"), (1, 0)), "kernel"),),
+                targets={"v": TensorSpec((7, 5), "bfloat16",
+                                         "v")}, layout=TargetLayout("keras", "3", weights=file))
     ktc.apply(plan, tmp_path / "half.pth", tmp_path / "half.weights.h5")
     with h5py.File(tmp_path / "half.weights.h5") as opened:
         found = opened["v"][()].view(np.int16)
@@ -278,16 +270,18 @@ def test_a_flipped_bit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         os.pwrite(descriptor, bytes([byte ^ 1]), place)
 
     monkeypatch.setattr(from_plan, "_write_pieces", write_and_damage)
-    with pytest.raises(SaveError, match="/layers/dense/vars/0 reads back from the saved file with other values"):
+    with pytest.raises(
+            SaveError,
+            match="/layers/dense/vars/0 reads back from the saved file with other values"):
         ktc.apply(small_plan(), small_source(tmp_path), old)
     assert old.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5", "source0.npz"]
 
 
 @pytest.mark.parametrize("phase", ["make_skeleton", "reserve", "write_all", "compare_with_values"])
-def test_an_interrupt_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str
-) -> None:
+def test_an_interrupt_leaves_the_old_file_and_nothing_else(tmp_path: Path,
+                                                           monkeypatch: pytest.MonkeyPatch,
+                                                           phase: str) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -300,9 +294,9 @@ def test_an_interrupt_leaves_the_old_file_and_nothing_else(
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_progress_counts_every_byte_of_the_values_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
-) -> None:
+def test_progress_counts_every_byte_of_the_values_once(tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch,
+                                                       suffix: str) -> None:
     seen: list[int] = []
     totals: list[int] = []
 
@@ -320,7 +314,8 @@ def test_progress_counts_every_byte_of_the_values_once(
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_with_every_difference(tmp_path: Path) -> None:
-    np.savez(tmp_path / "other.npz", weight=np.zeros((2, 3), np.float32), surplus=np.zeros((4, 4), np.float32))
+    np.savez(tmp_path / "other.npz", weight=np.zeros((2, 3), np.float32), surplus=np.zeros(
+        (4, 4), np.float32))
     with pytest.raises(TransferError) as caught:
         ktc.apply(small_plan(), tmp_path / "other.npz", tmp_path / "out.h5")
     assert len(caught.value.problems) == 2
@@ -343,14 +338,16 @@ def test_the_same_layout_gives_the_same_skeleton() -> None:
 
 @pytest.mark.parametrize("exists", [True, False])
 def test_the_skeleton_leaves_nothing_in_the_folder_for_temporary_files(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, exists: bool
-) -> None:
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path, exists: bool) -> None:
     folder = tmp_path if exists else tmp_path / "nowhere"
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     layout = FileLayout((StoredGroup("/"),), (StoredArray("/a", (2,), "<f4", "a"),))
     make_hdf5_header.cache_clear()
     if exists:
-        values = [piece for piece in make_hdf5_header(layout).pieces if isinstance(piece.content, StoredArray)]
+        values = [
+            piece
+            for piece in make_hdf5_header(layout).pieces if isinstance(piece.content, StoredArray)
+        ]
         assert [piece.size for piece in values] == [8]
     else:
         with pytest.raises(SaveError, match="structure cannot be made"):

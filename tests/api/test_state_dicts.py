@@ -1,4 +1,6 @@
-"""A Keras model into a torch module or a new state dict: the same checks, all or nothing, equal outputs."""
+"""A Keras model into a torch module or a new state dict: the same checks, all or nothing, equal
+outputs.
+"""
 
 import numpy as np
 import pytest
@@ -31,9 +33,14 @@ def keras_model(seed=5):
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, name="conv")(inputs)
     x = keras.layers.ReLU()(keras.layers.BatchNormalization(epsilon=1e-5, name="bn")(x))
-    model = keras.Model(inputs, keras.layers.Dense(5, name="head")(keras.layers.GlobalAveragePooling2D()(x)))
+    model = keras.Model(
+        inputs,
+        keras.layers.Dense(5, name="head")(keras.layers.GlobalAveragePooling2D()(x)))
     generator = np.random.default_rng(seed)
-    model.set_weights([generator.uniform(0.2, 1.2, weight.shape).astype("float32") for weight in model.get_weights()])
+    model.set_weights([
+        generator.uniform(0.2, 1.2, weight.shape).astype("float32")
+        for weight in model.get_weights()
+    ])
     return model
 
 
@@ -90,14 +97,12 @@ def test_a_new_state_dict_needs_no_module():
     state = ktc.to_state_dict(model, plan)
 
     assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
-    np.testing.assert_array_equal(
-        state["conv.weight"].numpy(), model.get_layer("conv").kernel.numpy().transpose(3, 2, 0, 1)
-    )
+    np.testing.assert_array_equal(state["conv.weight"].numpy(),
+                                  model.get_layer("conv").kernel.numpy().transpose(3, 2, 0, 1))
     module = torch_model()
     module.load_state_dict(state)
-    assert {name: one for name, one in bits(module).items() if name in state} == {
-        name: one.numpy().tobytes() for name, one in state.items()
-    }
+    assert {name: one for name, one in bits(module).items() if name in state
+           } == {name: one.numpy().tobytes() for name, one in state.items()}
 
 
 def test_nothing_is_changed_when_the_models_do_not_fit():
@@ -138,21 +143,16 @@ def test_parameters_stay_the_same_objects_with_their_gradients_on():
 
     ktc.convert(model, module)
 
-    assert all(first is second for first, second in zip(parameters, module.parameters(), strict=True))
+    assert all(
+        first is second for first, second in zip(parameters, module.parameters(), strict=True))
     assert all(parameter.requires_grad for parameter in parameters)
 
 
 def test_keras_variables_that_no_tensor_takes_are_left_over():
     model, module = keras_model(), torch_model()
     plan = ktc.align(torch_model(), model, mapping=MAPPING).invert()
-    without = Plan(
-        tuple(one for one in plan.assignments if one.key != "head.bias"),
-        plan.dropped,
-        plan.kept,
-        targets=plan.targets,
-        sources=plan.sources,
-        reversed=True,
-    )
+    without = Plan(tuple(one for one in plan.assignments if one.key != "head.bias"), plan.dropped,
+                   plan.kept, targets=plan.targets, sources=plan.sources, reversed=True)
 
     with pytest.raises(TransferError) as caught:
         ktc.convert(model, module, plan=without)

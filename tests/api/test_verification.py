@@ -1,4 +1,6 @@
-"""Two models compared on several inputs, with outputs of any structure, and with random values where norms are the identity."""
+"""Two models compared on several inputs, with outputs of any structure, and with random values
+where norms are the identity.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import torch
 from torch import nn
 
 import keras_torch_convert as ktc
-from tests.helpers.small_models import keras_two_branches, randomized, same_values, torch_two_branches, values
+from tests.helpers.small_models import (keras_two_branches, randomized, same_values,
+                                        torch_two_branches, values)
 
 layers = keras.layers
 
@@ -64,7 +67,6 @@ def test_a_comparison_is_plain_data(converted: Any) -> None:
 
 class Heads(nn.Module):
     """A map and scores, as a tuple or a dict, in an order of its own."""
-
     def __init__(self, as_dict: bool) -> None:
         super().__init__()
         self.as_dict = as_dict
@@ -100,7 +102,6 @@ def test_outputs_find_each_other_by_name_or_by_value_and_in_any_layout(as_dict: 
 
 class TwoNorms(nn.Module):
     """Two norms that are the identity as long as nothing was trained."""
-
     def __init__(self) -> None:
         super().__init__()
         self.conv1, self.norm1 = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)
@@ -112,10 +113,12 @@ class TwoNorms(nn.Module):
 
 def keras_two_norms() -> Any:
     inputs = layers.Input((8, 8, 3))
-    x = layers.ReLU()(layers.BatchNormalization(epsilon=1e-5, name="norm1")(layers.Conv2D(6, 3, name="conv1")(inputs)))
+    x = layers.ReLU()(layers.BatchNormalization(epsilon=1e-5,
+                                                name="norm1")(layers.Conv2D(6, 3,
+                                                                            name="conv1")(inputs)))
     return keras.Model(
-        inputs, layers.BatchNormalization(epsilon=1e-5, name="norm2")(layers.Conv2D(6, 3, name="conv2")(x))
-    )
+        inputs,
+        layers.BatchNormalization(epsilon=1e-5, name="norm2")(layers.Conv2D(6, 3, name="conv2")(x)))
 
 
 def two_norms(first: str, second: str) -> tuple[Any, Any, ktc.Plan]:
@@ -129,7 +132,9 @@ def two_norms(first: str, second: str) -> tuple[Any, Any, ktc.Plan]:
 
 def test_swapped_norms_pass_without_random_values_and_fail_with() -> None:
     torch_module, keras_model, plan = two_norms("norm2", "norm1")
-    before = values(keras_model), {name: tensor.clone() for name, tensor in torch_module.state_dict().items()}
+    before = values(keras_model), {
+        name: tensor.clone() for name, tensor in torch_module.state_dict().items()
+    }
 
     without = ktc.verify(torch_module, keras_model, plan=plan, randomized=False)
     result = ktc.verify(torch_module, keras_model, plan=plan)
@@ -140,16 +145,17 @@ def test_swapped_norms_pass_without_random_values_and_fail_with() -> None:
     assert result.randomized.equal is False
     assert any("each other's place" in note for note in result.notes)
     assert same_values(before[0], values(keras_model))
-    assert all(torch.equal(before[1][name], tensor) for name, tensor in torch_module.state_dict().items())
+    assert all(
+        torch.equal(before[1][name], tensor) for name, tensor in torch_module.state_dict().items())
 
 
 def test_norms_in_their_places_pass_with_random_values_too() -> None:
-    assert ktc.verify(*two_norms("norm1", "norm2")[:2], plan=two_norms("norm1", "norm2")[2]).equal is True
+    assert ktc.verify(*two_norms("norm1", "norm2")[:2], plan=two_norms("norm1",
+                                                                       "norm2")[2]).equal is True
 
 
 class Sum(nn.Module):
     """Two layers whose outputs are added: which is which cannot be told."""
-
     def __init__(self) -> None:
         super().__init__()
         self.one, self.two, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
@@ -161,9 +167,11 @@ class Sum(nn.Module):
 def test_a_swap_that_no_output_shows_is_reported() -> None:
     inputs = layers.Input((6,))
     added = layers.Add()([layers.Dense(6, name="one")(inputs), layers.Dense(6, name="two")(inputs)])
-    keras_model = keras.Model(inputs, layers.Dense(3, name="head")(layers.Activation("tanh")(added)))
+    keras_model = keras.Model(inputs,
+                              layers.Dense(3, name="head")(layers.Activation("tanh")(added)))
     torch_module = randomized(Sum())
-    plan = ktc.align(torch_module, keras_model, mapping={name: name for name in ("one", "two", "head")})
+    plan = ktc.align(torch_module, keras_model,
+                     mapping={name: name for name in ("one", "two", "head")})
     ktc.convert(torch_module, keras_model, plan=plan)
 
     result = ktc.verify(torch_module, keras_model, plan=plan)
@@ -175,7 +183,9 @@ def test_a_swap_that_no_output_shows_is_reported() -> None:
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_whatever_happens_both_models_are_as_before(error: type[BaseException]) -> None:
     torch_module, keras_model, plan = two_norms("norm1", "norm2")
-    before = values(keras_model), {name: tensor.clone() for name, tensor in torch_module.state_dict().items()}
+    before = values(keras_model), {
+        name: tensor.clone() for name, tensor in torch_module.state_dict().items()
+    }
     calls = []
 
     def failing(model: Any, inputs: Any) -> Any:
@@ -188,7 +198,8 @@ def test_whatever_happens_both_models_are_as_before(error: type[BaseException]) 
         ktc.verify(torch_module, keras_model, plan=plan, keras_call=failing)
     assert len(calls) == 4
     assert same_values(before[0], values(keras_model))
-    assert all(torch.equal(before[1][name], tensor) for name, tensor in torch_module.state_dict().items())
+    assert all(
+        torch.equal(before[1][name], tensor) for name, tensor in torch_module.state_dict().items())
 
 
 def test_momentum_is_told_though_no_output_shows_it() -> None:
@@ -196,7 +207,8 @@ def test_momentum_is_told_though_no_output_shows_it() -> None:
     torch_module.norm1.momentum = 0.05
     result = ktc.verify(torch_module, keras_model, plan=plan)
     assert result.equal is True
-    assert any("momentum of 'norm1'" in sentence and "0.95" in sentence for sentence in result.settings)
+    assert any(
+        "momentum of 'norm1'" in sentence and "0.95" in sentence for sentence in result.settings)
 
 
 def test_dropout_rates_are_compared_in_their_order() -> None:
@@ -206,22 +218,23 @@ def test_dropout_rates_are_compared_in_their_order() -> None:
             x = layers.Dropout(rate, name=f"drop{number}")(x)
         return keras.Model(inputs, layers.Dense(3, name="fc")(x))
 
-    torch_module = nn.Sequential(nn.Dropout(0.1), nn.Dropout(0.0), nn.Dropout(0.3), nn.Linear(6, 3)).eval()
+    torch_module = nn.Sequential(nn.Dropout(0.1), nn.Dropout(0.0), nn.Dropout(0.3),
+                                 nn.Linear(6, 3)).eval()
     for rates, said in (
         ((0.1, 0.3), ()),
-        ((0.1, 0.2), ("rate of 'drop1' is 0.2, p of torch layer '2' is 0.3: this shows in training only",)),
-        (
-            (0.1,),
-            ("dropout: torch drops at 2 places (0 0.1, 2 0.3), Keras at 1 (drop0 0.1): this shows in training only",),
-        ),
-    ):
+        ((0.1, 0.2),
+         ("rate of 'drop1' is 0.2, p of torch layer '2' is 0.3: this shows in training only",)),
+        ((0.1,),
+         (("dropout: torch drops at 2 places (0 0.1, 2 0.3), Keras at 1 (drop0 0.1): this shows in "
+           "training only"),))):
         model = keras_model(*rates)
         plan = ktc.align(torch_module, model, mapping={"fc": "3"})
         ktc.convert(torch_module, model, plan=plan)
         assert ktc.verify(torch_module, model, plan=plan).settings == said
 
 
-def test_a_random_proof_without_a_plan_and_weights_without_a_module_are_refused(converted: Any) -> None:
+def test_a_random_proof_without_a_plan_and_weights_without_a_module_are_refused(
+        converted: Any) -> None:
     torch_module, keras_model, _ = converted
     with pytest.raises(ValueError, match="needs plan="):
         ktc.verify(torch_module, keras_model, randomized=True)
@@ -246,14 +259,12 @@ def test_the_range_of_the_sample_is_kept(converted: Any) -> None:
 
 class Cosine(nn.Module):
     """An operation that Keras has nowhere in the pair."""
-
     def forward(self, x: Any) -> Any:
         return torch.cos(x)
 
 
 class SineOfDouble(layers.Layer):  # type: ignore[misc]
     """One that torch has nowhere, and that no known cause turns into the other."""
-
     def call(self, x: Any) -> Any:
         return keras.ops.sin(2 * x) * x
 
@@ -273,7 +284,8 @@ def small_outputs(torch_middle: Any, keras_middle: Any) -> tuple[Any, Any, ktc.P
 
 
 def test_outputs_that_cannot_decide_are_decided_by_a_proven_cause() -> None:
-    torch_module, keras_model, plan = small_outputs(nn.LayerNorm(8), layers.LayerNormalization(epsilon=0.5, name="1"))
+    torch_module, keras_model, plan = small_outputs(
+        nn.LayerNorm(8), layers.LayerNormalization(epsilon=0.5, name="1"))
     assert ktc.verify(torch_module, keras_model, plan=plan, diagnose=False).equal is None
 
     result = ktc.verify(torch_module, keras_model, plan=plan)

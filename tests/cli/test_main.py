@@ -1,4 +1,5 @@
-"""The commands, as a user runs them: what they print and write, and the code with which they end."""
+"""The commands, as a user runs them: what they print and write, and the code with which they end.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +86,8 @@ def fresh(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """A command in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "keras_torch_convert", *arguments]
-    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment, **options)
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment,
+                          **options)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -98,12 +100,13 @@ def test_help_has_examples(name: str, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_help_imports_nothing_heavy() -> None:
-    script = (
-        "import sys; from keras_torch_convert.cli.main import main; main(['--help']); main(['convert', '--help']);"
-        "print(sorted({'torch', 'keras', 'tf_keras', 'tensorflow', 'jax', 'rich', 'dask', 'distributed', 'PIL'} & set(sys.modules)))"
-    )
+    script = ("import sys; from keras_torch_convert.cli.main import main; main(['--help']); "
+              "main(['convert', '--help']);"
+              "print(sorted({'torch', 'keras', 'tf_keras', 'tensorflow', 'jax', 'rich', 'dask', "
+              "'distributed', 'PIL'} & set(sys.modules)))")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    out = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, env=environment)
+    out = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True,
+                         env=environment)
 
     assert out.stdout.splitlines()[-1] == "[]"
 
@@ -119,30 +122,29 @@ def test_inspect_lists_a_checkpoint(folder: Path, capsys: pytest.CaptureFixture[
 def test_inspect_lists_a_keras_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = as_json(capsys, "inspect", "models:keras_model", "--kwargs", '{"width": 6}')["rows"]
 
-    assert rows[0] == {"name": "stem_conv", "kind": "Conv2D", "shapes": [[3, 3, 3, 6], [6]], "parameters": 168}
+    assert rows[0] == {
+        "name": "stem_conv", "kind": "Conv2D", "shapes": [[3, 3, 3, 6], [6]], "parameters": 168
+    }
     assert [row["name"] for row in rows] == ["stem_conv", "stem_bn", "head"]
 
 
 def test_inspect_of_two_marks_the_first_misalignment_and_ends_with_1(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+        folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert answer(capsys, "inspect", "net.pth", "models.py:keras_model")[0] == 0
 
-    code, out, _ = answer(
-        capsys, "inspect", "net.pth", "models.py:keras_model", "--full-name-align-dict", '{"stem_bn": -1}'
-    )
+    code, out, _ = answer(capsys, "inspect", "net.pth", "models.py:keras_model",
+                          "--full-name-align-dict", '{"stem_bn": -1}')
 
     assert code == 1
     assert "<- first misalignment: '0' does not fit into 'stem_bn'" in out
 
 
 def test_convert_proves_and_saves_and_its_plan_can_be_looked_at(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+        folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = answer(
         capsys,
-        *("convert", "models.py:torch_model", "models.py:keras_model", "-o", "net.h5", "--save-plan", "net.plan.json"),
-    )
+        *("convert", "models.py:torch_model", "models.py:keras_model", "-o", "net.h5",
+          "--save-plan", "net.plan.json"))
 
     assert code == 0, err
     assert out.splitlines()[-1].startswith("outputs are equal")
@@ -159,11 +161,13 @@ def test_convert_proves_and_saves_and_its_plan_can_be_looked_at(
     assert plan["lossless"]
 
 
-def test_convert_loads_a_checkpoint_into_the_module_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_loads_a_checkpoint_into_the_module_first(
+        folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = {name: tensor + 1 for name, tensor in torch.load("net.pth").items()}
     torch.save({"state_dict": state}, "finetuned.pth")
 
-    arguments = ("models:torch_model", "models:keras_model", "--weights", "finetuned.pth", "-o", "net.weights.h5")
+    arguments = ("models:torch_model", "models:keras_model", "--weights", "finetuned.pth", "-o",
+                 "net.weights.h5")
     report = as_json(capsys, "convert", *arguments)
 
     assert report["equal"]
@@ -171,18 +175,18 @@ def test_convert_loads_a_checkpoint_into_the_module_first(folder: Path, capsys: 
         np.testing.assert_array_equal(file["layers/dense/vars/1"][()], state["5.bias"].numpy())
 
 
-def test_classic_arguments_come_as_options_or_from_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "convert.toml").write_text(
-        """
+def test_classic_arguments_come_as_options_or_from_a_file(
+        folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "convert.toml").write_text("""
         source = "net.pth"
         target = "models.py:keras_model"
         output = "net.h5"
         kwargs = { width = 4 }
         skip-weights = ["num_batches_tracked"]
         additional_transfer = { head = "models.py:doubled" }
-        """
-    )
-    report = as_json(capsys, "convert", "--config", "convert.toml", "--tail-align-dict", '{"relu": -1}')
+        """)
+    report = as_json(capsys, "convert", "--config", "convert.toml", "--tail-align-dict",
+                     '{"relu": -1}')
 
     assert report["complete"]
     assert report["equal"] is None
@@ -192,12 +196,11 @@ def test_classic_arguments_come_as_options_or_from_a_file(folder: Path, capsys: 
     np.testing.assert_array_equal(kernel, 2 * torch.load("net.pth")["5.weight"].numpy().T)
 
 
-def test_different_outputs_end_with_1_and_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_different_outputs_end_with_1_and_are_told(folder: Path,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = answer(
-        capsys,
-        *("convert", "models.py:torch_model", "models.py:keras_model", "--by-order"),
-        *("--kwargs", "{}", "--kwargs", '{"epsilon": 0.1}'),
-    )
+        capsys, *("convert", "models.py:torch_model", "models.py:keras_model", "--by-order"),
+        *("--kwargs", "{}", "--kwargs", '{"epsilon": 0.1}'))
 
     assert code == 1
     assert out.splitlines()[-1].startswith("OUTPUTS DIFFER")
@@ -207,10 +210,12 @@ def test_different_outputs_end_with_1_and_are_told(folder: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("code", "arguments", "message"),
     [
-        (1, "convert models.py:torch_model models.py:keras_model --kwargs {} --kwargs {\"width\":5}", "nothing was written"),
+        (1, ("convert models.py:torch_model models.py:keras_model --kwargs {} --kwargs "
+            "{\"width\":5}"), "nothing was written"),
         (1, "convert net.pth models.py:keras_model", "only weights"),
         (1, "convert net.pth models.py:keras_model", "on the command line hints is --hints, accept_unproven is --accept-unproven"),
-        (1, "convert models.py:torch_model models.py:keras_model --kwargs {} --kwargs {\"width\":5} --by-order", "do_convert is the command inspect"),
+        (1, ("convert models.py:torch_model models.py:keras_model --kwargs {} --kwargs "
+            "{\"width\":5} --by-order"), "do_convert is the command inspect"),
         (2, "convret", "No such command 'convret'"),
         (2, "convert net.pth", "Missing argument 'TARGET'"),
         (2, "convert net.pth models.py:keras_model --tail-align-dict {bad", "'{bad' is no JSON"),
@@ -234,13 +239,14 @@ def test_different_outputs_end_with_1_and_are_told(folder: Path, capsys: pytest.
         (3, "inspect wrong.plan.json", "it is no plan"),
         (3, "convert --config net.pth", "net.pth is no TOML"),
         (4, "convert net.pth models.py:keras_model --by-order -o nowhere/net.h5", "cannot save to nowhere/net.h5: there is no folder"),
-        (4, "convert models.py:torch_model models.py:keras_model -o convert.keras --save-plan nowhere/net.plan.json", "nowhere/net.plan.json: there is no folder"),
-        (4, "align models.py:torch_model models.py:keras_model -o nowhere/net.plan.json", "nowhere/net.plan.json: there is no folder"),
-    ],
-)  # fmt: skip
+        (4, ("convert models.py:torch_model models.py:keras_model -o convert.keras --save-plan "
+            "nowhere/net.plan.json"), "nowhere/net.plan.json: there is no folder"),
+        (4, "align models.py:torch_model models.py:keras_model -o nowhere/net.plan.json", "nowhere/net.plan.json: there is no folder")
+    ]
+)  # yapf: disable
 def test_exit_codes_tell_mismatch_bad_use_bad_input_and_failed_writing_apart(
-    code: int, arguments: str, message: str, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+        code: int, arguments: str, message: str, folder: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("empty.pth", "convert.h5", "wrong.plan.json"):
         (folder / name).write_text("")
     (folder / "wrong.toml").write_text("tail_align = { a = -1 }\n")
@@ -253,7 +259,8 @@ def test_exit_codes_tell_mismatch_bad_use_bad_input_and_failed_writing_apart(
     assert not (folder / "convert.keras").exists()
 
 
-def test_traceback_is_shown_when_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_traceback_is_shown_when_asked_for(folder: Path,
+                                           capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = answer(capsys, "inspect", "models.py:broken", "--traceback")
 
     assert code == 3
@@ -264,11 +271,8 @@ def test_interrupt_leaves_the_old_file_and_nothing_beside_it(folder: Path) -> No
     (folder / "net.h5").write_text("the old one")
     before = sorted(path.name for path in folder.iterdir() if path.name != "__pycache__")
 
-    ended = fresh(
-        *("convert", "net.pth", "models.py:keras_model", "-o", "net.h5"),
-        *("--additional-transfer", '{"head": "models.py:interrupted"}'),
-        cwd=folder,
-    )
+    ended = fresh(*("convert", "net.pth", "models.py:keras_model", "-o", "net.h5"),
+                  *("--additional-transfer", '{"head": "models.py:interrupted"}'), cwd=folder)
 
     assert ended.returncode == 130, ended.stderr
     assert ended.stderr.splitlines()[-1] == "interrupted; nothing is left half done"
@@ -282,7 +286,8 @@ def test_reader_that_has_closed_the_pipe_is_no_mismatch() -> None:
     os.close(reading)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "keras_torch_convert", "rules", "--json"]
-    ended = subprocess.run(command, check=False, stdout=writing, stderr=subprocess.PIPE, text=True, env=environment)
+    ended = subprocess.run(command, check=False, stdout=writing, stderr=subprocess.PIPE, text=True,
+                           env=environment)
     os.close(writing)
 
     assert (ended.returncode, ended.stderr) == (141, "")
@@ -291,7 +296,8 @@ def test_reader_that_has_closed_the_pipe_is_no_mismatch() -> None:
 def test_rules_can_be_searched(capsys: pytest.CaptureFixture[str]) -> None:
     rows = as_json(capsys, "rules", "conv2dtranspose")
 
-    assert [row["name"] for row in rows] == ["transposed convolution 2D", "grouped transposed convolution"]
+    assert [row["name"] for row in rows
+           ] == ["transposed convolution 2D", "grouped transposed convolution"]
     assert rows[0]["layouts"] == ["kernel: in out height width -> height width out in"]
     code, out, _ = answer(capsys, "rules")
     assert code == 0
@@ -300,20 +306,20 @@ def test_rules_can_be_searched(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_align_keeps_a_plan(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = as_json(capsys, "align", "models.py:torch_model", "models.py:keras_model", "-o", "net.plan.json")
+    found = as_json(capsys, "align", "models.py:torch_model", "models.py:keras_model", "-o",
+                    "net.plan.json")
 
     assert found["pairs"] == [["0", "stem_conv"], ["1", "stem_bn"], ["5", "head"]]
     assert "told by input and output" in found["evidence"]["stem_bn"]
     assert not list(folder.glob("*.h5"))
-    converted = as_json(capsys, "convert", "models.py:torch_model", "models.py:keras_model", "--plan", found["plan"])
+    converted = as_json(capsys, "convert", "models.py:torch_model", "models.py:keras_model",
+                        "--plan", found["plan"])
     assert converted["equal"]
 
 
 def test_align_says_it_as_dictionaries(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = (
-        "keras_torch_convert.cli.demo_command:two_branches_torch",
-        "keras_torch_convert.cli.demo_command:two_branches_keras",
-    )
+    names = ("keras_torch_convert.cli.demo_command:two_branches_torch",
+             "keras_torch_convert.cli.demo_command:two_branches_keras")
 
     code, out, err = answer(capsys, "align", *names, "--dictionaries")
 
@@ -321,12 +327,16 @@ def test_align_says_it_as_dictionaries(folder: Path, capsys: pytest.CaptureFixtu
     assert "keras_reload_from_torch_model(" in out
     said = as_json(capsys, "align", *names, "--dictionaries")["dictionaries"]
     moves = said.get("tail_align_dict") or said.get("full_name_align_dict")
-    options = [f"--{name.replace('_', '-')}={json.dumps(value)}" for name, value in said.items() if name != "comment"]
+    options = [
+        f"--{name.replace('_', '-')}={json.dumps(value)}"
+        for name, value in said.items() if name != "comment"
+    ]
     assert moves
     assert answer(capsys, "inspect", *names, *options)[0] == 0
 
 
-def test_apply_writes_what_the_conversion_saved(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_apply_writes_what_the_conversion_saved(folder: Path,
+                                                capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("models:torch_model", "models:keras_model", "--save-plan", "net.plan.json")
     assert main(["convert", *arguments, "-o", "live.weights.h5"]) == 0
 
@@ -334,19 +344,24 @@ def test_apply_writes_what_the_conversion_saved(folder: Path, capsys: pytest.Cap
 
     assert applied["complete"]
     with h5py.File("live.weights.h5") as live, h5py.File("file.weights.h5") as file:
-        for name in ("layers/conv2d/vars/0", "layers/batch_normalization/vars/3", "layers/dense/vars/1"):
+        for name in ("layers/conv2d/vars/0", "layers/batch_normalization/vars/3",
+                     "layers/dense/vars/1"):
             np.testing.assert_array_equal(live[name][()], file[name][()])
 
 
-def test_apply_goes_back_to_a_checkpoint_and_takes_a_template(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["convert", "models:torch_model", "models:keras_model", "--save-plan", "net.plan.json", "-o", "net.h5"])
+def test_apply_goes_back_to_a_checkpoint_and_takes_a_template(
+        folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([
+        "convert", "models:torch_model", "models:keras_model", "--save-plan", "net.plan.json", "-o",
+        "net.h5"
+    ])
 
     assert as_json(capsys, "apply", "net.plan.json", "net.h5", "back.safetensors")["complete"]
-    again = as_json(
-        capsys, "apply", "net.plan.json", "net.pth", "again.h5", "--template", "net.h5", "--without", "head"
-    )
+    again = as_json(capsys, "apply", "net.plan.json", "net.pth", "again.h5", "--template", "net.h5",
+                    "--without", "head")
 
-    assert [entry["name"] for entry in again["ledger"] if entry["fate"] == "kept"] == ["head/kernel", "head/bias"]
+    assert [entry["name"] for entry in again["ledger"] if entry["status"] == "kept"
+           ] == ["head/kernel", "head/bias"]
     state = torch.load("net.pth")
     from safetensors.torch import load_file
 
@@ -355,7 +370,8 @@ def test_apply_goes_back_to_a_checkpoint_and_takes_a_template(folder: Path, caps
 
 
 @pytest.mark.slow
-def test_apply_many_tells_what_became_of_each_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_apply_many_tells_what_became_of_each_file(folder: Path,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("distributed", reason="Dask is not installed")
     main(["convert", "models:torch_model", "models:keras_model", "--save-plan", "net.plan.json"])
     files = [("net.pth", "one.h5"), ("missing.pth", "two.h5"), ("net.pth", "three.weights.h5")]
@@ -370,8 +386,11 @@ def test_apply_many_tells_what_became_of_each_file(folder: Path, capsys: pytest.
     assert not (folder / "two.h5").exists()
 
 
-def test_apply_shows_how_a_checkpoint_differs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["convert", "net.pth", "models.py:keras_model", "--by-order", "--save-plan", "net.plan.json"])
+def test_apply_shows_how_a_checkpoint_differs(folder: Path,
+                                              capsys: pytest.CaptureFixture[str]) -> None:
+    main([
+        "convert", "net.pth", "models.py:keras_model", "--by-order", "--save-plan", "net.plan.json"
+    ])
     state = torch.load("net.pth")
     state["5.weight"] = state["5.weight"][:3]
     torch.save(state, "other.pth")
@@ -385,26 +404,27 @@ def test_apply_shows_how_a_checkpoint_differs(folder: Path, capsys: pytest.Captu
 
 
 def test_tables_on_a_terminal_keep_to_its_width_and_have_colors(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+        folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "70")
     monkeypatch.setenv("TERM", "xterm-256color")
 
-    _, out, _ = answer(
-        capsys, "inspect", "net.pth", "models.py:keras_model", "--full-name-align-dict", '{"stem_bn": -1}'
-    )
+    _, out, _ = answer(capsys, "inspect", "net.pth", "models.py:keras_model",
+                       "--full-name-align-dict", '{"stem_bn": -1}')
 
     assert "\x1b[31m" in out
     assert max(len(line.rstrip()) for line in re.sub(r"\x1b\[[0-9;]*m", "", out).splitlines()) <= 70
 
 
-def test_verify_tells_equal_from_different_by_its_exit_code(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(["convert", "models:torch_model", "models:keras_model", "-o", "net.keras", "--save-plan", "n.json"]) == 0
-    )
+def test_verify_tells_equal_from_different_by_its_exit_code(
+        folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (main([
+        "convert", "models:torch_model", "models:keras_model", "-o", "net.keras", "--save-plan",
+        "n.json"
+    ]) == 0)
 
-    equal = as_json(capsys, "verify", "models:torch_model", "net.keras", "--plan", "n.json", "--inputs", "2")
+    equal = as_json(capsys, "verify", "models:torch_model", "net.keras", "--plan", "n.json",
+                    "--inputs", "2")
     assert equal["equal"]
     assert equal["randomized"]["equal"]
 
@@ -414,8 +434,12 @@ def test_verify_tells_equal_from_different_by_its_exit_code(folder: Path, capsys
     assert answer(capsys, "verify", "net.pth", "net.keras")[0] == 3
 
 
-def test_a_wrong_epsilon_is_named_by_verify_and_by_convert(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["convert", "models:torch_model", "models:keras_model", "-o", "net.keras", "--save-plan", "net.plan.json"])
+def test_a_wrong_epsilon_is_named_by_verify_and_by_convert(
+        folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([
+        "convert", "models:torch_model", "models:keras_model", "-o", "net.keras", "--save-plan",
+        "net.plan.json"
+    ])
     kwargs = ("--kwargs", "{}", "--kwargs", '{"epsilon": 0.1}')
 
     arguments = ("models:torch_model", "models:keras_model", *kwargs, "--plan", "net.plan.json")
@@ -441,10 +465,14 @@ def test_completion_of_a_shell(shell: str, capsys: pytest.CaptureFixture[str]) -
 
 def test_completion_knows_commands_and_options() -> None:
     def completed(words: str, place: int) -> list[str]:
-        environment = {"COMP_WORDS": words, "COMP_CWORD": str(place), "_KERAS_TORCH_CONVERT_COMPLETE": "bash_complete"}
+        environment = {
+            "COMP_WORDS": words, "COMP_CWORD": str(place),
+            "_KERAS_TORCH_CONVERT_COMPLETE": "bash_complete"
+        }
         command = [sys.executable, "-m", "keras_torch_convert"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-        ended = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+        ended = subprocess.run(command, check=False, capture_output=True, text=True,
+                               env=environment)
         return [line.partition(",")[2] for line in ended.stdout.splitlines()]
 
     assert completed("keras-torch-convert in", 1) == ["inspect"]

@@ -1,4 +1,6 @@
-"""`release`: checksums, the dictionary, and an upload through a stand-in `gh` that records its arguments and can fail."""
+"""`release`: checksums, the dictionary, and an upload through a stand-in `gh` that records its
+arguments and can fail.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ import pytest
 
 from keras_torch_convert.cli.main import main
 
-# Answers as gh 2 does: "auth status", "release view", "release upload"; what it must do wrong stands in the environment.
+# Answers as gh 2 does: "auth status", "release view", "release upload"; what it must do wrong
+# stands in the environment.
 GH = f"""#!{sys.executable}
 import json, os, sys
 from pathlib import Path
@@ -47,7 +50,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A converted file, a zoo, a `gh` in front of all others, and its log."""
     monkeypatch.chdir(tmp_path)
     with h5py.File("net_224_imagenet.h5", "w") as file:
-        file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": {"name": "net"}})
+        file.attrs["model_config"] = json.dumps(
+            {"class_name": "Functional", "config": {"name": "net"}})
         file["weights"] = [1.0, 2.0]
     Path("zoo.py").write_text(ZOO)
     Path("bin").mkdir()
@@ -76,7 +80,8 @@ UPLOAD = ("--upload", "owner/zoo", "--release-tag", "net")
 DICTIONARY = ("--resolution", "224", "--dictionary", "zoo.py")
 
 
-def test_checksums_and_the_entry_are_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_checksums_and_the_entry_are_printed(folder: Path,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
     data = Path("net_224_imagenet.h5").read_bytes()
     md5, sha256 = hashlib.md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
 
@@ -89,13 +94,15 @@ def test_checksums_and_the_entry_are_printed(folder: Path, capsys: pytest.Captur
     assert err == ""
 
 
-def test_a_file_that_the_zoo_would_not_find_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_the_zoo_would_not_find_is_told(folder: Path,
+                                                    capsys: pytest.CaptureFixture[str]) -> None:
     _, _, err = run(capsys, "--pretrained", "noisy")
 
     assert "looks for net_noisy.h5" in err
 
 
-def test_the_dictionary_is_edited_and_the_file_uploaded(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_dictionary_is_edited_and_the_file_uploaded(folder: Path,
+                                                        capsys: pytest.CaptureFixture[str]) -> None:
     md5 = hashlib.md5(Path("net_224_imagenet.h5").read_bytes()).hexdigest()
 
     code, out, _ = run(capsys, *DICTIONARY, *UPLOAD)
@@ -104,26 +111,25 @@ def test_the_dictionary_is_edited_and_the_file_uploaded(folder: Path, capsys: py
     assert Path("zoo.py").read_text() == ZOO.replace("old", md5)
     assert f'+    "net": {{"imagenet": {{224: "{md5}"}}}},' in out
     assert out.splitlines()[-1] == "uploaded to release net of owner/zoo"
-    assert calls() == [
-        ["auth", "status"],
-        ["release", "view", "net", "--repo", "owner/zoo"],
-        ["release", "upload", "net", "net_224_imagenet.h5", "--repo", "owner/zoo"],
-        ["release", "view", "net", "--repo", "owner/zoo", "--json", "assets"],
-    ]
+    assert calls() == [["auth", "status"], ["release", "view", "net", "--repo", "owner/zoo"],
+                       ["release", "upload", "net", "net_224_imagenet.h5", "--repo", "owner/zoo"],
+                       ["release", "view", "net", "--repo", "owner/zoo", "--json", "assets"]]
     assert run(capsys, *DICTIONARY)[1].splitlines()[-1] == "zoo.py has this entry already"
 
 
 @pytest.mark.parametrize(
     ("failure", "message"),
     [
-        ("view", "there is no release net of owner/zoo: release not found; make it with: gh release create net --repo owner/zoo"),
-        ("upload", "HTTP 422: already_exists; the command was: gh release upload net net_224_imagenet.h5 --repo owner/zoo"),
-        ("size", "net_224_imagenet.h5 has"),
-    ],
-)  # fmt: skip
-def test_a_failed_upload_leaves_the_dictionary_as_it_was(
-    failure: str, message: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+        ("view", ("there is no release net of owner/zoo: release not found; make it with: gh "
+                 "release create net --repo owner/zoo")),
+        ("upload", ("HTTP 422: already_exists; the command was: gh release upload net "
+                   "net_224_imagenet.h5 --repo owner/zoo")),
+        ("size", "net_224_imagenet.h5 has")
+    ]
+)  # yapf: disable
+def test_a_failed_upload_leaves_the_dictionary_as_it_was(failure: str, message: str, folder: Path,
+                                                         capsys: pytest.CaptureFixture[str],
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GH_FAIL", failure)
 
     code, out, err = run(capsys, *DICTIONARY, *UPLOAD)
@@ -133,32 +139,31 @@ def test_a_failed_upload_leaves_the_dictionary_as_it_was(
     assert Path("zoo.py").read_text() == ZOO
 
 
-def test_without_a_login_the_command_to_run_is_told(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_login_the_command_to_run_is_told(folder: Path,
+                                                    capsys: pytest.CaptureFixture[str],
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GH_FAIL", "auth")
 
     code, out, _ = run(capsys, *DICTIONARY, *UPLOAD, "--replace")
 
     assert code == 4
     assert out.splitlines()[-3:] == [
-        "not uploaded: gh is not logged in: run gh auth login",
-        "left to do by hand:",
-        "  gh release upload net net_224_imagenet.h5 --repo owner/zoo --clobber",
+        "not uploaded: gh is not logged in: run gh auth login", "left to do by hand:",
+        "  gh release upload net net_224_imagenet.h5 --repo owner/zoo --clobber"
     ]
     assert Path("zoo.py").read_text() != ZOO
 
 
-def test_without_gh_the_command_to_run_is_told(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_gh_the_command_to_run_is_told(folder: Path, capsys: pytest.CaptureFixture[str],
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(folder / "nowhere"))
 
     code, out, _ = run(capsys, *UPLOAD)
 
     assert code == 4
     assert "not uploaded: the program gh is not installed" in out
-    assert out.splitlines()[-1].strip() == "gh release upload net net_224_imagenet.h5 --repo owner/zoo"
+    assert out.splitlines()[-1].strip(
+    ) == "gh release upload net net_224_imagenet.h5 --repo owner/zoo"
 
 
 def test_a_dry_run_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,28 +182,23 @@ def test_files_in_parts_are_one_entry(folder: Path, capsys: pytest.CaptureFixtur
     for number in (1, 2):
         Path(f"net_imagenet.{number}.h5").write_bytes(bytes([number]))
 
-    code = main(["release", "net_imagenet.1.h5", "net_imagenet.2.h5", "--model-name", "net", "--json"])
+    code = main(
+        ["release", "net_imagenet.1.h5", "net_imagenet.2.h5", "--model-name", "net", "--json"])
 
     answer = json.loads(capsys.readouterr().out)
     assert code == 0
-    assert (
-        answer["entry"]
-        == '"net": {"imagenet": ["55a54008ad1ba589aa210d2629c1df41", "9e688c58a5487b8eaf69c9e1005ad0bf"]},'
-    )
+    assert (answer["entry"] == '"net": {"imagenet": ["55a54008ad1ba589aa210d2629c1df41", '
+            '"9e688c58a5487b8eaf69c9e1005ad0bf"]},')
     assert answer["notes"] == []
 
 
 @pytest.mark.parametrize(
     ("code", "options", "message"),
-    [
-        (2, ("--upload", "owner/zoo"), "--upload and --release-tag belong together"),
-        (3, ("--dictionary", "zoo.py"), "has an md5 for each resolution (224)"),
-        (3, ("--dictionary", "zoo.py", "--name", "MODELS"), "no dictionaries called MODELS"),
-    ],
-)
-def test_bad_use_and_bad_input(
-    code: int, options: tuple[str, ...], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    [(2, ("--upload", "owner/zoo"), "--upload and --release-tag belong together"),
+     (3, ("--dictionary", "zoo.py"), "has an md5 for each resolution (224)"),
+     (3, ("--dictionary", "zoo.py", "--name", "MODELS"), "no dictionaries called MODELS")])
+def test_bad_use_and_bad_input(code: int, options: tuple[str, ...], message: str, folder: Path,
+                               capsys: pytest.CaptureFixture[str]) -> None:
     found, out, err = run(capsys, *options)
 
     assert (found, out) == (code, "")
@@ -206,7 +206,8 @@ def test_bad_use_and_bad_input(
     assert Path("zoo.py").read_text() == ZOO
 
 
-def test_a_file_without_a_model_name_wants_it_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_without_a_model_name_wants_it_said(folder: Path,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
     Path("other.h5").write_bytes(b"weights")
 
     assert main(["release", "other.h5"]) == 2

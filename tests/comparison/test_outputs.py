@@ -12,7 +12,8 @@ MAP = np.random.default_rng(1).normal(size=(1, 4, 5, 6)).astype("float32")
 def test_equal_outputs_are_equal_with_no_difference():
     result = compare_outputs(LOGITS, LOGITS.copy())
 
-    assert (result.equal, result.max_abs_diff, result.relative_diff, result.top5_agree) == (True, 0.0, 0.0, True)
+    assert (result.equal, result.max_abs_diff, result.relative_diff,
+            result.top5_agree) == (True, 0.0, 0.0, True)
     assert result.notes == ()
 
 
@@ -45,7 +46,8 @@ def test_feature_maps_are_compared_across_layouts():
     result = compare_outputs(MAP, np.ascontiguousarray(MAP.transpose(0, 2, 3, 1)))
 
     assert (result.equal, result.max_abs_diff) == (True, 0.0)
-    assert result.notes == ("the torch output's axes were put in the order (0, 2, 3, 1) to match Keras",)
+    assert result.notes == (
+        "the torch output's axes were put in the order (0, 2, 3, 1) to match Keras",)
 
 
 def test_square_feature_map_is_compared_across_layouts_too():
@@ -76,7 +78,8 @@ def test_places_that_are_nan_on_both_sides_are_counted():
     result = compare_outputs(first, first.copy())
 
     assert result.equal is True
-    assert result.notes == ("1 of 20 values are NaN or infinite on both sides, and were not compared",)
+    assert result.notes == (
+        "1 of 20 values are NaN or infinite on both sides, and were not compared",)
 
 
 @pytest.mark.parametrize("value", [np.nan, 0.0], ids=["NaN", "zero"])
@@ -135,9 +138,9 @@ def test_keras_output_without_a_torch_counterpart_stays_unproven():
 
     assert extra.equal is None
     assert fewer.equal is True
-    assert extra.notes == (
-        "the torch model gave 1 outputs and the Keras model 2: the first 1 of both were compared, in order",
-    )
+    assert extra.notes == ((
+        "the torch model gave 1 outputs and the Keras model 2: the first 1 of both were "
+        "compared, in order"),)
 
 
 def test_model_that_gives_no_numbers_decides_nothing():

@@ -1,4 +1,5 @@
-"""Both models on one input: what they see, what is put back afterward, and how a failure is told."""
+"""Both models on one input: what they see, what is put back afterward, and how a failure is told.
+"""
 
 import random
 
@@ -27,28 +28,26 @@ def nn():
 def twins(classes=1000, *, activation=None, size=16, data_format="channels_last"):
     """A convolution, a mean over the map and a dense layer on both sides, with the same weights."""
     layers = keras().layers
-    module = randomized(
-        nn().Sequential(nn().Conv2d(3, 6, 3), nn().AdaptiveAvgPool2d(1), nn().Flatten(), nn().Linear(6, classes))
-    )
+    module = randomized(nn().Sequential(nn().Conv2d(3, 6, 3),
+                                        nn().AdaptiveAvgPool2d(1),
+                                        nn().Flatten(),
+                                        nn().Linear(6, classes)))
     inputs = layers.Input((size, size, 3) if data_format == "channels_last" else (3, size, size))
     x = layers.Conv2D(6, 3, data_format=data_format)(inputs)
     x = layers.GlobalAveragePooling2D(data_format=data_format)(x)
     model = keras().Model(inputs, layers.Dense(classes, activation=activation)(x))
     convolution, dense = module[0], module[3]
-    model.set_weights(
-        [
-            convolution.weight.detach().numpy().transpose(2, 3, 1, 0),
-            convolution.bias.detach().numpy(),
-            dense.weight.detach().numpy().T,
-            dense.bias.detach().numpy(),
-        ]
-    )
+    model.set_weights([
+        convolution.weight.detach().numpy().transpose(2, 3, 1, 0),
+        convolution.bias.detach().numpy(),
+        dense.weight.detach().numpy().T,
+        dense.bias.detach().numpy()
+    ])
     return module, model
 
 
 class Remembering:
     """A function that keeps what it was given."""
-
     def __init__(self, result):
         self.result, self.given = result, None
 
@@ -91,8 +90,8 @@ def test_both_models_see_the_whole_picture_rescaled():
 
     with torch.no_grad():
         np.testing.assert_array_equal(
-            result.torch_outputs[0], module(torch.from_numpy(expected.transpose(0, 3, 1, 2).copy())).numpy()
-        )
+            result.torch_outputs[0],
+            module(torch.from_numpy(expected.transpose(0, 3, 1, 2).copy())).numpy())
 
 
 def test_open_input_size_comes_from_input_shape():
@@ -113,7 +112,8 @@ def test_callers_picture_is_used():
     import torch
 
     with torch.no_grad():
-        np.testing.assert_allclose(result.torch_outputs[0], module(torch.zeros(1, 3, 16, 16)).numpy(), rtol=1e-5)
+        np.testing.assert_allclose(result.torch_outputs[0],
+                                   module(torch.zeros(1, 3, 16, 16)).numpy(), rtol=1e-5)
 
 
 def test_softmax_at_the_end_of_one_model_is_made_up_for_and_told():
@@ -123,9 +123,9 @@ def test_softmax_at_the_end_of_one_model_is_made_up_for_and_told():
 
     assert result.comparison.equal is True
     assert result.comparison.relative_diff < 1e-5
-    assert result.notes == (
-        "the Keras model ends in a softmax and the torch model does not: softmax was applied to torch's output to compare",
-    )
+    assert result.notes == ((
+        "the Keras model ends in a softmax and the torch model does not: softmax was applied to "
+        "torch's output to compare"),)
 
 
 def test_softmax_at_the_end_of_the_torch_model_is_made_up_for_too():
@@ -152,14 +152,16 @@ def test_own_preprocessing_and_own_names_of_the_model_are_the_default():
     module, model = twins(classes=10)
     model.preprocess_input = Remembering(lambda batch: batch / 255 - 0.5)
     model.rescale_mode = "halves"
-    model.decode_predictions = lambda output, top: [[("id", f"name{rank}", 0.0) for rank in range(top)]]
+    model.decode_predictions = lambda output, top: [[("id", f"name{rank}", 0.0)
+                                                     for rank in range(top)]]
 
     result = run_both(module, read_target(model))
 
     assert model.preprocess_input.given.shape == (1, 16, 16, 3)
     assert model.preprocess_input.given.max() > 1
     assert result.rescale_mode == "the Keras model's own preprocess_input, 'halves'"
-    assert [name for _, name, _ in result.keras_top] == ["name0", "name1", "name2", "name3", "name4"]
+    assert [name for _, name, _ in result.keras_top
+           ] == ["name0", "name1", "name2", "name3", "name4"]
     assert result.comparison.equal is True
 
 
@@ -239,8 +241,8 @@ def test_failing_torch_model_is_named_and_its_flags_are_put_back():
     module = Failing().train()
 
     with pytest.raises(
-        PredictionError, match=r"the torch model failed on the bundled cat .*KeyError: 'no such branch'"
-    ):
+            PredictionError,
+            match=r"the torch model failed on the bundled cat .*KeyError: 'no such branch'"):
         run_both(module, read_target(twins()[1]))
 
     assert module.training
@@ -249,8 +251,10 @@ def test_failing_torch_model_is_named_and_its_flags_are_put_back():
 def test_failing_keras_model_is_named_with_the_cause():
     module, model = twins()
 
-    with pytest.raises(PredictionError, match="the Keras model failed on sample given by the caller") as caught:
-        run_both(module, read_target(model), sample=(np.zeros((1, 3, 8, 8), "float32"), np.zeros((1, 4), "float32")))
+    with pytest.raises(PredictionError,
+                       match="the Keras model failed on sample given by the caller") as caught:
+        run_both(module, read_target(model), sample=(np.zeros(
+            (1, 3, 8, 8), "float32"), np.zeros((1, 4), "float32")))
 
     assert caught.value.__cause__ is not None
     assert "sample=(torch inputs, Keras inputs)" in str(caught.value)
@@ -263,7 +267,8 @@ def test_checkpoint_without_a_module_shows_the_keras_model_alone():
 
     assert result.comparison is None
     assert (len(result.torch_top), len(result.keras_top)) == (0, 5)
-    assert result.notes == ("there is no torch module to run, only its weights: the Keras model ran alone",)
+    assert result.notes == (
+        "there is no torch module to run, only its weights: the Keras model ran alone",)
 
 
 def test_model_of_token_ids_runs_on_random_ids_that_its_table_holds():
@@ -352,7 +357,8 @@ def test_several_inputs_without_common_names_go_in_the_order_of_the_keras_model(
     result = run_both(module, read_target(model))
 
     assert result.comparison.equal is True
-    assert result.notes == ("the torch module was given the inputs in the Keras model's order: a, b",)
+    assert result.notes == (
+        "the torch module was given the inputs in the Keras model's order: a, b",)
 
 
 def test_inputs_of_a_dict_are_not_guessed_by_order():
@@ -380,8 +386,7 @@ def test_inputs_of_a_dict_are_not_guessed_by_order():
     assert run_both(module, read_target(model)).comparison.equal is True
     assert run_both(OtherNames(), read_target(model)).notes == (
         "no prediction was made: the Keras model takes 2 inputs (padding_mask, token_ids), "
-        "the torch module inputs of other names; give sample=(torch inputs, Keras inputs)",
-    )
+        "the torch module inputs of other names; give sample=(torch inputs, Keras inputs)",)
 
 
 def test_model_of_whole_pixels_is_not_guessed_at():
@@ -391,7 +396,8 @@ def test_model_of_whole_pixels_is_not_guessed_at():
 
     result = run_both(nn().Conv2d(3, 2, 3), read_target(model))
 
-    assert result.notes[0].startswith("no prediction was made: the Keras model takes pixels of type uint8")
+    assert result.notes[0].startswith(
+        "no prediction was made: the Keras model takes pixels of type uint8")
 
 
 def test_inputs_that_cannot_be_matched_skip_the_prediction_with_a_reason():
@@ -402,7 +408,8 @@ def test_inputs_that_cannot_be_matched_skip_the_prediction_with_a_reason():
     result = run_both(nn().Linear(3, 3), read_target(model))
 
     assert result.comparison is None
-    assert result.notes[0].startswith("no prediction was made: the Keras model takes 2 inputs (one, two)")
+    assert result.notes[0].startswith(
+        "no prediction was made: the Keras model takes 2 inputs (one, two)")
     assert "sample=(torch inputs, Keras inputs)" in result.notes[0]
 
 
@@ -449,7 +456,8 @@ def test_unknown_rescale_mode_is_an_error_of_the_call():
 def test_failing_rescale_function_is_told_apart_from_the_models():
     module, model = twins()
 
-    with pytest.raises(PredictionError, match=r"rescaling the picture by function .* failed: ZeroDivisionError"):
+    with pytest.raises(PredictionError,
+                       match=r"rescaling the picture by function .* failed: ZeroDivisionError"):
         run_both(module, read_target(model), rescale_mode=lambda x: 1 / 0)
 
 

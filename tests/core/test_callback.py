@@ -1,4 +1,6 @@
-"""User functions are called with what the reference hands them, and nothing they do can harm the caller."""
+"""User functions are called with what the reference hands them, and nothing they do can harm the
+caller.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ def weights() -> Arrays:
 
 
 def test_a_function_gets_the_list_and_its_answer_is_returned() -> None:
-    result = _core.apply_callbacks("conv", weights(), [("conv", lambda arrays: [arrays[0].T, arrays[1] * 2])])
+    result = _core.apply_callbacks("conv", weights(),
+                                   [("conv", lambda arrays: [arrays[0].T, arrays[1] * 2])])
     np.testing.assert_array_equal(result[0], weights()[0].T)
     np.testing.assert_array_equal(result[1], [2, 2, 2])
 
@@ -29,8 +32,10 @@ def test_a_function_gets_the_list_and_its_answer_is_returned() -> None:
 def test_functions_are_chained_in_order() -> None:
     zeroing = ("Dense", lambda arrays: [np.zeros_like(array) for array in arrays])
     adding = ("a", lambda arrays: [array + 1 for array in arrays])
-    assert all((array == 1).all() for array in _core.apply_callbacks("a", weights(), [zeroing, adding]))
-    assert all((array == 0).all() for array in _core.apply_callbacks("a", weights(), [adding, zeroing]))
+    assert all(
+        (array == 1).all() for array in _core.apply_callbacks("a", weights(), [zeroing, adding]))
+    assert all(
+        (array == 0).all() for array in _core.apply_callbacks("a", weights(), [adding, zeroing]))
 
 
 def test_arrays_may_be_changed_in_place() -> None:
@@ -44,19 +49,23 @@ def test_arrays_may_be_changed_in_place() -> None:
 
 def test_the_number_of_arrays_may_change() -> None:
     assert len(_core.apply_callbacks("conv", weights(), [("conv", lambda arrays: arrays[:1])])) == 1
-    assert len(_core.apply_callbacks("conv", weights(), [("conv", lambda arrays: [*arrays, np.ones(1)])])) == 3
+    assert len(
+        _core.apply_callbacks("conv", weights(),
+                              [("conv", lambda arrays: [*arrays, np.ones(1)])])) == 3
     assert _core.apply_callbacks("conv", weights(), [("conv", lambda arrays: [])]) == []
 
 
 def test_whatever_numpy_takes_as_numbers_is_accepted() -> None:
-    result = _core.apply_callbacks("conv", [], [("conv", lambda arrays: ([1, 2], 3.5, True, np.float16(2)))])
+    result = _core.apply_callbacks("conv", [], [("conv", lambda arrays:
+                                                 ([1, 2], 3.5, True, np.float16(2)))])
     assert [array.dtype for array in result] == ["int64", "float64", "bool", "float16"]
     assert [array.shape for array in result] == [(2,), (), (), ()]
 
 
 def test_torch_tensors_are_accepted() -> None:
     torch = pytest.importorskip("torch")
-    result = _core.apply_callbacks("conv", weights(), [("conv", lambda arrays: [torch.from_numpy(arrays[0]).T])])
+    result = _core.apply_callbacks("conv", weights(),
+                                   [("conv", lambda arrays: [torch.from_numpy(arrays[0]).T])])
     np.testing.assert_array_equal(result[0], weights()[0].T)
 
 
@@ -87,27 +96,22 @@ def test_without_functions_the_arrays_are_copied() -> None:
 
 class TestRubbish:
     """What is not a list of arrays is told by name, with what was expected."""
-
     @pytest.mark.parametrize(
         ("answer", "message"),
-        [
-            (None, "got NoneType; return the list at the end of the function"),
-            (np.ones(3), "got numpy.ndarray; put the arrays into a list"),
-            ({"kernel": 1}, "got dict; put"),
-            ((array for array in weights()), "got generator; put"),
-            ([None], "got NoneType as item 0"),
-            ([np.ones(1), "text"], "got str as item 1"),
-            ([np.array([{}])], r"got numpy.ndarray as item 0 \(as an array: dtype\('O'\)\)"),
-            ([[1, [2]]], "got list as item 0, which numpy cannot turn into an array"),
-            ([np.ones(2, "complex64")], "complex64"),
-            ([np.zeros(2, "M8[s]")], "M8"),
-        ],
-        ids=lambda value: value if isinstance(value, str) else type(value).__name__,
-    )
+        [(None, "got NoneType; return the list at the end of the function"),
+         (np.ones(3), "got numpy.ndarray; put the arrays into a list"),
+         ({"kernel": 1}, "got dict; put"), ((array for array in weights()), "got generator; put"),
+         ([None], "got NoneType as item 0"), ([np.ones(1), "text"], "got str as item 1"),
+         ([np.array([{}])], r"got numpy.ndarray as item 0 \(as an array: dtype\('O'\)\)"),
+         ([[1, [2]]], "got list as item 0, which numpy cannot turn into an array"),
+         ([np.ones(2, "complex64")], "complex64"),
+         ([np.zeros(2, "M8[s]")], "M8")], ids=lambda value: value
+        if isinstance(value, str) else type(value).__name__)
     def test_is_refused(self, answer: object, message: str) -> None:
         with pytest.raises(TransferError, match=message) as caught:
             _core.apply_callbacks("stem_conv", weights(), [("'stem'", lambda arrays: answer)])
-        assert "layer 'stem_conv', additional_transfer key 'stem': expected a list of arrays" in str(caught.value)
+        assert "layer 'stem_conv', additional_transfer key 'stem': expected a list of arrays" in str(
+            caught.value)
         assert caught.value.problems == (str(caught.value),)
 
     def test_keeps_what_numpy_said_as_the_cause(self) -> None:
@@ -127,7 +131,6 @@ class TestRubbish:
 
 class TestExceptions:
     """An exception of the user's keeps its type and says where it came from."""
-
     def test_it_gains_a_note_of_layer_and_key(self) -> None:
         with pytest.raises(ZeroDivisionError) as caught:
             _core.apply_callbacks("stem_conv", weights(), [("'stem'", lambda arrays: 1 / 0)])
@@ -136,7 +139,9 @@ class TestExceptions:
         ]
 
     def test_a_key_in_words_is_said_as_it_is(self) -> None:
-        with pytest.raises(TransferError, match=r"layer 'head', additional_transfer key \(Dense, Conv2D\): expected"):
+        with pytest.raises(
+                TransferError,
+                match=r"layer 'head', additional_transfer key \(Dense, Conv2D\): expected"):
             _core.apply_callbacks("head", weights(), [("(Dense, Conv2D)", lambda arrays: None)])
 
     @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, MemoryError, TransferError])
@@ -161,13 +166,13 @@ class TestExceptions:
     def test_later_functions_are_not_run(self) -> None:
         ran = []
         with pytest.raises(ZeroDivisionError):
-            _core.apply_callbacks("conv", weights(), [("a", lambda arrays: 1 / 0), ("b", lambda arrays: ran.append(1))])
+            _core.apply_callbacks("conv", weights(), [("a", lambda arrays: 1 / 0),
+                                                      ("b", lambda arrays: ran.append(1))])
         assert ran == []
 
 
 class TestHostileFunctions:
     """Nothing borrowed is used after user code ran."""
-
     def test_clearing_the_given_lists_changes_nothing(self) -> None:
         arrays = weights()
         calls: list[Any] = []
@@ -179,7 +184,8 @@ class TestHostileFunctions:
             calls.clear()
             return answer
 
-        calls += [("conv", clear_everything), ("conv", lambda given: [array + 1 for array in given])]
+        calls += [("conv", clear_everything),
+                  ("conv", lambda given: [array + 1 for array in given])]
         result = _core.apply_callbacks("conv", arrays, calls)
         np.testing.assert_array_equal(result[1], [3, 3, 3])
 
@@ -217,7 +223,8 @@ class TestHostileFunctions:
 
     def test_a_function_may_call_the_core_again(self) -> None:
         def nested(arrays: Arrays) -> Arrays:
-            return _core.apply_callbacks("inner", arrays, [("inner", lambda given: [array + 1 for array in given])])
+            return _core.apply_callbacks("inner", arrays,
+                                         [("inner", lambda given: [array + 1 for array in given])])
 
         result = _core.apply_callbacks("outer", weights(), [("outer", nested), ("outer", nested)])
         np.testing.assert_array_equal(result[1], [3, 3, 3])
@@ -255,19 +262,16 @@ class TestHostileFunctions:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [
-        (("conv", []), "expected 3 positional arguments, got 2"),
-        ((1, [], []), "expected a str for 'layer', got int"),
-        (("conv", (), []), "expected a list for 'arrays', got tuple"),
-        (("conv", [], ()), "expected a list for 'calls', got tuple"),
-        (("conv", [1], []), r"expected a numpy array for 'arrays\[...\]', got int"),
-        (("conv", [np.ones(1, object)], []), "plain numbers"),
-        (("conv", [], [("a",)]), "tuples of a str and a callable"),
-        (("conv", [], [("a", 3)]), "tuples of a str and a callable"),
-        (("conv", [], [(1, len)]), "tuples of a str and a callable"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
+    [(("conv", []), "expected 3 positional arguments, got 2"),
+     ((1, [], []), "expected a str for 'layer', got int"),
+     (("conv", (), []), "expected a list for 'arrays', got tuple"),
+     (("conv", [], ()), "expected a list for 'calls', got tuple"),
+     (("conv", [1], []), r"expected a numpy array for 'arrays\[...\]', got int"),
+     (("conv", [np.ones(1, object)], []), "plain numbers"),
+     (("conv", [], [("a",)]), "tuples of a str and a callable"),
+     (("conv", [], [("a", 3)]), "tuples of a str and a callable"),
+     (("conv", [], [(1, len)]), "tuples of a str and a callable")], ids=lambda value: value
+    if isinstance(value, str) else "")
 def test_wrong_arguments_are_refused(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         _core.apply_callbacks(*arguments)  # type: ignore[arg-type]

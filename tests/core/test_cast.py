@@ -17,18 +17,17 @@ any_float64 = st.one_of(
     st.floats(width=64),
     st.floats(width=32),
     st.floats(width=16),
-    # just beside the middle between two float16 or two bfloat16 numbers, where double rounding would show
-    st.builds(
-        lambda place, off: (2049 + 2 * place) / 4096 + off, st.integers(0, 1023), st.sampled_from([0, 1e-12, -1e-12])
-    ),
-)
+    # just beside the middle between two float16 or two bfloat16 numbers, where double rounding
+    # would show
+    st.builds(lambda place, off: (2049 + 2 * place) / 4096 + off, st.integers(0, 1023),
+              st.sampled_from([0, 1e-12, -1e-12])))
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    values=st.lists(any_float64, max_size=40), source_type=st.sampled_from(FLOATS), target_type=st.sampled_from(FLOATS)
-)
-def test_floats_are_rounded_like_numpy_does(values: list[float], source_type: str, target_type: str) -> None:
+@given(values=st.lists(any_float64, max_size=40), source_type=st.sampled_from(FLOATS),
+       target_type=st.sampled_from(FLOATS))
+def test_floats_are_rounded_like_numpy_does(values: list[float], source_type: str,
+                                            target_type: str) -> None:
     with np.errstate(all="ignore"):
         source = np.array(values, np.float64).astype(source_type)
         expected = source.astype(target_type)
@@ -36,7 +35,8 @@ def test_floats_are_rounded_like_numpy_does(values: list[float], source_type: st
     np.testing.assert_array_equal(result, expected)
     assert result.dtype == expected.dtype
     became_infinite = np.isfinite(source) & np.isinf(expected)
-    changed = ~np.isnan(source) & (source.astype(np.float64) != expected.astype(np.float64)) & ~became_infinite
+    changed = ~np.isnan(source) & (source.astype(np.float64) != expected.astype(
+        np.float64)) & ~became_infinite
     assert (out_of_range, rounded) == (became_infinite.sum(), changed.sum())
 
 
@@ -49,7 +49,8 @@ def test_bfloat16_is_rounded_like_ml_dtypes_does(values: list[float]) -> None:
         expected = source.astype(ml_dtypes.bfloat16)
     result, _, _ = _core.cast(source, "float32", "bfloat16")
     assert result.dtype == np.uint16
-    np.testing.assert_array_equal(result.view(ml_dtypes.bfloat16).astype(np.float32), expected.astype(np.float32))
+    np.testing.assert_array_equal(
+        result.view(ml_dtypes.bfloat16).astype(np.float32), expected.astype(np.float32))
 
 
 def test_bfloat16_is_widened_without_loss() -> None:
@@ -68,7 +69,8 @@ def test_float16_is_widened_without_loss() -> None:
 
 @pytest.mark.parametrize("target_type", INTEGERS)
 @pytest.mark.parametrize("source_type", [*INTEGERS, "float64"])
-def test_integers_out_of_range_become_the_limit_and_are_counted(source_type: str, target_type: str) -> None:
+def test_integers_out_of_range_become_the_limit_and_are_counted(source_type: str,
+                                                                target_type: str) -> None:
     limits = np.iinfo(target_type)
     if source_type == "float64":
         source = np.array([-1e30, -1.0, 0.0, 1.0, 100.0, 1e30])
@@ -84,7 +86,8 @@ def test_integers_out_of_range_become_the_limit_and_are_counted(source_type: str
 
 
 def test_fractions_are_cut_and_counted_and_nan_is_out_of_range() -> None:
-    result, out_of_range, rounded = _core.cast(np.array([1.9, -1.9, 3.0, np.nan, np.inf]), "float64", "int32")
+    result, out_of_range, rounded = _core.cast(np.array([1.9, -1.9, 3.0, np.nan, np.inf]),
+                                               "float64", "int32")
     np.testing.assert_array_equal(result, [1, -1, 3, 0, np.iinfo("int32").max])
     assert (out_of_range, rounded) == (2, 2)
 
@@ -129,17 +132,15 @@ def test_the_other_byte_order_is_understood() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [
-        ((np.ones(2, np.float32), "float64", "float32"), "source_type 'float64' does not fit"),
-        ((np.ones(2, np.float32), "bfloat16", "float32"), "bfloat16 travels as uint16"),
-        ((np.ones(2, np.float32), "float32", "float8"), "target_type 'float8' is not supported"),
-        ((np.ones(2, np.complex64), "complex64", "float32"), "source_type 'complex64' is not supported"),
-        ((np.ones(2, object), "float32", "float32"), "does not fit"),
-        (([1.0], "float32", "float32"), "expected a numpy array"),
-        ((np.ones(2), "float64"), "expected 3 positional arguments, got 2"),
-        ((np.ones(2), 1, "float64"), "expected a str"),
-    ],
-)
+    [((np.ones(2, np.float32), "float64", "float32"), "source_type 'float64' does not fit"),
+     ((np.ones(2, np.float32), "bfloat16", "float32"), "bfloat16 travels as uint16"),
+     ((np.ones(2, np.float32), "float32", "float8"), "target_type 'float8' is not supported"),
+     ((np.ones(2,
+               np.complex64), "complex64", "float32"), "source_type 'complex64' is not supported"),
+     ((np.ones(2, object), "float32", "float32"), "does not fit"),
+     (([1.0], "float32", "float32"), "expected a numpy array"),
+     ((np.ones(2), "float64"), "expected 3 positional arguments, got 2"),
+     ((np.ones(2), 1, "float64"), "expected a str")])
 def test_wrong_arguments_are_refused(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         _core.cast(*arguments)  # type: ignore[arg-type]

@@ -1,7 +1,9 @@
-"""No function of the core leaks: every one is called many times, well and badly, and nothing may be left behind.
+"""No function of the core leaks: every one is called many times, well and badly, and nothing may be
+left behind.
 
-What is counted: blocks of Python's own allocator (all small objects), the bytes that tracemalloc sees (array data included),
-and the references to a few objects that every call shares. C memory outside both is valgrind's and the sanitizers' business.
+What is counted: blocks of Python's own allocator (all small objects), the bytes that tracemalloc
+sees (array data included), and the references to a few objects that every call shares. C memory
+outside both is valgrind's and the sanitizers' business.
 """
 
 from __future__ import annotations
@@ -43,35 +45,42 @@ def failing(arrays: object) -> object:
 
 def kept_alive() -> list[object]:
     """Objects that many calls share, None and dtypes among them."""
-    return [SQUARE, TARGET, HALVES, NAMES, NAMES[0], LAYERS, failing, SQUARE.dtype, np.dtype("uint16"), np.ndarray]
+    return [
+        SQUARE, TARGET, HALVES, NAMES, NAMES[0], LAYERS, failing, SQUARE.dtype,
+        np.dtype("uint16"), np.ndarray
+    ]
 
 
-# For each function calls that succeed and calls that fail, in every way that takes a path of its own through the C code.
+# For each function calls that succeed and calls that fail, in every way that takes a path of its
+# own through the C code.
 CALLS: dict[str, list[Callable[[], object]]] = {
     "copy_strided": [
         lambda: _core.copy_strided(SQUARE.T, TARGET),
         lambda: _core.copy_strided(SQUARE.T, TARGET[:50]),
         lambda: _core.copy_strided(SQUARE, np.zeros((100, 100))),
         lambda: _core.copy_strided(SQUARE, SQUARE),
-        lambda: _core.copy_strided(SQUARE, np.lib.stride_tricks.as_strided(TARGET, (100, 100), (4, 4))),
-        lambda: _core.copy_strided(SQUARE),  # type: ignore[call-arg]
+        lambda: _core.copy_strided(SQUARE,
+                                   np.lib.stride_tricks.as_strided(TARGET, (100, 100), (4, 4))),
+        lambda: _core.copy_strided(SQUARE)  # type: ignore[call-arg]
     ],
     "strided_view": [
         lambda: _core.strided_view(SQUARE, 4, (3, 5), (400, 8)),
         lambda: _core.strided_view(SQUARE, 4, (300, 500), (400, 8)),
         lambda: _core.strided_view(SQUARE, 4, (3, 5), (400,)),
-        lambda: _core.strided_view(SQUARE, 4, (3, object()), (400, 8)),  # type: ignore[arg-type]
+        lambda: _core.strided_view(SQUARE, 4, (3, object()), (400, 8))  # type: ignore[arg-type]
     ],
     "write_values": [
         lambda: _core.write_values(SQUARE.T, None, (SCRATCH_FILE, 0), BUFFER, None),
-        lambda: _core.write_values(SQUARE.T, (SCRATCH_FILE, SQUARE.ctypes.data), (SCRATCH_FILE, 0), BUFFER, failing),
+        lambda: _core.write_values(SQUARE.T, (SCRATCH_FILE, SQUARE.ctypes.data),
+                                   (SCRATCH_FILE, 0), BUFFER, failing),
         lambda: _core.write_values(SQUARE, None, (-1, 0), BUFFER, None),
-        lambda: _core.write_values(SQUARE, None, (SCRATCH_FILE, 0), BUFFER, 1),  # type: ignore[arg-type]
+        lambda: _core.write_values(SQUARE, None,
+                                   (SCRATCH_FILE, 0), BUFFER, 1)  # type: ignore[arg-type]
     ],
     "holds_values": [
         lambda: _core.holds_values(SQUARE.T, None, (SCRATCH_FILE, 0), BUFFER, lambda count: None),
         lambda: _core.holds_values(SQUARE, None, (SCRATCH_FILE, 4), BUFFER, None),
-        lambda: _core.holds_values(SQUARE, None, (SCRATCH_FILE, 10**6), BUFFER, None),
+        lambda: _core.holds_values(SQUARE, None, (SCRATCH_FILE, 10**6), BUFFER, None)
     ],
     "cast": [
         lambda: _core.cast(SQUARE, "float32", "float16"),
@@ -79,79 +88,87 @@ CALLS: dict[str, list[Callable[[], object]]] = {
         lambda: _core.cast(SQUARE.astype(">f4"), "float32", "int8"),
         lambda: _core.cast(HALVES, "bfloat16", "float32"),
         lambda: _core.cast(HALVES, "float32", "float32"),
-        lambda: _core.cast(HALVES, "uint16", "quaternion"),
+        lambda: _core.cast(HALVES, "uint16", "quaternion")
     ],
     "apply_callbacks": [
-        lambda: _core.apply_callbacks("a", [SQUARE, HALVES], [("a", lambda arrays: arrays), ("b", tuple)]),
-        lambda: _core.apply_callbacks("a", [SQUARE], [("a", lambda arrays: [arrays[0].T, [1, 2], 3.0])]),
+        lambda: _core.apply_callbacks("a", [SQUARE, HALVES], [("a", lambda arrays: arrays),
+                                                              ("b", tuple)]),
+        lambda: _core.apply_callbacks("a", [SQUARE], [("a", lambda arrays:
+                                                       [arrays[0].T, [1, 2], 3.0])]),
         lambda: _core.apply_callbacks("a", [SQUARE], [("a", failing)]),
         lambda: _core.apply_callbacks("a", [SQUARE], [("a", lambda arrays: None)]),
         lambda: _core.apply_callbacks("a", [SQUARE], [("a", lambda arrays: [SQUARE, None])]),
         lambda: _core.apply_callbacks("a", [SQUARE], [("a", lambda arrays: [SQUARE, [1, [2]]])]),
-        lambda: _core.apply_callbacks("a", [SQUARE], [("a", lambda arrays: [SQUARE, Unlucky()])]),
+        lambda: _core.apply_callbacks("a", [SQUARE], [("a", lambda arrays: [SQUARE,
+                                                                            Unlucky()])]),
         lambda: _core.apply_callbacks("a", [None], []),  # type: ignore[list-item]
-        lambda: _core.apply_callbacks("a", [SQUARE], [("a", None)]),  # type: ignore[list-item]
+        lambda: _core.apply_callbacks("a", [SQUARE], [("a", None)])  # type: ignore[list-item]
     ],
     "compare": [
-        lambda: _core.compare(SQUARE, TARGET),
-        lambda: _core.compare(SQUARE.T, TARGET[::-1]),
-        lambda: _core.compare(SQUARE, TARGET[:3]),
-        lambda: _core.compare(SQUARE, HALVES),
+        lambda: _core.compare(SQUARE, TARGET), lambda: _core.compare(SQUARE.T, TARGET[::-1]),
+        lambda: _core.compare(SQUARE, TARGET[:3]), lambda: _core.compare(SQUARE, HALVES)
     ],
     "fingerprint": [
         lambda: _core.fingerprint(SQUARE),
         lambda: _core.fingerprint(SQUARE[::-1, ::2]),
-        lambda: _core.fingerprint("no array"),  # type: ignore[arg-type]
+        lambda: _core.fingerprint("no array")  # type: ignore[arg-type]
     ],
     "nearest_fingerprint": [
         lambda: _core.nearest_fingerprint(KEYS, (0.5,) * 5, 1.0),
         lambda: _core.nearest_fingerprint(KEYS, (0.5,) * 4, 1.0),
         lambda: _core.nearest_fingerprint(KEYS, ("0.5",) * 5, 1.0),  # type: ignore[arg-type]
-        lambda: _core.nearest_fingerprint(HALVES, (0.5,) * 5, 1.0),
+        lambda: _core.nearest_fingerprint(HALVES, (0.5,) * 5, 1.0)
     ],
     "near_fingerprints": [
         lambda: _core.near_fingerprints(KEYS, (0.5,) * 5, 9.0),
-        lambda: _core.near_fingerprints(KEYS, (0.5,) * 5, "far"),  # type: ignore[arg-type]
+        lambda: _core.near_fingerprints(KEYS, (0.5,) * 5, "far")  # type: ignore[arg-type]
     ],
     "assign": [
         lambda: _core.assign(STARTS, NUMBERS, WEIGHTS, np.full(2, 9.0), 5, 1.0),
         lambda: _core.assign(STARTS, NUMBERS, -WEIGHTS, np.full(2, 9.0), 5, 1.0),
         lambda: _core.assign(STARTS, NUMBERS, WEIGHTS, np.full(3, 9.0), 5, 1.0),
-        lambda: _core.assign(STARTS, NUMBERS, WEIGHTS, np.full(2, 9.0), "five", 1.0),  # type: ignore[arg-type]
-        lambda: _core.assign(None, NUMBERS, WEIGHTS, np.full(2, 9.0), 5, 1.0),  # type: ignore[arg-type]
+        lambda: _core.assign(STARTS, NUMBERS, WEIGHTS, np.full(2, 9.0), "five", 1.0
+                            ),  # type: ignore[arg-type]
+        lambda: _core.assign(None, NUMBERS, WEIGHTS, np.full(2, 9.0), 5, 1.0
+                            )  # type: ignore[arg-type]
     ],
     "name_similarities": [
-        lambda: _core.name_similarities(STARTS, NUMBERS, STARTS, NUMBERS, np.ones(5), NUMBERS[:2], NUMBERS[:2]),
-        lambda: _core.name_similarities(STARTS, NUMBERS, STARTS, NUMBERS, np.ones(5), NUMBERS, NUMBERS),
-        lambda: _core.name_similarities(STARTS, NUMBERS, STARTS, NUMBERS, np.ones(2), NUMBERS, NUMBERS),
-        lambda: _core.name_similarities(STARTS, WEIGHTS, STARTS, NUMBERS, np.ones(5), NUMBERS, NUMBERS),
+        lambda: _core.name_similarities(STARTS, NUMBERS, STARTS, NUMBERS, np.ones(
+            5), NUMBERS[:2], NUMBERS[:2]), lambda: _core.name_similarities(
+                STARTS, NUMBERS, STARTS, NUMBERS, np.ones(5), NUMBERS, NUMBERS),
+        lambda: _core.name_similarities(STARTS, NUMBERS, STARTS, NUMBERS, np.ones(
+            2), NUMBERS, NUMBERS), lambda: _core.name_similarities(STARTS, WEIGHTS, STARTS, NUMBERS,
+                                                                   np.ones(5), NUMBERS, NUMBERS)
     ],
     "name_patterns": [
-        lambda: _core.name_patterns(STARTS, NUMBERS, STARTS, NUMBERS, NUMBERS[:2], NUMBERS[:2], NUMBERS[:2]),
-        lambda: _core.name_patterns(STARTS, NUMBERS, STARTS, NUMBERS, NUMBERS[1:3], NUMBERS[:2], NUMBERS[:2]),
-        lambda: _core.name_patterns(STARTS, NUMBERS, STARTS, NUMBERS, NUMBERS, NUMBERS[:2], NUMBERS[:2]),
-        lambda: _core.name_patterns(STARTS, NUMBERS, STARTS, WEIGHTS, NUMBERS[:2], NUMBERS[:2], NUMBERS[:2]),
+        lambda: _core.name_patterns(STARTS, NUMBERS, STARTS, NUMBERS, NUMBERS[:2], NUMBERS[:2],
+                                    NUMBERS[:2]),
+        lambda: _core.name_patterns(STARTS, NUMBERS, STARTS, NUMBERS, NUMBERS[
+            1:3], NUMBERS[:2], NUMBERS[:2]), lambda: _core.name_patterns(
+                STARTS, NUMBERS, STARTS, NUMBERS, NUMBERS, NUMBERS[:2], NUMBERS[:2]), lambda: _core.
+        name_patterns(STARTS, NUMBERS, STARTS, WEIGHTS, NUMBERS[:2], NUMBERS[:2], NUMBERS[:2])
     ],
     "instruction_set": [_core.instruction_set],
     "instruction_sets": [_core.instruction_sets],
     "use_instruction_set": [
         lambda: _core.use_instruction_set(_core.instruction_set()),
         lambda: _core.use_instruction_set("abacus"),
-        lambda: _core.use_instruction_set(None),  # type: ignore[arg-type]
+        lambda: _core.use_instruction_set(None)  # type: ignore[arg-type]
     ],
     "are_exactly": [
         lambda: _core.are_exactly(NAMES, (int, str)),
         lambda: _core.are_exactly([*NAMES, SQUARE], (str,)),
-        lambda: _core.are_exactly(NAMES, str),  # type: ignore[arg-type]
+        lambda: _core.are_exactly(NAMES, str)  # type: ignore[arg-type]
     ],
     "stack_by_layer": [
         lambda: _core.stack_by_layer(NAMES, NAMES, ["bias"], []),
         lambda: _core.stack_by_layer([*NAMES, "lonely.table"], [*NAMES, SQUARE], [], ["table"]),
-        lambda: _core.stack_by_layer(["a.table", "a_table.weight", "a.x", "a.table"], [0, 1, 2, 3], [], ["table"]),
+        lambda: _core.stack_by_layer(["a.table", "a_table.weight", "a.x", "a.table"], [0, 1, 2, 3],
+                                     [], ["table"]),
         lambda: _core.stack_by_layer([None], [0], [], []),  # type: ignore[list-item]
         lambda: _core.stack_by_layer(NAMES, NAMES, (), []),  # type: ignore[arg-type]
         lambda: _core.stack_by_layer(NAMES, [], [], []),
-        lambda: _core.stack_by_layer(NAMES, (), [], []),  # type: ignore[arg-type]
+        lambda: _core.stack_by_layer(NAMES, (), [], [])  # type: ignore[arg-type]
     ],
     "move_stage": [
         lambda: _core.move_stage(LAYERS, {"conv": -1, "stack0": {"idle": 1}}, {"idle": 1}, 2, 0),
@@ -161,18 +178,20 @@ CALLS: dict[str, list[Callable[[], object]]] = {
         lambda: _core.move_stage(LAYERS, {"conv": 3}, {}, 2, 0),
         lambda: _core.move_stage(LAYERS, {"conv": None}, {}, 2, 0),
         lambda: _core.move_stage([1], {}, {}, 2, 0),  # type: ignore[list-item]
-        lambda: _core.move_stage(LAYERS, [], {}, 2, 0),  # type: ignore[arg-type]
+        lambda: _core.move_stage(LAYERS, [], {}, 2, 0)  # type: ignore[arg-type]
     ],
     "nearest_names": [
         lambda: _core.nearest_names(LAYERS, "stack1_blok2_conv", 3),
         lambda: _core.nearest_names([], "stack1", 3),
-        lambda: _core.nearest_names([1], "stack1", 3),  # type: ignore[list-item]
-    ],
+        lambda: _core.nearest_names([1], "stack1", 3)  # type: ignore[list-item]
+    ]
 }
 
 
 def test_every_function_has_its_leak_test() -> None:
-    public = {name for name in dir(_core) if not name.startswith("_") and callable(getattr(_core, name))}
+    public = {
+        name for name in dir(_core) if not name.startswith("_") and callable(getattr(_core, name))
+    }
     assert public == set(CALLS)
 
 
@@ -183,15 +202,21 @@ def run(calls: list[Callable[[], object]], times: int) -> None:
                 call()
 
 
-def growth(calls: list[Callable[[], object]], times: int, shared: list[object]) -> tuple[int, int, int]:
-    """What `times` rounds of calls add: (blocks of the allocator, traced bytes, references to one of the shared objects)."""
-    gc.group_by_layer()
+def growth(calls: list[Callable[[], object]], times: int,
+           shared: list[object]) -> tuple[int, int, int]:
+    """What `times` rounds of calls add: (blocks of the allocator, traced bytes, references to one
+    of the shared objects).
+    """
+    gc.collect()
     references = [sys.getrefcount(thing) for thing in shared]
     blocks, (size, _) = sys.getallocatedblocks(), tracemalloc.get_traced_memory()
     run(calls, times)
-    gc.group_by_layer()
+    gc.collect()
     more_blocks, (new_size, _) = sys.getallocatedblocks() - blocks, tracemalloc.get_traced_memory()
-    drift = [abs(sys.getrefcount(thing) - before) for thing, before in zip(shared, references, strict=True)]
+    drift = [
+        abs(sys.getrefcount(thing) - before)
+        for thing, before in zip(shared, references, strict=True)
+    ]
     return more_blocks, new_size - size, max(drift)
 
 
@@ -205,7 +230,8 @@ def test_nothing_is_left_behind(name: str) -> None:
         rounds = [growth(calls, times, shared) for _ in range(5)]
     finally:
         tracemalloc.stop()
-    # A leak in any one of the calls adds at least `times` in every round; the interpreter's caches grow in some rounds only.
+    # A leak in any one of the calls adds at least `times` in every round; the interpreter's caches
+    # grow in some rounds only.
     blocks, size, references = (min(values) for values in zip(*rounds, strict=True))
     assert blocks < times // 2
     assert size < times * 16

@@ -21,20 +21,18 @@ PACKAGE = Path(_core.__file__).parent
 
 def in_fresh_process(script: str) -> str:
     """What a script prints, run by an interpreter of its own that finds the same package."""
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r})\n" + textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = subprocess.run([
+        sys.executable, "-c",
+        f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r})\n" + textwrap.dedent(script)
+    ], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def second_core() -> object:
     """Another module object made from the same file."""
-    specification = importlib.util.spec_from_file_location("keras_torch_convert._core", _core.__file__)
+    specification = importlib.util.spec_from_file_location("keras_torch_convert._core",
+                                                           _core.__file__)
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
@@ -70,7 +68,8 @@ def test_a_second_import_after_removal_works() -> None:
     assert output == "True True"
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="before 3.12 a module cannot say what it supports")
+@pytest.mark.skipif(sys.version_info < (3, 12),
+                    reason="before 3.12 a module cannot say what it supports")
 def test_subinterpreters_are_refused_in_words() -> None:
     output = in_fresh_process("""
         import sys
@@ -103,27 +102,25 @@ def test_nothing_is_claimed_about_free_threading() -> None:
     assert "Py_MOD_PER_INTERPRETER_GIL_SUPPORTED" not in source
 
 
-@pytest.mark.skipif(shutil.which("nm") is None or sys.platform != "linux", reason="needs nm and an ELF file")
+@pytest.mark.skipif(
+    shutil.which("nm") is None or sys.platform != "linux", reason="needs nm and an ELF file")
 def test_writable_data_is_only_what_the_c_apis_demand() -> None:
-    listing = subprocess.run(["nm", _core.__file__], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run(["nm", _core.__file__], capture_output=True, text=True,
+                             check=True).stdout
     writable = {line.split()[-1] for line in listing.splitlines() if line.split()[-2] in "bBdD"}
     tables = {name for name in writable if name.endswith(("_methods", "_definition", "_slots"))}
     from_the_tool_chain = {
-        "__dso_handle",
-        "_DYNAMIC",
-        "_GLOBAL_OFFSET_TABLE_",
-        "__TMC_END__",
-        "completed.0",
-        "__bss_start",
+        "__dso_handle", "_DYNAMIC", "_GLOBAL_OFFSET_TABLE_", "__TMC_END__", "completed.0",
+        "__bss_start"
     }
     from_the_tool_chain |= {
-        "_edata",
-        "_end",
-        "__frame_dummy_init_array_entry",
-        "__do_global_dtors_aux_fini_array_entry",
+        "_edata", "_end", "__frame_dummy_init_array_entry", "__do_global_dtors_aux_fini_array_entry"
     }
-    from_the_tool_chain |= {"__cpu_model", "__cpu_features2"}  # what the compiler's own question to the processor found
-    from_numpy = {"ktc_numpy_api", "PyArray_RUNTIME_VERSION", "ktc_numpy_apiPyArray_RUNTIME_VERSION"}
+    from_the_tool_chain |= {"__cpu_model", "__cpu_features2"
+                           }  # what the compiler's own question to the processor found
+    from_numpy = {
+        "ktc_numpy_api", "PyArray_RUNTIME_VERSION", "ktc_numpy_apiPyArray_RUNTIME_VERSION"
+    }
     sanitized = {name for name in writable if name.startswith((".L", "__odr_asan", "__asan"))}
     assert len(tables) >= 5
     assert writable - tables - from_the_tool_chain - from_numpy - sanitized == set()
@@ -132,22 +129,28 @@ def test_writable_data_is_only_what_the_c_apis_demand() -> None:
 def test_the_only_exported_symbol_is_the_module() -> None:
     if shutil.which("nm") is None or sys.platform != "linux":
         pytest.skip("needs nm and an ELF file")
-    listing = subprocess.run(["nm", "-D", "--defined-only", _core.__file__], capture_output=True, text=True, check=True)
+    listing = subprocess.run(["nm", "-D", "--defined-only", _core.__file__], capture_output=True,
+                             text=True, check=True)
     exported = {line.split()[-1] for line in listing.stdout.splitlines()}
-    assert {name for name in exported if not name.startswith(("__odr_asan", "_init", "_fini"))} == {"PyInit__core"}
+    assert {name for name in exported if not name.startswith(("__odr_asan", "_init", "_fini"))
+           } == {"PyInit__core"}
 
 
 def test_the_stub_names_exactly_what_the_module_has() -> None:
     stub = ast.parse((PACKAGE / "_core.pyi").read_text())
     declared = {node.name for node in stub.body if isinstance(node, ast.FunctionDef)}
     declared |= {
-        node.target.id for node in stub.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        node.target.id for node in stub.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     }
     assert declared == {name for name in dir(_core) if not name.startswith("_")}
 
 
 def test_every_function_tells_its_signature() -> None:
-    functions = [getattr(_core, name) for name in dir(_core) if callable(getattr(_core, name)) and name[0] != "_"]
+    functions = [
+        getattr(_core, name)
+        for name in dir(_core) if callable(getattr(_core, name)) and name[0] != "_"
+    ]
     assert len(functions) > 5
     for function in functions:
         assert function.__text_signature__ is not None, function

@@ -1,4 +1,5 @@
-"""Assignment, name similarity and naming schemes in C against slow twins that say what they mean."""
+"""Assignment, name similarity and naming schemes in C against slow twins that say what they mean.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +16,24 @@ from keras_torch_convert.alignment.static.naming import joined_lists
 
 
 def cheapest(costs: np.ndarray, alone: Sequence[float]) -> float:
-    """Least total over all ways to give rows different columns, infinite costs being none at all."""
+    """Least total over all ways to give rows different columns, infinite costs being none at all.
+    """
     rows, columns = costs.shape
     totals = []
     for choice in itertools.product(range(-1, columns), repeat=rows):
         taken = [column for column in choice if column >= 0]
         if len(set(taken)) == len(taken):
-            totals.append(sum(alone[row] if one < 0 else costs[row, one] for row, one in enumerate(choice)))
+            totals.append(
+                sum(alone[row] if one < 0 else costs[row, one] for row, one in enumerate(choice)))
     return min(totals)
 
 
-def assigned(costs: np.ndarray, alone: Sequence[float], limit: float = 100.0) -> tuple[np.ndarray, np.ndarray]:
+def assigned(costs: np.ndarray, alone: Sequence[float],
+             limit: float = 100.0) -> tuple[np.ndarray, np.ndarray]:
     lists = joined_lists([np.flatnonzero(np.isfinite(row)).tolist() for row in costs])
     given = costs[np.isfinite(costs)].astype(np.float64)
-    return _core.assign(lists.starts, lists.items, given, np.array(alone, np.float64), costs.shape[1], limit)
+    return _core.assign(lists.starts, lists.items, given, np.array(alone, np.float64),
+                        costs.shape[1], limit)
 
 
 def test_assignment_is_the_cheapest_of_all():
@@ -58,24 +63,18 @@ def test_a_row_without_columns_stays_alone_and_margins_end_at_the_limit():
     assert margins.tolist() == [3.0, 3.0]
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "words"),
-    [
-        ({"columns": np.array([5])}, ValueError, "existing columns"),
-        ({"costs": np.array([-1.0])}, ValueError, "not negative"),
-        ({"costs": np.array([np.nan])}, ValueError, "finite"),
-        ({"costs": np.array([1.0, 2.0])}, ValueError, "do not fit together"),
-        ({"starts": np.array([0, 2])}, ValueError, "number of items"),
-        ({"starts": np.array([0.0, 1.0])}, TypeError, "vector of int64"),
-        ({"alone": np.array([])}, ValueError, "do not fit together"),
-    ],
-)
+@pytest.mark.parametrize(("change", "error", "words"),
+                         [({"columns": np.array([5])}, ValueError, "existing columns"),
+                          ({"costs": np.array([-1.0])}, ValueError, "not negative"),
+                          ({"costs": np.array([np.nan])}, ValueError, "finite"),
+                          ({"costs": np.array([1.0, 2.0])}, ValueError, "do not fit together"),
+                          ({"starts": np.array([0, 2])}, ValueError, "number of items"),
+                          ({"starts": np.array([0.0, 1.0])}, TypeError, "vector of int64"),
+                          ({"alone": np.array([])}, ValueError, "do not fit together")])
 def test_tables_that_are_none_are_refused(change, error, words):
     table = {
-        "starts": np.array([0, 1]),
-        "columns": np.array([0]),
-        "costs": np.array([1.0]),
-        "alone": np.array([1.0]),
+        "starts": np.array([0, 1]), "columns": np.array([0]), "costs": np.array([1.0]),
+        "alone": np.array([1.0])
     } | change
 
     with pytest.raises(error, match=words):
@@ -88,7 +87,8 @@ def slow_similarity(first: Sequence[int], second: Sequence[int], weights: Sequen
     for one, two in itertools.product(range(len(first)), range(len(second))):
         same = best[one][two] + weights[first[one]] if first[one] == second[two] else 0.0
         best[one + 1][two + 1] = max(best[one][two + 1], best[one + 1][two], same)
-    common = sum(weights[word] * count for word, count in (Counter(first) & Counter(second)).items())
+    common = sum(
+        weights[word] * count for word, count in (Counter(first) & Counter(second)).items())
     together = sum(weights[word] for word in (*first, *second))
     return (best[-1][-1] + common) / together if together else 0.0
 
@@ -101,16 +101,21 @@ def test_name_similarity_equals_its_slow_twin():
     random = np.random.default_rng(5)
     first, second = random_lists(random, 30, 6), random_lists(random, 20, 6)
     weights = random.uniform(0.1, 3, 6)
-    ones, twos = (np.array(side) for side in zip(*itertools.product(range(30), range(20)), strict=True))
+    ones, twos = (
+        np.array(side) for side in zip(*itertools.product(range(30), range(20)), strict=True))
     one, two = joined_lists(first), joined_lists(second)
 
-    found = _core.name_similarities(one.starts, one.items, two.starts, two.items, weights, ones, twos)
+    found = _core.name_similarities(one.starts, one.items, two.starts, two.items, weights, ones,
+                                    twos)
 
-    expected = [slow_similarity(first[i], second[j], weights) for i, j in zip(ones, twos, strict=True)]
+    expected = [
+        slow_similarity(first[i], second[j], weights) for i, j in zip(ones, twos, strict=True)
+    ]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-def slow_pattern(first: list[list[int]], second: list[list[int]], matched: list[int], one: int, two: int) -> float:
+def slow_pattern(first: list[list[int]], second: list[list[int]], matched: list[int], one: int,
+                 two: int) -> float:
     """How well two names follow the settled pairs that have neither of them."""
     others = [(i, j) for i, j in enumerate(matched) if j >= 0 and i != one and j != two]
     settled = sum(j >= 0 for j in matched)
@@ -142,12 +147,17 @@ def test_naming_schemes_equal_their_slow_twin():
         second = [sorted(set(parts)) for parts in random_lists(random, 10, 9)]
         matched = np.full(12, -1)
         matched[random.permutation(12)[:6]] = random.permutation(10)[:6]
-        ones, twos = (np.array(side) for side in zip(*itertools.product(range(12), range(10)), strict=True))
+        ones, twos = (
+            np.array(side) for side in zip(*itertools.product(range(12), range(10)), strict=True))
         one, two = joined_lists(first), joined_lists(second)
 
-        found = _core.name_patterns(one.starts, one.items, two.starts, two.items, matched, ones, twos)
+        found = _core.name_patterns(one.starts, one.items, two.starts, two.items, matched, ones,
+                                    twos)
 
-        expected = [slow_pattern(first, second, matched.tolist(), i, j) for i, j in zip(ones, twos, strict=True)]
+        expected = [
+            slow_pattern(first, second, matched.tolist(), i, j)
+            for i, j in zip(ones, twos, strict=True)
+        ]
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -156,8 +166,9 @@ def test_naming_schemes_refuse_matches_that_are_none():
     pair = np.array([0])
     for matched in ([0, 0], [2, -1], [-2, -1]):
         with pytest.raises(ValueError, match="each once"):
-            _core.name_patterns(lists.starts, lists.items, lists.starts, lists.items, np.array(matched), pair, pair)
+            _core.name_patterns(lists.starts, lists.items, lists.starts, lists.items,
+                                np.array(matched), pair, pair)
     with pytest.raises(IndexError, match="names that do not exist"):
-        _core.name_patterns(
-            lists.starts, lists.items, lists.starts, lists.items, np.array([-1, -1]), np.array([2]), pair
-        )
+        _core.name_patterns(lists.starts, lists.items, lists.starts, lists.items, np.array([-1,
+                                                                                            -1]),
+                            np.array([2]), pair)

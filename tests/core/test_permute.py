@@ -1,4 +1,6 @@
-"""copy_strided puts every element where NumPy would, in every layout and instruction set, and refuses what it cannot do safely."""
+"""copy_strided puts every element where NumPy would, in every layout and instruction set, and
+refuses what it cannot do safely.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,8 @@ def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("target_layout", LAYOUTS)
 @pytest.mark.parametrize("source_layout", LAYOUTS)
-def test_every_layout_is_copied_into_every_other(
-    source_layout: str, target_layout: str, shape: tuple[int, ...]
-) -> None:
+def test_every_layout_is_copied_into_every_other(source_layout: str, target_layout: str,
+                                                 shape: tuple[int, ...]) -> None:
     source = LAYOUTS[source_layout](numbers(shape))
     target = LAYOUTS[target_layout](np.full(shape, -1, np.float32))
     _core.copy_strided(source, target)
@@ -43,7 +44,8 @@ def test_every_plain_type_is_transposed_into_keras_order(dtype: str) -> None:
 
 
 @pytest.mark.usefixtures("instruction_set")
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(source=transposed_views())
 def test_any_view_is_copied_like_numpy_does(source: np.ndarray) -> None:
     target = np.zeros(source.shape, source.dtype)
@@ -59,10 +61,10 @@ def test_any_view_is_copied_like_numpy_does(source: np.ndarray) -> None:
         ((1025, 1031), "float32"),  # they do not: streamed through scratch
         ((2081, 1100), "float16"),
         ((600, 120, 3, 3), "float64"),
-        ((9, 1 << 17), "float32"),  # too short for streaming
-    ],
-)
-def test_kernels_above_four_mebibytes_are_streamed_unharmed(shape: tuple[int, ...], dtype: str) -> None:
+        ((9, 1 << 17), "float32")  # too short for streaming
+    ])
+def test_kernels_above_four_mebibytes_are_streamed_unharmed(shape: tuple[int, ...],
+                                                            dtype: str) -> None:
     kernel = np.random.default_rng(0).integers(0, 1 << 14, shape).astype(dtype)
     view = kernel.transpose((2, 3, 1, 0) if len(shape) == 4 else (1, 0))
     for target in (np.zeros(view.shape, dtype), unaligned(np.zeros(view.shape, dtype))):
@@ -94,8 +96,7 @@ def test_rows_of_a_flattened_dense_kernel_are_put_in_keras_order() -> None:
     kernel = np.zeros((height * width * channels, units), np.float32)
     _core.copy_strided(
         weight.reshape(units, channels, height, width).transpose(2, 3, 1, 0),
-        kernel.reshape(height, width, channels, units),
-    )
+        kernel.reshape(height, width, channels, units))
     features = numbers((2, channels, height, width), seed=1)
     torch_like = features.reshape(2, -1) @ weight.T
     keras_like = features.transpose(0, 2, 3, 1).reshape(2, -1) @ kernel
@@ -111,9 +112,9 @@ def test_sixty_four_axes_are_enough_for_numpy() -> None:
 
 class TestRefusals:
     """Each leaves the target as it was."""
-
     def test_different_shapes(self) -> None:
-        with pytest.raises(ValueError, match=r"expected two arrays of one shape, got \(2, 3\) and \(3, 2\)"):
+        with pytest.raises(ValueError,
+                           match=r"expected two arrays of one shape, got \(2, 3\) and \(3, 2\)"):
             _core.copy_strided(np.ones((2, 3)), np.zeros((3, 2)))
 
     def test_different_types_of_one_size(self) -> None:
@@ -126,7 +127,8 @@ class TestRefusals:
         with pytest.raises(TypeError, match="one dtype"):
             _core.copy_strided(np.ones(3, "<f4"), np.zeros(3, ">f4"))
 
-    @pytest.mark.parametrize("dtype", ["O", "U3", "S3", "M8[s]", "complex64", [("a", "f4")]], ids=str)
+    @pytest.mark.parametrize("dtype", ["O", "U3", "S3", "M8[s]", "complex64", [("a", "f4")]],
+                             ids=str)
     def test_elements_that_are_no_plain_numbers(self, dtype: str) -> None:
         with pytest.raises(TypeError, match="plain numbers"):
             _core.copy_strided(np.zeros(3, dtype), np.zeros(3, dtype))
@@ -152,7 +154,8 @@ class TestRefusals:
             _core.copy_strided(np.ones((4, 4)), target)
         assert not target.any()
 
-    @pytest.mark.parametrize("arguments", [(), (np.ones(2),), (np.ones(2), [0, 0]), ("a", np.ones(2))], ids=str)
+    @pytest.mark.parametrize("arguments", [(), (np.ones(2),), (np.ones(2), [0, 0]),
+                                           ("a", np.ones(2))], ids=str)
     def test_wrong_arguments(self, arguments: tuple[object, ...]) -> None:
         with pytest.raises(TypeError, match="copy_strided: expected"):
             _core.copy_strided(*arguments)  # type: ignore[arg-type]

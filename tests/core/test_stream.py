@@ -1,4 +1,6 @@
-"""write_values puts every element where numpy's tobytes would, whatever the strides, the buffer and the place; holds_values sees any flipped bit."""
+"""write_values puts every element where numpy's tobytes would, whatever the strides, the buffer and
+the place; holds_values sees any flipped bit.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ class View:
     start: int
 
     def of(self, memory: object) -> np.ndarray:
-        return np.ndarray(self.shape, self.dtype, memory, self.start, self.strides)  # type: ignore[call-overload]
+        return np.ndarray(self.shape, self.dtype, memory, self.start,
+                          self.strides)  # type: ignore[call-overload]
 
 
 @st.composite
@@ -47,12 +50,12 @@ def views(draw: st.DrawFn) -> View:
             return View(dtype, (), (), 0)
         step *= length
     signs = [draw(st.sampled_from([1, 1, 1, -1, 0])) for _ in lengths]
-    start = sum((length - 1) * stride for length, stride, sign in zip(lengths, strides, signs, strict=True) if sign < 0)
+    start = sum((length - 1) * stride
+                for length, stride, sign in zip(lengths, strides, signs, strict=True) if sign < 0)
     order = draw(st.permutations(range(len(lengths))))
     start += draw(st.integers(0, 1000))
-    return View(
-        dtype, tuple(lengths[axis] for axis in order), tuple(strides[axis] * signs[axis] for axis in order), start
-    )
+    return View(dtype, tuple(lengths[axis] for axis in order),
+                tuple(strides[axis] * signs[axis] for axis in order), start)
 
 
 @pytest.fixture
@@ -71,23 +74,14 @@ def mapping(tmp_path_factory: pytest.TempPathFactory) -> MappedMemory:
 
 @pytest.mark.parametrize("instruction_set", _core.instruction_sets())
 @pytest.mark.parametrize("from_file", [False, True])
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    view=views(),
-    position=st.integers(0, 5000),
-    size=st.sampled_from([320, 1000, 4096, 2**16, 3 * 2**20]),
-    data=st.data(),
-)
-def test_any_view_is_written_in_c_order_and_found_again(
-    from_file: bool,
-    instruction_set: str,
-    view: View,
-    position: int,
-    size: int,
-    data: st.DataObject,
-    mapping: MappedMemory,
-    target: int,
-) -> None:
+@settings(max_examples=120, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(view=views(), position=st.integers(0, 5000),
+       size=st.sampled_from([320, 1000, 4096, 2**16, 3 * 2**20]), data=st.data())
+def test_any_view_is_written_in_c_order_and_found_again(from_file: bool, instruction_set: str,
+                                                        view: View, position: int, size: int,
+                                                        data: st.DataObject, mapping: MappedMemory,
+                                                        target: int) -> None:
     expected = view.of(MEMORY).tobytes()
     values = view.of(mapping if from_file else MEMORY)
     origin = (mapping.descriptor, mapping.address) if from_file else None
@@ -101,7 +95,8 @@ def test_any_view_is_written_in_c_order_and_found_again(
         _core.write_values(values, origin, (target, position), buffer, steps.append)
     finally:
         _core.use_instruction_set(before)
-    assert os.pread(target, position + len(expected) + 10, 0) == b"\xff" * position + expected + b"\xff" * 9
+    assert os.pread(target, position + len(expected) + 10,
+                    0) == b"\xff" * position + expected + b"\xff" * 9
     assert sum(steps) == len(expected)
     assert _core.holds_values(values, origin, (target, position), buffer, None)
     place = position + data.draw(st.integers(0, len(expected) - 1))
@@ -109,10 +104,12 @@ def test_any_view_is_written_in_c_order_and_found_again(
     assert not _core.holds_values(values, origin, (target, position), buffer, None)
 
 
-@pytest.mark.parametrize(("shape", "perm"), [((1200, 1100), (1, 0)), ((130, 120, 3, 3), (2, 3, 1, 0))])
-def test_a_mapped_kernel_larger_than_the_buffer_is_written_in_parts(
-    shape: tuple[int, ...], perm: tuple[int, ...], target: int, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("shape", "perm"), [((1200, 1100), (1, 0)),
+                                             ((130, 120, 3, 3), (2, 3, 1, 0))])
+def test_a_mapped_kernel_larger_than_the_buffer_is_written_in_parts(shape: tuple[int, ...],
+                                                                    perm: tuple[int,
+                                                                                ...], target: int,
+                                                                    tmp_path: Path) -> None:
     kernel = np.random.default_rng(1).standard_normal(shape, np.float32)
     (tmp_path / "kernel").write_bytes(kernel.tobytes())
     mapping = MappedFile.open(tmp_path / "kernel").data
@@ -158,28 +155,20 @@ def test_what_step_raises_ends_the_writing(target: int) -> None:
 def test_an_interrupt_ends_the_writing(target: int) -> None:
     main = threading.get_ident()
     with pytest.raises(KeyboardInterrupt):
-        _core.write_values(
-            np.zeros((1000, 100)),
-            None,
-            (target, 0),
-            np.empty(1024, np.uint8),
-            lambda count: signal.pthread_kill(main, signal.SIGINT),
-        )
+        _core.write_values(np.zeros((1000, 100)), None, (target, 0), np.empty(1024, np.uint8),
+                           lambda count: signal.pthread_kill(main, signal.SIGINT))
 
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
-    [
-        (([1], None, (1, 0), np.empty(1024, np.uint8), None), TypeError),
-        ((np.array([object()]), None, (1, 0), np.empty(1024, np.uint8), None), TypeError),
-        ((np.zeros(3), 7, (1, 0), np.empty(1024, np.uint8), None), TypeError),
-        ((np.zeros(3), None, (1,), np.empty(1024, np.uint8), None), TypeError),
-        ((np.zeros(3), None, (1, 0), np.empty(1024, np.int8), None), TypeError),
-        ((np.zeros(3), None, (1, 0), np.empty(8, np.uint8), None), MemoryError),
-        ((np.zeros(3), None, (1, 0), np.empty(1024, np.uint8), 7), TypeError),
-        ((np.zeros(3),), TypeError),
-    ],
-)
+    [(([1], None, (1, 0), np.empty(1024, np.uint8), None), TypeError),
+     ((np.array([object()]), None, (1, 0), np.empty(1024, np.uint8), None), TypeError),
+     ((np.zeros(3), 7, (1, 0), np.empty(1024, np.uint8), None), TypeError),
+     ((np.zeros(3), None, (1,), np.empty(1024, np.uint8), None), TypeError),
+     ((np.zeros(3), None, (1, 0), np.empty(1024, np.int8), None), TypeError),
+     ((np.zeros(3), None, (1, 0), np.empty(8, np.uint8), None), MemoryError),
+     ((np.zeros(3), None, (1, 0), np.empty(1024, np.uint8), 7), TypeError),
+     ((np.zeros(3),), TypeError)])
 def test_wrong_arguments_are_refused(arguments: tuple[object, ...], error: type[Exception]) -> None:
     with pytest.raises(error):
         _core.write_values(*arguments)  # type: ignore[arg-type]
@@ -202,13 +191,8 @@ def test_a_strided_view_lies_within_its_array() -> None:
     np.testing.assert_array_equal(_core.strided_view(backwards, 0, (4,), (-48,)), backwards[:, 0])
     array.flags.writeable = False
     assert not _core.strided_view(array, 0, (2,), (8,)).flags.writeable
-    for start, shape, strides in [
-        (8, (4, 6), (48, 8)),
-        (-8, (1,), (8,)),
-        (0, (2,), (-8,)),
-        (0, (2**62, 2), (8, 2**61)),
-        (2**63 - 9, (1,), (8,)),
-    ]:
+    for start, shape, strides in [(8, (4, 6), (48, 8)), (-8, (1,), (8,)), (0, (2,), (-8,)),
+                                  (0, (2**62, 2), (8, 2**61)), (2**63 - 9, (1,), (8,))]:
         with pytest.raises((ValueError, OverflowError)):
             _core.strided_view(array, start, shape, strides)
     with pytest.raises(ValueError, match="axes"):

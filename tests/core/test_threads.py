@@ -17,7 +17,9 @@ assert LARGE.nbytes > _core.GIL_RELEASE_BYTES
 
 
 def runs_beside(work: Callable[[], object]) -> bool:
-    """True when another thread gets to run in the middle of `work`, seen at least once in many tries."""
+    """True when another thread gets to run in the middle of `work`, seen at least once in many
+    tries.
+    """
     ticks = 0
     stop = threading.Event()
 
@@ -33,7 +35,8 @@ def runs_beside(work: Callable[[], object]) -> bool:
         for _ in range(200):
             before = ticks
             work()
-            # The interpreter hands over by itself only every five milliseconds: more ticks than that need a released GIL.
+            # The interpreter hands over by itself only every five milliseconds: more ticks than
+            # that need a released GIL.
             if ticks > before + 50:
                 return True
     finally:
@@ -42,15 +45,10 @@ def runs_beside(work: Callable[[], object]) -> bool:
     return False
 
 
-@pytest.mark.parametrize(
-    "work",
-    [
-        lambda: _core.copy_strided(LARGE.T, np.empty(LARGE.T.shape, np.float32)),
-        lambda: _core.cast(LARGE, "float32", "float16"),
-        lambda: _core.compare(LARGE, LARGE),
-    ],
-    ids=["copy_strided", "cast", "compare"],
-)
+@pytest.mark.parametrize("work", [
+    lambda: _core.copy_strided(LARGE.T, np.empty(LARGE.T.shape, np.float32)),
+    lambda: _core.cast(LARGE, "float32", "float16"), lambda: _core.compare(LARGE, LARGE)
+], ids=["copy_strided", "cast", "compare"])
 def test_other_threads_run_during_large_kernels(work: Callable[[], object]) -> None:
     assert runs_beside(work)
 
@@ -62,7 +60,8 @@ def test_many_threads_give_the_same_answers_as_one() -> None:
     def work(number: int) -> bool:
         target = np.zeros((3, 3, 40, 90), np.float32)
         _core.copy_strided(kernel.transpose(2, 3, 1, 0), target)
-        moved = _core.apply_callbacks("conv", [target], [("conv", lambda arrays: [arrays[0] + number])])
+        moved = _core.apply_callbacks("conv", [target],
+                                      [("conv", lambda arrays: [arrays[0] + number])])
         halves, _, _ = _core.cast(moved[0] - number, "float32", "float16")
         back, _, _ = _core.cast(halves, "float16", "float32")
         difference, _, unlike = _core.compare(back, expected.astype(np.float32))

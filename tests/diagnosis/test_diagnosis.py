@@ -1,4 +1,6 @@
-"""Every kind of seeded fault, in small pairs: the place and the cause are named exactly, and models without a fault are left in peace."""
+"""Every kind of seeded fault, in small pairs: the place and the cause are named exactly, and models
+without a fault are left in peace.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,15 @@ from tests.helpers.fault_pairs import convolutions, decoder, maps, transformer
 from tests.helpers.faults import Fault, Pair, Seeded, every_fault, verdict
 from tests.helpers.small_models import same_values, values
 
-MAKERS = {"convolutions": convolutions, "transformer": transformer, "maps": maps, "decoder": decoder}
+MAKERS = {
+    "convolutions": convolutions, "transformer": transformer, "maps": maps, "decoder": decoder
+}
 FAULTS = {fault.name: fault for fault in every_fault()}
 
 
 def verified(pair: Pair) -> ktc.Comparison:
-    return ktc.verify(pair.torch_module, pair.keras_model, plan=pair.plan, sample=pair.sample, randomized=False)
+    return ktc.verify(pair.torch_module, pair.keras_model, plan=pair.plan, sample=pair.sample,
+                      randomized=False)
 
 
 def test_a_fault_that_stops_the_alignment_is_named_in_the_refusal() -> None:
@@ -27,7 +32,8 @@ def test_a_fault_that_stops_the_alignment_is_named_in_the_refusal() -> None:
     keras_model = maps(keras).keras_model
     keras_model.get_layer("norm1").epsilon = 0.5
     before = values(keras_model)
-    with pytest.raises(ktc.ConversionError, match=r"epsilon is 0\.5 in Keras and 0\.001 in torch") as caught:
+    with pytest.raises(ktc.ConversionError,
+                       match=r"epsilon is 0\.5 in Keras and 0\.001 in torch") as caught:
         ktc.convert(pair.torch_module, keras_model, sample=pair.sample)
     assert "norm1" in str(caught.value)
     assert same_values(before, values(keras_model))
@@ -75,7 +81,9 @@ def test_a_single_number_is_not_said_to_be_a_fresh_layers_or_a_multiple() -> Non
 
 
 def at_one_place(fault: Fault, maker: str) -> Iterator[tuple[str, Seeded, ktc.Comparison]]:
-    """What is said of the fault at the first place, in an order drawn by its name, where an output shows it."""
+    """What is said of the fault at the first place, in an order drawn by its name, where an output
+    shows it.
+    """
     count = len(fault.places(MAKERS[maker](keras)))
     for number in random.Random(fault.name).sample(range(count), count):
         pair = MAKERS[maker](keras)

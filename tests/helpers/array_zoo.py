@@ -1,4 +1,5 @@
-"""Awkward arrays for the tests of the C core: the same numbers in every layout that NumPy allows."""
+"""Awkward arrays for the tests of the C core: the same numbers in every layout that NumPy allows.
+"""
 
 from __future__ import annotations
 
@@ -50,28 +51,17 @@ def backwards(array: Array) -> Array:
 
 
 LAYOUTS: dict[str, Callable[[Array], Array]] = {
-    "C order": lambda array: array.copy("C"),
-    "Fortran order": lambda array: array.copy("F"),
-    "unaligned": unaligned,
-    "with gaps": with_gaps,
-    "backwards": backwards,
+    "C order": lambda array: array.copy("C"), "Fortran order": lambda array: array.copy("F"),
+    "unaligned": unaligned, "with gaps": with_gaps, "backwards": backwards
 }
 
-SHAPES: list[tuple[int, ...]] = [
-    (),
-    (1,),
-    (7,),
-    (0,),
-    (3, 0, 5),
-    (1, 1, 1),
-    (16, 16),
-    (33, 17),
-    (64, 3, 7, 7),
-    (20, 1, 5, 5),
-    (5, 4, 3, 2, 3, 2),
-]
+SHAPES: list[tuple[int, ...]] = [(), (1,), (7,), (0,), (3, 0, 5), (1, 1, 1), (16, 16), (33, 17),
+                                 (64, 3, 7, 7), (20, 1, 5, 5), (5, 4, 3, 2, 3, 2)]
 
-DTYPES = ["bool", "int8", "uint8", "int16", "float16", "float32", "int32", "float64", "int64", "longdouble"]
+DTYPES = [
+    "bool", "int8", "uint8", "int16", "float16", "float32", "int32", "float64", "int64",
+    "longdouble"
+]
 
 
 @st.composite

@@ -17,7 +17,9 @@ KEY_BIAS = ("key/bias",)
 
 
 def mixed(queries: Any, keys: Any, values: Any, groups: int = 1) -> Any:
-    """Attention of projected (batch, time, heads * HEAD), `groups` query heads to a key head, without the output layer."""
+    """Attention of projected (batch, time, heads * HEAD), `groups` query heads to a key head,
+    without the output layer.
+    """
     import torch
 
     q, k, v = (x.unflatten(-1, (-1, HEAD)).transpose(1, 2) for x in (queries, keys, values))
@@ -32,9 +34,9 @@ def torch_attention(layer: Any, query: Any, value: Any) -> Any:
 def keras_attention(bias: bool = True) -> Any:
     def model(keras: Any) -> Any:
         query, value = keras.Input(QUERY), keras.Input(VALUE)
-        return keras.Model(
-            [query, value], keras.layers.MultiHeadAttention(HEADS, HEAD, use_bias=bias, name="layer")(query, value)
-        )
+        return keras.Model([query, value],
+                           keras.layers.MultiHeadAttention(HEADS, HEAD, use_bias=bias,
+                                                           name="layer")(query, value))
 
     return model
 
@@ -48,7 +50,8 @@ def keras_attention_of_three(keras: Any) -> Any:
 def linear_layers(nn: Any, *names: str, keys: int = WIDTH, bias: bool = True) -> Any:
     """Linear layers by name, the second and third with `keys` outputs."""
     sizes = (WIDTH, keys, keys, WIDTH)
-    return nn.ModuleDict({name: nn.Linear(WIDTH, size, bias=bias) for name, size in zip(names, sizes, strict=True)})
+    return nn.ModuleDict(
+        {name: nn.Linear(WIDTH, size, bias=bias) for name, size in zip(names, sizes, strict=True)})
 
 
 NAMES = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -67,7 +70,8 @@ def grouped_linear_layers(nn: Any) -> Any:
 
 def keras_grouped(keras: Any) -> Any:
     query, value = keras.Input(QUERY), keras.Input(VALUE)
-    return keras.Model([query, value], keras.layers.GroupQueryAttention(HEAD, 4, 2, name="layer")(query, value))
+    return keras.Model([query, value],
+                       keras.layers.GroupQueryAttention(HEAD, 4, 2, name="layer")(query, value))
 
 
 def fused_by_blocks(layer: Any, x: Any) -> Any:
@@ -134,7 +138,8 @@ def keras_encoder(norm_first: bool) -> Any:
         inputs = x
         attention = layers.MultiHeadAttention(HEADS, HEAD, name="attn")
         norms = [layers.LayerNormalization(epsilon=1e-5, name=name) for name in ("norm1", "norm2")]
-        wide, narrow = layers.Dense(20, activation="gelu", name="linear1"), layers.Dense(WIDTH, name="linear2")
+        wide, narrow = layers.Dense(20, activation="gelu",
+                                    name="linear1"), layers.Dense(WIDTH, name="linear2")
         if norm_first:
             seen = norms[0](x)
             x = layers.Add()([x, attention(seen, seen)])
@@ -145,14 +150,12 @@ def keras_encoder(norm_first: bool) -> Any:
     return model
 
 
-ENCODER = {name: f"layer.{name}" for name in ("norm1", "norm2", "linear1", "linear2")} | {
-    "attn": ["layer.self_attn", "layer.self_attn.out_proj"]
-}
+ENCODER = {name: f"layer.{name}" for name in ("norm1", "norm2", "linear1", "linear2")
+          } | {"attn": ["layer.self_attn", "layer.self_attn.out_proj"]}
 
 
 def keras_composite(keras: Any) -> Any:
     """Attention and its norm inside a layer of one's own."""
-
     class Block(keras.layers.Layer):  # type: ignore[misc, name-defined]
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
@@ -168,13 +171,15 @@ def keras_composite(keras: Any) -> Any:
 
 
 def composite(nn: Any) -> Any:
-    return nn.ModuleDict({"norm": nn.LayerNorm(WIDTH), "attn": nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)})
+    return nn.ModuleDict({
+        "norm": nn.LayerNorm(WIDTH), "attn": nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+    })
 
 
-def attention(
-    name: str, torch_layer: Any, keras_model: Any, shapes: Any, forward: Any, mapping: Any, **more: Any
-) -> RuleCase:
-    return RuleCase("attention", name, torch_layer, keras_model, shapes, forward, mapping, unseen=KEY_BIAS, **more)
+def attention(name: str, torch_layer: Any, keras_model: Any, shapes: Any, forward: Any,
+              mapping: Any, **more: Any) -> RuleCase:
+    return RuleCase("attention", name, torch_layer, keras_model, shapes, forward, mapping,
+                    unseen=KEY_BIAS, **more)
 
 
 WHOLE = {"layer": ["layer", "layer.out_proj"]}
@@ -194,8 +199,8 @@ CASES = [
     attention("transformer encoder layer, norm first", lambda nn: nn.TransformerEncoderLayer(WIDTH, HEADS, 20, activation="gelu", batch_first=True, norm_first=True), keras_encoder(norm_first=True), (QUERY,), directly, ENCODER),
     attention("inside a composite layer", composite, keras_composite, (QUERY,), lambda layer, x: torch_attention(layer["attn"], *[layer["norm"](x)] * 2), {"block/norm": "layer.norm", "block/attn": ["layer.attn", "layer.attn.out_proj"]}),
     RuleCase("fused and split layers", "attention as separate dense layers", lambda nn: nn.MultiheadAttention(WIDTH, 1, batch_first=True), keras_dense_layers, (QUERY,), lambda layer, x: torch_attention(layer, x, x), lambda model: separate(), unseen=KEY_BIAS),
-    RuleCase("fused and split layers", "three linear layers into one dense", lambda nn: linear_layers(nn, *NAMES), keras_fused, (QUERY,), by_one_head, {"qkv": concat(*(f"layer.{name}" for name in NAMES[:3])), "output": "layer.o_proj"}, unseen=("qkv/bias",)),
-]  # fmt: skip
+    RuleCase("fused and split layers", "three linear layers into one dense", lambda nn: linear_layers(nn, *NAMES), keras_fused, (QUERY,), by_one_head, {"qkv": concat(*(f"layer.{name}" for name in NAMES[:3])), "output": "layer.o_proj"}, unseen=("qkv/bias",))
+]  # yapf: disable
 
 
 def separate() -> Any:
@@ -205,12 +210,13 @@ def separate() -> Any:
     return {**parts, "output": "layer.out_proj"}
 
 
-# Each with the shapes of the kernel's letters; all of keras-hub's, and the two of keras.layers.MultiHeadAttention.
+# Each with the shapes of the kernel's letters; all of keras-hub's, and the two of
+# keras.layers.MultiHeadAttention.
 EQUATIONS = [
     "bkm,mvh->bkvh", "bquh,uhm->bqm", "btd,df->btf", "bqm,muh->bquh", "btnh,nhd->btd", "bsd,kdh->bskh", "btd,dnh->btnh", "bsd,dkh->bskh",
     "abc,cde->abde", "btf,fd->btd", "btd,ndh->btnh", "abc,cd->abd", "bsm,mnh->bsnh", "bkm,mnh->bknh", "btm,mnh->btnh", "bsd,qdh->bsqh",
-    "bqm,mnh->bqnh", "abc,cdef->abdef", "abcd,cde->abe", "...x,xy->...y",
-]  # fmt: skip
+    "bqm,mnh->bqnh", "abc,cdef->abdef", "abcd,cde->abe", "...x,xy->...y"
+]  # yapf: disable
 
 
 def einsum_case(equation: str) -> RuleCase:
@@ -218,11 +224,8 @@ def einsum_case(equation: str) -> RuleCase:
     kernel, _, output = rest.partition("->")
     if data.startswith("..."):
         data, output = data.replace("...", "bt"), output.replace("...", "bt")
-    sizes = (
-        {letter: 2 + number for number, letter in enumerate(sorted(set(kernel)))} | {data[1]: 5}
-        if data[1] not in kernel
-        else {}
-    )
+    sizes = ({letter: 2 + number for number, letter in enumerate(sorted(set(kernel)))}
+             | {data[1]: 5} if data[1] not in kernel else {})
     summed = [sizes[letter] for letter in data if letter in kernel]
     made = [sizes[letter] for letter in output if letter in kernel]
     shape = tuple(sizes[letter] for letter in data[1:])
@@ -230,24 +233,17 @@ def einsum_case(equation: str) -> RuleCase:
     bias = "".join(letter for letter in output if letter in kernel)
 
     def model(keras: Any) -> Any:
-        layer = einsum_dense(keras.layers)(
-            equation, output_shape if "..." not in equation else output_shape[-1], bias_axes=bias, name="layer"
-        )
+        layer = einsum_dense(
+            keras.layers)(equation, output_shape if "..." not in equation else output_shape[-1],
+                          bias_axes=bias, name="layer")
         inputs = keras.Input(shape)
         return keras.Model(inputs, layer(inputs))
 
     def forward(layer: Any, x: Any) -> Any:
         return layer(x.flatten(-len(summed))).unflatten(-1, made)
 
-    return RuleCase(
-        "einsum dense",
-        equation,
-        lambda nn: nn.Linear(prod(summed), prod(made)),
-        model,
-        (shape,),
-        forward,
-        {"layer": "layer"},
-    )
+    return RuleCase("einsum dense", equation, lambda nn: nn.Linear(prod(summed), prod(made)), model,
+                    (shape,), forward, {"layer": "layer"})
 
 
 CASES += [einsum_case(equation) for equation in EQUATIONS]

@@ -1,4 +1,6 @@
-"""Rules that look at more than one tensor or at the layers around: fused, flattened, parametrized, banks, tables and raw parameters, as data."""
+"""Rules that look at more than one tensor or at the layers around: fused, flattened, parametrized,
+banks, tables and raw parameters, as data.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,9 @@ def functions(keras: Any) -> Any:
     return tf
 
 
-def with_own_weight(keras: Any, name: str, shape: tuple[int, ...], call: Callable[[Any, Any, Any], Any]) -> Any:
+def with_own_weight(keras: Any, name: str, shape: tuple[int, ...], call: Callable[[Any, Any, Any],
+                                                                                  Any]) -> Any:
     """A Keras layer of one's own with one variable: `call(functions, weight, x)`."""
-
     class Own(keras.layers.Layer):  # type: ignore[misc, name-defined]
         def build(self, _: Any) -> None:
             self.own = self.add_weight(name=name, shape=shape)
@@ -33,7 +35,8 @@ def with_own_weight(keras: Any, name: str, shape: tuple[int, ...], call: Callabl
     return Own(name="layer")
 
 
-def own_layer(name: str, shape: tuple[int, ...], call: Callable[[Any, Any, Any], Any], inputs: tuple[int, ...]) -> Any:
+def own_layer(name: str, shape: tuple[int, ...], call: Callable[[Any, Any, Any], Any],
+              inputs: tuple[int, ...]) -> Any:
     def model(keras: Any) -> Any:
         given = keras.Input(inputs)
         return keras.Model(given, with_own_weight(keras, name, shape, call)(given))
@@ -43,7 +46,6 @@ def own_layer(name: str, shape: tuple[int, ...], call: Callable[[Any, Any, Any],
 
 def with_parameter(name: str, *shape: int) -> Callable[[Any], Any]:
     """A torch module with one parameter."""
-
     def module(nn: Any) -> Any:
         import torch
 
@@ -71,7 +73,8 @@ def fused_gate(layer: Any, x: Any) -> Any:
 
 def packed_convolutions(keras: Any) -> Any:
     layers, inputs = keras.layers, keras.Input((6, 5, 3))
-    first, second = layers.Conv2D(4, 3, activation="relu", name="first"), layers.Conv2D(4, 3, name="second")
+    first, second = layers.Conv2D(4, 3, activation="relu",
+                                  name="first"), layers.Conv2D(4, 3, name="second")
     return keras.Model(inputs, layers.Add()([first(inputs), second(inputs)]))
 
 
@@ -90,8 +93,8 @@ FUSED = [
     RuleCase("fused and split layers", "gate and up in one", lambda nn: nn.Linear(5, 14), gated, ((5,),), fused_gate, {"gate": ktc.split("layer", 0, 2), "up": ktc.split("layer", 1, 2)}),
     RuleCase("fused and split layers", "gate and up by groups of rows", lambda nn: nn.Linear(5, 14), gated, ((5,),), lambda layer, x: layer(x)[..., ::2].sigmoid() * layer(x)[..., 1::2], {"gate": ktc.split("layer", 0, 2, groups=7), "up": ktc.split("layer", 1, 2, groups=7)}),
     RuleCase("fused and split layers", "convolutions in one", lambda nn: nn.Conv2d(3, 8, 3), packed_convolutions, ((6, 5, 3),), packed, {"first": ktc.split("layer", 0, 2), "second": "layer[4:8]"}),
-    RuleCase("fused and split layers", "two linear layers into one dense", lambda nn: nn.ModuleDict({"a": nn.Linear(5, 4), "b": nn.Linear(5, 3)}), one_layer(lambda L: L.Dense(7, name="layer"), (5,)), ((5,),), both_outputs, {"layer": ktc.concat("layer.a", "layer.b")}),
-]  # fmt: skip
+    RuleCase("fused and split layers", "two linear layers into one dense", lambda nn: nn.ModuleDict({"a": nn.Linear(5, 4), "b": nn.Linear(5, 3)}), one_layer(lambda L: L.Dense(7, name="layer"), (5,)), ((5,),), both_outputs, {"layer": ktc.concat("layer.a", "layer.b")})
+]  # yapf: disable
 
 
 # --- banks of experts --------------------------------------------------------------------------------------------------------------
@@ -104,7 +107,8 @@ def expert_outputs(ops: Any, weight: Any, x: Any) -> Any:
 
 
 def linear_experts(nn: Any) -> Any:
-    return nn.ModuleDict({"experts": nn.ModuleList(nn.Linear(WIDTH, INNER, bias=False) for _ in range(EXPERTS))})
+    return nn.ModuleDict(
+        {"experts": nn.ModuleList(nn.Linear(WIDTH, INNER, bias=False) for _ in range(EXPERTS))})
 
 
 def by_expert(layer: Any, x: Any) -> Any:
@@ -118,7 +122,10 @@ BANK = own_layer("gate", (EXPERTS, WIDTH, INNER), expert_outputs, (WIDTH,))
 
 def expert_dense_layers(keras: Any) -> Any:
     layers, inputs = keras.layers, keras.Input((WIDTH,))
-    outputs = [layers.Dense(INNER, use_bias=False, name=f"expert_{index}")(inputs) for index in range(EXPERTS)]
+    outputs = [
+        layers.Dense(INNER, use_bias=False, name=f"expert_{index}")(inputs)
+        for index in range(EXPERTS)
+    ]
     return keras.Model(inputs, layers.Concatenate()(outputs))
 
 
@@ -126,8 +133,8 @@ BANKS = [
     RuleCase("bank of experts", "linear layers, stacked", linear_experts, BANK, ((WIDTH,),), by_expert, {"layer": ktc.stack(*(f"layer.experts.{index}" for index in range(EXPERTS)))}),
     RuleCase("bank of experts", "one tensor, outputs before inputs", with_parameter("experts_gate", EXPERTS, INNER, WIDTH), BANK, ((WIDTH,),), lambda layer, x: (layer.experts_gate @ x.mT).permute(2, 0, 1), {"layer": "layer"}),
     RuleCase("bank of experts", "one tensor, inputs before outputs", with_parameter("experts_gate", EXPERTS, WIDTH, INNER), BANK, ((WIDTH,),), lambda layer, x: (x @ layer.experts_gate).transpose(0, 1), {"layer": "layer"}),
-    RuleCase("bank of experts", "one tensor into dense layers", with_parameter("experts_gate", EXPERTS, INNER, WIDTH), expert_dense_layers, ((WIDTH,),), lambda layer, x: (layer.experts_gate @ x.mT).permute(2, 0, 1).flatten(1), {f"expert_{index}": f"layer.experts_gate[{index}]" for index in range(EXPERTS)}),
-]  # fmt: skip
+    RuleCase("bank of experts", "one tensor into dense layers", with_parameter("experts_gate", EXPERTS, INNER, WIDTH), expert_dense_layers, ((WIDTH,),), lambda layer, x: (layer.experts_gate @ x.mT).permute(2, 0, 1).flatten(1), {f"expert_{index}": f"layer.experts_gate[{index}]" for index in range(EXPERTS)})
+]  # yapf: disable
 
 
 # --- a flattened map ---------------------------------------------------------------------------------------------------------------
@@ -137,7 +144,6 @@ MAP = (2, 3, 4)
 
 def dense_behind(*between: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Input, the layers `between`, a Dense layer of 5."""
-
     def model(keras: Any) -> Any:
         inputs = x = keras.Input(MAP)
         for make in between:
@@ -151,9 +157,11 @@ def on_flattened(layer: Any, x: Any) -> Any:
     return layer(x.movedim(-1, 1).flatten(1))
 
 
-def flattened_case(name: str, *between: Callable[[Any], Any], forward: Any = on_flattened, width: int = 24) -> RuleCase:
+def flattened_case(name: str, *between: Callable[[Any], Any], forward: Any = on_flattened,
+                   width: int = 24) -> RuleCase:
     model = dense_behind(*between)
-    return RuleCase(FLATTENED, name, lambda nn: nn.Linear(width, 5), model, (MAP,), forward, {"layer": "layer"})
+    return RuleCase(FLATTENED, name, lambda nn: nn.Linear(width, 5), model, (MAP,), forward,
+                    {"layer": "layer"})
 
 
 FLATTENED = "dense behind a flattened map"
@@ -210,8 +218,8 @@ FLATTENED_MAPS = [
     RuleCase(FLATTENED, "pooled and flattened side by side", lambda nn: nn.Linear(28, 5), map_and_pooled, (MAP,), on_map_and_pooled, {"layer": "layer"}),
     RuleCase("linear layer as convolution, or the reverse", "convolution over its whole input into dense", lambda nn: nn.Conv2d(4, 5, (2, 3)), dense_behind(lambda L: L.Flatten()), (MAP,), lambda layer, x: layer(x.movedim(-1, 1)).flatten(1), {"layer": "layer"}),
     RuleCase("linear layer as convolution, or the reverse", "dense on a flattened map into a convolution over it", lambda nn: nn.Linear(24, 5), one_layer(lambda L: L.Conv2D(5, (2, 3), name="layer"), MAP), (MAP,), lambda layer, x: on_flattened(layer, x)[:, None, None], {"layer": "layer"}),
-    RuleCase("linear layer as convolution, or the reverse", "patch embedding", lambda nn: nn.Conv2d(3, 5, 2, stride=2), dense_on_patches, ((4, 6, 3),), lambda layer, x: channels_last(layer, x).flatten(1, 2), {"layer": "layer"}),
-]  # fmt: skip
+    RuleCase("linear layer as convolution, or the reverse", "patch embedding", lambda nn: nn.Conv2d(3, 5, 2, stride=2), dense_on_patches, ((4, 6, 3),), lambda layer, x: channels_last(layer, x).flatten(1, 2), {"layer": "layer"})
+]  # yapf: disable
 
 
 # --- a map made of a vector --------------------------------------------------------------------------------------------------------
@@ -221,7 +229,8 @@ MADE = "dense before a map"
 
 def dense_before_map(keras: Any) -> Any:
     inputs = keras.Input((5,))
-    return keras.Model(inputs, keras.layers.Reshape(MAP)(keras.layers.Dense(24, name="layer")(inputs)))
+    return keras.Model(inputs,
+                       keras.layers.Reshape(MAP)(keras.layers.Dense(24, name="layer")(inputs)))
 
 
 def norm_before_map(keras: Any) -> Any:
@@ -236,16 +245,16 @@ def as_map(layer: Any, x: Any) -> Any:
 
 MADE_MAPS = [
     RuleCase(MADE, "Reshape behind it", lambda nn: nn.Linear(5, 24), dense_before_map, ((5,),), as_map, {"layer": "layer"}),
-    RuleCase(MADE, "norm and activation in between", lambda nn: nn.Sequential(nn.Linear(5, 24), nn.BatchNorm1d(24), nn.ReLU()), norm_before_map, ((5,),), as_map, {"fc": "layer.0", "norm": "layer.1"}),
-]  # fmt: skip
+    RuleCase(MADE, "norm and activation in between", lambda nn: nn.Sequential(nn.Linear(5, 24), nn.BatchNorm1d(24), nn.ReLU()), norm_before_map, ((5,),), as_map, {"fc": "layer.0", "norm": "layer.1"})
+]  # yapf: disable
 
 
 # --- parametrized ------------------------------------------------------------------------------------------------------------------
 
 
-def normalized(style: str, norm: str, make: Callable[[Any], Any], **options: Any) -> Callable[[Any], Any]:
+def normalized(style: str, norm: str, make: Callable[[Any], Any],
+               **options: Any) -> Callable[[Any], Any]:
     """A layer under torch's old or new weight_norm or spectral_norm."""
-
     def layer(nn: Any) -> Any:
         functions = nn.utils if style == "old" else nn.utils.parametrizations
         return getattr(functions, norm)(make(nn), **options)
@@ -260,12 +269,12 @@ PARAMETRISED = [
     for name, torch_layer, keras_layer, shape in (
         ("a convolution", lambda nn: nn.Conv2d(3, 5, 3), lambda L: L.Conv2D(5, 3), (6, 5, 3)),
         ("a transposed convolution", lambda nn: nn.ConvTranspose2d(4, 4, 2), lambda L: L.Conv2DTranspose(4, 2), (6, 5, 4)),
-        ("a linear layer", lambda nn: nn.Linear(4, 6), lambda L: L.Dense(6), (4,)),
+        ("a linear layer", lambda nn: nn.Linear(4, 6), lambda L: L.Dense(6), (4,))
     )
 ] + [
     layer_case("parametrized weight", f"weight_norm over dim {dim}", normalized("new", "weight_norm", lambda nn: nn.Linear(4, 6), dim=dim), lambda L: L.Dense(6), (4,), loss="weight norm")
     for dim in (1, None)
-]  # fmt: skip
+]  # yapf: disable
 
 
 def doubled_and_symmetric(nn: Any) -> Any:
@@ -295,10 +304,11 @@ def standardized_convolution(nn: Any, scaled: bool) -> Any:
 
         def forward(self, x: Any) -> Any:
             flat = self.weight.flatten(1)
-            weight = (flat - flat.mean(1, keepdim=True)) / torch.sqrt(
-                flat.var(1, correction=0, keepdim=True) + self.eps
-            )
-            return torch.nn.functional.conv2d(x, weight.view_as(self.weight) * self.factor(), self.bias)
+            weight = (flat - flat.mean(
+                1, keepdim=True)) / torch.sqrt(flat.var(1, correction=0, keepdim=True) + self.eps)
+            return torch.nn.functional.conv2d(x,
+                                              weight.view_as(self.weight) * self.factor(),
+                                              self.bias)
 
         def factor(self) -> Any:
             return 1
@@ -319,8 +329,8 @@ def standardized_convolution(nn: Any, scaled: bool) -> Any:
 PARAMETRISED += [
     layer_case("parametrized weight", "parametrize in general", doubled_and_symmetric, lambda L: L.Dense(4), (4,), loss="callback", refused_back="callback cannot be inverted"),
     layer_case("weight-standardized convolution", "without gain", lambda nn: standardized_convolution(nn, False), lambda L: L.Conv2D(5, 3), (6, 5, 3), loss="weight standardization", constrained=True),
-    layer_case("weight-standardized convolution", "with gain", lambda nn: standardized_convolution(nn, True), lambda L: L.Conv2D(5, 3), (6, 5, 3), loss="weight standardization", constrained=True),
-]  # fmt: skip
+    layer_case("weight-standardized convolution", "with gain", lambda nn: standardized_convolution(nn, True), lambda L: L.Conv2D(5, 3), (6, 5, 3), loss="weight standardization", constrained=True)
+]  # yapf: disable
 
 
 # --- parameters of their own -------------------------------------------------------------------------------------------------------
@@ -332,7 +342,8 @@ def scaled(ops: Any, weight: Any, x: Any) -> Any:
 
 def biased(heads_first: bool) -> Callable[[Any, Any, Any], Any]:
     """Adds the table of 9 offsets and 4 heads to (9, 4)."""
-    return lambda ops, weight, x: x + (ops.transpose(weight) if heads_first else ops.reshape(weight, (9, 4)))
+    return lambda ops, weight, x: x + (ops.transpose(weight)
+                                       if heads_first else ops.reshape(weight, (9, 4)))
 
 
 def resized_positions(table: Any, x: Any) -> Any:
@@ -355,7 +366,7 @@ PARAMETERS = [
     RuleCase("relative position table", "heads first", with_parameter("relative_position_bias_table", 9, 4), own_layer("table", (4, 9), biased(True), (9, 4)), ((9, 4),), lambda layer, x: x + layer.relative_position_bias_table, {"layer": "layer"}),
     RuleCase("relative position table", "rows and columns apart", with_parameter("relative_position_bias_table", 9, 4), own_layer("table", (3, 3, 4), biased(False), (9, 4)), ((9, 4),), lambda layer, x: x + layer.relative_position_bias_table, {"layer": "layer"}),
     RuleCase("relative position table", "heads last", with_parameter("attention_biases", 4, 9), own_layer("table", (9, 4), biased(False), (9, 4)), ((9, 4),), lambda layer, x: x + layer.attention_biases.mT, {"layer": "layer"}),
-    RuleCase("position table at another resolution", "4 by 4 to 8 by 8", with_parameter("pos_embed", 1, 17, 6), own_layer("positions", (1, 65, 6), lambda ops, weight, x: x + weight, (65, 6)), ((65, 6),), lambda layer, x: resized_positions(layer.pos_embed, x), {"layer": "layer"}, {"resize": "bicubic"}, loss="resized", refused_back="resized from (4, 4) to (8, 8)"),
-]  # fmt: skip
+    RuleCase("position table at another resolution", "4 by 4 to 8 by 8", with_parameter("pos_embed", 1, 17, 6), own_layer("positions", (1, 65, 6), lambda ops, weight, x: x + weight, (65, 6)), ((65, 6),), lambda layer, x: resized_positions(layer.pos_embed, x), {"layer": "layer"}, {"resize": "bicubic"}, loss="resized", refused_back="resized from (4, 4) to (8, 8)")
+]  # yapf: disable
 
 CASES = [*FUSED, *BANKS, *FLATTENED_MAPS, *MADE_MAPS, *PARAMETRISED, *PARAMETERS]

@@ -28,7 +28,9 @@ def code_blocks(text: str) -> list[tuple[str, int, list[str]]]:
 
 
 def script_of(page: Path) -> str:
-    """Python blocks as they are, in the page's own lines; files are written, shell blocks run, each in its place."""
+    """Python blocks as they are, in the page's own lines; files are written, shell blocks run, each
+    in its place.
+    """
     text = page.read_text(encoding="utf-8")
     lines = [""] * (len(text.splitlines()) + 1)
     for language, start, block in code_blocks(text):
@@ -37,7 +39,7 @@ def script_of(page: Path) -> str:
         if language == "python" and name:
             lines[start] = f"_pathlib.Path({name[1]!r}).write_text({content!r})"
         elif language == "python":
-            lines[start + 1 : start + 1 + len(block)] = block
+            lines[start + 1:start + 1 + len(block)] = block
         elif language == "shell":
             lines[start] = f"_subprocess.run(['bash', '-euc', {content!r}], check=True)"
     # The first line of a page is its title, so that there is room for what the lines above need.
@@ -47,4 +49,5 @@ def script_of(page: Path) -> str:
 
 def has_code(page: Path) -> bool:
     """True for a page with something to run."""
-    return any(language in ("python", "shell") for language, _, _ in code_blocks(page.read_text(encoding="utf-8")))
+    return any(language in ("python", "shell")
+               for language, _, _ in code_blocks(page.read_text(encoding="utf-8")))

@@ -1,4 +1,6 @@
-"""Small pairs in which every kind of seeded fault has a place: a convolutional network, a transformer, one that resizes and pools, and a decoder of layers inside others."""
+"""Small pairs in which every kind of seeded fault has a place: a convolutional network, a
+transformer, one that resizes and pools, and a decoder of layers inside others.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,6 @@ from tests.helpers.small_models import randomized
 
 class BatchNormAct2d(nn.BatchNorm2d):
     """A norm with its activation, as timm has it."""
-
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
         self.act = nn.SiLU()
@@ -25,14 +26,17 @@ class BatchNormAct2d(nn.BatchNorm2d):
 
 
 class Convolutions(nn.Module):
-    """Convolutions, norms, most activations, a pooling of each kind, a sum, a join, a flattened map."""
-
+    """Convolutions, norms, most activations, a pooling of each kind, a sum, a join, a flattened
+    map.
+    """
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.bn1, self.act1 = nn.Conv2d(3, 12, 3, 2, 1, bias=False), nn.BatchNorm2d(12), nn.ReLU()
+        self.conv1, self.bn1, self.act1 = nn.Conv2d(3, 12, 3, 2, 1,
+                                                    bias=False), nn.BatchNorm2d(12), nn.ReLU()
         self.pool1 = nn.MaxPool2d(3, 2, 1)
         self.conv2, self.bn2 = nn.Conv2d(12, 12, 3, 1, 1), BatchNormAct2d(12)
-        self.conv3, self.bn3, self.act3 = nn.Conv2d(12, 12, 3, 1, 1, groups=12), nn.BatchNorm2d(12), nn.Hardswish()
+        self.conv3, self.bn3, self.act3 = nn.Conv2d(12, 12, 3, 1, 1,
+                                                    groups=12), nn.BatchNorm2d(12), nn.Hardswish()
         self.squeeze, self.gate = nn.Conv2d(12, 12, 1), nn.Sigmoid()
         self.drop_path = nn.Identity()
         self.conv4, self.act4 = nn.Conv2d(12, 12, 3, 1, 1), nn.ReLU6()
@@ -66,17 +70,19 @@ def keras_convolutions(keras: Any) -> Any:
         return layers.BatchNormalization(epsilon=1e-5, name=name)
 
     relu6 = getattr(activation, "relu6", None) or (lambda x: activation.relu(x, max_value=6))
-    hard_silu = getattr(activation, "hard_silu", None) or (lambda x: x * activation.relu(x + 3, max_value=6) / 6)
-    hard_sigmoid = activation.hard_sigmoid if hasattr(activation, "hard_silu") else lambda x: relu6(x + 3) / 6
+    hard_silu = getattr(activation, "hard_silu",
+                        None) or (lambda x: x * activation.relu(x + 3, max_value=6) / 6)
+    hard_sigmoid = activation.hard_sigmoid if hasattr(activation,
+                                                      "hard_silu") else lambda x: relu6(x + 3) / 6
     inputs = layers.Input((32, 32, 3))
     x = layers.Rescaling(3.0)(inputs)
     x = layers.ZeroPadding2D(1, name="pad1")(x)
     x = act("relu", "act1")(norm("bn1")(layers.Conv2D(12, 3, 2, use_bias=False, name="conv1")(x)))
     x = layers.MaxPooling2D(3, 2, name="pool1")(layers.ZeroPadding2D(1, name="pad2")(x))
-    y = act("silu" if hasattr(activation, "silu") else "swish", "act2")(
-        norm("bn2")(layers.Conv2D(12, 3, padding="same", name="conv2")(x))
-    )
-    y = act(hard_silu, "act3")(norm("bn3")(layers.DepthwiseConv2D(3, padding="same", name="conv3")(y)))
+    y = act("silu" if hasattr(activation, "silu") else "swish",
+            "act2")(norm("bn2")(layers.Conv2D(12, 3, padding="same", name="conv2")(x)))
+    y = act(hard_silu, "act3")(norm("bn3")(layers.DepthwiseConv2D(3, padding="same",
+                                                                  name="conv3")(y)))
     gate = layers.Conv2D(12, 1, name="squeeze")(layers.GlobalAveragePooling2D(keepdims=True)(y))
     y = layers.Multiply(name="gated")([y, act("sigmoid", "gate")(gate)])
     x = layers.Add(name="added")([x, y])
@@ -85,14 +91,14 @@ def keras_convolutions(keras: Any) -> Any:
     x = layers.Concatenate(name="joined")([x, z])
     x = act("gelu", "act5")(layers.Conv2D(16, 3, padding="same", name="conv5")(x))
     x = layers.Multiply(name="gated2")([x, act(hard_sigmoid, "gate2")(x)])
-    x = layers.Flatten(name="flatten")(layers.AveragePooling2D(3, 2, name="pool2")(layers.ZeroPadding2D(1)(x)))
+    x = layers.Flatten(name="flatten")(layers.AveragePooling2D(3, 2, name="pool2")(
+        layers.ZeroPadding2D(1)(x)))
     x = layers.Dropout(0.2, name="drop")(layers.Dense(24, activation="relu", name="fc1")(x))
     return keras.Model(inputs, layers.Dense(10, name="fc2")(x))
 
 
 class Attention(nn.Module):
     """Self-attention with one layer for query, key and value."""
-
     def __init__(self) -> None:
         super().__init__()
         self.qkv, self.proj, self.scale = nn.Linear(24, 72), nn.Linear(24, 24), 6**-0.5
@@ -105,10 +111,10 @@ class Attention(nn.Module):
 
 class Block(nn.Module):
     """A transformer block."""
-
     def __init__(self) -> None:
         super().__init__()
-        self.norm1, self.attn, self.drop_path1 = nn.LayerNorm(24, eps=1e-6), Attention(), nn.Identity()
+        self.norm1, self.attn, self.drop_path1 = nn.LayerNorm(24,
+                                                              eps=1e-6), Attention(), nn.Identity()
         self.norm2, self.fc1, self.act = nn.LayerNorm(24, eps=1e-6), nn.Linear(24, 48), nn.GELU()
         self.drop, self.fc2 = nn.Dropout(0.1), nn.Linear(48, 24)
 
@@ -119,7 +125,6 @@ class Block(nn.Module):
 
 class Transformer(nn.Module):
     """Patches, two blocks, the mean of all places."""
-
     def __init__(self) -> None:
         super().__init__()
         self.patch, self.blocks = nn.Conv2d(3, 24, 4, 4), nn.ModuleList([Block(), Block()])
@@ -134,12 +139,12 @@ class Transformer(nn.Module):
 
 def keras_attention(keras: Any, name: str) -> Any:
     """The attention as a layer."""
-
     class SelfAttention(keras.layers.Layer):  # type: ignore[misc]
         def __init__(self, **settings: Any) -> None:
             super().__init__(**settings)
             self.scale = 6**-0.5
-            self.qkv, self.proj = keras.layers.Dense(72, name="qkv"), keras.layers.Dense(24, name="proj")
+            self.qkv, self.proj = keras.layers.Dense(72, name="qkv"), keras.layers.Dense(
+                24, name="proj")
             self.softmax = keras.layers.Softmax(name="softmax")
 
         def build(self, shape: Any) -> None:
@@ -158,7 +163,8 @@ def keras_attention(keras: Any, name: str) -> Any:
             places = x.shape[1]
             split = ops.transpose(ops.reshape(self.qkv(x), (-1, places, 3, 4, 6)), (2, 0, 3, 1, 4))
             query, key, value = split[0], split[1], split[2]
-            scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * numpy.float32(4 * self.scale)
+            scores = ops.matmul(query, ops.transpose(key,
+                                                     (0, 1, 3, 2))) * numpy.float32(4 * self.scale)
             mixed = ops.matmul(self.softmax(scores), value)
             return self.proj(ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, places, 24)))
 
@@ -172,10 +178,13 @@ def keras_transformer(keras: Any) -> Any:
     x = layers.Reshape((16, 24), name="tokens")(layers.Conv2D(24, 4, 4, name="patch")(inputs))
     for number in range(2):
         y = layers.LayerNormalization(epsilon=1e-6, name=f"blocks_{number}_norm1")(x)
-        x = layers.Add(name=f"blocks_{number}_add1")([x, keras_attention(keras, f"blocks_{number}_attn")(y)])
+        x = layers.Add(name=f"blocks_{number}_add1")(
+            [x, keras_attention(keras, f"blocks_{number}_attn")(y)])
         y = layers.LayerNormalization(epsilon=1e-6, name=f"blocks_{number}_norm2")(x)
-        y = layers.Activation("gelu", name=f"blocks_{number}_act")(layers.Dense(48, name=f"blocks_{number}_fc1")(y))
-        y = layers.Dense(24, name=f"blocks_{number}_fc2")(layers.Dropout(0.1, name=f"blocks_{number}_drop")(y))
+        y = layers.Activation("gelu", name=f"blocks_{number}_act")(layers.Dense(
+            48, name=f"blocks_{number}_fc1")(y))
+        y = layers.Dense(24, name=f"blocks_{number}_fc2")(layers.Dropout(
+            0.1, name=f"blocks_{number}_drop")(y))
         x = layers.Add(name=f"blocks_{number}_add2")([x, y])
     x = layers.GlobalAveragePooling1D()(layers.LayerNormalization(epsilon=1e-5, name="norm")(x))
     return keras.Model(inputs, layers.Dense(10, name="head")(x))
@@ -183,7 +192,6 @@ def keras_transformer(keras: Any) -> Any:
 
 class DecoderBlock(nn.Module):
     """Causal attention with layers of its own for query, key and value, and a gated network."""
-
     def __init__(self) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(24), nn.LayerNorm(24)
@@ -193,9 +201,8 @@ class DecoderBlock(nn.Module):
 
     def forward(self, x: Any) -> Any:
         y = self.norm1(x)
-        query, key, value = (
-            layer(y).unflatten(-1, (4, 6)).transpose(1, 2) for layer in (self.query, self.key, self.value)
-        )
+        query, key, value = (layer(y).unflatten(-1, (4, 6)).transpose(1, 2)
+                             for layer in (self.query, self.key, self.value))
         scores = query @ key.transpose(-1, -2) * (3 * 6**-0.5)
         later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
         mixed = scores.masked_fill(later, -1e9).softmax(-1) @ value
@@ -206,7 +213,6 @@ class DecoderBlock(nn.Module):
 
 class Decoder(nn.Module):
     """Tokens, a table of positions, two blocks."""
-
     def __init__(self) -> None:
         super().__init__()
         self.tokens, self.positions = nn.Embedding(40, 24), nn.Embedding(12, 24)
@@ -230,14 +236,15 @@ def keras_decoder(keras: Any) -> Any:
             self.norm2 = layers.LayerNormalization(epsilon=1e-5, name="norm2")
             self.query, self.key = layers.Dense(24, name="query"), layers.Dense(24, name="key")
             self.value, self.proj = layers.Dense(24, name="value"), layers.Dense(24, name="proj")
-            self.gate, self.up, self.down = (
-                layers.Dense(units, name=name) for units, name in ((32, "gate"), (32, "up"), (24, "down"))
-            )
-            self.softmax, self.drop = layers.Softmax(name="softmax"), layers.Dropout(0.1, name="drop")
+            self.gate, self.up, self.down = (layers.Dense(
+                units, name=name) for units, name in ((32, "gate"), (32, "up"), (24, "down")))
+            self.softmax, self.drop = layers.Softmax(name="softmax"), layers.Dropout(
+                0.1, name="drop")
             self.activation = keras.activations.silu
 
         def build(self, shape: Any) -> None:
-            for layer in (self.norm1, self.norm2, self.query, self.key, self.value, self.proj, self.gate, self.up):
+            for layer in (self.norm1, self.norm2, self.query, self.key, self.value, self.proj,
+                          self.gate, self.up):
                 layer.build(shape)
             self.down.build((*shape[:-1], 32))
             self.built = True
@@ -245,9 +252,8 @@ def keras_decoder(keras: Any) -> Any:
         def call(self, x: Any) -> Any:
             places = x.shape[1]
             y = self.norm1(x)
-            query, key, value = (
-                ops.reshape(layer(y), (-1, places, 4, 6)) for layer in (self.query, self.key, self.value)
-            )
+            query, key, value = (ops.reshape(layer(y), (-1, places, 4, 6))
+                                 for layer in (self.query, self.key, self.value))
             scores = ops.einsum("bqhd,bkhd->bhqk", query, key) * (3 * 6**-0.5)
             mask = np.tril(np.ones((1, 1, places, places), bool))
             mixed = ops.einsum("bhqk,bkhd->bqhd", self.softmax(scores, mask=mask), value)
@@ -278,7 +284,6 @@ def keras_decoder(keras: Any) -> Any:
 
 class Scaled(nn.Module):
     """One gain and one offset for the whole map, each a single number."""
-
     def __init__(self) -> None:
         super().__init__()
         self.scale, self.bias = nn.Parameter(torch.tensor(1.3)), nn.Parameter(torch.tensor(0.2))
@@ -289,10 +294,11 @@ class Scaled(nn.Module):
 
 class Maps(nn.Module):
     """Group norm, other activations, poolings of odd maps, resizing, a softmax over channels."""
-
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.norm1, self.act1 = nn.Conv2d(3, 16, 3, 1, 1), nn.GroupNorm(4, 16, eps=1e-3), nn.LeakyReLU(0.2)
+        self.conv1, self.norm1, self.act1 = nn.Conv2d(3, 16, 3, 1,
+                                                      1), nn.GroupNorm(4, 16,
+                                                                       eps=1e-3), nn.LeakyReLU(0.2)
         self.pool1 = nn.MaxPool2d(2, 2)
         self.conv2, self.act2 = nn.Conv2d(16, 16, 3, 1, 1), nn.ELU()
         self.resize = nn.Upsample(scale_factor=2, mode="bilinear")
@@ -321,9 +327,9 @@ def keras_maps(keras: Any) -> Any:
             return self.scale * x + self.bias
 
     inputs = layers.Input((15, 15, 3))
-    x = layers.GroupNormalization(4, epsilon=1e-3, name="norm1")(
-        layers.Conv2D(16, 3, padding="same", name="conv1")(inputs)
-    )
+    x = layers.GroupNormalization(4, epsilon=1e-3,
+                                  name="norm1")(layers.Conv2D(16, 3, padding="same",
+                                                              name="conv1")(inputs))
     leaky = {"negative_slope": 0.2} if hasattr(keras, "ops") else {"alpha": 0.2}
     x = layers.MaxPooling2D(2, 2, name="pool1")(layers.LeakyReLU(name="act1", **leaky)(x))
     x = layers.Activation("elu", name="act2")(layers.Conv2D(16, 3, padding="same", name="conv2")(x))
@@ -366,19 +372,20 @@ def converted(keras_model: Any, torch_module: Any, size: int) -> Pair:
         for name, tensor in module.named_parameters():
             if name.endswith("weight") and tensor.ndim == 1:
                 tensor.copy_(1 + 0.2 * tensor)
-    mapping = {leaf.display_name: torch_name(leaf.display_name) for leaf in read_target(keras_model).leaves()}
+    mapping = {
+        leaf.display_name: torch_name(leaf.display_name)
+        for leaf in read_target(keras_model).leaves()
+    }
     plan = ktc.align(module, keras_model, mapping=mapping)
     ktc.convert(module, keras_model, plan=plan, verify=False)
     picture = np.random.default_rng(1).uniform(-1, 1, (1, size, size, 3)).astype("float32")
-    return Pair(module, keras_model, plan, (np.ascontiguousarray(picture.transpose(0, 3, 1, 2)), picture))
+    return Pair(module, keras_model, plan,
+                (np.ascontiguousarray(picture.transpose(0, 3, 1, 2)), picture))
 
 
 def torch_name(label: str) -> str:
     """blocks_0_attn/qkv is blocks.0.attn.qkv in torch."""
     label = label.removeprefix("embed/")
     parts = label.replace("/", ".").split("_")
-    return (
-        label.replace("/", ".")
-        if parts[0] != "blocks"
-        else ".".join(["blocks", *"_".join(parts[1:]).replace("_", ".").split(".")])
-    )
+    return (label.replace("/", ".") if parts[0] != "blocks" else ".".join(
+        ["blocks", *"_".join(parts[1:]).replace("_", ".").split(".")]))

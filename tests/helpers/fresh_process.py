@@ -1,4 +1,6 @@
-"""A script of the tests in a process of its own: the two Keras, and the backends of one, cannot share one."""
+"""A script of the tests in a process of its own: the two Keras, and the backends of one, cannot
+share one.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,11 @@ def answer_of(script: str, *arguments: str, **environment: str) -> Any:
     """What `tests/helpers/script` printed as JSON on its last line."""
     here = Path(__file__).parent
     settings = {
-        "PYTHONPATH": str(here.parents[1]),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "-1",
+        "PYTHONPATH": str(here.parents[1]), "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "-1"
     }
-    run = subprocess.run(
-        [sys.executable, here / script, *arguments],
-        env={**os.environ, **settings, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = subprocess.run([sys.executable, here / script, *arguments],
+                         env={**os.environ, **settings,
+                              **environment}, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])

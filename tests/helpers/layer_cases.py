@@ -1,4 +1,6 @@
-"""Rules by kind of layer: the same layer in PyTorch and in Keras, one case for each kind and setting that the rules must carry over."""
+"""Rules by kind of layer: the same layer in PyTorch and in Keras, one case for each kind and
+setting that the rules must carry over.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +10,12 @@ from typing import Any
 from tests.helpers.rule_case import RuleCase, channels_last, directly
 
 
-def layer_case(
-    rule: str,
-    name: str,
-    torch_layer: Callable[[Any], Any],
-    keras_layer: Callable[[Any], Any],
-    shape: tuple[int, ...],
-    *,
-    tokens: int = 0,
-    channels_first: bool = False,
-    last_axis: bool = False,
-    keras3_only: bool = False,
-    constrained: bool = False,
-    loss: str = "",
-    refused_back: str = "",
-    torch_names: tuple[str, ...] = ("layer",),
-) -> RuleCase:
+def layer_case(rule: str, name: str, torch_layer: Callable[[Any], Any],
+               keras_layer: Callable[[Any], Any], shape: tuple[int, ...], *, tokens: int = 0,
+               channels_first: bool = False, last_axis: bool = False, keras3_only: bool = False,
+               constrained: bool = False, loss: str = "", refused_back: str = "",
+               torch_names: tuple[str, ...] = ("layer",)) -> RuleCase:
     """A case of one Keras layer; with `last_axis` PyTorch works on the last axis too."""
-
     def model(keras: Any) -> Any:
         inputs = keras.Input(shape, dtype="int32" if tokens else "float32")
         return keras.Model(inputs, keras_layer(keras.layers)(inputs))
@@ -44,8 +34,7 @@ def layer_case(
         loss=loss,
         refused_back=refused_back,
         keras3_only=keras3_only,
-        channels_first=channels_first,
-    )
+        channels_first=channels_first)
 
 
 def separable(nn: Any, ndim: int) -> Any:
@@ -127,5 +116,5 @@ CASES = [
     *(
         layer_case("linear layer as convolution, or the reverse", f"dense into conv{ndim}d of size 1", lambda nn: nn.Linear(5, 6), lambda L, ndim=ndim: getattr(L, f"Conv{ndim}D")(6, 1), (*(3, 2, 4)[:ndim], 5), last_axis=True)
         for ndim in (1, 2, 3)
-    ),
-]  # fmt: skip
+    )
+]  # yapf: disable

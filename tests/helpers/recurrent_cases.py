@@ -10,20 +10,14 @@ from tests.helpers.rule_case import RuleCase
 UNITS, STEPS = 3, 6
 
 
-def recurrent_case(
-    rule: str,
-    name: str,
-    torch_module: Callable[[Any], Any],
-    keras_layers: Callable[[Any], list[Any]],
-    *,
-    joined: Callable[[Any], Any] = lambda out: out,
-    mapping: tuple[str, ...] = ("layer",),
-    features: int = 4,
-    loss: str = "",
-    constrained: bool = False,
-) -> RuleCase:
-    """`keras_layers(L)` is called one layer after the other; `joined(out)` is what the torch model does with the output of its module."""
-
+def recurrent_case(rule: str, name: str, torch_module: Callable[[Any], Any],
+                   keras_layers: Callable[[Any], list[Any]], *,
+                   joined: Callable[[Any], Any] = lambda out: out, mapping: tuple[str,
+                                                                                  ...] = ("layer",),
+                   features: int = 4, loss: str = "", constrained: bool = False) -> RuleCase:
+    """`keras_layers(L)` is called one layer after the other; `joined(out)` is what the torch model
+    does with the output of its module.
+    """
     def model(keras: Any) -> Any:
         inputs = outputs = keras.Input((STEPS, features))
         for layer in keras_layers(keras.layers):
@@ -31,16 +25,10 @@ def recurrent_case(
         return keras.Model(inputs, outputs)
 
     return RuleCase(
-        rule,
-        name,
-        torch_module,
-        model,
-        ((STEPS, features),),
-        lambda layer, x: joined(layer(x)[0]),
-        lambda model: dict(zip([layer.name for layer in model.layers if layer.weights], mapping, strict=True)),
-        loss=loss,
-        constrained=constrained,
-    )
+        rule, name, torch_module, model, ((STEPS, features),), lambda layer, x: joined(layer(x)[0]),
+        lambda model: dict(
+            zip([layer.name for layer in model.layers if layer.weights], mapping, strict=True)),
+        loss=loss, constrained=constrained)
 
 
 def sequence(layer: Any, **settings: Any) -> Any:
@@ -75,5 +63,5 @@ CASES = [
     recurrent_case("recurrent wrappers", "two bidirectional gru layers", lambda nn: nn.GRU(6, 3, 2, bidirectional=True, batch_first=True), lambda L: [L.Bidirectional(sequence(L.GRU)), L.Bidirectional(sequence(L.GRU))], mapping=("layer.l0", "layer.l1"), features=6),
     recurrent_case("recurrent wrappers", "bidirectional gru, mean of the halves", lambda nn: nn.GRU(4, 3, bidirectional=True, batch_first=True), lambda L: [L.Bidirectional(sequence(L.GRU), merge_mode="ave")], joined=lambda out: halves_added(out) / 2),
     recurrent_case("recurrent wrappers", "bidirectional gru, product of the halves", lambda nn: nn.GRU(4, 3, bidirectional=True, batch_first=True), lambda L: [L.Bidirectional(sequence(L.GRU), merge_mode="mul")], joined=lambda out: out[..., :UNITS] * out[..., UNITS:]),
-    recurrent_case("recurrent wrappers", "bidirectional gru, halves apart", lambda nn: nn.GRU(4, 3, bidirectional=True, batch_first=True), lambda L: [L.Bidirectional(sequence(L.GRU), merge_mode=None)], joined=lambda out: out.chunk(2, -1)),
-]  # fmt: skip
+    recurrent_case("recurrent wrappers", "bidirectional gru, halves apart", lambda nn: nn.GRU(4, 3, bidirectional=True, batch_first=True), lambda L: [L.Bidirectional(sequence(L.GRU), merge_mode=None)], joined=lambda out: out.chunk(2, -1))
+]  # yapf: disable

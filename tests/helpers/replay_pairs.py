@@ -1,4 +1,5 @@
-"""Eight pairs of models, built alike with either Keras, and what a process does with them: make files, or load them.
+"""Eight pairs of models, built alike with either Keras, and what a process does with them: make
+files, or load them.
 
     python tests/helpers/replay_pairs.py make FOLDER             converts every pair live, saves its Plan, and lets Keras and `apply` write their files
     python tests/helpers/replay_pairs.py load FOLDER OTHER       loads in this fresh process what `apply` wrote, also from the other Keras's folder
@@ -23,22 +24,24 @@ from torch.nn import functional
 
 import keras_torch_convert as ktc
 from keras_torch_convert.plan.plan import Plan
-from tests.helpers.small_models import TWO_BRANCHES_ALIGNED, keras_two_branches, randomized, torch_two_branches
+from tests.helpers.small_models import (TWO_BRANCHES_ALIGNED, keras_two_branches, randomized,
+                                        torch_two_branches)
 
 SUFFIXES = (".h5", ".weights.h5", ".keras")
 
 
 class InvertedResidual(nn.Module):
     """A block of MobileNetV2, padded as Keras pads."""
-
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
         hidden = inputs * expansion
         if expansion > 1:
-            self.expand, self.expand_bn = nn.Conv2d(inputs, hidden, 1, bias=False), nn.BatchNorm2d(hidden, 1e-3)
+            self.expand, self.expand_bn = nn.Conv2d(inputs, hidden, 1,
+                                                    bias=False), nn.BatchNorm2d(hidden, 1e-3)
         self.depthwise = nn.Conv2d(hidden, hidden, 3, stride, 0, groups=hidden, bias=False)
         self.depthwise_bn = nn.BatchNorm2d(hidden, 1e-3)
-        self.project, self.project_bn = nn.Conv2d(hidden, outputs, 1, bias=False), nn.BatchNorm2d(outputs, 1e-3)
+        self.project, self.project_bn = nn.Conv2d(hidden, outputs, 1,
+                                                  bias=False), nn.BatchNorm2d(outputs, 1e-3)
         self.stride, self.adds, self.expands = stride, stride == 1 and inputs == outputs, expansion > 1
 
     def forward(self, x: Any) -> Any:
@@ -52,7 +55,8 @@ class InvertedResidual(nn.Module):
 class MobileNet(nn.Module):
     """MobileNetV2 of width 0.35 for pictures of 32 x 32, as keras.applications has it."""
 
-    BLOCKS = ((1, 8, 1, 1), (6, 8, 2, 2), (6, 16, 3, 2), (6, 24, 4, 2), (6, 32, 3, 1), (6, 56, 3, 2), (6, 112, 1, 1))
+    BLOCKS = ((1, 8, 1, 1), (6, 8, 2, 2), (6, 16, 3, 2), (6, 24, 4, 2), (6, 32, 3, 1),
+              (6, 56, 3, 2), (6, 112, 1, 1))
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +64,8 @@ class MobileNet(nn.Module):
         blocks, width = [], 16
         for expansion, outputs, count, stride in self.BLOCKS:
             for number in range(count):
-                blocks.append(InvertedResidual(width, outputs, stride if number == 0 else 1, expansion))
+                blocks.append(
+                    InvertedResidual(width, outputs, stride if number == 0 else 1, expansion))
                 width = outputs
         self.blocks = nn.Sequential(*blocks)
         self.last, self.last_bn = nn.Conv2d(width, 1280, 1, bias=False), nn.BatchNorm2d(1280, 1e-3)
@@ -73,12 +78,12 @@ class MobileNet(nn.Module):
 
 
 def mobile_net(keras: Any) -> Any:
-    return keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=10, classifier_activation=None)
+    return keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=10,
+                                          classifier_activation=None)
 
 
 class Encoder(nn.Module):
     """Tokens through one attention block, its projections fused."""
-
     def __init__(self) -> None:
         super().__init__()
         self.tokens = nn.Embedding(11, 8)
@@ -122,26 +127,24 @@ def recurrent(keras: Any) -> Any:
 
 
 def nested_in_torch() -> Any:
-    inner = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, 1e-3), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8, 1e-3)
-    )
+    inner = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, 1e-3), nn.ReLU(),
+                          nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8, 1e-3))
     return nn.Sequential(inner, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
 
 
 def nested(keras: Any) -> Any:
-    """A model in a model; its conversion finds one of its norms frozen, which changes the order in which the legacy format lists its weights."""
+    """A model in a model; its conversion finds one of its norms frozen, which changes the order in
+    which the legacy format lists its weights.
+    """
     layers = keras.layers
-    inner = keras.Sequential(
-        [
-            layers.Input((9, 9, 3)),
-            layers.Conv2D(8, 3, name="first"),
-            layers.BatchNormalization(name="first_bn"),
-            layers.ReLU(),
-            layers.Conv2D(8, 1, name="second"),
-            layers.BatchNormalization(name="second_bn"),
-        ],
-        name="body",
-    )
+    inner = keras.Sequential([
+        layers.Input((9, 9, 3)),
+        layers.Conv2D(8, 3, name="first"),
+        layers.BatchNormalization(name="first_bn"),
+        layers.ReLU(),
+        layers.Conv2D(8, 1, name="second"),
+        layers.BatchNormalization(name="second_bn")
+    ], name="body")
     inputs = layers.Input((9, 9, 3))
     x = layers.GlobalAveragePooling2D()(inner(inputs))
     return keras.Model(inputs, layers.Dense(4, name="head")(x), name="nested")
@@ -161,13 +164,9 @@ def flattened(keras: Any) -> Any:
 def decoder_in_torch() -> Any:
     from torch.nn.utils.parametrizations import weight_norm
 
-    return nn.Sequential(
-        weight_norm(nn.Conv2d(3, 6, 3, padding=1)),
-        nn.ConvTranspose2d(6, 4, 2, 2),
-        nn.ReLU(),
-        nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False),
-        nn.Conv2d(4, 5, 1),
-    )
+    return nn.Sequential(weight_norm(nn.Conv2d(3, 6, 3, padding=1)), nn.ConvTranspose2d(6, 4, 2, 2),
+                         nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False),
+                         nn.Conv2d(4, 5, 1))
 
 
 def decoder(keras: Any) -> Any:
@@ -176,12 +175,13 @@ def decoder(keras: Any) -> Any:
     inputs = layers.Input((6, 6, 3))
     x = layers.Conv2D(6, 3, padding="same", name="normed")(inputs)
     x = layers.ReLU()(layers.Conv2DTranspose(4, 2, 2, name="up")(x))
-    return keras.Model(inputs, layers.SeparableConv2D(5, 3, padding="same", name="separable")(x), name="decoder")
+    return keras.Model(inputs,
+                       layers.SeparableConv2D(5, 3, padding="same", name="separable")(x),
+                       name="decoder")
 
 
 class TwoHeads(nn.Module):
     """Two inputs through one shared layer, two outputs."""
-
     def __init__(self) -> None:
         super().__init__()
         self.shared = nn.Linear(4, 6)
@@ -203,20 +203,16 @@ def two_heads(keras: Any) -> Any:
 
 
 PAIRS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
-    "classic": (torch_two_branches, keras_two_branches),
-    "mobile_net": (MobileNet, mobile_net),
-    "encoder": (Encoder, encoder),
-    "recurrent": (Recurrent, recurrent),
-    "nested": (nested_in_torch, nested),
-    "flattened": (flattened_in_torch, flattened),
-    "decoder": (decoder_in_torch, decoder),
-    "two_heads": (TwoHeads, two_heads),
+    "classic": (torch_two_branches, keras_two_branches), "mobile_net": (MobileNet, mobile_net),
+    "encoder": (Encoder, encoder), "recurrent": (Recurrent, recurrent),
+    "nested": (nested_in_torch, nested), "flattened": (flattened_in_torch, flattened), "decoder":
+        (decoder_in_torch, decoder), "two_heads": (TwoHeads, two_heads)
 }
 
 # What is aligned by hand; all others find their own way.
 MAPPINGS: dict[str, dict[str, Any]] = {
     "recurrent": {"both": "both", "gru": "gru", "head": "head"},
-    "decoder": {"normed": "0", "up": "1", "separable": ["3", "4"]},
+    "decoder": {"normed": "0", "up": "1", "separable": ["3", "4"]}
 }
 
 
@@ -227,21 +223,24 @@ def arrays_of(path: Path) -> dict[str, np.ndarray[Any, Any]]:
 
     found: dict[str, np.ndarray[Any, Any]] = {}
     with open_weights(path) as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        file.visititems(lambda name, item: found.update({name: item[()]})
+                        if isinstance(item, h5py.Dataset) else None)
     return found
 
 
 def make(keras: Any, folder: Path, name: str) -> list[str]:
-    """Convert a pair live, and write what it gives once by Keras and once by `apply`, from the checkpoint and the saved Plan."""
+    """Convert a pair live, and write what it gives once by Keras and once by `apply`, from the
+    checkpoint and the saved Plan.
+    """
     folder.mkdir(parents=True)
     build_torch, build_keras = PAIRS[name]
     module, model = randomized(build_torch()), build_keras(keras)
     if name == "nested":
         model.get_layer("body").get_layer("first_bn").trainable = False
     if name == "classic":
-        report = ktc.keras_reload_from_torch_model(
-            module, model, tail_align_dict=TWO_BRANCHES_ALIGNED, save_name="", verbose=0
-        )
+        report = ktc.keras_reload_from_torch_model(module, model,
+                                                   tail_align_dict=TWO_BRANCHES_ALIGNED,
+                                                   save_name="", verbose=0)
     else:
         mapping = MAPPINGS.get(name)
         plan = None if mapping is None else ktc.align(module, model, mapping=mapping)
@@ -269,7 +268,9 @@ def make(keras: Any, folder: Path, name: str) -> list[str]:
 
 
 def load(keras: Any, folder: Path, other: Path, name: str) -> list[str]:
-    """Load what `apply` wrote in every way that there is, also the legacy file that stands for the other Keras."""
+    """Load what `apply` wrote in every way that there is, also the legacy file that stands for the
+    other Keras.
+    """
     expected = list(np.load(folder / "expected.npz").values())
     theirs = list(np.load(other / "expected.npz").values())
     build = PAIRS[name][1]
@@ -292,13 +293,15 @@ def load(keras: Any, folder: Path, other: Path, name: str) -> list[str]:
 
     by_name = {"by_name": True, "skip_mismatch": True}
     return [
-        check(keras.models.load_model(str(folder / "applied.h5"), compile=False), expected, "load_model .h5"),
-        check(keras.models.load_model(str(folder / "applied.keras"), compile=False), expected, "load_model .keras"),
+        check(keras.models.load_model(str(folder / "applied.h5"), compile=False), expected,
+              "load_model .h5"),
+        check(keras.models.load_model(str(folder / "applied.keras"), compile=False), expected,
+              "load_model .keras"),
         check(loaded(folder / "applied.weights.h5"), expected, "load_weights .weights.h5"),
         check(loaded(folder / "applied.h5"), expected, "load_weights .h5"),
         check(loaded(folder / "applied.h5", **by_name), expected, "by_name .h5"),
         check(loaded(other / "applied.h5"), theirs, "load_weights .h5 of the other Keras"),
-        check(loaded(other / "applied.h5", **by_name), theirs, "by_name .h5 of the other Keras"),
+        check(loaded(other / "applied.h5", **by_name), theirs, "by_name .h5 of the other Keras")
     ]
 
 
@@ -308,7 +311,10 @@ def main(arguments: list[str]) -> None:
     if action == "make":
         answer = {name: make(keras, folder / name, name) for name in PAIRS}
     else:
-        answer = {name: load(keras, folder / name, Path(arguments[2]) / name, name) for name in PAIRS}
+        answer = {
+            name: load(keras, folder / name,
+                       Path(arguments[2]) / name, name) for name in PAIRS
+        }
     print(json.dumps(answer))
 
 

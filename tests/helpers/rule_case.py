@@ -1,4 +1,6 @@
-"""One layer (or a few that belong together) in PyTorch and in Keras, as data, and how the two are converted and run."""
+"""One layer (or a few that belong together) in PyTorch and in Keras, as data, and how the two are
+converted and run.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,11 @@ Array = np.ndarray[Any, Any]
 class RuleCase:
     """A case of the rule that the table of rules calls `rule`.
 
-    `torch_layer(nn)` stands under the name "layer" in a module; `keras_model(keras)` takes inputs of `shapes` (without batch axis; integers below `tokens`
-    where that is not 0). `forward(layer, *inputs)` gives what the Keras model gives, of inputs in Keras's layout. `mapping` names Keras and torch
-    layers, `options` are those of `ktc.align(..., mapping=...)`. `loss` is a part of what the Plan says when it is not lossless.
+    `torch_layer(nn)` stands under the name "layer" in a module; `keras_model(keras)` takes inputs
+    of `shapes` (without batch axis; integers below `tokens` where that is not 0). `forward(layer,
+    *inputs)` gives what the Keras model gives, of inputs in Keras's layout. `mapping` names Keras
+    and torch layers, `options` are those of `ktc.align(..., mapping=...)`. `loss` is a part of what
+    the Plan says when it is not lossless.
     """
 
     rule: str
@@ -68,7 +72,9 @@ class RuleCase:
         return ktc.align(module, model, mapping=mapping, **(self.options or {}))
 
     def runnable(self, module: Any) -> Any:
-        """The torch layer as a module that can be called as the Keras model is, and the sample for both."""
+        """The torch layer as a module that can be called as the Keras model is, and the sample for
+        both.
+        """
         import torch
 
         case = self
@@ -117,13 +123,14 @@ def relative_difference(got: Array, expected: Array) -> float:
 
 
 def misplaced(values: Array) -> Iterator[tuple[str, Array]]:
-    """The values with entries along each axis shifted by one, and with axes of one size exchanged, as far as that changes them."""
-    changed = [(f"axis {axis} shifted", np.roll(values, 1, axis)) for axis, size in enumerate(values.shape) if size > 1]
-    changed += [
-        (f"axes {first} and {second} exchanged", values.swapaxes(first, second))
-        for first, second in combinations(range(values.ndim), 2)
-        if values.shape[first] == values.shape[second] > 1
-    ]
+    """The values with entries along each axis shifted by one, and with axes of one size exchanged,
+    as far as that changes them.
+    """
+    changed = [(f"axis {axis} shifted", np.roll(values, 1, axis))
+               for axis, size in enumerate(values.shape) if size > 1]
+    changed += [(f"axes {first} and {second} exchanged", values.swapaxes(first, second))
+                for first, second in combinations(range(values.ndim), 2)
+                if values.shape[first] == values.shape[second] > 1]
     yield from ((how, one) for how, one in changed if not np.array_equal(one, values))
 
 
@@ -139,7 +146,6 @@ def directly(layer: Any, *values: Any) -> Any:
 
 def one_layer(make: Callable[[Any], Any], *shapes: tuple[int, ...]) -> Callable[[Any], Any]:
     """A Keras model of one layer, which `make(keras.layers)` makes under the name "layer"."""
-
     def model(keras: Any) -> Any:
         inputs = [keras.Input(shape) for shape in shapes]
         return keras.Model(inputs, make(keras.layers)(*inputs))

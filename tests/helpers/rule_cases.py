@@ -1,7 +1,8 @@
 """All cases of all rules.
 
-Run as a script, `python tests/helpers/rule_cases.py keras` (or `tf_keras`), it converts and runs each on that framework, by hand and by running both models,
-and prints the relative differences of the outputs as JSON: one dictionary for each of the two ways.
+Run as a script, `python tests/helpers/rule_cases.py keras` (or `tf_keras`), it converts and runs
+each on that framework, by hand and by running both models, and prints the relative differences of
+the outputs as JSON: one dictionary for each of the two ways.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from tests.helpers.rule_case import RuleCase
 
 CASES = [*LAYERS, *RECURRENT, *ATTENTION, *COMPOSED]
 
-
 # A table is resized only when that is asked for, and by hand.
 FOUND_BY_RUNNING = [case for case in CASES if not case.options]
 
@@ -29,7 +29,8 @@ def can_run(case: RuleCase, keras: Any) -> bool:
     """False for layers that the framework lacks."""
     keras2 = not hasattr(keras, "ops")
     tensorflow = keras2 or keras.backend.backend() == "tensorflow"
-    return not (keras2 and case.keras3_only) and not (tensorflow and "conv2d channels first" in case.name)
+    return not (keras2 and case.keras3_only) and not (tensorflow
+                                                      and "conv2d channels first" in case.name)
 
 
 def by_hand(keras: Any, case: RuleCase) -> float:
@@ -50,10 +51,10 @@ def by_running(keras: Any, case: RuleCase) -> float:
 
 def differences(keras: Any) -> tuple[dict[str, float], dict[str, float]]:
     """By hand and by running, by label of the case."""
-    return (
-        {case.display_name: by_hand(keras, case) for case in CASES if can_run(case, keras)},
-        {case.display_name: by_running(keras, case) for case in FOUND_BY_RUNNING if can_run(case, keras)},
-    )
+    return ({case.display_name: by_hand(keras, case) for case in CASES if can_run(case, keras)}, {
+        case.display_name: by_running(keras, case)
+        for case in FOUND_BY_RUNNING if can_run(case, keras)
+    })
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Small pairs for alignment by running: each is (torch module, Keras model) of one architecture with nothing in common but that."""
+"""Small pairs for alignment by running: each is (torch module, Keras model) of one architecture
+with nothing in common but that.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,6 @@ layers = keras.layers
 
 class Attention(nn.Module):
     """Two heads of four, query, key and value as three layers or as one."""
-
     def __init__(self, fused: bool) -> None:
         super().__init__()
         self.fused = fused
@@ -45,7 +46,6 @@ def attention_pair(fused: bool) -> tuple[Any, Any]:
 
 class Branches(nn.Module):
     """Two branches of one shape on one input; `join` says how they come together."""
-
     def __init__(self, join: str) -> None:
         super().__init__()
         self.join = join
@@ -75,7 +75,6 @@ def branches_pair(join: str, names: tuple[str, str]) -> tuple[Any, Any]:
 
 class Flattened(nn.Module):
     """A dense layer behind a flattened map, which torch counts channels first."""
-
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3, padding=1)
@@ -94,7 +93,6 @@ def flattened_pair() -> tuple[Any, Any]:
 
 class Language(nn.Module):
     """Tokens and positions, a head that shares the table, and a layer that is never used."""
-
     def __init__(self) -> None:
         super().__init__()
         self.table = nn.Embedding(20, 8)
@@ -110,7 +108,6 @@ class Language(nn.Module):
 
 class Positions(keras.layers.Layer):  # type: ignore[misc]
     """Adds a table of positions."""
-
     def build(self, shape: Any) -> None:
         self.table = self.add_weight(shape=(6, 8), name="table")
 
@@ -123,15 +120,13 @@ def language_pair() -> tuple[Any, Any]:
     inputs = layers.Input((6,), dtype="int32")
     table = layers.Embedding(20, 8, name="tokens")
     x = layers.Dense(8, activation="tanh", name="mix")(Positions(name="where")(table(inputs)))
-    outputs = layers.Lambda(lambda x: keras.ops.matmul(x, keras.ops.transpose(table.embeddings)), output_shape=(6, 20))(
-        x
-    )
+    outputs = layers.Lambda(lambda x: keras.ops.matmul(x, keras.ops.transpose(table.embeddings)),
+                            output_shape=(6, 20))(x)
     return randomized(Language()), keras.Model(inputs, outputs)
 
 
 class Chaos(nn.Module):
     """A layer whose output goes many times through a map that doubles every error."""
-
     def __init__(self) -> None:
         super().__init__()
         self.dense = nn.Linear(8, 8)
@@ -145,7 +140,6 @@ class Chaos(nn.Module):
 
 class Logistic(keras.layers.Layer):  # type: ignore[misc]
     """The map that doubles every error."""
-
     def call(self, x: Any) -> Any:
         x = keras.ops.sigmoid(x)
         for _ in range(60):
@@ -156,12 +150,14 @@ class Logistic(keras.layers.Layer):  # type: ignore[misc]
 def chaos_pair() -> tuple[Any, Any]:
     """The same, computed in another order."""
     inputs = layers.Input((8,))
-    return randomized(Chaos()), keras.Model(inputs, Logistic()(layers.Dense(8, name="dense")(inputs)))
+    return randomized(Chaos()), keras.Model(inputs,
+                                            Logistic()(layers.Dense(8, name="dense")(inputs)))
 
 
 class Switches(nn.Module):
-    """Outputs of -1 and 1, of which a change of the weights by 1e-4 turns many, and rounding hardly ever one."""
-
+    """Outputs of -1 and 1, of which a change of the weights by 1e-4 turns many, and rounding hardly
+    ever one.
+    """
     def __init__(self) -> None:
         super().__init__()
         self.dense = nn.Linear(8, 64)
@@ -174,13 +170,15 @@ def switches_pair() -> tuple[Any, Any]:
     """The same."""
     inputs = layers.Input((8,))
     dense = layers.Dense(64, name="dense")(inputs)
-    outputs = layers.Lambda(lambda x: keras.ops.sign(keras.ops.sin(3000 * x)), output_shape=(64,))(dense)
+    outputs = layers.Lambda(lambda x: keras.ops.sign(keras.ops.sin(3000 * x)),
+                            output_shape=(64,))(dense)
     return randomized(Switches()), keras.Model(inputs, outputs)
 
 
 class IgnoredBranch(nn.Module):
-    """Two convolutions of one shape on one input, one of which counts for nothing, and a head that is computed for nothing."""
-
+    """Two convolutions of one shape on one input, one of which counts for nothing, and a head that
+    is computed for nothing.
+    """
     def __init__(self) -> None:
         super().__init__()
         self.ignored, self.shown = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 8, 3, padding=1)
@@ -202,21 +200,25 @@ def ignored_branch_pair() -> tuple[Any, Any]:
 
 
 class TokenTypes(nn.Module):
-    """Tokens, positions and token types added up, the type being 0 always; Keras has no table of types."""
-
+    """Tokens, positions and token types added up, the type being 0 always; Keras has no table of
+    types.
+    """
     def __init__(self) -> None:
         super().__init__()
-        self.tokens, self.positions, self.types = nn.Embedding(20, 8), nn.Embedding(6, 8), nn.Embedding(2, 8)
+        self.tokens, self.positions, self.types = nn.Embedding(20,
+                                                               8), nn.Embedding(6, 8), nn.Embedding(
+                                                                   2, 8)
         self.dense = nn.Linear(8, 4)
 
     def forward(self, ids: Any) -> Any:
         positions = torch.arange(6).expand_as(ids)
-        return self.dense(torch.tanh(self.tokens(ids) + self.types(torch.zeros_like(ids)) + self.positions(positions)))
+        return self.dense(
+            torch.tanh(
+                self.tokens(ids) + self.types(torch.zeros_like(ids)) + self.positions(positions)))
 
 
 class PositionTable(keras.layers.Layer):  # type: ignore[misc]
     """The rows of a table of positions."""
-
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.table = layers.Embedding(6, 8, name="table")
@@ -229,12 +231,13 @@ def token_types_pair() -> tuple[Any, Any]:
     """The same without types."""
     inputs = layers.Input((6,), dtype="int32")
     x = PositionTable(name="positions")(layers.Embedding(20, 8, name="tokens")(inputs))
-    return randomized(TokenTypes()), keras.Model(inputs, layers.Dense(4, name="d")(layers.Activation("tanh")(x)))
+    return randomized(TokenTypes()), keras.Model(
+        inputs,
+        layers.Dense(4, name="d")(layers.Activation("tanh")(x)))
 
 
 class Plain(nn.Module):
     """Two convolutions without biases, a norm without gain and offset, and a dense layer."""
-
     def __init__(self) -> None:
         super().__init__()
         self.first, self.second = nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 4, 3, bias=False)
@@ -247,10 +250,13 @@ class Plain(nn.Module):
 
 
 def pair_with_more_in_keras() -> tuple[Any, Any]:
-    """The same with norms, biases, gains and offsets that torch lacks, none of them at its initial value."""
+    """The same with norms, biases, gains and offsets that torch lacks, none of them at its initial
+    value.
+    """
     inputs = layers.Input((8, 8, 3))
     x = layers.Conv2D(4, 3, name="c1", bias_initializer="ones")(inputs)
-    x = layers.BatchNormalization(name="b1", moving_mean_initializer="ones", gamma_initializer="zeros")(x)
+    x = layers.BatchNormalization(name="b1", moving_mean_initializer="ones",
+                                  gamma_initializer="zeros")(x)
     x = layers.Conv2D(4, 3, use_bias=False, name="c2")(layers.ReLU()(x))
     x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
     x = layers.LayerNormalization(epsilon=1e-5, beta_initializer="ones", name="l")(x)
@@ -259,9 +265,9 @@ def pair_with_more_in_keras() -> tuple[Any, Any]:
 
 class Frequencies(keras.layers.Layer):  # type: ignore[misc]
     """Multiplies by numbers that it computed for itself and keeps as a weight."""
-
     def build(self, shape: Any) -> None:
-        self.numbers = self.add_weight(shape=(8,), initializer=lambda shape, dtype: keras.ops.arange(8.0) + 0.5)
+        self.numbers = self.add_weight(shape=(8,),
+                                       initializer=lambda shape, dtype: keras.ops.arange(8.0) + 0.5)
 
     def call(self, x: Any) -> Any:
         return x * self.numbers
@@ -269,7 +275,6 @@ class Frequencies(keras.layers.Layer):  # type: ignore[misc]
 
 def frequencies_pair() -> tuple[Any, Any]:
     """Torch computes them each time."""
-
     class Times(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -284,8 +289,9 @@ def frequencies_pair() -> tuple[Any, Any]:
 
 
 class Offsets(nn.Module):
-    """Adds what a small network makes of constant places, which is the same whatever goes in; two of them one after the other."""
-
+    """Adds what a small network makes of constant places, which is the same whatever goes in; two
+    of them one after the other.
+    """
     def __init__(self) -> None:
         super().__init__()
         self.zeta, self.alpha = nn.Linear(2, 8), nn.Linear(2, 8)
@@ -298,7 +304,6 @@ class Offsets(nn.Module):
 
 class OffsetsInKeras(keras.layers.Layer):  # type: ignore[misc]
     """One of them."""
-
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.dense = layers.Dense(8, activation="tanh", name="dense")
@@ -315,16 +320,22 @@ def offsets_pair() -> tuple[Any, Any]:
 
 
 def pair_with_another_step(width: int = 6) -> tuple[Any, Any]:
-    """Three dense layers with a relu and a tanh in torch, with an exp and a tanh in Keras, whose middle layer gives `width` numbers."""
-    torch_module = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
+    """Three dense layers with a relu and a tanh in torch, with an exp and a tanh in Keras, whose
+    middle layer gives `width` numbers.
+    """
+    torch_module = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6), nn.Tanh(),
+                                 nn.Linear(6, 3))
     inputs = layers.Input((4,))
-    x = layers.Dense(width, name="b")(layers.Activation("exponential")(layers.Dense(5, name="a")(inputs)))
-    return randomized(torch_module), keras.Model(inputs, layers.Dense(3, name="c")(layers.Activation("tanh")(x)))
+    x = layers.Dense(width,
+                     name="b")(layers.Activation("exponential")(layers.Dense(5, name="a")(inputs)))
+    return randomized(torch_module), keras.Model(
+        inputs,
+        layers.Dense(3, name="c")(layers.Activation("tanh")(x)))
 
 
 class TableForBothEnds(keras.layers.Layer):  # type: ignore[misc]
-    """A table of tokens that holds a second one, transposed, for the way back, as keras-hub's does."""
-
+    """A table of tokens that holds a second one, transposed, for the way back, as keras-hub's does.
+    """
     def build(self, shape: Any) -> None:
         self.embeddings = self.add_weight(shape=(20, 8), name="embeddings")
         self.reverse_embeddings = self.add_weight(shape=(8, 20), name="reverse_embeddings")
@@ -335,7 +346,6 @@ class TableForBothEnds(keras.layers.Layer):  # type: ignore[misc]
 
 class Inner(keras.Model):  # type: ignore[misc]
     """A subclassed model inside a functional one."""
-
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.mix = layers.Dense(8, activation="tanh", name="mix")
@@ -346,23 +356,26 @@ class Inner(keras.Model):  # type: ignore[misc]
 
 def tied_table_pair() -> tuple[Any, Any]:
     """Torch ties its head to its table, and here only what is below the head is run."""
-
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.table, self.dense, self.head = nn.Embedding(20, 8), nn.Linear(8, 8), nn.Linear(8, 20, bias=False)
+            self.table, self.dense, self.head = nn.Embedding(20, 8), nn.Linear(8, 8), nn.Linear(
+                8, 20, bias=False)
             self.head.weight = self.table.weight
 
         def forward(self, ids: Any) -> Any:
             return torch.tanh(self.dense(self.table(ids)))
 
     inputs = layers.Input((6,), dtype="int32")
-    return randomized(Tied()), keras.Model(inputs, Inner(name="inner")(TableForBothEnds(name="tokens")(inputs)))
+    return randomized(Tied()), keras.Model(
+        inputs,
+        Inner(name="inner")(TableForBothEnds(name="tokens")(inputs)))
 
 
 def shortcut_pair(order: tuple[str, ...]) -> tuple[Any, Any]:
-    """Torch computes query, key and value in one, beside a shortcut of a third of its size; Keras has four layers of one shape, called in `order`."""
-
+    """Torch computes query, key and value in one, beside a shortcut of a third of its size; Keras
+    has four layers of one shape, called in `order`.
+    """
     class Fused(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,6 @@
-"""Small pairs of equal architecture, their weights randomized: no norm is the identity, no bias zero."""
+"""Small pairs of equal architecture, their weights randomized: no norm is the identity, no bias
+zero.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def randomized(module: Any, seed: int = 0) -> Any:
 
 
 def torch_two_branches(classes: int = 10) -> Any:
-    """Stem, then a main branch of two convolutions beside a shortcut; PyTorch registers the shortcut first."""
+    """Stem, then a main branch of two convolutions beside a shortcut; PyTorch registers the
+    shortcut first.
+    """
     import torch
     from torch import nn
 
@@ -68,7 +72,8 @@ def keras_two_branches(keras: Any, classes: int = 10, size: int = 16) -> Any:
         main = layers.Conv2D(8, 3, padding="same", use_bias=False, name=f"{name}_2_conv")(main)
         main = layers.BatchNormalization(epsilon=1e-5, name=f"{name}_2_bn")(main)
         shortcut = layers.Conv2D(8, 1, name=f"{name}_shortcut_conv")(x)
-        return layers.Activation("relu", name=f"{name}_out")(layers.Add(name=f"{name}_add")([main, shortcut]))
+        return layers.Activation("relu", name=f"{name}_out")(
+            layers.Add(name=f"{name}_add")([main, shortcut]))
 
     inputs = layers.Input((size, size, 3))
     x = layers.Conv2D(8, 3, padding="same", name="stem_conv")(inputs)
@@ -88,7 +93,8 @@ def values(model: Any) -> list[np.ndarray[Any, Any]]:
 
 def same_values(first: list[Any], second: list[Any]) -> bool:
     """Equal bit for bit."""
-    return len(first) == len(second) and all(a.tobytes() == b.tobytes() for a, b in zip(first, second, strict=True))
+    return len(first) == len(second) and all(
+        a.tobytes() == b.tobytes() for a, b in zip(first, second, strict=True))
 
 
 def largest_difference(torch_module: Any, keras_model: Any, size: int = 16) -> float:

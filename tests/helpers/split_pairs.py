@@ -1,4 +1,6 @@
-"""Small pairs in which one side holds in one tensor what the other holds in several, or in a layer of its own with more besides."""
+"""Small pairs in which one side holds in one tensor what the other holds in several, or in a layer
+of its own with more besides.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,6 @@ HEADS, HEAD, WIDTH = 2, 4, 8
 
 class FusedByHeads(nn.Module):
     """Query, key and value of each head beside each other in one layer."""
-
     def __init__(self) -> None:
         super().__init__()
         self.query_key_value = nn.Linear(WIDTH, 3 * WIDTH)
@@ -40,7 +41,8 @@ def fused_by_heads_pair(names: tuple[str, str, str]) -> tuple[Any, Any]:
     query, key, value = heads
     scores = ops.softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) / HEAD**0.5)
     mixed = ops.reshape(ops.transpose(ops.matmul(scores, value), (0, 2, 1, 3)), (-1, 5, WIDTH))
-    return randomized(FusedByHeads()), keras.Model(inputs, inputs + layers.Dense(WIDTH, name="out")(mixed))
+    return randomized(FusedByHeads()), keras.Model(inputs,
+                                                   inputs + layers.Dense(WIDTH, name="out")(mixed))
 
 
 ROWS = (12, 4, 4)
@@ -48,7 +50,6 @@ ROWS = (12, 4, 4)
 
 class UnequalBlocks(nn.Module):
     """More rows for the query than for key and value, all in one layer."""
-
     def __init__(self) -> None:
         super().__init__()
         self.qkv = nn.Linear(WIDTH, sum(ROWS))
@@ -61,16 +62,15 @@ class UnequalBlocks(nn.Module):
 def unequal_blocks_pair() -> tuple[Any, Any]:
     """A layer for each in Keras."""
     inputs = layers.Input((WIDTH,))
-    query, key, value = (
-        layers.Dense(rows, name=name)(inputs) for rows, name in zip(ROWS, ("query", "key", "value"), strict=True)
-    )
-    key, value = (keras.ops.tile(part, (1, 3)) for part in (keras.ops.tanh(key), keras.ops.relu(value)))
+    query, key, value = (layers.Dense(rows, name=name)(inputs)
+                         for rows, name in zip(ROWS, ("query", "key", "value"), strict=True))
+    key, value = (
+        keras.ops.tile(part, (1, 3)) for part in (keras.ops.tanh(key), keras.ops.relu(value)))
     return randomized(UnequalBlocks()), keras.Model(inputs, query * key + value)
 
 
 class Groups(nn.Module):
     """A convolution in two groups."""
-
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(4, 8, 3, padding=1, groups=2, bias=False)
@@ -84,15 +84,19 @@ def groups_pair() -> tuple[Any, Any]:
     """A convolution for each group in Keras, the second built first."""
     inputs = layers.Input((6, 6, 4))
     halves = keras.ops.split(inputs, 2, axis=-1)
-    convolutions = [layers.Conv2D(4, 3, padding="same", use_bias=False, name=name) for name in ("b", "a")]
-    joined = layers.Concatenate()([layer(half) for layer, half in zip(convolutions, halves, strict=True)])
+    convolutions = [
+        layers.Conv2D(4, 3, padding="same", use_bias=False, name=name) for name in ("b", "a")
+    ]
+    joined = layers.Concatenate()(
+        [layer(half) for layer, half in zip(convolutions, halves, strict=True)])
     normed = layers.BatchNormalization(epsilon=1e-5, name="norm")(joined)
     return randomized(Groups()), keras.Model(inputs, layers.ReLU()(normed))
 
 
 class Tokens(nn.Module):
-    """A class token before the rest, and a table of positions; the mask token serves training alone, and torch does not save the numbers of the positions."""
-
+    """A class token before the rest, and a table of positions; the mask token serves training
+    alone, and torch does not save the numbers of the positions.
+    """
     def __init__(self) -> None:
         super().__init__()
         self.mask_token = nn.Parameter(torch.zeros(1, WIDTH))
@@ -104,12 +108,14 @@ class Tokens(nn.Module):
 
     def forward(self, x: Any) -> Any:
         tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), self.patches(x)], 1)
-        return torch.tanh(tokens + self.position_embeddings + self.more_positions(self.position_ids))
+        return torch.tanh(tokens + self.position_embeddings
+                          + self.more_positions(self.position_ids))
 
 
 class KerasTokens(layers.Layer):  # type: ignore[misc]
-    """All in one layer, with the positions as they were before training as well, and their numbers as a variable that is zero at first."""
-
+    """All in one layer, with the positions as they were before training as well, and their numbers
+    as a variable that is zero at first.
+    """
     def __init__(self, trained_copy: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.trained_copy = trained_copy
@@ -119,13 +125,12 @@ class KerasTokens(layers.Layer):  # type: ignore[misc]
     def build(self, input_shape: Any) -> None:
         self.cls_token = self.add_weight(shape=(1, 1, WIDTH), name="cls_token")
         self.mask_token = self.add_weight(shape=(1, WIDTH), name="mask_token")
-        self.positions = self.add_weight(shape=(1, 6, WIDTH), name="interpolated_position_embeddings")
-        self.first_positions = self.add_weight(
-            shape=(1, 6, WIDTH), trainable=self.trained_copy, name="position_embeddings"
-        )
-        self.position_ids = self.add_weight(
-            shape=(1, 6), dtype="int32", initializer="zeros", trainable=False, name="position_ids"
-        )
+        self.positions = self.add_weight(shape=(1, 6, WIDTH),
+                                         name="interpolated_position_embeddings")
+        self.first_positions = self.add_weight(shape=(1, 6, WIDTH), trainable=self.trained_copy,
+                                               name="position_embeddings")
+        self.position_ids = self.add_weight(shape=(1, 6), dtype="int32", initializer="zeros",
+                                            trainable=False, name="position_ids")
         self.patches.build(input_shape)
         self.more_positions.build(None)
         self.built = True
@@ -139,12 +144,12 @@ class KerasTokens(layers.Layer):  # type: ignore[misc]
 def tokens_pair(trained_copy: bool = False) -> tuple[Any, Any]:
     """The two of them."""
     inputs = layers.Input((5, 3))
-    return randomized(Tokens()), keras.Model(inputs, KerasTokens(trained_copy, name="tokens")(inputs))
+    return randomized(Tokens()), keras.Model(inputs,
+                                             KerasTokens(trained_copy, name="tokens")(inputs))
 
 
 class SharedBlock(nn.Module):
     """One block used twice, under a name for each use, and its convolution under a third."""
-
     def __init__(self) -> None:
         super().__init__()
         block = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
@@ -168,7 +173,6 @@ def shared_block_pair() -> tuple[Any, Any]:
 
 class Gated(nn.Module):
     """Gate and up in one layer."""
-
     def __init__(self) -> None:
         super().__init__()
         self.gate_up = nn.Linear(WIDTH, 12, bias=False)
@@ -181,7 +185,6 @@ class Gated(nn.Module):
 
 class KerasGated(layers.Layer):  # type: ignore[misc]
     """All weights in one layer, gate and up apart."""
-
     def build(self, input_shape: Any) -> None:
         self.gate = self.add_weight((WIDTH, 6), name="gate")
         self.up = self.add_weight((WIDTH, 6), name="up")
@@ -200,7 +203,6 @@ def gated_pair() -> tuple[Any, Any]:
 
 class MapsOfVectors(nn.Module):
     """Vectors made into maps again and again, and a convolution behind each."""
-
     def __init__(self, times: int) -> None:
         super().__init__()
         self.grow = nn.ModuleList(nn.Linear(WIDTH, 27) for _ in range(times))
@@ -218,7 +220,9 @@ def maps_of_vectors_pair(times: int) -> tuple[Any, Any]:
     """Keras pads on the other sides, so that no convolution gives what torch's does."""
     x = inputs = layers.Input((WIDTH,))
     for number in range(times):
-        made = layers.Reshape((3, 3, 3))(layers.Dense(27, activation="relu", name=f"grow_{number}")(x))
+        made = layers.Reshape((3, 3, 3))(layers.Dense(27, activation="relu",
+                                                      name=f"grow_{number}")(x))
         convolved = layers.Conv2D(3, 2, padding="same", name=f"convolve_{number}")(made)
-        x = layers.Dense(WIDTH, activation="tanh", name=f"shrink_{number}")(layers.Flatten()(convolved))
+        x = layers.Dense(WIDTH, activation="tanh",
+                         name=f"shrink_{number}")(layers.Flatten()(convolved))
     return randomized(MapsOfVectors(times)), keras.Model(inputs, x)

@@ -1,9 +1,11 @@
-"""Writers that are struck by a signal at a random moment of a chosen phase: run as a program, it prints what came of each.
+"""Writers that are struck by a signal at a random moment of a chosen phase: run as a program, it
+prints what came of each.
 
     python -m tests.helpers.struck_writers FOLDER SUFFIX SIGNAL COUNT
 
-Every writer is a fork of this process, with the package imported and nothing done yet. It tells in shared memory which phase it is in; this process
-waits for the chosen one, lets a random part of it pass, and sends the signal. What counts is the phase that the writer was in when it died.
+Every writer is a fork of this process, with the package imported and nothing done yet. It tells in
+shared memory which phase it is in; this process waits for the chosen one, lets a random part of it
+pass, and sends the signal. What counts is the phase that the writer was in when it died.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from keras_torch_convert.keras_io import write_from_layout as from_plan
 from keras_torch_convert.plan.expressions import Permute, Tensor
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment
-from keras_torch_convert.spec.file_layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
+from keras_torch_convert.spec.file_layout import (ArchiveMember, FileLayout, StoredArray,
+                                                  TargetLayout)
 from keras_torch_convert.spec.tensor_spec import TensorSpec
 from keras_torch_convert.util import hash_workers as following
 
@@ -40,13 +43,17 @@ SHARD = 20 * 96 * 160 * 4 / sharded.GIGABYTE
 def plan_of(layers: int = LAYERS) -> Plan:
     """Many transposed matrices, so that every phase takes some milliseconds."""
     places = [f"dense{index}/0" for index in range(layers)]
-    arrays = tuple(StoredArray(f"/layers/dense{i}/vars/0", SHAPE, "<f4", place) for i, place in enumerate(places))
+    arrays = tuple(
+        StoredArray(f"/layers/dense{i}/vars/0", SHAPE, "<f4", place)
+        for i, place in enumerate(places))
     file = FileLayout((), arrays)
     return Plan(
-        tuple(Assignment(place, Permute(Tensor(f"w{i}"), (1, 0)), "kernel") for i, place in enumerate(places)),
+        tuple(
+            Assignment(place, Permute(Tensor(f"w{i}"), (1, 0)), "kernel")
+            for i, place in enumerate(places)),
         targets={place: TensorSpec(SHAPE, "float32", place) for place in places},
-        layout=TargetLayout("keras", "3", legacy=file, weights=file, members=(ArchiveMember("config.json", "{}"),)),
-    )
+        layout=TargetLayout("keras", "3", legacy=file, weights=file,
+                            members=(ArchiveMember("config.json", "{}"),)))
 
 
 def source_of(path: Path, seed: int) -> Path:
@@ -62,17 +69,19 @@ def write(source: Path, path: Path) -> None:
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """The file, or an index and all that belongs to it; anything else that its folder holds is left out."""
+    """The file, or an index and all that belongs to it; anything else that its folder holds is left
+    out.
+    """
     names = [path.name, *(sharded.shard_names(path) if path.suffix == ".json" else ())]
     return {name: path.with_name(name).read_bytes() for name in names}
 
 
 def tell_phases(shared: mmap.mmap, shards: bool) -> None:
-    """Let the package's own functions tell when their phase begins; around the rename, which takes no time, a moment is spent.
+    """Let the package's own functions tell when their phase begins; around the rename, which takes
+    no time, a moment is spent.
 
     Of shards the rename is that of the index, which is the switch from the old set to the new one.
     """
-
     def telling(phase: str, function: Callable[..., Any], pause: float = 0.0) -> Callable[..., Any]:
         def told(*arguments: Any, **options: Any) -> Any:
             shared[0] = PHASES.index(phase) + 1
@@ -83,10 +92,12 @@ def tell_phases(shared: mmap.mmap, shards: bool) -> None:
 
         return told
 
-    from_plan.make_hdf5_header = telling("skeleton", from_plan.make_hdf5_header)  # type: ignore[assignment]
+    from_plan.make_hdf5_header = telling("skeleton",
+                                         from_plan.make_hdf5_header)  # type: ignore[assignment]
     from_plan._write_pieces = telling("data", from_plan._write_pieces)
     # What is left to hash when all data is written, and the file read again.
-    following.HashWorkers.__exit__ = telling("hash", following.HashWorkers.__exit__)  # type: ignore[method-assign]
+    following.HashWorkers.__exit__ = telling(
+        "hash", following.HashWorkers.__exit__)  # type: ignore[method-assign]
     from_plan.compare_with_values = telling("hash", from_plan.compare_with_values)
     if shards:
         sharded.write_index = telling("rename", sharded.write_index, 0.001)
@@ -103,7 +114,9 @@ def spend(seconds: float) -> None:
 
 
 def struck(source: Path, path: Path, phase: str, wait: float, number: int) -> str | None:
-    """Run a writer and strike it `wait` seconds into a phase; the phase in which it died, None when it was faster."""
+    """Run a writer and strike it `wait` seconds into a phase; the phase in which it died, None when
+    it was faster.
+    """
     shared = mmap.mmap(-1, 1)
     child = os.fork()
     if child == 0:
@@ -132,7 +145,9 @@ def struck(source: Path, path: Path, phase: str, wait: float, number: int) -> st
 
 
 def main(folder: Path, suffix: str, number: int, count: int) -> None:
-    """Strike until `count` writers died, as many in each phase as in the others; print the phases and what was wrong."""
+    """Strike until `count` writers died, as many in each phase as in the others; print the phases
+    and what was wrong.
+    """
     random.seed(0)
     path = folder / f"model{suffix}"
     new = source_of(folder / "new.npz", 1)
@@ -152,7 +167,10 @@ def main(folder: Path, suffix: str, number: int, count: int) -> None:
     came = {"old": 0, "new": 0}
     wrong: list[str] = []
     # Seconds; the index of shards is flushed before it is renamed.
-    longest = {"skeleton": 0.004, "data": 0.006, "hash": 0.01, "rename": 0.04 if suffix == ".weights.json" else 0.004}
+    longest = {
+        "skeleton": 0.004, "data": 0.006, "hash": 0.01,
+        "rename": 0.04 if suffix == ".weights.json" else 0.004
+    }
     while sum(hits.values()) < count:
         phase = min(PHASES, key=lambda name: hits[name])
         hit = struck(new, path, phase, random.uniform(0, longest[phase]), number)

@@ -19,28 +19,25 @@ from keras_torch_convert.spec.target import Target, TargetLayer, TargetVariable
 def tensor(name: str, values: Any, **about: Any) -> SourceTensor:
     """A source tensor with the given values."""
     array = np.asarray(values)
-    return SourceTensor(name, array.shape, about.pop("dtype", array.dtype.name), lambda: array, **about)
+    return SourceTensor(name, array.shape, about.pop("dtype", array.dtype.name), lambda: array,
+                        **about)
 
 
 def source_of(tensors: Mapping[str, Any] | Sequence[SourceTensor]) -> Source:
     """A source of named arrays, or of tensors."""
-    made = [tensor(name, values) for name, values in tensors.items()] if isinstance(tensors, Mapping) else tensors
+    made = [tensor(name, values) for name, values in tensors.items()] if isinstance(
+        tensors, Mapping) else tensors
     return Source({one.name: one for one in made}, "state dict")
 
 
-def layer(
-    name: str,
-    kinds: str | Sequence[str],
-    variables: Mapping[str, tuple[int, ...]],
-    dtype: str = "float32",
-    **settings: Any,
-) -> TargetLayer:
+def layer(name: str, kinds: str | Sequence[str], variables: Mapping[str, tuple[int, ...]],
+          dtype: str = "float32", **settings: Any) -> TargetLayer:
     """A Keras layer on paper: `variables` are names and shapes."""
     made = tuple(
         TargetVariable(f"{name}/{index}", f"{name}/{variable}", variable, shape, dtype, True, None)
-        for index, (variable, shape) in enumerate(variables.items())
-    )
-    return TargetLayer(name, name, (kinds,) if isinstance(kinds, str) else tuple(kinds), made, (), 0, settings, None)
+        for index, (variable, shape) in enumerate(variables.items()))
+    return TargetLayer(name, name, (kinds,) if isinstance(kinds, str) else tuple(kinds), made, (),
+                       0, settings, None)
 
 
 def composite(name: str, kind: str, *children: TargetLayer) -> TargetLayer:
@@ -59,9 +56,13 @@ def stack_of(source: Source, name: str = "torch_layer") -> TorchLayer:
     return TorchLayer(name, tuple(source.tensors.values()))
 
 
-def values_by_label(plan: Plan, source: Source, target: Target, **options: Any) -> dict[str, np.ndarray]:
+def values_by_label(plan: Plan, source: Source, target: Target,
+                    **options: Any) -> dict[str, np.ndarray]:
     """What the executor computes, by label of the variable."""
-    return {variable.display_name: array for variable, array in check_plan(plan, source, target, **options).arrays()}
+    return {
+        variable.display_name: array
+        for variable, array in check_plan(plan, source, target, **options).arrays()
+    }
 
 
 def moved(source: Source, keras_layer: TargetLayer) -> dict[str, np.ndarray]:
@@ -73,7 +74,10 @@ def moved(source: Source, keras_layer: TargetLayer) -> dict[str, np.ndarray]:
 
 def module_source(module: Any) -> Source:
     """The state dict of a torch module, without BatchNorm's counters."""
-    state = {name: one for name, one in module.state_dict().items() if not name.endswith("num_batches_tracked")}
+    state = {
+        name: one
+        for name, one in module.state_dict().items() if not name.endswith("num_batches_tracked")
+    }
     return source_of({name: one.numpy() for name, one in state.items()})
 
 

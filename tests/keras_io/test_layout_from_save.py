@@ -1,4 +1,6 @@
-"""A legacy .h5 file through our own writer holds, name for name and bit for bit, what Keras's own save writes."""
+"""A legacy .h5 file through our own writer holds, name for name and bit for bit, what Keras's own
+save writes.
+"""
 
 import os
 from pathlib import Path
@@ -40,7 +42,10 @@ def contents(path: Path) -> dict[str, Any]:
 
     def visit(name: str, item: Any) -> None:
         attributes = {key: np.asarray(value).tolist() for key, value in item.attrs.items()}
-        attributes = {key: value.encode() if isinstance(value, str) else value for key, value in attributes.items()}
+        attributes = {
+            key: value.encode() if isinstance(value, str) else value
+            for key, value in attributes.items()
+        }
         found[name] = attributes
         if isinstance(item, h5py.Dataset):
             found[name] = (attributes, item.dtype, item.shape, np.asarray(item[()]).tobytes())
@@ -58,7 +63,8 @@ def kerass_own(target: Target, path: Path) -> Path:
 
 @pytest.mark.parametrize("frozen", models.FREEZE)
 @pytest.mark.parametrize("name", ["plain", "nested", "composite"])
-def test_the_file_is_the_one_that_keras_writes(keras: Any, tmp_path: Path, name: str, frozen: str) -> None:
+def test_the_file_is_the_one_that_keras_writes(keras: Any, tmp_path: Path, name: str,
+                                               frozen: str) -> None:
     model = models.MODELS[name](keras)
     models.FREEZE[frozen](model)
     target = filled(model)
@@ -67,7 +73,8 @@ def test_the_file_is_the_one_that_keras_writes(keras: Any, tmp_path: Path, name:
     assert contents(saved.path) == contents(kerass_own(target, tmp_path / "keras.h5"))
 
 
-def test_more_names_than_an_attribute_holds_are_cut_as_keras_cuts_them(keras: Any, tmp_path: Path) -> None:
+def test_more_names_than_an_attribute_holds_are_cut_as_keras_cuts_them(keras: Any,
+                                                                       tmp_path: Path) -> None:
     vector = keras.Input((2,))
     names = [f"{index}_{'a_long_name_' * 60}" for index in range(100)]
     outputs = vector
@@ -81,7 +88,8 @@ def test_more_names_than_an_attribute_holds_are_cut_as_keras_cuts_them(keras: An
     assert found == contents(kerass_own(target, tmp_path / "keras.h5"))
 
 
-def test_a_layer_that_two_places_share_is_written_as_keras_writes_it(keras: Any, tmp_path: Path) -> None:
+def test_a_layer_that_two_places_share_is_written_as_keras_writes_it(keras: Any,
+                                                                     tmp_path: Path) -> None:
     vector = keras.Input((3,))
     shared = keras.layers.Dense(3, name="shared")
     inner = keras.Model(vector, shared(shared(vector)), name="inner")
@@ -102,8 +110,7 @@ def test_a_compiled_models_optimizer_is_kept(keras: Any, tmp_path: Path) -> None
 
 
 def test_keras_itself_writes_what_holds_much_beside_the_weights(
-    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+        keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vector = keras.Input((3,))
     model = keras.Model(vector, keras.layers.Dense(2, name="head")(vector))
     model.compile("adam", "mse")
@@ -111,7 +118,8 @@ def test_keras_itself_writes_what_holds_much_beside_the_weights(
     target = filled(model)
     monkeypatch.setattr("keras_torch_convert.keras_io.layout_from_save.MOST_OTHER_BYTES", 8)
     saved = save_model(target, tmp_path / "model.h5")
-    assert any("Keras itself wrote the file" in note and "optimizer" in note for note in saved.notes)
+    assert any(
+        "Keras itself wrote the file" in note and "optimizer" in note for note in saved.notes)
     assert saved.size == saved.path.stat().st_size
 
 

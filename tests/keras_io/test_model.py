@@ -32,7 +32,8 @@ def places(target: Target) -> list[str]:
 def test_layers_with_weights_are_listed_in_model_order(keras: Any) -> None:
     target = read_target(models.plain(keras))
     assert [layer.name for layer in target.layers] == ["stem", "stem_norm", "head"]
-    assert [layer.class_name for layer in target.layers] == ["Conv2D", "BatchNormalization", "Dense"]
+    assert [layer.class_name for layer in target.layers
+           ] == ["Conv2D", "BatchNormalization", "Dense"]
     assert {layer.depth for layer in target.layers} == {0}
     assert (target.name, target.framework) == ("plain", keras.__name__)
 
@@ -55,7 +56,8 @@ def test_freezing_changes_flags_but_neither_order_nor_places(keras: Any) -> None
         assert [v.key for layer in frozen.layers for v in layer.variables] == places(free)
         norm = frozen.layers[0].children[1]
         assert [variable.trainable for variable in norm.variables] == [False] * 4
-    assert [layer.trainable for layer in model._flatten_layers()] == [False] * len(list(model._flatten_layers()))
+    assert [layer.trainable for layer in model._flatten_layers()
+           ] == [False] * len(list(model._flatten_layers()))
 
 
 def test_kinds_go_from_the_own_class_to_layer(keras: Any) -> None:
@@ -71,20 +73,20 @@ def test_kinds_go_from_the_own_class_to_layer(keras: Any) -> None:
 def test_settings_are_plain_values(keras: Any) -> None:
     image = keras.Input((8, 8, 4))
     layers = keras.layers
-    x = layers.Conv2D(6, (3, 1), strides=2, groups=2, padding="same", activation="relu", use_bias=False)(image)
+    x = layers.Conv2D(6, (3, 1), strides=2, groups=2, padding="same", activation="relu",
+                      use_bias=False)(image)
     x = layers.BatchNormalization(epsilon=1e-5, scale=False)(x)
-    conv, norm = read_target(keras.Model(image, layers.DepthwiseConv2D(3, depth_multiplier=2)(x))).layers[:2]
+    conv, norm = read_target(keras.Model(image,
+                                         layers.DepthwiseConv2D(3,
+                                                                depth_multiplier=2)(x))).layers[:2]
     expected = {
-        "filters": 6,
-        "kernel_size": (3, 1),
-        "strides": (2, 2),
-        "groups": 2,
-        "padding": "same",
-        "use_bias": False,
+        "filters": 6, "kernel_size": (3, 1), "strides": (2, 2), "groups": 2, "padding": "same",
+        "use_bias": False
     }
     assert {name: conv.settings[name] for name in expected} == expected
     assert (conv.settings["activation"], conv.settings["data_format"]) == ("relu", "channels_last")
-    assert (norm.settings["epsilon"], norm.settings["scale"], norm.settings["center"]) == (1e-5, False, True)
+    assert (norm.settings["epsilon"], norm.settings["scale"],
+            norm.settings["center"]) == (1e-5, False, True)
     assert names(norm) == ["beta", "moving_mean", "moving_variance"]
 
 
@@ -96,27 +98,22 @@ def test_a_channels_first_model_says_so(keras: Any) -> None:
 
 def test_leaves_of_a_nested_model_and_of_wrappers_are_children(keras: Any) -> None:
     body, both_ways, head = read_target(models.nested(keras)).layers
-    assert [(leaf.display_name, leaf.depth) for leaf in body.children] == [
-        ("body/first", 1),
-        ("body/first_norm", 1),
-        ("body/second", 1),
-        ("body/second_norm", 1),
-    ]
+    assert [(leaf.display_name, leaf.depth) for leaf in body.children] == [("body/first", 1),
+                                                                           ("body/first_norm", 1),
+                                                                           ("body/second", 1),
+                                                                           ("body/second_norm", 1)]
     assert [leaf.class_name for leaf in both_ways.children] == ["LSTMCell", "LSTMCell"]
-    assert [names(leaf) for leaf in both_ways.children] == [["kernel", "recurrent_kernel", "bias"]] * 2
+    assert [names(leaf) for leaf in both_ways.children
+           ] == [["kernel", "recurrent_kernel", "bias"]] * 2
     assert head.children == ()
-    assert {variable.key for leaf in body.children for variable in leaf.variables} == {v.key for v in body.variables}
+    assert {variable.key for leaf in body.children for variable in leaf.variables
+           } == {v.key for v in body.variables}
 
 
 def test_a_composite_with_weights_of_its_own_is_a_leaf_beside_its_sublayers(keras: Any) -> None:
     block = read_target(models.composite(keras)).layers[1]
     assert sorted(leaf.class_name for leaf in block.children) == [
-        "BatchNormalization",
-        "Block",
-        "Dense",
-        "Dense",
-        "Dense",
-        "LayerNormalization",
+        "BatchNormalization", "Block", "Dense", "Dense", "Dense", "LayerNormalization"
     ]
     own = next(leaf for leaf in block.children if leaf.class_name == "Block")
     assert names(own) == ["gate", "count"]
@@ -134,7 +131,8 @@ def test_time_distributed_is_read_through(keras: Any) -> None:
 
 def test_expanded_leaves_count_as_layers_under_their_own_names(keras: Any) -> None:
     target = read_target(models.nested(keras), expand_nested=True)
-    assert [layer.name for layer in target.layers][:4] == ["first", "first_norm", "second", "second_norm"]
+    assert [layer.name for layer in target.layers
+           ][:4] == ["first", "first_norm", "second", "second_norm"]
     assert target.layers[-1].name == "head"
     assert {layer.depth for layer in target.layers} == {0}
     assert all(layer.children == () for layer in target.layers)
@@ -148,10 +146,12 @@ def test_expanded_leaves_of_one_name_get_those_above_them(keras: Any) -> None:
 
     vector = keras.Input((4,))
     model = keras.Model(vector, part("left")(part("right")(vector)))
-    assert [layer.name for layer in read_target(model, expand_nested=True).layers] == ["right/own", "left/own"]
+    assert [layer.name for layer in read_target(model, expand_nested=True).layers
+           ] == ["right/own", "left/own"]
 
 
-def test_expanded_leaves_with_automatic_names_are_called_after_the_layer_above_them(keras: Any) -> None:
+def test_expanded_leaves_with_automatic_names_are_called_after_the_layer_above_them(
+        keras: Any) -> None:
     def part(name: str) -> Any:
         inside = [keras.layers.Dense(4), keras.layers.Dense(4), keras.layers.LayerNormalization()]
         return keras.Sequential([keras.Input((4,)), *inside], name=name)
@@ -159,9 +159,8 @@ def test_expanded_leaves_with_automatic_names_are_called_after_the_layer_above_t
     keras.layers.Dense(3)
     names = [
         layer.name
-        for layer in read_target(
-            keras.Sequential([part("one"), part("two")]), sample=np.zeros((1, 4)), expand_nested=True
-        ).layers
+        for layer in read_target(keras.Sequential([part("one"), part("two")]), sample=np.zeros((
+            1, 4)), expand_nested=True).layers
     ]
     each = ("dense", "dense_1", "layer_normalization")
     assert names == [f"{above}_{name}" for above in ("one", "two") for name in each]
@@ -184,14 +183,16 @@ def test_variables_that_layers_share_have_one_place(keras: Any) -> None:
     assert [layer.name for layer in target.layers] == ["shared", "inner"]
     assert target.layers[0].variables == target.layers[1].variables
     assert len(target.variables) == 2
-    assert [layer.name for layer in read_target(target.model, expand_nested=True).layers] == ["shared"]
+    assert [layer.name for layer in read_target(target.model, expand_nested=True).layers
+           ] == ["shared"]
 
 
 def test_random_state_is_not_a_weight(keras: Any) -> None:
     vector = keras.Input((4,))
     x = keras.layers.GaussianNoise(0.1)(keras.layers.Dropout(0.5, seed=1)(vector))
     target = read_target(keras.Model(vector, keras.layers.Dense(2, name="dense")(x)))
-    assert [variable.display_name for variable in target.variables.values()] == ["dense/kernel", "dense/bias"]
+    assert [variable.display_name for variable in target.variables.values()
+           ] == ["dense/kernel", "dense/bias"]
 
 
 def test_weights_of_the_model_itself_are_a_layer_of_their_own(keras: Any) -> None:
@@ -217,11 +218,13 @@ def test_two_layers_of_one_name_are_both_listed(keras: Any) -> None:
 
 
 def test_an_unbuilt_model_is_refused_with_the_remedy(keras: Any) -> None:
-    with pytest.raises(TargetError, match=r"not built.*pass sample=.*model\.build\(\(None, 224, 224, 3\)\)"):
+    with pytest.raises(TargetError,
+                       match=r"not built.*pass sample=.*model\.build\(\(None, 224, 224, 3\)\)"):
         read_target(keras.Sequential([keras.layers.Dense(2)]))
 
 
-@pytest.mark.parametrize("sample", [np.zeros((1, 4), "float32"), ("for torch", np.zeros((1, 4), "float32"))])
+@pytest.mark.parametrize("sample",
+                         [np.zeros((1, 4), "float32"), ("for torch", np.zeros((1, 4), "float32"))])
 def test_an_unbuilt_model_is_built_from_the_sample(keras: Any, sample: Any) -> None:
     target = read_target(keras.Sequential([keras.layers.Dense(2)]), sample=sample)
     assert target.layers[0].variables[0].shape == (4, 2)
@@ -231,7 +234,8 @@ def test_several_inputs_of_an_unbuilt_model_come_in_a_dict(keras: Any) -> None:
     class Pair(keras.Model):
         def __init__(self) -> None:
             super().__init__()
-            self.left, self.right = keras.layers.Dense(2, name="left"), keras.layers.Dense(2, name="right")
+            self.left, self.right = keras.layers.Dense(2, name="left"), keras.layers.Dense(
+                2, name="right")
 
         def call(self, inputs: Any) -> Any:
             return self.left(inputs["a"]) + self.right(inputs["b"])
@@ -266,13 +270,12 @@ def test_what_is_not_a_keras_model_is_refused(other: Any) -> None:
 
 @pytest.mark.parametrize(("own", "other"), [("keras", "tf_keras"), ("tf_keras", "keras")])
 def test_the_keras_of_the_other_version_is_never_imported(own: str, other: str) -> None:
-    script = (
-        f"import sys, {own} as keras; loaded = {other!r} in sys.modules\n"
-        "from tests.keras_runs.models import plain\n"
-        "from keras_torch_convert.keras_io.model import read_target\n"
-        f"assert len(read_target(plain(keras)).layers) == 3\n"
-        f"assert ({other!r} in sys.modules) == loaded"
-    )
+    script = (f"import sys, {own} as keras; loaded = {other!r} in sys.modules\n"
+              "from tests.helpers.keras_runs.models import plain\n"
+              "from keras_torch_convert.keras_io.model import read_target\n"
+              f"assert len(read_target(plain(keras)).layers) == 3\n"
+              f"assert ({other!r} in sys.modules) == loaded")
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "torch"}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True,
+                          text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -34,7 +34,9 @@ def target(keras: Any) -> Target:
 
 
 def contents(target: Target) -> list[bytes]:
-    return [read_values(target, variable.variable).tobytes() for variable in target.variables.values()]
+    return [
+        read_values(target, variable.variable).tobytes() for variable in target.variables.values()
+    ]
 
 
 def write_then(target: Target, pairs: list[tuple[Any, Any]], action: Callable[[], object]) -> None:
@@ -60,8 +62,12 @@ def test_values_are_in_the_model_after_the_block(target: Target) -> None:
     assert all(np.all(weights == 7) for weights in target.model.get_weights())
 
 
-@pytest.mark.parametrize("error", [ValueError("a callback of the user"), KeyboardInterrupt(), SystemExit(1)])
-def test_an_exception_in_the_middle_puts_every_bit_back(target: Target, error: BaseException) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("a callback of the user"),
+     KeyboardInterrupt(), SystemExit(1)])
+def test_an_exception_in_the_middle_puts_every_bit_back(target: Target,
+                                                        error: BaseException) -> None:
     before = contents(target)
     meanwhile = []
 
@@ -81,7 +87,8 @@ def test_bits_that_compare_unequal_or_equal_come_back_as_they_were(keras: Any) -
     model.build((None, 4))
     target = read_target(model)
     (kernel,) = target.variables.values()
-    odd = np.array([[0x7FC12345], [0x80000000], [0x00000001], [0xFF800000]], np.uint32).view(np.float32)
+    odd = np.array([[0x7FC12345], [0x80000000], [0x00000001], [0xFF800000]],
+                   np.uint32).view(np.float32)
     with writing(target) as writer:
         writer.write(kernel, odd)
     with pytest.raises(ZeroDivisionError):
@@ -98,8 +105,7 @@ def test_a_variable_written_twice_gets_its_first_values_back(target: Target) -> 
 
 
 def test_ctrl_c_between_journal_and_change_or_right_after_the_change_loses_nothing(
-    target: Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
+        target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(target)
     assign = into_model.assign_values
     for early in (True, False):
@@ -118,8 +124,7 @@ def test_ctrl_c_between_journal_and_change_or_right_after_the_change_loses_nothi
 
 
 def test_ctrl_c_while_values_are_put_back_waits_until_all_are_back(
-    target: Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
+        target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(target)
     assign = into_model.assign_values
 
@@ -144,8 +149,7 @@ def test_the_interrupt_handler_is_the_same_afterwards() -> None:
 
 
 def test_a_journal_larger_than_its_room_goes_to_a_file_and_comes_back(
-    target: Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
+        target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(into_model, "KEPT_IN_MEMORY", 100)
     before = contents(target)
     sizes: list[int] = []
@@ -174,7 +178,8 @@ def test_a_wrong_shape_is_refused_and_everything_put_back(target: Target) -> Non
 
 def test_a_wrong_type_is_refused(target: Target) -> None:
     variable = sevens(target)[0][0]
-    with pytest.raises(TransferError, match="body/first/kernel: expected type float32, got float64"):
+    with pytest.raises(TransferError,
+                       match="body/first/kernel: expected type float32, got float64"):
         write_then(target, [(variable, np.zeros(variable.shape))], fail)
 
 
@@ -185,8 +190,7 @@ def test_a_variable_of_another_model_is_refused(keras: Any, target: Target) -> N
 
 
 def test_read_only_and_strided_arrays_are_taken_without_a_warning(
-    target: Target, recwarn: pytest.WarningsRecorder
-) -> None:
+        target: Target, recwarn: pytest.WarningsRecorder) -> None:
     variable = next(v for v in target.variables.values() if len(v.shape) == 4)
     values = np.arange(variable.size, dtype=np.float32).reshape(variable.shape[::-1]).T[::-1]
     frozen = values.copy()
@@ -215,7 +219,9 @@ def test_two_byte_variables_take_and_get_back_their_own_type(keras: Any, policy:
 
 def test_constraints_of_training_do_not_touch_written_values(keras: Any) -> None:
     vector = keras.Input((4,))
-    target = read_target(keras.Model(vector, keras.layers.Dense(3, kernel_constraint="non_neg")(vector)))
+    target = read_target(
+        keras.Model(vector,
+                    keras.layers.Dense(3, kernel_constraint="non_neg")(vector)))
     kernel = next(iter(target.variables.values()))
     with writing(target) as writer:
         writer.write(kernel, np.full((4, 3), -1, np.float32))

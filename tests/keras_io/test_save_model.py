@@ -18,16 +18,14 @@ from keras_torch_convert.keras_io.keras_save import check_path
 from keras_torch_convert.keras_io.model import read_target
 from keras_torch_convert.keras_io.model_writer import writing
 from keras_torch_convert.keras_io.save_model import save_model
-from keras_torch_convert.keras_io.verify_written import (
-    compare_archive,
-    compare_legacy_file,
-    compare_weights_file,
-    name_list,
-)
+from keras_torch_convert.keras_io.verify_written import (compare_archive, compare_legacy_file,
+                                                         compare_weights_file, name_list)
 from keras_torch_convert.spec.target import Target
 from tests.helpers.keras_runs import models
 
-COMPARE = {".h5": compare_legacy_file, ".weights.h5": compare_weights_file, ".keras": compare_archive}
+COMPARE = {
+    ".h5": compare_legacy_file, ".weights.h5": compare_weights_file, ".keras": compare_archive
+}
 
 
 @pytest.fixture(params=["keras", "tf_keras"])
@@ -47,7 +45,8 @@ def target(keras: Any) -> Target:
 
 def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
     for name in ("model.tf", "model", ".h5", "weights.npz"):
-        with pytest.raises(SaveError, match=r"expected a name ending in \.h5, \.weights\.h5 or \.keras"):
+        with pytest.raises(SaveError,
+                           match=r"expected a name ending in \.h5, \.weights\.h5 or \.keras"):
             check_path(tmp_path / name)
 
 
@@ -59,14 +58,16 @@ def test_a_missing_folder_and_a_folder_in_the_way_are_refused(tmp_path: Path) ->
         check_path(tmp_path / "model.h5")
 
 
-def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_permission_is_refused(tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras_file.os, "access", lambda folder, mode: False)
     with pytest.raises(SaveError, match="no permission to write"):
         check_path(tmp_path / "model.h5")
 
 
 @pytest.mark.parametrize("suffix", COMPARE)
-def test_one_changed_bit_of_a_weight_is_found_by_the_read_back(target: Target, tmp_path: Path, suffix: str) -> None:
+def test_one_changed_bit_of_a_weight_is_found_by_the_read_back(target: Target, tmp_path: Path,
+                                                               suffix: str) -> None:
     path = tmp_path / f"model{suffix}"
     save_model(target, path)
     COMPARE[suffix](target, path)
@@ -83,7 +84,8 @@ def test_one_changed_bit_of_a_weight_is_found_by_the_read_back(target: Target, t
 
 
 @pytest.mark.parametrize("suffix", COMPARE)
-def test_a_truncated_file_is_found_by_the_read_back(target: Target, tmp_path: Path, suffix: str) -> None:
+def test_a_truncated_file_is_found_by_the_read_back(target: Target, tmp_path: Path,
+                                                    suffix: str) -> None:
     path = tmp_path / f"model{suffix}"
     save_model(target, path)
     path.write_bytes(path.read_bytes()[:-2000])
@@ -92,12 +94,14 @@ def test_a_truncated_file_is_found_by_the_read_back(target: Target, tmp_path: Pa
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
-def test_values_swapped_between_two_layers_are_found(target: Target, tmp_path: Path, suffix: str) -> None:
+def test_values_swapped_between_two_layers_are_found(target: Target, tmp_path: Path,
+                                                     suffix: str) -> None:
     path = tmp_path / f"model{suffix}"
     save_model(target, path)
     found: list[str] = []
     with h5py.File(path, "r+") as file:
-        file.visititems(lambda name, item: found.append(name) if getattr(item, "shape", None) == (4,) else None)
+        file.visititems(lambda name, item: found.append(name)
+                        if getattr(item, "shape", None) == (4,) else None)
         first, second = file[found[0]][()], file[found[1]][()]
         file[found[0]][...], file[found[1]][...] = second, first
     with pytest.raises(SaveError, match=r"reads? back|no group"):
@@ -107,8 +111,8 @@ def test_values_swapped_between_two_layers_are_found(target: Target, tmp_path: P
 @pytest.mark.parametrize("suffix", COMPARE)
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 def test_an_error_while_saving_keeps_the_old_file_and_leaves_no_other(
-    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, error: BaseException
-) -> None:
+        target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str,
+        error: BaseException) -> None:
     path = tmp_path / f"model{suffix}"
     path.write_bytes(b"what was here")
 
@@ -126,8 +130,8 @@ def test_an_error_while_saving_keeps_the_old_file_and_leaves_no_other(
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 def test_an_error_in_our_own_writer_keeps_the_old_file_and_leaves_no_other(
-    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
-) -> None:
+        target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        error: BaseException) -> None:
     path = tmp_path / "model.h5"
     path.write_bytes(b"what was here")
     read, calls = from_model.read_values, iter(range(3))
@@ -145,9 +149,9 @@ def test_an_error_in_our_own_writer_keeps_the_old_file_and_leaves_no_other(
 
 
 @pytest.mark.parametrize("suffix", COMPARE)
-def test_a_file_that_reads_back_different_never_takes_its_name(
-    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
-) -> None:
+def test_a_file_that_reads_back_different_never_takes_its_name(target: Target, tmp_path: Path,
+                                                               monkeypatch: pytest.MonkeyPatch,
+                                                               suffix: str) -> None:
     compare = from_model._compare
     values = np.asarray(next(iter(target.variables.values())).variable.numpy()).tobytes()
 
@@ -161,7 +165,8 @@ def test_a_file_that_reads_back_different_never_takes_its_name(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_file_is_replaced_and_keeps_its_permissions(target: Target, tmp_path: Path) -> None:
+def test_an_existing_file_is_replaced_and_keeps_its_permissions(target: Target,
+                                                                tmp_path: Path) -> None:
     path = tmp_path / "model.h5"
     path.write_bytes(b"old")
     path.chmod(0o640)
@@ -174,9 +179,8 @@ def test_an_existing_file_is_replaced_and_keeps_its_permissions(target: Target, 
     assert path.stat().st_mode & 0o777 == 0o640
 
 
-def test_trainable_flags_come_back_when_saving_fails(
-    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trainable_flags_come_back_when_saving_fails(target: Target, tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     models.freeze_some(target.model)
     norm = target.model.get_layer("body").get_layer("first_norm")
     seen: list[bool] = []
@@ -189,7 +193,8 @@ def test_trainable_flags_come_back_when_saving_fails(
     with pytest.raises(KeyboardInterrupt):
         save_model(target, tmp_path / "model.h5")
     assert (seen, norm.trainable) == ([True], False)
-    assert [v.trainable for v in read_target(target.model).layers[0].children[1].variables] == [False] * 4
+    assert [v.trainable for v in read_target(target.model).layers[0].children[1].variables
+           ] == [False] * 4
 
 
 def test_weights_that_share_a_path_are_refused_in_a_legacy_file(keras: Any, tmp_path: Path) -> None:
@@ -208,30 +213,34 @@ def test_weights_that_share_a_path_are_refused_in_a_legacy_file(keras: Any, tmp_
 
     vector = keras.Input((4,))
     target = read_target(keras.Model(vector, Block()(vector)))
-    with pytest.raises(SaveError, match=r"layer 'block' has several weights called .*: save as \.weights\.h5"):
+    with pytest.raises(SaveError,
+                       match=r"layer 'block' has several weights called .*: save as \.weights\.h5"):
         save_model(target, tmp_path / "model.h5")
     assert save_model(target, tmp_path / "model.weights.h5").size > 0
 
 
 def test_a_layer_beside_the_graph_is_not_lost_in_a_legacy_file(tmp_path: Path) -> None:
-    keras = pytest.importorskip("keras")  # in Keras 2 such a layer is one of model.layers, so it is saved
+    keras = pytest.importorskip(
+        "keras")  # in Keras 2 such a layer is one of model.layers, so it is saved
     vector = keras.Input((4,))
     model = keras.Model(vector, keras.layers.Dense(2, name="head")(vector))
     model.aside = keras.layers.Dense(3, name="aside")
     model.aside.build((None, 4))
     target = read_target(model)
     assert [layer.name for layer in target.layers] == ["head", "aside"]
-    with pytest.raises(SaveError, match=r"would be lost: aside/kernel, aside/bias; save as \.weights\.h5"):
+    with pytest.raises(SaveError,
+                       match=r"would be lost: aside/kernel, aside/bias; save as \.weights\.h5"):
         save_model(target, tmp_path / "model.h5")
     assert save_model(target, tmp_path / "model.weights.h5").notes == ()
 
 
-def test_the_legacy_warning_of_keras_is_not_repeated(
-    target: Target, tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_the_legacy_warning_of_keras_is_not_repeated(target: Target, tmp_path: Path,
+                                                     caplog: pytest.LogCaptureFixture,
+                                                     recwarn: pytest.WarningsRecorder) -> None:
     with caplog.at_level(logging.WARNING):
         save_model(target, tmp_path / "model.h5")
-    told = [record.getMessage() for record in caplog.records] + [str(warning.message) for warning in recwarn]
+    told = [record.getMessage() for record in caplog.records
+           ] + [str(warning.message) for warning in recwarn]
     assert [text for text in told if "HDF5" in text] == []
 
 
@@ -245,13 +254,15 @@ def test_long_name_lists_are_read_from_their_chunks(tmp_path: Path) -> None:
         assert name_list(file, "nothing") == []
 
 
-def test_a_model_with_more_names_than_one_attribute_holds_is_saved(keras: Any, tmp_path: Path) -> None:
+def test_a_model_with_more_names_than_one_attribute_holds_is_saved(keras: Any,
+                                                                   tmp_path: Path) -> None:
     class Many(keras.layers.Layer):
         def build(self, shape: Any) -> None:
             for index in range(700):
                 setattr(
-                    self, f"w{index}", self.add_weight(name=f"{'weight' * 20}_{index}", shape=(1,), initializer="ones")
-                )
+                    self, f"w{index}",
+                    self.add_weight(name=f"{'weight' * 20}_{index}", shape=(1,),
+                                    initializer="ones"))
             super().build(shape)
 
         def call(self, x: Any) -> Any:
@@ -273,10 +284,12 @@ def test_a_variable_frozen_alone_is_noted_in_a_legacy_file(tmp_path: Path) -> No
     assert save_model(read_target(model), tmp_path / "model.weights.h5").notes == ()
 
 
-def test_variables_that_a_layer_keeps_out_of_its_files_are_noted(keras: Any, tmp_path: Path) -> None:
+def test_variables_that_a_layer_keeps_out_of_its_files_are_noted(keras: Any,
+                                                                 tmp_path: Path) -> None:
     class Sinusoid(keras.layers.Layer):
         def build(self, shape: Any) -> None:
-            self.table = self.add_weight(name="table", shape=(4,), trainable=False, initializer="ones")
+            self.table = self.add_weight(name="table", shape=(4,), trainable=False,
+                                         initializer="ones")
             super().build(shape)
 
         def save_own_variables(self, store: Any) -> None:
@@ -291,7 +304,8 @@ def test_variables_that_a_layer_keeps_out_of_its_files_are_noted(keras: Any, tmp
     assert "sinusoid/table" in note
 
 
-def test_a_compiled_model_is_saved_with_its_optimizer_beside_the_weights(keras: Any, tmp_path: Path) -> None:
+def test_a_compiled_model_is_saved_with_its_optimizer_beside_the_weights(
+        keras: Any, tmp_path: Path) -> None:
     model = models.plain(keras)
     model.compile(optimizer="adam", loss="mse", metrics=["mae"])
     model.fit(np.zeros((2, 8, 8, 3), "float32"), np.zeros((2, 5), "float32"), verbose=0)

@@ -37,8 +37,12 @@ def by_mask(shape: tuple[int, ...], regions: list[tuple[AxisEntries, ...]]) -> t
 @pytest.mark.parametrize("seed", range(300))
 def test_coverage_is_that_of_a_mask(seed: int) -> None:
     generator = np.random.default_rng(seed)
-    shape = tuple(int(extent) for extent in generator.integers(1, 13, size=generator.integers(1, 4)))
-    regions = [tuple(random_axis(generator, extent) for extent in shape) for _ in range(int(generator.integers(0, 5)))]
+    shape = tuple(
+        int(extent) for extent in generator.integers(1, 13, size=generator.integers(1, 4)))
+    regions = [
+        tuple(random_axis(generator, extent) for extent in shape)
+        for _ in range(int(generator.integers(0, 5)))
+    ]
     found = coverage(shape, regions)
     assert (found.covered, found.twice) == by_mask(shape, regions)
 

@@ -1,4 +1,6 @@
-"""Plans as files: what is saved comes back, the same bytes every time, and what is no sound plan is refused with a reason."""
+"""Plans as files: what is saved comes back, the same bytes every time, and what is no sound plan is
+refused with a reason.
+"""
 
 from __future__ import annotations
 
@@ -24,28 +26,9 @@ import keras_torch_convert as ktc
 from keras_torch_convert.api.keras_to_torch_file import keras_file_to_safetensors
 from keras_torch_convert.plan.difference import difference, without_layers
 from keras_torch_convert.plan.expressions import (
-    Add,
-    CallbackOutput,
-    Concat,
-    Expression,
-    Fill,
-    LayerCallback,
-    Multiply,
-    Norm,
-    Overlay,
-    Permute,
-    Resampled,
-    Reshape,
-    Scale,
-    SingularVector,
-    Slice,
-    SliceScatter,
-    SpectralNormWeight,
-    Tensor,
-    UserCall,
-    WeightNorm,
-    WeightStandardization,
-)
+    Add, CallbackOutput, Concat, Expression, Fill, LayerCallback, Multiply, Norm, Overlay, Permute,
+    Resampled, Reshape, Scale, SingularVector, Slice, SliceScatter, SpectralNormWeight, Tensor,
+    UserCall, WeightNorm, WeightStandardization)
 from keras_torch_convert.plan.file import plan_as_text, plan_from_text
 from keras_torch_convert.plan.file_expressions import _NAMES
 from keras_torch_convert.plan.plan import Plan
@@ -60,9 +43,8 @@ QUIET = {"do_predict": False, "save_name": "", "verbose": 0}
 def converted(**options: Any) -> tuple[Any, Any, Any]:
     """(report, torch module, Keras model) of a classic conversion."""
     module, model = torch_two_branches(), keras_two_branches(keras)
-    report = ktc.keras_reload_from_torch_model(
-        module, model, tail_align_dict=TWO_BRANCHES_ALIGNED, **{**QUIET, **options}
-    )
+    report = ktc.keras_reload_from_torch_model(module, model, tail_align_dict=TWO_BRANCHES_ALIGNED,
+                                               **{**QUIET, **options})
     return report, module, model
 
 
@@ -88,79 +70,65 @@ def deeper(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression
     calls = st.lists(KEYS.map(lambda key: UserCall(key, CALLS[key])), max_size=2).map(tuple)
     callbacks = st.builds(LayerCallback, NAMES, several, calls, st.just(3))
     return st.one_of(
-        st.builds(Permute, inner, SHAPES),
-        st.builds(Reshape, inner, SHAPES),
-        st.builds(Slice, inner, COUNTS, COUNTS, COUNTS),
-        st.builds(Concat, several, COUNTS),
-        st.builds(SliceScatter, inner, COUNTS, COUNTS, COUNTS),
-        st.builds(Overlay, several),
-        st.builds(Add, several),
-        st.builds(Multiply, several),
-        st.builds(Scale, inner, NUMBERS),
-        st.builds(WeightNorm, inner, inner, axis),
-        st.builds(Norm, inner, axis),
+        st.builds(Permute, inner, SHAPES), st.builds(Reshape, inner, SHAPES),
+        st.builds(Slice, inner, COUNTS, COUNTS, COUNTS), st.builds(Concat, several, COUNTS),
+        st.builds(SliceScatter, inner, COUNTS, COUNTS, COUNTS), st.builds(Overlay, several),
+        st.builds(Add, several), st.builds(Multiply, several), st.builds(Scale, inner, NUMBERS),
+        st.builds(WeightNorm, inner, inner, axis), st.builds(Norm, inner, axis),
         st.builds(SpectralNormWeight, inner, inner, inner, COUNTS),
         st.builds(SingularVector, inner, st.sampled_from(["left", "right"]), COUNTS),
         st.builds(WeightStandardization, inner, COUNTS, NUMBERS),
         st.builds(Resampled, inner, COUNTS, GRIDS, GRIDS, st.sampled_from(["bicubic", "bilinear"])),
-        st.builds(CallbackOutput, callbacks, st.integers(0, 2)),
-    )
+        st.builds(CallbackOutput, callbacks, st.integers(0, 2)))
 
 
 def test_every_kind_of_node_has_a_form_in_a_file() -> None:
     assert set(get_args(Expression)) == {*_NAMES, Tensor, CallbackOutput}
 
 
-EXPRESSIONS = st.recursive(st.builds(Tensor, NAMES) | st.builds(Fill, NUMBERS, SHAPES), deeper, max_leaves=4)
+EXPRESSIONS = st.recursive(
+    st.builds(Tensor, NAMES) | st.builds(Fill, NUMBERS, SHAPES), deeper, max_leaves=4)
 CONSTANTS = st.builds(Constant, EXPRESSIONS, NUMBERS, NAMES)
-ASSIGNMENTS = st.builds(Assignment, NAMES, EXPRESSIONS, NAMES, NAMES, NAMES, st.lists(CONSTANTS, max_size=2).map(tuple))
+ASSIGNMENTS = st.builds(Assignment, NAMES, EXPRESSIONS, NAMES, NAMES, NAMES,
+                        st.lists(CONSTANTS, max_size=2).map(tuple))
 KINDS = st.dictionaries(
     st.text("ab./", max_size=5).map(lambda name: f"k{name}"),
-    st.builds(TensorSpec, SHAPES, st.sampled_from(["float32", "bfloat16"]), NAMES),
-    max_size=5,
-)
+    st.builds(TensorSpec, SHAPES, st.sampled_from(["float32", "bfloat16"]), NAMES), max_size=5)
 RULES = st.dictionaries(NAMES, NAMES, max_size=3)
 
 
 @given(
-    st.lists(ASSIGNMENTS, max_size=2).map(tuple),
-    RULES,
-    RULES,
+    st.lists(ASSIGNMENTS, max_size=2).map(tuple), RULES, RULES,
     st.lists(st.tuples(NAMES, NAMES), max_size=3).map(tuple),
-    st.lists(CONSTANTS, max_size=2).map(tuple),
-    KINDS,
-    st.booleans(),
-)
-@settings(
-    phases=[Phase.explicit, Phase.generate],
-    max_examples=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-def test_any_plan_comes_back_as_it_was_with_the_same_bytes(
-    assignments: Any, dropped: Any, kept: Any, pairs: Any, constants: Any, targets: Any, reverse: bool
-) -> None:
+    st.lists(CONSTANTS, max_size=2).map(tuple), KINDS, st.booleans())
+@settings(phases=[Phase.explicit, Phase.generate], max_examples=40, deadline=None,
+          suppress_health_check=[HealthCheck.too_slow])
+def test_any_plan_comes_back_as_it_was_with_the_same_bytes(assignments: Any, dropped: Any,
+                                                           kept: Any, pairs: Any, constants: Any,
+                                                           targets: Any, reverse: bool) -> None:
     plan = Plan(assignments, dropped, kept, pairs, constants, {}, targets, reverse)
     text = plan_as_text(plan)
-    again = plan_from_text(text, CALLS)
+    again = plan_from_text(text, Plan, CALLS)
     assert again == plan
     assert plan_as_text(again) == text
 
 
 @given(KINDS)
 def test_sources_come_back_in_their_order(sources: Any) -> None:
-    again = plan_from_text(plan_as_text(Plan((), sources=sources)), {})
+    again = plan_from_text(plan_as_text(Plan((), sources=sources)), Plan, {})
     assert list(again.sources.items()) == list(sources.items())
 
 
 class TestSavedPlansOfRealConversions:
-    def test_a_conversion_of_new_instances_makes_a_file_of_the_same_bytes(self, tmp_path: Path) -> None:
+    def test_a_conversion_of_new_instances_makes_a_file_of_the_same_bytes(self,
+                                                                          tmp_path: Path) -> None:
         keras.utils.clear_session()
         report, _, _first = converted()
         plan = report.plan
         layout = plan_as_text(plan)
         bare = plan_as_text(replace(plan, layout=None))
-        # Automatic names (of the input here) count on in a process; without the layout no name of Keras is in the bytes.
+        # Automatic names (of the input here) count on in a process; without the layout no name of
+        # Keras is in the bytes.
         assert bare == plan_as_text(replace(converted()[0].plan, layout=None)) != layout
         keras.utils.clear_session()
         report, _, _second = converted()
@@ -173,7 +141,8 @@ class TestSavedPlansOfRealConversions:
         assert loaded == plan
         assert loaded.layout == recorded(plan.layout) is not None
 
-    def test_a_loaded_plan_fits_a_second_instance_with_automatic_names(self, tmp_path: Path) -> None:
+    def test_a_loaded_plan_fits_a_second_instance_with_automatic_names(self,
+                                                                       tmp_path: Path) -> None:
         import torch
 
         def model() -> Any:
@@ -203,16 +172,14 @@ class TestSavedPlansOfRealConversions:
     def test_a_lambda_that_leaves_values_out_leaves_a_plan_that_replays_strictly(self) -> None:
         module, model = torch_two_branches(classes=12), keras_two_branches(keras)
         report = ktc.keras_reload_from_torch_model(
-            module,
-            model,
-            tail_align_dict=TWO_BRANCHES_ALIGNED,
-            additional_transfer={"predictions": lambda weights: [weights[0][:, :10], weights[1][:10]]},
-            **QUIET,
-        )
+            module, model, tail_align_dict=TWO_BRANCHES_ALIGNED, additional_transfer={
+                "predictions": lambda weights: [weights[0][:, :10], weights[1][:10]]
+            }, **QUIET)
         assert report.plan.portable
         second = keras_two_branches(keras)
         ktc.convert(module, second, plan=report.plan, verify=False)
-        np.testing.assert_array_equal(second.layers[-1].get_weights()[0], module.head.weight.detach().numpy().T[:, :10])
+        np.testing.assert_array_equal(second.layers[-1].get_weights()[0],
+                                      module.head.weight.detach().numpy().T[:, :10])
 
     def test_a_lambda_that_computes_stays_a_callback_and_is_asked_for(self, tmp_path: Path) -> None:
         def doubled(weights: list[Any]) -> list[Any]:
@@ -223,15 +190,18 @@ class TestSavedPlansOfRealConversions:
         assert any("needs additional_transfer 'predictions' again" in note for note in report.notes)
         assert not report.plan.portable
         assert not Plan.load(path).portable
-        with pytest.raises(ktc.TransferError, match=r"needs the function additional_transfer\['predictions'\]"):
+        with pytest.raises(ktc.TransferError,
+                           match=r"needs the function additional_transfer\['predictions'\]"):
             ktc.convert(module, keras_two_branches(keras), plan=Plan.load(path), verify=False)
         second = keras_two_branches(keras)
         loaded = Plan.load(path, additional_transfer={"predictions": doubled})
         ktc.convert(module, second, plan=loaded, verify=False)
-        np.testing.assert_array_equal(second.layers[-1].get_weights()[0], model.layers[-1].get_weights()[0])
+        np.testing.assert_array_equal(second.layers[-1].get_weights()[0],
+                                      model.layers[-1].get_weights()[0])
 
     @pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".keras"])
-    def test_a_keras_file_goes_back_into_a_checkpoint_bit_for_bit(self, pair: Any, tmp_path: Path, suffix: str) -> None:
+    def test_a_keras_file_goes_back_into_a_checkpoint_bit_for_bit(self, pair: Any, tmp_path: Path,
+                                                                  suffix: str) -> None:
         from safetensors.torch import load_file
 
         plan, module, model = pair
@@ -239,20 +209,25 @@ class TestSavedPlansOfRealConversions:
         file = tmp_path / f"model{suffix}"
         model.save_weights(file) if suffix == ".weights.h5" else model.save(file)
         path = plan.save(tmp_path / "x.plan.json")
-        expected = {name: value for name, value in module.state_dict().items() if value.is_floating_point()}
+        expected = {
+            name: value for name, value in module.state_dict().items() if value.is_floating_point()
+        }
         keras_file_to_safetensors(Plan.load(path), file, tmp_path / "a.safetensors")
         keras_file_to_safetensors(plan.invert(), file, tmp_path / "b.safetensors")
-        assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+        assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path
+                                                             / "b.safetensors").read_bytes()
         for back in (load_file(tmp_path / "a.safetensors"), ktc.to_state_dict(file, plan)):
             assert back.keys() == expected.keys()
-            assert all(back[name].numpy().tobytes() == expected[name].numpy().tobytes() for name in expected)
+            assert all(back[name].numpy().tobytes() == expected[name].numpy().tobytes()
+                       for name in expected)
 
-    def test_a_keras_file_of_another_model_is_refused_with_what_differs(self, pair: Any, tmp_path: Path) -> None:
+    def test_a_keras_file_of_another_model_is_refused_with_what_differs(
+            self, pair: Any, tmp_path: Path) -> None:
         plan, _, _ = pair
         keras_two_branches(keras, classes=7).save(tmp_path / "other.h5")
         with pytest.raises(
-            ktc.SourceError, match=r"2 differences:(.|\n)*'predictions/kernel' is \(8, 7\), expected \(8, 10\)"
-        ):
+                ktc.SourceError,
+                match=r"2 differences:(.|\n)*'predictions/kernel' is \(8, 7\), expected \(8, 10\)"):
             keras_file_to_safetensors(plan, tmp_path / "other.h5", tmp_path / "a.safetensors")
         assert not (tmp_path / "a.safetensors").exists()
 
@@ -270,44 +245,35 @@ class TestDamagedAndForeignFiles:
             parts["sha256"] = _digest(parts)
         return json.dumps(parts)
 
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            (lambda parts: parts.update(version=2), "version 2, this keras_torch_convert reads up to 1"),
-            (lambda parts: parts.update(version="1"), "version is '1'"),
-            (lambda parts: parts.update(format="other"), "no plan"),
-            (lambda parts: parts.pop("rules"), r"missing parts \['rules'\]"),
-            (lambda parts: parts.update(more=1), r"unknown parts \['more'\]"),
-            (lambda parts: parts.update(reversed=1), "reversed: expected true or false, got 1"),
-            (
-                lambda parts: parts["variables"][0][3][0].__setitem__(3, ["turn", "a"]),
-                "expected one of the steps permute",
-            ),
-            (
-                lambda parts: parts["variables"][0][3][0].__setitem__(3, ["permute", "a"]),
-                "expected a list of 3 entries",
-            ),
-            (
-                lambda parts: parts["variables"][0][3][0].__setitem__(3, ["permute", "a", [0, True]]),
-                "expected a whole number from 0 on, got True",
-            ),
-            (lambda parts: parts["variables"][0][3][0].__setitem__(4, 9), "expected a number below 1, got 9"),
-            (
-                lambda parts: parts.update(layout={"compressed": "AAAA", "framework": "k", "version": "3"}),
-                "compressed by zlib",
-            ),
-        ],
-    )
+    @pytest.mark.parametrize(("change", "message"), [
+        (lambda parts: parts.update(version=2),
+         "version 2, this keras_torch_convert reads up to 1"),
+        (lambda parts: parts.update(version="1"), "version is '1'"),
+        (lambda parts: parts.update(format="other"), "no plan"),
+        (lambda parts: parts.pop("rules"), r"missing parts \['rules'\]"),
+        (lambda parts: parts.update(more=1), r"unknown parts \['more'\]"),
+        (lambda parts: parts.update(reversed=1), "reversed: expected true or false, got 1"),
+        (lambda parts: parts["variables"][0][3][0].__setitem__(3, ["turn", "a"]),
+         "expected one of the steps permute"),
+        (lambda parts: parts["variables"][0][3][0].__setitem__(3, ["permute", "a"]),
+         "expected a list of 3 entries"),
+        (lambda parts: parts["variables"][0][3][0].__setitem__(3, ["permute", "a", [0, True]]),
+         "expected a whole number from 0 on, got True"),
+        (lambda parts: parts["variables"][0][3][0].__setitem__(4, 9),
+         "expected a number below 1, got 9"),
+        (lambda parts: parts.update(layout={"compressed": "AAAA", "framework": "k", "version": "3"}
+                                   ), "compressed by zlib")
+    ])
     def test_what_the_schema_does_not_know_is_refused(self, change: Any, message: str) -> None:
         with pytest.raises(ktc.PlanError, match=message):
-            plan_from_text(self.changed(change), {})
+            plan_from_text(self.changed(change), Plan, {})
 
     def test_a_changed_permutation_is_found_by_the_check_sum(self) -> None:
         def change(parts: dict[str, Any]) -> None:
             parts["variables"][0][3][0][3][2] = [0, 1]
 
         with pytest.raises(ktc.PlanError, match="do not fit its check sum"):
-            plan_from_text(self.changed(change, sealed=False), {})
+            plan_from_text(self.changed(change, sealed=False), Plan, {})
 
     def test_every_cut_of_a_file_is_refused(self, tmp_path: Path) -> None:
         data = self.PLAN.save(tmp_path / "x.plan.json").read_bytes()
@@ -316,7 +282,8 @@ class TestDamagedAndForeignFiles:
             with pytest.raises(ktc.PlanError, match=r"cut\.plan\.json"):
                 Plan.load(tmp_path / "cut.plan.json")
 
-    @pytest.mark.parametrize("data", [b"", b"\x89HDF\r\n\x1a\n\x00", b"[1]", b"{}", b"[" * 100_000, b'{"a":NaN}'])
+    @pytest.mark.parametrize(
+        "data", [b"", b"\x89HDF\r\n\x1a\n\x00", b"[1]", b"{}", b"[" * 100_000, b'{"a":NaN}'])
     def test_foreign_files_are_refused(self, tmp_path: Path, data: bytes) -> None:
         (tmp_path / "x.plan.json").write_bytes(data)
         with pytest.raises(ktc.PlanError, match=r"x\.plan\.json"):
@@ -360,7 +327,7 @@ class TestDifference:
             "renamed: 'block1.conv1.weight' is probably 'block1.first.weight' (8, 8, 3, 3) float32",
             "other shape: 'head.weight' is (7, 8), expected (10, 8)",
             "other type: 'stem.bias' is float16, expected float32",
-            "extra: 'aux.weight' (2, 2) float32",
+            "extra: 'aux.weight' (2, 2) float32"
         ]
 
     def test_a_head_of_another_class_count_is_left_out_by_name_and_told(self, pair: Any) -> None:
@@ -368,25 +335,29 @@ class TestDifference:
         module = torch_two_branches(classes=7)
         model = keras_two_branches(keras)
         before = model.layers[-1].get_weights()
-        report = ktc.convert(module, model, plan=without_layers(plan, ["predictions"]), verify=False)
+        report = ktc.convert(module, model, plan=without_layers(plan, ["predictions"]),
+                             verify=False)
         np.testing.assert_array_equal(model.layers[-1].get_weights()[0], before[0])
         statuses = {entry.name: (entry.status, entry.rule) for entry in report.ledger}
         assert statuses["head.weight"] == ("skipped", "left out by name: 'predictions'")
         assert statuses["predictions/kernel"] == ("kept", "left out by name: 'predictions'")
 
     def test_a_name_that_is_no_layer_is_refused_with_those_that_are(self, pair: Any) -> None:
-        with pytest.raises(ktc.AlignmentError, match=r"'head' is no layer of the plan's target.*'predictions'"):
+        with pytest.raises(ktc.AlignmentError,
+                           match=r"'head' is no layer of the plan's target.*'predictions'"):
             without_layers(pair[0], ["head"])
 
 
 class TestLayoutOfALiveModel:
-    def test_it_is_recorded_when_it_is_wanted_and_keeps_no_model_alive(self, tmp_path: Path) -> None:
+    def test_it_is_recorded_when_it_is_wanted_and_keeps_no_model_alive(self,
+                                                                       tmp_path: Path) -> None:
         report, _, model = converted()
         gone = weakref.ref(model)
         del model
-        gc.group_by_layer()
+        gc.collect()
         assert gone() is None
-        with pytest.warns(UserWarning, match=r"without the layout of Keras files: .*convert once more"):
+        with pytest.warns(UserWarning,
+                          match=r"without the layout of Keras files: .*convert once more"):
             path = report.plan.save(tmp_path / "x.plan.json")
         assert Plan.load(path).layout is None
 
@@ -407,7 +378,8 @@ class TestLayoutOfALiveModel:
         own = layers.BatchNormalization(name="own")
         model.add(own)
         module = torch.nn.Sequential(torch.nn.Linear(4, 3))
-        plan = ktc.align(module, model, mapping={model.layers[-2].name: "0"}, keep_layers=["pixels", "own"])
+        plan = ktc.align(module, model, mapping={model.layers[-2].name: "0"},
+                         keep_layers=["pixels", "own"])
         own.set_weights([np.full(3, value, np.float32) for value in (2, 3, 4, 5)])
         torch.save(module.state_dict(), tmp_path / "m.pth")
         for suffix in (".h5", ".weights.h5", ".keras"):
@@ -443,7 +415,8 @@ def test_the_plan_of_a_resnet_50_takes_less_than_60_kb(tmp_path: Path) -> None:
     for layer in model.layers:
         for weight in layer.weights:
             shape = tuple(weight.shape)
-            shape = {4: (shape[-1:] + shape[-2:-1] + shape[:2]), 2: shape[::-1]}.get(len(shape), shape)
+            shape = {4: (shape[-1:] + shape[-2:-1] + shape[:2]),
+                     2: shape[::-1]}.get(len(shape), shape)
             role = roles.get(weight.name, weight.name.replace("moving_variance", "running_var"))
             state[f"{mapping[layer.name]}.{role}"] = np.broadcast_to(np.float32(0), shape)
     plan = ktc.align(state, model, mapping=mapping)

@@ -1,4 +1,6 @@
-"""Plans turned round: what moves comes back bit for bit, what is computed comes back as an equal function, and the Plan says which."""
+"""Plans turned round: what moves comes back bit for bit, what is computed comes back as an equal
+function, and the Plan says which.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +11,9 @@ from hypothesis import strategies as st
 
 from keras_torch_convert.errors import TransferError
 from keras_torch_convert.plan.evaluation import shape_by_kinds
-from keras_torch_convert.plan.expressions import (
-    Add,
-    CallbackOutput,
-    Concat,
-    Fill,
-    LayerCallback,
-    Permute,
-    Reshape,
-    Scale,
-    Slice,
-    SpectralNormWeight,
-    Tensor,
-    UserCall,
-    WeightNorm,
-)
+from keras_torch_convert.plan.expressions import (Add, CallbackOutput, Concat, Fill, LayerCallback,
+                                                  Permute, Reshape, Scale, Slice,
+                                                  SpectralNormWeight, Tensor, UserCall, WeightNorm)
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment, Constant
 from keras_torch_convert.rules.registry import RULES
@@ -32,14 +22,20 @@ from tests.helpers.transfer import layer, source_of, target_of, values_by_label
 
 
 def there_and_back(expressions, tensors, dtype="float32"):
-    """Values of the variables under a Plan of `expressions`, of the tensors under its inverse, and of the variables again."""
+    """Values of the variables under a Plan of `expressions`, of the tensors under its inverse, and
+    of the variables again.
+    """
     shapes = {name: values.shape for name, values in tensors.items()}
     variables = {str(index): shape_by_kinds(one, shapes) for index, one in enumerate(expressions)}
     plan = Plan(
         tuple(Assignment(f"k/{index}", one, "rule") for index, one in enumerate(expressions)),
-        sources={name: TensorSpec(values.shape, values.dtype.name, name) for name, values in tensors.items()},
-        targets={f"k/{index}": TensorSpec(shape, dtype, f"k/{index}") for index, shape in variables.items()},
-    )
+        sources={
+            name: TensorSpec(values.shape, values.dtype.name, name)
+            for name, values in tensors.items()
+        }, targets={
+            f"k/{index}": TensorSpec(shape, dtype, f"k/{index}")
+            for index, shape in variables.items()
+        })
     keras = target_of(layer("k", "Layer", variables, dtype))
     first = values_by_label(plan, source_of(tensors), keras, strict=False)
     back = torch_values(plan.invert(), first, shapes)
@@ -52,8 +48,7 @@ def torch_values(inverse, variables, shapes):
     places = {variable.name: variable.key for variable in target.layers[0].variables}
     moved = Plan(
         tuple(Assignment(places[one.key], one.expression, one.rule) for one in inverse.assignments),
-        constants=inverse.constants,
-    )
+        constants=inverse.constants)
     values = values_by_label(moved, source_of(variables), target, strict=False)
     return {label.split("/", 1)[1]: array for label, array in values.items()}
 
@@ -66,20 +61,22 @@ def random(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype("float32")
 
 
-RULE_MOVEMENTS = [
-    (f"{rule.name}: {name}", movement) for rule in RULES for name, movement in sorted(rule.movements.items())
-]
+RULE_MOVEMENTS = [(f"{rule.name}: {name}", movement) for rule in RULES
+                  for name, movement in sorted(rule.movements.items())]
 
 
 class TestDataMovement:
-    @pytest.mark.parametrize(("name", "movement"), RULE_MOVEMENTS, ids=[name for name, _ in RULE_MOVEMENTS])
+    @pytest.mark.parametrize(("name", "movement"), RULE_MOVEMENTS,
+                             ids=[name for name, _ in RULE_MOVEMENTS])
     @settings(max_examples=15)
     @given(data=st.data())
-    def test_every_movement_of_every_rule_comes_back_bit_for_bit_at_any_size(self, name, movement, data):
+    def test_every_movement_of_every_rule_comes_back_bit_for_bit_at_any_size(
+            self, name, movement, data):
         shape = tuple(data.draw(st.integers(1, 5)) for _ in movement.keras.split())
         torch_shape = movement.torch_shape(shape)
 
-        plan, first, back, again = there_and_back([movement.expression("w", shape)], {"w": counted(*torch_shape)})
+        plan, first, back, again = there_and_back([movement.expression("w", shape)],
+                                                  {"w": counted(*torch_shape)})
 
         assert plan.lossless
         assert plan.invert().lossless
@@ -101,7 +98,9 @@ class TestDataMovement:
 
     def test_a_fused_tensor_is_put_together_of_its_parts(self):
         fused = Tensor("qkv")
-        expressions = [Permute(Slice(fused, 0, 2 * part, 2 * part + 2), (1, 0)) for part in (2, 0, 1)]
+        expressions = [
+            Permute(Slice(fused, 0, 2 * part, 2 * part + 2), (1, 0)) for part in (2, 0, 1)
+        ]
 
         plan, _, back, _ = there_and_back(expressions, {"qkv": counted(6, 3)})
 
@@ -115,18 +114,19 @@ class TestDataMovement:
 
         _, first, back, _ = there_and_back(expressions, {"qkv": counted(24, 5)})
 
-        np.testing.assert_array_equal(first["k/1"], counted(24, 5).reshape(2, 3, 4, 5)[:, 1].reshape(8, 5))
+        np.testing.assert_array_equal(first["k/1"],
+                                      counted(24, 5).reshape(2, 3, 4, 5)[:, 1].reshape(8, 5))
         np.testing.assert_array_equal(back["qkv"], counted(24, 5))
 
     def test_the_inverse_of_the_inverse_is_the_plan_as_far_as_its_values_go(self):
-        plan, first, _, _ = there_and_back([Permute(Tensor("w"), (2, 0, 1))], {"w": counted(2, 3, 4)})
+        plan, first, _, _ = there_and_back([Permute(Tensor("w"), (2, 0, 1))],
+                                           {"w": counted(2, 3, 4)})
 
         twice = plan.invert().invert()
 
         assert not twice.reversed
-        values = values_by_label(
-            twice, source_of({"w": counted(2, 3, 4)}), target_of(layer("k", "Layer", {"0": (4, 2, 3)}))
-        )
+        values = values_by_label(twice, source_of({"w": counted(2, 3, 4)}),
+                                 target_of(layer("k", "Layer", {"0": (4, 2, 3)})))
         np.testing.assert_array_equal(values["k/0"], first["k/0"])
 
     def test_a_tensor_of_which_only_a_part_is_held_cannot_be_made_whole(self):
@@ -136,7 +136,9 @@ class TestDataMovement:
 
 @st.composite
 def trees(draw):
-    """Some tensors, cut into pieces along axes, reshaped, permuted and joined again: each value is used once."""
+    """Some tensors, cut into pieces along axes, reshaped, permuted and joined again: each value is
+    used once.
+    """
     tensors = {}
     pieces = []
     for index in range(draw(st.integers(1, 3))):
@@ -152,24 +154,25 @@ def trees(draw):
             perm = tuple(draw(st.permutations(range(len(shape)))))
             pieces.append((Permute(expression, perm), tuple(shape[index] for index in perm)))
         elif step == "split axis" and shape[axis] % 2 == 0:
-            new = (*shape[:axis], 2, shape[axis] // 2, *shape[axis + 1 :])
+            new = (*shape[:axis], 2, shape[axis] // 2, *shape[axis + 1:])
             pieces.append((Reshape(expression, new), new))
         elif step == "merge axes" and axis + 1 < len(shape):
-            new = (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :])
+            new = (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2:])
             pieces.append((Reshape(expression, new), new))
         elif step == "cut" and shape[axis] > 1:
             at = draw(st.integers(1, shape[axis] - 1))
             for start, stop in ((0, at), (at, shape[axis])):
-                pieces.append((Slice(expression, axis, start, stop), (*shape[:axis], stop - start, *shape[axis + 1 :])))
+                pieces.append((Slice(expression, axis, start,
+                                     stop), (*shape[:axis], stop - start, *shape[axis + 1:])))
         elif step == "join":
             like = [
-                index
-                for index, (_, other) in enumerate(pieces)
-                if len(other) == len(shape) and other[:axis] + other[axis + 1 :] == shape[:axis] + shape[axis + 1 :]
+                index for index, (_, other) in enumerate(pieces)
+                if len(other) == len(shape) and other[:axis] + other[axis + 1:] == shape[:axis]
+                + shape[axis + 1:]
             ]
             if like:
                 other, other_shape = pieces.pop(like[0])
-                joined = (*shape[:axis], shape[axis] + other_shape[axis], *shape[axis + 1 :])
+                joined = (*shape[:axis], shape[axis] + other_shape[axis], *shape[axis + 1:])
                 pieces.append((Concat((expression, other), axis), joined))
             else:
                 pieces.append((expression, shape))
@@ -183,7 +186,8 @@ class TestComputedWeights:
         gates = Add((Tensor("bias_ih"), Tensor("bias_hh")))
         turned = Concat((Slice(gates, 0, 2, 4), Slice(gates, 0, 0, 2)), 0)
 
-        plan, first, back, again = there_and_back([turned], {"bias_ih": random(4), "bias_hh": random(4, seed=1)})
+        plan, first, back, again = there_and_back(
+            [turned], {"bias_ih": random(4), "bias_hh": random(4, seed=1)})
 
         np.testing.assert_array_equal(back["bias_ih"], random(4) + random(4, seed=1))
         np.testing.assert_array_equal(back["bias_hh"], np.zeros(4))
@@ -195,7 +199,8 @@ class TestComputedWeights:
     def test_a_weight_norm_comes_back_with_the_norm_as_magnitude(self, axis, magnitude):
         tensors = {"v": random(4, 3, 2), "g": np.abs(random(*magnitude, seed=1)) + 0.5}
 
-        plan, first, back, again = there_and_back([WeightNorm(Tensor("v"), Tensor("g"), axis)], tensors)
+        plan, first, back, again = there_and_back([WeightNorm(Tensor("v"), Tensor("g"), axis)],
+                                                  tensors)
 
         np.testing.assert_allclose(again["k/0"], first["k/0"], rtol=1e-6)
         np.testing.assert_array_equal(back["v"], first["k/0"])
@@ -209,7 +214,8 @@ class TestComputedWeights:
         left, right = random(rows.shape[0], seed=1), random(rows.shape[1], seed=2)
         tensors = {"w": weight, "u": left, "v": right}
 
-        _, first, _, again = there_and_back([SpectralNormWeight(Tensor("w"), Tensor("u"), Tensor("v"), axis)], tensors)
+        _, first, _, again = there_and_back(
+            [SpectralNormWeight(Tensor("w"), Tensor("u"), Tensor("v"), axis)], tensors)
 
         np.testing.assert_allclose(first["k/0"], weight / (left @ rows @ right), rtol=1e-5)
         np.testing.assert_allclose(again["k/0"], first["k/0"], rtol=1e-5)
@@ -221,10 +227,8 @@ class TestComputedWeights:
         np.testing.assert_allclose(again["k/0"], first["k/0"], rtol=1e-6)
 
     def test_a_variable_that_torch_has_no_tensor_for_must_have_the_one_value_that_torch_means(self):
-        plan = Plan(
-            (Assignment("bn/0", Fill(1.0, (2,)), "norm without scale"),),
-            targets={"bn/0": TensorSpec((2,), "float32", "bn/gamma")},
-        )
+        plan = Plan((Assignment("bn/0", Fill(1.0, (2,)), "norm without scale"),),
+                    targets={"bn/0": TensorSpec((2,), "float32", "bn/gamma")})
 
         inverse = plan.invert()
 
@@ -235,21 +239,18 @@ class TestComputedWeights:
             values_by_label(inverse, source_of({"bn/0": np.array([1, 2], "float32")}), nothing)
 
     def test_a_tensor_that_was_left_out_as_a_constant_is_set_to_it_on_the_way_back(self):
-        plan = Plan(
-            (),
-            constants=(Constant(Tensor("bias"), 0.0, "no bias in Keras"),),
-            sources={"bias": TensorSpec((3,), "float32", "bias")},
-        )
+        plan = Plan((), constants=(Constant(Tensor("bias"), 0.0, "no bias in Keras"),),
+                    sources={"bias": TensorSpec((3,), "float32", "bias")})
 
-        assert torch_values(plan.invert(), {"unused": counted(1)}, {"bias": (3,)})["bias"].tolist() == [0, 0, 0]
+        assert torch_values(plan.invert(), {"unused": counted(1)},
+                            {"bias": (3,)})["bias"].tolist() == [0, 0, 0]
 
     def test_a_callback_cannot_be_inverted(self):
-        callback = LayerCallback("d", (Tensor("w"),), (UserCall("'d'", lambda weights: weights),), 1)
-        plan = Plan(
-            (Assignment("d/0", CallbackOutput(callback, 0), "callback"),),
-            sources={"w": TensorSpec((2,), "float32", "w")},
-            targets={"d/0": TensorSpec((2,), "float32", "d/kernel")},
-        )
+        callback = LayerCallback("d", (Tensor("w"),), (UserCall("'d'", lambda weights: weights),),
+                                 1)
+        plan = Plan((Assignment("d/0", CallbackOutput(callback, 0), "callback"),),
+                    sources={"w": TensorSpec((2,), "float32", "w")},
+                    targets={"d/0": TensorSpec((2,), "float32", "d/kernel")})
 
         with pytest.raises(TransferError, match="callback cannot be inverted"):
             plan.invert()
@@ -261,10 +262,9 @@ class TestComputedWeights:
 
     def test_narrowing_types_are_named_as_losses(self):
         plan = Plan(
-            (Assignment("d/0", Tensor("w"), ""),),
-            sources={"w": TensorSpec((2,), "float32", "w")},
-            targets={"d/0": TensorSpec((2,), "float16", "d/kernel")},
-        )
+            (Assignment("d/0", Tensor("w"), ""),), sources={"w": TensorSpec(
+                (2,), "float32", "w")}, targets={"d/0": TensorSpec((2,), "float16", "d/kernel")})
 
-        assert plan.losses() == ("'d/kernel': float32 becomes float16, which does not hold all of its values",)
+        assert plan.losses() == (
+            "'d/kernel': float32 becomes float16, which does not hold all of its values",)
         assert plan.invert().lossless

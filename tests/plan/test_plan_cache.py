@@ -1,4 +1,6 @@
-"""One Plan on many checkpoints: the first is checked, the others only compared with it, and nothing of one gets into another's file."""
+"""One Plan on many checkpoints: the first is checked, the others only compared with it, and nothing
+of one gets into another's file.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from keras_torch_convert.plan.expressions import Add, Permute, Tensor, tensors_o
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.plan_cache import prepared_before
 from keras_torch_convert.plan.recipe import Assignment
-from keras_torch_convert.spec.file_layout import FileLayout, StoredArray, StoredAttribute, StoredGroup, TargetLayout
+from keras_torch_convert.spec.file_layout import (FileLayout, StoredArray, StoredAttribute,
+                                                  StoredGroup, TargetLayout)
 from keras_torch_convert.spec.tensor_spec import TensorSpec
 from keras_torch_convert.torch_io.reader import read
 
@@ -22,16 +25,12 @@ from keras_torch_convert.torch_io.reader import read
 def plan_of(expression: Permute | Add) -> Plan:
     names = StoredAttribute("weight_names", "|S12", ("dense/kernel",))
     array = StoredArray("/model_weights/dense/dense/kernel", (3, 2), "<f4", "dense")
-    groups = (
-        StoredGroup("/", (StoredAttribute("model_config", "text", "{}"),)),
-        StoredGroup("/model_weights/dense", (names,)),
-    )
-    return Plan(
-        (Assignment("dense", expression, "kernel"),),
-        sources={name: TensorSpec((2, 3), "float32", name) for name in tensors_of(expression)},
-        targets={"dense": TensorSpec((3, 2), "float32", "dense/kernel")},
-        layout=TargetLayout("keras", "3", legacy=FileLayout(groups, (array,))),
-    )
+    groups = (StoredGroup("/", (StoredAttribute("model_config", "text", "{}"),)),
+              StoredGroup("/model_weights/dense", (names,)))
+    return Plan((Assignment("dense", expression, "kernel"),), sources={
+        name: TensorSpec((2, 3), "float32", name) for name in tensors_of(expression)
+    }, targets={"dense": TensorSpec((3, 2), "float32", "dense/kernel")},
+                layout=TargetLayout("keras", "3", legacy=FileLayout(groups, (array,))))
 
 
 def checkpoint(path: Path, **tensors: np.ndarray) -> Path:
@@ -45,7 +44,8 @@ def written(plan: Plan, source: Path, path: Path) -> np.ndarray:
         return np.asarray(file["model_weights/dense/dense/kernel"])
 
 
-def test_the_second_checkpoint_is_not_checked_again_and_its_own_values_are_written(tmp_path: Path) -> None:
+def test_the_second_checkpoint_is_not_checked_again_and_its_own_values_are_written(
+        tmp_path: Path) -> None:
     plan = plan_of(Permute(Tensor("w"), (1, 0)))
     first, second = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones((2, 3), np.float32)
     assert prepared_before(plan, read(checkpoint(tmp_path / "1.npz", w=first)), True) is None
@@ -55,16 +55,12 @@ def test_the_second_checkpoint_is_not_checked_again_and_its_own_values_are_writt
     np.testing.assert_array_equal(written(plan, tmp_path / "1.npz", tmp_path / "1.h5"), first.T)
 
 
-@pytest.mark.parametrize(
-    "tensors",
-    [
-        {"w": np.ones((3, 2), np.float32)},
-        {"v": np.ones((2, 3), np.float32)},
-        {"w": np.ones((2, 3), np.float32), "v": np.ones((5, 5), np.float32)},
-    ],
-    ids=["shape", "name", "more"],
-)
-def test_a_checkpoint_of_other_tensors_is_checked_anew(tmp_path: Path, tensors: dict[str, np.ndarray]) -> None:
+@pytest.mark.parametrize("tensors", [{"w": np.ones(
+    (3, 2), np.float32)}, {"v": np.ones(
+        (2, 3), np.float32)}, {"w": np.ones((2, 3), np.float32), "v": np.ones((5, 5), np.float32)}],
+                         ids=["shape", "name", "more"])
+def test_a_checkpoint_of_other_tensors_is_checked_anew(tmp_path: Path,
+                                                       tensors: dict[str, np.ndarray]) -> None:
     plan = plan_of(Permute(Tensor("w"), (1, 0)))
     written(plan, checkpoint(tmp_path / "1.npz", w=np.zeros((2, 3), np.float32)), tmp_path / "1.h5")
     other = checkpoint(tmp_path / "2.npz", **tensors)

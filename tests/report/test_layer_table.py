@@ -6,7 +6,7 @@ from keras_torch_convert.report.layer_table import side_by_side
 
 Array = namedtuple("Array", "shape")
 TorchLayer = namedtuple("Stack", "layer tensors")
-Layer = namedtuple("Layer", "name kinds variables children")
+Layer = namedtuple("Layer", "name class_names variables children")
 
 
 def stack(name, *shapes):
@@ -22,14 +22,14 @@ STACKS = [
     stack("bn1", (64,), (64,), (64,), (64,)),
     stack("downsample.0", (256, 64, 1, 1)),
     stack("conv2", (64, 1, 3, 3), (64,)),
-    stack("fc", (10, 64), (10,)),
+    stack("fc", (10, 64), (10,))
 ]
 LAYERS = [
     layer("stem_conv", "Conv2D", (7, 7, 3, 64)),
     layer("stem_bn", "BatchNormalization", (64,), (64,), (64,), (64,)),
     layer("depthwise", "DepthwiseConv2D", (3, 3, 32, 2), (64,)),
     layer("shortcut", "Conv2D", (1, 1, 64, 256)),
-    layer("predictions", "Dense", (64, 10), (10,)),
+    layer("predictions", "Dense", (64, 10), (10,))
 ]
 ALIGNED = ["stem_conv", "stem_bn", "shortcut", "depthwise", "predictions"]
 
@@ -38,12 +38,16 @@ def test_both_lists_stand_in_pairs_with_shapes_and_sizes():
     text = side_by_side(STACKS, LAYERS, ALIGNED).text(120)
 
     lines = text.splitlines()
-    assert lines[2].split() == ["0", "conv1", "(64,3,7,7)", "9,408", "|", "stem_conv", "(7,7,3,64)", "9,408"]
+    assert lines[2].split() == [
+        "0", "conv1", "(64,3,7,7)", "9,408", "|", "stem_conv", "(7,7,3,64)", "9,408"
+    ]
     assert lines[3].split() == ["1", "bn1", "4x(64)", "256", "|", "stem_bn", "4x(64)", "256"]
-    assert lines[6].split() == ["4", "fc", "(10,64)", "(10)", "650", "|", "predictions", "(64,10)", "(10)", "650"]
+    assert lines[6].split() == [
+        "4", "fc", "(10,64)", "(10)", "650", "|", "predictions", "(64,10)", "(10)", "650"
+    ]
     assert lines[-1] == (
-        "torch: 5 layers, 10 arrays, 27,338 parameters; Keras: 5 layers, 10 arrays, 27,338 parameters; every row fits"
-    )
+        "torch: 5 layers, 10 arrays, 27,338 parameters; Keras: 5 layers, 10 arrays, 27,338 "
+        "parameters; every row fits")
 
 
 def test_first_row_that_cannot_fit_is_marked_and_explained():
@@ -52,10 +56,9 @@ def test_first_row_that_cannot_fit_is_marked_and_explained():
     marked = [line for line in listing.text(140).splitlines() if line.startswith("!")]
     assert [line.split()[1:3] for line in marked] == [["2", "downsample.0"], ["3", "conv2"]]
     assert listing.first_misfit.position == 2
-    assert (
-        "    <- first misalignment: torch 'downsample.0' (256,64,1,1) cannot fit Keras 'depthwise' (3,3,32,2) (64): "
-        "number of arrays 1 against 2"
-    ) in listing.text(140).splitlines()
+    assert ("    <- first misalignment: torch 'downsample.0' (256,64,1,1) cannot fit Keras "
+            "'depthwise' (3,3,32,2) (64): "
+            "number of arrays 1 against 2") in listing.text(140).splitlines()
     assert listing.text(140).count("first misalignment") == 1
     assert listing.totals().endswith("2 of 5 rows do not fit")
 
@@ -65,7 +68,7 @@ def test_transposes_axes_of_size_one_and_merged_depthwise_channels_fit():
     keras_side = [
         layer("a", "Conv2D", (3, 3, 4, 8)),
         layer("b", "PReLU", (5,)),
-        layer("c", "DepthwiseConv2D", (3, 3, 3, 2)),
+        layer("c", "DepthwiseConv2D", (3, 3, 3, 2))
     ]
 
     assert side_by_side(torch_side, keras_side).misfits == 0
@@ -78,13 +81,15 @@ def test_equal_sizes_of_other_extents_do_not_fit():
 
 
 def test_layers_hit_by_a_callback_are_taken_to_fit():
-    listing = side_by_side([stack("table", (49, 4))], [layer("bias", "Bias", (7, 7, 4))], by_callback=["bias"])
+    listing = side_by_side([stack("table", (49, 4))], [layer("bias", "Bias", (7, 7, 4))],
+                           by_callback=["bias"])
 
     assert listing.misfits == 0
 
 
 def test_caller_can_decide_what_fits():
-    refusal = side_by_side(STACKS[:1], LAYERS[:1], fit=lambda stack, layer: f"{stack.layer} is not for {layer.name}")
+    refusal = side_by_side(STACKS[:1], LAYERS[:1],
+                           fit=lambda stack, layer: f"{stack.layer} is not for {layer.name}")
 
     assert refusal.first_misfit.mismatch == "conv1 is not for stem_conv"
 
@@ -99,27 +104,31 @@ def test_torch_layer_without_a_partner_is_the_misalignment_when_all_before_fit()
 def test_keras_layer_without_a_partner_is_the_misalignment_when_all_before_fit():
     listing = side_by_side(STACKS[:-1], LAYERS, ALIGNED)
 
-    assert (
-        listing.first_misfit.mismatch == "the torch layers are used up: none is left for the Keras layer 'predictions'"
-    )
+    assert (listing.first_misfit.mismatch ==
+            "the torch layers are used up: none is left for the Keras layer 'predictions'")
 
 
 def test_name_that_the_model_lacks_is_a_misalignment():
-    assert side_by_side(STACKS[:1], LAYERS, ["stem"]).first_misfit.mismatch == (
-        "there is no Keras layer with weights named 'stem'"
-    )
-    assert side_by_side(STACKS[:1], LAYERS, [""]).first_misfit.mismatch == "no Keras layer is named for this place"
+    assert side_by_side(
+        STACKS[:1], LAYERS,
+        ["stem"]).first_misfit.mismatch == ("there is no Keras layer with weights named 'stem'")
+    assert side_by_side(STACKS[:1], LAYERS,
+                        [""]).first_misfit.mismatch == "no Keras layer is named for this place"
 
 
 def test_leaves_of_a_nested_layer_are_indented_under_it_and_are_no_places():
-    leaves = [layer("inner_conv", "Conv2D", (3, 3, 1, 2)), layer("inner_bn", "BatchNormalization", (2,), (2,))]
+    leaves = [
+        layer("inner_conv", "Conv2D", (3, 3, 1, 2)),
+        layer("inner_bn", "BatchNormalization", (2,), (2,))
+    ]
     nested = layer("block", "Sequential", (3, 3, 1, 2), (2,), (2,), children=leaves)
-    listing = side_by_side(
-        [stack("a", (2, 1, 3, 3), (2,), (2,)), stack("b", (5,))], [nested, layer("last", "Scale", (5,))]
-    )
+    listing = side_by_side([stack("a", (2, 1, 3, 3), (2,),
+                                  (2,)), stack("b", (5,))],
+                           [nested, layer("last", "Scale", (5,))])
 
     rows = listing.text(120).splitlines()[2:6]
-    assert [row.split("|")[1].split()[0] for row in rows] == ["block", "inner_conv", "inner_bn", "last"]
+    assert [row.split("|")[1].split()[0] for row in rows
+           ] == ["block", "inner_conv", "inner_bn", "last"]
     assert rows[1].split("|")[1].startswith("   inner_conv")
     assert [row.position for row in listing.rows] == [0, None, None, 1]
     assert "Keras: 2 layers, 4 arrays, 27 parameters" in listing.totals()
@@ -135,7 +144,10 @@ def test_without_a_keras_model_the_torch_side_stands_alone():
 
 def test_long_names_lose_their_middle_so_that_lines_fit_the_window():
     name = "backbone.stages.3.blocks.11.attention.output.projection"
-    torch_side = [stack(name, (8, 8)), stack("b", *[(3, 4)] * 2, *[(4, 3)] * 2, *[(12,)] * 7, (5,), (6,), (7,))]
+    torch_side = [
+        stack(name, (8, 8)),
+        stack("b", *[(3, 4)] * 2, *[(4, 3)] * 2, *[(12,)] * 7, (5,), (6,), (7,))
+    ]
     keras_side = [layer(name.replace(".", "_"), "Dense", (8, 8))]
 
     for width in (60, 80, 100):
@@ -164,7 +176,8 @@ def test_three_hundred_layers_stay_one_line_each():
 
 
 def test_notebook_shows_every_row_and_escapes_names():
-    html = side_by_side([stack("<b>", (1,)), stack("b", (2,))], [layer("x&y", "Scale", (3,))])._repr_html_()
+    html = side_by_side([stack("<b>", (1,)), stack("b", (2,))], [layer("x&y", "Scale",
+                                                                       (3,))])._repr_html_()
 
     assert "&lt;b&gt;" in html
     assert "x&amp;y" in html
@@ -175,11 +188,7 @@ def test_notebook_shows_every_row_and_escapes_names():
 def test_rows_are_plain_data_for_json():
     rows = side_by_side(STACKS[:1], LAYERS[:1]).to_list()
 
-    assert rows == [
-        {
-            "place": 0,
-            "torch": {"name": "conv1", "shapes": [[64, 3, 7, 7]], "parameters": 9408},
-            "keras": {"name": "stem_conv", "shapes": [[7, 7, 3, 64]], "parameters": 9408},
-            "misfit": "",
-        }
-    ]
+    assert rows == [{
+        "place": 0, "torch": {"name": "conv1", "shapes": [[64, 3, 7, 7]], "parameters": 9408},
+        "keras": {"name": "stem_conv", "shapes": [[7, 7, 3, 64]], "parameters": 9408}, "misfit": ""
+    }]

@@ -1,4 +1,6 @@
-"""What stands in the HTML page: lines along the weights, the fewest moves, what is proved; and nothing from outside."""
+"""What stands in the HTML page: lines along the weights, the fewest moves, what is proved; and
+nothing from outside.
+"""
 
 import json
 import random
@@ -20,14 +22,16 @@ from keras_torch_convert.spec.tensor_spec import TensorSpec
 
 
 def pair(torch_name, keras_name, shape=(4,)):
-    return (
-        LedgerEntry("source", torch_name, shape, "float32", 4, "used", "as it stands", keras_name),
-        LedgerEntry("target", keras_name, shape, "float32", 4, "set", "as it stands", torch_name),
-    )
+    return (LedgerEntry("source", torch_name, shape, "float32", 4, "used", "as it stands",
+                        keras_name),
+            LedgerEntry("target", keras_name, shape, "float32", 4, "set", "as it stands",
+                        torch_name))
 
 
 def made(*pairs, rest=(), **about):
-    """A report with these pairs, the torch side in their order, the Keras side as `keras_order` says."""
+    """A report with these pairs, the torch side in their order, the Keras side as `keras_order`
+    says.
+    """
     sources = [one for one, _ in pairs]
     targets = sorted((two for _, two in pairs), key=lambda entry: entry.name)
     return Report("module Net", "net", ledger=(*sources, *targets, *rest), **about)
@@ -38,7 +42,9 @@ def names(data, side):
 
 
 def test_lines_follow_the_weights_and_the_fewest_layers_are_moved():
-    data = page_data(made(pair("x.weight", "a/kernel"), pair("y.weight", "c/kernel"), pair("z.weight", "b/kernel")))
+    data = page_data(
+        made(pair("x.weight", "a/kernel"), pair("y.weight", "c/kernel"),
+             pair("z.weight", "b/kernel")))
 
     assert names(data, 0) == ["x", "y", "z"]
     assert names(data, 1) == ["a", "b", "c"]
@@ -56,7 +62,8 @@ def test_moved_lines_are_the_fewest_whose_removal_leaves_no_crossing():
 
         kept = [line for line, out in zip(lines, moved, strict=True) if not out]
         assert in_order(kept)
-        most = max(size for size in range(len(lines) + 1) if any(map(in_order, combinations(lines, size))))
+        most = max(
+            size for size in range(len(lines) + 1) if any(map(in_order, combinations(lines, size))))
         assert len(kept) == most
 
 
@@ -66,11 +73,10 @@ def in_order(lines):
 
 
 def test_a_variable_of_several_tensors_has_a_line_to_each():
-    entries = (
-        LedgerEntry("source", "q.weight", (4,), "float32", 4, "used", "", "qkv/kernel"),
-        LedgerEntry("source", "k.weight", (4,), "float32", 4, "used", "", "qkv/kernel"),
-        LedgerEntry("target", "qkv/kernel", (8,), "float32", 8, "set", "", "q.weight, k.weight"),
-    )
+    entries = (LedgerEntry("source", "q.weight", (4,), "float32", 4, "used", "", "qkv/kernel"),
+               LedgerEntry("source", "k.weight", (4,), "float32", 4, "used", "", "qkv/kernel"),
+               LedgerEntry("target", "qkv/kernel", (8,), "float32", 8, "set", "",
+                           "q.weight, k.weight"))
 
     data = page_data(Report(ledger=entries))
 
@@ -78,20 +84,14 @@ def test_a_variable_of_several_tensors_has_a_line_to_each():
 
 
 def test_proof_of_a_weight_and_of_its_layer():
-    assignments = (Assignment("place-d", Tensor("d.weight"), "rule", doubt="a square kernel fits both ways"),)
+    assignments = (Assignment("place-d", Tensor("d.weight"), "rule",
+                              doubt="a square kernel fits both ways"),)
     plan = Plan(assignments, targets={"place-d": TensorSpec((4,), "float32", "d/kernel")})
     report = made(
-        pair("a.weight", "a/kernel"),
-        pair("d.weight", "d/kernel"),
-        pair("d.bias", "d/bias"),
-        rest=(
-            LedgerEntry("source", "aux.weight", (4,), "float32", 4, "left over"),
-            LedgerEntry("target", "kept/kernel", (4,), "float32", 4, "kept", "keep_layers"),
-        ),
-        evidence={"a/kernel": "told by input and output"},
-        plan=plan,
-        equal=True,
-    )
+        pair("a.weight", "a/kernel"), pair("d.weight", "d/kernel"), pair("d.bias", "d/bias"),
+        rest=(LedgerEntry("source", "aux.weight", (4,), "float32", 4, "left over"),
+              LedgerEntry("target", "kept/kernel", (4,), "float32", 4, "kept", "keep_layers")),
+        evidence={"a/kernel": "told by input and output"}, plan=plan, equal=True)
 
     data = page_data(report)
 
@@ -112,21 +112,20 @@ def test_without_a_proof_the_shapes_are_all_there_is():
 
 
 def test_a_pairing_without_proof_is_as_good_as_its_confidence():
-    report = made(
-        pair("a.weight", "a/kernel"), pair("b.weight", "b/kernel"), confidence={"a/kernel": 0.97, "b/kernel": 0.6}
-    )
+    report = made(pair("a.weight", "a/kernel"), pair("b.weight", "b/kernel"),
+                  confidence={"a/kernel": 0.97, "b/kernel": 0.6})
 
     assert [layer[3] for layer in page_data(report)["layers"][1]] == ["shape", "doubt"]
 
 
 def test_lists_that_were_only_looked_at_show_their_misfits():
-    Array, TorchLayer, Layer = (
-        namedtuple("Array", "shape"),
-        namedtuple("Stack", "layer tensors"),
-        namedtuple("Layer", "name kinds variables children"),
-    )
+    Array, TorchLayer, Layer = (namedtuple("Array", "shape"), namedtuple("Stack", "layer tensors"),
+                                namedtuple("Layer", "name kinds variables children"))
     stacks = [TorchLayer("one", [Array((2, 3))]), TorchLayer("two", [Array((4,))])]
-    layers = [Layer("first", ("Dense",), [Array((3, 2))], ()), Layer("second", ("Dense",), [Array((5,))], ())]
+    layers = [
+        Layer("first", ("Dense",), [Array((3, 2))], ()),
+        Layer("second", ("Dense",), [Array((5,))], ())
+    ]
 
     data = page_data(Report(listing=side_by_side(stacks, layers)))
 
@@ -135,11 +134,13 @@ def test_lists_that_were_only_looked_at_show_their_misfits():
     assert "cannot fit" in data["layers"][1][1][5]
 
 
-@pytest.mark.parametrize("name", ["</script><script>alert(1)</script>", "<!--DATA-->", "a & b \u2028 \U0001f600"])
+@pytest.mark.parametrize(
+    "name", ["</script><script>alert(1)</script>", "<!--DATA-->", "a & b \u2028 \U0001f600"])
 def test_names_are_data_never_part_of_the_page(name):
     html = page(made(pair(f"{name}.weight", "a/kernel"), warnings=(name,), alignment=name))
 
-    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)[1]
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', html,
+                     re.DOTALL)[1]
     assert json.loads(data)["warnings"] == [name]
     assert html.count("</script>") == 2
 

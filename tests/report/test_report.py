@@ -1,4 +1,6 @@
-"""The report: one fate for every weight, the verdict in its last line, the same as text, HTML and JSON."""
+"""The report: one status for every weight, the verdict in its last line, the same as text, HTML and
+JSON.
+"""
 
 import json
 from dataclasses import replace
@@ -11,10 +13,12 @@ from keras_torch_convert.comparison.verdict import Comparison
 from keras_torch_convert.plan.ledger import LedgerEntry
 from keras_torch_convert.report.report import Report
 
-USED = LedgerEntry("source", "conv.weight", (8, 3, 3, 3), "float32", 216, "used", "convolution", "stem_conv/kernel")
+USED = LedgerEntry("source", "conv.weight", (8, 3, 3, 3), "float32", 216, "used", "convolution",
+                   "stem_conv/kernel")
 SKIPPED = LedgerEntry("source", "bn.num_batches_tracked", (), "int64", 1, "skipped", "skip_weights")
 LEFT_OVER = LedgerEntry("source", "aux.weight", (4, 2), "float32", 8, "left over")
-SET = LedgerEntry("target", "stem_conv/kernel", (3, 3, 3, 8), "float32", 216, "set", "convolution", "conv.weight")
+SET = LedgerEntry("target", "stem_conv/kernel", (3, 3, 3, 8), "float32", 216, "set", "convolution",
+                  "conv.weight")
 KEPT = LedgerEntry("target", "head/bias", (5,), "float32", 5, "kept", "keep_layers")
 UNSET = LedgerEntry("target", "head/kernel", (2, 5), "float32", 10, "unset")
 
@@ -26,84 +30,66 @@ TOP = ((285, "Egyptian_cat", 10.4701), (282, "tiger_cat", 8.4424))
 def report(*entries, comparison=None, **about):
     made = Report("module Net", "net (keras, torch)", ledger=entries, **about)
     if comparison is not None:
-        made.add(Predictions(torch_top=TOP, keras_top=TOP, comparison=comparison, input="a cat", rescale_mode="'lite'"))
+        made.add(
+            Predictions(torch_top=TOP, keras_top=TOP, comparison=comparison, input="a cat",
+                        rescale_mode="'lite'"))
     return made
 
 
 @pytest.mark.parametrize(
-    ("entries", "comparison", "ok"),
-    [
-        ((USED, SKIPPED, SET, KEPT), EQUAL, True),
-        ((USED, SKIPPED, SET, KEPT), None, True),
-        ((USED, SKIPPED, SET, KEPT), DIFFERENT, False),
-        ((USED, LEFT_OVER, SET), EQUAL, False),
-        ((USED, SET, UNSET), EQUAL, False),
-        ((), None, False),
-    ],
-    ids=["equal", "not run", "different", "tensor left over", "variable unset", "nothing converted"],
-)
+    ("entries", "comparison", "ok"), [((USED, SKIPPED, SET, KEPT), EQUAL, True),
+                                      ((USED, SKIPPED, SET, KEPT), None, True),
+                                      ((USED, SKIPPED, SET, KEPT), DIFFERENT, False),
+                                      ((USED, LEFT_OVER, SET), EQUAL, False),
+                                      ((USED, SET, UNSET), EQUAL, False), ((), None, False)], ids=[
+                                          "equal", "not run", "different", "tensor left over",
+                                          "variable unset", "nothing converted"
+                                      ])
 def test_ok_means_a_complete_ledger_and_no_known_difference(entries, comparison, ok):
     assert report(*entries, comparison=comparison).ok is ok
 
 
 def test_totals_count_weights_and_parameters_by_fate():
-    totals = {status: (count, parameters) for status, count, parameters, _ in report(USED, SKIPPED, SET, KEPT).totals()}
+    totals = {
+        status: (count, parameters)
+        for status, count, parameters, _ in report(USED, SKIPPED, SET, KEPT).totals()
+    }
 
     assert totals == {
-        "used": (1, 216),
-        "skipped": (1, 1),
-        "left over": (0, 0),
-        "set": (1, 216),
-        "kept": (1, 5),
-        "unset": (0, 0),
+        "used": (1, 216), "skipped": (1, 1), "left over": (0, 0), "set": (1, 216), "kept": (1, 5),
+        "unset": (0, 0)
     }
 
 
 @pytest.mark.parametrize(
     ("made", "last_line"),
-    [
-        (
-            report(USED, SET, comparison=EQUAL),
-            "outputs are equal: largest difference 4.00e-06, 4.50e-07 of torch's largest output (equal is up to 1e-04)",
-        ),
-        (
-            report(USED, SET, comparison=DIFFERENT),
-            "OUTPUTS DIFFER: largest difference 3.00e+00, 2.50e-01 of torch's largest output (equal is up to 1e-04); "
-            "look at the alignment, and at the notes above",
-        ),
-        (
-            report(USED, SET, KEPT, comparison=DIFFERENT),
-            "OUTPUTS DIFFER: largest difference 3.00e+00, 2.50e-01 of torch's largest output (equal is up to 1e-04); "
-            "look at the alignment, and at the notes above; own values were kept, as you said, in head/bias, which may be why",
-        ),
-        (report(USED, SET), "unproven: the outputs of the two models were not shown to be equal"),
-        (report(), "nothing was converted"),
-        (
-            report(USED, SET, comparison=Comparison(False, None, None, 1e-4)),
-            "OUTPUTS DIFFER: they have no common shape; look at the alignment, and at the notes above",
-        ),
-    ],
-    ids=["equal", "different", "kept", "unproven", "nothing", "shapes"],
-)
+    [(report(USED, SET, comparison=EQUAL),
+      ("outputs are equal: largest difference 4.00e-06, 4.50e-07 of torch's largest output "
+       "(equal is up to 1e-04)")),
+     (report(USED, SET, comparison=DIFFERENT),
+      "OUTPUTS DIFFER: largest difference 3.00e+00, 2.50e-01 of torch's largest output (equal "
+      "is up to 1e-04); "
+      "look at the alignment, and at the notes above"),
+     (report(USED, SET, KEPT, comparison=DIFFERENT),
+      "OUTPUTS DIFFER: largest difference 3.00e+00, 2.50e-01 of torch's largest output (equal "
+      "is up to 1e-04); "
+      "look at the alignment, and at the notes above; own values were kept, as you said, in "
+      "head/bias, which may be why"),
+     (report(USED, SET), "unproven: the outputs of the two models were not shown to be equal"),
+     (report(), "nothing was converted"),
+     (report(USED, SET, comparison=Comparison(False, None, None, 1e-4)),
+      "OUTPUTS DIFFER: they have no common shape; look at the alignment, and at the notes above")],
+    ids=["equal", "different", "kept", "unproven", "nothing", "shapes"])
 def test_last_printed_line_is_the_verdict(made, last_line):
     assert str(made).splitlines()[-1] == last_line
 
 
 def test_printed_report_tells_everything_in_one_screen():
-    made = report(
-        USED,
-        SKIPPED,
-        SET,
-        comparison=EQUAL,
-        alignment="by dictionaries",
-        alignment_arguments={"tail_align_dict": {"gamma": -1}},
-        callback_hits={"'predictions'": ("predictions",), "Dense": ()},
-        path=Path("net.h5"),
-        md5="0123",
-        seconds={"read": 0.5, "transfer": 1.0},
-        warnings=("key 'bn9' matches no layer",),
-        notes=("the file was sorted by name",),
-    )
+    made = report(USED, SKIPPED, SET, comparison=EQUAL, alignment="by dictionaries",
+                  alignment_arguments={"tail_align_dict": {"gamma": -1}},
+                  callback_hits={"'predictions'": ("predictions",), "Dense":
+                      ()}, path=Path("net.h5"), md5="0123", seconds={"read": 0.5, "transfer": 1.0},
+                  warnings=("key 'bn9' matches no layer",), notes=("the file was sorted by name",))
 
     assert str(made).splitlines() == [
         "module Net -> net (keras, torch)",
@@ -111,21 +97,18 @@ def test_printed_report_tells_everything_in_one_screen():
         "  skipped          1 tensors                 1 parameters   skip_weights",
         "  left over        0 tensors                 0 parameters",
         "  set              1 variables             216 parameters",
-        "  unset            0 variables               0 parameters",
-        "alignment    by dictionaries",
-        "             tail_align_dict={'gamma': -1}",
-        "callback     'predictions' -> predictions",
-        "callback     Dense -> no layer",
-        "file         net.h5",
-        "md5          0123",
+        "  unset            0 variables               0 parameters", "alignment    by dictionaries",
+        "             tail_align_dict={'gamma': -1}", "callback     'predictions' -> predictions",
+        "callback     Dense -> no layer", "file         net.h5", "md5          0123",
         "seconds      read 0.50, transfer 1.00; in all 1.50",
         "input        a cat; rescaled by 'lite'",
         "  torch                                         Keras",
-        "    285  Egyptian_cat                 10.4701     285  Egyptian_cat                 10.4701",
-        "    282  tiger_cat                     8.4424     282  tiger_cat                     8.4424",
-        "note: the file was sorted by name",
-        "WARNING: key 'bn9' matches no layer",
-        "outputs are equal: largest difference 4.00e-06, 4.50e-07 of torch's largest output (equal is up to 1e-04)",
+        ("    285  Egyptian_cat                 10.4701     285  Egyptian_cat                 "
+         "10.4701"),
+        ("    282  tiger_cat                     8.4424     282  tiger_cat                     "
+         "8.4424"), "note: the file was sorted by name", "WARNING: key 'bn9' matches no layer",
+        "outputs are equal: largest difference 4.00e-06, 4.50e-07 of torch's largest output "
+        "(equal is up to 1e-04)"
     ]
 
 
@@ -140,19 +123,15 @@ def test_ledger_table_has_a_line_for_every_weight():
 
     assert len(lines) == 1 + 3
     assert lines[1].split() == [
-        *("source", "conv.weight", "(8,3,3,3)", "float32", "216", "used", "convolution", "stem_conv/kernel")
+        *("source", "conv.weight", "(8,3,3,3)", "float32", "216", "used", "convolution",
+          "stem_conv/kernel")
     ]
 
 
 def test_json_holds_the_whole_report_and_is_written_where_asked(tmp_path):
     made = report(
-        USED,
-        SET,
-        UNSET,
-        comparison=EQUAL,
-        path=Path("net.h5"),
-        alignment_arguments={"specific_match_func": sorted, "full_name_align_dict": {"a": -1}},
-    )
+        USED, SET, UNSET, comparison=EQUAL, path=Path("net.h5"),
+        alignment_arguments={"specific_match_func": sorted, "full_name_align_dict": {"a": -1}})
 
     text = made.to_json(tmp_path / "report.json")
     data = json.loads(text)
@@ -161,12 +140,11 @@ def test_json_holds_the_whole_report_and_is_written_where_asked(tmp_path):
     assert list(data) == sorted(data)
     assert (data["ok"], data["equal"], data["complete"]) == (False, True, False)
     assert data["keras_top"][0] == [285, "Egyptian_cat", 10.4701]
-    assert [entry["fate"] for entry in data["ledger"]] == ["used", "set", "unset"]
+    assert [entry["status"] for entry in data["ledger"]] == ["used", "set", "unset"]
     assert data["ledger"][0]["shape"] == [8, 3, 3, 3]
     assert data["path"] == "net.h5"
     assert data["alignment_arguments"] == {
-        "specific_match_func": "builtins.sorted",
-        "full_name_align_dict": {"a": -1},
+        "specific_match_func": "builtins.sorted", "full_name_align_dict": {"a": -1}
     }
 
 
@@ -191,7 +169,8 @@ def test_notebook_shows_a_summary_without_scripts_and_folds_the_page():
 
 
 def test_notebook_stays_small_for_a_huge_ledger():
-    made = Report(ledger=tuple(replace(USED, name=f"layer{number}.weight") for number in range(20000)))
+    made = Report(ledger=tuple(
+        replace(USED, name=f"layer{number}.weight") for number in range(20000)))
 
     html = made._repr_html_()
 

@@ -1,4 +1,6 @@
-"""Attention: query, key, value and output as PyTorch keeps them, fused or apart, against Keras's one dense layer for each."""
+"""Attention: query, key, value and output as PyTorch keeps them, fused or apart, against Keras's
+one dense layer for each.
+"""
 
 import numpy as np
 import pytest
@@ -51,7 +53,8 @@ def test_key_and_value_exchanged_give_other_outputs():
     import torch
     from torch import nn
 
-    module, model = named(attn=nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)), keras_attention()
+    module, model = named(
+        attn=nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)), keras_attention()
     state = module.state_dict()
     query, key, value = state["attn.in_proj_weight"].chunk(3)
     exchanged = {**state, "attn.in_proj_weight": torch.cat([query, value, key])}
@@ -81,7 +84,7 @@ def test_attention_without_its_output_layer_says_what_is_missing():
         convert_by_hand(module, keras_attention(), {"attn": "attn"}, skip_layers=["attn.out_proj"])
 
 
-@pytest.mark.parametrize("names", [("q_proj", "k_proj", "v_proj", "out_proj"), ("out_proj", "v_proj", "q_proj", "k_proj"), ("first", "second", "third", "fourth")], ids=str)  # fmt: skip
+@pytest.mark.parametrize("names", [("q_proj", "k_proj", "v_proj", "out_proj"), ("out_proj", "v_proj", "q_proj", "k_proj"), ("first", "second", "third", "fourth")], ids=str)  # yapf: disable
 def test_four_linear_layers_are_told_by_their_names_or_taken_in_order(names):
     from torch import nn
 
@@ -90,9 +93,9 @@ def test_four_linear_layers_are_told_by_their_names_or_taken_in_order(names):
 
     convert_by_hand(module, model, {"attn": list(names)})
 
-    parts = dict(zip(("query", "key", "value", "output"), sorted(names, key=("q_proj", "k_proj", "v_proj", "out_proj", *names).index), strict=True))  # fmt: skip
+    parts = dict(zip(("query", "key", "value", "output"), sorted(names, key=("q_proj", "k_proj", "v_proj", "out_proj", *names).index), strict=True))  # yapf: disable
     given = inputs()
-    expected = by_linear_layers(*(module[parts[part]] for part in ("query", "key", "value")), *given, module[parts["output"]])  # fmt: skip
+    expected = by_linear_layers(*(module[parts[part]] for part in ("query", "key", "value")), *given, module[parts["output"]])  # yapf: disable
     assert relative(model([x.numpy() for x in given]), expected) < EQUAL
 
 
@@ -102,15 +105,17 @@ def test_one_linear_layer_for_query_key_and_value_by_blocks_or_by_heads(interlea
     from torch import nn
 
     name = "query_key_value" if interleaved else "qkv"
-    module, model = named(**{name: nn.Linear(WIDTH, 3 * WIDTH), "proj": nn.Linear(WIDTH, WIDTH)}), keras_attention()
+    module, model = named(
+        **{name: nn.Linear(WIDTH, 3 * WIDTH), "proj": nn.Linear(WIDTH, WIDTH)}), keras_attention()
 
     report = convert_by_hand(module, model, {"attn": [name, "proj"]})
 
     x = random_input(2, 5, WIDTH)
     with torch.no_grad():
         fused = module[name](x)
-        cut = fused.unflatten(-1, (HEADS, 3, HEAD)).unbind(-2) if interleaved else fused.unflatten(-1, (3, HEADS, HEAD)).unbind(-3)  # fmt: skip
-        mixed = torch.nn.functional.scaled_dot_product_attention(*(part.transpose(1, 2) for part in cut))
+        cut = fused.unflatten(-1, (HEADS, 3, HEAD)).unbind(-2) if interleaved else fused.unflatten(-1, (3, HEADS, HEAD)).unbind(-3)  # yapf: disable
+        mixed = torch.nn.functional.scaled_dot_product_attention(
+            *(part.transpose(1, 2) for part in cut))
         expected = module["proj"](mixed.transpose(1, 2).flatten(2))
     assert relative(model([x.numpy()] * 3), expected) < EQUAL
     assert any("only equal outputs can prove it" in warning for warning in report.warnings)
@@ -118,20 +123,23 @@ def test_one_linear_layer_for_query_key_and_value_by_blocks_or_by_heads(interlea
 
 def test_a_key_without_bias_among_others_with_one_gets_zeros():
     children = [
-        layer("query", "EinsumDense", {"kernel": (4, 2, 2), "bias": (2, 2)}, equation="abc,cde->abde"),
-        layer("key", "EinsumDense", {"kernel": (4, 2, 2), "bias": (2, 2)}, equation="abc,cde->abde"),
-        layer("value", "EinsumDense", {"kernel": (4, 2, 2), "bias": (2, 2)}, equation="abc,cde->abde"),
-        layer("attention_output", "EinsumDense", {"kernel": (2, 2, 4), "bias": (4,)}, equation="abcd,cde->abe"),
+        layer("query", "EinsumDense", {"kernel": (4, 2, 2), "bias": (2, 2)},
+              equation="abc,cde->abde"),
+        layer("key", "EinsumDense", {"kernel": (4, 2, 2), "bias": (2, 2)},
+              equation="abc,cde->abde"),
+        layer("value", "EinsumDense", {"kernel": (4, 2, 2), "bias": (2, 2)},
+              equation="abc,cde->abde"),
+        layer("attention_output", "EinsumDense", {"kernel": (2, 2, 4), "bias": (4,)},
+              equation="abcd,cde->abe")
     ]
     from keras_torch_convert.plan.expressions import Fill
     from keras_torch_convert.rules import assign_layer
     from keras_torch_convert.spec.layer_groups import TorchLayer
 
-    source = source_of({"attn.q_bias": counted(4), "attn.v_bias": counted(4), "attn.qkv.weight": counted(12, 4), "attn.proj.weight": counted(4, 4), "attn.proj.bias": counted(4)})  # fmt: skip
+    source = source_of({"attn.q_bias": counted(4), "attn.v_bias": counted(4), "attn.qkv.weight": counted(12, 4), "attn.proj.weight": counted(4, 4), "attn.proj.bias": counted(4)})  # yapf: disable
 
-    assignments = assign_layer(
-        TorchLayer("attn", tuple(source.tensors.values())), composite("attn", "MultiHeadAttention", *children)
-    )
+    assignments = assign_layer(TorchLayer("attn", tuple(source.tensors.values())),
+                               composite("attn", "MultiHeadAttention", *children))
 
     key_bias = next(one for one in assignments if one.key == "key/1")
     assert "no bias for key" in key_bias.rule
@@ -148,7 +156,8 @@ def test_pairing_by_order_joins_what_belongs_to_one_keras_layer(fused):
             return nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
         return nn.ModuleDict({"qkv": nn.Linear(WIDTH, 3 * WIDTH), "proj": nn.Linear(WIDTH, WIDTH)})
 
-    module = named(embed=nn.Linear(WIDTH, WIDTH), attn=block(), attn2=block(), head=nn.Linear(WIDTH, 5))
+    module = named(embed=nn.Linear(WIDTH, WIDTH), attn=block(), attn2=block(),
+                   head=nn.Linear(WIDTH, 5))
     L = keras.layers
     x = inputs = keras.Input((6, WIDTH))
     x = L.Dense(WIDTH, name="embed")(x)
@@ -156,7 +165,8 @@ def test_pairing_by_order_joins_what_belongs_to_one_keras_layer(fused):
         x = L.MultiHeadAttention(HEADS, HEAD, name=name)(x, x)
     model = keras.Model(inputs, L.Dense(5, name="head")(x))
 
-    report = ktc.keras_reload_from_torch_model(module, model, save_name="", do_predict=False, verbose=0)
+    report = ktc.keras_reload_from_torch_model(module, model, save_name="", do_predict=False,
+                                               verbose=0)
 
     last = "out_proj" if fused else "proj"
     output = model.get_layer("attn2").get_weights()[6].reshape(WIDTH, WIDTH)
@@ -164,18 +174,13 @@ def test_pairing_by_order_joins_what_belongs_to_one_keras_layer(fused):
     assert {pair[1] for pair in report.plan.pairs} == {"embed", "attn", "attn2", "head"}
 
 
-@pytest.mark.parametrize(
-    ("equation", "kernel", "bias", "shape"),
-    [
-        ("abc,cde->abde", (6, 2, 3), (2, 3), (6, 6)),
-        ("abcd,cde->abe", (2, 3, 5), (5,), (5, 6)),
-        ("btd,ndh->btnh", (2, 6, 3), (2, 3), (6, 6)),
-        ("btnh,nhd->btd", (2, 3, 5), (5,), (5, 6)),
-        ("...x,xy->...y", (6, 5), (5,), (5, 6)),
-        ("bqm,muh->bquh", (6, 2, 3), (2, 3), (6, 6)),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("equation", "kernel", "bias", "shape"),
+                         [("abc,cde->abde", (6, 2, 3), (2, 3), (6, 6)),
+                          ("abcd,cde->abe", (2, 3, 5), (5,), (5, 6)),
+                          ("btd,ndh->btnh", (2, 6, 3), (2, 3), (6, 6)),
+                          ("btnh,nhd->btd", (2, 3, 5), (5,), (5, 6)),
+                          ("...x,xy->...y", (6, 5), (5,), (5, 6)),
+                          ("bqm,muh->bquh", (6, 2, 3), (2, 3), (6, 6))], ids=str)
 def test_einsum_dense_of_any_matrix_product_is_a_linear_layer(equation, kernel, bias, shape):
     weight, offset = counted(*shape), counted(shape[0])
     einsum = layer("dense", "EinsumDense", {"kernel": kernel, "bias": bias}, equation=equation)
@@ -183,11 +188,12 @@ def test_einsum_dense_of_any_matrix_product_is_a_linear_layer(equation, kernel, 
     result = moved(source_of({"l.weight": weight, "l.bias": offset}), einsum)
 
     data = np.random.default_rng(0).standard_normal((2, 4, shape[1]))
-    letters, output = equation.split(",")[0].replace("...", "ab"), equation.split("->")[1].replace("...", "ab")
+    letters, output = equation.split(",")[0].replace("...", "ab"), equation.split("->")[1].replace(
+        "...", "ab")
     summed = [letter for letter in letters if letter not in output]
     sizes = dict(zip(equation.split(",")[1].split("->")[0], kernel, strict=True))
     spread = data.reshape(2, 4, *(sizes[letter] for letter in summed))
-    got = np.einsum(f"{letters},{equation.split(',')[1].split('->')[0]}->{output}", spread, result["kernel"]) + result["bias"]  # fmt: skip
+    got = np.einsum(f"{letters},{equation.split(',')[1].split('->')[0]}->{output}", spread, result["kernel"]) + result["bias"]  # yapf: disable
     np.testing.assert_allclose(got.reshape(2, 4, -1), data @ weight.T + offset)
 
 

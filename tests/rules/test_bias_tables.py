@@ -40,7 +40,8 @@ class TestSlopes:
 
         values = np.random.default_rng(3).standard_normal((2, *shape)).astype("float32")
         with torch.no_grad():
-            expected = module["layer"](torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, -1, 1)))).numpy()
+            expected = module["layer"](torch.from_numpy(
+                np.ascontiguousarray(np.moveaxis(values, -1, 1)))).numpy()
         return as_array(model(values)), np.moveaxis(expected, 1, -1)
 
     @pytest.mark.parametrize("shared_axes", [[1, 2], [1], None])
@@ -49,7 +50,8 @@ class TestSlopes:
         import keras
         from torch import nn
 
-        module, model, report = converted(nn.PReLU(slopes), keras.layers.PReLU(shared_axes=shared_axes), (6, 5, 4))
+        module, model, report = converted(nn.PReLU(slopes),
+                                          keras.layers.PReLU(shared_axes=shared_axes), (6, 5, 4))
 
         got, expected = self.outputs(module, model, (6, 5, 4))
         np.testing.assert_allclose(got, expected, rtol=1e-6)
@@ -80,9 +82,10 @@ class TestSlopes:
         assert "shared_axes=[1, 2]" in message
 
     def test_another_number_of_slopes_is_refused(self):
-        assert "3 slopes for an alpha of shape (1, 1, 4)" in refusal(
-            {"act.weight": counted(3)}, layer("act", "PReLU", {"alpha": (1, 1, 4)})
-        )
+        assert "3 slopes for an alpha of shape (1, 1, 4)" in refusal({"act.weight": counted(3)},
+                                                                     layer(
+                                                                         "act", "PReLU",
+                                                                         {"alpha": (1, 1, 4)}))
 
 
 class TestEmbeddings:
@@ -91,35 +94,38 @@ class TestEmbeddings:
         import torch
         from torch import nn
 
-        module, model, report = converted(nn.Embedding(6, 6), keras.layers.Embedding(6, 6), (5,), "int32")
+        module, model, report = converted(nn.Embedding(6, 6), keras.layers.Embedding(6, 6), (5,),
+                                          "int32")
 
         tokens = np.array([[0, 5, 2, 3, 1], [4, 4, 0, 1, 5]])
-        np.testing.assert_array_equal(
-            as_array(model(tokens)), module["layer"](torch.from_numpy(tokens)).detach().numpy()
-        )
+        np.testing.assert_array_equal(as_array(model(tokens)),
+                                      module["layer"](torch.from_numpy(tokens)).detach().numpy())
         assert report.notes == ()
 
     def test_a_padding_row_is_carried_over_and_noted(self):
         import keras
         from torch import nn
 
-        module, model, report = converted(
-            nn.Embedding(6, 4, padding_idx=2), keras.layers.Embedding(6, 4, name="tokens"), (5,), "int32"
-        )
+        module, model, report = converted(nn.Embedding(6, 4, padding_idx=2),
+                                          keras.layers.Embedding(6, 4, name="tokens"), (5,),
+                                          "int32")
 
-        np.testing.assert_array_equal(model.get_weights()[0], module["layer"].weight.detach().numpy())
+        np.testing.assert_array_equal(model.get_weights()[0],
+                                      module["layer"].weight.detach().numpy())
         assert any("padding_idx=2: its row in 'tokens'" in note for note in report.notes)
 
     def test_a_largest_norm_is_noted(self):
         import keras
         from torch import nn
 
-        _, _, report = converted(nn.Embedding(6, 4, max_norm=1.5), keras.layers.Embedding(6, 4), (5,), "int32")
+        _, _, report = converted(nn.Embedding(6, 4, max_norm=1.5), keras.layers.Embedding(6, 4),
+                                 (5,), "int32")
 
         assert any("max_norm=1.5: it shortens rows" in note for note in report.notes)
 
     def test_a_transposed_table_is_refused(self):
-        message = refusal({"tokens.weight": counted(4, 6)}, layer("tokens", "Embedding", {"embeddings": (6, 4)}))
+        message = refusal({"tokens.weight": counted(4, 6)},
+                          layer("tokens", "Embedding", {"embeddings": (6, 4)}))
 
         assert "embeddings needs a torch tensor of shape (6, 4)" in message
 
@@ -134,20 +140,20 @@ class TestVectorsOfOtherRanks:
 
         np.testing.assert_array_equal(result["lambda"].ravel(), [7, 8, 9, 10, 11])
 
-    @pytest.mark.parametrize(
-        ("torch_shape", "keras_shape"),
-        [((1, 1, 6), (1, 6)), ((1, 1, 6), (6,)), ((1, 9, 6), (9, 6)), ((9, 6), (1, 9, 6))],
-    )
-    def test_tokens_and_position_tables_gain_and_lose_leading_axes_only(self, torch_shape, keras_shape):
+    @pytest.mark.parametrize(("torch_shape", "keras_shape"),
+                             [((1, 1, 6), (1, 6)), ((1, 1, 6), (6,)), ((1, 9, 6), (9, 6)),
+                              ((9, 6), (1, 9, 6))])
+    def test_tokens_and_position_tables_gain_and_lose_leading_axes_only(
+            self, torch_shape, keras_shape):
         tokens = layer("tokens", ("Tokens", "Layer"), {"token": keras_shape})
 
         result = moved(source_of({"cls_token": counted(*torch_shape)}), tokens)["token"]
 
         np.testing.assert_array_equal(result, counted(*keras_shape))
 
-    @pytest.mark.parametrize(
-        ("torch_shape", "keras_shape"), [((9, 6), (6, 9)), ((9, 6), (54,)), ((9, 6), (3, 3, 6)), ((9, 1, 6), (9, 6))]
-    )
+    @pytest.mark.parametrize(("torch_shape", "keras_shape"), [((9, 6), (6, 9)), ((9, 6), (54,)),
+                                                              ((9, 6), (3, 3, 6)),
+                                                              ((9, 1, 6), (9, 6))])
     def test_nothing_else_follows_from_the_number_of_elements(self, torch_shape, keras_shape):
         tokens = layer("tokens", ("Tokens", "Layer"), {"token": keras_shape})
 
@@ -156,14 +162,12 @@ class TestVectorsOfOtherRanks:
         assert "additional_transfer={'tokens': ...}" in message
 
     def test_tokens_of_one_torch_layer_go_into_the_parts_that_they_fit(self):
-        both = composite(
-            "embed",
-            "Embed",
-            layer("embed/cls", ("Token", "Layer"), {"token": (1, 1, 6)}),
-            layer("embed/pos", ("Table", "Layer"), {"table": (9, 6)}),
-        )
+        both = composite("embed", "Embed",
+                         layer("embed/cls", ("Token", "Layer"), {"token": (1, 1, 6)}),
+                         layer("embed/pos", ("Table", "Layer"), {"table": (9, 6)}))
 
-        result = moved(source_of({"pos_embed": counted(1, 9, 6), "cls_token": counted(1, 1, 6) + 100}), both)
+        result = moved(
+            source_of({"pos_embed": counted(1, 9, 6), "cls_token": counted(1, 1, 6) + 100}), both)
 
         np.testing.assert_array_equal(result["table"], counted(9, 6))
         np.testing.assert_array_equal(result["token"], counted(1, 1, 6) + 100)
@@ -174,12 +178,12 @@ SWIN = "attn.relative_position_bias_table"
 
 class TestRelativePositionTables:
     """25 offsets of a window of 3 by 3, 4 heads."""
-
     def table(self, keras_shape):
         return layer("bias", ("RelativeBias", "Layer"), {"positional_embedding": keras_shape})
 
     def values(self, name, torch_shape, keras_shape):
-        return moved(source_of({name: counted(*torch_shape)}), self.table(keras_shape))["positional_embedding"]
+        return moved(source_of({name: counted(*torch_shape)}),
+                     self.table(keras_shape))["positional_embedding"]
 
     def test_swin_table_as_it_stands(self):
         np.testing.assert_array_equal(self.values(SWIN, (25, 4), (25, 4)), counted(25, 4))
@@ -191,10 +195,12 @@ class TestRelativePositionTables:
         np.testing.assert_array_equal(self.values(SWIN, (25, 4), (5, 5, 4)), counted(5, 5, 4))
 
     def test_swin_table_with_heads_before_rows_and_columns(self):
-        np.testing.assert_array_equal(self.values(SWIN, (25, 4), (4, 5, 5)), counted(25, 4).T.reshape(4, 5, 5))
+        np.testing.assert_array_equal(self.values(SWIN, (25, 4), (4, 5, 5)),
+                                      counted(25, 4).T.reshape(4, 5, 5))
 
     def test_levit_biases_with_heads_last(self):
-        np.testing.assert_array_equal(self.values("attn.attention_biases", (4, 25), (25, 4)), counted(4, 25).T)
+        np.testing.assert_array_equal(self.values("attn.attention_biases", (4, 25), (25, 4)),
+                                      counted(4, 25).T)
 
     def test_neighborhood_table_with_rows_and_columns_as_one(self):
         np.testing.assert_array_equal(self.values("attn.rpb", (4, 5, 5), (4, 25)), counted(4, 25))

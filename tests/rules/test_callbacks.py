@@ -1,4 +1,6 @@
-"""additional_transfer: which callbacks hit, and that a pasted function gets exactly what the reference hands to it."""
+"""additional_transfer: which callbacks hit, and that a pasted function gets exactly what the
+reference hands to it.
+"""
 
 import numpy as np
 import pytest
@@ -26,25 +28,24 @@ def handed(tensors, kinds, variables=None):
 
 
 class TestDefaultTransforms:
-    """As `keras_reload_stacked_state_dict` of keras_cv_attention_models 1.4.3 does it: the first array, by the first class that fits."""
+    """As `keras_reload_stacked_state_dict` of keras_cv_attention_models 1.4.3 does it: the first
+    array, by the first class that fits.
+    """
 
     KERNEL = np.arange(48, dtype="float32").reshape(4, 2, 2, 3)
 
-    @pytest.mark.parametrize(
-        ("kinds", "axes"),
-        [
-            (("DepthwiseConv2D", "Conv2D", "Layer"), (2, 3, 0, 1)),
-            (("Conv2D", "BaseConv", "Layer"), (2, 3, 1, 0)),
-            (("Conv2DTranspose", "Conv2D", "Layer"), (2, 3, 1, 0)),
-            (("Conv2DTranspose", "BaseConvTranspose", "Layer"), (0, 1, 2, 3)),
-            (("SeparableConv2D", "Layer"), (0, 1, 2, 3)),
-            (("Dense", "Layer"), (3, 2, 1, 0)),
-            (("Embedding", "Layer"), (0, 1, 2, 3)),
-        ],
-        ids=lambda value: value[0] if isinstance(value[0], str) else None,
-    )
+    @pytest.mark.parametrize(("kinds", "axes"),
+                             [(("DepthwiseConv2D", "Conv2D", "Layer"), (2, 3, 0, 1)),
+                              (("Conv2D", "BaseConv", "Layer"), (2, 3, 1, 0)),
+                              (("Conv2DTranspose", "Conv2D", "Layer"), (2, 3, 1, 0)),
+                              (("Conv2DTranspose", "BaseConvTranspose", "Layer"), (0, 1, 2, 3)),
+                              (("SeparableConv2D", "Layer"), (0, 1, 2, 3)),
+                              (("Dense", "Layer"), (3, 2, 1, 0)),
+                              (("Embedding", "Layer"), (0, 1, 2, 3))], ids=lambda value: value[0]
+                             if isinstance(value[0], str) else None)
     def test_the_first_array_is_permuted_by_class(self, kinds, axes):
-        first, second = handed({"l.weight": self.KERNEL, "l.other": np.ones((1, 2), "float32")}, kinds)
+        first, second = handed({"l.weight": self.KERNEL, "l.other": np.ones((1, 2), "float32")},
+                               kinds)
 
         np.testing.assert_array_equal(first, self.KERNEL.transpose(axes))
         assert second.shape == (1, 2)
@@ -56,12 +57,16 @@ class TestDefaultTransforms:
         assert handed({"l.weight": np.ones(4, "float32")}, "PReLU")[0].shape == (1, 1, 4)
 
     def test_the_third_array_of_a_convolution_is_squeezed(self):
-        tensors = {"l.weight": self.KERNEL, "l.bias": np.ones(4, "float32"), "l.gain": np.ones((4, 1, 1, 1), "float32")}
+        tensors = {
+            "l.weight": self.KERNEL, "l.bias": np.ones(4, "float32"), "l.gain": np.ones(
+                (4, 1, 1, 1), "float32")
+        }
 
         assert [array.shape for array in handed(tensors, "Conv2D")] == [(2, 3, 2, 4), (4,), (4,)]
 
     def test_our_further_rules_do_not_touch_what_a_callback_gets(self):
-        assert handed({"l.weight": np.ones((5, 4, 1, 2, 3), "float32")}, "Conv3D")[0].shape == (5, 4, 1, 2, 3)
+        assert handed({"l.weight": np.ones((5, 4, 1, 2, 3), "float32")},
+                      "Conv3D")[0].shape == (5, 4, 1, 2, 3)
 
     def test_a_kernel_of_another_rank_is_refused_where_the_reference_raises(self):
         with pytest.raises(TransferError, match="permutes a tensor of 4 axes"):
@@ -95,23 +100,21 @@ class TestArraysOfACallback:
 
     def test_a_layer_sorted_by_name_reaches_the_callback_in_the_order_of_the_module(self):
         names = ["n.bias", "n.running_mean", "n.running_var", "n.weight"]
-        arrays = handed({name: np.full(1, index, "float32") for index, name in enumerate(names)}, "BatchNormalization")
+        arrays = handed({name: np.full(1, index, "float32") for index, name in enumerate(names)},
+                        "BatchNormalization")
 
         assert [array[0] for array in arrays] == [3, 0, 1, 2]
 
     def test_any_other_order_is_the_modules_own(self):
         names = ["g.beta", "g.alpha"]
-        arrays = handed({name: np.full(1, index, "float32") for index, name in enumerate(names)}, "Custom")
+        arrays = handed({name: np.full(1, index, "float32") for index, name in enumerate(names)},
+                        "Custom")
 
         assert [array[0] for array in arrays] == [0, 1]
 
     def test_several_callbacks_chain_in_dictionary_order(self):
-        source, keras_layer = (
-            source_of(
-                {"a.weight": np.full((1, 1), 5, "float32")},
-            ),
-            layer("a", "Dense", {"kernel": (1, 1)}),
-        )
+        source, keras_layer = (source_of({"a.weight": np.full(
+            (1, 1), 5, "float32")}), layer("a", "Dense", {"kernel": (1, 1)}))
         transfers = {"a": lambda arrays: [arrays[0] * 0], "": lambda arrays: [arrays[0] + 1]}
 
         plan = Plan(assign_layer(stack_of(source), keras_layer, calls_for(keras_layer, transfers)))
@@ -123,20 +126,22 @@ class TestKeys:
     def test_a_string_hits_every_name_that_ends_with_it(self):
         transfers = {"x_dense": sorted, "other": sorted}
 
-        assert [call.key for call in calls_for(layer("xx_dense", "Dense", {}), transfers)] == ["'x_dense'"]
+        assert [call.key for call in calls_for(layer("xx_dense", "Dense", {}), transfers)
+               ] == ["'x_dense'"]
 
     def test_a_class_hits_its_instances_and_those_of_derived_classes(self):
-        class Base: ...
+        class Base:
+            ...
 
-        class Derived(Base): ...
+        class Derived(Base):
+            ...
 
         hit = layer("one", "Derived", {})
         hit = type(hit)(hit.name, hit.display_name, hit.class_names, (), (), 0, {}, Derived())
 
-        assert [call.key for call in calls_for(hit, {Base: sorted, str: sorted, (int, Base): sorted})] == [
-            "Base",
-            "(int, Base)",
-        ]
+        assert [
+            call.key for call in calls_for(hit, {Base: sorted, str: sorted, (int, Base): sorted})
+        ] == ["Base", "(int, Base)"]
 
     def test_a_class_of_the_other_keras_hits_by_its_name(self):
         import keras
@@ -144,7 +149,8 @@ class TestKeys:
         tf_keras_layer = layer("head", ("Dense", "Layer"), {})
 
         assert [
-            call.key for call in calls_for(tf_keras_layer, {keras.layers.Dense: sorted, keras.layers.Conv2D: sorted})
+            call.key for call in calls_for(
+                tf_keras_layer, {keras.layers.Dense: sorted, keras.layers.Conv2D: sorted})
         ] == ["Dense"]
 
     def test_keys_without_a_hit_are_named(self):
@@ -155,10 +161,12 @@ class TestKeys:
     def test_other_keys_and_values_are_refused(self):
         with pytest.raises(TransferError, match="ending of a layer name or a layer class, got 3"):
             calls_for(layer("head", "Dense", {}), {3: sorted})
-        with pytest.raises(TransferError, match=r"additional_transfer\['head'\] must be a function, got int"):
+        with pytest.raises(TransferError,
+                           match=r"additional_transfer\['head'\] must be a function, got int"):
             calls_for(layer("head", "Dense", {}), {"head": 3})
 
 
 def test_what_is_no_dictionary_of_callbacks_is_refused():
-    with pytest.raises(TransferError, match=r"additional_transfer must be a dict of .*, got NoneType"):
+    with pytest.raises(TransferError,
+                       match=r"additional_transfer must be a dict of .*, got NoneType"):
         calls_for(layer("head", "Dense", {"kernel": (2, 3)}), None)

@@ -1,4 +1,6 @@
-"""Convolutions that differ in more than the order of axes: grouped transposed ones, output padding, kinds that are one function, padding."""
+"""Convolutions that differ in more than the order of axes: grouped transposed ones, output padding,
+kinds that are one function, padding.
+"""
 
 import numpy as np
 import pytest
@@ -26,7 +28,10 @@ def test_grouped_outputs_in_another_order_differ():
 
     module, values = named(layer=nn.ConvTranspose2d(4, 6, 3, groups=2)), random_input(2, 4, 5, 4)
     model = one_layer(keras, keras.layers.Conv2DTranspose(6, 3, name="layer"), (5, 4, 4))
-    exchanged = {name: tensor.flip(0) if "weight" in name else tensor for name, tensor in module.state_dict().items()}
+    exchanged = {
+        name: tensor.flip(0) if "weight" in name else tensor
+        for name, tensor in module.state_dict().items()
+    }
 
     convert_by_hand(exchanged, model, {"layer": "layer"})
 
@@ -105,10 +110,11 @@ def test_pairing_by_order_joins_the_two_convolutions_of_a_separable_one():
     import keras
     from torch import nn
 
-    module = named(stem=nn.Conv2d(3, 4, 3), depth=nn.Conv2d(4, 8, 3, groups=4, bias=False), point=nn.Conv2d(8, 5, 1), last=nn.Conv2d(5, 2, 1))  # fmt: skip
+    module = named(stem=nn.Conv2d(3, 4, 3), depth=nn.Conv2d(4, 8, 3, groups=4, bias=False), point=nn.Conv2d(8, 5, 1), last=nn.Conv2d(5, 2, 1))  # yapf: disable
     L = keras.layers
     inputs = keras.Input((9, 9, 3))
-    x = L.SeparableConv2D(5, 3, depth_multiplier=2, name="separable")(L.Conv2D(4, 3, name="stem")(inputs))
+    x = L.SeparableConv2D(5, 3, depth_multiplier=2, name="separable")(L.Conv2D(4, 3,
+                                                                               name="stem")(inputs))
     model = keras.Model(inputs, L.Conv2D(2, 1, name="last")(x))
 
     ktc.keras_reload_from_torch_model(module, model, save_name="", do_predict=False, verbose=0)
@@ -117,5 +123,6 @@ def test_pairing_by_order_joins_the_two_convolutions_of_a_separable_one():
 
     values = random_input(2, 3, 9, 9)
     with torch.no_grad():
-        expected = as_keras(module["last"](module["point"](module["depth"](module["stem"](values)))))
+        expected = as_keras(module["last"](module["point"](module["depth"](
+            module["stem"](values)))))
     assert relative(model(as_keras(values)), expected) < EQUAL

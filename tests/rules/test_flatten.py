@@ -1,4 +1,6 @@
-"""Layers behind a flattened feature map: rows go from (channel, height, width) to (height, width, channel), and only where that is due."""
+"""Layers behind a flattened feature map: rows go from (channel, height, width) to (height, width,
+channel), and only where that is due.
+"""
 
 import pytest
 
@@ -57,9 +59,8 @@ def test_rows_are_reordered_and_the_report_says_so(flatten):
     report = convert_by_hand(module, model, MAP)
 
     assert relative(model(as_keras(values)), run(module, values)) < EQUAL
-    assert any(
-        "'fc/kernel'" in note and "(4, 3, 5)" in note and "(height, width, channel)" in note for note in report.notes
-    )
+    assert any("'fc/kernel'" in note and "(4, 3, 5)" in note and "(height, width, channel)" in note
+               for note in report.notes)
 
 
 def test_the_same_kernel_with_rows_as_they_stand_gives_other_outputs():
@@ -77,7 +78,8 @@ def test_a_permute_to_channels_first_makes_it_unnecessary():
     keras, layers = keras_layers()
     module, values = torch_net(), random_input(*VALUES)
     inputs, x = features(keras, layers)
-    model = keras.Model(inputs, layers.Dense(6, name="fc")(layers.Flatten()(layers.Permute((3, 1, 2))(x))))
+    model = keras.Model(inputs,
+                        layers.Dense(6, name="fc")(layers.Flatten()(layers.Permute((3, 1, 2))(x))))
 
     report = convert_by_hand(module, model, MAP)
 
@@ -89,7 +91,9 @@ def test_a_sequential_and_a_nested_model_are_seen_through():
     keras, layers = keras_layers()
     module, values = torch_net(), random_input(*VALUES)
     inputs, x = features(keras, layers)
-    head = keras.Sequential([keras.Input((3, 5, 4)), layers.Flatten(), layers.Dense(6, name="fc")], name="head")
+    head = keras.Sequential([keras.Input(
+        (3, 5, 4)), layers.Flatten(),
+                             layers.Dense(6, name="fc")], name="head")
     model = keras.Model(inputs, head(x))
 
     convert_by_hand(module, model, {"conv": "conv", "head/fc": "fc"})
@@ -147,7 +151,8 @@ def test_the_classic_function_reorders_rows_of_layers_that_no_callback_hits():
     inputs, x = features(keras, layers)
     model = keras.Model(inputs, layers.Dense(6, name="fc")(layers.Flatten()(x)))
 
-    report = ktc.keras_reload_from_torch_model(module, model, save_name="", do_predict=False, verbose=0)
+    report = ktc.keras_reload_from_torch_model(module, model, save_name="", do_predict=False,
+                                               verbose=0)
 
     assert relative(model(as_keras(values)), run(module, values)) < EQUAL
     assert any("flattened map" in note for note in report.notes)
@@ -160,8 +165,7 @@ def test_heads_that_are_put_together_behind_an_attention_are_no_map():
     inputs = keras.Input((5, 6))
     heads = layers.Permute((2, 1, 3))(layers.Reshape((5, 2, 3))(inputs))
     mixed = keras.ops.matmul(
-        keras.ops.softmax(keras.ops.matmul(heads, keras.ops.transpose(heads, (0, 1, 3, 2)))), heads
-    )
+        keras.ops.softmax(keras.ops.matmul(heads, keras.ops.transpose(heads, (0, 1, 3, 2)))), heads)
     together = layers.Reshape((5, 6))(layers.Permute((2, 1, 3))(mixed))
     model = keras.Model(inputs, layers.Dense(4, name="proj")(together))
     module, values = named(proj=torch.nn.Linear(6, 4)), random_input(2, 5, 6)
@@ -170,6 +174,7 @@ def test_heads_that_are_put_together_behind_an_attention_are_no_map():
 
     with torch.no_grad():
         split = values.unflatten(-1, (2, 3)).transpose(1, 2)
-        expected = module["proj"](((split @ split.mT).softmax(-1) @ split).transpose(1, 2).flatten(2))
+        expected = module["proj"](((split @ split.mT).softmax(-1) @ split).transpose(1,
+                                                                                     2).flatten(2))
     assert relative(model(values), expected) < EQUAL
     assert not any("flattened map" in note for note in report.notes)

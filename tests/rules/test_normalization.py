@@ -1,4 +1,6 @@
-"""Normalizations: statistics, what one side is built without, several axes, and settings that no weight shows."""
+"""Normalizations: statistics, what one side is built without, several axes, and settings that no
+weight shows.
+"""
 
 import numpy as np
 import pytest
@@ -27,13 +29,15 @@ def keras_of(keras_layer, shape):
 
 
 def converted(module, model, **options):
-    return ktc.convert(
-        module, model, plan=ktc.align(module, model, mapping={model.layers[-1].name: "norm"}), verify=False, **options
-    )
+    return ktc.convert(module, model, plan=ktc.align(module, model,
+                                                     mapping={model.layers[-1].name: "norm"}),
+                       verify=False, **options)
 
 
 def difference(module, model, shape, channels_first=True):
-    """Relative difference on random input of Keras's `shape` (without batch); PyTorch gets the channels first."""
+    """Relative difference on random input of Keras's `shape` (without batch); PyTorch gets the
+    channels first.
+    """
     import torch
 
     values = np.random.default_rng(2).standard_normal((2, *shape)).astype("float32") * 2 + 1
@@ -50,15 +54,15 @@ class TestWhatOneSideIsBuiltWithout:
         import keras
         from torch import nn
 
-        module, model = (
-            torch_of(nn.BatchNorm2d(4)),
-            keras_of(keras.layers.BatchNormalization(scale=False, epsilon=1e-5), (5, 6, 4)),
-        )
+        module, model = (torch_of(nn.BatchNorm2d(4)),
+                         keras_of(keras.layers.BatchNormalization(scale=False, epsilon=1e-5),
+                                  (5, 6, 4)))
         module["norm"].weight.data[:] = 1
         module["norm"].weight.data[1:3] = 1.5
 
         with pytest.raises(
-            TransferError, match=r"scale=False \(scale=True would hold it\): 'norm.weight'.*value is 1, 2 of 4 are not"
+                TransferError, match=
+                r"scale=False \(scale=True would hold it\): 'norm.weight'.*value is 1, 2 of 4 are not"
         ):
             converted(module, model)
 
@@ -66,12 +70,13 @@ class TestWhatOneSideIsBuiltWithout:
         import keras
         from torch import nn
 
-        module, model = (
-            torch_of(nn.LayerNorm(4)),
-            keras_of(keras.layers.LayerNormalization(center=False, epsilon=1e-5), (6, 4)),
-        )
+        module, model = (torch_of(nn.LayerNorm(4)),
+                         keras_of(keras.layers.LayerNormalization(center=False, epsilon=1e-5),
+                                  (6, 4)))
 
-        with pytest.raises(TransferError, match=r"center=True would hold it.*'norm.bias'.*value is 0, 4 of 4 are not"):
+        with pytest.raises(
+                TransferError,
+                match=r"center=True would hold it.*'norm.bias'.*value is 0, 4 of 4 are not"):
             converted(module, model)
 
     def test_weights_of_one_and_biases_of_zero_are_left_out_and_the_ledger_says_so(self):
@@ -81,11 +86,15 @@ class TestWhatOneSideIsBuiltWithout:
         module = torch_of(nn.BatchNorm2d(4))
         module["norm"].weight.data[:] = 1
         module["norm"].bias.data[:] = 0
-        model = keras_of(keras.layers.BatchNormalization(scale=False, center=False, epsilon=1e-5), (5, 6, 4))
+        model = keras_of(keras.layers.BatchNormalization(scale=False, center=False, epsilon=1e-5),
+                         (5, 6, 4))
 
         report = converted(module, model)
 
-        statuses = {entry.name: (entry.status, entry.rule) for entry in report.ledger if entry.side == "source"}
+        statuses = {
+            entry.name: (entry.status, entry.rule)
+            for entry in report.ledger if entry.side == "source"
+        }
         assert statuses["norm.weight"][0] == statuses["norm.bias"][0] == "skipped"
         assert "1 everywhere" in statuses["norm.weight"][1]
         assert difference(module, model, (5, 6, 4)) < EQUAL
@@ -106,10 +115,8 @@ class TestWhatOneSideIsBuiltWithout:
         import keras
         from torch import nn
 
-        module, model = (
-            torch_of(nn.BatchNorm2d(4, affine=False)),
-            keras_of(keras.layers.BatchNormalization(epsilon=1e-5), (5, 6, 4)),
-        )
+        module, model = (torch_of(nn.BatchNorm2d(4, affine=False)),
+                         keras_of(keras.layers.BatchNormalization(epsilon=1e-5), (5, 6, 4)))
         model.set_weights([weight + 3 for weight in model.get_weights()])
 
         report = converted(module, model)
@@ -139,12 +146,11 @@ class TestWhatOneSideIsBuiltWithout:
         import keras
         from torch import nn
 
-        module, model = (
-            torch_of(nn.BatchNorm2d(4, track_running_stats=False)),
-            keras_of(keras.layers.BatchNormalization(), (5, 6, 4)),
-        )
+        module, model = (torch_of(nn.BatchNorm2d(4, track_running_stats=False)),
+                         keras_of(keras.layers.BatchNormalization(), (5, 6, 4)))
 
-        with pytest.raises(TransferError, match=r"keeps no running statistics.*normalizes by the batch at hand"):
+        with pytest.raises(TransferError,
+                           match=r"keeps no running statistics.*normalizes by the batch at hand"):
             converted(module, model)
 
     def test_statistics_are_never_dropped(self):
@@ -158,25 +164,25 @@ class TestWhatOneSideIsBuiltWithout:
             converted(module, model)
 
     def test_one_statistic_alone_is_refused(self):
-        norm = layer(
-            "norm", "BatchNormalization", {"gamma": (4,), "beta": (4,), "moving_mean": (4,), "moving_variance": (4,)}
-        )
+        norm = layer("norm", "BatchNormalization",
+                     {"gamma": (4,), "beta": (4,), "moving_mean": (4,), "moving_variance": (4,)})
         arrays = {"n.weight": np.ones(4), "n.bias": np.ones(4), "n.running_mean": np.ones(4)}
 
         with pytest.raises(TransferError, match="3 tensors for 4 variables"):
             assign_layer(stack_of(source_of(arrays)), norm)
 
     def test_arrays_without_names_go_by_their_order_or_not_at_all(self):
-        norm = layer(
-            "norm", "BatchNormalization", {"gamma": (4,), "beta": (4,), "moving_mean": (4,), "moving_variance": (4,)}
-        )
+        norm = layer("norm", "BatchNormalization",
+                     {"gamma": (4,), "beta": (4,), "moving_mean": (4,), "moving_variance": (4,)})
         arrays = {f"n[{index}]": np.full(4, index) for index in range(4)}
 
         assignments = assign_layer(stack_of(source_of(arrays)), norm)
 
-        assert [assignment.expression.name for assignment in assignments] == ["n[0]", "n[1]", "n[2]", "n[3]"]
+        assert [assignment.expression.name for assignment in assignments
+               ] == ["n[0]", "n[1]", "n[2]", "n[3]"]
         with pytest.raises(TransferError, match="names do not tell which is which"):
-            assign_layer(stack_of(source_of({name: arrays[name] for name in list(arrays)[:2]})), norm)
+            assign_layer(stack_of(source_of({name: arrays[name] for name in list(arrays)[:2]})),
+                         norm)
 
 
 class TestSeveralAxes:
@@ -184,39 +190,36 @@ class TestSeveralAxes:
         import keras
         from torch import nn
 
-        module, model = (
-            torch_of(nn.LayerNorm((4, 4, 4))),
-            keras_of(keras.layers.LayerNormalization(axis=[1, 2, 3]), (4, 4, 4)),
-        )
+        module, model = (torch_of(nn.LayerNorm(
+            (4, 4, 4))), keras_of(keras.layers.LayerNormalization(axis=[1, 2, 3]), (4, 4, 4)))
 
-        with pytest.raises(TransferError, match="nothing tells whether its channels come first or last"):
+        with pytest.raises(TransferError,
+                           match="nothing tells whether its channels come first or last"):
             converted(module, model)
 
     def test_axes_without_the_channels_stand_alike_even_when_they_have_one_size(self):
         import keras
         from torch import nn
 
-        module, model = (
-            torch_of(nn.LayerNorm((5, 5))),
-            keras_of(keras.layers.LayerNormalization(axis=[1, 2]), (5, 5, 4)),
-        )
+        module, model = (torch_of(nn.LayerNorm(
+            (5, 5))), keras_of(keras.layers.LayerNormalization(axis=[1, 2]), (5, 5, 4)))
 
         converted(module, model)
 
-        np.testing.assert_array_equal(model.get_weights()[0], module["norm"].weight.detach().numpy())
+        np.testing.assert_array_equal(model.get_weights()[0],
+                                      module["norm"].weight.detach().numpy())
 
     def test_the_advice_given_then_is_right(self):
         import keras
         from torch import nn
 
         module = torch_of(nn.LayerNorm((4, 4, 4)))
-        model = keras_of(keras.layers.LayerNormalization(axis=[1, 2, 3], epsilon=1e-5, name="cube"), (4, 4, 4))
+        model = keras_of(keras.layers.LayerNormalization(axis=[1, 2, 3], epsilon=1e-5, name="cube"),
+                         (4, 4, 4))
         plan = ktc.align(
-            module,
-            model,
-            mapping={"cube": "norm"},
-            additional_transfer={"cube": lambda weights: [weight.transpose(1, 2, 0) for weight in weights]},
-        )
+            module, model, mapping={"cube": "norm"}, additional_transfer={
+                "cube": lambda weights: [weight.transpose(1, 2, 0) for weight in weights]
+            })
 
         ktc.convert(module, model, plan=plan, verify=False)
 
@@ -226,13 +229,12 @@ class TestSeveralAxes:
         import keras
         from torch import nn
 
-        module, model = (
-            torch_of(nn.LayerNorm((5, 4, 6))),
-            keras_of(keras.layers.LayerNormalization(axis=[1, 2, 3]), (5, 6, 4)),
-        )
+        module, model = (torch_of(nn.LayerNorm(
+            (5, 4, 6))), keras_of(keras.layers.LayerNormalization(axis=[1, 2, 3]), (5, 6, 4)))
 
         with pytest.raises(
-            TransferError, match=r"of shape \(5, 6, 4\) or \(4, 5, 6\), got 'norm.weight' of shape \(5, 4, 6\)"
+                TransferError,
+                match=r"of shape \(5, 6, 4\) or \(4, 5, 6\), got 'norm.weight' of shape \(5, 4, 6\)"
         ):
             converted(module, model)
 
@@ -242,10 +244,8 @@ class TestSettings:
         import keras
         from torch import nn
 
-        module, model = (
-            torch_of(nn.BatchNorm2d(4, momentum=0.01)),
-            keras_of(keras.layers.BatchNormalization(name="bn"), (5, 6, 4)),
-        )
+        module, model = (torch_of(nn.BatchNorm2d(4, momentum=0.01)),
+                         keras_of(keras.layers.BatchNormalization(name="bn"), (5, 6, 4)))
 
         report = converted(module, model)
 
@@ -256,38 +256,34 @@ class TestSettings:
         import keras
         from torch import nn
 
-        module, model = (
-            torch_of(nn.BatchNorm2d(4)),
-            keras_of(keras.layers.BatchNormalization(name="bn", epsilon=1e-5), (5, 6, 4)),
-        )
+        module, model = (torch_of(nn.BatchNorm2d(4)),
+                         keras_of(keras.layers.BatchNormalization(name="bn", epsilon=1e-5),
+                                  (5, 6, 4)))
 
         report = converted(module, model)
 
         assert report.warnings == ()
         assert any(
             "momentum of 'bn' is 0.99, of torch layer 'norm' 0.1, which Keras counts as 0.9" in note
-            for note in report.notes
-        )
+            for note in report.notes)
 
     def test_a_cumulative_mean_is_a_note(self):
         import keras
         from torch import nn
 
-        module, model = (
-            torch_of(nn.BatchNorm2d(4, momentum=None)),
-            keras_of(keras.layers.BatchNormalization(epsilon=1e-5), (5, 6, 4)),
-        )
+        module, model = (torch_of(nn.BatchNorm2d(4, momentum=None)),
+                         keras_of(keras.layers.BatchNormalization(epsilon=1e-5), (5, 6, 4)))
 
-        assert any("a cumulative mean, which Keras lacks" in note for note in converted(module, model).notes)
+        assert any("a cumulative mean, which Keras lacks" in note
+                   for note in converted(module, model).notes)
 
     def test_equal_settings_are_not_mentioned(self):
         import keras
         from torch import nn
 
-        module, model = (
-            torch_of(nn.BatchNorm2d(4)),
-            keras_of(keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9), (5, 6, 4)),
-        )
+        module, model = (torch_of(nn.BatchNorm2d(4)),
+                         keras_of(keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9),
+                                  (5, 6, 4)))
 
         report = converted(module, model)
 
@@ -297,20 +293,19 @@ class TestSettings:
         import keras
         from torch import nn
 
-        module, model = (
-            torch_of(nn.GroupNorm(3, 6)),
-            keras_of(keras.layers.GroupNormalization(2, epsilon=1e-5, name="gn"), (5, 6)),
-        )
+        module, model = (torch_of(nn.GroupNorm(3, 6)),
+                         keras_of(keras.layers.GroupNormalization(2, epsilon=1e-5, name="gn"),
+                                  (5, 6)))
 
         assert converted(module, model).warnings == (
-            "groups of 'gn' is 2, torch layer 'norm' normalizes 3 groups: the outputs will differ",
-        )
+            "groups of 'gn' is 2, torch layer 'norm' normalizes 3 groups: the outputs will differ",)
 
     def test_a_root_mean_square_norm_without_epsilon_takes_that_of_the_type(self):
         import keras
         from torch import nn
 
-        module, model = torch_of(nn.RMSNorm(6)), keras_of(keras.layers.RMSNormalization(name="rms"), (5, 6))
+        module, model = torch_of(nn.RMSNorm(6)), keras_of(keras.layers.RMSNormalization(name="rms"),
+                                                          (5, 6))
 
         (warning,) = converted(module, model).warnings
 
@@ -320,7 +315,8 @@ class TestSettings:
         import keras
         from torch import nn
 
-        module, model = torch_of(nn.BatchNorm2d(4)), keras_of(keras.layers.BatchNormalization(), (5, 6, 4))
+        module, model = torch_of(nn.BatchNorm2d(4)), keras_of(keras.layers.BatchNormalization(),
+                                                              (5, 6, 4))
 
         report = converted(module.state_dict(), model)
 

@@ -1,4 +1,6 @@
-"""Weights that PyTorch computes from others: Keras gets the effective weight, and nothing about the module changes."""
+"""Weights that PyTorch computes from others: Keras gets the effective weight, and nothing about the
+module changes.
+"""
 
 import pytest
 
@@ -36,8 +38,8 @@ LAYERS = {
     "conv": (lambda nn: nn.Conv2d(3, 5, 3), lambda L: L.Conv2D(5, 3, name="layer"), (6, 5, 3)),
     "square conv without bias": (lambda nn: nn.Conv2d(4, 4, 2, bias=False), lambda L: L.Conv2D(4, 2, use_bias=False, name="layer"), (6, 5, 4)),
     "transposed": (lambda nn: nn.ConvTranspose2d(4, 4, 2), lambda L: L.Conv2DTranspose(4, 2, name="layer"), (6, 5, 4)),
-    "dense": (lambda nn: nn.Linear(4, 6), lambda L: L.Dense(6, name="layer"), (4,)),
-}  # fmt: skip
+    "dense": (lambda nn: nn.Linear(4, 6), lambda L: L.Dense(6, name="layer"), (4,))
+}  # yapf: disable
 
 
 def one_layer(keras_layer, shape):
@@ -59,7 +61,8 @@ def state(module):
 
 
 def same(first, second):
-    return list(first) == list(second) and all(bool((first[name] == second[name]).all()) for name in first)
+    return list(first) == list(second) and all(
+        bool((first[name] == second[name]).all()) for name in first)
 
 
 @pytest.mark.parametrize("live", [True, False], ids=["module", "state dict"])
@@ -173,7 +176,8 @@ def test_pairing_by_order_takes_a_parametrized_layer_as_one(norm):
 
     values = random_input(2, 3, 7)
     with torch.no_grad():
-        assert relative(model(as_keras(values)), as_keras(module["second"](module["first"](values)))) < EQUAL
+        assert relative(model(as_keras(values)),
+                        as_keras(module["second"](module["first"](values)))) < EQUAL
 
 
 def test_a_weight_normalized_lstm():
@@ -181,7 +185,8 @@ def test_a_weight_normalized_lstm():
     import torch
     from torch import nn
 
-    layer = old_weight_norm(old_weight_norm(nn.LSTM(3, 4, batch_first=True), name="weight_ih_l0"), name="weight_hh_l0")
+    layer = old_weight_norm(old_weight_norm(nn.LSTM(3, 4, batch_first=True), name="weight_ih_l0"),
+                            name="weight_hh_l0")
     module, values = named(layer=layer), random_input(2, 5, 3)
     inputs = keras.Input((5, 3))
     model = keras.Model(inputs, keras.layers.LSTM(4, return_sequences=True, name="layer")(inputs))

@@ -1,4 +1,5 @@
-"""Position tables at another resolution, only when asked, and heads for another number of classes."""
+"""Position tables at another resolution, only when asked, and heads for another number of classes.
+"""
 
 import json
 from pathlib import Path
@@ -14,7 +15,8 @@ from tests.helpers.small_models import keras_two_branches, torch_two_branches, v
 from tests.helpers.transfer import source_of
 
 # What timm.layers.resample_abs_pos_embed made of the tables of `table`.
-FROZEN = json.loads((Path(__file__).parents[1] / "data" / "resampled_position_tables.json").read_text())["cases"]
+FROZEN = json.loads(
+    (Path(__file__).parents[1] / "data" / "resampled_position_tables.json").read_text())["cases"]
 
 
 def table(rows, width=2):
@@ -39,7 +41,8 @@ def vision_model(size=(48, 48), tokens=1, width=2, rows=None):
     return keras.Model(inputs, Positions(name="positions")(inputs))
 
 
-@pytest.mark.parametrize("case", FROZEN, ids=lambda case: f"{case['mode']}-{case['prefix']}-{case['new_grid']}")
+@pytest.mark.parametrize("case", FROZEN,
+                         ids=lambda case: f"{case['mode']}-{case['prefix']}-{case['new_grid']}")
 def test_the_table_is_that_of_timm(case):
     prefix, new_grid = case["prefix"], tuple(case["new_grid"])
     expected = np.array(case["values"], "float32").reshape(1, -1, 2)
@@ -51,21 +54,20 @@ def test_the_table_is_that_of_timm(case):
 
 
 @pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
-@pytest.mark.parametrize(
-    ("old", "new"), [((14, 14), (24, 24)), ((24, 24), (14, 14)), ((7, 9), (16, 5)), ((3, 3), (1, 2))]
-)
+@pytest.mark.parametrize(("old", "new"), [((14, 14), (24, 24)), ((24, 24), (14, 14)),
+                                          ((7, 9), (16, 5)), ((3, 3), (1, 2))])
 def test_any_grid_is_resized_as_torch_does(mode, old, new):
     import torch
 
     cells = np.random.default_rng(0).standard_normal((1, *old, 3)).astype("float32")
-    expected = torch.nn.functional.interpolate(torch.from_numpy(cells).permute(0, 3, 1, 2), size=new, mode=mode, antialias=True)  # fmt: skip
+    expected = torch.nn.functional.interpolate(torch.from_numpy(cells).permute(0, 3, 1, 2), size=new, mode=mode, antialias=True)  # yapf: disable
 
     got = resampled_grid(cells.reshape(1, -1, 3), 0, old, new, mode)
 
     assert relative(got.reshape(1, *new, 3), expected.permute(0, 2, 3, 1).numpy()) < 1e-5
 
 
-@pytest.mark.parametrize(("tokens", "size", "grid"), [(0, (48, 48), (6, 6)), (1, (16, 16), (2, 2)), (5, (48, 48), (6, 6)), (1, (32, 64), (4, 8))])  # fmt: skip
+@pytest.mark.parametrize(("tokens", "size", "grid"), [(0, (48, 48), (6, 6)), (1, (16, 16), (2, 2)), (5, (48, 48), (6, 6)), (1, (32, 64), (4, 8))])  # yapf: disable
 def test_the_grid_follows_the_picture_and_tokens_stay(tokens, size, grid):
     source = source_of({"pos_embed": table(tokens + 16)})
     model = vision_model(size, tokens)
@@ -90,7 +92,8 @@ def test_nothing_is_resized_unless_asked_for_and_the_error_says_how():
     source, model = source_of({"pos_embed": table(17)}), vision_model()
     before = values(model)
 
-    with pytest.raises(TransferError, match=r"table of positions for another image size.*resize='bicubic'"):
+    with pytest.raises(TransferError,
+                       match=r"table of positions for another image size.*resize='bicubic'"):
         convert_by_hand(source, model, {"positions": "pos_embed"})
 
     np.testing.assert_array_equal(model.get_weights()[0], before[0])
@@ -113,9 +116,8 @@ def test_a_table_that_is_no_grid_is_refused_all_the_same():
 
 def test_an_unknown_way_to_resize_is_refused():
     with pytest.raises(TransferError, match="'bicubic' or 'bilinear', got 'nearest'"):
-        convert_by_hand(
-            source_of({"pos_embed": table(17)}), vision_model(), {"positions": "pos_embed"}, resize="nearest"
-        )
+        convert_by_hand(source_of({"pos_embed": table(17)}), vision_model(),
+                        {"positions": "pos_embed"}, resize="nearest")
 
 
 def test_the_classic_function_and_convert_take_resize_as_well():
@@ -124,7 +126,8 @@ def test_the_classic_function_and_convert_take_resize_as_well():
     state = {"pos_embed": torch.from_numpy(table(17))}
     classic, plain = vision_model(), vision_model()
 
-    ktc.keras_reload_from_torch_model(state, classic, save_name="", do_predict=False, verbose=0, resize="bilinear")
+    ktc.keras_reload_from_torch_model(state, classic, save_name="", do_predict=False, verbose=0,
+                                      resize="bilinear")
     ktc.convert(state, plain, resize="bilinear", accept_unproven=True)
 
     expected = resampled_grid(table(17), 1, (4, 4), (6, 6), "bilinear")
@@ -149,7 +152,8 @@ def test_a_live_module_tells_its_grid_and_its_tokens():
 
     convert_by_hand(Vision(), model, {"positions": "pos_embed"}, resize="bicubic")
 
-    np.testing.assert_array_equal(model.get_weights()[0], resampled_grid(table(18), 2, (2, 8), (4, 8), "bicubic"))
+    np.testing.assert_array_equal(model.get_weights()[0],
+                                  resampled_grid(table(18), 2, (2, 8), (4, 8), "bicubic"))
 
 
 def test_a_head_for_other_classes_keeps_its_own_values():
@@ -158,23 +162,19 @@ def test_a_head_for_other_classes_keeps_its_own_values():
     module, model = torch_two_branches(10), keras_two_branches(keras, 7)
     own_head = model.get_layer("predictions").get_weights()
 
-    report = ktc.keras_reload_from_torch_model(
-        module,
-        model,
-        tail_align_dict={"shortcut_conv": -4},
-        skip_layers=["head"],
-        keep_layers=["predictions"],
-        save_name="",
-        do_predict=False,
-        verbose=0,
-    )
+    report = ktc.keras_reload_from_torch_model(module, model, tail_align_dict={"shortcut_conv": -4},
+                                               skip_layers=["head"], keep_layers=["predictions"],
+                                               save_name="", do_predict=False, verbose=0)
 
     for kept, own in zip(model.get_layer("predictions").get_weights(), own_head, strict=True):
         np.testing.assert_array_equal(kept, own)
-    np.testing.assert_array_equal(model.get_layer("stem_conv").get_weights()[1], module.stem.bias.detach().numpy())
+    np.testing.assert_array_equal(
+        model.get_layer("stem_conv").get_weights()[1],
+        module.stem.bias.detach().numpy())
     statuses = {entry.name: entry.status for entry in report.ledger}
     assert statuses["head.weight"] == "skipped"
-    assert [status for name, status in statuses.items() if name.startswith("predictions")] == ["kept", "kept"]
+    assert [status for name, status in statuses.items() if name.startswith("predictions")
+           ] == ["kept", "kept"]
 
 
 def test_a_head_for_other_classes_is_refused_unless_both_sides_excuse_it():
@@ -183,4 +183,4 @@ def test_a_head_for_other_classes_is_refused_unless_both_sides_excuse_it():
     module, model = torch_two_branches(10), keras_two_branches(keras, 7)
 
     with pytest.raises(TransferError, match="head"):
-        ktc.keras_reload_from_torch_model(module, model, tail_align_dict={"shortcut_conv": -4}, save_name="", do_predict=False, verbose=0)  # fmt: skip
+        ktc.keras_reload_from_torch_model(module, model, tail_align_dict={"shortcut_conv": -4}, save_name="", do_predict=False, verbose=0)  # yapf: disable

@@ -1,4 +1,6 @@
-"""LSTM, GRU and SimpleRNN: equal outputs on random sequences, one torch module into several Keras layers, and what cannot be held."""
+"""LSTM, GRU and SimpleRNN: equal outputs on random sequences, one torch module into several Keras
+layers, and what cannot be held.
+"""
 
 import numpy as np
 import pytest
@@ -45,10 +47,13 @@ def test_outputs_differ_when_blocks_of_gates_are_exchanged(case):
 
 
 def misplaced(weight):
-    """The first two gates of three or four exchanged, everything shifted by one where there is one gate."""
+    """The first two gates of three or four exchanged, everything shifted by one where there is one
+    gate.
+    """
     gates = weight.shape[-1] // 3
     blocks = np.split(weight, gates, axis=-1)
-    return np.roll(weight, 1, axis=-1) if gates == 1 else np.concatenate([blocks[1], blocks[0], *blocks[2:]], -1)
+    return np.roll(weight, 1, axis=-1) if gates == 1 else np.concatenate(
+        [blocks[1], blocks[0], *blocks[2:]], -1)
 
 
 def test_outputs_differ_when_the_directions_are_exchanged():
@@ -72,7 +77,8 @@ def keras_of(*layers, features=4):
 def torch_of(name, *arguments, **settings):
     from torch import nn
 
-    return randomized(nn.ModuleDict({"rnn": getattr(nn, name)(*arguments, batch_first=True, **settings)}))
+    return randomized(
+        nn.ModuleDict({"rnn": getattr(nn, name)(*arguments, batch_first=True, **settings)}))
 
 
 def refusal(module, model, mapping=None):
@@ -99,9 +105,8 @@ class TestWhatAKerasLayerCannotHold:
     def test_the_reset_gate_without_bias_too(self):
         import keras
 
-        message = refusal(
-            torch_of("GRU", 4, 3, bias=False), keras_of(keras.layers.GRU(3, reset_after=False, use_bias=False))
-        )
+        message = refusal(torch_of("GRU", 4, 3, bias=False),
+                          keras_of(keras.layers.GRU(3, reset_after=False, use_bias=False)))
 
         assert "build the Keras layer with reset_after=True" in message
 
@@ -111,21 +116,24 @@ class TestWhatAKerasLayerCannotHold:
         module, model = torch_of("LSTM", 4, 3), keras_of(keras.layers.LSTM(3, use_bias=False))
         plan = ktc.align(module, model, mapping={model.layers[-1].name: "rnn"})
 
-        with pytest.raises(TransferError, match=r"use_bias=True.*'rnn.bias_ih_l0'.*every value is 0, 12 of 12 are not"):
+        with pytest.raises(
+                TransferError,
+                match=r"use_bias=True.*'rnn.bias_ih_l0'.*every value is 0, 12 of 12 are not"):
             ktc.convert(module, model, plan=plan, verify=False)
 
     def test_biases_of_zero_are_left_out_and_the_ledger_says_so(self):
         import keras
         import torch
 
-        module, model = torch_of("GRU", 4, 3), keras_of(keras.layers.GRU(3, use_bias=False, return_sequences=True))
+        module, model = torch_of("GRU", 4, 3), keras_of(
+            keras.layers.GRU(3, use_bias=False, return_sequences=True))
         module["rnn"].bias_ih_l0.data.zero_()
         module["rnn"].bias_hh_l0.data.zero_()
         values = np.random.default_rng(0).standard_normal((2, 6, 4)).astype("float32")
 
-        report = ktc.convert(
-            module, model, plan=ktc.align(module, model, mapping={model.layers[-1].name: "rnn"}), verify=False
-        )
+        report = ktc.convert(module, model, plan=ktc.align(module, model,
+                                                           mapping={model.layers[-1].name: "rnn"}),
+                             verify=False)
 
         with torch.no_grad():
             expected = module["rnn"](torch.from_numpy(values))[0].numpy()
@@ -158,9 +166,8 @@ class TestWhatAKerasLayerCannotHold:
     def test_two_layers_are_not_two_directions(self):
         import keras
 
-        message = refusal(
-            torch_of("LSTM", 3, 3, 2), keras_of(keras.layers.Bidirectional(keras.layers.LSTM(3)), features=3)
-        )
+        message = refusal(torch_of("LSTM", 3, 3, 2),
+                          keras_of(keras.layers.Bidirectional(keras.layers.LSTM(3)), features=3))
 
         assert "a Bidirectional takes the two directions of one layer, got rnn.l0, rnn.l1" in message
 
@@ -179,8 +186,7 @@ class TestWhatAKerasLayerCannotHold:
             return keras.layers.RNN([keras.layers.LSTMCell(3), keras.layers.LSTMCell(3)])
 
         both = keras.layers.Bidirectional(
-            stack(), backward_layer=keras.layers.RNN(stack().cell.cells, go_backwards=True)
-        )
+            stack(), backward_layer=keras.layers.RNN(stack().cell.cells, go_backwards=True))
         message = refusal(torch_of("LSTM", 3, 3, 2, bidirectional=True), keras_of(both, features=3))
 
         assert "torch joins both directions after every layer" in message
@@ -191,7 +197,8 @@ class TestWhatAKerasLayerCannotHold:
         inputs = keras.Input((2, 5, 5, 4))
         model = keras.Model(inputs, keras.layers.ConvLSTM2D(3, 3)(inputs))
 
-        assert "there is no rule for the gates of ConvLSTMCell" in refusal(torch_of("LSTM", 4, 3), model)
+        assert "there is no rule for the gates of ConvLSTMCell" in refusal(
+            torch_of("LSTM", 4, 3), model)
 
 
 def test_a_reverse_direction_alone_goes_into_a_layer_that_runs_backwards():
@@ -200,7 +207,8 @@ def test_a_reverse_direction_alone_goes_into_a_layer_that_runs_backwards():
 
     module = torch_of("GRU", 4, 3, bidirectional=True)
     model = keras_of(keras.layers.GRU(3, return_sequences=True, go_backwards=True))
-    plan = ktc.align(module, model, mapping={model.layers[-1].name: "rnn.l0_reverse"}, skip_layers=["rnn.l0_forward"])
+    plan = ktc.align(module, model, mapping={model.layers[-1].name: "rnn.l0_reverse"},
+                     skip_layers=["rnn.l0_forward"])
 
     report = ktc.convert(module, model, plan=plan, verify=False)
 
@@ -216,12 +224,12 @@ def test_layers_of_a_module_that_are_skipped_by_name_are_cut_off_in_pairing_by_o
 
     module, model = torch_of("LSTM", 3, 3, 2), keras_of(keras.layers.LSTM(3), features=3)
 
-    report = ktc.keras_reload_from_torch_model(
-        module, model, save_name="", do_predict=False, verbose=0, skip_layers=["rnn.l1"]
-    )
+    report = ktc.keras_reload_from_torch_model(module, model, save_name="", do_predict=False,
+                                               verbose=0, skip_layers=["rnn.l1"])
 
     assert [pair[0] for pair in report.plan.pairs] == ["rnn.l0"]
-    np.testing.assert_array_equal(model.layers[-1].get_weights()[0], module["rnn"].weight_ih_l0.detach().numpy().T)
+    np.testing.assert_array_equal(model.layers[-1].get_weights()[0],
+                                  module["rnn"].weight_ih_l0.detach().numpy().T)
 
 
 def test_leaf_layers_of_a_bidirectional_take_one_direction_each():
@@ -230,14 +238,14 @@ def test_leaf_layers_of_a_bidirectional_take_one_direction_each():
     module = torch_of("LSTM", 4, 3, bidirectional=True)
     model = keras_of(keras.layers.Bidirectional(keras.layers.LSTM(3)))
 
-    report = ktc.keras_reload_from_torch_model(
-        module, model, save_name="", do_predict=False, verbose=0, expand_nested=True
-    )
+    report = ktc.keras_reload_from_torch_model(module, model, save_name="", do_predict=False,
+                                               verbose=0, expand_nested=True)
 
     assert [pair[0] for pair in report.plan.pairs] == ["rnn.l0_forward", "rnn.l0_reverse"]
     kernels = [module["rnn"].weight_ih_l0, module["rnn"].weight_ih_l0_reverse]
     for kernel, place in zip(kernels, (0, 3), strict=True):
-        np.testing.assert_array_equal(model.layers[-1].get_weights()[place], kernel.detach().numpy().T)
+        np.testing.assert_array_equal(model.layers[-1].get_weights()[place],
+                                      kernel.detach().numpy().T)
 
 
 def test_a_layer_that_a_callback_hits_gets_all_tensors_of_the_module_in_their_order():
@@ -250,9 +258,8 @@ def test_a_layer_that_a_callback_hits_gets_all_tensors_of_the_module_in_their_or
         seen.append([weight.shape for weight in weights])
         return [weights[0].T, weights[1].T, weights[2] + weights[3]]
 
-    ktc.keras_reload_from_torch_model(
-        module, model, save_name="", do_predict=False, verbose=0, additional_transfer={keras.layers.LSTM: first_layer}
-    )
+    ktc.keras_reload_from_torch_model(module, model, save_name="", do_predict=False, verbose=0,
+                                      additional_transfer={keras.layers.LSTM: first_layer})
 
     assert seen[0] == [(12, 3), (12, 3), (12,), (12,)] * 2
 
@@ -278,7 +285,8 @@ def test_stacked_arrays_without_names_are_told_apart_by_torch_s_order():
     module, model = torch_of("LSTM", 3, 3), keras_of(keras.layers.LSTM(3), features=3)
     stacked = ktc.state_dict_stack_by_layer(module.state_dict())
 
-    ktc.keras_reload_stacked_state_dict(model, stacked, [model.layers[-1].name], save_name="", verbose=0)
+    ktc.keras_reload_stacked_state_dict(model, stacked, [model.layers[-1].name], save_name="",
+                                        verbose=0)
 
     kernel, recurrent, bias = model.layers[-1].get_weights()
     rnn = module["rnn"]
@@ -294,22 +302,26 @@ def test_a_state_dict_sorted_by_name_gives_the_same_layer():
     arrays = {name: one.numpy() for name, one in sorted(module.state_dict().items())}
     source = source_of(arrays)
 
-    ktc.convert(source, model, plan=ktc.align(source, model, mapping={model.layers[-1].name: "rnn"}))
+    ktc.convert(source, model, plan=ktc.align(source, model,
+                                              mapping={model.layers[-1].name: "rnn"}))
 
     reset, update, new = np.split(arrays["rnn.weight_ih_l0"], 3)
-    np.testing.assert_array_equal(model.layers[-1].get_weights()[0], np.concatenate([update, reset, new]).T)
+    np.testing.assert_array_equal(model.layers[-1].get_weights()[0],
+                                  np.concatenate([update, reset, new]).T)
 
 
 def test_another_activation_is_a_warning():
     import keras
 
-    module, model = torch_of("LSTM", 4, 3), keras_of(keras.layers.LSTM(3, recurrent_activation="hard_sigmoid"))
+    module, model = torch_of("LSTM", 4,
+                             3), keras_of(keras.layers.LSTM(3, recurrent_activation="hard_sigmoid"))
 
-    report = ktc.convert(
-        module, model, plan=ktc.align(module, model, mapping={model.layers[-1].name: "rnn"}), verify=False
-    )
+    report = ktc.convert(module, model, plan=ktc.align(module, model,
+                                                       mapping={model.layers[-1].name: "rnn"}),
+                         verify=False)
 
-    assert any("recurrent_activation='hard_sigmoid', torch's has sigmoid" in warning for warning in report.warnings)
+    assert any("recurrent_activation='hard_sigmoid', torch's has sigmoid" in warning
+               for warning in report.warnings)
 
 
 def test_another_merge_mode_is_a_note():
@@ -318,8 +330,8 @@ def test_another_merge_mode_is_a_note():
     module = torch_of("LSTM", 4, 3, bidirectional=True)
     model = keras_of(keras.layers.Bidirectional(keras.layers.LSTM(3), merge_mode="sum"))
 
-    report = ktc.convert(
-        module, model, plan=ktc.align(module, model, mapping={model.layers[-1].name: "rnn"}), verify=False
-    )
+    report = ktc.convert(module, model, plan=ktc.align(module, model,
+                                                       mapping={model.layers[-1].name: "rnn"}),
+                         verify=False)
 
     assert any("adds the two halves of its output" in note for note in report.notes)

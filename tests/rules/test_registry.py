@@ -1,4 +1,6 @@
-"""Every rule of the table: equal outputs, other outputs for anything misplaced, and both ways back. A rule without a case fails here."""
+"""Every rule of the table: equal outputs, other outputs for anything misplaced, and both ways back.
+A rule without a case fails here.
+"""
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ DIFFERENT = 1e-3
 ROWS = {row.name: row for row in rule_table()}
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.display_name)
-each_case_back = pytest.mark.parametrize("case", [case for case in CASES if not case.refused_back], ids=lambda case: case.display_name)  # fmt: skip
+each_case_back = pytest.mark.parametrize("case", [case for case in CASES if not case.refused_back], ids=lambda case: case.display_name)  # yapf: disable
 
 
 def converted(case):
@@ -46,12 +48,14 @@ def test_outputs_are_equal_and_differ_for_whatever_is_misplaced(case):
     assert relative(case.run_keras(model), expected) < EQUAL
 
     weights = model.get_weights()
-    names = [f"{weight.path if hasattr(weight, 'path') else weight.name}" for weight in model.weights]
+    names = [
+        f"{weight.path if hasattr(weight, 'path') else weight.name}" for weight in model.weights
+    ]
     for index, (name, values) in enumerate(zip(names, weights, strict=True)):
         if name.endswith(case.unseen or ("nothing",)):
             continue
         for how, changed in misplaced(values):
-            model.set_weights([*weights[:index], changed, *weights[index + 1 :]])
+            model.set_weights([*weights[:index], changed, *weights[index + 1:]])
             assert relative(case.run_keras(model), expected) > DIFFERENT, f"{name} with {how}"
 
 
@@ -84,8 +88,12 @@ def test_torch_to_keras_to_torch(case):
 
     if plan.lossless:
         assert {
-            name: tensor.numpy().tobytes() for name, tensor in module.state_dict().items() if "num_batches" not in name
-        } == {name: tensor.numpy().tobytes() for name, tensor in before.items() if "num_batches" not in name}
+            name: tensor.numpy().tobytes()
+            for name, tensor in module.state_dict().items() if "num_batches" not in name
+        } == {
+            name: tensor.numpy().tobytes()
+            for name, tensor in before.items() if "num_batches" not in name
+        }
     assert relative(case.run_torch(module), expected) < EQUAL
     assert not case.loss or report.warnings or report.notes
 
@@ -105,7 +113,10 @@ def test_keras_to_torch_to_keras(case):
     module, model, plan = converted(case)
     if not case.constrained:
         random = np.random.default_rng(3)
-        model.set_weights([random.uniform(0.1, 0.9, value.shape).astype("float32") for value in model.get_weights()])
+        model.set_weights([
+            random.uniform(0.1, 0.9, value.shape).astype("float32")
+            for value in model.get_weights()
+        ])
     before = [value.copy() for value in model.get_weights()]
     forget(module)
 
@@ -121,7 +132,8 @@ def test_keras_to_torch_to_keras(case):
             assert value.tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.refused_back], ids=lambda case: case.display_name)
+@pytest.mark.parametrize("case", [case for case in CASES if case.refused_back],
+                         ids=lambda case: case.display_name)
 def test_what_has_no_way_back_is_refused_with_the_reason(case):
     _, _, plan = converted(case)
 
@@ -131,11 +143,13 @@ def test_what_has_no_way_back_is_refused_with_the_reason(case):
     assert case.refused_back in str(caught.value)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.constrained], ids=lambda case: case.display_name)
+@pytest.mark.parametrize("case", [case for case in CASES if case.constrained],
+                         ids=lambda case: case.display_name)
 def test_keras_values_that_torch_cannot_hold_are_refused_and_nothing_is_written(case):
     module, model, plan = converted(case)
     random = np.random.default_rng(3)
-    model.set_weights([random.uniform(0.1, 0.9, value.shape).astype("float32") for value in model.get_weights()])
+    model.set_weights(
+        [random.uniform(0.1, 0.9, value.shape).astype("float32") for value in model.get_weights()])
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
     with pytest.raises(TransferError):
@@ -155,7 +169,8 @@ def test_nothing_needs_to_be_told(case):
 
 def assert_equal_everywhere(answer, *, keras2=False, tensorflow=False):
     for differences, cases in zip(answer, (CASES, FOUND_BY_RUNNING), strict=True):
-        assert len(differences) == sum(not (keras2 and case.keras3_only) for case in cases) - tensorflow
+        assert len(differences) == sum(
+            not (keras2 and case.keras3_only) for case in cases) - tensorflow
         assert {label: value for label, value in differences.items() if not value < EQUAL} == {}
 
 

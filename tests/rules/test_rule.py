@@ -1,4 +1,6 @@
-"""Every rule at any size, on paper: what is moved comes back bit for bit, what is computed as values that give the same variables."""
+"""Every rule at any size, on paper: what is moved comes back bit for bit, what is computed as
+values that give the same variables.
+"""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -47,7 +49,7 @@ def test_a_rule_there_and_back(name, data):
 
     assert ROWS[name].lossless <= plan.lossless or name == "recurrent wrappers"
     if plan.lossless:
-        assert {one: array.tobytes() for one, array in back.items()} == {one: array.tobytes() for one, array in tensors.items()}  # fmt: skip
+        assert {one: array.tobytes() for one, array in back.items()} == {one: array.tobytes() for one, array in tensors.items()}  # yapf: disable
     for place, array in variables.items():
         if name == "weight-standardized convolution":
             np.testing.assert_allclose(again[place], array, rtol=1e-4, atol=1e-5)
@@ -59,7 +61,7 @@ def values_for(name, about, random):
     shape, value = about if about and isinstance(about[0], tuple) else (about, None)
     if value is not None:
         return np.full(shape, value, "float32")
-    drawn = random.uniform(0.5, 1.5, shape) if name.endswith(("_var", "_g", "original0", "gain")) else random.standard_normal(shape)  # fmt: skip
+    drawn = random.uniform(0.5, 1.5, shape) if name.endswith(("_var", "_g", "original0", "gain")) else random.standard_normal(shape)  # yapf: disable
     return drawn.astype("float32")
 
 
@@ -77,7 +79,8 @@ def in_torch(plan, variables, tensors):
     inverse = plan.invert()
     target = target_of(layer("t", "Module", {name: array.shape for name, array in tensors.items()}))
     places = {variable.name: variable.key for variable in target.layers[0].variables}
-    renamed = tuple(Assignment(places[one.key], one.expression, one.rule) for one in inverse.assignments)
+    renamed = tuple(
+        Assignment(places[one.key], one.expression, one.rule) for one in inverse.assignments)
     source = source_of([tensor(place, array) for place, array in variables.items()])
     values = check_plan(replace(inverse, assignments=renamed), source, target).arrays()
     return {variable.name: array for variable, array in values}

@@ -17,14 +17,16 @@ def rendered_page():
 
 
 def test_the_page_in_the_documentation_is_current():
-    assert (DOCS / "rules.md").read_text(encoding="utf-8") == rendered_page(), "run `python docs/render_rules.py`"
+    assert (DOCS / "rules.md").read_text(
+        encoding="utf-8") == rendered_page(), "run `python docs/render_rules.py`"
 
 
 def test_every_rule_has_a_name_of_its_own_and_says_where_its_convention_is_written():
     rows = rule_table()
 
     assert len({row.name for row in rows}) == len(rows)
-    assert all("torch" in row.source or "parameter" in row.source or "Keras" in row.source for row in rows)
+    assert all(
+        "torch" in row.source or "parameter" in row.source or "Keras" in row.source for row in rows)
 
 
 def test_every_kind_that_something_serves_is_in_the_table():
@@ -41,7 +43,8 @@ def test_no_kind_has_two_rules():
 
 def test_a_layout_is_shown_as_both_sides_have_it():
     assert "`kernel: out in height width → height width in out`" in markdown()
-    assert "`depthwise_kernel: (channel multiplier) 1 height width → height width channel multiplier`" in markdown()
+    assert ("`depthwise_kernel: (channel multiplier) 1 height width → height width channel "
+            "multiplier`") in markdown()
 
 
 def test_the_table_is_one_line_a_rule_without_characters_that_would_break_it():

@@ -20,7 +20,8 @@ def test_look_up_equals_a_look_at_every_key():
 
         for within in (1e-3, 0.3, 2.0):
             found = sorted((round(far, 12), number) for far, number in index.find(wanted, within))
-            assert found == sorted((round(far, 12), number) for number, far in enumerate(apart) if far < within)
+            assert found == sorted(
+                (round(far, 12), number) for number, far in enumerate(apart) if far < within)
         nearest = min(far if far < 1 else math.inf for far in apart)
         assert index.nearest(wanted) == pytest.approx(nearest)
 

@@ -1,4 +1,6 @@
-"""Collection: names of tensors in, layers with their tensors out. The examples are those of the classic interface."""
+"""Collection: names of tensors in, layers with their tensors out. The examples are those of the
+classic interface.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from tests.helpers.reference import cases, frozen
 from tests.helpers.reference import names as twin
 
 
-def stacked(*names: str, skip: tuple[str, ...] = (), unstack: tuple[str, ...] = ()) -> dict[str, list[int]]:
+def stacked(
+    *names: str, skip: tuple[str, ...] = (), unstack: tuple[str, ...] = ()) -> dict[str, list[int]]:
     """Stack a state dict that maps each name to its own number."""
     return state_dict_stack_by_layer(numbered(names), list(skip), list(unstack))
 
@@ -56,20 +59,10 @@ def test_slash_goes_before_dot_as_separator_name_by_name() -> None:
     assert stacked("a.b/kernel", "a.weight") == {"a.b": [0], "a": [1]}
 
 
-@pytest.mark.parametrize(
-    ("name", "unstacked_name"),
-    [
-        ("c1/kernel:0", "c1/kernel"),
-        ("k:x", "k"),
-        ("k:é", "k"),
-        ("k:重", "k"),
-        ("größe:0", "größe"),
-        ("k:10", "k:10"),
-        ("k:", "k:"),
-        ("k::0", "k:"),
-        ("重:", "重:"),
-    ],
-)
+@pytest.mark.parametrize(("name", "unstacked_name"), [("c1/kernel:0", "c1/kernel"), ("k:x", "k"),
+                                                      ("k:é", "k"), ("k:重", "k"),
+                                                      ("größe:0", "größe"), ("k:10", "k:10"),
+                                                      ("k:", "k:"), ("k::0", "k:"), ("重:", "重:")])
 def test_colon_and_one_last_character_are_cut(name: str, unstacked_name: str) -> None:
     last_part = unstacked_name.rpartition("/")[2]
     assert stacked(name, unstack=(last_part,)) == {unstacked_name: [0]}
@@ -86,8 +79,10 @@ def test_unstacked_tensors_become_layers_under_their_full_names() -> None:
 
 
 def test_skip_and_unstack_compare_with_the_whole_last_part() -> None:
-    assert stacked("n.num_batches_tracked", "n.my_num_batches_tracked", skip=("num_batches_tracked",)) == {"n": [1]}
-    assert stacked("n.gamma_1", "n.my_gamma_1", unstack=("gamma_1",)) == {"n.gamma_1": [0], "n": [1]}
+    assert stacked("n.num_batches_tracked", "n.my_num_batches_tracked",
+                   skip=("num_batches_tracked",)) == {"n": [1]}
+    assert stacked("n.gamma_1", "n.my_gamma_1",
+                   unstack=("gamma_1",)) == {"n.gamma_1": [0], "n": [1]}
 
 
 def test_skip_goes_before_unstack_and_after_the_cut() -> None:
@@ -231,20 +226,17 @@ def test_anything_else_is_handed_on_as_it_is(value: Any) -> None:
 def test_collect_stacks_the_tensors_of_a_source_and_says_what_was_skipped() -> None:
     source = source_of("a.weight", "a.num_batches_tracked", "b.weight", "a.bias", "n/index:0")
     collection = group_by_layer(source, skip_weights=["num_batches_tracked", "index"])
-    assert [(stack.layer, [tensor.name for tensor in stack.tensors]) for stack in collection.stacks] == [
-        ("a", ["a.weight", "a.bias"]),
-        ("b", ["b.weight"]),
-    ]
+    assert [(stack.layer, [tensor.name for tensor in stack.tensors]) for stack in collection.stacks
+           ] == [("a", ["a.weight", "a.bias"]), ("b", ["b.weight"])]
     assert collection.skipped == {
         "a.num_batches_tracked": "skip_weights 'num_batches_tracked'",
-        "n/index:0": "skip_weights 'index'",
+        "n/index:0": "skip_weights 'index'"
     }
 
 
 def test_collect_unstacks() -> None:
-    collection = group_by_layer(
-        source_of("cls_token", "a.gamma_1", "a.weight"), unstack_weights=("cls_token", "gamma_1")
-    )
+    collection = group_by_layer(source_of("cls_token", "a.gamma_1", "a.weight"),
+                                unstack_weights=("cls_token", "gamma_1"))
     assert [stack.layer for stack in collection.stacks] == ["cls_token", "a.gamma_1", "a"]
 
 
@@ -270,8 +262,11 @@ def test_equal_to_the_original_on_generated_state_dicts() -> None:
         assert frozen.stack_answer(case, stack_or_nothing) == answer, case
 
 
-def stack_or_nothing(state_dict: Mapping[str, int], skip: list[str], unstack: list[str]) -> dict[str, list[int]]:
-    """Ours, with no layers at all where we refuse: the original then loses a tensor, and its answer is LOST."""
+def stack_or_nothing(state_dict: Mapping[str, int], skip: list[str],
+                     unstack: list[str]) -> dict[str, list[int]]:
+    """Ours, with no layers at all where we refuse: the original then loses a tensor, and its answer
+    is LOST.
+    """
     try:
         return state_dict_stack_by_layer(state_dict, skip, unstack)
     except AlignmentError:
@@ -280,22 +275,25 @@ def stack_or_nothing(state_dict: Mapping[str, int], skip: list[str], unstack: li
 
 def test_twin_is_equal_to_the_original() -> None:
     answers = frozen.load()["state dicts"]
-    assert [frozen.stack_answer(case, twin.stack_by_layer) for case in cases.stack_cases()] == answers
+    assert [frozen.stack_answer(case, twin.stack_by_layer) for case in cases.stack_cases()
+           ] == answers
 
 
 awkward_names = st.text(st.sampled_from("ab./:0é重😀_"), min_size=1, max_size=9)
 
 
-@given(
-    st.lists(awkward_names, unique=True, max_size=12),
-    st.lists(st.text(st.sampled_from("ab:0é重"), max_size=2), max_size=2),
-    st.lists(st.text(st.sampled_from("ab:0é重"), max_size=2), max_size=3),
-)
-def test_equal_to_the_twin_on_awkward_names(names: list[str], skip: list[str], unstack: list[str]) -> None:
+@given(st.lists(awkward_names, unique=True, max_size=12),
+       st.lists(st.text(st.sampled_from("ab:0é重"), max_size=2), max_size=2),
+       st.lists(st.text(st.sampled_from("ab:0é重"), max_size=2), max_size=3))
+def test_equal_to_the_twin_on_awkward_names(names: list[str], skip: list[str],
+                                            unstack: list[str]) -> None:
     expected = twin.stack_by_layer(numbered(tuple(names)), skip, unstack)
-    kept = [number for number, name in enumerate(names) if twin.cut_tensor_name(name)[2] not in skip]
+    kept = [
+        number for number, name in enumerate(names) if twin.cut_tensor_name(name)[2] not in skip
+    ]
     if sorted(number for numbers in expected.values() for number in numbers) == kept:
-        assert list(stacked(*names, skip=tuple(skip), unstack=tuple(unstack)).items()) == list(expected.items())
+        assert list(stacked(*names, skip=tuple(skip),
+                            unstack=tuple(unstack)).items()) == list(expected.items())
     else:
         with pytest.raises(AlignmentError, match="would replace"):
             stacked(*names, skip=tuple(skip), unstack=tuple(unstack))
@@ -307,27 +305,15 @@ def test_equal_to_the_twin_on_awkward_names(names: list[str], skip: list[str], u
 
 
 def test_core_tells_indices_of_layers_and_of_what_was_skipped() -> None:
-    assert _core.stack_by_layer(["a.w", "b.w", "a.x", "b.n"], [0, 1, 2, 3], ["n"], ["x"]) == (
-        {"a": [0], "b": [1], "a.x": [2]},
-        [3],
-    )
+    assert _core.stack_by_layer(["a.w", "b.w", "a.x", "b.n"], [0, 1, 2, 3], ["n"],
+                                ["x"]) == ({"a": [0], "b": [1], "a.x": [2]}, [3])
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        (),
-        (["a"], [0], []),
-        (["a"], [0], [], [], []),
-        ("a", [0], [], []),
-        (["a"], {0}, [], []),
-        (["a"], [0], None, []),
-        (["a", 1], [0, 1], [], []),
-        (["a", np.str_("b")], [0, 1], [], []),
-        ({"a": 1}, [0], [], []),
-    ],
-    ids=repr,
-)
+@pytest.mark.parametrize("arguments", [(), (["a"], [0], []), (["a"], [0], [], [], []),
+                                       ("a", [0], [], []), (["a"], {0}, [], []),
+                                       (["a"], [0], None, []), (["a", 1], [0, 1], [], []),
+                                       (["a", np.str_("b")], [0, 1], [], []),
+                                       ({"a": 1}, [0], [], [])], ids=repr)
 def test_core_refuses_wrong_arguments(arguments: tuple[Any, ...]) -> None:
     with pytest.raises(TypeError):
         _core.stack_by_layer(*arguments)
@@ -369,7 +355,5 @@ def test_core_tells_plain_strings_from_others() -> None:
 
 def test_core_takes_long_names_and_bytes_that_end_strings_in_c() -> None:
     long_name = "a." * 50_000 + "w"
-    assert _core.stack_by_layer([long_name, "a\0b.w", "a\0c.w"], [0, 1, 2], [], []) == (
-        {long_name[:-2]: [0], "a\0b": [1], "a\0c": [2]},
-        [],
-    )
+    assert _core.stack_by_layer([long_name, "a\0b.w", "a\0c.w"], [0, 1, 2], [],
+                                []) == ({long_name[:-2]: [0], "a\0b": [1], "a\0c": [2]}, [])

@@ -1,4 +1,6 @@
-"""Wrong, damaged and hostile files: each gets an error that says what it is, and nothing in a file is ever run."""
+"""Wrong, damaged and hostile files: each gets an error that says what it is, and nothing in a file
+is ever run.
+"""
 
 from __future__ import annotations
 
@@ -45,12 +47,16 @@ def write_npz(path: Path, tensors: Any) -> None:
 
 
 def write_compressed_npz(path: Path, tensors: Any) -> None:
-    np.savez_compressed(path.with_suffix(".npz"), **{name: tensor.numpy() for name, tensor in tensors.items()})
+    np.savez_compressed(path.with_suffix(".npz"),
+                        **{name: tensor.numpy() for name, tensor in tensors.items()})
     path.with_suffix(".npz").replace(path)
 
 
 WRITERS = [write_zip, write_legacy, write_safetensors, write_npz, write_compressed_npz]
-TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.arange(2), "b.weight": torch.ones(3)}
+TENSORS = {
+    "a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.arange(2),
+    "b.weight": torch.ones(3)
+}
 
 
 def read_everything(path: Path) -> dict[str, np.ndarray[Any, Any]]:
@@ -58,24 +64,26 @@ def read_everything(path: Path) -> dict[str, np.ndarray[Any, Any]]:
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path, write: Callable[[Path, Any], None]) -> None:
+def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path, write: Callable[[Path, Any],
+                                                                              None]) -> None:
     path, cut_path = tmp_path / "whole", tmp_path / "cut"
     write(path, TENSORS)
     whole = path.read_bytes()
     assert len(read_everything(path)) == 3
-    cuts = sorted(
-        {*range(0, 64), *random.Random(0).sample(range(len(whole)), 250), *range(len(whole) - 80, len(whole))}
-    )
+    cuts = sorted({
+        *range(0, 64), *random.Random(0).sample(range(len(whole)), 250),
+        *range(len(whole) - 80, len(whole))
+    })
     for cut in cuts:
         cut_path.write_bytes(whole[:cut])
-        with pytest.raises(SourceError, match="cut"):  # the path at least, which begins every message
+        with pytest.raises(SourceError,
+                           match="cut"):  # the path at least, which begins every message
             read_everything(cut_path)
 
 
 @pytest.mark.parametrize("write", WRITERS)
 def test_damaged_bytes_give_the_tools_own_error_or_other_values_but_never_a_crash(
-    tmp_path: Path, write: Callable[[Path, Any], None]
-) -> None:
+        tmp_path: Path, write: Callable[[Path, Any], None]) -> None:
     path, damaged_path = tmp_path / "whole", tmp_path / "damaged"
     write(path, TENSORS)
     whole = path.read_bytes()
@@ -95,7 +103,8 @@ def test_damaged_bytes_give_the_tools_own_error_or_other_values_but_never_a_cras
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz", ".bin"])
-def test_an_empty_file_a_directory_and_a_missing_file_are_told_apart(tmp_path: Path, suffix: str) -> None:
+def test_an_empty_file_a_directory_and_a_missing_file_are_told_apart(tmp_path: Path,
+                                                                     suffix: str) -> None:
     (tmp_path / f"empty{suffix}").touch()
     (tmp_path / f"folder{suffix}").mkdir()
     with pytest.raises(SourceError, match="the file is empty"):
@@ -112,23 +121,20 @@ def test_a_named_pipe_does_not_block(tmp_path: Path) -> None:
         read(tmp_path / "pipe.pth")
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"<!DOCTYPE html><html>404</html>", "HTML"),
-        (b"\n  <html>", "HTML"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", "Git LFS pointer.*git lfs pull"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
-        (b"\x1f\x8b" + bytes(100), "gzip"),
-        (b'{"error": "not found"}', "without a weight_map"),
-        (b"Not Found", "is no file that PyTorch"),
-        (bytes(1000), "is no file that PyTorch"),
-        (b"\x93NUMPY\x01\0", "single NumPy array"),
-        (b"PK\x05\x06" + bytes(18), "empty zip"),
-    ],
-)
+@pytest.mark.parametrize(("content", "message"),
+                         [(b"<!DOCTYPE html><html>404</html>", "HTML"), (b"\n  <html>", "HTML"),
+                          (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n",
+                           "Git LFS pointer.*git lfs pull"),
+                          (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
+                          (b"\x1f\x8b" + bytes(100), "gzip"),
+                          (b'{"error": "not found"}', "without a weight_map"),
+                          (b"Not Found", "is no file that PyTorch"),
+                          (bytes(1000), "is no file that PyTorch"),
+                          (b"\x93NUMPY\x01\0", "single NumPy array"),
+                          (b"PK\x05\x06" + bytes(18), "empty zip")])
 @pytest.mark.parametrize("suffix", [".pth", ".bin"])
-def test_a_file_of_another_kind_is_named(tmp_path: Path, content: bytes, message: str, suffix: str) -> None:
+def test_a_file_of_another_kind_is_named(tmp_path: Path, content: bytes, message: str,
+                                         suffix: str) -> None:
     (tmp_path / f"net{suffix}").write_bytes(content)
     with pytest.raises(SourceError, match=message):
         read(tmp_path / f"net{suffix}")
@@ -143,7 +149,8 @@ def test_a_suffix_that_does_not_fit_the_content_does_not_matter(tmp_path: Path) 
 
 
 def test_tar_files_say_what_to_do(tmp_path: Path) -> None:
-    for member, message in (("storages", "tar format of PyTorch before"), ("net.pth", "tar archive; unpack it")):
+    for member, message in (("storages", "tar format of PyTorch before"),
+                            ("net.pth", "tar archive; unpack it")):
         with tarfile.open(tmp_path / "net.tar", "w") as archive:
             archive.addfile(tarfile.TarInfo(member), io.BytesIO(b""))
         with pytest.raises(SourceError, match=message):
@@ -158,14 +165,16 @@ def test_an_address_on_the_web_is_not_taken_for_a_path() -> None:
 # --- zip archives made to harm ---
 
 
-def copy_zip(source: Path, target: Path, change: Callable[[str, bytes], list[tuple[Any, bytes, int]]]) -> None:
+def copy_zip(source: Path, target: Path, change: Callable[[str, bytes], list[tuple[Any, bytes,
+                                                                                   int]]]) -> None:
     with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as changed:
         for name in archive.namelist():
             for member, data, method in change(name, archive.read(name)):
                 changed.writestr(member, data, method)
 
 
-@pytest.mark.parametrize("name", ["../../escape", "/etc/passwd", "net/../../x", "..\\x", "C:\\x", "c:/x"])
+@pytest.mark.parametrize("name",
+                         ["../../escape", "/etc/passwd", "net/../../x", "..\\x", "C:\\x", "c:/x"])
 def test_a_zip_member_that_would_leave_its_folder_is_refused(tmp_path: Path, name: str) -> None:
     write_zip(tmp_path / "net.pth", TENSORS)
     with zipfile.ZipFile(tmp_path / "net.pth", "a") as archive:
@@ -176,14 +185,17 @@ def test_a_zip_member_that_would_leave_its_folder_is_refused(tmp_path: Path, nam
 
 def test_a_compressed_storage_is_refused_so_that_nothing_can_blow_up(tmp_path: Path) -> None:
     write_zip(tmp_path / "net.pth", {"a": torch.zeros(1_000_000)})
-    copy_zip(tmp_path / "net.pth", tmp_path / "bomb.pth", lambda name, data: [(name, data, zipfile.ZIP_DEFLATED)])
+    copy_zip(tmp_path / "net.pth", tmp_path / "bomb.pth",
+             lambda name, data: [(name, data, zipfile.ZIP_DEFLATED)])
     with pytest.raises(SourceError, match="is compressed, expected it stored"):
         read(tmp_path / "bomb.pth")
 
 
 def test_a_member_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     write_zip(tmp_path / "net.pth", TENSORS)
-    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(tmp_path / "net.pth", "a") as archive:
+    with pytest.warns(UserWarning,
+                      match="Duplicate name"), zipfile.ZipFile(tmp_path / "net.pth",
+                                                               "a") as archive:
         archive.writestr("net/data/0", bytes(24))
     with pytest.raises(SourceError, match="is there twice"):
         read(tmp_path / "net.pth")
@@ -215,11 +227,12 @@ def test_a_zip_file_of_another_program_is_named(tmp_path: Path) -> None:
 
 def test_a_missing_or_short_storage_is_found(tmp_path: Path) -> None:
     write_zip(tmp_path / "net.pth", TENSORS)
-    cut = lambda name, data: [(name, data[:8], 0)] if name.endswith("data/0") else [(name, data, 0)]  # noqa: E731
+    cut = lambda name, data: [(name, data[:8], 0)] if name.endswith("data/0") else [(name, data, 0)
+                                                                                   ]
     copy_zip(tmp_path / "net.pth", tmp_path / "short.pth", cut)
     with pytest.raises(SourceError, match="storage '0' has 8 bytes, expected 24"):
         read(tmp_path / "short.pth")
-    drop = lambda name, data: [] if name.endswith("data/0") else [(name, data, 0)]  # noqa: E731
+    drop = lambda name, data: [] if name.endswith("data/0") else [(name, data, 0)]
     copy_zip(tmp_path / "net.pth", tmp_path / "missing.pth", drop)
     with pytest.raises(SourceError, match="storage '0' is missing"):
         read(tmp_path / "missing.pth")
@@ -230,7 +243,6 @@ def test_a_missing_or_short_storage_is_found(tmp_path: Path) -> None:
 
 class Call:
     """Pickled as a call of any function with any arguments."""
-
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.call = function, arguments
 
@@ -241,18 +253,15 @@ class Call:
 @pytest.mark.parametrize("write", [write_zip, write_legacy])
 @pytest.mark.parametrize("where", ["weight", "beside", "top", "key", "state"])
 def test_a_pickle_that_wants_os_system_is_refused_by_name_and_nothing_runs(
-    tmp_path: Path, write: Callable[[Path, Any], None], where: str
-) -> None:
+        tmp_path: Path, write: Callable[[Path, Any], None], where: str) -> None:
     marker = tmp_path / "ran"
     attack = Call(os.system, f"touch {marker}")
     holder = torch.nn.Identity()
     holder.attack = attack  # type: ignore[assignment]
     contents = {
         "weight": {"a": torch.ones(1), "b": attack},
-        "beside": {"state_dict": {"a": torch.ones(1)}, "extra": [attack]},
-        "top": attack,
-        "key": {"a": torch.ones(1), attack: 1},
-        "state": {"a": torch.ones(1), "b": holder},
+        "beside": {"state_dict": {"a": torch.ones(1)}, "extra": [attack]}, "top": attack,
+        "key": {"a": torch.ones(1), attack: 1}, "state": {"a": torch.ones(1), "b": holder}
     }
     write(tmp_path / "net.pth", contents[where])
     with pytest.raises(UnsafeFileError, match=r"names posix\.system"):
@@ -260,16 +269,15 @@ def test_a_pickle_that_wants_os_system_is_refused_by_name_and_nothing_runs(
     assert not marker.exists()
 
 
-@pytest.mark.parametrize(
-    "function",
-    [eval, exec, __import__, compile, open, setattr, os.popen, subprocess.Popen, sys.exit, pickle.loads, breakpoint],
-    ids=lambda function: function.__name__,
-)
+@pytest.mark.parametrize("function", [
+    eval, exec, __import__, compile, open, setattr, os.popen, subprocess.Popen, sys.exit,
+    pickle.loads, breakpoint
+], ids=lambda function: function.__name__)
 @pytest.mark.parametrize("protocol", range(6))
 def test_names_that_only_an_attack_would_use_are_refused_in_every_protocol(
-    tmp_path: Path, function: Any, protocol: int
-) -> None:
-    (tmp_path / "net.pkl").write_bytes(pickle.dumps({"a": np.ones(1), "b": Call(function, "x")}, protocol))
+        tmp_path: Path, function: Any, protocol: int) -> None:
+    (tmp_path / "net.pkl").write_bytes(
+        pickle.dumps({"a": np.ones(1), "b": Call(function, "x")}, protocol))
     with pytest.raises(UnsafeFileError, match=function.__name__):
         read(tmp_path / "net.pkl")
 
@@ -283,10 +291,10 @@ def test_names_that_only_an_attack_would_use_are_refused_in_every_protocol(
         b"ctorch.serialization\nos.system\n(S'touch marker'\ntR.",
         b"cnumpy\nsys.modules\n.",
         b"ctorch._utils\n_rebuild_tensor_v2.__globals__\n.",
-        b"c__builtin__\neval\n(S'1'\ntR.",
-    ],
-)
-def test_handwritten_attacks_are_refused(tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+        b"c__builtin__\neval\n(S'1'\ntR."
+    ])
+def test_handwritten_attacks_are_refused(tmp_path: Path, data: bytes,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("net.pkl").write_bytes(data)
     with pytest.raises(UnsafeFileError, match="nothing"):
@@ -294,13 +302,14 @@ def test_handwritten_attacks_are_refused(tmp_path: Path, data: bytes, monkeypatc
     assert not Path("marker").exists()
 
 
-def test_foreign_calls_are_described_never_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_calls_are_described_never_made(tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     calls = [
         Call(functools.partial, print, "ran"),
         Call(Path.touch, Path("ran")),
         Call(np.save, "ran.npy", 1),
-        Call(getattr, "text", "upper"),
+        Call(getattr, "text", "upper")
     ]
     torch.save({"state_dict": {"a": torch.ones(1)}, "extra": calls}, "net.pth")
     source = read("net.pth")
@@ -332,9 +341,8 @@ def test_foreign_calls_are_described_never_made(tmp_path: Path, monkeypatch: pyt
         b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R.",
         b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\0K\1K\1\x89NtR.",
         b"\x80\x02ccollections\nOrderedDict\nNR.",
-        b"\x80\x02K\x01Q.",
-    ],
-)
+        b"\x80\x02K\x01Q."
+    ])
 def test_nonsense_pickles_are_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "net.pkl").write_bytes(data)
     with pytest.raises(SourceError):
@@ -349,10 +357,10 @@ def test_a_deeply_nested_pickle_neither_recurses_nor_crashes(tmp_path: Path) -> 
 
 
 def test_a_billion_laughs_pickle_takes_no_time(tmp_path: Path) -> None:
-    # Each tuple holds the one before twice: 2 ** 60 elements when walked, and as much to hash as a key.
+    # Each tuple holds the one before twice: 2 ** 60 elements when walked, and as much to hash as a
+    # key.
     laughs = b"K\x01q\x00" + b"".join(
-        b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(60)
-    )
+        b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(60))
     (tmp_path / "net.pkl").write_bytes(b"\x80\x02}" + laughs + b"0" * 60 + b"N0" + b".")
     with pytest.raises(SourceError):
         read(tmp_path / "net.pkl")
@@ -379,26 +387,22 @@ def handmade_zip(path: Path, shape: str, strides: str, offset: int = 0, count: i
         archive.writestr("net/data/0", np.arange(6, dtype="<f4").tobytes())
 
 
-@pytest.mark.parametrize(
-    ("shape", "strides", "offset", "count", "message"),
-    [
-        ("I7\n", "I1\n", 0, 6, "needs 28 bytes of a storage of 24"),
-        ("I2\nI3\n", "I3\nI2\n", 0, 6, "needs 32 bytes of a storage of 24"),
-        ("I2\n", "I1\n", 5, 6, "needs 28 bytes"),
-        ("I2\n", "I1\n", -1, 6, "without its storage"),
-        ("I-2\n", "I1\n", 0, 6, "impossible shape"),
-        ("I2\n", "I-1\n", 0, 6, "impossible shape"),
-        ("I2\n", "", 0, 6, "impossible shape"),
-        ("I99999999999999999999\n", "I0\n", 0, 6, "repeats a storage"),
-        ("I100000000\n", "I0\n", 0, 6, "repeats a storage"),
-        ("I2\n", "I1\n", 0, 7, "has 24 bytes, expected 28"),
-        ("I2\n", "I1\n", 0, -7, "described wrongly"),
-        ("I1\n" * 40, "I1\n" * 40, 0, 6, "40 axes"),
-    ],
-)
-def test_tensors_that_do_not_fit_their_storage_are_refused(
-    tmp_path: Path, shape: str, strides: str, offset: int, count: int, message: str
-) -> None:
+@pytest.mark.parametrize(("shape", "strides", "offset", "count", "message"),
+                         [("I7\n", "I1\n", 0, 6, "needs 28 bytes of a storage of 24"),
+                          ("I2\nI3\n", "I3\nI2\n", 0, 6, "needs 32 bytes of a storage of 24"),
+                          ("I2\n", "I1\n", 5, 6, "needs 28 bytes"),
+                          ("I2\n", "I1\n", -1, 6, "without its storage"),
+                          ("I-2\n", "I1\n", 0, 6, "impossible shape"),
+                          ("I2\n", "I-1\n", 0, 6, "impossible shape"),
+                          ("I2\n", "", 0, 6, "impossible shape"),
+                          ("I99999999999999999999\n", "I0\n", 0, 6, "repeats a storage"),
+                          ("I100000000\n", "I0\n", 0, 6, "repeats a storage"),
+                          ("I2\n", "I1\n", 0, 7, "has 24 bytes, expected 28"),
+                          ("I2\n", "I1\n", 0, -7, "described wrongly"),
+                          ("I1\n" * 40, "I1\n" * 40, 0, 6, "40 axes")])
+def test_tensors_that_do_not_fit_their_storage_are_refused(tmp_path: Path, shape: str, strides: str,
+                                                           offset: int, count: int,
+                                                           message: str) -> None:
     handmade_zip(tmp_path / "net.pth", "I2\nI3\n", "I3\nI1\n")
     assert read(tmp_path / "net.pth")["a"].read().tolist() == [[0, 1, 2], [3, 4, 5]]
     handmade_zip(tmp_path / "net.pth", shape, strides, offset, count)
@@ -409,7 +413,8 @@ def test_tensors_that_do_not_fit_their_storage_are_refused(
 # --- safetensors and npz made to harm ---
 
 
-def handmade_safetensors(path: Path, header: str | bytes, data: bytes = b"", length: int | None = None) -> None:
+def handmade_safetensors(path: Path, header: str | bytes, data: bytes = b"",
+                         length: int | None = None) -> None:
     encoded = header.encode() if isinstance(header, str) else header
     path.write_bytes(struct.pack("<Q", len(encoded) if length is None else length) + encoded + data)
 
@@ -418,50 +423,40 @@ def entry(begin: int, end: int, shape: Any = (2,), dtype: str = "F32") -> dict[s
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
 
 
-@pytest.mark.parametrize(
-    ("entries", "size", "message"),
-    [
-        ({"a": entry(0, 8), "b": entry(4, 12)}, 12, "overlaps"),
-        ({"a": entry(0, 8), "b": entry(12, 20)}, 20, "leaves a gap"),
-        ({"a": entry(0, 8)}, 12, "4 bytes belong to no tensor"),
-        ({"a": entry(0, 8)}, 4, "cut short"),
-        ({"a": entry(0, 8, (3,))}, 8, "8 bytes, expected 12"),
-        ({"a": entry(8, 0)}, 8, "expected 8"),
-        ({"a": entry(0, 8, (-2,))}, 8, "impossible shape"),
-        ({"a": entry(0, 8, (True, 2))}, 8, "impossible shape"),
-        ({"a": entry(0, 8, (2.0,))}, 8, "impossible shape"),
-        ({"a": entry(0, 8, "ab")}, 8, "impossible shape"),
-        ({"a": entry(0, 8, (1 << 62, 1 << 62))}, 8, "expected"),
-        ({"a": entry(0, 1, (2,), "F4")}, 1, "type F4 cannot be read"),
-        ({"a": entry(0, 8, (2,), "X" * 1000)}, 8, "cannot be read"),
-        ({"a": {"dtype": "F32"}}, 0, "expected dtype, shape"),
-        ({"a": 5}, 0, "expected dtype, shape"),
-        ({}, 0, "no tensors"),
-    ],
-)
-def test_safetensors_headers_that_lie_are_refused(tmp_path: Path, entries: Any, size: int, message: str) -> None:
+@pytest.mark.parametrize(("entries", "size", "message"),
+                         [({"a": entry(0, 8), "b": entry(4, 12)}, 12, "overlaps"),
+                          ({"a": entry(0, 8), "b": entry(12, 20)}, 20, "leaves a gap"),
+                          ({"a": entry(0, 8)}, 12, "4 bytes belong to no tensor"),
+                          ({"a": entry(0, 8)}, 4, "cut short"),
+                          ({"a": entry(0, 8, (3,))}, 8, "8 bytes, expected 12"),
+                          ({"a": entry(8, 0)}, 8, "expected 8"),
+                          ({"a": entry(0, 8, (-2,))}, 8, "impossible shape"),
+                          ({"a": entry(0, 8, (True, 2))}, 8, "impossible shape"),
+                          ({"a": entry(0, 8, (2.0,))}, 8, "impossible shape"),
+                          ({"a": entry(0, 8, "ab")}, 8, "impossible shape"),
+                          ({"a": entry(0, 8, (1 << 62, 1 << 62))}, 8, "expected"),
+                          ({"a": entry(0, 1, (2,), "F4")}, 1, "type F4 cannot be read"),
+                          ({"a": entry(0, 8, (2,), "X" * 1000)}, 8, "cannot be read"),
+                          ({"a": {"dtype": "F32"}}, 0, "expected dtype, shape"),
+                          ({"a": 5}, 0, "expected dtype, shape"), ({}, 0, "no tensors")])
+def test_safetensors_headers_that_lie_are_refused(tmp_path: Path, entries: Any, size: int,
+                                                  message: str) -> None:
     handmade_safetensors(tmp_path / "net.safetensors", json.dumps(entries), bytes(size))
     with pytest.raises(SourceError, match=message):
         read(tmp_path / "net.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("header", "length", "message"),
-    [
-        ('{"a": {"dtype":"F32","shape":[0],"data_offsets":[0,0]}, "a": 1}', None, "'a' is there twice"),
-        ("{", None, "no valid JSON"),
-        ("[]", None, "no JSON object"),
-        ("{" + '"a":{' * 100_000, None, "no valid JSON"),
-        (b"{\xff\xff}", None, "no valid JSON"),
-        ('{"a": ' + "9" * 10_000 + "}", None, "no valid JSON|expected dtype"),
-        ("{}", 100, "cut short in its header"),
-        ("{}", 1 << 40, "expected at most 100000000"),
-        ("{}", (1 << 64) - 1, "expected at most"),
-    ],
-)
-def test_safetensors_files_with_a_broken_header_are_refused(
-    tmp_path: Path, header: str | bytes, length: int | None, message: str
-) -> None:
+@pytest.mark.parametrize(("header", "length", "message"), [
+    ('{"a": {"dtype":"F32","shape":[0],"data_offsets":[0,0]}, "a": 1}', None, "'a' is there twice"),
+    ("{", None, "no valid JSON"), ("[]", None, "no JSON object"),
+    ("{" + '"a":{' * 100_000, None, "no valid JSON"), (b"{\xff\xff}", None, "no valid JSON"),
+    ('{"a": ' + "9" * 10_000 + "}", None, "no valid JSON|expected dtype"),
+    ("{}", 100, "cut short in its header"), ("{}", 1 << 40, "expected at most 100000000"),
+    ("{}", (1 << 64) - 1, "expected at most")
+])
+def test_safetensors_files_with_a_broken_header_are_refused(tmp_path: Path, header: str | bytes,
+                                                            length: int | None,
+                                                            message: str) -> None:
     handmade_safetensors(tmp_path / "net.safetensors", header, b"", length)
     with pytest.raises(SourceError, match=message):
         read(tmp_path / "net.safetensors")
@@ -478,7 +473,8 @@ def test_an_npz_with_python_objects_is_refused_and_its_pickle_not_read(tmp_path:
 
 def test_an_npz_bomb_is_refused(tmp_path: Path) -> None:
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"shape": (1 << 40,), "fortran_order": False, "descr": "<f4"})
+    np.lib.format.write_array_header_1_0(
+        header, {"shape": (1 << 40,), "fortran_order": False, "descr": "<f4"})
     squeezed = zipfile.ZipInfo("a.npy")
     with zipfile.ZipFile(tmp_path / "net.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(squeezed, header.getvalue() + bytes(1000), zipfile.ZIP_DEFLATED)
@@ -492,19 +488,22 @@ def test_an_npz_member_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Pa
     # Noise is swapped for zeros, which unpack to far more from fewer bytes.
     start = data.find(b"a.npy") + 5 + struct.unpack_from("<H", data, 28)[0]
     packed = struct.unpack_from("<L", data, data.find(b"PK\x01\x02") + 20)[0]
-    header = zlib.decompressobj(-15).decompress(bytes(data[start : start + packed]))[:128]
+    header = zlib.decompressobj(-15).decompress(bytes(data[start:start + packed]))[:128]
     stream = zlib.compressobj(9, zlib.DEFLATED, -15)
     longer = stream.compress(header + bytes(1_000_000)) + stream.flush()
     assert len(longer) <= packed
-    data[start : start + len(longer)] = longer
+    data[start:start + len(longer)] = longer
     (tmp_path / "net.npz").write_bytes(data)
     with pytest.raises(SourceError, match="expected 8128"):
         read(tmp_path / "net.npz")["a"].read()
 
 
 @pytest.mark.parametrize(
-    "array", [np.array(["x"]), np.zeros(1, "V2"), np.zeros(1, "datetime64[s]"), np.zeros(1, "f4,f4")]
-)
+    "array",
+    [np.array(["x"]),
+     np.zeros(1, "V2"),
+     np.zeros(1, "datetime64[s]"),
+     np.zeros(1, "f4,f4")])
 def test_an_npz_with_other_than_plain_numbers_is_refused(tmp_path: Path, array: Any) -> None:
     np.savez(tmp_path / "net.npz", a=array)
     with pytest.raises(SourceError, match=r"array 'a': type .* cannot be read"):

@@ -1,4 +1,6 @@
-"""safetensors and .npz files, read without the libraries that wrote them: every value and every type."""
+"""safetensors and .npz files, read without the libraries that wrote them: every value and every
+type.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ from keras_torch_convert.torch_io.reader import read
 DTYPES = [
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
     torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.bool, torch.complex64, torch.float8_e4m3fn,
-    torch.float8_e5m2,
-]  # fmt: skip
+    torch.float8_e5m2
+]  # yapf: disable
 
 
 def random_tensors(seed: int) -> dict[str, torch.Tensor]:
@@ -28,7 +30,8 @@ def random_tensors(seed: int) -> dict[str, torch.Tensor]:
     for index in range(rng.randint(1, 12)):
         dtype = rng.choice(DTYPES)
         shape = [rng.randint(0, 4) for _ in range(rng.randint(0, 4))]
-        bits = torch.randint(0, 2 if dtype == torch.bool else 256, [*shape, dtype.itemsize], dtype=torch.uint8)
+        bits = torch.randint(0, 2 if dtype == torch.bool else 256, [*shape, dtype.itemsize],
+                             dtype=torch.uint8)
         tensors[f"layer{index}.{rng.choice(['weight', 'bias'])}"] = bits.view(dtype).reshape(shape)
     return tensors
 
@@ -53,24 +56,28 @@ def test_every_value_and_type_is_what_was_saved(tmp_path: Path) -> None:
 
 
 def test_bfloat16_and_float8_come_as_their_bits(tmp_path: Path) -> None:
-    tensors = {"a": torch.tensor([1.5, -2.0], dtype=torch.bfloat16), "b": torch.tensor([1.5]).to(torch.float8_e4m3fn)}
+    tensors = {
+        "a": torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
+        "b": torch.tensor([1.5]).to(torch.float8_e4m3fn)
+    }
     safetensors.torch.save_file(tensors, tmp_path / "net.safetensors")
     source = read(tmp_path / "net.safetensors")
     assert source["a"].read().tolist() == [0x3FC0, 0xC000]
     assert source["b"].read().dtype == np.uint8
 
 
-def test_the_order_of_layers_is_known_to_be_lost_and_numbers_count_as_numbers(tmp_path: Path) -> None:
+def test_the_order_of_layers_is_known_to_be_lost_and_numbers_count_as_numbers(
+        tmp_path: Path) -> None:
     module = torch.nn.Sequential(*[
         torch.nn.Sequential(torch.nn.Conv2d(2, 2, 1), torch.nn.BatchNorm2d(2)) for _ in range(12)
-    ])  # fmt: skip
+    ])  # yapf: disable
     safetensors.torch.save_file(module.state_dict(), tmp_path / "net.safetensors")
     source = read(tmp_path / "net.safetensors")
     assert list(source) == list(module.state_dict())
     assert source.order == "sorted by name"
-    assert source.notes == (
-        "names are sorted, so the order of the layers was lost; layers are in natural order of their names",
-    )
+    assert source.notes == ((
+        "names are sorted, so the order of the layers was lost; layers are in natural order of "
+        "their names"),)
 
 
 def test_a_file_that_is_not_sorted_keeps_its_order(tmp_path: Path) -> None:
@@ -100,20 +107,22 @@ def test_a_wrapper_is_refused_where_there_can_be_none(tmp_path: Path) -> None:
 
 
 def write_shards(folder: Path) -> None:
-    safetensors.torch.save_file({"l10.weight": torch.ones(2), "l2.weight": torch.zeros(2)}, folder / "one.safetensors")
+    safetensors.torch.save_file({"l10.weight": torch.ones(2), "l2.weight": torch.zeros(2)},
+                                folder / "one.safetensors")
     safetensors.torch.save_file({"l1.weight": torch.full((2,), 3.0)}, folder / "two.safetensors")
-    weight_map = {"l10.weight": "one.safetensors", "l2.weight": "one.safetensors", "l1.weight": "two.safetensors"}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    weight_map = {
+        "l10.weight": "one.safetensors", "l2.weight": "one.safetensors",
+        "l1.weight": "two.safetensors"
+    }
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
 def test_shards_are_read_through_their_index(tmp_path: Path) -> None:
     write_shards(tmp_path)
     source = read(tmp_path / "model.safetensors.index.json")
-    assert {name: tensor.read()[0] for name, tensor in source.items()} == {
-        "l1.weight": 3,
-        "l2.weight": 0,
-        "l10.weight": 1,
-    }
+    assert {name: tensor.read()[0] for name, tensor in source.items()
+           } == {"l1.weight": 3, "l2.weight": 0, "l10.weight": 1}
     assert list(source) == ["l1.weight", "l2.weight", "l10.weight"]
     assert source.order == "sorted by name"
 
@@ -127,18 +136,15 @@ def test_shards_of_torch_files_keep_their_order(tmp_path: Path) -> None:
     assert (list(source), source.order) == (["stem.weight", "head.weight"], "registered")
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"l3.weight": "two.safetensors"}, "disagree about l3.weight"),
-        ({"l3.weight": "three.safetensors"}, "no such file"),
-        ({"l3.weight": "../two.safetensors"}, "not a plain file name"),
-        ({"l3.weight": "/etc/passwd"}, "not a plain file name"),
-        ({"l3.weight": 3}, "without a weight_map"),
-        ({"l10.weight": "two.safetensors"}, "disagree about l10.weight"),
-    ],
-)
-def test_an_index_that_lies_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+@pytest.mark.parametrize(("change", "message"),
+                         [({"l3.weight": "two.safetensors"}, "disagree about l3.weight"),
+                          ({"l3.weight": "three.safetensors"}, "no such file"),
+                          ({"l3.weight": "../two.safetensors"}, "not a plain file name"),
+                          ({"l3.weight": "/etc/passwd"}, "not a plain file name"),
+                          ({"l3.weight": 3}, "without a weight_map"),
+                          ({"l10.weight": "two.safetensors"}, "disagree about l10.weight")])
+def test_an_index_that_lies_is_refused(tmp_path: Path, change: dict[str, object],
+                                       message: str) -> None:
     write_shards(tmp_path)
     path = tmp_path / "model.safetensors.index.json"
     content = json.loads(path.read_text())
@@ -152,12 +158,10 @@ def test_an_index_that_lies_is_refused(tmp_path: Path, change: dict[str, object]
 def test_npz_arrays_keep_their_order_values_and_types(tmp_path: Path, save: object) -> None:
     arrays = {
         "stem.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
-        "stem.bias": np.arange(3, dtype=np.int64),
-        "head.fortran": np.asfortranarray(np.arange(6, dtype=np.float16).reshape(2, 3)),
-        "head.big": np.arange(3, dtype=">f8"),
-        "head.scalar": np.array(1.5),
-        "head.empty": np.zeros((0, 3), np.float32),
-        "head.bool": np.array([True, False]),
+        "stem.bias": np.arange(3, dtype=np.int64), "head.fortran": np.asfortranarray(
+            np.arange(6, dtype=np.float16).reshape(2, 3)), "head.big": np.arange(3, dtype=">f8"),
+        "head.scalar": np.array(1.5), "head.empty": np.zeros(
+            (0, 3), np.float32), "head.bool": np.array([True, False])
     }
     save(tmp_path / "net.npz", **arrays)  # type: ignore[operator]
     source = read(tmp_path / "net.npz")
@@ -165,7 +169,8 @@ def test_npz_arrays_keep_their_order_values_and_types(tmp_path: Path, save: obje
     assert source.order == "registered"
     for name, array in arrays.items():
         values = source[name].read()
-        assert (values.shape, values.dtype.isnative, values.flags.writeable) == (array.shape, True, False)
+        assert (values.shape, values.dtype.isnative, values.flags.writeable) == (array.shape, True,
+                                                                                 False)
         assert np.array_equal(values, array)
         assert source[name].dtype == array.dtype.name
 

@@ -21,7 +21,8 @@ def test_items_pass_unchanged_and_the_bar_goes_to_stderr(capfd):
 
 
 def test_nothing_is_printed_when_not_shown(capfd):
-    assert list(progress_bar(iter("abc"), title="transfer", total=3, shown=False)) == ["a", "b", "c"]
+    assert list(progress_bar(iter("abc"), title="transfer", total=3,
+                             shown=False)) == ["a", "b", "c"]
 
     assert capfd.readouterr() == ("", "")
 

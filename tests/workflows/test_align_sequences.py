@@ -1,4 +1,6 @@
-"""Alignment of nets over sequences, in whichever layout torch takes them, and of cells that torch calls step by step."""
+"""Alignment of nets over sequences, in whichever layout torch takes them, and of cells that torch
+calls step by step.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ layers = keras.layers
 
 
 class LastOfSequence(nn.Module):
-    """A recurrent layer that wants the steps first, given them so or not, and a head on its last output."""
-
+    """A recurrent layer that wants the steps first, given them so or not, and a head on its last
+    output.
+    """
     def __init__(self, *, turns: bool) -> None:
         super().__init__()
         self.recurrent, self.head, self.turns = nn.LSTM(7, 9), nn.Linear(9, 2), turns
@@ -29,8 +32,9 @@ class LastOfSequence(nn.Module):
 
 
 class EncoderAndDecoder(nn.Module):
-    """Two recurrent layers, steps first, the second starting where the first ended: with the batch first it cannot be run."""
-
+    """Two recurrent layers, steps first, the second starting where the first ended: with the batch
+    first it cannot be run.
+    """
     def __init__(self) -> None:
         super().__init__()
         self.source, self.target = nn.Embedding(30, 8), nn.Embedding(40, 8)
@@ -43,7 +47,6 @@ class EncoderAndDecoder(nn.Module):
 
 class Unrolled(nn.Module):
     """Two cells called step by step; the outputs of the first are never put together."""
-
     def __init__(self, kind: Any) -> None:
         super().__init__()
         self.first, self.second, self.head = kind(5, 6), kind(6, 6), nn.Linear(6, 2)
@@ -68,10 +71,14 @@ def test_steps_come_first_where_torch_wants_them(turns: bool) -> None:
 
 
 def test_steps_come_first_in_a_module_that_cannot_be_run_otherwise() -> None:
-    source, target = (keras.Input((steps,), dtype="int32", name=name) for steps, name in ((9, "source"), (7, "target")))
+    source, target = (keras.Input((steps,), dtype="int32", name=name)
+                      for steps, name in ((9, "source"), (7, "target")))
     _, state = layers.GRU(6, return_state=True)(layers.Embedding(30, 8)(source))
-    decoded = layers.GRU(6, return_sequences=True)(layers.Embedding(40, 8)(target), initial_state=state)
-    report = ktc.convert(randomized(EncoderAndDecoder()), keras.Model([source, target], layers.Dense(5)(decoded)))
+    decoded = layers.GRU(6, return_sequences=True)(layers.Embedding(40, 8)(target),
+                                                   initial_state=state)
+    report = ktc.convert(randomized(EncoderAndDecoder()),
+                         keras.Model([source, target],
+                                     layers.Dense(5)(decoded)))
     assert report.equal is True
 
 

@@ -1,4 +1,6 @@
-"""Files that are like others, in several parts, or without a head: templates, shards, and layers left out by name."""
+"""Files that are like others, in several parts, or without a head: templates, shards, and layers
+left out by name.
+"""
 
 import json
 import os
@@ -28,9 +30,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path, Any]:
     import torch
 
     module, model = torch_two_branches(), keras_two_branches(keras)
-    report = ktc.keras_reload_from_torch_model(
-        module, model, tail_align_dict=TWO_BRANCHES_ALIGNED, do_predict=False, save_name="", verbose=0
-    )
+    report = ktc.keras_reload_from_torch_model(module, model, tail_align_dict=TWO_BRANCHES_ALIGNED,
+                                               do_predict=False, save_name="", verbose=0)
     path = tmp_path_factory.mktemp("pair") / "model.pth"
     torch.save(module.state_dict(), path)
     assert report.plan is not None
@@ -40,8 +41,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path, Any]:
 def saved(model: Any, path: Path) -> Path:
     """The model in a file of Keras's own making."""
     (model.save_weights if path.name.endswith((".weights.h5", ".weights.json")) else model.save)(
-        str(path), **({"max_shard_size": SMALL_SHARDS} if path.suffix == ".json" else {})
-    )
+        str(path), **({"max_shard_size": SMALL_SHARDS} if path.suffix == ".json" else {}))
     return path
 
 
@@ -53,11 +53,13 @@ def assert_holds(path: Path, model: Any) -> None:
 
 
 class TestShards:
-    def test_keras_loads_them_and_they_go_back_into_a_checkpoint(self, pair: Any, tmp_path: Path) -> None:
+    def test_keras_loads_them_and_they_go_back_into_a_checkpoint(self, pair: Any,
+                                                                 tmp_path: Path) -> None:
         from safetensors.torch import load_file
 
         plan, checkpoint, model = pair
-        report = ktc.apply(plan, checkpoint, tmp_path / "model.weights.json", max_shard_size=SMALL_SHARDS)
+        report = ktc.apply(plan, checkpoint, tmp_path / "model.weights.json",
+                           max_shard_size=SMALL_SHARDS)
         names = sharded.shard_names(report.path)
         assert len(names) > 3
         assert all(os.path.getsize(tmp_path / name) for name in names)
@@ -67,23 +69,23 @@ class TestShards:
         assert all((back[name].numpy() == whole[name].read()).all() for name in back)
 
     def test_a_new_set_replaces_the_old_one_of_keras_and_leaves_none_of_its_files(
-        self, pair: Any, tmp_path: Path
-    ) -> None:
+            self, pair: Any, tmp_path: Path) -> None:
         plan, checkpoint, model = pair
         old = saved(keras_two_branches(keras), tmp_path / "model.weights.json")
         before = set(sharded.shard_names(old))
         first = ktc.apply(plan, checkpoint, old, max_shard_size=SMALL_SHARDS)
         assert_holds(old, model)
         listed = set(sharded.shard_names(old))
-        assert {path.name for path in tmp_path.iterdir()} == {*listed, old.name, "model_00000.weights.h5"}
+        assert {path.name for path in tmp_path.iterdir()
+               } == {*listed, old.name, "model_00000.weights.h5"}
         assert before & listed == set()
         second = ktc.apply(plan, checkpoint, old, max_shard_size=SMALL_SHARDS)
         assert first.md5 == second.md5
 
     @pytest.mark.parametrize("fails", ["write_shard", "write_index", "new_file"])
-    def test_an_interrupt_leaves_the_old_set_and_nothing_else(
-        self, pair: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
-    ) -> None:
+    def test_an_interrupt_leaves_the_old_set_and_nothing_else(self, pair: Any, tmp_path: Path,
+                                                              monkeypatch: pytest.MonkeyPatch,
+                                                              fails: str) -> None:
         plan, checkpoint, _ = pair
         other = keras_two_branches(keras)
         old = saved(other, tmp_path / "model.weights.json")
@@ -107,7 +109,8 @@ class TestShards:
         import hashlib
 
         plan, checkpoint, _ = pair
-        index = ktc.apply(plan, checkpoint, tmp_path / "model.weights.json", max_shard_size=SMALL_SHARDS).path
+        index = ktc.apply(plan, checkpoint, tmp_path / "model.weights.json",
+                          max_shard_size=SMALL_SHARDS).path
         for name, digest in sharded.sha256_of_shards(index).items():
             assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
 
@@ -116,7 +119,8 @@ class TestShards:
         with pytest.raises(SaveError, match=r"goes with a path that ends in \.weights\.json"):
             ktc.apply(plan, checkpoint, tmp_path / "model.h5", max_shard_size=1)
         with pytest.raises(SaveError, match=r"takes .* GB, more than max_shard_size"):
-            ktc.apply(plan, checkpoint, tmp_path / "model.weights.json", max_shard_size=SMALL_SHARDS / 100)
+            ktc.apply(plan, checkpoint, tmp_path / "model.weights.json",
+                      max_shard_size=SMALL_SHARDS / 100)
         with pytest.raises(SaveError, match="must be positive"):
             ktc.apply(plan, checkpoint, tmp_path / "model.weights.json", max_shard_size=0)
         assert list(tmp_path.iterdir()) == []
@@ -125,9 +129,8 @@ class TestShards:
 class TestTemplate:
     @pytest.mark.parametrize("known", [True, False])
     @pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".keras"])
-    def test_it_serves_with_and_without_a_layout_of_the_plans_own(
-        self, pair: Any, tmp_path: Path, suffix: str, known: bool
-    ) -> None:
+    def test_it_serves_with_and_without_a_layout_of_the_plans_own(self, pair: Any, tmp_path: Path,
+                                                                  suffix: str, known: bool) -> None:
         plan, checkpoint, model = pair
         template = saved(keras_two_branches(keras), tmp_path / f"old{suffix}")
         plan = plan if known else replace(plan, layout=None)
@@ -136,25 +139,30 @@ class TestTemplate:
         assert_holds(report.path, model)
         if suffix == ".keras":
             loaded = keras.models.load_model(report.path)
-            assert [layer.name for layer in loaded.layers[1:]] == [layer.name for layer in model.layers[1:]]
+            assert [layer.name for layer in loaded.layers[1:]
+                   ] == [layer.name for layer in model.layers[1:]]
 
-    def test_one_of_tf_keras_gives_a_file_that_tf_keras_loads(self, pair: Any, tmp_path: Path) -> None:
+    def test_one_of_tf_keras_gives_a_file_that_tf_keras_loads(self, pair: Any,
+                                                              tmp_path: Path) -> None:
         tf_keras = pytest.importorskip("tf_keras")
         plan, checkpoint, model = pair
         template = tmp_path / "old.h5"
         keras_two_branches(tf_keras).save(str(template))
-        report = ktc.apply(replace(plan, layout=None), checkpoint, tmp_path / "new.h5", template=template)
+        report = ktc.apply(replace(plan, layout=None), checkpoint, tmp_path / "new.h5",
+                           template=template)
         loaded = tf_keras.models.load_model(str(report.path))
         for found, expected in zip(loaded.get_weights(), model.get_weights(), strict=True):
             np.testing.assert_array_equal(found, expected)
 
-    def test_shards_serve_one_file_and_one_file_serves_shards(self, pair: Any, tmp_path: Path) -> None:
+    def test_shards_serve_one_file_and_one_file_serves_shards(self, pair: Any,
+                                                              tmp_path: Path) -> None:
         plan, checkpoint, model = pair
         index = saved(keras_two_branches(keras), tmp_path / "old.weights.json")
         one = ktc.apply(plan, checkpoint, tmp_path / "new.weights.h5", template=index).path
         assert_holds(one, model)
         plan = replace(plan, layout=None)
-        new = ktc.apply(plan, checkpoint, tmp_path / "new.weights.json", template=one, max_shard_size=SMALL_SHARDS)
+        new = ktc.apply(plan, checkpoint, tmp_path / "new.weights.json", template=one,
+                        max_shard_size=SMALL_SHARDS)
         assert_holds(new.path, model)
         again = ktc.apply(plan, checkpoint, tmp_path / "again.weights.h5", template=new.path)
         assert_holds(again.path, model)
@@ -162,18 +170,16 @@ class TestTemplate:
     def test_one_of_another_model_or_kind_is_refused(self, pair: Any, tmp_path: Path) -> None:
         plan, checkpoint, _ = pair
         template = saved(keras_two_branches(keras, classes=7), tmp_path / "old.h5")
-        with pytest.raises(SaveError, match=r"'predictions/kernel' is \(8, 7\), expected \(8, 10\)"):
+        with pytest.raises(SaveError,
+                           match=r"'predictions/kernel' is \(8, 7\), expected \(8, 10\)"):
             ktc.apply(plan, checkpoint, tmp_path / "new.h5", template=template)
         with pytest.raises(SaveError, match=r"how a file like new\.weights\.h5 looks is not known"):
-            ktc.apply(
-                plan,
-                checkpoint,
-                tmp_path / "new.weights.h5",
-                template=saved(keras_two_branches(keras), tmp_path / "like.h5"),
-            )
+            ktc.apply(plan, checkpoint, tmp_path / "new.weights.h5",
+                      template=saved(keras_two_branches(keras), tmp_path / "like.h5"))
         other = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2)])
         with pytest.raises(SaveError, match=r"'stem_conv/kernel' is missing"):
-            ktc.apply(plan, checkpoint, tmp_path / "new.h5", template=saved(other, tmp_path / "other.h5"))
+            ktc.apply(plan, checkpoint, tmp_path / "new.h5",
+                      template=saved(other, tmp_path / "other.h5"))
         (tmp_path / "text.h5").write_text("no file of Keras")
         with pytest.raises(SaveError, match="cannot be read as a Keras file"):
             ktc.apply(plan, checkpoint, tmp_path / "new.h5", template=tmp_path / "text.h5")
@@ -187,38 +193,42 @@ class TestAHeadOfAnotherClassCount:
         torch.save(torch_two_branches(classes=7).state_dict(), tmp_path / "seven.pth")
         return tmp_path / "seven.pth"
 
-    def test_it_is_refused_with_the_difference(self, pair: Any, seven_classes: Path, tmp_path: Path) -> None:
+    def test_it_is_refused_with_the_difference(self, pair: Any, seven_classes: Path,
+                                               tmp_path: Path) -> None:
         plan, _, _ = pair
         found = plan.difference(ktc.read(seven_classes))
         assert not found.fits
         assert [name for name, _, _ in found.shapes] == ["head.weight", "head.bias"]
         with pytest.raises(
-            TransferError, match=r"2 differences(.|\n)*other shape: 'head\.weight' is \(7, 8\)"
-        ) as caught:
+                TransferError,
+                match=r"2 differences(.|\n)*other shape: 'head\.weight' is \(7, 8\)") as caught:
             ktc.apply(plan, seven_classes, tmp_path / "new.h5")
         assert list(caught.value.problems) == str(found).splitlines()
         assert "without=['predictions']" in str(caught.value)
 
-    def test_left_out_by_name_it_is_reported_and_holds_zeros(
-        self, pair: Any, seven_classes: Path, tmp_path: Path
-    ) -> None:
+    def test_left_out_by_name_it_is_reported_and_holds_zeros(self, pair: Any, seven_classes: Path,
+                                                             tmp_path: Path) -> None:
         plan, _, _ = pair
         report = ktc.apply(plan, seven_classes, tmp_path / "new.keras", without=["predictions"])
         assert report.ok
-        assert any("'predictions/kernel' is left out by name" in warning for warning in report.warnings)
+        assert any(
+            "'predictions/kernel' is left out by name" in warning for warning in report.warnings)
         loaded = keras.models.load_model(report.path)
         assert not loaded.get_layer("predictions").get_weights()[0].any()
         assert loaded.get_layer("stem_conv").get_weights()[0].any()
 
-    def test_a_template_gives_its_own_head(self, pair: Any, seven_classes: Path, tmp_path: Path) -> None:
+    def test_a_template_gives_its_own_head(self, pair: Any, seven_classes: Path,
+                                           tmp_path: Path) -> None:
         plan, _, _ = pair
         wanted = keras_two_branches(keras, classes=7)
         template = saved(wanted, tmp_path / "seven.weights.h5")
-        report = ktc.apply(plan, seven_classes, tmp_path / "new.weights.h5", template=template, without=["predictions"])
+        report = ktc.apply(plan, seven_classes, tmp_path / "new.weights.h5", template=template,
+                           without=["predictions"])
         fresh = keras_two_branches(keras, classes=7)
         fresh.load_weights(str(report.path))
         for name, same in (("predictions", True), ("stem_conv", False)):
-            old, new = wanted.get_layer(name).get_weights()[0], fresh.get_layer(name).get_weights()[0]
+            old, new = wanted.get_layer(name).get_weights()[0], fresh.get_layer(
+                name).get_weights()[0]
             assert np.array_equal(old, new) is same
 
 
@@ -227,7 +237,9 @@ def test_a_plan_fits_checkpoints_with_and_without_counters(pair: Any, tmp_path: 
 
     plan, checkpoint, _ = pair
     state = torch.load(checkpoint)
-    without = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    without = {
+        name: value for name, value in state.items() if not name.endswith("num_batches_tracked")
+    }
     assert len(without) < len(state)
     torch.save(without, tmp_path / "without.pth")
     assert plan.difference(ktc.read(tmp_path / "without.pth")).fits
@@ -240,9 +252,13 @@ def test_a_checkpoint_in_several_files_serves(pair: Any, tmp_path: Path) -> None
 
     plan, checkpoint, _ = pair
     tensors = {name: tensor.read().copy() for name, tensor in ktc.read(checkpoint).items()}
-    weight_map = {name: f"model-0000{1 + number % 3}-of-00003.safetensors" for number, name in enumerate(tensors)}
+    weight_map = {
+        name: f"model-0000{1 + number % 3}-of-00003.safetensors"
+        for number, name in enumerate(tensors)
+    }
     for part in set(weight_map.values()):
-        save_file({name: tensors[name] for name in tensors if weight_map[name] == part}, tmp_path / part)
+        save_file({name: tensors[name] for name in tensors if weight_map[name] == part},
+                  tmp_path / part)
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     first = ktc.apply(plan, checkpoint, tmp_path / "first.keras")

@@ -1,4 +1,5 @@
-"""NumPy, h5py and tqdm are all that `apply` needs: shown in an environment that has nothing else."""
+"""NumPy, h5py and tqdm are all that `apply` needs: shown in an environment that has nothing else.
+"""
 
 import os
 import subprocess
@@ -17,7 +18,8 @@ NEEDED = ("numpy", "h5py", "tqdm")
 
 @pytest.fixture
 def bare_python(tmp_path: Path) -> Path:
-    """The interpreter of a new environment that sees the needed packages, by links, and no others."""
+    """The interpreter of a new environment that sees the needed packages, by links, and no others.
+    """
     folder = tmp_path / "bare"
     venv.create(folder, with_pip=False, symlinks=True)
     packages = next(folder.glob("lib/python*/site-packages"))
@@ -31,7 +33,8 @@ def bare_python(tmp_path: Path) -> Path:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
-def test_a_saved_plan_is_applied_with_numpy_h5py_and_tqdm_alone(bare_python: Path, tmp_path: Path) -> None:
+def test_a_saved_plan_is_applied_with_numpy_h5py_and_tqdm_alone(bare_python: Path,
+                                                                tmp_path: Path) -> None:
     source = small_source(tmp_path)
     small_plan().save(tmp_path / "small.plan.json")
     script = f"""
@@ -43,7 +46,9 @@ plan = ktc.Plan.load({str(tmp_path / "small.plan.json")!r})
 for suffix in (".h5", ".weights.h5", ".keras"):
     assert ktc.apply(plan, {str(source)!r}, {str(tmp_path / "out")!r} + suffix, progress=True).ok
 """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
+    }
     subprocess.run([bare_python, "-c", script], check=True, cwd=tmp_path, env=environment)
     import h5py
 

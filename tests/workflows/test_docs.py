@@ -1,4 +1,6 @@
-"""Every block of Python and shell in the README and in docs/ runs, page by page, as a reader would paste it; tables are complete."""
+"""Every block of Python and shell in the README and in docs/ runs, page by page, as a reader would
+paste it; tables are complete.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,14 @@ from keras_torch_convert.cli.exit_codes import TABLE
 from tests.helpers.docs_pages import has_code, script_of
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if has_code(page)]
+PAGES = [
+    page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if has_code(page)
+]
 
 
 def test_the_pages_that_have_code_are_found() -> None:
-    assert {page.name for page in PAGES} >= {"README.md", "start.md", "classic.md", "command_line.md"}
+    assert {page.name for page in PAGES
+           } >= {"README.md", "start.md", "classic.md", "command_line.md"}
 
 
 @pytest.mark.slow
@@ -35,14 +40,11 @@ def test_the_code_of_the_page_runs(page: Path, tmp_path: Path) -> None:
         (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {call}"$@"\n')
         (commands / name).chmod(0o755)
     environment = {
-        **os.environ,
-        "KERAS_BACKEND": "torch",
-        "PYTHONPATH": str(ROOT),
-        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
+        **os.environ, "KERAS_BACKEND": "torch", "PYTHONPATH": str(ROOT),
+        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"
     }
-    answer = subprocess.run(
-        [sys.executable, script], check=False, cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    answer = subprocess.run([sys.executable, script], check=False, cwd=tmp_path, env=environment,
+                            capture_output=True, text=True)
     assert answer.returncode == 0, f"{answer.stdout[-3000:]}\n{answer.stderr[-6000:]}"
 
 
@@ -54,22 +56,24 @@ def test_exit_codes_are_documented() -> None:
 
 def test_every_error_has_a_place_in_the_page_of_errors() -> None:
     page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    kinds = [name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)]
+    kinds = [
+        name for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    ]
     assert len(kinds) > 8
     assert [name for name in kinds if name not in page] == []
 
 
 def test_every_public_name_is_in_the_page_of_the_interface() -> None:
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    names = set(keras_torch_convert.__all__) - {name for name in vars(errors) if name.endswith("Error")}
+    names = set(
+        keras_torch_convert.__all__) - {name for name in vars(errors) if name.endswith("Error")}
     assert {name for name in names if not re.search(rf":: {name}$", page, re.MULTILINE)} == set()
 
 
 @pytest.mark.parametrize(
-    "page",
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))],
-    ids=lambda page: page.name,
-)
+    "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(
+        (ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         assert "://" in link or (page.parent / link).exists(), link

@@ -20,8 +20,8 @@ def test_a_weight_found_by_running_tells_input_output_and_candidates():
 
     assert "qkv.weight" in words
     assert re.search(
-        r"input at distance \d\.\de[+-]\d\d, output at \d\.\de[+-]\d\d; (\d+ candidates|the only candidate)", words
-    )
+        r"input at distance \d\.\de[+-]\d\d, output at \d\.\de[+-]\d\d; (\d+ candidates|the only candidate)",
+        words)
     assert report.explain("attention/query").startswith("attention/query is")
     assert set(report.evidence) >= {entry.name for entry in report.ledger if entry.status == "set"}
 
@@ -33,18 +33,20 @@ def test_a_weight_from_a_checkpoint_alone_tells_its_confidence_and_the_parts_of_
     words = report.explain("stack1_block2_2_bn/gamma")
 
     assert "unproven, confidence" in words
-    for part in ("fit by kind and shape", "names alike", "naming of the other pairs followed", "order"):
+    for part in ("fit by kind and shape", "names alike", "naming of the other pairs followed",
+                 "order"):
         assert part in words
 
 
 def test_a_weight_aligned_by_dictionaries_tells_what_the_ledger_knows():
     module, model = torch_two_branches(), keras_two_branches(keras)
-    report = ktc.keras_reload_from_torch_model(
-        module, model, tail_align_dict=TWO_BRANCHES_ALIGNED, save_name="", verbose=0, do_predict=False
-    )
+    report = ktc.keras_reload_from_torch_model(module, model, tail_align_dict=TWO_BRANCHES_ALIGNED,
+                                               save_name="", verbose=0, do_predict=False)
 
-    assert report.explain("predictions/bias") == "predictions/bias is set from head.bias (dense: moved as it stands)"
+    assert report.explain(
+        "predictions/bias") == "predictions/bias is set from head.bias (dense: moved as it stands)"
     assert report.explain("predictions").count("\n") == 1
-    assert report.explain("block1.bn1.num_batches_tracked").startswith("block1.bn1.num_batches_tracked is skipped")
+    assert report.explain("block1.bn1.num_batches_tracked").startswith(
+        "block1.bn1.num_batches_tracked is skipped")
     with pytest.raises(KeyError, match="nearest: 'predictions/"):
         report.explain("prediction/kernel")

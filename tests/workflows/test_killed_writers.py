@@ -1,4 +1,6 @@
-"""Writers killed and interrupted at random moments of every phase: there is the old file or the new one, never a part."""
+"""Writers killed and interrupted at random moments of every phase: there is the old file or the new
+one, never a part.
+"""
 
 import json
 import os
@@ -17,7 +19,12 @@ PHASES = ("skeleton", "data", "hash", "rename")
 
 def struck(folder: Path, suffix: str, number: int, count: int) -> Any:
     """What came of `count` writers of a file with this suffix that died from a signal."""
-    command = [sys.executable, "-m", "tests.helpers.struck_writers", str(folder), suffix, str(number), str(count)]
+    command = [
+        sys.executable, "-m", "tests.helpers.struck_writers",
+        str(folder), suffix,
+        str(number),
+        str(count)
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=os.getcwd())
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -25,7 +32,8 @@ def struck(folder: Path, suffix: str, number: int, count: int) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".h5", ".keras", ".weights.json"])
-def test_killed_a_hundred_times_there_is_the_old_file_or_the_new_one(tmp_path: Path, suffix: str) -> None:
+def test_killed_a_hundred_times_there_is_the_old_file_or_the_new_one(tmp_path: Path,
+                                                                     suffix: str) -> None:
     answer = struck(tmp_path, suffix, signal.SIGKILL, 100)
     assert sum(answer["hits"].values()) == 100
     assert all(answer["hits"][phase] >= 10 for phase in PHASES), answer

@@ -19,7 +19,8 @@ def outputs(notebook):
     shown = []
     for cell in notebook.cells:
         texts = [
-            output["text"] if "text" in output else output["data"]["text/plain"] for output in cell.get("outputs", [])
+            output["text"] if "text" in output else output["data"]["text/plain"]
+            for output in cell.get("outputs", [])
         ]
         text = re.sub(r"\x1b\[\d*m", "", "".join(texts))
         shown.append(re.sub(r"[0-9a-f]{32,}|\d[\d.,e+-]*", "#", text))
@@ -35,17 +36,20 @@ def test_the_notebook_runs_and_shows_what_is_kept_in_it(tmp_path, monkeypatch):
     notebook = run_notebook.run(tmp_path / "run.ipynb")
 
     assert [
-        output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"
+        output for cell in notebook.cells
+        for output in cell.get("outputs", []) if output.output_type == "error"
     ] == []
     text = "\n".join(outputs(notebook))
     assert "first misalignment: 'left.#' does not fit into 'right_conv#'" in text
     assert "epsilon of 'right_bn'" in text
     assert text.count("outputs are equal") >= 2
     assert "zoo.py: entry set" in text
-    # Lines that tell seconds or measured distances may differ in words as well; those of the lists and the release may not.
+    # Lines that tell seconds or measured distances may differ in words as well; those of the lists
+    # and the release may not.
     listing, release = 1, -1
     for place in (listing, release):
-        assert [one for one in outputs(kept) if one][place] == [one for one in outputs(notebook) if one][place]
+        assert [one for one in outputs(kept) if one
+               ][place] == [one for one in outputs(notebook) if one][place]
 
 
 def test_the_kept_outputs_are_of_a_run_from_top_to_bottom_and_name_no_machine():

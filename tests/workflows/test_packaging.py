@@ -1,4 +1,6 @@
-"""What is uploaded can be installed: sdist and wheel, each in a bare environment, without torch or Keras anywhere near."""
+"""What is uploaded can be installed: sdist and wheel, each in a bare environment, without torch or
+Keras anywhere near.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +15,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = (
-    "torch",
-    "keras",
-    "tf_keras",
-    "tensorflow",
-    "jax",
-    "PIL",
-    "skimage",
-    "safetensors",
-    "dask",
-    "rich",
-    "click",
-    "scipy",
-    "pandas",
-)
+HEAVY = ("torch", "keras", "tf_keras", "tensorflow", "jax", "PIL", "skimage", "safetensors", "dask",
+         "rich", "click", "scipy", "pandas")
 SECONDS_ALLOWED = 0.3
 
 pytestmark = pytest.mark.slow
 
-# Runs in the bare environment. The dependencies that it imports come first, so that the clock sees what this package adds to them.
+# Runs in the bare environment. The dependencies that it imports come first, so that the clock sees
+# what this package adds to them.
 IMPORT_AND_LOOK = """
 import json, sys, time
 import numpy, h5py, tqdm
@@ -51,7 +41,8 @@ print(json.dumps({
 
 def run(*command: object, **options: object) -> str:
     """Run a command and give its output; when it fails, the failure shows what it printed."""
-    answer = subprocess.run([str(part) for part in command], check=False, capture_output=True, text=True, **options)  # type: ignore[call-overload]
+    answer = subprocess.run([str(part) for part in command], check=False, capture_output=True,
+                            text=True, **options)  # type: ignore[call-overload]
     assert answer.returncode == 0, f"{command}\n{answer.stdout}\n{answer.stderr}"
     return str(answer.stdout)
 
@@ -83,21 +74,25 @@ def test_sdist_has_what_is_needed_to_build(built: dict[str, Path]) -> None:
 def test_wheel_has_the_extension_the_types_and_the_data(built: dict[str, Path]) -> None:
     with zipfile.ZipFile(built["wheel"]) as archive:
         names = set(archive.namelist())
-    assert any(name.startswith("keras_torch_convert/_core.") and name.endswith((".so", ".pyd")) for name in names)
+    assert any(
+        name.startswith("keras_torch_convert/_core.") and name.endswith((".so", ".pyd"))
+        for name in names)
     assert "keras_torch_convert/py.typed" in names
     assert "keras_torch_convert/_core.pyi" in names
     assert "keras_torch_convert/data/chelsea.png" in names
     assert "keras_torch_convert/data/imagenet_classes.txt" in names
-    assert {f"keras_torch_convert/report/template/page.{kind}" for kind in ("html", "css", "js")} <= names
+    assert {f"keras_torch_convert/report/template/page.{kind}" for kind in ("html", "css", "js")
+           } <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     folders = {name.partition("/")[0] for name in names}
-    assert {folder for folder in folders if not folder.endswith(".dist-info")} == {"keras_torch_convert"}
+    assert {folder for folder in folders if not folder.endswith(".dist-info")
+           } == {"keras_torch_convert"}
 
 
 @pytest.mark.parametrize("kind", ["sdist", "wheel"])
-def test_installed_alone_it_imports_quickly_and_brings_nothing_heavy(
-    kind: str, built: dict[str, Path], tmp_path: Path
-) -> None:
+def test_installed_alone_it_imports_quickly_and_brings_nothing_heavy(kind: str, built: dict[str,
+                                                                                            Path],
+                                                                     tmp_path: Path) -> None:
     environment = tmp_path / "bare"
     run(sys.executable, "-m", "venv", environment)
     python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
@@ -106,14 +101,19 @@ def test_installed_alone_it_imports_quickly_and_brings_nothing_heavy(
     run(python, "-m", "pip", "install", "--quiet", built[kind], env=clean)
     answer = run(python, "-m", "pip", "list", "--format", "json", env=clean)
     installed = {entry["name"].lower() for entry in json.loads(answer)}
-    helpers = {"click", "rich", "pygments", "markdown-it-py", "mdurl"} | ({"tomli", "typing-extensions"} & installed)
-    assert installed - {"pip", "setuptools"} == {"keras-torch-convert", "numpy", "h5py", "tqdm"} | helpers
+    helpers = {"click", "rich", "pygments", "markdown-it-py", "mdurl"
+              } | ({"tomli", "typing-extensions"} & installed)
+    assert installed - {"pip", "setuptools"} == {"keras-torch-convert", "numpy", "h5py", "tqdm"
+                                                } | helpers
 
     command = python.with_name("keras-torch-convert" + (".exe" if os.name == "nt" else ""))
     assert json.loads(run(command, "rules", "dense", "--json", cwd=tmp_path, env=clean))
 
-    # The best of five: the first one writes the compiled files, and another process may take the core for a moment.
-    answers = [json.loads(run(python, "-c", IMPORT_AND_LOOK, cwd=tmp_path, env=clean)) for _ in range(5)]
+    # The best of five: the first one writes the compiled files, and another process may take the
+    # core for a moment.
+    answers = [
+        json.loads(run(python, "-c", IMPORT_AND_LOOK, cwd=tmp_path, env=clean)) for _ in range(5)
+    ]
     assert Path(answers[0]["file"]).is_relative_to(environment)
     assert answers[0]["layers"] == {"a": 2}
     assert not set(HEAVY) & set(answers[0]["modules"])

@@ -1,6 +1,7 @@
 """The HTML page in a real browser: clicks, keys, searches, both color schemes, and no script error.
 
-Chromium comes from the system (apt-get install chromium, or CHROMIUM names it); it is driven by playwright.
+Chromium comes from the system (apt-get install chromium, or CHROMIUM names it); it is driven by
+playwright.
 """
 
 import os
@@ -14,8 +15,7 @@ from keras_torch_convert.plan.ledger import LedgerEntry
 from keras_torch_convert.report.report import Report
 
 PROGRAM = os.environ.get("CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 LAYERS = 2000
 
 
@@ -32,7 +32,9 @@ def browser():
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    """A page of 2,000 layers, 20 of them moved, one weight left over, one unset, differences that jump at layer 1500."""
+    """A page of 2,000 layers, 20 of them moved, one weight left over, one unset, differences that
+    jump at layer 1500.
+    """
     source = [f"stage{number // 100}.block{number % 100}.conv" for number in range(LAYERS)]
     order = list(range(LAYERS))
     for place in range(50, LAYERS, 100):
@@ -48,21 +50,15 @@ def path(tmp_path_factory):
             LedgerEntry("target", f"{target[number]}/kernel", (4, 8), "float32", 32, "set", "dense", f"{source[number]}.weight")
             for number in order
         ),
-        LedgerEntry("target", "head/bias", (3,), "float32", 3, "unset"),
-    ]  # fmt: skip
-    differences = {target[number]: 1e-7 if place < 1500 else 0.02 for place, number in enumerate(order)}
-    report = Report(
-        "module Net",
-        "net",
-        ledger=tuple(ledger),
-        evidence={f"{name}/kernel": "told by its output" for name in target.values()},
-        layer_differences=differences,
-        threshold=1e-4,
-        warnings=("<b>odd</b> & </script>",),
-        equal=False,
-        max_abs_diff=1.0,
-        relative_diff=0.02,
-    )
+        LedgerEntry("target", "head/bias", (3,), "float32", 3, "unset")
+    ]  # yapf: disable
+    differences = {
+        target[number]: 1e-7 if place < 1500 else 0.02 for place, number in enumerate(order)
+    }
+    report = Report("module Net", "net", ledger=tuple(ledger), evidence={
+        f"{name}/kernel": "told by its output" for name in target.values()
+    }, layer_differences=differences, threshold=1e-4, warnings=("<b>odd</b> & </script>",),
+                    equal=False, max_abs_diff=1.0, relative_diff=0.02)
     return report.to_html(tmp_path_factory.mktemp("page") / "report.html")
 
 
@@ -74,8 +70,8 @@ def page(request, browser, path):
     complaints, requests = [], []
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.on(
-        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
-    )
+        "console", lambda message: complaints.append(message.text)
+        if message.type in ("error", "warning") else None)
     opened.on("request", lambda one: requests.append(one.url))
     opened.goto(path.as_uri())
     yield opened
@@ -102,12 +98,13 @@ def test_search_leaves_the_hits_and_their_partners_and_escape_clears_it(page):
     page.keyboard.press("/")
     page.keyboard.type("stage7.block3")
     assert rows(page, 0).count() == 11
-    assert {text.split("_")[0] for text in rows(page, 1).locator(".name").all_inner_texts()} == {"stack7"}
+    assert {text.split("_")[0] for text in rows(page, 1).locator(".name").all_inner_texts()
+           } == {"stack7"}
     assert page.locator("#shown").inner_text() == "11 of 4,002 layers"
     assert page.locator("#ledger tbody tr").count() == 22
     drawn = page.evaluate(
-        "[...document.querySelectorAll('#lines path')].filter((one) => one.style.display !== 'none').length"
-    )
+        "[...document.querySelectorAll('#lines path')].filter((one) => one.style.display !== "
+        "'none').length")
     assert drawn == 11
 
     page.keyboard.press("Escape")
@@ -171,7 +168,8 @@ def test_the_ledger_grows_as_it_is_scrolled(page):
 
 def test_the_colors_follow_the_scheme_and_can_be_switched(page):
     def lightness():
-        return page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]")
+        return page.evaluate(
+            "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]")
 
     before = lightness()
     page.locator("#theme").click()
@@ -203,7 +201,8 @@ def test_a_page_of_lists_that_were_only_looked_at(browser, tmp_path):
     from keras_torch_convert import keras_reload_from_torch_model
     from keras_torch_convert.cli.demo_command import two_branches_keras, two_branches_torch
 
-    looked_at = keras_reload_from_torch_model(two_branches_torch(), two_branches_keras(), do_convert=False, verbose=0)
+    looked_at = keras_reload_from_torch_model(two_branches_torch(), two_branches_keras(),
+                                              do_convert=False, verbose=0)
     path = looked_at.to_html(tmp_path / "lists.html")
     opened = browser.new_page()
     complaints = []

@@ -34,10 +34,11 @@ def test_files_of_every_kind_are_read_without_torch(tmp_path: Path) -> None:
     torch.save(tensors, tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
     safetensors.torch.save_file(tensors, tmp_path / "net.safetensors")
     np.savez(tmp_path / "net.npz", **{name: tensor.numpy() for name, tensor in tensors.items()})
-    paths = [str(tmp_path / name) for name in ("zip.pth", "legacy.pth", "net.safetensors", "net.npz")]
+    paths = [
+        str(tmp_path / name) for name in ("zip.pth", "legacy.pth", "net.safetensors", "net.npz")
+    ]
     root = Path(__file__).parents[2]
-    result = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *paths], cwd=root, capture_output=True, text=True, check=False
-    )
+    result = subprocess.run([sys.executable, "-c", SCRIPT, *paths], cwd=root, capture_output=True,
+                            text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [*["a.weight b.weight 8.0"] * 4, "a b"]

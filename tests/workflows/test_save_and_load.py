@@ -1,4 +1,6 @@
-"""Files are saved in one process and loaded in another by the Keras that owns them: every value must arrive."""
+"""Files are saved in one process and loaded in another by the Keras that owns them: every value
+must arrive.
+"""
 
 import json
 import os
@@ -17,7 +19,7 @@ WHOLE = [".h5", ".weights.h5", ".keras"]
 CASES = [
     *product(["plain", "nested"], ["trainable", "some frozen", "all frozen"], WHOLE),
     *product(["composite"], ["trainable", "some frozen"], WHOLE),
-    *product(["subclassed"], ["trainable"], [".weights.h5"]),
+    *product(["subclassed"], ["trainable"], [".weights.h5"])
 ]
 KERAS_3_CASES = [*CASES, *product(["two_bytes"], ["trainable"], [".weights.h5", ".keras"])]
 
@@ -32,8 +34,7 @@ class Saved:
 def run(script: str, framework: str, folder: Path, cases: list[Any]) -> str:
     environment = os.environ | {
         "KERAS_BACKEND": "tensorflow" if framework == "tf_keras" else framework,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"
     }
     command = [sys.executable, str(RUNS / script), framework, str(folder), json.dumps(cases)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -46,18 +47,18 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     framework = request.param
     folder = tmp_path_factory.mktemp(framework)
     cases = CASES if framework == "tf_keras" else KERAS_3_CASES
-    run("save.py", framework, folder, [*cases, ("two_bytes", "trainable", ".h5"), ("subclassed", "trainable", ".h5")])
+    run("save.py", framework, folder,
+        [*cases, ("two_bytes", "trainable", ".h5"), ("subclassed", "trainable", ".h5")])
     report = json.loads((folder / "report.json").read_text())
     output = run("load.py", framework, folder, cases)
     return Saved(
-        folder,
-        {tuple(entry["case"]): entry for entry in report},
-        {tuple(entry["case"]): entry["ways"] for entry in json.loads(output.splitlines()[-1])},
-    )
+        folder, {tuple(entry["case"]): entry for entry in report},
+        {tuple(entry["case"]): entry["ways"] for entry in json.loads(output.splitlines()[-1])})
 
 
 def test_every_value_arrives_in_a_fresh_model_by_every_way_of_loading(saved: Saved) -> None:
-    ways = {(*case, way): counts for case, by_way in saved.loaded.items() for way, counts in by_way.items()}
+    ways = {(*case, way): counts for case, by_way in saved.loaded.items()
+            for way, counts in by_way.items()}
     assert {key: counts for key, counts in ways.items() if counts[0] != counts[1]} == {}
     assert {way for *_, way in ways} == {"load_weights", "by_name", "load_model"}
     assert len(saved.loaded) >= len(CASES)
@@ -68,7 +69,9 @@ def test_the_model_held_every_value_and_kept_its_trainable_flags(saved: Saved) -
 
 
 def test_frozen_state_that_changes_the_order_of_a_legacy_file_is_noted(saved: Saved) -> None:
-    notes = {case: " ".join(entry["notes"]) for case, entry in saved.entries.items() if "notes" in entry}
+    notes = {
+        case: " ".join(entry["notes"]) for case, entry in saved.entries.items() if "notes" in entry
+    }
     assert "frozen layers are stored as trainable in body" in notes["nested", "some frozen", ".h5"]
     assert "stored as trainable in block" in notes["composite", "some frozen", ".h5"]
     assert notes["plain", "some frozen", ".h5"] == ""
@@ -78,11 +81,8 @@ def test_frozen_state_that_changes_the_order_of_a_legacy_file_is_noted(saved: Sa
 def test_digests_and_size_are_those_of_the_file(saved: Saved) -> None:
     entry = saved.entries["plain", "trainable", ".h5"]
     data = (saved.folder / "plain trainable.h5").read_bytes()
-    assert (entry["md5"], entry["sha256"], entry["size"]) == (
-        md5(data).hexdigest(),
-        sha256(data).hexdigest(),
-        len(data),
-    )
+    assert (entry["md5"], entry["sha256"], entry["size"]) == (md5(data).hexdigest(),
+                                                              sha256(data).hexdigest(), len(data))
 
 
 def test_a_legacy_file_that_keras_could_not_load_bfloat16_from_is_refused(saved: Saved) -> None:
@@ -92,4 +92,5 @@ def test_a_legacy_file_that_keras_could_not_load_bfloat16_from_is_refused(saved:
 
 def test_a_subclassed_model_as_whole_legacy_file_is_refused_or_noted(saved: Saved) -> None:
     entry = saved.entries["subclassed", "trainable", ".h5"]
-    assert "weights.h5" in entry["refused"] if "refused" in entry else "load_weights" in " ".join(entry["notes"])
+    assert "weights.h5" in entry["refused"] if "refused" in entry else "load_weights" in " ".join(
+        entry["notes"])

@@ -1,4 +1,6 @@
-"""A checkpoint into a Keras file and back: bit for bit where the Plan is lossless, and told where it is not."""
+"""A checkpoint into a Keras file and back: bit for bit where the Plan is lossless, and told where
+it is not.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +20,15 @@ from keras_torch_convert.plan.evaluation import shape_by_kinds
 from keras_torch_convert.plan.expressions import Expression
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment
-from keras_torch_convert.spec.file_layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
+from keras_torch_convert.spec.file_layout import (ArchiveMember, FileLayout, StoredArray,
+                                                  TargetLayout)
 from keras_torch_convert.spec.tensor_spec import TensorSpec
 from tests.plan.test_inverse import trees
 
 # PyTorch's types that Keras has variables of, and how HDF5 files hold them.
 STORED = {
-    "float32": "<f4",
-    "float64": "<f8",
-    "float16": "<f2",
-    "bfloat16": "|V2",
-    "int64": "<i8",
-    "int32": "<i4",
-    "uint8": "|u1",
+    "float32": "<f4", "float64": "<f8", "float16": "<f2", "bfloat16": "|V2", "int64": "<i8",
+    "int32": "<i4", "uint8": "|u1"
 }
 TARGETS = (".h5", ".weights.h5", ".keras")
 
@@ -40,31 +38,33 @@ def plan_of(expressions: list[Expression], shapes: dict[str, tuple[int, ...]], d
     places = [f"layer{index}/0" for index in range(len(expressions))]
     kinds = [shape_by_kinds(one, shapes) for one in expressions]
     arrays = tuple(
-        StoredArray(f"/layers/{place}", kind, STORED[dtype], place) for place, kind in zip(places, kinds, strict=True)
-    )
+        StoredArray(f"/layers/{place}", kind, STORED[dtype], place)
+        for place, kind in zip(places, kinds, strict=True))
     file = FileLayout((), arrays)
     return Plan(
-        tuple(Assignment(place, one, "rule") for place, one in zip(places, expressions, strict=True)),
-        sources={name: TensorSpec(shape, dtype, name) for name, shape in shapes.items()},
-        targets={place: TensorSpec(kind, dtype, place) for place, kind in zip(places, kinds, strict=True)},
-        layout=TargetLayout("keras", "3", file, file, (ArchiveMember("config.json", "{}"),)),
-    )
+        tuple(
+            Assignment(place, one, "rule") for place, one in zip(places, expressions, strict=True)),
+        sources={name: TensorSpec(shape, dtype, name) for name, shape in shapes.items()}, targets={
+            place: TensorSpec(kind, dtype, place) for place, kind in zip(places, kinds, strict=True)
+        }, layout=TargetLayout("keras", "3", file, file, (ArchiveMember("config.json", "{}"),)))
 
 
-def random_bits(shapes: dict[str, tuple[int, ...]], dtype: str, seed: int) -> dict[str, torch.Tensor]:
+def random_bits(shapes: dict[str, tuple[int, ...]], dtype: str,
+                seed: int) -> dict[str, torch.Tensor]:
     """Tensors of any bits: every kind of NaN, infinite and subnormal numbers among them."""
     generator = torch.Generator().manual_seed(seed)
     kind: torch.dtype = getattr(torch, dtype)
     return {
-        name: torch.randint(0, 256, (*shape, kind.itemsize), dtype=torch.uint8, generator=generator)
-        .view(kind)
-        .reshape(shape)
+        name:
+            torch.randint(0, 256, (*shape, kind.itemsize), dtype=torch.uint8,
+                          generator=generator).view(kind).reshape(shape)
         for name, shape in shapes.items()
     }
 
 
 def bits(tensor: torch.Tensor) -> bytes:
-    return tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else tensor[None].numpy().tobytes()
+    return tensor.contiguous().view(
+        torch.uint8).numpy().tobytes() if tensor.ndim else tensor[None].numpy().tobytes()
 
 
 @settings(max_examples=120, deadline=None)
@@ -88,14 +88,16 @@ def test_what_a_lossless_plan_carries_comes_back_bit_for_bit(data: st.DataObject
             assert bits(back[key]) == bits(tensor)
 
 
-def test_a_narrowing_plan_says_that_it_is_not_lossless_and_warns_on_the_way_back(tmp_path: Path) -> None:
+def test_a_narrowing_plan_says_that_it_is_not_lossless_and_warns_on_the_way_back(
+        tmp_path: Path) -> None:
     from dataclasses import replace
 
     from keras_torch_convert.plan.expressions import Tensor
 
     plan = plan_of([Tensor("w")], {"w": (3,)}, "float32")
     plan = replace(plan, sources={"w": TensorSpec((3,), "float64", "w")})
-    save_file({"w": torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)}, tmp_path / "there.safetensors")
+    save_file({"w": torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)},
+              tmp_path / "there.safetensors")
     assert not plan.lossless
     assert ktc.apply(plan, tmp_path / "there.safetensors", tmp_path / "model.h5").warnings
     report = ktc.apply(plan, tmp_path / "model.h5", tmp_path / "back.safetensors")

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Both sides of every pair of a registry as plain listings, with the Plan that running found: what static alignment is measured on.
+"""Both sides of every pair of a registry as plain listings, with the Plan that running found: what
+static alignment is measured on.
 
     python tests/zoo/listings.py --registry registry.py --folder listings [--id ...]
 
-Building a pair costs far more than aligning it, so each is built once, in a process of its own, and `measure_static.py` reads the
-listings as often as it likes. A listing that is there already is kept.
+Building a pair costs far more than aligning it, so each is built once, in a process of its own, and
+`measure_static.py` reads the listings as often as it likes. A listing that is there already is
+kept.
 """
 
 from __future__ import annotations
@@ -33,19 +35,20 @@ def load_registry(path: str) -> Any:
 
 
 def without_objects(target: Any) -> Any:
-    """The Target without the live objects, which cannot be pickled; the same variable stays the same."""
-    variables = {place: replace(variable, variable=None) for place, variable in target.variables.items()}
+    """The Target without the live objects, which cannot be pickled; the same variable stays the
+    same.
+    """
+    variables = {
+        place: replace(variable, variable=None) for place, variable in target.variables.items()
+    }
 
     def bare(layer: Any) -> Any:
-        return replace(
-            layer,
-            layer=None,
-            variables=tuple(variables[variable.key] for variable in layer.variables),
-            children=tuple(map(bare, layer.children)),
-            settings=dict(layer.settings),
-        )
+        return replace(layer, layer=None,
+                       variables=tuple(variables[variable.key] for variable in layer.variables),
+                       children=tuple(map(bare, layer.children)), settings=dict(layer.settings))
 
-    return replace(target, model=None, layers=tuple(map(bare, target.layers)), inner=tuple(map(bare, target.inner)))
+    return replace(target, model=None, layers=tuple(map(bare, target.layers)),
+                   inner=tuple(map(bare, target.inner)))
 
 
 def list_one(registry_path: str, pair_id: str, path: Path) -> None:
@@ -58,22 +61,22 @@ def list_one(registry_path: str, pair_id: str, path: Path) -> None:
     torch_model, keras_model, torch_inputs, keras_inputs = registry.build_pair(pair)
     source = ktc.read(torch_model.state_dict())
     listing = {
-        "id": pair_id,
-        "tensors": [
-            (tensor.name, tensor.shape, tensor.dtype, tensor.kind, tensor.storage) for tensor in source.tensors.values()
-        ],
-        "target": without_objects(read_target(keras_model, sample=keras_inputs)),
-        "convertible": bool(registry.CONVERTIBLE.get(pair_id)),
+        "id": pair_id, "tensors": [
+            (tensor.name, tensor.shape, tensor.dtype, tensor.kind, tensor.storage)
+            for tensor in source.tensors.values()
+        ], "target": without_objects(read_target(keras_model, sample=keras_inputs)),
+        "convertible": bool(registry.CONVERTIBLE.get(pair_id))
     }
     path.write_bytes(pickle.dumps(listing))
     options: dict[str, Any] = {"strict": False} if pair["family"] == "kerashub" else {}
     if pair.get("fwd_t"):
         options |= {"torch_call": pair["fwd_t"], "keras_call": pair["fwd_k"]}
     try:
-        report = ktc.convert(
-            torch_model, keras_model, sample=(torch_inputs, keras_inputs), if_different="keep", **options
-        )
-        listing |= {"plan": report.plan, "equal": report.equal, "relative_diff": report.relative_diff}
+        report = ktc.convert(torch_model, keras_model, sample=(torch_inputs, keras_inputs),
+                             if_different="keep", **options)
+        listing |= {
+            "plan": report.plan, "equal": report.equal, "relative_diff": report.relative_diff
+        }
     except Exception as error:
         listing["error"] = "".join(traceback.format_exception_only(error))
     path.write_bytes(pickle.dumps(listing))
@@ -81,7 +84,8 @@ def list_one(registry_path: str, pair_id: str, path: Path) -> None:
 
 def main() -> None:
     """List all pairs asked for, or the one that a parent process named."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--registry", required=True)
     parser.add_argument("--folder", required=True, type=Path)
     parser.add_argument("--id", action="append", default=[])
@@ -96,21 +100,20 @@ def main() -> None:
         path = arguments.folder / f"{pair['id']}.pickle"
         if path.exists() or (arguments.id and pair["id"] not in arguments.id):
             continue
-        command = [sys.executable, __file__, "--registry", arguments.registry, "--folder", str(arguments.folder)]
+        command = [
+            sys.executable, __file__, "--registry", arguments.registry, "--folder",
+            str(arguments.folder)
+        ]
         try:
-            done = subprocess.run(
-                [*command, "--one", pair["id"]],
-                env={**os.environ, **pair["env"]},
-                check=False,
-                capture_output=True,
-                text=True,
-                timeout=arguments.limit_seconds,
-            )
+            done = subprocess.run([*command, "--one", pair["id"]],
+                                  env={**os.environ, **pair["env"]}, check=False,
+                                  capture_output=True, text=True, timeout=arguments.limit_seconds)
             said = done.stderr.strip().splitlines()[-1:] if done.returncode else []
         except subprocess.TimeoutExpired:
             said = ["over the limit"]
         found = pickle.loads(path.read_bytes()) if path.exists() else {}
-        print(f"{pair['id']:36s} equal: {found.get('equal')}  {found.get('error', '')[:200]!r} {said}", flush=True)
+        print((f"{pair['id']:36s} equal: {found.get('equal')}  {found.get('error', '')[:200]!r} "
+               f"{said}"), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""How right static alignment is on the listings that `listings.py` made, against the Plans that running both models found.
+"""How right static alignment is on the listings that `listings.py` made, against the Plans that
+running both models found.
 
     python tests/zoo/measure_static.py --folder listings [--sorted] [--id ...]
 
-Counts layers of pairs whose outputs were equal. A layer is right when it gets every tensor that the proven Plan gives it; branches that
-are alike (MobileOne, GhostNetV3) may be wrong by that measure and right by their outputs. `--sorted` takes the checkpoints as a file sorted by name.
+Counts layers of pairs whose outputs were equal. A layer is right when it gets every tensor that the
+proven Plan gives it; branches that are alike (MobileOne, GhostNetV3) may be wrong by that measure
+and right by their outputs. `--sorted` takes the checkpoints as a file sorted by name.
 """
 
 from __future__ import annotations
@@ -25,22 +27,33 @@ from keras_torch_convert.spec.source import Source, SourceTensor
 
 
 def source_of(listing: dict[str, Any], *, sorted_by_name: bool) -> Source:
-    """The tensors of a listing, without values, in their own order or in the one that is left of it in a file sorted by name."""
-    tensors = {name: SourceTensor(name, *kind[:2], list, kind[3], kind[2]) for name, *kind in listing["tensors"]}
+    """The tensors of a listing, without values, in their own order or in the one that is left of it
+    in a file sorted by name.
+    """
+    tensors = {
+        name: SourceTensor(name, *kind[:2], list, kind[3], kind[2])
+        for name, *kind in listing["tensors"]
+    }
     if not sorted_by_name:
         return Source(tensors, listing["id"])
-    return Source({name: tensors[name] for name in natural_order(tensors)}, listing["id"], "sorted by name")
+    return Source({name: tensors[name] for name in natural_order(tensors)}, listing["id"],
+                  "sorted by name")
 
 
-def measured(listing: dict[str, Any], *, sorted_by_name: bool) -> tuple[list[float], list[float], int]:
-    """Confidences of the layers that are right and of those that are wrong, and how many found no partner."""
+def measured(listing: dict[str, Any], *,
+             sorted_by_name: bool) -> tuple[list[float], list[float], int]:
+    """Confidences of the layers that are right and of those that are wrong, and how many found no
+    partner.
+    """
     source = source_of(listing, sorted_by_name=sorted_by_name)
     sides = sides_of(listing["target"], distinct_stacks(source, group_by_layer(source).stacks))
     # Tied tensors are one, whichever name is taken.
     first = {name: group[0] for group in source.tied for name in group}
     proven: dict[str, set[str]] = {}
     for assignment in listing["plan"].assignments if listing.get("plan") else ():
-        proven[assignment.key] = {first.get(name, name) for name in tensors_of(assignment.expression)}
+        proven[assignment.key] = {
+            first.get(name, name) for name in tensors_of(assignment.expression)
+        }
     right: list[float] = []
     wrong: list[float] = []
     alone = 0
@@ -51,13 +64,9 @@ def measured(listing: dict[str, Any], *, sorted_by_name: bool) -> tuple[list[flo
         elif wanted:
             stack = sides.stacks[found.stack]
             got = {
-                first.get(name, name)
-                for tensor in stack.tensors
-                for name in (
-                    tensors_of(sides.parts.made_of[tensor.name])
-                    if tensor.name in sides.parts.made_of
-                    else (tensor.name,)
-                )
+                first.get(name, name) for tensor in stack.tensors
+                for name in (tensors_of(sides.parts.made_of[tensor.name]) if tensor.name in
+                             sides.parts.made_of else (tensor.name,))
             }
             fused = any(tensor.name in sides.parts.made_of for tensor in stack.tensors)
             (right if got >= wanted else wrong).append(confidence_of(found, fused))
@@ -66,7 +75,8 @@ def measured(listing: dict[str, Any], *, sorted_by_name: bool) -> tuple[list[flo
 
 def main() -> None:
     """One line a pair, then the totals."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", required=True, type=Path)
     parser.add_argument("--sorted", action="store_true")
     parser.add_argument("--id", action="append", default=[])
@@ -84,11 +94,11 @@ def main() -> None:
         if listing.get("equal"):
             all_right += right
             all_wrong += wrong
-        print(
-            f"{listing['id']:36s} proven {listing.get('equal')!s:5s} right {len(right):4d} wrong {len(wrong):4d} without partner {alone:3d}"
-            f"   highest wrong {max(wrong, default=0):.2f}"
-        )
-    print(f"{whole} of {convertible} convertible pairs with every layer as proven (or not known to be wrong)")
+        print(f"{listing['id']:36s} proven {listing.get('equal')!s:5s} right {len(right):4d} wrong "
+              f"{len(wrong):4d} without partner {alone:3d}"
+              f"   highest wrong {max(wrong, default=0):.2f}")
+    print(f"{whole} of {convertible} convertible pairs with every layer as proven (or not known to "
+          "be wrong)")
     for name, values in (("right", all_right), ("wrong", all_wrong)):
         sure = sum(value > SURE for value in values)
         print(f"{name}: {len(values)} layers, {sure} of them above {SURE:.0%} confidence")

@@ -1,7 +1,8 @@
-"""Pairs of one architecture that nobody prepared for each other: Keras models from PyPI and the PyTorch models that they were written after.
+"""Pairs of one architecture that nobody prepared for each other: Keras models from PyPI and the
+PyTorch models that they were written after.
 
-Each is built with fresh weights, nothing is downloaded. A pair runs in a process of its own, since the environment must be set
-before Keras is imported (`Pair.environment`); see run.py.
+Each is built with fresh weights, nothing is downloaded. A pair runs in a process of its own, since
+the environment must be set before Keras is imported (`Pair.environment`); see run.py.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ KERAS_2 = {"TF_USE_LEGACY_KERAS": "1", "TF_ENABLE_ONEDNN_OPTS": "0"}
 
 @dataclass(frozen=True)
 class Pair:
-    """One pair; `inputs(seed)` gives (torch inputs, Keras inputs) of one content, the calls say how a model is run that takes more than those."""
+    """One pair; `inputs(seed)` gives (torch inputs, Keras inputs) of one content, the calls say how
+    a model is run that takes more than those.
+    """
 
     name: str
     family: str
@@ -60,7 +63,8 @@ class Pair:
 
     def run_keras(self, model: Any, inputs: Any) -> np.ndarray:
         """The Keras model's output."""
-        output = self.keras_call(model, inputs) if self.keras_call else model(inputs, training=False)
+        output = self.keras_call(model, inputs) if self.keras_call else model(
+            inputs, training=False)
         return np.asarray(output.detach().numpy() if hasattr(output, "detach") else output)
 
 
@@ -72,18 +76,22 @@ def tensors(array: np.ndarray) -> Any:
 
 
 def pictures(side: int, keras_scale: float = 1.0) -> Callable[[int], tuple[Any, Any]]:
-    """Noise between -1 and 1, channels first for torch and last for Keras, there times `keras_scale` (models that rescale themselves)."""
-
+    """Noise between -1 and 1, channels first for torch and last for Keras, there times
+    `keras_scale` (models that rescale themselves).
+    """
     def draw(seed: int) -> tuple[Any, Any]:
         picture = np.random.default_rng(seed).uniform(-1, 1, (1, side, side, 3)).astype("float32")
-        return np.ascontiguousarray(picture.transpose(0, 3, 1, 2)), picture * np.float32(keras_scale)
+        return np.ascontiguousarray(picture.transpose(0, 3, 1,
+                                                      2)), picture * np.float32(keras_scale)
 
     return draw
 
 
-def from_timm(name: str, epsilon: float | None = None, unit_gains: bool = False, **options: Any) -> Callable[[], Any]:
-    """A timm model; `epsilon` for all its batch norms, and their gains fixed at one where the Keras twin has none."""
-
+def from_timm(name: str, epsilon: float | None = None, unit_gains: bool = False,
+              **options: Any) -> Callable[[], Any]:
+    """A timm model; `epsilon` for all its batch norms, and their gains fixed at one where the Keras
+    twin has none.
+    """
     def build() -> Any:
         import timm
         import torch
@@ -100,7 +108,6 @@ def from_timm(name: str, epsilon: float | None = None, unit_gains: bool = False,
 
 def from_torchvision(name: str) -> Callable[[], Any]:
     """A torchvision model."""
-
     def build() -> Any:
         import torchvision
 
@@ -111,7 +118,6 @@ def from_torchvision(name: str) -> Callable[[], Any]:
 
 def from_keras(path: str, side: int, **options: Any) -> Callable[[], Any]:
     """A class or function that builds a Keras model of logits for pictures of a size."""
-
     def build() -> Any:
         module, name = path.rsplit(".", 1)
         made = getattr(importlib.import_module(module), name)
@@ -142,7 +148,9 @@ RegNetX002 regnetx_002, RegNetX004 regnetx_004, RegNetY002 regnety_002, RegNetY0
 RepVGGA0 repvgg_a0, RepVGGB0 repvgg_b0, VGG11 vgg11 224, VGG13 vgg13 224,
 VisionTransformerTiny16 vit_tiny_patch16_224 224, VisionTransformerTiny32 vit_tiny_patch16_224 224, VisionTransformerSmall32 vit_small_patch32_224 224
 """
-KIMM_OPTIONS: dict[str, dict[str, Any]] = {"Xception": {"epsilon": 1e-3}, "VisionTransformerTiny32": {"patch_size": 32}}
+KIMM_OPTIONS: dict[str, dict[str, Any]] = {
+    "Xception": {"epsilon": 1e-3}, "VisionTransformerTiny32": {"patch_size": 32}
+}
 
 KECAM = """
 aotnet.AotNet50 resnet50 64, resnet_family.ResNeXt50 resnext50_32x4d 64, halonet.HaloNet26T halonet26t 256,
@@ -155,35 +163,42 @@ pvt.PVT_V2B0 pvt_v2_b0 64, edgenext.EdgeNeXt_Small edgenext_small 64, fasternet.
 
 # Those that normalize their inputs themselves do it to values up to 255.
 WITHIN = {"include_preprocessing": False}
-# InceptionV3 averages its pools in other ways: timm counts the padding, Keras does not. Xception pads pools of even maps on both sides
-# in timm and behind the map in Keras; its maps are odd, and the pair equal, with pictures of 103.
-APPLICATIONS: tuple[tuple[str, Callable[[], Any], int, dict[str, Any], float], ...] = (
-    ("ConvNeXtTiny", from_timm("convnext_tiny"), 64, WITHIN, 1),
-    ("ConvNeXtSmall", from_timm("convnext_small"), 64, WITHIN, 1),
-    ("DenseNet121", from_timm("densenet121"), 64, {}, 1),
-    ("DenseNet169", from_timm("densenet169"), 64, {}, 1),
-    ("DenseNet201", from_timm("densenet201"), 64, {}, 1),
-    ("EfficientNetB0", from_timm("tf_efficientnet_b0"), 64, {}, 255),
-    ("EfficientNetB1", from_timm("tf_efficientnet_b1"), 64, {}, 255),
-    ("EfficientNetB2", from_timm("tf_efficientnet_b2"), 64, {}, 255),
-    ("EfficientNetV2B0", from_timm("tf_efficientnetv2_b0"), 64, WITHIN, 1),
-    ("EfficientNetV2B1", from_timm("tf_efficientnetv2_b1"), 64, WITHIN, 1),
-    ("EfficientNetV2S", from_timm("tf_efficientnetv2_s"), 64, WITHIN, 1),
-    ("MobileNetV2", from_timm("mobilenetv2_100", pad_type="same", bn_eps=1e-3), 64, {}, 1),
-    ("MobileNetV3Small", from_timm("tf_mobilenetv3_small_100"), 64, WITHIN, 1),
-    ("MobileNetV3Large", from_timm("tf_mobilenetv3_large_100"), 64, WITHIN, 1),
-    ("InceptionV3", from_timm("inception_v3", unit_gains=True), 96, {}, 1),
-    ("InceptionResNetV2", from_timm("inception_resnet_v2", unit_gains=True), 96, {}, 1),
-    ("Xception", from_timm("legacy_xception", epsilon=1e-3), 96, {}, 1),
-    ("VGG16", from_timm("vgg16"), 224, {}, 1),
-    ("VGG16", from_torchvision("vgg16"), 224, {}, 1),
-    ("DenseNet121", from_torchvision("densenet121"), 64, {}, 1),
-    ("ConvNeXtTiny", from_torchvision("convnext_tiny"), 64, WITHIN, 1),
-)
+# InceptionV3 averages its pools in other ways: timm counts the padding, Keras does not. Xception
+# pads pools of even maps on both sides in timm and behind the map in Keras; its maps are odd, and
+# the pair equal, with pictures of 103.
+APPLICATIONS: tuple[tuple[str, Callable[[], Any], int, dict[str, Any], float],
+                    ...] = (("ConvNeXtTiny", from_timm("convnext_tiny"), 64, WITHIN,
+                             1), ("ConvNeXtSmall", from_timm("convnext_small"), 64, WITHIN,
+                                  1), ("DenseNet121", from_timm("densenet121"), 64, {},
+                                       1), ("DenseNet169", from_timm("densenet169"), 64, {}, 1),
+                            ("DenseNet201", from_timm("densenet201"), 64, {},
+                             1), ("EfficientNetB0", from_timm("tf_efficientnet_b0"), 64, {}, 255),
+                            ("EfficientNetB1", from_timm("tf_efficientnet_b1"), 64, {},
+                             255), ("EfficientNetB2", from_timm("tf_efficientnet_b2"), 64, {}, 255),
+                            ("EfficientNetV2B0", from_timm("tf_efficientnetv2_b0"), 64, WITHIN,
+                             1), ("EfficientNetV2B1", from_timm("tf_efficientnetv2_b1"), 64, WITHIN,
+                                  1), ("EfficientNetV2S", from_timm("tf_efficientnetv2_s"), 64,
+                                       WITHIN, 1), ("MobileNetV2",
+                                                    from_timm("mobilenetv2_100", pad_type="same",
+                                                              bn_eps=1e-3), 64, {}, 1),
+                            ("MobileNetV3Small", from_timm("tf_mobilenetv3_small_100"), 64, WITHIN,
+                             1), ("MobileNetV3Large", from_timm("tf_mobilenetv3_large_100"), 64,
+                                  WITHIN, 1), ("InceptionV3",
+                                               from_timm("inception_v3",
+                                                         unit_gains=True), 96, {}, 1),
+                            ("InceptionResNetV2", from_timm("inception_resnet_v2", unit_gains=True),
+                             96, {}, 1), ("Xception", from_timm("legacy_xception",
+                                                                epsilon=1e-3), 96, {},
+                                          1), ("VGG16", from_timm("vgg16"), 224, {},
+                                               1), ("VGG16", from_torchvision("vgg16"), 224, {}, 1),
+                            ("DenseNet121", from_torchvision("densenet121"), 64, {},
+                             1), ("ConvNeXtTiny", from_torchvision("convnext_tiny"), 64, WITHIN, 1))
 
 
 def listed(table: str) -> Iterator[tuple[str, str, int]]:
-    """The entries of a table in text: Keras name, torch name, side of the pictures (64 when not said)."""
+    """The entries of a table in text: Keras name, torch name, side of the pictures (64 when not
+    said).
+    """
     for entry in table.replace("\n", " ").split(","):
         keras_name, torch_name, *side = entry.split()
         yield keras_name, torch_name, int(side[0]) if side else 64
@@ -194,141 +209,97 @@ def pictures_pairs() -> Iterator[Pair]:
     for keras_name, torch_name, side in listed(KIMM):
         options = KIMM_OPTIONS.get(keras_name, {})
         yield Pair(
-            f"kimm_{keras_name.lower()}",
-            "kimm",
-            f"kimm {keras_name}, timm {torch_name}",
+            f"kimm_{keras_name.lower()}", "kimm", f"kimm {keras_name}, timm {torch_name}",
             from_timm(torch_name, **options),
-            from_keras(f"kimm.models.{keras_name}", side, include_preprocessing=False, weights=None),
-            pictures(side),
-        )
+            from_keras(f"kimm.models.{keras_name}", side, include_preprocessing=False,
+                       weights=None), pictures(side))
     for keras_name, torch_name, side in listed(KECAM):
-        yield Pair(
-            f"kecam_{keras_name.rsplit('.', 1)[1].lower()}",
-            "kecam",
-            f"kecam {keras_name}, timm {torch_name}",
-            from_timm(torch_name),
-            from_keras(f"keras_cv_attention_models.{keras_name}", side, pretrained=None),
-            pictures(side),
-        )
+        yield Pair(f"kecam_{keras_name.rsplit('.', 1)[1].lower()}", "kecam",
+                   f"kecam {keras_name}, timm {torch_name}", from_timm(torch_name),
+                   from_keras(f"keras_cv_attention_models.{keras_name}", side, pretrained=None),
+                   pictures(side))
     for number, (keras_name, torch_model, side, options, scale) in enumerate(APPLICATIONS):
         where = "torchvision" if number >= len(APPLICATIONS) - 3 else "timm"
         yield Pair(
             f"applications_{keras_name.lower()}{'_torchvision' if where == 'torchvision' else ''}",
-            "applications",
-            f"keras.applications {keras_name}, {where}",
-            torch_model,
+            "applications", f"keras.applications {keras_name}, {where}", torch_model,
             from_keras(f"keras.applications.{keras_name}", side, weights=None, **options),
-            pictures(side, scale),
-        )
+            pictures(side, scale))
 
 
 ENCODER = {
-    "vocab_size": 60,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 40,
+    "vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "intermediate_size": 64, "max_position_embeddings": 40
 }
-DECODER = {**ENCODER, "num_key_value_heads": 2, "max_position_embeddings": 64, "tie_word_embeddings": True}
+DECODER = {
+    **ENCODER, "num_key_value_heads": 2, "max_position_embeddings": 64, "tie_word_embeddings": True
+}
 VISION = {
-    "image_size": 32,
-    "patch_size": 8,
-    "num_channels": 3,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
+    "image_size": 32, "patch_size": 8, "num_channels": 3, "hidden_size": 32, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "intermediate_size": 64
 }
-DINO = {**{key: value for key, value in VISION.items() if key != "intermediate_size"}, "mlp_ratio": 2}
+DINO = {
+    **{key: value for key, value in VISION.items() if key != "intermediate_size"}, "mlp_ratio": 2
+}
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 # transformers model, its configuration, what the configuration says besides.
-ENCODERS = (
-    ("BertModel", "BertConfig", ENCODER),
-    ("AlbertModel", "AlbertConfig", {**ENCODER, "embedding_size": 16, "num_hidden_groups": 1, "inner_group_num": 1}),
-    (
-        "DistilBertModel",
-        "DistilBertConfig",
-        {"vocab_size": 60, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 40},
-    ),
-    ("RobertaModel", "RobertaConfig", {**ENCODER, "pad_token_id": 1}),
-    ("XLMRobertaModel", "XLMRobertaConfig", {**ENCODER, "pad_token_id": 1}),
-    ("EsmModel", "EsmConfig", {**ENCODER, "position_embedding_type": "rotary", "pad_token_id": 1, "mask_token_id": 2}),
-    ("GPT2Model", "GPT2Config", {"vocab_size": 60, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40}),
-)
-DECODERS = (
-    ("LlamaForCausalLM", "LlamaConfig", {"rms_norm_eps": 1e-6}),
-    ("MistralForCausalLM", "MistralConfig", {"sliding_window": 64, "tie_word_embeddings": False}),
-    ("GemmaForCausalLM", "GemmaConfig", {"head_dim": 8, "hidden_activation": "gelu_pytorch_tanh"}),
-    ("Gemma2ForCausalLM", "Gemma2Config", {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 64}),
-    ("Gemma3ForCausalLM", "Gemma3TextConfig", {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 64}),
-    ("Qwen2ForCausalLM", "Qwen2Config", {}),
-    ("Qwen3ForCausalLM", "Qwen3Config", {"head_dim": 8}),
-    ("MixtralForCausalLM", "MixtralConfig", {"num_local_experts": 4, "num_experts_per_tok": 2}),
-    ("Qwen2MoeForCausalLM", "Qwen2MoeConfig", {**EXPERTS, "shared_expert_intermediate_size": 32}),
-    ("Qwen3MoeForCausalLM", "Qwen3MoeConfig", {**EXPERTS, "head_dim": 8}),
-    ("SmolLM3ForCausalLM", "SmolLM3Config", {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}),
-    ("GptOssForCausalLM", "GptOssConfig", {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}),
-)
+ENCODERS = (("BertModel", "BertConfig", ENCODER),
+            ("AlbertModel", "AlbertConfig",
+             {**ENCODER, "embedding_size": 16, "num_hidden_groups": 1,
+              "inner_group_num": 1}), ("DistilBertModel", "DistilBertConfig", {
+                  "vocab_size": 60, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64,
+                  "max_position_embeddings": 40
+              }), ("RobertaModel", "RobertaConfig", {**ENCODER, "pad_token_id": 1}),
+            ("XLMRobertaModel", "XLMRobertaConfig",
+             {**ENCODER, "pad_token_id": 1}), ("EsmModel", "EsmConfig", {
+                 **ENCODER, "position_embedding_type": "rotary", "pad_token_id": 1,
+                 "mask_token_id": 2
+             }), ("GPT2Model", "GPT2Config",
+                  {"vocab_size": 60, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40}))
+DECODERS = (("LlamaForCausalLM", "LlamaConfig",
+             {"rms_norm_eps": 1e-6}), ("MistralForCausalLM", "MistralConfig", {
+                 "sliding_window": 64, "tie_word_embeddings": False
+             }), ("GemmaForCausalLM", "GemmaConfig", {
+                 "head_dim": 8, "hidden_activation": "gelu_pytorch_tanh"
+             }), ("Gemma2ForCausalLM", "Gemma2Config", {
+                 "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 64
+             }), ("Gemma3ForCausalLM", "Gemma3TextConfig", {
+                 "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 64
+             }), ("Qwen2ForCausalLM", "Qwen2Config", {}), ("Qwen3ForCausalLM", "Qwen3Config", {
+                 "head_dim": 8
+             }), ("MixtralForCausalLM", "MixtralConfig",
+                  {"num_local_experts": 4,
+                   "num_experts_per_tok": 2}), ("Qwen2MoeForCausalLM", "Qwen2MoeConfig",
+                                                {**EXPERTS, "shared_expert_intermediate_size": 32}),
+            ("Qwen3MoeForCausalLM", "Qwen3MoeConfig",
+             {**EXPERTS, "head_dim": 8}), ("SmolLM3ForCausalLM", "SmolLM3Config", {
+                 "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2
+             }), ("GptOssForCausalLM", "GptOssConfig",
+                  {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}))
 SIZES = {"vocabulary_size": 60, "num_layers": 2, "num_heads": 4, "hidden_dim": 32}
-# Backbones that no config.json describes: transformers model, its configuration, what it says; the backbone and its arguments.
-DESCRIBED_IN_CODE = (
-    (
-        "BloomModel",
-        "BloomConfig",
-        {"vocab_size": 60, "hidden_size": 32, "n_layer": 2, "n_head": 4},
-        "BloomBackbone",
-        {**SIZES, "intermediate_dim": 128},
-    ),
-    (
-        "OPTModel",
-        "OPTConfig",
-        {**ENCODER, "ffn_dim": 64, "word_embed_proj_dim": 32},
-        "OPTBackbone",
-        {**SIZES, "intermediate_dim": 64, "max_sequence_length": 40},
-    ),
-    (
-        "GPTNeoXModel",
-        "GPTNeoXConfig",
-        {**ENCODER, "rotary_pct": 0.25},
-        "GPTNeoXBackbone",
-        {**SIZES, "intermediate_dim": 64, "rotary_percentage": 0.25, "max_sequence_length": 40},
-    ),
-)
-VISION_MODELS = (
-    ("ViTModel", "ViTConfig", 32, VISION),
-    ("DeiTModel", "DeiTConfig", 32, VISION),
-    ("Dinov2Model", "Dinov2Config", 32, DINO),
-    ("Dinov2WithRegistersModel", "Dinov2WithRegistersConfig", 32, {**DINO, "num_register_tokens": 2}),
-    ("DINOv3ViTModel", "DINOv3ViTConfig", 32, {**VISION, "num_register_tokens": 2}),
-    (
-        "SwinModel",
-        "SwinConfig",
-        64,
-        {"image_size": 64, "patch_size": 4, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4},
-    ),
-)
+# Backbones that no config.json describes: transformers model, its configuration, what it says; the
+# backbone and its arguments.
+DESCRIBED_IN_CODE = (("BloomModel", "BloomConfig", {
+    "vocab_size": 60, "hidden_size": 32, "n_layer": 2, "n_head": 4
+}, "BloomBackbone", {**SIZES, "intermediate_dim": 128}), (
+    "OPTModel", "OPTConfig", {**ENCODER, "ffn_dim": 64, "word_embed_proj_dim": 32}, "OPTBackbone",
+    {**SIZES, "intermediate_dim": 64, "max_sequence_length": 40
+    }), ("GPTNeoXModel", "GPTNeoXConfig", {**ENCODER, "rotary_pct": 0.25}, "GPTNeoXBackbone",
+         {**SIZES, "intermediate_dim": 64, "rotary_percentage": 0.25, "max_sequence_length": 40}))
+VISION_MODELS = (("ViTModel", "ViTConfig", 32, VISION), ("DeiTModel", "DeiTConfig", 32, VISION),
+                 ("Dinov2Model", "Dinov2Config", 32,
+                  DINO), ("Dinov2WithRegistersModel", "Dinov2WithRegistersConfig", 32,
+                          {**DINO, "num_register_tokens": 2}),
+                 ("DINOv3ViTModel", "DINOv3ViTConfig", 32,
+                  {**VISION, "num_register_tokens": 2}), ("SwinModel", "SwinConfig", 64, {
+                      "image_size": 64, "patch_size": 4, "embed_dim": 16, "depths": [2, 2],
+                      "num_heads": [2, 4], "window_size": 4
+                  }))
 TIMM_FEATURES = [
-    "resnet18",
-    "resnet26",
-    "resnet50",
-    "resnetv2_50",
-    "vgg11",
-    "vgg16",
-    "densenet121",
-    "densenet169",
-    "mobilenetv3_small_050",
-    "mobilenetv3_small_100",
-    "mobilenetv3_large_100",
-    "efficientnet_b0",
-    "efficientnet_b1",
-    "efficientnet_lite0",
-    "efficientnet_es",
-    "hgnetv2_b0",
-    "hgnetv2_b4",
-    "cspresnet50",
-    "cspdarknet53",
-    "darknet53",
+    "resnet18", "resnet26", "resnet50", "resnetv2_50", "vgg11", "vgg16", "densenet121",
+    "densenet169", "mobilenetv3_small_050", "mobilenetv3_small_100", "mobilenetv3_large_100",
+    "efficientnet_b0", "efficientnet_b1", "efficientnet_lite0", "efficientnet_es", "hgnetv2_b0",
+    "hgnetv2_b4", "cspresnet50", "cspdarknet53", "darknet53"
 ]
 
 
@@ -355,9 +326,8 @@ def sequence(model: Any, inputs: Any) -> Any:
     output = model(inputs, training=False)
     if not isinstance(output, dict):
         return output
-    return output[
-        "sequence_output" if "sequence_output" in output else max(output, key=lambda name: (name[-1:].isdigit(), name))
-    ]
+    return output["sequence_output" if "sequence_output" in
+                  output else max(output, key=lambda name: (name[-1:].isdigit(), name))]
 
 
 def features(module: Any, picture: Any) -> Any:
@@ -365,9 +335,9 @@ def features(module: Any, picture: Any) -> Any:
     return module.forward_features(tensors(picture))
 
 
-def from_transformers(model: str, configuration: str, settings: dict[str, Any]) -> Callable[[], Any]:
+def from_transformers(model: str, configuration: str, settings: dict[str,
+                                                                     Any]) -> Callable[[], Any]:
     """A model of transformers with its plain attention."""
-
     def build() -> Any:
         import transformers
 
@@ -380,7 +350,6 @@ def from_transformers(model: str, configuration: str, settings: dict[str, Any]) 
 
 def backbone(described: Callable[[], dict[str, Any]], **options: Any) -> Callable[[], Any]:
     """keras-hub's backbone for what a config.json describes, without weights."""
-
     def build() -> Any:
         import keras_hub
 
@@ -393,7 +362,6 @@ def backbone(described: Callable[[], dict[str, Any]], **options: Any) -> Callabl
 
 def backbone_of(name: str, options: dict[str, Any]) -> Callable[[], Any]:
     """A class of keras-hub's backbones with its arguments."""
-
     def build() -> Any:
         import keras_hub
 
@@ -404,7 +372,6 @@ def backbone_of(name: str, options: dict[str, Any]) -> Callable[[], Any]:
 
 def as_published(configuration: str, settings: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     """What stands in the config.json of such a model, names that the class translates included."""
-
     def describe() -> dict[str, Any]:
         import transformers
 
@@ -417,64 +384,35 @@ def hub_pairs() -> Iterator[Pair]:
     """keras-hub's backbones, with transformers and timm."""
     settings: dict[str, Any]
     for model, configuration, settings in ENCODERS + tuple(
-        (one, two, {**DECODER, **more}) for one, two, more in DECODERS
-    ):
+        (one, two, {**DECODER, **more}) for one, two, more in DECODERS):
         segments = model in ("BertModel", "AlbertModel")
-        yield Pair(
-            f"hub_{model.removesuffix('Model').removesuffix('ForCausalLM').lower()}",
-            "keras-hub",
-            f"keras-hub backbone, transformers {model}",
-            from_transformers(model, configuration, settings),
-            backbone(as_published(configuration, settings)),
-            tokens_and_segments if segments else tokens,
-            last_state,
-            sequence,
-        )
+        yield Pair(f"hub_{model.removesuffix('Model').removesuffix('ForCausalLM').lower()}",
+                   "keras-hub", f"keras-hub backbone, transformers {model}",
+                   from_transformers(model, configuration, settings),
+                   backbone(as_published(configuration, settings)),
+                   tokens_and_segments if segments else tokens, last_state, sequence)
     for model, configuration, settings, name, options in DESCRIBED_IN_CODE:
-        yield Pair(
-            f"hub_{model.removesuffix('Model').lower()}",
-            "keras-hub",
-            f"keras-hub {name}, transformers {model}",
-            from_transformers(model, configuration, settings),
-            backbone_of(name, options),
-            tokens,
-            last_state,
-            sequence,
-        )
+        yield Pair(f"hub_{model.removesuffix('Model').lower()}", "keras-hub",
+                   f"keras-hub {name}, transformers {model}",
+                   from_transformers(model, configuration, settings), backbone_of(name, options),
+                   tokens, last_state, sequence)
     for model, configuration, side, settings in VISION_MODELS:
-        yield Pair(
-            f"hub_{model.removesuffix('Model').lower()}",
-            "keras-hub",
-            f"keras-hub backbone, transformers {model}",
-            from_transformers(model, configuration, settings),
-            backbone(as_published(configuration, settings)),
-            pictures(side),
-            last_state,
-            sequence,
-        )
+        yield Pair(f"hub_{model.removesuffix('Model').lower()}", "keras-hub",
+                   f"keras-hub backbone, transformers {model}",
+                   from_transformers(model, configuration, settings),
+                   backbone(as_published(configuration,
+                                         settings)), pictures(side), last_state, sequence)
     for name in TIMM_FEATURES:
-        described = {"architecture": name, "num_classes": 1000, "num_features": 1, "pretrained_cfg": {}}
-        yield Pair(
-            f"hub_timm_{name}",
-            "keras-hub",
-            f"keras-hub backbone, timm {name}",
-            from_timm(name),
-            backbone(lambda described=described: described, image_shape=(64, 64, 3)),
-            pictures(64),
-            features,
-            sequence,
-        )
+        described = {
+            "architecture": name, "num_classes": 1000, "num_features": 1, "pretrained_cfg": {}
+        }
+        yield Pair(f"hub_timm_{name}", "keras-hub", f"keras-hub backbone, timm {name}",
+                   from_timm(name),
+                   backbone(lambda described=described: described, image_shape=(64, 64, 3)),
+                   pictures(64), features, sequence)
 
 
 PAIRS = {pair.name: pair for pair in (*pictures_pairs(), *hub_pairs())}
 # Small ones of every kind: chosen for being quick, and each for another rule.
-QUICK = (
-    "kimm_mobilenetv3w050small",
-    "kimm_convnextatto",
-    "kimm_mobilevitxxs",
-    "kecam_aotnet50",
-    "kecam_vittinypatch16",
-    "applications_efficientnetb0",
-    "hub_xlmroberta",
-    "hub_mixtral",
-)
+QUICK = ("kimm_mobilenetv3w050small", "kimm_convnextatto", "kimm_mobilevitxxs", "kecam_aotnet50",
+         "kecam_vittinypatch16", "applications_efficientnetb0", "hub_xlmroberta", "hub_mixtral")

@@ -10,9 +10,8 @@ import pytest
 from keras_torch_convert.release.pretrained_dict import edited
 
 FOLDER = Path(importlib.util.find_spec("keras_cv_attention_models").origin).parent
-FILES = sorted(
-    path for path in FOLDER.rglob("*.py") if re.search(r"^PRETRAINED_DICT = \{", path.read_text(), re.MULTILINE)
-)
+FILES = sorted(path for path in FOLDER.rglob("*.py")
+               if re.search(r"^PRETRAINED_DICT = \{", path.read_text(), re.MULTILINE))
 NEW = "f" * 32
 
 
@@ -36,9 +35,13 @@ def test_entries_are_replaced_and_added_and_nothing_else_changes(original, tmp_p
     model, tags = next(iter(before.items()))
     tag, value = next(iter(tags.items()))
     resolution = next(iter(value)) if isinstance(value, dict) else None
-    for place in ((model, tag, resolution), (model, "new_tag", 1024), ("new_model", "imagenet", None)):
+    for place in ((model, tag, resolution), (model, "new_tag", 1024), ("new_model", "imagenet",
+                                                                       None)):
         edit = edited(path, *place, NEW)
-        kept = [line for line in edit.diff().splitlines() if line[0] in "+-" and not line.startswith(("+++", "---"))]
+        kept = [
+            line for line in edit.diff().splitlines()
+            if line[0] in "+-" and not line.startswith(("+++", "---"))
+        ]
         edit.write()
         assert len(kept) <= 3
 

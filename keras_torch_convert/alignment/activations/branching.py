@@ -1,4 +1,5 @@
-"""Choices between units of equal input and shape, and the way back when one of them proves wrong."""
+"""Choices between units of equal input and shape, and the way back when one of them proves wrong.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ MOST_BACKTRACKS = 32
 
 @dataclass(frozen=True, slots=True)
 class BranchPoint:
-    """A layer that could have been several units: the weights chosen, those of its rivals, and how many layers were settled by then."""
+    """A layer that could have been several units: the weights chosen, those of its rivals, and how
+    many layers were settled by then.
+    """
 
     display_name: str
     chosen: tuple[str, ...]
@@ -20,20 +23,24 @@ class BranchPoint:
 
 
 class Backtrack(BaseException):
-    """A layer's input is nowhere in torch, or no unit on it is left that fits: an earlier choice was wrong. Not an Exception, which Keras 2 would swallow."""
+    """A layer's input is nowhere in torch, or no unit on it is left that fits: an earlier choice
+    was wrong. Not an Exception, which Keras 2 would swallow.
+    """
 
 
 def next_exclusions(
-    choices: Sequence[BranchPoint], excluded: dict[str, set[tuple[str, ...]]]
-) -> tuple[dict[str, set[tuple[str, ...]]], int] | None:
-    """The exclusions that take the last choice with a rival back, and the number of layers settled before it; None when there is none.
+    choices: Sequence[BranchPoint],
+    excluded: dict[str, set[tuple[str,
+                                  ...]]]) -> tuple[dict[str, set[tuple[str, ...]]], int] | None:
+    """The exclusions that take the last choice with a rival back, and the number of layers settled
+    before it; None when there is none.
 
     Whatever comes behind it is open again, the layer at which nothing fitted too.
     """
     for position in range(len(choices) - 1, -1, -1):
         choice = choices[position]
         if choice.alternatives:
-            standing = {other.display_name for other in choices[: position + 1]}
+            standing = {other.display_name for other in choices[:position + 1]}
             kept = {label: set(names) for label, names in excluded.items() if label in standing}
             kept.setdefault(choice.display_name, set()).add(choice.chosen)
             return kept, choice.settled - 1

@@ -1,4 +1,6 @@
-"""Which units of torch, and which of their weights in which way, a Keras layer may be, as far as a pass has come."""
+"""Which units of torch, and which of their weights in which way, a Keras layer may be, as far as a
+pass has come.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from .names import name_similarity
 from .pass_state import PassConfig, SearchState
 from .trace_index import TraceIndex
 
-# Units with more free weights than this are whole models and stages, looked at only when nothing smaller fits.
+# Units with more free weights than this are whole models and stages, looked at only when nothing
+# smaller fits.
 MOST_FREE_NAMES = 24
 MOST_UNITS_BY_ORDER = 200
 # How many of the last maps may have been flattened before a layer.
@@ -25,8 +28,9 @@ MAPS_FLATTENED = 3
 
 
 class CandidateSearch:
-    """Looks for the candidates of one layer after the other; it reads the state of the pass and changes nothing in it."""
-
+    """Looks for the candidates of one layer after the other; it reads the state of the pass and
+    changes nothing in it.
+    """
     def __init__(self, knowledge: TraceIndex, setup: PassConfig, state: SearchState) -> None:
         self.knowledge, self.setup, self.state = knowledge, setup, state
         # How often units were looked up, which tells whether layers inside another were looked for.
@@ -43,13 +47,16 @@ class CandidateSearch:
         self._large_groups.clear()
 
     def by_rules(self, names: tuple[str, ...], layer: TargetLayer) -> Iterator[LayerMapping]:
-        """By the rule of the layer's kind, of weights that are all free and as the caller's hints want it."""
+        """By the rule of the layer's kind, of weights that are all free and as the caller's hints
+        want it.
+        """
         if len(names) <= MOST_FREE_NAMES:
             key = (id(layer), frozenset(names))
             if key not in self._by_rule:
                 self._by_rule[key] = tuple(self.knowledge.rules.layer_mappings(names, layer))
             for filling in self._by_rule[key]:
-                if len(self.free(filling.names)) == len(filling.names) and honors(self.setup.hints, layer, filling):
+                if len(self.free(filling.names)) == len(filling.names) and honors(
+                        self.setup.hints, layer, filling):
                     yield filling
 
     def layer_mappings(self, names: tuple[str, ...], leaf: TargetLayer) -> Iterator[LayerMapping]:
@@ -58,11 +65,16 @@ class CandidateSearch:
         yield from self.in_any_way(names, leaf)
 
     def in_any_way(self, names: tuple[str, ...], leaf: TargetLayer) -> Iterator[LayerMapping]:
-        """As the shapes allow, the last maps counted as what may have been flattened before the layer."""
-        return layer_mappings(names, self.knowledge.shapes, leaf, self.state.map_shapes[:MAPS_FLATTENED])
+        """As the shapes allow, the last maps counted as what may have been flattened before the
+        layer.
+        """
+        return layer_mappings(names, self.knowledge.shapes, leaf,
+                              self.state.map_shapes[:MAPS_FLATTENED])
 
     def by_input(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> Iterator[list[Candidate]]:
-        """Units with an equal input whose free weights can fill the layer, the best first; of very many, a batch of likely ones at a time."""
+        """Units with an equal input whose free weights can fill the layer, the best first; of very
+        many, a batch of likely ones at a time.
+        """
         excluded = self.setup.excluded.get(leaf.display_name, set())
         groups = [self.units_on(key) for key in dict.fromkeys(inputs)]
         nothing = True
@@ -82,31 +94,38 @@ class CandidateSearch:
         place = (key, self.state.tolerance)
         if place in self._large_groups:
             return self._large_groups[place]
-        group = UnitGroup({id(unit): unit for _, unit in self.knowledge.by_input.find(*place)}.values())
+        group = UnitGroup({id(unit): unit for _, unit in self.knowledge.by_input.find(*place)
+                          }.values())
         if group.is_large:
             self._large_groups[place] = group
         return group
 
     def _batches(self, groups: list[UnitGroup], leaf: TargetLayer) -> Iterator[list[TracedOp]]:
-        """All units at once when they are few, else the likeliest, some at a time, then all others."""
+        """All units at once when they are few, else the likeliest, some at a time, then all others.
+        """
         if not any(group.is_large for group in groups):
             yield _all_of(groups)
             return
         last = self.state.last_order
-        likely = [unit for group in groups for unit in group.likeliest(leaf.base_name, last, self._has_free)]
+        likely = [
+            unit for group in groups
+            for unit in group.likeliest(leaf.base_name, last, self._has_free)
+        ]
         for start in range(0, len(likely), UNITS_AT_ONCE):
-            yield likely[start : start + UNITS_AT_ONCE]
+            yield likely[start:start + UNITS_AT_ONCE]
         looked_at = set(map(id, likely))
-        yield [unit for unit in _all_of(groups) if id(unit) not in looked_at and self._has_free(unit)]
+        yield [
+            unit for unit in _all_of(groups) if id(unit) not in looked_at and self._has_free(unit)
+        ]
 
     def _has_free(self, unit: TracedOp) -> bool:
         """True for a unit with weights to spare and not with many more than a layer has."""
         used, tied = self.state.used, self.knowledge.tied
-        return len(unit.names) - len(used) <= MOST_FREE_NAMES and any(tied[name][0] not in used for name in unit.names)
+        return len(unit.names) - len(used) <= MOST_FREE_NAMES and any(
+            tied[name][0] not in used for name in unit.names)
 
-    def _candidates_among(
-        self, units: list[TracedOp], leaf: TargetLayer, excluded: set[tuple[str, ...]]
-    ) -> dict[tuple[str, ...], Candidate]:
+    def _candidates_among(self, units: list[TracedOp], leaf: TargetLayer,
+                          excluded: set[tuple[str, ...]]) -> dict[tuple[str, ...], Candidate]:
         found: dict[tuple[str, ...], Candidate] = {}
         for unit in units:
             for names in (unit.names, *self.chains(unit, leaf)):
@@ -119,11 +138,17 @@ class CandidateSearch:
         return found
 
     def chains(self, unit: TracedOp, leaf: TargetLayer) -> list[tuple[str, ...]]:
-        """The weights of a unit with those of the units that take its output, for layers that do in one what torch does in steps."""
+        """The weights of a unit with those of the units that take its output, for layers that do in
+        one what torch does in steps.
+        """
         if len(self.free(unit.names)) >= len(leaf.variables) or not unit.outputs:
             return []
-        following = [other for _, other in self.knowledge.by_input.find(unit.outputs[0]) if other.order > unit.order]
-        return [(*unit.names, *other.names) for other in following if len(other.names) <= len(leaf.variables)]
+        following = [
+            other for _, other in self.knowledge.by_input.find(unit.outputs[0])
+            if other.order > unit.order
+        ]
+        return [(*unit.names, *other.names)
+                for other in following if len(other.names) <= len(leaf.variables)]
 
     def _candidate(self, leaf: TargetLayer, unit: TracedOp) -> Candidate | None:
         free = self.free_for(unit.names, leaf)
@@ -136,14 +161,11 @@ class CandidateSearch:
         alike = sum(
             name_similarity(name, f"{leaf.base_name}/{variable.name}")
             for variable, way in best.ways
-            for name in tensors_of(way.expression)[:1]
-        ) / len(best.ways)
+            for name in tensors_of(way.expression)[:1]) / len(best.ways)
         gap = abs(unit.order - self.state.last_order)
-        return Candidate(
-            unit,
-            tuple(sorted(best.names)) if left_over else tuple(sorted(free)),
-            (left_over + best.penalty // 10, -round(alike, 2), gap),
-        )
+        return Candidate(unit,
+                         tuple(sorted(best.names)) if left_over else tuple(sorted(free)),
+                         (left_over + best.penalty // 10, -round(alike, 2), gap))
 
     def free(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Those of `names` that no other layer has taken whole; of tied ones the first."""
@@ -151,61 +173,71 @@ class CandidateSearch:
         return tuple(name for name in firsts if name not in self.state.used)
 
     def free_for(self, names: tuple[str, ...], leaf: TargetLayer) -> tuple[str, ...]:
-        """The same with all names of tied weights where a layer has more variables than that (a table kept once for each end)."""
+        """The same with all names of tied weights where a layer has more variables than that (a
+        table kept once for each end).
+        """
         free = self.free(names)
         if len(free) >= len(leaf.variables):
             return free
         return tuple(tied for name in free for tied in self.knowledge.tied[name])
 
-    def used_again(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> Iterator[tuple[TracedOp, LayerMapping]]:
-        """Units with an equal input whose weights other layers have taken already, and which torch uses on several inputs."""
+    def used_again(self, leaf: TargetLayer,
+                   inputs: list[Fingerprint]) -> Iterator[tuple[TracedOp, LayerMapping]]:
+        """Units with an equal input whose weights other layers have taken already, and which torch
+        uses on several inputs.
+        """
         for unit in _all_of([self.units_on(key) for key in dict.fromkeys(inputs)]):
-            if (
-                len(unit.names) > len(leaf.variables)
-                or self.free(unit.names)
-                or not self.knowledge.are_used_again(unit.names)
-            ):
+            if (len(unit.names) > len(leaf.variables) or self.free(unit.names)
+                    or not self.knowledge.are_used_again(unit.names)):
                 continue
-            for filling in (*self.knowledge.rules.layer_mappings(unit.names, leaf), *self.in_any_way(unit.names, leaf)):
+            for filling in (*self.knowledge.rules.layer_mappings(unit.names, leaf),
+                            *self.in_any_way(unit.names, leaf)):
                 if honors(self.setup.hints, leaf, filling):
                     yield unit, filling
 
     def by_order(self, leaf: TargetLayer) -> list[Candidate]:
-        """The units behind the last one found that could be the layer, the best first, for a layer whose input torch never saw."""
-        following = [unit for unit in self.knowledge.trace.units if unit.order >= self.state.last_order]
+        """The units behind the last one found that could be the layer, the best first, for a layer
+        whose input torch never saw.
+        """
+        following = [
+            unit for unit in self.knowledge.trace.units if unit.order >= self.state.last_order
+        ]
         found = (self._candidate(leaf, unit) for unit in following[:MOST_UNITS_BY_ORDER])
-        return sorted((one for one in found if one is not None), key=lambda candidate: candidate.cost)
+        return sorted((one for one in found if one is not None),
+                      key=lambda candidate: candidate.cost)
 
     def fits_somewhere(self, name: str, leaf: TargetLayer) -> bool:
-        """Whether a weight has the size of one of the layer's variables, or more rows of the same width."""
+        """Whether a weight has the size of one of the layer's variables, or more rows of the same
+        width.
+        """
         shape = self.knowledge.shapes[name]
         return any(
-            variable.size == prod(shape)
-            or (
-                len(shape) == len(variable.shape) == 2
-                and shape[1] == variable.shape[1]
-                and shape[0] > variable.shape[0]
-            )
-            for variable in leaf.variables
-        )
+            variable.size == prod(shape) or (len(shape) == len(variable.shape) == 2 and shape[1] ==
+                                             variable.shape[1] and shape[0] > variable.shape[0])
+            for variable in leaf.variables)
 
 
-def reason_for_nothing(
-    knowledge: TraceIndex, leaf: TargetLayer, inputs: list[Fingerprint], nearest: float, within: float
-) -> str:
-    """Why a layer stays open: what has its input in torch and does not fit, or how far its input is from everything."""
+def reason_for_nothing(knowledge: TraceIndex, leaf: TargetLayer, inputs: list[Fingerprint],
+                       nearest: float, within: float) -> str:
+    """Why a layer stays open: what has its input in torch and does not fit, or how far its input is
+    from everything.
+    """
     wanted = ", ".join(f"{variable.name} {variable.shape}" for variable in leaf.variables)
     units = {id(unit): unit for key in inputs for _, unit in knowledge.by_input.find(key, within)}
     modules = {unit.display_name for unit in units.values() if unit.is_module}
-    distinct = [unit for unit in units.values() if unit.is_module or unit.display_name.partition(":")[0] not in modules]
+    distinct = [
+        unit for unit in units.values()
+        if unit.is_module or unit.display_name.partition(":")[0] not in modules
+    ]
     users = sorted(distinct, key=lambda unit: (len(unit.names), unit.order))[:3]
     if not users:
-        return f"{wanted}: its input is {nearest:.1e} from the nearest value in torch; candidates: none"
-    held = "; ".join(
-        f"{unit.in_words} with " + ", ".join(f"{name} {knowledge.shapes[name]}" for name in unit.names[:3])
-        for unit in users
-    )
-    return f"{wanted}: its input is that of {held}; no way to fill it from there gives an output that torch has"
+        return (f"{wanted}: its input is {nearest:.1e} from the nearest value in torch; "
+                "candidates: none")
+    held = "; ".join(f"{unit.in_words} with " + ", ".join(f"{name} {knowledge.shapes[name]}"
+                                                          for name in unit.names[:3])
+                     for unit in users)
+    return (f"{wanted}: its input is that of {held}; no way to fill it from there gives an output "
+            "that torch has")
 
 
 def _all_of(groups: list[UnitGroup]) -> list[TracedOp]:

@@ -8,7 +8,8 @@ from heapq import heappop, heappush
 from itertools import islice
 from math import prod
 
-from ...plan.expressions import Concat, Expression, Fill, Permute, Reshape, Slice, Tensor, tensors_of
+from ...plan.expressions import (Concat, Expression, Fill, Permute, Reshape, Slice, Tensor,
+                                 tensors_of)
 from ...running.torch_trace import TracedOp
 from ...spec.roles import role_of
 from ...spec.target import TargetLayer, TargetVariable
@@ -16,7 +17,8 @@ from ...spec.tensor_spec import Shape
 from .names import name_similarity
 from .transforms import VariableMapping, joined, ways
 
-# Enough to try each order of a small kernel's axes with each order of the heads; what is right comes first nearly always.
+# Enough to try each order of a small kernel's axes with each order of the heads; what is right
+# comes first nearly always.
 MOST_FILLINGS = 40
 MOST_WAYS = 60
 # More than any place in torch costs: a bias of 0 only where torch has no bias at all.
@@ -33,7 +35,8 @@ class LayerMapping:
     @property
     def names(self) -> tuple[str, ...]:
         """The torch weights that are used."""
-        return tuple(dict.fromkeys(name for _, way in self.ways for name in tensors_of(way.expression)))
+        return tuple(
+            dict.fromkeys(name for _, way in self.ways for name in tensors_of(way.expression)))
 
     @property
     def cut(self) -> tuple[int, ...]:
@@ -55,7 +58,9 @@ class LayerMapping:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A unit for a layer: its weights, what comes out of it, and how good it looks before anything is run (less is better)."""
+    """A unit for a layer: its weights, what comes out of it, and how good it looks before anything
+    is run (less is better).
+    """
 
     unit: TracedOp
     names: tuple[str, ...]
@@ -63,8 +68,11 @@ class Candidate:
 
 
 def side_by_side(units: Sequence[TracedOp], most_names: int) -> TracedOp | None:
-    """Small units on one input as one, for a Keras layer that holds them fused (query, key and value); None when there is only one."""
-    small = sorted((unit for unit in units if len(unit.names) <= most_names), key=lambda unit: unit.order)
+    """Small units on one input as one, for a Keras layer that holds them fused (query, key and
+    value); None when there is only one.
+    """
+    small = sorted((unit for unit in units if len(unit.names) <= most_names),
+                   key=lambda unit: unit.order)
     names = tuple(dict.fromkeys(name for unit in small for name in unit.names))
     if len(small) < 2 or not names:
         return None
@@ -72,7 +80,9 @@ def side_by_side(units: Sequence[TracedOp], most_names: int) -> TracedOp | None:
 
 
 def joined_sizes(filling: LayerMapping, shapes: Mapping[str, Shape]) -> tuple[int, ...]:
-    """Numbers of outputs of the weights whose rows a filling joins into its main variable, () when it joins none."""
+    """Numbers of outputs of the weights whose rows a filling joins into its main variable, () when
+    it joins none.
+    """
     for variable, way in filling.ways:
         base = below_moves(way.expression)
         if role_of(variable.name) == "main" and isinstance(base, Concat) and base.axis == 0:
@@ -86,23 +96,21 @@ def roles_agree(name: str, variable: TargetVariable) -> bool:
     return None in (first, second) or first == second
 
 
-def layer_mappings(
-    names: Iterable[str], shapes: Mapping[str, Shape], layer: TargetLayer, map_shapes: tuple[Shape, ...]
-) -> Iterator[LayerMapping]:
-    """Ways to fill all variables of `layer` from some of `names`, the likeliest first; nothing when one of them cannot be."""
-    choices = [_choices(tuple(names), shapes, variable, layer, map_shapes) for variable in layer.variables]
+def layer_mappings(names: Iterable[str], shapes: Mapping[str, Shape], layer: TargetLayer,
+                   map_shapes: tuple[Shape, ...]) -> Iterator[LayerMapping]:
+    """Ways to fill all variables of `layer` from some of `names`, the likeliest first; nothing when
+    one of them cannot be.
+    """
+    choices = [
+        _choices(tuple(names), shapes, variable, layer, map_shapes) for variable in layer.variables
+    ]
     if all(choices):
         found = _best_first(layer.variables, choices)
         yield from islice((filling for filling in found if filling.names), MOST_FILLINGS)
 
 
-def _choices(
-    names: tuple[str, ...],
-    shapes: Mapping[str, Shape],
-    variable: TargetVariable,
-    layer: TargetLayer,
-    map_shapes: tuple[Shape, ...],
-) -> list[VariableMapping]:
+def _choices(names: tuple[str, ...], shapes: Mapping[str, Shape], variable: TargetVariable,
+             layer: TargetLayer, map_shapes: tuple[Shape, ...]) -> list[VariableMapping]:
     found: list[VariableMapping] = []
     for position, name in enumerate(names):
         if not roles_agree(name, variable):
@@ -111,7 +119,8 @@ def _choices(
         label = f"{layer.base_name}/{variable.name}"
         far = round(3 * (1 - name_similarity(name, label))) if len(names) > 1 else 0
         for way in islice(ways(name, shapes[name], variable, layer, map_shapes), MOST_WAYS):
-            found.append(replace(way, penalty=10 * way.penalty + 5 * unlike + far + min(position, 3)))
+            found.append(
+                replace(way, penalty=10 * way.penalty + 5 * unlike + far + min(position, 3)))
     found.sort(key=lambda way: way.penalty)
     if not found:
         found = list(islice(_joined_choices(names, shapes, variable, layer), 12))
@@ -119,37 +128,41 @@ def _choices(
 
 
 def neutral(variable: TargetVariable, layer: TargetLayer) -> list[VariableMapping]:
-    """The value with which a variable that torch lacks does nothing (a bias of 0, a gain of 1); [] for kernels and the like."""
+    """The value with which a variable that torch lacks does nothing (a bias of 0, a gain of 1); []
+    for kernels and the like.
+    """
     role = role_of(variable.name)
     value = {
-        "offset": 0.0,
-        "mean": 0.0,
-        "gain": 1.0,
-        "variance": 1.0 - float(layer.settings.get("epsilon") or 0.0),
+        "offset": 0.0, "mean": 0.0, "gain": 1.0,
+        "variance": 1.0 - float(layer.settings.get("epsilon") or 0.0)
     }.get(role or "")
     if variable.name in ("gamma", "scale"):
         value = 1.0
     if value is None:
         return []
     return [
-        VariableMapping(
-            Fill(value, variable.shape), f"torch has none: {value:g}, which changes nothing", NEUTRAL_PENALTY
-        )
+        VariableMapping(Fill(value, variable.shape),
+                        f"torch has none: {value:g}, which changes nothing", NEUTRAL_PENALTY)
     ]
 
 
 def neutral_filling(layer: TargetLayer) -> LayerMapping | None:
-    """A layer that torch lacks filled so that it only normalizes, or does nothing at all; None when it has other variables."""
+    """A layer that torch lacks filled so that it only normalizes, or does nothing at all; None when
+    it has other variables.
+    """
     choices = [neutral(variable, layer) for variable in layer.variables]
     if not all(choices):
         return None
-    return LayerMapping(tuple((variable, way) for variable, (way,) in zip(layer.variables, choices, strict=True)), 0)
+    return LayerMapping(
+        tuple((variable, way) for variable, (way,) in zip(layer.variables, choices, strict=True)),
+        0)
 
 
-def _joined_choices(
-    names: tuple[str, ...], shapes: Mapping[str, Shape], variable: TargetVariable, layer: TargetLayer
-) -> Iterator[VariableMapping]:
-    """Weights of one role that fill the variable together, of one shape or of several that differ in their first axis, as torch registers them."""
+def _joined_choices(names: tuple[str, ...], shapes: Mapping[str, Shape], variable: TargetVariable,
+                    layer: TargetLayer) -> Iterator[VariableMapping]:
+    """Weights of one role that fill the variable together, of one shape or of several that differ
+    in their first axis, as torch registers them.
+    """
     groups: dict[tuple[Shape, str | None], list[str]] = {}
     for name in names:
         if roles_agree(name, variable) and shapes[name]:
@@ -157,11 +170,15 @@ def _joined_choices(
     for members in groups.values():
         if len(members) > 1 and sum(prod(shapes[name]) for name in members) == variable.size:
             members.sort(key=list(shapes).index)
-            yield from joined(tuple(members), tuple(shapes[name] for name in members), variable, layer)
+            yield from joined(tuple(members), tuple(shapes[name] for name in members), variable,
+                              layer)
 
 
-def _best_first(variables: tuple[TargetVariable, ...], choices: list[list[VariableMapping]]) -> Iterator[LayerMapping]:
-    """Combinations of one way for each variable by growing sum of penalties; no tensor (or part of one) twice."""
+def _best_first(variables: tuple[TargetVariable, ...],
+                choices: list[list[VariableMapping]]) -> Iterator[LayerMapping]:
+    """Combinations of one way for each variable by growing sum of penalties; no tensor (or part of
+    one) twice.
+    """
     start = (0,) * len(choices)
     waiting = [(sum(ways[0].penalty for ways in choices), start)]
     seen = {start}
@@ -176,7 +193,7 @@ def _best_first(variables: tuple[TargetVariable, ...], choices: list[list[Variab
             yield LayerMapping(filled, penalty)
         for place, index in enumerate(indices):
             if index + 1 < len(choices[place]):
-                following = (*indices[:place], index + 1, *indices[place + 1 :])
+                following = (*indices[:place], index + 1, *indices[place + 1:])
                 if following not in seen:
                     seen.add(following)
                     step = choices[place][index + 1].penalty - choices[place][index].penalty
@@ -184,7 +201,9 @@ def _best_first(variables: tuple[TargetVariable, ...], choices: list[list[Variab
 
 
 def _cut_alike(chosen: list[VariableMapping]) -> bool:
-    """True when all tensors that are cut give the same parts in the same order: a kernel and its bias, or two of each."""
+    """True when all tensors that are cut give the same parts in the same order: a kernel and its
+    bias, or two of each.
+    """
     cuts: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {}
     for way in chosen:
         if way.cut:
@@ -193,21 +212,26 @@ def _cut_alike(chosen: list[VariableMapping]) -> bool:
     return len(set(cuts.values())) < 2
 
 
-def _is_copy(
-    variable: TargetVariable, way: VariableMapping, filled: tuple[tuple[TargetVariable, VariableMapping], ...]
-) -> bool:
-    """True for a variable that is never trained and holds what another one of the layer holds (a table as it was before it was trained)."""
-    return (
-        not variable.trainable
-        and role_of(variable.name) is None
-        and any(other.trainable and way.expression == of_other.expression for other, of_other in filled)
-    )
+def _is_copy(variable: TargetVariable, way: VariableMapping,
+             filled: tuple[tuple[TargetVariable, VariableMapping], ...]) -> bool:
+    """True for a variable that is never trained and holds what another one of the layer holds (a
+    table as it was before it was trained).
+    """
+    return (not variable.trainable and role_of(variable.name) is None and any(
+        other.trainable and way.expression == of_other.expression for other, of_other in filled))
 
 
 def _apart(expressions: list[Expression]) -> bool:
-    """True when no element is used twice: whole tensors once, parts of one tensor cut along one axis and different."""
-    whole = [name for expression in expressions if not sliced(expression) for name in tensors_of(expression)]
-    parts = [base for expression in expressions if isinstance(base := below_moves(expression), Slice)]
+    """True when no element is used twice: whole tensors once, parts of one tensor cut along one
+    axis and different.
+    """
+    whole = [
+        name for expression in expressions if not sliced(expression)
+        for name in tensors_of(expression)
+    ]
+    parts = [
+        base for expression in expressions if isinstance(base := below_moves(expression), Slice)
+    ]
     axes = {(tensors_of(part), part.axis) for part in parts}
     cut = [name for names, _ in axes for name in names]
     return len(set(whole + cut)) == len(whole) + len(cut) and len(set(parts)) == len(parts)

@@ -1,7 +1,9 @@
-"""A vector that is reshaped into a feature map, or channels into a larger map (pixel shuffle): torch counts them channels first, Keras channels last.
+"""A vector that is reshaped into a feature map, or channels into a larger map (pixel shuffle):
+torch counts them channels first, Keras channels last.
 
-The layers that give them then give the same numbers in another order, which no layer shows before the first one behind the reshape: that
-one finds its input in torch, whose fingerprint does not depend on order, and never its output.
+The layers that give them then give the same numbers in another order, which no layer shows before
+the first one behind the reshape: that one finds its input in torch, whose fingerprint does not
+depend on order, and never its output.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ IN_ORDER_BELOW = 1e-2
 
 
 class Unflatten(BaseException):
-    """Layer `label` (or an output of the model) does not fit behind a map of a vector: the vector may be counted the other way. Keras 2 swallows Exceptions."""
-
+    """Layer `label` (or an output of the model) does not fit behind a map of a vector: the vector
+    may be counted the other way. Keras 2 swallows Exceptions.
+    """
     def __init__(self, label: str, made: MapOfVector) -> None:
         """The layer that does not fit, and the map."""
         super().__init__(label)
@@ -38,9 +41,12 @@ class Unflatten(BaseException):
 
 
 def maps_of_vectors(state: SearchState) -> Iterator[MapOfVector]:
-    """The last feature maps of which settled layers may have given all numbers as a vector, or those of each place as its channels, the latest first."""
+    """The last feature maps of which settled layers may have given all numbers as a vector, or
+    those of each place as its channels, the latest first.
+    """
     for number, (*extents, channels) in enumerate(state.map_shapes):
-        earlier = [(1,) * len(extents), *(tuple(shape[:-1]) for shape in state.map_shapes[number + 1 :])]
+        earlier = [(1,) * len(extents),
+                   *(tuple(shape[:-1]) for shape in state.map_shapes[number + 1:])]
         for before in dict.fromkeys(earlier):
             parts = _parts(tuple(extents), before)
             if channels > 1 and prod(parts) > 1:
@@ -49,14 +55,19 @@ def maps_of_vectors(state: SearchState) -> Iterator[MapOfVector]:
 
 
 def _parts(extents: Shape, before: Shape) -> Shape:
-    """Into how many places one place of an earlier map became along each axis; () when the maps have nothing to do with each other."""
-    if len(extents) != len(before) or any(after % one for after, one in zip(extents, before, strict=True)):
+    """Into how many places one place of an earlier map became along each axis; () when the maps
+    have nothing to do with each other.
+    """
+    if len(extents) != len(before) or any(
+            after % one for after, one in zip(extents, before, strict=True)):
         return ()
     return tuple(after // one for after, one in zip(extents, before, strict=True))
 
 
 def _gave(settled: Mapping[str, Match], size: int) -> Iterator[tuple[str, ...]]:
-    """Layers of `size` outputs, the last first, each with what came behind it feature by feature (a norm)."""
+    """Layers of `size` outputs, the last first, each with what came behind it feature by feature (a
+    norm).
+    """
     behind: list[str] = []
     for label, one in reversed(list(settled.items())):
         shapes = [variable.shape for variable in one.layer.variables]
@@ -69,14 +80,19 @@ def _gave(settled: Mapping[str, Match], size: int) -> Iterator[tuple[str, ...]]:
 
 
 def in_one_order(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
-    """Whether two arrays hold the same values in the same order, up to the place of the channels; also for shapes that cannot be compared."""
+    """Whether two arrays hold the same values in the same order, up to the place of the channels;
+    also for shapes that cannot be compared.
+    """
     best, _, _ = closest_layout(first, second)
     return best is None or best[2].relative < IN_ORDER_BELOW
 
 
 def counted_channels_last(settled: Match, made: MapOfVector) -> Match:
-    """The layer with its outputs in the order that Keras counts a map in, where they were in torch's."""
-    ways = tuple((variable, _moved(way, variable.shape, made)) for variable, way in settled.filling.ways)
+    """The layer with its outputs in the order that Keras counts a map in, where they were in
+    torch's.
+    """
+    ways = tuple(
+        (variable, _moved(way, variable.shape, made)) for variable, way in settled.filling.ways)
     return replace(settled, filling=LayerMapping(ways, settled.filling.penalty), is_turned=True)
 
 
@@ -84,4 +100,5 @@ def _moved(way: VariableMapping, shape: Shape, made: MapOfVector) -> VariableMap
     if not tensors_of(way.expression):
         return way
     moved = outputs_channels_last(way.expression, shape, made.extents, made.channels)
-    return VariableMapping(moved, rule_of_outputs(way.rule, made.extents, made.channels), way.penalty)
+    return VariableMapping(moved, rule_of_outputs(way.rule, made.extents, made.channels),
+                           way.penalty)

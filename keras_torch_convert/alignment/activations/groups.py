@@ -1,4 +1,6 @@
-"""The units that have one input in common, in order; of many, the likeliest for a layer without looking at all of them."""
+"""The units that have one input in common, in order; of many, the likeliest for a layer without
+looking at all of them.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,14 @@ UNITS_AT_ONCE = 8
 
 
 class UnitGroup:
-    """Units on one input. Those that have no free weight left are passed over quickly from then on."""
-
+    """Units on one input. Those that have no free weight left are passed over quickly from then on.
+    """
     def __init__(self, units: Iterable[TracedOp]) -> None:
         """Sort the units by the time at which they ran."""
         self.units = sorted(units, key=lambda unit: unit.order)
         self.orders = [unit.order for unit in self.units]
-        # Where to go on from each place, to either side: at itself, or past units without free weights.
+        # Where to go on from each place, to either side: at itself, or past units without free
+        # weights.
         self.behind = list(range(len(self.units) + 1))
         self.before = list(range(len(self.units) + 1))
         self.by_word: dict[str, list[TracedOp]] = {}
@@ -34,8 +37,11 @@ class UnitGroup:
         """True when there are more units than are looked at one by one."""
         return len(self.units) > MOST_UNITS
 
-    def likeliest(self, label: str, near: int, is_free: Callable[[TracedOp], bool]) -> list[TracedOp]:
-        """At most MOST_UNITS with free weights, all of a small group; the names most like `label` first: those that share a rare word with it, and those that ran about `near`."""
+    def likeliest(self, label: str, near: int, is_free: Callable[[TracedOp],
+                                                                 bool]) -> list[TracedOp]:
+        """At most MOST_UNITS with free weights, all of a small group; the names most like `label`
+        first: those that share a rare word with it, and those that ran about `near`.
+        """
         if not self.is_large:
             return self.units
         found = {id(unit): unit for unit in self._near(near, is_free)}
@@ -44,9 +50,8 @@ class UnitGroup:
             if len(sharing) <= MOST_UNITS:
                 found |= {id(unit): unit for unit in sharing if is_free(unit)}
         ranked = sorted(
-            found.values(),
-            key=lambda unit: (-name_similarity(unit.names[0], label), abs(unit.order - near), unit.order),
-        )
+            found.values(), key=lambda unit:
+            (-name_similarity(unit.names[0], label), abs(unit.order - near), unit.order))
         return ranked[:MOST_UNITS]
 
     def _near(self, near: int, is_free: Callable[[TracedOp], bool]) -> Iterator[TracedOp]:
@@ -55,10 +60,11 @@ class UnitGroup:
         yield from islice(self._walk(self.behind, start, 0, 1, is_free), MOST_UNITS // 2)
         yield from islice(self._walk(self.before, start, -1, -1, is_free), MOST_UNITS // 2)
 
-    def _walk(
-        self, following: list[int], place: int, offset: int, step: int, is_free: Callable[[TracedOp], bool]
-    ) -> Iterator[TracedOp]:
-        """Units with free weights from `place` on; the unit of place k is number k + `offset`, and the last place is the end."""
+    def _walk(self, following: list[int], place: int, offset: int, step: int,
+              is_free: Callable[[TracedOp], bool]) -> Iterator[TracedOp]:
+        """Units with free weights from `place` on; the unit of place k is number k + `offset`, and
+        the last place is the end.
+        """
         while (place := _end_of(following, place)) != (len(self.units) if step > 0 else 0):
             if is_free(self.units[place + offset]):
                 yield self.units[place + offset]

@@ -1,7 +1,9 @@
-"""One run of the Keras model in which every layer gets its weights when it is called, since its input is right by then.
+"""One run of the Keras model in which every layer gets its weights when it is called, since its
+input is right by then.
 
-The torch unit with an equal input is the one that the layer is; its weights are set, the layer runs, and its output must be
-one that torch computed. The order of layers and their names decide only between units of equal input and shape.
+The torch unit with an equal input is the one that the layer is; its weights are set, the layer
+runs, and its output must be one that torch computed. The order of layers and their names decide
+only between units of equal input and shape.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from ...spec.roles import role_of
 from ...spec.target import Target, TargetLayer
 from .branching import Backtrack, BranchPoint
 from .candidate_search import MOST_FREE_NAMES, CandidateSearch, reason_for_nothing
-from .candidates import NEUTRAL_PENALTY, Candidate, LayerMapping, covers, joined_sizes, neutral_filling, sliced
+from .candidates import (NEUTRAL_PENALTY, Candidate, LayerMapping, covers, joined_sizes,
+                         neutral_filling, sliced)
 from .channel_order import OUTPUTS, Unflatten, in_one_order, maps_of_vectors
 from .folding import Fold, is_table
 from .hints import hinted, honors
@@ -38,7 +41,8 @@ from .trace_index import TraceIndex
 
 MOST_TRIALS = 48
 MOST_ROWS_TO_FOLD = 8
-# Fillings that are tried with their inputs in another order: it is the order that is looked for, not the filling.
+# Fillings that are tried with their inputs in another order: it is the order that is looked for,
+# not the filling.
 MOST_REORDERED = 4
 # Each costs a pass; models that differ would try in vain at every layer.
 MOST_ORDERS_TRIED = 16
@@ -55,21 +59,14 @@ def eager_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[npt.NDAr
 
 class KerasPass:
     """Settles the layers of one Keras model, one by one as they are called."""
-
-    def __init__(
-        self,
-        knowledge: TraceIndex,
-        target: Target,
-        set_value: TrialValues,
-        setup: PassConfig,
-    ) -> None:
+    def __init__(self, knowledge: TraceIndex, target: Target, set_value: TrialValues,
+                 setup: PassConfig) -> None:
         """A pass that may set trial values by `set_value`."""
         self.knowledge = knowledge
         self.target = target
         given = {variable.key for variable, _ in knowledge.integers}
         self.leaves = {
-            id(leaf.layer): without_integers(leaf)
-            for leaf in target.leaves()
+            id(leaf.layer): without_integers(leaf) for leaf in target.leaves()
             if not given.issuperset(variable.key for variable in leaf.variables)
         }
         self.groups = layers_of_layers(target)
@@ -77,15 +74,18 @@ class KerasPass:
         self.setup = setup
         self.state = SearchState(choices=list(setup.choices))
         self.search = CandidateSearch(knowledge, setup, self.state)
-        # For layers that are being looked for: how far from the nearest value in torch the best output was.
+        # For layers that are being looked for: how far from the nearest value in torch the best
+        # output was.
         self.missed: dict[str, float] = {}
 
-    def handle(self, layer: Any, call: LayerCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def handle(self, layer: Any, call: LayerCall, args: tuple[Any, ...], kwargs: dict[str,
+                                                                                      Any]) -> Any:
         """A call of any Keras layer; those that own variables are settled the first time."""
         for given in args:
             self._note_map(given)
         leaf, group = self.leaves.get(id(layer)), self.groups.get(id(layer))
-        if group is not None and any(self.state.has_met(inner.display_name) for inner in group.children):
+        if group is not None and any(
+                self.state.has_met(inner.display_name) for inner in group.children):
             group = None
         known = group is None and (leaf is None or self.state.has_met(leaf.display_name))
         arrays = [] if known and not self._rows_to_fold() else eager_inputs(args, kwargs)
@@ -103,8 +103,11 @@ class KerasPass:
         self._note_map(output)
         return output
 
-    def handle_group(self, group: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]) -> Any:
-        """A call of a layer made of others: as a whole by the rule of its kind, else each of its leaves when that is called."""
+    def handle_group(self, group: TargetLayer, inputs: list[Fingerprint],
+                     run: Callable[[], Any]) -> Any:
+        """A call of a layer made of others: as a whole by the rule of its kind, else each of its
+        leaves when that is called.
+        """
         output, found = self.settle_group(group, inputs, run)
         if found:
             return self.forced(group.children[0], output) if self.setup.forced else output
@@ -112,11 +115,11 @@ class KerasPass:
         for leaf in group.children:
             if not self.state.has_met(leaf.display_name):
                 self.state.open[leaf.display_name] = (
-                    f"no weights of torch give what {group.display_name} makes of its input"
-                )
+                    f"no weights of torch give what {group.display_name} makes of its input")
         return output
 
-    def settle_group(self, group: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]) -> tuple[Any, bool]:
+    def settle_group(self, group: TargetLayer, inputs: list[Fingerprint],
+                     run: Callable[[], Any]) -> tuple[Any, bool]:
         """Find the weights of all leaves of `group` at once, by the rule of its kind."""
         if all(leaf.display_name in self.setup.presets for leaf in group.children):
             for leaf in group.children:
@@ -124,91 +127,105 @@ class KerasPass:
             return run(), True
         excluded = self.setup.excluded.get(group.display_name, set())
         units = {
-            id(unit): unit for key in inputs for _, unit in self.knowledge.by_input.find(key, self.state.tolerance)
+            id(unit): unit for key in inputs
+            for _, unit in self.knowledge.by_input.find(key, self.state.tolerance)
         }
-        ways = [(unit, filling) for unit in units.values() for filling in self.search.by_rules(unit.names, group)]
+        ways = [(unit, filling) for unit in units.values()
+                for filling in self.search.by_rules(unit.names, group)]
         if not ways and keras_cells(group):
-            # A cell that torch calls step by step never sees the sequence; what comes out of the last step, or is stacked, tells.
+            # A cell that torch calls step by step never sees the sequence; what comes out of the
+            # last step, or is stacked, tells.
             modules = {unit.names: unit for unit in self.knowledge.trace.units if unit.is_module}
-            ways = [(unit, filling) for unit in modules.values() for filling in self.search.by_rules(unit.names, group)]
+            ways = [(unit, filling) for unit in modules.values()
+                    for filling in self.search.by_rules(unit.names, group)]
         ways = [(unit, filling) for unit, filling in ways if filling.names not in excluded]
-        ways.sort(
-            key=lambda way: (
-                -name_similarity(way[0].display_name, group.base_name),
-                abs(way[0].order - self.state.last_order),
-            )
-        )
+        ways.sort(key=lambda way: (-name_similarity(way[0].display_name, group.base_name),
+                                   abs(way[0].order - self.state.last_order)))
         for number, (unit, filling) in enumerate(ways[:MOST_TRIALS]):
             candidate = Candidate(unit, filling.names, (0.0,))
             output, found = self.attempt(group, filling, candidate, inputs, run, len(ways))
             if found:
                 alternatives = dict.fromkeys(
-                    other.names for _, other in ways[number + 1 :] if other.names != filling.names
-                )
+                    other.names for _, other in ways[number + 1:] if other.names != filling.names)
                 self.state.choices.append(
-                    BranchPoint(group.display_name, filling.names, tuple(alternatives), len(self.state.settled))
-                )
+                    BranchPoint(group.display_name, filling.names, tuple(alternatives),
+                                len(self.state.settled)))
                 return output, True
         return None, False
 
     def finish(self, output: Any) -> None:
-        """At the end: what the model gives must be something that torch computes, else an earlier choice was wrong.
+        """At the end: what the model gives must be something that torch computes, else an earlier
+        choice was wrong.
 
-        Where weights are without a place it must be something that torch gives: another branch of the same shape is computed too.
+        Where weights are without a place it must be something that torch gives: another branch of
+        the same shape is computed too.
         """
         arrays = [array for array in eager_arrays(output) if array.size]
         self.state.outputs = tuple(map(fingerprint, arrays))
         lost, is_some_left = False, self._is_some_left()
         for number, (array, key) in enumerate(zip(arrays, self.state.outputs, strict=True)):
-            alike = [(other, distance(one, key)) for one, other in self.knowledge.outputs if other.size == array.size]
+            alike = [(other, distance(one, key))
+                     for one, other in self.knowledge.outputs if other.size == array.size]
             equal = [other for other, apart in alike if apart < MOST_DRIFT]
-            lost |= not equal and ((is_some_left and bool(alike)) or self.knowledge.seen.nearest(key) >= MOST_DRIFT)
+            lost |= not equal and ((is_some_left and bool(alike))
+                                   or self.knowledge.seen.nearest(key) >= MOST_DRIFT)
             is_in_order = not equal or any(in_one_order(other, array) for other in equal)
             self.state.outputs_in_order[f"{OUTPUTS}, number {number + 1}"] = is_in_order
         self.state.lost = lost
         for label, is_in_order in self.state.outputs_in_order.items():
             if not is_in_order:
                 self.raise_unflatten(label)
-        if lost and self.setup.may_give_up and any(choice.alternatives for choice in self.state.choices):
+        if lost and self.setup.may_give_up and any(
+                choice.alternatives for choice in self.state.choices):
             raise Backtrack(OUTPUTS)
 
     def _is_some_left(self) -> bool:
         """True when torch uses weights that no layer has taken, not even in part."""
         in_part = {name for expression in self.state.parts for name in tensors_of(expression)}
-        return any(name not in in_part for name in self.search.free(tuple(self.knowledge.trace.reached)))
+        return any(
+            name not in in_part for name in self.search.free(tuple(self.knowledge.trace.reached)))
 
     def _rows_to_fold(self) -> list[str]:
-        """Small tables of torch without a place (token types), as long as some table of the Keras model may take one of their rows."""
+        """Small tables of torch without a place (token types), as long as some table of the Keras
+        model may take one of their rows.
+        """
         if not self.state.tables:
             return []
         shapes = self.knowledge.shapes
-        return [name for name in self.search.free(self.knowledge.tables) if shapes[name][0] <= MOST_ROWS_TO_FOLD]
+        return [
+            name for name in self.search.free(self.knowledge.tables)
+            if shapes[name][0] <= MOST_ROWS_TO_FOLD
+        ]
 
-    def raise_fold(self, leaf: TargetLayer | None, arrays: list[npt.NDArray[Any]], inputs: list[Fingerprint]) -> None:
-        """Where an input lacks one row of an unused table (token types that torch adds and Keras has no place for), say so by Fold."""
+    def raise_fold(self, leaf: TargetLayer | None, arrays: list[npt.NDArray[Any]],
+                   inputs: list[Fingerprint]) -> None:
+        """Where an input lacks one row of an unused table (token types that torch adds and Keras
+        has no place for), say so by Fold.
+        """
         if (leaf is not None and leaf.display_name in self.setup.presets) or min(
-            self.knowledge.seen.nearest(key) for key in inputs
-        ) < self.state.tolerance:
+                self.knowledge.seen.nearest(key) for key in inputs) < self.state.tolerance:
             return
         for name in self._rows_to_fold():
             table = self.knowledge.arrays[name]
             for array in arrays:
-                if (
-                    array.shape[-1:] == table.shape[1:]
-                    and self.knowledge.seen.nearest(fingerprint(array + table[0])) < EQUAL_BELOW
-                ):
+                if (array.shape[-1:] == table.shape[1:] and self.knowledge.seen.nearest(
+                        fingerprint(array + table[0])) < EQUAL_BELOW):
                     raise Fold(list(self.state.tables)[-1], Slice(Tensor(name), 0, 0, 1))
 
     def _note_map(self, tensor: Any) -> None:
-        """Remember the shape of a map (batch, extents, channels), which the next layers may get flattened."""
+        """Remember the shape of a map (batch, extents, channels), which the next layers may get
+        flattened.
+        """
         shape = tuple(getattr(tensor, "shape", ()))
         if 3 <= len(shape) <= 5 and all(isinstance(extent, int) for extent in shape):
-            self.state.map_shapes = tuple(dict.fromkeys((shape[1:], *self.state.map_shapes)))[:MOST_MAPS]
+            self.state.map_shapes = tuple(dict.fromkeys(
+                (shape[1:], *self.state.map_shapes)))[:MOST_MAPS]
 
-    def settle(
-        self, leaf: TargetLayer, arrays: list[npt.NDArray[Any]], inputs: list[Fingerprint], run: Callable[[], Any]
-    ) -> Any:
-        """Find the weights of `leaf`, which is called with `arrays`, of which `inputs` are the fingerprints; its output with them."""
+    def settle(self, leaf: TargetLayer, arrays: list[npt.NDArray[Any]], inputs: list[Fingerprint],
+               run: Callable[[], Any]) -> Any:
+        """Find the weights of `leaf`, which is called with `arrays`, of which `inputs` are the
+        fingerprints; its output with them.
+        """
         preset = self.setup.presets.get(leaf.display_name)
         if preset is not None:
             self._take(preset)
@@ -226,16 +243,20 @@ class KerasPass:
                     if not honors(self.setup.hints, leaf, filling) or filling.part in excluded:
                         continue
                     trials += 1
-                    output, found = self.attempt(leaf, filling, candidate, inputs, run, len(candidates))
+                    output, found = self.attempt(leaf, filling, candidate, inputs, run,
+                                                 len(candidates))
                     if found:
-                        # Those that look worse too: a shortcut fits as a whole where a third of a fused projection belongs.
+                        # Those that look worse too: a shortcut fits as a whole where a third of a
+                        # fused projection belongs.
                         most = candidate.cost[0] + NEUTRAL_PENALTY // 10
-                        alternatives = [other.names for other in candidates[number + 1 :] if other.cost[0] < most]
+                        alternatives = [
+                            other.names for other in candidates[number + 1:] if other.cost[0] < most
+                        ]
                         parts = self._other_parts(free, leaf, filling)
                         chosen = filling.part if parts else candidate.names
                         self.state.choices.append(
-                            BranchPoint(leaf.display_name, chosen, (*parts, *alternatives), len(self.state.settled))
-                        )
+                            BranchPoint(leaf.display_name, chosen, (*parts, *alternatives),
+                                        len(self.state.settled)))
                         return output
             found_before += candidates
         output, found = self.settle_with_used(leaf, inputs, run)
@@ -251,29 +272,25 @@ class KerasPass:
                 return output
         return self._leave_open(leaf, inputs, found_before, run)
 
-    def settle_with_used(
-        self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]
-    ) -> tuple[Any, bool]:
-        """For a layer that has weights of its own where torch uses some once more: a shared layer, the table of tokens at the other end."""
+    def settle_with_used(self, leaf: TargetLayer, inputs: list[Fingerprint],
+                         run: Callable[[], Any]) -> tuple[Any, bool]:
+        """For a layer that has weights of its own where torch uses some once more: a shared layer,
+        the table of tokens at the other end.
+        """
         for unit, filling in islice(self.search.used_again(leaf, inputs), MOST_TRIALS):
-            output, found = self.attempt(leaf, filling, Candidate(unit, filling.names, (0.0,)), inputs, run, 1)
+            output, found = self.attempt(leaf, filling, Candidate(unit, filling.names, (0.0,)),
+                                         inputs, run, 1)
             if found:
                 return output, True
         return None, False
 
-    def settle_reordered(
-        self,
-        leaf: TargetLayer,
-        arrays: list[npt.NDArray[Any]],
-        inputs: list[Fingerprint],
-        run: Callable[[], Any],
-        candidates: list[Candidate],
-    ) -> tuple[Any, bool]:
+    def settle_reordered(self, leaf: TargetLayer, arrays: list[npt.NDArray[Any]],
+                         inputs: list[Fingerprint], run: Callable[[], Any],
+                         candidates: list[Candidate]) -> tuple[Any, bool]:
         """For a layer that gets the channels of a unit's input in another order."""
         for candidate in candidates:
-            theirs = recorded_output(
-                candidate.unit.inputs, self.knowledge.trace.arrays, inputs[0], self.state.tolerance
-            )
+            theirs = recorded_output(candidate.unit.inputs, self.knowledge.trace.arrays, inputs[0],
+                                     self.state.tolerance)
             order = None if theirs is None else order_of_channels(arrays[0], theirs)
             if order is None:
                 continue
@@ -285,14 +302,17 @@ class KerasPass:
                 output, found = self.attempt(leaf, changed, candidate, inputs, run, len(candidates))
                 if found:
                     settled = self.state.settled[leaf.display_name]
-                    self.state.settled[leaf.display_name] = replace(settled, is_turned=keeps_order(leaf))
+                    self.state.settled[leaf.display_name] = replace(settled,
+                                                                    is_turned=keeps_order(leaf))
                     return output, True
         return None, False
 
     def raise_unflatten(self, label: str) -> None:
-        """Where no unit on its input fits a layer behind a map that may be made of a vector: say so by Unflatten, once for each map.
+        """Where no unit on its input fits a layer behind a map that may be made of a vector: say so
+        by Unflatten, once for each map.
 
-        While one is tried for the sake of a layer the trial ends, by DeadEnd, when that layer does not fit either.
+        While one is tried for the sake of a layer the trial ends, by DeadEnd, when that layer does
+        not fit either.
         """
         if self.setup.trial_for and not self.state.is_proven(self.setup.trial_for):
             if label == self.setup.trial_for:
@@ -303,49 +323,43 @@ class KerasPass:
                 if (label, made) not in self.setup.in_both_orders:
                     raise Unflatten(label, made)
 
-    def _other_parts(
-        self, free: tuple[str, ...], leaf: TargetLayer, filling: LayerMapping
-    ) -> tuple[tuple[str, ...], ...]:
-        """The other parts of the same tensors, cut alike, that the layer could be; () when its name says which it is."""
+    def _other_parts(self, free: tuple[str, ...], leaf: TargetLayer,
+                     filling: LayerMapping) -> tuple[tuple[str, ...], ...]:
+        """The other parts of the same tensors, cut alike, that the layer could be; () when its name
+        says which it is.
+        """
         if not filling.part or part_number(leaf.display_name) is not None:
             return ()
         taken_back = self.setup.excluded.get(leaf.display_name, set())
         others = {
-            other.part: None
-            for other in self.search.layer_mappings(free, leaf)
-            if other.names == filling.names
-            and other.cut_like(filling)
-            and not any(way.expression in self.state.parts for _, way in other.ways)
+            other.part: None for other in self.search.layer_mappings(free, leaf)
+            if other.names == filling.names and other.cut_like(filling) and not any(
+                way.expression in self.state.parts for _, way in other.ways)
         }
         return tuple(part for part in others if part not in taken_back)
 
     def forced(self, leaf: TargetLayer, output: Any) -> Any:
-        """Torch's own output in the place of a layer's; the layer's where torch has none of its shape."""
+        """Torch's own output in the place of a layer's; the layer's where torch has none of its
+        shape.
+        """
         settled = self.state.settled.get(leaf.display_name)
         own = list(eager_arrays(output))
         if settled is None or settled.is_turned or len(own) != 1 or not hasattr(output, "shape"):
             return output
         within = inf if leaf.display_name in self.state.parted else self.state.tolerance
-        recorded = recorded_output(settled.outputs, self.knowledge.trace.arrays, fingerprint(own[0]), within)
+        recorded = recorded_output(settled.outputs, self.knowledge.trace.arrays,
+                                   fingerprint(own[0]), within)
         arranged = None if recorded is None else arranged_like(recorded, own[0])
         return output if arranged is None else as_tensor_like(arranged, output, self.target)
 
-    def attempt(
-        self,
-        leaf: TargetLayer,
-        filling: LayerMapping,
-        candidate: Candidate,
-        inputs: list[Fingerprint],
-        run: Callable[[], Any],
-        count: int,
-    ) -> tuple[Any, bool]:
+    def attempt(self, leaf: TargetLayer, filling: LayerMapping, candidate: Candidate,
+                inputs: list[Fingerprint], run: Callable[[], Any], count: int) -> tuple[Any, bool]:
         """Run the layer with these weights; True when its output is one that torch computed."""
         if any(way.expression in self.state.parts for _, way in filling.ways):
             return None, False
         tolerance, before, lookups = self.state.tolerance, self.state.mark(), self.search.lookups
-        settled = Match(
-            leaf, filling, candidate.unit.display_name, TOLD_BY_BOTH, 0.0, 0.0, count, candidate.unit.outputs
-        )
+        settled = Match(leaf, filling, candidate.unit.display_name, TOLD_BY_BOTH, 0.0, 0.0, count,
+                        candidate.unit.outputs)
         self._take(settled)
         output = run()
         arrays = [array for array in eager_arrays(output) if array.size]
@@ -365,11 +379,13 @@ class KerasPass:
         self.missed[leaf.display_name] = min(apart, self.missed.get(leaf.display_name, inf))
         self.state.back_to(before)
         if self.search.lookups > lookups:
-            # Layers inside this one were looked for while its weights were taken, which are free again.
+            # Layers inside this one were looked for while its weights were taken, which are free
+            # again.
             self.search.forget_groups()
         return output, False
 
-    def _distance_of_outputs(self, outputs: list[Fingerprint], unit: TracedOp, inputs: list[Fingerprint]) -> float:
+    def _distance_of_outputs(self, outputs: list[Fingerprint], unit: TracedOp,
+                             inputs: list[Fingerprint]) -> float:
         if not outputs:
             return inf
         own = min((distance(outputs[0], key) for key in unit.outputs), default=inf)
@@ -377,10 +393,13 @@ class KerasPass:
             return own
         if any(distance(outputs[0], key) < EQUAL_BELOW for key in inputs):
             return inf
-        return min(self.knowledge.seen.nearest(outputs[0]), self.knowledge.tainted.nearest(outputs[0]))
+        return min(self.knowledge.seen.nearest(outputs[0]),
+                   self.knowledge.tainted.nearest(outputs[0]))
 
     def _distance_of_parts(self, output: npt.NDArray[Any], filling: LayerMapping) -> float:
-        """For a layer that holds several of torch's: each of them must have given its part of the output."""
+        """For a layer that holds several of torch's: each of them must have given its part of the
+        output.
+        """
         sizes = joined_sizes(filling, self.knowledge.shapes)
         if not sizes or sum(sizes) != output.shape[-1]:
             return inf
@@ -388,23 +407,28 @@ class KerasPass:
         return max(self.knowledge.seen.nearest(fingerprint(part)) for part in parts)
 
     def _distance_of_steps(self, output: npt.NDArray[Any]) -> float:
-        """For a sequence (batch, steps, features) that torch computes step by step and never puts together."""
-        return max(self.knowledge.seen.nearest(fingerprint(output[:, step])) for step in range(output.shape[1]))
+        """For a sequence (batch, steps, features) that torch computes step by step and never puts
+        together.
+        """
+        return max(
+            self.knowledge.seen.nearest(fingerprint(output[:, step]))
+            for step in range(output.shape[1]))
 
-    def settle_by_output(
-        self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]
-    ) -> tuple[Any, bool]:
-        """For a layer whose input torch never saw as such: free weights that fit, the most alike by name first, told by the output."""
+    def settle_by_output(self, leaf: TargetLayer, inputs: list[Fingerprint],
+                         run: Callable[[], Any]) -> tuple[Any, bool]:
+        """For a layer whose input torch never saw as such: free weights that fit, the most alike by
+        name first, told by the output.
+        """
         free = [
-            name for name in self.search.free(tuple(self.knowledge.shapes)) if self.search.fits_somewhere(name, leaf)
+            name for name in self.search.free(tuple(self.knowledge.shapes))
+            if self.search.fits_somewhere(name, leaf)
         ]
-        free = hinted(self.setup.hints, leaf, self.search.free(tuple(self.knowledge.shapes))) or free
-        free.sort(
-            key=lambda name: (
-                -max(name_similarity(name, f"{leaf.base_name}/{variable.name}") for variable in leaf.variables)
-            )
-        )
-        names = tuple(free[: MOST_FREE_NAMES // 2])
+        free = hinted(self.setup.hints, leaf, self.search.free(tuple(
+            self.knowledge.shapes))) or free
+        free.sort(key=lambda name: (-max(
+            name_similarity(name, f"{leaf.base_name}/{variable.name}")
+            for variable in leaf.variables)))
+        names = tuple(free[:MOST_FREE_NAMES // 2])
         unit = TracedOp(self.state.last_order, "by its output", names, (), (), False)
         candidate = Candidate(unit, names, (0.0,))
         tried = islice(self.search.in_any_way(names, leaf), MOST_BY_OUTPUT)
@@ -416,10 +440,11 @@ class KerasPass:
                 return output, True
         return None, False
 
-    def settle_without_partner(
-        self, leaf: TargetLayer, inputs: list[Fingerprint], run: Callable[[], Any]
-    ) -> tuple[Any, bool]:
-        """For a layer that torch lacks: values with which it does nothing, or only normalizes; else its own (constants that it computed)."""
+    def settle_without_partner(self, leaf: TargetLayer, inputs: list[Fingerprint],
+                               run: Callable[[], Any]) -> tuple[Any, bool]:
+        """For a layer that torch lacks: values with which it does nothing, or only normalizes; else
+        its own (constants that it computed).
+        """
         if min(self.knowledge.seen.nearest(key) for key in inputs) >= self.state.tolerance:
             return None, False
         filling = neutral_filling(leaf)
@@ -434,37 +459,42 @@ class KerasPass:
         outputs = [fingerprint(array) for array in eager_arrays(output) if array.size]
         nothing = TracedOp(0, "", (), (), (), False)
         if self._distance_of_outputs(outputs, nothing, inputs) < self.state.tolerance:
-            self.state.kept[leaf.display_name] = "its own values give what torch computes without a weight"
-        elif all(not variable.trainable and role_of(variable.name) is None for variable in leaf.variables):
-            self.state.kept[leaf.display_name] = "constants that are never trained, which torch has no weight for"
+            self.state.kept[
+                leaf.display_name] = "its own values give what torch computes without a weight"
+        elif all(not variable.trainable and role_of(variable.name) is None
+                 for variable in leaf.variables):
+            self.state.kept[
+                leaf.
+                display_name] = "constants that are never trained, which torch has no weight for"
         else:
             return None, False
         return output, True
 
-    def _leave_open(
-        self, leaf: TargetLayer, inputs: list[Fingerprint], candidates: list[Candidate], run: Callable[[], Any]
-    ) -> Any:
+    def _leave_open(self, leaf: TargetLayer, inputs: list[Fingerprint], candidates: list[Candidate],
+                    run: Callable[[], Any]) -> Any:
         nearest = min(self.knowledge.seen.nearest(key) for key in inputs)
         lost = nearest >= self.state.tolerance
-        # What proved right by its output was taken back, and nothing else does: the fault is further up.
-        taken_back = any(names[0] in self.knowledge.shapes for names in self.setup.excluded.get(leaf.display_name, ()))
+        # What proved right by its output was taken back, and nothing else does: the fault is
+        # further up.
+        taken_back = any(names[0] in self.knowledge.shapes
+                         for names in self.setup.excluded.get(leaf.display_name, ()))
         astray = lost or taken_back or not candidates
-        if astray and self.setup.may_give_up and any(choice.alternatives for choice in self.state.choices):
+        if astray and self.setup.may_give_up and any(
+                choice.alternatives for choice in self.state.choices):
             raise Backtrack(leaf.display_name)
         if not candidates and lost and self.setup.forced:
             candidates = self.search.by_order(leaf)
         if candidates and self._take_tentatively(leaf, candidates[0]):
             if self.setup.forced:
                 what = (
-                    f"its input is {nearest:.1e} from the nearest value in torch, so that a step before it differs"
-                    if lost
-                    else f"its input is that of {candidates[0].unit.in_words} in torch, and its output is not{self._distance_in_words(leaf)}"
-                )
+                    f"its input is {nearest:.1e} from the nearest value in torch, so that a step "
+                    "before it differs" if lost else
+                    f"its input is that of {candidates[0].unit.in_words} in torch, and its "
+                    f"output is not{self._distance_in_words(leaf)}")
                 self.state.parted[leaf.display_name] = what
             return run()
-        self.state.open[leaf.display_name] = reason_for_nothing(
-            self.knowledge, leaf, inputs, nearest, self.state.tolerance
-        )
+        self.state.open[leaf.display_name] = reason_for_nothing(self.knowledge, leaf, inputs,
+                                                                nearest, self.state.tolerance)
         return run()
 
     def _distance_in_words(self, leaf: TargetLayer) -> str:
@@ -472,50 +502,46 @@ class KerasPass:
         return f" (at best {apart:.1e} from the nearest value in torch)" if isfinite(apart) else ""
 
     def _take_tentatively(self, leaf: TargetLayer, candidate: Candidate) -> bool:
-        """Weights of the unit with an equal input though torch shows no such output (a bank of experts): the layers behind decide.
+        """Weights of the unit with an equal input though torch shows no such output (a bank of
+        experts): the layers behind decide.
 
         The first filling that was not taken back; False when there is none.
         """
         taken_back = self.setup.excluded.get(leaf.display_name, set())
         every = [
-            filling
-            for filling in self.search.layer_mappings(self.search.free_for(candidate.names, leaf), leaf)
-            if not any(way.expression in self.state.parts or way.only_by_output for _, way in filling.ways)
+            filling for filling in self.search.layer_mappings(
+                self.search.free_for(candidate.names, leaf), leaf)
+            if not any(
+                way.expression in self.state.parts or way.only_by_output for _, way in filling.ways)
         ]
-        possible = sorted(every, key=lambda filling: not covers(filling, self.knowledge.shapes))[:12]
+        possible = sorted(every,
+                          key=lambda filling: not covers(filling, self.knowledge.shapes))[:12]
         numbered = [((f"filling {number}",), filling) for number, filling in enumerate(possible)]
-        left = [
-            (key, filling)
-            for key, filling in numbered
-            if key not in taken_back and honors(self.setup.hints, leaf, filling)
-        ]
+        left = [(key, filling) for key, filling in numbered
+                if key not in taken_back and honors(self.setup.hints, leaf, filling)]
         if not left:
             return False
         chosen, filling = left[0]
-        settled = Match(
-            leaf,
-            filling,
-            candidate.unit.display_name,
-            "its input; the layers behind it",
-            0.0,
-            0.0,
-            len(possible),
-            candidate.unit.outputs,
-        )
+        settled = Match(leaf, filling,
+                        candidate.unit.display_name, "its input; the layers behind it", 0.0, 0.0,
+                        len(possible), candidate.unit.outputs)
         self._take(settled)
         self.state.last_order = candidate.unit.order
         alternatives = tuple(key for key, _ in left[1:])
-        self.state.choices.append(BranchPoint(leaf.display_name, chosen, alternatives, len(self.state.settled)))
+        self.state.choices.append(
+            BranchPoint(leaf.display_name, chosen, alternatives, len(self.state.settled)))
         return True
 
     def _take(self, settled: Match) -> None:
         for variable, way in settled.filling.ways:
-            self.set_value(variable, self.knowledge.trial_value(way.expression, variable.display_name))
+            self.set_value(variable,
+                           self.knowledge.trial_value(way.expression, variable.display_name))
             if sliced(way.expression):
                 self.state.parts[way.expression] = None
             else:
                 for name in tensors_of(way.expression):
-                    self.state.used.setdefault(self.knowledge.tied[name][0], settled.layer.display_name)
+                    self.state.used.setdefault(self.knowledge.tied[name][0],
+                                               settled.layer.display_name)
         self._settle(settled)
 
     def _settle(self, settled: Match) -> None:

@@ -21,7 +21,8 @@ TOLD_BY_BOTH = "input and output"
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a layer was found to be, and the evidence: which unit, how near its input and output are, how many candidates there were.
+    """What a layer was found to be, and the evidence: which unit, how near its input and output
+    are, how many candidates there were.
 
     `is_turned` says that its outputs are in another order than torch's, channels last.
     """
@@ -44,19 +45,20 @@ class Match:
     def in_words(self) -> str:
         """The evidence as a sentence."""
         alternatives = f"{self.candidates} candidates" if self.candidates != 1 else "the only candidate"
-        return (
-            f"{self.layer.display_name} is {self.unit or 'the whole module'} in torch, told by {self.how}: input at distance {self.input_distance:.1e}, "
-            f"output at {self.output_distance:.1e}; {alternatives}"
-        )
+        return (f"{self.layer.display_name} is {self.unit or 'the whole module'} in torch, told by "
+                f"{self.how}: input at distance {self.input_distance:.1e}, "
+                f"output at {self.output_distance:.1e}; {alternatives}")
 
 
 @dataclass(slots=True)
 class SearchState:
     """What one pass has found so far.
 
-    `kept` are layers that do right with the values they have, `parted` those at which the models differ, each with the reason. `used` are weights
-    taken whole, `parts` parts of weights that are taken, `tables` the settled layers of which every row may be changed alike. `outputs_in_order` says of
-    each output of the model whether it holds torch's values in torch's order, `lost` is True when they are nothing that torch gives.
+    `kept` are layers that do right with the values they have, `parted` those at which the models
+    differ, each with the reason. `used` are weights taken whole, `parts` parts of weights that are
+    taken, `tables` the settled layers of which every row may be changed alike. `outputs_in_order`
+    says of each output of the model whether it holds torch's values in torch's order, `lost` is
+    True when they are nothing that torch gives.
     """
 
     settled: dict[str, Match] = field(default_factory=dict)
@@ -81,11 +83,15 @@ class SearchState:
 
     @property
     def tolerance(self) -> float:
-        """The distance up to which two values count as one here: rounding grows on the way through a deep network."""
+        """The distance up to which two values count as one here: rounding grows on the way through
+        a deep network.
+        """
         return min(max(EQUAL_BELOW, 4 * self.drift), MOST_DRIFT)
 
     def is_proven(self, label: str) -> bool:
-        """True for a layer whose output is one of torch's, and for an output of the model in torch's order."""
+        """True for a layer whose output is one of torch's, and for an output of the model in
+        torch's order.
+        """
         if self.outputs_in_order.get(label, False):
             return True
         settled = self.settled.get(label)
@@ -101,11 +107,13 @@ class SearchState:
         return Snapshot(lengths, len(self.choices), self.map_shapes, self.last_order, self.drift)
 
     def back_to(self, mark: Snapshot) -> None:
-        """Forget what came since: entries are only ever added during a trial, each behind those before."""
+        """Forget what came since: entries are only ever added during a trial, each behind those
+        before.
+        """
         for entries, length in zip(self._growing(), mark.lengths, strict=True):
             while len(entries) > length:
                 entries.popitem()
-        del self.choices[mark.choices :]
+        del self.choices[mark.choices:]
         self.map_shapes, self.last_order, self.drift = mark.map_shapes, mark.last_order, mark.drift
 
     def _growing(self) -> tuple[dict[Any, Any], ...]:
@@ -125,7 +133,9 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class MapOfVector:
-    """A feature map of a vector, as Keras has it: `extents` and `channels`, and `labels` of the layers that gave the vector."""
+    """A feature map of a vector, as Keras has it: `extents` and `channels`, and `labels` of the
+    layers that gave the vector.
+    """
 
     extents: Shape
     channels: int
@@ -134,11 +144,13 @@ class MapOfVector:
 
 @dataclass(frozen=True, slots=True)
 class PassConfig:
-    """What a pass starts with: choices taken back by layer, layers settled by an earlier pass (`presets`, with the
-    `choices` made among them, which may still be taken back), whether it may give up, the caller's hints, and layers for whose sake
-    those before a map of a vector were tried `in_both_orders`, in vain; `trial_for` is the one for which this pass tries it.
+    """What a pass starts with: choices taken back by layer, layers settled by an earlier pass
+    (`presets`, with the `choices` made among them, which may still be taken back), whether it may
+    give up, the caller's hints, and layers for whose sake those before a map of a vector were tried
+    `in_both_orders`, in vain; `trial_for` is the one for which this pass tries it.
 
-    With `forced` torch's own outputs are put in the place of those that a layer computes; the trace must have kept them.
+    With `forced` torch's own outputs are put in the place of those that a layer computes; the trace
+    must have kept them.
     """
 
     excluded: Mapping[str, set[tuple[str, ...]]]

@@ -1,6 +1,8 @@
-"""A layer whose input holds torch's channels in another order, as when branches are joined the other way round.
+"""A layer whose input holds torch's channels in another order, as when branches are joined the
+other way round.
 
-Fingerprints do not depend on order, so that the layer finds its input in torch and never its output. Which channel is which is read off the values.
+Fingerprints do not depend on order, so that the layer finds its input in torch and never its
+output. Which channel is which is read off the values.
 """
 
 from __future__ import annotations
@@ -21,20 +23,16 @@ MOST_RUNS = 64
 # Largest difference of values that count as one, as a part of the largest value.
 EQUAL_WITHIN = 1e-3
 # Layers that work feature by feature: what they give is in the order of what they get.
-_BY_FEATURE = (
-    "BatchNormalization",
-    "LayerNormalization",
-    "RMSNormalization",
-    "PReLU",
-    "DepthwiseConv1D",
-    "DepthwiseConv2D",
-)
+_BY_FEATURE = ("BatchNormalization", "LayerNormalization", "RMSNormalization", "PReLU",
+               "DepthwiseConv1D", "DepthwiseConv2D")
 
 
 def order_of_channels(own: Array, theirs: Array) -> tuple[int, ...] | None:
-    """For each channel (last axis) of `own` the number of the channel of `theirs` with its values, wherever torch has its channels.
+    """For each channel (last axis) of `own` the number of the channel of `theirs` with its values,
+    wherever torch has its channels.
 
-    None when they are in one order already, when not every channel is found, or when the order is no few runs of channels.
+    None when they are in one order already, when not every channel is found, or when the order is
+    no few runs of channels.
     """
     channels = own.shape[-1]
     if own.size != theirs.size:
@@ -43,7 +41,8 @@ def order_of_channels(own: Array, theirs: Array) -> tuple[int, ...] | None:
     for axis, extent in enumerate(theirs.shape):
         if extent != channels:
             continue
-        order = _matched(ours, np.moveaxis(theirs, axis, 0).reshape(channels, -1).astype(np.float64))
+        order = _matched(ours,
+                         np.moveaxis(theirs, axis, 0).reshape(channels, -1).astype(np.float64))
         if order is not None and order != tuple(range(channels)) and len(_runs(order)) <= MOST_RUNS:
             return order
     return None
@@ -77,8 +76,11 @@ def keeps_order(leaf: TargetLayer) -> bool:
     return any(kind in _BY_FEATURE for kind in leaf.class_names)
 
 
-def reordered(filling: LayerMapping, leaf: TargetLayer, order: tuple[int, ...]) -> LayerMapping | None:
-    """The filling for an input in that order; None for a layer of which it is not known which axes count the input."""
+def reordered(filling: LayerMapping, leaf: TargetLayer, order: tuple[int,
+                                                                     ...]) -> LayerMapping | None:
+    """The filling for an input in that order; None for a layer of which it is not known which axes
+    count the input.
+    """
     ways = []
     for variable, way in filling.ways:
         axis = _axis_of_input(variable, leaf, len(order))
@@ -89,10 +91,13 @@ def reordered(filling: LayerMapping, leaf: TargetLayer, order: tuple[int, ...]) 
 
 
 def _axis_of_input(variable: TargetVariable, leaf: TargetLayer, count: int) -> int | None:
-    """The axis of a variable that counts the layer's inputs, -1 when none does, None when that is not known."""
+    """The axis of a variable that counts the layer's inputs, -1 when none does, None when that is
+    not known.
+    """
     shape, kinds = variable.shape, set(leaf.class_names)
     if keeps_order(leaf):
-        axis = len(shape) - 2 if variable.name == "kernel" or "depthwise" in variable.name else len(shape) - 1
+        axis = len(shape) - 2 if variable.name == "kernel" or "depthwise" in variable.name else len(
+            shape) - 1
         return axis if axis >= 0 and shape[axis] == count else None
     if len(shape) == 1:
         return -1
@@ -106,10 +111,12 @@ def _axis_of_input(variable: TargetVariable, leaf: TargetLayer, count: int) -> i
 
 
 def _moved(way: VariableMapping, axis: int, order: tuple[int, ...]) -> VariableMapping:
-    """The way with the entries along `axis` in that order; a value that torch does not have is the same everywhere."""
+    """The way with the entries along `axis` in that order; a value that torch does not have is the
+    same everywhere.
+    """
     if not tensors_of(way.expression):
         return way
     parts = tuple(Slice(way.expression, axis, start, end) for start, end in _runs(order))
-    return VariableMapping(
-        Concat(parts, axis), f"{way.rule}; inputs in the order in which Keras joins them", way.penalty
-    )
+    return VariableMapping(Concat(parts, axis),
+                           f"{way.rule}; inputs in the order in which Keras joins them",
+                           way.penalty)

@@ -1,4 +1,6 @@
-"""The whole way from two models to a Plan: trace torch, run Keras, go back on wrong choices, write down what was found."""
+"""The whole way from two models to a Plan: trace torch, run Keras, go back on wrong choices, write
+down what was found.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +36,16 @@ from .pass_state import Match, PassConfig, SearchState
 from .trace_index import TraceIndex
 from .unused_weights import unused_weights
 
-# Of whole models with randomized weights; rounding and approximated activations stay below, a weight in the wrong place does not.
+# Of whole models with randomized weights; rounding and approximated activations stay below, a
+# weight in the wrong place does not.
 SAME_OUTPUTS_BELOW = 1e-2
 
 
 @dataclass(slots=True)
 class Alignment:
-    """What running both models found: for each layer the evidence, what stayed open, what this input does not reach."""
+    """What running both models found: for each layer the evidence, what stayed open, what this
+    input does not reach.
+    """
 
     settled: dict[str, Match]
     open: dict[str, str]
@@ -65,32 +70,33 @@ class Alignment:
             sentence = settled.in_words()
             found[settled.layer.display_name] = sentence
             for variable, way in settled.filling.ways:
-                found[variable.display_name] = f"from {', '.join(tensors_of(way.expression))} ({way.rule}): {sentence}"
+                found[variable.display_name] = (
+                    f"from {', '.join(tensors_of(way.expression))} ({way.rule}): "
+                    f"{sentence}")
         return found
 
     def doubted_places(self) -> frozenset[str]:
-        """Places of the variables of layers whose output nothing in torch confirmed, or that got a value which torch does not have: a layer that is
-        made to do nothing, or a part of what it does, may give an output of torch's by that.
+        """Places of the variables of layers whose output nothing in torch confirmed, or that got a
+        value which torch does not have: a layer that is made to do nothing, or a part of what it
+        does, may give an output of torch's by that.
         """
-        return frozenset(
-            variable.key
-            for one in self.settled.values()
-            if one.is_tentative or any(not tensors_of(way.expression) for _, way in one.filling.ways)
-            for variable in one.layer.variables
-        )
+        return frozenset(variable.key for one in self.settled.values()
+                         if one.is_tentative or any(not tensors_of(way.expression)
+                                                    for _, way in one.filling.ways)
+                         for variable in one.layer.variables)
 
     def output_distances(self) -> dict[str, float]:
         """Layer label to how far its output was from torch's, where it was compared."""
         return {
             one.layer.display_name: one.output_distance
-            for one in self.settled.values()
-            if isfinite(one.output_distance)
+            for one in self.settled.values() if isfinite(one.output_distance)
         }
 
 
 def refusal(alignment: Alignment, target: Target) -> AlignmentError:
     """The error that shows what is aligned, what is open and what may settle it."""
-    shown = "".join(f"\n  - {label}: {reason}" for label, reason in list(alignment.open.items())[:12])
+    shown = "".join(
+        f"\n  - {label}: {reason}" for label, reason in list(alignment.open.items())[:12])
     more = len(alignment.open) - 12
     shown += f"\n  and {more} more" if more > 0 else ""
     free = ", ".join(alignment.left_over[:8]) or "none"
@@ -98,19 +104,19 @@ def refusal(alignment: Alignment, target: Target) -> AlignmentError:
     doubted = f" ({len(tentative)} by the input alone, such as '{tentative[0]}')" if tentative else ""
     aligned = len(alignment.settled)
     return AlignmentError(
-        f"{aligned} layer{'s' * (aligned != 1)} of {target.name!r} {_verb(aligned)} aligned{doubted}, "
+        f"{aligned} layer{'s' * (aligned != 1)} of {target.name!r} {_verb(aligned)} "
+        f"aligned{doubted}, "
         f"{len(alignment.open)} {_verb(len(alignment.open))} open, nothing was written:{shown}\n"
-        f"torch tensors without a place: {free}; settle one with hints={{'keras layer': 'torch layer'}}"
-    )
+        f"torch tensors without a place: {free}; settle one with hints={{'keras layer': 'torch "
+        "layer'}")
 
 
 def _verb(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def align_by_running(
-    source: Source, target: Target, runs: Runs, hints: Mapping[str, str], accept_unproven: bool
-) -> tuple[Plan, Alignment]:
+def align_by_running(source: Source, target: Target, runs: Runs, hints: Mapping[str, str],
+                     accept_unproven: bool) -> tuple[Plan, Alignment]:
     """The Plan and its evidence. Both models are run, neither is changed."""
 
     integers = integers_of_torch(source.module, target)
@@ -119,12 +125,8 @@ def align_by_running(
         values = randomized_values(source.module, keep_ones=_lacks_gains(target))
         call = runs.torch_call
         return TraceIndex(
-            trace_module(
-                source.module, values, lambda module: call(module, runs.torch_inputs), keep_arrays=keep_arrays
-            ),
-            source,
-            integers,
-        )
+            trace_module(source.module, values, lambda module: call(module, runs.torch_inputs),
+                         keep_arrays=keep_arrays), source, integers)
 
     def keras_call() -> Any:
         return runs.keras_call(target.model, runs.keras_inputs)
@@ -135,9 +137,11 @@ def align_by_running(
         state, finished = one_pass(knowledge, target, keras_call, PassConfig({}, {}, True, hints))
         backtracks = 0
         if not finished or not state.is_whole:
-            # Before going back over choices: a layer whose input is in another order costs one pass this way, and all of them the other.
+            # Before going back over choices: a layer whose input is in another order costs one pass
+            # this way, and all of them the other.
             kept = trace(keep_arrays=True)
-            forced, stands_alone = search_with_torch_outputs(kept, target, keras_call, hints, accept_unproven)
+            forced, stands_alone = search_with_torch_outputs(kept, target, keras_call, hints,
+                                                             accept_unproven)
             if stands_alone:
                 state = forced
             else:
@@ -148,18 +152,19 @@ def align_by_running(
         plan, alignment = written_down(state, knowledge, source, target, backtracks)
         if alignment.open or not alignment.left_over:
             return plan, alignment
-        idle = unused_weights(
-            source.module,
-            knowledge.trace.values,
-            lambda module: runs.torch_call(module, runs.torch_inputs),
-            alignment.left_over,
-        )
+        idle = unused_weights(source.module, knowledge.trace.values,
+                              lambda module: runs.torch_call(module, runs.torch_inputs),
+                              alignment.left_over)
         return without_unused(plan, alignment, idle)
 
 
-def without_unused(plan: Plan, alignment: Alignment, idle: Collection[str]) -> tuple[Plan, Alignment]:
+def without_unused(plan: Plan, alignment: Alignment,
+                   idle: Collection[str]) -> tuple[Plan, Alignment]:
     """The same with weights left out on whose values no output depends."""
-    dropped = {**plan.dropped, **dict.fromkeys(idle, "computed with, but no output depends on it at this input")}
+    dropped = {
+        **plan.dropped,
+        **dict.fromkeys(idle, "computed with, but no output depends on it at this input")
+    }
     left_over = tuple(name for name in alignment.left_over if name not in idle)
     return replace(plan, dropped=dropped), replace(alignment, left_over=left_over)
 
@@ -171,57 +176,62 @@ def check_hints(hints: Mapping[str, str], knowledge: TraceIndex, target: Target)
     for key, value in hints.items():
         if key not in known:
             near = ", ".join(nearest_names(sorted(known), key, 3))
-            raise AlignmentError(f"hints: the Keras model has no layer or variable '{key}'; near are {near or 'none'}")
+            raise AlignmentError(
+                f"hints: the Keras model has no layer or variable '{key}'; near are "
+                f"{near or 'none'}")
         if not any(name == value or name.startswith(f"{value}.") for name in knowledge.shapes):
             near = ", ".join(nearest_names(list(knowledge.shapes), value, 3))
-            raise AlignmentError(f"hints: the torch module has no layer or tensor '{value}'; near are {near or 'none'}")
+            raise AlignmentError(
+                f"hints: the torch module has no layer or tensor '{value}'; near are "
+                f"{near or 'none'}")
 
 
-def settle_by_names(state: SearchState, knowledge: TraceIndex, target: Target, *, include_open: bool) -> None:
-    """Layers that this input never called (and with `include_open` those that nothing proved) by the names of weights without a place.
+def settle_by_names(state: SearchState, knowledge: TraceIndex, target: Target, *,
+                    include_open: bool) -> None:
+    """Layers that this input never called (and with `include_open` those that nothing proved) by
+    the names of weights without a place.
 
-    Only where one filling fits best; the Plan says that it is not proven. What an input does not reach cannot change its outputs.
+    Only where one filling fits best; the Plan says that it is not proven. What an input does not
+    reach cannot change its outputs.
     """
     taken = {tied for name in state.used for tied in knowledge.tied[name]}
     for leaf in target.leaves():
-        if (
-            leaf.display_name in state.settled
-            or leaf.display_name in state.kept
-            or (leaf.display_name in state.open and not include_open)
-        ):
+        if (leaf.display_name in state.settled or leaf.display_name in state.kept
+                or (leaf.display_name in state.open and not include_open)):
             continue
         sizes = {variable.size for variable in leaf.variables}
-        free = [name for name, array in knowledge.arrays.items() if name not in taken and array.size in sizes]
+        free = [
+            name
+            for name, array in knowledge.arrays.items() if name not in taken and array.size in sizes
+        ]
         if leaf.display_name not in state.open:
             free = [name for name in free if name not in knowledge.trace.reached]
         free.sort(key=lambda name: -name_similarity(name, leaf.base_name))
         filling = next(layer_mappings(tuple(free[:12]), knowledge.shapes, leaf, ()), None)
         if filling is not None:
             how = "names and shapes alone, unproven"
-            state.settled[leaf.display_name] = Match(leaf, filling, _common(filling.names), how, inf, inf, len(free))
+            state.settled[leaf.display_name] = Match(leaf, filling, _common(filling.names), how,
+                                                     inf, inf, len(free))
             state.open.pop(leaf.display_name, None)
             taken.update(filling.names)
 
 
 def _lacks_gains(target: Target) -> bool:
-    """True when a norm of the Keras model has an offset and no gain, so that a gain of one in torch may have no place."""
-    return any(
-        "BatchNormalization" in leaf.class_names and "gamma" not in {variable.name for variable in leaf.variables}
-        for leaf in target.leaves()
-    )
+    """True when a norm of the Keras model has an offset and no gain, so that a gain of one in torch
+    may have no place.
+    """
+    return any("BatchNormalization" in leaf.class_names
+               and "gamma" not in {variable.name for variable in leaf.variables}
+               for leaf in target.leaves())
 
 
-def search(
-    knowledge: TraceIndex,
-    target: Target,
-    keras_call: Callable[[], Any],
-    hints: Mapping[str, str],
-    state: SearchState,
-    finished: bool,
-) -> tuple[SearchState, int]:
-    """Passes through the Keras model, from what the first one found on, until none of its layers hits a dead end, or the choices or the patience run out.
+def search(knowledge: TraceIndex, target: Target, keras_call: Callable[[], Any],
+           hints: Mapping[str, str], state: SearchState, finished: bool) -> tuple[SearchState, int]:
+    """Passes through the Keras model, from what the first one found on, until none of its layers
+    hits a dead end, or the choices or the patience run out.
 
-    Every pass that settles more layers than any before renews the patience. The number tells how often a choice was taken back.
+    Every pass that settles more layers than any before renews the patience. The number tells how
+    often a choice was taken back.
     """
     excluded: dict[str, set[tuple[str, ...]]] = {}
     best: tuple[int, dict[str, set[tuple[str, ...]]]] = (-1, {})
@@ -246,28 +256,30 @@ def search(
     return state, backtracks
 
 
-def search_with_torch_outputs(
-    knowledge: TraceIndex,
-    target: Target,
-    keras_call: Callable[[], Any],
-    hints: Mapping[str, str],
-    accept_unproven: bool,
-) -> tuple[SearchState, bool]:
-    """One pass in which every layer gets what torch computed before it, then one without, which shows whether the models are the same.
+def search_with_torch_outputs(knowledge: TraceIndex, target: Target, keras_call: Callable[[], Any],
+                              hints: Mapping[str, str],
+                              accept_unproven: bool) -> tuple[SearchState, bool]:
+    """One pass in which every layer gets what torch computed before it, then one without, which
+    shows whether the models are the same.
 
-    Where they are not, the layers at which they part are open, unless unproven ones are accepted. True when the Keras model gives what torch
-    gives with these weights, and nothing of torch's in the place of its own.
+    Where they are not, the layers at which they part are open, unless unproven ones are accepted.
+    True when the Keras model gives what torch gives with these weights, and nothing of torch's in
+    the place of its own.
     """
-    state, _ = one_pass(knowledge, target, keras_call, PassConfig({}, {}, False, hints, forced=True))
+    state, _ = one_pass(knowledge, target, keras_call, PassConfig({}, {}, False, hints,
+                                                                  forced=True))
     if not state.parted and not state.is_whole:
         return state, False
-    check, _ = one_pass(knowledge, target, keras_call, PassConfig({}, dict(state.settled), False, hints))
+    check, _ = one_pass(knowledge, target, keras_call,
+                        PassConfig({}, dict(state.settled), False, hints))
     stands_alone = state.is_whole and check.is_whole
-    if not state.parted or (not state.open and outputs_apart(check, knowledge) < SAME_OUTPUTS_BELOW):
+    if not state.parted or (not state.open
+                            and outputs_apart(check, knowledge) < SAME_OUTPUTS_BELOW):
         return state, stands_alone
     for label, reason in state.parted.items():
         settled = state.settled[label]
-        state.settled[label] = replace(settled, how="names and order, unproven", output_distance=inf)
+        state.settled[label] = replace(settled, how="names and order, unproven",
+                                       output_distance=inf)
         if not accept_unproven:
             del state.settled[label]
             state.open[label] = f"{reason}; likeliest: {', '.join(settled.filling.names[:4])}"
@@ -279,16 +291,14 @@ def outputs_apart(state: SearchState, knowledge: TraceIndex) -> float:
     return min((knowledge.seen.nearest(key) for key in state.outputs), default=inf)
 
 
-def one_pass(
-    knowledge: TraceIndex,
-    target: Target,
-    keras_call: Callable[[], Any],
-    setup: PassConfig,
-) -> tuple[SearchState, bool]:
+def one_pass(knowledge: TraceIndex, target: Target, keras_call: Callable[[], Any],
+             setup: PassConfig) -> tuple[SearchState, bool]:
     """What one run of the Keras model settles, and whether it came to the end."""
     with no_grad(target), preserve_rng_state(), trial_values(target) as set_value:
         for variable, way in knowledge.integers:
-            set_value(variable, knowledge.evaluation.values(way.expression, variable.dtype, variable.display_name))
+            set_value(
+                variable,
+                knowledge.evaluation.values(way.expression, variable.dtype, variable.display_name))
         run = KerasPass(knowledge, target, set_value, setup)
         try:
             with intercepted_calls(target, run.handle):
@@ -304,9 +314,8 @@ def one_pass(
             return run.state, True
     if isinstance(changed, Fold):
         folded = with_row(settled[changed.display_name], changed.row)
-        return one_pass(
-            knowledge, target, keras_call, replace(again, presets={**settled, changed.display_name: folded})
-        )
+        return one_pass(knowledge, target, keras_call,
+                        replace(again, presets={**settled, changed.display_name: folded}))
     labels = changed.made.labels
     turned = {label: counted_channels_last(settled[label], changed.made) for label in labels}
     trial = replace(again, presets={**settled, **turned}, trial_for=changed.display_name)
@@ -314,75 +323,85 @@ def one_pass(
     if state.is_proven(changed.display_name):
         return state, finished
     return one_pass(
-        knowledge,
-        target,
-        keras_call,
-        replace(again, in_both_orders=setup.in_both_orders | {(changed.display_name, changed.made)}),
-    )
+        knowledge, target, keras_call,
+        replace(again,
+                in_both_orders=setup.in_both_orders | {(changed.display_name, changed.made)}))
 
 
-def written_down(
-    state: SearchState, knowledge: TraceIndex, source: Source, target: Target, backtracks: int
-) -> tuple[Plan, Alignment]:
+def written_down(state: SearchState, knowledge: TraceIndex, source: Source, target: Target,
+                 backtracks: int) -> tuple[Plan, Alignment]:
     """The Plan in the target's order, with a rule for every weight that has no partner."""
     order = {place: number for number, place in enumerate(target.variables)}
     assignments = {
-        variable.key: Assignment(variable.key, way.expression, way.rule, doubt_about(settled, variable))
-        for settled in state.settled.values()
-        for variable, way in settled.filling.ways
+        variable.key:
+            Assignment(variable.key, way.expression, way.rule, doubt_about(settled, variable))
+        for settled in state.settled.values() for variable, way in settled.filling.ways
     }
     assignments |= {
-        variable.key: Assignment(variable.key, way.expression, way.rule, "") for variable, way in knowledge.integers
+        variable.key: Assignment(variable.key, way.expression, way.rule, "")
+        for variable, way in knowledge.integers
     }
     reached = {tied for name in knowledge.trace.reached for tied in knowledge.tied[name]}
     taken = {
-        tied for settled in state.settled.values() for name in settled.filling.names for tied in knowledge.tied[name]
+        tied for settled in state.settled.values() for name in settled.filling.names
+        for tied in knowledge.tied[name]
     }
-    unreached = tuple(name for name in source if name in knowledge.shapes and name not in reached and name not in taken)
+    unreached = tuple(name for name in source
+                      if name in knowledge.shapes and name not in reached and name not in taken)
     dropped = dict.fromkeys(unreached, "not reached by this input")
     dropped |= {
-        name: "a constant of the computation"
-        for name, tensor in source.items()
+        name: "a constant of the computation" for name, tensor in source.items()
         if name not in knowledge.shapes and name not in taken and tensor.kind == "buffer"
     }
     kept: dict[str, str] = {}
     for leaf in target.leaves():
         rule = reason_to_keep(leaf, state)
         if rule:
-            kept |= {variable.key: rule for variable in leaf.variables if variable.key not in assignments}
+            kept |= {
+                variable.key: rule for variable in leaf.variables if variable.key not in assignments
+            }
             state.open.pop(leaf.display_name, None)
         integers = [one for one in leaf.variables if is_integer(one) and one.key not in assignments]
-        kept |= {one.key: "whole numbers, which are no weights" for one in integers if one.key not in kept}
-    pairs = tuple(
-        (_common(settled.filling.names), settled.layer.display_name)
-        for settled in state.settled.values()
-        if settled.filling.names
-    )
+        kept |= {
+            one.key: "whole numbers, which are no weights"
+            for one in integers if one.key not in kept
+        }
+    pairs = tuple((_common(settled.filling.names), settled.layer.display_name)
+                  for settled in state.settled.values() if settled.filling.names)
     left_over = tuple(name for name in source if name in reached and name not in taken)
     constants = tuple(without_effect(left_over, state, source))
-    plan = Plan(tuple(sorted(assignments.values(), key=lambda item: order[item.key])), dropped, kept, pairs, constants)
+    plan = Plan(tuple(sorted(assignments.values(), key=lambda item: order[item.key])), dropped,
+                kept, pairs, constants)
     known = {name for constant in constants for name in tensors_of(constant.expression)}
     left_over = tuple(name for name in left_over if name not in known)
     return plan, Alignment(state.settled, state.open, left_over, backtracks)
 
 
-def without_effect(left_over: Sequence[str], state: SearchState, source: Source) -> Iterator[Constant]:
-    """Gains that are 1 and offsets that are 0 throughout, of torch layers whose other weights went to a Keras layer that has none."""
-    layers = {name.rpartition(".")[0]: one.layer for one in state.settled.values() for name in one.filling.names}
+def without_effect(left_over: Sequence[str], state: SearchState,
+                   source: Source) -> Iterator[Constant]:
+    """Gains that are 1 and offsets that are 0 throughout, of torch layers whose other weights went
+    to a Keras layer that has none.
+    """
+    layers = {
+        name.rpartition(".")[0]: one.layer for one in state.settled.values()
+        for name in one.filling.names
+    }
     evaluation = Evaluation(source)
     for name in left_over:
         layer, value = layers.get(name.rpartition(".")[0]), NEUTRAL.get(role_of(name) or "")
         if layer is None or value is None or "Normalization" not in layer.class_name:
             continue
         if bool((evaluation.values(Tensor(name), source[name].dtype, name) == value).all()):
-            yield Constant(Tensor(name), value, f"'{layer.display_name}' has none, and {value:g} changes nothing")
+            yield Constant(Tensor(name), value,
+                           f"'{layer.display_name}' has none, and {value:g} changes nothing")
 
 
 def doubt_about(settled: Match, variable: TargetVariable) -> str:
     """What stays unproven about a variable, "" when its layer was told by its input or output."""
     if settled.output_distance < inf:
         return ""
-    return f"'{variable.display_name}' was paired by names and shapes alone: this input does not reach it, or nothing it computes is in torch"
+    return (f"'{variable.display_name}' was paired by names and shapes alone: this input does not "
+            "reach it, or nothing it computes is in torch")
 
 
 def reason_to_keep(leaf: TargetLayer, state: SearchState) -> str:
@@ -404,4 +423,4 @@ def _common(names: Sequence[str]) -> str:
         if len(set(parts)) > 1:
             break
         common.append(parts[0])
-    return ".".join(common[: max(1, min(len(name) for name in split) - 1)])
+    return ".".join(common[:max(1, min(len(name) for name in split) - 1)])

@@ -1,7 +1,9 @@
-"""Torch's own outputs in the place of a Keras layer's, so that what a layer gets is right whatever happened before it.
+"""Torch's own outputs in the place of a Keras layer's, so that what a layer gets is right whatever
+happened before it.
 
-Rounding cannot add up on the way through a deep network then, and a layer that computes something else than torch does no harm to
-those behind it: the places where outputs had to be put right are where the models differ.
+Rounding cannot add up on the way through a deep network then, and a layer that computes something
+else than torch does no harm to those behind it: the places where outputs had to be put right are
+where the models differ.
 """
 
 from __future__ import annotations
@@ -17,25 +19,27 @@ from ...running.fingerprint import Fingerprint, distance
 Array = npt.NDArray[np.floating]
 
 
-def recorded_output(
-    outputs: Sequence[Fingerprint], arrays: Mapping[Fingerprint, Array], own: Fingerprint, within: float
-) -> Array | None:
-    """Of a unit's recorded outputs the one that a layer's output with the fingerprint `own` is, up to `within`; None when there is none."""
+def recorded_output(outputs: Sequence[Fingerprint], arrays: Mapping[Fingerprint, Array],
+                    own: Fingerprint, within: float) -> Array | None:
+    """Of a unit's recorded outputs the one that a layer's output with the fingerprint `own` is, up
+    to `within`; None when there is none.
+    """
     near = [(distance(own, key), key) for key in outputs if key in arrays]
     apart, key = min(near, default=(np.inf, None))
     return None if key is None or apart > within else arrays[key]
 
 
 def arranged_like(recorded: Array, own: Array) -> Array | None:
-    """What torch computed with its axes in the order in which Keras has them, nearest to what Keras computed; None when no order fits."""
+    """What torch computed with its axes in the order in which Keras has them, nearest to what Keras
+    computed; None when no order fits.
+    """
     squeezed, shape = np.squeeze(recorded), np.squeeze(own).shape
     if squeezed.ndim > 5 or sorted(squeezed.shape) != sorted(shape):
         return None
     wanted = np.squeeze(own).astype(np.float64)
     fitting = [
-        squeezed.transpose(perm)
-        for perm in permutations(range(squeezed.ndim))
-        if tuple(squeezed.shape[axis] for axis in perm) == shape
+        squeezed.transpose(perm) for perm in permutations(range(squeezed.ndim)) if tuple(
+            squeezed.shape[axis] for axis in perm) == shape
     ]
     nearest = min(fitting, key=lambda moved: float(np.abs(moved - wanted).sum()))
     return np.ascontiguousarray(nearest).reshape(own.shape)

@@ -1,4 +1,6 @@
-"""What the torch trace says, arranged for look-up, and the values that expressions over its weights have."""
+"""What the torch trace says, arranged for look-up, and the values that expressions over its weights
+have.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +25,19 @@ from .transforms import VariableMapping
 
 class TraceIndex:
     """What the torch trace says, arranged for look-up; the same for all passes."""
-
     def __init__(
-        self, trace: Trace, source: Source, integers: tuple[tuple[TargetVariable, VariableMapping], ...] = ()
-    ) -> None:
-        """Sort the fingerprints of `trace`, which is one of the module of `source`; `integers` are what integer variables of Keras must be."""
+        self, trace: Trace, source: Source, integers: tuple[tuple[TargetVariable, VariableMapping],
+                                                            ...] = ()) -> None:
+        """Sort the fingerprints of `trace`, which is one of the module of `source`; `integers` are
+        what integer variables of Keras must be.
+        """
         self.integers = integers
         self.trace = trace
-        self.arrays: dict[str, npt.NDArray[Any]] = {name: _numpy(value) for name, value in trace.values.items()}
-        self.shapes: dict[str, Shape] = {name: tuple(array.shape) for name, array in self.arrays.items()}
+        self.arrays: dict[str, npt.NDArray[Any]] = {
+            name: _numpy(value) for name, value in trace.values.items()
+        }
+        self.shapes: dict[str,
+                          Shape] = {name: tuple(array.shape) for name, array in self.arrays.items()}
         tensors = {
             name: SourceTensor(name, self.shapes[name], "float32", partial(np.asarray, array))
             for name, array in self.arrays.items()
@@ -54,7 +60,9 @@ class TraceIndex:
             self._inputs.setdefault(self._firsts(unit.names), set()).add(unit.inputs)
 
     def are_used_again(self, names: Collection[str]) -> bool:
-        """Whether torch computes with just these weights, tied ones counting as one, on several inputs: a shared layer, a tied table."""
+        """Whether torch computes with just these weights, tied ones counting as one, on several
+        inputs: a shared layer, a tied table.
+        """
         return len(self._inputs.get(self._firsts(names), ())) > 1
 
     def _firsts(self, names: Collection[str]) -> frozenset[str]:
@@ -69,11 +77,16 @@ class TraceIndex:
         """A parametrization that only its module can compute is a callback in the Plan."""
         for operand in operands_of(expression):
             self._run_callbacks(operand)
-        if isinstance(expression, CallbackOutput) and expression.callback not in self.evaluation.results:
+        if isinstance(expression,
+                      CallbackOutput) and expression.callback not in self.evaluation.results:
             callback = expression.callback
-            operands = [self.evaluation.values(operand, "float32", callback.layer) for operand in callback.operands]
+            operands = [
+                self.evaluation.values(operand, "float32", callback.layer)
+                for operand in callback.operands
+            ]
             calls = [(call.key, call.function) for call in callback.calls]
-            self.evaluation.results[callback] = _core.apply_callbacks(callback.layer, operands, calls)
+            self.evaluation.results[callback] = _core.apply_callbacks(callback.layer, operands,
+                                                                      calls)
 
 
 def _numpy(value: Any) -> npt.NDArray[Any]:

@@ -1,4 +1,6 @@
-"""Ways in which a torch tensor may become a Keras variable: the rule of the layer's kind first, then what the shapes allow."""
+"""Ways in which a torch tensor may become a Keras variable: the rule of the layer's kind first,
+then what the shapes allow.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,13 @@ MOST_PARTS = 4
 
 @dataclass(frozen=True, slots=True)
 class VariableMapping:
-    """One way to fill a variable: `penalty` is 0 for a documented convention and grows with what had to be assumed.
+    """One way to fill a variable: `penalty` is 0 for a documented convention and grows with what
+    had to be assumed.
 
-    `cut` says which part of the tensor is taken: the tensors of a layer are cut alike. () for all of it, (start, stop) for a block, (groups,
-    part, parts) for a part in each group, (entry,) for one of a bank. With `only_by_output` it is too easily right in shape to be
-    taken unless torch computes the same from it (some rows of many, which might be other classes).
+    `cut` says which part of the tensor is taken: the tensors of a layer are cut alike. () for all
+    of it, (start, stop) for a block, (groups, part, parts) for a part in each group, (entry,) for
+    one of a bank. With `only_by_output` it is too easily right in shape to be taken unless torch
+    computes the same from it (some rows of many, which might be other classes).
     """
 
     expression: Expression
@@ -35,12 +39,12 @@ class VariableMapping:
     only_by_output: bool = False
 
 
-def ways(
-    name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, map_shapes: tuple[Shape, ...]
-) -> Iterator[VariableMapping]:
+def ways(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer,
+         map_shapes: tuple[Shape, ...]) -> Iterator[VariableMapping]:
     """All ways for the tensor `name` of `shape` to fill `variable`, the likeliest first, each once.
 
-    `map_shapes` are those (height, width, channels) of feature maps, of any rank, that may have been flattened before the layer.
+    `map_shapes` are those (height, width, channels) of feature maps, of any rank, that may have
+    been flattened before the layer.
     """
     given: set[Expression] = set()
     for way in _all_ways(name, shape, variable, layer, map_shapes):
@@ -49,9 +53,8 @@ def ways(
             yield way
 
 
-def _all_ways(
-    name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, map_shapes: tuple[Shape, ...]
-) -> Iterator[VariableMapping]:
+def _all_ways(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer,
+              map_shapes: tuple[Shape, ...]) -> Iterator[VariableMapping]:
     size, wanted = prod(shape), prod(variable.shape)
     if size == wanted:
         yield from flattened_map(name, shape, variable, map_shapes)
@@ -67,19 +70,23 @@ def _all_ways(
         yield from by_rows(name, shape, variable)
 
 
-def by_rule(base: Expression, shape: Shape, variable: TargetVariable, layer: TargetLayer) -> Iterator[VariableMapping]:
+def by_rule(base: Expression, shape: Shape, variable: TargetVariable,
+            layer: TargetLayer) -> Iterator[VariableMapping]:
     """The rule of the layer's kind, as in any other conversion."""
     rule = rule_for(layer)
     movement = rule.movements.get(variable.name) if rule else None
     if rule is not None and movement is not None:
         if movement.torch_shape(variable.shape) == shape:
             expression = _on(base, movement.expression("", variable.shape))
-            yield VariableMapping(expression, f"{rule.name}: {movement.torch} -> {movement.keras}", 0)
+            yield VariableMapping(expression, f"{rule.name}: {movement.torch} -> {movement.keras}",
+                                  0)
         return
     raw = raw_parameter("", shape, variable.shape)
-    if raw is not None and (len([extent for extent in shape if extent > 1]) < 2 or variable.name != "kernel"):
+    if raw is not None and (len([extent for extent in shape if extent > 1]) < 2
+                            or variable.name != "kernel"):
         # A bank of matrices may be transposed in each; a vector or a table may not.
-        yield VariableMapping(_on(base, raw), "as it stands", 2 if len(shape) == 3 and min(shape) > 1 else 0)
+        yield VariableMapping(_on(base, raw), "as it stands",
+                              2 if len(shape) == 3 and min(shape) > 1 else 0)
 
 
 def _on(base: Expression, expression: Expression) -> Expression:
@@ -92,7 +99,9 @@ def _on(base: Expression, expression: Expression) -> Expression:
 
 
 def by_axes(base: Expression, shape: Shape, wanted: Shape) -> Iterator[VariableMapping]:
-    """Any order of the axes, then exact splits and merges (heads): reversed orders first, as Keras keeps outputs last."""
+    """Any order of the axes, then exact splits and merges (heads): reversed orders first, as Keras
+    keeps outputs last.
+    """
     squeezed = tuple(extent for extent in shape if extent != 1)
     operand = base if squeezed == shape else Reshape(base, squeezed)
     if len(squeezed) > 4:
@@ -101,17 +110,18 @@ def by_axes(base: Expression, shape: Shape, wanted: Shape) -> Iterator[VariableM
         moved = tuple(squeezed[axis] for axis in perm)
         if not splits_or_merges(moved, wanted):
             continue
-        expression: Expression = operand if perm == tuple(range(len(perm))) else Permute(operand, perm)
+        expression: Expression = operand if perm == tuple(range(len(perm))) else Permute(
+            operand, perm)
         expression = expression if moved == wanted else Reshape(expression, wanted)
         yield VariableMapping(
-            expression,
-            f"axes in the order {perm}" + ("" if moved == wanted else f", as {wanted}"),
-            2 if moved == wanted else 3,
-        )
+            expression, f"axes in the order {perm}" + ("" if moved == wanted else f", as {wanted}"),
+            2 if moved == wanted else 3)
 
 
 def by_heads(base: Expression, shape: Shape, wanted: Shape) -> Iterator[VariableMapping]:
-    """A matrix whose rows or columns are heads, with the axes of the heads apart from each other: (N H, D) as (N, D, H)."""
+    """A matrix whose rows or columns are heads, with the axes of the heads apart from each other:
+    (N H, D) as (N, D, H).
+    """
     if len(shape) != 2 or not 3 <= len(wanted) <= 4:
         return
     axes = range(len(wanted))
@@ -121,9 +131,8 @@ def by_heads(base: Expression, shape: Shape, wanted: Shape) -> Iterator[Variable
             split = tuple(wanted[axis] for axis in (*first, *second))
             if prod(split[:count]) == shape[0] and prod(split[count:]) == shape[1]:
                 perm = tuple((*first, *second).index(axis) for axis in axes)
-                yield VariableMapping(
-                    Permute(Reshape(base, split), perm), f"heads split as {split}, axes in the order {perm}", 3
-                )
+                yield VariableMapping(Permute(Reshape(base, split), perm),
+                                      f"heads split as {split}, axes in the order {perm}", 3)
 
 
 def _likelihood(perm: tuple[int, ...]) -> tuple[bool, tuple[int, ...]]:
@@ -132,7 +141,9 @@ def _likelihood(perm: tuple[int, ...]) -> tuple[bool, tuple[int, ...]]:
 
 
 def splits_or_merges(shape: Shape, wanted: Shape) -> bool:
-    """True when axes of `wanted` are axes of `shape`, or whole numbers of them joined, or parts of one of them."""
+    """True when axes of `wanted` are axes of `shape`, or whole numbers of them joined, or parts of
+    one of them.
+    """
     if prod(shape) != prod(wanted):
         return False
     try:
@@ -142,10 +153,11 @@ def splits_or_merges(shape: Shape, wanted: Shape) -> bool:
     return True
 
 
-def flattened_map(
-    name: str, shape: Shape, variable: TargetVariable, map_shapes: tuple[Shape, ...]
-) -> Iterator[VariableMapping]:
-    """Rows of a dense kernel behind a flattened feature map: torch counts them channels first, Keras channels last."""
+def flattened_map(name: str, shape: Shape, variable: TargetVariable,
+                  map_shapes: tuple[Shape, ...]) -> Iterator[VariableMapping]:
+    """Rows of a dense kernel behind a flattened feature map: torch counts them channels first,
+    Keras channels last.
+    """
     if len(shape) != 2 or len(variable.shape) != 2 or shape != variable.shape[::-1]:
         return
     for *extents, channels in map_shapes:
@@ -157,20 +169,22 @@ def flattened_map(
             yield VariableMapping(expression, f"dense behind a flattened map of {size}", 1)
 
 
-def by_part(
-    name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, parts: int
-) -> Iterator[VariableMapping]:
-    """One of several equal parts of a tensor that holds query, key and value, or the like, in one: in blocks, or in each of its groups of rows."""
+def by_part(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer,
+            parts: int) -> Iterator[VariableMapping]:
+    """One of several equal parts of a tensor that holds query, key and value, or the like, in one:
+    in blocks, or in each of its groups of rows.
+    """
     said = part_number(layer.display_name)
     order = _said_first(said, parts)
     for axis, extent in enumerate(shape):
         if extent % parts or extent == parts:
             continue
         step = extent // parts
-        part_shape = (*shape[:axis], step, *shape[axis + 1 :])
+        part_shape = (*shape[:axis], step, *shape[axis + 1:])
         for part in order:
             base = Slice(Tensor(name), axis, part * step, (part + 1) * step)
-            words, unlikely = f"part {part + 1} of {parts} along axis {axis}", 2 + (said is not None and said != part)
+            words, unlikely = f"part {part + 1} of {parts} along axis {axis}", 2 + (
+                said is not None and said != part)
             cut = (part * step, (part + 1) * step)
             yield from _of_part(base, part_shape, words, unlikely, cut, variable, layer)
     rows = shape[0] // parts if shape and shape[0] % parts == 0 else 0
@@ -180,18 +194,25 @@ def by_part(
         for part in order:
             one = Reshape(Slice(grouped, 1, part, part + 1), part_shape)
             words = f"part {part + 1} of {parts} in each of {groups} groups of rows"
-            unlikely = 4 + (groups not in (rows, *variable.shape)) + (said is not None and said != part)
-            yield from _of_part(one, part_shape, words, unlikely, (groups, part, parts), variable, layer)
+            unlikely = 4 + (groups not in (rows, *variable.shape)) + (said is not None
+                                                                      and said != part)
+            yield from _of_part(one, part_shape, words, unlikely, (groups, part, parts), variable,
+                                layer)
 
 
 def _numbers_of_groups(rows: int, shape: Shape) -> list[int]:
-    """Into how many groups rows may fall: as many as there are heads in the shape, else any number that divides them."""
+    """Into how many groups rows may fall: as many as there are heads in the shape, else any number
+    that divides them.
+    """
     numbers = [number for number in range(2, rows + 1) if rows % number == 0]
     return sorted(numbers, key=lambda number: number not in (rows, *shape))
 
 
-def by_block(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer) -> Iterator[VariableMapping]:
-    """Some rows of a tensor that holds several matrices of unequal heights (query and fewer keys and values): the first, the last, those beside them."""
+def by_block(name: str, shape: Shape, variable: TargetVariable,
+             layer: TargetLayer) -> Iterator[VariableMapping]:
+    """Some rows of a tensor that holds several matrices of unequal heights (query and fewer keys
+    and values): the first, the last, those beside them.
+    """
     size, wanted = prod(shape), variable.size
     if shape and wanted and (shape[0] * wanted) % size == 0:
         rows = shape[0] * wanted // size
@@ -200,15 +221,16 @@ def by_block(name: str, shape: Shape, variable: TargetVariable, layer: TargetLay
         for place, start in enumerate(starts):
             if 0 <= start <= shape[0] - rows:
                 base = Slice(Tensor(name), 0, start, start + rows)
-                words, unlikely = f"rows {start} to {start + rows}", 4 + (said is not None and said != place)
+                words, unlikely = f"rows {start} to {start + rows}", 4 + (said is not None
+                                                                          and said != place)
                 cut = (start, start + rows)
-                for way in _of_part(base, (rows, *shape[1:]), words, unlikely, cut, variable, layer):
+                for way in _of_part(base, (rows, *shape[1:]), words, unlikely, cut, variable,
+                                    layer):
                     yield replace(way, only_by_output=True)
 
 
-def by_entry(
-    name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, entries: int
-) -> Iterator[VariableMapping]:
+def by_entry(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer,
+             entries: int) -> Iterator[VariableMapping]:
     """One entry of a bank of matrices, such as one expert of several."""
     if len(shape) < 3 or shape[0] != entries:
         return
@@ -216,7 +238,8 @@ def by_entry(
     for entry in _said_first(said, entries):
         base = Reshape(Slice(Tensor(name), 0, entry, entry + 1), shape[1:])
         unlikely = 2 + (said is not None and said != entry)
-        yield from _of_part(base, shape[1:], f"entry {entry + 1} of {entries}", unlikely, (entry,), variable, layer)
+        yield from _of_part(base, shape[1:], f"entry {entry + 1} of {entries}", unlikely, (entry,),
+                            variable, layer)
 
 
 def _said_first(said: int | None, count: int) -> list[int]:
@@ -224,50 +247,48 @@ def _said_first(said: int | None, count: int) -> list[int]:
     return sorted(range(count), key=lambda number: number != said)
 
 
-def _of_part(
-    base: Expression,
-    shape: Shape,
-    words: str,
-    penalty: int,
-    cut: tuple[int, ...],
-    variable: TargetVariable,
-    layer: TargetLayer,
-) -> Iterator[VariableMapping]:
+def _of_part(base: Expression, shape: Shape, words: str, penalty: int, cut: tuple[int, ...],
+             variable: TargetVariable, layer: TargetLayer) -> Iterator[VariableMapping]:
     """By the rule or the axes, of a part of a tensor."""
     for way in (*by_rule(base, shape, variable, layer), *by_axes(base, shape, variable.shape)):
         yield VariableMapping(way.expression, f"{words}; {way.rule}", penalty + way.penalty, cut)
 
 
 def by_rows(name: str, shape: Shape, variable: TargetVariable) -> Iterator[VariableMapping]:
-    """The last or first rows of a table that is longer (positions with an offset, unused tokens)."""
-    if len(shape) != 2 or len(variable.shape) != 2 or shape[1] != variable.shape[1] or shape[0] <= variable.shape[0]:
+    """The last or first rows of a table that is longer (positions with an offset, unused tokens).
+    """
+    if len(shape) != 2 or len(
+            variable.shape) != 2 or shape[1] != variable.shape[1] or shape[0] <= variable.shape[0]:
         return
     rows = variable.shape[0]
     for start in dict.fromkeys((shape[0] - rows, 0, 1, 2)):
         if start + rows <= shape[0]:
-            yield VariableMapping(Slice(Tensor(name), 0, start, start + rows), f"rows {start} to {start + rows}", 4)
+            yield VariableMapping(Slice(Tensor(name), 0, start, start + rows),
+                                  f"rows {start} to {start + rows}", 4)
 
 
-def joined(
-    names: tuple[str, ...], shapes: tuple[Shape, ...], variable: TargetVariable, layer: TargetLayer
-) -> Iterator[VariableMapping]:
-    """Several tensors joined into one variable: of one shape along any axis of theirs or a new first one, else along their first one."""
+def joined(names: tuple[str, ...], shapes: tuple[Shape, ...], variable: TargetVariable,
+           layer: TargetLayer) -> Iterator[VariableMapping]:
+    """Several tensors joined into one variable: of one shape along any axis of theirs or a new
+    first one, else along their first one.
+    """
     operands = tuple(Tensor(name) for name in names)
     shape = shapes[0]
     if len(set(shapes)) > 1:
         base, whole = Concat(operands, 0), (sum(one[0] for one in shapes), *shape[1:])
         for way in (*by_rule(base, whole, variable, layer), *by_axes(base, whole, variable.shape)):
-            yield VariableMapping(
-                way.expression, f"{len(names)} tensors joined along axis 0; {way.rule}", 4 + way.penalty
-            )
+            yield VariableMapping(way.expression,
+                                  f"{len(names)} tensors joined along axis 0; {way.rule}",
+                                  4 + way.penalty)
         return
     for axis, extent in enumerate(shape):
-        whole = (*shape[:axis], extent * len(names), *shape[axis + 1 :])
+        whole = (*shape[:axis], extent * len(names), *shape[axis + 1:])
         base = Concat(operands, axis)
         for way in (*by_rule(base, whole, variable, layer), *by_axes(base, whole, variable.shape)):
-            yield VariableMapping(
-                way.expression, f"{len(names)} tensors joined along axis {axis}; {way.rule}", 3 + way.penalty
-            )
+            yield VariableMapping(way.expression,
+                                  f"{len(names)} tensors joined along axis {axis}; {way.rule}",
+                                  3 + way.penalty)
     stacked = Concat(tuple(Reshape(operand, (1, *shape)) for operand in operands), 0)
     for way in by_axes(stacked, (len(names), *shape), variable.shape):
-        yield VariableMapping(way.expression, f"{len(names)} tensors stacked; {way.rule}", 3 + way.penalty)
+        yield VariableMapping(way.expression, f"{len(names)} tensors stacked; {way.rule}",
+                              3 + way.penalty)

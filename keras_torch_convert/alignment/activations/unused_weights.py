@@ -1,4 +1,6 @@
-"""Weights that a module computes with although nothing it gives depends on the result (the last residual branch of a WaveNet)."""
+"""Weights that a module computes with although nothing it gives depends on the result (the last
+residual branch of a WaveNet).
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,15 @@ from typing import Any
 from ...running.run import functional_call
 from ...running.torch_trace import isolated_inference, tensors_in
 
-# Each layer costs a run of the module; a model with more layers without a place differs in another way.
+# Each layer costs a run of the module; a model with more layers without a place differs in another
+# way.
 MOST_LAYERS = 16
 
 
-def unused_weights(
-    module: Any, values: Mapping[str, Any], call: Callable[[Any], Any], names: Sequence[str]
-) -> tuple[str, ...]:
-    """Those of `names` whose change, together with all others of their layer, leaves each output of `call(module)` as it is, bit for bit.
+def unused_weights(module: Any, values: Mapping[str, Any], call: Callable[[Any], Any],
+                   names: Sequence[str]) -> tuple[str, ...]:
+    """Those of `names` whose change, together with all others of their layer, leaves each output of
+    `call(module)` as it is, bit for bit.
 
     The module is run on `values`; it keeps its own.
     """
@@ -27,12 +30,10 @@ def unused_weights(
         return ()
     with isolated_inference(module):
         before = _outputs(module, values, call)
-        return tuple(
-            name
-            for members in layers.values()
-            if _equal(before, _outputs(module, {**values, **{one: 2 * values[one] + 1 for one in members}}, call))
-            for name in members
-        )
+        return tuple(name for members in layers.values() if _equal(
+            before,
+            _outputs(module, {**values, **{one: 2 * values[one] + 1 for one in members}}, call))
+                     for name in members)
 
 
 def _outputs(module: Any, values: Mapping[str, Any], call: Callable[[Any], Any]) -> list[Any]:
@@ -42,4 +43,5 @@ def _outputs(module: Any, values: Mapping[str, Any], call: Callable[[Any], Any])
 def _equal(first: Sequence[Any], second: Sequence[Any]) -> bool:
     import torch
 
-    return len(first) == len(second) and all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    return len(first) == len(second) and all(
+        torch.equal(one, other) for one, other in zip(first, second, strict=True))

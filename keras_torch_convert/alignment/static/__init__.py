@@ -1,1 +1,3 @@
-"""Alignment from a checkpoint alone: by shapes, kinds of layers, names and order. A proposal with a confidence for each weight, never a proof."""
+"""Alignment from a checkpoint alone: by shapes, kinds of layers, names and order. A proposal with a
+confidence for each weight, never a proof.
+"""

@@ -1,4 +1,6 @@
-"""How far a pairing that nothing proves can be trusted, as a number that was measured on pairs of models with a proven alignment."""
+"""How far a pairing that nothing proves can be trusted, as a number that was measured on pairs of
+models with a proven alignment.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,9 @@ from math import exp
 
 from .matching import StaticMatch
 
-# 0.5 where another pairing is as good, 0.9 where every other one costs 1.75 more. On the zoo's pairs no layer that a proven alignment contradicts had a
-# larger margin, and seven in ten of the right ones had (tests/zoo/measure_static.py).
+# 0.5 where another pairing is as good, 0.9 where every other one costs 1.75 more. On the zoo's
+# pairs no layer that a proven alignment contradicts had a larger margin, and seven in ten of the
+# right ones had (tests/zoo/measure_static.py).
 _STEEPNESS = 0.92
 _MOST = 0.99
 # Where shapes and names leave the layout itself open (a square table, the order of fused parts).

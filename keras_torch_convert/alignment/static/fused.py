@@ -1,4 +1,6 @@
-"""Layers that are fused on one side only: query, key and value in one torch layer, or in one Keras layer."""
+"""Layers that are fused on one side only: query, key and value in one torch layer, or in one Keras
+layer.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,24 @@ from ..parts import LayerSelection, Parts, concat, split
 
 Fit = Callable[[TorchLayer, TargetLayer], bool]
 
-# What the rows of a fused layer are, by the words of its name: the order in which all known models have them.
+# What the rows of a fused layer are, by the words of its name: the order in which all known models
+# have them.
 _ORDERS = {"qkv": ("query", "key", "value"), "kv": ("key", "value")}
 _ATTENTION = ("query", "key", "value")
 
 
-def in_parts(stack: TorchLayer, layers: Sequence[TargetLayer], parts: Parts, fit: Fit) -> list[TorchLayer]:
-    """The stack as its equal parts, three or two, when each of some Keras layers takes one; [] when none does. Its name does not matter for three."""
+def in_parts(stack: TorchLayer, layers: Sequence[TargetLayer], parts: Parts,
+             fit: Fit) -> list[TorchLayer]:
+    """The stack as its equal parts, three or two, when each of some Keras layers takes one; [] when
+    none does. Its name does not matter for three.
+    """
     known = next((order for word, order in _ORDERS.items() if word in words_of(stack.layer)), None)
     for names in (known,) if known is not None else (_ATTENTION,):
         try:
-            cut = [_part(stack, split(stack.layer, part, len(names)), name, parts) for part, name in enumerate(names)]
+            cut = [
+                _part(stack, split(stack.layer, part, len(names)), name, parts)
+                for part, name in enumerate(names)
+            ]
         except AlignmentError:
             continue
         if any(fit(cut[0], layer) for layer in layers):
@@ -35,10 +44,11 @@ def _part(stack: TorchLayer, part: LayerSelection, name: str, parts: Parts) -> T
     return TorchLayer(f"{stack.layer}.{name}", tuple(parts.tensors(part)), stack.modules)
 
 
-def put_together(
-    stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer], parts: Parts, fit: Fit
-) -> list[TorchLayer]:
-    """The stacks with query, key and value of one module as one, where some Keras layer that nothing else fits takes them so."""
+def put_together(stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer], parts: Parts,
+                 fit: Fit) -> list[TorchLayer]:
+    """The stacks with query, key and value of one module as one, where some Keras layer that
+    nothing else fits takes them so.
+    """
     starved = [layer for layer in layers if not any(fit(stack, layer) for stack in stacks)]
     if not starved:
         return list(stacks)
@@ -53,9 +63,8 @@ def put_together(
         if len(names) < 2:
             continue
         try:
-            one = TorchLayer(
-                f"{module}.{'qkv'[-len(names) :]}", tuple(parts.tensors(concat(*names))), found[min(found)].modules
-            )
+            one = TorchLayer(f"{module}.{'qkv'[-len(names) :]}",
+                             tuple(parts.tensors(concat(*names))), found[min(found)].modules)
         except AlignmentError:
             continue
         if any(fit(one, layer) for layer in starved):

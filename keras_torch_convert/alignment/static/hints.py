@@ -13,10 +13,11 @@ from .sides import Sides
 
 
 def with_hints(sides: Sides, hints: Mapping[str, str]) -> Sides:
-    """The sides with the candidates of each hinted Keras layer cut down to the torch layer or tensor that is meant.
+    """The sides with the candidates of each hinted Keras layer cut down to the torch layer or
+    tensor that is meant.
 
-    `hints` are {"keras layer or variable": "torch layer or tensor"}. Raises AlignmentError for a name that does not exist, and for a pair
-    that no rule fits together.
+    `hints` are {"keras layer or variable": "torch layer or tensor"}. Raises AlignmentError for a
+    name that does not exist, and for a pair that no rule fits together.
     """
     groups = list(sides.groups)
     group_of = list(sides.group_of)
@@ -24,32 +25,37 @@ def with_hints(sides: Sides, hints: Mapping[str, str]) -> Sides:
         rows = [row for row, layer in enumerate(sides.layers) if key in _names(layer)]
         if not rows:
             known = {name for layer in sides.layers for name in _names(layer)}
-            raise AlignmentError(f"hints: the Keras model has no layer or variable '{key}'{_near(key, known)}")
+            raise AlignmentError(
+                f"hints: the Keras model has no layer or variable '{key}'{_near(key, known)}")
         meant = [place for place, stack in enumerate(sides.stacks) if _is_meant(stack, value)]
         if not meant:
-            known = {name for stack in sides.stacks for name in (stack.layer, *(one.name for one in stack.tensors))}
-            raise AlignmentError(f"hints: the checkpoint has no layer or tensor '{value}'{_near(value, known)}")
+            known = {
+                name for stack in sides.stacks
+                for name in (stack.layer, *(one.name for one in stack.tensors))
+            }
+            raise AlignmentError(
+                f"hints: the checkpoint has no layer or tensor '{value}'{_near(value, known)}")
         for row in rows:
             fitting = tuple(place for place in sides.groups[sides.group_of[row]] if place in meant)
             if not fitting:
                 layer = sides.layers[row]
                 raise AlignmentError(
-                    f"hints: '{value}' does not fit '{layer.display_name}' ({layer.class_name}), whose variables have the shapes "
-                    f"{[variable.shape for variable in layer.variables]}"
-                )
+                    f"hints: '{value}' does not fit '{layer.display_name}' ({layer.class_name}), "
+                    "whose variables have the shapes "
+                    f"{[variable.shape for variable in layer.variables]}")
             group_of[row] = len(groups)
             groups.append(fitting)
     return replace(sides, groups=tuple(groups), group_of=tuple(group_of))
 
 
 def _names(layer: TargetLayer) -> tuple[str, ...]:
-    return (layer.name, layer.display_name, *(variable.display_name for variable in layer.variables))
+    return (layer.name, layer.display_name,
+            *(variable.display_name for variable in layer.variables))
 
 
 def _is_meant(stack: TorchLayer, value: str) -> bool:
     return stack.layer == value or any(
-        tensor.name == value or tensor.name.startswith(f"{value}.") for tensor in stack.tensors
-    )
+        tensor.name == value or tensor.name.startswith(f"{value}.") for tensor in stack.tensors)
 
 
 def _near(wanted: str, known: Iterable[str]) -> str:

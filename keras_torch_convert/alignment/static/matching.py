@@ -1,7 +1,8 @@
-"""Which torch layer belongs to which Keras layer: the cheapest assignment by names, naming scheme and order, in rounds.
+"""Which torch layer belongs to which Keras layer: the cheapest assignment by names, naming scheme
+and order, in rounds.
 
-Each round settles the layers that no other choice comes near to. What is settled teaches the next round: how the two sides name the
-same thing, and between which neighbors a layer stands.
+Each round settles the layers that no other choice comes near to. What is settled teaches the next
+round: how the two sides name the same thing, and between which neighbors a layer stands.
 """
 
 from __future__ import annotations
@@ -17,16 +18,19 @@ from ..activations.names import words_of
 from .naming import Numbers, joined_lists, scheme_of, similarities
 from .sides import Sides, names_of, spans
 
-# What evidence counts, and what a layer costs that gets no partner: more than any partner that fits.
+# What evidence counts, and what a layer costs that gets no partner: more than any partner that
+# fits.
 WEIGHT_OF_NAMES = 1.0
 WEIGHT_OF_SCHEME = 1.5
 WEIGHT_OF_ORDER = 0.7
 WITHOUT_PARTNER = 6.0
-# By how much the assignment must be better than any without a pair for the pair to teach the next round; the first one teaches nobody.
+# By how much the assignment must be better than any without a pair for the pair to teach the next
+# round; the first one teaches nobody.
 SETTLED_FROM = (5.5, 0.6, 0.45, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05)
 # A place further away in its group counts less by half for each two places.
 _HALF_OF_ORDER = 2.0
-# Layers alike in larger groups are compared with this many places around the expected one, and with those whose rare words they share.
+# Layers alike in larger groups are compared with this many places around the expected one, and with
+# those whose rare words they share.
 MOST_CANDIDATES = 96
 # A word that no more torch layers have than this is rare.
 _RARE = 8
@@ -34,7 +38,8 @@ _RARE = 8
 
 @dataclass(frozen=True, slots=True)
 class StaticMatch:
-    """The torch layer found for a Keras layer: its place in the list, by how much the total cost grows without it, and the evidence, each 0 to 1.
+    """The torch layer found for a Keras layer: its place in the list, by how much the total cost
+    grows without it, and the evidence, each 0 to 1.
 
     `candidates` is how many torch layers fit.
     """
@@ -50,16 +55,16 @@ class StaticMatch:
 def match(sides: Sides, sorted_by_name: bool = False) -> list[StaticMatch | None]:
     """For each Keras layer its torch layer, None for those that are left without.
 
-    In a source that is sorted by name neighbors tell nothing; what is left of order is that of layers of one kind, which are numbered.
+    In a source that is sorted by name neighbors tell nothing; what is left of order is that of
+    layers of one kind, which are numbered.
     """
     if not sides.layers or not sides.stacks:
         return [None] * len(sides.layers)
     keras, torch = names_of(sides)
     expected = expected_ranks(sides)
     ranks = ranks_to_compare(sides, expected, keras, torch)
-    lists = joined_lists(
-        [[sides.groups[group][rank] for rank in own] for group, own in zip(sides.group_of, ranks, strict=True)]
-    )
+    lists = joined_lists([[sides.groups[group][rank] for rank in own]
+                          for group, own in zip(sides.group_of, ranks, strict=True)])
     columns = lists.items
     rows = np.repeat(np.arange(len(keras)), np.diff(lists.starts))
     names = similarities(keras, torch, rows, columns)
@@ -69,9 +74,11 @@ def match(sides: Sides, sorted_by_name: bool = False) -> list[StaticMatch | None
     standing = np.array(spans(sides), np.int64)
     alone = np.full(len(keras), WITHOUT_PARTNER)
     for least in SETTLED_FROM:
-        costs = WEIGHT_OF_NAMES * (1 - names) + WEIGHT_OF_SCHEME * (1 - follows) + WEIGHT_OF_ORDER * (1 - order)
+        costs = WEIGHT_OF_NAMES * (1 - names) + WEIGHT_OF_SCHEME * (
+            1 - follows) + WEIGHT_OF_ORDER * (1 - order)
         costs = np.maximum(costs, 0.0)
-        chosen, margins = _core.assign(lists.starts, columns, costs, alone, len(torch), WITHOUT_PARTNER)
+        chosen, margins = _core.assign(lists.starts, columns, costs, alone, len(torch),
+                                       WITHOUT_PARTNER)
         if least != SETTLED_FROM[-1]:
             settled = np.where(margins >= least, chosen, -1)
             follows = scheme.follows(settled, rows, columns)
@@ -80,19 +87,16 @@ def match(sides: Sides, sorted_by_name: bool = False) -> list[StaticMatch | None
     result: list[StaticMatch | None] = [None] * len(keras)
     for place in np.flatnonzero(chosen[rows] == columns):
         row = int(rows[place])
-        result[row] = StaticMatch(
-            int(columns[place]),
-            float(margins[row]),
-            len(sides.groups[sides.group_of[row]]),
-            float(names[place]),
-            float(follows[place]),
-            float(order[place]),
-        )
+        result[row] = StaticMatch(int(columns[place]), float(margins[row]),
+                                  len(sides.groups[sides.group_of[row]]), float(names[place]),
+                                  float(follows[place]), float(order[place]))
     return result
 
 
 def expected_ranks(sides: Sides) -> Numbers:
-    """For each Keras layer the rank among its candidates that its own rank among the layers of its group lets expect."""
+    """For each Keras layer the rank among its candidates that its own rank among the layers of its
+    group lets expect.
+    """
     rows_of: dict[int, list[int]] = defaultdict(list)
     for row, group in enumerate(sides.group_of):
         rows_of[group].append(row)
@@ -102,16 +106,16 @@ def expected_ranks(sides: Sides) -> Numbers:
     return expected
 
 
-def ranks_to_compare(sides: Sides, expected: Numbers, keras: Sequence[str], torch: Sequence[str]) -> list[list[int]]:
+def ranks_to_compare(sides: Sides, expected: Numbers, keras: Sequence[str],
+                     torch: Sequence[str]) -> list[list[int]]:
     """For each Keras layer the ranks, in its group, of the torch layers to compare it with.
 
-    In large groups these are the ones around the expected rank and those that share a rare word, so that the work does not grow with the square
-    of the number of layers.
+    In large groups these are the ones around the expected rank and those that share a rare word, so
+    that the work does not grow with the square of the number of layers.
     """
     rare = {
         group: _ranks_by_rare_word([torch[place] for place in places])
-        for group, places in enumerate(sides.groups)
-        if len(places) > MOST_CANDIDATES
+        for group, places in enumerate(sides.groups) if len(places) > MOST_CANDIDATES
     }
     return [
         _chosen_ranks(keras[row], float(expected[row]), len(sides.groups[group]), rare.get(group))
@@ -127,7 +131,8 @@ def _ranks_by_rare_word(names: Sequence[str]) -> dict[str, list[int]]:
     return {word: ranks for word, ranks in found.items() if len(ranks) <= _RARE}
 
 
-def _chosen_ranks(name: str, expected: float, count: int, rare: dict[str, list[int]] | None) -> list[int]:
+def _chosen_ranks(name: str, expected: float, count: int,
+                  rare: dict[str, list[int]] | None) -> list[int]:
     if rare is None:
         return list(range(count))
     first = min(max(0, round(expected) - MOST_CANDIDATES // 2), count - MOST_CANDIDATES)
@@ -140,11 +145,13 @@ def nearness(apart: Numbers) -> Numbers:
     return 1 / (1 + apart / _HALF_OF_ORDER)
 
 
-def among_neighbors(settled: Numbers, rows: Numbers, columns: Numbers, standing: Numbers, before: Numbers) -> Numbers:
-    """How near each pair is to the place where the nearest settled layers, the one before and the one after, let expect it.
+def among_neighbors(settled: Numbers, rows: Numbers, columns: Numbers, standing: Numbers,
+                    before: Numbers) -> Numbers:
+    """How near each pair is to the place where the nearest settled layers, the one before and the
+    one after, let expect it.
 
-    `standing` are the first and last place of each torch layer; one of several places tells nothing about its neighbors. Where nothing
-    is settled on either side it stays as it was before.
+    `standing` are the first and last place of each torch layer; one of several places tells nothing
+    about its neighbors. Where nothing is settled on either side it stays as it was before.
     """
     count = len(settled)
     places = np.arange(count)
@@ -158,7 +165,8 @@ def among_neighbors(settled: Numbers, rows: Numbers, columns: Numbers, standing:
     for neighbor, exists in ((earlier, earlier >= 0), (later, later < count)):
         near = np.where(exists, neighbor, 0)
         expected = settled[near] + rows - near
-        apart = np.maximum(np.maximum(standing[columns, 0] - expected, expected - standing[columns, 1]), 0)
+        apart = np.maximum(
+            np.maximum(standing[columns, 0] - expected, expected - standing[columns, 1]), 0)
         total += np.where(exists, nearness(apart), 0.0)
         told += exists
     return np.where(told > 0, total / np.maximum(told, 1), before)

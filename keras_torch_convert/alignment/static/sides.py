@@ -1,4 +1,6 @@
-"""What is to be paired: Keras layers that own variables, torch layers (or single tensors), and which of them fit together by their rules."""
+"""What is to be paired: Keras layers that own variables, torch layers (or single tensors), and
+which of them fit together by their rules.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ Signature = tuple[object, ...]
 
 @dataclass(slots=True)
 class Fits:
-    """Whether torch layers fit Keras layers, asked once for each pair of kinds: the rules look at shapes and last parts of names only."""
+    """Whether torch layers fit Keras layers, asked once for each pair of kinds: the rules look at
+    shapes and last parts of names only.
+    """
 
     target: Target
     resize: Resize
@@ -34,7 +38,8 @@ class Fits:
         """True when the rules of the transfer can fill the layer from the stack."""
         key = signature_of_stack(stack), signature_of_layer(layer)
         if key not in self.known:
-            self.known[key] = _fits(with_resized_tables(stack, layer, self.target, self.resize).stack, layer)
+            self.known[key] = _fits(
+                with_resized_tables(stack, layer, self.target, self.resize).stack, layer)
         return self.known[key]
 
 
@@ -50,15 +55,14 @@ def _fits(stack: TorchLayer, layer: TargetLayer) -> bool:
 
 
 def _by_order_alone(assignments: Sequence[Assignment], layer: TargetLayer) -> bool:
-    """True when a vector with a known role (a norm's beta, a bias) would get a tensor whose name says nothing of it: two raw vectors are no norm."""
+    """True when a vector with a known role (a norm's beta, a bias) would get a tensor whose name
+    says nothing of it: two raw vectors are no norm.
+    """
     variables = {variable.key: variable for variable in layer.variables}
     return any(
-        len(variable.shape) == 1
-        and role_of(variable.name) is not None
-        and not all(_tells_role(name) for name in tensors_of(assignment.expression))
-        for assignment in assignments
-        if (variable := variables[assignment.key])
-    )
+        len(variable.shape) == 1 and role_of(variable.name) is not None and not all(
+            _tells_role(name) for name in tensors_of(assignment.expression))
+        for assignment in assignments if (variable := variables[assignment.key]))
 
 
 def _tells_role(name: str) -> bool:
@@ -68,8 +72,8 @@ def _tells_role(name: str) -> bool:
 def signature_of_stack(stack: TorchLayer) -> Signature:
     """What the rules look at in a torch layer."""
     return tuple(
-        (last_part(tensor.name), tensor.shape, tensor.dtype, is_position_table(tensor.name)) for tensor in stack.tensors
-    )
+        (last_part(tensor.name), tensor.shape, tensor.dtype, is_position_table(tensor.name))
+        for tensor in stack.tensors)
 
 
 def signature_of_layer(layer: TargetLayer) -> Signature:
@@ -80,9 +84,11 @@ def signature_of_layer(layer: TargetLayer) -> Signature:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """Both sides in their own order. Keras layer i may be filled from the torch layers `groups[group_of[i]]`, which are places in `stacks`, rising.
+    """Both sides in their own order. Keras layer i may be filled from the torch layers
+    `groups[group_of[i]]`, which are places in `stacks`, rising.
 
-    `parts` knows what the tensors are made of that exist on paper only: parts of fused layers, or several joined.
+    `parts` knows what the tensors are made of that exist on paper only: parts of fused layers, or
+    several joined.
     """
 
     layers: tuple[TargetLayer, ...]
@@ -95,7 +101,8 @@ class Sides:
 def sides_of(target: Target, stacks: Sequence[TorchLayer], resize: Resize = None) -> Sides:
     """The Keras layers to fill, each variable once, and the torch layers that fit them.
 
-    A torch layer that fits none is cut into query, key and value where these fit, or taken apart into its tensors.
+    A torch layer that fits none is cut into query, key and value where these fit, or taken apart
+    into its tensors.
     """
     layers = layers_to_fill(target)
     by_signature = {signature_of_layer(layer): layer for layer in layers}
@@ -115,7 +122,8 @@ def sides_of(target: Target, stacks: Sequence[TorchLayer], resize: Resize = None
     groups: dict[tuple[int, ...], int] = {}
     group_of: dict[Signature, int] = {}
     for signature, layer in by_signature.items():
-        fitting = sorted(place for places in alike.values() if fits.fit(units[places[0]], layer) for place in places)
+        fitting = sorted(place for places in alike.values() if fits.fit(units[places[0]], layer)
+                         for place in places)
         group_of[signature] = groups.setdefault(tuple(fitting), len(groups))
     numbers = tuple(group_of[signature_of_layer(layer)] for layer in layers)
     return Sides(tuple(layers), tuple(units), numbers, tuple(groups), parts)
@@ -127,7 +135,9 @@ def taken_apart(stack: TorchLayer) -> list[TorchLayer]:
 
 
 def layers_to_fill(target: Target) -> list[TargetLayer]:
-    """The layers that own variables, without those whose variables all belong to an earlier one and those of Keras's own preprocessing."""
+    """The layers that own variables, without those whose variables all belong to an earlier one and
+    those of Keras's own preprocessing.
+    """
     layers: list[TargetLayer] = []
     seen: set[str] = set()
     for leaf in target.leaves():
@@ -139,7 +149,9 @@ def layers_to_fill(target: Target) -> list[TargetLayer]:
 
 
 def names_of(sides: Sides) -> tuple[list[str], list[str]]:
-    """What both sides are called: labels of Keras layers without the numbers that Keras itself gave, torch layers, and single tensors by their whole names."""
+    """What both sides are called: labels of Keras layers without the numbers that Keras itself
+    gave, torch layers, and single tensors by their whole names.
+    """
     keras = [_without_automatic_number(layer) for layer in sides.layers]
     torch = [stack.tensors[0].name if _is_raw(stack) else stack.layer for stack in sides.stacks]
     return keras, torch
@@ -147,28 +159,32 @@ def names_of(sides: Sides) -> tuple[list[str], list[str]]:
 
 def _without_automatic_number(layer: TargetLayer) -> str:
     """ "block/conv2d" for the layer "block/conv2d_17" of class Conv2D."""
-    automatic = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", layer.class_name).lower()
+    automatic = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_",
+                       layer.class_name).lower()
     outer, separator, own = layer.display_name.rpartition("/")
-    return outer + separator + automatic if re.fullmatch(rf"{automatic}_\d+", own) else layer.display_name
+    return outer + separator + automatic if re.fullmatch(rf"{automatic}_\d+",
+                                                         own) else layer.display_name
 
 
 def _is_raw(stack: TorchLayer) -> bool:
-    """True for a tensor that stands on its own: nothing that a torch layer would call its weight."""
+    """True for a tensor that stands on its own: nothing that a torch layer would call its weight.
+    """
     return len(stack.tensors) == 1 and last_part(stack.tensors[0].name) != "weight"
 
 
 def spans(sides: Sides) -> list[tuple[int, int]]:
     """For each torch layer the first and last place at which order lets expect it.
 
-    That is its own place; a tensor that its module owns directly stands before all layers inside of the module, wherever it is used, so that any
-    place among these is as good.
+    That is its own place; a tensor that its module owns directly stands before all layers inside of
+    the module, wherever it is used, so that any place among these is as good.
     """
     found = []
     for place, stack in enumerate(sides.stacks):
         inside = stack.tensors[0].name.rpartition(".")[0] + "."
         last = place
         if _is_raw(stack):
-            while last + 1 < len(sides.stacks) and sides.stacks[last + 1].tensors[0].name.startswith(inside):
+            while last + 1 < len(
+                    sides.stacks) and sides.stacks[last + 1].tensors[0].name.startswith(inside):
                 last += 1
         found.append((place, last))
     return found
@@ -178,7 +194,8 @@ def distinct_stacks(source: Source, stacks: Sequence[TorchLayer]) -> list[TorchL
     """The stacks without tensors that are another name of an earlier one."""
     again = {name for names in source.tied for name in names[1:]}
     kept = [
-        TorchLayer(stack.layer, tuple(tensor for tensor in stack.tensors if tensor.name not in again), stack.modules)
+        TorchLayer(stack.layer, tuple(tensor for tensor in stack.tensors
+                                      if tensor.name not in again), stack.modules)
         for stack in stacks
     ]
     return [stack for stack in kept if stack.tensors]

@@ -1,4 +1,6 @@
-"""What `apply_many` is to do: one job for each output, from a TOML file or from a list of the same entries in Python."""
+"""What `apply_many` is to do: one job for each output, from a TOML file or from a list of the same
+entries in Python.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +21,23 @@ from ...plan.file import plan_as_text
 from ...plan.plan import Plan
 
 TABLE = "file"
-# What an entry may say: its type, and what it is when neither the entry nor the head of the manifest says it.
+# What an entry may say: its type, and what it is when neither the entry nor the head of the
+# manifest says it.
 _OPTIONS: dict[str, tuple[tuple[type, ...], Any]] = {
-    "template": ((str, PathLike), None),
-    "without": ((list, tuple), ()),
-    "max_shard_size": ((int, float), None),
-    "wrapper": ((str,), None),
-    "strict": ((bool, str), True),
-    "verify": ((bool,), True),
+    "template": ((str, PathLike), None), "without": ((list, tuple), ()), "max_shard_size": (
+        (int, float), None), "wrapper": ((str,), None), "strict": ((bool, str), True),
+    "verify": ((bool,), True)
 }
 _REQUIRED: dict[str, tuple[type, ...]] = {
-    "plan": (str, PathLike, Plan),
-    "source": (str, PathLike),
-    "output": (str, PathLike),
+    "plan": (str, PathLike, Plan), "source": (str, PathLike), "output": (str, PathLike)
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One output and what it is made of; all paths are absolute. The options are those of `apply` and, for `wrapper`, of `read`."""
+    """One output and what it is made of; all paths are absolute. The options are those of `apply`
+    and, for `wrapper`, of `read`.
+    """
 
     plan: Union[Path, Plan]
     source: Path
@@ -57,11 +57,13 @@ class Job:
         return _plan_at(self.plan, told.st_size, told.st_mtime_ns)
 
     def fingerprint(self) -> str:
-        """A sha256 that changes with everything the output depends on: the plan's text, the options, and path, size and time of every file that is read.
+        """A sha256 that changes with everything the output depends on: the plan's text, the
+        options, and path, size and time of every file that is read.
 
         Raises OSError for a file that is not there.
         """
-        plan = plan_as_text(self.plan).encode("utf-8") if isinstance(self.plan, Plan) else self.plan.read_bytes()
+        plan = plan_as_text(self.plan).encode("utf-8") if isinstance(
+            self.plan, Plan) else self.plan.read_bytes()
         files = [*_parts(self.source), *(_parts(self.template) if self.template else ())]
         stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
         options = [list(self.without), self.max_shard_size, self.wrapper, self.strict]
@@ -81,16 +83,19 @@ def _parts(path: Path) -> list[Path]:
         return [path]
     try:
         listed = json.loads(path.read_bytes())["weight_map"].values()
-        names = sorted({name for entry in listed for name in (entry if isinstance(entry, list) else [entry])})
+        names = sorted(
+            {name for entry in listed for name in (entry if isinstance(entry, list) else [entry])})
         return [path, *(path.with_name(name) for name in names)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{path} is no index of shards: {error}") from error
 
 
 def read_manifest(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]]) -> tuple[Job, ...]:
-    """The jobs of a TOML file, with paths relative to its folder, or of a list of entries, with paths relative to the current folder.
+    """The jobs of a TOML file, with paths relative to its folder, or of a list of entries, with
+    paths relative to the current folder.
 
-    Raises ManifestError for a file that is no TOML, for unknown, missing and mistyped options, and for an output that is named twice.
+    Raises ManifestError for a file that is no TOML, for unknown, missing and mistyped options, and
+    for an output that is named twice.
     """
     if isinstance(manifest, (str, PathLike)):
         path = Path(manifest)
@@ -105,9 +110,8 @@ def read_manifest(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]]) -
         raise ManifestError(f"{where}: nothing to do: it has no [[{TABLE}]] table")
     _check(head, where, {*_OPTIONS, "plan"})
     jobs = tuple(
-        _job({**head, **_checked(entry, f"{where}, entry {number}")}, f"{where}, entry {number}", folder)
-        for number, entry in enumerate(entries, 1)
-    )
+        _job({**head, **_checked(entry, f"{where}, entry {number}")}, f"{where}, entry {number}",
+             folder) for number, entry in enumerate(entries, 1))
     seen: dict[Path, int] = {}
     for number, job in enumerate(jobs, 1):
         first = seen.setdefault(job.output, number)
@@ -129,26 +133,31 @@ def _check(entry: Mapping[str, Any], where: str, known: set[str]) -> None:
             raise ManifestError(f"{where}: unknown option {key!r}{hint}")
         kinds = _REQUIRED[key] if key in _REQUIRED else _OPTIONS[key][0]
         # True is a number to Python, but no size.
-        if not (isinstance(value, kinds) or value is None) or (isinstance(value, bool) and bool not in kinds):
-            raise ManifestError(
-                f"{where}: {key} = {value!r} is not of type {' or '.join(kind.__name__ for kind in kinds)}"
-            )
+        if not (isinstance(value, kinds) or value is None) or (isinstance(value, bool)
+                                                               and bool not in kinds):
+            raise ManifestError(f"{where}: {key} = {value!r} is not of type "
+                                f"{' or '.join(kind.__name__ for kind in kinds)}")
 
 
 def _job(entry: Mapping[str, Any], where: str, folder: Path) -> Job:
     missing = [key for key in _REQUIRED if entry.get(key) is None]
     if missing:
         raise ManifestError(f"{where}: {' and '.join(missing)} missing")
-    options = {key: default if entry.get(key) is None else entry[key] for key, (_, default) in _OPTIONS.items()}
+    options = {
+        key: default if entry.get(key) is None else entry[key]
+        for key, (_, default) in _OPTIONS.items()
+    }
     if not all(isinstance(name, str) for name in options["without"]):
         raise ManifestError(f"{where}: without = {options['without']!r} must be a list of names")
     if options["strict"] not in (True, False, "target"):
-        raise ManifestError(f'{where}: strict = {options["strict"]!r} must be true, false or "target"')
+        raise ManifestError(
+            f'{where}: strict = {options["strict"]!r} must be true, false or "target"')
     options["without"] = tuple(options["without"])
     if options["template"] is not None:
         options["template"] = _absolute(options["template"], folder)
     plan = entry["plan"] if isinstance(entry["plan"], Plan) else _absolute(entry["plan"], folder)
-    return Job(plan, _absolute(entry["source"], folder), _absolute(entry["output"], folder), **options)
+    return Job(plan, _absolute(entry["source"], folder), _absolute(entry["output"], folder),
+               **options)
 
 
 def _absolute(path: str | PathLike[str], folder: Path) -> Path:

@@ -1,4 +1,6 @@
-"""What `apply_many` did: a row for each output, and the file of results by which a second run knows what is done."""
+"""What `apply_many` did: a row for each output, and the file of results by which a second run knows
+what is done.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,11 @@ SearchState = Literal["written", "skipped", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One output: "written", "skipped" (it was there, with the right hash), or "failed" with the reason.
+    """One output: "written", "skipped" (it was there, with the right hash), or "failed" with the
+    reason.
 
-    `size` in bytes and the digests are those of the file (of the index and, for `size`, of all its shards), `seconds` those of the worker
-    that wrote it; `warnings` are the report's.
+    `size` in bytes and the digests are those of the file (of the index and, for `size`, of all its
+    shards), `seconds` those of the worker that wrote it; `warnings` are the report's.
     """
 
     source: str
@@ -33,7 +36,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """One row for each entry of the manifest, in its order. Printed it is a table; True when nothing failed."""
+    """One row for each entry of the manifest, in its order. Printed it is a table; True when
+    nothing failed.
+    """
 
     rows: tuple[Row, ...]
 
@@ -65,15 +70,18 @@ class Results:
         """The lines of the table."""
         width = max((len(row.output) for row in self.rows), default=0)
         for row in self.rows:
-            told = row.error.splitlines()[0] if row.error else f"{row.size:>14,} bytes  {row.seconds:6.2f} s  {row.md5}"
+            told = row.error.splitlines(
+            )[0] if row.error else f"{row.size:>14,} bytes  {row.seconds:6.2f} s  {row.md5}"
             yield f"{row.state:<8}{row.output:<{width}}  {told}".rstrip()
         states = [row.state for row in self.rows]
-        yield ", ".join(f"{states.count(state)} {state}" for state in ("written", "skipped", "failed"))
+        yield ", ".join(
+            f"{states.count(state)} {state}" for state in ("written", "skipped", "failed"))
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A line of the file of results: an output (or "index#number" for a shard of one) that was written from inputs with this fingerprint.
+    """A line of the file of results: an output (or "index#number" for a shard of one) that was
+    written from inputs with this fingerprint.
 
     For a shard `name` is that of its file and `groups` are what the index must tell of it.
     """
@@ -88,11 +96,12 @@ class Finished:
 
 
 class Ledger:
-    """The finished files of earlier runs, and a file to which this one appends; without a path it remembers nothing.
+    """The finished files of earlier runs, and a file to which this one appends; without a path it
+    remembers nothing.
 
-    Only the process that runs `apply_many` writes it, a line at a time. A line that was cut when that process was killed is passed over.
+    Only the process that runs `apply_many` writes it, a line at a time. A line that was cut when
+    that process was killed is passed over.
     """
-
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.finished: dict[str, Finished] = {}
@@ -133,7 +142,8 @@ def _finished(line: str) -> Finished | None:
     try:
         entry: dict[str, Any] = json.loads(line)
         entry["groups"] = tuple(entry.get("groups", ()))
-        return Finished(**entry) if set(entry) <= {field.name for field in fields(Finished)} else None
+        return Finished(
+            **entry) if set(entry) <= {field.name for field in fields(Finished)} else None
     except (ValueError, TypeError, AttributeError):
         return None
 

@@ -1,4 +1,6 @@
-"""Hundreds of checkpoints, or one big model in shards, on Dask distributed: one task writes one file."""
+"""Hundreds of checkpoints, or one big model in shards, on Dask distributed: one task writes one
+file.
+"""
 
 from __future__ import annotations
 
@@ -22,28 +24,28 @@ if TYPE_CHECKING:
 RESULTS_SUFFIX = ".results.jsonl"
 
 
-def apply_many(
-    manifest: str | PathLike[str] | Sequence[Mapping[str, Any]],
-    *,
-    scheduler: str | None = None,
-    workers: int = 2,
-    memory_per_worker: str | int = "2GiB",
-    results: str | PathLike[str] | None = None,
-    progress: bool = False,
-) -> Results:
+def apply_many(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]], *,
+               scheduler: str | None = None, workers: int = 2,
+               memory_per_worker: str | int = "2GiB", results: str | PathLike[str] | None = None,
+               progress: bool = False) -> Results:
     """Apply Plans to many checkpoints, each written by one task on a Dask cluster.
 
-    `manifest` is a TOML file with a table [[file]] for each output, or a list of such entries: "plan" (a path or, in Python, a Plan), "source"
-    and "output", and as in `apply` "template", "without", "max_shard_size", "strict" and "verify"; "wrapper" is that of `read`. What stands above the
-    first table counts for all entries. Paths are relative to the manifest. An output with "max_shard_size" is one task for each shard.
+    `manifest` is a TOML file with a table [[file]] for each output, or a list of such entries:
+    "plan" (a path or, in Python, a Plan), "source" and "output", and as in `apply` "template",
+    "without", "max_shard_size", "strict" and "verify"; "wrapper" is that of `read`. What stands
+    above the first table counts for all entries. Paths are relative to the manifest. An output with
+    "max_shard_size" is one task for each shard.
 
-    By default `workers` processes of one thread each run on this machine, each ended and begun anew when it takes more than `memory_per_worker`;
-    `scheduler` is the address of a Dask scheduler whose workers see the same files. A task whose worker dies is given to another one, three times.
-    One failure never stops the rest: it is a row of the result. `results` is a file that remembers finished outputs with the hash of
-    all they were made from, by default "<manifest>.results.jsonl" beside a TOML file: what is there and has the right sha256 is skipped.
-    On Ctrl-C finished files stay, and nothing of others is left. `progress` shows a bar, by files.
+    By default `workers` processes of one thread each run on this machine, each ended and begun anew
+    when it takes more than `memory_per_worker`; `scheduler` is the address of a Dask scheduler
+    whose workers see the same files. A task whose worker dies is given to another one, three times.
+    One failure never stops the rest: it is a row of the result. `results` is a file that remembers
+    finished outputs with the hash of all they were made from, by default "<manifest>.results.jsonl"
+    beside a TOML file: what is there and has the right sha256 is skipped. On Ctrl-C finished files
+    stay, and nothing of others is left. `progress` shows a bar, by files.
 
-    Needs `pip install 'keras-torch-convert[many]'`. Raises ManifestError before any work for a manifest that is not sound.
+    Needs `pip install 'keras-torch-convert[many]'`. Raises ManifestError before any work for a
+    manifest that is not sound.
     """
     jobs = read_manifest(manifest)
     ledger = Ledger(_results_path(manifest, results))
@@ -53,7 +55,8 @@ def apply_many(
             run = _Run(client, ledger)
             for number, job in enumerate(jobs):
                 run.submit(number, job)
-            for number, row in progress_bar(run.rows(), total=len(jobs), title="apply", shown=progress):
+            for number, row in progress_bar(run.rows(), total=len(jobs), title="apply",
+                                            shown=progress):
                 rows[number] = row
     finally:
         ledger.close()
@@ -64,17 +67,16 @@ def apply_many(
     return table_of([rows[number] for number in range(len(jobs))])
 
 
-def _results_path(
-    manifest: str | PathLike[str] | Sequence[Mapping[str, Any]], results: str | PathLike[str] | None
-) -> Path | None:
+def _results_path(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]],
+                  results: str | PathLike[str] | None) -> Path | None:
     if results is not None:
         return Path(results)
-    return Path(manifest).with_suffix(RESULTS_SUFFIX) if isinstance(manifest, (str, PathLike)) else None
+    return Path(manifest).with_suffix(RESULTS_SUFFIX) if isinstance(manifest,
+                                                                    (str, PathLike)) else None
 
 
 class _Run:
     """The tasks of one call: submitted at once, taken in as they end."""
-
     def __init__(self, client: Client, ledger: Ledger) -> None:
         self.client = client
         self.ledger = ledger
@@ -95,7 +97,8 @@ class _Run:
             self._last(number, job, inputs, self._task(run_job, job, known))
             return
         parts = [
-            self._task(run_shard, job, part, self.ledger.find(_shard_key(job, part), inputs)) for part in range(shards)
+            self._task(run_shard, job, part, self.ledger.find(_shard_key(job, part), inputs))
+            for part in range(shards)
         ]
         for part, future in enumerate(parts):
             self.waiting[future] = self._shard(job, part, inputs)
@@ -121,7 +124,8 @@ class _Run:
             shard = future.result().shard if future.status == "finished" else None
             if shard is not None:
                 key = _shard_key(job, part)
-                self.ledger.add(Finished(key, inputs, shard.sha256, "", shard.size, shard.name, shard.groups))
+                self.ledger.add(
+                    Finished(key, inputs, shard.sha256, "", shard.size, shard.name, shard.groups))
 
         return take
 
@@ -143,18 +147,23 @@ def _lost(job: Job, future: Future) -> Row:
     """The row of a task that no worker lived to end."""
     error = future.exception()
     if type(error).__name__ == "KilledWorker":
-        text = "every worker that tried it died: killed from outside, or by memory; give memory_per_worker= more"
+        text = ("every worker that tried it died: killed from outside, or by memory; give "
+                "memory_per_worker= more")
         return Row(str(job.source), str(job.output), "failed", error=text)
-    return Row(str(job.source), str(job.output), "failed", error=described(error) if error else future.status)
+    return Row(str(job.source), str(job.output), "failed",
+               error=described(error) if error else future.status)
 
 
 @contextmanager
 def _client(scheduler: str | None, workers: int, memory: str | int) -> Iterator[Client]:
-    """A client of the scheduler at an address, or of a cluster of processes on this machine that ends with the block."""
+    """A client of the scheduler at an address, or of a cluster of processes on this machine that
+    ends with the block.
+    """
     try:
         from distributed import Client, LocalCluster
     except ModuleNotFoundError as error:
-        raise ManifestError("many files at once need Dask: pip install 'keras-torch-convert[many]'") from error
+        raise ManifestError(
+            "many files at once need Dask: pip install 'keras-torch-convert[many]'") from error
 
     with ExitStack() as stack:
         address: Any = scheduler
@@ -162,21 +171,17 @@ def _client(scheduler: str | None, workers: int, memory: str | int) -> Iterator[
             stack.enter_context(_script_hidden())
             # One task at a time in each process: that is what bounds its memory.
             address = stack.enter_context(
-                LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=1,
-                    processes=True,
-                    memory_limit=memory,
-                    dashboard_address=None,
-                    silence_logs=logging.ERROR,
-                )
-            )
+                LocalCluster(n_workers=workers, threads_per_worker=1, processes=True,
+                             memory_limit=memory, dashboard_address=None,
+                             silence_logs=logging.ERROR))
         yield stack.enter_context(Client(address))
 
 
 @contextmanager
 def _script_hidden() -> Iterator[None]:
-    """New processes do not run the caller's script as if to import it: they need nothing of it, and it may import both frameworks."""
+    """New processes do not run the caller's script as if to import it: they need nothing of it, and
+    it may import both frameworks.
+    """
     main = sys.modules["__main__"]
     hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
     try:

@@ -1,4 +1,6 @@
-"""What one worker does: one output, one shard of an output, or the index over shards. A failure is a result, never an exception."""
+"""What one worker does: one output, one shard of an output, or the index over shards. A failure is
+a result, never an exception.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...keras_io.sharded import WrittenShard, remove_unlisted, sha256_of_shards, shards_of, write_index, write_shard
+from ...keras_io.sharded import (WrittenShard, remove_unlisted, sha256_of_shards, shards_of,
+                                 write_index, write_shard)
 from ...keras_io.write_from_layout import WritingOptions
 from ...plan.difference import without_layers
 from ...torch_io.reader import read
@@ -39,32 +42,23 @@ def run_job(job: Job, known: Finished | None) -> Row:
         remove_leftovers(job.output)
         report = apply(
             job.load_plan(),
-            read(job.source, wrapper=job.wrapper) if job.output.suffix != ".safetensors" else job.source,
-            job.output,
-            template=job.template,
-            without=job.without,
-            strict=job.strict,
-            verify=job.verify,
-            digests=_DIGESTS,
-        )
+            read(job.source, wrapper=job.wrapper) if job.output.suffix != ".safetensors" else
+            job.source, job.output, template=job.template, without=job.without, strict=job.strict,
+            verify=job.verify, digests=_DIGESTS)
     except Exception as error:
         return failed(job, error)
     assert report.md5 is not None
     assert report.sha256 is not None
-    return Row(
-        str(job.source),
-        str(job.output),
-        "written",
-        time.perf_counter() - start,
-        job.output.stat().st_size,
-        report.md5,
-        report.sha256,
-        warnings=tuple(report.warnings),
-    )
+    return Row(str(job.source), str(job.output), "written",
+               time.perf_counter() - start,
+               job.output.stat().st_size, report.md5, report.sha256,
+               warnings=tuple(report.warnings))
 
 
 def count_shards(job: Job) -> int:
-    """How many shards a sharded output has. Raises what `apply` raises for a job that cannot be done."""
+    """How many shards a sharded output has. Raises what `apply` raises for a job that cannot be
+    done.
+    """
     assert job.max_shard_size is not None
     return len(shards_of(_filling(job).file, job.max_shard_size))
 
@@ -72,18 +66,22 @@ def count_shards(job: Job) -> int:
 def run_shard(job: Job, number: int, known: Finished | None) -> ShardResult:
     """Write shard `number` of an output, unless `known` says what is there and it is so."""
     if known is not None and is_intact(job.output.with_name(known.name), known.sha256):
-        return ShardResult(WrittenShard(known.name, known.size, known.sha256, known.groups), written=False)
+        return ShardResult(WrittenShard(known.name, known.size, known.sha256, known.groups),
+                           written=False)
     try:
         assert job.max_shard_size is not None
         filling = _filling(job)
         part = shards_of(filling.file, job.max_shard_size)[number]
-        return ShardResult(write_shard(part, number, filling.values, job.output, WritingOptions(job.verify)))
+        return ShardResult(
+            write_shard(part, number, filling.values, job.output, WritingOptions(job.verify)))
     except Exception as error:
         return ShardResult(error=described(error))
 
 
 def run_index(job: Job, results: Sequence[ShardResult], known: Finished | None) -> Row:
-    """Write the index once all shards are there; one that failed makes the whole output fail, and an old set stays."""
+    """Write the index once all shards are there; one that failed makes the whole output fail, and
+    an old set stays.
+    """
     start = time.perf_counter()
     shards = [result.shard for result in results if result.shard is not None]
     if len(shards) < len(results):
@@ -97,19 +95,15 @@ def run_index(job: Job, results: Sequence[ShardResult], known: Finished | None) 
         saved = write_index(job.output, shards, _DIGESTS)
     except Exception as error:
         return failed(job, error)
-    return Row(
-        str(job.source),
-        str(job.output),
-        "written",
-        time.perf_counter() - start,
-        saved.size,
-        saved.digests["md5"],
-        saved.digests["sha256"],
-    )
+    return Row(str(job.source), str(job.output), "written",
+               time.perf_counter() - start, saved.size, saved.digests["md5"],
+               saved.digests["sha256"])
 
 
 def clean_up(job: Job, *, finished_shards: bool) -> None:
-    """Remove what killed writers of an output left behind; with `finished_shards` also shards that no index lists."""
+    """Remove what killed writers of an output left behind; with `finished_shards` also shards that
+    no index lists.
+    """
     if not job.output.parent.is_dir():
         return
     remove_leftovers(job.output)
@@ -118,12 +112,15 @@ def clean_up(job: Job, *, finished_shards: bool) -> None:
 
 
 def is_intact(path: Path, sha256: str) -> bool:
-    """True when the file is there and has this hash; for an index also all its shards those that it states."""
+    """True when the file is there and has this hash; for an index also all its shards those that it
+    states.
+    """
     if not path.is_file() or digests_of(path, ["sha256"])["sha256"] != sha256:
         return False
     if not path.name.endswith(".weights.json"):
         return True
-    return all(is_intact(path.with_name(name), digest) for name, digest in sha256_of_shards(path).items())
+    return all(
+        is_intact(path.with_name(name), digest) for name, digest in sha256_of_shards(path).items())
 
 
 def failed(job: Job, error: BaseException) -> Row:
@@ -137,11 +134,13 @@ def described(error: BaseException) -> str:
 
 
 def _row(job: Job, known: Finished) -> Row:
-    return Row(str(job.source), str(job.output), "skipped", 0.0, known.size, known.md5, known.sha256)
+    return Row(str(job.source), str(job.output), "skipped", 0.0, known.size, known.md5,
+               known.sha256)
 
 
 def _filling(job: Job) -> LayerMapping:
     plan = job.load_plan()
     if job.without:
         plan = without_layers(plan, job.without)
-    return filling_for(plan, read(job.source, wrapper=job.wrapper), job.output, job.template, job.strict)
+    return filling_for(plan, read(job.source, wrapper=job.wrapper), job.output, job.template,
+                       job.strict)

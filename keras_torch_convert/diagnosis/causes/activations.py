@@ -46,16 +46,14 @@ def of_the_layer(scene: DivergenceContext) -> Iterator[Hypothesis]:
             continue
         kind = "missing activation" if ours.name == "none" else "activation"
         kind = "softmax axis" if softmax and theirs.name.startswith("softmax") else kind
-        yield Hypothesis(
-            kind,
-            f"Keras computes {ours.name}, torch {theirs.name}",
-            f"give Keras layer '{label}' {theirs.keras}, or torch {ours.torch}",
-            theirs(before),
-        )
+        yield Hypothesis(kind, f"Keras computes {ours.name}, torch {theirs.name}",
+                         f"give Keras layer '{label}' {theirs.keras}, or torch {ours.torch}",
+                         theirs(before))
         if kind == "softmax axis":
             # Inside fused attention torch's probabilities are known by their statistics.
             said = f"Keras computes {ours.name}, torch {theirs.name}"
-            yield Hypothesis(kind, said, f"give '{label}' {theirs.keras}", theirs(before), how="statistics")
+            yield Hypothesis(kind, said, f"give '{label}' {theirs.keras}", theirs(before),
+                             how="statistics")
     if ours.name != "none":
         yield from _without(scene, ours, before)
 
@@ -69,7 +67,9 @@ def _without(scene: DivergenceContext, ours: Function, before: Array) -> Iterato
 
 
 def of_several_calls(scene: DivergenceContext) -> Iterator[Hypothesis]:
-    """The spot begins an activation that Keras computes in several steps (x + 3, relu6, times 1/6): another one in its place."""
+    """The spot begins an activation that Keras computes in several steps (x + 3, relu6, times 1/6):
+    another one in its place.
+    """
     if scene.call.leaf is not None or not scene.keras.inputs:
         return
     given = scene.keras.inputs[0]
@@ -77,16 +77,21 @@ def of_several_calls(scene: DivergenceContext) -> Iterator[Hypothesis]:
         ours = recognized(given, captured.outputs[0]) if captured.outputs else None
         for theirs in functions() if ours is not None and ours.name != "none" else ():
             if ours is not None and theirs.name != ours.name:
-                said = f"from here to '{last.display_name}' Keras computes {ours.name}, torch {theirs.name}"
+                said = (f"from here to '{last.display_name}' Keras computes {ours.name}, torch "
+                        f"{theirs.name}")
                 todo = f"put {theirs.keras} in the place of these layers, or {ours.torch} in torch"
                 yield Hypothesis("activation", said, todo, theirs(given))
 
 
 def idle_before(scene: DivergenceContext) -> Iterator[Hypothesis]:
     """An activation layer before the spot does nothing: torch computes something there."""
-    idle = [call for call, _ in scene.before if "Activation" in call.class_names and call.inputs == call.outputs]
+    idle = [
+        call for call, _ in scene.before
+        if "Activation" in call.class_names and call.inputs == call.outputs
+    ]
     if idle:
-        yield from (one for one in before_the_layer(scene) if one.at in {call.display_name for call in idle})
+        yield from (one for one in before_the_layer(scene)
+                    if one.at in {call.display_name for call in idle})
 
 
 def before_the_layer(scene: DivergenceContext) -> Iterator[Hypothesis]:
@@ -100,13 +105,9 @@ def before_the_layer(scene: DivergenceContext) -> Iterator[Hypothesis]:
                 at = last_that_could(scene, array)
                 where = f"after Keras layer '{at}'" if at else f"before Keras layer '{scene.call.display_name}'"
                 yield Hypothesis(
-                    "missing activation",
-                    f"torch computes {function.name} {where}, Keras does not",
-                    f"add {function.keras} {where}, or use {identity().torch} in torch",
-                    trial,
-                    at=at,
-                    torch_at=scene.path_between,
-                )
+                    "missing activation", f"torch computes {function.name} {where}, Keras does not",
+                    f"add {function.keras} {where}, or use {identity().torch} in torch", trial,
+                    at=at, torch_at=scene.path_between)
 
 
 def with_input(scene: DivergenceContext, number: int, array: Array) -> Array | None:
@@ -117,18 +118,24 @@ def with_input(scene: DivergenceContext, number: int, array: Array) -> Array | N
 
 
 def last_that_could(scene: DivergenceContext, array: Array) -> str:
-    """The call before the spot that gave this input and has an activation of its own, which does nothing."""
+    """The call before the spot that gave this input and has an activation of its own, which does
+    nothing.
+    """
     key = fingerprint(array)
     for call, _ in reversed(scene.before):
-        if any(distance(key, output) < 1e-9 for output in call.outputs) and hasattr(call.layer, "activation"):
+        if any(distance(key, output) < 1e-9 for output in call.outputs) and hasattr(
+                call.layer, "activation"):
             return call.display_name
     return ""
 
 
 def activation_behind(scene: DivergenceContext) -> Function | None:
-    """The activation that Keras computes behind the spot, in one step or several; None when it is none."""
+    """The activation that Keras computes behind the spot, in one step or several; None when it is
+    none.
+    """
     for _, captured in scene.along if scene.keras.outputs else ():
-        function = recognized(scene.keras.outputs[0], captured.outputs[0]) if captured.outputs else None
+        function = recognized(scene.keras.outputs[0],
+                              captured.outputs[0]) if captured.outputs else None
         if function is not None and function.name != "none":
             return function
     return None

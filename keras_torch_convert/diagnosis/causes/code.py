@@ -1,4 +1,6 @@
-"""Code of a layer that calls others: what it does between their calls is not seen, so it is run again with one thing changed."""
+"""Code of a layer that calls others: what it does between their calls is not seen, so it is run
+again with one thing changed.
+"""
 
 from __future__ import annotations
 
@@ -16,28 +18,37 @@ from .functions import Function, functions, identity, recognized
 
 
 def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
-    """Weights of a layer inside whose output has the right statistics in spite of them, or adds nothing; another activation in the code."""
+    """Weights of a layer inside whose output has the right statistics in spite of them, or adds
+    nothing; another activation in the code.
+    """
     if scene.parent is None:
         return
     for wrong in scene.wrong_before:
         trial = scene.around_with_weights(wrong)
         if trial is not None:
-            yield Hypothesis(wrong.kind, wrong.said, weights.AGAIN, trial, at=wrong.call.display_name, how="around")
+            yield Hypothesis(wrong.kind, wrong.said, weights.AGAIN, trial,
+                             at=wrong.call.display_name, how="around")
     if scene.spot.kind == "before" or scene.call.children:
         yield from _activation(scene)
 
 
 def _activation(scene: DivergenceContext) -> Iterator[Hypothesis]:
-    """The layer has an activation that its code applies, or one inside has that is not of Keras itself: another one in its place."""
+    """The layer has an activation that its code applies, or one inside has that is not of Keras
+    itself: another one in its place.
+    """
     assert scene.parent is not None
     around = scene.parent[0]
-    inside = [call for call, _ in scene.before if not type(call.layer).__module__.startswith(("keras.", "tf_keras."))]
+    inside = [
+        call for call, _ in scene.before
+        if not type(call.layer).__module__.startswith(("keras.", "tf_keras."))
+    ]
     for call in (around, *inside):
         for name, ours in activations_of(scene, call.layer).items():
             yield from _other_activations(scene, call, name, ours)
 
 
-def _other_activations(scene: DivergenceContext, call: LayerCall, name: str, ours: Function) -> Iterator[Hypothesis]:
+def _other_activations(scene: DivergenceContext, call: LayerCall, name: str,
+                       ours: Function) -> Iterator[Hypothesis]:
     inside = None if scene.parent is None or call is scene.parent[0] else call.layer
     for theirs in (identity(), *functions()):
         settings = {name: as_activation(scene, theirs)}
@@ -45,7 +56,8 @@ def _other_activations(scene: DivergenceContext, call: LayerCall, name: str, our
         if trial is None:
             continue
         kind = "missing activation" if ours.name == "none" else "activation"
-        said = f"Keras computes {ours.name} in layer '{call.display_name}' ({name}), torch {theirs.name}"
+        said = (f"Keras computes {ours.name} in layer '{call.display_name}' ({name}), torch "
+                f"{theirs.name}")
         todo = f"give that layer {theirs.keras}, or torch {ours.torch}"
         path = path_of_function(scene, theirs)
         yield Hypothesis(kind, said, todo, trial, at=call.display_name, how="around", torch_at=path)
@@ -59,13 +71,15 @@ def activations_of(scene: DivergenceContext, layer: Any) -> dict[str, Function]:
         if "activation" not in name or not callable(value) or isinstance(value, type):
             continue
         result = _applied(value, probe, scene)
-        function = recognized(probe, result) if result is not None and result.shape == probe.shape else None
+        function = recognized(
+            probe, result) if result is not None and result.shape == probe.shape else None
         if function is not None:
             found[name] = function
     return found
 
 
-def _applied(function: Callable[[Any], Any], array: Array, scene: DivergenceContext) -> Array | None:
+def _applied(function: Callable[[Any], Any], array: Array,
+             scene: DivergenceContext) -> Array | None:
     try:
         return next(eager_arrays(function(as_tensor_like(array, array, scene.target))), None)
     except (ValueError, TypeError, RuntimeError, AttributeError):
@@ -79,7 +93,9 @@ def as_activation(scene: DivergenceContext, function: Function) -> Callable[[Any
 
 
 def path_of_function(scene: DivergenceContext, function: Function) -> str:
-    """The torch module in which an operation gives this function of what a layer inside gives, "" when there is none."""
+    """The torch module in which an operation gives this function of what a layer inside gives, ""
+    when there is none.
+    """
     for _, captured in scene.before:
         key = fingerprint(function(captured.outputs[0])) if captured.outputs else None
         for step in scene.torch.steps if key is not None else ():

@@ -17,7 +17,9 @@ DROPPING = ("mul", "mul_", "div", "div_", "native_dropout")
 
 
 def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
-    """On in Keras: its output is its input with dropout. On in torch: so is what torch has where Keras has the input."""
+    """On in Keras: its output is its input with dropout. On in torch: so is what torch has where
+    Keras has the input.
+    """
     if not scene.keras.inputs or not scene.keras.outputs:
         return
     given = scene.keras.inputs[0]
@@ -34,7 +36,8 @@ def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
 def _in_torch(scene: DivergenceContext, number: int, given: Array) -> Iterator[Hypothesis]:
     between = scene.between()
     steps = {step.order: step for step in (*scene.steps, *between)}
-    named = [(array, step.path) for order, step in steps.items() for array in scene.values.get(order, ())]
+    named = [(array, step.path) for order, step in steps.items()
+             for array in scene.values.get(order, ())]
     named += [(array, between[-1].path if between else "") for array in scene.torch_inputs]
     for theirs, path in named:
         for array in arranged(theirs, given.shape):
@@ -46,11 +49,14 @@ def _in_torch(scene: DivergenceContext, number: int, given: Array) -> Iterator[H
             trial = scene.run(inputs)
             if trial is not None:
                 said = f"torch drops {rate:.0%} of the values: dropout is left on"
-                yield Hypothesis("dropout", said, EVAL, trial, at=last_dropout(scene), torch_at=path)
+                yield Hypothesis("dropout", said, EVAL, trial, at=last_dropout(scene),
+                                 torch_at=path)
 
 
 def _in_code_of_torch(scene: DivergenceContext) -> Iterator[Hypothesis]:
-    """torch drops values of what a layer inside gives, in code that Keras has too: the layer around run with that."""
+    """torch drops values of what a layer inside gives, in code that Keras has too: the layer around
+    run with that.
+    """
     if scene.spot.kind != "before" and not scene.call.children:
         return
     for call, captured in reversed(scene.before):
@@ -58,14 +64,16 @@ def _in_code_of_torch(scene: DivergenceContext) -> Iterator[Hypothesis]:
             if "dropout" not in step.path and "dropout" not in step.name and step.name not in DROPPING:
                 continue
             ours = captured.outputs[0]
-            for array in (one for value in scene.values.get(step.order, ()) for one in arranged(value, ours.shape)):
+            for array in (one for value in scene.values.get(step.order, ())
+                          for one in arranged(value, ours.shape)):
                 rate = dropped(ours, array)
                 if rate is None:
                     continue
                 left = np.asarray(np.where(array == 0, 0, ours / (1 - rate)), np.float32)
                 trial = scene.around(call.layer, change=partial(instead, left))
                 if trial is not None:
-                    said = f"torch drops {rate:.0%} of the values behind '{call.display_name}': dropout is left on"
+                    said = (f"torch drops {rate:.0%} of the values behind '{call.display_name}': "
+                            "dropout is left on")
                     yield Hypothesis("dropout", said, EVAL, trial, how="around", torch_at=step.path)
 
 
@@ -88,4 +96,6 @@ def dropped(before: Array, after: Array) -> float | None:
 
 def last_dropout(scene: DivergenceContext) -> str:
     """The Keras dropout layer that stands before the spot, "" when there is none."""
-    return next((call.display_name for call, _ in reversed(scene.before) if "Dropout" in call.class_names), "")
+    return next(
+        (call.display_name for call, _ in reversed(scene.before) if "Dropout" in call.class_names),
+        "")

@@ -28,20 +28,26 @@ def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
         if trial is not None:
             if scene.wrong_before:
                 wrong = scene.wrong_before[0]
-                yield Hypothesis(wrong.kind, wrong.said, weights.AGAIN, trial, at=wrong.call.display_name)
+                yield Hypothesis(wrong.kind, wrong.said, weights.AGAIN, trial,
+                                 at=wrong.call.display_name)
             kind, said, at = named(scene, ours, array)
-            todo = f"bring the values into torch's order before Keras layer '{scene.call.display_name}'"
+            todo = ("bring the values into torch's order before Keras layer "
+                    f"'{scene.call.display_name}'")
             yield Hypothesis(kind, said, todo, trial, at=at)
 
 
 def same_values(first: Array, second: Array) -> bool:
     """Whether two arrays hold the same values in whatever order."""
     one, two = np.sort(first.ravel().astype(np.float64)), np.sort(second.ravel().astype(np.float64))
-    return bool(np.abs(one - two).max(initial=0.0) <= 1e-4 * max(float(np.abs(two).max(initial=0.0)), 1e-30))
+    return bool(
+        np.abs(one - two).max(initial=0.0) <= 1e-4
+        * max(float(np.abs(two).max(initial=0.0)), 1e-30))
 
 
 def in_shape(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
-    """torch's values in the shape of the Keras input, in torch's own order: channels last, else as they stand."""
+    """torch's values in the shape of the Keras input, in torch's own order: channels last, else as
+    they stand.
+    """
     if array.ndim == len(shape) and array.ndim > 2:
         moved = np.moveaxis(array, 1, -1)
         if moved.shape == shape:
@@ -60,8 +66,7 @@ def named(scene: DivergenceContext, ours: Array, theirs: Array) -> tuple[str, st
     shuffles = [call for call, _ in scene.before if set(call.class_names) & set(SHUFFLES)]
     at = shuffles[-1].display_name if shuffles else ""
     if ours.ndim == 2 and shuffles:
-        said = (
-            "torch flattens its map channels first, Keras channels last, and the rows of the kernel do not allow for it"
-        )
+        said = ("torch flattens its map channels first, Keras channels last, and the rows of the "
+                "kernel do not allow for it")
         return "flatten order", said, at
     return "order of values", "the values come in another order in torch", at

@@ -9,12 +9,15 @@ import numpy as np
 from ...rules.hyperparameters import torch_epsilon
 from ..context import Array, DivergenceContext, Hypothesis
 
-KINDS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization")
+KINDS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization",
+         "UnitNormalization")
 USUAL_EPSILONS = (1e-3, 1e-5, 1e-6, 1e-12, 1e-8, 1e-4, 1e-7, 1e-2, 0.1)
 
 
 def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
-    """Another epsilon, statistics of the batch on one side, another number of groups, with or without the mean."""
+    """Another epsilon, statistics of the batch on one side, another number of groups, with or
+    without the mean.
+    """
     if not isinstance(getattr(scene.call.layer, "epsilon", None), float) or not scene.keras.inputs:
         return
     yield from _epsilon(scene)
@@ -31,12 +34,8 @@ def _epsilon(scene: DivergenceContext) -> Iterator[Hypothesis]:
             continue
         trial = scene.run(epsilon=epsilon)
         if trial is not None:
-            yield Hypothesis(
-                "epsilon",
-                f"epsilon is {held:g} in Keras and {epsilon:g} in torch",
-                f"build the Keras layer with epsilon={epsilon:g}",
-                trial,
-            )
+            yield Hypothesis("epsilon", f"epsilon is {held:g} in Keras and {epsilon:g} in torch",
+                             f"build the Keras layer with epsilon={epsilon:g}", trial)
 
 
 def _batch_statistics(scene: DivergenceContext) -> Iterator[Hypothesis]:
@@ -47,17 +46,13 @@ def _batch_statistics(scene: DivergenceContext) -> Iterator[Hypothesis]:
         yield Hypothesis(
             "batch statistics",
             "torch normalizes with the mean and variance of the batch, Keras with the moving ones",
-            "run torch with the norm in eval mode and track_running_stats=True",
-            from_batch,
-        )
+            "run torch with the norm in eval mode and track_running_stats=True", from_batch)
     by_moving = normalized_by_moving(scene)
     if by_moving is not None:
         yield Hypothesis(
             "batch statistics",
             "Keras normalizes with the mean and variance of the batch, torch with the running ones",
-            "call the Keras layer with training=False",
-            by_moving,
-        )
+            "call the Keras layer with training=False", by_moving)
 
 
 def _affine(scene: DivergenceContext, normal: Array, axis: int) -> Array:
@@ -92,7 +87,8 @@ def normalized_by_moving(scene: DivergenceContext) -> Array | None:
     shape = [1] * x.ndim
     shape[axis] = x.shape[axis]
     centered = x - mean.reshape(shape)
-    return _affine(scene, centered / np.sqrt(variance.reshape(shape) + scene.call.layer.epsilon), axis)
+    return _affine(scene, centered / np.sqrt(variance.reshape(shape) + scene.call.layer.epsilon),
+                   axis)
 
 
 def _groups(scene: DivergenceContext) -> Iterator[Hypothesis]:
@@ -119,10 +115,13 @@ def _centering(scene: DivergenceContext) -> Iterator[Hypothesis]:
     squares = np.sqrt((x * x).mean(-1, keepdims=True) + epsilon)
     centered = x - x.mean(-1, keepdims=True)
     for words, normal in (
-        ("torch divides by the root of the mean square and subtracts no mean, Keras subtracts it", x / squares),
-        ("torch subtracts the mean, Keras does not", centered / np.sqrt(x.var(-1, keepdims=True) + epsilon)),
-        ("torch divides by the unbiased variance", centered / np.sqrt(x.var(-1, ddof=1, keepdims=True) + epsilon)),
-        ("torch adds epsilon to the standard deviation", centered / (np.sqrt(x.var(-1, keepdims=True)) + epsilon)),
-    ):
+        ("torch divides by the root of the mean square and subtracts no mean, Keras subtracts it",
+         x / squares), ("torch subtracts the mean, Keras does not",
+                        centered / np.sqrt(x.var(-1, keepdims=True) + epsilon)),
+        ("torch divides by the unbiased variance",
+         centered / np.sqrt(x.var(-1, ddof=1, keepdims=True) + epsilon)),
+        ("torch adds epsilon to the standard deviation", centered /
+         (np.sqrt(x.var(-1, keepdims=True)) + epsilon))):
         trial = np.asarray(normal * gamma + beta, np.float32)
-        yield Hypothesis("normalization", words, "use the Keras layer that normalizes as torch does", trial)
+        yield Hypothesis("normalization", words,
+                         "use the Keras layer that normalizes as torch does", trial)

@@ -14,24 +14,17 @@ from ...comparison.arrays import channels_last, margins
 from ...running.torch_steps import Step
 from ..context import Array, DivergenceContext, Hypothesis
 
-STEPS = (
-    *(
-        "max_pool1d",
-        "max_pool2d",
-        "max_pool3d",
-        "max_pool2d_with_indices",
-        "max_pool3d_with_indices",
-        "mkldnn_max_pool2d",
-    ),
-    *("avg_pool1d", "avg_pool2d", "avg_pool3d"),
-)
+STEPS = (*("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices",
+           "max_pool3d_with_indices", "mkldnn_max_pool2d"),
+         *("avg_pool1d", "avg_pool2d", "avg_pool3d"))
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
     """A pooling over all axes between the first and the last.
 
-    `pads` are (before, after) for each axis; `fill` is what they hold: 0, or -inf for what does not exist; `counted`: padding counts in an average.
+    `pads` are (before, after) for each axis; `fill` is what they hold: 0, or -inf for what does not
+    exist; `counted`: padding counts in an average.
     """
 
     what: str
@@ -57,7 +50,8 @@ class Pool:
         around = [(0, 0), *(tuple(pair) for pair in pads), (0, 0)]
         beyond = [(0, 0), *((0, more) for more in overhang), (0, 0)]
         outside = -inf if self.what == "max" else 0.0
-        values = np.pad(np.pad(array.astype(np.float64), around, constant_values=fill), beyond, constant_values=outside)
+        values = np.pad(np.pad(array.astype(np.float64), around, constant_values=fill), beyond,
+                        constant_values=outside)
         windows = self._windows(values)
         axes = tuple(range(-len(self.size), 0))
         if self.what == "max":
@@ -74,18 +68,16 @@ class Pool:
 
 
 FIELDS = {
-    "what": "pooling kind",
-    "pads": "pooling padding",
-    "counted": "count_include_pad",
-    "fill": "padding value",
-    "rounded_up": "ceil mode",
-    "size": "pool size",
-    "stride": "pool strides",
+    "what": "pooling kind", "pads": "pooling padding", "counted": "count_include_pad",
+    "fill": "padding value", "rounded_up": "ceil mode", "size": "pool size",
+    "stride": "pool strides"
 }
 
 
 def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
-    """Keras's pooling with one setting after the other as in torch; for global pooling the other kind."""
+    """Keras's pooling with one setting after the other as in torch; for global pooling the other
+    kind.
+    """
     if not scene.keras.inputs or not any("Pool" in kind for kind in scene.call.class_names):
         return
     if any(kind.startswith("Global") for kind in scene.call.class_names):
@@ -104,27 +96,27 @@ def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
         for names in combinations(different, count):
             patched = replace(ours, **{name: getattr(theirs, name) for name in names})
             said = "; ".join(
-                f"{FIELDS[name]}: Keras {getattr(ours, name)}, torch {getattr(theirs, name)}" for name in names
-            )
-            yield Hypothesis(FIELDS[names[0]], said, _advice(theirs), patched(array), torch_at=step.path)
+                f"{FIELDS[name]}: Keras {getattr(ours, name)}, torch {getattr(theirs, name)}"
+                for name in names)
+            yield Hypothesis(FIELDS[names[0]], said, _advice(theirs), patched(array),
+                             torch_at=step.path)
 
 
 def _advice(theirs: Pool) -> str:
     pads = ", ".join(map(str, theirs.pads))
     value = "with -inf " if theirs.what == "max" else ""
-    counts = (
-        ""
-        if theirs.what == "max" or theirs.counted or not any(map(any, theirs.pads))
-        else " that do not count in the average"
-    )
-    return (
-        f"pad {value}by ({pads}){counts} and pool with {theirs.what}, pool_size={theirs.size}, strides={theirs.stride}, padding='valid'"
-        f"{', one more window where it is not full (ceil_mode)' if theirs.rounded_up else ''}, or change torch"
-    )
+    counts = ("" if theirs.what == "max" or theirs.counted or not any(map(any, theirs.pads)) else
+              " that do not count in the average")
+    return (f"pad {value}by ({pads}){counts} and pool with {theirs.what}, pool_size={theirs.size}, "
+            f"strides={theirs.stride}, padding='valid'"
+            f"{', one more window where it is not full (ceil_mode)' if theirs.rounded_up else ''}, "
+            "or change torch")
 
 
 def of_keras(scene: DivergenceContext, array: Array) -> Pool | None:
-    """The Keras layer's pooling of `array`, with the zeros that a layer before put around it; None when those cannot be told."""
+    """The Keras layer's pooling of `array`, with the zeros that a layer before put around it; None
+    when those cannot be told.
+    """
     layer = scene.call.layer
     what = "max" if any("Max" in kind for kind in scene.call.class_names) else "avg"
     spatial = array.ndim - 2
@@ -136,7 +128,8 @@ def of_keras(scene: DivergenceContext, array: Array) -> Pool | None:
     if explicit is None:
         return None
     if str(layer.padding) == "valid":
-        edge = float(given.min()) if what == "max" and any(map(any, explicit)) and given.min() < -1e30 else 0.0
+        edge = float(given.min()) if what == "max" and any(map(
+            any, explicit)) and given.min() < -1e30 else 0.0
         padded = any(map(any, explicit))
         fill = -inf if edge < 0 or (what == "max" and not padded) else 0.0
         return Pool(what, size, stride, explicit, fill, True)
@@ -163,7 +156,8 @@ def of_torch(step: Step, spatial: int) -> Pool:
 
 def _numbers(value: Any, count: int) -> tuple[int, ...]:
     numbers: Sequence[int] = (value,) if isinstance(value, int) else tuple(value)
-    return tuple(int(number) for number in (numbers if len(numbers) == count else (*numbers,) * count))
+    return tuple(
+        int(number) for number in (numbers if len(numbers) == count else (*numbers,) * count))
 
 
 def _global(scene: DivergenceContext) -> Iterator[Hypothesis]:
@@ -171,7 +165,9 @@ def _global(scene: DivergenceContext) -> Iterator[Hypothesis]:
     first = scene.settings.get("data_format") == "channels_first"
     axes = tuple(range(2, array.ndim)) if first else tuple(range(1, array.ndim - 1))
     ours = "max" if any("Max" in kind for kind in scene.call.class_names) else "average"
-    for theirs, trial in (("average", array.mean(axes)), ("max", array.max(axes)), ("sum", array.sum(axes))):
+    for theirs, trial in (("average", array.mean(axes)), ("max", array.max(axes)),
+                          ("sum", array.sum(axes))):
         if theirs != ours:
             said = f"Keras takes the {ours} over the whole map, torch the {theirs}"
-            yield Hypothesis("pooling kind", said, f"use the global pooling that takes the {theirs} in Keras", trial)
+            yield Hypothesis("pooling kind", said,
+                             f"use the global pooling that takes the {theirs} in Keras", trial)

@@ -1,4 +1,6 @@
-"""The layer holds other values than torch's: swapped, turned, scaled, in another order, or never loaded."""
+"""The layer holds other values than torch's: swapped, turned, scaled, in another order, or never
+loaded.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ import numpy as np
 from ..context import Array, DivergenceContext, Hypothesis
 from .bypass import behind_next_steps
 
-# Values that were only carried over are equal bit for bit; a computed one (two biases added) may be rounded.
+# Values that were only carried over are equal bit for bit; a computed one (two biases added) may be
+# rounded.
 EQUAL = 1e-6
 # What a new layer has for a gain or an offset.
 FRESH = (0.0, 1.0)
@@ -23,8 +26,7 @@ def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
     if leaf is None or not scene.wanted:
         return
     wrong = {
-        name: scene.held[name]
-        for name, wanted in scene.wanted.items()
+        name: scene.held[name] for name, wanted in scene.wanted.items()
         if name in scene.held and not equal(scene.held[name], wanted)
     }
     if not wrong:
@@ -36,7 +38,8 @@ def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
     kind, said = in_words(wrong, scene.wanted, scene.owners)
     names = ", ".join(f"{leaf.display_name}/{name}" for name in wrong)
     of = f" of torch's '{scene.place.path}'" if scene.place is not None else ""
-    advice = f"carry the weights{of} over again (ktc.convert with this plan), and change {names} nowhere else"
+    advice = (f"carry the weights{of} over again (ktc.convert with this plan), and change {names} "
+              "nowhere else")
     yield Hypothesis(kind, f"{names}: {said}", advice, trial)
     if scene.place is None:
         yield from behind_next_steps(scene, kind, f"{names}: {said}", advice, trial)
@@ -47,19 +50,24 @@ def equal(first: Array, second: Array) -> bool:
     if first.shape != second.shape:
         return False
     scale = float(np.abs(second).max(initial=0.0))
-    return bool(np.abs(first.astype(np.float64) - second).max(initial=0.0) <= EQUAL * max(scale, 1e-30))
+    return bool(
+        np.abs(first.astype(np.float64) - second).max(initial=0.0) <= EQUAL * max(scale, 1e-30))
 
 
-def in_words(wrong: Mapping[str, Array], wanted: Mapping[str, Array], owners: Mapping[str, str]) -> tuple[str, str]:
+def in_words(wrong: Mapping[str, Array], wanted: Mapping[str, Array],
+             owners: Mapping[str, str]) -> tuple[str, str]:
     """The kind of the mistake, and a sentence: the first variable's that has an explanation."""
     explained = [relation(name, held, wanted, owners.get(name, "")) for name, held in wrong.items()]
     return next((one for one in explained if one[0] != "weights"), explained[0])
 
 
 def relation(name: str, held: Array, every: Mapping[str, Array], owner: str) -> tuple[str, str]:
-    """How the held values come from torch's; `every` are the values that the layer's variables should have."""
+    """How the held values come from torch's; `every` are the values that the layer's variables
+    should have.
+    """
     wanted = every[name]
-    owner = next((other for other, values in every.items() if other != name and equal(held, values)), owner)
+    owner = next(
+        (other for other, values in every.items() if other != name and equal(held, values)), owner)
     if owner:
         return "swapped weights", f"it holds the values that belong to '{owner}'"
     if held.size == 1:
@@ -68,24 +76,26 @@ def relation(name: str, held: Array, every: Mapping[str, Array], owner: str) -> 
         kind = "weights not loaded" if ours in FRESH else "weights"
         return kind, f"it holds {ours:.7g}, torch {theirs:.7g}"
     if np.ptp(held) == 0:
-        return "weights not loaded", f"all its values are {float(held.flat[0]):g}: it was never loaded"
+        return "weights not loaded", (f"all its values are {float(held.flat[0]):g}: it was never "
+                                      "loaded")
     if (factor := ratio(held, wanted)) is not None:
         return "scaled weights", f"all its values are {factor:.6g} times torch's"
     moved = moved_values(held, wanted)
     return moved or (
         "weights",
-        f"its values are not torch's (largest difference {float(np.abs(held - wanted).max()):.1e})",
-    )
+        f"its values are not torch's (largest difference {float(np.abs(held - wanted).max()):.1e})")
 
 
 def moved_values(held: Array, wanted: Array) -> tuple[str, str] | None:
     """How torch's values were moved, None when these are others."""
     if (axes := turned(held, wanted)) is not None:
-        return "transposed weights", f"its axes stand in the order {axes} of those that it should have"
+        return "transposed weights", (f"its axes stand in the order {axes} of those that it "
+                                      "should have")
     if (flipped := mirrored(held, wanted)) is not None:
         return "flipped weights", f"it is mirrored along axes {flipped}"
     orders = ((axis, order_along(held, wanted, axis)) for axis in range(held.ndim))
-    return next((order_kind(order, axis, held) for axis, order in orders if order is not None), None)
+    return next((order_kind(order, axis, held) for axis, order in orders if order is not None),
+                None)
 
 
 def turned(held: Array, wanted: Array) -> tuple[int, ...] | None:
@@ -119,7 +129,8 @@ def ratio(held: Array, wanted: Array) -> float | None:
 
 
 def order_along(held: Array, wanted: Array, axis: int) -> list[int] | None:
-    """For each entry of an axis the one of torch's that it holds, None when some are not torch's."""
+    """For each entry of an axis the one of torch's that it holds, None when some are not torch's.
+    """
     rows = np.ascontiguousarray(np.moveaxis(wanted, axis, 0)).reshape(wanted.shape[axis], -1)
     ours = np.ascontiguousarray(np.moveaxis(held, axis, 0)).reshape(held.shape[axis], -1)
     places: dict[bytes, int] = {}
@@ -136,12 +147,14 @@ def order_kind(order: list[int], axis: int, held: Array) -> tuple[str, str]:
         if count % channels == 0:
             flattened = np.arange(count).reshape(channels, -1).T.ravel()
             if order in (flattened.tolist(), np.argsort(flattened).tolist()):
-                rows = f"its rows along axis {axis} are in the order of a map flattened in the other layout"
+                rows = (f"its rows along axis {axis} are in the order of a map flattened in the "
+                        "other layout")
                 return "flatten order", f"{rows} ({channels} by {count // channels})"
     jumps = sum(two - one != 1 for one, two in pairwise(order))
     if jumps + 1 <= count // 2:
         return (
             "block order",
-            f"its entries along axis {axis} come in {jumps + 1} blocks (heads, gates, groups) in another order",
-        )
-    return "weights order", f"its entries along axis {axis} (of {held.shape[axis]}) are torch's in another order"
+            f"its entries along axis {axis} come in {jumps + 1} blocks (heads, gates, groups) in "
+            "another order")
+    return "weights order", (f"its entries along axis {axis} (of {held.shape[axis]}) are torch's "
+                             "in another order")

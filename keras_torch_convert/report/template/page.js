@@ -14,7 +14,7 @@
     missing: "left over, unset, or does not fit",
     excused: "left out by a rule",
   };
-  const COLUMNS = ["side", "name", "shape", "type", "parameters", "fate", "rule", "partner", "proof", "evidence", "doubt"];
+  const COLUMNS = ["side", "name", "shape", "type", "parameters", "status", "rule", "partner", "proof", "evidence", "doubt"];
   const css = (proof) => (proof === "shape" ? "shape-only" : proof);
 
   function make(tag, text = "", className = "") {
@@ -178,7 +178,7 @@
       const entry = data.ledger[weight];
       box.append(make("h4", entry[1], css(entry[8])));
       const list = make("dl");
-      const facts = [["shape", `${shapeText(entry[2])} ${entry[3]}`], ["fate", entry[5]], ["rule", entry[6]], [chosen.side ? "from" : "into", entry[7]],
+      const facts = [["shape", `${shapeText(entry[2])} ${entry[3]}`], ["status", entry[5]], ["rule", entry[6]], [chosen.side ? "from" : "into", entry[7]],
         ["proof", PROOFS[entry[8]]], ["evidence", entry[9]], ["open", entry[10]]];
       for (const [label, text] of facts) if (text) list.append(make("dt", label), make("dd", text));
       box.append(list);
@@ -317,7 +317,7 @@
     ledgerShown = 0;
     find("ledger").tBodies[0].replaceChildren();
     const all = ledgerRows.length === data.ledger.length;
-    find("ledger-text").textContent = `${all ? "" : `${ledgerRows.length.toLocaleString("en")} of `}${data.ledger.length.toLocaleString("en")} weights, each with its fate; the search above searches here too.`;
+    find("ledger-text").textContent = `${all ? "" : `${ledgerRows.length.toLocaleString("en")} of `}${data.ledger.length.toLocaleString("en")} weights, each with its status; the search above searches here too.`;
     moreLedger();
   }
 
@@ -343,9 +343,9 @@
       const seen = (entries) => entries.some((one) => one.isIntersecting) && moreLedger();
       new IntersectionObserver(seen, { root: box, rootMargin: "400px" }).observe(find("more"));
     } else box.remove();
-    for (const [fate, count, size, rules] of data.totals) {
+    for (const [status, count, size, rules] of data.totals) {
       const row = make("tr");
-      row.append(make("td", fate), make("td", count.toLocaleString("en"), "right"), make("td", `${size.toLocaleString("en")} parameters`, "right"), make("td", rules.slice(0, 3).join("; ")));
+      row.append(make("td", status), make("td", count.toLocaleString("en"), "right"), make("td", `${size.toLocaleString("en")} parameters`, "right"), make("td", rules.slice(0, 3).join("; ")));
       find("totals").append(row);
     }
   }

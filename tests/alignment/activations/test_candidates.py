@@ -1,4 +1,6 @@
-"""Alignment by running where one side holds in one tensor what the other holds in several, or more than weights."""
+"""Alignment by running where one side holds in one tensor what the other holds in several, or more
+than weights.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +17,19 @@ import keras_torch_convert as ktc
 from keras_torch_convert.alignment.activations.candidates import layer_mappings
 from keras_torch_convert.alignment.activations.integers import without_integers
 from keras_torch_convert.keras_io.model import read_target
-from tests.helpers.split_pairs import (
-    fused_by_heads_pair,
-    gated_pair,
-    groups_pair,
-    maps_of_vectors_pair,
-    shared_block_pair,
-    tokens_pair,
-    unequal_blocks_pair,
-)
+from tests.helpers.split_pairs import (fused_by_heads_pair, gated_pair, groups_pair,
+                                       maps_of_vectors_pair, shared_block_pair, tokens_pair,
+                                       unequal_blocks_pair)
 
 
 def kernel_of(model: Any, name: str) -> Any:
     return keras.ops.convert_to_numpy(model.get_layer(name).kernel)
 
 
-@pytest.mark.parametrize("names", [("query", "key", "value"), *permutations(("one", "two", "three"))][:4])
+@pytest.mark.parametrize("names", [("query", "key", "value"), *permutations(
+    ("one", "two", "three"))][:4])
 def test_parts_that_lie_beside_each_other_in_each_head_are_found_without_a_shape_that_shows_the_heads(
-    names: tuple[str, str, str],
-) -> None:
+        names: tuple[str, str, str]) -> None:
     module, model = fused_by_heads_pair(names)
     report = ktc.convert(module, model)
     assert report.equal is True
@@ -68,11 +64,13 @@ def test_a_layer_may_hold_a_copy_that_is_never_trained_and_whole_numbers(tmp_pat
     positions = module.position_embeddings.detach().numpy()
     assert np.array_equal(keras.ops.convert_to_numpy(layer.positions), positions)
     assert np.array_equal(keras.ops.convert_to_numpy(layer.first_positions), positions)
-    assert np.array_equal(keras.ops.convert_to_numpy(layer.mask_token), module.mask_token.detach().numpy())
+    assert np.array_equal(keras.ops.convert_to_numpy(layer.mask_token),
+                          module.mask_token.detach().numpy())
     # The numbers stand in no checkpoint: the Plan brings them.
     torch.save(module.state_dict(), tmp_path / "weights.pth")
     report.plan.save(tmp_path / "plan.json")
-    ktc.apply(ktc.Plan.load(tmp_path / "plan.json"), tmp_path / "weights.pth", tmp_path / "replayed.weights.h5")
+    ktc.apply(ktc.Plan.load(tmp_path / "plan.json"), tmp_path / "weights.pth",
+              tmp_path / "replayed.weights.h5")
     _, fresh = tokens_pair()
     fresh.load_weights(tmp_path / "replayed.weights.h5")
     for one, other in zip(model.get_weights(), fresh.get_weights(), strict=True):
@@ -94,14 +92,18 @@ def test_a_plan_with_a_copy_goes_back_to_torch(tmp_path: Path) -> None:
 def test_only_a_variable_that_is_never_trained_may_be_a_copy(trained: bool) -> None:
     module, model = tokens_pair(trained)
     layer = next(leaf for leaf in read_target(model).leaves() if leaf.display_name == "tokens")
-    shapes = {name: tuple(tensor.shape) for name, tensor in module.named_parameters() if "." not in name}
+    shapes = {
+        name: tuple(tensor.shape) for name, tensor in module.named_parameters() if "." not in name
+    }
     found = list(layer_mappings(tuple(shapes), shapes, without_integers(layer), ()))
     assert bool(found) is not trained
 
 
 def test_a_module_used_under_several_names_keeps_its_weights() -> None:
     module, model = shared_block_pair()
-    held = {name: (tensor, tensor.clone()) for name, tensor in module.state_dict(keep_vars=True).items()}
+    held = {
+        name: (tensor, tensor.clone()) for name, tensor in module.state_dict(keep_vars=True).items()
+    }
     report = ktc.convert(module, model)
     assert report.equal is True
     for name, tensor in module.state_dict(keep_vars=True).items():

@@ -21,7 +21,6 @@ BRANCHES = 60
 
 class Wide(torch.nn.Module):
     """Branches that each end in another function, so that no two are alike."""
-
     def __init__(self) -> None:
         super().__init__()
         self.branches = torch.nn.ModuleList(torch.nn.Linear(4, 4) for _ in range(BRANCHES))
@@ -32,13 +31,17 @@ class Wide(torch.nn.Module):
 
 def keras_wide(names: list[str]) -> Any:
     inputs = keras.Input((4,))
-    parts = [keras.ops.tanh(keras.layers.Dense(4, name=name)(inputs)) * number for number, name in enumerate(names, 1)]
+    parts = [
+        keras.ops.tanh(keras.layers.Dense(4, name=name)(inputs)) * number
+        for number, name in enumerate(names, 1)
+    ]
     return keras.Model(inputs, keras.layers.Add()(parts))
 
 
 @pytest.mark.parametrize("name", ["branches_{}", "x{}y"])
 def test_a_layer_finds_its_own_among_many_on_one_input(name):
-    module, model = randomized(Wide()), keras_wide([name.format(number) for number in range(BRANCHES)])
+    module, model = randomized(Wide()), keras_wide(
+        [name.format(number) for number in range(BRANCHES)])
 
     report = ktc.convert(module, model)
 
@@ -55,7 +58,10 @@ def test_what_exists_is_left_out_of_the_search_for_cycles_for_a_time_only():
 
 
 def units(count: int) -> list[TracedOp]:
-    return [TracedOp(order, f"u{order}", (f"branch.{order}.weight",), (), (), False) for order in range(count)]
+    return [
+        TracedOp(order, f"u{order}", (f"branch.{order}.weight",), (), (), False)
+        for order in range(count)
+    ]
 
 
 def test_of_many_units_those_with_a_rare_word_in_common_come_first_then_those_that_ran_about_then():
@@ -84,18 +90,17 @@ def test_units_without_free_weights_are_asked_about_once():
 
 class Alike(torch.nn.Module):
     """Branches added up, which may stand for each other."""
-
     def __init__(self) -> None:
         super().__init__()
         self.branch = torch.nn.ModuleList(
-            torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)) for _ in range(4)
-        )
+            torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)) for _ in range(4))
 
     def forward(self, x: Any) -> Any:
         return sum(layer(x) for layer in self.branch)
 
 
-def test_branches_that_may_stand_for_each_other_go_by_their_numbers_and_not_by_those_of_automatic_names():
+def test_branches_that_may_stand_for_each_other_go_by_their_numbers_and_not_by_those_of_automatic_names(
+):
     keras.utils.clear_session()
     keras.layers.Dense(3)
     inputs = keras.Input((4,))
@@ -104,11 +109,13 @@ def test_branches_that_may_stand_for_each_other_go_by_their_numbers_and_not_by_t
         inside = [keras.Input((4,)), keras.layers.Dense(4), keras.layers.Dense(4)]
         made.append(keras.Sequential(inside, name=f"branch_{one}"))
     model = keras.Model(inputs, keras.layers.Add()([branch(inputs) for branch in made]))
-    assert [branch.layers[0].name for branch in made] == ["dense_1", "dense_3", "dense_5", "dense_7"]
+    assert [branch.layers[0].name for branch in made
+           ] == ["dense_1", "dense_3", "dense_5", "dense_7"]
 
     plan = ktc.align(randomized(Alike()), model)
 
-    assert {torch_name[:8] for torch_name, keras_name in plan.pairs} == {f"branch.{one}" for one in range(4)}
+    assert {torch_name[:8] for torch_name, keras_name in plan.pairs
+           } == {f"branch.{one}" for one in range(4)}
     assert all(torch_name[7] == keras_name[7] for torch_name, keras_name in plan.pairs)
 
 

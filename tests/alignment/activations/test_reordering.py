@@ -1,4 +1,6 @@
-"""Alignment where branches are joined in another order, so that the layers behind get torch's channels in another order."""
+"""Alignment where branches are joined in another order, so that the layers behind get torch's
+channels in another order.
+"""
 
 from __future__ import annotations
 
@@ -19,23 +21,26 @@ layers = keras.layers
 
 class Branches(nn.Module):
     """Three branches of other widths joined, a norm and a convolution behind them."""
-
     def __init__(self) -> None:
         super().__init__()
-        self.one, self.two, self.three = nn.Conv2d(4, 5, 1), nn.Conv2d(4, 6, 3, padding=1), nn.Conv2d(4, 7, 1)
+        self.one, self.two, self.three = nn.Conv2d(4, 5,
+                                                   1), nn.Conv2d(4, 6, 3,
+                                                                 padding=1), nn.Conv2d(4, 7, 1)
         self.norm, self.last = nn.BatchNorm2d(18), nn.Conv2d(18, 3, 3)
 
     def forward(self, x: Any) -> Any:
-        return self.last(torch.relu(self.norm(torch.cat([self.one(x), self.two(x), self.three(x)], 1))))
+        return self.last(
+            torch.relu(self.norm(torch.cat(
+                [self.one(x), self.two(x), self.three(x)], 1))))
 
 
 class Dense(nn.Module):
     """Each step joins what it makes behind what it got, and the next one gets both."""
-
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, 4, 1)
-        self.steps = nn.ModuleList([nn.Conv2d(4 + 2 * number, 2, 3, padding=1) for number in range(3)])
+        self.steps = nn.ModuleList(
+            [nn.Conv2d(4 + 2 * number, 2, 3, padding=1) for number in range(3)])
         self.head = nn.Linear(10, 4)
 
     def forward(self, x: Any) -> Any:
@@ -46,8 +51,9 @@ class Dense(nn.Module):
 
 
 class DepthwiseBehind(nn.Module):
-    """A depthwise convolution behind two joined branches: what it gives is in the order of what it gets."""
-
+    """A depthwise convolution behind two joined branches: what it gives is in the order of what it
+    gets.
+    """
     def __init__(self) -> None:
         super().__init__()
         self.one, self.two = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
@@ -76,7 +82,8 @@ def dense_pair() -> tuple[nn.Module, Any]:
 def depthwise_pair() -> tuple[nn.Module, Any]:
     inputs = keras.Input((7, 7, 3))
     joined = layers.Concatenate()([layers.Conv2D(4, 1)(inputs) for _ in range(2)][::-1])
-    return DepthwiseBehind(), keras.Model(inputs, layers.Conv2D(5, 1)(layers.DepthwiseConv2D(3)(joined)))
+    return DepthwiseBehind(), keras.Model(inputs,
+                                          layers.Conv2D(5, 1)(layers.DepthwiseConv2D(3)(joined)))
 
 
 @pytest.mark.parametrize("pair", [branches_pair, dense_pair, depthwise_pair])
@@ -91,11 +98,14 @@ def test_branches_joined_in_another_order(pair: Any) -> None:
 def test_the_plan_of_another_order_says_so_and_leads_back_bit_for_bit() -> None:
     module, model = branches_pair()
     report = ktc.convert(randomized(module), model)
-    assert sum("the order in which Keras joins them" in one.rule for one in report.plan.assignments) == 5
+    assert sum(
+        "the order in which Keras joins them" in one.rule for one in report.plan.assignments) == 5
     other, _ = branches_pair()
     ktc.convert(model, other, plan=report.plan, verify=False)
     found = other.state_dict()
-    assert all(torch.equal(value, found[name]) for name, value in module.state_dict().items() if "batches" not in name)
+    assert all(
+        torch.equal(value, found[name])
+        for name, value in module.state_dict().items() if "batches" not in name)
 
 
 def test_the_order_of_channels_is_read_off_the_values() -> None:

@@ -12,22 +12,11 @@ import torch
 import keras_torch_convert as ktc
 from keras_torch_convert.alignment.activations.branching import BranchPoint, next_exclusions
 from tests.helpers.running_pairs import (
-    attention_pair,
-    branches_pair,
-    chaos_pair,
-    flattened_pair,
-    frequencies_pair,
-    ignored_branch_pair,
-    language_pair,
-    offsets_pair,
-    pair_with_another_step,
-    pair_with_more_in_keras,
-    shortcut_pair,
-    switches_pair,
-    tied_table_pair,
-    token_types_pair,
-)
-from tests.helpers.small_models import keras_two_branches, randomized, same_values, torch_two_branches, values
+    attention_pair, branches_pair, chaos_pair, flattened_pair, frequencies_pair,
+    ignored_branch_pair, language_pair, offsets_pair, pair_with_another_step,
+    pair_with_more_in_keras, shortcut_pair, switches_pair, tied_table_pair, token_types_pair)
+from tests.helpers.small_models import (keras_two_branches, randomized, same_values,
+                                        torch_two_branches, values)
 
 
 def sources(plan: ktc.Plan, model: Any) -> dict[str, tuple[str, ...]]:
@@ -35,7 +24,9 @@ def sources(plan: ktc.Plan, model: Any) -> dict[str, tuple[str, ...]]:
     from keras_torch_convert.keras_io.model import read_target
     from keras_torch_convert.plan.expressions import tensors_of
 
-    labels = {place: variable.display_name for place, variable in read_target(model).variables.items()}
+    labels = {
+        place: variable.display_name for place, variable in read_target(model).variables.items()
+    }
     return {labels[item.key]: tensors_of(item.expression) for item in plan.assignments}
 
 
@@ -54,13 +45,16 @@ def test_query_key_and_value_find_their_parts(fused: bool) -> None:
     assert report.relative_diff < 1e-5
 
 
-@pytest.mark.parametrize("order", [("query", "key", "value", "skip"), ("skip", "value", "key", "query")])
-def test_a_fused_projection_is_told_from_a_shortcut_of_one_shape_on_the_same_input(order: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("order", [("query", "key", "value", "skip"),
+                                   ("skip", "value", "key", "query")])
+def test_a_fused_projection_is_told_from_a_shortcut_of_one_shape_on_the_same_input(
+        order: tuple[str, ...]) -> None:
     torch_module, keras_model = shortcut_pair(order)
     report = ktc.convert(torch_module, keras_model)
     assert report.equal is True
     skip = keras_model.get_layer("skip").kernel
-    assert np.array_equal(keras.ops.convert_to_numpy(skip), torch_module.skip.weight.detach().numpy().T)
+    assert np.array_equal(keras.ops.convert_to_numpy(skip),
+                          torch_module.skip.weight.detach().numpy().T)
 
 
 def test_taking_back_an_earlier_choice_opens_what_came_behind_it() -> None:
@@ -85,7 +79,9 @@ def test_a_shared_table_positions_and_an_unused_layer() -> None:
     torch_module, keras_model = language_pair()
     report = ktc.convert(torch_module, keras_model)
     assert report.equal is True
-    statuses = {entry.name: (entry.status, entry.rule) for entry in report.ledger if entry.side == "source"}
+    statuses = {
+        entry.name: (entry.status, entry.rule) for entry in report.ledger if entry.side == "source"
+    }
     assert statuses["unused.weight"] == ("skipped", "not reached by this input")
     assert statuses["head.weight"][0] == "used"
     assert statuses["positions"][0] == "used"
@@ -110,7 +106,8 @@ def test_a_branch_that_no_output_shows_is_told_by_what_it_computes() -> None:
     found = sources(report.plan, keras_model)
     assert found["second/kernel"] == ("ignored.weight",)
     assert found["first/kernel"] == ("shown.weight",)
-    assert {entry.name for entry in report.ledger if entry.status == "skipped"} >= {"unused.weight", "unused.bias"}
+    assert {entry.name for entry in report.ledger if entry.status == "skipped"
+           } >= {"unused.weight", "unused.bias"}
 
 
 def test_an_output_at_chaos_cannot_be_decided() -> None:
@@ -127,11 +124,14 @@ def test_equal_outputs_that_the_slightest_change_of_the_weights_turns_over_prove
 
 def test_a_row_that_torch_adds_by_itself_goes_into_the_table_of_positions() -> None:
     torch_module, keras_model = token_types_pair()
-    with pytest.raises(ktc.TransferError, match=r"8 of 16 values of 'types.weight' \(2, 8\) are left over"):
+    with pytest.raises(ktc.TransferError,
+                       match=r"8 of 16 values of 'types.weight' \(2, 8\) are left over"):
         ktc.convert(torch_module, keras_model)
     report = ktc.convert(torch_module, keras_model, strict="target")
     assert report.equal is True
-    assert "types.weight" in [tensor for tensors in sources(report.plan, keras_model).values() for tensor in tensors]
+    assert "types.weight" in [
+        tensor for tensors in sources(report.plan, keras_model).values() for tensor in tensors
+    ]
 
 
 def test_what_torch_lacks_is_filled_so_that_it_does_nothing() -> None:
@@ -150,12 +150,14 @@ def test_what_torch_lacks_is_filled_so_that_it_does_nothing() -> None:
 
 @pytest.mark.parametrize("gain", [1.0, 1.5])
 def test_a_gain_of_one_may_be_missing_in_keras_and_no_other(gain: float) -> None:
-    torch_module = randomized(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8)), seed=1)
+    torch_module = randomized(
+        torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8)), seed=1)
     with torch.no_grad():
         torch_module[1].weight.fill_(1.0)
         torch_module[1].weight[0] = gain
     inputs = keras.layers.Input((8, 8, 3))
-    x = keras.layers.BatchNormalization(scale=False, epsilon=1e-5)(keras.layers.Conv2D(8, 3)(inputs))
+    x = keras.layers.BatchNormalization(scale=False, epsilon=1e-5)(keras.layers.Conv2D(8,
+                                                                                       3)(inputs))
     keras_model = keras.Model(inputs, x)
     before = values(keras_model)
     if gain != 1.0:
@@ -172,7 +174,8 @@ def test_a_layer_that_computed_its_own_constants_keeps_them() -> None:
     torch_module, keras_model = frequencies_pair()
     report = ktc.convert(torch_module, keras_model)
     assert report.equal is True
-    assert list(report.plan.kept.values()) == ["its own values give what torch computes without a weight"]
+    assert list(
+        report.plan.kept.values()) == ["its own values give what torch computes without a weight"]
 
 
 def test_weights_that_meet_only_constants_are_told_apart_by_when_they_are_used() -> None:
@@ -195,8 +198,8 @@ def test_layers_behind_a_step_that_differs_are_named_with_what_is_likeliest() ->
     torch_module, keras_model = pair_with_another_step()
     before = values(keras_model)
     with pytest.raises(
-        ktc.AlignmentError, match=r"1 is open(.|\n)*- b: .*a step before it differs; likeliest: 2.weight"
-    ):
+            ktc.AlignmentError,
+            match=r"1 is open(.|\n)*- b: .*a step before it differs; likeliest: 2.weight"):
         ktc.convert(torch_module, keras_model)
     assert same_values(before, values(keras_model))
     report = ktc.convert(torch_module, keras_model, accept_unproven=True, if_different="keep")
@@ -211,32 +214,36 @@ def test_a_layer_of_another_size_is_named_with_both_shapes_and_once() -> None:
         ktc.convert(torch_module, keras_model)
     torch_module = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Linear(5, 3))
     inputs = keras.Input((6,))
-    keras_model = keras.Model(inputs, keras.layers.Dense(4, name="wide")(keras.layers.Dense(5)(inputs)))
+    keras_model = keras.Model(inputs,
+                              keras.layers.Dense(4, name="wide")(keras.layers.Dense(5)(inputs)))
     with pytest.raises(
-        ktc.AlignmentError, match=r"- wide: .*: its input is that of 1 with 1\.weight \(3, 5\), 1\.bias \(3,\); no way"
-    ):
+            ktc.AlignmentError, match=
+            r"- wide: .*: its input is that of 1 with 1\.weight \(3, 5\), 1\.bias \(3,\); no way"):
         ktc.convert(torch_module, keras_model)
 
 
 def test_the_whole_module_is_called_so_where_it_is_a_candidate() -> None:
     torch_module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
     inputs = keras.Input((8, 8, 3))
-    keras_model = keras.Model(inputs, keras.layers.BatchNormalization()(keras.layers.Conv2D(9, 3)(inputs)))
-    with pytest.raises(ktc.AlignmentError, match=r"its input is that of 0 with [^;]*; the whole module with 0\.weight"):
+    keras_model = keras.Model(inputs,
+                              keras.layers.BatchNormalization()(keras.layers.Conv2D(9, 3)(inputs)))
+    with pytest.raises(ktc.AlignmentError,
+                       match=r"its input is that of 0 with [^;]*; the whole module with 0\.weight"):
         ktc.convert(torch_module, keras_model)
 
 
-def test_a_layer_told_by_its_input_alone_is_said_to_be_and_doubted_when_the_cause_is_looked_for() -> None:
-    torch_module = torch.nn.Sequential(
-        torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)
-    )
+def test_a_layer_told_by_its_input_alone_is_said_to_be_and_doubted_when_the_cause_is_looked_for(
+) -> None:
+    torch_module = torch.nn.Sequential(torch.nn.Linear(6, 8),
+                                       torch.nn.Tanh(), torch.nn.Linear(8, 8), torch.nn.Tanh(),
+                                       torch.nn.Linear(8, 3))
     inputs = keras.Input((6,))
     middle = keras.layers.Dense(8, activation="tanh", name="first")(inputs)
     middle = keras.layers.Dense(8, activation="sigmoid", name="middle")(middle)
     keras_model = keras.Model(inputs, keras.layers.Dense(3, name="last")(middle))
     with pytest.raises(
-        ktc.AlignmentError, match=r"\(1 by the input alone, such as 'middle'\)(.|\n)*Keras computes sigmoid, torch tanh"
-    ):
+            ktc.AlignmentError, match=
+            r"\(1 by the input alone, such as 'middle'\)(.|\n)*Keras computes sigmoid, torch tanh"):
         ktc.convert(torch_module, keras_model)
 
 
@@ -246,20 +253,19 @@ def test_a_layer_told_by_its_input_alone_is_said_to_be_and_doubted_when_the_caus
         ({"bias": False}, r"Keras layer 'first' \(Dense\) has no variable for 0\.bias of torch layer '0' \(Linear\): build it with use_bias=True"),
         ({"norm": None}, r"torch layer '1' \(BatchNorm1d\) with 1\.weight, .* has no counterpart in the Keras model"),
         ({"norm": "LayerNormalization"}, r"Keras layer 'norm' \(LayerNormalization\) has no variable for 1\.running_mean, 1\.running_var of torch layer '1' \(BatchNorm1d\)"),
-        ({"extra": True}, r"Keras layer 'extra' \(Dense\) has no counterpart in torch"),
-    ],
-)  # fmt: skip
+        ({"extra": True}, r"Keras layer 'extra' \(Dense\) has no counterpart in torch")
+    ]
+)  # yapf: disable
 def test_what_has_no_counterpart_is_named(settings: dict[str, Any], said: str) -> None:
     torch_module = randomized(
-        torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.BatchNorm1d(8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
-    )
+        torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.BatchNorm1d(8), torch.nn.Tanh(),
+                            torch.nn.Linear(8, 3)))
     with pytest.raises(ktc.AlignmentError, match=said):
         ktc.convert(torch_module, keras_like_with_a_difference(**settings))
 
 
-def keras_like_with_a_difference(
-    bias: bool = True, norm: str | None = "BatchNormalization", extra: bool = False
-) -> Any:
+def keras_like_with_a_difference(bias: bool = True, norm: str | None = "BatchNormalization",
+                                 extra: bool = False) -> Any:
     inputs = keras.Input((6,))
     middle = keras.layers.Dense(8, use_bias=bias, name="first")(inputs)
     if norm is not None:
@@ -270,26 +276,29 @@ def keras_like_with_a_difference(
     return keras.Model(inputs, keras.layers.Dense(3, name="last")(middle))
 
 
-def test_a_head_for_another_number_of_classes_is_told_from_other_sizes_and_can_be_left_out() -> None:
+def test_a_head_for_another_number_of_classes_is_told_from_other_sizes_and_can_be_left_out(
+) -> None:
     seven = randomized(torch_two_branches(7))
     five, model_of_seven = keras_two_branches(keras, 5), keras_two_branches(keras, 7)
     before = values(five)
     with pytest.raises(
-        ktc.AlignmentError, match=r"'predictions' has 5 outputs, 'head.weight' 7: .*without\('predictions'\)"
-    ):
+            ktc.AlignmentError,
+            match=r"'predictions' has 5 outputs, 'head.weight' 7: .*without\('predictions'\)"):
         ktc.convert(seven, five)
     assert same_values(before, values(five))
-    report = ktc.convert(seven, five, plan=ktc.align(seven, model_of_seven).without("predictions"), verify=False)
+    report = ktc.convert(seven, five, plan=ktc.align(seven, model_of_seven).without("predictions"),
+                         verify=False)
     assert report.ok
-    assert [entry.name for entry in report.ledger if entry.status == "kept"] == [
-        "predictions/kernel",
-        "predictions/bias",
-    ]
+    assert [entry.name for entry in report.ledger if entry.status == "kept"
+           ] == ["predictions/kernel", "predictions/bias"]
 
 
 def test_a_torch_model_with_a_layer_more_is_not_taken_for_one_of_other_classes() -> None:
-    torch_module = randomized(torch.nn.Sequential(*(torch.nn.Linear(6, width) for width in (6, 6, 5))))
-    keras_model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(6), keras.layers.Dense(5)])
+    torch_module = randomized(
+        torch.nn.Sequential(*(torch.nn.Linear(6, width) for width in (6, 6, 5))))
+    keras_model = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(6),
+         keras.layers.Dense(5)])
     with pytest.raises(ktc.AlignmentError) as caught:
         ktc.convert(torch_module, keras_model)
     assert "number of classes" not in str(caught.value)
@@ -298,14 +307,14 @@ def test_a_torch_model_with_a_layer_more_is_not_taken_for_one_of_other_classes()
 def test_a_sample_that_does_not_fit_the_models_is_told_as_such() -> None:
     torch_module, keras_model = pair_with_another_step()
     before = values(keras_model)
-    with pytest.raises(ktc.PredictionError, match="one of the two models failed on sample given by the caller"):
+    with pytest.raises(ktc.PredictionError,
+                       match="one of the two models failed on sample given by the caller"):
         ktc.convert(torch_module, keras_model, sample=np.zeros((1, 2, 3, 4), "float32"))
     assert same_values(before, values(keras_model))
 
 
 class DoubledInKeras(keras.layers.Layer):  # type: ignore[misc]
     """A step that torch does not have."""
-
     def call(self, x: Any) -> Any:
         return 2 * x
 
@@ -317,7 +326,8 @@ def pair_that_differs() -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("planned", [False, True])
-def test_outputs_that_differ_leave_the_model_as_it_was_and_come_with_the_report(planned: bool) -> None:
+def test_outputs_that_differ_leave_the_model_as_it_was_and_come_with_the_report(
+        planned: bool) -> None:
     torch_module, keras_model = pair_that_differs()
     before = values(keras_model)
     plan = ktc.align(torch_module, keras_model, mapping={"dense": "0"}) if planned else None
@@ -345,10 +355,13 @@ def test_a_call_of_the_users_serves_a_plan_too_and_its_failure_leaves_the_model_
     torch_module, keras_model = pair_that_differs()
     plan = ktc.align(torch_module, keras_model, mapping={"dense": "0"})
     before = values(keras_model)
-    with pytest.raises(ktc.PredictionError, match=r"KeyError: 'no such output'; model and files are as they were"):
-        ktc.convert(torch_module, keras_model, plan=plan, torch_call=lambda model, inputs: {}["no such output"])
+    with pytest.raises(ktc.PredictionError,
+                       match=r"KeyError: 'no such output'; model and files are as they were"):
+        ktc.convert(torch_module, keras_model, plan=plan,
+                    torch_call=lambda model, inputs: {}["no such output"])
     assert same_values(before, values(keras_model))
-    report = ktc.convert(torch_module, keras_model, plan=plan, torch_call=lambda model, inputs: 2 * model(inputs))
+    report = ktc.convert(torch_module, keras_model, plan=plan,
+                         torch_call=lambda model, inputs: 2 * model(inputs))
     assert report.equal
 
 
@@ -357,13 +370,16 @@ def test_a_module_is_filled_from_keras_only_when_their_outputs_agree() -> None:
     before = {name: value.clone() for name, value in torch_module.state_dict().items()}
     with pytest.raises(ktc.NotEqualError, match="aligned but their outputs differ"):
         ktc.convert(keras_model, torch_module)
-    assert all(torch.equal(value, before[name]) for name, value in torch_module.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in torch_module.state_dict().items())
     assert ktc.convert(keras_model, torch_module, if_different="keep").equal is False
 
 
 def test_a_model_that_does_not_belong_is_refused_with_what_is_open() -> None:
     inputs = keras.layers.Input((4,))
-    wrong = keras.Model(inputs, keras.layers.Dense(3, name="dense")(keras.layers.Dense(7, name="odd")(inputs)))
+    wrong = keras.Model(
+        inputs,
+        keras.layers.Dense(3, name="dense")(keras.layers.Dense(7, name="odd")(inputs)))
     before = values(wrong)
     with pytest.raises(ktc.AlignmentError, match=r"(is|are) open, nothing was written(.|\n)*odd"):
         ktc.align(torch.nn.Sequential(torch.nn.Linear(4, 3)), wrong)
@@ -388,7 +404,6 @@ def test_a_checkpoint_alone_is_refused_with_the_ways_out() -> None:
 
 class Failing(torch.nn.Module):
     """Fails the second time it is run."""
-
     def __init__(self) -> None:
         super().__init__()
         self.dense = torch.nn.Linear(4, 3)
@@ -406,7 +421,9 @@ def test_an_interrupt_leaves_weights_modes_hooks_and_random_state_as_they_were()
     module = Failing()
     module.train()
     module.dense.eval()
-    weights, states = values(keras_model), {name: value.clone() for name, value in module.state_dict().items()}
+    weights, states = values(keras_model), {
+        name: value.clone() for name, value in module.state_dict().items()
+    }
     random_states = torch.get_rng_state(), np.random.get_state()[1].copy()
     original = keras.layers.Layer.__call__
     with pytest.raises(KeyboardInterrupt):
@@ -427,7 +444,8 @@ def test_aligning_writes_to_neither_model() -> None:
     states = {name: value.clone() for name, value in torch_module.state_dict().items()}
     ktc.align(torch_module, keras_model)
     assert same_values(weights, values(keras_model))
-    assert all(torch.equal(value, states[name]) for name, value in torch_module.state_dict().items())
+    assert all(
+        torch.equal(value, states[name]) for name, value in torch_module.state_dict().items())
 
 
 def test_a_second_input_mirrors_pictures_and_ids_and_leaves_masks() -> None:
@@ -435,16 +453,16 @@ def test_a_second_input_mirrors_pictures_and_ids_and_leaves_masks() -> None:
 
     picture = np.array([[0.0, 1.0, 4.0]], "float32")
     assert reflected(picture).tolist() == [[4.0, 3.0, 0.0]]
-    assert changed({"ids": np.array([[7, 2, 9]]), "mask": np.array([[1, 1, 0]])}, reflected)["ids"].tolist() == [
-        [7, 9, 2]
-    ]
+    assert changed({"ids": np.array([[7, 2, 9]]), "mask": np.array([[1, 1, 0]])},
+                   reflected)["ids"].tolist() == [[7, 9, 2]]
     assert changed({"mask": np.array([[1, 1, 0]])}, reflected)["mask"].tolist() == [[1, 1, 0]]
 
 
 def test_a_source_that_was_read_before_is_aligned_by_running_as_the_module_itself() -> None:
     import keras
 
-    from tests.helpers.small_models import keras_two_branches, largest_difference, torch_two_branches
+    from tests.helpers.small_models import (keras_two_branches, largest_difference,
+                                            torch_two_branches)
 
     torch_module, keras_model = torch_two_branches(), keras_two_branches(keras)
     report = ktc.convert(ktc.read(torch_module), keras_model)
@@ -471,8 +489,8 @@ def test_constants_that_a_keras_layer_keeps_as_weights_stay() -> None:
         def forward(self, x: Any) -> Any:
             # In two steps, so that nothing in torch is what the Keras layer gives.
             return self.last(
-                torch.addcmul(torch.ones(8), self.first(x), torch.sin(torch.arange(1.0, 5.0)).repeat(2)) - 1
-            )
+                torch.addcmul(torch.ones(8), self.first(x),
+                              torch.sin(torch.arange(1.0, 5.0)).repeat(2)) - 1)
 
     inputs = keras.Input((8,))
     x = keras.layers.Dense(8)(inputs)
@@ -486,7 +504,6 @@ def test_constants_that_a_keras_layer_keeps_as_weights_stay() -> None:
 
 class ResidualWithoutEnd(torch.nn.Module):
     """A net that computes one branch more than it uses, and counts its calls nowhere."""
-
     def __init__(self) -> None:
         super().__init__()
         self.gate, self.skip, self.rest = (torch.nn.Linear(5, 5) for _ in range(3))
@@ -499,13 +516,13 @@ class ResidualWithoutEnd(torch.nn.Module):
 
 def test_weights_on_which_no_output_depends_are_left_out_and_said_to_be() -> None:
     inputs = keras.Input((5,))
-    model = keras.Model(inputs, keras.layers.Dense(5)(keras.layers.Dense(5, activation="tanh")(inputs)))
+    model = keras.Model(inputs,
+                        keras.layers.Dense(5)(keras.layers.Dense(5, activation="tanh")(inputs)))
     report = ktc.convert(randomized(ResidualWithoutEnd()), model)
     assert report.equal is True
     skipped = {entry.name: entry.rule for entry in report.ledger if entry.status == "skipped"}
-    assert skipped == dict.fromkeys(
-        ["rest.weight", "rest.bias"], "computed with, but no output depends on it at this input"
-    )
+    assert skipped == dict.fromkeys(["rest.weight", "rest.bias"],
+                                    "computed with, but no output depends on it at this input")
 
 
 def test_a_layer_that_keras_lacks_is_left_over_when_outputs_depend_on_it() -> None:
@@ -544,7 +561,9 @@ def test_single_ids_are_drawn_several_at_a_time() -> None:
             return self.users(user) * self.items(item)
 
     user, item = (keras.Input((1,), dtype="int32", name=name) for name in ("user", "item"))
-    scores = keras.layers.Multiply()([keras.layers.Embedding(30, 8)(user), keras.layers.Embedding(40, 8)(item)])
+    scores = keras.layers.Multiply()(
+        [keras.layers.Embedding(30, 8)(user),
+         keras.layers.Embedding(40, 8)(item)])
     report = ktc.convert(randomized(Scores()), keras.Model([user, item], scores))
     assert report.equal is True
     assert "(4, 1)" in report.input
@@ -554,27 +573,27 @@ def test_ids_are_small_enough_for_every_table_when_columns_go_into_several() -> 
     class Columns(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.tables = torch.nn.ModuleList([torch.nn.Embedding(size, 4) for size in (10, 20, 30)])
+            self.tables = torch.nn.ModuleList(
+                [torch.nn.Embedding(size, 4) for size in (10, 20, 30)])
 
         def forward(self, ids: Any) -> Any:
             return torch.cat([table(ids[:, column]) for column, table in enumerate(self.tables)], 1)
 
     ids = keras.Input((3,), dtype="int32", name="ids")
-    columns = [keras.layers.Embedding(size, 4)(ids[:, column]) for column, size in enumerate((10, 20, 30))]
-    report = ktc.convert(randomized(Columns()), keras.Model(ids, keras.layers.Concatenate()(columns)))
+    columns = [
+        keras.layers.Embedding(size, 4)(ids[:, column]) for column, size in enumerate((10, 20, 30))
+    ]
+    report = ktc.convert(randomized(Columns()), keras.Model(ids,
+                                                            keras.layers.Concatenate()(columns)))
     assert report.equal is True
 
 
 class SharedLayers(torch.nn.Module):
     """A table that is the head too, and a layer called twice."""
-
     def __init__(self) -> None:
         super().__init__()
-        self.tokens, self.inner, self.head = (
-            torch.nn.Embedding(30, 8),
-            torch.nn.Linear(8, 8),
-            torch.nn.Linear(8, 30, bias=False),
-        )
+        self.tokens, self.inner, self.head = (torch.nn.Embedding(30, 8), torch.nn.Linear(8, 8),
+                                              torch.nn.Linear(8, 30, bias=False))
         self.head.weight = self.tokens.weight
 
     def forward(self, ids: Any) -> Any:
@@ -595,8 +614,8 @@ def test_weights_that_torch_uses_twice_fill_layers_that_each_have_their_own() ->
     weight = module.inner.weight.detach().numpy()
     assert sum(np.array_equal(weight.T, array) for array in model.get_weights()) == 2
     assert np.array_equal(
-        model.get_layer("head").kernel.value.detach().numpy(), module.tokens.weight.detach().numpy().T
-    )
+        model.get_layer("head").kernel.value.detach().numpy(),
+        module.tokens.weight.detach().numpy().T)
 
 
 def test_a_layer_beside_the_one_that_torch_has_is_not_filled_with_the_same_weights() -> None:

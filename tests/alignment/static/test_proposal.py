@@ -9,7 +9,8 @@ import pytest
 
 import keras_torch_convert as ktc
 from keras_torch_convert.errors import AlignmentError, TransferError
-from tests.helpers.small_models import keras_two_branches, largest_difference, same_values, torch_two_branches, values
+from tests.helpers.small_models import (keras_two_branches, largest_difference, same_values,
+                                        torch_two_branches, values)
 
 
 def two_branches() -> tuple[Any, Any]:
@@ -49,7 +50,8 @@ def test_the_only_layer_of_its_shape_is_surer_than_one_of_many():
 
     report = ktc.convert(module.state_dict(), model, accept_unproven=True)
 
-    assert report.confidence["predictions/kernel"] > report.confidence["stack1_block1_1_conv/kernel"]
+    assert report.confidence["predictions/kernel"] > report.confidence[
+        "stack1_block1_1_conv/kernel"]
 
 
 def test_explain_gives_candidates_and_the_parts_of_the_confidence():
@@ -61,7 +63,8 @@ def test_explain_gives_candidates_and_the_parts_of_the_confidence():
     assert words.startswith("from block1.conv1.weight (")
     assert "4 torch layers fit by kind and shape" in words
     assert "names alike" in words
-    assert report.explain("stack1_block1_1_conv").startswith("paired with 'block1.conv1', unproven, confidence")
+    assert report.explain("stack1_block1_1_conv").startswith(
+        "paired with 'block1.conv1', unproven, confidence")
 
 
 def test_a_checkpoint_sorted_by_name_is_aligned_all_the_same(tmp_path):
@@ -108,22 +111,27 @@ def test_a_hint_decides_and_is_checked():
     module, model = two_branches()
     state = module.state_dict()
 
-    plan = ktc.align(state, model, accept_unproven=True, hints={"stack1_block1_1_conv": "block2.conv1"})
+    plan = ktc.align(state, model, accept_unproven=True,
+                     hints={"stack1_block1_1_conv": "block2.conv1"})
 
     assert ("block2.conv1", "stack1_block1_1_conv") in plan.pairs
     with pytest.raises(
-        AlignmentError, match="no layer or variable 'stack1_block1_1_cov'; near are stack1_block1_1_conv"
-    ):
+            AlignmentError,
+            match="no layer or variable 'stack1_block1_1_cov'; near are stack1_block1_1_conv"):
         ktc.align(state, model, accept_unproven=True, hints={"stack1_block1_1_cov": "block2.conv1"})
     with pytest.raises(AlignmentError, match=r"no layer or tensor 'block3\.conv1'"):
-        ktc.align(state, model, accept_unproven=True, hints={"stack1_block1_1_conv": "block3.conv1"})
-    with pytest.raises(AlignmentError, match=r"'head' does not fit 'stack1_block1_1_conv' \(Conv2D\)"):
+        ktc.align(state, model, accept_unproven=True,
+                  hints={"stack1_block1_1_conv": "block3.conv1"})
+    with pytest.raises(AlignmentError,
+                       match=r"'head' does not fit 'stack1_block1_1_conv' \(Conv2D\)"):
         ktc.align(state, model, accept_unproven=True, hints={"stack1_block1_1_conv": "head"})
 
 
 def test_a_layer_that_no_tensor_fits_is_named():
     module, model = two_branches()
-    state = {name: tensor for name, tensor in module.state_dict().items() if not name.startswith("head")}
+    state = {
+        name: tensor for name, tensor in module.state_dict().items() if not name.startswith("head")
+    }
     before = values(model)
 
     with pytest.raises(AlignmentError, match=r"1 find none: 'predictions' \[\(8, 10\), \(10,\)\]"):
@@ -131,10 +139,8 @@ def test_a_layer_that_no_tensor_fits_is_named():
     assert same_values(before, values(model))
 
     report = ktc.convert(state, model, accept_unproven=True, strict=False)
-    assert [entry.name for entry in report.ledger if entry.status == "unset"] == [
-        "predictions/kernel",
-        "predictions/bias",
-    ]
+    assert [entry.name for entry in report.ledger if entry.status == "unset"
+           ] == ["predictions/kernel", "predictions/bias"]
 
 
 def test_a_tensor_without_a_place_is_refused_unless_that_is_allowed():
@@ -145,7 +151,8 @@ def test_a_tensor_without_a_place_is_refused_unless_that_is_allowed():
         ktc.convert(state, model, accept_unproven=True)
     report = ktc.convert(state, model, accept_unproven=True, strict="target")
 
-    assert [entry.name for entry in report.ledger if entry.status == "left over"] == ["extra.weight"]
+    assert [entry.name for entry in report.ledger if entry.status == "left over"
+           ] == ["extra.weight"]
 
 
 def test_raw_vectors_of_a_block_are_no_norm():
@@ -184,8 +191,7 @@ def test_query_key_and_value_are_joined_for_a_fused_keras_layer():
     inputs = keras.Input((5, 8))
     model = keras.Model(inputs, keras.layers.Dense(24, name="attn_qkv")(inputs))
     state = {
-        f"attn.{name}.{part}": torch.randn(shape)
-        for name in ("k", "q", "v")
+        f"attn.{name}.{part}": torch.randn(shape) for name in ("k", "q", "v")
         for part, shape in (("weight", (8, 8)), ("bias", (8,)))
     }
 

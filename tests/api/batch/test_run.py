@@ -1,4 +1,6 @@
-"""Many checkpoints at once: what a manifest may say, and what comes of it on a cluster of processes whose workers die."""
+"""Many checkpoints at once: what a manifest may say, and what comes of it on a cluster of processes
+whose workers die.
+"""
 
 import json
 import os
@@ -31,18 +33,21 @@ LAYERS = 6
 def layered_plan() -> Plan:
     """As many transposed matrices as there are to be shards."""
     places = [f"dense{index}/0" for index in range(LAYERS)]
-    arrays = tuple(StoredArray(f"/layers/dense{i}/vars/0", (40, 30), "<f4", places[i]) for i in range(LAYERS))
+    arrays = tuple(
+        StoredArray(f"/layers/dense{i}/vars/0", (40, 30), "<f4", places[i]) for i in range(LAYERS))
     return Plan(
-        tuple(Assignment(place, Permute(Tensor(f"w{i}"), (1, 0)), "kernel") for i, place in enumerate(places)),
+        tuple(
+            Assignment(place, Permute(Tensor(f"w{i}"), (1, 0)), "kernel")
+            for i, place in enumerate(places)),
         targets={place: TensorSpec((40, 30), "float32", place) for place in places},
-        layout=TargetLayout("keras", "3", weights=FileLayout((), arrays)),
-    )
+        layout=TargetLayout("keras", "3", weights=FileLayout((), arrays)))
 
 
 def layered_source(folder: Path) -> Path:
     random = np.random.default_rng(0)
     path = folder / "layered.npz"
-    np.savez(path, **{f"w{i}": random.normal(size=(30, 40)).astype(np.float32) for i in range(LAYERS)})
+    np.savez(path,
+             **{f"w{i}": random.normal(size=(30, 40)).astype(np.float32) for i in range(LAYERS)})
     return path
 
 
@@ -50,52 +55,52 @@ def manifest_text(folder: Path, count: int) -> str:
     small_plan().save(folder / "small.plan.json")
     for index in range(count):
         small_source(folder, index)
-    files = [f'[[file]]\nsource = "source{index}.npz"\noutput = "out{index}.h5"\n' for index in range(count)]
+    files = [
+        f'[[file]]\nsource = "source{index}.npz"\noutput = "out{index}.h5"\n'
+        for index in range(count)
+    ]
     return 'plan = "small.plan.json"\n' + "\n".join(files)
 
 
 class TestManifest:
-    def test_the_head_counts_for_all_and_paths_are_relative_to_the_file(self, tmp_path: Path) -> None:
+    def test_the_head_counts_for_all_and_paths_are_relative_to_the_file(self,
+                                                                        tmp_path: Path) -> None:
         (tmp_path / "many.toml").write_text(
             'plan = "a.plan.json"\nverify = false\n'
             '[[file]]\nsource = "a.pth"\noutput = "a.h5"\nwithout = ["head"]\n'
-            '[[file]]\nplan = "b.plan.json"\nsource = "/b.pth"\noutput = "b.weights.json"\nmax_shard_size = 2\n'
-        )
+            '[[file]]\nplan = "b.plan.json"\nsource = "/b.pth"\noutput = '
+            '"b.weights.json"\nmax_shard_size = 2\n')
         first, second = read_manifest(tmp_path / "many.toml")
-        assert first == Job(
-            tmp_path / "a.plan.json", tmp_path / "a.pth", tmp_path / "a.h5", without=("head",), verify=False
-        )
-        assert (second.plan, second.source, second.max_shard_size) == (
-            tmp_path / "b.plan.json",
-            Path("/b.pth"),
-            2,
-        )
+        assert first == Job(tmp_path / "a.plan.json", tmp_path / "a.pth", tmp_path / "a.h5",
+                            without=("head",), verify=False)
+        assert (second.plan, second.source, second.max_shard_size) == (tmp_path / "b.plan.json",
+                                                                       Path("/b.pth"), 2)
 
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("plan = ", "is no TOML"),
-            ('plan = "a"', r"nothing to do: it has no \[\[file\]\] table"),
-            ('file = "a"', r"expected \[\[file\]\] tables"),
-            ('sauce = "a"\n[[file]]\n', "unknown option 'sauce'"),
-            ('[[file]]\nsource = "a"\nouput = "b"', "entry 1: unknown option 'ouput'; did you mean 'output'"),
-            ('[[file]]\nsource = "a"', "entry 1: plan and output missing"),
-            ('plan = "p"\n[[file]]\nsource = "a"\noutput = "b"\nmax_shard_size = true', "max_shard_size = True is not"),
-            ('plan = "p"\n[[file]]\nsource = "a"\noutput = "b"\nstrict = "some"', "strict = 'some' must be"),
-            ('plan = "p"\n[[file]]\nsource = "a"\noutput = "b"\nwithout = [1]', "must be a list of names"),
-            (
-                'plan = "p"\n[[file]]\nsource = "a"\noutput = "b"\n[[file]]\nsource = "c"\noutput = "./b"',
-                "entries 1 and 2 both write",
-            ),
-        ],
-    )
-    def test_what_is_not_sound_is_refused_before_any_work(self, tmp_path: Path, text: str, message: str) -> None:
+    @pytest.mark.parametrize(("text", "message"), [
+        ("plan = ", "is no TOML"), ('plan = "a"', r"nothing to do: it has no \[\[file\]\] table"),
+        ('file = "a"', r"expected \[\[file\]\] tables"),
+        ('sauce = "a"\n[[file]]\n', "unknown option 'sauce'"),
+        ('[[file]]\nsource = "a"\nouput = "b"',
+         "entry 1: unknown option 'ouput'; did you mean 'output'"),
+        ('[[file]]\nsource = "a"', "entry 1: plan and output missing"),
+        ('plan = "p"\n[[file]]\nsource = "a"\noutput = "b"\nmax_shard_size = true',
+         "max_shard_size = True is not"),
+        ('plan = "p"\n[[file]]\nsource = "a"\noutput = "b"\nstrict = "some"',
+         "strict = 'some' must be"),
+        ('plan = "p"\n[[file]]\nsource = "a"\noutput = "b"\nwithout = [1]',
+         "must be a list of names"),
+        ('plan = "p"\n[[file]]\nsource = "a"\noutput = "b"\n[[file]]\nsource = "c"\noutput = "./b"',
+         "entries 1 and 2 both write")
+    ])
+    def test_what_is_not_sound_is_refused_before_any_work(self, tmp_path: Path, text: str,
+                                                          message: str) -> None:
         (tmp_path / "many.toml").write_text(text)
         with pytest.raises(ManifestError, match=message):
             ktc.apply_many(tmp_path / "many.toml")
         assert [path.name for path in tmp_path.iterdir()] == ["many.toml"]
 
-    def test_the_fingerprint_changes_with_all_that_the_output_depends_on(self, tmp_path: Path) -> None:
+    def test_the_fingerprint_changes_with_all_that_the_output_depends_on(self,
+                                                                         tmp_path: Path) -> None:
         from dataclasses import replace
 
         small_plan().save(tmp_path / "small.plan.json")
@@ -109,7 +114,8 @@ class TestManifest:
 
 
 class TestTasks:
-    def test_a_finished_file_is_skipped_and_a_changed_one_written_again(self, tmp_path: Path) -> None:
+    def test_a_finished_file_is_skipped_and_a_changed_one_written_again(self,
+                                                                        tmp_path: Path) -> None:
         small_plan().save(tmp_path / "small.plan.json")
         job = Job(tmp_path / "small.plan.json", small_source(tmp_path), tmp_path / "out.h5")
         row = run_job(job, None)
@@ -143,7 +149,8 @@ class TestTasks:
         assert set(Ledger(tmp_path / "x.jsonl").finished) == {"a", "c"}
 
 
-# A task that holds its worker until a file appears tells its process; the test kills it once and lets it go on afterward.
+# A task that holds its worker until a file appears tells its process; the test kills it once and
+# lets it go on afterward.
 HELD = """
 import os, sys, time
 from pathlib import Path
@@ -179,15 +186,9 @@ def start_driver(folder: Path, *, preload: str = "") -> subprocess.Popen[str]:
     if preload:
         (folder / "held.py").write_text(preload)
         environment |= {"DASK_DISTRIBUTED__WORKER__PRELOAD": str(folder / "held.py")}
-    return subprocess.Popen(
-        [sys.executable, folder / "driver.py", folder / "many.toml"],
-        env=environment,
-        cwd=folder,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    return subprocess.Popen([sys.executable, folder / "driver.py", folder / "many.toml"],
+                            env=environment, cwd=folder, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, start_new_session=True)
 
 
 def held_worker(folder: Path, driver: subprocess.Popen[str]) -> tuple[int, str]:
@@ -203,7 +204,8 @@ def held_worker(folder: Path, driver: subprocess.Popen[str]) -> tuple[int, str]:
 
 @pytest.mark.slow
 class TestOnALocalCluster:
-    def test_a_killed_worker_is_replaced_a_failure_is_told_and_a_second_run_skips(self, tmp_path: Path) -> None:
+    def test_a_killed_worker_is_replaced_a_failure_is_told_and_a_second_run_skips(
+            self, tmp_path: Path) -> None:
         pytest.importorskip("distributed")
         count = 8
         text = manifest_text(tmp_path, count)
@@ -211,7 +213,8 @@ class TestOnALocalCluster:
         layered_plan().save(tmp_path / "layered.plan.json")
         layered_source(tmp_path)
         size = 1.5 * 40 * 30 * 4 / sharded.GIGABYTE
-        text += '\n[[file]]\nplan = "layered.plan.json"\nsource = "layered.npz"\noutput = "big.weights.json"\n'
+        text += ('\n[[file]]\nplan = "layered.plan.json"\nsource = "layered.npz"\noutput = '
+                 '"big.weights.json"\n')
         text += f"max_shard_size = {size!r}\n"
         (tmp_path / "many.toml").write_text(text)
 
@@ -226,9 +229,8 @@ class TestOnALocalCluster:
         rows = json.loads((tmp_path / "many.json").read_text())
         states = {Path(row["output"]).name: row["state"] for row in rows}
         assert states == {
-            **{f"out{index}.h5": "written" for index in range(count)},
-            "missing.h5": "failed",
-            "big.weights.json": "written",
+            **{f"out{index}.h5": "written" for index in range(count)}, "missing.h5": "failed",
+            "big.weights.json": "written"
         }
         assert "9 written, 0 skipped, 1 failed" in shown
         assert (tmp_path / "runs").read_text() == "once "
@@ -237,7 +239,8 @@ class TestOnALocalCluster:
         for index in range(count):
             alone = ktc.apply(small_plan(), tmp_path / f"source{index}.npz", tmp_path / "alone.h5")
             assert rows[index]["md5"] == alone.md5
-            assert (tmp_path / f"out{index}.h5").read_bytes() == (tmp_path / "alone.h5").read_bytes()
+            assert (tmp_path / f"out{index}.h5").read_bytes() == (tmp_path
+                                                                  / "alone.h5").read_bytes()
         assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
         (tmp_path / "out1.h5").write_bytes(b"changed")
@@ -258,22 +261,23 @@ class TestOnALocalCluster:
         left = {path.name for path in tmp_path.iterdir() if path.name.startswith((".", "out"))}
         assert left <= {"out0.h5", "out1.h5", "out2.h5"}
         for name in left:
-            alone = ktc.apply(small_plan(), tmp_path / f"source{name[3]}.npz", tmp_path / "alone.h5")
-            assert (tmp_path / name).read_bytes() == alone.path.read_bytes()  # type: ignore[union-attr]
+            alone = ktc.apply(small_plan(), tmp_path / f"source{name[3]}.npz",
+                              tmp_path / "alone.h5")
+            assert (tmp_path
+                    / name).read_bytes() == alone.path.read_bytes()  # type: ignore[union-attr]
 
     def test_an_existing_scheduler_serves_and_plans_may_be_objects(self, tmp_path: Path) -> None:
         distributed = pytest.importorskip("distributed")
-        entries: list[dict[str, Any]] = [
-            {"plan": small_plan(), "source": small_source(tmp_path, index), "output": tmp_path / f"out{index}.keras"}
-            for index in range(3)
-        ]
-        with distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
-        ) as cluster:
+        entries: list[dict[str, Any]] = [{
+            "plan": small_plan(), "source": small_source(tmp_path, index),
+            "output": tmp_path / f"out{index}.keras"
+        } for index in range(3)]
+        with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False,
+                                      dashboard_address=None) as cluster:
             results = ktc.apply_many(entries, scheduler=cluster.scheduler_address)
         assert results.ok
         assert [row.state for row in results.rows] == ["written"] * 3
         assert {path.name for path in tmp_path.iterdir()} == {
             *(f"out{index}.keras" for index in range(3)),
-            *(f"source{index}.npz" for index in range(3)),
+            *(f"source{index}.npz" for index in range(3))
         }

@@ -25,23 +25,22 @@ def other_channel_order() -> Fault:
         pair.sample = (np.ascontiguousarray(torch_input[:, ::-1]), keras_input)
         return ("", *(leaf.display_name for leaf in pair.leaves("Conv2D")[:1])), ("",)
 
-    return Fault(
-        "channels of the picture in the other order",
-        ("preprocessing", "channel order", "order of values"),
-        pictures,
-        put,
-    )
+    return Fault("channels of the picture in the other order",
+                 ("preprocessing", "channel order", "order of values"), pictures, put)
 
 
 def pictures(pair: Pair) -> list[Any]:
     both = pair.sample
-    right = isinstance(both, tuple) and all(isinstance(one, np.ndarray) and one.ndim == 4 for one in both)
+    right = isinstance(both, tuple) and all(
+        isinstance(one, np.ndarray) and one.ndim == 4 for one in both)
     return [None] if right else []
 
 
 def softmax_in_keras() -> Fault:
     def places(pair: Pair) -> list[Any]:
-        last = [layer for layer in pair.keras_model._flatten_layers() if type(layer).__name__ == "Dense"]
+        last = [
+            layer for layer in pair.keras_model._flatten_layers() if type(layer).__name__ == "Dense"
+        ]
         return last[-1:] if last and activation_name(last[-1]) == "linear" else []
 
     def put(pair: Pair, layer: Any) -> Seeded:
@@ -49,7 +48,8 @@ def softmax_in_keras() -> Fault:
         return (layer.name,), ()
 
     # The last Dense of a model without a head is one inside.
-    return Fault("softmax at the end of Keras", ("softmax at the end", "extra activation"), places, put)
+    return Fault("softmax at the end of Keras", ("softmax at the end", "extra activation"), places,
+                 put)
 
 
 def softmax_in_torch() -> Fault:

@@ -1,4 +1,6 @@
-"""What a seeded fault is: the pair that it is put into, where it can be put, and whether a diagnosis names it."""
+"""What a seeded fault is: the pair that it is put into, where it can be put, and whether a
+diagnosis names it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ Seeded = tuple[tuple[str, ...], tuple[str, ...]]
 
 @dataclass
 class Pair:
-    """A torch module, a Keras model that holds its weights, the Plan that put them there, and the sample."""
+    """A torch module, a Keras model that holds its weights, the Plan that put them there, and the
+    sample.
+    """
 
     torch_module: Any
     keras_model: Any
@@ -24,7 +28,8 @@ class Pair:
         """keras or tf_keras, whichever the model is of."""
         import importlib
 
-        of_keras2 = any(kind.__module__.startswith("tf_keras") for kind in type(self.keras_model).__mro__)
+        of_keras2 = any(
+            kind.__module__.startswith("tf_keras") for kind in type(self.keras_model).__mro__)
         return importlib.import_module("tf_keras" if of_keras2 else "keras")
 
     def leaves(self, *kinds: str) -> list[Any]:
@@ -32,7 +37,8 @@ class Pair:
         from keras_torch_convert.keras_io.model import read_target
 
         return [
-            leaf for leaf in read_target(self.keras_model).leaves() if not kinds or set(kinds) & set(leaf.class_names)
+            leaf for leaf in read_target(self.keras_model).leaves()
+            if not kinds or set(kinds) & set(leaf.class_names)
         ]
 
     def layers(self, *kinds: str) -> list[Any]:
@@ -46,7 +52,8 @@ class Pair:
 
     def modules(self, *kinds: str) -> list[tuple[str, Any]]:
         """torch modules of one of these classes, with their paths."""
-        return [(path, module) for path, module in self.torch_module.named_modules() if type(module).__name__ in kinds]
+        return [(path, module) for path, module in self.torch_module.named_modules()
+                if type(module).__name__ in kinds]
 
     def replace_module(self, path: str, module: Any) -> None:
         """Put another torch module in the place of one without weights."""
@@ -56,7 +63,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class Fault:
-    """`places` lists where it can be put, `put` puts it there and gives (Keras layers, torch modules) that may be named; `kinds` are right causes."""
+    """`places` lists where it can be put, `put` puts it there and gives (Keras layers, torch
+    modules) that may be named; `kinds` are right causes.
+    """
 
     name: str
     class_names: tuple[str, ...]
@@ -70,12 +79,15 @@ def number(value: Any) -> Any:
 
 
 def verdict(divergence: Any, fault: Fault, seeded: Seeded) -> str:
-    """ "exact", "unknown" (no cause named), or "wrong", for what a diagnosis says about a seeded fault."""
+    """ "exact", "unknown" (no cause named), or "wrong", for what a diagnosis says about a seeded
+    fault.
+    """
     labels, paths = seeded
     if divergence is None or not divergence.kind:
         return "unknown"
     # A label may be that of a layer inside others, or of one that has layers inside.
     named = f"/{divergence.keras_layer}/"
-    here = any(f"/{label}/" in named for label in labels if label) or (named == "//" and "" in labels)
+    here = any(f"/{label}/" in named for label in labels if label) or (named == "//"
+                                                                       and "" in labels)
     there = any(divergence.torch_module == path for path in paths)
     return "exact" if divergence.kind in fault.class_names and (here or there) else "wrong"

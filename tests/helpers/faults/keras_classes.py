@@ -1,4 +1,6 @@
-"""Faults that make a Keras layer compute something else: dropout left on, another way to join, batch statistics."""
+"""Faults that make a Keras layer compute something else: dropout left on, another way to join,
+batch statistics.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ def keras_merge(name: str, compute: Callable[[list[Any]], Any]) -> Fault:
         turned_into(layer, lambda self, inputs: compute(inputs))
         return (layer.name,), ()
 
-    return Fault(name, ("merge", "branch scale", "missing operation"), lambda pair: pair.layers("Add"), put)
+    return Fault(name, ("merge", "branch scale", "missing operation"),
+                 lambda pair: pair.layers("Add"), put)
 
 
 def concat_order() -> Fault:
@@ -42,7 +45,8 @@ def concat_order() -> Fault:
         turned_into(layer, lambda self, inputs: own(self, list(inputs)[::-1]))
         return (layer.name,), ()
 
-    return Fault("branches joined in another order", ("concat order",), lambda pair: pair.layers("Concatenate"), put)
+    return Fault("branches joined in another order", ("concat order",),
+                 lambda pair: pair.layers("Concatenate"), put)
 
 
 def keras_batch_statistics() -> Fault:
@@ -58,7 +62,7 @@ def keras_batch_statistics() -> Fault:
                 mean, variance = tf.nn.moments(inputs, axes)
             else:
                 mean, variance = ops.mean(inputs, axes), ops.var(inputs, axes)
-            normal = (inputs - mean) / (variance + self.epsilon) ** 0.5
+            normal = (inputs - mean) / (variance + self.epsilon)**0.5
             normal = normal if self.gamma is None else normal * self.gamma
             return normal if self.beta is None else normal + self.beta
 
@@ -66,6 +70,5 @@ def keras_batch_statistics() -> Fault:
         turned_into(leaf.layer, call)
         return (leaf.display_name,), ()
 
-    return Fault(
-        "batch statistics in Keras", ("batch statistics",), lambda pair: pair.leaves("BatchNormalization"), put
-    )
+    return Fault("batch statistics in Keras", ("batch statistics",),
+                 lambda pair: pair.leaves("BatchNormalization"), put)

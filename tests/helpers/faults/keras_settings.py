@@ -1,4 +1,5 @@
-"""Faults that change a setting of a Keras layer: an epsilon, an activation, a padding, a dilation."""
+"""Faults that change a setting of a Keras layer: an epsilon, an activation, a padding, a dilation.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ def keras_epsilon(*kinds: str) -> Fault:
         setting(leaf.layer, epsilon=leaf.layer.epsilon * 20 + 2e-2)
         return (leaf.display_name,), ()
 
-    return Fault(f"epsilon of Keras {kinds[0]}", ("epsilon",), lambda pair: pair.leaves(*kinds), put)
+    return Fault(f"epsilon of Keras {kinds[0]}", ("epsilon",), lambda pair: pair.leaves(*kinds),
+                 put)
 
 
 def activation_name(layer: Any) -> str:
@@ -29,16 +31,13 @@ def activation_name(layer: Any) -> str:
 
 def keras_activation(old: str, new: str, kinds: tuple[str, ...] = ("activation",)) -> Fault:
     """Another function in a Keras layer that has an activation."""
-
     def function(pair: Pair) -> Callable[[Any], Any]:
         activations = pair.framework.activations
         special = {
-            "gelu tanh": lambda x: activations.gelu(x, approximate=True),
-            "leaky relu": lambda x: (
-                activations.relu(x, negative_slope=0.1)
-                if hasattr(activations, "relu6")
-                else activations.relu(x, alpha=0.1)
-            ),
+            "gelu tanh":
+                lambda x: activations.gelu(x, approximate=True), "leaky relu":
+                    lambda x: (activations.relu(x, negative_slope=0.1)
+                               if hasattr(activations, "relu6") else activations.relu(x, alpha=0.1))
         }
         return special.get(new) or getattr(activations, new)
 
@@ -54,7 +53,10 @@ def keras_activation(old: str, new: str, kinds: tuple[str, ...] = ("activation",
 
 def extra_activation() -> Fault:
     def places(pair: Pair) -> list[Any]:
-        return [leaf for leaf in pair.leaves("Conv2D", "Dense") if activation_name(leaf.layer) == "linear"]
+        return [
+            leaf
+            for leaf in pair.leaves("Conv2D", "Dense") if activation_name(leaf.layer) == "linear"
+        ]
 
     def put(pair: Pair, leaf: Any) -> Seeded:
         setting(leaf.layer, activation=pair.framework.activations.relu)
@@ -64,12 +66,18 @@ def extra_activation() -> Fault:
 
 
 def convolutions(pair: Pair) -> list[Any]:
-    return [leaf for leaf in pair.leaves("Conv2D", "DepthwiseConv2D") if number(leaf.layer.kernel_size) > 1]
+    return [
+        leaf
+        for leaf in pair.leaves("Conv2D", "DepthwiseConv2D") if number(leaf.layer.kernel_size) > 1
+    ]
 
 
 def keras_dilation() -> Fault:
     def places(pair: Pair) -> list[Any]:
-        return [leaf for leaf in convolutions(pair) if leaf.layer.padding == "same" and number(leaf.layer.strides) == 1]
+        return [
+            leaf for leaf in convolutions(pair)
+            if leaf.layer.padding == "same" and number(leaf.layer.strides) == 1
+        ]
 
     def put(pair: Pair, leaf: Any) -> Seeded:
         setting(leaf.layer, dilation_rate=(2, 2))
@@ -85,19 +93,23 @@ def users_of(layer: Any) -> list[Any]:
 
 
 def zero_paddings(pair: Pair, *, pooling: bool) -> list[Any]:
-    """Padding layers of equal width on all sides, those before pooling or those before convolutions."""
+    """Padding layers of equal width on all sides, those before pooling or those before
+    convolutions.
+    """
     found = []
-    for one, other in ((pad, user) for pad in pair.layers("ZeroPadding2D") for user in users_of(pad)):
+    for one, other in (
+        (pad, user) for pad in pair.layers("ZeroPadding2D") for user in users_of(pad)):
         pads = getattr(one, "padding", None)
-        square = isinstance(pads, tuple) and len({edge for pair_ in pads for edge in pair_}) == 1 and pads[0][0] > 0
-        if type(one).__name__ == "ZeroPadding2D" and square and ("Pooling" in type(other).__name__) == pooling:
+        square = isinstance(pads, tuple) and len({edge for pair_ in pads for edge in pair_
+                                                 }) == 1 and pads[0][0] > 0
+        if type(one).__name__ == "ZeroPadding2D" and square and (
+                "Pooling" in type(other).__name__) == pooling:
             found.append((one, other))
     return found
 
 
 def shifted_padding(*, pooling: bool) -> Fault:
     """Padding as SAME puts it: more at the end than at the beginning."""
-
     def put(pair: Pair, place: Any) -> Seeded:
         layer, user = place
         width = layer.padding[0][0]
@@ -105,17 +117,13 @@ def shifted_padding(*, pooling: bool) -> Fault:
         return (user.name, layer.name), ()
 
     kinds = ("pooling padding",) if pooling else ("padding",)
-    return Fault(
-        f"asymmetric padding of a Keras {'pooling' if pooling else 'convolution'}",
-        kinds,
-        lambda pair: zero_paddings(pair, pooling=pooling),
-        put,
-    )
+    return Fault(f"asymmetric padding of a Keras {'pooling' if pooling else 'convolution'}", kinds,
+                 lambda pair: zero_paddings(pair, pooling=pooling), put)
 
 
-def keras_setting(name: str, kinds: tuple[str, ...], layers: tuple[str, ...], **values: Any) -> Fault:
+def keras_setting(name: str, kinds: tuple[str, ...], layers: tuple[str, ...],
+                  **values: Any) -> Fault:
     """Other settings of Keras layers of one of these classes."""
-
     def put(pair: Pair, layer: Any) -> Seeded:
         setting(layer, **values)
         return (layer.name,), ()
@@ -125,7 +133,10 @@ def keras_setting(name: str, kinds: tuple[str, ...], layers: tuple[str, ...], **
 
 def keras_attention_scale() -> Fault:
     def attribute(layer: Any) -> str:
-        names = [name for name in ("_inverse_sqrt_key_dim", "scale") if isinstance(getattr(layer, name, None), float)]
+        names = [
+            name for name in ("_inverse_sqrt_key_dim", "scale")
+            if isinstance(getattr(layer, name, None), float)
+        ]
         attends = any(word in type(layer).__name__.lower() for word in ("attention", "msa"))
         return names[0] if names and attends else ""
 

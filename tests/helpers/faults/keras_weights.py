@@ -22,15 +22,12 @@ def values_of(variable: Any) -> np.ndarray:
 
 
 def changed_weights(
-    name: str,
-    kinds: tuple[str, ...],
-    wanted: Callable[[Any, Any], bool],
-    change: Callable[[np.ndarray], np.ndarray],
-    variables: tuple[str, ...] = ("kernel", "depthwise_kernel"),
-    layers: tuple[str, ...] = (),
+    name: str, kinds: tuple[str, ...], wanted: Callable[[Any, Any],
+                                                        bool], change: Callable[[np.ndarray],
+                                                                                np.ndarray],
+    variables: tuple[str, ...] = ("kernel", "depthwise_kernel"), layers: tuple[str, ...] = ()
 ) -> Fault:
     """A variable of a Keras layer with its values changed."""
-
     def places(pair: Pair) -> list[Any]:
         found = ((leaf, variable_of(leaf, *variables)) for leaf in pair.leaves(*layers))
         return [(leaf, one) for leaf, one in found if one is not None and wanted(leaf, one)]
@@ -48,9 +45,9 @@ def changed_weights(
 
 def exchanged(name: str, first: tuple[str, ...], second: tuple[str, ...]) -> Fault:
     """Two variables of one layer hold each other's values."""
-
     def places(pair: Pair) -> list[Any]:
-        found = ((leaf, variable_of(leaf, *first), variable_of(leaf, *second)) for leaf in pair.leaves())
+        found = (
+            (leaf, variable_of(leaf, *first), variable_of(leaf, *second)) for leaf in pair.leaves())
         return [place for place in found if place[1] is not None and place[2] is not None]
 
     def put(pair: Pair, place: Any) -> Seeded:
@@ -65,11 +62,12 @@ def exchanged(name: str, first: tuple[str, ...], second: tuple[str, ...]) -> Fau
 
 def swapped_layers(name: str, *kinds: str) -> Fault:
     """Two layers of one kind and shape hold each other's weights."""
-
     def places(pair: Pair) -> list[Any]:
         groups: dict[Any, list[Any]] = {}
         for leaf in pair.leaves(*kinds):
-            groups.setdefault((leaf.class_name, tuple(variable.shape for variable in leaf.variables)), []).append(leaf)
+            groups.setdefault(
+                (leaf.class_name, tuple(variable.shape for variable in leaf.variables)),
+                []).append(leaf)
         return [pair_ for leaves in groups.values() for pair_ in pairwise(leaves)]
 
     def put(pair: Pair, place: Any) -> Seeded:

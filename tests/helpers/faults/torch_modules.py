@@ -18,7 +18,6 @@ def torch_epsilon(name: str, *kinds: str) -> Fault:
 
 def torch_activation(old: str, new: str, *arguments: Any, **settings: Any) -> Fault:
     """Another module in the place of a torch activation."""
-
     def put(pair: Pair, place: Any) -> Seeded:
         from torch import nn
 
@@ -26,12 +25,13 @@ def torch_activation(old: str, new: str, *arguments: Any, **settings: Any) -> Fa
         return (), (place[0],)
 
     said = ", ".join([*map(str, arguments), *map(str, settings.values())])
-    return Fault(f"torch {old} is {new}({said})", ("activation",), lambda pair: pair.modules(old), put)
+    return Fault(f"torch {old} is {new}({said})", ("activation",), lambda pair: pair.modules(old),
+                 put)
 
 
-def torch_setting(name: str, kinds: tuple[str, ...], classes: tuple[str, ...], **values: Any) -> Fault:
+def torch_setting(name: str, kinds: tuple[str, ...], classes: tuple[str, ...],
+                  **values: Any) -> Fault:
     """Other settings of torch modules of one of these classes."""
-
     def put(pair: Pair, place: Any) -> Seeded:
         for key, value in values.items():
             setattr(place[1], key, value)
@@ -40,9 +40,9 @@ def torch_setting(name: str, kinds: tuple[str, ...], classes: tuple[str, ...], *
     return Fault(name, kinds, lambda pair: pair.modules(*classes), put)
 
 
-def hooked(name: str, kinds: tuple[str, ...], classes: tuple[str, ...], change: Callable[[Any], Any]) -> Fault:
+def hooked(name: str, kinds: tuple[str, ...], classes: tuple[str, ...],
+           change: Callable[[Any], Any]) -> Fault:
     """torch computes something more behind a layer."""
-
     def put(pair: Pair, place: Any) -> Seeded:
         place[1].register_forward_hook(lambda module, args, output: change(output))
         return (), (place[0], place[0].rpartition(".")[0])
@@ -57,11 +57,8 @@ NORMS = ("BatchNorm2d", "BatchNormAct2d", "LayerNorm", "LayerNorm2d")
 
 def torch_padding_mode(mode: str) -> Fault:
     def places(pair: Pair) -> list[Any]:
-        return [
-            (path, module)
-            for path, module in pair.modules("Conv2d")
-            if not isinstance(module.padding, str) and number(module.padding) > 0
-        ]
+        return [(path, module) for path, module in pair.modules("Conv2d")
+                if not isinstance(module.padding, str) and number(module.padding) > 0]
 
     def put(pair: Pair, place: Any) -> Seeded:
         place[1].padding_mode = mode
@@ -72,11 +69,9 @@ def torch_padding_mode(mode: str) -> Fault:
 
 def torch_padding() -> Fault:
     def places(pair: Pair) -> list[Any]:
-        return [
-            (path, module)
-            for path, module in pair.modules("Conv2d")
-            if not isinstance(module.padding, str) and number(module.padding) > 0 and number(module.stride) > 1
-        ]
+        return [(path, module)
+                for path, module in pair.modules("Conv2d") if not isinstance(module.padding, str)
+                and number(module.padding) > 0 and number(module.stride) > 1]
 
     def put(pair: Pair, place: Any) -> Seeded:
         import torch
@@ -84,7 +79,8 @@ def torch_padding() -> Fault:
         module, width = place[1], number(place[1].padding)
         module.padding = (0, 0)
         edges = (width - 1, width + 1, width - 1, width + 1)
-        module.register_forward_pre_hook(lambda module, args: (torch.nn.functional.pad(args[0], edges),))
+        module.register_forward_pre_hook(lambda module, args:
+                                         (torch.nn.functional.pad(args[0], edges),))
         return (), (place[0],)
 
     return Fault("SAME padding in torch", ("padding",), places, put)
@@ -92,13 +88,9 @@ def torch_padding() -> Fault:
 
 def torch_dilation() -> Fault:
     def places(pair: Pair) -> list[Any]:
-        return [
-            (path, module)
-            for path, module in pair.modules("Conv2d")
-            if number(module.kernel_size) > 1
-            and not isinstance(module.padding, str)
-            and 2 * number(module.padding) == number(module.kernel_size) - 1
-        ]
+        return [(path, module) for path, module in pair.modules("Conv2d")
+                if number(module.kernel_size) > 1 and not isinstance(module.padding, str) and 2
+                * number(module.padding) == number(module.kernel_size) - 1]
 
     def put(pair: Pair, place: Any) -> Seeded:
         module = place[1]
@@ -108,7 +100,8 @@ def torch_dilation() -> Fault:
     return Fault("dilation of a torch convolution", ("dilation",), places, put)
 
 
-def torch_pooling(name: str, kinds: tuple[str, ...], classes: tuple[str, ...], make: Callable[[Any], Any]) -> Fault:
+def torch_pooling(name: str, kinds: tuple[str, ...], classes: tuple[str, ...],
+                  make: Callable[[Any], Any]) -> Fault:
     def put(pair: Pair, place: Any) -> Seeded:
         pair.replace_module(place[0], make(place[1]))
         return (), (place[0],)
@@ -126,7 +119,8 @@ def uncounted(module: Any) -> Any:
     from torch import nn
 
     counted = not module.count_include_pad
-    return nn.AvgPool2d(module.kernel_size, module.stride, module.padding, count_include_pad=counted)
+    return nn.AvgPool2d(module.kernel_size, module.stride, module.padding,
+                        count_include_pad=counted)
 
 
 def rounded_up(module: Any) -> Any:
@@ -148,7 +142,8 @@ def torch_dropout() -> Fault:
         pair.replace_module(place[0], LeftOn())
         return (), (place[0],)
 
-    return Fault("dropout left on in torch", ("dropout",), lambda pair: pair.modules("Dropout", "Dropout2d"), put)
+    return Fault("dropout left on in torch", ("dropout",),
+                 lambda pair: pair.modules("Dropout", "Dropout2d"), put)
 
 
 def torch_batch_statistics() -> Fault:
@@ -158,7 +153,8 @@ def torch_batch_statistics() -> Fault:
         own = type(module).forward
 
         def forward(self: Any, x: Any) -> Any:
-            mean, variance = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), unbiased=False, keepdim=True)
+            mean, variance = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), unbiased=False,
+                                                                    keepdim=True)
             kept = self.running_mean.clone(), self.running_var.clone()
             shape = (1, -1, 1, 1)
             x = (x - mean) / (variance + self.eps).sqrt()
@@ -169,23 +165,15 @@ def torch_batch_statistics() -> Fault:
         module.__class__ = type(type(module).__name__, (type(module),), {"forward": forward})
         return (), (place[0],)
 
-    return Fault(
-        "batch statistics in torch",
-        ("batch statistics",),
-        lambda pair: pair.modules("BatchNorm2d", "BatchNormAct2d"),
-        put,
-    )
+    return Fault("batch statistics in torch", ("batch statistics",),
+                 lambda pair: pair.modules("BatchNorm2d", "BatchNormAct2d"), put)
 
 
 def norm_behind_activation() -> Fault:
     """timm's norm with an activation computes the activation first."""
-
     def places(pair: Pair) -> list[Any]:
-        return [
-            (path, module)
-            for path, module in pair.modules("BatchNormAct2d")
-            if type(module.act).__name__ not in ("Identity", "Sequential")
-        ]
+        return [(path, module) for path, module in pair.modules("BatchNormAct2d")
+                if type(module.act).__name__ not in ("Identity", "Sequential")]
 
     def put(pair: Pair, place: Any) -> Seeded:
         module = place[1]
@@ -204,16 +192,14 @@ def norm_behind_activation() -> Fault:
         module.__class__ = type(type(module).__name__, (type(module),), {"forward": forward})
         return (), (place[0],)
 
-    return Fault("norm behind the activation in torch", ("order of norm and activation",), places, put)
+    return Fault("norm behind the activation in torch", ("order of norm and activation",), places,
+                 put)
 
 
 def attention_scale() -> Fault:
     def places(pair: Pair) -> list[Any]:
-        return [
-            (path, module)
-            for path, module in pair.torch_module.named_modules()
-            if isinstance(getattr(module, "scale", None), float) and hasattr(module, "qkv")
-        ]
+        return [(path, module) for path, module in pair.torch_module.named_modules()
+                if isinstance(getattr(module, "scale", None), float) and hasattr(module, "qkv")]
 
     def put(pair: Pair, place: Any) -> Seeded:
         place[1].fused_attn = False
@@ -225,7 +211,6 @@ def attention_scale() -> Fault:
 
 def dropped_branch() -> Fault:
     """A branch that torch adds counts only in part."""
-
     def put(pair: Pair, place: Any) -> Seeded:
         from torch import nn
 

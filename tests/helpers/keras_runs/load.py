@@ -1,6 +1,8 @@
-"""python load.py FRAMEWORK FOLDER CASES: load what save.py wrote into freshly built models, by every way Keras has.
+"""python load.py FRAMEWORK FOLDER CASES: load what save.py wrote into freshly built models, by
+every way Keras has.
 
-Prints JSON: for each case and way of loading, how many values were right and differ from the initial ones, of how many.
+Prints JSON: for each case and way of loading, how many values were right and differ from the
+initial ones, of how many.
 """
 
 import json
@@ -19,7 +21,9 @@ from tests.helpers.keras_runs.save import known_values
 
 
 def right_and_changed(loaded: Any, initial: Any) -> list[int]:
-    """Number of loaded values that are the known ones and not the initial ones; number of all values."""
+    """Number of loaded values that are the known ones and not the initial ones; number of all
+    values.
+    """
     target, before = read_target(loaded), read_target(initial)
     values = known_values(target)
     right = total = 0

@@ -1,4 +1,6 @@
-"""Models for the saving tests, built by the same code in the process that saves and in the one that loads."""
+"""Models for the saving tests, built by the same code in the process that saves and in the one that
+loads.
+"""
 
 import sys
 from collections.abc import Callable
@@ -30,15 +32,12 @@ def nested(keras: Any) -> Any:
     """A Sequential with two norms of one shape, as in the frozen-order trap, and a wrapper."""
     layers = keras.layers
     image = keras.Input((8, 8, 3), name="image")
-    body = keras.Sequential(
-        [
-            layers.Conv2D(4, 3, name="first"),
-            layers.BatchNormalization(name="first_norm"),
-            layers.Conv2D(4, 3, name="second"),
-            layers.BatchNormalization(name="second_norm"),
-        ],
-        name="body",
-    )
+    body = keras.Sequential([
+        layers.Conv2D(4, 3, name="first"),
+        layers.BatchNormalization(name="first_norm"),
+        layers.Conv2D(4, 3, name="second"),
+        layers.BatchNormalization(name="second_norm")
+    ], name="body")
     x = layers.Reshape((16, 4), name="flat")(body(image))
     x = layers.Bidirectional(layers.LSTM(2, name="lstm"), name="both_ways")(x)
     return keras.Model(image, layers.Dense(3, name="head")(x), name="nested")
@@ -46,16 +45,20 @@ def nested(keras: Any) -> Any:
 
 def composite(keras: Any) -> Any:
     """A layer of a user's own class with a weight of its own, sublayers in a list and in a dict."""
-
     class Block(keras.layers.Layer):  # type: ignore[misc]
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
-            self.steps = [keras.layers.Dense(4), keras.layers.BatchNormalization(), keras.layers.Dense(4)]
+            self.steps = [
+                keras.layers.Dense(4),
+                keras.layers.BatchNormalization(),
+                keras.layers.Dense(4)
+            ]
             self.ends = {"norm": keras.layers.LayerNormalization(), "out": keras.layers.Dense(4)}
 
         def build(self, input_shape: Any) -> None:
             self.gate = self.add_weight(name="gate", shape=(4,), initializer="ones")
-            self.count = self.add_weight(name="count", shape=(), initializer="zeros", trainable=False)
+            self.count = self.add_weight(name="count", shape=(), initializer="zeros",
+                                         trainable=False)
             super().build(input_shape)
 
         def call(self, x: Any) -> Any:
@@ -64,7 +67,9 @@ def composite(keras: Any) -> Any:
             return self.ends["out"](self.ends["norm"](x)) * self.gate + self.count
 
     vector = keras.Input((4,), name="vector")
-    return keras.Model(vector, Block(name="block")(keras.layers.Dense(4, name="first")(vector)), name="composite")
+    return keras.Model(vector,
+                       Block(name="block")(keras.layers.Dense(4, name="first")(vector)),
+                       name="composite")
 
 
 def subclassed(keras: Any) -> Any:
@@ -74,7 +79,10 @@ def subclassed(keras: Any) -> Any:
     class Net(keras.Model):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__(name="net")
-            self.blocks = [keras.layers.Dense(4, name="block_0"), keras.layers.Dense(4, name="block_1")]
+            self.blocks = [
+                keras.layers.Dense(4, name="block_0"),
+                keras.layers.Dense(4, name="block_1")
+            ]
             self.head = keras.layers.Dense(2, name="head")
 
         def build(self, input_shape: Any) -> None:
@@ -95,7 +103,8 @@ def two_bytes(keras: Any) -> Any:
     """Variables of type bfloat16 and float16."""
     vector = keras.Input((4,), name="vector")
     x = keras.layers.Dense(6, dtype="bfloat16", name="brain")(vector)
-    return keras.Model(vector, keras.layers.Dense(6, dtype="float16", name="half")(x), name="two_bytes")
+    return keras.Model(vector,
+                       keras.layers.Dense(6, dtype="float16", name="half")(x), name="two_bytes")
 
 
 def freeze_some(model: Any) -> None:
@@ -113,16 +122,11 @@ def freeze_all(model: Any) -> None:
 
 
 MODELS: dict[str, Callable[[Any], Any]] = {
-    "plain": plain,
-    "nested": nested,
-    "composite": composite,
-    "subclassed": subclassed,
-    "two_bytes": two_bytes,
+    "plain": plain, "nested": nested, "composite": composite, "subclassed": subclassed,
+    "two_bytes": two_bytes
 }
 FREEZE: dict[str, Callable[[Any], None]] = {
-    "trainable": lambda model: None,
-    "some frozen": freeze_some,
-    "all frozen": freeze_all,
+    "trainable": lambda model: None, "some frozen": freeze_some, "all frozen": freeze_all
 }
 
 if __name__ == "__main__":

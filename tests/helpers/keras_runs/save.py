@@ -1,4 +1,5 @@
-"""python save.py FRAMEWORK FOLDER CASES: give the models known values, save them, and write down what they held.
+"""python save.py FRAMEWORK FOLDER CASES: give the models known values, save them, and write down
+what they held.
 
 CASES is JSON, a list of [model, frozen state, suffix]. Writes FOLDER/report.json.
 """
@@ -23,12 +24,12 @@ from tests.helpers.keras_runs.models import FREEZE, MODELS, import_keras
 
 
 def known_values(target: Target) -> dict[str, Any]:
-    """For every place an array of small whole numbers from 2 on, different in each place and exact in two bytes."""
+    """For every place an array of small whole numbers from 2 on, different in each place and exact
+    in two bytes.
+    """
     return {
         variable.key: (np.arange(variable.size).reshape(variable.shape) % 50 + 2 + index).astype(
-            numpy_dtype(variable.dtype)
-        )
-        for index, variable in enumerate(target.variables.values())
+            numpy_dtype(variable.dtype)) for index, variable in enumerate(target.variables.values())
     }
 
 
@@ -36,14 +37,15 @@ def aligned_copy(array: Any) -> Any:
     """A copy at an address that jax and TensorFlow would use in place."""
     room = np.zeros(array.nbytes + 64, np.uint8)
     start = -room.ctypes.data % 64
-    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy = room[start:start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
 
 
 def flags(model: Any) -> list[bool]:
     """Trainable flags of all layers and weights."""
-    return [layer.trainable for layer in model._flatten_layers()] + [weight.trainable for weight in model.weights]
+    return [layer.trainable for layer in model._flatten_layers()
+           ] + [weight.trainable for weight in model.weights]
 
 
 def main(framework: str, folder: Path, cases: list[list[str]]) -> None:
@@ -60,13 +62,17 @@ def main(framework: str, folder: Path, cases: list[list[str]]) -> None:
                 writer.write(variable, lent)
                 lent[...] = 0  # the model must not live in memory that belongs to its caller
         held = all(
-            read_values(target, v.variable).tobytes() == values[p].tobytes() for p, v in target.variables.items()
-        )
+            read_values(target, v.variable).tobytes() == values[p].tobytes()
+            for p, v in target.variables.items())
         before = flags(model)
-        entry: dict[str, Any] = {"case": [model_name, frozen, suffix], "held": held, "count": len(values)}
+        entry: dict[str, Any] = {
+            "case": [model_name, frozen, suffix], "held": held, "count": len(values)
+        }
         try:
             saved = save_model(target, folder / f"{model_name} {frozen}{suffix}")
-            entry |= {"md5": saved.md5, "sha256": saved.sha256, "size": saved.size, "notes": saved.notes}
+            entry |= {
+                "md5": saved.md5, "sha256": saved.sha256, "size": saved.size, "notes": saved.notes
+            }
         except SaveError as error:
             entry["refused"] = str(error)
         report.append(entry | {"flags kept": flags(model) == before})

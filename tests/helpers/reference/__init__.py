@@ -1,1 +1,2 @@
-"""What the C core is measured against: slow Python twins, and the frozen answers of the original."""
+"""What the C core is measured against: slow Python twins, and the frozen answers of the original.
+"""

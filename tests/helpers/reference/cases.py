@@ -1,7 +1,7 @@
 """Cases for the name functions, the same on every machine and for every version of Python.
 
-The frozen answers of the original hold only answers, so whatever makes the cases must never change: random numbers
-come from a generator written out here, not from the `random` module.
+The frozen answers of the original hold only answers, so whatever makes the cases must never change:
+random numbers come from a generator written out here, not from the `random` module.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ Item = TypeVar("Item")
 
 class Numbers:
     """SplitMix64: a fixed sequence of 64-bit numbers for each seed."""
-
     def __init__(self, seed: int) -> None:
         self.state = seed
 
@@ -72,22 +71,12 @@ class AlignCase:
 # Names of tensors
 # --------------------------------------------------------------------------------------------------------------------
 
-LAST_PARTS = (
-    *("weight", "bias", "running_mean", "running_var", "num_batches_tracked", "gamma_1", "cls_token", "pos_embed"),
-    *(
-        "relative_position_index",
-        "kernel:0",
-        "gamma:0",
-        "beta:1",
-        "x:10",
-        "größe",
-        "重み",
-        "k:é",
-        "my_num_batches_tracked",
-        "w",
-    ),
-)
-LAYER_PARTS = ("stem", "blocks", "0", "1", "10", "attn", "qkv", "norm1", "größe", "块", "g", "a_b", "conv:0", "")
+LAST_PARTS = (*("weight", "bias", "running_mean", "running_var", "num_batches_tracked", "gamma_1",
+                "cls_token", "pos_embed"),
+              *("relative_position_index", "kernel:0", "gamma:0", "beta:1", "x:10", "größe", "重み",
+                "k:é", "my_num_batches_tracked", "w"))
+LAYER_PARTS = ("stem", "blocks", "0", "1", "10", "attn", "qkv", "norm1", "größe", "块", "g", "a_b",
+               "conv:0", "")
 
 
 def tensor_name(numbers: Numbers) -> str:
@@ -106,7 +95,8 @@ def stack_cases() -> Iterator[StackCase]:
     for _ in range(2500):
         names = list(dict.fromkeys(tensor_name(numbers) for _ in range(numbers.below(26))))
         skip = ["num_batches_tracked"] if numbers.chance(2) else numbers.subset(LAST_PARTS, 9)
-        unstack = [] if numbers.chance(3) else numbers.subset((*LAST_PARTS, "g", "gamma", "kernel"), 8)
+        unstack = [] if numbers.chance(3) else numbers.subset(
+            (*LAST_PARTS, "g", "gamma", "kernel"), 8)
         if numbers.chance(2) and names:
             # A layer and a tensor of one name: what an unstacked tensor may replace.
             layer = numbers.pick(names).rpartition(".")[0] or "stem"
@@ -126,7 +116,9 @@ def small_full_name_cases(count: int) -> Iterator[AlignCase]:
     names = list("abcd"[:count])
     values: list[Any] = [None, *range(-count - 2, count + 2), *names]
     for chosen in itertools.product(values, repeat=count):
-        rules = {name: value for name, value in zip(names, chosen, strict=True) if value is not None}
+        rules = {
+            name: value for name, value in zip(names, chosen, strict=True) if value is not None
+        }
         yield AlignCase(names, {}, rules)
 
 
@@ -145,24 +137,35 @@ def small_tail_cases() -> Iterator[AlignCase]:
     values: list[Any] = [None, *range(-8, 8), "x", "y", "b1_x"]
     for split in (-4, -2, -1, 0, 1, 2, 3, 5):
         for chosen in itertools.product(values, repeat=2):
-            tails = ("x", "y") if split in (-1, 2) else ("b1_x", "b2_y") if split in (1, -2) else ("s1_b2_x", "")
-            rules = {tail: value for tail, value in zip(tails, chosen, strict=True) if value is not None}
+            tails = ("x",
+                     "y") if split in (-1, 2) else ("b1_x",
+                                                    "b2_y") if split in (1, -2) else ("s1_b2_x", "")
+            rules = {
+                tail: value for tail, value in zip(tails, chosen, strict=True) if value is not None
+            }
             yield AlignCase(names, rules, {}, split)
             yield AlignCase(names, {"s1": rules, tails[0]: -1}, {"s2_b1_y": -1}, split)
 
 
-PARTS = ("stem", "stack1", "stack2", "block1", "block2", "attn", "gamma", "conv", "down", "x", "größe")
+PARTS = ("stem", "stack1", "stack2", "block1", "block2", "attn", "gamma", "conv", "down", "x",
+         "größe")
 
 
 def layer_names(numbers: Numbers) -> list[str]:
     """Names of up to 20 layers, in blocks or at random, now and then one of them twice."""
     if numbers.chance(2):
-        tails = numbers.subset(("1_conv", "2_conv", "bn", "attn_gamma", "mlp_gamma", "down"), 2) or ["conv"]
-        blocks = [f"stack{stack}_block{block}" for stack in (1, 2) for block in range(1, 2 + numbers.below(3))]
+        tails = numbers.subset(
+            ("1_conv", "2_conv", "bn", "attn_gamma", "mlp_gamma", "down"), 2) or ["conv"]
+        blocks = [
+            f"stack{stack}_block{block}" for stack in (1, 2)
+            for block in range(1, 2 + numbers.below(3))
+        ]
         names = ["stem_conv", *(f"{block}_{tail}" for block in blocks for tail in tails), "head"]
     else:
         count = numbers.below(13)
-        names = ["_".join(numbers.pick(PARTS) for _ in range(1 + numbers.below(4))) for _ in range(count)]
+        names = [
+            "_".join(numbers.pick(PARTS) for _ in range(1 + numbers.below(4))) for _ in range(count)
+        ]
         if not numbers.chance(4):
             names = list(dict.fromkeys(names))
     return names
@@ -170,12 +173,14 @@ def layer_names(numbers: Numbers) -> list[str]:
 
 def careless_value(numbers: Numbers, anchors: Sequence[str], count: int) -> Any:
     """A value of one of the kinds that are allowed, most often one that loses a name."""
-    return numbers.pick(anchors) if anchors and numbers.chance(3) else numbers.between(-count - 2, count + 2)
+    return numbers.pick(anchors) if anchors and numbers.chance(3) else numbers.between(
+        -count - 2, count + 2)
 
 
 def careful_tail_value(numbers: Numbers, tails: Sequence[str]) -> Any:
     """A value that moves most layers with that tail back."""
-    return numbers.pick(tails) if numbers.chance(12) else numbers.pick((-1, -1, -1, -2, -2, -3, -5, 0, False))
+    return numbers.pick(tails) if numbers.chance(12) else numbers.pick(
+        (-1, -1, -1, -2, -2, -3, -5, 0, False))
 
 
 def careful_full_value(numbers: Numbers, names: list[str], index: int) -> Any:
@@ -184,27 +189,33 @@ def careful_full_value(numbers: Numbers, names: list[str], index: int) -> Any:
         return names[numbers.below(index + 1)]
     if numbers.chance(20):
         return index >= 1
-    return numbers.below(index + 1) if numbers.chance(3) or index == 0 else -numbers.between(1, index)
+    return numbers.below(index
+                         + 1) if numbers.chance(3) or index == 0 else -numbers.between(1, index)
 
 
-def random_rules(
-    numbers: Numbers, names: list[str], split: int, *, careful: bool
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Dictionaries for one stage: tails (flat, by stack, or both) and full names. Only careful ones tend to lose nothing."""
-    tails = list(dict.fromkeys("_".join(name.split("_")[split:]) for name in names[1:] or names)) or [""]
+def random_rules(numbers: Numbers, names: list[str], split: int, *,
+                 careful: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Dictionaries for one stage: tails (flat, by stack, or both) and full names. Only careful ones
+    tend to lose nothing.
+    """
+    tails = list(dict.fromkeys(
+        "_".join(name.split("_")[split:]) for name in names[1:] or names)) or [""]
     stacks = list(dict.fromkeys(name.split("_")[0] for name in names))
 
     def some_tails() -> dict[str, Any]:
         return {
-            tail: careful_tail_value(numbers, tails) if careful else careless_value(numbers, tails, len(names))
-            for tail in numbers.subset((*tails, "absent"), 3)
+            tail:
+                careful_tail_value(numbers, tails) if careful else careless_value(
+                    numbers, tails, len(names)) for tail in numbers.subset((*tails, "absent"), 3)
         }
 
     tail_rules: dict[str, Any] = {} if numbers.chance(3) else some_tails()
     for stack in numbers.subset((*stacks, "stack9"), 6):
         tail_rules[stack] = {} if numbers.chance(5) else some_tails()
     full_rules = {
-        name: careful_full_value(numbers, names, index) if careful else careless_value(numbers, names, len(names))
+        name:
+            careful_full_value(numbers, names, index) if careful else careless_value(
+                numbers, names, len(names))
         for index, name in numbers.subset(list(enumerate(names)), 5)
     }
     if numbers.chance(9):
@@ -224,8 +235,9 @@ def random_cases() -> Iterator[AlignCase]:
             yield AlignCase(names, stages[0][0], stages[0][1], splits[0])
         else:
             full: Any = [stage[1] for stage in stages]
-            full = full[0] if numbers.chance(5) else full[: 1 + numbers.below(len(full))]
-            fewer_splits = splits[: 1 + numbers.below(len(splits))] if isinstance(full, list) else splits
+            full = full[0] if numbers.chance(5) else full[:1 + numbers.below(len(full))]
+            fewer_splits = splits[:1 + numbers.below(len(splits))] if isinstance(full,
+                                                                                 list) else splits
             stage_count = max(len(fewer_splits), len(full) if isinstance(full, list) else 1)
             yield AlignCase(names, [stage[0] for stage in stages][:stage_count], full, fewer_splits)
 
@@ -234,8 +246,6 @@ def align_cases() -> dict[str, Iterator[AlignCase]]:
     """All cases of alignment, by the name of their group."""
     groups = {f"every rule on {count} names": small_full_name_cases(count) for count in range(5)}
     return {
-        **groups,
-        "two rules on six names": two_rule_cases(),
-        "two tails": small_tail_cases(),
-        "random": random_cases(),
+        **groups, "two rules on six names": two_rule_cases(), "two tails": small_tail_cases(),
+        "random": random_cases()
     }

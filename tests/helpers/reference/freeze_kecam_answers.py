@@ -1,4 +1,5 @@
-"""Asks keras_cv_attention_models 1.4.3 itself and freezes its answers; run once, where it is installed:
+"""Asks keras_cv_attention_models 1.4.3 itself and freezes its answers; run once, where it is
+installed:
 
 TF_USE_LEGACY_KERAS=1 TF_ENABLE_ONEDNN_OPTS=0 python -m tests.reference.freeze_kecam_answers
 
@@ -20,12 +21,17 @@ ORIGINAL_VERSION = "1.4.3"
 def main() -> None:
     """Answer every case with the original's functions and write the file."""
     assert version("keras_cv_attention_models") == ORIGINAL_VERSION
-    from keras_cv_attention_models.download_and_load import align_layer_names_multi_stage, state_dict_stack_by_layer
+    from keras_cv_attention_models.download_and_load import (align_layer_names_multi_stage,
+                                                             state_dict_stack_by_layer)
 
     def align_quietly(*arguments: Any) -> Sequence[str]:
         return align_layer_names_multi_stage(*arguments, verbose=0)
 
-    answers = {"state dicts": [frozen.stack_answer(case, state_dict_stack_by_layer) for case in cases.stack_cases()]}
+    answers = {
+        "state dicts": [
+            frozen.stack_answer(case, state_dict_stack_by_layer) for case in cases.stack_cases()
+        ]
+    }
     for group, group_cases in cases.align_cases().items():
         answers[group] = [frozen.align_answer(case, align_quietly) for case in group_cases]
     frozen.save(answers)

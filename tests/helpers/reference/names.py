@@ -1,6 +1,8 @@
-"""The name functions in slow, plain Python: what the original does, its losses included. The C core is tested against this.
+"""The name functions in slow, plain Python: what the original does, its losses included. The C core
+is tested against this.
 
-Written from the description of the behavior; that it *is* the original's behavior is tested against frozen answers.
+Written from the description of the behavior; that it *is* the original's behavior is tested against
+frozen answers.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ def array_of(value: Any) -> Any:
     return value.numpy() if hasattr(value, "numpy") else value
 
 
-def stack_by_layer(state_dict: Mapping[str, Any], skip: Sequence[str], unstack: Sequence[str]) -> dict[str, list[Any]]:
+def stack_by_layer(state_dict: Mapping[str, Any], skip: Sequence[str],
+                   unstack: Sequence[str]) -> dict[str, list[Any]]:
     """Layer name to values; an unstacked value replaces whatever stood under its name."""
     layers: dict[str, list[Any]] = {}
     for key, value in state_dict.items():
@@ -45,10 +48,11 @@ def insert_and_cut(places: list[str], place: int, name: str) -> None:
     del places[-1]
 
 
-def match_stage(
-    names: Sequence[str], tail_rules: Mapping[str, Any], full_rules: Mapping[str, Any], split: int
-) -> list[str]:
-    """One stage. "" stands where a move forward left a hole. Raises KeyError and TypeError like the original."""
+def match_stage(names: Sequence[str], tail_rules: Mapping[str, Any], full_rules: Mapping[str, Any],
+                split: int) -> list[str]:
+    """One stage. "" stands where a move forward left a hole. Raises KeyError and TypeError like the
+    original.
+    """
     places = [""] * len(names)
     last_index = {}
     for index, name in enumerate(names):
@@ -81,10 +85,8 @@ def align(names: Sequence[str], tail_rules: Any, full_rules: Any, split: Any) ->
         full_rules = [full_rules]
     result = list(names)
     for stage in range(max(len(split), len(full_rules))):
-        result = match_stage(
-            result,
-            tail_rules[stage] if stage < len(tail_rules) else {},
-            full_rules[stage] if stage < len(full_rules) else {},
-            split[min(stage, len(split) - 1)],
-        )
+        result = match_stage(result, tail_rules[stage] if stage < len(tail_rules) else {},
+                             full_rules[stage] if stage < len(full_rules) else {},
+                             split[min(stage,
+                                       len(split) - 1)])
     return result
