@@ -15,8 +15,8 @@ KECAM := keras-cv-attention-models==1.4.3
 HUB := keras-hub==0.32.0
 
 PYTHON_FILES := keras_torch_convert tests benchmarks docs examples setup.py
-C_FILES := $(wildcard csrc/*/*.c csrc/*/*.h tests/c/*.c tests/c/*.h)
-C_SOURCES := $(wildcard csrc/*/*.c csrc/*/*.h) setup.py
+C_FILES := $(wildcard csrc/*.h csrc/*/*.c csrc/*/*.h tests/c/*.c tests/c/*.h)
+C_SOURCES := $(wildcard csrc/*.h csrc/*/*.c csrc/*/*.h) setup.py
 
 # No GPU is needed, and TensorFlow is chatty about not finding one.
 export CUDA_VISIBLE_DEVICES := -1

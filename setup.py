@@ -41,9 +41,10 @@ setup(
     ext_modules=[
         Extension(
             "keras_torch_convert._core", sources=sorted(glob("csrc/*/*.c")),
-            depends=sorted(glob("csrc/*/*.h")), include_dirs=["csrc", numpy.get_include()],
-            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_25_API_VERSION"),
-                           ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION"),
-                          ], extra_compile_args=compile_args, extra_link_args=link_args,
+            depends=sorted(glob("csrc/**/*.h", recursive=True)),
+            include_dirs=["csrc", numpy.get_include()], define_macros=[
+                ("NPY_NO_DEPRECATED_API", "NPY_1_25_API_VERSION"),
+                ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION"),
+            ], extra_compile_args=compile_args, extra_link_args=link_args,
         )
     ],)

@@ -2,8 +2,8 @@
 #define KTC_ARRAYS_IMPORT
 #include "python/arrays.h"
 #include "python/errors.h"
-#include "kernels/permute_plan.h"
-#include "kernels/permute_run.h"
+#include "arrays/permute_plan.h"
+#include "arrays/permute_run.h"
 
 /* Kernels take ptrdiff_t where NumPy has npy_intp. */
 typedef char same_size[sizeof(npy_intp) == sizeof(ptrdiff_t) ? 1 : -1];

@@ -11,7 +11,7 @@
 #endif
 #include <numpy/arrayobject.h>
 
-#include "kernels/instruction_set.h"
+#include "arrays/instruction_set.h"
 
 /* Kernels that touch at least this many bytes run without the GIL. Handing the GIL over and taking it back costs up to
  * a few microseconds under contention; a kernel needs that long for about 64 KiB, the threshold that xxhash uses as

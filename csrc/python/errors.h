@@ -6,7 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "kernels/status.h"
+#include "status.h"
 
 /* The exception for a kernel's refusal, `where` naming the function. Always NULL. */
 void *ktc_error_from_status(ktc_status status, const char *where);

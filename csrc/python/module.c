@@ -2,7 +2,7 @@
 #include "python/module.h"
 #include "python/arrays.h"
 #include "python/state.h"
-#include "kernels/instruction_set.h"
+#include "arrays/instruction_set.h"
 
 /* Fetches one exception class of keras_torch_convert.errors: a new reference, or NULL with the exception set. */
 static PyObject *

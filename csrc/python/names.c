@@ -1,7 +1,7 @@
 /* Owns the passage from Python's strings to views of bytes. Nothing here runs a user's code. */
 #include "python/names.h"
 
-#include "kernels/name_nearest.h"
+#include "names/nearest.h"
 #include "python/args.h"
 #include "python/errors.h"
 

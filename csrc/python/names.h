@@ -5,7 +5,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "kernels/name_table.h"
+#include "names/table.h"
 
 typedef struct {
     PyObject *objects; /* a tuple of our own, which keeps the bytes alive */

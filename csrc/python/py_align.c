@@ -4,7 +4,7 @@
 #include "python/args.h"
 #include "python/errors.h"
 #include "python/stage.h"
-#include "kernels/moves.h"
+#include "names/moves.h"
 
 static void
 stage_close(ktc_stage *stage)

@@ -4,7 +4,7 @@
 #include "python/errors.h"
 #include "python/module.h"
 #include "python/state.h"
-#include "kernels/cast.h"
+#include "arrays/cast.h"
 
 /* The element type that a name stands for: 1, or 0 with the exception set. */
 static int

@@ -5,7 +5,7 @@
 #include "python/errors.h"
 #include "python/names.h"
 #include "python/state.h"
-#include "kernels/name_group.h"
+#include "names/group.h"
 
 /* What the caller has given, as tuples of our own. */
 typedef struct {

@@ -4,7 +4,7 @@
 #include "python/errors.h"
 #include "python/module.h"
 #include "python/state.h"
-#include "kernels/compare.h"
+#include "arrays/compare.h"
 
 /* KTC_FLOAT32 or KTC_FLOAT64 for two arrays of one such type: 1, or 0 with a TypeError. */
 static int

@@ -4,8 +4,8 @@
 #include "python/errors.h"
 #include "python/module.h"
 #include "python/state.h"
-#include "kernels/fingerprint.h"
-#include "kernels/fingerprint_index.h"
+#include "arrays/fingerprint.h"
+#include "arrays/fingerprint_index.h"
 
 #include <math.h>
 

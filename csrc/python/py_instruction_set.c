@@ -2,7 +2,7 @@
 #include "python/args.h"
 #include "python/module.h"
 #include "python/state.h"
-#include "kernels/instruction_set.h"
+#include "arrays/instruction_set.h"
 
 PyDoc_STRVAR(instruction_sets_doc,
              "instruction_sets()\n--\n\nNames of the instruction sets that this machine can run.");

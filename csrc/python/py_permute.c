@@ -5,8 +5,8 @@
 #include "python/errors.h"
 #include "python/module.h"
 #include "python/state.h"
-#include "kernels/axes.h"
-#include "kernels/span.h"
+#include "arrays/axes.h"
+#include "arrays/span.h"
 
 /* The bytes that an array's elements lie in. 0, or -1 with the exception set. */
 static int

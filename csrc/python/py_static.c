@@ -3,8 +3,8 @@
 #include "python/arrays.h"
 #include "python/errors.h"
 #include "python/module.h"
-#include "kernels/assign.h"
-#include "kernels/name_patterns.h"
+#include "names/assign.h"
+#include "names/patterns.h"
 
 /* The argument as a one-dimensional C-order array of `type`, borrowed from the caller: NULL with the exception set for
  * anything else. */

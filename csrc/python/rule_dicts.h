@@ -5,7 +5,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "kernels/name_rules.h"
+#include "names/rules.h"
 
 typedef struct ktc_rule_dict ktc_rule_dict;
 

@@ -1,7 +1,7 @@
 /* Puts into words why a stage is refused: which rule, at which layer, what would be lost, and what to write instead. */
 #include "python/stage.h"
 
-#include "kernels/name_split.h"
+#include "names/split.h"
 
 /* "full_name_align_dict entry 'a': 3 at stage 0", a new reference, or NULL. Values that are no rules are shown by type
  * only, so that no foreign repr runs. */

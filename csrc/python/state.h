@@ -5,7 +5,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "kernels/instruction_set.h"
+#include "arrays/instruction_set.h"
 
 typedef struct {
     PyObject *alignment_error;           /* keras_torch_convert.errors.AlignmentError */

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/status.h"
+#include "status.h"
 
 /* All `length` bytes from `position` on into `buffer`. KTC_CUT_SHORT when the file ends before, KTC_SYSTEM_ERROR with
  * *error_number set. */

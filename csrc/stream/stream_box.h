@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-#include "kernels/axes.h"
+#include "arrays/axes.h"
 
 /* A part of an array: for each of its axes where it starts and how many entries it takes. */
 typedef struct {

@@ -3,10 +3,10 @@
 
 #include <string.h>
 
-#include "kernels/checked.h"
-#include "kernels/permute_plan.h"
-#include "kernels/permute_run.h"
-#include "kernels/span.h"
+#include "arrays/checked.h"
+#include "arrays/permute_plan.h"
+#include "arrays/permute_run.h"
+#include "arrays/span.h"
 #include "stream/positional.h"
 #include "stream/stream_box.h"
 

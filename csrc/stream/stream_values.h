@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/instruction_set.h"
-#include "kernels/status.h"
+#include "arrays/instruction_set.h"
+#include "status.h"
 
 /* The array. `memory` is its first element. When the same bytes lie in a file, they are read from there, which is
  * faster than touching a mapping page by page and never holds more memory than the buffer: `descriptor` is that file,

@@ -3,7 +3,7 @@
 #include <stdbool.h>
 
 #include "check.h"
-#include "kernels/assign.h"
+#include "names/assign.h"
 
 #define MOST 5
 #define LIMIT 50.0

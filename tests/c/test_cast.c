@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "kernels/cast.h"
+#include "arrays/cast.h"
 
 /* A half-size format read off its definition: sign, exponent and fraction as numbers, no tricks with bits. */
 static double

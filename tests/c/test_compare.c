@@ -2,9 +2,9 @@
 #include <math.h>
 
 #include "check.h"
-#include "kernels/checked.h"
-#include "kernels/compare.h"
-#include "kernels/span.h"
+#include "arrays/checked.h"
+#include "arrays/compare.h"
+#include "arrays/span.h"
 
 static void
 test_finite_differences_and_unlike_places_are_told_apart(void)

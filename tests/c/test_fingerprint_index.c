@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "kernels/fingerprint_index.h"
+#include "arrays/fingerprint_index.h"
 
 #define MOST 60
 

@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "check.h"
-#include "kernels/moves.h"
-#include "kernels/name_rules.h"
+#include "names/moves.h"
+#include "names/rules.h"
 
 #define LONGEST 300
 

@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "check.h"
-#include "kernels/permute_plan.h"
-#include "kernels/permute_run.h"
-#include "kernels/span.h"
+#include "arrays/permute_plan.h"
+#include "arrays/permute_run.h"
+#include "arrays/span.h"
 
 typedef struct {
     int ndim;
