@@ -1,5 +1,5 @@
-/* What a kernel answers. Kernels never see Python: they return one of these, and the boundary (csrc/python/errors.c)
- * turns it into an exception that names the user's things. */
+/* What a kernel answers. Kernels never see Python: they return one of these, and the boundary
+ * (csrc/python/errors.c) turns it into an exception that names the user's things. */
 #ifndef KTC_STATUS_H
 #define KTC_STATUS_H
 
@@ -14,7 +14,8 @@ typedef enum {
     KTC_UNKNOWN_NAME, /* a name that is not in its list */
     KTC_NAME_CLASH,   /* two things under one name, where one would replace the other */
     KTC_BAD_INDEX,    /* an index outside its list */
-    KTC_SYSTEM_ERROR, /* the system refused to read or write; its number is kept beside the status */
+    KTC_SYSTEM_ERROR, /* the system refused to read or write; its number is kept beside the status
+                       */
     KTC_CUT_SHORT,    /* a file ends before what is wanted of it */
     KTC_STOPPED,      /* the caller asked to stop */
     KTC_DIFFERENT,    /* what was compared is not the same */

@@ -1,5 +1,5 @@
-/* The axes of a strided copy, simplified: size-1 axes dropped, neighbors merged. permute_plan and the streams share
- * them. */
+/* The axes of a strided copy, simplified: size-1 axes dropped, neighbors merged. permute_plan and
+ * the streams share them. */
 #ifndef KTC_AXES_H
 #define KTC_AXES_H
 

@@ -1,6 +1,7 @@
-/* Owns element type conversion. Every pair goes through blocks of one of three wide types that hold the source's values
- * exactly (float64; int64 and uint64 for the two types that float64 cannot hold), so that 13 types need 13 readers and
- * 3 x 13 writers, not 169 loops. The pairs that carry nearly all weights have loops of their own. */
+/* Owns element type conversion. Every pair goes through blocks of one of three wide types that hold
+ * the source's values exactly (float64; int64 and uint64 for the two types that float64 cannot
+ * hold), so that 13 types need 13 readers and 3 x 13 writers, not 169 loops. The pairs that carry
+ * nearly all weights have loops of their own. */
 #include "arrays/cast.h"
 
 #include <math.h>
@@ -54,18 +55,21 @@ widen_float16(uint16_t half)
 {
     uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
     uint32_t magnitude = (uint32_t)(half & 0x7FFFu) << 13;
-    /* Exponents count from 15 in a half, from 127 in a float; infinities and NaN keep the largest exponent. */
+    /* Exponents count from 15 in a half, from 127 in a float; infinities and NaN keep the largest
+     * exponent. */
     uint32_t normal = magnitude + ((127u - 15u) << 23);
     uint32_t special = magnitude | 0x7F800000u;
-    /* A subnormal half is its fraction times 2^-24: put the fraction below a known float and subtract that float. */
-    uint32_t subnormal = bits_of_float(float_of_bits(magnitude + (113u << 23)) - float_of_bits(113u << 23));
+    /* A subnormal half is its fraction times 2^-24: put the fraction below a known float and
+     * subtract that float. */
+    uint32_t subnormal =
+        bits_of_float(float_of_bits(magnitude + (113u << 23)) - float_of_bits(113u << 23));
     uint32_t chosen = magnitude >= (31u << 23) ? special : normal;
     chosen = magnitude < (1u << 23) ? subnormal : chosen;
     return float_of_bits(chosen | sign);
 }
 
-/* A float64 rounded to a 16-bit format of `fraction_bits` bits of fraction, once: going through float32 would round
- * twice. */
+/* A float64 rounded to a 16-bit format of `fraction_bits` bits of fraction, once: going through
+ * float32 would round twice. */
 static uint16_t
 narrow_double(double value, int fraction_bits)
 {
@@ -85,7 +89,8 @@ narrow_double(double value, int fraction_bits)
     if (exponent > bias) {
         return (uint16_t)(sign | infinity);
     }
-    /* Below the smallest normal exponent the last place stays where it is, so more bits of the fraction fall away. */
+    /* Below the smallest normal exponent the last place stays where it is, so more bits of the
+     * fraction fall away. */
     int smallest = 1 - bias;
     int dropped = 52 - fraction_bits + (exponent < smallest ? smallest - exponent : 0);
     if (dropped > 53) {
@@ -96,7 +101,8 @@ narrow_double(double value, int fraction_bits)
     uint64_t remainder = significand & ((UINT64_C(1) << dropped) - 1);
     uint64_t half = UINT64_C(1) << (dropped - 1);
     kept += remainder > half || (remainder == half && (kept & 1u) != 0);
-    /* A normal number carries its leading one into the exponent field, as does a rounding that runs over. */
+    /* A normal number carries its leading one into the exponent field, as does a rounding that runs
+     * over. */
     uint64_t field = exponent < smallest ? 0 : (uint64_t)(exponent - smallest);
     return (uint16_t)(sign | (uint16_t)((field << fraction_bits) + kept));
 }
@@ -166,42 +172,45 @@ note_float(double before, double after, ktc_cast_losses *losses)
     losses->rounded += isfinite(after) && before != after;
 }
 
-/* Writers: wide values into `count` elements of an integer type. Limits are compared in the wide type; `highest + 1` is
- * a power of two and exact as a float64, `highest` of 64 bits is not. */
-#define WRITE_INTEGERS(type, lowest, highest)                                                              \
-    do {                                                                                                   \
-        type *elements = target;                                                                           \
-        for (ptrdiff_t index = 0; index < count; index++) {                                                \
-            if (kind == WIDE_NUMBERS) {                                                                    \
-                double number = block->numbers[index];                                                     \
-                double whole = trunc(number);                                                              \
-                if (whole >= (double)(lowest) && whole < ((double)((highest) / 2 + 1)) * 2.0) {            \
-                    elements[index] = (type)whole;                                                         \
-                    losses->rounded += whole != number;                                                    \
-                }                                                                                          \
-                else {                                                                                     \
-                    elements[index] = isnan(number) ? 0 : (number < 0 ? (type)(lowest) : (type)(highest)); \
-                    losses->out_of_range++;                                                                \
-                }                                                                                          \
-            }                                                                                              \
-            else if (kind == WIDE_INTEGERS) {                                                              \
-                int64_t integer = block->integers[index];                                                  \
-                int too_low = integer < 0 && integer < (int64_t)(lowest);                                  \
-                int too_high = integer > 0 && (uint64_t)integer > (uint64_t)(highest);                     \
-                elements[index] = too_low ? (type)(lowest) : (too_high ? (type)(highest) : (type)integer); \
-                losses->out_of_range += too_low || too_high;                                               \
-            }                                                                                              \
-            else {                                                                                         \
-                uint64_t natural = block->naturals[index];                                                 \
-                int too_high = natural > (uint64_t)(highest);                                              \
-                elements[index] = too_high ? (type)(highest) : (type)natural;                              \
-                losses->out_of_range += too_high;                                                          \
-            }                                                                                              \
-        }                                                                                                  \
+/* Writers: wide values into `count` elements of an integer type. Limits are compared in the wide
+ * type; `highest + 1` is a power of two and exact as a float64, `highest` of 64 bits is not. */
+#define WRITE_INTEGERS(type, lowest, highest)                                                   \
+    do {                                                                                        \
+        type *elements = target;                                                                \
+        for (ptrdiff_t index = 0; index < count; index++) {                                     \
+            if (kind == WIDE_NUMBERS) {                                                         \
+                double number = block->numbers[index];                                          \
+                double whole = trunc(number);                                                   \
+                if (whole >= (double)(lowest) && whole < ((double)((highest) / 2 + 1)) * 2.0) { \
+                    elements[index] = (type)whole;                                              \
+                    losses->rounded += whole != number;                                         \
+                }                                                                               \
+                else {                                                                          \
+                    elements[index] =                                                           \
+                        isnan(number) ? 0 : (number < 0 ? (type)(lowest) : (type)(highest));    \
+                    losses->out_of_range++;                                                     \
+                }                                                                               \
+            }                                                                                   \
+            else if (kind == WIDE_INTEGERS) {                                                   \
+                int64_t integer = block->integers[index];                                       \
+                int too_low = integer < 0 && integer < (int64_t)(lowest);                       \
+                int too_high = integer > 0 && (uint64_t)integer > (uint64_t)(highest);          \
+                elements[index] =                                                               \
+                    too_low ? (type)(lowest) : (too_high ? (type)(highest) : (type)integer);    \
+                losses->out_of_range += too_low || too_high;                                    \
+            }                                                                                   \
+            else {                                                                              \
+                uint64_t natural = block->naturals[index];                                      \
+                int too_high = natural > (uint64_t)(highest);                                   \
+                elements[index] = too_high ? (type)(highest) : (type)natural;                   \
+                losses->out_of_range += too_high;                                               \
+            }                                                                                   \
+        }                                                                                       \
     } while (0)
 
-/* A 64-bit integer as a float64 that the narrower types then round as they would have rounded the integer itself: where
- * float64 is too short, the bits that would be lost are folded into one bit below all that any narrower type keeps. */
+/* A 64-bit integer as a float64 that the narrower types then round as they would have rounded the
+ * integer itself: where float64 is too short, the bits that would be lost are folded into one bit
+ * below all that any narrower type keeps. */
 static double
 number_for_narrowing(const wide_block *block, wide_kind kind, ptrdiff_t index)
 {
@@ -225,7 +234,8 @@ number_for_narrowing(const wide_block *block, wide_kind kind, ptrdiff_t index)
 }
 
 static void
-block_write_float64(const wide_block *block, wide_kind kind, double *target, ptrdiff_t count, ktc_cast_losses *losses)
+block_write_float64(const wide_block *block, wide_kind kind, double *target, ptrdiff_t count,
+                    ktc_cast_losses *losses)
 {
     if (kind == WIDE_NUMBERS) {
         memcpy(target, block->numbers, (size_t)count * sizeof *target);
@@ -248,7 +258,8 @@ block_write_float64(const wide_block *block, wide_kind kind, double *target, ptr
 }
 
 static void
-block_write_float32(const wide_block *block, wide_kind kind, float *target, ptrdiff_t count, ktc_cast_losses *losses)
+block_write_float32(const wide_block *block, wide_kind kind, float *target, ptrdiff_t count,
+                    ktc_cast_losses *losses)
 {
     for (ptrdiff_t index = 0; index < count; index++) {
         double number = number_for_narrowing(block, kind, index);
@@ -258,19 +269,21 @@ block_write_float32(const wide_block *block, wide_kind kind, float *target, ptrd
 }
 
 static void
-block_write_halves(const wide_block *block, wide_kind kind, uint16_t *target, int is_bfloat16, ptrdiff_t count,
-                   ktc_cast_losses *losses)
+block_write_halves(const wide_block *block, wide_kind kind, uint16_t *target, int is_bfloat16,
+                   ptrdiff_t count, ktc_cast_losses *losses)
 {
     for (ptrdiff_t index = 0; index < count; index++) {
         double number = number_for_narrowing(block, kind, index);
         uint16_t half = narrow_double(number, is_bfloat16 ? 7 : 10);
         target[index] = half;
-        note_float(number, (double)(is_bfloat16 ? widen_bfloat16(half) : widen_float16(half)), losses);
+        note_float(number, (double)(is_bfloat16 ? widen_bfloat16(half) : widen_float16(half)),
+                   losses);
     }
 }
 
 static void
-block_write_bool(const wide_block *block, wide_kind kind, uint8_t *target, ptrdiff_t count, ktc_cast_losses *losses)
+block_write_bool(const wide_block *block, wide_kind kind, uint8_t *target, ptrdiff_t count,
+                 ktc_cast_losses *losses)
 {
     for (ptrdiff_t index = 0; index < count; index++) {
         double number = number_for_narrowing(block, kind, index);
@@ -280,8 +293,8 @@ block_write_bool(const wide_block *block, wide_kind kind, uint8_t *target, ptrdi
 }
 
 static void
-block_write(const wide_block *block, wide_kind kind, void *target, ktc_element_type type, ptrdiff_t count,
-            ktc_cast_losses *losses)
+block_write(const wide_block *block, wide_kind kind, void *target, ktc_element_type type,
+            ptrdiff_t count, ktc_cast_losses *losses)
 {
     switch (type) {
     case KTC_BOOL:
@@ -326,10 +339,11 @@ block_write(const wide_block *block, wide_kind kind, void *target, ktc_element_t
     }
 }
 
-/* The pairs that lose nothing and carry nearly all weights: 1 when done, 0 when the general way is to be taken. */
+/* The pairs that lose nothing and carry nearly all weights: 1 when done, 0 when the general way is
+ * to be taken. */
 static int
-widen_directly(const void *source, ktc_element_type source_type, void *target, ktc_element_type target_type,
-               ptrdiff_t count)
+widen_directly(const void *source, ktc_element_type source_type, void *target,
+               ktc_element_type target_type, ptrdiff_t count)
 {
     if (source_type == target_type) {
         memcpy(target, source, (size_t)(count * ktc_element_type_size(source_type)));
@@ -356,8 +370,8 @@ widen_directly(const void *source, ktc_element_type source_type, void *target, k
 }
 
 ktc_status
-ktc_cast_run(const void *source, ktc_element_type source_type, void *target, ktc_element_type target_type,
-             ptrdiff_t count, ktc_cast_losses *losses)
+ktc_cast_run(const void *source, ktc_element_type source_type, void *target,
+             ktc_element_type target_type, ptrdiff_t count, ktc_cast_losses *losses)
 {
     wide_block block;
     *losses = (ktc_cast_losses){0, 0};

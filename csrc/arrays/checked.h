@@ -1,4 +1,5 @@
-/* Sizes and offsets that cannot overflow unseen: each operation answers 1 when the exact result fits, else 0. */
+/* Sizes and offsets that cannot overflow unseen: each operation answers 1 when the exact result
+ * fits, else 0. */
 #ifndef KTC_CHECKED_H
 #define KTC_CHECKED_H
 
@@ -8,7 +9,8 @@
 static inline int
 ktc_checked_add(ptrdiff_t first, ptrdiff_t second, ptrdiff_t *sum)
 {
-    if ((second > 0 && first > PTRDIFF_MAX - second) || (second < 0 && first < PTRDIFF_MIN - second)) {
+    if ((second > 0 && first > PTRDIFF_MAX - second) ||
+        (second < 0 && first < PTRDIFF_MIN - second)) {
         return 0;
     }
     *sum = first + second;

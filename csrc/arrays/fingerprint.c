@@ -3,8 +3,8 @@
 
 #include <math.h>
 
-/* Independent chains of additions: one addition takes four cycles, so eight chains keep the unit busy and let the
- * compiler use vectors. */
+/* Independent chains of additions: one addition takes four cycles, so eight chains keep the unit
+ * busy and let the compiler use vectors. */
 #define CHAINS 8
 
 typedef struct {
@@ -58,7 +58,8 @@ read_float64(const double *values, ptrdiff_t count, chains *found)
 }
 
 ktc_status
-ktc_fingerprint_run(const void *values, ktc_element_type type, ptrdiff_t count, ktc_fingerprint *fingerprint)
+ktc_fingerprint_run(const void *values, ktc_element_type type, ptrdiff_t count,
+                    ktc_fingerprint *fingerprint)
 {
     chains found = {{0.0}, {0.0}, {0.0}, {0.0}, {0.0}, {0.0}};
     ktc_fingerprint total = {0.0, 0.0, 0.0, 0.0, 0.0, 0.0};

@@ -31,7 +31,8 @@ place_of(const ktc_fingerprint_index *index, double value, int behind)
 double
 ktc_fingerprint_distance(const double *first, const double *second)
 {
-    double largest = fabs(first[KTC_FINGERPRINT_NUMBERS - 1] - second[KTC_FINGERPRINT_NUMBERS - 1]) / 2.0;
+    double largest =
+        fabs(first[KTC_FINGERPRINT_NUMBERS - 1] - second[KTC_FINGERPRINT_NUMBERS - 1]) / 2.0;
     for (int number = 0; number < KTC_FINGERPRINT_NUMBERS - 1; number++) {
         double apart = fabs(first[number] - second[number]);
         largest = apart > largest ? apart : largest;
@@ -45,7 +46,8 @@ ktc_fingerprint_nearest(const ktc_fingerprint_index *index, const double *wanted
     size_t place = place_of(index, wanted[0], 0);
     double best = limit;
     int found = 0;
-    for (size_t next = place; next < index->count && key_at(index, next)[0] - wanted[0] < best; next++) {
+    for (size_t next = place; next < index->count && key_at(index, next)[0] - wanted[0] < best;
+         next++) {
         double apart = ktc_fingerprint_distance(key_at(index, next), wanted);
         found |= apart < best;
         best = apart < best ? apart : best;
@@ -59,8 +61,8 @@ ktc_fingerprint_nearest(const ktc_fingerprint_index *index, const double *wanted
 }
 
 void
-ktc_fingerprint_window(const ktc_fingerprint_index *index, const double *wanted, double within, size_t *first,
-                       size_t *last)
+ktc_fingerprint_window(const ktc_fingerprint_index *index, const double *wanted, double within,
+                       size_t *first, size_t *last)
 {
     *first = place_of(index, wanted[0] - within, 0);
     *last = place_of(index, wanted[0] + within, 1);

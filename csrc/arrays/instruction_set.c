@@ -5,7 +5,8 @@
 #include <immintrin.h>
 #include <intrin.h>
 
-/* The processor has the set (leaf 7) and the operating system saves its registers (extended control register 0). */
+/* The processor has the set (leaf 7) and the operating system saves its registers (extended control
+ * register 0). */
 static int
 processor_has(ktc_instruction_set set)
 {
@@ -23,7 +24,8 @@ processor_has(ktc_instruction_set set)
     if (set == KTC_AVX2) {
         return (saved & 0x6) == 0x6 && (registers[1] & (1 << 5)) != 0;
     }
-    return (saved & 0xE6) == 0xE6 && (registers[1] & (1 << 16)) != 0 && (registers[1] & (1 << 30)) != 0;
+    return (saved & 0xE6) == 0xE6 && (registers[1] & (1 << 16)) != 0 &&
+           (registers[1] & (1 << 30)) != 0;
 }
 #elif defined(KTC_HAS_X86)
 static int

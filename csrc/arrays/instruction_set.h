@@ -1,5 +1,5 @@
-/* Which vector instructions the kernels may use. Chosen once by the caller (module state keeps it) and passed down:
- * there is no global switch. */
+/* Which vector instructions the kernels may use. Chosen once by the caller (module state keeps it)
+ * and passed down: there is no global switch. */
 #ifndef KTC_INSTRUCTION_SET_H
 #define KTC_INSTRUCTION_SET_H
 
@@ -14,8 +14,8 @@ typedef enum {
 #define KTC_HAS_X86 1
 #endif
 
-/* Functions that use intrinsics say so one by one, so that no file needs its own compiler flags and nothing outside
- * them can run an instruction that the machine lacks. MSVC needs no such mark. */
+/* Functions that use intrinsics say so one by one, so that no file needs its own compiler flags and
+ * nothing outside them can run an instruction that the machine lacks. MSVC needs no such mark. */
 #if defined(KTC_HAS_X86) && (defined(__GNUC__) || defined(__clang__))
 #define KTC_TARGET_AVX2 __attribute__((target("avx2")))
 #define KTC_TARGET_AVX512 __attribute__((target("avx512f,avx512bw")))

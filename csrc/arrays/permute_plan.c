@@ -40,7 +40,8 @@ axes_sort_by_target(ktc_axes *list)
     }
 }
 
-/* 1 when every axis steps over all that the faster ones span, so that no target element is written twice. */
+/* 1 when every axis steps over all that the faster ones span, so that no target element is written
+ * twice. */
 static int
 axes_are_apart_in_target(const ktc_axes *list, ptrdiff_t item_size)
 {
@@ -55,21 +56,23 @@ axes_are_apart_in_target(const ktc_axes *list, ptrdiff_t item_size)
     return 1;
 }
 
-/* A run that is contiguous on both sides becomes the element: (n, m, 2) to (m, n, 2) of floats is a transpose of 8-byte
- * items. */
+/* A run that is contiguous on both sides becomes the element: (n, m, 2) to (m, n, 2) of floats is a
+ * transpose of 8-byte items. */
 static void
 axes_fold_contiguous(ktc_axes *list, ktc_permute_plan *plan)
 {
     if (list->count > 0) {
         const ktc_axis *fastest = &list->axes[list->count - 1];
-        if (fastest->target_stride == plan->item_size && fastest->source_stride == plan->item_size) {
+        if (fastest->target_stride == plan->item_size &&
+            fastest->source_stride == plan->item_size) {
             plan->item_size *= fastest->length;
             list->count--;
         }
     }
 }
 
-/* Moves those axes into plan->columns that the source steps through as one contiguous run, fastest first. */
+/* Moves those axes into plan->columns that the source steps through as one contiguous run, fastest
+ * first. */
 static void
 columns_take_contiguous(ktc_axes *list, ktc_permute_plan *plan)
 {

@@ -1,12 +1,13 @@
-/* Owns the outer loops and the general case; the 2-d core with its register tiles is permute_tiles. */
+/* Owns the outer loops and the general case; the 2-d core with its register tiles is permute_tiles.
+ */
 #include "arrays/permute_run.h"
 #include "arrays/permute_transpose.h"
 
 #include <string.h>
 
-/* A general copy works on square blocks of this many elements a side: the cache lines that one side touches column by
- * column (32 of 64 bytes) and the other row by row stay in a first-level cache of 32 KiB until all of their elements
- * are used. */
+/* A general copy works on square blocks of this many elements a side: the cache lines that one side
+ * touches column by column (32 of 64 bytes) and the other row by row stay in a first-level cache of
+ * 32 KiB until all of their elements are used. */
 #define GENERAL_BLOCK 32
 
 /* A counter over some axes of a plan, with the offsets that belong to it. */
@@ -33,11 +34,11 @@ odometer_step(odometer *place, const ktc_axis *axes, int count)
     return 0;
 }
 
-/* One line of elements. The sizes are spelled out because a copy of known size is one move, and memcpy allows any
- * alignment. */
+/* One line of elements. The sizes are spelled out because a copy of known size is one move, and
+ * memcpy allows any alignment. */
 static void
-line_copy(const char *source, ptrdiff_t source_stride, char *target, ptrdiff_t target_stride, ptrdiff_t count,
-          ptrdiff_t item_size)
+line_copy(const char *source, ptrdiff_t source_stride, char *target, ptrdiff_t target_stride,
+          ptrdiff_t count, ptrdiff_t item_size)
 {
     switch (item_size) {
     case 1:
@@ -81,16 +82,20 @@ smaller(ptrdiff_t first, ptrdiff_t second)
 
 /* Two axes of any strides, in blocks. */
 static void
-plane_copy(const char *source, char *target, const ktc_axis *row, const ktc_axis *column, ptrdiff_t item_size)
+plane_copy(const char *source, char *target, const ktc_axis *row, const ktc_axis *column,
+           ptrdiff_t item_size)
 {
     for (ptrdiff_t row_start = 0; row_start < row->length; row_start += GENERAL_BLOCK) {
         ptrdiff_t row_count = smaller(GENERAL_BLOCK, row->length - row_start);
-        for (ptrdiff_t column_start = 0; column_start < column->length; column_start += GENERAL_BLOCK) {
-            ptrdiff_t column_end = column_start + smaller(GENERAL_BLOCK, column->length - column_start);
+        for (ptrdiff_t column_start = 0; column_start < column->length;
+             column_start += GENERAL_BLOCK) {
+            ptrdiff_t column_end =
+                column_start + smaller(GENERAL_BLOCK, column->length - column_start);
             for (ptrdiff_t index = column_start; index < column_end; index++) {
-                line_copy(source + row_start * row->source_stride + index * column->source_stride, row->source_stride,
-                          target + row_start * row->target_stride + index * column->target_stride, row->target_stride,
-                          row_count, item_size);
+                line_copy(source + row_start * row->source_stride + index * column->source_stride,
+                          row->source_stride,
+                          target + row_start * row->target_stride + index * column->target_stride,
+                          row->target_stride, row_count, item_size);
             }
         }
     }
@@ -101,17 +106,19 @@ static void
 general_run(const ktc_permute_plan *plan, const char *source, char *target)
 {
     if (plan->column_count == 0) {
-        line_copy(source, plan->row.source_stride, target, plan->row.target_stride, plan->row.length, plan->item_size);
+        line_copy(source, plan->row.source_stride, target, plan->row.target_stride,
+                  plan->row.length, plan->item_size);
         return;
     }
     odometer place = {{0}, 0, 0};
     do {
-        plane_copy(source + place.source_offset, target + place.target_offset, &plan->row, &plan->columns[0],
-                   plan->item_size);
+        plane_copy(source + place.source_offset, target + place.target_offset, &plan->row,
+                   &plan->columns[0], plan->item_size);
     } while (odometer_step(&place, plan->columns + 1, plan->column_count - 1));
 }
 
-/* The tiles to use for a plan: those of the set, or the smaller portable ones for short rows: 1, or 0 when none fit. */
+/* The tiles to use for a plan: those of the set, or the smaller portable ones for short rows: 1, or
+ * 0 when none fit. */
 static int
 tiles_choose(const ktc_permute_plan *plan, ktc_instruction_set set, ktc_tiles *tiles)
 {
@@ -119,11 +126,13 @@ tiles_choose(const ktc_permute_plan *plan, ktc_instruction_set set, ktc_tiles *t
         return 0;
     }
     return (ktc_tiles_find(set, plan->item_size, tiles) && ktc_transpose_fits(plan, tiles)) ||
-           (ktc_tiles_find(KTC_PORTABLE, plan->item_size, tiles) && ktc_transpose_fits(plan, tiles));
+           (ktc_tiles_find(KTC_PORTABLE, plan->item_size, tiles) &&
+            ktc_transpose_fits(plan, tiles));
 }
 
 void
-ktc_permute_run(const ktc_permute_plan *plan, const void *source, void *target, ktc_instruction_set set)
+ktc_permute_run(const ktc_permute_plan *plan, const void *source, void *target,
+                ktc_instruction_set set)
 {
     const char *source_start = (const char *)source + plan->source_offset;
     char *target_start = (char *)target + plan->target_offset;

@@ -5,9 +5,10 @@
 #include "arrays/instruction_set.h"
 #include "arrays/permute_plan.h"
 
-/* Moves all elements of the plan. `source` and `target` are the first elements that the plan was made for, of any
- * alignment; they must not share memory. Cannot fail, allocates nothing, may run in several threads at once. `set` must
- * be available. */
-void ktc_permute_run(const ktc_permute_plan *plan, const void *source, void *target, ktc_instruction_set set);
+/* Moves all elements of the plan. `source` and `target` are the first elements that the plan was
+ * made for, of any alignment; they must not share memory. Cannot fail, allocates nothing, may run
+ * in several threads at once. `set` must be available. */
+void ktc_permute_run(const ktc_permute_plan *plan, const void *source, void *target,
+                     ktc_instruction_set set);
 
 #endif

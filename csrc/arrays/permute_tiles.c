@@ -20,30 +20,33 @@ ktc_tiles_find(ktc_instruction_set set, ptrdiff_t item_size, ktc_tiles *tiles)
     return ktc_tiles_find_portable(item_size, tiles);
 }
 
-/* A portable panel: tiles of 8 x 8 elements with constant bounds, which compilers unroll and keep in registers as far
- * as they can. Elements move by memcpy, which is one move for a known size and allows any alignment. */
+/* A portable panel: tiles of 8 x 8 elements with constant bounds, which compilers unroll and keep
+ * in registers as far as they can. Elements move by memcpy, which is one move for a known size and
+ * allows any alignment. */
 #define PORTABLE_SIDE 8
 
-#define DEFINE_PORTABLE_PANEL(name, type)                                                                         \
-    static void name(const char *source, ptrdiff_t row_stride, ptrdiff_t rows, char *const *targets,              \
-                     ptrdiff_t columns, int is_far)                                                               \
-    {                                                                                                             \
-        (void)is_far;                                                                                             \
-        const ptrdiff_t size = (ptrdiff_t)sizeof(type);                                                           \
-        for (ptrdiff_t row_next = 0; row_next < rows; row_next += PORTABLE_SIDE) {                                \
-            ptrdiff_t row = row_next + PORTABLE_SIDE > rows ? rows - PORTABLE_SIDE : row_next;                    \
-            for (ptrdiff_t column_next = 0; column_next < columns; column_next += PORTABLE_SIDE) {                \
-                ptrdiff_t column = column_next + PORTABLE_SIDE > columns ? columns - PORTABLE_SIDE : column_next; \
-                const char *corner = source + row * row_stride + column * size;                                   \
-                for (ptrdiff_t across = 0; across < PORTABLE_SIDE; across++) {                                    \
-                    type tile[PORTABLE_SIDE];                                                                     \
-                    for (ptrdiff_t down = 0; down < PORTABLE_SIDE; down++) {                                      \
-                        memcpy(&tile[down], corner + down * row_stride + across * size, sizeof(type));            \
-                    }                                                                                             \
-                    memcpy(targets[column + across] + row * size, tile, sizeof tile);                             \
-                }                                                                                                 \
-            }                                                                                                     \
-        }                                                                                                         \
+#define DEFINE_PORTABLE_PANEL(name, type)                                                          \
+    static void name(const char *source, ptrdiff_t row_stride, ptrdiff_t rows,                     \
+                     char *const *targets, ptrdiff_t columns, int is_far)                          \
+    {                                                                                              \
+        (void)is_far;                                                                              \
+        const ptrdiff_t size = (ptrdiff_t)sizeof(type);                                            \
+        for (ptrdiff_t row_next = 0; row_next < rows; row_next += PORTABLE_SIDE) {                 \
+            ptrdiff_t row = row_next + PORTABLE_SIDE > rows ? rows - PORTABLE_SIDE : row_next;     \
+            for (ptrdiff_t column_next = 0; column_next < columns; column_next += PORTABLE_SIDE) { \
+                ptrdiff_t column =                                                                 \
+                    column_next + PORTABLE_SIDE > columns ? columns - PORTABLE_SIDE : column_next; \
+                const char *corner = source + row * row_stride + column * size;                    \
+                for (ptrdiff_t across = 0; across < PORTABLE_SIDE; across++) {                     \
+                    type tile[PORTABLE_SIDE];                                                      \
+                    for (ptrdiff_t down = 0; down < PORTABLE_SIDE; down++) {                       \
+                        memcpy(&tile[down], corner + down * row_stride + across * size,            \
+                               sizeof(type));                                                      \
+                    }                                                                              \
+                    memcpy(targets[column + across] + row * size, tile, sizeof tile);              \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
     }
 
 DEFINE_PORTABLE_PANEL(panel_of_2_bytes, uint16_t)

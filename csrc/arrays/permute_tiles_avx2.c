@@ -1,4 +1,5 @@
-/* Owns the register tiles of 256-bit registers: two of them, one below the other, fill a target cache line. */
+/* Owns the register tiles of 256-bit registers: two of them, one below the other, fill a target
+ * cache line. */
 #include "arrays/permute_tiles.h"
 
 #ifdef KTC_HAS_X86

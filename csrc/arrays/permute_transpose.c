@@ -1,41 +1,44 @@
-/* Owns the walk over blocks and the choice between plain and streaming stores; moves no element itself. */
+/* Owns the walk over blocks and the choice between plain and streaming stores; moves no element
+ * itself. */
 #include "arrays/permute_transpose.h"
 
 #include <string.h>
 
-/* From this size on, target lines go past the caches. Measured on an AVX-512 server core (1 MiB second level, 32 MiB
- * third): below, a plain store finds the line in a cache; above, reading a line only to overwrite it costs more (0.38
- * of memcpy's speed against 0.55 at 8 MiB, 0.6 against 0.9 at 64 MiB). */
+/* From this size on, target lines go past the caches. Measured on an AVX-512 server core (1 MiB
+ * second level, 32 MiB third): below, a plain store finds the line in a cache; above, reading a
+ * line only to overwrite it costs more (0.38 of memcpy's speed against 0.55 at 8 MiB, 0.6 against
+ * 0.9 at 64 MiB). */
 #define STREAM_FROM_BYTES (4 << 20)
 
-/* Rows a block in the caches: a second-level TLB holds at least 1024 pages of 4 KiB, one of each source row; short rows
- * of 512 no longer stay in a first-level cache. */
+/* Rows a block in the caches: a second-level TLB holds at least 1024 pages of 4 KiB, one of each
+ * source row; short rows of 512 no longer stay in a first-level cache. */
 #define BLOCK_ROWS 256
 
-/* Tiles of rows a block beyond the caches: few, so that the lines asked for ahead are still there when their column's
- * turn comes, but more than one, so that memory gets some neighboring lines of each target row. Source rows a multiple
- * of ALIASED_PITCH apart compete for the same places of the caches. One tile cost a third, 32 tiles a tenth. */
+/* Tiles of rows a block beyond the caches: few, so that the lines asked for ahead are still there
+ * when their column's turn comes, but more than one, so that memory gets some neighboring lines of
+ * each target row. Source rows a multiple of ALIASED_PITCH apart compete for the same places of the
+ * caches. One tile cost a third, 32 tiles a tenth. */
 #define FAR_TILES 4
 #define FAR_TILES_ALIASED 2
 #define ALIASED_PITCH 4096
 
-/* Columns a block in the caches and through scratch: 1 KiB of each float32 row, enough for the hardware to prefetch.
- * Fewer lost up to a third. */
+/* Columns a block in the caches and through scratch: 1 KiB of each float32 row, enough for the
+ * hardware to prefetch. Fewer lost up to a third. */
 #define BLOCK_COLUMNS 256
 
-/* Columns a block beyond the caches: each target row may lie on pages of its own, and a second-level TLB holds at least
- * 1024. */
+/* Columns a block beyond the caches: each target row may lie on pages of its own, and a
+ * second-level TLB holds at least 1024. */
 #define FAR_COLUMNS 1024
 
-/* Where target rows start at different places of their cache lines, runs of 256 bytes of each column are transposed
- * into scratch (100 kB in all, in the second-level cache) and streamed from there in whole lines; what is left of a
- * line waits for the next run, so that lines are broken only at the ends of a block. Longer blocks have fewer ends:
- * 2048 rows gained a fifth over 512. */
+/* Where target rows start at different places of their cache lines, runs of 256 bytes of each
+ * column are transposed into scratch (100 kB in all, in the second-level cache) and streamed from
+ * there in whole lines; what is left of a line waits for the next run, so that lines are broken
+ * only at the ends of a block. Longer blocks have fewer ends: 2048 rows gained a fifth over 512. */
 #define SCRATCH_RUN_BYTES 256
 #define SCRATCH_BLOCK_ROWS 2048
 
-/* The last block of a walk takes a rest shorter than one tile along, so every buffer has room for one tile more: 64
- * bytes of rows, or 8 columns, at most. */
+/* The last block of a walk takes a rest shorter than one tile along, so every buffer has room for
+ * one tile more: 64 bytes of rows, or 8 columns, at most. */
 #define CACHE_LINE 64
 #define TILE_COLUMNS_MAX 8
 
@@ -56,8 +59,8 @@ typedef struct {
     int is_far; /* too large for the caches: streaming stores, and source lines asked for ahead */
 } transpose;
 
-/* One block: rows from `row` on, of the columns whose first elements in the target are `targets`, the first of them
- * `column`. */
+/* One block: rows from `row` on, of the columns whose first elements in the target are `targets`,
+ * the first of them `column`. */
 typedef struct {
     ptrdiff_t row;
     ptrdiff_t row_count;
@@ -76,7 +79,8 @@ column_total(const ktc_permute_plan *plan)
     return total;
 }
 
-/* The length of the next block: a rest shorter than one tile is taken along with the block before. */
+/* The length of the next block: a rest shorter than one tile is taken along with the block before.
+ */
 static ptrdiff_t
 block_length(ptrdiff_t rest, ptrdiff_t length, ptrdiff_t tile)
 {
@@ -88,7 +92,8 @@ static void
 block_find_targets(block *current, const transpose *work, column_counter *counter)
 {
     for (ptrdiff_t index = 0; index < current->column_count; index++) {
-        current->targets[index] = work->target + counter->target_offset + current->row * work->plan->item_size;
+        current->targets[index] =
+            work->target + counter->target_offset + current->row * work->plan->item_size;
         for (int axis = 0; axis < work->plan->column_count; axis++) {
             const ktc_axis *column = &work->plan->columns[axis];
             counter->target_offset += column->target_stride;
@@ -115,14 +120,18 @@ static void
 block_copy(const block *current, const transpose *work, ktc_panel_copy panel)
 {
     const ktc_permute_plan *plan = work->plan;
-    const char *corner = work->source + current->row * plan->row.source_stride + current->column * plan->item_size;
-    panel(corner, plan->row.source_stride, current->row_count, current->targets, current->column_count, work->is_far);
+    const char *corner =
+        work->source + current->row * plan->row.source_stride + current->column * plan->item_size;
+    panel(corner, plan->row.source_stride, current->row_count, current->targets,
+          current->column_count, work->is_far);
 }
 
-/* Writes one run of one column, transposed at `from`, to `to`. `before` bytes in front of it wait from the run before;
- * those after its last whole line are kept for the next one, unless there is none. */
+/* Writes one run of one column, transposed at `from`, to `to`. `before` bytes in front of it wait
+ * from the run before; those after its last whole line are kept for the next one, unless there is
+ * none. */
 static void
-run_stream(char *from, char *to, ptrdiff_t length, ptrdiff_t before, int is_last, const ktc_tiles *tiles)
+run_stream(char *from, char *to, ptrdiff_t length, ptrdiff_t before, int is_last,
+           const ktc_tiles *tiles)
 {
     ptrdiff_t after = is_last ? 0 : (ptrdiff_t)((size_t)(to + length) % CACHE_LINE);
     tiles->stream_copy(from - before, to - before, before + length - after);
@@ -142,14 +151,15 @@ block_stream_through_scratch(const block *current, const transpose *work)
         run.targets[index] = scratch + index * PITCH + CACHE_LINE;
     }
     for (; run.row < end; run.row += run.row_count) {
-        run.row_count = block_length(end - run.row, SCRATCH_RUN_BYTES / item_size, work->tiles->tile_rows);
+        run.row_count =
+            block_length(end - run.row, SCRATCH_RUN_BYTES / item_size, work->tiles->tile_rows);
         block_copy(&run, work, work->tiles->panel_copy);
         ptrdiff_t offset = (run.row - current->row) * item_size;
         for (ptrdiff_t index = 0; index < current->column_count; index++) {
             char *to = current->targets[index] + offset;
             ptrdiff_t before = offset == 0 ? 0 : (ptrdiff_t)((size_t)to % CACHE_LINE);
-            run_stream(run.targets[index], to, run.row_count * item_size, before, run.row + run.row_count == end,
-                       work->tiles);
+            run_stream(run.targets[index], to, run.row_count * item_size, before,
+                       run.row + run.row_count == end, work->tiles);
         }
     }
 }
@@ -167,22 +177,24 @@ block_rows_of(const transpose *work, ktc_panel_copy panel)
     return (is_aliased ? FAR_TILES_ALIASED : FAR_TILES) * work->tiles->tile_rows;
 }
 
-/* Columns before the first that starts on a source cache line in all rows (at least one tile of them, so maybe a line
- * more), or 0: loads of whole lines are worth most where they touch only one. */
+/* Columns before the first that starts on a source cache line in all rows (at least one tile of
+ * them, so maybe a line more), or 0: loads of whole lines are worth most where they touch only one.
+ */
 static ptrdiff_t
 columns_before_line(const transpose *work)
 {
     ptrdiff_t item_size = work->plan->item_size;
     ptrdiff_t misplaced = (ptrdiff_t)((size_t)work->source % CACHE_LINE);
-    if (misplaced == 0 || misplaced % item_size != 0 || work->plan->row.source_stride % CACHE_LINE != 0) {
+    if (misplaced == 0 || misplaced % item_size != 0 ||
+        work->plan->row.source_stride % CACHE_LINE != 0) {
         return 0;
     }
     ptrdiff_t columns = (CACHE_LINE - misplaced) / item_size;
     return columns < work->tiles->tile_columns ? columns + CACHE_LINE / item_size : columns;
 }
 
-/* Walks over rows [row_start, row_end), down all of them before the next columns: the pages of a block's target rows
- * are done with before others come. `panel` NULL: through scratch. */
+/* Walks over rows [row_start, row_end), down all of them before the next columns: the pages of a
+ * block's target rows are done with before others come. `panel` NULL: through scratch. */
 static void
 walk(const transpose *work, ptrdiff_t row_start, ptrdiff_t row_end, ktc_panel_copy panel)
 {
@@ -192,9 +204,11 @@ walk(const transpose *work, ptrdiff_t row_start, ptrdiff_t row_end, ktc_panel_co
     ptrdiff_t before_line = columns_before_line(work);
     column_counter counter = {{0}, 0};
     block current;
-    for (current.column = 0; current.column < work->columns; current.column += current.column_count) {
+    for (current.column = 0; current.column < work->columns;
+         current.column += current.column_count) {
         ptrdiff_t length = current.column == 0 && before_line > 0 ? before_line : block_columns;
-        current.column_count = block_length(work->columns - current.column, length, tiles->tile_columns);
+        current.column_count =
+            block_length(work->columns - current.column, length, tiles->tile_columns);
         current.row = row_start;
         block_find_targets(&current, work, &counter);
         while (current.row < row_end) {
@@ -210,7 +224,8 @@ walk(const transpose *work, ptrdiff_t row_start, ptrdiff_t row_end, ktc_panel_co
     }
 }
 
-/* 1 when every target row starts at the same place of its cache line, a whole number of elements before the next one.
+/* 1 when every target row starts at the same place of its cache line, a whole number of elements
+ * before the next one.
  */
 static int
 rows_are_in_step(const transpose *work)
@@ -223,8 +238,8 @@ rows_are_in_step(const transpose *work)
     return (size_t)work->target % (size_t)work->plan->item_size == 0;
 }
 
-/* Streams straight from registers; the rows before the first and after the last whole cache line are covered by plain
- * tiles, which overlap the streamed ones. */
+/* Streams straight from registers; the rows before the first and after the last whole cache line
+ * are covered by plain tiles, which overlap the streamed ones. */
 static void
 stream_in_step(const transpose *work)
 {
@@ -248,7 +263,8 @@ ktc_transpose_fits(const ktc_permute_plan *plan, const ktc_tiles *tiles)
 }
 
 void
-ktc_transpose_run(const ktc_permute_plan *plan, const ktc_tiles *tiles, const char *source, char *target)
+ktc_transpose_run(const ktc_permute_plan *plan, const ktc_tiles *tiles, const char *source,
+                  char *target)
 {
     transpose work = {plan, tiles, source, target, plan->row.length, column_total(plan), 0};
     /* Short target rows have more broken cache lines than whole ones. */

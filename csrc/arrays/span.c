@@ -6,7 +6,8 @@
 #include "arrays/checked.h"
 
 ktc_status
-ktc_span_measure(int ndim, const ptrdiff_t *shape, const ptrdiff_t *strides, ptrdiff_t item_size, ktc_span *span)
+ktc_span_measure(int ndim, const ptrdiff_t *shape, const ptrdiff_t *strides, ptrdiff_t item_size,
+                 ktc_span *span)
 {
     int is_empty = 0;
     ktc_span found = {0, item_size};
@@ -30,7 +31,8 @@ ktc_span_measure(int ndim, const ptrdiff_t *shape, const ptrdiff_t *strides, ptr
             return KTC_OVERFLOW;
         }
     }
-    ptrdiff_t extent; /* must fit as well, so that later sums and negations of strides cannot overflow */
+    ptrdiff_t
+        extent; /* must fit as well, so that later sums and negations of strides cannot overflow */
     if (found.low == PTRDIFF_MIN || !ktc_checked_add(found.high, -found.low, &extent)) {
         return KTC_OVERFLOW;
     }
@@ -46,5 +48,6 @@ ktc_span_overlaps(const void *first, ktc_span first_span, const void *second, kt
     uintptr_t first_high = (uintptr_t)first + (uintptr_t)first_span.high;
     uintptr_t second_low = (uintptr_t)second + (uintptr_t)second_span.low;
     uintptr_t second_high = (uintptr_t)second + (uintptr_t)second_span.high;
-    return first_low < first_high && second_low < second_high && first_low < second_high && second_low < first_high;
+    return first_low < first_high && second_low < second_high && first_low < second_high &&
+           second_low < first_high;
 }

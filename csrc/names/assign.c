@@ -1,6 +1,6 @@
-/* Assignment by shortest augmenting paths. A row that stays alone has a column of its own, behind all others, so that
- * every row has one in the end. Reduced costs (cost - row potential - column potential) are never negative, and zero on
- * what is chosen. */
+/* Assignment by shortest augmenting paths. A row that stays alone has a column of its own, behind
+ * all others, so that every row has one in the end. Reduced costs (cost - row potential - column
+ * potential) are never negative, and zero on what is chosen. */
 #include "names/assign.h"
 
 #include <math.h>
@@ -28,7 +28,8 @@ typedef struct {
     waiting *heap;
     size_t heap_count;
     size_t heap_room;
-    int64_t *entry_starts; /* the entries of each column: entry_starts[column] to the next of column_entries */
+    int64_t *entry_starts; /* the entries of each column: entry_starts[column] to the next of
+                              column_entries */
     int64_t *column_entries;
     int64_t *row_of_entry;
 } search;
@@ -36,7 +37,8 @@ typedef struct {
 static bool
 comes_first(waiting first, waiting second)
 {
-    return first.distance < second.distance || (!(first.distance > second.distance) && first.column < second.column);
+    return first.distance < second.distance ||
+           (!(first.distance > second.distance) && first.column < second.column);
 }
 
 static ktc_status
@@ -44,7 +46,8 @@ heap_push(search *state, waiting item)
 {
     if (state->heap_count == state->heap_room) {
         size_t room = state->heap_room * 2;
-        waiting *heap = room > SIZE_MAX / sizeof *heap ? NULL : realloc(state->heap, room * sizeof *heap);
+        waiting *heap =
+            room > SIZE_MAX / sizeof *heap ? NULL : realloc(state->heap, room * sizeof *heap);
         if (heap == NULL) {
             return KTC_NO_MEMORY;
         }
@@ -71,7 +74,8 @@ heap_pop(search *state)
         if (child >= state->heap_count) {
             break;
         }
-        if (child + 1 < state->heap_count && comes_first(state->heap[child + 1], state->heap[child])) {
+        if (child + 1 < state->heap_count &&
+            comes_first(state->heap[child + 1], state->heap[child])) {
             child++;
         }
         if (!comes_first(state->heap[child], last)) {
@@ -123,7 +127,8 @@ reach_all(search *state, double distance, int64_t row, int64_t forbidden)
     const ktc_assign_table *table = state->table;
     int64_t own = (int64_t)table->column_count + row;
     ktc_status status = KTC_OK;
-    for (int64_t entry = table->starts[row]; status == KTC_OK && entry < table->starts[row + 1]; entry++) {
+    for (int64_t entry = table->starts[row]; status == KTC_OK && entry < table->starts[row + 1];
+         entry++) {
         if (table->columns[entry] != forbidden) {
             status = reach(state, distance, row, table->columns[entry], table->costs[entry]);
         }
@@ -195,9 +200,9 @@ augment(search *state, int64_t row)
     return KTC_OK;
 }
 
-/* What it costs that a column becomes free: it stays so, which costs its potential (never above zero), or another row
- * takes it whose own column becomes free, and so on. The paths are followed backwards, from the column to the rows that
- * could take it. */
+/* What it costs that a column becomes free: it stays so, which costs its potential (never above
+ * zero), or another row takes it whose own column becomes free, and so on. The paths are followed
+ * backwards, from the column to the rows that could take it. */
 static ktc_status
 cost_of_freeing(search *state, int64_t freed, double *cost)
 {
@@ -215,8 +220,8 @@ cost_of_freeing(search *state, int64_t freed, double *cost)
         if ((size_t)column >= table->column_count) {
             continue; /* only its own row can have it */
         }
-        for (int64_t index = state->entry_starts[column]; status == KTC_OK && index < state->entry_starts[column + 1];
-             index++) {
+        for (int64_t index = state->entry_starts[column];
+             status == KTC_OK && index < state->entry_starts[column + 1]; index++) {
             int64_t entry = state->column_entries[index];
             int64_t row = state->row_of_entry[entry];
             if (state->column_of[row] != column) {
@@ -230,8 +235,8 @@ cost_of_freeing(search *state, int64_t freed, double *cost)
     return status;
 }
 
-/* What it costs to take its column away from a row: the shortest way from the row to that column, by moving other rows,
- * or to a free column, when its own becomes free. */
+/* What it costs to take its column away from a row: the shortest way from the row to that column,
+ * by moving other rows, or to a free column, when its own becomes free. */
 static ktc_status
 margin_of(search *state, int64_t row, double limit, double *margin)
 {
@@ -327,10 +332,11 @@ search_open(search *state, const ktc_assign_table *table)
     state->entry_starts = calloc(table->column_count + 2, sizeof *state->entry_starts);
     state->column_entries = calloc(entries + 1, sizeof *state->column_entries);
     state->row_of_entry = calloc(entries + 1, sizeof *state->row_of_entry);
-    if (state->entry_starts == NULL || state->column_entries == NULL || state->row_of_entry == NULL ||
-        state->column_of == NULL || state->row_potential == NULL || state->row_of == NULL ||
-        state->column_potential == NULL || state->distance == NULL || state->before == NULL || state->settled == NULL ||
-        state->touched == NULL || state->heap == NULL) {
+    if (state->entry_starts == NULL || state->column_entries == NULL ||
+        state->row_of_entry == NULL || state->column_of == NULL || state->row_potential == NULL ||
+        state->row_of == NULL || state->column_potential == NULL || state->distance == NULL ||
+        state->before == NULL || state->settled == NULL || state->touched == NULL ||
+        state->heap == NULL) {
         return KTC_NO_MEMORY;
     }
     for (size_t row = 0; row < table->row_count; row++) {
@@ -371,7 +377,8 @@ ktc_assign_run(const ktc_assign_table *table, double limit, int64_t *chosen, dou
         status = augment(&state, row);
     }
     for (int64_t row = 0; status == KTC_OK && row < rows; row++) {
-        chosen[row] = state.column_of[row] < (int64_t)table->column_count ? state.column_of[row] : NOTHING;
+        chosen[row] =
+            state.column_of[row] < (int64_t)table->column_count ? state.column_of[row] : NOTHING;
         status = margin_of(&state, row, limit, &margins[row]);
     }
     search_close(&state);

@@ -1,12 +1,13 @@
-/* The names come one by one, each while its bytes are at hand; layers are numbered by a name table. */
+/* The names come one by one, each while its bytes are at hand; layers are numbered by a name table.
+ */
 #include "names/group.h"
 
 #include <stdlib.h>
 
 #include "names/split.h"
 
-/* Room for layers to begin with: how many there are shows only at the end, and a table of their number, not of the
- * tensors', stays in the caches. */
+/* Room for layers to begin with: how many there are shows only at the end, and a table of their
+ * number, not of the tensors', stays in the caches. */
 #define FIRST_ROOM 64
 
 static size_t
@@ -20,7 +21,8 @@ first_member(const ktc_name_groups *groups, size_t layer)
 }
 
 ktc_status
-ktc_name_groups_create(ktc_name_groups *groups, size_t count, const ktc_name_table *skip, const ktc_name_table *unstack)
+ktc_name_groups_create(ktc_name_groups *groups, size_t count, const ktc_name_table *skip,
+                       const ktc_name_table *unstack)
 {
     *groups = (ktc_name_groups){.skip = skip, .unstack = unstack};
     ktc_status status = ktc_name_table_create(&groups->layers, FIRST_ROOM);
@@ -43,7 +45,8 @@ ktc_name_groups_add(ktc_name_groups *groups, ktc_text name)
     bool alone = ktc_name_table_find(groups->unstack, parts.last) != KTC_NO_INDEX;
     size_t layers_before = groups->layers.count;
     /* Most tensors follow one of their own layer: comparing is cheaper than hashing. */
-    if (alone || layers_before == 0 || !ktc_text_equals(parts.layer, groups->layers.names[groups->previous])) {
+    if (alone || layers_before == 0 ||
+        !ktc_text_equals(parts.layer, groups->layers.names[groups->previous])) {
         size_t layer = ktc_name_table_add(&groups->layers, alone ? parts.whole : parts.layer);
         if (layer == KTC_NO_INDEX) {
             return KTC_NO_MEMORY;

@@ -1,9 +1,10 @@
-/* Few and short moves are played as they come. Others are played backwards: shifting a list for every move would cost
- * the square of its length. Instead every insertion is given a slot of its own in a list that nothing falls off: count
- * slots plus one for each insertion. Once the last element is handled all slots exist; going back through the elements,
- * each finds its slot as the k-th of those that existed at its time, and an insertion's slot is then struck out,
- * because before it the slot was not there. The first to claim a slot on the way back is the last that was written to
- * it. What ends in the first `count` slots is the result. */
+/* Few and short moves are played as they come. Others are played backwards: shifting a list for
+ * every move would cost the square of its length. Instead every insertion is given a slot of its
+ * own in a list that nothing falls off: count slots plus one for each insertion. Once the last
+ * element is handled all slots exist; going back through the elements, each finds its slot as the
+ * k-th of those that existed at its time, and an insertion's slot is then struck out, because
+ * before it the slot was not there. The first to claim a slot on the way back is the last that was
+ * written to it. What ends in the first `count` slots is the result. */
 #include "names/moves.h"
 
 #include <stdlib.h>
@@ -32,10 +33,12 @@ ktc_moves_find_forward(const int64_t *places, size_t count)
     return KTC_NO_INDEX;
 }
 
-/* The slots that exist: a bit for each, and a binary tree with the number of bits set below every node. */
+/* The slots that exist: a bit for each, and a binary tree with the number of bits set below every
+ * node. */
 typedef struct {
     uint64_t *words;
-    uint32_t *totals; /* node 1 is the root, node k has the children 2k and 2k + 1, the leaves are the words */
+    uint32_t *totals; /* node 1 is the root, node k has the children 2k and 2k + 1, the leaves are
+                         the words */
     size_t leaf_count;
 } slot_set;
 
@@ -75,7 +78,8 @@ slot_set_create(slot_set *slots, size_t count)
     for (size_t word = 0; word < slots->leaf_count; word++) {
         size_t first = word * 64;
         if (first < count) {
-            slots->words[word] = count - first >= 64 ? UINT64_MAX : (UINT64_C(1) << (count - first)) - 1;
+            slots->words[word] =
+                count - first >= 64 ? UINT64_MAX : (UINT64_C(1) << (count - first)) - 1;
         }
         slots->totals[slots->leaf_count + word] = (uint32_t)bits_set(slots->words[word]);
     }
@@ -105,7 +109,8 @@ bit_in_word(uint64_t word, uint32_t rank)
     return position;
 }
 
-/* The slot number `rank` (from 0) of those that exist, struck out when `strike` is set. There must be that many. */
+/* The slot number `rank` (from 0) of those that exist, struck out when `strike` is set. There must
+ * be that many. */
 static size_t
 slot_set_select(slot_set *slots, size_t rank, bool strike)
 {
@@ -128,7 +133,8 @@ slot_set_select(slot_set *slots, size_t rank, bool strike)
     return word * 64 + bit;
 }
 
-/* Steps over which plain shifting goes, for each name on average, before the slots are the quicker way. */
+/* Steps over which plain shifting goes, for each name on average, before the slots are the quicker
+ * way. */
 #define SHIFTED_EACH 8
 
 /* 1 when every move leads backwards, and all of them together not far. */
@@ -148,8 +154,8 @@ moves_are_short(const int64_t *places, size_t count)
     return steps / SHIFTED_EACH <= count;
 }
 
-/* Short moves backwards: whatever is behind the names placed so far is still empty, so inserting shifts those few names
- * only. */
+/* Short moves backwards: whatever is behind the names placed so far is still empty, so inserting
+ * shifts those few names only. */
 static void
 play_by_shifting(const int64_t *places, size_t count, size_t *order)
 {

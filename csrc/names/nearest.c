@@ -48,7 +48,8 @@ is_listed(const ktc_text *names, const size_t *nearest, size_t found, ktc_text n
 }
 
 size_t
-ktc_name_nearest_find(const ktc_text *names, size_t count, ktc_text wanted, size_t limit, size_t *nearest)
+ktc_name_nearest_find(const ktc_text *names, size_t count, ktc_text wanted, size_t limit,
+                      size_t *nearest)
 {
     const likeness least = {1, 4}; /* half of both names */
     size_t found = 0;

@@ -1,4 +1,5 @@
-/* Counts of parts and of pairs of parts over the settled pairs, then one look at each pair that is to be judged. */
+/* Counts of parts and of pairs of parts over the settled pairs, then one look at each pair that is
+ * to be judged. */
 #include "names/patterns.h"
 
 #include <math.h>
@@ -47,7 +48,8 @@ room_for(const ktc_naming *naming)
     size_t needed = 16;
     for (size_t one = 0; one < naming->first.count; one++) {
         if (naming->matched[one] >= 0) {
-            needed += 2 * part_count(&naming->first, (int64_t)one) * part_count(&naming->second, naming->matched[one]);
+            needed += 2 * part_count(&naming->first, (int64_t)one) *
+                      part_count(&naming->second, naming->matched[one]);
         }
     }
     size_t room = 16;
@@ -107,8 +109,9 @@ has_part(const ktc_word_lists *lists, int64_t name, int64_t part)
     return false;
 }
 
-/* A pair that is judged, and what of the counts is its own: the settled pairs of its two names, which may be one. They
- * are left out, or each name would speak for what it has already, and against everything else. */
+/* A pair that is judged, and what of the counts is its own: the settled pairs of its two names,
+ * which may be one. They are left out, or each name would speak for what it has already, and
+ * against everything else. */
 typedef struct {
     int64_t one;
     int64_t two;
@@ -134,7 +137,8 @@ others_with_right(const ktc_naming *naming, const counts *found, const judged *p
 
 /* How nearly two parts, which others have as well, go together there. */
 static double
-together(const ktc_naming *naming, const counts *found, const judged *pair, int64_t left, int64_t right, int64_t sum)
+together(const ktc_naming *naming, const counts *found, const judged *pair, int64_t left,
+         int64_t right, int64_t sum)
 {
     int64_t both = place_of(found, key_of(left, right))->count;
     if (both > 0 && pair->settled_two >= 0) {
@@ -159,7 +163,8 @@ score_of(const ktc_naming *naming, const counts *found, const judged *pair)
     int64_t from = second->starts[pair->two];
     int64_t count = second->starts[pair->two + 1] - from;
     for (int64_t index = 0; index < count; index++) {
-        others_of_right[index] = others_with_right(naming, found, pair, second->words[from + index]);
+        others_of_right[index] =
+            others_with_right(naming, found, pair, second->words[from + index]);
     }
     for (int64_t left = first->starts[pair->one]; left < first->starts[pair->one + 1]; left++) {
         int64_t part = first->words[left];
@@ -170,8 +175,8 @@ score_of(const ktc_naming *naming, const counts *found, const judged *pair)
         }
         for (int64_t index = 0; index < count; index++) {
             if (others_of_right[index] > 0) {
-                double value =
-                    together(naming, found, pair, part, second->words[from + index], others + others_of_right[index]);
+                double value = together(naming, found, pair, part, second->words[from + index],
+                                        others + others_of_right[index]);
                 best = value > best ? value : best;
                 best_of_right[index] = value > best_of_right[index] ? value : best_of_right[index];
             }
@@ -199,7 +204,8 @@ ktc_name_patterns_score(const ktc_naming *naming, const ktc_name_pairs *pairs, d
     found.places = calloc(found.room, sizeof *found.places);
     found.first_counts = calloc(naming->first_part_count + 1, sizeof *found.first_counts);
     found.second_counts = calloc(naming->second_part_count + 1, sizeof *found.second_counts);
-    if (settled_by == NULL || found.places == NULL || found.first_counts == NULL || found.second_counts == NULL) {
+    if (settled_by == NULL || found.places == NULL || found.first_counts == NULL ||
+        found.second_counts == NULL) {
         goto done;
     }
     for (size_t two = 0; two < naming->second.count; two++) {

@@ -1,5 +1,5 @@
-/* Looks up each layer in the full-name dictionary, then in the tail dictionary in force, and turns the value into a
- * place. */
+/* Looks up each layer in the full-name dictionary, then in the tail dictionary in force, and turns
+ * the value into a place. */
 #include "names/rules.h"
 
 #include <stdlib.h>
@@ -95,11 +95,13 @@ find_rule(const ktc_rule_set *set, ktc_text key)
     return number == KTC_NO_INDEX ? NULL : &set->rules[number];
 }
 
-/* The tail rule for a layer, NULL if there is none. A key equal to the layer's stack decides what is asked: its
- * dictionary alone, even an empty one. A flat anchor under such a key keeps all tail rules from the stack's layers, as
- * in the reference, where the tail is looked up inside that string: an error if it is found there. */
+/* The tail rule for a layer, NULL if there is none. A key equal to the layer's stack decides what
+ * is asked: its dictionary alone, even an empty one. A flat anchor under such a key keeps all tail
+ * rules from the stack's layers, as in the reference, where the tail is looked up inside that
+ * string: an error if it is found there. */
 static ktc_status
-find_tail_rule(const ktc_rule_set *tail, const ktc_layer_name *name, ktc_rule **found, ktc_rule_problem *problem)
+find_tail_rule(const ktc_rule_set *tail, const ktc_layer_name *name, ktc_rule **found,
+               ktc_rule_problem *problem)
 {
     *found = NULL;
     if (tail->keys.count == 0) {
@@ -131,24 +133,27 @@ find_anchor(const ktc_name_rules *rules, ktc_text name)
 
 /* Where `rule` puts the layer with this index; `head` is NULL for a rule of the full dictionary. */
 static ktc_status
-place_of(const ktc_name_rules *rules, const ktc_rule *rule, const ktc_text *head, size_t index, int64_t *place)
+place_of(const ktc_name_rules *rules, const ktc_rule *rule, const ktc_text *head, size_t index,
+         int64_t *place)
 {
     if (rule->kind == KTC_RULE_PLACE) {
-        *place = ktc_moves_clip(rule->place < 0 ? (int64_t)index + rule->place : rule->place, rules->count);
+        *place = ktc_moves_clip(rule->place < 0 ? (int64_t)index + rule->place : rule->place,
+                                rules->count);
         return KTC_OK;
     }
     if (rule->kind != KTC_RULE_ANCHOR) {
         return KTC_BAD_TYPE;
     }
-    ktc_text name = head == NULL ? rule->anchor : ktc_name_rules_join(*head, rule->anchor, rules->joined);
+    ktc_text name =
+        head == NULL ? rule->anchor : ktc_name_rules_join(*head, rule->anchor, rules->joined);
     size_t anchor = find_anchor(rules, name);
     *place = (int64_t)anchor;
     return anchor == KTC_NO_INDEX ? KTC_UNKNOWN_NAME : KTC_OK;
 }
 
 ktc_status
-ktc_name_rules_place(const ktc_name_rules *rules, ktc_text name, size_t index, int64_t *place, const ktc_rule **applied,
-                     ktc_rule_problem *problem)
+ktc_name_rules_place(const ktc_name_rules *rules, ktc_text name, size_t index, int64_t *place,
+                     const ktc_rule **applied, ktc_rule_problem *problem)
 {
     ktc_layer_name parts = {0};
     const ktc_text *head = NULL;

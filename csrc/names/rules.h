@@ -5,8 +5,9 @@
 #include "names/table.h"
 
 typedef enum {
-    KTC_RULE_PLACE, /* an integer: below 0 an offset from the layer's own index, else a place from the start of the list
-                     */
+    KTC_RULE_PLACE,  /* an integer: below 0 an offset from the layer's own index, else a place from
+                      * the start of the list
+                      */
     KTC_RULE_ANCHOR, /* a name: the layer goes where that one stands in the input */
     KTC_RULE_STACK,  /* the rules of one stack, only in the tail dictionary */
     KTC_RULE_BAD,    /* a value of another type, an error once a layer is found for it */
@@ -22,7 +23,8 @@ typedef struct {
     bool used;           /* set once the rule has applied to a layer, or its stack has been met */
 } ktc_rule;
 
-/* One dictionary: rule k belongs to the name number k of the table. The owner of both frees them. */
+/* One dictionary: rule k belongs to the name number k of the table. The owner of both frees them.
+ */
 struct ktc_rule_set {
     ktc_name_table keys;
     ktc_rule *rules;
@@ -31,7 +33,8 @@ struct ktc_rule_set {
 typedef struct {
     size_t layer;         /* index of the layer in whose turn it came up */
     const ktc_rule *rule; /* the rule at fault */
-    bool in_stack_place;  /* the rule's key is the layer's stack, so it should have been a dictionary */
+    bool in_stack_place; /* the rule's key is the layer's stack, so it should have been a dictionary
+                          */
 } ktc_rule_problem;
 
 /* The rules of one stage, ready to be asked. All is borrowed but the index of anchors. */
@@ -48,21 +51,22 @@ typedef struct {
 /* Whether some rule has an anchor. */
 bool ktc_name_rules_have_anchors(const ktc_rule_set *full, const ktc_rule_set *tail);
 
-/* Makes the index of anchors. `names` are those of all layers, whose bytes must outlive the rules; NULL when no rule
- * has an anchor. KTC_NO_MEMORY or KTC_OVERFLOW leave *rules safe to free. */
-ktc_status ktc_name_rules_create(ktc_name_rules *rules, ktc_rule_set *full, ktc_rule_set *tail, int64_t split,
-                                 const ktc_text *names, size_t count);
+/* Makes the index of anchors. `names` are those of all layers, whose bytes must outlive the rules;
+ * NULL when no rule has an anchor. KTC_NO_MEMORY or KTC_OVERFLOW leave *rules safe to free. */
+ktc_status ktc_name_rules_create(ktc_name_rules *rules, ktc_rule_set *full, ktc_rule_set *tail,
+                                 int64_t split, const ktc_text *names, size_t count);
 
 void ktc_name_rules_free(ktc_name_rules *rules);
 
-/* Where the layer with this name and index is inserted (0 to count) or KTC_STAYS, and in *applied the rule that says
- * so, or NULL. The full dictionary goes before the tail one. KTC_BAD_TYPE or KTC_UNKNOWN_NAME (an anchor) fill
- * *problem. */
-ktc_status ktc_name_rules_place(const ktc_name_rules *rules, ktc_text name, size_t index, int64_t *place,
-                                const ktc_rule **applied, ktc_rule_problem *problem);
+/* Where the layer with this name and index is inserted (0 to count) or KTC_STAYS, and in *applied
+ * the rule that says so, or NULL. The full dictionary goes before the tail one. KTC_BAD_TYPE or
+ * KTC_UNKNOWN_NAME (an anchor) fill *problem. */
+ktc_status ktc_name_rules_place(const ktc_name_rules *rules, ktc_text name, size_t index,
+                                int64_t *place, const ktc_rule **applied,
+                                ktc_rule_problem *problem);
 
-/* The name that an anchor of the tail dictionary stands for: head, "_", anchor. Writes head.length + anchor.length + 1
- * bytes. */
+/* The name that an anchor of the tail dictionary stands for: head, "_", anchor. Writes head.length
+ * + anchor.length + 1 bytes. */
 ktc_text ktc_name_rules_join(ktc_text head, ktc_text anchor, char *buffer);
 
 #endif

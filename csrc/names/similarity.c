@@ -1,5 +1,5 @@
-/* Words in common, with and without regard to their order. Names are short: the plain table of the subsequence is
- * fastest. */
+/* Words in common, with and without regard to their order. Names are short: the plain table of the
+ * subsequence is fastest. */
 #include "names/similarity.h"
 
 #include <stdbool.h>
@@ -38,7 +38,8 @@ common_in_order(phrase first, phrase second, const double *weights)
         for (size_t two = 0; two < second.count; two++) {
             double above = row[two + 1];
             double best = above > row[two] ? above : row[two];
-            if (first.words[one] == second.words[two] && corner + weights[first.words[one]] > best) {
+            if (first.words[one] == second.words[two] &&
+                corner + weights[first.words[one]] > best) {
                 best = corner + weights[first.words[one]];
             }
             row[two + 1] = best;
@@ -86,8 +87,8 @@ ktc_word_lists_check(const ktc_word_lists *lists, size_t word_count)
 }
 
 double
-ktc_name_similarity(const ktc_word_lists *first, size_t one, const ktc_word_lists *second, size_t two,
-                    const double *weights)
+ktc_name_similarity(const ktc_word_lists *first, size_t one, const ktc_word_lists *second,
+                    size_t two, const double *weights)
 {
     phrase left = phrase_of(first, one);
     phrase right = phrase_of(second, two);

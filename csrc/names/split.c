@@ -6,7 +6,8 @@ static size_t
 last_character_length(ktc_text text)
 {
     size_t length = 1;
-    while (length < text.length && ((unsigned char)text.bytes[text.length - length] & 0xC0U) == 0x80U) {
+    while (length < text.length &&
+           ((unsigned char)text.bytes[text.length - length] & 0xC0U) == 0x80U) {
         length++;
     }
     return length;
@@ -33,7 +34,8 @@ ktc_tensor_name_split(ktc_text name)
             name = ktc_text_slice(name, 0, name.length - ending);
         }
     }
-    /* Nearly no name has a slash, which memchr knows many bytes at a time; the last dot is near the end. */
+    /* Nearly no name has a slash, which memchr knows many bytes at a time; the last dot is near the
+     * end. */
     bool has_slash = name.length > 0 && memchr(name.bytes, '/', name.length) != NULL;
     size_t separator = find_last(name, has_slash ? '/' : '.');
     if (separator == KTC_NO_INDEX) {
@@ -79,7 +81,9 @@ ktc_layer_name_split(ktc_text name, int64_t split)
     int64_t from_end = split < -INT64_MAX ? INT64_MAX : -split;
     size_t at = split > 0 ? find_underscore(name, split) : find_underscore_from_end(name, from_end);
     if (at == KTC_NO_INDEX) {
-        return split > 0 ? (ktc_layer_name){stack, name, nothing} : (ktc_layer_name){stack, nothing, name};
+        return split > 0 ? (ktc_layer_name){stack, name, nothing}
+                         : (ktc_layer_name){stack, nothing, name};
     }
-    return (ktc_layer_name){stack, ktc_text_slice(name, 0, at), ktc_text_slice(name, at + 1, name.length)};
+    return (ktc_layer_name){stack, ktc_text_slice(name, 0, at),
+                            ktc_text_slice(name, at + 1, name.length)};
 }

@@ -1,4 +1,5 @@
-/* Open addressing with linear probing over small slots; the texts stand apart, densely, in order of first appearance.
+/* Open addressing with linear probing over small slots; the texts stand apart, densely, in order of
+ * first appearance.
  */
 #include "names/table.h"
 
@@ -43,7 +44,8 @@ static ktc_status
 grow(ktc_name_table *table)
 {
     ktc_name_table larger;
-    ktc_status status = ktc_name_table_create(&larger, table->capacity < 8 ? 16 : 2 * table->capacity);
+    ktc_status status =
+        ktc_name_table_create(&larger, table->capacity < 8 ? 16 : 2 * table->capacity);
     if (status != KTC_OK) {
         return status;
     }
@@ -72,7 +74,8 @@ slot_of(const ktc_name_table *table, ktc_text name, uint32_t hash)
     size_t at = hash & table->mask;
     for (;;) {
         ktc_name_slot *slot = &table->slots[at];
-        if (slot->number == 0 || (slot->hash == hash && ktc_text_equals(table->names[slot->number - 1], name))) {
+        if (slot->number == 0 ||
+            (slot->hash == hash && ktc_text_equals(table->names[slot->number - 1], name))) {
             return slot;
         }
         at = (at + 1) & table->mask;

@@ -1,4 +1,5 @@
-/* A piece of UTF-8 text that somebody else owns: names and parts of names are passed about as views, never copied. */
+/* A piece of UTF-8 text that somebody else owns: names and parts of names are passed about as
+ * views, never copied. */
 #ifndef KTC_TEXT_H
 #define KTC_TEXT_H
 
@@ -35,9 +36,9 @@ ktc_text_mix(uint64_t hash, uint64_t word)
     return hash ^ (hash >> 32);
 }
 
-/* A 64-bit hash, eight bytes at a time; the last eight may overlap those before, so that no loop over single bytes is
- * needed. Names come from model code and from files that are small beside their tensors: speed and spread matter here,
- * not secrecy. */
+/* A 64-bit hash, eight bytes at a time; the last eight may overlap those before, so that no loop
+ * over single bytes is needed. Names come from model code and from files that are small beside
+ * their tensors: speed and spread matter here, not secrecy. */
 static inline uint64_t
 ktc_text_hash(ktc_text text)
 {

@@ -8,15 +8,16 @@ ktc_args_count_is(const char *function, Py_ssize_t given, Py_ssize_t expected)
     if (given == expected) {
         return 1;
     }
-    PyErr_Format(PyExc_TypeError, "%s: expected %zd positional arguments, got %zd", function, expected, given);
+    PyErr_Format(PyExc_TypeError, "%s: expected %zd positional arguments, got %zd", function,
+                 expected, given);
     return 0;
 }
 
 static int
 refuse(const char *function, const char *argument, const char *expected, PyObject *object)
 {
-    PyErr_Format(PyExc_TypeError, "%s: expected %s for '%s', got %.100s", function, expected, argument,
-                 Py_TYPE(object)->tp_name);
+    PyErr_Format(PyExc_TypeError, "%s: expected %s for '%s', got %.100s", function, expected,
+                 argument, Py_TYPE(object)->tp_name);
     return 0;
 }
 

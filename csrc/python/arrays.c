@@ -26,11 +26,13 @@ ktc_array_is_plain(PyArrayObject *array)
 }
 
 int
-ktc_array_copy_into(PyArrayObject *source, PyArrayObject *target, ktc_instruction_set instruction_set)
+ktc_array_copy_into(PyArrayObject *source, PyArrayObject *target,
+                    ktc_instruction_set instruction_set)
 {
     ktc_permute_plan plan;
-    ktc_status status = ktc_permute_plan_make(PyArray_NDIM(source), PyArray_SHAPE(source), PyArray_STRIDES(source),
-                                              PyArray_STRIDES(target), (ptrdiff_t)PyArray_ITEMSIZE(source), &plan);
+    ktc_status status =
+        ktc_permute_plan_make(PyArray_NDIM(source), PyArray_SHAPE(source), PyArray_STRIDES(source),
+                              PyArray_STRIDES(target), (ptrdiff_t)PyArray_ITEMSIZE(source), &plan);
     if (status != KTC_OK) {
         ktc_error_from_status(status, "copy_strided");
         return -1;
@@ -58,13 +60,13 @@ ktc_array_fresh_copy(PyArrayObject *source, ktc_instruction_set instruction_set)
         if (native == NULL) {
             return NULL;
         }
-        return (PyArrayObject *)PyArray_FromArray(source, native,
-                                                  NPY_ARRAY_CARRAY | NPY_ARRAY_ENSURECOPY | NPY_ARRAY_ENSUREARRAY);
+        return (PyArrayObject *)PyArray_FromArray(
+            source, native, NPY_ARRAY_CARRAY | NPY_ARRAY_ENSURECOPY | NPY_ARRAY_ENSUREARRAY);
     }
     PyArray_Descr *type = PyArray_DESCR(source);
     Py_INCREF(type);
-    copy = (PyArrayObject *)PyArray_NewFromDescr(&PyArray_Type, type, PyArray_NDIM(source), PyArray_SHAPE(source), NULL,
-                                                 NULL, 0, NULL);
+    copy = (PyArrayObject *)PyArray_NewFromDescr(&PyArray_Type, type, PyArray_NDIM(source),
+                                                 PyArray_SHAPE(source), NULL, NULL, 0, NULL);
     if (copy != NULL && ktc_array_copy_into(source, copy, instruction_set) < 0) {
         Py_CLEAR(copy);
     }
@@ -96,8 +98,8 @@ ktc_array_shapes_equal(const char *function, PyArrayObject *first, PyArrayObject
     if (second_shape == NULL) {
         goto done;
     }
-    PyErr_Format(PyExc_ValueError, "%s: expected two arrays of one shape, got %R and %R", function, first_shape,
-                 second_shape);
+    PyErr_Format(PyExc_ValueError, "%s: expected two arrays of one shape, got %R and %R", function,
+                 first_shape, second_shape);
 done:
     Py_XDECREF(first_shape);
     Py_XDECREF(second_shape);

@@ -13,30 +13,35 @@
 
 #include "arrays/instruction_set.h"
 
-/* Kernels that touch at least this many bytes run without the GIL. Handing the GIL over and taking it back costs up to
- * a few microseconds under contention; a kernel needs that long for about 64 KiB, the threshold that xxhash uses as
- * well. */
+/* Kernels that touch at least this many bytes run without the GIL. Handing the GIL over and taking
+ * it back costs up to a few microseconds under contention; a kernel needs that long for about 64
+ * KiB, the threshold that xxhash uses as well. */
 #define KTC_GIL_RELEASE_BYTES 65536
 
 /* Loads NumPy's function table: 0, or -1 with the exception set. */
 int ktc_arrays_import(void);
 
-/* 1 when the elements are booleans, integers or real floating-point numbers (types registered by other packages, such
- * as bfloat16, included), 0 for objects, strings, complex numbers, dates and records. */
+/* 1 when the elements are booleans, integers or real floating-point numbers (types registered by
+ * other packages, such as bfloat16, included), 0 for objects, strings, complex numbers, dates and
+ * records. */
 int ktc_array_is_plain(PyArrayObject *array);
 
-/* 1 when two arrays have the same shape, else 0 with a ValueError, in the name of `function`, that shows both. */
+/* 1 when two arrays have the same shape, else 0 with a ValueError, in the name of `function`, that
+ * shows both. */
 int ktc_array_shapes_equal(const char *function, PyArrayObject *first, PyArrayObject *second);
 
-/* Copies source into target with the strided-copy kernel: 0, or -1 with the exception set. Both borrowed. The caller
- * has checked that types, shapes and target (writeable, not sharing memory with source) fit. */
-int ktc_array_copy_into(PyArrayObject *source, PyArrayObject *target, ktc_instruction_set instruction_set);
+/* Copies source into target with the strided-copy kernel: 0, or -1 with the exception set. Both
+ * borrowed. The caller has checked that types, shapes and target (writeable, not sharing memory
+ * with source) fit. */
+int ktc_array_copy_into(PyArrayObject *source, PyArrayObject *target,
+                        ktc_instruction_set instruction_set);
 
-/* A new base-class array of its own memory, C order, native byte order: a new reference, or NULL with the exception
- * set. */
+/* A new base-class array of its own memory, C order, native byte order: a new reference, or NULL
+ * with the exception set. */
 PyArrayObject *ktc_array_fresh_copy(PyArrayObject *source, ktc_instruction_set instruction_set);
 
-/* The same array when it is C-contiguous, aligned and native already, otherwise a fresh copy. A new reference, or NULL.
+/* The same array when it is C-contiguous, aligned and native already, otherwise a fresh copy. A new
+ * reference, or NULL.
  */
 PyArrayObject *ktc_array_as_contiguous(PyArrayObject *source, ktc_instruction_set instruction_set);
 

@@ -1,11 +1,12 @@
-/* Owns the dealings with functions of the user. After any call that can run Python code nothing borrowed is still
- * valid: lists are turned into tuples of our own before anything runs, and what comes back is turned into such a tuple
- * before it is looked at. */
+/* Owns the dealings with functions of the user. After any call that can run Python code nothing
+ * borrowed is still valid: lists are turned into tuples of our own before anything runs, and what
+ * comes back is turned into such a tuple before it is looked at. */
 #include "python/callback.h"
 #include "python/arrays.h"
 #include "python/errors.h"
 
-/* Which call of which layer is running, for messages; the key is in words, with the quotes that it needs. Borrowed. */
+/* Which call of which layer is running, for messages; the key is in words, with the quotes that it
+ * needs. Borrowed. */
 typedef struct {
     const ktc_state *state;
     PyObject *layer;
@@ -16,11 +17,12 @@ typedef struct {
 static void
 note_place(const call_place *place)
 {
-    ktc_error_add_note("raised by the function of additional_transfer key %U for layer %R", place->key, place->layer);
+    ktc_error_add_note("raised by the function of additional_transfer key %U for layer %R",
+                       place->key, place->layer);
 }
 
-/* A tuple of the items of a list or tuple (subclasses too, without running their code), NULL with a TransferError
- * otherwise. */
+/* A tuple of the items of a list or tuple (subclasses too, without running their code), NULL with a
+ * TransferError otherwise. */
 static PyObject *
 items_of_result(const call_place *place, PyObject *result)
 {
@@ -30,36 +32,42 @@ items_of_result(const call_place *place, PyObject *result)
     if (PyTuple_Check(result)) {
         return PyTuple_GetSlice(result, 0, PyTuple_GET_SIZE(result));
     }
-    const char *remedy = result == Py_None ? "return the list at the end of the function"
-                                           : "put the arrays into a list, in the order of the layer's weights";
-    ktc_error_with_problem(
-        place->state->transfer_error,
-        "layer %R, additional_transfer key %U: expected a list of arrays from the function, got %.100s; %s",
-        place->layer, place->key, Py_TYPE(result)->tp_name, remedy);
+    const char *remedy = result == Py_None
+                             ? "return the list at the end of the function"
+                             : "put the arrays into a list, in the order of the layer's weights";
+    ktc_error_with_problem(place->state->transfer_error,
+                           "layer %R, additional_transfer key %U: expected a list of arrays from "
+                           "the function, got %.100s; %s",
+                           place->layer, place->key, Py_TYPE(result)->tp_name, remedy);
     return NULL;
 }
 
-/* A TransferError about item number `index` of a result; `array` is what numpy made of it, or NULL. Always NULL. */
+/* A TransferError about item number `index` of a result; `array` is what numpy made of it, or NULL.
+ * Always NULL. */
 static PyArrayObject *
 refuse_item(const call_place *place, Py_ssize_t index, PyObject *item, PyArrayObject *array)
 {
     const char *start = "expected a list of arrays of plain numbers from the function, got";
     if (array == NULL) {
-        return ktc_error_with_problem(
-            place->state->transfer_error,
-            "layer %R, additional_transfer key %U: %s %.100s as item %zd, which numpy cannot turn into an array",
-            place->layer, place->key, start, Py_TYPE(item)->tp_name, index);
+        return ktc_error_with_problem(place->state->transfer_error,
+                                      "layer %R, additional_transfer key %U: %s %.100s as item "
+                                      "%zd, which numpy cannot turn into an array",
+                                      place->layer, place->key, start, Py_TYPE(item)->tp_name,
+                                      index);
     }
-    return ktc_error_with_problem(place->state->transfer_error,
-                                  "layer %R, additional_transfer key %U: %s %.100s as item %zd (as an array: %R)",
-                                  place->layer, place->key, start, Py_TYPE(item)->tp_name, index, PyArray_DESCR(array));
+    return ktc_error_with_problem(
+        place->state->transfer_error,
+        "layer %R, additional_transfer key %U: %s %.100s as item %zd (as an array: %R)",
+        place->layer, place->key, start, Py_TYPE(item)->tp_name, index, PyArray_DESCR(array));
 }
 
-/* One item of a result as a base-class array of plain numbers: a new reference, or NULL with the exception set. */
+/* One item of a result as a base-class array of plain numbers: a new reference, or NULL with the
+ * exception set. */
 static PyArrayObject *
 array_of_item(const call_place *place, Py_ssize_t index, PyObject *item)
 {
-    PyArrayObject *array = (PyArrayObject *)PyArray_FromAny(item, NULL, 0, 0, NPY_ARRAY_ENSUREARRAY, NULL);
+    PyArrayObject *array =
+        (PyArrayObject *)PyArray_FromAny(item, NULL, 0, 0, NPY_ARRAY_ENSUREARRAY, NULL);
     if (array == NULL) {
         if (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_TypeError)) {
             return refuse_item(place, index, item, NULL);
@@ -98,7 +106,8 @@ done:
     return arrays;
 }
 
-/* Runs one function on a fresh list of the arrays: a new tuple of arrays, or NULL with the exception set. */
+/* Runs one function on a fresh list of the arrays: a new tuple of arrays, or NULL with the
+ * exception set. */
 static PyObject *
 call_once(const call_place *place, PyObject *function, PyObject *arrays)
 {
@@ -126,8 +135,8 @@ done:
     return answer;
 }
 
-/* Copies that nobody else holds, so that what was checked stays what is written: a new list, or NULL with the exception
- * set. */
+/* Copies that nobody else holds, so that what was checked stays what is written: a new list, or
+ * NULL with the exception set. */
 static PyObject *
 fresh_list(const ktc_state *state, PyObject *arrays)
 {
@@ -152,7 +161,8 @@ ktc_callback_chain(const ktc_state *state, PyObject *layer, PyObject *arrays, Py
     PyObject *answer = NULL;
     PyObject *current = Py_NewRef(arrays);
     for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(calls); index++) {
-        /* borrowed: the caller holds `calls`, a tuple of its own, and each pair is a tuple inside it */
+        /* borrowed: the caller holds `calls`, a tuple of its own, and each pair is a tuple inside
+         * it */
         PyObject *pair = PyTuple_GET_ITEM(calls, index);
         call_place place = {state, layer, PyTuple_GET_ITEM(pair, 0)};
         PyObject *next = call_once(&place, PyTuple_GET_ITEM(pair, 1), current);

@@ -1,9 +1,9 @@
-/* Owns the wording of kernel refusals and the care taken of exceptions that users raise; leaves the rest to the
- * callers. */
+/* Owns the wording of kernel refusals and the care taken of exceptions that users raise; leaves the
+ * rest to the callers. */
 #include "python/errors.h"
 
-/* The exception being raised, normalized and taken out of the thread's hands: a new reference, or NULL if there is
- * none. */
+/* The exception being raised, normalized and taken out of the thread's hands: a new reference, or
+ * NULL if there is none. */
 static PyObject *
 take_raised(void)
 {
@@ -47,17 +47,21 @@ ktc_error_from_status(ktc_status status, const char *where)
         PyErr_NoMemory();
         break;
     case KTC_OVERFLOW:
-        PyErr_Format(PyExc_OverflowError, "%s: a size does not fit into this machine's memory", where);
+        PyErr_Format(PyExc_OverflowError, "%s: a size does not fit into this machine's memory",
+                     where);
         break;
     case KTC_BAD_AXES:
-        PyErr_Format(PyExc_ValueError, "%s: the axes are not a permutation of those of the array", where);
+        PyErr_Format(PyExc_ValueError, "%s: the axes are not a permutation of those of the array",
+                     where);
         break;
     case KTC_BAD_SHAPE:
         PyErr_Format(PyExc_ValueError, "%s: the shapes do not fit together", where);
         break;
     case KTC_OVERLAP:
         PyErr_Format(PyExc_ValueError,
-                     "%s: elements of the target share memory with each other; give an array of its own memory", where);
+                     "%s: elements of the target share memory with each other; give an array of "
+                     "its own memory",
+                     where);
         break;
     case KTC_BAD_TYPE:
         PyErr_Format(PyExc_TypeError, "%s: the element type is not supported", where);
@@ -111,7 +115,8 @@ done:
     return NULL;
 }
 
-/* Appends to exception.__notes__ where there is no add_note (Python 3.10). 0, or -1 with an exception set. */
+/* Appends to exception.__notes__ where there is no add_note (Python 3.10). 0, or -1 with an
+ * exception set. */
 static int
 append_note(PyObject *exception, PyObject *note)
 {

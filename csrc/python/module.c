@@ -1,16 +1,19 @@
-/* The module _core: its method tables joined, its state made and freed. What the functions do stands in py_*.c. */
+/* The module _core: its method tables joined, its state made and freed. What the functions do
+ * stands in py_*.c. */
 #include "python/module.h"
 #include "python/arrays.h"
 #include "python/state.h"
 #include "arrays/instruction_set.h"
 
-/* Fetches one exception class of keras_torch_convert.errors: a new reference, or NULL with the exception set. */
+/* Fetches one exception class of keras_torch_convert.errors: a new reference, or NULL with the
+ * exception set. */
 static PyObject *
 error_class(PyObject *errors, const char *name)
 {
     PyObject *found = PyObject_GetAttrString(errors, name);
     if (found != NULL && !PyExceptionClass_Check(found)) {
-        PyErr_Format(PyExc_TypeError, "keras_torch_convert.errors.%s is not an exception class", name);
+        PyErr_Format(PyExc_TypeError, "keras_torch_convert.errors.%s is not an exception class",
+                     name);
         Py_CLEAR(found);
     }
     return found;
@@ -52,9 +55,10 @@ static int
 methods_exec(PyObject *module)
 {
     PyMethodDef *const tables[] = {
-        ktc_py_collect_methods, ktc_py_align_methods,           ktc_py_static_methods,  ktc_py_permute_methods,
-        ktc_py_cast_methods,    ktc_py_callback_methods,        ktc_py_compare_methods, ktc_py_fingerprint_methods,
-        ktc_py_stream_methods,  ktc_py_instruction_set_methods,
+        ktc_py_collect_methods,         ktc_py_align_methods,       ktc_py_static_methods,
+        ktc_py_permute_methods,         ktc_py_cast_methods,        ktc_py_callback_methods,
+        ktc_py_compare_methods,         ktc_py_fingerprint_methods, ktc_py_stream_methods,
+        ktc_py_instruction_set_methods,
     };
     for (size_t index = 0; index < sizeof(tables) / sizeof(tables[0]); index++) {
         if (PyModule_AddFunctions(module, tables[index]) < 0) {
@@ -97,7 +101,8 @@ static PyModuleDef_Slot core_slots[] = {
     {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
 #endif
 #if PY_VERSION_HEX >= 0x030D0000
-    /* Nothing is claimed for free-threaded builds: callers may hand us lists that other threads change. */
+    /* Nothing is claimed for free-threaded builds: callers may hand us lists that other threads
+       change. */
     {Py_mod_gil, Py_MOD_GIL_USED},
 #endif
     {0, NULL},
@@ -106,8 +111,8 @@ static PyModuleDef_Slot core_slots[] = {
 static PyModuleDef core_definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "_core",
-    .m_doc =
-        PyDoc_STR("The C core of keras_torch_convert: names, alignment stages, strided copies, casts and callbacks."),
+    .m_doc = PyDoc_STR("The C core of keras_torch_convert: names, alignment stages, strided "
+                       "copies, casts and callbacks."),
     .m_size = sizeof(ktc_state),
     .m_slots = core_slots,
     .m_traverse = state_traverse,

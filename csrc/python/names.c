@@ -24,8 +24,8 @@ ktc_names_view_item(PyObject *tuple, size_t index, const char *what, ktc_text *t
     PyObject *name = PyTuple_GET_ITEM(tuple, (Py_ssize_t)index);
     /* Exactly str: a subclass could bring its own repr into messages. */
     if (!PyUnicode_CheckExact(name)) {
-        PyErr_Format(PyExc_TypeError, "%s must hold str only, not %.100s (at index %zu)", what, Py_TYPE(name)->tp_name,
-                     index);
+        PyErr_Format(PyExc_TypeError, "%s must hold str only, not %.100s (at index %zu)", what,
+                     Py_TYPE(name)->tp_name, index);
         return -1;
     }
     return ktc_names_view(name, text);

@@ -13,11 +13,12 @@ typedef struct {
     size_t count;
 } ktc_names;
 
-/* Opens a list or tuple of str; `what` names the argument in messages. 0, or -1 with an exception set; *names is safe
- * to close after either. */
+/* Opens a list or tuple of str; `what` names the argument in messages. 0, or -1 with an exception
+ * set; *names is safe to close after either. */
 int ktc_names_open(PyObject *list, const char *what, ktc_names *names);
 
-/* The two steps of it, for names that are looked at one by one: only the tuple, then the views of all. */
+/* The two steps of it, for names that are looked at one by one: only the tuple, then the views of
+ * all. */
 int ktc_names_take(PyObject *list, const char *what, ktc_names *names);
 int ktc_names_view_all(ktc_names *names, const char *what);
 
@@ -26,7 +27,8 @@ void ktc_names_close(ktc_names *names);
 /* The str at an index: borrowed from the tuple that *names owns. */
 PyObject *ktc_names_get(const ktc_names *names, size_t index);
 
-/* A view of one str, which must outlive it: 0, or -1 with an exception set (lone surrogates have no UTF-8). */
+/* A view of one str, which must outlive it: 0, or -1 with an exception set (lone surrogates have no
+ * UTF-8). */
 int ktc_names_view(PyObject *string, ktc_text *text);
 
 /* The same of an item of a tuple, which must be exactly str; `what` names the tuple in messages. */
@@ -38,7 +40,8 @@ PyObject *ktc_names_string(ktc_text text);
 /* The set of the names: 0, or -1 with an exception set; *table is safe to free after either. */
 int ktc_names_make_table(const ktc_names *names, ktc_name_table *table);
 
-/* A new list of at most `limit` names like `wanted`, the most alike first, or NULL with an exception set. */
+/* A new list of at most `limit` names like `wanted`, the most alike first, or NULL with an
+ * exception set. */
 PyObject *ktc_names_nearest(const ktc_names *names, ktc_text wanted, size_t limit);
 
 #endif

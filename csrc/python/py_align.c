@@ -1,5 +1,6 @@
-/* Alignment at the boundary: one stage of moves, and the names nearest to a mistyped one. The rules are applied by the
- * kernels name_rules and moves; what goes wrong is put into words by stage_errors.c. */
+/* Alignment at the boundary: one stage of moves, and the names nearest to a mistyped one. The rules
+ * are applied by the kernels rules and moves; what goes wrong is put into words by
+ * stage_errors.c. */
 #include "python/module.h"
 #include "python/args.h"
 #include "python/errors.h"
@@ -17,9 +18,11 @@ stage_close(ktc_stage *stage)
     PyMem_Free(stage->order);
 }
 
-/* Takes (names, tail_align_dict, full_name_align_dict, tail_split_position, stage). 0, or -1 with an exception set. */
+/* Takes (names, tail_align_dict, full_name_align_dict, tail_split_position, stage). 0, or -1 with
+ * an exception set. */
 static int
-stage_open(ktc_stage *stage, PyObject *module, PyObject *const *arguments, Py_ssize_t argument_count)
+stage_open(ktc_stage *stage, PyObject *module, PyObject *const *arguments,
+           Py_ssize_t argument_count)
 {
     int overflow = 0;
     if (!ktc_args_count_is("move_stage", argument_count, 5)) {
@@ -52,8 +55,8 @@ stage_open(ktc_stage *stage, PyObject *module, PyObject *const *arguments, Py_ss
         ktc_names_view_all(&stage->names, "names") < 0) {
         return -1;
     }
-    ktc_status status = ktc_name_rules_create(&stage->rules, &stage->full.set, &stage->tail.set, stage->split,
-                                              stage->names.texts, stage->names.count);
+    ktc_status status = ktc_name_rules_create(&stage->rules, &stage->full.set, &stage->tail.set,
+                                              stage->split, stage->names.texts, stage->names.count);
     if (status != KTC_OK) {
         ktc_error_from_status(status, "move_stage");
         return -1;
@@ -78,8 +81,8 @@ place_of(const ktc_stage *stage, size_t layer, int64_t *place, const ktc_rule **
     return 0;
 }
 
-/* Finds the new order. 0, or -1 with an exception set: AlignmentError when a rule cannot be applied or would lose a
- * name. */
+/* Finds the new order. 0, or -1 with an exception set: AlignmentError when a rule cannot be applied
+ * or would lose a name. */
 static int
 stage_run(ktc_stage *stage)
 {
@@ -112,12 +115,14 @@ ordered_names(const ktc_stage *stage)
 {
     PyObject *ordered = PyTuple_New((Py_ssize_t)stage->names.count);
     for (size_t place = 0; ordered != NULL && place < stage->names.count; place++) {
-        PyTuple_SET_ITEM(ordered, (Py_ssize_t)place, Py_NewRef(ktc_names_get(&stage->names, stage->order[place])));
+        PyTuple_SET_ITEM(ordered, (Py_ssize_t)place,
+                         Py_NewRef(ktc_names_get(&stage->names, stage->order[place])));
     }
     return ordered;
 }
 
-/* The names that a rule moved to another place than their own, in the order of the input: a new list, or NULL. */
+/* The names that a rule moved to another place than their own, in the order of the input: a new
+ * list, or NULL. */
 static PyObject *
 moved_names(const ktc_stage *stage)
 {
@@ -161,7 +166,8 @@ done:
 }
 
 static PyObject *
-ktc_py_align_nearest(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argument_count)
+ktc_py_align_nearest(PyObject *Py_UNUSED(module), PyObject *const *arguments,
+                     Py_ssize_t argument_count)
 {
     PyObject *result = NULL;
     ktc_names names = {0};
@@ -182,7 +188,8 @@ ktc_py_align_nearest(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py
         PyErr_SetString(PyExc_ValueError, "limit must be between 0 and 100");
         goto done;
     }
-    if (ktc_names_open(arguments[0], "names", &names) < 0 || ktc_names_view(arguments[1], &wanted) < 0) {
+    if (ktc_names_open(arguments[0], "names", &names) < 0 ||
+        ktc_names_view(arguments[1], &wanted) < 0) {
         goto done;
     }
     result = ktc_names_nearest(&names, wanted, (size_t)limit);
@@ -191,15 +198,17 @@ done:
     return result;
 }
 
-PyDoc_STRVAR(move_doc,
-             "move_stage(names, tail_align_dict, full_name_align_dict, tail_split_position, stage, /)\n--\n\n"
-             "One stage of moves: the names in their new order, those that a rule moved, and the paths of the rules "
-             "that applied to no layer.");
+PyDoc_STRVAR(move_doc, "move_stage(names, tail_align_dict, full_name_align_dict, "
+                       "tail_split_position, stage, /)\n--\n\n"
+                       "One stage of moves: the names in their new order, those that a rule moved, "
+                       "and the paths of the rules "
+                       "that applied to no layer.");
 PyDoc_STRVAR(nearest_doc, "nearest_names(names, wanted, limit, /)\n--\n\n"
                           "At most `limit` different names like `wanted`, the most alike first.");
 
 PyMethodDef ktc_py_align_methods[] = {
     {"move_stage", (PyCFunction)(void (*)(void))ktc_py_align_move, METH_FASTCALL, move_doc},
-    {"nearest_names", (PyCFunction)(void (*)(void))ktc_py_align_nearest, METH_FASTCALL, nearest_doc},
+    {"nearest_names", (PyCFunction)(void (*)(void))ktc_py_align_nearest, METH_FASTCALL,
+     nearest_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -1,4 +1,5 @@
-/* Owns the Python function that runs callbacks: its arguments. What happens to them is in callback.c. */
+/* Owns the Python function that runs callbacks: its arguments. What happens to them is in
+ * callback.c. */
 #include "python/args.h"
 #include "python/arrays.h"
 #include "python/callback.h"
@@ -16,7 +17,8 @@ are_plain_arrays(PyObject *arrays)
             return 0;
         }
         if (!ktc_array_is_plain((PyArrayObject *)item)) {
-            PyErr_Format(PyExc_TypeError, "apply_callbacks: expected arrays of plain numbers, got dtype %R",
+            PyErr_Format(PyExc_TypeError,
+                         "apply_callbacks: expected arrays of plain numbers, got dtype %R",
                          PyArray_DESCR((PyArrayObject *)item));
             return 0;
         }
@@ -29,22 +31,25 @@ static int
 are_calls(PyObject *calls)
 {
     for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(calls); index++) {
-        /* borrowed: `calls` is a tuple that only the caller holds, and so are the items of the pairs in it */
+        /* borrowed: `calls` is a tuple that only the caller holds, and so are the items of the
+         * pairs in it */
         PyObject *pair = PyTuple_GET_ITEM(calls, index);
-        if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2 || !PyUnicode_Check(PyTuple_GET_ITEM(pair, 0)) ||
+        if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2 ||
+            !PyUnicode_Check(PyTuple_GET_ITEM(pair, 0)) ||
             !PyCallable_Check(PyTuple_GET_ITEM(pair, 1))) {
-            PyErr_Format(PyExc_TypeError,
-                         "apply_callbacks: expected tuples of a str and a callable in 'calls', got %.100s",
-                         Py_TYPE(pair)->tp_name);
+            PyErr_Format(
+                PyExc_TypeError,
+                "apply_callbacks: expected tuples of a str and a callable in 'calls', got %.100s",
+                Py_TYPE(pair)->tp_name);
             return 0;
         }
     }
     return 1;
 }
 
-PyDoc_STRVAR(apply_callbacks_doc,
-             "apply_callbacks(layer, arrays, calls, /)\n--\n\n"
-             "Chain the user's functions on a list of arrays and check what they return: a list of new arrays.");
+PyDoc_STRVAR(apply_callbacks_doc, "apply_callbacks(layer, arrays, calls, /)\n--\n\n"
+                                  "Chain the user's functions on a list of arrays and check what "
+                                  "they return: a list of new arrays.");
 
 static PyObject *
 ktc_py_callback_apply(PyObject *module, PyObject *const *args, Py_ssize_t count)
@@ -53,7 +58,8 @@ ktc_py_callback_apply(PyObject *module, PyObject *const *args, Py_ssize_t count)
     PyObject *arrays = NULL;
     PyObject *calls = NULL;
 
-    if (!ktc_args_count_is("apply_callbacks", count, 3) || ktc_args_text("apply_callbacks", "layer", args[0]) == NULL ||
+    if (!ktc_args_count_is("apply_callbacks", count, 3) ||
+        ktc_args_text("apply_callbacks", "layer", args[0]) == NULL ||
         !ktc_args_is_list("apply_callbacks", "arrays", args[1]) ||
         !ktc_args_is_list("apply_callbacks", "calls", args[2])) {
         return NULL;
@@ -74,6 +80,7 @@ done:
 }
 
 PyMethodDef ktc_py_callback_methods[] = {
-    {"apply_callbacks", (PyCFunction)(void (*)(void))ktc_py_callback_apply, METH_FASTCALL, apply_callbacks_doc},
+    {"apply_callbacks", (PyCFunction)(void (*)(void))ktc_py_callback_apply, METH_FASTCALL,
+     apply_callbacks_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -1,4 +1,5 @@
-/* Owns the Python function that casts: names of element types, NumPy's numbers for them, the array that is filled. */
+/* Owns the Python function that casts: names of element types, NumPy's numbers for them, the array
+ * that is filled. */
 #include "python/args.h"
 #include "python/arrays.h"
 #include "python/errors.h"
@@ -15,11 +16,11 @@ element_type_of(const char *argument, PyObject *name, ktc_element_type *type)
         return 0;
     }
     if (!ktc_element_type_find(text, type)) {
-        PyErr_Format(
-            PyExc_TypeError,
-            "cast: %s %R is not supported; supported are bool, int8 to int64, uint8 to uint64, float16, bfloat16, "
-            "float32 and float64",
-            argument, name);
+        PyErr_Format(PyExc_TypeError,
+                     "cast: %s %R is not supported; supported are bool, int8 to int64, uint8 to "
+                     "uint64, float16, bfloat16, "
+                     "float32 and float64",
+                     argument, name);
         return 0;
     }
     return 1;
@@ -41,8 +42,8 @@ numpy_type_of(ktc_element_type type)
 
 /* Runs the kernel, without the GIL when there is much to do: 0, or -1 with the exception set. */
 static int
-cast_run(PyArrayObject *source, ktc_element_type source_type, PyArrayObject *target, ktc_element_type target_type,
-         ktc_cast_losses *losses)
+cast_run(PyArrayObject *source, ktc_element_type source_type, PyArrayObject *target,
+         ktc_element_type target_type, ktc_cast_losses *losses)
 {
     ktc_status status;
     const void *from = PyArray_DATA(source);
@@ -63,8 +64,10 @@ cast_run(PyArrayObject *source, ktc_element_type source_type, PyArrayObject *tar
     return 0;
 }
 
-PyDoc_STRVAR(cast_doc, "cast(source, source_type, target_type, /)\n--\n\n"
-                       "Convert to another element type: (new C-order array, values out of range, values rounded).");
+PyDoc_STRVAR(
+    cast_doc,
+    "cast(source, source_type, target_type, /)\n--\n\n"
+    "Convert to another element type: (new C-order array, values out of range, values rounded).");
 
 static PyObject *
 ktc_py_cast_run(PyObject *module, PyObject *const *args, Py_ssize_t count)
@@ -83,9 +86,11 @@ ktc_py_cast_run(PyObject *module, PyObject *const *args, Py_ssize_t count)
     }
     PyArrayObject *source = (PyArrayObject *)args[0];
     if (!PyArray_EquivTypenums(PyArray_TYPE(source), numpy_type_of(source_type))) {
-        return PyErr_Format(PyExc_TypeError, "cast: source_type %R does not fit an array of dtype %R%s", args[1],
-                            PyArray_DESCR(source),
-                            source_type == KTC_BFLOAT16 ? "; bfloat16 travels as uint16, use .view(numpy.uint16)" : "");
+        return PyErr_Format(
+            PyExc_TypeError, "cast: source_type %R does not fit an array of dtype %R%s", args[1],
+            PyArray_DESCR(source),
+            source_type == KTC_BFLOAT16 ? "; bfloat16 travels as uint16, use .view(numpy.uint16)"
+                                        : "");
     }
     contiguous = ktc_array_as_contiguous(source, ktc_state_get(module)->instruction_set);
     if (contiguous == NULL) {
@@ -99,7 +104,8 @@ ktc_py_cast_run(PyObject *module, PyObject *const *args, Py_ssize_t count)
     if (cast_run(contiguous, source_type, target, target_type, &losses) < 0) {
         goto done;
     }
-    answer = Py_BuildValue("(Onn)", target, (Py_ssize_t)losses.out_of_range, (Py_ssize_t)losses.rounded);
+    answer =
+        Py_BuildValue("(Onn)", target, (Py_ssize_t)losses.out_of_range, (Py_ssize_t)losses.rounded);
 done:
     Py_XDECREF(contiguous);
     Py_XDECREF(target);

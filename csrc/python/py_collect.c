@@ -1,4 +1,5 @@
-/* Collection at the boundary: names in, layers with the indices of their tensors out. Grouping is done by the kernel.
+/* Collection at the boundary: names in, layers with the indices of their tensors out. Grouping is
+ * done by the kernel.
  */
 #include "python/module.h"
 #include "python/args.h"
@@ -20,18 +21,18 @@ raise_clash(const ktc_state *state, const tensors *given, const ktc_name_groups 
     /* borrowed: from a tuple, which cannot change */
     PyObject *first = PyTuple_GET_ITEM(given->names, (Py_ssize_t)groups->clash_first);
     PyObject *second = PyTuple_GET_ITEM(given->names, (Py_ssize_t)groups->count - 1);
-    PyErr_Format(
-        state->alignment_error,
-        "unstacked tensor %R would replace tensor %R, which is already collected under the same layer name; leave one "
-        "of them out through skip_weights, or rename it in the state dict",
-        second, first);
+    PyErr_Format(state->alignment_error,
+                 "unstacked tensor %R would replace tensor %R, which is already collected under "
+                 "the same layer name; leave one "
+                 "of them out through skip_weights, or rename it in the state dict",
+                 second, first);
 }
 
-/* Groups the names. 0, or -1 with an exception set; *groups is safe to free after either. Each name is looked at once,
- * from its type to its last byte: among 300,000 they fit no cache. */
+/* Groups the names. 0, or -1 with an exception set; *groups is safe to free after either. Each name
+ * is looked at once, from its type to its last byte: among 300,000 they fit no cache. */
 static int
-group(const ktc_state *state, const tensors *given, const ktc_name_table *skip, const ktc_name_table *unstack,
-      ktc_name_groups *groups)
+group(const ktc_state *state, const tensors *given, const ktc_name_table *skip,
+      const ktc_name_table *unstack, ktc_name_groups *groups)
 {
     size_t count = (size_t)PyTuple_GET_SIZE(given->names);
     ktc_status status = ktc_name_groups_create(groups, count, skip, unstack);
@@ -75,8 +76,8 @@ empty_layers(const ktc_name_groups *groups, filling *fillings)
     return layers;
 }
 
-/* Puts every item into the list of its layer or among the skipped. 0, or -1 with an exception set; nothing fails once
- * the first item is in its list. */
+/* Puts every item into the list of its layer or among the skipped. 0, or -1 with an exception set;
+ * nothing fails once the first item is in its list. */
 static int
 distribute(const ktc_name_groups *groups, PyObject *items, PyObject **layers, PyObject **skipped)
 {
@@ -127,16 +128,19 @@ ktc_py_collect_stack(PyObject *module, PyObject *const *arguments, Py_ssize_t ar
         goto done;
     }
     if (PyTuple_GET_SIZE(given.items) != PyTuple_GET_SIZE(given.names)) {
-        PyErr_Format(PyExc_ValueError, "stack_by_layer: %zd names, but %zd items", PyTuple_GET_SIZE(given.names),
-                     PyTuple_GET_SIZE(given.items));
+        PyErr_Format(PyExc_ValueError, "stack_by_layer: %zd names, but %zd items",
+                     PyTuple_GET_SIZE(given.names), PyTuple_GET_SIZE(given.items));
         goto done;
     }
-    if (ktc_names_open(arguments[2], "skip", &skip) < 0 || ktc_names_open(arguments[3], "unstack", &unstack) < 0 ||
-        ktc_names_make_table(&skip, &skip_table) < 0 || ktc_names_make_table(&unstack, &unstack_table) < 0 ||
+    if (ktc_names_open(arguments[2], "skip", &skip) < 0 ||
+        ktc_names_open(arguments[3], "unstack", &unstack) < 0 ||
+        ktc_names_make_table(&skip, &skip_table) < 0 ||
+        ktc_names_make_table(&unstack, &unstack_table) < 0 ||
         group(ktc_state_get(module), &given, &skip_table, &unstack_table, &groups) < 0) {
         goto done;
     }
-    /* Thousands of lists would set off Python's search for cycles again and again, and none of them is part of one. */
+    /* Thousands of lists would set off Python's search for cycles again and again, and none of them
+     * is part of one. */
     int collects = PyGC_Disable();
     int distributed = distribute(&groups, given.items, &layers, &skipped);
     if (collects) {
@@ -159,20 +163,24 @@ done:
     return result;
 }
 
-PyDoc_STRVAR(stack_doc, "stack_by_layer(names, items, skip, unstack, /)\n--\n\n"
-                        "Layers in order of first appearance with the items of their tensors, and the items skipped.");
+PyDoc_STRVAR(
+    stack_doc,
+    "stack_by_layer(names, items, skip, unstack, /)\n--\n\n"
+    "Layers in order of first appearance with the items of their tensors, and the items skipped.");
 PyDoc_STRVAR(exactly_doc, "are_exactly(objects, types, /)\n--\n\n"
                           "Whether every object is of one of these types, and no subclass of it.");
 
 static PyObject *
-ktc_py_collect_are_exactly(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argument_count)
+ktc_py_collect_are_exactly(PyObject *Py_UNUSED(module), PyObject *const *arguments,
+                           Py_ssize_t argument_count)
 {
     if (!ktc_args_count_is("are_exactly", argument_count, 2)) {
         return NULL;
     }
     PyObject *types = arguments[1];
     if (!PyTuple_Check(types)) {
-        PyErr_Format(PyExc_TypeError, "are_exactly: expected a tuple for 'types', got %.100s", Py_TYPE(types)->tp_name);
+        PyErr_Format(PyExc_TypeError, "are_exactly: expected a tuple for 'types', got %.100s",
+                     Py_TYPE(types)->tp_name);
         return NULL;
     }
     PyObject *objects = ktc_args_as_tuple("are_exactly", "objects", arguments[0]);
@@ -198,6 +206,7 @@ ktc_py_collect_are_exactly(PyObject *Py_UNUSED(module), PyObject *const *argumen
 
 PyMethodDef ktc_py_collect_methods[] = {
     {"stack_by_layer", (PyCFunction)(void (*)(void))ktc_py_collect_stack, METH_FASTCALL, stack_doc},
-    {"are_exactly", (PyCFunction)(void (*)(void))ktc_py_collect_are_exactly, METH_FASTCALL, exactly_doc},
+    {"are_exactly", (PyCFunction)(void (*)(void))ktc_py_collect_are_exactly, METH_FASTCALL,
+     exactly_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -12,18 +12,19 @@ comparable_type_of(PyArrayObject *first, PyArrayObject *second, ktc_element_type
 {
     int number = PyArray_TYPE(first);
     if (number != PyArray_TYPE(second) || (number != NPY_FLOAT32 && number != NPY_FLOAT64)) {
-        PyErr_Format(PyExc_TypeError,
-                     "compare: expected two float32 or two float64 arrays, got %R and %R; cast them first",
-                     PyArray_DESCR(first), PyArray_DESCR(second));
+        PyErr_Format(
+            PyExc_TypeError,
+            "compare: expected two float32 or two float64 arrays, got %R and %R; cast them first",
+            PyArray_DESCR(first), PyArray_DESCR(second));
         return 0;
     }
     *type = number == NPY_FLOAT32 ? KTC_FLOAT32 : KTC_FLOAT64;
     return 1;
 }
 
-PyDoc_STRVAR(compare_doc,
-             "compare(first, second, /)\n--\n\n"
-             "(largest |first - second|, largest |first|, places where only one is NaN or infinities differ).");
+PyDoc_STRVAR(compare_doc, "compare(first, second, /)\n--\n\n"
+                          "(largest |first - second|, largest |first|, places where only one is "
+                          "NaN or infinities differ).");
 
 static PyObject *
 ktc_py_compare_run(PyObject *module, PyObject *const *args, Py_ssize_t count)
@@ -35,17 +36,20 @@ ktc_py_compare_run(PyObject *module, PyObject *const *args, Py_ssize_t count)
     ktc_comparison comparison;
     ktc_status status;
 
-    if (!ktc_args_count_is("compare", count, 2) || !ktc_args_is_array("compare", "first", args[0]) ||
+    if (!ktc_args_count_is("compare", count, 2) ||
+        !ktc_args_is_array("compare", "first", args[0]) ||
         !ktc_args_is_array("compare", "second", args[1]) ||
         !comparable_type_of((PyArrayObject *)args[0], (PyArrayObject *)args[1], &type) ||
         !ktc_array_shapes_equal("compare", (PyArrayObject *)args[0], (PyArrayObject *)args[1])) {
         return NULL;
     }
-    first = ktc_array_as_contiguous((PyArrayObject *)args[0], ktc_state_get(module)->instruction_set);
+    first =
+        ktc_array_as_contiguous((PyArrayObject *)args[0], ktc_state_get(module)->instruction_set);
     if (first == NULL) {
         goto done;
     }
-    second = ktc_array_as_contiguous((PyArrayObject *)args[1], ktc_state_get(module)->instruction_set);
+    second =
+        ktc_array_as_contiguous((PyArrayObject *)args[1], ktc_state_get(module)->instruction_set);
     if (second == NULL) {
         goto done;
     }

@@ -9,9 +9,9 @@
 
 #include <math.h>
 
-PyDoc_STRVAR(fingerprint_doc,
-             "fingerprint(array, /)\n--\n\n"
-             "(sum of x, of |x|, of x^2, of x^3, of |x|^3, largest |x|) of a float32 or float64 array, in one pass.");
+PyDoc_STRVAR(fingerprint_doc, "fingerprint(array, /)\n--\n\n"
+                              "(sum of x, of |x|, of x^2, of x^3, of |x|^3, largest |x|) of a "
+                              "float32 or float64 array, in one pass.");
 
 static PyObject *
 ktc_py_fingerprint_of(PyObject *module, PyObject *argument)
@@ -27,8 +27,10 @@ ktc_py_fingerprint_of(PyObject *module, PyObject *argument)
     }
     PyArrayObject *array = (PyArrayObject *)argument;
     if (PyArray_TYPE(array) != NPY_FLOAT32 && PyArray_TYPE(array) != NPY_FLOAT64) {
-        return PyErr_Format(PyExc_TypeError, "fingerprint: expected a float32 or float64 array, got %R; cast it first",
-                            PyArray_DESCR(array));
+        return PyErr_Format(
+            PyExc_TypeError,
+            "fingerprint: expected a float32 or float64 array, got %R; cast it first",
+            PyArray_DESCR(array));
     }
     type = PyArray_TYPE(array) == NPY_FLOAT32 ? KTC_FLOAT32 : KTC_FLOAT64;
     contiguous = ktc_array_as_contiguous(array, ktc_state_get(module)->instruction_set);
@@ -49,30 +51,33 @@ ktc_py_fingerprint_of(PyObject *module, PyObject *argument)
         ktc_error_from_status(status, "fingerprint");
         goto done;
     }
-    answer = Py_BuildValue("(dddddd)", found.sum, found.magnitudes, found.squares, found.cubes, found.magnitude_cubes,
-                           found.largest);
+    answer = Py_BuildValue("(dddddd)", found.sum, found.magnitudes, found.squares, found.cubes,
+                           found.magnitude_cubes, found.largest);
 done:
     Py_XDECREF(contiguous);
     return answer;
 }
 
-/* Opens (keys, wanted, number): 0, or -1 with an exception set. `wanted` has room for one fingerprint. */
+/* Opens (keys, wanted, number): 0, or -1 with an exception set. `wanted` has room for one
+ * fingerprint. */
 static int
-look_up_open(const char *function, PyObject *const *arguments, Py_ssize_t argument_count, ktc_fingerprint_index *index,
-             double *wanted, double *number)
+look_up_open(const char *function, PyObject *const *arguments, Py_ssize_t argument_count,
+             ktc_fingerprint_index *index, double *wanted, double *number)
 {
-    if (!ktc_args_count_is(function, argument_count, 3) || !ktc_args_is_array(function, "keys", arguments[0])) {
+    if (!ktc_args_count_is(function, argument_count, 3) ||
+        !ktc_args_is_array(function, "keys", arguments[0])) {
         return -1;
     }
     PyArrayObject *keys = (PyArrayObject *)arguments[0];
-    if (PyArray_TYPE(keys) != NPY_FLOAT64 || PyArray_NDIM(keys) != 2 || !PyArray_ISCARRAY_RO(keys) ||
-        PyArray_DIM(keys, 1) != KTC_FINGERPRINT_NUMBERS) {
-        PyErr_Format(PyExc_TypeError, "%s: 'keys' must be a contiguous float64 array of %d columns", function,
-                     KTC_FINGERPRINT_NUMBERS);
+    if (PyArray_TYPE(keys) != NPY_FLOAT64 || PyArray_NDIM(keys) != 2 ||
+        !PyArray_ISCARRAY_RO(keys) || PyArray_DIM(keys, 1) != KTC_FINGERPRINT_NUMBERS) {
+        PyErr_Format(PyExc_TypeError, "%s: 'keys' must be a contiguous float64 array of %d columns",
+                     function, KTC_FINGERPRINT_NUMBERS);
         return -1;
     }
     if (!PyTuple_Check(arguments[1]) || PyTuple_GET_SIZE(arguments[1]) != KTC_FINGERPRINT_NUMBERS) {
-        PyErr_Format(PyExc_TypeError, "%s: 'wanted' must be a tuple of %d numbers", function, KTC_FINGERPRINT_NUMBERS);
+        PyErr_Format(PyExc_TypeError, "%s: 'wanted' must be a tuple of %d numbers", function,
+                     KTC_FINGERPRINT_NUMBERS);
         return -1;
     }
     for (Py_ssize_t place = 0; place < KTC_FINGERPRINT_NUMBERS; place++) {
@@ -98,19 +103,23 @@ has_nan(const double *wanted)
 }
 
 static PyObject *
-ktc_py_fingerprint_nearest(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argument_count)
+ktc_py_fingerprint_nearest(PyObject *Py_UNUSED(module), PyObject *const *arguments,
+                           Py_ssize_t argument_count)
 {
     ktc_fingerprint_index index;
     double wanted[KTC_FINGERPRINT_NUMBERS];
     double limit;
-    if (look_up_open("nearest_fingerprint", arguments, argument_count, &index, wanted, &limit) < 0) {
+    if (look_up_open("nearest_fingerprint", arguments, argument_count, &index, wanted, &limit) <
+        0) {
         return NULL;
     }
-    return PyFloat_FromDouble(has_nan(wanted) ? INFINITY : ktc_fingerprint_nearest(&index, wanted, limit));
+    return PyFloat_FromDouble(has_nan(wanted) ? INFINITY
+                                              : ktc_fingerprint_nearest(&index, wanted, limit));
 }
 
 static PyObject *
-ktc_py_fingerprint_near(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argument_count)
+ktc_py_fingerprint_near(PyObject *Py_UNUSED(module), PyObject *const *arguments,
+                        Py_ssize_t argument_count)
 {
     ktc_fingerprint_index index;
     double wanted[KTC_FINGERPRINT_NUMBERS];
@@ -128,7 +137,8 @@ ktc_py_fingerprint_near(PyObject *Py_UNUSED(module), PyObject *const *arguments,
         ktc_fingerprint_window(&index, wanted, within, &first, &last);
     }
     for (size_t place = first; place < last; place++) {
-        double apart = ktc_fingerprint_distance(index.keys + place * KTC_FINGERPRINT_NUMBERS, wanted);
+        double apart =
+            ktc_fingerprint_distance(index.keys + place * KTC_FINGERPRINT_NUMBERS, wanted);
         if (apart < within) {
             PyObject *pair = Py_BuildValue("(dn)", apart, (Py_ssize_t)place);
             if (pair == NULL || PyList_Append(list, pair) < 0) {
@@ -149,7 +159,9 @@ PyDoc_STRVAR(near_doc, "near_fingerprints(keys, wanted, within, /)\n--\n\n"
 
 PyMethodDef ktc_py_fingerprint_methods[] = {
     {"fingerprint", ktc_py_fingerprint_of, METH_O, fingerprint_doc},
-    {"nearest_fingerprint", (PyCFunction)(void (*)(void))ktc_py_fingerprint_nearest, METH_FASTCALL, nearest_doc},
-    {"near_fingerprints", (PyCFunction)(void (*)(void))ktc_py_fingerprint_near, METH_FASTCALL, near_doc},
+    {"nearest_fingerprint", (PyCFunction)(void (*)(void))ktc_py_fingerprint_nearest, METH_FASTCALL,
+     nearest_doc},
+    {"near_fingerprints", (PyCFunction)(void (*)(void))ktc_py_fingerprint_near, METH_FASTCALL,
+     near_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -24,7 +24,8 @@ ktc_py_instruction_set_list(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ign
     return names;
 }
 
-PyDoc_STRVAR(instruction_set_doc, "instruction_set()\n--\n\nName of the instruction set that the kernels use.");
+PyDoc_STRVAR(instruction_set_doc,
+             "instruction_set()\n--\n\nName of the instruction set that the kernels use.");
 
 static PyObject *
 ktc_py_instruction_set_name(PyObject *module, PyObject *Py_UNUSED(ignored))
@@ -32,9 +33,10 @@ ktc_py_instruction_set_name(PyObject *module, PyObject *Py_UNUSED(ignored))
     return PyUnicode_FromString(ktc_instruction_set_name(ktc_state_get(module)->instruction_set));
 }
 
-PyDoc_STRVAR(use_instruction_set_doc,
-             "use_instruction_set(name, /)\n--\n\n"
-             "Let the kernels use one of instruction_sets() from now on; meant for tests and benchmarks.");
+PyDoc_STRVAR(
+    use_instruction_set_doc,
+    "use_instruction_set(name, /)\n--\n\n"
+    "Let the kernels use one of instruction_sets() from now on; meant for tests and benchmarks.");
 
 static PyObject *
 ktc_py_instruction_set_use(PyObject *module, PyObject *name)
@@ -51,7 +53,8 @@ ktc_py_instruction_set_use(PyObject *module, PyObject *name)
         }
     }
     PyErr_Format(PyExc_ValueError,
-                 "use_instruction_set: %R is not available on this machine; instruction_sets() lists those that are",
+                 "use_instruction_set: %R is not available on this machine; instruction_sets() "
+                 "lists those that are",
                  name);
     return NULL;
 }

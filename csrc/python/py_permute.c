@@ -1,5 +1,5 @@
-/* Owns the Python functions that move elements or look at them: strided copies and views. The moving itself is in the
- * kernels. */
+/* Owns the Python functions that move elements or look at them: strided copies and views. The
+ * moving itself is in the kernels. */
 #include "python/args.h"
 #include "python/arrays.h"
 #include "python/errors.h"
@@ -12,8 +12,9 @@
 static int
 array_span(PyArrayObject *array, const char *function, ktc_span *span)
 {
-    ktc_status status = ktc_span_measure(PyArray_NDIM(array), PyArray_SHAPE(array), PyArray_STRIDES(array),
-                                         (ptrdiff_t)PyArray_ITEMSIZE(array), span);
+    ktc_status status =
+        ktc_span_measure(PyArray_NDIM(array), PyArray_SHAPE(array), PyArray_STRIDES(array),
+                         (ptrdiff_t)PyArray_ITEMSIZE(array), span);
     if (status != KTC_OK) {
         ktc_error_from_status(status, function);
         return -1;
@@ -21,19 +22,22 @@ array_span(PyArrayObject *array, const char *function, ktc_span *span)
     return 0;
 }
 
-/* Everything that memory safety and the kernel need, before a byte moves: 0, or -1 with the exception set. */
+/* Everything that memory safety and the kernel need, before a byte moves: 0, or -1 with the
+ * exception set. */
 static int
 copy_strided_check(PyArrayObject *source, PyArrayObject *target)
 {
     ktc_span source_span;
     ktc_span target_span;
     if (!ktc_array_is_plain(source)) {
-        PyErr_Format(PyExc_TypeError, "copy_strided: expected plain numbers, got dtype %R", PyArray_DESCR(source));
+        PyErr_Format(PyExc_TypeError, "copy_strided: expected plain numbers, got dtype %R",
+                     PyArray_DESCR(source));
         return -1;
     }
     if (!PyArray_EquivTypes(PyArray_DESCR(source), PyArray_DESCR(target))) {
         PyErr_Format(PyExc_TypeError,
-                     "copy_strided: expected source and target of one dtype, got %R and %R; cast the source first",
+                     "copy_strided: expected source and target of one dtype, got %R and %R; cast "
+                     "the source first",
                      PyArray_DESCR(source), PyArray_DESCR(target));
         return -1;
     }
@@ -44,24 +48,29 @@ copy_strided_check(PyArrayObject *source, PyArrayObject *target)
         PyErr_SetString(PyExc_ValueError, "copy_strided: the target is read-only");
         return -1;
     }
-    if (array_span(source, "copy_strided", &source_span) < 0 || array_span(target, "copy_strided", &target_span) < 0) {
+    if (array_span(source, "copy_strided", &source_span) < 0 ||
+        array_span(target, "copy_strided", &target_span) < 0) {
         return -1;
     }
     if (ktc_span_overlaps(PyArray_DATA(source), source_span, PyArray_DATA(target), target_span)) {
-        PyErr_SetString(PyExc_ValueError,
-                        "copy_strided: source and target share memory; give a target of its own memory");
+        PyErr_SetString(
+            PyExc_ValueError,
+            "copy_strided: source and target share memory; give a target of its own memory");
         return -1;
     }
     return 0;
 }
 
-PyDoc_STRVAR(copy_strided_doc, "copy_strided(source, target, /)\n--\n\n"
-                               "Copy all elements of one array into another of the same shape and type, any strides.");
+PyDoc_STRVAR(
+    copy_strided_doc,
+    "copy_strided(source, target, /)\n--\n\n"
+    "Copy all elements of one array into another of the same shape and type, any strides.");
 
 static PyObject *
 ktc_py_permute_copy_strided(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
-    if (!ktc_args_count_is("copy_strided", count, 2) || !ktc_args_is_array("copy_strided", "source", args[0]) ||
+    if (!ktc_args_count_is("copy_strided", count, 2) ||
+        !ktc_args_is_array("copy_strided", "source", args[0]) ||
         !ktc_args_is_array("copy_strided", "target", args[1])) {
         return NULL;
     }
@@ -94,9 +103,9 @@ read_numbers(PyObject *sequence, npy_intp *numbers)
     return count;
 }
 
-PyDoc_STRVAR(strided_view_doc,
-             "strided_view(array, start, shape, strides, /)\n--\n\n"
-             "A view on elements of an array, `start` bytes from its first one on, checked to lie among them.");
+PyDoc_STRVAR(strided_view_doc, "strided_view(array, start, shape, strides, /)\n--\n\n"
+                               "A view on elements of an array, `start` bytes from its first one "
+                               "on, checked to lie among them.");
 
 static PyObject *
 ktc_py_permute_strided_view(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
@@ -106,7 +115,8 @@ ktc_py_permute_strided_view(PyObject *Py_UNUSED(module), PyObject *const *args, 
     ktc_span outer;
     ktc_span inner;
 
-    if (!ktc_args_count_is("strided_view", count, 4) || !ktc_args_is_array("strided_view", "array", args[0])) {
+    if (!ktc_args_count_is("strided_view", count, 4) ||
+        !ktc_args_is_array("strided_view", "array", args[0])) {
         return NULL;
     }
     PyArrayObject *array = (PyArrayObject *)args[0];
@@ -120,24 +130,28 @@ ktc_py_permute_strided_view(PyObject *Py_UNUSED(module), PyObject *const *args, 
         return NULL;
     }
     if (ndim != stride_count) {
-        return PyErr_Format(PyExc_ValueError, "strided_view: %d axes, but %d strides", ndim, stride_count);
+        return PyErr_Format(PyExc_ValueError, "strided_view: %d axes, but %d strides", ndim,
+                            stride_count);
     }
-    ktc_status status = ktc_span_measure(ndim, shape, strides, (ptrdiff_t)PyArray_ITEMSIZE(array), &inner);
+    ktc_status status =
+        ktc_span_measure(ndim, shape, strides, (ptrdiff_t)PyArray_ITEMSIZE(array), &inner);
     if (status != KTC_OK) {
         return ktc_error_from_status(status, "strided_view");
     }
     if (array_span(array, "strided_view", &outer) < 0) {
         return NULL;
     }
-    if (inner.low < inner.high &&
-        (start < outer.low - inner.low || inner.high > outer.high || start > outer.high - inner.high)) {
-        PyErr_SetString(PyExc_ValueError, "strided_view: the view reaches beyond the array's elements");
+    if (inner.low < inner.high && (start < outer.low - inner.low || inner.high > outer.high ||
+                                   start > outer.high - inner.high)) {
+        PyErr_SetString(PyExc_ValueError,
+                        "strided_view: the view reaches beyond the array's elements");
         return NULL;
     }
     PyArray_Descr *type = PyArray_DESCR(array);
     Py_INCREF(type);
-    PyObject *view = PyArray_NewFromDescr(&PyArray_Type, type, ndim, shape, strides, PyArray_BYTES(array) + start,
-                                          PyArray_ISWRITEABLE(array) ? NPY_ARRAY_WRITEABLE : 0, NULL);
+    PyObject *view = PyArray_NewFromDescr(
+        &PyArray_Type, type, ndim, shape, strides, PyArray_BYTES(array) + start,
+        PyArray_ISWRITEABLE(array) ? NPY_ARRAY_WRITEABLE : 0, NULL);
     if (view != NULL && PyArray_SetBaseObject((PyArrayObject *)view, Py_NewRef(args[0])) < 0) {
         Py_CLEAR(view);
     }
@@ -145,7 +159,9 @@ ktc_py_permute_strided_view(PyObject *Py_UNUSED(module), PyObject *const *args, 
 }
 
 PyMethodDef ktc_py_permute_methods[] = {
-    {"strided_view", (PyCFunction)(void (*)(void))ktc_py_permute_strided_view, METH_FASTCALL, strided_view_doc},
-    {"copy_strided", (PyCFunction)(void (*)(void))ktc_py_permute_copy_strided, METH_FASTCALL, copy_strided_doc},
+    {"strided_view", (PyCFunction)(void (*)(void))ktc_py_permute_strided_view, METH_FASTCALL,
+     strided_view_doc},
+    {"copy_strided", (PyCFunction)(void (*)(void))ktc_py_permute_copy_strided, METH_FASTCALL,
+     copy_strided_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -6,8 +6,8 @@
 #include "names/assign.h"
 #include "names/patterns.h"
 
-/* The argument as a one-dimensional C-order array of `type`, borrowed from the caller: NULL with the exception set for
- * anything else. */
+/* The argument as a one-dimensional C-order array of `type`, borrowed from the caller: NULL with
+ * the exception set for anything else. */
 static PyArrayObject *
 vector(const char *function, const char *name, PyObject *argument, int type)
 {
@@ -23,22 +23,24 @@ vector(const char *function, const char *name, PyObject *argument, int type)
     return array;
 }
 
-/* Length of a vector of starts less one, checked against the vector that it divides: -1 with the exception set when
- * they do not fit. */
+/* Length of a vector of starts less one, checked against the vector that it divides: -1 with the
+ * exception set when they do not fit. */
 static Py_ssize_t
 list_count(const char *function, PyArrayObject *starts, PyArrayObject *items)
 {
     npy_intp length = PyArray_SIZE(starts);
     const int64_t *values = PyArray_DATA(starts);
     if (length < 1 || values[length - 1] != PyArray_SIZE(items)) {
-        PyErr_Format(PyExc_ValueError, "%s: the last of the starts must be the number of items", function);
+        PyErr_Format(PyExc_ValueError, "%s: the last of the starts must be the number of items",
+                     function);
         return -1;
     }
     return length - 1;
 }
 
 static PyObject *
-ktc_py_static_assign(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argument_count)
+ktc_py_static_assign(PyObject *Py_UNUSED(module), PyObject *const *arguments,
+                     Py_ssize_t argument_count)
 {
     static const char *const name = "assign";
     PyObject *result = NULL;
@@ -49,8 +51,10 @@ ktc_py_static_assign(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py
         return NULL;
     }
     PyArrayObject *starts = vector(name, "starts", arguments[0], NPY_INT64);
-    PyArrayObject *columns = starts == NULL ? NULL : vector(name, "columns", arguments[1], NPY_INT64);
-    PyArrayObject *costs = columns == NULL ? NULL : vector(name, "costs", arguments[2], NPY_FLOAT64);
+    PyArrayObject *columns =
+        starts == NULL ? NULL : vector(name, "columns", arguments[1], NPY_INT64);
+    PyArrayObject *costs =
+        columns == NULL ? NULL : vector(name, "costs", arguments[2], NPY_FLOAT64);
     PyArrayObject *alone = costs == NULL ? NULL : vector(name, "alone", arguments[3], NPY_FLOAT64);
     if (alone == NULL) {
         return NULL;
@@ -64,7 +68,8 @@ ktc_py_static_assign(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py
     if (rows < 0) {
         return NULL;
     }
-    if (column_count < 0 || PyArray_SIZE(costs) != PyArray_SIZE(columns) || PyArray_SIZE(alone) != rows) {
+    if (column_count < 0 || PyArray_SIZE(costs) != PyArray_SIZE(columns) ||
+        PyArray_SIZE(alone) != rows) {
         return PyErr_Format(PyExc_ValueError, "%s: the vectors do not fit together", name);
     }
     ktc_assign_table table = {
@@ -104,11 +109,12 @@ done:
 
 /* Opens (starts, words) as lists of words: 0, or -1 with an exception set. */
 static int
-word_lists(const char *function, PyObject *starts_argument, PyObject *words_argument, size_t word_count,
-           ktc_word_lists *lists)
+word_lists(const char *function, PyObject *starts_argument, PyObject *words_argument,
+           size_t word_count, ktc_word_lists *lists)
 {
     PyArrayObject *starts = vector(function, "starts", starts_argument, NPY_INT64);
-    PyArrayObject *words = starts == NULL ? NULL : vector(function, "words", words_argument, NPY_INT64);
+    PyArrayObject *words =
+        starts == NULL ? NULL : vector(function, "words", words_argument, NPY_INT64);
     if (words == NULL) {
         return -1;
     }
@@ -126,8 +132,8 @@ word_lists(const char *function, PyObject *starts_argument, PyObject *words_argu
 
 /* Opens two vectors as pairs of existing names: 0, or -1 with an exception set. */
 static int
-name_pairs(const char *function, PyObject *ones_argument, PyObject *twos_argument, const ktc_word_lists *first,
-           const ktc_word_lists *second, ktc_name_pairs *pairs)
+name_pairs(const char *function, PyObject *ones_argument, PyObject *twos_argument,
+           const ktc_word_lists *first, const ktc_word_lists *second, ktc_name_pairs *pairs)
 {
     PyArrayObject *ones = vector(function, "ones", ones_argument, NPY_INT64);
     PyArrayObject *twos = ones == NULL ? NULL : vector(function, "twos", twos_argument, NPY_INT64);
@@ -143,7 +149,8 @@ name_pairs(const char *function, PyObject *ones_argument, PyObject *twos_argumen
         int64_t one = pairs->ones[pair];
         int64_t two = pairs->twos[pair];
         if (one < 0 || two < 0 || (uint64_t)one >= first->count || (uint64_t)two >= second->count) {
-            PyErr_Format(PyExc_IndexError, "%s: pair %zu is of names that do not exist", function, pair);
+            PyErr_Format(PyExc_IndexError, "%s: pair %zu is of names that do not exist", function,
+                         pair);
             return -1;
         }
     }
@@ -151,7 +158,8 @@ name_pairs(const char *function, PyObject *ones_argument, PyObject *twos_argumen
 }
 
 static PyObject *
-ktc_py_static_similarities(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argument_count)
+ktc_py_static_similarities(PyObject *Py_UNUSED(module), PyObject *const *arguments,
+                           Py_ssize_t argument_count)
 {
     static const char *const name = "name_similarities";
     ktc_word_lists first;
@@ -188,10 +196,11 @@ ktc_py_static_similarities(PyObject *Py_UNUSED(module), PyObject *const *argumen
     return result;
 }
 
-/* Lists of parts, none longer than the kernel's table, and how many different parts there are: 0, or -1 with an
- * exception set. */
+/* Lists of parts, none longer than the kernel's table, and how many different parts there are: 0,
+ * or -1 with an exception set. */
 static int
-part_lists(const char *function, PyObject *starts, PyObject *parts, ktc_word_lists *lists, size_t *count)
+part_lists(const char *function, PyObject *starts, PyObject *parts, ktc_word_lists *lists,
+           size_t *count)
 {
     if (word_lists(function, starts, parts, UINT32_MAX, lists) < 0) {
         return -1;
@@ -203,7 +212,8 @@ part_lists(const char *function, PyObject *starts, PyObject *parts, ktc_word_lis
     }
     for (size_t name = 0; name < lists->count; name++) {
         if (lists->starts[name + 1] - lists->starts[name] > KTC_MOST_WORDS) {
-            PyErr_Format(PyExc_ValueError, "%s: a name has more than %d parts", function, KTC_MOST_WORDS);
+            PyErr_Format(PyExc_ValueError, "%s: a name has more than %d parts", function,
+                         KTC_MOST_WORDS);
             return -1;
         }
     }
@@ -223,7 +233,8 @@ check_matched(const char *function, const int64_t *matched, size_t count, size_t
     for (size_t one = 0; one < count; one++) {
         if (matched[one] < -1 || matched[one] >= (int64_t)second_count ||
             (matched[one] >= 0 && taken[matched[one]]++ != 0)) {
-            PyErr_Format(PyExc_ValueError, "%s: a match must be -1 or an existing name, each once", function);
+            PyErr_Format(PyExc_ValueError, "%s: a match must be -1 or an existing name, each once",
+                         function);
             goto done;
         }
     }
@@ -234,7 +245,8 @@ done:
 }
 
 static PyObject *
-ktc_py_static_patterns(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argument_count)
+ktc_py_static_patterns(PyObject *Py_UNUSED(module), PyObject *const *arguments,
+                       Py_ssize_t argument_count)
 {
     static const char *const name = "name_patterns";
     ktc_naming naming;
@@ -244,8 +256,10 @@ ktc_py_static_patterns(PyObject *Py_UNUSED(module), PyObject *const *arguments, 
         return NULL;
     }
     PyArrayObject *matched = vector(name, "matched", arguments[4], NPY_INT64);
-    if (matched == NULL || part_lists(name, arguments[0], arguments[1], &naming.first, &naming.first_part_count) < 0 ||
-        part_lists(name, arguments[2], arguments[3], &naming.second, &naming.second_part_count) < 0 ||
+    if (matched == NULL ||
+        part_lists(name, arguments[0], arguments[1], &naming.first, &naming.first_part_count) < 0 ||
+        part_lists(name, arguments[2], arguments[3], &naming.second, &naming.second_part_count) <
+            0 ||
         name_pairs(name, arguments[5], arguments[6], &naming.first, &naming.second, &pairs) < 0) {
         return NULL;
     }
@@ -273,18 +287,23 @@ ktc_py_static_patterns(PyObject *Py_UNUSED(module), PyObject *const *arguments, 
     return result;
 }
 
-PyDoc_STRVAR(assign_doc,
-             "assign(starts, columns, costs, alone, column_count, limit, /)\n--\n\n"
-             "(column of each row or -1, by how much the total grows without it) of the cheapest assignment.");
-PyDoc_STRVAR(similarities_doc, "name_similarities(starts, words, starts, words, weights, ones, twos, /)\n--\n\n"
-                               "Likeness, 0 to 1, of pairs of names that are lists of words.");
+PyDoc_STRVAR(assign_doc, "assign(starts, columns, costs, alone, column_count, limit, /)\n--\n\n"
+                         "(column of each row or -1, by how much the total grows without it) of "
+                         "the cheapest assignment.");
+PyDoc_STRVAR(similarities_doc,
+             "name_similarities(starts, words, starts, words, weights, ones, twos, /)\n--\n\n"
+             "Likeness, 0 to 1, of pairs of names that are lists of words.");
 
-PyDoc_STRVAR(patterns_doc, "name_patterns(starts, parts, starts, parts, matched, ones, twos, /)\n--\n\n"
-                           "How well pairs of names follow the scheme of the settled ones, 0 to 1, -1 for unknown.");
+PyDoc_STRVAR(
+    patterns_doc,
+    "name_patterns(starts, parts, starts, parts, matched, ones, twos, /)\n--\n\n"
+    "How well pairs of names follow the scheme of the settled ones, 0 to 1, -1 for unknown.");
 
 PyMethodDef ktc_py_static_methods[] = {
     {"assign", (PyCFunction)(void (*)(void))ktc_py_static_assign, METH_FASTCALL, assign_doc},
-    {"name_similarities", (PyCFunction)(void (*)(void))ktc_py_static_similarities, METH_FASTCALL, similarities_doc},
-    {"name_patterns", (PyCFunction)(void (*)(void))ktc_py_static_patterns, METH_FASTCALL, patterns_doc},
+    {"name_similarities", (PyCFunction)(void (*)(void))ktc_py_static_similarities, METH_FASTCALL,
+     similarities_doc},
+    {"name_patterns", (PyCFunction)(void (*)(void))ktc_py_static_patterns, METH_FASTCALL,
+     patterns_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -1,5 +1,5 @@
-/* Owns the Python functions of the streams: values into a file, and compared with one. The GIL is held only to tell of
- * progress and to look for signals, once for each box that was written. */
+/* Owns the Python functions of the streams: values into a file, and compared with one. The GIL is
+ * held only to tell of progress and to look for signals, once for each box that was written. */
 #include "python/args.h"
 #include "python/arrays.h"
 #include "python/errors.h"
@@ -39,7 +39,8 @@ done:
 
 /* Reads a tuple of two integers, (descriptor, number): 0, or -1 with the exception set. */
 static int
-read_pair(const char *name, const char *argument, PyObject *pair, int *descriptor, long long *number)
+read_pair(const char *name, const char *argument, PyObject *pair, int *descriptor,
+          long long *number)
 {
     if (!PyTuple_Check(pair)) {
         PyErr_Format(PyExc_TypeError, "%s: expected a tuple for '%s', got %.100s", name, argument,
@@ -58,7 +59,8 @@ take_buffer(const char *name, PyObject *object, ktc_stream *stream)
     }
     PyArrayObject *buffer = (PyArrayObject *)object;
     if (PyArray_TYPE(buffer) != NPY_UINT8 || !PyArray_ISCARRAY(buffer)) {
-        PyErr_Format(PyExc_TypeError, "%s: expected a writeable C-order uint8 array for 'buffer'", name);
+        PyErr_Format(PyExc_TypeError, "%s: expected a writeable C-order uint8 array for 'buffer'",
+                     name);
         return -1;
     }
     ptrdiff_t misplaced = (ptrdiff_t)((size_t)PyArray_DATA(buffer) % 64);
@@ -79,7 +81,8 @@ take_source(const char *name, PyObject *object, PyObject *origin, ktc_stream_sou
     }
     PyArrayObject *values = (PyArrayObject *)object;
     if (PyDataType_REFCHK(PyArray_DESCR(values))) {
-        PyErr_Format(PyExc_TypeError, "%s: expected plain bytes, got dtype %R", name, PyArray_DESCR(values));
+        PyErr_Format(PyExc_TypeError, "%s: expected plain bytes, got dtype %R", name,
+                     PyArray_DESCR(values));
         return -1;
     }
     *source = (ktc_stream_source){.ndim = PyArray_NDIM(values),
@@ -98,17 +101,21 @@ take_source(const char *name, PyObject *object, PyObject *origin, ktc_stream_sou
     return 0;
 }
 
-typedef ktc_status (*stream_function)(const ktc_stream_source *, const ktc_stream_target *, ktc_stream *);
+typedef ktc_status (*stream_function)(const ktc_stream_source *, const ktc_stream_target *,
+                                      ktc_stream *);
 
-/* Reads the arguments and runs the stream, without the GIL: the status, KTC_STOPPED with an exception set. */
+/* Reads the arguments and runs the stream, without the GIL: the status, KTC_STOPPED with an
+ * exception set. */
 static ktc_status
-stream_called(PyObject *module, PyObject *const *args, Py_ssize_t count, const char *name, stream_function function)
+stream_called(PyObject *module, PyObject *const *args, Py_ssize_t count, const char *name,
+              stream_function function)
 {
     ktc_stream_source source;
     ktc_stream_target target;
     long long position;
     step_context context = {NULL, NULL};
-    ktc_stream stream = {.set = ktc_state_get(module)->instruction_set, .step = step_told, .context = &context};
+    ktc_stream stream = {
+        .set = ktc_state_get(module)->instruction_set, .step = step_told, .context = &context};
 
     if (!ktc_args_count_is(name, count, 5) || take_source(name, args[0], args[1], &source) < 0 ||
         read_pair(name, "target", args[2], &target.descriptor, &position) < 0 ||
@@ -118,8 +125,8 @@ stream_called(PyObject *module, PyObject *const *args, Py_ssize_t count, const c
     target.position = (int64_t)position;
     if (args[4] != Py_None) {
         if (!PyCallable_Check(args[4])) {
-            PyErr_Format(PyExc_TypeError, "%s: expected a callable or None for 'step', got %.100s", name,
-                         Py_TYPE(args[4])->tp_name);
+            PyErr_Format(PyExc_TypeError, "%s: expected a callable or None for 'step', got %.100s",
+                         name, Py_TYPE(args[4])->tp_name);
             return KTC_STOPPED;
         }
         context.step = args[4];

@@ -1,4 +1,5 @@
-/* Owns the reading of alignment dictionaries. Works on lists of its own, so that nothing can change meanwhile. */
+/* Owns the reading of alignment dictionaries. Works on lists of its own, so that nothing can change
+ * meanwhile. */
 #include "python/rule_dicts.h"
 
 #include "python/errors.h"
@@ -37,7 +38,8 @@ read_value(PyObject *value, ktc_rule *rule)
     return 0;
 }
 
-/* Reads the items one by one; stacks get the room that was made for them. 0, or -1 with an exception set. */
+/* Reads the items one by one; stacks get the room that was made for them. 0, or -1 with an
+ * exception set. */
 static int
 read_items(const char *what, int stacks_allowed, ktc_rule_dict *rules, size_t count)
 {
@@ -47,7 +49,8 @@ read_items(const char *what, int stacks_allowed, ktc_rule_dict *rules, size_t co
         ktc_rule *rule = &rules->set.rules[number];
         ktc_text text;
         if (!PyUnicode_CheckExact(key)) {
-            PyErr_Format(PyExc_TypeError, "%s must have str keys only, not %.100s", what, Py_TYPE(key)->tp_name);
+            PyErr_Format(PyExc_TypeError, "%s must have str keys only, not %.100s", what,
+                         Py_TYPE(key)->tp_name);
             return -1;
         }
         if (ktc_names_view(key, &text) < 0) {
@@ -69,8 +72,8 @@ read_items(const char *what, int stacks_allowed, ktc_rule_dict *rules, size_t co
     return 0;
 }
 
-/* Takes keys and values out of a copy: the dict itself might be changed between the two. 0, or -1 with an exception
- * set. */
+/* Takes keys and values out of a copy: the dict itself might be changed between the two. 0, or -1
+ * with an exception set. */
 static int
 read_lists(PyObject *dict, ktc_rule_dict *rules)
 {
@@ -89,7 +92,8 @@ ktc_rule_dict_open(PyObject *dict, const char *what, int stacks_allowed, ktc_rul
 {
     *rules = (ktc_rule_dict){0};
     if (!PyDict_CheckExact(dict)) {
-        PyErr_Format(PyExc_TypeError, "%s must be a dict, not %.100s", what, Py_TYPE(dict)->tp_name);
+        PyErr_Format(PyExc_TypeError, "%s must be a dict, not %.100s", what,
+                     Py_TYPE(dict)->tp_name);
         return -1;
     }
     if (read_lists(dict, rules) < 0) {
@@ -144,10 +148,11 @@ list_unused(const ktc_rule_dict *rules, const char *what, PyObject *stack, PyObj
     for (size_t number = 0; number < rules->set.keys.count; number++) {
         const ktc_rule *rule = &rules->set.rules[number];
         PyObject *key = ktc_rule_dict_key(rules, number);
-        const ktc_rule_dict *inner = rule->kind == KTC_RULE_STACK ? &rules->stacks[next_stack++] : NULL;
+        const ktc_rule_dict *inner =
+            rule->kind == KTC_RULE_STACK ? &rules->stacks[next_stack++] : NULL;
         if (!rule->used) {
-            PyObject *path =
-                stack == NULL ? Py_BuildValue("(sO)", what, key) : Py_BuildValue("(sOO)", what, stack, key);
+            PyObject *path = stack == NULL ? Py_BuildValue("(sO)", what, key)
+                                           : Py_BuildValue("(sOO)", what, stack, key);
             int appended = path == NULL ? -1 : PyList_Append(list, path);
             Py_XDECREF(path);
             if (appended < 0) {

@@ -1,4 +1,5 @@
-/* One alignment stage at the boundary: what py_align.c fills in and stage_errors.c puts into words. */
+/* One alignment stage at the boundary: what py_align.c fills in and stage_errors.c puts into words.
+ */
 #ifndef KTC_STAGE_H
 #define KTC_STAGE_H
 
@@ -24,9 +25,11 @@ typedef struct {
 #define KTC_FULL_DICT "full_name_align_dict"
 #define KTC_TAIL_DICT "tail_align_dict"
 
-/* Raise AlignmentError. The first is for a rule that cannot be applied (KTC_BAD_TYPE, KTC_UNKNOWN_NAME), the second for
- * the layer that `rule` moves forward; stage->order has been played, with the hole that this leaves. */
-void ktc_stage_raise_bad_rule(const ktc_stage *stage, ktc_status status, const ktc_rule_problem *problem);
+/* Raise AlignmentError. The first is for a rule that cannot be applied (KTC_BAD_TYPE,
+ * KTC_UNKNOWN_NAME), the second for the layer that `rule` moves forward; stage->order has been
+ * played, with the hole that this leaves. */
+void ktc_stage_raise_bad_rule(const ktc_stage *stage, ktc_status status,
+                              const ktc_rule_problem *problem);
 void ktc_stage_raise_forward(const ktc_stage *stage, size_t layer, const ktc_rule *rule);
 
 #endif

@@ -1,10 +1,11 @@
-/* Puts into words why a stage is refused: which rule, at which layer, what would be lost, and what to write instead. */
+/* Puts into words why a stage is refused: which rule, at which layer, what would be lost, and what
+ * to write instead. */
 #include "python/stage.h"
 
 #include "names/split.h"
 
-/* "full_name_align_dict entry 'a': 3 at stage 0", a new reference, or NULL. Values that are no rules are shown by type
- * only, so that no foreign repr runs. */
+/* "full_name_align_dict entry 'a': 3 at stage 0", a new reference, or NULL. Values that are no
+ * rules are shown by type only, so that no foreign repr runs. */
 static PyObject *
 describe_rule(const ktc_stage *stage, const ktc_rule *rule)
 {
@@ -26,7 +27,8 @@ describe_rule(const ktc_stage *stage, const ktc_rule *rule)
             owner = &stage->tail.stacks[stack++];
             number = ktc_rule_dict_number(owner, rule);
             if (number != KTC_NO_INDEX) {
-                path = PyUnicode_FromFormat(KTC_TAIL_DICT "[%R]", ktc_rule_dict_key(&stage->tail, outer));
+                path = PyUnicode_FromFormat(KTC_TAIL_DICT "[%R]",
+                                            ktc_rule_dict_key(&stage->tail, outer));
             }
         }
     }
@@ -35,12 +37,13 @@ describe_rule(const ktc_stage *stage, const ktc_rule *rule)
     }
     PyObject *value = ktc_rule_dict_value(owner, number);
     if (rule->kind == KTC_RULE_PLACE || rule->kind == KTC_RULE_ANCHOR) {
-        text = PyUnicode_FromFormat("%U entry %R: %R at stage %zd", path, ktc_rule_dict_key(owner, number), value,
-                                    stage->number);
+        text = PyUnicode_FromFormat("%U entry %R: %R at stage %zd", path,
+                                    ktc_rule_dict_key(owner, number), value, stage->number);
     }
     else {
-        text = PyUnicode_FromFormat("%U entry %R: <%.100s> at stage %zd", path, ktc_rule_dict_key(owner, number),
-                                    Py_TYPE(value)->tp_name, stage->number);
+        text = PyUnicode_FromFormat("%U entry %R: <%.100s> at stage %zd", path,
+                                    ktc_rule_dict_key(owner, number), Py_TYPE(value)->tp_name,
+                                    stage->number);
     }
     Py_DECREF(path);
     return text;
@@ -54,8 +57,9 @@ describe_nearest(const ktc_stage *stage, ktc_text wanted)
     if (nearest == NULL) {
         return NULL;
     }
-    PyObject *text = PyList_GET_SIZE(nearest) == 0 ? PyUnicode_FromString("")
-                                                   : PyUnicode_FromFormat("; the nearest names are %R", nearest);
+    PyObject *text = PyList_GET_SIZE(nearest) == 0
+                         ? PyUnicode_FromString("")
+                         : PyUnicode_FromFormat("; the nearest names are %R", nearest);
     Py_DECREF(nearest);
     return text;
 }
@@ -82,8 +86,8 @@ raise_unknown_anchor(const ktc_stage *stage, const ktc_rule_problem *problem, Py
     nearest = describe_nearest(stage, wanted);
     if (name != NULL && nearest != NULL) {
         PyErr_Format(stage->state->alignment_error,
-                     "%U is to put layer %R where layer %R stands, but there is no layer %R%U", rule, layer, name, name,
-                     nearest);
+                     "%U is to put layer %R where layer %R stands, but there is no layer %R%U",
+                     rule, layer, name, name, nearest);
     }
 done:
     PyMem_Free(buffer);
@@ -104,23 +108,26 @@ ktc_stage_raise_bad_rule(const ktc_stage *stage, ktc_status status, const ktc_ru
     }
     else if (problem->in_stack_place) {
         PyErr_Format(stage->state->alignment_error,
-                     "%U stands under the name of the stack of layer %R, where the dict with the rules of that stack "
+                     "%U stands under the name of the stack of layer %R, where the dict with the "
+                     "rules of that stack "
                      "belongs; give "
                      "that stack a dict, or name the layer that is meant in full_name_align_dict",
                      rule, layer);
     }
     else {
-        PyErr_Format(
-            stage->state->alignment_error,
-            "%U has a value of a wrong type for layer %R; allowed are an int (below 0 an offset back from the "
-            "layer's own place, else a place from the start of the list), the name of another layer (str), and, only "
-            "under the name of a stack in tail_align_dict, a dict",
-            rule, layer);
+        PyErr_Format(stage->state->alignment_error,
+                     "%U has a value of a wrong type for layer %R; allowed are an int (below 0 an "
+                     "offset back from the "
+                     "layer's own place, else a place from the start of the list), the name of "
+                     "another layer (str), and, only "
+                     "under the name of a stack in tail_align_dict, a dict",
+                     rule, layer);
     }
     Py_DECREF(rule);
 }
 
-/* "'d'" or "'d' and 2 more": the layers that stage->order has no place for. A new reference, or NULL. */
+/* "'d'" or "'d' and 2 more": the layers that stage->order has no place for. A new reference, or
+ * NULL. */
 static PyObject *
 describe_lost(const ktc_stage *stage)
 {
@@ -148,8 +155,8 @@ describe_lost(const ktc_stage *stage)
                     : PyUnicode_FromFormat("name %R", name);
 }
 
-/* Says how to bring `layer` behind the layers up to `last` without loss: by moving those back over it. A new reference
- * or NULL. */
+/* Says how to bring `layer` behind the layers up to `last` without loss: by moving those back over
+ * it. A new reference or NULL. */
 static PyObject *
 advise_moving_back(const ktc_stage *stage, size_t layer, size_t last)
 {
@@ -157,17 +164,20 @@ advise_moving_back(const ktc_stage *stage, size_t layer, size_t last)
     PyObject *first = ktc_names_get(&stage->names, layer + 1);
     PyObject *final = ktc_names_get(&stage->names, last);
     if (count == 1) {
-        return PyUnicode_FromFormat("move the layer that is to go before it back instead: " KTC_FULL_DICT "={%R: -1}",
-                                    first);
+        return PyUnicode_FromFormat(
+            "move the layer that is to go before it back instead: " KTC_FULL_DICT "={%R: -1}",
+            first);
     }
     PyObject *second = ktc_names_get(&stage->names, layer + 2);
-    const char *form =
-        "move the %zu layers that are to go before it back instead: " KTC_FULL_DICT "={%R: -1, %R: -1, ..., %R: -1}";
+    const char *form = "move the %zu layers that are to go before it back instead: " KTC_FULL_DICT
+                       "={%R: -1, %R: -1, ..., %R: -1}";
     if (count == 2) {
-        form = "move the %zu layers that are to go before it back instead: " KTC_FULL_DICT "={%R: -1, %R: -1}";
+        form = "move the %zu layers that are to go before it back instead: " KTC_FULL_DICT
+               "={%R: -1, %R: -1}";
     }
     else if (count == 3) {
-        form = "move the %zu layers that are to go before it back instead: " KTC_FULL_DICT "={%R: -1, %R: -1, %R: -1}";
+        form = "move the %zu layers that are to go before it back instead: " KTC_FULL_DICT
+               "={%R: -1, %R: -1, %R: -1}";
     }
     return PyUnicode_FromFormat(form, count, first, second, final);
 }
@@ -180,24 +190,26 @@ advise_forward(const ktc_stage *stage, size_t layer, const ktc_rule *rule)
     size_t place = (size_t)stage->places[layer];
     if (rule->kind == KTC_RULE_PLACE && rule->place < 0) {
         if (layer == 0) {
-            return PyUnicode_FromString(
-                "an offset before the start counts from the end of the list; the layer is the first "
-                "already, so leave this entry out");
+            return PyUnicode_FromString("an offset before the start counts from the end of the "
+                                        "list; the layer is the first "
+                                        "already, so leave this entry out");
         }
         return PyUnicode_FromFormat(
-            "an offset before the start counts from the end of the list; -%zu puts the layer first", layer);
+            "an offset before the start counts from the end of the list; -%zu puts the layer first",
+            layer);
     }
     if (rule->kind == KTC_RULE_ANCHOR) {
         if (place == layer + 1) {
             return PyUnicode_FromFormat("%R stands just before %R already, so leave this entry out",
-                                        ktc_names_get(&stage->names, layer), ktc_names_get(&stage->names, place));
+                                        ktc_names_get(&stage->names, layer),
+                                        ktc_names_get(&stage->names, place));
         }
         return advise_moving_back(stage, layer, place - 1);
     }
     if (layer + 1 == count) {
-        return PyUnicode_FromString(
-            "the layer is the last already, so leave this entry out; to keep its own values on purpose, name it "
-            "in keep_layers");
+        return PyUnicode_FromString("the layer is the last already, so leave this entry out; to "
+                                    "keep its own values on purpose, name it "
+                                    "in keep_layers");
     }
     return advise_moving_back(stage, layer, place < count ? place : count - 1);
 }
@@ -209,9 +221,11 @@ ktc_stage_raise_forward(const ktc_stage *stage, size_t layer, const ktc_rule *ru
     PyObject *lost = describe_lost(stage);
     PyObject *advice = advise_forward(stage, layer, rule);
     if (described != NULL && lost != NULL && advice != NULL) {
-        PyErr_Format(stage->state->alignment_error,
-                     "%U moves layer %R forward, from place %zu to place %lld, and the %U would be lost; %U", described,
-                     ktc_names_get(&stage->names, layer), layer, (long long)stage->places[layer], lost, advice);
+        PyErr_Format(
+            stage->state->alignment_error,
+            "%U moves layer %R forward, from place %zu to place %lld, and the %U would be lost; %U",
+            described, ktc_names_get(&stage->names, layer), layer, (long long)stage->places[layer],
+            lost, advice);
     }
     Py_XDECREF(described);
     Py_XDECREF(lost);

@@ -1,4 +1,5 @@
-/* Module state: all that the extension keeps between calls. Owned by the module object, never static. */
+/* Module state: all that the extension keeps between calls. Owned by the module object, never
+ * static. */
 #ifndef KTC_STATE_H
 #define KTC_STATE_H
 

@@ -1,5 +1,5 @@
-/* Owns the system calls. Windows has no call that takes a position: there the descriptor's own is moved, which is
- * nobody else's while a stream writes. */
+/* Owns the system calls. Windows has no call that takes a position: there the descriptor's own is
+ * moved, which is nobody else's while a stream writes. */
 /* pread and pwrite, with 64-bit positions everywhere; must stand before any header. */
 #ifndef _WIN32
 #define _POSIX_C_SOURCE 200809L
@@ -26,7 +26,9 @@ static ptrdiff_t
 read_some(int descriptor, char *buffer, ptrdiff_t length, int64_t position)
 {
 #ifdef _WIN32
-    return _lseeki64(descriptor, position, SEEK_SET) < 0 ? -1 : _read(descriptor, buffer, (unsigned)length);
+    return _lseeki64(descriptor, position, SEEK_SET) < 0
+               ? -1
+               : _read(descriptor, buffer, (unsigned)length);
 #else
     return pread(descriptor, buffer, (size_t)length, (off_t)position);
 #endif
@@ -36,7 +38,9 @@ static ptrdiff_t
 write_some(int descriptor, const char *buffer, ptrdiff_t length, int64_t position)
 {
 #ifdef _WIN32
-    return _lseeki64(descriptor, position, SEEK_SET) < 0 ? -1 : _write(descriptor, buffer, (unsigned)length);
+    return _lseeki64(descriptor, position, SEEK_SET) < 0
+               ? -1
+               : _write(descriptor, buffer, (unsigned)length);
 #else
     return pwrite(descriptor, buffer, (size_t)length, (off_t)position);
 #endif
@@ -46,7 +50,8 @@ ktc_status
 ktc_read_at(int descriptor, char *buffer, ptrdiff_t length, int64_t position, int *error_number)
 {
     while (length > 0) {
-        ptrdiff_t moved = read_some(descriptor, buffer, length < MOST_AT_ONCE ? length : MOST_AT_ONCE, position);
+        ptrdiff_t moved =
+            read_some(descriptor, buffer, length < MOST_AT_ONCE ? length : MOST_AT_ONCE, position);
         if (moved == 0) {
             return KTC_CUT_SHORT;
         }
@@ -65,10 +70,12 @@ ktc_read_at(int descriptor, char *buffer, ptrdiff_t length, int64_t position, in
 }
 
 ktc_status
-ktc_write_at(int descriptor, const char *buffer, ptrdiff_t length, int64_t position, int *error_number)
+ktc_write_at(int descriptor, const char *buffer, ptrdiff_t length, int64_t position,
+             int *error_number)
 {
     while (length > 0) {
-        ptrdiff_t moved = write_some(descriptor, buffer, length < MOST_AT_ONCE ? length : MOST_AT_ONCE, position);
+        ptrdiff_t moved =
+            write_some(descriptor, buffer, length < MOST_AT_ONCE ? length : MOST_AT_ONCE, position);
         if (moved < 0) {
             if (errno == EINTR) {
                 continue;

@@ -7,11 +7,13 @@
 
 #include "status.h"
 
-/* All `length` bytes from `position` on into `buffer`. KTC_CUT_SHORT when the file ends before, KTC_SYSTEM_ERROR with
- * *error_number set. */
-ktc_status ktc_read_at(int descriptor, char *buffer, ptrdiff_t length, int64_t position, int *error_number);
+/* All `length` bytes from `position` on into `buffer`. KTC_CUT_SHORT when the file ends before,
+ * KTC_SYSTEM_ERROR with *error_number set. */
+ktc_status ktc_read_at(int descriptor, char *buffer, ptrdiff_t length, int64_t position,
+                       int *error_number);
 
 /* All `length` bytes of `buffer` to `position` and on. KTC_SYSTEM_ERROR with *error_number set. */
-ktc_status ktc_write_at(int descriptor, const char *buffer, ptrdiff_t length, int64_t position, int *error_number);
+ktc_status ktc_write_at(int descriptor, const char *buffer, ptrdiff_t length, int64_t position,
+                        int *error_number);
 
 #endif

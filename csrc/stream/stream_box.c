@@ -1,11 +1,14 @@
-/* Owns the choice of boxes and the runs of bytes that they are made of; touches no file and no element. */
+/* Owns the choice of boxes and the runs of bytes that they are made of; touches no file and no
+ * element. */
 #include "stream/stream_box.h"
 
-/* A gap up to this long between two runs is read along: a call to the system takes as long as copying some kilobytes.
+/* A gap up to this long between two runs is read along: a call to the system takes as long as
+ * copying some kilobytes.
  */
 #define GAP_READ_ALONG 4096
 
-/* A partial run is cut to a multiple of this many elements: the copy kernel's tiles are no wider. */
+/* A partial run is cut to a multiple of this many elements: the copy kernel's tiles are no wider.
+ */
 #define ELEMENTS_TOGETHER 32
 
 static ptrdiff_t
@@ -20,8 +23,8 @@ order_by_source(const ktc_axes *axes, int *order)
 {
     for (int axis = 0; axis < axes->count; axis++) {
         int place = axis;
-        while (place > 0 &&
-               absolute(axes->axes[order[place - 1]].source_stride) > absolute(axes->axes[axis].source_stride)) {
+        while (place > 0 && absolute(axes->axes[order[place - 1]].source_stride) >
+                                absolute(axes->axes[axis].source_stride)) {
             order[place] = order[place - 1];
             place--;
         }
@@ -29,8 +32,8 @@ order_by_source(const ktc_axes *axes, int *order)
     }
 }
 
-/* The elements of a box that follow each other on one side, whose axes are in `order` from the fastest on; *next is the
- * first axis that the box does not take whole, -1 when there is none. */
+/* The elements of a box that follow each other on one side, whose axes are in `order` from the
+ * fastest on; *next is the first axis that the box does not take whole, -1 when there is none. */
 static ptrdiff_t
 run_length(const ktc_axes *axes, const ktc_box *box, const int *order, int *next)
 {
@@ -62,7 +65,8 @@ ktc_box_take_all(const ktc_axes *axes, ktc_box *box)
 }
 
 void
-ktc_box_choose(const ktc_axes *axes, ptrdiff_t item_size, ptrdiff_t room, ptrdiff_t source_run, ktc_box *box)
+ktc_box_choose(const ktc_axes *axes, ptrdiff_t item_size, ptrdiff_t room, ptrdiff_t source_run,
+               ktc_box *box)
 {
     int by_source[KTC_MAX_NDIM];
     int by_target[KTC_MAX_NDIM];
@@ -120,7 +124,8 @@ ktc_box_find_writing(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *b
 
 /* The reading with gaps of up to `gap` bytes read along. */
 static void
-find_reading(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *box, ptrdiff_t gap, ktc_box_reading *reading)
+find_reading(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *box, ptrdiff_t gap,
+             ktc_box_reading *reading)
 {
     int order[KTC_MAX_NDIM];
     int place = 0;
@@ -148,7 +153,8 @@ find_reading(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *box, ptrd
         reading->size *= length;
         if (length > 1) {
             for (int other = reading->runs.count++; other >= 0; other--) {
-                reading->runs.axes[other] = other > 0 ? reading->runs.axes[other - 1] : order[place];
+                reading->runs.axes[other] =
+                    other > 0 ? reading->runs.axes[other - 1] : order[place];
             }
         }
     }

@@ -16,8 +16,9 @@
 /* What is only moved is both read and written there. */
 #define BYTES_MOVED_AT_ONCE (BYTES_AT_ONCE / 2)
 
-/* Bytes of a run in the source that make a part worth taking: some cache lines in memory; in a file a read call is
- * worth that much copying. A write call is worth more, so what room there is goes to the runs of the target. */
+/* Bytes of a run in the source that make a part worth taking: some cache lines in memory; in a file
+ * a read call is worth that much copying. A write call is worth more, so what room there is goes to
+ * the runs of the target. */
 #define RUN_IN_MEMORY 256
 #define RUN_IN_FILE 4096
 
@@ -41,18 +42,21 @@ typedef struct {
 #define BYTES_COMPARED_AT_ONCE 65536
 
 static ktc_status
-put_written(const char *bytes, ptrdiff_t length, int64_t position, const ktc_stream_target *target, ktc_stream *stream)
+put_written(const char *bytes, ptrdiff_t length, int64_t position, const ktc_stream_target *target,
+            ktc_stream *stream)
 {
     return ktc_write_at(target->descriptor, bytes, length, position, &stream->error_number);
 }
 
 static ktc_status
-put_compared(const char *bytes, ptrdiff_t length, int64_t position, const ktc_stream_target *target, ktc_stream *stream)
+put_compared(const char *bytes, ptrdiff_t length, int64_t position, const ktc_stream_target *target,
+             ktc_stream *stream)
 {
     char found[BYTES_COMPARED_AT_ONCE];
     while (length > 0) {
         ptrdiff_t count = length < BYTES_COMPARED_AT_ONCE ? length : BYTES_COMPARED_AT_ONCE;
-        ktc_status status = ktc_read_at(target->descriptor, found, count, position, &stream->error_number);
+        ktc_status status =
+            ktc_read_at(target->descriptor, found, count, position, &stream->error_number);
         if (status != KTC_OK) {
             return status;
         }
@@ -77,7 +81,8 @@ axes_make(const ktc_stream_source *source, ktc_axes *axes, ptrdiff_t *bytes)
     if (source->ndim < 0 || source->ndim > KTC_MAX_NDIM) {
         return KTC_BAD_AXES;
     }
-    status = ktc_span_measure(source->ndim, source->shape, source->strides, source->item_size, &span);
+    status =
+        ktc_span_measure(source->ndim, source->shape, source->strides, source->item_size, &span);
     if (status != KTC_OK) {
         return status;
     }
@@ -87,7 +92,8 @@ axes_make(const ktc_stream_source *source, ktc_axes *axes, ptrdiff_t *bytes)
             return KTC_OVERFLOW;
         }
         if (source->shape[axis] != 1) {
-            axes->axes[axes->count++] = (ktc_axis){source->shape[axis], source->strides[axis], target_stride};
+            axes->axes[axes->count++] =
+                (ktc_axis){source->shape[axis], source->strides[axis], target_stride};
         }
     }
     for (int low = 0, high = axes->count - 1; low < high; low++, high--) {
@@ -101,10 +107,11 @@ axes_make(const ktc_stream_source *source, ktc_axes *axes, ptrdiff_t *bytes)
     return KTC_OK;
 }
 
-/* Steps `index` to the next repetition of the runs, the last axis fastest, and *offset by `strides` with it: 1, or 0
- * after the last one. */
+/* Steps `index` to the next repetition of the runs, the last axis fastest, and *offset by `strides`
+ * with it: 1, or 0 after the last one. */
 static int
-runs_step(const work *current, const ktc_runs *runs, ptrdiff_t *index, const ptrdiff_t *strides, ptrdiff_t *offset)
+runs_step(const work *current, const ktc_runs *runs, ptrdiff_t *index, const ptrdiff_t *strides,
+          ptrdiff_t *offset)
 {
     for (int place = runs->count - 1; place >= 0; place--) {
         int axis = runs->axes[place];
@@ -132,8 +139,8 @@ box_read(const work *current, const ktc_box_reading *reading, ptrdiff_t offset)
     }
     do {
         int64_t position = source->position + offset + step - reading->first;
-        ktc_status status =
-            ktc_read_at(source->descriptor, to, reading->runs.run, position, &current->stream->error_number);
+        ktc_status status = ktc_read_at(source->descriptor, to, reading->runs.run, position,
+                                        &current->stream->error_number);
         if (status != KTC_OK) {
             return status;
         }
@@ -142,7 +149,8 @@ box_read(const work *current, const ktc_box_reading *reading, ptrdiff_t offset)
     return KTC_OK;
 }
 
-/* Puts the box, which lies in C order at `from`; `offset` is that of its first element in the target. */
+/* Puts the box, which lies in C order at `from`; `offset` is that of its first element in the
+ * target. */
 static ktc_status
 box_put(const work *current, const char *from, ptrdiff_t offset)
 {
@@ -156,7 +164,8 @@ box_put(const work *current, const char *from, ptrdiff_t offset)
     }
     do {
         int64_t position = current->target->position + offset + step;
-        ktc_status status = current->put(from, runs.run, position, current->target, current->stream);
+        ktc_status status =
+            current->put(from, runs.run, position, current->target, current->stream);
         if (status != KTC_OK) {
             return status;
         }
@@ -167,7 +176,8 @@ box_put(const work *current, const char *from, ptrdiff_t offset)
 
 /* The box in C order: in the write buffer, or where it lies when it is in that order already. */
 static ktc_status
-box_permute(const work *current, const char *from, const ptrdiff_t *source_strides, const char **permuted)
+box_permute(const work *current, const char *from, const ptrdiff_t *source_strides,
+            const char **permuted)
 {
     ktc_permute_plan plan;
     ptrdiff_t target_strides[KTC_MAX_NDIM];
@@ -176,8 +186,9 @@ box_permute(const work *current, const char *from, const ptrdiff_t *source_strid
         target_strides[axis] = step;
         step *= current->box.length[axis];
     }
-    ktc_status status = ktc_permute_plan_make(current->axes.count, current->box.length, source_strides, target_strides,
-                                              current->source->item_size, &plan);
+    ktc_status status =
+        ktc_permute_plan_make(current->axes.count, current->box.length, source_strides,
+                              target_strides, current->source->item_size, &plan);
     if (status != KTC_OK) {
         return status;
     }
@@ -204,7 +215,8 @@ box_move(const work *current, ptrdiff_t source_offset, ptrdiff_t target_offset)
         bytes *= current->box.length[axis];
     }
     if (current->source->descriptor >= 0) {
-        ktc_box_find_reading(&current->axes, current->source->item_size, &current->box, current->room, &reading);
+        ktc_box_find_reading(&current->axes, current->source->item_size, &current->box,
+                             current->room, &reading);
         if (reading.size <= current->room) {
             status = box_read(current, &reading, source_offset);
             if (status != KTC_OK) {
@@ -224,7 +236,8 @@ box_move(const work *current, ptrdiff_t source_offset, ptrdiff_t target_offset)
     return status;
 }
 
-/* Goes on to the next box, the last axis fastest; those at the end of an axis are shorter. 1, or 0 after the last one.
+/* Goes on to the next box, the last axis fastest; those at the end of an axis are shorter. 1, or 0
+ * after the last one.
  */
 static int
 box_step(work *current, const ktc_box *whole)
@@ -279,7 +292,8 @@ move_through_cache(work *current)
     return boxes_move(current);
 }
 
-/* The whole array fits into the buffer beside what is written at a time: it is read once, and permuted from there. */
+/* The whole array fits into the buffer beside what is written at a time: it is read once, and
+ * permuted from there. */
 static ktc_status
 move_through_buffer(work *current, const ktc_box_reading *reading)
 {
@@ -294,13 +308,15 @@ move_through_buffer(work *current, const ktc_box_reading *reading)
     for (int axis = 0; axis < current->axes.count; axis++) {
         current->axes.axes[axis].source_stride = reading->strides[axis];
     }
-    current->write_buffer = current->stream->buffer + (current->stream->size - BYTES_AT_ONCE) / 64 * 64;
+    current->write_buffer =
+        current->stream->buffer + (current->stream->size - BYTES_AT_ONCE) / 64 * 64;
     current->room = BYTES_AT_ONCE;
     return move_through_cache(current);
 }
 
 static ktc_status
-stream_run(const ktc_stream_source *source, const ktc_stream_target *target, ktc_stream *stream, put_function put)
+stream_run(const ktc_stream_source *source, const ktc_stream_target *target, ktc_stream *stream,
+           put_function put)
 {
     work current = {.put = put, .source = source, .target = target, .stream = stream};
     ktc_box_reading reading;
@@ -329,13 +345,15 @@ stream_run(const ktc_stream_source *source, const ktc_stream_target *target, ktc
 }
 
 ktc_status
-ktc_stream_write(const ktc_stream_source *source, const ktc_stream_target *target, ktc_stream *stream)
+ktc_stream_write(const ktc_stream_source *source, const ktc_stream_target *target,
+                 ktc_stream *stream)
 {
     return stream_run(source, target, stream, put_written);
 }
 
 ktc_status
-ktc_stream_compare(const ktc_stream_source *source, const ktc_stream_target *target, ktc_stream *stream)
+ktc_stream_compare(const ktc_stream_source *source, const ktc_stream_target *target,
+                   ktc_stream *stream)
 {
     return stream_run(source, target, stream, put_compared);
 }

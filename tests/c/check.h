@@ -1,5 +1,6 @@
-/* What every C test uses: a check that says where it failed, and random numbers with a seed that is printed.
- * A test program runs with the seed of its first argument, or 1; the second is the number of random cases. */
+/* What every C test uses: a check that says where it failed, and random numbers with a seed that is
+ * printed. A test program runs with the seed of its first argument, or 1; the second is the number
+ * of random cases. */
 #ifndef KTC_CHECK_H
 #define KTC_CHECK_H
 

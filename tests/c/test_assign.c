@@ -49,9 +49,11 @@ opened(const small_table *made)
     return table;
 }
 
-/* Least total cost from `row` on; the row `banned` may not have the column `banned_column` (-1: may not stay alone). */
+/* Least total cost from `row` on; the row `banned` may not have the column `banned_column` (-1: may
+ * not stay alone). */
 static double
-least_total(const ktc_assign_table *table, size_t row, unsigned taken, size_t banned, int64_t banned_column)
+least_total(const ktc_assign_table *table, size_t row, unsigned taken, size_t banned,
+            int64_t banned_column)
 {
     if (row == table->row_count) {
         return 0.0;
@@ -63,8 +65,8 @@ least_total(const ktc_assign_table *table, size_t row, unsigned taken, size_t ba
     for (int64_t entry = table->starts[row]; entry < table->starts[row + 1]; entry++) {
         int64_t column = table->columns[entry];
         if (!(taken >> column & 1u) && !(row == banned && column == banned_column)) {
-            double total =
-                table->costs[entry] + least_total(table, row + 1, taken | 1u << column, banned, banned_column);
+            double total = table->costs[entry] +
+                           least_total(table, row + 1, taken | 1u << column, banned, banned_column);
             best = total < best ? total : best;
         }
     }
@@ -82,7 +84,8 @@ total_of(const ktc_assign_table *table, const int64_t *chosen)
         if (found) {
             total += table->alone[row];
         }
-        for (int64_t entry = table->starts[row]; !found && entry < table->starts[row + 1]; entry++) {
+        for (int64_t entry = table->starts[row]; !found && entry < table->starts[row + 1];
+             entry++) {
             if (table->columns[entry] == chosen[row]) {
                 total += table->costs[entry];
                 found = true;
@@ -117,8 +120,11 @@ test_answer_and_margins_equal_those_of_trying_everything(random_source *random, 
 static void
 test_bad_tables_are_refused(void)
 {
-    small_table made = {
-        .starts = {0, 1}, .columns = {0}, .costs = {1.0}, .alone = {1.0}, .table = {1, 1, NULL, NULL, NULL, NULL}};
+    small_table made = {.starts = {0, 1},
+                        .columns = {0},
+                        .costs = {1.0},
+                        .alone = {1.0},
+                        .table = {1, 1, NULL, NULL, NULL, NULL}};
     ktc_assign_table table = opened(&made);
     CHECK(ktc_assign_check(&table) == KTC_OK);
     made.columns[0] = 1;
@@ -140,7 +146,8 @@ int
 main(int count, char **arguments)
 {
     random_source random = random_from_arguments(count, arguments);
-    test_answer_and_margins_equal_those_of_trying_everything(&random, cases_from_arguments(count, arguments, 20000));
+    test_answer_and_margins_equal_those_of_trying_everything(
+        &random, cases_from_arguments(count, arguments, 20000));
     test_bad_tables_are_refused();
     return 0;
 }

@@ -1,4 +1,5 @@
-/* Casts against what the formats' definitions say: all half values one by one, and a slow search for the nearest one.
+/* Casts against what the formats' definitions say: all half values one by one, and a slow search
+ * for the nearest one.
  */
 #include <math.h>
 #include <string.h>
@@ -6,7 +7,8 @@
 #include "check.h"
 #include "arrays/cast.h"
 
-/* A half-size format read off its definition: sign, exponent and fraction as numbers, no tricks with bits. */
+/* A half-size format read off its definition: sign, exponent and fraction as numbers, no tricks
+ * with bits. */
 static double
 value_of_half(unsigned half, int fraction_bits)
 {
@@ -24,7 +26,8 @@ value_of_half(unsigned half, int fraction_bits)
 static int
 same_number(double first, double second)
 {
-    return (isnan(first) && isnan(second)) || (first == second && signbit(first) == signbit(second));
+    return (isnan(first) && isnan(second)) ||
+           (first == second && signbit(first) == signbit(second));
 }
 
 static void
@@ -45,15 +48,16 @@ test_every_half_value_widens_exactly(ktc_element_type type, int fraction_bits)
     CHECK(losses.out_of_range == 0 && losses.rounded == 0);
     for (int index = 0; index < COUNT; index++) {
         double expected = value_of_half((unsigned)index, fraction_bits);
-        CHECK(same_number((double)floats[index], expected) && same_number(doubles[index], expected));
+        CHECK(same_number((double)floats[index], expected) &&
+              same_number(doubles[index], expected));
     }
     free(halves);
     free(floats);
     free(doubles);
 }
 
-/* Between two neighboring halves: below the middle goes down, above it goes up, the middle itself goes to the even
- * one. */
+/* Between two neighboring halves: below the middle goes down, above it goes up, the middle itself
+ * goes to the even one. */
 static void
 test_narrowing_takes_the_nearest_half(ktc_element_type type, int fraction_bits)
 {
@@ -62,7 +66,8 @@ test_narrowing_takes_the_nearest_half(ktc_element_type type, int fraction_bits)
         double low = value_of_half(half, fraction_bits);
         double high = value_of_half(half + 1, fraction_bits);
         double middle = (low + high) / 2;
-        double numbers[6] = {low, nextafter(middle, 0), middle, nextafter(middle, INFINITY), high, -middle};
+        double numbers[6] = {
+            low, nextafter(middle, 0), middle, nextafter(middle, INFINITY), high, -middle};
         unsigned even = half % 2 == 0 ? half : half + 1;
         unsigned expected[6] = {half, half, even, half + 1, half + 1, even | 0x8000u};
         uint16_t narrowed[6];
@@ -82,8 +87,8 @@ test_numbers_beyond_a_half_are_counted(void)
     uint16_t halves[6];
     ktc_cast_losses losses;
     CHECK(ktc_cast_run(numbers, KTC_FLOAT64, halves, KTC_FLOAT16, 6, &losses) == KTC_OK);
-    CHECK(halves[0] == 0x7BFF && halves[1] == 0x7C00 && halves[2] == 0xFC00 && halves[3] == 0x7C00 &&
-          halves[4] == 0xFC00);
+    CHECK(halves[0] == 0x7BFF && halves[1] == 0x7C00 && halves[2] == 0xFC00 &&
+          halves[3] == 0x7C00 && halves[4] == 0xFC00);
     CHECK((halves[5] & 0x7FFF) > 0x7C00);
     CHECK(losses.out_of_range == 2 && losses.rounded == 1);
 }
@@ -105,7 +110,8 @@ test_integers_keep_limits_and_count_what_they_lose(void)
     CHECK(ktc_cast_run(large, KTC_INT64, doubles, KTC_FLOAT64, 5, &losses) == KTC_OK);
     CHECK(losses.out_of_range == 0 && losses.rounded == 2);
     CHECK(ktc_cast_run(large, KTC_INT64, naturals, KTC_UINT64, 5, &losses) == KTC_OK);
-    CHECK(naturals[0] == (uint64_t)INT64_MAX && naturals[1] == 0 && naturals[4] == 0 && losses.out_of_range == 2);
+    CHECK(naturals[0] == (uint64_t)INT64_MAX && naturals[1] == 0 && naturals[4] == 0 &&
+          losses.out_of_range == 2);
 
     const double limits[] = {0x1p63, -0x1p63, 0x1p64, -1.0};
     int64_t wide[4];
@@ -114,8 +120,8 @@ test_integers_keep_limits_and_count_what_they_lose(void)
     CHECK(losses.out_of_range == 2 && losses.rounded == 0);
 }
 
-/* An integer just above the middle of two float32 numbers: rounding to float64 first would end in the middle and round
- * down. */
+/* An integer just above the middle of two float32 numbers: rounding to float64 first would end in
+ * the middle and round down. */
 static void
 test_large_integers_are_rounded_once(void)
 {
@@ -126,7 +132,8 @@ test_large_integers_are_rounded_once(void)
     CHECK(narrowed == 0x1.000002p62f && losses.rounded == 1);
 }
 
-/* The way of every pair of types: small numbers that all types hold come through unchanged, across block borders. */
+/* The way of every pair of types: small numbers that all types hold come through unchanged, across
+ * block borders. */
 static void
 test_small_numbers_survive_every_pair_of_types(void)
 {
@@ -141,11 +148,13 @@ test_small_numbers_survive_every_pair_of_types(void)
     }
     for (int first = 0; first < KTC_ELEMENT_TYPE_COUNT; first++) {
         for (int second = 0; second < KTC_ELEMENT_TYPE_COUNT; second++) {
-            CHECK(ktc_cast_run(start, KTC_FLOAT64, between, (ktc_element_type)first, COUNT, &losses) == KTC_OK);
-            CHECK(ktc_cast_run(between, (ktc_element_type)first, other, (ktc_element_type)second, COUNT, &losses) ==
-                  KTC_OK);
+            CHECK(ktc_cast_run(start, KTC_FLOAT64, between, (ktc_element_type)first, COUNT,
+                               &losses) == KTC_OK);
+            CHECK(ktc_cast_run(between, (ktc_element_type)first, other, (ktc_element_type)second,
+                               COUNT, &losses) == KTC_OK);
             CHECK(losses.out_of_range == 0 && losses.rounded == 0);
-            CHECK(ktc_cast_run(other, (ktc_element_type)second, back, KTC_FLOAT64, COUNT, &losses) == KTC_OK);
+            CHECK(ktc_cast_run(other, (ktc_element_type)second, back, KTC_FLOAT64, COUNT,
+                               &losses) == KTC_OK);
             CHECK(memcmp(start, back, sizeof start) == 0);
         }
     }
@@ -156,11 +165,13 @@ test_names_find_their_types(void)
 {
     ktc_element_type type;
     for (int known = 0; known < KTC_ELEMENT_TYPE_COUNT; known++) {
-        CHECK(ktc_element_type_find(ktc_element_type_name((ktc_element_type)known), &type) && (int)type == known);
+        CHECK(ktc_element_type_find(ktc_element_type_name((ktc_element_type)known), &type) &&
+              (int)type == known);
     }
     CHECK(!ktc_element_type_find("float", &type) && !ktc_element_type_find("", &type));
     ktc_cast_losses losses;
-    CHECK(ktc_cast_run(NULL, KTC_ELEMENT_TYPE_COUNT, NULL, KTC_FLOAT32, 0, &losses) == KTC_BAD_TYPE);
+    CHECK(ktc_cast_run(NULL, KTC_ELEMENT_TYPE_COUNT, NULL, KTC_FLOAT32, 0, &losses) ==
+          KTC_BAD_TYPE);
 }
 
 int

@@ -38,7 +38,8 @@ test_spans_cover_backward_axes_and_refuse_what_does_not_fit(void)
     const ptrdiff_t strides[] = {-16, 4};
     const ptrdiff_t too_long[] = {PTRDIFF_MAX / 2, 4};
     const ptrdiff_t empty[] = {0, 4};
-    CHECK(ktc_span_measure(2, shape, strides, 4, &span) == KTC_OK && span.low == -32 && span.high == 16);
+    CHECK(ktc_span_measure(2, shape, strides, 4, &span) == KTC_OK && span.low == -32 &&
+          span.high == 16);
     CHECK(ktc_span_measure(2, shape, too_long, 4, &span) == KTC_OVERFLOW);
     CHECK(ktc_span_measure(2, empty, strides, 4, &span) == KTC_OK && span.low == span.high);
     const char memory[64] = {0};
@@ -56,7 +57,8 @@ test_checked_arithmetic_refuses_what_does_not_fit(void)
     CHECK(!ktc_checked_add(PTRDIFF_MIN, -1, &result));
     CHECK(ktc_checked_multiply(3, -5, &result) && result == -15);
     CHECK(ktc_checked_multiply(0, PTRDIFF_MIN, &result) && result == 0);
-    CHECK(!ktc_checked_multiply(2, PTRDIFF_MAX / 2 + 1, &result) && !ktc_checked_multiply(2, PTRDIFF_MIN, &result));
+    CHECK(!ktc_checked_multiply(2, PTRDIFF_MAX / 2 + 1, &result) &&
+          !ktc_checked_multiply(2, PTRDIFF_MIN, &result));
     CHECK(!ktc_checked_multiply(-1, 1, &result));
 }
 

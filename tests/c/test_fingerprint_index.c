@@ -25,7 +25,8 @@ test_nearest_and_window_equal_a_walk_over_all_keys(random_source *random, long c
     double keys[MOST * KTC_FINGERPRINT_NUMBERS];
     for (long number = 0; number < cases; number++) {
         size_t count = (size_t)random_between(random, 0, MOST);
-        double wanted[KTC_FINGERPRINT_NUMBERS] = {(double)random_between(random, -2, 66) / 16.0, 0.25, -0.5, 1.0, 0.0};
+        double wanted[KTC_FINGERPRINT_NUMBERS] = {(double)random_between(random, -2, 66) / 16.0,
+                                                  0.25, -0.5, 1.0, 0.0};
         double within = (double)random_between(random, 1, 40) / 16.0;
         size_t first;
         size_t last;
@@ -48,6 +49,7 @@ int
 main(int count, char **arguments)
 {
     random_source random = random_from_arguments(count, arguments);
-    test_nearest_and_window_equal_a_walk_over_all_keys(&random, cases_from_arguments(count, arguments, 20000));
+    test_nearest_and_window_equal_a_walk_over_all_keys(
+        &random, cases_from_arguments(count, arguments, 20000));
     return 0;
 }

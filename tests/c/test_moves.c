@@ -58,12 +58,15 @@ test_stage_equals_a_list_that_is_really_shifted(random_source *random, long case
     size_t expected[LONGEST];
     for (long number = 0; number < cases; number++) {
         size_t count = (size_t)random_between(random, 0, number % 4 == 0 ? LONGEST : 8);
-        ptrdiff_t reach = random_between(random, 0, 2); /* 0: backwards only, 1: a little forward, 2: anywhere */
+        ptrdiff_t reach =
+            random_between(random, 0, 2); /* 0: backwards only, 1: a little forward, 2: anywhere */
         for (size_t index = 0; index < count; index++) {
             ptrdiff_t own = (ptrdiff_t)index;
             ptrdiff_t last = (ptrdiff_t)count;
             ptrdiff_t highest = reach == 2 ? last : own + reach < last ? own + reach : last;
-            places[index] = random_between(random, 0, 2) == 0 ? KTC_STAYS : (int64_t)random_between(random, 0, highest);
+            places[index] = random_between(random, 0, 2) == 0
+                                ? KTC_STAYS
+                                : (int64_t)random_between(random, 0, highest);
         }
         CHECK(ktc_moves_play(places, count, order) == KTC_OK);
         play_slowly(places, count, expected);
@@ -103,10 +106,11 @@ one_rule_free(one_rule *owner)
     ktc_name_table_free(&owner->set.keys);
 }
 
-/* Applies one tail rule and one full-name rule to s1_b1_x s1_b1_y s2_b1_y, split 2. NULL keys: no rule. */
+/* Applies one tail rule and one full-name rule to s1_b1_x s1_b1_y s2_b1_y, split 2. NULL keys: no
+ * rule. */
 static ktc_status
-apply(const char *tail_key, ktc_rule tail_rule, const char *full_key, ktc_rule full_rule, int64_t *places,
-      ktc_rule_problem *problem)
+apply(const char *tail_key, ktc_rule tail_rule, const char *full_key, ktc_rule full_rule,
+      int64_t *places, ktc_rule_problem *problem)
 {
     const ktc_text names[] = {{"s1_b1_x", 7}, {"s1_b1_y", 7}, {"s2_b1_y", 7}};
     const ktc_rule *applied;
@@ -116,9 +120,11 @@ apply(const char *tail_key, ktc_rule tail_rule, const char *full_key, ktc_rule f
     one_rule_create(&tail, tail_key, tail_rule);
     one_rule_create(&full, full_key, full_rule);
     const bool anchors = ktc_name_rules_have_anchors(&full.set, &tail.set);
-    ktc_status status = ktc_name_rules_create(&rules, &full.set, &tail.set, 2, anchors ? names : NULL, 3);
+    ktc_status status =
+        ktc_name_rules_create(&rules, &full.set, &tail.set, 2, anchors ? names : NULL, 3);
     for (size_t index = 0; status == KTC_OK && index < 3; index++) {
-        status = ktc_name_rules_place(&rules, names[index], index, &places[index], &applied, problem);
+        status =
+            ktc_name_rules_place(&rules, names[index], index, &places[index], &applied, problem);
     }
     ktc_name_rules_free(&rules);
     one_rule_free(&tail);
@@ -191,7 +197,8 @@ test_rules_of_a_stack_replace_the_others(void)
     CHECK(!ktc_name_rules_have_anchors(&full.set, &tail.set));
     CHECK(ktc_name_rules_create(&rules, &full.set, &tail.set, 2, NULL, 2) == KTC_OK);
     for (size_t index = 0; index < 2; index++) {
-        CHECK(ktc_name_rules_place(&rules, names[index], index, &places[index], &applied[index], &problem) == KTC_OK);
+        CHECK(ktc_name_rules_place(&rules, names[index], index, &places[index], &applied[index],
+                                   &problem) == KTC_OK);
     }
     CHECK(places[0] == KTC_STAYS && places[1] == 0);
     CHECK(applied[0] == NULL && applied[1] == &inner.rule);
@@ -209,7 +216,8 @@ main(int count, char **arguments)
 {
     random_source random = random_from_arguments(count, arguments);
     test_places_are_clipped_like_those_of_list_insert();
-    test_stage_equals_a_list_that_is_really_shifted(&random, cases_from_arguments(count, arguments, 20000));
+    test_stage_equals_a_list_that_is_really_shifted(&random,
+                                                    cases_from_arguments(count, arguments, 20000));
     test_first_forward_move_is_found();
     test_rules_become_places();
     test_rules_that_cannot_be_applied_are_told();

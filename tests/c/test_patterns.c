@@ -35,7 +35,8 @@ test_of_a_long_name_the_last_words_count(void)
 static void
 test_settled_pairs_teach_others_and_not_themselves(void)
 {
-    /* Names 0 and 1 on both sides end with part 0 and 1 on the first, 1 and 0 on the second side, and so do 2 and 3. */
+    /* Names 0 and 1 on both sides end with part 0 and 1 on the first, 1 and 0 on the second side,
+     * and so do 2 and 3. */
     const int64_t starts[] = {0, 1, 2, 3, 4};
     const int64_t first_parts[] = {0, 1, 0, 1};
     const int64_t second_parts[] = {1, 0, 1, 0};

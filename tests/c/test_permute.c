@@ -1,5 +1,6 @@
-/* Strided copies against a loop that moves one element at a time, in every instruction set of this machine. The whole
- * of the target's memory is compared, so that a byte written between or beside its elements is seen. */
+/* Strided copies against a loop that moves one element at a time, in every instruction set of this
+ * machine. The whole of the target's memory is compared, so that a byte written between or beside
+ * its elements is seen. */
 #include <string.h>
 
 #include "check.h"
@@ -39,16 +40,18 @@ print_case(const copy_case *work)
     fprintf(stderr, "\n");
 }
 
-/* Runs one case in all instruction sets, on memory of exactly the size that it may touch, `misplaced` bytes off
- * alignment. */
+/* Runs one case in all instruction sets, on memory of exactly the size that it may touch,
+ * `misplaced` bytes off alignment. */
 static void
 check_case(const copy_case *work, ptrdiff_t misplaced)
 {
     ktc_span from;
     ktc_span to;
     ktc_permute_plan plan;
-    CHECK(ktc_span_measure(work->ndim, work->shape, work->source_strides, work->item_size, &from) == KTC_OK);
-    CHECK(ktc_span_measure(work->ndim, work->shape, work->target_strides, work->item_size, &to) == KTC_OK);
+    CHECK(ktc_span_measure(work->ndim, work->shape, work->source_strides, work->item_size, &from) ==
+          KTC_OK);
+    CHECK(ktc_span_measure(work->ndim, work->shape, work->target_strides, work->item_size, &to) ==
+          KTC_OK);
     size_t source_size = (size_t)(from.high - from.low + misplaced);
     size_t target_size = (size_t)(to.high - to.low + misplaced);
     char *source = malloc(source_size + 1);
@@ -61,8 +64,8 @@ check_case(const copy_case *work, ptrdiff_t misplaced)
     const char *source_start = source + misplaced - from.low;
     memset(expected, 0x55, target_size);
     copy_slowly(work, 0, source_start, expected + misplaced - to.low);
-    CHECK(ktc_permute_plan_make(work->ndim, work->shape, work->source_strides, work->target_strides, work->item_size,
-                                &plan) == KTC_OK);
+    CHECK(ktc_permute_plan_make(work->ndim, work->shape, work->source_strides, work->target_strides,
+                                work->item_size, &plan) == KTC_OK);
     for (int set = 0; set < KTC_INSTRUCTION_SET_COUNT; set++) {
         if (!ktc_instruction_set_is_available((ktc_instruction_set)set)) {
             continue;
@@ -80,7 +83,8 @@ check_case(const copy_case *work, ptrdiff_t misplaced)
     free(target);
 }
 
-/* Strides of an array whose axes lie in a random order, with gaps and backward axes now and then. */
+/* Strides of an array whose axes lie in a random order, with gaps and backward axes now and then.
+ */
 static void
 random_strides(random_source *random, const copy_case *work, ptrdiff_t *strides)
 {
@@ -114,7 +118,8 @@ test_random_cases_equal_the_slow_copy(random_source *random, long count)
         work.item_size = item_sizes[random_between(random, 0, 6)];
         for (int axis = 0; axis < work.ndim; axis++) {
             ptrdiff_t longest = work.ndim <= 2 ? 150 : (work.ndim == 3 ? 40 : 9);
-            work.shape[axis] = random_between(random, random_between(random, 0, 20) == 0 ? 0 : 1, longest);
+            work.shape[axis] =
+                random_between(random, random_between(random, 0, 20) == 0 ? 0 : 1, longest);
         }
         random_strides(random, &work, work.source_strides);
         random_strides(random, &work, work.target_strides);
@@ -125,9 +130,11 @@ test_random_cases_equal_the_slow_copy(random_source *random, long count)
     }
 }
 
-/* A torch kernel (out, in, height * width) into Keras order, both dense: the case that all of this is about. */
+/* A torch kernel (out, in, height * width) into Keras order, both dense: the case that all of this
+ * is about. */
 static void
-check_kernel_transpose(ptrdiff_t out, ptrdiff_t in, ptrdiff_t window, ptrdiff_t item_size, ptrdiff_t misplaced)
+check_kernel_transpose(ptrdiff_t out, ptrdiff_t in, ptrdiff_t window, ptrdiff_t item_size,
+                       ptrdiff_t misplaced)
 {
     copy_case work = {.ndim = 3, .shape = {window, in, out}, .item_size = item_size};
     work.source_strides[0] = item_size;
@@ -152,7 +159,8 @@ test_kernels_of_all_small_sizes_are_transposed(void)
     }
 }
 
-/* Source rows that all start at one place of their cache lines, wherever that is: the first columns go alone. */
+/* Source rows that all start at one place of their cache lines, wherever that is: the first columns
+ * go alone. */
 static void
 test_source_rows_in_step_with_cache_lines_start_anywhere(void)
 {
@@ -164,8 +172,8 @@ test_source_rows_in_step_with_cache_lines_start_anywhere(void)
     }
 }
 
-/* 4 MiB and more use streaming stores: target rows in step with the cache lines, and not; rows and columns that end
- * inside a block. */
+/* 4 MiB and more use streaming stores: target rows in step with the cache lines, and not; rows and
+ * columns that end inside a block. */
 static void
 test_large_kernels_are_streamed_unharmed(void)
 {

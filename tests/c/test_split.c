@@ -57,7 +57,8 @@ test_colon_and_one_character_are_cut_whatever_its_bytes(void)
 }
 
 static void
-check_layer_name(const char *name, int64_t split, const char *stack, const char *head, const char *tail)
+check_layer_name(const char *name, int64_t split, const char *stack, const char *head,
+                 const char *tail)
 {
     ktc_layer_name found = ktc_layer_name_split(text_of(name), split);
     CHECK(is(found.stack, stack) && is(found.head, head) && is(found.tail, tail));
@@ -115,8 +116,8 @@ table_of(const char *const *names, size_t count)
 
 /* Groups all names; the status of the last one added. */
 static ktc_status
-make_groups(ktc_name_groups *groups, const ktc_text *names, size_t count, const ktc_name_table *skip,
-            const ktc_name_table *unstack)
+make_groups(ktc_name_groups *groups, const ktc_text *names, size_t count,
+            const ktc_name_table *skip, const ktc_name_table *unstack)
 {
     ktc_status status = ktc_name_groups_create(groups, count, skip, unstack);
     for (size_t index = 0; status == KTC_OK && index < count; index++) {
@@ -130,13 +131,15 @@ test_groups_gather_skip_and_unstack(void)
 {
     const char *const skip_names[] = {"n"};
     const char *const unstack_names[] = {"g"};
-    const ktc_text names[] = {text_of("a.w"), text_of("b.w"), text_of("a.n"), text_of("a.g"), text_of("a.b")};
+    const ktc_text names[] = {text_of("a.w"), text_of("b.w"), text_of("a.n"), text_of("a.g"),
+                              text_of("a.b")};
     ktc_name_table skip = table_of(skip_names, 1);
     ktc_name_table unstack = table_of(unstack_names, 1);
     ktc_name_groups groups;
     CHECK(make_groups(&groups, names, 5, &skip, &unstack) == KTC_OK);
     CHECK(groups.layers.count == 3);
-    CHECK(is(groups.layers.names[0], "a") && is(groups.layers.names[1], "b") && is(groups.layers.names[2], "a.g"));
+    CHECK(is(groups.layers.names[0], "a") && is(groups.layers.names[1], "b") &&
+          is(groups.layers.names[2], "a.g"));
     CHECK(groups.layer_of[0] == 0 && groups.layer_of[1] == 1 && groups.layer_of[2] == KTC_SKIPPED);
     CHECK(groups.layer_of[3] == 2 && groups.layer_of[4] == 0);
     ktc_name_groups_free(&groups);
@@ -165,8 +168,8 @@ test_groups_refuse_an_unstacked_tensor_in_the_place_of_others(void)
 static void
 test_nearest_names_are_different_and_the_most_alike_first(void)
 {
-    const ktc_text names[] = {text_of("stem_bn"), text_of("stem_conv"), text_of("stem_conv"), text_of("head"),
-                              text_of("")};
+    const ktc_text names[] = {text_of("stem_bn"), text_of("stem_conv"), text_of("stem_conv"),
+                              text_of("head"), text_of("")};
     size_t nearest[3];
     CHECK(ktc_name_nearest_find(names, 5, text_of("stem_cov"), 3, nearest) == 2);
     CHECK(nearest[0] == 1 && nearest[1] == 0);

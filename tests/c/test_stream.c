@@ -57,10 +57,12 @@ copy_slowly(const ktc_stream_source *source, char *to)
     }
 }
 
-/* A random array of up to four axes in random order, with gaps and backward axes: 1, or 0 when it would be too large.
+/* A random array of up to four axes in random order, with gaps and backward axes: 1, or 0 when it
+ * would be too large.
  */
 static int
-random_array(random_source *random, ptrdiff_t *shape, ptrdiff_t *strides, ktc_stream_source *source, ptrdiff_t *start)
+random_array(random_source *random, ptrdiff_t *shape, ptrdiff_t *strides, ktc_stream_source *source,
+             ptrdiff_t *start)
 {
     static const ptrdiff_t sizes[] = {1, 2, 4, 8, 3};
     int order[4] = {0, 1, 2, 3};
@@ -120,11 +122,12 @@ test_random_arrays_land_where_the_slow_twin_puts_them(random_source *random, lon
             source.descriptor = source_file;
             source.position = start;
         }
-        ptrdiff_t size = random_between(random, 1, 4) == 1 ? 3 << 20 : random_between(random, 128, 20000);
+        ptrdiff_t size =
+            random_between(random, 1, 4) == 1 ? 3 << 20 : random_between(random, 128, 20000);
         ktc_stream stream = {.buffer = aligned_alloc(64, 3 << 20),
                              .size = size,
-                             .set =
-                                 (ktc_instruction_set)random_between(random, 0, (ptrdiff_t)ktc_instruction_set_best()),
+                             .set = (ktc_instruction_set)random_between(
+                                 random, 0, (ptrdiff_t)ktc_instruction_set_best()),
                              .step = count_step,
                              .context = &told};
         ktc_stream_target target = {target_file, random_between(random, 0, 5000)};
@@ -135,7 +138,8 @@ test_random_arrays_land_where_the_slow_twin_puts_them(random_source *random, lon
         CHECK(ktc_stream_compare(&source, &target, &stream) == KTC_OK);
         ptrdiff_t place = random_between(random, 0, bytes - 1);
         char flipped = (char)(found[place] ^ 1);
-        CHECK(ktc_write_at(target_file, &flipped, 1, target.position + place, &error_number) == KTC_OK);
+        CHECK(ktc_write_at(target_file, &flipped, 1, target.position + place, &error_number) ==
+              KTC_OK);
         CHECK(ktc_stream_compare(&source, &target, &stream) == KTC_DIFFERENT);
         free(stream.buffer);
     }
@@ -153,7 +157,8 @@ test_boxes_fit_their_room_and_favour_long_runs_in_the_target(void)
     ktc_box box;
     ktc_runs runs;
     ktc_box_choose(&matrix, 4, 1 << 20, 256, &box);
-    CHECK(box.length[0] * box.length[1] * 4 <= 1 << 20 && box.length[1] == 4096 && box.length[0] == 64);
+    CHECK(box.length[0] * box.length[1] * 4 <= 1 << 20 && box.length[1] == 4096 &&
+          box.length[0] == 64);
     ktc_box_find_writing(&matrix, 4, &box, &runs);
     CHECK(runs.run == 64 * 16384 && runs.count == 0);
     ktc_box_choose(&matrix, 4, 1 << 20, 4096, &box);
@@ -177,7 +182,8 @@ test_refusals_are_told(void)
     ktc_stream_target target = {file, 0};
     CHECK(ktc_stream_write(&source, &target, &stream) == KTC_STOPPED);
     ktc_stream_target nowhere = {-1, 0};
-    CHECK(ktc_stream_write(&source, &nowhere, &stream) == KTC_SYSTEM_ERROR && stream.error_number != 0);
+    CHECK(ktc_stream_write(&source, &nowhere, &stream) == KTC_SYSTEM_ERROR &&
+          stream.error_number != 0);
     ktc_stream_source beyond = {1, shape, strides, 1, memory, file, 5};
     CHECK(ktc_stream_write(&beyond, &target, &stream) == KTC_CUT_SHORT);
     stream.size = 100;
@@ -192,7 +198,8 @@ int
 main(int argc, char **argv)
 {
     random_source random = random_from_arguments(argc, argv);
-    test_random_arrays_land_where_the_slow_twin_puts_them(&random, cases_from_arguments(argc, argv, 3000));
+    test_random_arrays_land_where_the_slow_twin_puts_them(&random,
+                                                          cases_from_arguments(argc, argv, 3000));
     test_boxes_fit_their_room_and_favour_long_runs_in_the_target();
     test_refusals_are_told();
     return 0;
