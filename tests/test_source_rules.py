@@ -29,6 +29,8 @@ BORROWING_CALLS = re.compile(
     r"|PySequence_Fast_ITEMS|PyImport_AddModule|PyWeakref_GetObject)\b")
 STATIC_VARIABLE = re.compile(r"^\s*static\s+(?!const\b|inline\b)[^(){}=;]*(=|;|\[)")
 LINES_READ_IN_ONE_SITTING = 600
+# Of torch, NumPy, named tuples and this package's own classes.
+PRIVATE_NAMES_OF_OTHERS = {"_modules", "_replace", "_version"}
 
 
 def relative(path: Path) -> str:
@@ -130,6 +132,35 @@ def standard_library() -> frozenset[str]:
     import sys
 
     return sys.stdlib_module_names | {"__future__"}
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=relative)
+def test_private_attributes_of_keras_are_used_in_one_file_only(path: Path) -> None:
+    if path.name == "keras_private.py":
+        assert "_flatten_layers" in private_names(path)
+        return
+    keras = private_names(next(path for path in PACKAGE if path.name == "keras_private.py"))
+    found = private_names(path)
+    assert not found.keys() & keras.keys()
+    # Whatever else is private must be known to belong to somebody else.
+    assert not found.keys() - PRIVATE_NAMES_OF_OTHERS, found
+
+
+def private_names(path: Path) -> dict[str, int]:
+    """Names with one leading underscore that are read from objects other than `self`, and where."""
+    found: dict[str, int] = {}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            own = isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}
+            name = "" if own else node.attr
+        elif isinstance(node, ast.Call) and isinstance(
+                node.func, ast.Name) and node.func.id in {"getattr", "hasattr", "setattr"}:
+            name = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
+        else:
+            continue
+        if re.match(r"_(?!_)", name):
+            found[name] = node.lineno
+    return found
 
 
 @pytest.mark.parametrize("path", PACKAGE, ids=relative)

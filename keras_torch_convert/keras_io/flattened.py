@@ -16,6 +16,8 @@ from itertools import pairwise
 from math import prod
 from typing import Any, NamedTuple
 
+from .keras_private import calls_of, inputs_of, origin_of
+
 
 class Atom(NamedTuple):
     """A piece of one axis of a map: `size` positions, `step` apart, of an axis of `whole`
@@ -82,10 +84,9 @@ def _makers_of_maps(model: Any) -> Iterator[tuple[Any, tuple[tuple[str, int], ..
     for layer in getattr(model, "layers", ()):
         if _is_functional(layer):
             yield from _makers_of_maps(layer)
-        for node in getattr(layer, "_inbound_nodes", ()) if "reshape" in _kinds(layer) else ():
-            tensors = _inputs_of(node)
-            after = _shape(node.outputs[0] if isinstance(node.outputs, (list,
-                                                                        tuple)) else node.outputs)
+        for node in calls_of(layer) if "reshape" in _kinds(layer) else ():
+            tensors, outputs = inputs_of(node), node.outputs
+            after = _shape(outputs[0] if isinstance(outputs, (list, tuple)) else outputs)
             if not tensors or after is None or len(after) < 3 or len(_shape(tensors[0]) or ()) != 1:
                 continue
             made = tuple(atom for axis in _default(after) or () for run in axis
@@ -100,10 +101,10 @@ def _makers(tensor: Any) -> list[Any]:
     when there is no such layer.
     """
     found: list[Any] = []
-    while getattr(tensor, "_keras_history", None) is not None:
-        layer, node_index, _ = tensor._keras_history
+    while (origin := origin_of(tensor)) is not None:
+        layer, node, _ = origin
         kinds = _kinds(layer)
-        tensors = _inputs_of(layer._inbound_nodes[node_index])
+        tensors = inputs_of(node)
         if getattr(layer, "weights", ()):
             found.append(layer)
             if "dense" in kinds:
@@ -188,9 +189,9 @@ class _Walk:
         once for each call.
         """
         for layer in getattr(model, "layers", ()):
-            for node in getattr(layer, "_inbound_nodes", ()):
-                tensors = _inputs_of(node)
-                if not tensors or not hasattr(tensors[0], "_keras_history"):
+            for node in calls_of(layer):
+                tensors = inputs_of(node)
+                if not tensors or origin_of(tensors[0]) is None:
                     continue
                 if _is_functional(layer):
                     self._bind(layer, tensors)
@@ -213,13 +214,12 @@ class _Walk:
 
     def _traced(self, tensor: Any) -> Axes | None:
         shape = _shape(tensor)
-        history = getattr(tensor, "_keras_history", None)
-        if shape is None or history is None:
+        origin = origin_of(tensor)
+        if shape is None or origin is None:
             return None
-        layer, node_index, tensor_index = history
-        node = layer._inbound_nodes[node_index]
+        layer, node, tensor_index = origin
         kinds = _kinds(layer)
-        tensors = [one for one in _inputs_of(node) if hasattr(one, "_keras_history")]
+        tensors = [one for one in inputs_of(node) if origin_of(one) is not None]
         if _is_functional(layer) and tensors:
             self._bind(layer, tensors)
             return self.axes(layer.outputs[tensor_index])
@@ -343,11 +343,6 @@ def _perm(layer: Any, node: Any, ndim: int) -> tuple[int, ...] | None:
     if perm is None or len(perm) != ndim + 1 or int(perm[0]) != 0:
         return None
     return tuple(int(axis) - 1 for axis in perm[1:])
-
-
-def _inputs_of(node: Any) -> list[Any]:
-    """Tensors that go into a node, in order (Keras 2 calls them keras_inputs)."""
-    return list(node.keras_inputs if hasattr(node, "keras_inputs") else node.input_tensors)
 
 
 def _is_functional(layer: Any) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import SaveError
 from ..spec.target import Target
 from ..util.atomic_file import check_place
-from .legacy_order import saved_as_built
+from .weight_order import saved_as_built
 
 SUFFIXES = (".weights.h5", ".keras", ".hdf5", ".h5")
 

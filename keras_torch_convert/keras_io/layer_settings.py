@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .keras_private import built_ndim
+
 SETTINGS = ("rank", "filters", "units", "kernel_size", "strides", "padding", "output_padding",
             "dilation_rate", "groups", "depth_multiplier", "data_format", "use_bias", "input_dim",
             "output_dim", "axis", "epsilon", "momentum", "scale", "center", "shared_axes",
@@ -31,23 +33,10 @@ def settings_of(layer: Any) -> dict[str, Any]:
         if activation is not None:
             known_as = getattr(activation, "__name__", None) or getattr(activation, "name", None)
             settings[kind] = str(known_as or type(activation).__name__)
-    rank = _input_rank(layer)
+    rank = built_ndim(layer)
     if rank is not None:
         settings["input_rank"] = rank
     return settings
-
-
-def _input_rank(layer: Any) -> int | None:
-    """Keras 3 keeps the shapes that a layer was built with by argument name, Keras 2 the shape;
-    neither has a public name for them.
-    """
-    shapes = getattr(layer, "_build_shapes_dict", None)
-    shape = shapes.get("input_shape") if isinstance(shapes, dict) else getattr(
-        layer, "_build_input_shape", None)
-    try:
-        return len(shape) if shape is not None and not isinstance(shape, dict) else None
-    except (TypeError, ValueError):
-        return None
 
 
 def _plain(value: Any) -> tuple[bool, Any]:

@@ -18,7 +18,7 @@ from ..errors import SaveError
 from ..spec.file_layout import AttributeValue, FileLayout, StoredArray, StoredAttribute, StoredGroup
 from ..spec.target import Target
 from .keras_save import failures_told, legacy_warning_silenced
-from .legacy_order import legacy_order
+from .weight_order import legacy_order
 
 # Beside a model's weights a file may hold little, such as constants; an optimizer's state is for
 # Keras to write.

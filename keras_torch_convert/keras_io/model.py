@@ -25,8 +25,9 @@ from typing import Any, Literal
 from ..errors import TargetError
 from ..spec.target import Target, TargetLayer, TargetVariable
 from .flattened import flattened_settings
+from .keras_private import own_variables, sublayers
 from .layer_settings import settings_of
-from .trainability import default_order, own_variables
+from .weight_order import default_order
 
 Framework = Literal["keras", "tf_keras"]
 
@@ -178,7 +179,7 @@ class _Reader:
         ]
         # Layers that the model holds beside its graph, and variables of the model itself, are
         # weights as well.
-        for layer in self.sublayers(model):
+        for layer in sublayers(model):
             if any(id(weight) not in self.known for weight in self.weights(layer)):
                 found.append(self.layer(layer, f"{len(found)}:{type(layer).__name__}"))
         own = [weight for weight in self.weights(model) if id(weight) not in self.known]
@@ -195,9 +196,6 @@ class _Reader:
         if not layer.built and hasattr(layer, "layers"):
             return []
         return default_order(layer, lambda layer: list(layer.weights))
-
-    def sublayers(self, layer: Any) -> list[Any]:
-        return _unique(layer._flatten_layers(include_self=False, recursive=False))
 
     def layer(self, layer: Any, key: str) -> TargetLayer:
         """A top-level layer with the leaves below it."""
@@ -222,7 +220,7 @@ class _Reader:
         stands in `weights`.
         """
         visited.add(id(layer))
-        below = [(sublayer, self.weights(sublayer)) for sublayer in self.sublayers(layer)]
+        below = [(sublayer, self.weights(sublayer)) for sublayer in sublayers(layer)]
         below = [(sublayer, weights_below) for sublayer, weights_below in below if weights_below]
         belonging = {id(weight) for _, weights_below in below for weight in weights_below}
         own = _own_weights(layer, weights, belonging)

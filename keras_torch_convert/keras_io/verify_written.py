@@ -26,8 +26,8 @@ import numpy.typing as npt
 from ..errors import ConversionError, SaveError
 from ..spec.target import Target, TargetLayer
 from ..util.values_at_offsets import ValueStream
-from .legacy_order import default_legacy_order
 from .values import read_values
+from .weight_order import default_legacy_order
 
 WEIGHTS_IN_ARCHIVE = "model.weights.h5"
 # Fixed part of a zip member's local header, of which only the lengths of name and extra field

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..keras_io.keras_private import all_layers
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
 from ..spec.layer_groups import last_part
@@ -68,12 +69,12 @@ def _dropout_rates(root: Any, target: Target) -> list[str]:
     """Dropout layers own no weights: those of both sides that drop anything are paired in their
     order.
     """
-    if target.framework == "torch" or not hasattr(target.model, "_flatten_layers"):
+    if target.framework == "torch" or target.model is None:
         return []
     torch = [(name, float(one.p))
              for name, one in root.named_modules() if type(one).__name__.startswith("Dropout")]
     torch = [(name, rate) for name, rate in torch if rate]
-    keras = [(str(layer.name), float(layer.rate)) for layer in target.model._flatten_layers()
+    keras = [(str(layer.name), float(layer.rate)) for layer in all_layers(target.model)
              if type(layer).__name__ in ("Dropout", "SpatialDropout1D", "SpatialDropout2D",
                                          "SpatialDropout3D") and layer.rate]
     if len(torch) != len(keras):

@@ -1,0 +1,85 @@
+"""Everything that the package reads of Keras without a public name for it, for Keras 3 and Keras 2.
+
+No other file uses a private attribute of Keras, so a new version of Keras is looked at here alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def sublayers(layer: Any) -> list[Any]:
+    """Return the layers directly below a layer, each once."""
+    return _unique(layer._flatten_layers(include_self=False, recursive=False))
+
+
+def all_layers(layer: Any) -> list[Any]:
+    """Return the layer itself and every layer below it, each once."""
+    return _unique(layer._flatten_layers())
+
+
+def own_trainable_variables(layer: Any) -> list[Any]:
+    """Return the variables that the layer itself created as trainable, whatever was frozen since.
+    """
+    if hasattr(layer, "_trainable_variables"):
+        return list(layer._trainable_variables)
+    return list(layer._trainable_weights)
+
+
+def own_variables(layer: Any) -> list[Any]:
+    """Return the variables that the layer itself holds, as Keras stores them: trainable ones first.
+    """
+    if hasattr(layer, "_non_trainable_variables"):
+        return own_trainable_variables(layer) + list(layer._non_trainable_variables)
+    return own_trainable_variables(layer) + list(layer._non_trainable_weights)
+
+
+def flagged_variables(layer: Any) -> list[Any]:
+    """Return the layer's own variables with a trainable flag that can change: those of Keras 3."""
+    return list(getattr(layer, "_trainable_variables", ()))
+
+
+def is_trainable(layer: Any) -> bool:
+    """Return the layer's own trainable flag."""
+    return bool(layer._trainable)
+
+
+def set_trainable(layer: Any, trainable: bool) -> None:
+    """Set the layer's own flag; the public setter would reach down into its sublayers."""
+    layer._trainable = trainable
+
+
+def built_ndim(layer: Any) -> int | None:
+    """Return the number of axes of the input that a layer was built for, batch axis included."""
+    # Keras 3 keeps the shapes by argument name, Keras 2 the shape.
+    shapes = getattr(layer, "_build_shapes_dict", None)
+    shape = shapes.get("input_shape") if isinstance(shapes, dict) else getattr(
+        layer, "_build_input_shape", None)
+    try:
+        return len(shape) if shape is not None and not isinstance(shape, dict) else None
+    except (TypeError, ValueError):
+        return None
+
+
+def calls_of(layer: Any) -> list[Any]:
+    """Return the nodes of the graph at which a layer was called."""
+    return list(getattr(layer, "_inbound_nodes", ()))
+
+
+def origin_of(tensor: Any) -> tuple[Any, Any, int] | None:
+    """Return the layer and the node that made a symbolic tensor, and its index among the outputs.
+    """
+    history = getattr(tensor, "_keras_history", None)
+    if history is None:
+        return None
+    layer, node_index, tensor_index = history
+    return layer, layer._inbound_nodes[node_index], tensor_index
+
+
+def inputs_of(node: Any) -> list[Any]:
+    """Return the tensors that go into a node, in order."""
+    return list(node.keras_inputs if hasattr(node, "keras_inputs") else node.input_tensors)
+
+
+def _unique(layers: Any) -> list[Any]:
+    return list({id(layer): layer for layer in layers}.values())
