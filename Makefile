@@ -17,6 +17,8 @@ HUB := keras-hub==0.32.0
 PYTHON_FILES := keras_torch_convert tests benchmarks docs examples setup.py
 C_FILES := $(wildcard csrc/*.h csrc/*/*.c csrc/*/*.h tests/c/*.c tests/c/*.h)
 C_SOURCES := $(wildcard csrc/*.h csrc/*/*.c csrc/*/*.h) setup.py
+# A file's tests stay together, since they share what is slow to make.
+WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # No GPU is needed, and TensorFlow is chatty about not finding one.
 export CUDA_VISIBLE_DEVICES := -1
@@ -34,10 +36,11 @@ demo: $(VENV)/made-demo $(VENV)/built ## convert real pretrained weights and pro
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/made-test $(VENV)/built-strict ## build with warnings as errors, then run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS) -m "not alone"
+	$(BIN)/python -m pytest -m alone
 
 test-quick: $(VENV)/made-test $(VENV)/built-strict ## the tests that take no more than a few seconds each
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
 
 lint: $(VENV)/made-test $(VENV)/made-lint $(VENV)/built-strict ## ruff, mypy --strict, clang-format and the source rules
 	$(BIN)/ruff check .

@@ -45,6 +45,7 @@ def runs_beside(work: Callable[[], object]) -> bool:
     return False
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("work", [
     lambda: _core.copy_strided(LARGE.T, np.empty(LARGE.T.shape, np.float32)),
     lambda: _core.cast(LARGE, "float32", "float16"), lambda: _core.compare(LARGE, LARGE)

@@ -35,6 +35,8 @@ from keras_torch_convert.spec.tensor_spec import TensorSpec
 from keras_torch_convert.util import hash_workers as following
 
 PHASES = ("skeleton", "data", "hash", "rename")
+# No writer and no run of them goes on for ever, whatever becomes of its signals.
+SECONDS_FOR_A_WRITER, SECONDS_FOR_ALL = 60, 480
 LAYERS = 60
 SHAPE = (96, 160)
 SHARD = 20 * 96 * 160 * 4 / sharded.GIGABYTE
@@ -113,12 +115,23 @@ def spend(seconds: float) -> None:
         pass
 
 
+def fork() -> int:
+    """Fork a writer that Ctrl-C interrupts, also where a shell lets background jobs ignore it, and
+    that ends by itself after a while.
+    """
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.alarm(SECONDS_FOR_A_WRITER)
+    return child
+
+
 def struck(source: Path, path: Path, phase: str, wait: float, number: int) -> str | None:
     """Run a writer and strike it `wait` seconds into a phase; the phase in which it died, None when
     it was faster.
     """
     shared = mmap.mmap(-1, 1)
-    child = os.fork()
+    child = fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         tell_phases(shared, path.suffix == ".json")
@@ -155,11 +168,11 @@ def main(folder: Path, suffix: str, number: int, count: int) -> None:
     aside.mkdir()
     # In forks of their own: this process must not have made a skeleton, which is kept.
     for source, place in ((source_of(folder / "old.npz", 0), path), (new, aside / path.name)):
-        child = os.fork()
+        child = fork()
         if child == 0:
             write(source, place)
             os._exit(0)
-        os.waitpid(child, 0)
+        assert os.waitpid(child, 0)[1] == 0
     old_contents, new_contents = contents(path), contents(aside / path.name)
     assert old_contents != new_contents
     old_names = set(os.listdir(folder))
@@ -171,7 +184,10 @@ def main(folder: Path, suffix: str, number: int, count: int) -> None:
         "skeleton": 0.004, "data": 0.006, "hash": 0.01,
         "rename": 0.04 if suffix == ".weights.json" else 0.004
     }
+    end = time.monotonic() + SECONDS_FOR_ALL
     while sum(hits.values()) < count:
+        if time.monotonic() > end:
+            sys.exit(f"after {SECONDS_FOR_ALL} seconds no more than these were struck: {hits}")
         phase = min(PHASES, key=lambda name: hits[name])
         hit = struck(new, path, phase, random.uniform(0, longest[phase]), number)
         found = contents(path)

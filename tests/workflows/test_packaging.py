@@ -89,6 +89,7 @@ def test_wheel_has_the_extension_the_types_and_the_data(built: dict[str, Path]) 
            } == {"keras_torch_convert"}
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["sdist", "wheel"])
 def test_installed_alone_it_imports_quickly_and_brings_nothing_heavy(kind: str, built: dict[str,
                                                                                             Path],
