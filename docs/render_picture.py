@@ -47,7 +47,7 @@ def main() -> None:
         photograph(Path("report.html"), IMAGES / "page.png")
     lines = [("command",
               ">>> keras_reload_from_torch_model(torch_model, keras_model, do_convert=False)"),
-             *lines_of_listing(inspected.listing), ("plain", ""),
+             *lines_of_layer_table(inspected.layer_table), ("plain", ""),
              ("command",
               ">>> keras_reload_from_torch_model(torch_model, keras_model, tail_align_dict=..., "
               "tail_split_position=1)"), *lines_of_report(str(report))]
@@ -70,9 +70,9 @@ def photograph(page: Path, picture: Path) -> None:
         browser.close()
 
 
-def lines_of_listing(listing: Any) -> list[tuple[str, str]]:
-    """The first rows, those round the first misfit, and the totals."""
-    text = listing.text(COLUMNS).splitlines()
+def lines_of_layer_table(layer_table: Any) -> list[tuple[str, str]]:
+    """The first rows, those round the first mismatch, and the totals."""
+    text = layer_table.text(COLUMNS).splitlines()
     marked = next(number for number, line in enumerate(text) if "first misalignment" in line)
     after = next(
         number for number in range(marked, len(text)) if not text[number].startswith("    "))

@@ -192,7 +192,7 @@ def look_at_lists(source: Any, keras_model: Any, **dictionaries: Any) -> None:
     """
     report = keras_reload_from_torch_model(source, keras_model, **dictionaries, do_convert=False,
                                            verbose=0)
-    lines = str(report.listing).splitlines()
+    lines = str(report.layer_table).splitlines()
     marked = next((number for number, line in enumerate(lines) if "first misalignment" in line), 0)
     shown = {*range(8), *range(max(0, marked - 4), marked + 12), *range(len(lines) - 4, len(lines))}
     last = -1

@@ -153,7 +153,7 @@ def keras_reload_from_torch_model(torch_model: Any, keras_model: Any = None,
     if not do_convert:
         return shown(looked_at, verbose)
     if verbose > 0:
-        print(looked_at.listing, end="\n\n")
+        print(looked_at.layer_table, end="\n\n")
     save = file_to_save(save_name, "_imagenet.h5", target)
     writing: dict[str, Any] = {
         "strict": strict, "save": save, "progress": verbose > 0, "stopwatch": stopwatch
@@ -172,7 +172,8 @@ def keras_reload_from_torch_model(torch_model: Any, keras_model: Any = None,
     else:
         report, predicted = convert_untold(by_order, source, target, sample, writing,
                                            predicting if do_predict else None)
-    report.listing, report.alignment_arguments = looked_at.listing, looked_at.alignment_arguments
+    report.layer_table = looked_at.layer_table
+    report.alignment_arguments = looked_at.alignment_arguments
     report.warnings += looked_at.warnings
     report.notes += alignment.notes
     if do_predict and not predicted:
@@ -240,11 +241,11 @@ def file_to_save(save_name: str | PathLike[str] | None, ending: str,
     return path
 
 
-def inspection(source: Source, target: Target | None, listing: LayerTable,
+def inspection(source: Source, target: Target | None, layer_table: LayerTable,
                stopwatch: Stopwatch) -> Report:
     """A report of looking only: the lists, and nothing converted."""
     return Report(source=source.origin, target=in_words(target) if target is not None else "",
-                  listing=listing, seconds=stopwatch.seconds,
+                  layer_table=layer_table, seconds=stopwatch.seconds,
                   notes=(*source.notes, *placeholder_notes(source)))
 
 
@@ -252,6 +253,6 @@ def shown(report: Report, verbose: int) -> Report:
     """The report, printed unless silence is asked for; one of looking only prints its lists."""
     if verbose > 0:
         if not report.ledger:
-            print(report.listing)
+            print(report.layer_table)
         print(report)
     return report

@@ -191,7 +191,7 @@ class VerifyOptions:
             raise NotEqualError(
                 "the models are aligned but their outputs differ: "
                 f"{report.difference_text() or 'they have no common shape'}"
-                f'{report.kept_in_words()}; model and files are as they were; '
+                f'{report.kept_text()}; model and files are as they were; '
                 f'if_different="keep" keeps the weights{where}', report, comparison)
 
 

@@ -43,23 +43,23 @@ def command(output: Path | None, html: Path | None, backend: str | None, as_json
     with screen.chatter_on_stderr():
         torch_model, keras_model = two_branches_torch(), two_branches_keras()
         before = keras_reload_from_torch_model(torch_model, keras_model, do_convert=False,
-                                               verbose=0).listing
+                                               verbose=0).layer_table
         moved = keras_reload_from_torch_model(torch_model, keras_model, tail_align_dict=TAILS,
                                               tail_split_position=1, do_predict=False, save_name="",
-                                              verbose=0).listing
+                                              verbose=0).layer_table
         report = convert(torch_model, keras_model, save=output)
     assert before is not None
     assert moved is not None
-    report.listing = moved
+    report.layer_table = moved
     if html is not None:
         report.to_html(html)
     if as_json:
         screen.show_json(report.to_dict())
         return DONE if report.equal else MISMATCH
     screen.say("The two lists as they are; the branches are listed in different order:\n", "bold")
-    screen.show_listing(before)
+    screen.show_layer_table(before)
     screen.say(f"\nWith tail_align_dict={TAILS}, tail_split_position=1:\n", "bold")
-    screen.show_listing(moved)
+    screen.show_layer_table(moved)
     screen.say("\nThe same without a dictionary, by running both models:\n", "bold")
     screen.show_report(report)
     return DONE if report.equal else MISMATCH

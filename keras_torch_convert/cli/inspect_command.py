@@ -11,7 +11,7 @@ from ..api.classic import keras_reload_from_torch_model
 from ..keras_io.model import is_keras_model, read_target
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
-from ..report.layer_table import Cell, shapes_of
+from ..report.layer_table import Cell
 from . import options, screen
 from .configuration import config_option
 from .exit_codes import DONE, MISMATCH
@@ -55,19 +55,19 @@ def command(ctx: click.Context, /, models: tuple[str, ...], html: Path | None, a
                                                **options.classic_arguments(values),
                                                wrapper=values["wrapper"], do_convert=False,
                                                verbose=0)
-    assert report.listing is not None
+    assert report.layer_table is not None
     if html is not None:
         report.to_html(html)
     if as_json:
         screen.show_json({
-            "source": report.source, "target": report.target, "rows": report.listing.to_list(),
+            "source": report.source, "target": report.target, "rows": report.layer_table.to_list(),
             "notes": report.notes
         })
     else:
-        screen.show_listing(report.listing)
+        screen.show_layer_table(report.layer_table)
         for sentence in (*report.notes, *report.warnings):
             screen.note(f"note: {sentence}")
-    return MISMATCH if report.listing.misfits else DONE
+    return MISMATCH if report.layer_table.mismatches else DONE
 
 
 def is_plan(name: str) -> bool:
@@ -78,9 +78,7 @@ def is_plan(name: str) -> bool:
 def show_keras_layers(model: Any, expand_nested: bool, as_json: bool) -> int:
     """The layers of a Keras model that hold weights."""
     target = read_target(model, expand_nested=expand_nested)
-    layers = [
-        (layer.class_name, Cell(layer.name, shapes_of(layer.variables))) for layer in target.layers
-    ]
+    layers = [(layer.class_name, Cell.of(layer.name, layer.variables)) for layer in target.layers]
     if as_json:
         rows = [{
             "name": cell.name, "kind": kind, "shapes": cell.shapes, "parameters": cell.parameters

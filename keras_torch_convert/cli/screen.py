@@ -71,20 +71,20 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]],
     console().print(table)
 
 
-def show_listing(listing: LayerTable) -> None:
+def show_layer_table(layer_table: LayerTable) -> None:
     """Both lists side by side, as wide as the terminal; on it, rows that do not fit are red."""
     if not is_terminal():
-        print(listing)
+        print(layer_table)
         return
     rules = 0
     explaining = False
-    for line in listing.text(console().width - 1).splitlines():
+    for line in layer_table.text(console().width - 1).splitlines():
         rules += line.startswith("---")
-        # The reason of the first misfit takes as many lines as it needs, which have no bar between
-        # two sides.
+        # The reason of the first mismatch takes as many lines as it needs, which have no bar
+        # between two sides.
         explaining = line.startswith("    <-") or (explaining and " | " not in line
                                                    and not line.startswith("-"))
-        is_total = rules == 2 and not line.startswith("---") and listing.misfits > 0
+        is_total = rules == 2 and not line.startswith("---") and layer_table.mismatches > 0
         say(line, BAD if explaining or is_total else "red" if line.startswith("!") else "")
 
 

@@ -1,59 +1,26 @@
 """The two lists that a user aligns by: torch layers beside Keras layers, row by row, the first
-misfit marked.
+mismatch marked.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any
 
-Shape = tuple[int, ...]
+from ..spec.layer_groups import TorchLayer
+from ..spec.source import SourceTensor
+from ..spec.target import TargetLayer, TargetVariable
+from ..spec.tensor_spec import Shape
+from . import html_parts
 
-
-class HasShape(Protocol):
-    """A tensor or variable, as far as a listing is concerned."""
-    @property
-    def shape(self) -> Shape:
-        """Extents of the axes."""
-
-
-class TorchRow(Protocol):
-    """A torch layer: its name and its tensors in order, as collected."""
-    @property
-    def layer(self) -> str:
-        """Name of the layer."""
-
-    @property
-    def tensors(self) -> Sequence[HasShape]:
-        """Its tensors."""
-
-
-class KerasRow(Protocol):
-    """A Keras layer: its name, class names, variables in order, and the leaf layers inside it."""
-    @property
-    def name(self) -> str:
-        """Name of the layer."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Class names along the method resolution order."""
-
-    @property
-    def variables(self) -> Sequence[HasShape]:
-        """Its weights."""
-
-    @property
-    def children(self) -> Sequence[KerasRow]:
-        """Leaf layers inside, empty for a layer that owns its weights itself."""
-
-
-# The two layers are those of the caller: whatever has the attributes of TorchLayer and KerasLayer.
-Fit = Callable[[Any, Any], str]
+# Says why a torch layer and a Keras layer cannot belong together, "" when they can.
+Fit = Callable[[TorchLayer, TargetLayer], str]
 
 # Narrower than this no row can be read; wider windows than needed are not filled.
 NARROWEST = 60
@@ -61,20 +28,25 @@ WIDTH_WITHOUT_TERMINAL = 140
 SHORTEST_NAME = 9
 SHORTEST_SHAPES = 6
 
-SIDE_HEADER = {side: (f"{side} layer", "shapes", "size") for side in ("torch", "Keras")}
+NAME_COLUMNS, SHAPE_COLUMNS, NUMBER_COLUMNS = (1, 4), (2, 5), (0, 3, 6)
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One side of a row: the layer's name, the shapes of its arrays, their number of elements."""
+    """One side of a row: the layer's name and the shapes of its arrays."""
 
     name: str
     shapes: tuple[Shape, ...]
 
+    @classmethod
+    def of(cls, name: str, arrays: Iterable[SourceTensor | TargetVariable]) -> Cell:
+        """Return the cell of a layer."""
+        return cls(name, tuple(tuple(map(int, array.shape)) for array in arrays))
+
     @property
     def parameters(self) -> int:
         """Number of elements of all arrays."""
-        return sum(size_of(shape) for shape in self.shapes)
+        return sum(map(math.prod, self.shapes))
 
     @property
     def shapes_text(self) -> str:
@@ -83,13 +55,22 @@ class Cell:
         return " ".join(f"{f'{count}x' if count > 1 else ''}({','.join(map(str, shape))})"
                         for shape, count in runs)
 
+    def texts(self, indent: str = "") -> list[str]:
+        """Return name, shapes and number of parameters."""
+        return [indent + (self.name or "(none)"), indent + self.shapes_text, f"{self.parameters:,}"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the cell as plain data."""
+        shapes = list(map(list, self.shapes))
+        return {"name": self.name, "shapes": shapes, "parameters": self.parameters}
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A torch layer beside the Keras layer at the same place.
+    """A torch layer beside the Keras layer at the same position.
 
-    `place` is None for the leaf layers of a nested layer, which are shown under it and are no
-    places. `mismatch` says why the two cannot belong together, "" when their shapes fit.
+    `position` is None for the leaf layers of a nested layer, which are shown under it and have
+    none. `mismatch` says why the two cannot belong together, "" when their shapes fit.
     """
 
     position: int | None
@@ -100,222 +81,192 @@ class Row:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LayerTable:
-    """Both lists side by side, as text and in a notebook. `keras_listed` is False without a Keras
-    model.
+    """Both lists side by side, as text and in a notebook.
+
+    Attributes:
+        rows: One Row for each position, and one for each leaf layer of a nested Keras layer.
+        has_keras: False without a Keras model: then the torch side stands alone.
     """
 
     rows: tuple[Row, ...]
-    keras_listed: bool = True
+    has_keras: bool = True
 
     @property
-    def first_misfit(self) -> Row | None:
+    def first_mismatch(self) -> Row | None:
         """The first row whose two layers cannot belong together, None when all fit."""
         return next((row for row in self.rows if row.mismatch), None)
 
     @property
-    def header(self) -> list[str]:
-        """Titles of the columns."""
-        return ["", *SIDE_HEADER["torch"], *(SIDE_HEADER["Keras"] if self.keras_listed else ())]
-
-    @property
-    def misfits(self) -> int:
+    def mismatches(self) -> int:
         """Number of rows whose two layers cannot belong together."""
         return sum(bool(row.mismatch) for row in self.rows)
 
+    @property
+    def header(self) -> list[str]:
+        """Titles of the columns."""
+        sides = ("torch", "Keras") if self.has_keras else ("torch",)
+        return ["", *(text for side in sides for text in (f"{side} layer", "shapes", "size"))]
+
+    def cells(self, row: Row) -> list[str]:
+        """Return a row's texts, column by column; nested layers are indented."""
+        nested = "  " if row.position is None else ""
+        torch = row.torch.texts() if row.torch else ["", "", ""]
+        keras = row.keras.texts(nested) if row.keras else ["", "", ""]
+        position = "" if row.position is None else str(row.position)
+        return [position, *torch, *(keras if self.has_keras else ())]
+
     def totals(self) -> str:
-        """Layers, arrays and parameters of either side, and how many rows do not fit."""
-        torch_side = [row.torch for row in self.rows if row.torch and row.position is not None]
-        keras_side = [row.keras for row in self.rows if row.keras and row.position is not None]
-        text = f"torch: {counts(torch_side)}"
-        if self.keras_listed:
-            text += f"; Keras: {counts(keras_side)}; "
-            text += (
-                f"{self.misfits} of "
-                f"{len([row for row in self.rows if row.position is not None])} rows do not fit"
-                if self.misfits else "every row fits")
-        return text
+        """Return layers, arrays and parameters of either side, and how many rows do not fit."""
+        rows = [row for row in self.rows if row.position is not None]
+        text = f"torch: {_counts([row.torch for row in rows])}"
+        if not self.has_keras:
+            return text
+        fit = f"{self.mismatches} of {len(rows)} rows do not fit"
+        return (f"{text}; Keras: {_counts([row.keras for row in rows])}; "
+                f"{fit if self.mismatches else 'every row fits'}")
 
     def __str__(self) -> str:
-        """The lists as text, as wide as the terminal."""
+        """Return the lists as text, as wide as the terminal."""
         return self.text(shutil.get_terminal_size((WIDTH_WITHOUT_TERMINAL, 24)).columns)
 
-    def __repr__(self) -> str:
-        """The same: what an interactive session shows for the value of a call."""
-        return str(self)
+    __repr__ = __str__
 
     def text(self, width: int) -> str:
-        """The lists as text of at most `width` columns (60 at least): long names lose their middle,
-        shapes their end.
+        """Return the lists as text of at most `width` columns (60 at least).
+
+        Long names lose their middle, shapes their end.
         """
         width = max(width, NARROWEST)
-        table = [cells_of(row, self.keras_listed) for row in self.rows]
-        header = self.header
-        widths = column_widths([header, *table], width)
-        lines = [join_cells(header, widths, " "), "-" * min(width, line_width(widths))]
-        first = self.first_misfit
+        table = [self.cells(row) for row in self.rows]
+        widths = _column_widths([self.header, *table], width)
+        rule = "-" * min(width, _line_width(widths))
+        lines = [_line(self.header, widths, " "), rule]
+        first = self.first_mismatch
         for row, cells in zip(self.rows, table, strict=True):
-            lines.append(join_cells(cells, widths, "!" if row.mismatch else " "))
+            lines.append(_line(cells, widths, "!" if row.mismatch else " "))
             if row is first:
-                lines += wrapped(f"<- first misalignment: {row.mismatch}", width, indent=4)
-        lines.append("-" * min(width, line_width(widths)))
-        lines += wrapped(self.totals(), width)
-        return "\n".join(lines)
+                lines += _wrapped(f"<- first misalignment: {row.mismatch}", width, indent=4)
+        return "\n".join([*lines, rule, *_wrapped(self.totals(), width)])
 
     def to_list(self) -> list[dict[str, Any]]:
-        """The rows as plain data."""
+        """Return the rows as plain data."""
         return [{
-            "place": row.position, "torch": plain(row.torch), "keras": plain(row.keras),
-            "misfit": row.mismatch
+            "position": row.position, "torch": row.torch and row.torch.to_dict(),
+            "keras": row.keras and row.keras.to_dict(), "mismatch": row.mismatch
         } for row in self.rows]
 
     def _repr_html_(self) -> str:
-        from .notebook import listing_html
+        first, rows = self.first_mismatch, [html_parts.row("th", self.header, NUMBER_COLUMNS)]
+        for row in self.rows:
+            rows.append(
+                html_parts.row("td", self.cells(row), NUMBER_COLUMNS,
+                               html_parts.BAD if row.mismatch else ""))
+            if row is first:
+                rows.append(
+                    html_parts.note_row("\u2191 first misalignment:", row.mismatch,
+                                        len(self.header)))
+        return html_parts.table((), rows) + html_parts.text_line(self.totals())
 
-        return listing_html(self)
 
-
-def side_by_side(stacks: Sequence[TorchRow], keras_layers: Sequence[KerasRow] | None = None,
+def side_by_side(torch_layers: Sequence[TorchLayer],
+                 keras_layers: Sequence[TargetLayer] | None = None,
                  names: Sequence[str] | None = None, *, by_callback: Collection[str] = (),
                  fit: Fit | None = None) -> LayerTable:
-    """Torch layers beside Keras layers.
+    """Put torch layers beside Keras layers.
 
-    `stacks` are in the order in which they are paired; `names` are the aligned names of the Keras
-    layers, by default the layers' own order; None for `keras_layers` lists the torch side alone.
-    Layers whose name is in `by_callback` are taken to fit, since a callback may make anything of
-    the arrays. `fit` says why two layers cannot belong together, "" when they can; by default the
-    shapes decide, see `shape_misfit`.
+    Args:
+        torch_layers: In the order in which they are paired.
+        keras_layers: The layers of the Keras model; None lists the torch side alone.
+        names: The aligned names of the Keras layers, by default the layers' own order.
+        by_callback: Names of Keras layers that are taken to fit, since a callback may make
+            anything of the arrays.
+        fit: Says why two layers cannot belong together, "" when they can; by default the shapes
+            decide, see `shape_mismatch`.
+
+    Returns:
+        The table.
     """
     if keras_layers is None:
         return LayerTable(
-            tuple(Row(place, torch_cell(stack), None) for place, stack in enumerate(stacks)),
-            keras_listed=False)
+            tuple(
+                Row(position, Cell.of(layer.layer, layer.tensors), None)
+                for position, layer in enumerate(torch_layers)), has_keras=False)
     by_name = {layer.name: layer for layer in keras_layers}
-    names = [layer.name for layer in keras_layers] if names is None else list(names)
-    check = fit or shape_misfit
+    names = list(by_name) if names is None else list(names)
     rows: list[Row] = []
-    for place in range(max(len(stacks), len(names))):
-        stack = stacks[place] if place < len(stacks) else None
-        name = names[place] if place < len(names) else None
+    for position in range(max(len(torch_layers), len(names))):
+        torch_layer = torch_layers[position] if position < len(torch_layers) else None
+        name = names[position] if position < len(names) else None
         layer = by_name.get(name) if name is not None else None
-        mismatch = misfit_of(stack, name, layer, by_callback, check)
-        keras = None if name is None else Cell(
-            name,
-            shapes_of(layer.variables) if layer is not None else ())
-        rows.append(Row(place, None if stack is None else torch_cell(stack), keras, mismatch))
-        if layer is not None:
-            rows += [
-                Row(None, None, Cell(child.name, shapes_of(child.variables)))
-                for child in layer.children
-            ]
+        if torch_layer is None or layer is None:
+            mismatch = _missing_side(torch_layer, name, layer)
+        else:
+            mismatch = "" if name in by_callback else (fit or shape_mismatch)(torch_layer, layer)
+        left = None if torch_layer is None else Cell.of(torch_layer.layer, torch_layer.tensors)
+        right = None if name is None else Cell.of(name, layer.variables if layer else ())
+        rows.append(Row(position, left, right, mismatch))
+        for child in layer.children if layer is not None else ():
+            rows.append(Row(None, None, Cell.of(child.name, child.variables)))
     return LayerTable(tuple(rows))
 
 
-def misfit_of(stack: TorchRow | None, name: str | None, layer: KerasRow | None,
-              by_callback: Collection[str], check: Fit) -> str:
-    """Why the two sides of a row cannot belong together, "" when they can."""
+def _missing_side(torch_layer: TorchLayer | None, name: str | None,
+                  layer: TargetLayer | None) -> str:
+    """Return what is missing in a row that lacks a torch layer or a Keras layer."""
     if name is None:
         return ("the Keras layers are used up: none is left for the torch layer "
-                f"'{stack.layer if stack else ''}'")
+                f"'{torch_layer.layer if torch_layer else ''}'")
     if layer is None:
         return (f"there is no Keras layer with weights named '{name}'"
                 if name else "no Keras layer is named for this place")
-    if stack is None:
-        return f"the torch layers are used up: none is left for the Keras layer '{name}'"
-    return "" if name in by_callback else check(stack, layer)
+    return f"the torch layers are used up: none is left for the Keras layer '{name}'"
 
 
-def shape_misfit(stack: TorchRow, layer: KerasRow) -> str:
-    """Why no reordering of axes brings the torch layer's arrays to the Keras layer's shapes, ""
-    when one may.
+def shape_mismatch(torch_layer: TorchLayer, layer: TargetLayer) -> str:
+    """Say why no transpose makes the torch layer's shapes those of the Keras layer, "" if one may.
 
     Both sides must hold equally many arrays of the same extents, in any order, axes of size 1
     aside. A depthwise kernel is the exception: PyTorch merges channels and multiplier, (channels x
     multiplier, 1, ...), where Keras keeps two axes.
     """
-    tensors, variables = shapes_of(stack.tensors), shapes_of(layer.variables)
-    if Counter(map(extents, tensors)) == Counter(map(extents, variables)):
+    left = Cell.of(torch_layer.layer, torch_layer.tensors)
+    right = Cell.of(layer.name, layer.variables)
+    if Counter(map(_extents, left.shapes)) == Counter(map(_extents, right.shapes)):
         return ""
-    merged = any("Depthwise" in kind or "Separable" in kind for kind in layer.class_names)
-    if merged and Counter(map(size_of, tensors)) == Counter(map(size_of, variables)):
+    merged = any("Depthwise" in name or "Separable" in name for name in layer.class_names)
+    if merged and Counter(map(math.prod, left.shapes)) == Counter(map(math.prod, right.shapes)):
         return ""
-    left, right = Cell(stack.layer, tensors), Cell(layer.name, variables)
-    count = "" if len(tensors) == len(
-        variables) else f": number of arrays {len(tensors)} against {len(variables)}"
+    counts = len(left.shapes), len(right.shapes)
+    count = "" if counts[0] == counts[1] else f": number of arrays {counts[0]} against {counts[1]}"
     return (f"torch '{left.name}' {left.shapes_text} cannot fit Keras '{right.name}' "
             f"{right.shapes_text}{count}")
 
 
-def extents(shape: Shape) -> Shape:
-    """The extents of a shape in ascending order, without those of size 1: what no transpose
-    changes.
-    """
+def _extents(shape: Shape) -> Shape:
+    """Return what no transpose changes: the extents in order, without those of size 1."""
     return tuple(sorted(extent for extent in shape if extent != 1))
 
 
-def size_of(shape: Shape) -> int:
-    """Number of elements."""
-    size = 1
-    for extent in shape:
-        size *= extent
-    return size
+def _counts(cells: Iterable[Cell | None]) -> str:
+    """Return the number of layers, arrays and parameters in words."""
+    found = [cell for cell in cells if cell is not None]
+    arrays = sum(len(cell.shapes) for cell in found)
+    parameters = sum(cell.parameters for cell in found)
+    return f"{len(found):,} layers, {arrays:,} arrays, {parameters:,} parameters"
 
 
-def shapes_of(arrays: Sequence[HasShape]) -> tuple[Shape, ...]:
-    """The shapes as plain tuples."""
-    return tuple(tuple(int(extent) for extent in array.shape) for array in arrays)
+def _column_widths(table: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Return widths that hold every text, or as much as fits.
 
-
-def torch_cell(stack: TorchRow) -> Cell:
-    """The torch side of a row."""
-    return Cell(stack.layer, shapes_of(stack.tensors))
-
-
-def counts(cells: Sequence[Cell]) -> str:
-    """Layers, arrays and parameters in words."""
-    arrays, parameters = sum(len(cell.shapes) for cell in cells), sum(
-        cell.parameters for cell in cells)
-    return f"{len(cells):,} layers, {arrays:,} arrays, {parameters:,} parameters"
-
-
-def plain(cell: Cell | None) -> Mapping[str, Any] | None:
-    """One side of a row as plain data."""
-    if cell is None:
-        return None
-    return {
-        "name": cell.name, "shapes": [list(shape) for shape in cell.shapes],
-        "parameters": cell.parameters
-    }
-
-
-def cells_of(row: Row, keras_listed: bool) -> list[str]:
-    """A row's texts, column by column."""
-    place = "" if row.position is None else str(row.position)
-    cells = [place, *texts_of(row.torch, nested=False)]
-    return cells + texts_of(row.keras, nested=row.position is None) if keras_listed else cells
-
-
-def texts_of(cell: Cell | None, *, nested: bool) -> list[str]:
-    """Name, shapes and number of parameters; nested layers are indented."""
-    if cell is None:
-        return ["", "", ""]
-    indent = "  " if nested else ""
-    return [indent + (cell.name or "(none)"), indent + cell.shapes_text, f"{cell.parameters:,}"]
-
-
-NAME_COLUMNS, SHAPE_COLUMNS, NUMBER_COLUMNS = (1, 4), (2, 5), (0, 3, 6)
-
-
-def column_widths(table: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Widths that hold every text, or as much as fits: the widest name or shape column gives way
-    first.
+    The widest column of names or shapes gives way first.
     """
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    shortest = dict.fromkeys(NAME_COLUMNS, SHORTEST_NAME) | dict.fromkeys(
-        SHAPE_COLUMNS, SHORTEST_SHAPES)
-    while line_width(widths) > width:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    shortest = dict.fromkeys(NAME_COLUMNS, SHORTEST_NAME)
+    shortest |= dict.fromkeys(SHAPE_COLUMNS, SHORTEST_SHAPES)
+    while _line_width(widths) > width:
         shrinkable = [
             column
-            for column in shortest if column < len(widths) and widths[column] > shortest[column]
+            for column, least in shortest.items() if column < len(widths) and widths[column] > least
         ]
         if not shrinkable:
             break
@@ -323,44 +274,37 @@ def column_widths(table: Sequence[Sequence[str]], width: int) -> list[int]:
     return widths
 
 
-def line_width(widths: Sequence[int]) -> int:
-    """Columns that a line takes: the mark and a space, the texts, two spaces between, and a bar
-    before the Keras side.
-    """
+def _line_width(widths: Sequence[int]) -> int:
+    """Return the width of a line: a mark and a space, the texts, two spaces between, and a bar."""
     return 2 + sum(widths) + 2 * (len(widths) - 1) + (2 if len(widths) > 4 else 0)
 
 
-def join_cells(cells: Sequence[str], widths: Sequence[int], mark: str) -> str:
-    """One line of text."""
+def _line(cells: Sequence[str], widths: Sequence[int], mark: str) -> str:
     texts = []
     for column, (text, width) in enumerate(zip(cells, widths, strict=True)):
         if column in NUMBER_COLUMNS:
             texts.append(text.rjust(width))
-        elif column in NAME_COLUMNS:
-            texts.append(cut_middle(text, width).ljust(width))
         else:
-            texts.append(cut_end(text, width).ljust(width))
-    line = "  ".join(texts[:4])
-    if len(texts) > 4:
-        line += "  | " + "  ".join(texts[4:])
-    return f"{mark} {line}".rstrip()
+            cut = _cut_middle if column in NAME_COLUMNS else _cut_end
+            texts.append(cut(text, width).ljust(width))
+    keras = "  | " + "  ".join(texts[4:]) if len(texts) > 4 else ""
+    return f"{mark} {'  '.join(texts[:4])}{keras}".rstrip()
 
 
-def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
-    """A sentence in lines; names are not broken."""
-    return textwrap.wrap(text, width, initial_indent=" " * indent, subsequent_indent=" " *
-                         (indent + 3 if indent else 0), break_long_words=False,
-                         break_on_hyphens=False)
+def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+    """Return a sentence in lines; names are not broken."""
+    following = " " * (indent + 3 if indent else 0)
+    return textwrap.wrap(text, width, initial_indent=" " * indent, subsequent_indent=following,
+                         break_long_words=False, break_on_hyphens=False)
 
 
-def cut_middle(text: str, width: int) -> str:
-    """A text that is too long without its middle: layer names differ at both ends."""
+def _cut_middle(text: str, width: int) -> str:
+    """Return a text that is too long without its middle: layer names differ at both ends."""
     if len(text) <= width:
         return text
     kept = width - 3
     return f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
 
 
-def cut_end(text: str, width: int) -> str:
-    """A text that is too long without its end."""
+def _cut_end(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 3]}..."

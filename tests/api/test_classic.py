@@ -71,7 +71,7 @@ def test_a_match_function_decides_the_whole_order(torch_model, keras_model):
     assert largest_difference(torch_model, keras_model) < 1e-5
 
 
-def test_without_alignment_the_misfit_is_an_error_that_lists_every_bad_pair_and_changes_nothing(
+def test_without_alignment_the_mismatch_is_an_error_that_lists_every_bad_pair_and_changes_nothing(
         torch_model, keras_model, tmp_path):
     before, weights = values(keras_model), copy.deepcopy(torch_model.state_dict())
     path = tmp_path / "model.h5"
@@ -89,7 +89,7 @@ def test_without_alignment_the_misfit_is_an_error_that_lists_every_bad_pair_and_
         torch.equal(tensor, weights[name]) for name, tensor in torch_model.state_dict().items())
 
 
-def test_inspection_prints_both_lists_marks_the_first_misfit_and_changes_nothing(
+def test_inspection_prints_both_lists_marks_the_first_mismatch_and_changes_nothing(
         torch_model, keras_model, capsys):
     before = values(keras_model)
     keras_reload_from_torch_model(torch_model, keras_model, do_convert=False)
@@ -112,7 +112,7 @@ def test_without_a_keras_model_the_torch_side_is_listed(torch_model, capsys):
     printed = capsys.readouterr().out
     assert "block2.shortcut" in printed
     assert "(8,8,1,1)" in printed
-    assert report.listing is not None
+    assert report.layer_table is not None
 
 
 def test_more_torch_layers_than_keras_layers_is_an_error_naming_the_rest(torch_model, keras_model):
@@ -443,9 +443,9 @@ def test_the_leaves_of_a_nested_model_are_listed_below_it_and_are_places_only_wh
     torch_net, keras_net = torch_with_inner_net(), keras_with_inner_net()
     with pytest.raises(ktc.AlignmentError, match="4 torch layers for 3 Keras layers"):
         keras_reload_from_torch_model(torch_net.state_dict(), keras_net, **QUIET)
-    listing = keras_reload_from_torch_model(torch_net, keras_net, do_convert=False,
-                                            verbose=0).listing
-    assert [(row.position, row.keras.name) for row in listing.rows if row.keras] == [
+    layer_table = keras_reload_from_torch_model(torch_net, keras_net, do_convert=False,
+                                                verbose=0).layer_table
+    assert [(row.position, row.keras.name) for row in layer_table.rows if row.keras] == [
         (0, "first"), (1, "inner"), (None, "mix"), (None, "norm"), (2, "last")
     ]  # yapf: disable
     report = keras_reload_from_torch_model(torch_net, keras_net, expand_nested=True, save_name="",

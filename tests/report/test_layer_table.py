@@ -1,4 +1,4 @@
-"""Torch layers beside Keras layers: what stands where, and where the first misfit is."""
+"""Torch layers beside Keras layers: what stands where, and where the first mismatch is."""
 
 from collections import namedtuple
 
@@ -51,16 +51,16 @@ def test_both_lists_stand_in_pairs_with_shapes_and_sizes():
 
 
 def test_first_row_that_cannot_fit_is_marked_and_explained():
-    listing = side_by_side(STACKS, LAYERS)
+    layer_table = side_by_side(STACKS, LAYERS)
 
-    marked = [line for line in listing.text(140).splitlines() if line.startswith("!")]
+    marked = [line for line in layer_table.text(140).splitlines() if line.startswith("!")]
     assert [line.split()[1:3] for line in marked] == [["2", "downsample.0"], ["3", "conv2"]]
-    assert listing.first_misfit.position == 2
+    assert layer_table.first_mismatch.position == 2
     assert ("    <- first misalignment: torch 'downsample.0' (256,64,1,1) cannot fit Keras "
             "'depthwise' (3,3,32,2) (64): "
-            "number of arrays 1 against 2") in listing.text(140).splitlines()
-    assert listing.text(140).count("first misalignment") == 1
-    assert listing.totals().endswith("2 of 5 rows do not fit")
+            "number of arrays 1 against 2") in layer_table.text(140).splitlines()
+    assert layer_table.text(140).count("first misalignment") == 1
+    assert layer_table.totals().endswith("2 of 5 rows do not fit")
 
 
 def test_transposes_axes_of_size_one_and_merged_depthwise_channels_fit():
@@ -71,49 +71,49 @@ def test_transposes_axes_of_size_one_and_merged_depthwise_channels_fit():
         layer("c", "DepthwiseConv2D", (3, 3, 3, 2))
     ]
 
-    assert side_by_side(torch_side, keras_side).misfits == 0
+    assert side_by_side(torch_side, keras_side).mismatches == 0
 
 
 def test_equal_sizes_of_other_extents_do_not_fit():
-    listing = side_by_side([stack("fc", (6, 4))], [layer("dense", "Dense", (8, 3))])
+    layer_table = side_by_side([stack("fc", (6, 4))], [layer("dense", "Dense", (8, 3))])
 
-    assert listing.misfits == 1
+    assert layer_table.mismatches == 1
 
 
 def test_layers_hit_by_a_callback_are_taken_to_fit():
-    listing = side_by_side([stack("table", (49, 4))], [layer("bias", "Bias", (7, 7, 4))],
-                           by_callback=["bias"])
+    layer_table = side_by_side([stack("table", (49, 4))], [layer("bias", "Bias", (7, 7, 4))],
+                               by_callback=["bias"])
 
-    assert listing.misfits == 0
+    assert layer_table.mismatches == 0
 
 
 def test_caller_can_decide_what_fits():
     refusal = side_by_side(STACKS[:1], LAYERS[:1],
                            fit=lambda stack, layer: f"{stack.layer} is not for {layer.name}")
 
-    assert refusal.first_misfit.mismatch == "conv1 is not for stem_conv"
+    assert refusal.first_mismatch.mismatch == "conv1 is not for stem_conv"
 
 
 def test_torch_layer_without_a_partner_is_the_misalignment_when_all_before_fit():
-    listing = side_by_side([*STACKS, stack("extra", (3,))], LAYERS, ALIGNED)
+    layer_table = side_by_side([*STACKS, stack("extra", (3,))], LAYERS, ALIGNED)
 
-    assert listing.first_misfit.position == 5
-    assert listing.first_misfit.mismatch == "the Keras layers are used up: none is left for the torch layer 'extra'"
+    assert layer_table.first_mismatch.position == 5
+    assert layer_table.first_mismatch.mismatch == "the Keras layers are used up: none is left for the torch layer 'extra'"
 
 
 def test_keras_layer_without_a_partner_is_the_misalignment_when_all_before_fit():
-    listing = side_by_side(STACKS[:-1], LAYERS, ALIGNED)
+    layer_table = side_by_side(STACKS[:-1], LAYERS, ALIGNED)
 
-    assert (listing.first_misfit.mismatch ==
+    assert (layer_table.first_mismatch.mismatch ==
             "the torch layers are used up: none is left for the Keras layer 'predictions'")
 
 
 def test_name_that_the_model_lacks_is_a_misalignment():
     assert side_by_side(
         STACKS[:1], LAYERS,
-        ["stem"]).first_misfit.mismatch == ("there is no Keras layer with weights named 'stem'")
+        ["stem"]).first_mismatch.mismatch == ("there is no Keras layer with weights named 'stem'")
     assert side_by_side(STACKS[:1], LAYERS,
-                        [""]).first_misfit.mismatch == "no Keras layer is named for this place"
+                        [""]).first_mismatch.mismatch == "no Keras layer is named for this place"
 
 
 def test_leaves_of_a_nested_layer_are_indented_under_it_and_are_no_places():
@@ -122,16 +122,16 @@ def test_leaves_of_a_nested_layer_are_indented_under_it_and_are_no_places():
         layer("inner_bn", "BatchNormalization", (2,), (2,))
     ]
     nested = layer("block", "Sequential", (3, 3, 1, 2), (2,), (2,), children=leaves)
-    listing = side_by_side([stack("a", (2, 1, 3, 3), (2,),
-                                  (2,)), stack("b", (5,))],
-                           [nested, layer("last", "Scale", (5,))])
+    layer_table = side_by_side([stack("a", (2, 1, 3, 3), (2,),
+                                      (2,)), stack("b", (5,))],
+                               [nested, layer("last", "Scale", (5,))])
 
-    rows = listing.text(120).splitlines()[2:6]
+    rows = layer_table.text(120).splitlines()[2:6]
     assert [row.split("|")[1].split()[0] for row in rows
            ] == ["block", "inner_conv", "inner_bn", "last"]
     assert rows[1].split("|")[1].startswith("   inner_conv")
-    assert [row.position for row in listing.rows] == [0, None, None, 1]
-    assert "Keras: 2 layers, 4 arrays, 27 parameters" in listing.totals()
+    assert [row.position for row in layer_table.rows] == [0, None, None, 1]
+    assert "Keras: 2 layers, 4 arrays, 27 parameters" in layer_table.totals()
 
 
 def test_without_a_keras_model_the_torch_side_stands_alone():
@@ -189,6 +189,7 @@ def test_rows_are_plain_data_for_json():
     rows = side_by_side(STACKS[:1], LAYERS[:1]).to_list()
 
     assert rows == [{
-        "place": 0, "torch": {"name": "conv1", "shapes": [[64, 3, 7, 7]], "parameters": 9408},
-        "keras": {"name": "stem_conv", "shapes": [[7, 7, 3, 64]], "parameters": 9408}, "misfit": ""
+        "position": 0, "torch": {"name": "conv1", "shapes": [[64, 3, 7, 7]], "parameters": 9408},
+        "keras": {"name": "stem_conv", "shapes": [[7, 7, 3, 64]],
+                  "parameters": 9408}, "mismatch": ""
     }]

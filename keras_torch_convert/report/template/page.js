@@ -1,5 +1,5 @@
 "use strict";
-// Draws the page from the data beside it. A layer is [name, shapes, parameters, proof, places in the ledger, misfit]; side 0 is the source, side 1 the target.
+// Draws the page from the data beside it. A layer is [name, shapes, parameters, proof, places in the ledger, mismatch]; side 0 is the source, side 1 the target.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const find = (id) => document.getElementById(id);
@@ -46,8 +46,8 @@
   // --- both lists ---
 
   const layers = data.layers.map((side, number) =>
-    side.map(([name, shapes, size, proof, weights, misfit], place) => ({
-      side: number, place, name, shapes, size, proof, weights, misfit: misfit || "", lines: [], moved: false, y: -1, row: null,
+    side.map(([name, shapes, size, proof, weights, mismatch], place) => ({
+      side: number, place, name, shapes, size, proof, weights, mismatch: mismatch || "", lines: [], moved: false, y: -1, row: null,
       text: [name, ...weights.map((weight) => data.ledger[weight][1])].join("\n").toLowerCase(),
     })),
   );
@@ -63,7 +63,7 @@
   const byLayerName = new Map(layers[1].map((layer) => [layer.name, layer]));
   const otherEnd = (line, layer) => line.ends[1 - layer.side];
   const differs = (layer) => layer.side === 1 && data.threshold !== null && data.differences[layer.name] > data.threshold;
-  const isProblem = (layer) => layer.proof === "missing" || layer.proof === "doubt" || layer.misfit !== "" || (layer.side === 1 && layer.name === data.divergence[0]);
+  const isProblem = (layer) => layer.proof === "missing" || layer.proof === "doubt" || layer.mismatch !== "" || (layer.side === 1 && layer.name === data.divergence[0]);
 
   const FILTERS = [
     ["all", "All", () => true],
@@ -97,7 +97,7 @@
     }
   }
 
-  const lineClass = (line) => (line.ends.some((layer) => layer.misfit) ? "missing" : line.moved ? "moved" : "");
+  const lineClass = (line) => (line.ends.some((layer) => layer.mismatch) ? "missing" : line.moved ? "moved" : "");
 
   // Hides what the search and the filter leave out; the partners of what is left stay, since a line needs both ends.
   function arrange() {
@@ -171,7 +171,7 @@
       });
       box.append(text);
     }
-    if (chosen.misfit) box.append(make("p", chosen.misfit));
+    if (chosen.mismatch) box.append(make("p", chosen.mismatch));
     if (chosen.moved) box.append(make("p", "Moved: it does not stand in the same order on both sides."));
     if (chosen.side === 1 && chosen.name in data.differences) box.append(make("p", `Difference of its output: ${data.differences[chosen.name].toExponential(1)}`));
     for (const weight of chosen.weights) {

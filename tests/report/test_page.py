@@ -15,8 +15,7 @@ from keras_torch_convert.plan.ledger import LedgerEntry
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment
 from keras_torch_convert.report.layer_table import side_by_side
-from keras_torch_convert.report.page import page
-from keras_torch_convert.report.page_data import moved_lines, page_data
+from keras_torch_convert.report.page import moved_lines, page, page_data
 from keras_torch_convert.report.report import Report
 from keras_torch_convert.spec.tensor_spec import TensorSpec
 
@@ -118,16 +117,16 @@ def test_a_pairing_without_proof_is_as_good_as_its_confidence():
     assert [layer[3] for layer in page_data(report)["layers"][1]] == ["shape", "doubt"]
 
 
-def test_lists_that_were_only_looked_at_show_their_misfits():
+def test_lists_that_were_only_looked_at_show_their_mismatches():
     Array, TorchLayer, Layer = (namedtuple("Array", "shape"), namedtuple("Stack", "layer tensors"),
-                                namedtuple("Layer", "name kinds variables children"))
+                                namedtuple("Layer", "name class_names variables children"))
     stacks = [TorchLayer("one", [Array((2, 3))]), TorchLayer("two", [Array((4,))])]
     layers = [
         Layer("first", ("Dense",), [Array((3, 2))], ()),
         Layer("second", ("Dense",), [Array((5,))], ())
     ]
 
-    data = page_data(Report(listing=side_by_side(stacks, layers)))
+    data = page_data(Report(layer_table=side_by_side(stacks, layers)))
 
     assert data["state"] == "bad"
     assert data["lines"] == [[0, 0, False], [1, 1, False]]

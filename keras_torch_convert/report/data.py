@@ -1,0 +1,163 @@
+"""What a report holds, as plain data: what the text, the notebook and the page are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..plan.difference import LEFT_OUT
+from ..plan.ledger import INCOMPLETE, SOURCE_STATUSES, TARGET_STATUSES, LedgerEntry, Status
+from .layer_table import LayerTable
+
+if TYPE_CHECKING:
+    from ..alignment.dictionaries import ClassicDictionaries
+    from ..comparison.verdict import Comparison
+    from ..plan.plan import Plan
+
+TopClass = tuple[int, str, float]
+
+# How the rules begin by which the caller lets variables keep their values.
+_KEPT_BY_THE_CALLER = ("keep_layers", LEFT_OUT)
+
+
+class StatusTotal(NamedTuple):
+    """How many tensors or variables have a status, their parameters, and the rules that led to it.
+    """
+
+    status: Status
+    number: int
+    parameters: int
+    rules: tuple[str, ...]
+
+    @property
+    def is_shown(self) -> bool:
+        """True for a status that occurred, and for those that must be empty."""
+        return self.number > 0 or self.status in INCOMPLETE
+
+    @property
+    def rules_text(self) -> str:
+        """The first rules."""
+        return "; ".join(self.rules[:3]) + ("; ..." if len(self.rules) > 3 else "")
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class ReportData:
+    """The fields of a Report, which documents them, and what follows from them."""
+
+    source: str = ""
+    target: str = ""
+    ledger: tuple[LedgerEntry, ...] = ()
+    plan: Plan | None = None
+    alignment: str = ""
+    alignment_arguments: Mapping[str, Any] = field(default_factory=dict)
+    callback_hits: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    layer_table: LayerTable | None = None
+    path: Path | None = None
+    md5: str | None = None
+    sha256: str | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    equal: bool | None = None
+    max_abs_diff: float | None = None
+    relative_diff: float | None = None
+    threshold: float | None = None
+    torch_top: tuple[TopClass, ...] = ()
+    keras_top: tuple[TopClass, ...] = ()
+    input: str = ""
+    rescale_mode: str = ""
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    evidence: Mapping[str, str] = field(default_factory=dict)
+    dictionaries: ClassicDictionaries | None = None
+    layer_differences: Mapping[str, float] = field(default_factory=dict)
+    confidence: Mapping[str, float] = field(default_factory=dict)
+    comparison: Comparison | None = None
+
+    @property
+    def complete(self) -> bool:
+        """True when every source tensor is used or skipped and every target variable set or kept.
+        """
+        return bool(self.ledger) and not any(entry.status in INCOMPLETE for entry in self.ledger)
+
+    @property
+    def ok(self) -> bool:
+        """True when the ledger is complete and the outputs are not known to differ."""
+        return self.complete and self.equal is not False
+
+    def totals(self) -> list[StatusTotal]:
+        """Return the number of tensors or variables of every status, also of those that did not
+        occur.
+        """
+        totals = []
+        for status in SOURCE_STATUSES + TARGET_STATUSES:
+            entries = [entry for entry in self.ledger if entry.status == status]
+            rules = dict.fromkeys(entry.rule for entry in entries if entry.rule)
+            totals.append(
+                StatusTotal(status, len(entries), sum(entry.parameters for entry in entries),
+                            tuple(rules) if status in ("skipped", "kept") else ()))
+        return totals
+
+    def verdict(self) -> str:
+        """Return in one sentence whether both models' outputs are equal and how far they differ."""
+        if not self.ledger:
+            return "nothing was converted"
+        if self.equal is None:
+            return "unproven: the outputs of the two models were not shown to be equal"
+        size = self.difference_text()
+        if self.equal:
+            return f"outputs are equal: {size}"
+        return (f"OUTPUTS DIFFER: {size or 'they have no common shape'}; look at the alignment, "
+                f"and at the notes above{self.kept_text()}")
+
+    def kept_text(self) -> str:
+        """Return what kept its own values, as a possible cause at the end of a sentence, or ""."""
+        kept = [
+            entry.name for entry in self.ledger
+            if entry.status == "kept" and entry.rule.startswith(_KEPT_BY_THE_CALLER)
+        ]
+        if not kept:
+            return ""
+        return f"; own values were kept, as you said, in {first_names(kept)}, which may be why"
+
+    def difference_text(self) -> str:
+        """Return the largest difference in words, "" when nothing was compared."""
+        if self.relative_diff is None or self.max_abs_diff is None:
+            return ""
+        bound = "" if self.threshold is None else f" (equal is up to {self.threshold:.0e})"
+        return (f"largest difference {self.max_abs_diff:.2e}, {self.relative_diff:.2e} of torch's "
+                f"largest output{bound}")
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return what there is to say in a line each: label and text."""
+        facts = [("alignment", self.alignment)]
+        facts += [("", f"{name}={_argument_text(value)}")
+                  for name, value in self.alignment_arguments.items()]
+        facts += [("callback", f"{key} -> {first_names(layers) if layers else 'no layer'}")
+                  for key, layers in self.callback_hits.items()]
+        facts += [("file", str(self.path or "")), ("md5", self.md5 or "")]
+        if self.seconds:
+            stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in self.seconds.items())
+            facts.append(("seconds", f"{stages}; in all {sum(self.seconds.values()):.2f}"))
+        rescaled = f"; rescaled by {self.rescale_mode}" if self.rescale_mode else ""
+        facts.append(("input", self.input and self.input + rescaled))
+        return [(label, text) for label, text in facts if text]
+
+
+def first_names(names: Sequence[str], most: int = 6) -> str:
+    """Return names in a line, the rest counted."""
+    text = ", ".join(names[:most])
+    return text if len(names) <= most else f"{text} and {len(names) - most} more"
+
+
+def _argument_text(value: Any, most: int = 300) -> str:
+    """Return an argument in a line; the whole of it is in `alignment_arguments`."""
+    text = describe(value) if callable(value) else repr(value)
+    return text if len(text) <= most else f"{text[: most - 4]} ..."
+
+
+def describe(value: Any) -> str:
+    """Return words for a value that are the same in every run: a function's name, not its address.
+    """
+    name = getattr(value, "__qualname__", None)
+    return f"{getattr(value, '__module__', '')}.{name}" if name else repr(value)
