@@ -17,7 +17,6 @@ from ..plan.executor import Strict
 from ..plan.plan import Plan, check_is_plan
 from ..rules.attention import is_attention
 from ..rules.position_table import Resize
-from ..running.outputs import describe
 from ..spec.source import Source
 from ..spec.target import Target
 from ..torch_io.reader import read as read_source
@@ -147,12 +146,13 @@ def with_cause(error: AlignmentError, source: Source, target: Target, runs: Runs
     """The refusal with what has no counterpart and the place where the models part, as far as that
     is known.
     """
+    from ..diagnosis.description import internal_error
     from ..diagnosis.unaligned import why_open
 
     try:
         sentences = why_open(source, target, runs, plan, alignment, hints)
     except Exception as failure:
-        return AlignmentError(f"{error}\n(why could not be looked for: {describe(failure)})")
+        return AlignmentError(f"{error}\n({internal_error(failure)})")
     return AlignmentError("\n".join([str(error), *sentences]))
 
 

@@ -11,12 +11,12 @@ from ..comparison.models import compare_on_inputs
 from ..comparison.randomized import compare_randomized
 from ..comparison.verdict import Comparison
 from ..diagnosis.causes.ends import SOFTMAX_AT_THE_END
+from ..diagnosis.description import internal_error
 from ..diagnosis.diagnosis import Diagnosis
 from ..errors import PredictionError
 from ..keras_io.model import read_target
 from ..plan.plan import Plan, check_is_plan
 from ..rules.hyperparameters import compare_hyperparameters
-from ..running.outputs import describe
 from ..spec.source import Source
 from ..spec.target import Target
 from ..torch_io.reader import read as read_source
@@ -93,8 +93,7 @@ def diagnosed(comparison: Comparison, source: Source, target: Target, runs: Runs
                              layer_differences=diagnosis.layer_differences())
         return with_proven_difference(comparison)
     except Exception as error:
-        note = f"the first divergence could not be looked for: {describe(error)}"
-        return replace(comparison, notes=(*comparison.notes, note))
+        return replace(comparison, notes=(*comparison.notes, internal_error(error)))
 
 
 def with_proven_difference(comparison: Comparison) -> Comparison:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
@@ -11,7 +12,11 @@ from typing import Any
 from ..comparison.arrays import apart
 from ..comparison.divergence import FirstDivergence
 from ..running.keras_calls import KerasRun
+from ..running.outputs import describe
 from .context import Array, DivergenceContext, Hypothesis
+
+# Set to anything, a fault of the diagnosis itself is raised instead of noted: the tests set it.
+RAISE_INTERNAL_ERRORS = "KERAS_TORCH_CONVERT_RAISE_INTERNAL_ERRORS"
 
 UNKNOWN = "unknown: none of the known causes makes the outputs equal"
 
@@ -92,3 +97,15 @@ def source_of(module: Any) -> str:
     except (TypeError, OSError):
         # Scripted modules and built-in ones.
         return ""
+
+
+class InternalFault(BaseException):
+    """A fault of the diagnosis itself, raised past every handler of errors where tests ask for it.
+    """
+
+
+def internal_error(error: Exception) -> str:
+    """Return the note for a user about a fault of the diagnosis itself; raise it in tests."""
+    if os.environ.get(RAISE_INTERNAL_ERRORS):
+        raise InternalFault(describe(error)) from error
+    return f"internal error in the diagnosis, please report it: {describe(error)}"

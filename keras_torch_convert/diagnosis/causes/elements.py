@@ -38,6 +38,8 @@ def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
 
 def same_values(first: Array, second: Array) -> bool:
     """Whether two arrays hold the same values in whatever order."""
+    if first.size != second.size:
+        return False
     one, two = np.sort(first.ravel().astype(np.float64)), np.sort(second.ravel().astype(np.float64))
     return bool(
         np.abs(one - two).max(initial=0.0) <= 1e-4
