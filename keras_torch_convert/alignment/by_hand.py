@@ -12,8 +12,9 @@ from ..spec.layer_groups import TorchLayer, group_by_layer
 from ..spec.roles import as_registered
 from ..spec.source import Source, SourceTensor
 from ..spec.target import Target, TargetLayer
+from ..util.text import did_you_mean
 from .assemble import plan_of_pairs
-from .by_order import hit_by, nearest
+from .by_order import hit_by
 from .parts import LayerSelection, Parts
 from .recurrent_layers import parts_of
 
@@ -37,14 +38,14 @@ def plan_from_mapping(source: Source, target: Target,
     if both:
         raise AlignmentError(
             f"'{both[0]}' is both in the mapping and in keep_layers; take it out of one of them")
-    plan = plan_of_pairs(
-        pairs, target, additional_transfer, dropped={
-            **collection.skipped, **{
-                tensor.name: rule for name, rule in skipped.items() for tensor in stacks[name].tensors
-            }
-        }, kept={
-            variable.key: rule for name, rule in kept.items() for variable in layers[name].variables
-        }, resize=resize)
+    dropped = {
+        tensor.name: rule for name, rule in skipped.items() for tensor in stacks[name].tensors
+    }
+    own_values = {
+        variable.key: rule for name, rule in kept.items() for variable in layers[name].variables
+    }
+    plan = plan_of_pairs(pairs, target, additional_transfer,
+                         dropped={**collection.skipped, **dropped}, kept=own_values, resize=resize)
     return parts.finished(plan)
 
 
@@ -55,9 +56,8 @@ def _pairs(mapping: Mapping[str, LayerSelection | Sequence[LayerSelection]], par
     problems = []
     for keras_name, torch_names in mapping.items():
         if keras_name not in layers:
-            problems.append(
-                f"no Keras layer with weights is called '{keras_name}'{nearest(keras_name, layers)}"
-            )
+            problems.append(f"no Keras layer with weights is called '{keras_name}'"
+                            f"{did_you_mean(keras_name, layers)}")
             continue
         try:
             pairs.append((_stack(torch_names, parts, stacks), layers[keras_name]))
@@ -99,4 +99,4 @@ def _tensors(name: str, stacks: Mapping[str, TorchLayer], source: Source) -> Seq
     if name in source:
         return (source[name],)
     raise AlignmentError(
-        f"no torch layer or tensor is called '{name}'{nearest(name, [*stacks, *source])}")
+        f"no torch layer or tensor is called '{name}'{did_you_mean(name, [*stacks, *source])}")

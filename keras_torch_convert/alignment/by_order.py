@@ -7,9 +7,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection as Names
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 from ..errors import AlignmentError, TransferError
 from ..plan.executor import Strict
@@ -17,6 +16,7 @@ from ..rules.layer import assign_layer
 from ..spec.layer_groups import LayerGroups, TorchLayer
 from ..spec.source import Order
 from ..spec.target import TargetLayer
+from ..util.text import did_you_mean, join_names
 from .joined_layers import joined_by_kind
 from .recurrent_layers import skipped_apart, split_by_order
 
@@ -112,18 +112,10 @@ def hit_by(patterns: Sequence[str], names: Sequence[str], option: str, what: str
         matching = [name for name in names if expression.fullmatch(name)]
         if not matching:
             raise AlignmentError(
-                f"{option}: no {what} is called '{pattern}'{nearest(pattern, names)}")
+                f"{option}: no {what} is called '{pattern}'{did_you_mean(pattern, names)}")
         for name in matching:
             hits.setdefault(name, f"{option} '{pattern}'")
     return hits
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The nearest existing names in words, to end a message with: "; nearest are 'a', 'b'", or ""
-    when nothing is near.
-    """
-    near = get_close_matches(name, list(known), n=3)
-    return "; nearest: " + ", ".join(f"'{match}'" for match in near) if near else ""
 
 
 def _named(layers: Sequence[TargetLayer], names: Sequence[str] | None,
@@ -137,12 +129,12 @@ def _named(layers: Sequence[TargetLayer], names: Sequence[str] | None,
         raise AlignmentError(
             f"the aligned names hold {len(unknown)} that the Keras model has no layer with "
             "weights for, "
-            f"the first is '{unknown[0]}'{nearest(unknown[0], by_name)}")
+            f"the first is '{unknown[0]}'{did_you_mean(unknown[0], by_name)}")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise AlignmentError(
-            f"the aligned names hold {_listed(twice)} more than once; each Keras layer takes one "
-            "torch layer")
+            f"the aligned names hold {join_names(twice, quoted=True)} more than once; each Keras "
+            "layer takes one torch layer")
     return [by_name[name] for name in names if name not in kept]
 
 
@@ -150,12 +142,12 @@ def _unequal(stacks: Sequence[TorchLayer], named: Sequence[TargetLayer],
              left_over: Sequence[TorchLayer], unset: Sequence[TargetLayer]) -> AlignmentError:
     parts = [f"{len(stacks)} torch layers for {len(named)} Keras layers"]
     if left_over:
-        names = _listed([stack.layer for stack in left_over])
+        names = join_names([stack.layer for stack in left_over], _SHOWN, quoted=True)
         parts.append(
             f"left over on the torch side: {names}, when that is meant say so with skip_layers "
             "(or skip_weights for last name parts)")
     if unset:
-        names = _listed([layer.name for layer in unset])
+        names = join_names([layer.name for layer in unset], _SHOWN, quoted=True)
         parts.append(
             f"left over on the Keras side: {names}, when they are to keep their own values say "
             "so with keep_layers")
@@ -172,8 +164,3 @@ def _unequal(stacks: Sequence[TorchLayer], named: Sequence[TargetLayer],
         "do_convert=False prints the two lists side by side; strict=False goes on and reports "
         "the leftovers")
     return AlignmentError("; ".join(parts))
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(f"'{name}'" for name in names[:_SHOWN]) + more

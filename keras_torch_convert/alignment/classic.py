@@ -18,6 +18,7 @@ from .. import _core
 from ..errors import AlignmentError
 from ..spec.layer_groups import as_plain_strings
 from ..util.gc_pause import gc_paused
+from ..util.text import did_you_mean, plural
 
 MatchFunction = Callable[[list[str]], Sequence[str]]
 
@@ -69,7 +70,7 @@ def align_names(names: Sequence[str], tail_align_dict: Any = {}, full_name_align
     if specific_match_func is not None:
         if moved:
             count = len(set(moved))
-            notes = ((f"the dictionaries moved {count} name{'s' if count > 1 else ''} before "
+            notes = ((f"the dictionaries moved {plural(count, 'name')} before "
                       "specific_match_func got them"),)
         aligned = call_match_function(specific_match_func, aligned)
     return NameAlignment(aligned, tuple(warnings), notes)
@@ -123,20 +124,14 @@ def describe_unused(path: tuple[str, ...], existing: ExistingNames, stage: Stage
     where = (f"{parameter}{''.join(f'[{key!r}]' for key in keys)} at stage {stage.number} applies "
              "to no layer")
     if parameter == "full_name_align_dict":
-        return where + like(keys[0], existing.names, "names")
+        return where + did_you_mean(keys[0], existing.names)
     if len(keys) == 1 and isinstance(stage.tail_align_dict[keys[0]], dict):
-        return where + like(keys[0], list(existing.tails_by_stack), "stacks")
+        return where + did_you_mean(keys[0], existing.tails_by_stack)
     tails = existing.tails if len(keys) == 1 else existing.tails_by_stack[keys[0]]
     if keys[-1] in tails:
         return where + (": layers with that tail have an entry of their own in "
                         "full_name_align_dict or under their stack")
-    return where + like(keys[-1], tails, f"tails with tail_split_position={existing.split}")
-
-
-def like(wanted: str, existing: list[str] | tuple[str, ...], what: str) -> str:
-    """The nearest existing names as the end of a sentence."""
-    nearest = _core.nearest_names(existing, wanted, 3)
-    return f"; the nearest {what} are {', '.join(map(repr, nearest))}" if nearest else ""
+    return f"{where} with tail_split_position={existing.split}{did_you_mean(keys[-1], tails)}"
 
 
 def read_stages(tail: Any, full: Any, split: Any) -> list[Stage]:
@@ -254,7 +249,8 @@ def call_match_function(function: MatchFunction, names: tuple[str, ...]) -> tupl
             error.add_note(f"raised by specific_match_func, called with {len(names)} names")
         raise
     if not isinstance(answer, (list, tuple)):
-        hint = "; a function that sorts in place must return the list as well" if answer is None else ""
+        hint = ("; a function that sorts in place must return the list as well"
+                if answer is None else "")
         raise AlignmentError("specific_match_func must return a list of layer names, got "
                              f"{type(answer).__name__}{hint}")
     matched = as_plain_strings(answer, "names returned by specific_match_func", AlignmentError)
@@ -265,7 +261,7 @@ def call_match_function(function: MatchFunction, names: tuple[str, ...]) -> tupl
         if name not in left:
             raise AlignmentError(
                 f"specific_match_func returned {name!r} at place {place}, which is none of the "
-                f"layers{like(name, names, 'names')}")
+                f"layers{did_you_mean(name, names)}")
         left[name] -= 1
         if left[name] < 0:
             raise AlignmentError(

@@ -17,10 +17,9 @@ from ..spec.layer_groups import (DEFAULT_SKIP_WEIGHTS, LayerGroups, TorchLayer, 
                                  last_part)
 from ..spec.source import Source
 from ..spec.target import Target, TargetVariable
+from ..util.text import join_names
 from .assemble import plan_by_order
 from .propose import Moves, smallest_moves
-
-_SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +220,10 @@ def _fused(collection: LayerGroups, layers_of: Mapping[str, Sequence[str]]) -> s
         name for tensor in stack.tensors for name in layers_of.get(tensor.name, ()))) > 1]
     if not split:
         return ""
-    named = "; ".join(f"'{layer}' into {', '.join(layers)}" for layer, layers in split[:_SHOWN])
-    more = f"; and {len(split) - _SHOWN} more" if len(split) > _SHOWN else ""
+    named = join_names((f"'{layer}' into {', '.join(layers)}" for layer, layers in split),
+                       separator="; ")
     return ("torch layers must be split, which ktc.align(..., mapping=...) says with split(...): "
-            f"{named}{more}")
+            f"{named}")
 
 
 def _wanted(names: Sequence[str], collection: LayerGroups,
@@ -264,8 +263,7 @@ def _difference(plan: Plan, source: Source, collection: LayerGroups, target: Tar
             assignment.key], evaluation)
     ]
     if other:
-        more = f" and {len(other) - _SHOWN} more" if len(other) > _SHOWN else ""
-        return (f"these take other tensors or other values: {', '.join(other[:_SHOWN])}{more}; "
+        return (f"these take other tensors or other values: {join_names(other)}; "
                 "give their values with additional_transfer")
     return ""
 

@@ -22,6 +22,7 @@ from ..rules.position_table import Resize
 from ..spec.layer_groups import LayerGroups, TorchLayer
 from ..spec.source import Order
 from ..spec.target import Target, TargetLayer
+from ..util.text import did_you_mean
 
 # What the alignment dictionaries may be: one stage, or a list of stages.
 Moves = Union[Mapping[str, Any], Sequence[Mapping[str, Any]]]
@@ -119,5 +120,5 @@ def unused_keys(target: Target, additional_transfer: Mapping[Any, Transfer]) -> 
     """A warning for every key of `additional_transfer` that is no layer's, with the nearest names.
     """
     names = [layer.name for layer in target.layers]
-    return tuple(f"additional_transfer key {key} hits no layer{by_order.nearest(key, names)}"
+    return tuple(f"additional_transfer key {key} hits no layer{did_you_mean(str(key), names)}"
                  for key in keys_without_hit(target.layers, additional_transfer))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..alignment.activations.search import Alignment
-from ..alignment.static.confidence import in_percent
 from ..alignment.static.proposal import StaticAlignment
 from ..plan.ledger import LedgerEntry
 from ..report.report import Report
+from ..util.text import percent
 
 
 def add_alignment(report: Report, found: Alignment | StaticAlignment) -> None:
@@ -26,5 +26,4 @@ def _with_confidence(entry: LedgerEntry, report: Report) -> LedgerEntry:
     if entry.side != "target" or entry.status != "set" or entry.name not in report.confidence:
         return entry
     return replace(
-        entry,
-        rule=f"{entry.rule}; unproven, confidence {in_percent(report.confidence[entry.name])}")
+        entry, rule=f"{entry.rule}; unproven, confidence {percent(report.confidence[entry.name])}")

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
+from ..util.text import did_you_mean
 from .exit_codes import InputError
-from .values import nearest
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -41,7 +41,7 @@ def take_over(ctx: click.Context, param: click.Parameter, path: Path | None) -> 
         one = known.get(key.replace("-", "_").lower())
         if one is None or one.name is None:
             raise click.BadParameter(
-                f"{path}: '{ctx.command.name}' has no option {key!r}{nearest(key, list(known))}",
+                f"{path}: '{ctx.command.name}' has no option {key!r}{did_you_mean(key, known)}",
                 ctx, param)
         settings[one.name] = [
             value

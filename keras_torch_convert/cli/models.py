@@ -16,8 +16,9 @@ from ..keras_io.model import is_keras_model
 from ..keras_io.values import torch_tensor
 from ..spec.source import SourceTensor
 from ..torch_io.live_tensor import is_torch_module
+from ..util.text import did_you_mean
 from .exit_codes import InputError
-from .values import imported, is_object_name, nearest
+from .values import imported, is_object_name
 
 KERAS_FILES = (".keras", ".h5", ".hdf5")
 BACKENDS = ("torch", "tensorflow", "jax")
@@ -34,8 +35,9 @@ class Model(click.ParamType):  # type: ignore[type-arg]
         if not is_object_name(text) and not Path(text).exists():
             beside = [entry.name for entry in Path(text).parent.iterdir()
                      ] if Path(text).parent.is_dir() else []
-            raise InputError(f"there is no file {text!r}{nearest(Path(text).name, beside)}; "
-                             "a model is named as package.module:callable or file.py:callable")
+            raise InputError(f"there is no file {text!r}, and a model is named as "
+                             "package.module:callable or file.py:callable"
+                             f"{did_you_mean(Path(text).name, beside)}")
         return text
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter,

@@ -8,9 +8,9 @@ from dataclasses import asdict
 import click
 
 from ..rules.rule_table import Row, rule_table
+from ..util.text import did_you_mean
 from . import options, screen
 from .exit_codes import DONE, InputError
-from .values import nearest
 
 EXAMPLES = """
 keras-torch-convert rules
@@ -27,7 +27,7 @@ def command(name: str | None, as_json: bool) -> int:
     rows = [row for row in rule_table() if name is None or matches(row, name)]
     if not rows:
         known = [word for row in rule_table() for word in (row.name, *row.class_names)]
-        raise InputError(f"no rule is for {name!r}{nearest(str(name), known)}")
+        raise InputError(f"no rule is for {name!r}{did_you_mean(str(name), known)}")
     if as_json:
         screen.show_json([asdict(row) for row in rows])
     elif name is None:

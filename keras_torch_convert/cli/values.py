@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from ..util.text import did_you_mean
 from .exit_codes import InputError
 
 
@@ -82,7 +83,7 @@ def imported(text: str) -> Any:
     for part in path.split("."):
         if not hasattr(found, part):
             known = [name for name in dir(found) if not name.startswith("_")]
-            raise InputError(f"{module_name} has no {path!r}{nearest(part, known)}")
+            raise InputError(f"{module_name} has no {path!r}{did_you_mean(part, known)}")
         found = getattr(found, part)
     return found
 
@@ -104,11 +105,3 @@ def from_file(path: Path) -> Any:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """The names most like one that does not exist, as the end of a sentence."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, list(dict.fromkeys(known)), 3)
-    return f"; near it: {', '.join(near)}" if near else ""

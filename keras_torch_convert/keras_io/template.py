@@ -20,12 +20,11 @@ import numpy.typing as npt
 from ..errors import SaveError
 from ..plan.plan import Plan
 from ..spec.file_layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
+from ..util.text import bullets, plural
 from .sharded import INDEX_SUFFIX, shard_names
 from .structure import read_structure
 from .verify_written import WEIGHTS_IN_ARCHIVE, name_list, opened_weights
 from .write_from_layout import Values, is_legacy
-
-_SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +117,8 @@ def _places(plan: Plan, file: FileLayout, path: Path, known: TargetLayout | None
             problems.append(
                 f"'{kind.display_name}' is {arrays[name].shape}, expected {kind.shape} (at {name})")
     if problems:
-        listed = "".join(f"\n  - {problem}" for problem in problems[:_SHOWN])
-        more = f"\n  - and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise SaveError(
-            f"the template {path} does not fit the plan, {len(problems)} differences:{listed}{more}"
-        )
+        raise SaveError(f"the template {path} does not fit the plan, "
+                        f"{plural(len(problems), 'difference')}:{bullets(problems)}")
     return found
 
 

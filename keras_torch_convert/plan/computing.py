@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..spec.tensor_spec import Shape
+from ..util.text import join_names
 from .expressions import (Add, Computation, Multiply, Norm, Resampled, Scale, SingularVector,
                           SpectralNormWeight, StdDev, Unrepeated, Unstandardized, WeightNorm,
                           WeightStandardization)
@@ -39,12 +40,12 @@ def computed_shape(expression: Computation,
             return (*first[:-2], expression.prefix + prod(expression.new_grid), first[-1])
         case Add():
             if len(set(shapes)) != 1:
-                raise ValueError(f"arrays of shapes {_listed(shapes)} cannot be added")
+                raise ValueError(f"arrays of shapes {join_names(shapes)} cannot be added")
             return first
         case Multiply():
             if len({len(shape) for shape in shapes}) != 1 or any(
                     len(set(extents) - {1}) > 1 for extents in zip(*shapes, strict=True)):
-                raise ValueError(f"arrays of shapes {_listed(shapes)} cannot be multiplied")
+                raise ValueError(f"arrays of shapes {join_names(shapes)} cannot be multiplied")
             return tuple(max(extents) for extents in zip(*shapes, strict=True))
         case Norm():
             _check_axis(first, expression.axis)
@@ -75,8 +76,8 @@ def computed_shape(expression: Computation,
             rows, columns = _matrix_shape(first, expression.axis)
             if tuple(shapes[1:]) != ((rows,), (columns,)):
                 raise ValueError(
-                    f"singular vectors of shapes {_listed(shapes[1:])} do not belong to a matrix "
-                    f"of {(rows, columns)}")
+                    f"singular vectors of shapes {join_names(shapes[1:])} do not belong to a "
+                    f"matrix of {(rows, columns)}")
             return first
         case SingularVector():
             _check_axis(first, expression.axis)
@@ -207,7 +208,3 @@ def _matrix(array: Array, axis: int) -> Array:
 def _check_axis(shape: Shape, axis: int | None) -> None:
     if axis is not None and not 0 <= axis < len(shape):
         raise ValueError(f"an array of shape {shape} has no axis {axis}")
-
-
-def _listed(shapes: Sequence[Shape]) -> str:
-    return ", ".join(str(shape) for shape in shapes)

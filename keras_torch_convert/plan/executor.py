@@ -17,6 +17,7 @@ from ..errors import TransferError
 from ..spec.dtypes import numpy_dtype
 from ..spec.source import Source, SourceTensor
 from ..spec.target import Target, TargetVariable
+from ..util.text import join_names
 from .casting import CASTABLE, Losses
 from .copy_program import CopyProgram
 from .coverage import AxisEntries, coverage
@@ -215,8 +216,9 @@ class _Check:
             return
         if not _equal_bits(first.values(), second.values()):
             self.problems.append(
-                f"'{variable.display_name}' would be set twice, from {_listed(first.assignment)} "
-                f"and from {_listed(assignment)}, whose values differ; "
+                f"'{variable.display_name}' would be set twice, from "
+                f"{_sources_text(first.assignment)} and from {_sources_text(assignment)}, whose "
+                "values differ; "
                 "layers that share a variable take it from one tensor: align only one of them")
 
     def _untied(self, expression: Expression) -> Expression:
@@ -242,7 +244,8 @@ class _Check:
                 self.evaluation.values(expression, variable.dtype, variable.display_name,
                                        self.losses)
         except ValueError as error:
-            self.problems.append(f"'{variable.display_name}' from {_listed(assignment)}: {error}")
+            self.problems.append(
+                f"'{variable.display_name}' from {_sources_text(assignment)}: {error}")
             return None
         return _Work(variable, assignment, self.evaluation)
 
@@ -388,8 +391,8 @@ def _equal_bits(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
     return first.tobytes() == second.tobytes()
 
 
-def _listed(assignment: Assignment) -> str:
-    return ", ".join(f"'{name}'" for name in tensors_of(assignment.expression)) or "nothing"
+def _sources_text(assignment: Assignment) -> str:
+    return join_names(tensors_of(assignment.expression), None, quoted=True, empty="nothing")
 
 
 def _numpy_has(dtype: str) -> bool:

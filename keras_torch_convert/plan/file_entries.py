@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ..errors import PlanError
+from ..util.text import shorten
 
 _Choice = TypeVar("_Choice")
 
@@ -28,10 +29,8 @@ class Entry:
 
     def error(self, expected: str) -> PlanError:
         """The error for a value that is not what it must be."""
-        shown = repr(self.value)
-        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-        return PlanError(
-            f"{self.where}: expected {expected}, got {shown}; the plan is damaged, save it again")
+        return PlanError(f"{self.where}: expected {expected}, got {shorten(repr(self.value), 60)}; "
+                         "the plan is damaged, save it again")
 
     def text(self) -> str:
         """The value as a text."""

@@ -13,12 +13,13 @@ import re
 import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches, unified_diff
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any, Union
 
 from ..errors import DictionaryError
 from ..util.atomic_file import new_file
+from ..util.text import did_you_mean, join_names
 
 Md5 = Union[str, list[str]]
 
@@ -145,8 +146,9 @@ class Source:
                 found += [statement.value for one in names if one == name]
         if len(found) == 1:
             return found[0]
-        near = get_close_matches(name, others, 1) or others[:3]
-        hint = f"; dictionaries in it: {', '.join(near)}" if near and not found else ""
+        hint = "" if found else did_you_mean(name, others)
+        if others and not found and not hint:
+            hint = f"; dictionaries in it: {join_names(others)}"
         raise DictionaryError(
             f"{self.path} has {len(found) or 'no'} dictionaries called {name} at its top "
             f"level{hint}")

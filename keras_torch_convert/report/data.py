@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..plan.difference import LEFT_OUT
 from ..plan.ledger import INCOMPLETE, SOURCE_STATUSES, TARGET_STATUSES, LedgerEntry, Status
+from ..util.text import join_names, shorten
 from .layer_table import LayerTable
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class StatusTotal(NamedTuple):
     @property
     def rules_text(self) -> str:
         """The first rules."""
-        return "; ".join(self.rules[:3]) + ("; ..." if len(self.rules) > 3 else "")
+        return join_names(self.rules, 3, separator="; ", empty="")
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -118,7 +119,7 @@ class ReportData:
         ]
         if not kept:
             return ""
-        return f"; own values were kept, as you said, in {first_names(kept)}, which may be why"
+        return f"; own values were kept, as you said, in {join_names(kept)}, which may be why"
 
     def difference_text(self) -> str:
         """Return the largest difference in words, "" when nothing was compared."""
@@ -133,7 +134,7 @@ class ReportData:
         facts = [("alignment", self.alignment)]
         facts += [("", f"{name}={_argument_text(value)}")
                   for name, value in self.alignment_arguments.items()]
-        facts += [("callback", f"{key} -> {first_names(layers) if layers else 'no layer'}")
+        facts += [("callback", f"{key} -> {join_names(layers, empty='no layer')}")
                   for key, layers in self.callback_hits.items()]
         facts += [("file", str(self.path or "")), ("md5", self.md5 or "")]
         if self.seconds:
@@ -144,16 +145,9 @@ class ReportData:
         return [(label, text) for label, text in facts if text]
 
 
-def first_names(names: Sequence[str], most: int = 6) -> str:
-    """Return names in a line, the rest counted."""
-    text = ", ".join(names[:most])
-    return text if len(names) <= most else f"{text} and {len(names) - most} more"
-
-
-def _argument_text(value: Any, most: int = 300) -> str:
+def _argument_text(value: Any) -> str:
     """Return an argument in a line; the whole of it is in `alignment_arguments`."""
-    text = describe(value) if callable(value) else repr(value)
-    return text if len(text) <= most else f"{text[: most - 4]} ..."
+    return shorten(describe(value) if callable(value) else repr(value), 300)
 
 
 def describe(value: Any) -> str:

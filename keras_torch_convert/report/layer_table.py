@@ -17,6 +17,7 @@ from ..spec.layer_groups import TorchLayer
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer, TargetVariable
 from ..spec.tensor_spec import Shape
+from ..util.text import shorten, shorten_middle
 from . import html_parts
 
 # Says why a torch layer and a Keras layer cannot belong together, "" when they can.
@@ -285,7 +286,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], mark: str) -> str:
         if column in NUMBER_COLUMNS:
             texts.append(text.rjust(width))
         else:
-            cut = _cut_middle if column in NAME_COLUMNS else _cut_end
+            cut = shorten_middle if column in NAME_COLUMNS else shorten
             texts.append(cut(text, width).ljust(width))
     keras = "  | " + "  ".join(texts[4:]) if len(texts) > 4 else ""
     return f"{mark} {'  '.join(texts[:4])}{keras}".rstrip()
@@ -296,15 +297,3 @@ def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
     following = " " * (indent + 3 if indent else 0)
     return textwrap.wrap(text, width, initial_indent=" " * indent, subsequent_indent=following,
                          break_long_words=False, break_on_hyphens=False)
-
-
-def _cut_middle(text: str, width: int) -> str:
-    """Return a text that is too long without its middle: layer names differ at both ends."""
-    if len(text) <= width:
-        return text
-    kept = width - 3
-    return f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
-
-
-def _cut_end(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 3]}..."

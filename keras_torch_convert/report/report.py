@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from difflib import get_close_matches
 from itertools import zip_longest
 from os import PathLike
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..plan.ledger import SOURCE_STATUSES, LedgerEntry
 from ..util.atomic_file import new_file
+from ..util.text import did_you_mean
 from .data import ReportData, TopClass, describe
 from .notebook import report_html
 from .page import page
@@ -85,10 +85,8 @@ class Report(ReportData):
                 for entry in self.ledger if entry.name == name or entry.name.startswith(f"{name}/"))
         if not found:
             names = [*self.evidence, *(entry.name for entry in self.ledger)]
-            near = " or ".join(map(repr, get_close_matches(name, names, n=3)))
             raise KeyError(f"nothing is known about {name!r}: expected the name of a Keras layer, "
-                           "a Keras variable or a torch tensor"
-                           + (f"; did you mean {near}?" if near else ""))
+                           f"a Keras variable or a torch tensor{did_you_mean(name, names)}")
         return found
 
     def add(self, predictions: Predictions) -> None:

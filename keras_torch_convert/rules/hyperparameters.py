@@ -15,6 +15,7 @@ from ..plan.plan import Plan
 from ..spec.layer_groups import last_part
 from ..spec.source import Source
 from ..spec.target import Target, TargetLayer
+from ..util.text import join_names
 
 # Names by which modules keep the constant under the square root.
 _EPSILON = ("eps", "epsilon", "variance_epsilon")
@@ -78,8 +79,8 @@ def _dropout_rates(root: Any, target: Target) -> list[str]:
              if type(layer).__name__ in ("Dropout", "SpatialDropout1D", "SpatialDropout2D",
                                          "SpatialDropout3D") and layer.rate]
     if len(torch) != len(keras):
-        said = (f"torch drops at {len(torch)} places ({_listed(torch)}), Keras at {len(keras)} "
-                f"({_listed(keras)})")
+        said = (f"torch drops at {len(torch)} places ({_rates_text(torch)}), Keras at {len(keras)} "
+                f"({_rates_text(keras)})")
         return [f"dropout: {said}: this shows in training only"]
     return [
         f"rate of '{ours}' is {rate:g}, p of torch layer '{theirs}' is {p:g}: this shows in "
@@ -88,9 +89,8 @@ def _dropout_rates(root: Any, target: Target) -> list[str]:
     ]
 
 
-def _listed(rates: list[tuple[str, float]]) -> str:
-    shown = ", ".join(f"{name} {rate:g}" for name, rate in rates[:3])
-    return f"{shown}, ..." if len(rates) > 3 else shown or "none"
+def _rates_text(rates: list[tuple[str, float]]) -> str:
+    return join_names((f"{name} {rate:g}" for name, rate in rates), 3)
 
 
 def _number(module: Any, names: tuple[str, ...]) -> float | None:

@@ -10,6 +10,7 @@ from ..spec.roles import is_position_table, role_of
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer
 from ..spec.tensor_spec import Shape
+from ..util.text import plural
 
 LISTS = "when the layers are in another order, do_convert=False prints the two lists side by side"
 
@@ -31,12 +32,7 @@ def refusal(stack: TorchLayer, layer: TargetLayer, problem: str, remedy: str) ->
 
 def counts(tensors: Sequence[SourceTensor], layer: TargetLayer) -> str:
     """How many tensors there are for how many variables: "1 tensor for 4 variables"."""
-    return (f"{_in_number(len(tensors), 'tensor')} for "
-            f"{_in_number(len(layer.variables), 'variable')}")
-
-
-def _in_number(count: int, thing: str) -> str:
-    return f"{count} {thing}{'' if count == 1 else 's'}"
+    return f"{plural(len(tensors), 'tensor')} for {plural(len(layer.variables), 'variable')}"
 
 
 def on_strangers(wanted: Shape, layer: TargetLayer) -> str:

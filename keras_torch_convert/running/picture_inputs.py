@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..errors import PredictionError
 from ..spec.target import Target
+from ..util.text import plural
 from . import sample as samples
 from . import torch_layouts
 from .outputs import as_array, describe
@@ -197,8 +198,7 @@ def _as_inputs(arrays: Sequence[Array], specs: Sequence[samples.InputSpec],
 
 def unmatched(names: Sequence[str], taken: str) -> str:
     """Why no inputs can be made for both models."""
-    plural = "s" if len(names) > 1 else ""
-    return (f"no prediction was made: the Keras model takes {len(names)} input{plural} "
+    return (f"no prediction was made: the Keras model takes {plural(len(names), 'input')} "
             f"({', '.join(names)}), "
             f"the torch module {taken}; give sample=(torch inputs, Keras inputs)")
 

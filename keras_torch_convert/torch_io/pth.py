@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import SourceError
 from ..spec.dtypes import NUMPY_TYPES
+from ..util.text import join_names
 from .mapped_file import MappedFile, StoredTensor
 from .pickle_reader import PickleReader
 from .pickle_values import PickledTensor, Placeholder, Storage, StorageType
@@ -94,12 +95,11 @@ def _root_folder(archive: ZipArchive) -> str:
     ]
     if len(roots) == 1:
         return roots[0]
-    names = ", ".join(list(archive.members)[:4])
     if any(name in archive.members for name in ("model.weights.h5", "config.json")):
         raise SourceError(f"{archive.file.path}: is a Keras file, expected PyTorch weights")
     raise SourceError(
         f"{archive.file.path}: a zip file that torch.save did not write (no data.pkl in it, but "
-        f"{names or 'nothing'}); "
+        f"{join_names(archive.members, 4, empty='nothing')}); "
         "unpack it if the checkpoint is inside")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import SourceError
 from ..spec.source import Source, SourceTensor
+from ..util.text import join_names
 from .mapped_file import MappedFile
 from .state_dict import named_source
 
@@ -35,9 +36,8 @@ def read_index(file: MappedFile, read_file: Callable[[Path], Source]) -> Source:
         by_full_name = {shard.prefix + name: tensor for name, tensor in shard.items()}
         wanted = {name for name, place in weight_map.items() if place == shard_name}
         if wanted != by_full_name.keys():
-            differing = sorted(wanted ^ by_full_name.keys())[:4]
-            raise SourceError(
-                f"{path}: index and shard {shard_name!r} disagree about {', '.join(differing)}")
+            differing = join_names(sorted(wanted ^ by_full_name.keys()), 4)
+            raise SourceError(f"{path}: index and shard {shard_name!r} disagree about {differing}")
         tensors.extend(replace(tensor, name=name) for name, tensor in by_full_name.items())
     if order_lost:
         tensors.sort(key=lambda tensor: tensor.name)

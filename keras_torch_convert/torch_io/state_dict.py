@@ -4,19 +4,21 @@ in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..errors import SourceError, UnsafeFileError
 from ..spec.layer_order import is_sorted, is_telltale, natural_order
 from ..spec.source import Source, SourceTensor
+from ..util.text import join_names, shorten
 from .live_tensor import is_live_array, is_number, is_torch_module, live_tensor
 from .pickle_values import NumpyArray, PickledTensor, Placeholder, UnreadableTensor, holds_tensors
 from .pth import Checkpoint, check_is_mapping, whole_object_error
 from .wrappers import Unwrapped, common_prefix, is_well_known, unwrap
 
-_MOST_LISTED = 8
+_MOST_NAMES = 8
+_LONGEST_NAME = 60
 
 
 def read_state_dict(mapping: Mapping[Any, Any], wrapper: str | None = None) -> Source:
@@ -41,8 +43,7 @@ def read_state_dict(mapping: Mapping[Any, Any], wrapper: str | None = None) -> S
             tensors.append(tensor)
     # Numbers alone may be weights, but beside other things they are an epoch or a learning rate.
     if not tensors or (others and not _is_live_weights(found.weights)):
-        raise SourceError(
-            f"state dict: no tensors in it ({_listed(list(mapping)) or 'it is empty'})")
+        raise SourceError(f"state dict: no tensors in it ({_describe_content(mapping)})")
     return named_source(tensors, origin="state dict", others=others, unwrapped=found)
 
 
@@ -67,7 +68,7 @@ def read_checkpoint(checkpoint: Checkpoint, wrapper: str | None = None) -> Sourc
         else:
             tensors.append(tensor)
     if not _is_stored_weights(found.weights):
-        raise SourceError(f"{path}: no tensors in it ({_listed(list(mapping)) or 'it is empty'})")
+        raise SourceError(f"{path}: no tensors in it ({_describe_content(mapping)})")
     source = named_source(tensors, origin=str(path), others=others, unwrapped=found)
     return replace(source, path=path, placeholders=checkpoint.foreign)
 
@@ -92,7 +93,7 @@ def named_source(tensors: Sequence[SourceTensor], *, origin: str, others: Sequen
     if prefix:
         notes.append(f"prefix {prefix!r} cut from all names")
     if others:
-        notes.append(f"{len(others)} entries are no tensors and were left out: {_listed(others)}")
+        notes.append(f"{len(others)} entries are no tensors and were left out: {_shown(others)}")
     names = list(named)
     lost = not registered and is_sorted(tensors) and len(names) > 1 and (sorted_format
                                                                          or is_telltale(names))
@@ -165,6 +166,9 @@ def _text(key: Any) -> Any:
     return key.decode("utf-8", "replace") if isinstance(key, bytes) else key
 
 
-def _listed(names: Sequence[Any]) -> str:
-    shown = ", ".join(str(name)[:60] for name in names[:_MOST_LISTED])
-    return f"{shown}, ..." if len(names) > _MOST_LISTED else shown
+def _describe_content(mapping: Mapping[Any, Any]) -> str:
+    return _shown(mapping) if mapping else "it is empty"
+
+
+def _shown(names: Iterable[Any]) -> str:
+    return join_names((shorten(str(name), _LONGEST_NAME) for name in names), _MOST_NAMES)

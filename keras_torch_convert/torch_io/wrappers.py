@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SourceError
+from ..util.text import join_names
 
 # In order of preference. Averaged weights (EMA) are taken only when asked for, or when there are no
 # others.
@@ -43,7 +44,7 @@ def unwrap(mapping: Mapping[Any, Any], wrapper: str | None, is_weights: Callable
     if wrapper is not None:
         if wrapper not in found:
             raise SourceError(
-                f"{where}: no weights under wrapper {wrapper!r}; there are {_listed(offered)}")
+                f"{where}: no weights under wrapper {wrapper!r}; there are {_quoted(offered)}")
         return Unwrapped(found[wrapper], wrapper, offered, _choice_notes(wrapper, offered))
     chosen = _choose(offered, is_weights(mapping), where)
     if chosen is None:
@@ -76,13 +77,13 @@ def _choose(offered: Sequence[str], flat: bool, where: str) -> str | None:
         return None
     if len(plain) > 1:
         raise SourceError(
-            f"{where}: several parts hold weights: {_listed(plain)}; choose one with wrapper=")
+            f"{where}: several parts hold weights: {_quoted(plain)}; choose one with wrapper=")
     if plain:
         return plain[0]
     averaged = [path for path in _AVERAGED if path in offered] or list(offered)
     if len(averaged) > 1 and averaged[0] not in _AVERAGED:
         raise SourceError(
-            f"{where}: several parts hold averaged weights: {_listed(averaged)}; choose one with "
+            f"{where}: several parts hold averaged weights: {_quoted(averaged)}; choose one with "
             "wrapper=")
     return averaged[0] if averaged else None
 
@@ -108,18 +109,18 @@ def _names_no_weights(path: str) -> bool:
     return any(word in path.lower() for word in _NO_WEIGHTS)
 
 
-def _listed(paths: Sequence[str]) -> str:
-    return ", ".join(repr(path) for path in paths) or "none"
+def _quoted(paths: Sequence[str]) -> str:
+    return join_names(paths, None, quoted=True)
 
 
 def _choice_notes(chosen: str | None, offered: Sequence[str]) -> tuple[str, ...]:
     if not offered:
         return ()
     others = [path for path in offered if path != chosen]
-    note = "weights taken from the checkpoint itself" if chosen is None else f"weights taken from {chosen!r}"
+    note = f"weights taken from {'the checkpoint itself' if chosen is None else repr(chosen)}"
     if chosen is not None and is_averaged(chosen):
         note += " (moving averages)"
-    return (f"{note}; also there: {_listed(others)} (choose with wrapper=)" if others else note,)
+    return (f"{note}; also there: {_quoted(others)} (choose with wrapper=)" if others else note,)
 
 
 def common_prefix(names: Sequence[str]) -> str:

@@ -65,8 +65,8 @@ def test_all_unknown_names_are_listed_with_the_nearest_ones():
         align(SOURCE, TARGET,
               mapping={"tip": "head", "top": "hed", "token": ["cls_token", "nothing.like.it"]})
 
-    for part in ("'tip'; nearest: 'top'", "for Keras layer 'top'", "'hed'; nearest: 'head'",
-                 "'nothing.like.it'"):
+    for part in ("'tip'; did you mean 'top'?", "for Keras layer 'top'",
+                 "'hed'; did you mean 'head'?", "'nothing.like.it'"):
         assert part in str(caught.value)
 
 

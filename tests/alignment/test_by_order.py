@@ -67,7 +67,7 @@ def test_a_star_stands_for_any_text_and_a_dot_for_itself():
     assert [stack.layer for stack, _ in pairs(TORCH, KERAS[:2], skip_layers=["block.*"]).skipped
            ] == ["block.1", "block.2"]
     with pytest.raises(AlignmentError,
-                       match=r"no torch layer is called 'block-1'; nearest: 'block\.1'"):
+                       match=r"no torch layer is called 'block-1'; did you mean 'block\.1'"):
         pairs(TORCH, KERAS, skip_layers=["block-1"])
 
 
@@ -82,7 +82,7 @@ def test_not_strict_pairs_go_as_far_as_both_lists_and_report_the_rest():
 
 
 def test_unknown_and_repeated_names_are_refused():
-    with pytest.raises(AlignmentError, match="the first is 'sten'; nearest: 'stem'"):
+    with pytest.raises(AlignmentError, match="the first is 'sten'; did you mean 'stem'"):
         pairs(TORCH, KERAS, ["sten", "first", "second", "head"])
     with pytest.raises(AlignmentError, match="'first' more than once"):
         pairs(TORCH, KERAS, ["stem", "first", "first", "head"])

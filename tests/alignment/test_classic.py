@@ -265,9 +265,8 @@ def test_function_may_return_a_tuple_and_each_of_several_equal_names() -> None:
     [(None, "got NoneType; a function that sorts in place must return the list as well"),
      ("stem", "got str"), ({"stem": 1}, "got dict"), (iter(["stem"]), "iterator"),
      ([1], "must be str, got 1 of type int"),
-     (["stem_cov"
-      ], "returned 'stem_cov' at place 0, which is none of the layers; the nearest names are "
-      "'stem_conv'"), ([""], "returned '' at place 0, which is none of the layers"),
+     (["stem_cov"], "returned 'stem_cov' at place 0, which is none of the layers; did you mean "
+      "'stem_conv'?"), ([""], "returned '' at place 0, which is none of the layers"),
      (["stem_conv", "head", "stem_conv"], "returned 'stem_conv' twice, at place 0 and at place 2")],
     ids=lambda value: type(value).__name__)
 def test_answer_that_is_no_list_of_these_names_is_refused(answer: Any, said: str) -> None:
@@ -455,12 +454,12 @@ def test_entries_that_apply_to_no_layer_are_warned_of_with_the_nearest_names() -
                             {"heat": -1, 7: 1}, 2)
     assert alignment.warnings == (
         "full_name_align_dict[7] at stage 0 applies to no layer: names are str",
-        ("tail_align_dict['yy'] at stage 0 applies to no layer; the nearest tails with "
-         "tail_split_position=2 are 'y'"),
-        ("tail_align_dict['s1']['x_'] at stage 0 applies to no layer; the nearest tails with "
-         "tail_split_position=2 are 'x'"),
-        "tail_align_dict['s3'] at stage 0 applies to no layer; the nearest stacks are 's1', 's2'",
-        "full_name_align_dict['heat'] at stage 0 applies to no layer; the nearest names are 'head'")
+        ("tail_align_dict['yy'] at stage 0 applies to no layer with tail_split_position=2; "
+         "did you mean 'y'?"),
+        ("tail_align_dict['s1']['x_'] at stage 0 applies to no layer with tail_split_position=2; "
+         "did you mean 'x'?"),
+        "tail_align_dict['s3'] at stage 0 applies to no layer; did you mean 's2' or 's1'?",
+        "full_name_align_dict['heat'] at stage 0 applies to no layer; did you mean 'head'?")
 
 
 def test_tail_whose_layers_have_other_entries_is_warned_of_as_such() -> None:

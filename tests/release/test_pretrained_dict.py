@@ -130,8 +130,7 @@ def test_permissions_are_kept_and_an_entry_that_is_there_changes_nothing(path):
     [
         (ZOO, "small", "imagenet", None, "has an md5 for each resolution (224, 384)"),
         (ZOO, "tiny", "imagenet", 224, "has one md5 for all resolutions"),
-        (ZOO.replace("PRETRAINED_DICT = {\n", "PRETRAINED = {\n"), "a", "b", None, ("no dictionaries called PRETRAINED_DICT at its top level; dictionaries in it: "
-                                                                                   "PRETRAINED")),
+        (ZOO.replace("PRETRAINED_DICT = {\n", "PRETRAINED = {\n"), "a", "b", None, "no dictionaries called PRETRAINED_DICT at its top level; did you mean 'PRETRAINED'?"),
         ("PRETRAINED_DICT = {}\nPRETRAINED_DICT = {}\n", "a", "b", None, "2 dictionaries called PRETRAINED_DICT"),
         ("PRETRAINED_DICT = {**OTHER}\n", "a", "b", None, "not written out"),
         ("PRETRAINED_DICT = {'a': MD5}\n", "a", "b", None, "not written out"),

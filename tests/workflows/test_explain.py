@@ -48,5 +48,5 @@ def test_a_weight_aligned_by_dictionaries_tells_what_the_ledger_knows():
     assert report.explain("predictions").count("\n") == 1
     assert report.explain("block1.bn1.num_batches_tracked").startswith(
         "block1.bn1.num_batches_tracked is skipped")
-    with pytest.raises(KeyError, match="nearest: 'predictions/"):
+    with pytest.raises(KeyError, match="did you mean 'predictions/"):
         report.explain("prediction/kernel")

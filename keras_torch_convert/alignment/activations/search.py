@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from math import inf, isfinite
 from typing import Any
 
-from ..._core import nearest_names
 from ...errors import AlignmentError
 from ...plan.evaluation import Evaluation
 from ...plan.expressions import Tensor, tensors_of
@@ -25,6 +24,7 @@ from ...spec.roles import role_of
 from ...spec.source import Source
 from ...spec.target import Target, TargetLayer, TargetVariable
 from ...util.gc_pause import cycle_search_for_new_objects
+from ...util.text import bullets, did_you_mean, join_names, plural
 from .branching import MOST_BACKTRACKS, Backtrack, next_exclusions
 from .candidates import layer_mappings
 from .channel_order import Unflatten, counted_channels_last
@@ -95,16 +95,14 @@ class Alignment:
 
 def refusal(alignment: Alignment, target: Target) -> AlignmentError:
     """The error that shows what is aligned, what is open and what may settle it."""
-    shown = "".join(
-        f"\n  - {label}: {reason}" for label, reason in list(alignment.open.items())[:12])
-    more = len(alignment.open) - 12
-    shown += f"\n  and {more} more" if more > 0 else ""
-    free = ", ".join(alignment.left_over[:8]) or "none"
+    shown = bullets(f"{label}: {reason}" for label, reason in alignment.open.items())
+    free = join_names(alignment.left_over, 8)
     tentative = [label for label, one in alignment.settled.items() if one.is_tentative]
-    doubted = f" ({len(tentative)} by the input alone, such as '{tentative[0]}')" if tentative else ""
+    doubted = (f" ({len(tentative)} by the input alone, such as '{tentative[0]}')"
+               if tentative else "")
     aligned = len(alignment.settled)
     return AlignmentError(
-        f"{aligned} layer{'s' * (aligned != 1)} of {target.name!r} {_verb(aligned)} "
+        f"{plural(aligned, 'layer')} of {target.name!r} {_verb(aligned)} "
         f"aligned{doubted}, "
         f"{len(alignment.open)} {_verb(len(alignment.open))} open, nothing was written:{shown}\n"
         f"torch tensors without a place: {free}; settle one with hints={{'keras layer': 'torch "
@@ -175,15 +173,12 @@ def check_hints(hints: Mapping[str, str], knowledge: TraceIndex, target: Target)
     known |= {variable.display_name for variable in target.variables.values()}
     for key, value in hints.items():
         if key not in known:
-            near = ", ".join(nearest_names(sorted(known), key, 3))
             raise AlignmentError(
-                f"hints: the Keras model has no layer or variable '{key}'; near are "
-                f"{near or 'none'}")
+                f"hints: the Keras model has no layer or variable '{key}'{did_you_mean(key, known)}"
+            )
         if not any(name == value or name.startswith(f"{value}.") for name in knowledge.shapes):
-            near = ", ".join(nearest_names(list(knowledge.shapes), value, 3))
-            raise AlignmentError(
-                f"hints: the torch module has no layer or tensor '{value}'; near are "
-                f"{near or 'none'}")
+            raise AlignmentError(f"hints: the torch module has no layer or tensor '{value}'"
+                                 f"{did_you_mean(value, knowledge.shapes)}")
 
 
 def settle_by_names(state: SearchState, knowledge: TraceIndex, target: Target, *,

@@ -21,8 +21,3 @@ def confidence_of(match: StaticMatch, layout_in_doubt: bool) -> float:
     """0 to 1: how likely the weight is right, to two digits."""
     value = 1 - 0.5 * exp(-_STEEPNESS * match.margin)
     return round(min(value, _MOST_IN_DOUBT if layout_in_doubt else _MOST), 2)
-
-
-def in_percent(value: float) -> str:
-    """ "97 %"."""
-    return f"{100 * value:.0f} %"

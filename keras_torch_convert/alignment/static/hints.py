@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
-from ..._core import nearest_names
 from ...errors import AlignmentError
 from ...spec.layer_groups import TorchLayer
 from ...spec.target import TargetLayer
+from ...util.text import did_you_mean
 from .sides import Sides
 
 
@@ -26,15 +26,16 @@ def with_hints(sides: Sides, hints: Mapping[str, str]) -> Sides:
         if not rows:
             known = {name for layer in sides.layers for name in _names(layer)}
             raise AlignmentError(
-                f"hints: the Keras model has no layer or variable '{key}'{_near(key, known)}")
+                f"hints: the Keras model has no layer or variable '{key}'{did_you_mean(key, known)}"
+            )
         meant = [place for place, stack in enumerate(sides.stacks) if _is_meant(stack, value)]
         if not meant:
             known = {
                 name for stack in sides.stacks
                 for name in (stack.layer, *(one.name for one in stack.tensors))
             }
-            raise AlignmentError(
-                f"hints: the checkpoint has no layer or tensor '{value}'{_near(value, known)}")
+            raise AlignmentError(f"hints: the checkpoint has no layer or tensor '{value}'"
+                                 f"{did_you_mean(value, known)}")
         for row in rows:
             fitting = tuple(place for place in sides.groups[sides.group_of[row]] if place in meant)
             if not fitting:
@@ -56,8 +57,3 @@ def _names(layer: TargetLayer) -> tuple[str, ...]:
 def _is_meant(stack: TorchLayer, value: str) -> bool:
     return stack.layer == value or any(
         tensor.name == value or tensor.name.startswith(f"{value}.") for tensor in stack.tensors)
-
-
-def _near(wanted: str, known: Iterable[str]) -> str:
-    near = nearest_names(sorted(known), wanted, 3)
-    return f"; near are {', '.join(near)}" if near else ""

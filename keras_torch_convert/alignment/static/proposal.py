@@ -15,8 +15,9 @@ from ...rules.position_table import Resize, check_resize
 from ...spec.layer_groups import LayerGroups, TorchLayer, group_by_layer
 from ...spec.source import Source
 from ...spec.target import Target, TargetLayer
+from ...util.text import bullets, join_names, percent
 from ..assemble import plan_of_pairs
-from .confidence import confidence_of, in_percent
+from .confidence import confidence_of
 from .hints import with_hints
 from .matching import StaticMatch, match
 from .sides import Sides, distinct_stacks, sides_of
@@ -47,9 +48,9 @@ class StaticAlignment:
         """One line: how many weights, and how sure they are."""
         values = self.confidence.values()
         sure = sum(value >= SURE for value in values)
-        span = f", confidence {in_percent(min(values))} to {in_percent(max(values))}" if values else ""
+        span = f", confidence {percent(min(values))} to {percent(max(values))}" if values else ""
         return (f"{len(values)} weights by shapes, names and order, unproven{span}, {sure} of "
-                f"them at {in_percent(SURE)} or more")
+                f"them at {percent(SURE)} or more")
 
     def proposal(self) -> str:
         """The pairs, the least sure first, for a message."""
@@ -58,12 +59,8 @@ class StaticAlignment:
             for _, layer, _ in self.pairs
         }
         by_confidence = sorted(self.pairs, key=lambda pair: least[id(pair[1])])
-        lines = [
-            f"\n  - {layer.display_name} <- {stack.layer} ({in_percent(least[id(layer)])})"
-            for stack, layer, _ in by_confidence[:_SHOWN]
-        ]
-        more = len(by_confidence) - _SHOWN
-        return "".join(lines) + (f"\n  and {more} more, surer than these" if more > 0 else "")
+        return bullets((f"{layer.display_name} <- {stack.layer} ({percent(least[id(layer)])})"
+                        for stack, layer, _ in by_confidence), rest=", surer than these")
 
 
 def align_statically(source: Source, target: Target, hints: Mapping[str, str],
@@ -130,12 +127,12 @@ def _described(plan: Plan, source: Source, sides: Sides, pairs: tuple[tuple[Torc
 
 
 def _in_words(stack: TorchLayer, one: StaticMatch, value: float) -> str:
-    others = f"{one.candidates} torch layers fit by kind and shape" if one.candidates > 1 else "no other fits"
-    return (
-        f"paired with '{stack.layer}', unproven, confidence {in_percent(value)}: {others}; names "
-        f"alike {in_percent(one.names)}, naming of the other pairs "
-        f"followed {in_percent(one.scheme)}, order {in_percent(one.order)}; every other pairing "
-        f"costs {one.margin:.2f} more")
+    others = (f"{one.candidates} torch layers fit by kind and shape"
+              if one.candidates > 1 else "no other fits")
+    return (f"paired with '{stack.layer}', unproven, confidence {percent(value)}: {others}; names "
+            f"alike {percent(one.names)}, naming of the other pairs "
+            f"followed {percent(one.scheme)}, order {percent(one.order)}; every other pairing "
+            f"costs {one.margin:.2f} more")
 
 
 def refusal_unproven(alignment: StaticAlignment, source: Source, target: Target) -> AlignmentError:
@@ -156,7 +153,7 @@ def refusal_open(alignment: StaticAlignment, target: Target) -> AlignmentError:
     return AlignmentError(
         f"{len(alignment.pairs)} layers of {target.name!r} find a torch layer by shapes, names "
         f"and order{_open_in_words(alignment)}; nothing was written; "
-        f"torch tensors without a place: {', '.join(alignment.left_over[:_SHOWN]) or 'none'}; "
+        f"torch tensors without a place: {join_names(alignment.left_over, _SHOWN)}; "
         "give the torch module, or map them by hand (ktc.align(..., mapping=...)), or "
         "let them keep their own values with strict=False")
 
@@ -164,7 +161,6 @@ def refusal_open(alignment: StaticAlignment, target: Target) -> AlignmentError:
 def _open_in_words(alignment: StaticAlignment) -> str:
     if not alignment.open:
         return ""
-    named = ", ".join(f"'{layer.display_name}' {[variable.shape for variable in layer.variables]}"
-                      for layer in alignment.open[:_SHOWN])
-    more = f" and {len(alignment.open) - _SHOWN} more" if len(alignment.open) > _SHOWN else ""
-    return f"; {len(alignment.open)} find none: {named}{more}"
+    named = (f"'{layer.display_name}' {[variable.shape for variable in layer.variables]}"
+             for layer in alignment.open)
+    return f"; {len(alignment.open)} find none: {join_names(named, _SHOWN)}"

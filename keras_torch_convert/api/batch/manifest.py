@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Union
 from ...errors import ManifestError
 from ...plan.file import plan_as_text
 from ...plan.plan import Plan
+from ...util.text import did_you_mean
 
 TABLE = "file"
 # What an entry may say: its type, and what it is when neither the entry nor the head of the
@@ -128,8 +128,7 @@ def _checked(entry: Mapping[str, Any], where: str) -> Mapping[str, Any]:
 def _check(entry: Mapping[str, Any], where: str, known: set[str]) -> None:
     for key, value in entry.items():
         if key not in known:
-            near = get_close_matches(str(key), sorted(known), 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
+            hint = did_you_mean(key, sorted(known)) or f"; known are {', '.join(sorted(known))}"
             raise ManifestError(f"{where}: unknown option {key!r}{hint}")
         kinds = _REQUIRED[key] if key in _REQUIRED else _OPTIONS[key][0]
         # True is a number to Python, but no size.
