@@ -21,7 +21,8 @@ import numpy as np
 import keras_torch_convert as ktc
 from benchmarks.race import print_ratios, race
 from keras_torch_convert.keras_io.model import read_target
-from keras_torch_convert.running.inputs import Runs, runs_for
+from keras_torch_convert.running.input_pair import InputPair
+from keras_torch_convert.running.inputs import InputRequest, input_pair
 from keras_torch_convert.running.keras_calls import run_keras_calls
 from keras_torch_convert.running.torch_steps import run_torch_steps
 
@@ -117,21 +118,21 @@ def converted(side: int) -> tuple[Any, Any, ktc.Plan, tuple[Any, Any]]:
                                                                                     2)), picture)
 
 
-def passes(torch_module: Any, keras_model: Any, every: tuple[Runs, ...]) -> None:
+def passes(torch_module: Any, keras_model: Any, every: tuple[InputPair, ...]) -> None:
     """Every input through both models."""
     import torch
 
     with torch.no_grad():
-        for runs in every:
-            runs.torch_call(torch_module, runs.torch_inputs)
-            runs.keras_call(keras_model, runs.keras_inputs)
+        for inputs in every:
+            inputs.torch_call(torch_module, inputs.torch_inputs)
+            inputs.keras_call(keras_model, inputs.keras_inputs)
 
 
 def measure(side: int, rounds: int) -> bool:
     """Print the table; True when `verify` of equal models stays within the bound."""
     torch_module, keras_model, plan, sample = converted(side)
-    runs = runs_for(torch_module, read_target(keras_model), sample, None, None)
-    every = (runs, *runs.others(2))
+    inputs = input_pair(torch_module, read_target(keras_model), InputRequest(sample))
+    every = (inputs, *inputs.others(2))
     assert ktc.verify(torch_module, keras_model, plan=plan, sample=sample).equal is True
     times = race(
         {
@@ -167,13 +168,13 @@ def measure_memory(side: int) -> None:
     """Peak memory of plain passes and of traces, in this process."""
     torch_module, keras_model, _, sample = converted(side)
     target = read_target(keras_model)
-    runs = runs_for(torch_module, target, sample, None, None)
+    inputs = input_pair(torch_module, target, InputRequest(sample))
     for _ in range(3):
-        passes(torch_module, keras_model, (runs,))
+        passes(torch_module, keras_model, (inputs,))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     values = {name: tensor.detach() for name, tensor in torch_module.named_parameters()}
-    trace = run_torch_steps(torch_module, runs.torch_call, runs.torch_inputs, values)
-    run_keras_calls(target, runs.keras_call, runs.keras_inputs)
+    trace = run_torch_steps(torch_module, inputs.torch_call, inputs.torch_inputs, values)
+    run_keras_calls(target, inputs.keras_call, inputs.keras_inputs)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     sizes = [
         4 * int(np.prod(value.shape)) / 2**20 for step in trace.steps for value in step.outputs

@@ -26,7 +26,6 @@ FREE_FOLDERS = {"core", "workflows", "helpers", "zoo", "c", "data"}
 OLD_CIRCLES = [
     {"report.layer_table", "report.notebook", "report.page", "report.page_data", "report.report"},
     {"torch_io.module", "torch_io.state_dict"},
-    {"running.picture_inputs", "running.run", "running.torch_layouts"},
 ]
 
 

@@ -24,7 +24,7 @@ from ..torch_io.reader import read as read_source
 if TYPE_CHECKING:
     from ..alignment.activations.search import Alignment
     from ..alignment.static.proposal import StaticAlignment
-    from ..running.inputs import Call, Runs
+    from ..running.input_pair import Call, InputPair
 
 
 def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | None = None,
@@ -66,7 +66,7 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
     AlignmentError for unknown names, with the nearest ones, and TransferError listing all pairs
     that do not fit.
     """
-    from ..running.inputs import runs_for
+    from ..running.inputs import InputRequest, input_pair
 
     source = source if isinstance(source, Source) else read_source(source)
     target = target if isinstance(target, Target) else read_target(target, sample=sample)
@@ -83,8 +83,8 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
     if source.module is None:
         plan, _ = aligned_statically(source, target, hints or {}, accept_unproven)
     else:
-        runs = runs_for(source.module, target, sample, torch_call, keras_call)
-        plan, _ = aligned_by_running(source, target, runs, hints or {}, accept_unproven)
+        inputs = input_pair(source.module, target, InputRequest(sample, torch_call, keras_call))
+        plan, _ = aligned_by_running(source, target, inputs, hints or {}, accept_unproven)
     return with_both_sides(plan, source, target)
 
 
@@ -103,21 +103,21 @@ def classic_dictionaries(plan: Plan, source: Any, keras_model: Any) -> ClassicDi
     return dictionaries_of(plan, source, whole, expanded)
 
 
-def aligned_by_running(source: Source, target: Target, runs: Runs, hints: Mapping[str, str],
+def aligned_by_running(source: Source, target: Target, inputs: InputPair, hints: Mapping[str, str],
                        accept_unproven: bool) -> tuple[Plan, Alignment]:
     """What running both models finds. AlignmentError, with the reasons, when layers are open;
     PredictionError when a model cannot be run.
     """
     from ..alignment.activations.search import align_by_running, refusal
 
-    with runs.failures_told():
-        plan, alignment = align_by_running(source, target, runs, hints, accept_unproven)
+    with inputs.failures_reported():
+        plan, alignment = align_by_running(source, target, inputs, hints, accept_unproven)
     if not alignment.open:
         return plan, alignment
     refused = refusal(alignment, target)
     if advice := on_other_classes(alignment, source, target):
         raise ClassCountError(f"{refused}\n{advice}")
-    raise with_cause(refused, source, target, runs, plan, alignment, hints)
+    raise with_cause(refused, source, target, inputs, plan, alignment, hints)
 
 
 def on_other_classes(alignment: Alignment, source: Source, target: Target) -> str:
@@ -141,7 +141,7 @@ def on_other_classes(alignment: Alignment, source: Source, target: Target) -> st
     return ""
 
 
-def with_cause(error: AlignmentError, source: Source, target: Target, runs: Runs, plan: Plan,
+def with_cause(error: AlignmentError, source: Source, target: Target, inputs: InputPair, plan: Plan,
                alignment: Alignment, hints: Mapping[str, str]) -> AlignmentError:
     """The refusal with what has no counterpart and the place where the models part, as far as that
     is known.
@@ -150,7 +150,7 @@ def with_cause(error: AlignmentError, source: Source, target: Target, runs: Runs
     from ..diagnosis.unaligned import why_open
 
     try:
-        sentences = why_open(source, target, runs, plan, alignment, hints)
+        sentences = why_open(source, target, inputs, plan, alignment, hints)
     except Exception as failure:
         return AlignmentError(f"{error}\n({internal_error(failure)})")
     return AlignmentError("\n".join([str(error), *sentences]))

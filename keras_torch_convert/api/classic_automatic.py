@@ -100,13 +100,13 @@ def _by_running(source: Source, target: Target, sample: Any, writing: Mapping[st
     """Convert as running both models finds out; the report says `why` order was not enough.
     AlignmentError, with `why` `in_full`, when it finds nothing.
     """
-    from ..running.inputs import runs_for
+    from ..running.inputs import InputRequest, input_pair
 
     leaves = read_target(target.model, sample=sample)
     try:
         with writing["stopwatch"].stage("align"):
-            runs = runs_for(source.module, leaves, sample, None, None)
-            found, alignment = aligned_by_running(source, leaves, runs, {}, accept_unproven=False)
+            inputs = input_pair(source.module, leaves, InputRequest(sample, None, None))
+            found, alignment = aligned_by_running(source, leaves, inputs, {}, accept_unproven=False)
             plan = with_both_sides(found, source, leaves)
     except ClassCountError:
         raise

@@ -37,7 +37,7 @@ from .reporting import add_alignment
 if TYPE_CHECKING:
     from ..alignment.activations.search import Alignment
     from ..alignment.static.proposal import StaticAlignment
-    from ..running.inputs import Call, Runs
+    from ..running.input_pair import Call, InputPair
 
 
 @dataclass(slots=True)
@@ -104,12 +104,13 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any =
         # Alignment may take minutes.
         keras_save.check_path(save, target)
     found: Alignment | StaticAlignment | None = None
-    runs: Runs | None = None
+    inputs: InputPair | None = None
     if plan is None:
         with stopwatch.stage("align"):
             if resize is None and source.module is not None:
-                runs = judging.runs(source.module, target)
-                plan, found = aligned_by_running(source, target, runs, hints or {}, accept_unproven)
+                inputs = judging.runs(source.module, target)
+                plan, found = aligned_by_running(source, target, inputs, hints or {},
+                                                 accept_unproven)
             else:
                 accepted = accept_unproven or source.module is not None
                 plan, found = aligned_statically(source, target, hints or {}, accepted, resize,
@@ -118,7 +119,7 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any =
     def check(report: Report) -> None:
         if found is not None:
             add_alignment(report, found)
-        judging.add_comparison(report, source.module, target, stopwatch, runs)
+        judging.add_comparison(report, source.module, target, stopwatch, inputs)
 
     plan = with_both_sides(plan, source, target)
     return apply_to_model(plan, source, target, strict=strict, save=save, progress=progress,
@@ -153,16 +154,17 @@ class VerifyOptions:
     verify: bool
     keep: bool
 
-    def runs(self, module: Any, keras: Target) -> Runs:
+    def runs(self, module: Any, keras: Target) -> InputPair:
         """How both models are run. Raises AlignmentError when there is no sample and none can be
         made.
         """
-        from ..running.inputs import runs_for
+        from ..running.inputs import InputRequest, input_pair
 
-        return runs_for(module, keras, self.sample, self.torch_call, self.keras_call)
+        return input_pair(module, keras, InputRequest(self.sample, self.torch_call,
+                                                      self.keras_call))
 
     def add_comparison(self, report: Report, module: Any | None, keras: Target,
-                       stopwatch: Stopwatch, known: Runs | None = None) -> None:
+                       stopwatch: Stopwatch, known: InputPair | None = None) -> None:
         """Run both models and put into the report whether they are equal; without a module, or
         `verify`, nothing happens.
 
@@ -176,14 +178,14 @@ class VerifyOptions:
             return
         with stopwatch.stage("verify"):
             try:
-                runs = known if known is not None else self.runs(module, keras)
+                inputs = known if known is not None else self.runs(module, keras)
             except AlignmentError as error:
                 report.notes = (*report.notes, f"not verified: {error}")
                 return
-            report.input = runs.words
+            report.input = inputs.description
             plan = report.plan if report.plan is not None and not report.plan.reversed else None
-            with runs.failures_told(report, ", or convert with verify=False"):
-                comparison = compare_models(read_source(module), keras, runs, plan,
+            with inputs.failures_reported(report, remedy=", or convert with verify=False"):
+                comparison = compare_models(read_source(module), keras, inputs, plan,
                                             randomized=False)
         report.add_comparison(comparison)
         if comparison.equal is False and not self.keep:

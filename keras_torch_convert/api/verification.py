@@ -22,7 +22,7 @@ from ..spec.target import Target
 from ..torch_io.reader import read as read_source
 
 if TYPE_CHECKING:
-    from ..running.inputs import Call, Runs
+    from ..running.input_pair import Call, InputPair
 
 
 def verify(torch_model: Any, keras_model: Any, *, plan: Plan | None = None, sample: Any = None,
@@ -55,35 +55,35 @@ def verify(torch_model: Any, keras_model: Any, *, plan: Plan | None = None, samp
     if source.module is None:
         raise PredictionError(
             f"{source.origin} is only weights, which cannot be run: give the torch module")
-    from ..running.inputs import runs_for
+    from ..running.inputs import InputRequest, input_pair
 
-    runs = runs_for(source.module, target, sample, torch_call, keras_call)
-    with runs.failures_told():
-        return compare_models(source, target, runs, plan, count=inputs - 1, randomized=randomized
+    pair = input_pair(source.module, target, InputRequest(sample, torch_call, keras_call))
+    with pair.failures_reported():
+        return compare_models(source, target, pair, plan, count=inputs - 1, randomized=randomized
                               is not False, diagnose=diagnose)
 
 
-def compare_models(source: Source, target: Target, runs: Runs, plan: Plan | None, *, count: int = 2,
-                   randomized: bool = True, diagnose: bool = True) -> Comparison:
+def compare_models(source: Source, target: Target, inputs: InputPair, plan: Plan | None, *,
+                   count: int = 2, randomized: bool = True, diagnose: bool = True) -> Comparison:
     """See `verify`; `source` has its module, and `count` is the number of further inputs."""
-    comparison = compare_on_inputs(source.module, target, runs, count)
+    comparison = compare_on_inputs(source.module, target, inputs, count)
     if plan is not None:
         differences = compare_hyperparameters(plan, source, target)
         comparison = replace(comparison, settings=(*differences.warnings, *differences.notes))
     if plan is not None and randomized and comparison.equal:
-        comparison = with_random_values(comparison, source, target, runs, plan)
+        comparison = with_random_values(comparison, source, target, inputs, plan)
     if diagnose and (comparison.unexplained or comparison.softmax_only_in):
-        comparison = diagnosed(comparison, source, target, runs, plan)
+        comparison = diagnosed(comparison, source, target, inputs, plan)
     return comparison
 
 
-def diagnosed(comparison: Comparison, source: Source, target: Target, runs: Runs,
+def diagnosed(comparison: Comparison, source: Source, target: Target, inputs: InputPair,
               plan: Plan | None) -> Comparison:
     """The comparison with the first divergence and the differences by layer; what went wrong while
     looking for it is a note, since the comparison stands without.
     """
     try:
-        diagnosis = Diagnosis(source, target, runs, plan)
+        diagnosis = Diagnosis(source, target, inputs, plan)
         if plan is None and not diagnosis.names:
             note = ("no layer of the Keras model holds weights of the torch module: carry them "
                     "over first (ktc.convert), or give plan= when they are computed")
@@ -111,10 +111,10 @@ def with_proven_difference(comparison: Comparison) -> Comparison:
     return replace(comparison, equal=False, notes=(*comparison.notes, note))
 
 
-def with_random_values(comparison: Comparison, source: Source, target: Target, runs: Runs,
+def with_random_values(comparison: Comparison, source: Source, target: Target, inputs: InputPair,
                        plan: Plan) -> Comparison:
     """The comparison with that on random values; it is no longer equal when that one is not."""
-    proof, swaps = compare_randomized(source.module, target, runs, plan, source)
+    proof, swaps = compare_randomized(source.module, target, inputs, plan, source)
     comparison = replace(comparison, randomized=proof, unnoticed_swaps=swaps)
     if proof.equal is not False:
         return comparison

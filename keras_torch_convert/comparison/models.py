@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..running.outputs import named_outputs
-from ..running.run import eval_mode, functional_call, no_grad, preserve_rng_state
+from ..errors import PredictionError
+from ..running.run import run_keras, run_torch
 from ..spec.target import Target
 from .prediction import SOFTMAX_NOTE, same_scale
 from .tolerances import narrowest
 from .verdict import Comparison, decide, pairwise, rounding_of, threshold_of
 
 if TYPE_CHECKING:
-    from ..running.inputs import Runs
+    from ..running.input_pair import InputPair
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -35,10 +35,10 @@ BLOCK = 65_537
 SEED = 20240702
 
 
-def compare_on_inputs(module: Any, target: Target, runs: Runs, count: int = 2,
+def compare_on_inputs(module: Any, target: Target, inputs: InputPair, count: int = 2,
                       values: Mapping[str, Any] | None = None, *,
                       disturb: bool = True) -> Comparison:
-    """Run both models, with the weights that they have now, on the inputs of `runs` and on `count`
+    """Run both models, with the weights that they have now, on `inputs` and on `count`
     others of the same kind and range.
 
     `values` are tensors by name that the torch module is to compute with in place of its own. With
@@ -47,11 +47,11 @@ def compare_on_inputs(module: Any, target: Target, runs: Runs, count: int = 2,
     """
     compared, torch_outputs, types = [], [], []
     layouts: dict[str, tuple[int, ...]] = {}
-    every = (runs, *runs.others(count))
+    every = (inputs, *inputs.others(count))
     notes: list[str] = []
-    for inputs in every:
-        ours, torch_types = run_torch(module, inputs, values)
-        theirs, keras_types = run_keras(target, inputs)
+    for one in every:
+        ours, torch_types = run_torch(module, one, values)
+        theirs, keras_types = run_keras(target, one)
         types += [*torch_types, *keras_types, str(getattr(target.model, "compute_dtype", ""))]
         torch_outputs.append(ours)
         ours, theirs, said = on_one_scale(ours, theirs)
@@ -66,17 +66,17 @@ def compare_on_inputs(module: Any, target: Target, runs: Runs, count: int = 2,
                   default=0.0)
     noise = None
     if largest > CLEARLY_EQUAL * rounding_of(precision, depth, None):
-        noise = noise_floor(module, runs, torch_outputs[0], values)
+        noise = noise_floor(module, inputs, torch_outputs[0], values)
     changes = [relative_change(torch_outputs[0], other) for other in torch_outputs[1:]]
     sensitivity = max((change for change in changes if change is not None), default=None)
     moved = [
-        perturbation_sensitivity(module, inputs, outputs, values)
-        for inputs, outputs in zip(every, torch_outputs, strict=True) if disturb
+        perturbation_sensitivity(module, one, outputs, values)
+        for one, outputs in zip(every, torch_outputs, strict=True) if disturb
     ]
     result = decide(compared, precision, depth, noise, sensitivity, instability_of(moved))
-    return replace(result, inputs=tuple(inputs.words for inputs in every),
+    return replace(result, inputs=tuple(one.description for one in every),
                    softmax_only_in=side_with_softmax(notes),
-                   notes=tuple(dict.fromkeys((*notes, *runs.notes, *result.notes))))
+                   notes=tuple(dict.fromkeys((*notes, *inputs.notes, *result.notes))))
 
 
 def on_one_scale(torch_outputs: Arrays, keras_outputs: Arrays) -> tuple[Arrays, Arrays, list[str]]:
@@ -97,52 +97,23 @@ def side_with_softmax(notes: Sequence[str]) -> str:
     return next((sides[note] for note in notes if note in sides), "")
 
 
-def run_torch(module: Any, runs: Runs,
-              values: Mapping[str, Any] | None = None) -> tuple[Arrays, list[str]]:
-    """Outputs of the torch module in eval mode by name, and their types; it is left as it was."""
-    return named_outputs(_called(module, runs, runs.torch_inputs, values))
-
-
-def _called(module: Any, runs: Runs, inputs: Any, values: Mapping[str, Any] | None) -> Any:
-    """What the module gives for `inputs`, with `values` in place of its own tensors of those names.
-    """
-    import torch
-
-    with eval_mode(module), torch.no_grad(), torch.random.fork_rng(
-            devices=[]), preserve_rng_state():
-        if not values:
-            return runs.torch_call(module, inputs)
-        return functional_call(module, values, lambda copy: runs.torch_call(copy, inputs))
-
-
-def run_keras(target: Target, runs: Runs) -> tuple[Arrays, list[str]]:
-    """Outputs of the Keras model in inference mode by name, and their types."""
-    with no_grad(target), preserve_rng_state():
-        return named_outputs(runs.keras_call(target.model, runs.keras_inputs))
-
-
-def noise_floor(module: Any, runs: Runs, outputs: Arrays,
+def noise_floor(module: Any, inputs: InputPair, outputs: Arrays,
                 values: Mapping[str, Any] | None = None) -> float | None:
     """How far torch's outputs are from those in float64; None when the module cannot be run in
     float64.
     """
-    from ..running.inputs import doubled
+    import torch
 
-    own = {**dict(module.named_parameters()), **dict(module.named_buffers()), **(values or {})}
-    wide = {
-        name: tensor.detach().double() if tensor.is_floating_point() else tensor.detach().clone()
-        for name, tensor in own.items()
-    }
     try:
-        result = _called(module, runs, doubled(runs.torch_inputs), wide)
-    except (RuntimeError, TypeError, ValueError, NotImplementedError):
+        wide, _ = run_torch(module, inputs, values, torch.float64)
+    except PredictionError:
         # Models that name float32 somewhere inside cannot be run in float64. That says nothing
         # about their weights.
         return None
-    return relative_change(outputs, named_outputs(result)[0])
+    return relative_change(outputs, wide)
 
 
-def perturbation_sensitivity(module: Any, runs: Runs, outputs: Arrays,
+def perturbation_sensitivity(module: Any, inputs: InputPair, outputs: Arrays,
                              values: Mapping[str, Any] | None = None) -> float | None:
     """How far torch's outputs move when each of its weights is changed by about one part in
     DISTURBANCE, at random; None when not measured.
@@ -160,8 +131,7 @@ def perturbation_sensitivity(module: Any, runs: Runs, outputs: Arrays,
             factors = block.roll(-start).repeat(-(-count // BLOCK))[:count].reshape(tensor.shape)
             disturbed[name] = tensor.detach() * factors.to(tensor.device, tensor.dtype)
             start = (start + count) % BLOCK
-    return relative_change(outputs,
-                           named_outputs(_called(module, runs, runs.torch_inputs, disturbed))[0])
+    return relative_change(outputs, run_torch(module, inputs, disturbed)[0])
 
 
 def instability_of(changes: Sequence[float | None]) -> float | None:

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import AlignmentError
 from ..running.imagenet import class_name
+from ..running.inputs import InputRequest, input_pair
 from ..running.outputs import describe
 from ..running.picture import RescaleMode
-from ..running.picture_inputs import Wanted, as_size, inputs_for
 from ..running.run import run_keras, run_torch
 from ..spec.target import Target
 from .outputs import top_classes
@@ -70,16 +71,22 @@ def run_both(torch_module: Any | None, target: Target, *, image: Any = None,
     Raises PredictionError, naming the side, when a model fails, and when the picture cannot be
     read; ValueError for an unknown `rescale_mode`.
     """
-    wanted = Wanted(image, rescale_mode, as_size(input_shape), sample, from_samples)
-    prepared = inputs_for(torch_module, target, wanted)
-    if isinstance(prepared, str):
-        return Predictions(notes=(prepared,))
+    try:
+        prepared = input_pair(
+            torch_module, target,
+            InputRequest(sample, None, None, not from_samples, image, rescale_mode, input_shape))
+    except AlignmentError as error:
+        return Predictions(notes=(f"no prediction was made: {error}",))
     notes = list(prepared.notes)
     torch_outputs: list[Array] = []
     torch_types: list[str] = []
-    if torch_module is not None:
-        torch_outputs, torch_types = run_torch(torch_module, prepared)
-    keras_outputs, keras_types = run_keras(target, prepared)
+    with prepared.failures_reported(state="the weights are in place",
+                                    remedy=", or convert with do_predict=False"):
+        if torch_module is not None:
+            named, torch_types = run_torch(torch_module, prepared)
+            torch_outputs = list(named.values())
+        named, keras_types = run_keras(target, prepared)
+        keras_outputs = list(named.values())
 
     comparison = None
     if torch_module is None:
@@ -93,14 +100,14 @@ def run_both(torch_module: Any | None, target: Target, *, image: Any = None,
         notes.extend(comparison.notes)
     torch_top: tuple[TopClass, ...] = ()
     keras_top: tuple[TopClass, ...] = ()
-    if prepared.classes_mean_something:
+    if prepared.shows_classes:
         keras_top, decoding_notes = top_of(keras_outputs, target.model)
         # What failed once is not tried again.
         torch_top, _ = top_of(torch_outputs, None if decoding_notes else target.model)
         notes.extend(decoding_notes)
     return Predictions(
         tuple(torch_outputs), tuple(keras_outputs), torch_top, keras_top, comparison,
-        prepared.words, prepared.rescale_mode, tuple(notes)
+        prepared.description, prepared.rescale_mode, tuple(notes)
     )  # yapf: disable
 
 

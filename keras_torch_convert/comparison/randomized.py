@@ -20,14 +20,15 @@ import numpy.typing as npt
 from ..plan.executor import check_plan
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
+from ..running.run import run_keras
 from ..spec.source import Source
 from ..spec.target import Target, TargetLayer
 from ..torch_io.live_tensor import live_tensor
-from .models import compare_on_inputs, relative_change, run_keras
+from .models import compare_on_inputs, relative_change
 from .verdict import Comparison
 
 if TYPE_CHECKING:
-    from ..running.inputs import Runs
+    from ..running.input_pair import InputPair
 
 SEED = 20240617
 # Swaps are tried out, a pass of the Keras model each; pairs beyond this many are not.
@@ -85,7 +86,7 @@ def _random_value(last: str, tensor: Any, variance: Any, generator: Any) -> Any:
     return value.to(tensor.dtype)
 
 
-def compare_randomized(module: Any, target: Target, runs: Runs, plan: Plan,
+def compare_randomized(module: Any, target: Target, inputs: InputPair, plan: Plan,
                        source: Source) -> tuple[Comparison, tuple[tuple[str, str], ...]]:
     """The comparison with random values in both models, and the pairs of Keras layers whose swap it
     would not show.
@@ -106,10 +107,11 @@ def compare_randomized(module: Any, target: Target, runs: Runs, plan: Plan,
             set_value(variable, array)
             held[variable.key] = array
         # Whether this pair can be judged at all its own values have shown.
-        comparison = compare_on_inputs(module, target, runs, count=0, values=values, disturb=False)
+        comparison = compare_on_inputs(module, target, inputs, count=0, values=values,
+                                       disturb=False)
         if not comparison.equal:
             return comparison, ()
-        swaps, untried = unnoticed_swaps(target, runs, held, set_value)
+        swaps, untried = unnoticed_swaps(target, inputs, held, set_value)
     if untried:
         note = (f"{untried} more pairs of layers that get the same input were not swapped to see "
                 "whether that shows")
@@ -117,7 +119,7 @@ def compare_randomized(module: Any, target: Target, runs: Runs, plan: Plan,
     return comparison, swaps
 
 
-def unnoticed_swaps(target: Target, runs: Runs, held: dict[str, npt.NDArray[Any]],
+def unnoticed_swaps(target: Target, inputs: InputPair, held: dict[str, npt.NDArray[Any]],
                     set_value: Callable[..., None]) -> tuple[tuple[tuple[str, str], ...], int]:
     """Pairs of layers that can change their weights without any output showing it, and the number
     of pairs that were not tried.
@@ -127,7 +129,7 @@ def unnoticed_swaps(target: Target, runs: Runs, held: dict[str, npt.NDArray[Any]
     another.
     """
     called: dict[str, tuple[Any, ...]] = {}
-    outputs = _run_and_note(target, runs, called)
+    outputs = _run_and_note(target, inputs, called)
     alike: dict[Any, list[TargetLayer]] = {}
     for leaf in target.leaves():
         shapes = tuple(variable.shape for variable in leaf.variables)
@@ -141,7 +143,7 @@ def unnoticed_swaps(target: Target, runs: Runs, held: dict[str, npt.NDArray[Any]
         for first, second in places:
             set_value(first, held[second.key])
             set_value(second, held[first.key])
-        swapped, _ = run_keras(target, runs)
+        swapped, _ = run_keras(target, inputs)
         for variable in (*one.variables, *other.variables):
             set_value(variable, held[variable.key])
         if (relative_change(swapped, outputs) or 0.0) < SHOWS_ABOVE:
@@ -149,7 +151,7 @@ def unnoticed_swaps(target: Target, runs: Runs, held: dict[str, npt.NDArray[Any]
     return tuple(found), max(0, len(pairs) - MOST_SWAPS)
 
 
-def _run_and_note(target: Target, runs: Runs,
+def _run_and_note(target: Target, inputs: InputPair,
                   called: dict[str, tuple[Any, ...]]) -> dict[str, npt.NDArray[Any]]:
     """The Keras model's outputs; `called` gets the fingerprints of what each layer with weights was
     given at its first call, rounded.
@@ -167,4 +169,4 @@ def _run_and_note(target: Target, runs: Runs,
         return call(*args, **kwargs)
 
     with intercepted_calls(target, handle):
-        return run_keras(target, runs)[0]
+        return run_keras(target, inputs)[0]

@@ -29,7 +29,7 @@ from .locating import AGREES_BELOW, DivergencePoint, Locator
 from .neighborhood import Neighborhood
 
 if TYPE_CHECKING:
-    from ..running.inputs import Runs
+    from ..running.input_pair import InputPair
 
 # Statistics that differ by less than this part of the outputs' difference are not taken for its
 # cause at first; see `Diagnosis.result`.
@@ -45,10 +45,11 @@ OF_THE_LAYER_ALONE = ("epsilon", "activation")
 
 
 class Diagnosis:
-    """Where two models part at the inputs of `runs`, and why. Neither model is changed."""
-    def __init__(self, source: Source, target: Target, runs: Runs, plan: Plan | None) -> None:
+    """Where two models part at `inputs`, and why. Neither model is changed."""
+    def __init__(self, source: Source, target: Target, inputs: InputPair,
+                 plan: Plan | None) -> None:
         """Run both models for statistics."""
-        self.source, self.target, self.runs, self.plan = source, target, runs, plan
+        self.source, self.target, self.inputs, self.plan = source, target, inputs, plan
         module = source.module
         own = [
             *module.named_parameters(remove_duplicate=False),
@@ -69,7 +70,7 @@ class Diagnosis:
         self.locator = self._locator(AGREES_BELOW)
 
     def _run_torch(self, capture: tuple[int, ...] = ()) -> TorchRun:
-        return run_torch_steps(self.source.module, self.runs.torch_call, self.runs.torch_inputs,
+        return run_torch_steps(self.source.module, self.inputs.torch_call, self.inputs.torch_inputs,
                                self.values, capture)
 
     def _places(self) -> dict[int, TorchPlace]:
@@ -88,7 +89,7 @@ class Diagnosis:
 
     def _masks(self) -> list[Array]:
         """Inputs of whole numbers that are all 0 or 1."""
-        arrays = eager_arrays(self.runs.keras_inputs)
+        arrays = eager_arrays(self.inputs.keras_inputs)
         return [
             array for array in arrays if array.dtype.kind in "iub" and array.max(initial=0) <= 1
         ]
@@ -177,8 +178,8 @@ class Diagnosis:
             default=inf)
 
     def _run_keras(self, capture: Sequence[int] = ()) -> KerasRun:
-        runs = self.runs
-        return run_keras_calls(self.target, runs.keras_call, runs.keras_inputs, capture,
+        inputs = self.inputs
+        return run_keras_calls(self.target, inputs.keras_call, inputs.keras_inputs, capture,
                                self.patched)
 
     def cause(self, scene: DivergenceContext) -> tuple[float, Hypothesis] | None:
@@ -235,5 +236,5 @@ class Diagnosis:
             order: [np.asarray(as_array(tensor)) for tensor in tensors]
             for order, tensors in captured.items()
         }
-        values[0] = [np.asarray(array) for array in eager_arrays(self.runs.torch_inputs)]
+        values[0] = [np.asarray(array) for array in eager_arrays(self.inputs.torch_inputs)]
         return values

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from ..alignment.activations.search import Alignment
-    from ..running.inputs import Runs
+    from ..running.input_pair import InputPair
 
 
-def why_open(source: Source, target: Target, runs: Runs, plan: Plan, alignment: Alignment,
+def why_open(source: Source, target: Target, inputs: InputPair, plan: Plan, alignment: Alignment,
              hints: Mapping[str, str]) -> list[str]:
     """Sentences about why layers stayed open: what has no counterpart, and the first divergence
     where its cause is proven.
@@ -38,9 +38,9 @@ def why_open(source: Source, target: Target, runs: Runs, plan: Plan, alignment: 
     proposal, _ = align_statically(source, target, hints)
     trusting = _completed(plan, proposal, ())
     cautious = _completed(plan, proposal, alignment.doubted_places())
-    found = _cause(source, target, runs, trusting)
+    found = _cause(source, target, inputs, trusting)
     if found is None and cautious != trusting:
-        found = _cause(source, target, runs, cautious)
+        found = _cause(source, target, inputs, cautious)
     sentences = without_counterpart(source, target, cautious, alignment.open)
     return sentences if found is None else [*sentences, str(found)]
 
@@ -60,11 +60,12 @@ def _completed(plan: Plan, proposal: Plan, doubted: Collection[str]) -> Plan:
     return replace(plan, assignments=(*settled.values(), *others.values(), *rest))
 
 
-def _cause(source: Source, target: Target, runs: Runs, whole: Plan) -> FirstDivergence | None:
+def _cause(source: Source, target: Target, inputs: InputPair,
+           whole: Plan) -> FirstDivergence | None:
     prepared = check_plan(whole, source, target, strict=False)
     with trial_values(target) as set_value:
         for variable, array in prepared.arrays():
             set_value(variable, array)
-        comparison = compare_on_inputs(source.module, target, runs, count=0)
-        found = Diagnosis(source, target, runs, whole).result(comparison.relative_diff or 1.0)
+        comparison = compare_on_inputs(source.module, target, inputs, count=0)
+        found = Diagnosis(source, target, inputs, whole).result(comparison.relative_diff or 1.0)
     return found if found is not None and found.kind else None

@@ -1,48 +1,77 @@
-"""One model run once, left exactly as it was: training flags and random generators are put back."""
+"""One model run once and left exactly as it was: training flags, tensors, random generators."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..errors import PredictionError
+from ..errors import ConversionError, PredictionError
 from ..spec.target import Target
-from .outputs import describe, outputs_of
-
-if TYPE_CHECKING:
-    from .picture_inputs import Inputs
-
-Array = npt.NDArray[Any]
-
-REMEDY = ("give inputs that both take as sample=(torch inputs, Keras inputs), or convert without a "
-          "prediction; "
-          "the weights are in place")
+from .input_pair import InputPair
+from .outputs import Array, named_outputs
 
 
-def run_torch(module: Any, inputs: Inputs) -> tuple[list[Array], list[str]]:
-    """Outputs of the torch module in eval mode, and their types; the module is left as it was."""
+def run_torch(module: Any, inputs: InputPair, values: Mapping[str, Any] | None = None,
+              dtype: Any = None) -> tuple[dict[str, Array], list[str]]:
+    """Run the torch module in eval mode; return its outputs by name, and their types.
+
+    Args:
+        module: The torch module; its tensors, modes and hooks stay as they are.
+        inputs: What it is given, and how it is called.
+        values: Tensors by name, with which it computes in place of its own of those names.
+        dtype: The torch type of all floating-point tensors and inputs in this run, None for theirs.
+
+    Raises:
+        PredictionError: The module cannot be run on these inputs.
+    """
+    given = inputs.torch_inputs
+    if dtype is not None:
+        values = {name: _cast(tensor, dtype) for name, tensor in own_values(module, values).items()}
+        given = _cast(given, dtype)
     with left_as_it_was(module):
         try:
-            return outputs_of(call_torch(module, inputs.torch_arguments))
+            if not values:
+                return named_outputs(inputs.torch_call(module, given))
+            return named_outputs(
+                functional_call(module, values, lambda copy: inputs.torch_call(copy, given)))
+        except ConversionError:
+            raise
         except Exception as error:
-            raise PredictionError(
-                f"the torch model failed on {inputs.words}: {describe(error)}; {REMEDY}") from error
+            raise PredictionError(inputs.failure("the torch model", error)) from error
+
+
+def run_keras(target: Target, inputs: InputPair) -> tuple[dict[str, Array], list[str]]:
+    """Run the Keras model in inference mode; return its outputs by name, and their types.
+
+    Raises PredictionError when it cannot be run on these inputs.
+    """
+    with no_grad(target), preserve_rng_state():
+        try:
+            return named_outputs(inputs.keras_call(target.model, inputs.keras_inputs))
+        except ConversionError:
+            raise
+        except Exception as error:
+            raise PredictionError(inputs.failure("the Keras model", error)) from error
 
 
 def call_torch(module: Any, inputs: Any) -> Any:
-    """The module on its arguments, arrays as tensors of its own type and device."""
+    """Call the module on its arguments, with arrays as tensors of its own type and device."""
     tensors = as_tensors(inputs, module)
     return module(**tensors) if isinstance(tensors, dict) else module(*tensors)
 
 
+def call_keras(model: Any, inputs: Any) -> Any:
+    """Call the Keras model in inference mode."""
+    return model(inputs, training=False)
+
+
 def as_tensors(value: Any, module: Any) -> Any:
-    """Every array of a structure as a torch tensor, floating-point ones in the type of the module's
-    weights.
+    """Turn every array of a structure into a torch tensor, floating-point ones in the type of the
+    module's weights.
     """
     import torch
 
@@ -54,15 +83,33 @@ def as_tensors(value: Any, module: Any) -> Any:
     like = next((weight for weight in module.parameters() if weight.is_floating_point()), None)
     if like is None:
         return tensor
-    return tensor.to(like.device, like.dtype) if tensor.is_floating_point() else tensor.to(
-        like.device)
+    return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
+
+
+def own_values(module: Any, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the parameters and buffers of a module by name, with `values` in the place of some."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers()), **(values or {})}
+
+
+def _cast(value: Any, dtype: Any) -> Any:
+    """Return a structure with its floating-point tensors and arrays in a torch type; arrays in half
+    precision, which NumPy lacks, stay float32 until `call_torch` makes tensors of them.
+    """
+    if isinstance(value, Mapping):
+        return {name: _cast(item, dtype) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_cast(item, dtype) for item in value)
+    if hasattr(value, "detach"):
+        tensor = value.detach()
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor.clone()
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return value.astype(np.float64 if "64" in str(dtype) else np.float32)
+    return value
 
 
 @contextmanager
 def left_as_it_was(module: Any) -> Iterator[None]:
-    """For one run of a module: eval mode, no gradients, and the flags and random generators put
-    back.
-    """
+    """Run a module in eval mode without gradients; put flags and random generators back."""
     import torch
 
     like = next(module.parameters(), None)
@@ -74,9 +121,7 @@ def left_as_it_was(module: Any) -> Iterator[None]:
 
 @contextmanager
 def eval_mode(module: Any) -> Iterator[None]:
-    """Eval mode for the time being; the flag of every submodule is put back as it was, each by
-    itself.
-    """
+    """Switch to eval mode for the time being; put the flag of every submodule back by itself."""
     flags = [(submodule, submodule.training) for submodule in module.modules()]
     module.eval()
     try:
@@ -87,8 +132,8 @@ def eval_mode(module: Any) -> Iterator[None]:
 
 
 def functional_call(module: Any, values: Mapping[str, Any], call: Callable[[Any], Any]) -> Any:
-    """What `call(module)` gives with `values` in the place of the module's own tensors of those
-    names, which it keeps.
+    """Return what `call(module)` gives with `values` in the place of the module's own tensors of
+    those names, which it keeps.
     """
     import torch
 
@@ -100,13 +145,13 @@ def functional_call(module: Any, values: Mapping[str, Any], call: Callable[[Any]
         def forward(self) -> Any:
             return call(self.inner)
 
-    replaced = {f"inner.{name}": value for name, value in _each_place_once(module, values).items()}
+    replaced = {f"inner.{name}": value for name, value in _once_each(module, values).items()}
     return torch.func.functional_call(Caller(), replaced, (), tie_weights=False)
 
 
-def _each_place_once(module: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values under one name for each place that holds a tensor; tied tensors get the value of
-    the first name given.
+def _once_each(module: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values under one name for each attribute that holds a tensor; tied tensors get the
+    value of the first name given.
 
     A module used under several names holds its tensors once: torch, given all of the names, would
     leave the last value in it.
@@ -120,18 +165,18 @@ def _each_place_once(module: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     for name, tensor in named:
         if name in values:
             given.setdefault(id(tensor), values[name])
-    places: dict[tuple[int, str], tuple[str, Any]] = {}
+    attributes: dict[tuple[int, str], tuple[str, Any]] = {}
     for name, tensor in named:
         path, _, own = name.rpartition(".")
         if id(tensor) in given:
-            places.setdefault((id(modules[path]), own), (name, given[id(tensor)]))
-    return dict(places.values())
+            attributes.setdefault((id(modules[path]), own), (name, given[id(tensor)]))
+    return dict(attributes.values())
 
 
 @contextmanager
 def preserve_rng_state() -> Iterator[None]:
-    """The state of Python's and NumPy's global random generators put back afterward: a model may
-    draw from them.
+    """Put the state of Python's and NumPy's global random generators back: a model may draw from
+    them.
     """
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
@@ -141,21 +186,9 @@ def preserve_rng_state() -> Iterator[None]:
         np.random.set_state(numpy_state)
 
 
-def run_keras(target: Target, inputs: Inputs) -> tuple[list[Array], list[str]]:
-    """Outputs of the Keras model in inference mode, and their types."""
-    with no_grad(target), preserve_rng_state():
-        try:
-            return outputs_of(target.model(inputs.keras_input, training=False))
-        except Exception as error:
-            raise PredictionError(
-                f"the Keras model failed on {inputs.words}: {describe(error)}; {REMEDY}") from error
-
-
 @contextmanager
 def no_grad(target: Target) -> Iterator[None]:
-    """For Keras on the torch backend: no gradients are recorded, and torch's random generator is
-    put back.
-    """
+    """For Keras on the torch backend: record no gradients, put torch's random generator back."""
     if target.backend != "torch":
         yield
         return

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from .fingerprint import Fingerprint, fingerprint
 from .randomize import SEED
-from .run import eval_mode, functional_call, preserve_rng_state
+from .run import functional_call, left_as_it_was
 
 # Operations that give a tensor of the shape of another, without its values.
 FACTORIES = ("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones",
@@ -106,8 +106,7 @@ def isolated_inference(module: Any) -> Iterator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with eval_mode(module), torch.no_grad(), torch.random.fork_rng(
-                devices=[]), preserve_rng_state():
+        with left_as_it_was(module):
             torch.manual_seed(SEED)
             yield
     finally:

@@ -385,7 +385,7 @@ def test_inputs_of_a_dict_are_not_guessed_by_order():
 
     assert run_both(module, read_target(model)).comparison.equal is True
     assert run_both(OtherNames(), read_target(model)).notes == (
-        "no prediction was made: the Keras model takes 2 inputs (padding_mask, token_ids), "
+        "no prediction was made: the models cannot be run: the Keras model takes 2 inputs (padding_mask, token_ids), "
         "the torch module inputs of other names; give sample=(torch inputs, Keras inputs)",)
 
 
@@ -397,7 +397,8 @@ def test_model_of_whole_pixels_is_not_guessed_at():
     result = run_both(nn().Conv2d(3, 2, 3), read_target(model))
 
     assert result.notes[0].startswith(
-        "no prediction was made: the Keras model takes pixels of type uint8")
+        "no prediction was made: the models cannot be run: the Keras model takes pixels of type uint8"
+    )
 
 
 def test_inputs_that_cannot_be_matched_skip_the_prediction_with_a_reason():
@@ -409,7 +410,8 @@ def test_inputs_that_cannot_be_matched_skip_the_prediction_with_a_reason():
 
     assert result.comparison is None
     assert result.notes[0].startswith(
-        "no prediction was made: the Keras model takes 2 inputs (one, two)")
+        "no prediction was made: the models cannot be run: the Keras model takes 2 inputs (one, two)"
+    )
     assert "sample=(torch inputs, Keras inputs)" in result.notes[0]
 
 

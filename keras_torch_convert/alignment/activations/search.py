@@ -15,7 +15,7 @@ from ...plan.expressions import Tensor, tensors_of
 from ...plan.plan import Plan
 from ...plan.recipe import Assignment, Constant
 from ...rules.normalization import NEUTRAL
-from ...running.inputs import Runs
+from ...running.input_pair import InputPair
 from ...running.keras_values import intercepted_calls, trial_values
 from ...running.randomize import randomized_values
 from ...running.run import no_grad, preserve_rng_state
@@ -113,7 +113,7 @@ def _verb(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def align_by_running(source: Source, target: Target, runs: Runs, hints: Mapping[str, str],
+def align_by_running(source: Source, target: Target, inputs: InputPair, hints: Mapping[str, str],
                      accept_unproven: bool) -> tuple[Plan, Alignment]:
     """The Plan and its evidence. Both models are run, neither is changed."""
 
@@ -121,13 +121,13 @@ def align_by_running(source: Source, target: Target, runs: Runs, hints: Mapping[
 
     def trace(*, keep_arrays: bool) -> TraceIndex:
         values = randomized_values(source.module, keep_ones=_lacks_gains(target))
-        call = runs.torch_call
+        call = inputs.torch_call
         return TraceIndex(
-            trace_module(source.module, values, lambda module: call(module, runs.torch_inputs),
+            trace_module(source.module, values, lambda module: call(module, inputs.torch_inputs),
                          keep_arrays=keep_arrays), source, integers)
 
     def keras_call() -> Any:
-        return runs.keras_call(target.model, runs.keras_inputs)
+        return inputs.keras_call(target.model, inputs.keras_inputs)
 
     with cycle_search_for_new_objects():
         knowledge = trace(keep_arrays=False)
@@ -151,7 +151,7 @@ def align_by_running(source: Source, target: Target, runs: Runs, hints: Mapping[
         if alignment.open or not alignment.left_over:
             return plan, alignment
         idle = unused_weights(source.module, knowledge.trace.values,
-                              lambda module: runs.torch_call(module, runs.torch_inputs),
+                              lambda module: inputs.torch_call(module, inputs.torch_inputs),
                               alignment.left_over)
         return without_unused(plan, alignment, idle)
 

@@ -449,7 +449,7 @@ def test_aligning_writes_to_neither_model() -> None:
 
 
 def test_a_second_input_mirrors_pictures_and_ids_and_leaves_masks() -> None:
-    from keras_torch_convert.running.inputs import changed, reflected
+    from keras_torch_convert.running.input_pair import changed, reflected
 
     picture = np.array([[0.0, 1.0, 4.0]], "float32")
     assert reflected(picture).tolist() == [[4.0, 3.0, 0.0]]
