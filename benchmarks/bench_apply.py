@@ -26,7 +26,7 @@ from benchmarks.memory import peak_of
 from benchmarks.race import print_ratios, race
 from keras_torch_convert import read
 from keras_torch_convert.api.file_conversion import apply
-from keras_torch_convert.keras_io.verify_written import open_weights
+from keras_torch_convert.keras_io.weights_file import open_weights
 from keras_torch_convert.plan.expressions import Permute, Tensor
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment
@@ -87,11 +87,11 @@ def make_plan(shapes: list[tuple[int, ...]]) -> Plan:
 def check_file(path: Path, source: Path, shapes: list[tuple[int, ...]]) -> None:
     """A few tensors of the file against the source, by ways of their own."""
     tensors = read(source)
-    with open_weights(path) as file:
+    with open_weights(path) as opened:
         for index in {0, 1, 2, len(shapes) - 1}:
             values = tensors[f"layer{index}.weight"].read()
             perm = (2, 3, 1, 0) if values.ndim == 4 else (1, 0)
-            found = file[f"/model_weights/layer{index}/layer{index}/kernel"][()]
+            found = opened.file[f"/model_weights/layer{index}/layer{index}/kernel"][()]
             assert np.array_equal(found, values.transpose(perm)), f"layer{index} differs"
 
 

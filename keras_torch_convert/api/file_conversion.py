@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SaveError
-from ..keras_io.sharded import INDEX_SUFFIX, write_sharded
+from ..keras_io.sharded import write_sharded
+from ..keras_io.weights_file import INDEX_SUFFIX
 from ..keras_io.write_from_layout import WritingOptions, WrittenFile, write_file
 from ..plan.difference import without_layers
 from ..plan.executor import Strict

@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from ..errors import PlanError, SaveError, TransferError
 from ..keras_io.hdf5_header import byte_size
-from ..keras_io.keras_save import suffix_of
 from ..keras_io.lazy_layout import REMEDY
-from ..keras_io.sharded import INDEX_SUFFIX
 from ..keras_io.template import read_template
-from ..keras_io.write_from_layout import Values, WrittenFile, file_layout
+from ..keras_io.verify_written import Values
+from ..keras_io.weights_file import INDEX_SUFFIX, suffix_of
+from ..keras_io.write_from_layout import WrittenFile, file_layout
 from ..plan.difference import LEFT_OUT, Difference, difference
 from ..plan.executor import CheckedPlan, Strict, check_plan
 from ..plan.expressions import tensors_of

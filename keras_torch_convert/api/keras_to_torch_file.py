@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 from ..errors import SaveError
-from ..keras_io.weights_reader import read_keras_file
+from ..keras_io.keras_source import read_keras_file
 from ..plan.executor import Strict
 from ..plan.plan import Plan
 from ..report.report import Report

@@ -12,10 +12,9 @@ from typing import Any
 
 from ..alignment.assemble import plan_by_order
 from ..errors import TransferError
-from ..keras_io.keras_source import read_keras_source
+from ..keras_io.keras_source import read_keras_file, read_keras_source
 from ..keras_io.model import read_target
 from ..keras_io.values import torch_tensor
-from ..keras_io.weights_reader import read_keras_file
 from ..plan.executor import CheckedPlan, Strict, check_plan
 from ..plan.plan import Plan
 from ..spec.layer_groups import group_by_layer

@@ -12,7 +12,7 @@ import zlib
 from dataclasses import dataclass
 
 from ..spec.file_layout import ArchiveMember
-from .verify_written import WEIGHTS_IN_ARCHIVE
+from .weights_file import WEIGHTS_IN_ARCHIVE
 
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")

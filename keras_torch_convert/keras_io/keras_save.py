@@ -17,8 +17,7 @@ from ..errors import SaveError
 from ..spec.target import Target
 from ..util.atomic_file import check_place
 from .weight_order import saved_as_built
-
-SUFFIXES = (".weights.h5", ".keras", ".hdf5", ".h5")
+from .weights_file import suffix_of
 
 
 def check_path(path: str | os.PathLike[str], target: Target | None = None) -> None:
@@ -33,14 +32,6 @@ def check_path(path: str | os.PathLike[str], target: Target | None = None) -> No
     check_place(Path(path))
     if target is not None:
         _check_format(target, suffix)
-
-
-def suffix_of(path: Path) -> str:
-    """The format's suffix, or SaveError."""
-    for suffix in SUFFIXES:
-        if path.name.endswith(suffix) and path.name != suffix:
-            return suffix
-    raise SaveError(f"cannot save to {path}: expected a name ending in .h5, .weights.h5 or .keras")
 
 
 def _check_format(target: Target, suffix: str) -> None:

@@ -21,14 +21,13 @@ import numpy.typing as npt
 
 from ..errors import SaveError
 from ..spec.dtypes import numpy_dtype
-from ..spec.file_layout import ArchiveMember, FileLayout, StoredArray, StoredAttribute, TargetLayout
+from ..spec.file_layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
 from ..spec.target import Target, TargetVariable
 from . import model_writer
 from .keras_save import check_path, write_with_keras
 from .model import read_target
-from .structure import read_structure
 from .values import read_values
-from .verify_written import WEIGHTS_IN_ARCHIVE, open_weights
+from .weights_file import WEIGHTS_IN_ARCHIVE, open_weights, read_layout
 
 # Keras stores the time of saving; a file of the same weights is to have the same bytes.
 PINNED_DATE = "1980-01-01@00:00:00"
@@ -65,8 +64,8 @@ def record_layout(model: Any, assigned: Collection[str] | None = None) -> Target
             except SaveError as error:
                 problems.append(str(error))
                 continue
-            with open_weights(path) as opened:
-                file = _read_file(opened, markers, own)
+            with open_weights(path, SaveError) as opened:
+                file = _read_file(opened.file, markers, own)
             layout = replace(layout, legacy=file) if suffix == ".h5" else replace(
                 layout, weights=file)
             if suffix == ".keras":
@@ -130,18 +129,19 @@ def _own_values(target: Target, assigned: Collection[str]) -> dict[str, bytes]:
 
 
 def _read_file(file: Any, markers: dict[bytes, str], own: Mapping[str, bytes]) -> FileLayout:
-    layout = read_structure(file,
-                            lambda item, attributes: _stored_array(item, attributes, markers, own))
-    missing = set(markers.values()) - {array.key for array in layout.arrays}
+    layout = read_layout(file)
+    arrays = tuple(
+        _marked_array(array, file[array.path][()], markers, own) for array in layout.arrays)
+    missing = set(markers.values()) - {array.key for array in arrays}
     if missing:
         raise SaveError(
             f"Keras leaves {len(missing)} variables out of its files, {min(missing)} among them")
-    return layout
+    return FileLayout(layout.groups, arrays)
 
 
-def _stored_array(item: Any, attributes: tuple[StoredAttribute, ...], markers: dict[bytes, str],
+def _marked_array(array: StoredArray, values: npt.NDArray[Any], markers: dict[bytes, str],
                   own: Mapping[str, bytes]) -> StoredArray:
-    values = np.asarray(item[()])
+    values = np.asarray(values)
     place = markers.get(_key(values), "") if values.size else ""
     if place and values.tobytes() != values.reshape(-1)[:1].tobytes() * values.size:
         place = ""
@@ -149,9 +149,9 @@ def _stored_array(item: Any, attributes: tuple[StoredAttribute, ...], markers: d
     if not place:
         # The state of a random generator is another one in each instance of the model, and none of
         # the weights.
-        random = "seed_generator" in item.name
+        random = "seed_generator" in array.path
         kept = bytes(values.nbytes) if random else values.tobytes()
-    return StoredArray(item.name, tuple(values.shape), item.dtype.str, place, attributes, kept)
+    return replace(array, key=place, values=kept)
 
 
 def _read_members(path: Path) -> tuple[ArchiveMember, ...]:

@@ -17,11 +17,12 @@ from ..errors import SaveError
 from ..spec.target import Target
 from ..util.atomic_file import temporary_path
 from ..util.hash_workers import digests_meanwhile
-from .keras_save import check_path, is_subclassed, suffix_of, write_with_keras
+from .keras_save import check_path, is_subclassed, write_with_keras
 from .layout_from_save import NotListedError, listed_by_keras
 from .values import read_values
 from .verify_written import compare_archive, compare_legacy_file, compare_weights_file
 from .weight_order import saved_as_built
+from .weights_file import suffix_of
 from .write_from_layout import AtomicFile, WritingOptions, written_aside
 
 

@@ -24,9 +24,10 @@ from ..spec.file_layout import FileLayout
 from ..util.atomic_file import new_file
 from .hdf5_header import byte_size
 from .keras_save import flush_folder
-from .write_from_layout import Values, WritingOptions, WrittenFile, written_aside
+from .verify_written import Values
+from .weights_file import index_base, shard_names
+from .write_from_layout import WritingOptions, WrittenFile, written_aside
 
-INDEX_SUFFIX = ".weights.json"
 GIGABYTE = 1024**3  # Keras's own unit for max_shard_size
 _NAME_DIGITS = 16
 
@@ -79,7 +80,7 @@ def write_shard(file: FileLayout, number: int, values: Mapping[str, Values], pat
     """
     with written_aside(file, None, values, path, replace(options, digests=("sha256",))) as aside:
         digest = aside.digests["sha256"]
-        name = f"{_base(path)}_{number + 1:05}_{digest[:_NAME_DIGITS]}.weights.h5"
+        name = f"{index_base(path)}_{number + 1:05}_{digest[:_NAME_DIGITS]}.weights.h5"
         written = aside.commit(path.with_name(name))
     groups = tuple(dict.fromkeys(array.path.rpartition("/")[0] for array in file.arrays))
     return WrittenShard(name, written.size, digest, groups)
@@ -102,7 +103,7 @@ def write_index(path: Path, shards: Sequence[WrittenShard], digests: Sequence[st
         }
     }
     data = json.dumps(content, indent=4, sort_keys=True).encode("utf-8")
-    first, old = path.with_name(f"{_base(path)}_00000.weights.h5"), shard_names(path)
+    first, old = path.with_name(f"{index_base(path)}_00000.weights.h5"), shard_names(path)
     if not first.exists():
         _write_empty(first)
     with new_file(path) as file:
@@ -138,40 +139,11 @@ def remove_unlisted(path: Path) -> None:
     writer that was killed.
     """
     name = re.compile(
-        rf"{re.escape(_base(path))}_[0-9]{{5}}_[0-9a-f]{{{_NAME_DIGITS}}}\.weights\.h5")
+        rf"{re.escape(index_base(path))}_[0-9]{{5}}_[0-9a-f]{{{_NAME_DIGITS}}}\.weights\.h5")
     listed = shard_names(path)
     for found in path.resolve().parent.iterdir():
         if name.fullmatch(found.name) and found.name not in listed:
             found.unlink(missing_ok=True)
-
-
-def shard_names(path: Path) -> tuple[str, ...]:
-    """The files that an index lists, those of this set only; () without an index that can be read.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-        entries = [
-            name for names in content["weight_map"].values()
-            for name in (names if isinstance(names, list) else [names]) if isinstance(name, str)
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return ()
-    base = f"{_base(path)}_"
-    return tuple(
-        dict.fromkeys(
-            name for name in entries
-            if Path(name).name == name and name.startswith(base) and name.endswith(".weights.h5")))
-
-
-def sha256_of_shards(path: Path) -> dict[str, str]:
-    """The sha256 of each file of a set, as its index states it. Raises SaveError for an index that
-    states none.
-    """
-    try:
-        stated = json.loads(path.read_bytes())["metadata"]["sha256"]
-        return {str(name): str(digest) for name, digest in stated.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SaveError(f"{path} is no index that states the sha256 of its shards") from error
 
 
 def _write_empty(path: Path) -> None:
@@ -180,7 +152,3 @@ def _write_empty(path: Path) -> None:
         pass
     with new_file(path) as file:
         file.write(content.getvalue())
-
-
-def _base(path: Path) -> str:
-    return path.name[:-len(INDEX_SUFFIX)]

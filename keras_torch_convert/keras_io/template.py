@@ -12,19 +12,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import Literal
 
 from ..errors import SaveError
 from ..plan.plan import Plan
-from ..spec.file_layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
+from ..spec.file_layout import ArchiveMember, FileLayout, TargetLayout
 from ..util.text import bullets, plural
-from .sharded import INDEX_SUFFIX, shard_names
-from .structure import read_structure
-from .verify_written import WEIGHTS_IN_ARCHIVE, name_list, opened_weights
-from .write_from_layout import Values, is_legacy
+from .verify_written import Values
+from .weights_file import (WEIGHTS_IN_ARCHIVE, attributes_of, is_legacy, name_list, read_stored,
+                           reading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +39,8 @@ def read_template(path: Path, plan: Plan, known: TargetLayout | None) -> Templat
     Raises SaveError for a file that cannot be read, and when it lacks a variable that the Plan sets
     or has it in another shape or type.
     """
-    file, where = _structure(path)
+    stored = read_stored(path, SaveError)
+    file = stored.layout
     places = _places(plan, file, path, known)
     values: dict[str, Values] = {}
     arrays = []
@@ -51,41 +48,13 @@ def read_template(path: Path, plan: Plan, known: TargetLayout | None) -> Templat
         place = places.get(array.path)
         if place is None:
             place = f"{path.name}:{array.path}"
-            values[place] = partial(_own_values, where[array.path], array.path)
+            values[place] = partial(stored.read, array.path, SaveError)
         arrays.append(replace(array, key=place))
     file = FileLayout(file.groups, tuple(arrays))
     members = _members(path) if path.suffix == ".keras" else known.members if known else ()
     framework, version = _framework(file, known)
     legacy, weights = (file, None) if is_legacy(path) else (None, file)
     return Template(TargetLayout(framework, version, legacy, weights, members), values)
-
-
-def _structure(path: Path) -> tuple[FileLayout, dict[str, Path]]:
-    """Groups and arrays of the file, or of all shards together, and in which file each array lies.
-    """
-    names = shard_names(path) if path.name.endswith(INDEX_SUFFIX) else ()
-    if path.name.endswith(INDEX_SUFFIX) and not names:
-        raise SaveError(f"the template {path} is no index of Keras's sharded weights")
-    groups: dict[str, Any] = {}
-    arrays: dict[str, StoredArray] = {}
-    where: dict[str, Path] = {}
-    for part in [path.with_name(name) for name in names] or [path]:
-        with opened_weights(part, SaveError, f"the template {part}") as file:
-            found = read_structure(
-                file, lambda item, attributes: StoredArray(item.name, item.shape, item.dtype.str,
-                                                           "", attributes))
-        for group in found.groups:
-            # Where a layer is cut Keras writes its name into one of the shards only.
-            if group.path not in groups or group.attributes:
-                groups[group.path] = group
-        arrays |= {array.path: array for array in found.arrays}
-        where |= {array.path: part for array in found.arrays}
-    return FileLayout(tuple(groups.values()), tuple(arrays.values())), where
-
-
-def _own_values(path: Path, name: str) -> npt.NDArray[Any]:
-    with opened_weights(path, SaveError, f"the template {path}") as file:
-        return np.ascontiguousarray(file[name][()])
 
 
 def _places(plan: Plan, file: FileLayout, path: Path, known: TargetLayout | None) -> dict[str, str]:
@@ -141,9 +110,7 @@ def _names(file: FileLayout, path: Path) -> Iterator[tuple[tuple[str, str], str]
     of its variable in the newer ones.
     """
     paths = {array.path for array in file.arrays}
-    attributes = {
-        group.path: {one.name: one.value for one in group.attributes} for group in file.groups
-    }
+    attributes = attributes_of(file)
     if not is_legacy(path):
         for name in paths:
             group, _, number = name.rpartition("/")
@@ -153,18 +120,11 @@ def _names(file: FileLayout, path: Path) -> Iterator[tuple[tuple[str, str], str]
         return
     for group, stated in attributes.items():
         layer = group.rpartition("/")[2]
-        for weight in name_list(_Attributes(stated), "weight_names"):
+        for weight in name_list(stated, "weight_names"):
             label = weight.removesuffix(":0")
             label = label if label.startswith(f"{layer}/") else f"{layer}/{label}"
             if f"{group}/{weight}" in paths:
                 yield (label, ""), f"{group}/{weight}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Attributes:
-    """What `name_list` wants of an open group."""
-
-    attrs: Mapping[str, Any]
 
 
 def _parts(label: str) -> list[str]:
@@ -174,7 +134,7 @@ def _parts(label: str) -> list[str]:
 
 def _members(path: Path) -> tuple[ArchiveMember, ...]:
     members = []
-    with zipfile.ZipFile(path) as archive:
+    with reading(f"the template {path}", SaveError), zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if name == WEIGHTS_IN_ARCHIVE:
                 continue
@@ -189,8 +149,7 @@ def _members(path: Path) -> tuple[ArchiveMember, ...]:
 
 def _framework(file: FileLayout,
                known: TargetLayout | None) -> tuple[Literal["keras", "tf_keras"], str]:
-    root = next((group for group in file.groups if group.path == "/"), None)
-    stated = {one.name: one.value for one in root.attributes} if root else {}
+    stated = attributes_of(file).get("/", {})
     version = str(stated.get("keras_version", known.version if known else ""))
     if "keras_version" not in stated and known is not None:
         return ("tf_keras" if known.framework == "tf_keras" else "keras"), version

@@ -12,11 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
-
-import h5py
-import numpy as np
-import numpy.typing as npt
+from typing import IO
 
 from ..errors import SaveError
 from ..spec.file_layout import ArchiveMember, FileLayout, TargetLayout
@@ -24,12 +20,10 @@ from ..util.atomic_file import temporary_path
 from ..util.hash_workers import HashWorkers
 from ..util.values_at_offsets import ValueStream, reserve, write_all
 from .archive import ArchiveFrame, archive_frame
-from .hdf5_header import Hdf5Header, byte_size, make_hdf5_header
-from .keras_save import check_path, flush_folder, suffix_of
-from .verify_written import open_weights
-
-# The values of one variable in C order, of its size and of any shape.
-Values = Callable[[], npt.NDArray[Any]]
+from .hdf5_header import Hdf5Header, make_hdf5_header
+from .keras_save import check_path, flush_folder
+from .verify_written import Values, compare_with_values
+from .weights_file import is_legacy, suffix_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +45,6 @@ class WritingOptions:
     digests: tuple[str, ...] = ("md5", "sha256")
     durable: bool = True
     written: Callable[[int], None] = lambda count: None
-
-
-def is_legacy(path: Path) -> bool:
-    """Whether the name is that of a whole-model .h5 file, not one of the newer formats."""
-    return path.suffix in (".h5", ".hdf5") and not path.name.endswith(".weights.h5")
 
 
 def file_layout(layout: TargetLayout, path: Path) -> FileLayout:
@@ -133,8 +122,7 @@ def written_aside(arrays: FileLayout, members: tuple[ArchiveMember, ...] | None,
                 if compare is not None:
                     compare(temporary)
                 elif options.verify:
-                    compare_with_values(temporary, frame.weights_start if frame else 0, arrays,
-                                        values)
+                    compare_with_values(temporary, arrays, values)
         yield AtomicFile(temporary, {name: one.hexdigest() for name, one in hashes.items()},
                          options.durable)
     except OSError as error:
@@ -198,35 +186,3 @@ class _Crc:
 
     def update(self, block: memoryview) -> None:
         self.value = zlib.crc32(block, self.value)
-
-
-def compare_with_values(path: Path, start: int, layout: FileLayout,
-                        values: Mapping[str, Values]) -> None:
-    """Compare every data set of a file with its values, bit for bit, where plain h5py finds it.
-    Raises SaveError on any difference.
-
-    The HDF5 file begins at byte `start`, which is not 0 in an archive. What the file says of itself
-    is read by h5py, anew; the bytes that it points at are compared as they are, without an array of
-    their size.
-    """
-    try:
-        with open_weights(path) as file, path.open("rb", buffering=0) as opened:
-            stream = ValueStream(opened.fileno())
-            for array in layout.arrays:
-                found = h5py.h5d.open(file.id, array.path.encode("utf-8"))
-                if found.shape != array.shape or found.dtype != np.dtype(array.dtype):
-                    raise SaveError(
-                        f"{array.path} reads back as {found.dtype} {found.shape}, not as it was "
-                        "written")
-                if not byte_size(array):
-                    continue
-                expected = values[array.key]() if array.key else np.frombuffer(
-                    array.values, np.uint8)
-                offset = found.get_offset()
-                if offset is None or not stream.holds(expected, start + offset):
-                    raise SaveError(
-                        f"{array.path} reads back from the saved file with other values than the "
-                        "plan gives")
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise SaveError(
-            f"the saved file cannot be read back: {type(error).__name__}: {error}") from error

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from ..errors import SaveError
 from ..spec.tensor_spec import TensorSpec
 from ..util.atomic_file import new_file
+from ..util.values_at_offsets import same_bits
 from .mapped_file import MappedFile
 from .safetensors import open_safetensors
 
@@ -74,7 +75,7 @@ def _compare(path: Path, kinds: Mapping[str, TensorSpec],
         if tensor is None or (tensor.shape, tensor.dtype) != (kind.shape, kind.dtype):
             raise SaveError(
                 f"'{name}' {kind.shape} {kind.dtype} reads back from the saved file as {tensor}")
-        if np.ascontiguousarray(tensor.read()).tobytes() != _bits(name, kind, values[name])():
+        if not same_bits(tensor.read(), values[name]().reshape(kind.shape)):
             raise SaveError(
                 f"'{name}' reads back from the saved file with other values than the plan gives")
 

@@ -85,6 +85,21 @@ class ValueStream:
             self.written(len(data))
 
 
+def same_bits(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
+    """Return whether two arrays have one shape and the same bits, NaN payloads and zeros included.
+    """
+    first, second = np.asarray(first), np.asarray(second)
+    if first.shape != second.shape or first.dtype.itemsize != second.dtype.itemsize:
+        return False
+    return bool(np.array_equal(_bits(first), _bits(second)))
+
+
+def _bits(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    width = array.dtype.itemsize
+    return np.ascontiguousarray(array).reshape(-1).view(f"u{width}" if width in
+                                                        {1, 2, 4, 8} else np.uint8)
+
+
 def _origin(values: npt.NDArray[Any]) -> tuple[int, int] | None:
     """From which file, and mapped to which address, the values are read; None when they lie in
     memory.

@@ -27,6 +27,7 @@ from keras_torch_convert.keras_io import write_from_layout as from_plan
 from keras_torch_convert.keras_io.archive import archive_frame
 from keras_torch_convert.keras_io.hdf5_header import make_hdf5_header
 from keras_torch_convert.keras_io.record_layout import record_layout
+from keras_torch_convert.keras_io.weights_file import open_weights
 from keras_torch_convert.plan.expressions import Permute, Tensor
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment
@@ -105,9 +106,9 @@ def small_source(folder: Path, seed: int = 0) -> Path:
 
 def every_array(path: Path) -> dict[str, np.ndarray]:
     found = {}
-    with from_plan.open_weights(path) as file:
-        file.visititems(lambda name, item: found.update({name: item[()]})
-                        if isinstance(item, h5py.Dataset) else None)
+    with open_weights(path) as opened:
+        opened.file.visititems(lambda name, item: found.update({name: item[()]})
+                               if isinstance(item, h5py.Dataset) else None)
     return found
 
 
@@ -133,7 +134,8 @@ def test_the_file_has_the_arrays_and_attributes_that_the_live_conversion_saves(
     for name, values in expected.items():
         if "seed_generator" not in name:
             np.testing.assert_array_equal(found[name], values, err_msg=name)
-    with from_plan.open_weights(live) as first, from_plan.open_weights(applied) as second:
+    with open_weights(live) as live_file, open_weights(applied) as applied_file:
+        first, second = live_file.file, applied_file.file
         names = ["/"]
         first.visit(names.append)
         for name in names:
@@ -278,7 +280,8 @@ def test_a_flipped_bit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5", "source0.npz"]
 
 
-@pytest.mark.parametrize("phase", ["make_skeleton", "reserve", "write_all", "compare_with_values"])
+@pytest.mark.parametrize("phase",
+                         ["make_hdf5_header", "reserve", "write_all", "compare_with_values"])
 def test_an_interrupt_leaves_the_old_file_and_nothing_else(tmp_path: Path,
                                                            monkeypatch: pytest.MonkeyPatch,
                                                            phase: str) -> None:

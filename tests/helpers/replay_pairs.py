@@ -219,12 +219,12 @@ MAPPINGS: dict[str, dict[str, Any]] = {
 def arrays_of(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     import h5py
 
-    from keras_torch_convert.keras_io.verify_written import open_weights
+    from keras_torch_convert.keras_io.weights_file import open_weights
 
     found: dict[str, np.ndarray[Any, Any]] = {}
-    with open_weights(path) as file:
-        file.visititems(lambda name, item: found.update({name: item[()]})
-                        if isinstance(item, h5py.Dataset) else None)
+    with open_weights(path) as opened:
+        opened.file.visititems(lambda name, item: found.update({name: item[()]})
+                               if isinstance(item, h5py.Dataset) else None)
     return found
 
 

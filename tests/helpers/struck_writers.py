@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 import keras_torch_convert as ktc
-from keras_torch_convert.keras_io import sharded
+from keras_torch_convert.keras_io import sharded, weights_file
 from keras_torch_convert.keras_io import write_from_layout as from_plan
 from keras_torch_convert.plan.expressions import Permute, Tensor
 from keras_torch_convert.plan.plan import Plan
@@ -74,7 +74,7 @@ def contents(path: Path) -> dict[str, bytes]:
     """The file, or an index and all that belongs to it; anything else that its folder holds is left
     out.
     """
-    names = [path.name, *(sharded.shard_names(path) if path.suffix == ".json" else ())]
+    names = [path.name, *(weights_file.shard_names(path) if path.suffix == ".json" else ())]
     return {name: path.with_name(name).read_bytes() for name in names}
 
 

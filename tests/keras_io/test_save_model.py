@@ -19,7 +19,8 @@ from keras_torch_convert.keras_io.model import read_target
 from keras_torch_convert.keras_io.model_writer import writing
 from keras_torch_convert.keras_io.save_model import save_model
 from keras_torch_convert.keras_io.verify_written import (compare_archive, compare_legacy_file,
-                                                         compare_weights_file, name_list)
+                                                         compare_weights_file)
+from keras_torch_convert.keras_io.weights_file import name_list
 from keras_torch_convert.spec.target import Target
 from tests.helpers.keras_runs import models
 
@@ -89,7 +90,7 @@ def test_a_truncated_file_is_found_by_the_read_back(target: Target, tmp_path: Pa
     path = tmp_path / f"model{suffix}"
     save_model(target, path)
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(SaveError, match="cannot be read back"):
+    with pytest.raises(SaveError, match="the saved file cannot be read"):
         COMPARE[suffix](target, path)
 
 
@@ -249,9 +250,9 @@ def test_long_name_lists_are_read_from_their_chunks(tmp_path: Path) -> None:
         file.attrs["weight_names0"] = np.array([b"a/kernel:0", b"a/bias:0"])
         file.attrs["weight_names1"] = ["b/kernel"]
         file.attrs["layer_names"] = [b"a", b"b"]
-        assert name_list(file, "weight_names") == ["a/kernel:0", "a/bias:0", "b/kernel"]
-        assert name_list(file, "layer_names") == ["a", "b"]
-        assert name_list(file, "nothing") == []
+        assert name_list(file.attrs, "weight_names") == ["a/kernel:0", "a/bias:0", "b/kernel"]
+        assert name_list(file.attrs, "layer_names") == ["a", "b"]
+        assert name_list(file.attrs, "nothing") == []
 
 
 def test_a_model_with_more_names_than_one_attribute_holds_is_saved(keras: Any,

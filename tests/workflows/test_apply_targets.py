@@ -16,7 +16,7 @@ import pytest
 
 import keras_torch_convert as ktc
 from keras_torch_convert.errors import PlanError, SaveError, TransferError
-from keras_torch_convert.keras_io import sharded
+from keras_torch_convert.keras_io import sharded, weights_file
 from keras_torch_convert.plan.plan import Plan
 from tests.helpers.small_models import TWO_BRANCHES_ALIGNED, keras_two_branches, torch_two_branches
 
@@ -60,7 +60,7 @@ class TestShards:
         plan, checkpoint, model = pair
         report = ktc.apply(plan, checkpoint, tmp_path / "model.weights.json",
                            max_shard_size=SMALL_SHARDS)
-        names = sharded.shard_names(report.path)
+        names = weights_file.shard_names(report.path)
         assert len(names) > 3
         assert all(os.path.getsize(tmp_path / name) for name in names)
         assert_holds(report.path, model)
@@ -72,10 +72,10 @@ class TestShards:
             self, pair: Any, tmp_path: Path) -> None:
         plan, checkpoint, model = pair
         old = saved(keras_two_branches(keras), tmp_path / "model.weights.json")
-        before = set(sharded.shard_names(old))
+        before = set(weights_file.shard_names(old))
         first = ktc.apply(plan, checkpoint, old, max_shard_size=SMALL_SHARDS)
         assert_holds(old, model)
-        listed = set(sharded.shard_names(old))
+        listed = set(weights_file.shard_names(old))
         assert {path.name for path in tmp_path.iterdir()
                } == {*listed, old.name, "model_00000.weights.h5"}
         assert before & listed == set()
@@ -111,7 +111,7 @@ class TestShards:
         plan, checkpoint, _ = pair
         index = ktc.apply(plan, checkpoint, tmp_path / "model.weights.json",
                           max_shard_size=SMALL_SHARDS).path
-        for name, digest in sharded.sha256_of_shards(index).items():
+        for name, digest in weights_file.sha256_of_shards(index).items():
             assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
 
     def test_what_does_not_go_together_is_refused(self, pair: Any, tmp_path: Path) -> None:

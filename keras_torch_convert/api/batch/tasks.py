@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...keras_io.sharded import (WrittenShard, remove_unlisted, sha256_of_shards, shards_of,
-                                 write_index, write_shard)
+from ...keras_io.sharded import WrittenShard, remove_unlisted, shards_of, write_index, write_shard
+from ...keras_io.weights_file import sha256_of_shards
 from ...keras_io.write_from_layout import WritingOptions
 from ...plan.difference import without_layers
 from ...torch_io.reader import read

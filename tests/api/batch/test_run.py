@@ -19,7 +19,7 @@ from keras_torch_convert.api.batch.manifest import Job, read_manifest
 from keras_torch_convert.api.batch.results import Finished, Ledger
 from keras_torch_convert.api.batch.tasks import is_intact, run_job
 from keras_torch_convert.errors import ManifestError
-from keras_torch_convert.keras_io import sharded
+from keras_torch_convert.keras_io import sharded, weights_file
 from keras_torch_convert.plan.expressions import Permute, Tensor
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment
@@ -134,7 +134,7 @@ class TestTasks:
         report = ktc.apply(layered_plan(), layered_source(tmp_path), path, max_shard_size=size)
         assert report.sha256 is not None
         assert is_intact(path, report.sha256)
-        (tmp_path / sharded.shard_names(path)[2]).write_bytes(b"")
+        (tmp_path / weights_file.shard_names(path)[2]).write_bytes(b"")
         assert not is_intact(path, report.sha256)
 
     def test_a_cut_line_of_the_results_is_passed_over(self, tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ class TestOnALocalCluster:
         assert "9 written, 0 skipped, 1 failed" in shown
         assert (tmp_path / "runs").read_text() == "once "
         assert "FileNotFoundError" in rows[count]["error"]
-        assert len(sharded.shard_names(tmp_path / "big.weights.json")) == LAYERS
+        assert len(weights_file.shard_names(tmp_path / "big.weights.json")) == LAYERS
         for index in range(count):
             alone = ktc.apply(small_plan(), tmp_path / f"source{index}.npz", tmp_path / "alone.h5")
             assert rows[index]["md5"] == alone.md5
@@ -244,7 +244,7 @@ class TestOnALocalCluster:
         assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
         (tmp_path / "out1.h5").write_bytes(b"changed")
-        (tmp_path / sharded.shard_names(tmp_path / "big.weights.json")[0]).unlink()
+        (tmp_path / weights_file.shard_names(tmp_path / "big.weights.json")[0]).unlink()
         shown, _ = start_driver(tmp_path).communicate(timeout=120)
         assert "2 written, 7 skipped, 1 failed" in shown
         assert is_intact(tmp_path / "big.weights.json", rows[count + 1]["sha256"])
