@@ -130,9 +130,8 @@ def measure(name: str, count: int) -> None:
 
 def main() -> None:
     """All nets and sizes."""
-    print(
-        f"{'net':18}{'layers':>8}{'torch s':>9}{'Keras s':>9}{'running s':>11}{'goal s':>8}{'static s':>10}"
-        f"{'running ms/layer':>18}{'static ms/layer':>17}")
+    print(f"{'net':18}{'layers':>8}{'torch s':>9}{'Keras s':>9}{'running s':>11}{'goal s':>8}"
+          f"{'static s':>10}{'running ms/layer':>18}{'static ms/layer':>17}")
     for name in NETS:
         for count in [int(size) for size in sys.argv[1:]] or [1000, 10000]:
             measure(name, count)

@@ -1,7 +1,8 @@
 """File to file beside `cp`: a safetensors file into a legacy .h5 file, the bytes of both the same;
 md5, and the peak memory.
 
-    python -m benchmarks.bench_apply [--sizes 1000:150,100:300] [--memory 1200,5000] [--rounds 9] [--folder DIR] [--check]
+    python -m benchmarks.bench_apply [--sizes 1000:150,100:300] [--memory 1200,5000]
+                                     [--rounds 9] [--folder DIR] [--check]
 
 Neither side flushes to the disk unless it says so. Rivals run interleaved in shuffled order; every
 file written is compared before its time counts. All but the first `apply` of a process find the

@@ -1,7 +1,8 @@
 """Live models of ResNet-50's size, weights to a saved .h5 file, beside keras_cv_attention_models
 1.4.3.
 
-    TF_USE_LEGACY_KERAS=1 TF_ENABLE_ONEDNN_OPTS=0 python -m benchmarks.bench_live [--rounds 7] [--check]
+    export TF_USE_LEGACY_KERAS=1 TF_ENABLE_ONEDNN_OPTS=0
+    python -m benchmarks.bench_live [--rounds 7] [--check]
 
 In the environment of `make zoo`, where that package is. Rivals: its own
 keras_reload_from_torch_model, ours of the same name, which aligns, fills the Keras model, saves it

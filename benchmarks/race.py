@@ -50,10 +50,8 @@ def print_ratios(title: str, times: Mapping[str, Times], *, unit: str, size: flo
     `size` in bytes adds a column of gigabytes a second.
     """
     print(f"\n{title}")
-    print(
-        "  "
-        f"{'':32}{'median ms':>11}{'best ms':>10}{'median':>9}{'best':>8}{'GB/s' if size else '':>8}"
-    )
+    last = "GB/s" if size else ""
+    print(f"  {'':32}{'median ms':>11}{'best ms':>10}{'median':>9}{'best':>8}{last:>8}")
     for name, rival in times.items():
         speed = f"{size / rival.median / 1e9:8.2f}" if size else ""
         print(

@@ -23,7 +23,7 @@ IMAGES = ROOT / "docs" / "images"
 COLUMNS = 128
 UNBROKEN = {ord(" "): "\u00a0"}  # Plain spaces in a row would be drawn as one.
 LINE_HEIGHT, CHARACTER_WIDTH, MARGIN = 18, 7.83, 18
-COLOURS = {
+COLORS = {
     "command": "#7cc7ff", "bad": "#ff8f80", "good": "#8fe388", "plain": "#d7dce2", "dim": "#8b949e"
 }
 
@@ -99,7 +99,7 @@ def drawn(lines: list[tuple[str, str]]) -> str:
                           + 2 * MARGIN), len(lines) * LINE_HEIGHT + 2 * MARGIN
     rows = [
         f'<text x="{MARGIN}" y="{MARGIN + (number + 1) * LINE_HEIGHT - 5}" '
-        f'fill="{COLOURS[kind]}">{escape(text.translate(UNBROKEN))}</text>'
+        f'fill="{COLORS[kind]}">{escape(text.translate(UNBROKEN))}</text>'
         for number, (kind, text) in enumerate(lines) if text
     ]
     return "\n".join([

@@ -1,7 +1,7 @@
 """Load a converted file into a fresh Keras model in a process that knows nothing of PyTorch's
 weights, and predict.
 
-    python examples/fresh_process.py EfficientNetLiteB0 demo_output/EfficientNetLiteB0_224_imagenet.h5
+    python examples/fresh_process.py EfficientNetLiteB0 demo_output/lite0.h5
 
 Prints the logits for the picture of the cat as JSON. The demo starts this as a process of its own,
 so that neither variables nor automatic layer names of the conversion can lend a hand.

@@ -66,7 +66,7 @@ def imported_modules(module: str, tree: ast.AST) -> list[tuple[int, str]]:
 
 
 def file_of(name: str) -> str:
-    """Return the file that a dotted name stands for: itself, its package, or where it is defined."""
+    """Return the file of a dotted name: a module, a package, or the file that defines a name."""
     while name:
         for candidate in (name, f"{name}.__init__"):
             if candidate in FILES:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
+import json
 import re
 import subprocess
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -25,10 +28,109 @@ STANDARD_HEADERS_OF_KERNELS = {
 # Each hands out a reference that any other code may drop meanwhile; the way round is a comment that
 # starts with "borrowed:".
 BORROWING_CALLS = re.compile(
-    r"\b(PyList_GetItem|PyList_GET_ITEM|PyDict_GetItem\w*|PyDict_Next|PyTuple_GetItem|PySequence_Fast_GET_ITEM"
-    r"|PySequence_Fast_ITEMS|PyImport_AddModule|PyWeakref_GetObject)\b")
+    r"\b(PyList_GetItem|PyList_GET_ITEM|PyDict_GetItem\w*|PyDict_Next|PyTuple_GetItem"
+    r"|PySequence_Fast_GET_ITEM|PySequence_Fast_ITEMS|PyImport_AddModule|PyWeakref_GetObject)\b")
 STATIC_VARIABLE = re.compile(r"^\s*static\s+(?!const\b|inline\b)[^(){}=;]*(=|;|\[)")
 LINES_READ_IN_ONE_SITTING = 600
+COLUMNS = 100
+# Above these a function needs a comment over its `def` that says why it is so large.
+LINES_OF_A_FUNCTION, PARAMETERS_OF_A_FUNCTION = 60, 7
+
+PYTHON = sorted(path
+                for folder in ("keras_torch_convert", "tests", "benchmarks", "docs", "examples")
+                for path in (ROOT / folder).rglob("*.py*") if path.suffix in {".py", ".pyi"})
+C_FILES = sorted([*KERNELS, *STREAMS, *BOUNDARY, *(ROOT / "tests" / "c").glob("*.[ch]")])
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+# Home-made names and the field's word for the same thing (docs/architecture.md has a glossary).
+HOME_MADE_NAMES = dict(
+    line.split(maxsplit=1) for line in """\
+ArrayKind TensorSpec
+automatic_name auto_name
+called_on functional_call
+CHAOS ILL_CONDITIONED
+cycle_search_paused gc_paused
+DeadEnd Backtrack
+Deviation StdDev
+difference_unmended baseline_distance
+disturbed_change perturbation_sensitivity
+fate status
+fates statuses
+Filling LayerMapping
+Followers HashWorkers
+going_on_with bypass
+gradients_off no_grad
+interrupts_held_back deferred_sigint
+Judging VerifyOptions
+Knowledge TraceIndex
+likeness similarity
+live_layout lazy_layout
+mended patched
+NormWeight WeightNorm
+on_paper derived
+Prepared CheckedPlan
+put_back rollback
+python_generators_kept preserve_rng_state
+read_back verify_written
+recorded_plan lower_callbacks
+Scene DivergenceContext
+Settled Match
+Spot DivergencePoint
+stand_in derived
+StandardizedWeight WeightStandardization
+Surroundings Neighborhood
+telling_label base_name
+Told AlignmentOptions
+undisturbed isolated_inference
+unflattening channel order
+WrittenAside AtomicFile
+""".splitlines())
+BRITISH = [
+    "categor", "character", "custom", "emphas", "equal", "final", "general", "initial", "maxim",
+    "memor", "minim", "normal", "optim", "organ", "parametr", "priorit", "random", "recogn",
+    "serial", "special", "standard", "summar", "synchron"
+]
+HOME_MADE_PHRASES = re.compile(
+    r"(?<![a-z])(?:near it: |idle weights?|as far as known|no plan file|colours?|behaviours?"
+    r"|favour\w*|centre|grey|honour\w*|neighbour\w*|labelled|artefacts?|licence|catalogue|whilst"
+    r"|amongst|afterwards|analys(?:e|ed|es|ing)"
+    rf"|(?:{'|'.join(BRITISH)})is(?:e|es|ed|ing|ation|ations|er|able))(?![a-z])", re.IGNORECASE)
+# What still stands somewhere; each list may only shrink.
+OLD_LONG_LINES = {
+    "docs/render_rules.py", "keras_torch_convert/__init__.py", "keras_torch_convert/_core.pyi",
+    "keras_torch_convert/alignment/activations/names.py",
+    "keras_torch_convert/alignment/activations/pass_state.py",
+    "keras_torch_convert/alignment/propose.py", "keras_torch_convert/api/classic.py",
+    "keras_torch_convert/api/conversion.py", "keras_torch_convert/api/filling.py",
+    "keras_torch_convert/cli/align_command.py", "keras_torch_convert/cli/apply_command.py",
+    "keras_torch_convert/cli/convert_command.py", "keras_torch_convert/cli/inspect_command.py",
+    "keras_torch_convert/cli/main.py", "keras_torch_convert/cli/release_command.py",
+    "keras_torch_convert/cli/verify_command.py", "keras_torch_convert/comparison/divergence.py",
+    "keras_torch_convert/comparison/verdict.py",
+    "keras_torch_convert/diagnosis/causes/activations.py",
+    "keras_torch_convert/diagnosis/causes/dropout.py",
+    "keras_torch_convert/diagnosis/causes/structure.py",
+    "keras_torch_convert/diagnosis/description.py", "keras_torch_convert/diagnosis/diagnosis.py",
+    "keras_torch_convert/plan/file.py", "keras_torch_convert/release/github.py",
+    "keras_torch_convert/rules/activation.py", "keras_torch_convert/rules/by_rule.py",
+    "keras_torch_convert/rules/flatten.py", "keras_torch_convert/rules/normalization.py",
+    "examples/torch_to_release.ipynb",
+}
+OLD_LARGE_FUNCTIONS = {
+    "keras_torch_convert/alignment/assemble.py:plan_by_order",
+    "keras_torch_convert/alignment/by_hand.py:plan_from_mapping",
+    "keras_torch_convert/alignment/by_order.py:pairs", "keras_torch_convert/api/aligning.py:align",
+    "keras_torch_convert/api/classic.py:keras_reload_from_torch_model",
+    "keras_torch_convert/api/classic.py:keras_reload_stacked_state_dict",
+    "keras_torch_convert/api/conversion.py:_into_torch",
+    "keras_torch_convert/api/conversion.py:apply_to_model",
+    "keras_torch_convert/api/conversion.py:convert",
+    "keras_torch_convert/api/file_conversion.py:apply",
+    "keras_torch_convert/api/verification.py:verify",
+    "keras_torch_convert/cli/release_command.py:command",
+    "keras_torch_convert/plan/inverse.py:_take_apart",
+    "keras_torch_convert/torch_io/pickle_names.py:_tensor_v3",
+}
 # Of torch, NumPy, named tuples and this package's own classes.
 PRIVATE_NAMES_OF_OTHERS = {"_modules", "_replace", "_version"}
 
@@ -179,6 +281,60 @@ def test_no_exception_is_swallowed(path: Path) -> None:
 @pytest.mark.parametrize("path", [*PACKAGE, *KERNELS, *STREAMS, *BOUNDARY], ids=relative)
 def test_file_can_be_read_in_one_sitting(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LINES_READ_IN_ONE_SITTING
+
+
+def test_no_line_is_too_long() -> None:
+    long = [
+        f"{relative(path)}:{number}"
+        for path in [*PYTHON, *C_FILES] if relative(path) not in OLD_LONG_LINES
+        for number, line in enumerate(path.read_text().splitlines(), 1) if len(line) > COLUMNS
+    ]
+    assert long == []
+
+
+def test_no_line_of_the_notebook_is_too_long() -> None:
+    path = ROOT / "examples" / "torch_to_release.ipynb"
+    notebook = json.loads(path.read_text())
+    code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    long = [line for cell in code for line in cell.splitlines() if len(line) > COLUMNS]
+    assert code
+    assert relative(path) in OLD_LONG_LINES or long == []
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=relative)
+def test_a_large_function_says_why(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            parameters = len([one for one in given if one.arg not in ("self", "cls")])
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+            small = length <= LINES_OF_A_FUNCTION and parameters <= PARAMETERS_OF_A_FUNCTION
+            old = f"{relative(path)}:{node.name}" in OLD_LARGE_FUNCTIONS
+            assert small or old or lines[first - 2].lstrip().startswith("# "), (
+                f"{node.name}: {length} lines, {parameters} parameters, and no comment above it "
+                "that says why")
+
+
+def test_names_are_those_of_the_field() -> None:
+    found = {
+        f"{relative(path)}:{token.start[0]}: {token.string}": HOME_MADE_NAMES[token.string]
+        for path in PYTHON
+        for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+        if token.type == tokenize.NAME and token.string in HOME_MADE_NAMES
+    }
+    assert found == {}
+
+
+def test_words_are_plain_american_english() -> None:
+    found = [
+        f"{relative(path)}:{number}: {line.strip()}"
+        for path in [*PYTHON, *C_FILES, *PAGES] if path != Path(__file__)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if HOME_MADE_PHRASES.search(line)
+    ]
+    assert found == []
 
 
 def test_no_build_is_tied_to_the_machine_that_made_it() -> None:

@@ -19,7 +19,7 @@ from .resampling import resampled_grid
 Array = npt.NDArray[Any]
 # Mean and variance of a weight that was standardized and rounded to float32, as fractions of its
 # deviation.
-_STANDARDISED_WITHIN = 1e-5
+_STANDARDIZED_WITHIN = 1e-5
 
 
 def computed_shape(expression: Computation,
@@ -154,13 +154,13 @@ def _mean_and_deviation(
 
 def _unstandardized(array: Array, about: Unstandardized) -> Array:
     mean, deviation = _mean_and_deviation(array, about)
-    kept = np.abs(mean) <= _STANDARDISED_WITHIN * deviation
+    kept = np.abs(mean) <= _STANDARDIZED_WITHIN * deviation
     result = array
     if not about.gained:
         # With variance v a weight s * array has the variance s**2 v, and is standardized to the
         # array when s**2 v + epsilon = s**2.
         missing = 1 - (np.square(deviation) - about.epsilon)
-        kept &= missing >= -_STANDARDISED_WITHIN
+        kept &= missing >= -_STANDARDIZED_WITHIN
         result = (array
                   * np.sqrt(about.epsilon / np.maximum(missing, about.epsilon * 1e-6))).astype(
                       array.dtype)

@@ -29,13 +29,13 @@ LINEAR_SOURCE = (
     "its size on patches (patch embedding), is a linear layer on the flattened map or patch")
 GROUPED_SOURCE = ("torch.nn.ConvTranspose*d with groups: weight (in, out / groups, ...); Keras "
                   "has no groups there, so its kernel gets zeros between the groups")
-STANDARDISED_SOURCE = (
+STANDARDIZED_SOURCE = (
     "timm.layers.StdConv2d and ScaledStdConv2d of torch: (weight - mean) / sqrt(variance + "
     "eps) for each output channel, times gain * scale; a Keras layer "
     "that does not standardize gets the result")
 # timm's weight-standardized convolutions: (weight - mean) / sqrt(var + eps) for each output
 # channel, then gain * scale where there is one.
-_STANDARDISED = ("StdConv2d", "StdConv2dSame", "ScaledStdConv2d", "ScaledStdConv2dSame")
+_STANDARDIZED = ("StdConv2d", "StdConv2dSame", "ScaledStdConv2d", "ScaledStdConv2dSame")
 
 
 def as_keras_kind(seen: Seen, layer: TargetLayer) -> Seen:
@@ -138,7 +138,7 @@ def _standardized(stack: TorchLayer, weight: SourceTensor, layer: TargetLayer) -
     """
     module = stack.modules.get(weight.name.rpartition(".")[0])
     if type(module
-           ).__name__ not in _STANDARDISED or layer.class_name not in _PLAIN or module is None:
+           ).__name__ not in _STANDARDIZED or layer.class_name not in _PLAIN or module is None:
         return None
     expression: Expression = WeightStandardization(Tensor(weight.name), 0, float(module.eps))
     gain = next((tensor for tensor in stack.tensors if last_part(tensor.name) == "gain"), None)

@@ -39,7 +39,7 @@ BY_CIRCUMSTANCE = (
         back="an equal function: the weight as direction, its norm as magnitude; singular vectors "
         "whose product with the weight is 1; other parametrizations are refused"),
     Rule(
-        "weight-standardized convolution", ("Conv2D",), other_kind.STANDARDISED_SOURCE,
+        "weight-standardized convolution", ("Conv2D",), other_kind.STANDARDIZED_SOURCE,
         lossless=False,
         back="an equal function: the kernel as weight, its deviation as gain; refused for kernels "
         "that no standardized weight can be"),

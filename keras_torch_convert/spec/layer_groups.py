@@ -16,7 +16,7 @@ from ..errors import AlignmentError, SourceError
 from .source import Source, SourceTensor
 
 # What torch.nn.utils.parametrize puts between the name of a layer and that of its weight.
-PARAMETRISED = ".parametrizations."
+PARAMETRIZED = ".parametrizations."
 DEFAULT_SKIP_WEIGHTS = ("num_batches_tracked",)
 Item = TypeVar("Item")
 
@@ -83,7 +83,7 @@ def owner_of_parametrized(name: str) -> tuple[str, str]:
     """The layer of "conv.parametrizations.weight.original" and the rest ("weight.original"); for
     other names the name and "".
     """
-    owner, inside, rest = f".{name}".partition(PARAMETRISED)
+    owner, inside, rest = f".{name}".partition(PARAMETRIZED)
     return (owner[1:], rest) if inside else (name, "")
 
 

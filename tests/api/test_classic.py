@@ -355,15 +355,13 @@ def test_a_layer_named_twice_is_an_error(torch_model, keras_model):
 
 
 def test_a_plan_by_hand_goes_through_the_same_executor(torch_model, keras_model):
-    mapping = {
-        "stem_conv": "stem", **{
-            f"stack1_block{block}_{keras_name}": f"block{block}.{torch_name}" for block in (1, 2) for keras_name, torch_name in [("1_conv", "conv1"),
-                                                                                                                                 ("1_bn", "bn1"),
-                                                                                                                                 ("2_conv", "conv2"),
-                                                                                                                                 ("2_bn", "bn2"),
-                                                                                                                                 ("shortcut_conv", "shortcut")]
-        }, "predictions": "head"
-    }
+    mapping = {"stem_conv": "stem", "predictions": "head"}
+    for block in ("block1", "block2"):
+        mapping |= {
+            f"stack1_{block}_1_conv": f"{block}.conv1", f"stack1_{block}_1_bn": f"{block}.bn1",
+            f"stack1_{block}_2_conv": f"{block}.conv2", f"stack1_{block}_2_bn": f"{block}.bn2",
+            f"stack1_{block}_shortcut_conv": f"{block}.shortcut"
+        }
     plan = ktc.align(torch_model, keras_model, mapping=mapping)
     report = ktc.convert(torch_model, keras_model, plan=plan)
     assert largest_difference(torch_model, keras_model) < 1e-5
@@ -445,9 +443,8 @@ def test_the_leaves_of_a_nested_model_are_listed_below_it_and_are_places_only_wh
         keras_reload_from_torch_model(torch_net.state_dict(), keras_net, **QUIET)
     layer_table = keras_reload_from_torch_model(torch_net, keras_net, do_convert=False,
                                                 verbose=0).layer_table
-    assert [(row.position, row.keras.name) for row in layer_table.rows if row.keras] == [
-        (0, "first"), (1, "inner"), (None, "mix"), (None, "norm"), (2, "last")
-    ]  # yapf: disable
+    shown = [(row.position, row.keras.name) for row in layer_table.rows if row.keras]
+    assert shown == [(0, "first"), (1, "inner"), (None, "mix"), (None, "norm"), (2, "last")]
     report = keras_reload_from_torch_model(torch_net, keras_net, expand_nested=True, save_name="",
                                            verbose=0)
     assert report.equal is True

@@ -60,7 +60,8 @@ def test_where_the_order_does_not_fit_both_models_are_run():
     report = keras_reload_from_torch_model(module, model, **QUIET)
 
     assert report.alignment == "found by running both models"
-    assert "the order of layers does not fit, so both models were run to find the alignment" in report.notes
+    note = "the order of layers does not fit, so both models were run to find the alignment"
+    assert note in report.notes
     assert report.equal is True
     assert report.dictionaries.tail_align_dict == {"shortcut_conv": -4}
     assert "    tail_align_dict={'shortcut_conv': -4}," in str(report)

@@ -151,7 +151,7 @@ test_random_arrays_land_where_the_slow_twin_puts_them(random_source *random, lon
 }
 
 static void
-test_boxes_fit_their_room_and_favour_long_runs_in_the_target(void)
+test_boxes_fit_their_room_and_favor_long_runs_in_the_target(void)
 {
     const ktc_axes matrix = {2, {{4096, 4, 16384}, {4096, 16384, 4}}};
     ktc_box box;
@@ -200,7 +200,7 @@ main(int argc, char **argv)
     random_source random = random_from_arguments(argc, argv);
     test_random_arrays_land_where_the_slow_twin_puts_them(&random,
                                                           cases_from_arguments(argc, argv, 3000));
-    test_boxes_fit_their_room_and_favour_long_runs_in_the_target();
+    test_boxes_fit_their_room_and_favor_long_runs_in_the_target();
     test_refusals_are_told();
     return 0;
 }

@@ -24,7 +24,8 @@ import json, os, sys
 from pathlib import Path
 arguments, fail = sys.argv[1:], os.environ.get("GH_FAIL", "")
 log = Path(os.environ["GH_LOG"])
-log.write_text(log.read_text() + json.dumps(arguments) + "\\n" if log.exists() else json.dumps(arguments) + "\\n")
+with log.open("a") as lines:
+    lines.write(json.dumps(arguments) + "\\n")
 store = log.with_suffix(".assets")
 if arguments[:2] == ["auth", "status"]:
     sys.exit("You are not logged into any GitHub hosts." if fail == "auth" else 0)
@@ -38,7 +39,8 @@ if arguments[:2] == ["release", "upload"]:
         sys.exit("HTTP 422: already_exists")
     files = [Path(name) for name in arguments[3:] if name.endswith(".h5")]
     size = 1 if fail == "size" else 0
-    store.write_text(json.dumps({{"assets": [{{"name": one.name, "size": one.stat().st_size - size}} for one in files]}}))
+    assets = [{{"name": one.name, "size": one.stat().st_size - size}} for one in files]
+    store.write_text(json.dumps({{"assets": assets}}))
     sys.exit(0)
 sys.exit("unknown command")
 """
@@ -119,14 +121,10 @@ def test_the_dictionary_is_edited_and_the_file_uploaded(folder: Path,
 
 @pytest.mark.parametrize(
     ("failure", "message"),
-    [
-        ("view", ("there is no release net of owner/zoo: release not found; make it with: gh "
-                 "release create net --repo owner/zoo")),
-        ("upload", ("HTTP 422: already_exists; the command was: gh release upload net "
-                   "net_224_imagenet.h5 --repo owner/zoo")),
-        ("size", "net_224_imagenet.h5 has")
-    ]
-)  # yapf: disable
+    [("view", ("there is no release net of owner/zoo: release not found; make it with: gh "
+               "release create net --repo owner/zoo")),
+     ("upload", ("HTTP 422: already_exists; the command was: gh release upload net "
+                 "net_224_imagenet.h5 --repo owner/zoo")), ("size", "net_224_imagenet.h5 has")])
 def test_a_failed_upload_leaves_the_dictionary_as_it_was(failure: str, message: str, folder: Path,
                                                          capsys: pytest.CaptureFixture[str],
                                                          monkeypatch: pytest.MonkeyPatch) -> None:

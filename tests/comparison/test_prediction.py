@@ -287,13 +287,13 @@ def test_model_of_token_ids_runs_on_random_ids_that_its_table_holds():
     assert result.notes == ("the image was not used: the model does not take one picture",)
 
 
-def test_grey_pictures_and_sequences_run_on_random_data_in_the_layout_of_either_side():
+def test_gray_pictures_and_sequences_run_on_random_data_in_the_layout_of_either_side():
     layers = keras().layers
-    grey_inputs, sequence_inputs = layers.Input((12, 12, 1)), layers.Input((None, 5))
-    gray = keras().Model(grey_inputs, layers.Conv2D(4, 3)(grey_inputs))
+    gray_inputs, sequence_inputs = layers.Input((12, 12, 1)), layers.Input((None, 5))
+    gray = keras().Model(gray_inputs, layers.Conv2D(4, 3)(gray_inputs))
     sequence = keras().Model(sequence_inputs, layers.Conv1D(4, 3)(sequence_inputs))
-    grey_module, sequence_module = nn().Conv2d(1, 4, 3), nn().Conv1d(5, 4, 3)
-    for model, module in ((gray, grey_module), (sequence, sequence_module)):
+    gray_module, sequence_module = nn().Conv2d(1, 4, 3), nn().Conv1d(5, 4, 3)
+    for model, module in ((gray, gray_module), (sequence, sequence_module)):
         kernel = np.moveaxis(module.weight.detach().numpy(), (0, 1), (-1, -2))
         model.set_weights([kernel, module.bias.detach().numpy()])
 

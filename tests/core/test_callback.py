@@ -110,8 +110,8 @@ class TestRubbish:
     def test_is_refused(self, answer: object, message: str) -> None:
         with pytest.raises(TransferError, match=message) as caught:
             _core.apply_callbacks("stem_conv", weights(), [("'stem'", lambda arrays: answer)])
-        assert "layer 'stem_conv', additional_transfer key 'stem': expected a list of arrays" in str(
-            caught.value)
+        expected = "layer 'stem_conv', additional_transfer key 'stem': expected a list of arrays"
+        assert expected in str(caught.value)
         assert caught.value.problems == (str(caught.value),)
 
     def test_keeps_what_numpy_said_as_the_cause(self) -> None:

@@ -98,7 +98,8 @@ def test_large_integers_are_rounded_like_numpy_does(target_type: str) -> None:
     with np.errstate(over="ignore"):
         expected = source.astype(target_type)
     result, _, _ = _core.cast(source, "int64", target_type)
-    if target_type == "float16":  # NumPy goes through float64, which is exact for all that float16 holds
+    if target_type == "float16":
+        # NumPy goes through float64, which is exact for all that float16 holds.
         with np.errstate(over="ignore"):
             expected = source.astype(np.float64).astype(np.float16)
     np.testing.assert_array_equal(result, expected)

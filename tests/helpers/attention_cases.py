@@ -186,21 +186,50 @@ WHOLE = {"layer": ["layer", "layer.out_proj"]}
 BOTH = (QUERY, VALUE)
 
 CASES = [
-    attention("fused projections", lambda nn: nn.MultiheadAttention(WIDTH, HEADS, batch_first=True), keras_attention(), BOTH, torch_attention, WHOLE),
-    attention("fused projections without bias", lambda nn: nn.MultiheadAttention(WIDTH, HEADS, bias=False, batch_first=True), keras_attention(bias=False), BOTH, torch_attention, WHOLE),
-    attention("kdim and vdim", lambda nn: nn.MultiheadAttention(WIDTH, HEADS, kdim=8, vdim=6, batch_first=True), keras_attention_of_three, (QUERY, (7, 6), (7, 8)), lambda layer, q, v, k: layer(q, k, v, need_weights=False)[0], WHOLE),
-    attention("four linear layers", lambda nn: linear_layers(nn, *NAMES), keras_attention(), BOTH, by_linear_layers, {"layer": [f"layer.{name}" for name in NAMES]}),
-    attention("four linear layers without bias, out of order", lambda nn: linear_layers(nn, *NAMES, bias=False), keras_attention(bias=False), BOTH, by_linear_layers, {"layer": [f"layer.{name}" for name in reversed(NAMES)]}),
-    attention("one linear layer by blocks", lambda nn: fused(nn, "qkv"), keras_self_attention, (QUERY,), fused_by_blocks, {"layer": ["layer.qkv", "layer.proj"]}),
-    attention("one linear layer by heads", lambda nn: fused(nn, "query_key_value"), keras_self_attention, (QUERY,), fused_by_heads, {"layer": ["layer.query_key_value", "layer.proj"]}),
-    attention("no bias for keys", query_and_value_bias, keras_self_attention, (QUERY,), directly, {"layer": ["layer", "layer.qkv", "layer.proj"]}, constrained=True),
-    attention("grouped heads", grouped_linear_layers, keras_grouped, BOTH, lambda layer, q, v: by_linear_layers(layer, q, v, 2), {"layer": [f"layer.{name}" for name in NAMES]}, keras3_only=True),
-    attention("transformer encoder layer", lambda nn: nn.TransformerEncoderLayer(WIDTH, HEADS, 20, activation="gelu", batch_first=True), keras_encoder(norm_first=False), (QUERY,), directly, ENCODER),
-    attention("transformer encoder layer, norm first", lambda nn: nn.TransformerEncoderLayer(WIDTH, HEADS, 20, activation="gelu", batch_first=True, norm_first=True), keras_encoder(norm_first=True), (QUERY,), directly, ENCODER),
-    attention("inside a composite layer", composite, keras_composite, (QUERY,), lambda layer, x: torch_attention(layer["attn"], *[layer["norm"](x)] * 2), {"block/norm": "layer.norm", "block/attn": ["layer.attn", "layer.attn.out_proj"]}),
-    RuleCase("fused and split layers", "attention as separate dense layers", lambda nn: nn.MultiheadAttention(WIDTH, 1, batch_first=True), keras_dense_layers, (QUERY,), lambda layer, x: torch_attention(layer, x, x), lambda model: separate(), unseen=KEY_BIAS),
-    RuleCase("fused and split layers", "three linear layers into one dense", lambda nn: linear_layers(nn, *NAMES), keras_fused, (QUERY,), by_one_head, {"qkv": concat(*(f"layer.{name}" for name in NAMES[:3])), "output": "layer.o_proj"}, unseen=("qkv/bias",))
-]  # yapf: disable
+    attention("fused projections", lambda nn: nn.MultiheadAttention(WIDTH, HEADS, batch_first=True),
+              keras_attention(), BOTH, torch_attention, WHOLE),
+    attention("fused projections without bias",
+              lambda nn: nn.MultiheadAttention(WIDTH, HEADS, bias=False, batch_first=True),
+              keras_attention(bias=False), BOTH, torch_attention, WHOLE),
+    attention("kdim and vdim",
+              lambda nn: nn.MultiheadAttention(WIDTH, HEADS, kdim=8, vdim=6, batch_first=True),
+              keras_attention_of_three, (QUERY, (7, 6), (7, 8)),
+              lambda layer, q, v, k: layer(q, k, v, need_weights=False)[0], WHOLE),
+    attention("four linear layers", lambda nn: linear_layers(nn, *NAMES), keras_attention(), BOTH,
+              by_linear_layers, {"layer": [f"layer.{name}" for name in NAMES]}),
+    attention("four linear layers without bias, out of order",
+              lambda nn: linear_layers(nn, *NAMES, bias=False), keras_attention(bias=False), BOTH,
+              by_linear_layers, {"layer": [f"layer.{name}" for name in reversed(NAMES)]}),
+    attention("one linear layer by blocks", lambda nn: fused(nn, "qkv"), keras_self_attention,
+              (QUERY,), fused_by_blocks, {"layer": ["layer.qkv", "layer.proj"]}),
+    attention("one linear layer by heads", lambda nn: fused(nn, "query_key_value"),
+              keras_self_attention, (QUERY,), fused_by_heads,
+              {"layer": ["layer.query_key_value", "layer.proj"]}),
+    attention("no bias for keys", query_and_value_bias, keras_self_attention, (QUERY,), directly,
+              {"layer": ["layer", "layer.qkv", "layer.proj"]}, constrained=True),
+    attention("grouped heads", grouped_linear_layers, keras_grouped, BOTH,
+              lambda layer, q, v: by_linear_layers(layer, q, v, 2),
+              {"layer": [f"layer.{name}" for name in NAMES]}, keras3_only=True),
+    attention(
+        "transformer encoder layer", lambda nn: nn.TransformerEncoderLayer(
+            WIDTH, HEADS, 20, activation="gelu", batch_first=True), keras_encoder(norm_first=False),
+        (QUERY,), directly, ENCODER),
+    attention(
+        "transformer encoder layer, norm first", lambda nn: nn.TransformerEncoderLayer(
+            WIDTH, HEADS, 20, activation="gelu", batch_first=True, norm_first=True),
+        keras_encoder(norm_first=True), (QUERY,), directly, ENCODER),
+    attention("inside a composite layer", composite, keras_composite, (QUERY,),
+              lambda layer, x: torch_attention(layer["attn"], *[layer["norm"](x)] * 2),
+              {"block/norm": "layer.norm", "block/attn": ["layer.attn", "layer.attn.out_proj"]}),
+    RuleCase("fused and split layers", "attention as separate dense layers",
+             lambda nn: nn.MultiheadAttention(WIDTH, 1, batch_first=True), keras_dense_layers,
+             (QUERY,), lambda layer, x: torch_attention(layer, x, x), lambda model: separate(),
+             unseen=KEY_BIAS),
+    RuleCase("fused and split layers", "three linear layers into one dense",
+             lambda nn: linear_layers(nn, *NAMES), keras_fused, (QUERY,), by_one_head,
+             {"qkv": concat(*(f"layer.{name}" for name in NAMES[:3])), "output": "layer.o_proj"},
+             unseen=("qkv/bias",))
+]
 
 
 def separate() -> Any:
@@ -213,10 +242,11 @@ def separate() -> Any:
 # Each with the shapes of the kernel's letters; all of keras-hub's, and the two of
 # keras.layers.MultiHeadAttention.
 EQUATIONS = [
-    "bkm,mvh->bkvh", "bquh,uhm->bqm", "btd,df->btf", "bqm,muh->bquh", "btnh,nhd->btd", "bsd,kdh->bskh", "btd,dnh->btnh", "bsd,dkh->bskh",
-    "abc,cde->abde", "btf,fd->btd", "btd,ndh->btnh", "abc,cd->abd", "bsm,mnh->bsnh", "bkm,mnh->bknh", "btm,mnh->btnh", "bsd,qdh->bsqh",
-    "bqm,mnh->bqnh", "abc,cdef->abdef", "abcd,cde->abe", "...x,xy->...y"
-]  # yapf: disable
+    "bkm,mvh->bkvh", "bquh,uhm->bqm", "btd,df->btf", "bqm,muh->bquh", "btnh,nhd->btd",
+    "bsd,kdh->bskh", "btd,dnh->btnh", "bsd,dkh->bskh", "abc,cde->abde", "btf,fd->btd",
+    "btd,ndh->btnh", "abc,cd->abd", "bsm,mnh->bsnh", "bkm,mnh->bknh", "btm,mnh->btnh",
+    "bsd,qdh->bsqh", "bqm,mnh->bqnh", "abc,cdef->abdef", "abcd,cde->abe", "...x,xy->...y"
+]
 
 
 def einsum_case(equation: str) -> RuleCase:

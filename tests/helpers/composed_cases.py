@@ -56,7 +56,7 @@ def with_parameter(name: str, *shape: int) -> Callable[[Any], Any]:
     return module
 
 
-# --- fused and split ---------------------------------------------------------------------------------------------------------------
+# --- fused and split ---
 
 
 def gated(keras: Any) -> Any:
@@ -90,14 +90,23 @@ def both_outputs(layer: Any, x: Any) -> Any:
 
 
 FUSED = [
-    RuleCase("fused and split layers", "gate and up in one", lambda nn: nn.Linear(5, 14), gated, ((5,),), fused_gate, {"gate": ktc.split("layer", 0, 2), "up": ktc.split("layer", 1, 2)}),
-    RuleCase("fused and split layers", "gate and up by groups of rows", lambda nn: nn.Linear(5, 14), gated, ((5,),), lambda layer, x: layer(x)[..., ::2].sigmoid() * layer(x)[..., 1::2], {"gate": ktc.split("layer", 0, 2, groups=7), "up": ktc.split("layer", 1, 2, groups=7)}),
-    RuleCase("fused and split layers", "convolutions in one", lambda nn: nn.Conv2d(3, 8, 3), packed_convolutions, ((6, 5, 3),), packed, {"first": ktc.split("layer", 0, 2), "second": "layer[4:8]"}),
-    RuleCase("fused and split layers", "two linear layers into one dense", lambda nn: nn.ModuleDict({"a": nn.Linear(5, 4), "b": nn.Linear(5, 3)}), one_layer(lambda L: L.Dense(7, name="layer"), (5,)), ((5,),), both_outputs, {"layer": ktc.concat("layer.a", "layer.b")})
-]  # yapf: disable
+    RuleCase("fused and split layers", "gate and up in one", lambda nn: nn.Linear(5, 14), gated,
+             ((5,),), fused_gate,
+             {"gate": ktc.split("layer", 0, 2), "up": ktc.split("layer", 1, 2)}),
+    RuleCase(
+        "fused and split layers", "gate and up by groups of rows", lambda nn: nn.Linear(5, 14),
+        gated, ((5,),), lambda layer, x: layer(x)[..., ::2].sigmoid() * layer(x)[..., 1::2],
+        {"gate": ktc.split("layer", 0, 2, groups=7), "up": ktc.split("layer", 1, 2, groups=7)}),
+    RuleCase("fused and split layers", "convolutions in one", lambda nn: nn.Conv2d(3, 8, 3),
+             packed_convolutions, ((6, 5, 3),), packed,
+             {"first": ktc.split("layer", 0, 2), "second": "layer[4:8]"}),
+    RuleCase("fused and split layers", "two linear layers into one dense",
+             lambda nn: nn.ModuleDict({"a": nn.Linear(5, 4), "b": nn.Linear(5, 3)}),
+             one_layer(lambda L: L.Dense(7, name="layer"),
+                       (5,)), ((5,),), both_outputs, {"layer": ktc.concat("layer.a", "layer.b")})
+]
 
-
-# --- banks of experts --------------------------------------------------------------------------------------------------------------
+# --- banks of experts ---
 
 EXPERTS, WIDTH, INNER = 3, 4, 5
 
@@ -130,14 +139,22 @@ def expert_dense_layers(keras: Any) -> Any:
 
 
 BANKS = [
-    RuleCase("bank of experts", "linear layers, stacked", linear_experts, BANK, ((WIDTH,),), by_expert, {"layer": ktc.stack(*(f"layer.experts.{index}" for index in range(EXPERTS)))}),
-    RuleCase("bank of experts", "one tensor, outputs before inputs", with_parameter("experts_gate", EXPERTS, INNER, WIDTH), BANK, ((WIDTH,),), lambda layer, x: (layer.experts_gate @ x.mT).permute(2, 0, 1), {"layer": "layer"}),
-    RuleCase("bank of experts", "one tensor, inputs before outputs", with_parameter("experts_gate", EXPERTS, WIDTH, INNER), BANK, ((WIDTH,),), lambda layer, x: (x @ layer.experts_gate).transpose(0, 1), {"layer": "layer"}),
-    RuleCase("bank of experts", "one tensor into dense layers", with_parameter("experts_gate", EXPERTS, INNER, WIDTH), expert_dense_layers, ((WIDTH,),), lambda layer, x: (layer.experts_gate @ x.mT).permute(2, 0, 1).flatten(1), {f"expert_{index}": f"layer.experts_gate[{index}]" for index in range(EXPERTS)})
-]  # yapf: disable
+    RuleCase("bank of experts", "linear layers, stacked", linear_experts, BANK, ((WIDTH,),),
+             by_expert,
+             {"layer": ktc.stack(*(f"layer.experts.{index}" for index in range(EXPERTS)))}),
+    RuleCase("bank of experts", "one tensor, outputs before inputs",
+             with_parameter("experts_gate", EXPERTS, INNER, WIDTH), BANK, ((WIDTH,),),
+             lambda layer, x: (layer.experts_gate @ x.mT).permute(2, 0, 1), {"layer": "layer"}),
+    RuleCase("bank of experts", "one tensor, inputs before outputs",
+             with_parameter("experts_gate", EXPERTS, WIDTH, INNER), BANK, ((WIDTH,),),
+             lambda layer, x: (x @ layer.experts_gate).transpose(0, 1), {"layer": "layer"}),
+    RuleCase("bank of experts", "one tensor into dense layers",
+             with_parameter("experts_gate", EXPERTS, INNER, WIDTH), expert_dense_layers,
+             ((WIDTH,),), lambda layer, x: (layer.experts_gate @ x.mT).permute(2, 0, 1).flatten(1),
+             {f"expert_{index}": f"layer.experts_gate[{index}]" for index in range(EXPERTS)})
+]
 
-
-# --- a flattened map ---------------------------------------------------------------------------------------------------------------
+# --- a flattened map ---
 
 MAP = (2, 3, 4)
 
@@ -206,23 +223,41 @@ def dense_on_patches(keras: Any) -> Any:
 
 FLATTENED_MAPS = [
     flattened_case("Flatten behind the Input", lambda L: L.Flatten()),
-    flattened_case("Dropout and Activation", lambda L: L.Dropout(0.5), lambda L: L.Flatten(), lambda L: L.Activation("linear")),
+    flattened_case("Dropout and Activation", lambda L: L.Dropout(0.5), lambda L: L.Flatten(),
+                   lambda L: L.Activation("linear")),
     flattened_case("Reshape", lambda L: L.Reshape((24,))),
-    RuleCase(FLATTENED, "an operation instead of a layer", lambda nn: nn.Linear(24, 5), reshaped_by_an_operation, (MAP,), on_flattened, {"layer": "layer"}),
-    flattened_case("Reshape to tokens, then Flatten", lambda L: L.Reshape((6, 4)), lambda L: L.Flatten()),
-    flattened_case("Permute to channels first: nothing moves", lambda L: L.Permute((3, 1, 2)), lambda L: L.Flatten()),
-    flattened_case("pooling", lambda L: L.MaxPooling2D((1, 3)), lambda L: L.Flatten(), forward=lambda layer, x: layer(x.amax(2).movedim(-1, 1).flatten(1)), width=8),
-    flattened_case("global pooling: nothing moves", lambda L: L.GlobalAveragePooling2D(), forward=lambda layer, x: layer(x.mean((1, 2))), width=4),
-    RuleCase(FLATTENED, "norm in between", lambda nn: nn.Sequential(nn.BatchNorm1d(24), nn.Linear(24, 5)), norm_behind_flatten, (MAP,), on_flattened, {"norm": "layer.0", "fc": "layer.1"}),
-    RuleCase(FLATTENED, "recurrent layer on columns", lambda nn: nn.GRU(12, 5, batch_first=True), lstm_on_columns, ((3, 6, 4),), lambda layer, x: layer(x.permute(0, 2, 3, 1).flatten(2))[0], {"layer": "layer"}),
-    RuleCase(FLATTENED, "pooled and flattened side by side", lambda nn: nn.Linear(28, 5), map_and_pooled, (MAP,), on_map_and_pooled, {"layer": "layer"}),
-    RuleCase("linear layer as convolution, or the reverse", "convolution over its whole input into dense", lambda nn: nn.Conv2d(4, 5, (2, 3)), dense_behind(lambda L: L.Flatten()), (MAP,), lambda layer, x: layer(x.movedim(-1, 1)).flatten(1), {"layer": "layer"}),
-    RuleCase("linear layer as convolution, or the reverse", "dense on a flattened map into a convolution over it", lambda nn: nn.Linear(24, 5), one_layer(lambda L: L.Conv2D(5, (2, 3), name="layer"), MAP), (MAP,), lambda layer, x: on_flattened(layer, x)[:, None, None], {"layer": "layer"}),
-    RuleCase("linear layer as convolution, or the reverse", "patch embedding", lambda nn: nn.Conv2d(3, 5, 2, stride=2), dense_on_patches, ((4, 6, 3),), lambda layer, x: channels_last(layer, x).flatten(1, 2), {"layer": "layer"})
-]  # yapf: disable
+    RuleCase(FLATTENED, "an operation instead of a layer", lambda nn: nn.Linear(24, 5),
+             reshaped_by_an_operation, (MAP,), on_flattened, {"layer": "layer"}),
+    flattened_case("Reshape to tokens, then Flatten", lambda L: L.Reshape((6, 4)),
+                   lambda L: L.Flatten()),
+    flattened_case("Permute to channels first: nothing moves", lambda L: L.Permute((3, 1, 2)),
+                   lambda L: L.Flatten()),
+    flattened_case("pooling", lambda L: L.MaxPooling2D((1, 3)), lambda L: L.Flatten(),
+                   forward=lambda layer, x: layer(x.amax(2).movedim(-1, 1).flatten(1)), width=8),
+    flattened_case("global pooling: nothing moves", lambda L: L.GlobalAveragePooling2D(),
+                   forward=lambda layer, x: layer(x.mean((1, 2))), width=4),
+    RuleCase(FLATTENED, "norm in between",
+             lambda nn: nn.Sequential(nn.BatchNorm1d(24), nn.Linear(24, 5)), norm_behind_flatten,
+             (MAP,), on_flattened, {"norm": "layer.0", "fc": "layer.1"}),
+    RuleCase(FLATTENED, "recurrent layer on columns", lambda nn: nn.GRU(12, 5, batch_first=True),
+             lstm_on_columns, ((3, 6, 4),),
+             lambda layer, x: layer(x.permute(0, 2, 3, 1).flatten(2))[0], {"layer": "layer"}),
+    RuleCase(FLATTENED, "pooled and flattened side by side", lambda nn: nn.Linear(28, 5),
+             map_and_pooled, (MAP,), on_map_and_pooled, {"layer": "layer"}),
+    RuleCase("linear layer as convolution, or the reverse",
+             "convolution over its whole input into dense", lambda nn: nn.Conv2d(4, 5, (2, 3)),
+             dense_behind(lambda L: L.Flatten()), (MAP,),
+             lambda layer, x: layer(x.movedim(-1, 1)).flatten(1), {"layer": "layer"}),
+    RuleCase("linear layer as convolution, or the reverse",
+             "dense on a flattened map into a convolution over it", lambda nn: nn.Linear(24, 5),
+             one_layer(lambda L: L.Conv2D(5, (2, 3), name="layer"), MAP), (MAP,),
+             lambda layer, x: on_flattened(layer, x)[:, None, None], {"layer": "layer"}),
+    RuleCase("linear layer as convolution, or the reverse", "patch embedding",
+             lambda nn: nn.Conv2d(3, 5, 2, stride=2), dense_on_patches, ((4, 6, 3),),
+             lambda layer, x: channels_last(layer, x).flatten(1, 2), {"layer": "layer"})
+]
 
-
-# --- a map made of a vector --------------------------------------------------------------------------------------------------------
+# --- a map made of a vector ---
 
 MADE = "dense before a map"
 
@@ -244,12 +279,14 @@ def as_map(layer: Any, x: Any) -> Any:
 
 
 MADE_MAPS = [
-    RuleCase(MADE, "Reshape behind it", lambda nn: nn.Linear(5, 24), dense_before_map, ((5,),), as_map, {"layer": "layer"}),
-    RuleCase(MADE, "norm and activation in between", lambda nn: nn.Sequential(nn.Linear(5, 24), nn.BatchNorm1d(24), nn.ReLU()), norm_before_map, ((5,),), as_map, {"fc": "layer.0", "norm": "layer.1"})
-]  # yapf: disable
+    RuleCase(MADE, "Reshape behind it", lambda nn: nn.Linear(5, 24), dense_before_map, ((5,),),
+             as_map, {"layer": "layer"}),
+    RuleCase(MADE, "norm and activation in between",
+             lambda nn: nn.Sequential(nn.Linear(5, 24), nn.BatchNorm1d(24), nn.ReLU()),
+             norm_before_map, ((5,),), as_map, {"fc": "layer.0", "norm": "layer.1"})
+]
 
-
-# --- parametrized ------------------------------------------------------------------------------------------------------------------
+# --- parametrized ---
 
 
 def normalized(style: str, norm: str, make: Callable[[Any], Any],
@@ -262,19 +299,20 @@ def normalized(style: str, norm: str, make: Callable[[Any], Any],
     return layer
 
 
-PARAMETRISED = [
-    layer_case("parametrized weight", f"{style} {norm} of {name}", normalized(style, norm, torch_layer), keras_layer, shape, loss=norm.replace("_", " "))
-    for style in ("old", "new")
-    for norm in ("weight_norm", "spectral_norm")
-    for name, torch_layer, keras_layer, shape in (
-        ("a convolution", lambda nn: nn.Conv2d(3, 5, 3), lambda L: L.Conv2D(5, 3), (6, 5, 3)),
-        ("a transposed convolution", lambda nn: nn.ConvTranspose2d(4, 4, 2), lambda L: L.Conv2DTranspose(4, 2), (6, 5, 4)),
-        ("a linear layer", lambda nn: nn.Linear(4, 6), lambda L: L.Dense(6), (4,))
-    )
+PARAMETRIZED = [
+    layer_case("parametrized weight", f"{style} {norm} of {name}",
+               normalized(style, norm, torch_layer), keras_layer, shape, loss=norm.replace(
+                   "_", " ")) for style in ("old", "new")
+    for norm in ("weight_norm", "spectral_norm") for name, torch_layer, keras_layer, shape in (
+        ("a convolution", lambda nn: nn.Conv2d(3, 5, 3), lambda L: L.Conv2D(5, 3),
+         (6, 5, 3)), ("a transposed convolution", lambda nn: nn.ConvTranspose2d(4, 4, 2),
+                      lambda L: L.Conv2DTranspose(4, 2), (6, 5, 4)),
+        ("a linear layer", lambda nn: nn.Linear(4, 6), lambda L: L.Dense(6), (4,)))
 ] + [
-    layer_case("parametrized weight", f"weight_norm over dim {dim}", normalized("new", "weight_norm", lambda nn: nn.Linear(4, 6), dim=dim), lambda L: L.Dense(6), (4,), loss="weight norm")
-    for dim in (1, None)
-]  # yapf: disable
+    layer_case("parametrized weight", f"weight_norm over dim {dim}",
+               normalized("new", "weight_norm", lambda nn: nn.Linear(4, 6), dim=dim),
+               lambda L: L.Dense(6), (4,), loss="weight norm") for dim in (1, None)
+]
 
 
 def doubled_and_symmetric(nn: Any) -> Any:
@@ -326,14 +364,19 @@ def standardized_convolution(nn: Any, scaled: bool) -> Any:
     return (ScaledStdConv2d if scaled else StdConv2d)(3, 5, 3)
 
 
-PARAMETRISED += [
-    layer_case("parametrized weight", "parametrize in general", doubled_and_symmetric, lambda L: L.Dense(4), (4,), loss="callback", refused_back="callback cannot be inverted"),
-    layer_case("weight-standardized convolution", "without gain", lambda nn: standardized_convolution(nn, False), lambda L: L.Conv2D(5, 3), (6, 5, 3), loss="weight standardization", constrained=True),
-    layer_case("weight-standardized convolution", "with gain", lambda nn: standardized_convolution(nn, True), lambda L: L.Conv2D(5, 3), (6, 5, 3), loss="weight standardization", constrained=True)
-]  # yapf: disable
+PARAMETRIZED += [
+    layer_case("parametrized weight", "parametrize in general", doubled_and_symmetric,
+               lambda L: L.Dense(4), (4,), loss="callback",
+               refused_back="callback cannot be inverted"),
+    layer_case("weight-standardized convolution", "without gain",
+               lambda nn: standardized_convolution(nn, False), lambda L: L.Conv2D(5, 3), (6, 5, 3),
+               loss="weight standardization", constrained=True),
+    layer_case("weight-standardized convolution", "with gain",
+               lambda nn: standardized_convolution(nn, True), lambda L: L.Conv2D(5, 3), (6, 5, 3),
+               loss="weight standardization", constrained=True)
+]
 
-
-# --- parameters of their own -------------------------------------------------------------------------------------------------------
+# --- parameters of their own ---
 
 
 def scaled(ops: Any, weight: Any, x: Any) -> Any:
@@ -356,17 +399,37 @@ def resized_positions(table: Any, x: Any) -> Any:
 
 
 PARAMETERS = [
-    *(
-        RuleCase("raw parameter", f"layer scale {shape} into {keras_shape}", with_parameter("gamma", *shape), own_layer("lambda", keras_shape, scaled, (3, 2, 4)), ((3, 2, 4),), lambda layer, x: x * layer.gamma.flatten(), {"layer": "layer"})
-        for shape, keras_shape in (((4,), (1, 1, 4)), ((4, 1, 1), (4,)), ((1, 4, 1, 1), (1, 1, 1, 4)))
-    ),
-    RuleCase("raw parameter", "class token", with_parameter("cls_token", 1, 1, 6), own_layer("token", (1, 6), lambda ops, weight, x: x + weight, (5, 6)), ((5, 6),), lambda layer, x: x + layer.cls_token, {"layer": "layer"}),
-    RuleCase("raw parameter", "position table", with_parameter("pos_embed", 1, 5, 6), own_layer("positions", (5, 6), lambda ops, weight, x: x + weight, (5, 6)), ((5, 6),), lambda layer, x: x + layer.pos_embed, {"layer": "layer"}),
-    RuleCase("relative position table", "as it stands", with_parameter("relative_position_bias_table", 9, 4), own_layer("table", (9, 4), biased(False), (9, 4)), ((9, 4),), lambda layer, x: x + layer.relative_position_bias_table, {"layer": "layer"}),
-    RuleCase("relative position table", "heads first", with_parameter("relative_position_bias_table", 9, 4), own_layer("table", (4, 9), biased(True), (9, 4)), ((9, 4),), lambda layer, x: x + layer.relative_position_bias_table, {"layer": "layer"}),
-    RuleCase("relative position table", "rows and columns apart", with_parameter("relative_position_bias_table", 9, 4), own_layer("table", (3, 3, 4), biased(False), (9, 4)), ((9, 4),), lambda layer, x: x + layer.relative_position_bias_table, {"layer": "layer"}),
-    RuleCase("relative position table", "heads last", with_parameter("attention_biases", 4, 9), own_layer("table", (9, 4), biased(False), (9, 4)), ((9, 4),), lambda layer, x: x + layer.attention_biases.mT, {"layer": "layer"}),
-    RuleCase("position table at another resolution", "4 by 4 to 8 by 8", with_parameter("pos_embed", 1, 17, 6), own_layer("positions", (1, 65, 6), lambda ops, weight, x: x + weight, (65, 6)), ((65, 6),), lambda layer, x: resized_positions(layer.pos_embed, x), {"layer": "layer"}, {"resize": "bicubic"}, loss="resized", refused_back="resized from (4, 4) to (8, 8)")
-]  # yapf: disable
+    *(RuleCase("raw parameter", f"layer scale {shape} into {keras_shape}",
+               with_parameter("gamma", *shape), own_layer("lambda", keras_shape, scaled, (3, 2, 4)),
+               ((3, 2, 4),), lambda layer, x: x * layer.gamma.flatten(), {"layer": "layer"})
+      for shape, keras_shape in (((4,), (1, 1, 4)), ((4, 1, 1), (4,)), ((1, 4, 1, 1),
+                                                                        (1, 1, 1, 4)))),
+    RuleCase("raw parameter", "class token", with_parameter("cls_token", 1, 1, 6),
+             own_layer("token", (1, 6), lambda ops, weight, x: x + weight, (5, 6)), ((5, 6),),
+             lambda layer, x: x + layer.cls_token, {"layer": "layer"}),
+    RuleCase("raw parameter", "position table", with_parameter("pos_embed", 1, 5, 6),
+             own_layer("positions", (5, 6), lambda ops, weight, x: x + weight, (5, 6)), ((5, 6),),
+             lambda layer, x: x + layer.pos_embed, {"layer": "layer"}),
+    RuleCase("relative position table", "as it stands",
+             with_parameter("relative_position_bias_table", 9, 4),
+             own_layer("table", (9, 4), biased(False), (9, 4)), ((9, 4),),
+             lambda layer, x: x + layer.relative_position_bias_table, {"layer": "layer"}),
+    RuleCase("relative position table", "heads first",
+             with_parameter("relative_position_bias_table", 9, 4),
+             own_layer("table", (4, 9), biased(True), (9, 4)), ((9, 4),),
+             lambda layer, x: x + layer.relative_position_bias_table, {"layer": "layer"}),
+    RuleCase("relative position table", "rows and columns apart",
+             with_parameter("relative_position_bias_table", 9, 4),
+             own_layer("table", (3, 3, 4), biased(False), (9, 4)), ((9, 4),),
+             lambda layer, x: x + layer.relative_position_bias_table, {"layer": "layer"}),
+    RuleCase("relative position table", "heads last", with_parameter("attention_biases", 4, 9),
+             own_layer("table", (9, 4), biased(False), (9, 4)), ((9, 4),),
+             lambda layer, x: x + layer.attention_biases.mT, {"layer": "layer"}),
+    RuleCase("position table at another resolution", "4 by 4 to 8 by 8",
+             with_parameter("pos_embed", 1, 17, 6),
+             own_layer("positions", (1, 65, 6), lambda ops, weight, x: x + weight, (65, 6)),
+             ((65, 6),), lambda layer, x: resized_positions(layer.pos_embed, x), {"layer": "layer"},
+             {"resize": "bicubic"}, loss="resized", refused_back="resized from (4, 4) to (8, 8)")
+]
 
-CASES = [*FUSED, *BANKS, *FLATTENED_MAPS, *MADE_MAPS, *PARAMETRISED, *PARAMETERS]
+CASES = [*FUSED, *BANKS, *FLATTENED_MAPS, *MADE_MAPS, *PARAMETRIZED, *PARAMETERS]

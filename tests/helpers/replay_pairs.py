@@ -1,9 +1,11 @@
 """Eight pairs of models, built alike with either Keras, and what a process does with them: make
 files, or load them.
 
-    python tests/helpers/replay_pairs.py make FOLDER             converts every pair live, saves its Plan, and lets Keras and `apply` write their files
-    python tests/helpers/replay_pairs.py load FOLDER OTHER       loads in this fresh process what `apply` wrote, also from the other Keras's folder
+    python tests/helpers/replay_pairs.py make FOLDER
+    python tests/helpers/replay_pairs.py load FOLDER OTHER
 
+The first converts every pair live, saves its Plan, and lets Keras and `apply` write their files.
+The second loads in this fresh process what `apply` wrote, also from the other Keras's folder.
 KTC_KERAS names the Keras to use. The last line printed is JSON: what was compared, by pair.
 """
 
@@ -42,7 +44,8 @@ class InvertedResidual(nn.Module):
         self.depthwise_bn = nn.BatchNorm2d(hidden, 1e-3)
         self.project, self.project_bn = nn.Conv2d(hidden, outputs, 1,
                                                   bias=False), nn.BatchNorm2d(outputs, 1e-3)
-        self.stride, self.adds, self.expands = stride, stride == 1 and inputs == outputs, expansion > 1
+        self.stride, self.expands = stride, expansion > 1
+        self.adds = stride == 1 and inputs == outputs
 
     def forward(self, x: Any) -> Any:
         y = functional.relu6(self.expand_bn(self.expand(x))) if self.expands else x

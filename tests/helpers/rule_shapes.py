@@ -131,7 +131,10 @@ def attention(draw: Any) -> Pair:
     children.append(layer("k/attention_output", "EinsumDense", output, equation="abcd,cde->abe"))
     children = [_renamed(child) for child in children]
     kind = draw(st.sampled_from(["in_proj", "apart", "qkv", "query_key_value"]))
-    rows = {"in_proj": ("in_proj_weight", "in_proj_bias"), "qkv": ("qkv.weight", "qkv.bias"), "query_key_value": ("query_key_value.weight", "query_key_value.bias")}  # yapf: disable
+    rows = {
+        "in_proj": ("in_proj_weight", "in_proj_bias"), "qkv": ("qkv.weight", "qkv.bias"),
+        "query_key_value": ("query_key_value.weight", "query_key_value.bias")
+    }
     if kind == "apart":
         torch = {f"t.{name}.weight": (inner, width) for name in ("q_proj", "k_proj", "v_proj")}
         torch |= {f"t.{name}.bias": (inner,) for name in ("q_proj", "k_proj", "v_proj") if bias}
@@ -153,14 +156,19 @@ def _renamed(child: TargetLayer) -> TargetLayer:
 
 
 def einsum_dense(draw: Any) -> Pair:
-    equation = draw(st.sampled_from(["abc,cde->abde", "abcd,cde->abe", "btd,ndh->btnh", "btd,kdh->bskh".replace("s", "t"), "abc,cdef->abdef", "ab,bc->ac"]))  # yapf: disable
+    equation = draw(
+        st.sampled_from([
+            "abc,cde->abde", "abcd,cde->abe", "btd,ndh->btnh", "btd,kdh->bskh".replace("s", "t"),
+            "abc,cdef->abdef", "ab,bc->ac"
+        ]))
     data, _, rest = equation.partition(",")
     kernel, _, output = rest.partition("->")
     sizes = {letter: size(draw) for letter in kernel}
     made, summed = (
         [sizes[letter] for letter in side if letter in kernel] for side in (output, data))
     keras = {"kernel": tuple(sizes[letter] for letter in kernel), "bias": tuple(made)}
-    return Pair({"t.weight": (prod(made), prod(summed)), "t.bias": (prod(made),)}, layer("k", "EinsumDense", keras, equation=equation))  # yapf: disable
+    return Pair({"t.weight": (prod(made), prod(summed)), "t.bias": (prod(made),)},
+                layer("k", "EinsumDense", keras, equation=equation))
 
 
 def fused(draw: Any) -> Pair:
@@ -209,11 +217,15 @@ def parametrized(draw: Any) -> Pair:
     style = draw(st.sampled_from(["old weight", "new weight", "old spectral", "new spectral"]))
     vectors = ((outputs,), (inputs * spatial * spatial,))
     names: dict[str, dict[str, Shape]] = {
-        "old weight": {"weight_g": (outputs, 1, 1, 1), "weight_v": weight},
-        "new weight": {"parametrizations.weight.original0": (outputs, 1, 1, 1), "parametrizations.weight.original1": weight},
-        "old spectral": {"weight_orig": weight, "weight_u": vectors[0], "weight_v": vectors[1]},
-        "new spectral": {"parametrizations.weight.original": weight, "parametrizations.weight.0._u": vectors[0], "parametrizations.weight.0._v": vectors[1]}
-    }  # yapf: disable
+        "old weight": {"weight_g": (outputs, 1, 1, 1), "weight_v": weight}, "new weight": {
+            "parametrizations.weight.original0": (outputs, 1, 1, 1),
+            "parametrizations.weight.original1": weight
+        }, "old spectral": {"weight_orig": weight, "weight_u": vectors[0], "weight_v": vectors[1]},
+        "new spectral": {
+            "parametrizations.weight.original": weight, "parametrizations.weight.0._u": vectors[0],
+            "parametrizations.weight.0._v": vectors[1]
+        }
+    }
     return Pair(
         {"t.bias": (outputs,), **{f"t.{name}": shape for name, shape in names[style].items()}},
         keras)

@@ -141,7 +141,7 @@ def test_ctrl_c_while_values_are_put_back_waits_until_all_are_back(
     assert contents(target) == before
 
 
-def test_the_interrupt_handler_is_the_same_afterwards() -> None:
+def test_the_interrupt_handler_is_the_same_afterward() -> None:
     handler = signal.getsignal(signal.SIGINT)
     with deferred_sigint():
         assert signal.getsignal(signal.SIGINT) is not handler

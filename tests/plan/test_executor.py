@@ -366,7 +366,8 @@ class TestCallbacks:
     def test_the_wrong_number_of_arrays_is_named_with_layer_and_key(self):
         problem = problems_of(self.plan(lambda arrays: arrays, 2), self.SOURCE, self.TARGET)[0]
 
-        assert "layer 'd' has 2 variables, its callbacks ('d') returned 1 arrays of shapes [(4,)]" in problem
+        assert "layer 'd' has 2 variables" in problem
+        assert "its callbacks ('d') returned 1 arrays of shapes [(4,)]" in problem
 
     def test_arrays_of_the_wrong_shape_are_all_named(self):
         problems = problems_of(self.plan(lambda arrays: [arrays[0], arrays[0][:3]], 2), self.SOURCE,

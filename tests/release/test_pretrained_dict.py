@@ -17,13 +17,13 @@ ZOO = '''\
 import os
 
 PRETRAINED_DICT = {
-    "tiny": {"imagenet": "00000000000000000000000000000001"},
+    "tiny": {"imagenet": "old1"},
     "small": {
-        "imagenet": {224: "00000000000000000000000000000002", 384: "00000000000000000000000000000003"},
+        "imagenet": {224: "old2", 384: "old3"},
         # larger, without a trailing comma
-        "imagenet21k": "00000000000000000000000000000004"
+        "imagenet21k": "old4"
     },
-    "große": {"imagenet": ["00000000000000000000000000000005", "00000000000000000000000000000006"]},  # in parts
+    "große": {"imagenet": ["old5", "old6"]},  # in parts
     "empty": {},
 }
 
@@ -47,58 +47,64 @@ def changed_lines(edit):
            ], [line[1:] for line in lines if line[0] == "+"]
 
 
-@pytest.mark.parametrize(
-    ("model", "tag", "resolution", "md5", "removed", "added"),
-    [
-        ("tiny", "imagenet", None, NEW, ['    "tiny": {"imagenet": "00000000000000000000000000000001"},'], [f'    "tiny": {{"imagenet": "{NEW}"}},']),
-        ("tiny", "noisy", None, NEW, [('    "tiny": {"imagenet": '
-                                      '"00000000000000000000000000000001"},')],
-         [f'    "tiny": {{"imagenet": "00000000000000000000000000000001", "noisy": "{NEW}"}},']),
-        ("small", "imagenet", 384, NEW, [('        "imagenet": {224: "00000000000000000000000000000002", 384: '
-                                         '"00000000000000000000000000000003"},')],
-         [f'        "imagenet": {{224: "00000000000000000000000000000002", 384: "{NEW}"}},']),
-        ("small", "imagenet", 512, NEW, [('        "imagenet": {224: "00000000000000000000000000000002", 384: '
-                                         '"00000000000000000000000000000003"},')],
-         [('        "imagenet": {224: "00000000000000000000000000000002", 384: '
-          f'"00000000000000000000000000000003", 512: "{NEW}"}},')]),
-        ("small", "noisy", 224, NEW, ['        "imagenet21k": "00000000000000000000000000000004"'],
-         ['        "imagenet21k": "00000000000000000000000000000004",', f'        "noisy": {{224: "{NEW}"}},']),
-        ("empty", "imagenet", 224, NEW, ['    "empty": {},'], [f'    "empty": {{"imagenet": {{224: "{NEW}"}}}},']),
-        ("new", "imagenet", None, [NEW, "e" * 32], [], [f'    "new": {{"imagenet": ["{NEW}", "{"e" * 32}"]}},']),
-        ("große", "imagenet", None, NEW, [('    "große": {"imagenet": ["00000000000000000000000000000005", '
-                                          '"00000000000000000000000000000006"]},  # in parts')],
-         [f'    "große": {{"imagenet": "{NEW}"}},  # in parts'])
-    ],
-    ids=["md5 replaced", "tag on the line", "resolution replaced", "resolution added", "tag on its own line", "first tag", "model in parts", "umlaut"]
-)  # yapf: disable
+TINY_LINE = '    "tiny": {"imagenet": "old1"},'
+SMALL_LINE = '        "imagenet": {224: "old2", 384: "old3"},'
+
+
+@pytest.mark.parametrize(("model", "tag", "resolution", "md5", "removed", "added"), [
+    pytest.param("tiny", "imagenet", None, NEW, TINY_LINE, f'    "tiny": {{"imagenet": "{NEW}"}},',
+                 id="md5 replaced"),
+    pytest.param("tiny", "noisy", None, NEW, TINY_LINE,
+                 f'    "tiny": {{"imagenet": "old1", "noisy": "{NEW}"}},', id="tag on the line"),
+    pytest.param("small", "imagenet", 384, NEW, SMALL_LINE,
+                 f'        "imagenet": {{224: "old2", 384: "{NEW}"}},', id="resolution replaced"),
+    pytest.param("small", "imagenet", 512, NEW, SMALL_LINE,
+                 f'        "imagenet": {{224: "old2", 384: "old3", 512: "{NEW}"}},',
+                 id="resolution added"),
+    pytest.param("small", "noisy", 224, NEW, '        "imagenet21k": "old4"',
+                 f'        "imagenet21k": "old4",\n        "noisy": {{224: "{NEW}"}},',
+                 id="tag on its own line"),
+    pytest.param("empty", "imagenet", 224, NEW, '    "empty": {},',
+                 f'    "empty": {{"imagenet": {{224: "{NEW}"}}}},', id="first tag"),
+    pytest.param("new", "imagenet", None, [NEW, "e" * 32], "",
+                 f'    "new": {{"imagenet": ["{NEW}", "{"e" * 32}"]}},', id="model in parts"),
+    pytest.param("große", "imagenet", None, NEW,
+                 '    "große": {"imagenet": ["old5", "old6"]},  # in parts',
+                 f'    "große": {{"imagenet": "{NEW}"}},  # in parts', id="umlaut"),
+])
 def test_only_the_entry_changes(model, tag, resolution, md5, removed, added, path):
     edit = edited(path, model, tag, resolution, md5)
 
-    assert changed_lines(edit) == (removed, added)
+    assert changed_lines(edit) == (removed.splitlines(), added.splitlines())
     edit.write()
     assert path.read_text(encoding="utf-8") == edit.after
     assert [entry.name for entry in path.parent.iterdir()] == ["zoo.py"]
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("PRETRAINED_DICT = {}", f'PRETRAINED_DICT = {{"net": {{"imagenet": "{NEW}"}}}}'),
-        ("PRETRAINED_DICT = {'a': {}}", f"PRETRAINED_DICT = {{'a': {{}}, 'net': {{'imagenet': '{NEW}'}}}}"),
-        ("PRETRAINED_DICT = {'a': {},}", f"PRETRAINED_DICT = {{'a': {{}}, 'net': {{'imagenet': '{NEW}'}},}}"),
-        ("PRETRAINED_DICT: dict = {\r\n\t'a': {}, # b, c\r\n}\r\n", ("PRETRAINED_DICT: dict = {\r\n\t'a': {}, # b, c\r\n\t'net': {'imagenet': "
-                                                                    f"'{NEW}'}},\r\n}}\r\n")),
-        ("PRETRAINED_DICT = {\n  'a': {}  # b, c\n}", ("PRETRAINED_DICT = {\n  'a': {},  # b, c\n  'net': {'imagenet': "
-                                                      f"'{NEW}'}},\n}}")),
-        ("PRETRAINED_DICT = {\n  'a': {},\n  'b': {}}\n", ("PRETRAINED_DICT = {\n  'a': {},\n  'b': {},\n  'net': {'imagenet': "
-                                                          f"'{NEW}'}}}}\n")),
-        ("PRETRAINED_DICT = {\n  'a': {},}\n", f"PRETRAINED_DICT = {{\n  'a': {{}},\n  'net': {{'imagenet': '{NEW}'}}}}\n"),
-        ("\ufeffx = 1\nPRETRAINED_DICT = {'net': {'imagenet': 'old'}}", f"\ufeffx = 1\nPRETRAINED_DICT = {{'net': {{'imagenet': '{NEW}'}}}}"),
-        ("x = '\x0c\u2028'; PRETRAINED_DICT = {}", f"x = '\x0c\u2028'; PRETRAINED_DICT = {{'net': {{'imagenet': '{NEW}'}}}}".replace("'net'", '"net"').replace("'imagenet'", '"imagenet"').replace(f"'{NEW}'", f'"{NEW}"'))
-    ],
-    ids=["empty", "single quotes", "comma on the line", "windows lines and tabs", "comment", "brace on the line", "comma and brace", "byte order mark", "odd line ends"]
-)  # yapf: disable
+# D stands for the dictionary, NEW for the entry's md5.
+@pytest.mark.parametrize(("before", "after"), [
+    pytest.param("D = {}", 'D = {"net": {"imagenet": "NEW"}}', id="empty"),
+    pytest.param("D = {'a': {}}", "D = {'a': {}, 'net': {'imagenet': 'NEW'}}", id="single quotes"),
+    pytest.param("D = {'a': {},}", "D = {'a': {}, 'net': {'imagenet': 'NEW'},}",
+                 id="comma on the line"),
+    pytest.param("D: dict = {\r\n\t'a': {}, # b, c\r\n}\r\n",
+                 "D: dict = {\r\n\t'a': {}, # b, c\r\n\t'net': {'imagenet': 'NEW'},\r\n}\r\n",
+                 id="windows lines and tabs"),
+    pytest.param("D = {\n  'a': {}  # b, c\n}",
+                 "D = {\n  'a': {},  # b, c\n  'net': {'imagenet': 'NEW'},\n}", id="comment"),
+    pytest.param("D = {\n  'a': {},\n  'b': {}}\n",
+                 "D = {\n  'a': {},\n  'b': {},\n  'net': {'imagenet': 'NEW'}}\n",
+                 id="brace on the line"),
+    pytest.param("D = {\n  'a': {},}\n", "D = {\n  'a': {},\n  'net': {'imagenet': 'NEW'}}\n",
+                 id="comma and brace"),
+    pytest.param("\ufeffx = 1\nD = {'net': {'imagenet': 'old'}}",
+                 "\ufeffx = 1\nD = {'net': {'imagenet': 'NEW'}}", id="byte order mark"),
+    pytest.param("x = '\x0c\u2028'; D = {}",
+                 "x = '\x0c\u2028'; D = {\"net\": {\"imagenet\": \"NEW\"}}", id="odd line ends"),
+])
 def test_layouts(before, after, tmp_path):
+    before, after = (
+        text.replace("D", "PRETRAINED_DICT", 1).replace("NEW", NEW) for text in (before, after))
     path = tmp_path / "zoo.py"
     path.write_bytes(before.encode())
 
@@ -114,7 +120,8 @@ def test_other_encodings_are_kept(tmp_path):
 
     edited(path, "é", "x", None, NEW).write()
 
-    assert path.read_bytes() == f"# coding: latin-1\nname = 'é'; PRETRAINED_DICT = {{'é': {{'x': '{NEW}'}}}}\n".encode("latin-1")  # yapf: disable
+    after = f"# coding: latin-1\nname = 'é'; PRETRAINED_DICT = {{'é': {{'x': '{NEW}'}}}}\n"
+    assert path.read_bytes() == after.encode("latin-1")
 
 
 def test_permissions_are_kept_and_an_entry_that_is_there_changes_nothing(path):
@@ -127,19 +134,19 @@ def test_permissions_are_kept_and_an_entry_that_is_there_changes_nothing(path):
 
 @pytest.mark.parametrize(
     ("text", "model", "tag", "resolution", "message"),
-    [
-        (ZOO, "small", "imagenet", None, "has an md5 for each resolution (224, 384)"),
-        (ZOO, "tiny", "imagenet", 224, "has one md5 for all resolutions"),
-        (ZOO.replace("PRETRAINED_DICT = {\n", "PRETRAINED = {\n"), "a", "b", None, "no dictionaries called PRETRAINED_DICT at its top level; did you mean 'PRETRAINED'?"),
-        ("PRETRAINED_DICT = {}\nPRETRAINED_DICT = {}\n", "a", "b", None, "2 dictionaries called PRETRAINED_DICT"),
-        ("PRETRAINED_DICT = {**OTHER}\n", "a", "b", None, "not written out"),
-        ("PRETRAINED_DICT = {'a': MD5}\n", "a", "b", None, "not written out"),
-        ("PRETRAINED_DICT = {'a': {'b': '1'}, 'a': {'b': '2'}}\n", "a", "b", None, "stands there twice"),
-        ("PRETRAINED_DICT = {'a': '1'}\n", "a", "b", None, "must map model names to dictionaries"),
-        ("PRETRAINED_DICT = {\n", "a", "b", None, "is no Python source"),
-        (ZOO, 'a"b', "c", None, "cannot be a key")
-    ]
-)  # yapf: disable
+    [(ZOO, "small", "imagenet", None, "has an md5 for each resolution (224, 384)"),
+     (ZOO, "tiny", "imagenet", 224, "has one md5 for all resolutions"),
+     (ZOO.replace("PRETRAINED_DICT = {\n", "PRETRAINED = {\n"), "a", "b", None,
+      "no dictionaries called PRETRAINED_DICT at its top level; did you mean 'PRETRAINED'?"),
+     ("PRETRAINED_DICT = {}\nPRETRAINED_DICT = {}\n", "a", "b", None,
+      "2 dictionaries called PRETRAINED_DICT"),
+     ("PRETRAINED_DICT = {**OTHER}\n", "a", "b", None, "not written out"),
+     ("PRETRAINED_DICT = {'a': MD5}\n", "a", "b", None, "not written out"),
+     ("PRETRAINED_DICT = {'a': {'b': '1'}, 'a': {'b': '2'}}\n", "a", "b", None,
+      "stands there twice"),
+     ("PRETRAINED_DICT = {'a': '1'}\n", "a", "b", None, "must map model names to dictionaries"),
+     ("PRETRAINED_DICT = {\n", "a", "b", None, "is no Python source"),
+     (ZOO, 'a"b', "c", None, "cannot be a key")])
 def test_what_cannot_be_done_plainly_is_refused(text, model, tag, resolution, message, tmp_path):
     path = tmp_path / "zoo.py"
     path.write_text(text, encoding="utf-8")

@@ -98,7 +98,8 @@ def test_torch_layer_without_a_partner_is_the_misalignment_when_all_before_fit()
     layer_table = side_by_side([*STACKS, stack("extra", (3,))], LAYERS, ALIGNED)
 
     assert layer_table.first_mismatch.position == 5
-    assert layer_table.first_mismatch.mismatch == "the Keras layers are used up: none is left for the torch layer 'extra'"
+    expected = "the Keras layers are used up: none is left for the torch layer 'extra'"
+    assert layer_table.first_mismatch.mismatch == expected
 
 
 def test_keras_layer_without_a_partner_is_the_misalignment_when_all_before_fit():

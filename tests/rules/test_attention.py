@@ -84,7 +84,9 @@ def test_attention_without_its_output_layer_says_what_is_missing():
         convert_by_hand(module, keras_attention(), {"attn": "attn"}, skip_layers=["attn.out_proj"])
 
 
-@pytest.mark.parametrize("names", [("q_proj", "k_proj", "v_proj", "out_proj"), ("out_proj", "v_proj", "q_proj", "k_proj"), ("first", "second", "third", "fourth")], ids=str)  # yapf: disable
+@pytest.mark.parametrize("names", [("q_proj", "k_proj", "v_proj", "out_proj"),
+                                   ("out_proj", "v_proj", "q_proj", "k_proj"),
+                                   ("first", "second", "third", "fourth")], ids=str)
 def test_four_linear_layers_are_told_by_their_names_or_taken_in_order(names):
     from torch import nn
 
@@ -93,9 +95,13 @@ def test_four_linear_layers_are_told_by_their_names_or_taken_in_order(names):
 
     convert_by_hand(module, model, {"attn": list(names)})
 
-    parts = dict(zip(("query", "key", "value", "output"), sorted(names, key=("q_proj", "k_proj", "v_proj", "out_proj", *names).index), strict=True))  # yapf: disable
+    parts = dict(
+        zip(("query", "key", "value", "output"),
+            sorted(names, key=("q_proj", "k_proj", "v_proj", "out_proj", *names).index),
+            strict=True))
     given = inputs()
-    expected = by_linear_layers(*(module[parts[part]] for part in ("query", "key", "value")), *given, module[parts["output"]])  # yapf: disable
+    expected = by_linear_layers(*(module[parts[part]] for part in ("query", "key", "value")),
+                                *given, module[parts["output"]])
     assert relative(model([x.numpy() for x in given]), expected) < EQUAL
 
 
@@ -113,7 +119,8 @@ def test_one_linear_layer_for_query_key_and_value_by_blocks_or_by_heads(interlea
     x = random_input(2, 5, WIDTH)
     with torch.no_grad():
         fused = module[name](x)
-        cut = fused.unflatten(-1, (HEADS, 3, HEAD)).unbind(-2) if interleaved else fused.unflatten(-1, (3, HEADS, HEAD)).unbind(-3)  # yapf: disable
+        cut = fused.unflatten(-1, (HEADS, 3, HEAD)).unbind(-2) if interleaved else fused.unflatten(
+            -1, (3, HEADS, HEAD)).unbind(-3)
         mixed = torch.nn.functional.scaled_dot_product_attention(
             *(part.transpose(1, 2) for part in cut))
         expected = module["proj"](mixed.transpose(1, 2).flatten(2))
@@ -136,7 +143,10 @@ def test_a_key_without_bias_among_others_with_one_gets_zeros():
     from keras_torch_convert.rules import assign_layer
     from keras_torch_convert.spec.layer_groups import TorchLayer
 
-    source = source_of({"attn.q_bias": counted(4), "attn.v_bias": counted(4), "attn.qkv.weight": counted(12, 4), "attn.proj.weight": counted(4, 4), "attn.proj.bias": counted(4)})  # yapf: disable
+    source = source_of({
+        "attn.q_bias": counted(4), "attn.v_bias": counted(4), "attn.qkv.weight": counted(12, 4),
+        "attn.proj.weight": counted(4, 4), "attn.proj.bias": counted(4)
+    })
 
     assignments = assign_layer(TorchLayer("attn", tuple(source.tensors.values())),
                                composite("attn", "MultiHeadAttention", *children))
@@ -193,7 +203,8 @@ def test_einsum_dense_of_any_matrix_product_is_a_linear_layer(equation, kernel, 
     summed = [letter for letter in letters if letter not in output]
     sizes = dict(zip(equation.split(",")[1].split("->")[0], kernel, strict=True))
     spread = data.reshape(2, 4, *(sizes[letter] for letter in summed))
-    got = np.einsum(f"{letters},{equation.split(',')[1].split('->')[0]}->{output}", spread, result["kernel"]) + result["bias"]  # yapf: disable
+    got = np.einsum(f"{letters},{equation.split(',')[1].split('->')[0]}->{output}", spread,
+                    result["kernel"]) + result["bias"]
     np.testing.assert_allclose(got.reshape(2, 4, -1), data @ weight.T + offset)
 
 

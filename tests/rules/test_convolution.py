@@ -110,7 +110,8 @@ def test_pairing_by_order_joins_the_two_convolutions_of_a_separable_one():
     import keras
     from torch import nn
 
-    module = named(stem=nn.Conv2d(3, 4, 3), depth=nn.Conv2d(4, 8, 3, groups=4, bias=False), point=nn.Conv2d(8, 5, 1), last=nn.Conv2d(5, 2, 1))  # yapf: disable
+    module = named(stem=nn.Conv2d(3, 4, 3), depth=nn.Conv2d(4, 8, 3, groups=4, bias=False),
+                   point=nn.Conv2d(8, 5, 1), last=nn.Conv2d(5, 2, 1))
     L = keras.layers
     inputs = keras.Input((9, 9, 3))
     x = L.SeparableConv2D(5, 3, depth_multiplier=2, name="separable")(L.Conv2D(4, 3,

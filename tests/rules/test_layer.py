@@ -123,7 +123,11 @@ class TestRoles:
         assert (result["moving_mean"][0], result["moving_variance"][0]) == (3, 4)
 
     def test_arrays_without_names_are_taken_in_order(self):
-        result = moved(source_of({"norm[0]": np.full(4, 1.0), "norm[1]": np.full(4, 2.0), "norm[2]": np.full(4, 3.0), "norm[3]": np.full(4, 4.0)}), NORM)  # yapf: disable
+        result = moved(
+            source_of({
+                "norm[0]": np.full(4, 1.0), "norm[1]": np.full(4, 2.0), "norm[2]": np.full(4, 3.0),
+                "norm[3]": np.full(4, 4.0)
+            }), NORM)
 
         assert [result[name][0] for name in ("gamma", "beta", "moving_mean", "moving_variance")
                ] == [1, 2, 3, 4]
@@ -159,7 +163,7 @@ class TestRawParameters:
 
         assert "additional_transfer" in refusal({"custom.weight": counted(8, 8, 1, 1)}, unknown)
 
-    def test_equal_shapes_of_an_unknown_layer_move_as_they_stand_with_a_doubt_when_a_transpose_would_fit_too(
+    def test_equal_shapes_of_an_unknown_layer_move_with_a_doubt_when_a_transpose_would_fit_too(
             self):
         source = source_of({"m.weight": counted(3, 3), "m.table": counted(2, 3)})
         unknown = layer("mix", ("Mixer", "Layer"), {"kernel": (3, 3), "table": (2, 3)})
@@ -208,7 +212,8 @@ class TestRefusals:
     def test_a_missing_tensor_is_never_made_up(self):
         assert "1 tensor for 2 variables" in refusal({"c.weight": counted(4, 2, 3, 3)}, CONV)
 
-    @pytest.mark.parametrize("kinds", [("LSTM", "RNN", "Layer"), ("EinsumDense", "Layer"), ("Bidirectional", "Wrapper", "Layer")])  # yapf: disable
+    @pytest.mark.parametrize("kinds", [("LSTM", "RNN", "Layer"), ("EinsumDense", "Layer"),
+                                       ("Bidirectional", "Wrapper", "Layer")])
     def test_layers_that_store_their_weights_otherwise_are_not_moved_as_they_stand(self, kinds):
         message = refusal({"l.weight": counted(4, 4)}, layer("l", kinds, {"kernel": (4, 4)}))
 

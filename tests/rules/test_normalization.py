@@ -60,10 +60,9 @@ class TestWhatOneSideIsBuiltWithout:
         module["norm"].weight.data[:] = 1
         module["norm"].weight.data[1:3] = 1.5
 
-        with pytest.raises(
-                TransferError, match=
-                r"scale=False \(scale=True would hold it\): 'norm.weight'.*value is 1, 2 of 4 are not"
-        ):
+        said = (r"scale=False \(scale=True would hold it\): 'norm.weight'.*"
+                "value is 1, 2 of 4 are not")
+        with pytest.raises(TransferError, match=said):
             converted(module, model)
 
     def test_biases_that_are_not_zero_are_refused(self):

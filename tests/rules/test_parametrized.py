@@ -36,10 +36,12 @@ def new_spectral_norm(layer, **options):
 NORMS = [old_weight_norm, new_weight_norm, old_spectral_norm, new_spectral_norm]
 LAYERS = {
     "conv": (lambda nn: nn.Conv2d(3, 5, 3), lambda L: L.Conv2D(5, 3, name="layer"), (6, 5, 3)),
-    "square conv without bias": (lambda nn: nn.Conv2d(4, 4, 2, bias=False), lambda L: L.Conv2D(4, 2, use_bias=False, name="layer"), (6, 5, 4)),
-    "transposed": (lambda nn: nn.ConvTranspose2d(4, 4, 2), lambda L: L.Conv2DTranspose(4, 2, name="layer"), (6, 5, 4)),
-    "dense": (lambda nn: nn.Linear(4, 6), lambda L: L.Dense(6, name="layer"), (4,))
-}  # yapf: disable
+    "square conv without bias": (lambda nn: nn.Conv2d(4, 4, 2, bias=False),
+                                 lambda L: L.Conv2D(4, 2, use_bias=False, name="layer"), (6, 5, 4)),
+    "transposed": (lambda nn: nn.ConvTranspose2d(4, 4, 2),
+                   lambda L: L.Conv2DTranspose(4, 2, name="layer"), (6, 5, 4)), "dense":
+                       (lambda nn: nn.Linear(4, 6), lambda L: L.Dense(6, name="layer"), (4,))
+}
 
 
 def one_layer(keras_layer, shape):

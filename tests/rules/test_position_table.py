@@ -60,14 +60,16 @@ def test_any_grid_is_resized_as_torch_does(mode, old, new):
     import torch
 
     cells = np.random.default_rng(0).standard_normal((1, *old, 3)).astype("float32")
-    expected = torch.nn.functional.interpolate(torch.from_numpy(cells).permute(0, 3, 1, 2), size=new, mode=mode, antialias=True)  # yapf: disable
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(cells).permute(0, 3, 1, 2), size=new, mode=mode, antialias=True)
 
     got = resampled_grid(cells.reshape(1, -1, 3), 0, old, new, mode)
 
     assert relative(got.reshape(1, *new, 3), expected.permute(0, 2, 3, 1).numpy()) < 1e-5
 
 
-@pytest.mark.parametrize(("tokens", "size", "grid"), [(0, (48, 48), (6, 6)), (1, (16, 16), (2, 2)), (5, (48, 48), (6, 6)), (1, (32, 64), (4, 8))])  # yapf: disable
+@pytest.mark.parametrize(("tokens", "size", "grid"), [(0, (48, 48), (6, 6)), (1, (16, 16), (2, 2)),
+                                                      (5, (48, 48), (6, 6)), (1, (32, 64), (4, 8))])
 def test_the_grid_follows_the_picture_and_tokens_stay(tokens, size, grid):
     source = source_of({"pos_embed": table(tokens + 16)})
     model = vision_model(size, tokens)
@@ -183,4 +185,5 @@ def test_a_head_for_other_classes_is_refused_unless_both_sides_excuse_it():
     module, model = torch_two_branches(10), keras_two_branches(keras, 7)
 
     with pytest.raises(TransferError, match="head"):
-        ktc.keras_reload_from_torch_model(module, model, tail_align_dict={"shortcut_conv": -4}, save_name="", do_predict=False, verbose=0)  # yapf: disable
+        ktc.keras_reload_from_torch_model(module, model, tail_align_dict={"shortcut_conv": -4},
+                                          save_name="", do_predict=False, verbose=0)

@@ -169,7 +169,8 @@ class TestWhatAKerasLayerCannotHold:
         message = refusal(torch_of("LSTM", 3, 3, 2),
                           keras_of(keras.layers.Bidirectional(keras.layers.LSTM(3)), features=3))
 
-        assert "a Bidirectional takes the two directions of one layer, got rnn.l0, rnn.l1" in message
+        expected = "a Bidirectional takes the two directions of one layer, got rnn.l0, rnn.l1"
+        assert expected in message
 
     def test_two_directions_are_not_two_cells_of_a_stack(self):
         import keras

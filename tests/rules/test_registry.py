@@ -17,7 +17,8 @@ DIFFERENT = 1e-3
 ROWS = {row.name: row for row in rule_table()}
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.display_name)
-each_case_back = pytest.mark.parametrize("case", [case for case in CASES if not case.refused_back], ids=lambda case: case.display_name)  # yapf: disable
+each_case_back = pytest.mark.parametrize("case", [case for case in CASES if not case.refused_back],
+                                         ids=lambda case: case.display_name)
 
 
 def converted(case):

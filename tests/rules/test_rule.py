@@ -49,7 +49,8 @@ def test_a_rule_there_and_back(name, data):
 
     assert ROWS[name].lossless <= plan.lossless or name == "recurrent wrappers"
     if plan.lossless:
-        assert {one: array.tobytes() for one, array in back.items()} == {one: array.tobytes() for one, array in tensors.items()}  # yapf: disable
+        assert {one: array.tobytes() for one, array in back.items()
+               } == {one: array.tobytes() for one, array in tensors.items()}
     for place, array in variables.items():
         if name == "weight-standardized convolution":
             np.testing.assert_allclose(again[place], array, rtol=1e-4, atol=1e-5)
@@ -61,7 +62,8 @@ def values_for(name, about, random):
     shape, value = about if about and isinstance(about[0], tuple) else (about, None)
     if value is not None:
         return np.full(shape, value, "float32")
-    drawn = random.uniform(0.5, 1.5, shape) if name.endswith(("_var", "_g", "original0", "gain")) else random.standard_normal(shape)  # yapf: disable
+    drawn = random.uniform(0.5, 1.5, shape) if name.endswith(
+        ("_var", "_g", "original0", "gain")) else random.standard_normal(shape)
     return drawn.astype("float32")
 
 

@@ -30,7 +30,7 @@ def test_picture_is_taken_from_a_path_an_array_or_an_image(tmp_path):
         assert np.array_equal(load_picture(image)[0], values)
 
 
-def test_grey_and_transparent_pictures_become_rgb():
+def test_gray_and_transparent_pictures_become_rgb():
     assert load_picture(np.full((4, 4), 7, "uint8"))[0].tolist() == np.full((4, 4, 3), 7).tolist()
     assert load_picture(np.full((4, 4, 4), 255, "uint8"))[0].shape == (4, 4, 3)
 

@@ -22,10 +22,10 @@ from keras_torch_convert.errors import SourceError, UnsafeFileError
 from keras_torch_convert.torch_io.reader import read
 
 DTYPES = [
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
-    torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.bool, torch.complex64, torch.complex128,
-    torch.float8_e4m3fn, torch.float8_e5m2
-]  # yapf: disable
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,
+    torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.bool,
+    torch.complex64, torch.complex128, torch.float8_e4m3fn, torch.float8_e5m2
+]
 # What a 32-bit field of a zip file holds when the value stands in the zip64 field.
 FULL = 0xFFFFFFFF
 # The old format knows only types that have a storage class of their own.
@@ -180,9 +180,8 @@ def test_numpy_arrays_and_numbers_in_the_file_are_weights_too(tmp_path: Path) ->
         for name, value in content.items():
             assert np.array_equal(source[name].read(), value), name
             assert source[name].read().dtype.isnative
-        assert [tensor.dtype for tensor in source.values()] == [
-            "float64", "int16", "float32", "float32", "float32", "float64", "int64"
-        ]  # yapf: disable
+        assert [tensor.dtype for tensor in source.values()
+               ] == ["float64", "int16", "float32", "float32", "float32", "float64", "int64"]
 
 
 def test_a_plain_pickle_of_numpy_arrays_is_read(tmp_path: Path) -> None:
@@ -319,7 +318,8 @@ def test_a_file_of_more_than_four_gigabytes_is_read(tmp_path: Path) -> None:
     the zip64 fields.
     """
     size = (1 << 32) + 16
-    described = "(dS'a'\nctorch._utils\n_rebuild_tensor_v2\n((S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\n"
+    described = "(dS'a'\nctorch._utils\n_rebuild_tensor_v2\n"
+    described += "((S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\n"
     described += f"I{size // 4}\ntQI{size // 4 - 4}\n(I4\nt(I1\ntI00\nNtRs."
     members = [("net/data/0", size), ("net/data.pkl", len(described))]
     directory, position = b"", 0

@@ -227,8 +227,7 @@ def test_a_zip_file_of_another_program_is_named(tmp_path: Path) -> None:
 
 def test_a_missing_or_short_storage_is_found(tmp_path: Path) -> None:
     write_zip(tmp_path / "net.pth", TENSORS)
-    cut = lambda name, data: [(name, data[:8], 0)] if name.endswith("data/0") else [(name, data, 0)
-                                                                                   ]
+    cut = lambda name, data: [(name, data[:8], 0)] if name.endswith("data/0") else [(name, data, 0)]
     copy_zip(tmp_path / "net.pth", tmp_path / "short.pth", cut)
     with pytest.raises(SourceError, match="storage '0' has 8 bytes, expected 24"):
         read(tmp_path / "short.pth")
@@ -379,9 +378,9 @@ def test_copying_the_same_data_again_and_again_is_refused(tmp_path: Path) -> Non
 
 def handmade_zip(path: Path, shape: str, strides: str, offset: int = 0, count: int = 6) -> None:
     """A file with one tensor of four float32 elements, described as told."""
-    described = (
-        f"(dS'a'\nctorch._utils\n_rebuild_tensor_v2\n((S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\nI{count}\nt"
-    ).encode() + f"QI{offset}\n({shape}t({strides}tI00\nNtRs.".encode()
+    described = ("(dS'a'\nctorch._utils\n_rebuild_tensor_v2\n((S'storage'\nctorch\nFloatStorage\n"
+                 f"S'0'\nS'cpu'\nI{count}\nt"
+                ).encode() + f"QI{offset}\n({shape}t({strides}tI00\nNtRs.".encode()
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("net/data.pkl", described)
         archive.writestr("net/data/0", np.arange(6, dtype="<f4").tobytes())

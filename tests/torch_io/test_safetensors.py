@@ -17,10 +17,10 @@ from keras_torch_convert.errors import SourceError
 from keras_torch_convert.torch_io.reader import read
 
 DTYPES = [
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
-    torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.bool, torch.complex64, torch.float8_e4m3fn,
-    torch.float8_e5m2
-]  # yapf: disable
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,
+    torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.bool,
+    torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2
+]
 
 
 def random_tensors(seed: int) -> dict[str, torch.Tensor]:
@@ -68,9 +68,9 @@ def test_bfloat16_and_float8_come_as_their_bits(tmp_path: Path) -> None:
 
 def test_the_order_of_layers_is_known_to_be_lost_and_numbers_count_as_numbers(
         tmp_path: Path) -> None:
-    module = torch.nn.Sequential(*[
-        torch.nn.Sequential(torch.nn.Conv2d(2, 2, 1), torch.nn.BatchNorm2d(2)) for _ in range(12)
-    ])  # yapf: disable
+    module = torch.nn.Sequential(
+        *
+        [torch.nn.Sequential(torch.nn.Conv2d(2, 2, 1), torch.nn.BatchNorm2d(2)) for _ in range(12)])
     safetensors.torch.save_file(module.state_dict(), tmp_path / "net.safetensors")
     source = read(tmp_path / "net.safetensors")
     assert list(source) == list(module.state_dict())

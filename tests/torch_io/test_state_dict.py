@@ -111,9 +111,9 @@ def test_values_of_all_kinds_become_arrays() -> None:
         "numpy": [0, 1, 2], "numpy scalar": 2.0, "float": 0.5, "int": 7, "bool": True
     }
     assert [tensor.dtype for tensor in source.values()] == [
-        "float32", "float16", "bfloat16", "float8_e5m2", "complex64", "float32", "float32", "float32", "int32", "float16",
-        "float64", "int64", "bool"
-    ]  # yapf: disable
+        "float32", "float16", "bfloat16", "float8_e5m2", "complex64", "float32", "float32",
+        "float32", "int32", "float16", "float64", "int64", "bool"
+    ]
 
 
 def test_int64_and_float64_keep_what_float32_cannot_hold() -> None:
@@ -336,8 +336,9 @@ def test_layers_come_in_natural_order_and_stay_together() -> None:
         "b.token", "cls"
     ]
     assert list(read(names_to_tensors(names))) == [
-        "cls", "b.token", "b.2.weight", "b.2.bias", "b.2.running_mean", "b.2.running_var", "b.10.weight", "b.10.bias"
-    ]  # yapf: disable
+        "cls", "b.token", "b.2.weight", "b.2.bias", "b.2.running_mean", "b.2.running_var",
+        "b.10.weight", "b.10.bias"
+    ]
 
 
 def test_a_module_is_never_taken_for_sorted() -> None:

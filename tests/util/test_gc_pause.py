@@ -8,7 +8,7 @@ from keras_torch_convert.util.gc_pause import gc_paused
 
 
 @pytest.mark.parametrize("searches", [True, False])
-def test_the_search_is_off_inside_and_afterwards_as_it_was(searches: bool) -> None:
+def test_the_search_is_off_inside_and_afterward_as_it_was(searches: bool) -> None:
     before = gc.isenabled()
     try:
         (gc.enable if searches else gc.disable)()

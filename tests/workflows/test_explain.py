@@ -19,9 +19,10 @@ def test_a_weight_found_by_running_tells_input_output_and_candidates():
     words = report.explain("attention/query/kernel")
 
     assert "qkv.weight" in words
+    number = r"\d\.\de[+-]\d\d"
     assert re.search(
-        r"input at distance \d\.\de[+-]\d\d, output at \d\.\de[+-]\d\d; (\d+ candidates|the only candidate)",
-        words)
+        f"input at distance {number}, output at {number}; "
+        r"(\d+ candidates|the only candidate)", words)
     assert report.explain("attention/query").startswith("attention/query is")
     assert set(report.evidence) >= {entry.name for entry in report.ledger if entry.status == "set"}
 

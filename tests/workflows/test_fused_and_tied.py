@@ -176,8 +176,7 @@ class TestSplitToFused:
 
 
 class TestOnModels:
-    def test_a_gated_network_with_fused_projections_gives_equal_outputs_and_the_wrong_order_does_not(
-            self):
+    def test_fused_projections_of_a_gated_network_are_equal_and_in_the_wrong_order_not(self):
         import keras
         import torch
 

@@ -29,7 +29,9 @@ import numpy, h5py, tqdm
 start = time.perf_counter()
 import keras_torch_convert
 seconds = time.perf_counter() - start
-answer = keras_torch_convert.state_dict_stack_by_layer({"a.weight": numpy.ones(2), "a.bias": numpy.zeros(2), "a.num_batches_tracked": numpy.zeros(())})
+state = {"weight": numpy.ones(2), "bias": numpy.zeros(2), "num_batches_tracked": numpy.zeros(())}
+state = {f"a.{name}": array for name, array in state.items()}
+answer = keras_torch_convert.state_dict_stack_by_layer(state)
 print(json.dumps({
     "seconds": seconds,
     "modules": sorted({name.partition(".")[0] for name in sys.modules}),

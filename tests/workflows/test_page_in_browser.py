@@ -41,17 +41,15 @@ def path(tmp_path_factory):
         order.insert(place, order.pop(place + random.Random(place).randint(2, 9)))
     target = {number: f"stack{number // 100}_block{number % 100}_conv" for number in order}
     ledger = [
-        *(
-            LedgerEntry("source", f"{source[number]}.weight", (8, 4), "float32", 32, "used", "dense", f"{target[number]}/kernel")
-            for number in range(LAYERS)
-        ),
+        *(LedgerEntry("source", f"{source[number]}.weight",
+                      (8, 4), "float32", 32, "used", "dense", f"{target[number]}/kernel")
+          for number in range(LAYERS)),
         LedgerEntry("source", "aux.weight", (2, 2), "float32", 4, "left over"),
-        *(
-            LedgerEntry("target", f"{target[number]}/kernel", (4, 8), "float32", 32, "set", "dense", f"{source[number]}.weight")
-            for number in order
-        ),
+        *(LedgerEntry("target", f"{target[number]}/kernel",
+                      (4, 8), "float32", 32, "set", "dense", f"{source[number]}.weight")
+          for number in order),
         LedgerEntry("target", "head/bias", (3,), "float32", 3, "unset")
-    ]  # yapf: disable
+    ]
     differences = {
         target[number]: 1e-7 if place < 1500 else 0.02 for place, number in enumerate(order)
     }

@@ -127,38 +127,44 @@ def from_keras(path: str, side: int, **options: Any) -> Callable[[], Any]:
 
 
 KIMM = """
-ResNet18 resnet18, ResNet34 resnet34, ResNet50 resnet50, ResNet101 resnet101,
-ConvMixer736D32 convmixer_768_32, ConvMixer1024D20 convmixer_1024_20_ks9_p14 112,
-ConvNeXtAtto convnext_atto, ConvNeXtFemto convnext_femto, ConvNeXtPico convnext_pico, ConvNeXtNano convnext_nano, ConvNeXtTiny convnext_tiny,
-DenseNet121 densenet121, DenseNet169 densenet169, DenseNet201 densenet201,
-EfficientNetB0 tf_efficientnet_b0, EfficientNetB1 tf_efficientnet_b1, EfficientNetB2 tf_efficientnet_b2,
-EfficientNetLiteB0 tf_efficientnet_lite0, EfficientNetLiteB1 tf_efficientnet_lite1,
-EfficientNetV2B0 tf_efficientnetv2_b0, EfficientNetV2B1 tf_efficientnetv2_b1, EfficientNetV2S tf_efficientnetv2_s,
-TinyNetA tinynet_a, TinyNetC tinynet_c, TinyNetE tinynet_e,
-GhostNetW050 ghostnet_050, GhostNetW100 ghostnet_100, GhostNetV2W100 ghostnetv2_100, GhostNetV3W050 ghostnetv3_050, GhostNetV3W100 ghostnetv3_100,
-HGNetTiny hgnet_tiny, HGNetV2B0 hgnetv2_b0, HGNetV2B1 hgnetv2_b1, HGNetV2B4 hgnetv2_b4,
-InceptionNeXtTiny inception_next_tiny, InceptionV3 inception_v3 96, Xception legacy_xception 96,
-LCNet035 lcnet_035, LCNet050 lcnet_050, LCNet100 lcnet_100,
-MobileNetV2W050 mobilenetv2_050, MobileNetV2W100 mobilenetv2_100, MobileNetV2W110 mobilenetv2_110d,
-MobileNetV3W050Small mobilenetv3_small_050, MobileNetV3W100Small mobilenetv3_small_100, MobileNetV3W100Large mobilenetv3_large_100,
-MobileNetV3W100SmallMinimal tf_mobilenetv3_small_minimal_100, MobileNetV3W100LargeMinimal tf_mobilenetv3_large_minimal_100,
-MobileOneS0 mobileone_s0, MobileOneS1 mobileone_s1,
-MobileViTXXS mobilevit_xxs, MobileViTXS mobilevit_xs, MobileViTS mobilevit_s, MobileViTV2W050 mobilevitv2_050, MobileViTV2W100 mobilevitv2_100,
-RegNetX002 regnetx_002, RegNetX004 regnetx_004, RegNetY002 regnety_002, RegNetY004 regnety_004, RegNetY008 regnety_008,
-RepVGGA0 repvgg_a0, RepVGGB0 repvgg_b0, VGG11 vgg11 224, VGG13 vgg13 224,
-VisionTransformerTiny16 vit_tiny_patch16_224 224, VisionTransformerTiny32 vit_tiny_patch16_224 224, VisionTransformerSmall32 vit_small_patch32_224 224
+ResNet18 resnet18, ResNet34 resnet34, ResNet50 resnet50, ResNet101 resnet101, ConvMixer736D32
+convmixer_768_32, ConvMixer1024D20 convmixer_1024_20_ks9_p14 112, ConvNeXtAtto convnext_atto,
+ConvNeXtFemto convnext_femto, ConvNeXtPico convnext_pico, ConvNeXtNano convnext_nano, ConvNeXtTiny
+convnext_tiny, DenseNet121 densenet121, DenseNet169 densenet169, DenseNet201 densenet201,
+EfficientNetB0 tf_efficientnet_b0, EfficientNetB1 tf_efficientnet_b1, EfficientNetB2
+tf_efficientnet_b2, EfficientNetLiteB0 tf_efficientnet_lite0, EfficientNetLiteB1
+tf_efficientnet_lite1, EfficientNetV2B0 tf_efficientnetv2_b0, EfficientNetV2B1
+tf_efficientnetv2_b1, EfficientNetV2S tf_efficientnetv2_s, TinyNetA tinynet_a, TinyNetC tinynet_c,
+TinyNetE tinynet_e, GhostNetW050 ghostnet_050, GhostNetW100 ghostnet_100, GhostNetV2W100
+ghostnetv2_100, GhostNetV3W050 ghostnetv3_050, GhostNetV3W100 ghostnetv3_100, HGNetTiny
+hgnet_tiny, HGNetV2B0 hgnetv2_b0, HGNetV2B1 hgnetv2_b1, HGNetV2B4 hgnetv2_b4, InceptionNeXtTiny
+inception_next_tiny, InceptionV3 inception_v3 96, Xception legacy_xception 96, LCNet035 lcnet_035,
+LCNet050 lcnet_050, LCNet100 lcnet_100, MobileNetV2W050 mobilenetv2_050, MobileNetV2W100
+mobilenetv2_100, MobileNetV2W110 mobilenetv2_110d, MobileNetV3W050Small mobilenetv3_small_050,
+MobileNetV3W100Small mobilenetv3_small_100, MobileNetV3W100Large mobilenetv3_large_100,
+MobileNetV3W100SmallMinimal tf_mobilenetv3_small_minimal_100, MobileNetV3W100LargeMinimal
+tf_mobilenetv3_large_minimal_100, MobileOneS0 mobileone_s0, MobileOneS1 mobileone_s1, MobileViTXXS
+mobilevit_xxs, MobileViTXS mobilevit_xs, MobileViTS mobilevit_s, MobileViTV2W050 mobilevitv2_050,
+MobileViTV2W100 mobilevitv2_100, RegNetX002 regnetx_002, RegNetX004 regnetx_004, RegNetY002
+regnety_002, RegNetY004 regnety_004, RegNetY008 regnety_008, RepVGGA0 repvgg_a0, RepVGGB0
+repvgg_b0, VGG11 vgg11 224, VGG13 vgg13 224, VisionTransformerTiny16 vit_tiny_patch16_224 224,
+VisionTransformerTiny32 vit_tiny_patch16_224 224, VisionTransformerSmall32 vit_small_patch32_224
+224
 """
 KIMM_OPTIONS: dict[str, dict[str, Any]] = {
     "Xception": {"epsilon": 1e-3}, "VisionTransformerTiny32": {"patch_size": 32}
 }
 
 KECAM = """
-aotnet.AotNet50 resnet50 64, resnet_family.ResNeXt50 resnext50_32x4d 64, halonet.HaloNet26T halonet26t 256,
-beit.BeitBasePatch16 beit_base_patch16_224 224, beit.ViTTinyPatch16 vit_tiny_patch16_224 224, convnext.ConvNeXtTiny convnext_tiny 64,
-efficientnet.EfficientNetV2B0 tf_efficientnetv2_b0 64, mlp_family.MLPMixerS32 mixer_s32_224 224,
-mobilenetv3_family.MobileNetV3Large100 mobilenetv3_large_100 64, resnest.ResNest50 resnest50d 64, hiera.HieraTiny hiera_tiny_224 224,
-resnet_family.RegNetZB16 regnetz_b16 64, efficientvit.EfficientViT_B0 efficientvit_b0 64, fastvit.FastViT_T8 fastvit_t8 64,
-pvt.PVT_V2B0 pvt_v2_b0 64, edgenext.EdgeNeXt_Small edgenext_small 64, fasternet.FasterNetT0 fasternet_t0 64, swin_transformer_v2.SwinTransformerV2Tiny_ns swinv2_cr_tiny_ns_224 224
+aotnet.AotNet50 resnet50 64, resnet_family.ResNeXt50 resnext50_32x4d 64, halonet.HaloNet26T
+halonet26t 256, beit.BeitBasePatch16 beit_base_patch16_224 224, beit.ViTTinyPatch16
+vit_tiny_patch16_224 224, convnext.ConvNeXtTiny convnext_tiny 64, efficientnet.EfficientNetV2B0
+tf_efficientnetv2_b0 64, mlp_family.MLPMixerS32 mixer_s32_224 224,
+mobilenetv3_family.MobileNetV3Large100 mobilenetv3_large_100 64, resnest.ResNest50 resnest50d 64,
+hiera.HieraTiny hiera_tiny_224 224, resnet_family.RegNetZB16 regnetz_b16 64,
+efficientvit.EfficientViT_B0 efficientvit_b0 64, fastvit.FastViT_T8 fastvit_t8 64, pvt.PVT_V2B0
+pvt_v2_b0 64, edgenext.EdgeNeXt_Small edgenext_small 64, fasternet.FasterNetT0 fasternet_t0 64,
+swin_transformer_v2.SwinTransformerV2Tiny_ns swinv2_cr_tiny_ns_224 224
 """
 
 # Those that normalize their inputs themselves do it to values up to 255.

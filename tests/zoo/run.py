@@ -1,7 +1,8 @@
 """Convert every pair of the registry with nothing told about the alignment, and judge each from
 outside.
 
-    python tests/zoo/run.py [--quick] [--name kimm_resnet18 ...] [--family kimm ...] [--write docs/zoo.md] [--json FILE]
+    python tests/zoo/run.py [--quick] [--name kimm_resnet18 ...] [--family kimm ...]
+                            [--write docs/zoo.md] [--json FILE]
 
 Each pair runs in a process of its own. Afterward both models run on an input that the conversion
 never saw, and the difference is taken here, not from the report: a pair counts as converted when it

@@ -1,7 +1,8 @@
 """Seed faults of every kind into pairs drawn from the registry, and count what `verify` says about
 them.
 
-    python tests/zoo/run_faults.py --seed 1 [--pairs 10] [--name kimm_resnet18 ...] [--fault epsilon ...] [--write docs/diagnosis.md] [--json FILE]
+    python tests/zoo/run_faults.py --seed 1 [--pairs 10] [--name kimm_resnet18 ...]
+                                   [--fault epsilon ...] [--write docs/diagnosis.md] [--json FILE]
 
 Pairs are drawn by the seed; one that does not convert, or whose models are found to differ by
 themselves (which is said, with the cause), is replaced by the next. Each runs in a process of its
@@ -52,7 +53,8 @@ def run_pair(name: str, seed: int, wanted: Sequence[str], most: int) -> dict[str
         calls = {"torch_call": registered.torch_call, "keras_call": registered.keras_call}
         report = ktc.convert(torch_model, keras_model, sample=sample, strict=registered.strict,
                              **calls)
-    except Exception as error:  # a pair that cannot be built or converted is none to seed faults into
+    except Exception as error:
+        # A pair that cannot be built or converted is none to seed faults into.
         return {"converted": False, "reason": f"{type(error).__name__}: {str(error)[:200]}"}
     if report.equal is not True:
         return {"converted": False, "reason": "not shown to be equal"}

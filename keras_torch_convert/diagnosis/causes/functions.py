@@ -13,7 +13,7 @@ from ...comparison.arrays import apart
 from ..context import Array
 
 # A function is recognized when it gives an output to this part of its largest value.
-RECOGNISED = 2e-6
+RECOGNIZED = 2e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,5 +94,5 @@ def recognized(array: Array, output: Array) -> Function | None:
     if array.shape != output.shape or output.dtype.kind != "f":
         return None
     known = [identity(), *functions(), *(softmaxes(array.ndim) if array.ndim > 1 else ())]
-    return next((function for function in known if apart(function(array), output) < RECOGNISED),
+    return next((function for function in known if apart(function(array), output) < RECOGNIZED),
                 None)

@@ -9,7 +9,7 @@ import numpy as np
 from ...comparison.arrays import apart
 from ..context import Array, DivergenceContext, Hypothesis
 
-RECOGNISED = 1e-4
+RECOGNIZED = 1e-4
 
 
 def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
@@ -23,7 +23,7 @@ def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
             or array.shape[1:3] == output.shape[1:3]):
         return
     every = dict(ways(array, output.shape[1:3]))
-    ours = next((name for name, trial in every.items() if apart(trial, output) < RECOGNISED), None)
+    ours = next((name for name, trial in every.items() if apart(trial, output) < RECOGNIZED), None)
     if ours is None:
         return
     for name, trial in every.items():

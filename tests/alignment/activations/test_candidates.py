@@ -28,7 +28,7 @@ def kernel_of(model: Any, name: str) -> Any:
 
 @pytest.mark.parametrize("names", [("query", "key", "value"), *permutations(
     ("one", "two", "three"))][:4])
-def test_parts_that_lie_beside_each_other_in_each_head_are_found_without_a_shape_that_shows_the_heads(
+def test_parts_beside_each_other_in_each_head_are_found_without_a_shape_that_shows_the_heads(
         names: tuple[str, str, str]) -> None:
     module, model = fused_by_heads_pair(names)
     report = ktc.convert(module, model)

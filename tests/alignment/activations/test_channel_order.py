@@ -41,10 +41,10 @@ class Permuted(nn.Module):
 
 
 def generator_pair() -> tuple[nn.Module, Any]:
-    module = nn.Sequential(
-        nn.Linear(10, 4 * 4 * 6, bias=False), nn.BatchNorm1d(96), nn.LeakyReLU(0.2), nn.Unflatten(1, (6, 4, 4)),
-        nn.ConvTranspose2d(6, 5, 4, 2, 1), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 3, 1)
-    )  # yapf: disable
+    module = nn.Sequential(nn.Linear(10, 4 * 4 * 6, bias=False), nn.BatchNorm1d(96),
+                           nn.LeakyReLU(0.2), nn.Unflatten(1, (6, 4, 4)),
+                           nn.ConvTranspose2d(6, 5, 4, 2, 1), nn.BatchNorm2d(5), nn.ReLU(),
+                           nn.Conv2d(5, 3, 1))
     inputs = keras.Input((10,))
     x = layers.BatchNormalization(epsilon=1e-5)(layers.Dense(96, use_bias=False)(inputs))
     x = layers.Reshape((4, 4, 6))(layers.LeakyReLU(negative_slope=0.2)(x))
@@ -172,12 +172,10 @@ def shuffled(x: Any, factor: int) -> Any:
         (1, 3, 2, 4, 5))(apart))
 
 
-@pytest.mark.parametrize(
-    "pair",
-    [
-        pixel_shuffle_pair, generator_pair, norm_behind_the_map_pair, image_pair, two_images_pair, two_decoders_pair, learned_map_pair, channels_last_in_torch_pair, subclassed_pair
-    ]
-)  # yapf: disable
+@pytest.mark.parametrize("pair", [
+    pixel_shuffle_pair, generator_pair, norm_behind_the_map_pair, image_pair, two_images_pair,
+    two_decoders_pair, learned_map_pair, channels_last_in_torch_pair, subclassed_pair
+])
 def test_a_map_made_of_a_vector_is_counted_as_each_side_does(pair: Any) -> None:
     module, model = pair()
     report = ktc.convert(randomized(module), model)

@@ -99,8 +99,7 @@ class Alike(torch.nn.Module):
         return sum(layer(x) for layer in self.branch)
 
 
-def test_branches_that_may_stand_for_each_other_go_by_their_numbers_and_not_by_those_of_automatic_names(
-):
+def test_interchangeable_branches_go_by_their_numbers_and_not_by_those_of_automatic_names():
     keras.utils.clear_session()
     keras.layers.Dense(3)
     inputs = keras.Input((4,))

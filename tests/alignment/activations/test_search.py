@@ -247,15 +247,19 @@ def test_a_layer_told_by_its_input_alone_is_said_to_be_and_doubted_when_the_caus
         ktc.convert(torch_module, keras_model)
 
 
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"bias": False}, r"Keras layer 'first' \(Dense\) has no variable for 0\.bias of torch layer '0' \(Linear\): build it with use_bias=True"),
-        ({"norm": None}, r"torch layer '1' \(BatchNorm1d\) with 1\.weight, .* has no counterpart in the Keras model"),
-        ({"norm": "LayerNormalization"}, r"Keras layer 'norm' \(LayerNormalization\) has no variable for 1\.running_mean, 1\.running_var of torch layer '1' \(BatchNorm1d\)"),
-        ({"extra": True}, r"Keras layer 'extra' \(Dense\) has no counterpart in torch")
-    ]
-)  # yapf: disable
+NO_COUNTERPART: list[tuple[dict[str, Any], str]] = [
+    ({"bias": False}, r"Keras layer 'first' \(Dense\) has no variable for 0\.bias of torch layer "
+     r"'0' \(Linear\): build it with use_bias=True"),
+    ({"norm": None},
+     r"torch layer '1' \(BatchNorm1d\) with 1\.weight, .* has no counterpart in the Keras model"),
+    ({"norm": "LayerNormalization"},
+     r"Keras layer 'norm' \(LayerNormalization\) has no variable for 1\.running_mean, "
+     r"1\.running_var of torch layer '1' \(BatchNorm1d\)"),
+    ({"extra": True}, r"Keras layer 'extra' \(Dense\) has no counterpart in torch"),
+]
+
+
+@pytest.mark.parametrize(("settings", "said"), NO_COUNTERPART)
 def test_what_has_no_counterpart_is_named(settings: dict[str, Any], said: str) -> None:
     torch_module = randomized(
         torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.BatchNorm1d(8), torch.nn.Tanh(),

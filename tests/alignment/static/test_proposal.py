@@ -115,9 +115,8 @@ def test_a_hint_decides_and_is_checked():
                      hints={"stack1_block1_1_conv": "block2.conv1"})
 
     assert ("block2.conv1", "stack1_block1_1_conv") in plan.pairs
-    with pytest.raises(
-            AlignmentError,
-            match="no layer or variable 'stack1_block1_1_cov'; did you mean 'stack1_block1_1_conv'"):
+    message = "no layer or variable 'stack1_block1_1_cov'; did you mean 'stack1_block1_1_conv'"
+    with pytest.raises(AlignmentError, match=message):
         ktc.align(state, model, accept_unproven=True, hints={"stack1_block1_1_cov": "block2.conv1"})
     with pytest.raises(AlignmentError, match=r"no layer or tensor 'block3\.conv1'"):
         ktc.align(state, model, accept_unproven=True,
