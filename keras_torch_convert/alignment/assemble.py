@@ -12,8 +12,8 @@ from ..plan.executor import Strict
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
 from ..rules.callbacks import calls_for
+from ..rules.families.position_tables import Resize, check_resize, with_resized_tables
 from ..rules.layer import assign_pairs
-from ..rules.position_table import Resize, check_resize, with_resized_tables
 from ..spec.source import Order, Source
 from ..spec.target import Target, TargetLayer
 from . import by_order

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import AlignmentError
 from ..plan.plan import Plan
-from ..rules.position_table import Resize
+from ..rules.families.position_tables import Resize
 from ..spec.layer_groups import TorchLayer, group_by_layer
 from ..spec.roles import as_registered
 from ..spec.source import Source, SourceTensor

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..rules import attention
+from ..rules.families import attention
 from ..spec.layer_groups import TorchLayer, last_part
 from ..spec.target import TargetLayer
 
@@ -21,8 +21,8 @@ def joined_by_kind(stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer]) 
     that nothing is joined by chance.
     """
     kinds: tuple[tuple[tuple[str, ...], Joins],
-                 ...] = ((attention.KINDS, attention.joins), (("SeparableConv1D",
-                                                               "SeparableConv2D"), _separable))
+                 ...] = ((attention.CLASS_NAMES, attention.joins),
+                         (("SeparableConv1D", "SeparableConv2D"), _separable))
     result = list(stacks)
     for names, joins in kinds:
         wanted = sum(bool(set(names) & set(layer.class_names)) for layer in layers)

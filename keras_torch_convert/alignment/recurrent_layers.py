@@ -9,7 +9,7 @@ from collections.abc import Collection as Names
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ..rules.recurrent import Cell, cells_of, keras_cells
+from ..rules.families.recurrent import Cell, cells_of, keras_cells
 from ..spec.layer_groups import TorchLayer
 from ..spec.target import TargetLayer
 

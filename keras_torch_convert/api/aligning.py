@@ -15,8 +15,8 @@ from ..errors import AlignmentError, ClassCountError
 from ..keras_io.model import read_target
 from ..plan.executor import Strict
 from ..plan.plan import Plan, check_is_plan
-from ..rules.attention import is_attention
-from ..rules.position_table import Resize
+from ..rules.families.attention import is_attention
+from ..rules.families.position_tables import Resize
 from ..spec.source import Source
 from ..spec.target import Target
 from ..torch_io.reader import read as read_source

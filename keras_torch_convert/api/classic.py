@@ -21,8 +21,8 @@ from ..plan.executor import Strict
 from ..plan.plan import Plan
 from ..report.layer_table import LayerTable, side_by_side
 from ..report.report import Report
-from ..rules.attention import is_attention
-from ..rules.position_table import Resize
+from ..rules.families.attention import is_attention
+from ..rules.families.position_tables import Resize
 from ..running.picture import RescaleMode, load_picture, rescaling
 from ..spec.layer_groups import LayerGroups, TorchLayer, group_by_layer
 from ..spec.source import Source, SourceTensor

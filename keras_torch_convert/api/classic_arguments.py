@@ -18,7 +18,7 @@ from ..plan.executor import Strict
 from ..plan.plan import Plan
 from ..report.layer_table import LayerTable, side_by_side
 from ..rules import assign_layer, calls_for, keys_without_hit
-from ..rules.position_table import Resize
+from ..rules.families.position_tables import Resize
 from ..spec.layer_groups import LayerGroups, TorchLayer
 from ..spec.source import Order
 from ..spec.target import Target, TargetLayer

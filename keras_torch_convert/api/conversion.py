@@ -23,8 +23,8 @@ from ..keras_io.save_model import save_model
 from ..plan.executor import Strict, check_plan
 from ..plan.plan import Plan, check_is_plan
 from ..report.report import Report
+from ..rules.families.position_tables import Resize
 from ..rules.hyperparameters import compare_hyperparameters
-from ..rules.position_table import Resize
 from ..spec.source import Source
 from ..spec.target import Target
 from ..torch_io.live_tensor import is_torch_module

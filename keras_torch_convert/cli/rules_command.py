@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from ..rules.rule_table import Row, rule_table
+from ..rules.registry import Row, rule_table
 from ..util.text import did_you_mean
 from . import options, screen
 from .exit_codes import DONE, InputError

@@ -1,5 +1,7 @@
-"""Transfer: the rule of each kind of layer, a user's callbacks, and the one executor that applies a
-Plan.
+"""How PyTorch and Keras lay out the same layer.
+
+`assign_layer` and `assign_pairs` make the Assignments of a Plan by the rule of each kind of layer;
+`calls_for` and `keys_without_hit` say which layers the callbacks of `additional_transfer` hit.
 """
 
 from .callbacks import calls_for, keys_without_hit

@@ -1,76 +1,81 @@
-"""All rules by kind of layer, and the kinds whose parameters are laid out in a way that only a rule
-of their own could know.
-"""
+"""All rules: looked up by the class of a Keras layer, and shown as one table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
 
-from ..plan.recipe import Assignment
-from ..spec.layer_groups import TorchLayer
 from ..spec.target import TargetLayer
-from . import (activation, bias_tables, convolution, dense, einsum, embedding, normalization,
-               recurrent)
+from . import families
 from .rule import Rule
 
-RULES: tuple[Rule, ...] = (*convolution.RULES, *dense.RULES, *embedding.RULES, *normalization.RULES,
-                           *activation.RULES, *recurrent.RULES, *bias_tables.RULES)
-# Kinds of Keras layers whose variables are not one torch tensor each: a function of their own
-# family makes the assignments.
-Assigner = Callable[[TorchLayer, TargetLayer], tuple[Assignment, ...]]
-ASSIGNERS: dict[str, Assigner] = {
-    **dict.fromkeys(normalization.ASSIGNED_KINDS, normalization.assign_normalization),
-    **dict.fromkeys(activation.ASSIGNED_KINDS, activation.assign_prelu),
-    **dict.fromkeys(recurrent.ASSIGNED_KINDS, recurrent.assign_recurrent)
-}
+# Every file of a family is found by being there: a new kind of layer needs no other file.
+_FAMILIES = [
+    import_module(f"{families.__name__}.{one.name}") for one in iter_modules(families.__path__)
+]
 
-# Keras layers that hold the same function as a PyTorch one in another layout (gate orders, heads,
-# equations, groups of locations): equal shapes say nothing there, so that nothing of theirs is ever
-# moved as it stands.
-LAID_OUT_OTHERWISE = {
-    "RNN": "its gates and biases", "LSTMCell": "its gates and biases",
-    "GRUCell": "its gates and biases", "SimpleRNNCell": "its gates and biases",
-    "ConvLSTMCell": "its gates and biases", "Bidirectional": "its gates and biases",
-    "MultiHeadAttention": "its heads", "GroupedQueryAttention": "its heads",
-    "EinsumDense": "the axes of its equation", "LocallyConnected1D": "its locations",
+# Rules that a layer follows because of its class.
+RULES: tuple[Rule, ...] = tuple(rule for one in _FAMILIES for rule in getattr(one, "RULES", ()))
+# Rules that depend on more: an equation, a module, the layers around, what the user says.
+CONDITIONAL_RULES: tuple[Rule, ...] = tuple(
+    rule for one in _FAMILIES for rule in getattr(one, "CONDITIONAL_RULES", ()))
+
+# Keras layers without a rule whose variables are laid out in a way of their own.
+_UNSUPPORTED = {
+    "ConvLSTMCell": "its gates and biases", "LocallyConnected1D": "its locations",
     "LocallyConnected2D": "its locations", "SpectralNormalization": "its normalized kernel"
 }
-
-_RULE_OF_KIND = {
-    kind: rule for rule in RULES for kind in rule.class_names if kind not in LAID_OUT_OTHERWISE
-}
-
-
-def assigner_for(layer: TargetLayer) -> Assigner | None:
-    """The function that serves the nearest class along the layer's method resolution order, None
-    when a rule does.
-    """
-    for kind in layer.class_names:
-        if kind in ASSIGNERS:
-            return ASSIGNERS[kind]
-        if kind in _RULE_OF_KIND:
-            return None
-    return None
+_RULE_OF_CLASS = {
+    name: Rule(name, (name,), "", unlike_torch=what) for name, what in _UNSUPPORTED.items()
+} | {name: rule for rule in RULES for name in rule.class_names}
 
 
 def rule_for(layer: TargetLayer) -> Rule | None:
-    """The rule of the nearest class along the layer's method resolution order, None for a kind
-    without one.
-    """
-    if "EinsumDense" in layer.class_names:
-        return einsum.einsum_rule(layer)
-    return next((_RULE_OF_KIND[kind] for kind in layer.class_names if kind in _RULE_OF_KIND), None)
+    """Return the rule of the nearest base class, None when there is none."""
+    rule = next((_RULE_OF_CLASS[name] for name in layer.class_names if name in _RULE_OF_CLASS),
+                None)
+    return rule.for_layer(layer) if rule is not None and rule.for_layer is not None else rule
 
 
-def laid_out_otherwise(layer: TargetLayer) -> str | None:
-    """In words what such a layer stores in another way than PyTorch does, None for every other
-    kind.
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table of rules.
+
+    `layouts` has one entry for each variable with axes of its own: "kernel: out in -> in out".
     """
-    for kind in layer.class_names:
-        if kind in _RULE_OF_KIND:
-            return None
-        if kind in LAID_OUT_OTHERWISE:
-            if kind == "EinsumDense" and rule_for(layer) is not None:
-                return None
-            return LAID_OUT_OTHERWISE[kind]
-    return None
+
+    name: str
+    class_names: tuple[str, ...]
+    layouts: tuple[str, ...]
+    source: str
+    lossless: bool
+    back: str
+
+
+def rule_table() -> tuple[Row, ...]:
+    """Return every rule in words, those of classes first."""
+    return tuple(_row(rule) for rule in (*RULES, *CONDITIONAL_RULES))
+
+
+def markdown() -> str:
+    """Return the table for the documentation."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _row(rule: Rule) -> Row:
+    layouts = tuple(f"{name}: {axes}" for name, axes in rule.axes.items())
+    return Row(rule.name, rule.class_names, layouts, rule.source, rule.lossless, rule.back)
+
+
+def _lines() -> Iterator[str]:
+    yield ("| rule | Keras layers | PyTorch layout → Keras layout | convention and where it is "
+           "written | back to PyTorch |")
+    yield "| --- | --- | --- | --- | --- |"
+    for row in rule_table():
+        class_names = ", ".join(f"`{name}`" for name in row.class_names) or "any"
+        layouts = "<br>".join(f"`{layout.replace(' -> ', ' → ')}`"
+                              for layout in row.layouts) or "as named at the right"
+        cells = (row.name, class_names, layouts, row.source, row.back)
+        yield "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"

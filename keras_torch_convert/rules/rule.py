@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from math import prod
 from types import MappingProxyType
 
 from ..plan.expressions import Expression, Permute, Reshape, Tensor
+from ..plan.recipe import Assignment
+from ..spec.layer_groups import TorchLayer
+from ..spec.target import TargetLayer
 from ..spec.tensor_spec import Shape
 
 
@@ -24,19 +28,19 @@ class AxisPattern:
     torch: str
     keras: str
 
+    def __str__(self) -> str:
+        """Return both sides: "out in -> in out"."""
+        return f"{self.torch} -> {self.keras}"
+
     def torch_shape(self, keras_shape: Shape) -> Shape | None:
-        """Shape that the PyTorch tensor must have for a Keras variable of `keras_shape`, None when
-        the rank is not the rule's.
-        """
+        """Return the shape of the PyTorch tensor for a Keras shape, None for another rank."""
         sizes = self._sizes(keras_shape)
         if sizes is None:
             return None
         return tuple(prod(sizes[axis] for axis in group) for group in _groups(self.torch))
 
     def expression(self, name: str, keras_shape: Shape) -> Expression:
-        """The tensor `name`, which has `torch_shape(keras_shape)`, in the layout of the Keras
-        variable.
-        """
+        """Return the tensor `name`, of `torch_shape(keras_shape)`, in the layout of Keras."""
         sizes = self._sizes(keras_shape)
         if sizes is None:
             raise ValueError(
@@ -56,44 +60,47 @@ class AxisPattern:
 
 @cache
 def _groups(layout: str) -> tuple[tuple[str, ...], ...]:
-    """Axes of a layout as tuples of names: "(a b) 1 c" gives (("a", "b"), (), ("c",))."""
-    groups: list[list[str]] = []
-    inside = False
-    for word in layout.split():
-        if word == "1":
-            groups.append([])
-            continue
-        if inside:
-            groups[-1].append(word.strip("()"))
-        else:
-            groups.append([word.strip("()")])
-        inside = (inside or word.startswith("(")) and not word.endswith(")")
-    return tuple(tuple(group) for group in groups)
+    """Return the axes of a layout: "(a b) 1 c" gives (("a", "b"), (), ("c",))."""
+    words = re.findall(r"\([^)]*\)|\S+", layout)
+    return tuple(() if word == "1" else tuple(word.strip("()").split()) for word in words)
+
+
+# The Assignments of all variables of a Keras layer, from the tensors of its torch layer.
+Assigner = Callable[[TorchLayer, TargetLayer], tuple[Assignment, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """How the parameters of one kind of layer travel.
 
-    `kinds` are names of Keras classes: a layer follows the rule of the nearest class along its
-    method resolution order. `movements` are by name of the Keras variable; a variable that is not
-    listed is a raw parameter, which moves as it stands up to axes of size 1 (see `raw_parameter`).
-    `source` says where the convention is written down. A `lossless` rule carries every value back
-    from Keras bit for bit, any other gives an equal function or none; `back` says what there is to
-    know of that way.
+    Args:
+        name: The name in the table of rules.
+        class_names: Keras classes. A layer follows the rule of its nearest base class.
+        source: Where the convention is written down.
+        axes: The axes of both sides by name of the Keras variable. A variable that is not listed
+            moves as it stands, up to axes of size 1 (see `raw_parameter`).
+        lossless: True when every value comes back from Keras bit for bit. Otherwise an equal
+            function comes back, or none.
+        back: What there is to know about the way back.
+        assign: Makes the Assignments where a variable is not one tensor with its axes moved.
+        for_layer: Makes the rule of a single layer where it depends on the layer's settings.
+        unlike_torch: What Keras stores in a layout of its own. Equal shapes say nothing there, so
+            that nothing moves as it stands.
     """
 
     name: str
     class_names: tuple[str, ...]
     source: str
-    movements: Mapping[str, AxisPattern] = field(default_factory=lambda: MappingProxyType({}))
+    axes: Mapping[str, AxisPattern] = field(default_factory=lambda: MappingProxyType({}))
     lossless: bool = True
     back: str = "bit for bit"
+    assign: Assigner | None = None
+    for_layer: Callable[[TargetLayer], Rule] | None = None
+    unlike_torch: str = ""
 
 
 def raw_parameter(name: str, torch_shape: Shape, keras_shape: Shape) -> Expression | None:
-    """A parameter without layout: equal shapes, or shapes that differ in axes of size 1 only. None
-    when they do not fit.
+    """Move a parameter without layout: shapes are equal but for axes of size 1, else None.
 
     Axes of size 1 are free around a vector ((C,), (1, 1, C), (C, 1, 1)); with more than one larger
     axis only leading ones may be added or dropped, since (8, 8, 1, 1) and (1, 1, 8, 8) are a kernel
@@ -109,14 +116,18 @@ def raw_parameter(name: str, torch_shape: Shape, keras_shape: Shape) -> Expressi
     return None
 
 
+def raw_rule(name: str, torch_shape: Shape, keras_shape: Shape) -> str:
+    """Return the words for a raw parameter that a rule of this name moved."""
+    aside = "" if torch_shape == keras_shape else "axes of size 1 aside, "
+    return f"{name}: {aside}moved as it stands"
+
+
 def _without_leading_ones(shape: Shape) -> Shape:
     first = next((index for index, extent in enumerate(shape) if extent != 1), len(shape))
     return shape[first:]
 
 
 def order_is_unproven(shape: Shape) -> bool:
-    """True when two axes larger than 1 are equal, so that a transposed parameter would have the
-    same shape.
-    """
+    """Return True when two axes larger than 1 are equal: a transposed one has the same shape."""
     larger = [extent for extent in shape if extent > 1]
     return len(set(larger)) < len(larger)

@@ -61,21 +61,20 @@ def random(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype("float32")
 
 
-RULE_MOVEMENTS = [(f"{rule.name}: {name}", movement) for rule in RULES
-                  for name, movement in sorted(rule.movements.items())]
+RULE_AXES = [
+    (f"{rule.name}: {name}", axes) for rule in RULES for name, axes in sorted(rule.axes.items())
+]
 
 
 class TestDataMovement:
-    @pytest.mark.parametrize(("name", "movement"), RULE_MOVEMENTS,
-                             ids=[name for name, _ in RULE_MOVEMENTS])
+    @pytest.mark.parametrize(("name", "axes"), RULE_AXES, ids=[name for name, _ in RULE_AXES])
     @settings(max_examples=15)
     @given(data=st.data())
-    def test_every_movement_of_every_rule_comes_back_bit_for_bit_at_any_size(
-            self, name, movement, data):
-        shape = tuple(data.draw(st.integers(1, 5)) for _ in movement.keras.split())
-        torch_shape = movement.torch_shape(shape)
+    def test_all_axes_of_every_rule_comes_back_bit_for_bit_at_any_size(self, name, axes, data):
+        shape = tuple(data.draw(st.integers(1, 5)) for _ in axes.keras.split())
+        torch_shape = axes.torch_shape(shape)
 
-        plan, first, back, again = there_and_back([movement.expression("w", shape)],
+        plan, first, back, again = there_and_back([axes.expression("w", shape)],
                                                   {"w": counted(*torch_shape)})
 
         assert plan.lossless

@@ -14,18 +14,17 @@ from keras_torch_convert import align
 from keras_torch_convert.errors import TransferError
 from keras_torch_convert.plan.executor import check_plan
 from keras_torch_convert.plan.recipe import Assignment
-from keras_torch_convert.rules.registry import RULES
-from keras_torch_convert.rules.rule_table import rule_table
+from keras_torch_convert.rules.registry import RULES, rule_table
 from tests.helpers.rule_shapes import DRAWN
 from tests.helpers.transfer import layer, source_of, target_of, tensor
 
 ROWS = {row.name: row for row in rule_table()}
-BY_MOVEMENTS = {rule.name for rule in RULES if rule.movements}  # see test_inverse.py
+BY_AXES = {rule.name for rule in RULES if rule.axes}  # see test_inverse.py
 
 
 def test_every_rule_is_drawn():
-    assert set(DRAWN) | BY_MOVEMENTS == set(ROWS)
-    assert not set(DRAWN) & BY_MOVEMENTS
+    assert set(DRAWN) | BY_AXES == set(ROWS)
+    assert not set(DRAWN) & BY_AXES
 
 
 @pytest.mark.parametrize("name", DRAWN)

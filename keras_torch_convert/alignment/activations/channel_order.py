@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ...comparison.outputs import closest_layout
 from ...plan.expressions import tensors_of
-from ...rules.flatten import outputs_channels_last, rule_of_outputs
+from ...rules.families.flattened import outputs_channels_last, rule_of_outputs
 from ...spec.tensor_spec import Shape
 from .candidates import LayerMapping
 from .pass_state import MapOfVector, Match, SearchState

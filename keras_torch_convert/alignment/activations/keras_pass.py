@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...plan.expressions import Slice, Tensor, tensors_of
-from ...rules.recurrent import keras_cells
+from ...rules.families.recurrent import keras_cells
 from ...running.fingerprint import EQUAL_BELOW, Fingerprint, distance, fingerprint
 from ...running.keras_values import LayerCall, TrialValues, as_tensor_like, eager_arrays
 from ...running.torch_trace import TracedOp

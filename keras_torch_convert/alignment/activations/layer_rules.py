@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from ...errors import TransferError
-from ...rules.attention import is_attention
+from ...rules.families.attention import is_attention
+from ...rules.families.recurrent import keras_cells
 from ...rules.layer import assign_layer
-from ...rules.recurrent import keras_cells
 from ...spec.layer_groups import TorchLayer, group_by_layer
 from ...spec.source import Source
 from ...spec.target import Target, TargetLayer

@@ -14,7 +14,7 @@ from ...plan.evaluation import Evaluation
 from ...plan.expressions import Tensor, tensors_of
 from ...plan.plan import Plan
 from ...plan.recipe import Assignment, Constant
-from ...rules.normalization import NEUTRAL
+from ...rules.families.normalization import NEUTRAL
 from ...running.input_pair import InputPair
 from ...running.keras_values import intercepted_calls, trial_values
 from ...running.randomize import randomized_values

@@ -74,12 +74,11 @@ def by_rule(base: Expression, shape: Shape, variable: TargetVariable,
             layer: TargetLayer) -> Iterator[VariableMapping]:
     """The rule of the layer's kind, as in any other conversion."""
     rule = rule_for(layer)
-    movement = rule.movements.get(variable.name) if rule else None
-    if rule is not None and movement is not None:
-        if movement.torch_shape(variable.shape) == shape:
-            expression = _on(base, movement.expression("", variable.shape))
-            yield VariableMapping(expression, f"{rule.name}: {movement.torch} -> {movement.keras}",
-                                  0)
+    axes = rule.axes.get(variable.name) if rule else None
+    if rule is not None and axes is not None:
+        if axes.torch_shape(variable.shape) == shape:
+            expression = _on(base, axes.expression("", variable.shape))
+            yield VariableMapping(expression, f"{rule.name}: {axes.torch} -> {axes.keras}", 0)
         return
     raw = raw_parameter("", shape, variable.shape)
     if raw is not None and (len([extent for extent in shape if extent > 1]) < 2

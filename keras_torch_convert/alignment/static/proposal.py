@@ -11,7 +11,7 @@ from ...errors import AlignmentError
 from ...plan.expressions import tensors_of
 from ...plan.plan import Plan
 from ...plan.recipe import Assignment
-from ...rules.position_table import Resize, check_resize
+from ...rules.families.position_tables import Resize, check_resize
 from ...spec.layer_groups import LayerGroups, TorchLayer, group_by_layer
 from ...spec.source import Source
 from ...spec.target import Target, TargetLayer

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from ...errors import TransferError
 from ...plan.expressions import tensors_of
 from ...plan.recipe import Assignment
+from ...rules.families.position_tables import Resize, with_resized_tables
 from ...rules.layer import assign_layer
-from ...rules.position_table import Resize, with_resized_tables
 from ...spec.layer_groups import TorchLayer, last_part
 from ...spec.roles import is_position_table, role_of
 from ...spec.source import Source

@@ -1,4 +1,5 @@
-"""Position tables at another resolution, only when asked, and heads for another number of classes.
+"""Position tables at another resolution, only when asked, and heads for another number of classes;
+tables of biases by relative position.
 """
 
 import json
@@ -10,13 +11,25 @@ import pytest
 import keras_torch_convert as ktc
 from keras_torch_convert.errors import TransferError
 from keras_torch_convert.plan.resampling import resampled_grid
+from keras_torch_convert.rules import assign_layer
 from tests.helpers.conversion import convert_by_hand, relative
 from tests.helpers.small_models import keras_two_branches, torch_two_branches, values
-from tests.helpers.transfer import source_of
+from tests.helpers.transfer import layer, moved, source_of, stack_of
 
 # What timm.layers.resample_abs_pos_embed made of the tables of `table`.
 FROZEN = json.loads(
-    (Path(__file__).parents[1] / "data" / "resampled_position_tables.json").read_text())["cases"]
+    (Path(__file__).parents[2] / "data" / "resampled_position_tables.json").read_text())["cases"]
+
+
+def counted(*shape):
+    """An array whose values are their own numbers, so that every misplaced one shows."""
+    return np.arange(np.prod(shape), dtype="float32").reshape(shape)
+
+
+def refusal(tensors, keras_layer):
+    with pytest.raises(TransferError) as caught:
+        assign_layer(stack_of(source_of(tensors)), keras_layer)
+    return str(caught.value)
 
 
 def table(rows, width=2):
@@ -60,16 +73,14 @@ def test_any_grid_is_resized_as_torch_does(mode, old, new):
     import torch
 
     cells = np.random.default_rng(0).standard_normal((1, *old, 3)).astype("float32")
-    expected = torch.nn.functional.interpolate(
-        torch.from_numpy(cells).permute(0, 3, 1, 2), size=new, mode=mode, antialias=True)
+    expected = torch.nn.functional.interpolate(torch.from_numpy(cells).permute(0, 3, 1, 2), size=new, mode=mode, antialias=True)  # yapf: disable
 
     got = resampled_grid(cells.reshape(1, -1, 3), 0, old, new, mode)
 
     assert relative(got.reshape(1, *new, 3), expected.permute(0, 2, 3, 1).numpy()) < 1e-5
 
 
-@pytest.mark.parametrize(("tokens", "size", "grid"), [(0, (48, 48), (6, 6)), (1, (16, 16), (2, 2)),
-                                                      (5, (48, 48), (6, 6)), (1, (32, 64), (4, 8))])
+@pytest.mark.parametrize(("tokens", "size", "grid"), [(0, (48, 48), (6, 6)), (1, (16, 16), (2, 2)), (5, (48, 48), (6, 6)), (1, (32, 64), (4, 8))])  # yapf: disable
 def test_the_grid_follows_the_picture_and_tokens_stay(tokens, size, grid):
     source = source_of({"pos_embed": table(tokens + 16)})
     model = vision_model(size, tokens)
@@ -187,3 +198,56 @@ def test_a_head_for_other_classes_is_refused_unless_both_sides_excuse_it():
     with pytest.raises(TransferError, match="head"):
         ktc.keras_reload_from_torch_model(module, model, tail_align_dict={"shortcut_conv": -4},
                                           save_name="", do_predict=False, verbose=0)
+
+
+SWIN = "attn.relative_position_bias_table"
+
+
+class TestRelativePositionTables:
+    """25 offsets of a window of 3 by 3, 4 heads."""
+    def table(self, keras_shape):
+        return layer("bias", ("RelativeBias", "Layer"), {"positional_embedding": keras_shape})
+
+    def values(self, name, torch_shape, keras_shape):
+        return moved(source_of({name: counted(*torch_shape)}),
+                     self.table(keras_shape))["positional_embedding"]
+
+    def test_swin_table_as_it_stands(self):
+        np.testing.assert_array_equal(self.values(SWIN, (25, 4), (25, 4)), counted(25, 4))
+
+    def test_swin_table_with_heads_first(self):
+        np.testing.assert_array_equal(self.values(SWIN, (25, 4), (4, 25)), counted(25, 4).T)
+
+    def test_swin_table_with_rows_and_columns(self):
+        np.testing.assert_array_equal(self.values(SWIN, (25, 4), (5, 5, 4)), counted(5, 5, 4))
+
+    def test_swin_table_with_heads_before_rows_and_columns(self):
+        np.testing.assert_array_equal(self.values(SWIN, (25, 4), (4, 5, 5)),
+                                      counted(25, 4).T.reshape(4, 5, 5))
+
+    def test_levit_biases_with_heads_last(self):
+        np.testing.assert_array_equal(self.values("attn.attention_biases", (4, 25), (25, 4)),
+                                      counted(4, 25).T)
+
+    def test_neighborhood_table_with_rows_and_columns_as_one(self):
+        np.testing.assert_array_equal(self.values("attn.rpb", (4, 5, 5), (4, 25)), counted(4, 25))
+
+    def test_a_table_that_fits_in_two_ways_is_refused(self):
+        # 9 offsets of 3 heads would be (3, 3, 3) with the heads first or last.
+        message = refusal({SWIN: counted(9, 3)}, self.table((3, 3, 3)))
+
+        assert "additional_transfer={'bias': ...}" in message
+
+    def test_a_square_table_is_moved_as_it_stands_and_the_doubt_is_told(self):
+        (assignment,) = assign_layer(stack_of(source_of({SWIN: counted(9, 9)})), self.table((9, 9)))
+
+        assert "only equal outputs can prove it" in assignment.doubt
+
+    def test_a_table_of_another_name_is_not_transposed(self):
+        message = refusal({"attn.my_table": counted(25, 4)}, self.table((4, 25)))
+
+        assert "the axes are in another order" in message
+        assert "move them with additional_transfer={'bias': ...}" in message
+
+    def test_extra_offsets_of_a_class_token_do_not_fit_rows_and_columns(self):
+        refusal({SWIN: counted(28, 4)}, self.table((5, 5, 4)))

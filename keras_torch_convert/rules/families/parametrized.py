@@ -9,19 +9,23 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from ..plan.derived_tensors import Seen, StandIn, stand_in_tensor
-from ..plan.expressions import (CallbackOutput, Expression, LayerCallback, SpectralNormWeight,
-                                Tensor, UserCall, WeightNorm)
-from ..spec.layer_groups import TorchLayer, last_part, owner_of_parametrized
-from ..spec.source import SourceTensor
-from ..spec.target import TargetLayer
-from ..spec.tensor_spec import Shape
-from . import remedies
+from ...plan.derived_tensors import Seen, StandIn, stand_in_tensor
+from ...plan.expressions import (CallbackOutput, Expression, LayerCallback, SpectralNormWeight,
+                                 Tensor, UserCall, WeightNorm)
+from ...spec.layer_groups import TorchLayer, last_part, owner_of_parametrized
+from ...spec.source import SourceTensor
+from ...spec.target import TargetLayer
+from ...spec.tensor_spec import Shape
+from .. import remedies
+from ..rule import Rule
 
-SOURCE = ("torch.nn.utils.weight_norm: weight = g * v / |v|; "
-          "torch.nn.utils.parametrizations.weight_norm: original0 is g, original1 is v; "
-          "torch.nn.utils.spectral_norm: weight = weight_orig / (u . M v); "
-          "torch.nn.utils.parametrizations.spectral_norm: original, 0._u, 0._v")
+CONDITIONAL_RULES = (Rule(
+    "parametrized weight", (), "torch.nn.utils.weight_norm: weight = g * v / |v|; "
+    "torch.nn.utils.parametrizations.weight_norm: original0 is g, original1 is v; "
+    "torch.nn.utils.spectral_norm: weight = weight_orig / (u . M v); "
+    "torch.nn.utils.parametrizations.spectral_norm: original, 0._u, 0._v", lossless=False,
+    back="an equal function: the weight as direction, its norm as magnitude; singular vectors "
+    "whose product with the weight is 1; other parametrizations are refused"),)
 
 
 @dataclass(frozen=True, slots=True)

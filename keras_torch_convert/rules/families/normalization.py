@@ -7,14 +7,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..plan.expressions import Fill, Tensor
-from ..plan.recipe import Assignment, Constant
-from ..spec.layer_groups import TorchLayer
-from ..spec.roles import in_layer_order, role_of
-from ..spec.source import SourceTensor
-from ..spec.target import TargetLayer, TargetVariable
-from . import remedies
-from .rule import AxisPattern, Rule, raw_parameter
+from ...plan.expressions import Fill, Tensor
+from ...plan.recipe import Assignment, Constant
+from ...spec.layer_groups import TorchLayer
+from ...spec.roles import in_layer_order, role_of
+from ...spec.source import SourceTensor
+from ...spec.target import TargetLayer, TargetVariable
+from .. import remedies
+from ..assign_tensors import check_role
+from ..rule import AxisPattern, Rule, raw_parameter, raw_rule
 
 # A layer built without scale or offset multiplies by 1 or adds 0.
 NEUTRAL = {"main": 1.0, "offset": 0.0}
@@ -31,34 +32,12 @@ CHANNELS_MOVED = {
     4: AxisPattern("channel depth height width", "depth height width channel")
 }
 
-RULES = (
-    Rule(
-        "batch normalization", ("BatchNormalization", "SyncBatchNormalization"),
-        "torch.nn.BatchNorm1d, 2d, 3d and SyncBatchNorm: weight, bias, running_mean, "
-        "running_var; Keras: gamma, beta, moving_mean, moving_variance; "
-        "affine=False is gamma 1, beta 0; scale=False, center=False want weights of exactly 1, "
-        "biases of exactly 0"),
-    Rule(
-        "layer normalization", ("LayerNormalization",),
-        "torch.nn.LayerNorm: weight, bias of normalized_shape, (channel, height, width) for a "
-        "whole map; Keras: gamma, beta over its axes, "
-        "(height, width, channel); without weight or bias as in batch normalization"),
-    Rule(
-        "group normalization", ("GroupNormalization",),
-        "torch.nn.GroupNorm, and torch.nn.InstanceNorm1d, 2d, 3d as groups=-1: weight, bias, one "
-        "for each channel; Keras: gamma, beta; "
-        "without weight or bias as in batch normalization"),
-    Rule("root mean square normalization", ("RMSNormalization",),
-         "torch.nn.RMSNorm: weight; Keras: scale; elementwise_affine=False is scale 1"))
-_RULE_OF_KIND = {kind: rule for rule in RULES for kind in rule.class_names}
-ASSIGNED_KINDS = tuple(_RULE_OF_KIND)
-
 
 def assign_normalization(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
     """The variables of a normalization; a scale or offset that one side is built without counts as
     1 or 0.
     """
-    rule = next(_RULE_OF_KIND[kind] for kind in layer.class_names if kind in _RULE_OF_KIND)
+    rule = next(_RULE_OF_CLASS[name] for name in layer.class_names if name in _RULE_OF_CLASS)
     placed, unplaced = _by_role(stack, layer)
     missing = [
         variable for variable, tensor in zip(layer.variables, placed, strict=True) if tensor is None
@@ -123,12 +102,7 @@ def _check_statistics(stack: TorchLayer, layer: TargetLayer, missing: Sequence[T
 
 def _moved(stack: TorchLayer, layer: TargetLayer, tensor: SourceTensor, variable: TargetVariable,
            rule: Rule) -> Assignment:
-    roles = role_of(tensor.name), role_of(variable.name)
-    if None not in roles and roles[0] != roles[1]:
-        raise remedies.refusal(
-            stack, layer,
-            f"'{tensor.name}' would go to {variable.name}, by its name it is something else",
-            remedies.on_count(stack.tensors, layer, [tensor]))
+    check_role(stack, layer, tensor, variable)
     as_it_stands = raw_parameter(tensor.name, tensor.shape, variable.shape)
     moved = CHANNELS_MOVED.get(len(variable.shape)) if _holds_channels(layer) else None
     fits = moved is not None and moved.torch_shape(variable.shape) == tensor.shape
@@ -155,8 +129,7 @@ def _moved(stack: TorchLayer, layer: TargetLayer, tensor: SourceTensor, variable
              f"{variable.shape}{f' or {expected}' if moved else ''}, got '{tensor.name}' of shape "
              f"{tensor.shape}"), remedies.on_shape(stack.layer, tensor, None, variable.shape,
                                                    layer))
-    same = "moved as it stands" if tensor.shape == variable.shape else "axes of size 1 aside, moved as it stands"
-    return Assignment(variable.key, as_it_stands, f"{rule.name}: {same}")
+    return Assignment(variable.key, as_it_stands, raw_rule(rule.name, tensor.shape, variable.shape))
 
 
 def _holds_channels(layer: TargetLayer) -> bool:
@@ -184,3 +157,26 @@ def _constant(tensor: SourceTensor, layer: TargetLayer) -> Constant:
     built = ("has no offset" if role == "offset" and "RMSNormalization" in layer.class_names else
              f"is built with {_BUILT_WITH[role]}")
     return Constant(Tensor(tensor.name), NEUTRAL[role], f"'{layer.display_name}' {built}")
+
+
+RULES = (
+    Rule(
+        "batch normalization", ("BatchNormalization", "SyncBatchNormalization"),
+        "torch.nn.BatchNorm1d, 2d, 3d and SyncBatchNorm: weight, bias, running_mean, "
+        "running_var; Keras: gamma, beta, moving_mean, moving_variance; affine=False is gamma 1, "
+        "beta 0; scale=False, center=False want weights of exactly 1, biases of exactly 0",
+        assign=assign_normalization),
+    Rule(
+        "layer normalization", ("LayerNormalization",),
+        "torch.nn.LayerNorm: weight, bias of normalized_shape, (channel, height, width) for a "
+        "whole map; Keras: gamma, beta over its axes, (height, width, channel); without weight or "
+        "bias as in batch normalization", assign=assign_normalization),
+    Rule(
+        "group normalization", ("GroupNormalization",),
+        "torch.nn.GroupNorm, and torch.nn.InstanceNorm1d, 2d, 3d as groups=-1: weight, bias, one "
+        "for each channel; Keras: gamma, beta; without weight or bias as in batch normalization",
+        assign=assign_normalization),
+    Rule("root mean square normalization", ("RMSNormalization",),
+         "torch.nn.RMSNorm: weight; Keras: scale; elementwise_affine=False is scale 1",
+         assign=assign_normalization))
+_RULE_OF_CLASS = {name: rule for rule in RULES for name in rule.class_names}

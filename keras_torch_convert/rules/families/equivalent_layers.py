@@ -4,38 +4,44 @@ where Keras has no groups.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from math import ceil, prod
-from typing import Any
+from math import prod
 
-from ..keras_io.flattened import torch_order
-from ..plan.derived_tensors import Seen, StandIn, replaced
-from ..plan.expressions import (Concat, Expression, Fill, Multiply, Reshape, Scale, Slice, Tensor,
-                                WeightStandardization)
-from ..plan.recipe import Assignment
-from ..spec.layer_groups import TorchLayer, last_part
-from ..spec.source import SourceTensor
-from ..spec.target import TargetLayer
-from ..spec.tensor_spec import Shape
+from ...keras_io.flattened import torch_order
+from ...plan.derived_tensors import Seen, StandIn, replaced
+from ...plan.expressions import (Concat, Expression, Fill, Multiply, Reshape, Scale, Slice, Tensor,
+                                 WeightStandardization)
+from ...spec.layer_groups import TorchLayer, last_part
+from ...spec.source import SourceTensor
+from ...spec.target import TargetLayer
+from ...spec.tensor_spec import Shape
+from ..rule import Rule
+from .convolution import CONVOLUTIONS, ONE_KERNEL, spatial_shape
 
 _DENSE = ("Dense", "EinsumDense")
-_CONVOLUTIONS = {f"Conv{ndim}D": ndim for ndim in (1, 2, 3)}
-_TRANSPOSED = {f"Conv{ndim}DTranspose": ndim for ndim in (1, 2, 3)}
-_PLAIN = (*_CONVOLUTIONS, "DepthwiseConv1D", "DepthwiseConv2D")
-LINEAR_SOURCE = (
-    "torch.nn.Linear (out, in) and a Conv*d of size 1 (out, in, 1, ...) multiply channels by "
-    "one matrix; a Conv*d over its whole input, or whose stride is "
-    "its size on patches (patch embedding), is a linear layer on the flattened map or patch")
-GROUPED_SOURCE = ("torch.nn.ConvTranspose*d with groups: weight (in, out / groups, ...); Keras "
-                  "has no groups there, so its kernel gets zeros between the groups")
-STANDARDIZED_SOURCE = (
-    "timm.layers.StdConv2d and ScaledStdConv2d of torch: (weight - mean) / sqrt(variance + "
-    "eps) for each output channel, times gain * scale; a Keras layer "
-    "that does not standardize gets the result")
+_TRANSPOSED = tuple(f"{name}Transpose" for name in CONVOLUTIONS)
 # timm's weight-standardized convolutions: (weight - mean) / sqrt(var + eps) for each output
 # channel, then gain * scale where there is one.
 _STANDARDIZED = ("StdConv2d", "StdConv2dSame", "ScaledStdConv2d", "ScaledStdConv2dSame")
+
+CONDITIONAL_RULES = (
+    Rule(
+        "weight-standardized convolution", ("Conv2D",),
+        "timm.layers.StdConv2d and ScaledStdConv2d of torch: (weight - mean) / sqrt(variance + "
+        "eps) for each output channel, times gain * scale; a Keras layer that does not "
+        "standardize gets the result", lossless=False,
+        back="an equal function: the kernel as weight, its deviation as gain; refused for kernels "
+        "that no standardized weight can be"),
+    Rule(
+        "grouped transposed convolution", ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"),
+        "torch.nn.ConvTranspose*d with groups: weight (in, out / groups, ...); Keras has no groups "
+        "there, so its kernel gets zeros between the groups",
+        back="bit for bit; refused unless all values between the groups are zeros"),
+    Rule(
+        "linear layer as convolution, or the reverse",
+        ("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D"),
+        "torch.nn.Linear (out, in) and a Conv*d of size 1 (out, in, 1, ...) multiply channels by "
+        "one matrix; a Conv*d over its whole input, or whose stride is its size on patches (patch "
+        "embedding), is a linear layer on the flattened map or patch"))
 
 
 def as_keras_kind(seen: Seen, layer: TargetLayer) -> Seen:
@@ -50,7 +56,7 @@ def as_keras_kind(seen: Seen, layer: TargetLayer) -> Seen:
     weight = next((tensor for tensor in seen.stack.tensors if last_part(tensor.name) == "weight"),
                   None)
     kind = next(
-        (kind for kind in layer.class_names if kind in (*_DENSE, *_CONVOLUTIONS, *_TRANSPOSED)),
+        (kind for kind in layer.class_names if kind in (*_DENSE, *CONVOLUTIONS, *_TRANSPOSED)),
         None)
     if layer.children or kernel is None or weight is None or kind is None:
         return seen
@@ -82,13 +88,13 @@ def _reshaped(torch: Shape, keras: Shape, kind: str,
         if kind == "Dense" and _is_whole_input(torch[1:], layer):
             return (torch[0], prod(
                 torch[1:])), "a convolution over its whole input is a linear layer"
-    if kind in _CONVOLUTIONS and len(torch) == 2:
+    if kind in CONVOLUTIONS and len(torch) == 2:
         spatial = keras[:-2]
         if prod(spatial) == 1:
             return (*torch, *spatial), "a linear layer is a convolution of size 1"
         over_all = layer.settings.get("padding") == "valid" and not layer.settings.get("groups",
                                                                                        1) > 1
-        if over_all and _spatial(layer) == spatial and torch[1] == prod(keras[:-1]):
+        if over_all and spatial_shape(layer) == spatial and torch[1] == prod(keras[:-1]):
             return (torch[0], keras[-2],
                     *spatial), "a linear layer on a flattened map is a convolution over all of it"
     return None, ""
@@ -103,16 +109,6 @@ def _is_whole_input(torch: Shape, layer: TargetLayer) -> bool:
         return False
     sizes = tuple(runs[0][axis][1] for axis in torch_order(runs[0]))
     return sizes == tuple(extent for extent in torch if extent != 1)
-
-
-def _spatial(layer: TargetLayer) -> tuple[Any, ...] | None:
-    """Height and width of the layer's input, None for an open extent; None when the graph does not
-    tell.
-    """
-    shape = layer.settings.get("input_shape")
-    if shape is None:
-        return None
-    return tuple(shape[1:] if layer.settings.get("data_format") == "channels_first" else shape[:-1])
 
 
 def _blocks(weight: SourceTensor, groups: int) -> Expression:
@@ -138,7 +134,7 @@ def _standardized(stack: TorchLayer, weight: SourceTensor, layer: TargetLayer) -
     """
     module = stack.modules.get(weight.name.rpartition(".")[0])
     if type(module
-           ).__name__ not in _STANDARDIZED or layer.class_name not in _PLAIN or module is None:
+           ).__name__ not in _STANDARDIZED or layer.class_name not in ONE_KERNEL or module is None:
         return None
     expression: Expression = WeightStandardization(Tensor(weight.name), 0, float(module.eps))
     gain = next((tensor for tensor in stack.tensors if last_part(tensor.name) == "gain"), None)
@@ -152,68 +148,3 @@ def _standardized(stack: TorchLayer, weight: SourceTensor, layer: TargetLayer) -
 def _without_gain(seen: Seen) -> Seen:
     tensors = tuple(tensor for tensor in seen.stack.tensors if last_part(tensor.name) != "gain")
     return Seen(TorchLayer(seen.stack.layer, tensors, seen.stack.modules), seen.stand_ins)
-
-
-def with_padding_note(assignments: Sequence[Assignment], stack: TorchLayer,
-                      layer: TargetLayer) -> tuple[Assignment, ...]:
-    """The assignments, the first with a note when "same" pads elsewhere than PyTorch does."""
-    note = padding_note(stack, layer)
-    if not note:
-        return tuple(assignments)
-    return (replace(assignments[0], note=note), *assignments[1:])
-
-
-def padding_note(stack: TorchLayer, layer: TargetLayer) -> str:
-    """A sentence when Keras's "same" padding puts zeros elsewhere than PyTorch's module does, ""
-    when it does not or nobody knows.
-
-    TensorFlow's documentation (tf.nn): "same" pads ceil(n / s) * s ... in all, the odd one behind;
-    PyTorch pads both sides alike.
-    """
-    settings = layer.settings
-    kind = next(
-        (kind for kind in layer.class_names if kind in _PLAIN or kind.startswith("SeparableConv")),
-        None)
-    modules = [
-        module
-        for module in stack.modules.values() if isinstance(getattr(module, "padding", None), tuple)
-    ]
-    strides = settings.get("strides")
-    if kind is None or settings.get("padding") != "same" or not modules or not isinstance(
-            strides, tuple):
-        return ""
-    module = modules[0]
-    extents = _spatial(layer) or (None,) * len(strides)
-    if max(strides) < 2 or len(module.padding) != len(strides) or _may_pad_by_itself(module):
-        return ""
-    for extent, stride, size, dilation, padding in zip(extents, strides, module.kernel_size,
-                                                       module.dilation, module.padding,
-                                                       strict=True):
-        reach = (size - 1) * dilation + 1
-        if extent is None:
-            differs = reach - stride != 2 * padding or reach % 2 == stride % 2
-        else:
-            total = max((ceil(extent / stride) - 1) * stride + reach - extent, 0)
-            differs = total // 2 != padding or (extent + 2 * padding - reach) // stride + 1 != ceil(
-                extent / stride)
-        if differs:
-            where = f"of {extent}" if extent else "of an even size"
-            same = (f"'{layer.display_name}': padding='same' with stride {stride} on an input "
-                    f"{where} pads more behind than in front, PyTorch pads ")
-            if padding:
-                return (f"{same}{padding} on both sides, so that outputs differ: use "
-                        f"ZeroPadding({padding}) and padding='valid' in Keras")
-            return (f"{same}nothing here, so that outputs differ unless something before it pads "
-                    "so: use padding='valid' in Keras")
-    return ""
-
-
-def _may_pad_by_itself(module: Any) -> bool:
-    """True for a convolution whose class replaces PyTorch's `forward`, as those that pad like
-    TensorFlow do; the standardizing ones pad as they say.
-    """
-    kind: Any = type(module)
-    plain = next((base for base in kind.__mro__ if base.__module__.startswith("torch.nn.modules.")),
-                 kind)
-    return kind.__name__ not in ("StdConv2d",
-                                 "ScaledStdConv2d") and kind.forward is not plain.forward

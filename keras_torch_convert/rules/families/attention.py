@@ -7,19 +7,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from ..plan.derived_tensors import Seen, StandIn, stand_in_tensor
-from ..plan.expressions import Expression, Fill, Reshape, Slice, Tensor
-from ..spec.layer_groups import TorchLayer, last_part
-from ..spec.source import SourceTensor
-from ..spec.target import TargetLayer
-from ..spec.tensor_spec import Shape
-from . import remedies
+from ...plan.derived_tensors import Seen, StandIn, stand_in_tensor, without_stand_ins
+from ...plan.expressions import Expression, Fill, Reshape, Slice, Tensor
+from ...plan.recipe import Assignment
+from ...spec.layer_groups import TorchLayer, last_part
+from ...spec.source import SourceTensor
+from ...spec.target import TargetLayer
+from ...spec.tensor_spec import Shape
+from .. import remedies
+from ..assign_tensors import assign_tensors
+from ..rule import Rule
+from .linear import linear_rule
 
-KINDS = ("MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention")
-SOURCE = ("torch.nn.MultiheadAttention: in_proj_weight stacks the rows of query, key and value, or "
-          "q_proj_weight, k_proj_weight, v_proj_weight "
-          "(kdim, vdim); heads are blocks of rows. keras.layers.MultiHeadAttention: kernels "
-          "(input, head, head size), output (head, head size, output)")
+CLASS_NAMES = ("MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention")
 PARTS = ("query", "key", "value", "attention_output")
 _CHILD_NAMES = {
     "query": ("query", "query_dense", "q", "q_proj"), "key": ("key", "key_dense", "k", "k_proj"),
@@ -28,22 +28,13 @@ _CHILD_NAMES = {
 }
 # Last parts of names, of PyTorch layers and of single tensors (without "_weight" and "_bias"), by
 # what they hold.
-_HOLDS = {
-    "query": ("query",), "q": ("query",), "q_proj": ("query",), "to_q": ("query",),
-    "q_lin": ("query",), "wq": ("query",), "key": ("key",), "k": ("key",), "k_proj": ("key",),
-    "to_k": ("key",), "k_lin": ("key",), "wk": ("key",), "value": ("value",), "v":
-        ("value",), "v_proj": ("value",), "to_v": ("value",), "v_lin": ("value",), "wv": ("value",),
-    "kv": ("key", "value"), "to_kv": ("key", "value"), "kv_proj": ("key", "value"), "in_proj":
-        ("query", "key", "value"), "qkv": ("query", "key", "value"), "to_qkv":
-            ("query", "key", "value"), "qkv_proj": ("query", "key", "value"), "wqkv":
-                ("query", "key", "value"), "query_key_value": ("query", "key", "value"), "out_proj":
-                    ("attention_output",), "proj": ("attention_output",), "o_proj":
-                        ("attention_output",), "to_out": ("attention_output",
-                                                         ), "out_lin": ("attention_output",),
-    "out": ("attention_output",), "output": ("attention_output",), "attention_output":
-        ("attention_output",), "dense": ("attention_output",), "wo": ("attention_output",
-                                                                     ), "o": ("attention_output",)
-}
+_NAMES = {("query",): "query q q_proj to_q q_lin wq", ("key",): "key k k_proj to_k k_lin wk",
+          ("value",): "value v v_proj to_v v_lin wv", ("key", "value"): "kv to_kv kv_proj",
+          ("query", "key", "value"): "in_proj qkv to_qkv qkv_proj wqkv query_key_value",
+          ("attention_output",):
+              "out_proj proj o_proj to_out out_lin out output attention_output dense "
+              "wo o"}
+_HOLDS = {name: parts for parts, names in _NAMES.items() for name in names.split()}
 # The rows of these are (head, query or key or value, head size): transformers' GPT-NeoX and BLOOM.
 _HEADS_FIRST = ("query_key_value",)
 
@@ -51,12 +42,23 @@ _HEADS_FIRST = ("query_key_value",)
 _ByParts = dict[tuple[str, ...], SourceTensor]
 
 
-def attention_parts(stack: TorchLayer, layer: TargetLayer) -> tuple[tuple[Seen, TargetLayer], ...]:
-    """The layer's four dense children, each with the stand-ins of its own weight and bias.
+def assign_attention(torch_layer: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
+    """Assign query, key, value and output one by one.
 
-    Raises TransferError when the stack is not attention by its names or sizes, or holds what the
-    Keras layer has no place for.
+    Raises:
+        TransferError: By names or sizes the torch layer is no attention, or it holds what the Keras
+            layer has no variable for.
     """
+    assignments: dict[str, Assignment] = {}
+    for seen, child in _parts(torch_layer, layer):
+        found = assign_tensors(seen.stack, child, linear_rule(child))
+        for one in without_stand_ins(found, seen.stand_ins):
+            assignments[one.key] = one
+    return tuple(assignments[variable.key] for variable in layer.variables)
+
+
+def _parts(stack: TorchLayer, layer: TargetLayer) -> tuple[tuple[Seen, TargetLayer], ...]:
+    """Return the dense children, each with the stand-ins of its own weight and bias."""
     children = _children(layer)
     if children is None:
         raise remedies.refusal(
@@ -90,7 +92,7 @@ def is_attention(layer: TargetLayer) -> bool:
     """True for a Keras attention of query, key, value and output, which stays one layer when others
     are taken apart.
     """
-    return bool(set(KINDS) & set(layer.class_names)) and _children(layer) is not None
+    return bool(set(CLASS_NAMES) & set(layer.class_names)) and _children(layer) is not None
 
 
 def _children(layer: TargetLayer) -> dict[str, TargetLayer] | None:
@@ -263,3 +265,11 @@ def joins(stacks: Sequence[TorchLayer]) -> int:
         if not needed:
             return count
     return 1
+
+
+RULES = (Rule(
+    "attention", CLASS_NAMES,
+    "torch.nn.MultiheadAttention: in_proj_weight stacks the rows of query, key and value, or "
+    "q_proj_weight, k_proj_weight, v_proj_weight (kdim, vdim); heads are blocks of rows. "
+    "keras.layers.MultiHeadAttention: kernels (input, head, head size), output (head, head size, "
+    "output)", assign=assign_attention, unlike_torch="its heads"),)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from ..plan.expressions import Expression, Fill, Multiply, Reshape, Tensor
-from ..plan.recipe import Assignment
-from ..spec.layer_groups import TorchLayer
-from ..spec.target import TargetLayer
-from . import remedies
-from .rule import Rule, raw_parameter
+from ...plan.expressions import Expression, Fill, Multiply, Reshape, Tensor
+from ...plan.recipe import Assignment
+from ...spec.layer_groups import TorchLayer
+from ...spec.target import TargetLayer
+from .. import remedies
+from ..rule import Rule, raw_parameter
 
-RULES = (Rule(
-    "parametric relu", ("PReLU",),
-    "torch.nn.PReLU: one slope (1,) or one for each channel (C,); keras.layers.PReLU: alpha "
-    "over all axes but the batch, of size 1 where "
-    "shared_axes says so, channels last; where Keras keeps more slopes than PyTorch each of "
-    "them gets the one that PyTorch uses there",
-    back="bit for bit; slopes that were repeated must still be equal"),)
-ASSIGNED_KINDS = ("PReLU",)
+_NAME = "parametric relu"
 
 
 def assign_prelu(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
@@ -28,7 +21,7 @@ def assign_prelu(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...
             stack, layer, f"{len(stack.tensors)} tensors for {len(layer.variables)} variables",
             remedies.on_count(stack.tensors, layer, stack.tensors[1:]))
     tensor, variable = stack.tensors[0], layer.variables[0]
-    name = RULES[0].name
+    name = _NAME
     expression = raw_parameter(tensor.name, tensor.shape, variable.shape)
     if expression is not None:
         return (Assignment(variable.key, expression,
@@ -57,5 +50,13 @@ def assign_prelu(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...
     kept = "one slope" if slopes == 1 else "one slope for each channel"
     return (Assignment(
         variable.key, repeated, f"{name}: {kept}, repeated",
-        note=f"'{variable.display_name}' {variable.shape}: PyTorch keeps {kept}, which is repeated; "
-        f"shared_axes={shared} would keep as many as PyTorch does"),)
+        note=f"'{variable.display_name}' {variable.shape}: PyTorch keeps {kept}, which is "
+        f"repeated; shared_axes={shared} would keep as many as PyTorch does"),)
+
+
+RULES = (Rule(
+    _NAME, ("PReLU",),
+    "torch.nn.PReLU: one slope (1,) or one for each channel (C,); keras.layers.PReLU: alpha over "
+    "all axes but the batch, of size 1 where shared_axes says so, channels last; where Keras keeps "
+    "more slopes than PyTorch each of them gets the one that PyTorch uses there",
+    back="bit for bit; slopes that were repeated must still be equal", assign=assign_prelu),)

@@ -8,21 +8,35 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
-from ..keras_io.flattened import torch_order
-from ..plan.expressions import Concat, Expression, Permute, Reshape, Slice
-from ..plan.recipe import Assignment
-from ..spec.layer_groups import TorchLayer
-from ..spec.target import TargetLayer, TargetVariable
-from ..spec.tensor_spec import Shape
+from ...keras_io.flattened import torch_order
+from ...plan.expressions import Concat, Expression, Permute, Reshape, Slice
+from ...plan.recipe import Assignment
+from ...spec.layer_groups import TorchLayer
+from ...spec.target import TargetLayer, TargetVariable
+from ...spec.tensor_spec import Shape
+from ..rule import Rule
 
 Run = tuple[tuple[str, int], ...]
 
+CONDITIONAL_RULES = (
+    Rule(
+        "dense behind a flattened map", ("Dense", "BatchNormalization", "LayerNormalization",
+                                         "RMSNormalization", "PReLU", "LSTM", "GRU", "SimpleRNN"),
+        "torch.nn.Flatten numbers an NCHW map channel, height, width; keras.layers.Flatten height, "
+        "width, channel: rows are reordered with the sizes that the Keras graph tells"),
+    Rule(
+        "dense before a map", ("Dense", "BatchNormalization", "PReLU"),
+        "a vector viewed as an NCHW map counts channel, height, width, keras.layers.Reshape "
+        "height, width, channel: outputs are reordered where the Keras graph reshapes them into a "
+        "map of two spatial axes or more; that PyTorch's module does so can only be proven by "
+        "running both"))
+
 # Variables whose first axis counts the layer's inputs, by kind.
-_ROWS = {
-    "kernel": ("Dense", "RNN", "LSTM", "GRU", "SimpleRNN", "LSTMCell", "GRUCell", "SimpleRNNCell",
-               "Bidirectional"),
-    **dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance", "scale", "alpha", "mean", "variance"), ("BatchNormalization", "LayerNormalization", "RMSNormalization", "PReLU", "Normalization"))
-}
+_KERNELS = ("Dense", "RNN", "LSTM", "GRU", "SimpleRNN", "LSTMCell", "GRUCell", "SimpleRNNCell",
+            "Bidirectional")
+_NORMS = ("BatchNormalization", "LayerNormalization", "RMSNormalization", "PReLU", "Normalization")
+_VECTORS = ("gamma", "beta", "moving_mean", "moving_variance", "scale", "alpha", "mean", "variance")
+_ROWS = {"kernel": _KERNELS, **dict.fromkeys(_VECTORS, _NORMS)}
 
 
 def in_keras_order(assignments: Sequence[Assignment], layer: TargetLayer,

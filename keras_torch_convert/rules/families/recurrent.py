@@ -7,14 +7,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from ..plan.expressions import Add, Concat, Expression, Fill, Permute, Reshape, Slice, Tensor
-from ..plan.recipe import Assignment, Constant
-from ..spec.layer_groups import TorchLayer, last_part
-from ..spec.source import SourceTensor
-from ..spec.target import TargetLayer, TargetVariable
-from . import remedies
-from .rule import Rule
+from ...plan.expressions import Add, Concat, Expression, Fill, Permute, Reshape, Slice, Tensor
+from ...plan.recipe import Assignment, Constant
+from ...spec.layer_groups import TorchLayer, last_part
+from ...spec.source import SourceTensor
+from ...spec.target import TargetLayer, TargetVariable
+from .. import remedies
+from ..rule import Rule
 
 _PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _VARIABLES = ("kernel", "recurrent_kernel", "bias")
@@ -41,35 +42,6 @@ GATES: Mapping[str, Gates] = {
     "GRUCell": Gates("gru", "r z n", "z r h", (1, 0, 2), "tanh", stacked_biases=True),
     "SimpleRNNCell": Gates("simple rnn", "h", "h", (0,), "", stacked_biases=False)
 }
-
-RULES = (
-    Rule(
-        "lstm", ("LSTM", "LSTMCell"),
-        "torch.nn.LSTM: weight_ih, weight_hh (4 u, in), blocks of rows i, f, g, o, biases "
-        "bias_ih + bias_hh; keras.layers.LSTMCell: "
-        "kernel, recurrent_kernel (in, 4 u), blocks i, f, c, o, one bias, so the two are added",
-        lossless=False, back="an equal function: bias_ih gets the bias, bias_hh zeros"),
-    Rule(
-        "gru", ("GRU", "GRUCell"),
-        "torch.nn.GRU: blocks of rows r, z, n, the reset gate after the matrix product; "
-        "keras.layers.GRUCell with reset_after=True: "
-        "blocks z, r, h and bias (2, 3 u), the input's above the recurrent one; with "
-        "reset_after=False it is another function"),
-    Rule(
-        "simple rnn", ("SimpleRNN", "SimpleRNNCell"),
-        "torch.nn.RNN: weight_ih, weight_hh (u, in), biases bias_ih + bias_hh; "
-        "keras.layers.SimpleRNNCell: kernel, recurrent_kernel (in, u), "
-        "one bias, so the two are added; nonlinearity is activation", lossless=False,
-        back="an equal function: bias_ih gets the bias, bias_hh zeros"),
-    Rule(
-        "recurrent wrappers", ("RNN", "Bidirectional"),
-        "torch names the layers of a module _l0, _l1, ... and their second direction _reverse; "
-        "keras.layers.Bidirectional holds the forward cell, "
-        "then the backward one, keras.layers.RNN of a list the cells of a stack; torch "
-        "concatenates directions as merge_mode='concat' does, "
-        "a torch model that adds the two halves of that output is merge_mode='sum', one that "
-        "takes their mean 'ave', their product 'mul'; the "
-        "weights are the same", back="as for the cells inside"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,4 +304,30 @@ def _note(layer: TargetLayer) -> str:
             f"{by_hand.get(str(mode), 'joins the two halves of its output in this way')}")
 
 
-ASSIGNED_KINDS = ("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", *GATES)
+_rule = partial(Rule, assign=assign_recurrent, unlike_torch="its gates and biases")
+RULES = (
+    _rule(
+        "lstm", ("LSTM", "LSTMCell"),
+        "torch.nn.LSTM: weight_ih, weight_hh (4 u, in), blocks of rows i, f, g, o, biases "
+        "bias_ih + bias_hh; keras.layers.LSTMCell: kernel, recurrent_kernel (in, 4 u), blocks i, "
+        "f, c, o, one bias, so the two are added", lossless=False,
+        back="an equal function: bias_ih gets the bias, bias_hh zeros"),
+    _rule(
+        "gru", ("GRU", "GRUCell"),
+        "torch.nn.GRU: blocks of rows r, z, n, the reset gate after the matrix product; "
+        "keras.layers.GRUCell with reset_after=True: blocks z, r, h and bias (2, 3 u), the "
+        "input's above the recurrent one; with reset_after=False it is another function"),
+    _rule(
+        "simple rnn", ("SimpleRNN", "SimpleRNNCell"),
+        "torch.nn.RNN: weight_ih, weight_hh (u, in), biases bias_ih + bias_hh; "
+        "keras.layers.SimpleRNNCell: kernel, recurrent_kernel (in, u), one bias, so the two are "
+        "added; nonlinearity is activation", lossless=False,
+        back="an equal function: bias_ih gets the bias, bias_hh zeros"),
+    _rule(
+        "recurrent wrappers", ("RNN", "Bidirectional"),
+        "torch names the layers of a module _l0, _l1, ... and their second direction _reverse; "
+        "keras.layers.Bidirectional holds the forward cell, then the backward one, "
+        "keras.layers.RNN of a list the cells of a stack; torch concatenates directions as "
+        "merge_mode='concat' does, a torch model that adds the two halves of that output is "
+        "merge_mode='sum', one that takes their mean 'ave', their product 'mul'; the weights are "
+        "the same", back="as for the cells inside"))

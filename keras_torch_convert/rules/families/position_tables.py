@@ -1,5 +1,5 @@
-"""Position tables of a model built for another image size: the part over the grid is resampled,
-when asked for.
+"""Tables of positions: attention biases by relative position, whose axes stand in another order in
+some Keras models, and tables of a model built for another image size.
 """
 
 from __future__ import annotations
@@ -8,21 +8,72 @@ from collections.abc import Iterator, Sequence
 from math import isqrt, prod
 from typing import Any, Literal, Union
 
-from ..errors import TransferError
-from ..plan.derived_tensors import Seen, StandIn, stand_in_tensor
-from ..plan.expressions import Resampled, Tensor
-from ..plan.resampling import MODES
-from ..spec.layer_groups import TorchLayer
-from ..spec.roles import is_position_table
-from ..spec.source import SourceTensor
-from ..spec.target import Target, TargetLayer
-from ..spec.tensor_spec import Shape
+from ...errors import TransferError
+from ...plan.derived_tensors import Seen, StandIn, stand_in_tensor
+from ...plan.expressions import Expression, Resampled, Reshape, Tensor
+from ...plan.resampling import MODES
+from ...spec.layer_groups import TorchLayer, last_part
+from ...spec.roles import is_position_table
+from ...spec.source import SourceTensor
+from ...spec.target import Target, TargetLayer, TargetVariable
+from ...spec.tensor_spec import Shape
+from ..rule import AxisPattern, Rule
 
 Resize = Union[Literal["bicubic", "bilinear"], None]
-SOURCE = ("timm.layers.resample_abs_pos_embed: the rows after the class and register tokens are a "
-          "grid (row by row), resized by "
-          "torch.nn.functional.interpolate(antialias=True) in float32")
 _MOST_TOKENS = 16
+# Axes in PyTorch by the tensor's name: only tables that all models know by one name with one
+# meaning. Where an offset is two-dimensional its rows vary slowest in all of these.
+_BIAS_TABLES = {
+    "relative_position_bias_table": "offset head", "attention_biases": "head offset",
+    "rpb": "head row column"
+}
+_RELATIVE = Rule(
+    "relative position table", (),
+    "relative_position_bias_table (offsets, heads) of Swin and BEiT, attention_biases (heads, "
+    "offsets) of LeViT, rpb (heads, rows, columns) of NAT; a Keras variable of the same axes in "
+    "another order, or with offsets as rows and columns, where sizes leave one way only")
+CONDITIONAL_RULES = (_RELATIVE,
+                     Rule(
+                         "position table at another resolution", (),
+                         "timm.layers.resample_abs_pos_embed: the rows after the class and "
+                         "register tokens are a grid (row by row), resized by "
+                         "torch.nn.functional.interpolate(antialias=True) in float32",
+                         lossless=False, back="none: the table before cannot be had back"))
+
+
+def bias_table(tensor: SourceTensor, variable: TargetVariable) -> tuple[Expression, str] | None:
+    """Move a table of attention biases; None when it is no such table or the sizes leave no way or
+    several.
+
+    Returns:
+        The expression, and the rule in words.
+    """
+    torch = _BIAS_TABLES.get(last_part(tensor.name))
+    if torch is None:
+        return None
+    if torch == "head row column" and len(
+            tensor.shape) == 3 and variable.shape == (tensor.shape[0], prod(tensor.shape[1:])):
+        return (Reshape(Tensor(tensor.name),
+                        variable.shape), f"{_RELATIVE.name}: {torch} -> head (row column)")
+    fits = [
+        axes for axes in _axis_patterns(torch, len(variable.shape))
+        if axes.torch_shape(variable.shape) == tensor.shape
+    ]
+    if len(fits) != 1:
+        return None
+    return fits[0].expression(tensor.name, variable.shape), f"{_RELATIVE.name}: {fits[0]}"
+
+
+def _axis_patterns(torch: str, ndim: int) -> Iterator[AxisPattern]:
+    """Yield all layouts in `ndim` axes: heads anywhere, offsets as one axis or rows and columns."""
+    if "offset" in torch and ndim == 3:
+        split = torch.replace("offset", "(row column)")
+        yield AxisPattern(split, "head row column")
+        yield AxisPattern(split, "row column head")
+    elif ndim == len(torch.split()):
+        others = torch.replace("head", "").split()
+        for position in range(ndim):
+            yield AxisPattern(torch, " ".join((*others[:position], "head", *others[position:])))
 
 
 def check_resize(resize: Any) -> None:

@@ -1,0 +1,130 @@
+"""Convolutions: PyTorch keeps channels first, Keras last; a transposed one exchanges input and
+output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil
+from typing import Any
+
+from ...plan.recipe import Assignment
+from ...spec.layer_groups import TorchLayer
+from ...spec.target import TargetLayer
+from ..rule import AxisPattern, Rule
+
+CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D")
+ONE_KERNEL = (*CONVOLUTIONS, "DepthwiseConv1D", "DepthwiseConv2D")
+
+_SPATIAL = {1: "width", 2: "height width", 3: "depth height width"}
+
+# PyTorch numbers the outputs of a depthwise kernel as channel * multiplier + copy.
+_KERNELS = {
+    "plain": ("out in {0}", "{0} in out"), "transposed": ("in out {0}", "{0} out in"),
+    "depthwise": ("(channel multiplier) 1 {0}", "{0} channel multiplier")
+}
+
+
+def _kernel(kind: str, ndim: int) -> AxisPattern:
+    torch, keras = _KERNELS[kind]
+    return AxisPattern(torch.format(_SPATIAL[ndim]), keras.format(_SPATIAL[ndim]))
+
+
+def _rules(ndim: int) -> tuple[Rule, ...]:
+    plain, depthwise = _kernel("plain", ndim), _kernel("depthwise", ndim)
+
+    def rule(name: str, keras: str, torch: str, **axes: AxisPattern) -> Rule:
+        return Rule(
+            f"{name} convolution {ndim}D".strip(), (keras,),
+            (f"torch.nn.{torch} weight and keras.layers.{keras} kernel, as their documentation "
+             "gives the shapes"), axes)
+
+    both = (rule("", f"Conv{ndim}D", f"Conv{ndim}d", kernel=plain),
+            rule("transposed", f"Conv{ndim}DTranspose", f"ConvTranspose{ndim}d",
+                 kernel=_kernel("transposed", ndim)))
+    if ndim == 3:
+        return both
+    return (*both,
+            rule("depthwise", f"DepthwiseConv{ndim}D", f"Conv{ndim}d (groups = channels)",
+                 kernel=depthwise, depthwise_kernel=depthwise),
+            rule("separable", f"SeparableConv{ndim}D",
+                 f"Conv{ndim}d twice (groups = channels, then size 1)", depthwise_kernel=depthwise,
+                 pointwise_kernel=plain))
+
+
+RULES = tuple(rule for ndim in (1, 2, 3) for rule in _rules(ndim))
+
+
+def with_padding_note(assignments: Sequence[Assignment], stack: TorchLayer,
+                      layer: TargetLayer) -> tuple[Assignment, ...]:
+    """The assignments, the first with a note when "same" pads elsewhere than PyTorch does."""
+    note = padding_note(stack, layer)
+    if not note:
+        return tuple(assignments)
+    return (replace(assignments[0], note=note), *assignments[1:])
+
+
+def padding_note(stack: TorchLayer, layer: TargetLayer) -> str:
+    """A sentence when Keras's "same" padding puts zeros elsewhere than PyTorch's module does, ""
+    when it does not or nobody knows.
+
+    TensorFlow's documentation (tf.nn): "same" pads ceil(n / s) * s ... in all, the odd one behind;
+    PyTorch pads both sides alike.
+    """
+    settings = layer.settings
+    kind = next(
+        (kind
+         for kind in layer.class_names if kind in ONE_KERNEL or kind.startswith("SeparableConv")),
+        None)
+    modules = [
+        module
+        for module in stack.modules.values() if isinstance(getattr(module, "padding", None), tuple)
+    ]
+    strides = settings.get("strides")
+    if kind is None or settings.get("padding") != "same" or not modules or not isinstance(
+            strides, tuple):
+        return ""
+    module = modules[0]
+    extents = spatial_shape(layer) or (None,) * len(strides)
+    if max(strides) < 2 or len(module.padding) != len(strides) or _may_pad_by_itself(module):
+        return ""
+    for extent, stride, size, dilation, padding in zip(extents, strides, module.kernel_size,
+                                                       module.dilation, module.padding,
+                                                       strict=True):
+        reach = (size - 1) * dilation + 1
+        if extent is None:
+            differs = reach - stride != 2 * padding or reach % 2 == stride % 2
+        else:
+            total = max((ceil(extent / stride) - 1) * stride + reach - extent, 0)
+            differs = total // 2 != padding or (extent + 2 * padding - reach) // stride + 1 != ceil(
+                extent / stride)
+        if differs:
+            where = f"of {extent}" if extent else "of an even size"
+            same = (f"'{layer.display_name}': padding='same' with stride {stride} on an input "
+                    f"{where} pads more behind than in front, PyTorch pads ")
+            if padding:
+                return (f"{same}{padding} on both sides, so that outputs differ: use "
+                        f"ZeroPadding({padding}) and padding='valid' in Keras")
+            return (f"{same}nothing here, so that outputs differ unless something before it pads "
+                    "so: use padding='valid' in Keras")
+    return ""
+
+
+def _may_pad_by_itself(module: Any) -> bool:
+    """True for a convolution whose class replaces PyTorch's `forward`, as those that pad like
+    TensorFlow do; the standardizing ones pad as they say.
+    """
+    kind: Any = type(module)
+    plain = next((base for base in kind.__mro__ if base.__module__.startswith("torch.nn.modules.")),
+                 kind)
+    return kind.__name__ not in ("StdConv2d",
+                                 "ScaledStdConv2d") and kind.forward is not plain.forward
+
+
+def spatial_shape(layer: TargetLayer) -> tuple[Any, ...] | None:
+    """Return height and width of the layer's input, None where they are open or not known."""
+    shape = layer.settings.get("input_shape")
+    if shape is None:
+        return None
+    return tuple(shape[1:] if layer.settings.get("data_format") == "channels_first" else shape[:-1])
