@@ -73,14 +73,16 @@ def test_any_grid_is_resized_as_torch_does(mode, old, new):
     import torch
 
     cells = np.random.default_rng(0).standard_normal((1, *old, 3)).astype("float32")
-    expected = torch.nn.functional.interpolate(torch.from_numpy(cells).permute(0, 3, 1, 2), size=new, mode=mode, antialias=True)  # yapf: disable
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(cells).permute(0, 3, 1, 2), size=new, mode=mode, antialias=True)
 
     got = resampled_grid(cells.reshape(1, -1, 3), 0, old, new, mode)
 
     assert relative(got.reshape(1, *new, 3), expected.permute(0, 2, 3, 1).numpy()) < 1e-5
 
 
-@pytest.mark.parametrize(("tokens", "size", "grid"), [(0, (48, 48), (6, 6)), (1, (16, 16), (2, 2)), (5, (48, 48), (6, 6)), (1, (32, 64), (4, 8))])  # yapf: disable
+@pytest.mark.parametrize(("tokens", "size", "grid"), [(0, (48, 48), (6, 6)), (1, (16, 16), (2, 2)),
+                                                      (5, (48, 48), (6, 6)), (1, (32, 64), (4, 8))])
 def test_the_grid_follows_the_picture_and_tokens_stay(tokens, size, grid):
     source = source_of({"pos_embed": table(tokens + 16)})
     model = vision_model(size, tokens)
