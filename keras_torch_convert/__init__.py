@@ -1,14 +1,16 @@
-"""Pretrained PyTorch weights into Keras models: aligned, checked, proven equal.
+"""Carry pretrained PyTorch weights into Keras models: aligned, checked, proven equal.
 
     import keras_torch_convert as ktc
-    report = ktc.keras_reload_from_torch_model(torch_model, keras_model, tail_align_dict={"shortcut_conv": -4})
 
-Importing the package needs NumPy alone; PyTorch and Keras are imported by the functions that meet
-their models.
+    report = ktc.convert(torch_model, keras_model, save="model.h5")
+
+Importing the package needs NumPy, h5py and tqdm. The functions that meet a model import PyTorch or
+Keras.
 """
 
 from .alignment.parts import concat, split, stack
 from .api.aligning import align, classic_dictionaries
+from .api.batch.results import Results
 from .api.batch.run import apply_many
 from .api.classic import keras_reload_from_torch_model, keras_reload_stacked_state_dict
 from .api.classic_names import (align_layer_names_multi_stage, match_layer_names_with_torch,
@@ -17,10 +19,12 @@ from .api.conversion import convert
 from .api.file_conversion import apply
 from .api.state_dicts import to_state_dict
 from .api.verification import verify
+from .comparison.divergence import FirstDivergence
 from .comparison.verdict import Comparison
-from .errors import (AlignmentError, ClassCountError, ConversionError, ManifestError, NotEqualError,
-                     PairError, PlanError, PredictionError, SaveError, SourceError, TargetError,
-                     TransferError, UnsafeFileError)
+from .errors import (AlignmentError, ClassCountError, ConversionError, DictionaryError,
+                     ManifestError, NotEqualError, PairError, PlanError, PredictionError, SaveError,
+                     SourceError, TargetError, TransferError, UnsafeFileError, UploadError)
+from .plan.ledger import LedgerEntry
 from .plan.plan import Plan
 from .report.report import Report
 from .spec.source import Source
@@ -29,9 +33,10 @@ from .torch_io.reader import read
 __version__ = "0.1.0"
 
 __all__ = [
-    "AlignmentError", "ClassCountError", "Comparison", "ConversionError", "ManifestError",
-    "NotEqualError", "PairError", "Plan", "PlanError", "PredictionError", "Report", "SaveError",
-    "Source", "SourceError", "TargetError", "TransferError", "UnsafeFileError", "align",
+    "AlignmentError", "ClassCountError", "Comparison", "ConversionError", "DictionaryError",
+    "FirstDivergence", "LedgerEntry", "ManifestError", "NotEqualError", "PairError", "Plan",
+    "PlanError", "PredictionError", "Report", "Results", "SaveError", "Source", "SourceError",
+    "TargetError", "TransferError", "UnsafeFileError", "UploadError", "align",
     "align_layer_names_multi_stage", "apply", "apply_many", "classic_dictionaries", "concat",
     "convert", "keras_reload_from_torch_model", "keras_reload_stacked_state_dict",
     "match_layer_names_with_torch", "read", "split", "stack", "state_dict_stack_by_layer",

@@ -95,7 +95,7 @@ def test_the_same_models_give_the_same_plan() -> None:
 def test_a_weight_explains_itself() -> None:
     report = ktc.convert(torch_two_branches(), keras_two_branches(keras))
     assert "block1.shortcut" in report.explain("stack1_block1_shortcut_conv/kernel")
-    with pytest.raises(KeyError, match="nothing to tell of 'nothing'"):
+    with pytest.raises(KeyError, match="nothing is known about 'nothing'"):
         report.explain("nothing")
 
 
