@@ -11,6 +11,7 @@ typedef enum {
     KTC_BAD_SHAPE,    /* two shapes that must agree do not */
     KTC_OVERLAP,      /* two elements that must be apart share memory */
     KTC_BAD_TYPE,     /* an element type or a pair of types that the kernel does not know */
+    KTC_BAD_STACK,    /* a rule that stands where those of a stack belong */
     KTC_UNKNOWN_NAME, /* a name that is not in its list */
     KTC_NAME_CLASH,   /* two things under one name, where one would replace the other */
     KTC_BAD_INDEX,    /* an index outside its list */

@@ -29,5 +29,5 @@ case "$found" in
 esac
 tests=../../tests
 "$python" -m pytest -q -p no:cacheprovider --timeout 600 --rootdir "$tests" -o testpaths= -o pythonpath= -c /dev/null \
-    "$tests/core/test_permute.py" "$tests/core/test_stream.py" "$tests/core/test_cast.py" "$tests/core/test_callback.py" "$tests/core/test_compare.py" \
+    "$tests/core/test_permute.py" "$tests/core/test_stream.py" "$tests/core/test_cast.py" "$tests/plan/test_callbacks.py" "$tests/core/test_compare.py" \
     "$tests/spec/test_layer_groups.py" "$tests/alignment/test_classic.py" "$tests/core/test_module.py" "$@"

@@ -18,13 +18,9 @@ int64_t ktc_moves_clip(int64_t place, size_t count);
 size_t ktc_moves_find_forward(const int64_t *places, size_t count);
 
 /* Plays the stage. A list of `count` empty places is filled element by element: element i with
- * KTC_STAYS is written at place i over whatever is there; any other is inserted at its place (0 to
- * count), all from there on shift by one and the last falls off. order[place] becomes the element
- * that ends there, KTC_NO_INDEX for a place left empty.
- *
- * Nothing is lost exactly when no element moves forward: that would leave a hole which nothing
- * fills later, and for each hole one element is overwritten or falls off. Time grows with count *
- * log(count), whatever the moves. KTC_NO_MEMORY or KTC_OVERFLOW leave `order` undefined. */
-ktc_status ktc_moves_play(const int64_t *places, size_t count, size_t *order);
+ * KTC_STAYS is written at place i; any other is inserted at its place, and all from there on shift
+ * by one. order[place] becomes the element that ends there. No element may move forward: that would
+ * leave a hole which nothing fills later, and for each hole one element would fall off the end. */
+void ktc_moves_play(const int64_t *places, size_t count, uint32_t *order);
 
 #endif

@@ -68,8 +68,9 @@ ktc_name_rules_create(ktc_name_rules *rules, ktc_rule_set *full, ktc_rule_set *t
     return rules->joined == NULL ? KTC_NO_MEMORY : KTC_OK;
 }
 
-ktc_text
-ktc_name_rules_join(ktc_text head, ktc_text anchor, char *buffer)
+/* The name that an anchor of the tail dictionary stands for. */
+static ktc_text
+join(ktc_text head, ktc_text anchor, char *buffer)
 {
     memcpy(buffer, head.bytes, head.length);
     buffer[head.length] = '_';
@@ -100,8 +101,7 @@ find_rule(const ktc_rule_set *set, ktc_text key)
  * rules from the stack's layers, as in the reference, where the tail is looked up inside that
  * string: an error if it is found there. */
 static ktc_status
-find_tail_rule(const ktc_rule_set *tail, const ktc_layer_name *name, ktc_rule **found,
-               ktc_rule_problem *problem)
+find_tail_rule(const ktc_rule_set *tail, const ktc_layer_name *name, ktc_rule **found)
 {
     *found = NULL;
     if (tail->keys.count == 0) {
@@ -116,9 +116,8 @@ find_tail_rule(const ktc_rule_set *tail, const ktc_layer_name *name, ktc_rule **
         *found = find_rule(stack_rule->stack, name->tail);
     }
     else if (stack_rule->kind != KTC_RULE_ANCHOR || contains(stack_rule->anchor, name->tail)) {
-        problem->rule = stack_rule;
-        problem->in_stack_place = true;
-        return KTC_BAD_TYPE;
+        *found = stack_rule;
+        return KTC_BAD_STACK;
     }
     return KTC_OK;
 }
@@ -144,8 +143,7 @@ place_of(const ktc_name_rules *rules, const ktc_rule *rule, const ktc_text *head
     if (rule->kind != KTC_RULE_ANCHOR) {
         return KTC_BAD_TYPE;
     }
-    ktc_text name =
-        head == NULL ? rule->anchor : ktc_name_rules_join(*head, rule->anchor, rules->joined);
+    ktc_text name = head == NULL ? rule->anchor : join(*head, rule->anchor, rules->joined);
     size_t anchor = find_anchor(rules, name);
     *place = (int64_t)anchor;
     return anchor == KTC_NO_INDEX ? KTC_UNKNOWN_NAME : KTC_OK;
@@ -153,25 +151,22 @@ place_of(const ktc_name_rules *rules, const ktc_rule *rule, const ktc_text *head
 
 ktc_status
 ktc_name_rules_place(const ktc_name_rules *rules, ktc_text name, size_t index, int64_t *place,
-                     const ktc_rule **applied, ktc_rule_problem *problem)
+                     const ktc_rule **applied)
 {
     ktc_layer_name parts = {0};
     const ktc_text *head = NULL;
     ktc_rule *rule = find_rule(rules->full, name);
     ktc_status status = KTC_OK;
     *place = KTC_STAYS;
-    *applied = NULL;
-    *problem = (ktc_rule_problem){.layer = index};
     if (rule == NULL) {
         parts = ktc_layer_name_split(name, rules->split);
         head = &parts.head;
-        status = find_tail_rule(rules->tail, &parts, &rule, problem);
+        status = find_tail_rule(rules->tail, &parts, &rule);
     }
+    *applied = rule;
     if (status != KTC_OK || rule == NULL) {
         return status;
     }
     rule->used = true;
-    *applied = rule;
-    problem->rule = rule;
     return place_of(rules, rule, head, index, place);
 }

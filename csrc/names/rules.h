@@ -5,9 +5,7 @@
 #include "names/table.h"
 
 typedef enum {
-    KTC_RULE_PLACE,  /* an integer: below 0 an offset from the layer's own index, else a place from
-                      * the start of the list
-                      */
+    KTC_RULE_PLACE,  /* an integer: below 0 an offset from the layer's own index, else a place */
     KTC_RULE_ANCHOR, /* a name: the layer goes where that one stands in the input */
     KTC_RULE_STACK,  /* the rules of one stack, only in the tail dictionary */
     KTC_RULE_BAD,    /* a value of another type, an error once a layer is found for it */
@@ -23,19 +21,11 @@ typedef struct {
     bool used;           /* set once the rule has applied to a layer, or its stack has been met */
 } ktc_rule;
 
-/* One dictionary: rule k belongs to the name number k of the table. The owner of both frees them.
- */
+/* One dictionary: rule k belongs to the name number k of the table. Its owner frees both. */
 struct ktc_rule_set {
     ktc_name_table keys;
     ktc_rule *rules;
 };
-
-typedef struct {
-    size_t layer;         /* index of the layer in whose turn it came up */
-    const ktc_rule *rule; /* the rule at fault */
-    bool in_stack_place; /* the rule's key is the layer's stack, so it should have been a dictionary
-                          */
-} ktc_rule_problem;
 
 /* The rules of one stage, ready to be asked. All is borrowed but the index of anchors. */
 typedef struct {
@@ -59,14 +49,10 @@ ktc_status ktc_name_rules_create(ktc_name_rules *rules, ktc_rule_set *full, ktc_
 void ktc_name_rules_free(ktc_name_rules *rules);
 
 /* Where the layer with this name and index is inserted (0 to count) or KTC_STAYS, and in *applied
- * the rule that says so, or NULL. The full dictionary goes before the tail one. KTC_BAD_TYPE or
- * KTC_UNKNOWN_NAME (an anchor) fill *problem. */
+ * the rule that says so, or NULL. The full dictionary overrides the tail one. *applied is at fault
+ * with KTC_BAD_TYPE (its value is no rule), KTC_BAD_STACK (its key is the layer's stack, so it
+ * should have been a dictionary) and KTC_UNKNOWN_NAME (its anchor). */
 ktc_status ktc_name_rules_place(const ktc_name_rules *rules, ktc_text name, size_t index,
-                                int64_t *place, const ktc_rule **applied,
-                                ktc_rule_problem *problem);
-
-/* The name that an anchor of the tail dictionary stands for: head, "_", anchor. Writes head.length
- * + anchor.length + 1 bytes. */
-ktc_text ktc_name_rules_join(ktc_text head, ktc_text anchor, char *buffer);
+                                int64_t *place, const ktc_rule **applied);
 
 #endif

@@ -11,12 +11,7 @@
 /* The exception for a kernel's refusal, `where` naming the function. Always NULL. */
 void *ktc_error_from_status(ktc_status status, const char *where);
 
-/* Raises `error_class(message, (message,))`, the form of TransferError, from a PyUnicode_FromFormat
- * format. The exception that was being raised, if there was one, becomes the cause. Always NULL. */
-void *ktc_error_with_problem(PyObject *error_class, const char *format, ...);
-
-/* Adds a note to the exception being raised, which keeps its type and its place; a note that cannot
- * be added is left out. */
-void ktc_error_add_note(const char *format, ...);
+/* Raises an exception with arguments in the format of Py_BuildValue, two or more. Always NULL. */
+void *ktc_error_raise(PyObject *error_class, const char *format, ...);
 
 #endif

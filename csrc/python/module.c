@@ -5,44 +5,20 @@
 #include "python/state.h"
 #include "arrays/instruction_set.h"
 
-/* Fetches one exception class of keras_torch_convert.errors: a new reference, or NULL with the
- * exception set. */
-static PyObject *
-error_class(PyObject *errors, const char *name)
-{
-    PyObject *found = PyObject_GetAttrString(errors, name);
-    if (found != NULL && !PyExceptionClass_Check(found)) {
-        PyErr_Format(PyExc_TypeError, "keras_torch_convert.errors.%s is not an exception class",
-                     name);
-        Py_CLEAR(found);
-    }
-    return found;
-}
+PyDoc_STRVAR(names_error_doc,
+             "Names or rules that do not fit; the arguments say which, for the caller to "
+             "put into words.");
 
 static int
 state_exec(PyObject *module)
 {
-    int answer = -1;
-    PyObject *errors = NULL;
     ktc_state *state = ktc_state_get(module);
-
-    errors = PyImport_ImportModule("keras_torch_convert.errors");
-    if (errors == NULL) {
-        goto done;
-    }
-    state->alignment_error = error_class(errors, "AlignmentError");
-    if (state->alignment_error == NULL) {
-        goto done;
-    }
-    state->transfer_error = error_class(errors, "TransferError");
-    if (state->transfer_error == NULL) {
-        goto done;
-    }
     state->instruction_set = ktc_instruction_set_best();
-    answer = 0;
-done:
-    Py_XDECREF(errors);
-    return answer;
+    state->names_error = PyErr_NewExceptionWithDoc("keras_torch_convert._core.NamesError",
+                                                   names_error_doc, NULL, NULL);
+    return state->names_error == NULL
+               ? -1
+               : PyModule_AddObjectRef(module, "NamesError", state->names_error);
 }
 
 static int
@@ -55,10 +31,9 @@ static int
 methods_exec(PyObject *module)
 {
     PyMethodDef *const tables[] = {
-        ktc_py_collect_methods,         ktc_py_align_methods,       ktc_py_static_methods,
-        ktc_py_permute_methods,         ktc_py_cast_methods,        ktc_py_callback_methods,
-        ktc_py_compare_methods,         ktc_py_fingerprint_methods, ktc_py_stream_methods,
-        ktc_py_instruction_set_methods,
+        ktc_py_collect_methods,     ktc_py_align_methods,  ktc_py_static_methods,
+        ktc_py_permute_methods,     ktc_py_cast_methods,   ktc_py_compare_methods,
+        ktc_py_fingerprint_methods, ktc_py_stream_methods, ktc_py_instruction_set_methods,
     };
     for (size_t index = 0; index < sizeof(tables) / sizeof(tables[0]); index++) {
         if (PyModule_AddFunctions(module, tables[index]) < 0) {
@@ -72,8 +47,7 @@ static int
 state_traverse(PyObject *module, visitproc visit, void *arg)
 {
     ktc_state *state = ktc_state_get(module);
-    Py_VISIT(state->alignment_error);
-    Py_VISIT(state->transfer_error);
+    Py_VISIT(state->names_error);
     return 0;
 }
 
@@ -81,8 +55,7 @@ static int
 state_clear(PyObject *module)
 {
     ktc_state *state = ktc_state_get(module);
-    Py_CLEAR(state->alignment_error);
-    Py_CLEAR(state->transfer_error);
+    Py_CLEAR(state->names_error);
     return 0;
 }
 
@@ -112,7 +85,7 @@ static PyModuleDef core_definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "_core",
     .m_doc = PyDoc_STR("The C core of keras_torch_convert: names, alignment stages, strided "
-                       "copies, casts and callbacks."),
+                       "copies, casts and streams."),
     .m_size = sizeof(ktc_state),
     .m_slots = core_slots,
     .m_traverse = state_traverse,

@@ -10,7 +10,6 @@ extern PyMethodDef ktc_py_align_methods[];
 extern PyMethodDef ktc_py_static_methods[];
 extern PyMethodDef ktc_py_permute_methods[];
 extern PyMethodDef ktc_py_cast_methods[];
-extern PyMethodDef ktc_py_callback_methods[];
 extern PyMethodDef ktc_py_compare_methods[];
 extern PyMethodDef ktc_py_fingerprint_methods[];
 extern PyMethodDef ktc_py_stream_methods[];

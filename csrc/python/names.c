@@ -1,7 +1,6 @@
 /* Owns the passage from Python's strings to views of bytes. Nothing here runs a user's code. */
 #include "python/names.h"
 
-#include "names/nearest.h"
 #include "python/args.h"
 #include "python/errors.h"
 
@@ -98,21 +97,4 @@ ktc_names_make_table(const ktc_names *names, ktc_name_table *table)
         (void)ktc_name_table_add(table, names->texts[index]);
     }
     return 0;
-}
-
-PyObject *
-ktc_names_nearest(const ktc_names *names, ktc_text wanted, size_t limit)
-{
-    PyObject *list = NULL;
-    size_t *nearest = PyMem_Calloc(limit == 0 ? 1 : limit, sizeof *nearest);
-    if (nearest == NULL) {
-        return PyErr_NoMemory();
-    }
-    size_t found = ktc_name_nearest_find(names->texts, names->count, wanted, limit, nearest);
-    list = PyList_New((Py_ssize_t)found);
-    for (size_t place = 0; list != NULL && place < found; place++) {
-        PyList_SET_ITEM(list, (Py_ssize_t)place, Py_NewRef(ktc_names_get(names, nearest[place])));
-    }
-    PyMem_Free(nearest);
-    return list;
 }

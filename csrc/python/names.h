@@ -40,8 +40,4 @@ PyObject *ktc_names_string(ktc_text text);
 /* The set of the names: 0, or -1 with an exception set; *table is safe to free after either. */
 int ktc_names_make_table(const ktc_names *names, ktc_name_table *table);
 
-/* A new list of at most `limit` names like `wanted`, the most alike first, or NULL with an
- * exception set. */
-PyObject *ktc_names_nearest(const ktc_names *names, ktc_text wanted, size_t limit);
-
 #endif

@@ -14,20 +14,6 @@ typedef struct {
     PyObject *items; /* one for each name */
 } tensors;
 
-/* Raises AlignmentError for the last tensor added and the one that it would replace. */
-static void
-raise_clash(const ktc_state *state, const tensors *given, const ktc_name_groups *groups)
-{
-    /* borrowed: from a tuple, which cannot change */
-    PyObject *first = PyTuple_GET_ITEM(given->names, (Py_ssize_t)groups->clash_first);
-    PyObject *second = PyTuple_GET_ITEM(given->names, (Py_ssize_t)groups->count - 1);
-    PyErr_Format(state->alignment_error,
-                 "unstacked tensor %R would replace tensor %R, which is already collected under "
-                 "the same layer name; leave one "
-                 "of them out through skip_weights, or rename it in the state dict",
-                 second, first);
-}
-
 /* Groups the names. 0, or -1 with an exception set; *groups is safe to free after either. Each name
  * is looked at once, from its type to its last byte: among 300,000 they fit no cache. */
 static int
@@ -44,7 +30,8 @@ group(const ktc_state *state, const tensors *given, const ktc_name_table *skip,
         status = ktc_name_groups_add(groups, text);
     }
     if (status == KTC_NAME_CLASH) {
-        raise_clash(state, given, groups);
+        ktc_error_raise(state->names_error, "nn", (Py_ssize_t)groups->clash_first,
+                        (Py_ssize_t)groups->count - 1);
     }
     else if (status != KTC_OK) {
         ktc_error_from_status(status, "stack_by_layer");

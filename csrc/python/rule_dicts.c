@@ -5,18 +5,16 @@
 #include "python/errors.h"
 #include "python/names.h"
 
-PyObject *
-ktc_rule_dict_key(const ktc_rule_dict *rules, size_t number)
-{
-    /* borrowed: from a list that nobody else has ever seen */
-    return PyList_GET_ITEM(rules->keys, (Py_ssize_t)number);
-}
+static int open_at(PyObject *dict, PyObject *path, int stacks_allowed, ktc_rule_dict *rules);
 
-PyObject *
-ktc_rule_dict_value(const ktc_rule_dict *rules, size_t number)
+/* The path of what stands under `key`: a new tuple, or NULL. */
+static PyObject *
+path_to(PyObject *path, PyObject *key)
 {
-    /* borrowed: from a list that nobody else has ever seen */
-    return PyList_GET_ITEM(rules->values, (Py_ssize_t)number);
+    PyObject *last = PyTuple_Pack(1, key);
+    PyObject *whole = last == NULL ? NULL : PySequence_Concat(path, last);
+    Py_XDECREF(last);
+    return whole;
 }
 
 /* Reads one value that is no nested dictionary. 0, or -1 with an exception set. */
@@ -38,38 +36,32 @@ read_value(PyObject *value, ktc_rule *rule)
     return 0;
 }
 
-/* Reads the items one by one; stacks get the room that was made for them. 0, or -1 with an
- * exception set. */
+/* Reads one item; a stack gets the room that was made for it. 0, or -1 with an exception set. */
 static int
-read_items(const char *what, int stacks_allowed, ktc_rule_dict *rules, size_t count)
+read_item(int stacks_allowed, ktc_rule_dict *rules, size_t number)
 {
-    for (size_t number = 0; number < count; number++) {
-        PyObject *key = ktc_rule_dict_key(rules, number);
-        PyObject *value = ktc_rule_dict_value(rules, number);
-        ktc_rule *rule = &rules->set.rules[number];
-        ktc_text text;
-        if (!PyUnicode_CheckExact(key)) {
-            PyErr_Format(PyExc_TypeError, "%s must have str keys only, not %.100s", what,
-                         Py_TYPE(key)->tp_name);
-            return -1;
-        }
-        if (ktc_names_view(key, &text) < 0) {
-            return -1;
-        }
-        (void)ktc_name_table_add(&rules->set.keys, text);
-        if (stacks_allowed && PyDict_CheckExact(value)) {
-            ktc_rule_dict *stack = &rules->stacks[rules->stack_count++];
-            rule->kind = KTC_RULE_STACK;
-            rule->stack = &stack->set;
-            if (ktc_rule_dict_open(value, what, 0, stack) < 0) {
-                return -1;
-            }
-        }
-        else if (read_value(value, rule) < 0) {
-            return -1;
-        }
+    /* borrowed: from lists that nobody else has ever seen */
+    PyObject *key = PyList_GET_ITEM(rules->keys, (Py_ssize_t)number);
+    PyObject *value = PyList_GET_ITEM(rules->values, (Py_ssize_t)number);
+    ktc_rule *rule = &rules->set.rules[number];
+    ktc_text text;
+    if (!PyUnicode_CheckExact(key)) {
+        PyErr_Format(PyExc_TypeError, "the keys of %R must be str, not %.100s", rules->path,
+                     Py_TYPE(key)->tp_name);
+        return -1;
     }
-    return 0;
+    if (ktc_names_view(key, &text) < 0) {
+        return -1;
+    }
+    (void)ktc_name_table_add(&rules->set.keys, text);
+    if (!stacks_allowed || !PyDict_CheckExact(value)) {
+        return read_value(value, rule);
+    }
+    ktc_rule_dict *stack = &rules->stacks[rules->stack_count++];
+    rule->kind = KTC_RULE_STACK;
+    rule->stack = &stack->set;
+    PyObject *path = path_to(rules->path, key);
+    return path == NULL ? -1 : open_at(value, path, 0, stack);
 }
 
 /* Takes keys and values out of a copy: the dict itself might be changed between the two. 0, or -1
@@ -87,12 +79,13 @@ read_lists(PyObject *dict, ktc_rule_dict *rules)
     return rules->keys == NULL || rules->values == NULL ? -1 : 0;
 }
 
-int
-ktc_rule_dict_open(PyObject *dict, const char *what, int stacks_allowed, ktc_rule_dict *rules)
+/* Steals the path. */
+static int
+open_at(PyObject *dict, PyObject *path, int stacks_allowed, ktc_rule_dict *rules)
 {
-    *rules = (ktc_rule_dict){0};
+    *rules = (ktc_rule_dict){.path = path};
     if (!PyDict_CheckExact(dict)) {
-        PyErr_Format(PyExc_TypeError, "%s must be a dict, not %.100s", what,
+        PyErr_Format(PyExc_TypeError, "%R must be a dict, not %.100s", path,
                      Py_TYPE(dict)->tp_name);
         return -1;
     }
@@ -100,19 +93,31 @@ ktc_rule_dict_open(PyObject *dict, const char *what, int stacks_allowed, ktc_rul
         return -1;
     }
     size_t count = (size_t)PyList_GET_SIZE(rules->keys);
-    size_t room = count == 0 ? 1 : count;
     ktc_status status = ktc_name_table_create(&rules->set.keys, count);
     if (status != KTC_OK) {
-        ktc_error_from_status(status, what);
+        ktc_error_from_status(status, "move_stage");
         return -1;
     }
-    rules->set.rules = PyMem_Calloc(room, sizeof *rules->set.rules);
-    rules->stacks = stacks_allowed ? PyMem_Calloc(room, sizeof *rules->stacks) : NULL;
-    if (rules->set.rules == NULL || (stacks_allowed && rules->stacks == NULL)) {
+    rules->set.rules = PyMem_Calloc(count + 1, sizeof *rules->set.rules);
+    rules->stacks = PyMem_Calloc(stacks_allowed ? count + 1 : 1, sizeof *rules->stacks);
+    if (rules->set.rules == NULL || rules->stacks == NULL) {
         PyErr_NoMemory();
         return -1;
     }
-    return read_items(what, stacks_allowed, rules, count);
+    for (size_t number = 0; number < count; number++) {
+        if (read_item(stacks_allowed, rules, number) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int
+ktc_rule_dict_open(PyObject *dict, const char *what, int stacks_allowed, ktc_rule_dict *rules)
+{
+    PyObject *path = Py_BuildValue("(s)", what);
+    *rules = (ktc_rule_dict){0};
+    return path == NULL ? -1 : open_at(dict, path, stacks_allowed, rules);
 }
 
 void
@@ -124,50 +129,51 @@ ktc_rule_dict_close(ktc_rule_dict *rules)
     PyMem_Free(rules->stacks);
     PyMem_Free(rules->set.rules);
     ktc_name_table_free(&rules->set.keys);
+    Py_XDECREF(rules->path);
     Py_XDECREF(rules->keys);
     Py_XDECREF(rules->values);
     *rules = (ktc_rule_dict){0};
 }
 
-size_t
-ktc_rule_dict_number(const ktc_rule_dict *rules, const ktc_rule *rule)
+PyObject *
+ktc_rule_dict_path_of(const ktc_rule_dict *rules, const ktc_rule *rule)
 {
     for (size_t number = 0; number < rules->set.keys.count; number++) {
         if (&rules->set.rules[number] == rule) {
-            return number;
+            /* borrowed: from a list that nobody else has ever seen */
+            return path_to(rules->path, PyList_GET_ITEM(rules->keys, (Py_ssize_t)number));
         }
     }
-    return KTC_NO_INDEX;
+    for (size_t stack = 0; stack < rules->stack_count; stack++) {
+        PyObject *found = ktc_rule_dict_path_of(&rules->stacks[stack], rule);
+        if (found != Py_None) {
+            return found;
+        }
+        Py_DECREF(found);
+    }
+    Py_RETURN_NONE;
 }
 
-/* `stack` is NULL for the rules of the dictionary itself. */
-static int
-list_unused(const ktc_rule_dict *rules, const char *what, PyObject *stack, PyObject *list)
+int
+ktc_rule_dict_list_unused(const ktc_rule_dict *rules, PyObject *list)
 {
     size_t next_stack = 0;
     for (size_t number = 0; number < rules->set.keys.count; number++) {
         const ktc_rule *rule = &rules->set.rules[number];
-        PyObject *key = ktc_rule_dict_key(rules, number);
         const ktc_rule_dict *inner =
             rule->kind == KTC_RULE_STACK ? &rules->stacks[next_stack++] : NULL;
         if (!rule->used) {
-            PyObject *path = stack == NULL ? Py_BuildValue("(sO)", what, key)
-                                           : Py_BuildValue("(sOO)", what, stack, key);
+            /* borrowed: from a list that nobody else has ever seen */
+            PyObject *path = path_to(rules->path, PyList_GET_ITEM(rules->keys, (Py_ssize_t)number));
             int appended = path == NULL ? -1 : PyList_Append(list, path);
             Py_XDECREF(path);
             if (appended < 0) {
                 return -1;
             }
         }
-        else if (inner != NULL && list_unused(inner, what, key, list) < 0) {
+        else if (inner != NULL && ktc_rule_dict_list_unused(inner, list) < 0) {
             return -1;
         }
     }
     return 0;
-}
-
-int
-ktc_rule_dict_list_unused(const ktc_rule_dict *rules, const char *what, PyObject *list)
-{
-    return list_unused(rules, what, NULL, list);
 }

@@ -9,8 +9,7 @@
 #include "arrays/instruction_set.h"
 
 typedef struct {
-    PyObject *alignment_error;           /* keras_torch_convert.errors.AlignmentError */
-    PyObject *transfer_error;            /* keras_torch_convert.errors.TransferError */
+    PyObject *names_error;               /* _core.NamesError */
     ktc_instruction_set instruction_set; /* chosen once at import, passed down to kernels */
 } ktc_state;
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from .. import _core
@@ -19,6 +18,7 @@ from ..errors import AlignmentError
 from ..spec.layer_groups import as_plain_strings
 from ..util.gc_pause import gc_paused
 from ..util.text import did_you_mean, plural
+from .classic_messages import Stage, describe_refusal, describe_unused
 
 MatchFunction = Callable[[list[str]], Sequence[str]]
 
@@ -34,18 +34,6 @@ class NameAlignment:
     names: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """The arguments of one stage, checked and copied: plain dicts with plain keys, and the split.
-    """
-
-    number: int
-    tail_align_dict: dict[str, Any]
-    full_name_align_dict: dict[str, Any]
-    tail_split_position: int
-    warnings: tuple[str, ...] = ()
 
 
 def align_names(names: Sequence[str], tail_align_dict: Any = {}, full_name_align_dict: Any = {},
@@ -81,57 +69,13 @@ def run_stage(names: tuple[str, ...],
     """Play one stage of moves on names that are plain strings: the names in their new order, those
     that moved, warnings.
     """
-    aligned, moved, unused = _core.move_stage(names, stage.tail_align_dict,
-                                              stage.full_name_align_dict, stage.tail_split_position,
-                                              stage.number)
-    existing = ExistingNames(names, stage.tail_split_position)
-    return aligned, moved, (*stage.warnings,
-                            *(describe_unused(path, existing, stage) for path in unused))
-
-
-@dataclass(frozen=True)
-class ExistingNames:
-    """What entries of the dictionaries may refer to, found once it is needed: names, stacks and
-    tails, each once and sorted.
-    """
-
-    all_names: tuple[str, ...]
-    split: int
-
-    @cached_property
-    def names(self) -> list[str]:
-        """Full names."""
-        return sorted(set(self.all_names))
-
-    @cached_property
-    def tails_by_stack(self) -> dict[str, list[str]]:
-        """First part of a name to the tails of all names that begin with it."""
-        tails: dict[str, set[str]] = {}
-        for name in self.all_names:
-            parts = name.split("_")
-            tails.setdefault(parts[0], set()).add("_".join(parts[self.split:]))
-        return {stack: sorted(tails[stack]) for stack in sorted(tails)}
-
-    @cached_property
-    def tails(self) -> list[str]:
-        """The tails of all stacks."""
-        return sorted({tail for tails in self.tails_by_stack.values() for tail in tails})
-
-
-def describe_unused(path: tuple[str, ...], existing: ExistingNames, stage: Stage) -> str:
-    """Why a dictionary entry did nothing, with the nearest existing names."""
-    parameter, *keys = path
-    where = (f"{parameter}{''.join(f'[{key!r}]' for key in keys)} at stage {stage.number} applies "
-             "to no layer")
-    if parameter == "full_name_align_dict":
-        return where + did_you_mean(keys[0], existing.names)
-    if len(keys) == 1 and isinstance(stage.tail_align_dict[keys[0]], dict):
-        return where + did_you_mean(keys[0], existing.tails_by_stack)
-    tails = existing.tails if len(keys) == 1 else existing.tails_by_stack[keys[0]]
-    if keys[-1] in tails:
-        return where + (": layers with that tail have an entry of their own in "
-                        "full_name_align_dict or under their stack")
-    return f"{where} with tail_split_position={existing.split}{did_you_mean(keys[-1], tails)}"
+    try:
+        aligned, moved, unused = _core.move_stage(names, stage.tail_align_dict,
+                                                  stage.full_name_align_dict,
+                                                  stage.tail_split_position)
+    except _core.NamesError as refused:
+        raise AlignmentError(describe_refusal(names, stage, *refused.args)) from None
+    return aligned, moved, (*stage.warnings, *describe_unused(unused, names, stage))
 
 
 def read_stages(tail: Any, full: Any, split: Any) -> list[Stage]:

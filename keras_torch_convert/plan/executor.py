@@ -12,12 +12,12 @@ from typing import Any, Literal, Union
 import numpy as np
 import numpy.typing as npt
 
-from .. import _core
 from ..errors import TransferError
 from ..spec.dtypes import numpy_dtype
 from ..spec.source import Source, SourceTensor
 from ..spec.target import Target, TargetVariable
 from ..util.text import join_names
+from .callbacks import apply_callbacks
 from .casting import CASTABLE, Losses
 from .copy_program import CopyProgram
 from .coverage import AxisEntries, coverage
@@ -362,7 +362,7 @@ class _Check:
         self.callback_kinds[callback] = [(operand.shape, operand.dtype) for operand in operands]
         calls = [(call.key, call.function) for call in callback.calls]
         try:
-            results = _core.apply_callbacks(callback.layer, operands, calls)
+            results = apply_callbacks(callback.layer, operands, calls)
         except TransferError as error:
             self.problems.append(str(error))
             return None

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core
 from .callback_tracing import trace_callbacks
+from .callbacks import apply_callbacks
 from .copy_program import CopyProgram
 from .coverage import AxisEntries, coverage
 from .evaluation import Evaluation
@@ -65,9 +65,8 @@ class _OpaqueError(Exception):
 def _recorded(callback: LayerCallback, kinds: Kinds) -> tuple[Expression, ...]:
     calls = [(call.key, call.function) for call in callback.calls]
     try:
-        outputs = trace_callbacks(
-            lambda arrays: _core.apply_callbacks(callback.layer, arrays, calls), callback.operands,
-            kinds)
+        outputs = trace_callbacks(lambda arrays: apply_callbacks(callback.layer, arrays, calls),
+                                  callback.operands, kinds)
     except Exception as error:
         # Only real weights must suit a user's function, and it served them: on numbers it may fail
         # as it likes.

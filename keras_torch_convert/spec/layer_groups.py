@@ -107,8 +107,15 @@ def stack_by_names(names: Names[str], items: Names[Item], skip_weights: Names[st
     """
     plain_names = as_plain_strings(names, "names of tensors", SourceError)
     skip = last_parts(skip_weights, "skip_weights")
-    layers, skipped = _core.stack_by_layer(plain_names, tuple(items), skip,
-                                           last_parts(unstack_weights, "unstack_weights"))
+    unstack = last_parts(unstack_weights, "unstack_weights")
+    try:
+        layers, skipped = _core.stack_by_layer(plain_names, tuple(items), skip, unstack)
+    except _core.NamesError as refused:
+        first, second = (plain_names[index] for index in refused.args)
+        raise AlignmentError(
+            f"unstacked tensor {second!r} would replace tensor {first!r}, which is already "
+            "collected under the same layer name; leave one of them out through skip_weights, or "
+            "rename it in the state dict") from None
     # Only a layer without a name can hold a tensor without one.
     if ("" in skip or "" in layers) and "" in plain_names:
         raise SourceError(

@@ -369,8 +369,8 @@ def test_unknown_anchor_is_refused_with_the_nearest_names() -> None:
         "head": "stem_cnv"
     }) == ("full_name_align_dict entry 'head': 'stem_cnv' at stage 0 is to put layer 'head' where "
            "layer 'stem_cnv' stands, but "
-           "there is no layer 'stem_cnv'; the nearest names are ['stem_conv', 'stem_bn']")
-    assert "but there is no layer 's1_b1_z'; the nearest names are ['s1_b1_x'" in refusal(
+           "there is no layer 'stem_cnv'; did you mean 'stem_conv' or 'stem_bn'?")
+    assert "but there is no layer 's1_b1_z'; did you mean 's1_b1_y' or 's1_b1_x'" in refusal(
         BLOCKS, tail={"y": "z"})
 
 
@@ -460,6 +460,12 @@ def test_entries_that_apply_to_no_layer_are_warned_of_with_the_nearest_names() -
          "did you mean 'x'?"),
         "tail_align_dict['s3'] at stage 0 applies to no layer; did you mean 's2' or 's1'?",
         "full_name_align_dict['heat'] at stage 0 applies to no layer; did you mean 'head'?")
+
+
+def test_only_the_first_idle_entries_get_suggestions() -> None:
+    alignment = align_names(["head"], {}, {f"head{number}": 0 for number in range(10)})
+    said = [warning.endswith("; did you mean 'head'?") for warning in alignment.warnings]
+    assert said == [True] * 8 + [False] * 2
 
 
 def test_tail_whose_layers_have_other_entries_is_warned_of_as_such() -> None:
@@ -576,18 +582,18 @@ def test_every_layer_of_a_long_list_may_go_to_the_start() -> None:
 
 
 def test_core_tells_new_order_moved_names_and_idle_rules() -> None:
-    assert _core.move_stage(["a_x", "b_x"], {"x": 0, "y": 1, "a": {"z": 1}}, {"c": 1}, 1,
-                            0) == (("b_x", "a_x"), ["b_x"], [("tail_align_dict", "y"),
+    assert _core.move_stage(["a_x", "b_x"], {"x": 0, "y": 1, "a": {"z": 1}}, {"c": 1},
+                            1) == (("b_x", "a_x"), ["b_x"], [("tail_align_dict", "y"),
                                                              ("tail_align_dict", "a", "z"),
                                                              ("full_name_align_dict", "c")])
 
 
-@pytest.mark.parametrize("arguments", [(), (["a"], {}, {}, 2), ("a", {}, {}, 2, 0),
-                                       ([1], {}, {}, 2, 0), ([np.str_("a")], {}, {}, 2, 0),
-                                       (["a"], [], {}, 2, 0), (["a"], {}, OrderedDict(), 2, 0),
-                                       (["a"], {1: 2}, {}, 2, 0), (["a"], {"s": {1: 2}}, {}, 2, 0),
-                                       (["a"], {}, {np.str_("a"): 2}, 2, 0),
-                                       (["a"], {}, {}, 2.0, 0), (["a"], {}, {}, 2, None)], ids=repr)
+@pytest.mark.parametrize("arguments", [(), (["a"], {}, {}), ("a", {}, {}, 2), ([1], {}, {}, 2),
+                                       ([np.str_("a")], {}, {}, 2), (["a"], [], {}, 2),
+                                       (["a"], {}, OrderedDict(), 2), (["a"], {1: 2}, {}, 2),
+                                       (["a"], {"s": {1: 2}}, {}, 2),
+                                       (["a"], {}, {np.str_("a"): 2}, 2), (["a"], {}, {}, 2.0),
+                                       (["a"], {}, {}, None)], ids=repr)
 def test_core_refuses_wrong_arguments(arguments: tuple[Any, ...]) -> None:
     with pytest.raises(TypeError):
         _core.move_stage(*arguments)
@@ -596,27 +602,8 @@ def test_core_refuses_wrong_arguments(arguments: tuple[Any, ...]) -> None:
 @pytest.mark.parametrize("place", range(4))
 def test_core_refuses_text_that_has_no_utf8(place: int) -> None:
     bad = "\ud800"
-    arguments: list[Any] = [["a"], {}, {}, 2, 0]
+    arguments: list[Any] = [["a"], {}, {}, 2]
     replaced = [(0, [bad]), (1, {bad: 1}), (2, {"a": bad}), (1, {"s": {"t": bad}})][place]
     arguments[replaced[0]] = replaced[1]
     with pytest.raises(UnicodeEncodeError):
         _core.move_stage(*arguments)
-
-
-def test_nearest_names_are_different_and_the_most_alike_first() -> None:
-    names = ["stem_conv", "stem_bn", "stem_conv", "stack1_conv", "head"]
-    assert _core.nearest_names(names, "stem_cov", 3) == ["stem_conv", "stem_bn"]
-    assert _core.nearest_names(names, "stem_cov", 1) == ["stem_conv"]
-    assert _core.nearest_names(names, "hea", 3) == ["head"]
-    assert _core.nearest_names(names, "zzz", 3) == []
-    assert _core.nearest_names(names, "stem_conv", 0) == []
-    assert _core.nearest_names([], "stem_conv", 3) == []
-
-
-def test_nearest_names_refuses_wrong_arguments() -> None:
-    for arguments in ((), (["a"], 1, 1), (["a"], "a", None), ([1], "a", 1), ("a", "a", 1)):
-        with pytest.raises(TypeError):
-            _core.nearest_names(*arguments)
-    for limit in (-1, 101, 10**30):
-        with pytest.raises((ValueError, OverflowError)):
-            _core.nearest_names(["a"], "a", limit)

@@ -3,7 +3,6 @@
 
 #include "check.h"
 #include "names/group.h"
-#include "names/nearest.h"
 #include "names/split.h"
 
 static ktc_text
@@ -165,20 +164,6 @@ test_groups_refuse_an_unstacked_tensor_in_the_place_of_others(void)
     ktc_name_table_free(&unstack);
 }
 
-static void
-test_nearest_names_are_different_and_the_most_alike_first(void)
-{
-    const ktc_text names[] = {text_of("stem_bn"), text_of("stem_conv"), text_of("stem_conv"),
-                              text_of("head"), text_of("")};
-    size_t nearest[3];
-    CHECK(ktc_name_nearest_find(names, 5, text_of("stem_cov"), 3, nearest) == 2);
-    CHECK(nearest[0] == 1 && nearest[1] == 0);
-    CHECK(ktc_name_nearest_find(names, 5, text_of("stem_cov"), 1, nearest) == 1);
-    CHECK(nearest[0] == 1);
-    CHECK(ktc_name_nearest_find(names, 5, text_of("stem_cov"), 0, nearest) == 0);
-    CHECK(ktc_name_nearest_find(names, 5, text_of("zz"), 3, nearest) == 0);
-}
-
 int
 main(void)
 {
@@ -189,6 +174,5 @@ main(void)
     test_table_numbers_names_in_order_of_first_appearance(0);
     test_groups_gather_skip_and_unstack();
     test_groups_refuse_an_unstacked_tensor_in_the_place_of_others();
-    test_nearest_names_are_different_and_the_most_alike_first();
     return 0;
 }

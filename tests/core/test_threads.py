@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from keras_torch_convert import _core
+from keras_torch_convert.plan.callbacks import apply_callbacks
 
 LARGE = np.random.default_rng(0).random((3000, 2501), np.float32)
 assert LARGE.nbytes > _core.GIL_RELEASE_BYTES
@@ -61,8 +62,7 @@ def test_many_threads_give_the_same_answers_as_one() -> None:
     def work(number: int) -> bool:
         target = np.zeros((3, 3, 40, 90), np.float32)
         _core.copy_strided(kernel.transpose(2, 3, 1, 0), target)
-        moved = _core.apply_callbacks("conv", [target],
-                                      [("conv", lambda arrays: [arrays[0] + number])])
+        moved = apply_callbacks("conv", [target], [("conv", lambda arrays: [arrays[0] + number])])
         halves, _, _ = _core.cast(moved[0] - number, "float32", "float16")
         back, _, _ = _core.cast(halves, "float16", "float32")
         difference, _, unlike = _core.compare(back, expected.astype(np.float32))

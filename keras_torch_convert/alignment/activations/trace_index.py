@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ... import _core
+from ...plan.callbacks import apply_callbacks
 from ...plan.evaluation import Evaluation
 from ...plan.expressions import CallbackOutput, Expression, operands_of
 from ...running.fingerprint import Fingerprint, FingerprintIndex, fingerprint
@@ -85,8 +85,7 @@ class TraceIndex:
                 for operand in callback.operands
             ]
             calls = [(call.key, call.function) for call in callback.calls]
-            self.evaluation.results[callback] = _core.apply_callbacks(callback.layer, operands,
-                                                                      calls)
+            self.evaluation.results[callback] = apply_callbacks(callback.layer, operands, calls)
 
 
 def _numpy(value: Any) -> npt.NDArray[Any]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keras_torch_convert import _core
 from keras_torch_convert.errors import TransferError
+from keras_torch_convert.plan.callbacks import apply_callbacks
 
 Arrays = list[Any]
 
@@ -23,8 +23,8 @@ def weights() -> Arrays:
 
 
 def test_a_function_gets_the_list_and_its_answer_is_returned() -> None:
-    result = _core.apply_callbacks("conv", weights(),
-                                   [("conv", lambda arrays: [arrays[0].T, arrays[1] * 2])])
+    result = apply_callbacks("conv", weights(),
+                             [("conv", lambda arrays: [arrays[0].T, arrays[1] * 2])])
     np.testing.assert_array_equal(result[0], weights()[0].T)
     np.testing.assert_array_equal(result[1], [2, 2, 2])
 
@@ -32,10 +32,8 @@ def test_a_function_gets_the_list_and_its_answer_is_returned() -> None:
 def test_functions_are_chained_in_order() -> None:
     zeroing = ("Dense", lambda arrays: [np.zeros_like(array) for array in arrays])
     adding = ("a", lambda arrays: [array + 1 for array in arrays])
-    assert all(
-        (array == 1).all() for array in _core.apply_callbacks("a", weights(), [zeroing, adding]))
-    assert all(
-        (array == 0).all() for array in _core.apply_callbacks("a", weights(), [adding, zeroing]))
+    assert all((array == 1).all() for array in apply_callbacks("a", weights(), [zeroing, adding]))
+    assert all((array == 0).all() for array in apply_callbacks("a", weights(), [adding, zeroing]))
 
 
 def test_arrays_may_be_changed_in_place() -> None:
@@ -43,29 +41,28 @@ def test_arrays_may_be_changed_in_place() -> None:
         arrays[0] *= 2
         return arrays
 
-    result = _core.apply_callbacks("conv", weights(), [("conv", double_in_place)])
+    result = apply_callbacks("conv", weights(), [("conv", double_in_place)])
     np.testing.assert_array_equal(result[0], weights()[0] * 2)
 
 
 def test_the_number_of_arrays_may_change() -> None:
-    assert len(_core.apply_callbacks("conv", weights(), [("conv", lambda arrays: arrays[:1])])) == 1
-    assert len(
-        _core.apply_callbacks("conv", weights(),
-                              [("conv", lambda arrays: [*arrays, np.ones(1)])])) == 3
-    assert _core.apply_callbacks("conv", weights(), [("conv", lambda arrays: [])]) == []
+    assert len(apply_callbacks("conv", weights(), [("conv", lambda arrays: arrays[:1])])) == 1
+    assert len(apply_callbacks("conv", weights(),
+                               [("conv", lambda arrays: [*arrays, np.ones(1)])])) == 3
+    assert apply_callbacks("conv", weights(), [("conv", lambda arrays: [])]) == []
 
 
 def test_whatever_numpy_takes_as_numbers_is_accepted() -> None:
-    result = _core.apply_callbacks("conv", [], [("conv", lambda arrays:
-                                                 ([1, 2], 3.5, True, np.float16(2)))])
+    result = apply_callbacks("conv", [], [("conv", lambda arrays:
+                                           ([1, 2], 3.5, True, np.float16(2)))])
     assert [array.dtype for array in result] == ["int64", "float64", "bool", "float16"]
     assert [array.shape for array in result] == [(2,), (), (), ()]
 
 
 def test_torch_tensors_are_accepted() -> None:
     torch = pytest.importorskip("torch")
-    result = _core.apply_callbacks("conv", weights(),
-                                   [("conv", lambda arrays: [torch.from_numpy(arrays[0]).T])])
+    result = apply_callbacks("conv", weights(),
+                             [("conv", lambda arrays: [torch.from_numpy(arrays[0]).T])])
     np.testing.assert_array_equal(result[0], weights()[0].T)
 
 
@@ -76,7 +73,7 @@ def test_returned_arrays_belong_to_nobody_else() -> None:
         kept.extend(arrays)
         return [arrays[0], arrays[0].T, np.broadcast_to(arrays[1], (2, 3))]
 
-    result = _core.apply_callbacks("conv", weights(), [("conv", keep)])
+    result = apply_callbacks("conv", weights(), [("conv", keep)])
     expected = [array.copy() for array in result]
     for array in kept:
         array[...] = -1
@@ -89,7 +86,7 @@ def test_returned_arrays_belong_to_nobody_else() -> None:
 
 def test_without_functions_the_arrays_are_copied() -> None:
     arrays = weights()
-    result = _core.apply_callbacks("conv", arrays, [])
+    result = apply_callbacks("conv", arrays, [])
     np.testing.assert_array_equal(result[0], arrays[0])
     assert not np.shares_memory(result[0], arrays[0])
 
@@ -109,14 +106,14 @@ class TestRubbish:
         if isinstance(value, str) else type(value).__name__)
     def test_is_refused(self, answer: object, message: str) -> None:
         with pytest.raises(TransferError, match=message) as caught:
-            _core.apply_callbacks("stem_conv", weights(), [("'stem'", lambda arrays: answer)])
+            apply_callbacks("stem_conv", weights(), [("'stem'", lambda arrays: answer)])
         expected = "layer 'stem_conv', additional_transfer key 'stem': expected a list of arrays"
         assert expected in str(caught.value)
         assert caught.value.problems == (str(caught.value),)
 
     def test_keeps_what_numpy_said_as_the_cause(self) -> None:
         with pytest.raises(TransferError) as caught:
-            _core.apply_callbacks("conv", weights(), [("conv", lambda arrays: [[1, [2]]])])
+            apply_callbacks("conv", weights(), [("conv", lambda arrays: [[1, [2]]])])
         assert isinstance(caught.value.__cause__, ValueError)
 
     def test_an_array_whose_conversion_fails_keeps_its_exception(self) -> None:
@@ -125,7 +122,7 @@ class TestRubbish:
                 raise LookupError("no numbers here")
 
         with pytest.raises(LookupError, match="no numbers here") as caught:
-            _core.apply_callbacks("conv", weights(), [("'stem'", lambda arrays: [Stubborn()])])
+            apply_callbacks("conv", weights(), [("'stem'", lambda arrays: [Stubborn()])])
         assert "key 'stem' for layer 'conv'" in caught.value.__notes__[0]
 
 
@@ -133,7 +130,7 @@ class TestExceptions:
     """An exception of the user's keeps its type and says where it came from."""
     def test_it_gains_a_note_of_layer_and_key(self) -> None:
         with pytest.raises(ZeroDivisionError) as caught:
-            _core.apply_callbacks("stem_conv", weights(), [("'stem'", lambda arrays: 1 / 0)])
+            apply_callbacks("stem_conv", weights(), [("'stem'", lambda arrays: 1 / 0)])
         assert caught.value.__notes__ == [
             "raised by the function of additional_transfer key 'stem' for layer 'stem_conv'"
         ]
@@ -142,7 +139,7 @@ class TestExceptions:
         with pytest.raises(
                 TransferError,
                 match=r"layer 'head', additional_transfer key \(Dense, Conv2D\): expected"):
-            _core.apply_callbacks("head", weights(), [("(Dense, Conv2D)", lambda arrays: None)])
+            apply_callbacks("head", weights(), [("(Dense, Conv2D)", lambda arrays: None)])
 
     @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, MemoryError, TransferError])
     def test_it_keeps_its_type(self, kind: type[BaseException]) -> None:
@@ -150,7 +147,7 @@ class TestExceptions:
             raise kind("stop")
 
         with pytest.raises(kind):
-            _core.apply_callbacks("conv", weights(), [("conv", fail)])
+            apply_callbacks("conv", weights(), [("conv", fail)])
 
     def test_an_exception_that_takes_no_notes_is_still_the_one_seen(self) -> None:
         class Noteless(Exception):
@@ -161,13 +158,13 @@ class TestExceptions:
             raise Noteless("mine")
 
         with pytest.raises(Noteless, match="mine"):
-            _core.apply_callbacks("conv", weights(), [("conv", fail)])
+            apply_callbacks("conv", weights(), [("conv", fail)])
 
     def test_later_functions_are_not_run(self) -> None:
         ran = []
         with pytest.raises(ZeroDivisionError):
-            _core.apply_callbacks("conv", weights(), [("a", lambda arrays: 1 / 0),
-                                                      ("b", lambda arrays: ran.append(1))])
+            apply_callbacks("conv", weights(), [("a", lambda arrays: 1 / 0),
+                                                ("b", lambda arrays: ran.append(1))])
         assert ran == []
 
 
@@ -186,7 +183,7 @@ class TestHostileFunctions:
 
         calls += [("conv", clear_everything),
                   ("conv", lambda given: [array + 1 for array in given])]
-        result = _core.apply_callbacks("conv", arrays, calls)
+        result = apply_callbacks("conv", arrays, calls)
         np.testing.assert_array_equal(result[1], [3, 3, 3])
 
     def test_the_answer_may_change_while_it_is_being_read(self) -> None:
@@ -198,7 +195,7 @@ class TestHostileFunctions:
                 return np.ones(2)
 
         answer += [Shrinking(), np.zeros(3), np.zeros(4)]
-        result = _core.apply_callbacks("conv", [], [("conv", lambda arrays: answer)])
+        result = apply_callbacks("conv", [], [("conv", lambda arrays: answer)])
         assert [array.shape for array in result] == [(2,), (3,), (4,)]
 
     def test_lists_and_tuples_with_their_own_ideas_are_read_as_what_they_hold(self) -> None:
@@ -209,7 +206,7 @@ class TestHostileFunctions:
             def __iter__(self) -> Any:
                 raise RuntimeError("never asked")
 
-        result = _core.apply_callbacks("conv", [], [("conv", lambda arrays: Lying([np.ones(2)]))])
+        result = apply_callbacks("conv", [], [("conv", lambda arrays: Lying([np.ones(2)]))])
         assert len(result) == 1
 
     def test_arrays_may_be_reshaped_and_resized_by_the_function(self) -> None:
@@ -218,26 +215,26 @@ class TestHostileFunctions:
             arrays[1].resize((100,), refcheck=False)
             return arrays
 
-        result = _core.apply_callbacks("conv", weights(), [("conv", resize)])
+        result = apply_callbacks("conv", weights(), [("conv", resize)])
         assert [array.shape for array in result] == [(6,), (100,)]
 
-    def test_a_function_may_call_the_core_again(self) -> None:
+    def test_a_function_may_call_it_again(self) -> None:
         def nested(arrays: Arrays) -> Arrays:
-            return _core.apply_callbacks("inner", arrays,
-                                         [("inner", lambda given: [array + 1 for array in given])])
+            return apply_callbacks("inner", arrays,
+                                   [("inner", lambda given: [array + 1 for array in given])])
 
-        result = _core.apply_callbacks("outer", weights(), [("outer", nested), ("outer", nested)])
+        result = apply_callbacks("outer", weights(), [("outer", nested), ("outer", nested)])
         np.testing.assert_array_equal(result[1], [3, 3, 3])
 
     def test_endless_recursion_ends_in_a_recursion_error(self) -> None:
         def endless(arrays: Arrays) -> Arrays:
-            return _core.apply_callbacks("conv", arrays, [("conv", endless)])
+            return apply_callbacks("conv", arrays, [("conv", endless)])
 
         before = sys.getrecursionlimit()
         sys.setrecursionlimit(200)
         try:
             with pytest.raises(RecursionError):
-                _core.apply_callbacks("conv", weights(), [("conv", endless)])
+                apply_callbacks("conv", weights(), [("conv", endless)])
         finally:
             sys.setrecursionlimit(before)
 
@@ -250,7 +247,7 @@ class TestHostileFunctions:
             return [array + 1 for array in arrays]
 
         def run(number: int) -> None:
-            results[number] = _core.apply_callbacks("conv", weights(), [("conv", meet)])
+            results[number] = apply_callbacks("conv", weights(), [("conv", meet)])
 
         threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
         for thread in threads:
@@ -258,20 +255,3 @@ class TestHostileFunctions:
         for thread in threads:
             thread.join()
         assert [results[number][1].tolist() for number in range(2)] == [[2.0] * 3] * 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(("conv", []), "expected 3 positional arguments, got 2"),
-     ((1, [], []), "expected a str for 'layer', got int"),
-     (("conv", (), []), "expected a list for 'arrays', got tuple"),
-     (("conv", [], ()), "expected a list for 'calls', got tuple"),
-     (("conv", [1], []), r"expected a numpy array for 'arrays\[...\]', got int"),
-     (("conv", [np.ones(1, object)], []), "plain numbers"),
-     (("conv", [], [("a",)]), "tuples of a str and a callable"),
-     (("conv", [], [("a", 3)]), "tuples of a str and a callable"),
-     (("conv", [], [(1, len)]), "tuples of a str and a callable")], ids=lambda value: value
-    if isinstance(value, str) else "")
-def test_wrong_arguments_are_refused(arguments: tuple[object, ...], message: str) -> None:
-    with pytest.raises(TypeError, match=message):
-        _core.apply_callbacks(*arguments)  # type: ignore[arg-type]
