@@ -153,7 +153,7 @@ def keras_reload_from_torch_model(torch_model: Any, keras_model: Any = None,
     if not do_convert:
         return shown(looked_at, verbose)
     if verbose > 0:
-        print(looked_at.layer_table, end="\n\n")
+        print(repr(looked_at.layer_table), end="\n\n")
     save = file_to_save(save_name, "_imagenet.h5", target)
     writing: dict[str, Any] = {
         "strict": strict, "save": save, "progress": verbose > 0, "stopwatch": stopwatch
@@ -253,6 +253,6 @@ def shown(report: Report, verbose: int) -> Report:
     """The report, printed unless silence is asked for; one of looking only prints its lists."""
     if verbose > 0:
         if not report.ledger:
-            print(report.layer_table)
-        print(report)
+            print(repr(report.layer_table))
+        print(repr(report))
     return report

@@ -1,4 +1,4 @@
-"""`align`: who belongs to whom, found out and kept as a plan; nothing is converted."""
+"""`align`: find out which weight belongs where, and keep it as a plan; nothing is converted."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import click
 
 from ..api.aligning import classic_dictionaries
 from . import options, screen
-from .configuration import config_option
-from .exit_codes import DONE
-from .pairing import both_sides, converted, save_plan, way_options
+from .main import DONE
+from .pairing import both_sides, converted, mode_options, save_plan
 
 EXAMPLES = """
-keras-torch-convert align timm:create_model model.py:build --kwargs '{"model_name": "resnet18"}' -o resnet18.plan.json
+keras-torch-convert align model.py:torch_model model.py:keras_model -o model.plan.json
 keras-torch-convert align resnet18.pth model.keras --tail-align-dict '{"shortcut_conv": -4}'
 keras-torch-convert align module.py:net model.keras --dictionaries
 keras-torch-convert align module.py:net model.keras --hints '{"head": "fc"}' --json
@@ -27,13 +26,13 @@ keras-torch-convert align module.py:net model.keras --hints '{"head": "fc"}' --j
 @click.option("-o", "--output", type=options.FILE,
               help="Where to keep the plan, by custom NAME.plan.json.")
 @click.option("--dictionaries", is_flag=True,
-              help="Say it as the classic arguments too, ready to paste.")
-@way_options
+              help="Print the classic arguments that say the same, ready to paste.")
+@mode_options
 @options.sample_option
 @options.strict_option
 @options.model_options
 @options.classic_options
-@config_option
+@options.config_option
 @click.pass_context
 def command(ctx: click.Context, /, output: Path | None, dictionaries: bool, as_json: bool,
             **values: Any) -> int:
@@ -45,30 +44,27 @@ def command(ctx: click.Context, /, output: Path | None, dictionaries: bool, as_j
     """
     options.check_places(output)
     source, target = both_sides(ctx, values)
-    report = converted(ctx, source, target, values, output=None, verify=False)
+    report = converted(ctx, source, target, values)
+    plan = report.plan
+    assert plan is not None
     saved = save_plan(report, output) if output is not None else None
-    pairs = report.plan.pairs if report.plan is not None else ()
-    classic = None
-    if dictionaries and report.plan is not None:
-        with screen.chatter_on_stderr():
-            classic = classic_dictionaries(report.plan, source, target)
+    with screen.chatter_on_stderr():
+        classic = classic_dictionaries(plan, source, target) if dictionaries else None
     if as_json:
         data = report.to_dict()
         names = ("source", "target", "alignment", "pairs", "evidence", "warnings", "notes",
                  "totals")
-        said = None if classic is None else classic.arguments() | {"comment": classic.comment}
+        arguments = None if classic is None else classic.arguments() | {"comment": classic.comment}
         screen.show_json({name: data[name] for name in names}
-                         | {"plan": saved, "dictionaries": said})
+                         | {"plan": saved, "dictionaries": arguments})
         return DONE
-    rows = [(torch_layer, keras_layer, report.evidence.get(keras_layer, ""))
-            for torch_layer, keras_layer in pairs]
-    header = ("torch layer", "Keras layer", "evidence")
-    with_evidence = any(row[2] for row in rows)
-    screen.show_table(header if with_evidence else header[:2],
-                      rows if with_evidence else [row[:2] for row in rows])
+    columns = 3 if report.evidence else 2
+    screen.show_table(("torch layer", "Keras layer", "evidence")[:columns],
+                      [(*pair, report.evidence.get(pair[1], ""))[:columns] for pair in plan.pairs])
     for sentence in (*report.notes, *report.warnings):
         screen.note(f"note: {sentence}")
-    screen.say(f"{len(pairs):,} layers paired{f', {report.alignment}' if report.alignment else ''}")
+    screen.say(f"{len(plan.pairs):,} layers paired"
+               + (f", {report.alignment}" if report.alignment else ""))
     if classic is not None:
         screen.say(f"\n{classic}\n")
     if saved is not None:

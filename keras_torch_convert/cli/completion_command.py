@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from .exit_codes import DONE
-from .main import group
+from .main import DONE, group
 
 PROGRAM = "keras-torch-convert"
 # click looks for this variable when the program starts.
@@ -22,7 +21,7 @@ To switch it on:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> int:
     """Print the script that completes this command in a SHELL."""
-    kind = get_completion_class(shell)
-    assert kind is not None
-    print(kind(group, {}, PROGRAM, VARIABLE).source())
+    completion = get_completion_class(shell)
+    assert completion is not None
+    print(completion(group, {}, PROGRAM, VARIABLE).source())
     return DONE

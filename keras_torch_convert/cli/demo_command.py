@@ -1,5 +1,5 @@
 """`demo`: a small network with two branches, which PyTorch and Keras list in different order,
-converted and proved.
+converted and proven.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import click
 from ..api.classic import keras_reload_from_torch_model
 from ..api.conversion import convert
 from . import options, screen
-from .exit_codes import DONE, MISMATCH, InputError
+from .main import DONE, MISMATCH, InputError
 from .models import choose_backend
 
 EXAMPLES = """
@@ -55,18 +55,19 @@ def command(output: Path | None, html: Path | None, backend: str | None, as_json
         report.to_html(html)
     if as_json:
         screen.show_json(report.to_dict())
-        return DONE if report.equal else MISMATCH
-    screen.say("The two lists as they are; the branches are listed in different order:\n", "bold")
-    screen.show_layer_table(before)
-    screen.say(f"\nWith tail_align_dict={TAILS}, tail_split_position=1:\n", "bold")
-    screen.show_layer_table(moved)
-    screen.say("\nThe same without a dictionary, by running both models:\n", "bold")
-    screen.show_report(report)
+    else:
+        screen.say("The two lists as they are; the branches are listed in different order:\n",
+                   "title")
+        screen.show_layer_table(before)
+        screen.say(f"\nWith tail_align_dict={TAILS}, tail_split_position=1:\n", "title")
+        screen.show_layer_table(moved)
+        screen.say("\nThe same without a dictionary, by running both models:\n", "title")
+        screen.show(report.lines())
     return DONE if report.equal else MISMATCH
 
 
 def two_branches_torch() -> Any:
-    """Two branches side by side, listed branch after branch."""
+    """Return a module with two branches side by side, listed branch after branch."""
     import torch
     from torch import nn
 
@@ -94,7 +95,7 @@ def two_branches_torch() -> Any:
 
 
 def two_branches_keras() -> Any:
-    """The same network in Keras, which lists layers by depth."""
+    """Return the same network in Keras, which lists layers by depth."""
     import keras
     from keras import layers
 

@@ -15,18 +15,47 @@ from typing import Any
 import click
 
 from .. import __version__
-from ..errors import ConversionError
-from . import exit_codes
+from ..errors import (AlignmentError, ConversionError, DictionaryError, ManifestError,
+                      NotEqualError, PlanError, PredictionError, SaveError, SourceError,
+                      TargetError, TransferError, UploadError)
+
+DONE = 0
+MISMATCH = 1
+USAGE_ERROR = 2
+INPUT_ERROR = 3
+NOT_DONE = 4
+INTERNAL_ERROR = 70
+INTERRUPTED = 130
+# What the shell calls a program that wrote to a closed pipe.
+PIPE_CLOSED = 141
+
+EXIT_CODES = f"""\b
+Exit codes:
+  {DONE}    done; of what was compared, all is equal
+  {MISMATCH}    mismatch: layers or weights do not fit together, or outputs differ
+  {USAGE_ERROR}    usage error: an unknown command, option or value
+  {INPUT_ERROR}    input error: a file, plan or model that cannot be read or run
+  {NOT_DONE}    a file could not be written or uploaded
+  {INTERNAL_ERROR}   internal error: a bug in this program
+  {INTERRUPTED}  interrupted; nothing is left half done"""
+
+_CODES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int],
+              ...] = (((NotEqualError, TransferError, AlignmentError), MISMATCH),
+                      ((SourceError, TargetError, PlanError, PredictionError, DictionaryError,
+                        ManifestError), INPUT_ERROR), ((SaveError, UploadError, OSError), NOT_DONE))
+_PREFIXES = {
+    USAGE_ERROR: "usage error", INPUT_ERROR: "input error", INTERNAL_ERROR: "internal error"
+}
 
 # Each command is imported when it is asked for: `keras-torch-convert --help` answers at once.
 COMMANDS = {
     "inspect": "List the layers of a checkpoint or model, or of two side by side.",
     "align": "Find out which weight belongs where, and keep it as a plan.",
-    "convert": "Carry the weights of a PyTorch model into a Keras model, and prove it.",
+    "convert": "Convert the weights of a PyTorch model into a Keras model, and prove it.",
     "apply": "Turn checkpoints into Keras files as a plan says, without PyTorch and Keras.",
     "verify": "Run both models and say whether they are equal.",
-    "rules": "How PyTorch and Keras store the same layer.", "release":
-        "Checksums, the entry for PRETRAINED_DICT, the upload.", "demo":
+    "rules": "Show how PyTorch and Keras store the same layer.", "release":
+        "Print checksums, set the entry of PRETRAINED_DICT, upload.", "demo":
             "Convert a small network, and see what a misalignment looks like.", "completion":
                 "Print the script that completes this command in a shell."
 }
@@ -34,12 +63,18 @@ COMMANDS = {
 EXAMPLES = """\b
 Examples:
   keras-torch-convert inspect resnet50.pth
-  keras-torch-convert inspect timm:create_model zoo.resnet:ResNet50 --kwargs '{"model_name": "resnet50"}'
+  keras-torch-convert inspect torchvision.models:resnet50 keras.applications:ResNet50
   keras-torch-convert convert model.py:torch_model model.py:keras_model -o model.h5
   keras-torch-convert COMMAND --help"""
 
 # Arguments of the Python functions that no option has the name of.
-NOT_OPTIONS = {"do_convert": "the command inspect", "if_different": "--keep-different of convert"}
+_NOT_OPTIONS = {"do_convert": "the command inspect", "if_different": "--keep-different of convert"}
+
+
+class InputError(click.ClickException):
+    """A model, file or function named on the command line cannot be had."""
+
+    exit_code = INPUT_ERROR
 
 
 class PipeClosedError(Exception):
@@ -57,8 +92,9 @@ class Session:
 class LazyGroup(click.Group):
     """A group that lists its commands without importing them."""
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. click itself would end with 1, a mismatch, when the reader of a pipe has
-        seen enough.
+        """Run the command.
+
+        click itself would end with 1, a mismatch, when the reader of a pipe has seen enough.
         """
         try:
             result = super().invoke(ctx)
@@ -68,11 +104,11 @@ class LazyGroup(click.Group):
         return result
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order in which they are used."""
+        """Return the names, in the order in which they are used."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now."""
+        """Import the command."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f".{cmd_name}_command", __package__)
@@ -84,76 +120,91 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The names with one line each."""
+        """Write the names with one line each."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup,
-             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-             epilog=f"{EXAMPLES}\n\n{exit_codes.TABLE}")
+@click.group(cls=LazyGroup, invoke_without_command=True,
+             context_settings={"help_option_names": ["-h", "--help"],
+                               "max_content_width": 100}, epilog=f"{EXAMPLES}\n\n{EXIT_CODES}")
 @click.version_option(__version__, prog_name="keras-torch-convert")
 @click.option("--traceback", "show_traceback", is_flag=True,
               help="Show where in the program an error was raised.")
-@click.pass_obj
-def group(session: Session, show_traceback: bool) -> None:
+@click.pass_context
+def group(ctx: click.Context, show_traceback: bool) -> None:
     """Pretrained PyTorch weights into Keras models: aligned, checked, proven equal.
 
     A model is named as package.module:callable or file.py:callable (called with --kwargs), a
     checkpoint by its path (.pt, .pth, .bin, .safetensors, .npz), a Keras model also by its file
     (.keras, .h5).
     """
+    session = ctx.ensure_object(Session)
     session.traceback = session.traceback or show_traceback
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; gives the exit code."""
+    """Run the command line and return the exit code.
+
+    Args:
+        arguments: The words behind the name of the program, by default those of the process.
+
+    Returns:
+        One of the exit codes above.
+    """
     session = Session()
     try:
         result = group.main(args=arguments, prog_name="keras-torch-convert", obj=session,
                             standalone_mode=False)
     except click.Abort:
         print("interrupted; nothing is left half done", file=sys.stderr)
-        return exit_codes.INTERRUPTED
+        return INTERRUPTED
     except PipeClosedError:
         # What is still buffered must not raise again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exit_codes.PIPE_CLOSED
+        return PIPE_CLOSED
     except Exception as error:
-        return told(error, session)
-    return result if isinstance(result, int) else exit_codes.DONE
+        return _report_error(error, session)
+    return result if isinstance(result, int) else DONE
 
 
-def told(error: Exception, session: Session) -> int:
-    """Tell an error on stderr and give its exit code."""
-    code = exit_codes.exit_code_of(error)
+def exit_code_of(error: Exception) -> int:
+    """Return the exit code that an error leads to."""
+    if isinstance(error, click.ClickException):
+        return error.exit_code
+    return next((code for types, code in _CODES if isinstance(error, types)), INTERNAL_ERROR)
+
+
+def _report_error(error: Exception, session: Session) -> int:
+    """Print an error on stderr and return its exit code."""
+    code = exit_code_of(error)
     if session.traceback:
         traceback.print_exception(error)
         return code
-    if isinstance(error, click.UsageError):
-        if error.ctx is not None:
-            print(error.ctx.get_usage(), file=sys.stderr)
-            print(f"Try '{error.ctx.command_path} --help'", file=sys.stderr)
-        message = error.format_message()
-    elif isinstance(error, click.ClickException):
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        print(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help'", file=sys.stderr)
+    if isinstance(error, click.ClickException):
         message = error.format_message()
     elif isinstance(error, (ConversionError, OSError)):
-        message = f"{error}{options_meant(str(error), session.command)}"
+        message = f"{error}{_options_meant(str(error), session.command)}"
     else:
-        message = f"{type(error).__name__}: {error}; --traceback shows where"
+        message = (f"{type(error).__name__}: {error}\nPlease report it, with what --traceback "
+                   "prints.")
     notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
-    print(f"error: {message}{notes}", file=sys.stderr)
+    print(f"{_PREFIXES.get(code, 'error')}: {message}{notes}", file=sys.stderr)
     return code
 
 
-def options_meant(message: str, command: click.Command | None) -> str:
-    """Arguments of the Python functions that a message names, such as "skip_layers=", as what they
-    are on the command line; "" when it names none.
-    """
-    written = {name: meant for name, meant in NOT_OPTIONS.items() if command is not None}
-    for param in command.params if command is not None else ():
-        if param.name is not None and isinstance(param, click.Option):
-            written[param.name] = max(param.secondary_opts or param.opts, key=len)
+def _options_meant(message: str, command: click.Command | None) -> str:
+    """Return which options the arguments are that a message names, such as "skip_layers="."""
+    if command is None:
+        return ""
+    written = _NOT_OPTIONS | {
+        param.name: max(param.secondary_opts or param.opts, key=len)
+        for param in command.params if param.name is not None and isinstance(param, click.Option)
+    }
     named = dict.fromkeys(re.findall(r"\b([a-z]+(?:_[a-z]+)*)=", message))
     meant = [f"{name} is {written[name]}" for name in named if name in written]
     return f"\non the command line {', '.join(meant)}" if meant else ""

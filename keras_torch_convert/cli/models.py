@@ -1,4 +1,4 @@
-"""Models and checkpoints by the names that the command line has for them."""
+"""Models and checkpoints by their names on the command line."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from ..keras_io.model import is_keras_model
 from ..keras_io.values import torch_tensor
 from ..spec.source import SourceTensor
 from ..torch_io.live_tensor import is_torch_module
+from ..torch_io.reader import read
 from ..util.text import did_you_mean
-from .exit_codes import InputError
+from .main import InputError
 from .values import imported, is_object_name
 
 KERAS_FILES = (".keras", ".h5", ".hdf5")
@@ -30,19 +31,19 @@ class Model(click.ParamType):  # type: ignore[type-arg]
     name = "MODEL"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The text, once it is a name or the path of something that exists."""
+        """Return the text, once it is a name or the path of something that exists."""
         text = str(value)
         if not is_object_name(text) and not Path(text).exists():
-            beside = [entry.name for entry in Path(text).parent.iterdir()
-                     ] if Path(text).parent.is_dir() else []
-            raise InputError(f"there is no file {text!r}, and a model is named as "
-                             "package.module:callable or file.py:callable"
-                             f"{did_you_mean(Path(text).name, beside)}")
+            folder = Path(text).parent
+            beside = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+            usage = "; a model is named as package.module:callable or file.py:callable"
+            raise InputError(
+                f"there is no file {text!r}{did_you_mean(Path(text).name, beside) or usage}")
         return text
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter,
                        incomplete: str) -> list[Any]:
-        """Files, in the shell's own way."""
+        """Complete files, in the shell's own way."""
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(incomplete, type="file")]
@@ -50,14 +51,13 @@ class Model(click.ParamType):  # type: ignore[type-arg]
 
 def models_of(names: Sequence[str], kwargs: Sequence[Mapping[str, Any]],
               backend: str | None) -> list[Any]:
-    """What the names stand for, in their order: torch modules, Keras models, state dicts, or paths
-    of checkpoints.
+    """Return what the names stand for: torch modules, Keras models, state dicts, or paths.
 
     The n-th of `kwargs` belongs to the n-th of the names that names a callable.
     """
     choose_backend(backend)
     given = iter(kwargs)
-    models = [model_of(name, given) for name in names]
+    models = [_model(name, given) for name in names]
     if next(given, None) is not None:
         raise click.UsageError(
             f"--kwargs was given {len(kwargs)} times, which is more than models are called")
@@ -65,8 +65,9 @@ def models_of(names: Sequence[str], kwargs: Sequence[Mapping[str, Any]],
 
 
 def choose_backend(backend: str | None) -> None:
-    """Settle Keras's backend before Keras is imported: as asked for, else as Keras is configured,
-    else one that is installed.
+    """Choose Keras's backend before Keras is imported.
+
+    It is the one asked for, else as Keras is configured, else one that is installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if backend is not None:
@@ -74,15 +75,14 @@ def choose_backend(backend: str | None) -> None:
     elif "KERAS_BACKEND" not in os.environ:
         # Keras writes its configuration when it is first imported, whatever is installed: what it
         # says need not be a choice.
-        installed = [
-            name for name in (configured_backend(), *BACKENDS) if importlib.util.find_spec(name)
-        ]
-        if installed:
-            os.environ["KERAS_BACKEND"] = installed[0]
+        for name in (_configured_backend(), *BACKENDS):
+            if importlib.util.find_spec(name):
+                os.environ["KERAS_BACKEND"] = name
+                break
 
 
-def configured_backend() -> str:
-    """The backend in Keras's configuration file."""
+def _configured_backend() -> str:
+    """Return the backend in Keras's configuration file."""
     home = os.environ.get("KERAS_HOME")
     path = (Path(home) if home else Path.home() / ".keras") / "keras.json"
     try:
@@ -91,11 +91,11 @@ def configured_backend() -> str:
         return "tensorflow"
 
 
-def model_of(name: str, kwargs: Iterator[Mapping[str, Any]]) -> Any:
-    """One model: imported and called, loaded from a Keras file, or the path as it is."""
+def _model(name: str, kwargs: Iterator[Mapping[str, Any]]) -> Any:
+    """Return one model: imported and called, loaded from a Keras file, or the path as it is."""
     if not is_object_name(name):
         path = Path(name)
-        return loaded_keras_model(path) if path.suffix in KERAS_FILES else path
+        return _loaded_keras_model(path) if path.suffix in KERAS_FILES else path
     found = imported(name)
     if is_torch_module(found) or is_keras_model(found) or isinstance(found, Mapping):
         return found
@@ -110,12 +110,12 @@ def model_of(name: str, kwargs: Iterator[Mapping[str, Any]]) -> Any:
         raise InputError(f"{name}({given}) raised {type(error).__name__}: {error}") from error
 
 
-def loaded_keras_model(path: Path) -> Any:
-    """The model in a .keras or .h5 file, by the Keras that wrote it."""
+def _loaded_keras_model(path: Path) -> Any:
+    """Return the model in a .keras or .h5 file, loaded by the Keras that wrote it."""
     if path.name.endswith(".weights.h5"):
         raise InputError(
             f"{path} holds weights without a model: name the callable that builds the model")
-    package = "tf_keras" if written_by_keras_2(path) else "keras"
+    package = "tf_keras" if _written_by_keras_2(path) else "keras"
     if importlib.util.find_spec(package) is None:
         raise InputError(f"{path} was written by {package}, which is not installed")
     keras = importlib.import_module(package)
@@ -127,8 +127,8 @@ def loaded_keras_model(path: Path) -> Any:
             "your own need the callable that builds the model") from error
 
 
-def written_by_keras_2(path: Path) -> bool:
-    """True for a legacy .h5 file that says so; Keras 2 wrote no other kind by default."""
+def _written_by_keras_2(path: Path) -> bool:
+    """Return True for a legacy .h5 file that says so; Keras 2 wrote no other format by default."""
     import h5py
 
     if not h5py.is_hdf5(path):
@@ -139,8 +139,7 @@ def written_by_keras_2(path: Path) -> bool:
 
 
 def torch_side(source: Any, weights: Path | None) -> Any:
-    """The PyTorch side, with the weights of a checkpoint loaded into the module when one was named.
-    """
+    """Return the PyTorch side, with the weights of a checkpoint in the module if one was named."""
     if is_keras_model(source):
         raise click.UsageError(
             "the first model is a Keras model: give the PyTorch side first, then the Keras side")
@@ -149,11 +148,16 @@ def torch_side(source: Any, weights: Path | None) -> Any:
     if not is_torch_module(source):
         raise click.UsageError(
             "--weights are for a module: name the callable that makes it as the first model")
-    return with_weights(source, weights)
+    tensors = {name: _torch_tensor(tensor) for name, tensor in read(weights).items()}
+    try:
+        source.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise InputError(f"{weights} does not fit into {type(source).__name__}: {error}") from error
+    return source
 
 
 def keras_side(target: Any) -> Any:
-    """The Keras side."""
+    """Return the Keras side, or refuse what is none."""
     if not is_keras_model(target):
         what = "a torch module" if is_torch_module(target) else f"a {type(target).__name__}"
         if isinstance(target, Path):
@@ -163,20 +167,8 @@ def keras_side(target: Any) -> Any:
     return target
 
 
-def with_weights(module: Any, path: Path) -> Any:
-    """The module with all weights of a checkpoint in it, none missing and none left."""
-    from ..torch_io.reader import read
-
-    tensors = {name: as_torch_tensor(tensor) for name, tensor in read(path).items()}
-    try:
-        module.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        raise InputError(f"{path} does not fit into {type(module).__name__}: {error}") from error
-    return module
-
-
-def as_torch_tensor(tensor: SourceTensor) -> Any:
-    """A tensor of a checkpoint for torch; types that NumPy lacks come as their bits."""
+def _torch_tensor(tensor: SourceTensor) -> Any:
+    """Return a tensor of a checkpoint for torch; dtypes that NumPy lacks come as their bits."""
     import torch
 
     array, wanted = tensor.read(), getattr(torch, tensor.dtype)

@@ -1,27 +1,35 @@
-"""Options that several commands take, as decorators."""
+"""Commands, the options that several of them take, and options from a TOML file."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from inspect import signature
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Union
 
 import click
+import numpy as np
 
+from ..api.classic import keras_reload_from_torch_model
+from ..plan.executor import Strict
 from ..util.atomic_file import check_place
-from .exit_codes import TABLE
-from .main import Session
+from ..util.text import did_you_mean
+from .main import EXIT_CODES, InputError, Session
 from .models import BACKENDS, Model
 from .values import Json, NamedObject, imported, is_object_name
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+# The help of an option, with its click type where its default does not show it.
+Described = Union[str, tuple[Any, str]]
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+STRICT: dict[str, Strict] = {"true": True, "target": "target", "false": False}
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def combined(*decorators: Callable[[Any], Any]) -> Callable[[Function], Function]:
-    """Several decorators as one; the first stands first in the help."""
+    """Return several decorators as one; the first stands first in the help."""
     def decorate(function: Function) -> Function:
         for decorator in reversed(decorators):
             function = decorator(function)
@@ -30,33 +38,82 @@ def combined(*decorators: Callable[[Any], Any]) -> Callable[[Function], Function
     return decorate
 
 
-def remember_traceback(ctx: click.Context, param: click.Parameter, shown: bool) -> None:
-    """Note that the program's own place of an error is wanted."""
-    session = ctx.find_object(Session)
-    if shown and session is not None:
-        session.traceback = True
-
-
 def command(name: str, examples: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command with its examples and the exit codes behind its options, and, last, the options
-    that all commands have.
+    """Return a decorator that makes a command.
+
+    Its examples and the exit codes stand behind its options, and last the options of all commands.
     """
     shown = "\n".join(f"  {line}" for line in examples.strip().splitlines())
-    settings = {"max_content_width": 100}
-    made = click.command(name, context_settings=settings,
-                         epilog=f"\b\nExamples:\n{shown}\n\n{TABLE}")
+    made = click.command(name, context_settings={"max_content_width": 100},
+                         epilog=f"\b\nExamples:\n{shown}\n\n{EXIT_CODES}")
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         result: click.Command = made(function)
         result.params += [
             click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON."),
             click.Option(["--traceback"], is_flag=True, expose_value=False, is_eager=True,
-                         callback=remember_traceback,
+                         callback=_remember_traceback,
                          help="Show where in the program an error was raised.")
         ]
         return result
 
     return decorate
+
+
+def _remember_traceback(ctx: click.Context, param: click.Parameter, shown: bool) -> None:
+    session = ctx.find_object(Session)
+    if shown and session is not None:
+        session.traceback = True
+
+
+def options_of(function: Callable[..., Any],
+               **described: Described) -> Callable[[Function], Function]:
+    """Return the options that are parameters of a public function, as one decorator.
+
+    Args:
+        function: Has the names and the defaults.
+        described: The options by name.
+
+    Returns:
+        The decorator.
+    """
+    options = []
+    for name, about in described.items():
+        kind, text = about if isinstance(about, tuple) else (None, about)
+        default = signature(function).parameters[name].default
+        flag = "--" + name.replace("_", "-")
+        settings: dict[str, Any] = {"help": text, "type": kind}
+        if default is True and kind is None:
+            settings |= {"default": True, "show_default": True}
+            flag += "/--no-" + flag[2:]
+        elif default is False:
+            settings["is_flag"] = True
+        elif isinstance(default, (list, tuple)):
+            settings |= {"multiple": True, "default": list(default), "show_default": bool(default)}
+            settings["help"] += " Repeatable."
+        elif default is not None and not isinstance(default, Mapping):
+            settings |= {"default": str(default), "show_default": True}
+        options.append(click.option(flag, **settings))
+    return combined(*options)
+
+
+def arguments(api_function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of options that are optional parameters of a function, objects imported.
+    """
+    found: dict[str, Any] = {}
+    for name, parameter in signature(api_function).parameters.items():
+        value = values.get(name)
+        if value is not None and parameter.default is not parameter.empty:
+            found[name] = list(value) if isinstance(value, tuple) else value
+    if "additional_transfer" in found:
+        named = found["additional_transfer"].items()
+        found["additional_transfer"] = {
+            imported(key) if is_object_name(key) else key: imported(function)
+            for key, function in named
+        }
+    if "specific_match_func" in found:
+        found["specific_match_func"] = imported(found["specific_match_func"])
+    return found
 
 
 source_argument = click.argument("source", type=Model())
@@ -73,97 +130,104 @@ weights_option = click.option("--weights", type=EXISTING_FILE,
 wrapper_option = click.option(
     "--wrapper", help='Under which key of a checkpoint the weights are, such as "model_ema".')
 sample_option = click.option(
-    "--sample", type=EXISTING_FILE,
+    "--sample", type=EXISTING_FILE, callback=lambda ctx, param, path: read_sample(path),
     help="An .npy file with the input for running the models, in the Keras layout with its batch. "
     "Default: made from the Keras model.")
 strict_option = click.option(
-    "--strict", type=click.Choice(["true", "target", "false"]), default="true", show_default=True,
+    "--strict", type=click.Choice(list(STRICT)), default="true", show_default=True,
+    callback=lambda ctx, param, text: STRICT[text],
     help="What may be left over: nothing, tensors of PyTorch, or both sides. All is reported.")
 html_option = click.option("--html", type=FILE, help="Write the report as one HTML page.")
 model_options = combined(kwargs_option, weights_option, wrapper_option, backend_option)
 
+MOVES, SPLIT, TRANSFERS = Json(dict, list), Json(int, list), Json(dict)
 # The arguments of the classic functions, under their own names.
-classic_options = combined(
-    click.option("--skip-weights", multiple=True, default=["num_batches_tracked"],
-                 show_default=True,
-                 help="Leave out tensors by the whole last part of their names. Repeatable."),
-    click.option("--unstack-weights", multiple=True,
-                 help="Tensors that are a layer of their own, by the last part. Repeatable."),
-    click.option("--tail-align-dict", type=Json(dict, list),
-                 help="{tail of a layer name: place}; a list has one for each stage."),
-    click.option("--full-name-align-dict", type=Json(dict, list),
-                 help="{layer name: place}; a list has one for each stage."),
-    click.option("--tail-split-position", type=Json(int, list), default="2", show_default=True,
-                 help='After how many "_" the tail of a layer name begins; a list for stages.'),
-    click.option("--additional-transfer", type=Json(dict),
-                 help="{ending of a layer name, or MODULE:CLASS of layers: MODULE:FUNCTION}."),
-    click.option("--specific-match-func", type=NamedObject(),
-                 help="A function from the Keras names to their order."),
-    click.option("--skip-layers", multiple=True,
-                 help="PyTorch layers to leave out; * is any text. Repeatable."),
-    click.option("--keep-layers", multiple=True,
-                 help="Keras layers that keep their values; * is any text. Repeatable."),
-    click.option("--expand-nested", is_flag=True,
-                 help="Count the leaf layers of nested models as layers."))
-CLASSIC = ("skip_weights", "unstack_weights", "tail_align_dict", "full_name_align_dict",
-           "tail_split_position", "additional_transfer", "specific_match_func", "skip_layers",
-           "keep_layers", "expand_nested")
-
-
-def classic_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of the classic functions, functions and classes imported; those not given are
-    left out.
-    """
-    arguments = {name: values[name] for name in CLASSIC if values[name] not in (None, ())}
-    for name in ("skip_weights", "unstack_weights", "skip_layers", "keep_layers"):
-        if name in arguments:
-            arguments[name] = list(arguments[name])
-    if "additional_transfer" in arguments:
-        arguments["additional_transfer"] = {
-            (imported(key) if is_object_name(key) else key): imported(function)
-            for key, function in arguments["additional_transfer"].items()
-        }
-    if "specific_match_func" in arguments:
-        arguments["specific_match_func"] = imported(arguments["specific_match_func"])
-    return arguments
+CLASSIC: dict[str, Described] = dict(  # noqa: C408  # the formatter fills calls, not literals
+    skip_weights="Leave out tensors by the whole last part of their names.",
+    unstack_weights="Tensors that are a layer of their own, by the last part.",
+    tail_align_dict=(MOVES, "{tail of a layer name: place}; a list has one for each stage."),
+    full_name_align_dict=(MOVES, "{layer name: place}; a list has one for each stage."),
+    tail_split_position=(SPLIT, 'The tail of a name begins after so many "_"; a list for stages.'),
+    additional_transfer=(TRANSFERS, "{ending of a layer name, or MODULE:CLASS: MODULE:FUNCTION}."),
+    specific_match_func=(NamedObject(), "A function from the Keras names to their order."),
+    skip_layers="PyTorch layers to leave out; * is any text.",
+    keep_layers="Keras layers that keep their values; * is any text.",
+    expand_nested="Count the leaf layers of nested models as layers.")
+classic_options = options_of(keras_reload_from_torch_model, **CLASSIC)
 
 
 def given(ctx: click.Context, *names: str) -> list[str]:
-    """Which of these options were given, on the command line or in a file, as they are written."""
-    default = click.core.ParameterSource.DEFAULT
-    options = {param.name: param for param in ctx.command.params}
-    arguments = [name for name, param in options.items() if isinstance(param, click.Argument)]
+    """Return which of these options were given, on the command line or in a file, as written."""
     found = [
-        name for name in names
-        if ctx.get_parameter_source(name) is not default and ctx.params[name] is not None
+        param for param in ctx.command.params
+        if param.name in names and ctx.params.get(param.name) is not None
+        and ctx.get_parameter_source(param.name) is not click.core.ParameterSource.DEFAULT
     ]
+    found.sort(key=lambda param: names.index(str(param.name)))
     return [
-        max(options[name].opts, key=len) if name not in arguments else name.upper()
-        for name in found
+        max(param.opts, key=len) if isinstance(param, click.Option) else str(param.name).upper()
+        for param in found
     ]
 
 
 def check_places(*paths: Path | None) -> None:
-    """Refuse files that cannot be written before anything is done. Raises SaveError."""
+    """Refuse files that cannot be written, before anything is done. Raises SaveError."""
     for path in paths:
         if path is not None:
             check_place(path)
 
 
-def strictness(text: str) -> Any:
-    """The value of `strict=`."""
-    return {"true": True, "target": "target", "false": False}[text]
-
-
 def read_sample(path: Path | None) -> Any:
-    """The array of a sample file."""
+    """Return the array of a sample file."""
     if path is None:
         return None
-    import numpy as np
-
-    from .exit_codes import InputError
-
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise InputError(f"{path} is no .npy file of one array: {error}") from error
+        raise InputError(f"{path} is not an .npy file of one array: {error}") from error
+
+
+def config_option(function: Function) -> Function:
+    """Add the option --config: what stands in the file counts as if it were given here."""
+    decorated: Function = click.option(
+        "--config", type=EXISTING_FILE, is_eager=True, expose_value=False, callback=_read_config,
+        help="A TOML file with any of these options and arguments; what is given here overrides "
+        "it.")(function)
+    return decorated
+
+
+def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
+    """Make the file's entries the defaults of this run.
+
+    A key is an option's long name, with "-" or "_", or an argument's name.
+    """
+    if path is None:
+        return
+    known = {_config_key(one): one for one in ctx.command.params if one.name != "config"}
+    settings: dict[str, Any] = {}
+    for key, value in _read_toml(path).items():
+        one = known.get(key.replace("-", "_").lower())
+        if one is None or one.name is None:
+            raise click.BadParameter(
+                f"{path}: '{ctx.command.name}' has no option {key!r}{did_you_mean(key, known)}",
+                ctx, param)
+        several = getattr(one, "multiple", False) and not isinstance(value, list)
+        settings[one.name] = [value] if several else value
+    ctx.default_map = {**(ctx.default_map or {}), **settings}
+
+
+def _config_key(param: click.Parameter) -> str:
+    if isinstance(param, click.Option):
+        return max(param.opts, key=len).lstrip("-").replace("-", "_")
+    return str(param.name)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}") from error

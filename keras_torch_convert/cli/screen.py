@@ -1,45 +1,36 @@
-"""What the commands print: colors and tables on a terminal, plain text in a pipe, JSON when asked
-for.
+"""What the commands print: colors and tables on a terminal, plain text in a pipe, JSON on request.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from ..report.layer_table import LayerTable
-from ..report.report import Report, as_plain
+from ..report.report import as_plain
+from ..report.terminal import Line, Style, in_color, is_terminal, terminal_width, wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-GOOD, BAD, ODD = "green", "bold red", "yellow"
 
-
-def is_terminal() -> bool:
-    """True when a person reads what is printed; FORCE_COLOR says so of a pipe as well."""
-    return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
-
-
-def console() -> Console:
-    """Standard output as rich sees it, which minds NO_COLOR and the width of the terminal. rich is
-    imported for a terminal only.
-    """
-    from rich.console import Console
-
-    return Console(highlight=False)
-
-
-def say(text: str = "", style: str = "") -> None:
+def say(text: str = "", style: Style = "") -> None:
     """Print a text, on a terminal in a style."""
-    if style and is_terminal():
-        console().print(text, style=style, markup=False)
-    else:
-        print(text)
+    show([Line(text, style)])
+
+
+def show(lines: Iterable[Line]) -> None:
+    """Print lines; on a terminal they are wrapped between words."""
+    if is_terminal():
+        width = terminal_width()
+        lines = [
+            Line(part, style) for text, style in lines
+            for part in (wrapped(text, width) if len(text) > width else [text])
+        ]
+    print(in_color(lines))
 
 
 def show_json(data: Any) -> None:
@@ -49,11 +40,12 @@ def show_json(data: Any) -> None:
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]],
                right: Sequence[int] = ()) -> None:
-    """A table: fitted to the terminal, or in a pipe a line for each row and nothing cut off.
+    """Print a table: fitted to the terminal, in a pipe a line for each row and nothing cut off.
+
     Columns in `right` are aligned right.
     """
     if not is_terminal():
-        widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
         for row in (header, *rows):
             texts = [
                 text.rjust(width) if column in right else text.ljust(width)
@@ -61,63 +53,38 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]],
             ]
             print("  ".join(texts).rstrip())
         return
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column, title in enumerate(header):
         table.add_column(title, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(unmarked, row))
-    console().print(table)
+        table.add_row(*map(escape, row))
+    _console().print(table)
 
 
-def show_layer_table(layer_table: LayerTable) -> None:
-    """Both lists side by side, as wide as the terminal; on it, rows that do not fit are red."""
-    if not is_terminal():
-        print(layer_table)
-        return
-    rules = 0
-    explaining = False
-    for line in layer_table.text(console().width - 1).splitlines():
-        rules += line.startswith("---")
-        # The reason of the first mismatch takes as many lines as it needs, which have no bar
-        # between two sides.
-        explaining = line.startswith("    <-") or (explaining and " | " not in line
-                                                   and not line.startswith("-"))
-        is_total = rules == 2 and not line.startswith("---") and layer_table.mismatches > 0
-        say(line, BAD if explaining or is_total else "red" if line.startswith("!") else "")
+def _console() -> Console:
+    """Return standard output as rich writes to it, which is imported for a terminal only."""
+    from rich.console import Console
+
+    return Console(highlight=False)
 
 
-def show_report(report: Report) -> None:
-    """The report; its last line, the verdict, is green, red, or yellow when nothing is proved."""
-    *lines, verdict = str(report).splitlines()
-    for line in lines:
-        say(line, ODD if line.startswith("WARNING") else "")
-    say(verdict, verdict_style(report.equal))
-
-
-def verdict_style(equal: bool | None) -> str:
-    """Green for equal outputs, red for different ones, yellow when nothing is proved."""
-    return ODD if equal is None else GOOD if equal else BAD
-
-
-def unmarked(text: str) -> str:
-    """A text whose brackets rich takes for what they are."""
-    from rich.markup import escape
-
-    return escape(text)
+def show_layer_table(table: LayerTable, *, tensors: bool = False) -> None:
+    """Print both lists side by side, as wide as the terminal."""
+    lines = table.lines(terminal_width() - is_terminal(), tensors=tensors)
+    print(in_color(lines))
 
 
 def note(text: str) -> None:
-    """Tell something on stderr, beside the result."""
+    """Print something on stderr, beside the result."""
     print(text, file=sys.stderr)
 
 
 @contextmanager
 def chatter_on_stderr() -> Iterator[None]:
-    """What models and frameworks print meanwhile goes to stderr: standard output has the result
-    alone.
-    """
+    """Send what models and frameworks print to stderr: standard output has the result alone."""
     with redirect_stdout(sys.stderr):
         yield
 

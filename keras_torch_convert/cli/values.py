@@ -1,4 +1,4 @@
-"""Kinds of value that options take: JSON, and Python objects by their name."""
+"""Types of value that options take: JSON, and Python objects by their name."""
 
 from __future__ import annotations
 
@@ -8,49 +8,52 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
 
 from ..util.text import did_you_mean
-from .exit_codes import InputError
+from .main import InputError
+
+_JSON_TYPES = {
+    dict: "an object {...}", list: "a list [...]", int: "a whole number", str: "a string"
+}
 
 
 class Json(click.ParamType):  # type: ignore[type-arg]
-    """A value written as JSON, of one of some types; from a configuration file it comes as it is.
-    """
+    """A value written as JSON, of one of some types; from a TOML file it comes as it is."""
 
     name = "JSON"
 
-    def __init__(self, *kinds: type) -> None:
-        self.class_names = kinds
+    def __init__(self, *types: type) -> None:
+        self.types = types
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The value; an error that shows where the JSON breaks off."""
+        """Return the value, or fail and show where the JSON breaks off."""
         if isinstance(value, str):
             try:
                 value = json.loads(value)
             except ValueError as error:
-                self.fail(f"{value!r} is no JSON: {error}; an example is '{{\"attn_gamma\": -6}}'",
-                          param, ctx)
-        if not isinstance(value, self.class_names):
-            expected = " or ".join(WORDS[kind] for kind in self.class_names)
+                self.fail(
+                    f"{value!r} is not valid JSON: {error}; an example is "
+                    "'{\"attn_gamma\": -6}'", param, ctx)
+        if not isinstance(value, self.types):
+            expected = " or ".join(_JSON_TYPES[one] for one in self.types)
             self.fail(f"expected {expected}, got {value!r}", param, ctx)
         return value
 
 
-WORDS = {dict: "an object {...}", list: "a list [...]", int: "a whole number", str: "a text"}
-
-
 class NamedObject(click.ParamType):  # type: ignore[type-arg]
-    """The name of a Python object: package.module:object or file.py:object. It is imported when the
-    command runs.
+    """The name of a Python object: package.module:object or file.py:object.
+
+    It is imported when the command runs, once Keras's backend is chosen.
     """
 
     name = "MODULE:OBJECT"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name, as it is."""
+        """Return the name as it is."""
         if not is_object_name(str(value)):
             self.fail(f"expected package.module:object or file.py:object, got {value!r}", param,
                       ctx)
@@ -58,7 +61,8 @@ class NamedObject(click.ParamType):  # type: ignore[type-arg]
 
 
 def is_object_name(text: str) -> bool:
-    """True for "package.module:object" and "file.py:object", also with dots behind the colon."""
+    """Return True for "package.module:object" and "file.py:object", also with dots in the object.
+    """
     module, colon, name = text.rpartition(":")
     if not colon or not all(part.isidentifier() for part in name.split(".")):
         return False
@@ -66,15 +70,14 @@ def is_object_name(text: str) -> bool:
 
 
 def imported(text: str) -> Any:
-    """The object of that name. The current folder counts as a place of modules, as with `python
-    -m`.
-    """
+    """Import the object of that name; modules are also looked for in the current folder."""
     module_name, _, path = text.rpartition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    from_file = module_name.endswith(".py")
     try:
-        found = from_file(Path(module_name)) if module_name.endswith(
-            ".py") else importlib.import_module(module_name)
+        found: Any = _module_in(
+            Path(module_name)) if from_file else importlib.import_module(module_name)
     except InputError:
         raise
     except Exception as error:
@@ -88,19 +91,19 @@ def imported(text: str) -> Any:
     return found
 
 
-def from_file(path: Path) -> Any:
-    """The module that a .py file makes; files beside it can be imported by it."""
+def _module_in(path: Path) -> ModuleType:
+    """Return the module that a .py file makes; it can import the files beside it."""
     if not path.is_file():
         raise InputError(f"there is no file {path}")
-    name = path.stem
-    if str(path.parent.resolve()) not in sys.path:
-        sys.path.insert(0, str(path.parent.resolve()))
+    name, path = path.stem, path.resolve()
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
     loaded = sys.modules.get(name)
-    if loaded is not None and getattr(loaded, "__file__", None) == str(path.resolve()):
+    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
         return loaded
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise InputError(f"{path} is no Python file")
+        raise InputError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

@@ -7,16 +7,15 @@ from typing import Any
 import click
 
 from ..api.verification import verify
-from ..comparison.verdict import Comparison
 from ..plan.plan import Plan
+from ..report.terminal import Line, verdict_style
 from . import options, screen
-from .configuration import config_option
-from .exit_codes import DONE, MISMATCH
+from .main import DONE, MISMATCH
 from .models import keras_side, models_of, torch_side
 
 EXAMPLES = """
 keras-torch-convert verify model.py:torch_model model.keras
-keras-torch-convert verify timm:create_model resnet18.h5 --kwargs '{"model_name": "resnet18"}' --weights resnet18.pth
+keras-torch-convert verify torchvision.models:resnet18 resnet18.h5 --weights resnet18.pth
 keras-torch-convert verify model.py:torch_model model.keras --plan model.plan.json --inputs 5
 """
 
@@ -26,21 +25,19 @@ keras-torch-convert verify model.py:torch_model model.keras --plan model.plan.js
 @options.target_argument
 @click.option("--plan", type=options.EXISTING_FILE,
               help="The plan of the conversion: repeats the proof on random values.")
-@click.option("--inputs", type=click.IntRange(1), default=3, show_default=True,
-              help="How many inputs to compare on.")
+@options.options_of(verify, inputs=(click.IntRange(1), "How many inputs to compare on."))
 @options.sample_option
 @options.kwargs_option
 @options.weights_option
 @options.backend_option
-@config_option
+@options.config_option
 @click.pass_context
-def command(ctx: click.Context, /, plan: str | None, inputs: int, as_json: bool,
-            **values: Any) -> int:
+def command(ctx: click.Context, /, plan: str | None, as_json: bool, **values: Any) -> int:
     """Run SOURCE, a PyTorch module, and the Keras model TARGET on the same inputs and compare what
     comes out.
 
     Nothing is changed. Where the outputs differ, the first place where they do is named, and the
-    cause when it can be proved. The exit code is 1 when they differ, 0 when they are equal or it
+    cause when it can be proven. The exit code is 1 when they differ, 0 when they are equal or it
     cannot be decided.
     """
     with screen.chatter_on_stderr():
@@ -49,18 +46,10 @@ def command(ctx: click.Context, /, plan: str | None, inputs: int, as_json: bool,
         source, target = torch_side(source, values["weights"]), keras_side(target)
         with screen.working("running both models"):
             comparison = verify(source, target, plan=None if plan is None else Plan.load(plan),
-                                sample=options.read_sample(values["sample"]), inputs=inputs)
+                                **options.arguments(verify, values))
     if as_json:
         screen.show_json(comparison.to_dict())
     else:
-        show_comparison(comparison)
+        *lines, verdict = str(comparison).splitlines()
+        screen.show([*map(Line, lines), Line(verdict, verdict_style(comparison.equal))])
     return MISMATCH if comparison.equal is False else DONE
-
-
-def show_comparison(comparison: Comparison) -> None:
-    """The comparison; its last line, the verdict, is green, red, or yellow when nothing is proved.
-    """
-    *lines, verdict = str(comparison).splitlines()
-    for line in lines:
-        screen.say(line)
-    screen.say(verdict, screen.verdict_style(comparison.equal))

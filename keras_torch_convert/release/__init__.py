@@ -1,3 +1,5 @@
-"""From a converted file to a release: checksums (files.py), the entry in a zoo's dictionary
-(pretrained_dict.py), the upload (github.py).
+"""From a converted file to a release.
+
+`files.py` has checksums and expected names, `pretrained_dict.py` the entry in a zoo's dictionary,
+`github.py` the upload.
 """

@@ -1,6 +1,4 @@
-"""A file to release: its checksums, the model in it, and the name under which a zoo will look for
-it.
-"""
+"""A file to release: its checksums, the model in it, and the name that a zoo will look for."""
 
 from __future__ import annotations
 
@@ -27,13 +25,13 @@ class ReleaseFile:
 
 
 def read_release_file(path: Path) -> ReleaseFile:
-    """The file, read once."""
+    """Return the file; it is read once."""
     digests = digests_of(path, ("md5", "sha256"))
     return ReleaseFile(path, path.stat().st_size, digests["md5"], digests["sha256"])
 
 
 def model_name(path: Path) -> str | None:
-    """The name of the model that a .h5 or .keras file holds; None when the file does not say it."""
+    """Return the name of the model in an .h5 or .keras file, None when the file has none."""
     config: Any = None
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -49,8 +47,9 @@ def model_name(path: Path) -> str | None:
 
 def expected_names(model: str, tag: str, resolution: int | None,
                    files: Sequence[Path]) -> list[str]:
-    """The names that keras_cv_attention_models asks for: "name_224_imagenet.h5", and with .1, .2,
-    ... before the suffix for parts.
+    """Return the names that keras_cv_attention_models asks for: "name_224_imagenet.h5".
+
+    Parts have .1, .2, ... before the suffix.
     """
     stem = f"{model}_{tag}" if resolution is None else f"{model}_{resolution}_{tag}"
     if len(files) == 1:

@@ -1,6 +1,4 @@
-"""Files into a GitHub release, by the program `gh`; what it cannot do is told as the commands to
-run by hand.
-"""
+"""Files into a GitHub release, by the program `gh`."""
 
 from __future__ import annotations
 
@@ -24,14 +22,13 @@ class Release:
     tag: str
 
     def command(self, files: Sequence[ReleaseFile], replace: bool) -> list[str]:
-        """The command that uploads the files."""
-        return [
-            *("gh", "release", "upload", self.tag, *(str(file.path) for file in files), "--repo",
-              self.repository), *(["--clobber"] if replace else [])
-        ]
+        """Return the command that uploads the files."""
+        paths = [str(file.path) for file in files]
+        command = ["gh", "release", "upload", self.tag, *paths, "--repo", self.repository]
+        return [*command, "--clobber"] if replace else command
 
     def obstacle(self) -> str:
-        """Why `gh` cannot be used here, "" when it can."""
+        """Return why `gh` cannot be used here, "" when it can."""
         if shutil.which("gh") is None:
             return "the program gh is not installed (https://cli.github.com)"
         if run(["gh", "auth", "status"]).returncode:
@@ -39,7 +36,7 @@ class Release:
         return ""
 
     def check(self) -> None:
-        """UploadError unless the release is there."""
+        """Raise UploadError unless the release is there."""
         answer = run(["gh", "release", "view", self.tag, "--repo", self.repository])
         if answer.returncode:
             make = shlex.join(["gh", "release", "create", self.tag, "--repo", self.repository])
@@ -48,7 +45,7 @@ class Release:
                 f"make it with: {make}")
 
     def upload(self, files: Sequence[ReleaseFile], replace: bool) -> None:
-        """Upload the files and look whether they have arrived whole."""
+        """Upload the files and check that they have arrived whole."""
         command = self.command(files, replace)
         answer = run(command)
         if answer.returncode:
@@ -58,26 +55,24 @@ class Release:
         for file in files:
             found = assets.get(file.path.name)
             if found is None or found.get("size") != file.size:
-                size = "is not there" if found is None else f"has {found.get('size')} bytes of {file.size}"
-                raise UploadError(
-                    f"{file.path.name} {size} in release {self.tag} after the upload; upload it "
-                    "again")
+                size = f"has {found['size']} bytes of {file.size}" if found else "is missing"
+                raise UploadError(f"{file.path.name} {size} in release {self.tag} after the "
+                                  "upload; upload it again")
             digest = found.get("digest")
             if digest and digest != f"sha256:{file.sha256}":
                 raise UploadError(
                     f"{file.path.name} has other contents in release {self.tag}: {digest}")
 
     def assets(self) -> dict[str, Any]:
-        """The files of the release by name, as GitHub tells them."""
+        """Return the files of the release by name, as GitHub lists them."""
         answer = run(
             ["gh", "release", "view", self.tag, "--repo", self.repository, "--json", "assets"])
         if answer.returncode:
-            raise UploadError(
-                f"the release cannot be looked at after the upload: {answer.stderr.strip()}")
+            raise UploadError(f"the upload cannot be checked: {answer.stderr.strip()}")
         return {asset["name"]: asset for asset in json.loads(answer.stdout)["assets"]}
 
 
 def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """A command, with what it prints."""
+    """Run a command and keep what it prints."""
     return subprocess.run(command, check=False, capture_output=True, text=True,
                           stdin=subprocess.DEVNULL)

@@ -1,5 +1,4 @@
-"""One entry of a dictionary in a Python source file, changed in place: every other byte of the file
-stays as it is.
+"""One entry of a dictionary in a Python file, set in place: every other byte stays as it is.
 
 The dictionary is that of keras_cv_attention_models: model name to pretrained tag to md5, or to
 {resolution: md5}; a list of md5 stands for a file in parts.
@@ -11,17 +10,35 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import unified_diff
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 from ..errors import DictionaryError
 from ..util.atomic_file import new_file
 from ..util.text import did_you_mean, join_names
 
 Md5 = Union[str, list[str]]
+
+
+class Entry(NamedTuple):
+    """An entry of the dictionary; the resolution is None when the tag has one file for all."""
+
+    model: str
+    tag: str
+    resolution: int | None
+    md5: Md5
+
+    @property
+    def value(self) -> str:
+        """The value of the tag as it is written."""
+        md5 = md5_text(self.md5)
+        return md5 if self.resolution is None else f"{{{self.resolution}: {md5}}}"
+
+    def __str__(self) -> str:
+        """Return the entry as it would be pasted into the dictionary."""
+        return f"{quoted(self.model)}: {{{quoted(self.tag)}: {self.value}}},"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +67,20 @@ class Edit:
             file.write(self.after.encode(self.encoding))
 
 
-def entry_text(model: str, tag: str, resolution: int | None, md5: Md5) -> str:
-    """The entry as it would be pasted into the dictionary."""
-    return f"{quoted(model)}: {{{quoted(tag)}: {value_text(resolution, md5)}}},"
+def edited(path: Path, entry: Entry, name: str = "PRETRAINED_DICT") -> Edit:
+    """Return a Python file with an entry set; comments and layout are untouched.
 
+    Args:
+        path: The file.
+        entry: What the dictionary is to say.
+        name: The dictionary, which is assigned at the top level of the file.
 
-def edited(path: Path, model: str, tag: str, resolution: int | None, md5: Md5,
-           name: str = "PRETRAINED_DICT") -> Edit:
-    """The file with the entry set; whatever else stands in it, comments and layout included, is
-    untouched.
+    Returns:
+        The edit; the file is written by its `write`.
 
-    Raises DictionaryError for a file without such a dictionary, for one whose entries are not
-    written out, and when the entry that is there has the other form: one md5 for all resolutions,
-    or one for each.
+    Raises:
+        DictionaryError: There is no such dictionary, its entries are not written out, or the entry
+            that is there has the other form: one md5 for all resolutions, or one for each.
     """
     data = path.read_bytes()
     encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
@@ -70,38 +88,34 @@ def edited(path: Path, model: str, tag: str, resolution: int | None, md5: Md5,
     source = Source(before, path)
     outer = source.dictionary(name)
     entries = source.literal(outer, name)
-    wanted = {
-        **entries, model:
-            {**entries.get(model, {}), tag: merged(entries, model, tag, resolution, md5)}
-    }
-    after = before if wanted == entries else source.with_entry(outer, model, tag, resolution, md5)
+    tags = entries.get(entry.model, {})
+    wanted = {**entries, entry.model: {**tags, entry.tag: merged(tags.get(entry.tag), entry)}}
+    after = before if wanted == entries else source.with_entry(outer, entry)
     found = Source(after, path)
     if found.literal(found.dictionary(name), name) != wanted:
-        raise DictionaryError(
-            f"{path}: the entry for '{model}' cannot be set without rewriting {name}; edit it by "
-            "hand")
+        raise DictionaryError(f"{path}: the entry for '{entry.model}' cannot be set without "
+                              f"rewriting {name}; edit it by hand")
     return Edit(path, before, after, encoding)
 
 
-def merged(entries: dict[str, Any], model: str, tag: str, resolution: int | None, md5: Md5) -> Any:
-    """What the tag's value becomes. DictionaryError when it has the other form."""
-    old = entries.get(model, {}).get(tag)
-    where = f"'{model}', '{tag}'"
-    if resolution is None:
+def merged(old: Any, entry: Entry) -> Any:
+    """Return what the tag's value becomes. Raises DictionaryError when it has the other form."""
+    where = f"'{entry.model}', '{entry.tag}'"
+    if entry.resolution is None:
         if isinstance(old, dict):
             raise DictionaryError(
                 f"{where} has an md5 for each resolution ({', '.join(map(str, old))}): say which "
                 "one this file is for")
-        return md5
+        return entry.md5
     if old is not None and not isinstance(old, dict):
         raise DictionaryError(
             f"{where} has one md5 for all resolutions: leave the resolution out, or give the "
             "other files of this tag a resolution first")
-    return {**(old or {}), resolution: md5}
+    return {**(old or {}), entry.resolution: entry.md5}
 
 
 class Source:
-    """A Python source text and the places of things in it."""
+    """A Python source text, and where things stand in it."""
     def __init__(self, text: str, path: Path) -> None:
         self.text = text
         self.path = path
@@ -115,26 +129,25 @@ class Source:
         try:
             self.tree = ast.parse(text.removeprefix("\ufeff"))
         except SyntaxError as error:
-            raise DictionaryError(f"{path} is no Python source: {error}") from error
+            raise DictionaryError(f"{path} is not valid Python: {error}") from error
 
     def offset(self, line: int, column: int) -> int:
-        """Place in the text of a line, counted from 1, and a column in bytes of UTF-8, as ast
-        counts them.
+        """Return the position of a line, counted from 1, and a column in bytes of UTF-8, as in ast.
         """
         return self.starts[line - 1] + len(self.lines[line - 1].encode()[:column].decode())
 
     def start(self, node: ast.expr) -> int:
-        """Where an expression begins."""
+        """Return where an expression begins."""
         return self.offset(node.lineno, node.col_offset)
 
     def end(self, node: ast.expr) -> int:
-        """Where an expression ends."""
+        """Return where an expression ends."""
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
         return self.offset(node.end_lineno, node.end_col_offset)
 
     def dictionary(self, name: str) -> ast.Dict:
-        """The dictionary that is assigned to a name at the top of the module."""
+        """Return the dictionary that is assigned to a name at the top level of the module."""
         found, others = [], []
         for statement in self.tree.body:
             targets = statement.targets if isinstance(statement, ast.Assign) else []
@@ -154,49 +167,48 @@ class Source:
             f"level{hint}")
 
     def literal(self, node: ast.Dict, name: str) -> dict[str, Any]:
-        """The dictionary's value. DictionaryError unless all of it is written out, no key twice."""
+        """Return the dictionary's value. All of it must be written out, and no key twice."""
         try:
             value = ast.literal_eval(node)
         except ValueError as error:
             raise DictionaryError(f"{self.path}: {name} is not written out: {error}") from error
         for inner in ast.walk(node):
             if isinstance(inner, ast.Dict) and len(ast.literal_eval(inner)) != len(inner.keys):
-                raise DictionaryError(
-                    f"{self.path}, line {inner.lineno}: a key of {name} stands there twice")
+                raise DictionaryError(f"{self.path}, line {inner.lineno}: {name} has a key twice")
         if not all(isinstance(tags, dict) for tags in value.values()):
             raise DictionaryError(
                 f"{self.path}: {name} must map model names to dictionaries of pretrained tags")
         result: dict[str, Any] = value
         return result
 
-    def with_entry(self, outer: ast.Dict, model: str, tag: str, resolution: int | None,
-                   md5: Md5) -> str:
-        """The text with the entry set, at the deepest dictionary that is there."""
-        inner = value_at(outer, model)
+    def with_entry(self, outer: ast.Dict, entry: Entry) -> str:
+        """Return the text with the entry set, in the deepest dictionary that is there."""
+        inner = value_at(outer, entry.model)
         if inner is None:
-            return self.inserted(outer, model,
-                                 f"{{{self.quoted(outer, tag)}: {value_text(resolution, md5)}}}")
+            tags = f"{{{self.quoted(outer, entry.tag)}: {entry.value}}}"
+            return self.inserted(outer, entry.model, tags)
         assert isinstance(inner, ast.Dict)
-        old = value_at(inner, tag)
+        old = value_at(inner, entry.tag)
         if old is None:
-            return self.inserted(inner, tag, value_text(resolution, md5))
-        if resolution is None:
-            return self.replaced(old, value_text(None, md5))
+            return self.inserted(inner, entry.tag, entry.value)
+        if entry.resolution is None:
+            return self.replaced(old, entry.value)
         assert isinstance(old, ast.Dict)
-        same = value_at(old, resolution)
+        same = value_at(old, entry.resolution)
         if same is None:
-            return self.inserted(old, resolution, value_text(None, md5))
-        return self.replaced(same, value_text(None, md5))
+            return self.inserted(old, entry.resolution, md5_text(entry.md5))
+        return self.replaced(same, md5_text(entry.md5))
 
     def replaced(self, node: ast.expr, text: str) -> str:
-        """The text with one expression replaced."""
+        """Return the text with one expression replaced."""
         if self.text[self.start(node)] == "'":
             text = text.replace('"', "'")
         return self.text[:self.start(node)] + text + self.text[self.end(node):]
 
     def inserted(self, node: ast.Dict, key: str | int, value: str) -> str:
-        """The text with one more entry at the end of a dictionary, on a line of its own where the
-        last entry has one.
+        """Return the text with one more entry at the end of a dictionary.
+
+        It stands on a line of its own where the last entry does.
         """
         if self.quote(node) == "'":
             value = value.replace('"', "'")
@@ -226,17 +238,14 @@ class Source:
         return f"{with_comma[:place]}{self.newline}{indent}{entry}{with_comma[place:]}"
 
     def comma_after(self, start: int, end: int) -> int | None:
-        """Place behind the comma between two places, None without one; commas in comments do not
-        count.
-        """
+        """Return the position behind the comma in a range, None without one outside comments."""
         code = re.sub(r"#[^\r\n]*", lambda comment: " " * len(comment.group()),
                       self.text[start:end])
         place = code.find(",")
         return None if place < 0 else start + place + 1
 
     def quote(self, node: ast.Dict) -> str:
-        """The quotation mark of a dictionary's keys, of all dictionaries when it has none of text.
-        """
+        """Return the quotation mark of the dictionary's keys, or else of any dictionary's."""
         for one in (node, *ast.walk(self.tree)):
             if isinstance(one, ast.Dict):
                 for key in one.keys:
@@ -245,32 +254,27 @@ class Source:
         return '"'
 
     def quoted(self, node: ast.Dict, key: str | int) -> str:
-        """A key as it is written in a dictionary."""
+        """Return a key as it is written in a dictionary."""
         return str(key) if isinstance(key, int) else quoted(key, self.quote(node))
 
 
 def value_at(node: ast.Dict, key: str | int) -> ast.expr | None:
-    """The expression of a key, None when the key is not there."""
+    """Return the expression of a key, None when the key is not there."""
     for one, value in zip(node.keys, node.values, strict=True):
         if isinstance(one, ast.Constant) and one.value == key:
             return value
     return None
 
 
-def value_text(resolution: int | None, md5: Md5) -> str:
-    """The md5 as it is written, in a dictionary by resolution when there is one."""
-    text = quoted(md5) if isinstance(md5, str) else f"[{', '.join(map(quoted, md5))}]"
-    return text if resolution is None else f"{{{resolution}: {text}}}"
+def md5_text(md5: Md5) -> str:
+    """Return the md5 as it is written, that of parts as a list."""
+    return quoted(md5) if isinstance(md5, str) else f"[{', '.join(map(quoted, md5))}]"
 
 
 def quoted(text: str, mark: str = '"') -> str:
-    """A text as a Python string; names and checksums hold nothing that would need escapes."""
+    """Return a text as a Python string; what would need escapes is refused."""
     if not text.isprintable() or any(letter in text for letter in "\"'\\"):
         raise DictionaryError(
-            f"{text!r} cannot be a key: it has quotation marks or letters that cannot be printed")
+            f"{text!r} cannot be a key: it has quotation marks or characters that cannot be printed"
+        )
     return f"{mark}{text}{mark}"
-
-
-def md5_value(md5s: Sequence[str]) -> Md5:
-    """One md5 as it is, those of parts as a list."""
-    return md5s[0] if len(md5s) == 1 else list(md5s)

@@ -5,44 +5,47 @@ mismatch marked.
 from __future__ import annotations
 
 import math
-import shutil
-import textwrap
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby, zip_longest
 from typing import Any
 
-from ..spec.layer_groups import TorchLayer
+from ..spec.layer_groups import TorchLayer, last_part
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer, TargetVariable
 from ..spec.tensor_spec import Shape
 from ..util.text import shorten, shorten_middle
 from . import html_parts
+from .terminal import Line, Style, in_color, terminal_width, wrapped
 
 # Says why a torch layer and a Keras layer cannot belong together, "" when they can.
 Fit = Callable[[TorchLayer, TargetLayer], str]
 
 # Narrower than this no row can be read; wider windows than needed are not filled.
 NARROWEST = 60
-WIDTH_WITHOUT_TERMINAL = 140
 SHORTEST_NAME = 9
-SHORTEST_SHAPES = 6
+SHORTEST_SHAPES = 12
+# The first mismatch is shown once more at the end when so many rows stand behind it.
+REPEATED_BEHIND = 15
 
-NAME_COLUMNS, SHAPE_COLUMNS, NUMBER_COLUMNS = (1, 4), (2, 5), (0, 3, 6)
+NAME_COLUMNS, SHAPE_COLUMNS, SIZE_COLUMNS = (1, 4), (2, 5), (3, 6)
+NUMBER_COLUMNS = (0, *SIZE_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One side of a row: the layer's name and the shapes of its arrays."""
+    """One side of a row: the layer's name, and the shapes and names of its arrays."""
 
     name: str
     shapes: tuple[Shape, ...]
+    arrays: tuple[str, ...]
 
     @classmethod
-    def of(cls, name: str, arrays: Iterable[SourceTensor | TargetVariable]) -> Cell:
+    def of(cls, name: str, arrays: Sequence[SourceTensor | TargetVariable]) -> Cell:
         """Return the cell of a layer."""
-        return cls(name, tuple(tuple(map(int, array.shape)) for array in arrays))
+        shapes = tuple(tuple(map(int, array.shape)) for array in arrays)
+        return cls(name, shapes, tuple(last_part(array.name) for array in arrays))
 
     @property
     def parameters(self) -> int:
@@ -53,17 +56,26 @@ class Cell:
     def shapes_text(self) -> str:
         """The shapes as (64,3,7,7) (64), four equal ones in a row as 4x(64)."""
         runs = [(shape, len(list(run))) for shape, run in groupby(self.shapes)]
-        return " ".join(f"{f'{count}x' if count > 1 else ''}({','.join(map(str, shape))})"
+        return " ".join(f"{count}x{_shape_text(shape)}" if count > 1 else _shape_text(shape)
                         for shape, count in runs)
 
     def texts(self, indent: str = "") -> list[str]:
         """Return name, shapes and number of parameters."""
-        return [indent + (self.name or "(none)"), indent + self.shapes_text, f"{self.parameters:,}"]
+        name, shapes = self.name or "(none)", self.shapes_text
+        return [indent + name, indent + shapes, f"{self.parameters:,}"]
+
+    def array_texts(self) -> list[list[str]]:
+        """Return name, shape and number of elements of every array."""
+        return [[f"  {name}", f"  {_shape_text(shape)}", f"{math.prod(shape):,}"]
+                for name, shape in zip(self.arrays, self.shapes, strict=True)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the cell as plain data."""
         shapes = list(map(list, self.shapes))
-        return {"name": self.name, "shapes": shapes, "parameters": self.parameters}
+        return {
+            "name": self.name, "shapes": shapes, "arrays": list(self.arrays),
+            "parameters": self.parameters
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,26 +140,49 @@ class LayerTable:
 
     def __str__(self) -> str:
         """Return the lists as text, as wide as the terminal."""
-        return self.text(shutil.get_terminal_size((WIDTH_WITHOUT_TERMINAL, 24)).columns)
+        return self.text(terminal_width())
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        """Return what an interactive session shows: the same in color."""
+        return in_color(self.lines(terminal_width()))
 
-    def text(self, width: int) -> str:
-        """Return the lists as text of at most `width` columns (60 at least).
+    def text(self, width: int, *, tensors: bool = False) -> str:
+        """Return the lists as text of at most `width` columns (60 at least), see `lines`."""
+        return "\n".join(line.text for line in self.lines(width, tensors=tensors))
 
-        Long names lose their middle, shapes their end.
+    def lines(self, width: int, *, tensors: bool = False) -> list[Line]:
+        """Return the lists as styled lines of at most `width` columns (60 at least).
+
+        Where all columns are too wide, the sizes are left out, then shapes lose their end, then
+        they are left out too. Only names that are too long even so lose their middle. The first row
+        that does not fit is explained where it stands, and once more at the end. `tensors` adds a
+        line for each tensor.
         """
         width = max(width, NARROWEST)
-        table = [self.cells(row) for row in self.rows]
-        widths = _column_widths([self.header, *table], width)
-        rule = "-" * min(width, _line_width(widths))
-        lines = [_line(self.header, widths, " "), rule]
-        first = self.first_mismatch
-        for row, cells in zip(self.rows, table, strict=True):
-            lines.append(_line(cells, widths, "!" if row.mismatch else " "))
-            if row is first:
-                lines += _wrapped(f"<- first misalignment: {row.mismatch}", width, indent=4)
-        return "\n".join([*lines, rule, *_wrapped(self.totals(), width)])
+        table = [list(self._row_cells(row, tensors)) for row in self.rows]
+        layout = _Layout.of([self.header, *chain.from_iterable(table)], width)
+        rule = Line("-" * min(width, layout.width))
+        lines = [Line(layout.line(self.header), "title"), rule]
+        explained: list[Line] = []
+        for row, group in zip(self.rows, table, strict=True):
+            style: Style = "mismatch" if row.mismatch else ""
+            lines += [Line(layout.line(cells, "!" if style else " "), style) for cells in group]
+            if row.mismatch and not explained:
+                reason = wrapped(f"<- first misalignment: {row.mismatch}", width, indent=4)
+                explained = [lines[-len(group)], *(Line(text, "bad") for text in reason)]
+                lines += explained[1:]
+                shown_at = len(lines)
+        style = "bad" if explained else ""
+        totals = [Line(text, style) for text in wrapped(self.totals(), width)]
+        again = [*explained, rule] if explained and len(lines) - shown_at > REPEATED_BEHIND else []
+        return [*lines, rule, *again, *totals]
+
+    def _row_cells(self, row: Row, tensors: bool) -> Iterator[list[str]]:
+        """Yield the texts of a row, and of each of its tensors when these are asked for."""
+        yield self.cells(row)
+        sides = [side.array_texts() if side else [] for side in (row.torch, row.keras)]
+        for left, right in zip_longest(*sides, fillvalue=["", "", ""]) if tensors else ():
+            yield ["", *left, *(right if self.has_keras else ())]
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return the rows as plain data."""
@@ -256,44 +291,64 @@ def _counts(cells: Iterable[Cell | None]) -> str:
     return f"{len(found):,} layers, {arrays:,} arrays, {parameters:,} parameters"
 
 
-def _column_widths(table: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Return widths that hold every text, or as much as fits.
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The columns that are shown, and their widths."""
 
-    The widest column of names or shapes gives way first.
-    """
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    shortest = dict.fromkeys(NAME_COLUMNS, SHORTEST_NAME)
-    shortest |= dict.fromkeys(SHAPE_COLUMNS, SHORTEST_SHAPES)
-    while _line_width(widths) > width:
-        shrinkable = [
-            column
-            for column, least in shortest.items() if column < len(widths) and widths[column] > least
-        ]
-        if not shrinkable:
-            break
-        widths[max(shrinkable, key=widths.__getitem__)] -= 1
-    return widths
+    widths: Mapping[int, int]
+
+    @classmethod
+    def of(cls, table: Sequence[Sequence[str]], width: int) -> _Layout:
+        """Return the layout in which the table fits into a width, or comes close to it."""
+        full = {
+            column: max(map(len, texts)) for column, texts in enumerate(zip(*table, strict=True))
+        }
+        found = cls(full)
+        without_sizes = {column: full[column] for column in full if column not in SIZE_COLUMNS}
+        names = {column: full[column] for column in without_sizes if column not in SHAPE_COLUMNS}
+        for widths, shrinkable, least in ((full, (), 0), (without_sizes, SHAPE_COLUMNS,
+                                                          SHORTEST_SHAPES), (names, NAME_COLUMNS,
+                                                                             SHORTEST_NAME)):
+            found = cls(_shrunk(widths, shrinkable, least, width))
+            if found.width <= width:
+                break
+        return found
+
+    @property
+    def width(self) -> int:
+        """Width of a line."""
+        return _line_width(self.widths)
+
+    def line(self, cells: Sequence[str], mark: str = " ") -> str:
+        """Return one line of the table."""
+        sides: tuple[list[str], list[str]] = ([], [])
+        for column, width in self.widths.items():
+            text = cells[column]
+            if column in NUMBER_COLUMNS:
+                text = text.rjust(width)
+            else:
+                cut = shorten_middle if column in NAME_COLUMNS else shorten
+                text = cut(text, width).ljust(width)
+            sides[column > 3].append(text)
+        return f"{mark} {'  | '.join('  '.join(side) for side in sides if side)}".rstrip()
 
 
-def _line_width(widths: Sequence[int]) -> int:
+def _line_width(widths: Mapping[int, int]) -> int:
     """Return the width of a line: a mark and a space, the texts, two spaces between, and a bar."""
-    return 2 + sum(widths) + 2 * (len(widths) - 1) + (2 if len(widths) > 4 else 0)
+    return 2 + sum(widths.values()) + 2 * (len(widths) - 1) + (2 if max(widths) > 3 else 0)
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], mark: str) -> str:
-    texts = []
-    for column, (text, width) in enumerate(zip(cells, widths, strict=True)):
-        if column in NUMBER_COLUMNS:
-            texts.append(text.rjust(width))
-        else:
-            cut = shorten_middle if column in NAME_COLUMNS else shorten
-            texts.append(cut(text, width).ljust(width))
-    keras = "  | " + "  ".join(texts[4:]) if len(texts) > 4 else ""
-    return f"{mark} {'  '.join(texts[:4])}{keras}".rstrip()
+def _shrunk(widths: Mapping[int, int], columns: Collection[int], least: int,
+            width: int) -> dict[int, int]:
+    """Return widths of which the widest of some columns give way until a line fits."""
+    shrunk = dict(widths)
+    while _line_width(shrunk) > width:
+        wide = [column for column in columns if shrunk.get(column, 0) > least]
+        if not wide:
+            break
+        shrunk[max(wide, key=shrunk.__getitem__)] -= 1
+    return shrunk
 
 
-def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
-    """Return a sentence in lines; names are not broken."""
-    following = " " * (indent + 3 if indent else 0)
-    return textwrap.wrap(text, width, initial_indent=" " * indent, subsequent_indent=following,
-                         break_long_words=False, break_on_hyphens=False)
+def _shape_text(shape: Shape) -> str:
+    return f"({','.join(map(str, shape))})"

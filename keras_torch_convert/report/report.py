@@ -20,6 +20,7 @@ from ..util.text import did_you_mean
 from .data import ReportData, TopClass, describe
 from .notebook import report_html
 from .page import page
+from .terminal import Line, in_color, verdict_style
 
 if TYPE_CHECKING:
     from ..comparison.prediction import Predictions
@@ -107,18 +108,24 @@ class Report(ReportData):
 
     def __str__(self) -> str:
         """Return the summary for a terminal; its last line is the verdict."""
+        return "\n".join(line.text for line in self.lines())
+
+    def __repr__(self) -> str:
+        """Return what an interactive session shows: the same in color."""
+        return in_color(self.lines())
+
+    def lines(self) -> list[Line]:
+        """Return the summary as styled lines."""
         lines = [f"{self.source or 'source'} -> {self.target or 'target'}"]
         lines += self._totals_lines()
         lines += [f"{label:<11}  {text}" for label, text in self.facts()]
         lines += self._top_lines()
         lines += [f"note: {note}" for note in self.notes]
-        lines += [f"WARNING: {warning}" for warning in self.warnings]
+        styled = [Line(text) for text in lines]
+        styled += [Line(f"WARNING: {warning}", "open") for warning in self.warnings]
         if self.comparison is not None and self.comparison.first_divergence is not None:
-            lines.append(str(self.comparison.first_divergence))
-        lines.append(self.verdict())
-        return "\n".join(lines)
-
-    __repr__ = __str__
+            styled += map(Line, str(self.comparison.first_divergence).splitlines())
+        return [*styled, Line(self.verdict(), verdict_style(self.equal))]
 
     def _totals_lines(self) -> Iterator[str]:
         for total in self.totals() if self.ledger else ():

@@ -125,7 +125,8 @@ def test_inspect_lists_a_keras_model(folder: Path, capsys: pytest.CaptureFixture
     rows = as_json(capsys, "inspect", "models:keras_model", "--kwargs", '{"width": 6}')["rows"]
 
     assert rows[0] == {
-        "name": "stem_conv", "kind": "Conv2D", "shapes": [[3, 3, 3, 6], [6]], "parameters": 168
+        "name": "stem_conv", "class": "Conv2D", "shapes": [[3, 3, 3, 6], [6]],
+        "arrays": ["kernel", "bias"], "parameters": 168
     }
     assert [row["name"] for row in rows] == ["stem_conv", "stem_bn", "head"]
 
@@ -209,51 +210,50 @@ def test_different_outputs_end_with_1_and_are_told(folder: Path,
     assert "build the Keras layer with epsilon=1e-05" in out
 
 
-@pytest.mark.parametrize(
-    ("code", "arguments", "message"),
-    [(1, ("convert models.py:torch_model models.py:keras_model --kwargs {} --kwargs "
-          "{\"width\":5}"), "nothing was written"),
-     (1, "convert net.pth models.py:keras_model", "only weights"),
-     (1, "convert net.pth models.py:keras_model",
-      "on the command line hints is --hints, accept_unproven is --accept-unproven"),
-     (1, ("convert models.py:torch_model models.py:keras_model --kwargs {} --kwargs "
-          "{\"width\":5} --by-order"), "do_convert is the command inspect"),
-     (2, "convret", "No such command 'convret'"),
-     (2, "convert net.pth", "Missing argument 'TARGET'"),
-     (2, "convert net.pth models.py:keras_model --tail-align-dict {bad", "'{bad' is no JSON"),
-     (2, "convert net.pth models.py:keras_model --tail-align-dict 3",
-      "expected an object {...} or a list [...], got 3"),
-     (2, "convert net.pth models.py:keras_model --hints {} --by-order",
-      "--by-order and --hints are two different ways"),
-     (2, "convert net.pth models.py:torch_model --by-order", "the second model is a torch module"),
-     (2, "verify models.py:torch_model net.pth",
-      "the second model is net.pth, a checkpoint: give the PyTorch side first"),
-     (2, "convert net.pth models.py:keras_model --kwargs {} --kwargs {}",
-      "--kwargs was given 2 times"),
-     (2, "convert --config wrong.toml",
-      "has no option 'tail_align'; did you mean 'tail_align_dict'"),
-     (2, "apply net.pth", "Missing argument 'CHECKPOINT'"),
-     (2, "apply wrong.plan.json net.pth", "Missing argument 'OUTPUT'"),
-     (2, "apply net.pth --many wrong.toml", "PLAN does not go with --many"),
-     (2, "apply net.pth net.pth x.h5 --workers 3", "--workers goes with --many only"),
-     (3, "apply --many wrong.toml", "wrong.toml"),
-     (3, "inspect nett.pth", "file.py:callable; did you mean 'net.pth'"),
-     (3, "inspect models.py:keras_modle",
-      "models.py has no 'keras_modle'; did you mean 'keras_model'"),
-     (3, "inspect nowhere.models:net", "nowhere.models cannot be imported: ModuleNotFoundError"),
-     (3, "inspect models.py:broken --kwargs {\"depth\":3}",
-      "models.py:broken(depth=3) raised RuntimeError: no weights here"),
-     (3, "inspect empty.pth", "empty.pth"),
-     (3, "inspect convert.h5", "cannot be loaded as a model"),
-     (3, "inspect wrong.plan.json", "it is no plan"),
-     (3, "convert --config net.pth", "net.pth is no TOML"),
-     (4, "convert net.pth models.py:keras_model --by-order -o nowhere/net.h5",
-      "cannot save to nowhere/net.h5: there is no folder"),
-     (4, ("convert models.py:torch_model models.py:keras_model -o convert.keras --save-plan "
-          "nowhere/net.plan.json"), "nowhere/net.plan.json: there is no folder"),
-     (4, "align models.py:torch_model models.py:keras_model -o nowhere/net.plan.json",
-      "nowhere/net.plan.json: there is no folder")])
-def test_exit_codes_tell_mismatch_bad_use_bad_input_and_failed_writing_apart(
+@pytest.mark.parametrize(("code", "arguments", "message"), [
+    (1, ("convert models.py:torch_model models.py:keras_model --kwargs {} --kwargs "
+         "{\"width\":5}"), "nothing was written"),
+    (1, "convert net.pth models.py:keras_model", "only weights"),
+    (1, "convert net.pth models.py:keras_model",
+     "on the command line hints is --hints, accept_unproven is --accept-unproven"),
+    (1, ("convert models.py:torch_model models.py:keras_model --kwargs {} --kwargs "
+         "{\"width\":5} --by-order"), "do_convert is the command inspect"),
+    (2, "convret", "No such command 'convret'"),
+    (2, "convert net.pth", "Missing argument 'TARGET'"),
+    (2, "convert net.pth models.py:keras_model --tail-align-dict {bad", "'{bad' is not valid JSON"),
+    (2, "convert net.pth models.py:keras_model --tail-align-dict 3",
+     "expected an object {...} or a list [...], got 3"),
+    (2, "convert net.pth models.py:keras_model --hints {} --by-order",
+     "--by-order and --hints are two different ways"),
+    (2, "convert net.pth models.py:torch_model --by-order", "the second model is a torch module"),
+    (2, "verify models.py:torch_model net.pth",
+     "the second model is net.pth, a checkpoint: give the PyTorch side first"),
+    (2, "convert net.pth models.py:keras_model --kwargs {} --kwargs {}",
+     "--kwargs was given 2 times"),
+    (2, "convert --config wrong.toml",
+     "has no option 'tail_align'; did you mean 'tail_align_dict'"),
+    (2, "apply net.pth", "Missing argument 'CHECKPOINT'"),
+    (2, "apply wrong.plan.json net.pth", "Missing argument 'OUTPUT'"),
+    (2, "apply net.pth --many wrong.toml", "PLAN does not go with --many"),
+    (2, "apply net.pth net.pth x.h5 --workers 3", "--workers goes with --many only"),
+    (3, "apply --many wrong.toml", "wrong.toml"),
+    (3, "inspect nett.pth", "there is no file 'nett.pth'; did you mean 'net.pth'"),
+    (3, "inspect models.py:keras_modle",
+     "models.py has no 'keras_modle'; did you mean 'keras_model'"),
+    (3, "inspect nowhere.models:net", "nowhere.models cannot be imported: ModuleNotFoundError"),
+    (3, "inspect models.py:broken --kwargs {\"depth\":3}",
+     "models.py:broken(depth=3) raised RuntimeError: no weights here"),
+    (3, "inspect empty.pth", "empty.pth"), (3, "inspect convert.h5", "cannot be loaded as a model"),
+    (3, "inspect wrong.plan.json", "it is no plan"),
+    (3, "convert --config net.pth", "net.pth is not valid TOML"),
+    (4, "convert net.pth models.py:keras_model --by-order -o nowhere/net.h5",
+     "cannot save to nowhere/net.h5: there is no folder"),
+    (4, ("convert models.py:torch_model models.py:keras_model -o convert.keras --save-plan "
+         "nowhere/net.plan.json"), "nowhere/net.plan.json: there is no folder"),
+    (4, "align models.py:torch_model models.py:keras_model -o nowhere/net.plan.json",
+     "nowhere/net.plan.json: there is no folder")
+])
+def test_exit_codes_tell_mismatch_usage_error_input_error_and_failed_writing_apart(
         code: int, arguments: str, message: str, folder: Path,
         capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("empty.pth", "convert.h5", "wrong.plan.json"):

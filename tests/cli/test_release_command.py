@@ -195,8 +195,8 @@ def test_files_in_parts_are_one_entry(folder: Path, capsys: pytest.CaptureFixtur
     [(2, ("--upload", "owner/zoo"), "--upload and --release-tag belong together"),
      (3, ("--dictionary", "zoo.py"), "has an md5 for each resolution (224)"),
      (3, ("--dictionary", "zoo.py", "--name", "MODELS"), "no dictionaries called MODELS")])
-def test_bad_use_and_bad_input(code: int, options: tuple[str, ...], message: str, folder: Path,
-                               capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_errors_and_input_errors(code: int, options: tuple[str, ...], message: str,
+                                       folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found, out, err = run(capsys, *options)
 
     assert (found, out) == (code, "")

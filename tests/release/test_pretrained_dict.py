@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keras_torch_convert.errors import DictionaryError
-from keras_torch_convert.release.pretrained_dict import edited
+from keras_torch_convert.release.pretrained_dict import Entry, edited
 
 # The forms that occur in zoos: one md5, md5 by resolution, md5 of parts, on one line and over
 # several.
@@ -73,7 +73,7 @@ SMALL_LINE = '        "imagenet": {224: "old2", 384: "old3"},'
                  f'    "große": {{"imagenet": "{NEW}"}},  # in parts', id="umlaut"),
 ])
 def test_only_the_entry_changes(model, tag, resolution, md5, removed, added, path):
-    edit = edited(path, model, tag, resolution, md5)
+    edit = edited(path, Entry(model, tag, resolution, md5))
 
     assert changed_lines(edit) == (removed.splitlines(), added.splitlines())
     edit.write()
@@ -108,7 +108,7 @@ def test_layouts(before, after, tmp_path):
     path = tmp_path / "zoo.py"
     path.write_bytes(before.encode())
 
-    edited(path, "net", "imagenet", None, NEW).write()
+    edited(path, Entry("net", "imagenet", None, NEW)).write()
 
     assert path.read_bytes().decode() == after
 
@@ -118,7 +118,7 @@ def test_other_encodings_are_kept(tmp_path):
     path.write_bytes(
         "# coding: latin-1\nname = 'é'; PRETRAINED_DICT = {'é': {'x': 'y'}}\n".encode("latin-1"))
 
-    edited(path, "é", "x", None, NEW).write()
+    edited(path, Entry("é", "x", None, NEW)).write()
 
     after = f"# coding: latin-1\nname = 'é'; PRETRAINED_DICT = {{'é': {{'x': '{NEW}'}}}}\n"
     assert path.read_bytes() == after.encode("latin-1")
@@ -126,10 +126,10 @@ def test_other_encodings_are_kept(tmp_path):
 
 def test_permissions_are_kept_and_an_entry_that_is_there_changes_nothing(path):
     path.chmod(0o640)
-    edited(path, "tiny", "imagenet", None, NEW).write()
+    edited(path, Entry("tiny", "imagenet", None, NEW)).write()
     assert path.stat().st_mode & 0o777 == 0o640
 
-    assert not edited(path, "tiny", "imagenet", None, NEW).changed
+    assert not edited(path, Entry("tiny", "imagenet", None, NEW)).changed
 
 
 @pytest.mark.parametrize(
@@ -143,16 +143,16 @@ def test_permissions_are_kept_and_an_entry_that_is_there_changes_nothing(path):
      ("PRETRAINED_DICT = {**OTHER}\n", "a", "b", None, "not written out"),
      ("PRETRAINED_DICT = {'a': MD5}\n", "a", "b", None, "not written out"),
      ("PRETRAINED_DICT = {'a': {'b': '1'}, 'a': {'b': '2'}}\n", "a", "b", None,
-      "stands there twice"),
+      "PRETRAINED_DICT has a key twice"),
      ("PRETRAINED_DICT = {'a': '1'}\n", "a", "b", None, "must map model names to dictionaries"),
-     ("PRETRAINED_DICT = {\n", "a", "b", None, "is no Python source"),
+     ("PRETRAINED_DICT = {\n", "a", "b", None, "is not valid Python"),
      (ZOO, 'a"b', "c", None, "cannot be a key")])
 def test_what_cannot_be_done_plainly_is_refused(text, model, tag, resolution, message, tmp_path):
     path = tmp_path / "zoo.py"
     path.write_text(text, encoding="utf-8")
 
     with pytest.raises(DictionaryError) as caught:
-        edited(path, model, tag, resolution, NEW)
+        edited(path, Entry(model, tag, resolution, NEW))
 
     assert message in str(caught.value)
     assert path.read_text(encoding="utf-8") == text
@@ -163,5 +163,5 @@ def test_every_entry_of_the_example_can_be_replaced(path):
     for model, tags in ast.literal_eval(assignment.value).items():
         for tag, value in tags.items():
             for resolution in value if isinstance(value, dict) else [None]:
-                edit = edited(Path(path), model, tag, resolution, NEW)
+                edit = edited(Path(path), Entry(model, tag, resolution, NEW))
                 assert edit.after.count(NEW) == 1

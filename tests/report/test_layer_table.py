@@ -4,7 +4,7 @@ from collections import namedtuple
 
 from keras_torch_convert.report.layer_table import side_by_side
 
-Array = namedtuple("Array", "shape")
+Array = namedtuple("Array", "shape name", defaults=["weight"])
 TorchLayer = namedtuple("Stack", "layer tensors")
 Layer = namedtuple("Layer", "name class_names variables children")
 
@@ -162,6 +162,63 @@ def test_long_names_lose_their_middle_so_that_lines_fit_the_window():
     assert name in side_by_side(torch_side, keras_side).text(250)
 
 
+def test_columns_are_left_out_before_names_are_cut():
+    torch_side = [stack("backbone.stages.3.blocks.11.attention", (256, 64, 1, 1))]
+    keras_side = [layer("stack4_block12_attention", "Conv2D", (1, 1, 64, 256))]
+    table = side_by_side(torch_side, keras_side)
+
+    def header(width):
+        assert max(map(len, table.text(width).splitlines()[:3])) <= width
+        assert torch_side[0].layer in table.text(width)
+        assert keras_side[0].name in table.text(width)
+        return table.text(width).splitlines()[0].split()
+
+    names = ["torch", "layer", "|", "Keras", "layer"]
+    assert header(130) == [
+        "torch", "layer", "shapes", "size", "|", "Keras", "layer", "shapes", "size"
+    ]
+    assert header(105) == ["torch", "layer", "shapes", "|", "Keras", "layer", "shapes"]
+    assert header(80) == names
+    assert "backbo...ention" not in table.text(80)
+
+
+def test_the_first_row_that_does_not_fit_is_repeated_behind_a_long_table():
+    torch_side = [stack(f"layer{number}", (number + 2,)) for number in range(40)]
+    keras_side = [layer(f"keras{number}", "Scale", (number + 2,)) for number in range(40)]
+    torch_side[3] = stack("odd", (7, 7))
+
+    lines = side_by_side(torch_side, keras_side).text(160).splitlines()
+
+    assert next(line for line in lines if "odd" in line) == lines[5]
+    assert lines[-4] == lines[5]
+    assert lines[-3].startswith("    <- first misalignment: torch 'odd'")
+    assert lines[-1].endswith("1 of 40 rows do not fit")
+
+
+def test_tensors_stand_below_their_layers_when_asked_for():
+    norm = TorchLayer("bn", [Array((4,), "bn.weight"), Array((4,), "bn.bias")])
+    table = side_by_side([norm], [layer("norm", "Scale", (4,), (4,))])
+
+    rows = table.text(100, tensors=True).splitlines()[2:-2]
+
+    assert [row.split() for row in rows] == [["0", "bn", "2x(4)", "8", "|", "norm", "2x(4)", "8"],
+                                             ["weight", "(4)", "4", "|", "weight", "(4)", "4"],
+                                             ["bias", "(4)", "4", "|", "weight", "(4)", "4"]]
+
+
+def test_an_interactive_session_shows_colors_on_a_terminal_only(monkeypatch):
+    table = side_by_side(STACKS, LAYERS)
+
+    assert "\x1b" not in repr(table)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[31m! 2  downsample.0" in repr(table)
+    assert "\x1b" not in str(table)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in repr(table)
+
+
 def test_width_of_the_terminal_is_used(monkeypatch):
     monkeypatch.setenv("COLUMNS", "72")
     lines = str(side_by_side(STACKS, LAYERS)).splitlines()
@@ -190,7 +247,9 @@ def test_rows_are_plain_data_for_json():
     rows = side_by_side(STACKS[:1], LAYERS[:1]).to_list()
 
     assert rows == [{
-        "position": 0, "torch": {"name": "conv1", "shapes": [[64, 3, 7, 7]], "parameters": 9408},
-        "keras": {"name": "stem_conv", "shapes": [[7, 7, 3, 64]],
-                  "parameters": 9408}, "mismatch": ""
+        "position": 0, "torch": {
+            "name": "conv1", "shapes": [[64, 3, 7, 7]], "arrays": ["weight"], "parameters": 9408
+        }, "keras": {
+            "name": "stem_conv", "shapes": [[7, 7, 3, 64]], "arrays": ["weight"], "parameters": 9408
+        }, "mismatch": ""
     }]

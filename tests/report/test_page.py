@@ -118,12 +118,16 @@ def test_a_pairing_without_proof_is_as_good_as_its_confidence():
 
 
 def test_lists_that_were_only_looked_at_show_their_mismatches():
-    Array, TorchLayer, Layer = (namedtuple("Array", "shape"), namedtuple("Stack", "layer tensors"),
+    Array, TorchLayer, Layer = (namedtuple("Array",
+                                           "shape name"), namedtuple("Stack", "layer tensors"),
                                 namedtuple("Layer", "name class_names variables children"))
-    stacks = [TorchLayer("one", [Array((2, 3))]), TorchLayer("two", [Array((4,))])]
+    stacks = [
+        TorchLayer("one", [Array((2, 3), "weight")]),
+        TorchLayer("two", [Array((4,), "weight")])
+    ]
     layers = [
-        Layer("first", ("Dense",), [Array((3, 2))], ()),
-        Layer("second", ("Dense",), [Array((5,))], ())
+        Layer("first", ("Dense",), [Array((3, 2), "weight")], ()),
+        Layer("second", ("Dense",), [Array((5,), "weight")], ())
     ]
 
     data = page_data(Report(layer_table=side_by_side(stacks, layers)))

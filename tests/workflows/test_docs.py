@@ -14,7 +14,7 @@ import pytest
 
 import keras_torch_convert
 from keras_torch_convert import errors
-from keras_torch_convert.cli.exit_codes import TABLE
+from keras_torch_convert.cli.main import EXIT_CODES
 from tests.helpers.docs_pages import has_code, script_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +51,7 @@ def test_the_code_of_the_page_runs(page: Path, tmp_path: Path) -> None:
 def test_exit_codes_are_documented() -> None:
     page = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
     documented = re.findall(r"^\| (\d+) \|", page, re.MULTILINE)
-    assert documented == re.findall(r"^  (\d+) ", TABLE, re.MULTILINE)
+    assert documented == re.findall(r"^  (\d+) ", EXIT_CODES, re.MULTILINE)
 
 
 def test_every_error_has_a_place_in_the_page_of_errors() -> None:

@@ -1,0 +1,53 @@
+"""Lines of text with a style, and how a terminal shows them: in color and wrapped between words."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+Style = Literal["", "title", "good", "bad", "open", "mismatch"]
+# The SGR codes of ECMA-48; yellow for what is neither good nor bad.
+CODES = {"title": "1", "good": "32", "bad": "1;31", "open": "33", "mismatch": "31"}
+
+
+class Line(NamedTuple):
+    """One line of text, without its end. A table's lines are never wrapped."""
+
+    text: str
+    style: Style = ""
+
+
+def is_terminal() -> bool:
+    """Return whether a person reads what is printed; FORCE_COLOR says so of a pipe as well."""
+    return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
+
+
+def terminal_width() -> int:
+    """Return the number of columns; without a terminal, COLUMNS or 140."""
+    return shutil.get_terminal_size((140, 24)).columns
+
+
+def in_color(lines: Iterable[Line]) -> str:
+    """Return the lines as one text, with colors where standard output shows them.
+
+    NO_COLOR (https://no-color.org) in the environment switches colors off.
+    """
+    colored = is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return "\n".join(f"\x1b[{CODES[style]}m{text}\x1b[0m" if colored and style else text
+                     for text, style in lines)
+
+
+def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+    """Return a sentence in lines; following lines are indented further, and names never broken."""
+    first = " " * indent
+    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=f"{first}   ",
+                         break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def verdict_style(equal: bool | None) -> Style:
+    """Return the color of a verdict: "open" when nothing is proven."""
+    return "open" if equal is None else "good" if equal else "bad"
