@@ -32,6 +32,7 @@ ONE = ("plan", "checkpoint", "output", "diff", "without", "template", "max_shard
 MANY = ("scheduler", "workers", "memory_per_worker", "results")
 
 
+# click passes each option as a parameter of its own.
 @options.command("apply", EXAMPLES)
 @click.argument("plan", type=options.EXISTING_FILE, required=False)
 @click.argument("checkpoint", type=options.EXISTING_FILE, required=False)

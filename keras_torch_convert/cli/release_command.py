@@ -23,6 +23,7 @@ keras-torch-convert release big_imagenet.1.h5 big_imagenet.2.h5 --model-name big
 """
 
 
+# click passes each option as a parameter of its own.
 @options.command("release", EXAMPLES)
 @click.argument("files", type=options.EXISTING_FILE, nargs=-1, required=True)
 @click.option(
@@ -43,7 +44,6 @@ keras-torch-convert release big_imagenet.1.h5 big_imagenet.2.h5 --model-name big
               help="Show what would be changed and uploaded; do nothing.")
 @options.config_option
 @click.pass_context
-# One parameter for each option.
 def command(ctx: click.Context, /, files: tuple[Path, ...], model: str | None, pretrained: str,
             resolution: int | None, dictionary: Path | None, name: str, upload: str | None,
             release_tag: str | None, replace: bool, dry_run: bool, as_json: bool) -> int:
