@@ -8,6 +8,14 @@ Importing the package needs NumPy, h5py and tqdm. The functions that meet a mode
 Keras.
 """
 
+from importlib.util import find_spec as _find_spec
+
+if _find_spec(f"{__name__}._core") is None:
+    raise ImportError(
+        f"keras_torch_convert is not built in {__path__[0]}: its C extension is missing; run "
+        "`pip install -e .` in the folder that holds pyproject.toml (it needs a C compiler), or "
+        "start Python somewhere else to import the installed package")
+
 from .alignment.parts import concat, split, stack
 from .api.aligning import align, classic_dictionaries
 from .api.batch.results import Results
