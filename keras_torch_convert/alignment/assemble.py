@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..keras_io.lazy_layout import lazy_layout
-from ..plan.derived_tensors import Seen, without_stand_ins
+from ..plan.derived_tensors import own_tensors
 from ..plan.executor import Strict
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
@@ -56,20 +56,18 @@ def plan_of_pairs(pairs: Sequence[tuple[TorchLayer, TargetLayer]], target: Targe
     order = {place: index for index, place in enumerate(target.variables)}
     check_resize(resize)
     calls = [calls_for(layer, additional_transfer) for _, layer in pairs]
-    seen = [
-        Seen(stack) if hit else with_resized_tables(stack, layer, target, resize)
-        for (stack, layer), hit in zip(pairs, calls, strict=True)
-    ]
-    stand_ins = {name: one for each in seen for name, one in each.stand_ins.items()}
-    resized = [(each.stack, layer) for each, (_, layer) in zip(seen, pairs, strict=True)]
-    assignments = without_stand_ins(assign_pairs(resized, calls), stand_ins)
+    resized = [(stack if hit else with_resized_tables(stack, layer, target, resize), layer)
+               for (stack, layer), hit in zip(pairs, calls, strict=True)]
+    assignments = assign_pairs(resized, calls)
     assigned = {assignment.key for assignment in assignments}
     return Plan(tuple(sorted(assignments, key=lambda assignment: order[assignment.key])), dropped,
                 {place: rule for place, rule in kept.items() if place not in assigned},
                 tuple((stack.layer, layer.display_name) for stack, layer in pairs),
                 tuple(constant for assignment in assignments for constant in assignment.constants),
-                {tensor.name: tensor.as_kind() for stack, _ in pairs for tensor in stack.tensors},
-                {place: variable.as_kind() for place, variable in target.variables.items()},
+                {
+                    tensor.name: tensor.as_kind() for stack, _ in pairs
+                    for tensor in own_tensors(stack.tensors)
+                }, {place: variable.as_kind() for place, variable in target.variables.items()},
                 layout=lazy_layout(target, assigned))
 
 

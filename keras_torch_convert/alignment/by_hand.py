@@ -15,7 +15,7 @@ from ..spec.target import Target, TargetLayer
 from ..util.text import did_you_mean
 from .assemble import plan_of_pairs
 from .by_order import hit_by
-from .parts import LayerSelection, Parts
+from .parts import Find, LayerSelection, tensors_of_selection
 from .recurrent_layers import parts_of
 
 
@@ -32,8 +32,7 @@ def plan_from_mapping(source: Source, target: Target,
     layers = _layers_by_name(target)
     skipped = hit_by(skip_layers, list(stacks), "skip_layers", "torch layer")
     kept = hit_by(keep_layers, list(layers), "keep_layers", "Keras layer")
-    parts = Parts(lambda name: _tensors(name, stacks, source))
-    pairs = _pairs(mapping, parts, stacks, layers)
+    pairs = _pairs(mapping, lambda name: _tensors(name, stacks, source), stacks, layers)
     both = [name for name in kept if name in mapping]
     if both:
         raise AlignmentError(
@@ -44,12 +43,11 @@ def plan_from_mapping(source: Source, target: Target,
     own_values = {
         variable.key: rule for name, rule in kept.items() for variable in layers[name].variables
     }
-    plan = plan_of_pairs(pairs, target, additional_transfer,
+    return plan_of_pairs(pairs, target, additional_transfer,
                          dropped={**collection.skipped, **dropped}, kept=own_values, resize=resize)
-    return parts.finished(plan)
 
 
-def _pairs(mapping: Mapping[str, LayerSelection | Sequence[LayerSelection]], parts: Parts,
+def _pairs(mapping: Mapping[str, LayerSelection | Sequence[LayerSelection]], find: Find,
            stacks: Mapping[str, TorchLayer],
            layers: Mapping[str, TargetLayer]) -> list[tuple[TorchLayer, TargetLayer]]:
     pairs = []
@@ -60,7 +58,7 @@ def _pairs(mapping: Mapping[str, LayerSelection | Sequence[LayerSelection]], par
                             f"{did_you_mean(keras_name, layers)}")
             continue
         try:
-            pairs.append((_stack(torch_names, parts, stacks), layers[keras_name]))
+            pairs.append((_stack(torch_names, find, stacks), layers[keras_name]))
         except AlignmentError as error:
             problems.append(f"for Keras layer '{keras_name}': {error}")
     if problems:
@@ -76,7 +74,7 @@ def _layers_by_name(target: Target) -> dict[str, TargetLayer]:
     return layers
 
 
-def _stack(names: LayerSelection | Sequence[LayerSelection], parts: Parts,
+def _stack(names: LayerSelection | Sequence[LayerSelection], find: Find,
            stacks: Mapping[str, TorchLayer]) -> TorchLayer:
     """The tensors of the torch layers, single tensors or parts `names`, each layer's in the order
     that its roles want.
@@ -88,8 +86,9 @@ def _stack(names: LayerSelection | Sequence[LayerSelection], parts: Parts,
             # A single tensor belongs to the module that its layer is.
             layer = name if name in stacks else name.rpartition(".")[0]
             modules |= stacks[layer].modules if layer in stacks else {}
-    return TorchLayer(", ".join(map(str, names)),
-                      tuple(tensor for name in names for tensor in parts.tensors(name)), modules)
+    return TorchLayer(
+        ", ".join(map(str, names)),
+        tuple(tensor for name in names for tensor in tensors_of_selection(name, find)), modules)
 
 
 def _tensors(name: str, stacks: Mapping[str, TorchLayer], source: Source) -> Sequence[SourceTensor]:

@@ -1,94 +1,113 @@
-"""A torch layer as a rule wants to see it: stand-ins take the place of tensors, and know what they
-stand for.
+"""Tensors that rules use as if the source had them: a part of a fused tensor, several tensors as
+one, a weight computed from others.
+
+A `DerivedTensor` stands among the tensors of a `TorchLayer`. Rules use it by its name, and
+`in_source_terms` puts its expression in the place of the name once the assignments are made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
 
-from ..spec.layer_groups import TorchLayer
+from ..errors import AlignmentError
 from ..spec.source import SourceTensor
 from ..spec.tensor_spec import Shape
-from .expressions import Expression, Tensor, tensors_of, with_operands
+from .evaluation import shape_by_kinds
+from .expressions import CallbackOutput, Expression, Tensor, tensors_of, with_operands
 from .recipe import Assignment
 
 
-@dataclass(frozen=True, slots=True)
-class StandIn:
-    """What a stand-in is computed from, and the sentence that says so."""
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class DerivedTensor(SourceTensor):
+    """A tensor with an expression over the source's own tensors, `made_of`, in place of values.
+
+    `rule`, `doubt` and `note` are those of an `Assignment`, which gets them in addition to its own.
+    """
 
     expression: Expression
-    rule: str
+    made_of: tuple[SourceTensor, ...]
+    rule: str = ""
     doubt: str = ""
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A stack with stand-ins among its tensors; `stand_ins` are by their names."""
+def derive(name: str, expression: Expression, tensors: Sequence[SourceTensor], rule: str = "",
+           doubt: str = "", note: str = "", shape: Shape | None = None) -> DerivedTensor:
+    """Return the tensor `name` with the values of `expression` over `tensors`.
 
-    stack: TorchLayer
-    stand_ins: Mapping[str, StandIn] = field(default_factory=dict)
-
-
-def replaced(seen: Seen, tensor: SourceTensor, shape: Shape, one: StandIn) -> Seen:
-    """`seen` with a stand-in of `shape` under the name of `tensor`, which it is made of; what
-    `tensor` itself stands for goes into it.
+    Args:
+        name: A name that no other tensor of the layer has; its last part tells the role.
+        expression: What it is computed from, by the names of `tensors`.
+        tensors: Tensors that may be derived themselves. The first gives the dtype.
+        rule: How it is computed, in words.
+        doubt: What nothing proves about it, "" for nothing.
+        note: What the report should say, "" for nothing.
+        shape: Needed only for the output of a callback.
     """
-    before = seen.stand_ins.get(tensor.name)
-    if before is not None:
-        one = StandIn(substituted(one.expression, {tensor.name: before.expression}),
-                      _joined(before.rule, one.rule), _joined(before.doubt, one.doubt),
-                      _joined(before.note, one.note))
-    made = stand_in_tensor(tensor.name, shape, tensor)
-    tensors = tuple(made if other is tensor else other for other in seen.stack.tensors)
-    stack = TorchLayer(seen.stack.layer, tensors, seen.stack.modules)
-    return Seen(stack, {**seen.stand_ins, tensor.name: one})
+    if shape is None:
+        shape = shape_by_kinds(expression, {tensor.name: tensor.shape for tensor in tensors})
+    derived = _derived(tensors)
+    return DerivedTensor(name, shape, tensors[0].dtype, _without_values(name),
+                         expression=_substituted(expression,
+                                                 derived), made_of=tuple(own_tensors(tensors)),
+                         rule=_joined(*(one.rule for one in derived.values()), rule), doubt=_joined(
+                             *(one.doubt for one in derived.values()),
+                             doubt), note=_joined(*(one.note for one in derived.values()), note))
 
 
-def stand_in_tensor(name: str, shape: Shape, like: SourceTensor) -> SourceTensor:
-    """A tensor of the stack that is none of the source: it has a name, a shape and the type of
-    `like`, and no values.
+def own_tensors(tensors: Iterable[SourceTensor]) -> Iterable[SourceTensor]:
+    """Yield the source's own tensors that `tensors` are or are made of, each once."""
+    found = {
+        own.name: own for tensor in tensors
+        for own in (tensor.made_of if isinstance(tensor, DerivedTensor) else (tensor,))
+    }
+    return found.values()
+
+
+def in_source_terms(assignments: Iterable[Assignment],
+                    tensors: Iterable[SourceTensor]) -> tuple[Assignment, ...]:
+    """Return the assignments with the expression of each derived tensor in the place of its name,
+    and with its rule, doubt and note.
     """
-    def without_values() -> npt.NDArray[Any]:
-        raise AssertionError(f"'{name}' stands for other tensors and has no values of its own")
-
-    return SourceTensor(name, shape, like.dtype, without_values)
+    derived = _derived(tensors)
+    return tuple(_in_source_terms(one, derived) if derived else one for one in assignments)
 
 
-def without_stand_ins(assignments: Sequence[Assignment],
-                      stand_ins: Mapping[str, StandIn]) -> tuple[Assignment, ...]:
-    """The assignments in terms of the source's own tensors, with what each stand-in has to say."""
-    if not stand_ins:
-        return tuple(assignments)
-    expressions = {name: one.expression for name, one in stand_ins.items()}
-    result = []
-    for assignment in assignments:
-        used = [stand_ins[name] for name in tensors_of(assignment.expression) if name in stand_ins]
-        constants = tuple(
-            replace(constant, expression=substituted(constant.expression, expressions))
-            for constant in assignment.constants)
-        changed = replace(assignment, expression=substituted(assignment.expression, expressions),
-                          constants=constants)
-        for one in used:
-            changed = replace(changed, rule=_joined(one.rule, changed.rule),
-                              doubt=_joined(changed.doubt,
-                                            one.doubt), note=_joined(changed.note, one.note))
-        result.append(changed)
-    return tuple(result)
+def _in_source_terms(assignment: Assignment, derived: Mapping[str, DerivedTensor]) -> Assignment:
+    used = [derived[name] for name in tensors_of(assignment.expression) if name in derived]
+    return replace(
+        assignment, expression=_substituted(assignment.expression, derived), rule=_joined(
+            *(one.rule for one in used),
+            assignment.rule), doubt=_joined(assignment.doubt, *(one.doubt for one in used)),
+        note=_joined(assignment.note, *(one.note for one in used)), constants=tuple(
+            replace(constant, expression=_substituted(constant.expression, derived))
+            for constant in assignment.constants))
 
 
-def substituted(expression: Expression, expressions: Mapping[str, Expression]) -> Expression:
-    """The expression with the tensors named in `expressions` replaced. What a callback gets is left
-    alone.
-    """
+def _derived(tensors: Iterable[SourceTensor]) -> dict[str, DerivedTensor]:
+    return {tensor.name: tensor for tensor in tensors if isinstance(tensor, DerivedTensor)}
+
+
+def _substituted(expression: Expression, derived: Mapping[str, DerivedTensor]) -> Expression:
     if isinstance(expression, Tensor):
-        return expressions.get(expression.name, expression)
-    return with_operands(expression, lambda operand: substituted(operand, expressions))
+        found = derived.get(expression.name)
+        return expression if found is None else found.expression
+    if isinstance(expression, CallbackOutput):
+        operands = tuple(_substituted(one, derived) for one in expression.callback.operands)
+        return replace(expression, callback=replace(expression.callback, operands=operands))
+    return with_operands(expression, lambda operand: _substituted(operand, derived))
+
+
+def _without_values(name: str) -> Callable[[], npt.NDArray[Any]]:
+    def read() -> npt.NDArray[Any]:
+        raise AlignmentError(
+            f"'{name}' is computed from other tensors, so its values cannot decide where it goes")
+
+    return read
 
 
 def _joined(*texts: str) -> str:

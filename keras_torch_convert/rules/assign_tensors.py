@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..plan.expressions import Tensor
 from ..plan.recipe import Assignment
 from ..spec.layer_groups import TorchLayer, last_part
 from ..spec.roles import in_layer_order, role_of
@@ -74,9 +75,9 @@ def assignment_of(tensor: SourceTensor, variable: TargetVariable,
     if rule is not None and axes is not None:
         if axes.torch_shape(variable.shape) != tensor.shape:
             return None
-        return Assignment(variable.key, axes.expression(tensor.name, variable.shape),
+        return Assignment(variable.key, axes.expression(Tensor(tensor.name), variable.shape),
                           f"{rule.name}: {axes}")
-    raw = raw_parameter(tensor.name, tensor.shape, variable.shape)
+    raw = raw_parameter(Tensor(tensor.name), tensor.shape, variable.shape)
     known_table = bias_table(tensor, variable) or bank_of_experts(tensor, variable)
     if known_table is not None and raw in (None, known_table[0]):
         return Assignment(variable.key, *known_table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import TransferError
-from ..plan.derived_tensors import without_stand_ins
+from ..plan.derived_tensors import in_source_terms
 from ..plan.expressions import CallbackOutput, LayerCallback, UserCall
 from ..plan.recipe import Assignment
 from ..spec.layer_groups import TorchLayer
@@ -66,10 +66,11 @@ def assign_layer(torch_layer: TorchLayer, layer: TargetLayer,
         TransferError: The two do not fit; it has one problem.
     """
     if calls:
-        return _assign_callbacks(torch_layer, layer, calls)
+        assignments = _assign_callbacks(torch_layer, layer, calls)
+        return in_source_terms(assignments, torch_layer.tensors)
     leaf = _sole_leaf(layer)
-    seen = as_keras_kind(with_effective_weights(torch_layer, layer), leaf)
-    assignments = without_stand_ins(_assign(seen.stack, layer), seen.stand_ins)
+    derived = as_keras_kind(with_effective_weights(torch_layer, layer), leaf)
+    assignments = in_source_terms(_assign(derived, layer), derived.tensors)
     return with_padding_note(in_keras_order(assignments, layer, torch_layer), torch_layer, leaf)
 
 

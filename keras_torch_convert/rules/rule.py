@@ -9,7 +9,7 @@ from functools import cache
 from math import prod
 from types import MappingProxyType
 
-from ..plan.expressions import Expression, Permute, Reshape, Tensor
+from ..plan.expressions import Expression, Permute, Reshape
 from ..plan.recipe import Assignment
 from ..spec.layer_groups import TorchLayer
 from ..spec.target import TargetLayer
@@ -39,15 +39,15 @@ class AxisPattern:
             return None
         return tuple(prod(sizes[axis] for axis in group) for group in _groups(self.torch))
 
-    def expression(self, name: str, keras_shape: Shape) -> Expression:
-        """Return the tensor `name`, of `torch_shape(keras_shape)`, in the layout of Keras."""
+    def expression(self, tensor: Expression, keras_shape: Shape) -> Expression:
+        """Return `tensor`, of `torch_shape(keras_shape)`, in the layout of Keras."""
         sizes = self._sizes(keras_shape)
         if sizes is None:
             raise ValueError(
                 f"the layout {self.keras!r} does not describe a variable of shape {keras_shape}")
         groups = _groups(self.torch)
         axes = [axis for group in groups for axis in group]
-        result: Expression = Tensor(name)
+        result = tensor
         if any(len(group) != 1 for group in groups):
             result = Reshape(result, tuple(sizes[axis] for axis in axes))
         perm = tuple(axes.index(axis) for axis in self.keras.split())
@@ -99,7 +99,7 @@ class Rule:
     unlike_torch: str = ""
 
 
-def raw_parameter(name: str, torch_shape: Shape, keras_shape: Shape) -> Expression | None:
+def raw_parameter(tensor: Expression, torch_shape: Shape, keras_shape: Shape) -> Expression | None:
     """Move a parameter without layout: shapes are equal but for axes of size 1, else None.
 
     Axes of size 1 are free around a vector ((C,), (1, 1, C), (C, 1, 1)); with more than one larger
@@ -107,12 +107,12 @@ def raw_parameter(name: str, torch_shape: Shape, keras_shape: Shape) -> Expressi
     in two different layouts.
     """
     if torch_shape == keras_shape:
-        return Tensor(name)
+        return tensor
     larger = [extent for extent in torch_shape if extent != 1]
     if larger != [extent for extent in keras_shape if extent != 1]:
         return None
     if len(larger) <= 1 or _without_leading_ones(torch_shape) == _without_leading_ones(keras_shape):
-        return Reshape(Tensor(name), keras_shape)
+        return Reshape(tensor, keras_shape)
     return None
 
 

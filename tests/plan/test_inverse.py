@@ -74,7 +74,7 @@ class TestDataMovement:
         shape = tuple(data.draw(st.integers(1, 5)) for _ in axes.keras.split())
         torch_shape = axes.torch_shape(shape)
 
-        plan, first, back, again = there_and_back([axes.expression("w", shape)],
+        plan, first, back, again = there_and_back([axes.expression(Tensor("w"), shape)],
                                                   {"w": counted(*torch_shape)})
 
         assert plan.lossless

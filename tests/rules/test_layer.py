@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_torch_convert.errors import TransferError
+from keras_torch_convert.plan.expressions import Tensor
 from keras_torch_convert.rules import assign_layer
 from keras_torch_convert.rules.rule import AxisPattern
 from tests.helpers.transfer import composite, layer, moved, source_of, stack_of
@@ -264,4 +265,4 @@ class TestMovement:
 
         assert dense.torch_shape((3, 4, 5)) is None
         with pytest.raises(ValueError, match="does not describe"):
-            dense.expression("weight", (3, 4, 5))
+            dense.expression(Tensor("weight"), (3, 4, 5))

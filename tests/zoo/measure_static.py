@@ -20,6 +20,7 @@ from keras_torch_convert.alignment.static.confidence import confidence_of
 from keras_torch_convert.alignment.static.matching import match
 from keras_torch_convert.alignment.static.proposal import SURE
 from keras_torch_convert.alignment.static.sides import distinct_stacks, sides_of
+from keras_torch_convert.plan.derived_tensors import DerivedTensor, own_tensors
 from keras_torch_convert.plan.expressions import tensors_of
 from keras_torch_convert.spec.layer_groups import group_by_layer
 from keras_torch_convert.spec.layer_order import natural_order
@@ -63,12 +64,8 @@ def measured(listing: dict[str, Any], *,
             alone += 1
         elif wanted:
             stack = sides.stacks[found.stack]
-            got = {
-                first.get(name, name) for tensor in stack.tensors
-                for name in (tensors_of(sides.parts.made_of[tensor.name]) if tensor.name in
-                             sides.parts.made_of else (tensor.name,))
-            }
-            fused = any(tensor.name in sides.parts.made_of for tensor in stack.tensors)
+            got = {first.get(one.name, one.name) for one in own_tensors(stack.tensors)}
+            fused = any(isinstance(tensor, DerivedTensor) for tensor in stack.tensors)
             (right if got >= wanted else wrong).append(confidence_of(found, fused))
     return right, wrong, alone
 

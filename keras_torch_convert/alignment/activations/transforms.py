@@ -77,24 +77,14 @@ def by_rule(base: Expression, shape: Shape, variable: TargetVariable,
     axes = rule.axes.get(variable.name) if rule else None
     if rule is not None and axes is not None:
         if axes.torch_shape(variable.shape) == shape:
-            expression = _on(base, axes.expression("", variable.shape))
+            expression = axes.expression(base, variable.shape)
             yield VariableMapping(expression, f"{rule.name}: {axes.torch} -> {axes.keras}", 0)
         return
-    raw = raw_parameter("", shape, variable.shape)
+    raw = raw_parameter(base, shape, variable.shape)
     if raw is not None and (len([extent for extent in shape if extent > 1]) < 2
                             or variable.name != "kernel"):
         # A bank of matrices may be transposed in each; a vector or a table may not.
-        yield VariableMapping(_on(base, raw), "as it stands",
-                              2 if len(shape) == 3 and min(shape) > 1 else 0)
-
-
-def _on(base: Expression, expression: Expression) -> Expression:
-    """`expression`, which is made of moves on one tensor, on `base` instead."""
-    if isinstance(expression, Permute):
-        return Permute(_on(base, expression.operand), expression.perm)
-    if isinstance(expression, Reshape):
-        return Reshape(_on(base, expression.operand), expression.shape)
-    return base
+        yield VariableMapping(raw, "as it stands", 2 if len(shape) == 3 and min(shape) > 1 else 0)
 
 
 def by_axes(base: Expression, shape: Shape, wanted: Shape) -> Iterator[VariableMapping]:

@@ -11,7 +11,7 @@ from ...errors import AlignmentError
 from ...spec.layer_groups import TorchLayer
 from ...spec.target import TargetLayer
 from ..activations.names import part_number, words_of
-from ..parts import LayerSelection, Parts, concat, split
+from ..parts import Find, LayerSelection, concat, split, tensors_of_selection
 
 Fit = Callable[[TorchLayer, TargetLayer], bool]
 
@@ -21,7 +21,7 @@ _ORDERS = {"qkv": ("query", "key", "value"), "kv": ("key", "value")}
 _ATTENTION = ("query", "key", "value")
 
 
-def in_parts(stack: TorchLayer, layers: Sequence[TargetLayer], parts: Parts,
+def in_parts(stack: TorchLayer, layers: Sequence[TargetLayer], find: Find,
              fit: Fit) -> list[TorchLayer]:
     """The stack as its equal parts, three or two, when each of some Keras layers takes one; [] when
     none does. Its name does not matter for three.
@@ -30,7 +30,7 @@ def in_parts(stack: TorchLayer, layers: Sequence[TargetLayer], parts: Parts,
     for names in (known,) if known is not None else (_ATTENTION,):
         try:
             cut = [
-                _part(stack, split(stack.layer, part, len(names)), name, parts)
+                _part(stack, split(stack.layer, part, len(names)), name, find)
                 for part, name in enumerate(names)
             ]
         except AlignmentError:
@@ -40,11 +40,12 @@ def in_parts(stack: TorchLayer, layers: Sequence[TargetLayer], parts: Parts,
     return []
 
 
-def _part(stack: TorchLayer, part: LayerSelection, name: str, parts: Parts) -> TorchLayer:
-    return TorchLayer(f"{stack.layer}.{name}", tuple(parts.tensors(part)), stack.modules)
+def _part(stack: TorchLayer, part: LayerSelection, name: str, find: Find) -> TorchLayer:
+    return TorchLayer(f"{stack.layer}.{name}", tuple(tensors_of_selection(part, find)),
+                      stack.modules)
 
 
-def put_together(stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer], parts: Parts,
+def put_together(stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer], find: Find,
                  fit: Fit) -> list[TorchLayer]:
     """The stacks with query, key and value of one module as one, where some Keras layer that
     nothing else fits takes them so.
@@ -64,7 +65,8 @@ def put_together(stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer], pa
             continue
         try:
             one = TorchLayer(f"{module}.{'qkv'[-len(names) :]}",
-                             tuple(parts.tensors(concat(*names))), found[min(found)].modules)
+                             tuple(tensors_of_selection(concat(*names), find)),
+                             found[min(found)].modules)
         except AlignmentError:
             continue
         if any(fit(one, layer) for layer in starved):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ...errors import AlignmentError
+from ...plan.derived_tensors import DerivedTensor
 from ...plan.expressions import tensors_of
 from ...plan.plan import Plan
 from ...plan.recipe import Assignment
@@ -72,7 +73,7 @@ def align_statically(source: Source, target: Target, hints: Mapping[str, str],
     found = match(sides, source.order == "sorted by name")
     pairs = tuple((sides.stacks[one.stack], layer, one)
                   for layer, one in zip(sides.layers, found, strict=True) if one is not None)
-    plan = sides.parts.finished(_plan(collection, target, pairs, resize))
+    plan = _plan(collection, target, pairs, resize)
     return plan, _described(plan, source, sides, pairs, found)
 
 
@@ -101,7 +102,7 @@ def _described(plan: Plan, source: Source, sides: Sides, pairs: tuple[tuple[Torc
     for stack, layer, one in pairs:
         for variable in layer.variables:
             assignment = assignments[variable.key]
-            fused = any(tensor.name in sides.parts.made_of for tensor in stack.tensors)
+            fused = any(isinstance(tensor, DerivedTensor) for tensor in stack.tensors)
             value = confidence_of(one, fused or assignment.doubt != _DOUBT)
             confidence[variable.display_name] = min(value,
                                                     confidence.get(variable.display_name, 1.0))

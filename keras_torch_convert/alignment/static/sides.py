@@ -16,9 +16,8 @@ from ...rules.families.position_tables import Resize, with_resized_tables
 from ...rules.layer import assign_layer
 from ...spec.layer_groups import TorchLayer, last_part
 from ...spec.roles import is_position_table, role_of
-from ...spec.source import Source
+from ...spec.source import Source, SourceTensor
 from ...spec.target import Target, TargetLayer
-from ..parts import Parts
 from .fused import in_parts, put_together
 
 Signature = tuple[object, ...]
@@ -38,8 +37,8 @@ class Fits:
         """True when the rules of the transfer can fill the layer from the stack."""
         key = signature_of_stack(stack), signature_of_layer(layer)
         if key not in self.known:
-            self.known[key] = _fits(
-                with_resized_tables(stack, layer, self.target, self.resize).stack, layer)
+            self.known[key] = _fits(with_resized_tables(stack, layer, self.target, self.resize),
+                                    layer)
         return self.known[key]
 
 
@@ -86,16 +85,12 @@ def signature_of_layer(layer: TargetLayer) -> Signature:
 class Sides:
     """Both sides in their own order. Keras layer i may be filled from the torch layers
     `groups[group_of[i]]`, which are places in `stacks`, rising.
-
-    `parts` knows what the tensors are made of that exist on paper only: parts of fused layers, or
-    several joined.
     """
 
     layers: tuple[TargetLayer, ...]
     stacks: tuple[TorchLayer, ...]
     group_of: tuple[int, ...]
     groups: tuple[tuple[int, ...], ...]
-    parts: Parts
 
 
 def sides_of(target: Target, stacks: Sequence[TorchLayer], resize: Resize = None) -> Sides:
@@ -109,13 +104,16 @@ def sides_of(target: Target, stacks: Sequence[TorchLayer], resize: Resize = None
     kinds = list(by_signature.values())
     fits = Fits(target, resize)
     by_name = {stack.layer: stack for stack in stacks}
-    parts = Parts(lambda name: by_name[name].tensors)
     units: list[TorchLayer] = []
-    for stack in put_together(stacks, kinds, parts, fits.fit):
+
+    def find(name: str) -> Sequence[SourceTensor]:
+        return by_name[name].tensors
+
+    for stack in put_together(stacks, kinds, find, fits.fit):
         if any(fits.fit(stack, layer) for layer in kinds):
             units.append(stack)
         else:
-            units += in_parts(stack, kinds, parts, fits.fit) or taken_apart(stack)
+            units += in_parts(stack, kinds, find, fits.fit) or taken_apart(stack)
     alike: dict[Signature, list[int]] = defaultdict(list)
     for place, unit in enumerate(units):
         alike[signature_of_stack(unit)].append(place)
@@ -126,7 +124,7 @@ def sides_of(target: Target, stacks: Sequence[TorchLayer], resize: Resize = None
                          for place in places)
         group_of[signature] = groups.setdefault(tuple(fitting), len(groups))
     numbers = tuple(group_of[signature_of_layer(layer)] for layer in layers)
-    return Sides(tuple(layers), tuple(units), numbers, tuple(groups), parts)
+    return Sides(tuple(layers), tuple(units), numbers, tuple(groups))
 
 
 def taken_apart(stack: TorchLayer) -> list[TorchLayer]:

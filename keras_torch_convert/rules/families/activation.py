@@ -22,7 +22,7 @@ def assign_prelu(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...
             remedies.on_count(stack.tensors, layer, stack.tensors[1:]))
     tensor, variable = stack.tensors[0], layer.variables[0]
     name = _NAME
-    expression = raw_parameter(tensor.name, tensor.shape, variable.shape)
+    expression = raw_parameter(Tensor(tensor.name), tensor.shape, variable.shape)
     if expression is not None:
         return (Assignment(variable.key, expression,
                            f"{name}: axes of size 1 aside, moved as it stands"),)

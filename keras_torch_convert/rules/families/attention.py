@@ -7,13 +7,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from ...plan.derived_tensors import Seen, StandIn, stand_in_tensor, without_stand_ins
-from ...plan.expressions import Expression, Fill, Reshape, Slice, Tensor
+from ...plan.derived_tensors import DerivedTensor, derive, in_source_terms
+from ...plan.expressions import Fill, Reshape, Slice, Tensor
 from ...plan.recipe import Assignment
 from ...spec.layer_groups import TorchLayer, last_part
 from ...spec.source import SourceTensor
 from ...spec.target import TargetLayer
-from ...spec.tensor_spec import Shape
 from .. import remedies
 from ..assign_tensors import assign_tensors
 from ..rule import Rule
@@ -50,15 +49,15 @@ def assign_attention(torch_layer: TorchLayer, layer: TargetLayer) -> tuple[Assig
             layer has no variable for.
     """
     assignments: dict[str, Assignment] = {}
-    for seen, child in _parts(torch_layer, layer):
-        found = assign_tensors(seen.stack, child, linear_rule(child))
-        for one in without_stand_ins(found, seen.stand_ins):
+    for part, child in _parts(torch_layer, layer):
+        found = assign_tensors(part, child, linear_rule(child))
+        for one in in_source_terms(found, part.tensors):
             assignments[one.key] = one
     return tuple(assignments[variable.key] for variable in layer.variables)
 
 
-def _parts(stack: TorchLayer, layer: TargetLayer) -> tuple[tuple[Seen, TargetLayer], ...]:
-    """Return the dense children, each with the stand-ins of its own weight and bias."""
+def _parts(stack: TorchLayer, layer: TargetLayer) -> tuple[tuple[TorchLayer, TargetLayer], ...]:
+    """Return the dense children, each with a torch layer of its own weight and bias."""
     children = _children(layer)
     if children is None:
         raise remedies.refusal(
@@ -68,24 +67,19 @@ def _parts(stack: TorchLayer, layer: TargetLayer) -> tuple[tuple[Seen, TargetLay
             f"additional_transfer={{'{layer.name}': ...}}")
     _refuse_what_keras_lacks(stack, layer)
     weights, biases = _by_part(stack, layer)
-    seen = []
+    result = []
     for part, child in children.items():
-        tensors: list[SourceTensor] = []
-        stand_ins: dict[str, StandIn] = {}
+        tensors = []
         for last, found in (("weight", weights), ("bias", biases)):
             held = next((parts for parts in found if part in parts), None)
             if held is None:
                 if last == "bias" and found and _has_bias(child) and part != "attention_output":
-                    tensor, one = _zero_bias(stack, part, child)
-                else:
-                    continue
+                    tensors.append(_zero_bias(stack, part, child))
             else:
-                tensor, one = _part_of(stack, layer, children, found[held], held, part)
-            tensors.append(tensor)
-            stand_ins[tensor.name] = one
+                tensors.append(_part_of(stack, layer, children, found[held], held, part))
         label = f"{stack.layer} ({part.replace('_', ' ')})"
-        seen.append((Seen(TorchLayer(label, tuple(tensors), stack.modules), stand_ins), child))
-    return tuple(seen)
+        result.append((TorchLayer(label, tuple(tensors), stack.modules), child))
+    return tuple(result)
 
 
 def is_attention(layer: TargetLayer) -> bool:
@@ -160,24 +154,18 @@ def _by_part(stack: TorchLayer, layer: TargetLayer) -> tuple[_ByParts, _ByParts]
 
 
 def _part_of(stack: TorchLayer, layer: TargetLayer, children: dict[str, TargetLayer],
-             tensor: SourceTensor, held: tuple[str,
-                                               ...], part: str) -> tuple[SourceTensor, StandIn]:
+             tensor: SourceTensor, held: tuple[str, ...], part: str) -> DerivedTensor:
     """The rows of `tensor` that are `part`, as a tensor of their own."""
     if len(held) == 1:
-        return stand_in_tensor(tensor.name, tensor.shape,
-                               tensor), StandIn(Tensor(tensor.name), "attention")
+        return derive(tensor.name, Tensor(tensor.name), (tensor,), "attention")
     rows = {one: _rows(children[one]) for one in held}
     if not tensor.shape or tensor.shape[0] != sum(rows.values()):
         raise remedies.refusal(
             stack, layer, (f"'{tensor.name}' needs {sum(rows.values())} rows, "
                            f"{', '.join(f'{count} for {one}' for one, count in rows.items())}, got "
                            f"{tensor.shape}"), "check number and size of the heads")
-    name = f"{tensor.name}[{part}]"
-    shape = (rows[part], *tensor.shape[1:])
     if _word(_owner(tensor.name)).lower() in _HEADS_FIRST:
-        return stand_in_tensor(name, shape,
-                               tensor), _from_heads_first(stack, layer, children, tensor, held,
-                                                          part)
+        return _from_heads_first(stack, layer, children, tensor, held, part)
     start = sum(rows[one] for one in held[:held.index(part)])
     doubt = ""
     if len(set(rows.values())) < len(rows):
@@ -187,12 +175,12 @@ def _part_of(stack: TorchLayer, layer: TargetLayer, children: dict[str, TargetLa
     if last_part(tensor.name).startswith("in_proj"):
         doubt = ""  # torch.nn.MultiheadAttention itself
     rule = f"attention: rows {start} to {start + rows[part]} of {', '.join(held)} are {part}"
-    return stand_in_tensor(name, shape, tensor), StandIn(
-        Slice(Tensor(tensor.name), 0, start, start + rows[part]), rule, doubt)
+    return derive(f"{tensor.name}[{part}]", Slice(Tensor(tensor.name), 0, start,
+                                                  start + rows[part]), (tensor,), rule, doubt)
 
 
 def _from_heads_first(stack: TorchLayer, layer: TargetLayer, children: dict[str, TargetLayer],
-                      tensor: SourceTensor, held: tuple[str, ...], part: str) -> StandIn:
+                      tensor: SourceTensor, held: tuple[str, ...], part: str) -> DerivedTensor:
     heads = children["query"].variables[0].shape[-2]
     if len({_rows(children[one]) for one in held}) > 1:
         raise remedies.refusal(
@@ -203,8 +191,8 @@ def _from_heads_first(stack: TorchLayer, layer: TargetLayer, children: dict[str,
     size = _rows(children[part]) // heads
     apart = Reshape(Tensor(tensor.name), (heads, len(held), size, *rest))
     one = Slice(apart, 1, held.index(part), held.index(part) + 1)
-    return StandIn(
-        Reshape(one, (heads * size, *rest)),
+    return derive(
+        f"{tensor.name}[{part}]", Reshape(one, (heads * size, *rest)), (tensor,),
         f"attention: rows of '{tensor.name}' are (head, {' or '.join(held)}, head size)",
         f"'{tensor.name}' is taken as heads that hold {', '.join(held)} each: only equal outputs "
         "can prove it")
@@ -221,12 +209,10 @@ def _has_bias(child: TargetLayer) -> bool:
     return any(variable.name == "bias" for variable in child.variables)
 
 
-def _zero_bias(stack: TorchLayer, part: str, child: TargetLayer) -> tuple[SourceTensor, StandIn]:
+def _zero_bias(stack: TorchLayer, part: str, child: TargetLayer) -> DerivedTensor:
     """Where others have a bias and one has none (BEiT's key), it is zero."""
-    shape: Shape = (_rows(child),)
-    expression: Expression = Fill(0.0, shape)
-    tensor = stand_in_tensor(f"{stack.layer}.bias[{part}]", shape, stack.tensors[0])
-    return tensor, StandIn(expression, f"attention: no bias for {part}, which is one of zeros")
+    return derive(f"{stack.layer}.bias[{part}]", Fill(0.0, (_rows(child),)), stack.tensors[:1],
+                  f"attention: no bias for {part}, which is one of zeros")
 
 
 def _owner(name: str) -> str:

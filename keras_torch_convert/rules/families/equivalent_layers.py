@@ -4,10 +4,11 @@ where Keras has no groups.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from ...keras_io.flattened import torch_order
-from ...plan.derived_tensors import Seen, StandIn, replaced
+from ...plan.derived_tensors import DerivedTensor, derive
 from ...plan.expressions import (Concat, Expression, Fill, Multiply, Reshape, Scale, Slice, Tensor,
                                  WeightStandardization)
 from ...spec.layer_groups import TorchLayer, last_part
@@ -44,37 +45,46 @@ CONDITIONAL_RULES = (
         "embedding), is a linear layer on the flattened map or patch"))
 
 
-def as_keras_kind(seen: Seen, layer: TargetLayer) -> Seen:
-    """The weight as the Keras layer's kind wants it, where PyTorch's layer is of another kind;
-    `seen` as it is otherwise.
+def as_keras_kind(stack: TorchLayer, layer: TargetLayer) -> TorchLayer:
+    """The weight as the Keras layer's kind wants it, where PyTorch's layer is of another kind; the
+    layer as it is otherwise.
 
     A convolution of size 1 is a linear layer and the reverse, one as large as the flattened map (or
     patch) is a linear layer, one over the whole map is a linear layer on the flattened map. A
     grouped transposed convolution, which Keras lacks, is one with blocks of zeros.
     """
     kernel = next((variable for variable in layer.variables if variable.name == "kernel"), None)
-    weight = next((tensor for tensor in seen.stack.tensors if last_part(tensor.name) == "weight"),
-                  None)
+    weight = _named(stack, "weight")
     kind = next(
         (kind for kind in layer.class_names if kind in (*_DENSE, *CONVOLUTIONS, *_TRANSPOSED)),
         None)
     if layer.children or kernel is None or weight is None or kind is None:
-        return seen
-    if (standardized := _standardized(seen.stack, weight, layer)) is not None:
-        seen = _without_gain(replaced(seen, weight, weight.shape, standardized))
-        weight = next(tensor for tensor in seen.stack.tensors if tensor.name == weight.name)
+        return stack
+    if (standardized := _standardized(stack, weight, layer)) is not None:
+        stack = _without_gain(_with_weight(stack, weight, standardized))
+        weight = standardized
     shape, rule = _reshaped(weight.shape, kernel.shape, kind, layer)
     if shape is not None:
-        return replaced(seen, weight, shape, StandIn(Reshape(Tensor(weight.name), shape), rule))
+        reshaped = derive(weight.name, Reshape(Tensor(weight.name), shape), (weight,), rule)
+        return _with_weight(stack, weight, reshaped)
     if kind in _TRANSPOSED and len(weight.shape) == len(kernel.shape):
         outputs, per_group = kernel.shape[-2], weight.shape[1]
         groups = outputs // per_group if per_group and outputs % per_group == 0 else 1
         if groups > 1 and weight.shape[0] == kernel.shape[-1] and weight.shape[0] % groups == 0:
-            whole = (weight.shape[0], outputs, *weight.shape[2:])
             rule = (f"transposed convolution of {groups} groups, which Keras lacks: zeros between "
                     "the groups")
-            return replaced(seen, weight, whole, StandIn(_blocks(weight, groups), rule))
-    return seen
+            blocks = derive(weight.name, _blocks(weight, groups), (weight,), rule)
+            return _with_weight(stack, weight, blocks)
+    return stack
+
+
+def _named(stack: TorchLayer, last: str) -> SourceTensor | None:
+    return next((tensor for tensor in stack.tensors if last_part(tensor.name) == last), None)
+
+
+def _with_weight(stack: TorchLayer, weight: SourceTensor, derived: DerivedTensor) -> TorchLayer:
+    tensors = tuple(derived if one is weight else one for one in stack.tensors)
+    return replace(stack, tensors=tensors)
 
 
 def _reshaped(torch: Shape, keras: Shape, kind: str,
@@ -128,7 +138,8 @@ def _blocks(weight: SourceTensor, groups: int) -> Expression:
     return Concat(tuple(blocks), 0)
 
 
-def _standardized(stack: TorchLayer, weight: SourceTensor, layer: TargetLayer) -> StandIn | None:
+def _standardized(stack: TorchLayer, weight: SourceTensor,
+                  layer: TargetLayer) -> DerivedTensor | None:
     """The weight that a weight-standardized convolution uses, for a Keras layer that does not
     standardize; None otherwise.
     """
@@ -137,14 +148,14 @@ def _standardized(stack: TorchLayer, weight: SourceTensor, layer: TargetLayer) -
            ).__name__ not in _STANDARDIZED or layer.class_name not in ONE_KERNEL or module is None:
         return None
     expression: Expression = WeightStandardization(Tensor(weight.name), 0, float(module.eps))
-    gain = next((tensor for tensor in stack.tensors if last_part(tensor.name) == "gain"), None)
+    gain = _named(stack, "gain")
     if gain is not None:
         expression = Multiply((expression, Scale(Tensor(gain.name), float(module.scale))))
-    return StandIn(
-        expression,
+    return derive(
+        weight.name, expression, (weight,) if gain is None else (weight, gain),
         f"weight standardization of {type(module).__name__}, as the Keras layer has none")
 
 
-def _without_gain(seen: Seen) -> Seen:
-    tensors = tuple(tensor for tensor in seen.stack.tensors if last_part(tensor.name) != "gain")
-    return Seen(TorchLayer(seen.stack.layer, tensors, seen.stack.modules), seen.stand_ins)
+def _without_gain(stack: TorchLayer) -> TorchLayer:
+    tensors = tuple(tensor for tensor in stack.tensors if last_part(tensor.name) != "gain")
+    return replace(stack, tensors=tensors)

@@ -103,7 +103,7 @@ def _check_statistics(stack: TorchLayer, layer: TargetLayer, missing: Sequence[T
 def _moved(stack: TorchLayer, layer: TargetLayer, tensor: SourceTensor, variable: TargetVariable,
            rule: Rule) -> Assignment:
     check_role(stack, layer, tensor, variable)
-    as_it_stands = raw_parameter(tensor.name, tensor.shape, variable.shape)
+    as_it_stands = raw_parameter(Tensor(tensor.name), tensor.shape, variable.shape)
     moved = CHANNELS_MOVED.get(len(variable.shape)) if _holds_channels(layer) else None
     fits = moved is not None and moved.torch_shape(variable.shape) == tensor.shape
     if moved is not None and fits and as_it_stands is not None and sum(
@@ -119,7 +119,7 @@ def _moved(stack: TorchLayer, layer: TargetLayer, tensor: SourceTensor, variable
             "or with 'lambda weights: weights' for channels last")
     if moved is not None and fits:
         rule_in_words = f"{rule.name}: {moved.torch} -> {moved.keras}"
-        return Assignment(variable.key, moved.expression(tensor.name, variable.shape),
+        return Assignment(variable.key, moved.expression(Tensor(tensor.name), variable.shape),
                           rule_in_words)
     if as_it_stands is None:
         expected = moved.torch_shape(variable.shape) if moved else variable.shape

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ...plan.derived_tensors import Seen, StandIn, stand_in_tensor
-from ...plan.expressions import (CallbackOutput, Expression, LayerCallback, SpectralNormWeight,
-                                 Tensor, UserCall, WeightNorm)
+from ...plan.derived_tensors import DerivedTensor, derive
+from ...plan.expressions import (CallbackOutput, LayerCallback, SpectralNormWeight, Tensor,
+                                 UserCall, WeightNorm)
 from ...spec.layer_groups import TorchLayer, last_part, owner_of_parametrized
 from ...spec.source import SourceTensor
 from ...spec.target import TargetLayer
@@ -38,7 +38,7 @@ class _Group:
     tensors: Mapping[str, SourceTensor]
 
 
-def with_effective_weights(stack: TorchLayer, layer: TargetLayer) -> Seen:
+def with_effective_weights(stack: TorchLayer, layer: TargetLayer) -> TorchLayer:
     """The stack with every parametrized weight in place of what it is computed from; the stack
     itself when there is none.
 
@@ -47,21 +47,12 @@ def with_effective_weights(stack: TorchLayer, layer: TargetLayer) -> Seen:
     """
     groups = _groups(stack.tensors)
     if not groups:
-        return Seen(stack)
-    inside = {tensor.name: group for group in groups for tensor in group.tensors.values()}
-    tensors: list[SourceTensor] = []
-    stand_ins: dict[str, StandIn] = {}
-    for tensor in stack.tensors:
-        group = inside.get(tensor.name)
-        if group is None:
-            tensors.append(tensor)
-        elif group.name not in stand_ins:
-            one, shape = _effective(group, stack, layer)
-            stand_ins[group.name] = one
-            tensors.append(stand_in_tensor(group.name, shape, tensor))
+        return stack
+    inside = {tensor.name for group in groups for tensor in group.tensors.values()}
     # Registered after the bias, but a weight all the same: it goes first.
-    tensors.sort(key=lambda tensor: tensor.name not in stand_ins)
-    return Seen(TorchLayer(stack.layer, tuple(tensors), stack.modules), stand_ins)
+    weights = [_effective(group, stack, layer) for group in groups]
+    others = [tensor for tensor in stack.tensors if tensor.name not in inside]
+    return replace(stack, tensors=(*weights, *others))
 
 
 def _groups(tensors: Sequence[SourceTensor]) -> list[_Group]:
@@ -84,7 +75,7 @@ def _groups(tensors: Sequence[SourceTensor]) -> list[_Group]:
     return [_Group(name, found) for name, found in groups.items()]
 
 
-def _effective(group: _Group, stack: TorchLayer, layer: TargetLayer) -> tuple[StandIn, Shape]:
+def _effective(group: _Group, stack: TorchLayer, layer: TargetLayer) -> DerivedTensor:
     parts = group.tensors
     if (module := _parametrized_module(group, stack)) is not None and not _is_known(module, group):
         return _evaluated(group, module)
@@ -99,7 +90,7 @@ def _effective(group: _Group, stack: TorchLayer, layer: TargetLayer) -> tuple[St
         "torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')")
 
 
-def _weight_norm(group: _Group, stack: TorchLayer, layer: TargetLayer) -> tuple[StandIn, Shape]:
+def _weight_norm(group: _Group, stack: TorchLayer, layer: TargetLayer) -> DerivedTensor:
     magnitude, direction = group.tensors["original0"], group.tensors["original1"]
     axis = _axis_of(magnitude.shape, direction.shape)
     if axis == "none":
@@ -111,7 +102,8 @@ def _weight_norm(group: _Group, stack: TorchLayer, layer: TargetLayer) -> tuple[
     assert not isinstance(axis, str)
     over = "all axes" if axis is None else f"all axes but {axis}"
     expression = WeightNorm(Tensor(direction.name), Tensor(magnitude.name), axis)
-    return StandIn(expression, f"weight norm: g * v / |v| over {over}"), direction.shape
+    return derive(group.name, expression, (direction, magnitude),
+                  f"weight norm: g * v / |v| over {over}")
 
 
 def _axis_of(magnitude: Shape, direction: Shape) -> int | str | None:
@@ -128,7 +120,7 @@ def _axis_of(magnitude: Shape, direction: Shape) -> int | str | None:
     return "none"
 
 
-def _spectral_norm(group: _Group, stack: TorchLayer, layer: TargetLayer) -> tuple[StandIn, Shape]:
+def _spectral_norm(group: _Group, stack: TorchLayer, layer: TargetLayer) -> DerivedTensor:
     weight, left, right = (group.tensors[part] for part in ("original", "0._u", "0._v"))
     # Both sides of a transposed convolution may have one extent; torch takes its outputs, axis 1.
     wanted = 1 if any(kind.endswith("Transpose") for kind in layer.class_names) else 0
@@ -148,7 +140,8 @@ def _spectral_norm(group: _Group, stack: TorchLayer, layer: TargetLayer) -> tupl
     axis = wanted if wanted in fitting else fitting[0]
     expression = SpectralNormWeight(Tensor(weight.name), Tensor(left.name), Tensor(right.name),
                                     axis)
-    return StandIn(expression, "spectral norm in evaluation: weight / (u . M v)"), weight.shape
+    return derive(group.name, expression, (weight, left, right),
+                  "spectral norm in evaluation: weight / (u . M v)")
 
 
 def _parametrized_module(group: _Group, stack: TorchLayer) -> Any:
@@ -168,7 +161,7 @@ def _is_known(module: Any, group: _Group) -> bool:
                                 ("torch.nn.utils.parametrizations", "_SpectralNorm")}
 
 
-def _evaluated(group: _Group, module: Any) -> tuple[StandIn, Shape]:
+def _evaluated(group: _Group, module: Any) -> DerivedTensor:
     """What the module makes of its parameters in evaluation, computed by a copy of its
     parametrizations.
     """
@@ -190,5 +183,5 @@ def _evaluated(group: _Group, module: Any) -> tuple[StandIn, Shape]:
     callback = LayerCallback(group.name,
                              tuple(Tensor(tensor.name) for tensor in group.tensors.values()),
                              (call,), 1)
-    expression: Expression = CallbackOutput(callback, 0)
-    return StandIn(expression, f"parametrized by {steps}: what the module computes"), shape
+    return derive(group.name, CallbackOutput(callback, 0), tuple(group.tensors.values()),
+                  f"parametrized by {steps}: what the module computes", shape=shape)

@@ -5,18 +5,18 @@ some Keras models, and tables of a model built for another image size.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import isqrt, prod
 from typing import Any, Literal, Union
 
 from ...errors import TransferError
-from ...plan.derived_tensors import Seen, StandIn, stand_in_tensor
+from ...plan.derived_tensors import derive
 from ...plan.expressions import Expression, Resampled, Reshape, Tensor
 from ...plan.resampling import MODES
 from ...spec.layer_groups import TorchLayer, last_part
 from ...spec.roles import is_position_table
 from ...spec.source import SourceTensor
 from ...spec.target import Target, TargetLayer, TargetVariable
-from ...spec.tensor_spec import Shape
 from ..rule import AxisPattern, Rule
 
 Resize = Union[Literal["bicubic", "bilinear"], None]
@@ -61,7 +61,7 @@ def bias_table(tensor: SourceTensor, variable: TargetVariable) -> tuple[Expressi
     ]
     if len(fits) != 1:
         return None
-    return fits[0].expression(tensor.name, variable.shape), f"{_RELATIVE.name}: {fits[0]}"
+    return fits[0].expression(Tensor(tensor.name), variable.shape), f"{_RELATIVE.name}: {fits[0]}"
 
 
 def _axis_patterns(torch: str, ndim: int) -> Iterator[AxisPattern]:
@@ -83,7 +83,7 @@ def check_resize(resize: Any) -> None:
 
 
 def with_resized_tables(stack: TorchLayer, layer: TargetLayer, target: Target,
-                        resize: Resize) -> Seen:
+                        resize: Resize) -> TorchLayer:
     """The stack with every position table that has another number of rows than its variable resized
     to it.
 
@@ -91,28 +91,21 @@ def with_resized_tables(stack: TorchLayer, layer: TargetLayer, target: Target,
     tokens is left as it is.
     """
     if resize is None:
-        return Seen(stack)
-    stand_ins: dict[str, StandIn] = {}
-    tensors = []
-    for tensor in stack.tensors:
-        found = _resized(tensor, stack, layer, target, resize) if is_position_table(
-            tensor.name) else None
-        if found is None:
-            tensors.append(tensor)
-        else:
-            tensors.append(found[0])
-            stand_ins[found[0].name] = found[1]
-    return Seen(TorchLayer(stack.layer, tuple(tensors), stack.modules), stand_ins)
+        return stack
+    return replace(
+        stack, tensors=tuple(
+            _resized(tensor, stack, layer, target, resize
+                    ) if is_position_table(tensor.name) else tensor for tensor in stack.tensors))
 
 
 def _resized(tensor: SourceTensor, stack: TorchLayer, layer: TargetLayer, target: Target,
-             resize: str) -> tuple[SourceTensor, StandIn] | None:
+             resize: str) -> SourceTensor:
     sizes = {
         variable.shape[-2] for variable in layer.variables if len(variable.shape) > 1
         and variable.shape[-1] == tensor.shape[-1] and prod(variable.shape[:-2]) == 1
     }
     if len(tensor.shape) < 2 or prod(tensor.shape[:-2]) != 1 or tensor.shape[-2] in sizes:
-        return None
+        return tensor
     # Class tokens and the like have few rows; the table is the longest.
     rows, new_rows = tensor.shape[-2], max(sizes, default=0)
     for prefix in _prefixes(stack):
@@ -120,14 +113,13 @@ def _resized(tensor: SourceTensor, stack: TorchLayer, layer: TargetLayer, target
         if grid is not None and new_grid is not None:
             break
     else:
-        return None
-    shape: Shape = (*tensor.shape[:-2], new_rows, tensor.shape[-1])
+        return tensor
     words = (f"resize='{resize}': a grid of {grid[0]} x {grid[1]} positions to {new_grid[0]} x "
              f"{new_grid[1]}")
     rule = f"{words}, {prefix} tokens before it kept" if prefix else words
-    one = StandIn(Resampled(Tensor(tensor.name), prefix, grid, new_grid, resize), rule,
+    return derive(f"{tensor.name}[{new_grid[0]}x{new_grid[1]}]",
+                  Resampled(Tensor(tensor.name), prefix, grid, new_grid, resize), (tensor,), rule,
                   note=f"'{tensor.name}': {rule}")
-    return stand_in_tensor(f"{tensor.name}[{new_grid[0]}x{new_grid[1]}]", shape, tensor), one
 
 
 def _prefixes(stack: TorchLayer) -> Iterator[int]:
