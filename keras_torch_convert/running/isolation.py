@@ -1,0 +1,146 @@
+"""A twin of a torch module that shares nothing writable with it.
+
+Models are run on twins, so that the user's module is never entered: a module may cache what it
+derives from its weights, count its calls, or keep a second reference to a parameter. The twin has
+the same classes and the same aliases: what is one tensor in the module is one tensor in the twin,
+and views of one storage are views of one new storage. Values go into its tensors in place.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, type)
+_HALF_TYPES = ("torch.float16", "torch.bfloat16")
+
+
+@dataclass(frozen=True, slots=True)
+class TorchTwin:
+    """A copy of a module tree, which may be run and changed.
+
+    `shared` names the attributes that cannot be copied (locks, open files): twin and module have
+    them in common.
+    """
+
+    module: Any
+    shared: tuple[str, ...] = ()
+
+
+def twin_of(module: Any, values: Mapping[str, Any] | None = None) -> TorchTwin:
+    """Copy a module with the values that it holds, or with `values` in the place of some.
+
+    Other values want another twin: a cache that one run leaves in it would be wrong for them.
+
+    Args:
+        module: A torch.nn.Module. Nothing of it is changed.
+        values: Tensors by name; the type of a value is the type of the twin's tensor, so that a
+            module can be run in float64. A tied tensor takes the value of its first name.
+
+    Returns:
+        The twin. Half precision widens to float32, unless a value says otherwise: what the weights
+        mean is the same, and rounding does not hide differences.
+    """
+    import torch
+
+    if isinstance(module, torch.jit.ScriptModule):
+        return TorchTwin(_scripted(module, values or {}))
+    named = (*module.named_parameters(remove_duplicate=False),
+             *module.named_buffers(remove_duplicate=False))
+    given: dict[int, Any] = {}
+    for name, tensor in named:
+        if values is not None and name in values:
+            given.setdefault(id(tensor), values[name])
+    copier = _Copier(given)
+    return TorchTwin(copier.copy_of(module), tuple(copier.shared))
+
+
+def _scripted(module: Any, values: Mapping[str, Any]) -> Any:
+    """Copy a scripted module: its attributes live in C++, where only its own copy reaches them."""
+    import torch
+
+    twin = copy.deepcopy(module)
+    types = {value.dtype for value in values.values() if value.is_floating_point()}
+    types |= {tensor.dtype for tensor in twin.parameters() if str(tensor.dtype) in _HALF_TYPES}
+    if types - {torch.float32}:
+        twin = twin.double() if torch.float64 in types else twin.float()
+    named = dict((*twin.named_parameters(), *twin.named_buffers()))
+    with torch.no_grad():
+        for name, value in values.items():
+            if name in named:
+                named[name].copy_(value)
+    return twin
+
+
+class _Copier:
+    """One copy of a tree of objects, every object copied once."""
+    def __init__(self, given: Mapping[int, Any]) -> None:
+        """`given` are values by the identity of the tensor that they replace."""
+        self.given = given
+        # As copy.deepcopy has it: identity to copy; the originals are held by their owners.
+        self.memo: dict[int, Any] = {}
+        self.storages: dict[int, Any] = {}
+        self.shared: dict[str, None] = {}
+
+    def copy_of(self, module: Any) -> Any:
+        """Copy a module. What copy.deepcopy cannot copy is prepared in its memo before."""
+        for path, owner in module.named_modules():
+            for name, value in vars(owner).items():
+                self._prepare(f"{path}.{name}" if path else name, value, set())
+        return copy.deepcopy(module, self.memo)
+
+    def _prepare(self, path: str, value: Any, above: set[int]) -> None:
+        """Put a copy of each tensor below `value` into the memo, and what cannot be copied itself."""
+        import torch
+
+        if isinstance(value, _PLAIN) or id(value) in self.memo or id(value) in above:
+            return
+        if isinstance(value, torch.Tensor):
+            self.memo[id(value)] = self._tensor(value)
+        elif isinstance(value, torch.nn.Module):
+            return
+        elif isinstance(value, (Mapping, list, tuple, set, frozenset)):
+            for key, item in _items(value):
+                self._prepare(f"{path}[{key!r}]", item, above | {id(value)})
+        else:
+            try:
+                copy.deepcopy(value, self.memo)
+            except Exception:  # any class may refuse in any way; what it is, is said in `shared`
+                self.memo[id(value)] = value
+                self.shared[f"{path} ({type(value).__name__})"] = None
+
+    def _tensor(self, tensor: Any) -> Any:
+        """Copy a tensor; views of one storage stay views of one."""
+        import torch
+
+        value = self.given.get(id(tensor))
+        is_plain = not (tensor.is_sparse or tensor.is_quantized or tensor.device.type == "meta")
+        if value is not None and (value.dtype != tensor.dtype or not is_plain):
+            fresh = value.detach().clone()
+        elif str(tensor.dtype) in _HALF_TYPES:
+            fresh = tensor.detach().float()
+        elif is_plain:
+            fresh = self._view(tensor)
+            if value is not None:
+                fresh.copy_(value.detach())
+        else:
+            fresh = tensor.detach().clone()
+        if isinstance(tensor, torch.nn.Parameter):
+            return torch.nn.Parameter(fresh, requires_grad=tensor.requires_grad)
+        return fresh
+
+    def _view(self, tensor: Any) -> Any:
+        import torch
+
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.storages:
+            self.storages[storage.data_ptr()] = (storage, storage.clone())
+        _, copied = self.storages[storage.data_ptr()]
+        fresh = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        return fresh.set_(copied, tensor.storage_offset(), tensor.size(), tensor.stride())
+
+
+def _items(value: Any) -> Iterator[tuple[Any, Any]]:
+    return iter(value.items()) if isinstance(value, Mapping) else iter(enumerate(value))
