@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type)
-_HALF_TYPES = ("torch.float16", "torch.bfloat16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,43 +28,37 @@ class TorchTwin:
     shared: tuple[str, ...] = ()
 
 
-def twin_of(module: Any, values: Mapping[str, Any] | None = None) -> TorchTwin:
+def twin_of(module: Any, values: Mapping[str, Any] | None = None, dtype: Any = None) -> TorchTwin:
     """Copy a module with the values that it holds, or with `values` in the place of some.
 
     Other values want another twin: a cache that one run leaves in it would be wrong for them.
 
     Args:
         module: A torch.nn.Module. Nothing of it is changed.
-        values: Tensors by name; the type of a value is the type of the twin's tensor, so that a
-            module can be run in float64. A tied tensor takes the value of its first name.
-
-    Returns:
-        The twin. Half precision widens to float32, unless a value says otherwise: what the weights
-        mean is the same, and rounding does not hide differences.
+        values: Tensors by name. A tied tensor takes the value of its first name.
+        dtype: The torch type of all its floating-point tensors, None for the types that they have.
     """
     import torch
 
     if isinstance(module, torch.jit.ScriptModule):
-        return TorchTwin(_scripted(module, values or {}))
+        return TorchTwin(_scripted(module, values or {}, dtype))
     named = (*module.named_parameters(remove_duplicate=False),
              *module.named_buffers(remove_duplicate=False))
     given: dict[int, Any] = {}
     for name, tensor in named:
         if values is not None and name in values:
             given.setdefault(id(tensor), values[name])
-    copier = _Copier(given)
+    copier = _Copier(given, dtype)
     return TorchTwin(copier.copy_of(module), tuple(copier.shared))
 
 
-def _scripted(module: Any, values: Mapping[str, Any]) -> Any:
+def _scripted(module: Any, values: Mapping[str, Any], dtype: Any) -> Any:
     """Copy a scripted module: its attributes live in C++, where only its own copy reaches them."""
     import torch
 
     twin = copy.deepcopy(module)
-    types = {value.dtype for value in values.values() if value.is_floating_point()}
-    types |= {tensor.dtype for tensor in twin.parameters() if str(tensor.dtype) in _HALF_TYPES}
-    if types - {torch.float32}:
-        twin = twin.double() if torch.float64 in types else twin.float()
+    if dtype is not None:
+        twin = twin.to(dtype)
     named = dict((*twin.named_parameters(), *twin.named_buffers()))
     with torch.no_grad():
         for name, value in values.items():
@@ -76,9 +69,9 @@ def _scripted(module: Any, values: Mapping[str, Any]) -> Any:
 
 class _Copier:
     """One copy of a tree of objects, every object copied once."""
-    def __init__(self, given: Mapping[int, Any]) -> None:
+    def __init__(self, given: Mapping[int, Any], dtype: Any) -> None:
         """`given` are values by the identity of the tensor that they replace."""
-        self.given = given
+        self.given, self.dtype = given, dtype
         # As copy.deepcopy has it: identity to copy; the originals are held by their owners.
         self.memo: dict[int, Any] = {}
         self.storages: dict[int, Any] = {}
@@ -92,7 +85,7 @@ class _Copier:
         return copy.deepcopy(module, self.memo)
 
     def _prepare(self, path: str, value: Any, above: set[int]) -> None:
-        """Put a copy of each tensor below `value` into the memo, and what cannot be copied itself."""
+        """Put a copy of each tensor below `value` into the memo, and what cannot be copied."""
         import torch
 
         if isinstance(value, _PLAIN) or id(value) in self.memo or id(value) in above:
@@ -116,17 +109,13 @@ class _Copier:
         import torch
 
         value = self.given.get(id(tensor))
-        is_plain = not (tensor.is_sparse or tensor.is_quantized or tensor.device.type == "meta")
-        if value is not None and (value.dtype != tensor.dtype or not is_plain):
-            fresh = value.detach().clone()
-        elif str(tensor.dtype) in _HALF_TYPES:
-            fresh = tensor.detach().float()
-        elif is_plain:
+        dtype = self.dtype if self.dtype and tensor.is_floating_point() else tensor.dtype
+        if dtype != tensor.dtype or tensor.is_sparse or tensor.is_quantized or tensor.is_meta:
+            fresh = (tensor if value is None else value).detach().to(dtype, copy=True)
+        else:
             fresh = self._view(tensor)
             if value is not None:
                 fresh.copy_(value.detach())
-        else:
-            fresh = tensor.detach().clone()
         if isinstance(tensor, torch.nn.Parameter):
             return torch.nn.Parameter(fresh, requires_grad=tensor.requires_grad)
         return fresh

@@ -74,4 +74,4 @@ def _new_value(name: str, tensor: Any, table: bool, bank: bool, generator: Any) 
         value = 0.1 * noise
     else:
         value = 1 + 0.2 * noise
-    return value.to(tensor.dtype).to(tensor.device)
+    return value.to(tensor.device)

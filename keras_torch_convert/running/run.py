@@ -12,15 +12,16 @@ import numpy as np
 from ..errors import ConversionError, PredictionError
 from ..spec.target import Target
 from .input_pair import InputPair
+from .isolation import TorchTwin, twin_of
 from .outputs import Array, named_outputs
 
 
 def run_torch(module: Any, inputs: InputPair, values: Mapping[str, Any] | None = None,
               dtype: Any = None) -> tuple[dict[str, Array], list[str]]:
-    """Run the torch module in eval mode; return its outputs by name, and their types.
+    """Run a twin of the torch module in eval mode; return its outputs by name, and their types.
 
     Args:
-        module: The torch module; its tensors, modes and hooks stay as they are.
+        module: The torch module, which is not run itself; or a TorchTwin, which is, as it is.
         inputs: What it is given, and how it is called.
         values: Tensors by name, with which it computes in place of its own of those names.
         dtype: The torch type of all floating-point tensors and inputs in this run, None for theirs.
@@ -28,16 +29,11 @@ def run_torch(module: Any, inputs: InputPair, values: Mapping[str, Any] | None =
     Raises:
         PredictionError: The module cannot be run on these inputs.
     """
-    given = inputs.torch_inputs
-    if dtype is not None:
-        values = {name: _cast(tensor, dtype) for name, tensor in own_values(module, values).items()}
-        given = _cast(given, dtype)
-    with left_as_it_was(module):
+    given = inputs.torch_inputs if dtype is None else _cast(inputs.torch_inputs, dtype)
+    twin = module if isinstance(module, TorchTwin) else twin_of(module, values, dtype)
+    with inference(twin.module):
         try:
-            if not values:
-                return named_outputs(inputs.torch_call(module, given))
-            return named_outputs(
-                functional_call(module, values, lambda copy: inputs.torch_call(copy, given)))
+            return named_outputs(inputs.torch_call(twin.module, given))
         except ConversionError:
             raise
         except Exception as error:
@@ -108,69 +104,15 @@ def _cast(value: Any, dtype: Any) -> Any:
 
 
 @contextmanager
-def left_as_it_was(module: Any) -> Iterator[None]:
-    """Run a module in eval mode without gradients; put flags and random generators back."""
+def inference(twin: Any) -> Iterator[None]:
+    """Run a twin in eval mode without gradients; put the random generators back."""
     import torch
 
-    like = next(module.parameters(), None)
+    like = next(twin.parameters(), None)
     devices = [like.device] if like is not None and like.device.type == "cuda" else []
-    with eval_mode(module), torch.no_grad(), torch.random.fork_rng(
-            devices=devices), preserve_rng_state():
+    twin.eval()
+    with torch.no_grad(), torch.random.fork_rng(devices=devices), preserve_rng_state():
         yield
-
-
-@contextmanager
-def eval_mode(module: Any) -> Iterator[None]:
-    """Switch to eval mode for the time being; put the flag of every submodule back by itself."""
-    flags = [(submodule, submodule.training) for submodule in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for submodule, training in flags:
-            submodule.training = training
-
-
-def functional_call(module: Any, values: Mapping[str, Any], call: Callable[[Any], Any]) -> Any:
-    """Return what `call(module)` gives with `values` in the place of the module's own tensors of
-    those names, which it keeps.
-    """
-    import torch
-
-    class Caller(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = module
-
-        def forward(self) -> Any:
-            return call(self.inner)
-
-    replaced = {f"inner.{name}": value for name, value in _once_each(module, values).items()}
-    return torch.func.functional_call(Caller(), replaced, (), tie_weights=False)
-
-
-def _once_each(module: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values under one name for each attribute that holds a tensor; tied tensors get the
-    value of the first name given.
-
-    A module used under several names holds its tensors once: torch, given all of the names, would
-    leave the last value in it.
-    """
-    named = [
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False)
-    ]
-    modules = dict(module.named_modules(remove_duplicate=False))
-    given: dict[int, Any] = {}
-    for name, tensor in named:
-        if name in values:
-            given.setdefault(id(tensor), values[name])
-    attributes: dict[tuple[int, str], tuple[str, Any]] = {}
-    for name, tensor in named:
-        path, _, own = name.rpartition(".")
-        if id(tensor) in given:
-            attributes.setdefault((id(modules[path]), own), (name, given[id(tensor)]))
-    return dict(attributes.values())
 
 
 @contextmanager

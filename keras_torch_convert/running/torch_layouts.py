@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .isolation import TorchTwin, twin_of
 from .outputs import describe
-from .run import call_torch, left_as_it_was
+from .run import call_torch, inference
 
 Array = npt.NDArray[Any]
 Arguments = Any  # a list of arrays, or a dict of them by name
@@ -58,11 +59,12 @@ def takes_batch_for_steps(module: Any, arguments: Arguments) -> bool | None:
     """
     import torch
 
-    wanting = {
-        id(inner) for inner in module.modules() if getattr(inner, "batch_first", True) is False
-    }
-    if not wanting:
+    if all(getattr(inner, "batch_first", True) for inner in module.modules()):
         return False
+    twin = twin_of(module)
+    wanting = {
+        id(inner) for inner in twin.module.modules() if not getattr(inner, "batch_first", True)
+    }
     shapes: list[tuple[int, ...]] = []
 
     def note(inner: Any, given: tuple[Any, ...]) -> None:
@@ -72,7 +74,7 @@ def takes_batch_for_steps(module: Any, arguments: Arguments) -> bool | None:
 
     hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
     try:
-        if failure_on(module, arguments) or not shapes:
+        if failure_on(twin, arguments) or not shapes:
             return None
     finally:
         hook.remove()
@@ -122,10 +124,11 @@ def _changes(movable: Sequence[int]) -> Iterator[list[int]]:
 
 
 def failure_on(module: Any, arguments: Arguments) -> str:
-    """Why a module cannot be run on arrays, "" when it can. It is left as it was."""
-    with left_as_it_was(module):
+    """Say why a module, or a twin of one, cannot be run on arrays; "" when it can."""
+    twin = (module if isinstance(module, TorchTwin) else twin_of(module)).module
+    with inference(twin):
         try:
-            call_torch(module, arguments)
+            call_torch(twin, arguments)
         except Exception as error:
             return describe(error)
     return ""

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .fingerprint import Fingerprint
-from .run import functional_call
-from .torch_trace import FACTORIES, Recorder, isolated_inference, tensors_in
+from .torch_trace import FACTORIES, Recorder, tensors_in, traced_twin
 
 Shape = tuple[int, ...]
 
@@ -88,10 +87,11 @@ def run_torch_steps(module: Any, call: Any, inputs: Any, values: Mapping[str, An
     `capture` are orders of steps whose outputs are kept, as seen in an earlier run. The module is
     left as it was.
     """
-    recorder = StepRecorder(module, dict(values), frozenset(capture))
-    with isolated_inference(module), recorder.recording():
-        result = functional_call(module, values, lambda copy: call(copy, inputs))
-        recorder.run.outputs = recorder.values_of(result)
+    with traced_twin(module, values) as (twin, own):
+        recorder = StepRecorder(twin, own, frozenset(capture))
+        with recorder.recording():
+            result = call(twin, inputs)
+            recorder.run.outputs = recorder.values_of(result)
     recorder.run.inside = recorder.trace.seen
     recorder.run.steps.sort(key=lambda step: step.order)
     return recorder.run

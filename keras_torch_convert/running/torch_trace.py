@@ -9,7 +9,7 @@ is a *unit*. A module whose weights are used gives a unit as well, made of all i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .fingerprint import Fingerprint, fingerprint
+from .isolation import twin_of
 from .randomize import SEED
-from .run import functional_call, left_as_it_was
+from .run import inference
 
 # Operations that give a tensor of the shape of another, without its values.
 FACTORIES = ("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones",
@@ -82,12 +83,16 @@ def trace_module(module: Any, values: dict[str, Any], call: Callable[[Any], Any]
     fingerprints. The module's own tensors, modes, hooks and the state of random generators are as
     before, whatever happens.
     """
-    recorder = Recorder(module, values, keep_arrays)
-    with isolated_inference(module):
-        with _fitting_mode(values):
-            functional_call(module, values, call)
+    import torch
+
+    fitted = dict(values)
+    with traced_twin(module, fitted, torch.float32) as (twin, own), _fitting_mode(own):
+        call(twin)
+        fitted.update((name, own[name].clone()) for name in own if _is_statistic(name))
+    with traced_twin(module, fitted, torch.float32) as (twin, own):
+        recorder = Recorder(twin, own, keep_arrays)
         with recorder.recording():
-            output = functional_call(module, values, call)
+            output = call(twin)
             recorder.paused += 1
             recorder.trace.outputs = [
                 leaf.detach().cpu().float().numpy() for leaf in tensors_in(output)
@@ -96,19 +101,29 @@ def trace_module(module: Any, values: dict[str, Any], call: Callable[[Any], Any]
     return recorder.trace
 
 
+def _is_statistic(name: str) -> bool:
+    return name.rpartition(".")[2] in ("running_mean", "running_var")
+
+
 @contextmanager
-def isolated_inference(module: Any) -> Iterator[None]:
-    """Eval mode, no gradients, no fused attention, random generators from a fixed seed; all put
-    back afterward.
+def traced_twin(module: Any, values: Mapping[str, Any],
+                dtype: Any = None) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Give a twin of a module that computes with `values`, and its tensors of these names.
+
+    Fused attention is off and the random generators start from a fixed seed, so that two runs do
+    the same operations.
     """
     import torch
 
+    twin = twin_of(module, values, dtype).module
+    named = dict((*twin.named_parameters(remove_duplicate=False),
+                  *twin.named_buffers(remove_duplicate=False)))
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with left_as_it_was(module):
+        with inference(twin):
             torch.manual_seed(SEED)
-            yield
+            yield twin, {name: named[name] for name in values}
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
 

@@ -77,17 +77,15 @@ def test_tied_parameters_stay_tied() -> None:
     assert twin[0].weight is not module[0].weight
 
 
-def test_half_precision_widens() -> None:
+def test_a_twin_of_another_type() -> None:
     module, x = nn.Linear(3, 2).to(torch.bfloat16), torch.randn(1, 3)
-    twin = twin_of(module)
-    assert twin.module(x).dtype == torch.float32
-    assert torch.equal(twin.module.weight, module.weight.float())
-
-
-def test_a_value_of_another_type_sets_the_type() -> None:
-    module, x = nn.Linear(3, 2), torch.randn(1, 3).double()
-    wide = {name: tensor.double() for name, tensor in module.state_dict().items()}
-    assert twin_of(module, wide).module(x).dtype == torch.float64
+    twin = twin_of(module, dtype=torch.float32).module
+    assert torch.equal(twin.weight, module.weight.float())
+    assert twin(x).dtype == torch.float32
+    wide = twin_of(module, {"bias": torch.zeros(2)}, torch.float64).module
+    assert wide(x.double()).dtype == torch.float64
+    assert not wide.bias.any()
+    assert module(x.to(torch.bfloat16)).dtype == torch.bfloat16
 
 
 def test_a_tied_tensor_takes_the_value_of_its_first_name() -> None:

@@ -7,8 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...running.run import functional_call
-from ...running.torch_trace import isolated_inference, tensors_in
+from ...running.torch_trace import tensors_in, traced_twin
 
 # Each layer costs a run of the module; a model with more layers without a place differs in another
 # way.
@@ -28,16 +27,18 @@ def unused_weights(module: Any, values: Mapping[str, Any], call: Callable[[Any],
             layers.setdefault(name.rpartition(".")[0], []).append(name)
     if not 0 < len(layers) <= MOST_LAYERS:
         return ()
-    with isolated_inference(module):
-        before = _outputs(module, values, call)
-        return tuple(name for members in layers.values() if _equal(
-            before,
-            _outputs(module, {**values, **{one: 2 * values[one] + 1 for one in members}}, call))
-                     for name in members)
+    before = _outputs(module, values, call)
+    changed = {
+        name: {**values, **{one: 2 * values[one] + 1 for one in members}}
+        for name, members in layers.items()
+    }
+    return tuple(one for name, members in layers.items()
+                 if _equal(before, _outputs(module, changed[name], call)) for one in members)
 
 
 def _outputs(module: Any, values: Mapping[str, Any], call: Callable[[Any], Any]) -> list[Any]:
-    return list(tensors_in(functional_call(module, values, call)))
+    with traced_twin(module, values) as (twin, _):
+        return list(tensors_in(call(twin)))
 
 
 def _equal(first: Sequence[Any], second: Sequence[Any]) -> bool:
