@@ -33,7 +33,7 @@ help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
 
 demo: $(VENV)/made-demo $(VENV)/built ## convert real pretrained weights and prove both models equal on a picture
-	$(BIN)/python examples/demo.py
+	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/made-test $(VENV)/built-strict ## build with warnings as errors, then run all tests
 	$(BIN)/python -m pytest $(WORKERS) -m "not alone"
@@ -94,15 +94,19 @@ distclean: clean ## remove the environments as well
 # --- environments and the extension; each stamp is a file inside the environment ---
 
 $(VENV)/made-base:
+	@echo 'Making an environment in $(VENV), once. PyTorch comes first: about 1 GB on the disk and a minute or two'
+	@echo '(on Linux, PyPI may give the build with CUDA, 4 GB; PIP_INDEX_URL chooses another index).'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(TORCH) 'setuptools>=77' wheel 'numpy>=2.0'
+	$(BIN)/python -m pip install $(TORCH) 'setuptools>=77' wheel 'numpy>=2.0'
 	touch $@
 
 $(VENV)/made-demo: $(VENV)/made-base pyproject.toml
-	$(BIN)/python -m pip install --quiet --no-build-isolation -e '.[demo]'
+	@echo 'Keras, a zoo and pretrained weights: about 300 MB and a minute. Then a C compiler builds the extension.'
+	$(BIN)/python -m pip install --no-build-isolation -e '.[demo]'
 	touch $@
 
 $(VENV)/made-test: $(VENV)/made-base pyproject.toml
+	@echo 'TensorFlow, JAX, a browser driver and what else the tests need: about 2 GB and a few minutes.'
 	$(BIN)/python -m pip install --quiet --no-build-isolation -e '.[test]'
 	$(BIN)/python -m pip install --quiet --no-deps $(TF_KERAS)
 	touch $@ $(VENV)/made-demo

