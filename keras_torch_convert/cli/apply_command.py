@@ -15,7 +15,7 @@ from ..api.batch.run import apply_many
 from ..api.file_conversion import apply
 from ..plan.difference import Difference, difference, without_layers
 from ..plan.plan import Plan
-from ..report.report import Report
+from ..report.terminal import Line
 from ..torch_io.reader import read
 from . import options, screen
 from .main import DONE, MISMATCH, NOT_DONE
@@ -85,7 +85,11 @@ def command(ctx: click.Context, /, plan: Path | None, checkpoint: Path | None, o
         return _show_difference(difference(wanted, read(source)), as_json)
     report = apply(loaded, source, output, progress=sys.stderr.isatty(),
                    **options.arguments(apply, values))
-    return _show_report(report, html, as_json)
+    # Nothing was run, so the verdict, which stands last, has nothing to say.
+    screen.show_report(
+        report, html, as_json,
+        [*report.lines()[:-1], Line(f"written: {report.path}", "good")])
+    return DONE
 
 
 def _refuse(ctx: click.Context, names: tuple[str, ...], why: str) -> None:
@@ -107,18 +111,6 @@ def _run_many(manifest: Path, values: dict[str, Any], as_json: bool) -> int:
         screen.say(line, "bad" if line.startswith("failed") else "")
     screen.say(total, "good" if found.ok else "bad")
     return DONE if found.ok else NOT_DONE
-
-
-def _show_report(report: Report, html: Path | None, as_json: bool) -> int:
-    if html is not None:
-        report.to_html(html)
-    if as_json:
-        screen.show_json(report.to_dict())
-        return DONE
-    # Nothing was run, so the verdict, which stands last, has nothing to say.
-    screen.show(report.lines()[:-1])
-    screen.say(f"written: {report.path}", "good")
-    return DONE
 
 
 def _show_difference(found: Difference, as_json: bool) -> int:

@@ -10,7 +10,6 @@ import click
 from ..api.classic import keras_reload_from_torch_model
 from ..api.conversion import convert
 from ..errors import NotEqualError
-from ..report.report import Report
 from . import options, screen
 from .main import DONE, MISMATCH
 from .pairing import both_sides, converted, mode_options, save_plan
@@ -66,18 +65,9 @@ def command(ctx: click.Context, /, output: Path | None, plan_path: Path | None, 
     except NotEqualError as error:
         # Nothing was kept, but what was found is what the user needs now.
         if error.report is not None:
-            _show(error.report, html, as_json)
+            screen.show_report(error.report, html, as_json)
         raise
     if plan_path is not None:
         save_plan(report, plan_path)
-    _show(report, html, as_json)
+    screen.show_report(report, html, as_json)
     return MISMATCH if report.equal is False else DONE
-
-
-def _show(report: Report, html: Path | None, as_json: bool) -> None:
-    if html is not None:
-        report.to_html(html)
-    if as_json:
-        screen.show_json(report.to_dict())
-    else:
-        screen.show(report.lines())

@@ -51,18 +51,14 @@ def command(output: Path | None, html: Path | None, backend: str | None, as_json
     assert before is not None
     assert moved is not None
     report.layer_table = moved
-    if html is not None:
-        report.to_html(html)
-    if as_json:
-        screen.show_json(report.to_dict())
-    else:
-        screen.say("The two lists as they are; the branches are listed in different order:\n",
-                   "title")
+    if not as_json:
+        lists = "The two lists as they are; the branches are listed in different order:\n"
+        screen.say(lists, "title")
         screen.show_layer_table(before)
         screen.say(f"\nWith tail_align_dict={TAILS}, tail_split_position=1:\n", "title")
         screen.show_layer_table(moved)
         screen.say("\nThe same without a dictionary, by running both models:\n", "title")
-        screen.show(report.lines())
+    screen.show_report(report, html, as_json)
     return DONE if report.equal else MISMATCH
 
 

@@ -64,7 +64,7 @@ def command(ctx: click.Context, /, models: tuple[str, ...], tensors: bool, html:
             "notes": report.notes
         })
     else:
-        screen.show_layer_table(table, tensors=tensors)
+        screen.show_layer_table(table, tensors=tensors, paged=True)
         for sentence in (*report.notes, *report.warnings):
             screen.note(f"note: {sentence}")
     return MISMATCH if table.mismatches else DONE

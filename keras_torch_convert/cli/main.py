@@ -15,9 +15,8 @@ from typing import Any
 import click
 
 from .. import __version__
-from ..errors import (AlignmentError, ConversionError, DictionaryError, ManifestError,
-                      NotEqualError, PlanError, PredictionError, SaveError, SourceError,
-                      TargetError, TransferError, UploadError)
+from ..errors import (AlignmentError, ConversionError, NotEqualError, SaveError, TransferError,
+                      UploadError)
 
 DONE = 0
 MISMATCH = 1
@@ -39,26 +38,21 @@ Exit codes:
   {INTERNAL_ERROR}   internal error: a bug in this program
   {INTERRUPTED}  interrupted; nothing is left half done"""
 
-_CODES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int],
-              ...] = (((NotEqualError, TransferError, AlignmentError), MISMATCH),
-                      ((SourceError, TargetError, PlanError, PredictionError, DictionaryError,
-                        ManifestError), INPUT_ERROR), ((SaveError, UploadError, OSError), NOT_DONE))
 _PREFIXES = {
     USAGE_ERROR: "usage error", INPUT_ERROR: "input error", INTERNAL_ERROR: "internal error"
 }
 
 # Each command is imported when it is asked for: `keras-torch-convert --help` answers at once.
-COMMANDS = {
-    "inspect": "List the layers of a checkpoint or model, or of two side by side.",
-    "align": "Find out which weight belongs where, and keep it as a plan.",
-    "convert": "Convert the weights of a PyTorch model into a Keras model, and prove it.",
-    "apply": "Turn checkpoints into Keras files as a plan says, without PyTorch and Keras.",
-    "verify": "Run both models and say whether they are equal.",
-    "rules": "Show how PyTorch and Keras store the same layer.", "release":
-        "Print checksums, set the entry of PRETRAINED_DICT, upload.", "demo":
-            "Convert a small network, and see what a misalignment looks like.", "completion":
-                "Print the script that completes this command in a shell."
-}
+COMMANDS = dict(  # noqa: C408  # the formatter keeps a call readable
+    inspect="List the layers of a checkpoint or model, or of two side by side.",
+    align="Find out which weight belongs where, and keep it as a plan.",
+    convert="Convert the weights of a PyTorch model into a Keras model, and prove it.",
+    apply="Turn checkpoints into Keras files as a plan says, without PyTorch and Keras.",
+    verify="Run both models and say whether they are equal.",
+    rules="Show how PyTorch and Keras store the same layer.",
+    release="Print checksums, set the entry of PRETRAINED_DICT, upload.",
+    demo="Convert a small network, and see what a misalignment looks like.",
+    completion="Print the script that completes this command in a shell.")
 
 EXAMPLES = """\b
 Examples:
@@ -174,7 +168,11 @@ def exit_code_of(error: Exception) -> int:
     """Return the exit code that an error leads to."""
     if isinstance(error, click.ClickException):
         return error.exit_code
-    return next((code for types, code in _CODES if isinstance(error, types)), INTERNAL_ERROR)
+    if isinstance(error, (NotEqualError, TransferError, AlignmentError)):
+        return MISMATCH
+    if isinstance(error, (SaveError, UploadError, OSError)):
+        return NOT_DONE
+    return INPUT_ERROR if isinstance(error, ConversionError) else INTERNAL_ERROR
 
 
 def _report_error(error: Exception, session: Session) -> int:

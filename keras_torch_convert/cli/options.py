@@ -142,7 +142,7 @@ model_options = combined(kwargs_option, weights_option, wrapper_option, backend_
 
 MOVES, SPLIT, TRANSFERS = Json(dict, list), Json(int, list), Json(dict)
 # The arguments of the classic functions, under their own names.
-CLASSIC: dict[str, Described] = dict(  # noqa: C408  # the formatter fills calls, not literals
+CLASSIC: dict[str, Described] = dict(  # noqa: C408  # the formatter keeps a call readable
     skip_weights="Leave out tensors by the whole last part of their names.",
     unstack_weights="Tensors that are a layer of their own, by the last part.",
     tail_align_dict=(MOVES, "{tail of a layer name: place}; a list has one for each stage."),

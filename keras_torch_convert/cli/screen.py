@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import click
 
 from ..report.layer_table import LayerTable
-from ..report.report import as_plain
+from ..report.report import Report, as_plain
 from ..report.terminal import Line, Style, in_color, is_terminal, terminal_width, wrapped
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 def say(text: str = "", style: Style = "") -> None:
@@ -33,6 +37,17 @@ def show(lines: Iterable[Line]) -> None:
     print(in_color(lines))
 
 
+def show_report(report: Report, html: Path | None, as_json: bool,
+                lines: Iterable[Line] | None = None) -> None:
+    """Print a report, or some lines in its place, or its JSON; write its page where asked for."""
+    if html is not None:
+        report.to_html(html)
+    if as_json:
+        show_json(report.to_dict())
+    else:
+        show(report.lines() if lines is None else lines)
+
+
 def show_json(data: Any) -> None:
     """Print plain data as JSON with sorted keys."""
     print(json.dumps(as_plain(data), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False))
@@ -40,41 +55,36 @@ def show_json(data: Any) -> None:
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]],
                right: Sequence[int] = ()) -> None:
-    """Print a table: fitted to the terminal, in a pipe a line for each row and nothing cut off.
+    """Print a table: on a terminal its cells are folded to fit, in a pipe nothing is.
 
     Columns in `right` are aligned right.
     """
-    if not is_terminal():
-        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-        for row in (header, *rows):
+    table = [[text.splitlines() or [""] for text in row] for row in (header, *rows)]
+    widths = [
+        max(len(line) for lines in column for line in lines) for column in zip(*table, strict=True)
+    ]
+    while is_terminal() and sum(widths) + 2 * len(widths) > terminal_width() and max(widths) > 8:
+        widths[widths.index(max(widths))] -= 1
+    for number, row in enumerate(table):
+        folded = [[part for line in lines for part in textwrap.wrap(line, width) or [""]]
+                  for lines, width in zip(row, widths, strict=True)]
+        for cells in zip_longest(*folded, fillvalue=""):
             texts = [
                 text.rjust(width) if column in right else text.ljust(width)
-                for column, (text, width) in enumerate(zip(row, widths, strict=True))
+                for column, (text, width) in enumerate(zip(cells, widths, strict=True))
             ]
-            print("  ".join(texts).rstrip())
-        return
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column, title in enumerate(header):
-        table.add_column(title, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    _console().print(table)
+            say("  ".join(texts).rstrip(), "" if number else "title")
 
 
-def _console() -> Console:
-    """Return standard output as rich writes to it, which is imported for a terminal only."""
-    from rich.console import Console
-
-    return Console(highlight=False)
-
-
-def show_layer_table(table: LayerTable, *, tensors: bool = False) -> None:
-    """Print both lists side by side, as wide as the terminal."""
+def show_layer_table(table: LayerTable, *, tensors: bool = False, paged: bool = False) -> None:
+    """Print both lists side by side, as wide as the terminal, a long one page by page."""
     lines = table.lines(terminal_width() - is_terminal(), tensors=tensors)
-    print(in_color(lines))
+    if paged and sys.stdout.isatty() and len(lines) > shutil.get_terminal_size().lines:
+        # Quit if it fits, keep colors, leave the text on the screen: as git sets its pager.
+        os.environ.setdefault("LESS", "FRX")
+        click.echo_via_pager(f"{in_color(lines)}\n", color=True)
+    else:
+        print(in_color(lines))
 
 
 def note(text: str) -> None:
@@ -92,10 +102,11 @@ def chatter_on_stderr() -> Iterator[None]:
 @contextmanager
 def working(text: str) -> Iterator[None]:
     """Show on a terminal that something is being done; gone when it is over."""
-    if not sys.stderr.isatty():
+    shown = sys.stderr.isatty()
+    if shown:
+        print(f"{text} ...", end="", file=sys.stderr, flush=True)
+    try:
         yield
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(f"{text} ..."):
-        yield
+    finally:
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
