@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..alignment.assemble import with_both_sides
 from ..comparison import prediction
 from ..errors import AlignmentError, NotEqualError, PredictionError, SaveError, TransferError
-from ..keras_io import keras_save, model_writer
+from ..keras_io import keras_save
 from ..keras_io.model import is_keras_model, read_target
+from ..keras_io.model_writer import transaction
 from ..keras_io.save_model import save_model
 from ..plan.executor import Strict, check_plan
 from ..plan.plan import Plan, check_is_plan
@@ -211,7 +212,7 @@ def apply_to_model(plan: Plan, source: Source, target: Target, *, strict: Strict
         prepared = check_plan(plan, source, target, strict=strict)
         recorded, opaque = prepared.lower_callbacks()
     differences = compare_hyperparameters(plan, source, target)
-    with model_writer.writing(target) as writer:
+    with transaction(target) as writer:
         with stopwatch.stage("transfer"):
             count = len(plan.assignments)
             for variable, array in progress_bar(prepared.arrays(), total=count, title="transfer",
@@ -228,7 +229,8 @@ def apply_to_model(plan: Plan, source: Source, target: Target, *, strict: Strict
         if save is not None:
             with stopwatch.stage("save"):
                 saved = save_model(target, save)
-            report.path, report.md5, report.sha256 = saved.path, saved.md5, saved.sha256
+            report.path = saved.path
+            report.md5, report.sha256 = saved.digests["md5"], saved.digests["sha256"]
             report.notes = (*report.notes, *saved.notes)
     return report
 

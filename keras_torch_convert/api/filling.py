@@ -30,7 +30,7 @@ from ..report.report import Report
 from ..spec.file_layout import FileLayout, StoredArray, TargetLayout, recorded
 from ..spec.source import Source
 from ..spec.target import Target, TargetLayer, TargetVariable
-from ..util.atomic_file import check_place
+from ..util.atomic_file import check_writable
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def filling_for(plan: Plan, source: Source, path: Path, template: Path | None,
         raise PlanError(
             "the plan leads from Keras to torch: give a path that ends in .safetensors, or "
             "plan.invert()")
-    check_place(path)
+    check_writable(path)
     if not path.name.endswith(INDEX_SUFFIX):
         suffix_of(path)
     layout, values = _layout(plan, template, path)

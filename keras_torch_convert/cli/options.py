@@ -13,7 +13,7 @@ import numpy as np
 
 from ..api.classic import keras_reload_from_torch_model
 from ..plan.executor import Strict
-from ..util.atomic_file import check_place
+from ..util.atomic_file import check_writable
 from ..util.text import did_you_mean
 from .main import EXIT_CODES, InputError, Session
 from .models import BACKENDS, Model
@@ -174,7 +174,7 @@ def check_places(*paths: Path | None) -> None:
     """Refuse files that cannot be written, before anything is done. Raises SaveError."""
     for path in paths:
         if path is not None:
-            check_place(path)
+            check_writable(path)
 
 
 def read_sample(path: Path | None) -> Any:

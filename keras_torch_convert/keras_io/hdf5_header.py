@@ -29,8 +29,8 @@ from ..spec.file_layout import FileLayout, StoredArray, StoredAttribute, StoredG
 # HDF5's own structures lie together in blocks of this size, between which values lie.
 METADATA_BLOCK = 2**16
 # A zoo converts many checkpoints of one architecture, one after the other: all but the first find
-# their skeleton here.
-SKELETONS_KEPT = 4
+# their header here.
+_HEADERS_KEPT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Hdf5Header:
     size: int
 
 
-@lru_cache(maxsize=SKELETONS_KEPT)
+@lru_cache(maxsize=_HEADERS_KEPT)
 def make_hdf5_header(layout: FileLayout) -> Hdf5Header:
     """Build the structures of the file, once for a layout: the same layout gives the same bytes.
     Raises SaveError when h5py refuses it.

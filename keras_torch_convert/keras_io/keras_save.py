@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import SaveError
 from ..spec.target import Target
-from ..util.atomic_file import check_place
+from ..util.atomic_file import check_writable
 from .weight_order import saved_as_built
 from .weights_file import suffix_of
 
@@ -29,7 +29,7 @@ def check_path(path: str | os.PathLike[str], target: Target | None = None) -> No
     them from, two weights under one path in .h5.
     """
     suffix = suffix_of(Path(path))
-    check_place(Path(path))
+    check_writable(Path(path))
     if target is not None:
         _check_format(target, suffix)
 
@@ -111,14 +111,3 @@ def legacy_warning_silenced() -> Iterator[None]:
             yield
     finally:
         logger.removeFilter(is_other)
-
-
-def flush_folder(folder: Path) -> None:
-    """Let the names in a folder reach the disk."""
-    # Windows cannot open a folder; there the rename is as durable as it gets.
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -27,19 +27,20 @@ KEPT_IN_MEMORY = 256 * 2**20
 
 
 @contextmanager
-def writing(target: Target) -> Iterator[ModelWriter]:
-    """Write into a model's variables inside a `with` block: all values stay, or, when an exception
-    leaves it, none.
+def transaction(target: Target) -> Iterator[ModelWriter]:
+    """Write into a model's variables: all values stay, or none when an exception leaves the block.
 
-    Layers that keep something computed from their variables (Keras's Normalization) are told to
-    compute it anew. An exception passes on as it came; when a variable cannot be put back after it,
-    TransferError says which.
+    Layers that keep something computed from their variables (Keras's Normalization) compute it
+    again. An exception passes on as it came.
+
+    Raises:
+        TransferError: Variables could not be restored after an error; the message names them.
     """
     with tempfile.TemporaryFile() as journal:
         writer = ModelWriter(target, journal, target.variables)
         try:
             yield writer
-            writer.finish()
+            writer.commit()
         except BaseException:
             with deferred_sigint():
                 writer.rollback()
@@ -84,7 +85,7 @@ class ModelWriter:
             self.changed[variable.key] = self._keep(variable, array.nbytes)
         assign_values(self.target, variable.variable, array)
 
-    def finish(self) -> None:
+    def commit(self) -> None:
         """Let the layers whose variables changed recompute what they derive from them."""
         for leaf in {id(leaf.layer): leaf for leaf in self.target.leaves()}.values():
             if any(variable.key in self.changed for variable in leaf.variables) and hasattr(
@@ -107,7 +108,7 @@ class ModelWriter:
                 f"{len(failures)} variables of model {self.target.name!r} could not be put back "
                 "after an error, "
                 f"load its weights again: {'; '.join(failures)}", failures)
-        self.finish()
+        self.commit()
         self.changed.clear()
 
     def _keep(self, variable: TargetVariable, size: int) -> _OldValues:

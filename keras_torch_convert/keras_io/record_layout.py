@@ -23,9 +23,9 @@ from ..errors import SaveError
 from ..spec.dtypes import numpy_dtype
 from ..spec.file_layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
 from ..spec.target import Target, TargetVariable
-from . import model_writer
 from .keras_save import check_path, write_with_keras
 from .model import read_target
+from .model_writer import transaction
 from .values import read_values
 from .weights_file import WEIGHTS_IN_ARCHIVE, open_weights, read_layout
 
@@ -77,14 +77,14 @@ def record_layout(model: Any, assigned: Collection[str] | None = None) -> Target
     return layout
 
 
-class _PutBackError(Exception):
-    """Leaves the block in which a model is changed, so that its old values return."""
+class _RollbackError(Exception):
+    """Leaves the transaction, so that the model's own values return."""
 
 
 @contextmanager
 def _marked(target: Target) -> Iterator[dict[bytes, str]]:
     """While inside, each variable of the model holds its marker; gives the places by marker."""
-    with suppress(_PutBackError), model_writer.writing(target) as writer:
+    with suppress(_RollbackError), transaction(target) as writer:
         markers: dict[bytes, str] = {}
         for index, variable in enumerate(target.variables.values()):
             marker = _marker(variable, index)
@@ -94,7 +94,7 @@ def _marked(target: Target) -> Iterator[dict[bytes, str]]:
                     f"{variable.display_name} ({variable.dtype}) cannot be told from other "
                     "variables in a file: too many of this type")
         yield markers
-        raise _PutBackError
+        raise _RollbackError
 
 
 def _marker(variable: TargetVariable, index: int) -> npt.NDArray[Any]:

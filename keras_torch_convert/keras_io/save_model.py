@@ -9,13 +9,12 @@ a wrong file.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ..errors import SaveError
 from ..spec.target import Target
-from ..util.atomic_file import temporary_path
+from ..util.atomic_file import AtomicFile
 from ..util.hash_workers import digests_meanwhile
 from .keras_save import check_path, is_subclassed, write_with_keras
 from .layout_from_save import NotListedError, listed_by_keras
@@ -23,79 +22,72 @@ from .values import read_values
 from .verify_written import compare_archive, compare_legacy_file, compare_weights_file
 from .weight_order import saved_as_built
 from .weights_file import suffix_of
-from .write_from_layout import AtomicFile, WritingOptions, written_aside
+from .write_from_layout import WritingOptions, WrittenFile, write_arrays
 
 
-@dataclass(frozen=True, slots=True)
-class SavedFile:
-    """A file that was written, read back and found equal to the model; `size` in bytes, `notes` for
-    the report.
-    """
+def save_model(target: Target, path: str | os.PathLike[str]) -> WrittenFile:
+    """Save a model, and replace an existing file in one step.
 
-    path: Path
-    md5: str
-    sha256: str
-    size: int
-    notes: tuple[str, ...] = ()
+    Args:
+        target: The model.
+        path: `.weights.h5` holds its weights, `.keras` and the legacy `.h5` or `.hdf5` the whole
+            model.
 
+    Returns:
+        The file, with the digests "md5" and "sha256", read back and found equal to the model.
 
-def save_model(target: Target, path: str | os.PathLike[str]) -> SavedFile:
-    """Save a model: `.weights.h5` holds its weights, `.keras` and the legacy `.h5` or `.hdf5` the
-    whole model.
-
-    An existing file is replaced in one step, once the new one has been read back and found equal.
-    On any error, an interrupt included, the temporary file is removed and the old one is as it was.
-
-    Raises SaveError as `check_path` does, when Keras cannot save the model so, or when what was
-    written reads back different.
+    Raises:
+        SaveError: As `check_path` does, when Keras cannot save the model so, or when what was
+            written reads back different. On any error, an interrupt included, an existing file is
+            as it was.
     """
     check_path(path, target)
-    suffix = suffix_of(Path(path).resolve())
-    if suffix in {".h5", ".hdf5"}:
-        try:
-            return _saved_as_listed(target, Path(path), suffix)
-        except NotListedError as reason:
-            saved = _saved_by_keras(target, Path(path), suffix)
-            return replace(
-                saved, notes=(*saved.notes, f"Keras itself wrote the file of this model: {reason}"))
-    return _saved_by_keras(target, Path(path), suffix)
+    with AtomicFile(Path(path)) as new:
+        written = write_model(target, new)
+        new.commit()
+    return written
 
 
-def _saved_as_listed(target: Target, path: Path, suffix: str) -> SavedFile:
-    """A legacy file through our own writer. Raises NotListedError, with nothing written, when that
-    is for Keras to do.
+def write_model(target: Target, new: AtomicFile) -> WrittenFile:
+    """Write a model under the temporary name of a new file. Raises SaveError as `save_model` does.
+    """
+    suffix = suffix_of(new.path.resolve())
+    if suffix not in {".h5", ".hdf5"}:
+        return _write_with_keras(target, new, suffix)
+    try:
+        return _write_as_listed(target, new, suffix)
+    except NotListedError as reason:
+        written = _write_with_keras(target, new, suffix)
+        note = f"Keras itself wrote the file of this model: {reason}"
+        return replace(written, notes=(*written.notes, note))
+
+
+def _write_as_listed(target: Target, new: AtomicFile, suffix: str) -> WrittenFile:
+    """Write a legacy file with our own writer.
+
+    Raises NotListedError, with nothing written, when that is for Keras to do.
     """
     notes: list[str] = []
     with saved_as_built(target) as changes:
         notes += changes
         layout = listed_by_keras(target)
     values = {
-        place: partial(read_values, target, variable.variable)
-        for place, variable in target.variables.items()
+        key: partial(read_values, target, variable.variable)
+        for key, variable in target.variables.items()
     }
 
     def compare(temporary: Path) -> None:
         notes.extend(_compare(target, temporary, suffix))
 
-    with written_aside(layout, None, values, path, WritingOptions(), compare) as aside:
-        written = aside.commit(path)
-    return SavedFile(path, written.digests["md5"], written.digests["sha256"], written.size,
-                     tuple(notes))
+    written = write_arrays(new, layout, None, values, WritingOptions(), compare)
+    return replace(written, notes=tuple(notes))
 
 
-def _saved_by_keras(target: Target, path: Path, suffix: str) -> SavedFile:
-    temporary = temporary_path(path)
-    try:
-        notes = write_with_keras(target, temporary, suffix)
-        _flush_file(temporary)
-        with digests_meanwhile(temporary, ("md5", "sha256")) as digests:
-            notes = (*notes, *_compare(target, temporary, suffix))
-        written = AtomicFile(temporary, digests, durable=True).commit(path)
-    except OSError as error:
-        raise SaveError(f"cannot save to {path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return SavedFile(path, digests["md5"], digests["sha256"], written.size, notes)
+def _write_with_keras(target: Target, new: AtomicFile, suffix: str) -> WrittenFile:
+    notes = write_with_keras(target, new.temporary, suffix)
+    with digests_meanwhile(new.temporary, ("md5", "sha256")) as digests:
+        notes = (*notes, *_compare(target, new.temporary, suffix))
+    return WrittenFile(new.path, new.temporary.stat().st_size, digests, notes)
 
 
 def _compare(target: Target, temporary: Path, suffix: str) -> tuple[str, ...]:
@@ -108,8 +100,3 @@ def _compare(target: Target, temporary: Path, suffix: str) -> tuple[str, ...]:
                 "keras.models.load_model wants .keras")
         return (only, *compare_legacy_file(target, temporary))
     return compare_legacy_file(target, temporary)
-
-
-def _flush_file(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

@@ -21,12 +21,11 @@ import h5py
 
 from ..errors import SaveError
 from ..spec.file_layout import FileLayout
-from ..util.atomic_file import new_file
+from ..util.atomic_file import AtomicFile, write_atomically
 from .hdf5_header import byte_size
-from .keras_save import flush_folder
 from .verify_written import Values
 from .weights_file import index_base, shard_names
-from .write_from_layout import WritingOptions, WrittenFile, written_aside
+from .write_from_layout import WritingOptions, WrittenFile, write_arrays
 
 GIGABYTE = 1024**3  # Keras's own unit for max_shard_size
 _NAME_DIGITS = 16
@@ -78,10 +77,11 @@ def write_shard(file: FileLayout, number: int, values: Mapping[str, Values], pat
     """Write shard `number` (from 0) of the set with the index `path`, under a name that tells its
     contents. Errors as in `write_file`.
     """
-    with written_aside(file, None, values, path, replace(options, digests=("sha256",))) as aside:
-        digest = aside.digests["sha256"]
+    with AtomicFile(path, durable=options.durable) as new:
+        written = write_arrays(new, file, None, values, replace(options, digests=("sha256",)))
+        digest = written.digests["sha256"]
         name = f"{index_base(path)}_{number + 1:05}_{digest[:_NAME_DIGITS]}.weights.h5"
-        written = aside.commit(path.with_name(name))
+        new.commit(name)
     groups = tuple(dict.fromkeys(array.path.rpartition("/")[0] for array in file.arrays))
     return WrittenShard(name, written.size, digest, groups)
 
@@ -106,15 +106,13 @@ def write_index(path: Path, shards: Sequence[WrittenShard], digests: Sequence[st
     first, old = path.with_name(f"{index_base(path)}_00000.weights.h5"), shard_names(path)
     if not first.exists():
         _write_empty(first)
-    with new_file(path) as file:
-        file.write(data)
+    write_atomically(path, data)
     # Only now: until the index was renamed it told of these.
     if first.name in old:
         _write_empty(first)
     for name in set(old) - {shard.name for shard in shards} - {first.name}:
         path.with_name(name).unlink(missing_ok=True)
     remove_unlisted(path)
-    flush_folder(path.resolve().parent)
     found = {name: hashlib.new(name, data, usedforsecurity=False).hexdigest() for name in digests}
     return WrittenFile(path, content["metadata"]["total_size"] + len(data), found)
 
@@ -150,5 +148,4 @@ def _write_empty(path: Path) -> None:
     content = io.BytesIO()
     with h5py.File(content, "w"):
         pass
-    with new_file(path) as file:
-        file.write(content.getvalue())
+    write_atomically(path, content.getvalue())

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,23 +15,31 @@ from typing import IO
 
 from ..errors import SaveError
 from ..spec.file_layout import ArchiveMember, FileLayout, TargetLayout
-from ..util.atomic_file import temporary_path
+from ..util.atomic_file import AtomicFile
 from ..util.hash_workers import HashWorkers
 from ..util.values_at_offsets import ValueStream, reserve, write_all
 from .archive import ArchiveFrame, archive_frame
 from .hdf5_header import Hdf5Header, make_hdf5_header
-from .keras_save import check_path, flush_folder
+from .keras_save import check_path
 from .verify_written import Values, compare_with_values
 from .weights_file import is_legacy, suffix_of
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A file that has its name; `digests` by algorithm, `size` in bytes."""
+    """A file that was written and compared.
+
+    Attributes:
+        path: The file, as the caller named it.
+        size: Its size in bytes.
+        digests: Checksums in hexadecimal by algorithm.
+        notes: Sentences for the report.
+    """
 
     path: Path
     size: int
     digests: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,87 +78,57 @@ def write_file(layout: TargetLayout, values: Mapping[str, Values], path: Path,
     check_path(path)
     arrays = file_layout(layout, path)
     members = layout.members if suffix_of(path) == ".keras" else None
-    with written_aside(arrays, members, values, path, options) as aside:
-        return aside.commit(path)
+    with AtomicFile(path, durable=options.durable) as new:
+        written = write_arrays(new, arrays, members, values, options)
+        new.commit()
+    return written
 
 
-@dataclass(frozen=True, slots=True)
-class AtomicFile:
-    """A finished file under its temporary name."""
+def write_arrays(new: AtomicFile, arrays: FileLayout, members: tuple[ArchiveMember, ...] | None,
+                 values: Mapping[str, Values], options: WritingOptions,
+                 compare: Callable[[Path], None] | None = None) -> WrittenFile:
+    """Write these arrays, with `members` into an archive, under the temporary name of a new file.
 
-    temporary: Path
-    digests: Mapping[str, str]
-    durable: bool
-
-    def commit(self, path: Path) -> WrittenFile:
-        """Give the file its name in the same folder, in one step; an existing one is replaced and
-        leaves its mode.
-
-        A symbolic link keeps pointing where it did: the file behind it is the one replaced.
-        """
-        destination = path.resolve()
-        size = self.temporary.stat().st_size
-        if destination.exists():
-            shutil.copymode(destination, self.temporary)
-        os.replace(self.temporary, destination)
-        if self.durable:
-            flush_folder(destination.parent)
-        return WrittenFile(path, size, self.digests)
-
-
-@contextmanager
-def written_aside(arrays: FileLayout, members: tuple[ArchiveMember, ...] | None,
-                  values: Mapping[str, Values], path: Path, options: WritingOptions,
-                  compare: Callable[[Path], None] | None = None) -> Iterator[AtomicFile]:
-    """A file with these arrays (with `members`: in an archive) beside `path`, which is gone after
-    the block unless it took a name. Errors as in `write_file`.
-
-    `compare` reads it back in place of `compare_with_values`. The check sums are computed
-    meanwhile.
+    `compare` reads the file back in place of `compare_with_values`; the checksums are computed
+    meanwhile. Raises SaveError as `write_file` does.
     """
-    skeleton = make_hdf5_header(arrays)
-    frame = None if members is None else archive_frame(members, skeleton.size)
+    header = make_hdf5_header(arrays)
+    frame = None if members is None else archive_frame(members, header.size)
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in options.digests}
-    temporary = temporary_path(path)
-    try:
-        with temporary.open("xb", buffering=0) as file:
-            updates = [one.update for one in hashes.values()]
-            with _written(file, temporary, skeleton, frame, values, updates, options.written):
-                if options.durable:
-                    os.fsync(file.fileno())
-                if compare is not None:
-                    compare(temporary)
-                elif options.verify:
-                    compare_with_values(temporary, arrays, values)
-        yield AtomicFile(temporary, {name: one.hexdigest() for name, one in hashes.items()},
-                         options.durable)
-    except OSError as error:
-        raise error if isinstance(
-            error, SaveError) else SaveError(f"cannot save to {path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new.open() as file:
+        updates = [one.update for one in hashes.values()]
+        with _written(file, new.temporary, header, frame, values, updates, options.written):
+            if options.durable:
+                # Here and not only at the end: the checksums take as long.
+                os.fsync(file.fileno())
+            if compare is not None:
+                compare(new.temporary)
+            elif options.verify:
+                compare_with_values(new.temporary, arrays, values)
+        size = os.fstat(file.fileno()).st_size
+    return WrittenFile(new.path, size, {name: one.hexdigest() for name, one in hashes.items()})
 
 
 @contextmanager
-def _written(file: IO[bytes], path: Path, skeleton: Hdf5Header, frame: ArchiveFrame | None,
+def _written(file: IO[bytes], path: Path, header: Hdf5Header, frame: ArchiveFrame | None,
              values: Mapping[str, Values], updates: Sequence[Callable[[memoryview], object]],
              written: Callable[[int], None]) -> Iterator[None]:
     """Write the whole file; while inside, the check sums are still being computed."""
     descriptor = file.fileno()
     if frame is None:
-        reserve(descriptor, skeleton.size)
-        with HashWorkers(path, 0, skeleton.size, updates) as followers:
-            _write_pieces(descriptor, skeleton, 0, values, followers.advance, written)
-            followers.advance(skeleton.size)
+        reserve(descriptor, header.size)
+        with HashWorkers(path, 0, header.size, updates) as followers:
+            _write_pieces(descriptor, header, 0, values, followers.advance, written)
+            followers.advance(header.size)
             yield
         return
-    start, end = frame.weights_start, frame.weights_start + skeleton.size
+    start, end = frame.weights_start, frame.weights_start + header.size
     tail = frame.after(0)
     reserve(descriptor, end + len(tail))
     write_all(descriptor, frame.before, 0)
     crc = _Crc()
     with HashWorkers(path, start, end, [crc.update]) as followers:
-        _write_pieces(descriptor, skeleton, start, values, followers.advance, written)
+        _write_pieces(descriptor, header, start, values, followers.advance, written)
     write_all(descriptor, crc.value.to_bytes(4, "little"), frame.crc_position)
     write_all(descriptor, frame.after(crc.value), end)
     # The check sum stands before the values it is of, so hashes can only begin when it is known.
@@ -160,10 +137,10 @@ def _written(file: IO[bytes], path: Path, skeleton: Hdf5Header, frame: ArchiveFr
         yield
 
 
-def _write_pieces(descriptor: int, skeleton: Hdf5Header, start: int, values: Mapping[str, Values],
+def _write_pieces(descriptor: int, header: Hdf5Header, start: int, values: Mapping[str, Values],
                   final: Callable[[int], None], written: Callable[[int], None]) -> None:
     stream = ValueStream(descriptor, written)
-    for piece in skeleton.pieces:
+    for piece in header.pieces:
         if isinstance(piece.content, bytes):
             # Structure, which no progress counts.
             write_all(descriptor, piece.content, start + piece.start)

@@ -29,7 +29,7 @@ from typing import Any, Union
 from ..errors import PlanError
 from ..spec.file_layout import recorded
 from ..spec.tensor_spec import TensorSpec
-from ..util.atomic_file import new_file
+from ..util.atomic_file import write_atomically
 from .evaluation import shape_by_kinds
 from .expressions import needs_callback, tensors_of
 from .file_entries import Entry, entry_at
@@ -49,9 +49,7 @@ def save_plan(plan: Recipe, path: str | PathLike[str]) -> Path:
     first.
     """
     path = Path(path)
-    text = plan_as_text(plan)
-    with new_file(path) as file:
-        file.write(text.encode("utf-8"))
+    write_atomically(path, plan_as_text(plan).encode("utf-8"))
     return path
 
 

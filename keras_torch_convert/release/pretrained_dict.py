@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Union
 
 from ..errors import DictionaryError
-from ..util.atomic_file import new_file
+from ..util.atomic_file import write_atomically
 from ..util.text import did_you_mean, join_names
 
 Md5 = Union[str, list[str]]
@@ -63,8 +63,7 @@ class Edit:
 
     def write(self) -> None:
         """Replace the file, by a new one of the same permissions, in one step."""
-        with new_file(self.path) as file:
-            file.write(self.after.encode(self.encoding))
+        write_atomically(self.path, self.after.encode(self.encoding))
 
 
 def edited(path: Path, entry: Entry, name: str = "PRETRAINED_DICT") -> Edit:

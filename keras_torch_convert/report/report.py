@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..plan.ledger import SOURCE_STATUSES, LedgerEntry
-from ..util.atomic_file import new_file
+from ..util.atomic_file import write_atomically
 from ..util.text import did_you_mean
 from .data import ReportData, TopClass, describe
 from .notebook import report_html
@@ -174,8 +174,7 @@ class Report(ReportData):
         text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False,
                           allow_nan=False)
         if path is not None:
-            with new_file(Path(path)) as file:
-                file.write(f"{text}\n".encode())
+            write_atomically(Path(path), f"{text}\n".encode())
         return text
 
     def to_html(self, path: str | PathLike[str]) -> Path:
@@ -190,8 +189,7 @@ class Report(ReportData):
             The path.
         """
         path = Path(path)
-        with new_file(path) as file:
-            file.write(page(self).encode("utf-8"))
+        write_atomically(path, page(self).encode("utf-8"))
         return path
 
     def _repr_html_(self) -> str:

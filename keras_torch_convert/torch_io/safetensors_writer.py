@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from ..errors import SaveError
 from ..spec.tensor_spec import TensorSpec
-from ..util.atomic_file import new_file
-from ..util.values_at_offsets import same_bits
+from ..util.atomic_file import AtomicFile
+from ..util.hash_workers import HashWorkers
+from ..util.values_at_offsets import ValueStream, reserve, same_bits
 from .mapped_file import MappedFile
 from .safetensors import open_safetensors
 
+Values = Callable[[], npt.NDArray[Any]]
 # Name in the file and bytes of an element, by PyTorch's name of the type.
 _TYPES = {
     "bool": ("BOOL", 1), "uint8": ("U8", 1), "int8": ("I8", 1), "int16": ("I16", 2),
@@ -35,81 +38,79 @@ _TYPES = {
 _ALIGNMENT = 8
 
 
-def write_safetensors(path: str | PathLike[str], kinds: Mapping[str, TensorSpec],
-                      values: Mapping[str, Callable[[], npt.NDArray[Any]]], *,
-                      verify: bool = True) -> dict[str, str]:
-    """Write tensors of these names, shapes and types, each computed when its turn comes. Returns
-    the file's digests, "md5" and "sha256".
+def write_safetensors(path: str | PathLike[str], specs: Mapping[str, TensorSpec],
+                      values: Mapping[str, Values], *, verify: bool = True) -> dict[str, str]:
+    """Write a .safetensors file; each tensor is computed when its turn comes.
 
-    The values of a tensor are in C order, bfloat16 as its bits. With `verify` the file is read
-    again and compared with the values, bit for bit, before it takes its name. An existing file
-    stays as it is on any error. Raises SaveError for a type that the format has no name for, and
-    for a difference.
+    Args:
+        path: The file to make or to replace; an existing one stays as it is on any error.
+        specs: Shape and dtype of each tensor, by name.
+        values: For each name a function that gives the values in C order, bfloat16 as its bits.
+        verify: Read the file again and compare it with the values, bit for bit, before it takes
+            its name.
+
+    Returns:
+        The file's digests in hexadecimal, "md5" and "sha256".
+
+    Raises:
+        SaveError: The format has no name for a dtype, the file cannot be written, or what was
+            written reads back different.
     """
-    path = Path(path)
-    unknown = sorted({kind.dtype for kind in kinds.values()} - set(_TYPES))
+    unknown = sorted({spec.dtype for spec in specs.values()} - set(_TYPES))
     if unknown:
         raise SaveError(
             f"a .safetensors file has no name for {', '.join(unknown)}; give the torch side "
             "another type")
-    order = sorted(kinds, key=lambda name: (-_TYPES[kinds[name].dtype][1], kinds[name].dtype, name))
+    order = sorted(specs, key=lambda name: (-_TYPES[specs[name].dtype][1], specs[name].dtype, name))
+    ends = dict(zip(order, accumulate(_byte_size(specs[name]) for name in order), strict=True))
+    header = _header(specs, ends)
+    size = len(header) + (ends[order[-1]] if order else 0)
     hashes = [hashlib.md5(usedforsecurity=False), hashlib.sha256()]
-    with new_file(path) as file:
-        for part in (lambda: _header(kinds, order),
-                     *(_bits(name, kinds[name], values[name]) for name in order)):
-            data = part()
-            file.write(data)
-            for one in hashes:
-                one.update(data)
-        file.flush()
+    with AtomicFile(Path(path)) as new:
+        with new.open() as file:
+            reserve(file.fileno(), size)
+            stream = ValueStream(file.fileno())
+            updates = [one.update for one in hashes]
+            with HashWorkers(new.temporary, 0, size, updates) as workers:
+                stream.write_bytes(header, 0)
+                for name in order:
+                    array = values[name]()
+                    if array.nbytes != _byte_size(specs[name]):
+                        raise SaveError(
+                            f"'{name}': {specs[name].dtype} {specs[name].shape} takes "
+                            f"{_byte_size(specs[name])} bytes, the values have {array.nbytes}")
+                    stream.write(array, len(header) + ends[name] - array.nbytes)
+                    workers.advance(len(header) + ends[name])
         if verify:
-            _compare(Path(file.name), kinds, values)
+            _compare(new.temporary, specs, values)
+        new.commit()
     return {one.name: one.hexdigest() for one in hashes}
 
 
-def _compare(path: Path, kinds: Mapping[str, TensorSpec],
-             values: Mapping[str, Callable[[], npt.NDArray[Any]]]) -> None:
+def _compare(path: Path, specs: Mapping[str, TensorSpec], values: Mapping[str, Values]) -> None:
     found = open_safetensors(MappedFile.open(path))
-    for name, kind in kinds.items():
+    for name, spec in specs.items():
         tensor = found.get(name)
-        if tensor is None or (tensor.shape, tensor.dtype) != (kind.shape, kind.dtype):
+        if tensor is None or (tensor.shape, tensor.dtype) != (spec.shape, spec.dtype):
             raise SaveError(
-                f"'{name}' {kind.shape} {kind.dtype} reads back from the saved file as {tensor}")
-        if not same_bits(tensor.read(), values[name]().reshape(kind.shape)):
+                f"'{name}' {spec.shape} {spec.dtype} reads back from the saved file as {tensor}")
+        if not same_bits(tensor.read(), values[name]().reshape(spec.shape)):
             raise SaveError(
                 f"'{name}' reads back from the saved file with other values than the plan gives")
 
 
-def _header(kinds: Mapping[str, TensorSpec], order: list[str]) -> bytes:
+def _header(specs: Mapping[str, TensorSpec], ends: Mapping[str, int]) -> bytes:
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for name in order:
-        end = offset + _bytes(kinds[name])
+    for name, end in ends.items():
+        spec = specs[name]
         entries[name] = {
-            "dtype": _TYPES[kinds[name].dtype][0], "shape": list(kinds[name].shape),
-            "data_offsets": [offset, end]
+            "dtype": _TYPES[spec.dtype][0], "shape": list(spec.shape),
+            "data_offsets": [end - _byte_size(spec), end]
         }
-        offset = end
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     text += b" " * (-len(text) % _ALIGNMENT)
     return struct.pack("<Q", len(text)) + text
 
 
-def _bytes(kind: TensorSpec) -> int:
-    size = _TYPES[kind.dtype][1]
-    for extent in kind.shape:
-        size *= extent
-    return size
-
-
-def _bits(name: str, kind: TensorSpec, values: Callable[[],
-                                                        npt.NDArray[Any]]) -> Callable[[], bytes]:
-    def read() -> bytes:
-        array = np.ascontiguousarray(values())
-        if array.nbytes != _bytes(kind):
-            raise SaveError(
-                f"'{name}': {kind.dtype} {kind.shape} takes {_bytes(kind)} bytes, the values "
-                f"have {array.nbytes}")
-        return array.tobytes()
-
-    return read
+def _byte_size(spec: TensorSpec) -> int:
+    return math.prod(spec.shape) * _TYPES[spec.dtype][1]

@@ -104,8 +104,7 @@ def tell_phases(shared: mmap.mmap, shards: bool) -> None:
     if shards:
         sharded.write_index = telling("rename", sharded.write_index, 0.001)
     else:
-        commit = telling("rename", from_plan.AtomicFile.commit, 0.001)
-        from_plan.AtomicFile.commit = commit  # type: ignore[method-assign]
+        os.replace = telling("rename", os.replace, 0.001)
 
 
 def spend(seconds: float) -> None:

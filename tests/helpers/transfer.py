@@ -84,11 +84,11 @@ def module_source(module: Any) -> Source:
 def transferred(module: Any, model: Any, torch_names: Sequence[str]) -> Any:
     """The Keras model, of one layer, with the weights of the torch layers `torch_names`."""
     from keras_torch_convert.keras_io.model import read_target
-    from keras_torch_convert.keras_io.model_writer import writing
+    from keras_torch_convert.keras_io.model_writer import transaction
 
     source, target = module_source(module), read_target(model)
     plan = align(source, target, mapping={target.layers[0].name: list(torch_names)})
-    with writing(target) as writer:
+    with transaction(target) as writer:
         for variable, array in check_plan(plan, source, target).arrays():
             writer.write(variable, array)
     return model

@@ -16,7 +16,7 @@ from keras_torch_convert.keras_io import save_model as from_model
 from keras_torch_convert.keras_io.keras_save import write_with_keras
 from keras_torch_convert.keras_io.layout_from_save import NotListedError, listed_by_keras
 from keras_torch_convert.keras_io.model import read_target
-from keras_torch_convert.keras_io.model_writer import writing
+from keras_torch_convert.keras_io.model_writer import transaction
 from keras_torch_convert.keras_io.save_model import save_model
 from keras_torch_convert.spec.target import Target
 from tests.helpers.keras_runs import models
@@ -30,7 +30,7 @@ def keras(request: pytest.FixtureRequest) -> Any:
 def filled(model: Any) -> Target:
     target = read_target(model)
     generator = np.random.default_rng(0)
-    with writing(target) as writer:
+    with transaction(target) as writer:
         for variable in target.variables.values():
             writer.write(variable, generator.normal(size=variable.shape).astype(variable.dtype))
     return target
@@ -141,5 +141,5 @@ def test_a_class_that_saves_in_its_own_way_is_left_to_it(keras: Any, tmp_path: P
 def test_saving_twice_gives_the_same_bytes(keras: Any, tmp_path: Path) -> None:
     target = filled(models.nested(keras))
     first, second = (save_model(target, tmp_path / f"{name}.h5") for name in ("first", "second"))
-    assert first.md5 == second.md5
+    assert first.digests == second.digests
     assert first.path.read_bytes() == second.path.read_bytes()

@@ -13,7 +13,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 from keras_torch_convert.errors import TransferError
 from keras_torch_convert.keras_io import model_writer as into_model
 from keras_torch_convert.keras_io.model import read_target
-from keras_torch_convert.keras_io.model_writer import writing
+from keras_torch_convert.keras_io.model_writer import transaction
 from keras_torch_convert.keras_io.values import read_values
 from keras_torch_convert.spec.dtypes import numpy_dtype
 from keras_torch_convert.spec.target import Target
@@ -41,7 +41,7 @@ def contents(target: Target) -> list[bytes]:
 
 def write_then(target: Target, pairs: list[tuple[Any, Any]], action: Callable[[], object]) -> None:
     """Write the pairs in one block and end it with the action, which may raise."""
-    with writing(target) as writer:
+    with transaction(target) as writer:
         for variable, array in pairs:
             writer.write(variable, array)
         action()
@@ -56,7 +56,7 @@ def sevens(target: Target) -> list[tuple[Any, Any]]:
 
 
 def test_values_are_in_the_model_after_the_block(target: Target) -> None:
-    with writing(target) as writer:
+    with transaction(target) as writer:
         for variable, array in sevens(target):
             writer.write(variable, array)
     assert all(np.all(weights == 7) for weights in target.model.get_weights())
@@ -89,7 +89,7 @@ def test_bits_that_compare_unequal_or_equal_come_back_as_they_were(keras: Any) -
     (kernel,) = target.variables.values()
     odd = np.array([[0x7FC12345], [0x80000000], [0x00000001], [0xFF800000]],
                    np.uint32).view(np.float32)
-    with writing(target) as writer:
+    with transaction(target) as writer:
         writer.write(kernel, odd)
     with pytest.raises(ZeroDivisionError):
         write_then(target, [(kernel, np.ones((4, 1), np.float32))], fail)
@@ -118,7 +118,7 @@ def test_ctrl_c_between_journal_and_change_or_right_after_the_change_loses_nothi
             signal.raise_signal(signal.SIGINT)
 
         monkeypatch.setattr(into_model, "assign_values", interrupted)
-        with pytest.raises(KeyboardInterrupt), writing(target) as writer:
+        with pytest.raises(KeyboardInterrupt), transaction(target) as writer:
             writer.write(*sevens(target)[0])
         assert contents(target) == before
 
@@ -155,7 +155,7 @@ def test_a_journal_larger_than_its_room_goes_to_a_file_and_comes_back(
     sizes: list[int] = []
 
     def write_and_fail() -> None:
-        with writing(target) as writer:
+        with transaction(target) as writer:
             for variable, array in sevens(target):
                 writer.write(variable, array)
             sizes.extend([writer.kept_bytes, writer.journal.seek(0, 2)])
@@ -196,7 +196,7 @@ def test_read_only_and_strided_arrays_are_taken_without_a_warning(
     frozen = values.copy()
     frozen.flags.writeable = False
     for array in (values, frozen):
-        with writing(target) as writer:
+        with transaction(target) as writer:
             writer.write(variable, array)
         assert np.array_equal(read_values(target, variable.variable), values)
     assert [str(warning.message) for warning in recwarn if "writable" in str(warning.message)] == []
@@ -223,7 +223,7 @@ def test_constraints_of_training_do_not_touch_written_values(keras: Any) -> None
         keras.Model(vector,
                     keras.layers.Dense(3, kernel_constraint="non_neg")(vector)))
     kernel = next(iter(target.variables.values()))
-    with writing(target) as writer:
+    with transaction(target) as writer:
         writer.write(kernel, np.full((4, 3), -1, np.float32))
     assert np.all(read_values(target, kernel.variable) == -1)
 
@@ -233,7 +233,7 @@ def test_a_normalization_layer_uses_the_written_statistics_at_once(keras: Any) -
     model = keras.Model(vector, keras.layers.Normalization()(vector))
     target = read_target(model)
     values = {"mean": 3.0, "variance": 4.0}
-    with writing(target) as writer:
+    with transaction(target) as writer:
         for variable in target.variables.values():
             if variable.name in values:
                 writer.write(variable, np.full(variable.shape, values[variable.name], np.float32))

@@ -16,7 +16,7 @@ from keras_torch_convert.keras_io import keras_save as keras_file
 from keras_torch_convert.keras_io import save_model as from_model
 from keras_torch_convert.keras_io.keras_save import check_path
 from keras_torch_convert.keras_io.model import read_target
-from keras_torch_convert.keras_io.model_writer import writing
+from keras_torch_convert.keras_io.model_writer import transaction
 from keras_torch_convert.keras_io.save_model import save_model
 from keras_torch_convert.keras_io.verify_written import (compare_archive, compare_legacy_file,
                                                          compare_weights_file)
@@ -38,7 +38,7 @@ def keras(request: pytest.FixtureRequest) -> Any:
 def target(keras: Any) -> Target:
     target = read_target(models.nested(keras))
     generator = np.random.default_rng(0)
-    with writing(target) as writer:
+    with transaction(target) as writer:
         for variable in target.variables.values():
             writer.write(variable, generator.normal(size=variable.shape).astype(np.float32))
     return target

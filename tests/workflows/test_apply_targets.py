@@ -82,7 +82,7 @@ class TestShards:
         second = ktc.apply(plan, checkpoint, old, max_shard_size=SMALL_SHARDS)
         assert first.md5 == second.md5
 
-    @pytest.mark.parametrize("fails", ["write_shard", "write_index", "new_file"])
+    @pytest.mark.parametrize("fails", ["write_shard", "write_index", "write_atomically"])
     def test_an_interrupt_leaves_the_old_set_and_nothing_else(self, pair: Any, tmp_path: Path,
                                                               monkeypatch: pytest.MonkeyPatch,
                                                               fails: str) -> None:

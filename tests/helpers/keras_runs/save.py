@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_torch_convert.errors import SaveError
 from keras_torch_convert.keras_io.model import read_target
-from keras_torch_convert.keras_io.model_writer import writing
+from keras_torch_convert.keras_io.model_writer import transaction
 from keras_torch_convert.keras_io.save_model import save_model
 from keras_torch_convert.keras_io.values import read_values
 from keras_torch_convert.spec.dtypes import numpy_dtype
@@ -56,7 +56,7 @@ def main(framework: str, folder: Path, cases: list[list[str]]) -> None:
         FREEZE[frozen](model)
         target = read_target(model)
         values = known_values(target)
-        with writing(target) as writer:
+        with transaction(target) as writer:
             for place, variable in target.variables.items():
                 lent = aligned_copy(values[place])
                 writer.write(variable, lent)
@@ -70,9 +70,7 @@ def main(framework: str, folder: Path, cases: list[list[str]]) -> None:
         }
         try:
             saved = save_model(target, folder / f"{model_name} {frozen}{suffix}")
-            entry |= {
-                "md5": saved.md5, "sha256": saved.sha256, "size": saved.size, "notes": saved.notes
-            }
+            entry |= {**saved.digests, "size": saved.size, "notes": saved.notes}
         except SaveError as error:
             entry["refused"] = str(error)
         report.append(entry | {"flags kept": flags(model) == before})
