@@ -12,10 +12,9 @@ from ...plan.expressions import tensors_of
 from ...running.fingerprint import Fingerprint
 from ...running.torch_trace import TracedOp
 from ...spec.target import TargetLayer
+from ..names import name_similarity
 from .candidates import Candidate, LayerMapping, layer_mappings, side_by_side
 from .groups import UNITS_AT_ONCE, UnitGroup
-from .hints import honors
-from .names import name_similarity
 from .pass_state import PassConfig, SearchState
 from .trace_index import TraceIndex
 
@@ -55,8 +54,8 @@ class CandidateSearch:
             if key not in self._by_rule:
                 self._by_rule[key] = tuple(self.knowledge.rules.layer_mappings(names, layer))
             for filling in self._by_rule[key]:
-                if len(self.free(filling.names)) == len(filling.names) and honors(
-                        self.setup.hints, layer, filling):
+                if len(self.free(filling.names)) == len(filling.names) and self.setup.honors(
+                        layer, filling):
                     yield filling
 
     def layer_mappings(self, names: tuple[str, ...], leaf: TargetLayer) -> Iterator[LayerMapping]:
@@ -192,7 +191,7 @@ class CandidateSearch:
                 continue
             for filling in (*self.knowledge.rules.layer_mappings(unit.names, leaf),
                             *self.in_any_way(unit.names, leaf)):
-                if honors(self.setup.hints, leaf, filling):
+                if self.setup.honors(leaf, filling):
                     yield unit, filling
 
     def by_order(self, leaf: TargetLayer) -> list[Candidate]:

@@ -14,7 +14,7 @@ from ...running.torch_trace import TracedOp
 from ...spec.roles import role_of
 from ...spec.target import TargetLayer, TargetVariable
 from ...spec.tensor_spec import Shape
-from .names import name_similarity
+from ..names import name_similarity
 from .transforms import VariableMapping, joined, ways
 
 # Enough to try each order of a small kernel's axes with each order of the heads; what is right

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from ...running.torch_trace import TracedOp
-from .names import name_similarity, words_of
+from ..names import name_similarity, words_of
 
 # Of more units than this on one input the likeliest are looked at first, some at a time.
 MOST_UNITS = 48

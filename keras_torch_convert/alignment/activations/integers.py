@@ -14,7 +14,7 @@ import numpy as np
 from ...keras_io.values import read_values
 from ...plan.expressions import Concat, Expression, Fill, Reshape
 from ...spec.target import Target, TargetLayer, TargetVariable
-from .names import name_similarity
+from ..names import name_similarity
 from .transforms import VariableMapping
 
 # Each run of one number is an entry of the Plan.

@@ -24,16 +24,16 @@ from ...running.keras_values import LayerCall, TrialValues, as_tensor_like, eage
 from ...running.torch_trace import TracedOp
 from ...spec.roles import role_of
 from ...spec.target import Target, TargetLayer
+from ..hints import hinted
+from ..names import name_similarity, part_number
 from .branching import Backtrack, BranchPoint
 from .candidate_search import MOST_FREE_NAMES, CandidateSearch, reason_for_nothing
 from .candidates import (NEUTRAL_PENALTY, Candidate, LayerMapping, covers, joined_sizes,
                          neutral_filling, sliced)
 from .channel_order import OUTPUTS, Unflatten, in_one_order, maps_of_vectors
 from .folding import Fold, is_table
-from .hints import hinted, honors
 from .integers import without_integers
 from .layer_rules import layers_of_layers
-from .names import name_similarity, part_number
 from .pass_state import MOST_DRIFT, TOLD_BY_BOTH, Match, PassConfig, SearchState
 from .reordering import keeps_order, order_of_channels, reordered
 from .teacher_forcing import arranged_like, recorded_output
@@ -240,7 +240,7 @@ class KerasPass:
                 for filling in self.search.layer_mappings(free, leaf):
                     if trials >= MOST_TRIALS:
                         break
-                    if not honors(self.setup.hints, leaf, filling) or filling.part in excluded:
+                    if not self.setup.honors(leaf, filling) or filling.part in excluded:
                         continue
                     trials += 1
                     output, found = self.attempt(leaf, filling, candidate, inputs, run,
@@ -433,7 +433,7 @@ class KerasPass:
         candidate = Candidate(unit, names, (0.0,))
         tried = islice(self.search.in_any_way(names, leaf), MOST_BY_OUTPUT)
         for filling in tried:
-            if not honors(self.setup.hints, leaf, filling):
+            if not self.setup.honors(leaf, filling):
                 continue
             output, found = self.attempt(leaf, filling, candidate, inputs, run, len(names))
             if found:
@@ -448,7 +448,7 @@ class KerasPass:
         if min(self.knowledge.seen.nearest(key) for key in inputs) >= self.state.tolerance:
             return None, False
         filling = neutral_filling(leaf)
-        if filling is not None and honors(self.setup.hints, leaf, filling):
+        if filling is not None and self.setup.honors(leaf, filling):
             unit = TracedOp(self.state.last_order, "nothing", (), (), (), False)
             output, found = self.attempt(leaf, filling, Candidate(unit, (), (0.0,)), inputs, run, 0)
             if found:
@@ -518,7 +518,7 @@ class KerasPass:
                           key=lambda filling: not covers(filling, self.knowledge.shapes))[:12]
         numbered = [((f"filling {number}",), filling) for number, filling in enumerate(possible)]
         left = [(key, filling) for key, filling in numbered
-                if key not in taken_back and honors(self.setup.hints, leaf, filling)]
+                if key not in taken_back and self.setup.honors(leaf, filling)]
         if not left:
             return False
         chosen, filling = left[0]

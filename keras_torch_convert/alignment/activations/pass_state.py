@@ -10,6 +10,7 @@ from ...plan.expressions import Expression
 from ...running.fingerprint import EQUAL_BELOW, Fingerprint
 from ...spec.target import TargetLayer
 from ...spec.tensor_spec import Shape
+from ..hints import honors
 from .branching import BranchPoint
 from .candidates import LayerMapping
 
@@ -44,7 +45,8 @@ class Match:
 
     def in_words(self) -> str:
         """The evidence as a sentence."""
-        alternatives = f"{self.candidates} candidates" if self.candidates != 1 else "the only candidate"
+        alternatives = (f"{self.candidates} candidates"
+                        if self.candidates != 1 else "the only candidate")
         return (f"{self.layer.display_name} is {self.unit or 'the whole module'} in torch, told by "
                 f"{self.how}: input at distance {self.input_distance:.1e}, "
                 f"output at {self.output_distance:.1e}; {alternatives}")
@@ -161,3 +163,7 @@ class PassConfig:
     choices: tuple[BranchPoint, ...] = ()
     in_both_orders: frozenset[tuple[str, MapOfVector]] = frozenset()
     trial_for: str = ""
+
+    def honors(self, leaf: TargetLayer, filling: LayerMapping) -> bool:
+        """Return False when the caller said something else about the layer."""
+        return honors(self.hints, leaf, ((one, way.expression) for one, way in filling.ways))

@@ -24,14 +24,15 @@ from ...spec.roles import role_of
 from ...spec.source import Source
 from ...spec.target import Target, TargetLayer, TargetVariable
 from ...util.gc_pause import cycle_search_for_new_objects
-from ...util.text import bullets, did_you_mean, join_names, plural
+from ...util.text import bullets, join_names, plural
+from ..hints import check_hints
+from ..names import name_similarity
 from .branching import MOST_BACKTRACKS, Backtrack, next_exclusions
 from .candidates import layer_mappings
 from .channel_order import Unflatten, counted_channels_last
 from .folding import Fold, with_row
 from .integers import integers_of_torch, is_integer
 from .keras_pass import KerasPass
-from .names import name_similarity
 from .pass_state import Match, PassConfig, SearchState
 from .trace_index import TraceIndex
 from .unused_weights import unused_weights
@@ -131,7 +132,7 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
 
     with cycle_search_for_new_objects():
         knowledge = trace(keep_arrays=False)
-        check_hints(hints, knowledge, target)
+        check_hints(hints, target.leaves(), knowledge.shapes)
         state, finished = one_pass(knowledge, target, keras_call, PassConfig({}, {}, True, hints))
         backtracks = 0
         if not finished or not state.is_whole:
@@ -165,20 +166,6 @@ def without_unused(plan: Plan, alignment: Alignment,
     }
     left_over = tuple(name for name in alignment.left_over if name not in idle)
     return replace(plan, dropped=dropped), replace(alignment, left_over=left_over)
-
-
-def check_hints(hints: Mapping[str, str], knowledge: TraceIndex, target: Target) -> None:
-    """AlignmentError for a hint whose Keras or torch name does not exist."""
-    known = {label for leaf in target.leaves() for label in (leaf.name, leaf.display_name)}
-    known |= {variable.display_name for variable in target.variables.values()}
-    for key, value in hints.items():
-        if key not in known:
-            raise AlignmentError(
-                f"hints: the Keras model has no layer or variable '{key}'{did_you_mean(key, known)}"
-            )
-        if not any(name == value or name.startswith(f"{value}.") for name in knowledge.shapes):
-            raise AlignmentError(f"hints: the torch module has no layer or tensor '{value}'"
-                                 f"{did_you_mean(value, knowledge.shapes)}")
 
 
 def settle_by_names(state: SearchState, knowledge: TraceIndex, target: Target, *,

@@ -15,7 +15,7 @@ from ...rules.registry import rule_for
 from ...rules.rule import raw_parameter
 from ...spec.target import TargetLayer, TargetVariable
 from ...spec.tensor_spec import Shape
-from .names import last_number, part_number
+from ..names import last_number, part_number
 
 # So many layers may be held in one tensor: gate and up, query, key and value, and an output gate.
 MOST_PARTS = 4

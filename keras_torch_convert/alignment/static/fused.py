@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from ...errors import AlignmentError
 from ...spec.layer_groups import TorchLayer
 from ...spec.target import TargetLayer
-from ..activations.names import part_number, words_of
+from ..names import part_number, words_of
 from ..parts import Find, LayerSelection, concat, split, tensors_of_selection
 
 Fit = Callable[[TorchLayer, TargetLayer], bool]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ... import _core
-from ..activations.names import words_of
+from ..names import words_of
 from .naming import Numbers, joined_lists, scheme_of, similarities
 from .sides import Sides, names_of, spans
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import _core
-from ..activations.names import words_of
+from ..names import words_of
 
 Numbers = npt.NDArray[Any]
 

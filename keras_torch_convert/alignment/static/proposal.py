@@ -19,9 +19,8 @@ from ...spec.target import Target, TargetLayer
 from ...util.text import bullets, join_names, percent
 from ..assemble import plan_of_pairs
 from .confidence import confidence_of
-from .hints import with_hints
 from .matching import StaticMatch, match
-from .sides import Sides, distinct_stacks, sides_of
+from .sides import Sides, distinct_stacks, sides_of, with_hints
 
 _DOUBT = ("weights were paired by shapes, names and order alone, which nothing proves: compare "
           "the outputs of both models before you trust them")

@@ -7,9 +7,9 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from ...errors import TransferError
+from ...errors import AlignmentError, TransferError
 from ...plan.expressions import tensors_of
 from ...plan.recipe import Assignment
 from ...rules.families.position_tables import Resize, with_resized_tables
@@ -18,6 +18,7 @@ from ...spec.layer_groups import TorchLayer, last_part
 from ...spec.roles import is_position_table, role_of
 from ...spec.source import Source, SourceTensor
 from ...spec.target import Target, TargetLayer
+from ..hints import Hints, belongs, check_hints, names_for_hints
 from .fused import in_parts, put_together
 
 Signature = tuple[object, ...]
@@ -125,6 +126,36 @@ def sides_of(target: Target, stacks: Sequence[TorchLayer], resize: Resize = None
         group_of[signature] = groups.setdefault(tuple(fitting), len(groups))
     numbers = tuple(group_of[signature_of_layer(layer)] for layer in layers)
     return Sides(tuple(layers), tuple(units), numbers, tuple(groups))
+
+
+def with_hints(sides: Sides, hints: Hints) -> Sides:
+    """Cut the candidates of each hinted Keras layer down to what the hint means.
+
+    Raises:
+        AlignmentError: A name does not exist, or no rule fits a pair together.
+    """
+    torch_names = [[torch_layer.layer, *(tensor.name for tensor in torch_layer.tensors)]
+                   for torch_layer in sides.stacks]
+    check_hints(hints, sides.layers, [name for names in torch_names for name in names])
+    groups = list(sides.groups)
+    group_of = list(sides.group_of)
+    for key, value in hints.items():
+        meant = {
+            position for position, names in enumerate(torch_names) if any(
+                belongs(name, value) for name in names)
+        }
+        for row, layer in enumerate(sides.layers):
+            if key not in names_for_hints(layer):
+                continue
+            fitting = tuple(one for one in sides.groups[sides.group_of[row]] if one in meant)
+            if not fitting:
+                shapes = [variable.shape for variable in layer.variables]
+                raise AlignmentError(
+                    f"hints: '{value}' does not fit '{layer.display_name}' ({layer.class_name}), "
+                    f"whose variables have the shapes {shapes}")
+            group_of[row] = len(groups)
+            groups.append(fitting)
+    return replace(sides, groups=tuple(groups), group_of=tuple(group_of))
 
 
 def taken_apart(stack: TorchLayer) -> list[TorchLayer]:

@@ -11,7 +11,7 @@ import torch
 
 import keras_torch_convert as ktc
 from keras_torch_convert.alignment.activations.groups import UnitGroup
-from keras_torch_convert.alignment.activations.names import words_of
+from keras_torch_convert.alignment.names import words_of
 from keras_torch_convert.running.torch_trace import TracedOp
 from keras_torch_convert.util.gc_pause import cycle_search_for_new_objects
 from tests.helpers.small_models import randomized
