@@ -25,61 +25,106 @@ ktc_array_is_plain(PyArrayObject *array)
            PyTypeNum_ISFLOAT(type->type_num) || PyTypeNum_ISUSERDEF(type->type_num);
 }
 
+PyObject *
+ktc_pin(PyObject *object)
+{
+    PyObject *owner = object;
+    for (PyObject *next = object; next != NULL;) {
+        owner = next;
+        next = PyArray_Check(owner)        ? PyArray_BASE((PyArrayObject *)owner)
+               : PyMemoryView_Check(owner) ? PyMemoryView_GET_BASE(owner)
+                                           : NULL;
+    }
+    if (!PyArray_Check(owner)) {
+        return Py_NewRef(owner); /* its buffer is exported, so that it cannot be resized */
+    }
+    /* An array that is referred to weakly cannot be resized, not even with refcheck=False. */
+    PyObject *weak = PyWeakref_NewRef(owner, NULL);
+    PyObject *pin = weak == NULL ? NULL : PyTuple_Pack(2, owner, weak);
+    Py_XDECREF(weak);
+    return pin;
+}
+
+PyThreadState *
+ktc_gil_release(ptrdiff_t bytes)
+{
+    return bytes < KTC_GIL_RELEASE_BYTES ? NULL : PyEval_SaveThread();
+}
+
+void
+ktc_gil_take(PyThreadState *thread)
+{
+    if (thread != NULL) {
+        PyEval_RestoreThread(thread);
+    }
+}
+
 int
 ktc_array_copy_into(PyArrayObject *source, PyArrayObject *target,
                     ktc_instruction_set instruction_set)
 {
+    int answer = -1;
     ktc_permute_plan plan;
+    PyObject *from = ktc_pin((PyObject *)source);
+    PyObject *to = ktc_pin((PyObject *)target);
+    if (from == NULL || to == NULL) {
+        goto done;
+    }
     ktc_status status =
         ktc_permute_plan_make(PyArray_NDIM(source), PyArray_SHAPE(source), PyArray_STRIDES(source),
                               PyArray_STRIDES(target), (ptrdiff_t)PyArray_ITEMSIZE(source), &plan);
     if (status != KTC_OK) {
         ktc_error_from_status(status, "copy_strided");
-        return -1;
+        goto done;
     }
-    const void *from = PyArray_DATA(source);
-    void *to = PyArray_DATA(target);
-    if (plan.bytes < KTC_GIL_RELEASE_BYTES) {
-        ktc_permute_run(&plan, from, to, instruction_set);
-    }
-    else {
-        Py_BEGIN_ALLOW_THREADS
-        ktc_permute_run(&plan, from, to, instruction_set);
-        Py_END_ALLOW_THREADS
-    }
-    return 0;
+    const void *first = PyArray_DATA(source);
+    void *first_target = PyArray_DATA(target);
+    PyThreadState *thread = ktc_gil_release(plan.bytes);
+    ktc_permute_run(&plan, first, first_target, instruction_set);
+    ktc_gil_take(thread);
+    answer = 0;
+done:
+    Py_XDECREF(from);
+    Py_XDECREF(to);
+    return answer;
 }
 
-PyArrayObject *
-ktc_array_fresh_copy(PyArrayObject *source, ktc_instruction_set instruction_set)
+/* A new base-class array of its own memory, C order, native byte order: a new reference, or NULL
+ * with the exception set. */
+static PyArrayObject *
+fresh_copy(PyArrayObject *source, ktc_instruction_set instruction_set)
 {
-    PyArrayObject *copy = NULL;
+    PyArray_Descr *type = PyArray_DESCR(source);
     if (!PyArray_ISNOTSWAPPED(source)) {
         /* Rare enough to leave the swapping of bytes to NumPy. */
-        PyArray_Descr *native = PyArray_DescrNewByteorder(PyArray_DESCR(source), NPY_NATIVE);
-        if (native == NULL) {
-            return NULL;
-        }
-        return (PyArrayObject *)PyArray_FromArray(
-            source, native, NPY_ARRAY_CARRAY | NPY_ARRAY_ENSURECOPY | NPY_ARRAY_ENSUREARRAY);
+        PyArray_Descr *native = PyArray_DescrNewByteorder(type, NPY_NATIVE);
+        int flags = NPY_ARRAY_CARRAY | NPY_ARRAY_ENSURECOPY | NPY_ARRAY_ENSUREARRAY;
+        return native == NULL ? NULL : (PyArrayObject *)PyArray_FromArray(source, native, flags);
     }
-    PyArray_Descr *type = PyArray_DESCR(source);
     Py_INCREF(type);
-    copy = (PyArrayObject *)PyArray_NewFromDescr(&PyArray_Type, type, PyArray_NDIM(source),
-                                                 PyArray_SHAPE(source), NULL, NULL, 0, NULL);
+    PyArrayObject *copy = (PyArrayObject *)PyArray_NewFromDescr(
+        &PyArray_Type, type, PyArray_NDIM(source), PyArray_SHAPE(source), NULL, NULL, 0, NULL);
     if (copy != NULL && ktc_array_copy_into(source, copy, instruction_set) < 0) {
         Py_CLEAR(copy);
     }
     return copy;
 }
 
-PyArrayObject *
-ktc_array_as_contiguous(PyArrayObject *source, ktc_instruction_set instruction_set)
+int
+ktc_held_open(ktc_held *held, PyArrayObject *source, ktc_instruction_set instruction_set)
 {
-    if (PyArray_ISCARRAY_RO(source)) {
-        return (PyArrayObject *)Py_NewRef((PyObject *)source);
-    }
-    return ktc_array_fresh_copy(source, instruction_set);
+    *held = (ktc_held){NULL, NULL};
+    held->array = PyArray_ISCARRAY_RO(source) ? (PyArrayObject *)Py_NewRef((PyObject *)source)
+                                              : fresh_copy(source, instruction_set);
+    held->pin = held->array == NULL ? NULL : ktc_pin((PyObject *)held->array);
+    return held->pin == NULL ? -1 : 0;
+}
+
+void
+ktc_held_close(ktc_held *held)
+{
+    Py_CLEAR(held->array);
+    Py_CLEAR(held->pin);
 }
 
 int

@@ -11,6 +11,8 @@
 #endif
 #include <numpy/arrayobject.h>
 
+#include <stddef.h>
+
 #include "arrays/instruction_set.h"
 
 /* Kernels that touch at least this many bytes run without the GIL. Handing the GIL over and taking
@@ -30,19 +32,31 @@ int ktc_array_is_plain(PyArrayObject *array);
  * shows both. */
 int ktc_array_shapes_equal(const char *function, PyArrayObject *first, PyArrayObject *second);
 
+/* Keeps the memory of an array, or of another object whose buffer is exported, where it is: what
+ * owns it lives on and refuses to be resized. A new reference, to be given up after use: a tuple of
+ * the array that owns the memory and a weak reference, or the owner itself when that is no array.
+ * NULL with the exception set. */
+PyObject *ktc_pin(PyObject *object);
+
+/* Gives the GIL away when a kernel has enough to do, and takes it back; NULL means that it was
+ * kept. */
+PyThreadState *ktc_gil_release(ptrdiff_t bytes);
+void ktc_gil_take(PyThreadState *thread);
+
 /* Copies source into target with the strided-copy kernel: 0, or -1 with the exception set. Both
  * borrowed. The caller has checked that types, shapes and target (writeable, not sharing memory
  * with source) fit. */
 int ktc_array_copy_into(PyArrayObject *source, PyArrayObject *target,
                         ktc_instruction_set instruction_set);
 
-/* A new base-class array of its own memory, C order, native byte order: a new reference, or NULL
- * with the exception set. */
-PyArrayObject *ktc_array_fresh_copy(PyArrayObject *source, ktc_instruction_set instruction_set);
+/* An array to be read without the GIL. */
+typedef struct {
+    PyArrayObject *array; /* C-contiguous, aligned and native: the one given, or a fresh copy */
+    PyObject *pin;
+} ktc_held;
 
-/* The same array when it is C-contiguous, aligned and native already, otherwise a fresh copy. A new
- * reference, or NULL.
- */
-PyArrayObject *ktc_array_as_contiguous(PyArrayObject *source, ktc_instruction_set instruction_set);
+/* 0, or -1 with the exception set; *held is safe to give up after either. */
+int ktc_held_open(ktc_held *held, PyArrayObject *source, ktc_instruction_set instruction_set);
+void ktc_held_close(ktc_held *held);
 
 #endif

@@ -40,30 +40,6 @@ numpy_type_of(ktc_element_type type)
     return numbers[type];
 }
 
-/* Runs the kernel, without the GIL when there is much to do: 0, or -1 with the exception set. */
-static int
-cast_run(PyArrayObject *source, ktc_element_type source_type, PyArrayObject *target,
-         ktc_element_type target_type, ktc_cast_losses *losses)
-{
-    ktc_status status;
-    const void *from = PyArray_DATA(source);
-    void *to = PyArray_DATA(target);
-    ptrdiff_t count = PyArray_SIZE(source);
-    if (PyArray_NBYTES(source) + PyArray_NBYTES(target) < KTC_GIL_RELEASE_BYTES) {
-        status = ktc_cast_run(from, source_type, to, target_type, count, losses);
-    }
-    else {
-        Py_BEGIN_ALLOW_THREADS
-        status = ktc_cast_run(from, source_type, to, target_type, count, losses);
-        Py_END_ALLOW_THREADS
-    }
-    if (status != KTC_OK) {
-        ktc_error_from_status(status, "cast");
-        return -1;
-    }
-    return 0;
-}
-
 PyDoc_STRVAR(
     cast_doc,
     "cast(source, source_type, target_type, /)\n--\n\n"
@@ -73,7 +49,7 @@ static PyObject *
 ktc_py_cast_run(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     PyObject *answer = NULL;
-    PyArrayObject *contiguous = NULL;
+    ktc_held held = {NULL, NULL};
     PyArrayObject *target = NULL;
     ktc_element_type source_type;
     ktc_element_type target_type;
@@ -92,22 +68,27 @@ ktc_py_cast_run(PyObject *module, PyObject *const *args, Py_ssize_t count)
             source_type == KTC_BFLOAT16 ? "; bfloat16 travels as uint16, use .view(numpy.uint16)"
                                         : "");
     }
-    contiguous = ktc_array_as_contiguous(source, ktc_state_get(module)->instruction_set);
-    if (contiguous == NULL) {
+    if (ktc_held_open(&held, source, ktc_state_get(module)->instruction_set) < 0) {
         goto done;
     }
-    target = (PyArrayObject *)PyArray_SimpleNew(PyArray_NDIM(contiguous), PyArray_SHAPE(contiguous),
+    target = (PyArrayObject *)PyArray_SimpleNew(PyArray_NDIM(held.array), PyArray_SHAPE(held.array),
                                                 numpy_type_of(target_type));
     if (target == NULL) {
         goto done;
     }
-    if (cast_run(contiguous, source_type, target, target_type, &losses) < 0) {
+    ptrdiff_t size = PyArray_SIZE(target);
+    PyThreadState *thread = ktc_gil_release(PyArray_NBYTES(held.array) + PyArray_NBYTES(target));
+    ktc_status status = ktc_cast_run(PyArray_DATA(held.array), source_type, PyArray_DATA(target),
+                                     target_type, size, &losses);
+    ktc_gil_take(thread);
+    if (status != KTC_OK) {
+        ktc_error_from_status(status, "cast");
         goto done;
     }
     answer =
         Py_BuildValue("(Onn)", target, (Py_ssize_t)losses.out_of_range, (Py_ssize_t)losses.rounded);
 done:
-    Py_XDECREF(contiguous);
+    ktc_held_close(&held);
     Py_XDECREF(target);
     return answer;
 }

@@ -30,40 +30,28 @@ static PyObject *
 ktc_py_compare_run(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     PyObject *answer = NULL;
-    PyArrayObject *first = NULL;
-    PyArrayObject *second = NULL;
+    ktc_held first = {NULL, NULL};
+    ktc_held second = {NULL, NULL};
+    ktc_instruction_set set = ktc_state_get(module)->instruction_set;
     ktc_element_type type;
     ktc_comparison comparison;
-    ktc_status status;
 
     if (!ktc_args_count_is("compare", count, 2) ||
         !ktc_args_is_array("compare", "first", args[0]) ||
         !ktc_args_is_array("compare", "second", args[1]) ||
-        !comparable_type_of((PyArrayObject *)args[0], (PyArrayObject *)args[1], &type) ||
-        !ktc_array_shapes_equal("compare", (PyArrayObject *)args[0], (PyArrayObject *)args[1])) {
+        !comparable_type_of((PyArrayObject *)args[0], (PyArrayObject *)args[1], &type)) {
         return NULL;
     }
-    first =
-        ktc_array_as_contiguous((PyArrayObject *)args[0], ktc_state_get(module)->instruction_set);
-    if (first == NULL) {
+    /* The shapes are those of what is held: another thread may change an array meanwhile. */
+    if (ktc_held_open(&first, (PyArrayObject *)args[0], set) < 0 ||
+        ktc_held_open(&second, (PyArrayObject *)args[1], set) < 0 ||
+        !ktc_array_shapes_equal("compare", first.array, second.array)) {
         goto done;
     }
-    second =
-        ktc_array_as_contiguous((PyArrayObject *)args[1], ktc_state_get(module)->instruction_set);
-    if (second == NULL) {
-        goto done;
-    }
-    const void *left = PyArray_DATA(first);
-    const void *right = PyArray_DATA(second);
-    ptrdiff_t size = PyArray_SIZE(first);
-    if (PyArray_NBYTES(first) < KTC_GIL_RELEASE_BYTES) {
-        status = ktc_compare_run(left, right, type, size, &comparison);
-    }
-    else {
-        Py_BEGIN_ALLOW_THREADS
-        status = ktc_compare_run(left, right, type, size, &comparison);
-        Py_END_ALLOW_THREADS
-    }
+    PyThreadState *thread = ktc_gil_release(PyArray_NBYTES(first.array));
+    ktc_status status = ktc_compare_run(PyArray_DATA(first.array), PyArray_DATA(second.array), type,
+                                        PyArray_SIZE(first.array), &comparison);
+    ktc_gil_take(thread);
     if (status != KTC_OK) {
         ktc_error_from_status(status, "compare");
         goto done;
@@ -71,8 +59,8 @@ ktc_py_compare_run(PyObject *module, PyObject *const *args, Py_ssize_t count)
     answer = Py_BuildValue("(ddn)", comparison.largest_difference, comparison.largest_magnitude,
                            (Py_ssize_t)comparison.unlike);
 done:
-    Py_XDECREF(first);
-    Py_XDECREF(second);
+    ktc_held_close(&first);
+    ktc_held_close(&second);
     return answer;
 }
 

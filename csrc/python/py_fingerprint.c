@@ -17,10 +17,9 @@ static PyObject *
 ktc_py_fingerprint_of(PyObject *module, PyObject *argument)
 {
     PyObject *answer = NULL;
-    PyArrayObject *contiguous = NULL;
+    ktc_held held = {NULL, NULL};
     ktc_fingerprint found = {0.0, 0.0, 0.0, 0.0, 0.0, 0.0};
     ktc_element_type type;
-    ktc_status status;
 
     if (!ktc_args_is_array("fingerprint", "array", argument)) {
         return NULL;
@@ -33,20 +32,13 @@ ktc_py_fingerprint_of(PyObject *module, PyObject *argument)
             PyArray_DESCR(array));
     }
     type = PyArray_TYPE(array) == NPY_FLOAT32 ? KTC_FLOAT32 : KTC_FLOAT64;
-    contiguous = ktc_array_as_contiguous(array, ktc_state_get(module)->instruction_set);
-    if (contiguous == NULL) {
+    if (ktc_held_open(&held, array, ktc_state_get(module)->instruction_set) < 0) {
         goto done;
     }
-    const void *values = PyArray_DATA(contiguous);
-    ptrdiff_t count = PyArray_SIZE(contiguous);
-    if (PyArray_NBYTES(contiguous) < KTC_GIL_RELEASE_BYTES) {
-        status = ktc_fingerprint_run(values, type, count, &found);
-    }
-    else {
-        Py_BEGIN_ALLOW_THREADS
-        status = ktc_fingerprint_run(values, type, count, &found);
-        Py_END_ALLOW_THREADS
-    }
+    PyThreadState *thread = ktc_gil_release(PyArray_NBYTES(held.array));
+    ktc_status status =
+        ktc_fingerprint_run(PyArray_DATA(held.array), type, PyArray_SIZE(held.array), &found);
+    ktc_gil_take(thread);
     if (status != KTC_OK) {
         ktc_error_from_status(status, "fingerprint");
         goto done;
@@ -54,41 +46,41 @@ ktc_py_fingerprint_of(PyObject *module, PyObject *argument)
     answer = Py_BuildValue("(dddddd)", found.sum, found.magnitudes, found.squares, found.cubes,
                            found.magnitude_cubes, found.largest);
 done:
-    Py_XDECREF(contiguous);
+    ktc_held_close(&held);
     return answer;
 }
 
-/* Opens (keys, wanted, number): 0, or -1 with an exception set. `wanted` has room for one
- * fingerprint. */
-static int
+/* Opens (keys, wanted, number): the pin of the keys, or NULL with an exception set. `wanted` has
+ * room for one fingerprint. */
+static PyObject *
 look_up_open(const char *function, PyObject *const *arguments, Py_ssize_t argument_count,
              ktc_fingerprint_index *index, double *wanted, double *number)
 {
     if (!ktc_args_count_is(function, argument_count, 3) ||
         !ktc_args_is_array(function, "keys", arguments[0])) {
-        return -1;
-    }
-    PyArrayObject *keys = (PyArrayObject *)arguments[0];
-    if (PyArray_TYPE(keys) != NPY_FLOAT64 || PyArray_NDIM(keys) != 2 ||
-        !PyArray_ISCARRAY_RO(keys) || PyArray_DIM(keys, 1) != KTC_FINGERPRINT_NUMBERS) {
-        PyErr_Format(PyExc_TypeError, "%s: 'keys' must be a contiguous float64 array of %d columns",
-                     function, KTC_FINGERPRINT_NUMBERS);
-        return -1;
+        return NULL;
     }
     if (!PyTuple_Check(arguments[1]) || PyTuple_GET_SIZE(arguments[1]) != KTC_FINGERPRINT_NUMBERS) {
-        PyErr_Format(PyExc_TypeError, "%s: 'wanted' must be a tuple of %d numbers", function,
-                     KTC_FINGERPRINT_NUMBERS);
-        return -1;
+        return PyErr_Format(PyExc_TypeError, "%s: 'wanted' must be a tuple of %d numbers", function,
+                            KTC_FINGERPRINT_NUMBERS);
     }
     for (Py_ssize_t place = 0; place < KTC_FINGERPRINT_NUMBERS; place++) {
         wanted[place] = PyFloat_AsDouble(PyTuple_GET_ITEM(arguments[1], place));
     }
     *number = PyFloat_AsDouble(arguments[2]);
     if (PyErr_Occurred()) {
-        return -1;
+        return NULL;
+    }
+    /* Only now, since numbers of other classes run code of their own. */
+    PyArrayObject *keys = (PyArrayObject *)arguments[0];
+    if (PyArray_TYPE(keys) != NPY_FLOAT64 || PyArray_NDIM(keys) != 2 ||
+        !PyArray_ISCARRAY_RO(keys) || PyArray_DIM(keys, 1) != KTC_FINGERPRINT_NUMBERS) {
+        return PyErr_Format(PyExc_TypeError,
+                            "%s: 'keys' must be a contiguous float64 array of %d columns", function,
+                            KTC_FINGERPRINT_NUMBERS);
     }
     *index = (ktc_fingerprint_index){PyArray_DATA(keys), (size_t)PyArray_DIM(keys, 0)};
-    return 0;
+    return ktc_pin(arguments[0]);
 }
 
 static int
@@ -109,12 +101,14 @@ ktc_py_fingerprint_nearest(PyObject *Py_UNUSED(module), PyObject *const *argumen
     ktc_fingerprint_index index;
     double wanted[KTC_FINGERPRINT_NUMBERS];
     double limit;
-    if (look_up_open("nearest_fingerprint", arguments, argument_count, &index, wanted, &limit) <
-        0) {
+    PyObject *pin =
+        look_up_open("nearest_fingerprint", arguments, argument_count, &index, wanted, &limit);
+    if (pin == NULL) {
         return NULL;
     }
-    return PyFloat_FromDouble(has_nan(wanted) ? INFINITY
-                                              : ktc_fingerprint_nearest(&index, wanted, limit));
+    double nearest = has_nan(wanted) ? INFINITY : ktc_fingerprint_nearest(&index, wanted, limit);
+    Py_DECREF(pin);
+    return PyFloat_FromDouble(nearest);
 }
 
 static PyObject *
@@ -126,29 +120,27 @@ ktc_py_fingerprint_near(PyObject *Py_UNUSED(module), PyObject *const *arguments,
     double within;
     size_t first = 0;
     size_t last = 0;
-    if (look_up_open("near_fingerprints", arguments, argument_count, &index, wanted, &within) < 0) {
+    PyObject *pin =
+        look_up_open("near_fingerprints", arguments, argument_count, &index, wanted, &within);
+    if (pin == NULL) {
         return NULL;
     }
     PyObject *list = PyList_New(0);
-    if (list == NULL) {
-        return NULL;
-    }
     if (!has_nan(wanted)) {
         ktc_fingerprint_window(&index, wanted, within, &first, &last);
     }
-    for (size_t place = first; place < last; place++) {
-        double apart =
-            ktc_fingerprint_distance(index.keys + place * KTC_FINGERPRINT_NUMBERS, wanted);
+    for (size_t place = first; list != NULL && place < last; place++) {
+        const double *key = index.keys + place * KTC_FINGERPRINT_NUMBERS;
+        double apart = ktc_fingerprint_distance(key, wanted);
         if (apart < within) {
             PyObject *pair = Py_BuildValue("(dn)", apart, (Py_ssize_t)place);
             if (pair == NULL || PyList_Append(list, pair) < 0) {
-                Py_XDECREF(pair);
-                Py_DECREF(list);
-                return NULL;
+                Py_CLEAR(list);
             }
-            Py_DECREF(pair);
+            Py_XDECREF(pair);
         }
     }
+    Py_DECREF(pin);
     return list;
 }
 

@@ -119,7 +119,6 @@ ktc_py_permute_strided_view(PyObject *Py_UNUSED(module), PyObject *const *args, 
         !ktc_args_is_array("strided_view", "array", args[0])) {
         return NULL;
     }
-    PyArrayObject *array = (PyArrayObject *)args[0];
     Py_ssize_t start = PyNumber_AsSsize_t(args[1], PyExc_OverflowError);
     if (start == -1 && PyErr_Occurred()) {
         return NULL;
@@ -132,6 +131,13 @@ ktc_py_permute_strided_view(PyObject *Py_UNUSED(module), PyObject *const *args, 
     if (ndim != stride_count) {
         return PyErr_Format(PyExc_ValueError, "strided_view: %d axes, but %d strides", ndim,
                             stride_count);
+    }
+    /* Only now, since numbers of other classes run code of their own. */
+    PyArrayObject *array = (PyArrayObject *)args[0];
+    PyArray_Descr *type = PyArray_DESCR(array);
+    if (PyDataType_REFCHK(type)) {
+        return PyErr_Format(PyExc_TypeError, "strided_view: expected plain bytes, got dtype %R",
+                            type);
     }
     ktc_status status =
         ktc_span_measure(ndim, shape, strides, (ptrdiff_t)PyArray_ITEMSIZE(array), &inner);
@@ -147,11 +153,11 @@ ktc_py_permute_strided_view(PyObject *Py_UNUSED(module), PyObject *const *args, 
                         "strided_view: the view reaches beyond the array's elements");
         return NULL;
     }
-    PyArray_Descr *type = PyArray_DESCR(array);
     Py_INCREF(type);
-    PyObject *view = PyArray_NewFromDescr(
-        &PyArray_Type, type, ndim, shape, strides, PyArray_BYTES(array) + start,
-        PyArray_ISWRITEABLE(array) ? NPY_ARRAY_WRITEABLE : 0, NULL);
+    PyObject *view =
+        PyArray_NewFromDescr(&PyArray_Type, type, ndim, shape, strides,
+                             PyArray_BYTES(array) + (inner.low < inner.high ? start : 0),
+                             PyArray_ISWRITEABLE(array) ? NPY_ARRAY_WRITEABLE : 0, NULL);
     if (view != NULL && PyArray_SetBaseObject((PyArrayObject *)view, Py_NewRef(args[0])) < 0) {
         Py_CLEAR(view);
     }

@@ -5,35 +5,81 @@
 #include "python/errors.h"
 #include "python/module.h"
 #include "python/state.h"
+#include "arrays/axes.h"
 #include "stream/stream_values.h"
 
 #include <errno.h>
 
-/* What a step needs: the thread that gave the GIL away, and the caller's function or NULL. */
+/* All that one call holds on to. */
 typedef struct {
+    const char *name; /* of the function */
     PyThreadState *thread;
-    PyObject *step;
-} step_context;
+    PyObject *step; /* the caller's function, borrowed, or NULL */
+    Py_buffer buffer;
+    PyObject *pins[2];    /* of the values and of the buffer */
+    const void *owned[2]; /* where the memory of the arrays was that own it, or NULL */
+    ptrdiff_t shape[KTC_MAX_NDIM];
+    ptrdiff_t strides[KTC_MAX_NDIM];
+} call;
+
+/* Keeps the memory of the values or the buffer where it is. 0, or -1 with the exception set. */
+static int
+call_pin(call *current, int index, PyObject *object)
+{
+    PyObject *pin = ktc_pin(object);
+    current->pins[index] = pin;
+    if (pin != NULL && PyTuple_Check(pin)) {
+        /* borrowed: from a tuple that nobody else has seen */
+        current->owned[index] = PyArray_DATA((PyArrayObject *)PyTuple_GET_ITEM(pin, 0));
+    }
+    return pin == NULL ? -1 : 0;
+}
+
+/* 1 when the memory is where it was, else 0 with the exception set: __setstate__ alone can take it
+ * away from an array that is pinned. */
+static int
+call_is_whole(const call *current)
+{
+    for (int index = 0; index < 2; index++) {
+        const void *data = current->owned[index];
+        /* borrowed: from a tuple that nobody else has seen */
+        if (data != NULL &&
+            PyArray_DATA((PyArrayObject *)PyTuple_GET_ITEM(current->pins[index], 0)) != data) {
+            PyErr_Format(PyExc_RuntimeError, "%s: an array lost its memory meanwhile",
+                         current->name);
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static void
+call_close(call *current)
+{
+    PyBuffer_Release(&current->buffer);
+    Py_CLEAR(current->pins[0]);
+    Py_CLEAR(current->pins[1]);
+}
 
 static int
 step_told(void *pointer, ptrdiff_t bytes)
 {
-    step_context *context = pointer;
+    call *current = pointer;
     int answer = -1;
-    PyEval_RestoreThread(context->thread);
+    PyEval_RestoreThread(current->thread);
     if (PyErr_CheckSignals() < 0) {
         goto done;
     }
-    if (context->step != NULL) {
-        PyObject *result = PyObject_CallFunction(context->step, "n", (Py_ssize_t)bytes);
+    if (current->step != NULL) {
+        PyObject *result = PyObject_CallFunction(current->step, "n", (Py_ssize_t)bytes);
         if (result == NULL) {
             goto done;
         }
         Py_DECREF(result);
     }
-    answer = 0;
+    answer = call_is_whole(current) ? 0 : -1;
 done:
-    context->thread = PyEval_SaveThread();
+    current->thread = PyEval_SaveThread();
     return answer;
 }
 
@@ -52,57 +98,82 @@ read_pair(const char *name, const char *argument, PyObject *pair, int *descripto
 
 /* The buffer of the stream: 0, or -1 with the exception set. */
 static int
-take_buffer(const char *name, PyObject *object, ktc_stream *stream)
+take_buffer(call *current, PyObject *object, ktc_stream *stream)
 {
-    if (!ktc_args_is_array(name, "buffer", object)) {
+    Py_buffer *buffer = &current->buffer;
+    if (PyObject_GetBuffer(object, buffer, PyBUF_WRITABLE | PyBUF_ND | PyBUF_FORMAT) < 0 ||
+        strcmp(buffer->format, "B") != 0) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_TypeError, "%s: expected a writeable buffer of bytes for 'buffer'",
+                     current->name);
         return -1;
     }
-    PyArrayObject *buffer = (PyArrayObject *)object;
-    if (PyArray_TYPE(buffer) != NPY_UINT8 || !PyArray_ISCARRAY(buffer)) {
-        PyErr_Format(PyExc_TypeError, "%s: expected a writeable C-order uint8 array for 'buffer'",
-                     name);
-        return -1;
-    }
-    ptrdiff_t misplaced = (ptrdiff_t)((size_t)PyArray_DATA(buffer) % 64);
+    ptrdiff_t misplaced = (ptrdiff_t)((size_t)buffer->buf % 64);
     ptrdiff_t skipped = misplaced == 0 ? 0 : 64 - misplaced;
-    ptrdiff_t size = (ptrdiff_t)PyArray_NBYTES(buffer);
-    stream->buffer = PyArray_BYTES(buffer) + (skipped < size ? skipped : size);
-    stream->size = skipped < size ? size - skipped : 0;
-    return 0;
+    skipped = skipped < buffer->len ? skipped : buffer->len;
+    stream->buffer = (char *)buffer->buf + skipped;
+    stream->size = buffer->len - skipped;
+    return call_pin(current, 1, object);
 }
 
 /* Where the values come from: 0, or -1 with the exception set. */
 static int
-take_source(const char *name, PyObject *object, PyObject *origin, ktc_stream_source *source)
+take_source(call *current, PyObject *object, ktc_stream_source *source)
 {
-    long long address = 0;
-    if (!ktc_args_is_array(name, "values", object)) {
+    if (!ktc_args_is_array(current->name, "values", object)) {
         return -1;
     }
     PyArrayObject *values = (PyArrayObject *)object;
     if (PyDataType_REFCHK(PyArray_DESCR(values))) {
-        PyErr_Format(PyExc_TypeError, "%s: expected plain bytes, got dtype %R", name,
+        PyErr_Format(PyExc_TypeError, "%s: expected plain bytes, got dtype %R", current->name,
                      PyArray_DESCR(values));
         return -1;
     }
-    *source = (ktc_stream_source){.ndim = PyArray_NDIM(values),
-                                  .shape = PyArray_SHAPE(values),
-                                  .strides = PyArray_STRIDES(values),
-                                  .item_size = (ptrdiff_t)PyArray_ITEMSIZE(values),
-                                  .memory = PyArray_BYTES(values),
-                                  .descriptor = -1};
-    if (origin == Py_None) {
-        return 0;
+    source->ndim = PyArray_NDIM(values);
+    source->item_size = (ptrdiff_t)PyArray_ITEMSIZE(values);
+    source->memory = PyArray_BYTES(values);
+    /* Copies: an array that gets another shape frees the old one. */
+    for (int axis = 0; axis < source->ndim; axis++) {
+        current->shape[axis] = PyArray_DIM(values, axis);
+        current->strides[axis] = PyArray_STRIDE(values, axis);
     }
-    if (read_pair(name, "origin", origin, &source->descriptor, &address) < 0) {
+    source->shape = current->shape;
+    source->strides = current->strides;
+    return call_pin(current, 0, object);
+}
+
+typedef ktc_status (*stream_function)(const ktc_stream_source *, const ktc_stream_target *,
+                                      ktc_stream *);
+
+/* Reads the arguments, those first that may run code of their own: 0, or -1 with the exception set.
+ */
+static int
+call_open(call *current, PyObject *const *args, Py_ssize_t count, ktc_stream_source *source,
+          ktc_stream_target *target, ktc_stream *stream)
+{
+    long long address = 0;
+    long long position;
+    if (!ktc_args_count_is(current->name, count, 5) ||
+        read_pair(current->name, "target", args[2], &target->descriptor, &position) < 0 ||
+        (args[1] != Py_None &&
+         read_pair(current->name, "origin", args[1], &source->descriptor, &address) < 0)) {
+        return -1;
+    }
+    target->position = (int64_t)position;
+    if (args[4] != Py_None) {
+        if (!PyCallable_Check(args[4])) {
+            PyErr_Format(PyExc_TypeError, "%s: expected a callable or None for 'step', got %.100s",
+                         current->name, Py_TYPE(args[4])->tp_name);
+            return -1;
+        }
+        current->step = args[4];
+    }
+    if (take_source(current, args[0], source) < 0 || take_buffer(current, args[3], stream) < 0) {
         return -1;
     }
     source->position = (int64_t)((uintptr_t)source->memory - (uintptr_t)address);
     return 0;
 }
-
-typedef ktc_status (*stream_function)(const ktc_stream_source *, const ktc_stream_target *,
-                                      ktc_stream *);
 
 /* Reads the arguments and runs the stream, without the GIL: the status, KTC_STOPPED with an
  * exception set. */
@@ -110,30 +181,19 @@ static ktc_status
 stream_called(PyObject *module, PyObject *const *args, Py_ssize_t count, const char *name,
               stream_function function)
 {
-    ktc_stream_source source;
+    ktc_status status = KTC_STOPPED;
+    call current = {.name = name};
+    ktc_stream_source source = {.descriptor = -1};
     ktc_stream_target target;
-    long long position;
-    step_context context = {NULL, NULL};
     ktc_stream stream = {
-        .set = ktc_state_get(module)->instruction_set, .step = step_told, .context = &context};
+        .set = ktc_state_get(module)->instruction_set, .step = step_told, .context = &current};
 
-    if (!ktc_args_count_is(name, count, 5) || take_source(name, args[0], args[1], &source) < 0 ||
-        read_pair(name, "target", args[2], &target.descriptor, &position) < 0 ||
-        take_buffer(name, args[3], &stream) < 0) {
-        return KTC_STOPPED;
+    if (call_open(&current, args, count, &source, &target, &stream) == 0) {
+        current.thread = PyEval_SaveThread();
+        status = function(&source, &target, &stream);
+        PyEval_RestoreThread(current.thread);
     }
-    target.position = (int64_t)position;
-    if (args[4] != Py_None) {
-        if (!PyCallable_Check(args[4])) {
-            PyErr_Format(PyExc_TypeError, "%s: expected a callable or None for 'step', got %.100s",
-                         name, Py_TYPE(args[4])->tp_name);
-            return KTC_STOPPED;
-        }
-        context.step = args[4];
-    }
-    context.thread = PyEval_SaveThread();
-    ktc_status status = function(&source, &target, &stream);
-    PyEval_RestoreThread(context.thread);
+    call_close(&current);
     if (status == KTC_SYSTEM_ERROR) {
         errno = stream.error_number;
         PyErr_SetFromErrno(PyExc_OSError);

@@ -70,9 +70,17 @@ put_compared(const char *bytes, ptrdiff_t length, int64_t position, const ktc_st
     return KTC_OK;
 }
 
+/* 1 when all bytes from `low` to `high` of a file around `position` have places that fit. */
+static int
+positions_fit(int64_t position, ptrdiff_t low, ptrdiff_t high)
+{
+    return position >= 0 && position + low >= 0 && position <= INT64_MAX - high;
+}
+
 /* The axes of more than one entry, merged, with the strides of the target. */
 static ktc_status
-axes_make(const ktc_stream_source *source, ktc_axes *axes, ptrdiff_t *bytes)
+axes_make(const ktc_stream_source *source, const ktc_stream_target *target, ktc_axes *axes,
+          ptrdiff_t *bytes)
 {
     ktc_span span;
     ktc_status status;
@@ -86,6 +94,10 @@ axes_make(const ktc_stream_source *source, ktc_axes *axes, ptrdiff_t *bytes)
     if (status != KTC_OK) {
         return status;
     }
+    if (span.low == span.high) {
+        *bytes = 0;
+        return KTC_OK;
+    }
     for (int axis = source->ndim - 1; axis >= 0; axis--) {
         ptrdiff_t target_stride = *bytes;
         if (!ktc_checked_multiply(source->shape[axis], *bytes, bytes)) {
@@ -96,14 +108,16 @@ axes_make(const ktc_stream_source *source, ktc_axes *axes, ptrdiff_t *bytes)
                 (ktc_axis){source->shape[axis], source->strides[axis], target_stride};
         }
     }
+    if (!positions_fit(target->position, 0, *bytes) ||
+        (source->descriptor >= 0 && !positions_fit(source->position, span.low, span.high))) {
+        return KTC_OVERFLOW;
+    }
     for (int low = 0, high = axes->count - 1; low < high; low++, high--) {
         ktc_axis moved = axes->axes[low];
         axes->axes[low] = axes->axes[high];
         axes->axes[high] = moved;
     }
-    if (*bytes > 0) {
-        ktc_axes_merge(axes);
-    }
+    ktc_axes_merge(axes);
     return KTC_OK;
 }
 
@@ -321,7 +335,7 @@ stream_run(const ktc_stream_source *source, const ktc_stream_target *target, ktc
     work current = {.put = put, .source = source, .target = target, .stream = stream};
     ktc_box_reading reading;
     ptrdiff_t bytes;
-    ktc_status status = axes_make(source, &current.axes, &bytes);
+    ktc_status status = axes_make(source, target, &current.axes, &bytes);
     if (status != KTC_OK || bytes == 0) {
         return status;
     }
