@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from inspect import signature
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, TypeVar, Union
 import click
 import numpy as np
 
+from ..api.batch.manifest import read_toml
 from ..api.classic import keras_reload_from_torch_model
 from ..plan.executor import Strict
 from ..util.atomic_file import check_writable
@@ -205,7 +205,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
         return
     known = {_config_key(one): one for one in ctx.command.params if one.name != "config"}
     settings: dict[str, Any] = {}
-    for key, value in _read_toml(path).items():
+    for key, value in read_toml(path).items():
         one = known.get(key.replace("-", "_").lower())
         if one is None or one.name is None:
             raise click.BadParameter(
@@ -220,14 +220,3 @@ def _config_key(param: click.Parameter) -> str:
     if isinstance(param, click.Option):
         return max(param.opts, key=len).lstrip("-").replace("-", "_")
     return str(param.name)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}") from error

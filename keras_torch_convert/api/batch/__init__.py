@@ -1,3 +1,5 @@
-"""Many checkpoints at once, on Dask distributed: what is to be done (manifest.py), what a worker
-does (tasks.py), what was done (results.py).
+"""Many checkpoints at once, on Dask distributed.
+
+`manifest.py` reads what is to be done, `tasks.py` is what a worker does, `results.py` what was
+done, `run.py` the function `apply_many`.
 """

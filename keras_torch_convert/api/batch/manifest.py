@@ -1,6 +1,4 @@
-"""What `apply_many` is to do: one job for each output, from a TOML file or from a list of the same
-entries in Python.
-"""
+"""What `apply_many` is to do: one job for each output, from a TOML file or from a list."""
 
 from __future__ import annotations
 
@@ -10,7 +8,6 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, Union
@@ -35,8 +32,9 @@ _REQUIRED: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One output and what it is made of; all paths are absolute. The options are those of `apply`
-    and, for `wrapper`, of `read`.
+    """One output and what it is made of; all paths are absolute.
+
+    The options are those of `apply` and, for `wrapper`, of `read`.
     """
 
     plan: Union[Path, Plan]
@@ -49,21 +47,16 @@ class Job:
     strict: Any = True
     verify: bool = True
 
-    def load_plan(self) -> Plan:
-        """The Plan; raises PlanError for a file that is none."""
-        if isinstance(self.plan, Plan):
-            return self.plan
-        told = self.plan.stat()
-        return _plan_at(self.plan, told.st_size, told.st_mtime_ns)
-
     def fingerprint(self) -> str:
-        """A sha256 that changes with everything the output depends on: the plan's text, the
-        options, and path, size and time of every file that is read.
+        """Return a sha256 that changes with everything that the output depends on.
 
+        That is the plan's text, the options, and path, size and time of every file that is read.
         Raises OSError for a file that is not there.
         """
-        plan = plan_as_text(self.plan).encode("utf-8") if isinstance(
-            self.plan, Plan) else self.plan.read_bytes()
+        if isinstance(self.plan, Plan):
+            plan = plan_as_text(self.plan).encode()
+        else:
+            plan = self.plan.read_bytes()
         files = [*_parts(self.source), *(_parts(self.template) if self.template else ())]
         stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
         options = [list(self.without), self.max_shard_size, self.wrapper, self.strict]
@@ -71,14 +64,8 @@ class Job:
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-@lru_cache(maxsize=4)
-def _plan_at(path: Path, _size: int, _modified: int) -> Plan:
-    """The Plan of a file, read once by a worker that gets many checkpoints for it."""
-    return Plan.load(path)
-
-
 def _parts(path: Path) -> list[Path]:
-    """The file, and with an index of shards the files that it lists."""
+    """Return the file, and with an index of shards the files that it lists."""
     if path.suffix != ".json":
         return [path]
     try:
@@ -87,19 +74,26 @@ def _parts(path: Path) -> list[Path]:
             {name for entry in listed for name in (entry if isinstance(entry, list) else [entry])})
         return [path, *(path.with_name(name) for name in names)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ManifestError(f"{path} is no index of shards: {error}") from error
+        raise ManifestError(f"{path} is not an index of shards: {error}") from error
 
 
 def read_manifest(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]]) -> tuple[Job, ...]:
-    """The jobs of a TOML file, with paths relative to its folder, or of a list of entries, with
-    paths relative to the current folder.
+    """Return the jobs of a manifest.
 
-    Raises ManifestError for a file that is no TOML, for unknown, missing and mistyped options, and
-    for an output that is named twice.
+    Args:
+        manifest: A TOML file, with paths relative to its folder, or a list of entries, with paths
+            relative to the current folder.
+
+    Returns:
+        One job for each entry.
+
+    Raises:
+        ManifestError: The file is not valid TOML, an option is unknown, missing or of a wrong type,
+            or an output is named twice.
     """
     if isinstance(manifest, (str, PathLike)):
         path = Path(manifest)
-        head = _read_toml(path)
+        head = read_toml(path)
         entries = head.pop(TABLE, [])
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise ManifestError(f"{path}: expected [[{TABLE}]] tables, each with source and output")
@@ -130,12 +124,12 @@ def _check(entry: Mapping[str, Any], where: str, known: set[str]) -> None:
         if key not in known:
             hint = did_you_mean(key, sorted(known)) or f"; known are {', '.join(sorted(known))}"
             raise ManifestError(f"{where}: unknown option {key!r}{hint}")
-        kinds = _REQUIRED[key] if key in _REQUIRED else _OPTIONS[key][0]
+        types = _REQUIRED[key] if key in _REQUIRED else _OPTIONS[key][0]
         # True is a number to Python, but no size.
-        if not (isinstance(value, kinds) or value is None) or (isinstance(value, bool)
-                                                               and bool not in kinds):
+        number_meant = isinstance(value, bool) and bool not in types
+        if number_meant or not (isinstance(value, types) or value is None):
             raise ManifestError(f"{where}: {key} = {value!r} is not of type "
-                                f"{' or '.join(kind.__name__ for kind in kinds)}")
+                                f"{' or '.join(one.__name__ for one in types)}")
 
 
 def _job(entry: Mapping[str, Any], where: str, folder: Path) -> Job:
@@ -163,7 +157,8 @@ def _absolute(path: str | PathLike[str], folder: Path) -> Path:
     return Path(os.path.normpath(folder / Path(path).expanduser()))
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the tables of a TOML file."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -171,4 +166,4 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} is no TOML: {error}") from error
+        raise ManifestError(f"{path} is not valid TOML: {error}") from error

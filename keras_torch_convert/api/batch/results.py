@@ -1,31 +1,34 @@
-"""What `apply_many` did: a row for each output, and the file of results by which a second run knows
-what is done.
-"""
+"""What `apply_many` did: a row for each output, and the file by which a second run knows it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any, Literal
 
-SearchState = Literal["written", "skipped", "failed"]
+State = Literal["written", "skipped", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One output: "written", "skipped" (it was there, with the right hash), or "failed" with the
-    reason.
+    """One output of `apply_many`.
 
-    `size` in bytes and the digests are those of the file (of the index and, for `size`, of all its
-    shards), `seconds` those of the worker that wrote it; `warnings` are the report's.
+    Attributes:
+        source, output: The paths.
+        state: "written", "skipped" (it was there, with the right hash) or "failed".
+        seconds: Wall-clock time of the worker that wrote it.
+        size: Bytes of the file, of a sharded output those of all shards.
+        md5, sha256: Digests of the file, of a sharded output those of its index.
+        error: Why it failed.
+        warnings: Those of the report.
     """
 
     source: str
     output: str
-    state: SearchState
+    state: State
     seconds: float = 0.0
     size: int = 0
     md5: str = ""
@@ -36,8 +39,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """One row for each entry of the manifest, in its order. Printed it is a table; True when
-    nothing failed.
+    """One row for each entry of the manifest, in its order; true when nothing failed.
+
+    Printed it is a table.
     """
 
     rows: tuple[Row, ...]
@@ -49,30 +53,30 @@ class Results:
 
     @property
     def failed(self) -> tuple[Row, ...]:
-        """The rows of what could not be written."""
+        """The rows of outputs that could not be written."""
         return tuple(row for row in self.rows if row.state == "failed")
 
     def __bool__(self) -> bool:
         return self.ok
 
     def to_json(self, path: str | PathLike[str] | None = None) -> str:
-        """The rows as JSON text, also written to `path` when one is given."""
+        """Return the rows as JSON text, and write it to `path` if one is given."""
         text = json.dumps([asdict(row) for row in self.rows], indent=2, ensure_ascii=False)
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
 
     def __str__(self) -> str:
-        """A line for each output, and one that counts them."""
+        """Return a line for each output, and one that counts them."""
         return "\n".join(self.lines())
 
     def lines(self) -> Iterator[str]:
-        """The lines of the table."""
+        """Yield the lines of the table."""
         width = max((len(row.output) for row in self.rows), default=0)
         for row in self.rows:
-            told = row.error.splitlines(
-            )[0] if row.error else f"{row.size:>14,} bytes  {row.seconds:6.2f} s  {row.md5}"
-            yield f"{row.state:<8}{row.output:<{width}}  {told}".rstrip()
+            done = f"{row.size:>14,} bytes  {row.seconds:6.2f} s  {row.md5}"
+            text = row.error.splitlines()[0] if row.error else done
+            yield f"{row.state:<8}{row.output:<{width}}  {text}".rstrip()
         states = [row.state for row in self.rows]
         yield ", ".join(
             f"{states.count(state)} {state}" for state in ("written", "skipped", "failed"))
@@ -80,10 +84,10 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A line of the file of results: an output (or "index#number" for a shard of one) that was
-    written from inputs with this fingerprint.
+    """A line of the file of results: an output that was written from inputs of this fingerprint.
 
-    For a shard `name` is that of its file and `groups` are what the index must tell of it.
+    A shard of an output is called "index#number"; `name` is then its file, and `groups` are those
+    that the index lists for it.
     """
 
     output: str
@@ -95,12 +99,11 @@ class Finished:
     groups: tuple[str, ...] = ()
 
 
-class Ledger:
-    """The finished files of earlier runs, and a file to which this one appends; without a path it
-    remembers nothing.
+class ResultsFile:
+    """The finished outputs of earlier runs, and a file to which this one appends.
 
-    Only the process that runs `apply_many` writes it, a line at a time. A line that was cut when
-    that process was killed is passed over.
+    Without a path nothing is remembered. Only the process that runs `apply_many` writes the file, a
+    line at a time. A line that was cut when that process was killed is passed over.
     """
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -113,12 +116,12 @@ class Ledger:
                     self.finished[one.output] = one
 
     def find(self, output: str, inputs: str) -> Finished | None:
-        """What is known to be finished for the same output from the same inputs."""
+        """Return what is known to be finished for the same output from the same inputs."""
         one = self.finished.get(output)
         return one if one is not None and one.inputs == inputs else None
 
     def add(self, one: Finished) -> None:
-        """Remember a finished file, in the file at once."""
+        """Remember a finished output, at once also in the file."""
         self.finished[one.output] = one
         if self.path is None:
             return
@@ -141,13 +144,6 @@ class Ledger:
 def _finished(line: str) -> Finished | None:
     try:
         entry: dict[str, Any] = json.loads(line)
-        entry["groups"] = tuple(entry.get("groups", ()))
-        return Finished(
-            **entry) if set(entry) <= {field.name for field in fields(Finished)} else None
+        return Finished(**entry | {"groups": tuple(entry.get("groups", ()))})
     except (ValueError, TypeError, AttributeError):
         return None
-
-
-def table_of(rows: Sequence[Row]) -> Results:
-    """The rows as results."""
-    return Results(tuple(rows))

@@ -4,24 +4,40 @@ file.
 
 from __future__ import annotations
 
-import logging
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConversionError, ManifestError
+from ...plan.plan import Plan
 from ...util.progress import progress_bar
 from .manifest import Job, read_manifest
-from .results import Finished, Ledger, Results, Row, table_of
-from .tasks import clean_up, count_shards, described, failed, run_index, run_job, run_shard
+from .results import Finished, Results, ResultsFile, Row
+from .tasks import clean_up, count_shards, describe, failed, run_index, run_job, run_shard
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 RESULTS_SUFFIX = ".results.jsonl"
+# A cluster in a process of its own, until its standard input ends. New processes import the main
+# module of the one that starts them: here that is this text, never the caller's script, which may
+# do anything. One task at a time in each process is what bounds its memory.
+_CLUSTER = """
+import logging, os, sys
+from distributed import LocalCluster
+answer = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+with LocalCluster(n_workers=int(sys.argv[1]), memory_limit=sys.argv[2], threads_per_worker=1,
+                  processes=True, dashboard_address=None, silence_logs=logging.ERROR) as cluster:
+    print(cluster.scheduler_address, file=answer, flush=True)
+    sys.stdin.read()
+"""
 
 
 def apply_many(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]], *,
@@ -30,82 +46,103 @@ def apply_many(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]], *,
                progress: bool = False) -> Results:
     """Apply Plans to many checkpoints, each written by one task on a Dask cluster.
 
-    `manifest` is a TOML file with a table [[file]] for each output, or a list of such entries:
-    "plan" (a path or, in Python, a Plan), "source" and "output", and as in `apply` "template",
-    "without", "max_shard_size", "strict" and "verify"; "wrapper" is that of `read`. What stands
-    above the first table counts for all entries. Paths are relative to the manifest. An output with
-    "max_shard_size" is one task for each shard.
+    Needs `pip install 'keras-torch-convert[many]'`. A task whose worker dies is given to another
+    one, three times. One failure never stops the rest: it is a row of the result. On Ctrl-C
+    finished files stay, and nothing of others is left.
 
-    By default `workers` processes of one thread each run on this machine, each ended and begun anew
-    when it takes more than `memory_per_worker`; `scheduler` is the address of a Dask scheduler
-    whose workers see the same files. A task whose worker dies is given to another one, three times.
-    One failure never stops the rest: it is a row of the result. `results` is a file that remembers
-    finished outputs with the hash of all they were made from, by default "<manifest>.results.jsonl"
-    beside a TOML file: what is there and has the right sha256 is skipped. On Ctrl-C finished files
-    stay, and nothing of others is left. `progress` shows a bar, by files.
+    Args:
+        manifest: A TOML file with a table [[file]] for each output, or a list of such entries:
+            "plan" (a path or, in Python, a Plan), "source" and "output", and as in `apply`
+            "template", "without", "max_shard_size", "strict" and "verify"; "wrapper" is that of
+            `read`. What stands above the first table counts for all entries. Paths are relative to
+            the manifest. An output with "max_shard_size" is one task for each shard.
+        scheduler: The address of a Dask scheduler whose workers see the same files; None starts
+            processes on this machine.
+        workers: How many processes of one thread each run on this machine.
+        memory_per_worker: A process that takes more than this is ended and begun anew.
+        results: A file that remembers finished outputs with the hash of all they were made from;
+            what is there and has the right sha256 is skipped. None is
+            "<manifest>.results.jsonl" beside a TOML file, and no file for a list.
+        progress: Show a bar, by files.
 
-    Needs `pip install 'keras-torch-convert[many]'`. Raises ManifestError before any work for a
-    manifest that is not sound.
+    Returns:
+        A row for each output.
+
+    Raises:
+        ManifestError: The manifest is not sound, or Dask is not installed; nothing was begun.
+
+    Example:
+        >>> results = ktc.apply_many("many.toml", workers=4)  # doctest: +SKIP
+        >>> results.ok  # doctest: +SKIP
+        True
     """
     jobs = read_manifest(manifest)
-    ledger = Ledger(_results_path(manifest, results))
+    finished = ResultsFile(_results_path(manifest, results))
     rows: dict[int, Row] = {}
     try:
         with _client(scheduler, workers, memory_per_worker) as client:
-            run = _Run(client, ledger)
+            run = _Run(client, finished)
             for number, job in enumerate(jobs):
                 run.submit(number, job)
             for number, row in progress_bar(run.rows(), total=len(jobs), title="apply",
                                             shown=progress):
                 rows[number] = row
     finally:
-        ledger.close()
+        finished.close()
         for number, job in enumerate(jobs):
             if number not in rows or rows[number].state == "failed":
-                # Shards that the ledger knows are not written again by the next run.
-                clean_up(job, finished_shards=ledger.path is None)
-    return table_of([rows[number] for number in range(len(jobs))])
+                # Shards that the file of results knows are not written again by the next run.
+                clean_up(job, finished_shards=finished.path is None)
+    return Results(tuple(rows[number] for number in range(len(jobs))))
 
 
 def _results_path(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]],
                   results: str | PathLike[str] | None) -> Path | None:
     if results is not None:
         return Path(results)
-    return Path(manifest).with_suffix(RESULTS_SUFFIX) if isinstance(manifest,
-                                                                    (str, PathLike)) else None
+    if isinstance(manifest, (str, PathLike)):
+        return Path(manifest).with_suffix(RESULTS_SUFFIX)
+    return None
 
 
 class _Run:
     """The tasks of one call: submitted at once, taken in as they end."""
-    def __init__(self, client: Client, ledger: Ledger) -> None:
+    def __init__(self, client: Client, finished: ResultsFile) -> None:
         self.client = client
-        self.ledger = ledger
+        self.finished = finished
         self.done: list[tuple[int, Row]] = []
+        self.plans: dict[Path, Future] = {}
         # What is to be done with a task's result.
         self.waiting: dict[Future, Callable[[Future], None]] = {}
 
     def submit(self, number: int, job: Job) -> None:
-        """Submit the tasks of one job. What already fails here is a row like any other failure."""
+        """Submit the tasks of one job; what already fails here is a row like any other failure."""
         try:
             inputs = job.fingerprint()
-            shards = 0 if job.max_shard_size is None else count_shards(job)
+            plan = self._plan(job)
+            shards = 0
+            if job.max_shard_size is not None:
+                loaded = job.plan if isinstance(job.plan, Plan) else Plan.load(job.plan)
+                shards = count_shards(job, loaded)
         except (ConversionError, OSError) as error:
             self.done.append((number, failed(job, error)))
             return
-        known = self.ledger.find(str(job.output), inputs)
+        known = self.finished.find(str(job.output), inputs)
+        # A worker gets the plan once, not with every job.
+        job = replace(job, plan=Path())
         if not shards:
-            self._last(number, job, inputs, self._task(run_job, job, known))
+            self._last(number, job, inputs, self._task(run_job, job, plan, known))
             return
         parts = [
-            self._task(run_shard, job, part, self.ledger.find(_shard_key(job, part), inputs))
-            for part in range(shards)
+            self._task(run_shard, job, plan, part,
+                       self.finished.find(_shard_key(job, part), inputs)) for part in range(shards)
         ]
         for part, future in enumerate(parts):
             self.waiting[future] = self._shard(job, part, inputs)
         self._last(number, job, inputs, self._task(run_index, job, parts, known))
 
     def rows(self) -> Iterator[tuple[int, Row]]:
-        """Each job's number and row, in the order in which they end."""
+        """Yield each job's number and row, in the order in which they end."""
         from distributed import as_completed
 
         yield from self.done
@@ -116,6 +153,14 @@ class _Run:
             self.done.clear()
             future.release()
 
+    def _plan(self, job: Job) -> Future | Plan:
+        """Return a job's plan; that of a file is a task, which Dask repeats when it is lost."""
+        if isinstance(job.plan, Plan):
+            return job.plan
+        if job.plan not in self.plans:
+            self.plans[job.plan] = self._task(Plan.load, job.plan)
+        return self.plans[job.plan]
+
     def _task(self, function: Callable[..., Any], *arguments: Any) -> Future:
         return self.client.submit(function, *arguments, pure=False)
 
@@ -123,9 +168,9 @@ class _Run:
         def take(future: Future) -> None:
             shard = future.result().shard if future.status == "finished" else None
             if shard is not None:
-                key = _shard_key(job, part)
-                self.ledger.add(
-                    Finished(key, inputs, shard.sha256, "", shard.size, shard.name, shard.groups))
+                self.finished.add(
+                    Finished(_shard_key(job, part), inputs, shard.sha256, "", shard.size,
+                             shard.name, shard.groups))
 
         return take
 
@@ -133,7 +178,7 @@ class _Run:
         def take(future: Future) -> None:
             row = future.result() if future.status == "finished" else _lost(job, future)
             if row.state == "written":
-                self.ledger.add(Finished(row.output, inputs, row.sha256, row.md5, row.size))
+                self.finished.add(Finished(row.output, inputs, row.sha256, row.md5, row.size))
             self.done.append((number, row))
 
         self.waiting[future] = take
@@ -144,51 +189,50 @@ def _shard_key(job: Job, part: int) -> str:
 
 
 def _lost(job: Job, future: Future) -> Row:
-    """The row of a task that no worker lived to end."""
+    """Return the row of a task that no worker lived to end, or whose plan cannot be read."""
     error = future.exception()
     if type(error).__name__ == "KilledWorker":
         text = ("every worker that tried it died: killed from outside, or by memory; give "
                 "memory_per_worker= more")
         return Row(str(job.source), str(job.output), "failed", error=text)
     return Row(str(job.source), str(job.output), "failed",
-               error=described(error) if error else future.status)
+               error=describe(error) if error else future.status)
 
 
 @contextmanager
 def _client(scheduler: str | None, workers: int, memory: str | int) -> Iterator[Client]:
-    """A client of the scheduler at an address, or of a cluster of processes on this machine that
-    ends with the block.
-    """
+    """Give a client of the scheduler at an address, or of processes on this machine."""
     try:
-        from distributed import Client, LocalCluster
+        from distributed import Client
     except ModuleNotFoundError as error:
         raise ManifestError(
             "many files at once need Dask: pip install 'keras-torch-convert[many]'") from error
 
     with ExitStack() as stack:
-        address: Any = scheduler
-        if scheduler is None:
-            stack.enter_context(_script_hidden())
-            # One task at a time in each process: that is what bounds its memory.
-            address = stack.enter_context(
-                LocalCluster(n_workers=workers, threads_per_worker=1, processes=True,
-                             memory_limit=memory, dashboard_address=None,
-                             silence_logs=logging.ERROR))
+        address = scheduler or stack.enter_context(_local_cluster(workers, memory))
         yield stack.enter_context(Client(address))
 
 
 @contextmanager
-def _script_hidden() -> Iterator[None]:
-    """New processes do not run the caller's script as if to import it: they need nothing of it, and
-    it may import both frameworks.
-    """
-    main = sys.modules["__main__"]
-    hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
-    try:
-        main.__spec__ = None
-        if "__file__" in hidden:
-            del main.__file__
-        yield
-    finally:
-        for name, value in hidden.items():
-            setattr(main, name, value)
+def _local_cluster(workers: int, memory: str | int) -> Iterator[str]:
+    """Give the address of a cluster of processes on this machine that ends with the block."""
+    # As if started from here; in a session of its own Ctrl-C does not end it before the block.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CLUSTER, str(workers),
+         str(memory)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        start_new_session=True)
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            address = process.stdout.readline().strip()
+            if not address:
+                raise RuntimeError("the Dask cluster did not start: see the messages above")
+            yield address
+        finally:
+            process.stdin.close()
+            try:
+                process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()

@@ -1,5 +1,6 @@
-"""What one worker does: one output, one shard of an output, or the index over shards. A failure is
-a result, never an exception.
+"""What one worker does: one output, one shard of an output, or the index over shards.
+
+A failure is a result, never an exception.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from ...keras_io.sharded import WrittenShard, remove_unlisted, shards_of, write_
 from ...keras_io.weights_file import sha256_of_shards
 from ...keras_io.write_from_layout import WritingOptions
 from ...plan.difference import without_layers
+from ...plan.plan import Plan
 from ...torch_io.reader import read
 from ...util.atomic_file import remove_leftovers
 from ...util.hash_workers import digests_of
@@ -33,18 +35,17 @@ class ShardResult:
     error: str = ""
 
 
-def run_job(job: Job, known: Finished | None) -> Row:
-    """Write one output, unless `known` says what is there and it is so."""
+def run_job(job: Job, plan: Plan, known: Finished | None) -> Row:
+    """Write one output, unless it is there as `known` says."""
     start = time.perf_counter()
     if known is not None and is_intact(job.output, known.sha256):
         return _row(job, known)
     try:
         remove_leftovers(job.output)
-        report = apply(
-            job.load_plan(),
-            read(job.source, wrapper=job.wrapper) if job.output.suffix != ".safetensors" else
-            job.source, job.output, template=job.template, without=job.without, strict=job.strict,
-            verify=job.verify, digests=_DIGESTS)
+        back = job.output.suffix == ".safetensors"
+        source = job.source if back else read(job.source, wrapper=job.wrapper)
+        report = apply(plan, source, job.output, template=job.template, without=job.without,
+                       strict=job.strict, verify=job.verify, digests=_DIGESTS)
     except Exception as error:
         return failed(job, error)
     assert report.md5 is not None
@@ -55,32 +56,30 @@ def run_job(job: Job, known: Finished | None) -> Row:
                warnings=tuple(report.warnings))
 
 
-def count_shards(job: Job) -> int:
-    """How many shards a sharded output has. Raises what `apply` raises for a job that cannot be
-    done.
-    """
+def count_shards(job: Job, plan: Plan) -> int:
+    """Return how many shards an output has. Raises what `apply` raises."""
     assert job.max_shard_size is not None
-    return len(shards_of(_filling(job).file, job.max_shard_size))
+    return len(shards_of(_filling(job, plan).file, job.max_shard_size))
 
 
-def run_shard(job: Job, number: int, known: Finished | None) -> ShardResult:
-    """Write shard `number` of an output, unless `known` says what is there and it is so."""
+def run_shard(job: Job, plan: Plan, number: int, known: Finished | None) -> ShardResult:
+    """Write shard `number` of an output, unless it is there as `known` says."""
     if known is not None and is_intact(job.output.with_name(known.name), known.sha256):
         return ShardResult(WrittenShard(known.name, known.size, known.sha256, known.groups),
                            written=False)
     try:
         assert job.max_shard_size is not None
-        filling = _filling(job)
-        part = shards_of(filling.file, job.max_shard_size)[number]
+        mapping = _filling(job, plan)
+        part = shards_of(mapping.file, job.max_shard_size)[number]
         return ShardResult(
-            write_shard(part, number, filling.values, job.output, WritingOptions(job.verify)))
+            write_shard(part, number, mapping.values, job.output, WritingOptions(job.verify)))
     except Exception as error:
-        return ShardResult(error=described(error))
+        return ShardResult(error=describe(error))
 
 
 def run_index(job: Job, results: Sequence[ShardResult], known: Finished | None) -> Row:
-    """Write the index once all shards are there; one that failed makes the whole output fail, and
-    an old set stays.
+    """Write the index once all shards are there; if one failed, the output fails and an old set
+    stays.
     """
     start = time.perf_counter()
     shards = [result.shard for result in results if result.shard is not None]
@@ -101,8 +100,9 @@ def run_index(job: Job, results: Sequence[ShardResult], known: Finished | None) 
 
 
 def clean_up(job: Job, *, finished_shards: bool) -> None:
-    """Remove what killed writers of an output left behind; with `finished_shards` also shards that
-    no index lists.
+    """Remove what killed writers of an output left behind.
+
+    With `finished_shards` also shards that no index lists are removed.
     """
     if not job.output.parent.is_dir():
         return
@@ -112,8 +112,7 @@ def clean_up(job: Job, *, finished_shards: bool) -> None:
 
 
 def is_intact(path: Path, sha256: str) -> bool:
-    """True when the file is there and has this hash; for an index also all its shards those that it
-    states.
+    """Return whether the file is there and has this hash, and if it is an index, so do its shards.
     """
     if not path.is_file() or digests_of(path, ["sha256"])["sha256"] != sha256:
         return False
@@ -124,12 +123,12 @@ def is_intact(path: Path, sha256: str) -> bool:
 
 
 def failed(job: Job, error: BaseException) -> Row:
-    """The row of a job that failed."""
-    return Row(str(job.source), str(job.output), "failed", error=described(error))
+    """Return the row of a job that failed."""
+    return Row(str(job.source), str(job.output), "failed", error=describe(error))
 
 
-def described(error: BaseException) -> str:
-    """Type and message."""
+def describe(error: BaseException) -> str:
+    """Return type and message."""
     return f"{type(error).__name__}: {error}"
 
 
@@ -138,8 +137,7 @@ def _row(job: Job, known: Finished) -> Row:
                known.sha256)
 
 
-def _filling(job: Job) -> LayerMapping:
-    plan = job.load_plan()
+def _filling(job: Job, plan: Plan) -> LayerMapping:
     if job.without:
         plan = without_layers(plan, job.without)
     return filling_for(plan, read(job.source, wrapper=job.wrapper), job.output, job.template,

@@ -16,7 +16,7 @@ import pytest
 
 import keras_torch_convert as ktc
 from keras_torch_convert.api.batch.manifest import Job, read_manifest
-from keras_torch_convert.api.batch.results import Finished, Ledger
+from keras_torch_convert.api.batch.results import Finished, ResultsFile
 from keras_torch_convert.api.batch.tasks import is_intact, run_job
 from keras_torch_convert.errors import ManifestError
 from keras_torch_convert.keras_io import sharded, weights_file
@@ -77,7 +77,8 @@ class TestManifest:
                                                                        Path("/b.pth"), 2)
 
     @pytest.mark.parametrize(("text", "message"), [
-        ("plan = ", "is no TOML"), ('plan = "a"', r"nothing to do: it has no \[\[file\]\] table"),
+        ("plan = ", "is not valid TOML"),
+        ('plan = "a"', r"nothing to do: it has no \[\[file\]\] table"),
         ('file = "a"', r"expected \[\[file\]\] tables"),
         ('sauce = "a"\n[[file]]\n', "unknown option 'sauce'"),
         ('[[file]]\nsource = "a"\nouput = "b"',
@@ -118,14 +119,14 @@ class TestTasks:
                                                                         tmp_path: Path) -> None:
         small_plan().save(tmp_path / "small.plan.json")
         job = Job(tmp_path / "small.plan.json", small_source(tmp_path), tmp_path / "out.h5")
-        row = run_job(job, None)
+        row = run_job(job, small_plan(), None)
         known = Finished(row.output, job.fingerprint(), row.sha256, row.md5, row.size)
         assert row.state == "written"
-        assert run_job(job, known).state == "skipped"
+        assert run_job(job, small_plan(), known).state == "skipped"
         data = bytearray(job.output.read_bytes())
         data[-1] ^= 1
         job.output.write_bytes(data)
-        again = run_job(job, known)
+        again = run_job(job, small_plan(), known)
         assert (again.state, again.sha256) == ("written", row.sha256)
 
     def test_a_set_of_shards_is_intact_only_with_every_shard(self, tmp_path: Path) -> None:
@@ -138,15 +139,15 @@ class TestTasks:
         assert not is_intact(path, report.sha256)
 
     def test_a_cut_line_of_the_results_is_passed_over(self, tmp_path: Path) -> None:
-        ledger = Ledger(tmp_path / "x.jsonl")
-        ledger.add(Finished("a", "1", "sha"))
-        ledger.close()
+        results = ResultsFile(tmp_path / "x.jsonl")
+        results.add(Finished("a", "1", "sha"))
+        results.close()
         with (tmp_path / "x.jsonl").open("a") as file:
             file.write('{"output": "b", "inp')
-        ledger = Ledger(tmp_path / "x.jsonl")
-        ledger.add(Finished("c", "2", "sha"))
-        ledger.close()
-        assert set(Ledger(tmp_path / "x.jsonl").finished) == {"a", "c"}
+        results = ResultsFile(tmp_path / "x.jsonl")
+        results.add(Finished("c", "2", "sha"))
+        results.close()
+        assert set(ResultsFile(tmp_path / "x.jsonl").finished) == {"a", "c"}
 
 
 # A task that holds its worker until a file appears tells its process; the test kills it once and
