@@ -29,12 +29,10 @@ def assign_tensors(torch_layer: TorchLayer, layer: TargetLayer,
     """
     placed, unplaced = in_layer_order(torch_layer.tensors, layer.variables)
     if unplaced or any(tensor is None for tensor in placed):
-        remedy = remedies.on_count(torch_layer.tensors, layer, unplaced)
-        main = layer.variables[0]
+        main, remedy = layer.variables[0], ""
         if all(assignment_of(tensor, main, rule) is None for tensor in torch_layer.tensors):
-            remedy = remedies.on_strangers(_expected(main, rule) or main.shape, layer)
-        raise remedies.refusal(torch_layer, layer, remedies.counts(torch_layer.tensors, layer),
-                               remedy)
+            remedy = remedies.on_no_fit(_expected(main, rule) or main.shape, layer)
+        raise remedies.count_refusal(torch_layer, layer, unplaced, remedy=remedy)
     assignments = []
     for tensor, variable in zip(placed, layer.variables, strict=True):
         assert tensor is not None
@@ -42,12 +40,8 @@ def assign_tensors(torch_layer: TorchLayer, layer: TargetLayer,
             check_role(torch_layer, layer, tensor, variable)
         assignment = assignment_of(tensor, variable, rule)
         if assignment is None:
-            expected = _expected(variable, rule)
-            raise remedies.refusal(
-                torch_layer, layer,
-                (f"{variable.name} needs a torch tensor of shape {expected or variable.shape}, "
-                 f"got '{tensor.name}' of shape {tensor.shape}"),
-                remedies.on_shape(torch_layer.layer, tensor, expected, variable.shape, layer))
+            raise remedies.shape_refusal(torch_layer, layer, tensor, variable,
+                                         _expected(variable, rule))
         assignments.append(assignment)
     return tuple(assignments)
 
@@ -59,7 +53,7 @@ def check_role(torch_layer: TorchLayer, layer: TargetLayer, tensor: SourceTensor
         raise remedies.refusal(
             torch_layer, layer,
             f"'{tensor.name}' would go to {variable.name}, by its name it is something else",
-            remedies.on_count(torch_layer.tensors, layer, [tensor]))
+            remedies.on_count(torch_layer, layer, [tensor]))
 
 
 def may_fill(tensor: SourceTensor, variable: TargetVariable) -> bool:

@@ -83,7 +83,7 @@ def _assign(torch_layer: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ..
             torch_layer, layer,
             f"Keras stores {rule.unlike_torch} in another layout than PyTorch and there is no "
             f"rule for {layer.class_name}", "give the arrays that set_weights of this layer takes "
-            f"with additional_transfer={{'{layer.name}': ...}}")
+            f"with {remedies.own_transfer(layer)}")
     if not layer.children:
         return assign_tensors(torch_layer, layer, rule)
     if (leaf := _sole_leaf(layer)) is not layer:
@@ -115,7 +115,7 @@ def _assign_only_fits(torch_layer: TorchLayer, layer: TargetLayer) -> tuple[Assi
     """Assign a layer made of several: each variable has one tensor that fits, none is used twice.
     """
     remedy = (f"list its leaf layers one by one with expand_nested=True, or give the arrays of "
-              f"'{layer.name}' with additional_transfer={{'{layer.name}': ...}}")
+              f"'{layer.name}' with {remedies.own_transfer(layer)}")
     assignments: dict[str, Assignment] = {}
     used: list[SourceTensor] = []
     for leaf in layer.children:
@@ -136,8 +136,7 @@ def _assign_only_fits(torch_layer: TorchLayer, layer: TargetLayer) -> tuple[Assi
             used.append(fits[0][0])
             assignments[variable.key] = fits[0][1]
     if len(used) != len(torch_layer.tensors) or set(assignments) != _keys(layer):
-        raise remedies.refusal(torch_layer, layer, remedies.counts(torch_layer.tensors, layer),
-                               remedy)
+        raise remedies.count_refusal(torch_layer, layer, (), remedy=remedy)
     return tuple(assignments[variable.key] for variable in layer.variables)
 
 

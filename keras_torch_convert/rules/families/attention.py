@@ -56,17 +56,19 @@ def assign_attention(torch_layer: TorchLayer, layer: TargetLayer) -> tuple[Assig
     return tuple(assignments[variable.key] for variable in layer.variables)
 
 
-def _parts(stack: TorchLayer, layer: TargetLayer) -> tuple[tuple[TorchLayer, TargetLayer], ...]:
+def _parts(torch_layer: TorchLayer,
+           layer: TargetLayer) -> tuple[tuple[TorchLayer, TargetLayer], ...]:
     """Return the dense children, each with a torch layer of its own weight and bias."""
     children = _children(layer)
     if children is None:
         raise remedies.refusal(
-            stack, layer, (f"a {layer.class_name} is expected to hold {', '.join(PARTS)}, it holds "
-                           f"{[child.name for child in layer.children]}"),
+            torch_layer, layer,
+            (f"a {layer.class_name} is expected to hold {', '.join(PARTS)}, it holds "
+             f"{[child.name for child in layer.children]}"),
             "list its leaf layers one by one with expand_nested=True, or use "
             f"additional_transfer={{'{layer.name}': ...}}")
-    _refuse_what_keras_lacks(stack, layer)
-    weights, biases = _by_part(stack, layer)
+    _refuse_what_keras_lacks(torch_layer, layer)
+    weights, biases = _by_part(torch_layer, layer)
     result = []
     for part, child in children.items():
         tensors = []
@@ -74,11 +76,11 @@ def _parts(stack: TorchLayer, layer: TargetLayer) -> tuple[tuple[TorchLayer, Tar
             held = next((parts for parts in found if part in parts), None)
             if held is None:
                 if last == "bias" and found and _has_bias(child) and part != "attention_output":
-                    tensors.append(_zero_bias(stack, part, child))
+                    tensors.append(_zero_bias(torch_layer, part, child))
             else:
-                tensors.append(_part_of(stack, layer, children, found[held], held, part))
-        label = f"{stack.layer} ({part.replace('_', ' ')})"
-        result.append((TorchLayer(label, tuple(tensors), stack.modules), child))
+                tensors.append(_part_of(torch_layer, layer, children, found[held], held, part))
+        label = f"{torch_layer.layer} ({part.replace('_', ' ')})"
+        result.append((TorchLayer(label, tuple(tensors), torch_layer.modules), child))
     return tuple(result)
 
 
@@ -101,26 +103,27 @@ def _children(layer: TargetLayer) -> dict[str, TargetLayer] | None:
     return found if set(found) == set(PARTS) else None
 
 
-def _refuse_what_keras_lacks(stack: TorchLayer, layer: TargetLayer) -> None:
+def _refuse_what_keras_lacks(torch_layer: TorchLayer, layer: TargetLayer) -> None:
     lacking = [
         last_part(tensor.name)
-        for tensor in stack.tensors if last_part(tensor.name) in ("bias_k", "bias_v")
+        for tensor in torch_layer.tensors if last_part(tensor.name) in ("bias_k", "bias_v")
     ]
     if lacking:
         raise remedies.refusal(
-            stack, layer, (f"{' and '.join(lacking)} add a learned key and value to the sequence "
-                           "(add_bias_kv=True), for which Keras's attention has no place"),
+            torch_layer, layer,
+            (f"{' and '.join(lacking)} add a learned key and value to the sequence "
+             "(add_bias_kv=True), for which Keras's attention has no place"),
             "concatenate them in a layer of your own in front of it, or leave them out by "
             "skip_weights=['bias_k', 'bias_v'] when they are zero")
-    if any(getattr(module, "add_zero_attn", False) for module in stack.modules.values()):
+    if any(getattr(module, "add_zero_attn", False) for module in torch_layer.modules.values()):
         raise remedies.refusal(
-            stack, layer,
+            torch_layer, layer,
             ("the torch layer adds a key and value of zeros to the sequence (add_zero_attn=True), "
              "which Keras's attention cannot do"),
             "build the torch layer without it, or write the Keras layer yourself")
 
 
-def _by_part(stack: TorchLayer, layer: TargetLayer) -> tuple[_ByParts, _ByParts]:
+def _by_part(torch_layer: TorchLayer, layer: TargetLayer) -> tuple[_ByParts, _ByParts]:
     """Weights and biases by the parts that they hold, told by names; four layers without known
     names are query, key, value, output.
     """
@@ -128,11 +131,12 @@ def _by_part(stack: TorchLayer, layer: TargetLayer) -> tuple[_ByParts, _ByParts]
     biases: _ByParts = {}
     owners = list(
         dict.fromkeys(
-            _owner(tensor.name) for tensor in stack.tensors if last_part(tensor.name) == "weight"))
+            _owner(tensor.name)
+            for tensor in torch_layer.tensors if last_part(tensor.name) == "weight"))
     known = {owner: _HOLDS.get(_word(owner).lower()) for owner in owners}
     if len(owners) == len(PARTS) and None in known.values():
         known = {owner: (part,) for owner, part in zip(owners, PARTS, strict=True)}
-    for tensor in stack.tensors:
+    for tensor in torch_layer.tensors:
         last = last_part(tensor.name)
         kind = biases if last.endswith("bias") else weights
         held = known.get(_owner(tensor.name)) if last in ("weight",
@@ -140,20 +144,20 @@ def _by_part(stack: TorchLayer, layer: TargetLayer) -> tuple[_ByParts, _ByParts]
         if held is None or held in kind:
             twice = "is there twice" if held else "is no known part of attention"
             raise remedies.refusal(
-                stack, layer, f"'{tensor.name}' {twice}",
+                torch_layer, layer, f"'{tensor.name}' {twice}",
                 "give the torch layers in the order query, key, value, output, or leave a tensor "
                 "out by skip_weights")
         kind[held] = tensor
     missing = [part for part in PARTS if not any(part in held for held in weights)]
     if missing:
         raise remedies.refusal(
-            stack, layer, f"there is no weight for {', '.join(missing)}",
+            torch_layer, layer, f"there is no weight for {', '.join(missing)}",
             "map the Keras layer to all torch layers that belong to it, such as ['attn', "
             "'attn.out_proj'] or ['attn.qkv', 'attn.proj']")
     return weights, biases
 
 
-def _part_of(stack: TorchLayer, layer: TargetLayer, children: dict[str, TargetLayer],
+def _part_of(torch_layer: TorchLayer, layer: TargetLayer, children: dict[str, TargetLayer],
              tensor: SourceTensor, held: tuple[str, ...], part: str) -> DerivedTensor:
     """The rows of `tensor` that are `part`, as a tensor of their own."""
     if len(held) == 1:
@@ -161,11 +165,12 @@ def _part_of(stack: TorchLayer, layer: TargetLayer, children: dict[str, TargetLa
     rows = {one: _rows(children[one]) for one in held}
     if not tensor.shape or tensor.shape[0] != sum(rows.values()):
         raise remedies.refusal(
-            stack, layer, (f"'{tensor.name}' needs {sum(rows.values())} rows, "
-                           f"{', '.join(f'{count} for {one}' for one, count in rows.items())}, got "
-                           f"{tensor.shape}"), "check number and size of the heads")
+            torch_layer, layer,
+            (f"'{tensor.name}' needs {sum(rows.values())} rows, "
+             f"{', '.join(f'{count} for {one}' for one, count in rows.items())}, got "
+             f"{tensor.shape}"), "check number and size of the heads")
     if _word(_owner(tensor.name)).lower() in _HEADS_FIRST:
-        return _from_heads_first(stack, layer, children, tensor, held, part)
+        return _from_heads_first(torch_layer, layer, children, tensor, held, part)
     start = sum(rows[one] for one in held[:held.index(part)])
     doubt = ""
     if len(set(rows.values())) < len(rows):
@@ -179,12 +184,12 @@ def _part_of(stack: TorchLayer, layer: TargetLayer, children: dict[str, TargetLa
                                                   start + rows[part]), (tensor,), rule, doubt)
 
 
-def _from_heads_first(stack: TorchLayer, layer: TargetLayer, children: dict[str, TargetLayer],
+def _from_heads_first(torch_layer: TorchLayer, layer: TargetLayer, children: dict[str, TargetLayer],
                       tensor: SourceTensor, held: tuple[str, ...], part: str) -> DerivedTensor:
     heads = children["query"].variables[0].shape[-2]
     if len({_rows(children[one]) for one in held}) > 1:
         raise remedies.refusal(
-            stack, layer,
+            torch_layer, layer,
             (f"'{tensor.name}' has query, key and value inside each head, for which all must have "
              "as many heads"), f"split it with additional_transfer={{'{layer.name}': ...}}")
     rest = tensor.shape[1:]
@@ -209,10 +214,10 @@ def _has_bias(child: TargetLayer) -> bool:
     return any(variable.name == "bias" for variable in child.variables)
 
 
-def _zero_bias(stack: TorchLayer, part: str, child: TargetLayer) -> DerivedTensor:
+def _zero_bias(torch_layer: TorchLayer, part: str, child: TargetLayer) -> DerivedTensor:
     """Where others have a bias and one has none (BEiT's key), it is zero."""
-    return derive(f"{stack.layer}.bias[{part}]", Fill(0.0, (_rows(child),)), stack.tensors[:1],
-                  f"attention: no bias for {part}, which is one of zeros")
+    return derive(f"{torch_layer.layer}.bias[{part}]", Fill(0.0, (_rows(child),)),
+                  torch_layer.tensors[:1], f"attention: no bias for {part}, which is one of zeros")
 
 
 def _owner(name: str) -> str:
@@ -233,18 +238,20 @@ def _stem(last: str) -> str:
     return ""
 
 
-def joins(stacks: Sequence[TorchLayer]) -> int:
+def joins(torch_layers: Sequence[TorchLayer]) -> int:
     """How many of the stacks, from the first on, are one attention by their names; 1 when that is
     not seen.
     """
-    first = stacks[0]
+    first = torch_layers[0]
     if any(_stem(last_part(tensor.name)) in ("in_proj", "q_proj") for tensor in first.tensors):
-        return 2 if len(stacks) > 1 and stacks[1].layer.startswith(f"{first.layer}.") else 1
+        return 2 if len(torch_layers) > 1 and torch_layers[1].layer.startswith(
+            f"{first.layer}.") else 1
     parent = first.layer.rpartition(".")[0]
     needed = set(PARTS)
-    for count, stack in enumerate(stacks[:5], 1):
-        inside = stack.layer == parent or stack.layer.startswith(f"{parent}.") or not parent
-        held = _HOLDS.get(_word(stack.layer).lower(), ())
+    for count, torch_layer in enumerate(torch_layers[:5], 1):
+        inside = torch_layer.layer == parent or torch_layer.layer.startswith(
+            f"{parent}.") or not parent
+        held = _HOLDS.get(_word(torch_layer.layer).lower(), ())
         if not inside or not held or not set(held) <= needed:
             return 1
         needed -= set(held)

@@ -56,16 +56,16 @@ def _rules(ndim: int) -> tuple[Rule, ...]:
 RULES = tuple(rule for ndim in (1, 2, 3) for rule in _rules(ndim))
 
 
-def with_padding_note(assignments: Sequence[Assignment], stack: TorchLayer,
+def with_padding_note(assignments: Sequence[Assignment], torch_layer: TorchLayer,
                       layer: TargetLayer) -> tuple[Assignment, ...]:
     """The assignments, the first with a note when "same" pads elsewhere than PyTorch does."""
-    note = padding_note(stack, layer)
+    note = padding_note(torch_layer, layer)
     if not note:
         return tuple(assignments)
     return (replace(assignments[0], note=note), *assignments[1:])
 
 
-def padding_note(stack: TorchLayer, layer: TargetLayer) -> str:
+def padding_note(torch_layer: TorchLayer, layer: TargetLayer) -> str:
     """A sentence when Keras's "same" padding puts zeros elsewhere than PyTorch's module does, ""
     when it does not or nobody knows.
 
@@ -78,8 +78,8 @@ def padding_note(stack: TorchLayer, layer: TargetLayer) -> str:
          for kind in layer.class_names if kind in ONE_KERNEL or kind.startswith("SeparableConv")),
         None)
     modules = [
-        module
-        for module in stack.modules.values() if isinstance(getattr(module, "padding", None), tuple)
+        module for module in torch_layer.modules.values()
+        if isinstance(getattr(module, "padding", None), tuple)
     ]
     strides = settings.get("strides")
     if kind is None or settings.get("padding") != "same" or not modules or not isinstance(

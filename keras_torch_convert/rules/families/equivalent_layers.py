@@ -45,7 +45,7 @@ CONDITIONAL_RULES = (
         "embedding), is a linear layer on the flattened map or patch"))
 
 
-def as_keras_kind(stack: TorchLayer, layer: TargetLayer) -> TorchLayer:
+def as_keras_kind(torch_layer: TorchLayer, layer: TargetLayer) -> TorchLayer:
     """The weight as the Keras layer's kind wants it, where PyTorch's layer is of another kind; the
     layer as it is otherwise.
 
@@ -54,19 +54,19 @@ def as_keras_kind(stack: TorchLayer, layer: TargetLayer) -> TorchLayer:
     grouped transposed convolution, which Keras lacks, is one with blocks of zeros.
     """
     kernel = next((variable for variable in layer.variables if variable.name == "kernel"), None)
-    weight = _named(stack, "weight")
+    weight = _named(torch_layer, "weight")
     kind = next(
         (kind for kind in layer.class_names if kind in (*_DENSE, *CONVOLUTIONS, *_TRANSPOSED)),
         None)
     if layer.children or kernel is None or weight is None or kind is None:
-        return stack
-    if (standardized := _standardized(stack, weight, layer)) is not None:
-        stack = _without_gain(_with_weight(stack, weight, standardized))
+        return torch_layer
+    if (standardized := _standardized(torch_layer, weight, layer)) is not None:
+        torch_layer = _without_gain(_with_weight(torch_layer, weight, standardized))
         weight = standardized
     shape, rule = _reshaped(weight.shape, kernel.shape, kind, layer)
     if shape is not None:
         reshaped = derive(weight.name, Reshape(Tensor(weight.name), shape), (weight,), rule)
-        return _with_weight(stack, weight, reshaped)
+        return _with_weight(torch_layer, weight, reshaped)
     if kind in _TRANSPOSED and len(weight.shape) == len(kernel.shape):
         outputs, per_group = kernel.shape[-2], weight.shape[1]
         groups = outputs // per_group if per_group and outputs % per_group == 0 else 1
@@ -74,17 +74,18 @@ def as_keras_kind(stack: TorchLayer, layer: TargetLayer) -> TorchLayer:
             rule = (f"transposed convolution of {groups} groups, which Keras lacks: zeros between "
                     "the groups")
             blocks = derive(weight.name, _blocks(weight, groups), (weight,), rule)
-            return _with_weight(stack, weight, blocks)
-    return stack
+            return _with_weight(torch_layer, weight, blocks)
+    return torch_layer
 
 
-def _named(stack: TorchLayer, last: str) -> SourceTensor | None:
-    return next((tensor for tensor in stack.tensors if last_part(tensor.name) == last), None)
+def _named(torch_layer: TorchLayer, last: str) -> SourceTensor | None:
+    return next((tensor for tensor in torch_layer.tensors if last_part(tensor.name) == last), None)
 
 
-def _with_weight(stack: TorchLayer, weight: SourceTensor, derived: DerivedTensor) -> TorchLayer:
-    tensors = tuple(derived if one is weight else one for one in stack.tensors)
-    return replace(stack, tensors=tensors)
+def _with_weight(torch_layer: TorchLayer, weight: SourceTensor,
+                 derived: DerivedTensor) -> TorchLayer:
+    tensors = tuple(derived if one is weight else one for one in torch_layer.tensors)
+    return replace(torch_layer, tensors=tensors)
 
 
 def _reshaped(torch: Shape, keras: Shape, kind: str,
@@ -138,17 +139,17 @@ def _blocks(weight: SourceTensor, groups: int) -> Expression:
     return Concat(tuple(blocks), 0)
 
 
-def _standardized(stack: TorchLayer, weight: SourceTensor,
+def _standardized(torch_layer: TorchLayer, weight: SourceTensor,
                   layer: TargetLayer) -> DerivedTensor | None:
     """The weight that a weight-standardized convolution uses, for a Keras layer that does not
     standardize; None otherwise.
     """
-    module = stack.modules.get(weight.name.rpartition(".")[0])
+    module = torch_layer.modules.get(weight.name.rpartition(".")[0])
     if type(module
            ).__name__ not in _STANDARDIZED or layer.class_name not in ONE_KERNEL or module is None:
         return None
     expression: Expression = WeightStandardization(Tensor(weight.name), 0, float(module.eps))
-    gain = _named(stack, "gain")
+    gain = _named(torch_layer, "gain")
     if gain is not None:
         expression = Multiply((expression, Scale(Tensor(gain.name), float(module.scale))))
     return derive(
@@ -156,6 +157,6 @@ def _standardized(stack: TorchLayer, weight: SourceTensor,
         f"weight standardization of {type(module).__name__}, as the Keras layer has none")
 
 
-def _without_gain(stack: TorchLayer) -> TorchLayer:
-    tensors = tuple(tensor for tensor in stack.tensors if last_part(tensor.name) != "gain")
-    return replace(stack, tensors=tensors)
+def _without_gain(torch_layer: TorchLayer) -> TorchLayer:
+    tensors = tuple(tensor for tensor in torch_layer.tensors if last_part(tensor.name) != "gain")
+    return replace(torch_layer, tensors=tensors)

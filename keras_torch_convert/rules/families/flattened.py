@@ -40,14 +40,14 @@ _ROWS = {"kernel": _KERNELS, **dict.fromkeys(_VECTORS, _NORMS)}
 
 
 def in_keras_order(assignments: Sequence[Assignment], layer: TargetLayer,
-                   stack: TorchLayer) -> tuple[Assignment, ...]:
+                   torch_layer: TorchLayer) -> tuple[Assignment, ...]:
     """The assignments with rows reordered where the layer's input is a flattened map, and a note
     that says so.
 
     The weight of a convolution keeps the axes of a patch apart, the matrix of a linear layer does
     not: the order of patches is known for the first and doubtful for the second.
     """
-    by_convolution = any(len(tensor.shape) > 2 for tensor in stack.tensors)
+    by_convolution = any(len(tensor.shape) > 2 for tensor in torch_layer.tensors)
     leaves = {
         variable.key: (leaf, variable) for leaf in layer.children or (layer,)
         for variable in leaf.variables

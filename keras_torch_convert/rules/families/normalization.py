@@ -4,7 +4,7 @@ built without.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Set
 from dataclasses import replace
 
 from ...plan.expressions import Fill, Tensor
@@ -19,143 +19,120 @@ from ..rule import AxisPattern, Rule, raw_parameter, raw_rule
 
 # A layer built without scale or offset multiplies by 1 or adds 0.
 NEUTRAL = {"main": 1.0, "offset": 0.0}
-_BUILT_WITH = {
-    "main": "scale=False (scale=True would hold it)",
-    "offset": "center=False (center=True would hold it)"
-}
-
-# A scale of several axes: (C, H, W) of an NCHW map is Keras's (H, W, C), and so in fewer or more
-# dimensions.
-CHANNELS_MOVED = {
+_OPTIONS = {"main": "scale", "offset": "center"}
+_STATISTICS = {"mean", "variance"}
+# A scale of several axes: (C, H, W) of an NCHW map is Keras's (H, W, C).
+_CHANNELS_LAST = {
     2: AxisPattern("channel length", "length channel"),
     3: AxisPattern("channel height width", "height width channel"),
     4: AxisPattern("channel depth height width", "depth height width channel")
 }
 
 
-def assign_normalization(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
-    """The variables of a normalization; a scale or offset that one side is built without counts as
-    1 or 0.
+def assign_normalization(torch_layer: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
+    """Assign the variables of a normalization.
+
+    A scale or offset that one side is built without counts as 1 or 0.
     """
     rule = next(_RULE_OF_CLASS[name] for name in layer.class_names if name in _RULE_OF_CLASS)
-    placed, unplaced = _by_role(stack, layer)
-    missing = [
-        variable for variable, tensor in zip(layer.variables, placed, strict=True) if tensor is None
-    ]
-    _check_statistics(stack, layer, missing, unplaced)
-    if any(role_of(variable.name) not in NEUTRAL for variable in missing) or any(
-            role_of(tensor.name) not in NEUTRAL for tensor in unplaced):
-        raise remedies.refusal(
-            stack, layer, f"{len(stack.tensors)} tensors for {len(layer.variables)} variables",
-            remedies.on_count(stack.tensors, layer, unplaced))
+    placed, unplaced = _by_role(torch_layer, layer)
+    pairs = list(zip(placed, layer.variables, strict=True))
+    missing = {role_of(variable.name) for tensor, variable in pairs if tensor is None}
+    extra = {role_of(tensor.name) for tensor in unplaced}
+    _check_statistics(torch_layer, layer, missing, extra)
+    if not missing | extra <= NEUTRAL.keys():
+        raise remedies.count_refusal(torch_layer, layer, unplaced)
     assignments = [
-        _filled(variable, rule) if tensor is None else _moved(stack, layer, tensor, variable, rule)
-        for tensor, variable in zip(placed, layer.variables, strict=True)
+        _filled(variable, rule)
+        if tensor is None else _moved(torch_layer, layer, tensor, variable, rule)
+        for tensor, variable in pairs
     ]
     constants = tuple(_constant(tensor, layer) for tensor in unplaced)
-    assignments[-1] = replace(assignments[-1], constants=constants)
-    return tuple(assignments)
+    return (*assignments[:-1], replace(assignments[-1], constants=constants))
 
 
-def _by_role(stack: TorchLayer,
+def _by_role(torch_layer: TorchLayer,
              layer: TargetLayer) -> tuple[list[SourceTensor | None], list[SourceTensor]]:
-    """One tensor for each variable (None: PyTorch has none), and the tensors without variable."""
-    roles = [role_of(tensor.name) for tensor in stack.tensors]
+    """Return a tensor for each variable, None where PyTorch has none, and the other tensors."""
+    roles = [role_of(tensor.name) for tensor in torch_layer.tensors]
     wanted = [role_of(variable.name) for variable in layer.variables]
-    if None in roles or None in wanted or len(set(roles)) < len(roles) or len(
-            set(wanted)) < len(wanted):
+    if None in (*roles, *wanted) or any(len(set(own)) < len(own) for own in (roles, wanted)):
         # Names say nothing, so only complete sets can be told apart, by their order.
-        placed, unplaced = in_layer_order(stack.tensors, layer.variables)
+        placed, unplaced = in_layer_order(torch_layer.tensors, layer.variables)
         if unplaced or None in placed:
-            raise remedies.refusal(
-                stack, layer,
-                (f"{len(stack.tensors)} tensors for {len(layer.variables)} variables, and names "
-                 "do not tell which is which"), remedies.on_count(stack.tensors, layer, unplaced))
+            raise remedies.count_refusal(torch_layer, layer, unplaced,
+                                         ", and names do not tell which is which")
         return placed, unplaced
-    by_role = dict(zip(roles, stack.tensors, strict=True))
-    return [by_role.get(role) for role in wanted], [
-        tensor for role, tensor in zip(roles, stack.tensors, strict=True) if role not in wanted
-    ]
+    by_role = dict(zip(roles, torch_layer.tensors, strict=True))
+    return ([by_role.get(role) for role in wanted],
+            [tensor for role, tensor in by_role.items() if role not in wanted])
 
 
-def _check_statistics(stack: TorchLayer, layer: TargetLayer, missing: Sequence[TargetVariable],
-                      unplaced: Sequence[SourceTensor]) -> None:
-    statistics = ("mean", "variance")
-    if all(role in [role_of(variable.name) for variable in missing] for role in statistics):
+def _check_statistics(torch_layer: TorchLayer, layer: TargetLayer, missing: Set[str | None],
+                      extra: Set[str | None]) -> None:
+    if missing >= _STATISTICS:
         raise remedies.refusal(
-            stack, layer,
+            torch_layer, layer,
             "the torch layer keeps no running statistics (track_running_stats=False, or it is no "
-            "batch normalization): in evaluation it "
-            "normalizes by the batch at hand, Keras by its moving_mean and moving_variance, so "
-            "no values make the two equal",
+            "batch normalization): in evaluation it normalizes by the batch at hand, Keras by its "
+            "moving_mean and moving_variance, so no values make the two equal",
             "export it with track_running_stats=True, use GroupNormalization for a group or "
-            "instance normalization, "
-            f"or give the statistics with additional_transfer={{'{layer.name}': ...}}")
-    if any(role_of(tensor.name) in statistics for tensor in unplaced):
+            f"instance normalization, or give the statistics with {remedies.own_transfer(layer)}")
+    if extra & _STATISTICS:
         raise remedies.refusal(
-            stack, layer,
-            (f"the torch layer normalizes by running statistics in evaluation, {layer.class_name} "
-             "by those of its input"),
+            torch_layer, layer, "the torch layer normalizes by running statistics in evaluation, "
+            f"{layer.class_name} by those of its input",
             "use BatchNormalization, which computes the same as a BatchNorm or an InstanceNorm "
             "with track_running_stats=True does in evaluation")
 
 
-def _moved(stack: TorchLayer, layer: TargetLayer, tensor: SourceTensor, variable: TargetVariable,
-           rule: Rule) -> Assignment:
-    check_role(stack, layer, tensor, variable)
-    as_it_stands = raw_parameter(Tensor(tensor.name), tensor.shape, variable.shape)
-    moved = CHANNELS_MOVED.get(len(variable.shape)) if _holds_channels(layer) else None
-    fits = moved is not None and moved.torch_shape(variable.shape) == tensor.shape
-    if moved is not None and fits and as_it_stands is not None and sum(
-            extent > 1 for extent in variable.shape) > 1:
-        raise remedies.refusal(
-            stack, layer,
-            (f"'{tensor.name}' {tensor.shape} is normalized over several axes of one size, so "
-             "nothing tells whether its channels come first or last"),
-            f"give the arrays with additional_transfer={{'{layer.name}': lambda weights: "
-            "[weight.transpose"
-            f"({', '.join(map(str, (*range(1, len(variable.shape)), 0)))}) for weight in "
-            "weights]} for a torch model with channels first, "
-            "or with 'lambda weights: weights' for channels last")
-    if moved is not None and fits:
-        rule_in_words = f"{rule.name}: {moved.torch} -> {moved.keras}"
-        return Assignment(variable.key, moved.expression(Tensor(tensor.name), variable.shape),
-                          rule_in_words)
-    if as_it_stands is None:
-        expected = moved.torch_shape(variable.shape) if moved else variable.shape
-        raise remedies.refusal(
-            stack, layer,
-            (f"{variable.name} needs a torch tensor of shape "
-             f"{variable.shape}{f' or {expected}' if moved else ''}, got '{tensor.name}' of shape "
-             f"{tensor.shape}"), remedies.on_shape(stack.layer, tensor, None, variable.shape,
-                                                   layer))
-    return Assignment(variable.key, as_it_stands, raw_rule(rule.name, tensor.shape, variable.shape))
+def _moved(torch_layer: TorchLayer, layer: TargetLayer, tensor: SourceTensor,
+           variable: TargetVariable, rule: Rule) -> Assignment:
+    check_role(torch_layer, layer, tensor, variable)
+    shape = variable.shape
+    raw = raw_parameter(Tensor(tensor.name), tensor.shape, shape)
+    axes = _CHANNELS_LAST.get(len(shape)) if _holds_channels(layer) else None
+    if axes is not None and axes.torch_shape(shape) == tensor.shape:
+        if raw is not None and sum(extent > 1 for extent in shape) > 1:
+            perm = (*range(1, len(shape)), 0)
+            raise remedies.refusal(
+                torch_layer, layer,
+                f"'{tensor.name}' {tensor.shape} is normalized over several axes of one size, so "
+                "nothing tells whether its channels come first or last",
+                f"give the arrays with additional_transfer={{'{layer.name}': lambda weights: "
+                f"[weight.transpose{perm} for weight in weights]}} for a torch model with channels "
+                "first, or with 'lambda weights: weights' for channels last")
+        return Assignment(variable.key, axes.expression(Tensor(tensor.name), shape),
+                          f"{rule.name}: {axes}")
+    if raw is None:
+        wanted = f"{shape} or {axes.torch_shape(shape)}" if axes else ""
+        raise remedies.shape_refusal(torch_layer, layer, tensor, variable, wanted=wanted)
+    return Assignment(variable.key, raw, raw_rule(rule.name, tensor.shape, shape))
 
 
 def _holds_channels(layer: TargetLayer) -> bool:
-    """Whether the layer normalizes over its last axis, which holds the channels, together with
-    others: told by its axes and the rank of its input.
-    """
+    """Return whether the layer normalizes over its last axis, the channels, and others."""
     axes = layer.settings.get("axis")
     if not isinstance(axes, tuple) or len(axes) < 2:
         return False
-    rank = layer.settings.get("input_rank")
-    return -1 in axes or rank is None or rank - 1 in axes
+    ndim = layer.settings.get("input_rank")
+    return -1 in axes or ndim is None or ndim - 1 in axes
 
 
 def _filled(variable: TargetVariable, rule: Rule) -> Assignment:
     value = NEUTRAL[str(role_of(variable.name))]
-    return Assignment(
-        variable.key, Fill(value,
-                           variable.shape), f"{rule.name}: PyTorch has none, so {value:g}", note=
-        f"'{variable.display_name}' is filled with {value:g}: the torch layer has no counterpart "
-        "of it")
+    note = (f"'{variable.display_name}' is filled with {value:g}: the torch layer has no "
+            "counterpart of it")
+    return Assignment(variable.key, Fill(value, variable.shape),
+                      f"{rule.name}: PyTorch has none, so {value:g}", note=note)
 
 
 def _constant(tensor: SourceTensor, layer: TargetLayer) -> Constant:
     role = str(role_of(tensor.name))
-    built = ("has no offset" if role == "offset" and "RMSNormalization" in layer.class_names else
-             f"is built with {_BUILT_WITH[role]}")
+    option = _OPTIONS[role]
+    built = f"is built with {option}=False ({option}=True would hold it)"
+    if role == "offset" and "RMSNormalization" in layer.class_names:
+        built = "has no offset"
     return Constant(Tensor(tensor.name), NEUTRAL[role], f"'{layer.display_name}' {built}")
 
 

@@ -38,21 +38,21 @@ class _Group:
     tensors: Mapping[str, SourceTensor]
 
 
-def with_effective_weights(stack: TorchLayer, layer: TargetLayer) -> TorchLayer:
+def with_effective_weights(torch_layer: TorchLayer, layer: TargetLayer) -> TorchLayer:
     """The stack with every parametrized weight in place of what it is computed from; the stack
     itself when there is none.
 
     Raises TransferError for a parametrization that is neither norm when no module is at hand to
     evaluate it.
     """
-    groups = _groups(stack.tensors)
+    groups = _groups(torch_layer.tensors)
     if not groups:
-        return stack
+        return torch_layer
     inside = {tensor.name for group in groups for tensor in group.tensors.values()}
     # Registered after the bias, but a weight all the same: it goes first.
-    weights = [_effective(group, stack, layer) for group in groups]
-    others = [tensor for tensor in stack.tensors if tensor.name not in inside]
-    return replace(stack, tensors=(*weights, *others))
+    weights = [_effective(group, torch_layer, layer) for group in groups]
+    others = [tensor for tensor in torch_layer.tensors if tensor.name not in inside]
+    return replace(torch_layer, tensors=(*weights, *others))
 
 
 def _groups(tensors: Sequence[SourceTensor]) -> list[_Group]:
@@ -75,27 +75,28 @@ def _groups(tensors: Sequence[SourceTensor]) -> list[_Group]:
     return [_Group(name, found) for name, found in groups.items()]
 
 
-def _effective(group: _Group, stack: TorchLayer, layer: TargetLayer) -> DerivedTensor:
+def _effective(group: _Group, torch_layer: TorchLayer, layer: TargetLayer) -> DerivedTensor:
     parts = group.tensors
-    if (module := _parametrized_module(group, stack)) is not None and not _is_known(module, group):
+    if (module := _parametrized_module(group,
+                                       torch_layer)) is not None and not _is_known(module, group):
         return _evaluated(group, module)
     if set(parts) == {"original0", "original1"}:
-        return _weight_norm(group, stack, layer)
+        return _weight_norm(group, torch_layer, layer)
     if set(parts) == {"original", "0._u", "0._v"}:
-        return _spectral_norm(group, stack, layer)
+        return _spectral_norm(group, torch_layer, layer)
     raise remedies.refusal(
-        stack, layer,
+        torch_layer, layer,
         f"'{group.name}' is parametrized in a way that its tensors {sorted(parts)} do not tell",
         "give the live module, which computes it, or make it plain by "
         "torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')")
 
 
-def _weight_norm(group: _Group, stack: TorchLayer, layer: TargetLayer) -> DerivedTensor:
+def _weight_norm(group: _Group, torch_layer: TorchLayer, layer: TargetLayer) -> DerivedTensor:
     magnitude, direction = group.tensors["original0"], group.tensors["original1"]
     axis = _axis_of(magnitude.shape, direction.shape)
     if axis == "none":
         raise remedies.refusal(
-            stack, layer,
+            torch_layer, layer,
             (f"'{magnitude.name}' {magnitude.shape} is no magnitude of '{direction.name}' "
              f"{direction.shape}"),
             "weight_norm keeps one for each position of one axis, or one for all")
@@ -120,7 +121,7 @@ def _axis_of(magnitude: Shape, direction: Shape) -> int | str | None:
     return "none"
 
 
-def _spectral_norm(group: _Group, stack: TorchLayer, layer: TargetLayer) -> DerivedTensor:
+def _spectral_norm(group: _Group, torch_layer: TorchLayer, layer: TargetLayer) -> DerivedTensor:
     weight, left, right = (group.tensors[part] for part in ("original", "0._u", "0._v"))
     # Both sides of a transposed convolution may have one extent; torch takes its outputs, axis 1.
     wanted = 1 if any(kind.endswith("Transpose") for kind in layer.class_names) else 0
@@ -133,7 +134,7 @@ def _spectral_norm(group: _Group, stack: TorchLayer, layer: TargetLayer) -> Deri
     ]
     if not fitting:
         raise remedies.refusal(
-            stack, layer,
+            torch_layer, layer,
             (f"'{left.name}' {left.shape} and '{right.name}' {right.shape} are no singular "
              f"vectors of '{weight.name}' {weight.shape}"),
             "spectral_norm keeps one vector of the rows and one of the columns")
@@ -144,11 +145,11 @@ def _spectral_norm(group: _Group, stack: TorchLayer, layer: TargetLayer) -> Deri
                   "spectral norm in evaluation: weight / (u . M v)")
 
 
-def _parametrized_module(group: _Group, stack: TorchLayer) -> Any:
+def _parametrized_module(group: _Group, torch_layer: TorchLayer) -> Any:
     """The live module whose weight this is, None without one or when it is not parametrized in the
     new way.
     """
-    module = stack.modules.get(group.name.rpartition(".")[0])
+    module = torch_layer.modules.get(group.name.rpartition(".")[0])
     lists = getattr(module, "parametrizations", None)
     return module if lists is not None and last_part(group.name) in lists else None
 

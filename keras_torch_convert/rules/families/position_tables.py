@@ -82,7 +82,7 @@ def check_resize(resize: Any) -> None:
         raise TransferError(f"resize must be None, 'bicubic' or 'bilinear', got {resize!r:.100}")
 
 
-def with_resized_tables(stack: TorchLayer, layer: TargetLayer, target: Target,
+def with_resized_tables(torch_layer: TorchLayer, layer: TargetLayer, target: Target,
                         resize: Resize) -> TorchLayer:
     """The stack with every position table that has another number of rows than its variable resized
     to it.
@@ -91,14 +91,15 @@ def with_resized_tables(stack: TorchLayer, layer: TargetLayer, target: Target,
     tokens is left as it is.
     """
     if resize is None:
-        return stack
+        return torch_layer
     return replace(
-        stack, tensors=tuple(
-            _resized(tensor, stack, layer, target, resize
-                    ) if is_position_table(tensor.name) else tensor for tensor in stack.tensors))
+        torch_layer, tensors=tuple(
+            _resized(tensor, torch_layer, layer, target, resize) if is_position_table(tensor.name
+                                                                                     ) else tensor
+            for tensor in torch_layer.tensors))
 
 
-def _resized(tensor: SourceTensor, stack: TorchLayer, layer: TargetLayer, target: Target,
+def _resized(tensor: SourceTensor, torch_layer: TorchLayer, layer: TargetLayer, target: Target,
              resize: str) -> SourceTensor:
     sizes = {
         variable.shape[-2] for variable in layer.variables if len(variable.shape) > 1
@@ -108,8 +109,9 @@ def _resized(tensor: SourceTensor, stack: TorchLayer, layer: TargetLayer, target
         return tensor
     # Class tokens and the like have few rows; the table is the longest.
     rows, new_rows = tensor.shape[-2], max(sizes, default=0)
-    for prefix in _prefixes(stack):
-        grid, new_grid = _old_grid(stack, rows - prefix), _grid(new_rows - prefix, _picture(target))
+    for prefix in _prefixes(torch_layer):
+        grid, new_grid = _old_grid(torch_layer, rows - prefix), _grid(new_rows - prefix,
+                                                                      _picture(target))
         if grid is not None and new_grid is not None:
             break
     else:
@@ -122,16 +124,16 @@ def _resized(tensor: SourceTensor, stack: TorchLayer, layer: TargetLayer, target
                   note=f"'{tensor.name}': {rule}")
 
 
-def _prefixes(stack: TorchLayer) -> Iterator[int]:
+def _prefixes(torch_layer: TorchLayer) -> Iterator[int]:
     """How many tokens may stand before the grid: what a live module says, else few before many."""
-    told = [getattr(module, "num_prefix_tokens", None) for module in stack.modules.values()]
+    told = [getattr(module, "num_prefix_tokens", None) for module in torch_layer.modules.values()]
     yield from (count for count in told if isinstance(count, int))
     yield from range(_MOST_TOKENS + 1)
 
 
-def _old_grid(stack: TorchLayer, cells: int) -> tuple[int, int] | None:
+def _old_grid(torch_layer: TorchLayer, cells: int) -> tuple[int, int] | None:
     """The grid that a live module tells, else a square."""
-    for module in stack.modules.values():
+    for module in torch_layer.modules.values():
         told = getattr(getattr(module, "patch_embed", None), "grid_size", None)
         if isinstance(told, Sequence) and len(told) == 2 and prod(told) == cells:
             return int(told[0]), int(told[1])

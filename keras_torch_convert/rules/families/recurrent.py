@@ -63,7 +63,7 @@ class Cell:
         return f"{self.module}.l{self.number}" + ("_reverse" if self.reverse else "")
 
 
-def cells_of(stack: TorchLayer) -> tuple[Cell, ...]:
+def cells_of(torch_layer: TorchLayer) -> tuple[Cell, ...]:
     """The cells of a stack by the names of its tensors: modules in order, layers counted upwards,
     forward before reverse.
 
@@ -72,7 +72,7 @@ def cells_of(stack: TorchLayer) -> tuple[Cell, ...]:
     found: dict[tuple[str, int, bool], dict[str, SourceTensor]] = {}
     modules: list[str] = []
     numbered: dict[str, bool] = {}
-    for tensor in stack.tensors:
+    for tensor in torch_layer.tensors:
         match = _NAME.fullmatch(last_part(tensor.name))
         if match is None:
             return ()
@@ -106,7 +106,7 @@ def gates_of(cell: TargetLayer) -> Gates | None:
     return next((GATES[kind] for kind in cell.class_names if kind in GATES), None)
 
 
-def assign_recurrent(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
+def assign_recurrent(torch_layer: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
     """The variables of an LSTM, GRU, SimpleRNN, RNN or Bidirectional layer, or of a single cell,
     from the cells of a torch module.
     """
@@ -114,49 +114,50 @@ def assign_recurrent(stack: TorchLayer, layer: TargetLayer) -> tuple[Assignment,
     if not leaves:
         kinds = ", ".join(dict.fromkeys(leaf.class_name for leaf in layer.children or (layer,)))
         raise remedies.refusal(
-            stack, layer, f"there is no rule for the gates of {kinds}",
+            torch_layer, layer, f"there is no rule for the gates of {kinds}",
             "give the arrays that set_weights of this layer takes with "
             f"additional_transfer={{'{layer.name}': ...}}")
-    cells = cells_of(stack) or _cells_by_position(stack, layer, len(leaves))
-    _check_cells(stack, layer, cells, leaves)
-    _check_directions(stack, layer, cells)
+    cells = cells_of(torch_layer) or _cells_by_position(torch_layer, layer, len(leaves))
+    _check_cells(torch_layer, layer, cells, leaves)
+    _check_directions(torch_layer, layer, cells)
     assignments: dict[str, Assignment] = {}
     for cell, leaf in zip(cells, leaves, strict=True):
-        for assignment in _of_cell(stack, layer, cell, leaf):
+        for assignment in _of_cell(torch_layer, layer, cell, leaf):
             assignments[assignment.key] = assignment
     return tuple(assignments[variable.key] for variable in layer.variables)
 
 
-def _cells_by_position(stack: TorchLayer, layer: TargetLayer, count: int) -> tuple[Cell, ...]:
+def _cells_by_position(torch_layer: TorchLayer, layer: TargetLayer, count: int) -> tuple[Cell, ...]:
     """Cells of tensors whose own names are gone: in torch's order, two matrices and then two biases
     for each.
     """
-    size, rest = divmod(len(stack.tensors), count)
-    ranks = tuple(len(tensor.shape) for tensor in stack.tensors)
+    size, rest = divmod(len(torch_layer.tensors), count)
+    ranks = tuple(len(tensor.shape) for tensor in torch_layer.tensors)
     if rest or size not in (2, 4) or ranks != (2, 2, 1, 1)[:size] * count:
         raise remedies.refusal(
-            stack, layer,
+            torch_layer, layer,
             (f"expected {count} times weight_ih, weight_hh (and bias_ih, bias_hh), got "
-             f"{len(stack.tensors)} tensors with ranks {ranks}"),
+             f"{len(torch_layer.tensors)} tensors with ranks {ranks}"),
             "give the torch module or its state dict, whose names tell the cells apart, and one "
             "torch layer a Keras layer")
     return tuple(
-        Cell(stack.layer, None, False,
-             dict(zip(_PARTS[:size], stack.tensors[start:start + size], strict=True)))
+        Cell(torch_layer.layer, None, False,
+             dict(zip(_PARTS[:size], torch_layer.tensors[start:start + size], strict=True)))
         for start in range(0, size * count, size))
 
 
-def _check_cells(stack: TorchLayer, layer: TargetLayer, cells: Sequence[Cell],
+def _check_cells(torch_layer: TorchLayer, layer: TargetLayer, cells: Sequence[Cell],
                  leaves: Sequence[TargetLayer]) -> None:
     projected = [cell.name for cell in cells if "weight_hr" in cell.tensors]
     if projected:
         raise remedies.refusal(
-            stack, layer, f"'{projected[0]}' was built with proj_size, which no Keras layer has",
+            torch_layer, layer,
+            f"'{projected[0]}' was built with proj_size, which no Keras layer has",
             "write a Keras cell with the projection and give its arrays with additional_transfer")
     if len(cells) != len(leaves):
         names = ", ".join(f"'{cell.name}'" for cell in cells)
         raise remedies.refusal(
-            stack, layer, f"{len(cells)} torch cells ({names}) for {len(leaves)} Keras cells",
+            torch_layer, layer, f"{len(cells)} torch cells ({names}) for {len(leaves)} Keras cells",
             "a torch module of several layers is 'name.l0', 'name.l1', ... and goes into as many "
             "Keras layers, one with both directions "
             "into a Bidirectional; a single direction is 'name.l0_forward' or 'name.l0_reverse'")
@@ -165,19 +166,19 @@ def _check_cells(stack: TorchLayer, layer: TargetLayer, cells: Sequence[Cell],
         biases = {"bias_ih", "bias_hh"} & set(cell.tensors)
         if missing or len(biases) == 1:
             raise remedies.refusal(
-                stack, layer, f"'{cell.name}' has only {sorted(cell.tensors)}",
+                torch_layer, layer, f"'{cell.name}' has only {sorted(cell.tensors)}",
                 f"a torch cell has {', '.join(_PARTS[:2])} and both biases or none: do not leave "
                 "any out by skip_weights")
 
 
-def _check_directions(stack: TorchLayer, layer: TargetLayer, cells: Sequence[Cell]) -> None:
+def _check_directions(torch_layer: TorchLayer, layer: TargetLayer, cells: Sequence[Cell]) -> None:
     """Two directions for a Bidirectional, one for everything else, as far as one torch module holds
     them all.
     """
     bidirectional = "Bidirectional" in layer.class_names
     if bidirectional and len(cells) > 2:
         raise remedies.refusal(
-            stack, layer,
+            torch_layer, layer,
             ("each of its directions is a stack, while torch joins both directions after every "
              "layer: another function"), "build one Bidirectional for each torch layer")
     if len(cells) == 1 or len({cell.module for cell in cells}) > 1 or any(
@@ -187,17 +188,18 @@ def _check_directions(stack: TorchLayer, layer: TargetLayer, cells: Sequence[Cel
     one_layer = len({cell.number for cell in cells}) == 1
     if bidirectional and not (one_layer and directions == [False, True]):
         raise remedies.refusal(
-            stack, layer, ("a Bidirectional takes the two directions of one layer, got "
-                           f"{', '.join(cell.name for cell in cells)}"),
+            torch_layer, layer, ("a Bidirectional takes the two directions of one layer, got "
+                                 f"{', '.join(cell.name for cell in cells)}"),
             "build the torch module with bidirectional=True, or use one Keras layer for each "
             "torch layer")
     if not bidirectional and any(directions):
         raise remedies.refusal(
-            stack, layer, f"it runs in one direction, got {', '.join(cell.name for cell in cells)}",
+            torch_layer, layer,
+            f"it runs in one direction, got {', '.join(cell.name for cell in cells)}",
             "wrap the Keras layer: keras.layers.Bidirectional(layer)")
 
 
-def _of_cell(stack: TorchLayer, layer: TargetLayer, cell: Cell,
+def _of_cell(torch_layer: TorchLayer, layer: TargetLayer, cell: Cell,
              leaf: TargetLayer) -> list[Assignment]:
     gates = gates_of(leaf)
     assert gates is not None
@@ -207,7 +209,7 @@ def _of_cell(stack: TorchLayer, layer: TargetLayer, cell: Cell,
     if leaf.settings.get("reset_after") is False or (gates.stacked_biases and bias is not None
                                                      and len(bias.shape) == 1):
         raise remedies.refusal(
-            stack, layer,
+            torch_layer, layer,
             "its reset gate stands before the matrix product, in PyTorch it stands after it",
             "build the Keras layer with reset_after=True")
     rule = f"{gates.rule}: gates {gates.torch} -> {gates.keras}"
@@ -219,7 +221,7 @@ def _of_cell(stack: TorchLayer, layer: TargetLayer, cell: Cell,
         expected = variable.shape[1], variable.shape[0]
         if tensor.shape != expected:
             raise remedies.refusal(
-                stack, layer,
+                torch_layer, layer,
                 (f"{name} {variable.shape} needs {part} of shape {expected}, got '{tensor.name}' "
                  f"of shape {tensor.shape}"), _on_shape(cell, units, gates))
         expression = Permute(_in_keras_order(Tensor(tensor.name), units, gates), (1, 0))
@@ -228,7 +230,7 @@ def _of_cell(stack: TorchLayer, layer: TargetLayer, cell: Cell,
     for tensor in biases:
         if tensor.shape != (len(gates.order) * units,):
             raise remedies.refusal(
-                stack, layer,
+                torch_layer, layer,
                 f"'{tensor.name}' has shape {tensor.shape}, expected {(len(gates.order) * units,)}",
                 _on_shape(cell, units, gates))
     if bias is not None:
