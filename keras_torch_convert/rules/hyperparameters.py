@@ -5,7 +5,7 @@ training, and no shape tells.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,24 +32,56 @@ class Differences:
 
 
 def compare_hyperparameters(plan: Plan, source: Source, target: Target) -> Differences:
-    """Epsilon, groups and nonlinearity (warnings), momentum, padding_idx, max_norm and dropout
-    rates (notes) of every pair of layers of `plan`.
+    """Compare the settings of every pair of layers of a Plan.
 
-    Without a torch module nothing is compared. Which module belongs to which Keras layer is told by
-    the tensors that the layer's variables get.
+    Epsilon, groups and nonlinearity that differ are warnings; momentum, padding_idx, max_norm and
+    dropout rates are notes. Which module belongs to which Keras layer is told by the tensors that
+    the layer's variables get. Layers of one class that differ in the same way share a sentence.
+
+    Args:
+        plan: The Plan by which the weights are carried over.
+        source: The torch side; without a module nothing is compared.
+        target: The Keras side.
+
+    Returns:
+        The sentences.
     """
     if source.module is None or plan.reversed:
         return Differences()
-    warnings: list[str] = []
-    notes: list[str] = []
+    warnings: list[_Difference] = []
+    notes: list[_Difference] = []
     for name, module, layer in _pairs(plan, source.module, target):
-        warnings += _epsilon(name, module, layer)
-        warnings += _groups(name, module, layer)
-        warnings += _nonlinearity(name, module, layer)
-        notes += _momentum(name, module, layer)
-        notes += _embedding(name, module, layer)
-    notes += _dropout_rates(source.module, target)
-    return Differences(tuple(dict.fromkeys(warnings)), tuple(dict.fromkeys(notes)))
+        for found, checks in ((warnings, (_epsilon, _groups, _nonlinearity)),
+                              (notes, (_momentum, _padding_idx, _max_norm))):
+            texts = [check(module, layer) for check in checks]
+            found += [_Difference(text, layer, name) for text in texts if text]
+    rates = _dropout_rates(source.module, target)
+    return Differences(_sentences(warnings), (*_sentences(notes), *dict.fromkeys(rates)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """What differs, as a sentence with the places {layer} and {torch}, and the two layers."""
+
+    text: str
+    layer: TargetLayer
+    torch: str
+
+
+def _sentences(differences: Iterable[_Difference]) -> tuple[str, ...]:
+    """Return one sentence for all layers of a class that differ in the same way."""
+    groups: dict[tuple[str, str], list[_Difference]] = {}
+    for one in differences:
+        groups.setdefault((one.layer.class_name, one.text), []).append(one)
+    sentences = []
+    for (class_name, text), group in groups.items():
+        layer, torch = f"'{group[0].layer.display_name}'", f"torch layer '{group[0].torch}'"
+        if len(group) > 1:
+            names = join_names((one.layer.display_name for one in group), 3, quoted=True)
+            layer = f"{len(group)} {class_name} layers ({names})"
+            torch = "their torch layers"
+        sentences.append(text.format(layer=layer, torch=torch))
+    return tuple(dict.fromkeys(sentences))
 
 
 def _pairs(plan: Plan, root: Any, target: Target) -> Iterator[tuple[str, Any, TargetLayer]]:
@@ -111,78 +143,63 @@ def torch_epsilon(module: Any) -> float | None:
     return epsilon
 
 
-def _epsilon(name: str, module: Any, layer: TargetLayer) -> list[str]:
+def _epsilon(module: Any, layer: TargetLayer) -> str:
     keras = layer.settings.get("epsilon")
     torch = torch_epsilon(module)
     if keras is None or torch is None or math.isclose(torch, keras, rel_tol=1e-6):
-        return []
-    return [
-        f"epsilon of '{layer.display_name}' is {keras:g}, eps of torch layer '{name}' is "
-        f"{torch:g}: the outputs will differ, "
-        f"build the Keras layer with epsilon={torch:g}"
-    ]
+        return ""
+    return (f"epsilon of {{layer}} is {keras:g}, eps of {{torch}} is {torch:g}: the outputs will "
+            f"differ, build the Keras layer with epsilon={torch:g}")
 
 
-def _groups(name: str, module: Any, layer: TargetLayer) -> list[str]:
+def _groups(module: Any, layer: TargetLayer) -> str:
     keras = layer.settings.get("groups")
     if "GroupNormalization" not in layer.class_names or not isinstance(keras, int):
-        return []
+        return ""
     torch = _number(module, ("num_groups",))
     if torch is None and type(module).__name__.startswith("InstanceNorm"):
         torch = _number(module, ("num_features",))
-    if torch is None or keras in (torch, -1 if torch == _number(module,
-                                                                ("num_channels",
-                                                                 "num_features")) else torch):
-        return []
-    return [
-        f"groups of '{layer.display_name}' is {keras}, torch layer '{name}' normalizes {torch:g} "
-        "groups: the outputs will differ"
-    ]
+    one_each = torch == _number(module, ("num_channels", "num_features"))
+    if torch is None or keras == torch or (one_each and keras == -1):
+        return ""
+    return (f"groups of {{layer}} is {keras}, num_groups of {{torch}} is {torch:g}: the outputs "
+            "will differ")
 
 
-def _nonlinearity(name: str, module: Any, layer: TargetLayer) -> list[str]:
+def _nonlinearity(module: Any, layer: TargetLayer) -> str:
     torch, keras = getattr(module, "nonlinearity", None), layer.settings.get("activation")
-    if "SimpleRNNCell" not in layer.class_names or not isinstance(
-            torch, str) or keras is None or torch == keras:
-        return []
-    return [
-        f"activation of '{layer.display_name}' is '{keras}', nonlinearity of torch layer "
-        f"'{name}' is '{torch}': the outputs will differ"
-    ]
+    if "SimpleRNNCell" not in layer.class_names or not isinstance(torch, str) or keras is None:
+        return ""
+    return "" if torch == keras else (f"activation of {{layer}} is '{keras}', nonlinearity of "
+                                      f"{{torch}} is '{torch}': the outputs will differ")
 
 
-def _momentum(name: str, module: Any, layer: TargetLayer) -> list[str]:
+def _momentum(module: Any, layer: TargetLayer) -> str:
     keras = layer.settings.get("momentum")
     if keras is None or not hasattr(module, "momentum") or not hasattr(module, "running_mean"):
-        return []
+        return ""
     if module.momentum is None:
-        return [
-            f"momentum of '{layer.display_name}' is {keras:g}, torch layer '{name}' has "
-            "momentum=None, a cumulative mean, which Keras lacks: "
-            "this shows in training only"
-        ]
+        return (f"momentum of {{layer}} is {keras:g}, of {{torch}} None, a cumulative mean, which "
+                "Keras lacks: this shows in training only")
     torch = float(module.momentum)
     if math.isclose(1.0 - torch, keras, rel_tol=1e-6):
-        return []
-    return [
-        f"momentum of '{layer.display_name}' is {keras:g}, of torch layer '{name}' {torch:g}, "
-        f"which Keras counts as {1.0 - torch:g}: this shows in training only"
-    ]
+        return ""
+    return (f"momentum of {{layer}} is {keras:g}, of {{torch}} {torch:g}, which Keras counts as "
+            f"{1.0 - torch:g}: this shows in training only")
 
 
-def _embedding(name: str, module: Any, layer: TargetLayer) -> list[str]:
-    if "Embedding" not in layer.class_names:
-        return []
-    notes = []
-    padding, longest = getattr(module, "padding_idx", None), getattr(module, "max_norm", None)
-    if isinstance(padding, int):
-        notes.append(
-            f"torch layer '{name}' has padding_idx={padding}: its row in '{layer.display_name}' "
-            "has the same values, but Keras will train it "
-            "(mask_zero is about masks, and only about token 0)")
-    if isinstance(longest, (int, float)):
-        notes.append(
-            f"torch layer '{name}' has max_norm={longest:g}: it shortens rows above that norm "
-            "whenever they are used, Keras does not; "
-            "run the torch model over all tokens before converting, or shorten the rows")
-    return notes
+def _padding_idx(module: Any, layer: TargetLayer) -> str:
+    padding = getattr(module, "padding_idx", None)
+    if "Embedding" not in layer.class_names or not isinstance(padding, int):
+        return ""
+    return (f"padding_idx of {{torch}} is {padding}: that row of {{layer}} has the same values, "
+            "but Keras will train it (mask_zero is about masks, and only about token 0)")
+
+
+def _max_norm(module: Any, layer: TargetLayer) -> str:
+    longest = getattr(module, "max_norm", None)
+    if "Embedding" not in layer.class_names or not isinstance(longest, (int, float)):
+        return ""
+    return (f"max_norm of {{torch}} is {longest:g}: it shortens rows above that norm whenever they "
+            "are used, Keras does not; run the torch model over all tokens before converting, or "
+            "shorten the rows")

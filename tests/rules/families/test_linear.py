@@ -58,7 +58,7 @@ class TestEmbeddings:
 
         np.testing.assert_array_equal(model.get_weights()[0],
                                       module["layer"].weight.detach().numpy())
-        assert any("padding_idx=2: its row in 'tokens'" in note for note in report.notes)
+        assert any("is 2: that row of 'tokens'" in note for note in report.notes)
 
     def test_a_largest_norm_is_noted(self):
         import keras
@@ -67,7 +67,7 @@ class TestEmbeddings:
         _, _, report = converted(nn.Embedding(6, 4, max_norm=1.5), keras.layers.Embedding(6, 4),
                                  (5,), "int32")
 
-        assert any("max_norm=1.5: it shortens rows" in note for note in report.notes)
+        assert any("is 1.5: it shortens rows" in note for note in report.notes)
 
     def test_a_transposed_table_is_refused(self):
         message = refusal({"tokens.weight": counted(4, 6)},

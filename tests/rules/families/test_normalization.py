@@ -266,6 +266,29 @@ class TestSettings:
             "momentum of 'bn' is 0.99, of torch layer 'norm' 0.1, which Keras counts as 0.9" in note
             for note in report.notes)
 
+    def test_layers_that_differ_in_the_same_way_share_a_sentence(self):
+        import keras
+        from torch import nn
+
+        module = torch_of(nn.Sequential(*(nn.BatchNorm2d(4) for _ in range(5))))
+        norms = [
+            keras.layers.BatchNormalization(name=f"bn{place}", epsilon=1e-5) for place in range(4)
+        ]
+        last = keras.layers.BatchNormalization(name="last", epsilon=1e-5, momentum=0.5)
+        model = keras.Sequential([keras.Input((5, 6, 4)), *norms, last])
+
+        mapping = {layer.name: f"norm.{place}" for place, layer in enumerate([*norms, last])}
+        plan = ktc.align(module, model, mapping=mapping)
+        report = ktc.convert(module, model, plan=plan, verify=False)
+        notes = [note for note in report.notes if "momentum" in note]
+
+        assert notes == [
+            "momentum of 4 BatchNormalization layers ('bn0', 'bn1', 'bn2' and 1 more) is 0.99, of "
+            "their torch layers 0.1, which Keras counts as 0.9: this shows in training only",
+            "momentum of 'last' is 0.5, of torch layer 'norm.4' 0.1, which Keras counts as 0.9: "
+            "this shows in training only"
+        ]
+
     def test_a_cumulative_mean_is_a_note(self):
         import keras
         from torch import nn
@@ -297,7 +320,7 @@ class TestSettings:
                                   (5, 6)))
 
         assert converted(module, model).warnings == (
-            "groups of 'gn' is 2, torch layer 'norm' normalizes 3 groups: the outputs will differ",)
+            "groups of 'gn' is 2, num_groups of torch layer 'norm' is 3: the outputs will differ",)
 
     def test_a_root_mean_square_norm_without_epsilon_takes_that_of_the_type(self):
         import keras
