@@ -1,5 +1,5 @@
 """Every block of Python and shell in the README and in docs/ runs, page by page, as a reader would
-paste it; tables are complete.
+paste it, where TensorFlow is not installed; tables are complete.
 """
 
 from __future__ import annotations
@@ -28,21 +28,41 @@ def test_the_pages_that_have_code_are_found() -> None:
            } >= {"README.md", "start.md", "classic.md", "command_line.md"}
 
 
+# Python reads this file when it starts: it hides what a reader need not have.
+WITHOUT_TENSORFLOW = """
+import sys
+from importlib.machinery import PathFinder
+
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0] in ("tensorflow", "tf_keras", "jax"):
+            return None
+        return super().find_spec(name, path, target)
+
+sys.meta_path = [Without if finder is PathFinder else finder for finder in sys.meta_path]
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_code_of_the_page_runs(page: Path, tmp_path: Path) -> None:
     # Named so that it cannot hide a module, and with the commands of this checkout on PATH.
     script = tmp_path / f"page_{page.stem}.py"
     script.write_text(script_of(page), encoding="utf-8")
-    commands = tmp_path / "commands"
+    commands, hiding = tmp_path / "commands", tmp_path / "hiding"
     commands.mkdir()
+    hiding.mkdir()
+    (hiding / "sitecustomize.py").write_text(WITHOUT_TENSORFLOW)
     for name, call in {"python": "", "keras-torch-convert": "-m keras_torch_convert "}.items():
         (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {call}"$@"\n')
         (commands / name).chmod(0o755)
+    # Keras keeps its configuration at home: as on a machine that never saw it.
     environment = {
-        **os.environ, "KERAS_BACKEND": "torch", "PYTHONPATH": str(ROOT),
+        **os.environ, "HOME": str(tmp_path), "PYTHONPATH": f"{hiding}{os.pathsep}{ROOT}",
         "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"
     }
+    environment.pop("KERAS_BACKEND")
     answer = subprocess.run([sys.executable, script], check=False, cwd=tmp_path, env=environment,
                             capture_output=True, text=True)
     assert answer.returncode == 0, f"{answer.stdout[-3000:]}\n{answer.stderr[-6000:]}"
