@@ -105,7 +105,6 @@ OLD_LONG_LINES = {
     "keras_torch_convert/diagnosis/causes/dropout.py",
     "keras_torch_convert/diagnosis/causes/structure.py",
     "keras_torch_convert/diagnosis/description.py", "keras_torch_convert/diagnosis/diagnosis.py",
-    "keras_torch_convert/plan/file.py", "examples/torch_to_release.ipynb",
 }
 OLD_LARGE_FUNCTIONS = {
     "keras_torch_convert/alignment/assemble.py:plan_by_order",
