@@ -19,6 +19,7 @@ from ..util.text import join_names
 
 # Names by which modules keep the constant under the square root.
 _EPSILON = ("eps", "epsilon", "variance_epsilon")
+_DROPOUTS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,12 @@ def compare_hyperparameters(plan: Plan, source: Source, target: Target) -> Diffe
         for found, checks in ((warnings, (_epsilon, _groups, _nonlinearity)),
                               (notes, (_momentum, _padding_idx, _max_norm))):
             texts = [check(module, layer) for check in checks]
-            found += [_Difference(text, layer, name) for text in texts if text]
-    rates = _dropout_rates(source.module, target)
-    return Differences(_sentences(warnings), (*_sentences(notes), *dict.fromkeys(rates)))
+            found += [
+                _Difference(text, layer.class_name, layer.display_name, name)
+                for text in texts if text
+            ]
+    notes += _dropout_rates(source.module, target)
+    return Differences(_sentences(warnings), _sentences(notes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +68,21 @@ class _Difference:
     """What differs, as a sentence with the places {layer} and {torch}, and the two layers."""
 
     text: str
-    layer: TargetLayer
-    torch: str
+    class_name: str = ""
+    layer: str = ""
+    torch: str = ""
 
 
 def _sentences(differences: Iterable[_Difference]) -> tuple[str, ...]:
     """Return one sentence for all layers of a class that differ in the same way."""
     groups: dict[tuple[str, str], list[_Difference]] = {}
     for one in differences:
-        groups.setdefault((one.layer.class_name, one.text), []).append(one)
+        groups.setdefault((one.class_name, one.text), []).append(one)
     sentences = []
     for (class_name, text), group in groups.items():
-        layer, torch = f"'{group[0].layer.display_name}'", f"torch layer '{group[0].torch}'"
+        layer, torch = f"'{group[0].layer}'", f"torch layer '{group[0].torch}'"
         if len(group) > 1:
-            names = join_names((one.layer.display_name for one in group), 3, quoted=True)
+            names = join_names((one.layer for one in group), 3, quoted=True)
             layer = f"{len(group)} {class_name} layers ({names})"
             torch = "their torch layers"
         sentences.append(text.format(layer=layer, torch=torch))
@@ -98,31 +103,31 @@ def _pairs(plan: Plan, root: Any, target: Target) -> Iterator[tuple[str, Any, Ta
                 yield name, modules[name], leaf
 
 
-def _dropout_rates(root: Any, target: Target) -> list[str]:
-    """Dropout layers own no weights: those of both sides that drop anything are paired in their
-    order.
+def _dropout_rates(root: Any, target: Target) -> list[_Difference]:
+    """Compare the dropout layers of both sides that drop anything, paired in their order.
+
+    They own no weights, so that no Plan pairs them.
     """
     if target.framework == "torch" or target.model is None:
         return []
-    torch = [(name, float(one.p))
-             for name, one in root.named_modules() if type(one).__name__.startswith("Dropout")]
-    torch = [(name, rate) for name, rate in torch if rate]
+    torch = [(name, float(one.p)) for name, one in root.named_modules()
+             if type(one).__name__.startswith("Dropout") and one.p]
     keras = [(str(layer.name), float(layer.rate)) for layer in all_layers(target.model)
-             if type(layer).__name__ in ("Dropout", "SpatialDropout1D", "SpatialDropout2D",
-                                         "SpatialDropout3D") and layer.rate]
+             if type(layer).__name__ in _DROPOUTS and layer.rate]
     if len(torch) != len(keras):
-        said = (f"torch drops at {len(torch)} places ({_rates_text(torch)}), Keras at {len(keras)} "
-                f"({_rates_text(keras)})")
-        return [f"dropout: {said}: this shows in training only"]
+        left, right = (
+            join_names((f"{name} {rate:g}" for name, rate in side), 3) for side in (torch, keras))
+        # Braces in a name must not be taken for a place of the sentence.
+        text = (f"dropout: torch drops at {len(torch)} places ({left}), Keras at {len(keras)} "
+                f"({right}): this shows in training only")
+        return [_Difference(text.replace("{", "{{").replace("}", "}}"))]
     return [
-        f"rate of '{ours}' is {rate:g}, p of torch layer '{theirs}' is {p:g}: this shows in "
-        "training only" for (theirs, p), (ours, rate) in zip(torch, keras, strict=True)
+        _Difference(
+            f"rate of {{layer}} is {rate:g}, p of {{torch}} is {p:g}: this shows in training only",
+            "dropout", ours, theirs)
+        for (theirs, p), (ours, rate) in zip(torch, keras, strict=True)
         if not math.isclose(p, rate, rel_tol=1e-6)
     ]
-
-
-def _rates_text(rates: list[tuple[str, float]]) -> str:
-    return join_names((f"{name} {rate:g}" for name, rate in rates), 3)
 
 
 def _number(module: Any, names: tuple[str, ...]) -> float | None:
