@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import TransferError
+from ..errors import PairError, TransferError
 from ..plan.derived_tensors import in_source_terms
 from ..plan.expressions import CallbackOutput, LayerCallback, UserCall
 from ..plan.recipe import Assignment
@@ -70,7 +70,13 @@ def assign_layer(torch_layer: TorchLayer, layer: TargetLayer,
         return in_source_terms(assignments, torch_layer.tensors)
     leaf = _sole_leaf(layer)
     derived = as_keras_kind(with_effective_weights(torch_layer, layer), leaf)
-    assignments = in_source_terms(_assign(derived, layer), derived.tensors)
+    try:
+        assignments = in_source_terms(_assign(derived, layer), derived.tensors)
+    except PairError as error:
+        # The reason that a person would give is that of the most basic rule that fails.
+        if (basic := remedies.kind_refusal(torch_layer, layer)) is not None:
+            raise basic from error
+        raise
     return with_padding_note(in_keras_order(assignments, layer, torch_layer), torch_layer, leaf)
 
 

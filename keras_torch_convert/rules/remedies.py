@@ -39,6 +39,22 @@ def count_refusal(torch_layer: TorchLayer, layer: TargetLayer, unplaced: Sequenc
     return refusal(torch_layer, layer, counts, remedy or on_count(torch_layer, layer, unplaced))
 
 
+def kind_refusal(torch_layer: TorchLayer, layer: TargetLayer) -> PairError | None:
+    """Return the error for a layer of vectors, as a norm, and one of matrices, as a convolution.
+
+    None when both are of one kind, and when they hold equally many arrays, whose shapes tell more.
+    """
+    tensors, variables = torch_layer.tensors, layer.variables
+    has_matrix = [
+        any(sum(extent > 1 for extent in array.shape) > 1 for array in side)
+        for side in (tensors, variables)
+    ]
+    if has_matrix[0] == has_matrix[1] or len(tensors) == len(variables):
+        return None
+    remedy = "hardly a pair that anyone means, so look at the order of the layers first"
+    return count_refusal(torch_layer, layer, (), remedy=remedy)
+
+
 def on_count(torch_layer: TorchLayer, layer: TargetLayer, unplaced: Sequence[SourceTensor]) -> str:
     """Say what to do about tensors or variables that are left over."""
     if len(torch_layer.tensors) < len(layer.variables):

@@ -14,6 +14,7 @@ from ...plan.recipe import Assignment, Constant
 from ...spec.layer_groups import TorchLayer, last_part
 from ...spec.source import SourceTensor
 from ...spec.target import TargetLayer, TargetVariable
+from ...util.text import plural
 from .. import remedies
 from ..rule import Rule
 
@@ -134,10 +135,11 @@ def _cells_by_position(torch_layer: TorchLayer, layer: TargetLayer, count: int) 
     size, rest = divmod(len(torch_layer.tensors), count)
     ranks = tuple(len(tensor.shape) for tensor in torch_layer.tensors)
     if rest or size not in (2, 4) or ranks != (2, 2, 1, 1)[:size] * count:
+        each = f" for each of {count} cells" if count > 1 else ""
         raise remedies.refusal(
             torch_layer, layer,
-            (f"expected {count} times weight_ih, weight_hh (and bias_ih, bias_hh), got "
-             f"{len(torch_layer.tensors)} tensors with ranks {ranks}"),
+            f"expected weight_ih and weight_hh (and bias_ih, bias_hh){each}, got "
+            f"{plural(len(torch_layer.tensors), 'tensor')} with ranks {ranks}",
             "give the torch module or its state dict, whose names tell the cells apart, and one "
             "torch layer a Keras layer")
     return tuple(
