@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.race import print_ratios, race
-from keras_torch_convert.plan.evaluation import shape_by_kinds
+from keras_torch_convert.plan.evaluation import shape_of
 from keras_torch_convert.plan.executor import check_plan
 from keras_torch_convert.plan.expressions import (Add, Concat, Expression, Permute, Reshape, Slice,
                                                   Tensor)
@@ -150,7 +150,7 @@ def executor_of(case: Case) -> Callable[[], list[Array]]:
         for name, array in case.tensors.items()
     }
     variables = tuple(
-        TargetVariable(f"layer/{index}", f"layer/{index}", str(index), shape_by_kinds(one, shapes),
+        TargetVariable(f"layer/{index}", f"layer/{index}", str(index), shape_of(one, shapes),
                        "float32", True, None) for index, one in enumerate(case.expressions))
     layer = TargetLayer("layer", "layer", ("Layer",), variables, (), 0, {}, None)
     target = Target(None, "model", "keras", "torch", (layer,))

@@ -9,9 +9,8 @@ copy kernel each. To exchange the two sides is the inverse.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -20,9 +19,7 @@ import numpy.typing as npt
 
 from .. import _core
 from ..spec.tensor_spec import Shape
-from .coverage import AxisEntries, coverage
-from .expressions import (Concat, Expression, Overlay, Permute, Reshape, Slice, SliceScatter,
-                          Tensor, operands_of)
+from .coverage import AxisEntries
 
 # A movement in more pieces than this is no layout of a layer, and would copy element by element.
 _MOST_REGIONS = 100_000
@@ -96,10 +93,10 @@ class CopyProgram:
     """
 
     shape: Shape
-    bases: tuple[Expression, ...]
+    bases: tuple[Any, ...]
     regions: tuple[CopyRegion, ...]
 
-    def of(self, *bases: Expression) -> CopyProgram:
+    def of(self, *bases: Any) -> CopyProgram:
         """The same movement of other bases of the same shapes."""
         return CopyProgram(self.shape, bases, self.regions)
 
@@ -131,82 +128,8 @@ class CopyProgram:
         return counter.step * prod(self.shape[counter.axis + 1:])
 
 
-def compile_layout(expression: Expression, shape_of: Callable[[Expression], Shape]) -> CopyProgram:
-    """Follow the movements of `expression` down to its bases, of which `shape_of` gives the shapes.
-    Counters are in order.
-
-    Raises ValueError when a step does not fit: a permutation that does not name every axis once, a
-    reshape that is no exact split or merge of axes, a slice beyond its axis, a concatenation of
-    unequal arrays, or when an entry has no value or two.
-    """
-    if isinstance(expression, Permute) and isinstance(expression.operand,
-                                                      Tensor):  # nearly every weight
-        return _permuted_tensor(shape_of(expression.operand),
-                                expression.perm).of(expression.operand)
-    layout = _compiled(expression, shape_of)
-    if _has_gaps(expression):
-        _check_coverage(layout)
-    return layout.in_order()
-
-
-@lru_cache(maxsize=1024)
-def _permuted_tensor(shape: Shape, perm: tuple[int, ...]) -> CopyProgram:
-    """The layout of any tensor of that shape: a net has many weights, of few shapes."""
-    return _permuted(_whole(Tensor(""), shape), perm).in_order()
-
-
-def moved_shape(expression: Expression, shape_of: Callable[[Expression], Shape]) -> Shape:
-    """The shape alone, of an array that may have entries without values. Raises ValueError as
-    compile_layout does.
-    """
-    return _compiled(expression, shape_of).shape
-
-
-def _has_gaps(expression: Expression) -> bool:
-    return isinstance(expression,
-                      (SliceScatter, Overlay)) or (isinstance(expression,
-                                                              (Permute, Reshape, Slice, Concat))
-                                                   and any(map(_has_gaps, operands_of(expression))))
-
-
-def _check_coverage(layout: CopyProgram) -> None:
-    found = coverage(layout.shape, [region.entries() for region in layout.regions])
-    if found.twice:
-        raise ValueError("two values would go to one entry")
-    size = prod(layout.shape)
-    if found.covered != size:
-        raise ValueError(
-            f"{size - found.covered} of {size} entries of an array of shape {layout.shape} have "
-            "no values")
-
-
-def _compiled(
-        expression: Expression,
-        shape_of: Callable[[Expression],
-                           Shape]) -> CopyProgram:  # # one branch for each kind of node
-    match expression:
-        case Permute():
-            operand = _compiled(expression.operand, shape_of)
-            return _permuted(operand, expression.perm)
-        case Reshape():
-            operand = _compiled(expression.operand, shape_of)
-            return _reshaped(operand, expression.shape)
-        case Slice():
-            operand = _compiled(expression.operand, shape_of)
-            return _sliced(operand, expression)
-        case Concat():
-            return _concatenated([_compiled(operand, shape_of) for operand in expression.operands],
-                                 expression.axis)
-        case SliceScatter():
-            operand = _compiled(expression.operand, shape_of)
-            return _placed(operand, expression)
-        case Overlay():
-            return _merged([_compiled(operand, shape_of) for operand in expression.operands])
-        case _:
-            return _whole(expression, shape_of(expression))
-
-
-def _whole(base: Expression, shape: Shape) -> CopyProgram:
+def whole(base: Any, shape: Shape) -> CopyProgram:
+    """Take a base as it is."""
     counters = tuple(
         [LoopAxis(extent, axis, 1, axis, 1) for axis, extent in enumerate(shape) if extent != 1])
     nowhere = (0,) * len(shape)
@@ -214,10 +137,8 @@ def _whole(base: Expression, shape: Shape) -> CopyProgram:
                        (CopyRegion(0, nowhere, nowhere, counters),))
 
 
-def _permuted(operand: CopyProgram, perm: tuple[int, ...]) -> CopyProgram:
-    if sorted(perm) != list(range(len(operand.shape))):
-        raise ValueError(
-            f"the permutation {perm} does not name each axis of shape {operand.shape} once")
+def permuted(operand: CopyProgram, perm: tuple[int, ...], shape: Shape) -> CopyProgram:
+    """Reorder the axes of the result: axis i is axis `perm[i]` of the operand."""
     # Of nearly every weight: written out, where replace() and generators would take most of the
     # time of a check.
     regions = [
@@ -228,21 +149,14 @@ def _permuted(operand: CopyProgram, perm: tuple[int, ...]) -> CopyProgram:
                 for one in region.counters
             ])) for region in operand.regions
     ]
-    return CopyProgram(tuple([operand.shape[axis] for axis in perm]), operand.bases, tuple(regions))
+    return CopyProgram(shape, operand.bases, tuple(regions))
 
 
-def _sliced(operand: CopyProgram, step: Slice) -> CopyProgram:
-    axis, shape = step.axis, operand.shape
-    if not 0 <= axis < len(shape) or not 0 <= step.start <= step.stop <= shape[axis]:
-        raise ValueError(
-            f"entries {step.start} to {step.stop} of axis {axis} do not lie within shape {shape}")
-    regions = [
-        part for region in operand.regions for part in _within(region, axis, step.start, step.stop)
-    ]
-    moved = tuple(
-        replace(region, start=_put(region.start, axis, region.start[axis] - step.start))
-        for region in regions)
-    return CopyProgram(_put(shape, axis, step.stop - step.start), operand.bases, _bounded(moved))
+def sliced(operand: CopyProgram, axis: int, start: int, stop: int, shape: Shape) -> CopyProgram:
+    """Keep the entries `start` to `stop` of one axis."""
+    regions = (replace(part, start=_put(part.start, axis, part.start[axis] - start))
+               for region in operand.regions for part in _within(region, axis, start, stop))
+    return CopyProgram(shape, operand.bases, _bounded(regions))
 
 
 def _within(region: CopyRegion, axis: int, start: int, stop: int) -> Iterator[CopyRegion]:
@@ -281,44 +195,16 @@ def _part(region: CopyRegion, counter: LoopAxis, low: int, high: int) -> CopyReg
         tuple(one for one in narrowed if one.count != 1))
 
 
-def _concatenated(operands: Sequence[CopyProgram], axis: int) -> CopyProgram:
-    if not operands:
-        raise ValueError("a concatenation needs at least one operand")
-    first = operands[0].shape
-    if not 0 <= axis < len(first):
-        raise ValueError(f"arrays of shape {first} cannot be concatenated along axis {axis}")
-    others = [
-        operand.shape
-        for operand in operands if _put(operand.shape, axis, 0) != _put(first, axis, 0)
-    ]
-    if others:
-        raise ValueError(
-            f"arrays of shapes {first} and {others[0]} cannot be concatenated along axis {axis}")
-    placed = []
-    offset = 0
-    extent = sum(operand.shape[axis] for operand in operands)
-    for operand in operands:
-        placed.append(_placed(operand, SliceScatter(operand.bases[0], axis, offset, extent)))
-        offset += operand.shape[axis]
-    return _merged(placed)
-
-
-def _placed(operand: CopyProgram, step: SliceScatter) -> CopyProgram:
-    axis, shape = step.axis, operand.shape
-    if not 0 <= axis < len(shape) or not 0 <= step.start <= step.start + shape[axis] <= step.extent:
-        raise ValueError(
-            f"an array of shape {shape} has no place at {step.start} of {step.extent} entries "
-            f"along axis {axis}")
-    regions = (replace(region, start=_put(region.start, axis, region.start[axis] + step.start))
+def scattered(operand: CopyProgram, axis: int, start: int, shape: Shape) -> CopyProgram:
+    """Move the operand along one axis of a larger array; nothing goes to the other entries."""
+    regions = (replace(region, start=_put(region.start, axis, region.start[axis] + start))
                for region in operand.regions)
-    return CopyProgram(_put(shape, axis, step.extent), operand.bases, tuple(regions))
+    return CopyProgram(shape, operand.bases, tuple(regions))
 
 
-def _merged(operands: Sequence[CopyProgram]) -> CopyProgram:
-    shapes = {operand.shape for operand in operands}
-    if len(shapes) != 1:
-        raise ValueError(f"arrays of shapes {sorted(shapes)} cannot be merged into one")
-    bases: dict[Expression, int] = {}
+def overlaid(operands: Sequence[CopyProgram]) -> CopyProgram:
+    """Join operands of one shape that go to different entries."""
+    bases: dict[Any, int] = {}
     regions: list[CopyRegion] = []
     for operand in operands:
         numbers = [bases.setdefault(base, len(bases)) for base in operand.bases]
@@ -326,8 +212,8 @@ def _merged(operands: Sequence[CopyProgram]) -> CopyProgram:
     return CopyProgram(operands[0].shape, tuple(bases), _bounded(regions))
 
 
-def _reshaped(operand: CopyProgram, shape: Shape) -> CopyProgram:
-    check_reshape(operand.shape, shape)
+def reshaped(operand: CopyProgram, shape: Shape) -> CopyProgram:
+    """Give the result another shape, which `check_reshape` allows."""
     regions = (
         part for region in operand.regions for part in _on_other_axes(region, operand.shape, shape))
     return CopyProgram(shape, operand.bases, _bounded(regions))

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from ..errors import AlignmentError
 from ..spec.source import SourceTensor
 from ..spec.tensor_spec import Shape
-from .evaluation import shape_by_kinds
-from .expressions import CallbackOutput, Expression, Tensor, tensors_of, with_operands
+from .evaluation import shape_of
+from .expressions import Expression, Tensor, tensors_of
 from .recipe import Assignment
 
 
@@ -49,7 +49,7 @@ def derive(name: str, expression: Expression, tensors: Sequence[SourceTensor], r
         shape: Needed only for the output of a callback.
     """
     if shape is None:
-        shape = shape_by_kinds(expression, {tensor.name: tensor.shape for tensor in tensors})
+        shape = shape_of(expression, {tensor.name: tensor.shape for tensor in tensors})
     derived = _derived(tensors)
     return DerivedTensor(name, shape, tensors[0].dtype, _without_values(name),
                          expression=_substituted(expression,
@@ -96,10 +96,7 @@ def _substituted(expression: Expression, derived: Mapping[str, DerivedTensor]) -
     if isinstance(expression, Tensor):
         found = derived.get(expression.name)
         return expression if found is None else found.expression
-    if isinstance(expression, CallbackOutput):
-        operands = tuple(_substituted(one, derived) for one in expression.callback.operands)
-        return replace(expression, callback=replace(expression.callback, operands=operands))
-    return with_operands(expression, lambda operand: _substituted(operand, derived))
+    return expression.with_children(lambda child: _substituted(child, derived))
 
 
 def _without_values(name: str) -> Callable[[], npt.NDArray[Any]]:

@@ -1,5 +1,4 @@
-"""What an expression gives: its shape and type without reading a value, and its values in the type
-that is wanted.
+"""What an expression gives: its shape without reading a value, and its values in the wanted dtype.
 """
 
 from __future__ import annotations
@@ -17,10 +16,9 @@ from ..spec.dtypes import NUMPY_TYPES, native
 from ..spec.source import Source, SourceTensor
 from ..spec.tensor_spec import Shape
 from .casting import CASTABLE, Losses, cast, is_exact
-from .computing import computed, computed_shape
-from .copy_program import CopyProgram, compile_layout, move, moved_shape
-from .expressions import (CallbackOutput, Expression, Fill, LayerCallback, Tensor, is_computation,
-                          operands_of)
+from .copy_program import CopyProgram, move
+from .expressions import (CallbackOutput, Computation, Expression, Fill, LayerCallback, Tensor,
+                          compile_program)
 
 Array = npt.NDArray[Any]
 # Types of which float32 does not hold every value.
@@ -35,29 +33,29 @@ class Evaluation:
     results: dict[LayerCallback, list[Array] | None] = field(default_factory=dict)
     # By identity: to hash a tree of expressions takes longer than all else that is done with most
     # of them.
-    layouts: dict[int, tuple[Expression, CopyProgram]] = field(default_factory=dict)
+    programs: dict[int, tuple[Expression, CopyProgram]] = field(default_factory=dict)
     # How often values were asked for.
     reads: int = 0
 
     def shape(self, expression: Expression) -> Shape:
-        """The shape, from shapes alone. Raises ValueError when a step does not fit."""
+        """Return the shape, from shapes alone. Raises ValueError when a step does not fit."""
         match expression:
             case Tensor():
                 return self.source[expression.name].shape
-            case Fill():
-                return expression.shape
             case CallbackOutput():
                 return self._result(expression).shape
             case _:
-                return self.layout(expression).shape
+                return self.program(expression).shape
 
-    def layout(self, expression: Expression) -> CopyProgram:
-        """The movement down to the bases: tensors, constants, callbacks' outputs and computations.
+    def program(self, expression: Expression) -> CopyProgram:
+        """Return the copies from the bases: tensors, constants, callbacks' outputs, computations.
+
+        Raises ValueError when a step does not fit.
         """
-        found = self.layouts.get(id(expression))
+        found = self.programs.get(id(expression))
         if found is None:
             # The expression is kept too, so that no other one can get its identity.
-            found = self.layouts[id(expression)] = expression, compile_layout(
+            found = self.programs[id(expression)] = expression, compile_program(
                 expression, self._base_shape)
         return found[1]
 
@@ -67,13 +65,13 @@ class Evaluation:
         """
         return all(
             isinstance(base, Tensor) and is_exact(self._dtype(base), dtype)
-            for base in self.layout(expression).bases)
+            for base in self.program(expression).bases)
 
     def check_types(self, expression: Expression, dtype: str) -> None:
         """Raise ValueError when some tensor is of a type that cannot become `dtype`."""
-        for base in self.layout(expression).bases:
-            if is_computation(base):
-                for operand in operands_of(base):
+        for base in self.program(expression).bases:
+            if isinstance(base, Computation):
+                for operand in base.children():
                     self.check_types(operand, "float64")
             else:
                 check_castable(self._dtype(base), dtype)
@@ -86,13 +84,13 @@ class Evaluation:
         types may be joined. Raises ValueError when finite values do not fit the type, or when
         finite numbers make an infinite or undefined one.
         """
-        layout = self.layout(expression)
-        bases = [self._base(base, dtype) for base in layout.bases]
-        types = [self._dtype(base) for base in layout.bases]
+        program = self.program(expression)
+        bases = [self._base(base, dtype) for base in program.bases]
+        types = [self._dtype(base) for base in program.bases]
         if all(one == dtype for one in types) and bases:
-            return move(layout, bases)
-        result = np.empty(layout.shape, NUMPY_TYPES[dtype].newbyteorder("="))
-        for region in layout.regions:
+            return move(program, bases)
+        result = np.empty(program.shape, NUMPY_TYPES[dtype].newbyteorder("="))
+        for region in program.regions:
             part = cast(region.base_view(bases[region.base]), types[region.base], dtype, label,
                         losses)
             _core.copy_strided(part, region.view(result))
@@ -104,11 +102,11 @@ class Evaluation:
 
         The view's axes are not those of the shape: they are as many as the movement has steps.
         """
-        layout = self.layout(expression)
-        base = layout.bases[0] if len(layout.bases) == 1 else None
-        if not isinstance(base, Tensor) or self._dtype(base) != dtype or not layout.is_one_view():
+        program = self.program(expression)
+        base = program.bases[0] if len(program.bases) == 1 else None
+        if not isinstance(base, Tensor) or self._dtype(base) != dtype or not program.is_one_view():
             return None
-        return layout.regions[0].base_view(self.read(self.source[base.name]))
+        return program.regions[0].base_view(self.read(self.source[base.name]))
 
     def read(self, tensor: SourceTensor) -> Array:
         """The values of a source tensor as they are stored."""
@@ -121,9 +119,9 @@ class Evaluation:
         return values
 
     def _base_shape(self, base: Expression) -> Shape:
-        if is_computation(base):
-            return computed_shape(base, [self.shape(operand) for operand in operands_of(base)])
-        return self.shape(base)
+        if isinstance(base, (Tensor, CallbackOutput)):
+            return self.shape(base)
+        return base.result_shape([self.shape(child) for child in base.children()])
 
     def _dtype(self, base: Expression) -> str:
         match base:
@@ -135,10 +133,10 @@ class Evaluation:
                 return "float64"
             case _:
                 return "float64" if any(
-                    self._is_wide(operand) for operand in operands_of(base)) else "float32"
+                    self._is_wide(operand) for operand in base.children()) else "float32"
 
     def _is_wide(self, expression: Expression) -> bool:
-        bases = self.layout(expression).bases
+        bases = self.program(expression).bases
         return any(not isinstance(base, Fill) and self._dtype(base) in _WIDE for base in bases)
 
     def _base(self, base: Expression, dtype: str) -> Array:
@@ -149,14 +147,16 @@ class Evaluation:
                 return self._result(base)
             case Fill():
                 return np.broadcast_to(np.float64(base.value), base.shape)
-            case _:
+            case Computation():
                 return self._computed(base)
+            case _:
+                raise AssertionError(f"{type(base).__name__} is no base")
 
-    def _computed(self, base: Any) -> Array:
+    def _computed(self, base: Computation) -> Array:
         dtype = self._dtype(base)
         label = type(base).__name__
-        operands = [self.values(operand, dtype, label) for operand in operands_of(base)]
-        result = np.ascontiguousarray(computed(base, operands)).reshape(self._base_shape(base))
+        operands = [self.values(operand, dtype, label) for operand in base.children()]
+        result = np.ascontiguousarray(base.evaluate(operands)).reshape(self._base_shape(base))
         bad = result.size - int(np.isfinite(result).sum())
         if bad and all(np.isfinite(operand).all() for operand in operands):
             raise ValueError(
@@ -176,19 +176,13 @@ def check_castable(source_type: str, target_type: str) -> None:
         raise ValueError(f"{source_type} values cannot become {target_type}")
 
 
-def shape_by_kinds(expression: Expression, shapes: Mapping[str, Shape]) -> Shape:
-    """The shape of an expression over tensors of which only the shapes are known; callbacks'
-    outputs have none.
-    """
-    def base_shape(base: Expression) -> Shape:
-        if isinstance(base, Tensor):
-            return shapes[base.name]
-        if isinstance(base, Fill):
-            return base.shape
-        if isinstance(base, CallbackOutput):
-            raise ValueError("what a callback returns has no shape before it is called")
-        assert is_computation(base)
-        return computed_shape(base,
-                              [shape_by_kinds(operand, shapes) for operand in operands_of(base)])
+def shape_of(expression: Expression, shapes: Mapping[str, Shape]) -> Shape:
+    """Return the shape of an expression over tensors with these shapes.
 
-    return moved_shape(expression, base_shape)
+    Raises ValueError when a step does not fit, and for what a callback returns.
+    """
+    if isinstance(expression, Tensor):
+        return shapes[expression.name]
+    if isinstance(expression, CallbackOutput):
+        return expression.result_shape(())
+    return expression.result_shape([shape_of(one, shapes) for one in expression.children()])

@@ -22,8 +22,7 @@ from .casting import CASTABLE, Losses
 from .copy_program import CopyProgram
 from .coverage import AxisEntries, coverage
 from .evaluation import Evaluation, check_castable
-from .expressions import (CallbackOutput, Expression, LayerCallback, Tensor, operands_of,
-                          tensors_of, with_operands)
+from .expressions import CallbackOutput, Expression, LayerCallback, Tensor, tensors_of
 from .ledger import LedgerEntry, leftover_problems, make_ledger
 from .lower_callbacks import lower_callbacks
 from .plan import Plan
@@ -84,7 +83,7 @@ class CheckedPlan:
         only where `depends_on_values` is False.
         """
         check = _Check(source, self._check.target)
-        check.evaluation.layouts = self._check.evaluation.layouts
+        check.evaluation.programs = self._check.evaluation.programs
         work = tuple([_Work(one.variable, one.assignment, check.evaluation) for one in self._work])
         return CheckedPlan(self.ledger, self.warnings, self.callback_hits, work, self._plan, check)
 
@@ -225,7 +224,7 @@ class _Check:
         """The expression with one name for tied tensors."""
         if isinstance(expression, Tensor):
             return Tensor(self.first_name.get(expression.name, expression.name))
-        return with_operands(expression, self._untied)
+        return expression.with_children(self._untied)
 
     def _work(self, variable: TargetVariable, assignment: Assignment) -> _Work | None:
         """The work for one variable, None when there is a problem with it (noted) or with its
@@ -259,7 +258,7 @@ class _Check:
             results = self._results(expression.callback)
             return results is not None and expression.index < len(results)
         # A list, so that every callback is run and every problem found.
-        return all([self._available(operand) for operand in operands_of(expression)])  # noqa: C419
+        return all([self._available(operand) for operand in expression.children()])  # noqa: C419
 
     def equal_by_value(self, plan: Plan, ledger: tuple[LedgerEntry, ...]) -> dict[str, str]:
         """For tensors that are left over: the used tensor of the very same values, such as an
@@ -310,8 +309,8 @@ class _Check:
         pending = [assignment.expression for assignment in plan.assignments]
         pending += [constant.expression for constant in plan.constants]
         while pending:
-            layouts.append(self.evaluation.layout(pending.pop()))
-            pending += [operand for base in layouts[-1].bases for operand in operands_of(base)]
+            layouts.append(self.evaluation.program(pending.pop()))
+            pending += [operand for base in layouts[-1].bases for operand in base.children()]
         uses = [(self.first_name.get(base.name, base.name), region) for layout in layouts
                 for region in layout.regions
                 if isinstance(base := layout.bases[region.base], Tensor)]

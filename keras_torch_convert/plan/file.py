@@ -30,7 +30,7 @@ from ..errors import PlanError
 from ..spec.file_layout import recorded
 from ..spec.tensor_spec import TensorSpec
 from ..util.atomic_file import write_atomically
-from .evaluation import shape_by_kinds
+from .evaluation import shape_of
 from .expressions import needs_callback, tensors_of
 from .file_entries import Entry, entry_at
 from .file_expressions import Calls, Names, expression_as_json, read_expression
@@ -380,7 +380,7 @@ def _check_shapes(plan: Recipe) -> None:
         if not known or needs_callback(assignment.expression):
             continue
         try:
-            shape = shape_by_kinds(assignment.expression, shapes)
+            shape = shape_of(assignment.expression, shapes)
         except ValueError as error:
             raise PlanError(
                 f"variable {number} ('{assignment.key}'): {error}; save the plan again") from error

@@ -6,16 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..errors import TransferError
-from .expressions import (Add, CallbackOutput, Concat, Expression, Fill, LayerCallback, Multiply,
-                          Norm, Overlay, Permute, Resampled, Reshape, Scale, SingularVector, Slice,
-                          SliceScatter, SpectralNormWeight, StdDev, Tensor, Unrepeated,
-                          Unstandardized, UserCall, WeightNorm, WeightStandardization)
+from .expressions import NODES, CallbackOutput, Expression, LayerCallback, Tensor, UserCall
 from .file_entries import Entry
 
 Calls = Mapping[str, Callable[[list[Any]], list[Any]]]
+_EXPRESSIONS = tuple[Expression, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,32 +25,16 @@ class Names:
     calls: Calls
 
 
-# What stands in a node of the Plan, field by field in the order of its data class.
-_NODES: dict[str, tuple[type[Any], tuple[str, ...]]] = {
-    "permute": (Permute, ("expression", "shape")), "reshape": (Reshape, ("expression", "shape")),
-    "slice": (Slice, ("expression", "whole", "whole", "whole")),
-    "concat": (Concat, ("expressions", "whole")), "place":
-        (SliceScatter, ("expression", "whole", "whole", "whole")),
-    "merge": (Overlay, ("expressions",)), "fill": (Fill, ("number", "shape")), "add":
-        (Add, ("expressions",)), "multiply": (Multiply, ("expressions",)), "scale":
-            (Scale, ("expression", "number")), "norm_weight":
-                (WeightNorm, ("expression", "expression", "axis")), "norm":
-                    (Norm, ("expression", "axis")), "spectral_norm_weight":
-                        (SpectralNormWeight, ("expression", "expression", "expression", "whole")),
-    "singular_vector": (SingularVector, ("expression", "side", "whole")), "standardized_weight":
-        (WeightStandardization, ("expression", "whole", "number")), "resampled":
-            (Resampled, ("expression", "whole", "grid", "grid", "mode")), "unrepeated":
-                (Unrepeated, ("expression", "shape")), "unstandardized":
-                    (Unstandardized, ("expression", "whole", "number", "flag")), "deviation":
-                        (StdDev, ("expression", "whole", "number"))
-}
-_CHOICES = {"side": ("left", "right"), "mode": ("bicubic", "bilinear")}
-_NAMES = {node: name for name, (node, _) in _NODES.items()}
+@cache
+def _field_types(node: type[Any]) -> dict[str, Any]:
+    """Return the types of a node's fields, which say how they stand in a file."""
+    hints = get_type_hints(node)
+    return {one.name: hints[one.name] for one in fields(node)}
 
 
 def expression_as_json(expression: Expression, prefix: str) -> Any:
-    """The expression as text, numbers and lists; all names of tensors begin with `prefix`, which is
-    left out.
+    """Return the expression as text, numbers and lists; all names of tensors begin with `prefix`,
+    which is left out.
     """
     if isinstance(expression, Tensor):
         return expression.name[len(prefix):]
@@ -60,33 +43,28 @@ def expression_as_json(expression: Expression, prefix: str) -> Any:
         operands = [expression_as_json(operand, prefix) for operand in callback.operands]
         keys = [call.key for call in callback.calls]
         return ["callback", callback.layer, operands, keys, callback.count, expression.index]
-    name = _NAMES[type(expression)]
-    values = (getattr(expression, field.name) for field in fields(expression))
-    return [
-        name, *(_as_json(value, kind, prefix)
-                for value, kind in zip(values, _NODES[name][1], strict=True))
+    node: Any = type(expression)
+    values = [
+        _as_json(getattr(expression, name), kind, prefix)
+        for name, kind in _field_types(node).items()
     ]
+    return [expression.NAME, *values]
 
 
-def _as_json(value: Any, kind: str, prefix: str) -> Any:
-    match kind:
-        case "expression":
-            return expression_as_json(value, prefix)
-        case "expressions":
-            return [expression_as_json(operand, prefix) for operand in value]
-        case "shape" | "grid":
-            return [int(extent) for extent in value]
-        case "number":
-            return float(value)
-        case "whole":
-            return int(value)
-        case _:
-            return value
+def _as_json(value: Any, kind: Any, prefix: str) -> Any:
+    if kind is Expression:
+        return expression_as_json(value, prefix)
+    if kind == _EXPRESSIONS:
+        return [expression_as_json(operand, prefix) for operand in value]
+    if isinstance(value, tuple):
+        return [int(extent) for extent in value]
+    return kind(value) if kind in (int, float) else value
 
 
 def read_expression(entry: Entry, names: Names) -> Expression:
-    """The expression that an entry of a file describes. Raises PlanError for unknown steps and for
-    values of another kind.
+    """Return the expression that an entry of a file describes.
+
+    Raises PlanError for unknown steps and for values of another kind.
     """
     if isinstance(entry.value, str):
         return Tensor(names.prefix + entry.value)
@@ -96,41 +74,35 @@ def read_expression(entry: Entry, names: Names) -> Expression:
     name, *values = items
     if name.value == "callback":
         return _read_callback(entry, names)
-    if name.text() not in _NODES:
-        raise name.error(f"one of the steps {', '.join((*_NODES, 'callback'))}")
-    node, kinds = _NODES[name.text()]
+    if name.text() not in NODES:
+        raise name.error(f"one of the steps {', '.join((*NODES, 'callback'))}")
+    node: Any = NODES[name.text()]
+    kinds = _field_types(node).values()
     entry.items(1 + len(kinds))
     result: Expression = node(
         *(_read(value, kind, names) for value, kind in zip(values, kinds, strict=True)))
     return result
 
 
-def _read(entry: Entry, kind: str, names: Names) -> Any:  # # one branch for each kind
-    match kind:
-        case "expression":
-            return read_expression(entry, names)
-        case "expressions":
-            operands = tuple(read_expression(operand, names) for operand in entry.items())
-            if not operands:
-                raise entry.error("at least one operand")
-            return operands
-        case "shape":
-            return entry.shape()
-        case "number":
-            return entry.number()
-        case "axis":
-            return None if entry.value is None else entry.whole()
-        case "grid":
-            rows, columns = entry.items(2)
-            return rows.whole(1), columns.whole(1)
-        case "side" | "mode":
-            if entry.value not in _CHOICES[kind]:
-                raise entry.error(" or ".join(f'"{choice}"' for choice in _CHOICES[kind]))
-            return entry.value
-        case "flag":
-            return entry.truth()
-        case _:
-            return entry.whole()
+def _read(entry: Entry, kind: Any, names: Names) -> Any:
+    if kind is Expression:
+        return read_expression(entry, names)
+    if kind == _EXPRESSIONS:
+        operands = tuple(read_expression(operand, names) for operand in entry.items())
+        if not operands:
+            raise entry.error("at least one operand")
+        return operands
+    if kind == tuple[int, int]:
+        rows, columns = entry.items(2)
+        return rows.whole(1), columns.whole(1)
+    if get_origin(kind) is Literal:
+        if entry.value not in get_args(kind):
+            raise entry.error(" or ".join(f'"{choice}"' for choice in get_args(kind)))
+        return entry.value
+    if kind == int | None and entry.value is None:
+        return None
+    readers = {tuple[int, ...]: entry.shape, float: entry.number, bool: entry.truth}
+    return readers.get(kind, entry.whole)()
 
 
 def _read_callback(entry: Entry, names: Names) -> CallbackOutput:

@@ -15,7 +15,7 @@ from .callbacks import apply_callbacks
 from .copy_program import CopyProgram
 from .coverage import AxisEntries, coverage
 from .evaluation import Evaluation
-from .expressions import CallbackOutput, Expression, LayerCallback, Tensor, operands_of, tensors_of
+from .expressions import CallbackOutput, Expression, LayerCallback, Tensor, tensors_of
 from .plan import Plan
 from .recipe import Assignment
 
@@ -107,8 +107,8 @@ def _left_out(assignments: Sequence[Assignment], steps: Mapping[LayerCallback,
             rules[name] = f"left out by additional_transfer {keys} of layer '{callback.layer}'"
     pending: list[Expression] = [one.expression for one in assignments]
     while pending:
-        layout: CopyProgram = evaluation.layout(pending.pop())
-        pending += [operand for base in layout.bases for operand in operands_of(base)]
+        layout: CopyProgram = evaluation.program(pending.pop())
+        pending += [operand for base in layout.bases for operand in base.children()]
         for region in layout.regions:
             base = layout.bases[region.base]
             if isinstance(base, Tensor) and base.name in taken:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_torch_convert.errors import SourceError, TransferError
-from keras_torch_convert.plan.copy_program import compile_layout, move
+from keras_torch_convert.plan.copy_program import move
 from keras_torch_convert.plan.executor import check_plan
 from keras_torch_convert.plan.expressions import (CallbackOutput, LayerCallback, Permute, Reshape,
-                                                  Tensor, UserCall)
+                                                  Tensor, UserCall, compile_program)
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment
 from tests.helpers.transfer import layer, source_of, target_of, tensor, values_by_label
@@ -29,7 +29,7 @@ def one_variable(values, shape, dtype="float32", expression=None):
 
 def compiled(expression, shape):
     """The movement over bases that all have one shape."""
-    return compile_layout(expression, lambda _: shape)
+    return compile_program(expression, lambda _: shape)
 
 
 def problems_of(plan, source, target, **options):

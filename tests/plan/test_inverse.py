@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_torch_convert.errors import TransferError
-from keras_torch_convert.plan.evaluation import shape_by_kinds
+from keras_torch_convert.plan.evaluation import shape_of
 from keras_torch_convert.plan.expressions import (Add, CallbackOutput, Concat, Fill, LayerCallback,
-                                                  Permute, Reshape, Scale, Slice,
+                                                  Overlay, Permute, Reshape, Scale, Slice,
                                                   SpectralNormWeight, Tensor, UserCall, WeightNorm)
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment, Constant
@@ -26,7 +26,7 @@ def there_and_back(expressions, tensors, dtype="float32"):
     of the variables again.
     """
     shapes = {name: values.shape for name, values in tensors.items()}
-    variables = {str(index): shape_by_kinds(one, shapes) for index, one in enumerate(expressions)}
+    variables = {str(index): shape_of(one, shapes) for index, one in enumerate(expressions)}
     plan = Plan(
         tuple(Assignment(f"k/{index}", one, "rule") for index, one in enumerate(expressions)),
         sources={
@@ -127,6 +127,27 @@ class TestDataMovement:
         values = values_by_label(twice, source_of({"w": counted(2, 3, 4)}),
                                  target_of(layer("k", "Layer", {"0": (4, 2, 3)})))
         np.testing.assert_array_equal(values["k/0"], first["k/0"])
+
+    def test_parts_that_no_axis_joins_are_overlaid_and_cut_out_again(self):
+        upper, left, right = (Slice(Tensor("w"), 0, 0, 2), Slice(Tensor("w"), 1, 0,
+                                                                 3), Slice(Tensor("w"), 1, 3, 6))
+        expressions = [
+            Permute(Slice(upper, 1, 0, 3), (1, 0)),
+            Slice(upper, 1, 3, 6),
+            Slice(left, 0, 2, 4),
+            Slice(right, 0, 2, 4)
+        ]
+        plan, first, back, _ = there_and_back(expressions, {"w": counted(4, 6)})
+        np.testing.assert_array_equal(back["w"], counted(4, 6))
+        assert isinstance(plan.invert().assignments[0].expression, Overlay)
+
+        twice = plan.invert().invert()
+
+        shapes = {label.removeprefix("k/"): array.shape for label, array in first.items()}
+        keras = target_of(layer("k", "Layer", shapes))
+        values = values_by_label(twice, source_of({"w": counted(4, 6)}), keras)
+        for label, array in first.items():
+            np.testing.assert_array_equal(values[label], array)
 
     def test_a_tensor_of_which_only_a_part_is_held_cannot_be_made_whole(self):
         with pytest.raises(TransferError, match=r"3 of 9 entries .* have no values"):

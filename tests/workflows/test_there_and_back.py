@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import keras_torch_convert as ktc
-from keras_torch_convert.plan.evaluation import shape_by_kinds
+from keras_torch_convert.plan.evaluation import shape_of
 from keras_torch_convert.plan.expressions import Expression
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment
@@ -36,7 +36,7 @@ TARGETS = (".h5", ".weights.h5", ".keras")
 def plan_of(expressions: list[Expression], shapes: dict[str, tuple[int, ...]], dtype: str) -> Plan:
     """A Plan with a variable for each expression, all of one type."""
     places = [f"layer{index}/0" for index in range(len(expressions))]
-    kinds = [shape_by_kinds(one, shapes) for one in expressions]
+    kinds = [shape_of(one, shapes) for one in expressions]
     arrays = tuple(
         StoredArray(f"/layers/{place}", kind, STORED[dtype], place)
         for place, kind in zip(places, kinds, strict=True))

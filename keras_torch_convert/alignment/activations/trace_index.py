@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ...plan.callbacks import apply_callbacks
 from ...plan.evaluation import Evaluation
-from ...plan.expressions import CallbackOutput, Expression, operands_of
+from ...plan.expressions import CallbackOutput, Expression
 from ...running.fingerprint import Fingerprint, FingerprintIndex, fingerprint
 from ...running.torch_trace import Trace
 from ...spec.source import Source, SourceTensor
@@ -75,7 +75,7 @@ class TraceIndex:
 
     def _run_callbacks(self, expression: Expression) -> None:
         """A parametrization that only its module can compute is a callback in the Plan."""
-        for operand in operands_of(expression):
+        for operand in expression.children():
             self._run_callbacks(operand)
         if isinstance(expression,
                       CallbackOutput) and expression.callback not in self.evaluation.results:

@@ -7,19 +7,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import isqrt, prod
-from typing import Any, Literal, Union
+from typing import Any, Union, get_args
 
 from ...errors import TransferError
 from ...plan.derived_tensors import derive
 from ...plan.expressions import Expression, Resampled, Reshape, Tensor
-from ...plan.resampling import MODES
+from ...plan.expressions.resampled import Mode
 from ...spec.layer_groups import TorchLayer, last_part
 from ...spec.roles import is_position_table
 from ...spec.source import SourceTensor
 from ...spec.target import Target, TargetLayer, TargetVariable
 from ..rule import AxisPattern, Rule
 
-Resize = Union[Literal["bicubic", "bilinear"], None]
+Resize = Union[Mode, None]
 _MOST_TOKENS = 16
 # Axes in PyTorch by the tensor's name: only tables that all models know by one name with one
 # meaning. Where an offset is two-dimensional its rows vary slowest in all of these.
@@ -78,7 +78,7 @@ def _axis_patterns(torch: str, ndim: int) -> Iterator[AxisPattern]:
 
 def check_resize(resize: Any) -> None:
     """TransferError for a way to resize that is none."""
-    if resize is not None and resize not in MODES:
+    if resize is not None and resize not in get_args(Mode):
         raise TransferError(f"resize must be None, 'bicubic' or 'bilinear', got {resize!r:.100}")
 
 
@@ -100,7 +100,7 @@ def with_resized_tables(torch_layer: TorchLayer, layer: TargetLayer, target: Tar
 
 
 def _resized(tensor: SourceTensor, torch_layer: TorchLayer, layer: TargetLayer, target: Target,
-             resize: str) -> SourceTensor:
+             resize: Mode) -> SourceTensor:
     sizes = {
         variable.shape[-2] for variable in layer.variables if len(variable.shape) > 1
         and variable.shape[-1] == tensor.shape[-1] and prod(variable.shape[:-2]) == 1

@@ -10,7 +10,7 @@ import pytest
 
 import keras_torch_convert as ktc
 from keras_torch_convert.errors import TransferError
-from keras_torch_convert.plan.resampling import resampled_grid
+from keras_torch_convert.plan.expressions.resampled import resampled_grid
 from keras_torch_convert.rules import assign_layer
 from tests.helpers.conversion import convert_by_hand, relative
 from tests.helpers.small_models import keras_two_branches, torch_two_branches, values
