@@ -91,6 +91,21 @@ def test_every_public_name_is_in_the_page_of_the_interface() -> None:
     assert {name for name in names if not re.search(rf":: {name}$", page, re.MULTILINE)} == set()
 
 
+def test_the_picture_of_the_rooms_is_that_of_the_code() -> None:
+    picture = subprocess.run(
+        [sys.executable, "-c", "import render_rooms; print(render_rooms.svg(), end='')"],
+        check=True, cwd=ROOT / "docs", capture_output=True, text=True).stdout
+    assert picture == (ROOT / "docs" / "images" / "rooms.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_files_and_folders_that_a_page_names_exist(page: str) -> None:
+    named = re.findall(r"`([\w.]+/[\w./]*|\w+\.(?:py|c|md|toml))`", (ROOT / page).read_text())
+    roots = (ROOT, ROOT / "keras_torch_convert")
+    assert len(named) > 15
+    assert [name for name in named if not any((root / name).exists() for root in roots)] == []
+
+
 @pytest.mark.parametrize(
     "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(
         (ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
