@@ -20,8 +20,8 @@ from ..plan.plan import Plan
 from ..spec.layer_groups import group_by_layer
 from ..spec.source import Source
 from ..spec.target import Target
+from ..torch_io.module import read_torch_target, torch_target_of
 from ..torch_io.reader import read
-from ..torch_io.torch_target import read_torch_target, torch_target_of
 
 
 def sides_of(keras_model: Any, module: Any, plan: Plan | None,

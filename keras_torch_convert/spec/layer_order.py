@@ -70,8 +70,15 @@ def _natural(text: str) -> tuple[tuple[tuple[int, str], ...], ...]:
     parts = text.split(separator) if text else []
     # An empty piece before a number keeps texts and numbers at the same places.
     return tuple(
-        tuple((int(piece), "") if index % 2 else (0, piece)
-              for index, piece in enumerate(_DIGITS.split(part))) for part in parts)
+        tuple(
+            _number(piece) if index % 2 else (0, piece)
+            for index, piece in enumerate(_DIGITS.split(part))) for part in parts)
+
+
+def _number(digits: str) -> tuple[int, str]:
+    # Numbers of equal length sort like texts; Python refuses to read very long ones.
+    digits = digits.lstrip("0")
+    return len(digits), digits
 
 
 def _role(last: str) -> tuple[str, int]:

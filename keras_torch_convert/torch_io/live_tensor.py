@@ -1,10 +1,9 @@
-"""Tensors that live in memory: PyTorch's, NumPy's, TensorFlow's and Keras's variables, Python
-numbers.
-"""
+"""Tensors in memory: PyTorch's, NumPy's, TensorFlow's and Keras's variables, Python numbers."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -15,27 +14,27 @@ import numpy.typing as npt
 from ..errors import SourceError
 from ..spec.dtypes import NUMPY_TYPES, native, read_only, stored_as_bits, torch_name
 from ..spec.source import SourceTensor
+from .named_source import check_name
+from .pickle_values import short
 
 _INT64 = np.iinfo(np.int64)
 Kind = Literal["parameter", "buffer", "unknown"]
 
 
 def is_torch_tensor(value: Any) -> bool:
-    """True for a torch.Tensor; PyTorch is not imported for the question, as whoever has a tensor
-    has done so.
-    """
+    """Return whether a value is a torch.Tensor; whoever has one has imported PyTorch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
 def is_torch_module(value: Any) -> bool:
-    """True for a torch.nn.Module."""
+    """Return whether a value is a torch.nn.Module."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.nn.Module)
 
 
 def is_live_array(value: Any) -> bool:
-    """True for an array of any framework; Python and NumPy scalars are not meant."""
+    """Return whether a value is an array of any framework, and no scalar of Python or NumPy."""
     if is_torch_tensor(value) or isinstance(value, np.ndarray):
         return True
     has_values = hasattr(value, "numpy") or hasattr(value, "__array__")
@@ -44,17 +43,17 @@ def is_live_array(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """True for a Python or NumPy scalar."""
+    """Return whether a value is a Python or NumPy scalar."""
     return isinstance(value, (bool, int, float, complex, np.number, np.bool_))
 
 
 def live_tensor(name: str, value: Any, where: str, kind: Kind = "unknown") -> SourceTensor | None:
-    """The value under its name, None when it is no tensor or number. SourceError when its values
-    cannot be read.
+    """Return the value under its name, None when it is no tensor or number.
 
-    `kind` is what a torch tensor is in its module.
+    `kind` is what a torch tensor is in its module. Raises SourceError when the values cannot be
+    read.
     """
-    where = f"{where}: tensor {name!r}"
+    where = f"{where}: tensor {short(name)}"
     if is_torch_tensor(value):
         return _torch_tensor(name, value, where, kind)
     if is_number(value):
@@ -62,6 +61,24 @@ def live_tensor(name: str, value: Any, where: str, kind: Kind = "unknown") -> So
     if isinstance(value, np.ndarray):
         return replace(_numpy_tensor(name, value, where), from_array=True)
     return _foreign_tensor(name, value, where) if is_live_array(value) else None
+
+
+def live_tensors(mapping: Mapping[Any, Any], where: str,
+                 kinds: Mapping[str, Kind] | None = None) -> tuple[list[SourceTensor], list[str]]:
+    """Return the tensors of a mapping, and the names of everything else in it.
+
+    `kinds` says what the torch tensors are in their module. Raises SourceError as `live_tensor`
+    does, and for a key that is no name.
+    """
+    tensors, others = [], []
+    for name, value in mapping.items():
+        check_name(name, where)
+        tensor = live_tensor(name, value, where, (kinds or {}).get(name, "unknown"))
+        if tensor is None:
+            others.append(name)
+        else:
+            tensors.append(tensor)
+    return tensors, others
 
 
 def _scalar(value: Any, where: str) -> npt.NDArray[Any]:
@@ -129,9 +146,6 @@ def _torch_values(tensor: Any) -> npt.NDArray[Any]:
 
 
 def _foreign_tensor(name: str, value: Any, where: str) -> SourceTensor:
-    """A variable of TensorFlow, Keras or JAX: its type and shape as it says, its values when asked
-    for.
-    """
     dtype = str(getattr(value.dtype, "name", value.dtype))
     try:
         shape = tuple(int(extent) for extent in value.shape)

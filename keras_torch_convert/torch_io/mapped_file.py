@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,32 +16,51 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import SourceError
+from ..errors import ConversionError, SourceError
 from ..spec.dtypes import NUMPY_TYPES, native
 from ..spec.source import SourceTensor
 from ..util.mapped_memory import MappedMemory
+from ..util.text import shorten
+from .pickle_values import short
 
-# NumPy 1 stops at 32 axes; no layer of a net comes near.
-_MOST_AXES = 32
+_SIGNED = ("float64", "float32", "float16", "bfloat16", "complex64", "complex128")
 # A view may repeat the elements of its storage (stride 0): beyond this many bytes it is taken for a
 # bomb.
 _MOST_REPEATED_BYTES = 1 << 26
 
+# What damaged contents can make Python and NumPy raise, beside what the readers look for.
+_FOREIGN_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
+                   RecursionError, MemoryError, struct.error, zlib.error)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what a damaged PyTorch file at `path` makes Python and NumPy raise into a SourceError.
+    """
+    try:
+        yield
+    except ConversionError:
+        raise
+    except _FOREIGN_ERRORS as error:
+        raise SourceError(f"{path}: the file is damaged: {type(error).__name__}: "
+                          f"{shorten(str(error), 200)}") from error
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MappedFile:
-    """A regular, non-empty file, mapped read-only. Arrays made from `data` keep the mapping alive.
-    """
+    """A regular, non-empty file, mapped read-only; arrays made of `data` keep the mapping alive."""
 
     path: Path
     data: MappedMemory = field(repr=False)
     size: int
 
+    def damaged(self, fault: str) -> SourceError:
+        """Return the error for something in the file that makes no sense."""
+        return SourceError(f"{self.path}: {fault}; the file is damaged")
+
     @classmethod
     def open(cls, path: Path) -> MappedFile:
-        """Map the file; SourceError when it is missing, a directory, not a regular file, empty or
-        unreadable.
-        """
+        """Map a file. Raises SourceError unless it is a regular file with something in it."""
         try:
             # A named pipe would block in open(), so the kind is looked at first.
             mode = path.stat().st_mode
@@ -61,10 +84,10 @@ class MappedFile:
 
 @dataclass(slots=True, eq=False)
 class StoredTensor:
-    """Where the values of one tensor lie in a file: `shape` and `strides` count elements, `start`
-    bytes from its beginning.
+    """Where the values of one tensor lie in a file.
 
-    `first` and `end` bound the storage in the file that the tensor may read, in bytes.
+    `shape` and `strides` count elements, `start` bytes of the file. `first` and `end` bound the
+    storage that the tensor may read, in bytes.
     """
 
     file: MappedFile = field(repr=False)
@@ -79,25 +102,28 @@ class StoredTensor:
     negative: bool = False
     kind: Literal["parameter", "buffer", "unknown"] = "unknown"
 
-    def source_tensor(self, name: str) -> SourceTensor:
-        """The tensor under its name, checked against its storage; nothing is read yet."""
-        fault = self._fault()
-        if fault:
-            raise SourceError(f"{self.file.path}: tensor {name!r}: {fault}")
+    def __post_init__(self) -> None:
         # The step along an axis of one element is arbitrary, and must not tell tied tensors apart.
-        strides = tuple([
+        self.strides = tuple([
             step if extent > 1 else 0 for extent, step in zip(self.shape, self.strides, strict=True)
         ])
-        identity = (self.file, self.start, strides, self.dtype, self.conjugate, self.negative)
+
+    def source_tensor(self, name: str) -> SourceTensor:
+        """Return the tensor under its name, checked against its storage; nothing is read yet."""
+        fault = self._fault()
+        if fault:
+            raise SourceError(f"{self.file.path}: tensor {short(name)}: {fault}")
+        identity = (self.file, self.start, self.strides, self.dtype, self.conjugate, self.negative)
         return SourceTensor(name, self.shape, self.dtype, partial(_values, self), identity,
                             self.kind)
 
     def _fault(self) -> str | None:
-        """What is wrong with the description, None when the tensor lies within its storage."""
+        """Return what is wrong with the description, None when it fits the storage."""
         if self.dtype not in NUMPY_TYPES:
             return f"type {self.dtype} cannot be read; convert the tensor to float32 with PyTorch"
-        if len(self.shape) > _MOST_AXES:
-            return f"{len(self.shape)} axes, expected at most {_MOST_AXES}"
+        if ((self.negative and self.dtype not in _SIGNED)
+                or (self.conjugate and not self.dtype.startswith("complex"))):
+            return f"type {self.dtype} cannot be negated or conjugated; the file is damaged"
         size = math.prod(self.shape)
         item_size = NUMPY_TYPES[self.dtype].itemsize
         reach = sum(
@@ -113,9 +139,7 @@ class StoredTensor:
 
 
 def _values(stored: StoredTensor) -> npt.NDArray[Any]:
-    """The values as a read-only view of the mapping, or as an array of their own where they must be
-    computed.
-    """
+    """Return a read-only view of the mapping, or an array where values must be computed."""
     dtype = NUMPY_TYPES[stored.dtype]
     if stored.big_endian:
         dtype = dtype.newbyteorder(">")
@@ -129,14 +153,15 @@ def _values(stored: StoredTensor) -> npt.NDArray[Any]:
     if stored.conjugate:
         array = np.conjugate(array)
     if stored.negative:
-        array = np.negative(array)
+        # bfloat16 comes as its bits, of which the first is the sign.
+        array = array ^ np.uint16(0x8000) if stored.dtype == "bfloat16" else np.negative(array)
     array = np.asarray(array)
     array.flags.writeable = False
     return array
 
 
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides, in elements, of an array of this shape in C order."""
+    """Return the strides, in elements, of an array of this shape in C order."""
     strides: list[int] = []
     step = 1
     for extent in reversed(shape):

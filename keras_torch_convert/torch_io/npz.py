@@ -1,5 +1,6 @@
-"""NumPy's .npz files: a zip archive of .npy arrays, mapped when stored, unpacked one array at a
-time when compressed.
+"""NumPy's .npz files: a zip archive of .npy arrays, mapped when stored, unpacked when compressed.
+
+Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import numpy.typing as npt
 from ..errors import SourceError
 from ..spec.dtypes import native, read_only, torch_name
 from ..spec.source import SourceTensor
+from ..spec.tensor_spec import Shape
 from .mapped_file import StoredTensor, contiguous_strides
+from .pickle_values import is_shape, short
 from .zip_archive import DEFLATED, STORED, ZipArchive
 
 # NumPy itself refuses a .npy header of more than 10,000 characters.
@@ -29,29 +32,35 @@ _HEADER = re.compile(
 _PLAIN_TYPE = re.compile(r"'[<>|=]?(?:[iufc](?:1|2|4|8|16)|b1|\?)'")
 # Deflate cannot do better than about 1032 to 1: a member that claims more lies about its size.
 _HIGHEST_RATIO = 1040
+# What a small file may unpack to at a time, and a large one by its own size: weights are compressed
+# by a tenth.
+_MOST_UNPACKED = 1 << 29
+_MOST_PER_BYTE = 64
 
 
 def is_npz(archive: ZipArchive) -> bool:
-    """True when every member is a .npy array."""
+    """Return whether every member is a .npy array."""
     return bool(archive.members) and all(name.endswith(".npy") for name in archive.members)
 
 
 def open_npz(archive: ZipArchive) -> dict[str, SourceTensor]:
-    """The arrays in the order of the archive, named without ".npy". Arrays of Python objects are
-    refused.
-    """
+    """Return the arrays in the order of the archive. Arrays of Python objects are refused."""
     return {name.removesuffix(".npy"): _open_member(archive, name) for name in archive.members}
 
 
 def _open_member(archive: ZipArchive, member_name: str) -> SourceTensor:
     path, member = archive.file.path, archive.members[member_name]
     name = member_name.removesuffix(".npy")
-    where = f"{path}: array {name!r}"
+    where = f"{path}: array {short(name)}"
     first, end = archive.packed_span(member_name)
     if member.method not in (STORED,
                              DEFLATED) or member.size > (member.packed_size + 1) * _HIGHEST_RATIO:
         raise SourceError(f"{where}: stored in an unknown or impossible way; the file is damaged")
     compressed = member.method == DEFLATED
+    if compressed and member.size > max(_MOST_UNPACKED, _MOST_PER_BYTE * member.packed_size):
+        raise SourceError(
+            f"{where}: {member.packed_size} bytes would unpack to {member.size}; save "
+            "the file with numpy.savez, without compression")
     packed = bytes(archive.file.data[first:min(end, first + _LONGEST_HEADER)])
     shape, fortran, dtype, header_length = _read_header(
         _unpacked(packed, _LONGEST_HEADER, where) if compressed else packed, where)
@@ -74,10 +83,8 @@ def _open_member(archive: ZipArchive, member_name: str) -> SourceTensor:
     return stored.source_tensor(name)
 
 
-def _read_header(data: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, whether in Fortran order, type, and length of the header. Only plain numbers are
-    accepted.
-    """
+def _read_header(data: bytes, where: str) -> tuple[Shape, bool, np.dtype[Any], int]:
+    """Return shape, whether in Fortran order, dtype of plain numbers, and length of the header."""
     if data[:6] != b"\x93NUMPY" or len(data) < 12 or data[6] not in (1, 2, 3):
         raise SourceError(f"{where}: not a NumPy array; the file is damaged")
     width = 2 if data[6] == 1 else 4
@@ -94,11 +101,13 @@ def _read_header(data: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dty
             "int64, ...)")
     shape = tuple(
         int(extent.rstrip("L")) for extent in found["shape"].replace(" ", "").split(",") if extent)
+    if not is_shape(shape):
+        raise SourceError(f"{where}: impossible shape; the file is damaged")
     return shape, found["fortran"] == "True", np.dtype(found["type"].strip("'")), end
 
 
 def _unpacked(packed: bytes, most: int, where: str) -> bytes:
-    """At most `most` bytes of what deflated data holds."""
+    """Return at most `most` bytes of what deflated data holds."""
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, most)
     except zlib.error as error:
@@ -106,9 +115,8 @@ def _unpacked(packed: bytes, most: int, where: str) -> bytes:
 
 
 def _read_compressed(archive: ZipArchive, member_name: str, header_length: int,
-                     dtype: np.dtype[Any], shape: tuple[int,
-                                                        ...], fortran: bool) -> npt.NDArray[Any]:
-    where = f"{archive.file.path}: array {member_name.removesuffix('.npy')!r}"
+                     dtype: np.dtype[Any], shape: Shape, fortran: bool) -> npt.NDArray[Any]:
+    where = f"{archive.file.path}: array {short(member_name.removesuffix('.npy'))}"
     first, end = archive.packed_span(member_name)
     size = archive.members[member_name].size
     # One byte more than expected would show data that the directory does not own up to.

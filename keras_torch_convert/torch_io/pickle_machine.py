@@ -1,6 +1,4 @@
-"""The state of a pickle machine that cannot run anything: it moves plain data about and asks
-`pickle_names` for the few names it knows.
-"""
+"""A pickle machine that cannot run anything: it moves plain data about and knows a few names."""
 
 from __future__ import annotations
 
@@ -18,11 +16,11 @@ _NEWER_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 @dataclass(slots=True, eq=False)
 class PickleMachine:
-    """What the operations of a pickle work on: a buffer, a stack with marks, a memo. `foreign`
-    gathers the names answered by placeholders.
+    """What the operations of a pickle work on: a buffer, a stack with marks, a memo.
 
     `persistent` is given what the pickle refers to outside itself (PyTorch: its storages) and
-    answers with a value. `where` begins every error message.
+    returns a value. `where` begins every error message. `foreign` gathers the names answered by
+    placeholders.
     """
 
     data: bytes | mmap.mmap = field(repr=False)
@@ -36,27 +34,27 @@ class PickleMachine:
     _copied: int = field(default=0, init=False)
 
     def take(self, position: int, count: int) -> bytes:
-        """The next `count` bytes, all of them."""
+        """Return the next `count` bytes, all of them."""
         taken = self.data[position:position + count]
         if len(taken) != count:
             raise IndexError(count)
         return taken
 
     def line(self, position: int) -> tuple[str, int]:
-        """The text up to the end of the line, and the position after it."""
+        """Return the text up to the end of the line, and the position after it."""
         end = self.data.find(b"\n", position)
         if end < 0:
             raise IndexError(position)
         return self.data[position:end].decode("utf-8"), end + 1
 
     def pop_marked(self) -> list[Any]:
-        """What was pushed since the last mark."""
+        """Return what was pushed since the last mark."""
         items = self.stack
         self.stack = self.marked.pop()
         return items
 
     def name(self, module: str, name: str) -> Any:
-        """What a global stands for: one of the known values, or a Name that is only text."""
+        """Return what a global stands for: a known value, or a Name that is only text."""
         path = f"{_NEWER_MODULES.get(module, module)}.{name}"
         if path not in self._names:
             refuse_attack(module, name, self.where)
@@ -68,7 +66,7 @@ class PickleMachine:
         return self._names[path]
 
     def call(self, function: Any, arguments: Any) -> Any:
-        """What calling a global with these arguments describes."""
+        """Return what calling a global with these arguments describes."""
         if not isinstance(arguments, tuple):
             raise TypeError("arguments")
         if isinstance(function, Name):
@@ -89,7 +87,7 @@ class PickleMachine:
         raise TypeError("call")
 
     def make(self, made_class: Any, arguments: Any) -> Any:
-        """What an object of a class is before its state is set."""
+        """Return what an object of a class is before its state is set."""
         if isinstance(made_class, Name) and made_class.path not in REBUILDS:
             return Placeholder(made_class.path, [arguments], False)
         return self.call(made_class, arguments)

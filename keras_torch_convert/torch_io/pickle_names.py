@@ -12,8 +12,9 @@ from typing import Any
 
 from ..errors import SourceError, UnsafeFileError
 from ..spec.dtypes import NUMPY_TYPES
-from .pickle_values import (EncodedText, Name, NumpyArray, NumpyType, PickledTensor, Placeholder,
-                            Storage, StorageType, TorchType, UnreadableTensor, is_shape)
+from .pickle_values import (MOST_AXES, EncodedText, Name, NumpyArray, NumpyType, PickledTensor,
+                            Placeholder, Storage, StorageType, TorchType, UnreadableTensor,
+                            are_sizes, is_shape)
 
 _ATTACK_MODULES = frozenset([
     "_ctypes", "_pickle", "_posixsubprocess", "bdb", "cProfile", "code", "codeop", "commands",
@@ -42,21 +43,20 @@ _OTHER_TORCH_TYPES = (*_STORAGES.values(), "complex32", "float4_e2m1fn_x2", "bit
 _PLAIN_TENSOR_CLASSES = ("torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter",
                          "torch.nn.Parameter", "torch.nn.parameter.Buffer")
 _ENCODINGS = ("latin1", "latin-1")
+_META = "is a meta tensor, which has no values; save the model after loading its weights"
 
 Rebuild = Callable[..., Any]
 
 
 def known_value(path: str) -> Any:
-    """What a pickle gets for the name "module.name": a type, or a Name whose call `rebuild`
-    answers; None if foreign.
-    """
+    """Return what a pickle gets for the name "module.name", None if it is foreign."""
     if path in _VALUES:
         return _VALUES[path]
     return Name(path) if path in REBUILDS or path in _PLAIN_TENSOR_CLASSES else None
 
 
 def refuse_attack(module: str, name: str, where: str) -> None:
-    """UnsafeFileError when a name can only be there to run something."""
+    """Raise UnsafeFileError when a name can only be there to run something."""
     parts = f"{module}.{name}".split(".")
     # "__builtin__" is what Python 2 and protocol 2 call "builtins".
     in_builtins = module in ("builtins", "__builtin__")
@@ -66,20 +66,21 @@ def refuse_attack(module: str, name: str, where: str) -> None:
     if attack:
         raise UnsafeFileError(
             f"{where}: the pickle names {module}.{name}, which no weights need and an attack "
-            "would use: refused, and nothing "
-            "in the file was run; get the weights from a source you trust, best as .safetensors")
+            "would use: refused, and nothing in the file was run; get the weights from a source "
+            "you trust, best as .safetensors")
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, dtype: str | None,
             metadata: Any = None) -> Any:
     if not isinstance(storage, Storage) or type(offset) is not int or offset < 0:
         raise SourceError("a tensor is described without its storage")
-    if not is_shape(shape) or not is_shape(strides) or len(shape) != len(strides):
+    if are_sizes(shape) and len(shape) > MOST_AXES:
+        raise SourceError(f"a tensor has {len(shape)} axes, expected at most {MOST_AXES}")
+    if not is_shape(shape) or not are_sizes(strides) or len(shape) != len(strides):
         raise SourceError("a tensor is described by an impossible shape or strides")
     dtype = dtype or storage.dtype or "uint8"
     if storage.location == "meta":
-        return UnreadableTensor(
-            "is a meta tensor, which has no values; save the model after loading its weights")
+        return UnreadableTensor(_META)
     flags = metadata if isinstance(metadata, dict) else {}
     return PickledTensor(storage, offset, shape, strides, dtype, conjugate=flags.get("conj")
                          is True, negative=flags.get("neg") is True)
@@ -89,16 +90,17 @@ def _tensor_v1(storage: Any, offset: Any, shape: Any, strides: Any) -> Any:
     return _tensor(storage, offset, shape, strides, None)
 
 
-def _tensor_v2(storage: Any, offset: Any, shape: Any, strides: Any, requires_grad: Any, hooks: Any,
-               metadata: Any = None) -> Any:
-    return _tensor(storage, offset, shape, strides, None, metadata)
+def _tensor_v2(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> Any:
+    # The rest: requires_grad, hooks, and in newer files the metadata.
+    return _tensor(storage, offset, shape, strides, None, rest[2] if len(rest) > 2 else None)
 
 
-def _tensor_v3(storage: Any, offset: Any, shape: Any, strides: Any, requires_grad: Any, hooks: Any,
-               dtype: Any, metadata: Any = None) -> Any:
+def _tensor_v3(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> Any:
+    # The rest: requires_grad, hooks, the type, and in newer files the metadata.
+    dtype = rest[2]
     if not isinstance(dtype, TorchType):
         raise SourceError("a tensor is described without its type")
-    return _tensor(storage, offset, shape, strides, dtype.name, metadata)
+    return _tensor(storage, offset, shape, strides, dtype.name, rest[3] if len(rest) > 3 else None)
 
 
 def _parameter(data: Any, requires_grad: Any, hooks: Any, state: Any = None) -> Any:
@@ -108,9 +110,7 @@ def _parameter(data: Any, requires_grad: Any, hooks: Any, state: Any = None) -> 
 
 
 def _from_type(function: Any, tensor_class: Any, arguments: Any, state: Any) -> Any:
-    """A tensor with Python attributes, which are left out, or of a subclass of its own, which is
-    foreign.
-    """
+    # Python attributes of a tensor are left out; one of a subclass of its own is foreign.
     class_path = tensor_class.path if isinstance(tensor_class, Name) else "a foreign class"
     known = isinstance(function, Name) and function.path in REBUILDS
     if not known or not isinstance(arguments, tuple):
@@ -171,10 +171,6 @@ def _mapping(*arguments: Any) -> Any:
     return mapping
 
 
-def _default_mapping(*arguments: Any) -> Any:
-    return _mapping(*arguments[1:])
-
-
 def _bytes(value: Any = b"", *rest: Any) -> Any:
     return value
 
@@ -190,54 +186,37 @@ def _beside(path: str) -> Rebuild:
 
 _QUANTIZED = "is quantized; call dequantize() on it with PyTorch and save the result"
 _SPARSE = "is sparse; call to_dense() on it with PyTorch and save the result"
-REBUILDS: dict[str, Rebuild] = {
-    "torch._utils._rebuild_tensor":
-        _tensor_v1, "torch._utils._rebuild_tensor_v2":
-            _tensor_v2, "torch._utils._rebuild_tensor_v3":
-                _tensor_v3, "torch._utils._rebuild_parameter":
-                    _parameter, "torch._utils._rebuild_parameter_with_state":
-                        _parameter, "torch._tensor._rebuild_from_type":
-                            _from_type, "torch._tensor._rebuild_from_type_v2":
-                                _from_type, "torch._utils._rebuild_device_tensor_from_numpy":
-                                    _device_tensor,
-    "torch._utils._rebuild_device_tensor_from_cpu_tensor":
-        _device_tensor, "torch._utils._rebuild_xla_tensor":
-            _device_tensor, "torch._utils._rebuild_qtensor":
-                _unreadable(_QUANTIZED), "torch._utils._rebuild_sparse_tensor":
-                    _unreadable(_SPARSE), "torch._utils._rebuild_sparse_csr_tensor":
-                        _unreadable(_SPARSE),
-    "torch._utils._rebuild_nested_tensor":
-        _unreadable("is a nested tensor of unequal rows; save its rows one by one"),
-    "torch._utils._rebuild_meta_tensor_no_storage":
-        _unreadable(
-            "is a meta tensor, which has no values; save the model after loading its weights"),
-    "torch.serialization._get_layout":
-        _beside("torch.layout"), "torch.Size":
-            _same, "torch.device":
-                _beside("torch.device"), "collections.OrderedDict":
-                    _mapping, "collections.defaultdict":
-                        _default_mapping, "collections.Counter":
-                            _mapping, "copyreg._reconstructor":
-                                _object, "_codecs.encode":
-                                    _encode, "numpy.dtype":
-                                        _numpy_type, "numpy.core.multiarray._reconstruct":
-                                            lambda *arguments: NumpyArray(),
-    "numpy._core.multiarray._reconstruct":
-        lambda *arguments: NumpyArray(), "numpy.core.multiarray.scalar":
-            _numpy_scalar, "numpy._core.multiarray.scalar":
-                _numpy_scalar, "numpy.core.numeric._frombuffer":
-                    _numpy_from_buffer, "numpy._core.numeric._frombuffer":
-                        _numpy_from_buffer, "numpy.ndarray":
-                            _beside("numpy.ndarray"), "builtins.dict":
-                                _mapping, "builtins.bytearray":
-                                    _bytes, "builtins.bytes":
-                                        _bytes
+_NESTED = "is a nested tensor of unequal rows; save its rows one by one"
+_TORCH_REBUILDS: dict[str, Rebuild] = {
+    "tensor": _tensor_v1, "tensor_v2": _tensor_v2, "tensor_v3": _tensor_v3, "parameter": _parameter,
+    "parameter_with_state": _parameter, "device_tensor_from_numpy": _device_tensor,
+    "device_tensor_from_cpu_tensor": _device_tensor, "xla_tensor": _device_tensor,
+    "qtensor": _unreadable(_QUANTIZED), "sparse_tensor": _unreadable(_SPARSE),
+    "sparse_csr_tensor": _unreadable(_SPARSE), "nested_tensor": _unreadable(_NESTED),
+    "meta_tensor_no_storage": _unreadable(_META),
 }
-for _plain in [
-        "complex", "float", "frozenset", "int", "list", "long", "object", "range", "set", "slice",
-        "str", "tuple", "unicode", "xrange"
-]:
-    REBUILDS[f"builtins.{_plain}"] = _beside(f"builtins.{_plain}")
+_NUMPY_REBUILDS: dict[str, Rebuild] = {
+    "multiarray._reconstruct": lambda *arguments: NumpyArray(), "multiarray.scalar": _numpy_scalar,
+    "numeric._frombuffer": _numpy_from_buffer,
+}
+_PLAIN_BUILTINS = ("complex", "float", "frozenset", "int", "list", "long", "object", "range", "set",
+                   "slice", "str", "tuple", "unicode", "xrange")
+REBUILDS: dict[str, Rebuild] = {
+    "torch._tensor._rebuild_from_type": _from_type, "torch._tensor._rebuild_from_type_v2":
+        _from_type, "torch.serialization._get_layout": _beside("torch.layout"), "torch.Size": _same,
+    "torch.device": _beside("torch.device"), "collections.OrderedDict": _mapping,
+    "collections.defaultdict": lambda *arguments: _mapping(*arguments[1:]),
+    "collections.Counter": _mapping, "copyreg._reconstructor": _object, "_codecs.encode": _encode,
+    "numpy.dtype": _numpy_type, "numpy.ndarray": _beside("numpy.ndarray"),
+    "builtins.dict": _mapping, "builtins.bytearray": _bytes, "builtins.bytes": _bytes,
+}
+for _name, _rebuild in _TORCH_REBUILDS.items():
+    REBUILDS[f"torch._utils._rebuild_{_name}"] = _rebuild
+for _name, _rebuild in _NUMPY_REBUILDS.items():
+    # Before NumPy 2 and since.
+    REBUILDS[f"numpy.core.{_name}"] = REBUILDS[f"numpy._core.{_name}"] = _rebuild
+for _name in _PLAIN_BUILTINS:
+    REBUILDS[f"builtins.{_name}"] = _beside(f"builtins.{_name}")
 
 _VALUES: dict[str, Any] = {
     "torch.storage.UntypedStorage": StorageType(None),

@@ -10,9 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SourceError
+from ..util.text import shorten
 
 # A placeholder is searched for tensors this far; beyond, it is taken to hold some.
 _MOST_SEARCHED = 100_000
+# NumPy 1 stops at 32 axes; no layer of a net comes near.
+MOST_AXES = 32
+# Of the largest type, 16 bytes each, within 63 bits.
+_MOST_ELEMENTS = 2**59
+_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +30,7 @@ class Name:
 
 @dataclass(slots=True, eq=False)
 class Placeholder:
-    """An object of a foreign class, or what a foreign function would have returned. It only keeps
-    what it was given.
+    """An object of a foreign class, or what a foreign function would return: what it was given.
 
     `called` is True when the pickle calls the name with arguments (functions, but some classes
     too), False when it makes an object of a class and fills it.
@@ -38,9 +43,7 @@ class Placeholder:
 
 @dataclass(slots=True, eq=False)
 class InertKey:
-    """A dictionary key that is no plain text or number; hashed by identity, as deep tuples can take
-    for ever.
-    """
+    """A key that is no plain text or number, hashed by identity: deep tuples can take for ever."""
 
     value: Any = field(repr=False)
 
@@ -61,8 +64,7 @@ class StorageType:
 
 @dataclass(slots=True, eq=False)
 class Storage:
-    """A storage that the pickle refers to: `count` elements of `dtype` (bytes when None) under
-    `key`.
+    """A storage: `count` elements of `dtype` (bytes when None) under `key`.
 
     `root` and `offset` (in elements) are set for a view on another storage, which only old files
     have.
@@ -99,9 +101,7 @@ class UnreadableTensor:
 
 @dataclass(slots=True)
 class EncodedText:
-    """Bytes written as text, as old protocols do; encoded only when needed, so that a file cannot
-    multiply them.
-    """
+    """Bytes written as text by old protocols, encoded when needed: no file can multiply them."""
 
     text: str
 
@@ -114,7 +114,7 @@ class NumpyType:
     byte_order: str = "="
 
     def dtype(self) -> np.dtype[Any] | None:
-        """The plain numeric type, None for any other (objects, texts, records)."""
+        """Return the plain numeric type, None for any other (objects, texts, records)."""
         code = self.code.lstrip("<>=|")
         plain = code in ("?", "b1") or (code[:1] in "iufc"
                                         and code[1:] in ("1", "2", "4", "8", "16"))
@@ -135,7 +135,7 @@ class NumpyArray:
     scalar: bool = False
 
     def array(self, where: str) -> npt.NDArray[Any]:
-        """The values, without a copy of the bytes."""
+        """Return the values, without a copy of the bytes."""
         dtype = self.dtype.dtype() if isinstance(self.dtype, NumpyType) else None
         values = self.values.text.encode("latin-1") if isinstance(self.values,
                                                                   EncodedText) else self.values
@@ -150,13 +150,32 @@ class NumpyArray:
         return np.frombuffer(values, dtype).reshape(self.shape, order="F" if self.fortran else "C")
 
 
-def is_shape(value: Any) -> bool:
-    """True for a tuple of non-negative integers."""
+def are_sizes(value: Any) -> bool:
+    """Return whether a value is a tuple of non-negative integers."""
     return isinstance(value, tuple) and all(type(extent) is int and extent >= 0 for extent in value)
 
 
-def holds_tensors(value: Any) -> bool:
-    """True when a tensor is reachable from a value that the pickle reader built."""
+def is_shape(value: Any) -> bool:
+    """Return whether a value is a shape that NumPy can hold."""
+    # NumPy multiplies the extents other than 0 even where one is 0.
+    return (are_sizes(value) and len(value) <= MOST_AXES
+            and math.prod(max(extent, 1) for extent in value) < _MOST_ELEMENTS)
+
+
+def short(value: Any) -> str:
+    """Return a value from a file as a short text, however large it is."""
+    # A file can hold a tuple that is doubled again and again, and integers whose digits take
+    # quadratic time.
+    if isinstance(value, (str, float)) or (isinstance(value, int) and abs(value) < 10**18):
+        return shorten(repr(value[:_SHOWN] if isinstance(value, str) else value), _SHOWN)
+    return f"{type(value).__name__}"
+
+
+def holds_tensors(value: Any, searched: set[int]) -> bool:
+    """Return whether a tensor is reachable from a value that the pickle reader built.
+
+    `searched` remembers, by identity, what is known to hold none.
+    """
     waiting = [value]
     seen: set[int] = set()
     while waiting:
@@ -165,7 +184,8 @@ def holds_tensors(value: Any) -> bool:
                       (PickledTensor, UnreadableTensor, Storage)) or (isinstance(item, NumpyArray)
                                                                       and not item.scalar):
             return True
-        if id(item) in seen or not isinstance(item, (Placeholder, InertKey, dict, list, tuple)):
+        if id(item) in seen or id(item) in searched or not isinstance(
+                item, (Placeholder, InertKey, dict, list, tuple)):
             continue
         seen.add(id(item))
         if len(seen) > _MOST_SEARCHED:
@@ -179,4 +199,5 @@ def holds_tensors(value: Any) -> bool:
             waiting.append(item.value)
         else:
             waiting.extend(item)
+    searched |= seen
     return False

@@ -1,50 +1,84 @@
 """Reading the PyTorch side: modules, state dicts and files become one thing, a Source.
 
-Files are mapped, never loaded whole, and no code in them is ever run; neither PyTorch nor
-safetensors is needed for them.
+Files are mapped, never loaded whole, told apart by their content, and no code in them is ever run;
+neither PyTorch nor safetensors is needed for them.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import SourceError
 from ..spec.source import Order, Source, SourceTensor
-from .file_kind import file_kind
+from ..util.text import join_names, shorten
 from .live_tensor import is_torch_module
-from .mapped_file import MappedFile
+from .mapped_file import MappedFile, reading
 from .module import read_module
+from .named_source import named_source
 from .npz import is_npz, open_npz
 from .pth import open_legacy_file, open_torch_zip
-from .safetensors import open_safetensors
-from .shards import read_index
-from .state_dict import named_source, read_checkpoint, read_state_dict
+from .safetensors import looks_like_safetensors, open_safetensors
+from .state_dict import read_checkpoint, read_state_dict
 from .zip_archive import open_zip
 
 __all__ = ["Order", "Source", "SourceTensor", "read"]
 
+FileKind = Literal["zip", "safetensors", "index", "pickle"]
+_WRONG_BEGINNINGS = {
+    b"version https://git-lfs":
+        "is a Git LFS pointer, not the weights; fetch the file with git lfs pull", b"\x89HDF":
+            "is an HDF5 file, as Keras writes; expected PyTorch weights", b"\x1f\x8b":
+                "is compressed with gzip; unpack it first", b"\xfd7zXZ":
+                    "is compressed with xz; unpack it first", b"BZh":
+                        "is compressed with bzip2; unpack it first", b"7z\xbc\xaf":
+                            "is a 7z archive; unpack it first", b"GGUF":
+                                "is a GGUF file; expected PyTorch weights",
+    b"\x93NUMPY":
+        "is a single NumPy array without a name; save a .npz with the tensors' names",
+    b"PK\x05\x06":
+        "is an empty zip archive; download it again"
+}
+_ZIP_START = b"PK\x03\x04"
+_TAR_POSITION, _TAR_MARK = 257, b"ustar"
+_TORCH_TAR_MEMBERS = (b"storages", b"tensors", b"pickle")
+# Anything that begins like this is a pickle: protocol 2 to 5, or an opening of the text protocols.
+_PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(", b"c", b"}", b"]", b"L",
+                  b"I")
+# Some million names; the reference implementation has the same limit for its own headers.
+_LARGEST_INDEX = 100_000_000
+
 
 def read(source: Any, *, wrapper: str | None = None) -> Source:
-    """Named tensors, in order and read lazily, from a PyTorch module, a state dict or a file.
+    """Read named tensors, in order and lazily, from a PyTorch module, a state dict or a file.
 
-    `source` is a torch.nn.Module, a mapping of names to tensors, arrays or numbers (possibly
-    wrapped, as in {"state_dict": ...}), or a path to a .pt, .pth, .bin, .ckpt, .tar, .safetensors,
-    .safetensors.index.json or .npz file, told apart by content. `wrapper` chooses the part of a
-    checkpoint that holds the weights ("model_ema"); by default model, state_dict, module, net and
-    the like are tried in this order, and moving averages are taken only when there is nothing else.
-    The prefixes "module." and "_orig_mod." are cut when all names carry them. Whatever was chosen
-    is told in the result's `wrapper`, `prefix` and `notes`. Nothing is changed, the module's mode
-    included.
+    Nothing is changed, the module's mode included. A mapped file must stay as it is while arrays
+    read from it are in use.
 
-    A mapped file must stay as it is while arrays read from it are in use.
+    Args:
+        source: A torch.nn.Module, a mapping of names to tensors, arrays or numbers (possibly
+            wrapped, as in {"state_dict": ...}), or the path of a .pt, .pth, .bin, .ckpt, .tar,
+            .safetensors, .safetensors.index.json or .npz file, told apart by content.
+        wrapper: The part of a checkpoint that holds the weights, such as "model_ema". By default
+            "model", "state_dict", "module", "net" and the like are tried in this order, and moving
+            averages are taken only when there is nothing else.
 
-    Raises SourceError when there are no weights to read, and UnsafeFileError when the pickle in a
-    file names something that only an attack would, or a weight needs foreign code; nothing is run
-    in either case.
+    Returns:
+        The tensors by name. The prefixes "module." and "_orig_mod." are removed when all names
+        carry them. What was chosen stands in `wrapper`, `prefix` and `notes`.
+
+    Raises:
+        SourceError: There are no weights to read.
+        UnsafeFileError: The pickle in a file names something that only an attack would, or a
+            weight needs foreign code; nothing is run in either case.
+
+    Example:
+        source = read("resnet50.pth")
+        source["fc.weight"].read()  # the values, as a NumPy array
     """
     if isinstance(source, Source) and wrapper is None:
         return source
@@ -54,17 +88,19 @@ def read(source: Any, *, wrapper: str | None = None) -> Source:
     if isinstance(source, Mapping):
         return read_state_dict(source, wrapper)
     if isinstance(source, (str, os.PathLike)):
-        return _read_file(Path(os.fsdecode(source)), wrapper)
+        path = Path(os.fsdecode(source))
+        with reading(path):
+            return _read_file(path, wrapper)
     raise SourceError(
         f"cannot read weights from a {type(source).__name__}, expected a torch module, a state "
         "dict, or the path of a file")
 
 
-def _read_file(path: Path, wrapper: str | None) -> Source:
+def _read_file(path: Path, wrapper: str | None, *, is_shard: bool = False) -> Source:
     if str(path).startswith(("http:/", "https:/")):
         raise SourceError(f"{path}: is an address on the web; download the file and give its path")
     file = MappedFile.open(path)
-    kind = file_kind(file)
+    kind = _file_kind(file)
     if kind == "pickle":
         return read_checkpoint(open_legacy_file(file), wrapper)
     if kind == "zip":
@@ -76,7 +112,9 @@ def _read_file(path: Path, wrapper: str | None) -> Source:
         tensors = open_safetensors(file)
     else:
         _check_no_wrapper(wrapper, str(path))
-        return read_index(file, lambda shard: _read_file(shard, None))
+        if is_shard:
+            raise SourceError(f"{path}: is an index of shards, expected a shard")
+        return _read_index(file)
     _check_no_wrapper(wrapper, str(path))
     if not tensors:
         raise SourceError(f"{path}: no tensors in it")
@@ -87,6 +125,91 @@ def _read_file(path: Path, wrapper: str | None) -> Source:
 
 def _check_no_wrapper(wrapper: str | None, where: str) -> None:
     if wrapper is not None:
+        raise SourceError(f"{where}: no weights under wrapper {wrapper!r}; this source has no "
+                          "wrappers, leave wrapper out")
+
+
+def _file_kind(file: MappedFile) -> FileKind:
+    """Return the format of a file, whatever its suffix.
+
+    Raises SourceError, with what the file looks like, when it holds no PyTorch weights.
+    """
+    if looks_like_safetensors(file):
+        return "safetensors"
+    start = bytes(file.data[:512])
+    for beginning, fault in _WRONG_BEGINNINGS.items():
+        if start.startswith(beginning):
+            raise SourceError(f"{file.path}: {fault}")
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text[:1] == b"<":
+        raise SourceError(f"{file.path}: is an HTML or XML page, not weights; the download gave an "
+                          "error page: download it again")
+    if start.startswith(_ZIP_START):
+        return "zip"
+    if file.path.suffix == ".safetensors":
+        return "safetensors"
+    if text[:1] == b"{":
+        return "index"
+    if start[_TAR_POSITION:].startswith(_TAR_MARK):
+        raise SourceError(f"{file.path}: {_tar_fault(start)}")
+    if start.startswith(_PICKLE_STARTS):
+        return "pickle"
+    raise SourceError(
+        f"{file.path}: is no file that PyTorch, safetensors or NumPy wrote (begins with "
+        f"{start[:8]!r}); download it again, or name the checkpoint itself")
+
+
+def _tar_fault(start: bytes) -> str:
+    if start[:100].rstrip(b"\0") in _TORCH_TAR_MEMBERS:
+        return ("is in the tar format of PyTorch before 0.2; load it with torch.load and save it "
+                "again")
+    return "is a tar archive; unpack it and name the checkpoint inside"
+
+
+def _read_index(file: MappedFile) -> Source:
+    """Read a checkpoint in several files, listed by an index such as model.safetensors.index.json.
+
+    The tensors come in the order of the files and, within each, in its own.
+    """
+    path = file.path
+    names_in: dict[str, set[str]] = {}
+    for name, shard_name in _weight_map(file).items():
+        names_in.setdefault(shard_name, set()).add(name)
+    tensors: list[SourceTensor] = []
+    order_lost = False
+    for shard_name, wanted in names_in.items():
+        # A shard lies beside its index: a path would let the index read any file.
+        if Path(shard_name).name != shard_name or shard_name in (".", ".."):
+            raise SourceError(
+                f"{path}: shard {shorten(repr(shard_name), 100)} is not a plain file name")
+        with reading(path.parent / shard_name):
+            shard = _read_file(path.parent / shard_name, None, is_shard=True)
+        order_lost = order_lost or shard.order == "sorted by name" or shard_name.endswith(
+            ".safetensors")
+        by_full_name = {shard.prefix + name: tensor for name, tensor in shard.items()}
+        if wanted != by_full_name.keys():
+            differing = join_names(sorted(wanted ^ by_full_name.keys()), 4)
+            raise SourceError(f"{path}: index and shard {shard_name!r} disagree about {differing}")
+        tensors.extend(replace(tensor, name=name) for name, tensor in by_full_name.items())
+    if order_lost:
+        tensors.sort(key=lambda tensor: tensor.name)
+    source = named_source(tensors, origin=str(path), sorted_format=order_lost)
+    return replace(source, path=path)
+
+
+def _weight_map(file: MappedFile) -> Mapping[str, str]:
+    if file.size > _LARGEST_INDEX:
         raise SourceError(
-            f"{where}: no weights under wrapper {wrapper!r}; this source has no wrappers, leave "
-            "wrapper out")
+            f"{file.path}: {file.size} bytes of JSON, expected at most {_LARGEST_INDEX}; not an "
+            "index of shards?")
+    try:
+        content: Any = json.loads(bytes(file.data[:]).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{file.path}: is not valid JSON ({shorten(str(error), 200)})") from error
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if (not isinstance(weight_map, dict) or not weight_map
+            or not all(isinstance(name, str) for name in weight_map.values())):
+        raise SourceError(
+            f"{file.path}: a JSON file without a weight_map from names to shard files; name the "
+            "checkpoint itself")
+    return weight_map

@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections import Counter
 from typing import Any
 
 from ..errors import SourceError
 from ..spec.dtypes import NUMPY_TYPES
 from ..spec.source import SourceTensor
+from ..util.text import shorten
 from .mapped_file import MappedFile, StoredTensor, contiguous_strides
-from .pickle_values import is_shape
+from .pickle_values import are_sizes, is_shape, short
 
 _LENGTH = struct.Struct("<Q")
 # The limit of the reference implementation.
@@ -50,21 +52,18 @@ def open_safetensors(file: MappedFile) -> dict[str, SourceTensor]:
     for name, dtype, shape, begin, end in entries:
         if begin != position:
             fault = "overlaps another" if begin < position else "leaves a gap before it"
-            raise SourceError(
-                f"{file.path}: tensor {name!r} {fault} (begins at {begin}, expected {position}); "
-                "the file is damaged")
+            raise file.damaged(
+                f"tensor {short(name)} {fault} (begins at {begin}, expected {position})")
         position = end
         if start + end > file.size:
             raise SourceError(
-                f"{file.path}: cut short: tensor {name!r} ends at byte {start + end} of "
+                f"{file.path}: cut short: tensor {short(name)} ends at byte {start + end} of "
                 f"{file.size}; download it again")
         stored = StoredTensor(file, dtype, shape, contiguous_strides(shape), start + begin,
                               start + begin, start + end)
         tensors[name] = stored.source_tensor(name)
     if start + position != file.size:
-        raise SourceError(
-            f"{file.path}: {file.size - start - position} bytes belong to no tensor; the file is "
-            "damaged")
+        raise file.damaged(f"{file.size - start - position} bytes belong to no tensor")
     return tensors
 
 
@@ -88,11 +87,9 @@ def _read_header(file: MappedFile) -> tuple[dict[str, Any], int]:
             bytes(file.data[_LENGTH.size:start]).decode("utf-8"),
             object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise SourceError(
-            f"{file.path}: the header is no valid JSON ({str(error)[:200]}); the file is damaged"
-        ) from error
+        raise file.damaged(f"the header is not valid JSON ({shorten(str(error), 200)})") from error
     if not isinstance(header, dict):
-        raise SourceError(f"{file.path}: the header is no JSON object; the file is damaged")
+        raise file.damaged("the header is no JSON object")
     header.pop("__metadata__", None)
     return header, start
 
@@ -100,9 +97,8 @@ def _read_header(file: MappedFile) -> tuple[dict[str, Any], int]:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice[:100]!r} is there twice")
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"{short(twice)} is there twice")
     return result
 
 
@@ -111,7 +107,7 @@ def _checked_entry(file: MappedFile, name: str,
     """Name, PyTorch type, shape, first byte and end of one tensor, offsets counted from the first
     value.
     """
-    where = f"{file.path}: tensor {name[:200]!r}"
+    where = f"{file.path}: tensor {short(name)}"
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise SourceError(
             f"{where}: expected dtype, shape and data_offsets in the header; the file is damaged")
@@ -122,7 +118,8 @@ def _checked_entry(file: MappedFile, name: str,
             "float32 with PyTorch")
     shape = tuple(entry["shape"]) if isinstance(entry["shape"], list) else None
     offsets = tuple(entry["data_offsets"]) if isinstance(entry["data_offsets"], list) else ()
-    if shape is None or not is_shape(shape) or not is_shape(offsets) or len(offsets) != 2:
+    if shape is None or not is_shape(shape) or not are_sizes(offsets) or len(offsets) != 2 or max(
+            offsets) >= 2**63:
         raise SourceError(
             f"{where}: impossible shape or offsets in the header; the file is damaged")
     begin, end = offsets

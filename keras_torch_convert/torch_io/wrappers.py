@@ -17,13 +17,12 @@ _AVERAGED = ("state_dict_ema", "model_ema")
 _NO_WEIGHTS = ("optim", "sched", "scaler", "loss", "criterion")
 _PREFIXES = ("module.", "_orig_mod.")
 _DEEPEST = 3
+_MOST_PREFIXES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Unwrapped:
-    """The part chosen, the key it was under ("outer/inner" when nested), all keys to choose from,
-    and notes on the choice.
-    """
+    """The part chosen and its key ("outer/inner" when nested), all keys to choose from, notes."""
 
     weights: Any
     wrapper: str | None
@@ -39,7 +38,15 @@ def unwrap(mapping: Mapping[Any, Any], wrapper: str | None, is_weights: Callable
     asks for one part by its key. SourceError when that key holds no weights, when there are no
     weights at all, or several parts and no way to tell.
     """
-    found = dict(_candidates(mapping, is_weights))
+    known: dict[int, bool] = {}
+
+    def is_known_weights(value: Any) -> bool:
+        # The same part may stand in a file a million times.
+        if id(value) not in known:
+            known[id(value)] = is_weights(value)
+        return known[id(value)]
+
+    found = dict(_candidates(mapping, is_known_weights, set()))
     offered = tuple(path for path in found if not _names_no_weights(path))
     if wrapper is not None:
         if wrapper not in found:
@@ -52,23 +59,24 @@ def unwrap(mapping: Mapping[Any, Any], wrapper: str | None, is_weights: Callable
     return Unwrapped(found[chosen], chosen, offered, _choice_notes(chosen, offered))
 
 
-def _candidates(mapping: Mapping[Any, Any], is_weights: Callable[[Any], bool],
+def _candidates(mapping: Mapping[Any, Any], is_weights: Callable[[Any], bool], searched: set[int],
                 depth: int = 1) -> Iterator[tuple[str, Any]]:
-    """Every part that holds weights, with its path; well-known wrappers are searched for wrappers
-    inside them.
-    """
+    """Yield every part that holds weights with its path; each mapping is searched once."""
+    searched.add(id(mapping))
     for key, value in mapping.items():
         if not isinstance(key, str):
             continue
         if is_weights(value):
             yield key, value
-        elif isinstance(value, Mapping) and depth < _DEEPEST and not _names_no_weights(key):
-            for path, inner in _candidates(value, is_weights, depth + 1):
+        elif not isinstance(value, Mapping) or id(value) in searched:
+            continue
+        elif depth < _DEEPEST and not _names_no_weights(key):
+            for path, inner in _candidates(value, is_weights, searched, depth + 1):
                 yield f"{key}/{path}", inner
 
 
 def _choose(offered: Sequence[str], flat: bool, where: str) -> str | None:
-    """The path to take, None for the mapping itself."""
+    """Return the path to take, None for the mapping itself."""
     plain = [path for path in offered if not is_averaged(path)]
     known = [path for path in plain if is_well_known(path)]
     if known:
@@ -89,15 +97,13 @@ def _choose(offered: Sequence[str], flat: bool, where: str) -> str | None:
 
 
 def is_averaged(path: str) -> bool:
-    """True when a wrapper's name says that it holds moving averages (EMA) of the weights."""
+    """Return whether a wrapper's name says that it holds moving averages (EMA) of the weights."""
     return any(
         word == "ema" for word in path.lower().replace("/", "_").replace(".", "_").split("_"))
 
 
 def is_well_known(path: Any) -> bool:
-    """True for a wrapper, or one inside it, whose name alone says that it holds the weights of the
-    model.
-    """
+    """Return whether the name of a wrapper alone says that it holds the model's weights."""
     return isinstance(path, str) and _first_key(path) in _WRAPPERS
 
 
@@ -124,11 +130,9 @@ def _choice_notes(chosen: str | None, offered: Sequence[str]) -> tuple[str, ...]
 
 
 def common_prefix(names: Sequence[str]) -> str:
-    """What to cut from every name: "module." and "_orig_mod.", as often as all names begin with
-    them.
-    """
+    """Return "module." and "_orig_mod." as often as all names begin with them."""
     prefix = ""
-    while names:
+    for _ in range(_MOST_PREFIXES if names else 0):
         found = next(
             (part for part in _PREFIXES if all(name.startswith(prefix + part) for name in names)),
             None)

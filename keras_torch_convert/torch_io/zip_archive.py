@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ..errors import SourceError
 from .mapped_file import MappedFile
+from .pickle_values import short
 
 _END = struct.Struct("<4s4H2LH")
 _END64_LOCATOR = struct.Struct("<4sLQL")
@@ -48,45 +49,39 @@ class ZipArchive:
     directory: int = field(repr=False)
 
     def span(self, name: str) -> tuple[int, int]:
-        """First byte and end of a stored member's data in the file; SourceError when it is
-        compressed or encrypted.
-        """
+        """Return first byte and end of a member's data, which must not be compressed."""
         member = self.members[name]
         if member.method != STORED or member.packed_size != member.size:
             raise SourceError(
-                f"{self.file.path}: member {name!r} is compressed, expected it stored as "
-                "torch.save does; "
-                "load the file and save it again with PyTorch")
+                f"{self.file.path}: member {short(name)} is compressed, expected it stored as "
+                "torch.save does; load the file and save it again with PyTorch")
         return self.packed_span(name)
 
     def packed_span(self, name: str) -> tuple[int, int]:
-        """First byte and end of a member's data as it lies in the file, compressed or not."""
+        """Return first byte and end of a member's data in the file, compressed or not."""
         member = self.members[name]
         path = self.file.path
         if member.flags & _ENCRYPTED:
-            raise SourceError(f"{path}: member {name!r} is encrypted; decrypt the file first")
+            raise SourceError(f"{path}: member {short(name)} is encrypted; decrypt the file first")
         # The local header's extra field has a length of its own (PyTorch pads there to align the
         # data).
         header = bytes(self.file.data[member.header:member.header + _LOCAL.size])
         if len(header) < _LOCAL.size or header[:4] != b"PK\x03\x04":
-            raise SourceError(
-                f"{path}: member {name!r} has no local header where the directory says; the file "
-                "is damaged")
+            raise self.file.damaged(
+                f"member {short(name)} has no local header where the directory says")
         method, name_length, extra_length = (_LOCAL.unpack(header)[index] for index in (3, 9, 10))
         start = member.header + _LOCAL.size
         local_name = bytes(self.file.data[start:start + name_length])
         if method != member.method or _decoded(local_name, member.flags) != name:
-            raise SourceError(
-                f"{path}: member {name!r} and its local header disagree; the file is damaged")
+            raise self.file.damaged(f"member {short(name)} and its local header disagree")
         start += name_length + extra_length
         if start + member.packed_size > self.directory:
-            raise SourceError(
-                f"{path}: member {name!r} runs into the zip directory; the file is damaged")
+            raise self.file.damaged(f"member {short(name)} runs into the zip directory")
         return start, start + member.packed_size
 
 
 def open_zip(file: MappedFile) -> ZipArchive:
-    """Read the directory of a zip file (zip64 too). SourceError says what is damaged or unsafe."""
+    """Read the directory of a zip file, zip64 too. SourceError says what is damaged or unsafe."""
     count, directory_size, directory = _find_directory(file)
     block = bytes(file.data[directory:directory + directory_size])
     members: dict[str, Member] = {}
@@ -94,18 +89,15 @@ def open_zip(file: MappedFile) -> ZipArchive:
     for _ in range(count):
         member, position = _read_entry(file, block, position)
         if member.name in members:
-            raise SourceError(
-                f"{file.path}: member {member.name!r} is there twice; the file is damaged")
+            raise file.damaged(f"member {short(member.name)} is there twice")
         members[member.name] = member
     if position != len(block):
-        raise SourceError(
-            f"{file.path}: the zip directory holds more than its {count} members; the file is "
-            "damaged")
+        raise file.damaged(f"the zip directory holds more than its {count} members")
     return ZipArchive(file, members, directory)
 
 
 def _find_directory(file: MappedFile) -> tuple[int, int, int]:
-    """Number of members, size of the directory in bytes, and its offset."""
+    """Return the number of members, the size of the directory in bytes, and its offset."""
     tail_start = max(0, file.size - _END.size - _LONGEST_COMMENT)
     tail = bytes(file.data[tail_start:])
     found = tail.rfind(b"PK\x05\x06")
@@ -121,7 +113,7 @@ def _find_directory(file: MappedFile) -> tuple[int, int, int]:
     if located is not None:
         end64 = _unpack(file, _END64, located[2], b"PK\x06\x06")
         if end64 is None:
-            raise SourceError(f"{file.path}: the zip64 directory is missing; the file is damaged")
+            raise file.damaged("the zip64 directory is missing")
         directory_end = located[2]
         if _FULL16 in (disk, count) or _FULL32 in (size, offset):
             disk, directory_disk, _, count, size, offset = end64[4:]
@@ -129,14 +121,13 @@ def _find_directory(file: MappedFile) -> tuple[int, int, int]:
         raise SourceError(
             f"{file.path}: is one part of a zip file in several parts; join them first")
     if offset + size != directory_end or count * _ENTRY.size > size:
-        raise SourceError(
-            f"{file.path}: the zip directory is not where the file says; the file is damaged")
+        raise file.damaged("the zip directory is not where the file says")
     return count, size, offset
 
 
 def _unpack(file: MappedFile, layout: struct.Struct, position: int,
             signature: bytes) -> tuple[int, ...] | None:
-    """Fields of a record, None when it is not there."""
+    """Return the fields of a record, None when it is not there."""
     if position < 0 or position + layout.size > file.size:
         return None
     fields = layout.unpack_from(file.data, position)
@@ -144,7 +135,7 @@ def _unpack(file: MappedFile, layout: struct.Struct, position: int,
 
 
 def _read_entry(file: MappedFile, block: bytes, position: int) -> tuple[Member, int]:
-    """The member described at `position` of the directory, and the position after it."""
+    """Return the member described at `position` of the directory, and the position after it."""
     if position + _ENTRY.size > len(block) or block[position:position + 4] != b"PK\x01\x02":
         raise SourceError(f"{file.path}: the zip directory is damaged")
     fields = _ENTRY.unpack_from(block, position)
@@ -160,17 +151,13 @@ def _read_entry(file: MappedFile, block: bytes, position: int) -> tuple[Member, 
         extra = block[start + name_length:start + name_length + extra_length]
         size, packed_size, header = _zip64_sizes(file, name, extra, (size, packed_size, header))
     if header + _LOCAL.size + packed_size > file.size:
-        raise SourceError(
-            f"{file.path}: member {name!r} of {packed_size} bytes does not fit in the file; it "
-            "is damaged")
+        raise file.damaged(f"member {short(name)} of {packed_size} bytes does not fit in the file")
     return Member(name, method, flags, packed_size, size, header), end
 
 
 def _zip64_sizes(file: MappedFile, name: str, extra: bytes,
                  fields: tuple[int, int, int]) -> tuple[int, int, int]:
-    """The three fields with those that overflowed 32 bits taken from the zip64 extra field, in this
-    order.
-    """
+    """Return the fields with those that overflowed 32 bits taken from the zip64 extra field."""
     position = 0
     while position + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, position)
@@ -182,8 +169,7 @@ def _zip64_sizes(file: MappedFile, name: str, extra: bytes,
             return wide[0], wide[1], wide[2]
         position += 4 + length
     if fields[2] == _FULL32 or fields[0] == _FULL32:
-        raise SourceError(
-            f"{file.path}: member {name!r} lacks its zip64 sizes; the file is damaged")
+        raise file.damaged(f"member {short(name)} lacks its zip64 sizes")
     return fields
 
 
@@ -192,12 +178,10 @@ def _decoded(name: bytes, flags: int) -> str:
 
 
 def _check_name(file: MappedFile, name: str) -> None:
-    """Refuse names that would leave the folder if the archive were unpacked: no honest writer makes
-    them.
-    """
+    # An honest writer makes no names that would leave the folder if the archive were unpacked.
     parts = name.replace("\\", "/").split("/")
     if not name or name.startswith(
         ("/", "\\")) or ".." in parts or "\0" in name or (len(name) > 1 and name[1] == ":"):
         raise SourceError(
-            f"{file.path}: unsafe member name {name[:100]!r} in the zip file; do not trust this "
+            f"{file.path}: unsafe member name {short(name)} in the zip file; do not trust this "
             "file")
