@@ -27,12 +27,16 @@ _CHILD_NAMES = {
 }
 # Last parts of names, of PyTorch layers and of single tensors (without "_weight" and "_bias"), by
 # what they hold.
-_NAMES = {("query",): "query q q_proj to_q q_lin wq", ("key",): "key k k_proj to_k k_lin wk",
-          ("value",): "value v v_proj to_v v_lin wv", ("key", "value"): "kv to_kv kv_proj",
-          ("query", "key", "value"): "in_proj qkv to_qkv qkv_proj wqkv query_key_value",
-          ("attention_output",):
-              "out_proj proj o_proj to_out out_lin out output attention_output dense "
-              "wo o"}
+_NAMES = {
+    ("query",):
+        "query q q_proj to_q q_lin wq", ("key",):
+        "key k k_proj to_k k_lin wk", ("value",):
+        "value v v_proj to_v v_lin wv", ("key", "value"):
+        "kv to_kv kv_proj", ("query", "key", "value"):
+        "in_proj qkv to_qkv qkv_proj wqkv query_key_value",
+    ("attention_output",): ("out_proj proj o_proj to_out out_lin out output attention_output "
+                            "dense wo o"),
+}
 _HOLDS = {name: parts for parts, names in _NAMES.items() for name in names.split()}
 # The rows of these are (head, query or key or value, head size): transformers' GPT-NeoX and BLOOM.
 _HEADS_FIRST = ("query_key_value",)
@@ -63,10 +67,10 @@ def _parts(torch_layer: TorchLayer,
     if children is None:
         raise remedies.refusal(
             torch_layer, layer,
-            (f"a {layer.class_name} is expected to hold {', '.join(PARTS)}, it holds "
-             f"{[child.name for child in layer.children]}"),
+            f"a {layer.class_name} is expected to hold {', '.join(PARTS)}, it holds "
+            f"{[child.name for child in layer.children]}",
             "list its leaf layers one by one with expand_nested=True, or use "
-            f"additional_transfer={{'{layer.name}': ...}}")
+            f"{remedies.own_transfer(layer)}")
     _refuse_what_keras_lacks(torch_layer, layer)
     weights, biases = _by_part(torch_layer, layer)
     result = []
@@ -75,8 +79,13 @@ def _parts(torch_layer: TorchLayer,
         for last, found in (("weight", weights), ("bias", biases)):
             held = next((parts for parts in found if part in parts), None)
             if held is None:
-                if last == "bias" and found and _has_bias(child) and part != "attention_output":
-                    tensors.append(_zero_bias(torch_layer, part, child))
+                has_bias = any(variable.name == "bias" for variable in child.variables)
+                if last == "bias" and found and has_bias and part != "attention_output":
+                    # Where others have a bias and one has none (BEiT's key), it is zero.
+                    tensors.append(
+                        derive(f"{torch_layer.layer}.bias[{part}]", Fill(0.0, (_rows(child),)),
+                               torch_layer.tensors[:1],
+                               f"attention: no bias for {part}, which is one of zeros"))
             else:
                 tensors.append(_part_of(torch_layer, layer, children, found[held], held, part))
         label = f"{torch_layer.layer} ({part.replace('_', ' ')})"
@@ -85,15 +94,15 @@ def _parts(torch_layer: TorchLayer,
 
 
 def is_attention(layer: TargetLayer) -> bool:
-    """True for a Keras attention of query, key, value and output, which stays one layer when others
-    are taken apart.
+    """Return True for a Keras attention of query, key, value and output.
+
+    It stays one layer when others are taken apart.
     """
     return bool(set(CLASS_NAMES) & set(layer.class_names)) and _children(layer) is not None
 
 
 def _children(layer: TargetLayer) -> dict[str, TargetLayer] | None:
-    """The dense children by part, in the Keras order; None when one is missing or there are others.
-    """
+    """Return the dense children by part in Keras's order, None unless these are all."""
     found: dict[str, TargetLayer] = {}
     for child in layer.children:
         part = next((part for part, names in _CHILD_NAMES.items() if child.name in names), None)
@@ -104,50 +113,48 @@ def _children(layer: TargetLayer) -> dict[str, TargetLayer] | None:
 
 
 def _refuse_what_keras_lacks(torch_layer: TorchLayer, layer: TargetLayer) -> None:
-    lacking = [
-        last_part(tensor.name)
-        for tensor in torch_layer.tensors if last_part(tensor.name) in ("bias_k", "bias_v")
-    ]
+    parts = [last_part(tensor.name) for tensor in torch_layer.tensors]
+    lacking = [part for part in parts if part in ("bias_k", "bias_v")]
     if lacking:
         raise remedies.refusal(
             torch_layer, layer,
-            (f"{' and '.join(lacking)} add a learned key and value to the sequence "
-             "(add_bias_kv=True), for which Keras's attention has no place"),
+            f"{' and '.join(lacking)} add a learned key and value to the sequence "
+            "(add_bias_kv=True), for which Keras's attention has no place",
             "concatenate them in a layer of your own in front of it, or leave them out by "
             "skip_weights=['bias_k', 'bias_v'] when they are zero")
     if any(getattr(module, "add_zero_attn", False) for module in torch_layer.modules.values()):
         raise remedies.refusal(
             torch_layer, layer,
-            ("the torch layer adds a key and value of zeros to the sequence (add_zero_attn=True), "
-             "which Keras's attention cannot do"),
+            "the torch layer adds a key and value of zeros to the sequence (add_zero_attn=True), "
+            "which Keras's attention cannot do",
             "build the torch layer without it, or write the Keras layer yourself")
 
 
 def _by_part(torch_layer: TorchLayer, layer: TargetLayer) -> tuple[_ByParts, _ByParts]:
-    """Weights and biases by the parts that they hold, told by names; four layers without known
-    names are query, key, value, output.
+    """Return weights and biases by the parts that their names say.
+
+    Four layers without known names are query, key, value, output.
     """
     weights: _ByParts = {}
     biases: _ByParts = {}
-    owners = list(
-        dict.fromkeys(
-            _owner(tensor.name)
-            for tensor in torch_layer.tensors if last_part(tensor.name) == "weight"))
-    known = {owner: _HOLDS.get(_word(owner).lower()) for owner in owners}
-    if len(owners) == len(PARTS) and None in known.values():
-        known = {owner: (part,) for owner, part in zip(owners, PARTS, strict=True)}
+    known = {
+        _owner(tensor.name): _HOLDS.get(_word(_owner(tensor.name)).lower())
+        for tensor in torch_layer.tensors if last_part(tensor.name) == "weight"
+    }
+    if len(known) == len(PARTS) and None in known.values():
+        known = {owner: (part,) for owner, part in zip(known, PARTS, strict=True)}
     for tensor in torch_layer.tensors:
         last = last_part(tensor.name)
-        kind = biases if last.endswith("bias") else weights
-        held = known.get(_owner(tensor.name)) if last in ("weight",
-                                                          "bias") else _HOLDS.get(_stem(last))
-        if held is None or held in kind:
+        found = biases if last.endswith("bias") else weights
+        by_owner = last in ("weight", "bias")
+        held = known.get(_owner(tensor.name)) if by_owner else _HOLDS.get(_stem(last))
+        if held is None or held in found:
             twice = "is there twice" if held else "is no known part of attention"
             raise remedies.refusal(
                 torch_layer, layer, f"'{tensor.name}' {twice}",
                 "give the torch layers in the order query, key, value, output, or leave a tensor "
                 "out by skip_weights")
-        kind[held] = tensor
+        found[held] = tensor
     missing = [part for part in PARTS if not any(part in held for held in weights)]
     if missing:
         raise remedies.refusal(
@@ -159,26 +166,25 @@ def _by_part(torch_layer: TorchLayer, layer: TargetLayer) -> tuple[_ByParts, _By
 
 def _part_of(torch_layer: TorchLayer, layer: TargetLayer, children: dict[str, TargetLayer],
              tensor: SourceTensor, held: tuple[str, ...], part: str) -> DerivedTensor:
-    """The rows of `tensor` that are `part`, as a tensor of their own."""
+    """Return the rows of `tensor` that are `part`, as a tensor of their own."""
     if len(held) == 1:
         return derive(tensor.name, Tensor(tensor.name), (tensor,), "attention")
     rows = {one: _rows(children[one]) for one in held}
     if not tensor.shape or tensor.shape[0] != sum(rows.values()):
+        counts = ", ".join(f"{count} for {one}" for one, count in rows.items())
         raise remedies.refusal(
             torch_layer, layer,
-            (f"'{tensor.name}' needs {sum(rows.values())} rows, "
-             f"{', '.join(f'{count} for {one}' for one, count in rows.items())}, got "
-             f"{tensor.shape}"), "check number and size of the heads")
+            f"'{tensor.name}' needs {sum(rows.values())} rows, {counts}, got {tensor.shape}",
+            "check number and size of the heads")
     if _word(_owner(tensor.name)).lower() in _HEADS_FIRST:
         return _from_heads_first(torch_layer, layer, children, tensor, held, part)
     start = sum(rows[one] for one in held[:held.index(part)])
     doubt = ""
-    if len(set(rows.values())) < len(rows):
+    is_torchs_own = last_part(tensor.name).startswith("in_proj")
+    if len(set(rows.values())) < len(rows) and not is_torchs_own:
         doubt = (f"'{tensor.name}' is taken as blocks of rows {', '.join(held)}, all heads of one "
-                 "after the other: "
-                 "another order would have the same shape, so only equal outputs can prove it")
-    if last_part(tensor.name).startswith("in_proj"):
-        doubt = ""  # torch.nn.MultiheadAttention itself
+                 "after the other: another order would have the same shape, so only equal outputs "
+                 "can prove it")
     rule = f"attention: rows {start} to {start + rows[part]} of {', '.join(held)} are {part}"
     return derive(f"{tensor.name}[{part}]", Slice(Tensor(tensor.name), 0, start,
                                                   start + rows[part]), (tensor,), rule, doubt)
@@ -190,8 +196,8 @@ def _from_heads_first(torch_layer: TorchLayer, layer: TargetLayer, children: dic
     if len({_rows(children[one]) for one in held}) > 1:
         raise remedies.refusal(
             torch_layer, layer,
-            (f"'{tensor.name}' has query, key and value inside each head, for which all must have "
-             "as many heads"), f"split it with additional_transfer={{'{layer.name}': ...}}")
+            f"'{tensor.name}' has query, key and value inside each head, for which all must have "
+            "as many heads", f"split it with {remedies.own_transfer(layer)}")
     rest = tensor.shape[1:]
     size = _rows(children[part]) // heads
     apart = Reshape(Tensor(tensor.name), (heads, len(held), size, *rest))
@@ -204,20 +210,8 @@ def _from_heads_first(torch_layer: TorchLayer, layer: TargetLayer, children: dic
 
 
 def _rows(child: TargetLayer) -> int:
-    """Outputs of a dense child: what is left of its kernel's shape after the inputs, which are its
-    first axis.
-    """
+    """Return the outputs of a dense child: all axes of its kernel but the first, the inputs."""
     return prod(child.variables[0].shape[1:])
-
-
-def _has_bias(child: TargetLayer) -> bool:
-    return any(variable.name == "bias" for variable in child.variables)
-
-
-def _zero_bias(torch_layer: TorchLayer, part: str, child: TargetLayer) -> DerivedTensor:
-    """Where others have a bias and one has none (BEiT's key), it is zero."""
-    return derive(f"{torch_layer.layer}.bias[{part}]", Fill(0.0, (_rows(child),)),
-                  torch_layer.tensors[:1], f"attention: no bias for {part}, which is one of zeros")
 
 
 def _owner(name: str) -> str:
@@ -225,23 +219,19 @@ def _owner(name: str) -> str:
 
 
 def _word(owner: str) -> str:
-    """The last part of a layer's name that is no number ("to_out" of "attn.to_out.0")."""
+    """Return the last part of a name that is no number: "to_out" of "attn.to_out.0"."""
     words = [word for word in owner.replace("/", ".").split(".") if word and not word.isdigit()]
     return words[-1] if words else ""
 
 
 def _stem(last: str) -> str:
-    """ "q_proj" of "q_proj_weight"."""
-    for ending in ("_weight", "_bias"):
-        if last.endswith(ending):
-            return last.removesuffix(ending).lower()
-    return ""
+    """Return "q_proj" of "q_proj_weight", "" of other names."""
+    stem, _, ending = last.rpartition("_")
+    return stem.lower() if ending in ("weight", "bias") else ""
 
 
 def joins(torch_layers: Sequence[TorchLayer]) -> int:
-    """How many of the stacks, from the first on, are one attention by their names; 1 when that is
-    not seen.
-    """
+    """Return how many torch layers, from the first on, are one attention by their names, else 1."""
     first = torch_layers[0]
     if any(_stem(last_part(tensor.name)) in ("in_proj", "q_proj") for tensor in first.tensors):
         return 2 if len(torch_layers) > 1 and torch_layers[1].layer.startswith(

@@ -1,6 +1,4 @@
-"""Kernels and norms behind a flattened map, or before a map that is made of a vector: from
-PyTorch's order, channel first, to Keras's, channel last.
-"""
+"""Flattened maps: PyTorch counts the channels first, Keras last."""
 
 from __future__ import annotations
 
@@ -41,8 +39,7 @@ _ROWS = {"kernel": _KERNELS, **dict.fromkeys(_VECTORS, _NORMS)}
 
 def in_keras_order(assignments: Sequence[Assignment], layer: TargetLayer,
                    torch_layer: TorchLayer) -> tuple[Assignment, ...]:
-    """The assignments with rows reordered where the layer's input is a flattened map, and a note
-    that says so.
+    """Reorder the rows where the layer's input is a flattened map, and note it.
 
     The weight of a convolution keeps the axes of a patch apart, the matrix of a linear layer does
     not: the order of patches is known for the first and doubtful for the second.
@@ -69,9 +66,8 @@ def in_keras_order(assignments: Sequence[Assignment], layer: TargetLayer,
 
 
 def _runs(leaf: TargetLayer, variable: TargetVariable) -> tuple[Run, ...] | None:
-    """The parts of the first axis of a variable, None when its order is the same on both sides."""
-    kinds = _ROWS.get(variable.name, ())
-    if not set(kinds) & set(leaf.class_names) or not variable.shape:
+    """Return the parts of a variable's first axis, None when both sides count it alike."""
+    if not set(_ROWS.get(variable.name, ())) & set(leaf.class_names) or not variable.shape:
         return None
     patches = leaf.settings.get("patches")
     runs: tuple[Run, ...] | None = (patches,) if patches else leaf.settings.get("flattened")
@@ -81,9 +77,7 @@ def _runs(leaf: TargetLayer, variable: TargetVariable) -> tuple[Run, ...] | None
 
 
 def _made(leaf: TargetLayer, variable: TargetVariable) -> Run | None:
-    """The axes of the map that the outputs of a layer become, None when a variable does not count
-    them or they become none.
-    """
+    """Return the axes of the map that the outputs become, None when they become none."""
     made: Run | None = leaf.settings.get("gives_map")
     if made is None or variable.shape[-1:] != (prod(size for _, size in made),):
         return None
@@ -92,35 +86,29 @@ def _made(leaf: TargetLayer, variable: TargetVariable) -> Run | None:
 
 def _columns_reordered(assignment: Assignment, leaf: TargetLayer, variable: TargetVariable,
                        made: Run) -> Assignment:
-    extents, channels = tuple(
-        size for name, size in made if name != "channel"), dict(made)["channel"]
+    extents = tuple(size for name, size in made if name != "channel")
+    channels = dict(made)["channel"]
     doubt = (
-        f"the outputs of '{leaf.display_name}' become {map_in_words(extents, channels)} in Keras "
-        "and were taken to be counted channels first in PyTorch: "
-        "only equal outputs can prove it")
+        f"the outputs of '{leaf.display_name}' become {_map_text(extents, channels)} in Keras and "
+        "were taken to be counted channels first in PyTorch: only equal outputs can prove it")
     return replace(
-        assignment, expression=outputs_channels_last(assignment.expression, variable.shape, extents,
-                                                     channels),
-        rule=rule_of_outputs(assignment.rule, extents, channels), doubt=assignment.doubt or doubt)
+        assignment, rule=rule_of_outputs(assignment.rule, extents, channels), doubt=assignment.doubt
+        or doubt, expression=outputs_channels_last(assignment.expression, variable.shape, extents,
+                                                   channels))
 
 
-def map_in_words(extents: Shape, channels: int) -> str:
-    """A map as Keras counts it."""
+def _map_text(extents: Shape, channels: int) -> str:
     return f"a map of {' x '.join(map(str, (*extents, channels)))}"
 
 
 def rule_of_outputs(rule: str, extents: Shape, channels: int) -> str:
-    """The rule of an array whose last axis counts such a map, once `outputs_channels_last` has put
-    it in order.
-    """
-    return f"{rule}; outputs of {map_in_words(extents, channels)}, channels last"
+    """Return the rule of an array that `outputs_channels_last` has put in order."""
+    return f"{rule}; outputs of {_map_text(extents, channels)}, channels last"
 
 
 def outputs_channels_last(expression: Expression, shape: Shape, extents: Shape,
                           channels: int) -> Expression:
-    """An array of `shape` whose last axis counts a map channels first, with that axis counting it
-    channels last.
-    """
+    """Reorder the last axis of an array, which counts a map channels first, to channels last."""
     leading = len(shape) - 1
     by_channel = Reshape(expression, (*shape[:-1], channels, *extents))
     behind = range(leading + 1, leading + 1 + len(extents))
@@ -132,13 +120,14 @@ def _reordered(assignment: Assignment, variable: TargetVariable, runs: tuple[Run
     parts: list[Expression] = []
     start = 0
     for run in runs:
-        rows = prod(size for _, size in run)
-        part = assignment.expression if len(runs) == 1 else Slice(assignment.expression, 0, start,
-                                                                  start + rows)
+        stop = start + prod(size for _, size in run)
+        part = assignment.expression
+        if len(runs) > 1:
+            part = Slice(part, 0, start, stop)
         parts.append(_channels_last(part, run, variable.shape[1:]))
-        start += rows
+        start = stop
     moved = parts[0] if len(parts) == 1 else Concat(tuple(parts), 0)
-    words = _in_words(runs)
+    words = _describe_moves(runs)
     return replace(
         assignment, expression=moved, rule=f"{assignment.rule}; rows of a flattened map, {words}",
         note=f"'{variable.display_name}': the layer's input is a flattened map, so its rows were "
@@ -146,30 +135,30 @@ def _reordered(assignment: Assignment, variable: TargetVariable, runs: tuple[Run
 
 
 def _channels_last(rows: Expression, run: Run, rest: Shape) -> Expression:
-    """Rows numbered (channel, height, width) as rows numbered as in `run`."""
-    order = torch_order(run)
-    if order == tuple(range(len(run))):
+    """Reorder rows numbered (channel, height, width) as in `run`."""
+    order, ndim = torch_order(run), len(run)
+    if order == tuple(range(ndim)):
         return rows
-    perm = (*(order.index(axis) for axis in range(len(run))), *range(len(run),
-                                                                     len(run) + len(rest)))
+    perm = (*(order.index(axis) for axis in range(ndim)), *range(ndim, ndim + len(rest)))
     apart = Reshape(rows, (*(run[axis][1] for axis in order), *rest))
     return Reshape(Permute(apart, perm), (prod(size for _, size in run), *rest))
 
 
-def _in_words(runs: Sequence[Run]) -> str:
+def _describe_moves(runs: Sequence[Run]) -> str:
     texts = []
     for run in runs:
-        order = torch_order(run)
-        if order != tuple(range(len(run))):
-            torch, keras = [run[axis] for axis in order], run
-            texts.append(
-                f"from ({', '.join(name for name, _ in torch)}) = "
-                f"{tuple(size for _, size in torch)} to ({', '.join(name for name, _ in keras)})")
+        torch = tuple(run[axis] for axis in torch_order(run))
+        if torch != tuple(run):
+            sizes = tuple(size for _, size in torch)
+            texts.append(f"from ({_axis_names(torch)}) = {sizes} to ({_axis_names(run)})")
     return " and ".join(dict.fromkeys(texts))
 
 
+def _axis_names(run: Run) -> str:
+    return ", ".join(name for name, _ in run)
+
+
 def _patch_doubt(variable: TargetVariable, run: Run) -> str:
-    axes = ", ".join(name for name, _ in run)
-    return (f"the rows of '{variable.display_name}' are patches ({axes}) in Keras and are moved as "
-            "they stand: nothing says in which order "
-            "the PyTorch model unfolds its patches, so only equal outputs can prove it")
+    return (f"the rows of '{variable.display_name}' are patches ({_axis_names(run)}) in Keras and "
+            "are moved as they stand: nothing says in which order the PyTorch model unfolds its "
+            "patches, so only equal outputs can prove it")

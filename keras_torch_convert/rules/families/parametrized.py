@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 from ...plan.derived_tensors import DerivedTensor, derive
@@ -30,20 +31,17 @@ CONDITIONAL_RULES = (Rule(
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The tensors that one weight is computed from, by what they are ("g", "v", "original", "0._u",
-    ...).
-    """
+    """The tensors that one weight is computed from, by what they are ("original0", "0._u", ...)."""
 
     name: str
     tensors: Mapping[str, SourceTensor]
 
 
 def with_effective_weights(torch_layer: TorchLayer, layer: TargetLayer) -> TorchLayer:
-    """The stack with every parametrized weight in place of what it is computed from; the stack
-    itself when there is none.
+    """Put every parametrized weight in place of what it is computed from.
 
-    Raises TransferError for a parametrization that is neither norm when no module is at hand to
-    evaluate it.
+    Raises:
+        TransferError: A parametrization is neither norm, and no module is at hand to evaluate it.
     """
     groups = _groups(torch_layer.tensors)
     if not groups:
@@ -65,21 +63,19 @@ def _groups(tensors: Sequence[SourceTensor]) -> list[_Group]:
             groups.setdefault(f"{owner}.{weight}" if owner else weight, {})[part] = tensor
             continue
         stem, _, ending = name.rpartition("_")
-        if ending == "g" and f"{stem}_v" in names and _axis_of(tensor.shape,
-                                                               names[f"{stem}_v"].shape) != "none":
-            groups[stem] = {"original0": tensor, "original1": names[f"{stem}_v"]}
-        elif ending == "orig" and f"{stem}_u" in names and f"{stem}_v" in names:
-            groups[stem] = {
-                "original": tensor, "0._u": names[f"{stem}_u"], "0._v": names[f"{stem}_v"]
-            }
+        left, right = names.get(f"{stem}_u"), names.get(f"{stem}_v")
+        if ending == "g" and right is not None and _norm_axes(tensor.shape, right.shape):
+            groups[stem] = {"original0": tensor, "original1": right}
+        elif ending == "orig" and left is not None and right is not None:
+            groups[stem] = {"original": tensor, "0._u": left, "0._v": right}
     return [_Group(name, found) for name, found in groups.items()]
 
 
 def _effective(group: _Group, torch_layer: TorchLayer, layer: TargetLayer) -> DerivedTensor:
     parts = group.tensors
-    if (module := _parametrized_module(group,
-                                       torch_layer)) is not None and not _is_known(module, group):
-        return _evaluated(group, module)
+    steps = _parametrizations(group, torch_layer)
+    if steps is not None and not _is_known(steps):
+        return _evaluated(group, steps)
     if set(parts) == {"original0", "original1"}:
         return _weight_norm(group, torch_layer, layer)
     if set(parts) == {"original", "0._u", "0._v"}:
@@ -93,41 +89,35 @@ def _effective(group: _Group, torch_layer: TorchLayer, layer: TargetLayer) -> De
 
 def _weight_norm(group: _Group, torch_layer: TorchLayer, layer: TargetLayer) -> DerivedTensor:
     magnitude, direction = group.tensors["original0"], group.tensors["original1"]
-    axis = _axis_of(magnitude.shape, direction.shape)
-    if axis == "none":
+    axes = _norm_axes(magnitude.shape, direction.shape)
+    if not axes:
         raise remedies.refusal(
             torch_layer, layer,
-            (f"'{magnitude.name}' {magnitude.shape} is no magnitude of '{direction.name}' "
-             f"{direction.shape}"),
+            f"'{magnitude.name}' {magnitude.shape} is no magnitude of '{direction.name}' "
+            f"{direction.shape}",
             "weight_norm keeps one for each position of one axis, or one for all")
-    assert not isinstance(axis, str)
+    axis = axes[0]
     over = "all axes" if axis is None else f"all axes but {axis}"
     expression = WeightNorm(Tensor(direction.name), Tensor(magnitude.name), axis)
     return derive(group.name, expression, (direction, magnitude),
                   f"weight norm: g * v / |v| over {over}")
 
 
-def _axis_of(magnitude: Shape, direction: Shape) -> int | str | None:
-    """The axis that the magnitudes count along, None for one magnitude of all, "none" when the
-    shapes do not fit.
-    """
+def _norm_axes(magnitude: Shape, direction: Shape) -> list[int | None]:
+    """Return the axes that the magnitudes may count along, None for one magnitude of all."""
     if magnitude == ():
-        return None
-    if len(magnitude) != len(direction):
-        return "none"
-    for axis, extent in enumerate(direction):
-        if magnitude == tuple(extent if index == axis else 1 for index in range(len(direction))):
-            return axis
-    return "none"
+        return [None]
+    return [
+        axis for axis, extent in enumerate(direction)
+        if magnitude == (*[1] * axis, extent, *[1] * (len(direction) - axis - 1))
+    ]
 
 
 def _spectral_norm(group: _Group, torch_layer: TorchLayer, layer: TargetLayer) -> DerivedTensor:
     weight, left, right = (group.tensors[part] for part in ("original", "0._u", "0._v"))
     # Both sides of a transposed convolution may have one extent; torch takes its outputs, axis 1.
     wanted = 1 if any(kind.endswith("Transpose") for kind in layer.class_names) else 0
-    size = 1
-    for extent in weight.shape:
-        size *= extent
+    size = prod(weight.shape)
     fitting = [
         axis for axis, extent in enumerate(weight.shape)
         if left.shape == (extent,) and right.shape == (size // max(extent, 1),)
@@ -135,8 +125,8 @@ def _spectral_norm(group: _Group, torch_layer: TorchLayer, layer: TargetLayer) -
     if not fitting:
         raise remedies.refusal(
             torch_layer, layer,
-            (f"'{left.name}' {left.shape} and '{right.name}' {right.shape} are no singular "
-             f"vectors of '{weight.name}' {weight.shape}"),
+            f"'{left.name}' {left.shape} and '{right.name}' {right.shape} are no singular vectors "
+            f"of '{weight.name}' {weight.shape}",
             "spectral_norm keeps one vector of the rows and one of the columns")
     axis = wanted if wanted in fitting else fitting[0]
     expression = SpectralNormWeight(Tensor(weight.name), Tensor(left.name), Tensor(right.name),
@@ -145,44 +135,39 @@ def _spectral_norm(group: _Group, torch_layer: TorchLayer, layer: TargetLayer) -
                   "spectral norm in evaluation: weight / (u . M v)")
 
 
-def _parametrized_module(group: _Group, torch_layer: TorchLayer) -> Any:
-    """The live module whose weight this is, None without one or when it is not parametrized in the
-    new way.
-    """
+def _parametrizations(group: _Group, torch_layer: TorchLayer) -> Any:
+    """Return the live module that computes this weight, None when there is none."""
     module = torch_layer.modules.get(group.name.rpartition(".")[0])
     lists = getattr(module, "parametrizations", None)
-    return module if lists is not None and last_part(group.name) in lists else None
+    weight = last_part(group.name)
+    return lists[weight] if lists is not None and weight in lists else None
 
 
-def _is_known(module: Any, group: _Group) -> bool:
-    """True for PyTorch's own norms, alone: the steps of the Plan compute these."""
-    steps = list(module.parametrizations[last_part(group.name)])
-    return len(steps) == 1 and (type(steps[0]).__module__, type(
-        steps[0]).__name__) in {("torch.nn.utils.parametrizations", "_WeightNorm"),
-                                ("torch.nn.utils.parametrizations", "_SpectralNorm")}
+def _is_known(steps: Any) -> bool:
+    """Return True for PyTorch's own norms, alone: the steps of the Plan compute these."""
+    names = [(type(step).__module__, type(step).__name__) for step in steps]
+    module = "torch.nn.utils.parametrizations"
+    return names in ([(module, "_WeightNorm")], [(module, "_SpectralNorm")])
 
 
-def _evaluated(group: _Group, module: Any) -> DerivedTensor:
-    """What the module makes of its parameters in evaluation, computed by a copy of its
-    parametrizations.
-    """
+def _evaluated(group: _Group, steps: Any) -> DerivedTensor:
+    """Return what a copy of the parametrizations makes of its parameters in evaluation."""
     import torch
 
-    parametrized = deepcopy(module.parametrizations[last_part(group.name)]).eval()
+    twin = deepcopy(steps).eval()
+    tensors = tuple(group.tensors.values())
 
     def compute(arrays: list[Any]) -> list[Any]:
         given = dict(zip(group.tensors, map(torch.from_numpy, arrays), strict=True))
         with torch.no_grad():
-            return [
-                torch.func.functional_call(parametrized, given, ()).to(torch.float32).cpu().numpy()
-            ]
+            weight = torch.func.functional_call(twin, given, ())
+            return [weight.to(torch.float32).cpu().numpy()]
 
     with torch.no_grad():
-        shape = tuple(parametrized().shape)
-    steps = ", ".join(type(step).__name__ for step in parametrized)
-    call = UserCall(f"torch.nn.utils.parametrize ({steps})", compute)
-    callback = LayerCallback(group.name,
-                             tuple(Tensor(tensor.name) for tensor in group.tensors.values()),
-                             (call,), 1)
-    return derive(group.name, CallbackOutput(callback, 0), tuple(group.tensors.values()),
-                  f"parametrized by {steps}: what the module computes", shape=shape)
+        shape = tuple(twin().shape)
+    names = ", ".join(type(step).__name__ for step in twin)
+    call = UserCall(f"torch.nn.utils.parametrize ({names})", compute)
+    callback = LayerCallback(group.name, tuple(Tensor(tensor.name) for tensor in tensors), (call,),
+                             1)
+    return derive(group.name, CallbackOutput(callback, 0), tensors,
+                  f"parametrized by {names}: what the module computes", shape=shape)

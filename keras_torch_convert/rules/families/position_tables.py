@@ -1,6 +1,4 @@
-"""Tables of positions: attention biases by relative position, whose axes stand in another order in
-some Keras models, and tables of a model built for another image size.
-"""
+"""Tables of positions: attention biases by relative position, and tables of another image size."""
 
 from __future__ import annotations
 
@@ -32,29 +30,29 @@ _RELATIVE = Rule(
     "relative_position_bias_table (offsets, heads) of Swin and BEiT, attention_biases (heads, "
     "offsets) of LeViT, rpb (heads, rows, columns) of NAT; a Keras variable of the same axes in "
     "another order, or with offsets as rows and columns, where sizes leave one way only")
-CONDITIONAL_RULES = (_RELATIVE,
-                     Rule(
-                         "position table at another resolution", (),
-                         "timm.layers.resample_abs_pos_embed: the rows after the class and "
-                         "register tokens are a grid (row by row), resized by "
-                         "torch.nn.functional.interpolate(antialias=True) in float32",
-                         lossless=False, back="none: the table before cannot be had back"))
+_RESIZED = Rule(
+    "position table at another resolution", (),
+    "timm.layers.resample_abs_pos_embed: the rows after the class and register tokens are a grid "
+    "(row by row), resized by torch.nn.functional.interpolate(antialias=True) in float32",
+    lossless=False, back="none: the table before cannot be had back")
+CONDITIONAL_RULES = (_RELATIVE, _RESIZED)
 
 
 def bias_table(tensor: SourceTensor, variable: TargetVariable) -> tuple[Expression, str] | None:
-    """Move a table of attention biases; None when it is no such table or the sizes leave no way or
-    several.
+    """Move a table of attention biases.
 
     Returns:
-        The expression, and the rule in words.
+        The expression, and the rule in words; None when it is no such table, or the sizes leave
+        more than one layout, or none.
     """
     torch = _BIAS_TABLES.get(last_part(tensor.name))
     if torch is None:
         return None
+    heads_and_offsets = (*tensor.shape[:1], prod(tensor.shape[1:]))
     if torch == "head row column" and len(
-            tensor.shape) == 3 and variable.shape == (tensor.shape[0], prod(tensor.shape[1:])):
-        return (Reshape(Tensor(tensor.name),
-                        variable.shape), f"{_RELATIVE.name}: {torch} -> head (row column)")
+            tensor.shape) == 3 and variable.shape == heads_and_offsets:
+        expression = Reshape(Tensor(tensor.name), variable.shape)
+        return expression, f"{_RELATIVE.name}: {torch} -> head (row column)"
     fits = [
         axes for axes in _axis_patterns(torch, len(variable.shape))
         if axes.torch_shape(variable.shape) == tensor.shape
@@ -77,30 +75,29 @@ def _axis_patterns(torch: str, ndim: int) -> Iterator[AxisPattern]:
 
 
 def check_resize(resize: Any) -> None:
-    """TransferError for a way to resize that is none."""
+    """Raise TransferError for an unknown mode of resizing."""
     if resize is not None and resize not in get_args(Mode):
         raise TransferError(f"resize must be None, 'bicubic' or 'bilinear', got {resize!r:.100}")
 
 
 def with_resized_tables(torch_layer: TorchLayer, layer: TargetLayer, target: Target,
                         resize: Resize) -> TorchLayer:
-    """The stack with every position table that has another number of rows than its variable resized
-    to it.
+    """Resize every position table that has another number of rows than its variable.
 
     Nothing is resized unless `resize` says how. A table whose rows are no grid behind at most 16
     tokens is left as it is.
     """
     if resize is None:
         return torch_layer
-    return replace(
-        torch_layer, tensors=tuple(
-            _resized(tensor, torch_layer, layer, target, resize) if is_position_table(tensor.name
-                                                                                     ) else tensor
-            for tensor in torch_layer.tensors))
+    tensors = (
+        _resized(tensor, torch_layer, layer, target, resize) for tensor in torch_layer.tensors)
+    return replace(torch_layer, tensors=tuple(tensors))
 
 
 def _resized(tensor: SourceTensor, torch_layer: TorchLayer, layer: TargetLayer, target: Target,
              resize: Mode) -> SourceTensor:
+    if not is_position_table(tensor.name):
+        return tensor
     sizes = {
         variable.shape[-2] for variable in layer.variables if len(variable.shape) > 1
         and variable.shape[-1] == tensor.shape[-1] and prod(variable.shape[:-2]) == 1
@@ -110,8 +107,8 @@ def _resized(tensor: SourceTensor, torch_layer: TorchLayer, layer: TargetLayer, 
     # Class tokens and the like have few rows; the table is the longest.
     rows, new_rows = tensor.shape[-2], max(sizes, default=0)
     for prefix in _prefixes(torch_layer):
-        grid, new_grid = _old_grid(torch_layer, rows - prefix), _grid(new_rows - prefix,
-                                                                      _picture(target))
+        grid = _old_grid(torch_layer, rows - prefix)
+        new_grid = _grid(new_rows - prefix, _picture(target))
         if grid is not None and new_grid is not None:
             break
     else:
@@ -125,14 +122,14 @@ def _resized(tensor: SourceTensor, torch_layer: TorchLayer, layer: TargetLayer, 
 
 
 def _prefixes(torch_layer: TorchLayer) -> Iterator[int]:
-    """How many tokens may stand before the grid: what a live module says, else few before many."""
+    """Yield how many tokens may precede the grid: what a live module says, else few first."""
     told = [getattr(module, "num_prefix_tokens", None) for module in torch_layer.modules.values()]
     yield from (count for count in told if isinstance(count, int))
     yield from range(_MOST_TOKENS + 1)
 
 
 def _old_grid(torch_layer: TorchLayer, cells: int) -> tuple[int, int] | None:
-    """The grid that a live module tells, else a square."""
+    """Return the grid that a live module tells, else a square."""
     for module in torch_layer.modules.values():
         told = getattr(getattr(module, "patch_embed", None), "grid_size", None)
         if isinstance(told, Sequence) and len(told) == 2 and prod(told) == cells:
@@ -141,9 +138,7 @@ def _old_grid(torch_layer: TorchLayer, cells: int) -> tuple[int, int] | None:
 
 
 def _grid(cells: int, picture: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Rows and columns of a grid of `cells`, shaped as the picture is or, when that is not known,
-    square; None when it is neither.
-    """
+    """Return rows and columns of a grid shaped as the picture (or square), None for no grid."""
     if cells < 1:
         return None
     height, width = picture or (1, 1)
@@ -154,7 +149,7 @@ def _grid(cells: int, picture: tuple[int, int] | None) -> tuple[int, int] | None
 
 
 def _picture(target: Target) -> tuple[int, int] | None:
-    """Height and width of the Keras model's input in pixels, None when it is open or no picture."""
+    """Return the height and width of the Keras model's input, None when they are not known."""
     shape = getattr(target.model, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4 or any(
             extent is None for extent in shape[1:]):
