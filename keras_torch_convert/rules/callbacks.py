@@ -1,4 +1,4 @@
-"""Which callbacks of `additional_transfer` hit a layer."""
+"""A user's callbacks: which layers they hit, and what they are given."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ from ..plan.expressions import Expression, Permute, Reshape, Tensor, UserCall, k
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer
 
+Transfer = Callable[[list[Any]], list[Any]]
 _KERAS_PACKAGES = ("keras", "tf_keras")
 # The default transforms of keras_cv_attention_models: the first class that fits counts, subclasses
 # included, so in Keras 2 a Conv2DTranspose is a Conv2D and in Keras 3 it is not.
-_PERMUTED_AXES = {
+_DEFAULT_TRANSFORMS = {
     "DepthwiseConv2D": (2, 3, 0, 1), "Conv2D": (2, 3, 1, 0), "PReLU": None, "Conv1D": (2, 1, 0),
     "Dense": None
 }
 
 
-def calls_for(
-        layer: TargetLayer,
-        additional_transfer: Mapping[Any, Callable[[list[Any]],
-                                                   list[Any]]]) -> tuple[UserCall, ...]:
-    """The callbacks that hit `layer`, in dictionary order.
+def calls_for(layer: TargetLayer, additional_transfer: Mapping[Any,
+                                                               Transfer]) -> tuple[UserCall, ...]:
+    """Return the callbacks that hit a layer, in dictionary order.
 
-    A string key hits when the layer's name ends with it, a class (or tuple of classes) when the
-    layer is an instance of it. A layer class of the other Keras, Keras 3 for a tf_keras model or
-    the reverse, hits by its name among the layer's own classes. Raises TransferError for what is no
-    dictionary, a key of another type or a value that cannot be called.
+    Args:
+        layer: The Keras layer.
+        additional_transfer: A string key hits when the layer's name ends with it, a class (or tuple
+            of classes) when the layer is an instance of it. A layer class of the other Keras, Keras
+            3 for a tf_keras model or the reverse, hits by its name among the layer's own classes.
+
+    Raises:
+        TransferError: It is no dictionary, has a key of another type, or a value that cannot be
+            called.
     """
     if not isinstance(additional_transfer, Mapping):
         raise TransferError(
@@ -46,7 +50,7 @@ def calls_for(
 
 def keys_without_hit(layers: Iterable[TargetLayer],
                      additional_transfer: Mapping[Any, Any]) -> tuple[str, ...]:
-    """Keys of `additional_transfer`, in words, that hit none of the layers."""
+    """Return the keys of `additional_transfer`, in words, that hit none of the layers."""
     layers = tuple(layers)
     return tuple(
         key_in_words(key)
@@ -69,29 +73,28 @@ def _hits(key: Any, layer: TargetLayer) -> bool:
 
 def callback_operands(layer: TargetLayer,
                       tensors: Sequence[SourceTensor]) -> tuple[Expression, ...]:
-    """The tensors of one layer as the reference gives them to a callback.
+    """Return the tensors of one layer as keras_cv_attention_models gives them to a callback.
 
-    Raises ValueError when the first tensor has not the rank of the layer's default transform, as
-    the reference does.
+    Recipes in use were written against exactly these arrays.
+
+    Raises:
+        ValueError: The first tensor has another rank than the layer's default transform wants.
     """
     operands: list[Expression] = [Tensor(tensor.name) for tensor in tensors]
-    kind = next((kind for kind in _PERMUTED_AXES if kind in layer.class_names), None)
-    if not tensors or kind is None:
+    name = next((name for name in _DEFAULT_TRANSFORMS if name in layer.class_names), None)
+    if not tensors or name is None:
         return tuple(operands)
-    first = tensors[0]
-    axes = _PERMUTED_AXES[kind]
-    if kind == "PReLU":
-        operands[0] = Reshape(operands[0], (1, 1, *first.shape))
-    elif kind == "Dense":
-        operands[0] = Permute(operands[0], tuple(reversed(range(len(first.shape)))))
-    elif axes is not None:
-        if len(first.shape) != len(axes):
-            raise ValueError(
-                f"the default transform of {kind} permutes a tensor of {len(axes)} axes before "
-                "the callback runs, "
-                f"got '{first.name}' of shape {first.shape}")
+    shape, axes = tensors[0].shape, _DEFAULT_TRANSFORMS[name]
+    if name == "PReLU":
+        operands[0] = Reshape(operands[0], (1, 1, *shape))
+    elif axes is None:
+        operands[0] = Permute(operands[0], tuple(reversed(range(len(shape)))))
+    elif len(shape) == len(axes):
         operands[0] = Permute(operands[0], axes)
-    if kind == "Conv2D" and len(tensors) > 2:
-        operands[2] = Reshape(operands[2],
-                              tuple(extent for extent in tensors[2].shape if extent != 1))
+    else:
+        raise ValueError(f"the default transform of {name} permutes a tensor of {len(axes)} axes "
+                         f"before the callback runs, got '{tensors[0].name}' of shape {shape}")
+    if name == "Conv2D" and len(tensors) > 2:
+        squeezed = tuple(extent for extent in tensors[2].shape if extent != 1)
+        operands[2] = Reshape(operands[2], squeezed)
     return tuple(operands)

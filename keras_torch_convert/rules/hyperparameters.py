@@ -24,8 +24,9 @@ _DROPOUTS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """What was found, in sentences: `warnings` change the outputs, `notes` only training or nothing
-    that inference shows.
+    """Settings that differ, in sentences.
+
+    `warnings` change the outputs, `notes` only training or nothing that inference shows.
     """
 
     warnings: tuple[str, ...] = ()
@@ -90,7 +91,7 @@ def _sentences(differences: Iterable[_Difference]) -> tuple[str, ...]:
 
 
 def _pairs(plan: Plan, root: Any, target: Target) -> Iterator[tuple[str, Any, TargetLayer]]:
-    """Name and module of the torch layers, each with the leaf layers that hold values of theirs."""
+    """Yield name and module of the torch layers, each with a leaf layer that takes its values."""
     leaf_of = {variable.key: leaf for leaf in target.leaves() for variable in leaf.variables}
     modules = dict(root.named_modules())
     seen: set[tuple[str, str]] = set()

@@ -1,6 +1,4 @@
-"""Convolutions: PyTorch keeps channels first, Keras last; a transposed one exchanges input and
-output.
-"""
+"""Convolutions: PyTorch keeps channels first, Keras last; a transposed one exchanges in and out."""
 
 from __future__ import annotations
 
@@ -58,47 +56,40 @@ RULES = tuple(rule for ndim in (1, 2, 3) for rule in _rules(ndim))
 
 def with_padding_note(assignments: Sequence[Assignment], torch_layer: TorchLayer,
                       layer: TargetLayer) -> tuple[Assignment, ...]:
-    """The assignments, the first with a note when "same" pads elsewhere than PyTorch does."""
-    note = padding_note(torch_layer, layer)
+    """Note it when Keras's "same" pads elsewhere than PyTorch's module does."""
+    note = _padding_note(torch_layer, layer)
     if not note:
         return tuple(assignments)
     return (replace(assignments[0], note=note), *assignments[1:])
 
 
-def padding_note(torch_layer: TorchLayer, layer: TargetLayer) -> str:
-    """A sentence when Keras's "same" padding puts zeros elsewhere than PyTorch's module does, ""
-    when it does not or nobody knows.
+def _padding_note(torch_layer: TorchLayer, layer: TargetLayer) -> str:
+    """Return a sentence when "same" puts zeros elsewhere than PyTorch, "" when that is not known.
 
     TensorFlow's documentation (tf.nn): "same" pads ceil(n / s) * s ... in all, the odd one behind;
     PyTorch pads both sides alike.
     """
-    settings = layer.settings
-    kind = next(
-        (kind
-         for kind in layer.class_names if kind in ONE_KERNEL or kind.startswith("SeparableConv")),
-        None)
-    modules = [
-        module for module in torch_layer.modules.values()
-        if isinstance(getattr(module, "padding", None), tuple)
-    ]
-    strides = settings.get("strides")
-    if kind is None or settings.get("padding") != "same" or not modules or not isinstance(
-            strides, tuple):
+    strides = layer.settings.get("strides")
+    pads = any(name in ONE_KERNEL or name.startswith("SeparableConv") for name in layer.class_names)
+    module = next((one for one in torch_layer.modules.values()
+                   if isinstance(getattr(one, "padding", None), tuple)), None)
+    if not pads or module is None or layer.settings.get("padding") != "same":
         return ""
-    module = modules[0]
+    if not isinstance(strides, tuple) or max(strides) < 2 or len(module.padding) != len(strides):
+        return ""
+    if _may_pad_by_itself(module):
+        return ""
     extents = spatial_shape(layer) or (None,) * len(strides)
-    if max(strides) < 2 or len(module.padding) != len(strides) or _may_pad_by_itself(module):
-        return ""
-    for extent, stride, size, dilation, padding in zip(extents, strides, module.kernel_size,
-                                                       module.dilation, module.padding,
-                                                       strict=True):
+    axes = zip(extents, strides, module.kernel_size, module.dilation, module.padding, strict=True)
+    for extent, stride, size, dilation, padding in axes:
         reach = (size - 1) * dilation + 1
         if extent is None:
             differs = reach - stride != 2 * padding or reach % 2 == stride % 2
         else:
-            total = max((ceil(extent / stride) - 1) * stride + reach - extent, 0)
-            differs = total // 2 != padding or (extent + 2 * padding - reach) // stride + 1 != ceil(
-                extent / stride)
+            windows = ceil(extent / stride)
+            total = max((windows - 1) * stride + reach - extent, 0)
+            differs = (total // 2 != padding
+                       or (extent + 2 * padding - reach) // stride + 1 != windows)
         if differs:
             where = f"of {extent}" if extent else "of an even size"
             same = (f"'{layer.display_name}': padding='same' with stride {stride} on an input "
@@ -112,14 +103,12 @@ def padding_note(torch_layer: TorchLayer, layer: TargetLayer) -> str:
 
 
 def _may_pad_by_itself(module: Any) -> bool:
-    """True for a convolution whose class replaces PyTorch's `forward`, as those that pad like
-    TensorFlow do; the standardizing ones pad as they say.
-    """
-    kind: Any = type(module)
-    plain = next((base for base in kind.__mro__ if base.__module__.startswith("torch.nn.modules.")),
-                 kind)
-    return kind.__name__ not in ("StdConv2d",
-                                 "ScaledStdConv2d") and kind.forward is not plain.forward
+    """Return True for a class with a `forward` of its own, as those that pad like TensorFlow."""
+    own: Any = type(module)
+    if own.__name__ in ("StdConv2d", "ScaledStdConv2d"):
+        return False
+    torchs = (base for base in own.__mro__ if base.__module__.startswith("torch.nn.modules."))
+    return own.forward is not next(torchs, own).forward
 
 
 def spatial_shape(layer: TargetLayer) -> tuple[Any, ...] | None:

@@ -1,11 +1,10 @@
-"""The same function in layers of two kinds: a convolution that is a matrix product, a grouped one
-where Keras has no groups.
-"""
+"""One function in layers of two kinds, such as a convolution that is a matrix product."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 from ...keras_io.flattened import torch_order
 from ...plan.derived_tensors import DerivedTensor, derive
@@ -46,8 +45,7 @@ CONDITIONAL_RULES = (
 
 
 def as_keras_kind(torch_layer: TorchLayer, layer: TargetLayer) -> TorchLayer:
-    """The weight as the Keras layer's kind wants it, where PyTorch's layer is of another kind; the
-    layer as it is otherwise.
+    """Bring the weight into the form of the Keras layer's kind, where PyTorch's is another.
 
     A convolution of size 1 is a linear layer and the reverse, one as large as the flattened map (or
     patch) is a linear layer, one over the whole map is a linear layer on the flattened map. A
@@ -90,31 +88,27 @@ def _with_weight(torch_layer: TorchLayer, weight: SourceTensor,
 
 def _reshaped(torch: Shape, keras: Shape, kind: str,
               layer: TargetLayer) -> tuple[Shape | None, str]:
-    """The shape that PyTorch's weight would have in a layer of the Keras kind, None when it has it
-    or is no such weight.
-    """
+    """Return the shape of PyTorch's weight in a layer of the Keras kind, None where it has it."""
     if kind in _DENSE and len(torch) > 2:
         if prod(torch[2:]) == 1:
             return torch[:2], "a convolution of size 1 is a linear layer"
         if kind == "Dense" and _is_whole_input(torch[1:], layer):
-            return (torch[0], prod(
-                torch[1:])), "a convolution over its whole input is a linear layer"
+            matrix = torch[0], prod(torch[1:])
+            return matrix, "a convolution over its whole input is a linear layer"
     if kind in CONVOLUTIONS and len(torch) == 2:
-        spatial = keras[:-2]
+        spatial, settings = keras[:-2], layer.settings
         if prod(spatial) == 1:
             return (*torch, *spatial), "a linear layer is a convolution of size 1"
-        over_all = layer.settings.get("padding") == "valid" and not layer.settings.get("groups",
-                                                                                       1) > 1
-        if over_all and spatial_shape(layer) == spatial and torch[1] == prod(keras[:-1]):
-            return (torch[0], keras[-2],
-                    *spatial), "a linear layer on a flattened map is a convolution over all of it"
+        over_all = (settings.get("padding") == "valid" and settings.get("groups", 1) <= 1
+                    and spatial_shape(layer) == spatial)
+        if over_all and torch[1] == prod(keras[:-1]):
+            kernel = torch[0], keras[-2], *spatial
+            return kernel, "a linear layer on a flattened map is a convolution over all of it"
     return None, ""
 
 
 def _is_whole_input(torch: Shape, layer: TargetLayer) -> bool:
-    """True when the axes (channel, height, width) of a convolution's weight are those that the
-    Keras layer gets flattened.
-    """
+    """Return True when a weight's axes (channel, height, width) are what Keras gets flattened."""
     runs = layer.settings.get("flattened") or (layer.settings.get("patches", ()),)
     if len(runs) != 1:
         return False
@@ -123,30 +117,25 @@ def _is_whole_input(torch: Shape, layer: TargetLayer) -> bool:
 
 
 def _blocks(weight: SourceTensor, groups: int) -> Expression:
-    """(in, out / groups, ...) as (in, out, ...) with zeros where input and output are of different
-    groups.
-    """
+    """Spread (in, out / groups, ...) to (in, out, ...), with zeros between the groups."""
     inputs, per_group, *spatial = weight.shape
     rows = inputs // groups
-    blocks: list[Expression] = []
-    for group in range(groups):
-        one = Slice(Tensor(weight.name), 0, group * rows, (group + 1) * rows)
-        around = (group * per_group, (groups - group - 1) * per_group)
-        before, after = (Fill(0.0, (rows, extent, *spatial)) for extent in around)
-        parts = tuple(part for part, extent in ((before, around[0]), (one, per_group),
-                                                (after, around[1])) if extent)
-        blocks.append(Concat(parts, 1))
-    return Concat(tuple(blocks), 0)
+
+    def block(group: int) -> Expression:
+        zeros = [(number * per_group, Fill(0.0, (rows, number * per_group, *spatial)))
+                 for number in (group, groups - group - 1)]
+        before, after = ([fill] if extent else [] for extent, fill in zeros)
+        own = Slice(Tensor(weight.name), 0, group * rows, (group + 1) * rows)
+        return Concat((*before, own, *after), 1)
+
+    return Concat(tuple(map(block, range(groups))), 0)
 
 
 def _standardized(torch_layer: TorchLayer, weight: SourceTensor,
                   layer: TargetLayer) -> DerivedTensor | None:
-    """The weight that a weight-standardized convolution uses, for a Keras layer that does not
-    standardize; None otherwise.
-    """
-    module = torch_layer.modules.get(weight.name.rpartition(".")[0])
-    if type(module
-           ).__name__ not in _STANDARDIZED or layer.class_name not in ONE_KERNEL or module is None:
+    """Return the weight that torch computes with, for a Keras layer that does not standardize."""
+    module: Any = torch_layer.modules.get(weight.name.rpartition(".")[0])
+    if type(module).__name__ not in _STANDARDIZED or layer.class_name not in ONE_KERNEL:
         return None
     expression: Expression = WeightStandardization(Tensor(weight.name), 0, float(module.eps))
     gain = _named(torch_layer, "gain")
