@@ -133,7 +133,7 @@ def file_to_file(folder: Path, megabytes: int, tensors: int, rounds: int, goals:
         "cp": lambda: subprocess.run(copy, check=True), "md5 alone": lambda: md5_of(written),
         **checks
     }
-    times = race(alternatives, rounds=rounds, check_plan=lambda: target.unlink(missing_ok=True))
+    times = race(alternatives, rounds=rounds, prepare=lambda: target.unlink(missing_ok=True))
     title = f"{megabytes} MB in {tensors} tensors"
     print_ratios(title, times, unit="cp", size=megabytes * 1e6)
     print(f"  {'the first apply of the process':32}{first * 1e3:11.2f}")

@@ -100,7 +100,7 @@ def main() -> None:
             for path in (theirs, ours, applied):
                 path.unlink(missing_ok=True)
 
-        times = race(alternatives, rounds=options.rounds, check_plan=forget)
+        times = race(alternatives, rounds=options.rounds, prepare=forget)
     size = sum(weight.shape.num_elements() for weight in model.weights) * 4
     print_ratios(f"live models, {size / 1e6:.0f} MB, to a saved .h5", times, unit="apply",
                  size=size)

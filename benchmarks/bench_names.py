@@ -1,7 +1,7 @@
 """Collection and alignment of names beside plain Python: `python -m benchmarks.bench_names
 [--rounds 7] [--names 30000,300000]`.
 
-The rivals are the slow twins of tests/reference, which take the same steps as
+The rivals are the slow twins of tests/helpers/reference, which take the same steps as
 keras_cv_attention_models' own functions. All results are compared before any time counts. Two kinds
 of moves: a few tails in every block, as people write them, and every layer to place 0, which makes
 Python shift the whole list for each (left out for Python above 30,000 layers, where it takes
@@ -16,7 +16,7 @@ from typing import Any
 
 from keras_torch_convert.alignment.classic import align_names
 from keras_torch_convert.api.classic_names import state_dict_stack_by_layer
-from tests.reference import names as twin
+from tests.helpers.reference import names as twin
 
 from .goals import Goals
 from .race import print_ratios, race

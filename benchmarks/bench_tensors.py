@@ -16,7 +16,7 @@ from benchmarks.bench_apply import apply, make_plan, shapes_of, write_source
 from benchmarks.goals import Goals
 from benchmarks.race import print_ratios, race
 from keras_torch_convert.keras_io.hdf5_header import make_hdf5_header
-from keras_torch_convert.plan import plan_cache as prepared_before
+from keras_torch_convert.plan import plan_cache
 
 COUNTS = (10, 100, 1000, 10_000)
 
@@ -32,7 +32,7 @@ def main() -> None:
 
     def forget() -> None:
         make_hdf5_header.cache_clear()
-        prepared_before._kept.clear()
+        plan_cache._kept.clear()
 
     with tempfile.TemporaryDirectory() as folder:
         alternatives = {}
@@ -46,7 +46,7 @@ def main() -> None:
                     plan, source, target, verify=False, digests=(), durable=False)
             alternatives[f"{count} in h5py alone"] = lambda plan=plan: make_hdf5_header(plan.layout.
                                                                                         legacy)
-        times = race(alternatives, rounds=options.rounds, check_plan=forget)
+        times = race(alternatives, rounds=options.rounds, prepare=forget)
     print_ratios(f"{options.megabytes} MB in ever smaller tensors", times, unit="10 tensors")
     few, many = COUNTS[0], COUNTS[-1]
 

@@ -19,8 +19,8 @@ class Times:
 
 
 def race(alternatives: Mapping[str, Callable[[], object]], *, rounds: int = 7,
-         check_plan: Callable[[], object] | None = None) -> dict[str, Times]:
-    """Time every rival `rounds` times. Before each run `check_plan` is called, outside of the
+         prepare: Callable[[], object] | None = None) -> dict[str, Times]:
+    """Time every rival `rounds` times. Before each run `prepare` is called, outside of the
     clock.
 
     On shared machines a slow second comes and goes: interleaving lets it hit all rivals alike,
@@ -33,8 +33,8 @@ def race(alternatives: Mapping[str, Callable[[], object]], *, rounds: int = 7,
         names = list(alternatives)
         order.shuffle(names)
         for name in names:
-            if check_plan is not None:
-                check_plan()
+            if prepare is not None:
+                prepare()
             gc.collect()
             start = time.perf_counter()
             alternatives[name]()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_torch_convert.release.pretrained_dict import edited
+from keras_torch_convert.release.pretrained_dict import Entry, edited
 
 FOLDER = Path(importlib.util.find_spec("keras_cv_attention_models").origin).parent
 FILES = sorted(path for path in FOLDER.rglob("*.py")
@@ -35,9 +35,9 @@ def test_entries_are_replaced_and_added_and_nothing_else_changes(original, tmp_p
     model, tags = next(iter(before.items()))
     tag, value = next(iter(tags.items()))
     resolution = next(iter(value)) if isinstance(value, dict) else None
-    for place in ((model, tag, resolution), (model, "new_tag", 1024), ("new_model", "imagenet",
-                                                                       None)):
-        edit = edited(path, *place, NEW)
+    entries = ((model, tag, resolution), (model, "new_tag", 1024), ("new_model", "imagenet", None))
+    for position in entries:
+        edit = edited(path, Entry(*position, NEW))
         kept = [
             line for line in edit.diff().splitlines()
             if line[0] in "+-" and not line.startswith(("+++", "---"))
