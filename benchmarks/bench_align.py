@@ -38,7 +38,7 @@ class TorchWide(torch.nn.Module):
             for _ in range(count // IN_A_BRANCH))
 
     def forward(self, x: Any) -> Any:
-        """The outputs."""
+        """Return the outputs."""
         total = 0
         for branch in self.branches:
             y = x
@@ -58,7 +58,7 @@ class KerasWide(keras.Model):
         ] for branch in range(count // IN_A_BRANCH)]
 
     def call(self, x: Any) -> Any:
-        """The outputs."""
+        """Return the outputs."""
         total = 0
         for branch in self.branches:
             y = x
@@ -75,7 +75,7 @@ class TorchDeep(torch.nn.Module):
         self.layers = torch.nn.ModuleList(torch.nn.Linear(WIDTH, WIDTH) for _ in range(count))
 
     def forward(self, x: Any) -> Any:
-        """The outputs."""
+        """Return the outputs."""
         for layer in self.layers:
             x = torch.tanh(x / 2 + layer(x))
         return x
@@ -88,7 +88,7 @@ class KerasDeep(keras.Model):
         self.dense = [keras.layers.Dense(WIDTH, name=f"dense{number}") for number in range(count)]
 
     def call(self, x: Any) -> Any:
-        """The outputs."""
+        """Return the outputs."""
         for layer in self.dense:
             x = keras.ops.tanh(x / 2 + layer(x))
         return x
@@ -108,7 +108,7 @@ def seconds(function: Callable[[], object], times: int = 1) -> tuple[float, Any]
 
 
 def measure(name: str, count: int) -> None:
-    """One line for one net; the plans are checked before their time is printed."""
+    """Print one line for one net; the plans are checked before their time is printed."""
     torch_net, keras_net = NETS[name]
     torch.manual_seed(0)
     module, model = torch_net(count).eval(), keras_net(count)
@@ -129,7 +129,7 @@ def measure(name: str, count: int) -> None:
 
 
 def main() -> None:
-    """All nets and sizes."""
+    """Measure all nets and sizes."""
     print(f"{'net':18}{'layers':>8}{'torch s':>9}{'Keras s':>9}{'running s':>11}{'goal s':>8}"
           f"{'static s':>10}{'running ms/layer':>18}{'static ms/layer':>17}")
     for name in NETS:

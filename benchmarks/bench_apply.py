@@ -41,7 +41,7 @@ GOALS = {1000: 0.95, 100: 0.9}
 
 
 def shapes_of(megabytes: int, tensors: int) -> list[tuple[int, ...]]:
-    """Kernels of convolutions and matrices in turn, each about the same size."""
+    """Return kernels of convolutions and matrices in turn, each about the same size."""
     elements = megabytes * 10**6 // 4 // tensors
     side, wide = round((elements / 9)**0.5), round(elements**0.5)
     return [((side, side, 3, 3), (wide, wide), (2 * wide, max(1, wide // 2), 1, 1))[index % 3]
@@ -49,7 +49,7 @@ def shapes_of(megabytes: int, tensors: int) -> list[tuple[int, ...]]:
 
 
 def write_source(path: Path, shapes: list[tuple[int, ...]]) -> None:
-    """A safetensors file of normal numbers, written tensor by tensor."""
+    """Write a safetensors file of normal numbers, tensor by tensor."""
     header: dict[str, Any] = {}
     position = 0
     for index, shape in enumerate(shapes):
@@ -86,7 +86,7 @@ def make_plan(shapes: list[tuple[int, ...]]) -> Plan:
 
 
 def check_file(path: Path, source: Path, shapes: list[tuple[int, ...]]) -> None:
-    """A few tensors of the file against the source, by ways of their own."""
+    """Compare a few tensors of the file with the source, by means of its own."""
     tensors = read(source)
     with open_weights(path) as opened:
         for index in {0, 1, 2, len(shapes) - 1}:
@@ -97,7 +97,7 @@ def check_file(path: Path, source: Path, shapes: list[tuple[int, ...]]) -> None:
 
 
 def md5_of(path: Path) -> str:
-    """The check sum of a file that is read block by block."""
+    """Return the check sum of a file that is read block by block."""
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb", buffering=0) as file:
         while block := file.read(BLOCK):

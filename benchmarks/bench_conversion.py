@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def resnet50() -> None:
-    """Ours, the classic way and memcpy, on the layers of kimm's ResNet50."""
+    """Time ours, the classic way and memcpy on the layers of kimm's ResNet50."""
     import kimm
 
     from keras_torch_convert import keras_reload_from_torch_model
@@ -80,9 +80,7 @@ def resnet50() -> None:
 
 
 def twin_module(keras_model: Any) -> Any:
-    """A torch module with one layer for each Keras layer with weights, in the same order, values at
-    random.
-    """
+    """Return a torch module with a layer for each Keras layer with weights, random values."""
     import torch
 
     def twin(layer: Any) -> Any:
@@ -106,7 +104,7 @@ def twin_module(keras_model: Any) -> Any:
 
 
 def stacked_by_layer(module: Any) -> dict[str, list[np.ndarray]]:
-    """The classic collection, restated: layer name to its arrays."""
+    """Return the classic collection, restated: layer name to its arrays."""
     stacked: dict[str, list[np.ndarray]] = {}
     for name, tensor in module.state_dict().items():
         layer, _, last = name.rpartition(".")
@@ -116,7 +114,7 @@ def stacked_by_layer(module: Any) -> dict[str, list[np.ndarray]]:
 
 
 def in_keras_layout(arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """The classic default transforms of the kinds of layer that a ResNet has."""
+    """Return the classic default transforms of the kinds of layer that a ResNet has."""
     first, *others = arrays
     if first.ndim == 4:
         return [first.transpose(2, 3, 1, 0), *others]
@@ -133,7 +131,7 @@ def classic_way(module: Any, keras_model: Any, path: str | None) -> None:
 
 
 def expected_values(module: Any, keras_model: Any) -> list[np.ndarray]:
-    """What the Keras model must hold afterward, in the order of `get_weights()`."""
+    """Return what the Keras model must hold afterward, in the order of `get_weights()`."""
     values = [
         np.ascontiguousarray(array) for arrays in stacked_by_layer(module).values()
         for array in in_keras_layout(arrays)
@@ -198,7 +196,7 @@ def forget_peak() -> int:
 
 
 def status_bytes(field: str) -> int:
-    """A field of /proc/self/status, in bytes."""
+    """Return a field of /proc/self/status, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024

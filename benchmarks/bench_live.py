@@ -29,7 +29,7 @@ from benchmarks.race import print_ratios, race
 
 
 def arrays_of(path: Path) -> dict[str, np.ndarray]:
-    """All data sets of an HDF5 file."""
+    """Return all data sets of an HDF5 file."""
     import h5py
 
     arrays: dict[str, np.ndarray] = {}
@@ -44,7 +44,7 @@ def arrays_of(path: Path) -> dict[str, np.ndarray]:
 
 
 def assert_equal(first: Path, second: Path) -> None:
-    """Both files hold the same arrays under the same names."""
+    """Check that both files hold the same arrays under the same names."""
     expected, found = arrays_of(first), arrays_of(second)
     assert expected.keys() == found.keys()
     assert all(np.array_equal(array, found[name]) for name, array in expected.items())

@@ -30,7 +30,7 @@ BOTH = "collect, then align some tails"
 
 
 def state_dict_of(count: int) -> dict[str, int]:
-    """A state dict of `count` tensors, numbers in place of values."""
+    """Return a state dict of `count` tensors, numbers in place of values."""
     per_layer = len(TENSORS)
     return {
         f"stages.{layer // 64}.blocks.{layer // 8 % 8}.layers.{layer % 8}.{tensor}":
@@ -49,7 +49,7 @@ def layer_names_of(count: int) -> list[str]:
 
 
 def tasks_of(count: int) -> dict[str, dict[str, Callable[[], Any]]]:
-    """Rivals by task."""
+    """Return rivals by task."""
     state_dict, names = state_dict_of(count), layer_names_of(count)
     to_start = dict.fromkeys(names, 0)
     skip = ["num_batches_tracked"]

@@ -41,9 +41,7 @@ class Case:
     large: bool = False
 
     def sized(self, last_level: int) -> Case:
-        """The case itself, or as long as a large one has to be beside a last-level cache of so many
-        bytes.
-        """
+        """Return the case, longer if it is large and the last-level cache has so many bytes."""
         if not self.large:
             return self
         wanted = BEYOND * last_level
@@ -52,7 +50,7 @@ class Case:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the source, as many as of the target."""
+        """Return bytes of the source, as many as of the target."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 

@@ -43,9 +43,7 @@ def random(*shape: int) -> Array:
 
 
 def lstm(width: int = 2048) -> Case:
-    """Gates in rows on the torch side, in columns of a transposed kernel on the Keras side; torch
-    has two biases.
-    """
+    """Return an LSTM: gates in rows and two biases in torch, a transposed kernel in Keras."""
     tensors = {name: random(4 * width, width) for name in ("weight_ih", "weight_hh")}
     tensors |= {name: random(4 * width) for name in ("bias_ih", "bias_hh")}
     # Both number the gates input, forget, cell, output; GRU needs another order, which is what the
@@ -108,7 +106,7 @@ def fused_qkv(width: int = 4096, heads: int = 32) -> Case:
 
 
 def interleaved_qkv(width: int = 4096, heads: int = 32) -> Case:
-    """The same, but every head has its query, key and value together."""
+    """Return the same, but every head has its query, key and value together."""
     head = width // heads
 
     def by_numpy(tensors: Mapping[str, Array]) -> list[Array]:
@@ -125,9 +123,7 @@ def interleaved_qkv(width: int = 4096, heads: int = 32) -> Case:
 
 
 def flattened(channels: int = 512, side: int = 7, units: int = 4096) -> Case:
-    """A Dense layer behind Flatten: rows in the order channel, height, width against height, width,
-    channel.
-    """
+    """Return a Dense layer behind Flatten: rows by channel, height, width, or channel last."""
     shape = (units, channels, side, side)
 
     def by_numpy(tensors: Mapping[str, Array]) -> list[Array]:
@@ -143,7 +139,7 @@ def flattened(channels: int = 512, side: int = 7, units: int = 4096) -> Case:
 
 
 def executor_of(case: Case) -> Callable[[], list[Array]]:
-    """The executor on a model of one layer that has a variable for every expression."""
+    """Return the executor on a model of one layer that has a variable for every expression."""
     shapes = {name: array.shape for name, array in case.tensors.items()}
     tensors = {
         name: SourceTensor(name, array.shape, "float32", lambda array=array: array)

@@ -31,7 +31,7 @@ MOST_EXTRA = 3.0
 
 
 def torch_resnet() -> Any:
-    """Bottlenecks as everyone builds them, random weights."""
+    """Return bottlenecks as everyone builds them, random weights."""
     import torch
     from torch import nn
 
@@ -77,7 +77,7 @@ def torch_resnet() -> Any:
 
 
 def keras_resnet(side: int) -> Any:
-    """The same; layers are called as in torch, with _ for the dot."""
+    """Return the same; layers are called as in torch, with _ for the dot."""
     import keras
 
     layers = keras.layers
@@ -105,7 +105,7 @@ def keras_resnet(side: int) -> Any:
 
 
 def converted(side: int) -> tuple[Any, Any, ktc.Plan, tuple[Any, Any]]:
-    """Both models with one set of weights, the Plan, and a sample."""
+    """Return both models with one set of weights, the Plan, and a sample."""
     torch_module, keras_model = torch_resnet(), keras_resnet(side)
     mapping = {
         leaf.display_name: leaf.display_name.replace("_", ".")

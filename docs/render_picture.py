@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def photograph(page: Path, picture: Path) -> None:
-    """The upper part of a page as a picture, with a layer chosen among those that were moved."""
+    """Take the upper part of a page as a picture, with one of the moved layers chosen."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as running:
@@ -71,7 +71,7 @@ def photograph(page: Path, picture: Path) -> None:
 
 
 def lines_of_layer_table(layer_table: Any) -> list[tuple[str, str]]:
-    """The first rows, those round the first mismatch, and the totals."""
+    """Return the first rows, those round the first mismatch, and the totals."""
     text = layer_table.text(COLUMNS).splitlines()
     marked = next(number for number, line in enumerate(text) if "first misalignment" in line)
     after = next(
@@ -87,14 +87,14 @@ def lines_of_layer_table(layer_table: Any) -> list[tuple[str, str]]:
 
 
 def lines_of_report(text: str) -> list[tuple[str, str]]:
-    """The report, long lines cut, its verdict in color."""
+    """Return the report, long lines cut, its verdict in color."""
     *lines, verdict = text.splitlines()
     cut = [line if len(line) <= COLUMNS else f"{line[: COLUMNS - 3]}..." for line in lines]
     return [*(("plain", line) for line in cut), ("good", verdict)]
 
 
 def drawn(lines: list[tuple[str, str]]) -> str:
-    """Lines of (kind, text) as an SVG terminal."""
+    """Return lines of (kind, text) as an SVG terminal."""
     width, height = round(COLUMNS * CHARACTER_WIDTH
                           + 2 * MARGIN), len(lines) * LINE_HEIGHT + 2 * MARGIN
     rows = [

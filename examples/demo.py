@@ -112,7 +112,7 @@ class Run:
 
     @property
     def file(self) -> Path:
-        """The Keras file."""
+        """Return the Keras file."""
         return OUTPUT / f"{self.name}.h5"
 
     def convert(self) -> None:
@@ -158,13 +158,13 @@ def pretrained_lite0() -> torch.nn.Module:
 
 
 def logits_of_torch(model: torch.nn.Module) -> np.ndarray:
-    """The 1000 logits for the cat, from PyTorch."""
+    """Return the 1000 logits for the cat, from PyTorch."""
     with torch.no_grad():
         return model(torch.from_numpy(cat_picture()).permute(0, 3, 1, 2))[0].numpy()
 
 
 def logits_of_fresh_process(runs: list[Run]) -> list[np.ndarray]:
-    """The 1000 logits for the cat from every file, loaded into a fresh model in a fresh process."""
+    """Return the 1000 logits for the cat from every file, loaded in a fresh process."""
     script = Path(__file__).with_name("fresh_process.py")
     files = [f"{run.name}={run.file}" for run in runs]
     answer = subprocess.run([sys.executable, script, *files], check=True, stdout=subprocess.PIPE,
@@ -173,7 +173,7 @@ def logits_of_fresh_process(runs: list[Run]) -> list[np.ndarray]:
 
 
 def best(logits: np.ndarray) -> str:
-    """The likeliest class with its probability."""
+    """Return the likeliest class with its probability."""
     probabilities = np.exp(logits - logits.max())
     index = int(logits.argmax())
     return f"{class_name(index, len(logits))} {probabilities[index] / probabilities.sum():.4f}"

@@ -26,7 +26,7 @@ def efficientnet_lite0_keras() -> Any:
 
 
 def parallel_lite() -> Any:
-    """The network with parallel branches, fresh."""
+    """Return the network with parallel branches, fresh."""
     from parallel_lite import parallel_lite_keras
 
     return parallel_lite_keras()

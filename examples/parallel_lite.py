@@ -24,7 +24,7 @@ BLOCKS = (  # expansion, kernel size, stride, channels out; as in EfficientNet-L
 
 
 def parallel_lite_torch(lite: torch.nn.Module) -> torch.nn.Module:
-    """The PyTorch side, made of the layers of a pretrained EfficientNet-Lite0."""
+    """Return the PyTorch side, made of the layers of a pretrained EfficientNet-Lite0."""
     import torch
 
     class ParallelLite(torch.nn.Module):
@@ -51,7 +51,7 @@ def parallel_lite_torch(lite: torch.nn.Module) -> torch.nn.Module:
 
 
 def parallel_lite_keras() -> Any:
-    """The Keras side: fresh, (224, 224, 3) in, 1000 logits out."""
+    """Return the Keras side: fresh, (224, 224, 3) in, 1000 logits out."""
     import keras
     from keras import layers
 

@@ -17,7 +17,7 @@ SECONDS_FOR_A_CELL = 300
 
 
 def run(target: Path) -> nbformat.NotebookNode:
-    """The notebook with fresh outputs, written to `target`. An error in a cell is raised."""
+    """Return the notebook with fresh outputs, written to `target`. An error in a cell is raised."""
     # The notebook runs commands of the environment that it runs in.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     notebook = nbformat.read(NOTEBOOK, as_version=4)
