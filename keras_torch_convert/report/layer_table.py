@@ -26,6 +26,7 @@ Fit = Callable[[TorchLayer, TargetLayer], str]
 NARROWEST = 60
 SHORTEST_NAME = 9
 SHORTEST_SHAPES = 12
+NOTEBOOK_ROWS = 150
 # The first mismatch is shown once more at the end when so many rows stand behind it.
 REPEATED_BEHIND = 15
 
@@ -193,15 +194,32 @@ class LayerTable:
 
     def _repr_html_(self) -> str:
         first, rows = self.first_mismatch, [html_parts.row("th", self.header, NUMBER_COLUMNS)]
-        for row in self.rows:
-            rows.append(
-                html_parts.row("td", self.cells(row), NUMBER_COLUMNS,
-                               html_parts.BAD if row.mismatch else ""))
+        last = -1
+        for number in self._notebook_rows():
+            row = self.rows[number]
+            if number > last + 1:
+                left_out = f"{number - last - 1:,} rows: print this table to see them all"
+                rows.append(html_parts.note_row("\u22ee", left_out, len(self.header)))
+            tint = html_parts.BAD if row.mismatch else ""
+            rows.append(html_parts.row("td", self.cells(row), NUMBER_COLUMNS, tint))
             if row is first:
-                rows.append(
-                    html_parts.note_row("\u2191 first misalignment:", row.mismatch,
-                                        len(self.header)))
+                reason = html_parts.note_row("\u2191 first misalignment:", row.mismatch,
+                                             len(self.header))
+                rows.append(reason)
+            last = number
         return html_parts.table((), rows) + html_parts.text_line(self.totals())
+
+    def _notebook_rows(self) -> list[int]:
+        """Return the numbers of the rows that a notebook shows: both ends, and the first mismatch.
+        """
+        count, first = len(self.rows), self.first_mismatch
+        if count <= NOTEBOOK_ROWS:
+            return list(range(count))
+        middle = count if first is None else self.rows.index(first)
+        return [
+            number for number in range(count)
+            if number < NOTEBOOK_ROWS // 2 or number >= count - 20 or abs(number - middle) <= 10
+        ]
 
 
 def side_by_side(torch_layers: Sequence[TorchLayer],

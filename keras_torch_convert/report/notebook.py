@@ -11,7 +11,7 @@ from .page import page
 
 TINTS = {True: GOOD, False: BAD, None: OPEN}
 # A notebook is saved with all that it shows: a larger page belongs in a file of its own.
-MOST_CHARACTERS_OF_PAGE = 2_000_000
+MOST_CHARACTERS_OF_PAGE = 80_000
 
 
 def report_html(report: ReportData) -> str:
@@ -27,8 +27,9 @@ def _parts(report: ReportData) -> Iterator[str]:
     yield "<div><b>{}</b> &#8594; <b>{}</b></div>".format(*names)
     sound = report.equal if report.complete else (False if report.ledger else None)
     yield banner(report.verdict(), TINTS[sound])
-    if report.comparison is not None and report.comparison.first_divergence is not None:
-        yield f'<pre style="{BANNER}">{escape(str(report.comparison.first_divergence))}</pre>'
+    found = report.comparison.first_divergence if report.comparison is not None else None
+    if found is not None:
+        yield f'<pre style="{BANNER}">{escape(str(found))}</pre>'
     if report.ledger:
         totals = ((one.status, f"{one.number:,}", f"{one.parameters:,}", one.rules_text)
                   for one in report.totals() if one.is_shown)
@@ -58,11 +59,11 @@ def _top_classes(report: ReportData) -> str:
 
 def _embedded_page(report: ReportData) -> str:
     """Return the whole page behind a line that opens it; a large one is only mentioned."""
-    text = page(report)
+    text = escape(page(report))
     if len(text) > MOST_CHARACTERS_OF_PAGE:
         return "<div>both lists of layers and the ledger, with a search: report.to_html(path)</div>"
     return (
         '<details style="margin:.4em 0"><summary style="cursor:pointer">both lists of layers, '
         "the ledger, a search</summary>"
-        f'<iframe srcdoc="{escape(text)}" sandbox="allow-scripts" loading="lazy" title="report" '
+        f'<iframe srcdoc="{text}" sandbox="allow-scripts" loading="lazy" title="report" '
         'style="width:100%;height:60em;border:1px solid rgba(128,128,128,.4)"></iframe></details>')

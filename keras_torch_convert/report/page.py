@@ -74,10 +74,13 @@ def _state(report: ReportData) -> Literal["good", "bad", "open"]:
     return "good" if report.equal else "open"
 
 
-def _divergence(report: ReportData) -> list[str]:
-    """Return the Keras layer where the models part and the whole text, [] without one."""
+def _divergence(report: ReportData) -> dict[str, str] | None:
+    """Return where the models part, why, and what to do."""
     found = report.comparison.first_divergence if report.comparison is not None else None
-    return [found.keras_layer, str(found)] if found is not None else []
+    return None if found is None else {
+        "layer": found.keras_layer, "module": found.torch_module, "cause": found.cause,
+        "fix": found.advice, "text": str(found)
+    }
 
 
 def _converted_lists(report: ReportData) -> dict[str, Any]:

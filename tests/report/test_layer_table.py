@@ -243,6 +243,19 @@ def test_notebook_shows_every_row_and_escapes_names():
     assert "<script" not in html
 
 
+def test_notebook_stays_small_and_shows_the_first_mismatch_of_a_long_table():
+    torch_side = [stack(f"stage{number}.block.conv", (number + 2, 3)) for number in range(2000)]
+    keras_side = [layer(f"keras{number}", "Scale", (3, number + 2)) for number in range(2000)]
+    torch_side[1000] = stack("odd", (7, 7))
+
+    html = side_by_side(torch_side, keras_side)._repr_html_()
+
+    assert len(html) < 100_000
+    assert ">odd<" in html
+    assert "stage1999.block.conv" in html
+    assert html.count("rows: print this table to see them all") == 2
+
+
 def test_rows_are_plain_data_for_json():
     rows = side_by_side(STACKS[:1], LAYERS[:1]).to_list()
 

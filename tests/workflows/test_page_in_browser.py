@@ -89,7 +89,28 @@ def test_all_layers_and_lines_are_drawn_and_the_page_is_no_wider_than_the_window
     assert page.locator("#lines path.moved").count() == 20
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert page.locator("#verdict").inner_text().startswith("OUTPUTS DIFFER")
-    assert page.locator("#sentences .warning").inner_text() == "<b>odd</b> & </script>"
+    assert page.locator("#problems .warning").inner_text() == "<b>odd</b> & </script>"
+
+
+def test_each_problem_is_one_row_and_leads_to_its_layer(page):
+    texts = page.locator("#problems tr").all_inner_texts()
+    assert [text.split("\t")[-1] for text in texts
+           ] == ["unset: head/bias", "left over: aux.weight", "<b>odd</b> & </script>"]
+    page.locator("#problems a").nth(1).click()
+    assert page.locator("#detail h3").inner_text() == "aux"
+
+
+def test_colors_are_explained_and_a_sign_says_the_same(page):
+    legend = page.locator("#legend li").all_inner_texts()
+    assert any(text.startswith("\u25cf") and "proven" in text for text in legend)
+    assert any(text.startswith("\u2715") and "left over" in text for text in legend)
+    assert rows(page, 1).first.locator(".sign").inner_text() == "\u25cf"
+
+
+def test_the_ledger_needs_no_scrolling_sideways(page):
+    page.evaluate("document.querySelector('#ledger-part .tall').scrollTop = 1e9")
+    fits = "(() => { const box = document.querySelector('#ledger-part .tall');"
+    assert page.evaluate(f"{fits} return box.scrollWidth <= box.clientWidth; }})()")
 
 
 def test_search_leaves_the_hits_and_their_partners_and_escape_clears_it(page):
@@ -188,8 +209,14 @@ def test_the_layer_where_the_models_part_is_a_problem(browser, tmp_path):
     opened.goto(report.to_html(tmp_path / "report.html").as_uri())
 
     assert "build the Keras layer with epsilon=1e-05" in opened.locator("#divergence").inner_text()
+    opened.locator("#divergence a").click()
+    assert opened.locator("#detail h3").inner_text() == "right_bn"
+    opened.keyboard.press("Escape")
     opened.keyboard.press("n")
     assert opened.locator("#detail h3").inner_text() == "right_bn"
+    marked = [opened.locator(f"#list-{side} .row.diverging .name") for side in (0, 1)]
+    assert [names.all_inner_texts() for names in marked] == [["right.1"], ["right_bn"]]
+    assert opened.locator("#plot .parting").count() == 1
     unequal = opened.locator("#list-1 .row:has(.unequal) .name").all_inner_texts()
     assert set(unequal) == {"right_bn", "right_conv2", "head"}
     opened.close()
