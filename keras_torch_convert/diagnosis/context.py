@@ -128,7 +128,7 @@ class DivergenceContext:
     @property
     def settings(self) -> Mapping[str, Any]:
         """Settings of the Keras layer."""
-        from ..keras_io.layer_settings import settings_of
+        from ..keras_io.model import settings_of
 
         return settings_of(self.call.layer)
 

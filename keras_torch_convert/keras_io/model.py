@@ -1,13 +1,12 @@
-"""A Keras model, of Keras 3 or Keras 2 (tf_keras), as a Target: its layers in order and the
-variables they hold.
+"""A Keras model, of Keras 3 or Keras 2 (tf_keras), as a Target: its layers and their variables.
 
-Which of the two a model belongs to is told by the module of its class, so neither is imported for
-the other's model.
+Which of the two a model belongs to shows in the module of its class, so neither is imported for the
+other's model.
 
-The place of a variable is its way through the tree of layers: index and class of each layer among
+The key of a variable is its path through the tree of layers: index and class of each layer among
 its siblings that have weights, then the variable's index among those of its layer,
 "3:Functional/0:Conv2D/1". Names take no part, since automatic ones change with every instance and
-paths repeat.
+Keras's own paths repeat.
 
 Variables come in the order that `layer.get_weights()` has while nothing is frozen, so that a frozen
 layer is paired like any other: Keras 3 keeps one order anyway, Keras 2 sorts by trainable flags and
@@ -25,30 +24,38 @@ from typing import Any, Literal
 from ..errors import TargetError
 from ..spec.target import Target, TargetLayer, TargetVariable
 from .flattened import flattened_settings
-from .keras_private import own_variables, sublayers
-from .layer_settings import settings_of
+from .keras_private import built_ndim, own_variables, sublayers
 from .weight_order import default_order
 
 Framework = Literal["keras", "tf_keras"]
 
-HOW_TO_BUILD = (
-    "pass sample= (its inputs as arrays in the Keras layout), or call model.build((None, "
-    "224, 224, 3)) "
-    "with the model's own input shape, or run the model once")
+_HOW_TO_BUILD = (
+    "pass sample= (its inputs as arrays in the Keras layout), or call model.build((None, 224, 224, "
+    "3)) with the model's own input shape, or run the model once")
+# The hyperparameters that decide how weights are laid out or used.
+_SETTINGS = ("rank", "filters", "units", "kernel_size", "strides", "padding", "output_padding",
+             "dilation_rate", "groups", "depth_multiplier", "data_format", "use_bias", "input_dim",
+             "output_dim", "axis", "epsilon", "momentum", "scale", "center", "shared_axes",
+             "equation", "num_heads", "key_dim", "value_dim", "reset_after", "go_backwards",
+             "return_sequences", "merge_mode", "mask_zero")
 
 
 def read_target(model: Any, *, sample: Any = None, expand_nested: bool = False,
                 whole: Callable[[TargetLayer], bool] | None = None) -> Target:
-    """The layers and variables of a Keras model.
+    """Return the layers and variables of a Keras model.
 
-    `sample` serves only to build a model that is not built yet: the model is called on it. It is an
-    array in the Keras layout, a list or dict of arrays for several inputs, or a tuple of two (torch
-    inputs, Keras inputs), whose second part is taken. With `expand_nested` every leaf layer of
-    nested models, wrappers and composite layers counts as a layer of the model, named as
-    `as_places` says. A layer made of others of which `whole` says True is not taken apart.
+    Args:
+        model: The model, of Keras 3 or tf_keras.
+        sample: Inputs to build a model with that is not built yet: the model is called on them. An
+            array in the Keras layout, a list or dict of arrays for several inputs, or a tuple of
+            two (torch inputs, Keras inputs), whose second part is taken.
+        expand_nested: Let every leaf layer of nested models, wrappers and composite layers count
+            as a layer of the model.
+        whole: Returns True for layers made of others that are not taken apart then.
 
-    Raises TargetError when `model` is not a Keras model, is not built and no sample can build it,
-    or has no weights.
+    Raises:
+        TargetError: `model` is not a Keras model, is not built and no sample can build it, or has
+            no weights.
     """
     framework = _framework_of(model)
     _build(model, sample)
@@ -58,31 +65,36 @@ def read_target(model: Any, *, sample: Any = None, expand_nested: bool = False,
         raise TargetError(
             f"model {model.name!r} ({type(model).__name__}) has no weights, so there is nothing "
             "to convert into")
+    if expand_nested:
+        layers = _expanded(layers, reader.inner, whole)
     return Target(model=model, name=str(model.name), framework=framework,
-                  backend=_backend_of(framework),
-                  layers=_expanded(layers, reader.inner, whole) if expand_nested else layers,
-                  inner=tuple(reader.inner))
+                  backend=_backend_of(framework), layers=layers, inner=tuple(reader.inner))
 
 
 def is_keras_model(model: Any) -> bool:
-    """True for a model of Keras 3 or tf_keras; on Keras's torch backend it is a torch.nn.Module
-    too.
+    """Return whether an object is a model of Keras 3 or tf_keras.
+
+    On Keras's torch backend it is a torch.nn.Module too.
     """
-    return any(base.__name__ == "Model" and base.__module__.split(".")[0] in ("keras", "tf_keras")
-               for base in type(model).__mro__)
+    return any(
+        name == "Model" and root in ("keras", "tf_keras") for root, _, name in _bases_of(model))
+
+
+def _bases_of(model: Any) -> list[tuple[str, str, str]]:
+    """Return package, module and name of the classes of an object."""
+    return [(base.__module__.split(".")[0], base.__module__, base.__name__)
+            for base in type(model).__mro__]
 
 
 def _framework_of(model: Any) -> Framework:
-    bases = [(base.__module__.split(".")[0], base.__module__, base.__name__)
-             for base in type(model).__mro__]
+    bases = _bases_of(model)
     roots = {root for root, _, name in bases if name == "Model"}
     if "tf_keras" in roots:
         return "tf_keras"
     if "keras" in roots:
         if any(".engine." in module for root, module, _ in bases if root == "keras"):
-            raise TargetError(
-                "a model of the old `keras` package before version 3: install tf_keras and build "
-                "it there")
+            raise TargetError("a model of the old `keras` package before version 3: install "
+                              "tf_keras and build it there")
         return "keras"
     given = f"{type(model).__module__}.{type(model).__qualname__}"
     if any(name == "Layer" and root in {"keras", "tf_keras"} for root, _, name in bases):
@@ -102,24 +114,23 @@ def _build(model: Any, sample: Any) -> None:
         return
     if sample is None:
         raise TargetError(
-            f"model {model.name!r} is not built, so its weights do not exist yet: {HOW_TO_BUILD}")
+            f"model {model.name!r} is not built, so its weights do not exist yet: {_HOW_TO_BUILD}")
     inputs = sample[1] if isinstance(sample, tuple) and len(sample) == 2 else sample
     try:
         model(inputs)
     except Exception as error:
         raise TargetError(f"model {model.name!r} is not built, and calling it on the sample "
-                          f"({_shapes_in_words(inputs)}) failed: {error}") from error
+                          f"({_describe_shapes(inputs)}) failed: {error}") from error
     if not model.built:
-        raise TargetError(
-            f"model {model.name!r} is still not built after it was called on the sample: "
-            f"{HOW_TO_BUILD}")
+        raise TargetError(f"model {model.name!r} is still not built after it was called on the "
+                          f"sample: {_HOW_TO_BUILD}")
 
 
-def _shapes_in_words(inputs: Any) -> str:
+def _describe_shapes(inputs: Any) -> str:
     if isinstance(inputs, Mapping):
-        return ", ".join(f"{name}: {_shapes_in_words(value)}" for name, value in inputs.items())
+        return ", ".join(f"{name}: {_describe_shapes(value)}" for name, value in inputs.items())
     if isinstance(inputs, list | tuple):
-        return ", ".join(_shapes_in_words(value) for value in inputs)
+        return ", ".join(map(_describe_shapes, inputs))
     return f"shape {tuple(inputs.shape)}" if hasattr(inputs, "shape") else type(inputs).__name__
 
 
@@ -132,38 +143,38 @@ def _expanded(layers: Iterable[TargetLayer], inner: Iterable[TargetLayer],
     parts = [
         kept.get(id(leaf.layer), leaf) for layer in layers for leaf in layer.children or (layer,)
     ]
-    # A layer that two others share is one place; its first appearance counts.
-    return as_places(list({id(part.layer): part for part in reversed(parts)}.values())[::-1])
+    # A layer that two others share counts once, where it appears first.
+    return _as_top_level(list({id(part.layer): part for part in reversed(parts)}.values())[::-1])
 
 
-def as_places(parts: Sequence[TargetLayer]) -> tuple[TargetLayer, ...]:
-    """Leaves as top-level layers: under their own names, automatic ones ("conv2d_7") as "name of
-    the layer above"_conv2d.
+def _as_top_level(leaves: Sequence[TargetLayer]) -> tuple[TargetLayer, ...]:
+    """Return leaves as top-level layers, under their own names.
 
-    The number that Keras appends grows with every layer of a session; here it starts anew in each
-    layer above. What is the name of several is their label instead.
+    An automatic one ("conv2d_7") gets the name of the layer above it: "block_conv2d". The number
+    that Keras appends grows with every layer of a session; here it starts again in each layer
+    above. Where several would have one name they have their display name instead.
     """
-    found: list[str] = []
+    names: list[str] = []
     automatic: Counter[tuple[str, str]] = Counter()
-    for part in parts:
-        above, _, _ = part.display_name.rpartition("/")
-        base = part.auto_name
+    for leaf in leaves:
+        above, _, _ = leaf.display_name.rpartition("/")
+        base = leaf.auto_name
         if not above or base is None:
-            found.append(part.name)
+            names.append(leaf.name)
             continue
         number = automatic[above, base]
         automatic[above, base] += 1
-        found.append(f"{above.rpartition('/')[2]}_{base}" + (f"_{number}" if number else ""))
-    count = Counter(found)
+        names.append(f"{above.rpartition('/')[2]}_{base}" + (f"_{number}" if number else ""))
+    count = Counter(names)
     return tuple(
-        replace(part, depth=0, name=name if count[name] == 1 else part.display_name)
-        for part, name in zip(parts, found, strict=True))
+        replace(leaf, depth=0, name=name if count[name] == 1 else leaf.display_name)
+        for leaf, name in zip(leaves, names, strict=True))
 
 
 @dataclass(slots=True)
 class _Reader:
-    """Walks one model; remembers each variable by identity, so that a shared one keeps its first
-    place.
+    """Walks through one model; knows each variable by identity, so that a shared one keeps its
+    first key.
     """
 
     framework: Framework
@@ -188,8 +199,9 @@ class _Reader:
         return found
 
     def weights(self, layer: Any) -> list[Any]:
-        """`layer.weights` in default order; none for a nested model never called, which Keras 2
-        refuses to answer.
+        """Return `layer.weights` in default order.
+
+        None for a nested model that was never called, which Keras 2 refuses to answer.
         """
         if self.framework == "keras":
             return list(layer.weights)
@@ -198,38 +210,44 @@ class _Reader:
         return default_order(layer, lambda layer: list(layer.weights))
 
     def layer(self, layer: Any, key: str) -> TargetLayer:
-        """A top-level layer with the leaves below it."""
+        """Return a top-level layer with the leaves below it."""
         weights = self.weights(layer)
         leaves = self.leaves(layer, weights, key=key, names=(), depth=0, visited=set())
         if [leaf.layer for leaf in leaves] == [layer]:
             return leaves[0]
-        return self.made_of(layer, weights, leaves, display_name=str(layer.name), depth=0)
+        return self.composite(layer, weights, leaves, (str(layer.name),), 0)
 
-    def made_of(self, layer: Any, weights: list[Any], leaves: list[TargetLayer], *,
-                display_name: str, depth: int) -> TargetLayer:
-        """A layer that is made of others."""
-        return TargetLayer(
-            name=str(layer.name), display_name=display_name, class_names=_kinds(layer),
-            variables=tuple(self.known[id(weight)] for weight in weights),
-            children=tuple(replace(leaf, depth=max(leaf.depth, 1)) for leaf in leaves), depth=depth,
-            settings={**settings_of(layer), **self.flattened.get(id(layer), {})}, layer=layer)
+    def composite(self, layer: Any, weights: list[Any], leaves: list[TargetLayer],
+                  names: tuple[str, ...], depth: int) -> TargetLayer:
+        """Return a layer that is made of others."""
+        variables = tuple(self.known[id(weight)] for weight in weights)
+        children = tuple(replace(leaf, depth=max(leaf.depth, 1)) for leaf in leaves)
+        return self.target_layer(layer, "/".join(names), variables, children, depth)
+
+    def target_layer(self, layer: Any, display_name: str, variables: tuple[TargetVariable, ...],
+                     children: tuple[TargetLayer, ...], depth: int) -> TargetLayer:
+        return TargetLayer(name=str(layer.name), display_name=display_name,
+                           class_names=_class_names(layer), variables=variables, children=children,
+                           depth=depth,
+                           settings={**settings_of(layer),
+                                     **self.flattened.get(id(layer), {})}, layer=layer)
 
     def leaves(self, layer: Any, weights: list[Any], *, key: str, names: tuple[str, ...],
                depth: int, visited: set[int]) -> list[TargetLayer]:
-        """The layers at or below `layer` that own variables, ordered by where their first one
+        """Return the layers at or below `layer` that own variables, by where their first one
         stands in `weights`.
         """
         visited.add(id(layer))
         below = [(sublayer, self.weights(sublayer)) for sublayer in sublayers(layer)]
         below = [(sublayer, weights_below) for sublayer, weights_below in below if weights_below]
-        belonging = {id(weight) for _, weights_below in below for weight in weights_below}
-        own = _own_weights(layer, weights, belonging)
+        accounted = {id(weight) for _, weights_below in below for weight in weights_below}
+        own = _own_weights(layer, weights, accounted)
         found = [self.leaf(layer, own, key=key, names=names, depth=depth)] if own else []
-        inner_names = (*names, str(layer.name))
+        names = (*names, str(layer.name))
         for index, (sublayer, weights_below) in enumerate(below):
             if id(sublayer) not in visited:
-                inner_place = f"{key}/{index}:{type(sublayer).__name__}"
-                found += self.leaves(sublayer, weights_below, key=inner_place, names=inner_names,
+                found += self.leaves(sublayer, weights_below,
+                                     key=f"{key}/{index}:{type(sublayer).__name__}", names=names,
                                      depth=depth + 1, visited=visited)
         position = {
             self.known[id(weight)].key: index
@@ -237,23 +255,18 @@ class _Reader:
         }
         found.sort(key=lambda leaf: min(position[variable.key] for variable in leaf.variables))
         if depth and below:
-            self.inner.append(
-                self.made_of(layer, weights, found, display_name="/".join(inner_names),
-                             depth=depth))
+            self.inner.append(self.composite(layer, weights, found, names, depth))
         return found
 
     def leaf(self, layer: Any, own: list[Any], *, key: str, names: tuple[str, ...],
              depth: int) -> TargetLayer:
         display_name = "/".join((*names, str(layer.name)))
         variables = tuple(
-            self.variable(weight, layer, key=f"{key}/{index}", display_name=display_name)
+            self.variable(weight, layer, f"{key}/{index}", display_name)
             for index, weight in enumerate(own))
-        return TargetLayer(name=str(layer.name), display_name=display_name,
-                           class_names=_kinds(layer), variables=variables, children=(), depth=depth,
-                           settings={**settings_of(layer),
-                                     **self.flattened.get(id(layer), {})}, layer=layer)
+        return self.target_layer(layer, display_name, variables, (), depth)
 
-    def variable(self, variable: Any, layer: Any, *, key: str, display_name: str) -> TargetVariable:
+    def variable(self, variable: Any, layer: Any, key: str, display_name: str) -> TargetVariable:
         if id(variable) not in self.known:
             name = str(variable.name).split("/")[-1].split(":")[0]
             self.known[id(variable)] = TargetVariable(
@@ -268,20 +281,50 @@ def _unique(layers: Iterable[Any]) -> list[Any]:
     return list({id(layer): layer for layer in layers}.values())
 
 
-def _own_weights(layer: Any, weights: list[Any], belonging: set[int]) -> list[Any]:
-    """Variables of the layer itself, as it stores them, then those of `weights` that no sublayer
-    accounts for.
+def _own_weights(layer: Any, weights: list[Any], accounted: set[int]) -> list[Any]:
+    """Return the variables of the layer itself, as it stores them, then those of `weights` that no
+    sublayer accounts for.
     """
-    counted = {id(weight) for weight in weights}
-    own = {id(weight): weight for weight in own_variables(layer) if id(weight) in counted}
-    own.update({
-        id(weight): weight
-        for weight in weights if id(weight) not in belonging and id(weight) not in own
-    })
-    return list(own.values())
+    own = {id(weight): weight for weight in own_variables(layer)}
+    held = {id(weight): weight for weight in weights}
+    unaccounted = [one for one in held if one not in accounted and one not in own]
+    return [held[one] for one in (*own, *unaccounted) if one in held]
 
 
-def _kinds(layer: Any) -> tuple[str, ...]:
-    """Class names along the method resolution order, up to Keras's own Layer."""
+def _class_names(layer: Any) -> tuple[str, ...]:
+    """Return class names along the method resolution order, up to Keras's own Layer."""
     names = [base.__name__ for base in type(layer).__mro__]
     return tuple(names[:names.index("Layer") + 1] if "Layer" in names else names)
+
+
+def settings_of(layer: Any) -> dict[str, Any]:
+    """Return the hyperparameters that a layer has, under their Keras names, as plain values.
+
+    Numbers, strings, None and tuples of these are kept, a list as a tuple. `activation` and
+    `recurrent_activation` are names; `input_rank` is the number of axes that the layer was built
+    for, batch axis included.
+    """
+    settings: dict[str, Any] = {}
+    for name in _SETTINGS:
+        if hasattr(layer, name):
+            plain, value = _plain(getattr(layer, name))
+            if plain:
+                settings[name] = value
+    for name in ("activation", "recurrent_activation"):
+        function = getattr(layer, name, None)
+        if function is not None:
+            known_as = getattr(function, "__name__", None) or getattr(function, "name", None)
+            settings[name] = str(known_as or type(function).__name__)
+    ndim = built_ndim(layer)
+    return settings if ndim is None else {**settings, "input_rank": ndim}
+
+
+def _plain(value: Any) -> tuple[bool, Any]:
+    if value is None or isinstance(value, bool | int | float | str):
+        return True, value
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        return _plain(value.item())
+    if isinstance(value, list | tuple):
+        parts = [_plain(part) for part in value]
+        return all(plain for plain, _ in parts), tuple(part for _, part in parts)
+    return False, None
