@@ -36,10 +36,16 @@ from .integers import without_integers
 from .layer_rules import layers_of_layers
 from .pass_state import MOST_DRIFT, TOLD_BY_BOTH, Match, PassConfig, SearchState
 from .reordering import keeps_order, order_of_channels, reordered
-from .teacher_forcing import arranged_like, recorded_output
+from .teacher_forcing import arranged_like, likeness, most_alike, recorded_output
 from .trace_index import TraceIndex
 
 MOST_TRIALS = 48
+# Behind a layer with an activation of its own, what it gives goes into one of so many units.
+MOST_UNITS_BEHIND = 6
+# From which correlation on an output says which way of filling a layer is right, and by how much it
+# must be better than that of the rule.
+MOST_ALIKE_FROM = 0.5
+CLEARLY_MORE_ALIKE = 0.05
 MOST_ROWS_TO_FOLD = 8
 # Fillings that are tried with their inputs in another order: it is the order that is looked for,
 # not the filling.
@@ -175,8 +181,9 @@ class KerasPass:
         for label, is_in_order in self.state.outputs_in_order.items():
             if not is_in_order:
                 self.raise_unflatten(label)
-        if lost and self.setup.may_give_up and any(
-                choice.alternatives for choice in self.state.choices):
+        if (lost and self.setup.may_give_up and OUTPUTS not in self.setup.accepted
+                and any(choice.alternatives for choice in self.state.choices)):
+            self.state.broken = OUTPUTS
             raise Backtrack(OUTPUTS)
 
     def _is_some_left(self) -> bool:
@@ -229,6 +236,8 @@ class KerasPass:
         preset = self.setup.presets.get(leaf.display_name)
         if preset is not None:
             self._take(preset)
+            if leaf.display_name in self.setup.accepted:
+                self.state.parted[leaf.display_name] = self.setup.accepted[leaf.display_name]
             return run()
         self.search.begin()
         excluded = self.setup.excluded.get(leaf.display_name, set())
@@ -346,10 +355,13 @@ class KerasPass:
         own = list(eager_arrays(output))
         if settled is None or settled.is_turned or len(own) != 1 or not hasattr(output, "shape"):
             return output
-        within = inf if leaf.display_name in self.state.parted else self.state.tolerance
-        recorded = recorded_output(settled.outputs, self.knowledge.trace.arrays,
-                                   fingerprint(own[0]), within)
-        arranged = None if recorded is None else arranged_like(recorded, own[0])
+        arrays = self.knowledge.trace.arrays
+        if leaf.display_name in self.state.parted:
+            arranged = most_alike((arrays[key] for key in settled.outputs if key in arrays), own[0])
+        else:
+            recorded = recorded_output(settled.outputs, arrays, fingerprint(own[0]),
+                                       self.state.tolerance)
+            arranged = None if recorded is None else arranged_like(recorded, own[0])
         return output if arranged is None else as_tensor_like(arranged, output, self.target)
 
     def attempt(self, leaf: TargetLayer, filling: LayerMapping, candidate: Candidate,
@@ -479,12 +491,13 @@ class KerasPass:
         taken_back = any(names[0] in self.knowledge.shapes
                          for names in self.setup.excluded.get(leaf.display_name, ()))
         astray = lost or taken_back or not candidates
-        if astray and self.setup.may_give_up and any(
-                choice.alternatives for choice in self.state.choices):
+        if (astray and self.setup.may_give_up and leaf.display_name not in self.setup.accepted
+                and any(choice.alternatives for choice in self.state.choices)):
+            self.state.broken = leaf.display_name
             raise Backtrack(leaf.display_name)
-        if not candidates and lost and self.setup.forced:
+        if not candidates and self.setup.forced:
             candidates = self.search.by_order(leaf)
-        if candidates and self._take_tentatively(leaf, candidates[0]):
+        if candidates and self._take_tentatively(leaf, candidates[0], run):
             if self.setup.forced:
                 what = (
                     f"its input is {nearest:.1e} from the nearest value in torch, so that a step "
@@ -501,7 +514,8 @@ class KerasPass:
         apart = self.missed.get(leaf.display_name, inf)
         return f" (at best {apart:.1e} from the nearest value in torch)" if isfinite(apart) else ""
 
-    def _take_tentatively(self, leaf: TargetLayer, candidate: Candidate) -> bool:
+    def _take_tentatively(self, leaf: TargetLayer, candidate: Candidate,
+                          run: Callable[[], Any]) -> bool:
         """Weights of the unit with an equal input though torch shows no such output (a bank of
         experts): the layers behind decide.
 
@@ -522,15 +536,60 @@ class KerasPass:
         if not left:
             return False
         chosen, filling = left[0]
-        settled = Match(leaf, filling,
-                        candidate.unit.display_name, "its input; the layers behind it", 0.0, 0.0,
-                        len(possible), candidate.unit.outputs)
+        if self.setup.forced:
+            filling = self._most_alike(leaf, [one for _, one in left], candidate.unit, run)
+        settled = Match(leaf, filling, candidate.unit.display_name,
+                        "its input; the layers behind it", 0.0, 0.0, len(possible),
+                        self._outputs_of(leaf, filling, candidate.unit))
         self._take(settled)
         self.state.last_order = candidate.unit.order
-        alternatives = tuple(key for key, _ in left[1:])
+        # What comes behind gets torch's own output, whichever of them it is.
+        alternatives = () if self.setup.forced else tuple(key for key, _ in left[1:])
         self.state.choices.append(
             BranchPoint(leaf.display_name, chosen, alternatives, len(self.state.settled)))
         return True
+
+    def _most_alike(self, leaf: TargetLayer, mappings: list[LayerMapping], unit: TracedOp,
+                    run: Callable[[], Any]) -> LayerMapping:
+        """The first of the mappings, unless the output with another is clearly more like torch's.
+        """
+        if len(mappings) == 1:
+            return mappings[0]
+        found: list[float] = []
+        for mapping in mappings:
+            before = self.state.mark()
+            self._take(Match(leaf, mapping, unit.display_name, "", 0.0, 0.0, 1))
+            own = [array for array in eager_arrays(run()) if array.size]
+            self.state.back_to(before)
+            recorded = [
+                self.knowledge.trace.arrays[key] for key in self._outputs_of(leaf, mapping, unit)
+                if key in self.knowledge.trace.arrays
+            ]
+            nearest = most_alike(recorded, own[0]) if own else None
+            found.append(-1.0 if nearest is None else likeness(nearest, own[0]))
+        best = max(range(len(found)), key=found.__getitem__)
+        clear = found[best] >= MOST_ALIKE_FROM and found[best] > found[0] + CLEARLY_MORE_ALIKE
+        return mappings[best if clear else 0]
+
+    def _outputs_of(self, leaf: TargetLayer, filling: LayerMapping,
+                    unit: TracedOp) -> tuple[Fingerprint, ...]:
+        """What torch computes with just these weights; for a layer that ends in an activation also
+        what goes into the units behind.
+        """
+        if not self.setup.forced:
+            return unit.outputs
+        wanted = {self.knowledge.tied[name][0] for name in filling.names}
+        own = [
+            one for one in self.knowledge.trace.units
+            if {self.knowledge.tied[name][0] for name in one.names} == wanted
+        ]
+        outputs = [key for one in own for key in one.outputs]
+        activation = getattr(leaf.layer, "activation", None)
+        if outputs and getattr(activation, "__name__", "linear") != "linear":
+            last = max(one.order for one in own)
+            behind = [one for one in self.knowledge.trace.units if one.order > last]
+            outputs += [key for one in behind[:MOST_UNITS_BEHIND] for key in one.inputs]
+        return tuple(dict.fromkeys(outputs)) or unit.outputs
 
     def _take(self, settled: Match) -> None:
         for variable, way in settled.filling.ways:

@@ -18,6 +18,10 @@ from .candidates import LayerMapping
 MOST_DRIFT = 2e-3
 # How a layer was told whose input and output are values that torch computed.
 TOLD_BY_BOTH = "input and output"
+# And one that computes something else than torch does on the same input.
+DIFFERS = "its input and its name: the models differ here"
+# And one behind it: it does what torch does on torch's own input.
+GIVEN_ITS_INPUT = "its output on torch's own input"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class SearchState:
     differ, each with the reason. `used` are weights taken whole, `parts` parts of weights that are
     taken, `tables` the settled layers of which every row may be changed alike. `outputs_in_order`
     says of each output of the model whether it holds torch's values in torch's order, `lost` is
-    True when they are nothing that torch gives.
+    True when they are nothing that torch gives. `broken` is the layer at which the pass gave up.
     """
 
     settled: dict[str, Match] = field(default_factory=dict)
@@ -70,6 +74,7 @@ class SearchState:
     outputs: tuple[Fingerprint, ...] = ()
     outputs_in_order: dict[str, bool] = field(default_factory=dict)
     lost: bool = False
+    broken: str = ""
     used: dict[str, str] = field(default_factory=dict)
     parts: dict[Expression, None] = field(default_factory=dict)
     tables: dict[str, None] = field(default_factory=dict)
@@ -151,6 +156,9 @@ class PassConfig:
     give up, the caller's hints, and layers for whose sake those before a map of a vector were tried
     `in_both_orders`, in vain; `trial_for` is the one for which this pass tries it.
 
+    `accepted` are layers where the models differ, each with the reason: no choice is taken back for
+    their sake.
+
     With `forced` torch's own outputs are put in the place of those that a layer computes; the trace
     must have kept them.
     """
@@ -160,6 +168,7 @@ class PassConfig:
     may_give_up: bool
     hints: Mapping[str, str]
     forced: bool = False
+    accepted: Mapping[str, str] = field(default_factory=dict)
     choices: tuple[BranchPoint, ...] = ()
     in_both_orders: frozenset[tuple[str, MapOfVector]] = frozenset()
     trial_for: str = ""

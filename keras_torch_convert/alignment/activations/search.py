@@ -27,13 +27,13 @@ from ...util.gc_pause import cycle_search_for_new_objects
 from ...util.text import bullets, join_names, plural
 from ..hints import check_hints
 from ..names import name_similarity
-from .branching import MOST_BACKTRACKS, Backtrack, next_exclusions
+from .branching import MOST_BACKTRACKS, MOST_PASSES_FOR_A_LINK, Backtrack, next_exclusions
 from .candidates import layer_mappings
-from .channel_order import Unflatten, counted_channels_last
+from .channel_order import OUTPUTS, Unflatten, counted_channels_last
 from .folding import Fold, with_row
 from .integers import integers_of_torch, is_integer
 from .keras_pass import KerasPass
-from .pass_state import Match, PassConfig, SearchState
+from .pass_state import DIFFERS, GIVEN_ITS_INPUT, TOLD_BY_BOTH, Match, PassConfig, SearchState
 from .trace_index import TraceIndex
 from .unused_weights import unused_weights
 
@@ -136,17 +136,16 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
         state, finished = one_pass(knowledge, target, keras_call, PassConfig({}, {}, True, hints))
         backtracks = 0
         if not finished or not state.is_whole:
-            # Before going back over choices: a layer whose input is in another order costs one pass
-            # this way, and all of them the other.
+            # A layer whose input is in another order, or which differs, costs one pass this way.
             kept = trace(keep_arrays=True)
-            forced, stands_alone = search_with_torch_outputs(kept, target, keras_call, hints,
-                                                             accept_unproven)
-            if stands_alone:
-                state = forced
+            through, taken_back = search_through(kept, target, keras_call, hints)
+            if is_the_same_model(through, kept, target, keras_call, hints):
+                state, backtracks = through, taken_back
             else:
                 state, backtracks = search(knowledge, target, keras_call, hints, state, finished)
-                if state.open and len(forced.open) <= len(state.open):
-                    state = forced
+                if not state.is_whole:
+                    state, backtracks = through, taken_back
+                    _mark_differences(state)
         settle_by_names(state, knowledge, target, include_open=accept_unproven)
         plan, alignment = written_down(state, knowledge, source, target, backtracks)
         if alignment.open or not alignment.left_over:
@@ -238,34 +237,74 @@ def search(knowledge: TraceIndex, target: Target, keras_call: Callable[[], Any],
     return state, backtracks
 
 
-def search_with_torch_outputs(knowledge: TraceIndex, target: Target, keras_call: Callable[[], Any],
-                              hints: Mapping[str, str],
-                              accept_unproven: bool) -> tuple[SearchState, bool]:
-    """One pass in which every layer gets what torch computed before it, then one without, which
-    shows whether the models are the same.
+def search_through(knowledge: TraceIndex, target: Target, keras_call: Callable[[], Any],
+                   hints: Mapping[str, str]) -> tuple[SearchState, int]:
+    """Passes in which every layer gets what torch computed before it, so that the end is reached
+    though the models differ on the way.
 
-    Where they are not, the layers at which they part are open, unless unproven ones are accepted.
-    True when the Keras model gives what torch gives with these weights, and nothing of torch's in
-    the place of its own.
+    Where a layer gets something that torch never computed, the choices before it are taken back
+    first, the last ones first; only when none of them helps do the models differ there. The number
+    tells how often a choice was taken back for good.
     """
-    state, _ = one_pass(knowledge, target, keras_call, PassConfig({}, {}, False, hints,
-                                                                  forced=True))
-    if not state.parted and not state.is_whole:
-        return state, False
+    config = PassConfig({}, {}, True, hints, True)
+    backtracks = 0
+    while True:
+        state, finished = one_pass(knowledge, target, keras_call, config)
+        if not finished:
+            repaired = _with_other_choices(knowledge, target, keras_call, config, state)
+            if repaired is not None:
+                config, state, finished = repaired
+                backtracks += 1
+        if finished:
+            return state, backtracks
+        accepted = {**config.accepted, **state.parted}
+        if repaired is None:
+            accepted[state.broken] = "what it gets is nothing that torch computes"
+        config = replace(config, accepted=accepted, presets=dict(state.settled),
+                         choices=tuple(state.choices))
+
+
+def _with_other_choices(knowledge: TraceIndex, target: Target, keras_call: Callable[[], Any],
+                        config: PassConfig,
+                        state: SearchState) -> tuple[PassConfig, SearchState, bool] | None:
+    """Take back the last choices before the layer at which a pass broke off, until one pass gets
+    beyond it; None when none does.
+    """
+    broken, excluded = state.broken, dict(config.excluded)
+    for _ in range(MOST_PASSES_FOR_A_LINK):
+        following = next_exclusions(state.choices, excluded)
+        if following is None:
+            return None
+        excluded, before = following
+        config = replace(config, excluded=excluded,
+                         presets=dict(list(state.settled.items())[:before]),
+                         choices=tuple(one for one in state.choices if one.settled <= before))
+        state, finished = one_pass(knowledge, target, keras_call, config)
+        if (finished and not state.lost) if broken == OUTPUTS else state.is_proven(broken):
+            return config, state, finished
+    return None
+
+
+def is_the_same_model(state: SearchState, knowledge: TraceIndex, target: Target,
+                      keras_call: Callable[[], Any], hints: Mapping[str, str]) -> bool:
+    """True when the Keras model, with these weights and nothing of torch's in the place of its own,
+    gives what torch gives.
+    """
     check, _ = one_pass(knowledge, target, keras_call,
                         PassConfig({}, dict(state.settled), False, hints))
-    stands_alone = state.is_whole and check.is_whole
-    if not state.parted or (not state.open
-                            and outputs_apart(check, knowledge) < SAME_OUTPUTS_BELOW):
-        return state, stands_alone
-    for label, reason in state.parted.items():
-        settled = state.settled[label]
-        state.settled[label] = replace(settled, how="names and order, unproven",
-                                       output_distance=inf)
-        if not accept_unproven:
-            del state.settled[label]
-            state.open[label] = f"{reason}; likeliest: {', '.join(settled.filling.names[:4])}"
-    return state, False
+    return check.is_whole or (not state.open
+                              and outputs_apart(check, knowledge) < SAME_OUTPUTS_BELOW)
+
+
+def _mark_differences(state: SearchState) -> None:
+    """Say of each layer what is known of it in models that differ."""
+    is_behind = False
+    for label, match in state.settled.items():
+        if label in state.parted:
+            is_behind = True
+            state.settled[label] = replace(match, how=DIFFERS)
+        elif is_behind and match.how == TOLD_BY_BOTH:
+            state.settled[label] = replace(match, how=GIVEN_ITS_INPUT)
 
 
 def outputs_apart(state: SearchState, knowledge: TraceIndex) -> float:

@@ -8,7 +8,7 @@ where the models differ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 
 import numpy as np
@@ -43,3 +43,20 @@ def arranged_like(recorded: Array, own: Array) -> Array | None:
     ]
     nearest = min(fitting, key=lambda moved: float(np.abs(moved - wanted).sum()))
     return np.ascontiguousarray(nearest).reshape(own.shape)
+
+
+def most_alike(recorded: Iterable[Array], own: Array) -> Array | None:
+    """Of what torch computed, the value that a layer's output resembles most, arranged like it;
+    None when nothing has its shape.
+    """
+    arranged = (arranged_like(array, own) for array in recorded if array.size == own.size)
+    fitting = [array for array in arranged if array is not None]
+    return max(fitting, key=lambda array: likeness(array, own), default=None)
+
+
+def likeness(first: Array, second: Array) -> float:
+    """Centered correlation of two arrays of one shape."""
+    one, other = (array.astype(np.float64).ravel() for array in (first, second))
+    one, other = one - one.mean(), other - other.mean()
+    size = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / size if size else 0.0
