@@ -275,7 +275,10 @@ class KerasPass:
             return output
         if found_before:
             self.raise_unflatten(leaf.display_name)
-        for settle_otherwise in (self.settle_by_output, self.settle_without_partner):
+        # With torch's own input a unit that takes it is the one, though the layer differs.
+        otherwise = () if self.setup.forced and found_before else (self.settle_by_output,
+                                                                   self.settle_without_partner)
+        for settle_otherwise in otherwise:
             output, found = settle_otherwise(leaf, inputs, run)
             if found:
                 return output

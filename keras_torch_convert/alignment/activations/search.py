@@ -419,6 +419,10 @@ def without_effect(left_over: Sequence[str], state: SearchState,
 
 def doubt_about(settled: Match, variable: TargetVariable) -> str:
     """What stays unproven about a variable, "" when its layer was told by its input or output."""
+    if settled.how == DIFFERS:
+        return (f"'{settled.layer.display_name}' does something else than "
+                f"{settled.unit or 'the whole module'} in torch on the same input: they were "
+                "matched by their input and their names")
     if settled.output_distance < inf:
         return ""
     return (f"'{variable.display_name}' was paired by names and shapes alone: this input does not "
