@@ -104,15 +104,18 @@ def classic_dictionaries(plan: Plan, source: Any, keras_model: Any) -> ClassicDi
 
 
 def aligned_by_running(source: Source, target: Target, inputs: InputPair, hints: Mapping[str, str],
-                       accept_unproven: bool) -> tuple[Plan, Alignment]:
-    """What running both models finds. AlignmentError, with the reasons, when layers are open;
-    PredictionError when a model cannot be run.
+                       accept_unproven: bool, strict: Strict = True) -> tuple[Plan, Alignment]:
+    """Run both models and see which layer is which, also where the models differ.
+
+    Raises AlignmentError, with the reasons, when a Keras layer finds no torch layer, or when the
+    models differ and weights are left over (with `strict=True`); PredictionError when a model
+    cannot be run.
     """
     from ..alignment.activations.search import align_by_running, refusal
 
     with inputs.failures_reported():
         plan, alignment = align_by_running(source, target, inputs, hints, accept_unproven)
-    if not alignment.open:
+    if not alignment.open and not (strict is True and alignment.differs and alignment.left_over):
         return plan, alignment
     refused = refusal(alignment, target)
     if advice := on_other_classes(alignment, source, target):

@@ -111,7 +111,7 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any =
             if resize is None and source.module is not None:
                 inputs = judging.runs(source.module, target)
                 plan, found = aligned_by_running(source, target, inputs, hints or {},
-                                                 accept_unproven)
+                                                 accept_unproven, strict)
             else:
                 accepted = accept_unproven or source.module is not None
                 plan, found = aligned_statically(source, target, hints or {}, accepted, resize,

@@ -45,7 +45,7 @@ class Match:
     @property
     def is_tentative(self) -> bool:
         """True for a layer whose output nothing in torch confirmed."""
-        return self.how != TOLD_BY_BOTH
+        return self.how not in (TOLD_BY_BOTH, GIVEN_ITS_INPUT)
 
     def in_words(self) -> str:
         """The evidence as a sentence."""

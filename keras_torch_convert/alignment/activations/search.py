@@ -64,6 +64,11 @@ class Alignment:
         choices = "a choice was" if self.backtracks == 1 else f"{self.backtracks} choices were"
         return (f"while aligning {choices} taken back, since what followed did not fit",)
 
+    @property
+    def differs(self) -> bool:
+        """True when some layer does something else than its counterpart in torch."""
+        return any(match.how == DIFFERS for match in self.settled.values())
+
     def evidence(self) -> dict[str, str]:
         """Layer label and variable label to the reason in words."""
         found = {}
@@ -98,6 +103,10 @@ def refusal(alignment: Alignment, target: Target) -> AlignmentError:
     """The error that shows what is aligned, what is open and what may settle it."""
     shown = bullets(f"{label}: {reason}" for label, reason in alignment.open.items())
     free = join_names(alignment.left_over, 8)
+    if not alignment.open:
+        return AlignmentError(
+            f"{plural(len(alignment.left_over), 'torch tensor')} have no place in {target.name!r}, "
+            f"which differs from the torch module, nothing was written: {free}")
     tentative = [label for label, one in alignment.settled.items() if one.is_tentative]
     doubted = (f" ({len(tentative)} by the input alone, such as '{tentative[0]}')"
                if tentative else "")
@@ -329,7 +338,8 @@ def one_pass(knowledge: TraceIndex, target: Target, keras_call: Callable[[], Any
             return run.state, False
         except (Fold, Unflatten) as found:
             settled = run.state.settled
-            again = replace(setup, presets=dict(settled), choices=tuple(run.state.choices))
+            again = replace(setup, presets=dict(settled), choices=tuple(run.state.choices),
+                            accepted={**setup.accepted, **run.state.parted})
             changed = found
         else:
             return run.state, True

@@ -126,6 +126,6 @@ def test_vectors_turned_in_vain_cost_one_call_each() -> None:
         calls += 1
         return model(inputs)
 
-    with pytest.raises(ktc.ConversionError, match="convolve_0"):
-        ktc.align(*maps_of_vectors_pair(4), keras_call=counted)
+    plan = ktc.align(*maps_of_vectors_pair(4), keras_call=counted)
+    assert any("'convolve_0' does something else" in one.doubt for one in plan.assignments)
     assert calls < 60
