@@ -56,17 +56,17 @@ def plan_of_pairs(pairs: Sequence[tuple[TorchLayer, TargetLayer]], target: Targe
     order = {place: index for index, place in enumerate(target.variables)}
     check_resize(resize)
     calls = [calls_for(layer, additional_transfer) for _, layer in pairs]
-    resized = [(stack if hit else with_resized_tables(stack, layer, target, resize), layer)
-               for (stack, layer), hit in zip(pairs, calls, strict=True)]
+    resized = [(torch_layer if hit else with_resized_tables(torch_layer, layer, target, resize),
+                layer) for (torch_layer, layer), hit in zip(pairs, calls, strict=True)]
     assignments = assign_pairs(resized, calls)
     assigned = {assignment.key for assignment in assignments}
     return Plan(tuple(sorted(assignments, key=lambda assignment: order[assignment.key])), dropped,
                 {place: rule for place, rule in kept.items() if place not in assigned},
-                tuple((stack.layer, layer.display_name) for stack, layer in pairs),
+                tuple((torch_layer.name, layer.display_name) for torch_layer, layer in pairs),
                 tuple(constant for assignment in assignments for constant in assignment.constants),
                 {
-                    tensor.name: tensor.as_kind() for stack, _ in pairs
-                    for tensor in own_tensors(stack.tensors)
+                    tensor.name: tensor.as_kind() for torch_layer, _ in pairs
+                    for tensor in own_tensors(torch_layer.tensors)
                 }, {place: variable.as_kind() for place, variable in target.variables.items()},
                 layout=lazy_layout(target, assigned))
 

@@ -28,17 +28,20 @@ def plan_from_mapping(source: Source, target: Target,
                       keep_layers: Sequence[str], resize: Resize = None) -> Plan:
     """The Plan that `mapping` describes; see `ktc.align`."""
     collection = group_by_layer(source, skip_weights)
-    stacks = {**parts_of(collection.stacks), **{stack.layer: stack for stack in collection.stacks}}
+    torch_layers = {
+        **parts_of(collection.layers),
+        **{torch_layer.name: torch_layer for torch_layer in collection.layers}
+    }
     layers = _layers_by_name(target)
-    skipped = hit_by(skip_layers, list(stacks), "skip_layers", "torch layer")
+    skipped = hit_by(skip_layers, list(torch_layers), "skip_layers", "torch layer")
     kept = hit_by(keep_layers, list(layers), "keep_layers", "Keras layer")
-    pairs = _pairs(mapping, lambda name: _tensors(name, stacks, source), stacks, layers)
+    pairs = _pairs(mapping, lambda name: _tensors(name, torch_layers, source), torch_layers, layers)
     both = [name for name in kept if name in mapping]
     if both:
         raise AlignmentError(
             f"'{both[0]}' is both in the mapping and in keep_layers; take it out of one of them")
     dropped = {
-        tensor.name: rule for name, rule in skipped.items() for tensor in stacks[name].tensors
+        tensor.name: rule for name, rule in skipped.items() for tensor in torch_layers[name].tensors
     }
     own_values = {
         variable.key: rule for name, rule in kept.items() for variable in layers[name].variables
@@ -48,7 +51,7 @@ def plan_from_mapping(source: Source, target: Target,
 
 
 def _pairs(mapping: Mapping[str, LayerSelection | Sequence[LayerSelection]], find: Find,
-           stacks: Mapping[str, TorchLayer],
+           torch_layers: Mapping[str, TorchLayer],
            layers: Mapping[str, TargetLayer]) -> list[tuple[TorchLayer, TargetLayer]]:
     pairs = []
     problems = []
@@ -58,7 +61,7 @@ def _pairs(mapping: Mapping[str, LayerSelection | Sequence[LayerSelection]], fin
                             f"{did_you_mean(keras_name, layers)}")
             continue
         try:
-            pairs.append((_stack(torch_names, find, stacks), layers[keras_name]))
+            pairs.append((_stack(torch_names, find, torch_layers), layers[keras_name]))
         except AlignmentError as error:
             problems.append(f"for Keras layer '{keras_name}': {error}")
     if problems:
@@ -75,7 +78,7 @@ def _layers_by_name(target: Target) -> dict[str, TargetLayer]:
 
 
 def _stack(names: LayerSelection | Sequence[LayerSelection], find: Find,
-           stacks: Mapping[str, TorchLayer]) -> TorchLayer:
+           torch_layers: Mapping[str, TorchLayer]) -> TorchLayer:
     """The tensors of the torch layers, single tensors or parts `names`, each layer's in the order
     that its roles want.
     """
@@ -84,18 +87,20 @@ def _stack(names: LayerSelection | Sequence[LayerSelection], find: Find,
     for name in names:
         if isinstance(name, str):
             # A single tensor belongs to the module that its layer is.
-            layer = name if name in stacks else name.rpartition(".")[0]
-            modules |= stacks[layer].modules if layer in stacks else {}
+            layer = name if name in torch_layers else name.rpartition(".")[0]
+            modules |= torch_layers[layer].modules if layer in torch_layers else {}
     return TorchLayer(
         ", ".join(map(str, names)),
         tuple(tensor for name in names for tensor in tensors_of_selection(name, find)), modules)
 
 
-def _tensors(name: str, stacks: Mapping[str, TorchLayer], source: Source) -> Sequence[SourceTensor]:
+def _tensors(name: str, torch_layers: Mapping[str, TorchLayer],
+             source: Source) -> Sequence[SourceTensor]:
     """The tensors of a torch layer, or the one tensor of that name."""
-    if name in stacks:
-        return as_registered(stacks[name].tensors)
+    if name in torch_layers:
+        return as_registered(torch_layers[name].tensors)
     if name in source:
         return (source[name],)
     raise AlignmentError(
-        f"no torch layer or tensor is called '{name}'{did_you_mean(name, [*stacks, *source])}")
+        f"no torch layer or tensor is called '{name}'{did_you_mean(name, [*torch_layers, *source])}"
+    )

@@ -40,7 +40,10 @@ class Pairing:
     @property
     def dropped_tensors(self) -> dict[str, str]:
         """Names of the tensors of skipped layers, with the rule, as a Plan wants them."""
-        return {tensor.name: rule for stack, rule in self.skipped for tensor in stack.tensors}
+        return {
+            tensor.name: rule for torch_layer, rule in self.skipped
+            for tensor in torch_layer.tensors
+        }
 
     @property
     def kept_places(self) -> dict[str, str]:
@@ -70,14 +73,14 @@ def pairs(collection: LayerGroups, layers: Sequence[TargetLayer],
     when a name is unknown or comes twice, a pattern hits nothing, the lists differ in length, or
     when layers of a source sorted by name would be paired by order alone.
     """
-    all_stacks = skipped_apart(collection.stacks, skip_layers)
-    skipped = hit_by(skip_layers, [stack.layer for stack in all_stacks], "skip_layers",
+    all_stacks = skipped_apart(collection.layers, skip_layers)
+    skipped = hit_by(skip_layers, [torch_layer.name for torch_layer in all_stacks], "skip_layers",
                      "torch layer")
     kept = hit_by(keep_layers, [layer.name for layer in layers], "keep_layers", "Keras layer")
     named = _named(layers, names, kept)
-    unskipped = [stack for stack in all_stacks if stack.layer not in skipped]
-    stacks = split_by_order(joined_by_kind(unskipped, named), named, by_callback)
-    if order == "sorted by name" and not aligned and strict and len(stacks) > 1:
+    unskipped = [torch_layer for torch_layer in all_stacks if torch_layer.name not in skipped]
+    torch_layers = split_by_order(joined_by_kind(unskipped, named), named, by_callback)
+    if order == "sorted by name" and not aligned and strict and len(torch_layers) > 1:
         raise AlignmentError(
             "the source is sorted by name, so that the order of its layers is lost and pairing "
             "by order would mix them up: "
@@ -85,16 +88,17 @@ def pairs(collection: LayerGroups, layers: Sequence[TargetLayer],
             "specific_match_func "
             "(do_convert=False shows the two lists), or map the layers by hand with "
             "ktc.align(..., mapping=...)")
-    count = min(len(stacks), len(named))
+    count = min(len(torch_layers), len(named))
     placed = {layer.name for layer in named} | set(kept)
-    left_over, unset = stacks[count:], [
+    left_over, unset = torch_layers[count:], [
         *named[count:], *(layer for layer in layers if layer.name not in placed)
     ]
     if (left_over and strict is True) or (unset and strict):
-        raise _unequal(stacks, named, left_over, unset)
+        raise _unequal(torch_layers, named, left_over, unset)
     return Pairing(
-        tuple(zip(stacks[:count], named[:count], strict=True)),
-        tuple((stack, skipped[stack.layer]) for stack in all_stacks if stack.layer in skipped),
+        tuple(zip(torch_layers[:count], named[:count], strict=True)),
+        tuple((torch_layer, skipped[torch_layer.name])
+              for torch_layer in all_stacks if torch_layer.name in skipped),
         tuple((layer, kept[layer.name]) for layer in layers if layer.name in kept),
         tuple(left_over), tuple(unset))
 
@@ -138,11 +142,11 @@ def _named(layers: Sequence[TargetLayer], names: Sequence[str] | None,
     return [by_name[name] for name in names if name not in kept]
 
 
-def _unequal(stacks: Sequence[TorchLayer], named: Sequence[TargetLayer],
+def _unequal(torch_layers: Sequence[TorchLayer], named: Sequence[TargetLayer],
              left_over: Sequence[TorchLayer], unset: Sequence[TargetLayer]) -> AlignmentError:
-    parts = [f"{len(stacks)} torch layers for {len(named)} Keras layers"]
+    parts = [f"{len(torch_layers)} torch layers for {len(named)} Keras layers"]
     if left_over:
-        names = join_names([stack.layer for stack in left_over], _SHOWN, quoted=True)
+        names = join_names([torch_layer.name for torch_layer in left_over], _SHOWN, quoted=True)
         parts.append(
             f"left over on the torch side: {names}, when that is meant say so with skip_layers "
             "(or skip_weights for last name parts)")
@@ -152,12 +156,12 @@ def _unequal(stacks: Sequence[TorchLayer], named: Sequence[TargetLayer],
             f"left over on the Keras side: {names}, when they are to keep their own values say "
             "so with keep_layers")
     # Only to point at the first pair that does not fit: the lists differ in length.
-    for stack, layer in zip(stacks, named, strict=False):
+    for torch_layer, layer in zip(torch_layers, named, strict=False):
         try:
-            assign_layer(stack, layer)
+            assign_layer(torch_layer, layer)
         except TransferError:
             parts.append(
-                f"the first pair that does not fit is '{stack.layer}' with '{layer.name}', so "
+                f"the first pair that does not fit is '{torch_layer.name}' with '{layer.name}', so "
                 "look there first")
             break
     parts.append(

@@ -151,12 +151,12 @@ def dictionaries_of(plan: Plan, source: Source, target: Target,
 def _for_places(plan: Plan, source: Source, target: Target) -> ClassicDictionaries:
     layers_of = _layers_by_tensor(plan, target)
     skip_weights = _skipped_last_parts(source, layers_of)
-    unstack = _to_unstack(group_by_layer(source, skip_weights).stacks, layers_of)
+    unstack = _to_unstack(group_by_layer(source, skip_weights).layers, layers_of)
     collection = group_by_layer(source, skip_weights, unstack)
     used = {name for assignment in plan.assignments for name in tensors_of(assignment.expression)}
     used |= {name for constant in plan.constants for name in tensors_of(constant.expression)}
-    skip_layers = tuple(stack.layer for stack in collection.stacks
-                        if not any(tensor.name in used for tensor in stack.tensors))
+    skip_layers = tuple(torch_layer.name for torch_layer in collection.layers
+                        if not any(tensor.name in used for tensor in torch_layer.tensors))
     filled = {layer for layers in layers_of.values() for layer in layers}
     keep_layers = tuple(layer.name for layer in target.layers if layer.name not in filled)
     common: dict[str, Any] = {
@@ -192,21 +192,22 @@ def _skipped_last_parts(source: Source, layers_of: Mapping[str, Sequence[str]]) 
     """
     used = {last_part(name) for name in layers_of}
     skipped = list(DEFAULT_SKIP_WEIGHTS)
-    for stack in group_by_layer(source).stacks:
-        if any(tensor.name in layers_of for tensor in stack.tensors):
+    for torch_layer in group_by_layer(source).layers:
+        if any(tensor.name in layers_of for tensor in torch_layer.tensors):
             skipped += [
-                last_part(tensor.name) for tensor in stack.tensors
+                last_part(tensor.name) for tensor in torch_layer.tensors
                 if tensor.name not in layers_of and last_part(tensor.name) not in used
             ]
     return list(dict.fromkeys(skipped))
 
 
-def _to_unstack(stacks: Sequence[TorchLayer], layers_of: Mapping[str, Sequence[str]]) -> list[str]:
+def _to_unstack(torch_layers: Sequence[TorchLayer], layers_of: Mapping[str,
+                                                                       Sequence[str]]) -> list[str]:
     """Last parts of tensors that go to another layer than the rest of their torch layer."""
     found: dict[str, None] = {}
-    for stack in stacks:
+    for torch_layer in torch_layers:
         by_layer: dict[str, list[str]] = defaultdict(list)
-        for tensor in stack.tensors:
+        for tensor in torch_layer.tensors:
             for layer in layers_of.get(tensor.name, ()):
                 by_layer[layer].append(last_part(tensor.name))
         if len(by_layer) > 1:
@@ -216,8 +217,11 @@ def _to_unstack(stacks: Sequence[TorchLayer], layers_of: Mapping[str, Sequence[s
 
 def _fused(collection: LayerGroups, layers_of: Mapping[str, Sequence[str]]) -> str:
     """What no order of layers can say: a torch layer that fills several Keras layers."""
-    split = [(stack.layer, layers) for stack in collection.stacks if len(layers := dict.fromkeys(
-        name for tensor in stack.tensors for name in layers_of.get(tensor.name, ()))) > 1]
+    split = [
+        (torch_layer.name, layers)
+        for torch_layer in collection.layers if len(layers := dict.fromkeys(
+            name for tensor in torch_layer.tensors for name in layers_of.get(tensor.name, ()))) > 1
+    ]
     if not split:
         return ""
     named = join_names((f"'{layer}' into {', '.join(layers)}" for layer, layers in split),
@@ -232,8 +236,8 @@ def _wanted(names: Sequence[str], collection: LayerGroups,
     follows.
     """
     order: dict[str, int] = {}
-    for place, stack in enumerate(collection.stacks):
-        for tensor in stack.tensors:
+    for place, torch_layer in enumerate(collection.layers):
+        for tensor in torch_layer.tensors:
             for layer in layers_of.get(tensor.name, ()):
                 order.setdefault(layer, place)
     followed: list[tuple[int, int, str]] = []

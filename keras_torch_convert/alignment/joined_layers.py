@@ -14,7 +14,8 @@ from ..spec.target import TargetLayer
 Joins = Callable[[Sequence[TorchLayer]], int]
 
 
-def joined_by_kind(stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer]) -> list[TorchLayer]:
+def joined_by_kind(torch_layers: Sequence[TorchLayer],
+                   layers: Sequence[TargetLayer]) -> list[TorchLayer]:
     """The stacks with those joined that belong to one Keras layer.
 
     It is done for a kind when as many runs of stacks look like it as Keras has layers of it, so
@@ -23,7 +24,7 @@ def joined_by_kind(stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer]) 
     kinds: tuple[tuple[tuple[str, ...], Joins],
                  ...] = ((attention.CLASS_NAMES, attention.joins),
                          (("SeparableConv1D", "SeparableConv2D"), _separable))
-    result = list(stacks)
+    result = list(torch_layers)
     for names, joins in kinds:
         wanted = sum(bool(set(names) & set(layer.class_names)) for layer in layers)
         if wanted:
@@ -32,29 +33,33 @@ def joined_by_kind(stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer]) 
     return result
 
 
-def one_stack(stacks: Sequence[TorchLayer]) -> TorchLayer:
+def one_stack(torch_layers: Sequence[TorchLayer]) -> TorchLayer:
     """All tensors of several stacks as one, under the names of all."""
-    modules = {name: module for stack in stacks for name, module in stack.modules.items()}
-    tensors = tuple(tensor for stack in stacks for tensor in stack.tensors)
-    return TorchLayer(", ".join(stack.layer for stack in stacks), tensors, modules)
+    modules = {
+        name: module for torch_layer in torch_layers
+        for name, module in torch_layer.modules.items()
+    }
+    tensors = tuple(tensor for torch_layer in torch_layers for tensor in torch_layer.tensors)
+    return TorchLayer(", ".join(torch_layer.name for torch_layer in torch_layers), tensors, modules)
 
 
-def _joined(stacks: Sequence[TorchLayer], joins: Joins) -> tuple[list[TorchLayer], int]:
+def _joined(torch_layers: Sequence[TorchLayer], joins: Joins) -> tuple[list[TorchLayer], int]:
     result: list[TorchLayer] = []
     runs = start = 0
-    while start < len(stacks):
-        count = joins(stacks[start:])
+    while start < len(torch_layers):
+        count = joins(torch_layers[start:])
         runs += count > 1
-        result.append(one_stack(stacks[start:start + count]) if count > 1 else stacks[start])
+        result.append(
+            one_stack(torch_layers[start:start + count]) if count > 1 else torch_layers[start])
         start += count
     return result, runs
 
 
-def _separable(stacks: Sequence[TorchLayer]) -> int:
+def _separable(torch_layers: Sequence[TorchLayer]) -> int:
     """Two when a depthwise convolution stands before one of size 1 that takes its channels."""
     shapes = [
-        tensor.shape for stack in stacks[:2]
-        for tensor in stack.tensors if last_part(tensor.name) == "weight"
+        tensor.shape for torch_layer in torch_layers[:2]
+        for tensor in torch_layer.tensors if last_part(tensor.name) == "weight"
     ]
     if len(shapes) != 2 or len(shapes[0]) < 3 or len(shapes[0]) != len(shapes[1]):
         return 1

@@ -136,7 +136,7 @@ def keras_reload_from_torch_model(torch_model: Any, keras_model: Any = None,
     with stopwatch.stage("collect"):
         collection = group_by_layer(source, skip_weights, unstack_weights)
     if keras_model is None:
-        return shown(inspection(source, None, side_by_side(collection.stacks), stopwatch), verbose)
+        return shown(inspection(source, None, side_by_side(collection.layers), stopwatch), verbose)
     with stopwatch.stage("read"):
         target = read_target(keras_model, sample=sample, expand_nested=expand_nested,
                              whole=is_attention)

@@ -88,8 +88,8 @@ def listed(collection: LayerGroups, target: Target, names: Sequence[str],
            told: AlignmentOptions) -> LayerTable:
     """Both lists side by side as they would be paired, without the layers that the caller excuses.
     """
-    stacks = skipped_apart(collection.stacks, told.skip_layers)
-    skipped = by_order.hit_by(told.skip_layers, [stack.layer for stack in stacks], "skip_layers",
+    stacks = skipped_apart(collection.layers, told.skip_layers)
+    skipped = by_order.hit_by(told.skip_layers, [stack.name for stack in stacks], "skip_layers",
                               "torch layer")
     kept = by_order.hit_by(told.keep_layers, [layer.name for layer in target.layers], "keep_layers",
                            "Keras layer")
@@ -99,7 +99,7 @@ def listed(collection: LayerGroups, target: Target, names: Sequence[str],
         layer.name for layer in target.layers if calls_for(layer, told.additional_transfer)
     ]
     named = [by_name[name] for name in names if name in by_name]
-    unskipped = [stack for stack in stacks if stack.layer not in skipped]
+    unskipped = [stack for stack in stacks if stack.name not in skipped]
     return side_by_side(split_by_order(joined_by_kind(unskipped, named), named, by_callback),
                         target.layers, names, by_callback=by_callback, fit=mismatch)
 
@@ -111,7 +111,7 @@ def mismatch(stack: TorchLayer, layer: TargetLayer) -> str:
     try:
         assign_layer(stack, layer)
     except PairError as error:
-        return (f"'{stack.layer}' does not fit into '{layer.name}' ({layer.class_name}): "
+        return (f"'{stack.name}' does not fit into '{layer.name}' ({layer.class_name}): "
                 f"{error.problem}")
     return ""
 

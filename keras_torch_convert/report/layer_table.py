@@ -243,7 +243,7 @@ def side_by_side(torch_layers: Sequence[TorchLayer],
     if keras_layers is None:
         return LayerTable(
             tuple(
-                Row(position, Cell.of(layer.layer, layer.tensors), None)
+                Row(position, Cell.of(layer.name, layer.tensors), None)
                 for position, layer in enumerate(torch_layers)), has_keras=False)
     by_name = {layer.name: layer for layer in keras_layers}
     names = list(by_name) if names is None else list(names)
@@ -256,7 +256,7 @@ def side_by_side(torch_layers: Sequence[TorchLayer],
             mismatch = _missing_side(torch_layer, name, layer)
         else:
             mismatch = "" if name in by_callback else (fit or shape_mismatch)(torch_layer, layer)
-        left = None if torch_layer is None else Cell.of(torch_layer.layer, torch_layer.tensors)
+        left = None if torch_layer is None else Cell.of(torch_layer.name, torch_layer.tensors)
         right = None if name is None else Cell.of(name, layer.variables if layer else ())
         rows.append(Row(position, left, right, mismatch))
         for child in layer.children if layer is not None else ():
@@ -269,7 +269,7 @@ def _missing_side(torch_layer: TorchLayer | None, name: str | None,
     """Return what is missing in a row that lacks a torch layer or a Keras layer."""
     if name is None:
         return ("the Keras layers are used up: none is left for the torch layer "
-                f"'{torch_layer.layer if torch_layer else ''}'")
+                f"'{torch_layer.name if torch_layer else ''}'")
     if layer is None:
         return (f"there is no Keras layer with weights named '{name}'"
                 if name else "no Keras layer is named for this place")
@@ -283,7 +283,7 @@ def shape_mismatch(torch_layer: TorchLayer, layer: TargetLayer) -> str:
     aside. A depthwise kernel is the exception: PyTorch merges channels and multiplier, (channels x
     multiplier, 1, ...), where Keras keeps two axes.
     """
-    left = Cell.of(torch_layer.layer, torch_layer.tensors)
+    left = Cell.of(torch_layer.name, torch_layer.tensors)
     right = Cell.of(layer.name, layer.variables)
     if Counter(map(_extents, left.shapes)) == Counter(map(_extents, right.shapes)):
         return ""

@@ -23,7 +23,7 @@ def refusal(torch_layer: TorchLayer, layer: TargetLayer, problem: str, remedy: s
     keras_side = ", ".join(f"{variable.name} {variable.shape}" for variable in layer.variables)
     return PairError(
         f"Keras layer '{layer.display_name}' ({layer.class_name}: {keras_side}) and torch layer "
-        f"'{torch_layer.layer}' ({torch_side}) do not fit: {problem}; {remedy}", problem)
+        f"'{torch_layer.name}' ({torch_side}) do not fit: {problem}; {remedy}", problem)
 
 
 def own_transfer(layer: TargetLayer) -> str:
@@ -103,7 +103,7 @@ def _on_shape(torch_layer: TorchLayer, layer: TargetLayer, tensor: SourceTensor,
                     f"with {transfer}")
         return (f"'{name}' has {got[0]} outputs where the Keras layer has {expected[0]}; a head "
                 "for another number of classes is left out by name, with "
-                f"skip_layers=['{torch_layer.layer}'] and keep_layers=['{layer.name}'], and keeps "
+                f"skip_layers=['{torch_layer.name}'] and keep_layers=['{layer.name}'], and keeps "
                 "its own values; or build both models with one number of classes")
     if expected and len(got) == 2 < len(expected) and expected == got + (1,) * (len(expected) - 2):
         return (f"'{name}' is the matrix of a linear layer: use a Dense layer, or add its axes of "

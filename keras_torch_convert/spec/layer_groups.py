@@ -30,7 +30,7 @@ class TorchLayer:
     empty when only a checkpoint is at hand.
     """
 
-    layer: str
+    name: str
     tensors: tuple[SourceTensor, ...]
     modules: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -41,7 +41,7 @@ class LayerGroups:
     did it.
     """
 
-    stacks: tuple[TorchLayer, ...]
+    layers: tuple[TorchLayer, ...]
     skipped: Mapping[str, str]
 
 
@@ -58,13 +58,13 @@ def group_by_layer(
     tensors = list(source.tensors.values())
     layers, skipped = stack_by_names([tensor.name for tensor in tensors], tensors, skip_weights,
                                      unstack_weights)
-    stacks = [
+    torch_layers = [
         TorchLayer(layer, tuple(members), _modules(source,
                                                    owner_of_parametrized(layer)[0]))
         for layer, members in layers.items()
     ]
     return LayerGroups(
-        joined(stacks),
+        joined(torch_layers),
         {tensor.name: f"skip_weights {last_part(tensor.name)!r}" for tensor in skipped})
 
 
@@ -87,16 +87,16 @@ def owner_of_parametrized(name: str) -> tuple[str, str]:
     return (owner[1:], rest) if inside else (name, "")
 
 
-def joined(stacks: Sequence[TorchLayer]) -> tuple[TorchLayer, ...]:
+def joined(torch_layers: Sequence[TorchLayer]) -> tuple[TorchLayer, ...]:
     """The stacks with those of parametrized weights ("conv.parametrizations.weight" and below) in
     the stack of their layer ("conv").
     """
     tensors: dict[str, list[SourceTensor]] = {}
     modules: dict[str, dict[str, Any]] = {}
-    for stack in stacks:
-        layer = owner_of_parametrized(stack.layer)[0]
-        tensors.setdefault(layer, []).extend(stack.tensors)
-        modules.setdefault(layer, {}).update(stack.modules)
+    for torch_layer in torch_layers:
+        layer = owner_of_parametrized(torch_layer.name)[0]
+        tensors.setdefault(layer, []).extend(torch_layer.tensors)
+        modules.setdefault(layer, {}).update(torch_layer.modules)
     return tuple(
         TorchLayer(layer, tuple(found), modules[layer]) for layer, found in tensors.items())
 

@@ -17,7 +17,7 @@ KERAS = [layer(name, "Dense", {"kernel": (2, 2)}) for name in ("stem", "first", 
 
 
 def names_of(pairing):
-    return [(stack.layer, keras_layer.name) for stack, keras_layer in pairing.pairs]
+    return [(torch_layer.name, keras_layer.name) for torch_layer, keras_layer in pairing.pairs]
 
 
 def test_layers_are_paired_in_order():
@@ -64,8 +64,10 @@ def test_skipped_and_kept_layers_leave_both_lists():
 
 
 def test_a_star_stands_for_any_text_and_a_dot_for_itself():
-    assert [stack.layer for stack, _ in pairs(TORCH, KERAS[:2], skip_layers=["block.*"]).skipped
-           ] == ["block.1", "block.2"]
+    assert [
+        torch_layer.name
+        for torch_layer, _ in pairs(TORCH, KERAS[:2], skip_layers=["block.*"]).skipped
+    ] == ["block.1", "block.2"]
     with pytest.raises(AlignmentError,
                        match=r"no torch layer is called 'block-1'; did you mean 'block\.1'"):
         pairs(TORCH, KERAS, skip_layers=["block-1"])
@@ -75,8 +77,9 @@ def test_not_strict_pairs_go_as_far_as_both_lists_and_report_the_rest():
     pairing = pairs(TORCH, KERAS[:3], strict=False)
 
     assert len(pairing.pairs) == 3
-    assert [stack.layer for stack in pairing.left_over] == ["head"]
-    assert [stack.layer for stack in pairs(TORCH, KERAS[:3], strict="target").left_over] == ["head"]
+    assert [torch_layer.name for torch_layer in pairing.left_over] == ["head"]
+    assert [torch_layer.name for torch_layer in pairs(TORCH, KERAS[:3], strict="target").left_over
+           ] == ["head"]
     assert [one.name for one in pairs(TORCH, KERAS, ["stem"], strict=False).unset
            ] == ["first", "second", "head"]
 

@@ -5,7 +5,7 @@ from collections import namedtuple
 from keras_torch_convert.report.layer_table import side_by_side
 
 Array = namedtuple("Array", "shape name", defaults=["weight"])
-TorchLayer = namedtuple("Stack", "layer tensors")
+TorchLayer = namedtuple("TorchLayer", "name tensors")
 Layer = namedtuple("Layer", "name class_names variables children")
 
 
@@ -88,8 +88,9 @@ def test_layers_hit_by_a_callback_are_taken_to_fit():
 
 
 def test_caller_can_decide_what_fits():
-    refusal = side_by_side(STACKS[:1], LAYERS[:1],
-                           fit=lambda stack, layer: f"{stack.layer} is not for {layer.name}")
+    refusal = side_by_side(
+        STACKS[:1], LAYERS[:1],
+        fit=lambda torch_layer, layer: f"{torch_layer.name} is not for {layer.name}")
 
     assert refusal.first_mismatch.mismatch == "conv1 is not for stem_conv"
 
@@ -169,7 +170,7 @@ def test_columns_are_left_out_before_names_are_cut():
 
     def header(width):
         assert max(map(len, table.text(width).splitlines()[:3])) <= width
-        assert torch_side[0].layer in table.text(width)
+        assert torch_side[0].name in table.text(width)
         assert keras_side[0].name in table.text(width)
         return table.text(width).splitlines()[0].split()
 

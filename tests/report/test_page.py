@@ -119,7 +119,7 @@ def test_a_pairing_without_proof_is_as_good_as_its_confidence():
 
 def test_lists_that_were_only_looked_at_show_their_mismatches():
     Array, TorchLayer, Layer = (namedtuple("Array",
-                                           "shape name"), namedtuple("Stack", "layer tensors"),
+                                           "shape name"), namedtuple("TorchLayer", "name tensors"),
                                 namedtuple("Layer", "name class_names variables children"))
     stacks = [
         TorchLayer("one", [Array((2, 3), "weight")]),

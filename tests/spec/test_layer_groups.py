@@ -226,8 +226,9 @@ def test_anything_else_is_handed_on_as_it_is(value: Any) -> None:
 def test_collect_stacks_the_tensors_of_a_source_and_says_what_was_skipped() -> None:
     source = source_of("a.weight", "a.num_batches_tracked", "b.weight", "a.bias", "n/index:0")
     collection = group_by_layer(source, skip_weights=["num_batches_tracked", "index"])
-    assert [(stack.layer, [tensor.name for tensor in stack.tensors]) for stack in collection.stacks
-           ] == [("a", ["a.weight", "a.bias"]), ("b", ["b.weight"])]
+    assert [(torch_layer.name, [tensor.name for tensor in torch_layer.tensors])
+            for torch_layer in collection.layers] == [("a", ["a.weight", "a.bias"]),
+                                                      ("b", ["b.weight"])]
     assert collection.skipped == {
         "a.num_batches_tracked": "skip_weights 'num_batches_tracked'",
         "n/index:0": "skip_weights 'index'"
@@ -237,7 +238,8 @@ def test_collect_stacks_the_tensors_of_a_source_and_says_what_was_skipped() -> N
 def test_collect_unstacks() -> None:
     collection = group_by_layer(source_of("cls_token", "a.gamma_1", "a.weight"),
                                 unstack_weights=("cls_token", "gamma_1"))
-    assert [stack.layer for stack in collection.stacks] == ["cls_token", "a.gamma_1", "a"]
+    assert [torch_layer.name for torch_layer in collection.layers
+           ] == ["cls_token", "a.gamma_1", "a"]
 
 
 def test_collect_reads_no_values() -> None:
@@ -245,7 +247,7 @@ def test_collect_reads_no_values() -> None:
         raise AssertionError("read")
 
     source = Source({"a.weight": SourceTensor("a.weight", (1,), "float32", fail)}, "state dict")
-    assert group_by_layer(source).stacks[0].tensors[0] is source["a.weight"]
+    assert group_by_layer(source).layers[0].tensors[0] is source["a.weight"]
 
 
 # ----------------------------------------------------------------------

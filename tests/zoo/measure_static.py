@@ -47,7 +47,7 @@ def measured(listing: dict[str, Any], *,
     partner.
     """
     source = source_of(listing, sorted_by_name=sorted_by_name)
-    sides = sides_of(listing["target"], distinct_stacks(source, group_by_layer(source).stacks))
+    sides = sides_of(listing["target"], distinct_stacks(source, group_by_layer(source).layers))
     # Tied tensors are one, whichever name is taken.
     first = {name: group[0] for group in source.tied for name in group}
     proven: dict[str, set[str]] = {}
@@ -63,7 +63,7 @@ def measured(listing: dict[str, Any], *,
         if found is None:
             alone += 1
         elif wanted:
-            stack = sides.stacks[found.stack]
+            stack = sides.torch_layers[found.position]
             got = {first.get(one.name, one.name) for one in own_tensors(stack.tensors)}
             fused = any(isinstance(tensor, DerivedTensor) for tensor in stack.tensors)
             (right if got >= wanted else wrong).append(confidence_of(found, fused))

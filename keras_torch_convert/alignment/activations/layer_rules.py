@@ -45,20 +45,21 @@ class LayerRules:
     """The torch layers of a source, for the rules that look at a whole layer."""
     def __init__(self, source: Source) -> None:
         """Stack the tensors of `source` by layer."""
-        stacks = group_by_layer(source).stacks
+        torch_layers = group_by_layer(source).layers
         self.stack_of: Mapping[str, TorchLayer] = {
-            tensor.name: stack for stack in stacks for tensor in stack.tensors
+            tensor.name: torch_layer for torch_layer in torch_layers
+            for tensor in torch_layer.tensors
         }
-        self.parts = tuple(parts_of(stacks).values())
+        self.parts = tuple(parts_of(torch_layers).values())
 
     def layer_mappings(self, names: tuple[str, ...], layer: TargetLayer) -> Iterator[LayerMapping]:
         """What the rule of the layer's kind makes of the weights `names`, taken together; of a
         recurrent module also of its single layers.
         """
         layer = _without_made_map(layer)
-        for stack in self._stacks(names):
+        for torch_layer in self._stacks(names):
             try:
-                assignments = assign_layer(stack, layer)
+                assignments = assign_layer(torch_layer, layer)
             except TransferError:  # the rule says that these two do not fit
                 continue
             if any(one.constants for one in assignments):
@@ -75,9 +76,11 @@ class LayerRules:
         }.values())
         if not owners:
             return
-        modules = {path: module for stack in owners for path, module in stack.modules.items()}
-        label = ", ".join(stack.layer for stack in owners)
-        tensors = [tensor for stack in owners for tensor in stack.tensors]
+        modules = {
+            path: module for torch_layer in owners for path, module in torch_layer.modules.items()
+        }
+        label = ", ".join(torch_layer.name for torch_layer in owners)
+        tensors = [tensor for torch_layer in owners for tensor in torch_layer.tensors]
         taken = tuple(tensor for tensor in tensors if tensor.name in names)
         # What a parametrized weight is computed from is a buffer in part, which no operation on
         # data shows.

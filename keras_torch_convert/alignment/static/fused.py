@@ -21,16 +21,17 @@ _ORDERS = {"qkv": ("query", "key", "value"), "kv": ("key", "value")}
 _ATTENTION = ("query", "key", "value")
 
 
-def in_parts(stack: TorchLayer, layers: Sequence[TargetLayer], find: Find,
+def in_parts(torch_layer: TorchLayer, layers: Sequence[TargetLayer], find: Find,
              fit: Fit) -> list[TorchLayer]:
     """The stack as its equal parts, three or two, when each of some Keras layers takes one; [] when
     none does. Its name does not matter for three.
     """
-    known = next((order for word, order in _ORDERS.items() if word in words_of(stack.layer)), None)
+    known = next((order for word, order in _ORDERS.items() if word in words_of(torch_layer.name)),
+                 None)
     for names in (known,) if known is not None else (_ATTENTION,):
         try:
             cut = [
-                _part(stack, split(stack.layer, part, len(names)), name, find)
+                _part(torch_layer, split(torch_layer.name, part, len(names)), name, find)
                 for part, name in enumerate(names)
             ]
         except AlignmentError:
@@ -40,27 +41,30 @@ def in_parts(stack: TorchLayer, layers: Sequence[TargetLayer], find: Find,
     return []
 
 
-def _part(stack: TorchLayer, part: LayerSelection, name: str, find: Find) -> TorchLayer:
-    return TorchLayer(f"{stack.layer}.{name}", tuple(tensors_of_selection(part, find)),
-                      stack.modules)
+def _part(torch_layer: TorchLayer, part: LayerSelection, name: str, find: Find) -> TorchLayer:
+    return TorchLayer(f"{torch_layer.name}.{name}", tuple(tensors_of_selection(part, find)),
+                      torch_layer.modules)
 
 
-def put_together(stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer], find: Find,
+def put_together(torch_layers: Sequence[TorchLayer], layers: Sequence[TargetLayer], find: Find,
                  fit: Fit) -> list[TorchLayer]:
     """The stacks with query, key and value of one module as one, where some Keras layer that
     nothing else fits takes them so.
     """
-    starved = [layer for layer in layers if not any(fit(stack, layer) for stack in stacks)]
+    starved = [
+        layer
+        for layer in layers if not any(fit(torch_layer, layer) for torch_layer in torch_layers)
+    ]
     if not starved:
-        return list(stacks)
+        return list(torch_layers)
     by_module: dict[str, dict[int, TorchLayer]] = defaultdict(dict)
-    for stack in stacks:
-        number = part_number(stack.layer.rpartition(".")[2])
+    for torch_layer in torch_layers:
+        number = part_number(torch_layer.name.rpartition(".")[2])
         if number is not None:
-            by_module[stack.layer.rpartition(".")[0]][number] = stack
+            by_module[torch_layer.name.rpartition(".")[0]][number] = torch_layer
     whole: dict[str, TorchLayer | None] = {}
     for module, found in by_module.items():
-        names = [found[number].layer for number in sorted(found)]
+        names = [found[number].name for number in sorted(found)]
         if len(names) < 2:
             continue
         try:
@@ -71,5 +75,5 @@ def put_together(stacks: Sequence[TorchLayer], layers: Sequence[TargetLayer], fi
             continue
         if any(fit(one, layer) for layer in starved):
             whole |= {names[0]: one, **dict.fromkeys(names[1:])}
-    kept = [whole.get(stack.layer, stack) for stack in stacks]
-    return [stack for stack in kept if stack is not None]
+    kept = [whole.get(torch_layer.name, torch_layer) for torch_layer in torch_layers]
+    return [torch_layer for torch_layer in kept if torch_layer is not None]

@@ -44,7 +44,7 @@ class StaticMatch:
     `candidates` is how many torch layers fit.
     """
 
-    stack: int
+    position: int
     margin: float
     candidates: int
     names: float
@@ -58,7 +58,7 @@ def match(sides: Sides, sorted_by_name: bool = False) -> list[StaticMatch | None
     In a source that is sorted by name neighbors tell nothing; what is left of order is that of
     layers of one kind, which are numbered.
     """
-    if not sides.layers or not sides.stacks:
+    if not sides.layers or not sides.torch_layers:
         return [None] * len(sides.layers)
     keras, torch = names_of(sides)
     expected = expected_ranks(sides)

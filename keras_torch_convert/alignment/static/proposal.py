@@ -59,8 +59,8 @@ class StaticAlignment:
             for _, layer, _ in self.pairs
         }
         by_confidence = sorted(self.pairs, key=lambda pair: least[id(pair[1])])
-        return bullets((f"{layer.display_name} <- {stack.layer} ({percent(least[id(layer)])})"
-                        for stack, layer, _ in by_confidence), rest=", surer than these")
+        return bullets((f"{layer.display_name} <- {torch_layer.name} ({percent(least[id(layer)])})"
+                        for torch_layer, layer, _ in by_confidence), rest=", surer than these")
 
 
 def align_statically(source: Source, target: Target, hints: Mapping[str, str],
@@ -68,9 +68,9 @@ def align_statically(source: Source, target: Target, hints: Mapping[str, str],
     """The likeliest Plan and how sure it is. Reads names and shapes, no values; runs nothing."""
     check_resize(resize)
     collection = group_by_layer(source)
-    sides = with_hints(sides_of(target, distinct_stacks(source, collection.stacks), resize), hints)
+    sides = with_hints(sides_of(target, distinct_stacks(source, collection.layers), resize), hints)
     found = match(sides, source.order == "sorted by name")
-    pairs = tuple((sides.stacks[one.stack], layer, one)
+    pairs = tuple((sides.torch_layers[one.position], layer, one)
                   for layer, one in zip(sides.layers, found, strict=True) if one is not None)
     plan = _plan(collection, target, pairs, resize)
     return plan, _described(plan, source, sides, pairs, found)
@@ -83,7 +83,7 @@ def _plan(collection: LayerGroups, target: Target,
         for leaf in target.leaves() if "Normalization" in leaf.class_names
         for variable in leaf.variables
     }
-    plan = plan_of_pairs([(stack, layer) for stack, layer, _ in pairs], target, {},
+    plan = plan_of_pairs([(torch_layer, layer) for torch_layer, layer, _ in pairs], target, {},
                          dropped=collection.skipped, kept=kept, resize=resize)
     return replace(plan, assignments=tuple(map(_with_doubt, plan.assignments)))
 
@@ -98,20 +98,20 @@ def _described(plan: Plan, source: Source, sides: Sides, pairs: tuple[tuple[Torc
     assignments = {assignment.key: assignment for assignment in plan.assignments}
     confidence: dict[str, float] = {}
     evidence: dict[str, str] = {}
-    for stack, layer, one in pairs:
+    for torch_layer, layer, one in pairs:
         for variable in layer.variables:
             assignment = assignments[variable.key]
-            fused = any(isinstance(tensor, DerivedTensor) for tensor in stack.tensors)
+            fused = any(isinstance(tensor, DerivedTensor) for tensor in torch_layer.tensors)
             value = confidence_of(one, fused or assignment.doubt != _DOUBT)
             confidence[variable.display_name] = min(value,
                                                     confidence.get(variable.display_name, 1.0))
             names = ", ".join(tensors_of(assignment.expression))
             evidence.setdefault(
                 variable.display_name,
-                f"from {names} ({assignment.rule}): {_in_words(stack, one, value)}")
+                f"from {names} ({assignment.rule}): {_in_words(torch_layer, one, value)}")
         evidence.setdefault(
             layer.display_name,
-            _in_words(stack, one, min(confidence[v.display_name] for v in layer.variables)))
+            _in_words(torch_layer, one, min(confidence[v.display_name] for v in layer.variables)))
     used = {
         name
         for expression in (*(assignment.expression
@@ -126,13 +126,14 @@ def _described(plan: Plan, source: Source, sides: Sides, pairs: tuple[tuple[Torc
     return StaticAlignment(pairs, is_open, left_over, confidence, evidence)
 
 
-def _in_words(stack: TorchLayer, one: StaticMatch, value: float) -> str:
+def _in_words(torch_layer: TorchLayer, one: StaticMatch, value: float) -> str:
     others = (f"{one.candidates} torch layers fit by kind and shape"
               if one.candidates > 1 else "no other fits")
-    return (f"paired with '{stack.layer}', unproven, confidence {percent(value)}: {others}; names "
-            f"alike {percent(one.names)}, naming of the other pairs "
-            f"followed {percent(one.scheme)}, order {percent(one.order)}; every other pairing "
-            f"costs {one.margin:.2f} more")
+    return (
+        f"paired with '{torch_layer.name}', unproven, confidence {percent(value)}: {others}; names "
+        f"alike {percent(one.names)}, naming of the other pairs "
+        f"followed {percent(one.scheme)}, order {percent(one.order)}; every other pairing "
+        f"costs {one.margin:.2f} more")
 
 
 def refusal_unproven(alignment: StaticAlignment, source: Source, target: Target) -> AlignmentError:

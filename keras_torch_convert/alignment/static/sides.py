@@ -34,24 +34,24 @@ class Fits:
     resize: Resize
     known: dict[tuple[Signature, Signature], bool] = field(default_factory=dict)
 
-    def fit(self, stack: TorchLayer, layer: TargetLayer) -> bool:
+    def fit(self, torch_layer: TorchLayer, layer: TargetLayer) -> bool:
         """True when the rules of the transfer can fill the layer from the stack."""
-        key = signature_of_stack(stack), signature_of_layer(layer)
+        key = signature_of_stack(torch_layer), signature_of_layer(layer)
         if key not in self.known:
-            self.known[key] = _fits(with_resized_tables(stack, layer, self.target, self.resize),
-                                    layer)
+            self.known[key] = _fits(
+                with_resized_tables(torch_layer, layer, self.target, self.resize), layer)
         return self.known[key]
 
 
-def _fits(stack: TorchLayer, layer: TargetLayer) -> bool:
+def _fits(torch_layer: TorchLayer, layer: TargetLayer) -> bool:
     largest = max(variable.size for variable in layer.variables)
-    if all(tensor.size != largest for tensor in stack.tensors):
+    if all(tensor.size != largest for tensor in torch_layer.tensors):
         return False
     try:
-        assignments = assign_layer(stack, layer)
+        assignments = assign_layer(torch_layer, layer)
     except TransferError:
         return False
-    return len(stack.tensors) == 1 or not _by_order_alone(assignments, layer)
+    return len(torch_layer.tensors) == 1 or not _by_order_alone(assignments, layer)
 
 
 def _by_order_alone(assignments: Sequence[Assignment], layer: TargetLayer) -> bool:
@@ -69,11 +69,11 @@ def _tells_role(name: str) -> bool:
     return role_of(name) is not None or last_part(name).endswith(("_weight", "_bias"))
 
 
-def signature_of_stack(stack: TorchLayer) -> Signature:
+def signature_of_stack(torch_layer: TorchLayer) -> Signature:
     """What the rules look at in a torch layer."""
     return tuple(
         (last_part(tensor.name), tensor.shape, tensor.dtype, is_position_table(tensor.name))
-        for tensor in stack.tensors)
+        for tensor in torch_layer.tensors)
 
 
 def signature_of_layer(layer: TargetLayer) -> Signature:
@@ -89,12 +89,12 @@ class Sides:
     """
 
     layers: tuple[TargetLayer, ...]
-    stacks: tuple[TorchLayer, ...]
+    torch_layers: tuple[TorchLayer, ...]
     group_of: tuple[int, ...]
     groups: tuple[tuple[int, ...], ...]
 
 
-def sides_of(target: Target, stacks: Sequence[TorchLayer], resize: Resize = None) -> Sides:
+def sides_of(target: Target, torch_layers: Sequence[TorchLayer], resize: Resize = None) -> Sides:
     """The Keras layers to fill, each variable once, and the torch layers that fit them.
 
     A torch layer that fits none is cut into query, key and value where these fit, or taken apart
@@ -104,17 +104,17 @@ def sides_of(target: Target, stacks: Sequence[TorchLayer], resize: Resize = None
     by_signature = {signature_of_layer(layer): layer for layer in layers}
     kinds = list(by_signature.values())
     fits = Fits(target, resize)
-    by_name = {stack.layer: stack for stack in stacks}
+    by_name = {torch_layer.name: torch_layer for torch_layer in torch_layers}
     units: list[TorchLayer] = []
 
     def find(name: str) -> Sequence[SourceTensor]:
         return by_name[name].tensors
 
-    for stack in put_together(stacks, kinds, find, fits.fit):
-        if any(fits.fit(stack, layer) for layer in kinds):
-            units.append(stack)
+    for torch_layer in put_together(torch_layers, kinds, find, fits.fit):
+        if any(fits.fit(torch_layer, layer) for layer in kinds):
+            units.append(torch_layer)
         else:
-            units += in_parts(stack, kinds, find, fits.fit) or taken_apart(stack)
+            units += in_parts(torch_layer, kinds, find, fits.fit) or taken_apart(torch_layer)
     alike: dict[Signature, list[int]] = defaultdict(list)
     for place, unit in enumerate(units):
         alike[signature_of_stack(unit)].append(place)
@@ -134,8 +134,8 @@ def with_hints(sides: Sides, hints: Hints) -> Sides:
     Raises:
         AlignmentError: A name does not exist, or no rule fits a pair together.
     """
-    torch_names = [[torch_layer.layer, *(tensor.name for tensor in torch_layer.tensors)]
-                   for torch_layer in sides.stacks]
+    torch_names = [[torch_layer.name, *(tensor.name for tensor in torch_layer.tensors)]
+                   for torch_layer in sides.torch_layers]
     check_hints(hints, sides.layers, [name for names in torch_names for name in names])
     groups = list(sides.groups)
     group_of = list(sides.group_of)
@@ -158,9 +158,11 @@ def with_hints(sides: Sides, hints: Hints) -> Sides:
     return replace(sides, groups=tuple(groups), group_of=tuple(group_of))
 
 
-def taken_apart(stack: TorchLayer) -> list[TorchLayer]:
+def taken_apart(torch_layer: TorchLayer) -> list[TorchLayer]:
     """Each tensor of a stack as a stack of its own."""
-    return [TorchLayer(tensor.name, (tensor,), stack.modules) for tensor in stack.tensors]
+    return [
+        TorchLayer(tensor.name, (tensor,), torch_layer.modules) for tensor in torch_layer.tensors
+    ]
 
 
 def layers_to_fill(target: Target) -> list[TargetLayer]:
@@ -182,7 +184,10 @@ def names_of(sides: Sides) -> tuple[list[str], list[str]]:
     gave, torch layers, and single tensors by their whole names.
     """
     keras = [_without_automatic_number(layer) for layer in sides.layers]
-    torch = [stack.tensors[0].name if _is_raw(stack) else stack.layer for stack in sides.stacks]
+    torch = [
+        torch_layer.tensors[0].name if _is_raw(torch_layer) else torch_layer.name
+        for torch_layer in sides.torch_layers
+    ]
     return keras, torch
 
 
@@ -195,10 +200,10 @@ def _without_automatic_number(layer: TargetLayer) -> str:
                                                          own) else layer.display_name
 
 
-def _is_raw(stack: TorchLayer) -> bool:
+def _is_raw(torch_layer: TorchLayer) -> bool:
     """True for a tensor that stands on its own: nothing that a torch layer would call its weight.
     """
-    return len(stack.tensors) == 1 and last_part(stack.tensors[0].name) != "weight"
+    return len(torch_layer.tensors) == 1 and last_part(torch_layer.tensors[0].name) != "weight"
 
 
 def spans(sides: Sides) -> list[tuple[int, int]]:
@@ -208,23 +213,23 @@ def spans(sides: Sides) -> list[tuple[int, int]]:
     the module, wherever it is used, so that any place among these is as good.
     """
     found = []
-    for place, stack in enumerate(sides.stacks):
-        inside = stack.tensors[0].name.rpartition(".")[0] + "."
+    for place, torch_layer in enumerate(sides.torch_layers):
+        inside = torch_layer.tensors[0].name.rpartition(".")[0] + "."
         last = place
-        if _is_raw(stack):
-            while last + 1 < len(
-                    sides.stacks) and sides.stacks[last + 1].tensors[0].name.startswith(inside):
+        if _is_raw(torch_layer):
+            while last + 1 < len(sides.torch_layers) and sides.torch_layers[
+                    last + 1].tensors[0].name.startswith(inside):
                 last += 1
         found.append((place, last))
     return found
 
 
-def distinct_stacks(source: Source, stacks: Sequence[TorchLayer]) -> list[TorchLayer]:
+def distinct_stacks(source: Source, torch_layers: Sequence[TorchLayer]) -> list[TorchLayer]:
     """The stacks without tensors that are another name of an earlier one."""
     again = {name for names in source.tied for name in names[1:]}
     kept = [
-        TorchLayer(stack.layer, tuple(tensor for tensor in stack.tensors
-                                      if tensor.name not in again), stack.modules)
-        for stack in stacks
+        TorchLayer(torch_layer.name,
+                   tuple(tensor for tensor in torch_layer.tensors if tensor.name not in again),
+                   torch_layer.modules) for torch_layer in torch_layers
     ]
-    return [stack for stack in kept if stack.tensors]
+    return [torch_layer for torch_layer in kept if torch_layer.tensors]

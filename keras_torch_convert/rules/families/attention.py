@@ -83,12 +83,12 @@ def _parts(torch_layer: TorchLayer,
                 if last == "bias" and found and has_bias and part != "attention_output":
                     # Where others have a bias and one has none (BEiT's key), it is zero.
                     tensors.append(
-                        derive(f"{torch_layer.layer}.bias[{part}]", Fill(0.0, (_rows(child),)),
+                        derive(f"{torch_layer.name}.bias[{part}]", Fill(0.0, (_rows(child),)),
                                torch_layer.tensors[:1],
                                f"attention: no bias for {part}, which is one of zeros"))
             else:
                 tensors.append(_part_of(torch_layer, layer, children, found[held], held, part))
-        label = f"{torch_layer.layer} ({part.replace('_', ' ')})"
+        label = f"{torch_layer.name} ({part.replace('_', ' ')})"
         result.append((TorchLayer(label, tuple(tensors), torch_layer.modules), child))
     return tuple(result)
 
@@ -234,14 +234,14 @@ def joins(torch_layers: Sequence[TorchLayer]) -> int:
     """Return how many torch layers, from the first on, are one attention by their names, else 1."""
     first = torch_layers[0]
     if any(_stem(last_part(tensor.name)) in ("in_proj", "q_proj") for tensor in first.tensors):
-        return 2 if len(torch_layers) > 1 and torch_layers[1].layer.startswith(
-            f"{first.layer}.") else 1
-    parent = first.layer.rpartition(".")[0]
+        return 2 if len(torch_layers) > 1 and torch_layers[1].name.startswith(
+            f"{first.name}.") else 1
+    parent = first.name.rpartition(".")[0]
     needed = set(PARTS)
     for count, torch_layer in enumerate(torch_layers[:5], 1):
-        inside = torch_layer.layer == parent or torch_layer.layer.startswith(
+        inside = torch_layer.name == parent or torch_layer.name.startswith(
             f"{parent}.") or not parent
-        held = _HOLDS.get(_word(torch_layer.layer).lower(), ())
+        held = _HOLDS.get(_word(torch_layer.name).lower(), ())
         if not inside or not held or not set(held) <= needed:
             return 1
         needed -= set(held)

@@ -136,7 +136,7 @@ def _cells_by_position(torch_layer: TorchLayer, layer: TargetLayer, count: int) 
             "give the torch module or its state dict, whose names tell the cells apart, and one "
             "torch layer for each Keras layer")
     return tuple(
-        Cell(torch_layer.layer, None, False,
+        Cell(torch_layer.name, None, False,
              dict(zip(_PARTS[:size], tensors[start:start + size], strict=True)))
         for start in range(0, size * count, size))
 
