@@ -16,7 +16,7 @@ compiler="${CC:-gcc}"
 LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libstdc++.so)"
 export LD_PRELOAD
 export PYTHONMALLOC=malloc
-export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1
+export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:allocator_may_return_null=1
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export PYTHONPATH="$PWD/$build/lib"
 
@@ -29,5 +29,6 @@ case "$found" in
 esac
 tests=../../tests
 "$python" -m pytest -q -p no:cacheprovider --timeout 600 --rootdir "$tests" -o testpaths= -o pythonpath= -c /dev/null \
-    "$tests/core/test_permute.py" "$tests/core/test_stream.py" "$tests/core/test_cast.py" "$tests/plan/test_callbacks.py" "$tests/core/test_compare.py" \
-    "$tests/spec/test_layer_groups.py" "$tests/alignment/test_classic.py" "$tests/core/test_module.py" "$@"
+    "$tests"/core/test_{permute,stream,cast,compare,names,threads,hostile_calls,module}.py \
+    "$tests/plan/test_callbacks.py" "$tests/spec/test_layer_groups.py" \
+    "$tests/alignment/test_classic.py" "$@"

@@ -50,9 +50,15 @@ ktc_args_is_array(const char *function, const char *argument, PyObject *object)
 const char *
 ktc_args_text(const char *function, const char *argument, PyObject *object)
 {
+    Py_ssize_t length = 0;
     if (!PyUnicode_Check(object)) {
         (void)refuse(function, argument, "a str", object);
         return NULL;
     }
-    return PyUnicode_AsUTF8(object);
+    const char *text = PyUnicode_AsUTF8AndSize(object, &length);
+    if (text != NULL && strlen(text) != (size_t)length) {
+        PyErr_Format(PyExc_ValueError, "%s: '%s' has a null character", function, argument);
+        return NULL;
+    }
+    return text;
 }

@@ -66,6 +66,9 @@ look_up_open(const char *function, PyObject *const *arguments, Py_ssize_t argume
     }
     for (Py_ssize_t place = 0; place < KTC_FINGERPRINT_NUMBERS; place++) {
         wanted[place] = PyFloat_AsDouble(PyTuple_GET_ITEM(arguments[1], place));
+        if (PyErr_Occurred()) {
+            return NULL;
+        }
     }
     *number = PyFloat_AsDouble(arguments[2]);
     if (PyErr_Occurred()) {

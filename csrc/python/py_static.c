@@ -8,8 +8,9 @@
 
 #define MOST_VECTORS 7
 
-/* Numbers of parts are below this, so that a hostile one does not ask for gigabytes of counts. */
-#define MOST_PARTS ((size_t)1 << 26)
+/* Numbers of parts and of columns are below this, so that a hostile one does not ask for gigabytes
+ * of counts. */
+#define MOST_NUMBERS (1 << 24)
 
 /* An array, not a pointer: tables of them need no relocation and lie in read-only memory. */
 typedef char vector_name[10];
@@ -119,13 +120,13 @@ ktc_py_static_assign(PyObject *Py_UNUSED(module), PyObject *const *arguments,
         goto done;
     }
     Py_ssize_t column_count = PyLong_AsSsize_t(arguments[4]);
-    double limit = PyFloat_AsDouble(arguments[5]);
+    double limit = PyErr_Occurred() ? 0.0 : PyFloat_AsDouble(arguments[5]);
     Py_ssize_t rows = PyErr_Occurred() ? -1 : list_count(&taken, 0, 1);
     if (rows < 0) {
         goto done;
     }
-    if (column_count < 0 || size_of(&taken, 2) != size_of(&taken, 1) ||
-        size_of(&taken, 3) != rows) {
+    if (column_count < 0 || column_count > MOST_NUMBERS ||
+        size_of(&taken, 2) != size_of(&taken, 1) || size_of(&taken, 3) != rows) {
         (void)refuse(&taken, "the vectors do not fit together");
         goto done;
     }
@@ -238,7 +239,7 @@ done:
 static int
 part_lists(const vectors *taken, int starts, ktc_word_lists *lists, size_t *count)
 {
-    if (word_lists(taken, starts, MOST_PARTS, lists) < 0) {
+    if (word_lists(taken, starts, MOST_NUMBERS, lists) < 0) {
         return -1;
     }
     *count = 0;

@@ -6,6 +6,7 @@
 #include "python/module.h"
 #include "python/state.h"
 #include "arrays/axes.h"
+#include "arrays/span.h"
 #include "stream/stream_values.h"
 
 #include <errno.h>
@@ -169,6 +170,14 @@ call_open(call *current, PyObject *const *args, Py_ssize_t count, ktc_stream_sou
         current->step = args[4];
     }
     if (take_source(current, args[0], source) < 0 || take_buffer(current, args[3], stream) < 0) {
+        return -1;
+    }
+    ktc_span span;
+    ktc_span room = {0, stream->size};
+    if (ktc_span_measure(source->ndim, source->shape, source->strides, source->item_size, &span) ==
+            KTC_OK &&
+        ktc_span_overlaps(source->memory, span, stream->buffer, room)) {
+        PyErr_Format(PyExc_ValueError, "%s: values and buffer share memory", current->name);
         return -1;
     }
     source->position = (int64_t)((uintptr_t)source->memory - (uintptr_t)address);
