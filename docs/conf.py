@@ -19,7 +19,7 @@ default_role = "code"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_member_order = "bysource"
-napoleon_google_docstring = False
+napoleon_use_ivar = True
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
 

@@ -57,17 +57,9 @@ OLD_DOCSTRINGS = {
     "FirstDivergence.difference_text", "FirstDivergence.to_dict", "Plan.difference", "Plan.invert",
     "Plan.load", "Plan.losses", "Plan.save", "Plan.without", "Report.add", "Report.add_comparison",
     "Report.ledger_table", "Report.to_dict", "Report.to_json", "Report.totals", "Results",
-    "Results.lines", "Results.to_json", "align", "align_layer_names_multi_stage", "apply",
-    "apply_many", "classic_dictionaries", "concat", "convert", "keras_reload_from_torch_model",
-    "keras_reload_stacked_state_dict", "match_layer_names_with_torch", "read", "split", "stack",
-    "state_dict_stack_by_layer", "to_state_dict", "verify"
+    "Results.lines", "Results.to_json", "convert", "read", "verify"
 }
-OLD_WITHOUT_EXAMPLE = {
-    "align", "align_layer_names_multi_stage", "apply", "apply_many", "classic_dictionaries",
-    "concat", "convert", "keras_reload_from_torch_model", "keras_reload_stacked_state_dict",
-    "match_layer_names_with_torch", "read", "split", "stack", "state_dict_stack_by_layer",
-    "to_state_dict", "verify"
-}
+OLD_WITHOUT_EXAMPLE = {"convert", "read", "verify"}
 
 
 def sections(documented: Any) -> dict[str, str]:

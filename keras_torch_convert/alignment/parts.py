@@ -64,14 +64,28 @@ Find = Callable[[str], Sequence[SourceTensor]]
 
 
 def split(name: str, part: int, of: int, *, groups: int = 1) -> SplitLayer:
-    """Part number `part`, from 0, of the torch layer (or tensor) `name`, which holds `of` layers of
-    equal size fused, for `ktc.align(..., mapping=...)`.
+    """Name one of several layers that torch holds fused, for the `mapping` of `align`.
 
-    The parts lie one after the other along the first axis (outputs) of every tensor: query, key and
-    value of a fused `qkv` are `split("attn.qkv", 0, 3)`, `split("attn.qkv", 1, 3)` and
-    `split("attn.qkv", 2, 3)`. With `groups` every group of rows has all the parts in it:
-    `groups=heads` for the layout (head, q k v, width) of GPT-NeoX and BLOOM. Parts of unequal size
-    are written as text, "attn.qkv[0:64]". Raises AlignmentError for numbers that make no sense.
+    The parts lie one after the other along the first axis (outputs) of every tensor. Parts of
+    unequal size are written as text: "attn.qkv[0:64]".
+
+    Args:
+        name: The torch layer, or tensor.
+        part: Which part, from 0.
+        of: How many parts of equal size there are.
+        groups: Groups of rows that hold all parts each. `groups=heads` is the layout
+            (head, q k v, width) of GPT-NeoX and BLOOM.
+
+    Returns:
+        A value for `mapping`.
+
+    Raises:
+        AlignmentError: The numbers make no sense.
+
+    Example:
+        >>> names = ["query", "key", "value"]
+        >>> {name: ktc.split("attn.qkv", part, 3) for part, name in enumerate(names)}["key"]
+        SplitLayer(name='attn.qkv', part=1, of=3, groups=1)
     """
     if of < 1 or groups < 1 or not 0 <= part < of:
         raise AlignmentError(
@@ -81,12 +95,22 @@ def split(name: str, part: int, of: int, *, groups: int = 1) -> SplitLayer:
 
 
 def concat(*names: str, groups: int = 1) -> ConcatLayers:
-    """The torch layers (or tensors) `names` one after the other along the first axis (outputs), for
-    `ktc.align(..., mapping=...)`.
+    """Name several torch layers that Keras holds fused, for the `mapping` of `align`.
 
-    For a Keras layer that holds them fused: `{"qkv": concat("attn.q", "attn.k", "attn.v")}`. With
-    `groups` the rows of each are cut into so many groups, and every group has some rows of all, as
-    in `split`. Raises AlignmentError for fewer than two names.
+    Args:
+        *names: Torch layers, or tensors. They lie one after the other along the first axis (outputs).
+        groups: The rows of each are cut into so many groups, and every group has some rows of all,
+            as in `split`.
+
+    Returns:
+        A value for `mapping`.
+
+    Raises:
+        AlignmentError: There are fewer than two names.
+
+    Example:
+        >>> {"qkv": ktc.concat("attn.q", "attn.k", "attn.v")}
+        {'qkv': ConcatLayers(names=('attn.q', 'attn.k', 'attn.v'), groups=1)}
     """
     if len(names) < 2 or groups < 1:
         raise AlignmentError(
@@ -95,12 +119,24 @@ def concat(*names: str, groups: int = 1) -> ConcatLayers:
 
 
 def stack(*names: str) -> StackedLayers:
-    """The torch layers (or tensors) `names`, all of one shape, as a bank with a new first axis that
-    counts them, for `ktc.align(..., mapping=...)`.
+    """Name torch layers of one shape that Keras holds as one bank, for the `mapping` of `align`.
 
-    For the experts of a mixture: `{"moe/experts": stack(*(f"experts.{index}.up_proj" for index in
-    range(8)))}`. The other way round a part of a bank is written as text: "experts.up_proj[3]" is
-    entry 3 of each tensor, without the first axis. Raises AlignmentError for no name.
+    The bank has a new first axis that counts the layers, such as the experts of a mixture. The
+    reverse is written as text: "experts.up_proj[3]" is entry 3 of each tensor, without the first
+    axis.
+
+    Args:
+        *names: Torch layers, or tensors.
+
+    Returns:
+        A value for `mapping`.
+
+    Raises:
+        AlignmentError: There is no name.
+
+    Example:
+        >>> {"moe/experts": ktc.stack("experts.0.up_proj", "experts.1.up_proj")}
+        {'moe/experts': StackedLayers(names=('experts.0.up_proj', 'experts.1.up_proj'))}
     """
     if not names:
         raise AlignmentError("stack(): expected at least one torch layer")

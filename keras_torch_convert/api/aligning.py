@@ -35,36 +35,55 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
           additional_transfer: Mapping[Any, Callable[[list[Any]], list[Any]]] | None = None,
           skip_layers: Sequence[str] = (), keep_layers: Sequence[str] = (),
           resize: Resize = None) -> Plan:
-    """Find out which torch weight belongs where, by running both models on randomized copies of
-    their weights.
+    """Find out which torch weight belongs where, or write down what the caller says.
 
-    `source` is a torch module, `target` a Keras 3 or tf_keras model; both are left exactly as they
-    are. A state dict or a checkpoint cannot be run: it is aligned by shapes, names and order, which
-    proves nothing and which `accept_unproven=True` must allow; the error without it shows the
-    proposal. `sample` is one array in the Keras layout, or (torch inputs, Keras inputs); by default
-    inputs are made from the Keras model's own specs. `torch_call(model, inputs)` and
-    `keras_call(model, inputs)` say how a model is run when it takes more than its inputs, or when
-    only a part of it is meant. `hints` are {"keras layer or variable": "torch layer or tensor"}
-    that settle what cannot be told. With `accept_unproven` weights that no output proves are paired
-    by their names.
+    Without `mapping` both models are run on randomized copies of their weights, and each Keras
+    layer gets the torch layer that computes the same. A state dict or a checkpoint cannot be run: it is
+    aligned by shapes, names and order, which proves nothing. Both models stay as they are.
 
-    With `mapping` nothing is found out: it gives for each Keras layer its torch layer, or the list
-    of them when it holds several. A Keras layer goes by its name, a layer inside another by its
-    label ("block/attn"); a torch layer by its name without the last part ("layer1.0.conv1"), one
-    tensor by its whole name ("cls_token"). Layers that are fused on one side only are given as
-    `split("attn.qkv", part=0, of=3)`, "attn.qkv[0:64]" (rows of every tensor), or `concat("attn.q",
-    "attn.k", "attn.v")`, layers that Keras holds as one bank as `stack(...)`; one torch layer may
-    fill several Keras layers, as tied weights do. The last five arguments belong to `mapping`:
-    tensors whose last part is in `skip_weights` are left out, `additional_transfer` is that of the
-    classic functions, `skip_layers` are torch layers to leave out, `keep_layers` Keras layers that
-    keep their own values ("*" stands for any text): a head for another number of classes goes into
-    both. `resize`, "bicubic" or "bilinear", says how position tables for another image size are
-    resized; by default none is. Every pair is checked as in any other conversion.
+    With `mapping` nothing is searched. A Keras layer goes by its name, a layer inside another by
+    its display name ("block/attn"); a torch layer goes by its name without the last part
+    ("layer1.0.conv1"), one tensor by its whole name ("cls_token"). One torch layer may fill several
+    Keras layers, as tied weights do. Every pair is checked as in any other conversion.
 
-    Raises AlignmentError, with what is open and the best candidates, when a weight of the Keras
-    model finds no partner, and PredictionError when a model cannot be run. With a mapping:
-    AlignmentError for unknown names, with the nearest ones, and TransferError listing all pairs
-    that do not fit.
+    Args:
+        source: A torch module, a state dict, or the path of a checkpoint.
+        target: A Keras 3 or tf_keras model.
+        sample: One array in the Keras layout with its batch, or (torch inputs, Keras inputs).
+            Default: made from the input specs of the Keras model.
+        torch_call: `torch_call(model, inputs)` runs the torch model, if it takes more than its
+            inputs or only a part of it is meant.
+        keras_call: The same for the Keras model.
+        hints: Keras layer or variable to torch layer or tensor, for what running cannot decide.
+        accept_unproven: Pair weights that no output proves by their names, and allow a source that
+            cannot be run. Without it, the error shows the proposal.
+        mapping: Keras layer to torch layer, or to the list of them if it holds several. Parts of
+            fused layers are `split(...)`, `concat(...)`, `stack(...)`, or rows as text:
+            "attn.qkv[0:64]".
+        skip_weights: With `mapping`: tensors to leave out, by the last part of their names.
+        additional_transfer: With `mapping`: that of `keras_reload_from_torch_model`.
+        skip_layers: With `mapping`: torch layers to leave out; "*" stands for any text.
+        keep_layers: With `mapping`: Keras layers that keep their own values; "*" stands for any
+            text. A head for another number of classes goes here, the torch head into `skip_layers`.
+        resize: With `mapping`: "bicubic" or "bilinear" resizes position tables that were made for
+            another image size. Default: they are refused.
+
+    Returns:
+        The Plan. The same models always give the same one.
+
+    Raises:
+        AlignmentError: A weight of the Keras model finds no partner; the message has what is open
+            and the best candidates. Or a name in `mapping` is unknown.
+        TransferError: Pairs of `mapping` do not fit; `.problems` lists all of them.
+        PredictionError: A model cannot be run.
+
+    Example:
+        >>> plan = ktc.align(torch_model, keras_model)
+        >>> plan.pairs
+        (('conv', 'conv'), ('norm', 'norm'), ('head', 'head'))
+        >>> mapping = {"conv": "conv", "norm": "norm", "head": "head"}
+        >>> ktc.align(torch_model, keras_model, mapping=mapping).lossless
+        True
     """
     from ..running.inputs import InputRequest, input_pair
 
@@ -91,10 +110,23 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
 def classic_dictionaries(plan: Plan, source: Any, keras_model: Any) -> ClassicDictionaries:
     """Find what to tell `keras_reload_from_torch_model` so that it aligns as a Plan does.
 
-    The shortest dictionaries found, checked by running them. `source` is the torch side and
-    `keras_model` the Keras model that the Plan was made for. The result prints as a call that is
-    ready to paste; where dictionaries cannot say it, its `reason` says why, and `names` is the
-    order for `specific_match_func`.
+    Args:
+        plan: A Plan that aligns the two models.
+        source: The torch side that the Plan was made for.
+        keras_model: The Keras model that the Plan was made for.
+
+    Returns:
+        The shortest dictionaries that were found, checked by running them. They print as a call
+        that is ready to paste. If dictionaries cannot say it, `reason` says why, and `names` is the
+        order for `specific_match_func`.
+
+    Example:
+        >>> print(ktc.classic_dictionaries(plan, torch_model, keras_model))
+        # the layers stand in the same order
+        keras_reload_from_torch_model(
+            torch_model,
+            keras_model,
+        )
     """
     check_is_plan(plan)
     source = source if isinstance(source, Source) else read_source(source)

@@ -41,13 +41,35 @@ def keras_reload_stacked_state_dict(model: Any, stacked_state_dict: Mapping[str,
                                     *, strict: Strict = True, skip_layers: Sequence[str] = (),
                                     keep_layers: Sequence[str] = (),
                                     expand_nested: bool = False) -> Report:
-    """Write stacked tensors into a Keras model, the i-th stack into the i-th named layer, and save
-    it.
+    """Write stacked tensors into a Keras model, in order, and save it.
 
-    `stacked_state_dict` is what `state_dict_stack_by_layer` returns; it is never changed.
-    `layer_names_matched_torch` names Keras layers in the order of the stacks. `save_name` is the
-    file (.h5, .weights.h5 or .keras): None for the model's name with ".h5", "" for no file. For all
-    else see `keras_reload_from_torch_model`, whose errors are raised here too.
+    The i-th stack goes into the i-th named layer. Model and files stay as they are after an error.
+
+    Args:
+        model: A Keras 3 or tf_keras model.
+        stacked_state_dict: What `state_dict_stack_by_layer` returns. It is never changed.
+        layer_names_matched_torch: Names of Keras layers, in the order of the stacks.
+        additional_transfer: That of `keras_reload_from_torch_model`.
+        save_name: The file to write (.h5, .weights.h5 or .keras). None is the model's name with
+            ".h5", "" no file.
+        verbose: 0 is silent, 1 prints progress and report.
+        strict: That of `keras_reload_from_torch_model`.
+        skip_layers: That of `keras_reload_from_torch_model`.
+        keep_layers: That of `keras_reload_from_torch_model`.
+        expand_nested: That of `keras_reload_from_torch_model`.
+
+    Returns:
+        The report.
+
+    Raises:
+        ConversionError: As `keras_reload_from_torch_model` does, for the same reasons.
+
+    Example:
+        >>> stacked = ktc.state_dict_stack_by_layer(torch_model.state_dict())
+        >>> names = ["conv", "norm", "head"]
+        >>> report = ktc.keras_reload_stacked_state_dict(keras_model, stacked, names, verbose=0)
+        >>> report.complete
+        True
     """
     stopwatch = Stopwatch()
     with stopwatch.stage("read"):
@@ -79,54 +101,81 @@ def keras_reload_from_torch_model(torch_model: Any, keras_model: Any = None,
                                   wrapper: str | None = None, sample: Any = None, image: Any = None,
                                   rescale_mode: RescaleMode = None,
                                   resize: Resize = None) -> Report:
-    """Convert a PyTorch model or checkpoint into a Keras model whose layers stand in another order
-    under other names.
+    """Convert a PyTorch model or checkpoint into a Keras model, pairing layers by order.
 
-    Layers are paired by order: the torch layers as the state dict lists them, the Keras layers as
-    `model.layers` lists those with weights, after the alignment arguments have moved the Keras
-    names. Told nothing about the alignment (no dictionary, function, `skip_layers`, `keep_layers`
-    or `resize`) and given a module, it goes on when the order does not fit or, with `do_predict`,
-    the outputs differ: both models are run to find out which layer belongs where, as `convert`
-    does.
+    The torch layers stand as the state dict lists them, the Keras layers as `model.layers` lists
+    those with weights, after the alignment arguments have moved the Keras names. The alignment
+    arguments are the dictionaries, the function, `skip_layers`, `keep_layers` and `resize`. If none
+    of them is given, the source is a module, and the order does not fit (or, with `do_predict`, the
+    outputs differ), both models are run to find the alignment, as `convert` does.
 
-    Parameters ---------- torch_model : a torch module, a state dict, or the path of a checkpoint
-    (.pt, .pth, .bin, .safetensors, .npz). A module
-        is run in eval mode for the prediction and put back as it was; code in a file is never run.
-    keras_model : the Keras 3 or tf_keras model to fill. None lists the torch side and returns.
-    input_shape : (height, width) of the picture for the prediction, in pixels, where the model
-    leaves it open. skip_weights : tensors left out, by the whole last part of their names.
-    unstack_weights : tensors that become a layer of their own, by the whole last part of their
-    names. tail_align_dict : {tail of a Keras layer name: place}; a negative int is an offset,
-    another int an absolute place, a string the
-        sibling to go before. {stack: {tail: place}} for one stack only; a list has one dict for each stage.
-    full_name_align_dict : the same with whole layer names. tail_split_position : after how many "_"
-    the tail of a name begins; a list has one for each stage. additional_transfer : {ending of a
-    layer name, or layer class: function}. Each function that fits a layer gets, in dictionary
-        order, a list of fresh arrays after the default transform of the first one, and returns the list of the layer's weights.
-    specific_match_func : gets the (moved) list of Keras names and returns it in the torch order.
-    save_name : file to write (.h5, .weights.h5 or .keras); None is the model's name with
-    "_imagenet.h5", "" no file. do_convert : False prints both lists side by side, aligned, with the
-    first misalignment marked; nothing is changed. do_predict : run both models on a picture, print
-    the best five classes of both and compare by number. verbose : 0 is silent, 1 prints the lists,
-    the progress and the report. strict : True refuses whatever is left over on either side,
-    "target" only unset variables, False neither; all is reported. skip_layers : torch layers that
-    are meant to be left out; `*` stands for any text. keep_layers : Keras layers that are meant to
-    keep their own values; `*` stands for any text. A head for another number of
-        classes goes here, and the torch head into skip_layers.
-    expand_nested : the leaf layers of nested models, wrappers and composite layers count as places
-    of their own; an attention is one.
-        A leaf whose name Keras made up ("conv2d_7" in "block1") is called "block1_conv2d", the next "block1_conv2d_1".
-    wrapper : under which key of a checkpoint the weights are, such as "model_ema", when there are
-    several. sample : input for building and running the models: one array in the Keras layout, or
-    (torch inputs, Keras inputs). image : the picture, a path or an array (height, width, 3) of
-    0..255; None is a cat. resize : "bicubic" or "bilinear" resizes position tables that were made
-    for another image size; None refuses them. rescale_mode : "torch", "tf", "lite", "raw", a pair
-    (mean, std) or a function; None asks the Keras model, else "torch".
+    A conversion whose outputs differ is saved all the same, and the report says so. After any other
+    error but PredictionError, model, arguments and files are as they were.
 
-    Returns the Report. Raises SourceError, TargetError, AlignmentError, TransferError or SaveError
-    with model, arguments and files as they were (an exception of a user's function passes through
-    with a note), and PredictionError, which carries the report, when a model cannot be run once the
-    weights are safe. A conversion whose outputs differ is saved all the same: the report says so.
+    Args:
+        torch_model: A torch module, a state dict, or the path of a checkpoint (.pt, .pth, .bin,
+            .safetensors, .npz). A module is run in eval mode and restored. Code in a file is never
+            run.
+        keras_model: The Keras 3 or tf_keras model to fill. None lists the torch side and returns.
+        input_shape: Height and width of the picture for the prediction, in pixels, if the model
+            leaves them open.
+        skip_weights: Tensors to leave out, by the whole last part of their names.
+        unstack_weights: Tensors that become a layer of their own, by the whole last part of their
+            names.
+        tail_align_dict: Tail of a Keras layer name to where the layer goes. A negative int is an
+            offset, another int a position, a string the sibling to go before. {stack: {tail: ...}}
+            is for one stack only. A list has one dict for each stage.
+        full_name_align_dict: The same with whole layer names.
+        tail_split_position: After how many "_" the tail of a name begins. A list has one for each
+            stage.
+        additional_transfer: Ending of a layer name, or layer class, to a function. Each function
+            that fits a layer gets, in dictionary order, a list of fresh arrays, the first of them
+            after the default transform. It returns the list of the layer's weights.
+        specific_match_func: Gets the (moved) list of Keras names and returns it in the torch order.
+        save_name: The file to write (.h5, .weights.h5 or .keras). None is the model's name with
+            "_imagenet.h5", "" no file.
+        do_convert: False shows both lists side by side, with the first misalignment marked, and
+            changes nothing.
+        do_predict: Run both models on a picture, print the best five classes of both, and compare
+            the outputs.
+        verbose: 0 is silent, 1 prints the lists, the progress and the report.
+        strict: True refuses whatever is left over on either side, "target" only unset variables,
+            False neither. The report lists all of it.
+        skip_layers: Torch layers to leave out; "*" stands for any text.
+        keep_layers: Keras layers that keep their own values; "*" stands for any text. A head for
+            another number of classes goes here, the torch head into `skip_layers`.
+        expand_nested: Count the leaf layers of nested models, wrappers and composite layers; an
+            attention layer is one. A leaf with an automatic name ("conv2d_7" in "block1") is called
+            "block1_conv2d", the next "block1_conv2d_1".
+        wrapper: The key of a checkpoint that holds the weights, such as "model_ema", if there are
+            several.
+        sample: Input to build and run the models: one array in the Keras layout, or (torch inputs,
+            Keras inputs).
+        image: The picture: a path, or an array (height, width, 3) of 0 to 255. None is a cat.
+        rescale_mode: "torch", "tf", "lite", "raw", a pair (mean, std), or a function. None asks the
+            Keras model, else "torch".
+        resize: "bicubic" or "bilinear" resizes position tables that were made for another image
+            size. None refuses them.
+
+    Returns:
+        The report.
+
+    Raises:
+        SourceError: The torch side cannot be read.
+        TargetError: The Keras side cannot be filled.
+        AlignmentError: Names cannot be aligned, or layers are left over.
+        TransferError: Tensors and variables do not fit; `.problems` lists all bad pairs.
+        SaveError: The file cannot be written.
+        PredictionError: A model cannot be run. The weights are in the model and the file is saved;
+            the error carries the report.
+
+    An exception of a user's function passes through, with a note that says where.
+
+    Example:
+        >>> report = ktc.keras_reload_from_torch_model(
+        ...     torch_model, keras_model, save_name="model.h5", verbose=0)
+        >>> report.equal
+        True
     """
     stopwatch = Stopwatch()
     if do_predict:

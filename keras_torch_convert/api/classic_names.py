@@ -24,22 +24,33 @@ _ARRAYS_ALREADY = (np.ndarray, int, float, bool)
 def state_dict_stack_by_layer(state_dict: Mapping[str, Any],
                               skip_weights: Sequence[str] = ["num_batches_tracked"],
                               unstack_weights: Sequence[str] = []) -> dict[str, list[Any]]:
-    """Stack the values of a state dict by layer: layer name to list of arrays, in order of each
-    layer's first appearance.
+    """Stack the values of a state dict by layer.
 
     A name that ends with ":" and one character loses both. Its parts are separated by "/" if it
-    holds one, else by ".". Entries whose whole last part is in `skip_weights` are left out; those
-    whose last part is in `unstack_weights` become lists of one under their full name; every other
-    one joins the list of its name without the last part.
+    holds one, else by ".". Each value joins the list of its name without the last part.
 
-    PyTorch tensors become NumPy arrays: float16 and bfloat16 as float32, every other type as it is
-    (the original turns all of them into float32, which int64 and float64 do not survive). They may
-    need gradients or live on another device. A float32 tensor on the CPU is not copied: its array
-    shares memory with the model. Values with a `numpy` method (TensorFlow variables) are asked for
-    it, anything else is handed on as it is.
+    PyTorch tensors become NumPy arrays: float16 and bfloat16 as float32, every other type as it is.
+    (The original turns all of them into float32, which changes int64 and float64.) They may need
+    gradients or live on another device. A float32 tensor on the CPU is not copied: its array shares
+    memory with the model. Values with a `numpy` method, such as TensorFlow variables, become what
+    it returns; anything else stays as it is.
 
-    Raises AlignmentError when an unstacked tensor would replace others, and SourceError for an
-    object that is no mapping of names to tensors or a tensor that cannot become an array.
+    Args:
+        state_dict: Names to tensors.
+        skip_weights: Entries to leave out, by the whole last part of their names.
+        unstack_weights: Entries that become a list of their own under their full names, by the
+            whole last part of their names.
+
+    Returns:
+        Layer name to the list of its arrays, in order of each layer's first appearance.
+
+    Raises:
+        AlignmentError: An unstacked tensor would replace others.
+        SourceError: The object does not map names to tensors, or a tensor cannot become an array.
+
+    Example:
+        >>> list(ktc.state_dict_stack_by_layer(torch_model.state_dict()))
+        ['conv', 'norm', 'head']
     """
     if not isinstance(state_dict, Mapping):
         hint = "; give its state_dict()" if hasattr(state_dict, "state_dict") else ""
@@ -73,19 +84,33 @@ def match_layer_names_with_torch(target_names: Sequence[str], tail_align_dict: M
                                                                                        Any] = {},
                                  full_name_align_dict: Mapping[str, Any] = {},
                                  tail_split_position: int = 2) -> list[str]:
-    """One stage of alignment: Keras layer names, moved into the order of the PyTorch layers.
+    """Move Keras layer names into the order of the PyTorch layers: one stage of alignment.
 
-    `full_name_align_dict` maps names and `tail_align_dict` tails of names to where the layer goes:
-    an int below 0 is an offset from its own place, any other int a place from the start of the
-    list, a str the place of the layer with that name (in `tail_align_dict`: with the same head and
-    that tail). All places are counted in the input. The full name goes first. A key of
-    `tail_align_dict` that is the first part of a name ("stack1") holds a dict, which replaces the
-    other tails for that stack. Parts are separated by "_"; the first `tail_split_position` parts
-    are the head, the rest is the tail.
+    Both dictionaries say where a layer goes. An int below 0 is an offset from its own position, any
+    other int a position from the start of the list. A str is the position of the layer with that
+    name (in `tail_align_dict`: with the same head and that tail). All positions are counted in the
+    input, and the full name overrides the tail.
 
-    Raises AlignmentError, with the remedy, for a move that would lose a name (every move to a later
-    place), an unknown name to move to, and values of other types. Entries that apply to no layer
-    are warned of.
+    Args:
+        target_names: Keras layer names, in the order of the model.
+        tail_align_dict: Tail of a name to where it goes. A key that is the first part of a name
+            ("stack1") holds a dict, which replaces the other tails for that stack.
+        full_name_align_dict: Whole name to where it goes.
+        tail_split_position: Parts of a name are separated by "_". So many parts are the head, the
+            rest is the tail.
+
+    Returns:
+        The names in their new order.
+
+    Raises:
+        AlignmentError: A move would lose a name (every move to a later position does), a name to
+            move to is unknown, or a value has another type. The message has the remedy.
+
+    Warns of entries that apply to no layer.
+
+    Example:
+        >>> ktc.match_layer_names_with_torch(["a_conv", "a_bn", "a_short"], {"short": -2}, {}, 1)
+        ['a_short', 'a_conv', 'a_bn']
     """
     if isinstance(tail_split_position, (list, tuple)):
         raise AlignmentError(
@@ -102,18 +127,31 @@ def align_layer_names_multi_stage(target_names: Sequence[str], tail_align_dict: 
                                   tail_split_position: int | Sequence[int] = 2,
                                   specific_match_func: MatchFunction | None = None,
                                   verbose: int = 1) -> list[str]:
-    """Several stages of `match_layer_names_with_torch`, each on the result of the one before, then
-    the user's function.
+    """Move names in several stages, each on the result of the one before.
 
-    With an int as `tail_split_position` there is one stage. With a list of them the dictionaries
-    are lists too, one dict a stage (a single `full_name_align_dict` belongs to stage 0); missing
-    dicts are empty, a missing split repeats the last. `specific_match_func` gets the moved names,
-    as a list, and returns those that it wants in the order that it wants. `verbose` above 0 prints
-    the arguments of every stage.
+    With an int as `tail_split_position` there is one stage. With a list there are as many stages,
+    and the dictionaries are lists too. Missing dicts are empty, a missing split repeats the last.
 
-    Raises AlignmentError as `match_layer_names_with_torch` does, and for dictionaries that no stage
-    would use and an answer of the function that is not a list of these names, each at most once.
-    Names that it leaves out are missing from the result.
+    Args:
+        target_names: Keras layer names, in the order of the model.
+        tail_align_dict: That of `match_layer_names_with_torch`, or a list with one for each stage.
+        full_name_align_dict: The same for whole names. A single dict belongs to the first stage.
+        tail_split_position: That of `match_layer_names_with_torch`, or a list.
+        specific_match_func: Gets the moved names, as a list, and returns those that it wants, in
+            the order that it wants. Names that it leaves out are missing from the result.
+        verbose: Above 0, print the arguments of every stage.
+
+    Returns:
+        The names in their new order.
+
+    Raises:
+        AlignmentError: As in `match_layer_names_with_torch`. Also for dictionaries that no stage
+            would use, and if the function does not return a list of these names, each at most once.
+
+    Example:
+        >>> names = ["conv", "bn", "head"]
+        >>> ktc.align_layer_names_multi_stage(names, specific_match_func=sorted, verbose=0)
+        ['bn', 'conv', 'head']
     """
     if verbose > 0:
         for stage in read_stages(tail_align_dict, full_name_align_dict, tail_split_position):

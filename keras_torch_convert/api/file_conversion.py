@@ -31,28 +31,44 @@ def apply(plan: Plan, source: Any, path: str | PathLike[str], *,
           strict: Strict = True, max_shard_size: float | None = None, verify: bool = True,
           digests: Sequence[str] = ("md5", "sha256"), durable: bool = True,
           progress: bool = False) -> Report:
-    """Write the weights of a checkpoint into a Keras file (.h5, .weights.h5 or .keras) as `plan`
-    says; or a Keras file back into .safetensors.
+    """Write the weights of a checkpoint into a Keras file as a Plan says, or the reverse.
 
-    `source` is the path of a checkpoint, or anything else that `read` takes. The file holds what
-    the live conversion saves, value for value, and the same input gives the same bytes wherever and
-    whenever. `template` is an existing Keras file of the same format and architecture: the new one
-    looks like it, and what the Plan does not set keeps the template's values. It is needed when the
-    Plan does not know how the files look. `without` leaves Keras layers out by name ("predictions",
-    "*" for any text), a head of another class count for one: they keep the template's values,
-    without one zeros, and the report tells. `strict` is that of `convert`. `max_shard_size`, in GB,
-    goes with a path that ends in .weights.json: Keras 3's sharded weights. With `verify` the file
-    is read again by h5py and compared with the source, which reads both once more. `digests` are
-    computed behind the writer (for shards: those of the index, which states the sha256 of each).
-    `durable` flushes the file to the disk before it takes its name. `progress` shows a bar, by
-    bytes.
+    Neither PyTorch nor Keras is needed. The file holds what the live conversion saves, value for
+    value, and the same input gives the same bytes everywhere. On any error, Ctrl-C included, an
+    existing file is as it was.
 
-    With a path that ends in .safetensors `source` is a Keras file and the way is back, as in
-    `plan.invert()`; see `keras_file_to_safetensors`.
+    Args:
+        plan: The Plan of a conversion. For a `path` that ends in .safetensors it is inverted.
+        source: The path of a checkpoint, or anything else that `read` takes. For a `path` that ends
+            in .safetensors, the path of a Keras file.
+        path: The file to write: .h5, .weights.h5, .keras, .weights.json or .safetensors.
+        template: An existing Keras file of the same format and architecture. The new file gets its
+            layout, and what the Plan does not set keeps its values. It is needed if the Plan does
+            not know what the files look like.
+        without: Keras layers to leave out, by name ("predictions"; "*" stands for any text), such
+            as a head for another number of classes. They keep the template's values. Without a
+            template they are zero, and the report warns of that.
+        strict: That of `convert`.
+        max_shard_size: In GB, with a path that ends in .weights.json: Keras 3's sharded weights.
+        verify: Read the file with h5py and compare it with the source, which reads both once more.
+        digests: Checksums to compute while the file is written. Those of shards are in the index.
+        durable: Flush the file to the disk before it takes its name.
+        progress: Show a bar, by bytes.
 
-    Raises PlanError for what is no Plan, SourceError for what cannot be read, TransferError when
-    the checkpoint does not fit, with everything in `.problems`, and SaveError when the file cannot
-    be written. On any error, Ctrl-C included, an existing file is as it was.
+    Returns:
+        The report.
+
+    Raises:
+        PlanError: `plan` is not a Plan, or does not know files like `path`.
+        SourceError: The source cannot be read.
+        TransferError: The checkpoint does not fit; `.problems` has everything.
+        SaveError: The file cannot be written.
+
+    Example:
+        >>> plan = ktc.Plan.load("model.plan.json")
+        >>> report = ktc.apply(plan, "model.pth", "model.weights.h5")
+        >>> report.ok
+        True
     """
     check_is_plan(plan)
     path = Path(path)

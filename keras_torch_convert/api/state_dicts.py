@@ -46,16 +46,29 @@ def reverse_of(plan: Plan) -> Plan:
 
 
 def to_state_dict(keras_model: Any, plan: Plan, *, strict: Strict = True) -> dict[str, Any]:
-    """A state dict with the weights of a Keras model: names to new torch tensors, as `plan` says;
-    no torch module is needed.
+    """Make a PyTorch state dict from a Keras model or file; no torch module is needed.
 
-    `keras_model` may be the path of a Keras file as well (.h5, .weights.h5, .keras, or the index of
-    shards), which needs no Keras. `plan` is a Plan from Keras to torch, or one from torch to Keras,
-    which is inverted. Names, shapes and types are those of the torch side when the Plan was made.
-    Tensors that the Plan leaves out are not in the result; BatchNorm does without its counter, for
-    anything else load it with `strict=False`. `strict=True` refuses Keras variables that are left
-    over. Raises TransferError with all problems in `.problems`, SourceError for a file that cannot
-    be read or is of another architecture.
+    Names, shapes and types are those of the torch side when the Plan was made. Tensors that the Plan
+    leaves out are not in the result. BatchNorm does without its counter; for anything else load the
+    result with `strict=False`.
+
+    Args:
+        keras_model: A Keras model, or the path of a Keras file (.h5, .weights.h5, .keras, or the
+            index of shards), which needs no Keras.
+        plan: A Plan from Keras to torch, or one from torch to Keras, which is inverted.
+        strict: True refuses Keras variables that are left over.
+
+    Returns:
+        Names to new torch tensors.
+
+    Raises:
+        TransferError: The two sides do not fit; `.problems` lists everything.
+        SourceError: The file cannot be read, or has another architecture.
+
+    Example:
+        >>> state = ktc.to_state_dict(keras_model, plan)
+        >>> sorted(state)[:2]
+        ['conv.bias', 'conv.weight']
     """
     plan = reverse_of(plan)
     if isinstance(keras_model, (str, PathLike)):
