@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from pathlib import Path
 
 from benchmarks.bench_apply import apply, make_plan, shapes_of, write_source
@@ -17,8 +18,10 @@ from benchmarks.goals import Goals
 from benchmarks.race import print_ratios, race
 from keras_torch_convert.keras_io.hdf5_header import make_hdf5_header
 from keras_torch_convert.plan import plan_cache
+from keras_torch_convert.plan.plan import Plan
 
 COUNTS = (10, 100, 1000, 10_000)
+LOADED = 8000
 
 
 def main() -> None:
@@ -56,7 +59,20 @@ def main() -> None:
     goals = Goals()
     goals.at_most("a tensor, all in all", each("tensors"), 0.15, " ms")
     goals.at_most("a tensor, without h5py", each("tensors") - each("in h5py alone"), 0.03, " ms")
+    goals.at_most(f"a plan of {LOADED} tensors loads", seconds_to_load(options.rounds), 0.3, " s")
     goals.close(options.check)
+
+
+def seconds_to_load(rounds: int) -> float:
+    """Processor time for a saved plan of many tensors, with its layout, the best of some rounds."""
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = make_plan(shapes_of(10, LOADED)).save(Path(folder) / "x.plan.json")
+        for _ in range(rounds):
+            start = time.process_time()
+            Plan.load(path)
+            seconds.append(time.process_time() - start)
+    return min(seconds)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,30 @@
 """A Plan as a file: JSON with sorted keys, a line for each tensor and each variable, the same bytes
 for the same Plan.
 
-    {"constants": [[expression, value, rule], ...],                     rule: which of the sentences in "rules"
-     "dropped": {name: rule}, "kept": {place: rule},
-     "format": "keras_torch_convert plan", "version": 1, "reversed": false, "rules": [...], "sha256": of all the rest,
+    {"constants": [[expression, value, rule], ...],
+     "dropped": {name: rule}, "kept": {key: rule},
+     "format": "keras_torch_convert plan", "version": 1, "reversed": false,
      "layout": {"compressed": ..., "framework": ..., "version": ...} or null,
      "pairs": [[from layer, to layer], ...] or null: as the prefixes of "variables" say,
-     "sources": [[name prefix, label prefix, [[name, label, shape, type], ...]], ...],
-     "variables": [[place prefix, label prefix, name prefix, [[place, label, shape, expression, rule, {more}], ...]], ...]}
+     "rules": [sentence, ...], "sha256": of all the rest,
+     "sources": [[name prefix, label prefix, [[name, label, shape, dtype], ...]], ...],
+     "variables": [[key prefix, label prefix, name prefix,
+                    [[key, label, shape, expression, rule, {more}], ...]], ...]}
 
-Neighbors with a prefix in common stand together, so that it is written once: places, labels and
-names of tensors continue their prefix. A type that is not given is float32; where the label's
-prefix of sources is null, labels are the names and not written. An expression is the name of a
-tensor or a list: what is done, to what, and how (["permute", "weight", [2, 3, 1, 0]]). The layout
-of Keras files, with the model's config, is JSON as well: zlib, then base64.
+A rule is the number of its sentence in "rules". Neighbors with a prefix in common stand together,
+so that it is written once: keys, labels (names for people) and names of tensors continue their
+prefix. A dtype that is not given is float32; where the label prefix of sources is null, labels are
+the names and not written. An expression is the name of a tensor or a list: what is done, to what,
+and how (["permute", "weight", [2, 3, 1, 0]]). The layout of Keras files, with the model's config,
+is JSON as well: zlib, then base64.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from os import PathLike
@@ -30,11 +35,13 @@ from ..errors import PlanError
 from ..spec.file_layout import recorded
 from ..spec.tensor_spec import TensorSpec
 from ..util.atomic_file import write_atomically
+from ..util.gc_pause import gc_paused
 from .evaluation import shape_of
 from .expressions import needs_callback, tensors_of
-from .file_entries import Entry, entry_at
-from .file_expressions import Calls, Names, expression_as_json, read_expression
+from .file_expressions import Calls, ExpressionReader, expression_as_json
 from .file_layout import layout_as_json, read_layout
+from .json_values import (UnexpectedError, each, items, members, number, one_of, part, shape, text,
+                          truth)
 from .recipe import AnyRecipe, Assignment, Constant, Recipe
 
 FORMAT = "keras_torch_convert plan"
@@ -42,71 +49,69 @@ VERSION = 1
 _PARTS = ("constants", "dropped", "format", "kept", "layout", "pairs", "reversed", "rules",
           "sha256", "sources", "variables", "version")
 _USUAL_DTYPE = "float32"
+# Far more than any plan takes; its largest part are the values that variables keep.
+_MOST_BYTES = 512 << 20
 
 
 def save_plan(plan: Recipe, path: str | PathLike[str]) -> Path:
-    """Write the Plan to `path`, whole or not at all: under a temporary name in the same folder
-    first.
-    """
+    """Write the Plan to `path`, whole or not at all."""
     path = Path(path)
-    write_atomically(path, plan_as_text(plan).encode("utf-8"))
+    data = plan_as_text(plan).encode("utf-8")
+    if len(data) > _MOST_BYTES:
+        raise PlanError(f"the plan takes {len(data)} bytes, a file may have {_MOST_BYTES}; save it "
+                        "without a layout, by dataclasses.replace(plan, layout=None)")
+    write_atomically(path, data)
     return path
 
 
 def load_plan(path: str | PathLike[str], make: type[AnyRecipe], calls: Calls) -> AnyRecipe:
-    """Read a Plan that `save_plan` wrote; as a `make` (Plan); `calls` are the user's callbacks by
-    their key in words.
+    """Read a Plan that `save_plan` wrote, as a `make` (Plan).
+
+    `calls` are the user's callbacks by their keys in words. Raises PlanError.
     """
     path = Path(path)
     try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise PlanError(
-            f"{path} is no plan: it is not a text file; a plan is what Plan.save writes") from error
-    try:
-        return plan_from_text(text, make, calls)
+        return plan_from_text(_file_text(path), make, calls)
     except PlanError as error:
         raise PlanError(f"{path}: {error}") from error
 
 
+def _file_text(path: Path) -> str:
+    # A named pipe would block in open(), so the kind is looked at first.
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise PlanError("it is not a regular file; a plan is what Plan.save writes")
+    if about.st_size > _MOST_BYTES:
+        raise PlanError(f"it is no plan: it has {about.st_size} bytes, at most {_MOST_BYTES} are "
+                        "read")
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PlanError(
+            "it is no plan: it is not a text file; a plan is what Plan.save writes") from error
+
+
 def plan_as_text(plan: Recipe) -> str:
-    """The Plan as the text of its file."""
+    """Return the Plan as the text of its file."""
     rules = _Rules()
     layout = recorded(plan.layout)
     parts: dict[str, Any] = {
         "constants": [_constant_as_json(constant, rules) for constant in plan.constants],
         "dropped": {name: rules.number(rule) for name, rule in sorted(plan.dropped.items())},
         "format": FORMAT, "kept": {
-            place: rules.number(rule) for place, rule in sorted(plan.kept.items())
+            key: rules.number(rule) for key, rule in sorted(plan.kept.items())
         }, "layout": None if layout is None else layout_as_json(layout), "reversed": plan.reversed,
-        "sources": _kinds_as_json(plan.sources,
+        "sources": _specs_as_json(plan.sources,
                                   "."), "variables": _variables_as_json(plan,
                                                                         rules), "version": VERSION
     }
-    implied = _implied_pairs(entry_at(parts["variables"], "variables"))
+    implied = _implied_pairs(parts["variables"])
     parts["pairs"] = None if implied == plan.pairs else [list(pair) for pair in plan.pairs]
     parts["rules"] = rules.sentences
     parts["sha256"] = _digest(parts)
     return "{\n" + ",\n".join(
         f"{_json(name)}: {_lines(parts[name])}" for name in sorted(parts)) + "\n}\n"
-
-
-def plan_from_text(text: str, make: type[AnyRecipe], calls: Calls) -> AnyRecipe:
-    """The Plan that the text of a file describes. Raises PlanError."""
-    parts = _parts(text)
-    rules = [entry.text() for entry in parts["rules"].items()]
-    assignments, targets = _read_variables(parts["variables"], rules, calls)
-    pairs = parts["pairs"]
-    plan = make(
-        assignments, _read_rules(parts["dropped"], rules), _read_rules(parts["kept"], rules),
-        _implied_pairs(parts["variables"]) if pairs.value is None else tuple(
-            _read_pair(pair) for pair in pairs.items()),
-        tuple(
-            _read_constant(entry, Names("", calls), rules) for entry in parts["constants"].items()),
-        _read_kinds(parts["sources"]), targets, parts["reversed"].truth(),
-        None if parts["layout"].value is None else read_layout(parts["layout"]))
-    _check_shapes(plan)
-    return plan
 
 
 class _Rules:
@@ -126,15 +131,15 @@ _Row = tuple[str, Union[TensorSpec, None], Union[Assignment, None]]
 
 
 def _rows(plan: Recipe) -> Iterator[_Row]:
-    """Places in the order of the assignments, then those that nothing is assigned to; the kind of
-    each once.
+    """Yield keys in the order of the assignments, then those that nothing is assigned to; the spec
+    of each once.
     """
-    told: set[str] = set()
+    done: set[str] = set()
     for assignment in plan.assignments:
-        place = assignment.key
-        yield place, None if place in told else plan.targets.get(place), assignment
-        told.add(place)
-    yield from ((place, kind, None) for place, kind in plan.targets.items() if place not in told)
+        key = assignment.key
+        yield key, None if key in done else plan.targets.get(key), assignment
+        done.add(key)
+    yield from ((key, spec, None) for key, spec in plan.targets.items() if key not in done)
 
 
 def _variables_as_json(plan: Recipe, rules: _Rules) -> list[Any]:
@@ -143,7 +148,7 @@ def _variables_as_json(plan: Recipe, rules: _Rules) -> list[Any]:
     for head, group in groupby(_rows(plan), lambda row: _head(row[0], separator)):
         rows = list(group)
         label = _shared(
-            [_head(kind.display_name, separator) for _, kind, _ in rows if kind is not None])
+            [_head(spec.display_name, separator) for _, spec, _ in rows if spec is not None])
         names = [
             name for _, _, assignment in rows if assignment is not None
             for name in _all_tensors(assignment)
@@ -156,14 +161,14 @@ def _variables_as_json(plan: Recipe, rules: _Rules) -> list[Any]:
 
 
 def _row_as_json(row: _Row, heads: tuple[str, str, str], rules: _Rules) -> list[Any]:
-    place, kind, assignment = row
+    key, spec, assignment = row
     head, label_head, prefix = heads
     more: dict[str, Any] = {}
-    known: list[Any] = [place[len(head):], None, None]
-    if kind is not None:
-        known[1:] = [kind.display_name[len(label_head):], list(kind.shape)]
-        if kind.dtype != _USUAL_DTYPE:
-            more["dtype"] = kind.dtype
+    known: list[Any] = [key[len(head):], None, None]
+    if spec is not None:
+        known[1:] = [spec.display_name[len(label_head):], list(spec.shape)]
+        if spec.dtype != _USUAL_DTYPE:
+            more["dtype"] = spec.dtype
     if assignment is None:
         return [*known, None, None, more]
     if assignment.doubt:
@@ -174,20 +179,16 @@ def _row_as_json(row: _Row, heads: tuple[str, str, str], rules: _Rules) -> list[
         more["constants"] = [
             _constant_as_json(constant, rules, prefix) for constant in assignment.constants
         ]
-    result = [
-        *known,
-        expression_as_json(assignment.expression, prefix),
-        rules.number(assignment.rule)
-    ]
+    expression = expression_as_json(assignment.expression, prefix)
+    result = [*known, expression, rules.number(assignment.rule)]
     return [*result, more] if more else result
 
 
-def _implied_pairs(variables: Entry) -> tuple[tuple[str, str], ...]:
-    """A pair for each group of variables: the prefix of its tensors' names and that of its labels.
+def _implied_pairs(variables: list[Any]) -> tuple[tuple[str, str], ...]:
+    """Return a pair for each group of variables: the prefix of its tensors' names and that of its
+    labels.
     """
-    pairs = ((names.text()[:-1], label.text()[:-1])
-             for _, label, names, _ in (row.items(4) for row in variables.items()))
-    return tuple(dict.fromkeys(pairs))
+    return tuple(dict.fromkeys((names[:-1], label[:-1]) for _, label, names, _ in variables))
 
 
 def _all_tensors(assignment: Assignment) -> tuple[str, ...]:
@@ -197,41 +198,39 @@ def _all_tensors(assignment: Assignment) -> tuple[str, ...]:
 
 
 def _constant_as_json(constant: Constant, rules: _Rules, prefix: str = "") -> list[Any]:
-    return [
-        expression_as_json(constant.expression, prefix),
-        float(constant.value),
-        rules.number(constant.rule)
-    ]
+    expression = expression_as_json(constant.expression, prefix)
+    return [expression, float(constant.value), rules.number(constant.rule)]
 
 
-def _kinds_as_json(kinds: Mapping[str, TensorSpec], separator: str) -> list[Any]:
-    rows = []
-    for head, group in groupby(kinds.items(), lambda item: _head(item[0], separator)):
+def _specs_as_json(specs: Mapping[str, TensorSpec], separator: str) -> list[Any]:
+    groups = []
+    for head, group in groupby(specs.items(), lambda item: _head(item[0], separator)):
         together = list(group)
-        label = (None if all(name == kind.display_name for name, kind in together) else _shared(
-            [_head(kind.display_name, separator) for _, kind in together]))
-        rows.append([
-            head, label, [_kind_as_json(name[len(head):], kind, label) for name, kind in together]
+        label = None
+        if any(name != spec.display_name for name, spec in together):
+            label = _shared([_head(spec.display_name, separator) for _, spec in together])
+        groups.append([
+            head, label, [_spec_as_json(name[len(head):], spec, label) for name, spec in together]
         ])
-    return rows
+    return groups
 
 
-def _kind_as_json(name: str, kind: TensorSpec, label: str | None) -> list[Any]:
-    row: list[Any] = ([name, list(kind.shape)] if label is None else
-                      [name, kind.display_name[len(label):],
-                       list(kind.shape)])
-    return row if kind.dtype == _USUAL_DTYPE else [*row, kind.dtype]
+def _spec_as_json(name: str, spec: TensorSpec, label: str | None) -> list[Any]:
+    row: list[Any] = [name, list(spec.shape)]
+    if label is not None:
+        row.insert(1, spec.display_name[len(label):])
+    return row if spec.dtype == _USUAL_DTYPE else [*row, spec.dtype]
 
 
 def _shared(names: Sequence[str]) -> str:
-    """What all the names begin with."""
+    """Return what all the names begin with."""
     first, last = min(names, default=""), max(names, default="")
     return next((first[:end] for end in range(len(first)) if first[end] != last[end:end + 1]),
                 first)
 
 
 def _head(name: str, separator: str) -> str:
-    """A name without its last part, the separator kept: "" for a name of one part."""
+    """Return a name without its last part, the separator kept: "" for a name of one part."""
     return name[:name.rfind(separator) + 1]
 
 
@@ -244,7 +243,7 @@ def _json(value: Any) -> str:
 
 
 def _lines(value: Any) -> str:
-    """A list or dict with one line for each entry."""
+    """Return a list or dict with one line for each entry."""
     if isinstance(value, list) and value:
         return "[\n" + ",\n".join(map(_json, value)) + "\n]"
     if isinstance(value, dict) and value:
@@ -254,25 +253,38 @@ def _lines(value: Any) -> str:
 
 
 def _digest(parts: Mapping[str, Any]) -> str:
-    rest = {name: part for name, part in parts.items() if name != "sha256"}
+    rest = {name: one for name, one in parts.items() if name != "sha256"}
     return hashlib.sha256(_json(rest).encode("utf-8")).hexdigest()
 
 
-def _parts(text: str) -> dict[str, Entry]:
-    """The parts of a file of our format and version, undamaged."""
+def plan_from_text(content: str, make: type[AnyRecipe], calls: Calls) -> AnyRecipe:
+    """Return the Plan that the text of a file describes. Raises PlanError."""
     try:
-        value = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise PlanError(
-            f"it is no plan, or damaged: it cannot be read as JSON ({error}); save the plan again"
-        ) from error
+        # With PyTorch and Keras in memory two thirds of the time would go to the search for cycles.
+        with gc_paused():
+            plan = _read_plan(_read_parts(content), make, calls)
+            _check_shapes(plan)
+        return plan
+    except UnexpectedError as error:
+        raise error.as_plan_error() from error
+    except RecursionError as error:
+        raise PlanError("it is no plan: its values are nested too deeply") from error
+
+
+def _read_parts(content: str) -> dict[str, Any]:
+    """Return the parts of a file of our format and version, undamaged."""
+    try:
+        value = json.loads(content, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
+    except ValueError as error:
+        raise PlanError(f"it is no plan, or damaged: it is not valid JSON ({error}); save the plan "
+                        "again") from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise PlanError(f'it is JSON but no plan: a plan says "format": "{FORMAT}"; make one with '
                         'report.plan.save(path)')
     version = value.get("version")
     if type(version) is not int or version < 1:
         raise PlanError(
-            f"the plan's version is {version!r}, expected {VERSION}; the file is damaged, save "
+            f"the plan's version is {version!r:.60}, expected {VERSION}; the file is damaged, save "
             "the plan again")
     if version > VERSION:
         raise PlanError(
@@ -282,109 +294,141 @@ def _parts(text: str) -> dict[str, Entry]:
     if missing or unknown:
         raise PlanError(
             f"the plan is damaged: missing parts {missing}, unknown parts {unknown}; save it again")
-    parts = {name: entry_at(value[name], name) for name in _PARTS}
-    if parts["sha256"].text() != _digest(value):
+    if part(value, "sha256", text) != _digest(value):
         raise PlanError(
             "the plan is damaged or was changed by hand: its contents do not fit its check sum; "
             "save it again, and change plans in Python")
-    return parts
+    return value
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(
-            f"the key {next(name for name in names if names.count(name) > 1)!r} stands there twice")
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {twice!r:.60} stands there twice")
     return result
 
 
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no number of JSON")
+def _no_constant(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
-def _read_variables(entry: Entry, rules: list[str],
-                    calls: Calls) -> tuple[tuple[Assignment, ...], dict[str, TensorSpec]]:
-    assignments: list[Assignment] = []
-    targets: dict[str, TensorSpec] = {}
-    for group in entry.items():
-        head, label_head, prefix, rows = group.items(4)
-        names = Names(prefix.text(), calls)
-        for row in rows.items():
-            last, label, shape, expression, rule, *rest = row.items(5, 6)
-            more = rest[0].members("doubt", "note", "constants", "dtype") if rest else {}
-            place = head.text() + last.text()
-            if shape.value is not None:
-                if place in targets:
-                    raise last.error("a place that is not there yet")
-                dtype = more["dtype"].text() if "dtype" in more else _USUAL_DTYPE
-                targets[place] = TensorSpec(shape.shape(), dtype, label_head.text() + label.text())
-            if expression.value is not None:
-                read = read_expression(expression, names)
-                assignments.append(
-                    Assignment(place, read, rule.one_of(rules), *_read_more(more, names, rules)))
-    return tuple(assignments), targets
+def _read_plan(parts: dict[str, Any], make: type[AnyRecipe], calls: Calls) -> AnyRecipe:
+    reader = _Reader(part(parts, "rules", lambda rules: each(rules, text)), calls)
+    pairs = parts["pairs"]
+    part(parts, "variables", lambda groups: each(groups, reader.read_variables))
+    part(parts, "sources", lambda groups: each(groups, reader.read_sources))
+    expressions = ExpressionReader("", calls)
+    return make(
+        tuple(reader.assignments), part(parts, "dropped", reader.read_rules),
+        part(parts, "kept", reader.read_rules),
+        _implied_pairs(parts["variables"]) if pairs is None else tuple(
+            part(parts, "pairs", lambda pairs: each(pairs, _read_pair))),
+        part(parts, "constants",
+             lambda rows: reader.read_constants(rows, expressions)), reader.sources, reader.targets,
+        part(parts, "reversed", truth),
+        None if parts["layout"] is None else part(parts, "layout", read_layout))
 
 
-def _read_more(more: Mapping[str, Entry], names: Names,
-               rules: list[str]) -> tuple[str, str, tuple[Constant, ...]]:
-    constants = more["constants"].items() if "constants" in more else []
-    return (more["doubt"].one_of(rules) if "doubt" in more else "",
-            more["note"].one_of(rules) if "note" in more else "",
-            tuple(_read_constant(constant, names, rules) for constant in constants))
+def _read_pair(pair: Any) -> tuple[str, str]:
+    items(pair, 2, 2)
+    return part(pair, 0, text), part(pair, 1, text)
 
 
-def _read_constant(entry: Entry, names: Names, rules: list[str]) -> Constant:
-    expression, value, rule = entry.items(3)
-    return Constant(read_expression(expression, names), value.number(), rule.one_of(rules))
+class _Reader:
+    """Reads the lists of a plan file, whose rules are numbers of sentences."""
+    def __init__(self, rules: Sequence[str], calls: Calls) -> None:
+        self.rules, self.calls = rules, calls
+        self.assignments: list[Assignment] = []
+        self.targets: dict[str, TensorSpec] = {}
+        self.sources: dict[str, TensorSpec] = {}
+
+    def rule(self, value: Any) -> str:
+        return one_of(value, self.rules)
+
+    def read_rules(self, value: Any) -> dict[str, str]:
+        if type(value) is not dict:
+            raise UnexpectedError("an object", value)
+        return {name: part(value, name, self.rule) for name in value}
+
+    def read_constants(self, rows: Any, expressions: ExpressionReader) -> tuple[Constant, ...]:
+        def read(row: Any) -> Constant:
+            items(row, 3, 3)
+            return Constant(part(row, 0, expressions.read), part(row, 1, number),
+                            part(row, 2, self.rule))
+
+        return tuple(each(rows, read))
+
+    def read_variables(self, group: Any) -> None:
+        items(group, 4, 4)
+        heads = part(group, 0, text), part(group, 1, text)
+        expressions = ExpressionReader(part(group, 2, text), self.calls)
+        part(group, 3,
+             lambda rows: each(rows, lambda row: self.read_variable(row, heads, expressions)))
+
+    def read_variable(self, row: Any, heads: tuple[str, str],
+                      expressions: ExpressionReader) -> None:
+        items(row, 5, 6)
+        key = heads[0] + part(row, 0, text)
+        more = part(row, 5, _read_more) if len(row) == 6 else {}
+        if row[2] is not None:
+            dtype = part(more, "dtype", text) if "dtype" in more else _USUAL_DTYPE
+            label = heads[1] + part(row, 1, text)
+            _add_new(self.targets, key, TensorSpec(part(row, 2, shape), dtype, label))
+        if row[3] is None:
+            return
+        doubt, note = (
+            part(more, name, self.rule) if name in more else "" for name in ("doubt", "note"))
+        constants: tuple[Constant, ...] = ()
+        if "constants" in more:
+            constants = part(more, "constants", lambda rows: self.read_constants(rows, expressions))
+        self.assignments.append(
+            Assignment(key, part(row, 3, expressions.read), part(row, 4, self.rule), doubt, note,
+                       constants))
+
+    def read_sources(self, group: Any) -> None:
+        items(group, 3, 3)
+        head = part(group, 0, text)
+        label_head = None if group[1] is None else part(group, 1, text)
+        part(group, 2, lambda rows: each(rows, lambda row: self.read_source(row, head, label_head)))
+
+    def read_source(self, row: Any, head: str, label_head: str | None) -> None:
+        # Without a label's head the label is the name, and no row has one.
+        labels = 0 if label_head is None else 1
+        items(row, 2 + labels, 3 + labels)
+        name = label = head + part(row, 0, text)
+        if label_head is not None:
+            label = label_head + part(row, 1, text)
+        dtype = part(row, 2 + labels, text) if len(row) > 2 + labels else _USUAL_DTYPE
+        _add_new(self.sources, name, TensorSpec(part(row, 1 + labels, shape), dtype, label))
 
 
-def _read_rules(entry: Entry, rules: list[str]) -> dict[str, str]:
-    return {name: rule.one_of(rules) for name, rule in entry.members().items()}
+def _read_more(value: Any) -> dict[str, Any]:
+    return members(value, "doubt", "note", "constants", "dtype")
 
 
-def _read_pair(entry: Entry) -> tuple[str, str]:
-    first, second = entry.items(2)
-    return first.text(), second.text()
-
-
-def _read_kinds(entry: Entry) -> dict[str, TensorSpec]:
-    kinds: dict[str, TensorSpec] = {}
-    for row in entry.items():
-        head, label_head, together = row.items(3)
-        for one in together.items():
-            # Without a label's head the label is the name, and no row has one.
-            last, *labels, shape, dtype = _with_dtype(one, 2 if label_head.value is None else 3)
-            name = head.text() + last.text()
-            if name in kinds:
-                raise last.error("a name that is not there yet")
-            label = label_head.text() + labels[0].text() if labels else name
-            kinds[name] = TensorSpec(shape.shape(), dtype.text(), label)
-    return kinds
-
-
-def _with_dtype(entry: Entry, least: int) -> list[Entry]:
-    """The entries of a row, of which the last one, the type, may be left out."""
-    items = entry.items(least, least + 1)
-    return items if len(items) > least else [*items, entry_at(_USUAL_DTYPE, entry.where)]
+def _add_new(specs: dict[str, TensorSpec], name: str, spec: TensorSpec) -> None:
+    if name in specs:
+        raise UnexpectedError("a name that is not there yet", name)
+    specs[name] = spec
 
 
 def _check_shapes(plan: Recipe) -> None:
-    """Every expression must give the shape of its variable, as far as the Plan knows the shapes."""
-    shapes = {name: kind.shape for name, kind in plan.sources.items()}
-    for number, assignment in enumerate(plan.assignments):
-        # A Plan made by hand may lack the kinds; what a callback gives has no shape before it is
+    """Check that every expression gives the shape of its variable, where the Plan knows shapes."""
+    shapes = {name: spec.shape for name, spec in plan.sources.items()}
+    for index, assignment in enumerate(plan.assignments):
+        # A Plan made by hand may lack the specs; what a callback gives has no shape before it is
         # called.
         target = plan.targets.get(assignment.key)
-        known = target is not None and shapes.keys() >= set(tensors_of(assignment.expression))
-        if not known or needs_callback(assignment.expression):
+        if target is None or needs_callback(assignment.expression) or not all(
+                name in shapes for name in tensors_of(assignment.expression)):
             continue
         try:
-            shape = shape_of(assignment.expression, shapes)
+            found = shape_of(assignment.expression, shapes)
         except ValueError as error:
             raise PlanError(
-                f"variable {number} ('{assignment.key}'): {error}; save the plan again") from error
-        if target is not None and shape != target.shape:
+                f"variable {index} ('{assignment.key}'): {error}; save the plan again") from error
+        if found != target.shape:
             raise PlanError(
-                f"variable {number}: '{target.display_name}' has shape {target.shape}, the "
-                f"expression gives {shape}; save the plan again")
+                f"variable {index}: '{target.display_name}' has shape {target.shape}, the "
+                f"expression gives {found}; save the plan again")

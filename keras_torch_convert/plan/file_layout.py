@@ -5,52 +5,73 @@ config there.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import zlib
+from functools import partial
 from typing import Any
 
+from ..errors import PlanError
 from ..spec.file_layout import (ArchiveMember, AttributeValue, FileLayout, StoredArray,
                                 StoredAttribute, StoredGroup, TargetLayout)
-from .file_entries import Entry, entry_at
+from .json_values import UnexpectedError, each, items, members, part, shape, text
 
-# A layout is far smaller; a damaged or foreign one must not fill the memory.
-_MOST_BYTES = 256 << 20
+# A small file must not fill the memory: unpacked a layout may take so many bytes, or so many times
+# its own size, and hold so many values.
+_MOST_BYTES = 64 << 20
+_MOST_TIMES = 4
+_MOST_VALUES = 4_000_000
 
 
 def layout_as_json(layout: TargetLayout) -> dict[str, str]:
-    """Framework and version in clear, the rest compressed."""
+    """Return framework and version in clear, the rest compressed.
+
+    Raises PlanError for a layout that `read_layout` would refuse.
+    """
     rest = {
         "legacy": _file_as_json(layout.legacy), "weights": _file_as_json(layout.weights),
         "members": [[member.name, member.text] for member in layout.members]
     }
-    text = json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    compressed = base64.b64encode(zlib.compress(text.encode("utf-8"), 9)).decode("ascii")
+    data = json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    compressed = base64.b64encode(zlib.compress(data, 9)).decode("ascii")
+    if len(data) > _most_bytes(compressed) or _values(data) > _MOST_VALUES:
+        raise PlanError(
+            f"the layout of the Keras files takes {len(data)} bytes in a plan, which is too much: "
+            "variables that keep their own values are stored there; save the plan without a "
+            "layout, by dataclasses.replace(plan, layout=None), and give `apply` a template")
     return {"compressed": compressed, "framework": layout.framework, "version": layout.version}
 
 
-def read_layout(entry: Entry) -> TargetLayout:
-    """The layout that an entry of a plan file holds. Raises PlanError."""
-    members = _complete(entry, "compressed", "framework", "version")
-    compressed = members["compressed"]
+def read_layout(value: Any) -> TargetLayout:
+    """Return the layout that a value of a plan file holds. Raises UnexpectedError."""
+    members(value, "compressed", "framework", "version", complete=True)
+    rest = part(value, "compressed", _unpacked)
+    members(rest, "legacy", "weights", "members", complete=True)
+    return TargetLayout(part(value, "framework", text), part(value, "version", text),
+                        part(rest, "legacy", _read_file), part(rest, "weights", _read_file),
+                        tuple(part(rest, "members", lambda rows: each(rows, _read_member))))
+
+
+def _unpacked(value: Any) -> Any:
+    most = _most_bytes(text(value))
     inflater = zlib.decompressobj()
     try:
-        data = inflater.decompress(base64.b64decode(compressed.text(), validate=True), _MOST_BYTES)
-        if not inflater.eof or inflater.unused_data:
-            raise compressed.error(
-                f"compressed data of at most {_MOST_BYTES} bytes, complete and nothing after it")
-        rest = entry_at(json.loads(data.decode("utf-8")), "layout")
-    except (binascii.Error, zlib.error, ValueError, RecursionError) as error:
-        if not isinstance(
-                error,
-            (binascii.Error, zlib.error, UnicodeDecodeError, json.JSONDecodeError, RecursionError)):
-            raise
-        raise compressed.error("JSON, compressed by zlib, in base64") from error
-    parts = _complete(rest, "legacy", "weights", "members")
-    texts = [row.items(2) for row in parts["members"].items()]
-    return TargetLayout(members["framework"].text(), members["version"].text(),
-                        _read_file(parts["legacy"]), _read_file(parts["weights"]),
-                        tuple(ArchiveMember(name.text(), text.text()) for name, text in texts))
+        data = inflater.decompress(base64.b64decode(value, validate=True), most)
+        if not inflater.eof or inflater.unused_data or _values(data) > _MOST_VALUES:
+            raise UnexpectedError(
+                f"compressed data of at most {most} bytes and {_MOST_VALUES} values, complete and "
+                "nothing after it", value)
+        return json.loads(data.decode("utf-8"))
+    except (zlib.error, ValueError, RecursionError) as error:
+        raise UnexpectedError("JSON, compressed by zlib, in base64", value) from error
+
+
+def _most_bytes(compressed: str) -> int:
+    return max(_MOST_BYTES, _MOST_TIMES * len(compressed))
+
+
+def _values(data: bytes) -> int:
+    """Return a number that the JSON values in a text do not exceed."""
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
 
 
 def _file_as_json(file: FileLayout | None) -> Any:
@@ -73,54 +94,53 @@ def _attributes_as_json(attributes: tuple[StoredAttribute, ...]) -> list[Any]:
              list(one.value) if isinstance(one.value, tuple) else one.value] for one in attributes]
 
 
-def _read_file(entry: Entry) -> FileLayout | None:
-    if entry.value is None:
+def _read_member(row: Any) -> ArchiveMember:
+    items(row, 2, 2)
+    return ArchiveMember(part(row, 0, text), part(row, 1, text))
+
+
+def _read_file(value: Any) -> FileLayout | None:
+    if value is None:
         return None
-    members = _complete(entry, "groups", "arrays")
-    groups = _rows(members["groups"], 2)
-    return FileLayout(
-        tuple(
-            StoredGroup(path.text(), _read_attributes(attributes)) for path, attributes in groups),
-        tuple(_read_array(row) for row in _rows(members["arrays"], 6)))
+    members(value, "groups", "arrays", complete=True)
+    groups = part(value, "groups", lambda table: _columns(table, text, _read_attributes))
+    arrays = part(
+        value, "arrays",
+        lambda table: _columns(table, text, shape, text, text, _read_attributes, _read_bytes))
+    return FileLayout(tuple(StoredGroup(*row) for row in groups),
+                      tuple(StoredArray(*row) for row in arrays))
 
 
-def _rows(entry: Entry, count: int) -> list[tuple[Entry, ...]]:
-    """The rows of a table that is kept as `count` columns of one length."""
-    columns = [column.items() for column in entry.items(count)]
+def _columns(table: Any, *readers: Any) -> list[tuple[Any, ...]]:
+    """Return the rows of a table that is kept by columns, one for each reader."""
+    items(table, len(readers), len(readers))
+    columns = [part(table, index, partial(each, read=read)) for index, read in enumerate(readers)]
     if len({len(column) for column in columns}) != 1:
-        raise entry.error("columns of one length")
+        raise UnexpectedError("columns of one length", table)
     return list(zip(*columns, strict=True))
 
 
-def _read_array(row: tuple[Entry, ...]) -> StoredArray:
-    path, shape, dtype, place, attributes, values = row
+def _read_bytes(value: Any) -> bytes:
     try:
-        data = base64.b64decode(values.text(), validate=True)
-    except binascii.Error as error:
-        raise values.error("bytes in base64") from error
-    return StoredArray(path.text(), shape.shape(), dtype.text(), place.text(),
-                       _read_attributes(attributes), data)
+        return base64.b64decode(text(value), validate=True)
+    except ValueError as error:
+        raise UnexpectedError("bytes in base64", value) from error
 
 
-def _read_attributes(entry: Entry) -> tuple[StoredAttribute, ...]:
-    rows = [row.items(3) for row in entry.items()]
-    return tuple(
-        StoredAttribute(name.text(), dtype.text(), _read_value(value))
-        for name, dtype, value in rows)
+def _read_attributes(value: Any) -> tuple[StoredAttribute, ...]:
+    return tuple(each(value, _read_attribute))
 
 
-def _read_value(entry: Entry) -> AttributeValue:
-    if isinstance(entry.value, list):
-        kinds = {type(value) for value in entry.value}
-        if len(kinds) <= 1 and kinds <= {str, int, float}:
-            return tuple(entry.value)
-    elif isinstance(entry.value, (str, bool, int, float)):
-        return entry.value
-    raise entry.error("a text, a number, or a list of either")
+def _read_attribute(row: Any) -> StoredAttribute:
+    items(row, 3, 3)
+    return StoredAttribute(part(row, 0, text), part(row, 1, text), part(row, 2, _read_value))
 
 
-def _complete(entry: Entry, *names: str) -> dict[str, Entry]:
-    members = entry.members(*names)
-    if len(members) != len(names):
-        raise entry.error(f"an object with {', '.join(names)}")
-    return members
+def _read_value(value: Any) -> AttributeValue:
+    if isinstance(value, list):
+        types = {type(one) for one in value}
+        if len(types) <= 1 and types <= {str, int, float}:
+            return tuple(value)
+    elif isinstance(value, (str, bool, int, float)):
+        return value
+    raise UnexpectedError("a text, a number, or a list of either", value)

@@ -4,12 +4,16 @@ refused with a reason.
 
 from __future__ import annotations
 
+import base64
 import gc
 import json
 import os
 import pickle
 import sys
+import time
+import tracemalloc
 import weakref
+import zlib
 from collections.abc import Callable
 from dataclasses import is_dataclass, replace
 from pathlib import Path
@@ -30,10 +34,11 @@ from keras_torch_convert.plan.expressions import (
     NODES, Add, CallbackOutput, Concat, Expression, Fill, LayerCallback, Multiply, Norm, Overlay,
     Permute, Resampled, Reshape, Scale, SingularVector, Slice, SliceScatter, SpectralNormWeight,
     Tensor, UserCall, WeightNorm, WeightStandardization)
-from keras_torch_convert.plan.file import plan_as_text, plan_from_text
+from keras_torch_convert.plan.file import _digest, plan_as_text, plan_from_text
+from keras_torch_convert.plan.file_expressions import MOST_LEVELS
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment, Constant
-from keras_torch_convert.spec.file_layout import recorded
+from keras_torch_convert.spec.file_layout import FileLayout, StoredArray, TargetLayout, recorded
 from keras_torch_convert.spec.tensor_spec import TensorSpec
 from tests.helpers.small_models import TWO_BRANCHES_ALIGNED, keras_two_branches, torch_two_branches
 
@@ -244,8 +249,6 @@ class TestDamagedAndForeignFiles:
 
     def changed(self, change: Callable[[dict[str, Any]], Any], *, sealed: bool = True) -> str:
         """The text of a plan with something changed, under a fitting check sum when `sealed`."""
-        from keras_torch_convert.plan.file import _digest
-
         parts = json.loads(plan_as_text(self.PLAN))
         change(parts)
         if sealed:
@@ -303,6 +306,125 @@ class TestDamagedAndForeignFiles:
             replace(self.PLAN, constants=(Constant(Tensor("a"), float("nan"), "r"),)).save(path)
         assert path.read_bytes() == before
         assert list(tmp_path.iterdir()) == [path]
+
+
+def sealed(text: str) -> str:
+    """A plan of one variable with `text` as its expression, under a fitting check sum."""
+    plan = replace(TestDamagedAndForeignFiles.PLAN, targets={})
+    parts = json.loads(plan_as_text(plan))
+    parts["variables"][0][3][0][3] = json.loads(text)
+    parts["sha256"] = _digest(parts)
+    return json.dumps(parts)
+
+
+def packed(data: bytes) -> dict[str, str]:
+    """The layout part of a plan with `data` inside."""
+    compressed = base64.b64encode(zlib.compress(data, 9)).decode()
+    return {"compressed": compressed, "framework": "keras", "version": "3"}
+
+
+class TestWhatAFileMayCost:
+    def test_steps_inside_each_other_have_a_limit_in_both_directions(self) -> None:
+        def nested(levels: int) -> str:
+            return '["permute",' * levels + '"a"' + ",[0]]" * levels
+
+        plan = plan_from_text(sealed(nested(MOST_LEVELS)), Plan, {})
+        assert plan_from_text(plan_as_text(plan), Plan, {}) == plan
+        with pytest.raises(ktc.PlanError, match="at most 65536 steps, 64 of them inside"):
+            plan_from_text(sealed(nested(MOST_LEVELS + 1)), Plan, {})
+        deeper = Permute(plan.assignments[0].expression, (0,))
+        with pytest.raises(ktc.PlanError, match="more than 64 steps inside each other"):
+            plan_as_text(Plan((Assignment("k", deeper, "r"),)))
+
+    @pytest.mark.parametrize("levels", [300, 900, 5_000, 100_000])
+    def test_values_inside_each_other_end_no_process(self, levels: int) -> None:
+        text = plan_as_text(TestDamagedAndForeignFiles.PLAN)
+        for opening, closing in (('["permute",', ",[0]]"), ("[", "]"), ('{"a":', "}")):
+            inside = opening * levels + "1" + closing * levels
+            with pytest.raises(ktc.PlanError):
+                plan_from_text(text.replace('["permute"', inside + ',["permute"'), Plan, {})
+
+    def test_an_expression_that_is_doubled_16_times_is_refused_at_once(self) -> None:
+        text = '"a"'
+        for _ in range(16):
+            text = f'["concat",[{text},{text}],0]'
+        text = sealed(text)
+        before = time.process_time()
+        with pytest.raises(ktc.PlanError, match="at most 65536 steps"):
+            plan_from_text(text, Plan, {})
+        assert time.process_time() - before < 2
+
+    @pytest.mark.parametrize("data", [
+        b"[" + b" " *
+        (65 << 20) + b"]", b"[" + b"[]," * 4_000_000 + b"[]]", b'{"a":' + b"{}," * 4_000_000
+    ])
+    def test_a_layout_that_unpacks_to_too_much_is_refused_before_it_is_read(self,
+                                                                            data: bytes) -> None:
+        parts = json.loads(plan_as_text(TestDamagedAndForeignFiles.PLAN))
+        parts["layout"] = packed(data)
+        parts["sha256"] = _digest(parts)
+        text = json.dumps(parts)
+        tracemalloc.start()
+        with pytest.raises(ktc.PlanError, match=r"layout.compressed: .*at most \d+ bytes and"):
+            plan_from_text(text, Plan, {})
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 200 << 20
+
+    def test_a_layout_that_could_not_be_loaded_is_not_saved(self) -> None:
+        zeros = StoredArray("/a", (80 << 20,), "<f4", "k", values=bytes(80 << 20))
+        layout = TargetLayout("keras", "3", FileLayout((), (zeros,)))
+        with pytest.raises(ktc.PlanError, match="save the plan without a layout"):
+            plan_as_text(Plan((), layout=layout))
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+    def test_what_is_no_regular_file_is_not_opened(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+            with pytest.raises(ktc.PlanError, match="not a regular file"):
+                Plan.load(path)
+
+    def test_a_file_of_a_size_that_no_plan_has_is_not_read(self, tmp_path: Path) -> None:
+        with (tmp_path / "x.plan.json").open("wb") as file:
+            file.truncate(100 << 30)
+        with pytest.raises(ktc.PlanError, match="has 107374182400 bytes, at most"):
+            Plan.load(tmp_path / "x.plan.json")
+
+    def test_a_key_that_stands_there_twice_is_found_in_linear_time(self) -> None:
+        keys = ",".join(f'"{index}":1' for index in range(200_000))
+        before = time.process_time()
+        with pytest.raises(ktc.PlanError, match="the key '199999' stands there twice"):
+            plan_from_text(f'{{{keys},"199999":1}}', Plan, {})
+        assert time.process_time() - before < 2
+
+    def test_8000_tensors_load_in_less_than_300_ms(self, tmp_path: Path) -> None:
+        path = plan_of_many_tensors(8000).save(tmp_path / "x.plan.json")
+        seconds = []
+        for _ in range(5):
+            before = time.process_time()
+            loaded = Plan.load(path)
+            seconds.append(time.process_time() - before)
+        assert len(loaded.assignments) == len(loaded.sources) == len(loaded.targets) == 8000
+        assert min(seconds) < 0.3
+
+
+def plan_of_many_tensors(count: int) -> Plan:
+    """Convolutions with a bias each, and a Keras file for them."""
+    assignments, sources, targets, arrays = [], {}, {}, []
+    for index in range(count // 2):
+        layer, key = f"blocks.{index // 9}.conv{index % 9}", f"{index // 9}:Block/{index % 9}:Conv"
+        name = f"block{index // 9}/conv{index % 9}"
+        kernel: Any = Permute(Tensor(f"{layer}.weight"), (2, 3, 1, 0))
+        for number, (last, own, expression, shape, keras_shape) in enumerate(
+            [("weight", "kernel", kernel, (64, 32, 3, 3), (3, 3, 32, 64)),
+             ("bias", "bias", Tensor(f"{layer}.bias"), (64,), (64,))]):
+            sources[f"{layer}.{last}"] = TensorSpec(shape, "float32", f"{layer}.{last}")
+            targets[f"{key}/{number}"] = TensorSpec(keras_shape, "float32", f"{name}/{own}")
+            assignments.append(Assignment(f"{key}/{number}", expression, "convolution"))
+            arrays.append(
+                StoredArray(f"/model_weights/{name}/{own}", keras_shape, "<f4", f"{key}/{number}"))
+    layout = TargetLayout("keras", "3", FileLayout((), tuple(arrays)))
+    return Plan(tuple(assignments), sources=sources, targets=targets, layout=layout)
 
 
 class TestDifference:
