@@ -16,8 +16,9 @@ from ..errors import PlanError
 from ..util.text import shorten
 
 _Item = TypeVar("_Item")
-# What a C program can count.
+# What C and NumPy can count, and how many axes NumPy has.
 _LARGEST = 2**63 - 1
+_MOST_AXES = 64
 
 
 class UnexpectedError(Exception):
@@ -111,7 +112,7 @@ def number(value: Any) -> float:
 
 def shape(value: Any) -> tuple[int, ...]:
     """Return a list of extents."""
-    return tuple(each(value, whole))
+    return tuple(each(items(value, 0, _MOST_AXES), whole))
 
 
 def one_of(value: Any, choices: Sequence[_Item]) -> _Item:
