@@ -98,7 +98,8 @@ def concat(*names: str, groups: int = 1) -> ConcatLayers:
     """Name several torch layers that Keras holds fused, for the `mapping` of `align`.
 
     Args:
-        *names: Torch layers, or tensors. They lie one after the other along the first axis (outputs).
+        *names: Torch layers, or tensors. They lie one after the other along the first axis
+            (outputs).
         groups: The rows of each are cut into so many groups, and every group has some rows of all,
             as in `split`.
 

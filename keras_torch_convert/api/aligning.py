@@ -38,8 +38,8 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
     """Find out which torch weight belongs where, or write down what the caller says.
 
     Without `mapping` both models are run on randomized copies of their weights, and each Keras
-    layer gets the torch layer that computes the same. A state dict or a checkpoint cannot be run: it is
-    aligned by shapes, names and order, which proves nothing. Both models stay as they are.
+    layer gets the torch layer that computes the same. A state dict or a checkpoint cannot be run:
+    it is aligned by shapes, names and order, which proves nothing. Both models stay as they are.
 
     With `mapping` nothing is searched. A Keras layer goes by its name, a layer inside another by
     its display name ("block/attn"); a torch layer goes by its name without the last part

@@ -48,8 +48,8 @@ def reverse_of(plan: Plan) -> Plan:
 def to_state_dict(keras_model: Any, plan: Plan, *, strict: Strict = True) -> dict[str, Any]:
     """Make a PyTorch state dict from a Keras model or file; no torch module is needed.
 
-    Names, shapes and types are those of the torch side when the Plan was made. Tensors that the Plan
-    leaves out are not in the result. BatchNorm does without its counter; for anything else load the
+    Names, shapes and types are those of the torch side when the Plan was made. Tensors that the
+    Plan leaves out are not in the result. BatchNorm does without its counter; for anything else load the
     result with `strict=False`.
 
     Args:
