@@ -107,9 +107,7 @@ OLD_LONG_LINES = {
     "keras_torch_convert/diagnosis/description.py", "keras_torch_convert/diagnosis/diagnosis.py",
 }
 OLD_LARGE_FUNCTIONS = {
-    "keras_torch_convert/alignment/assemble.py:plan_by_order",
-    "keras_torch_convert/alignment/by_hand.py:plan_from_mapping",
-    "keras_torch_convert/alignment/by_order.py:pairs", "keras_torch_convert/api/aligning.py:align",
+    "keras_torch_convert/api/aligning.py:align",
     "keras_torch_convert/api/classic.py:keras_reload_from_torch_model",
     "keras_torch_convert/api/classic.py:keras_reload_stacked_state_dict",
     "keras_torch_convert/api/conversion.py:_into_torch",

@@ -18,7 +18,7 @@ from ..spec.layer_groups import (DEFAULT_SKIP_WEIGHTS, LayerGroups, TorchLayer, 
 from ..spec.source import Source
 from ..spec.target import Target, TargetVariable
 from ..util.text import join_names
-from .assemble import plan_by_order
+from .by_order import PairingOptions, plan_by_order
 from .propose import Moves, smallest_moves
 
 
@@ -254,8 +254,8 @@ def _difference(plan: Plan, source: Source, collection: LayerGroups, target: Tar
     values.
     """
     try:
-        ordered = plan_by_order(collection, target, wanted, skip_layers=common["skip_layers"],
-                                keep_layers=common["keep_layers"], aligned=True)
+        options = PairingOptions(common["skip_layers"], common["keep_layers"], aligned=True)
+        ordered = plan_by_order(collection, target, wanted, options)
     except (AlignmentError, TransferError) as error:
         return f"with the layers in order, {error}"
     got = {assignment.key: assignment for assignment in ordered.assignments}

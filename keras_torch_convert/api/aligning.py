@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..alignment.assemble import with_both_sides
-from ..alignment.by_hand import plan_from_mapping
+from ..alignment.by_order import PairingOptions
 from ..alignment.dictionaries import ClassicDictionaries, dictionaries_of
+from ..alignment.mapping import plan_from_mapping
 from ..alignment.parts import LayerSelection
 from ..errors import AlignmentError, ClassCountError
 from ..keras_io.model import read_target
@@ -90,9 +91,9 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
     source = source if isinstance(source, Source) else read_source(source)
     target = target if isinstance(target, Target) else read_target(target, sample=sample)
     if mapping is not None:
-        return plan_from_mapping(source, target, mapping, skip_weights=skip_weights,
-                                 additional_transfer=additional_transfer or {},
-                                 skip_layers=skip_layers, keep_layers=keep_layers, resize=resize)
+        return plan_from_mapping(source, target, mapping, PairingOptions(skip_layers, keep_layers),
+                                 skip_weights=skip_weights, resize=resize,
+                                 additional_transfer=additional_transfer or {})
     for name, given in (("additional_transfer", additional_transfer), ("skip_layers", skip_layers),
                         ("keep_layers", keep_layers), ("resize", resize)):
         if given:

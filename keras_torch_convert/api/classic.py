@@ -12,7 +12,7 @@ from dataclasses import replace
 from os import PathLike
 from typing import Any
 
-from ..alignment.assemble import plan_by_order
+from ..alignment.by_order import PairingOptions, plan_by_order
 from ..alignment.classic import MatchFunction, NameAlignment
 from ..errors import SourceError
 from ..keras_io.keras_save import check_path
@@ -76,9 +76,9 @@ def keras_reload_stacked_state_dict(model: Any, stacked_state_dict: Mapping[str,
         source, collection = read_stacks(stacked_state_dict)
         target = read_target(model, expand_nested=expand_nested, whole=is_attention)
     with stopwatch.stage("align"):
-        plan = plan_by_order(collection, target, list(layer_names_matched_torch),
-                             additional_transfer, skip_layers=skip_layers, keep_layers=keep_layers,
-                             strict=strict, aligned=True)
+        options = PairingOptions(skip_layers, keep_layers, strict, aligned=True)
+        plan = plan_by_order(collection, target, list(layer_names_matched_torch), options,
+                             additional_transfer)
     report = apply_to_model(plan, source, target, strict=strict,
                             save=file_to_save(save_name, ".h5",
                                               target), progress=verbose > 0, stopwatch=stopwatch)

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Union
 
 from ..alignment import by_order
-from ..alignment.assemble import plan_by_order
+from ..alignment.by_order import PairingOptions, plan_by_order
 from ..alignment.classic import MatchFunction, NameAlignment, align_names
-from ..alignment.joined_layers import joined_by_kind
-from ..alignment.recurrent_layers import skipped_apart, split_by_order
+from ..alignment.regrouping import cut_where_skipped, joined_by_kind, split_by_order
 from ..errors import PairError
 from ..plan.executor import Strict
 from ..plan.plan import Plan
@@ -68,9 +67,9 @@ class AlignmentOptions:
         """The Plan that pairs the torch layers, which stand in `order`, with the Keras layers
         called `names`.
         """
-        return plan_by_order(collection, target, names, self.additional_transfer,
-                             skip_layers=self.skip_layers, keep_layers=self.keep_layers,
-                             strict=strict, order=order, aligned=self.moves, resize=self.resize)
+        options = PairingOptions(self.skip_layers, self.keep_layers, strict, order, self.moves)
+        return plan_by_order(collection, target, names, options, self.additional_transfer,
+                             self.resize)
 
     def arguments(self) -> dict[str, Any]:
         """Those that are given, as the report repeats them."""
@@ -88,7 +87,7 @@ def listed(collection: LayerGroups, target: Target, names: Sequence[str],
            told: AlignmentOptions) -> LayerTable:
     """Both lists side by side as they would be paired, without the layers that the caller excuses.
     """
-    stacks = skipped_apart(collection.layers, told.skip_layers)
+    stacks = cut_where_skipped(collection.layers, told.skip_layers)
     skipped = by_order.hit_by(told.skip_layers, [stack.name for stack in stacks], "skip_layers",
                               "torch layer")
     kept = by_order.hit_by(told.keep_layers, [layer.name for layer in target.layers], "keep_layers",

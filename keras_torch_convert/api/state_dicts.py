@@ -10,7 +10,7 @@ from dataclasses import replace
 from os import PathLike
 from typing import Any
 
-from ..alignment.assemble import plan_by_order
+from ..alignment.by_order import PairingOptions, plan_by_order
 from ..errors import TransferError
 from ..keras_io.keras_source import read_keras_file, read_keras_source
 from ..keras_io.model import read_target
@@ -36,7 +36,8 @@ def sides_of(keras_model: Any, module: Any, plan: Plan | None,
         keras_model, sample=sample)
     if plan is None:
         source = read(module)
-        plan = plan_by_order(group_by_layer(source), keras, order=source.order)
+        plan = plan_by_order(group_by_layer(source), keras,
+                             options=PairingOptions(order=source.order))
     return reverse_of(plan), read_keras_source(keras), read_torch_target(module), keras
 
 

@@ -5,7 +5,7 @@ off in silence.
 import numpy as np
 import pytest
 
-from keras_torch_convert.alignment.by_order import pairs
+from keras_torch_convert.alignment.by_order import PairingOptions, pair_by_order
 from keras_torch_convert.errors import AlignmentError
 from keras_torch_convert.spec.layer_groups import group_by_layer
 from tests.helpers.transfer import layer, source_of
@@ -14,6 +14,10 @@ TORCH = group_by_layer(
     source_of({f"{name}.weight": np.ones((2, 2)) for name in ("stem", "block.1", "block.2", "head")
               }))
 KERAS = [layer(name, "Dense", {"kernel": (2, 2)}) for name in ("stem", "first", "second", "head")]
+
+
+def pairs(*arguments, **options):
+    return pair_by_order(*arguments, options=PairingOptions(**options))
 
 
 def names_of(pairing):
@@ -60,7 +64,7 @@ def test_skipped_and_kept_layers_leave_both_lists():
     assert pairing.dropped_tensors == {
         "stem.weight": "skip_layers 's*'", "block.1.weight": "skip_layers 'block.1'"
     }
-    assert pairing.kept_places == {"first/0": "keep_layers 'first'"}
+    assert pairing.kept_keys == {"first/0": "keep_layers 'first'"}
 
 
 def test_a_star_stands_for_any_text_and_a_dot_for_itself():

@@ -14,7 +14,7 @@ from ...rules.layer import assign_layer
 from ...spec.layer_groups import TorchLayer, group_by_layer
 from ...spec.source import Source
 from ...spec.target import Target, TargetLayer
-from ..recurrent_layers import parts_of
+from ..regrouping import recurrent_parts
 from .candidates import LayerMapping
 from .transforms import VariableMapping
 
@@ -50,7 +50,7 @@ class LayerRules:
             tensor.name: torch_layer for torch_layer in torch_layers
             for tensor in torch_layer.tensors
         }
-        self.parts = tuple(parts_of(torch_layers).values())
+        self.parts = tuple(recurrent_parts(torch_layers).values())
 
     def layer_mappings(self, names: tuple[str, ...], layer: TargetLayer) -> Iterator[LayerMapping]:
         """What the rule of the layer's kind makes of the weights `names`, taken together; of a
