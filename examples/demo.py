@@ -33,7 +33,7 @@ from safetensors.torch import save_file
 from skimage import data
 
 from keras_torch_convert import keras_reload_from_torch_model
-from keras_torch_convert.running.imagenet import class_name
+from keras_torch_convert.comparison.top_classes import class_name
 
 OUTPUT = Path("demo_output")
 EGYPTIAN_CAT = 285

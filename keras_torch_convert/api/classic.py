@@ -14,6 +14,7 @@ from typing import Any
 
 from ..alignment.by_order import PairingOptions, plan_by_order
 from ..alignment.classic import MatchFunction, NameAlignment
+from ..comparison.tolerances import TOLERANCES
 from ..errors import SourceError
 from ..keras_io.keras_save import check_path
 from ..keras_io.model import read_target
@@ -23,6 +24,7 @@ from ..report.layer_table import LayerTable, side_by_side
 from ..report.report import Report
 from ..rules.families.attention import is_attention
 from ..rules.families.position_tables import Resize
+from ..running.inputs import InputRequest
 from ..running.picture import RescaleMode, load_picture, rescaling
 from ..spec.layer_groups import LayerGroups, TorchLayer, group_by_layer
 from ..spec.source import Source, SourceTensor
@@ -30,8 +32,9 @@ from ..spec.target import Target
 from ..torch_io.live_tensor import live_tensor
 from ..torch_io.reader import read
 from .classic_arguments import AlignmentOptions, Moves, Transfer, listed, unused_keys
-from .classic_automatic import convert_untold
-from .conversion import Stopwatch, add_predictions, apply_to_model, in_words, placeholder_notes
+from .classic_automatic import compare_safely, convert_untold
+from .conversion import Stopwatch, apply_to_model, in_words, placeholder_notes
+from .verification import VerifyOptions
 
 
 def keras_reload_stacked_state_dict(model: Any, stacked_state_dict: Mapping[str, Sequence[Any]],
@@ -99,8 +102,8 @@ def keras_reload_from_torch_model(torch_model: Any, keras_model: Any = None,
                                   strict: Strict = True, skip_layers: Sequence[str] = (),
                                   keep_layers: Sequence[str] = (), expand_nested: bool = False,
                                   wrapper: str | None = None, sample: Any = None, image: Any = None,
-                                  rescale_mode: RescaleMode = None,
-                                  resize: Resize = None) -> Report:
+                                  rescale_mode: RescaleMode = None, resize: Resize = None,
+                                  tolerance: float = TOLERANCES.accepted) -> Report:
     """Convert a PyTorch model or checkpoint into a Keras model, pairing layers by order.
 
     The torch layers stand as the state dict lists them, the Keras layers as `model.layers` lists
@@ -156,6 +159,8 @@ def keras_reload_from_torch_model(torch_model: Any, keras_model: Any = None,
             Keras model, else "torch".
         resize: "bicubic" or "bilinear" resizes position tables that were made for another image
             size. None refuses them.
+        tolerance: The largest difference of the outputs, as a fraction of torch's largest one, up
+            to which models that are not equal count as close.
 
     Returns:
         The report.
@@ -178,6 +183,9 @@ def keras_reload_from_torch_model(torch_model: Any, keras_model: Any = None,
         True
     """
     stopwatch = Stopwatch()
+    request = InputRequest(sample, picture=True, image=image, rescale_mode=rescale_mode,
+                           input_shape=input_shape)
+    options = VerifyOptions(randomized=False, tolerance=tolerance)
     if do_predict:
         check_picture(image, rescale_mode)
     with stopwatch.stage("read"):
@@ -207,9 +215,6 @@ def keras_reload_from_torch_model(torch_model: Any, keras_model: Any = None,
     writing: dict[str, Any] = {
         "strict": strict, "save": save, "progress": verbose > 0, "stopwatch": stopwatch
     }
-    predicting: dict[str, Any] = {
-        "image": image, "rescale_mode": rescale_mode, "input_shape": input_shape, "sample": sample
-    }
 
     def by_order() -> Plan:
         with stopwatch.stage("align"):
@@ -219,14 +224,14 @@ def keras_reload_from_torch_model(torch_model: Any, keras_model: Any = None,
         report, predicted = apply_to_model(by_order(), source, target, **writing), False
         report.alignment = by_order_in_words(alignment, source, target)
     else:
-        report, predicted = convert_untold(by_order, source, target, sample, writing,
-                                           predicting if do_predict else None)
+        report, predicted = convert_untold(by_order, source, target, request, writing,
+                                           options if do_predict else None)
     report.layer_table = looked_at.layer_table
     report.alignment_arguments = looked_at.alignment_arguments
     report.warnings += looked_at.warnings
     report.notes += alignment.notes
     if do_predict and not predicted:
-        add_predictions(report, source, target, stopwatch, **predicting)
+        compare_safely(report, source, keras_model, request, stopwatch, options)
     return shown(report, verbose)
 
 

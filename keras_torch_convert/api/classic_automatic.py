@@ -12,11 +12,13 @@ from ..errors import AlignmentError, ClassCountError, PredictionError, TransferE
 from ..keras_io.model import read_target
 from ..plan.plan import Plan
 from ..report.report import Report
+from ..running.inputs import InputRequest, input_pair
 from ..spec.source import Source
 from ..spec.target import Target
 from .aligning import aligned_by_running, classic_dictionaries
-from .conversion import add_predictions, apply_to_model
+from .conversion import Stopwatch, add_comparison, apply_to_model
 from .reporting import add_alignment
+from .verification import VerifyOptions
 
 
 class OutputsDifferError(Exception):
@@ -25,13 +27,13 @@ class OutputsDifferError(Exception):
     """
 
 
-def convert_untold(by_order: Callable[[], Plan], source: Source, target: Target, sample: Any,
-                   writing: Mapping[str, Any],
-                   predicting: Mapping[str, Any] | None) -> tuple[Report, bool]:
+def convert_untold(by_order: Callable[[], Plan], source: Source, target: Target,
+                   request: InputRequest, writing: Mapping[str, Any],
+                   options: VerifyOptions | None) -> tuple[Report, bool]:
     """The report of the conversion, and whether both predictions are in it.
 
-    `by_order` gives the Plan by order or raises; `writing` is for `apply_to_model`, `predicting`
-    for `add_predictions`, None to predict nothing: then an order that fits is taken. Raises
+    `by_order` gives the Plan by order or raises; `writing` is for `apply_to_model`. Without
+    `options` nothing is compared: then an order that fits is taken. Raises
     AlignmentError, with both reasons, when neither way finds an alignment, ClassCountError where
     only the head does not fit. An order that fits stays, however much the outputs differ, when
     running finds nothing better.
@@ -41,18 +43,19 @@ def convert_untold(by_order: Callable[[], Plan], source: Source, target: Target,
     except (AlignmentError, TransferError) as mismatch:
         why = "the order of layers does not fit"
         try:
-            return _by_running(source, target, sample, writing, why, f"{why}: {mismatch}"), False
+            return _by_running(source, target, request.sample, writing, why,
+                               f"{why}: {mismatch}"), False
         except ClassCountError as error:
             raise ClassCountError(_one_refusal(mismatch, why, error)) from None
-    if predicting is None:
+    if options is None:
         report = apply_to_model(plan, source, target, **writing)
         report.alignment = "by order"
         return report, False
     try:
-        return _by_order_if_equal(plan, source, target, writing, predicting), True
+        return _by_order_if_equal(plan, source, target, writing, request, options), True
     except OutputsDifferError as difference:
         try:
-            return _by_running(source, target, sample, writing, str(difference),
+            return _by_running(source, target, request.sample, writing, str(difference),
                                str(difference)), False
         except (AlignmentError, PredictionError) as error:
             report = apply_to_model(plan, source, target, **writing)
@@ -73,7 +76,7 @@ def _one_refusal(mismatch: AlignmentError | TransferError, why: str, error: Clas
 
 
 def _by_order_if_equal(plan: Plan, source: Source, target: Target, writing: Mapping[str, Any],
-                       predicting: Mapping[str, Any]) -> Report:
+                       request: InputRequest, options: VerifyOptions) -> Report:
     """Convert as the Plan says; OutputsDifferError, with nothing changed, when the outputs differ.
     """
     failed: list[PredictionError] = []
@@ -81,13 +84,13 @@ def _by_order_if_equal(plan: Plan, source: Source, target: Target, writing: Mapp
     def check(report: Report) -> None:
         report.alignment = "by order"
         try:
-            add_predictions(report, source, target, writing["stopwatch"], **predicting)
+            compare_safely(report, source, target.model, request, writing["stopwatch"], options)
         except PredictionError as error:
             # That says nothing against the order; the weights are made safe before it is raised.
             failed.append(error)
-        if report.equal is False:
-            raise OutputsDifferError(
-                f"by order the outputs differ: {report.difference_text() or 'no common shape'}")
+        if report.comparison is not None and report.verdict == "different":
+            raise OutputsDifferError("by order the outputs differ: "
+                                     f"{report.comparison.difference_text() or 'no common shape'}")
 
     report = apply_to_model(plan, source, target, **writing, check=check)
     if failed:
@@ -95,17 +98,25 @@ def _by_order_if_equal(plan: Plan, source: Source, target: Target, writing: Mapp
     return report
 
 
+def compare_safely(report: Report, source: Source, keras_model: Any, request: InputRequest,
+                   stopwatch: Stopwatch, options: VerifyOptions) -> None:
+    """Run both models once the weights are in place, and put into the report how far they are
+    apart. Raises PredictionError, with the report, when one of them cannot be run.
+    """
+    target = read_target(keras_model, sample=request.sample)
+    add_comparison(report, source, target, stopwatch, request, options,
+                   state="the weights are in place", remedy=", or convert with do_predict=False")
+
+
 def _by_running(source: Source, target: Target, sample: Any, writing: Mapping[str, Any], why: str,
                 in_full: str) -> Report:
     """Convert as running both models finds out; the report says `why` order was not enough.
     AlignmentError, with `why` `in_full`, when it finds nothing.
     """
-    from ..running.inputs import InputRequest, input_pair
-
     leaves = read_target(target.model, sample=sample)
     try:
         with writing["stopwatch"].stage("align"):
-            inputs = input_pair(source.module, leaves, InputRequest(sample, None, None))
+            inputs = input_pair(source.module, leaves, InputRequest(sample))
             found, alignment = aligned_by_running(source, leaves, inputs, {}, accept_unproven=False)
             plan = with_both_sides(found, source, leaves)
     except ClassCountError:

@@ -15,7 +15,8 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..alignment.assemble import with_both_sides
-from ..comparison import prediction
+from ..comparison.measurement import run_alone
+from ..comparison.tolerances import TOLERANCES
 from ..errors import AlignmentError, NotEqualError, PredictionError, SaveError, TransferError
 from ..keras_io import keras_save
 from ..keras_io.model import is_keras_model, read_target
@@ -26,6 +27,7 @@ from ..plan.plan import Plan, check_is_plan
 from ..report.report import Report
 from ..rules.families.position_tables import Resize
 from ..rules.hyperparameters import compare_hyperparameters
+from ..running.inputs import InputRequest, input_pair
 from ..spec.source import Source
 from ..spec.target import Target
 from ..torch_io.live_tensor import is_torch_module
@@ -34,6 +36,7 @@ from ..util.progress import progress_bar
 from . import state_dicts
 from .aligning import aligned_by_running, aligned_statically
 from .reporting import add_alignment
+from .verification import VerifyOptions, compare_models
 
 if TYPE_CHECKING:
     from ..alignment.activations.search import Alignment
@@ -62,6 +65,7 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any =
             hints: Mapping[str, str] | None = None, accept_unproven: bool = False,
             strict: Strict = True, verify: bool = True, if_different: Literal["raise",
                                                                               "keep"] = "raise",
+            accept: Literal["close", "equal"] = "close", tolerance: float = TOLERANCES.accepted,
             save: str | PathLike[str] | None = None, progress: bool = False,
             resize: Resize = None) -> Report:
     """Carry the weights of `source` into `target`: as `plan` says, or as `align` finds out.
@@ -72,7 +76,9 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any =
     `sample`, `torch_call`, `keras_call` and `hints` are those of `align`. A checkpoint alone cannot
     be run: without a plan it is aligned by shapes, names and order, which `accept_unproven=True`
     must allow, and the report has a confidence for each weight. With `verify` and a module at hand
-    both models are run on several inputs and compared within what the pair's own rounding allows.
+    both models are run on several inputs and compared: they are "equal" within what the pair's own
+    rounding explains, "close" up to `tolerance` (a fraction of torch's largest output), which
+    `accept="equal"` refuses.
     `save` names a file (.h5, .weights.h5 or .keras) of the Keras model that was filled.
     `strict=True` wants every variable set and every tensor used, "target" only the first, False
     neither; whatever is left over stands in the report's ledger. `resize`, "bicubic" or "bilinear",
@@ -81,6 +87,7 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any =
 
     Raises AlignmentError when no plan is found; TransferError when it does not fit, with all bad
     pairs in `.problems`; NotEqualError, with `.report` and `.comparison`, when the outputs differ
+    by more than is accepted
     (`if_different="keep"` keeps the weights instead, and saves); PredictionError when a model
     cannot be run; SaveError when the file cannot be written. Model and files are as they were in
     all these cases.
@@ -90,14 +97,17 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any =
     if if_different not in ("raise", "keep"):
         raise ValueError(f'if_different must be "raise" or "keep", got {if_different!r}')
     stopwatch = Stopwatch()
-    judging = VerifyOptions(sample, torch_call, keras_call, verify, if_different == "keep")
+    if accept not in ("close", "equal"):
+        raise ValueError(f'accept must be "close" or "equal", got {accept!r}')
+    options = ConvertOptions(InputRequest(sample, torch_call, keras_call), verify,
+                             if_different == "keep", accept, tolerance)
     into_torch = is_torch_module(target) and not is_keras_model(target)
     if resize is not None and (plan is not None or into_torch):
         raise TransferError(
             "resize is for aligning without a plan, into a Keras model; a Plan says itself how "
             "tables are resized: give it to ktc.align(..., mapping=...)")
     if into_torch:
-        return _into_torch(source, target, plan, judging, strict, save, progress, stopwatch)
+        return _into_torch(source, target, plan, options, strict, save, progress, stopwatch)
     with stopwatch.stage("read"):
         source = source if isinstance(source, Source) else read_source(source)
         target = target if isinstance(target, Target) else read_target(target, sample=sample)
@@ -109,7 +119,7 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any =
     if plan is None:
         with stopwatch.stage("align"):
             if resize is None and source.module is not None:
-                inputs = judging.runs(source.module, target)
+                inputs = input_pair(source.module, target, options.request)
                 plan, found = aligned_by_running(source, target, inputs, hints or {},
                                                  accept_unproven, strict)
             else:
@@ -120,82 +130,92 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any =
     def check(report: Report) -> None:
         if found is not None:
             add_alignment(report, found)
-        judging.add_comparison(report, source.module, target, stopwatch, inputs)
+        options.compare(report, source, target, stopwatch, inputs)
 
     plan = with_both_sides(plan, source, target)
     return apply_to_model(plan, source, target, strict=strict, save=save, progress=progress,
                           stopwatch=stopwatch, check=check)
 
 
-def _into_torch(model: Any, module: Any, plan: Plan | None, judging: VerifyOptions, strict: Strict,
+def _into_torch(model: Any, module: Any, plan: Plan | None, options: ConvertOptions, strict: Strict,
                 save: str | PathLike[str] | None, progress: bool, stopwatch: Stopwatch) -> Report:
     if save is not None:
         raise SaveError("save= writes Keras files; keep the weights of a torch module with "
                         "torch.save(module.state_dict(), path)")
     with stopwatch.stage("read"):
-        plan, source, target, keras = state_dicts.sides_of(model, module, plan, judging.sample)
+        plan, source, target, keras = state_dicts.sides_of(model, module, plan,
+                                                           options.request.sample)
 
     def check(report: Report) -> None:
         report.warnings += plan.losses()
-        judging.add_comparison(report, module, keras, stopwatch)
+        options.compare(report, read_source(module), keras, stopwatch)
 
     return apply_to_model(plan, source, target, strict=strict, save=None, progress=progress,
                           stopwatch=stopwatch, check=check)
 
 
 @dataclass(frozen=True, slots=True)
-class VerifyOptions:
-    """What the caller of `convert` said about running both models, and about what happens when
-    their outputs differ.
-    """
+class ConvertOptions:
+    """How `convert` compares both models, and what it accepts; its parameters of these names."""
 
-    sample: Any
-    torch_call: Call | None
-    keras_call: Call | None
+    request: InputRequest
     verify: bool
     keep: bool
+    accept: Literal["close", "equal"]
+    tolerance: float
 
-    def runs(self, module: Any, keras: Target) -> InputPair:
-        """How both models are run. Raises AlignmentError when there is no sample and none can be
-        made.
-        """
-        from ..running.inputs import InputRequest, input_pair
-
-        return input_pair(module, keras, InputRequest(self.sample, self.torch_call,
-                                                      self.keras_call))
-
-    def add_comparison(self, report: Report, module: Any | None, keras: Target,
-                       stopwatch: Stopwatch, known: InputPair | None = None) -> None:
-        """Run both models and put into the report whether they are equal; without a module, or
+    def compare(self, report: Report, source: Source, keras: Target, stopwatch: Stopwatch,
+                inputs: InputPair | None = None) -> None:
+        """Run both models and put into the report how far they are apart; without a module, or
         `verify`, nothing happens.
 
-        `known` is what `runs` gave already, for aligning: to make inputs may take runs of the
-        module. Raises NotEqualError when they are not and `keep` is False, PredictionError when one
-        of them cannot be run.
+        `inputs` are those that the layers were aligned on: to make them may take runs of the
+        module. Raises NotEqualError for models that are not accepted, PredictionError when one of
+        them cannot be run.
         """
-        from .verification import compare_models
-
-        if module is None or not self.verify:
+        if source.module is None or not self.verify:
             return
-        with stopwatch.stage("verify"):
-            try:
-                inputs = known if known is not None else self.runs(module, keras)
-            except AlignmentError as error:
-                report.notes = (*report.notes, f"not verified: {error}")
-                return
-            report.input = inputs.description
-            plan = report.plan if report.plan is not None and not report.plan.reversed else None
-            with inputs.failures_reported(report, remedy=", or convert with verify=False"):
-                comparison = compare_models(read_source(module), keras, inputs, plan,
-                                            randomized=False)
-        report.add_comparison(comparison)
-        if comparison.equal is False and not self.keep:
-            where = f"\n{comparison.first_divergence}" if comparison.first_divergence is not None else ""
+        add_comparison(report, source, keras, stopwatch, self.request,
+                       VerifyOptions(randomized=False, tolerance=self.tolerance), inputs=inputs,
+                       state="model and files are as they were",
+                       remedy=", or convert with verify=False")
+        found = report.comparison
+        if found is None or self.keep or found.verdict in ("equal", "undecided"):
+            return
+        if found.verdict == "different" or self.accept == "equal":
+            where = "" if found.first_divergence is None else f"\n{found.first_divergence}"
+            keep = '; if_different="keep" keeps the weights'
+            accept = "" if found.verdict == "different" else ', and so does accept="close"'
             raise NotEqualError(
-                "the models are aligned but their outputs differ: "
-                f"{report.difference_text() or 'they have no common shape'}"
-                f'{report.kept_text()}; model and files are as they were; '
-                f'if_different="keep" keeps the weights{where}', report, comparison)
+                f"the models are aligned but their outputs differ: {found.summary()}"
+                f"{report.kept_text()}; model and files are as they were{keep}{accept}{where}",
+                report, found)
+
+
+def add_comparison(report: Report, source: Source, target: Target, stopwatch: Stopwatch,
+                   request: InputRequest, options: VerifyOptions, *, state: str, remedy: str,
+                   inputs: InputPair | None = None) -> None:
+    """Run both models (the Keras one alone when only weights are at hand) and put into the report
+    how far they are apart, or why that is not known.
+
+    Raises PredictionError, with the report, when one of them cannot be run.
+    """
+    with stopwatch.stage("verify"):
+        try:
+            inputs = inputs or input_pair(source.module, target, request)
+        except AlignmentError as error:
+            report.notes = (*report.notes, f"not verified: {error}")
+            return
+        except PredictionError as error:
+            error.report = report
+            raise
+        plan = report.plan if report.plan is not None and not report.plan.reversed else None
+        with inputs.failures_reported(report, state=state, remedy=remedy):
+            found = (run_alone(target, inputs) if source.module is None else compare_models(
+                source, target, inputs, plan, options))
+    report.comparison = found
+    report.layer_differences = found.layer_differences or report.layer_differences
+    report.notes = tuple(dict.fromkeys((*report.notes, *found.notes)))
 
 
 def apply_to_model(plan: Plan, source: Source, target: Target, *, strict: Strict,
@@ -233,22 +253,6 @@ def apply_to_model(plan: Plan, source: Source, target: Target, *, strict: Strict
             report.md5, report.sha256 = saved.digests["md5"], saved.digests["sha256"]
             report.notes = (*report.notes, *saved.notes)
     return report
-
-
-def add_predictions(report: Report, source: Source, target: Target, stopwatch: Stopwatch,
-                    **options: Any) -> None:
-    """Run both models (the Keras one alone when only a checkpoint is at hand) and put what came out
-    into the report.
-
-    Raises PredictionError, with the report, when one of them cannot be run.
-    """
-    try:
-        with stopwatch.stage("predict"):
-            predictions = prediction.run_both(source.module, target, **options)
-    except PredictionError as error:
-        error.report = report
-        raise
-    report.add(predictions)
 
 
 def in_words(target: Target) -> str:

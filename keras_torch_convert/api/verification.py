@@ -1,22 +1,24 @@
-"""The public `verify`: are two models equal, would a swap show, and if they differ, where and why.
+"""Whether two models are equal, would a swap show, and if they differ, where and why: the one
+verdict of the classic functions, `convert`, `verify` and the command line.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from ..comparison.models import compare_on_inputs
+from ..comparison.measurement import measure
 from ..comparison.randomized import compare_randomized
-from ..comparison.verdict import Comparison
-from ..diagnosis.causes.ends import SOFTMAX_AT_THE_END
+from ..comparison.tolerances import TOLERANCES
+from ..comparison.verdict import Comparison, decide
 from ..diagnosis.description import internal_error
 from ..diagnosis.diagnosis import Diagnosis
 from ..errors import PredictionError
 from ..keras_io.model import read_target
 from ..plan.plan import Plan, check_is_plan
 from ..rules.hyperparameters import compare_hyperparameters
+from ..running.inputs import InputRequest, input_pair
 from ..spec.source import Source
 from ..spec.target import Target
 from ..torch_io.reader import read as read_source
@@ -25,21 +27,60 @@ if TYPE_CHECKING:
     from ..running.input_pair import Call, InputPair
 
 
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """How two models are compared; the parameters of `verify` of these names."""
+
+    inputs: int = 3
+    randomized: bool = True
+    diagnose: bool = True
+    tolerance: float = TOLERANCES.accepted
+
+    def __post_init__(self) -> None:
+        if self.inputs < 1:
+            raise ValueError(f"inputs must be at least 1, got {self.inputs}")
+        if not self.tolerance >= 0:
+            raise ValueError(f"tolerance must not be negative, got {self.tolerance}")
+
+
 def verify(torch_model: Any, keras_model: Any, *, plan: Plan | None = None, sample: Any = None,
            torch_call: Call | None = None, keras_call: Call | None = None, inputs: int = 3,
-           randomized: bool | None = None, diagnose: bool = True) -> Comparison:
+           randomized: bool | None = None, diagnose: bool = True,
+           tolerance: float = TOLERANCES.accepted) -> Comparison:
     """Compare what two models compute, and say where and why they part when they do.
 
     Both run, with the weights that they have, on the caller's inputs and on others in the same
-    range, `inputs` in all; neither is changed. `sample`, `torch_call` and `keras_call` are those of
-    `convert`; without a sample inputs are made from the Keras model's specs. `plan` is the Plan by
-    which the weights were carried over (`report.plan`). With it, and outputs that are equal, the
-    comparison is repeated with norm statistics, biases and scales replaced by random values in both
-    (`randomized=False`: not), since fresh norms hide swaps; and hyperparameters are compared.
-    `diagnose=False` leaves out the search for the first divergence.
+    range; neither is changed.
 
-    Raises ValueError for a `randomized` proof without a plan, AlignmentError when no inputs can be
-    made, PredictionError when a model fails.
+    Args:
+        torch_model: A torch module.
+        keras_model: A Keras 3 or tf_keras model.
+        plan: The Plan by which the weights were carried over (`report.plan`). With it the
+            hyperparameters of paired layers are compared too.
+        sample: One array in the Keras layout, batch included, or (torch inputs, Keras inputs),
+            where several inputs of a side go in a list or dict. None makes inputs from the Keras
+            model's specs.
+        torch_call, keras_call: `call(model, inputs)` runs a model that takes more than its inputs,
+            or of which only a part is meant.
+        inputs: How many inputs the models are compared on.
+        randomized: Repeat the comparison with norm statistics, biases and scales replaced by random
+            values in both models, since fresh norms hide swaps; needs a plan. None: with a plan.
+        diagnose: Look for the first divergence when the outputs differ by more than rounding.
+        tolerance: The largest difference, as a fraction of torch's largest output, up to which
+            models that are not equal count as close.
+
+    Returns:
+        A Comparison; its `verdict` is "equal", "close", "different" or "undecided".
+
+    Raises:
+        ValueError: `randomized=True` without a plan, or `inputs` below 1.
+        AlignmentError: No inputs can be made.
+        PredictionError: A model cannot be run.
+
+    Example:
+        >>> comparison = ktc.verify(torch_model, keras_model, plan=report.plan)
+        >>> comparison.verdict
+        'equal'
     """
     if plan is not None:
         check_is_plan(plan)
@@ -47,40 +88,41 @@ def verify(torch_model: Any, keras_model: Any, *, plan: Plan | None = None, samp
         raise ValueError(
             "randomized=True needs plan=: only a Plan says which random value belongs where in "
             "both models")
-    if inputs < 1:
-        raise ValueError(f"inputs must be at least 1, got {inputs}")
+    options = VerifyOptions(inputs, randomized is not False, diagnose, tolerance)
     source = torch_model if isinstance(torch_model, Source) else read_source(torch_model)
     target = keras_model if isinstance(keras_model, Target) else read_target(
         keras_model, sample=sample)
     if source.module is None:
         raise PredictionError(
             f"{source.origin} is only weights, which cannot be run: give the torch module")
-    from ..running.inputs import InputRequest, input_pair
-
     pair = input_pair(source.module, target, InputRequest(sample, torch_call, keras_call))
     with pair.failures_reported():
-        return compare_models(source, target, pair, plan, count=inputs - 1, randomized=randomized
-                              is not False, diagnose=diagnose)
+        return compare_models(source, target, pair, plan, options)
 
 
-def compare_models(source: Source, target: Target, inputs: InputPair, plan: Plan | None, *,
-                   count: int = 2, randomized: bool = True, diagnose: bool = True) -> Comparison:
-    """See `verify`; `source` has its module, and `count` is the number of further inputs."""
-    comparison = compare_on_inputs(source.module, target, inputs, count)
+def compare_models(
+    source: Source, target: Target, inputs: InputPair, plan: Plan | None = None,
+    options: VerifyOptions = VerifyOptions()) -> Comparison:
+    """Compare two models, with the weights that they have now; see `verify`.
+
+    `source` must have its module. Raises PredictionError when a model cannot be run.
+    """
+    found = measure(source.module, target, inputs, options.inputs - 1, tolerance=options.tolerance)
     if plan is not None:
         differences = compare_hyperparameters(plan, source, target)
-        comparison = replace(comparison, settings=(*differences.warnings, *differences.notes))
-    if plan is not None and randomized and comparison.equal:
-        comparison = with_random_values(comparison, source, target, inputs, plan)
-    if diagnose and (comparison.unexplained or comparison.softmax_only_in):
-        comparison = diagnosed(comparison, source, target, inputs, plan)
-    return comparison
+        found = replace(found, settings=(*differences.warnings, *differences.notes))
+        if options.randomized and found.verdict in ("equal", "close"):
+            proof, swaps = compare_randomized(source.module, target, inputs, plan, source)
+            found = decide(replace(found, randomized=proof, unnoticed_swaps=swaps))
+    if options.diagnose and (found.unexplained or found.softmax_only_in):
+        return diagnosed(found, source, target, inputs, plan)
+    return found
 
 
 def diagnosed(comparison: Comparison, source: Source, target: Target, inputs: InputPair,
               plan: Plan | None) -> Comparison:
-    """The comparison with the first divergence and the differences by layer; what went wrong while
-    looking for it is a note, since the comparison stands without.
+    """Return the comparison with the first divergence, the differences by layer, and the verdict
+    that follows. A fault while looking for them is a note: the comparison stands without.
     """
     try:
         diagnosis = Diagnosis(source, target, inputs, plan)
@@ -89,36 +131,8 @@ def diagnosed(comparison: Comparison, source: Source, target: Target, inputs: In
                     "over first (ktc.convert), or give plan= when they are computed")
             return replace(comparison, notes=(*comparison.notes, note))
         divergence = diagnosis.result(comparison.relative_diff or inf)
-        comparison = replace(comparison, first_divergence=divergence,
-                             layer_differences=diagnosis.layer_differences())
-        return with_proven_difference(comparison)
+        return decide(
+            replace(comparison, first_divergence=divergence,
+                    layer_differences=diagnosis.layer_differences()))
     except Exception as error:
         return replace(comparison, notes=(*comparison.notes, internal_error(error)))
-
-
-def with_proven_difference(comparison: Comparison) -> Comparison:
-    """The comparison, not equal where outputs alone could not decide it and the cause of their
-    difference is proven: that is no rounding.
-    """
-    divergence, difference = comparison.first_divergence, comparison.relative_diff
-    if comparison.equal is not None or divergence is None or divergence.kind in (
-            "", SOFTMAX_AT_THE_END):
-        return comparison
-    if difference is None or difference <= comparison.threshold:
-        return comparison
-    note = ("the outputs alone cannot decide it, but the cause of their difference is proven: the "
-            "models are not equal")
-    return replace(comparison, equal=False, notes=(*comparison.notes, note))
-
-
-def with_random_values(comparison: Comparison, source: Source, target: Target, inputs: InputPair,
-                       plan: Plan) -> Comparison:
-    """The comparison with that on random values; it is no longer equal when that one is not."""
-    proof, swaps = compare_randomized(source.module, target, inputs, plan, source)
-    comparison = replace(comparison, randomized=proof, unnoticed_swaps=swaps)
-    if proof.equal is not False:
-        return comparison
-    note = ("the outputs agree with the values that both models hold and differ with random norm "
-            "statistics, biases and scales in both: "
-            "the plan has put weights that happen to be equal now in each other's place")
-    return replace(comparison, equal=False, notes=(*comparison.notes, note))

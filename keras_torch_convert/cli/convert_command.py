@@ -11,7 +11,7 @@ from ..api.classic import keras_reload_from_torch_model
 from ..api.conversion import convert
 from ..errors import NotEqualError
 from . import options, screen
-from .main import DONE, MISMATCH
+from .main import verdict_code
 from .pairing import both_sides, converted, mode_options, save_plan
 
 EXAMPLES = """
@@ -35,6 +35,7 @@ RESIZE_MODES = click.Choice(["bicubic", "bilinear"])
 @options.options_of(convert, verify="Run both models and compare.")
 @click.option("--keep-different", is_flag=True,
               help="Keep and save weights even when the outputs differ.")
+@options.verdict_options
 @options.options_of(
     keras_reload_from_torch_model,
     image=(options.EXISTING_FILE, "A picture for the classic comparison. Default: a cat."),
@@ -55,7 +56,8 @@ def command(ctx: click.Context, /, output: Path | None, plan_path: Path | None, 
 
     With the classic arguments, or --by-order, layers are paired in the order that these give; with
     --plan as a plan says; otherwise the tool finds out by running both models. Everything is
-    checked before a value is written. The exit code is 1 when weights do not fit or outputs differ.
+    checked before a value is written. The exit code is 1 when weights do not fit or outputs differ
+    by more than is accepted.
     """
     options.check_places(output, plan_path, html)
     source, target = both_sides(ctx, values)
@@ -70,4 +72,4 @@ def command(ctx: click.Context, /, output: Path | None, plan_path: Path | None, 
     if plan_path is not None:
         save_plan(report, plan_path)
     screen.show_report(report, html, as_json)
-    return MISMATCH if report.equal is False else DONE
+    return verdict_code(report.verdict, values["accept"])

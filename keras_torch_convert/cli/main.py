@@ -30,8 +30,9 @@ PIPE_CLOSED = 141
 
 EXIT_CODES = f"""\b
 Exit codes:
-  {DONE}    done; of what was compared, all is equal
-  {MISMATCH}    mismatch: layers or weights do not fit together, or outputs differ
+  {DONE}    done; of what was compared, all is equal or close
+  {MISMATCH}    mismatch: layers or weights do not fit together, or outputs differ by
+       more than is accepted
   {USAGE_ERROR}    usage error: an unknown command, option or value
   {INPUT_ERROR}    input error: a file, plan or model that cannot be read or run
   {NOT_DONE}    a file could not be written or uploaded
@@ -63,6 +64,12 @@ Examples:
 
 # Arguments of the Python functions that no option has the name of.
 _NOT_OPTIONS = {"do_convert": "the command inspect", "if_different": "--keep-different of convert"}
+
+
+def verdict_code(verdict: str, accept: str) -> int:
+    """Return the exit code of a verdict; `accept` is the worst that will do, "close" or "equal"."""
+    is_refused = verdict == "different" or (verdict == "close" and accept == "equal")
+    return MISMATCH if is_refused else DONE
 
 
 class InputError(click.ClickException):

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..api.batch.manifest import read_toml
 from ..api.classic import keras_reload_from_torch_model
+from ..api.conversion import convert
 from ..plan.executor import Strict
 from ..util.atomic_file import check_writable
 from ..util.text import did_you_mean
@@ -137,6 +138,11 @@ strict_option = click.option(
     "--strict", type=click.Choice(list(STRICT)), default="true", show_default=True,
     callback=lambda ctx, param, text: STRICT[text],
     help="What may be left over: nothing, tensors of PyTorch, or both sides. All is reported.")
+verdict_options = options_of(
+    convert,
+    accept=(click.Choice(["close", "equal"]), "What will do: close outputs, or only equal ones."),
+    tolerance=(click.FloatRange(0),
+               "Largest difference of close outputs, as a part of PyTorch's largest output."))
 html_option = click.option("--html", type=FILE, help="Write the report as one HTML page.")
 model_options = combined(kwargs_option, weights_option, wrapper_option, backend_option)
 

@@ -10,7 +10,7 @@ from ..api.verification import verify
 from ..plan.plan import Plan
 from ..report.terminal import Line, verdict_style
 from . import options, screen
-from .main import DONE, MISMATCH
+from .main import verdict_code
 from .models import keras_side, models_of, torch_side
 
 EXAMPLES = """
@@ -26,6 +26,7 @@ keras-torch-convert verify model.py:torch_model model.keras --plan model.plan.js
 @click.option("--plan", type=options.EXISTING_FILE,
               help="The plan of the conversion: repeats the proof on random values.")
 @options.options_of(verify, inputs=(click.IntRange(1), "How many inputs to compare on."))
+@options.verdict_options
 @options.sample_option
 @options.kwargs_option
 @options.weights_option
@@ -37,8 +38,8 @@ def command(ctx: click.Context, /, plan: str | None, as_json: bool, **values: An
     comes out.
 
     Nothing is changed. Where the outputs differ, the first place where they do is named, and the
-    cause when it can be proven. The exit code is 1 when they differ, 0 when they are equal or it
-    cannot be decided.
+    cause when it can be proven. The exit code is 1 when they differ by more than is
+    accepted, else 0, also when it cannot be decided.
     """
     with screen.chatter_on_stderr():
         source, target = models_of((values["source"], values["target"]), values["kwargs"],
@@ -50,6 +51,8 @@ def command(ctx: click.Context, /, plan: str | None, as_json: bool, **values: An
     if as_json:
         screen.show_json(comparison.to_dict())
     else:
-        *lines, verdict = str(comparison).splitlines()
-        screen.show([*map(Line, lines), Line(verdict, verdict_style(comparison.equal))])
-    return MISMATCH if comparison.equal is False else DONE
+        style = verdict_style(comparison.verdict)
+        screen.show(
+            Line(text, style if text == comparison.summary() else "")
+            for text in str(comparison).splitlines())
+    return verdict_code(comparison.verdict, values["accept"])

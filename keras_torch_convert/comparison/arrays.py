@@ -11,11 +11,9 @@ import numpy.typing as npt
 
 from ..running.fingerprint import distance, fingerprint
 from .outputs import difference_of
+from .tolerances import TOLERANCES
 
 Array = npt.NDArray[Any]
-
-# Further apart than this by their statistics, arrays are not compared value by value.
-STATISTICS_APART = 0.05
 
 
 def apart(torch_array: Array, keras_array: Array) -> float:
@@ -25,7 +23,7 @@ def apart(torch_array: Array, keras_array: Array) -> float:
     if torch_array.size != keras_array.size or not torch_array.size:
         return inf
     by_statistics = distance(fingerprint(torch_array), fingerprint(keras_array))
-    if by_statistics > STATISTICS_APART:
+    if by_statistics > TOLERANCES.statistics:
         return by_statistics
     return min((difference_of(one, keras_array).relative
                 for one in arranged(torch_array, keras_array.shape)), default=inf)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+# The kind of a cause that changes no prediction: one model ends in a softmax, the other in logits.
+SOFTMAX_AT_THE_END = "softmax at the end"
+
 
 @dataclass(frozen=True, slots=True)
 class FirstDivergence:
@@ -42,8 +45,17 @@ class FirstDivergence:
     distance: float | None = None
     also: tuple[str, ...] = ()
 
+    @property
+    def explains_difference(self) -> bool:
+        """True when the cause is proven and changes what the models predict."""
+        return self.kind not in ("", SOFTMAX_AT_THE_END)
+
+    def causes(self) -> tuple[str, ...]:
+        """Return every proven cause with its layer, the main one first."""
+        return (f"{self.keras_layer or 'inputs'}: {self.cause}", *self.also) if self.kind else ()
+
     def __str__(self) -> str:
-        """The place, the cause and the advice, a line each."""
+        """Return the layer, the cause and the advice, a line each."""
         keras = f"Keras layer '{self.keras_layer}'" if self.keras_layer else "the inputs"
         lines = [f"first divergence: {keras}{f' ({self.operation})' if self.operation else ''}"]
         if self.torch_class or self.torch_module:

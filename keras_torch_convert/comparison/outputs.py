@@ -1,8 +1,8 @@
-"""Two outputs compared by number, whatever the order of their axes."""
+"""The outputs of both models for one input compared by number, whatever the order of their axes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
@@ -10,46 +10,80 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .tolerances import TOLERANCES
+from .top_classes import same_top
+
 Array = npt.NDArray[Any]
+Arrays = Mapping[str, Array]
 
 # Axes are searched up to this many: 120 orders. Outputs with more are compared as they stand.
 MOST_AXES_PERMUTED = 5
+SOFTMAX_NOTE = (
+    "the {0} model ends in a softmax and the {1} model does not: softmax was applied to "
+    "{1}'s output to compare")
 
 
 @dataclass(frozen=True, slots=True)
 class OutputComparison:
     """How far one output of each model are apart.
 
-    `max_abs_diff` is the largest difference, `relative_diff` the same as a fraction of the largest
-    output of the torch model. `equal` is True when that is at most `threshold`, False when not,
-    None when it cannot be decided; `notes` say why, and what was done to make the two comparable.
-    `top5_agree`: the five largest of the last axis are the same classes in the same order (None for
-    outputs without classes). `cosine` is that of the angle between the two, 1 for outputs that
-    differ by a factor only. All three are None when nothing could be compared. `torch_name` and
-    `keras_name` say where in the structure each stood ("" for the only output, "0" or "logits"
-    inside a tuple or dict); `layout` is the order in which torch's axes match Keras's.
+    - `comparable`: False when the two have no common shape, None when they prove nothing (empty,
+      zero or not finite everywhere)
+    - `max_abs_diff`, `relative_diff`: largest difference, and the same as a fraction of torch's
+      largest value; None unless comparable
+    - `top5_agree`: whether the five largest of the last axis are the same classes in the same
+      order, None for outputs that are not rows of classes
+    - `cosine`: that of the angle between the two, 1 for outputs that differ by a factor only
+    - `torch_name`, `keras_name`: position or key in the structure of outputs, "" for the only one
+    - `layout`: the order in which torch's axes match Keras's
+    - `is_exact`: True for whole numbers, which rounding cannot change
+    - `notes`: what was done to make the two comparable
     """
 
-    equal: bool | None
-    max_abs_diff: float | None
-    relative_diff: float | None
-    threshold: float
+    comparable: bool | None
+    max_abs_diff: float | None = None
+    relative_diff: float | None = None
     top5_agree: bool | None = None
-    notes: tuple[str, ...] = ()
     cosine: float | None = None
     torch_name: str = ""
     keras_name: str = ""
     torch_shape: tuple[int, ...] = ()
     keras_shape: tuple[int, ...] = ()
     layout: tuple[int, ...] = ()
+    is_exact: bool = False
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the comparison in a line."""
+        names = (self.torch_name
+                 if self.torch_name == self.keras_name else f"{self.torch_name}/{self.keras_name}")
+        title = f"output {names}".strip()
+        if self.max_abs_diff is None or self.relative_diff is None:
+            return (f"{title}: torch {self.torch_shape}, Keras {self.keras_shape}: "
+                    f"{'; '.join(self.notes)}")
+        in_order = self.layout == tuple(range(len(self.layout)))
+        layout = "" if in_order else f", torch's axes in the order {self.layout}"
+        cosine = "" if self.cosine is None else f", cosine {self.cosine:.7f}"
+        top = {None: "", True: ", top 5 agree", False: ", top 5 DIFFER"}[self.top5_agree]
+        return (f"{title}: {self.keras_shape}{layout}: {self.max_abs_diff:.2e}, relative "
+                f"{self.relative_diff:.2e}{cosine}{top}")
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedOutputs:
+    """All outputs for one input; `unmatched` when Keras gave more than torch, or one gave none."""
+
+    outputs: tuple[OutputComparison, ...]
+    unmatched: bool
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Two arrays of one shape.
+    """How far two arrays of one shape are apart.
 
     The largest difference and the largest absolute value of the first, where both are finite, and
-    the number of places where only one is NaN or the infinities differ.
+    the number of elements where only one is NaN or the infinities differ.
     """
 
     largest: float
@@ -58,15 +92,13 @@ class Difference:
 
     @property
     def proves_nothing(self) -> bool:
-        """True when no place holds a finite number other than zero on either side, and no place
-        disagrees.
-        """
+        """True when no element is finite and other than zero on either side, and none disagrees."""
         return not self.mismatched and self.scale == 0 and self.largest == 0
 
     @property
     def relative(self) -> float:
-        """Largest difference as a fraction of the first array's largest value; infinite when places
-        are mismatched.
+        """Largest difference as a fraction of the first array's largest value; infinite when
+        elements are mismatched.
         """
         if self.mismatched:
             return float("inf")
@@ -75,54 +107,117 @@ class Difference:
         return self.largest / self.scale
 
 
-def compare_arrays(torch_output: Array, keras_output: Array, threshold: float,
+def compare_outputs(torch_outputs: Arrays, keras_outputs: Arrays,
+                    layouts: Mapping[str, tuple[int, ...]] | None = None) -> ComparedOutputs:
+    """Compare what both models gave for one input.
+
+    Outputs of the same names belong together, others are paired by order, or, where that does not
+    fit, by their values. Shapes that differ only in the order of their axes (NCHW and NHWC) or in
+    axes of size 1 are brought together.
+
+    Args:
+        torch_outputs: Arrays by name.
+        keras_outputs: Arrays by name.
+        layouts: The order of torch's axes by Keras name, where an earlier input has shown it.
+    """
+    if not torch_outputs or not keras_outputs:
+        side = "Keras" if torch_outputs else "torch"
+        return ComparedOutputs((), True, (f"the {side} model gave no numbers to compare",))
+    pairs, notes = _paired_names(torch_outputs, keras_outputs)
+    compared = tuple(
+        replace(compare_arrays(torch_outputs[one], keras_outputs[two], (
+            layouts or {}).get(two)), torch_name=one, keras_name=two) for one, two in pairs)
+    # What Keras computes beyond torch's outputs stays unproven; what torch gives in addition is not
+    # the Keras model's.
+    return ComparedOutputs(compared, len(keras_outputs) > len(pairs), notes)
+
+
+def _paired_names(torch_outputs: Arrays,
+                  keras_outputs: Arrays) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+    """Return which output belongs to which, and a note when that was not plain."""
+    shared = [
+        name for name in keras_outputs if name in torch_outputs and not name.isdigit() and name
+    ]
+    if len(shared) == len(keras_outputs):
+        return [(name, name) for name in shared], ()
+    in_order = list(zip(torch_outputs, keras_outputs, strict=False))
+    if len(torch_outputs) == len(keras_outputs) == 1:
+        return in_order, ()
+    counts = (f"the torch model gave {len(torch_outputs)} outputs and the Keras model "
+              f"{len(keras_outputs)}")
+    distances = {(one, two): distance(torch_outputs[one], keras_outputs[two])
+                 for one in torch_outputs for two in keras_outputs}
+    if max(distances[pair] for pair in in_order) > TOLERANCES.accepted:
+        by_value = _nearest_first(distances)
+        if max(distances[pair] for pair in by_value) <= TOLERANCES.rounding["float32"]:
+            pairs = ", ".join(f"torch's {one} is Keras's {two}" for one, two in by_value)
+            return by_value, ((
+                f"{counts}; they are not in the same order, and were paired by their values: "
+                f"{pairs}"),)
+    if len(torch_outputs) == len(keras_outputs):
+        return in_order, ()
+    return in_order, (f"{counts}: the first {len(in_order)} of both were compared, in order",)
+
+
+def _nearest_first(distances: Mapping[tuple[str, str], float]) -> list[tuple[str, str]]:
+    """Return pairs chosen from the nearest on, in the order of the Keras outputs."""
+    chosen: dict[str, str] = {}
+    for one, two in sorted(distances, key=distances.__getitem__):
+        if two not in chosen and one not in chosen.values():
+            chosen[two] = one
+    return [
+        (chosen[two], two) for two in dict.fromkeys(two for _, two in distances) if two in chosen
+    ]
+
+
+def distance(first: Array, second: Array) -> float:
+    """Return the relative difference in the closest layout, infinite when the shapes do not fit."""
+    best, _, _ = closest_layout(first, second)
+    return float("inf") if best is None else best[2].relative
+
+
+def compare_arrays(torch_output: Array, keras_output: Array,
                    layout: tuple[int, ...] | None = None) -> OutputComparison:
-    """One output of each model; `layout` is the order of torch's axes where it is known already."""
-    blank = OutputComparison(None, None, None, threshold, torch_shape=torch_output.shape,
-                             keras_shape=keras_output.shape)
+    """Compare one output of each model; `layout` is the order of torch's axes where it is known."""
+    blank = OutputComparison(None, torch_shape=torch_output.shape, keras_shape=keras_output.shape)
     if torch_output.size == 0 and keras_output.size == 0:
         return replace(blank, notes=("both outputs are empty",))
     best, perm, notes = closest_layout(torch_output, keras_output, layout)
     if best is None:
-        said = (f"the outputs have no common shape: torch gave {torch_output.shape}, Keras "
+        note = (f"the outputs have no common shape: torch gave {torch_output.shape}, Keras "
                 f"{keras_output.shape}")
-        return replace(blank, equal=False, notes=(said,))
+        return replace(blank, comparable=False, notes=(note,))
     first, second, difference = best
-    blank = replace(blank, layout=perm)
     if difference.proves_nothing:
-        reason = ("both outputs are zero, NaN or infinite everywhere, which proves nothing: try "
-                  "another input")
-        return replace(blank, notes=(*notes, reason))
+        note = ("both outputs are zero, NaN or infinite everywhere, which proves nothing: try "
+                "another input")
+        return replace(blank, layout=perm, notes=(*notes, note))
     if difference.mismatched:
         notes = (
             *notes,
             f"{difference.mismatched} values are NaN or infinite on one side only, or infinite "
             "with opposite signs")
-    shared = _not_finite_in_both(first, second)
+    shared = int(np.count_nonzero(~(np.isfinite(first) | np.isfinite(second))))
     if shared:
         notes = (*notes,
                  f"{shared} of {first.size} values are NaN or infinite on both sides, and were not "
                  "compared")
-    relative = difference.relative
-    if first.dtype.kind in "iub" and second.dtype.kind in "iub":
-        threshold = 0.0
-    return replace(blank, equal=relative <= threshold, max_abs_diff=difference.largest,
-                   relative_diff=relative, threshold=threshold, top5_agree=same_top(first, second),
-                   cosine=cosine_of(first, second), notes=notes)
-
-
-def _not_finite_in_both(first: Array, second: Array) -> int:
-    """At how many places neither array holds a finite number."""
-    return int(np.count_nonzero(~(np.isfinite(first) | np.isfinite(second))))
+    return replace(blank, comparable=True, max_abs_diff=difference.largest,
+                   relative_diff=difference.relative, top5_agree=same_top(first, second),
+                   cosine=cosine_of(first, second), layout=perm, is_exact=first.dtype.kind in "iub"
+                   and second.dtype.kind in "iub", notes=notes)
 
 
 def closest_layout(
     first: Array, second: Array, layout: tuple[int, ...] | None = None
 ) -> tuple[tuple[Array, Array, Difference] | None, tuple[int, ...], tuple[str, ...]]:
-    """`first` in the order of axes that fits `second` best, that order, and a note when something
-    was changed; None when none fits.
+    """Find the order of axes of `first` that fits `second` best.
 
     `layout` is tried alone when it gives the right shape.
+
+    Returns:
+        Both arrays and their difference, None when no order fits; the order; and a note when
+        something was changed.
     """
     notes: tuple[str, ...] = ()
     if sorted(first.shape) != sorted(second.shape) and squeezed(first.shape) == squeezed(
@@ -147,21 +242,9 @@ def closest_layout(
     return best, best_perm, notes
 
 
-def cosine_of(first: Array, second: Array) -> float | None:
-    """Cosine of the angle between two arrays of one shape; None when one is zero or not finite."""
-    one, two = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
-    lengths = float(np.linalg.norm(one)) * float(np.linalg.norm(two))
-    return float(one @ two) / lengths if np.isfinite(lengths) and lengths > 0 else None
-
-
-def squeezed(shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape without axes of size 1."""
-    return tuple(extent for extent in shape if extent != 1)
-
-
 def orders(first: tuple[int, ...], second: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Orders of the axes that give `first` the shape of `second`: as it stands, channels moved,
-    then, if none fits, any.
+    """Yield orders of the axes that give `first` the shape of `second`: as it stands, channels
+    moved, then, if none fits, any.
 
     Between equal shapes only the channels may move (a square map can hide NCHW against NHWC):
     trying all orders there would look for agreement where none was meant.
@@ -184,8 +267,13 @@ def orders(first: tuple[int, ...], second: tuple[int, ...]) -> Iterator[tuple[in
     yield from fitting
 
 
+def squeezed(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape without axes of size 1."""
+    return tuple(extent for extent in shape if extent != 1)
+
+
 def difference_of(first: Array, second: Array) -> Difference:
-    """Largest difference of two arrays of one shape, in one pass."""
+    """Measure the largest difference of two arrays of one shape, in one pass."""
     from .. import _core
 
     double = any(array.dtype not in (np.float32, np.float16) for array in (first, second))
@@ -195,17 +283,61 @@ def difference_of(first: Array, second: Array) -> Difference:
     return Difference(float(largest), float(scale), int(mismatched))
 
 
-def top_classes(scores: Array, count: int = 5) -> list[int]:
-    """Indices of the largest of a vector of scores, largest first, ties by index."""
-    return [
-        int(index) for index in np.argsort(-np.asarray(scores, np.float64), kind="stable")[:count]
-    ]
+def cosine_of(first: Array, second: Array) -> float | None:
+    """Return the cosine of the angle between two arrays; None when one is zero or not finite."""
+    one, two = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
+    lengths = float(np.linalg.norm(one)) * float(np.linalg.norm(two))
+    return float(one @ two) / lengths if np.isfinite(lengths) and lengths > 0 else None
 
 
-def same_top(first: Array, second: Array) -> bool | None:
-    """Whether every row has the same five classes in the same order; None when the output is not
-    rows of classes.
+def relative_change(first: Arrays, second: Arrays) -> float | None:
+    """Return the largest difference of two sets of outputs as a fraction of the largest value of
+    the second; None when their shapes differ.
     """
-    if first.ndim != 2 or second.ndim != 2 or first.shape != second.shape or first.shape[1] < 5:
+    if {name: array.shape for name, array in first.items()
+       } != {name: array.shape for name, array in second.items()}:
         return None
-    return all(top_classes(one) == top_classes(two) for one, two in zip(first, second, strict=True))
+    changes = []
+    for name, one in first.items():
+        wide = second[name].astype(np.float64)
+        scale = max(float(np.abs(wide).max(initial=0.0)), 1e-30)
+        changes.append(float(np.abs(one - wide).max(initial=0.0)) / scale)
+    return max(changes, default=None)
+
+
+def on_one_scale(torch_outputs: Arrays, keras_outputs: Arrays) -> tuple[tuple[Arrays, Arrays], str]:
+    """Apply softmax to the single output of one model when only the other one's are probabilities.
+
+    Returns:
+        Both sets of outputs, and which model that ends in a softmax: "torch", "Keras" or "".
+    """
+    both = [*torch_outputs.items(), *keras_outputs.items()]
+    if len(torch_outputs) == len(keras_outputs) == 1 and both[0][1].shape == both[1][1].shape:
+        (name, ours), (other, theirs) = both
+        torch_ends, keras_ends = are_probabilities(ours), are_probabilities(theirs)
+        if keras_ends and not torch_ends:
+            return ({name: softmax(ours)}, keras_outputs), "Keras"
+        if torch_ends and not keras_ends:
+            return (torch_outputs, {other: softmax(theirs)}), "torch"
+    return (torch_outputs, keras_outputs), ""
+
+
+def softmax_note(side: str) -> str:
+    """Return the note for a model that alone ends in a softmax."""
+    return SOFTMAX_NOTE.format(side, "torch" if side == "Keras" else "Keras")
+
+
+def are_probabilities(output: Array) -> bool:
+    """Return whether the last axis holds probabilities: no negative numbers, sums of one."""
+    if output.ndim < 2 or output.dtype.kind != "f" or output.shape[-1] < 2:
+        return False
+    # Sums in float32 over a few thousand classes stay within 1e-5 of one; half types within 1e-2.
+    return bool(
+        np.all(output >= 0) and np.allclose(output.sum(axis=-1, dtype=np.float64), 1, atol=1e-2))
+
+
+def softmax(logits: Array) -> Array:
+    """Compute the softmax over the last axis, in float64; return it in the type of the logits."""
+    wide = logits.astype(np.float64)
+    powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True), logits.dtype)

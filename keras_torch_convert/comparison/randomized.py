@@ -24,7 +24,9 @@ from ..running.run import run_keras
 from ..spec.source import Source
 from ..spec.target import Target, TargetLayer
 from ..torch_io.live_tensor import live_tensor
-from .models import compare_on_inputs, relative_change
+from .measurement import measure
+from .outputs import relative_change
+from .tolerances import TOLERANCES
 from .verdict import Comparison
 
 if TYPE_CHECKING:
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
 SEED = 20240617
 # Swaps are tried out, a pass of the Keras model each; pairs beyond this many are not.
 MOST_SWAPS = 8
-# An output that moves by less, relative to its largest value, does not show a swap.
-SHOWS_ABOVE = 1e-3
 
 
 def random_values(module: Any, plan: Plan) -> dict[str, Any]:
@@ -106,10 +106,9 @@ def compare_randomized(module: Any, target: Target, inputs: InputPair, plan: Pla
         for variable, array in prepared.arrays():
             set_value(variable, array)
             held[variable.key] = array
-        # Whether this pair can be judged at all its own values have shown.
-        comparison = compare_on_inputs(module, target, inputs, count=0, values=values,
-                                       disturb=False)
-        if not comparison.equal:
+        # Whether anything can be decided about this pair its own values have shown.
+        comparison = measure(module, target, inputs, count=0, values=values, disturb=False)
+        if comparison.verdict not in ("equal", "close"):
             return comparison, ()
         swaps, untried = unnoticed_swaps(target, inputs, held, set_value)
     if untried:
@@ -146,7 +145,7 @@ def unnoticed_swaps(target: Target, inputs: InputPair, held: dict[str, npt.NDArr
         swapped, _ = run_keras(target, inputs)
         for variable in (*one.variables, *other.variables):
             set_value(variable, held[variable.key])
-        if (relative_change(swapped, outputs) or 0.0) < SHOWS_ABOVE:
+        if (relative_change(swapped, outputs) or 0.0) < TOLERANCES.swap:
             found.append((one.display_name, other.display_name))
     return tuple(found), max(0, len(pairs) - MOST_SWAPS)
 

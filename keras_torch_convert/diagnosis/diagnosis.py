@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..comparison.divergence import FirstDivergence
+from ..comparison.measurement import reference_of
 from ..plan.plan import Plan
 from ..running.fingerprint import distance, fingerprint
 from ..running.keras_calls import KerasRun, LayerCall, run_keras_calls
 from ..running.keras_values import eager_arrays
 from ..running.outputs import as_array
+from ..running.run import cast_floats
 from ..running.torch_steps import TorchRun, run_torch_steps
 from ..spec.source import Source
 from ..spec.target import Target
@@ -49,14 +51,21 @@ class Diagnosis:
     def __init__(self, source: Source, target: Target, inputs: InputPair,
                  plan: Plan | None) -> None:
         """Run both models for statistics."""
-        self.source, self.target, self.inputs, self.plan = source, target, inputs, plan
+        self.source, self.target, self.plan = source, target, plan
         module = source.module
+        # Rounding of a half type would look like a divergence everywhere.
+        self.dtype = dtype = reference_of(module, inputs).dtype
+        self.inputs = inputs if dtype is None else replace(
+            inputs, torch_inputs=cast_floats(inputs.torch_inputs, dtype))
         own = [
             *module.named_parameters(remove_duplicate=False),
             *module.named_buffers(remove_duplicate=False)
         ]
         # Tied weights must stay one tensor.
-        detached = {id(tensor): tensor.detach() for _, tensor in own}
+        detached = {
+            id(tensor): tensor.detach() if dtype is None else cast_floats(tensor, dtype)
+            for _, tensor in own
+        }
         self.values = {
             name: detached[id(tensor)] for name, tensor in own if tensor.is_floating_point()
         }
@@ -71,7 +80,7 @@ class Diagnosis:
 
     def _run_torch(self, capture: tuple[int, ...] = ()) -> TorchRun:
         return run_torch_steps(self.source.module, self.inputs.torch_call, self.inputs.torch_inputs,
-                               self.values, capture)
+                               self.values, capture, self.dtype)
 
     def _places(self) -> dict[int, TorchPlace]:
         places = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..alignment.static.proposal import align_statically
 from ..comparison.divergence import FirstDivergence
-from ..comparison.models import compare_on_inputs
+from ..comparison.measurement import measure
 from ..plan.executor import check_plan
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
@@ -66,6 +66,6 @@ def _cause(source: Source, target: Target, inputs: InputPair,
     with trial_values(target) as set_value:
         for variable, array in prepared.arrays():
             set_value(variable, array)
-        comparison = compare_on_inputs(source.module, target, inputs, count=0)
+        comparison = measure(source.module, target, inputs, count=0)
         found = Diagnosis(source, target, inputs, whole).result(comparison.relative_diff or 1.0)
     return found if found is not None and found.kind else None

@@ -14,10 +14,9 @@ from .layer_table import LayerTable
 
 if TYPE_CHECKING:
     from ..alignment.dictionaries import ClassicDictionaries
-    from ..comparison.verdict import Comparison
+    from ..comparison.top_classes import TopClass
+    from ..comparison.verdict import Comparison, Verdict
     from ..plan.plan import Plan
-
-TopClass = tuple[int, str, float]
 
 # How the rules begin by which the caller lets variables keep their values.
 _KEPT_BY_THE_CALLER = ("keep_layers", LEFT_OUT)
@@ -59,14 +58,6 @@ class ReportData:
     md5: str | None = None
     sha256: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
-    equal: bool | None = None
-    max_abs_diff: float | None = None
-    relative_diff: float | None = None
-    threshold: float | None = None
-    torch_top: tuple[TopClass, ...] = ()
-    keras_top: tuple[TopClass, ...] = ()
-    input: str = ""
-    rescale_mode: str = ""
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     evidence: Mapping[str, str] = field(default_factory=dict)
@@ -83,8 +74,48 @@ class ReportData:
 
     @property
     def ok(self) -> bool:
-        """True when the ledger is complete and the outputs are not known to differ."""
-        return self.complete and self.equal is not False
+        """True when the ledger is complete and the verdict is not "different"."""
+        return self.complete and self.verdict != "different"
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict of the comparison, "undecided" without one."""
+        return "undecided" if self.comparison is None else self.comparison.verdict
+
+    @property
+    def equal(self) -> bool | None:
+        """True for the verdict "equal" only, None for "undecided", False otherwise."""
+        return None if self.comparison is None else self.comparison.equal
+
+    @property
+    def max_abs_diff(self) -> float | None:
+        """Largest difference of the outputs, None when they were not compared."""
+        return None if self.comparison is None else self.comparison.max_abs_diff
+
+    @property
+    def relative_diff(self) -> float | None:
+        """The same as a fraction of torch's largest output."""
+        return None if self.comparison is None else self.comparison.relative_diff
+
+    @property
+    def torch_top(self) -> tuple[TopClass, ...]:
+        """(class index, name, score) of torch's best classes, best first."""
+        return () if self.comparison is None else self.comparison.torch_top
+
+    @property
+    def keras_top(self) -> tuple[TopClass, ...]:
+        """(class index, name, score) of the Keras model's best classes, best first."""
+        return () if self.comparison is None else self.comparison.keras_top
+
+    @property
+    def input(self) -> str:
+        """What the models were run on first, in words, "" when they were not run."""
+        return self.comparison.inputs[0] if self.comparison and self.comparison.inputs else ""
+
+    @property
+    def rescale_mode(self) -> str:
+        """How a picture was brought to the models' range, "" without one."""
+        return "" if self.comparison is None else self.comparison.rescale_mode
 
     def totals(self) -> list[StatusTotal]:
         """Return the number of tensors or variables of every status, also of those that did not
@@ -99,17 +130,18 @@ class ReportData:
                             tuple(rules) if status in ("skipped", "kept") else ()))
         return totals
 
-    def verdict(self) -> str:
-        """Return in one sentence whether both models' outputs are equal and how far they differ."""
+    def summary(self) -> str:
+        """Return the verdict in one sentence: whether both models' outputs are equal, how far they
+        differ, and why.
+        """
         if not self.ledger:
             return "nothing was converted"
-        if self.equal is None:
-            return "unproven: the outputs of the two models were not shown to be equal"
-        size = self.difference_text()
-        if self.equal:
-            return f"outputs are equal: {size}"
-        return (f"OUTPUTS DIFFER: {size or 'they have no common shape'}; look at the alignment, "
-                f"and at the notes above{self.kept_text()}")
+        if self.comparison is None:
+            return "unproven: the outputs of the two models were not compared"
+        if self.verdict != "different":
+            return self.comparison.summary()
+        return (f"{self.comparison.summary()}; look at the alignment, and at the notes above"
+                f"{self.kept_text()}")
 
     def kept_text(self) -> str:
         """Return what kept its own values, as a possible cause at the end of a sentence, or ""."""
@@ -120,14 +152,6 @@ class ReportData:
         if not kept:
             return ""
         return f"; own values were kept, as you said, in {join_names(kept)}, which may be why"
-
-    def difference_text(self) -> str:
-        """Return the largest difference in words, "" when nothing was compared."""
-        if self.relative_diff is None or self.max_abs_diff is None:
-            return ""
-        bound = "" if self.threshold is None else f" (equal is up to {self.threshold:.0e})"
-        return (f"largest difference {self.max_abs_diff:.2e}, {self.relative_diff:.2e} of torch's "
-                f"largest output{bound}")
 
     def facts(self) -> list[tuple[str, str]]:
         """Return what there is to say in a line each: label and text."""

@@ -9,7 +9,7 @@ from .data import ReportData
 from .html_parts import BAD, BANNER, GOOD, OPEN, banner, row, sentence, table
 from .page import page
 
-TINTS = {True: GOOD, False: BAD, None: OPEN}
+TINTS = {"equal": GOOD, "close": OPEN, "different": BAD, "undecided": OPEN}
 # A notebook is saved with all that it shows: a larger page belongs in a file of its own.
 MOST_CHARACTERS_OF_PAGE = 80_000
 
@@ -25,8 +25,8 @@ def report_html(report: ReportData) -> str:
 def _parts(report: ReportData) -> Iterator[str]:
     names = [escape(text) for text in (report.source or "source", report.target or "target")]
     yield "<div><b>{}</b> &#8594; <b>{}</b></div>".format(*names)
-    sound = report.equal if report.complete else (False if report.ledger else None)
-    yield banner(report.verdict(), TINTS[sound])
+    tint = BAD if report.ledger and not report.complete else TINTS[report.verdict]
+    yield banner(report.summary(), tint)
     found = report.comparison.first_divergence if report.comparison is not None else None
     if found is not None:
         yield f'<pre style="{BANNER}">{escape(str(found))}</pre>'

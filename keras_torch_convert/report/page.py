@@ -32,7 +32,7 @@ def page(report: ReportData) -> str:
     # "</script>" inside a string would end the element that the data stands in.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     parts = {
-        "TITLE": escape(data["title"]), "VERDICT": escape(data["verdict"]),
+        "TITLE": escape(data["title"]), "VERDICT": escape(data["summary"]),
         "STYLE": _template("page.css"), "DATA": text, "SCRIPT": _template("page.js")
     }
     result = _template("page.html")
@@ -55,13 +55,14 @@ def page_data(report: ReportData) -> dict[str, Any]:
     back = report.plan is not None and report.plan.reversed
     return {
         "title": f"{report.source or 'source'} \u2192 {report.target or 'target'}",
-        "verdict": report.verdict(), "state": _state(report),
+        "verdict": report.verdict, "summary": report.summary(), "state": _state(report),
         "sides": ["Keras", "PyTorch"] if back else ["PyTorch", "Keras"], "totals": [
             total for total in report.totals() if total.number
         ], "facts": report.facts(), "tops": [report.torch_top, report.keras_top],
         "warnings": report.warnings, "notes": report.notes, "differences": {
             name: float(f"{value:.3g}") for name, value in report.layer_differences.items()
-        }, "threshold": report.threshold, "divergence": _divergence(report), **lists
+        }, "threshold": None if report.comparison is None else report.comparison.tolerance,
+        "divergence": _divergence(report), **lists
     }
 
 
@@ -69,7 +70,7 @@ def _state(report: ReportData) -> Literal["good", "bad", "open"]:
     """Return the color of the verdict."""
     if not report.ledger:
         return "bad" if report.layer_table is not None and report.layer_table.mismatches else "open"
-    if not report.complete or report.equal is False:
+    if not report.complete or report.verdict == "different":
         return "bad"
     return "good" if report.equal else "open"
 

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 from ..plan.ledger import SOURCE_STATUSES, LedgerEntry
 from ..util.atomic_file import write_atomically
 from ..util.text import did_you_mean
-from .data import ReportData, TopClass, describe
+from .data import ReportData, describe
 from .notebook import report_html
 from .page import page
 from .terminal import Line, in_color, verdict_style
 
 if TYPE_CHECKING:
-    from ..comparison.prediction import Predictions
-    from ..comparison.verdict import Comparison
+    from ..comparison.top_classes import TopClass
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -44,11 +43,12 @@ class Report(ReportData):
         layer_table: Both lists of layers, side by side.
         path, md5, sha256: The file that was written, None without one.
         seconds: Wall-clock time by stage.
-        equal: True or False when both models were run on the same input, None when that was not
-            possible or proved nothing.
+        comparison: The Comparison of both models' outputs, None when they were not run. The next
+            ones are its:
+        verdict: "equal", "close", "different", or "undecided", also when nothing was compared.
+        equal: True for the verdict "equal" only, None for "undecided", False otherwise.
         max_abs_diff: Largest difference of the outputs.
         relative_diff: The same as a fraction of torch's largest output.
-        threshold: The `relative_diff` up to which outputs count as equal.
         torch_top, keras_top: (class index, name, score) of the best classes, best first.
         input, rescale_mode: In words, what the models were run on.
         warnings, notes: Sentences.
@@ -60,7 +60,6 @@ class Report(ReportData):
             order of execution, where that was measured.
         confidence: Display name of a Keras variable to how likely its weight is right, 0 to 1, when
             a checkpoint was aligned that cannot be run.
-        comparison: The Comparison that `equal` and the differences come from, None without one.
     """
     def explain(self, name: str) -> str:
         """Say why a Keras layer or variable got its weights, or what became of a torch tensor.
@@ -90,24 +89,10 @@ class Report(ReportData):
                            f"a Keras variable or a torch tensor{did_you_mean(name, names)}")
         return found
 
-    def add(self, predictions: Predictions) -> None:
-        """Take over what running both models gave."""
-        if predictions.comparison is not None:
-            self.add_comparison(predictions.comparison)
-        self.torch_top, self.keras_top = predictions.torch_top, predictions.keras_top
-        self.input, self.rescale_mode = predictions.input, predictions.rescale_mode
-        self.notes = tuple(dict.fromkeys((*self.notes, *predictions.notes)))
-
-    def add_comparison(self, comparison: Comparison) -> None:
-        """Take over how far the outputs are apart."""
-        self.comparison = comparison
-        self.layer_differences = comparison.layer_differences or self.layer_differences
-        self.equal, self.threshold = comparison.equal, comparison.threshold
-        self.max_abs_diff, self.relative_diff = comparison.max_abs_diff, comparison.relative_diff
-        self.notes = (*self.notes, *comparison.notes)
-
     def __str__(self) -> str:
-        """Return the summary for a terminal; its last line is the verdict."""
+        """Return the report for a terminal; its last line is the verdict, which is the first line
+        too when it is "close".
+        """
         return "\n".join(line.text for line in self.lines())
 
     def __repr__(self) -> str:
@@ -116,6 +101,7 @@ class Report(ReportData):
 
     def lines(self) -> list[Line]:
         """Return the summary as styled lines."""
+        verdict = Line(self.summary(), verdict_style(self.verdict))
         lines = [f"{self.source or 'source'} -> {self.target or 'target'}"]
         lines += self._totals_lines()
         lines += [f"{label:<11}  {text}" for label, text in self.facts()]
@@ -125,7 +111,7 @@ class Report(ReportData):
         styled += [Line(f"WARNING: {warning}", "open") for warning in self.warnings]
         if self.comparison is not None and self.comparison.first_divergence is not None:
             styled += map(Line, str(self.comparison.first_divergence).splitlines())
-        return [*styled, Line(self.verdict(), verdict_style(self.equal))]
+        return [*([verdict] if self.verdict == "close" else []), *styled, verdict]
 
     def _totals_lines(self) -> Iterator[str]:
         for total in self.totals() if self.ledger else ():
@@ -157,7 +143,11 @@ class Report(ReportData):
         plan, table, dictionaries = self.plan, self.layer_table, self.dictionaries
         del data["plan"]
         data |= {
-            "ok": self.ok, "complete": self.complete, "verdict": self.verdict(), "totals": {
+            "ok": self.ok, "complete": self.complete, "verdict": self.verdict,
+            "summary": self.summary(), "equal": self.equal, "max_abs_diff": self.max_abs_diff,
+            "relative_diff": self.relative_diff, "input": self.input,
+            "rescale_mode": self.rescale_mode, "torch_top": self.torch_top,
+            "keras_top": self.keras_top, "totals": {
                 one.status: {"count": one.number, "parameters": one.parameters}
                 for one in self.totals()
             }, "pairs": plan.pairs if plan is not None else

@@ -48,6 +48,7 @@ def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
                          break_long_words=False, break_on_hyphens=False) or [""]
 
 
-def verdict_style(equal: bool | None) -> Style:
-    """Return the color of a verdict: "open" when nothing is proven."""
-    return "open" if equal is None else "good" if equal else "bad"
+def verdict_style(verdict: str) -> Style:
+    """Return the color of a verdict."""
+    styles: dict[str, Style] = {"equal": "good", "different": "bad"}
+    return styles.get(verdict, "open")

@@ -29,7 +29,7 @@ def run_torch(module: Any, inputs: InputPair, values: Mapping[str, Any] | None =
     Raises:
         PredictionError: The module cannot be run on these inputs.
     """
-    given = inputs.torch_inputs if dtype is None else _cast(inputs.torch_inputs, dtype)
+    given = inputs.torch_inputs if dtype is None else cast_floats(inputs.torch_inputs, dtype)
     twin = module if isinstance(module, TorchTwin) else twin_of(module, values, dtype)
     with inference(twin.module):
         try:
@@ -82,19 +82,14 @@ def as_tensors(value: Any, module: Any) -> Any:
     return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
 
 
-def own_values(module: Any, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the parameters and buffers of a module by name, with `values` in the place of some."""
-    return {**dict(module.named_parameters()), **dict(module.named_buffers()), **(values or {})}
-
-
-def _cast(value: Any, dtype: Any) -> Any:
+def cast_floats(value: Any, dtype: Any) -> Any:
     """Return a structure with its floating-point tensors and arrays in a torch type; arrays in half
     precision, which NumPy lacks, stay float32 until `call_torch` makes tensors of them.
     """
     if isinstance(value, Mapping):
-        return {name: _cast(item, dtype) for name, item in value.items()}
+        return {name: cast_floats(item, dtype) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_cast(item, dtype) for item in value)
+        return type(value)(cast_floats(item, dtype) for item in value)
     if hasattr(value, "detach"):
         tensor = value.detach()
         return tensor.to(dtype) if tensor.is_floating_point() else tensor.clone()

@@ -81,13 +81,13 @@ class TorchRun:
 
 
 def run_torch_steps(module: Any, call: Any, inputs: Any, values: Mapping[str, Any],
-                    capture: Sequence[int] = ()) -> TorchRun:
+                    capture: Sequence[int] = (), dtype: Any = None) -> TorchRun:
     """Run `call(module, inputs)` with `values` for the module's tensors and note every operation.
 
-    `capture` are orders of steps whose outputs are kept, as seen in an earlier run. The module is
-    left as it was.
+    `capture` are orders of steps whose outputs are kept, as seen in an earlier run, `dtype` the
+    torch type of the run, None for that of the module. The module is left as it was.
     """
-    with traced_twin(module, values) as (twin, own):
+    with traced_twin(module, values, dtype) as (twin, own):
         recorder = StepRecorder(twin, own, frozenset(capture))
         with recorder.recording():
             result = call(twin, inputs)

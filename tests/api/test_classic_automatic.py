@@ -145,7 +145,7 @@ def test_a_head_for_another_number_of_classes_comes_with_the_arguments_that_leav
     report = keras_reload_from_torch_model(module, model, skip_layers=["1"], keep_layers=["head"],
                                            **QUIET)
     assert report.complete
-    assert report.verdict().endswith(
+    assert report.summary().endswith(
         "own values were kept, as you said, in head/kernel, head/bias, which may be why")
 
 

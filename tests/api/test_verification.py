@@ -37,8 +37,8 @@ def test_equal_models_are_equal_on_every_input(converted: Any) -> None:
     assert result.first_divergence is None
     assert len(result.inputs) == 3
     assert result.relative_diff is not None
-    assert result.relative_diff < result.rounding < result.threshold == 1e-3
-    assert "float32" in result.threshold_from
+    assert result.relative_diff < result.rounding < result.tolerance == 1e-3
+    assert "float32" in result.rounding_from
     assert result.cosine == pytest.approx(1)
     assert result.top5_agree is True
     assert result.randomized is not None
@@ -143,7 +143,7 @@ def test_swapped_norms_pass_without_random_values_and_fail_with() -> None:
     assert result.equal is False
     assert result.randomized is not None
     assert result.randomized.equal is False
-    assert any("each other's place" in note for note in result.notes)
+    assert "each other's place" in result.reason
     assert same_values(before[0], values(keras_model))
     assert all(
         torch.equal(before[1][name], tensor) for name, tensor in torch_module.state_dict().items())
@@ -293,7 +293,7 @@ def test_outputs_that_cannot_decide_are_decided_by_a_proven_cause() -> None:
     assert result.first_divergence is not None
     assert result.first_divergence.kind == "epsilon"
     assert result.equal is False
-    assert any("the models are not equal" in note for note in result.notes)
+    assert "the models are not equal" in result.reason
     before = [array + 0 for array in values(keras_model)]
     with pytest.raises(ktc.NotEqualError, match=r"epsilon is 0\.5 in Keras"):
         ktc.convert(torch_module, keras_model, plan=plan)

@@ -10,6 +10,7 @@ from itertools import combinations, pairwise
 
 import pytest
 
+from keras_torch_convert.comparison.verdict import Comparison
 from keras_torch_convert.plan.expressions import Tensor
 from keras_torch_convert.plan.ledger import LedgerEntry
 from keras_torch_convert.plan.plan import Plan
@@ -89,8 +90,9 @@ def test_proof_of_a_weight_and_of_its_layer():
     report = made(
         pair("a.weight", "a/kernel"), pair("d.weight", "d/kernel"), pair("d.bias", "d/bias"),
         rest=(LedgerEntry("source", "aux.weight", (4,), "float32", 4, "left over"),
-              LedgerEntry("target", "kept/kernel", (4,), "float32", 4, "kept", "keep_layers")),
-        evidence={"a/kernel": "told by input and output"}, plan=plan, equal=True)
+              LedgerEntry("target", "kept/kernel", (4,), "float32", 4, "kept",
+                          "keep_layers")), evidence={"a/kernel": "told by input and output"},
+        plan=plan, comparison=Comparison("equal"))
 
     data = page_data(report)
 

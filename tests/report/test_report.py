@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from keras_torch_convert.comparison.prediction import Predictions
 from keras_torch_convert.comparison.verdict import Comparison
 from keras_torch_convert.plan.ledger import LedgerEntry
 from keras_torch_convert.report.report import Report
@@ -22,28 +21,29 @@ SET = LedgerEntry("target", "stem_conv/kernel", (3, 3, 3, 8), "float32", 216, "s
 KEPT = LedgerEntry("target", "head/bias", (5,), "float32", 5, "kept", "keep_layers")
 UNSET = LedgerEntry("target", "head/kernel", (2, 5), "float32", 10, "unset")
 
-EQUAL = Comparison(True, 4e-6, 4.5e-7, 1e-4, True)
-DIFFERENT = Comparison(False, 3.0, 0.25, 1e-4, False)
 TOP = ((285, "Egyptian_cat", 10.4701), (282, "tiger_cat", 8.4424))
+EQUAL = Comparison("equal", 4e-6, 4.5e-7, inputs=("a cat",), rescale_mode="'lite'", torch_top=TOP,
+                   keras_top=TOP)
+DIFFERENT = replace(EQUAL, verdict="different", max_abs_diff=3.0, relative_diff=0.25)
+CLOSE = replace(EQUAL, verdict="close", max_abs_diff=4e-3, relative_diff=4.5e-4)
+UNDECIDED = replace(EQUAL, verdict="undecided", reason="the outputs prove nothing")
 
 
 def report(*entries, comparison=None, **about):
-    made = Report("module Net", "net (keras, torch)", ledger=entries, **about)
-    if comparison is not None:
-        made.add(
-            Predictions(torch_top=TOP, keras_top=TOP, comparison=comparison, input="a cat",
-                        rescale_mode="'lite'"))
-    return made
+    return Report("module Net", "net (keras, torch)", ledger=entries, comparison=comparison,
+                  **about)
 
 
 @pytest.mark.parametrize(
     ("entries", "comparison", "ok"), [((USED, SKIPPED, SET, KEPT), EQUAL, True),
                                       ((USED, SKIPPED, SET, KEPT), None, True),
+                                      ((USED, SKIPPED, SET, KEPT), UNDECIDED, True),
+                                      ((USED, SKIPPED, SET, KEPT), CLOSE, True),
                                       ((USED, SKIPPED, SET, KEPT), DIFFERENT, False),
                                       ((USED, LEFT_OVER, SET), EQUAL, False),
                                       ((USED, SET, UNSET), EQUAL, False), ((), None, False)], ids=[
-                                          "equal", "not run", "different", "tensor left over",
-                                          "variable unset", "nothing converted"
+                                          "equal", "not run", "undecided", "close", "different",
+                                          "tensor left over", "variable unset", "nothing converted"
                                       ])
 def test_ok_means_a_complete_ledger_and_no_known_difference(entries, comparison, ok):
     assert report(*entries, comparison=comparison).ok is ok
@@ -65,21 +65,25 @@ def test_totals_count_weights_and_parameters_by_fate():
     ("made", "last_line"),
     [(report(USED, SET, comparison=EQUAL),
       ("outputs are equal: largest difference 4.00e-06, 4.50e-07 of torch's largest output "
-       "(equal is up to 1e-04)")),
+       "(rounding explains 0.0001)")),
      (report(USED, SET, comparison=DIFFERENT),
-      "OUTPUTS DIFFER: largest difference 3.00e+00, 2.50e-01 of torch's largest output (equal "
-      "is up to 1e-04); "
+      "OUTPUTS DIFFER: largest difference 3.00e+00, 2.50e-01 of torch's largest output "
+      "(rounding explains 0.0001, accepted is 0.001); "
       "look at the alignment, and at the notes above"),
      (report(USED, SET, KEPT, comparison=DIFFERENT),
-      "OUTPUTS DIFFER: largest difference 3.00e+00, 2.50e-01 of torch's largest output (equal "
-      "is up to 1e-04); "
+      "OUTPUTS DIFFER: largest difference 3.00e+00, 2.50e-01 of torch's largest output "
+      "(rounding explains 0.0001, accepted is 0.001); "
       "look at the alignment, and at the notes above; own values were kept, as you said, in "
       "head/bias, which may be why"),
-     (report(USED, SET), "unproven: the outputs of the two models were not shown to be equal"),
+     (report(USED, SET), "unproven: the outputs of the two models were not compared"),
      (report(), "nothing was converted"),
-     (report(USED, SET, comparison=Comparison(False, None, None, 1e-4)),
+     (report(USED, SET, comparison=UNDECIDED), "undecided: the outputs prove nothing"),
+     (report(USED, SET, comparison=CLOSE),
+      "close, not equal: largest difference 4.00e-03, 4.50e-04 of torch's largest output (rounding "
+      "explains 0.0001, accepted is 0.001); cause: unknown"),
+     (report(USED, SET, comparison=Comparison("different")),
       "OUTPUTS DIFFER: they have no common shape; look at the alignment, and at the notes above")],
-    ids=["equal", "different", "kept", "unproven", "nothing", "shapes"])
+    ids=["equal", "different", "kept", "unproven", "nothing", "undecided", "close", "shapes"])
 def test_last_printed_line_is_the_verdict(made, last_line):
     assert str(made).splitlines()[-1] == last_line
 
@@ -108,7 +112,7 @@ def test_printed_report_tells_everything_in_one_screen():
         ("    282  tiger_cat                     8.4424     282  tiger_cat                     "
          "8.4424"), "note: the file was sorted by name", "WARNING: key 'bn9' matches no layer",
         "outputs are equal: largest difference 4.00e-06, 4.50e-07 of torch's largest output "
-        "(equal is up to 1e-04)"
+        "(rounding explains 0.0001)"
     ]
 
 
@@ -139,6 +143,8 @@ def test_json_holds_the_whole_report_and_is_written_where_asked(tmp_path):
     assert json.loads((tmp_path / "report.json").read_text()) == data
     assert list(data) == sorted(data)
     assert (data["ok"], data["equal"], data["complete"]) == (False, True, False)
+    assert data["verdict"] == data["comparison"]["verdict"] == "equal"
+    assert data["summary"].startswith("outputs are equal")
     assert data["keras_top"][0] == [285, "Egyptian_cat", 10.4701]
     assert [entry["status"] for entry in data["ledger"]] == ["used", "set", "unset"]
     assert data["ledger"][0]["shape"] == [8, 3, 3, 3]
@@ -149,7 +155,7 @@ def test_json_holds_the_whole_report_and_is_written_where_asked(tmp_path):
 
 
 def test_json_writes_an_infinite_difference_as_text():
-    made = report(USED, SET, comparison=Comparison(False, 1.0, float("inf"), 1e-4))
+    made = report(USED, SET, comparison=Comparison("different", 1.0, float("inf")))
 
     assert json.loads(made.to_json())["relative_diff"] == "inf"
 

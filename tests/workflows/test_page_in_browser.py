@@ -11,6 +11,7 @@ import shutil
 
 import pytest
 
+from keras_torch_convert.comparison.verdict import Comparison
 from keras_torch_convert.plan.ledger import LedgerEntry
 from keras_torch_convert.report.report import Report
 
@@ -53,10 +54,10 @@ def path(tmp_path_factory):
     differences = {
         target[number]: 1e-7 if place < 1500 else 0.02 for place, number in enumerate(order)
     }
-    report = Report("module Net", "net", ledger=tuple(ledger), evidence={
-        f"{name}/kernel": "told by its output" for name in target.values()
-    }, layer_differences=differences, threshold=1e-4, warnings=("<b>odd</b> & </script>",),
-                    equal=False, max_abs_diff=1.0, relative_diff=0.02)
+    report = Report("module Net", "net", ledger=tuple(ledger),
+                    evidence={f"{name}/kernel": "told by its output" for name in target.values()},
+                    layer_differences=differences, warnings=("<b>odd</b> & </script>",),
+                    comparison=Comparison("different", 1.0, 0.02))
     return report.to_html(tmp_path_factory.mktemp("page") / "report.html")
 
 

@@ -75,7 +75,9 @@ def list_one(registry_path: str, pair_id: str, path: Path) -> None:
         report = ktc.convert(torch_model, keras_model, sample=(torch_inputs, keras_inputs),
                              if_different="keep", **options)
         listing |= {
-            "plan": report.plan, "equal": report.equal, "relative_diff": report.relative_diff
+            "plan": report.plan, "equal": {"equal": True, "close": True,
+                                           "different": False}.get(report.verdict),
+            "relative_diff": report.relative_diff
         }
     except Exception as error:
         listing["error"] = "".join(traceback.format_exception_only(error))

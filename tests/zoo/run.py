@@ -60,9 +60,7 @@ def judge(pair: Pair) -> dict[str, Any]:
     try:
         report = ktc.convert(torch_model, keras_model, sample=first, torch_call=pair.torch_call,
                              keras_call=pair.keras_call, strict=pair.strict)
-        result |= {
-            "claims": report.equal, "notes": [note for note in report.notes if "decided" in note]
-        }
+        result |= {"claims": report.equal, "verdict": report.verdict, "notes": [report.summary()]}
     except ktc.ConversionError as error:
         report = None
         result["reason"] = f"{type(error).__name__}: {error}"
@@ -190,9 +188,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         number = [
             f"{result[key]:.1e}" if key in result else "" for key in ("difference", "sensitivity")
         ]
-        claim = {
-            True: "equal", False: "different", None: "undecided" if "claims" in result else "none"
-        }[result.get("claims")]
+        claim = result.get("verdict", "none")
         yes = "yes" if converted(result) else "no"
         seconds = f"{result['seconds']:.1f}" if "seconds" in result else ""
         replay_of = str(result.get("replay", "")).replace("|", "/")

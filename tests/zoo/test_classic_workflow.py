@@ -190,8 +190,8 @@ def test_step_7_the_models_own_rescale_mode_is_wrong_for_these_weights_and_lite_
     right = keras_reload_from_torch_model(lite0, keras_model, rescale_mode="lite", save_name="",
                                           verbose=0)
     with capsys.disabled():
-        print(f"\n  each side in its own way: {wrong.verdict()}\n  rescale_mode='lite': "
-              f"{right.verdict()}")
+        print(f"\n  each side in its own way: {wrong.summary()}\n  rescale_mode='lite': "
+              f"{right.summary()}")
 
     assert wrong.complete
     assert wrong.equal is False

@@ -9,13 +9,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...comparison.arrays import arranged
+from ...comparison.divergence import SOFTMAX_AT_THE_END
 from ..context import Array, DivergenceContext, Hypothesis
 from .activations import linear
 from .functions import functions, softmaxes
 from .structure import affine, factor_of_outputs
-
-# The one cause with which models still count as equal: the classes are the same.
-SOFTMAX_AT_THE_END = "softmax at the end"
 
 
 def at_the_end(scene: DivergenceContext) -> Iterator[Hypothesis]:

@@ -6,10 +6,12 @@ import random
 import numpy as np
 import pytest
 
-from keras_torch_convert.comparison.prediction import run_both
-from keras_torch_convert.errors import PredictionError
+from keras_torch_convert.comparison.measurement import measure, run_alone
+from keras_torch_convert.errors import AlignmentError, PredictionError
 from keras_torch_convert.keras_io.model import read_target
+from keras_torch_convert.running.inputs import InputRequest, input_pair
 from keras_torch_convert.running.picture import load_picture
+from keras_torch_convert.running.run import run_torch
 from tests.helpers.small_models import keras_two_branches, randomized, torch_two_branches
 
 
@@ -46,6 +48,20 @@ def twins(classes=1000, *, activation=None, size=16, data_format="channels_last"
     return module, model
 
 
+def run_both(module, target, *, picture=True, **request):
+    """The comparison on one input, made as the classic functions make it."""
+    pair = input_pair(module, target, InputRequest(picture=picture, **request))
+    with pair.failures_reported():
+        return run_alone(target, pair) if module is None else measure(module, target, pair, count=0)
+
+
+def torch_output(module, target, **request):
+    """What the torch module gives for that input."""
+    pair = input_pair(module, target, InputRequest(picture=True, **request))
+    outputs, _ = run_torch(module, pair)
+    return outputs[""]
+
+
 class Remembering:
     """A function that keeps what it was given."""
     def __init__(self, result):
@@ -61,9 +77,9 @@ def test_equal_models_agree_on_the_bundled_cat_with_class_names():
 
     result = run_both(module, read_target(model), rescale_mode="lite")
 
-    assert result.comparison.equal is True
-    assert result.comparison.relative_diff < 1e-5
-    assert result.input == "the bundled cat (chelsea.png), 16 x 16"
+    assert result.equal is True
+    assert result.relative_diff < 1e-5
+    assert result.inputs[0] == "the bundled cat (chelsea.png), 16 x 16"
     assert result.rescale_mode == "'lite'"
     assert [entry[:2] for entry in result.torch_top] == [entry[:2] for entry in result.keras_top]
     assert len(result.keras_top) == 5
@@ -75,22 +91,22 @@ def test_equal_models_agree_on_the_bundled_cat_with_class_names():
 def test_different_models_are_found_different():
     result = run_both(torch_two_branches(), read_target(keras_two_branches(keras())))
 
-    assert result.comparison.equal is False
-    assert result.comparison.relative_diff > 1e-2
+    assert result.equal is False
+    assert result.relative_diff > 1e-2
 
 
 def test_both_models_see_the_whole_picture_rescaled():
     module, model = twins()
     picture, _ = load_picture(None, (16, 16))
 
-    result = run_both(module, read_target(model), rescale_mode=(10, 5))
+    output = torch_output(module, read_target(model), rescale_mode=(10, 5))
 
     expected = ((picture - 10) / 5)[None]
     import torch
 
     with torch.no_grad():
         np.testing.assert_array_equal(
-            result.torch_outputs[0],
+            output,
             module(torch.from_numpy(expected.transpose(0, 3, 1, 2).copy())).numpy())
 
 
@@ -98,8 +114,8 @@ def test_open_input_size_comes_from_input_shape():
     module, model = twins(size=None)
     target = read_target(model)
 
-    assert run_both(module, target, input_shape=(20, 28, 3)).input.endswith("28 x 20")
-    assert run_both(module, target).input.endswith("224 x 224")
+    assert run_both(module, target, input_shape=(20, 28, 3)).inputs[0].endswith("28 x 20")
+    assert run_both(module, target).inputs[0].endswith("224 x 224")
 
 
 def test_callers_picture_is_used():
@@ -108,12 +124,13 @@ def test_callers_picture_is_used():
 
     result = run_both(module, read_target(model), image=black, rescale_mode="raw")
 
-    assert result.comparison.equal is True
+    assert result.equal is True
     import torch
 
     with torch.no_grad():
-        np.testing.assert_allclose(result.torch_outputs[0],
-                                   module(torch.zeros(1, 3, 16, 16)).numpy(), rtol=1e-5)
+        np.testing.assert_allclose(
+            torch_output(module, read_target(model), image=black, rescale_mode="raw"),
+            module(torch.zeros(1, 3, 16, 16)).numpy(), rtol=1e-5)
 
 
 def test_softmax_at_the_end_of_one_model_is_made_up_for_and_told():
@@ -121,8 +138,8 @@ def test_softmax_at_the_end_of_one_model_is_made_up_for_and_told():
 
     result = run_both(module, read_target(model))
 
-    assert result.comparison.equal is True
-    assert result.comparison.relative_diff < 1e-5
+    assert result.equal is True
+    assert result.relative_diff < 1e-5
     assert result.notes == ((
         "the Keras model ends in a softmax and the torch model does not: softmax was applied to "
         "torch's output to compare"),)
@@ -133,7 +150,7 @@ def test_softmax_at_the_end_of_the_torch_model_is_made_up_for_too():
 
     result = run_both(nn().Sequential(module, nn().Softmax(-1)), read_target(model))
 
-    assert result.comparison.equal is True
+    assert result.equal is True
     assert "the torch model ends in a softmax" in result.notes[0]
 
 
@@ -144,8 +161,8 @@ def test_channels_first_model_gets_the_picture_channels_first():
 
     result = run_both(module, read_target(model))
 
-    assert result.comparison.equal is True
-    assert result.input.endswith("16 x 16")
+    assert result.equal is True
+    assert result.inputs[0].endswith("16 x 16")
 
 
 def test_own_preprocessing_and_own_names_of_the_model_are_the_default():
@@ -162,7 +179,7 @@ def test_own_preprocessing_and_own_names_of_the_model_are_the_default():
     assert result.rescale_mode == "the Keras model's own preprocess_input, 'halves'"
     assert [name for _, name, _ in result.keras_top
            ] == ["name0", "name1", "name2", "name3", "name4"]
-    assert result.comparison.equal is True
+    assert result.equal is True
 
 
 def test_own_rescale_mode_alone_is_followed_and_the_callers_wins():
@@ -174,7 +191,8 @@ def test_own_rescale_mode_alone_is_followed_and_the_callers_wins():
 
     assert own.rescale_mode == "the Keras model's own 'tf'"
     assert given.rescale_mode == "'raw01'"
-    assert not np.allclose(own.torch_outputs[0], given.torch_outputs[0])
+    assert not np.allclose(torch_output(module, read_target(model)),
+                           torch_output(module, read_target(model), rescale_mode="raw01"))
 
 
 def test_failing_decode_predictions_of_the_model_is_told_and_replaced():
@@ -215,7 +233,7 @@ def test_training_flags_and_random_generators_are_put_back():
 
     result = run_both(module, read_target(model))
 
-    assert result.comparison.equal is True, "dropout must be off"
+    assert result.equal is True, "dropout must be off"
     assert [submodule.training for submodule in module.modules()] == flags
     assert len(set(flags)) == 2
     assert torch.equal(torch.get_rng_state(), states[0])
@@ -265,10 +283,10 @@ def test_checkpoint_without_a_module_shows_the_keras_model_alone():
 
     result = run_both(None, read_target(model))
 
-    assert result.comparison is None
+    assert result.verdict == "undecided"
     assert (len(result.torch_top), len(result.keras_top)) == (0, 5)
-    assert result.notes == (
-        "there is no torch module to run, only its weights: the Keras model ran alone",)
+    assert result.reason == (
+        "there is no torch module to run, only its weights: the Keras model ran alone")
 
 
 def test_model_of_token_ids_runs_on_random_ids_that_its_table_holds():
@@ -280,9 +298,9 @@ def test_model_of_token_ids_runs_on_random_ids_that_its_table_holds():
 
     result = run_both(module, read_target(model), image=np.zeros((4, 4, 3), "uint8"))
 
-    assert result.comparison.equal is True
-    assert result.input.startswith("random data: ")
-    assert result.input.endswith("(1, 7)")
+    assert result.equal is True
+    assert result.inputs[0].startswith("random data: ")
+    assert result.inputs[0].endswith("(1, 7)")
     assert result.keras_top == ()
     assert result.notes == ("the image was not used: the model does not take one picture",)
 
@@ -297,7 +315,7 @@ def test_gray_pictures_and_sequences_run_on_random_data_in_the_layout_of_either_
         kernel = np.moveaxis(module.weight.detach().numpy(), (0, 1), (-1, -2))
         model.set_weights([kernel, module.bias.detach().numpy()])
 
-        assert run_both(module, read_target(model)).comparison.equal is True
+        assert run_both(module, read_target(model)).equal is True
 
 
 def test_features_last_sequences_keep_their_layout():
@@ -307,16 +325,16 @@ def test_features_last_sequences_keep_their_layout():
     module = nn().Linear(5, 3)
     model.set_weights([module.weight.detach().numpy().T, module.bias.detach().numpy()])
 
-    assert run_both(module, read_target(model)).comparison.equal is True
+    assert run_both(module, read_target(model)).equal is True
 
 
 def test_picture_model_runs_on_random_data_when_asked():
     module, model = twins()
 
-    result = run_both(module, read_target(model), from_samples=True)
+    result = run_both(module, read_target(model), picture=False)
 
-    assert result.comparison.equal is True
-    assert result.input.startswith("random data: ")
+    assert result.equal is True
+    assert result.inputs[0].startswith("random data: ")
     assert result.rescale_mode == ""
 
 
@@ -335,7 +353,7 @@ def test_several_inputs_are_matched_by_name():
     module = Difference()
     model.set_weights([module.scale.weight.detach().numpy().T, module.scale.bias.detach().numpy()])
 
-    assert run_both(module, read_target(model)).comparison.equal is True
+    assert run_both(module, read_target(model)).equal is True
 
 
 def test_several_inputs_without_common_names_go_in_the_order_of_the_keras_model():
@@ -356,7 +374,7 @@ def test_several_inputs_without_common_names_go_in_the_order_of_the_keras_model(
 
     result = run_both(module, read_target(model))
 
-    assert result.comparison.equal is True
+    assert result.equal is True
     assert result.notes == (
         "the torch module was given the inputs in the Keras model's order: a, b",)
 
@@ -383,10 +401,12 @@ def test_inputs_of_a_dict_are_not_guessed_by_order():
     module = Masked()
     model.set_weights([module.table.weight.detach().numpy()])
 
-    assert run_both(module, read_target(model)).comparison.equal is True
-    assert run_both(OtherNames(), read_target(model)).notes == (
-        "no prediction was made: the models cannot be run: the Keras model takes 2 inputs (padding_mask, token_ids), "
-        "the torch module inputs of other names; give sample=(torch inputs, Keras inputs)",)
+    assert run_both(module, read_target(model)).equal is True
+    with pytest.raises(AlignmentError) as caught:
+        run_both(OtherNames(), read_target(model))
+    assert str(caught.value) == (
+        "the models cannot be run: the Keras model takes 2 inputs (padding_mask, token_ids), "
+        "the torch module inputs of other names; give sample=(torch inputs, Keras inputs)")
 
 
 def test_model_of_whole_pixels_is_not_guessed_at():
@@ -394,25 +414,20 @@ def test_model_of_whole_pixels_is_not_guessed_at():
     inputs = layers.Input((8, 8, 3), dtype="uint8")
     model = keras().Model(inputs, layers.Conv2D(2, 3)(layers.Rescaling(1 / 255)(inputs)))
 
-    result = run_both(nn().Conv2d(3, 2, 3), read_target(model))
-
-    assert result.notes[0].startswith(
-        "no prediction was made: the models cannot be run: the Keras model takes pixels of type uint8"
-    )
+    with pytest.raises(AlignmentError, match="cannot be run: the Keras model takes pixels of type "
+                       "uint8"):
+        run_both(nn().Conv2d(3, 2, 3), read_target(model))
 
 
-def test_inputs_that_cannot_be_matched_skip_the_prediction_with_a_reason():
+def test_inputs_that_cannot_be_matched_are_refused_with_a_reason():
     layers = keras().layers
     one, two = layers.Input((3,), name="one"), layers.Input((3,), name="two")
     model = keras().Model([one, two], layers.Dense(3)(layers.Add()([one, two])))
 
-    result = run_both(nn().Linear(3, 3), read_target(model))
-
-    assert result.comparison is None
-    assert result.notes[0].startswith(
-        "no prediction was made: the models cannot be run: the Keras model takes 2 inputs (one, two)"
-    )
-    assert "sample=(torch inputs, Keras inputs)" in result.notes[0]
+    with pytest.raises(AlignmentError,
+                       match=r"the Keras model takes 2 inputs \(one, two\)") as caught:
+        run_both(nn().Linear(3, 3), read_target(model))
+    assert "sample=(torch inputs, Keras inputs)" in str(caught.value)
 
 
 def test_sample_of_the_caller_overrules_everything():
@@ -423,9 +438,9 @@ def test_sample_of_the_caller_overrules_everything():
     one = run_both(module, target, sample=picture)
     two = run_both(module, target, sample=(picture.transpose(0, 3, 1, 2), picture))
 
-    assert one.comparison.equal is two.comparison.equal is True
-    assert one.torch_outputs[0].shape == (2, 1000)
-    assert one.input == "sample given by the caller"
+    assert one.equal is two.equal is True
+    assert one.outputs[0].torch_shape == (2, 1000)
+    assert one.inputs[0] == "sample given by the caller"
 
 
 def test_sample_in_another_form_is_refused():
@@ -437,15 +452,65 @@ def test_sample_in_another_form_is_refused():
         run_both(module, read_target(model), sample=[1, 2])
 
 
-def test_half_precision_module_is_compared_with_its_own_threshold():
+def test_half_precision_module_is_compared_within_the_rounding_of_its_type():
+    import torch
+
+    module, model = twins()
+    target = read_target(model)
+
+    # The weights were rounded, and the Keras model holds them as they were.
+    rounded = run_both(module.to(torch.bfloat16), target)
+    assert rounded.equal is True
+    assert 1e-4 < rounded.relative_diff < rounded.rounding == pytest.approx(3 * rounded.noise)
+    assert "the torch model, in bfloat16, was run in float32 to compare" in rounded.notes
+
+    # The very same values differ by the rounding of float32 alone.
+    with torch.no_grad():
+        model.set_weights([
+            module[0].weight.float().numpy().transpose(2, 3, 1, 0), module[0].bias.float().numpy(),
+            module[3].weight.float().numpy().T, module[3].bias.float().numpy()
+        ])
+    same = run_both(module, target)
+    assert same.relative_diff < 1e-6
+    assert not same.unexplained
+
+
+def test_half_precision_on_the_keras_side_is_measured_by_torch_in_that_type():
+    module, _ = twins()
+    policy = keras().config.dtype_policy()
+    keras().config.set_dtype_policy("mixed_bfloat16")
+    try:
+        _, model = twins()
+    finally:
+        keras().config.set_dtype_policy(policy)
+
+    result = run_both(module, read_target(model))
+
+    assert result.equal is True
+    assert 1e-5 < result.relative_diff < result.rounding
+    assert result.noise > 1e-4
+    assert result.rounding_from.startswith("bfloat16, 2 layers")
+
+
+def test_module_that_runs_in_its_own_half_type_only_is_compared_in_it():
     import torch
 
     module, model = twins()
 
-    result = run_both(module.to(torch.bfloat16), read_target(model))
+    class Strict(nn().Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = module
 
-    assert result.comparison.equal is True
-    assert result.comparison.threshold == 1e-1
+        def forward(self, x):
+            assert x.dtype == torch.bfloat16
+            return self.inner(x)
+
+    result = run_both(Strict().to(torch.bfloat16), read_target(model))
+
+    assert result.equal is True
+    assert result.noise is None
+    assert not any("run in float32" in note for note in result.notes)
 
 
 def test_unknown_rescale_mode_is_an_error_of_the_call():
@@ -477,4 +542,4 @@ def test_subclassed_model_runs_from_the_shape_it_was_built_for():
     module = nn().Linear(3, 4)
     model.set_weights([module.weight.detach().numpy().T, module.bias.detach().numpy()])
 
-    assert run_both(module, read_target(model)).comparison.equal is True
+    assert run_both(module, read_target(model)).equal is True
