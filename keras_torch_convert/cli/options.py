@@ -139,8 +139,8 @@ strict_option = click.option(
     callback=lambda ctx, param, text: STRICT[text],
     help="What may be left over: nothing, tensors of PyTorch, or both sides. All is reported.")
 verdict_options = options_of(
-    convert,
-    accept=(click.Choice(["close", "equal"]), "What will do: close outputs, or only equal ones."),
+    convert, accept=(click.Choice(["close",
+                                   "equal"]), "What will do: close outputs, or only equal ones."),
     tolerance=(click.FloatRange(0),
                "Largest difference of close outputs, as a part of PyTorch's largest output."))
 html_option = click.option("--html", type=FILE, help="Write the report as one HTML page.")

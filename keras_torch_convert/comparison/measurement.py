@@ -67,8 +67,8 @@ class Reference:
                  values: Mapping[str, Any] | None, dtype: Any) -> list[float]:
         """Return how far outputs are from those of another twin, where that can be measured."""
         twin = twin_of(self.module, values, dtype)
-        return known_changes(
-            (own, run_torch(twin, one, dtype=dtype)[0]) for one, own in zip(every, outputs, strict=False))
+        return known_changes((own, run_torch(twin, one, dtype=dtype)[0])
+                             for one, own in zip(every, outputs, strict=False))
 
     def instability(self, every: Sequence[InputPair], outputs: Sequence[Arrays]) -> float | None:
         """Measure how far the outputs move when each weight is changed by about one part in ten
@@ -144,12 +144,11 @@ def measure(module: Any, target: Target, inputs: InputPair, count: int = 2,
     outputs = [one.torch_outputs for one in passes]
     moves = known_changes((outputs[0], other) for other in outputs[1:])
     side = next((one.softmax_only_in for one in passes if one.softmax_only_in), "")
-    found = comparison_of(
-        [one.compared for one in passes], inputs=tuple(one.description for one in every),
-        rescale_mode=inputs.rescale_mode, tolerance=tolerance, softmax_only_in=side,
-        sensitivity=max(moves, default=None),
-        instability=reference.instability(every, outputs) if disturb else None,
-        notes=[*inputs.notes, *([softmax_note(side)] if side else [])])
+    found = comparison_of([one.compared for one in passes], inputs=tuple(
+        one.description for one in every), rescale_mode=inputs.rescale_mode, tolerance=tolerance,
+                          softmax_only_in=side, sensitivity=max(moves, default=None),
+                          instability=reference.instability(every, outputs) if disturb else None,
+                          notes=[*inputs.notes, *([softmax_note(side)] if side else [])])
     found = _with_rounding(found, reference, target, every, passes)
     return with_top_classes(found, target, inputs, *passes[0].scaled)
 
