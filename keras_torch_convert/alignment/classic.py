@@ -1,5 +1,4 @@
-"""The classic way to align: Keras layer names are moved about by dictionaries until they stand in
-the order of the PyTorch layers.
+"""The classic alignment: dictionaries move the names of Keras layers into PyTorch's order.
 
 The meaning of the dictionaries is that of keras_cv_attention_models 1.4.3, with one difference:
 whatever would lose a name is an AlignmentError that says which rule did it and what to write
@@ -9,6 +8,7 @@ instead. A stage of moves is played in C.
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from .. import _core
 from ..errors import AlignmentError
 from ..spec.layer_groups import as_plain_strings
 from ..util.gc_pause import gc_paused
-from ..util.text import did_you_mean, plural
+from ..util.text import did_you_mean, join_names, plural
 from .classic_messages import Stage, describe_refusal, describe_unused
 
 MatchFunction = Callable[[list[str]], Sequence[str]]
@@ -39,12 +39,19 @@ class NameAlignment:
 def align_names(names: Sequence[str], tail_align_dict: Any = {}, full_name_align_dict: Any = {},
                 tail_split_position: Any = 2,
                 specific_match_func: MatchFunction | None = None) -> NameAlignment:
-    """Move `names` stage by stage, then hand them to `specific_match_func`.
+    """Move names stage by stage, then give them to `specific_match_func`.
 
-    `tail_split_position` is an int for one stage, or a list for several; with a list the
-    dictionaries may be lists too, one dict a stage. Raises AlignmentError, with the remedy, for
-    whatever would lose a name and for values that cannot be rules. What the function raises passes
-    with a note.
+    Args:
+        names: The names of the Keras layers, in the model's order.
+        tail_align_dict: What moves by the tail of its name; a list has a dict for each stage.
+        full_name_align_dict: What moves by its whole name; a list has a dict for each stage.
+        tail_split_position: After how many "_" a tail begins; a list has an int for each stage.
+        specific_match_func: Gets the moved names and returns them in PyTorch's order. What it
+            raises passes with a note.
+
+    Raises:
+        AlignmentError: A rule would lose a name, or a value is no rule; the message says what to
+            write instead.
     """
     aligned = as_plain_strings(names, "names of layers", AlignmentError)
     warnings: list[str] = []
@@ -57,18 +64,15 @@ def align_names(names: Sequence[str], tail_align_dict: Any = {}, full_name_align
     notes: tuple[str, ...] = ()
     if specific_match_func is not None:
         if moved:
-            count = len(set(moved))
-            notes = ((f"the dictionaries moved {plural(count, 'name')} before "
-                      "specific_match_func got them"),)
+            notes = (f"the dictionaries moved {plural(len(set(moved)), 'name')} before "
+                     "specific_match_func got them",)
         aligned = call_match_function(specific_match_func, aligned)
     return NameAlignment(aligned, tuple(warnings), notes)
 
 
 def run_stage(names: tuple[str, ...],
               stage: Stage) -> tuple[tuple[str, ...], list[str], tuple[str, ...]]:
-    """Play one stage of moves on names that are plain strings: the names in their new order, those
-    that moved, warnings.
-    """
+    """Play one stage of moves: return the names in their new order, those that moved, warnings."""
     try:
         aligned, moved, unused = _core.move_stage(names, stage.tail_align_dict,
                                                   stage.full_name_align_dict,
@@ -88,9 +92,8 @@ def read_stages(tail: Any, full: Any, split: Any) -> list[Stage]:
         if isinstance(tail, Mapping) and tail:
             raise AlignmentError(
                 f"tail_split_position is a list ({list(split)!r}), so tail_align_dict must be a "
-                "list of dicts too, one a "
-                "stage; write [{...}] to use these rules in stage 0, or give tail_split_position "
-                "as an int")
+                "list of dicts too, one for each stage; write [{...}] to use these rules in stage "
+                "0, or give tail_split_position as an int")
         tails = [] if isinstance(tail, Mapping) else dicts_by_stage(tail, "tail_align_dict")
         fulls = [full] if isinstance(full, Mapping) else dicts_by_stage(
             full, "full_name_align_dict")
@@ -102,8 +105,7 @@ def read_stages(tail: Any, full: Any, split: Any) -> list[Stage]:
     late = [number for number in range(count, len(tails)) if tails[number]]
     if late:
         raise AlignmentError(
-            f"tail_align_dict has rules for stage {', '.join(map(str, late))}, but "
-            "tail_split_position and "
+            f"tail_align_dict has rules for stage {join_names(late)}, but tail_split_position and "
             f"full_name_align_dict make {count} only; give one tail_split_position for each stage")
     return [
         read_stage(number, tails[number] if number < len(tails) else {},
@@ -114,19 +116,19 @@ def read_stages(tail: Any, full: Any, split: Any) -> list[Stage]:
 
 
 def sole_dict(rules: Any, parameter: str) -> Any:
-    """The dict of the only stage. A list has no meaning here, unless it holds no rule."""
+    """Return the dict of the only stage; a list has no meaning, unless it holds no rule."""
     if not isinstance(rules, (list, tuple)):
         return rules
     if any(rules):
         raise AlignmentError(
-            f"{parameter} is a list of {len(rules)} dicts, one a stage, but tail_split_position "
-            "is a single int; give a "
-            f"list of splits, such as tail_split_position={[2] * len(rules)}")
+            f"{parameter} is a list of {len(rules)} dicts, one for each stage, but "
+            "tail_split_position is a single int; give a list of splits, such as "
+            f"tail_split_position={[2] * len(rules)}")
     return {}
 
 
 def dicts_by_stage(rules: Any, parameter: str) -> list[Any]:
-    """A list of dicts, one for each stage."""
+    """Return a list of dicts, one for each stage."""
     if not isinstance(rules, (list, tuple)):
         raise AlignmentError(
             f"{parameter} must be a dict or a list of dicts, got {type(rules).__name__}")
@@ -139,8 +141,8 @@ def read_stage(number: int, tail: Any, full: Any, split: Any) -> Stage:
     if not isinstance(plain_split, int):
         raise AlignmentError(
             f"tail_split_position must be an int or a list of int, got {split!r:.100} at stage "
-            f"{number}; 2 makes "
-            "'stack1_block1' the head and 'attn_gamma' the tail of 'stack1_block1_attn_gamma'")
+            f"{number}; 2 makes 'stack1_block1' the head and 'attn_gamma' the tail of "
+            "'stack1_block1_attn_gamma'")
     warnings: list[str] = []
     plain_tail = plain_rules(tail, "tail_align_dict", number, warnings)
     plain_full = plain_rules(full, "full_name_align_dict", number, warnings)
@@ -148,7 +150,7 @@ def read_stage(number: int, tail: Any, full: Any, split: Any) -> Stage:
 
 
 def plain_rules(rules: Any, parameter: str, number: int, warnings: list[str]) -> dict[str, Any]:
-    """A copy with keys, anchors and numbers of exactly the types that the C core knows.
+    """Copy rules, with keys, anchors and numbers of exactly the types that the C core knows.
 
     Values of other types stay: they are an error only once a layer is found for them. Keys that are
     no str match no layer.
@@ -172,7 +174,7 @@ def plain_rules(rules: Any, parameter: str, number: int, warnings: list[str]) ->
 
 
 def plain_value(value: Any) -> Any:
-    """Subclasses of str, and integers of other libraries, as Python's own."""
+    """Return subclasses of str, and integers of other libraries, as Python's own."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, bool):
@@ -184,8 +186,7 @@ def plain_value(value: Any) -> Any:
 
 
 def call_match_function(function: MatchFunction, names: tuple[str, ...]) -> tuple[str, ...]:
-    """What the user's function makes of the names: some or all of them, in any order, none twice.
-    """
+    """Return the user's answer: some or all of the names, in any order, none twice."""
     try:
         answer = function(list(names))
     except BaseException as error:
@@ -198,17 +199,15 @@ def call_match_function(function: MatchFunction, names: tuple[str, ...]) -> tupl
         raise AlignmentError("specific_match_func must return a list of layer names, got "
                              f"{type(answer).__name__}{hint}")
     matched = as_plain_strings(answer, "names returned by specific_match_func", AlignmentError)
-    left = dict.fromkeys(names, 0)
-    for name in names:
-        left[name] += 1
-    for place, name in enumerate(matched):
+    left = Counter(names)
+    for position, name in enumerate(matched):
         if name not in left:
             raise AlignmentError(
-                f"specific_match_func returned {name!r} at place {place}, which is none of the "
-                f"layers{did_you_mean(name, names)}")
+                f"specific_match_func returned {name!r} at position {position}, which is none of "
+                f"the layers{did_you_mean(name, names)}")
         left[name] -= 1
         if left[name] < 0:
             raise AlignmentError(
-                f"specific_match_func returned {name!r} twice, at place {matched.index(name)} "
-                f"and at place {place}")
+                f"specific_match_func returned {name!r} twice, at position {matched.index(name)} "
+                f"and at position {position}")
     return matched

@@ -1,6 +1,4 @@
-"""From a Plan to what a user of the classic functions would have to say: dictionaries, weights to
-unstack, layers to skip and to keep.
-"""
+"""From a Plan to the arguments of the classic functions."""
 
 from __future__ import annotations
 
@@ -13,8 +11,7 @@ from ..errors import AlignmentError, TransferError
 from ..plan.evaluation import Evaluation
 from ..plan.expressions import Expression, tensors_of
 from ..plan.plan import Plan
-from ..spec.layer_groups import (DEFAULT_SKIP_WEIGHTS, LayerGroups, TorchLayer, group_by_layer,
-                                 last_part)
+from ..spec.layer_groups import DEFAULT_SKIP_WEIGHTS, LayerGroups, group_by_layer, last_part
 from ..spec.source import Source
 from ..spec.target import Target, TargetVariable
 from ..util.text import join_names
@@ -26,11 +23,18 @@ from .propose import Moves, smallest_moves
 class ClassicDictionaries:
     """Arguments of `keras_reload_from_torch_model` that give the alignment of a Plan.
 
-    `names` are the Keras layers in PyTorch's order: what `specific_match_func` may return instead
-    of the dictionaries. `moves` are the dictionaries; of three stages the first and the last turn
-    the list round. `moved` is the least number of layers that have to be moved. `reason` is "" when
-    the arguments were run and gave the Plan's alignment; otherwise it says what they cannot say.
     Printing it gives a call that is ready to paste.
+
+    Args:
+        names: The Keras layers in PyTorch's order: what `specific_match_func` may return instead of
+            the dictionaries.
+        moves: The dictionaries; of three stages the first and the last reverse the list.
+        unstack_weights: Last parts of tensors that are layers of their own.
+        skip_weights: Last parts of tensors to leave out.
+        skip_layers: Torch layers to leave out.
+        keep_layers: Keras layers that keep their own values.
+        expand_nested: The leaves of composite layers count one by one.
+        reason: What the arguments cannot say, "" when they were run and gave the Plan's alignment.
     """
 
     names: tuple[str, ...] = ()
@@ -49,37 +53,37 @@ class ClassicDictionaries:
 
     @property
     def found(self) -> bool:
-        """True when there are dictionaries and they are short: no more entries than a quarter of
-        the moved layers, and three.
-        """
+        """True when there are dictionaries and they are short."""
         return not self.reason and self.moves.is_short
 
     @property
     def tail_align_dict(self) -> Any:
-        """That of the only stage, or a list of one for each stage."""
+        """The dictionary of the only stage, or a list with one for each stage."""
         return self.moves.arguments()["tail_align_dict"]
 
     @property
     def full_name_align_dict(self) -> Any:
-        """That of the only stage, or a list of one for each stage."""
+        """The dictionary of the only stage, or a list with one for each stage."""
         return self.moves.arguments()["full_name_align_dict"]
 
     @property
     def tail_split_position(self) -> Any:
-        """That of the only stage, or a list of one for each stage."""
+        """The split of the only stage, or a list with one for each stage."""
         return self.moves.arguments()["tail_split_position"]
 
     def arguments(self) -> dict[str, Any]:
-        """What to give to `keras_reload_from_torch_model` by name, without what is its default."""
-        arguments: dict[str, Any] = {"unstack_weights": list(self.unstack_weights)
-                                    } if self.unstack_weights else {}
+        """Return the arguments by name, without those that have their default."""
+        arguments: dict[str, Any] = {}
+        if self.unstack_weights:
+            arguments["unstack_weights"] = list(self.unstack_weights)
         if self.moved and not self.found and self.names:
             order = list(self.names)
             arguments["specific_match_func"] = lambda names: order
         elif self.moved:
             arguments |= self._arguments_of_moves()
-        given = {"skip_layers": list(self.skip_layers), "keep_layers": list(self.keep_layers)}
-        arguments |= {name: value for name, value in given.items() if value}
+        for name in ("skip_layers", "keep_layers"):
+            if value := getattr(self, name):
+                arguments[name] = list(value)
         if self.skip_weights != DEFAULT_SKIP_WEIGHTS:
             arguments["skip_weights"] = list(self.skip_weights)
         if self.expand_nested:
@@ -88,16 +92,15 @@ class ClassicDictionaries:
 
     def _arguments_of_moves(self) -> dict[str, Any]:
         arguments = self.moves.arguments()
-        if not any(stage.full_name_align_dict for stage in self.moves.stages):
-            del arguments["full_name_align_dict"]
-        if not any(stage.tail_align_dict for stage in self.moves.stages):
-            del arguments["tail_align_dict"]
+        for name in ("full_name_align_dict", "tail_align_dict"):
+            if not any(getattr(stage, name) for stage in self.moves.stages):
+                del arguments[name]
         if "tail_align_dict" not in arguments or arguments["tail_split_position"] == 2:
             del arguments["tail_split_position"]
         return arguments
 
     def __str__(self) -> str:
-        """A call that is ready to paste, under a comment that says what it does."""
+        """Return a call that is ready to paste, under a comment that says what it does."""
         arguments = self.arguments()
         if "specific_match_func" in arguments:
             arguments["specific_match_func"] = _Verbatim(f"lambda names: {list(self.names)!r}")
@@ -108,16 +111,15 @@ class ClassicDictionaries:
 
     @property
     def comment(self) -> str:
-        """One sentence: how many layers are moved, or why dictionaries cannot say the alignment."""
+        """How many layers are moved, or why dictionaries cannot say the alignment."""
         if self.reason:
             return f"not said by dictionaries alone: {self.reason}"
         if not self.moved:
             return "the layers stand in the same order"
         if self.found:
-            turned = "; the list is turned round first and last" if len(
-                self.moves.stages) > 1 else ""
-            return (f"{self.moved} layers stand elsewhere in Keras; run and found to give the "
-                    f"same alignment{turned}")
+            reverses = "; the list is reversed first and last" if len(self.moves.stages) > 1 else ""
+            return (f"{self.moved} layers stand elsewhere in Keras; run and found to give the same "
+                    f"alignment{reverses}")
         return (f"{self.moved} layers stand elsewhere in Keras, in no order that repeats: the "
                 "dictionaries would be as long as this list")
 
@@ -133,48 +135,47 @@ class _Verbatim(str):
 
 def dictionaries_of(plan: Plan, source: Source, target: Target,
                     expanded: Target) -> ClassicDictionaries:
-    """The shortest arguments found that reproduce `plan`, or as much of them as there is, with the
-    reason why it is not all.
+    """Find the shortest arguments that reproduce a Plan, or as much of them as there is.
 
-    `expanded` is the same model with the leaves of its composite layers as places of their own,
-    which is tried where whole layers cannot say it. When neither can, the reason is that of the
-    leaves: which torch layer must be split, rather than how many there are for how few whole
-    layers.
+    Args:
+        plan: From torch to Keras.
+        source: The torch side.
+        target: The Keras model.
+        expanded: The same model with the leaves of its composite layers one by one, which is tried
+            where whole layers cannot say it. When neither can, the reason is that of the leaves:
+            which torch layer must be split, rather than how many there are for how few layers.
     """
-    found = _for_places(plan, source, target)
+    found = _arguments_for(plan, source, target)
     if found.found or len(expanded.layers) == len(target.layers):
         return found
-    other = replace(_for_places(plan, source, expanded), expand_nested=True)
+    other = replace(_arguments_for(plan, source, expanded), expand_nested=True)
     return other if other.found or found.reason else found
 
 
-def _for_places(plan: Plan, source: Source, target: Target) -> ClassicDictionaries:
+def _arguments_for(plan: Plan, source: Source, target: Target) -> ClassicDictionaries:
     layers_of = _layers_by_tensor(plan, target)
-    skip_weights = _skipped_last_parts(source, layers_of)
-    unstack = _to_unstack(group_by_layer(source, skip_weights).layers, layers_of)
-    collection = group_by_layer(source, skip_weights, unstack)
-    used = {name for assignment in plan.assignments for name in tensors_of(assignment.expression)}
-    used |= {name for constant in plan.constants for name in tensors_of(constant.expression)}
-    skip_layers = tuple(torch_layer.name for torch_layer in collection.layers
-                        if not any(tensor.name in used for tensor in torch_layer.tensors))
+    skip_weights = tuple(_skipped_last_parts(source, layers_of))
+    unstack = tuple(_to_unstack(group_by_layer(source, skip_weights), layers_of))
+    groups = group_by_layer(source, skip_weights, unstack)
+    expressions = (*(one.expression for one in plan.assignments),
+                   *(one.expression for one in plan.constants))
+    used = {name for expression in expressions for name in tensors_of(expression)}
     filled = {layer for layers in layers_of.values() for layer in layers}
-    keep_layers = tuple(layer.name for layer in target.layers if layer.name not in filled)
-    common: dict[str, Any] = {
-        "unstack_weights": tuple(unstack), "skip_weights": tuple(skip_weights),
-        "skip_layers": skip_layers, "keep_layers": keep_layers
-    }
-    fused = _fused(collection, layers_of)
-    if fused:
-        return ClassicDictionaries(**common, reason=fused)
+    arguments = ClassicDictionaries(
+        unstack_weights=unstack, skip_weights=skip_weights,
+        skip_layers=tuple(one.name for one in groups.layers if not any(tensor.name in used
+                                                                       for tensor in one.tensors)),
+        keep_layers=tuple(layer.name for layer in target.layers if layer.name not in filled))
+    if fused := _fused(groups, layers_of):
+        return replace(arguments, reason=fused)
     names = tuple(layer.name for layer in target.layers)
-    wanted = _wanted(names, collection, layers_of)
-    return ClassicDictionaries(wanted, smallest_moves(names, wanted),
-                               reason=_difference(plan, source, collection, target, wanted,
-                                                  common), **common)
+    wanted = _wanted(names, groups, layers_of)
+    arguments = replace(arguments, names=wanted, moves=smallest_moves(names, wanted))
+    return replace(arguments, reason=_difference(plan, source, groups, target, arguments))
 
 
 def _layers_by_tensor(plan: Plan, target: Target) -> dict[str, list[str]]:
-    """Tensor to the names of the top-level layers that it fills, in order."""
+    """Return for each tensor the names of the top-level layers that it fills, in order."""
     owner: dict[str, str] = {}
     for layer in target.layers:
         for variable in layer.variables:
@@ -187,8 +188,8 @@ def _layers_by_tensor(plan: Plan, target: Target) -> dict[str, list[str]]:
 
 
 def _skipped_last_parts(source: Source, layers_of: Mapping[str, Sequence[str]]) -> list[str]:
-    """The default ones, and those of tensors without a place whose neighbors in the same torch
-    layer have one, when no tensor of that name has one.
+    """Return the default parts, and those of tensors that are used in no layer, unlike the rest of
+    their torch layer.
     """
     used = {last_part(name) for name in layers_of}
     skipped = list(DEFAULT_SKIP_WEIGHTS)
@@ -201,11 +202,10 @@ def _skipped_last_parts(source: Source, layers_of: Mapping[str, Sequence[str]]) 
     return list(dict.fromkeys(skipped))
 
 
-def _to_unstack(torch_layers: Sequence[TorchLayer], layers_of: Mapping[str,
-                                                                       Sequence[str]]) -> list[str]:
-    """Last parts of tensors that go to another layer than the rest of their torch layer."""
+def _to_unstack(groups: LayerGroups, layers_of: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return last parts of tensors that go to another layer than the rest of their torch layer."""
     found: dict[str, None] = {}
-    for torch_layer in torch_layers:
+    for torch_layer in groups.layers:
         by_layer: dict[str, list[str]] = defaultdict(list)
         for tensor in torch_layer.tensors:
             for layer in layers_of.get(tensor.name, ()):
@@ -215,31 +215,26 @@ def _to_unstack(torch_layers: Sequence[TorchLayer], layers_of: Mapping[str,
     return list(found)
 
 
-def _fused(collection: LayerGroups, layers_of: Mapping[str, Sequence[str]]) -> str:
-    """What no order of layers can say: a torch layer that fills several Keras layers."""
-    split = [
-        (torch_layer.name, layers)
-        for torch_layer in collection.layers if len(layers := dict.fromkeys(
-            name for tensor in torch_layer.tensors for name in layers_of.get(tensor.name, ()))) > 1
-    ]
-    if not split:
-        return ""
-    named = join_names((f"'{layer}' into {', '.join(layers)}" for layer, layers in split),
-                       separator="; ")
+def _fused(groups: LayerGroups, layers_of: Mapping[str, Sequence[str]]) -> str:
+    """Say which torch layers fill several Keras layers, which no order of layers can say."""
+    fused = []
+    for torch_layer in groups.layers:
+        layers = dict.fromkeys(
+            name for tensor in torch_layer.tensors for name in layers_of.get(tensor.name, ()))
+        if len(layers) > 1:
+            fused.append(f"'{torch_layer.name}' into {', '.join(layers)}")
     return ("torch layers must be split, which ktc.align(..., mapping=...) says with split(...): "
-            f"{named}")
+            f"{join_names(fused, separator='; ')}") if fused else ""
 
 
-def _wanted(names: Sequence[str], collection: LayerGroups,
+def _wanted(names: Sequence[str], groups: LayerGroups,
             layers_of: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """The Keras names in PyTorch's order; a layer that gets nothing stays behind the one that it
-    follows.
-    """
+    """Return the Keras names in PyTorch's order; a layer that gets nothing follows as before."""
     order: dict[str, int] = {}
-    for place, torch_layer in enumerate(collection.layers):
+    for position, torch_layer in enumerate(groups.layers):
         for tensor in torch_layer.tensors:
             for layer in layers_of.get(tensor.name, ()):
-                order.setdefault(layer, place)
+                order.setdefault(layer, position)
     followed: list[tuple[int, int, str]] = []
     before = -1
     for index, name in enumerate(names):
@@ -248,33 +243,28 @@ def _wanted(names: Sequence[str], collection: LayerGroups,
     return tuple(name for _, _, name in sorted(followed))
 
 
-def _difference(plan: Plan, source: Source, collection: LayerGroups, target: Target,
-                wanted: Sequence[str], common: Mapping[str, Any]) -> str:
-    """What pairing in the wanted order does otherwise than the Plan, "" when it gives the same
-    values.
-    """
+def _difference(plan: Plan, source: Source, groups: LayerGroups, target: Target,
+                arguments: ClassicDictionaries) -> str:
+    """Say what pairing in the wanted order does otherwise than the Plan, "" when nothing."""
+    options = PairingOptions(arguments.skip_layers, arguments.keep_layers, aligned=True)
     try:
-        options = PairingOptions(common["skip_layers"], common["keep_layers"], aligned=True)
-        ordered = plan_by_order(collection, target, wanted, options)
+        ordered = plan_by_order(groups, target, arguments.names, options)
     except (AlignmentError, TransferError) as error:
         return f"with the layers in order, {error}"
-    got = {assignment.key: assignment for assignment in ordered.assignments}
+    got = {assignment.key: assignment.expression for assignment in ordered.assignments}
     evaluation = Evaluation(source)
+    variables = target.variables
     other = [
-        target.variables[assignment.key].display_name
-        for assignment in plan.assignments if assignment.key not in got
-        or not _same(got[assignment.key].expression, assignment.expression, target.variables[
-            assignment.key], evaluation)
+        variables[one.key].display_name for one in plan.assignments if one.key not in got
+        or not _same(got[one.key], one.expression, variables[one.key], evaluation)
     ]
-    if other:
-        return (f"these take other tensors or other values: {join_names(other)}; "
-                "give their values with additional_transfer")
-    return ""
+    return (f"these take other tensors or other values: {join_names(other)}; give their values "
+            "with additional_transfer") if other else ""
 
 
 def _same(first: Expression, second: Expression, variable: TargetVariable,
           evaluation: Evaluation) -> bool:
-    """True when two expressions give the same values, bit for bit."""
+    """Return True when two expressions give the same values, bit for bit."""
     if first == second:
         return True
     if set(tensors_of(first)) != set(tensors_of(second)):

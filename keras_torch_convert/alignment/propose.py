@@ -1,11 +1,10 @@
-"""The classic dictionaries that reproduce an alignment: the smallest ones, checked by running the
-classic stages on them.
+"""The smallest classic dictionaries that reproduce an alignment, checked by playing them.
 
 One stage can make every order: it goes through the Keras names and puts each into the list so far,
 and a name that is moved only ever comes before some that are there already. So each name has
-exactly one place at its turn, and the question is how to say all of them with few entries: by tail
-where blocks repeat, for one stack alone, or by full name. What should go behind others moves in a
-list that is turned round before and after.
+exactly one position at its turn, and the question is how to say all of them with few entries: by
+tail where blocks repeat, for one stack alone, or by full name. What should go behind others moves
+in a list that is reversed before and after.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class Stage:
 
     @property
     def entries(self) -> int:
-        """How many entries both dictionaries have, those of each stack counted one by one."""
+        """Number of entries of both dictionaries, those of each stack counted one by one."""
         tails = sum(
             len(value) if isinstance(value, Mapping) else 1
             for value in self.tail_align_dict.values())
@@ -46,8 +45,9 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """One stage of moves, or three of which the first and the last turn the list round; `moved` is
-    how few layers can be moved at all.
+    """One stage of moves, or three with the first and the last reversing the list.
+
+    `moved` is the least number of layers that have to move.
     """
 
     stages: tuple[Stage, ...] = (Stage(),)
@@ -55,20 +55,16 @@ class Moves:
 
     @property
     def entries(self) -> int:
-        """How many entries the dictionaries of all stages have."""
+        """Number of entries in the dictionaries of all stages."""
         return sum(stage.entries for stage in self.stages)
 
     @property
     def is_short(self) -> bool:
-        """True when it says less than a list of all moves: no more entries than a quarter of the
-        moved layers, and three.
-        """
+        """True for at most three entries more than a quarter of the moved layers."""
         return self.entries <= self.moved / 4 + 3
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments of `align_layer_names_multi_stage`: those of one stage as they are, of
-        several as lists.
-        """
+        """Return the arguments of `align_layer_names_multi_stage`, lists for several stages."""
         names = ("tail_align_dict", "full_name_align_dict", "tail_split_position")
         if len(self.stages) == 1:
             return {name: getattr(self.stages[0], name) for name in names}
@@ -76,11 +72,12 @@ class Moves:
 
 
 def smallest_moves(names: Sequence[str], wanted: Sequence[str]) -> Moves:
-    """The dictionaries with the fewest entries found that move `names` into the order `wanted`;
-    both hold the same names, none twice.
+    """Find dictionaries with few entries that move names into another order.
 
-    Raises AlignmentError when they do not. The result was run: `align_names` with it gives
-    `wanted`.
+    The result was played: `align_names` with it gives `wanted`.
+
+    Raises:
+        AlignmentError: The two do not hold the same names, each once.
     """
     if Counter(names) != Counter(wanted) or len(set(names)) != len(names):
         raise AlignmentError("an order of names must hold the very same names, each once")
@@ -91,7 +88,7 @@ def smallest_moves(names: Sequence[str], wanted: Sequence[str]) -> Moves:
     if one.entries <= 2:
         return Moves((one,), moved)
     # A name only moves toward the start. Where it should go behind others, it moves while the list
-    # is turned round.
+    # is reversed.
     turn = Stage({"": 0}, {}, max(name.count("_") for name in names) + 1)
     turned = Moves((turn, _smallest_stage(names[::-1], wanted[::-1]), turn), moved)
     return turned if turned.entries < one.entries and _gives(turned, names, wanted) else Moves(
@@ -99,29 +96,27 @@ def smallest_moves(names: Sequence[str], wanted: Sequence[str]) -> Moves:
 
 
 def fewest_moved(names: Sequence[str], wanted: Sequence[str]) -> int:
-    """The fewest names that can be taken out so that the others stand in the wanted order: all but
-    a longest ascending run of ranks.
-    """
-    rank = {name: place for place, name in enumerate(wanted)}
+    """Return the number of names outside the longest run that already is in order."""
+    rank = {name: position for position, name in enumerate(wanted)}
     ends: list[int] = []
     for name in names:
-        place = bisect_left(ends, rank[name])
-        ends[place:place + 1] = [rank[name]]
+        position = bisect_left(ends, rank[name])
+        ends[position:position + 1] = [rank[name]]
     return len(names) - len(ends)
 
 
 def _smallest_stage(names: Sequence[str], wanted: Sequence[str]) -> Stage:
-    places = places_at_turn(names, wanted)
+    positions = positions_at_turn(names, wanted)
     best: Stage | None = None
     for split in _SPLITS:
-        stage = _stage(names, places, split)
+        stage = _stage(names, positions, split)
         if (best is None or stage.entries < best.entries) and _gives(Moves(
             (stage,)), names, wanted):
             best = stage
     if best is None:
         full = {
-            name: _value(index, places[index])
-            for index, name in enumerate(names) if places[index] != index
+            name: _value(index, positions[index])
+            for index, name in enumerate(names) if positions[index] != index
         }
         best = Stage({}, full)
         if not _gives(Moves((best,)), names, wanted):
@@ -130,24 +125,23 @@ def _smallest_stage(names: Sequence[str], wanted: Sequence[str]) -> Stage:
     return best
 
 
-def places_at_turn(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """For each name, taken in turn, how many names before it in the list come before it in the
-    wanted order too: where it must be put.
+def positions_at_turn(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Return where each name must be put at its turn.
+
+    That is the number of names before it in the list that come before it in the wanted order too.
     """
-    rank = {name: place for place, name in enumerate(wanted)}
+    rank = {name: position for position, name in enumerate(wanted)}
     so_far: list[int] = []
-    places = []
+    positions = []
     for name in names:
-        places.append(bisect_left(so_far, rank[name]))
+        positions.append(bisect_left(so_far, rank[name]))
         insort(so_far, rank[name])
-    return places
+    return positions
 
 
-def _value(index: int, place: int) -> Value:
-    """The entry that puts the name at `index` to `place`: an offset, or for one that stays its own
-    place.
-    """
-    return place - index if place != index else index
+def _value(index: int, position: int) -> Value:
+    """Return the entry that moves a name: an offset, or its own index for one that stays."""
+    return position - index if position != index else index
 
 
 def _gives(moves: Moves, names: Sequence[str], wanted: Sequence[str]) -> bool:
@@ -160,9 +154,7 @@ def _gives(moves: Moves, names: Sequence[str], wanted: Sequence[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Tail:
-    """What to say about the layers of one tail: nothing (`value` None) or one value, and full names
-    for the rest.
-    """
+    """The entries for the layers of one tail: one value or None, and full names for the rest."""
 
     value: Value | None
     full: Mapping[str, Value]
@@ -172,9 +164,10 @@ class _Tail:
         return len(self.full) + (self.value is not None)
 
 
-def _stage(names: Sequence[str], places: Sequence[int], split: int) -> Stage:
-    """The fewest entries for one split: each tail by itself, for all stacks in one or for each
-    stack alone, whichever is shorter.
+def _stage(names: Sequence[str], positions: Sequence[int], split: int) -> Stage:
+    """Return the fewest entries for one split.
+
+    Each tail stands by itself, for all stacks together or for each stack alone.
     """
     cut = [_cut(name, split) for name in names]
     stacks = list(dict.fromkeys(stack for stack, _, _ in cut))
@@ -192,12 +185,12 @@ def _stage(names: Sequence[str], places: Sequence[int], split: int) -> Stage:
                 _best_tail([
                     row for stack in stacks if stack not in alone
                     for row in rows.get((stack, tail), ())
-                ], names, places, cut, allowed=tail not in forbidden) for tail in tails
+                ], names, positions, cut, allowed=tail not in forbidden) for tail in tails
         }
 
     own = {
         stack: {
-            tail: _best_tail(rows[stack, tail], names, places, cut, allowed=True)
+            tail: _best_tail(rows[stack, tail], names, positions, cut, allowed=True)
             for tail in tails if (stack, tail) in rows
         } for stack in stacks
     }
@@ -217,52 +210,47 @@ def _stage(names: Sequence[str], places: Sequence[int], split: int) -> Stage:
 
 def _as_stage(names: Sequence[str], flat: Mapping[str, _Tail],
               own: Mapping[str, Mapping[str, _Tail]], split: int) -> Stage:
-    """The stage of what is said for all stacks (`flat`, by tail) and for some stacks alone (`own`,
-    by stack and tail).
-    """
-    tail_dict: dict[str,
-                    Any] = {tail: one.value for tail, one in flat.items() if one.value is not None}
-    full = {name: value for one in flat.values() for name, value in one.full.items()}
-    for stack, tails in own.items():
-        tail_dict[stack] = {tail: one.value for tail, one in tails.items() if one.value is not None}
-        full |= {name: value for one in tails.values() for name, value in one.full.items()}
-    order = {name: row for row, name in enumerate(names)}
-    return Stage(tail_dict, {name: full[name] for name in sorted(full, key=order.__getitem__)},
-                 split)
+    """Return the stage of the entries for all stacks, and of those for some stacks alone."""
+    full: dict[str, Value] = {}
+
+    def tail_entries(tails: Mapping[str, _Tail]) -> dict[str, Any]:
+        for one in tails.values():
+            full.update(one.full)
+        return {tail: one.value for tail, one in tails.items() if one.value is not None}
+
+    tail_dict = tail_entries(flat) | {stack: tail_entries(tails) for stack, tails in own.items()}
+    return Stage(tail_dict, {name: full[name] for name in names if name in full}, split)
 
 
 def _cut(name: str, split: int) -> tuple[str, str, str]:
-    """Stack, head and tail of a name, as the classic functions cut it."""
+    """Return stack, head and tail of a name, as the classic functions cut it."""
     parts = name.split("_")
     return parts[0], "_".join(parts[:split]), "_".join(parts[split:])
 
 
-def _best_tail(rows: Sequence[int], names: Sequence[str], places: Sequence[int],
+def _best_tail(rows: Sequence[int], names: Sequence[str], positions: Sequence[int],
                cut: Sequence[tuple[str, str, str]], *, allowed: bool) -> _Tail:
-    """The shorter of two: full names for all that move, or one value for the tail and full names
-    for those that it does not suit.
-    """
-    plain = _Tail(None, {names[row]: _value(row, places[row]) for row in rows if places[row] != row})
+    """Return full names for all that move, or one value and full names for the rest."""
+    moving = [row for row in rows if positions[row] != row]
+    plain = _Tail(None, {names[row]: _value(row, positions[row]) for row in moving})
     counts: Counter[Value] = Counter()
     for row in rows:
-        counts.update(_values(row, places[row], cut))
+        counts.update(_values(row, positions[row], cut))
     if not counts or not allowed or len(plain.full) < 2:
         return plain
     value, _ = max(counts.items(), key=lambda item: (item[1], isinstance(item[0], int)))
     rest = {
-        names[row]: _value(row, places[row])
-        for row in rows if value not in _values(row, places[row], cut)
+        names[row]: _value(row, positions[row])
+        for row in rows if value not in _values(row, positions[row], cut)
     }
     said = _Tail(value, rest)
     return said if said.entries < plain.entries else plain
 
 
-def _values(row: int, place: int, cut: Sequence[tuple[str, str, str]]) -> list[Value]:
-    """What an entry by tail may be to put the layer there: the offset, or the sibling whose own
-    place it is.
-    """
-    found: list[Value] = [place - row] if place < row else []
-    sibling = cut[place]
+def _values(row: int, position: int, cut: Sequence[tuple[str, str, str]]) -> list[Value]:
+    """Return the values by tail that move a layer there: the offset, or a sibling's name."""
+    found: list[Value] = [position - row] if position < row else []
+    sibling = cut[position]
     if sibling[1] == cut[row][1]:
         found.append(sibling[2])
     return found

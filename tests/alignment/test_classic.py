@@ -265,9 +265,10 @@ def test_function_may_return_a_tuple_and_each_of_several_equal_names() -> None:
     [(None, "got NoneType; a function that sorts in place must return the list as well"),
      ("stem", "got str"), ({"stem": 1}, "got dict"), (iter(["stem"]), "iterator"),
      ([1], "must be str, got 1 of type int"),
-     (["stem_cov"], "returned 'stem_cov' at place 0, which is none of the layers; did you mean "
-      "'stem_conv'?"), ([""], "returned '' at place 0, which is none of the layers"),
-     (["stem_conv", "head", "stem_conv"], "returned 'stem_conv' twice, at place 0 and at place 2")],
+     (["stem_cov"], "returned 'stem_cov' at position 0, which is none of the layers; did you mean "
+      "'stem_conv'?"), ([""], "returned '' at position 0, which is none of the layers"),
+     (["stem_conv", "head", "stem_conv"
+      ], "returned 'stem_conv' twice, at position 0 and at position 2")],
     ids=lambda value: type(value).__name__)
 def test_answer_that_is_no_list_of_these_names_is_refused(answer: Any, said: str) -> None:
     assert said in refusal(["stem_conv", "head"], function=lambda names: answer)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import keras_torch_convert as ktc
-from keras_torch_convert.alignment.propose import fewest_moved, places_at_turn, smallest_moves
+from keras_torch_convert.alignment.propose import fewest_moved, positions_at_turn, smallest_moves
 from keras_torch_convert.errors import AlignmentError
 from tests.helpers.small_models import (keras_two_branches, largest_difference, randomized,
                                         torch_two_branches)
@@ -120,7 +120,7 @@ def test_every_order_can_be_said_and_gives_what_was_wanted():
 
         assert aligned(names, moves) == wanted
         assert moves.entries <= sum(
-            place != index for index, place in enumerate(places_at_turn(names, wanted)))
+            position != index for index, position in enumerate(positions_at_turn(names, wanted)))
 
 
 def test_other_names_are_refused():
