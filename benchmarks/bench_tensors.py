@@ -17,7 +17,6 @@ from benchmarks.bench_apply import apply, make_plan, shapes_of, write_source
 from benchmarks.goals import Goals
 from benchmarks.race import print_ratios, race
 from keras_torch_convert.keras_io.hdf5_header import make_hdf5_header
-from keras_torch_convert.plan import plan_cache
 from keras_torch_convert.plan.plan import Plan
 
 COUNTS = (10, 100, 1000, 10_000)
@@ -32,10 +31,6 @@ def main() -> None:
     parser.add_argument("--check", action="store_true",
                         help="end with an error when a goal is missed")
     options = parser.parse_args()
-
-    def forget() -> None:
-        make_hdf5_header.cache_clear()
-        plan_cache._kept.clear()
 
     with tempfile.TemporaryDirectory() as folder:
         alternatives = {}

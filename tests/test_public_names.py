@@ -43,9 +43,9 @@ METHODS = {
 }
 # What other rooms call on these objects, and users need not know.
 FOR_OTHER_ROOMS = {
-    "Comparison.difference_text", "FirstDivergence.difference_text", "Report.add",
-    "Report.add_comparison", "Report.difference_text", "Report.facts", "Report.kept_text",
-    "Report.lines", "Results.lines"
+    "Comparison.difference_text", "FirstDivergence.difference_text", "PlanCache.find",
+    "PlanCache.keep", "Report.add", "Report.add_comparison", "Report.difference_text",
+    "Report.facts", "Report.kept_text", "Report.lines", "Results.lines"
 }
 # A summary tells what to do: "Carry the weights", not "The weights" or "Carries".
 NOT_IMPERATIVE = re.compile(

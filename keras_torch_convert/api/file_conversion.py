@@ -18,6 +18,7 @@ from ..keras_io.write_from_layout import WritingOptions, WrittenFile, write_file
 from ..plan.difference import without_layers
 from ..plan.executor import Strict
 from ..plan.plan import Plan, check_is_plan
+from ..plan.plan_cache import PlanCache
 from ..report.report import Report
 from ..torch_io.reader import read as read_source
 from ..util.byte_progress import bytes_bar
@@ -29,8 +30,8 @@ from .keras_to_torch_file import keras_file_to_safetensors
 def apply(plan: Plan, source: Any, path: str | PathLike[str], *,
           template: str | PathLike[str] | None = None, without: Sequence[str] = (),
           strict: Strict = True, max_shard_size: float | None = None, verify: bool = True,
-          digests: Sequence[str] = ("md5", "sha256"), durable: bool = True,
-          progress: bool = False) -> Report:
+          digests: Sequence[str] = ("md5", "sha256"), durable: bool = True, progress: bool = False,
+          cache: PlanCache | None = None) -> Report:
     """Write the weights of a checkpoint into a Keras file as a Plan says, or the reverse.
 
     Neither PyTorch nor Keras is needed. The file holds what the live conversion saves, value for
@@ -54,6 +55,7 @@ def apply(plan: Plan, source: Any, path: str | PathLike[str], *,
         digests: Checksums to compute while the file is written. Those of shards are in the index.
         durable: Flush the file to the disk before it takes its name.
         progress: Show a bar, by bytes.
+        cache: One for all calls with a Plan: checkpoints with the same tensors are checked once.
 
     Returns:
         The report.
@@ -82,7 +84,8 @@ def apply(plan: Plan, source: Any, path: str | PathLike[str], *,
     start = time.perf_counter()
     output = Output(path, None if template is None else Path(template), max_shard_size)
     with gc_paused():
-        filling = filling_for(plan, read_source(source), output.path, output.template, strict)
+        filling = filling_for(plan, read_source(source), output.path, output.template, strict,
+                              PlanCache() if cache is None else cache)
         with bytes_bar(filling.size, progress) as written:
             saved = output.write(filling, WritingOptions(verify, tuple(digests), durable, written))
     return filling.report(saved, time.perf_counter() - start)

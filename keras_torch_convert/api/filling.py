@@ -25,7 +25,7 @@ from ..plan.difference import LEFT_OUT, Difference, difference
 from ..plan.executor import CheckedPlan, Strict, check_plan
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
-from ..plan.plan_cache import keep_prepared, prepared_before
+from ..plan.plan_cache import PlanCache
 from ..report.report import Report
 from ..spec.file_layout import FileLayout, StoredArray, TargetLayout, recorded
 from ..spec.source import Source
@@ -62,8 +62,8 @@ class LayerMapping:
                       warnings=(*self.prepared.warnings, *self.warnings), notes=self.source.notes)
 
 
-def filling_for(plan: Plan, source: Source, path: Path, template: Path | None,
-                strict: Strict) -> LayerMapping:
+def filling_for(plan: Plan, source: Source, path: Path, template: Path | None, strict: Strict,
+                cache: PlanCache) -> LayerMapping:
     """Check everything that can be checked before a byte is written. Errors as in `apply`."""
     if plan.reversed:
         raise PlanError(
@@ -74,11 +74,11 @@ def filling_for(plan: Plan, source: Source, path: Path, template: Path | None,
         suffix_of(path)
     layout, values = _layout(plan, template, path)
     file = file_layout(layout, path)
-    prepared = prepared_before(plan, source, strict)
+    prepared = cache.find(plan, source, strict)
     if prepared is None:
         _check_difference(plan, source)
         prepared = check_plan(plan, source, _file_target(plan, layout, path), strict=strict)
-        keep_prepared(plan, source, strict, prepared)
+        cache.keep(plan, source, strict, prepared)
     values = {**values, **prepared.by_key()}
     values |= {
         array.key: partial(_own_values, array) for array in file.arrays if array.values and array.key

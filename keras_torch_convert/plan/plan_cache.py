@@ -1,58 +1,64 @@
-"""Checks that were made before: a zoo applies one Plan to many checkpoints of the same tensors, and
-only the first needs checking.
-
-What is kept knows no source: neither values nor an open file stay behind.
-"""
+"""The outcome of a check, kept for further checkpoints of the same tensors."""
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 from ..spec.source import Source
 from .executor import CheckedPlan, Strict
 from .plan import Plan
 
-_MOST_KEPT = 4
 
+class PlanCache:
+    """Lets `apply` check a Plan once for many checkpoints that differ in their values only.
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    plan: Plan
-    excuses: tuple[dict[str, str], dict[str, str]]
-    strict: Strict
-    tensors: tuple[Any, ...]
-    prepared: CheckedPlan
+    Whoever applies a Plan in a loop makes one and gives it to each call. It keeps the last check,
+    without the source: neither values nor an open file stay behind. A pickled one is empty again.
 
-
-_kept: deque[_Kept] = deque(maxlen=_MOST_KEPT)
-
-
-def keep_prepared(plan: Plan, source: Source, strict: Strict, prepared: CheckedPlan) -> None:
-    """Keep the outcome of the checks, unless they looked at values."""
-    if not prepared.depends_on_values:
-        without_source = prepared.for_source(Source({}, ""))
-        _kept.append(_Kept(plan, _excuses(plan), strict, _signature(source), without_source))
-
-
-def prepared_before(plan: Plan, source: Source, strict: Strict) -> CheckedPlan | None:
-    """The Plan checked for this source, when it was checked for one of the same names, shapes,
-    types and ties; None when it was not.
+    Example:
+        >>> cache = ktc.PlanCache()
+        >>> for path in ["first.weights.h5", "second.weights.h5"]:
+        ...     report = ktc.apply(plan, "model.pth", path, cache=cache)
     """
-    for kept in tuple(_kept):
-        same_plan = kept.plan is plan and kept.strict == strict and kept.excuses == _excuses(plan)
-        if same_plan and kept.tensors == _signature(source):
-            return kept.prepared.for_source(source)
-    return None
+    def __init__(self) -> None:
+        self._kept: tuple[Plan, tuple[Any, ...], CheckedPlan] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PlanCache, ()
+
+    def find(self, plan: Plan, source: Source, strict: Strict) -> CheckedPlan | None:
+        """Return the Plan checked for this source, None when it must be checked.
+
+        Args:
+            plan: The very Plan of the last check.
+            source: A source with the same names, shapes, dtypes and ties.
+            strict: That of the last check.
+
+        Returns:
+            The outcome for this source.
+        """
+        if self._kept is None:
+            return None
+        kept_plan, conditions, checked = self._kept
+        fits = kept_plan is plan and conditions == _conditions(plan, source, strict)
+        return checked.for_source(source) if fits else None
+
+    def keep(self, plan: Plan, source: Source, strict: Strict, checked: CheckedPlan) -> None:
+        """Keep the outcome of a check, unless it looked at values.
+
+        Args:
+            plan: The Plan.
+            source: The source it was checked for.
+            strict: How it was checked.
+            checked: The outcome.
+        """
+        if not checked.depends_on_values:
+            without_source = checked.for_source(Source({}, ""))
+            self._kept = plan, _conditions(plan, source, strict), without_source
 
 
-def _excuses(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
-    return dict(plan.dropped), dict(plan.kept)
-
-
-def _signature(source: Source) -> tuple[Any, ...]:
-    """All that the checks see of a source."""
+def _conditions(plan: Plan, source: Source, strict: Strict) -> tuple[Any, ...]:
+    """Return all that a check depends on besides the Plan's expressions."""
     tensors = [(one.name, one.shape, one.dtype, one.kind, one.display_name, one.from_array)
                for one in source.tensors.values()]
-    return tuple(tensors), source.tied
+    return tensors, source.tied, dict(plan.dropped), dict(plan.kept), strict

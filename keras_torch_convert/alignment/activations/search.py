@@ -23,7 +23,6 @@ from ...running.torch_trace import trace_module
 from ...spec.roles import role_of
 from ...spec.source import Source
 from ...spec.target import Target, TargetLayer, TargetVariable
-from ...util.gc_pause import cycle_search_for_new_objects
 from ...util.text import bullets, join_names, plural
 from ..hints import check_hints
 from ..names import name_similarity
@@ -139,30 +138,29 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
     def keras_call() -> Any:
         return inputs.keras_call(target.model, inputs.keras_inputs)
 
-    with cycle_search_for_new_objects():
-        knowledge = trace(keep_arrays=False)
-        check_hints(hints, target.leaves(), knowledge.shapes)
-        state, finished = one_pass(knowledge, target, keras_call, PassConfig({}, {}, True, hints))
-        backtracks = 0
-        if not finished or not state.is_whole:
-            # A layer whose input is in another order, or which differs, costs one pass this way.
-            kept = trace(keep_arrays=True)
-            through, taken_back = search_through(kept, target, keras_call, hints)
-            if is_the_same_model(through, kept, target, keras_call, hints):
+    knowledge = trace(keep_arrays=False)
+    check_hints(hints, target.leaves(), knowledge.shapes)
+    state, finished = one_pass(knowledge, target, keras_call, PassConfig({}, {}, True, hints))
+    backtracks = 0
+    if not finished or not state.is_whole:
+        # A layer whose input is in another order, or which differs, costs one pass this way.
+        kept = trace(keep_arrays=True)
+        through, taken_back = search_through(kept, target, keras_call, hints)
+        if is_the_same_model(through, kept, target, keras_call, hints):
+            state, backtracks = through, taken_back
+        else:
+            state, backtracks = search(knowledge, target, keras_call, hints, state, finished)
+            if not state.is_whole:
                 state, backtracks = through, taken_back
-            else:
-                state, backtracks = search(knowledge, target, keras_call, hints, state, finished)
-                if not state.is_whole:
-                    state, backtracks = through, taken_back
-                    _mark_differences(state)
-        settle_by_names(state, knowledge, target, include_open=accept_unproven)
-        plan, alignment = written_down(state, knowledge, source, target, backtracks)
-        if alignment.open or not alignment.left_over:
-            return plan, alignment
-        idle = unused_weights(source.module, knowledge.trace.values,
-                              lambda module: inputs.torch_call(module, inputs.torch_inputs),
-                              alignment.left_over)
-        return without_unused(plan, alignment, idle)
+                _mark_differences(state)
+    settle_by_names(state, knowledge, target, include_open=accept_unproven)
+    plan, alignment = written_down(state, knowledge, source, target, backtracks)
+    if alignment.open or not alignment.left_over:
+        return plan, alignment
+    idle = unused_weights(source.module, knowledge.trace.values,
+                          lambda module: inputs.torch_call(module, inputs.torch_inputs),
+                          alignment.left_over)
+    return without_unused(plan, alignment, idle)
 
 
 def without_unused(plan: Plan, alignment: Alignment,

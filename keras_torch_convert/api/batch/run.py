@@ -19,7 +19,8 @@ from ...plan.plan import Plan
 from ...util.progress import progress_bar
 from .manifest import Job, read_manifest
 from .results import Finished, Results, ResultsFile, Row
-from .tasks import clean_up, count_shards, describe, failed, run_index, run_job, run_shard
+from .tasks import (WorkerPlan, clean_up, count_shards, describe, failed, run_index, run_job,
+                    run_shard)
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -153,12 +154,12 @@ class _Run:
             self.done.clear()
             future.release()
 
-    def _plan(self, job: Job) -> Future | Plan:
+    def _plan(self, job: Job) -> Future | WorkerPlan:
         """Return a job's plan; that of a file is a task, which Dask repeats when it is lost."""
         if isinstance(job.plan, Plan):
-            return job.plan
+            return WorkerPlan(job.plan)
         if job.plan not in self.plans:
-            self.plans[job.plan] = self._task(Plan.load, job.plan)
+            self.plans[job.plan] = self._task(WorkerPlan.load, job.plan)
         return self.plans[job.plan]
 
     def _task(self, function: Callable[..., Any], *arguments: Any) -> Future:

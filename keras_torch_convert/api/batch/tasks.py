@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...keras_io.sharded import WrittenShard, remove_unlisted, shards_of, write_index, write_shard
@@ -15,6 +15,7 @@ from ...keras_io.weights_file import sha256_of_shards
 from ...keras_io.write_from_layout import WritingOptions
 from ...plan.difference import without_layers
 from ...plan.plan import Plan
+from ...plan.plan_cache import PlanCache
 from ...torch_io.reader import read
 from ...util.atomic_file import remove_leftovers
 from ...util.hash_workers import digests_of
@@ -35,7 +36,20 @@ class ShardResult:
     error: str = ""
 
 
-def run_job(job: Job, plan: Plan, known: Finished | None) -> Row:
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """A Plan on a worker, with the outcome of its last check there."""
+
+    plan: Plan
+    cache: PlanCache = field(default_factory=PlanCache)
+
+    @classmethod
+    def load(cls, path: Path) -> WorkerPlan:
+        """Read the file of a Plan."""
+        return cls(Plan.load(path))
+
+
+def run_job(job: Job, plan: WorkerPlan, known: Finished | None) -> Row:
     """Write one output, unless it is there as `known` says."""
     start = time.perf_counter()
     if known is not None and is_intact(job.output, known.sha256):
@@ -44,8 +58,8 @@ def run_job(job: Job, plan: Plan, known: Finished | None) -> Row:
         remove_leftovers(job.output)
         back = job.output.suffix == ".safetensors"
         source = job.source if back else read(job.source, wrapper=job.wrapper)
-        report = apply(plan, source, job.output, template=job.template, without=job.without,
-                       strict=job.strict, verify=job.verify, digests=_DIGESTS)
+        report = apply(plan.plan, source, job.output, template=job.template, without=job.without,
+                       strict=job.strict, verify=job.verify, digests=_DIGESTS, cache=plan.cache)
     except Exception as error:
         return failed(job, error)
     assert report.md5 is not None
@@ -59,10 +73,10 @@ def run_job(job: Job, plan: Plan, known: Finished | None) -> Row:
 def count_shards(job: Job, plan: Plan) -> int:
     """Return how many shards an output has. Raises what `apply` raises."""
     assert job.max_shard_size is not None
-    return len(shards_of(_filling(job, plan).file, job.max_shard_size))
+    return len(shards_of(_filling(job, WorkerPlan(plan)).file, job.max_shard_size))
 
 
-def run_shard(job: Job, plan: Plan, number: int, known: Finished | None) -> ShardResult:
+def run_shard(job: Job, plan: WorkerPlan, number: int, known: Finished | None) -> ShardResult:
     """Write shard `number` of an output, unless it is there as `known` says."""
     if known is not None and is_intact(job.output.with_name(known.name), known.sha256):
         return ShardResult(WrittenShard(known.name, known.size, known.sha256, known.groups),
@@ -137,8 +151,7 @@ def _row(job: Job, known: Finished) -> Row:
                known.sha256)
 
 
-def _filling(job: Job, plan: Plan) -> LayerMapping:
-    if job.without:
-        plan = without_layers(plan, job.without)
-    return filling_for(plan, read(job.source, wrapper=job.wrapper), job.output, job.template,
-                       job.strict)
+def _filling(job: Job, plan: WorkerPlan) -> LayerMapping:
+    used = without_layers(plan.plan, job.without) if job.without else plan.plan
+    return filling_for(used, read(job.source, wrapper=job.wrapper), job.output, job.template,
+                       job.strict, plan.cache)

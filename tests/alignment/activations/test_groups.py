@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from typing import Any
 
 import keras
@@ -13,7 +12,6 @@ import keras_torch_convert as ktc
 from keras_torch_convert.alignment.activations.groups import UnitGroup
 from keras_torch_convert.alignment.names import words_of
 from keras_torch_convert.running.torch_trace import TracedOp
-from keras_torch_convert.util.gc_pause import cycle_search_for_new_objects
 from tests.helpers.small_models import randomized
 
 BRANCHES = 60
@@ -46,15 +44,6 @@ def test_a_layer_finds_its_own_among_many_on_one_input(name):
     report = ktc.convert(module, model)
 
     assert report.equal is True
-
-
-def test_what_exists_is_left_out_of_the_search_for_cycles_for_a_time_only():
-    with cycle_search_for_new_objects():
-        assert gc.get_freeze_count() > 0
-        with cycle_search_for_new_objects():
-            pass
-        assert gc.get_freeze_count() > 0
-    assert gc.get_freeze_count() == 0
 
 
 def units(count: int) -> list[TracedOp]:

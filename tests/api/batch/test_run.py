@@ -17,7 +17,7 @@ import pytest
 import keras_torch_convert as ktc
 from keras_torch_convert.api.batch.manifest import Job, read_manifest
 from keras_torch_convert.api.batch.results import Finished, ResultsFile
-from keras_torch_convert.api.batch.tasks import is_intact, run_job
+from keras_torch_convert.api.batch.tasks import WorkerPlan, is_intact, run_job
 from keras_torch_convert.errors import ManifestError
 from keras_torch_convert.keras_io import sharded, weights_file
 from keras_torch_convert.plan.expressions import Permute, Tensor
@@ -119,14 +119,14 @@ class TestTasks:
                                                                         tmp_path: Path) -> None:
         small_plan().save(tmp_path / "small.plan.json")
         job = Job(tmp_path / "small.plan.json", small_source(tmp_path), tmp_path / "out.h5")
-        row = run_job(job, small_plan(), None)
+        row = run_job(job, WorkerPlan(small_plan()), None)
         known = Finished(row.output, job.fingerprint(), row.sha256, row.md5, row.size)
         assert row.state == "written"
-        assert run_job(job, small_plan(), known).state == "skipped"
+        assert run_job(job, WorkerPlan(small_plan()), known).state == "skipped"
         data = bytearray(job.output.read_bytes())
         data[-1] ^= 1
         job.output.write_bytes(data)
-        again = run_job(job, small_plan(), known)
+        again = run_job(job, WorkerPlan(small_plan()), known)
         assert (again.state, again.sha256) == ("written", row.sha256)
 
     def test_a_set_of_shards_is_intact_only_with_every_shard(self, tmp_path: Path) -> None:
