@@ -1,4 +1,4 @@
-# One command for each task; `make help` lists them. Environments are made when first needed and kept in .venv and
+# One command for each task; `make help` lists them. Environments are made when they are first needed, in .venv and
 # .venv-zoo; a second run installs nothing. PYTHON=python3.12 chooses another interpreter.
 
 PYTHON ?= python3
@@ -6,10 +6,10 @@ VENV := .venv
 ZOO := .venv-zoo
 BIN := $(VENV)/bin
 
-# By exact version and before everything else: a looser requirement would take the newest build, of several gigabytes.
+# Exact versions, installed before everything else: a looser requirement would get the newest build, of several gigabytes.
 TORCH := torch==2.13.0
 ZOO_TORCH := torch==2.14.1 torchvision==0.29.1
-# Without their requirements: these ask for the GPU build of TensorFlow, which tensorflow-cpu stands in for, or for tokenizers' own build of it.
+# Installed without their requirements, which are the GPU build of TensorFlow (tensorflow-cpu replaces it) or tokenizers' own build of it.
 TF_KERAS := tf-keras==2.21.0
 KECAM := keras-cv-attention-models==1.4.3
 HUB := keras-hub==0.32.0
@@ -20,7 +20,7 @@ C_SOURCES := $(wildcard csrc/*.h csrc/*/*.c csrc/*/*.h) setup.py
 # A file's tests stay together, since they share what is slow to make.
 WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-# No GPU is needed, and TensorFlow is chatty about not finding one.
+# No GPU is needed, and TensorFlow prints warnings if it finds none.
 export CUDA_VISIBLE_DEVICES := -1
 export TF_CPP_MIN_LOG_LEVEL := 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -39,50 +39,51 @@ test: $(VENV)/made-test $(VENV)/built-strict ## build with warnings as errors, t
 	$(BIN)/python -m pytest $(WORKERS) -m "not alone"
 	$(BIN)/python -m pytest -m alone
 
-test-quick: $(VENV)/made-test $(VENV)/built-strict ## the tests that take no more than a few seconds each
+test-quick: $(VENV)/made-test $(VENV)/built-strict ## run the tests that take a few seconds or less
 	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
 
-lint: $(VENV)/made-test $(VENV)/made-lint $(VENV)/built-strict ## ruff, mypy --strict, clang-format and the source rules
+lint: $(VENV)/made-test $(VENV)/made-lint $(VENV)/built-strict ## run ruff, isort, yapf, mypy --strict, clang-format and the source rules
 	$(BIN)/ruff check .
 	$(BIN)/isort --check --quiet $(PYTHON_FILES)
 	$(BIN)/yapf --diff --parallel --recursive $(PYTHON_FILES)
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
-	$(BIN)/python -m pytest -q tests/test_source_rules.py
+	$(BIN)/python -m pytest -q tests/test_source_rules.py tests/test_layers.py
 
-format: $(VENV)/made-lint ## put Python and C files into shape
+format: $(VENV)/made-lint ## format Python and C files
 	$(BIN)/ruff check --fix .
 	$(BIN)/isort --quiet $(PYTHON_FILES)
 	$(BIN)/yapf --in-place --parallel --recursive $(PYTHON_FILES)
 	$(BIN)/clang-format -i $(C_FILES)
 
-test-c: ## the C kernels' unit tests, without Python, under ASan and UBSan
+test-c: ## run the C kernels' unit tests, without Python, under ASan and UBSan
 	bash tests/c/run.sh
 
-sanitize: $(VENV)/made-test ## the Python suite of the C extension under ASan and UBSan
+sanitize: $(VENV)/made-test ## run the Python tests of the C extension under ASan and UBSan
 	PYTHON=$(CURDIR)/$(BIN)/python bash tests/sanitize.sh
 
-valgrind: ## the C kernels' unit tests under valgrind
+valgrind: ## run the C kernels' unit tests under valgrind
 	bash tests/c/run.sh --valgrind
 
-bench: $(VENV)/made-test $(VENV)/built ## every stage beside its rival; prints ratios
+bench: $(VENV)/made-test $(VENV)/built ## measure every stage beside its rival; prints ratios
 	@for file in benchmarks/bench_*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
-zoo: $(ZOO)/made ## the classic workflow on real weights, then every pair of models nobody prepared (an hour); writes docs/zoo.md
+zoo: $(ZOO)/made ## run the classic workflow on real weights, then every pair of the zoo (an hour); writes docs/zoo.md
 	$(ZOO)/bin/python -m pytest tests/zoo
 	$(ZOO)/bin/python tests/zoo/run.py --write docs/zoo.md
 
-zoo-quick: $(ZOO)/made ## eight quick pairs of the zoo
+zoo-quick: $(ZOO)/made ## convert eight quick pairs of the zoo
 	$(ZOO)/bin/python tests/zoo/run.py --quick
 
 docs: $(VENV)/made-docs $(VENV)/built ## build the documentation into docs/_build; a broken link is an error
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 
-notebook: $(VENV)/made-test $(VENV)/built ## run the example notebook again and keep its outputs
+notebook: $(VENV)/made-test $(VENV)/built ## run the example notebook and keep its outputs
 	$(BIN)/python examples/run_notebook.py
 
-picture: $(VENV)/made-demo $(VENV)/built ## render docs/images from the real output
+picture: $(VENV)/made-demo $(VENV)/built ## draw docs/images from the real output and code
 	$(BIN)/python docs/render_picture.py
+	$(BIN)/python docs/render_rooms.py
 
 clean: ## remove what was built; environments stay
 	rm -rf build dist demo_output docs/_build *.egg-info keras_torch_convert/*.so $(VENV)/built $(VENV)/built-strict
