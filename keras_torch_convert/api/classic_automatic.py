@@ -105,7 +105,7 @@ def compare_safely(report: Report, source: Source, keras_model: Any, request: In
     """
     target = read_target(keras_model, sample=request.sample)
     add_comparison(report, source, target, stopwatch, request, options,
-                   state="the weights are in place", remedy=", or convert with do_predict=False")
+                   state="the weights are in place", remedy="convert with do_predict=False")
 
 
 def _by_running(source: Source, target: Target, sample: Any, writing: Mapping[str, Any], why: str,

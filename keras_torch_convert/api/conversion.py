@@ -178,7 +178,7 @@ class ConvertOptions:
         add_comparison(report, source, keras, stopwatch, self.request,
                        VerifyOptions(randomized=False, tolerance=self.tolerance), inputs=inputs,
                        state="model and files are as they were",
-                       remedy=", or convert with verify=False")
+                       remedy="convert with verify=False")
         found = report.comparison
         if found is None or self.keep or found.verdict in ("equal", "undecided"):
             return

@@ -17,6 +17,8 @@ import click
 from .. import __version__
 from ..errors import (AlignmentError, ConversionError, NotEqualError, SaveError, TransferError,
                       UploadError)
+from ..report.terminal import terminal_width, wrapped
+from ..util.text import did_you_mean
 
 DONE = 0
 MISMATCH = 1
@@ -103,6 +105,12 @@ class LazyGroup(click.Group):
         except BrokenPipeError as error:
             raise PipeClosedError from error
         return result
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command, or suggest one that is spelled alike."""
+        if args[0] not in COMMANDS and args[0][:1] != "-":
+            ctx.fail(f"there is no command '{args[0]}'{did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, in the order in which they are used."""
@@ -198,7 +206,10 @@ def _report_error(error: Exception, session: Session) -> int:
         message = (f"{type(error).__name__}: {error}\nPlease report it, with what --traceback "
                    "prints.")
     notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
-    print(f"{_PREFIXES.get(code, 'error')}: {message}{notes}", file=sys.stderr)
+    text = f"{_PREFIXES.get(code, 'error')}: {message}{notes}"
+    if sys.stderr.isatty():
+        text = "\n".join(wrapped(text, terminal_width()))
+    print(text, file=sys.stderr)
     return code
 
 

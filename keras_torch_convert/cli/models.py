@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import json
@@ -17,7 +18,7 @@ from ..keras_io.values import torch_tensor
 from ..spec.source import SourceTensor
 from ..torch_io.live_tensor import is_torch_module
 from ..torch_io.reader import read
-from ..util.text import did_you_mean
+from ..util.text import did_you_mean, join_names
 from .main import InputError
 from .values import imported, is_object_name
 
@@ -33,12 +34,17 @@ class Model(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the text, once it is a name or the path of something that exists."""
         text = str(value)
-        if not is_object_name(text) and not Path(text).exists():
-            folder = Path(text).parent
-            beside = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-            usage = "; a model is named as package.module:callable or file.py:callable"
+        if is_object_name(text):
+            return text
+        path = Path(text)
+        if path.suffix == ".py" and path.is_file():
             raise InputError(
-                f"there is no file {text!r}{did_you_mean(Path(text).name, beside) or usage}")
+                f"{text} is a Python file: name what makes the model in it, as "
+                f"{text}:{join_names(_made_in(path), 3, separator=' or :', empty='NAME')}")
+        if not path.exists():
+            beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+            hint = did_you_mean(path.name, beside) or _with_colon(text)
+            raise InputError(f"there is no file {text!r}{hint}")
         return text
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter,
@@ -47,6 +53,24 @@ class Model(click.ParamType):  # type: ignore[type-arg]
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(incomplete, type="file")]
+
+
+def _made_in(path: Path) -> list[str]:
+    """Return the functions and classes that a Python file defines, without running it."""
+    try:
+        statements = ast.parse(path.read_bytes()).body
+    except (SyntaxError, ValueError):
+        return []
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return [one.name for one in statements if isinstance(one, kinds) and one.name[0] != "_"]
+
+
+def _with_colon(text: str) -> str:
+    """Return how a model in a module is named, for a name without a colon."""
+    module, dot, name = text.rpartition(".")
+    if dot and all(part.isidentifier() for part in text.split(".")):
+        return f"; did you mean {module}:{name}?"
+    return "; a model is named as package.module:callable or file.py:callable"
 
 
 def models_of(names: Sequence[str], kwargs: Sequence[Mapping[str, Any]],

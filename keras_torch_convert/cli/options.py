@@ -190,7 +190,7 @@ def read_sample(path: Path | None) -> Any:
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise InputError(f"{path} is not an .npy file of one array: {error}") from error
+        raise InputError(f"{path} is not an .npy file of one array of numbers") from error
 
 
 def config_option(function: Function) -> Function:

@@ -29,10 +29,9 @@ def say(text: str = "", style: Style = "") -> None:
 def show(lines: Iterable[Line]) -> None:
     """Print lines; on a terminal they are wrapped between words."""
     if is_terminal():
-        width = terminal_width()
         lines = [
             Line(part, style) for text, style in lines
-            for part in (wrapped(text, width) if len(text) > width else [text])
+            for part in wrapped(text, terminal_width()) or [""]
         ]
     print(in_color(lines))
 

@@ -16,9 +16,11 @@ is read with all of them lifted.
 from __future__ import annotations
 
 import importlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from typing import Any, Literal
 
 from ..errors import TargetError
@@ -100,6 +102,14 @@ def _framework_of(model: Any) -> Framework:
     if any(name == "Layer" and root in {"keras", "tf_keras"} for root, _, name in bases):
         raise TargetError(f"expected a Keras model, got the single layer {given}: wrap it, as in "
                           "keras.Sequential([layer])")
+    if isinstance(model, type):
+        raise TargetError(f"expected a Keras model, got the class {model.__name__}: build it first")
+    if isinstance(model, (str, PathLike)):
+        path = os.fsdecode(model)
+        how = ("build the model and load the weights into it, with model.load_weights" if
+               path.endswith((".weights.h5",
+                              ".weights.json")) else "load it first, with keras.models.load_model")
+        raise TargetError(f"expected a Keras model, got the path '{path}': {how}({path!r})")
     raise TargetError(f"expected a Keras model (Keras 3 or tf_keras), got {given}")
 
 

@@ -169,7 +169,7 @@ class LayerTable:
             style: Style = "mismatch" if row.mismatch else ""
             lines += [Line(layout.line(cells, "!" if style else " "), style) for cells in group]
             if row.mismatch and not explained:
-                reason = wrapped(f"<- first misalignment: {row.mismatch}", width, indent=4)
+                reason = wrapped(f"    <- first misalignment: {row.mismatch}", width)
                 explained = [lines[-len(group)], *(Line(text, "bad") for text in reason)]
                 lines += explained[1:]
                 shown_at = len(lines)

@@ -41,11 +41,15 @@ def in_color(lines: Iterable[Line]) -> str:
                      for text, style in lines)
 
 
-def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
-    """Return a sentence in lines; following lines are indented further, and names never broken."""
-    first = " " * indent
-    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=f"{first}   ",
-                         break_long_words=False, break_on_hyphens=False) or [""]
+def wrapped(text: str, width: int) -> list[str]:
+    """Return a text in lines; what follows an indented line is indented more, names are not broken.
+    """
+    lines = []
+    for line in text.splitlines():
+        indent = line[:len(line) - len(line.lstrip())]
+        lines += textwrap.wrap(line, width, subsequent_indent=f"{indent}  " if indent else "",
+                               break_long_words=False, break_on_hyphens=False)
+    return lines
 
 
 def verdict_style(verdict: str) -> Style:

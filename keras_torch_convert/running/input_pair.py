@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConversionError, PredictionError
+from ..util.text import bullets
 from .keras_values import eager_arrays
 from .outputs import describe
 
@@ -52,7 +53,10 @@ class InputPair:
         """Raise what goes wrong inside, where models run, as a PredictionError with `report`; pass
         on other refusals of this package.
 
-        The message says in which `state` the model is, and ends in one more `remedy`.
+        Args:
+            report: What is known so far.
+            state: In which state the model is.
+            remedy: One more way to go on.
         """
         try:
             yield
@@ -61,17 +65,25 @@ class InputPair:
         except ConversionError:
             raise
         except Exception as error:
-            message, cause = self.failure("one of the two models", error), error
+            message, cause = f"running both models failed: {describe(error)}", error
         else:
             return
-        raise PredictionError(
-            f"{message}; {state}; give inputs that both take as sample=(torch inputs, Keras "
-            f"inputs), or say how they are run (torch_call=, keras_call=){remedy}",
-            report) from cause
+        ways = [
+            "give inputs that both models take as sample=(torch inputs, Keras inputs)",
+            "say how they are run (torch_call=, keras_call=)", remedy
+        ]
+        raise PredictionError(f"{message}; {state}{bullets(filter(None, ways))}", report) from cause
 
-    def failure(self, side: str, error: Exception) -> str:
-        """Return which model failed on these inputs, and why."""
-        return f"{side} failed on {self.description}: {describe(error)}"
+    @contextmanager
+    def blamed(self, side: str) -> Iterator[None]:
+        """Raise what a model raises on these inputs as a PredictionError that names the model."""
+        try:
+            yield
+        except ConversionError:
+            raise
+        except Exception as error:
+            raise PredictionError(
+                f"{side} failed on {self.description}: {describe(error)}") from error
 
     def others(self, count: int = 2) -> tuple[InputPair, ...]:
         """Return the pair with `count` other inputs in the range of these, which have little in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,7 +14,9 @@ Array = npt.NDArray[Any]
 
 def describe(error: BaseException) -> str:
     """Type and first lines of an error's message: Keras repeats all arguments behind them."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # Keras prints parts of its messages in bold.
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
     text = " ".join(lines[:3])
     return (f"{type(error).__name__}: "
             f"{text[:400]}{' ...' if len(text) > 400 or len(lines) > 3 else ''}")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConversionError, PredictionError
 from ..spec.target import Target
 from .input_pair import InputPair
 from .isolation import TorchTwin, twin_of
@@ -31,13 +30,8 @@ def run_torch(module: Any, inputs: InputPair, values: Mapping[str, Any] | None =
     """
     given = inputs.torch_inputs if dtype is None else cast_floats(inputs.torch_inputs, dtype)
     twin = module if isinstance(module, TorchTwin) else twin_of(module, values, dtype)
-    with inference(twin.module):
-        try:
-            return named_outputs(inputs.torch_call(twin.module, given))
-        except ConversionError:
-            raise
-        except Exception as error:
-            raise PredictionError(inputs.failure("the torch model", error)) from error
+    with inference(twin.module), inputs.blamed("the torch model"):
+        return named_outputs(inputs.torch_call(twin.module, given))
 
 
 def run_keras(target: Target, inputs: InputPair) -> tuple[dict[str, Array], list[str]]:
@@ -45,13 +39,8 @@ def run_keras(target: Target, inputs: InputPair) -> tuple[dict[str, Array], list
 
     Raises PredictionError when it cannot be run on these inputs.
     """
-    with no_grad(target), preserve_rng_state():
-        try:
-            return named_outputs(inputs.keras_call(target.model, inputs.keras_inputs))
-        except ConversionError:
-            raise
-        except Exception as error:
-            raise PredictionError(inputs.failure("the Keras model", error)) from error
+    with no_grad(target), preserve_rng_state(), inputs.blamed("the Keras model"):
+        return named_outputs(inputs.keras_call(target.model, inputs.keras_inputs))
 
 
 def call_torch(module: Any, inputs: Any) -> Any:

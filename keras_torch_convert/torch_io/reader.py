@@ -16,6 +16,7 @@ from typing import Any, Literal
 from ..errors import SourceError
 from ..spec.source import Order, Source, SourceTensor
 from ..util.text import join_names, shorten
+from .foreign import foreign_file, foreign_names, foreign_object, foreign_path
 from .live_tensor import is_torch_module
 from .mapped_file import MappedFile, reading
 from .module import read_module
@@ -29,23 +30,7 @@ from .zip_archive import open_zip
 __all__ = ["Order", "Source", "SourceTensor", "read"]
 
 FileKind = Literal["zip", "safetensors", "index", "pickle"]
-_WRONG_BEGINNINGS = {
-    b"version https://git-lfs":
-        "is a Git LFS pointer, not the weights; fetch the file with git lfs pull", b"\x89HDF":
-            "is an HDF5 file, as Keras writes; expected PyTorch weights", b"\x1f\x8b":
-                "is compressed with gzip; unpack it first", b"\xfd7zXZ":
-                    "is compressed with xz; unpack it first", b"BZh":
-                        "is compressed with bzip2; unpack it first", b"7z\xbc\xaf":
-                            "is a 7z archive; unpack it first", b"GGUF":
-                                "is a GGUF file; expected PyTorch weights",
-    b"\x93NUMPY":
-        "is a single NumPy array without a name; save a .npz with the tensors' names",
-    b"PK\x05\x06":
-        "is an empty zip archive; download it again"
-}
 _ZIP_START = b"PK\x03\x04"
-_TAR_POSITION, _TAR_MARK = 257, b"ustar"
-_TORCH_TAR_MEMBERS = (b"storages", b"tensors", b"pickle")
 # Anything that begins like this is a pickle: protocol 2 to 5, or an opening of the text protocols.
 _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(", b"c", b"}", b"]", b"L",
                   b"I")
@@ -82,6 +67,9 @@ def read(source: Any, *, wrapper: str | None = None) -> Source:
     """
     if isinstance(source, Source) and wrapper is None:
         return source
+    # On its torch backend a Keras model is a torch module too.
+    if fault := foreign_object(source):
+        raise SourceError(fault)
     if is_torch_module(source):
         _check_no_wrapper(wrapper, f"module {type(source).__name__}")
         return read_module(source)
@@ -91,14 +79,15 @@ def read(source: Any, *, wrapper: str | None = None) -> Source:
         path = Path(os.fsdecode(source))
         with reading(path):
             return _read_file(path, wrapper)
-    raise SourceError(
-        f"cannot read weights from a {type(source).__name__}, expected a torch module, a state "
-        "dict, or the path of a file")
+    raise SourceError("expected a torch module, a state dict, or the path of a file, got "
+                      f"{shorten(repr(source), 100)} of type {type(source).__name__}")
 
 
 def _read_file(path: Path, wrapper: str | None, *, is_shard: bool = False) -> Source:
     if str(path).startswith(("http:/", "https:/")):
         raise SourceError(f"{path}: is an address on the web; download the file and give its path")
+    if fault := foreign_path(path):
+        raise SourceError(f"{path}: {fault}")
     file = MappedFile.open(path)
     kind = _file_kind(file)
     if kind == "pickle":
@@ -118,6 +107,8 @@ def _read_file(path: Path, wrapper: str | None, *, is_shard: bool = False) -> So
     _check_no_wrapper(wrapper, str(path))
     if not tensors:
         raise SourceError(f"{path}: no tensors in it")
+    if fault := foreign_names(tensors):
+        raise SourceError(f"{path}: {fault}")
     found = named_source(list(tensors.values()), origin=str(path),
                          sorted_format=kind == "safetensors")
     return replace(found, path=path)
@@ -137,33 +128,19 @@ def _file_kind(file: MappedFile) -> FileKind:
     if looks_like_safetensors(file):
         return "safetensors"
     start = bytes(file.data[:512])
-    for beginning, fault in _WRONG_BEGINNINGS.items():
-        if start.startswith(beginning):
-            raise SourceError(f"{file.path}: {fault}")
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if text[:1] == b"<":
-        raise SourceError(f"{file.path}: is an HTML or XML page, not weights; the download gave an "
-                          "error page: download it again")
+    if fault := foreign_file(file.path, start, bytes(file.data[-8:])):
+        raise SourceError(f"{file.path}: {fault}")
     if start.startswith(_ZIP_START):
         return "zip"
     if file.path.suffix == ".safetensors":
         return "safetensors"
-    if text[:1] == b"{":
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
         return "index"
-    if start[_TAR_POSITION:].startswith(_TAR_MARK):
-        raise SourceError(f"{file.path}: {_tar_fault(start)}")
     if start.startswith(_PICKLE_STARTS):
         return "pickle"
     raise SourceError(
         f"{file.path}: is no file that PyTorch, safetensors or NumPy wrote (begins with "
         f"{start[:8]!r}); download it again, or name the checkpoint itself")
-
-
-def _tar_fault(start: bytes) -> str:
-    if start[:100].rstrip(b"\0") in _TORCH_TAR_MEMBERS:
-        return ("is in the tar format of PyTorch before 0.2; load it with torch.load and save it "
-                "again")
-    return "is a tar archive; unpack it and name the checkpoint inside"
 
 
 def _read_index(file: MappedFile) -> Source:

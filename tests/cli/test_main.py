@@ -218,7 +218,7 @@ def test_different_outputs_end_with_1_and_are_told(folder: Path,
      "on the command line hints is --hints, accept_unproven is --accept-unproven"),
     (1, ("convert models.py:torch_model models.py:keras_model --kwargs {} --kwargs "
          "{\"width\":5} --by-order"), "do_convert is the command inspect"),
-    (2, "convret", "No such command 'convret'"),
+    (2, "convret", "there is no command 'convret'; did you mean 'convert'"),
     (2, "convert net.pth", "Missing argument 'TARGET'"),
     (2, "convert net.pth models.py:keras_model --tail-align-dict {bad", "'{bad' is not valid JSON"),
     (2, "convert net.pth models.py:keras_model --tail-align-dict 3",

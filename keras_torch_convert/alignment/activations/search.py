@@ -131,12 +131,15 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
     def trace(*, keep_arrays: bool) -> TraceIndex:
         values = randomized_values(source.module, keep_ones=_lacks_gains(target))
         call = inputs.torch_call
-        return TraceIndex(
-            trace_module(source.module, values, lambda module: call(module, inputs.torch_inputs),
-                         keep_arrays=keep_arrays), source, integers)
+        with inputs.blamed("the torch model"):
+            return TraceIndex(
+                trace_module(source.module, values,
+                             lambda module: call(module, inputs.torch_inputs),
+                             keep_arrays=keep_arrays), source, integers)
 
     def keras_call() -> Any:
-        return inputs.keras_call(target.model, inputs.keras_inputs)
+        with inputs.blamed("the Keras model"):
+            return inputs.keras_call(target.model, inputs.keras_inputs)
 
     knowledge = trace(keep_arrays=False)
     check_hints(hints, target.leaves(), knowledge.shapes)

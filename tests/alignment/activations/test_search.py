@@ -315,7 +315,7 @@ def test_a_sample_that_does_not_fit_the_models_is_told_as_such() -> None:
     torch_module, keras_model = pair_with_another_step()
     before = values(keras_model)
     with pytest.raises(ktc.PredictionError,
-                       match="one of the two models failed on sample given by the caller"):
+                       match="the torch model failed on sample given by the caller"):
         ktc.convert(torch_module, keras_model, sample=np.zeros((1, 2, 3, 4), "float32"))
     assert same_values(before, values(keras_model))
 
