@@ -21,7 +21,6 @@ from ..errors import AlignmentError, NotEqualError, PredictionError, SaveError, 
 from ..keras_io import keras_save
 from ..keras_io.model import is_keras_model, read_target
 from ..keras_io.model_writer import transaction
-from ..keras_io.save_model import save_model
 from ..plan.executor import Strict, check_plan
 from ..plan.plan import Plan, check_is_plan
 from ..report.report import Report
@@ -238,6 +237,8 @@ def apply_to_model(plan: Plan, source: Source, target: Target, *, strict: Strict
             for variable, array in progress_bar(prepared.arrays(), total=count, title="transfer",
                                                 shown=progress):
                 writer.write(variable, array)
+            # The models are run before the transaction ends.
+            writer.finalize_layers()
         report = Report(
             source=source.origin, target=in_words(target), ledger=prepared.ledger, plan=recorded,
             callback_hits=prepared.callback_hits, seconds=stopwatch.seconds,
@@ -248,7 +249,7 @@ def apply_to_model(plan: Plan, source: Source, target: Target, *, strict: Strict
             check(report)
         if save is not None:
             with stopwatch.stage("save"):
-                saved = save_model(target, save)
+                saved = writer.save(save)
             report.path = saved.path
             report.md5, report.sha256 = saved.digests["md5"], saved.digests["sha256"]
             report.notes = (*report.notes, *saved.notes)

@@ -1,16 +1,18 @@
-"""Values into the variables of a live model, all or nothing.
+"""Values into the variables of a live model, and the file of it, all or nothing.
 
 Before a variable changes, its old values are kept: in memory as long as that is little, else in a
-temporary file, so that a big model is never held twice. Any exception, an interrupt included, puts
-every changed variable back bit for bit.
+temporary file, so that a big model is never held twice. Any exception, an interrupt included,
+restores every changed variable bit for bit.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -19,8 +21,12 @@ import numpy.typing as npt
 from ..errors import TransferError
 from ..spec.dtypes import numpy_dtype
 from ..spec.target import Target, TargetVariable
+from ..util.atomic_file import AtomicFile
 from ..util.interrupts import deferred_sigint
+from .keras_save import check_path
+from .save_model import write_model
 from .values import assign_values, kept_values, read_values
+from .write_from_layout import WrittenFile
 
 # Old values beyond this many bytes go to a temporary file.
 KEPT_IN_MEMORY = 256 * 2**20
@@ -28,22 +34,29 @@ KEPT_IN_MEMORY = 256 * 2**20
 
 @contextmanager
 def transaction(target: Target) -> Iterator[ModelWriter]:
-    """Write into a model's variables: all values stay, or none when an exception leaves the block.
+    """Write into a model's variables and a file: all of it stays, or nothing when an exception
+    leaves the block.
 
     Layers that keep something computed from their variables (Keras's Normalization) compute it
-    again. An exception passes on as it came.
+    again. An exception passes on as it came; an interrupt lets nothing be half new, also when it
+    arrives during the commit or the rollback.
 
     Raises:
         TransferError: Variables could not be restored after an error; the message names them.
     """
-    with tempfile.TemporaryFile() as journal:
-        writer = ModelWriter(target, journal, target.variables)
+    with deferred_sigint(let_through=1), ExitStack() as stack:
+        journal = stack.enter_context(tempfile.TemporaryFile())
+        writer = ModelWriter(target, journal, target.variables, stack)
         try:
-            yield writer
-            writer.commit()
-        except BaseException:
-            with deferred_sigint():
+            try:
+                yield writer
+                writer.commit()
+            except BaseException:
                 writer.rollback()
+                raise
+        except BaseException:
+            # The one interrupt that is let through may have ended the first rollback.
+            writer.rollback()
             raise
 
 
@@ -66,18 +79,23 @@ class ModelWriter:
     target: Target
     journal: IO[bytes]
     variables: Mapping[str, TargetVariable]
+    stack: ExitStack
+    file: AtomicFile | None = None
     changed: dict[str, _OldValues] = field(default_factory=dict)
     kept_bytes: int = 0
 
     def write(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
-        """Give one variable new values, an array of just its shape and type (bfloat16 as
-        ml_dtypes.bfloat16).
+        """Give one variable new values.
 
-        Raises TransferError when the array does not fit or the variable is not one of this model;
-        nothing is changed then.
+        Args:
+            variable: A variable of this model.
+            array: Values of just its shape and dtype (bfloat16 as ml_dtypes.bfloat16).
+
+        Raises:
+            TransferError: The array does not fit, or the variable is not one of this model;
+                nothing is changed then.
         """
-        array = np.asarray(
-            array)  # NumPy turns arrays without axes into scalars of its own at every occasion
+        array = np.asarray(array)  # NumPy turns arrays without axes into scalars of its own
         self._check(variable, array)
         # First the old values, then their entry, then the change: an interrupt between any two of
         # them loses nothing.
@@ -85,17 +103,45 @@ class ModelWriter:
             self.changed[variable.key] = self._keep(variable, array.nbytes)
         assign_values(self.target, variable.variable, array)
 
-    def commit(self) -> None:
+    def save(self, path: str | PathLike[str]) -> WrittenFile:
+        """Write the model to a file, which takes its name when the transaction is committed.
+
+        Args:
+            path: `.weights.h5` holds the weights, `.keras` and the legacy `.h5` or `.hdf5` the
+                whole model. An existing file is replaced in one step.
+
+        Returns:
+            The file, with the digests "md5" and "sha256", read back and found equal to the model.
+
+        Raises:
+            SaveError: As `check_path` does, when Keras cannot save the model so, or when what was
+                written reads back different.
+        """
+        check_path(path, self.target)
+        self.file = self.stack.enter_context(AtomicFile(Path(path)))
+        written = write_model(self.target, self.file)
+        self.file.prepare()
+        return written
+
+    def finalize_layers(self) -> None:
         """Let the layers whose variables changed recompute what they derive from them."""
         for leaf in {id(leaf.layer): leaf for leaf in self.target.leaves()}.values():
             if any(variable.key in self.changed for variable in leaf.variables) and hasattr(
                     leaf.layer, "finalize_state"):
                 leaf.layer.finalize_state()
 
+    def commit(self) -> None:
+        """Keep what was written. Renaming the file is the last step, and the last that can fail."""
+        self.finalize_layers()
+        with deferred_sigint():
+            if self.file is not None:
+                self.file.commit()
+            self.changed.clear()
+
     def rollback(self) -> None:
         """Give every changed variable its old values again, bit for bit.
 
-        Raises TransferError, after all others are back, for those that cannot be.
+        Raises TransferError, after all others are restored, for those that cannot be.
         """
         failures = []
         for old in self.changed.values():
@@ -105,10 +151,9 @@ class ModelWriter:
                 failures.append(f"{old.variable.display_name}: {type(error).__name__}: {error}")
         if failures:
             raise TransferError(
-                f"{len(failures)} variables of model {self.target.name!r} could not be put back "
-                "after an error, "
-                f"load its weights again: {'; '.join(failures)}", failures)
-        self.commit()
+                f"{len(failures)} variables of model {self.target.name!r} could not be restored "
+                f"after an error, load its weights again: {'; '.join(failures)}", failures)
+        self.finalize_layers()
         self.changed.clear()
 
     def _keep(self, variable: TargetVariable, size: int) -> _OldValues:

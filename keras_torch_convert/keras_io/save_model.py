@@ -8,7 +8,6 @@ a wrong file.
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 from ..spec.target import Target
 from ..util.atomic_file import AtomicFile
 from ..util.hash_workers import digests_meanwhile
-from .keras_save import check_path, is_subclassed, write_with_keras
+from .keras_save import is_subclassed, write_with_keras
 from .layout_from_save import NotListedError, listed_by_keras
 from .values import read_values
 from .verify_written import compare_archive, compare_legacy_file, compare_weights_file
@@ -25,31 +24,11 @@ from .weights_file import suffix_of
 from .write_from_layout import WritingOptions, WrittenFile, write_arrays
 
 
-def save_model(target: Target, path: str | os.PathLike[str]) -> WrittenFile:
-    """Save a model, and replace an existing file in one step.
-
-    Args:
-        target: The model.
-        path: `.weights.h5` holds its weights, `.keras` and the legacy `.h5` or `.hdf5` the whole
-            model.
-
-    Returns:
-        The file, with the digests "md5" and "sha256", read back and found equal to the model.
-
-    Raises:
-        SaveError: As `check_path` does, when Keras cannot save the model so, or when what was
-            written reads back different. On any error, an interrupt included, an existing file is
-            as it was.
-    """
-    check_path(path, target)
-    with AtomicFile(Path(path)) as new:
-        written = write_model(target, new)
-        new.commit()
-    return written
-
-
 def write_model(target: Target, new: AtomicFile) -> WrittenFile:
-    """Write a model under the temporary name of a new file. Raises SaveError as `save_model` does.
+    """Write a model under the temporary name of a new file, and compare it with the model.
+
+    Raises SaveError when Keras cannot save the model so, or when what was written reads back
+    different.
     """
     suffix = suffix_of(new.path.resolve())
     if suffix not in {".h5", ".hdf5"}:

@@ -4,7 +4,6 @@ model in memory.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import IO
 from ..errors import SaveError
 from ..spec.file_layout import ArchiveMember, FileLayout, TargetLayout
 from ..util.atomic_file import AtomicFile
-from ..util.hash_workers import HashWorkers
+from ..util.hash_workers import Digests, HashWorkers
 from ..util.values_at_offsets import ValueStream, reserve, write_all
 from .archive import ArchiveFrame, archive_frame
 from .hdf5_header import Hdf5Header, make_hdf5_header
@@ -94,10 +93,9 @@ def write_arrays(new: AtomicFile, arrays: FileLayout, members: tuple[ArchiveMemb
     """
     header = make_hdf5_header(arrays)
     frame = None if members is None else archive_frame(members, header.size)
-    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in options.digests}
+    digests = Digests(options.digests)
     with new.open() as file:
-        updates = [one.update for one in hashes.values()]
-        with _written(file, new.temporary, header, frame, values, updates, options.written):
+        with _written(file, new.temporary, header, frame, values, digests.updates, options.written):
             if options.durable:
                 # Here and not only at the end: the checksums take as long.
                 os.fsync(file.fileno())
@@ -106,7 +104,7 @@ def write_arrays(new: AtomicFile, arrays: FileLayout, members: tuple[ArchiveMemb
             elif options.verify:
                 compare_with_values(new.temporary, arrays, values)
         size = os.fstat(file.fileno()).st_size
-    return WrittenFile(new.path, size, {name: one.hexdigest() for name, one in hashes.items()})
+    return WrittenFile(new.path, size, digests.hexdigests())
 
 
 @contextmanager
@@ -117,9 +115,9 @@ def _written(file: IO[bytes], path: Path, header: Hdf5Header, frame: ArchiveFram
     descriptor = file.fileno()
     if frame is None:
         reserve(descriptor, header.size)
-        with HashWorkers(path, 0, header.size, updates) as followers:
-            _write_pieces(descriptor, header, 0, values, followers.advance, written)
-            followers.advance(header.size)
+        with HashWorkers(path, 0, header.size, updates) as workers:
+            _write_pieces(descriptor, header, 0, values, workers.advance, written)
+            workers.advance(header.size)
             yield
         return
     start, end = frame.weights_start, frame.weights_start + header.size
@@ -127,13 +125,13 @@ def _written(file: IO[bytes], path: Path, header: Hdf5Header, frame: ArchiveFram
     reserve(descriptor, end + len(tail))
     write_all(descriptor, frame.before, 0)
     crc = _Crc()
-    with HashWorkers(path, start, end, [crc.update]) as followers:
-        _write_pieces(descriptor, header, start, values, followers.advance, written)
+    with HashWorkers(path, start, end, [crc.update]) as workers:
+        _write_pieces(descriptor, header, start, values, workers.advance, written)
     write_all(descriptor, crc.value.to_bytes(4, "little"), frame.crc_position)
     write_all(descriptor, frame.after(crc.value), end)
     # The check sum stands before the values it is of, so hashes can only begin when it is known.
-    with HashWorkers(path, 0, end + len(tail), updates) as followers:
-        followers.advance(end + len(tail))
+    with HashWorkers(path, 0, end + len(tail), updates) as workers:
+        workers.advance(end + len(tail))
         yield
 
 

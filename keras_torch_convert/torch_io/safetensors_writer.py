@@ -7,7 +7,6 @@ wider types first, then by name, as the reference does.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import struct
@@ -22,7 +21,7 @@ import numpy.typing as npt
 from ..errors import SaveError
 from ..spec.tensor_spec import TensorSpec
 from ..util.atomic_file import AtomicFile
-from ..util.hash_workers import HashWorkers
+from ..util.hash_workers import Digests, HashWorkers
 from ..util.values_at_offsets import ValueStream, reserve, same_bits
 from .mapped_file import MappedFile
 from .safetensors import open_safetensors
@@ -65,13 +64,12 @@ def write_safetensors(path: str | PathLike[str], specs: Mapping[str, TensorSpec]
     ends = dict(zip(order, accumulate(_byte_size(specs[name]) for name in order), strict=True))
     header = _header(specs, ends)
     size = len(header) + (ends[order[-1]] if order else 0)
-    hashes = [hashlib.md5(usedforsecurity=False), hashlib.sha256()]
+    digests = Digests(("md5", "sha256"))
     with AtomicFile(Path(path)) as new:
         with new.open() as file:
             reserve(file.fileno(), size)
             stream = ValueStream(file.fileno())
-            updates = [one.update for one in hashes]
-            with HashWorkers(new.temporary, 0, size, updates) as workers:
+            with HashWorkers(new.temporary, 0, size, digests.updates) as workers:
                 stream.write_bytes(header, 0)
                 for name in order:
                     array = values[name]()
@@ -84,7 +82,7 @@ def write_safetensors(path: str | PathLike[str], specs: Mapping[str, TensorSpec]
         if verify:
             _compare(new.temporary, specs, values)
         new.commit()
-    return {one.name: one.hexdigest() for one in hashes}
+    return digests.hexdigests()
 
 
 def _compare(path: Path, specs: Mapping[str, TensorSpec], values: Mapping[str, Values]) -> None:

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import os
-import re
-import secrets
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +12,7 @@ from typing import IO
 
 from ..errors import SaveError
 from .interrupts import deferred_sigint
-
-_TOKEN_BYTES = 6
+from .leftovers import remove_leftovers, temporary_path
 
 
 def check_writable(path: Path) -> None:
@@ -40,7 +37,8 @@ class AtomicFile:
     """A new file under a temporary name, which `commit` renames to its own.
 
     Use it as a context manager: what was not committed is removed at the end of the block, and an
-    existing file is as it was. An OSError that leaves the block becomes a SaveError.
+    existing file is as it was. An OSError that leaves the block becomes a SaveError. What killed
+    writers left in the folder is removed first.
 
     Args:
         path: The file to make or to replace. Behind a symbolic link the file is replaced and the
@@ -56,18 +54,21 @@ class AtomicFile:
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         check_writable(path)
         self.path, self.durable = path, durable
-        destination = path.resolve()
-        stem, dot, suffix = destination.name.partition(".")
-        self.temporary = destination.with_name(
-            f".{stem}.{secrets.token_hex(_TOKEN_BYTES)}{dot}{suffix}")
+        self.destination = path.resolve()
+        self.temporary = temporary_path(self.destination)
+        self._folder: int | None = None
 
     def __enter__(self) -> AtomicFile:
         """Return the file itself."""
+        remove_leftovers(self.temporary.parent)
         return self
 
     def __exit__(self, error_type: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         """Remove what was not committed."""
+        if self._folder is not None:
+            os.close(self._folder)
+            self._folder = None
         self.temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and not isinstance(error, SaveError):
             raise SaveError(f"cannot save to {self.path}: {error}") from error
@@ -76,34 +77,35 @@ class AtomicFile:
         """Open the temporary file for writing; it must not exist yet."""
         return self.temporary.open("xb")
 
-    def commit(self, name: str = "") -> None:
-        """Give the file its name in one step; an existing one is replaced and leaves its mode.
-
-        All that can fail comes first. An interrupt that arrives during the rename waits until it
-        is done.
-
-        Args:
-            name: Another name in the same folder than that of `path`.
-        """
-        destination = self.path.with_name(name or self.path.name).resolve()
-        if destination.exists():
-            shutil.copymode(destination, self.temporary)
-        folder = None
+    def prepare(self) -> None:
+        """Do everything that can fail or take long before `commit`, which calls it otherwise."""
         if self.durable:
             with self.temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             # Windows cannot open a folder; there the rename is as durable as it gets.
-            folder = os.open(destination.parent, os.O_RDONLY) if os.name == "posix" else None
-        try:
-            with deferred_sigint():
-                os.replace(self.temporary, destination)
-                if folder is not None:
-                    # The new file is there; it only may not survive a power failure.
-                    with suppress(OSError):
-                        os.fsync(folder)
-        finally:
-            if folder is not None:
-                os.close(folder)
+            if os.name == "posix" and self._folder is None:
+                self._folder = os.open(self.temporary.parent, os.O_RDONLY)
+
+    def commit(self, name: str = "") -> None:
+        """Give the file its name in one step; an existing one is replaced and leaves its mode.
+
+        The rename is the last thing that can fail. An interrupt that arrives meanwhile waits until
+        it is done.
+
+        Args:
+            name: Another name in the same folder than that of `path`.
+        """
+        if self._folder is None:
+            self.prepare()
+        destination = self.destination.with_name(name) if name else self.destination
+        if destination.exists():
+            shutil.copymode(destination, self.temporary)
+        with deferred_sigint():
+            os.replace(self.temporary, destination)
+            if self._folder is not None:
+                # The new file is there; it only may not survive a power failure.
+                with suppress(OSError):
+                    os.fsync(self._folder)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -112,16 +114,3 @@ def write_atomically(path: Path, data: bytes) -> None:
         with new.open() as file:
             file.write(data)
         new.commit()
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove what killed writers of `path` left behind; only for callers who know that nobody
-    writes it now.
-    """
-    destination = path.resolve()
-    stem, dot, suffix = destination.name.partition(".")
-    name = re.compile(
-        rf"\.{re.escape(stem)}\.[0-9a-f]{{{2 * _TOKEN_BYTES}}}{re.escape(dot + suffix)}")
-    for found in destination.parent.iterdir():
-        if name.fullmatch(found.name):
-            found.unlink(missing_ok=True)

@@ -1,4 +1,7 @@
-"""Ctrl-C held back while something is put right that must not be left half done."""
+"""Ctrl-C held back while something is done that must not be left half done.
+
+Only the main thread receives interrupts, so in any other thread nothing here has an effect.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,29 @@ from types import FrameType
 
 
 @contextmanager
-def deferred_sigint() -> Iterator[None]:
-    """Let a Ctrl-C that comes meanwhile wait until the end, then deliver it.
+def deferred_sigint(let_through: int = 0) -> Iterator[None]:
+    """Defer a Ctrl-C that arrives inside the block to its end.
 
-    Only the main thread meets interrupts, so in any other this does nothing.
+    Args:
+        let_through: How many interrupt the block at once. With 1, whoever cleans up after the first
+            one is not interrupted again.
     """
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield
         return
-    waiting: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda number, frame: waiting.append((number, frame)))
+    arrived: list[tuple[int, FrameType | None]] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        arrived.append((number, frame))
+        if len(arrived) <= let_through:
+            handler(number, frame)
+
+    signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
-    if waiting:
-        handler(*waiting[0])
+        deferred = arrived[let_through:]
+    if deferred:
+        handler(*deferred[0])

@@ -12,14 +12,13 @@ import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
-from keras_torch_convert.keras_io import save_model as from_model
 from keras_torch_convert.keras_io.keras_save import write_with_keras
 from keras_torch_convert.keras_io.layout_from_save import NotListedError, listed_by_keras
 from keras_torch_convert.keras_io.model import read_target
 from keras_torch_convert.keras_io.model_writer import transaction
-from keras_torch_convert.keras_io.save_model import save_model
 from keras_torch_convert.spec.target import Target
 from tests.helpers.keras_runs import models
+from tests.helpers.saved import save_model
 
 
 @pytest.fixture(params=["keras", "tf_keras"])
@@ -133,7 +132,7 @@ def test_a_class_that_saves_in_its_own_way_is_left_to_it(keras: Any, tmp_path: P
     target = filled(Saving([keras.Input((3,)), keras.layers.Dense(2, name="head")]))
     with pytest.raises(NotListedError, match="a way of its own"):
         listed_by_keras(target)
-    file = from_model.save_model(target, tmp_path / "model.h5")
+    file = save_model(target, tmp_path / "model.h5")
     assert len(saved) == 1
     assert any("a way of its own" in note for note in file.notes)
 

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from keras_torch_convert.keras_io.model_writer import transaction
 from keras_torch_convert.keras_io.values import read_values
 from keras_torch_convert.spec.dtypes import numpy_dtype
 from keras_torch_convert.spec.target import Target
-from keras_torch_convert.util.interrupts import deferred_sigint
+from keras_torch_convert.util import atomic_file
 from tests.helpers.keras_runs import models
 
 
@@ -141,11 +142,78 @@ def test_ctrl_c_while_values_are_put_back_waits_until_all_are_back(
     assert contents(target) == before
 
 
-def test_the_interrupt_handler_is_the_same_afterward() -> None:
-    handler = signal.getsignal(signal.SIGINT)
-    with deferred_sigint():
-        assert signal.getsignal(signal.SIGINT) is not handler
-    assert signal.getsignal(signal.SIGINT) is handler
+def test_a_second_ctrl_c_does_not_end_the_rollback_after_the_first(
+        target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(target)
+
+    class Struck(into_model.ModelWriter):
+        def rollback(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+            super().rollback()
+
+    monkeypatch.setattr(into_model, "ModelWriter", Struck)
+    for first in (fail, lambda: signal.raise_signal(signal.SIGINT)):
+        with pytest.raises(KeyboardInterrupt):
+            write_then(target, sevens(target), first)
+        assert contents(target) == before
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_ctrl_c_around_the_rename_leaves_model_and_file_both_new(target: Target, tmp_path: Path,
+                                                                 monkeypatch: pytest.MonkeyPatch,
+                                                                 early: bool) -> None:
+    path, real = tmp_path / "model.h5", os.replace
+    path.write_bytes(b"old")
+
+    def replace(source: Path, destination: Path) -> None:
+        if early:
+            signal.raise_signal(signal.SIGINT)
+        real(source, destination)
+        signal.raise_signal(signal.SIGINT)
+
+    def save_all() -> None:
+        with transaction(target) as writer:
+            for variable, array in sevens(target):
+                writer.write(variable, array)
+            writer.save(path)
+            assert path.read_bytes() == b"old"
+
+    monkeypatch.setattr(atomic_file.os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        save_all()
+    assert all(np.all(weights == 7) for weights in target.model.get_weights())
+    assert path.read_bytes() != b"old"
+    assert os.listdir(tmp_path) == ["model.h5"]
+
+
+@pytest.mark.parametrize("fails", ["replace", "finalize", "exception"])
+def test_an_error_at_the_end_leaves_model_and_file_both_old(target: Target, tmp_path: Path,
+                                                            monkeypatch: pytest.MonkeyPatch,
+                                                            fails: str) -> None:
+    path, before = tmp_path / "model.h5", contents(target)
+    path.write_bytes(b"old")
+
+    def refuse(*_: Any) -> None:
+        monkeypatch.undo()
+        raise OSError("the disk is gone")
+
+    def save_all() -> None:
+        with transaction(target) as writer:
+            for variable, array in sevens(target):
+                writer.write(variable, array)
+            writer.save(path)
+            if fails == "exception":
+                refuse()
+
+    if fails == "replace":
+        monkeypatch.setattr(atomic_file.os, "replace", refuse)
+    if fails == "finalize":
+        monkeypatch.setattr(into_model.ModelWriter, "finalize_layers", refuse)
+    with pytest.raises(OSError, match="the disk is gone"):
+        save_all()
+    assert contents(target) == before
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["model.h5"]
 
 
 def test_a_journal_larger_than_its_room_goes_to_a_file_and_comes_back(

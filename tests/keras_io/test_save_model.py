@@ -17,12 +17,12 @@ from keras_torch_convert.keras_io import save_model as from_model
 from keras_torch_convert.keras_io.keras_save import check_path
 from keras_torch_convert.keras_io.model import read_target
 from keras_torch_convert.keras_io.model_writer import transaction
-from keras_torch_convert.keras_io.save_model import save_model
 from keras_torch_convert.keras_io.verify_written import (compare_archive, compare_legacy_file,
                                                          compare_weights_file)
 from keras_torch_convert.keras_io.weights_file import name_list
 from keras_torch_convert.spec.target import Target
 from tests.helpers.keras_runs import models
+from tests.helpers.saved import save_model
 
 COMPARE = {
     ".h5": compare_legacy_file, ".weights.h5": compare_weights_file, ".keras": compare_archive

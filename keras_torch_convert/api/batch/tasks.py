@@ -17,8 +17,8 @@ from ...plan.difference import without_layers
 from ...plan.plan import Plan
 from ...plan.plan_cache import PlanCache
 from ...torch_io.reader import read
-from ...util.atomic_file import remove_leftovers
 from ...util.hash_workers import digests_of
+from ...util.leftovers import remove_leftovers
 from ..file_conversion import apply
 from ..filling import LayerMapping, filling_for
 from .manifest import Job
@@ -55,7 +55,7 @@ def run_job(job: Job, plan: WorkerPlan, known: Finished | None) -> Row:
     if known is not None and is_intact(job.output, known.sha256):
         return _row(job, known)
     try:
-        remove_leftovers(job.output)
+        remove_leftovers(job.output.parent, job.output.name)
         back = job.output.suffix == ".safetensors"
         source = job.source if back else read(job.source, wrapper=job.wrapper)
         report = apply(plan.plan, source, job.output, template=job.template, without=job.without,
@@ -104,7 +104,7 @@ def run_index(job: Job, results: Sequence[ShardResult], known: Finished | None) 
     if unchanged and known is not None and is_intact(job.output, known.sha256):
         return _row(job, known)
     try:
-        remove_leftovers(job.output)
+        remove_leftovers(job.output.parent, job.output.name)
         saved = write_index(job.output, shards, _DIGESTS)
     except Exception as error:
         return failed(job, error)
@@ -120,7 +120,7 @@ def clean_up(job: Job, *, finished_shards: bool) -> None:
     """
     if not job.output.parent.is_dir():
         return
-    remove_leftovers(job.output)
+    remove_leftovers(job.output.parent, job.output.name)
     if job.max_shard_size is not None and finished_shards:
         remove_unlisted(job.output)
 

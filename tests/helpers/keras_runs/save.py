@@ -16,11 +16,11 @@ import numpy as np
 from keras_torch_convert.errors import SaveError
 from keras_torch_convert.keras_io.model import read_target
 from keras_torch_convert.keras_io.model_writer import transaction
-from keras_torch_convert.keras_io.save_model import save_model
 from keras_torch_convert.keras_io.values import read_values
 from keras_torch_convert.spec.dtypes import numpy_dtype
 from keras_torch_convert.spec.target import Target
 from tests.helpers.keras_runs.models import FREEZE, MODELS, import_keras
+from tests.helpers.saved import save_model
 
 
 def known_values(target: Target) -> dict[str, Any]:

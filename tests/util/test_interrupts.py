@@ -1,0 +1,88 @@
+"""Ctrl-C that waits until something is done."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from keras_torch_convert.util.interrupts import deferred_sigint
+
+
+def strike() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_arrives_at_the_end_of_the_block() -> None:
+    steps = []
+
+    def work() -> None:
+        with deferred_sigint():
+            strike()
+            steps.append(1)
+            strike()
+            steps.append(2)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert steps == [1, 2]
+
+
+def test_the_handler_is_the_same_afterward() -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    with deferred_sigint():
+        assert signal.getsignal(signal.SIGINT) is not handler
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_blocks_inside_of_each_other_deliver_at_the_end_of_the_outer_one() -> None:
+    steps = []
+
+    def work() -> None:
+        with deferred_sigint():
+            with deferred_sigint():
+                strike()
+            steps.append("outer")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert steps == ["outer"]
+
+
+def test_the_first_interrupt_is_let_through_and_cleaning_up_after_it_is_not_interrupted() -> None:
+    steps = []
+
+    def clean_up() -> None:
+        try:
+            strike()
+            steps.append("not reached")
+        except KeyboardInterrupt:
+            strike()
+            steps.append("cleaned up")
+            raise
+
+    with pytest.raises(KeyboardInterrupt), deferred_sigint(let_through=1):
+        clean_up()
+    assert steps == ["cleaned up"]
+
+
+def test_other_threads_and_ignored_signals_change_nothing() -> None:
+    handlers = []
+
+    def look() -> None:
+        with deferred_sigint():
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    handler = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join(10)
+    assert handlers == [handler]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with deferred_sigint():
+            strike()
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, handler)
