@@ -32,7 +32,7 @@ PIPE_CLOSED = 141
 
 EXIT_CODES = f"""\b
 Exit codes:
-  {DONE}    done; of what was compared, all is equal or close
+  {DONE}    done; nothing that was compared is different or close
   {MISMATCH}    mismatch: layers or weights do not fit together, or outputs differ by
        more than is accepted
   {USAGE_ERROR}    usage error: an unknown command, option or value

@@ -52,7 +52,8 @@ def command(ctx: click.Context, /, plan: str | None, as_json: bool, **values: An
         screen.show_json(comparison.to_dict())
     else:
         style = verdict_style(comparison.verdict)
-        screen.show(
-            Line(text, style if text == comparison.summary() else "")
-            for text in str(comparison).splitlines())
+        *lines, verdict = str(comparison).splitlines()
+        first = [] if lines and lines[0] == verdict else [f"verdict: {comparison.verdict}"]
+        styled = [Line(text, style if text == verdict else "") for text in lines]
+        screen.show([*(Line(text, style) for text in first), *styled, Line(verdict, style)])
     return verdict_code(comparison.verdict, values["accept"])

@@ -130,18 +130,31 @@ class ReportData:
                             tuple(rules) if status in ("skipped", "kept") else ()))
         return totals
 
+    def headline(self) -> str:
+        """Return the verdict in a word or two, and what was converted into what."""
+        verdict: str = self.verdict
+        if not self.ledger:
+            verdict = "not converted"
+        elif self.comparison is None:
+            verdict = "not compared"
+        return f"{verdict}: {self.source or 'source'} -> {self.target or 'target'}"
+
     def summary(self) -> str:
         """Return the verdict in one sentence: whether both models' outputs are equal, how far they
         differ, and why.
         """
         if not self.ledger:
-            return "nothing was converted"
+            table = self.layer_table
+            fits = f": {table.fit_text()}" if table is not None and table.has_keras else ""
+            return f"nothing was converted{fits}"
         if self.comparison is None:
             return "unproven: the outputs of the two models were not compared"
         if self.verdict != "different":
             return self.comparison.summary()
-        return (f"{self.comparison.summary()}; look at the alignment, and at the notes above"
-                f"{self.kept_text()}")
+        found = self.comparison.first_divergence
+        causes = found.causes() if found is not None else ()
+        why = f"cause: {'; '.join(causes)}" if causes else "look at the alignment and the notes"
+        return f"{self.comparison.summary()}; {why}{self.kept_text()}"
 
     def kept_text(self) -> str:
         """Return what kept its own values, as a possible cause at the end of a sentence, or ""."""

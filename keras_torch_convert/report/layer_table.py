@@ -135,9 +135,14 @@ class LayerTable:
         text = f"torch: {_counts([row.torch for row in rows])}"
         if not self.has_keras:
             return text
-        fit = f"{self.mismatches} of {len(rows)} rows do not fit"
-        return (f"{text}; Keras: {_counts([row.keras for row in rows])}; "
-                f"{fit if self.mismatches else 'every row fits'}")
+        return f"{text}; Keras: {_counts([row.keras for row in rows])}; {self.fit_text()}"
+
+    def fit_text(self) -> str:
+        """Return how many rows do not fit."""
+        if not self.mismatches:
+            return "every row fits"
+        rows = sum(row.position is not None for row in self.rows)
+        return f"{self.mismatches} of {rows} rows do not fit"
 
     def __str__(self) -> str:
         """Return the lists as text, as wide as the terminal."""

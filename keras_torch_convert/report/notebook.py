@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 
 from .data import ReportData
-from .html_parts import BAD, BANNER, GOOD, OPEN, banner, row, sentence, table
+from .html_parts import BAD, BANNER, GOOD, OPEN, banner, row, sentence, table, text_line
 from .page import page
 
 TINTS = {"equal": GOOD, "close": OPEN, "different": BAD, "undecided": OPEN}
@@ -23,10 +23,9 @@ def report_html(report: ReportData) -> str:
 
 
 def _parts(report: ReportData) -> Iterator[str]:
-    names = [escape(text) for text in (report.source or "source", report.target or "target")]
-    yield "<div><b>{}</b> &#8594; <b>{}</b></div>".format(*names)
     tint = BAD if report.ledger and not report.complete else TINTS[report.verdict]
     yield banner(report.summary(), tint)
+    yield text_line(report.headline())
     found = report.comparison.first_divergence if report.comparison is not None else None
     if found is not None:
         yield f'<pre style="{BANNER}">{escape(str(found))}</pre>'

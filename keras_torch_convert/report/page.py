@@ -32,7 +32,7 @@ def page(report: ReportData) -> str:
     # "</script>" inside a string would end the element that the data stands in.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     parts = {
-        "TITLE": escape(data["title"]), "VERDICT": escape(data["summary"]),
+        "TITLE": escape(report.headline()), "VERDICT": escape(data["summary"]),
         "STYLE": _template("page.css"), "DATA": text, "SCRIPT": _template("page.js")
     }
     result = _template("page.html")

@@ -90,9 +90,7 @@ class Report(ReportData):
         return found
 
     def __str__(self) -> str:
-        """Return the report for a terminal; its last line is the verdict, which is the first line
-        too when it is "close".
-        """
+        """Return the report for a terminal; it begins and ends with the verdict."""
         return "\n".join(line.text for line in self.lines())
 
     def __repr__(self) -> str:
@@ -100,10 +98,11 @@ class Report(ReportData):
         return in_color(self.lines())
 
     def lines(self) -> list[Line]:
-        """Return the summary as styled lines."""
-        verdict = Line(self.summary(), verdict_style(self.verdict))
-        lines = [f"{self.source or 'source'} -> {self.target or 'target'}"]
-        lines += self._totals_lines()
+        """Return the report as styled lines."""
+        style = verdict_style(self.verdict)
+        verdict = Line(self.summary(), style)
+        first = [verdict] if self.verdict == "close" else []
+        lines = list(self._totals_lines())
         lines += [f"{label:<11}  {text}" for label, text in self.facts()]
         lines += self._top_lines()
         lines += [f"note: {note}" for note in self.notes]
@@ -111,7 +110,7 @@ class Report(ReportData):
         styled += [Line(f"WARNING: {warning}", "open") for warning in self.warnings]
         if self.comparison is not None and self.comparison.first_divergence is not None:
             styled += map(Line, str(self.comparison.first_divergence).splitlines())
-        return [*([verdict] if self.verdict == "close" else []), *styled, verdict]
+        return [*first, Line(self.headline(), style), *styled, verdict]
 
     def _totals_lines(self) -> Iterator[str]:
         for total in self.totals() if self.ledger else ():

@@ -4,12 +4,15 @@ JSON.
 
 import json
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import pytest
 
+from keras_torch_convert.comparison.divergence import FirstDivergence
 from keras_torch_convert.comparison.verdict import Comparison
 from keras_torch_convert.plan.ledger import LedgerEntry
+from keras_torch_convert.report.page import page
 from keras_torch_convert.report.report import Report
 
 USED = LedgerEntry("source", "conv.weight", (8, 3, 3, 3), "float32", 216, "used", "convolution",
@@ -69,11 +72,11 @@ def test_totals_count_weights_and_parameters_by_fate():
      (report(USED, SET, comparison=DIFFERENT),
       "OUTPUTS DIFFER: largest difference 3.00e+00, 2.50e-01 of torch's largest output "
       "(rounding explains 0.0001, accepted is 0.001); "
-      "look at the alignment, and at the notes above"),
+      "look at the alignment and the notes"),
      (report(USED, SET, KEPT, comparison=DIFFERENT),
       "OUTPUTS DIFFER: largest difference 3.00e+00, 2.50e-01 of torch's largest output "
       "(rounding explains 0.0001, accepted is 0.001); "
-      "look at the alignment, and at the notes above; own values were kept, as you said, in "
+      "look at the alignment and the notes; own values were kept, as you said, in "
       "head/bias, which may be why"),
      (report(USED, SET), "unproven: the outputs of the two models were not compared"),
      (report(), "nothing was converted"),
@@ -82,10 +85,33 @@ def test_totals_count_weights_and_parameters_by_fate():
       "close, not equal: largest difference 4.00e-03, 4.50e-04 of torch's largest output (rounding "
       "explains 0.0001, accepted is 0.001); cause: unknown"),
      (report(USED, SET, comparison=Comparison("different")),
-      "OUTPUTS DIFFER: they have no common shape; look at the alignment, and at the notes above")],
+      "OUTPUTS DIFFER: they have no common shape; look at the alignment and the notes")],
     ids=["equal", "different", "kept", "unproven", "nothing", "undecided", "close", "shapes"])
 def test_last_printed_line_is_the_verdict(made, last_line):
     assert str(made).splitlines()[-1] == last_line
+
+
+@pytest.mark.parametrize(
+    ("made", "first_line"),
+    [(report(USED, SET, comparison=EQUAL), "equal: module Net -> net (keras, torch)"),
+     (report(USED, SET, comparison=DIFFERENT), "different: module Net -> net (keras, torch)"),
+     (report(USED, SET, comparison=UNDECIDED), "undecided: module Net -> net (keras, torch)"),
+     (report(USED, SET), "not compared: module Net -> net (keras, torch)"),
+     (report(), "not converted: module Net -> net (keras, torch)"),
+     (report(USED, SET, comparison=CLOSE), report(USED, SET, comparison=CLOSE).summary())],
+    ids=["equal", "different", "undecided", "not compared", "not converted", "close"])
+def test_every_screen_says_the_verdict_first(made, first_line):
+    assert str(made).splitlines()[0] == first_line
+    html = made._repr_html_()
+    assert html.index(escape(made.summary())) < html.index(escape(made.headline()))
+    assert f"<title>{escape(made.headline())}</title>" in page(made)
+
+
+def test_the_cause_of_different_outputs_stands_in_the_verdict():
+    divergence = FirstDivergence("bn", kind="epsilon", cause="epsilon is 0.1 in Keras")
+    made = report(USED, SET, comparison=replace(DIFFERENT, first_divergence=divergence))
+
+    assert made.summary().endswith("; cause: bn: epsilon is 0.1 in Keras")
 
 
 def test_printed_report_tells_everything_in_one_screen():
@@ -96,7 +122,7 @@ def test_printed_report_tells_everything_in_one_screen():
                   warnings=("key 'bn9' matches no layer",), notes=("the file was sorted by name",))
 
     assert str(made).splitlines() == [
-        "module Net -> net (keras, torch)",
+        "equal: module Net -> net (keras, torch)",
         "  used             1 tensors               216 parameters",
         "  skipped          1 tensors                 1 parameters   skip_weights",
         "  left over        0 tensors                 0 parameters",
