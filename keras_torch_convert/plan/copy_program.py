@@ -1,9 +1,9 @@
 """Data movement as strided copies: any nesting of permutations, reshapes, slices and
 concatenations, in one pass over memory.
 
-A movement is a list of regions. A region is a set of counters, each of which walks along one axis
-of a base array (what the movement takes from) and along one axis of the result. To cut an axis into
-several only cuts counters, so that every region stays a strided view on both sides: one call of the
+A program is a list of regions. A region is a set of loops, each of which walks along one axis of a
+base array (what the program takes from) and along one axis of the result. To cut an axis into
+several only cuts loops, so that every region stays a strided view on both sides: one call of the
 copy kernel each. To exchange the two sides is the inverse.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import prod
 from typing import Any
 
@@ -21,14 +22,15 @@ from .. import _core
 from ..spec.tensor_spec import Shape
 from .coverage import AxisEntries
 
+Array = npt.NDArray[Any]
 # A movement in more pieces than this is no layout of a layer, and would copy element by element.
 _MOST_REGIONS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class LoopAxis:
-    """Counts from 0 to `count` - 1; one step is `base_step` entries along `base_axis` and `step`
-    entries along `axis` of the result.
+    """`count` steps, each of `base_step` entries along `base_axis` and `step` entries along `axis`
+    of the result.
     """
 
     count: int
@@ -47,94 +49,100 @@ class CopyRegion:
     base: int
     base_start: tuple[int, ...]
     start: tuple[int, ...]
-    counters: tuple[LoopAxis, ...]
+    loops: tuple[LoopAxis, ...]
 
     @property
     def size(self) -> int:
         """Number of elements."""
-        return prod(counter.count for counter in self.counters)
+        return prod(loop.count for loop in self.loops)
 
-    def base_view(self, base: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The region's elements in the base, one axis for each counter."""
-        steps = base.strides
-        start = sum([index * step for index, step in zip(self.base_start, steps, strict=True)])
-        strides = [steps[counter.base_axis] * counter.base_step for counter in self.counters]
-        return _core.strided_view(base, start, [counter.count for counter in self.counters],
-                                  strides)
+    def base_view(self, base: Array) -> Array:
+        """Return the region's elements in the base, one axis for each loop."""
+        return _view(base, self.base_start, self._base_loops())
+
+    def view(self, result: Array) -> Array:
+        """Return the region's elements in the result, one axis for each loop."""
+        return _view(result, self.start, self._loops())
 
     def base_entries(self) -> tuple[AxisEntries, ...]:
-        """For each axis of the base the entries that the region takes."""
-        return _by_axis(self.base_start,
-                        [(one.base_axis, one.count, one.base_step) for one in self.counters])
+        """Return for each axis of the base the entries that the region takes."""
+        return _by_axis(self.base_start, self._base_loops())
 
     def entries(self) -> tuple[AxisEntries, ...]:
-        """For each axis of the result the entries that the region fills."""
-        return _by_axis(self.start, [(one.axis, one.count, one.step) for one in self.counters])
+        """Return for each axis of the result the entries that the region fills."""
+        return _by_axis(self.start, self._loops())
 
-    def view(self, result: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The region's elements in the result, one axis for each counter."""
-        steps = result.strides
-        start = sum([index * step for index, step in zip(self.start, steps, strict=True)])
-        strides = [steps[counter.axis] * counter.step for counter in self.counters]
-        return _core.strided_view(result, start, [counter.count for counter in self.counters],
-                                  strides)
+    def _base_loops(self) -> list[_Loop]:
+        return [(loop.base_axis, loop.count, loop.base_step) for loop in self.loops]
+
+    def _loops(self) -> list[_Loop]:
+        return [(loop.axis, loop.count, loop.step) for loop in self.loops]
 
 
-def _by_axis(start: tuple[int, ...], counters: Sequence[tuple[int, int,
-                                                              int]]) -> tuple[AxisEntries, ...]:
-    return tuple((first, tuple((count, step) for one, count, step in counters if one == axis))
+# Axis, count and step on one side.
+_Loop = tuple[int, int, int]
+
+
+def _view(array: Array, start: tuple[int, ...], loops: list[_Loop]) -> Array:
+    steps = array.strides
+    offset = sum([index * step for index, step in zip(start, steps, strict=True)])
+    return _core.strided_view(array, offset, [count for _, count, _ in loops],
+                              [steps[axis] * step for axis, _, step in loops])
+
+
+def _by_axis(start: tuple[int, ...], loops: list[_Loop]) -> tuple[AxisEntries, ...]:
+    return tuple((first, tuple((count, step) for one, count, step in loops if one == axis))
                  for axis, first in enumerate(start))
 
 
 @dataclass(frozen=True, slots=True)
 class CopyProgram:
-    """A compiled movement: the result's shape, the bases (expressions that are no movement) and
-    what goes where.
-    """
+    """The result's shape, the bases (expressions that are no movement), and what goes where."""
 
     shape: Shape
     bases: tuple[Any, ...]
     regions: tuple[CopyRegion, ...]
 
     def of(self, *bases: Any) -> CopyProgram:
-        """The same movement of other bases of the same shapes."""
+        """Return the same program for other bases of the same shapes."""
         return CopyProgram(self.shape, bases, self.regions)
 
     def in_order(self) -> CopyProgram:
-        """The same with the counters of each region from the slowest to the fastest in the result.
+        """Return the program with the loops of each region from the slowest in the result to the
+        fastest.
         """
-        return CopyProgram(self.shape, self.bases,
-                           tuple([self._ordered(region) for region in self.regions]))
+        regions = [
+            CopyRegion(one.base, one.base_start, one.start,
+                       tuple(sorted(one.loops, key=self._distance, reverse=True)))
+            for one in self.regions
+        ]
+        return CopyProgram(self.shape, self.bases, tuple(regions))
 
     def is_one_view(self) -> bool:
-        """Whether the result is, in C order, the `base_view` of its only region; asked of a layout
-        whose counters are in order.
+        """Return whether the result is, in C order, the `base_view` of its only region; the loops
+        must be in order.
         """
         if len(self.regions) != 1:
             return False
         following = prod(self.shape)
-        for counter in self.regions[0].counters:
-            following //= counter.count
-            if self._distance(counter) != following:
+        for loop in self.regions[0].loops:
+            following //= loop.count
+            if self._distance(loop) != following:
                 return False
         return following == 1
 
-    def _ordered(self, region: CopyRegion) -> CopyRegion:
-        counters = tuple(sorted(region.counters, key=self._distance, reverse=True))
-        return CopyRegion(region.base, region.base_start, region.start, counters)
-
-    def _distance(self, counter: LoopAxis) -> int:
-        """Entries of the result, in C order, from one count to the next."""
-        return counter.step * prod(self.shape[counter.axis + 1:])
+    def _distance(self, loop: LoopAxis) -> int:
+        """Return the entries of the result, in C order, from one step to the next."""
+        return loop.step * prod(self.shape[loop.axis + 1:])
 
 
 def whole(base: Any, shape: Shape) -> CopyProgram:
     """Take a base as it is."""
-    counters = tuple(
+    loops = tuple(
         [LoopAxis(extent, axis, 1, axis, 1) for axis, extent in enumerate(shape) if extent != 1])
-    nowhere = (0,) * len(shape)
-    return CopyProgram(shape, (base,), () if 0 in shape else
-                       (CopyRegion(0, nowhere, nowhere, counters),))
+    zeros = (0,) * len(shape)
+    regions = () if 0 in shape else (CopyRegion(0, zeros, zeros, loops),)
+    return CopyProgram(shape, (base,), regions)
 
 
 def permuted(operand: CopyProgram, perm: tuple[int, ...], shape: Shape) -> CopyProgram:
@@ -146,7 +154,7 @@ def permuted(operand: CopyProgram, perm: tuple[int, ...], shape: Shape) -> CopyP
             region.base, region.base_start, tuple([region.start[axis] for axis in perm]),
             tuple([
                 LoopAxis(one.count, one.base_axis, one.base_step, perm.index(one.axis), one.step)
-                for one in region.counters
+                for one in region.loops
             ])) for region in operand.regions
     ]
     return CopyProgram(shape, operand.bases, tuple(regions))
@@ -160,16 +168,16 @@ def sliced(operand: CopyProgram, axis: int, start: int, stop: int, shape: Shape)
 
 
 def _within(region: CopyRegion, axis: int, start: int, stop: int) -> Iterator[CopyRegion]:
-    """The parts of a region whose entries along `axis` lie between `start` and `stop`."""
-    own = [counter for counter in region.counters if counter.axis == axis]
+    """Yield the parts of a region whose entries along `axis` lie between `start` and `stop`."""
+    own = [loop for loop in region.loops if loop.axis == axis]
     first = region.start[axis]
-    last = first + sum(counter.step * (counter.count - 1) for counter in own)
+    last = first + sum(loop.step * (loop.count - 1) for loop in own)
     if first >= start and last < stop:
         yield region
     elif last >= start and first < stop:
-        widest = max(own, key=lambda counter: counter.step)
+        widest = max(own, key=lambda loop: loop.step)
         rest = last - first - widest.step * (widest.count - 1)
-        # With this counter at `low` to `high` all entries lie inside; just outside of that some
+        # With this loop at `low` to `high` all entries lie inside; just outside of that some
         # may.
         low = max(0, -(-(start - first) // widest.step))
         high = min(widest.count, (stop - 1 - first - rest) // widest.step + 1)
@@ -183,15 +191,14 @@ def _within(region: CopyRegion, axis: int, start: int, stop: int) -> Iterator[Co
                 yield from _within(_part(region, widest, index, index + 1), axis, start, stop)
 
 
-def _part(region: CopyRegion, counter: LoopAxis, low: int, high: int) -> CopyRegion:
-    """The region with one counter counting from `low` to `high` - 1 only."""
-    base_axis, axis = counter.base_axis, counter.axis
-    narrowed = (
-        replace(one, count=high - low) if one is counter else one for one in region.counters)
+def _part(region: CopyRegion, loop: LoopAxis, low: int, high: int) -> CopyRegion:
+    """Return the region with the steps `low` to `high` - 1 of one loop only."""
+    base_axis, axis = loop.base_axis, loop.axis
+    narrowed = (replace(one, count=high - low) if one is loop else one for one in region.loops)
     return CopyRegion(
         region.base,
-        _put(region.base_start, base_axis, region.base_start[base_axis] + low * counter.base_step),
-        _put(region.start, axis, region.start[axis] + low * counter.step),
+        _put(region.base_start, base_axis, region.base_start[base_axis] + low * loop.base_step),
+        _put(region.start, axis, region.start[axis] + low * loop.step),
         tuple(one for one in narrowed if one.count != 1))
 
 
@@ -231,30 +238,29 @@ def check_reshape(old: Shape, new: Shape) -> None:
 
 
 def _boundaries(old: Shape, new: Shape) -> tuple[list[int], list[int]]:
-    """Neighboring strides of the two shapes together: exact when each divides the next."""
+    """Return neighboring strides of both shapes together: exact when each divides the next."""
     strides = sorted({*_strides(old), *_strides(new), prod(old)})
     return strides[:-1], strides[1:]
 
 
 def _strides(shape: Shape) -> list[int]:
-    """Elements from one entry to the next, by axis, in C order."""
+    """Return the elements from one entry to the next, by axis, in C order."""
     return [prod(shape[axis + 1:]) for axis in range(len(shape))]
 
 
 def _on_other_axes(region: CopyRegion, old: Shape, new: Shape) -> Iterator[CopyRegion]:
-    """The region in an array of another shape: its counters in elements of C order, then along the
-    new axes.
+    """Yield the region in an array of another shape: its loops in elements of C order, then along
+    the new axes.
     """
     strides = _strides(old)
     flat = tuple(
-        replace(counter, axis=0, step=counter.step * strides[counter.axis])
-        for counter in region.counters)
+        replace(loop, axis=0, step=loop.step * strides[loop.axis]) for loop in region.loops)
     start = sum(index * stride for index, stride in zip(region.start, strides, strict=True))
-    yield from _spread(replace(region, start=(start,), counters=flat), new)
+    yield from _spread(replace(region, start=(start,), loops=flat), new)
 
 
 def _spread(region: CopyRegion, shape: Shape) -> Iterator[CopyRegion]:
-    """A region of the flat array as regions of an array of `shape`, cut wherever a counter would
+    """Yield a region of the flat array as regions of an array of `shape`, cut wherever a loop would
     leave its axis.
     """
     strides = _strides(shape)
@@ -263,75 +269,65 @@ def _spread(region: CopyRegion, shape: Shape) -> Iterator[CopyRegion]:
         for stride, extent in zip(strides, shape, strict=True)
     ]
     highest = list(start)
-    counters = []
-    for counter in sorted(region.counters, key=lambda counter: counter.step):
+    loops = []
+    for loop in sorted(region.loops, key=lambda loop: loop.step):
         axis = next(axis for axis, stride in enumerate(strides)
-                    if stride <= counter.step and (shape[axis] > 1))
+                    if stride <= loop.step and (shape[axis] > 1))
         stride = strides[axis]
-        if counter.step % stride:
-            yield from _one_by_one(region, counter, shape)
+        if loop.step % stride:
+            for index in range(loop.count):
+                yield from _spread(_part(region, loop, index, index + 1), shape)
             return
-        step = counter.step // stride
-        if highest[axis] + step * (counter.count - 1) >= shape[axis]:
-            yield from _cut(region, counter, shape, axis, highest[axis])
+        step = loop.step // stride
+        if highest[axis] + step * (loop.count - 1) >= shape[axis]:
+            yield from _cut(region, loop, shape, axis, highest[axis])
             return
-        highest[axis] += step * (counter.count - 1)
-        counters.append(replace(counter, axis=axis, step=step))
-    order = {(counter.base_axis, counter.base_step): index
-             for index, counter in enumerate(region.counters)}
-    counters.sort(key=lambda counter: order[counter.base_axis, counter.base_step])
-    yield replace(region, start=tuple(start), counters=tuple(counters))
+        highest[axis] += step * (loop.count - 1)
+        loops.append(replace(loop, axis=axis, step=step))
+    yield replace(region, start=tuple(start), loops=tuple(loops))
 
 
-def _cut(region: CopyRegion, counter: LoopAxis, shape: Shape, axis: int,
+def _cut(region: CopyRegion, loop: LoopAxis, shape: Shape, axis: int,
          highest: int) -> Iterator[CopyRegion]:
-    """The region with one counter cut where it would leave its axis, of which `highest` is the last
-    entry taken by finer counters.
+    """Yield the region with one loop cut where it would leave its axis; finer loops reach up to its
+    entry `highest`.
     """
     extent, stride = shape[axis], prod(shape[axis + 1:])
-    step, row = counter.step // stride, stride * extent
+    step, row = loop.step // stride, stride * extent
     inside = -(-(extent - highest) // step)  # so many steps stay on the axis
-    in_row = row // counter.step if row % counter.step == 0 else 0
-    if in_row and inside >= in_row and counter.count % in_row == 0:
-        outer = replace(counter, count=counter.count // in_row,
-                        base_step=counter.base_step * in_row, step=row)
-        inner = replace(counter, count=in_row)
-        parts = [
-            one for old in region.counters for one in ((outer, inner) if old is counter else (old,))
-        ]
-        yield from _spread(replace(region, counters=tuple(one for one in parts if one.count != 1)),
+    in_row = row // loop.step if row % loop.step == 0 else 0
+    if in_row and inside >= in_row and loop.count % in_row == 0:
+        outer = replace(loop, count=loop.count // in_row, base_step=loop.base_step * in_row,
+                        step=row)
+        inner = replace(loop, count=in_row)
+        parts = [one for old in region.loops for one in ((outer, inner) if old is loop else (old,))]
+        yield from _spread(replace(region, loops=tuple(one for one in parts if one.count != 1)),
                            shape)
     else:
-        middle = counter.count - counter.count % in_row if in_row and inside >= in_row else inside
-        yield from _spread(_part(region, counter, 0, middle), shape)
-        yield from _spread(_part(region, counter, middle, counter.count), shape)
-
-
-def _one_by_one(region: CopyRegion, counter: LoopAxis, shape: Shape) -> Iterator[CopyRegion]:
-    for index in range(counter.count):
-        yield from _spread(_part(region, counter, index, index + 1), shape)
+        middle = loop.count - loop.count % in_row if in_row and inside >= in_row else inside
+        yield from _spread(_part(region, loop, 0, middle), shape)
+        yield from _spread(_part(region, loop, middle, loop.count), shape)
 
 
 def _bounded(regions: Iterable[CopyRegion]) -> tuple[CopyRegion, ...]:
-    result = []
-    for region in regions:
-        result.append(region)
-        if len(result) > _MOST_REGIONS:
-            raise ValueError(
-                f"the movement falls into more than {_MOST_REGIONS} pieces, so it is no layout "
-                "of an array")
-    return tuple(result)
+    found = tuple(islice(regions, _MOST_REGIONS + 1))
+    if len(found) > _MOST_REGIONS:
+        raise ValueError(
+            f"the movement falls into more than {_MOST_REGIONS} pieces, so it is no layout of an "
+            "array")
+    return found
 
 
 def _put(values: tuple[int, ...], index: int, value: int) -> tuple[int, ...]:
     return (*values[:index], value, *values[index + 1:])
 
 
-def move(layout: CopyProgram, bases: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """The values in the layout, of bases that all have one type: a new array in C order that shares
-    no memory with them.
+def move(program: CopyProgram, bases: Sequence[Array]) -> Array:
+    """Run a program on bases that all have one dtype.
+
+    Returns a new array in C order that shares no memory with them.
     """
-    result = np.empty(layout.shape, bases[0].dtype)
-    for region in layout.regions:
+    result = np.empty(program.shape, bases[0].dtype)
+    for region in program.regions:
         _core.copy_strided(region.base_view(bases[region.base]), region.view(result))
     return result
