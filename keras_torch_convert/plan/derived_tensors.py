@@ -17,7 +17,7 @@ from ..errors import AlignmentError
 from ..spec.source import SourceTensor
 from ..spec.tensor_spec import Shape
 from .evaluation import shape_of
-from .expressions import Expression, Tensor, tensors_of
+from .expressions import Expression, substituted, tensors_of
 from .recipe import Assignment
 
 
@@ -93,10 +93,7 @@ def _derived(tensors: Iterable[SourceTensor]) -> dict[str, DerivedTensor]:
 
 
 def _substituted(expression: Expression, derived: Mapping[str, DerivedTensor]) -> Expression:
-    if isinstance(expression, Tensor):
-        found = derived.get(expression.name)
-        return expression if found is None else found.expression
-    return expression.with_children(lambda child: _substituted(child, derived))
+    return substituted(expression, {name: one.expression for name, one in derived.items()})
 
 
 def _without_values(name: str) -> Callable[[], npt.NDArray[Any]]:

@@ -22,7 +22,7 @@ from .casting import CASTABLE, Losses
 from .copy_program import CopyProgram
 from .coverage import AxisEntries, coverage
 from .evaluation import Evaluation, check_castable
-from .expressions import CallbackOutput, Expression, LayerCallback, Tensor, tensors_of
+from .expressions import CallbackOutput, Expression, LayerCallback, Tensor, substituted, tensors_of
 from .ledger import LedgerEntry, leftover_problems, make_ledger
 from .lower_callbacks import lower_callbacks
 from .plan import Plan
@@ -156,9 +156,9 @@ class _Check:
         self.evaluation = Evaluation(source)
 
     @cached_property
-    def first_name(self) -> dict[str, str]:
+    def first_tensor(self) -> dict[str, Tensor]:
         """For each name of a tied tensor the one that stands for all."""
-        return {name: group[0] for group in self.source.tied for name in group}
+        return {name: Tensor(group[0]) for group in self.source.tied for name in group}
 
     def run(self, plan: Plan) -> tuple[_Work, ...]:
         """All that can be computed, in the target's order."""
@@ -207,8 +207,11 @@ class _Check:
         """Note a problem unless the assignment gives the values that the first one gives, tied or
         equal by value.
         """
-        if first is None or self._untied(first.assignment.expression) == self._untied(
-                assignment.expression):
+        if first is None:
+            return
+        one, other = (substituted(each.expression, self.first_tensor)
+                      for each in (first.assignment, assignment))
+        if one == other:
             return
         second = self._work(variable, assignment)
         if second is None:
@@ -219,12 +222,6 @@ class _Check:
                 f"{_sources_text(first.assignment)} and from {_sources_text(assignment)}, whose "
                 "values differ; "
                 "layers that share a variable take it from one tensor: align only one of them")
-
-    def _untied(self, expression: Expression) -> Expression:
-        """The expression with one name for tied tensors."""
-        if isinstance(expression, Tensor):
-            return Tensor(self.first_name.get(expression.name, expression.name))
-        return expression.with_children(self._untied)
 
     def _work(self, variable: TargetVariable, assignment: Assignment) -> _Work | None:
         """The work for one variable, None when there is a problem with it (noted) or with its
@@ -311,7 +308,7 @@ class _Check:
         while pending:
             layouts.append(self.evaluation.program(pending.pop()))
             pending += [operand for base in layouts[-1].bases for operand in base.children()]
-        uses = [(self.first_name.get(base.name, base.name), region) for layout in layouts
+        uses = [(self.first_tensor.get(base.name, base).name, region) for layout in layouts
                 for region in layout.regions
                 if isinstance(base := layout.bases[region.base], Tensor)]
         taken: dict[str, list[tuple[AxisEntries, ...]]] = {

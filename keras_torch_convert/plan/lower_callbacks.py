@@ -73,8 +73,8 @@ def _recorded(callback: LayerCallback, kinds: Kinds) -> tuple[Expression, ...]:
         raise _OpaqueError(
             f"on arrays of element numbers it raised {type(error).__name__}, so it looks at values"
         ) from error
-    found = tuple(output for output in outputs.outputs if output is not None)
-    if not len(found) == len(outputs.outputs) == callback.count:
+    found = tuple(output for output in outputs if output is not None)
+    if not len(found) == len(outputs) == callback.count:
         raise _OpaqueError("it computes values, or moves them in no regular way")
     return found
 

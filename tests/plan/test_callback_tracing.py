@@ -21,8 +21,7 @@ MATRIX = np.random.default_rng(1).normal(size=(12, 8)).astype(np.float32)
 def recorded(function: Function, *arrays: np.ndarray) -> tuple[Expression | None, ...]:
     """The recording of a function over tensors called "0", "1" and so on."""
     operands = [Tensor(str(index)) for index in range(len(arrays))]
-    return trace_callbacks(function, operands,
-                           [(array.shape, array.dtype) for array in arrays]).outputs
+    return trace_callbacks(function, operands, [(array.shape, array.dtype) for array in arrays])
 
 
 def replayed(expressions: tuple[Expression | None, ...], *arrays: np.ndarray) -> list[np.ndarray]:

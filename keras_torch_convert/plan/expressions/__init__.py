@@ -12,7 +12,7 @@ from .computation import (Add, Computation, Multiply, Scale, StdDev, Unrepeated,
                           WeightStandardization)
 from .movement import (Concat, Movement, Overlay, Permute, Reshape, Slice, SliceScatter,
                        compile_program, may_have_gaps)
-from .node import NODES, Expression, Fill, Tensor, tensors_of
+from .node import NODES, Expression, Fill, Tensor, substituted, tensors_of
 from .norms import Norm, SingularVector, SpectralNormWeight, WeightNorm
 from .resampled import Resampled
 
@@ -21,5 +21,6 @@ __all__ = [
     "LayerCallback", "Movement", "Multiply", "Norm", "Overlay", "Permute", "Resampled", "Reshape",
     "Scale", "SingularVector", "Slice", "SliceScatter", "SpectralNormWeight", "StdDev", "Tensor",
     "Unrepeated", "Unstandardized", "UserCall", "WeightNorm", "WeightStandardization",
-    "compile_program", "key_in_words", "may_have_gaps", "needs_callback", "tensors_of"
+    "compile_program", "key_in_words", "may_have_gaps", "needs_callback", "substituted",
+    "tensors_of"
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import get_annotations
 from typing import Any, ClassVar
@@ -99,3 +99,10 @@ def tensors_of(expression: Expression) -> tuple[str, ...]:
     if len(children) == 1:  # nearly always, and asked often
         return tensors_of(children[0])
     return tuple(dict.fromkeys(name for child in children for name in tensors_of(child)))
+
+
+def substituted(expression: Expression, by_name: Mapping[str, Expression]) -> Expression:
+    """Return the expression with other expressions in the places of the tensors `by_name`."""
+    if isinstance(expression, Tensor):
+        return by_name.get(expression.name, expression)
+    return expression.with_children(lambda child: substituted(child, by_name))
