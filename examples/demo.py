@@ -134,7 +134,7 @@ class Run:
         used = [entry for entry in report.ledger if entry.status == "used"]
         print(f"{len(used)} tensors with {sum(entry.parameters for entry in used):,} parameters "
               f"moved; {self.file}, md5 {report.md5}")
-        print(report.verdict())
+        print(report.summary())
         self.equal = report.equal
 
     def compare(self, keras_logits: np.ndarray) -> bool:

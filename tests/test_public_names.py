@@ -57,9 +57,9 @@ OLD_DOCSTRINGS = {
     "FirstDivergence.difference_text", "FirstDivergence.to_dict", "Plan.difference", "Plan.invert",
     "Plan.load", "Plan.losses", "Plan.save", "Plan.without", "Report.add", "Report.add_comparison",
     "Report.ledger_table", "Report.to_dict", "Report.to_json", "Report.totals", "Results",
-    "Results.lines", "Results.to_json", "convert", "read", "verify"
+    "Results.lines", "Results.to_json", "read", "verify"
 }
-OLD_WITHOUT_EXAMPLE = {"convert", "read", "verify"}
+OLD_WITHOUT_EXAMPLE = {"read"}
 
 
 def sections(documented: Any) -> dict[str, str]:
@@ -87,8 +87,8 @@ def faults(function: Callable[..., Any]) -> list[str]:
         said.append(f"the summary is no sentence on one line: {summary!r}")
     if NOT_IMPERATIVE.match(summary):
         said.append(f"the summary is not imperative: {summary!r}")
-    documented = re.findall(r"^    \*{0,2}(\w+)(?: \([^)]*\))?:", found.get("Args", ""),
-                            re.MULTILINE)
+    listed = re.findall(r"^    (\*{0,2}\w+(?:, \w+)*):", found.get("Args", ""), re.MULTILINE)
+    documented = re.findall(r"\w+", " ".join(listed))
     given = [
         one.name for one in inspect.signature(function).parameters.values()
         if one.name not in ("self", "cls")
@@ -190,9 +190,10 @@ def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
     torch.save(torch_model.state_dict(), "model.pth")
     plan = ktc.align(torch_model, keras_model)
     plan.save("model.plan.json")
+    report = ktc.convert(torch_model, keras_model, plan=plan)
     return {
-        "ktc": ktc, "torch": torch, "keras": keras, "plan": plan, "torch_model": torch_model,
-        "keras_model": keras_model
+        "ktc": ktc, "torch": torch, "keras": keras, "plan": plan, "report": report,
+        "torch_model": torch_model, "keras_model": keras_model
     }
 
 

@@ -67,29 +67,54 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any =
             accept: Literal["close", "equal"] = "close", tolerance: float = TOLERANCES.accepted,
             save: str | PathLike[str] | None = None, progress: bool = False,
             resize: Resize = None) -> Report:
-    """Carry the weights of `source` into `target`: as `plan` says, or as `align` finds out.
+    """Carry the weights of a PyTorch model into a Keras model, or the reverse, and prove it.
 
-    `source` is a torch module, a state dict, or the path of a checkpoint, and `target` a Keras 3 or
-    tf_keras model; or the other way round, a Keras model into a torch module, all or nothing there
-    too (a Plan from torch to Keras is inverted; without one the layers are paired in their order).
-    `sample`, `torch_call`, `keras_call` and `hints` are those of `align`. A checkpoint alone cannot
-    be run: without a plan it is aligned by shapes, names and order, which `accept_unproven=True`
-    must allow, and the report has a confidence for each weight. With `verify` and a module at hand
-    both models are run on several inputs and compared: they are "equal" within what the pair's own
-    rounding explains, "close" up to `tolerance` (a fraction of torch's largest output), which
-    `accept="equal"` refuses.
-    `save` names a file (.h5, .weights.h5 or .keras) of the Keras model that was filled.
-    `strict=True` wants every variable set and every tensor used, "target" only the first, False
-    neither; whatever is left over stands in the report's ledger. `resize`, "bicubic" or "bilinear",
-    aligns by shapes, names and order and resizes position tables that were made for another image
-    size; None refuses them.
+    A Plan says where each weight goes; without one, `align` finds it. Everything is checked before
+    the first value is written, and after an error both models and the file are as they were. With
+    `verify` and a torch module at hand both models are run on several inputs. The verdict is
+    "equal" if rounding explains the difference, "close" up to `tolerance`, else "different", or
+    "undecided" if the inputs prove nothing.
 
-    Raises AlignmentError when no plan is found; TransferError when it does not fit, with all bad
-    pairs in `.problems`; NotEqualError, with `.report` and `.comparison`, when the outputs differ
-    by more than is accepted
-    (`if_different="keep"` keeps the weights instead, and saves); PredictionError when a model
-    cannot be run; SaveError when the file cannot be written. Model and files are as they were in
-    all these cases.
+    Args:
+        source: A torch module, a state dict, or the path of a checkpoint. Or a Keras model, with a
+            torch module as `target`.
+        target: A Keras 3 or tf_keras model. Or a torch module: a Plan from torch to Keras is
+            inverted then, and without a Plan the layers are paired in their order.
+        plan: The Plan to apply, of an earlier conversion or of `align`.
+        sample: That of `align`: one array in the Keras layout, or (torch inputs, Keras inputs).
+        torch_call: That of `align`.
+        keras_call: That of `align`.
+        hints: That of `align`.
+        accept_unproven: That of `align`. A checkpoint alone needs it, unless a Plan is given; the
+            report then has a confidence for each weight.
+        strict: True wants every variable set and every tensor used, "target" only the first, False
+            neither. What is left over stands in the ledger of the report.
+        verify: Run both models and compare their outputs.
+        if_different: "raise" undoes the conversion if more differs than is accepted, "keep" keeps
+            the weights and saves.
+        accept: The worst verdict that is accepted, "close" or "equal".
+        tolerance: The largest difference that counts as close, as a fraction of torch's largest
+            output.
+        save: The file to write (.h5, .weights.h5 or .keras), of the Keras model that was filled.
+        progress: Show a bar.
+        resize: "bicubic" or "bilinear" aligns by shapes, names and order, and resizes position
+            tables that were made for another image size. None refuses them.
+
+    Returns:
+        The report.
+
+    Raises:
+        AlignmentError: No Plan was found; the message has what is open.
+        TransferError: The Plan does not fit; `.problems` lists all bad pairs.
+        NotEqualError: The outputs differ by more than is accepted; it has `.report` and
+            `.comparison`.
+        PredictionError: A model cannot be run.
+        SaveError: The file cannot be written.
+
+    Example:
+        >>> report = ktc.convert(torch_model, keras_model, save="model.h5")
+        >>> report.verdict
+        'equal'
     """
     if plan is not None:
         check_is_plan(plan)

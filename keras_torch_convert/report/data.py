@@ -140,9 +140,7 @@ class ReportData:
         return f"{verdict}: {self.source or 'source'} -> {self.target or 'target'}"
 
     def summary(self) -> str:
-        """Return the verdict in one sentence: whether both models' outputs are equal, how far they
-        differ, and why.
-        """
+        """Return the verdict in one sentence, with how far the outputs differ, and why."""
         if not self.ledger:
             table = self.layer_table
             fits = f": {table.fit_text()}" if table is not None and table.has_keras else ""
