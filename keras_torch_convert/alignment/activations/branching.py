@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Of those that get no further than the best pass before them.
-MOST_BACKTRACKS = 32
 # Choices that are taken back where a layer gets something that torch never computed.
 MOST_PASSES_FOR_A_LINK = 12
 

@@ -42,6 +42,7 @@ from .trace_index import TraceIndex
 MOST_TRIALS = 48
 # Behind a layer with an activation of its own, what it gives goes into one of so many units.
 MOST_UNITS_BEHIND = 6
+MOST_UNITS_COMPARED = 16
 # From which correlation on an output says which way of filling a layer is right, and by how much it
 # must be better than that of the rule.
 MOST_ALIKE_FROM = 0.5
@@ -275,7 +276,9 @@ class KerasPass:
             return output
         if found_before:
             self.raise_unflatten(leaf.display_name)
-        # With torch's own input a unit that takes it is the one, though the layer differs.
+        if self.setup.forced:
+            # A unit on the same input, or one much like it, is the one, though the layer differs.
+            found_before = found_before or self._on_a_similar_input(leaf, arrays)
         otherwise = () if self.setup.forced and found_before else (self.settle_by_output,
                                                                    self.settle_without_partner)
         for settle_otherwise in otherwise:
@@ -283,6 +286,19 @@ class KerasPass:
             if found:
                 return output
         return self._leave_open(leaf, inputs, found_before, run)
+
+    def _on_a_similar_input(self, leaf: TargetLayer,
+                            arrays: list[npt.NDArray[Any]]) -> list[Candidate]:
+        """Units whose recorded input resembles what the layer gets, the most alike first."""
+        recorded = self.knowledge.trace.arrays
+        found: list[tuple[float, Candidate]] = []
+        for candidate in self.search.by_order(leaf)[:MOST_UNITS_COMPARED]:
+            keys = [key for key in candidate.unit.inputs if key in recorded]
+            nearest = most_alike((recorded[key] for key in keys), arrays[0])
+            alike = -1.0 if nearest is None else likeness(nearest, arrays[0])
+            if alike >= MOST_ALIKE_FROM:
+                found.append((alike, candidate))
+        return [candidate for _, candidate in sorted(found, key=lambda pair: -pair[0])]
 
     def settle_with_used(self, leaf: TargetLayer, inputs: list[Fingerprint],
                          run: Callable[[], Any]) -> tuple[Any, bool]:

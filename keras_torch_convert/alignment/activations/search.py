@@ -4,6 +4,7 @@ down what was found.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite
@@ -26,7 +27,7 @@ from ...spec.target import Target, TargetLayer, TargetVariable
 from ...util.text import bullets, join_names, plural
 from ..hints import check_hints
 from ..names import name_similarity
-from .branching import MOST_BACKTRACKS, MOST_PASSES_FOR_A_LINK, Backtrack, next_exclusions
+from .branching import MOST_PASSES_FOR_A_LINK, Backtrack, next_exclusions
 from .candidates import layer_mappings
 from .channel_order import OUTPUTS, Unflatten, counted_channels_last
 from .folding import Fold, with_row
@@ -148,14 +149,9 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
     if not finished or not state.is_whole:
         # A layer whose input is in another order, or which differs, costs one pass this way.
         kept = trace(keep_arrays=True)
-        through, taken_back = search_through(kept, target, keras_call, hints)
-        if is_the_same_model(through, kept, target, keras_call, hints):
-            state, backtracks = through, taken_back
-        else:
-            state, backtracks = search(knowledge, target, keras_call, hints, state, finished)
-            if not state.is_whole:
-                state, backtracks = through, taken_back
-                _mark_differences(state)
+        state, backtracks = search_through(kept, target, keras_call, hints)
+        if not is_the_same_model(state, kept, target, keras_call, hints):
+            _mark_differences(state)
     settle_by_names(state, knowledge, target, include_open=accept_unproven)
     plan, alignment = written_down(state, knowledge, source, target, backtracks)
     if alignment.open or not alignment.left_over:
@@ -216,37 +212,6 @@ def _lacks_gains(target: Target) -> bool:
                for leaf in target.leaves())
 
 
-def search(knowledge: TraceIndex, target: Target, keras_call: Callable[[], Any],
-           hints: Mapping[str, str], state: SearchState, finished: bool) -> tuple[SearchState, int]:
-    """Passes through the Keras model, from what the first one found on, until none of its layers
-    hits a dead end, or the choices or the patience run out.
-
-    Every pass that settles more layers than any before renews the patience. The number tells how
-    often a choice was taken back.
-    """
-    excluded: dict[str, set[tuple[str, ...]]] = {}
-    best: tuple[int, dict[str, set[tuple[str, ...]]]] = (-1, {})
-    backtracks = patience = 0
-    while patience <= MOST_BACKTRACKS:
-        if finished:
-            return state, backtracks
-        patience += 1
-        if len(state.settled) > best[0]:
-            best = (len(state.settled), excluded)
-            patience = 0
-        following = next_exclusions(state.choices, excluded)
-        if following is None:
-            break
-        backtracks += 1
-        excluded, before = following
-        presets = dict(list(state.settled.items())[:before])
-        choices = tuple(choice for choice in state.choices if choice.settled <= before)
-        setup = PassConfig(excluded, presets, patience < MOST_BACKTRACKS, hints, choices=choices)
-        state, finished = one_pass(knowledge, target, keras_call, setup)
-    state, _ = one_pass(knowledge, target, keras_call, PassConfig(best[1], {}, False, hints))
-    return state, backtracks
-
-
 def search_through(knowledge: TraceIndex, target: Target, keras_call: Callable[[], Any],
                    hints: Mapping[str, str]) -> tuple[SearchState, int]:
     """Passes in which every layer gets what torch computed before it, so that the end is reached
@@ -258,11 +223,17 @@ def search_through(knowledge: TraceIndex, target: Target, keras_call: Callable[[
     """
     config = PassConfig({}, {}, True, hints, True)
     backtracks = 0
+    in_vain: set[str] = set()
     while True:
         state, finished = one_pass(knowledge, target, keras_call, config)
         if not finished:
-            repaired = _with_other_choices(knowledge, target, keras_call, config, state)
-            if repaired is not None:
+            # What did not help in one block does not help in the next ones.
+            block = re.sub(r"\d+", "", state.broken)
+            repaired = None if block in in_vain else _with_other_choices(
+                knowledge, target, keras_call, config, state)
+            if repaired is None:
+                in_vain.add(block)
+            else:
                 config, state, finished = repaired
                 backtracks += 1
         if finished:
