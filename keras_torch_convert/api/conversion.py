@@ -34,6 +34,7 @@ from ..torch_io.reader import read as read_source
 from ..util.progress import progress_bar
 from . import state_dicts
 from .aligning import aligned_by_running, aligned_statically
+from .kept_layers import before_kept_layer
 from .reporting import add_alignment
 from .verification import VerifyOptions, compare_models
 
@@ -201,8 +202,7 @@ class ConvertOptions:
             return
         add_comparison(report, source, keras, stopwatch, self.request,
                        VerifyOptions(randomized=False, tolerance=self.tolerance), inputs=inputs,
-                       state="model and files are as they were",
-                       remedy="convert with verify=False")
+                       state="model and files are as they were", remedy="convert with verify=False")
         found = report.comparison
         if found is None or self.keep or found.verdict in ("equal", "undecided"):
             return
@@ -234,6 +234,8 @@ def add_comparison(report: Report, source: Source, target: Target, stopwatch: St
             error.report = report
             raise
         plan = report.plan if report.plan is not None and not report.plan.reversed else None
+        if plan is not None and source.module is not None:
+            inputs = before_kept_layer(inputs, source, target, plan) or inputs
         with inputs.failures_reported(report, state=state, remedy=remedy):
             found = (run_alone(target, inputs) if source.module is None else compare_models(
                 source, target, inputs, plan, options))

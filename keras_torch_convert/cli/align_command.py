@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from ..api.aligning import classic_dictionaries
+from ..api.file_conversion import apply
+from ..plan.difference import without_layers
 from . import options, screen
 from .main import DONE
 from .pairing import both_sides, converted, mode_options, save_plan
@@ -27,6 +29,7 @@ keras-torch-convert align module.py:net model.keras --hints '{"head": "fc"}' --j
               help="Where to keep the plan, by custom NAME.plan.json.")
 @click.option("--dictionaries", is_flag=True,
               help="Print the classic arguments that say the same, ready to paste.")
+@options.options_of(apply, without="Leave out a Keras layer, such as a head; * is any text.")
 @mode_options
 @options.sample_option
 @options.strict_option
@@ -34,8 +37,8 @@ keras-torch-convert align module.py:net model.keras --hints '{"head": "fc"}' --j
 @options.classic_options
 @options.config_option
 @click.pass_context
-def command(ctx: click.Context, /, output: Path | None, dictionaries: bool, as_json: bool,
-            **values: Any) -> int:
+def command(ctx: click.Context, /, output: Path | None, dictionaries: bool,
+            without: tuple[str, ...], as_json: bool, **values: Any) -> int:
     """Find out which weight belongs where.
 
     SOURCE is the PyTorch side, TARGET the Keras model. Without the classic arguments both models
@@ -45,8 +48,8 @@ def command(ctx: click.Context, /, output: Path | None, dictionaries: bool, as_j
     options.check_places(output)
     source, target = both_sides(ctx, values)
     report = converted(ctx, source, target, values)
-    plan = report.plan
-    assert plan is not None
+    assert report.plan is not None
+    plan = report.plan = without_layers(report.plan, without)
     saved = save_plan(report, output) if output is not None else None
     with screen.chatter_on_stderr():
         classic = classic_dictionaries(plan, source, target) if dictionaries else None

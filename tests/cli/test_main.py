@@ -495,3 +495,32 @@ def test_demo_shows_both_lists_and_proves_the_conversion() -> None:
     assert ended.returncode == 0, ended.stderr
     assert "first misalignment: 'left.1' does not fit into 'right_conv1'" in ended.stdout
     assert ended.stdout.splitlines()[-1].startswith("outputs are equal")
+
+
+def test_a_head_for_other_classes_is_left_out_and_the_rest_is_compared(
+        folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = ("models.py:torch_model", "models.py:keras_model")
+
+    plan = as_json(capsys, "align", *models, "--without", "head", "-o", "net.plan.json")
+    converted = as_json(capsys, "convert", *models, "--skip-layers", "5", "--keep-layers", "head")
+
+    assert plan["pairs"] == [["0", "stem_conv"], ["1", "stem_bn"]]
+    assert converted["verdict"] == "equal"
+    kept = [entry["name"] for entry in converted["ledger"] if entry["status"] == "kept"]
+    assert kept == ["head/kernel", "head/bias"]
+    assert as_json(capsys, "apply", "net.plan.json", "net.pth", "x.h5", "--template",
+                   saved_model(folder))["complete"]
+
+
+def saved_model(folder: Path) -> str:
+    """The path of a Keras file of the model."""
+    main(["convert", "models:torch_model", "models:keras_model", "-o", "template.h5"])
+    return str(folder / "template.h5")
+
+
+def test_without_arguments_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = answer(capsys)
+
+    assert (code, err) == (0, "")
+    assert "Examples:" in out
+    assert out == answer(capsys, "--help")[1]
