@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,12 +16,12 @@ from ..spec.dtypes import NUMPY_TYPES, native
 from ..spec.source import Source, SourceTensor
 from ..spec.tensor_spec import Shape
 from .casting import CASTABLE, Losses, cast, is_exact
-from .copy_program import CopyProgram, move
+from .copy_program import CopyProgram, CopyRegion, move
 from .expressions import (CallbackOutput, Computation, Expression, Fill, LayerCallback, Tensor,
                           compile_program)
 
 Array = npt.NDArray[Any]
-# Types of which float32 does not hold every value.
+# float32 does not hold all of their values.
 _WIDE = frozenset({"float64", "int32", "int64", "uint32", "uint64"})
 
 
@@ -59,48 +59,66 @@ class Evaluation:
                 expression, self._base_shape)
         return found[1]
 
+    def regions_read(self, expressions: Iterable[Expression]) -> Iterator[tuple[str, CopyRegion]]:
+        """Yield the name of each tensor with a part that is read, also for a computation."""
+        pending = list(expressions)
+        while pending:
+            program = self.program(pending.pop())
+            pending += [operand for base in program.bases for operand in base.children()]
+            for region in program.regions:
+                base = program.bases[region.base]
+                if isinstance(base, Tensor):
+                    yield base.name, region
+
     def is_exact(self, expression: Expression, dtype: str) -> bool:
-        """True when the values need not be looked at: they are only moved, from types of which
-        `dtype` holds every value.
-        """
+        """Return whether values are only moved, from dtypes of which `dtype` holds every value."""
         return all(
             isinstance(base, Tensor) and is_exact(self._dtype(base), dtype)
             for base in self.program(expression).bases)
 
-    def check_types(self, expression: Expression, dtype: str) -> None:
-        """Raise ValueError when some tensor is of a type that cannot become `dtype`."""
+    def check_dtypes(self, expression: Expression, dtype: str) -> None:
+        """Raise ValueError when the dtype of some tensor cannot become `dtype`."""
         for base in self.program(expression).bases:
             if isinstance(base, Computation):
                 for operand in base.children():
-                    self.check_types(operand, "float64")
+                    self.check_dtypes(operand, "float64")
             else:
                 check_castable(self._dtype(base), dtype)
 
     def values(self, expression: Expression, dtype: str, label: str,
                losses: Losses | None = None) -> Array:
-        """The values in the type `dtype` (bfloat16 as its bits), a new array in C order.
+        """Return the values in another dtype (bfloat16 as its bits), a new array in C order.
 
         Each base is cast, region by region, before it is put in place, so that tensors of several
-        types may be joined. Raises ValueError when finite values do not fit the type, or when
-        finite numbers make an infinite or undefined one.
+        dtypes may be joined.
+
+        Args:
+            expression: The expression.
+            dtype: The dtype that is wanted.
+            label: What they are, for `losses`.
+            losses: Where rounded values are counted.
+
+        Raises:
+            ValueError: Finite values do not fit the dtype, or finite numbers make an infinite or
+                undefined one.
         """
         program = self.program(expression)
-        bases = [self._base(base, dtype) for base in program.bases]
-        types = [self._dtype(base) for base in program.bases]
-        if all(one == dtype for one in types) and bases:
+        bases = [self._base(base) for base in program.bases]
+        dtypes = [self._dtype(base) for base in program.bases]
+        if all(one == dtype for one in dtypes) and bases:
             return move(program, bases)
         result = np.empty(program.shape, NUMPY_TYPES[dtype].newbyteorder("="))
         for region in program.regions:
-            part = cast(region.base_view(bases[region.base]), types[region.base], dtype, label,
+            part = cast(region.base_view(bases[region.base]), dtypes[region.base], dtype, label,
                         losses)
             _core.copy_strided(part, region.view(result))
         return result
 
     def stored_view(self, expression: Expression, dtype: str) -> Array | None:
-        """The values in C order as a view on the source, without a copy; None when they must be
-        computed, cast or put together.
+        """Return the values in C order as a view on the source, without a copy; None when they must
+        be computed, cast or put together.
 
-        The view's axes are not those of the shape: they are as many as the movement has steps.
+        The view has an axis for each loop of the copy.
         """
         program = self.program(expression)
         base = program.bases[0] if len(program.bases) == 1 else None
@@ -109,7 +127,7 @@ class Evaluation:
         return program.regions[0].base_view(self.read(self.source[base.name]))
 
     def read(self, tensor: SourceTensor) -> Array:
-        """The values of a source tensor as they are stored."""
+        """Return the values of a source tensor as they are stored."""
         self.reads += 1
         values = native(tensor.read())
         if values.shape != tensor.shape:
@@ -139,7 +157,7 @@ class Evaluation:
         bases = self.program(expression).bases
         return any(not isinstance(base, Fill) and self._dtype(base) in _WIDE for base in bases)
 
-    def _base(self, base: Expression, dtype: str) -> Array:
+    def _base(self, base: Expression) -> Array:
         match base:
             case Tensor():
                 return self.read(self.source[base.name])
@@ -171,7 +189,7 @@ class Evaluation:
 
 
 def check_castable(source_type: str, target_type: str) -> None:
-    """Raise ValueError for types that have no values in common, such as complex numbers."""
+    """Raise ValueError for dtypes that have no values in common, such as complex numbers."""
     if not {source_type, target_type} <= CASTABLE:
         raise ValueError(f"{source_type} values cannot become {target_type}")
 

@@ -17,17 +17,18 @@ from ..spec.dtypes import numpy_dtype
 from ..spec.source import Source, SourceTensor
 from ..spec.target import Target, TargetVariable
 from ..util.text import join_names
+from .callback_tracing import ArrayKind
 from .callbacks import apply_callbacks
 from .casting import CASTABLE, Losses
-from .copy_program import CopyProgram
 from .coverage import AxisEntries, coverage
 from .evaluation import Evaluation, check_castable
 from .expressions import CallbackOutput, Expression, LayerCallback, Tensor, substituted, tensors_of
 from .ledger import LedgerEntry, leftover_problems, make_ledger
 from .lower_callbacks import lower_callbacks
 from .plan import Plan
-from .recipe import Assignment, Constant
+from .recipe import Assignment, Constant, expressions_of
 
+Array = npt.NDArray[Any]
 Strict = Union[bool, Literal["target"]]
 
 
@@ -39,29 +40,32 @@ class _Work:
     assignment: Assignment
     evaluation: Evaluation
 
-    def values(self) -> npt.NDArray[Any]:
-        """The values in the variable's own shape and type."""
-        values = self.evaluation.values(self.assignment.expression, self.variable.dtype,
-                                        self.variable.display_name)
-        return values.view(numpy_dtype(self.variable.dtype))
+    def values(self) -> Array:
+        """Return the values in the variable's own shape and dtype."""
+        return self._stored(view=False).view(numpy_dtype(self.variable.dtype))
 
-    def stored(self) -> npt.NDArray[Any]:
-        """The values in C order and in their bits (bfloat16 as uint16), a view on the source where
-        they are only moved.
+    def stored(self) -> Array:
+        """Return the values in C order and in their bits (bfloat16 as uint16), a view on the source
+        where they are only moved.
         """
-        expression, dtype = self.assignment.expression, self.variable.dtype
-        view = self.evaluation.stored_view(expression, dtype)
-        return self.evaluation.values(expression, dtype,
-                                      self.variable.display_name) if view is None else view
+        return self._stored(view=True)
+
+    def _stored(self, *, view: bool) -> Array:
+        expression, variable = self.assignment.expression, self.variable
+        found = self.evaluation.stored_view(expression, variable.dtype) if view else None
+        if found is not None:
+            return found
+        return self.evaluation.values(expression, variable.dtype, variable.display_name)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedPlan:
     """A Plan that was checked from end to end: from here on nothing but the machine can fail.
 
-    `ledger` has one status for every source tensor and every target variable, `warnings` what was
-    rounded and what cannot be proven, `callback_hits` the Keras layers by key of
-    additional_transfer that was called for them.
+    Attributes:
+        ledger: One status for every source tensor and every target variable.
+        warnings: What was rounded and what cannot be proven.
+        callback_hits: Keras layers by key of additional_transfer that was called for them.
     """
 
     ledger: tuple[LedgerEntry, ...]
@@ -73,59 +77,64 @@ class CheckedPlan:
 
     @property
     def depends_on_values(self) -> bool:
-        """Whether the checks had to look at values, or would come out otherwise for others of the
-        same names, shapes and types.
-        """
+        """Whether other values of the same names, shapes and dtypes might not pass the checks."""
         return self._check.evaluation.reads > 0
 
     def for_source(self, source: Source) -> CheckedPlan:
-        """The same for another source of the same tensors, ties included, without checking again;
-        only where `depends_on_values` is False.
+        """Return the same for another source of the same tensors, ties included, unchecked.
+
+        Only where `depends_on_values` is False.
         """
         check = _Check(source, self._check.target)
         check.evaluation.programs = self._check.evaluation.programs
         work = tuple([_Work(one.variable, one.assignment, check.evaluation) for one in self._work])
         return CheckedPlan(self.ledger, self.warnings, self.callback_hits, work, self._plan, check)
 
-    def arrays(self) -> Iterator[tuple[TargetVariable, npt.NDArray[Any]]]:
-        """Each assigned variable with its values, computed when asked for, in the target's order.
+    def arrays(self) -> Iterator[tuple[TargetVariable, Array]]:
+        """Yield each assigned variable with its values, computed only then, in the target's order.
 
-        The arrays have the variable's shape and type (bfloat16 as ml_dtypes.bfloat16) and share no
+        The arrays have the variable's shape and dtype (bfloat16 as ml_dtypes.bfloat16) and share no
         memory with the source.
         """
         for work in self._work:
             yield work.variable, work.values()
 
-    def lower_callbacks(self) -> tuple[Plan, tuple[str, ...]]:
-        """The Plan, with what its callbacks did as steps where they only moved values, and why
-        others stay (recorded_plan.py).
-
-        Calls them twice more, on numbers.
-        """
-        check = self._check
-        dtypes = {place: variable.dtype for place, variable in check.variables.items()}
-        aliases = check.target.aliases
-        return lower_callbacks(self._plan, check.callback_kinds, check.evaluation,
-                               lambda place: dtypes[aliases.get(place, place)])
-
-    def by_key(self) -> dict[str, Callable[[], npt.NDArray[Any]]]:
-        """For each place the function that gives its values in C order, of the variable's size but
-        of any shape.
+    def by_key(self) -> dict[str, Callable[[], Array]]:
+        """Return for each key the function that gives its values, in C order and of any shape.
 
         bfloat16 comes as its bits, and what is only moved as a read-only view on the source.
         """
         return {work.variable.key: work.stored for work in self._work}
 
+    def lower_callbacks(self) -> tuple[Plan, tuple[str, ...]]:
+        """Return the Plan with steps for callbacks that only moved values, and why others stay.
+
+        Calls them twice more, on numbers.
+        """
+        check = self._check
+        return lower_callbacks(self._plan, check.callback_kinds, check.evaluation,
+                               lambda key: check.variables[check.key_of(key)].dtype)
+
 
 def check_plan(plan: Plan, source: Source, target: Target, *, strict: Strict = True) -> CheckedPlan:
-    """Check that `plan` can be applied, completely: names, shapes, types, casts; callbacks are run
-    here, on fresh arrays.
+    """Check that a Plan can be applied, completely: names, shapes, dtypes, casts, callbacks.
 
-    `strict=True` refuses tensors and variables that the Plan neither uses nor excuses, "target"
-    variables only, False neither. Reads values only for callbacks, computations, constants, casts
-    that may lose something, and to compare what would go to one place. Writes nothing. Raises
-    TransferError with everything that is wrong in `.problems`, and ValueError for another `strict`;
-    what a callback raises comes through as it is.
+    Reads values only for callbacks, computations, constants, casts that may lose something, and to
+    compare what would go to one variable. Writes nothing.
+
+    Args:
+        plan: The Plan.
+        source: Where values come from.
+        target: Where they are to go.
+        strict: True refuses tensors and variables that the Plan neither uses nor excuses, "target"
+            variables only, False neither.
+
+    Returns:
+        The Plan with everything that is needed to apply it.
+
+    Raises:
+        TransferError: Something is wrong; `.problems` has everything.
+        ValueError: `strict` is none of the three.
     """
     if not isinstance(strict, bool) and strict != "target":
         raise ValueError(f'strict must be True, False or "target", got {strict!r}')
@@ -139,7 +148,7 @@ def check_plan(plan: Plan, source: Source, target: Target, *, strict: Strict = T
         check.problems += check.unused_parts(plan)
     if check.problems:
         raise TransferError.of(check.problems)
-    doubts = tuple(dict.fromkeys(item.assignment.doubt for item in work if item.assignment.doubt))
+    doubts = tuple(dict.fromkeys(one.assignment.doubt for one in work if one.assignment.doubt))
     return CheckedPlan(ledger, (*check.losses.sentences(), *doubts), check.hits, work, plan, check)
 
 
@@ -152,7 +161,7 @@ class _Check:
         self.problems: list[str] = []
         self.losses = Losses()
         self.hits: dict[str, tuple[str, ...]] = {}
-        self.callback_kinds: dict[LayerCallback, list[tuple[tuple[int, ...], np.dtype[Any]]]] = {}
+        self.callback_kinds: dict[LayerCallback, list[ArrayKind]] = {}
         self.evaluation = Evaluation(source)
 
     @cached_property
@@ -160,73 +169,60 @@ class _Check:
         """For each name of a tied tensor the one that stands for all."""
         return {name: Tensor(group[0]) for group in self.source.tied for name in group}
 
+    def key_of(self, key: str) -> str:
+        """Return the key that counts for a variable, which may be tied to another one."""
+        return self.target.aliases.get(key, key)
+
     def run(self, plan: Plan) -> tuple[_Work, ...]:
-        """All that can be computed, in the target's order."""
-        named = [
-            name for expression in (*(assignment.expression for assignment in plan.assignments),
-                                    *(constant.expression for constant in plan.constants))
-            for name in tensors_of(expression)
-        ]
+        """Return all that can be computed, in the target's order."""
         # What is dropped may be missing: nothing of it is wanted. Another file of the same
         # architecture lacks counters, for one.
-        for name in dict.fromkeys(named):
-            if name not in self.source:
-                self.problems.append(
-                    f"the plan names a tensor '{name}' that {self.source.origin} does not have")
-        for place in plan.kept:
-            if self.target.aliases.get(place, place) not in self.variables:
-                self.problems.append(
-                    f"the plan keeps a variable '{place}' that {self.target.in_words} does not have"
-                )
+        named = dict.fromkeys(name for one in expressions_of(plan) for name in tensors_of(one))
+        self.problems += [
+            f"the plan names a tensor '{name}' that {self.source.origin} does not have"
+            for name in named if name not in self.source
+        ]
+        self.problems += [
+            f"the plan keeps a variable '{key}' that {self.target.in_words} does not have"
+            for key in plan.kept if self.key_of(key) not in self.variables
+        ]
         for constant in plan.constants:
             self._constant(constant)
-        work = self._once(plan)
-        order = {place: index for index, place in enumerate(self.variables)}
-        return tuple(sorted(work, key=lambda item: order[item.variable.key]))
-
-    def _once(self, plan: Plan) -> list[_Work]:
-        """The work of each place once; a second assignment must give the same values."""
         found: dict[str, _Work | None] = {}
         for assignment in plan.assignments:
-            place = self.target.aliases.get(assignment.key, assignment.key)
-            variable = self.variables.get(place)
-            if variable is None:
-                self.problems.append(
-                    f"the plan sets a variable '{assignment.key}' that {self.target.in_words} "
-                    "does not have")
-            elif place in plan.kept:
-                self.problems.append(f"the plan both sets and keeps '{variable.display_name}'")
-            elif place not in found:
-                found[place] = self._work(variable, assignment)
-            else:
-                self._compare(found[place], variable, assignment)
-        return [item for item in found.values() if item is not None]
+            self._assign(assignment, plan, found)
+        return tuple(work for key in self.variables if (work := found.get(key)) is not None)
 
-    def _compare(self, first: _Work | None, variable: TargetVariable,
-                 assignment: Assignment) -> None:
-        """Note a problem unless the assignment gives the values that the first one gives, tied or
-        equal by value.
-        """
-        if first is None:
-            return
-        one, other = (substituted(each.expression, self.first_tensor)
-                      for each in (first.assignment, assignment))
-        if one == other:
-            return
-        second = self._work(variable, assignment)
-        if second is None:
-            return
-        if not _equal_bits(first.values(), second.values()):
+    def _assign(self, assignment: Assignment, plan: Plan, found: dict[str, _Work | None]) -> None:
+        """Note the work for a variable; a second assignment must give the same values."""
+        key = self.key_of(assignment.key)
+        variable = self.variables.get(key)
+        if variable is None:
+            self.problems.append(
+                f"the plan sets a variable '{assignment.key}' that {self.target.in_words} does not "
+                "have")
+        elif key in plan.kept:
+            self.problems.append(f"the plan both sets and keeps '{variable.display_name}'")
+        elif key not in found:
+            found[key] = self._work(variable, assignment)
+        elif (first := found[key]) is not None and not self._agree(first, assignment):
             self.problems.append(
                 f"'{variable.display_name}' would be set twice, from "
                 f"{_sources_text(first.assignment)} and from {_sources_text(assignment)}, whose "
-                "values differ; "
-                "layers that share a variable take it from one tensor: align only one of them")
+                "values differ; layers that share a variable take it from one tensor: align only "
+                "one of them")
+
+    def _agree(self, first: _Work, assignment: Assignment) -> bool:
+        """Return whether both assignments give the same values, tied or equal by value."""
+        one, other = (substituted(each.expression, self.first_tensor)
+                      for each in (first.assignment, assignment))
+        if one == other:
+            return True
+        second = self._work(first.variable, assignment)
+        return second is None or _equal_bits(first.values(), second.values())
 
     def _work(self, variable: TargetVariable, assignment: Assignment) -> _Work | None:
-        """The work for one variable, None when there is a problem with it (noted) or with its
-        callback (noted there).
-        """
+        """Return the work for one variable, None when there is a problem, which is noted."""
         expression = assignment.expression
         if not self._available(expression):
             return None
@@ -235,7 +231,7 @@ class _Check:
             if shape != variable.shape:
                 raise ValueError(
                     f"the variable has shape {variable.shape}, the values would have {shape}")
-            self.evaluation.check_types(expression, variable.dtype)
+            self.evaluation.check_dtypes(expression, variable.dtype)
             if not self.evaluation.is_exact(expression, variable.dtype):
                 self.evaluation.values(expression, variable.dtype, variable.display_name,
                                        self.losses)
@@ -246,83 +242,72 @@ class _Check:
         return _Work(variable, assignment, self.evaluation)
 
     def _available(self, expression: Expression) -> bool:
-        """True when all tensors are there and all callbacks gave what they should; runs the
+        """Return whether all tensors are there and all callbacks gave what they should; runs the
         callbacks.
         """
         if isinstance(expression, Tensor):
             return expression.name in self.source
         if isinstance(expression, CallbackOutput):
-            results = self._results(expression.callback)
-            return results is not None and expression.index < len(results)
+            results = self.evaluation.results
+            if expression.callback not in results:
+                results[expression.callback] = self._called(expression.callback)
+            found = results[expression.callback]
+            return found is not None and expression.index < len(found)
         # A list, so that every callback is run and every problem found.
         return all([self._available(operand) for operand in expression.children()])  # noqa: C419
 
     def equal_by_value(self, plan: Plan, ledger: tuple[LedgerEntry, ...]) -> dict[str, str]:
-        """For tensors that are left over: the used tensor of the very same values, such as an
+        """Return for tensors that are left over the used tensor of the very same values, such as an
         untied copy of an embedding.
 
         Vectors are not looked at, and neither is what has one value only: they are equal by chance
         too often.
         """
-        used = {
-            name for assignment in plan.assignments for name in tensors_of(assignment.expression)
-        }
-        candidates = [tensor for tensor in self.source.tensors.values() if tensor.name in used]
+        used = dict.fromkeys(name for one in plan.assignments
+                             for name in tensors_of(one.expression) if name in self.source)
         found: dict[str, str] = {}
         for entry in ledger:
             tensor = self.source.tensors.get(entry.name)
             if entry.status != "left over" or tensor is None or len(tensor.shape) < 2:
                 continue
-            like = [
-                one for one in candidates if (one.shape, one.dtype) == (tensor.shape, tensor.dtype)
+            alike = [
+                one for name in used
+                if ((one := self.source[name]).shape, one.dtype) == (tensor.shape, tensor.dtype)
             ]
-            values = self.evaluation.read(tensor) if like else None
-            if values is None or not values.size or (values == values.flat[0]).all():
+            values = self.evaluation.read(tensor) if alike and tensor.size else None
+            if values is None or (values == values.flat[0]).all():
                 continue
-            twin = next(
-                (one.name for one in like if _equal_bits(self.evaluation.read(one), values)), None)
-            if twin is not None:
-                found[tensor.name] = twin
+            for one in alike:
+                if _equal_bits(self.evaluation.read(one), values):
+                    found[tensor.name] = one.name
+                    break
         return found
 
     def unused_parts(self, plan: Plan) -> list[str]:
-        """A problem for each tensor of which only a part is used."""
-        problems = []
-        for name, regions in self._taken(plan).items():
-            tensor = self.source[name]
-            missing = tensor.size - coverage(tensor.shape, regions).covered
-            if missing and name not in plan.dropped:
-                problems.append(
-                    f"{missing} of {tensor.size} values of '{tensor.display_name or name}' "
-                    f"{tensor.shape} are left over: give all of its parts a place, "
-                    "or let all leftovers be with strict=False")
-        return problems
-
-    def _taken(self, plan: Plan) -> dict[str, list[tuple[AxisEntries, ...]]]:
-        """For each tensor of which some expression takes a slice: the regions that are used, or
-        that are checked to be a constant.
+        """Return a problem for each tensor that is used only in part, and the rest of which is not
+        checked to be a constant.
         """
-        layouts: list[CopyProgram] = []
-        pending = [assignment.expression for assignment in plan.assignments]
-        pending += [constant.expression for constant in plan.constants]
-        while pending:
-            layouts.append(self.evaluation.program(pending.pop()))
-            pending += [operand for base in layouts[-1].bases for operand in base.children()]
-        uses = [(self.first_tensor.get(base.name, base).name, region) for layout in layouts
-                for region in layout.regions
-                if isinstance(base := layout.bases[region.base], Tensor)]
-        taken: dict[str, list[tuple[AxisEntries, ...]]] = {
-            name: [] for name, region in uses if region.size < self.source[name].size
-        }
-        for name, region in uses:
-            if name in taken:
-                taken[name].append(region.base_entries())
-        return taken
+        taken: dict[str, list[tuple[AxisEntries, ...]]] = {}
+        partly: dict[str, None] = {}
+        for own_name, region in self.evaluation.regions_read(expressions_of(plan)):
+            name = self.first_tensor.get(own_name, Tensor(own_name)).name
+            taken.setdefault(name, []).append(region.base_entries())
+            if region.size < self.source[name].size:
+                partly[name] = None
+        problems = []
+        for tensor in map(self.source.__getitem__, partly):
+            missing = tensor.size - coverage(tensor.shape, taken[tensor.name]).covered
+            if missing and tensor.name not in plan.dropped:
+                problems.append(
+                    f"{missing} of {tensor.size} values of '{tensor.display_name or tensor.name}' "
+                    f"{tensor.shape} are left over: give all of its parts a place, or let all "
+                    "leftovers be with strict=False")
+        return problems
 
     def _constant(self, constant: Constant) -> None:
         if not self._available(constant.expression):
             return
-        names = ", ".join(f"'{name}'" for name in tensors_of(constant.expression))
+        names = join_names(tensors_of(constant.expression), None, quoted=True)
         try:
             values = self.evaluation.values(constant.expression, "float64", names)
         except ValueError as error:
@@ -334,22 +319,16 @@ class _Check:
                 f"{constant.rule}: {names} may be left out only when every value is "
                 f"{constant.value:g}, {others} of {values.size} are not")
 
-    def _results(self, callback: LayerCallback) -> list[npt.NDArray[Any]] | None:
-        """What the user's calls on one layer returned, run once; None when they could not be run or
-        returned the wrong number.
+    def _called(self, callback: LayerCallback) -> list[Array] | None:
+        """Return what the user's calls on one layer give; None when they cannot be run or give the
+        wrong number of arrays, which is noted.
         """
-        results = self.evaluation.results
-        if callback not in results:
-            results[callback] = self._called(callback)
-        return results[callback]
-
-    def _called(self, callback: LayerCallback) -> list[npt.NDArray[Any]] | None:
         operands = []
         for operand in callback.operands:
             name = tensors_of(operand)[0]
+            if name not in self.source:
+                return None
             try:
-                if name not in self.source:
-                    return None
                 operands.append(self._operand(operand, self.source[name]))
             except ValueError as error:
                 self.problems.append(
@@ -364,32 +343,28 @@ class _Check:
             return None
         for call in callback.calls:
             self.hits[call.key] = (*self.hits.get(call.key, ()), callback.layer)
-        if len(results) != callback.count:
-            keys = ", ".join(call.key for call in callback.calls)
-            self.problems.append(
-                f"layer '{callback.layer}' has {callback.count} variables, its callbacks "
-                f"({keys}) returned {len(results)} arrays "
-                f"of shapes {[array.shape for array in results]}; return one for each, in the "
-                "order of get_weights")
-            return None
-        return results
+        if len(results) == callback.count:
+            return results
+        keys = ", ".join(call.key for call in callback.calls)
+        self.problems.append(
+            f"layer '{callback.layer}' has {callback.count} variables, its callbacks ({keys}) "
+            f"returned {len(results)} arrays of shapes {[array.shape for array in results]}; "
+            "return one for each, in the order of get_weights")
+        return None
 
-    def _operand(self, expression: Expression, tensor: SourceTensor) -> npt.NDArray[Any]:
-        """A fresh array for a callback: float32 as torch values are given to it, or the own type of
-        a NumPy array.
+    def _operand(self, expression: Expression, tensor: SourceTensor) -> Array:
+        """Return a fresh array for a callback: float32 as torch values are given to it, or the own
+        dtype of a NumPy array.
         """
-        wanted = tensor.dtype if tensor.from_array and _numpy_has(tensor.dtype) else "float32"
+        numpy_has = tensor.dtype in CASTABLE and tensor.dtype != "bfloat16"
+        wanted = tensor.dtype if tensor.from_array and numpy_has else "float32"
         check_castable(tensor.dtype, wanted)
         return self.evaluation.values(expression, wanted, tensor.name, self.losses)
 
 
-def _equal_bits(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
+def _equal_bits(first: Array, second: Array) -> bool:
     return first.tobytes() == second.tobytes()
 
 
 def _sources_text(assignment: Assignment) -> str:
     return join_names(tensors_of(assignment.expression), None, quoted=True, empty="nothing")
-
-
-def _numpy_has(dtype: str) -> bool:
-    return dtype in CASTABLE and dtype != "bfloat16"

@@ -54,5 +54,12 @@ class Recipe:
     layout: TargetLayout | LazyLayout | None = field(default=None, repr=False, compare=False)
 
 
+def expressions_of(plan: Recipe) -> list[Expression]:
+    """Return the expressions of all assignments, then those of the constants."""
+    return [
+        *(one.expression for one in plan.assignments), *(one.expression for one in plan.constants)
+    ]
+
+
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 """What is given a Plan gives a Plan back."""
