@@ -13,14 +13,13 @@ from os import PathLike
 from typing import Any
 
 from ..alignment.by_order import PairingOptions, plan_by_order
-from ..alignment.classic import MatchFunction, NameAlignment
+from ..alignment.classic import MatchFunction
 from ..comparison.tolerances import TOLERANCES
 from ..errors import SourceError
 from ..keras_io.keras_save import check_path
 from ..keras_io.model import read_target
 from ..plan.executor import Strict
-from ..plan.plan import Plan
-from ..report.layer_table import LayerTable, side_by_side
+from ..report.layer_table import side_by_side
 from ..report.report import Report
 from ..rules.families.attention import is_attention
 from ..rules.families.position_tables import Resize
@@ -31,12 +30,13 @@ from ..spec.source import Source, SourceTensor
 from ..spec.target import Target
 from ..torch_io.live_tensor import live_tensor
 from ..torch_io.reader import read
-from .classic_arguments import AlignmentOptions, Moves, Transfer, listed, unused_keys
-from .classic_automatic import compare_safely, convert_untold
-from .conversion import Stopwatch, apply_to_model, in_words, placeholder_notes
+from .classic_alignment import AlignmentOptions, ClassicConversion, Moves, Transfer, unused_keys
+from .reporting import Stages, timed
+from .transfer import TransferOptions, transferred
 from .verification import VerifyOptions
 
 
+# The classic interface: its parameters are fixed.
 def keras_reload_stacked_state_dict(model: Any, stacked_state_dict: Mapping[str, Sequence[Any]],
                                     layer_names_matched_torch: Sequence[str],
                                     additional_transfer: Mapping[Any, Transfer] = {},
@@ -74,21 +74,22 @@ def keras_reload_stacked_state_dict(model: Any, stacked_state_dict: Mapping[str,
         >>> report.complete
         True
     """
-    stopwatch = Stopwatch()
-    with stopwatch.stage("read"):
-        source, collection = read_stacks(stacked_state_dict)
+    seconds: dict[str, float] = {}
+    with timed(seconds, "read"):
+        source, groups = read_stacks(stacked_state_dict)
         target = read_target(model, expand_nested=expand_nested, whole=is_attention)
-    with stopwatch.stage("align"):
-        options = PairingOptions(skip_layers, keep_layers, strict, aligned=True)
-        plan = plan_by_order(collection, target, list(layer_names_matched_torch), options,
+    with timed(seconds, "align"):
+        pairing = PairingOptions(skip_layers, keep_layers, strict, aligned=True)
+        plan = plan_by_order(groups, target, list(layer_names_matched_torch), pairing,
                              additional_transfer)
-    report = apply_to_model(plan, source, target, strict=strict,
-                            save=file_to_save(save_name, ".h5",
-                                              target), progress=verbose > 0, stopwatch=stopwatch)
-    report.warnings += unused_keys(target, additional_transfer)
-    return shown(report, verbose)
+    stages = Stages(source, target, seconds, warnings=unused_keys(target, additional_transfer))
+    save = file_to_save(save_name, ".h5", target)
+    with transferred(stages, plan, TransferOptions(strict, save, verbose > 0)):
+        pass
+    return shown(stages.report(), verbose)
 
 
+# The classic interface: its parameters are fixed.
 def keras_reload_from_torch_model(torch_model: Any, keras_model: Any = None,
                                   input_shape: Sequence[int] = (224, 224),
                                   skip_weights: Sequence[str] = ["num_batches_tracked"],
@@ -182,64 +183,39 @@ def keras_reload_from_torch_model(torch_model: Any, keras_model: Any = None,
         >>> report.equal
         True
     """
-    stopwatch = Stopwatch()
     request = InputRequest(sample, picture=True, image=image, rescale_mode=rescale_mode,
                            input_shape=input_shape)
-    options = VerifyOptions(randomized=False, tolerance=tolerance)
     if do_predict:
         check_picture(image, rescale_mode)
-    with stopwatch.stage("read"):
+    seconds: dict[str, float] = {}
+    with timed(seconds, "read"):
         source = read(torch_model, wrapper=wrapper)
-    with stopwatch.stage("collect"):
-        collection = group_by_layer(source, skip_weights, unstack_weights)
+    with timed(seconds, "collect"):
+        groups = group_by_layer(source, skip_weights, unstack_weights)
+    stages = Stages(source, seconds=seconds)
     if keras_model is None:
-        return shown(inspection(source, None, side_by_side(collection.layers), stopwatch), verbose)
-    with stopwatch.stage("read"):
+        stages.layer_table = side_by_side(groups.layers)
+        return shown(stages.report(), verbose)
+    with timed(seconds, "read"):
         target = read_target(keras_model, sample=sample, expand_nested=expand_nested,
                              whole=is_attention)
-    told = AlignmentOptions(tail_align_dict, full_name_align_dict, tail_split_position,
+    said = AlignmentOptions(tail_align_dict, full_name_align_dict, tail_split_position,
                             specific_match_func, additional_transfer, unstack_weights, skip_layers,
                             keep_layers, resize)
-    with stopwatch.stage("align"):
-        alignment = told.aligned(target)
-    looked_at = inspection(source, target, listed(collection, target, alignment.names, told),
-                           stopwatch)
-    looked_at.warnings = (*alignment.warnings, *unused_keys(target, additional_transfer))
-    looked_at.notes += alignment.notes
-    looked_at.alignment_arguments = told.arguments()
+    with timed(seconds, "align"):
+        names = said.aligned(target)
+    stages.target, stages.arguments = target, said.arguments()
+    stages.layer_table = said.layer_table(groups, target, names.names)
+    stages.warnings = (*names.warnings, *unused_keys(target, additional_transfer))
+    stages.notes = names.notes
     if not do_convert:
-        return shown(looked_at, verbose)
+        return shown(stages.report(), verbose)
     if verbose > 0:
-        print(repr(looked_at.layer_table), end="\n\n")
-    save = file_to_save(save_name, "_imagenet.h5", target)
-    writing: dict[str, Any] = {
-        "strict": strict, "save": save, "progress": verbose > 0, "stopwatch": stopwatch
-    }
-
-    def by_order() -> Plan:
-        with stopwatch.stage("align"):
-            return told.plan(collection, target, alignment.names, source.order, strict)
-
-    if told.anything or source.module is None:
-        report, predicted = apply_to_model(by_order(), source, target, **writing), False
-        report.alignment = by_order_in_words(alignment, source, target)
-    else:
-        report, predicted = convert_untold(by_order, source, target, request, writing,
-                                           options if do_predict else None)
-    report.layer_table = looked_at.layer_table
-    report.alignment_arguments = looked_at.alignment_arguments
-    report.warnings += looked_at.warnings
-    report.notes += alignment.notes
-    if do_predict and not predicted:
-        compare_safely(report, source, keras_model, request, stopwatch, options)
-    return shown(report, verbose)
-
-
-def by_order_in_words(alignment: NameAlignment, source: Source, target: Target) -> str:
-    """How the layers were paired, and how far that is proven."""
-    words = "by order" if source.module is not None else "by order, unproven"
-    moved = alignment.names != tuple(layer.name for layer in target.layers)
-    return f"{words}, after the Keras names were moved" if moved else words
+        print(repr(stages.layer_table), end="\n\n")
+    transfer = TransferOptions(strict, file_to_save(save_name, "_imagenet.h5", target), verbose > 0)
+    options = VerifyOptions(randomized=False, tolerance=tolerance) if do_predict else None
+    conversion = ClassicConversion(stages, groups, names, said, request, transfer, options)
+    return shown(conversion.run().report(), verbose)
 
 
 def check_picture(image: Any, rescale_mode: RescaleMode) -> None:
@@ -293,14 +269,6 @@ def file_to_save(save_name: str | PathLike[str] | None, ending: str,
     if path is not None:
         check_path(path, target)
     return path
-
-
-def inspection(source: Source, target: Target | None, layer_table: LayerTable,
-               stopwatch: Stopwatch) -> Report:
-    """A report of looking only: the lists, and nothing converted."""
-    return Report(source=source.origin, target=in_words(target) if target is not None else "",
-                  layer_table=layer_table, seconds=stopwatch.seconds,
-                  notes=(*source.notes, *placeholder_notes(source)))
 
 
 def shown(report: Report, verbose: int) -> Report:

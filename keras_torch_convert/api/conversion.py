@@ -1,73 +1,47 @@
-"""The pipeline, one line a stage: read, align, transfer, save, verify.
-
-`convert` applies a Plan to a live Keras model. The classic functions (classic.py) make their Plan
-from names and then come through the same `apply_to_model`: there is no second way for weights to
-reach a model.
-"""
+"""`convert`, one line a stage: read, align, transfer, compare, save."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 from ..alignment.assemble import with_both_sides
-from ..comparison.measurement import run_alone
 from ..comparison.tolerances import TOLERANCES
-from ..errors import AlignmentError, NotEqualError, PredictionError, SaveError, TransferError
-from ..keras_io import keras_save
+from ..errors import NotEqualError, SaveError, TransferError
+from ..keras_io.keras_save import check_path
 from ..keras_io.model import is_keras_model, read_target
-from ..keras_io.model_writer import transaction
-from ..plan.executor import Strict, check_plan
+from ..plan.executor import Strict
 from ..plan.plan import Plan, check_is_plan
 from ..report.report import Report
 from ..rules.families.position_tables import Resize
-from ..rules.hyperparameters import compare_hyperparameters
 from ..running.inputs import InputRequest, input_pair
 from ..spec.source import Source
 from ..spec.target import Target
 from ..torch_io.live_tensor import is_torch_module
 from ..torch_io.reader import read as read_source
-from ..util.progress import progress_bar
-from . import state_dicts
 from .aligning import aligned_by_running, aligned_statically
-from .kept_layers import before_kept_layer
-from .reporting import add_alignment
-from .verification import VerifyOptions, compare_models
+from .reporting import Stages, timed
+from .state_dicts import sides_of
+from .transfer import TransferOptions, compare_outputs, inputs_for, transferred
+from .verification import VerifyOptions
 
 if TYPE_CHECKING:
-    from ..alignment.activations.search import Alignment
-    from ..alignment.static.proposal import StaticAlignment
     from ..running.input_pair import Call, InputPair
 
-
-@dataclass(slots=True)
-class Stopwatch:
-    """Wall-clock seconds by stage, for the report."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count the time spent inside toward the stage `name`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+IfDifferent = Literal["raise", "keep"]
+Accept = Literal["close", "equal"]
+Path = Union[str, "PathLike[str]"]
 
 
+# The parameters are public, and most of the lines say what they mean.
 def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any = None,
             torch_call: Call | None = None, keras_call: Call | None = None,
             hints: Mapping[str, str] | None = None, accept_unproven: bool = False,
-            strict: Strict = True, verify: bool = True, if_different: Literal["raise",
-                                                                              "keep"] = "raise",
-            accept: Literal["close", "equal"] = "close", tolerance: float = TOLERANCES.accepted,
-            save: str | PathLike[str] | None = None, progress: bool = False,
-            resize: Resize = None) -> Report:
+            strict: Strict = True, verify: bool = True, if_different: IfDifferent = "raise",
+            accept: Accept = "close", tolerance: float = TOLERANCES.accepted,
+            save: Path | None = None, progress: bool = False, resize: Resize = None) -> Report:
     """Carry the weights of a PyTorch model into a Keras model, or the reverse, and prove it.
 
     A Plan says where each weight goes; without one, `align` finds it. Everything is checked before
@@ -119,187 +93,93 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any =
     """
     if plan is not None:
         check_is_plan(plan)
-    if if_different not in ("raise", "keep"):
-        raise ValueError(f'if_different must be "raise" or "keep", got {if_different!r}')
-    stopwatch = Stopwatch()
-    if accept not in ("close", "equal"):
-        raise ValueError(f'accept must be "close" or "equal", got {accept!r}')
-    options = ConvertOptions(InputRequest(sample, torch_call, keras_call), verify,
-                             if_different == "keep", accept, tolerance)
+    options = ConvertOptions(InputRequest(sample, torch_call, keras_call),
+                             TransferOptions(strict, save, progress), verify, if_different, accept,
+                             tolerance)
     into_torch = is_torch_module(target) and not is_keras_model(target)
     if resize is not None and (plan is not None or into_torch):
         raise TransferError(
             "resize is for aligning without a plan, into a Keras model; a Plan says itself how "
             "tables are resized: give it to ktc.align(..., mapping=...)")
     if into_torch:
-        return _into_torch(source, target, plan, options, strict, save, progress, stopwatch)
-    with stopwatch.stage("read"):
+        return _into_torch(source, target, plan, options)
+    seconds: dict[str, float] = {}
+    with timed(seconds, "read"):
         source = source if isinstance(source, Source) else read_source(source)
         target = target if isinstance(target, Target) else read_target(target, sample=sample)
+    stages = Stages(source, target, seconds)
     if save is not None:
         # Alignment may take minutes.
-        keras_save.check_path(save, target)
-    found: Alignment | StaticAlignment | None = None
+        check_path(save, target)
     inputs: InputPair | None = None
     if plan is None:
-        with stopwatch.stage("align"):
+        with timed(seconds, "align"):
             if resize is None and source.module is not None:
                 inputs = input_pair(source.module, target, options.request)
-                plan, found = aligned_by_running(source, target, inputs, hints or {},
-                                                 accept_unproven, strict)
+                plan, stages.alignment = aligned_by_running(source, target, inputs, hints or {},
+                                                            accept_unproven, strict)
             else:
                 accepted = accept_unproven or source.module is not None
-                plan, found = aligned_statically(source, target, hints or {}, accepted, resize,
-                                                 strict)
-
-    def check(report: Report) -> None:
-        if found is not None:
-            add_alignment(report, found)
-        options.compare(report, source, target, stopwatch, inputs)
-
-    plan = with_both_sides(plan, source, target)
-    return apply_to_model(plan, source, target, strict=strict, save=save, progress=progress,
-                          stopwatch=stopwatch, check=check)
+                plan, stages.alignment = aligned_statically(source, target, hints or {}, accepted,
+                                                            resize, strict)
+    with transferred(stages, with_both_sides(plan, source, target), options.transfer):
+        options.compare(stages, source, target, inputs)
+    return stages.report()
 
 
-def _into_torch(model: Any, module: Any, plan: Plan | None, options: ConvertOptions, strict: Strict,
-                save: str | PathLike[str] | None, progress: bool, stopwatch: Stopwatch) -> Report:
-    if save is not None:
+def _into_torch(model: Any, module: Any, plan: Plan | None, options: ConvertOptions) -> Report:
+    """Fill a torch module from a Keras model."""
+    if options.transfer.save is not None:
         raise SaveError("save= writes Keras files; keep the weights of a torch module with "
                         "torch.save(module.state_dict(), path)")
-    with stopwatch.stage("read"):
-        plan, source, target, keras = state_dicts.sides_of(model, module, plan,
-                                                           options.request.sample)
-
-    def check(report: Report) -> None:
-        report.warnings += plan.losses()
-        options.compare(report, read_source(module), keras, stopwatch)
-
-    return apply_to_model(plan, source, target, strict=strict, save=None, progress=progress,
-                          stopwatch=stopwatch, check=check)
+    seconds: dict[str, float] = {}
+    with timed(seconds, "read"):
+        plan, source, target, keras = sides_of(model, module, plan, options.request.sample)
+    stages = Stages(source, target, seconds, warnings=plan.losses())
+    with transferred(stages, plan, options.transfer):
+        options.compare(stages, read_source(module), keras)
+    return stages.report()
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertOptions:
-    """How `convert` compares both models, and what it accepts; its parameters of these names."""
+    """How `convert` writes and compares, and what it accepts; its parameters of these names."""
 
     request: InputRequest
+    transfer: TransferOptions
     verify: bool
-    keep: bool
-    accept: Literal["close", "equal"]
+    if_different: IfDifferent
+    accept: Accept
     tolerance: float
 
-    def compare(self, report: Report, source: Source, keras: Target, stopwatch: Stopwatch,
-                inputs: InputPair | None = None) -> None:
-        """Run both models and put into the report how far they are apart; without a module, or
-        `verify`, nothing happens.
+    def __post_init__(self) -> None:
+        if self.if_different not in ("raise", "keep"):
+            raise ValueError(f'if_different must be "raise" or "keep", got {self.if_different!r}')
+        if self.accept not in ("close", "equal"):
+            raise ValueError(f'accept must be "close" or "equal", got {self.accept!r}')
 
-        `inputs` are those that the layers were aligned on: to make them may take runs of the
-        module. Raises NotEqualError for models that are not accepted, PredictionError when one of
-        them cannot be run.
+    def compare(self, stages: Stages, source: Source, keras: Target,
+                inputs: InputPair | None = None) -> None:
+        """Run both models, when there is a torch module and `verify`.
+
+        `inputs` are those that the layers were aligned on, if they were. Raises NotEqualError for
+        models that are not accepted, PredictionError when one of them cannot be run.
         """
+        options = VerifyOptions(randomized=False, tolerance=self.tolerance)
         if source.module is None or not self.verify:
             return
-        add_comparison(report, source, keras, stopwatch, self.request,
-                       VerifyOptions(randomized=False, tolerance=self.tolerance), inputs=inputs,
-                       state="model and files are as they were", remedy="convert with verify=False")
-        found = report.comparison
-        if found is None or self.keep or found.verdict in ("equal", "undecided"):
+        inputs = inputs or inputs_for(stages, source, keras, self.request)
+        if inputs is None:
+            return
+        compare_outputs(stages, source, keras, inputs, options, weights_stay=False)
+        found = stages.comparison
+        if found is None or self.if_different == "keep" or found.verdict in ("equal", "undecided"):
             return
         if found.verdict == "different" or self.accept == "equal":
             where = "" if found.first_divergence is None else f"\n{found.first_divergence}"
-            keep = '; if_different="keep" keeps the weights'
             accept = "" if found.verdict == "different" else ', and so does accept="close"'
+            report = stages.report()
             raise NotEqualError(
                 f"the models are aligned but their outputs differ: {found.summary()}"
-                f"{report.kept_text()}; model and files are as they were{keep}{accept}{where}",
-                report, found)
-
-
-def add_comparison(report: Report, source: Source, target: Target, stopwatch: Stopwatch,
-                   request: InputRequest, options: VerifyOptions, *, state: str, remedy: str,
-                   inputs: InputPair | None = None) -> None:
-    """Run both models (the Keras one alone when only weights are at hand) and put into the report
-    how far they are apart, or why that is not known.
-
-    Raises PredictionError, with the report, when one of them cannot be run.
-    """
-    with stopwatch.stage("verify"):
-        try:
-            inputs = inputs or input_pair(source.module, target, request)
-        except AlignmentError as error:
-            report.notes = (*report.notes, f"not verified: {error}")
-            return
-        except PredictionError as error:
-            error.report = report
-            raise
-        plan = report.plan if report.plan is not None and not report.plan.reversed else None
-        if plan is not None and source.module is not None:
-            inputs = before_kept_layer(inputs, source, target, plan) or inputs
-        with inputs.failures_reported(report, state=state, remedy=remedy):
-            found = (run_alone(target, inputs) if source.module is None else compare_models(
-                source, target, inputs, plan, options))
-    report.comparison = found
-    report.layer_differences = found.layer_differences or report.layer_differences
-    report.notes = tuple(dict.fromkeys((*report.notes, *found.notes)))
-
-
-def apply_to_model(plan: Plan, source: Source, target: Target, *, strict: Strict,
-                   save: str | PathLike[str] | None, progress: bool, stopwatch: Stopwatch,
-                   check: Callable[[Report], None] | None = None) -> Report:
-    """Check everything, then write every weight and the file; on any error model and files are as
-    they were.
-
-    That `save` can be written the caller has looked at, before it aligned the two sides
-    (`keras_save.check_path`). `check` is called with the report once the weights are in and before
-    a file is written; what it raises takes the weights back.
-    """
-    with stopwatch.stage("check"):
-        prepared = check_plan(plan, source, target, strict=strict)
-        recorded, opaque = prepared.lower_callbacks()
-    differences = compare_hyperparameters(plan, source, target)
-    with transaction(target) as writer:
-        with stopwatch.stage("transfer"):
-            count = len(plan.assignments)
-            for variable, array in progress_bar(prepared.arrays(), total=count, title="transfer",
-                                                shown=progress):
-                writer.write(variable, array)
-            # The models are run before the transaction ends.
-            writer.finalize_layers()
-        report = Report(
-            source=source.origin, target=in_words(target), ledger=prepared.ledger, plan=recorded,
-            callback_hits=prepared.callback_hits, seconds=stopwatch.seconds,
-            warnings=(*prepared.warnings, *differences.warnings),
-            notes=(*source.notes, *placeholder_notes(source), *plan_notes(plan), *opaque,
-                   *differences.notes))
-        if check is not None:
-            check(report)
-        if save is not None:
-            with stopwatch.stage("save"):
-                saved = writer.save(save)
-            report.path = saved.path
-            report.md5, report.sha256 = saved.digests["md5"], saved.digests["sha256"]
-            report.notes = (*report.notes, *saved.notes)
-    return report
-
-
-def in_words(target: Target) -> str:
-    """A Keras model in a few words."""
-    if target.framework == "torch":
-        return f"module {target.name} (torch)"
-    framework = f"Keras on {target.backend}" if target.framework == "keras" else target.framework
-    return f"{target.name} ({framework})"
-
-
-def plan_notes(plan: Plan) -> tuple[str, ...]:
-    """What the assignments have to tell, each sentence once."""
-    return tuple(
-        dict.fromkeys(assignment.note for assignment in plan.assignments if assignment.note))
-
-
-def placeholder_notes(source: Source) -> tuple[str, ...]:
-    """What stood in the file beside the weights and was not rebuilt."""
-    if not source.placeholders:
-        return ()
-    return (("objects beside the weights were read as inert placeholders: "
-             f"{', '.join(source.placeholders)}"),)
+                f"{report.kept_text()}; model and files are as they were; "
+                f'if_different="keep" keeps the weights{accept}{where}', report, found)

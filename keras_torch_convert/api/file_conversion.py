@@ -1,5 +1,6 @@
-"""A checkpoint into a Keras file as a Plan says, file to file: neither PyTorch nor Keras is
-imported, no model is built.
+"""`apply`, file to file: a checkpoint into a Keras file as a Plan says, or the reverse.
+
+Neither PyTorch nor Keras is imported, no model is built.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SaveError
+from ..keras_io.keras_source import read_keras_file
 from ..keras_io.sharded import write_sharded
 from ..keras_io.weights_file import INDEX_SUFFIX
 from ..keras_io.write_from_layout import WritingOptions, WrittenFile, write_file
@@ -21,12 +23,15 @@ from ..plan.plan import Plan, check_is_plan
 from ..plan.plan_cache import PlanCache
 from ..report.report import Report
 from ..torch_io.reader import read as read_source
+from ..torch_io.safetensors_writer import write_safetensors
 from ..util.byte_progress import bytes_bar
 from ..util.gc_pause import gc_paused
-from .filling import LayerMapping, filling_for
-from .keras_to_torch_file import keras_file_to_safetensors
+from .file_contents import FileContents, contents_for
+from .reporting import report_of_file
+from .state_dicts import prepare_state_dict, reverse_of
 
 
+# The parameters are public, and most of the lines say what they mean.
 def apply(plan: Plan, source: Any, path: str | PathLike[str], *,
           template: str | PathLike[str] | None = None, without: Sequence[str] = (),
           strict: Strict = True, max_shard_size: float | None = None, verify: bool = True,
@@ -84,17 +89,18 @@ def apply(plan: Plan, source: Any, path: str | PathLike[str], *,
     start = time.perf_counter()
     output = Output(path, None if template is None else Path(template), max_shard_size)
     with gc_paused():
-        filling = filling_for(plan, read_source(source), output.path, output.template, strict,
-                              PlanCache() if cache is None else cache)
-        with bytes_bar(filling.size, progress) as written:
-            saved = output.write(filling, WritingOptions(verify, tuple(digests), durable, written))
-    return filling.report(saved, time.perf_counter() - start)
+        contents = contents_for(plan, read_source(source), output.path, output.template, strict,
+                                PlanCache() if cache is None else cache)
+        with bytes_bar(contents.size, progress) as written:
+            saved = output.write(contents, WritingOptions(verify, tuple(digests), durable, written))
+    return contents.report(saved, start)
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What is to be written: the path, the template, and the size of shards in GB. Raises SaveError
-    for what does not go together.
+    """What is to be written: the path, the template, and the size of shards in GB.
+
+    Raises SaveError for what does not go together.
     """
 
     path: Path
@@ -105,12 +111,45 @@ class Output:
         if (self.max_shard_size is not None) != self.path.name.endswith(INDEX_SUFFIX):
             raise SaveError(
                 f"max_shard_size= goes with a path that ends in {INDEX_SUFFIX}, and only with "
-                "that: "
-                f"got {self.path.name} and max_shard_size={self.max_shard_size}")
+                f"that: got {self.path.name} and max_shard_size={self.max_shard_size}")
 
-    def write(self, filling: LayerMapping, options: WritingOptions) -> WrittenFile:
+    def write(self, contents: FileContents, options: WritingOptions) -> WrittenFile:
         """Write one file, or the shards and their index."""
         if self.max_shard_size is not None:
-            return write_sharded(filling.file, self.max_shard_size, filling.values, self.path,
+            return write_sharded(contents.file, self.max_shard_size, contents.values, self.path,
                                  options)
-        return write_file(filling.layout, filling.values, self.path, options)
+        return write_file(contents.layout, contents.values, self.path, options)
+
+
+def keras_file_to_safetensors(plan: Plan, keras_file: str | PathLike[str],
+                              path: str | PathLike[str], *, strict: Strict = True,
+                              verify: bool = True) -> Report:
+    """Write the weights of a Keras file into a .safetensors file; neither Keras nor a model is
+    needed.
+
+    It is bit for bit what it was where the Plan is lossless, and the same input gives the same
+    bytes. One tensor is in memory at a time. Tensors that the Plan leaves out (BatchNorm's
+    counters) are not in the file.
+
+    Args:
+        plan: A Plan from torch to Keras, which is inverted, or from Keras to torch.
+        keras_file: A .h5, .weights.h5 or .keras file, or the index of shards.
+        path: The file to write, .safetensors; an existing one stays as it was on any error.
+        strict: Refuse Keras variables that are left over.
+        verify: Read the file again and compare it.
+
+    Raises:
+        PlanError, SourceError, TransferError, SaveError: As in `apply`.
+    """
+    start = time.perf_counter()
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise SaveError(f"expected a path that ends in .safetensors, got {path.name}")
+    reverse = reverse_of(plan)
+    checked = prepare_state_dict(reverse, read_keras_file(keras_file, reverse), strict)
+    values = checked.by_key()
+    specs = {key: reverse.targets[key] for key in values}
+    digests = write_safetensors(path, specs, values, verify=verify)
+    written = WrittenFile(path, path.stat().st_size, digests)
+    return report_of_file(str(keras_file), path.name, reverse, checked, written, start,
+                          (plan.losses(), ()))

@@ -43,6 +43,7 @@ class VerifyOptions:
             raise ValueError(f"tolerance must not be negative, got {self.tolerance}")
 
 
+# The parameters are public, and most of the lines say what they mean.
 def verify(torch_model: Any, keras_model: Any, *, plan: Plan | None = None, sample: Any = None,
            torch_call: Call | None = None, keras_call: Call | None = None, inputs: int = 3,
            randomized: bool | None = None, diagnose: bool = True,
@@ -114,25 +115,27 @@ def compare_models(
         if options.randomized and found.verdict in ("equal", "close"):
             proof, swaps = compare_randomized(source.module, target, inputs, plan, source)
             found = decide(replace(found, randomized=proof, unnoticed_swaps=swaps))
-    if options.diagnose and (found.unexplained or found.softmax_only_in):
-        return diagnosed(found, source, target, inputs, plan)
-    return found
+    return find_cause(found, source, target, inputs, plan) if options.diagnose else found
 
 
-def diagnosed(comparison: Comparison, source: Source, target: Target, inputs: InputPair,
-              plan: Plan | None) -> Comparison:
+def find_cause(found: Comparison, source: Source, target: Target, inputs: InputPair,
+               plan: Plan | None) -> Comparison:
     """Return the comparison with the first divergence, the differences by layer, and the verdict
-    that follows. A fault while looking for them is a note: the comparison stands without.
+    that follows, when the outputs differ by more than is explained.
+
+    A fault of the search is a note: the comparison stands without it.
     """
+    if not (found.unexplained or found.softmax_only_in):
+        return found
     try:
         diagnosis = Diagnosis(source, target, inputs, plan)
         if plan is None and not diagnosis.names:
             note = ("no layer of the Keras model holds weights of the torch module: carry them "
                     "over first (ktc.convert), or give plan= when they are computed")
-            return replace(comparison, notes=(*comparison.notes, note))
-        divergence = diagnosis.result(comparison.relative_diff or inf)
+            return replace(found, notes=(*found.notes, note))
+        divergence = diagnosis.result(found.relative_diff or inf)
         return decide(
-            replace(comparison, first_divergence=divergence,
+            replace(found, first_divergence=divergence,
                     layer_differences=diagnosis.layer_differences()))
     except Exception as error:
-        return replace(comparison, notes=(*comparison.notes, internal_error(error)))
+        return replace(found, notes=(*found.notes, internal_error(error)))

@@ -28,7 +28,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import keras_torch_convert as ktc
-from keras_torch_convert.api.keras_to_torch_file import keras_file_to_safetensors
+from keras_torch_convert.api.file_conversion import keras_file_to_safetensors
 from keras_torch_convert.plan.difference import difference, without_layers
 from keras_torch_convert.plan.expressions import (
     NODES, Add, CallbackOutput, Concat, Expression, Fill, LayerCallback, Multiply, Norm, Overlay,

@@ -20,7 +20,7 @@ from ...torch_io.reader import read
 from ...util.hash_workers import digests_of
 from ...util.leftovers import remove_leftovers
 from ..file_conversion import apply
-from ..filling import LayerMapping, filling_for
+from ..file_contents import FileContents, contents_for
 from .manifest import Job
 from .results import Finished, Row
 
@@ -151,7 +151,7 @@ def _row(job: Job, known: Finished) -> Row:
                known.sha256)
 
 
-def _filling(job: Job, plan: WorkerPlan) -> LayerMapping:
+def _filling(job: Job, plan: WorkerPlan) -> FileContents:
     used = without_layers(plan.plan, job.without) if job.without else plan.plan
-    return filling_for(used, read(job.source, wrapper=job.wrapper), job.output, job.template,
+    return contents_for(used, read(job.source, wrapper=job.wrapper), job.output, job.template,
                        job.strict, plan.cache)

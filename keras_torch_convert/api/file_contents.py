@@ -31,10 +31,11 @@ from ..spec.file_layout import FileLayout, StoredArray, TargetLayout, recorded
 from ..spec.source import Source
 from ..spec.target import Target, TargetLayer, TargetVariable
 from ..util.atomic_file import check_writable
+from .reporting import report_of_file
 
 
 @dataclass(frozen=True, slots=True)
-class LayerMapping:
+class FileContents:
     """A file that can be written: `values` has an entry for every place of `file`, the HDF5 file of
     `layout` that is wanted.
     """
@@ -44,7 +45,7 @@ class LayerMapping:
     layout: TargetLayout
     file: FileLayout
     values: Mapping[str, Values]
-    prepared: CheckedPlan
+    checked: CheckedPlan
     warnings: tuple[str, ...]
 
     @property
@@ -52,18 +53,15 @@ class LayerMapping:
         """Bytes of all values."""
         return sum(map(byte_size, self.file.arrays))
 
-    def report(self, saved: WrittenFile, seconds: float) -> Report:
-        """The report once the file is there."""
-        return Report(source=self.source.origin,
-                      target=f"{saved.path.name} ({self.layout.framework} {self.layout.version})",
-                      ledger=self.prepared.ledger, plan=self.plan, path=saved.path,
-                      md5=saved.digests.get("md5"), sha256=saved.digests.get("sha256"),
-                      seconds={"apply": seconds},
-                      warnings=(*self.prepared.warnings, *self.warnings), notes=self.source.notes)
+    def report(self, saved: WrittenFile, start: float) -> Report:
+        """Return the Report once the file is there; `start` is when the work on it began."""
+        target = f"{saved.path.name} ({self.layout.framework} {self.layout.version})"
+        return report_of_file(self.source.origin, target, self.plan, self.checked, saved, start,
+                              (self.warnings, self.source.notes))
 
 
-def filling_for(plan: Plan, source: Source, path: Path, template: Path | None, strict: Strict,
-                cache: PlanCache) -> LayerMapping:
+def contents_for(plan: Plan, source: Source, path: Path, template: Path | None, strict: Strict,
+                 cache: PlanCache) -> FileContents:
     """Check everything that can be checked before a byte is written. Errors as in `apply`."""
     if plan.reversed:
         raise PlanError(
@@ -74,12 +72,12 @@ def filling_for(plan: Plan, source: Source, path: Path, template: Path | None, s
         suffix_of(path)
     layout, values = _layout(plan, template, path)
     file = file_layout(layout, path)
-    prepared = cache.find(plan, source, strict)
-    if prepared is None:
+    checked = cache.find(plan, source, strict)
+    if checked is None:
         _check_difference(plan, source)
-        prepared = check_plan(plan, source, _file_target(plan, layout, path), strict=strict)
-        cache.keep(plan, source, strict, prepared)
-    values = {**values, **prepared.by_key()}
+        checked = check_plan(plan, source, _file_target(plan, layout, path), strict=strict)
+        cache.keep(plan, source, strict, checked)
+    values = {**values, **checked.by_key()}
     values |= {
         array.key: partial(_own_values, array) for array in file.arrays if array.values and array.key
     }
@@ -91,7 +89,7 @@ def filling_for(plan: Plan, source: Source, path: Path, template: Path | None, s
             f"neither the plan nor the checkpoint has values for {len(unset)} variables that the "
             f"file must hold, '{label}' among them: "
             "give template= a Keras file of the model that has them")
-    return LayerMapping(plan, source, layout, file, values, prepared, _warnings(plan, template))
+    return FileContents(plan, source, layout, file, values, checked, _warnings(plan, template))
 
 
 def _check_difference(plan: Plan, source: Source) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from keras_torch_convert import keras_reload_from_torch_model
+from keras_torch_convert.api import classic_alignment
 from keras_torch_convert.errors import AlignmentError, ClassCountError, SaveError
 from tests.helpers.small_models import (keras_two_branches, largest_difference, randomized,
                                         same_values, torch_two_branches, values)
@@ -103,16 +104,34 @@ def test_what_the_user_says_is_done_whatever_comes_out(told):
     assert report.alignment.startswith("by order")
 
 
-def test_where_running_finds_nothing_better_the_order_stays_and_is_saved(tmp_path):
+def test_where_running_finds_nothing_better_the_order_stays_and_is_saved(tmp_path, monkeypatch):
     module, model = swapped_pair(activation="sigmoid")
     path = tmp_path / "swapped.weights.h5"
+
+    def nothing_found(*_, **__):
+        raise AlignmentError("2 layers are open")
+
+    monkeypatch.setattr(classic_alignment, "aligned_by_running", nothing_found)
 
     report = keras_reload_from_torch_model(module, model, save_name=path, verbose=0)
 
     assert report.alignment == "by order"
     assert report.equal is False
     assert path.exists()
-    assert any("without success" in note for note in report.notes)
+    assert any("without success: " in note and "2 layers are open" in note for note in report.notes)
+    assert report.comparison.first_divergence is not None
+
+
+def test_models_that_differ_are_aligned_by_running_and_saved_with_the_cause(tmp_path):
+    module, model = swapped_pair(activation="sigmoid")
+    path = tmp_path / "swapped.weights.h5"
+
+    report = keras_reload_from_torch_model(module, model, save_name=path, verbose=0)
+
+    assert report.alignment == "found by running both models"
+    assert report.verdict == "different"
+    assert "sigmoid" in report.comparison.first_divergence.cause
+    assert path.exists()
 
 
 def test_where_neither_way_works_both_reasons_are_given_and_nothing_changes(tmp_path):
