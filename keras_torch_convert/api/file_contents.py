@@ -78,9 +78,8 @@ def contents_for(plan: Plan, source: Source, path: Path, template: Path | None, 
         checked = check_plan(plan, source, _file_target(plan, layout, path), strict=strict)
         cache.keep(plan, source, strict, checked)
     values = {**values, **checked.by_key()}
-    values |= {
-        array.key: partial(_own_values, array) for array in file.arrays if array.values and array.key
-    }
+    own = [array for array in file.arrays if array.values and array.key]
+    values |= {array.key: partial(_own_values, array) for array in own}
     values |= _zeros(plan, file, values)
     unset = sorted({array.key for array in file.arrays if array.key} - values.keys())
     if unset:
@@ -155,7 +154,9 @@ def _zeros_like(array: StoredArray) -> npt.NDArray[Any]:
 
 
 def _warnings(plan: Plan, template: Path | None) -> tuple[str, ...]:
-    where = "zeros: give template= a file with other values" if template is None else f"the values of {template}"
+    where = f"the values of {template}"
+    if template is None:
+        where = "zeros: give template= a file with other values"
     return tuple(
         f"'{plan.targets[place].display_name if place in plan.targets else place}' is {rule}; "
         f"the file holds {where}" for place, rule in _left_out(plan).items())

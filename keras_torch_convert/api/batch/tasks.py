@@ -19,8 +19,8 @@ from ...plan.plan_cache import PlanCache
 from ...torch_io.reader import read
 from ...util.hash_workers import digests_of
 from ...util.leftovers import remove_leftovers
-from ..file_conversion import apply
 from ..file_contents import FileContents, contents_for
+from ..file_conversion import apply
 from .manifest import Job
 from .results import Finished, Row
 
@@ -154,4 +154,4 @@ def _row(job: Job, known: Finished) -> Row:
 def _filling(job: Job, plan: WorkerPlan) -> FileContents:
     used = without_layers(plan.plan, job.without) if job.without else plan.plan
     return contents_for(used, read(job.source, wrapper=job.wrapper), job.output, job.template,
-                       job.strict, plan.cache)
+                        job.strict, plan.cache)
