@@ -50,8 +50,8 @@ def to_state_dict(keras_model: Any, plan: Plan, *, strict: Strict = True) -> dic
     """Make a PyTorch state dict from a Keras model or file; no torch module is needed.
 
     Names, shapes and types are those of the torch side when the Plan was made. Tensors that the
-    Plan leaves out are not in the result. BatchNorm does without its counter; for anything else load the
-    result with `strict=False`.
+    Plan leaves out are not in the result. BatchNorm does without its counter; for anything else
+    load the result with `strict=False`.
 
     Args:
         keras_model: A Keras model, or the path of a Keras file (.h5, .weights.h5, .keras, or the
