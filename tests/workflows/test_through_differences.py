@@ -19,8 +19,8 @@ MAKERS = {
 }
 # Faults of settings and of steps without weights; none that changes weights, inputs or outputs.
 WORDS = ("epsilon", "Keras relu", "Keras gelu", "Keras silu", "Keras hard", "torch ReLU",
-         "torch GELU", "torch SiLU", "torch Hard", "slope", "residual", "groups of",
-         "scale of", "output of a layer scaled")
+         "torch GELU", "torch SiLU", "torch Hard", "slope", "residual", "groups of", "scale of",
+         "output of a layer scaled")
 FAULTS = [fault for fault in every_fault() if fault.name.startswith(WORDS)]
 
 

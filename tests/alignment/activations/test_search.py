@@ -11,7 +11,7 @@ import torch
 
 import keras_torch_convert as ktc
 from keras_torch_convert.alignment.activations.branching import BranchPoint, next_exclusions
-from tests.helpers.running_pairs import (
+from tests.helpers.running_pairs import (  # isort: skip
     attention_pair, branches_pair, chaos_pair, flattened_pair, frequencies_pair,
     ignored_branch_pair, language_pair, offsets_pair, pair_with_another_step,
     pair_with_more_in_keras, shortcut_pair, switches_pair, tied_table_pair, token_types_pair)
