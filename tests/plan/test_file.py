@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 import keras_torch_convert as ktc
 from keras_torch_convert.api.file_conversion import keras_file_to_safetensors
 from keras_torch_convert.plan.difference import difference, without_layers
+
 from keras_torch_convert.plan.expressions import (  # isort: skip
     NODES, Add, CallbackOutput, Concat, Expression, Fill, LayerCallback, Multiply, Norm, Overlay,
     Permute, Resampled, Reshape, Scale, SingularVector, Slice, SliceScatter, SpectralNormWeight,

@@ -11,6 +11,7 @@ import torch
 
 import keras_torch_convert as ktc
 from keras_torch_convert.alignment.activations.branching import BranchPoint, next_exclusions
+
 from tests.helpers.running_pairs import (  # isort: skip
     attention_pair, branches_pair, chaos_pair, flattened_pair, frequencies_pair,
     ignored_branch_pair, language_pair, offsets_pair, pair_with_another_step,

@@ -14,6 +14,7 @@ from .keras_classes import concat_order, keras_batch_statistics, keras_dropout, 
 from .keras_settings import (extra_activation, keras_activation, keras_attention_scale,
                              keras_dilation, keras_epsilon, keras_setting, shifted_padding)
 from .keras_weights import changed_weights, exchanged, flatten_order, swapped_layers
+
 from .torch_modules import (  # isort: skip
     LAYERS, NORMS, attention_scale, average_of, dropped_branch, hooked, norm_behind_activation,
     rounded_up, torch_activation, torch_batch_statistics, torch_dilation, torch_dropout,
