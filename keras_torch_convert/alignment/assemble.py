@@ -47,8 +47,8 @@ def plan_of_pairs(pairs: Sequence[tuple[TorchLayer, TargetLayer]], target: Targe
     return Plan(tuple(assignments), dropped,
                 {key: rule for key, rule in kept.items() if key not in assigned},
                 tuple((one.name, layer.display_name) for one, layer in pairs), tuple(constants),
-                sources={tensor.name: tensor.as_kind() for tensor in tensors}, targets={
-                    key: variable.as_kind() for key, variable in variables.items()
+                sources={tensor.name: tensor.spec for tensor in tensors}, targets={
+                    key: variable.spec for key, variable in variables.items()
                 }, layout=lazy_layout(target, assigned))
 
 
@@ -58,7 +58,7 @@ def with_both_sides(plan: Plan, source: Source, target: Target) -> Plan:
     expressions = (*(one.expression for one in plan.assignments),
                    *(one.expression for one in plan.constants))
     used = dict.fromkeys(name for one in expressions for name in tensors_of(one))
-    sources = {name: source[name].as_kind() for name in used if name in source.tensors}
-    targets = {key: variable.as_kind() for key, variable in target.variables.items()}
+    sources = {name: source[name].spec for name in used if name in source.tensors}
+    targets = {key: variable.spec for key, variable in target.variables.items()}
     return replace(plan, sources={**sources, **plan.sources}, targets={**targets, **plan.targets},
                    layout=plan.layout or lazy_layout(target, keys))

@@ -27,14 +27,20 @@ from .recipe import Recipe
 class Plan(Recipe):
     """A deterministic recipe: the same models give the same Plan.
 
-    `assignments` are in the target's order. `dropped` maps source names to the rule that leaves
-    them out, `kept` maps places of target variables to the rule that lets them keep their own
-    values. Whatever neither assigns nor excuses is left over, which the executor refuses when
-    strict. `pairs` are the aligned layers, (torch layer, Keras layer), for display. `constants`
-    must hold for the Plan to be applied. `sources` and `targets` are the arrays of both sides, by
-    name and by place; `reversed` is True for a Plan from Keras variables to torch tensors. `layout`
-    is how files of the Keras model look, None when that is unknown; it is read off the model when
-    `save` or `apply` first wants it, and has no part in comparisons.
+    Whatever a Plan neither assigns nor excuses is left over, which the executor refuses when
+    strict.
+
+    Attributes:
+        assignments: Where each variable gets its values, in the target's order.
+        dropped: Names of source tensors that are left out, with the rule.
+        kept: Keys of target variables that keep their own values, with the rule.
+        pairs: The aligned layers, (torch layer, Keras layer), for display.
+        constants: What must hold for the Plan to be applied.
+        sources: The tensors of the source by name.
+        targets: The variables of the target by key.
+        reversed: True for a Plan from Keras variables to torch tensors.
+        layout: What files of the Keras model look like, None when that is unknown. It is read off
+            the model when `save` or `apply` first wants it, and has no part in comparisons.
     """
     @property
     def portable(self) -> bool:
@@ -44,34 +50,48 @@ class Plan(Recipe):
     @property
     def lossless(self) -> bool:
         """True when every value can be carried back bit for bit: nothing is computed, and every
-        type holds all values of the other side's.
+        dtype holds all values of the other side's.
         """
         return not self.losses()
 
     def losses(self) -> tuple[str, ...]:
-        """What cannot be carried back bit for bit, one sentence for each target variable concerned,
-        () for a lossless Plan.
+        """Name what cannot be carried back bit for bit.
+
+        Returns:
+            One sentence for each target variable concerned, () for a lossless Plan.
         """
         return losses_of(self)
 
     def invert(self) -> Plan:
-        """The Plan for the other direction: a Keras model's variables into torch tensors, or back
-        again.
+        """Turn the Plan round: a Keras model's variables into torch tensors, or back again.
 
         Data movement is inverted exactly. Where this Plan computes, the inverse gives an equal
         function: of two biases that were added the first gets the sum and the other zeros; a
         weight-normalized weight becomes direction, with its own norm as magnitude. Tensors that
-        this Plan drops are kept by the other side, variables that it keeps are dropped. Raises
-        TransferError, with all reasons in `.problems`, for what cannot be inverted: callbacks, and
-        a Plan made by hand without `sources` and `targets`.
+        this Plan drops are kept by the other side, variables that it keeps are dropped.
+
+        Returns:
+            The Plan for the other direction.
+
+        Raises:
+            TransferError: Something cannot be inverted, such as a callback or a Plan made by hand
+                without `sources` and `targets`; `.problems` has all reasons.
         """
         return inverted(self)
 
     def difference(self, source: Source) -> Difference:
-        """How a checkpoint, as `ktc.read` gives it, differs from what this Plan was made from:
-        missing, extra and renamed tensors, other shapes and types. Printed, it tells each in a
-        line; it is False when nothing differs, and `.fits` tells whether the Plan can be applied.
-        Reads no values.
+        """Compare a checkpoint with what this Plan was made from. Reads no values.
+
+        Args:
+            source: The checkpoint, as `ktc.read` gives it.
+
+        Returns:
+            Missing, extra and renamed tensors, other shapes and dtypes. Printed, it has a line for
+            each; it is False when nothing differs, and `.fits` is True when the Plan can be
+            applied.
+
+        Raises:
+            PlanError: `source` is not a Source.
         """
         if not isinstance(source, Source):
             raise PlanError(f"expected a Source, got {type(source).__name__}: give "
@@ -79,23 +99,41 @@ class Plan(Recipe):
         return difference(self, source)
 
     def without(self, *layers: str) -> Plan:
-        """The Plan without some Keras layers, by name ("predictions", "predictions/kernel"; "*" for
-        any text): they keep their values, which the report tells.
+        """Leave out some Keras layers, such as a head for another number of classes.
 
-        Tensors that only they used are left out by the same rule. A head of another class count can
-        be left out so. Raises AlignmentError for a name that hits nothing.
+        They keep their values, and the report says so. Tensors that only they used are left out by
+        the same rule.
+
+        Args:
+            *layers: Names of layers or variables ("predictions", "predictions/kernel"; "*" stands
+                for any text).
+
+        Returns:
+            The Plan without them.
+
+        Raises:
+            AlignmentError: A name hits nothing.
         """
         return without_layers(self, layers)
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the Plan to a file, by custom "x.plan.json": readable JSON, the same bytes for the
-        same Plan. Returns the path.
+        """Write the Plan to a file: readable JSON, the same bytes for the same Plan.
 
         The layout of the Keras model's files is recorded now if it was not yet, which takes about
-        as long as saving the model; its values are back, bit for bit, afterward. A warning tells
-        when the model is gone, and the Plan is saved without the layout: `apply` wants a template
+        as long as saving the model; its values are back, bit for bit, afterward. If the model is
+        gone, a warning says so, and the Plan is saved without the layout: `apply` wants a template
         then. A file cannot hold a user's functions: of a Plan that is not `portable` it keeps their
         keys, see `load`.
+
+        Args:
+            path: The file to write, by custom "x.plan.json".
+
+        Returns:
+            The path.
+
+        Raises:
+            PlanError: The Plan holds what a file cannot, such as an infinite number.
+            SaveError: The file cannot be written.
         """
         return save_plan(replace(self, layout=recorded_or_none(self.layout)), path)
 
@@ -106,13 +144,20 @@ class Plan(Recipe):
     ) -> Plan:
         """Read a Plan that `save` wrote.
 
-        A Plan that is not `portable` needs the functions of `additional_transfer` again, under the
-        same keys; without them it can be looked at, not applied. Raises PlanError for a file that
-        is damaged, was changed, is no plan, or comes from a newer version.
+        Args:
+            path: The file.
+            additional_transfer: The functions that a Plan needs which is not `portable`, under the
+                same keys. Without them it can be looked at, not applied.
+
+        Returns:
+            The Plan.
+
+        Raises:
+            PlanError: The file is damaged, was changed, is no plan or no regular file, costs more
+                than a plan may, or comes from a newer version.
         """
-        return load_plan(
-            path, Plan,
-            {key_in_words(key): function for key, function in (additional_transfer or {}).items()})
+        calls = {key_in_words(key): call for key, call in (additional_transfer or {}).items()}
+        return load_plan(path, Plan, calls)
 
 
 def check_is_plan(plan: object) -> None:

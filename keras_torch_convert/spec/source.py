@@ -43,7 +43,8 @@ class SourceTensor:
         """Number of elements."""
         return prod(self.shape)
 
-    def as_kind(self) -> TensorSpec:
+    @property
+    def spec(self) -> TensorSpec:
         """What a Plan remembers of it."""
         return TensorSpec(self.shape, self.dtype, self.display_name or self.name)
 

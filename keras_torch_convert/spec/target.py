@@ -36,7 +36,8 @@ class TargetVariable:
             size *= extent
         return size
 
-    def as_kind(self) -> TensorSpec:
+    @property
+    def spec(self) -> TensorSpec:
         """What a Plan remembers of it."""
         return TensorSpec(self.shape, self.dtype, self.display_name)
 
