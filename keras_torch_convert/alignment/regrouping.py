@@ -88,6 +88,11 @@ def recurrent_parts(torch_layers: Iterable[TorchLayer]) -> dict[str, TorchLayer]
     return parts
 
 
+def single_cells(torch_layer: TorchLayer) -> list[TorchLayer]:
+    """Return each direction of each layer of a recurrent module, [] for any other torch layer."""
+    return [_part(torch_layer, [cell]) for cell in _numbered(torch_layer)]
+
+
 def split_by_order(torch_layers: Sequence[TorchLayer], layers: Sequence[TargetLayer],
                    by_callback: Names[str] = ()) -> list[TorchLayer]:
     """Cut recurrent modules into what the Keras layers at the same positions take.

@@ -37,7 +37,7 @@ Axis = tuple[Run, ...]
 Axes = tuple[Axis, ...]
 
 _SPATIAL = {1: ("width",), 2: ("height", "width"), 3: ("depth", "height", "width")}
-_TORCH_ORDER = ("channel", "depth", "height", "width")
+_TORCH_ORDER = ("time", "channel", "depth", "height", "width")
 _MAPS = ("conv", "depthwiseconv", "separableconv", "maxpool", "averagepool", "upsampling",
          "zeropadding", "cropping")
 # Layers with weights that keep the order of what they get.
@@ -58,14 +58,19 @@ def flattened_settings(model: Any) -> dict[int, dict[str, Any]]:
     "flattened" has one entry for each concatenated part of the axis: ((axis, extent), ...) in
     Keras's order, (("height", 7), ("width", 7), ("channel", 64)); () with its extent for a part
     that is no map. "patches" is such an entry for patches cut out of a map, "gives_map" one for a
-    vector of outputs that is reshaped into a map of two spatial axes or more. Layers outside a
-    graph (of subclassed models) have none of these, layers called twice only what is the same in
-    all calls.
+    vector of outputs that is reshaped into a map of two spatial axes or more. "hidden_by" is the
+    name of a layer whose code the graph does not show, and which may flatten a map before this one.
+    Layers outside a graph (of subclassed models) have none of these, layers called twice only what
+    is the same in all calls.
     """
     calls: dict[int, list[dict[str, Any]]] = {}
-    for layer, shape, axes in _Walk().inputs(model):
+    walk = _Walk()
+    for layer, tensor in walk.inputs(model):
+        settings = {"input_shape": tuple(tensor.shape)[1:], **_settings(walk.axes(tensor))}
+        if opaque := walk.hidden_by(tensor):
+            settings["hidden_by"] = opaque
         for each in _with_inner(layer):
-            calls.setdefault(id(each), []).append({"input_shape": shape, **_settings(axes)})
+            calls.setdefault(id(each), []).append(settings)
     found = {
         key: {
             name: value for name, value in settings[0].items() if all(
@@ -182,11 +187,12 @@ class _Walk:
     """
 
     known: dict[int, Axes | None] = field(default_factory=dict)
+    outer: dict[int, Any] = field(default_factory=dict)
     alive: list[Any] = field(default_factory=list)
 
-    def inputs(self, model: Any) -> Iterator[tuple[Any, tuple[int | None, ...], Axes | None]]:
-        """Every layer of the graph, nested models included, with shape and axes of its first input,
-        once for each call.
+    def inputs(self, model: Any) -> Iterator[tuple[Any, Any]]:
+        """Yield every layer of the graph, nested models included, with its first input, once for
+        each call.
         """
         for layer in getattr(model, "layers", ()):
             for node in calls_of(layer):
@@ -197,7 +203,7 @@ class _Walk:
                     self._bind(layer, tensors)
                     yield from self.inputs(layer)
                 else:
-                    yield layer, tuple(tensors[0].shape)[1:], self.axes(tensors[0])
+                    yield layer, tensors[0]
 
     def axes(self, tensor: Any) -> Axes | None:
         """The axes of a tensor, None when it is nothing that comes of a map."""
@@ -211,25 +217,71 @@ class _Walk:
                                 strict=False):  # optional inputs may be left out
             self.alive.append(inner)
             self.known[id(inner)] = self.axes(outer)
+            self.outer[id(inner)] = outer
+
+    def hidden_by(self, tensor: Any) -> str:
+        """Return the name of a layer behind which a map may be flattened unseen, "" for none."""
+        if id(tensor) in self.outer:
+            return self.hidden_by(self.outer[id(tensor)])
+        origin = origin_of(tensor)
+        if origin is None or self.axes(tensor) is not None:
+            return ""
+        layer, node, tensor_index = origin
+        tensors = [one for one in inputs_of(node) if origin_of(one) is not None]
+        if not tensors:
+            return ""
+        if _is_functional(layer):
+            self._bind(layer, tensors)
+            return self.hidden_by(layer.outputs[tensor_index])
+        made = {tuple(weight.shape)[-1:] for weight in getattr(layer, "weights", ())}
+        if _is_opaque(layer) and (tensor.shape[-1],) not in made and any(
+                _may_be_flattened(one, tensor) for one in tensors):
+            return str(layer.name)
+        if _mixes_features(layer):
+            return ""
+        return next(filter(None, map(self.hidden_by, tensors)), "")
 
     def _traced(self, tensor: Any) -> Axes | None:
         shape = _shape(tensor)
         origin = origin_of(tensor)
-        if shape is None or origin is None:
+        if origin is None:
             return None
         layer, node, tensor_index = origin
         kinds = _kinds(layer)
         tensors = [one for one in inputs_of(node) if origin_of(one) is not None]
+        if "timedistributed" in kinds and tensors:
+            return self._of_each_step(layer.layer, tensors[0], tensor)
+        if shape is None:
+            return None
         if _is_functional(layer) and tensors:
             self._bind(layer, tensors)
             return self.axes(layer.outputs[tensor_index])
         if any(kind.startswith(_MAPS) for kind in kinds):
-            return _map(shape, getattr(layer, "data_format", "") == "channels_first")
+            return _map(shape, _is_channels_first(layer))
         if kinds & _PRODUCTS:
             return None
         if not tensors or "inputlayer" in kinds:
             return _default(shape)
         return self._moved(layer, kinds, node, tensors, shape)
+
+    def _of_each_step(self, inner: Any, before: Any, after: Any) -> Axes | None:
+        """Behind a TimeDistributed layer: the first axis stays, the others go through `inner`."""
+        steps = before.shape[1]
+        extents, inputs = tuple(after.shape)[2:], tuple(before.shape)[2:]
+        if None in (*extents, *inputs):
+            return None
+        kinds = _kinds(inner)
+        axes = self.axes(before)
+        axes = axes[1:] if axes else _map(inputs, _is_channels_first(inner))
+        if any(kind.startswith(_MAPS) for kind in kinds):
+            axes = _map(extents, _is_channels_first(inner))
+        elif axes and kinds & {"flatten", "reshape"}:
+            axes = _regrouped(_before_flatten(axes, inner), extents)
+        elif inputs != extents or (inner.weights
+                                   and not any(kind.endswith(_IN_PLACE) for kind in kinds)):
+            axes = None
+        # An open number of steps is only ever kept as it is.
+        return ((((Atom("time", steps or 1, 1, steps or 1),),), *axes) if axes else None)
 
     def _moved(self, layer: Any, kinds: frozenset[str], node: Any, tensors: list[Any],
                shape: tuple[int, ...]) -> Axes | None:
@@ -239,10 +291,7 @@ class _Walk:
             return self._concatenated(tensors, shape)
         if before is not None and kinds & {"flatten", "reshape"}:
             axes = self.axes(tensors[0])
-            if axes and "flatten" in kinds and getattr(layer, "data_format",
-                                                       "") == "channels_first":
-                axes = (*axes[1:], axes[0])  # Keras moves the channels last before it flattens
-            return _regrouped(axes, shape) if axes else _default(shape)
+            return _regrouped(_before_flatten(axes, layer), shape) if axes else _default(shape)
         if kinds & {"permute", "transpose"}:
             axes, perm = self.axes(tensors[0]), _perm(layer, node, len(shape))
             return tuple(axes[axis] for axis in perm) if axes and perm else None
@@ -272,6 +321,39 @@ class _Walk:
             for run in (axes[-1] if axes else _features(prod(size or ())))
         ]
         return (tuple(runs),)
+
+
+def _is_channels_first(layer: Any) -> bool:
+    return getattr(layer, "data_format", "") == "channels_first"
+
+
+def _before_flatten(axes: Axes, layer: Any) -> Axes:
+    """Return the axes as a layer regroups them: Keras moves channels last before it flattens."""
+    moves = "flatten" in _kinds(layer) and _is_channels_first(layer)
+    return (*axes[1:], axes[0]) if moves else axes
+
+
+def _is_opaque(layer: Any) -> bool:
+    """Return True for a layer whose code the graph does not show: what it does is unknown."""
+    if _kinds(layer) & {"lambda", "timedistributed"} or hasattr(layer, "layers"):
+        return True
+    return type(layer).__module__.partition(".")[0] not in ("keras", "tf_keras", "tensorflow")
+
+
+def _may_be_flattened(before: Any, after: Any) -> bool:
+    """Return True when the last axis of a tensor may be made of a whole map."""
+    extents, features = tuple(before.shape)[1:], after.shape[-1]
+    if len(extents) < 3 or len(after.shape) >= len(before.shape):
+        return False
+    channels = extents[0 if _image_data_format() == "channels_first" else -1]
+    return bool(features is None or channels is None or features != channels)
+
+
+def _mixes_features(layer: Any) -> bool:
+    """Return True for a layer that computes its outputs from all features of its input."""
+    kinds = _kinds(layer)
+    return bool(getattr(layer, "weights", ())) and not any(
+        kind.endswith((*_IN_PLACE, "layernormalization", "rmsnormalization")) for kind in kinds)
 
 
 def _default(shape: tuple[int, ...]) -> Axes | None:

@@ -16,10 +16,9 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from keras_torch_convert.alignment.static.confidence import confidence_of
 from keras_torch_convert.alignment.static.matching import match
-from keras_torch_convert.alignment.static.proposal import SURE
-from keras_torch_convert.alignment.static.sides import distinct_stacks, sides_of
+from keras_torch_convert.alignment.static.proposal import SURE, confidence_of
+from keras_torch_convert.alignment.static.sides import distinct_layers, sides_of
 from keras_torch_convert.plan.derived_tensors import DerivedTensor, own_tensors
 from keras_torch_convert.plan.expressions import tensors_of
 from keras_torch_convert.spec.layer_groups import group_by_layer
@@ -47,7 +46,7 @@ def measured(listing: dict[str, Any], *,
     partner.
     """
     source = source_of(listing, sorted_by_name=sorted_by_name)
-    sides = sides_of(listing["target"], distinct_stacks(source, group_by_layer(source).layers))
+    sides = sides_of(listing["target"], distinct_layers(source, group_by_layer(source).layers))
     # Tied tensors are one, whichever name is taken.
     first = {name: group[0] for group in source.tied for name in group}
     proven: dict[str, set[str]] = {}
@@ -63,10 +62,11 @@ def measured(listing: dict[str, Any], *,
         if found is None:
             alone += 1
         elif wanted:
-            stack = sides.torch_layers[found.position]
-            got = {first.get(one.name, one.name) for one in own_tensors(stack.tensors)}
-            fused = any(isinstance(tensor, DerivedTensor) for tensor in stack.tensors)
-            (right if got >= wanted else wrong).append(confidence_of(found, fused))
+            torch_layer = sides.torch_layers[found.position]
+            got = {first.get(one.name, one.name) for one in own_tensors(torch_layer.tensors)}
+            fused = any(isinstance(tensor, DerivedTensor) for tensor in torch_layer.tensors)
+            (right if got >= wanted else wrong).append(
+                confidence_of(found, "fused" if fused else ""))
     return right, wrong, alone
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from ... import _core
 from ..names import words_of
 from .naming import Numbers, joined_lists, scheme_of, similarities
-from .sides import Sides, names_of, spans
+from .sides import Sides, spans
 
 # What evidence counts, and what a layer costs that gets no partner: more than any partner that
 # fits.
@@ -27,21 +27,28 @@ WITHOUT_PARTNER = 6.0
 # By how much the assignment must be better than any without a pair for the pair to teach the next
 # round; the first one teaches nobody.
 SETTLED_FROM = (5.5, 0.6, 0.45, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05)
-# A place further away in its group counts less by half for each two places.
+# A position further away counts less by half for each two positions.
 _HALF_OF_ORDER = 2.0
-# Layers alike in larger groups are compared with this many places around the expected one, and with
+# Layers of larger groups are compared with this many positions around the expected one, and with
 # those whose rare words they share.
 MOST_CANDIDATES = 96
 # A word that no more torch layers have than this is rare.
 _RARE = 8
+# Half of the order, where a kind has as many layers on both sides.
+_SHARE_OF_GROUP = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class StaticMatch:
-    """The torch layer found for a Keras layer: its place in the list, by how much the total cost
-    grows without it, and the evidence, each 0 to 1.
+    """The torch layer found for a Keras layer, and the evidence.
 
-    `candidates` is how many torch layers fit.
+    Args:
+        position: Its position in the list of torch layers.
+        margin: By how much the total cost grows without this pair.
+        candidates: How many torch layers fit.
+        names: How similar the names are, 0 to 1.
+        scheme: How well the pair follows the naming of the other pairs, 0 to 1.
+        order: How near it is to where the order lets expect it, 0 to 1.
     """
 
     position: int
@@ -53,14 +60,14 @@ class StaticMatch:
 
 
 def match(sides: Sides, sorted_by_name: bool = False) -> list[StaticMatch | None]:
-    """For each Keras layer its torch layer, None for those that are left without.
+    """Find the torch layer of each Keras layer, None for those that are left without.
 
     In a source that is sorted by name neighbors tell nothing; what is left of order is that of
     layers of one kind, which are numbered.
     """
     if not sides.layers or not sides.torch_layers:
         return [None] * len(sides.layers)
-    keras, torch = names_of(sides)
+    keras, torch = sides.names, sides.torch_names
     expected = expected_ranks(sides)
     ranks = ranks_to_compare(sides, expected, keras, torch)
     lists = joined_lists([[sides.groups[group][rank] for rank in own]
@@ -70,7 +77,8 @@ def match(sides: Sides, sorted_by_name: bool = False) -> list[StaticMatch | None
     names = similarities(keras, torch, rows, columns)
     scheme = scheme_of(keras, torch)
     follows = np.full(len(columns), 0.5)
-    order = nearness(np.abs(joined_lists(ranks).items - expected[rows]))
+    order = order_in_group = nearness(np.abs(joined_lists(ranks).items - expected[rows]))
+    share = share_of_group(sides)[rows]
     standing = np.array(spans(sides), np.int64)
     alone = np.full(len(keras), WITHOUT_PARTNER)
     for least in SETTLED_FROM:
@@ -83,39 +91,54 @@ def match(sides: Sides, sorted_by_name: bool = False) -> list[StaticMatch | None
             settled = np.where(margins >= least, chosen, -1)
             follows = scheme.follows(settled, rows, columns)
             if not sorted_by_name:
-                order = among_neighbors(settled, rows, columns, standing, order)
+                near = among_neighbors(settled, rows, columns, standing, order)
+                order = (1 - share) * near + share * order_in_group
     result: list[StaticMatch | None] = [None] * len(keras)
-    for place in np.flatnonzero(chosen[rows] == columns):
-        row = int(rows[place])
-        result[row] = StaticMatch(int(columns[place]), float(margins[row]),
-                                  len(sides.groups[sides.group_of[row]]), float(names[place]),
-                                  float(follows[place]), float(order[place]))
+    for pair in np.flatnonzero(chosen[rows] == columns):
+        row = int(rows[pair])
+        result[row] = StaticMatch(int(columns[pair]), float(margins[row]),
+                                  len(sides.groups[sides.group_of[row]]), float(names[pair]),
+                                  float(follows[pair]), float(order[pair]))
     return result
 
 
 def expected_ranks(sides: Sides) -> Numbers:
-    """For each Keras layer the rank among its candidates that its own rank among the layers of its
-    group lets expect.
-    """
-    rows_of: dict[int, list[int]] = defaultdict(list)
-    for row, group in enumerate(sides.group_of):
-        rows_of[group].append(row)
+    """Return for each Keras layer the rank among its candidates that its own rank lets expect."""
     expected = np.zeros(len(sides.layers))
-    for group, rows in rows_of.items():
+    for group, rows in _rows_of_groups(sides).items():
         expected[rows] = (np.arange(len(rows)) + 0.5) / len(rows) * len(sides.groups[group]) - 0.5
     return expected
 
 
+def share_of_group(sides: Sides) -> Numbers:
+    """Return how much the order among layers of one kind counts, beside that of the neighbors.
+
+    It counts where there are as many torch layers of the kind as Keras layers: both lists may be in
+    order there even when other kinds stand elsewhere, as the norms of torch's encoder layers do.
+    """
+    share = np.zeros(len(sides.layers))
+    for group, rows in _rows_of_groups(sides).items():
+        share[rows] = _SHARE_OF_GROUP if len(rows) == len(sides.groups[group]) else 0.0
+    return share
+
+
+def _rows_of_groups(sides: Sides) -> dict[int, list[int]]:
+    rows_of: dict[int, list[int]] = defaultdict(list)
+    for row, group in enumerate(sides.group_of):
+        rows_of[group].append(row)
+    return rows_of
+
+
 def ranks_to_compare(sides: Sides, expected: Numbers, keras: Sequence[str],
                      torch: Sequence[str]) -> list[list[int]]:
-    """For each Keras layer the ranks, in its group, of the torch layers to compare it with.
+    """Return for each Keras layer the ranks, in its group, of the torch layers to compare.
 
     In large groups these are the ones around the expected rank and those that share a rare word, so
     that the work does not grow with the square of the number of layers.
     """
     rare = {
-        group: _ranks_by_rare_word([torch[place] for place in places])
-        for group, places in enumerate(sides.groups) if len(places) > MOST_CANDIDATES
+        group: _ranks_by_rare_word([torch[position] for position in positions])
+        for group, positions in enumerate(sides.groups) if len(positions) > MOST_CANDIDATES
     }
     return [
         _chosen_ranks(keras[row], float(expected[row]), len(sides.groups[group]), rare.get(group))
@@ -141,23 +164,22 @@ def _chosen_ranks(name: str, expected: float, count: int,
 
 
 def nearness(apart: Numbers) -> Numbers:
-    """1 for the place expected, less by the places in between."""
+    """Return 1 for the expected position, less by the positions in between."""
     return 1 / (1 + apart / _HALF_OF_ORDER)
 
 
 def among_neighbors(settled: Numbers, rows: Numbers, columns: Numbers, standing: Numbers,
                     before: Numbers) -> Numbers:
-    """How near each pair is to the place where the nearest settled layers, the one before and the
-    one after, let expect it.
+    """Return how near each pair is to where the settled layers before and after let expect it.
 
-    `standing` are the first and last place of each torch layer; one of several places tells nothing
-    about its neighbors. Where nothing is settled on either side it stays as it was before.
+    `standing` are the first and last position of each torch layer; one of several positions tells
+    nothing about its neighbors. Where nothing is settled on either side it stays as it was before.
     """
     count = len(settled)
-    places = np.arange(count)
+    positions = np.arange(count)
     known = (settled >= 0) & (standing[settled, 0] == standing[settled, 1])
-    last = np.maximum.accumulate(np.where(known, places, -1))
-    following = np.minimum.accumulate(np.where(known, places, count)[::-1])[::-1]
+    last = np.maximum.accumulate(np.where(known, positions, -1))
+    following = np.minimum.accumulate(np.where(known, positions, count)[::-1])[::-1]
     earlier = np.concatenate([[-1], last[:-1]])[rows]
     later = np.concatenate([following[1:], [count]])[rows]
     total = np.zeros(len(rows))

@@ -76,7 +76,7 @@ def _with_ranks(names: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
         for before, number in _numbers(name):
             found[before].add(number)
     rank = {
-        before: {number: place for place, number in enumerate(sorted(numbers))}
+        before: {number: position for position, number in enumerate(sorted(numbers))}
         for before, numbers in found.items()
     }
     result = []
@@ -90,9 +90,9 @@ def _with_ranks(names: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 def _numbers(name: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
     """Each number of a name with the words before it, other numbers left blank."""
-    for place, word in enumerate(name):
+    for position, word in enumerate(name):
         if word.isdigit():
-            yield tuple("" if before.isdigit() else before for before in name[:place]), int(word)
+            yield tuple("" if before.isdigit() else before for before in name[:position]), int(word)
 
 
 def _weight(word: str, keras_share: float, torch_share: float) -> float:

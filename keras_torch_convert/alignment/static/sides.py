@@ -1,10 +1,7 @@
-"""What is to be paired: Keras layers that own variables, torch layers (or single tensors), and
-which of them fit together by their rules.
-"""
+"""What is to be paired: Keras layers, torch layers or single tensors, and which of them fit."""
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from ...errors import AlignmentError, TransferError
 from ...plan.expressions import tensors_of
 from ...plan.recipe import Assignment
+from ...rules.families.flattened import counts_inputs, hidden_doubt
 from ...rules.families.position_tables import Resize, with_resized_tables
 from ...rules.layer import assign_layer
 from ...spec.layer_groups import TorchLayer, last_part
@@ -19,6 +17,7 @@ from ...spec.roles import is_position_table, role_of
 from ...spec.source import Source, SourceTensor
 from ...spec.target import Target, TargetLayer
 from ..hints import Hints, belongs, check_hints, names_for_hints
+from ..regrouping import single_cells
 from .fused import in_parts, put_together
 
 Signature = tuple[object, ...]
@@ -26,8 +25,9 @@ Signature = tuple[object, ...]
 
 @dataclass(slots=True)
 class Fits:
-    """Whether torch layers fit Keras layers, asked once for each pair of kinds: the rules look at
-    shapes and last parts of names only.
+    """Whether torch layers fit Keras layers, asked once for each pair of signatures.
+
+    The rules look at shapes and last parts of names only.
     """
 
     target: Target
@@ -35,11 +35,11 @@ class Fits:
     known: dict[tuple[Signature, Signature], bool] = field(default_factory=dict)
 
     def fit(self, torch_layer: TorchLayer, layer: TargetLayer) -> bool:
-        """True when the rules of the transfer can fill the layer from the stack."""
-        key = signature_of_stack(torch_layer), signature_of_layer(layer)
+        """Return True when the rules can fill the Keras layer."""
+        key = _signature_of_torch(torch_layer), _signature_of_keras(layer)
         if key not in self.known:
-            self.known[key] = _fits(
-                with_resized_tables(torch_layer, layer, self.target, self.resize), layer)
+            resized = with_resized_tables(torch_layer, layer, self.target, self.resize)
+            self.known[key] = _fits(resized, layer)
         return self.known[key]
 
 
@@ -55,8 +55,9 @@ def _fits(torch_layer: TorchLayer, layer: TargetLayer) -> bool:
 
 
 def _by_order_alone(assignments: Sequence[Assignment], layer: TargetLayer) -> bool:
-    """True when a vector with a known role (a norm's beta, a bias) would get a tensor whose name
-    says nothing of it: two raw vectors are no norm.
+    """Return True when a vector with a known role would get a tensor whose name says nothing.
+
+    Two raw vectors are no norm.
     """
     variables = {variable.key: variable for variable in layer.variables}
     return any(
@@ -66,66 +67,99 @@ def _by_order_alone(assignments: Sequence[Assignment], layer: TargetLayer) -> bo
 
 
 def _tells_role(name: str) -> bool:
-    return role_of(name) is not None or last_part(name).endswith(("_weight", "_bias"))
+    last = last_part(name)
+    return role_of(name) is not None or last.endswith(("_weight", "_bias")) or "bias_" in last
 
 
-def signature_of_stack(torch_layer: TorchLayer) -> Signature:
-    """What the rules look at in a torch layer."""
+def _signature_of_torch(torch_layer: TorchLayer) -> Signature:
+    """Return what the rules look at in a torch layer."""
     return tuple(
         (last_part(tensor.name), tensor.shape, tensor.dtype, is_position_table(tensor.name))
         for tensor in torch_layer.tensors)
 
 
-def signature_of_layer(layer: TargetLayer) -> Signature:
-    """What the rules look at in a Keras layer."""
+def _signature_of_keras(layer: TargetLayer) -> Signature:
+    """Return what the rules look at in a Keras layer."""
     variables = tuple((variable.name, variable.shape) for variable in layer.variables)
     return layer.class_names, variables, repr(sorted(layer.settings.items(), key=str))
 
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """Both sides in their own order. Keras layer i may be filled from the torch layers
-    `groups[group_of[i]]`, which are places in `stacks`, rising.
+    """Both sides in their own order.
+
+    Keras layer i, with the name `names[i]` for comparison, may be filled from the torch layers at
+    the positions `groups[group_of[i]]`, which rise.
     """
 
     layers: tuple[TargetLayer, ...]
+    names: tuple[str, ...]
     torch_layers: tuple[TorchLayer, ...]
     group_of: tuple[int, ...]
     groups: tuple[tuple[int, ...], ...]
 
+    @property
+    def torch_names(self) -> list[str]:
+        """Names of the torch layers; single tensors have their whole names."""
+        return [one.tensors[0].name if _is_raw(one) else one.name for one in self.torch_layers]
+
 
 def sides_of(target: Target, torch_layers: Sequence[TorchLayer], resize: Resize = None) -> Sides:
-    """The Keras layers to fill, each variable once, and the torch layers that fit them.
+    """Return the Keras layers to fill, each variable once, and the torch layers that fit them.
 
-    A torch layer that fits none is cut into query, key and value where these fit, or taken apart
-    into its tensors.
+    A torch layer that fits none is cut into its recurrent cells, or into query, key and value,
+    where these fit, or into its tensors.
     """
     layers = layers_to_fill(target)
-    by_signature = {signature_of_layer(layer): layer for layer in layers}
-    kinds = list(by_signature.values())
+    by_signature = {_signature_of_keras(layer): layer for layer in layers}
+    distinct = list(by_signature.values())
     fits = Fits(target, resize)
     by_name = {torch_layer.name: torch_layer for torch_layer in torch_layers}
-    units: list[TorchLayer] = []
 
     def find(name: str) -> Sequence[SourceTensor]:
         return by_name[name].tensors
 
-    for torch_layer in put_together(torch_layers, kinds, find, fits.fit):
-        if any(fits.fit(torch_layer, layer) for layer in kinds):
+    def fits_some(torch_layer: TorchLayer) -> bool:
+        return any(fits.fit(torch_layer, layer) for layer in distinct)
+
+    units: list[TorchLayer] = []
+    for torch_layer in put_together(torch_layers, distinct, find, fits.fit):
+        cells = single_cells(torch_layer)
+        if fits_some(torch_layer):
             units.append(torch_layer)
+        elif cells and any(map(fits_some, cells)):
+            units += cells
         else:
-            units += in_parts(torch_layer, kinds, find, fits.fit) or taken_apart(torch_layer)
+            units += in_parts(torch_layer, distinct, find, fits.fit) or _taken_apart(torch_layer)
     alike: dict[Signature, list[int]] = defaultdict(list)
-    for place, unit in enumerate(units):
-        alike[signature_of_stack(unit)].append(place)
+    for position, unit in enumerate(units):
+        alike[_signature_of_torch(unit)].append(position)
     groups: dict[tuple[int, ...], int] = {}
     group_of: dict[Signature, int] = {}
     for signature, layer in by_signature.items():
-        fitting = sorted(place for places in alike.values() if fits.fit(units[places[0]], layer)
-                         for place in places)
+        fitting = sorted(position
+                         for positions in alike.values() if fits.fit(units[positions[0]], layer)
+                         for position in positions)
         group_of[signature] = groups.setdefault(tuple(fitting), len(groups))
-    numbers = tuple(group_of[signature_of_layer(layer)] for layer in layers)
-    return Sides(tuple(layers), tuple(units), numbers, tuple(groups))
+    return Sides(tuple(layers), tuple(names_without_counters(target, layers)), tuple(units),
+                 tuple(group_of[_signature_of_keras(layer)] for layer in layers), tuple(groups))
+
+
+def names_without_counters(target: Target, layers: Sequence[TargetLayer]) -> list[str]:
+    """Return the names of Keras layers without the numbers of automatic names, which count the
+    layers of a session: "lstm/lstm_cell" for "lstm_3/lstm_cell".
+    """
+    plain = {
+        layer.display_name: layer.base_name
+        for layer in (*target.leaves(), *target.inner, *target.layers)
+    }
+
+    def plain_name(display_name: str) -> str:
+        outer, separator, _ = display_name.rpartition("/")
+        own = plain.get(display_name, display_name).rpartition("/")[2]
+        return f"{plain_name(outer)}/{own}" if separator else own
+
+    return [plain_name(layer.display_name) for layer in layers]
 
 
 def with_hints(sides: Sides, hints: Hints) -> Sides:
@@ -158,78 +192,73 @@ def with_hints(sides: Sides, hints: Hints) -> Sides:
     return replace(sides, groups=tuple(groups), group_of=tuple(group_of))
 
 
-def taken_apart(torch_layer: TorchLayer) -> list[TorchLayer]:
-    """Each tensor of a stack as a stack of its own."""
+def _taken_apart(torch_layer: TorchLayer) -> list[TorchLayer]:
+    """Return each tensor of a torch layer as one of its own."""
     return [
         TorchLayer(tensor.name, (tensor,), torch_layer.modules) for tensor in torch_layer.tensors
     ]
 
 
 def layers_to_fill(target: Target) -> list[TargetLayer]:
-    """The layers that own variables, without those whose variables all belong to an earlier one and
-    those of Keras's own preprocessing.
-    """
+    """Return the layers that own variables which no earlier one has, without preprocessing."""
     layers: list[TargetLayer] = []
-    seen: set[str] = set()
+    known: set[str] = set()
     for leaf in target.leaves():
-        places = {variable.key for variable in leaf.variables}
-        if not places <= seen and "Normalization" not in leaf.class_names:
+        keys = {variable.key for variable in leaf.variables}
+        if not keys <= known and "Normalization" not in leaf.class_names:
             layers.append(leaf)
-        seen |= places
+        known |= keys
     return layers
 
 
-def names_of(sides: Sides) -> tuple[list[str], list[str]]:
-    """What both sides are called: labels of Keras layers without the numbers that Keras itself
-    gave, torch layers, and single tensors by their whole names.
+def doubtful_rows(target: Target) -> dict[str, str]:
+    """Return what may be flattened unseen before layers that no graph shows, as a doubt by key.
+
+    In the code of a subclassed model a map may be flattened before a Dense layer that has several
+    times as many inputs as a convolution before it has outputs, and as no other layer has.
     """
-    keras = [_without_automatic_number(layer) for layer in sides.layers]
-    torch = [
-        torch_layer.tensors[0].name if _is_raw(torch_layer) else torch_layer.name
-        for torch_layer in sides.torch_layers
-    ]
-    return keras, torch
-
-
-def _without_automatic_number(layer: TargetLayer) -> str:
-    """ "block/conv2d" for the layer "block/conv2d_17" of class Conv2D."""
-    automatic = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_",
-                       layer.class_name).lower()
-    outer, separator, own = layer.display_name.rpartition("/")
-    return outer + separator + automatic if re.fullmatch(rf"{automatic}_\d+",
-                                                         own) else layer.display_name
+    doubts: dict[str, str] = {}
+    outputs: set[int] = set()
+    channels: set[int] = set()
+    for leaf in target.leaves():
+        main = leaf.variables[0]
+        if "input_shape" not in leaf.settings and counts_inputs(leaf, main):
+            inputs = main.shape[0]
+            if inputs not in outputs and any(inputs % count == 0 for count in channels):
+                doubts[main.key] = hidden_doubt(main, "the code of the model")
+        outputs.update(variable.shape[-1] for variable in leaf.variables if variable.shape)
+        if len(main.shape) > 2 and any("Conv" in name for name in leaf.class_names):
+            channels.add(main.shape[-1])
+    return doubts
 
 
 def _is_raw(torch_layer: TorchLayer) -> bool:
-    """True for a tensor that stands on its own: nothing that a torch layer would call its weight.
-    """
+    """Return True for a single tensor that no torch layer would call its weight."""
     return len(torch_layer.tensors) == 1 and last_part(torch_layer.tensors[0].name) != "weight"
 
 
 def spans(sides: Sides) -> list[tuple[int, int]]:
-    """For each torch layer the first and last place at which order lets expect it.
+    """Return for each torch layer the first and last position where its order lets expect it.
 
-    That is its own place; a tensor that its module owns directly stands before all layers inside of
-    the module, wherever it is used, so that any place among these is as good.
+    That is its own position. A tensor that its module owns directly stands before all layers inside
+    of the module, wherever it is used, so that any position among these is as good.
     """
+    layers = sides.torch_layers
     found = []
-    for place, torch_layer in enumerate(sides.torch_layers):
+    for position, torch_layer in enumerate(layers):
+        last = position
         inside = torch_layer.tensors[0].name.rpartition(".")[0] + "."
-        last = place
-        if _is_raw(torch_layer):
-            while last + 1 < len(sides.torch_layers) and sides.torch_layers[
-                    last + 1].tensors[0].name.startswith(inside):
-                last += 1
-        found.append((place, last))
+        while _is_raw(torch_layer) and last + 1 < len(layers) and layers[
+                last + 1].tensors[0].name.startswith(inside):
+            last += 1
+        found.append((position, last))
     return found
 
 
-def distinct_stacks(source: Source, torch_layers: Sequence[TorchLayer]) -> list[TorchLayer]:
-    """The stacks without tensors that are another name of an earlier one."""
+def distinct_layers(source: Source, torch_layers: Sequence[TorchLayer]) -> list[TorchLayer]:
+    """Return the torch layers without tensors that are another name of an earlier one."""
     again = {name for names in source.tied for name in names[1:]}
-    kept = [
-        TorchLayer(torch_layer.name,
-                   tuple(tensor for tensor in torch_layer.tensors if tensor.name not in again),
-                   torch_layer.modules) for torch_layer in torch_layers
-    ]
-    return [torch_layer for torch_layer in kept if torch_layer.tensors]
+    kept = (replace(one, tensors=tuple(tensor
+                                       for tensor in one.tensors if tensor.name not in again))
+            for one in torch_layers)
+    return [one for one in kept if one.tensors]

@@ -34,6 +34,7 @@ _KERNELS = ("Dense", "RNN", "LSTM", "GRU", "SimpleRNN", "LSTMCell", "GRUCell", "
             "Bidirectional")
 _NORMS = ("BatchNormalization", "LayerNormalization", "RMSNormalization", "PReLU", "Normalization")
 _VECTORS = ("gamma", "beta", "moving_mean", "moving_variance", "scale", "alpha", "mean", "variance")
+HIDDEN = "which the Keras graph does not show"
 _ROWS = {"kernel": _KERNELS, **dict.fromkeys(_VECTORS, _NORMS)}
 
 
@@ -53,21 +54,34 @@ def in_keras_order(assignments: Sequence[Assignment], layer: TargetLayer,
     for assignment in assignments:
         leaf, variable = leaves[assignment.key]
         runs = _runs(leaf, variable)
+        moved, doubt = assignment, ""
         if (made := _made(leaf, variable)) is not None:
-            result.append(_columns_reordered(assignment, leaf, variable, made))
-        elif runs is None:
-            result.append(assignment)
-        elif "patches" in leaf.settings and not by_convolution:
-            result.append(
-                replace(assignment, doubt=assignment.doubt or _patch_doubt(variable, runs[0])))
-        else:
-            result.append(_reordered(assignment, variable, runs))
+            moved = _columns_reordered(assignment, leaf, variable, made)
+        elif runs is not None and "patches" in leaf.settings and not by_convolution:
+            doubt = _patch_doubt(variable, runs[0])
+        elif runs is not None:
+            moved = _reordered(assignment, variable, runs)
+        elif "hidden_by" in leaf.settings and counts_inputs(leaf, variable):
+            doubt = hidden_doubt(variable, leaf.settings["hidden_by"])
+        result.append(replace(moved, doubt="; ".join(filter(None, (moved.doubt, doubt)))))
     return tuple(result)
+
+
+def counts_inputs(leaf: TargetLayer, variable: TargetVariable) -> bool:
+    """Return True for a variable whose first axis counts the layer's inputs."""
+    classes = _ROWS.get(variable.name, ())
+    return bool(set(classes) & set(leaf.class_names)) and variable.shape != ()
+
+
+def hidden_doubt(variable: TargetVariable, hidden_by: str) -> str:
+    """Say that a map may be flattened before a layer where the Keras graph does not show it."""
+    return (f"the rows of '{variable.display_name}' are moved as they stand: {hidden_by} may "
+            f"flatten a map before it, {HIDDEN}, so only equal outputs can prove their order")
 
 
 def _runs(leaf: TargetLayer, variable: TargetVariable) -> tuple[Run, ...] | None:
     """Return the parts of a variable's first axis, None when both sides count it alike."""
-    if not set(_ROWS.get(variable.name, ())) & set(leaf.class_names) or not variable.shape:
+    if not counts_inputs(leaf, variable):
         return None
     patches = leaf.settings.get("patches")
     runs: tuple[Run, ...] | None = (patches,) if patches else leaf.settings.get("flattened")

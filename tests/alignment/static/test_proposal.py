@@ -9,8 +9,8 @@ import pytest
 
 import keras_torch_convert as ktc
 from keras_torch_convert.errors import AlignmentError, TransferError
-from tests.helpers.small_models import (keras_two_branches, largest_difference, same_values,
-                                        torch_two_branches, values)
+from tests.helpers.small_models import (keras_two_branches, largest_difference, randomized,
+                                        same_values, torch_two_branches, values)
 
 
 def two_branches() -> tuple[Any, Any]:
@@ -198,3 +198,140 @@ def test_query_key_and_value_are_joined_for_a_fused_keras_layer():
 
     expected = np.concatenate([state[f"attn.{name}.weight"].numpy().T for name in "qkv"], axis=1)
     np.testing.assert_array_equal(model.get_weights()[0], expected)
+
+
+def only_weights(module: Any, model: Any, **options: Any) -> Any:
+    """The report of a conversion that gets nothing but the state dict."""
+    return ktc.convert(module.state_dict(), model, accept_unproven=True, **options)
+
+
+def flattening_net() -> Any:
+    """A convolution whose map is flattened before a linear layer."""
+    from torch import nn
+
+    return randomized(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)))
+
+
+def hidden_in_a_lambda(keras: Any) -> Any:
+    layers = keras.layers
+    flatten = layers.Lambda(lambda x: keras.ops.reshape(x, (-1, 144)), output_shape=(144,))
+    return keras.Sequential([
+        keras.Input((8, 8, 1)),
+        layers.Conv2D(4, 3, activation="relu"), flatten,
+        layers.Dense(5, name="head")
+    ])
+
+
+def hidden_in_a_subclass(keras: Any) -> Any:
+    class Net(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = keras.layers.Conv2D(4, 3, activation="relu", name="conv")
+            self.head = keras.layers.Dense(5, name="head")
+
+        def call(self, x: Any) -> Any:
+            return self.head(keras.ops.reshape(self.conv(x), (-1, 144)))
+
+    model = Net()
+    model(keras.ops.ones((1, 8, 8, 1)))
+    return model
+
+
+@pytest.mark.parametrize("build", [hidden_in_a_lambda, hidden_in_a_subclass])
+def test_a_flatten_that_the_graph_does_not_show_is_never_called_sure(build):
+    import keras
+
+    report = only_weights(flattening_net(), build(keras))
+
+    kernel, = (name for name in report.confidence if name.endswith("head/kernel"))
+    bias, = (name for name in report.confidence if name.endswith("head/bias"))
+    assert report.confidence[kernel] <= 0.5 < report.confidence[bias]
+    assert "may flatten a map before it, which the Keras graph does not show" in report.explain(
+        kernel)
+
+
+def test_a_subclass_without_a_flatten_stays_sure():
+    import keras
+    from torch import nn
+
+    class Net(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = keras.layers.Conv2D(4, 3, activation="relu")
+            self.hidden = keras.layers.Dense(8, activation="relu", name="hidden")
+            self.head = keras.layers.Dense(5, name="head")
+
+        def call(self, x: Any) -> Any:
+            return self.head(self.hidden(keras.ops.mean(self.conv(x), (1, 2))))
+
+    model = Net()
+    model(keras.ops.ones((1, 8, 8, 1)))
+    module = randomized(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(4, 8), nn.Linear(8, 5)))
+
+    report = only_weights(module, model)
+
+    assert all(value > 0.5 for value in report.confidence.values())
+
+
+@pytest.mark.parametrize("counted_before", [0, 5])
+def test_norms_in_order_on_both_sides_are_paired_in_order(counted_before):
+    import keras
+    from torch import nn
+
+    layers = keras.layers
+    for _ in range(counted_before):  # moves the numbers of automatic names on
+        assert [layers.LayerNormalization(), layers.MultiHeadAttention(1, 1), layers.Dense(1)]
+    inputs = x = keras.Input((6, 16))
+    for _ in range(2):
+        y = layers.LayerNormalization(epsilon=1e-5)(x)
+        x = layers.Add()([x, layers.MultiHeadAttention(4, 4)(y, y)])
+        y = layers.LayerNormalization(epsilon=1e-5)(x)
+        x = layers.Add()([x, layers.Dense(16)(layers.Dense(32, activation="gelu")(y))])
+    model = keras.Model(inputs, x)
+    # Registered after the linear layers, called before them.
+    layer = nn.TransformerEncoderLayer(16, 4, 32, activation="gelu", batch_first=True,
+                                       norm_first=True)
+    module = randomized(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False))
+
+    only_weights(module, model)
+
+    assert difference_on(module, model, (6, 16)) < 1e-5
+
+
+def difference_on(module: Any, model: Any, shape: tuple[int, ...]) -> float:
+    import torch
+
+    x = np.random.default_rng(0).standard_normal((3, *shape)).astype("float32")
+    with torch.no_grad():
+        expected = module(torch.from_numpy(x)).numpy()
+    return float(np.abs(np.asarray(model(x).detach()) - expected).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_module_of_several_recurrent_layers_fills_as_many_keras_layers(kind, bidirectional):
+    import keras
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = getattr(nn, kind)(3, 6, 3, batch_first=True, bidirectional=bidirectional)
+            self.head = nn.Linear(12 if bidirectional else 6, 2)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.rnn(x)[0])
+
+    def recurrent() -> Any:
+        layer = getattr(keras.layers, kind)(6, return_sequences=True)
+        return keras.layers.Bidirectional(layer) if bidirectional else layer
+
+    model = keras.Sequential(
+        [keras.Input((7, 3)), *(recurrent() for _ in range(3)),
+         keras.layers.Dense(2)])
+    module = randomized(Net())
+
+    report = only_weights(module, model)
+
+    assert report.complete
+    assert difference_on(module, model, (7, 3)) < 1e-5
