@@ -7,7 +7,7 @@ round: how the two sides name the same thing, and between which neighbors a laye
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ _HALF_OF_ORDER = 2.0
 MOST_CANDIDATES = 96
 # A word that no more torch layers have than this is rare.
 _RARE = 8
-# Half of the order, where a kind has as many layers on both sides.
+# Half of the order, for layers without a name of their own.
 _SHARE_OF_GROUP = 0.5
 
 
@@ -113,12 +113,15 @@ def expected_ranks(sides: Sides) -> Numbers:
 def share_of_group(sides: Sides) -> Numbers:
     """Return how much the order among layers of one kind counts, beside that of the neighbors.
 
-    It counts where there are as many torch layers of the kind as Keras layers: both lists may be in
-    order there even when other kinds stand elsewhere, as the norms of torch's encoder layers do.
+    It counts for layers without a name of their own, where there are as many torch layers of the
+    kind as Keras layers: both lists may be in order there even when other kinds stand elsewhere, as
+    the norms of torch's encoder layers do.
     """
     share = np.zeros(len(sides.layers))
     for group, rows in _rows_of_groups(sides).items():
-        share[rows] = _SHARE_OF_GROUP if len(rows) == len(sides.groups[group]) else 0.0
+        count = Counter(sides.names[row] for row in rows)
+        if len(rows) == len(sides.groups[group]):
+            share[rows] = [_SHARE_OF_GROUP * (count[sides.names[row]] > 1) for row in rows]
     return share
 
 
