@@ -20,7 +20,7 @@ KERNELS = [ROOT / "csrc" / "status.h", *ARRAYS, *NAMES]
 STREAMS = sorted((ROOT / "csrc" / "stream").glob("*.[ch]"))
 BOUNDARY = sorted((ROOT / "csrc" / "python").glob("*.[ch]"))
 
-ALWAYS_INSTALLED = {"numpy", "h5py", "tqdm", "click"}
+ALWAYS_INSTALLED = {"numpy", "h5py", "tqdm", "click", "filelock"}
 STANDARD_HEADERS_OF_KERNELS = {
     *("assert.h", "float.h", "immintrin.h", "intrin.h", "limits.h", "math.h", "stdalign.h",
       "stdbool.h"), *("stddef.h", "stdint.h", "stdlib.h", "string.h")

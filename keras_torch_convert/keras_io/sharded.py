@@ -2,8 +2,10 @@
 hold some of the arrays.
 
 Keras opens shard 0 before it looks into the index, so that file always has this name; here it is an
-empty HDF5 file. The others carry the beginning of their sha256 in their names: a new set never
-touches the files of an old one, and the index, renamed last, is the switch.
+empty HDF5 file. The names of the others hold the id of their run, a hash of its contents: a new set
+never touches the files of another, and the index, renamed last, is the switch. Writers of one set
+may run side by side: the switch happens under a lock, and only the shards that the replaced index
+listed are removed.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,8 @@ import h5py
 from ..errors import SaveError
 from ..spec.file_layout import FileLayout
 from ..util.atomic_file import AtomicFile, write_atomically
+from ..util.file_lock import file_lock
+from ..util.interrupts import deferred_sigint
 from .hdf5_header import byte_size
 from .verify_written import Values
 from .weights_file import index_base, shard_names
@@ -42,8 +47,9 @@ class WrittenShard:
 
 
 def shards_of(file: FileLayout, max_shard_size: float) -> tuple[FileLayout, ...]:
-    """The file cut into files of at most `max_shard_size` GB of values each, in order. Raises
-    SaveError when one array is larger.
+    """Cut a file into files of at most `max_shard_size` GB of values each, in order.
+
+    Raises SaveError when one array is larger.
     """
     most = max_shard_size * GIGABYTE
     if not most > 0:
@@ -72,24 +78,81 @@ def _above(path: str) -> list[str]:
     return ["/".join(parts[:end]) for end in range(2, len(parts))]
 
 
+def write_sharded(file: FileLayout, max_shard_size: float, values: Mapping[str, Values], path: Path,
+                  options: WritingOptions) -> WrittenFile:
+    """Write all shards and the index `path`.
+
+    On any error, an interrupt included, an old set is as it was and nothing of the new one is left.
+    """
+    with ExitStack() as stack:
+        shards: list[tuple[AtomicFile, FileLayout, WrittenFile]] = []
+        for part in shards_of(file, max_shard_size):
+            new = stack.enter_context(AtomicFile(path, durable=options.durable))
+            shards.append((new, part, _write_part(new, part, values, options)))
+            new.prepare()
+        digests = "".join(written.digests["sha256"] for _, _, written in shards)
+        run = hashlib.sha256(digests.encode()).hexdigest()
+        finished = [
+            _finished(_shard_name(path, number, run), part, written)
+            for number, (_, part, written) in enumerate(shards)
+        ]
+        with file_lock(path), deferred_sigint():
+            try:
+                for (new, _, _), shard in zip(shards, finished, strict=True):
+                    new.commit(shard.name)
+                return _switch(path, finished, options.digests)
+            except BaseException:
+                _remove(path, {shard.name for shard in finished} - set(shard_names(path)))
+                raise
+
+
 def write_shard(file: FileLayout, number: int, values: Mapping[str, Values], path: Path,
                 options: WritingOptions) -> WrittenShard:
-    """Write shard `number` (from 0) of the set with the index `path`, under a name that tells its
-    contents. Errors as in `write_file`.
+    """Write one shard of a set with the index `path`, for `write_index` to come.
+
+    Args:
+        file: What the shard holds.
+        number: Its number, from 0.
+        values: The values by key.
+        path: The index.
+        options: As for `write_file`; errors, too, are as there.
     """
     with AtomicFile(path, durable=options.durable) as new:
-        written = write_arrays(new, file, None, values, replace(options, digests=("sha256",)))
-        digest = written.digests["sha256"]
-        name = f"{index_base(path)}_{number + 1:05}_{digest[:_NAME_DIGITS]}.weights.h5"
-        new.commit(name)
-    groups = tuple(dict.fromkeys(array.path.rpartition("/")[0] for array in file.arrays))
-    return WrittenShard(name, written.size, digest, groups)
+        written = _write_part(new, file, values, options)
+        shard = _finished(_shard_name(path, number, written.digests["sha256"]), file, written)
+        new.commit(shard.name)
+    return shard
 
 
 def write_index(path: Path, shards: Sequence[WrittenShard], digests: Sequence[str]) -> WrittenFile:
-    """Write the index, which makes the shards the set of this name, and remove what an older set
-    had of its own. The digests are the index's.
+    """Write the index, which makes the shards the set of this name, and remove an older set's.
+
+    The digests are the index's. Raises SaveError when a shard is gone.
     """
+    with file_lock(path), deferred_sigint():
+        for shard in shards:
+            if not path.with_name(shard.name).is_file():
+                raise SaveError(f"cannot save to {path}: another writer removed the shard "
+                                f"{shard.name}; write it again")
+        return _switch(path, shards, digests)
+
+
+def _write_part(new: AtomicFile, part: FileLayout, values: Mapping[str, Values],
+                options: WritingOptions) -> WrittenFile:
+    return write_arrays(new, part, None, values, replace(options, digests=("sha256",)))
+
+
+def _shard_name(path: Path, number: int, identity: str) -> str:
+    return f"{index_base(path)}_{number + 1:05}_{identity[:_NAME_DIGITS]}.weights.h5"
+
+
+def _finished(name: str, part: FileLayout, written: WrittenFile) -> WrittenShard:
+    groups = tuple(dict.fromkeys(array.path.rpartition("/")[0] for array in part.arrays))
+    return WrittenShard(name, written.size, written.digests["sha256"], groups)
+
+
+def _switch(path: Path, shards: Sequence[WrittenShard], digests: Sequence[str]) -> WrittenFile:
+    """Write the index over the old one, then remove what only that one listed."""
     weight_map: dict[str, Any] = {}
     for shard in shards:
         for group in shard.groups:
@@ -104,44 +167,34 @@ def write_index(path: Path, shards: Sequence[WrittenShard], digests: Sequence[st
     }
     data = json.dumps(content, indent=4, sort_keys=True).encode("utf-8")
     first, old = path.with_name(f"{index_base(path)}_00000.weights.h5"), shard_names(path)
-    if not first.exists():
-        _write_empty(first)
-    write_atomically(path, data)
+    with ExitStack() as stack:
+        if not first.exists():
+            _write_empty(first)
+            stack.callback(first.unlink)
+        write_atomically(path, data)
+        stack.pop_all()
     # Only now: until the index was renamed it told of these.
     if first.name in old:
         _write_empty(first)
-    for name in set(old) - {shard.name for shard in shards} - {first.name}:
-        path.with_name(name).unlink(missing_ok=True)
-    remove_unlisted(path)
+    _remove(path, set(old) - {shard.name for shard in shards} - {first.name})
     found = {name: hashlib.new(name, data, usedforsecurity=False).hexdigest() for name in digests}
     return WrittenFile(path, content["metadata"]["total_size"] + len(data), found)
 
 
-def write_sharded(file: FileLayout, max_shard_size: float, values: Mapping[str, Values], path: Path,
-                  options: WritingOptions) -> WrittenFile:
-    """Write all shards and the index `path`. On any error, an interrupt included, an old set is as
-    it was and nothing of the new one is left.
-    """
-    shards: list[WrittenShard] = []
-    try:
-        for number, part in enumerate(shards_of(file, max_shard_size)):
-            shards.append(write_shard(part, number, values, path, options))
-        return write_index(path, shards, options.digests)
-    except BaseException:
-        remove_unlisted(path)
-        raise
-
-
 def remove_unlisted(path: Path) -> None:
-    """Remove shards with names of ours that the index `path` does not list, such as those of a
-    writer that was killed.
+    """Remove shards with names of ours that the index `path` does not list.
+
+    Only for callers who know that nobody writes the set now.
     """
     name = re.compile(
         rf"{re.escape(index_base(path))}_[0-9]{{5}}_[0-9a-f]{{{_NAME_DIGITS}}}\.weights\.h5")
-    listed = shard_names(path)
-    for found in path.resolve().parent.iterdir():
-        if name.fullmatch(found.name) and found.name not in listed:
-            found.unlink(missing_ok=True)
+    found = {entry.name for entry in path.resolve().parent.iterdir() if name.fullmatch(entry.name)}
+    _remove(path, found - set(shard_names(path)))
+
+
+def _remove(path: Path, names: Iterable[str]) -> None:
+    for name in names:
+        path.with_name(name).unlink(missing_ok=True)
 
 
 def _write_empty(path: Path) -> None:

@@ -56,7 +56,7 @@ class AtomicFile:
         self.path, self.durable = path, durable
         self.destination = path.resolve()
         self.temporary = temporary_path(self.destination)
-        self._folder: int | None = None
+        self._prepared = False
 
     def __enter__(self) -> AtomicFile:
         """Return the file itself."""
@@ -66,9 +66,6 @@ class AtomicFile:
     def __exit__(self, error_type: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         """Remove what was not committed."""
-        if self._folder is not None:
-            os.close(self._folder)
-            self._folder = None
         self.temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and not isinstance(error, SaveError):
             raise SaveError(f"cannot save to {self.path}: {error}") from error
@@ -78,13 +75,11 @@ class AtomicFile:
         return self.temporary.open("xb")
 
     def prepare(self) -> None:
-        """Do everything that can fail or take long before `commit`, which calls it otherwise."""
+        """Flush what was written to the disk, which takes long, before `commit` is called."""
         if self.durable:
             with self.temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            # Windows cannot open a folder; there the rename is as durable as it gets.
-            if os.name == "posix" and self._folder is None:
-                self._folder = os.open(self.temporary.parent, os.O_RDONLY)
+        self._prepared = True
 
     def commit(self, name: str = "") -> None:
         """Give the file its name in one step; an existing one is replaced and leaves its mode.
@@ -95,17 +90,24 @@ class AtomicFile:
         Args:
             name: Another name in the same folder than that of `path`.
         """
-        if self._folder is None:
+        if not self._prepared:
             self.prepare()
         destination = self.destination.with_name(name) if name else self.destination
         if destination.exists():
             shutil.copymode(destination, self.temporary)
-        with deferred_sigint():
-            os.replace(self.temporary, destination)
-            if self._folder is not None:
-                # The new file is there; it only may not survive a power failure.
-                with suppress(OSError):
-                    os.fsync(self._folder)
+        # Windows cannot open a folder; there the rename is as durable as it gets.
+        flush = self.durable and os.name == "posix"
+        folder = os.open(destination.parent, os.O_RDONLY) if flush else None
+        try:
+            with deferred_sigint():
+                os.replace(self.temporary, destination)
+                if folder is not None:
+                    # The new file is there; it only may not survive a power failure.
+                    with suppress(OSError):
+                        os.fsync(folder)
+        finally:
+            if folder is not None:
+                os.close(folder)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

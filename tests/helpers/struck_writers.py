@@ -102,7 +102,7 @@ def tell_phases(shared: mmap.mmap, shards: bool) -> None:
         "hash", following.HashWorkers.__exit__)  # type: ignore[method-assign]
     from_plan.compare_with_values = telling("hash", from_plan.compare_with_values)
     if shards:
-        sharded.write_index = telling("rename", sharded.write_index, 0.001)
+        sharded._switch = telling("rename", sharded._switch, 0.001)
     else:
         os.replace = telling("rename", os.replace, 0.001)
 

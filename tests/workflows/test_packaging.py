@@ -104,7 +104,7 @@ def test_installed_alone_it_imports_quickly_and_brings_nothing_heavy(kind: str, 
     run(python, "-m", "pip", "install", "--quiet", built[kind], env=clean)
     answer = run(python, "-m", "pip", "list", "--format", "json", env=clean)
     installed = {entry["name"].lower() for entry in json.loads(answer)}
-    needed = {"keras-torch-convert", "numpy", "h5py", "tqdm", "click"}
+    needed = {"keras-torch-convert", "numpy", "h5py", "tqdm", "click", "filelock"}
     assert installed - {"pip", "setuptools", "tomli", "typing-extensions"} == needed
 
     command = python.with_name("keras-torch-convert" + (".exe" if os.name == "nt" else ""))
