@@ -1,6 +1,4 @@
-"""From the type of the values at hand to the type that a variable or a callback wants, with what is
-lost counted.
-"""
+"""From the dtype of the values at hand to the one that is wanted, with what is lost counted."""
 
 from __future__ import annotations
 
@@ -19,9 +17,7 @@ _NOT_EXACT = {(whole, "float64") for whole in ("int64", "uint64")}
 
 
 def is_exact(source_type: str, target_type: str) -> bool:
-    """True when every value of the source type is one of the target type, so that nothing needs to
-    be counted.
-    """
+    """Return whether the target dtype holds every value of the source dtype."""
     if source_type == target_type:
         return True
     if "bfloat16" in (source_type, target_type):
@@ -33,7 +29,7 @@ def is_exact(source_type: str, target_type: str) -> bool:
 
 @dataclass(slots=True)
 class Losses:
-    """What the casts of one conversion rounded, by pair of types."""
+    """What the casts of one conversion rounded, by pair of dtypes."""
 
     rounded: dict[tuple[str, str], list[tuple[str, int, int]]] = field(default_factory=dict)
 
@@ -43,7 +39,7 @@ class Losses:
             self.rounded.setdefault(types, []).append((label, rounded, size))
 
     def sentences(self) -> tuple[str, ...]:
-        """One sentence for each pair of types."""
+        """Return one sentence for each pair of dtypes."""
         result = []
         for (source_type, target_type), places in self.rounded.items():
             rounded, size = sum(place[1] for place in places), sum(place[2] for place in places)
@@ -56,10 +52,10 @@ class Losses:
 
 def cast(values: npt.NDArray[Any], source_type: str, target_type: str, label: str,
          losses: Losses | None = None) -> npt.NDArray[Any]:
-    """The values in another type, rounded to nearest even; the same array when the types are equal.
+    """Return the values in another dtype, rounded to nearest even; the same array for an equal one.
 
-    Raises ValueError when finite values do not fit the target type, with their number. bfloat16
-    travels as its bits (uint16).
+    bfloat16 travels as its bits (uint16). Raises ValueError when finite values do not fit the
+    target dtype.
     """
     if source_type == target_type:
         return values

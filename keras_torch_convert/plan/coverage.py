@@ -31,8 +31,7 @@ class Coverage:
 
 
 def coverage(shape: tuple[int, ...], regions: Sequence[Sequence[AxisEntries]]) -> Coverage:
-    """The coverage of an array of `shape` by regions, each of which has its entries for every axis.
-    """
+    """Return how regions cover an array of `shape`; each has its entries for every axis."""
     if not regions or 0 in shape:
         return Coverage(0, False)
     members: list[dict[AxisEntries, npt.NDArray[np.intp]]] = []
@@ -58,8 +57,8 @@ def coverage(shape: tuple[int, ...], regions: Sequence[Sequence[AxisEntries]]) -
 def _classes(
     extent: int, different: dict[AxisEntries, None]
 ) -> tuple[npt.NDArray[np.intp], dict[AxisEntries, npt.NDArray[np.intp]]]:
-    """For each entry of an axis the number of its class, and for each of the `different` choices
-    the classes that it takes.
+    """Return the class of each entry of an axis, and for each of the `different` choices the
+    classes that it takes.
     """
     chosen = {entries: _entries(entries) for entries in different}
     if len(chosen) > _MOST_CHOICES:

@@ -1,6 +1,4 @@
-"""One status for every tensor and every variable, and what a strict conversion says about those
-without one.
-"""
+"""One status for every tensor and every variable, and what a strict conversion refuses."""
 
 from __future__ import annotations
 
@@ -46,8 +44,7 @@ class LedgerEntry:
 def make_ledger(
     plan: Plan, source: Source, target: Target,
     equal: Mapping[str, str] = MappingProxyType({})) -> tuple[LedgerEntry, ...]:
-    """The statuses under `plan`: all tensors in the source's order, then all variables in the
-    target's.
+    """Return all tensors in the source's order, then all variables in the target's.
 
     `equal` names for a tensor that the Plan does not mention another one with the very same values.
     """
@@ -114,8 +111,8 @@ def _status_of_variable(variable: TargetVariable, plan: Plan, target: Target,
 
 def leftover_problems(ledger: Iterable[LedgerEntry], target: Target,
                       strict: bool | str) -> list[str]:
-    """What a strict conversion refuses: tensors left over (strict=True) and variables unset
-    (strict=True or "target").
+    """Return a problem for each tensor left over (strict=True) and each variable unset (strict=True
+    or "target").
     """
     if target.framework == "torch":
         return _leftovers_of_the_reverse(ledger, strict)

@@ -27,35 +27,31 @@ INDEX_TYPES = ("bool", "int16", "int32", "int64")
 
 
 def stored_as_bits(name: str) -> bool:
-    """True for a PyTorch type that NumPy lacks: its values travel as unsigned integers of the same
-    size.
+    """Return whether NumPy lacks a PyTorch dtype, so that its values travel as unsigned integers of
+    the same size.
     """
     return name in _AS_BITS
 
 
 def torch_name(dtype: np.dtype[Any]) -> str | None:
-    """PyTorch's name of a NumPy type (the ml_dtypes ones included), None when PyTorch has no such
-    type.
-    """
+    """Return PyTorch's name of a NumPy dtype (those of ml_dtypes included), None when it has none."""
     return dtype.name if dtype.name in NUMPY_TYPES and dtype.names is None else None
 
 
 def native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The array in the byte order of the machine: itself, or a copy when it has to be swapped."""
+    """Return the array in the byte order of the machine: itself, or a copy when it is swapped."""
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A view of the array that cannot be written through; the flags of the array itself are left
-    alone.
-    """
+    """Return a view that cannot be written through; the array itself stays writable."""
     view = array.view()
     view.flags.writeable = False
     return view
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The NumPy type of a Keras type name ("float32", "bfloat16", ...)."""
+    """Return the NumPy dtype of a Keras dtype name ("float32", "bfloat16", ...)."""
     try:
         dtype: np.dtype[Any] = np.dtype(name)
     except TypeError:

@@ -45,7 +45,7 @@ class StoredArray:
     """One HDF5 data set, contiguous and little-endian.
 
     `path` is absolute, `dtype` NumPy's name of the type in the file with its byte order ("<f4",
-    "|V2" for bfloat16). `place` is the variable whose values it holds; "" when it holds none of the
+    "|V2" for bfloat16). `key` is the variable whose values it holds; "" when it holds none of the
     Plan's variables (the state of a random generator). `values` are its bytes where no Plan gives
     them: those of such an array, and of variables that keep their own values.
     """
@@ -94,13 +94,13 @@ class TargetLayout:
     members: tuple[ArchiveMember, ...] = ()
 
     def files(self) -> Iterator[FileLayout]:
-        """The HDF5 files that are known."""
+        """Yield the HDF5 files that are known."""
         yield from (file for file in (self.legacy, self.weights) if file is not None)
 
-    def paths(self, place: str) -> tuple[str, ...]:
-        """All paths of a variable, those in the legacy file first."""
+    def paths(self, key: str) -> tuple[str, ...]:
+        """Return all paths of a variable, those in the legacy file first."""
         return tuple(
-            array.path for file in self.files() for array in file.arrays if array.key == place)
+            array.path for file in self.files() for array in file.arrays if array.key == key)
 
 
 class LazyLayout:
@@ -117,8 +117,10 @@ class LazyLayout:
         self._recorded: TargetLayout | None = None
 
     def record(self) -> TargetLayout:
-        """The layout. Raises SaveError when the model is gone, or when Keras can save it in no
-        format.
+        """Return the layout, recorded now if it was not yet.
+
+        Raises:
+            SaveError: The model is gone, or Keras can save it in no format.
         """
         if self._recorded is None:
             self._recorded = self._record()
@@ -135,12 +137,12 @@ class LazyLayout:
 
 
 def recorded(layout: TargetLayout | LazyLayout | None) -> TargetLayout | None:
-    """The layout, recorded now if it was not yet. Raises SaveError as `LazyLayout.record` does."""
+    """Return the layout, recorded now if it was not yet; see `LazyLayout.record`."""
     return layout.record() if isinstance(layout, LazyLayout) else layout
 
 
 def recorded_or_none(layout: TargetLayout | LazyLayout | None) -> TargetLayout | None:
-    """The same; what cannot be recorded is None, and a warning says why."""
+    """Return the same, None for what cannot be recorded; a warning says why."""
     try:
         return recorded(layout)
     except SaveError as error:

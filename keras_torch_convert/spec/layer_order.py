@@ -16,14 +16,13 @@ _ROLES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"
 
 
 def split_layer(name: str) -> tuple[str, str]:
-    """Layer and last part of a tensor's name; the separator is "/" when there is one, else "."."""
+    """Return layer and last part of a tensor's name, cut at "/" when there is one, else at "."."""
     layer, _, last = name.rpartition("/" if "/" in name else ".")
     return layer, last
 
 
 def is_sorted(tensors: Sequence[SourceTensor]) -> bool:
-    """True when names are sorted, over the whole list or within each of its runs of one type (as
-    safetensors writes them).
+    """Return whether names are sorted, in all or within each run of one dtype (as safetensors does).
     """
     names = [tensor.name for tensor in tensors]
     if names == sorted(names):
@@ -51,7 +50,7 @@ def is_telltale(names: Sequence[str]) -> bool:
 
 
 def natural_order(names: Iterable[str], by_role: bool = True) -> list[str]:
-    """Names with numbers counted as numbers, the tensors of a layer together.
+    """Return names with numbers counted as numbers, the tensors of a layer together.
 
     Within a layer the roles that PyTorch's layers register come in that order (weight, bias,
     running_mean, ...), unless `by_role` is False.
@@ -65,7 +64,7 @@ def natural_order(names: Iterable[str], by_role: bool = True) -> list[str]:
 
 
 def _natural(text: str) -> tuple[tuple[tuple[int, str], ...], ...]:
-    """A key under which "b2" comes before "b10", and "a" before "a.b"."""
+    """Return a key under which "b2" comes before "b10", and "a" before "a.b"."""
     separator = "/" if "/" in text else "."
     parts = text.split(separator) if text else []
     # An empty piece before a number keeps texts and numbers at the same places.
@@ -82,7 +81,7 @@ def _number(digits: str) -> tuple[int, str]:
 
 
 def _role(last: str) -> tuple[str, int]:
-    """The part of a name before its role ("in_proj_" of "in_proj_weight"), and the role's rank."""
+    """Return what stands before a role ("in_proj_" of "in_proj_weight"), and the role's rank."""
     for rank, role in enumerate(_ROLES):
         if last.endswith(role):
             return last.removesuffix(role), rank

@@ -25,14 +25,12 @@ _POSITION_TABLES = ("pos_embed", "position_embed", "positional_embed", "pos_emb"
 
 
 def role_of(name: str) -> str | None:
-    """Role of a tensor or variable by the last part of its name, None when it is not a known one.
-    """
+    """Return the role that the last part of a name says, None when it is not a known one."""
     return _ROLE_OF_NAME.get(last_part(name))
 
 
 def as_registered(tensors: Sequence[SourceTensor]) -> tuple[SourceTensor, ...]:
-    """The tensors in the order in which a torch module registers them: weight, bias, gain, mean,
-    variance.
+    """Return tensors in the order in which a torch module registers them: weight, bias, mean, ...
 
     Only a layer that stands in alphabetical order can have lost its own order (a file sorted by
     name); any other order is the module's and is kept. Unknown names keep their places, and so does
@@ -84,6 +82,6 @@ def in_layer_order(
 
 
 def is_position_table(name: str) -> bool:
-    """True when the last parts of a tensor's name say that it is a table of positions."""
+    """Return whether the last parts of a tensor's name say that it is a table of positions."""
     last = name.replace("/", ".").split(".")[-2:]
     return any(known in part for part in last for known in _POSITION_TABLES)

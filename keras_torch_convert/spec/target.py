@@ -14,10 +14,10 @@ from .tensor_spec import TensorSpec
 class TargetVariable:
     """One variable of a Keras model.
 
-    `place` identifies it: where it stands in the tree of layers, unique within the model and the
+    `key` identifies it: where it stands in the tree of layers, unique within the model and the
     same in every instance built by the same code (neither Keras's paths nor automatic layer names
-    are). `label` is for people ("stem_conv/kernel"). `name` is the variable's own name ("kernel",
-    "gamma", "moving_mean").
+    are). `display_name` is for people ("stem_conv/kernel"). `name` is the variable's own name
+    ("kernel", "gamma", "moving_mean").
     """
 
     key: str
@@ -46,7 +46,7 @@ class TargetVariable:
 class TargetLayer:
     """One layer that holds variables.
 
-    `kinds` are the class names along the method resolution order, the layer's own class first
+    `class_names` are those along the method resolution order, the layer's own class first
     ("WSConv2D", "Conv2D", "BaseConv", "Layer"): a rule asks for the kind it knows. `variables` are
     all weights in the order of Keras's own `layer.get_weights()`, those of sublayers included.
     `children` are the leaf layers below it, in order, empty when the layer owns all its variables
@@ -79,9 +79,7 @@ class TargetLayer:
 
     @property
     def base_name(self) -> str:
-        """The label without the number of an automatic name, to compare with names of the other
-        side.
-        """
+        """The display name without the number of an automatic name, to compare with torch names."""
         automatic = self.auto_name
         return self.display_name if automatic is None else self.display_name.removesuffix(
             self.name) + automatic
@@ -95,7 +93,7 @@ class Target:
     `inner` the layers made of others that lie inside of them (attention in a block). `framework` is
     "keras" (Keras 3, with `backend` "torch", "tensorflow" or "jax") or "tf_keras" (Keras 2). A
     torch module may be the target too: `framework` and `backend` are "torch" then, and `aliases`
-    gives for every further name of a tied tensor the place that counts.
+    gives for every further name of a tied tensor the key that counts.
     """
 
     model: Any = field(repr=False)
@@ -112,11 +110,11 @@ class Target:
         return "the torch module" if self.framework == "torch" else "the Keras model"
 
     def leaves(self) -> Iterator[TargetLayer]:
-        """Every layer that owns variables itself, depth first, in order."""
+        """Yield every layer that owns variables itself, depth first, in order."""
         for layer in self.layers:
             yield from layer.children or (layer,)
 
     @property
     def variables(self) -> dict[str, TargetVariable]:
-        """All variables by place, each once even when several layers share it."""
+        """All variables by key, each once even when several layers share it."""
         return {variable.key: variable for layer in self.layers for variable in layer.variables}
