@@ -34,7 +34,7 @@ def stored_as_bits(name: str) -> bool:
 
 
 def torch_name(dtype: np.dtype[Any]) -> str | None:
-    """Return PyTorch's name of a NumPy dtype (those of ml_dtypes included), None when it has none."""
+    """Return PyTorch's name of a NumPy or ml_dtypes dtype, None when it has none."""
     return dtype.name if dtype.name in NUMPY_TYPES and dtype.names is None else None
 
 

@@ -22,8 +22,7 @@ def split_layer(name: str) -> tuple[str, str]:
 
 
 def is_sorted(tensors: Sequence[SourceTensor]) -> bool:
-    """Return whether names are sorted, in all or within each run of one dtype (as safetensors does).
-    """
+    """Return whether names are sorted, in all or within each run of one dtype (safetensors)."""
     names = [tensor.name for tensor in tensors]
     if names == sorted(names):
         return True

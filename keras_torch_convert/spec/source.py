@@ -26,7 +26,8 @@ class SourceTensor:
     as uint8. `storage` is equal for tensors that share memory, start at the same element and step
     through it alike (tied weights), None when unknown. `from_array` is True when the tensor was
     given as a NumPy array and not as a torch tensor: a user's callback then gets the array's own
-    type, float32 otherwise. `display_name` is the name for people where `name` is none ("" when it is).
+    type, float32 otherwise. `display_name` is the name for people where `name` is none ("" when it
+    is).
     """
 
     name: str
