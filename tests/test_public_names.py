@@ -45,7 +45,7 @@ METHODS = {
 FOR_OTHER_ROOMS = {
     "Comparison.difference_text", "FirstDivergence.difference_text", "PlanCache.find",
     "PlanCache.keep", "Report.add", "Report.add_comparison", "Report.difference_text",
-    "Report.facts", "Report.kept_text", "Report.lines", "Results.lines"
+    "Report.facts", "Report.kept_text", "Report.headline", "Report.lines", "Results.lines"
 }
 # A summary tells what to do: "Carry the weights", not "The weights" or "Carries".
 NOT_IMPERATIVE = re.compile(

@@ -154,10 +154,10 @@ def _expanded(layers: Iterable[TargetLayer], inner: Iterable[TargetLayer],
         kept.get(id(leaf.layer), leaf) for layer in layers for leaf in layer.children or (layer,)
     ]
     # A layer that two others share counts once, where it appears first.
-    return _as_top_level(list({id(part.layer): part for part in reversed(parts)}.values())[::-1])
+    return as_top_level(list({id(part.layer): part for part in reversed(parts)}.values())[::-1])
 
 
-def _as_top_level(leaves: Sequence[TargetLayer]) -> tuple[TargetLayer, ...]:
+def as_top_level(leaves: Sequence[TargetLayer]) -> tuple[TargetLayer, ...]:
     """Return leaves as top-level layers, under their own names.
 
     An automatic one ("conv2d_7") gets the name of the layer above it: "block_conv2d". The number

@@ -100,7 +100,7 @@ class _Copier:
         else:
             try:
                 copy.deepcopy(value, self.memo)
-            except Exception:  # any class may refuse in any way; what it is, is said in `shared`
+            except Exception:  # told in `shared`; any class may refuse in any way
                 self.memo[id(value)] = value
                 self.shared[f"{path} ({type(value).__name__})"] = None
 

@@ -22,7 +22,7 @@ from zlib import crc32
 import numpy as np
 
 from keras_torch_convert.alignment.dictionaries import dictionaries_of
-from keras_torch_convert.keras_io.model import as_places
+from keras_torch_convert.keras_io.model import as_top_level
 from keras_torch_convert.spec.source import Source, SourceTensor
 from keras_torch_convert.spec.target import Target
 
@@ -43,7 +43,7 @@ def source_of(listing: dict[str, Any]) -> Source:
 def expanded(target: Any) -> Any:
     """The listed model with its leaf layers as places of their own."""
     return Target(None, target.name, target.framework, target.backend,
-                  as_places(list(target.leaves())))
+                  as_top_level(list(target.leaves())))
 
 
 def main() -> None:
