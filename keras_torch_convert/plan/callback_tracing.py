@@ -27,7 +27,7 @@ from .expressions import (Concat, Expression, Fill, Permute, Reshape, Slice, Ten
 Array = npt.NDArray[Any]
 Numbers = npt.NDArray[np.int64]
 # Shape and dtype of an array that callbacks get.
-ArrayKind = tuple[Shape, np.dtype[Any]]
+ArraySpec = tuple[Shape, np.dtype[Any]]
 
 # A movement of more pieces along one axis is no layout any more; nested at most so deep.
 _MOST_PIECES = 64
@@ -44,7 +44,7 @@ class _Operand:
 
 
 def trace_callbacks(call: Callable[[list[Array]], Sequence[Array]], operands: Sequence[Expression],
-                    kinds: Sequence[ArrayKind]) -> tuple[Expression | None, ...]:
+                    kinds: Sequence[ArraySpec]) -> tuple[Expression | None, ...]:
     """Call the user's callbacks twice on numbered arrays.
 
     What the callbacks raise on numbers goes through to the caller, for whom it means that they look
@@ -86,7 +86,7 @@ def _split(numbers: Numbers, shapes: Sequence[Shape]) -> list[Numbers]:
     ]
 
 
-def _numbered(numbers: Numbers, kinds: Sequence[ArrayKind]) -> list[Array]:
+def _numbered(numbers: Numbers, kinds: Sequence[ArraySpec]) -> list[Array]:
     parts = _split(numbers, [shape for shape, _ in kinds])
     return [
         part.astype(dtype if _holds(dtype, len(numbers)) else np.float64)

@@ -17,7 +17,7 @@ from ..spec.dtypes import numpy_dtype
 from ..spec.source import Source, SourceTensor
 from ..spec.target import Target, TargetVariable
 from ..util.text import join_names
-from .callback_tracing import ArrayKind
+from .callback_tracing import ArraySpec
 from .callbacks import apply_callbacks
 from .casting import CASTABLE, Losses
 from .coverage import AxisEntries, coverage
@@ -161,7 +161,7 @@ class _Check:
         self.problems: list[str] = []
         self.losses = Losses()
         self.hits: dict[str, tuple[str, ...]] = {}
-        self.callback_kinds: dict[LayerCallback, list[ArrayKind]] = {}
+        self.callback_kinds: dict[LayerCallback, list[ArraySpec]] = {}
         self.evaluation = Evaluation(source)
 
     @cached_property

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from .callback_tracing import ArrayKind, trace_callbacks
+from .callback_tracing import ArraySpec, trace_callbacks
 from .callbacks import apply_callbacks
 from .coverage import AxisEntries, coverage
 from .evaluation import Evaluation
@@ -17,7 +17,7 @@ from .recipe import Assignment
 
 
 def lower_callbacks(plan: Plan, kinds: Mapping[LayerCallback,
-                                               Sequence[ArrayKind]], evaluation: Evaluation,
+                                               Sequence[ArraySpec]], evaluation: Evaluation,
                     dtype_of: Callable[[str], str]) -> tuple[Plan, tuple[str, ...]]:
     """Replace each callback whose real results are, bit for bit, what traced steps give.
 
@@ -60,7 +60,7 @@ def _keys(callback: LayerCallback) -> str:
     return ", ".join(call.key for call in callback.calls)
 
 
-def _traced(callback: LayerCallback, kinds: Sequence[ArrayKind]) -> tuple[Expression, ...]:
+def _traced(callback: LayerCallback, kinds: Sequence[ArraySpec]) -> tuple[Expression, ...]:
     calls = [(call.key, call.function) for call in callback.calls]
     try:
         outputs = trace_callbacks(lambda arrays: apply_callbacks(callback.layer, arrays, calls),

@@ -36,16 +36,12 @@ from .integers import without_integers
 from .layer_rules import layers_of_layers
 from .pass_state import MOST_DRIFT, TOLD_BY_BOTH, Match, PassConfig, SearchState
 from .reordering import keeps_order, order_of_channels, reordered
-from .teacher_forcing import arranged_like, likeness, most_alike, recorded_output
+from .teacher_forcing import (MOST_ALIKE_FROM, arranged_like, most_alike, on_a_similar_input,
+                              outputs_with, recorded_output, similarity)
 from .trace_index import TraceIndex
 
 MOST_TRIALS = 48
-# Behind a layer with an activation of its own, what it gives goes into one of so many units.
-MOST_UNITS_BEHIND = 6
-MOST_UNITS_COMPARED = 16
-# From which correlation on an output says which way of filling a layer is right, and by how much it
-# must be better than that of the rule.
-MOST_ALIKE_FROM = 0.5
+# By how much the output of another mapping must be more like torch's than that of the rule.
 CLEARLY_MORE_ALIKE = 0.05
 MOST_ROWS_TO_FOLD = 8
 # Fillings that are tried with their inputs in another order: it is the order that is looked for,
@@ -278,7 +274,8 @@ class KerasPass:
             self.raise_unflatten(leaf.display_name)
         if self.setup.forced:
             # A unit on the same input, or one much like it, is the one, though the layer differs.
-            found_before = found_before or self._on_a_similar_input(leaf, arrays)
+            found_before = found_before or on_a_similar_input(self.search.by_order(leaf), arrays[0],
+                                                              self.knowledge)
         otherwise = () if self.setup.forced and found_before else (self.settle_by_output,
                                                                    self.settle_without_partner)
         for settle_otherwise in otherwise:
@@ -286,19 +283,6 @@ class KerasPass:
             if found:
                 return output
         return self._leave_open(leaf, inputs, found_before, run)
-
-    def _on_a_similar_input(self, leaf: TargetLayer,
-                            arrays: list[npt.NDArray[Any]]) -> list[Candidate]:
-        """Units whose recorded input resembles what the layer gets, the most alike first."""
-        recorded = self.knowledge.trace.arrays
-        found: list[tuple[float, Candidate]] = []
-        for candidate in self.search.by_order(leaf)[:MOST_UNITS_COMPARED]:
-            keys = [key for key in candidate.unit.inputs if key in recorded]
-            nearest = most_alike((recorded[key] for key in keys), arrays[0])
-            alike = -1.0 if nearest is None else likeness(nearest, arrays[0])
-            if alike >= MOST_ALIKE_FROM:
-                found.append((alike, candidate))
-        return [candidate for _, candidate in sorted(found, key=lambda pair: -pair[0])]
 
     def settle_with_used(self, leaf: TargetLayer, inputs: list[Fingerprint],
                          run: Callable[[], Any]) -> tuple[Any, bool]:
@@ -557,9 +541,11 @@ class KerasPass:
         chosen, filling = left[0]
         if self.setup.forced:
             filling = self._most_alike(leaf, [one for _, one in left], candidate.unit, run)
-        settled = Match(leaf, filling, candidate.unit.display_name,
-                        "its input; the layers behind it", 0.0, 0.0, len(possible),
-                        self._outputs_of(leaf, filling, candidate.unit))
+        settled = Match(
+            leaf, filling, candidate.unit.display_name, "its input; the layers behind it", 0.0, 0.0,
+            len(possible),
+            outputs_with(filling, leaf, candidate.unit, self.knowledge)
+            if self.setup.forced else candidate.unit.outputs)
         self._take(settled)
         self.state.last_order = candidate.unit.order
         # What comes behind gets torch's own output, whichever of them it is.
@@ -580,35 +566,14 @@ class KerasPass:
             self._take(Match(leaf, mapping, unit.display_name, "", 0.0, 0.0, 1))
             own = [array for array in eager_arrays(run()) if array.size]
             self.state.back_to(before)
-            recorded = [
-                self.knowledge.trace.arrays[key] for key in self._outputs_of(leaf, mapping, unit)
-                if key in self.knowledge.trace.arrays
-            ]
+            arrays = self.knowledge.trace.arrays
+            outputs = outputs_with(mapping, leaf, unit, self.knowledge)
+            recorded = [arrays[key] for key in outputs if key in arrays]
             nearest = most_alike(recorded, own[0]) if own else None
-            found.append(-1.0 if nearest is None else likeness(nearest, own[0]))
+            found.append(-1.0 if nearest is None else similarity(nearest, own[0]))
         best = max(range(len(found)), key=found.__getitem__)
         clear = found[best] >= MOST_ALIKE_FROM and found[best] > found[0] + CLEARLY_MORE_ALIKE
         return mappings[best if clear else 0]
-
-    def _outputs_of(self, leaf: TargetLayer, filling: LayerMapping,
-                    unit: TracedOp) -> tuple[Fingerprint, ...]:
-        """What torch computes with just these weights; for a layer that ends in an activation also
-        what goes into the units behind.
-        """
-        if not self.setup.forced:
-            return unit.outputs
-        wanted = {self.knowledge.tied[name][0] for name in filling.names}
-        own = [
-            one for one in self.knowledge.trace.units
-            if {self.knowledge.tied[name][0] for name in one.names} == wanted
-        ]
-        outputs = [key for one in own for key in one.outputs]
-        activation = getattr(leaf.layer, "activation", None)
-        if outputs and getattr(activation, "__name__", "linear") != "linear":
-            last = max(one.order for one in own)
-            behind = [one for one in self.knowledge.trace.units if one.order > last]
-            outputs += [key for one in behind[:MOST_UNITS_BEHIND] for key in one.inputs]
-        return tuple(dict.fromkeys(outputs)) or unit.outputs
 
     def _take(self, settled: Match) -> None:
         for variable, way in settled.filling.ways:

@@ -15,8 +15,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ...running.fingerprint import Fingerprint, distance
+from ...running.torch_trace import TracedOp
+from ...spec.target import TargetLayer
+from .candidates import Candidate, LayerMapping
+from .trace_index import TraceIndex
 
 Array = npt.NDArray[np.floating]
+
+# The centered correlation from which on two values may be the same thing: right ones read 0.76 and
+# more where the models differ, unrelated ones up to 0.3.
+MOST_ALIKE_FROM = 0.5
+# Behind a layer with an activation of its own, what it gives goes into one of so many units.
+MOST_UNITS_BEHIND = 6
+MOST_UNITS_COMPARED = 16
 
 
 def recorded_output(outputs: Sequence[Fingerprint], arrays: Mapping[Fingerprint, Array],
@@ -51,12 +62,47 @@ def most_alike(recorded: Iterable[Array], own: Array) -> Array | None:
     """
     arranged = (arranged_like(array, own) for array in recorded if array.size == own.size)
     fitting = [array for array in arranged if array is not None]
-    return max(fitting, key=lambda array: likeness(array, own), default=None)
+    return max(fitting, key=lambda array: similarity(array, own), default=None)
 
 
-def likeness(first: Array, second: Array) -> float:
+def similarity(first: Array, second: Array) -> float:
     """Centered correlation of two arrays of one shape."""
     one, other = (array.astype(np.float64).ravel() for array in (first, second))
     one, other = one - one.mean(), other - other.mean()
     size = float(np.linalg.norm(one) * np.linalg.norm(other))
     return float(one @ other) / size if size else 0.0
+
+
+def on_a_similar_input(candidates: Sequence[Candidate], own: Array,
+                       knowledge: TraceIndex) -> list[Candidate]:
+    """Those of the candidates whose recorded input resembles what a layer gets, the most alike
+    first.
+    """
+    recorded = knowledge.trace.arrays
+    found: list[tuple[float, Candidate]] = []
+    for candidate in candidates[:MOST_UNITS_COMPARED]:
+        nearest = most_alike((recorded[key] for key in candidate.unit.inputs if key in recorded),
+                             own)
+        alike = -1.0 if nearest is None else similarity(nearest, own)
+        if alike >= MOST_ALIKE_FROM:
+            found.append((alike, candidate))
+    return [candidate for _, candidate in sorted(found, key=lambda pair: -pair[0])]
+
+
+def outputs_with(mapping: LayerMapping, leaf: TargetLayer, unit: TracedOp,
+                 knowledge: TraceIndex) -> tuple[Fingerprint, ...]:
+    """What torch computes with just the weights of a mapping; for a layer that ends in an
+    activation also what goes into the units behind.
+    """
+    wanted = {knowledge.tied[name][0] for name in mapping.names}
+    own = [
+        one for one in knowledge.trace.units if {knowledge.tied[name][0]
+                                                 for name in one.names} == wanted
+    ]
+    outputs = [key for one in own for key in one.outputs]
+    activation = getattr(leaf.layer, "activation", None)
+    if outputs and getattr(activation, "__name__", "linear") != "linear":
+        last = max(one.order for one in own)
+        behind = [one for one in knowledge.trace.units if one.order > last]
+        outputs += [key for one in behind[:MOST_UNITS_BEHIND] for key in one.inputs]
+    return tuple(dict.fromkeys(outputs)) or unit.outputs
