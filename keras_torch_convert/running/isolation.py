@@ -100,7 +100,7 @@ class _Copier:
         else:
             try:
                 copy.deepcopy(value, self.memo)
-            except Exception:  # told in `shared`; any class may refuse in any way
+            except Exception as error:  # any class may refuse in any way
                 self.memo[id(value)] = value
                 self.shared[f"{path} ({type(value).__name__})"] = str(error)
 
