@@ -1,5 +1,5 @@
-"""From two sides to a Plan without being told: by running both models, or for weights alone by
-shapes, names and order.
+"""`align`: from two sides to a Plan by running both models; for weights alone by shapes, names and
+order; or by a mapping.
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ def aligned_by_running(source: Source, target: Target, inputs: InputPair, hints:
 
 
 def on_other_classes(alignment: Alignment, source: Source, target: Target) -> str:
-    """What to try when the only open layer differs from the only torch layer without a place in its
-    number of outputs alone; "" for every other case.
+    """Say what to try when the only open layer differs from the only torch layer without a partner
+    in its number of outputs alone; return "" in every other case.
     """
     if len(alignment.open) != 1 or len({name.rpartition(".")[0] for name in alignment.left_over
                                        }) != 1:
@@ -179,8 +179,8 @@ def on_other_classes(alignment: Alignment, source: Source, target: Target) -> st
 
 def with_cause(error: AlignmentError, source: Source, target: Target, inputs: InputPair, plan: Plan,
                alignment: Alignment, hints: Mapping[str, str]) -> AlignmentError:
-    """The refusal with what has no counterpart and the place where the models part, as far as that
-    is known.
+    """Return the refusal with what has no counterpart, and with where the models part if that is
+    known.
     """
     from ..diagnosis.description import internal_error
     from ..diagnosis.unaligned import why_open
@@ -195,8 +195,10 @@ def with_cause(error: AlignmentError, source: Source, target: Target, inputs: In
 def aligned_statically(source: Source, target: Target, hints: Mapping[str, str], accepted: bool,
                        resize: Resize = None,
                        strict: Strict = True) -> tuple[Plan, StaticAlignment]:
-    """By shapes, names and order. AlignmentError, which shows what was found, when that is not
-    accepted or a Keras layer finds nothing.
+    """Align by shapes, names and order.
+
+    Raises AlignmentError, which shows what was found, when that is not accepted or a Keras layer
+    finds nothing.
     """
     from ..alignment.static.proposal import align_statically, refusal_open, refusal_unproven
 

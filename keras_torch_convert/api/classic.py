@@ -199,13 +199,13 @@ def keras_reload_from_torch_model(torch_model: Any, keras_model: Any = None,
     with timed(seconds, "read"):
         target = read_target(keras_model, sample=sample, expand_nested=expand_nested,
                              whole=is_attention)
-    said = AlignmentOptions(tail_align_dict, full_name_align_dict, tail_split_position,
-                            specific_match_func, additional_transfer, unstack_weights, skip_layers,
-                            keep_layers, resize)
+    alignment = AlignmentOptions(tail_align_dict, full_name_align_dict, tail_split_position,
+                                 specific_match_func, additional_transfer, unstack_weights,
+                                 skip_layers, keep_layers, resize)
     with timed(seconds, "align"):
-        names = said.aligned(target)
-    stages.target, stages.arguments = target, said.arguments()
-    stages.layer_table = said.layer_table(groups, target, names.names)
+        names = alignment.aligned(target)
+    stages.target, stages.arguments = target, alignment.arguments()
+    stages.layer_table = alignment.layer_table(groups, target, names.names)
     stages.warnings = (*names.warnings, *unused_keys(target, additional_transfer))
     stages.notes = names.notes
     if not do_convert:
@@ -213,15 +213,13 @@ def keras_reload_from_torch_model(torch_model: Any, keras_model: Any = None,
     if verbose > 0:
         print(repr(stages.layer_table), end="\n\n")
     transfer = TransferOptions(strict, file_to_save(save_name, "_imagenet.h5", target), verbose > 0)
-    options = VerifyOptions(randomized=False, tolerance=tolerance) if do_predict else None
-    conversion = ClassicConversion(stages, groups, names, said, request, transfer, options)
+    verify = VerifyOptions(randomized=False, tolerance=tolerance) if do_predict else None
+    conversion = ClassicConversion(stages, groups, names, alignment, request, transfer, verify)
     return shown(conversion.run().report(), verbose)
 
 
 def check_picture(image: Any, rescale_mode: RescaleMode) -> None:
-    """Refuse a picture that cannot be read or an unknown rescaling now, before any weight is
-    written for it.
-    """
+    """Refuse a picture that cannot be read or an unknown rescaling before any weight is written."""
     if rescale_mode is not None:
         rescaling(rescale_mode)
     if image is not None:
@@ -229,29 +227,27 @@ def check_picture(image: Any, rescale_mode: RescaleMode) -> None:
 
 
 def read_stacks(stacked_state_dict: Mapping[str, Sequence[Any]]) -> tuple[Source, LayerGroups]:
-    """Stacked arrays as a source whose tensors are called "layer[0]", "layer[1]" and so on: their
-    own names are gone.
+    """Return stacked arrays as a source whose tensors are called "layer[0]", "layer[1]" and so on:
+    their own names are gone.
     """
     if not isinstance(stacked_state_dict, Mapping):
         raise SourceError("expected what state_dict_stack_by_layer returns, a dict of lists, got "
                           f"{type(stacked_state_dict).__name__}")
-    stacks = []
-    for layer, values in stacked_state_dict.items():
+    layers = []
+    for name, values in stacked_state_dict.items():
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise SourceError(
-                f"layer {layer!r}: expected a list of arrays, got {type(values).__name__}")
-        stacks.append(
-            TorchLayer(
-                layer,
-                tuple(stacked_tensor(layer, index, value) for index, value in enumerate(values))))
-    tensors = {tensor.name: tensor for stack in stacks for tensor in stack.tensors}
+                f"layer {name!r}: expected a list of arrays, got {type(values).__name__}")
+        stacked = (stacked_tensor(name, index, value) for index, value in enumerate(values))
+        layers.append(TorchLayer(name, tuple(stacked)))
+    tensors = {tensor.name: tensor for layer in layers for tensor in layer.tensors}
     if not tensors:
         raise SourceError("the stacked state dict holds no arrays")
-    return Source(tensors, "stacked state dict"), LayerGroups(tuple(stacks), {})
+    return Source(tensors, "stacked state dict"), LayerGroups(tuple(layers), {})
 
 
 def stacked_tensor(layer: str, index: int, value: Any) -> SourceTensor:
-    """One value of a stack under a name of its own."""
+    """Return one value of a stack under a name of its own."""
     tensor = live_tensor(f"{layer}[{index}]", value, "stacked state dict")
     if tensor is None:
         raise SourceError(
@@ -262,8 +258,8 @@ def stacked_tensor(layer: str, index: int, value: Any) -> SourceTensor:
 
 def file_to_save(save_name: str | PathLike[str] | None, ending: str,
                  target: Target) -> str | PathLike[str] | None:
-    """The file to write: None asks for the model's name with this ending, "" for none. SaveError
-    where it cannot be written.
+    """Return the file to write: the model's name with this ending for None, None for ""; raise
+    SaveError where it cannot be written.
     """
     path = f"{target.name}{ending}" if save_name is None else save_name or None
     if path is not None:
@@ -272,7 +268,7 @@ def file_to_save(save_name: str | PathLike[str] | None, ending: str,
 
 
 def shown(report: Report, verbose: int) -> Report:
-    """The report, printed unless silence is asked for; one of looking only prints its lists."""
+    """Print the report unless silence is asked for, of looking only also the lists; return it."""
     if verbose > 0:
         if not report.ledger:
             print(repr(report.layer_table))

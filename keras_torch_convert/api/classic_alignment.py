@@ -1,5 +1,5 @@
-"""What the caller of a classic function says about the alignment, and the conversion that follows:
-by order, and where nothing is said and the order is wrong, by running both models.
+"""The alignment by a classic function: by order, after dictionaries or a function have moved the
+names; without either, and where the order is wrong, by running both models.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class AlignmentOptions:
 
     @property
     def anything(self) -> bool:
-        """Whether anything is said that running both models could contradict."""
+        """Whether the caller gives anything that running both models could contradict."""
         return bool(self.moves or self.additional_transfer or self.skip_layers or self.keep_layers
                     or self.resize)
 
@@ -125,22 +125,22 @@ class ClassicConversion:
 
     - `stages`: what was found before the conversion
     - `groups`, `names`: the torch layers, and the names of the Keras layers in their order
-    - `said`: what the caller says about the alignment
+    - `alignment`: what the caller says about the alignment
     - `request`: what both models are run on
     - `transfer`: how the weights are written
-    - `options`: how the outputs are compared, None not to compare them
+    - `verify`: how the outputs are compared, None not to compare them
     """
 
     stages: Stages
     groups: LayerGroups
     names: NameAlignment
-    said: AlignmentOptions
+    alignment: AlignmentOptions
     request: InputRequest
     transfer: TransferOptions
-    options: VerifyOptions | None
+    verify: VerifyOptions | None
 
     def run(self) -> Stages:
-        """Convert by order; without a word about the alignment, run both models when that fails.
+        """Convert by order; given no alignment argument, run both models when that fails.
 
         An order that fits stays, however much the outputs differ, when running finds nothing
         better.
@@ -150,7 +150,7 @@ class ClassicConversion:
             ClassCountError: Only the head does not fit.
             PredictionError: A model cannot be run; the weights are in place.
         """
-        if self.said.anything or self.source.module is None:
+        if self.alignment.anything or self.source.module is None:
             return self._compared(self._applied(self._plan_by_order(), self._by_order()))
         try:
             plan = self._plan_by_order()
@@ -160,10 +160,10 @@ class ClassicConversion:
                 return self._compared(self._by_running(why, f"{why}: {error}"))
             except ClassCountError as refusal:
                 raise ClassCountError(_one_refusal(error, why, refusal)) from None
-        if self.options is None:
+        if self.verify is None:
             return self._applied(plan, "by order")
         try:
-            return self._by_order_unless_different(plan, self.options)
+            return self._by_order_unless_different(plan, self.verify)
         except OutputsDifferError as difference:
             try:
                 stages = self._by_running(str(difference), str(difference))
@@ -191,11 +191,11 @@ class ClassicConversion:
 
     def _plan_by_order(self) -> Plan:
         with timed(self.stages.seconds, "align"):
-            said, strict = self.said, self.transfer.strict
-            options = PairingOptions(said.skip_layers, said.keep_layers, strict, self.source.order,
-                                     said.moves)
+            alignment, strict = self.alignment, self.transfer.strict
+            options = PairingOptions(alignment.skip_layers, alignment.keep_layers, strict,
+                                     self.source.order, alignment.moves)
             return plan_by_order(self.groups, self.target, self.names.names, options,
-                                 said.additional_transfer, said.resize)
+                                 alignment.additional_transfer, alignment.resize)
 
     def _by_order(self) -> str:
         """Return how the layers are paired, and how far that is proven."""
@@ -212,12 +212,11 @@ class ClassicConversion:
 
     def _compared(self, stages: Stages) -> Stages:
         """Compare the outputs once the weights are safe."""
-        if self.options is not None:
+        if self.verify is not None:
             leaves = self._leaves()
             inputs = inputs_for(stages, self.source, leaves, self.request)
             if inputs is not None:
-                compare_outputs(stages, self.source, leaves, inputs, self.options,
-                                weights_stay=True)
+                compare_outputs(stages, self.source, leaves, inputs, self.verify, weights_stay=True)
         return stages
 
     def _by_order_unless_different(self, plan: Plan, options: VerifyOptions) -> Stages:
@@ -255,8 +254,8 @@ class ClassicConversion:
         try:
             with timed(self.stages.seconds, "align"):
                 inputs = input_pair(self.source.module, leaves, InputRequest(self.request.sample))
-                found, alignment = aligned_by_running(self.source, leaves, inputs, {},
-                                                      accept_unproven=False)
+                found, by_running = aligned_by_running(self.source, leaves, inputs, {},
+                                                       accept_unproven=False)
                 plan = with_both_sides(found, self.source, leaves)
         except ClassCountError:
             raise
@@ -264,14 +263,14 @@ class ClassicConversion:
             raise AlignmentError(
                 f"{in_full}; running both models to find the alignment did not help either: {error}"
             ) from error
-        stages = replace(self.stages, target=leaves, alignment=alignment)
+        stages = replace(self.stages, target=leaves, alignment=by_running)
         with transferred(stages, plan, self.transfer):
             dictionaries = classic_dictionaries(plan, self.source, self.target.model)
-            said = (f"the same alignment as a call to paste:\n{dictionaries}"
+            call = (f"the same alignment as a call to paste:\n{dictionaries}"
                     if dictionaries.found else f"{dictionaries.comment} (report.dictionaries)")
             stages.dictionaries = dictionaries
             stages.notes = (*stages.notes, f"{why}, so both models were run to find the alignment",
-                            said)
+                            call)
         return stages
 
 

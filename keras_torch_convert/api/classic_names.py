@@ -67,7 +67,7 @@ def state_dict_stack_by_layer(state_dict: Mapping[str, Any],
 
 
 def array_of(name: str, value: Any) -> Any:
-    """A state dict's value as a NumPy array, where it has a way to become one."""
+    """Return a state dict's value as a NumPy array, where it has a way to become one."""
     if not hasattr(value, "numpy"):
         return value
     if not hasattr(value, "is_floating_point"):
@@ -164,8 +164,8 @@ def align_layer_names_multi_stage(target_names: Sequence[str], tail_align_dict: 
 
 
 def announced(alignment: NameAlignment) -> list[str]:
-    """The aligned names as a new list, once the warnings have been given to the caller of the
-    public function.
+    """Give the warnings to the caller of the public function; return the aligned names as a new
+    list.
     """
     for text in alignment.warnings:
         warnings.warn(text, stacklevel=3)

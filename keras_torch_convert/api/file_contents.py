@@ -1,4 +1,4 @@
-"""What goes into a Keras file: its layout, a checked Plan, and for every array of the file the
+"""The contents of a Keras file: its layout, a checked Plan, and for every array of the file the
 function that gives its values.
 """
 
@@ -36,7 +36,7 @@ from .reporting import report_of_file
 
 @dataclass(frozen=True, slots=True)
 class FileContents:
-    """A file that can be written: `values` has an entry for every place of `file`, the HDF5 file of
+    """A file that can be written: `values` has an entry for every key of `file`, the HDF5 file of
     `layout` that is wanted.
     """
 
@@ -102,8 +102,8 @@ def _check_difference(plan: Plan, source: Source) -> None:
 
 
 def _on_other_shapes(plan: Plan, found: Difference) -> str:
-    """What to try when all that differs is the shapes of one layer, as for a head of another class
-    count.
+    """Say what to try when all that differs is the shapes of one layer, as for a head of another
+    class count.
     """
     other = {name for name, _, _ in found.shapes}
     layers = {
@@ -132,16 +132,18 @@ def _layout(plan: Plan, template: Path | None,
 
 
 def _own_values(array: StoredArray) -> npt.NDArray[Any]:
-    """The values that a variable had in the model that the Plan was made with."""
+    """Return the values that a variable had in the model that the Plan was made with."""
     return np.frombuffer(array.values, np.uint8)
 
 
 def _left_out(plan: Plan) -> dict[str, str]:
-    return {place: rule for place, rule in plan.kept.items() if rule.startswith(LEFT_OUT)}
+    return {key: rule for key, rule in plan.kept.items() if rule.startswith(LEFT_OUT)}
 
 
 def _zeros(plan: Plan, file: FileLayout, values: Mapping[str, Values]) -> dict[str, Values]:
-    """Zeros for layers that were left out by name, where neither layout nor template has values."""
+    """Return zeros for layers that were left out by name, where neither layout nor template has
+    values.
+    """
     left_out = _left_out(plan)
     return {
         array.key: partial(_zeros_like, array)
@@ -157,19 +159,18 @@ def _warnings(plan: Plan, template: Path | None) -> tuple[str, ...]:
     where = f"the values of {template}"
     if template is None:
         where = "zeros: give template= a file with other values"
-    return tuple(
-        f"'{plan.targets[place].display_name if place in plan.targets else place}' is {rule}; "
-        f"the file holds {where}" for place, rule in _left_out(plan).items())
+    return tuple(f"'{plan.targets[key].display_name if key in plan.targets else key}' is {rule}; "
+                 f"the file holds {where}" for key, rule in _left_out(plan).items())
 
 
 def _file_target(plan: Plan, layout: TargetLayout, path: Path) -> Target:
-    """The variables of a file that does not exist yet: those that the Plan sets, and those that it
-    keeps.
+    """Return the variables of a file that does not exist yet: those that the Plan sets, and those
+    that it keeps.
     """
     variables = tuple(
-        TargetVariable(place, kind.display_name,
-                       kind.display_name.rsplit("/", 1)[-1], kind.shape, kind.dtype, True, None)
-        for place, kind in plan.targets.items())
+        TargetVariable(key, spec.display_name,
+                       spec.display_name.rsplit("/", 1)[-1], spec.shape, spec.dtype, True, None)
+        for key, spec in plan.targets.items())
     framework: Literal["keras",
                        "tf_keras"] = "tf_keras" if layout.framework == "tf_keras" else "keras"
     layer = TargetLayer(path.name, path.name, ("File",), variables, (), 0, {}, None)

@@ -26,11 +26,13 @@ from ..torch_io.reader import read
 
 def sides_of(keras_model: Any, module: Any, plan: Plan | None,
              sample: Any) -> tuple[Plan, Source, Target, Target]:
-    """What is needed to fill `module` from `keras_model`: (Plan from Keras to torch, source, torch
-    target, the Keras model as it is read).
+    """Read what is needed to fill `module` from `keras_model`.
 
     Without a Plan the layers are paired by order, as if to fill the Keras model, and the Plan is
     inverted; so is a Plan of that direction.
+
+    Returns:
+        The Plan from Keras to torch, the source, the torch target, and the Keras model as read.
     """
     keras = keras_model if isinstance(keras_model, Target) else read_target(
         keras_model, sample=sample)
@@ -42,7 +44,7 @@ def sides_of(keras_model: Any, module: Any, plan: Plan | None,
 
 
 def reverse_of(plan: Plan) -> Plan:
-    """The Plan itself when it leads from Keras to torch, else its inverse."""
+    """Return the Plan itself when it leads from Keras to torch, else its inverse."""
     return plan if plan.reversed else plan.invert()
 
 
@@ -82,8 +84,8 @@ def to_state_dict(keras_model: Any, plan: Plan, *, strict: Strict = True) -> dic
 
 
 def prepare_state_dict(plan: Plan, source: Source, strict: Strict) -> CheckedPlan:
-    """A Plan from Keras to torch, checked against what it is applied to; its targets are all that
-    is known of the torch side.
+    """Check a Plan from Keras to torch against what it is applied to; its targets are all that is
+    known of the torch side.
     """
     assigned = {assignment.key for assignment in plan.assignments}
     missing = assigned - set(plan.targets)
@@ -92,5 +94,5 @@ def prepare_state_dict(plan: Plan, source: Source, strict: Strict) -> CheckedPla
             f"the plan does not know shape and type of '{min(missing)}'; make it anew, with a "
             "conversion of live models")
     target = torch_target_of(
-        {name: kind for name, kind in plan.targets.items() if name in assigned})
+        {name: spec for name, spec in plan.targets.items() if name in assigned})
     return check_plan(replace(plan, kept={}), source, target, strict=strict)

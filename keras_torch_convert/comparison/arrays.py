@@ -1,4 +1,4 @@
-"""Two arrays of two frameworks brought together: which order of axes, how far apart."""
+"""Bring two arrays of two frameworks together: which order of axes, how far apart."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Array = npt.NDArray[Any]
 
 
 def apart(torch_array: Array, keras_array: Array) -> float:
-    """Largest difference relative to torch's largest value in the order of axes that fits best;
-    infinite when no shape fits.
+    """Return the largest difference relative to torch's largest value, in the order of axes that
+    fits best; infinite when no shape fits.
     """
     if torch_array.size != keras_array.size or not torch_array.size:
         return inf
@@ -30,11 +30,12 @@ def apart(torch_array: Array, keras_array: Array) -> float:
 
 
 def arranged(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
-    """`array` in the shape `shape`, with its channels where either framework may have them, and
-    axes merged or split.
+    """Yield `array` in a shape, with its channels where either framework may have them.
 
-    As it stands, with the second axis moved behind others, with the last one moved forwards. Height
-    and width never change places.
+    Axes may be merged or split.
+
+    It comes as it stands, with the second axis moved behind others, and with the last one moved
+    forward. Height and width are never exchanged.
     """
     seen = set()
     for perm in orders(array.ndim):
@@ -45,7 +46,7 @@ def arranged(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
 
 
 def orders(ndim: int) -> Iterator[tuple[int, ...]]:
-    """Orders of axes that either framework may have: see `arranged`."""
+    """Yield the orders of axes that either framework may have: see `arranged`."""
     yield tuple(range(ndim))
     for target in range(2, ndim):
         rest = [axis for axis in range(ndim) if axis != 1]
@@ -56,8 +57,8 @@ def orders(ndim: int) -> Iterator[tuple[int, ...]]:
 
 
 def fits(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
-    """Whether one shape comes from the other by merging or splitting neighboring axes and by axes
-    of size 1.
+    """Return whether one shape comes from the other by merging or splitting neighboring axes and by
+    axes of size 1.
     """
     one, two = [extent for extent in first if extent != 1
                ], [extent for extent in second if extent != 1]
@@ -76,7 +77,8 @@ def fits(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
 
 
 def channels_last(array: Array, channels: int) -> Array:
-    """A torch map with its channels last, when the second axis is the one that counts `channels`.
+    """Return a torch map with its channels last, when the second axis is the one that counts
+    `channels`.
     """
     if array.ndim >= 3 and array.shape[1] == channels:
         return np.ascontiguousarray(np.moveaxis(array, 1, -1))
@@ -84,7 +86,7 @@ def channels_last(array: Array, channels: int) -> Array:
 
 
 def margins(given: Array, array: Array) -> tuple[tuple[int, int], ...] | None:
-    """How much was put before and after each axis but the first and last of `array` to make
+    """Return how much was put before and after each axis but the first and last of `array` to make
     `given`, None when it is not inside.
     """
     if given.ndim != array.ndim or given.shape[-1] != array.shape[-1]:

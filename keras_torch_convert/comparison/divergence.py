@@ -1,4 +1,4 @@
-"""What a diagnosis says: the place where two models part, and the cause when one was proven."""
+"""The outcome of a diagnosis: where two models part, and the cause when one is proven."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ SOFTMAX_AT_THE_END = "softmax at the end"
 
 @dataclass(frozen=True, slots=True)
 class FirstDivergence:
-    """The first place, in order of execution, whose inputs agree and whose output does not.
+    """The first call, in order of execution, whose inputs agree and whose output does not.
 
-    - `keras_layer`: label of the Keras layer, or, with `between`, of the layer before which the
-      models have parted
-    - `torch_module`: path of the torch module that belongs to it, "" when there is none;
-      `torch_class` and `torch_source` (file:line) its class and where its `forward` stands
-    - `operation`: in words what the layer computes there when no weights are to blame ("pooling",
-      "activation"), "" for a layer with weights
-    - `keras_shape`, `torch_shape`: shapes of the two outputs, () when unknown
-    - `difference`: largest difference there as a fraction of torch's largest value, None when the
-      shapes differ
-    - `kind`: short name of the cause ("epsilon", "activation", "padding", ...), "" when it is
-      unknown
-    - `cause`: what was found in a sentence; `distance` is the relative difference that is left with
-      the cause mended
-    - `advice`: what to change on which side
-    - `also`: causes that were found on the way and explain less than half of the outputs'
-      difference
+    Attributes:
+        keras_layer: Display name of the Keras layer, "" for the inputs.
+        torch_module: Path of the torch module that belongs to it, "" when there is none.
+        torch_class, torch_source: Its class, and file:line of its `forward`.
+        operation: What the layer computes there when no weights are to blame ("pooling",
+            "activation"), "" for a layer with weights.
+        keras_shape, torch_shape: Shapes of the two outputs, () when unknown.
+        difference: Largest difference there as a fraction of torch's largest value, None when the
+            shapes differ.
+        kind: Short name of the cause ("epsilon", "activation", "padding", ...), "" when unknown.
+        cause: What was found, in a sentence.
+        advice: What to change on which side.
+        distance: The relative difference that is left with the cause fixed.
+        also: Causes that were found on the way and explain less than half of the outputs'
+            difference.
     """
 
     keras_layer: str
@@ -70,9 +69,11 @@ class FirstDivergence:
         return "\n".join(lines)
 
     def difference_text(self) -> str:
-        """The size of the difference, "" when it could not be measured."""
-        return "" if self.difference is None else f", difference {self.difference:.1e} of torch's largest value"
+        """Return the size of the difference, "" when it could not be measured."""
+        if self.difference is None:
+            return ""
+        return f", difference {self.difference:.1e} of torch's largest value"
 
     def to_dict(self) -> dict[str, Any]:
-        """The divergence as plain data."""
+        """Return the divergence as plain data."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}

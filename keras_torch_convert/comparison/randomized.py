@@ -1,4 +1,4 @@
-"""The proof with random norm statistics, biases and scales in both models, so that a swap that
+"""Compare with random norm statistics, biases and scales in both models, so that a swap that
 identity norms hide shows.
 
 Fresh and barely trained norms are the identity, biases are zero and layer scales 1e-6: weights of
@@ -38,12 +38,11 @@ MOST_SWAPS = 8
 
 
 def random_values(module: Any, plan: Plan) -> dict[str, Any]:
-    """Name to new tensor for every norm statistic, bias, gain and scale that `plan` carries; tied
-    ones share theirs.
+    """Draw a new tensor, by name, for every norm statistic, bias, gain and scale of a Plan.
 
-    Those are the floating-point tensors with at most one axis longer than 1. Gains and scales lie
-    between 0.5 and 1.5, with both signs kept apart from zero; biases and means are small against
-    what they are added to; variances are the old ones times 0.6 to 1.4.
+    Those are the floating-point tensors with at most one axis longer than 1; tied ones share one.
+    Gains and scales lie between 0.5 and 1.5; biases and means are small against what they are added
+    to; variances are the old ones times 0.6 to 1.4.
     """
     import torch
 
@@ -88,10 +87,13 @@ def _random_value(last: str, tensor: Any, variance: Any, generator: Any) -> Any:
 
 def compare_randomized(module: Any, target: Target, inputs: InputPair, plan: Plan,
                        source: Source) -> tuple[Comparison, tuple[tuple[str, str], ...]]:
-    """The comparison with random values in both models, and the pairs of Keras layers whose swap it
-    would not show.
+    """Compare both models with random values in the places of norms, biases and scales.
 
-    Raises TransferError when `plan` does not belong to these models.
+    Returns:
+        The comparison, and the pairs of Keras layers whose swap it would not show.
+
+    Raises:
+        TransferError: The Plan does not belong to these models.
     """
     from ..running.keras_values import trial_values
 
@@ -120,12 +122,14 @@ def compare_randomized(module: Any, target: Target, inputs: InputPair, plan: Pla
 
 def unnoticed_swaps(target: Target, inputs: InputPair, held: dict[str, npt.NDArray[Any]],
                     set_value: Callable[..., None]) -> tuple[tuple[tuple[str, str], ...], int]:
-    """Pairs of layers that can change their weights without any output showing it, and the number
-    of pairs that were not tried.
+    """Find pairs of layers that can exchange their weights without any output showing it.
 
-    Only layers of one kind and shape that get the same input can be: each pair is swapped, in the
+    Only layers of one class and shape that get the same input can be: each pair is swapped, in the
     trial values, and the model run. Of layers that these inputs never reach none can be told from
     another.
+
+    Returns:
+        The pairs, and the number of pairs that were not tried.
     """
     called: dict[str, tuple[Any, ...]] = {}
     outputs = _run_and_note(target, inputs, called)
@@ -136,10 +140,10 @@ def unnoticed_swaps(target: Target, inputs: InputPair, held: dict[str, npt.NDArr
     pairs = [pair for leaves in alike.values() for pair in combinations(leaves, 2)]
     found = []
     for one, other in pairs[:MOST_SWAPS]:
-        places = list(zip(one.variables, other.variables, strict=True))
-        if not all(variable.key in held for pair in places for variable in pair):
+        variables = list(zip(one.variables, other.variables, strict=True))
+        if not all(variable.key in held for pair in variables for variable in pair):
             continue
-        for first, second in places:
+        for first, second in variables:
             set_value(first, held[second.key])
             set_value(second, held[first.key])
         swapped, _ = run_keras(target, inputs)
@@ -152,8 +156,8 @@ def unnoticed_swaps(target: Target, inputs: InputPair, held: dict[str, npt.NDArr
 
 def _run_and_note(target: Target, inputs: InputPair,
                   called: dict[str, tuple[Any, ...]]) -> dict[str, npt.NDArray[Any]]:
-    """The Keras model's outputs; `called` gets the fingerprints of what each layer with weights was
-    given at its first call, rounded.
+    """Return the Keras model's outputs; put into `called` the fingerprints of what each layer with
+    weights was given at its first call.
     """
     from ..running.fingerprint import fingerprint
     from ..running.keras_values import eager_arrays, intercepted_calls

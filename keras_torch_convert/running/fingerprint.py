@@ -23,8 +23,9 @@ _TINY = 1e-30
 
 
 def fingerprint(array: npt.NDArray[Any]) -> Fingerprint:
-    """log sum|x|, sum / sum|x|, log of the 2-norm, sum x^3 / sum|x|^3, log max|x|, of an array of
-    any number type.
+    """Return the fingerprint of an array of any number type.
+
+    It is log sum|x|, sum / sum|x|, log of the 2-norm, sum x^3 / sum|x|^3, and log max|x|.
     """
     if array.dtype not in (np.float32, np.float64):
         array = array.astype(np.float64)
@@ -38,8 +39,8 @@ def _log(value: float) -> float:
 
 
 def distance(first: Fingerprint, second: Fingerprint) -> float:
-    """Largest difference of two fingerprints, that of the maxima counting half; infinite when one
-    holds NaN.
+    """Return the largest difference of two fingerprints, that of the maxima counting half; infinite
+    with NaN.
     """
     if any(math.isnan(value) for value in (*first, *second)):
         return math.inf
@@ -58,10 +59,12 @@ class FingerprintIndex(Generic[Item]):
         self.keys = np.array([key for key, _ in self.items], np.float64).reshape(-1, 5)
 
     def find(self, wanted: Fingerprint, within: float = EQUAL_BELOW) -> list[tuple[float, Item]]:
-        """All items nearer than `within`, as (distance, item), in no order that means anything."""
+        """Return all items nearer than `within`, as (distance, item), in no order that means
+        anything.
+        """
         return [(apart, self.items[row][1])
                 for apart, row in _core.near_fingerprints(self.keys, wanted, within)]
 
     def nearest(self, wanted: Fingerprint) -> float:
-        """Distance to the nearest item, as far as it is below 1; infinite otherwise."""
+        """Return the distance to the nearest item if it is below 1, infinity otherwise."""
         return _core.nearest_fingerprint(self.keys, wanted, 1.0)

@@ -52,7 +52,7 @@ class InputSpec:
 
 
 def input_specs(model: Any) -> tuple[InputSpec, ...]:
-    """The inputs of a Keras model in the order in which it takes them, () when it does not say.
+    """Return the inputs of a Keras model in their order, () when it does not say.
 
     A functional model knows its input tensors; a subclassed one, once built, the shape that it was
     built for.
@@ -72,8 +72,8 @@ def input_specs(model: Any) -> tuple[InputSpec, ...]:
 
 
 def input_names(model: Any, tensors: Sequence[Any]) -> list[str]:
-    """Names by which a functional model takes its inputs: the keys of a dict, else the names of the
-    input tensors.
+    """Return the names by which a functional model takes its inputs: the keys of a dict, else the
+    names of the input tensors.
     """
     structure = getattr(model, "input", None)
     if isinstance(structure, Mapping):
@@ -84,17 +84,17 @@ def input_names(model: Any, tensors: Sequence[Any]) -> list[str]:
 
 
 def as_shape(shape: Any) -> tuple[int | None, ...]:
-    """A shape of either Keras as a plain tuple."""
+    """Return a shape of either Keras as a plain tuple."""
     return tuple(None if extent is None else int(extent) for extent in shape)
 
 
 def dtype_name(dtype: Any) -> str:
-    """The type's name: Keras 3 gives a string, Keras 2 a TensorFlow type."""
+    """Return a type's name: Keras 3 gives a string, Keras 2 a TensorFlow type."""
     return str(getattr(dtype, "name", dtype))
 
 
 def channels_first(spec: InputSpec, target: Target) -> bool:
-    """Whether a picture-like input has its channels right behind the batch axis.
+    """Return whether a picture-like input has its channels right behind the batch axis.
 
     Three channels at one end only decide; otherwise the layers' own `data_format`.
     """
@@ -108,7 +108,7 @@ def channels_first(spec: InputSpec, target: Target) -> bool:
 
 
 def takes_one_picture(specs: Sequence[InputSpec], target: Target) -> bool:
-    """True for a single floating-point input of height, width and three channels."""
+    """Return whether there is a single floating-point input of height, width and three channels."""
     if len(specs) != 1 or len(specs[0].shape) != 4 or not specs[0].floating:
         return False
     spec = specs[0]
@@ -116,21 +116,21 @@ def takes_one_picture(specs: Sequence[InputSpec], target: Target) -> bool:
 
 
 def ordered(model: Any) -> bool:
-    """Whether a model takes its inputs in an order that its author chose; those of a dict are
-    sorted by name.
+    """Return whether a model takes its inputs in an order that its author chose; those of a dict
+    are sorted by name.
     """
     return not isinstance(getattr(model, "input", None), Mapping)
 
 
 def has_several_tables(specs: Sequence[InputSpec], target: Target) -> bool:
-    """Whether ids of a single input may be meant for tables of several sizes (a vocabulary and
-    positions, or columns of categories).
+    """Return whether ids of a single input may be meant for tables of several sizes (a vocabulary
+    and positions, or columns of categories).
     """
     return sum(spec.holds_ids for spec in specs) == 1 and len(set(_tables(target))) > 1
 
 
 def _tables(target: Target) -> list[int]:
-    """The number of rows of every Embedding table."""
+    """Return the number of rows of every Embedding table."""
     return [
         layer.variables[0].shape[0]
         for layer in target.leaves() if "Embedding" in layer.class_names and layer.variables
@@ -139,10 +139,10 @@ def _tables(target: Target) -> list[int]:
 
 def random_inputs(specs: Sequence[InputSpec], target: Target, input_shape: tuple[int, int], *,
                   in_every_table: bool = False) -> list[npt.NDArray[Any]]:
-    """One random array for each spec, always the same ones: normal values, or ids that the largest
-    Embedding table holds, `in_every_table` all of them.
+    """Return one random array for each spec, always the same ones.
 
-    The batch is 1 where it is open, FEWEST_IDS where an input of ids has fewer than that.
+    They are normal values, or ids that the largest Embedding table holds, `in_every_table` all of
+    them. The batch is 1 where it is open, FEWEST_IDS where an input of ids has fewer than that.
     """
     generator = np.random.default_rng(SEED)
     # A single row of ids goes into the vocabulary, which is the largest table; of several any may
@@ -169,8 +169,8 @@ def random_inputs(specs: Sequence[InputSpec], target: Target, input_shape: tuple
 
 def concrete_shape(spec: InputSpec, target: Target, input_shape: tuple[int,
                                                                        int]) -> tuple[int, ...]:
-    """The spec's shape with every open axis filled: batch 1, height and width from `input_shape`,
-    others OPEN_EXTENT.
+    """Return a spec's shape with every open axis filled: batch 1, height and width from
+    `input_shape`, others OPEN_EXTENT.
     """
     shape = list(spec.shape)
     if shape and shape[0] is None:
@@ -186,8 +186,7 @@ def concrete_shape(spec: InputSpec, target: Target, input_shape: tuple[int,
 
 def to_torch_layout(array: npt.NDArray[Any], spec: InputSpec | None,
                     target: Target) -> npt.NDArray[Any]:
-    """An array in the Keras layout as PyTorch wants it: channels behind the batch axis for
-    convolutions.
+    """Return an array in the Keras layout as PyTorch wants it: channels behind the batch axis.
 
     Inputs of four axes and more are taken as pictures and volumes; those of three axes only when
     the model convolves along them first, since sequences have their features last in PyTorch too.

@@ -70,7 +70,7 @@ class KerasRun:
     captured: dict[int, Captured] = field(default_factory=dict)
 
     def leaves(self) -> list[LayerCall]:
-        """Calls that made no other calls, in order."""
+        """Return the calls that made no other calls, in order."""
         return [call for call in self.calls if not call.children]
 
 
@@ -105,7 +105,7 @@ class _CallRecorder:
         self.known: dict[int, tuple[Any, Fingerprint]] = {}
 
     def handle(self, layer: Any, call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """One call; a layer's own call reaches its class's again, which is not another one."""
+        """Note one call; a layer's own call reaches its class's again, which is not another one."""
         if self.stack and self.stack[-1].layer is layer:
             return call(*args, **kwargs)
         noted = self._begin(layer)
@@ -150,7 +150,7 @@ class _CallRecorder:
         return tuple(keys), tuple(shapes)
 
     def _key(self, tensor: Any, array: Array) -> Fingerprint:
-        """The statistics, taken once for each tensor."""
+        """Return the statistics of a tensor, taken once."""
         known = self.known.get(id(tensor))
         if known is not None and known[0]() is tensor:
             return known[1]
@@ -164,7 +164,7 @@ class _CallRecorder:
 
 
 def _with_first(output: Any, array: Array, target: Target) -> Any:
-    """What a call gave with its first tensor replaced."""
+    """Return what a call gave with its first tensor replaced."""
     if isinstance(output, (list, tuple)):
         return type(output)((_with_first(output[0], array, target), *output[1:]))
     return as_tensor_like(array, output, target)

@@ -31,8 +31,9 @@ class TrialValues(Protocol):
 
 @contextmanager
 def trial_values(target: Target) -> Iterator[TrialValues]:
-    """Gives a function that sets a variable for the time of the `with` block. Afterward the model
-    is as it was, whatever happens.
+    """Give a function that sets a variable for the time of the `with` block.
+
+    Afterward the model is as it was, whatever happens.
     """
     if target.framework == "keras":
         keras = importlib.import_module("keras")
@@ -86,12 +87,11 @@ class _Journal:
 def intercepted_calls(target: Target,
                       handle: Callable[[Any, LayerCall, tuple[Any, ...], dict[str, Any]],
                                        Any], *, operations: bool = False) -> Iterator[None]:
-    """Every call of a Keras layer goes through `handle(layer, call, args, kwargs)` inside the
-    `with` block.
+    """Send every call of a Keras layer through `handle(layer, call, args, kwargs)`.
 
-    With `operations` so do those of a functional Keras 3 model's graph that are no layers (`x +
-    y`). The class that all layers share is changed for the time: an attribute of one layer would
-    have no effect.
+    With `operations` also those of a functional Keras 3 model's graph that are no layers (`x + y`).
+    The class that all layers share is changed for the time of the `with` block: an attribute of one
+    layer would have no effect.
     """
     if target.framework == "keras":
         keras = importlib.import_module("keras")
@@ -119,9 +119,7 @@ def _intercepted(original: LayerCall, handle: Callable[..., Any]) -> LayerCall:
 
 
 def eager_arrays(value: Any) -> Iterator[npt.NDArray[Any]]:
-    """The arrays inside a layer's arguments or outputs; symbolic tensors and everything else are
-    passed over.
-    """
+    """Yield the arrays inside a layer's arguments or outputs, but no symbolic tensors."""
     for tensor in leaves_of(value):
         array = None if type(tensor).__name__.startswith("KerasTensor") else _as_array(tensor)
         if array is not None:
@@ -137,7 +135,7 @@ def _as_array(value: Any) -> npt.NDArray[Any] | None:
 
 
 def as_tensor_like(array: npt.NDArray[Any], output: Any, target: Target) -> Any:
-    """The array as a tensor of the type that a layer's `output` has."""
+    """Return the array as a tensor of the type that a layer's `output` has."""
     if target.framework == "keras":
         keras = importlib.import_module("keras")
         return keras.ops.convert_to_tensor(array,

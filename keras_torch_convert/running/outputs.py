@@ -13,7 +13,7 @@ Array = npt.NDArray[Any]
 
 
 def describe(error: BaseException) -> str:
-    """Type and first lines of an error's message: Keras repeats all arguments behind them."""
+    """Return type and first lines of an error's message: Keras repeats all arguments behind."""
     # Keras prints parts of its messages in bold.
     plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in plain.splitlines() if line.strip()]
@@ -22,15 +22,10 @@ def describe(error: BaseException) -> str:
             f"{text[:400]}{' ...' if len(text) > 400 or len(lines) > 3 else ''}")
 
 
-def outputs_of(output: Any) -> tuple[list[Array], list[str]]:
-    """Every array of a model's output, nested structures laid out in order, and their types."""
-    leaves = list(leaves_of(output))
-    names = [type_name(leaf) for leaf in leaves]
-    return [as_array(leaf) for leaf in leaves], names
-
-
 def named_outputs(output: Any) -> tuple[dict[str, Array], list[str]]:
-    """The same by name: "" for a single output, the place or key inside tuples and dicts, joined by
+    """Return every array of a model's output by name, and their types.
+
+    The name is "" for a single output, else the position or key inside tuples and dicts, joined by
     dots ("hidden.1").
     """
     leaves = dict(named_leaves(output))
@@ -39,7 +34,9 @@ def named_outputs(output: Any) -> tuple[dict[str, Array], list[str]]:
 
 
 def named_leaves(output: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The tensors of an output and where each stands, in order; see `leaves_of`."""
+    """Yield the tensors of an output with their names, in order; pass over what is no tensor (None,
+    numbers, cached states).
+    """
     if isinstance(output, (Mapping, list, tuple)):
         items = output.items() if isinstance(output, Mapping) else enumerate(output)
         for key, value in items:
@@ -49,21 +46,18 @@ def named_leaves(output: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def type_name(tensor: Any) -> str:
-    """The type of a tensor of any of the frameworks, without the framework's name."""
+    """Return the type of a tensor of any of the frameworks, without the framework's name."""
     return str(getattr(tensor.dtype, "name", tensor.dtype)).removeprefix("torch.")
 
 
 def leaves_of(output: Any) -> Iterator[Any]:
-    """The tensors of an output, in order; what is no tensor (None, numbers, cached states) is
-    passed over.
-    """
+    """Yield the tensors of an output, in order."""
     for _, leaf in named_leaves(output):
         yield leaf
 
 
 def as_array(tensor: Any) -> Array:
-    """A tensor of any of the frameworks as a NumPy array of a type that NumPy has; the half types
-    widen to float32.
+    """Return a tensor of any of the frameworks as a NumPy array; the half types widen to float32.
     """
     if hasattr(tensor, "detach"):
         tensor = tensor.detach().cpu()

@@ -41,7 +41,7 @@ class Rescaling:
     notes: tuple[str, ...] = ()
 
     def __call__(self, image: Image) -> Image:
-        """The rescaled picture, same shape (height, width, 3)."""
+        """Return the rescaled picture, of the same shape (height, width, 3)."""
         result = np.asarray(self.function(image), np.float32)
         if result.shape != image.shape:
             raise ValueError(
@@ -51,11 +51,11 @@ class Rescaling:
 
 
 def rescaling(rescale_mode: RescaleMode) -> Rescaling:
-    """The rescaling that `rescale_mode` asks for; ValueError for an unknown one.
+    """Return the rescaling that `rescale_mode` asks for; raise ValueError for an unknown one.
 
-    A name of RESCALE_MODES, a pair (mean, std) of numbers or of one number per channel, used as (x
-    - mean) / std on values from 0 to 255, or a function of the picture, float32 (height, width, 3)
-    from 0 to 255. None means "torch".
+    A name of RESCALE_MODES, a pair (mean, std) of numbers or of one number per channel, used as
+    (x - mean) / std on values from 0 to 255, or a function of the picture, float32 (height, width,
+    3) from 0 to 255. None means "torch".
     """
     if callable(rescale_mode):
         return Rescaling(rescale_mode,
@@ -73,7 +73,7 @@ def rescaling(rescale_mode: RescaleMode) -> Rescaling:
 
 
 def pair_rescaling(pair: Sequence[Any]) -> Rescaling:
-    """The rescaling by a pair (mean, std), each one number or one per channel."""
+    """Return the rescaling by a pair (mean, std), each one number or one per channel."""
     if len(pair) != 2:
         raise ValueError(
             f"rescale_mode as a sequence must be the pair (mean, std), got {len(pair)} entries")
@@ -94,25 +94,32 @@ def pair_rescaling(pair: Sequence[Any]) -> Rescaling:
 
 
 def standardizing(mean: Any, std: Any) -> Callable[[Image], npt.NDArray[Any]]:
-    """The function (x - mean) / std in float32."""
+    """Return the function (x - mean) / std in float32."""
     mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
     return lambda image: (image - mean) / std
 
 
 def spoken(numbers: npt.NDArray[Any]) -> str:
-    """One number as itself, three as a list."""
+    """Return one number as itself, three as a list."""
     texts = [f"{number:g}" for number in numbers.tolist()]
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
 def load_picture(image: Any = None, size: tuple[int, int] | None = None) -> tuple[Image, str]:
-    """A picture as float32 (height, width, 3), values from 0 to 255, and what it is in words.
+    """Read a picture, and say what it is.
 
-    `image`: None for the bundled cat, a path, a Pillow image, or an array: (height, width, 3) or
-    (height, width), whole numbers from 0 to 255, or floating point from 0 to 1 or from 0 to 255
-    (decided by the largest value). The whole picture is resized to `size` (height, width), bicubic,
-    nothing cropped; None keeps its own size. Raises PredictionError when it cannot be read or
-    Pillow is missing.
+    Args:
+        image: None for the bundled cat, a path, a Pillow image, or an array (height, width, 3) or
+            (height, width): whole numbers from 0 to 255, or floating point from 0 to 1 or from 0 to
+            255 (the largest value decides).
+        size: The whole picture is resized to it (height, width), bicubic, nothing cropped; None
+            keeps its own.
+
+    Returns:
+        The picture as float32 (height, width, 3), values from 0 to 255, and words for it.
+
+    Raises:
+        PredictionError: It cannot be read, or Pillow is missing.
     """
     from importlib import resources
 
@@ -146,7 +153,7 @@ def load_picture(image: Any = None, size: tuple[int, int] | None = None) -> tupl
 
 
 def pixels(image: Any) -> npt.NDArray[np.uint8]:
-    """An array as whole pixel values from 0 to 255."""
+    """Return an array as whole pixel values from 0 to 255."""
     array = np.asarray(image)
     if (array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4))
             or array.dtype.kind not in "uifb" or not array.size):

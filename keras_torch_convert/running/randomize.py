@@ -15,8 +15,7 @@ SEED = 20240229
 
 
 def randomized_values(module: Any, keep_ones: bool = False) -> dict[str, Any]:
-    """Name to new tensor for every floating-point parameter, and for the buffers that a norm keeps
-    its statistics in.
+    """Draw new tensors, by name, for floating-point parameters and the statistics of norms.
 
     Matrices and kernels have a standard deviation of 1.2 / sqrt(fan in), tables 0.5, gains lie
     around 1, other vectors carry a little noise. Running statistics start at 0 and 1; see
@@ -57,9 +56,7 @@ def randomized_values(module: Any, keep_ones: bool = False) -> dict[str, Any]:
 
 
 def _new_value(name: str, tensor: Any, table: bool, bank: bool, generator: Any) -> Any:
-    """Random values of the tensor's shape, type and device; a bank holds one matrix for each expert
-    or head.
-    """
+    """Draw values of the tensor's shape; a bank holds one matrix for each expert or head."""
     import torch
 
     last = name.rsplit(".", maxsplit=1)[-1]

@@ -29,8 +29,8 @@ NDIMS = (3, 5)
 
 def in_its_layout(module: Any, arguments: Arguments,
                   keras_inputs: Sequence[Array]) -> tuple[Arguments, list[str]]:
-    """The arguments as the module wants them, and notes about what was changed of the layout that
-    the Keras model has.
+    """Return the arguments as the module wants them, and notes about what was changed of the Keras
+    model's layout.
     """
     arguments, notes = that_runs(module, arguments, keras_inputs)
     if takes_batch_for_steps(module, arguments) is False:
@@ -54,8 +54,8 @@ def _each(arguments: Arguments, change: Callable[[Array], Array]) -> Arguments:
 
 
 def takes_batch_for_steps(module: Any, arguments: Arguments) -> bool | None:
-    """Whether a layer that wants the steps first gets a batch of one there, and the steps behind
-    it; None when the module cannot be run, or runs none of these layers on a sequence.
+    """Return whether a layer that wants the steps first gets a batch of one there, and the steps
+    behind it; None when the module cannot be run, or runs none of these layers on a sequence.
     """
     import torch
 
@@ -83,11 +83,11 @@ def takes_batch_for_steps(module: Any, arguments: Arguments) -> bool | None:
 
 def that_runs(module: Any, arguments: Arguments,
               keras_inputs: Sequence[Array]) -> tuple[Arguments, list[str]]:
-    """The arguments, with sequences and volumes (batch, extents, channels) in another layout where
-    the module cannot be run on these; a note about what was changed.
+    """Return arguments on which the module can be run, with a note when their layout was changed.
 
-    They are as they came when the module can be run, when it has none of these among its inputs,
-    and when no layout helps.
+    Sequences and volumes (batch, extents, channels) are laid out in another way where the module
+    cannot be run on these. The arguments are as they came when it can, when it has none of these
+    among its inputs, and when no layout helps.
     """
     names = list(arguments) if isinstance(arguments, dict) else list(range(len(arguments)))
     given = [arguments[name] for name in names]
@@ -117,7 +117,9 @@ def that_runs(module: Any, arguments: Arguments,
 
 
 def _changes(movable: Sequence[int]) -> Iterator[list[int]]:
-    """Which of the inputs to lay out in the other way: every choice but none, few before many."""
+    """Yield which of the inputs to lay out in the other way: every choice but none, few before
+    many.
+    """
     choices = sorted(product((False, True), repeat=len(movable)), key=sum)
     for choice in choices[1:]:
         yield [index for index, is_chosen in zip(movable, choice, strict=True) if is_chosen]

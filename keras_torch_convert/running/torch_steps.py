@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .fingerprint import Fingerprint
-from .torch_trace import FACTORIES, Recorder, tensors_in, traced_twin
+from .torch_trace import FACTORIES, PARTS, Recorder, tensors_in, traced_twin
 
 Shape = tuple[int, ...]
 
 # Operations whose result holds the same values: the statistics are not taken again.
 _SAME_VALUES = ("clone", "_unsafe_view", "_reshape_alias", "contiguous", "alias", "detach")
-_PARTS = ("slice", "select", "split", "split_with_sizes", "unbind", "chunk", "narrow")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +70,7 @@ class TorchRun:
     inside: list[tuple[Fingerprint, int]] = field(default_factory=list)
 
     def every_value(self) -> list[Value]:
-        """Every value that appeared, those of equal statistics and time once."""
+        """Return every value that appeared, those of equal statistics and time once."""
         values = [value for step in self.steps for value in (*step.inputs, *step.outputs)]
         values += [value for call in self.modules for value in (*call.inputs, *call.outputs)]
         values += [Value(key, (), order) for key, order in self.inside]
@@ -108,7 +107,7 @@ class StepRecorder(Recorder):
         self.entered: list[tuple[str, int, tuple[Value, ...]]] = []
 
     def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """One operation, with the values before and after it."""
+        """Run one operation, and note the values before and after it."""
         if self.paused:
             return func(*args, **kwargs)
         given = [*tensors_in(args), *tensors_in(kwargs)]
@@ -132,45 +131,35 @@ class StepRecorder(Recorder):
             self.born[id(tensor)] = (weakref.ref(tensor), order)
         if order in self.capture:
             self.run.captured[order] = [tensor.detach().clone().cpu() for tensor in results]
-        weights = tuple(dict.fromkeys(name for tensor in given for name in self.names_of(tensor)))
+        weights = self.names_of(*given)
         after = tuple(self.value_of(tensor) for tensor in results)
         self.run.steps.append(
             Step(order, name, self.path, before, after, weights, _settings(args, kwargs)))
         return result
 
     def _keep_arranged(self, order: int, tensor: Any) -> None:
-        """The same values with their axes in another order or merged are kept too."""
+        """Keep the same values with their axes in another order or merged, too."""
         kept = self.run.captured.get(order)
         if kept is not None and all(tensor.shape != one.shape for one in kept):
             kept.append(tensor.detach().clone().cpu())
 
     def _keeps_values(self, func: Any, name: str) -> bool:
-        return (bool(getattr(func, "is_view", False))
-                and name not in _PARTS) or name in _SAME_VALUES
-
-    @property
-    def path(self) -> str:
-        """The module that is running."""
-        return self.stack[-1].path if self.stack else ""
-
-    def is_data(self, tensor: Any) -> bool:
-        """False for what is made of weights and constants alone."""
-        return id(tensor) not in self.taint and id(tensor) not in self.constant
+        return (bool(getattr(func, "is_view", False)) and name not in PARTS) or name in _SAME_VALUES
 
     def value_of(self, tensor: Any) -> Value:
-        """The tensor as it is now."""
+        """Return the tensor as it is now."""
         known = self.born.get(id(tensor))
         order = known[1] if known is not None and known[0]() is tensor else 0
         return Value(self.fingerprint_of(tensor), tuple(tensor.shape), order)
 
     def values_of(self, structure: Any) -> tuple[Value, ...]:
-        """The data in a structure."""
+        """Return the data in a structure."""
         return tuple(
             self.value_of(tensor)
             for tensor in tensors_in(structure) if tensor.numel() and self.is_data(tensor))
 
     def enter(self, module: Any, args: Any) -> None:
-        """Before a module's forward."""
+        """Note the beginning of a module's forward."""
         if not self.paused:
             inputs = self.values_of(args)
             if not self.entered:
@@ -179,7 +168,7 @@ class StepRecorder(Recorder):
         super().enter(module, args)
 
     def leave(self, module: Any, args: Any, kwargs: Any, output: Any) -> None:
-        """After a module's forward."""
+        """Note the end of a module's forward."""
         super().leave(module, args, kwargs, output)
         if self.paused or not self.entered:
             return
@@ -193,7 +182,7 @@ class StepRecorder(Recorder):
 
 
 def _settings(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str | int, Any]:
-    """Arguments that are no tensors."""
+    """Return the arguments that are no tensors."""
     everything: dict[str | int, Any] = dict(enumerate(args))
     everything.update(kwargs.items())
     return {

@@ -1,5 +1,4 @@
-"""The torch module run once on randomized copies of its weights, and what went into and came out of
-every use of a weight.
+"""Trace a torch module: what goes into and comes out of every use of a weight.
 
 A dispatch mode sees every operation, inside scripted modules and fused attention too. A value made
 of weights and constants alone (a table and its index, joined biases, a standardized kernel) is
@@ -26,7 +25,7 @@ from .run import inference
 FACTORIES = ("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones",
              "new_empty", "new_full", "rand_like")
 # Views that show a part of a tensor; all others show the whole, with the same fingerprint.
-_PARTS = ("slice", "select", "split", "split_with_sizes", "unbind", "chunk", "narrow")
+PARTS = ("slice", "select", "split", "split_with_sizes", "unbind", "chunk", "narrow")
 # Of convolutions in more groups than this no model keeps a layer for each.
 MOST_GROUPS = 4
 _NORMS = ("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",
@@ -38,7 +37,7 @@ class TracedOp:
     """One use of weights: `names` of them in the order in which they are met, fingerprints of the
     data that goes in and comes out.
 
-    `label` is the module's path or, for a single operation, the path of the module that it runs in
+    `display_name` is the module's path or, for a single operation, the path of the module around it
     and its name. `order` grows with time; a module has that of its first operation.
     """
 
@@ -51,7 +50,7 @@ class TracedOp:
 
     @property
     def in_words(self) -> str:
-        """The label, which the whole module has not."""
+        """The display name; the whole module has none."""
         return self.display_name or "the whole module"
 
 
@@ -93,10 +92,10 @@ def trace_module(module: Any, values: dict[str, Any], call: Callable[[Any], Any]
         recorder = Recorder(twin, own, keep_arrays)
         with recorder.recording():
             output = call(twin)
-            recorder.paused += 1
-            recorder.trace.outputs = [
-                leaf.detach().cpu().float().numpy() for leaf in tensors_in(output)
-            ]
+            with recorder.unobserved():
+                recorder.trace.outputs = [
+                    leaf.detach().cpu().float().numpy() for leaf in tensors_in(output)
+                ]
     recorder.trace.units.sort(key=lambda unit: (unit.order, unit.is_module))
     return recorder.trace
 
@@ -129,7 +128,7 @@ def traced_twin(module: Any, values: Mapping[str, Any],
 
 
 def tensors_in(value: Any) -> Iterator[Any]:
-    """The tensors of a structure, in order."""
+    """Yield the tensors of a structure, in order."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -143,7 +142,7 @@ def tensors_in(value: Any) -> Iterator[Any]:
 
 
 def _fitting_mode(values: dict[str, Any]) -> Any:
-    """A mode that gives every batch normalization the statistics of the data that it meets,
+    """Return a mode that gives every batch normalization the statistics of the data that it meets,
     disturbed a little.
     """
     import torch
@@ -180,11 +179,12 @@ def _fit_statistics(data: Any, mean: Any, variance: Any, generator: Any) -> None
 
 
 class Recorder:
-    """Keeps the kind of every tensor (tainted, constant, data) and notes the units."""
+    """Keeps track of what each tensor is made of (weights, constants, data) and notes the units."""
     def __init__(self, module: Any, values: dict[str, Any], keep_arrays: bool) -> None:
+        """Record runs of `module` on `values`, its own tensors by name."""
         self.trace = Trace(values)
         self.keep_arrays = keep_arrays
-        self.paused = 0
+        self.paused = False
         self.clock = 0
         self.paths = {id(inner): path for path, inner in module.named_modules()}
         self.names_below = _names_below(module, values)
@@ -224,20 +224,37 @@ class Recorder:
             before.remove()
             after.remove()
 
+    @contextmanager
+    def unobserved(self) -> Iterator[None]:
+        """Note nothing of what is computed inside."""
+        before, self.paused = self.paused, True
+        try:
+            yield
+        finally:
+            self.paused = before
+
+    @property
+    def path(self) -> str:
+        """The path of the module that is running."""
+        return self.stack[-1].path if self.stack else ""
+
+    def is_data(self, tensor: Any) -> bool:
+        """Return False for what is made of weights and constants alone."""
+        return id(tensor) not in self.taint and id(tensor) not in self.constant
+
+    def names_of(self, *tensors: Any) -> tuple[str, ...]:
+        """Return the weights that values are made of, () for data and constants."""
+        known = (self.taint[id(tensor)][1] for tensor in tensors if id(tensor) in self.taint)
+        return tuple(dict.fromkeys(name for names in known for name in names))
+
     def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """One operation: run it, and note what it brought together."""
+        """Run one operation, and note what it brought together."""
         if self.paused:
             return func(*args, **kwargs)
         given = [*tensors_in(args), *tensors_in(kwargs)]
-        names = tuple(dict.fromkeys(name for tensor in given for name in self.names_of(tensor)))
-        data = [
-            tensor
-            for tensor in given if id(tensor) not in self.taint and id(tensor) not in self.constant
-        ]
+        names, data = self.names_of(*given), [one for one in given if self.is_data(one)]
         self.clock += 1
-        order = self.clock
-        inputs = tuple(
-            self.fingerprint_of(tensor, bool(names)) for tensor in data) if names and data else ()
+        inputs = tuple(self.fingerprint_of(one, True) for one in data) if names else ()
         result = func(*args, **kwargs)
         results = list(tensors_in(result))
         for tensor in results:
@@ -246,112 +263,100 @@ class Recorder:
             self.known.pop(id(tensor), None)
         name = func.overloadpacket.__name__
         if name in FACTORIES or not (names or data):
-            for tensor in results:
-                self.constant[id(tensor)] = tensor
+            self.constant.update((id(tensor), tensor) for tensor in results)
         elif not data:
-            self._note_tainted(name, given, results, names, order)
+            self._note_tainted(name, given, results, names)
         else:
-            rearranged = bool(getattr(func, "is_view", False)) and name not in _PARTS
-            self._note_data(name, results, names, inputs, order, rearranged)
+            rearranged = bool(getattr(func, "is_view", False)) and name not in PARTS
+            self._note_data(name, results, names, inputs, rearranged)
             if name == "addmm" and id(args[0]) in self.taint and id(args[1]) not in self.taint:
-                self._note_product(args, result, inputs, order)
+                self._note_product(args, result, inputs)
             if name == "convolution" and names and not args[6] and 1 < args[8] <= MOST_GROUPS:
-                self._note_groups(args, result, names, order)
+                self._note_groups(args, result, names)
             if name.startswith("_scaled_dot_product"):
-                self._note_attention(args, kwargs, order)
+                self._note_attention(args, kwargs)
         if any(one is tensor for tensor in results for one in given):
             for tensor in results:
                 self.known.pop(id(tensor), None)
         return result
 
-    def _note_tainted(self, name: str, given: list[Any], results: list[Any], names: tuple[str, ...],
-                      order: int) -> None:
-        """What is made of weights and constants alone; a unit too when there is more than the
-        weights themselves (a table of offsets).
+    def _add_unit(self, name: str, names: tuple[str, ...], inputs: tuple[Fingerprint, ...],
+                  outputs: tuple[Fingerprint, ...]) -> None:
+        """Note one use of weights in the operation that runs."""
+        self.trace.units.append(
+            TracedOp(self.clock, f"{self.path}:{name}", names, inputs, outputs, False))
+
+    def _see(self, *keys: Fingerprint) -> None:
+        self.trace.seen += [(key, self.clock) for key in keys]
+
+    def _note_tainted(self, name: str, given: list[Any], results: list[Any],
+                      names: tuple[str, ...]) -> None:
+        """Note what is made of weights and constants alone; it is a unit too when there is more
+        than the weights themselves (a table of offsets).
         """
         inputs = tuple(
             self.fingerprint_of(tensor)
             for tensor in given if id(tensor) not in self.weights and tensor.numel() > 1)
-        outputs = []
-        for tensor in results:
-            self.taint[id(tensor)] = (tensor, names)
-            if tensor.is_floating_point():
-                outputs.append(self.fingerprint_of(tensor, bool(inputs)))
+        self.taint.update((id(tensor), (tensor, names)) for tensor in results)
+        outputs = tuple(
+            self.fingerprint_of(tensor, bool(inputs))
+            for tensor in results if tensor.is_floating_point())
         self.trace.tainted += [(output, names) for output in outputs]
         if inputs and outputs:
-            path = self.stack[-1].path if self.stack else ""
-            self.trace.seen += [(key, order) for key in (*inputs, *outputs)]
-            self.trace.units.append(
-                TracedOp(order, f"{path}:{name}", names, inputs, tuple(outputs[:1]), False))
+            self._see(*inputs, *outputs)
+            self._add_unit(name, names, inputs, outputs[:1])
 
     def _note_data(self, name: str, results: list[Any], names: tuple[str, ...],
-                   inputs: tuple[Fingerprint, ...], order: int, rearranged: bool) -> None:
+                   inputs: tuple[Fingerprint, ...], rearranged: bool) -> None:
         for tensor in results:
             was_constant = self.constant.pop(id(tensor), None) is not None
             self.taint.pop(id(tensor), None)
             if was_constant and name.endswith("_"):
                 # Data written into a part of a tensor makes data of the whole.
                 storage = tensor.untyped_storage().data_ptr()
-                shared = [
-                    key for key, other in self.constant.items()
-                    if other.untyped_storage().data_ptr() == storage
-                ]
-                for key in shared:
-                    del self.constant[key]
+                self.constant = {
+                    key: other for key, other in self.constant.items()
+                    if other.untyped_storage().data_ptr() != storage
+                }
         for call in self.stack:
-            call.first = call.first or order
+            call.first = call.first or self.clock
         if rearranged and not names:
             return
         outputs = tuple(
             self.fingerprint_of(tensor, bool(names))
             for tensor in results if tensor.is_floating_point() and tensor.numel())
-        self.trace.seen += [(output, order) for output in outputs]
+        self._see(*outputs)
         if names:
-            self.trace.seen += [(key, order) for key in inputs]
+            self._see(*inputs)
             self.trace.reached.update(names)
-            path = self.stack[-1].path if self.stack else ""
-            self.trace.units.append(
-                TracedOp(order, f"{path}:{name}", names, inputs, outputs[:1], False))
+            self._add_unit(name, names, inputs, outputs[:1])
 
-    def _note_product(self, args: Any, result: Any, inputs: tuple[Fingerprint, ...],
-                      order: int) -> None:
-        """A matrix product that adds a bias at once, as two units too: some models keep the bias in
-        a layer of its own.
+    def _note_product(self, args: Any, result: Any, inputs: tuple[Fingerprint, ...]) -> None:
+        """Note a matrix product that adds a bias at once as two units too: some models keep the
+        bias in a layer of its own.
         """
         bias, _, matrix = args[:3]
-        self.paused += 1
-        try:
+        with self.unobserved():
             product = self.fingerprint_of(result - bias)
-        finally:
-            self.paused -= 1
-        path = self.stack[-1].path if self.stack else ""
-        outputs = (self.fingerprint_of(result),)
-        self.trace.seen.append((product, order))
-        self.trace.units.append(
-            TracedOp(order, f"{path}:product", self.names_of(matrix), inputs, (product,), False))
-        self.trace.units.append(
-            TracedOp(order, f"{path}:bias", self.names_of(bias), (product,), outputs, False))
+        self._see(product)
+        self._add_unit("product", self.names_of(matrix), inputs, (product,))
+        self._add_unit("bias", self.names_of(bias), (product,), (self.fingerprint_of(result),))
 
-    def _note_groups(self, args: Any, result: Any, names: tuple[str, ...], order: int) -> None:
-        """A convolution in a few groups as one unit for each of them too: some models keep a layer
-        for each.
+    def _note_groups(self, args: Any, result: Any, names: tuple[str, ...]) -> None:
+        """Note a convolution in a few groups as one unit for each of them too: some models keep a
+        layer for each.
         """
         groups = args[8]
-        self.paused += 1
-        try:
+        with self.unobserved():
             parts = [(self.fingerprint_of(given), self.fingerprint_of(made)) for given, made in zip(
                 args[0].chunk(groups, 1), result.chunk(groups, 1), strict=True)]
-        finally:
-            self.paused -= 1
-        path = self.stack[-1].path if self.stack else ""
         for number, (given, made) in enumerate(parts, 1):
-            self.trace.seen += [(given, order), (made, order)]
-            label = f"{path}:group {number} of {groups}"
-            self.trace.units.append(TracedOp(order, label, names, (given,), (made,), False))
+            self._see(given, made)
+            self._add_unit(f"group {number} of {groups}", names, (given,), (made,))
 
-    def _note_attention(self, args: Any, kwargs: Any, order: int) -> None:
-        """The steps of fused attention: scores, scores with a bias (a unit when that comes from
-        weights), their softmax.
+    def _note_attention(self, args: Any, kwargs: Any) -> None:
+        """Note the steps of fused attention: scores, scores with a bias (a unit when that comes
+        from weights), their softmax.
         """
         query, key = args[0], args[1]
         mask = kwargs.get("attn_mask",
@@ -359,29 +364,19 @@ class Recorder:
         scale = kwargs.get("scale")
         if query.ndim < 3 or query.shape[:-2] != key.shape[:-2]:
             return
-        self.paused += 1
-        try:
+        with self.unobserved():
             plain = query @ key.transpose(-1, -2)
             scores = plain * (query.shape[-1]**-0.5 if scale is None else scale)
             biased = scores if mask is None or not mask.is_floating_point() else scores + mask
             before, after = self.fingerprint_of(scores), self.fingerprint_of(biased)
-            self.trace.seen += [(key, order) for key in (self.fingerprint_of(plain), before, after)]
-            self.trace.seen.append((self.fingerprint_of(biased.softmax(-1)), order))
-        finally:
-            self.paused -= 1
-        names = () if mask is None else self.names_of(mask)
-        if names:
-            path = self.stack[-1].path if self.stack else ""
-            self.trace.units.append(
-                TracedOp(order, f"{path}:attention bias", names, (before,), (after,), False))
-
-    def names_of(self, tensor: Any) -> tuple[str, ...]:
-        """The weights that a value is made of, () for data and constants."""
-        return self.taint[id(tensor)][1] if id(tensor) in self.taint else ()
+            self._see(self.fingerprint_of(plain), before, after,
+                      self.fingerprint_of(biased.softmax(-1)))
+        if names := self.names_of(mask):
+            self._add_unit("attention bias", names, (before,), (after,))
 
     def fingerprint_of(self, tensor: Any, of_unit: bool = False) -> Fingerprint:
-        """The fingerprint of a tensor as it is now, computed once for each version of it; what goes
-        in or comes out `of_unit` may be kept.
+        """Return the fingerprint of a tensor as it is now, computed once for each version of it;
+        what goes in or comes out `of_unit` may be kept.
         """
         import weakref
 
@@ -390,8 +385,7 @@ class Recorder:
         is_known = known is not None and known[0]() is tensor and known[1] == tensor._version
         if known is not None and is_known and (not keep or known[2] in self.trace.arrays):
             return known[2]
-        self.paused += 1
-        try:
+        with self.unobserved():
             plain = tensor.detach().cpu()
             if plain.dtype.is_floating_point and plain.element_size() < 4:
                 plain = plain.float()
@@ -399,22 +393,19 @@ class Recorder:
             found = fingerprint(array)
             if keep:
                 self.trace.arrays[found] = array.copy()
-        finally:
-            self.paused -= 1
         self.known[id(tensor)] = (weakref.ref(tensor), tensor._version, found)
         return found
 
     def enter(self, module: Any, args: Any) -> None:
-        """Before a module's forward."""
+        """Note the beginning of a module's forward."""
         if self.paused or id(module) not in self.paths:
             return
         inputs = self._data_of(args, of_unit=True) if self.names_below.get(id(module)) else ()
         self.stack.append(_Call(id(module), self.paths[id(module)], inputs))
 
     def leave(self, module: Any, args: Any, kwargs: Any, output: Any) -> None:
-        """After a module's forward: the module as one unit."""
-        if self.paused or id(
-                module) not in self.paths or not self.stack or self.stack[-1].module != id(module):
+        """Note the end of a module's forward: the module as one unit."""
+        if self.paused or not self.stack or self.stack[-1].module != id(module):
             return
         call = self.stack.pop()
         names = self.names_below.get(id(module), ())
@@ -425,11 +416,9 @@ class Recorder:
             self.trace.units.append(TracedOp(call.first, call.path, names, inputs, outputs, True))
 
     def _data_of(self, value: Any, *, of_unit: bool = False) -> tuple[Fingerprint, ...]:
-        data = [
-            tensor for tensor in tensors_in(value)
-            if id(tensor) not in self.taint and id(tensor) not in self.constant
-        ]
-        return tuple(self.fingerprint_of(tensor, of_unit) for tensor in data if tensor.numel())
+        return tuple(
+            self.fingerprint_of(tensor, of_unit)
+            for tensor in tensors_in(value) if self.is_data(tensor) and tensor.numel())
 
 
 @dataclass(slots=True)
@@ -443,7 +432,7 @@ class _Call:
 
 
 def _names_below(module: Any, values: dict[str, Any]) -> dict[int, tuple[str, ...]]:
-    """For every inner module the names of the weights at or below it, in order of registration."""
+    """Return for every inner module the names of the weights at or below it, in their order."""
     below: dict[int, list[str]] = {}
     modules = dict(module.named_modules(remove_duplicate=False))
     for name in values:

@@ -108,7 +108,7 @@ def test_what_cannot_be_copied_is_shared_and_said() -> None:
     module.lock = threading.Lock()
     twin = twin_of(module)
     assert twin.module.lock is module.lock
-    assert twin.shared == ("lock (lock)",)
+    assert twin.shared == ("lock (lock: TypeError)",)
 
 
 def test_hooks_and_computed_attributes() -> None:
