@@ -233,8 +233,8 @@ def stack_by_layer(names: Listed[str], items: Listed[_Item], skip: Listed[str],
         {layer: items of its tensors} in order of first appearance, and the items left out.
 
     Raises:
-        NamesError: (first, second), indices of two tensors; the second is unstacked and would replace
-            the first.
+        NamesError: (first, second), indices of two tensors; the second is unstacked and would
+            replace the first.
     """
 
 
@@ -251,8 +251,8 @@ def move_stage(names: Listed[str], tail_align_dict: dict[str, Any],
         ("tail_align_dict", stack, key).
 
     Raises:
-        NamesError: (reason, index of the layer, path of the rule, positions by layer). The reason is
-            "value" (neither int nor str), "stack" (it stands where the dict of a stack belongs),
+        NamesError: (reason, index of the layer, path of the rule, positions by layer). The reason
+            is "value" (neither int nor str), "stack" (it stands where the dict of a stack belongs),
             "anchor" (there is no such layer) or "forward" (a name would be lost).
         TypeError: Anything else than names and dicts with str keys.
     """
