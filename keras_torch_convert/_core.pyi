@@ -6,8 +6,9 @@ All arguments are positional; defaults and keywords live in the Python modules t
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from numpy import generic, uint8
+from numpy import generic
 from numpy.typing import NDArray
+from typing_extensions import Buffer
 
 _Item = TypeVar("_Item")
 Listed = list[_Item] | tuple[_Item, ...]
@@ -89,28 +90,32 @@ def fingerprint(array: NDArray[Any], /) -> tuple[float, float, float, float, flo
 
 
 def write_values(values: NDArray[Any], origin: tuple[int, int] | None, target: tuple[int, int],
-                 buffer: NDArray[uint8], step: Callable[[int], object] | None, /,
+                 buffer: Buffer, step: Callable[[int], object] | None, widened: str | None, /,
                 ) -> None:
     """Write an array of any strides into a file in C order, through `buffer` and without the GIL.
 
     Args:
         values: The array.
         origin: (descriptor, address) says that the values lie in a mapped file, whose byte 0 is at
-            `address`: they are read from the file then.
+            `address`: small arrays are read from the file then.
         target: (descriptor, position) of the open file.
-        buffer: Working memory.
+        buffer: Working memory: a writeable buffer of bytes.
         step: Gets the number of bytes after each part; what it raises, and a signal, end the
             writing.
+        widened: "float16" or "bfloat16" says that the values are of this type (bfloat16 as uint16)
+            and that the file has them as float32.
 
     Raises:
-        OSError: The system refuses, or the file of the values is cut short.
-        TypeError: Objects.
-        MemoryError: A buffer of less than two cache lines or elements.
+        OSError: The system refuses, or the file of the values is cut short, mapped or not.
+        TypeError: Objects, or values that cannot be widened.
+        ValueError: `values` and `buffer` share memory.
+        OverflowError: Positions that do not fit.
+        MemoryError: A buffer of less than a cache line or an element.
     """
 
 
 def holds_values(values: NDArray[Any], origin: tuple[int, int] | None, target: tuple[int, int],
-                 buffer: NDArray[uint8], step: Callable[[int], object] | None, /,
+                 buffer: Buffer, step: Callable[[int], object] | None, widened: str | None, /,
                 ) -> bool:
     """Return whether a file holds what `write_values` would write there, bit for bit."""
 
@@ -228,8 +233,8 @@ def stack_by_layer(names: Listed[str], items: Listed[_Item], skip: Listed[str],
         {layer: items of its tensors} in order of first appearance, and the items left out.
 
     Raises:
-        NamesError: (first, second), indices of two tensors; the second is unstacked and would replace
-            the first.
+        NamesError: (first, second), indices of two tensors; the second is unstacked and would
+            replace the first.
     """
 
 
@@ -246,8 +251,8 @@ def move_stage(names: Listed[str], tail_align_dict: dict[str, Any],
         ("tail_align_dict", stack, key).
 
     Raises:
-        NamesError: (reason, index of the layer, path of the rule, positions by layer). The reason is
-            "value" (neither int nor str), "stack" (it stands where the dict of a stack belongs),
+        NamesError: (reason, index of the layer, path of the rule, positions by layer). The reason
+            is "value" (neither int nor str), "stack" (it stands where the dict of a stack belongs),
             "anchor" (there is no such layer) or "forward" (a name would be lost).
         TypeError: Anything else than names and dicts with str keys.
     """

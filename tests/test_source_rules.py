@@ -146,9 +146,11 @@ def test_stream_has_no_python(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [*KERNELS, *STREAMS, *BOUNDARY], ids=relative)
 def test_c_file_has_no_static_mutable_state(path: Path) -> None:
-    # The tables that the C API wants as non-const are the only exceptions.
-    allowed = ("PyMethodDef", "PyModuleDef", "PyModuleDef_Slot", "PyType_Spec", "PyType_Slot",
-               "PyGetSetDef", "PyMemberDef")
+    # The tables that the C API wants as non-const, and what a signal handler finds its way by.
+    allowed = ("guard_",) if path.name == "guard.c" else ("PyMethodDef", "PyModuleDef",
+                                                          "PyModuleDef_Slot", "PyType_Spec",
+                                                          "PyType_Slot", "PyGetSetDef",
+                                                          "PyMemberDef")
     lines = without_comments(path.read_text()).splitlines()
     variables = [line for line in lines if STATIC_VARIABLE.match(line)]
     assert not [line for line in variables if not any(name in line for name in allowed)]

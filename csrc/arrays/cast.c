@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "arrays/widen.h"
+
 /* Elements a block: 4 KiB of wide values, a small part of a first-level cache of 32 KiB. */
 #define BLOCK 512
 
@@ -19,53 +21,12 @@ typedef union {
 
 typedef enum { WIDE_NUMBERS, WIDE_INTEGERS, WIDE_NATURALS } wide_kind;
 
-static uint32_t
-bits_of_float(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-static float
-float_of_bits(uint32_t bits)
-{
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 static uint64_t
 bits_of_double(double value)
 {
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
     return bits;
-}
-
-static float
-widen_bfloat16(uint16_t half)
-{
-    return float_of_bits((uint32_t)half << 16);
-}
-
-/* Branches only as selections, so that compilers can vectorize loops over it. */
-static float
-widen_float16(uint16_t half)
-{
-    uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
-    uint32_t magnitude = (uint32_t)(half & 0x7FFFu) << 13;
-    /* Exponents count from 15 in a half, from 127 in a float; infinities and NaN keep the largest
-     * exponent. */
-    uint32_t normal = magnitude + ((127u - 15u) << 23);
-    uint32_t special = magnitude | 0x7F800000u;
-    /* A subnormal half is its fraction times 2^-24: put the fraction below a known float and
-     * subtract that float. */
-    uint32_t subnormal =
-        bits_of_float(float_of_bits(magnitude + (113u << 23)) - float_of_bits(113u << 23));
-    uint32_t chosen = magnitude >= (31u << 23) ? special : normal;
-    chosen = magnitude < (1u << 23) ? subnormal : chosen;
-    return float_of_bits(chosen | sign);
 }
 
 /* A float64 rounded to a 16-bit format of `fraction_bits` bits of fraction, once: going through
@@ -149,10 +110,10 @@ block_read(const void *source, ktc_element_type type, ptrdiff_t count, wide_bloc
         READ_LOOP(uint64_t, naturals, element);
         return WIDE_NATURALS;
     case KTC_FLOAT16:
-        READ_LOOP(uint16_t, numbers, (double)widen_float16(element));
+        READ_LOOP(uint16_t, numbers, (double)ktc_widen_float16(element));
         break;
     case KTC_BFLOAT16:
-        READ_LOOP(uint16_t, numbers, (double)widen_bfloat16(element));
+        READ_LOOP(uint16_t, numbers, (double)ktc_widen_bfloat16(element));
         break;
     case KTC_FLOAT32:
         READ_LOOP(float, numbers, (double)element);
@@ -276,7 +237,8 @@ block_write_halves(const wide_block *block, wide_kind kind, uint16_t *target, in
         double number = number_for_narrowing(block, kind, index);
         uint16_t half = narrow_double(number, is_bfloat16 ? 7 : 10);
         target[index] = half;
-        note_float(number, (double)(is_bfloat16 ? widen_bfloat16(half) : widen_float16(half)),
+        note_float(number,
+                   (double)(is_bfloat16 ? ktc_widen_bfloat16(half) : ktc_widen_float16(half)),
                    losses);
     }
 }
@@ -343,35 +305,23 @@ block_write(const wide_block *block, wide_kind kind, void *target, ktc_element_t
  * to be taken. */
 static int
 widen_directly(const void *source, ktc_element_type source_type, void *target,
-               ktc_element_type target_type, ptrdiff_t count)
+               ktc_element_type target_type, ptrdiff_t count, ktc_instruction_set set)
 {
     if (source_type == target_type) {
         memcpy(target, source, (size_t)(count * ktc_element_type_size(source_type)));
         return 1;
     }
-    if (target_type != KTC_FLOAT32) {
+    if (target_type != KTC_FLOAT32 || (source_type != KTC_FLOAT16 && source_type != KTC_BFLOAT16)) {
         return 0;
     }
-    const uint16_t *halves = source;
-    float *floats = target;
-    if (source_type == KTC_BFLOAT16) {
-        for (ptrdiff_t index = 0; index < count; index++) {
-            floats[index] = widen_bfloat16(halves[index]);
-        }
-        return 1;
-    }
-    if (source_type == KTC_FLOAT16) {
-        for (ptrdiff_t index = 0; index < count; index++) {
-            floats[index] = widen_float16(halves[index]);
-        }
-        return 1;
-    }
-    return 0;
+    ktc_widen(source, source_type, target, count, set);
+    return 1;
 }
 
 ktc_status
 ktc_cast_run(const void *source, ktc_element_type source_type, void *target,
-             ktc_element_type target_type, ptrdiff_t count, ktc_cast_losses *losses)
+             ktc_element_type target_type, ptrdiff_t count, ktc_instruction_set set,
+             ktc_cast_losses *losses)
 {
     wide_block block;
     *losses = (ktc_cast_losses){0, 0};
@@ -379,7 +329,7 @@ ktc_cast_run(const void *source, ktc_element_type source_type, void *target,
         target_type >= KTC_ELEMENT_TYPE_COUNT) {
         return KTC_BAD_TYPE;
     }
-    if (count <= 0 || widen_directly(source, source_type, target, target_type, count)) {
+    if (count <= 0 || widen_directly(source, source_type, target, target_type, count, set)) {
         return KTC_OK;
     }
     for (ptrdiff_t start = 0; start < count; start += BLOCK) {

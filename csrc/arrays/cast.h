@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "arrays/element_type.h"
+#include "arrays/instruction_set.h"
 #include "status.h"
 
 typedef struct {
@@ -17,8 +18,9 @@ typedef struct {
  * adds to nothing, fills *losses. Floating point: round to nearest, ties to even, subnormal numbers
  * kept, NaN stays NaN. Integers: fractions are cut toward zero, values out of range become the
  * nearest limit, NaN becomes zero. bool: anything but zero is true; only 0 and 1 count as kept.
- * KTC_BAD_TYPE for a type outside the enumeration. */
+ * `set` must be available. KTC_BAD_TYPE for a type outside the enumeration. */
 ktc_status ktc_cast_run(const void *source, ktc_element_type source_type, void *target,
-                        ktc_element_type target_type, ptrdiff_t count, ktc_cast_losses *losses);
+                        ktc_element_type target_type, ptrdiff_t count, ktc_instruction_set set,
+                        ktc_cast_losses *losses);
 
 #endif

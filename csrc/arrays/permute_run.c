@@ -157,3 +157,10 @@ ktc_permute_run(const ktc_permute_plan *plan, const void *source, void *target,
         }
     } while (odometer_step(&place, plan->outer, plan->outer_count));
 }
+
+void
+ktc_permutation_run(void *permutation)
+{
+    const ktc_permutation *one = permutation;
+    ktc_permute_run(&one->plan, one->source, one->target, one->set);
+}

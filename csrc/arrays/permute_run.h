@@ -11,4 +11,14 @@
 void ktc_permute_run(const ktc_permute_plan *plan, const void *source, void *target,
                      ktc_instruction_set set);
 
+/* The same as a function of one argument, a ktc_permutation. */
+typedef struct {
+    ktc_permute_plan plan;
+    const void *source;
+    void *target;
+    ktc_instruction_set set;
+} ktc_permutation;
+
+void ktc_permutation_run(void *permutation);
+
 #endif

@@ -4,6 +4,7 @@
 #include "python/errors.h"
 #include "arrays/permute_plan.h"
 #include "arrays/permute_run.h"
+#include "stream/guard.h"
 
 /* Kernels take ptrdiff_t where NumPy has npy_intp. */
 typedef char same_size[sizeof(npy_intp) == sizeof(ptrdiff_t) ? 1 : -1];
@@ -45,18 +46,29 @@ ktc_pin(PyObject *object)
     return pin;
 }
 
-PyThreadState *
-ktc_gil_release(ptrdiff_t bytes)
+int
+ktc_kernel_run(const char *function, PyObject *pin, ptrdiff_t bytes, void (*work)(void *context),
+               void *context)
 {
-    return bytes < KTC_GIL_RELEASE_BYTES ? NULL : PyEval_SaveThread();
-}
-
-void
-ktc_gil_take(PyThreadState *thread)
-{
+    ktc_status status = KTC_OK;
+    int is_guarded = !PyTuple_Check(pin);
+    PyThreadState *thread = bytes < KTC_GIL_RELEASE_BYTES ? NULL : PyEval_SaveThread();
+    if (is_guarded) {
+        ktc_guard_open();
+        status = ktc_guard_run(work, context);
+        ktc_guard_close();
+    }
+    else {
+        work(context);
+    }
     if (thread != NULL) {
         PyEval_RestoreThread(thread);
     }
+    if (status != KTC_OK) {
+        ktc_error_from_status(status, function);
+        return -1;
+    }
+    return 0;
 }
 
 int
@@ -64,25 +76,21 @@ ktc_array_copy_into(PyArrayObject *source, PyArrayObject *target,
                     ktc_instruction_set instruction_set)
 {
     int answer = -1;
-    ktc_permute_plan plan;
+    ktc_permutation one = {
+        .source = PyArray_DATA(source), .target = PyArray_DATA(target), .set = instruction_set};
     PyObject *from = ktc_pin((PyObject *)source);
     PyObject *to = ktc_pin((PyObject *)target);
     if (from == NULL || to == NULL) {
         goto done;
     }
-    ktc_status status =
-        ktc_permute_plan_make(PyArray_NDIM(source), PyArray_SHAPE(source), PyArray_STRIDES(source),
-                              PyArray_STRIDES(target), (ptrdiff_t)PyArray_ITEMSIZE(source), &plan);
+    ktc_status status = ktc_permute_plan_make(PyArray_NDIM(source), PyArray_SHAPE(source),
+                                              PyArray_STRIDES(source), PyArray_STRIDES(target),
+                                              (ptrdiff_t)PyArray_ITEMSIZE(source), &one.plan);
     if (status != KTC_OK) {
         ktc_error_from_status(status, "copy_strided");
         goto done;
     }
-    const void *first = PyArray_DATA(source);
-    void *first_target = PyArray_DATA(target);
-    PyThreadState *thread = ktc_gil_release(plan.bytes);
-    ktc_permute_run(&plan, first, first_target, instruction_set);
-    ktc_gil_take(thread);
-    answer = 0;
+    answer = ktc_kernel_run("copy_strided", from, one.plan.bytes, ktc_permutation_run, &one);
 done:
     Py_XDECREF(from);
     Py_XDECREF(to);

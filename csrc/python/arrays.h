@@ -38,10 +38,11 @@ int ktc_array_shapes_equal(const char *function, PyArrayObject *first, PyArrayOb
  * NULL with the exception set. */
 PyObject *ktc_pin(PyObject *object);
 
-/* Gives the GIL away when a kernel has enough to do, and takes it back; NULL means that it was
- * kept. */
-PyThreadState *ktc_gil_release(ptrdiff_t bytes);
-void ktc_gil_take(PyThreadState *thread);
+/* Runs work(context), a kernel: without the GIL when it touches as many bytes as make that worth
+ * it. When `pin`, of what is read, is no array's own memory, a file that is cut meanwhile ends it.
+ * 0, or -1 with OSError set in the name of `function`. */
+int ktc_kernel_run(const char *function, PyObject *pin, ptrdiff_t bytes,
+                   void (*work)(void *context), void *context);
 
 /* Copies source into target with the strided-copy kernel: 0, or -1 with the exception set. Both
  * borrowed. The caller has checked that types, shapes and target (writeable, not sharing memory

@@ -40,6 +40,25 @@ numpy_type_of(ktc_element_type type)
     return numbers[type];
 }
 
+typedef struct {
+    const void *source;
+    ktc_element_type source_type;
+    void *target;
+    ktc_element_type target_type;
+    ptrdiff_t count;
+    ktc_instruction_set set;
+    ktc_cast_losses losses;
+} cast_work;
+
+static void
+cast_run(void *context)
+{
+    cast_work *work = context;
+    /* The types are known, so it cannot fail. */
+    (void)ktc_cast_run(work->source, work->source_type, work->target, work->target_type,
+                       work->count, work->set, &work->losses);
+}
+
 PyDoc_STRVAR(
     cast_doc,
     "cast(source, source_type, target_type, /)\n--\n\n"
@@ -53,7 +72,6 @@ ktc_py_cast_run(PyObject *module, PyObject *const *args, Py_ssize_t count)
     PyArrayObject *target = NULL;
     ktc_element_type source_type;
     ktc_element_type target_type;
-    ktc_cast_losses losses;
 
     if (!ktc_args_count_is("cast", count, 3) || !ktc_args_is_array("cast", "source", args[0]) ||
         !element_type_of("source_type", args[1], &source_type) ||
@@ -68,7 +86,8 @@ ktc_py_cast_run(PyObject *module, PyObject *const *args, Py_ssize_t count)
             source_type == KTC_BFLOAT16 ? "; bfloat16 travels as uint16, use .view(numpy.uint16)"
                                         : "");
     }
-    if (ktc_held_open(&held, source, ktc_state_get(module)->instruction_set) < 0) {
+    ktc_instruction_set set = ktc_state_get(module)->instruction_set;
+    if (ktc_held_open(&held, source, set) < 0) {
         goto done;
     }
     target = (PyArrayObject *)PyArray_SimpleNew(PyArray_NDIM(held.array), PyArray_SHAPE(held.array),
@@ -76,17 +95,18 @@ ktc_py_cast_run(PyObject *module, PyObject *const *args, Py_ssize_t count)
     if (target == NULL) {
         goto done;
     }
-    ptrdiff_t size = PyArray_SIZE(target);
-    PyThreadState *thread = ktc_gil_release(PyArray_NBYTES(held.array) + PyArray_NBYTES(target));
-    ktc_status status = ktc_cast_run(PyArray_DATA(held.array), source_type, PyArray_DATA(target),
-                                     target_type, size, &losses);
-    ktc_gil_take(thread);
-    if (status != KTC_OK) {
-        ktc_error_from_status(status, "cast");
+    cast_work work = {.source = PyArray_DATA(held.array),
+                      .source_type = source_type,
+                      .target = PyArray_DATA(target),
+                      .target_type = target_type,
+                      .count = PyArray_SIZE(target),
+                      .set = set};
+    if (ktc_kernel_run("cast", held.pin, PyArray_NBYTES(held.array) + PyArray_NBYTES(target),
+                       cast_run, &work) < 0) {
         goto done;
     }
-    answer =
-        Py_BuildValue("(Onn)", target, (Py_ssize_t)losses.out_of_range, (Py_ssize_t)losses.rounded);
+    answer = Py_BuildValue("(Onn)", target, (Py_ssize_t)work.losses.out_of_range,
+                           (Py_ssize_t)work.losses.rounded);
 done:
     ktc_held_close(&held);
     Py_XDECREF(target);

@@ -22,6 +22,21 @@ comparable_type_of(PyArrayObject *first, PyArrayObject *second, ktc_element_type
     return 1;
 }
 
+typedef struct {
+    const void *first;
+    const void *second;
+    ktc_element_type type;
+    ptrdiff_t count;
+    ktc_comparison found;
+} compare_work;
+
+static void
+compare_run(void *context)
+{
+    compare_work *work = context;
+    (void)ktc_compare_run(work->first, work->second, work->type, work->count, &work->found);
+}
+
 PyDoc_STRVAR(compare_doc, "compare(first, second, /)\n--\n\n"
                           "(largest |first - second|, largest |first|, places where only one is "
                           "NaN or infinities differ).");
@@ -34,7 +49,6 @@ ktc_py_compare_run(PyObject *module, PyObject *const *args, Py_ssize_t count)
     ktc_held second = {NULL, NULL};
     ktc_instruction_set set = ktc_state_get(module)->instruction_set;
     ktc_element_type type;
-    ktc_comparison comparison;
 
     if (!ktc_args_count_is("compare", count, 2) ||
         !ktc_args_is_array("compare", "first", args[0]) ||
@@ -48,16 +62,16 @@ ktc_py_compare_run(PyObject *module, PyObject *const *args, Py_ssize_t count)
         !ktc_array_shapes_equal("compare", first.array, second.array)) {
         goto done;
     }
-    PyThreadState *thread = ktc_gil_release(PyArray_NBYTES(first.array));
-    ktc_status status = ktc_compare_run(PyArray_DATA(first.array), PyArray_DATA(second.array), type,
-                                        PyArray_SIZE(first.array), &comparison);
-    ktc_gil_take(thread);
-    if (status != KTC_OK) {
-        ktc_error_from_status(status, "compare");
+    compare_work work = {.first = PyArray_DATA(first.array),
+                         .second = PyArray_DATA(second.array),
+                         .type = type,
+                         .count = PyArray_SIZE(first.array)};
+    PyObject *pin = PyTuple_Check(first.pin) ? second.pin : first.pin;
+    if (ktc_kernel_run("compare", pin, PyArray_NBYTES(first.array), compare_run, &work) < 0) {
         goto done;
     }
-    answer = Py_BuildValue("(ddn)", comparison.largest_difference, comparison.largest_magnitude,
-                           (Py_ssize_t)comparison.unlike);
+    answer = Py_BuildValue("(ddn)", work.found.largest_difference, work.found.largest_magnitude,
+                           (Py_ssize_t)work.found.unlike);
 done:
     ktc_held_close(&first);
     ktc_held_close(&second);

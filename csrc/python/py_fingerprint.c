@@ -9,6 +9,20 @@
 
 #include <math.h>
 
+typedef struct {
+    const void *values;
+    ktc_element_type type;
+    ptrdiff_t count;
+    ktc_fingerprint found;
+} fingerprint_work;
+
+static void
+fingerprint_run(void *context)
+{
+    fingerprint_work *work = context;
+    (void)ktc_fingerprint_run(work->values, work->type, work->count, &work->found);
+}
+
 PyDoc_STRVAR(fingerprint_doc, "fingerprint(array, /)\n--\n\n"
                               "(sum of x, of |x|, of x^2, of x^3, of |x|^3, largest |x|) of a "
                               "float32 or float64 array, in one pass.");
@@ -18,7 +32,6 @@ ktc_py_fingerprint_of(PyObject *module, PyObject *argument)
 {
     PyObject *answer = NULL;
     ktc_held held = {NULL, NULL};
-    ktc_fingerprint found = {0.0, 0.0, 0.0, 0.0, 0.0, 0.0};
     ktc_element_type type;
 
     if (!ktc_args_is_array("fingerprint", "array", argument)) {
@@ -35,16 +48,14 @@ ktc_py_fingerprint_of(PyObject *module, PyObject *argument)
     if (ktc_held_open(&held, array, ktc_state_get(module)->instruction_set) < 0) {
         goto done;
     }
-    PyThreadState *thread = ktc_gil_release(PyArray_NBYTES(held.array));
-    ktc_status status =
-        ktc_fingerprint_run(PyArray_DATA(held.array), type, PyArray_SIZE(held.array), &found);
-    ktc_gil_take(thread);
-    if (status != KTC_OK) {
-        ktc_error_from_status(status, "fingerprint");
+    fingerprint_work work = {
+        .values = PyArray_DATA(held.array), .type = type, .count = PyArray_SIZE(held.array)};
+    if (ktc_kernel_run("fingerprint", held.pin, PyArray_NBYTES(held.array), fingerprint_run,
+                       &work) < 0) {
         goto done;
     }
-    answer = Py_BuildValue("(dddddd)", found.sum, found.magnitudes, found.squares, found.cubes,
-                           found.magnitude_cubes, found.largest);
+    answer = Py_BuildValue("(dddddd)", work.found.sum, work.found.magnitudes, work.found.squares,
+                           work.found.cubes, work.found.magnitude_cubes, work.found.largest);
 done:
     ktc_held_close(&held);
     return answer;

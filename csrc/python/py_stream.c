@@ -154,7 +154,7 @@ call_open(call *current, PyObject *const *args, Py_ssize_t count, ktc_stream_sou
 {
     long long address = 0;
     long long position;
-    if (!ktc_args_count_is(current->name, count, 5) ||
+    if (!ktc_args_count_is(current->name, count, 6) ||
         read_pair(current->name, "target", args[2], &target->descriptor, &position) < 0 ||
         (args[1] != Py_None &&
          read_pair(current->name, "origin", args[1], &source->descriptor, &address) < 0)) {
@@ -168,6 +168,16 @@ call_open(call *current, PyObject *const *args, Py_ssize_t count, ktc_stream_sou
             return -1;
         }
         current->step = args[4];
+    }
+    if (args[5] != Py_None) {
+        const char *type = ktc_args_text(current->name, "widened", args[5]);
+        source->is_widened = type != NULL;
+        if (type == NULL) {
+            return -1;
+        }
+        if (!ktc_element_type_find(type, &source->type)) {
+            source->type = KTC_ELEMENT_TYPE_COUNT;
+        }
     }
     if (take_source(current, args[0], source) < 0 || take_buffer(current, args[3], stream) < 0) {
         return -1;
@@ -215,7 +225,7 @@ stream_called(PyObject *module, PyObject *const *args, Py_ssize_t count, const c
     return status;
 }
 
-PyDoc_STRVAR(write_doc, "write_values(values, origin, target, buffer, step, /)\n--\n\n"
+PyDoc_STRVAR(write_doc, "write_values(values, origin, target, buffer, step, widened, /)\n--\n\n"
                         "Write an array in C order into a file, through a buffer.");
 
 static PyObject *
@@ -227,7 +237,7 @@ ktc_py_stream_write(PyObject *module, PyObject *const *args, Py_ssize_t count)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(holds_doc, "holds_values(values, origin, target, buffer, step, /)\n--\n\n"
+PyDoc_STRVAR(holds_doc, "holds_values(values, origin, target, buffer, step, widened, /)\n--\n\n"
                         "Whether a file holds an array in C order, bit for bit.");
 
 static PyObject *

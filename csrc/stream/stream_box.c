@@ -2,11 +2,6 @@
  * element. */
 #include "stream/stream_box.h"
 
-/* A gap up to this long between two runs is read along: a call to the system takes as long as
- * copying some kilobytes.
- */
-#define GAP_READ_ALONG 4096
-
 /* A partial run is cut to a multiple of this many elements: the copy kernel's tiles are no wider.
  */
 #define ELEMENTS_TOGETHER 32
@@ -56,15 +51,6 @@ smaller(ptrdiff_t first, ptrdiff_t second)
 }
 
 void
-ktc_box_take_all(const ktc_axes *axes, ktc_box *box)
-{
-    for (int axis = 0; axis < axes->count; axis++) {
-        box->start[axis] = 0;
-        box->length[axis] = axes->axes[axis].length;
-    }
-}
-
-void
 ktc_box_choose(const ktc_axes *axes, ptrdiff_t item_size, ptrdiff_t room, ptrdiff_t source_run,
                ktc_box *box)
 {
@@ -107,7 +93,7 @@ ktc_box_choose(const ktc_axes *axes, ptrdiff_t item_size, ptrdiff_t room, ptrdif
 }
 
 void
-ktc_box_find_writing(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *box, ktc_runs *runs)
+ktc_box_find_runs(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *box, ktc_runs *runs)
 {
     int axis = axes->count - 1;
     runs->run = item_size;
@@ -119,53 +105,5 @@ ktc_box_find_writing(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *b
         if (box->length[outer] > 1) {
             runs->axes[runs->count++] = outer;
         }
-    }
-}
-
-/* The reading with gaps of up to `gap` bytes read along. */
-static void
-find_reading(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *box, ptrdiff_t gap,
-             ktc_box_reading *reading)
-{
-    int order[KTC_MAX_NDIM];
-    int place = 0;
-    order_by_source(axes, order);
-    reading->runs.run = item_size;
-    reading->runs.count = 0;
-    reading->first = 0;
-    for (; place < axes->count; place++) {
-        const ktc_axis *axis = &axes->axes[order[place]];
-        ptrdiff_t length = box->length[order[place]];
-        ptrdiff_t step = absolute(axis->source_stride);
-        if (length > 1 && step > reading->runs.run && step - reading->runs.run > gap) {
-            break;
-        }
-        ptrdiff_t reach = (length - 1) * step;
-        reading->strides[order[place]] = axis->source_stride;
-        reading->first += axis->source_stride < 0 ? reach : 0;
-        reading->runs.run += reach;
-    }
-    reading->size = reading->runs.run;
-    /* The rest are repetitions of the run, which stand side by side in the buffer. */
-    for (; place < axes->count; place++) {
-        ptrdiff_t length = box->length[order[place]];
-        reading->strides[order[place]] = reading->size;
-        reading->size *= length;
-        if (length > 1) {
-            for (int other = reading->runs.count++; other >= 0; other--) {
-                reading->runs.axes[other] =
-                    other > 0 ? reading->runs.axes[other - 1] : order[place];
-            }
-        }
-    }
-}
-
-void
-ktc_box_find_reading(const ktc_axes *axes, ptrdiff_t item_size, const ktc_box *box, ptrdiff_t room,
-                     ktc_box_reading *reading)
-{
-    find_reading(axes, item_size, box, GAP_READ_ALONG, reading);
-    if (reading->size > room) {
-        find_reading(axes, item_size, box, 0, reading);
     }
 }

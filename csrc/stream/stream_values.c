@@ -1,4 +1,4 @@
-/* Owns the walk over the boxes of one array, and what is done with each of them. */
+/* Owns the walk over the parts of one array, and what is done with each of them. */
 #include "stream/stream_values.h"
 
 #include <string.h>
@@ -7,20 +7,33 @@
 #include "arrays/permute_plan.h"
 #include "arrays/permute_run.h"
 #include "arrays/span.h"
+#include "arrays/widen.h"
+#include "stream/guard.h"
 #include "stream/positional.h"
 #include "stream/stream_box.h"
 
-/* What is permuted or moved at a time when the values are at hand: a second-level cache's worth. */
-#define BYTES_AT_ONCE ((ptrdiff_t)1 << 20)
+/* Arrays from this size on are permuted straight from where they lie, mapped or not, in parts so
+ * large that the kernel streams past the caches: read through a buffer they would have to be cut so
+ * finely that each write took longer than its bytes (.21 to .3 of cp's speed against .9 to 1.1).
+ * Below, a mapping loses to one read: a page fault costs more than the copy of a page. */
+#define LARGE_BYTES ((ptrdiff_t)4 << 20)
+#define LARGE_PART ((ptrdiff_t)8 << 20)
 
-/* What is only moved is both read and written there. */
-#define BYTES_MOVED_AT_ONCE (BYTES_AT_ONCE / 2)
+/* What is permuted at a time of smaller ones: a second-level cache's worth. */
+#define SMALL_PART ((ptrdiff_t)1 << 20)
 
-/* Bytes of a run in the source that make a part worth taking: some cache lines in memory; in a file
- * a read call is worth that much copying. A write call is worth more, so what room there is goes to
- * the runs of the target. */
-#define RUN_IN_MEMORY 256
-#define RUN_IN_FILE 4096
+/* What is only moved is both read and written in that cache. */
+#define MOVED_PART (SMALL_PART / 2)
+
+/* The most that one write takes: longer ones are sometimes half as fast. */
+#define WRITTEN_PART ((ptrdiff_t)1 << 20)
+
+/* Bytes of a run in the source that make a part worth taking: two cache lines. With more, the parts
+ * of a vocabulary of 50,000 words have runs in the target that are too short. */
+#define SOURCE_RUN 128
+
+/* Bytes of the target that are compared at a time. */
+#define COMPARED_PART 65536
 
 /* What is done with bytes that belong at a place of the target: written, or compared. */
 typedef ktc_status (*put_function)(const char *bytes, ptrdiff_t length, int64_t position,
@@ -33,13 +46,18 @@ typedef struct {
     ktc_stream *stream;
     ktc_axes axes;
     ktc_box box;
-    char *read_buffer;
-    char *write_buffer;
-    ptrdiff_t room; /* of either buffer */
+    const char *memory; /* the array's first element, where it is read now */
+    char *part;         /* room for a part in the order of the target, or as it was read */
+    ptrdiff_t room;
+    char *wide; /* room for some of it in the wider type */
+    ptrdiff_t wide_room;
 } work;
 
-/* Bytes of the target that are compared at a time. */
-#define BYTES_COMPARED_AT_ONCE 65536
+static ptrdiff_t
+smaller(ptrdiff_t first, ptrdiff_t second)
+{
+    return first < second ? first : second;
+}
 
 static ktc_status
 put_written(const char *bytes, ptrdiff_t length, int64_t position, const ktc_stream_target *target,
@@ -52,9 +70,9 @@ static ktc_status
 put_compared(const char *bytes, ptrdiff_t length, int64_t position, const ktc_stream_target *target,
              ktc_stream *stream)
 {
-    char found[BYTES_COMPARED_AT_ONCE];
+    char found[COMPARED_PART];
     while (length > 0) {
-        ptrdiff_t count = length < BYTES_COMPARED_AT_ONCE ? length : BYTES_COMPARED_AT_ONCE;
+        ptrdiff_t count = smaller(length, COMPARED_PART);
         ktc_status status =
             ktc_read_at(target->descriptor, found, count, position, &stream->error_number);
         if (status != KTC_OK) {
@@ -70,6 +88,13 @@ put_compared(const char *bytes, ptrdiff_t length, int64_t position, const ktc_st
     return KTC_OK;
 }
 
+/* Bytes of the target for each byte of the source. */
+static ptrdiff_t
+growth_of(const ktc_stream_source *source)
+{
+    return source->is_widened ? 2 : 1;
+}
+
 /* 1 when all bytes from `low` to `high` of a file around `position` have places that fit. */
 static int
 positions_fit(int64_t position, ptrdiff_t low, ptrdiff_t high)
@@ -77,24 +102,27 @@ positions_fit(int64_t position, ptrdiff_t low, ptrdiff_t high)
     return position >= 0 && position + low >= 0 && position <= INT64_MAX - high;
 }
 
-/* The axes of more than one entry, merged, with the strides of the target. */
+/* The axes of more than one entry, merged, with the strides of the target as if it had elements of
+ * the same size; the bytes of all elements, and where these lie. */
 static ktc_status
 axes_make(const ktc_stream_source *source, const ktc_stream_target *target, ktc_axes *axes,
-          ptrdiff_t *bytes)
+          ptrdiff_t *bytes, ktc_span *span)
 {
-    ktc_span span;
-    ktc_status status;
     axes->count = 0;
     *bytes = source->item_size;
     if (source->ndim < 0 || source->ndim > KTC_MAX_NDIM) {
         return KTC_BAD_AXES;
     }
-    status =
-        ktc_span_measure(source->ndim, source->shape, source->strides, source->item_size, &span);
+    if (source->is_widened &&
+        (source->item_size != 2 || (source->type != KTC_FLOAT16 && source->type != KTC_BFLOAT16))) {
+        return KTC_BAD_TYPE;
+    }
+    ktc_status status =
+        ktc_span_measure(source->ndim, source->shape, source->strides, source->item_size, span);
     if (status != KTC_OK) {
         return status;
     }
-    if (span.low == span.high) {
+    if (span->low == span->high) {
         *bytes = 0;
         return KTC_OK;
     }
@@ -108,8 +136,10 @@ axes_make(const ktc_stream_source *source, const ktc_stream_target *target, ktc_
                 (ktc_axis){source->shape[axis], source->strides[axis], target_stride};
         }
     }
-    if (!positions_fit(target->position, 0, *bytes) ||
-        (source->descriptor >= 0 && !positions_fit(source->position, span.low, span.high))) {
+    ptrdiff_t written;
+    if (!ktc_checked_multiply(*bytes, growth_of(source), &written) ||
+        !positions_fit(target->position, 0, written) ||
+        (source->descriptor >= 0 && !positions_fit(source->position, span->low, span->high))) {
         return KTC_OVERFLOW;
     }
     for (int low = 0, high = axes->count - 1; low < high; low++, high--) {
@@ -121,138 +151,102 @@ axes_make(const ktc_stream_source *source, const ktc_stream_target *target, ktc_
     return KTC_OK;
 }
 
-/* Steps `index` to the next repetition of the runs, the last axis fastest, and *offset by `strides`
- * with it: 1, or 0 after the last one. */
+/* Puts `length` bytes of elements that belong `offset` bytes from the target's first one on. */
+static ktc_status
+put_run(const work *current, const char *from, ptrdiff_t length, ptrdiff_t offset)
+{
+    ptrdiff_t growth = growth_of(current->source);
+    int64_t position = current->target->position + offset * growth;
+    ptrdiff_t most = current->source->is_widened ? current->wide_room / growth : WRITTEN_PART;
+    ktc_status status = KTC_OK;
+    while (status == KTC_OK && length > 0) {
+        ptrdiff_t count = smaller(length, most);
+        const char *bytes = from;
+        if (current->source->is_widened) {
+            ktc_widen(from, current->source->type, current->wide, count / 2, current->stream->set);
+            bytes = current->wide;
+        }
+        status = current->put(bytes, count * growth, position, current->target, current->stream);
+        from += count;
+        length -= count;
+        position += count * growth;
+    }
+    return status;
+}
+
+/* Tells of some bytes of the source that are done. */
+static ktc_status
+step(const work *current, ptrdiff_t bytes)
+{
+    ktc_stream *stream = current->stream;
+    return stream->step(stream->context, bytes * growth_of(current->source)) < 0 ? KTC_STOPPED
+                                                                                 : KTC_OK;
+}
+
+/* Steps `index` to the next repetition of the runs, the last axis fastest, and *offset with it: 1,
+ * or 0 after the last one. */
 static int
-runs_step(const work *current, const ktc_runs *runs, ptrdiff_t *index, const ptrdiff_t *strides,
-          ptrdiff_t *offset)
+runs_step(const work *current, const ktc_runs *runs, ptrdiff_t *index, ptrdiff_t *offset)
 {
     for (int place = runs->count - 1; place >= 0; place--) {
         int axis = runs->axes[place];
-        *offset += strides[axis];
+        ptrdiff_t stride = current->axes.axes[axis].target_stride;
+        *offset += stride;
         if (++index[place] < current->box.length[axis]) {
             return 1;
         }
-        *offset -= current->box.length[axis] * strides[axis];
+        *offset -= current->box.length[axis] * stride;
         index[place] = 0;
     }
     return 0;
 }
 
-/* Reads the box into the buffer; `offset` is that of its first element from the array's. */
+/* Puts the box, which lies in C order in the part's room; `offset` is that of its first element in
+ * the target. */
 static ktc_status
-box_read(const work *current, const ktc_box_reading *reading, ptrdiff_t offset)
-{
-    const ktc_stream_source *source = current->source;
-    ptrdiff_t index[KTC_MAX_NDIM] = {0};
-    ptrdiff_t strides[KTC_MAX_NDIM];
-    ptrdiff_t step = 0;
-    char *to = current->read_buffer;
-    for (int axis = 0; axis < current->axes.count; axis++) {
-        strides[axis] = current->axes.axes[axis].source_stride;
-    }
-    do {
-        int64_t position = source->position + offset + step - reading->first;
-        ktc_status status = ktc_read_at(source->descriptor, to, reading->runs.run, position,
-                                        &current->stream->error_number);
-        if (status != KTC_OK) {
-            return status;
-        }
-        to += reading->runs.run;
-    } while (runs_step(current, &reading->runs, index, strides, &step));
-    return KTC_OK;
-}
-
-/* Puts the box, which lies in C order at `from`; `offset` is that of its first element in the
- * target. */
-static ktc_status
-box_put(const work *current, const char *from, ptrdiff_t offset)
+box_put(const work *current, ptrdiff_t offset)
 {
     ktc_runs runs;
-    ptrdiff_t index[KTC_MAX_NDIM] = {0};
-    ptrdiff_t strides[KTC_MAX_NDIM];
-    ptrdiff_t step = 0;
-    ktc_box_find_writing(&current->axes, current->source->item_size, &current->box, &runs);
-    for (int axis = 0; axis < current->axes.count; axis++) {
-        strides[axis] = current->axes.axes[axis].target_stride;
-    }
-    do {
-        int64_t position = current->target->position + offset + step;
-        ktc_status status =
-            current->put(from, runs.run, position, current->target, current->stream);
-        if (status != KTC_OK) {
-            return status;
-        }
-        from += runs.run;
-    } while (runs_step(current, &runs, index, strides, &step));
-    return KTC_OK;
-}
-
-/* The box in C order: in the write buffer, or where it lies when it is in that order already. */
-static ktc_status
-box_permute(const work *current, const char *from, const ptrdiff_t *source_strides,
-            const char **permuted)
-{
-    ktc_permute_plan plan;
-    ptrdiff_t target_strides[KTC_MAX_NDIM];
-    ptrdiff_t step = current->source->item_size;
-    for (int axis = current->axes.count - 1; axis >= 0; axis--) {
-        target_strides[axis] = step;
-        step *= current->box.length[axis];
-    }
-    ktc_status status =
-        ktc_permute_plan_make(current->axes.count, current->box.length, source_strides,
-                              target_strides, current->source->item_size, &plan);
-    if (status != KTC_OK) {
-        return status;
-    }
-    *permuted = from;
-    if (plan.kind != KTC_PLAN_COPY) {
-        ktc_permute_run(&plan, from, current->write_buffer, current->stream->set);
-        *permuted = current->write_buffer;
-    }
-    return KTC_OK;
-}
-
-static ktc_status
-box_move(const work *current, ptrdiff_t source_offset, ptrdiff_t target_offset)
-{
     ktc_status status;
-    ktc_box_reading reading;
-    const char *from = current->source->memory + source_offset;
-    const char *permuted;
-    ptrdiff_t memory_strides[KTC_MAX_NDIM];
-    const ptrdiff_t *strides = memory_strides;
-    ptrdiff_t bytes = current->source->item_size;
-    for (int axis = 0; axis < current->axes.count; axis++) {
-        memory_strides[axis] = current->axes.axes[axis].source_stride;
-        bytes *= current->box.length[axis];
-    }
-    if (current->source->descriptor >= 0) {
-        ktc_box_find_reading(&current->axes, current->source->item_size, &current->box,
-                             current->room, &reading);
-        if (reading.size <= current->room) {
-            status = box_read(current, &reading, source_offset);
-            if (status != KTC_OK) {
-                return status;
-            }
-            from = current->read_buffer + reading.first;
-            strides = reading.strides;
-        }
-    }
-    status = box_permute(current, from, strides, &permuted);
-    if (status == KTC_OK) {
-        status = box_put(current, permuted, target_offset);
-    }
-    if (status == KTC_OK && current->stream->step(current->stream->context, bytes) < 0) {
-        return KTC_STOPPED;
-    }
+    ptrdiff_t index[KTC_MAX_NDIM] = {0};
+    const char *from = current->part;
+    ktc_box_find_runs(&current->axes, current->source->item_size, &current->box, &runs);
+    do {
+        status = put_run(current, from, runs.run, offset);
+        from += runs.run;
+    } while (status == KTC_OK && runs_step(current, &runs, index, &offset));
     return status;
 }
 
+/* Moves one box: `source_offset` and `target_offset` are those of its first element. */
+static ktc_status
+box_move(const work *current, ptrdiff_t source_offset, ptrdiff_t target_offset)
+{
+    ktc_permutation one = {.source = current->memory + source_offset,
+                           .target = current->part,
+                           .set = current->stream->set};
+    ptrdiff_t source_strides[KTC_MAX_NDIM];
+    ptrdiff_t target_strides[KTC_MAX_NDIM];
+    ptrdiff_t bytes = current->source->item_size;
+    for (int axis = current->axes.count - 1; axis >= 0; axis--) {
+        source_strides[axis] = current->axes.axes[axis].source_stride;
+        target_strides[axis] = bytes;
+        bytes *= current->box.length[axis];
+    }
+    ktc_status status =
+        ktc_permute_plan_make(current->axes.count, current->box.length, source_strides,
+                              target_strides, current->source->item_size, &one.plan);
+    if (status == KTC_OK) {
+        status = ktc_guard_run(ktc_permutation_run, &one);
+    }
+    if (status == KTC_OK) {
+        status = box_put(current, target_offset);
+    }
+    return status == KTC_OK ? step(current, bytes) : status;
+}
+
 /* Goes on to the next box, the last axis fastest; those at the end of an axis are shorter. 1, or 0
- * after the last one.
- */
+ * after the last one. */
 static int
 box_step(work *current, const ktc_box *whole)
 {
@@ -261,8 +255,7 @@ box_step(work *current, const ktc_box *whole)
         ptrdiff_t start = current->box.start[axis] + whole->length[axis];
         int goes_on = start < length;
         current->box.start[axis] = goes_on ? start : 0;
-        ptrdiff_t rest = length - current->box.start[axis];
-        current->box.length[axis] = rest < whole->length[axis] ? rest : whole->length[axis];
+        current->box.length[axis] = smaller(length - current->box.start[axis], whole->length[axis]);
         if (goes_on) {
             return 1;
         }
@@ -270,19 +263,14 @@ box_step(work *current, const ktc_box *whole)
     return 0;
 }
 
-/* 1 when the elements already lie in the order of the target, one after the other. */
-static int
-is_only_moved(const ktc_axes *axes, ptrdiff_t item_size)
-{
-    return axes->count == 0 || (axes->count == 1 && axes->axes[0].source_stride == item_size);
-}
-
-/* Puts all boxes of `current`, whose buffers and box are chosen. */
+/* Moves all, in boxes of no more than `most` bytes. */
 static ktc_status
-boxes_move(work *current)
+move_boxes(work *current, ptrdiff_t most)
 {
-    const ktc_box whole = current->box;
     ktc_status status;
+    ktc_box_choose(&current->axes, current->source->item_size, smaller(current->room, most),
+                   SOURCE_RUN, &current->box);
+    const ktc_box whole = current->box;
     do {
         ptrdiff_t source_offset = 0;
         ptrdiff_t target_offset = 0;
@@ -295,79 +283,111 @@ boxes_move(work *current)
     return status;
 }
 
-/* Values in memory, or in a file and only moved. */
+/* The elements already lie in the order of the target, one after the other. */
 static ktc_status
-move_through_cache(work *current)
+move_straight(const work *current, ptrdiff_t bytes)
 {
-    ptrdiff_t item_size = current->source->item_size;
-    ptrdiff_t most = is_only_moved(&current->axes, item_size) ? BYTES_MOVED_AT_ONCE : BYTES_AT_ONCE;
-    ptrdiff_t room = current->room < most ? current->room : most;
-    ktc_box_choose(&current->axes, item_size, room, RUN_IN_MEMORY, &current->box);
-    return boxes_move(current);
+    const ktc_stream_source *source = current->source;
+    ptrdiff_t most = smaller(current->room, MOVED_PART);
+    /* What the system reads raises no signal. */
+    int is_direct = current->put == put_written && !source->is_widened;
+    ktc_status status = KTC_OK;
+    for (ptrdiff_t done = 0; status == KTC_OK && done < bytes; done += most) {
+        ptrdiff_t count = smaller(bytes - done, most);
+        const char *from = current->part;
+        if (source->descriptor >= 0) {
+            status = ktc_read_at(source->descriptor, current->part, count, source->position + done,
+                                 &current->stream->error_number);
+        }
+        else if (is_direct) {
+            from = current->memory + done;
+        }
+        else {
+            ktc_permutation one = {.plan = {.kind = KTC_PLAN_COPY, .bytes = count},
+                                   .source = current->memory + done,
+                                   .target = current->part};
+            status = ktc_guard_run(ktc_permutation_run, &one);
+        }
+        if (status == KTC_OK) {
+            status = put_run(current, from, count, done);
+        }
+        if (status == KTC_OK) {
+            status = step(current, count);
+        }
+    }
+    return status;
 }
 
-/* The whole array fits into the buffer beside what is written at a time: it is read once, and
- * permuted from there. */
+/* The whole array fits into the buffer beside a part of it: it is read once, and permuted from
+ * there.
+ */
 static ktc_status
-move_through_buffer(work *current, const ktc_box_reading *reading)
+move_through_buffer(work *current, ktc_span span)
 {
-    ktc_status status = box_read(current, reading, 0);
-    if (status != KTC_OK) {
-        return status;
-    }
-    ktc_stream_source in_buffer = *current->source;
-    in_buffer.descriptor = -1;
-    in_buffer.memory = current->read_buffer + reading->first;
-    current->source = &in_buffer;
-    for (int axis = 0; axis < current->axes.count; axis++) {
-        current->axes.axes[axis].source_stride = reading->strides[axis];
-    }
-    current->write_buffer =
-        current->stream->buffer + (current->stream->size - BYTES_AT_ONCE) / 64 * 64;
-    current->room = BYTES_AT_ONCE;
-    return move_through_cache(current);
+    ptrdiff_t size = span.high - span.low;
+    char *whole = current->part;
+    ktc_status status =
+        ktc_read_at(current->source->descriptor, whole, size, current->source->position + span.low,
+                    &current->stream->error_number);
+    current->memory = whole - span.low;
+    current->part += (size + 63) / 64 * 64;
+    current->room -= (size + 63) / 64 * 64;
+    return status == KTC_OK ? move_boxes(current, SMALL_PART) : status;
 }
 
 static ktc_status
 stream_run(const ktc_stream_source *source, const ktc_stream_target *target, ktc_stream *stream,
            put_function put)
 {
-    work current = {.put = put, .source = source, .target = target, .stream = stream};
-    ktc_box_reading reading;
+    work current = {.put = put,
+                    .source = source,
+                    .target = target,
+                    .stream = stream,
+                    .memory = source->memory,
+                    .part = stream->buffer,
+                    .room = stream->size / 64 * 64};
+    ktc_span span;
     ptrdiff_t bytes;
-    ktc_status status = axes_make(source, target, &current.axes, &bytes);
+    ktc_status status = axes_make(source, target, &current.axes, &bytes, &span);
     if (status != KTC_OK || bytes == 0) {
         return status;
     }
-    current.room = stream->size / 2 / 64 * 64;
-    current.read_buffer = stream->buffer;
-    current.write_buffer = stream->buffer + current.room;
-    if (current.room < source->item_size) {
+    if (source->is_widened) {
+        current.wide_room = smaller(current.room / 2, WRITTEN_PART) / 64 * 64;
+        current.room -= current.wide_room;
+        current.wide = current.part + current.room;
+    }
+    if (current.room < source->item_size || (source->is_widened && current.wide_room == 0)) {
         return KTC_NO_MEMORY;
     }
-    if (source->descriptor < 0 || is_only_moved(&current.axes, source->item_size)) {
-        return move_through_cache(&current);
+    const ktc_axis *only = &current.axes.axes[0];
+    if (current.axes.count == 0 ||
+        (current.axes.count == 1 && only->source_stride == source->item_size)) {
+        return move_straight(&current, bytes);
     }
-    ktc_box_take_all(&current.axes, &current.box);
-    ptrdiff_t room = (stream->size - BYTES_AT_ONCE) / 64 * 64;
-    ktc_box_find_reading(&current.axes, source->item_size, &current.box, room, &reading);
-    if (reading.size <= room) {
-        return move_through_buffer(&current, &reading);
+    ptrdiff_t room_for_all = current.room - smaller(SMALL_PART, bytes) - 64;
+    if (source->descriptor >= 0 && bytes < LARGE_BYTES && span.high - span.low <= room_for_all) {
+        return move_through_buffer(&current, span);
     }
-    ktc_box_choose(&current.axes, source->item_size, current.room, RUN_IN_FILE, &current.box);
-    return boxes_move(&current);
+    return move_boxes(&current, bytes < LARGE_BYTES ? SMALL_PART : LARGE_PART);
 }
 
 ktc_status
 ktc_stream_write(const ktc_stream_source *source, const ktc_stream_target *target,
                  ktc_stream *stream)
 {
-    return stream_run(source, target, stream, put_written);
+    ktc_guard_open();
+    ktc_status status = stream_run(source, target, stream, put_written);
+    ktc_guard_close();
+    return status;
 }
 
 ktc_status
 ktc_stream_compare(const ktc_stream_source *source, const ktc_stream_target *target,
                    ktc_stream *stream)
 {
-    return stream_run(source, target, stream, put_compared);
+    ktc_guard_open();
+    ktc_status status = stream_run(source, target, stream, put_compared);
+    ktc_guard_close();
+    return status;
 }

@@ -15,6 +15,8 @@ from ..errors import SourceError
 from ..spec.dtypes import NUMPY_TYPES, native
 from ..spec.source import Source, SourceTensor
 from ..spec.tensor_spec import Shape
+from ..util.mapped_memory import cuts_noticed
+from ..util.values_at_offsets import HALVES, Widened
 from .casting import CASTABLE, Losses, cast, is_exact
 from .copy_program import CopyProgram, CopyRegion, move
 from .expressions import (CallbackOutput, Computation, Expression, Fill, LayerCallback, Tensor,
@@ -105,26 +107,31 @@ class Evaluation:
         program = self.program(expression)
         bases = [self._base(base) for base in program.bases]
         dtypes = [self._dtype(base) for base in program.bases]
-        if all(one == dtype for one in dtypes) and bases:
-            return move(program, bases)
-        result = np.empty(program.shape, NUMPY_TYPES[dtype].newbyteorder("="))
-        for region in program.regions:
-            part = cast(region.base_view(bases[region.base]), dtypes[region.base], dtype, label,
-                        losses)
-            _core.copy_strided(part, region.view(result))
+        with cuts_noticed(*bases):
+            if all(one == dtype for one in dtypes) and bases:
+                return move(program, bases)
+            result = np.empty(program.shape, NUMPY_TYPES[dtype].newbyteorder("="))
+            for region in program.regions:
+                part = cast(region.base_view(bases[region.base]), dtypes[region.base], dtype, label,
+                            losses)
+                _core.copy_strided(part, region.view(result))
         return result
 
-    def stored_view(self, expression: Expression, dtype: str) -> Array | None:
+    def stored_view(self, expression: Expression, dtype: str) -> Array | Widened | None:
         """Return the values in C order as a view on the source, without a copy; None when they must
-        be computed, cast or put together.
+        be computed, put together, or cast in another way than from half precision to float32.
 
         The view has an axis for each loop of the copy.
         """
         program = self.program(expression)
         base = program.bases[0] if len(program.bases) == 1 else None
-        if not isinstance(base, Tensor) or self._dtype(base) != dtype or not program.is_one_view():
+        if not isinstance(base, Tensor) or not program.is_one_view():
             return None
-        return program.regions[0].base_view(self.read(self.source[base.name]))
+        stored = self._dtype(base)
+        if stored != dtype and (stored not in HALVES or dtype != "float32"):
+            return None
+        view = program.regions[0].base_view(self.read(self.source[base.name]))
+        return view if stored == dtype else Widened(view, stored)
 
     def read(self, tensor: SourceTensor) -> Array:
         """Return the values of a source tensor as they are stored."""

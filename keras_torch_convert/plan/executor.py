@@ -17,6 +17,7 @@ from ..spec.dtypes import numpy_dtype
 from ..spec.source import Source, SourceTensor
 from ..spec.target import Target, TargetVariable
 from ..util.text import join_names
+from ..util.values_at_offsets import Widened
 from .callback_tracing import ArraySpec
 from .callbacks import apply_callbacks
 from .casting import CASTABLE, Losses
@@ -42,20 +43,20 @@ class _Work:
 
     def values(self) -> Array:
         """Return the values in the variable's own shape and dtype."""
-        return self._stored(view=False).view(numpy_dtype(self.variable.dtype))
+        return self._computed().view(numpy_dtype(self.variable.dtype))
 
-    def stored(self) -> Array:
+    def stored(self) -> Array | Widened:
         """Return the values in C order and in their bits (bfloat16 as uint16), a view on the source
-        where they are only moved.
+        where they are only moved or widened.
         """
-        return self._stored(view=True)
+        expression, dtype = self.assignment.expression, self.variable.dtype
+        view = self.evaluation.stored_view(expression, dtype)
+        return self._computed() if view is None else view
 
-    def _stored(self, *, view: bool) -> Array:
-        expression, variable = self.assignment.expression, self.variable
-        found = self.evaluation.stored_view(expression, variable.dtype) if view else None
-        if found is not None:
-            return found
-        return self.evaluation.values(expression, variable.dtype, variable.display_name)
+    def _computed(self) -> Array:
+        variable = self.variable
+        return self.evaluation.values(self.assignment.expression, variable.dtype,
+                                      variable.display_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +100,11 @@ class CheckedPlan:
         for work in self._work:
             yield work.variable, work.values()
 
-    def by_key(self) -> dict[str, Callable[[], Array]]:
+    def by_key(self) -> dict[str, Callable[[], Array | Widened]]:
         """Return for each key the function that gives its values, in C order and of any shape.
 
-        bfloat16 comes as its bits, and what is only moved as a read-only view on the source.
+        bfloat16 comes as its bits, and what is only moved or widened as a read-only view on the
+        source.
         """
         return {work.variable.key: work.stored for work in self._work}
 

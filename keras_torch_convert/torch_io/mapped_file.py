@@ -73,7 +73,7 @@ class MappedFile:
                 size = file.seek(0, 2)
                 if size == 0:
                     raise SourceError(f"{path}: the file is empty; download or copy it again")
-                return cls(path, MappedMemory.of(file.fileno()), size)
+                return cls(path, MappedMemory.of(file.fileno(), str(path)), size)
         except FileNotFoundError as error:
             raise SourceError(f"{path}: there is no such file") from error
         except (OSError, ValueError) as error:

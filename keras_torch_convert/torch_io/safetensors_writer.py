@@ -16,17 +16,18 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from ..errors import SaveError
 from ..spec.tensor_spec import TensorSpec
 from ..util.atomic_file import AtomicFile
 from ..util.hash_workers import Digests, HashWorkers
-from ..util.values_at_offsets import ValueStream, reserve, same_bits
+from ..util.values_at_offsets import ValueStream, Widened, reserve, same_bits
 from .mapped_file import MappedFile
 from .safetensors import open_safetensors
 
-Values = Callable[[], npt.NDArray[Any]]
+Values = Callable[[], npt.NDArray[Any] | Widened]
 # Name in the file and bytes of an element, by PyTorch's name of the type.
 _TYPES = {
     "bool": ("BOOL", 1), "uint8": ("U8", 1), "int8": ("I8", 1), "int16": ("I16", 2),
@@ -92,7 +93,7 @@ def _compare(path: Path, specs: Mapping[str, TensorSpec], values: Mapping[str, V
         if tensor is None or (tensor.shape, tensor.dtype) != (spec.shape, spec.dtype):
             raise SaveError(
                 f"'{name}' {spec.shape} {spec.dtype} reads back from the saved file as {tensor}")
-        if not same_bits(tensor.read(), values[name]().reshape(spec.shape)):
+        if not same_bits(tensor.read(), np.asarray(values[name]()).reshape(spec.shape)):
             raise SaveError(
                 f"'{name}' reads back from the saved file with other values than the plan gives")
 

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import SourceError
+
 
 class MappedMemory(mmap.mmap):
-    """A mapped file that knows how else its bytes are reached: by `descriptor`, open for reading,
-    byte 0 being at `address` in memory.
+    """A mapped file that knows how else its bytes are reached.
 
-    Reading is faster than touching a mapping page by page, and the pages count as nobody's memory.
+    Small arrays are read faster than a mapping is touched page by page, and the pages of large ones
+    are given back, so that they count as nobody's memory.
+
+    Attributes:
+        path: The name of the file, for messages.
+        descriptor: The file, open for reading.
+        address: Where byte 0 is in memory.
     """
 
+    path: str
     descriptor: int
     address: int
 
     @classmethod
-    def of(cls, descriptor: int) -> MappedMemory:
+    def of(cls, descriptor: int, path: str) -> MappedMemory:
         """Map an open file for reading."""
         mapping = cls(descriptor, 0, access=mmap.ACCESS_READ)
+        mapping.path = path
         mapping.descriptor = os.dup(descriptor)
         mapping.address = np.frombuffer(mapping, np.uint8).ctypes.data
         return mapping
@@ -31,6 +42,24 @@ class MappedMemory(mmap.mmap):
     def __del__(self) -> None:
         if hasattr(self, "descriptor"):
             os.close(self.descriptor)
+
+    def check_size(self, cause: BaseException | None = None) -> None:
+        """Raise SourceError when the file is shorter than it was when it was mapped."""
+        size = os.fstat(self.descriptor).st_size
+        if size < len(self):
+            raise SourceError(
+                f"{self.path}: the file was cut while it was read: it had {len(self)} "
+                f"bytes, now it has {size}") from cause
+
+    def give_back(self, array: npt.NDArray[Any]) -> None:
+        """Let the system have the pages in which the elements of an array lie; nothing is lost."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            steps = [(length - 1) * stride
+                     for length, stride in zip(array.shape, array.strides, strict=True)]
+            first = array.ctypes.data - self.address
+            start = (first + sum(step for step in steps if step < 0)) & -mmap.PAGESIZE
+            end = first + sum(step for step in steps if step > 0) + array.itemsize
+            self.madvise(mmap.MADV_DONTNEED, start, end - start)
 
 
 def mapping_of(array: npt.NDArray[Any]) -> MappedMemory | None:
@@ -43,3 +72,20 @@ def mapping_of(array: npt.NDArray[Any]) -> MappedMemory | None:
     if isinstance(base, memoryview):
         base = base.obj
     return base if isinstance(base, MappedMemory) else None
+
+
+@contextmanager
+def cuts_noticed(*arrays: npt.NDArray[Any]) -> Iterator[None]:
+    """Raise SourceError in place of OSError when a file in which arrays lie was cut meanwhile.
+
+    The kernels of `_core` end with OSError then; NumPy's own reading would end the process.
+    """
+    mappings = [mapping for mapping in map(mapping_of, arrays) if mapping is not None]
+    for mapping in mappings:
+        mapping.check_size()
+    try:
+        yield
+    except OSError as error:
+        for mapping in mappings:
+            mapping.check_size(error)
+        raise

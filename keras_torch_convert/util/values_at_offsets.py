@@ -1,7 +1,7 @@
 """Values into a file at known offsets, through one small reused buffer.
 
 A fresh page costs more than the copy, so no array of a tensor's size is made: an array is read,
-permuted and written part by part (csrc/stream).
+permuted, widened and written part by part (csrc/stream).
 """
 
 from __future__ import annotations
@@ -9,17 +9,43 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .mapped_memory import mapping_of
+from .mapped_memory import cuts_noticed, mapping_of
 
-# Room for the largest kernels of common nets, read whole, and for a part of them in the order of
-# the target.
-BUFFER_BYTES = 12 * 2**20
+# Room for a part of a large array, and for some of it in a wider type.
+BUFFER_BYTES = 9 * 2**20
+# Arrays from this size on are read straight from their mapping, whose pages are given back.
+LARGE_BYTES = 4 * 2**20
+# What `Widened` may hold.
+HALVES = ("float16", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True)
+class Widened:
+    """Half-precision values that a file holds as float32.
+
+    Attributes:
+        values: float16, or the bits of bfloat16 as uint16.
+        dtype: "float16" or "bfloat16".
+    """
+
+    values: npt.NDArray[Any]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes as float32."""
+        return 4 * self.values.size
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        with cuts_noticed(self.values):
+            return np.asarray(_core.cast(self.values, self.dtype, "float32")[0], dtype)
 
 
 def write_all(descriptor: int, data: Any, offset: int) -> None:
@@ -57,26 +83,43 @@ def reserve(descriptor: int, size: int) -> None:
 
 
 class ValueStream:
-    """Strided arrays and one file that holds their values in C order; `written` is told the number
-    of bytes after each part.
-    """
+    """Strided arrays and one file that holds their values in C order."""
     def __init__(self, descriptor: int, written: Callable[[int], None] | None = None) -> None:
-        """`descriptor` is open for what is asked of it; the buffer is made once, and as large as
-        what goes through it.
+        """Take an open file.
+
+        Args:
+            descriptor: The file, open for what is asked of it.
+            written: Gets the number of bytes after each part.
         """
         self.descriptor = descriptor
         self.written = written
         self.buffer = np.empty(BUFFER_BYTES, np.uint8)
 
-    def write(self, values: npt.NDArray[Any], offset: int) -> None:
-        """Write all values, in C order, from `offset` on."""
-        _core.write_values(values, _origin(values), (self.descriptor, offset), self.buffer,
-                           self.written)
+    def write(self, values: npt.NDArray[Any] | Widened, offset: int) -> None:
+        """Write all values, in C order, from `offset` on.
 
-    def holds(self, values: npt.NDArray[Any], offset: int) -> bool:
-        """Whether just these bits stand in the file from `offset` on."""
-        return _core.holds_values(values, _origin(values), (self.descriptor, offset), self.buffer,
-                                  self.written)
+        Raises SourceError when the file that they are read from is cut meanwhile.
+        """
+        self._stream(_core.write_values, values, offset)
+
+    def holds(self, values: npt.NDArray[Any] | Widened, offset: int) -> bool:
+        """Return whether just these bits stand in the file from `offset` on. Raises as `write`."""
+        return bool(self._stream(_core.holds_values, values, offset))
+
+    def _stream(self, function: Callable[..., Any], values: npt.NDArray[Any] | Widened,
+                offset: int) -> Any:
+        widened = None
+        if isinstance(values, Widened):
+            values, widened = values.values, values.dtype
+        mapping = mapping_of(values)
+        origin = None if mapping is None else (mapping.descriptor, mapping.address)
+        with cuts_noticed(values):
+            try:
+                return function(values, origin, (self.descriptor, offset), self.buffer,
+                                self.written, widened)
+            finally:
+                if mapping is not None and values.nbytes >= LARGE_BYTES:
+                    mapping.give_back(values)
 
     def write_bytes(self, data: bytes, offset: int) -> None:
         """Write bytes as they are."""
@@ -98,11 +141,3 @@ def _bits(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     width = array.dtype.itemsize
     return np.ascontiguousarray(array).reshape(-1).view(f"u{width}" if width in
                                                         {1, 2, 4, 8} else np.uint8)
-
-
-def _origin(values: npt.NDArray[Any]) -> tuple[int, int] | None:
-    """From which file, and mapped to which address, the values are read; None when they lie in
-    memory.
-    """
-    mapping = mapping_of(values)
-    return None if mapping is None else (mapping.descriptor, mapping.address)

@@ -9,7 +9,7 @@ mkdir -p "$build"
 flags=(-std=c11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Werror -g -Icsrc -Itests/c)
 
 compile() { # name of the test, name of the program, further flags
-    "${CC:-cc}" "${flags[@]}" "${@:3}" "tests/c/$1.c" csrc/arrays/*.c csrc/names/*.c csrc/stream/*.c -lm -o "$2"
+    "${CC:-cc}" "${flags[@]}" "${@:3}" "tests/c/$1.c" csrc/arrays/*.c csrc/names/*.c csrc/stream/*.c -lm -pthread -o "$2"
 }
 
 for file in tests/c/test_*.c; do

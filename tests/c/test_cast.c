@@ -31,7 +31,8 @@ same_number(double first, double second)
 }
 
 static void
-test_every_half_value_widens_exactly(ktc_element_type type, int fraction_bits)
+test_every_half_value_widens_exactly(ktc_element_type type, int fraction_bits,
+                                     ktc_instruction_set set)
 {
     enum { COUNT = 65536 };
     uint16_t *halves = malloc(COUNT * sizeof *halves);
@@ -42,9 +43,9 @@ test_every_half_value_widens_exactly(ktc_element_type type, int fraction_bits)
     for (int index = 0; index < COUNT; index++) {
         halves[index] = (uint16_t)index;
     }
-    CHECK(ktc_cast_run(halves, type, floats, KTC_FLOAT32, COUNT, &losses) == KTC_OK);
+    CHECK(ktc_cast_run(halves, type, floats, KTC_FLOAT32, COUNT, set, &losses) == KTC_OK);
     CHECK(losses.out_of_range == 0 && losses.rounded == 0);
-    CHECK(ktc_cast_run(halves, type, doubles, KTC_FLOAT64, COUNT, &losses) == KTC_OK);
+    CHECK(ktc_cast_run(halves, type, doubles, KTC_FLOAT64, COUNT, set, &losses) == KTC_OK);
     CHECK(losses.out_of_range == 0 && losses.rounded == 0);
     for (int index = 0; index < COUNT; index++) {
         double expected = value_of_half((unsigned)index, fraction_bits);
@@ -72,7 +73,8 @@ test_narrowing_takes_the_nearest_half(ktc_element_type type, int fraction_bits)
         unsigned expected[6] = {half, half, even, half + 1, half + 1, even | 0x8000u};
         uint16_t narrowed[6];
         ktc_cast_losses losses;
-        CHECK(ktc_cast_run(numbers, KTC_FLOAT64, narrowed, type, 6, &losses) == KTC_OK);
+        CHECK(ktc_cast_run(numbers, KTC_FLOAT64, narrowed, type, 6, KTC_PORTABLE, &losses) ==
+              KTC_OK);
         for (int index = 0; index < 6; index++) {
             CHECK(narrowed[index] == expected[index]);
         }
@@ -86,7 +88,8 @@ test_numbers_beyond_a_half_are_counted(void)
     const double numbers[] = {65519.0, 65520.0, -1e300, INFINITY, -INFINITY, NAN};
     uint16_t halves[6];
     ktc_cast_losses losses;
-    CHECK(ktc_cast_run(numbers, KTC_FLOAT64, halves, KTC_FLOAT16, 6, &losses) == KTC_OK);
+    CHECK(ktc_cast_run(numbers, KTC_FLOAT64, halves, KTC_FLOAT16, 6, KTC_PORTABLE, &losses) ==
+          KTC_OK);
     CHECK(halves[0] == 0x7BFF && halves[1] == 0x7C00 && halves[2] == 0xFC00 &&
           halves[3] == 0x7C00 && halves[4] == 0xFC00);
     CHECK((halves[5] & 0x7FFF) > 0x7C00);
@@ -100,22 +103,22 @@ test_integers_keep_limits_and_count_what_they_lose(void)
     int8_t bytes[9];
     const int8_t expected[] = {-128, -128, -128, 127, 127, 1, 0, 127, 3};
     ktc_cast_losses losses;
-    CHECK(ktc_cast_run(numbers, KTC_FLOAT64, bytes, KTC_INT8, 9, &losses) == KTC_OK);
+    CHECK(ktc_cast_run(numbers, KTC_FLOAT64, bytes, KTC_INT8, 9, KTC_PORTABLE, &losses) == KTC_OK);
     CHECK(memcmp(bytes, expected, sizeof expected) == 0);
     CHECK(losses.out_of_range == 4 && losses.rounded == 3);
 
     const int64_t large[] = {INT64_MAX, INT64_MIN, (INT64_C(1) << 53) + 1, INT64_C(1) << 53, -1};
     double doubles[5];
     uint64_t naturals[5];
-    CHECK(ktc_cast_run(large, KTC_INT64, doubles, KTC_FLOAT64, 5, &losses) == KTC_OK);
+    CHECK(ktc_cast_run(large, KTC_INT64, doubles, KTC_FLOAT64, 5, KTC_PORTABLE, &losses) == KTC_OK);
     CHECK(losses.out_of_range == 0 && losses.rounded == 2);
-    CHECK(ktc_cast_run(large, KTC_INT64, naturals, KTC_UINT64, 5, &losses) == KTC_OK);
+    CHECK(ktc_cast_run(large, KTC_INT64, naturals, KTC_UINT64, 5, KTC_PORTABLE, &losses) == KTC_OK);
     CHECK(naturals[0] == (uint64_t)INT64_MAX && naturals[1] == 0 && naturals[4] == 0 &&
           losses.out_of_range == 2);
 
     const double limits[] = {0x1p63, -0x1p63, 0x1p64, -1.0};
     int64_t wide[4];
-    CHECK(ktc_cast_run(limits, KTC_FLOAT64, wide, KTC_INT64, 4, &losses) == KTC_OK);
+    CHECK(ktc_cast_run(limits, KTC_FLOAT64, wide, KTC_INT64, 4, KTC_PORTABLE, &losses) == KTC_OK);
     CHECK(wide[0] == INT64_MAX && wide[1] == INT64_MIN && wide[2] == INT64_MAX && wide[3] == -1);
     CHECK(losses.out_of_range == 2 && losses.rounded == 0);
 }
@@ -128,7 +131,8 @@ test_large_integers_are_rounded_once(void)
     const uint64_t just_above = (UINT64_C(1) << 62) + (UINT64_C(1) << 38) + 1;
     float narrowed;
     ktc_cast_losses losses;
-    CHECK(ktc_cast_run(&just_above, KTC_UINT64, &narrowed, KTC_FLOAT32, 1, &losses) == KTC_OK);
+    CHECK(ktc_cast_run(&just_above, KTC_UINT64, &narrowed, KTC_FLOAT32, 1, KTC_PORTABLE, &losses) ==
+          KTC_OK);
     CHECK(narrowed == 0x1.000002p62f && losses.rounded == 1);
 }
 
@@ -149,12 +153,12 @@ test_small_numbers_survive_every_pair_of_types(void)
     for (int first = 0; first < KTC_ELEMENT_TYPE_COUNT; first++) {
         for (int second = 0; second < KTC_ELEMENT_TYPE_COUNT; second++) {
             CHECK(ktc_cast_run(start, KTC_FLOAT64, between, (ktc_element_type)first, COUNT,
-                               &losses) == KTC_OK);
+                               KTC_PORTABLE, &losses) == KTC_OK);
             CHECK(ktc_cast_run(between, (ktc_element_type)first, other, (ktc_element_type)second,
-                               COUNT, &losses) == KTC_OK);
+                               COUNT, KTC_PORTABLE, &losses) == KTC_OK);
             CHECK(losses.out_of_range == 0 && losses.rounded == 0);
             CHECK(ktc_cast_run(other, (ktc_element_type)second, back, KTC_FLOAT64, COUNT,
-                               &losses) == KTC_OK);
+                               KTC_PORTABLE, &losses) == KTC_OK);
             CHECK(memcmp(start, back, sizeof start) == 0);
         }
     }
@@ -170,15 +174,19 @@ test_names_find_their_types(void)
     }
     CHECK(!ktc_element_type_find("float", &type) && !ktc_element_type_find("", &type));
     ktc_cast_losses losses;
-    CHECK(ktc_cast_run(NULL, KTC_ELEMENT_TYPE_COUNT, NULL, KTC_FLOAT32, 0, &losses) ==
+    CHECK(ktc_cast_run(NULL, KTC_ELEMENT_TYPE_COUNT, NULL, KTC_FLOAT32, 0, KTC_PORTABLE, &losses) ==
           KTC_BAD_TYPE);
 }
 
 int
 main(void)
 {
-    test_every_half_value_widens_exactly(KTC_FLOAT16, 10);
-    test_every_half_value_widens_exactly(KTC_BFLOAT16, 7);
+    for (int set = 0; set < KTC_INSTRUCTION_SET_COUNT; set++) {
+        if (ktc_instruction_set_is_available((ktc_instruction_set)set)) {
+            test_every_half_value_widens_exactly(KTC_FLOAT16, 10, (ktc_instruction_set)set);
+            test_every_half_value_widens_exactly(KTC_BFLOAT16, 7, (ktc_instruction_set)set);
+        }
+    }
     test_narrowing_takes_the_nearest_half(KTC_FLOAT16, 10);
     test_narrowing_takes_the_nearest_half(KTC_BFLOAT16, 7);
     test_numbers_beyond_a_half_are_counted();

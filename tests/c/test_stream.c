@@ -1,8 +1,14 @@
-/* Streams: boxes cover an array once, and every element lands where one obvious loop puts it. */
+/* Streams: parts cover an array once, and every element lands where one obvious loop puts it. */
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include "arrays/cast.h"
 #include "check.h"
+#include "stream/guard.h"
 #include "stream/positional.h"
 #include "stream/stream_box.h"
 #include "stream/stream_values.h"
@@ -34,6 +40,25 @@ open_temporary(void)
     return descriptor;
 }
 
+/* A half as a float32, by way of float64; the bits of a NaN, which that may change, are kept. */
+static float
+widen_slowly(const char *from, ktc_element_type type)
+{
+    uint16_t half;
+    double wide;
+    ktc_cast_losses losses;
+    memcpy(&half, from, sizeof half);
+    CHECK(ktc_cast_run(&half, type, &wide, KTC_FLOAT64, 1, KTC_PORTABLE, &losses) == KTC_OK);
+    float single = (float)wide;
+    if (isnan(wide)) {
+        uint32_t shift = type == KTC_BFLOAT16 ? 16 : 13;
+        uint32_t bits = (uint32_t)(half & 0x8000) << 16 | 0x7F800000 |
+                        ((uint32_t)(half & 0x7FFF) << shift & 0x7FFFFF);
+        memcpy(&single, &bits, sizeof single);
+    }
+    return single;
+}
+
 /* The slow twin: one element after the other, in C order. */
 static ptrdiff_t
 copy_slowly(const ktc_stream_source *source, char *to)
@@ -45,8 +70,15 @@ copy_slowly(const ktc_stream_source *source, char *to)
         for (int axis = 0; axis < source->ndim; axis++) {
             from += index[axis] * source->strides[axis];
         }
-        memcpy(to + done, from, (size_t)source->item_size);
-        done += source->item_size;
+        if (source->is_widened) {
+            float single = widen_slowly(from, source->type);
+            memcpy(to + done, &single, sizeof single);
+            done += (ptrdiff_t)sizeof single;
+        }
+        else {
+            memcpy(to + done, from, (size_t)source->item_size);
+            done += source->item_size;
+        }
         int axis = source->ndim - 1;
         while (axis >= 0 && ++index[axis] == source->shape[axis]) {
             index[axis--] = 0;
@@ -99,8 +131,8 @@ static void
 test_random_arrays_land_where_the_slow_twin_puts_them(random_source *random, long cases)
 {
     char *memory = malloc(MOST_BYTES);
-    char *expected = malloc(MOST_BYTES);
-    char *found = malloc(MOST_BYTES);
+    char *expected = malloc(2 * MOST_BYTES);
+    char *found = malloc(2 * MOST_BYTES);
     int source_file = open_temporary();
     int target_file = open_temporary();
     int error_number = 0;
@@ -118,6 +150,10 @@ test_random_arrays_land_where_the_slow_twin_puts_them(random_source *random, lon
             continue;
         }
         source.memory = memory + start;
+        if (source.item_size == 2 && random_between(random, 0, 1)) {
+            source.is_widened = 1;
+            source.type = random_between(random, 0, 1) ? KTC_FLOAT16 : KTC_BFLOAT16;
+        }
         if (random_between(random, 0, 1)) {
             source.descriptor = source_file;
             source.position = start;
@@ -150,6 +186,53 @@ test_random_arrays_land_where_the_slow_twin_puts_them(random_source *random, lon
     free(found);
 }
 
+/* Arrays on both sides of the size from which they are read straight from where they lie, in a
+ * buffer that holds some parts of them only. */
+static void
+test_large_arrays_land_where_the_slow_twin_puts_them(random_source *random)
+{
+    static const ptrdiff_t shapes[][2] = {{1024, 1024}, {1025, 1024}, {1023, 1024}, {300, 9000},
+                                          {9000, 300},  {3, 700000},  {700000, 3},  {1500, 2900}};
+    enum { MOST = 20 << 20, ROOM = 9 << 20 };
+    char *memory = malloc(MOST);
+    char *expected = malloc(2 * MOST);
+    char *found = malloc(2 * MOST);
+    int source_file = open_temporary();
+    int target_file = open_temporary();
+    int error_number = 0;
+    for (ptrdiff_t byte = 0; byte < MOST; byte++) {
+        memory[byte] = (char)random_bits(random);
+    }
+    CHECK(ktc_write_at(source_file, memory, MOST, 0, &error_number) == KTC_OK);
+    for (size_t number = 0; number < 4 * sizeof shapes / sizeof shapes[0]; number++) {
+        const ptrdiff_t *shape = shapes[number / 4];
+        ptrdiff_t item_size = number % 4 < 2 ? 4 : 2;
+        ptrdiff_t strides[] = {item_size, shape[0] * item_size};
+        ptrdiff_t told = 0;
+        ktc_stream_source source = {
+            2, shape, strides, item_size, memory + 6, number % 2 ? source_file : -1, 6, 0, 0};
+        source.is_widened = number % 4 == 3;
+        source.type = KTC_BFLOAT16;
+        ktc_stream stream = {.buffer = aligned_alloc(64, ROOM),
+                             .size = ROOM,
+                             .set = ktc_instruction_set_best(),
+                             .step = count_step,
+                             .context = &told};
+        ktc_stream_target target = {target_file, 5};
+        ptrdiff_t bytes = copy_slowly(&source, expected);
+        CHECK(ktc_stream_write(&source, &target, &stream) == KTC_OK && told == bytes);
+        CHECK(ktc_read_at(target_file, found, bytes, 5, &error_number) == KTC_OK);
+        CHECK(memcmp(expected, found, (size_t)bytes) == 0);
+        CHECK(ktc_stream_compare(&source, &target, &stream) == KTC_OK);
+        free(stream.buffer);
+    }
+    close(source_file);
+    close(target_file);
+    free(memory);
+    free(expected);
+    free(found);
+}
+
 static void
 test_boxes_fit_their_room_and_favor_long_runs_in_the_target(void)
 {
@@ -159,14 +242,105 @@ test_boxes_fit_their_room_and_favor_long_runs_in_the_target(void)
     ktc_box_choose(&matrix, 4, 1 << 20, 256, &box);
     CHECK(box.length[0] * box.length[1] * 4 <= 1 << 20 && box.length[1] == 4096 &&
           box.length[0] == 64);
-    ktc_box_find_writing(&matrix, 4, &box, &runs);
+    ktc_box_find_runs(&matrix, 4, &box, &runs);
     CHECK(runs.run == 64 * 16384 && runs.count == 0);
     ktc_box_choose(&matrix, 4, 1 << 20, 4096, &box);
     CHECK(box.length[0] == 1024 && box.length[1] == 256);
-    ktc_box_find_writing(&matrix, 4, &box, &runs);
+    ktc_box_find_runs(&matrix, 4, &box, &runs);
     CHECK(runs.run == 1024 && runs.count == 1 && runs.axes[0] == 0);
     ktc_box_choose(&matrix, 4, 1, 4096, &box);
     CHECK(box.length[0] == 1 && box.length[1] == 1);
+}
+
+#define CUT_BYTES ((ptrdiff_t)6 << 20)
+
+/* A file of CUT_BYTES, mapped, then cut to a half. */
+static char *
+cut_mapping(int file)
+{
+    CHECK(ftruncate(file, CUT_BYTES) == 0);
+    void *mapped = mmap(NULL, CUT_BYTES, PROT_READ, MAP_SHARED, file, 0);
+    CHECK(mapped != MAP_FAILED && ftruncate(file, CUT_BYTES / 2) == 0);
+    return mapped;
+}
+
+static volatile sig_atomic_t signals_seen;
+
+static void
+see_signal(int number)
+{
+    (void)number;
+    signals_seen++;
+}
+
+static void
+touch(void *context)
+{
+    (void)*(volatile char *)context;
+}
+
+static void *
+read_cut_mappings(void *context)
+{
+    const ptrdiff_t shape[] = {1024, CUT_BYTES / 4096};
+    const ptrdiff_t strides[] = {4, 4096};
+    int source_file = open_temporary();
+    int target_file = open_temporary();
+    char *mapped = cut_mapping(source_file);
+    char *buffer = aligned_alloc(64, 1 << 20);
+    ptrdiff_t told = 0;
+    (void)context;
+    for (int round = 0; round < 50; round++) {
+        ktc_stream stream = {.buffer = buffer,
+                             .size = 1 << 20,
+                             .set = ktc_instruction_set_best(),
+                             .step = count_step,
+                             .context = &told};
+        ktc_stream_source source = {2, shape, strides, 4, mapped, -1, 0, 0, 0};
+        ktc_stream_target target = {target_file, 0};
+        CHECK(ktc_stream_write(&source, &target, &stream) == KTC_CUT_SHORT);
+        CHECK(ktc_stream_compare(&source, &target, &stream) != KTC_OK);
+        const ptrdiff_t line[] = {CUT_BYTES};
+        const ptrdiff_t one[] = {1};
+        ktc_stream_source straight = {1, line, one, 1, mapped, -1, 0, 0, 0};
+        ktc_status status = ktc_stream_write(&straight, &target, &stream);
+        CHECK(status == KTC_SYSTEM_ERROR || status == KTC_CUT_SHORT);
+    }
+    CHECK(munmap(mapped, CUT_BYTES) == 0);
+    free(buffer);
+    close(source_file);
+    close(target_file);
+    return NULL;
+}
+
+static void
+test_a_cut_mapping_ends_the_reading_and_not_the_process(void)
+{
+    struct sigaction own = {.sa_handler = see_signal};
+    struct sigaction before;
+    struct sigaction after;
+    pthread_t threads[4];
+    CHECK(sigaction(SIGBUS, &own, &before) == 0);
+    for (int number = 0; number < 4; number++) {
+        CHECK(pthread_create(&threads[number], NULL, read_cut_mappings, NULL) == 0);
+    }
+    for (int number = 0; number < 4; number++) {
+        CHECK(pthread_join(threads[number], NULL) == 0);
+    }
+    CHECK(signals_seen == 0);
+    /* What is not our work goes to the handler that was there, which is put back in the end. */
+    ktc_guard_open();
+    CHECK(raise(SIGBUS) == 0 && signals_seen == 1);
+    ktc_guard_close();
+    CHECK(sigaction(SIGBUS, &before, &after) == 0 && after.sa_handler == see_signal);
+    int file = open_temporary();
+    char *mapped = cut_mapping(file);
+    ktc_guard_open();
+    CHECK(ktc_guard_run(touch, mapped) == KTC_OK);
+    CHECK(ktc_guard_run(touch, mapped + CUT_BYTES - 1) == KTC_CUT_SHORT);
+    ktc_guard_close();
+    CHECK(munmap(mapped, CUT_BYTES) == 0);
+    close(file);
 }
 
 static void
@@ -178,18 +352,21 @@ test_refusals_are_told(void)
     char buffer[1024];
     int file = open_temporary();
     ktc_stream stream = {.buffer = buffer, .size = sizeof buffer, .step = stop_step};
-    ktc_stream_source source = {1, shape, strides, 1, memory, -1, 0};
+    ktc_stream_source source = {1, shape, strides, 1, memory, -1, 0, 0, 0};
     ktc_stream_target target = {file, 0};
     CHECK(ktc_stream_write(&source, &target, &stream) == KTC_STOPPED);
     ktc_stream_target nowhere = {-1, 0};
     CHECK(ktc_stream_write(&source, &nowhere, &stream) == KTC_SYSTEM_ERROR &&
           stream.error_number != 0);
-    ktc_stream_source beyond = {1, shape, strides, 1, memory, file, 5};
+    ktc_stream_source beyond = {1, shape, strides, 1, memory, file, 5, 0, 0};
     CHECK(ktc_stream_write(&beyond, &target, &stream) == KTC_CUT_SHORT);
-    stream.size = 100;
+    source.is_widened = 1;
+    CHECK(ktc_stream_write(&source, &target, &stream) == KTC_BAD_TYPE);
+    source.is_widened = 0;
+    stream.size = 60;
     CHECK(ktc_stream_write(&source, &target, &stream) == KTC_NO_MEMORY);
     const ptrdiff_t negative[] = {-1};
-    ktc_stream_source impossible = {1, negative, strides, 1, memory, -1, 0};
+    ktc_stream_source impossible = {1, negative, strides, 1, memory, -1, 0, 0, 0};
     CHECK(ktc_stream_write(&impossible, &target, &stream) == KTC_BAD_SHAPE);
     close(file);
 }
@@ -200,6 +377,8 @@ main(int argc, char **argv)
     random_source random = random_from_arguments(argc, argv);
     test_random_arrays_land_where_the_slow_twin_puts_them(&random,
                                                           cases_from_arguments(argc, argv, 3000));
+    test_large_arrays_land_where_the_slow_twin_puts_them(&random);
+    test_a_cut_mapping_ends_the_reading_and_not_the_process();
     test_boxes_fit_their_room_and_favor_long_runs_in_the_target();
     test_refusals_are_told();
     return 0;

@@ -203,27 +203,32 @@ name_patterns(ints(0, 1), ints(0), ints(0, 1), ints(0), ints(LEAST), ints(0), in
 name_patterns(ints(0, 1), ints(0), ints(0, 1), ints(0), ints(0, 0), ints(0), ints(0))
 name_patterns(ints(0, 1, 2), ints(0, 1), ints(0, 1), ints(0), ints(0, 0), ints(0), ints(0))
 name_patterns(ints(0, 1), ints(0), ints(0, 1), ints(0), ints(0), ints(-1), ints(0))
-STREAM(OBJECTS, None, (FILE, 0), bytearray(4096), None)
-STREAM(RECORDS, None, (FILE, 0), bytearray(4096), None)
-STREAM(grid(), None, (FILE, 0), OBJECTS.copy(), None)
-STREAM(grid(), None, (FILE, 0), bytes(4096), None)
-STREAM(grid(), None, (FILE, 0), bytearray(64), None)
-STREAM(grid(), None, (FILE, 0), np.zeros(8192, "u1")[::2], None)
-STREAM(grid(), None, (FILE, -1), bytearray(4096), None)
-STREAM(grid(), None, (FILE, MOST), bytearray(4096), None)
-STREAM(grid(), None, (FILE, 2**64), bytearray(4096), None)
-STREAM(grid(), None, (2**40, 0), bytearray(4096), None)
-STREAM(grid(), None, (NO_FILE, 0), bytearray(4096), None)
-STREAM(grid(), None, (-1, 0), bytearray(4096), None)
-STREAM(grid(), (FILE, MOST), (FILE, 0), bytearray(4096), None)
-STREAM(grid(), (FILE, LEAST), (FILE, 0), bytearray(4096), None)
-STREAM(grid(), (NO_FILE, 0), (FILE, 0), bytearray(4096), None)
-STREAM(grid(), (FILE,), (FILE, 0), bytearray(4096), None)
-STREAM(grid(), None, (Evil(fail), 0), bytearray(4096), None)
-STREAM(grid(), None, (FILE, 0), bytearray(4096), 3)
-STREAM(grid(), None, (FILE, 0), bytearray(4096), fail)
-STREAM([1.0], None, (FILE, 0), bytearray(4096), None)
-STREAM(np.zeros(2, "V100000"), None, (FILE, 0), bytearray(4096), None)
+STREAM(OBJECTS, None, (FILE, 0), bytearray(4096), None, None)
+STREAM(RECORDS, None, (FILE, 0), bytearray(4096), None, None)
+STREAM(grid(), None, (FILE, 0), OBJECTS.copy(), None, None)
+STREAM(grid(), None, (FILE, 0), bytes(4096), None, None)
+STREAM(grid(), None, (FILE, 0), bytearray(63), None, None)
+STREAM(grid(), None, (FILE, 0), np.zeros(8192, "u1")[::2], None, None)
+STREAM(grid(), None, (FILE, -1), bytearray(4096), None, None)
+STREAM(grid(), None, (FILE, MOST), bytearray(4096), None, None)
+STREAM(grid(), None, (FILE, 2**64), bytearray(4096), None, None)
+STREAM(grid(), None, (2**40, 0), bytearray(4096), None, None)
+STREAM(grid(), None, (NO_FILE, 0), bytearray(4096), None, None)
+STREAM(grid(), None, (-1, 0), bytearray(4096), None, None)
+STREAM(grid(), (FILE, MOST), (FILE, 0), bytearray(4096), None, None)
+STREAM(grid(), (FILE, LEAST), (FILE, 0), bytearray(4096), None, None)
+STREAM(grid(), (NO_FILE, 0), (FILE, 0), bytearray(4096), None, None)
+STREAM(grid(), (FILE,), (FILE, 0), bytearray(4096), None, None)
+STREAM(grid(), None, (Evil(fail), 0), bytearray(4096), None, None)
+STREAM(grid(), None, (FILE, 0), bytearray(4096), 3, None)
+STREAM(grid(), None, (FILE, 0), bytearray(4096), fail, None)
+STREAM(grid(), None, (FILE, 0), bytearray(4096), None, "float16")
+STREAM(grid(), None, (FILE, 0), bytearray(4096), None, "half")
+STREAM(grid(), None, (FILE, 0), bytearray(4096), None, 16)
+STREAM(np.zeros(9, "u2"), None, (FILE, 0), bytearray(4096), None, "uint16")
+STREAM(np.zeros(9, "u2"), None, (FILE, MOST - 18), bytearray(4096), None, "bfloat16")
+STREAM([1.0], None, (FILE, 0), bytearray(4096), None, None)
+STREAM(np.zeros(2, "V100000"), None, (FILE, 0), bytearray(4096), None, None)
 stack_by_layer(["a"], [], [], [])
 stack_by_layer([Text("a")], [1], [], [])
 stack_by_layer(["\ud800"], [1], [], [])
@@ -296,7 +301,7 @@ def test_a_step_cannot_take_away_the_memory(function: Any, deed: Any, which: str
     given = values.T if which == "base" else values
     room = memoryview(buffer)[8:] if which == "base of the buffer" else buffer
     with pytest.raises((ValueError, RuntimeError), match=r"resize|lost its memory"):
-        function(given, None, (FILE, 0), room, deed(owner))
+        function(given, None, (FILE, 0), room, deed(owner), None)
 
 
 @pytest.mark.parametrize(
@@ -309,8 +314,8 @@ def test_a_buffer_is_held_while_it_is_used(room: Any) -> None:
         with pytest.raises((BufferError, ValueError)):
             room.resize(10) if isinstance(room, mmap.mmap) else room.__delitem__(slice(10))
 
-    _core.write_values(values.T, None, (FILE, 0), room, close)
-    assert _core.holds_values(values.T, None, (FILE, 0), room, None)
+    _core.write_values(values.T, None, (FILE, 0), room, close, None)
+    assert _core.holds_values(values.T, None, (FILE, 0), room, None, None)
 
 
 def test_a_step_may_give_the_values_another_shape() -> None:
@@ -321,14 +326,14 @@ def test_a_step_may_give_the_values_another_shape() -> None:
             warnings.simplefilter("ignore")
             values.shape = (100_000,) if values.ndim == 2 else (10,) * 5
 
-    _core.write_values(values, None, (FILE, 0), bytearray(5000), reshape)
-    assert _core.holds_values(expected, None, (FILE, 0), bytearray(5000), None)
+    _core.write_values(values, None, (FILE, 0), bytearray(5000), reshape, None)
+    assert _core.holds_values(expected, None, (FILE, 0), bytearray(5000), None, None)
 
 
 def test_values_and_buffer_may_not_share_memory() -> None:
     both = np.zeros(10_000, "u1")
     with pytest.raises(ValueError, match="share memory"):
-        _core.write_values(both[5000:], None, (FILE, 0), both[:5008], None)
+        _core.write_values(both[5000:], None, (FILE, 0), both[:5008], None, None)
 
 
 def test_vectors_may_change_while_they_are_used() -> None:
@@ -536,6 +541,11 @@ class Maker:
              shrink(last),
              forget(last), 7])
 
+    def a_widened(self) -> Any:
+        if not self.arrays or self.arrays[-1].dtype.itemsize != 2:
+            return None if self.random.random() < 0.9 else self.a_text()
+        return self.random.choice([None, "float16", "bfloat16", "bfloat16", self.a_text()])
+
     def a_words(self) -> Any:
         words = [0, 1, 2, 3, 4]
         if self.random.random() < 0.1:
@@ -600,8 +610,8 @@ KINDS: dict[str, str] = {
     "strided_view": "array start shape strides", "copy_strided": "array like",
     "cast": "array type text", "compare": "array like", "fingerprint": "array",
     "nearest_fingerprint": "keys wanted float", "near_fingerprints": "keys wanted float",
-    "write_values": "array origin pair buffer step", "holds_values":
-        "array origin pair buffer step", "assign": "starts words weights alone count float",
+    "write_values": "array origin pair buffer step widened", "holds_values":
+        "array origin pair buffer step widened", "assign": "starts words weights alone count float",
     "name_similarities": "starts words starts words weights ones ones", "name_patterns":
         "starts words starts words matched ones ones", "stack_by_layer": "names items names names",
     "move_stage": "names rules rules int", "are_exactly": "objects types", "use_instruction_set":

@@ -66,17 +66,20 @@ CALLS: dict[str, list[Callable[[], object]]] = {
         lambda: _core.strided_view(SQUARE, 4, (3, object()), (400, 8))  # type: ignore[arg-type]
     ],
     "write_values": [
-        lambda: _core.write_values(SQUARE.T, None, (SCRATCH_FILE, 0), BUFFER, None),
+        lambda: _core.write_values(SQUARE.T, None, (SCRATCH_FILE, 0), BUFFER, None, None),
+        lambda: _core.write_values(HALVES[::2], None, (SCRATCH_FILE, 0), BUFFER, None, "bfloat16"),
         lambda: _core.write_values(SQUARE.T, (SCRATCH_FILE, SQUARE.ctypes.data),
-                                   (SCRATCH_FILE, 0), BUFFER, failing),
-        lambda: _core.write_values(SQUARE, None, (-1, 0), BUFFER, None),
+                                   (SCRATCH_FILE, 0), BUFFER, failing, None),
+        lambda: _core.write_values(SQUARE, None, (-1, 0), BUFFER, None, None),
+        lambda: _core.write_values(SQUARE, None, (SCRATCH_FILE, 0), BUFFER, None, "float16"),
         lambda: _core.write_values(SQUARE, None,
-                                   (SCRATCH_FILE, 0), BUFFER, 1)  # type: ignore[arg-type]
+                                   (SCRATCH_FILE, 0), BUFFER, 1, None)  # type: ignore[arg-type]
     ],
     "holds_values": [
-        lambda: _core.holds_values(SQUARE.T, None, (SCRATCH_FILE, 0), BUFFER, lambda count: None),
-        lambda: _core.holds_values(SQUARE, None, (SCRATCH_FILE, 4), BUFFER, None),
-        lambda: _core.holds_values(SQUARE, None, (SCRATCH_FILE, 10**6), BUFFER, None)
+        lambda: _core.holds_values(SQUARE.T, None,
+                                   (SCRATCH_FILE, 0), BUFFER, lambda count: None, None),
+        lambda: _core.holds_values(SQUARE, None, (SCRATCH_FILE, 4), BUFFER, None, None),
+        lambda: _core.holds_values(SQUARE, None, (SCRATCH_FILE, 10**6), BUFFER, None, None)
     ],
     "cast": [
         lambda: _core.cast(SQUARE, "float32", "float16"),

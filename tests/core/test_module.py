@@ -121,9 +121,11 @@ def test_writable_data_is_only_what_the_c_apis_demand() -> None:
     from_numpy = {
         "ktc_numpy_api", "PyArray_RUNTIME_VERSION", "ktc_numpy_apiPyArray_RUNTIME_VERSION"
     }
+    # What a signal handler finds its way by.
+    of_the_guard = {"guard_landing", "guard_lock", "guard_previous", "guard_users"}
     sanitized = {name for name in writable if name.startswith((".L", "__odr_asan", "__asan"))}
     assert len(tables) >= 5
-    assert writable - tables - from_the_tool_chain - from_numpy - sanitized == set()
+    assert writable - tables - from_the_tool_chain - from_numpy - of_the_guard - sanitized == set()
 
 
 def test_the_only_exported_symbol_is_the_module() -> None:

@@ -38,9 +38,9 @@ class View:
 
 
 @st.composite
-def views(draw: st.DrawFn) -> View:
+def views(draw: st.DrawFn, dtypes: tuple[str, ...] = ("u1", "f2", "f4", "f8", "V3")) -> View:
     """Axes in any order, with gaps of all sizes, backwards, or repeated (stride 0)."""
-    dtype = draw(st.sampled_from(["u1", "f2", "f4", "f8", "V3"]))
+    dtype = draw(st.sampled_from(dtypes))
     lengths = draw(st.lists(st.sampled_from([1, 2, 3, 5, 9, 17, 33, 64, 100]), max_size=4))
     step, strides = np.dtype(dtype).itemsize, []
     for length in lengths:
@@ -92,37 +92,88 @@ def test_any_view_is_written_in_c_order_and_found_again(from_file: bool, instruc
     before = _core.instruction_set()
     _core.use_instruction_set(instruction_set)
     try:
-        _core.write_values(values, origin, (target, position), buffer, steps.append)
+        _core.write_values(values, origin, (target, position), buffer, steps.append, None)
     finally:
         _core.use_instruction_set(before)
     assert os.pread(target, position + len(expected) + 10,
                     0) == b"\xff" * position + expected + b"\xff" * 9
     assert sum(steps) == len(expected)
-    assert _core.holds_values(values, origin, (target, position), buffer, None)
+    assert _core.holds_values(values, origin, (target, position), buffer, None, None)
     place = position + data.draw(st.integers(0, len(expected) - 1))
     os.pwrite(target, bytes([os.pread(target, 1, place)[0] ^ 1]), place)
-    assert not _core.holds_values(values, origin, (target, position), buffer, None)
+    assert not _core.holds_values(values, origin, (target, position), buffer, None, None)
 
 
-@pytest.mark.parametrize(("shape", "perm"), [((1200, 1100), (1, 0)),
-                                             ((130, 120, 3, 3), (2, 3, 1, 0))])
-def test_a_mapped_kernel_larger_than_the_buffer_is_written_in_parts(shape: tuple[int, ...],
-                                                                    perm: tuple[int,
-                                                                                ...], target: int,
-                                                                    tmp_path: Path) -> None:
-    kernel = np.random.default_rng(1).standard_normal(shape, np.float32)
-    (tmp_path / "kernel").write_bytes(kernel.tobytes())
+# Both sides of 4 MiB, from which on arrays are read straight from their mapping, and of one part.
+@pytest.mark.parametrize(("shape", "perm"), [((1024, 1023), (1, 0)), ((1024, 1024), (1, 0)),
+                                             ((1500, 1501), (1, 0)), ((9, 300_000), (1, 0)),
+                                             ((300_000, 9), (1, 0)),
+                                             ((300, 301, 5, 5), (2, 3, 1, 0))])
+@pytest.mark.parametrize("instruction_set", _core.instruction_sets())
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_large_mapped_kernel_is_written_in_parts(shape: tuple[int, ...], perm: tuple[int, ...],
+                                                   dtype: str, instruction_set: str, target: int,
+                                                   tmp_path: Path) -> None:
+    widened = None if dtype == "float32" else dtype
+    item = np.dtype("u2" if widened else "f4")
+    bits = np.random.default_rng(1).integers(0, 256, (*shape, item.itemsize), np.uint8)
+    kernel = bits.view(item)[..., 0]
+    (tmp_path / "kernel").write_bytes(b"ab" + kernel.tobytes())
     mapping = MappedFile.open(tmp_path / "kernel").data
-    view = np.ndarray(shape, np.float32, mapping).transpose(perm)
+    view = np.ndarray(shape, item, mapping, 2).transpose(perm)
+    origin, buffer = (mapping.descriptor, mapping.address), np.empty(9 * 2**20, np.uint8)
     steps: list[int] = []
-    origin = (mapping.descriptor, mapping.address)
-    _core.write_values(view, origin, (target, 0), np.empty(2**17, np.uint8), steps.append)
-    assert len(steps) > 1
-    assert os.pread(target, kernel.nbytes, 0) == view.tobytes()
+    before = _core.instruction_set()
+    _core.use_instruction_set(instruction_set)
+    try:
+        _core.write_values(view, origin, (target, 3), buffer, steps.append, widened)
+        assert _core.holds_values(view, origin, (target, 3), buffer, None, widened)
+    finally:
+        _core.use_instruction_set(before)
+    expected = widen_slowly(kernel.transpose(perm), dtype)
+    assert sum(steps) == expected.nbytes
+    assert os.pread(target, expected.nbytes, 3) == expected.tobytes()
+
+
+def widen_slowly(bits: np.ndarray, dtype: str) -> np.ndarray:
+    """The bits of float32 by NumPy's own means, NaN with the payload that they had."""
+    if dtype == "float32":
+        return bits
+    wide = bits.astype(np.uint32) << 16
+    if dtype == "float16":
+        wide = np.where(
+            bits & 0x7FFF > 0x7C00,
+            (wide & 0x80000000) | 0x7F800000 | (bits & 0x3FF).astype(np.uint32) << 13,
+            np.ascontiguousarray(bits).view(np.float16).astype(np.float32).view(np.uint32))
+    return wide.astype(np.uint32)
+
+
+@pytest.mark.parametrize("instruction_set", _core.instruction_sets())
+@pytest.mark.parametrize("from_file", [False, True])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@settings(max_examples=60, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(view=views(dtypes=("u2",)), position=st.integers(0, 5000),
+       size=st.sampled_from([320, 1000, 4096, 2**16, 3 * 2**20]))
+def test_any_view_of_half_precision_is_widened(from_file: bool, instruction_set: str, dtype: str,
+                                               view: View, position: int, size: int,
+                                               mapping: MappedMemory, target: int) -> None:
+    expected = widen_slowly(view.of(MEMORY), dtype).tobytes()
+    values = view.of(mapping if from_file else MEMORY)
+    origin = (mapping.descriptor, mapping.address) if from_file else None
+    buffer = np.empty(size, np.uint8)
+    before = _core.instruction_set()
+    _core.use_instruction_set(instruction_set)
+    try:
+        _core.write_values(values, origin, (target, position), buffer, None, dtype)
+        assert os.pread(target, len(expected), position) == expected
+        assert _core.holds_values(values, origin, (target, position), buffer, None, dtype)
+    finally:
+        _core.use_instruction_set(before)
 
 
 def test_an_empty_array_writes_nothing(target: int) -> None:
-    _core.write_values(np.empty((3, 0)), None, (target, 0), np.empty(1024, np.uint8), None)
+    _core.write_values(np.empty((3, 0)), None, (target, 0), np.empty(1024, np.uint8), None, None)
     assert os.fstat(target).st_size == 0
 
 
@@ -131,12 +182,13 @@ def test_what_the_system_refuses_is_an_os_error(target: int, tmp_path: Path) -> 
     closed = os.dup(target)
     os.close(closed)
     with pytest.raises(OSError, match="descriptor"):
-        _core.write_values(values, None, (closed, 0), buffer, None)
+        _core.write_values(values, None, (closed, 0), buffer, None, None)
     (tmp_path / "short").write_bytes(b"too short")
     with (tmp_path / "short").open("rb") as short, pytest.raises(OSError, match="cut short"):
-        _core.write_values(values, (short.fileno(), values.ctypes.data), (target, 0), buffer, None)
+        _core.write_values(values, (short.fileno(), values.ctypes.data), (target, 0), buffer, None,
+                           None)
     with pytest.raises(OSError, match="cut short"):
-        _core.holds_values(values, None, (target, 2**20), buffer, None)
+        _core.holds_values(values, None, (target, 2**20), buffer, None, None)
 
 
 def test_what_step_raises_ends_the_writing(target: int) -> None:
@@ -147,7 +199,8 @@ def test_what_step_raises_ends_the_writing(target: int) -> None:
         raise LookupError
 
     with pytest.raises(LookupError):
-        _core.write_values(np.zeros((100, 100)), None, (target, 0), np.empty(1024, np.uint8), step)
+        _core.write_values(np.zeros((100, 100)), None, (target, 0), np.empty(1024, np.uint8), step,
+                           None)
     assert len(steps) == 1
 
 
@@ -156,18 +209,18 @@ def test_an_interrupt_ends_the_writing(target: int) -> None:
     main = threading.get_ident()
     with pytest.raises(KeyboardInterrupt):
         _core.write_values(np.zeros((1000, 100)), None, (target, 0), np.empty(1024, np.uint8),
-                           lambda count: signal.pthread_kill(main, signal.SIGINT))
+                           lambda count: signal.pthread_kill(main, signal.SIGINT), None)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
-    [(([1], None, (1, 0), np.empty(1024, np.uint8), None), TypeError),
-     ((np.array([object()]), None, (1, 0), np.empty(1024, np.uint8), None), TypeError),
-     ((np.zeros(3), 7, (1, 0), np.empty(1024, np.uint8), None), TypeError),
-     ((np.zeros(3), None, (1,), np.empty(1024, np.uint8), None), TypeError),
-     ((np.zeros(3), None, (1, 0), np.empty(1024, np.int8), None), TypeError),
-     ((np.zeros(3), None, (1, 0), np.empty(8, np.uint8), None), MemoryError),
-     ((np.zeros(3), None, (1, 0), np.empty(1024, np.uint8), 7), TypeError),
+    [(([1], None, (1, 0), np.empty(1024, np.uint8), None, None), TypeError),
+     ((np.array([object()]), None, (1, 0), np.empty(1024, np.uint8), None, None), TypeError),
+     ((np.zeros(3), 7, (1, 0), np.empty(1024, np.uint8), None, None), TypeError),
+     ((np.zeros(3), None, (1,), np.empty(1024, np.uint8), None, None), TypeError),
+     ((np.zeros(3), None, (1, 0), np.empty(1024, np.int8), None, None), TypeError),
+     ((np.zeros(3), None, (1, 0), np.empty(8, np.uint8), None, None), MemoryError),
+     ((np.zeros(3), None, (1, 0), np.empty(1024, np.uint8), 7, None), TypeError),
      ((np.zeros(3),), TypeError)])
 def test_wrong_arguments_are_refused(arguments: tuple[object, ...], error: type[Exception]) -> None:
     with pytest.raises(error):
