@@ -56,7 +56,7 @@ class Hypothesis:
     trial: Array
     at: str = ""
     against: Array | None = None
-    torch_at: str = ""
+    torch_at: str | None = None
     compare: Literal["values", "statistics", "consumer", "parent"] = "values"
     output_of: int | None = None
 
@@ -86,8 +86,9 @@ class DivergenceContext:
     `values` their results by order (0: the model's inputs). Weights: `held` and `planned` are the
     layer's variables as they are and as torch's values make them; `owners` names for a variable
     that holds another one's values that other; `wrong_weights` are earlier calls with other values
-    than torch's. `masks` are inputs of zeros and ones. `nearest` is the distance of an array to the
-    nearest value of torch, by statistics.
+    than torch's. `masks` are inputs of zeros and ones, `patched` what layers inside the parent give
+    in this run instead of their own output, by identity. `nearest` is the distance of an array to
+    the nearest value of torch, by statistics.
     """
 
     target: Target
@@ -110,6 +111,7 @@ class DivergenceContext:
     owners: Mapping[str, str] = field(default_factory=dict)
     wrong_weights: list[WrongWeights] = field(default_factory=list)
     masks: Sequence[Array] = ()
+    patched: Mapping[int, Array] = field(default_factory=dict)
     is_first: bool = False
     is_last: bool = False
 
@@ -238,6 +240,8 @@ class DivergenceContext:
         def handle(inner: Any, run: Any, args: Any, kwargs: Any) -> Any:
             if inner is self.layer and self.point.kind == "before" and not before:
                 before.extend(np.array(array) for array in eager_arrays((args, kwargs)))
+            if id(inner) in self.patched:
+                return as_tensor_like(self.patched[id(inner)], run(*args, **kwargs), self.target)
             changes_settings = inner is layer and bool(settings)
             output = (altered(inner, settings) if changes_settings else run)(*args, **kwargs)
             if inner is not layer or change is None:
@@ -316,10 +320,10 @@ class DivergenceContext:
         return []
 
     @property
-    def path_between(self) -> str:
-        """The torch module in which the last of these operations runs, "" when there is none."""
+    def path_between(self) -> str | None:
+        """The torch module in which the last of these operations runs, None without one."""
         steps = self.steps_between()
-        return steps[-1].path if steps else ""
+        return steps[-1].path if steps else None
 
 
 def altered(layer: Any, settings: Mapping[str, Any]) -> Any:

@@ -62,7 +62,7 @@ def _torch_path(context: DivergenceContext, hypothesis: Hypothesis | None) -> st
     """Return the torch module in which the change is to be made, else the one that belongs to the
     Keras layer.
     """
-    if hypothesis is not None and hypothesis.torch_at:
+    if hypothesis is not None and hypothesis.torch_at is not None:
         return hypothesis.torch_at
     if hypothesis is not None and hypothesis.kind == "activation" and context.has_weights:
         path = context.path_of_value(hypothesis.trial)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf, isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -44,6 +44,10 @@ MAX_DIVERGENCES = 8
 # What is left of the outputs' difference below this share counts only where its cause is proven.
 NEGLIGIBLE_SHARE = 0.01
 MAX_UNKNOWN = 2
+# Inputs of a point that are further apart than the first are replaced by torch's before causes are
+# tried, as long as they are nearer than the second, value by value.
+EXACT_BELOW = 3e-7
+NEARLY_BELOW = 0.02
 # So many causes that hold at one point are tried in the model.
 MAX_CANDIDATES = 4
 
@@ -63,11 +67,23 @@ class PatchedRun:
 
 @dataclass(slots=True, eq=False)
 class _Found:
-    """A divergence, how much of the outputs' difference it makes, and what tells it from others."""
+    """A divergence, and how much of the outputs' difference it makes."""
 
     effect: float
-    key: tuple[Any, ...]
+    context: DivergenceContext
+    best: Best | None
     divergence: FirstDivergence
+
+    def is_same(self, context: DivergenceContext, hypothesis: Hypothesis,
+                divergence: FirstDivergence) -> bool:
+        """Whether a cause was met again: at the same layer, or where another call takes the same
+        value.
+        """
+        if self.best is None or self.best[1].kind != hypothesis.kind:
+            return False
+        same_layer = self.divergence.keras_layer == divergence.keras_layer
+        return (context.call.inputs == self.context.call.inputs
+                or (same_layer and (bool(hypothesis.at) or self.best[1].cause == hypothesis.cause)))
 
 
 class Diagnosis:
@@ -76,7 +92,8 @@ class Diagnosis:
     `result` looks for all points; `run`, `locate`, `context` and `causes` do it for one, with any
     values behind the other layers.
     """
-    def __init__(self, source: Source, target: Target, inputs: InputPair, plan: Plan | None) -> None:
+    def __init__(self, source: Source, target: Target, inputs: InputPair,
+                 plan: Plan | None) -> None:
         """Run both models for statistics."""
         self.source, self.target = source, target
         module = source.module
@@ -113,8 +130,8 @@ class Diagnosis:
                                self.tensors, capture, self.dtype)
 
     def _run_keras(self, patched: Mapping[int, Array], capture: Sequence[int] = ()) -> KerasRun:
-        return run_keras_calls(self.target, self.inputs.keras_call, self.inputs.keras_inputs, capture,
-                               patched)
+        return run_keras_calls(self.target, self.inputs.keras_call, self.inputs.keras_inputs,
+                               capture, patched)
 
     def _scopes(self, keras: KerasRun) -> dict[int, TorchScope]:
         scopes = {}
@@ -152,11 +169,13 @@ class Diagnosis:
         """
         run, found = self.unpatched, list[_Found]()
         first = left = self._outputs_distance(run)
-        while len(found) < MAX_DIVERGENCES:
+        visited: set[int] = set()
+        while len(visited) < MAX_DIVERGENCES:
             share = left / first if found and 0 < first < inf else 1.0
             run, point = self.locate(run, difference * share, is_first=not found)
-            if point is None or point.call.number in run.patched:
+            if point is None or point.call.number in visited:
                 break
+            visited.add(point.call.number)
             context = self.context(point, run)
             best, patched = self._proven(context, run)
             unknown = sum(not one.divergence.kind for one in found) + (best is None)
@@ -164,13 +183,11 @@ class Diagnosis:
                 break
             divergence = describe_divergence(context, best, run.keras, self.modules)
             before, left = left, self._outputs_distance(patched) if patched is not None else 0.0
-            key = divergence.kind, divergence.keras_layer if best and best[
-                1].at else context.call.inputs
-            same = next((one for one in found if best is not None and one.key == key), None)
-            if same is not None:
-                same.effect += before - left
+            same = [one for one in found if best and one.is_same(context, best[1], divergence)]
+            if same:
+                same[0].effect += before - left
             else:
-                found.append(_Found(before - left, key, divergence))
+                found.append(_Found(before - left, context, best, divergence))
             if patched is None:
                 break
             run = patched
@@ -244,7 +261,8 @@ class Diagnosis:
             shapes = self.unpatched.keras.calls[number].output_shapes
             if shapes and hypothesis.trial.shape == shapes[0]:
                 expected = context.expected if hypothesis.compare == "values" else []
-                return {number: _nearest(hypothesis.trial, expected)}
+                theirs = _nearest(hypothesis.trial, expected)
+                return {number: hypothesis.trial if theirs is None else theirs}
         if point.kind in ("inputs", "end"):
             return {}
         # Behind the point, where it is known what torch has: the next layers with weights.
@@ -257,7 +275,9 @@ class Diagnosis:
         for one in layers:
             order = self.scopes[one.number].outputs[0].order
             for array in keras[one.number].outputs[:1]:
-                patch[one.number] = _nearest(array, values.get(order, ()), within=inf)
+                theirs = _nearest(array, values.get(order, ()), within=inf)
+                if theirs is not None:
+                    patch[one.number] = theirs
         return patch
 
     def _around(self, run: PatchedRun) -> Neighborhood:
@@ -278,8 +298,12 @@ class Diagnosis:
         request = around.request(point)
         parent = call if inside else keras.calls[call.parent] if call.parent else None
         parent = None if point.kind == "inputs" and not inside else parent
+        values = self._torch_values(request.orders)
+        patched = {
+            **run.patched, **self._exact_inputs(run, [call, *([parent] if parent else [])], values)
+        }
         wanted = [call, *producers, *consumers, *chain, *([parent] if parent else [])]
-        captured = self._run_keras(run.patched, [one.number for one in wanted]).captured
+        captured = self._run_keras(patched, [one.number for one in wanted]).captured
         context = DivergenceContext(
             self.target, point, captured[call.number], self.torch,
             lambda array: run.locator.index.nearest(fingerprint(array)), producers=[
@@ -287,9 +311,10 @@ class Diagnosis:
             ], consumers=[(one, captured[one.number]) for one in consumers], chain=[
                 (one, captured[one.number]) for one in chain
             ], parent=(parent, captured[parent.number]) if parent else None, scope=scope,
-            steps=list(request.steps), values=self._torch_values(request.orders), masks=self.masks,
-            is_first=call.number <= min(self.scopes, default=call.number),
-            is_last=any(key in keras.calls[0].outputs for key in call.outputs))
+            steps=list(request.steps), values=values, masks=self.masks,
+            patched=_patched_inside(keras, parent, run.patched) if parent else {},
+            is_first=call.number <= min(self.scopes, default=call.number), is_last=any(
+                key in keras.calls[0].outputs for key in call.outputs))
         context.expected = context.arrays_of(request.expected)
         context.next_inputs = context.arrays_of(request.next_inputs)
         if point.kind == "inputs":
@@ -299,6 +324,32 @@ class Diagnosis:
         self._add_weights(
             context, [*(one for one in around.earlier(call) if one not in producers), *producers])
         return context
+
+    def _exact_inputs(self, run: PatchedRun, calls: Sequence[LayerCall],
+                      values: Mapping[int, Sequence[Array]]) -> dict[int, Array]:
+        """Return torch's values for the calls that give the inputs of some, where those agree
+        nearly only: what is wrong before must not hide the cause.
+        """
+        locator = run.locator
+        wanted: dict[int, list[Array]] = {}
+        inputs = [
+            (one, key, apart) for one in calls
+            for key, apart in zip(one.inputs, locator.input_distances[one.number], strict=True)
+        ]
+        for call, key, apart in inputs:
+            tolerance = locator.tolerance[call.number]
+            producer = locator.producer(key, call)
+            if producer is not None and EXACT_BELOW < apart < tolerance:
+                found = locator.index.find(key, tolerance)
+                wanted[producer.number] = [
+                    array for value in found for array in values.get(value.order, ())
+                ]
+        captured = self._run_keras(run.patched, list(wanted)).captured if wanted else {}
+        exact = {
+            number: _nearest(captured[number].outputs[0], arrays, within=NEARLY_BELOW)
+            for number, arrays in wanted.items()
+        }
+        return {number: array for number, array in exact.items() if array is not None}
 
     def _add_weights(self, context: DivergenceContext, before: Iterable[LayerCall]) -> None:
         leaf = context.call.leaf
@@ -318,11 +369,22 @@ class Diagnosis:
         return values
 
 
-def _nearest(trial: Array, values: Iterable[Array], within: float = COARSEST) -> Array:
-    """Return the value of torch's that is nearest to a trial, in its shape; the trial itself when
-    none is nearer than `within`.
+def _patched_inside(keras: KerasRun, parent: LayerCall,
+                    patched: Mapping[int, Array]) -> dict[int, Array]:
+    """Return the patched outputs of layers that a call makes once, by identity of the layer."""
+    inside = [keras.calls[number] for number in parent.children]
+    layers = [id(one.layer) for one in inside]
+    return {
+        id(one.layer): patched[one.number]
+        for one in inside if one.number in patched and layers.count(id(one.layer)) == 1
+    }
+
+
+def _nearest(trial: Array, values: Iterable[Array], within: float = COARSEST) -> Array | None:
+    """Return the value of torch's that is nearest to a trial, in its shape; None when none is
+    nearer than `within`.
     """
-    best, best_array = within, trial
+    best, best_array = within, None
     scale = max(float(np.abs(trial).max(initial=0.0)), 1e-30)
     for array in (array for value in values for array in arranged(value, trial.shape)):
         distance = float(np.abs(array - trial).max(initial=0.0)) / scale

@@ -123,10 +123,11 @@ def of_the_layer(context: DivergenceContext) -> Iterator[Hypothesis]:
     for theirs in (*functions(), *(softmaxes(before.ndim) if is_softmax else ())):
         if theirs.name == ours.name:
             continue
-        if behind is not None and behind.name == theirs.name:
+        if behind is not None and behind[0].name == theirs.name:
             # What torch applies here Keras applies in its next call.
             cause = f"Keras computes {ours.name} before {theirs.name}, torch goes on without"
-            yield Hypothesis("extra activation", cause, removal, theirs(before))
+            yield Hypothesis("extra activation", cause, removal, theirs(before),
+                             output_of=behind[1].number)
             continue
         kind = "missing activation" if ours.name == "none" else "activation"
         if is_softmax and theirs.name.startswith("softmax"):
@@ -162,13 +163,13 @@ def of_several_calls(context: DivergenceContext) -> Iterator[Hypothesis]:
                 yield Hypothesis("activation", cause, advice, theirs(given), output_of=last.number)
 
 
-def activation_behind(context: DivergenceContext) -> Function | None:
-    """Return the activation that Keras computes behind the point, in one call or several."""
-    for _, captured in context.chain if context.keras.outputs else ():
+def activation_behind(context: DivergenceContext) -> tuple[Function, LayerCall] | None:
+    """Return the activation that Keras computes behind the point, and the last of its calls."""
+    for call, captured in context.chain if context.keras.outputs else ():
         function = (recognized(context.keras.outputs[0], captured.outputs[0])
                     if captured.outputs else None)
         if function is not None and function.name != "none":
-            return function
+            return function, call
     return None
 
 
@@ -274,7 +275,7 @@ def as_activation(context: DivergenceContext, function: Function) -> Callable[[A
     return lambda x: as_tensor_like(function(next(eager_arrays(x))), x, context.target)
 
 
-def _path_of_function(context: DivergenceContext, function: Function) -> str:
+def _path_of_function(context: DivergenceContext, function: Function) -> str | None:
     """Return the torch module whose operation gives this function of what a layer inside gives."""
     for _, captured in context.producers:
         key = fingerprint(function(captured.outputs[0])) if captured.outputs else None
@@ -282,4 +283,4 @@ def _path_of_function(context: DivergenceContext, function: Function) -> str:
             if key is not None and any(
                     distance(value.key, key) < PROVEN_BELOW for value in step.outputs):
                 return step.path
-    return ""
+    return None

@@ -42,10 +42,12 @@ def behind_next_steps(context: DivergenceContext, kind: str, cause: str, advice:
     of it what torch has.
     """
     yield Hypothesis(kind, cause, advice, array, compare="consumer")
+    if context.parent is None or context.parent[0] is context.call:
+        return
     around = context.around(context.layer, change=partial(constant, array))
     if around is not None:
-        number = context.parent[0].number if context.parent is not None else None
-        yield Hypothesis(kind, cause, advice, around, compare="parent", output_of=number)
+        yield Hypothesis(kind, cause, advice, around, compare="parent",
+                         output_of=context.parent[0].number)
 
 
 def ratio_of(one: Array, other: Array) -> float | None:

@@ -38,9 +38,9 @@ def hypotheses(context: DivergenceContext) -> Iterator[Hypothesis]:
 def _in_torch(context: DivergenceContext, number: int, given: Array) -> Iterator[Hypothesis]:
     between = context.steps_between()
     steps = {step.order: step for step in (*context.steps, *between)}
-    found = [(array, step.path) for order, step in steps.items()
-             for array in context.values.get(order, ())]
-    found += [(array, between[-1].path if between else "") for array in context.torch_inputs]
+    found: list[tuple[Array, str | None]] = [(array, step.path) for order, step in steps.items()
+                                             for array in context.values.get(order, ())]
+    found += [(array, between[-1].path if between else None) for array in context.torch_inputs]
     for theirs, path in found:
         for array in arranged(theirs, given.shape):
             rate = rate_of(given, array)

@@ -77,14 +77,14 @@ def _words(context: DivergenceContext, ours: Array) -> tuple[str, str, str]:
 def of_norm_and_activation(context: DivergenceContext) -> Iterator[Hypothesis]:
     """Apply the activation behind the norm before it."""
     is_norm = any("Normalization" in name for name in context.call.class_names)
-    function = activation_behind(context) if context.has_weights and is_norm else None
-    if function is None:
+    found = activation_behind(context) if context.has_weights and is_norm else None
+    if found is None:
         return
+    function, consumer = found
     trial = context.run_with_input(function(context.keras.inputs[0]))
     if trial is not None and context.nearest(function(trial)) > PROVEN_BELOW:
-        consumer = context.chain[0][0]
         cause = f"torch computes {function.name} before the norm, Keras behind it"
         yield Hypothesis(
             "order of norm and activation", cause,
             f"put Keras layer '{consumer.display_name}' before '{context.name}', or the norm first "
-            "in torch", trial)
+            "in torch", trial, output_of=consumer.number)

@@ -104,7 +104,13 @@ PROBES = (Probe("epsilon", (), "epsilon", epsilon_of_torch, lambda context: USUA
 
 def hypotheses(context: DivergenceContext) -> Iterator[Hypothesis]:
     """Run the layer with torch's settings, one by one and all together, then with usual ones."""
-    if not context.keras.inputs or context.point.kind == "before":
+    if not context.keras.inputs:
+        return
+    if context.point.kind == "before":
+        # The layer's input is to blame, but what torch has there may be known by its output only.
+        for probe in (probe for probe in PROBES if probe.by_statistics):
+            for change in _changes(context, probe, probe.guesses):
+                yield from _tried(context, change)
         return
     known = [change for probe in PROBES for change in _changes(context, probe, probe.torch_values)]
     padding = padding_change(context)
@@ -154,7 +160,8 @@ def _tried(context: DivergenceContext, change: Change) -> Iterator[Hypothesis]:
     trial = context.run(change.inputs, **change.settings)
     if trial is None:
         return
-    yield Hypothesis(change.kind, change.cause, change.advice, trial)
+    yield Hypothesis(change.kind, change.cause, change.advice, trial, at=context.name)
     if change.by_statistics:
         # Inside fused attention torch's values are known by their statistics only.
-        yield Hypothesis(change.kind, change.cause, change.advice, trial, compare="statistics")
+        yield Hypothesis(change.kind, change.cause, change.advice, trial, at=context.name,
+                         compare="statistics")
