@@ -74,16 +74,18 @@ class _Found:
     best: Best | None
     divergence: FirstDivergence
 
-    def is_same(self, context: DivergenceContext, hypothesis: Hypothesis,
-                divergence: FirstDivergence) -> bool:
+    def is_same(self, other: _Found) -> bool:
         """Whether a cause was met again: at the same layer, or where another call takes the same
         value.
         """
-        if self.best is None or self.best[1].kind != hypothesis.kind:
-            return False
-        same_layer = self.divergence.keras_layer == divergence.keras_layer
-        return (context.call.inputs == self.context.call.inputs
-                or (same_layer and (bool(hypothesis.at) or self.best[1].cause == hypothesis.cause)))
+        ours, theirs = (one.best[1] if one.best is not None else None for one in (self, other))
+        same_layer = self.divergence.keras_layer == other.divergence.keras_layer
+        if ours is None or theirs is None:
+            return same_layer and ours is theirs
+        if same_layer and ours.cause == theirs.cause:
+            return True
+        same_input = self.context.call.inputs == other.context.call.inputs
+        return ours.kind == theirs.kind and (same_input or (same_layer and bool(theirs.at)))
 
 
 class Diagnosis:
@@ -169,7 +171,7 @@ class Diagnosis:
         """
         run, found = self.unpatched, list[_Found]()
         first = left = self._outputs_distance(run)
-        visited: set[int] = set()
+        visited, unknown = set[int](), 0
         while len(visited) < MAX_DIVERGENCES:
             share = left / first if found and 0 < first < inf else 1.0
             run, point = self.locate(run, difference * share, is_first=not found)
@@ -178,21 +180,22 @@ class Diagnosis:
             visited.add(point.call.number)
             context = self.context(point, run)
             best, patched = self._proven(context, run)
-            unknown = sum(not one.divergence.kind for one in found) + (best is None)
+            unknown += best is None
             if best is None and ((found and share <= NEGLIGIBLE_SHARE) or unknown > MAX_UNKNOWN):
                 break
             divergence = describe_divergence(context, best, run.keras, self.modules)
             before, left = left, self._outputs_distance(patched) if patched is not None else 0.0
-            same = [one for one in found if best and one.is_same(context, best[1], divergence)]
-            if same:
-                same[0].effect += before - left
+            new = _Found(before - left, context, best, divergence)
+            same = next((one for one in found if one.is_same(new)), None)
+            if same is not None:
+                same.effect += new.effect
             else:
-                found.append(_Found(before - left, context, best, divergence))
+                found.append(new)
             if patched is None:
                 break
             run = patched
         ranked = [one.divergence for one in sorted(found, key=lambda one: -one.effect)]
-        also = tuple(f"{one.keras_layer}: {one.cause}" for one in ranked[1:])
+        also = tuple(f"{one.keras_layer or 'inputs'}: {one.cause}" for one in ranked[1:])
         return replace(ranked[0], also=also) if ranked else None
 
     def _proven(self, context: DivergenceContext,

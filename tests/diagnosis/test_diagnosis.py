@@ -125,6 +125,29 @@ def test_a_small_difference_before_a_large_one_is_not_the_headline() -> None:
     assert found.kind == "activation"
 
 
+@pytest.mark.parametrize("function", ["relu", lambda x: keras.ops.abs(x)**1.3])
+def test_a_cause_in_a_layer_that_is_called_three_times_is_said_once(function: object) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    layers = [layer for _ in range(3) for layer in (torch.nn.Linear(8, 8), torch.nn.GELU())]
+    module = torch.nn.Sequential(*layers, torch.nn.Linear(8, 8))
+    x = inputs = keras.Input((8,))
+    shared = keras.layers.Activation(function, name="shared")
+    dense = [keras.layers.Dense(8) for _ in range(4)]
+    for layer in dense[:3]:
+        x = shared(layer(x))
+    keras_model = keras.Model(inputs, dense[3](x))
+    for layer, ours in zip(dense, module[::2], strict=True):
+        layer.set_weights([ours.weight.detach().numpy().T, ours.bias.detach().numpy()])
+    sample = np.random.default_rng(0).standard_normal((4, 8), np.float32)
+    found = ktc.verify(module, keras_model, sample=(sample, sample),
+                       randomized=False).first_divergence
+    assert found is not None
+    assert found.keras_layer == "shared"
+    assert found.also == ()
+
+
 def at_one_place(fault: Fault, maker: str) -> Iterator[tuple[str, Seeded, ktc.Comparison]]:
     """What is said of the fault at the first place, in an order drawn by its name, where an output
     shows it.
