@@ -11,7 +11,7 @@ SOFTMAX_AT_THE_END = "softmax at the end"
 
 @dataclass(frozen=True, slots=True)
 class FirstDivergence:
-    """The first call, in order of execution, whose inputs agree and whose output does not.
+    """The call that makes most of the outputs' difference: its inputs agree, its output does not.
 
     Attributes:
         keras_layer: Display name of the Keras layer, "" for the inputs.
@@ -26,8 +26,8 @@ class FirstDivergence:
         cause: What was found, in a sentence.
         advice: What to change on which side.
         distance: The relative difference that is left with the cause fixed.
-        also: Causes that were found on the way and explain less than half of the outputs'
-            difference.
+        also: Other causes that were found, each with its layer, the one with the largest effect on
+            the outputs first.
     """
 
     keras_layer: str

@@ -1,5 +1,5 @@
-"""The place where two models part, with the values that met there: what a hypothesis about the
-cause is tried out on.
+"""The place where two models part, with the values that meet there: what hypotheses about the cause
+are tried on.
 """
 
 from __future__ import annotations
@@ -15,41 +15,39 @@ import numpy as np
 import numpy.typing as npt
 
 from ..comparison.arrays import apart
+from ..keras_io.model import settings_of
 from ..running.fingerprint import distance, fingerprint
 from ..running.keras_calls import Captured, LayerCall
-from ..running.keras_values import (TrialValues, as_tensor_like, eager_arrays, intercepted_calls,
-                                    trial_values)
+from ..running.keras_values import as_tensor_like, eager_arrays, intercepted_calls, trial_values
 from ..running.run import no_grad, preserve_rng_state
 from ..running.torch_steps import Step, TorchRun, Value
 from ..spec.target import Target
-from .layer_pairs import TorchPlace
-from .locating import DivergencePoint
+from .locator import DivergencePoint
+from .scopes import TorchScope
 
 Array = npt.NDArray[Any]
 
-# What agrees when the cause is right reads 1e-7 to 1e-5, in half the cases at once much less than
-# without.
-ENOUGH = 3e-5
-PART_OF_DIFFERENCE = 0.05
-# Where rounding was large already, a cause still makes a large difference this many times smaller.
-NEAR = 3e-4
-# What a call changes by less it hands on.
-SAME_VALUES = 1e-6
-# torch's operations between two layers are followed this far back.
-LONGEST_WAY = 8
+# With the right cause the values agree to 1e-7 to 1e-5, and much better than without it.
+PROVEN_BELOW = 3e-5
+SHARE_OF_BASELINE = 0.05
+# Where rounding is large already, a cause must still explain all but this part of the difference.
+PROVEN_SHARE = 3e-4
+# A call that changes its input by less hands it on.
+UNCHANGED_BELOW = 1e-6
+MAX_STEPS_BACK = 8
+NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hypothesis:
-    """A possible cause: `trial` is what comes out when it is mended, to be compared with what torch
-    gives there.
+    """A possible cause: `trial` is the Keras value with the cause fixed.
 
-    `how`: the spot's output compared value by value; by statistics with all that torch computes,
-    where it is not known which value it should be; or put through the next Keras call, whose output
-    is compared by statistics. "around" is the output of the layer around the spot, by statistics.
-    `at` names another Keras layer than the spot's, `torch_at` another module, when the change is to
-    be made there. `against` is what `trial` is compared with, None for any of the values that torch
-    has there.
+    `compare` says how it is judged: "values" against `against`, or against any value that torch may
+    have there; "statistics" against all that torch computes; "consumer" by what the next Keras call
+    makes of it, by statistics; "parent" when `trial` is the output of the layer around, by
+    statistics. `at` and `torch_at` name the Keras layer and the torch module to change where these
+    are not the point's. `output_of` is the number of the call whose output `trial` replaces, when
+    that is not the point's.
     """
 
     kind: str
@@ -58,105 +56,142 @@ class Hypothesis:
     trial: Array
     at: str = ""
     against: Array | None = None
-    torch_at: str = ""
-    how: Literal["values", "statistics", "next call", "around"] = "values"
+    torch_at: str | None = None
+    compare: Literal["values", "statistics", "consumer", "parent"] = "values"
+    output_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WrongWeights:
-    """A call of a layer that holds other values than torch's: the kind of mistake, a sentence, and
-    the values that it should hold.
+    """A call of a layer that holds other values than torch's: the kind of mistake, the cause in a
+    sentence, and the values that it should hold.
     """
 
     call: LayerCall
     kind: str
-    said: str
-    wanted: Mapping[str, Array]
+    cause: str
+    planned: Mapping[str, Array]
 
 
 @dataclass(slots=True, eq=False)
 class DivergenceContext:
-    """All that is known about one spot.
+    """All that is known about one divergence point.
 
-    `keras` are the values of the spot's call, `before` those of the calls that its input came from
-    (the nearest last), `behind` the calls that take its output. `place` is the torch layer,
-    `torch_inputs` what goes into it. `expected` are torch's values that the output may have to be,
-    the likeliest first (for a spot "before" a layer: that layer's input), `following` what goes
-    into the next torch layers with weights. `next_calls` are the values of the calls that take the
-    spot's output, `along` those of calls without weights that follow one another, `parent` those of
-    the call around it. `values` are torch's values by the order of the operation that gave them, 0
-    for the inputs. `held` and `wanted` are the layer's variables as they are and as torch's values
-    make them, by name; `owners` names for a variable that holds what belongs to another one that
-    other; `wrong_before` are the calls before that hold wrong weights. `masks` are inputs of whole
-    numbers.
+    Keras: `keras` are the values of the point's call; `producers` the calls that its input came
+    from, the nearest last; `consumers` the calls that take its output; `chain` calls without
+    weights that follow one another; `parent` the call around it. torch: `scope` is the use of the
+    layer's weights, `torch_inputs` what goes into it; `expected` are values that the output may
+    have to be, the likeliest first (for a point "before" a layer: that layer's input);
+    `next_inputs` what goes into the next torch layers with weights; `steps` the operations around,
+    `values` their results by order (0: the model's inputs). Weights: `held` and `planned` are the
+    layer's variables as they are and as torch's values make them; `owners` names for a variable
+    that holds another one's values that other; `wrong_weights` are earlier calls with other values
+    than torch's. `masks` are inputs of zeros and ones, `patched` what layers inside the parent give
+    in this run instead of their own output, by identity. `nearest` is the distance of an array to
+    the nearest value of torch, by statistics.
     """
 
     target: Target
-    spot: DivergencePoint
+    point: DivergencePoint
     keras: Captured
     torch: TorchRun
-    seen: Callable[[Array], float]
-    before: list[tuple[LayerCall, Captured]] = field(default_factory=list)
-    behind: list[LayerCall] = field(default_factory=list)
-    place: TorchPlace | None = None
+    nearest: Callable[[Array], float]
+    producers: list[tuple[LayerCall, Captured]] = field(default_factory=list)
+    consumers: list[tuple[LayerCall, Captured]] = field(default_factory=list)
+    chain: list[tuple[LayerCall, Captured]] = field(default_factory=list)
+    parent: tuple[LayerCall, Captured] | None = None
+    scope: TorchScope | None = None
     torch_inputs: list[Array] = field(default_factory=list)
     expected: list[Array] = field(default_factory=list)
-    following: list[Array] = field(default_factory=list)
-    next_calls: list[tuple[LayerCall, Captured]] = field(default_factory=list)
-    along: list[tuple[LayerCall, Captured]] = field(default_factory=list)
-    parent: tuple[LayerCall, Captured] | None = None
-    wrong_before: list[WrongWeights] = field(default_factory=list)
+    next_inputs: list[Array] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     values: Mapping[int, Sequence[Array]] = field(default_factory=dict)
     held: Mapping[str, Array] = field(default_factory=dict)
-    wanted: Mapping[str, Array] = field(default_factory=dict)
+    planned: Mapping[str, Array] = field(default_factory=dict)
     owners: Mapping[str, str] = field(default_factory=dict)
+    wrong_weights: list[WrongWeights] = field(default_factory=list)
     masks: Sequence[Array] = ()
-    is_before_all_weights: bool = False
+    patched: Mapping[int, Array] = field(default_factory=dict)
+    is_first: bool = False
     is_last: bool = False
 
     @property
     def call(self) -> LayerCall:
         """The Keras call."""
-        return self.spot.call
+        return self.point.call
+
+    @property
+    def layer(self) -> Any:
+        """The Keras layer."""
+        return self.point.call.layer
+
+    @property
+    def name(self) -> str:
+        """Display name of the Keras layer."""
+        return self.point.call.display_name
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the Keras layer owns variables."""
+        return self.point.call.leaf is not None
 
     @property
     def module(self) -> Any:
         """The torch module of the layer, None when there is none."""
-        return None if self.place is None else self.place.module
+        return None if self.scope is None else self.scope.module
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """Settings of the Keras layer."""
-        from ..keras_io.model import settings_of
+        return settings_of(self.layer)
 
-        return settings_of(self.call.layer)
+    def is_a(self, *class_names: str) -> bool:
+        """Whether the Keras layer is of one of these classes."""
+        return any(name in class_names for name in self.call.class_names)
+
+    # How near a trial comes to torch.
 
     @property
     def difference(self) -> float:
-        """How far the Keras output is from what torch most likely has there."""
+        """Distance of the Keras output from what torch most likely has there."""
         if not self.keras.outputs or not self.expected:
             return inf
         return apart(self.expected[0], self.keras.outputs[0])
 
-    def distance(self, trial: Array, against: Array | None = None) -> float:
-        """How near a trial comes to one of the values that torch has there."""
-        candidates = self.expected if against is None else [against]
-        return min((apart(array, trial) for array in candidates), default=inf)
-
     def distance_of(self, hypothesis: Hypothesis) -> float:
-        """How near the trial of a hypothesis comes to torch."""
-        if hypothesis.how in ("statistics", "around"):
-            return self.seen(hypothesis.trial)
-        if hypothesis.how == "next call":
-            return self.followed(hypothesis.trial)[0]
-        return self.distance(hypothesis.trial, hypothesis.against)
+        """Distance of a hypothesis's trial from torch."""
+        if hypothesis.compare in ("statistics", "parent"):
+            return self.nearest(hypothesis.trial)
+        if hypothesis.compare == "consumer":
+            return self._through_consumer(hypothesis.trial)[0]
+        candidates = self.expected if hypothesis.against is None else [hypothesis.against]
+        return min((apart(array, hypothesis.trial) for array in candidates), default=inf)
 
-    def followed(self, output: Array) -> tuple[float, float]:
-        """How near torch comes what the next call makes of `output` in the place of the spot's own,
-        and what it makes of that.
+    def baseline_distance(self, hypothesis: Hypothesis) -> float:
+        """The same distance as long as nothing is fixed."""
+        if hypothesis.compare == "statistics" and self.keras.outputs:
+            return self.nearest(self.keras.outputs[0])
+        if hypothesis.compare == "consumer":
+            # A consumer that hardly moves with its input agrees whatever goes in.
+            return self._through_consumer(hypothesis.trial)[1]
+        if hypothesis.compare == "parent" and (unchanged := self.around()) is not None:
+            return self.nearest(unchanged)
+        return self.difference
+
+    def explains(self, hypothesis: Hypothesis, distance: float) -> bool:
+        """Whether a trial comes so near that its hypothesis is the cause."""
+        if distance >= max(PROVEN_BELOW, PROVEN_SHARE):
+            # Most fail here, which spares them the run as it is.
+            return False
+        baseline = self.baseline_distance(hypothesis)
+        enough = max(PROVEN_BELOW, PROVEN_SHARE * min(baseline, 1.0))
+        return distance < enough and distance < SHARE_OF_BASELINE * baseline
+
+    def _through_consumer(self, output: Array) -> tuple[float, float]:
+        """Distance from torch of what the next call makes of `output` in the place of the point's
+        own, and of what it makes of that.
         """
-        for call, captured in self.next_calls if self.keras.outputs else ():
+        for call, captured in self.consumers if self.keras.outputs else ():
             own = self.keras.outputs[0]
             taken = [one.shape == own.shape and np.array_equal(one, own) for one in captured.inputs]
             if not any(taken):
@@ -168,27 +203,34 @@ class DivergenceContext:
             args, kwargs = replaced((captured.args, captured.kwargs), arrays)
             result = called(self.target, call.layer, args, kwargs)
             if result is not None and distance(fingerprint(result),
-                                               fingerprint(output)) > SAME_VALUES:
-                # A call that changes nothing cannot tell anything.
-                return self.seen(result), self.seen(captured.outputs[0])
+                                               fingerprint(output)) > UNCHANGED_BELOW:
+                # A call that changes nothing proves nothing.
+                return self.nearest(result), self.nearest(captured.outputs[0])
         return inf, inf
 
-    def around_with_weights(self, wrong: WrongWeights) -> Array | None:
-        """What the layer around the spot gives when a layer inside holds what it should."""
-        if self.parent is None or wrong.call.leaf is None:
-            return None
-        with trial_values(self.target) as set_value:
-            for variable in wrong.call.leaf.variables:
-                if variable.name in wrong.wanted:
-                    set_value(variable, wrong.wanted[variable.name])
-            return self.around()
+    # Trials.
 
-    def around(self, layer: Any = None, *, settings: Mapping[str, Any] = MappingProxyType({}),
+    def run(self, inputs: Sequence[Array] | None = None, **settings: Any) -> Array | None:
+        """Return the layer's output for other inputs, with other attributes; None when it cannot be
+        called so. A copy is called: the layer itself keeps its settings.
+        """
+        args, kwargs = self.keras.args, self.keras.kwargs
+        if inputs is not None:
+            args, kwargs = replaced((args, kwargs), list(inputs))
+        return called(self.target, altered(self.layer, settings), args, kwargs)
+
+    def run_with_input(self, array: Array, number: int = 0) -> Array | None:
+        """Return the layer's output with one of its inputs replaced."""
+        inputs = list(self.keras.inputs)
+        inputs[number] = array
+        return self.run(inputs)
+
+    def around(self, layer: Any = None, *, settings: Mapping[str, Any] = NO_SETTINGS,
                change: Callable[[Any], Any] | None = None) -> Array | None:
-        """What the layer around the spot gives: as it is, with other `settings`, or with those, or
-        the output, of one `layer` inside changed.
+        """Return what the layer around the point gives with other `settings`, or with those, or the
+        output, of one `layer` inside changed.
 
-        For a spot "before" a call: what goes into that call then.
+        For a point "before" a call: what goes into that call then.
         """
         if self.parent is None:
             return None
@@ -196,166 +238,96 @@ class DivergenceContext:
         before: list[Array] = []
 
         def handle(inner: Any, run: Any, args: Any, kwargs: Any) -> Any:
-            if inner is self.call.layer and self.spot.kind == "before" and not before:
+            if inner is self.layer and self.point.kind == "before" and not before:
                 before.extend(np.array(array) for array in eager_arrays((args, kwargs)))
-            changed_layer = inner is layer and bool(settings)
-            output = altered(inner, settings)(*args, **kwargs) if changed_layer else run(
-                *args, **kwargs)
+            if id(inner) in self.patched:
+                return as_tensor_like(self.patched[id(inner)], run(*args, **kwargs), self.target)
+            changes_settings = inner is layer and bool(settings)
+            output = (altered(inner, settings) if changes_settings else run)(*args, **kwargs)
             if inner is not layer or change is None:
                 return output
             changed = change(output)
-            return as_tensor_like(changed, output, self.target) if isinstance(
-                changed, np.ndarray) else changed
+            is_array = isinstance(changed, np.ndarray)
+            return as_tensor_like(changed, output, self.target) if is_array else changed
 
         with intercepted_calls(self.target, handle):
-            around = altered(call.layer, settings) if layer is None else call.layer
-            output = called(self.target, around, captured.args, captured.kwargs)
-        return output if self.spot.kind != "before" else next(iter(before), None)
+            outer = altered(call.layer, settings) if layer is None else call.layer
+            output = called(self.target, outer, captured.args, captured.kwargs)
+        return output if self.point.kind != "before" else next(iter(before), None)
 
-    def explains(self, hypothesis: Hypothesis, distance: float) -> bool:
-        """Whether a trial comes so near that its hypothesis is the cause."""
-        if distance >= max(ENOUGH, NEAR):
-            # Most fail here, which spares them the run as it is.
-            return False
-        difference = self.baseline_distance(hypothesis)
-        enough = max(ENOUGH, NEAR * min(difference, 1.0))
-        return distance < enough and distance < PART_OF_DIFFERENCE * difference
+    def around_with_weights(self, wrong: WrongWeights) -> Array | None:
+        """Return what the layer around the point gives when a layer inside holds what it should."""
+        with self.weights(wrong.planned, wrong.call):
+            return self.around()
 
-    def baseline_distance(self, hypothesis: Hypothesis) -> float:
-        """How far what a hypothesis is judged by is from torch as long as nothing is mended."""
-        if hypothesis.how == "statistics" and self.keras.outputs:
-            return self.seen(self.keras.outputs[0])
-        if hypothesis.how == "next call":
-            # A next call that hardly moves with its input agrees whatever goes in.
-            return self.followed(hypothesis.trial)[1]
-        if hypothesis.how == "around" and (unmended := self.around()) is not None:
-            return self.seen(unmended)
-        return self.difference
+    @contextmanager
+    def weights(self, values: Mapping[str, Array], call: LayerCall | None = None) -> Iterator[None]:
+        """Give variables of a call's layer, by default the point's, other values for a time."""
+        leaf = (call or self.call).leaf
+        with trial_values(self.target) as set_value:
+            for variable in leaf.variables if leaf is not None else ():
+                if variable.name in values:
+                    set_value(variable, values[variable.name])
+            yield
+
+    # What torch has.
 
     def step_named(self, names: Collection[str]) -> Step | None:
-        """The first torch operation at this place of one of these names."""
+        """Return the first torch operation here of one of these names."""
         return next((step for step in self.steps if step.name in names), None)
 
     def array_of(self, value: Value) -> Array | None:
-        """A value of torch's that was kept."""
+        """Return a value of torch's that was kept."""
         found = [
-            array for array in self.values.get(value.order, ()) if array.size == prod(value.shape)
+            array for array in self.values.get(value.order, ())
+            if array.size == prod(value.shape) and distance(fingerprint(array), value.key) < 1e-9
         ]
-        same = [array for array in found if distance(fingerprint(array), value.key) < 1e-9]
-        same.sort(key=lambda array: array.shape != value.shape)
-        return next(iter(same), None)
+        return min(found, key=lambda array: array.shape != value.shape, default=None)
 
     def arrays_of(self, values: Iterable[Value]) -> list[Array]:
-        """Those of some values of torch's that were kept."""
+        """Return those of some values of torch's that were kept."""
         return [array for value in values if (array := self.array_of(value)) is not None]
 
-    def path_of_value(self, array: Array) -> str:
-        """The torch module in which the operation runs that gave a value, "" when it is not known.
-        """
+    def step_results(self) -> Iterator[tuple[Step, Array]]:
+        """Yield torch's operations here with each of their results."""
         for step in self.steps:
-            if any(apart(value, array) < ENOUGH for value in self.values.get(step.order, ())):
-                return step.path
-        return ""
+            for array in self.values.get(step.order, ()):
+                yield step, array
 
-    def between(self) -> list[Step]:
-        """torch's operations on the shortest way from a value that the Keras layer gets to what
-        goes into the torch layer, () when there is none.
+    def path_of_value(self, array: Array) -> str:
+        """Return the torch module whose operation gave a value, "" when it is not known."""
+        found = (
+            step.path for step, value in self.step_results() if apart(value, array) < PROVEN_BELOW)
+        return next(found, "")
+
+    def steps_between(self) -> list[Step]:
+        """Return torch's operations on the shortest way from a value that the Keras layer gets to
+        the torch layer's input.
         """
-        if self.place is None or not self.place.inputs:
+        if self.scope is None or not self.scope.inputs:
             return []
         by_order = {step.order: step for step in self.torch.steps}
-        waiting: list[tuple[Value, tuple[Step, ...]]] = [(self.place.inputs[0], ())]
-        seen: set[int] = set()
+        waiting: list[tuple[Value, tuple[Step, ...]]] = [(self.scope.inputs[0], ())]
+        visited: set[int] = set()
         while waiting:
-            value, way = waiting.pop(0)
+            value, steps = waiting.pop(0)
             if any(distance(value.key, key) < 1e-5 for key in self.call.inputs):
-                return list(way)
+                return list(steps)
             step = by_order.get(value.order)
-            if step is not None and step.order not in seen and len(way) < LONGEST_WAY:
-                seen.add(step.order)
-                waiting += [(one, (step, *way)) for one in step.inputs]
+            if step is not None and step.order not in visited and len(steps) < MAX_STEPS_BACK:
+                visited.add(step.order)
+                waiting += [(one, (step, *steps)) for one in step.inputs]
         return []
 
     @property
-    def path_between(self) -> str:
-        """The torch module in which the last of these operations runs, "" when there is none."""
-        steps = self.between()
-        return steps[-1].path if steps else ""
-
-    def arguments_with(self, array: Array) -> tuple[Any, Any]:
-        """The arguments of the call with `array` as its first."""
-        args, kwargs = replaced((self.keras.args, self.keras.kwargs), [array])
-        return args, kwargs
-
-    def probabilities(self) -> list[tuple[Array, str]]:
-        """What torch's softmaxes at this place give, those inside fused attention too, and the
-        module in which each runs.
-        """
-        found = [(array, step.path) for step in self.steps if "softmax" in step.name
-                 for array in self.values.get(step.order, ())]
-        for step in self.steps:
-            if not step.name.startswith("_scaled_dot_product") or len(step.inputs) != 3:
-                continue
-            query, key = (self.array_of(value) for value in step.inputs[:2])
-            if query is None or key is None or query.shape[:-2] != key.shape[:-2]:
-                continue
-            scale = step.settings.get("scale") or query.shape[-1]**-0.5
-            scores = scale * query.astype(np.float64) @ np.swapaxes(key, -1, -2)
-            powers = np.exp(scores - scores.max(-1, keepdims=True))
-            found.append((np.asarray(powers / powers.sum(-1, keepdims=True),
-                                     np.float32), step.path))
-        return found
-
-    def query_key_value(self) -> tuple[Array, Array, Array] | None:
-        """Query, key and value as (batch, places, heads, width): torch's, where they went into one
-        operation, else the last Keras outputs of that rank.
-        """
-        for step in self.steps:
-            if step.name.startswith("_scaled_dot_product") and len(step.inputs) >= 3:
-                arrays = [self.array_of(value) for value in step.inputs[:3]]
-                if all(array is not None and array.ndim == 4 for array in arrays):
-                    query, key, value = (
-                        np.moveaxis(array, 1, 2) for array in arrays if array is not None)
-                    return query, key, value
-        of_rank = [out for _, one in self.before for out in one.outputs[:1] if out.ndim == 4]
-        if len(of_rank) < 3:
-            return None
-        query, key, value = of_rank[-3:]
-        return query, key, value
-
-    def class_names(self, *names: str) -> bool:
-        """Whether the Keras layer is of one of these kinds."""
-        return any(kind in names for kind in self.call.class_names)
-
-    def run(self, inputs: Sequence[Array] | None = None, **settings: Any) -> Array | None:
-        """The Keras layer's output for other inputs, with other settings (its own attributes); None
-        when it cannot be called so.
-
-        A copy of the layer is called: the layer itself keeps its settings.
-        """
-        args, kwargs = self.keras.args, self.keras.kwargs
-        if inputs is not None:
-            args, kwargs = replaced((args, kwargs), list(inputs))
-        return called(self.target, altered(self.call.layer, settings), args, kwargs)
-
-    @contextmanager
-    def weights(self, values: Mapping[str, Array]) -> Iterator[None]:
-        """Other values for variables of the layer, by name, inside the `with` block."""
-        with trial_values(self.target) as set_value:
-            self.set_weights(values, set_value)
-            yield
-
-    def set_weights(self, values: Mapping[str, Array], set_value: TrialValues) -> None:
-        """Give variables of the layer other values by `set_value`."""
-        for variable in self.call.leaf.variables if self.call.leaf is not None else ():
-            if variable.name in values:
-                set_value(variable, values[variable.name])
+    def path_between(self) -> str | None:
+        """The torch module in which the last of these operations runs, None without one."""
+        steps = self.steps_between()
+        return steps[-1].path if steps else None
 
 
 def altered(layer: Any, settings: Mapping[str, Any]) -> Any:
-    """A layer that shares everything with `layer` but the attributes in `settings`; `layer` itself
-    is not touched.
-    """
+    """Return a layer that shares everything with `layer` but the attributes in `settings`."""
     if not settings:
         return layer
     other = object.__new__(type(layer))
@@ -365,7 +337,7 @@ def altered(layer: Any, settings: Mapping[str, Any]) -> Any:
 
 
 def called(target: Target, layer: Any, args: Any, kwargs: Any) -> Array | None:
-    """The first array that a layer gives, None when it refuses its input."""
+    """Return the first array that a layer gives, None when it refuses its input."""
     with no_grad(target), preserve_rng_state():
         try:
             output = layer(*args, **kwargs)
@@ -377,9 +349,7 @@ def called(target: Target, layer: Any, args: Any, kwargs: Any) -> Array | None:
 
 
 def replaced(structure: Any, arrays: list[Array]) -> Any:
-    """A structure of arguments with its tensors replaced by `arrays`, in order, as long as there
-    are any.
-    """
+    """Return arguments with their first tensors replaced by `arrays`, in order."""
     if isinstance(structure, dict):
         return {name: replaced(item, arrays) for name, item in structure.items()}
     if isinstance(structure, (list, tuple)):

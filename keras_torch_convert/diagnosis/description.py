@@ -1,11 +1,12 @@
-"""The place where two models part, and the cause where one was proven, in words."""
+"""What a diagnosis says: the point where two models part, and the cause where one was proven."""
 
 from __future__ import annotations
 
 import inspect
 import os
 from collections.abc import Mapping
-from math import isfinite
+from dataclasses import replace
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -21,79 +22,81 @@ RAISE_INTERNAL_ERRORS = "KERAS_TORCH_CONVERT_RAISE_INTERNAL_ERRORS"
 UNKNOWN = "unknown: none of the known causes makes the outputs equal"
 
 
-def described(scene: DivergenceContext, best: tuple[float, Hypothesis] | None, keras: KerasRun,
-              modules: Mapping[str, Any]) -> FirstDivergence:
-    """What was found at a spot of a run; `best` is the cause with how near it comes, None when none
-    holds.
+def describe_divergence(context: DivergenceContext, best: tuple[float, Hypothesis] | None,
+                        keras: KerasRun, modules: Mapping[str, Any]) -> FirstDivergence:
+    """Return what was found at a point of a run; `best` is the cause with how near it comes, None
+    when none holds.
     """
     distance, hypothesis = best if best is not None else (None, None)
-    label, operation = _keras_side(scene, keras)
-    if hypothesis is not None and hypothesis.at:
-        label = hypothesis.at
-    path = _torch_path(scene, hypothesis)
+    layer, operation = _keras_side(context, keras)
+    path = _torch_path(context, hypothesis)
     module = modules.get(path)
-    ours, theirs = _outputs(scene)
-    return FirstDivergence(
-        label, torch_module=path, torch_class=type(module).__name__ if module is not None else "",
-        torch_source=source_of(module), operation=operation,
-        keras_shape=tuple(ours[0].shape) if ours else (),
-        torch_shape=tuple(theirs[0].shape) if theirs else (), difference=_difference(scene, ours),
-        kind=hypothesis.kind if hypothesis is not None else "", cause=UNKNOWN if hypothesis is None
-        else f"{hypothesis.cause}: with that mended the outputs agree to {distance:.0e}",
-        advice=hypothesis.advice if hypothesis is not None else "", distance=distance)
+    ours, theirs = _outputs(context)
+    found = FirstDivergence(layer, torch_module=path,
+                            torch_class=type(module).__name__ if module is not None else "",
+                            torch_source=_source_of(module), operation=operation,
+                            keras_shape=tuple(ours[0].shape) if ours else (),
+                            torch_shape=tuple(theirs[0].shape) if theirs else (),
+                            difference=_difference(context, ours), cause=UNKNOWN)
+    if hypothesis is None:
+        return found
+    cause = f"{hypothesis.cause}: with that fixed the outputs agree to {distance:.0e}"
+    return replace(found, keras_layer=hypothesis.at or layer, kind=hypothesis.kind, cause=cause,
+                   advice=hypothesis.advice, distance=distance)
 
 
-def _keras_side(scene: DivergenceContext, keras: KerasRun) -> tuple[str, str]:
-    """The label of the Keras layer, and what it computes where that is not told by its kind."""
-    spot, call = scene.spot, scene.call
-    if spot.kind == "before" and call.parent is not None:
-        return keras.calls[
-            call.
-            parent].display_name or call.display_name, f"code of its own, before '{call.display_name}'"
-    if spot.kind == "inputs":
+def _keras_side(context: DivergenceContext, keras: KerasRun) -> tuple[str, str]:
+    """Return the Keras layer, and what it computes where its class does not tell."""
+    point, call = context.point, context.call
+    if point.kind == "before" and call.parent is not None:
+        parent = keras.calls[call.parent].display_name or call.display_name
+        return parent, f"code of its own, before '{call.display_name}'"
+    if point.kind == "inputs":
         return "", "the models' inputs"
-    if spot.kind == "end":
+    if point.kind == "end":
         return call.display_name, "behind the last layer"
-    return call.display_name, "" if call.leaf is not None else call.class_names[0]
+    return call.display_name, "" if context.has_weights else call.class_names[0]
 
 
-def _torch_path(scene: DivergenceContext, hypothesis: Hypothesis | None) -> str:
-    """The torch module in which the change is to be made, else the one that belongs to the Keras
-    layer.
+def _torch_path(context: DivergenceContext, hypothesis: Hypothesis | None) -> str:
+    """Return the torch module in which the change is to be made, else the one that belongs to the
+    Keras layer.
     """
-    if hypothesis is not None and hypothesis.torch_at:
+    if hypothesis is not None and hypothesis.torch_at is not None:
         return hypothesis.torch_at
-    if hypothesis is not None and hypothesis.kind == "activation" and scene.call.leaf is not None:
-        path = scene.path_of_value(hypothesis.trial)
+    if hypothesis is not None and hypothesis.kind == "activation" and context.has_weights:
+        path = context.path_of_value(hypothesis.trial)
         if path:
             return path
-    if scene.place is not None:
-        return scene.place.path
-    return next((step.path for step in scene.steps), "")
+    if context.scope is not None:
+        return context.scope.path
+    return next((step.path for step in context.steps), "")
 
 
-def _outputs(scene: DivergenceContext) -> tuple[list[Array], list[Array]]:
-    """What the models have there: outputs, or inputs where those have parted."""
-    ours = scene.keras.inputs if scene.spot.kind in ("before", "inputs") else scene.keras.outputs
-    return ours, scene.torch_inputs if scene.spot.kind == "inputs" else scene.expected
+def _outputs(context: DivergenceContext) -> tuple[list[Array], list[Array]]:
+    """Return what the models have there: outputs, or inputs where those have parted."""
+    kind = context.point.kind
+    ours = context.keras.inputs if kind in ("before", "inputs") else context.keras.outputs
+    return ours, context.torch_inputs if kind == "inputs" else context.expected
 
 
-def _difference(scene: DivergenceContext, ours: list[Array]) -> float | None:
-    if scene.spot.kind == "inputs":
+def _difference(context: DivergenceContext, ours: list[Array]) -> float | None:
+    if context.point.kind == "inputs":
         return None
-    difference = scene.difference
-    if scene.spot.kind == "before":
-        difference = apart(scene.expected[0], ours[0]) if scene.expected and ours else float("inf")
+    difference = context.difference
+    if context.point.kind == "before":
+        difference = apart(context.expected[0], ours[0]) if context.expected and ours else inf
     return difference if isfinite(difference) else None
 
 
-def source_of(module: Any) -> str:
-    """File and line of a module's forward, "" when it has no Python source."""
+def _source_of(module: Any) -> str:
+    """Return file and line of a module's forward, "" when it has no Python source."""
     if module is None:
         return ""
     try:
         forward = inspect.unwrap(type(module).forward)
-        return f"{Path(inspect.getsourcefile(forward) or '').name}:{inspect.getsourcelines(forward)[1]}"
+        file = Path(inspect.getsourcefile(forward) or "").name
+        return f"{file}:{inspect.getsourcelines(forward)[1]}"
     except (TypeError, OSError):
         # Scripted modules and built-in ones.
         return ""

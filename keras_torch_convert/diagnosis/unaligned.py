@@ -1,9 +1,10 @@
-"""Where two models part whose layers could not all be aligned, because they part: the weights that
-have a place are tried in the Keras model.
+"""Two models whose layers could not all be aligned: what has no counterpart on the other side, and
+where the models part when the weights that have a place are tried.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,22 +15,25 @@ from ..plan.executor import check_plan
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
 from ..running.keras_values import trial_values
+from ..spec.roles import role_of
 from ..spec.source import Source
-from ..spec.target import Target
-from .counterparts import without_counterpart
+from ..spec.target import Target, TargetLayer
 from .diagnosis import Diagnosis
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
     from ..alignment.activations.search import Alignment
     from ..running.input_pair import InputPair
+
+MAX_SHOWN = 4
+# Which argument of a Keras layer makes the variable of a role.
+ARGUMENTS = {"offset": "use_bias=True"}
+ARGUMENTS_OF_NORMS = {"offset": "center=True", "gain": "scale=True"}
 
 
 def why_open(source: Source, target: Target, inputs: InputPair, plan: Plan, alignment: Alignment,
              hints: Mapping[str, str]) -> list[str]:
-    """Sentences about why layers stayed open: what has no counterpart, and the first divergence
-    where its cause is proven.
+    """Return sentences about why layers stayed open: what has no counterpart, and the divergence
+    whose cause is proven.
 
     What `plan` settles and, for the rest, what names and order say is computed with values that
     never reach the model. Layers that nothing confirmed may be settled wrongly: where no cause is
@@ -46,8 +50,8 @@ def why_open(source: Source, target: Target, inputs: InputPair, plan: Plan, alig
 
 
 def _completed(plan: Plan, proposal: Plan, doubted: Collection[str]) -> Plan:
-    """The plan, with the proposal's assignments for what it leaves open and for the `doubted`
-    places.
+    """Return the plan, with the proposal's assignments for what it leaves open and for the
+    `doubted` keys.
     """
     # A layer that was left neutral, since nothing in torch seemed to be its, may be the one that
     # differs.
@@ -69,3 +73,100 @@ def _cause(source: Source, target: Target, inputs: InputPair,
         comparison = measure(source.module, target, inputs, count=0)
         found = Diagnosis(source, target, inputs, whole).result(comparison.relative_diff or 1.0)
     return found if found is not None and found.kind else None
+
+
+def without_counterpart(source: Source, target: Target, whole: Plan,
+                        open_layers: Collection[str]) -> list[str]:
+    """Return sentences about what `whole`, which has all that fits by running, names, shapes and
+    order, gives no place to.
+
+    `open_layers` are display names of Keras layers. Where both sides have several whole layers left
+    over, only the reasons of the open layers tell which may belong together: nothing is said then.
+    """
+    left: dict[str, list[str]] = {}
+    for name in _unused(source, whole):
+        left.setdefault(name.rpartition(".")[0], []).append(name)
+    filled = {one.key for one in whole.assignments}
+    extra = [
+        leaf
+        for leaf in target.leaves() if leaf.display_name in open_layers and not _keys(leaf) & filled
+    ]
+    partners = _partners(target, whole)
+    parts = {
+        layer: _without_role(partners[layer], names)
+        for layer, names in left.items() if layer in partners
+    }
+    layers = {layer: names for layer, names in left.items() if layer not in partners}
+    found = [
+        _without_variable(source, partners[layer], layer, names)
+        for layer, names in parts.items() if names
+    ]
+    if not extra:
+        found += [
+            f"torch layer {_torch_layer(source, layer)} with {', '.join(names)} has no counterpart "
+            "in the Keras model" for layer, names in layers.items()
+        ]
+    if len(layers) == len(extra) == 1:
+        layer, leaf = next(iter(layers)), extra[0]
+        found.append(f"torch layer {_torch_layer(source, layer)} and Keras layer "
+                     f"'{leaf.display_name}' ({leaf.class_name}) are left: they differ in kind or "
+                     "size")
+    if not layers:
+        found += [
+            f"Keras layer '{leaf.display_name}' ({leaf.class_name}) has no counterpart in torch"
+            for leaf in extra
+        ]
+    more = len(found) - MAX_SHOWN
+    return [*found[:MAX_SHOWN], *([f"and {more} more without a counterpart"] if more > 0 else [])]
+
+
+def _unused(source: Source, whole: Plan) -> list[str]:
+    """Return torch tensors that nothing takes and nothing excuses, those tied to one that is taken
+    left out.
+    """
+    expressions = [one.expression for one in whole.assignments]
+    expressions += [one.expression for one in whole.constants]
+    taken = {name for expression in expressions for name in tensors_of(expression)}
+    taken |= {name for group in source.tied if taken & set(group) for name in group}
+    return [name for name in source if name not in taken and name not in whole.dropped]
+
+
+def _partners(target: Target, whole: Plan) -> dict[str, TargetLayer]:
+    """Return for each torch layer the first Keras layer that takes one of its tensors."""
+    leaf_of = {key: leaf for leaf in target.leaves() for key in _keys(leaf)}
+    found: dict[str, TargetLayer] = {}
+    for one in whole.assignments:
+        for name in tensors_of(one.expression) if one.key in leaf_of else ():
+            found.setdefault(name.rpartition(".")[0], leaf_of[one.key])
+    return found
+
+
+def _without_role(leaf: TargetLayer, names: Sequence[str]) -> list[str]:
+    """Return those of `names` for whose role the Keras layer has no variable; one that has it was
+    filled from elsewhere.
+    """
+    roles = {role_of(variable.name) for variable in leaf.variables}
+    return [name for name in names if role_of(name) not in roles]
+
+
+def _without_variable(source: Source, leaf: TargetLayer, layer: str, names: Sequence[str]) -> str:
+    arguments = list(_arguments(leaf, names))
+    advice = f": build it with {', '.join(arguments)}" if len(arguments) == len(names) else ""
+    return (f"Keras layer '{leaf.display_name}' ({leaf.class_name}) has no variable for "
+            f"{', '.join(names)} of torch layer {_torch_layer(source, layer)}{advice}")
+
+
+def _arguments(leaf: TargetLayer, names: Sequence[str]) -> Iterator[str]:
+    arguments = ARGUMENTS_OF_NORMS if "Normalization" in leaf.class_name else ARGUMENTS
+    for name in names:
+        argument = arguments.get(role_of(name) or "")
+        if argument is not None:
+            yield argument
+
+
+def _torch_layer(source: Source, layer: str) -> str:
+    return f"'{layer}' ({type(source.module.get_submodule(layer)).__name__})"
+
+
+def _keys(leaf: TargetLayer) -> set[str]:
+    return {variable.key for variable in leaf.variables}

@@ -25,8 +25,8 @@ Shape = tuple[int, ...]
 class LayerCall:
     """One call of a layer, or of an operation of the model's graph that is no layer.
 
-    `number` grows with the time at which calls begin. `label` is the layer's name with those of the
-    layers around it. `leaf` is given for layers that own variables. `parent` is the number of the
+    `number` grows with the time at which calls begin. `display_name` has the names of the layers
+    around in front. `leaf` is given for layers that own variables. `parent` is the number of the
     call in which this one was made, `children` those made inside it.
     """
 
@@ -44,7 +44,7 @@ class LayerCall:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Class names of the layer, its own first."""
-        return tuple(kind.__name__ for kind in type(self.layer).__mro__)
+        return tuple(one.__name__ for one in type(self.layer).__mro__)
 
 
 @dataclass(slots=True, eq=False)
@@ -132,9 +132,11 @@ class _CallRecorder:
         leaf = self.leaf_of.get(id(layer))
         name = str(getattr(layer, "name", type(layer).__name__))
         around = f"{parent.display_name}/" if parent is not None and parent.display_name else ""
-        label = leaf.display_name if leaf is not None else "" if id(
-            layer) == self.root else f"{around}{name}"
-        noted = LayerCall(number, layer, label, leaf, None if parent is None else parent.number)
+        display_name = f"{around}{name}" if id(layer) != self.root else ""
+        if leaf is not None:
+            display_name = leaf.display_name
+        noted = LayerCall(number, layer, display_name, leaf,
+                          None if parent is None else parent.number)
         if parent is not None:
             parent.children.append(number)
         self.run.calls.append(noted)

@@ -80,6 +80,74 @@ def test_a_single_number_is_not_said_to_be_a_fresh_layers_or_a_multiple() -> Non
     assert "scaled/scale: it holds 1.5, torch " in found.cause
 
 
+SEVERAL = {
+    "epsilon, approximation":
+        ("transformer", ("epsilon of Keras LayerNormalization", 0), ("Keras gelu is gelu tanh", 1)),
+    "approximation, scale, epsilon":
+        ("transformer", ("Keras gelu is gelu tanh", 0), ("wrong scale of a kernel", 5),
+         ("epsilon of Keras LayerNormalization", 3)),
+    "epsilon, two activations": ("convolutions", ("epsilon of Keras BatchNormalization", 0),
+                                 ("Keras silu is hard_silu", 0), ("Keras gelu is silu", 0)),
+    "epsilon, slope, interpolation":
+        ("maps", ("epsilon of Keras GroupNormalization", 0), ("slope of a leaky relu in Keras", 0),
+         ("interpolation in Keras", 0)), "pooling, dilation, bias":
+             ("convolutions", ("asymmetric padding of a Keras pooling", 0),
+              ("dilation of a Keras convolution", 1), ("bias never loaded", 4)),
+    "epsilon and activation in one layer's code":
+        ("decoder", ("epsilon of Keras LayerNormalization", 0), ("Keras silu is hard_silu", 0),
+         ("Keras silu is hard_silu", 0)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_faults_are_all_named_in_one_run(name: str) -> None:
+    maker, *seeds = SEVERAL[name]
+    pair = MAKERS[maker](keras)
+    labels = {
+        FAULTS[fault].put(pair, FAULTS[fault].places(pair)[number])[0][0] for fault, number in seeds
+    }
+    found = verified(pair).first_divergence
+    assert found is not None
+    assert found.kind
+    named = {found.keras_layer, *(one.partition(":")[0] for one in found.also)}
+    assert named == labels
+    assert not any("unknown" in one for one in found.also)
+
+
+def test_a_small_difference_before_a_large_one_is_not_the_headline() -> None:
+    pair = transformer(keras)
+    pair.keras_model.get_layer("blocks_0_norm1").epsilon = 1.2e-6
+    pair.keras_model.get_layer("blocks_1_act").activation = keras.activations.relu
+    found = verified(pair).first_divergence
+    assert found is not None
+    assert found.keras_layer == "blocks_1_act"
+    assert found.kind == "activation"
+
+
+@pytest.mark.parametrize("function", ["relu", lambda x: keras.ops.abs(x)**1.3])
+def test_a_cause_in_a_layer_that_is_called_three_times_is_said_once(function: object) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    layers = [layer for _ in range(3) for layer in (torch.nn.Linear(8, 8), torch.nn.GELU())]
+    module = torch.nn.Sequential(*layers, torch.nn.Linear(8, 8))
+    x = inputs = keras.Input((8,))
+    shared = keras.layers.Activation(function, name="shared")
+    dense = [keras.layers.Dense(8) for _ in range(4)]
+    for layer in dense[:3]:
+        x = shared(layer(x))
+    keras_model = keras.Model(inputs, dense[3](x))
+    for layer, ours in zip(dense, module[::2], strict=True):
+        layer.set_weights([ours.weight.detach().numpy().T, ours.bias.detach().numpy()])
+    sample = np.random.default_rng(0).standard_normal((4, 8), np.float32)
+    found = ktc.verify(module, keras_model, sample=(sample, sample),
+                       randomized=False).first_divergence
+    assert found is not None
+    assert found.keras_layer == "shared"
+    assert found.also == ()
+
+
 def at_one_place(fault: Fault, maker: str) -> Iterator[tuple[str, Seeded, ktc.Comparison]]:
     """What is said of the fault at the first place, in an order drawn by its name, where an output
     shows it.

@@ -1,8 +1,8 @@
-"""Rules that know why two layers may differ, one small file for each family. Each tries its
-hypothesis out before it speaks.
+"""Why two layers may differ: each rule tries its hypotheses out before they are named.
 
-A rule is a function from a Scene to hypotheses; `RULES` is the order in which they are asked, the
-simplest explanations first.
+A rule is a function from a DivergenceContext to hypotheses; `RULES` is the order in which they are
+asked, the simplest explanations first. A cause that is one setting of a Keras layer is a row of
+`probes.PROBES`; one that needs more is a function in the file of its family.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ..context import DivergenceContext, Hypothesis
-from . import (activations, attention, code, convolutions, dropout, elements, ends, norms, pooling,
-               resizing, structure, weights)
+from . import (activations, attention, dropout, ends, norms, operations, order, probes, spatial,
+               weights)
 
 Rule = Callable[[DivergenceContext], Iterator[Hypothesis]]
 
-RULES: tuple[Rule, ...] = (weights.hypotheses, norms.hypotheses, convolutions.hypotheses,
-                           pooling.hypotheses, resizing.hypotheses, ends.softmax_only_in_keras,
-                           activations.idle_before, activations.of_the_layer,
-                           activations.of_several_calls, dropout.hypotheses, code.hypotheses,
-                           attention.hypotheses, structure.order_of_norm_and_activation,
-                           activations.before_the_layer, elements.hypotheses, structure.hypotheses)
+RULES: tuple[Rule,
+             ...] = (weights.hypotheses, probes.hypotheses, norms.hypotheses, spatial.hypotheses,
+                     ends.softmax_only_in_keras, activations.idle_before, activations.of_the_layer,
+                     activations.of_several_calls, dropout.hypotheses, weights.of_layers_inside,
+                     activations.inside_code, attention.hypotheses, order.of_norm_and_activation,
+                     activations.before_the_layer, order.of_values, operations.hypotheses)
 
 
-def hypotheses_of(scene: DivergenceContext, rules: Sequence[Rule]) -> Iterator[Hypothesis]:
-    """What the rules propose, rule by rule."""
-    for rule in rules:
-        yield from rule(scene)
+def hypotheses_of(context: DivergenceContext) -> Iterator[Hypothesis]:
+    """Yield what the rules propose for a point, rule by rule."""
+    special: dict[str,
+                  Sequence[Rule]] = {"inputs": (ends.at_the_beginning,), "end": (ends.at_the_end,)}
+    for rule in special.get(context.point.kind, RULES):
+        yield from rule(context)

@@ -1,141 +1,286 @@
-"""Another activation, one that only one side has."""
+"""Activations: another function, one that only one side has, one inside the code of a layer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
+
+from ...comparison.arrays import apart
 from ...running.fingerprint import distance, fingerprint
-from ..context import Array, DivergenceContext, Hypothesis
-from .bypass import bypass
-from .functions import Function, functions, identity, recognized, softmaxes
+from ...running.keras_calls import LayerCall
+from ...running.keras_values import as_tensor_like, eager_arrays
+from ..context import PROVEN_BELOW, Array, DivergenceContext, Hypothesis
+from .common import bypass, linear
+
+# A function is recognized when it gives an output to this part of its largest value.
+RECOGNIZED_BELOW = 2e-6
+MAX_INPUTS = 3
+SLOPES = (0.01, 0.2, 0.1, 0.3, 0.25, 0.05)
 
 
-def linear(x: Any) -> Any:
-    """What a layer without activation has as its activation."""
-    return x
+@dataclass(frozen=True, slots=True)
+class Function:
+    """An element-wise function: its name, what to write for it in Keras and in torch, and how it is
+    computed (by torch, in float64).
+    """
+
+    name: str
+    keras: str
+    torch: str
+    compute: Callable[[Any], Any]
+
+    def __call__(self, array: Array) -> Array:
+        """Apply the function to an array, in float32."""
+        import torch
+
+        with torch.no_grad():
+            wide = torch.from_numpy(np.ascontiguousarray(array, np.float64))
+            return np.asarray(self.compute(wide).numpy(), np.float32)
 
 
-def of_the_layer(scene: DivergenceContext) -> Iterator[Hypothesis]:
-    """The spot is an activation, or a layer that ends in one: another one in its place."""
-    if not scene.keras.inputs or not scene.keras.outputs or scene.spot.kind == "before":
+def identity() -> Function:
+    """Return the function of a layer without an activation."""
+    return Function("none", 'activation="linear"', "nn.Identity()", linear)
+
+
+def functions() -> Iterator[Function]:
+    """Yield all known functions, the usual ones first."""
+    from torch.nn import functional as f
+
+    # A Keras name that is one word stands for activation="...".
+    rows: list[tuple[str, str, str, Callable[[Any], Any]]] = [
+        ("relu", "relu", "nn.ReLU()", f.relu),
+        ("gelu", 'activation="gelu" (approximate=False)', "nn.GELU()", f.gelu),
+        ("the tanh approximation of gelu", "keras.activations.gelu(x, approximate=True)",
+         'nn.GELU(approximate="tanh")', partial(f.gelu, approximate="tanh")),
+        ("silu (swish)", "silu", "nn.SiLU()", f.silu),
+        ("hard silu (hard swish)", "hard_silu", "nn.Hardswish()", f.hardswish),
+        ("relu6", "relu6", "nn.ReLU6()", f.relu6),
+        ("sigmoid", "sigmoid", "nn.Sigmoid()", lambda x: x.sigmoid()),
+        ("hard sigmoid (relu6(x + 3) / 6)", 'activation="hard_sigmoid" of Keras 3',
+         "nn.Hardsigmoid()", f.hardsigmoid),
+        ("hard sigmoid (clip(0.2 x + 0.5))", 'activation="hard_sigmoid" of Keras 2',
+         "clip(0.2 * x + 0.5, 0, 1)", lambda x: (0.2 * x + 0.5).clamp(0, 1)),
+        ("tanh", "tanh", "nn.Tanh()", lambda x: x.tanh()), ("elu", "elu", "nn.ELU()", f.elu),
+        ("selu", "selu", "nn.SELU()", f.selu), ("mish", "mish", "nn.Mish()", f.mish),
+        ("softplus", "softplus", "nn.Softplus()", f.softplus),
+        ("softsign", "softsign", "nn.Softsign()", f.softsign),
+        ("x sigmoid(1.702 x)", "x * sigmoid(1.702 * x)", "quick gelu", lambda x: x *
+         (1.702 * x).sigmoid()),
+        ("relu squared", "relu(x) ** 2", "relu(x) ** 2", lambda x: f.relu(x)**2),
+        ("hard tanh", "hard_tanh", "nn.Hardtanh()", f.hardtanh),
+        ("log sigmoid", "log_sigmoid", "nn.LogSigmoid()", f.logsigmoid),
+        ("exp", "exponential", "torch.exp", lambda x: x.clamp(max=80).exp()),
+        ("celu", "celu", "nn.CELU()", f.celu),
+    ]
+    for name, keras, torch_name, compute in rows:
+        words = f'activation="{keras}"' if keras.isidentifier() else keras
+        yield Function(name, words, torch_name, compute)
+    for slope in SLOPES:
+        yield Function(f"leaky relu with slope {slope:g}", f"LeakyReLU(negative_slope={slope:g})",
+                       f"nn.LeakyReLU({slope:g})", partial(f.leaky_relu, negative_slope=slope))
+
+
+def softmaxes(ndim: int) -> Iterator[Function]:
+    """Yield softmax over each axis, the last first."""
+    from torch.nn import functional as f
+
+    for axis in (-1, *range(ndim - 1)):
+        yield Function(f"softmax over axis {axis}", f"softmax, axis={axis}", f"softmax, dim={axis}",
+                       partial(f.softmax, dim=axis))
+
+
+def recognized(array: Array, output: Array) -> Function | None:
+    """Return the function that gives `output` for `array`, None when it is none of the known."""
+    if array.shape != output.shape or output.dtype.kind != "f":
+        return None
+    known = [identity(), *functions(), *(softmaxes(array.ndim) if array.ndim > 1 else ())]
+    return next(
+        (function for function in known if apart(function(array), output) < RECOGNIZED_BELOW), None)
+
+
+# The point is an activation, or a layer that ends in one.
+
+
+def of_the_layer(context: DivergenceContext) -> Iterator[Hypothesis]:
+    """Put another activation in the place of the layer's own."""
+    if not context.keras.inputs or not context.keras.outputs or context.point.kind == "before":
         return
-    fused = scene.call.leaf is not None
-    if fused:
-        if getattr(scene.call.layer, "activation", None) is None:
-            return
-        before = scene.run(activation=linear)
-    else:
-        before = scene.keras.inputs[0]
-    if before is None:
+    fused = context.has_weights
+    if fused and getattr(context.layer, "activation", None) is None:
         return
-    ours = recognized(before, scene.keras.outputs[0])
-    if ours is None or (ours.name == "none" and not fused):
+    before = context.run(activation=linear) if fused else context.keras.inputs[0]
+    ours = recognized(before, context.keras.outputs[0]) if before is not None else None
+    if before is None or ours is None or (ours.name == "none" and not fused):
         return
-    label = scene.call.display_name
-    softmax = ours.name.startswith("softmax")
-    behind = activation_behind(scene) if fused and ours.name != "none" else None
-    for theirs in (*functions(), *(softmaxes(before.ndim) if softmax else ())):
+    is_softmax = ours.name.startswith("softmax")
+    behind = activation_behind(context) if fused and ours.name != "none" else None
+    removal = f"give Keras layer '{context.name}' {identity().keras}, or add {ours.torch} in torch"
+    for theirs in (*functions(), *(softmaxes(before.ndim) if is_softmax else ())):
         if theirs.name == ours.name:
             continue
-        if fused and behind is not None and behind.name == theirs.name:
+        if behind is not None and behind[0].name == theirs.name:
             # What torch applies here Keras applies in its next call.
-            said = f"Keras computes {ours.name} before {theirs.name}, torch goes on without"
-            todo = f"give Keras layer '{label}' {identity().keras}, or add {ours.torch} in torch"
-            yield Hypothesis("extra activation", said, todo, theirs(before))
+            cause = f"Keras computes {ours.name} before {theirs.name}, torch goes on without"
+            yield Hypothesis("extra activation", cause, removal, theirs(before),
+                             output_of=behind[1].number)
             continue
         kind = "missing activation" if ours.name == "none" else "activation"
-        kind = "softmax axis" if softmax and theirs.name.startswith("softmax") else kind
-        yield Hypothesis(kind, f"Keras computes {ours.name}, torch {theirs.name}",
-                         f"give Keras layer '{label}' {theirs.keras}, or torch {ours.torch}",
-                         theirs(before))
+        if is_softmax and theirs.name.startswith("softmax"):
+            kind = "softmax axis"
+        cause = f"Keras computes {ours.name}, torch {theirs.name}"
+        advice = f"give Keras layer '{context.name}' {theirs.keras}, or torch {ours.torch}"
+        yield Hypothesis(kind, cause, advice, theirs(before))
         if kind == "softmax axis":
             # Inside fused attention torch's probabilities are known by their statistics.
-            said = f"Keras computes {ours.name}, torch {theirs.name}"
-            yield Hypothesis(kind, said, f"give '{label}' {theirs.keras}", theirs(before),
-                             how="statistics")
+            yield Hypothesis(kind, cause, advice, theirs(before), compare="statistics")
     if ours.name != "none":
-        yield from _without(scene, ours, before)
+        cause = f"Keras computes {ours.name}, torch goes on without"
+        yield from bypass(context, "extra activation", cause, removal, before)
 
 
-def _without(scene: DivergenceContext, ours: Function, before: Array) -> Iterator[Hypothesis]:
-    """torch has no activation there."""
-    label = scene.call.display_name
-    said = f"Keras computes {ours.name}, torch goes on without"
-    todo = f"give Keras layer '{label}' {identity().keras}, or add {ours.torch} in torch"
-    yield from bypass(scene, "extra activation", said, todo, before)
-
-
-def of_several_calls(scene: DivergenceContext) -> Iterator[Hypothesis]:
-    """The spot begins an activation that Keras computes in several steps (x + 3, relu6, times 1/6):
-    another one in its place.
+def of_several_calls(context: DivergenceContext) -> Iterator[Hypothesis]:
+    """Put another activation in the place of one that Keras computes in several calls from the
+    point on (x + 3, relu6, times 1/6).
     """
-    if scene.call.leaf is not None or not scene.keras.inputs:
+    if context.has_weights or not context.keras.inputs:
         return
-    given = scene.keras.inputs[0]
-    for last, captured in scene.along:
+    given = context.keras.inputs[0]
+    for last, captured in context.chain:
         ours = recognized(given, captured.outputs[0]) if captured.outputs else None
-        for theirs in functions() if ours is not None and ours.name != "none" else ():
-            if ours is not None and theirs.name != ours.name:
-                said = (f"from here to '{last.display_name}' Keras computes {ours.name}, torch "
-                        f"{theirs.name}")
-                todo = f"put {theirs.keras} in the place of these layers, or {ours.torch} in torch"
-                yield Hypothesis("activation", said, todo, theirs(given))
+        if ours is None or ours.name == "none":
+            continue
+        for theirs in functions():
+            if theirs.name != ours.name:
+                cause = (f"from here to '{last.display_name}' Keras computes {ours.name}, torch "
+                         f"{theirs.name}")
+                advice = (f"put {theirs.keras} in the place of these layers, or {ours.torch} in "
+                          "torch")
+                yield Hypothesis("activation", cause, advice, theirs(given), output_of=last.number)
 
 
-def idle_before(scene: DivergenceContext) -> Iterator[Hypothesis]:
-    """An activation layer before the spot does nothing: torch computes something there."""
-    idle = [
-        call for call, _ in scene.before
-        if "Activation" in call.class_names and call.inputs == call.outputs
-    ]
-    if idle:
-        yield from (one for one in before_the_layer(scene)
-                    if one.at in {call.display_name for call in idle})
-
-
-def before_the_layer(scene: DivergenceContext) -> Iterator[Hypothesis]:
-    """torch applies an activation to one of the inputs that Keras does not."""
-    if scene.spot.kind == "before":
-        return
-    for number, array in enumerate(scene.keras.inputs[:3]):
-        for function in functions():
-            trial = with_input(scene, number, function(array))
-            if trial is not None:
-                at = last_that_could(scene, array)
-                where = f"after Keras layer '{at}'" if at else f"before Keras layer '{scene.call.display_name}'"
-                yield Hypothesis(
-                    "missing activation", f"torch computes {function.name} {where}, Keras does not",
-                    f"add {function.keras} {where}, or use {identity().torch} in torch", trial,
-                    at=at, torch_at=scene.path_between)
-
-
-def with_input(scene: DivergenceContext, number: int, array: Array) -> Array | None:
-    """What the spot's call gives with one of its inputs replaced."""
-    inputs = list(scene.keras.inputs)
-    inputs[number] = array
-    return scene.run(inputs)
-
-
-def last_that_could(scene: DivergenceContext, array: Array) -> str:
-    """The call before the spot that gave this input and has an activation of its own, which does
-    nothing.
-    """
-    key = fingerprint(array)
-    for call, _ in reversed(scene.before):
-        if any(distance(key, output) < 1e-9 for output in call.outputs) and hasattr(
-                call.layer, "activation"):
-            return call.display_name
-    return ""
-
-
-def activation_behind(scene: DivergenceContext) -> Function | None:
-    """The activation that Keras computes behind the spot, in one step or several; None when it is
-    none.
-    """
-    for _, captured in scene.along if scene.keras.outputs else ():
-        function = recognized(scene.keras.outputs[0],
-                              captured.outputs[0]) if captured.outputs else None
+def activation_behind(context: DivergenceContext) -> tuple[Function, LayerCall] | None:
+    """Return the activation that Keras computes behind the point, and the last of its calls."""
+    for call, captured in context.chain if context.keras.outputs else ():
+        function = (recognized(context.keras.outputs[0], captured.outputs[0])
+                    if captured.outputs else None)
         if function is not None and function.name != "none":
-            return function
+            return function, call
+    return None
+
+
+# Activations before the point that only torch has.
+
+
+def idle_before(context: DivergenceContext) -> Iterator[Hypothesis]:
+    """Give an activation layer before the point that does nothing what torch computes there."""
+    idle = {
+        call.display_name for call, _ in context.producers
+        if "Activation" in call.class_names and call.inputs == call.outputs
+    }
+    if idle:
+        yield from (one for one in before_the_layer(context) if one.at in idle)
+
+
+def before_the_layer(context: DivergenceContext) -> Iterator[Hypothesis]:
+    """Apply an activation to one of the inputs."""
+    if context.point.kind == "before":
+        return
+    for number, array in enumerate(context.keras.inputs[:MAX_INPUTS]):
+        for function in functions():
+            trial = context.run_with_input(function(array), number)
+            if trial is None:
+                continue
+            at = _source_with_activation(context, array)
+            where = f"after Keras layer '{at}'" if at else f"before Keras layer '{context.name}'"
+            yield Hypothesis("missing activation",
+                             f"torch computes {function.name} {where}, Keras does not",
+                             f"add {function.keras} {where}, or use {identity().torch} in torch",
+                             trial, at=at, torch_at=context.path_between)
+
+
+def _source_with_activation(context: DivergenceContext, array: Array) -> str:
+    """Return the call before the point that gave an input and has an activation of its own."""
+    key = fingerprint(array)
+    found = (call.display_name for call, _ in reversed(context.producers)
+             if hasattr(call.layer, "activation") and any(
+                 distance(key, output) < 1e-9 for output in call.outputs))
+    return next(found, "")
+
+
+# Activations inside the code of a layer that calls others: the layer around is run again.
+
+
+def inside_code(context: DivergenceContext) -> Iterator[Hypothesis]:
+    """Give the layer around, or one inside that is not of Keras itself, another activation."""
+    if context.parent is None or (context.point.kind != "before" and not context.call.children):
+        return
+    parent = context.parent[0]
+    own = [
+        call for call, _ in context.producers
+        if not type(call.layer).__module__.startswith(("keras.", "tf_keras."))
+    ]
+    for call in (parent, *own):
+        for name, ours in _attributes(context, call.layer).items():
+            yield from _in_the_place_of(context, call, name, ours)
+
+
+def _in_the_place_of(context: DivergenceContext, call: LayerCall, name: str,
+                     ours: Function) -> Iterator[Hypothesis]:
+    assert context.parent is not None
+    parent = context.parent[0]
+    for theirs in (identity(), *functions()):
+        settings = {name: as_activation(context, theirs)}
+        inner = None if call is parent else call.layer
+        trial = context.around(inner, settings=settings) if theirs.name != ours.name else None
+        if trial is None:
+            continue
+        kind = "missing activation" if ours.name == "none" else "activation"
+        cause = (f"Keras computes {ours.name} in layer '{call.display_name}' ({name}), torch "
+                 f"{theirs.name}")
+        yield Hypothesis(kind, cause, f"give that layer {theirs.keras}, or torch {ours.torch}",
+                         trial, at=call.display_name, compare="parent", output_of=parent.number,
+                         torch_at=_path_of_function(context, theirs))
+
+
+def _attributes(context: DivergenceContext, layer: Any) -> dict[str, Function]:
+    """Return attributes of a layer that are known activations."""
+    probe = np.linspace(-6, 6, 49, dtype=np.float32)
+    found = {}
+    for name, value in vars(layer).items():
+        if "activation" not in name or not callable(value) or isinstance(value, type):
+            continue
+        result = _applied(value, probe, context)
+        function = recognized(probe, result) if result is not None else None
+        if function is not None:
+            found[name] = function
+    return found
+
+
+def _applied(function: Callable[[Any], Any], array: Array,
+             context: DivergenceContext) -> Array | None:
+    try:
+        return next(eager_arrays(function(as_tensor_like(array, array, context.target))), None)
+    except (ValueError, TypeError, RuntimeError, AttributeError):
+        # Not a function of one tensor.
+        return None
+
+
+def as_activation(context: DivergenceContext, function: Function) -> Callable[[Any], Any]:
+    """Return a function of arrays as one of the framework's tensors."""
+    return lambda x: as_tensor_like(function(next(eager_arrays(x))), x, context.target)
+
+
+def _path_of_function(context: DivergenceContext, function: Function) -> str | None:
+    """Return the torch module whose operation gives this function of what a layer inside gives."""
+    for _, captured in context.producers:
+        key = fingerprint(function(captured.outputs[0])) if captured.outputs else None
+        for step in context.torch.steps if key is not None else ():
+            if key is not None and any(
+                    distance(value.key, key) < PROVEN_BELOW for value in step.outputs):
+                return step.path
     return None

@@ -9,77 +9,74 @@ import numpy as np
 
 from ...comparison.arrays import arranged
 from ..context import Array, DivergenceContext, Hypothesis
-from .bypass import bypass, instead
+from .common import bypass, constant
 
 EVAL = "put the torch module into eval mode, and look for training=True in its forward"
 # What torch's dropout is made of where it is not one operation.
 DROPPING = ("mul", "mul_", "div", "div_", "native_dropout")
+MAX_INPUTS = 3
+MIN_SIZE = 16
 
 
-def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
-    """On in Keras: its output is its input with dropout. On in torch: so is what torch has where
-    Keras has the input.
+def hypotheses(context: DivergenceContext) -> Iterator[Hypothesis]:
+    """Look for dropout between input and output in Keras, and between Keras's input and what torch
+    has there.
     """
-    if not scene.keras.inputs or not scene.keras.outputs:
+    if not context.keras.inputs or not context.keras.outputs:
         return
-    given = scene.keras.inputs[0]
-    rate = dropped(given, scene.keras.outputs[0])
-    if rate is not None and scene.call.leaf is None:
-        said = f"Keras drops {rate:.0%} of the values: dropout is left on"
-        todo = "call the Keras model with training=False, and look for training=True inside"
-        yield from bypass(scene, "dropout", said, todo, given)
-    for number, one in enumerate(scene.keras.inputs[:3]):
-        yield from _in_torch(scene, number, one)
-    yield from _in_code_of_torch(scene)
+    given = context.keras.inputs[0]
+    rate = rate_of(given, context.keras.outputs[0])
+    if rate is not None and not context.has_weights:
+        cause = f"Keras drops {rate:.0%} of the values: dropout is left on"
+        advice = "call the Keras model with training=False, and look for training=True inside"
+        yield from bypass(context, "dropout", cause, advice, given)
+    for number, one in enumerate(context.keras.inputs[:MAX_INPUTS]):
+        yield from _in_torch(context, number, one)
+    yield from _in_code_of_torch(context)
 
 
-def _in_torch(scene: DivergenceContext, number: int, given: Array) -> Iterator[Hypothesis]:
-    between = scene.between()
-    steps = {step.order: step for step in (*scene.steps, *between)}
-    named = [(array, step.path) for order, step in steps.items()
-             for array in scene.values.get(order, ())]
-    named += [(array, between[-1].path if between else "") for array in scene.torch_inputs]
-    for theirs, path in named:
+def _in_torch(context: DivergenceContext, number: int, given: Array) -> Iterator[Hypothesis]:
+    between = context.steps_between()
+    steps = {step.order: step for step in (*context.steps, *between)}
+    found: list[tuple[Array, str | None]] = [(array, step.path) for order, step in steps.items()
+                                             for array in context.values.get(order, ())]
+    found += [(array, between[-1].path if between else None) for array in context.torch_inputs]
+    for theirs, path in found:
         for array in arranged(theirs, given.shape):
-            rate = dropped(given, array)
-            if rate is None:
-                continue
-            inputs = list(scene.keras.inputs)
-            inputs[number] = np.asarray(np.where(array == 0, 0, given / (1 - rate)), np.float32)
-            trial = scene.run(inputs)
+            rate = rate_of(given, array)
+            trial = (context.run_with_input(_dropped(given, array, rate), number)
+                     if rate is not None else None)
             if trial is not None:
-                said = f"torch drops {rate:.0%} of the values: dropout is left on"
-                yield Hypothesis("dropout", said, EVAL, trial, at=last_dropout(scene),
+                cause = f"torch drops {rate:.0%} of the values: dropout is left on"
+                yield Hypothesis("dropout", cause, EVAL, trial, at=_last_dropout(context),
                                  torch_at=path)
 
 
-def _in_code_of_torch(scene: DivergenceContext) -> Iterator[Hypothesis]:
-    """torch drops values of what a layer inside gives, in code that Keras has too: the layer around
-    run with that.
-    """
-    if scene.spot.kind != "before" and not scene.call.children:
+def _in_code_of_torch(context: DivergenceContext) -> Iterator[Hypothesis]:
+    """Drop what torch drops of what a layer inside gives, in code that Keras has too."""
+    if context.parent is None or (context.point.kind != "before" and not context.call.children):
         return
-    for call, captured in reversed(scene.before):
-        for step in scene.steps if captured.outputs else ():
-            if "dropout" not in step.path and "dropout" not in step.name and step.name not in DROPPING:
-                continue
+    parent = context.parent[0]
+    results = [(step, array) for step, array in context.step_results()
+               if "dropout" in step.path or "dropout" in step.name or step.name in DROPPING]
+    for call, captured in reversed(context.producers):
+        for step, value in results if captured.outputs else ():
             ours = captured.outputs[0]
-            for array in (one for value in scene.values.get(step.order, ())
-                          for one in arranged(value, ours.shape)):
-                rate = dropped(ours, array)
-                if rate is None:
-                    continue
-                left = np.asarray(np.where(array == 0, 0, ours / (1 - rate)), np.float32)
-                trial = scene.around(call.layer, change=partial(instead, left))
+            for array in arranged(value, ours.shape):
+                rate = rate_of(ours, array)
+                change = partial(constant, _dropped(ours, array,
+                                                    rate)) if rate is not None else None
+                trial = context.around(call.layer, change=change) if change is not None else None
                 if trial is not None:
-                    said = (f"torch drops {rate:.0%} of the values behind '{call.display_name}': "
-                            "dropout is left on")
-                    yield Hypothesis("dropout", said, EVAL, trial, how="around", torch_at=step.path)
+                    cause = (f"torch drops {rate:.0%} of the values behind '{call.display_name}': "
+                             "dropout is left on")
+                    yield Hypothesis("dropout", cause, EVAL, trial, compare="parent",
+                                     output_of=parent.number, torch_at=step.path)
 
 
-def dropped(before: Array, after: Array) -> float | None:
-    """The rate of the dropout that makes `after` of `before`, None when it is none."""
-    if before.shape != after.shape or before.dtype.kind != "f" or before.size < 16:
+def rate_of(before: Array, after: Array) -> float | None:
+    """Return the rate of the dropout that makes `after` of `before`, None when it is none."""
+    if before.shape != after.shape or before.dtype.kind != "f" or before.size < MIN_SIZE:
         return None
     left = (after != 0) & (np.abs(before) > 1e-3 * np.abs(before).max())
     lost = (after == 0) & (before != 0)
@@ -94,8 +91,12 @@ def dropped(before: Array, after: Array) -> float | None:
     return rate if abs(share - rate) < 0.1 + 2 / np.sqrt(before.size) else None
 
 
-def last_dropout(scene: DivergenceContext) -> str:
-    """The Keras dropout layer that stands before the spot, "" when there is none."""
-    return next(
-        (call.display_name for call, _ in reversed(scene.before) if "Dropout" in call.class_names),
-        "")
+def _dropped(given: Array, pattern: Array, rate: float) -> Array:
+    return np.asarray(np.where(pattern == 0, 0, given / (1 - rate)), np.float32)
+
+
+def _last_dropout(context: DivergenceContext) -> str:
+    """Return the Keras dropout layer that stands before the point, "" when there is none."""
+    found = (call.display_name
+             for call, _ in reversed(context.producers) if "Dropout" in call.class_names)
+    return next(found, "")

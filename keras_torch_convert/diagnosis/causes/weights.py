@@ -4,70 +4,211 @@ loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise, permutations
 
 import numpy as np
 
-from ..context import Array, DivergenceContext, Hypothesis
-from .bypass import behind_next_steps
+from ...errors import TransferError
+from ...keras_io.values import read_values
+from ...plan.evaluation import Evaluation
+from ...plan.expressions import Add, Expression
+from ...plan.plan import Plan
+from ...plan.recipe import Assignment
+from ...rules.layer import assign_layer
+from ...running.keras_calls import LayerCall
+from ...running.outputs import as_array
+from ...spec.layer_groups import TorchLayer
+from ...spec.source import Source
+from ...spec.target import Target, TargetLayer, TargetVariable
+from ..context import Array, DivergenceContext, Hypothesis, WrongWeights
+from ..scopes import TorchScope
+from .common import behind_next_steps
 
 # Values that were only carried over are equal bit for bit; a computed one (two biases added) may be
 # rounded.
-EQUAL = 1e-6
+EQUAL_BELOW = 1e-6
 # What a new layer has for a gain or an offset.
 FRESH = (0.0, 1.0)
-AGAIN = "carry those weights over again (ktc.convert with this plan)"
+MAX_TURNED_NDIM = 5
+CARRY_OVER = "carry those weights over again (ktc.convert with this plan)"
 
 
-def hypotheses(scene: DivergenceContext) -> Iterator[Hypothesis]:
-    """The layer run with torch's values."""
-    leaf = scene.call.leaf
-    if leaf is None or not scene.wanted:
-        return
+class LayerWeights:
+    """What the variables of Keras layers hold, and what torch's values make of them: by the plan,
+    else by the rule for the layer. Read when asked for.
+    """
+    def __init__(self, source: Source, target: Target, plan: Plan | None) -> None:
+        self.source, self.target, self.plan = source, target, plan
+        self.checked: dict[str, bool | None] = {}
+
+    def held(self, leaf: TargetLayer) -> dict[str, Array]:
+        """Return what the layer's variables hold, by name."""
+        return {
+            v.name: np.array(as_array(read_values(self.target, v.variable))) for v in leaf.variables
+        }
+
+    def planned(self, leaf: TargetLayer, scope: TorchScope | None) -> dict[str, Array]:
+        """Return what torch's values make of them, where that is known."""
+        evaluation = Evaluation(self.source)
+        assignments = {one.key: one for one in self._assignments(leaf, scope)}
+        planned = {}
+        for variable in leaf.variables:
+            assignment = assignments.get(variable.key)
+            values = None if assignment is None else _evaluated(evaluation, assignment.expression,
+                                                                variable)
+            if values is not None and values.shape == variable.shape:
+                planned[variable.name] = values
+        return planned
+
+    def owners(self, held: Mapping[str, Array], names: Iterable[str],
+               leaf: TargetLayer) -> dict[str, str]:
+        """Return those of the variables `names` that hold what belongs to another layer's, with
+        that one's display name.
+        """
+        return {name: owner for name in names if (owner := self._owner(held[name], leaf))}
+
+    def _owner(self, held: Array, leaf: TargetLayer) -> str:
+        if self.plan is None or held.size < 2 or np.ptp(held) == 0:
+            return ""
+        evaluation = Evaluation(self.source)
+        own = {variable.key for variable in leaf.variables}
+        for assignment in self.plan.assignments:
+            variable = self.target.variables.get(assignment.key)
+            if variable is None or variable.key in own or variable.shape != held.shape:
+                continue
+            values = _evaluated(evaluation, assignment.expression, variable)
+            if values is not None and np.array_equal(values, held):
+                return variable.display_name
+        return ""
+
+    def wrong(self, calls: Iterable[LayerCall], scopes: Mapping[int,
+                                                                TorchScope]) -> list[WrongWeights]:
+        """Return the calls of layers that hold other values than torch's, in the order given."""
+        found = []
+        for call in calls:
+            if call.leaf is None:
+                continue
+            held, planned = self.held(call.leaf), self.planned(call.leaf, scopes.get(call.number))
+            wrong = {name: held[name] for name in planned if not equal(held[name], planned[name])}
+            if wrong:
+                kind, cause = describe(wrong, planned, self.owners(held, wrong, call.leaf))
+                names = ", ".join(f"{call.display_name}/{name}" for name in wrong)
+                found.append(WrongWeights(call, kind, f"{names}: {cause}", planned))
+        return found
+
+    def as_planned(self, call: LayerCall, scope: TorchScope | None) -> bool | None:
+        """Whether a layer holds what the plan says, for one whose output torch has nowhere by
+        itself: a sum of tensors went into it, or it depends on no data.
+
+        None where the output can be compared, or no plan says anything.
+        """
+        leaf = call.leaf
+        if leaf is None or self.plan is None or call.children:
+            return None
+        if leaf.display_name not in self.checked:
+            self.checked[leaf.display_name] = self._as_planned(self.plan, leaf, call, scope)
+        return self.checked[leaf.display_name]
+
+    def _as_planned(self, plan: Plan, leaf: TargetLayer, call: LayerCall,
+                    scope: TorchScope | None) -> bool | None:
+        own = {variable.key for variable in leaf.variables}
+        # The rows that a table gives follow from its values and the numbers that go in, which both
+        # models share.
+        is_table = any("Embedding" in name for name in call.class_names)
+        is_sum = any(isinstance(one.expression, Add) for one in plan.assignments if one.key in own)
+        planned = self.planned(leaf, scope) if is_table or scope is None or is_sum else {}
+        if not planned:
+            return None
+        held = self.held(leaf)
+        return all(equal(held[name], value) for name, value in planned.items())
+
+    def _assignments(self, leaf: TargetLayer, scope: TorchScope | None) -> tuple[Assignment, ...]:
+        if self.plan is not None:
+            return self.plan.assignments
+        if scope is None:
+            return ()
+        tensors = tuple(self.source[name] for name in scope.names if name in self.source)
+        try:
+            return assign_layer(TorchLayer(scope.path, tensors), leaf)
+        except TransferError:
+            # Without a rule for the pair nothing is known of what its weights should be.
+            return ()
+
+
+def _evaluated(evaluation: Evaluation, expression: Expression,
+               variable: TargetVariable) -> Array | None:
+    """Return what an expression gives; None for a callback's result, which only the conversion that
+    called it knows.
+    """
+    try:
+        return evaluation.values(expression, "float32", variable.display_name)
+    except (ValueError, KeyError):
+        return None
+
+
+def hypotheses(context: DivergenceContext) -> Iterator[Hypothesis]:
+    """Run the layer with torch's values."""
     wrong = {
-        name: scene.held[name] for name, wanted in scene.wanted.items()
-        if name in scene.held and not equal(scene.held[name], wanted)
+        name: context.held[name] for name, planned in context.planned.items()
+        if name in context.held and not equal(context.held[name], planned)
     }
     if not wrong:
         return
-    with scene.weights(scene.wanted):
-        trial = scene.run()
+    with context.weights(context.planned):
+        trial = context.run()
     if trial is None:
         return
-    kind, said = in_words(wrong, scene.wanted, scene.owners)
-    names = ", ".join(f"{leaf.display_name}/{name}" for name in wrong)
-    of = f" of torch's '{scene.place.path}'" if scene.place is not None else ""
-    advice = (f"carry the weights{of} over again (ktc.convert with this plan), and change {names} "
-              "nowhere else")
-    yield Hypothesis(kind, f"{names}: {said}", advice, trial)
-    if scene.place is None:
-        yield from behind_next_steps(scene, kind, f"{names}: {said}", advice, trial)
+    kind, cause = describe(wrong, context.planned, context.owners)
+    names = ", ".join(f"{context.name}/{name}" for name in wrong)
+    owner = f" of torch's '{context.scope.path}'" if context.scope is not None else ""
+    advice = (f"carry the weights{owner} over again (ktc.convert with this plan), and change "
+              f"{names} nowhere else")
+    yield Hypothesis(kind, f"{names}: {cause}", advice, trial)
+    if context.scope is None:
+        yield from behind_next_steps(context, kind, f"{names}: {cause}", advice, trial)
+
+
+def of_layers_inside(context: DivergenceContext) -> Iterator[Hypothesis]:
+    """Run the layer around with torch's values in a layer inside whose output has the right
+    statistics in spite of its own, or adds nothing.
+    """
+    for wrong in context.wrong_weights if context.parent is not None else ():
+        trial = context.around_with_weights(wrong)
+        if trial is not None and context.parent is not None:
+            yield Hypothesis(wrong.kind, wrong.cause, CARRY_OVER, trial, at=wrong.call.display_name,
+                             compare="parent", output_of=context.parent[0].number)
+
+
+# How the held values come from torch's.
 
 
 def equal(first: Array, second: Array) -> bool:
     """Whether two arrays hold the same values."""
     if first.shape != second.shape:
         return False
-    scale = float(np.abs(second).max(initial=0.0))
-    return bool(
-        np.abs(first.astype(np.float64) - second).max(initial=0.0) <= EQUAL * max(scale, 1e-30))
+    scale = max(float(np.abs(second).max(initial=0.0)), 1e-30)
+    difference = np.abs(first.astype(np.float64) - second).max(initial=0.0)
+    return bool(difference <= EQUAL_BELOW * scale)
 
 
-def in_words(wrong: Mapping[str, Array], wanted: Mapping[str, Array],
+def describe(wrong: Mapping[str, Array], planned: Mapping[str, Array],
              owners: Mapping[str, str]) -> tuple[str, str]:
-    """The kind of the mistake, and a sentence: the first variable's that has an explanation."""
-    explained = [relation(name, held, wanted, owners.get(name, "")) for name, held in wrong.items()]
+    """Return the kind of the mistake and a sentence: the first variable's that has an explanation.
+    """
+    explained = [
+        relation(name, held, planned, owners.get(name, "")) for name, held in wrong.items()
+    ]
     return next((one for one in explained if one[0] != "weights"), explained[0])
 
 
-def relation(name: str, held: Array, every: Mapping[str, Array], owner: str) -> tuple[str, str]:
-    """How the held values come from torch's; `every` are the values that the layer's variables
-    should have.
+def relation(name: str, held: Array, planned: Mapping[str, Array], owner: str) -> tuple[str, str]:
+    """Return how one variable's values come from torch's; `planned` are those that the layer's
+    variables should have.
     """
-    wanted = every[name]
-    owner = next(
-        (other for other, values in every.items() if other != name and equal(held, values)), owner)
+    wanted = planned[name]
+    others = (other for other, values in planned.items() if other != name and equal(held, values))
+    owner = next(others, owner)
     if owner:
         return "swapped weights", f"it holds the values that belong to '{owner}'"
     if held.size == 1:
@@ -76,40 +217,48 @@ def relation(name: str, held: Array, every: Mapping[str, Array], owner: str) -> 
         kind = "weights not loaded" if ours in FRESH else "weights"
         return kind, f"it holds {ours:.7g}, torch {theirs:.7g}"
     if np.ptp(held) == 0:
-        return "weights not loaded", (f"all its values are {float(held.flat[0]):g}: it was never "
-                                      "loaded")
-    if (factor := ratio(held, wanted)) is not None:
+        return ("weights not loaded",
+                f"all its values are {float(held.flat[0]):g}: it was never loaded")
+    if (factor := _factor(held, wanted)) is not None:
         return "scaled weights", f"all its values are {factor:.6g} times torch's"
-    moved = moved_values(held, wanted)
-    return moved or (
-        "weights",
-        f"its values are not torch's (largest difference {float(np.abs(held - wanted).max()):.1e})")
+    largest = float(np.abs(held - wanted).max())
+    return _moved(
+        held,
+        wanted) or ("weights", f"its values are not torch's (largest difference {largest:.1e})")
 
 
-def moved_values(held: Array, wanted: Array) -> tuple[str, str] | None:
-    """How torch's values were moved, None when these are others."""
-    if (axes := turned(held, wanted)) is not None:
-        return "transposed weights", (f"its axes stand in the order {axes} of those that it "
-                                      "should have")
-    if (flipped := mirrored(held, wanted)) is not None:
-        return "flipped weights", f"it is mirrored along axes {flipped}"
-    orders = ((axis, order_along(held, wanted, axis)) for axis in range(held.ndim))
-    return next((order_kind(order, axis, held) for axis, order in orders if order is not None),
-                None)
+def _factor(held: Array, wanted: Array) -> float | None:
+    flat = wanted.astype(np.float64).ravel()
+    norm = float(flat @ flat)
+    factor = float(flat @ held.astype(np.float64).ravel()) / norm if norm else 0.0
+    is_close = np.abs(held - factor * wanted).max() <= 1e-5 * np.abs(held).max()
+    return factor if factor and is_close else None
 
 
-def turned(held: Array, wanted: Array) -> tuple[int, ...] | None:
-    """The order of axes that makes the held values torch's."""
-    if held.ndim > 5:
-        return None
-    for axes in permutations(range(held.ndim)):
-        if axes != tuple(range(held.ndim)) and equal(held.transpose(axes), wanted):
-            return axes
+def _moved(held: Array, wanted: Array) -> tuple[str, str] | None:
+    """Return how torch's values were moved, None when these are others."""
+    if (axes := _turned(held, wanted)) is not None:
+        return "transposed weights", (f"its axes stand in the order {axes} of those that it should "
+                                      "have")
+    if (axes := _mirrored(held, wanted)) is not None:
+        return "flipped weights", f"it is mirrored along axes {axes}"
+    for axis in range(held.ndim):
+        order = _order_along(held, wanted, axis)
+        if order is not None:
+            return _describe_order(order, axis)
     return None
 
 
-def mirrored(held: Array, wanted: Array) -> tuple[int, ...] | None:
-    """The axes along which the held values run backwards."""
+def _turned(held: Array, wanted: Array) -> tuple[int, ...] | None:
+    """Return the order of axes that makes the held values torch's, None when there is none."""
+    for perm in permutations(range(held.ndim)) if held.ndim <= MAX_TURNED_NDIM else ():
+        if perm != tuple(range(held.ndim)) and equal(held.transpose(perm), wanted):
+            return perm
+    return None
+
+
+def _mirrored(held: Array, wanted: Array) -> tuple[int, ...] | None:
+    """Return the axes along which the held values run backward."""
     for mask in range(1, 2**held.ndim):
         axes = tuple(axis for axis in range(held.ndim) if mask >> axis & 1)
         if all(held.shape[axis] > 1 for axis in axes) and equal(np.flip(held, axes), wanted):
@@ -117,44 +266,34 @@ def mirrored(held: Array, wanted: Array) -> tuple[int, ...] | None:
     return None
 
 
-def ratio(held: Array, wanted: Array) -> float | None:
-    """The number by which all of torch's values were multiplied."""
-    flat = wanted.astype(np.float64).ravel()
-    norm = float(flat @ flat)
-    if not norm:
-        return None
-    factor = float(flat @ held.astype(np.float64).ravel()) / norm
-    close = np.abs(held - factor * wanted).max() <= 1e-5 * np.abs(held).max()
-    return factor if factor and close else None
-
-
-def order_along(held: Array, wanted: Array, axis: int) -> list[int] | None:
-    """For each entry of an axis the one of torch's that it holds, None when some are not torch's.
+def _order_along(held: Array, wanted: Array, axis: int) -> list[int] | None:
+    """Return for each entry of an axis the one of torch's that it holds, None when some are not
+    torch's.
     """
-    rows = np.ascontiguousarray(np.moveaxis(wanted, axis, 0)).reshape(wanted.shape[axis], -1)
-    ours = np.ascontiguousarray(np.moveaxis(held, axis, 0)).reshape(held.shape[axis], -1)
-    places: dict[bytes, int] = {}
-    for number, row in enumerate(rows):
-        places.setdefault(row.tobytes(), number)
-    order = [places.get(row.tobytes(), -1) for row in ours]
+    theirs, ours = (np.ascontiguousarray(np.moveaxis(array, axis,
+                                                     0)).reshape(array.shape[axis], -1)
+                    for array in (wanted, held))
+    positions: dict[bytes, int] = {}
+    for number, row in enumerate(theirs):
+        positions.setdefault(row.tobytes(), number)
+    order = [positions.get(row.tobytes(), -1) for row in ours]
     return order if sorted(order) == list(range(len(order))) and order != sorted(order) else None
 
 
-def order_kind(order: list[int], axis: int, held: Array) -> tuple[str, str]:
-    """Whether an axis is in another order by rows, by blocks, or like a flattened map."""
+def _describe_order(order: list[int], axis: int) -> tuple[str, str]:
+    """Say whether an axis is in another order by rows, by blocks, or like a flattened map."""
     count = len(order)
     for channels in range(2, count // 2 + 1):
         if count % channels == 0:
             flattened = np.arange(count).reshape(channels, -1).T.ravel()
             if order in (flattened.tolist(), np.argsort(flattened).tolist()):
-                rows = (f"its rows along axis {axis} are in the order of a map flattened in the "
-                        "other layout")
-                return "flatten order", f"{rows} ({channels} by {count // channels})"
-    jumps = sum(two - one != 1 for one, two in pairwise(order))
-    if jumps + 1 <= count // 2:
-        return (
-            "block order",
-            f"its entries along axis {axis} come in {jumps + 1} blocks (heads, gates, groups) in "
-            "another order")
-    return "weights order", (f"its entries along axis {axis} (of {held.shape[axis]}) are torch's "
-                             "in another order")
+                return ("flatten order",
+                        f"its rows along axis {axis} are in the order of a map flattened in the "
+                        f"other layout ({channels} by {count // channels})")
+    blocks = 1 + sum(two - one != 1 for one, two in pairwise(order))
+    if blocks <= count // 2:
+        return ("block order",
+                f"its entries along axis {axis} come in {blocks} blocks (heads, gates, groups) in "
+                "another order")
+    return ("weights order", f"its entries along axis {axis} (of {count}) are torch's in another "
+            "order")

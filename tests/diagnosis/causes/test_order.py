@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_torch_convert.diagnosis.causes.elements import same_values
+from keras_torch_convert.diagnosis.causes.order import same_values
 
 
 def test_arrays_of_different_sizes_do_not_hold_the_same_values() -> None:

@@ -1,0 +1,90 @@
+"""The same in another order: values (flattened maps, joined branches, tokens), and two steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...comparison.arrays import apart
+from ..context import PROVEN_BELOW, Array, DivergenceContext, Hypothesis
+from .activations import activation_behind
+from .weights import CARRY_OVER
+
+JOINS = ("Concatenate", "Concat", "Stack")
+SHUFFLES = ("Reshape", "Transpose", "Permute", "Flatten")
+SAME_SORTED = 1e-4
+OTHER_ORDER = "the branches that are joined come in another order in torch"
+JOIN_ALIKE = "join them in torch's order in Keras"
+
+
+def of_values(context: DivergenceContext) -> Iterator[Hypothesis]:
+    """Run the layer on torch's input in torch's order."""
+    if not context.keras.inputs or not context.torch_inputs or not context.has_weights:
+        return
+    ours, theirs = context.keras.inputs[0], context.torch_inputs[0]
+    if not same_values(ours, theirs) or apart(theirs, ours) < PROVEN_BELOW:
+        return
+    for array in _in_shape(theirs, ours.shape):
+        trial = context.run_with_input(array)
+        if trial is None:
+            continue
+        for wrong in context.wrong_weights[:1]:
+            yield Hypothesis(wrong.kind, wrong.cause, CARRY_OVER, trial, at=wrong.call.display_name)
+        kind, cause, at = _words(context, ours)
+        yield Hypothesis(
+            kind, cause, "bring the values into torch's order before Keras layer "
+            f"'{context.name}'", trial, at=at)
+
+
+def same_values(first: Array, second: Array) -> bool:
+    """Whether two arrays hold the same values in whatever order."""
+    if first.size != second.size:
+        return False
+    one, two = (np.sort(array.ravel().astype(np.float64)) for array in (first, second))
+    scale = max(float(np.abs(two).max(initial=0.0)), 1e-30)
+    return bool(np.abs(one - two).max(initial=0.0) <= SAME_SORTED * scale)
+
+
+def _in_shape(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
+    """Yield torch's values in the shape of the Keras input, in torch's own order: channels last,
+    else as they stand.
+    """
+    if array.ndim == len(shape) and array.ndim > 2:
+        moved = np.moveaxis(array, 1, -1)
+        if moved.shape == shape:
+            yield np.ascontiguousarray(moved)
+    if array.shape == shape:
+        yield array
+    elif array.ndim != len(shape) or sorted(array.shape) != sorted(shape):
+        yield array.reshape(shape)
+
+
+def _words(context: DivergenceContext, ours: Array) -> tuple[str, str, str]:
+    """Return kind, cause and the Keras layer to blame."""
+    joins, shuffles = ([
+        call.display_name for call, _ in context.producers if set(call.class_names) & set(names)
+    ] for names in (JOINS, SHUFFLES))
+    if joins:
+        return "concat order", OTHER_ORDER, joins[-1]
+    if ours.ndim == 2 and shuffles:
+        return ("flatten order", "torch flattens its map channels first, Keras channels last, and "
+                "the rows of the kernel do not allow for it", shuffles[-1])
+    at = shuffles[-1] if shuffles else ""
+    return "order of values", "the values come in another order in torch", at
+
+
+def of_norm_and_activation(context: DivergenceContext) -> Iterator[Hypothesis]:
+    """Apply the activation behind the norm before it."""
+    is_norm = any("Normalization" in name for name in context.call.class_names)
+    found = activation_behind(context) if context.has_weights and is_norm else None
+    if found is None:
+        return
+    function, consumer = found
+    trial = context.run_with_input(function(context.keras.inputs[0]))
+    if trial is not None and context.nearest(function(trial)) > PROVEN_BELOW:
+        cause = f"torch computes {function.name} before the norm, Keras behind it"
+        yield Hypothesis(
+            "order of norm and activation", cause,
+            f"put Keras layer '{consumer.display_name}' before '{context.name}', or the norm first "
+            "in torch", trial, output_of=consumer.number)
