@@ -75,7 +75,7 @@ class _Copier:
         # As copy.deepcopy has it: identity to copy; the originals are held by their owners.
         self.memo: dict[int, Any] = {}
         self.storages: dict[int, Any] = {}
-        self.shared: dict[str, str] = {}
+        self.shared: dict[str, None] = {}
 
     def copy_of(self, module: Any) -> Any:
         """Copy a module. What copy.deepcopy cannot copy is prepared in its memo before."""
@@ -102,7 +102,7 @@ class _Copier:
                 copy.deepcopy(value, self.memo)
             except Exception as error:  # any class may refuse in any way
                 self.memo[id(value)] = value
-                self.shared[f"{path} ({type(value).__name__})"] = str(error)
+                self.shared[f"{path} ({type(value).__name__}: {type(error).__name__})"] = None
 
     def _tensor(self, tensor: Any) -> Any:
         """Copy a tensor; views of one storage stay views of one."""
