@@ -20,6 +20,8 @@ def run(target: Path) -> nbformat.NotebookNode:
     """Return the notebook with fresh outputs, written to `target`. An error in a cell is raised."""
     # The notebook runs commands of the environment that it runs in.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # Tables are as wide as the terminal, which differs from one to the next.
+    os.environ["COLUMNS"] = "100"
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(notebook, timeout=SECONDS_FOR_A_CELL, kernel_name="python3",
                    record_timing=False).execute()

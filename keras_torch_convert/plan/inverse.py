@@ -12,7 +12,8 @@ from ..util.text import join_names
 from .casting import is_exact
 from .evaluation import shape_of
 from .expressions import (Concat, Expression, Fill, Movement, Overlay, SliceScatter, Tensor,
-                          may_have_gaps, tensors_of)
+                          may_have_gaps, needs_callback, tensors_of)
+from .expressions.callback import NO_WAY_BACK
 from .recipe import AnyRecipe, Assignment, Constant, Recipe
 
 
@@ -154,6 +155,8 @@ class _Inversion:
         label = self.used_for[expression]
         if isinstance(expression, Tensor):
             self.values.setdefault(expression.name, []).append(value)
+        elif needs_callback(expression):
+            raise ValueError(NO_WAY_BACK)
         elif may_have_gaps(value) and not isinstance(expression, Movement):
             raise ValueError(f"only a part of what {type(expression).__name__} gives is used, so "
                              "it cannot be inverted")

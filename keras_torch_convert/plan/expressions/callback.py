@@ -9,6 +9,9 @@ from typing import Any
 from ...spec.tensor_spec import Shape
 from .node import Expression, OperandValues, Shapes
 
+NO_WAY_BACK = ("a user's callback cannot be inverted; use the rules of the layers, or say it with "
+               "steps of a Plan")
+
 
 @dataclass(frozen=True, slots=True)
 class UserCall:
@@ -57,9 +60,7 @@ class CallbackOutput(Expression):
 
     def invert(self, value: Expression, shapes: Shapes) -> OperandValues:
         """Raise ValueError."""
-        raise ValueError(
-            "a user's callback cannot be inverted; use the rules of the layers, or say "
-            "it with steps of a Plan")
+        raise ValueError(NO_WAY_BACK)
 
 
 def needs_callback(expression: Expression) -> bool:
