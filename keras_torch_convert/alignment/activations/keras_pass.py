@@ -1,5 +1,4 @@
-"""One run of the Keras model in which every layer gets its weights when it is called, since its
-input is right by then.
+"""One run of the Keras model in which every layer gets its weights when it is called.
 
 The torch unit with an equal input is the one that the layer is; its weights are set, the layer
 runs, and its output must be one that torch computed. The order of layers and their names decide
@@ -539,8 +538,10 @@ class KerasPass:
         if not left:
             return False
         chosen, filling = left[0]
+        alike = None
         if self.setup.forced:
-            filling = self._most_alike(leaf, [one for _, one in left], candidate.unit, run)
+            alike = self._most_alike(leaf, [one for _, one in left], candidate.unit, run)
+        filling = filling if alike is None else alike
         settled = Match(
             leaf, filling, candidate.unit.display_name, "its input; the layers behind it", 0.0, 0.0,
             len(possible),
@@ -548,16 +549,15 @@ class KerasPass:
             if self.setup.forced else candidate.unit.outputs)
         self._take(settled)
         self.state.last_order = candidate.unit.order
-        # What comes behind gets torch's own output, whichever of them it is.
-        alternatives = () if self.setup.forced else tuple(key for key, _ in left[1:])
+        # What comes behind gets torch's own output, whichever of them it is, if torch shows it.
+        alternatives = tuple(key for key, _ in left[1:]) if alike is None else ()
         self.state.choices.append(
             BranchPoint(leaf.display_name, chosen, alternatives, len(self.state.settled)))
         return True
 
     def _most_alike(self, leaf: TargetLayer, mappings: list[LayerMapping], unit: TracedOp,
-                    run: Callable[[], Any]) -> LayerMapping:
-        """The first of the mappings, unless the output with another is clearly more like torch's.
-        """
+                    run: Callable[[], Any]) -> LayerMapping | None:
+        """The first mapping, or one clearly more like torch; None for a bank of experts."""
         if len(mappings) == 1:
             return mappings[0]
         found: list[float] = []
@@ -572,6 +572,8 @@ class KerasPass:
             nearest = most_alike(recorded, own[0]) if own else None
             found.append(-1.0 if nearest is None else similarity(nearest, own[0]))
         best = max(range(len(found)), key=found.__getitem__)
+        if found[best] < 0 and sum(len(one.shape) == 3 for one in leaf.variables) > 1:
+            return None
         clear = found[best] >= MOST_ALIKE_FROM and found[best] > found[0] + CLEARLY_MORE_ALIKE
         return mappings[best if clear else 0]
 
