@@ -122,9 +122,10 @@ def test_a_lock_that_another_process_holds_for_ever_is_an_error(
 def test_four_writers_side_by_side_leave_one_whole_set(tmp_path: Path, rounds: int) -> None:
     path = tmp_path / "model.weights.json"
     winners = set()
-    for _ in range(rounds):
+    for number in range(rounds):
         children = []
-        for seed in range(4):
+        # The writer that starts last wins often: it is another one in each round.
+        for seed in (*range(number % 4, 4), *range(number % 4)):
             child = os.fork()
             if child == 0:
                 status = 1
@@ -140,5 +141,4 @@ def test_four_writers_side_by_side_leave_one_whole_set(tmp_path: Path, rounds: i
         winners |= seeds
         assert {entry.name for entry in tmp_path.iterdir()
                } == {path.name, f".{path.name}.lock", "model_00000.weights.h5", *shard_names(path)}
-    # Of a few rounds the writer that starts last may win every one.
-    assert len(winners) > 1 or rounds < 100
+    assert len(winners) > 1
