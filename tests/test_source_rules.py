@@ -94,15 +94,6 @@ HOME_MADE_PHRASES = re.compile(
     r"|favour\w*|centre|grey|honour\w*|neighbour\w*|labelled|artefacts?|licence|catalogue|whilst"
     r"|amongst|afterwards|analys(?:e|ed|es|ing)"
     rf"|(?:{'|'.join(BRITISH)})is(?:e|es|ed|ing|ation|ations|er|able))(?![a-z])", re.IGNORECASE)
-# What still stands somewhere; each list may only shrink.
-OLD_LONG_LINES = {
-    "keras_torch_convert/_core.pyi", "keras_torch_convert/comparison/divergence.py",
-    "keras_torch_convert/diagnosis/causes/activations.py",
-    "keras_torch_convert/diagnosis/causes/dropout.py",
-    "keras_torch_convert/diagnosis/causes/structure.py",
-    "keras_torch_convert/diagnosis/description.py", "keras_torch_convert/diagnosis/diagnosis.py",
-}
-OLD_LARGE_FUNCTIONS = {"keras_torch_convert/api/aligning.py:align",}
 # Of torch, NumPy, named tuples and this package's own classes.
 PRIVATE_NAMES_OF_OTHERS = {"_modules", "_replace", "_version"}
 
@@ -261,8 +252,7 @@ def test_file_can_be_read_in_one_sitting(path: Path) -> None:
 
 def test_no_line_is_too_long() -> None:
     long = [
-        f"{relative(path)}:{number}"
-        for path in [*PYTHON, *C_FILES] if relative(path) not in OLD_LONG_LINES
+        f"{relative(path)}:{number}" for path in [*PYTHON, *C_FILES]
         for number, line in enumerate(path.read_text().splitlines(), 1) if len(line) > COLUMNS
     ]
     assert long == []
@@ -274,7 +264,7 @@ def test_no_line_of_the_notebook_is_too_long() -> None:
     code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     long = [line for cell in code for line in cell.splitlines() if len(line) > COLUMNS]
     assert code
-    assert relative(path) in OLD_LONG_LINES or long == []
+    assert long == []
 
 
 @pytest.mark.parametrize("path", PACKAGE, ids=relative)
@@ -287,8 +277,7 @@ def test_a_large_function_says_why(path: Path) -> None:
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
             small = length <= LINES_OF_A_FUNCTION and parameters <= PARAMETERS_OF_A_FUNCTION
-            old = f"{relative(path)}:{node.name}" in OLD_LARGE_FUNCTIONS
-            assert small or old or lines[first - 2].lstrip().startswith("# "), (
+            assert small or lines[first - 2].lstrip().startswith("# "), (
                 f"{node.name}: {length} lines, {parameters} parameters, and no comment above it "
                 "that says why")
 

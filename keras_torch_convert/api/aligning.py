@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..running.input_pair import Call, InputPair
 
 
+# The parameters are public, and most of the lines say what they mean.
 def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | None = None,
           keras_call: Call | None = None, hints: Mapping[str, str] | None = None,
           accept_unproven: bool = False,

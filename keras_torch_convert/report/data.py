@@ -118,9 +118,7 @@ class ReportData:
         return "" if self.comparison is None else self.comparison.rescale_mode
 
     def totals(self) -> list[StatusTotal]:
-        """Return the number of tensors or variables of every status, also of those that did not
-        occur.
-        """
+        """Count tensors and variables by status, those that did not occur included."""
         totals = []
         for status in SOURCE_STATUSES + TARGET_STATUSES:
             entries = [entry for entry in self.ledger if entry.status == status]

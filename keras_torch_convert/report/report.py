@@ -158,7 +158,13 @@ class Report(ReportData):
         return plain
 
     def to_json(self, path: str | PathLike[str] | None = None) -> str:
-        """Return the report as JSON text with sorted keys, and write it to `path` if one is given.
+        """Turn the report into JSON, and write that to a file if one is given.
+
+        Args:
+            path: The file to write, None (the default) for none; an old one is replaced.
+
+        Returns:
+            The JSON text, with sorted keys.
         """
         text = json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False,
                           allow_nan=False)

@@ -62,8 +62,9 @@ def read(source: Any, *, wrapper: str | None = None) -> Source:
             weight needs foreign code; nothing is run in either case.
 
     Example:
-        source = read("resnet50.pth")
-        source["fc.weight"].read()  # the values, as a NumPy array
+        >>> source = ktc.read("model.pth")
+        >>> source["head.weight"].shape
+        (10, 8)
     """
     if isinstance(source, Source) and wrapper is None:
         return source

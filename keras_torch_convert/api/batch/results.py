@@ -9,6 +9,8 @@ from os import PathLike
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from ...util.atomic_file import write_atomically
+
 State = Literal["written", "skipped", "failed"]
 
 
@@ -60,10 +62,17 @@ class Results:
         return self.ok
 
     def to_json(self, path: str | PathLike[str] | None = None) -> str:
-        """Return the rows as JSON text, and write it to `path` if one is given."""
+        """Turn the rows into JSON, and write that to a file if one is given.
+
+        Args:
+            path: The file to write, None (the default) for none; an old one is replaced.
+
+        Returns:
+            The JSON text, a list with an object for each row.
+        """
         text = json.dumps([asdict(row) for row in self.rows], indent=2, ensure_ascii=False)
         if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            write_atomically(Path(path), f"{text}\n".encode())
         return text
 
     def __str__(self) -> str:
