@@ -19,7 +19,7 @@ class BranchPoint:
     display_name: str
     chosen: tuple[str, ...]
     alternatives: tuple[tuple[str, ...], ...]
-    settled: int
+    matched: int
 
 
 class Backtrack(BaseException):
@@ -43,5 +43,5 @@ def next_exclusions(
             standing = {other.display_name for other in choices[:position + 1]}
             kept = {label: set(names) for label, names in excluded.items() if label in standing}
             kept.setdefault(choice.display_name, set()).add(choice.chosen)
-            return kept, choice.settled - 1
+            return kept, choice.matched - 1
     return None

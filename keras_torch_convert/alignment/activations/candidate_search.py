@@ -30,8 +30,8 @@ class CandidateSearch:
     """Looks for the candidates of one layer after the other; it reads the state of the pass and
     changes nothing in it.
     """
-    def __init__(self, knowledge: TraceIndex, setup: PassConfig, state: SearchState) -> None:
-        self.knowledge, self.setup, self.state = knowledge, setup, state
+    def __init__(self, trace_index: TraceIndex, config: PassConfig, state: SearchState) -> None:
+        self.trace_index, self.config, self.state = trace_index, config, state
         # How often units were looked up, which tells whether layers inside another were looked for.
         self.lookups = 0
         self._large_groups: dict[tuple[Fingerprint, float], UnitGroup] = {}
@@ -52,11 +52,11 @@ class CandidateSearch:
         if len(names) <= MOST_FREE_NAMES:
             key = (id(layer), frozenset(names))
             if key not in self._by_rule:
-                self._by_rule[key] = tuple(self.knowledge.rules.layer_mappings(names, layer))
-            for filling in self._by_rule[key]:
-                if len(self.free(filling.names)) == len(filling.names) and self.setup.honors(
-                        layer, filling):
-                    yield filling
+                self._by_rule[key] = tuple(self.trace_index.rules.layer_mappings(names, layer))
+            for mapping in self._by_rule[key]:
+                if len(self.free(mapping.names)) == len(mapping.names) and self.config.honors(
+                        layer, mapping):
+                    yield mapping
 
     def layer_mappings(self, names: tuple[str, ...], leaf: TargetLayer) -> Iterator[LayerMapping]:
         """By the rule of the layer's kind first, then in any way that the shapes allow."""
@@ -67,14 +67,14 @@ class CandidateSearch:
         """As the shapes allow, the last maps counted as what may have been flattened before the
         layer.
         """
-        return layer_mappings(names, self.knowledge.shapes, leaf,
+        return layer_mappings(names, self.trace_index.shapes, leaf,
                               self.state.map_shapes[:MAPS_FLATTENED])
 
     def by_input(self, leaf: TargetLayer, inputs: list[Fingerprint]) -> Iterator[list[Candidate]]:
         """Units with an equal input whose free weights can fill the layer, the best first; of very
         many, a batch of likely ones at a time.
         """
-        excluded = self.setup.excluded.get(leaf.display_name, set())
+        excluded = self.config.excluded.get(leaf.display_name, set())
         groups = [self.units_on(key) for key in dict.fromkeys(inputs)]
         nothing = True
         for batch in self._batches(groups, leaf):
@@ -93,7 +93,7 @@ class CandidateSearch:
         place = (key, self.state.tolerance)
         if place in self._large_groups:
             return self._large_groups[place]
-        group = UnitGroup({id(unit): unit for _, unit in self.knowledge.by_input.find(*place)
+        group = UnitGroup({id(unit): unit for _, unit in self.trace_index.by_input.find(*place)
                           }.values())
         if group.is_large:
             self._large_groups[place] = group
@@ -119,7 +119,7 @@ class CandidateSearch:
 
     def _has_free(self, unit: TracedOp) -> bool:
         """True for a unit with weights to spare and not with many more than a layer has."""
-        used, tied = self.state.used, self.knowledge.tied
+        used, tied = self.state.used, self.trace_index.tied
         return len(unit.names) - len(used) <= MOST_FREE_NAMES and any(
             tied[name][0] not in used for name in unit.names)
 
@@ -143,7 +143,7 @@ class CandidateSearch:
         if len(self.free(unit.names)) >= len(leaf.variables) or not unit.outputs:
             return []
         following = [
-            other for _, other in self.knowledge.by_input.find(unit.outputs[0])
+            other for _, other in self.trace_index.by_input.find(unit.outputs[0])
             if other.order > unit.order
         ]
         return [(*unit.names, *other.names)
@@ -159,8 +159,8 @@ class CandidateSearch:
         left_over = len(free) - len(best.names)
         alike = sum(
             name_similarity(name, f"{leaf.base_name}/{variable.name}")
-            for variable, way in best.ways
-            for name in tensors_of(way.expression)[:1]) / len(best.ways)
+            for variable, entry in best.entries
+            for name in tensors_of(entry.expression)[:1]) / len(best.entries)
         gap = abs(unit.order - self.state.last_order)
         return Candidate(unit,
                          tuple(sorted(best.names)) if left_over else tuple(sorted(free)),
@@ -168,7 +168,7 @@ class CandidateSearch:
 
     def free(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Those of `names` that no other layer has taken whole; of tied ones the first."""
-        firsts = dict.fromkeys(self.knowledge.tied[name][0] for name in names)
+        firsts = dict.fromkeys(self.trace_index.tied[name][0] for name in names)
         return tuple(name for name in firsts if name not in self.state.used)
 
     def free_for(self, names: tuple[str, ...], leaf: TargetLayer) -> tuple[str, ...]:
@@ -178,7 +178,7 @@ class CandidateSearch:
         free = self.free(names)
         if len(free) >= len(leaf.variables):
             return free
-        return tuple(tied for name in free for tied in self.knowledge.tied[name])
+        return tuple(tied for name in free for tied in self.trace_index.tied[name])
 
     def used_again(self, leaf: TargetLayer,
                    inputs: list[Fingerprint]) -> Iterator[tuple[TracedOp, LayerMapping]]:
@@ -187,19 +187,19 @@ class CandidateSearch:
         """
         for unit in _all_of([self.units_on(key) for key in dict.fromkeys(inputs)]):
             if (len(unit.names) > len(leaf.variables) or self.free(unit.names)
-                    or not self.knowledge.are_used_again(unit.names)):
+                    or not self.trace_index.are_used_again(unit.names)):
                 continue
-            for filling in (*self.knowledge.rules.layer_mappings(unit.names, leaf),
+            for mapping in (*self.trace_index.rules.layer_mappings(unit.names, leaf),
                             *self.in_any_way(unit.names, leaf)):
-                if self.setup.honors(leaf, filling):
-                    yield unit, filling
+                if self.config.honors(leaf, mapping):
+                    yield unit, mapping
 
     def by_order(self, leaf: TargetLayer) -> list[Candidate]:
         """The units behind the last one found that could be the layer, the best first, for a layer
         whose input torch never saw.
         """
         following = [
-            unit for unit in self.knowledge.trace.units if unit.order >= self.state.last_order
+            unit for unit in self.trace_index.trace.units if unit.order >= self.state.last_order
         ]
         found = (self._candidate(leaf, unit) for unit in following[:MOST_UNITS_BY_ORDER])
         return sorted((one for one in found if one is not None),
@@ -209,20 +209,20 @@ class CandidateSearch:
         """Whether a weight has the size of one of the layer's variables, or more rows of the same
         width.
         """
-        shape = self.knowledge.shapes[name]
+        shape = self.trace_index.shapes[name]
         return any(
             variable.size == prod(shape) or (len(shape) == len(variable.shape) == 2 and shape[1] ==
                                              variable.shape[1] and shape[0] > variable.shape[0])
             for variable in leaf.variables)
 
 
-def reason_for_nothing(knowledge: TraceIndex, leaf: TargetLayer, inputs: list[Fingerprint],
+def reason_for_nothing(trace_index: TraceIndex, leaf: TargetLayer, inputs: list[Fingerprint],
                        nearest: float, within: float) -> str:
     """Why a layer stays open: what has its input in torch and does not fit, or how far its input is
     from everything.
     """
     wanted = ", ".join(f"{variable.name} {variable.shape}" for variable in leaf.variables)
-    units = {id(unit): unit for key in inputs for _, unit in knowledge.by_input.find(key, within)}
+    units = {id(unit): unit for key in inputs for _, unit in trace_index.by_input.find(key, within)}
     modules = {unit.display_name for unit in units.values() if unit.is_module}
     distinct = [
         unit for unit in units.values()
@@ -232,7 +232,7 @@ def reason_for_nothing(knowledge: TraceIndex, leaf: TargetLayer, inputs: list[Fi
     if not users:
         return (f"{wanted}: its input is {nearest:.1e} from the nearest value in torch; "
                 "candidates: none")
-    held = "; ".join(f"{unit.in_words} with " + ", ".join(f"{name} {knowledge.shapes[name]}"
+    held = "; ".join(f"{unit.in_words} with " + ", ".join(f"{name} {trace_index.shapes[name]}"
                                                           for name in unit.names[:3])
                      for unit in users)
     return (f"{wanted}: its input is that of {held}; no way to fill it from there gives an output "

@@ -15,7 +15,7 @@ from ...spec.roles import role_of
 from ...spec.target import TargetLayer, TargetVariable
 from ...spec.tensor_spec import Shape
 from ..names import name_similarity
-from .transforms import VariableMapping, joined, ways
+from .transforms import VariableMapping, joined, entries
 
 # Enough to try each order of a small kernel's axes with each order of the heads; what is right
 # comes first nearly always.
@@ -27,21 +27,22 @@ NEUTRAL_PENALTY = 80
 
 @dataclass(frozen=True, slots=True)
 class LayerMapping:
-    """One way to fill all variables of a layer: (variable, way), with the weights that it takes."""
+    """One way to fill all variables of a layer: (variable, entry), with the weights that it takes."""
 
-    ways: tuple[tuple[TargetVariable, VariableMapping], ...]
+    entries: tuple[tuple[TargetVariable, VariableMapping], ...]
     penalty: int
 
     @property
     def names(self) -> tuple[str, ...]:
         """The torch weights that are used."""
         return tuple(
-            dict.fromkeys(name for _, way in self.ways for name in tensors_of(way.expression)))
+            dict.fromkeys(
+                name for _, entry in self.entries for name in tensors_of(entry.expression)))
 
     @property
     def cut(self) -> tuple[int, ...]:
         """Which part of its tensors it takes, () for all of them."""
-        return next((way.cut for _, way in self.ways if way.cut), ())
+        return next((entry.cut for _, entry in self.entries if entry.cut), ())
 
     @property
     def part(self) -> tuple[str, ...]:
@@ -79,12 +80,12 @@ def side_by_side(units: Sequence[TracedOp], most_names: int) -> TracedOp | None:
     return replace(small[0], names=names, outputs=())
 
 
-def joined_sizes(filling: LayerMapping, shapes: Mapping[str, Shape]) -> tuple[int, ...]:
-    """Numbers of outputs of the weights whose rows a filling joins into its main variable, () when
+def joined_sizes(mapping: LayerMapping, shapes: Mapping[str, Shape]) -> tuple[int, ...]:
+    """Numbers of outputs of the weights whose rows a mapping joins into its main variable, () when
     it joins none.
     """
-    for variable, way in filling.ways:
-        base = below_moves(way.expression)
+    for variable, entry in mapping.entries:
+        base = below_moves(entry.expression)
         if role_of(variable.name) == "main" and isinstance(base, Concat) and base.axis == 0:
             return tuple(shapes[one.name][0] for one in base.operands if isinstance(one, Tensor))
     return ()
@@ -106,7 +107,7 @@ def layer_mappings(names: Iterable[str], shapes: Mapping[str, Shape], layer: Tar
     ]
     if all(choices):
         found = _best_first(layer.variables, choices)
-        yield from islice((filling for filling in found if filling.names), MOST_FILLINGS)
+        yield from islice((mapping for mapping in found if mapping.names), MOST_FILLINGS)
 
 
 def _choices(names: tuple[str, ...], shapes: Mapping[str, Shape], variable: TargetVariable,
@@ -118,10 +119,10 @@ def _choices(names: tuple[str, ...], shapes: Mapping[str, Shape], variable: Targ
         unlike = 0 if role_of(name) is not None and role_of(name) == role_of(variable.name) else 1
         label = f"{layer.base_name}/{variable.name}"
         far = round(3 * (1 - name_similarity(name, label))) if len(names) > 1 else 0
-        for way in islice(ways(name, shapes[name], variable, layer, map_shapes), MOST_WAYS):
+        for entry in islice(entries(name, shapes[name], variable, layer, map_shapes), MOST_WAYS):
             found.append(
-                replace(way, penalty=10 * way.penalty + 5 * unlike + far + min(position, 3)))
-    found.sort(key=lambda way: way.penalty)
+                replace(entry, penalty=10 * entry.penalty + 5 * unlike + far + min(position, 3)))
+    found.sort(key=lambda entry: entry.penalty)
     if not found:
         found = list(islice(_joined_choices(names, shapes, variable, layer), 12))
     return found or neutral(variable, layer)
@@ -146,7 +147,7 @@ def neutral(variable: TargetVariable, layer: TargetLayer) -> list[VariableMappin
     ]
 
 
-def neutral_filling(layer: TargetLayer) -> LayerMapping | None:
+def neutral_mapping(layer: TargetLayer) -> LayerMapping | None:
     """A layer that torch lacks filled so that it only normalizes, or does nothing at all; None when
     it has other variables.
     """
@@ -154,7 +155,8 @@ def neutral_filling(layer: TargetLayer) -> LayerMapping | None:
     if not all(choices):
         return None
     return LayerMapping(
-        tuple((variable, way) for variable, (way,) in zip(layer.variables, choices, strict=True)),
+        tuple(
+            (variable, entry) for variable, (entry,) in zip(layer.variables, choices, strict=True)),
         0)
 
 
@@ -180,15 +182,17 @@ def _best_first(variables: tuple[TargetVariable, ...],
     one) twice.
     """
     start = (0,) * len(choices)
-    waiting = [(sum(ways[0].penalty for ways in choices), start)]
+    waiting = [(sum(entries[0].penalty for entries in choices), start)]
     seen = {start}
     looked_at = 0
     while waiting and looked_at < 2000:
         penalty, indices = heappop(waiting)
         looked_at += 1
-        chosen = [ways[index] for ways, index in zip(choices, indices, strict=True)]
+        chosen = [entries[index] for entries, index in zip(choices, indices, strict=True)]
         filled = tuple(zip(variables, chosen, strict=True))
-        own = [way.expression for variable, way in filled if not _is_copy(variable, way, filled)]
+        own = [
+            entry.expression for variable, entry in filled if not _is_copy(variable, entry, filled)
+        ]
         if _cut_alike(chosen) and _apart(own):
             yield LayerMapping(filled, penalty)
         for place, index in enumerate(indices):
@@ -205,20 +209,20 @@ def _cut_alike(chosen: list[VariableMapping]) -> bool:
     bias, or two of each.
     """
     cuts: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {}
-    for way in chosen:
-        if way.cut:
-            names = tensors_of(way.expression)
-            cuts[names] = (*cuts.get(names, ()), way.cut)
+    for entry in chosen:
+        if entry.cut:
+            names = tensors_of(entry.expression)
+            cuts[names] = (*cuts.get(names, ()), entry.cut)
     return len(set(cuts.values())) < 2
 
 
-def _is_copy(variable: TargetVariable, way: VariableMapping,
+def _is_copy(variable: TargetVariable, entry: VariableMapping,
              filled: tuple[tuple[TargetVariable, VariableMapping], ...]) -> bool:
     """True for a variable that is never trained and holds what another one of the layer holds (a
     table as it was before it was trained).
     """
     return (not variable.trainable and role_of(variable.name) is None and any(
-        other.trainable and way.expression == of_other.expression for other, of_other in filled))
+        other.trainable and entry.expression == of_other.expression for other, of_other in filled))
 
 
 def _apart(expressions: list[Expression]) -> bool:
@@ -237,10 +241,11 @@ def _apart(expressions: list[Expression]) -> bool:
     return len(set(whole + cut)) == len(whole) + len(cut) and len(set(parts)) == len(parts)
 
 
-def covers(filling: LayerMapping, shapes: Mapping[str, Shape]) -> bool:
-    """True when every element of the weights that a filling takes has a place."""
-    taken = sum(variable.size for variable, way in filling.ways if tensors_of(way.expression))
-    return taken == sum(prod(shapes[name]) for name in filling.names)
+def covers(mapping: LayerMapping, shapes: Mapping[str, Shape]) -> bool:
+    """True when every element of the weights that a mapping takes has a place."""
+    taken = sum(
+        variable.size for variable, entry in mapping.entries if tensors_of(entry.expression))
+    return taken == sum(prod(shapes[name]) for name in mapping.names)
 
 
 def sliced(expression: Expression) -> bool:

@@ -50,7 +50,7 @@ def maps_of_vectors(state: SearchState) -> Iterator[MapOfVector]:
         for before in dict.fromkeys(earlier):
             parts = _parts(tuple(extents), before)
             if channels > 1 and prod(parts) > 1:
-                for labels in _gave(state.settled, channels * prod(parts)):
+                for labels in _gave(state.matches, channels * prod(parts)):
                     yield MapOfVector(parts, channels, labels)
 
 
@@ -64,12 +64,12 @@ def _parts(extents: Shape, before: Shape) -> Shape:
     return tuple(after // one for after, one in zip(extents, before, strict=True))
 
 
-def _gave(settled: Mapping[str, Match], size: int) -> Iterator[tuple[str, ...]]:
+def _gave(matches: Mapping[str, Match], size: int) -> Iterator[tuple[str, ...]]:
     """Layers of `size` outputs, the last first, each with what came behind it feature by feature (a
     norm).
     """
     behind: list[str] = []
-    for label, one in reversed(list(settled.items())):
+    for label, one in reversed(list(matches.items())):
         shapes = [variable.shape for variable in one.layer.variables]
         if one.is_turned or not all(shape[-1:] == (size,) for shape in shapes):
             continue
@@ -87,18 +87,18 @@ def in_one_order(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
     return best is None or best[2].relative < IN_ORDER_BELOW
 
 
-def counted_channels_last(settled: Match, made: MapOfVector) -> Match:
+def counted_channels_last(match: Match, made: MapOfVector) -> Match:
     """The layer with its outputs in the order that Keras counts a map in, where they were in
     torch's.
     """
-    ways = tuple(
-        (variable, _moved(way, variable.shape, made)) for variable, way in settled.filling.ways)
-    return replace(settled, filling=LayerMapping(ways, settled.filling.penalty), is_turned=True)
+    entries = tuple((variable, _moved(entry, variable.shape, made))
+                    for variable, entry in match.mapping.entries)
+    return replace(match, mapping=LayerMapping(entries, match.mapping.penalty), is_turned=True)
 
 
-def _moved(way: VariableMapping, shape: Shape, made: MapOfVector) -> VariableMapping:
-    if not tensors_of(way.expression):
-        return way
-    moved = outputs_channels_last(way.expression, shape, made.extents, made.channels)
-    return VariableMapping(moved, rule_of_outputs(way.rule, made.extents, made.channels),
-                           way.penalty)
+def _moved(entry: VariableMapping, shape: Shape, made: MapOfVector) -> VariableMapping:
+    if not tensors_of(entry.expression):
+        return entry
+    moved = outputs_channels_last(entry.expression, shape, made.extents, made.channels)
+    return VariableMapping(moved, rule_of_outputs(entry.rule, made.extents, made.channels),
+                           entry.penalty)

@@ -19,16 +19,16 @@ class Fold(BaseException):
         self.row = row
 
 
-def is_table(settled: Match) -> bool:
+def is_table(match: Match) -> bool:
     """True for a layer that is one table, of which every row may be changed alike."""
-    return (len(settled.layer.variables) == 1 and len(settled.layer.variables[0].shape) == 2
-            and ("Embedding" in settled.layer.class_name))
+    return (len(match.layer.variables) == 1 and len(match.layer.variables[0].shape) == 2
+            and ("Embedding" in match.layer.class_name))
 
 
-def with_row(settled: Match, row: Expression) -> Match:
+def with_row(match: Match, row: Expression) -> Match:
     """The layer with one more row added to each of its own."""
-    ((variable, way),) = settled.filling.ways
+    ((variable, entry),) = match.mapping.entries
     every_row = Multiply((row, Fill(1.0, (variable.shape[0], 1))))
-    folded = replace(way, expression=Add((way.expression, every_row)),
-                     rule=f"{way.rule}; plus a row that torch adds by itself")
-    return replace(settled, filling=replace(settled.filling, ways=((variable, folded),)))
+    folded = replace(entry, expression=Add((entry.expression, every_row)),
+                     rule=f"{entry.rule}; plus a row that torch adds by itself")
+    return replace(match, mapping=replace(match.mapping, entries=((variable, folded),)))

@@ -28,7 +28,7 @@ from ..names import name_similarity, part_number
 from .branching import Backtrack, BranchPoint
 from .candidate_search import MOST_FREE_NAMES, CandidateSearch, reason_for_nothing
 from .candidates import (NEUTRAL_PENALTY, Candidate, LayerMapping, covers, joined_sizes,
-                         neutral_filling, sliced)
+                         neutral_mapping, sliced)
 from .channel_order import OUTPUTS, Unflatten, in_one_order, maps_of_vectors
 from .folding import Fold, is_table
 from .integers import without_integers
@@ -44,7 +44,7 @@ MOST_TRIALS = 48
 CLEARLY_MORE_ALIKE = 0.05
 MOST_ROWS_TO_FOLD = 8
 # Fillings that are tried with their inputs in another order: it is the order that is looked for,
-# not the filling.
+# not the mapping.
 MOST_REORDERED = 4
 # Each costs a pass; models that differ would try in vain at every layer.
 MOST_ORDERS_TRIED = 16
@@ -61,21 +61,21 @@ def eager_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[npt.NDAr
 
 class KerasPass:
     """Settles the layers of one Keras model, one by one as they are called."""
-    def __init__(self, knowledge: TraceIndex, target: Target, set_value: TrialValues,
-                 setup: PassConfig) -> None:
+    def __init__(self, trace_index: TraceIndex, target: Target, set_value: TrialValues,
+                 config: PassConfig) -> None:
         """A pass that may set trial values by `set_value`."""
-        self.knowledge = knowledge
+        self.trace_index = trace_index
         self.target = target
-        given = {variable.key for variable, _ in knowledge.integers}
+        given = {variable.key for variable, _ in trace_index.integers}
         self.leaves = {
             id(leaf.layer): without_integers(leaf) for leaf in target.leaves()
             if not given.issuperset(variable.key for variable in leaf.variables)
         }
         self.groups = layers_of_layers(target)
         self.set_value = set_value
-        self.setup = setup
-        self.state = SearchState(choices=list(setup.choices))
-        self.search = CandidateSearch(knowledge, setup, self.state)
+        self.config = config
+        self.state = SearchState(choices=list(config.choices))
+        self.search = CandidateSearch(trace_index, config, self.state)
         # For layers that are being looked for: how far from the nearest value in torch the best
         # output was.
         self.missed: dict[str, float] = {}
@@ -100,7 +100,7 @@ class KerasPass:
             output = call(*args, **kwargs)
         else:
             output = self.settle(leaf, arrays, inputs, lambda: call(*args, **kwargs))
-            if self.setup.forced:
+            if self.config.forced:
                 output = self.forced(leaf, output)
         self._note_map(output)
         return output
@@ -112,7 +112,7 @@ class KerasPass:
         """
         output, found = self.settle_group(group, inputs, run)
         if found:
-            return self.forced(group.children[0], output) if self.setup.forced else output
+            return self.forced(group.children[0], output) if self.config.forced else output
         output = run()
         for leaf in group.children:
             if not self.state.has_met(leaf.display_name):
@@ -123,35 +123,35 @@ class KerasPass:
     def settle_group(self, group: TargetLayer, inputs: list[Fingerprint],
                      run: Callable[[], Any]) -> tuple[Any, bool]:
         """Find the weights of all leaves of `group` at once, by the rule of its kind."""
-        if all(leaf.display_name in self.setup.presets for leaf in group.children):
+        if all(leaf.display_name in self.config.presets for leaf in group.children):
             for leaf in group.children:
-                self._take(self.setup.presets[leaf.display_name])
+                self._take(self.config.presets[leaf.display_name])
             return run(), True
-        excluded = self.setup.excluded.get(group.display_name, set())
+        excluded = self.config.excluded.get(group.display_name, set())
         units = {
             id(unit): unit for key in inputs
-            for _, unit in self.knowledge.by_input.find(key, self.state.tolerance)
+            for _, unit in self.trace_index.by_input.find(key, self.state.tolerance)
         }
-        ways = [(unit, filling) for unit in units.values()
-                for filling in self.search.by_rules(unit.names, group)]
-        if not ways and keras_cells(group):
+        entries = [(unit, mapping) for unit in units.values()
+                   for mapping in self.search.by_rules(unit.names, group)]
+        if not entries and keras_cells(group):
             # A cell that torch calls step by step never sees the sequence; what comes out of the
             # last step, or is stacked, tells.
-            modules = {unit.names: unit for unit in self.knowledge.trace.units if unit.is_module}
-            ways = [(unit, filling) for unit in modules.values()
-                    for filling in self.search.by_rules(unit.names, group)]
-        ways = [(unit, filling) for unit, filling in ways if filling.names not in excluded]
-        ways.sort(key=lambda way: (-name_similarity(way[0].display_name, group.base_name),
-                                   abs(way[0].order - self.state.last_order)))
-        for number, (unit, filling) in enumerate(ways[:MOST_TRIALS]):
-            candidate = Candidate(unit, filling.names, (0.0,))
-            output, found = self.attempt(group, filling, candidate, inputs, run, len(ways))
+            modules = {unit.names: unit for unit in self.trace_index.trace.units if unit.is_module}
+            entries = [(unit, mapping) for unit in modules.values()
+                       for mapping in self.search.by_rules(unit.names, group)]
+        entries = [(unit, mapping) for unit, mapping in entries if mapping.names not in excluded]
+        entries.sort(key=lambda entry: (-name_similarity(entry[0].display_name, group.base_name),
+                                        abs(entry[0].order - self.state.last_order)))
+        for number, (unit, mapping) in enumerate(entries[:MOST_TRIALS]):
+            candidate = Candidate(unit, mapping.names, (0.0,))
+            output, found = self.attempt(group, mapping, candidate, inputs, run, len(entries))
             if found:
-                alternatives = dict.fromkeys(
-                    other.names for _, other in ways[number + 1:] if other.names != filling.names)
+                alternatives = dict.fromkeys(other.names for _, other in entries[number + 1:]
+                                             if other.names != mapping.names)
                 self.state.choices.append(
-                    BranchPoint(group.display_name, filling.names, tuple(alternatives),
-                                len(self.state.settled)))
+                    BranchPoint(group.display_name, mapping.names, tuple(alternatives),
+                                len(self.state.matches)))
                 return output, True
         return None, False
 
@@ -167,17 +167,17 @@ class KerasPass:
         lost, is_some_left = False, self._is_some_left()
         for number, (array, key) in enumerate(zip(arrays, self.state.outputs, strict=True)):
             alike = [(other, distance(one, key))
-                     for one, other in self.knowledge.outputs if other.size == array.size]
+                     for one, other in self.trace_index.outputs if other.size == array.size]
             equal = [other for other, apart in alike if apart < MOST_DRIFT]
             lost |= not equal and ((is_some_left and bool(alike))
-                                   or self.knowledge.seen.nearest(key) >= MOST_DRIFT)
+                                   or self.trace_index.seen.nearest(key) >= MOST_DRIFT)
             is_in_order = not equal or any(in_one_order(other, array) for other in equal)
             self.state.outputs_in_order[f"{OUTPUTS}, number {number + 1}"] = is_in_order
         self.state.lost = lost
         for label, is_in_order in self.state.outputs_in_order.items():
             if not is_in_order:
                 self.raise_unflatten(label)
-        if (lost and self.setup.may_give_up and OUTPUTS not in self.setup.accepted
+        if (lost and self.config.may_give_up and OUTPUTS not in self.config.accepted
                 and any(choice.alternatives for choice in self.state.choices)):
             self.state.broken = OUTPUTS
             raise Backtrack(OUTPUTS)
@@ -186,7 +186,7 @@ class KerasPass:
         """True when torch uses weights that no layer has taken, not even in part."""
         in_part = {name for expression in self.state.parts for name in tensors_of(expression)}
         return any(
-            name not in in_part for name in self.search.free(tuple(self.knowledge.trace.reached)))
+            name not in in_part for name in self.search.free(tuple(self.trace_index.trace.reached)))
 
     def _rows_to_fold(self) -> list[str]:
         """Small tables of torch without a place (token types), as long as some table of the Keras
@@ -194,9 +194,9 @@ class KerasPass:
         """
         if not self.state.tables:
             return []
-        shapes = self.knowledge.shapes
+        shapes = self.trace_index.shapes
         return [
-            name for name in self.search.free(self.knowledge.tables)
+            name for name in self.search.free(self.trace_index.tables)
             if shapes[name][0] <= MOST_ROWS_TO_FOLD
         ]
 
@@ -205,13 +205,13 @@ class KerasPass:
         """Where an input lacks one row of an unused table (token types that torch adds and Keras
         has no place for), say so by Fold.
         """
-        if (leaf is not None and leaf.display_name in self.setup.presets) or min(
-                self.knowledge.seen.nearest(key) for key in inputs) < self.state.tolerance:
+        if (leaf is not None and leaf.display_name in self.config.presets) or min(
+                self.trace_index.seen.nearest(key) for key in inputs) < self.state.tolerance:
             return
         for name in self._rows_to_fold():
-            table = self.knowledge.arrays[name]
+            table = self.trace_index.arrays[name]
             for array in arrays:
-                if (array.shape[-1:] == table.shape[1:] and self.knowledge.seen.nearest(
+                if (array.shape[-1:] == table.shape[1:] and self.trace_index.seen.nearest(
                         fingerprint(array + table[0])) < EQUAL_BELOW):
                     raise Fold(list(self.state.tables)[-1], Slice(Tensor(name), 0, 0, 1))
 
@@ -229,26 +229,26 @@ class KerasPass:
         """Find the weights of `leaf`, which is called with `arrays`, of which `inputs` are the
         fingerprints; its output with them.
         """
-        preset = self.setup.presets.get(leaf.display_name)
+        preset = self.config.presets.get(leaf.display_name)
         if preset is not None:
             self._take(preset)
-            if leaf.display_name in self.setup.accepted:
-                self.state.parted[leaf.display_name] = self.setup.accepted[leaf.display_name]
+            if leaf.display_name in self.config.accepted:
+                self.state.parted[leaf.display_name] = self.config.accepted[leaf.display_name]
             return run()
         self.search.begin()
-        excluded = self.setup.excluded.get(leaf.display_name, set())
+        excluded = self.config.excluded.get(leaf.display_name, set())
         found_before: list[Candidate] = []
         trials = 0
         for candidates in self.search.by_input(leaf, inputs):
             for number, candidate in enumerate(candidates):
                 free = self.search.free_for(candidate.names, leaf)
-                for filling in self.search.layer_mappings(free, leaf):
+                for mapping in self.search.layer_mappings(free, leaf):
                     if trials >= MOST_TRIALS:
                         break
-                    if not self.setup.honors(leaf, filling) or filling.part in excluded:
+                    if not self.config.honors(leaf, mapping) or mapping.part in excluded:
                         continue
                     trials += 1
-                    output, found = self.attempt(leaf, filling, candidate, inputs, run,
+                    output, found = self.attempt(leaf, mapping, candidate, inputs, run,
                                                  len(candidates))
                     if found:
                         # Those that look worse too: a shortcut fits as a whole where a third of a
@@ -257,26 +257,26 @@ class KerasPass:
                         alternatives = [
                             other.names for other in candidates[number + 1:] if other.cost[0] < most
                         ]
-                        parts = self._other_parts(free, leaf, filling)
-                        chosen = filling.part if parts else candidate.names
+                        parts = self._other_parts(free, leaf, mapping)
+                        chosen = mapping.part if parts else candidate.names
                         self.state.choices.append(
                             BranchPoint(leaf.display_name, chosen, (*parts, *alternatives),
-                                        len(self.state.settled)))
+                                        len(self.state.matches)))
                         return output
             found_before += candidates
         output, found = self.settle_with_used(leaf, inputs, run)
-        if not found and self.setup.forced:
+        if not found and self.config.forced:
             output, found = self.settle_reordered(leaf, arrays, inputs, run, found_before)
         if found:
             return output
         if found_before:
             self.raise_unflatten(leaf.display_name)
-        if self.setup.forced:
+        if self.config.forced:
             # A unit on the same input, or one much like it, is the one, though the layer differs.
             found_before = found_before or on_a_similar_input(self.search.by_order(leaf), arrays[0],
-                                                              self.knowledge)
-        otherwise = () if self.setup.forced and found_before else (self.settle_by_output,
-                                                                   self.settle_without_partner)
+                                                              self.trace_index)
+        otherwise = () if self.config.forced and found_before else (self.settle_by_output,
+                                                                    self.settle_without_partner)
         for settle_otherwise in otherwise:
             output, found = settle_otherwise(leaf, inputs, run)
             if found:
@@ -288,8 +288,8 @@ class KerasPass:
         """For a layer that has weights of its own where torch uses some once more: a shared layer,
         the table of tokens at the other end.
         """
-        for unit, filling in islice(self.search.used_again(leaf, inputs), MOST_TRIALS):
-            output, found = self.attempt(leaf, filling, Candidate(unit, filling.names, (0.0,)),
+        for unit, mapping in islice(self.search.used_again(leaf, inputs), MOST_TRIALS):
+            output, found = self.attempt(leaf, mapping, Candidate(unit, mapping.names, (0.0,)),
                                          inputs, run, 1)
             if found:
                 return output, True
@@ -300,20 +300,20 @@ class KerasPass:
                          candidates: list[Candidate]) -> tuple[Any, bool]:
         """For a layer that gets the channels of a unit's input in another order."""
         for candidate in candidates:
-            theirs = recorded_output(candidate.unit.inputs, self.knowledge.trace.arrays, inputs[0],
-                                     self.state.tolerance)
+            theirs = recorded_output(candidate.unit.inputs, self.trace_index.trace.arrays,
+                                     inputs[0], self.state.tolerance)
             order = None if theirs is None else order_of_channels(arrays[0], theirs)
             if order is None:
                 continue
             free = self.search.free_for(candidate.names, leaf)
-            for filling in islice(self.search.layer_mappings(free, leaf), MOST_REORDERED):
-                changed = reordered(filling, leaf, order)
+            for mapping in islice(self.search.layer_mappings(free, leaf), MOST_REORDERED):
+                changed = reordered(mapping, leaf, order)
                 if changed is None:
                     continue
                 output, found = self.attempt(leaf, changed, candidate, inputs, run, len(candidates))
                 if found:
-                    settled = self.state.settled[leaf.display_name]
-                    self.state.settled[leaf.display_name] = replace(settled,
+                    match = self.state.matches[leaf.display_name]
+                    self.state.matches[leaf.display_name] = replace(match,
                                                                     is_turned=keeps_order(leaf))
                     return output, True
         return None, False
@@ -325,27 +325,27 @@ class KerasPass:
         While one is tried for the sake of a layer the trial ends, by DeadEnd, when that layer does
         not fit either.
         """
-        if self.setup.trial_for and not self.state.is_proven(self.setup.trial_for):
-            if label == self.setup.trial_for:
+        if self.config.trial_for and not self.state.is_proven(self.config.trial_for):
+            if label == self.config.trial_for:
                 raise Backtrack(label)
             return
-        if len(self.setup.in_both_orders) < MOST_ORDERS_TRIED:
+        if len(self.config.in_both_orders) < MOST_ORDERS_TRIED:
             for made in maps_of_vectors(self.state):
-                if (label, made) not in self.setup.in_both_orders:
+                if (label, made) not in self.config.in_both_orders:
                     raise Unflatten(label, made)
 
     def _other_parts(self, free: tuple[str, ...], leaf: TargetLayer,
-                     filling: LayerMapping) -> tuple[tuple[str, ...], ...]:
+                     mapping: LayerMapping) -> tuple[tuple[str, ...], ...]:
         """The other parts of the same tensors, cut alike, that the layer could be; () when its name
         says which it is.
         """
-        if not filling.part or part_number(leaf.display_name) is not None:
+        if not mapping.part or part_number(leaf.display_name) is not None:
             return ()
-        taken_back = self.setup.excluded.get(leaf.display_name, set())
+        taken_back = self.config.excluded.get(leaf.display_name, set())
         others = {
             other.part: None for other in self.search.layer_mappings(free, leaf)
-            if other.names == filling.names and other.cut_like(filling) and not any(
-                way.expression in self.state.parts for _, way in other.ways)
+            if other.names == mapping.names and other.cut_like(mapping) and not any(
+                entry.expression in self.state.parts for _, entry in other.entries)
         }
         return tuple(part for part in others if part not in taken_back)
 
@@ -353,39 +353,39 @@ class KerasPass:
         """Torch's own output in the place of a layer's; the layer's where torch has none of its
         shape.
         """
-        settled = self.state.settled.get(leaf.display_name)
+        match = self.state.matches.get(leaf.display_name)
         own = list(eager_arrays(output))
-        if settled is None or settled.is_turned or len(own) != 1 or not hasattr(output, "shape"):
+        if match is None or match.is_turned or len(own) != 1 or not hasattr(output, "shape"):
             return output
-        arrays = self.knowledge.trace.arrays
+        arrays = self.trace_index.trace.arrays
         if leaf.display_name in self.state.parted:
-            arranged = most_alike((arrays[key] for key in settled.outputs if key in arrays), own[0])
+            arranged = most_alike((arrays[key] for key in match.outputs if key in arrays), own[0])
         else:
-            recorded = recorded_output(settled.outputs, arrays, fingerprint(own[0]),
+            recorded = recorded_output(match.outputs, arrays, fingerprint(own[0]),
                                        self.state.tolerance)
             arranged = None if recorded is None else arranged_like(recorded, own[0])
         return output if arranged is None else as_tensor_like(arranged, output, self.target)
 
-    def attempt(self, leaf: TargetLayer, filling: LayerMapping, candidate: Candidate,
+    def attempt(self, leaf: TargetLayer, mapping: LayerMapping, candidate: Candidate,
                 inputs: list[Fingerprint], run: Callable[[], Any], count: int) -> tuple[Any, bool]:
         """Run the layer with these weights; True when its output is one that torch computed."""
-        if any(way.expression in self.state.parts for _, way in filling.ways):
+        if any(entry.expression in self.state.parts for _, entry in mapping.entries):
             return None, False
         tolerance, before, lookups = self.state.tolerance, self.state.mark(), self.search.lookups
-        settled = Match(leaf, filling, candidate.unit.display_name, TOLD_BY_BOTH, 0.0, 0.0, count,
-                        candidate.unit.outputs)
-        self._take(settled)
+        match = Match(leaf, mapping, candidate.unit.display_name, TOLD_BY_BOTH, 0.0, 0.0, count,
+                      candidate.unit.outputs)
+        self._take(match)
         output = run()
         arrays = [array for array in eager_arrays(output) if array.size]
         outputs = [fingerprint(array) for array in arrays]
-        apart = self._distance_of_outputs(outputs, candidate.unit, inputs if filling.names else [])
+        apart = self._distance_of_outputs(outputs, candidate.unit, inputs if mapping.names else [])
         if arrays and apart >= tolerance:
-            apart = self._distance_of_parts(arrays[0], filling)
+            apart = self._distance_of_parts(arrays[0], mapping)
         if arrays and apart >= tolerance and arrays[0].ndim == 3 and keras_cells(leaf):
             apart = self._distance_of_steps(arrays[0])
         if apart < tolerance:
-            nearest = min((self.knowledge.seen.nearest(key) for key in inputs), default=0.0)
-            self._settle(replace(settled, input_distance=nearest, output_distance=apart))
+            nearest = min((self.trace_index.seen.nearest(key) for key in inputs), default=0.0)
+            self._settle(replace(match, input_distance=nearest, output_distance=apart))
             self.state.drift = apart
             self.state.last_order = candidate.unit.order
             self.missed.pop(leaf.display_name, None)
@@ -407,25 +407,25 @@ class KerasPass:
             return own
         if any(distance(outputs[0], key) < EQUAL_BELOW for key in inputs):
             return inf
-        return min(self.knowledge.seen.nearest(outputs[0]),
-                   self.knowledge.tainted.nearest(outputs[0]))
+        return min(self.trace_index.seen.nearest(outputs[0]),
+                   self.trace_index.tainted.nearest(outputs[0]))
 
-    def _distance_of_parts(self, output: npt.NDArray[Any], filling: LayerMapping) -> float:
+    def _distance_of_parts(self, output: npt.NDArray[Any], mapping: LayerMapping) -> float:
         """For a layer that holds several of torch's: each of them must have given its part of the
         output.
         """
-        sizes = joined_sizes(filling, self.knowledge.shapes)
+        sizes = joined_sizes(mapping, self.trace_index.shapes)
         if not sizes or sum(sizes) != output.shape[-1]:
             return inf
         parts = np.split(output, np.cumsum(sizes)[:-1], axis=-1)
-        return max(self.knowledge.seen.nearest(fingerprint(part)) for part in parts)
+        return max(self.trace_index.seen.nearest(fingerprint(part)) for part in parts)
 
     def _distance_of_steps(self, output: npt.NDArray[Any]) -> float:
         """For a sequence (batch, steps, features) that torch computes step by step and never puts
         together.
         """
         return max(
-            self.knowledge.seen.nearest(fingerprint(output[:, step]))
+            self.trace_index.seen.nearest(fingerprint(output[:, step]))
             for step in range(output.shape[1]))
 
     def settle_by_output(self, leaf: TargetLayer, inputs: list[Fingerprint],
@@ -434,11 +434,11 @@ class KerasPass:
         name first, told by the output.
         """
         free = [
-            name for name in self.search.free(tuple(self.knowledge.shapes))
+            name for name in self.search.free(tuple(self.trace_index.shapes))
             if self.search.fits_somewhere(name, leaf)
         ]
-        free = hinted(self.setup.hints, leaf, self.search.free(tuple(
-            self.knowledge.shapes))) or free
+        free = hinted(self.config.hints, leaf, self.search.free(tuple(
+            self.trace_index.shapes))) or free
         free.sort(key=lambda name: (-max(
             name_similarity(name, f"{leaf.base_name}/{variable.name}")
             for variable in leaf.variables)))
@@ -446,10 +446,10 @@ class KerasPass:
         unit = TracedOp(self.state.last_order, "by its output", names, (), (), False)
         candidate = Candidate(unit, names, (0.0,))
         tried = islice(self.search.in_any_way(names, leaf), MOST_BY_OUTPUT)
-        for filling in tried:
-            if not self.setup.honors(leaf, filling):
+        for mapping in tried:
+            if not self.config.honors(leaf, mapping):
                 continue
-            output, found = self.attempt(leaf, filling, candidate, inputs, run, len(names))
+            output, found = self.attempt(leaf, mapping, candidate, inputs, run, len(names))
             if found:
                 return output, True
         return None, False
@@ -459,12 +459,12 @@ class KerasPass:
         """For a layer that torch lacks: values with which it does nothing, or only normalizes; else
         its own (constants that it computed).
         """
-        if min(self.knowledge.seen.nearest(key) for key in inputs) >= self.state.tolerance:
+        if min(self.trace_index.seen.nearest(key) for key in inputs) >= self.state.tolerance:
             return None, False
-        filling = neutral_filling(leaf)
-        if filling is not None and self.setup.honors(leaf, filling):
+        mapping = neutral_mapping(leaf)
+        if mapping is not None and self.config.honors(leaf, mapping):
             unit = TracedOp(self.state.last_order, "nothing", (), (), (), False)
-            output, found = self.attempt(leaf, filling, Candidate(unit, (), (0.0,)), inputs, run, 0)
+            output, found = self.attempt(leaf, mapping, Candidate(unit, (), (0.0,)), inputs, run, 0)
             if found:
                 return output, True
         for variable in leaf.variables:
@@ -486,21 +486,21 @@ class KerasPass:
 
     def _leave_open(self, leaf: TargetLayer, inputs: list[Fingerprint], candidates: list[Candidate],
                     run: Callable[[], Any]) -> Any:
-        nearest = min(self.knowledge.seen.nearest(key) for key in inputs)
+        nearest = min(self.trace_index.seen.nearest(key) for key in inputs)
         lost = nearest >= self.state.tolerance
         # What proved right by its output was taken back, and nothing else does: the fault is
         # further up.
-        taken_back = any(names[0] in self.knowledge.shapes
-                         for names in self.setup.excluded.get(leaf.display_name, ()))
+        taken_back = any(names[0] in self.trace_index.shapes
+                         for names in self.config.excluded.get(leaf.display_name, ()))
         astray = lost or taken_back or not candidates
-        if (astray and self.setup.may_give_up and leaf.display_name not in self.setup.accepted
+        if (astray and self.config.may_give_up and leaf.display_name not in self.config.accepted
                 and any(choice.alternatives for choice in self.state.choices)):
             self.state.broken = leaf.display_name
             raise Backtrack(leaf.display_name)
-        if not candidates and self.setup.forced:
+        if not candidates and self.config.forced:
             candidates = self.search.by_order(leaf)
         if candidates and self._take_tentatively(leaf, candidates[0], run):
-            if self.setup.forced:
+            if self.config.forced:
                 what = (
                     f"its input is {nearest:.1e} from the nearest value in torch, so that a step "
                     "before it differs" if lost else
@@ -508,7 +508,7 @@ class KerasPass:
                     f"output is not{self._distance_in_words(leaf)}")
                 self.state.parted[leaf.display_name] = what
             return run()
-        self.state.open[leaf.display_name] = reason_for_nothing(self.knowledge, leaf, inputs,
+        self.state.open[leaf.display_name] = reason_for_nothing(self.trace_index, leaf, inputs,
                                                                 nearest, self.state.tolerance)
         return run()
 
@@ -521,38 +521,38 @@ class KerasPass:
         """Weights of the unit with an equal input though torch shows no such output (a bank of
         experts): the layers behind decide.
 
-        The first filling that was not taken back; False when there is none.
+        The first mapping that was not taken back; False when there is none.
         """
-        taken_back = self.setup.excluded.get(leaf.display_name, set())
+        taken_back = self.config.excluded.get(leaf.display_name, set())
         every = [
-            filling for filling in self.search.layer_mappings(
+            mapping for mapping in self.search.layer_mappings(
                 self.search.free_for(candidate.names, leaf), leaf)
-            if not any(
-                way.expression in self.state.parts or way.only_by_output for _, way in filling.ways)
+            if not any(entry.expression in self.state.parts or entry.only_by_output
+                       for _, entry in mapping.entries)
         ]
         possible = sorted(every,
-                          key=lambda filling: not covers(filling, self.knowledge.shapes))[:12]
-        numbered = [((f"filling {number}",), filling) for number, filling in enumerate(possible)]
-        left = [(key, filling) for key, filling in numbered
-                if key not in taken_back and self.setup.honors(leaf, filling)]
+                          key=lambda mapping: not covers(mapping, self.trace_index.shapes))[:12]
+        numbered = [((f"mapping {number}",), mapping) for number, mapping in enumerate(possible)]
+        left = [(key, mapping) for key, mapping in numbered
+                if key not in taken_back and self.config.honors(leaf, mapping)]
         if not left:
             return False
-        chosen, filling = left[0]
+        chosen, mapping = left[0]
         alike = None
-        if self.setup.forced:
+        if self.config.forced:
             alike = self._most_alike(leaf, [one for _, one in left], candidate.unit, run)
-        filling = filling if alike is None else alike
-        settled = Match(
-            leaf, filling, candidate.unit.display_name, "its input; the layers behind it", 0.0, 0.0,
+        mapping = mapping if alike is None else alike
+        match = Match(
+            leaf, mapping, candidate.unit.display_name, "its input; the layers behind it", 0.0, 0.0,
             len(possible),
-            outputs_with(filling, leaf, candidate.unit, self.knowledge)
-            if self.setup.forced else candidate.unit.outputs)
-        self._take(settled)
+            outputs_with(mapping, leaf, candidate.unit, self.trace_index)
+            if self.config.forced else candidate.unit.outputs)
+        self._take(match)
         self.state.last_order = candidate.unit.order
         # What comes behind gets torch's own output, whichever of them it is, if torch shows it.
         alternatives = tuple(key for key, _ in left[1:]) if alike is None else ()
         self.state.choices.append(
-            BranchPoint(leaf.display_name, chosen, alternatives, len(self.state.settled)))
+            BranchPoint(leaf.display_name, chosen, alternatives, len(self.state.matches)))
         return True
 
     def _most_alike(self, leaf: TargetLayer, mappings: list[LayerMapping], unit: TracedOp,
@@ -566,8 +566,8 @@ class KerasPass:
             self._take(Match(leaf, mapping, unit.display_name, "", 0.0, 0.0, 1))
             own = [array for array in eager_arrays(run()) if array.size]
             self.state.back_to(before)
-            arrays = self.knowledge.trace.arrays
-            outputs = outputs_with(mapping, leaf, unit, self.knowledge)
+            arrays = self.trace_index.trace.arrays
+            outputs = outputs_with(mapping, leaf, unit, self.trace_index)
             recorded = [arrays[key] for key in outputs if key in arrays]
             nearest = most_alike(recorded, own[0]) if own else None
             found.append(-1.0 if nearest is None else similarity(nearest, own[0]))
@@ -577,24 +577,24 @@ class KerasPass:
         clear = found[best] >= MOST_ALIKE_FROM and found[best] > found[0] + CLEARLY_MORE_ALIKE
         return mappings[best if clear else 0]
 
-    def _take(self, settled: Match) -> None:
-        for variable, way in settled.filling.ways:
+    def _take(self, match: Match) -> None:
+        for variable, entry in match.mapping.entries:
             self.set_value(variable,
-                           self.knowledge.trial_value(way.expression, variable.display_name))
-            if sliced(way.expression):
-                self.state.parts[way.expression] = None
+                           self.trace_index.trial_value(entry.expression, variable.display_name))
+            if sliced(entry.expression):
+                self.state.parts[entry.expression] = None
             else:
-                for name in tensors_of(way.expression):
-                    self.state.used.setdefault(self.knowledge.tied[name][0],
-                                               settled.layer.display_name)
-        self._settle(settled)
+                for name in tensors_of(entry.expression):
+                    self.state.used.setdefault(self.trace_index.tied[name][0],
+                                               match.layer.display_name)
+        self._settle(match)
 
-    def _settle(self, settled: Match) -> None:
+    def _settle(self, match: Match) -> None:
         """Note the layer as settled, or each leaf of a layer that is made of others."""
-        for leaf in settled.layer.children or (settled.layer,):
+        for leaf in match.layer.children or (match.layer,):
             places = {variable.key for variable in leaf.variables}
-            own = tuple(pair for pair in settled.filling.ways if pair[0].key in places)
-            filling = replace(settled.filling, ways=own)
-            self.state.settled[leaf.display_name] = replace(settled, layer=leaf, filling=filling)
-            if is_table(self.state.settled[leaf.display_name]):
+            own = tuple(pair for pair in match.mapping.entries if pair[0].key in places)
+            mapping = replace(match.mapping, entries=own)
+            self.state.matches[leaf.display_name] = replace(match, layer=leaf, mapping=mapping)
+            if is_table(self.state.matches[leaf.display_name]):
                 self.state.tables[leaf.display_name] = None

@@ -65,10 +65,10 @@ class LayerRules:
             if any(one.constants for one in assignments):
                 continue
             variables = {variable.key: variable for variable in layer.variables}
-            ways = tuple((variables[one.key], VariableMapping(one.expression, one.rule, 0))
-                         for one in assignments)
-            if len(ways) == len(variables):
-                yield LayerMapping(ways, 0)
+            entries = tuple((variables[one.key], VariableMapping(one.expression, one.rule, 0))
+                            for one in assignments)
+            if len(entries) == len(variables):
+                yield LayerMapping(entries, 0)
 
     def _stacks(self, names: tuple[str, ...]) -> Iterator[TorchLayer]:
         owners = list({

@@ -33,7 +33,7 @@ class Match:
     """
 
     layer: TargetLayer
-    filling: LayerMapping
+    mapping: LayerMapping
     unit: str
     how: str
     input_distance: float
@@ -67,7 +67,7 @@ class SearchState:
     True when they are nothing that torch gives. `broken` is the layer at which the pass gave up.
     """
 
-    settled: dict[str, Match] = field(default_factory=dict)
+    matches: dict[str, Match] = field(default_factory=dict)
     open: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     parted: dict[str, str] = field(default_factory=dict)
@@ -101,12 +101,12 @@ class SearchState:
         """
         if self.outputs_in_order.get(label, False):
             return True
-        settled = self.settled.get(label)
-        return settled is not None and not settled.is_tentative
+        match = self.matches.get(label)
+        return match is not None and not match.is_tentative
 
     def has_met(self, label: str) -> bool:
         """True for a layer that was called before, whatever became of it."""
-        return label in self.settled or label in self.open or label in self.kept
+        return label in self.matches or label in self.open or label in self.kept
 
     def mark(self) -> Snapshot:
         """The state as it is now, to come back to when a trial fails."""
@@ -124,7 +124,7 @@ class SearchState:
         self.map_shapes, self.last_order, self.drift = mark.map_shapes, mark.last_order, mark.drift
 
     def _growing(self) -> tuple[dict[Any, Any], ...]:
-        return self.settled, self.open, self.kept, self.parted, self.used, self.parts, self.tables
+        return self.matches, self.open, self.kept, self.parted, self.used, self.parts, self.tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +173,6 @@ class PassConfig:
     in_both_orders: frozenset[tuple[str, MapOfVector]] = frozenset()
     trial_for: str = ""
 
-    def honors(self, leaf: TargetLayer, filling: LayerMapping) -> bool:
+    def honors(self, leaf: TargetLayer, mapping: LayerMapping) -> bool:
         """Return False when the caller said something else about the layer."""
-        return honors(self.hints, leaf, ((one, way.expression) for one, way in filling.ways))
+        return honors(self.hints, leaf, ((one, entry.expression) for one, entry in mapping.entries))

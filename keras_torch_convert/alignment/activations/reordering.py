@@ -76,18 +76,18 @@ def keeps_order(leaf: TargetLayer) -> bool:
     return any(kind in _BY_FEATURE for kind in leaf.class_names)
 
 
-def reordered(filling: LayerMapping, leaf: TargetLayer, order: tuple[int,
+def reordered(mapping: LayerMapping, leaf: TargetLayer, order: tuple[int,
                                                                      ...]) -> LayerMapping | None:
-    """The filling for an input in that order; None for a layer of which it is not known which axes
+    """The mapping for an input in that order; None for a layer of which it is not known which axes
     count the input.
     """
-    ways = []
-    for variable, way in filling.ways:
+    entries = []
+    for variable, entry in mapping.entries:
         axis = _axis_of_input(variable, leaf, len(order))
         if axis is None:
             return None
-        ways.append((variable, _moved(way, axis, order) if axis >= 0 else way))
-    return LayerMapping(tuple(ways), filling.penalty)
+        entries.append((variable, _moved(entry, axis, order) if axis >= 0 else entry))
+    return LayerMapping(tuple(entries), mapping.penalty)
 
 
 def _axis_of_input(variable: TargetVariable, leaf: TargetLayer, count: int) -> int | None:
@@ -110,13 +110,13 @@ def _axis_of_input(variable: TargetVariable, leaf: TargetLayer, count: int) -> i
     return axis if shape[axis] == count else None
 
 
-def _moved(way: VariableMapping, axis: int, order: tuple[int, ...]) -> VariableMapping:
+def _moved(entry: VariableMapping, axis: int, order: tuple[int, ...]) -> VariableMapping:
     """The way with the entries along `axis` in that order; a value that torch does not have is the
     same everywhere.
     """
-    if not tensors_of(way.expression):
-        return way
-    parts = tuple(Slice(way.expression, axis, start, end) for start, end in _runs(order))
+    if not tensors_of(entry.expression):
+        return entry
+    parts = tuple(Slice(entry.expression, axis, start, end) for start, end in _runs(order))
     return VariableMapping(Concat(parts, axis),
-                           f"{way.rule}; inputs in the order in which Keras joins them",
-                           way.penalty)
+                           f"{entry.rule}; inputs in the order in which Keras joins them",
+                           entry.penalty)

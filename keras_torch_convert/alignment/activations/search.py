@@ -48,7 +48,7 @@ class Alignment:
     input does not reach.
     """
 
-    settled: dict[str, Match]
+    matches: dict[str, Match]
     open: dict[str, str]
     left_over: tuple[str, ...]
     backtracks: int
@@ -67,17 +67,17 @@ class Alignment:
     @property
     def differs(self) -> bool:
         """True when some layer does something else than its counterpart in torch."""
-        return any(match.how == DIFFERS for match in self.settled.values())
+        return any(match.how == DIFFERS for match in self.matches.values())
 
     def evidence(self) -> dict[str, str]:
         """Layer label and variable label to the reason in words."""
         found = {}
-        for settled in self.settled.values():
-            sentence = settled.in_words()
-            found[settled.layer.display_name] = sentence
-            for variable, way in settled.filling.ways:
+        for match in self.matches.values():
+            sentence = match.in_words()
+            found[match.layer.display_name] = sentence
+            for variable, entry in match.mapping.entries:
                 found[variable.display_name] = (
-                    f"from {', '.join(tensors_of(way.expression))} ({way.rule}): "
+                    f"from {', '.join(tensors_of(entry.expression))} ({entry.rule}): "
                     f"{sentence}")
         return found
 
@@ -86,16 +86,16 @@ class Alignment:
         value which torch does not have: a layer that is made to do nothing, or a part of what it
         does, may give an output of torch's by that.
         """
-        return frozenset(variable.key for one in self.settled.values()
-                         if one.is_tentative or any(not tensors_of(way.expression)
-                                                    for _, way in one.filling.ways)
+        return frozenset(variable.key for one in self.matches.values()
+                         if one.is_tentative or any(not tensors_of(entry.expression)
+                                                    for _, entry in one.mapping.entries)
                          for variable in one.layer.variables)
 
     def output_distances(self) -> dict[str, float]:
         """Layer label to how far its output was from torch's, where it was compared."""
         return {
             one.layer.display_name: one.output_distance
-            for one in self.settled.values() if isfinite(one.output_distance)
+            for one in self.matches.values() if isfinite(one.output_distance)
         }
 
 
@@ -107,10 +107,10 @@ def refusal(alignment: Alignment, target: Target) -> AlignmentError:
         return AlignmentError(
             f"{plural(len(alignment.left_over), 'torch tensor')} have no place in {target.name!r}, "
             f"which differs from the torch module, nothing was written: {free}")
-    tentative = [label for label, one in alignment.settled.items() if one.is_tentative]
+    tentative = [label for label, one in alignment.matches.items() if one.is_tentative]
     doubted = (f" ({len(tentative)} by the input alone, such as '{tentative[0]}')"
                if tentative else "")
-    aligned = len(alignment.settled)
+    aligned = len(alignment.matches)
     return AlignmentError(
         f"{plural(aligned, 'layer')} of {target.name!r} {_verb(aligned)} "
         f"aligned{doubted}, "
@@ -142,9 +142,9 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
         with inputs.blamed("the Keras model"):
             return inputs.keras_call(target.model, inputs.keras_inputs)
 
-    knowledge = trace(keep_arrays=False)
-    check_hints(hints, target.leaves(), knowledge.shapes)
-    state, finished = one_pass(knowledge, target, keras_call, PassConfig({}, {}, True, hints))
+    trace_index = trace(keep_arrays=False)
+    check_hints(hints, target.leaves(), trace_index.shapes)
+    state, finished = one_pass(trace_index, target, keras_call, PassConfig({}, {}, True, hints))
     backtracks = 0
     if not finished or not state.is_whole:
         # A layer whose input is in another order, or which differs, costs one pass this way.
@@ -152,11 +152,11 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
         state, backtracks = search_through(kept, target, keras_call, hints)
         if not is_the_same_model(state, kept, target, keras_call, hints):
             _mark_differences(state)
-    settle_by_names(state, knowledge, target, include_open=accept_unproven)
-    plan, alignment = written_down(state, knowledge, source, target, backtracks)
+    settle_by_names(state, trace_index, target, include_open=accept_unproven)
+    plan, alignment = written_down(state, trace_index, source, target, backtracks)
     if alignment.open or not alignment.left_over:
         return plan, alignment
-    idle = unused_weights(source.module, knowledge.trace.values,
+    idle = unused_weights(source.module, trace_index.trace.values,
                           lambda module: inputs.torch_call(module, inputs.torch_inputs),
                           alignment.left_over)
     return without_unused(plan, alignment, idle)
@@ -173,34 +173,34 @@ def without_unused(plan: Plan, alignment: Alignment,
     return replace(plan, dropped=dropped), replace(alignment, left_over=left_over)
 
 
-def settle_by_names(state: SearchState, knowledge: TraceIndex, target: Target, *,
+def settle_by_names(state: SearchState, trace_index: TraceIndex, target: Target, *,
                     include_open: bool) -> None:
     """Layers that this input never called (and with `include_open` those that nothing proved) by
     the names of weights without a place.
 
-    Only where one filling fits best; the Plan says that it is not proven. What an input does not
+    Only where one mapping fits best; the Plan says that it is not proven. What an input does not
     reach cannot change its outputs.
     """
-    taken = {tied for name in state.used for tied in knowledge.tied[name]}
+    taken = {tied for name in state.used for tied in trace_index.tied[name]}
     for leaf in target.leaves():
-        if (leaf.display_name in state.settled or leaf.display_name in state.kept
+        if (leaf.display_name in state.matches or leaf.display_name in state.kept
                 or (leaf.display_name in state.open and not include_open)):
             continue
         sizes = {variable.size for variable in leaf.variables}
         free = [
-            name
-            for name, array in knowledge.arrays.items() if name not in taken and array.size in sizes
+            name for name, array in trace_index.arrays.items()
+            if name not in taken and array.size in sizes
         ]
         if leaf.display_name not in state.open:
-            free = [name for name in free if name not in knowledge.trace.reached]
+            free = [name for name in free if name not in trace_index.trace.reached]
         free.sort(key=lambda name: -name_similarity(name, leaf.base_name))
-        filling = next(layer_mappings(tuple(free[:12]), knowledge.shapes, leaf, ()), None)
-        if filling is not None:
+        mapping = next(layer_mappings(tuple(free[:12]), trace_index.shapes, leaf, ()), None)
+        if mapping is not None:
             how = "names and shapes alone, unproven"
-            state.settled[leaf.display_name] = Match(leaf, filling, _common(filling.names), how,
+            state.matches[leaf.display_name] = Match(leaf, mapping, _common(mapping.names), how,
                                                      inf, inf, len(free))
             state.open.pop(leaf.display_name, None)
-            taken.update(filling.names)
+            taken.update(mapping.names)
 
 
 def _lacks_gains(target: Target) -> bool:
@@ -212,7 +212,7 @@ def _lacks_gains(target: Target) -> bool:
                for leaf in target.leaves())
 
 
-def search_through(knowledge: TraceIndex, target: Target, keras_call: Callable[[], Any],
+def search_through(trace_index: TraceIndex, target: Target, keras_call: Callable[[], Any],
                    hints: Mapping[str, str]) -> tuple[SearchState, int]:
     """Passes in which every layer gets what torch computed before it, so that the end is reached
     though the models differ on the way.
@@ -225,12 +225,12 @@ def search_through(knowledge: TraceIndex, target: Target, keras_call: Callable[[
     backtracks = 0
     in_vain: set[str] = set()
     while True:
-        state, finished = one_pass(knowledge, target, keras_call, config)
+        state, finished = one_pass(trace_index, target, keras_call, config)
         if not finished:
             # What did not help in one block does not help in the next ones.
             block = re.sub(r"\d+", "", state.broken)
             repaired = None if block in in_vain else _with_other_choices(
-                knowledge, target, keras_call, config, state)
+                trace_index, target, keras_call, config, state)
             if repaired is None:
                 in_vain.add(block)
             else:
@@ -241,11 +241,11 @@ def search_through(knowledge: TraceIndex, target: Target, keras_call: Callable[[
         accepted = {**config.accepted, **state.parted}
         if repaired is None:
             accepted[state.broken] = "what it gets is nothing that torch computes"
-        config = replace(config, accepted=accepted, presets=dict(state.settled),
+        config = replace(config, accepted=accepted, presets=dict(state.matches),
                          choices=tuple(state.choices))
 
 
-def _with_other_choices(knowledge: TraceIndex, target: Target, keras_call: Callable[[], Any],
+def _with_other_choices(trace_index: TraceIndex, target: Target, keras_call: Callable[[], Any],
                         config: PassConfig,
                         state: SearchState) -> tuple[PassConfig, SearchState, bool] | None:
     """Take back the last choices before the layer at which a pass broke off, until one pass gets
@@ -258,50 +258,51 @@ def _with_other_choices(knowledge: TraceIndex, target: Target, keras_call: Calla
             return None
         excluded, before = following
         config = replace(config, excluded=excluded,
-                         presets=dict(list(state.settled.items())[:before]),
-                         choices=tuple(one for one in state.choices if one.settled <= before))
-        state, finished = one_pass(knowledge, target, keras_call, config)
+                         presets=dict(list(state.matches.items())[:before]),
+                         choices=tuple(one for one in state.choices if one.matched <= before))
+        state, finished = one_pass(trace_index, target, keras_call, config)
         if (finished and not state.lost) if broken == OUTPUTS else state.is_proven(broken):
             return config, state, finished
     return None
 
 
-def is_the_same_model(state: SearchState, knowledge: TraceIndex, target: Target,
+def is_the_same_model(state: SearchState, trace_index: TraceIndex, target: Target,
                       keras_call: Callable[[], Any], hints: Mapping[str, str]) -> bool:
     """True when the Keras model, with these weights and nothing of torch's in the place of its own,
     gives what torch gives.
     """
-    check, _ = one_pass(knowledge, target, keras_call,
-                        PassConfig({}, dict(state.settled), False, hints))
+    check, _ = one_pass(trace_index, target, keras_call,
+                        PassConfig({}, dict(state.matches), False, hints))
     return check.is_whole or (not state.open
-                              and outputs_apart(check, knowledge) < SAME_OUTPUTS_BELOW)
+                              and outputs_apart(check, trace_index) < SAME_OUTPUTS_BELOW)
 
 
 def _mark_differences(state: SearchState) -> None:
     """Say of each layer what is known of it in models that differ."""
     is_behind = False
-    for label, match in state.settled.items():
+    for label, match in state.matches.items():
         if label in state.parted:
             is_behind = True
-            state.settled[label] = replace(match, how=DIFFERS)
+            state.matches[label] = replace(match, how=DIFFERS)
         elif is_behind and match.how == TOLD_BY_BOTH:
-            state.settled[label] = replace(match, how=GIVEN_ITS_INPUT)
+            state.matches[label] = replace(match, how=GIVEN_ITS_INPUT)
 
 
-def outputs_apart(state: SearchState, knowledge: TraceIndex) -> float:
+def outputs_apart(state: SearchState, trace_index: TraceIndex) -> float:
     """Distance of the Keras model's nearest output from the nearest value in torch."""
-    return min((knowledge.seen.nearest(key) for key in state.outputs), default=inf)
+    return min((trace_index.seen.nearest(key) for key in state.outputs), default=inf)
 
 
-def one_pass(knowledge: TraceIndex, target: Target, keras_call: Callable[[], Any],
-             setup: PassConfig) -> tuple[SearchState, bool]:
+def one_pass(trace_index: TraceIndex, target: Target, keras_call: Callable[[], Any],
+             config: PassConfig) -> tuple[SearchState, bool]:
     """What one run of the Keras model settles, and whether it came to the end."""
     with no_grad(target), preserve_rng_state(), trial_values(target) as set_value:
-        for variable, way in knowledge.integers:
+        for variable, entry in trace_index.integers:
             set_value(
                 variable,
-                knowledge.evaluation.values(way.expression, variable.dtype, variable.display_name))
-        run = KerasPass(knowledge, target, set_value, setup)
+                trace_index.evaluation.values(entry.expression, variable.dtype,
+                                              variable.display_name))
+        run = KerasPass(trace_index, target, set_value, config)
         try:
             with intercepted_calls(target, run.handle):
                 output = keras_call()
@@ -309,52 +310,52 @@ def one_pass(knowledge: TraceIndex, target: Target, keras_call: Callable[[], Any
         except Backtrack:
             return run.state, False
         except (Fold, Unflatten) as found:
-            settled = run.state.settled
-            again = replace(setup, presets=dict(settled), choices=tuple(run.state.choices),
-                            accepted={**setup.accepted, **run.state.parted})
+            matches = run.state.matches
+            again = replace(config, presets=dict(matches), choices=tuple(run.state.choices),
+                            accepted={**config.accepted, **run.state.parted})
             changed = found
         else:
             return run.state, True
     if isinstance(changed, Fold):
-        folded = with_row(settled[changed.display_name], changed.row)
-        return one_pass(knowledge, target, keras_call,
-                        replace(again, presets={**settled, changed.display_name: folded}))
+        folded = with_row(matches[changed.display_name], changed.row)
+        return one_pass(trace_index, target, keras_call,
+                        replace(again, presets={**matches, changed.display_name: folded}))
     labels = changed.made.labels
-    turned = {label: counted_channels_last(settled[label], changed.made) for label in labels}
-    trial = replace(again, presets={**settled, **turned}, trial_for=changed.display_name)
-    state, finished = one_pass(knowledge, target, keras_call, trial)
+    turned = {label: counted_channels_last(matches[label], changed.made) for label in labels}
+    trial = replace(again, presets={**matches, **turned}, trial_for=changed.display_name)
+    state, finished = one_pass(trace_index, target, keras_call, trial)
     if state.is_proven(changed.display_name):
         return state, finished
     return one_pass(
-        knowledge, target, keras_call,
+        trace_index, target, keras_call,
         replace(again,
-                in_both_orders=setup.in_both_orders | {(changed.display_name, changed.made)}))
+                in_both_orders=config.in_both_orders | {(changed.display_name, changed.made)}))
 
 
-def written_down(state: SearchState, knowledge: TraceIndex, source: Source, target: Target,
+def written_down(state: SearchState, trace_index: TraceIndex, source: Source, target: Target,
                  backtracks: int) -> tuple[Plan, Alignment]:
     """The Plan in the target's order, with a rule for every weight that has no partner."""
     order = {place: number for number, place in enumerate(target.variables)}
     assignments = {
         variable.key:
-            Assignment(variable.key, way.expression, way.rule, doubt_about(settled, variable))
-        for settled in state.settled.values() for variable, way in settled.filling.ways
+            Assignment(variable.key, entry.expression, entry.rule, doubt_about(match, variable))
+        for match in state.matches.values() for variable, entry in match.mapping.entries
     }
     assignments |= {
-        variable.key: Assignment(variable.key, way.expression, way.rule, "")
-        for variable, way in knowledge.integers
+        variable.key: Assignment(variable.key, entry.expression, entry.rule, "")
+        for variable, entry in trace_index.integers
     }
-    reached = {tied for name in knowledge.trace.reached for tied in knowledge.tied[name]}
+    reached = {tied for name in trace_index.trace.reached for tied in trace_index.tied[name]}
     taken = {
-        tied for settled in state.settled.values() for name in settled.filling.names
-        for tied in knowledge.tied[name]
+        tied for match in state.matches.values() for name in match.mapping.names
+        for tied in trace_index.tied[name]
     }
     unreached = tuple(name for name in source
-                      if name in knowledge.shapes and name not in reached and name not in taken)
+                      if name in trace_index.shapes and name not in reached and name not in taken)
     dropped = dict.fromkeys(unreached, "not reached by this input")
     dropped |= {
         name: "a constant of the computation" for name, tensor in source.items()
-        if name not in knowledge.shapes and name not in taken and tensor.kind == "buffer"
+        if name not in trace_index.shapes and name not in taken and tensor.kind == "buffer"
     }
     kept: dict[str, str] = {}
     for leaf in target.leaves():
@@ -369,15 +370,15 @@ def written_down(state: SearchState, knowledge: TraceIndex, source: Source, targ
             one.key: "whole numbers, which are no weights"
             for one in integers if one.key not in kept
         }
-    pairs = tuple((_common(settled.filling.names), settled.layer.display_name)
-                  for settled in state.settled.values() if settled.filling.names)
+    pairs = tuple((_common(match.mapping.names), match.layer.display_name)
+                  for match in state.matches.values() if match.mapping.names)
     left_over = tuple(name for name in source if name in reached and name not in taken)
     constants = tuple(without_effect(left_over, state, source))
     plan = Plan(tuple(sorted(assignments.values(), key=lambda item: order[item.key])), dropped,
                 kept, pairs, constants)
     known = {name for constant in constants for name in tensors_of(constant.expression)}
     left_over = tuple(name for name in left_over if name not in known)
-    return plan, Alignment(state.settled, state.open, left_over, backtracks)
+    return plan, Alignment(state.matches, state.open, left_over, backtracks)
 
 
 def without_effect(left_over: Sequence[str], state: SearchState,
@@ -386,8 +387,8 @@ def without_effect(left_over: Sequence[str], state: SearchState,
     to a Keras layer that has none.
     """
     layers = {
-        name.rpartition(".")[0]: one.layer for one in state.settled.values()
-        for name in one.filling.names
+        name.rpartition(".")[0]: one.layer for one in state.matches.values()
+        for name in one.mapping.names
     }
     evaluation = Evaluation(source)
     for name in left_over:
@@ -399,13 +400,13 @@ def without_effect(left_over: Sequence[str], state: SearchState,
                            f"'{layer.display_name}' has none, and {value:g} changes nothing")
 
 
-def doubt_about(settled: Match, variable: TargetVariable) -> str:
+def doubt_about(match: Match, variable: TargetVariable) -> str:
     """What stays unproven about a variable, "" when its layer was told by its input or output."""
-    if settled.how == DIFFERS:
-        return (f"'{settled.layer.display_name}' does something else than "
-                f"{settled.unit or 'the whole module'} in torch on the same input: they were "
+    if match.how == DIFFERS:
+        return (f"'{match.layer.display_name}' does something else than "
+                f"{match.unit or 'the whole module'} in torch on the same input: they were "
                 "matched by their input and their names")
-    if settled.output_distance < inf:
+    if match.output_distance < inf:
         return ""
     return (f"'{variable.display_name}' was paired by names and shapes alone: this input does not "
             "reach it, or nothing it computes is in torch")
@@ -417,7 +418,7 @@ def reason_to_keep(leaf: TargetLayer, state: SearchState) -> str:
         return state.kept[leaf.display_name]
     if "Normalization" in leaf.class_names:
         return "constants of the Keras model's own preprocessing"
-    if leaf.display_name not in state.settled and leaf.display_name not in state.open:
+    if leaf.display_name not in state.matches and leaf.display_name not in state.open:
         return "not reached by this input"
     return ""
 

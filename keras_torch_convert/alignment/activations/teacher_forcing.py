@@ -74,11 +74,11 @@ def similarity(first: Array, second: Array) -> float:
 
 
 def on_a_similar_input(candidates: Sequence[Candidate], own: Array,
-                       knowledge: TraceIndex) -> list[Candidate]:
+                       trace_index: TraceIndex) -> list[Candidate]:
     """Those of the candidates whose recorded input resembles what a layer gets, the most alike
     first.
     """
-    recorded = knowledge.trace.arrays
+    recorded = trace_index.trace.arrays
     found: list[tuple[float, Candidate]] = []
     for candidate in candidates[:MOST_UNITS_COMPARED]:
         nearest = most_alike((recorded[key] for key in candidate.unit.inputs if key in recorded),
@@ -90,19 +90,19 @@ def on_a_similar_input(candidates: Sequence[Candidate], own: Array,
 
 
 def outputs_with(mapping: LayerMapping, leaf: TargetLayer, unit: TracedOp,
-                 knowledge: TraceIndex) -> tuple[Fingerprint, ...]:
+                 trace_index: TraceIndex) -> tuple[Fingerprint, ...]:
     """What torch computes with just the weights of a mapping; for a layer that ends in an
     activation also what goes into the units behind.
     """
-    wanted = {knowledge.tied[name][0] for name in mapping.names}
+    wanted = {trace_index.tied[name][0] for name in mapping.names}
     own = [
-        one for one in knowledge.trace.units if {knowledge.tied[name][0]
-                                                 for name in one.names} == wanted
+        one for one in trace_index.trace.units if {trace_index.tied[name][0]
+                                                   for name in one.names} == wanted
     ]
     outputs = [key for one in own for key in one.outputs]
     activation = getattr(leaf.layer, "activation", None)
     if outputs and getattr(activation, "__name__", "linear") != "linear":
         last = max(one.order for one in own)
-        behind = [one for one in knowledge.trace.units if one.order > last]
+        behind = [one for one in trace_index.trace.units if one.order > last]
         outputs += [key for one in behind[:MOST_UNITS_BEHIND] for key in one.inputs]
     return tuple(dict.fromkeys(outputs)) or unit.outputs

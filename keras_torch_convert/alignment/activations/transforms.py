@@ -39,22 +39,22 @@ class VariableMapping:
     only_by_output: bool = False
 
 
-def ways(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer,
-         map_shapes: tuple[Shape, ...]) -> Iterator[VariableMapping]:
+def entries(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer,
+            map_shapes: tuple[Shape, ...]) -> Iterator[VariableMapping]:
     """All ways for the tensor `name` of `shape` to fill `variable`, the likeliest first, each once.
 
     `map_shapes` are those (height, width, channels) of feature maps, of any rank, that may have
     been flattened before the layer.
     """
     given: set[Expression] = set()
-    for way in _all_ways(name, shape, variable, layer, map_shapes):
-        if way.expression not in given:
-            given.add(way.expression)
-            yield way
+    for entry in _all_entries(name, shape, variable, layer, map_shapes):
+        if entry.expression not in given:
+            given.add(entry.expression)
+            yield entry
 
 
-def _all_ways(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer,
-              map_shapes: tuple[Shape, ...]) -> Iterator[VariableMapping]:
+def _all_entries(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer,
+                 map_shapes: tuple[Shape, ...]) -> Iterator[VariableMapping]:
     size, wanted = prod(shape), prod(variable.shape)
     if size == wanted:
         yield from flattened_map(name, shape, variable, map_shapes)
@@ -213,9 +213,9 @@ def by_block(name: str, shape: Shape, variable: TargetVariable,
                 words, unlikely = f"rows {start} to {start + rows}", 4 + (said is not None
                                                                           and said != place)
                 cut = (start, start + rows)
-                for way in _of_part(base, (rows, *shape[1:]), words, unlikely, cut, variable,
-                                    layer):
-                    yield replace(way, only_by_output=True)
+                for entry in _of_part(base, (rows, *shape[1:]), words, unlikely, cut, variable,
+                                      layer):
+                    yield replace(entry, only_by_output=True)
 
 
 def by_entry(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer,
@@ -239,8 +239,9 @@ def _said_first(said: int | None, count: int) -> list[int]:
 def _of_part(base: Expression, shape: Shape, words: str, penalty: int, cut: tuple[int, ...],
              variable: TargetVariable, layer: TargetLayer) -> Iterator[VariableMapping]:
     """By the rule or the axes, of a part of a tensor."""
-    for way in (*by_rule(base, shape, variable, layer), *by_axes(base, shape, variable.shape)):
-        yield VariableMapping(way.expression, f"{words}; {way.rule}", penalty + way.penalty, cut)
+    for entry in (*by_rule(base, shape, variable, layer), *by_axes(base, shape, variable.shape)):
+        yield VariableMapping(entry.expression, f"{words}; {entry.rule}", penalty + entry.penalty,
+                              cut)
 
 
 def by_rows(name: str, shape: Shape, variable: TargetVariable) -> Iterator[VariableMapping]:
@@ -265,19 +266,21 @@ def joined(names: tuple[str, ...], shapes: tuple[Shape, ...], variable: TargetVa
     shape = shapes[0]
     if len(set(shapes)) > 1:
         base, whole = Concat(operands, 0), (sum(one[0] for one in shapes), *shape[1:])
-        for way in (*by_rule(base, whole, variable, layer), *by_axes(base, whole, variable.shape)):
-            yield VariableMapping(way.expression,
-                                  f"{len(names)} tensors joined along axis 0; {way.rule}",
-                                  4 + way.penalty)
+        for entry in (*by_rule(base, whole, variable, layer),
+                      *by_axes(base, whole, variable.shape)):
+            yield VariableMapping(entry.expression,
+                                  f"{len(names)} tensors joined along axis 0; {entry.rule}",
+                                  4 + entry.penalty)
         return
     for axis, extent in enumerate(shape):
         whole = (*shape[:axis], extent * len(names), *shape[axis + 1:])
         base = Concat(operands, axis)
-        for way in (*by_rule(base, whole, variable, layer), *by_axes(base, whole, variable.shape)):
-            yield VariableMapping(way.expression,
-                                  f"{len(names)} tensors joined along axis {axis}; {way.rule}",
-                                  3 + way.penalty)
+        for entry in (*by_rule(base, whole, variable, layer),
+                      *by_axes(base, whole, variable.shape)):
+            yield VariableMapping(entry.expression,
+                                  f"{len(names)} tensors joined along axis {axis}; {entry.rule}",
+                                  3 + entry.penalty)
     stacked = Concat(tuple(Reshape(operand, (1, *shape)) for operand in operands), 0)
-    for way in by_axes(stacked, (len(names), *shape), variable.shape):
-        yield VariableMapping(way.expression, f"{len(names)} tensors stacked; {way.rule}",
-                              3 + way.penalty)
+    for entry in by_axes(stacked, (len(names), *shape), variable.shape):
+        yield VariableMapping(entry.expression, f"{len(names)} tensors stacked; {entry.rule}",
+                              3 + entry.penalty)
