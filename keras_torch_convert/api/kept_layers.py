@@ -40,10 +40,9 @@ def before_kept_layer(inputs: InputPair, source: Source, target: Target,
         return None
     (keras_name, layer), = kept.items()
     torch_name, = left_out
-    path = f"{source.prefix}{torch_name}"
     keras = importlib.import_module(target.framework)
     try:
-        source.module.get_submodule(path)
+        source.module.get_submodule(torch_name)
         # A name, so that Keras does not count up those that it makes.
         model = target.model
         given = model.inputs[0] if len(model.inputs) == 1 else model.input
@@ -53,7 +52,7 @@ def before_kept_layer(inputs: InputPair, source: Source, target: Target,
 
     def torch_call(module: Any, given: Any) -> Any:
         found: list[Any] = []
-        hook = module.get_submodule(path).register_forward_pre_hook(
+        hook = module.get_submodule(torch_name).register_forward_pre_hook(
             lambda _, arguments: found.extend(arguments[:1]))
         try:
             inputs.torch_call(module, given)

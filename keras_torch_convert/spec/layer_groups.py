@@ -74,7 +74,7 @@ def _modules(source: Source, layer: str) -> dict[str, Any]:
     """
     module = source.module
     owner = layer.rpartition(".")[0] if layer in source else layer
-    for part in f"{source.prefix}{owner}".split("."):
+    for part in owner.split("."):
         module = getattr(module, "_modules", {}).get(part) if part else module
     return {} if module is None else {owner: module}
 

@@ -10,51 +10,86 @@ from ..errors import SourceError
 from ..spec.layer_order import is_sorted, is_telltale, natural_order
 from ..spec.source import Source, SourceTensor
 from ..util.text import join_names, plural, shorten
+from .networks import choose_network, is_bookkeeping
 from .pickle_values import short
-from .wrappers import Unwrapped, common_prefix
+from .wrappers import Unwrapped, choice_note, plain_names
 
 _NAME_WIDTH = 60
 
 
 def named_source(tensors: Sequence[SourceTensor], *, origin: str, others: Sequence[str] = (),
-                 unwrapped: Unwrapped | None = None, registered: bool = False,
-                 sorted_format: bool = False, module: Any = None) -> Source:
-    """Make a Source, with layers put in natural order when theirs was lost.
+                 unwrapped: Unwrapped | None = None, sorted_format: bool = False) -> Source:
+    """Make a Source of a file or a state dict, with layers in natural order when theirs was lost.
 
     Args:
         tensors: The tensors in the order in which they were found.
         origin: Where they come from, for messages.
         others: Names of what was found beside them and is no tensor, for a note.
         unwrapped: How they were found in a checkpoint.
-        registered: The order is that of a module's own state dict.
-        sorted_format: The format sorts by name. Without both the names themselves must tell.
-        module: The live module that they belong to.
+        sorted_format: The format sorts by name. Without it the names themselves must tell.
     """
+    found = unwrapped or Unwrapped(tensors)
+    _by_name(tensors, origin)
+    chosen = choose_network(tensors, found.network, origin, found.wrappers)
+    wrappers = {
+        path: count
+        for path, count in found.wrappers.items() if not chosen.offered or path != found.wrapper
+    }
+    wrappers |= {_inside(found.wrapper, name): count for name, count in chosen.offered.items()}
+    wrapper = found.wrapper
+    if chosen.network is not None:
+        wrapper = _inside(wrapper, chosen.network)
+    notes = [choice_note(wrapper, wrappers)] if wrappers else []
+    tensors, prefix, cut_notes = _cut(chosen.tensors, "model" if found.of_lightning else "")
+    notes += cut_notes
+    by_name = _by_name(tensors, origin)
+    if others:
+        notes.append(others_note(others))
+    names = list(by_name)
+    lost = is_sorted(tensors) and len(names) > 1 and (sorted_format or is_telltale(names))
+    if lost:
+        by_name = {name: by_name[name] for name in natural_order(names)}
+        notes.append("names are sorted, so the order of the layers was lost; layers are in natural "
+                     "order of their names")
+    return Source(by_name, origin, order="sorted by name" if lost else "registered",
+                  wrapper=wrapper, wrappers=tuple(wrappers), prefix=prefix, notes=tuple(notes))
+
+
+def _by_name(tensors: Sequence[SourceTensor], origin: str) -> dict[str, SourceTensor]:
     for tensor in tensors:
         _check_is_text(tensor.name, origin)
-    prefix = common_prefix([tensor.name for tensor in tensors])
-    if prefix:
-        tensors = [replace(tensor, name=tensor.name[len(prefix):]) for tensor in tensors]
     named = {tensor.name: tensor for tensor in tensors}
     if len(named) != len(tensors):
         raise SourceError(f"{origin}: {plural(len(tensors) - len(named), 'name')} occur twice")
-    notes = list(unwrapped.notes) if unwrapped else []
+    return named
+
+
+def _inside(wrapper: str | None, network: str) -> str:
+    return network if wrapper is None else f"{wrapper}/{network}"
+
+
+def _cut(tensors: Sequence[SourceTensor], front: str) -> tuple[list[SourceTensor], str, list[str]]:
+    """Return the tensors without what wrappers add to their names, what was cut in front, and
+    notes. Numbers of the training beside names that begin with a wrapper are left out.
+    """
+    weights = [tensor for tensor in tensors if "." in tensor.name or not is_bookkeeping(tensor)]
+    prefix, names = plain_names([tensor.name for tensor in weights], front=front)
+    if not prefix:
+        weights = list(tensors)
+        prefix, names = plain_names([tensor.name for tensor in weights], front=front)
+    notes = []
     if prefix:
         notes.append(f"prefix {prefix!r} removed from all names")
-    if others:
-        notes.append(f"{len(others)} entries are no tensors and were left out: "
-                     f"{listed_names(others)}")
-    names = list(named)
-    lost = not registered and is_sorted(tensors) and len(names) > 1 and (sorted_format
-                                                                         or is_telltale(names))
-    if lost:
-        named = {name: named[name] for name in natural_order(names)}
-        notes.append("names are sorted, so the order of the layers was lost; layers are in natural "
-                     "order of their names")
-    return Source(named, origin, order="sorted by name" if lost else "registered",
-                  wrapper=unwrapped.wrapper if unwrapped else None,
-                  wrappers=unwrapped.wrappers if unwrapped else (), prefix=prefix, module=module,
-                  notes=tuple(notes))
+    elif names != [tensor.name for tensor in weights]:
+        notes.append("what only wrappers add was removed from names, such as "
+                     "'_orig_mod' and 'module'")
+    kept = {tensor.name for tensor in weights}
+    if left := [tensor.name for tensor in tensors if tensor.name not in kept]:
+        notes.append(f"numbers of the training were left out: {listed_names(left)}")
+    return [
+        tensor if tensor.name == name else replace(tensor, name=name)
+        for tensor, name in zip(weights, names, strict=True)
+    ], prefix, notes
 
 
 def check_name(name: Any, where: str) -> None:
@@ -76,3 +111,8 @@ def _check_is_text(name: str, where: str) -> None:
 def listed_names(names: Sequence[Any]) -> str:
     """Return some of the names in a line, each cut to a width that fits."""
     return join_names([shorten(str(name), _NAME_WIDTH) for name in names], 8)
+
+
+def others_note(names: Sequence[Any]) -> str:
+    """Return the note about entries beside the tensors."""
+    return f"{len(names)} entries are no tensors and were left out: {listed_names(names)}"

@@ -22,9 +22,10 @@ from .mapped_file import MappedFile, reading
 from .module import read_module
 from .named_source import named_source
 from .npz import is_npz, open_npz
-from .pth import open_legacy_file, open_torch_zip
+from .pth import Checkpoint, open_legacy_file, open_torch_zip
 from .safetensors import looks_like_safetensors, open_safetensors
-from .state_dict import read_checkpoint, read_state_dict
+from .state_dict import read_checkpoint, read_state_dict, stored_tensors
+from .wrappers import Unwrapped
 from .zip_archive import open_zip
 
 __all__ = ["Order", "Source", "SourceTensor", "read"]
@@ -84,35 +85,36 @@ def read(source: Any, *, wrapper: str | None = None) -> Source:
                       f"{shorten(repr(source), 100)} of type {type(source).__name__}")
 
 
-def _read_file(path: Path, wrapper: str | None, *, is_shard: bool = False) -> Source:
+def _read_file(path: Path, wrapper: str | None) -> Source:
     if str(path).startswith(("http:/", "https:/")):
         raise SourceError(f"{path}: is an address on the web; download the file and give its path")
     if fault := foreign_path(path):
         raise SourceError(f"{path}: {fault}")
     file = MappedFile.open(path)
     kind = _file_kind(file)
+    if kind == "index":
+        return _read_index(file, wrapper)
+    found = _open(file, kind)
+    if isinstance(found, Checkpoint):
+        return read_checkpoint(found, wrapper)
+    if not found:
+        raise SourceError(f"{path}: no tensors in it")
+    if fault := foreign_names(found):
+        raise SourceError(f"{path}: {fault}")
+    source = named_source(list(found.values()), origin=str(path),
+                          unwrapped=Unwrapped(None,
+                                              network=wrapper), sorted_format=kind == "safetensors")
+    return replace(source, path=path)
+
+
+def _open(file: MappedFile, kind: FileKind) -> Checkpoint | dict[str, SourceTensor]:
+    """Return what a file holds, the tensors by name where it holds nothing else."""
     if kind == "pickle":
-        return read_checkpoint(open_legacy_file(file), wrapper)
+        return open_legacy_file(file)
     if kind == "zip":
         archive = open_zip(file)
-        if not is_npz(archive):
-            return read_checkpoint(open_torch_zip(archive), wrapper)
-        tensors = open_npz(archive)
-    elif kind == "safetensors":
-        tensors = open_safetensors(file)
-    else:
-        _check_no_wrapper(wrapper, str(path))
-        if is_shard:
-            raise SourceError(f"{path}: is an index of shards, expected a shard")
-        return _read_index(file)
-    _check_no_wrapper(wrapper, str(path))
-    if not tensors:
-        raise SourceError(f"{path}: no tensors in it")
-    if fault := foreign_names(tensors):
-        raise SourceError(f"{path}: {fault}")
-    found = named_source(list(tensors.values()), origin=str(path),
-                         sorted_format=kind == "safetensors")
-    return replace(found, path=path)
+        return open_npz(archive) if is_npz(archive) else open_torch_zip(archive)
+    return open_safetensors(file)
 
 
 def _check_no_wrapper(wrapper: str | None, where: str) -> None:
@@ -144,7 +146,7 @@ def _file_kind(file: MappedFile) -> FileKind:
         f"{start[:8]!r}); download it again, or name the checkpoint itself")
 
 
-def _read_index(file: MappedFile) -> Source:
+def _read_index(file: MappedFile, wrapper: str | None) -> Source:
     """Read a checkpoint in several files, listed by an index such as model.safetensors.index.json.
 
     The tensors come in the order of the files and, within each, in its own.
@@ -161,18 +163,29 @@ def _read_index(file: MappedFile) -> Source:
             raise SourceError(
                 f"{path}: shard {shorten(repr(shard_name), 100)} is not a plain file name")
         with reading(path.parent / shard_name):
-            shard = _read_file(path.parent / shard_name, None, is_shard=True)
-        order_lost = order_lost or shard.order == "sorted by name" or shard_name.endswith(
-            ".safetensors")
-        by_full_name = {shard.prefix + name: tensor for name, tensor in shard.items()}
-        if wanted != by_full_name.keys():
-            differing = join_names(sorted(wanted ^ by_full_name.keys()), 4)
+            by_name = _shard(path.parent / shard_name)
+        order_lost = order_lost or shard_name.endswith(".safetensors")
+        if wanted != by_name.keys():
+            differing = join_names(sorted(wanted ^ by_name.keys()), 4)
             raise SourceError(f"{path}: index and shard {shard_name!r} disagree about {differing}")
-        tensors.extend(replace(tensor, name=name) for name, tensor in by_full_name.items())
+        tensors.extend(by_name.values())
     if order_lost:
         tensors.sort(key=lambda tensor: tensor.name)
-    source = named_source(tensors, origin=str(path), sorted_format=order_lost)
+    source = named_source(tensors, origin=str(path), unwrapped=Unwrapped(None, network=wrapper),
+                          sorted_format=order_lost)
     return replace(source, path=path)
+
+
+def _shard(path: Path) -> dict[str, SourceTensor]:
+    """Return the tensors of a shard under their full names."""
+    file = MappedFile.open(path)
+    kind = _file_kind(file)
+    if kind == "index":
+        raise SourceError(f"{path}: is an index of shards, expected a shard")
+    found = _open(file, kind)
+    if isinstance(found, Checkpoint):
+        return {tensor.name: tensor for tensor in stored_tensors(found, None)[0]}
+    return found
 
 
 def _weight_map(file: MappedFile) -> Mapping[str, str]:

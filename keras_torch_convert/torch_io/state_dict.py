@@ -13,25 +13,35 @@ from .module import read_module
 from .named_source import check_name, listed_names, named_source
 from .pickle_values import NumpyArray, PickledTensor, Placeholder, UnreadableTensor
 from .pth import Checkpoint, check_is_mapping, whole_object_error
-from .wrappers import is_well_known, unwrap
+from .wrappers import Unwrapped, choice_note, is_well_known, unwrap
 
 
 def read_state_dict(mapping: Mapping[Any, Any], wrapper: str | None = None) -> Source:
     """Read a live mapping of names to tensors, possibly wrapped. A module in it is read as one."""
-    found = unwrap(mapping, wrapper, _is_live_weights, "state dict")
+    found = unwrap(mapping, wrapper, _count_live, "state dict")
     if is_torch_module(found.weights):
         source = read_module(found.weights)
-        return replace(source, wrapper=found.wrapper, wrappers=found.wrappers,
-                       notes=(*found.notes, *source.notes))
+        return replace(source, wrapper=found.wrapper, wrappers=tuple(found.wrappers),
+                       notes=(choice_note(found.wrapper, found.wrappers), *source.notes))
     tensors, others = live_tensors(found.weights, "state dict")
     # Numbers alone may be weights, but beside other things they are an epoch or a learning rate.
-    if not tensors or (others and not _is_live_weights(found.weights)):
+    if not tensors or (others and not _count_live(found.weights)):
         raise _no_tensors("state dict", mapping)
     return named_source(tensors, origin="state dict", others=others, unwrapped=found)
 
 
 def read_checkpoint(checkpoint: Checkpoint, wrapper: str | None = None) -> Source:
-    """Read the weights of a PyTorch file.
+    """Read the weights of a PyTorch file. Errors as in `stored_tensors`."""
+    tensors, others, found = stored_tensors(checkpoint, wrapper)
+    path = checkpoint.file.path
+    source = named_source(tensors, origin=str(path), others=others, unwrapped=found)
+    return replace(source, path=path, placeholders=checkpoint.foreign)
+
+
+def stored_tensors(checkpoint: Checkpoint,
+                   wrapper: str | None) -> tuple[list[SourceTensor], list[str], Unwrapped]:
+    """Return the tensors of a PyTorch file under their full names, the names of what stands beside
+    them, and where they were found.
 
     Raises SourceError, or UnsafeFileError when a weight cannot be rebuilt without foreign code.
     """
@@ -39,9 +49,9 @@ def read_checkpoint(checkpoint: Checkpoint, wrapper: str | None = None) -> Sourc
     mapping = check_is_mapping(checkpoint)
     if wrapper is not None and _is_whole_object(mapping.get(wrapper), checkpoint):
         raise whole_object_error(path, mapping[wrapper])
-    found = unwrap(mapping, wrapper, _is_stored_weights, str(path))
+    found = unwrap(mapping, wrapper, _count_stored, str(path))
     if wrapper is None and not is_well_known(found.wrapper):
-        _check_no_whole_module(mapping, _is_stored_weights(found.weights), checkpoint)
+        _check_no_whole_module(mapping, _count_stored(found.weights) > 0, checkpoint)
     tensors, others = [], []
     for key, value in found.weights.items():
         # A name that Python 2 wrote with letters beyond ASCII comes as bytes.
@@ -52,10 +62,9 @@ def read_checkpoint(checkpoint: Checkpoint, wrapper: str | None = None) -> Sourc
             others.append(name)
         else:
             tensors.append(tensor)
-    if not _is_stored_weights(found.weights):
+    if not _count_stored(found.weights):
         raise _no_tensors(str(path), mapping)
-    source = named_source(tensors, origin=str(path), others=others, unwrapped=found)
-    return replace(source, path=path, placeholders=checkpoint.foreign)
+    return tensors, others, found
 
 
 def _no_tensors(where: str, mapping: Mapping[Any, Any]) -> SourceError:
@@ -63,13 +72,14 @@ def _no_tensors(where: str, mapping: Mapping[Any, Any]) -> SourceError:
     return SourceError(f"{where}: no tensors in it ({listed_names(names) if names else 'empty'})")
 
 
-def _is_live_weights(value: Any) -> bool:
-    return is_torch_module(value) or (isinstance(value, Mapping)
-                                      and any(is_live_array(item) for item in value.values()))
+def _count_live(value: Any) -> int:
+    if is_torch_module(value):
+        return len(value.state_dict())
+    return sum(map(is_live_array, value.values())) if isinstance(value, Mapping) else 0
 
 
-def _is_stored_weights(value: Any) -> bool:
-    return isinstance(value, dict) and any(map(_is_stored_tensor, value.values()))
+def _count_stored(value: Any) -> int:
+    return sum(map(_is_stored_tensor, value.values())) if isinstance(value, dict) else 0
 
 
 def _is_stored_tensor(value: Any) -> bool:
