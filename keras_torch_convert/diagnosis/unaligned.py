@@ -61,7 +61,8 @@ def _completed(plan: Plan, proposal: Plan, doubted: Collection[str]) -> Plan:
     }
     others = {one.key: one for one in proposal.assignments if one.key not in settled}
     rest = [one for one in plan.assignments if one.key not in settled and one.key not in others]
-    return replace(plan, assignments=(*settled.values(), *others.values(), *rest))
+    kept = {key: why for key, why in plan.kept.items() if key not in others}
+    return replace(plan, assignments=(*settled.values(), *others.values(), *rest), kept=kept)
 
 
 def _cause(source: Source, target: Target, inputs: InputPair,

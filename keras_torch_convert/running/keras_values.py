@@ -21,7 +21,13 @@ LayerCall = Callable[..., Any]
 
 
 class TrialValues(Protocol):
-    """Sets a variable for a time; `reset` lets it have its own value again."""
+    """Sets a variable for a time; `reset` lets it have its own value again.
+
+    `on_read` is called with each Keras 3 variable without a trial value before it is read.
+    """
+
+    on_read: Callable[[Any], None] | None
+
     def __call__(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
         """Give the variable a trial value."""
 
@@ -36,9 +42,9 @@ def trial_values(target: Target) -> Iterator[TrialValues]:
     Afterward the model is as it was, whatever happens.
     """
     if target.framework == "keras":
-        keras = importlib.import_module("keras")
-        with keras.StatelessScope() as scope:
-            yield _Stateless(keras, scope)
+        values = _Stateless(importlib.import_module("keras"))
+        with values.scope:
+            yield values
         return
     journal = _Journal(target)
     try:
@@ -50,8 +56,18 @@ def trial_values(target: Target) -> Iterator[TrialValues]:
 
 class _Stateless:
     """Values that only the scope knows of."""
-    def __init__(self, keras: Any, scope: Any) -> None:
-        self.keras, self.scope = keras, scope
+    def __init__(self, keras: Any) -> None:
+        self.keras = keras
+        self.on_read: Callable[[Any], None] | None = None
+        values = self
+
+        class Scope(keras.StatelessScope):  # type: ignore[misc]
+            def get_current_value(self, variable: Any) -> Any:
+                if values.on_read is not None and id(variable) not in self.state_mapping:
+                    values.on_read(variable)
+                return super().get_current_value(variable)
+
+        self.scope = Scope()
 
     def __call__(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
         tensor = self.keras.ops.convert_to_tensor(array, dtype=variable.dtype)
@@ -65,6 +81,7 @@ class _Journal:
     """Values written into the variables, and what they were before."""
     def __init__(self, target: Target) -> None:
         self.target = target
+        self.on_read: Callable[[Any], None] | None = None
         self.before: dict[str, tuple[TargetVariable, npt.NDArray[Any]]] = {}
 
     def __call__(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:

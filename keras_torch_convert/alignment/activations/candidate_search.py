@@ -4,7 +4,7 @@ pass has come.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -12,8 +12,9 @@ from ...plan.expressions import tensors_of
 from ...running.fingerprint import Fingerprint
 from ...running.torch_trace import TracedOp
 from ...spec.target import TargetLayer
+from ..hints import hinted
 from ..names import name_similarity
-from .candidates import Candidate, LayerMapping, layer_mappings, side_by_side
+from .candidates import Candidate, LayerMapping, layer_mappings, roles_agree, side_by_side
 from .groups import UNITS_AT_ONCE, UnitGroup
 from .pass_state import PassConfig, SearchState
 from .trace_index import TraceIndex
@@ -185,14 +186,53 @@ class CandidateSearch:
         """Units with an equal input whose weights other layers have taken already, and which torch
         uses on several inputs.
         """
-        for unit in _all_of([self.units_on(key) for key in dict.fromkeys(inputs)]):
-            if (len(unit.names) > len(leaf.variables) or self.free(unit.names)
-                    or not self.trace_index.are_used_again(unit.names)):
+        units = _all_of([self.units_on(key) for key in dict.fromkeys(inputs)])
+        for unit in sorted(units, key=lambda unit: -len(unit.names)):
+            names = self.trace_index.without_aliases(unit.names)
+            if len(names) > len(leaf.variables) or not self._is_used_again(names):
                 continue
-            for mapping in (*self.trace_index.rules.layer_mappings(unit.names, leaf),
-                            *self.in_any_way(unit.names, leaf)):
+            for mapping in (*self.trace_index.rules.layer_mappings(names, leaf),
+                            *self.in_any_way(names, leaf)):
                 if self.config.honors(leaf, mapping):
                     yield unit, mapping
+
+    def _is_used_again(self, names: tuple[str, ...]) -> bool:
+        """True when some of the weights are taken, and torch uses each of those several times."""
+        index = self.trace_index
+        taken = [name for name in names if index.tied[name][0] in self.state.used]
+        return bool(taken) and all(index.is_used_again(name) for name in taken)
+
+    def by_shape(self, leaf: TargetLayer,
+                 inputs: list[Fingerprint]) -> Iterator[tuple[TracedOp, LayerMapping]]:
+        """Free tensors of just the sizes of the layer's variables, those of the smallest unit on
+        its input first, then the most alike by name; parts of larger ones where there are none.
+        """
+        shapes, free = self.trace_index.shapes, self.free(tuple(self.trace_index.shapes))
+        free = tuple(hinted(self.config.hints, leaf, free)) or free
+        sizes = {variable.size for variable in leaf.variables}
+        exact = [name for name in free if prod(shapes[name]) in sizes]
+        if not self.has_whole_tensors(leaf, exact):
+            exact = [name for name in free if self.fits_somewhere(name, leaf)]
+        labels = [f"{leaf.base_name}/{variable.name}" for variable in leaf.variables]
+        exact.sort(key=lambda name: -max(name_similarity(name, label) for label in labels))
+        units = _all_of([self.units_on(key) for key in dict.fromkeys(inputs)])
+        anywhere = TracedOp(self.state.last_order, "by its output", tuple(exact), (), (), False)
+        given: set[tuple[object, ...]] = set()
+        for unit in (*sorted(units, key=lambda unit: len(unit.names)), anywhere):
+            inside = [name for name in exact if name in unit.names][:MOST_FREE_NAMES // 2]
+            for mapping in self.in_any_way(tuple(inside), leaf) if inside else ():
+                key = tuple(entry.expression for _, entry in mapping.entries)
+                if key not in given and self.config.honors(leaf, mapping):
+                    given.add(key)
+                    yield unit, mapping
+
+    def has_whole_tensors(self, leaf: TargetLayer, names: Sequence[str]) -> bool:
+        """True when each variable of the layer has a tensor of its size among `names`."""
+        shapes = self.trace_index.shapes
+        return all(
+            any(
+                prod(shapes[name]) == variable.size and roles_agree(name, variable)
+                for name in names) for variable in leaf.variables)
 
     def by_order(self, leaf: TargetLayer) -> list[Candidate]:
         """The units behind the last one found that could be the layer, the best first, for a layer

@@ -15,7 +15,7 @@ from ...spec.roles import role_of
 from ...spec.target import TargetLayer, TargetVariable
 from ...spec.tensor_spec import Shape
 from ..names import name_similarity
-from .transforms import VariableMapping, joined, entries
+from .transforms import VariableMapping, entries, joined
 
 # Enough to try each order of a small kernel's axes with each order of the heads; what is right
 # comes first nearly always.
@@ -27,7 +27,7 @@ NEUTRAL_PENALTY = 80
 
 @dataclass(frozen=True, slots=True)
 class LayerMapping:
-    """One way to fill all variables of a layer: (variable, entry), with the weights that it takes."""
+    """One way to fill all variables of a layer: (variable, entry), with the weights taken."""
 
     entries: tuple[tuple[TargetVariable, VariableMapping], ...]
     penalty: int
@@ -43,6 +43,11 @@ class LayerMapping:
     def cut(self) -> tuple[int, ...]:
         """Which part of its tensors it takes, () for all of them."""
         return next((entry.cut for _, entry in self.entries if entry.cut), ())
+
+    @property
+    def is_part(self) -> bool:
+        """True when a part of a tensor is taken, such as some of its rows."""
+        return any(sliced(entry.expression) for _, entry in self.entries)
 
     @property
     def part(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ only between units of equal input and shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
 from math import inf, isfinite
@@ -16,24 +16,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...keras_io.keras_private import all_layers
 from ...plan.expressions import Slice, Tensor, tensors_of
 from ...rules.families.recurrent import keras_cells
 from ...running.fingerprint import EQUAL_BELOW, Fingerprint, distance, fingerprint
 from ...running.keras_values import LayerCall, TrialValues, as_tensor_like, eager_arrays
+from ...running.outputs import leaves_of
 from ...running.torch_trace import TracedOp
 from ...spec.roles import role_of
-from ...spec.target import Target, TargetLayer
-from ..hints import hinted
+from ...spec.target import Target, TargetLayer, TargetVariable
 from ..names import name_similarity, part_number
 from .branching import Backtrack, BranchPoint
-from .candidate_search import MOST_FREE_NAMES, CandidateSearch, reason_for_nothing
+from .candidate_search import CandidateSearch, reason_for_nothing
 from .candidates import (NEUTRAL_PENALTY, Candidate, LayerMapping, covers, joined_sizes,
                          neutral_mapping, sliced)
 from .channel_order import OUTPUTS, Unflatten, in_one_order, maps_of_vectors
 from .folding import Fold, is_table
 from .integers import without_integers
 from .layer_rules import layers_of_layers
-from .pass_state import MOST_DRIFT, TOLD_BY_BOTH, Match, PassConfig, SearchState
+from .pass_state import BY_NAME_AND_SHAPE, MOST_DRIFT, TOLD_BY_BOTH, Match, PassConfig, SearchState
 from .reordering import keeps_order, order_of_channels, reordered
 from .teacher_forcing import (MOST_ALIKE_FROM, arranged_like, most_alike, on_a_similar_input,
                               outputs_with, recorded_output, similarity)
@@ -72,6 +73,16 @@ class KerasPass:
             if not given.issuperset(variable.key for variable in leaf.variables)
         }
         self.groups = layers_of_layers(target)
+        self.leaf_of = {
+            id(variable.variable): leaf for leaf in self.leaves.values()
+            for variable in leaf.variables
+        }
+        # Layers with variables of their own beside layers inside.
+        self.owners = {
+            key for key, leaf in self.leaves.items() if any(
+                id(inner) in self.leaves
+                for inner in all_layers(leaf.layer) if inner is not leaf.layer)
+        }
         self.set_value = set_value
         self.config = config
         self.state = SearchState(choices=list(config.choices))
@@ -79,10 +90,17 @@ class KerasPass:
         # For layers that are being looked for: how far from the nearest value in torch the best
         # output was.
         self.missed: dict[str, float] = {}
+        # The layers that are being looked for, of which owners try weights; nothing is looked for
+        # while the pass is paused.
+        self.looked_for: list[str] = []
+        self.depth = 0
+        self.paused = False
 
     def handle(self, layer: Any, call: LayerCall, args: tuple[Any, ...], kwargs: dict[str,
                                                                                       Any]) -> Any:
         """A call of any Keras layer; those that own variables are settled the first time."""
+        if self.paused:
+            return call(*args, **kwargs)
         for given in args:
             self._note_map(given)
         leaf, group = self.leaves.get(id(layer)), self.groups.get(id(layer))
@@ -96,10 +114,14 @@ class KerasPass:
             self.raise_fold(leaf, arrays, inputs)
         if group is not None and inputs:
             output = self.handle_group(group, inputs, lambda: call(*args, **kwargs))
-        elif known or leaf is None or not inputs:
+        elif known or leaf is None or (not inputs and any(True for _ in leaves_of((args, kwargs)))):
             output = call(*args, **kwargs)
         else:
-            output = self.settle(leaf, arrays, inputs, lambda: call(*args, **kwargs))
+            self.looked_for.append(leaf.display_name)
+            try:
+                output = self.settle(leaf, arrays, inputs, lambda: call(*args, **kwargs))
+            finally:
+                self.looked_for.pop()
             if self.config.forced:
                 output = self.forced(leaf, output)
         self._note_map(output)
@@ -236,6 +258,44 @@ class KerasPass:
                 self.state.parted[leaf.display_name] = self.config.accepted[leaf.display_name]
             return run()
         self.search.begin()
+        is_owner, candidates = id(leaf.layer) in self.owners, []
+        if is_owner or not inputs:
+            output, found = self.settle_by_shape(leaf, inputs, run)
+            if found or not inputs:
+                return output if found else run()
+            candidates = [
+                Candidate(unit, one.names, (0.0,))
+                for unit, one in islice(self.search.by_shape(leaf, inputs), 1) if not one.is_part
+            ]
+        if not candidates:
+            output, found, candidates = self.settle_by_input(leaf, inputs, run)
+            if found:
+                return output
+        output, found = self.settle_with_used(leaf, inputs, run)
+        if not found and self.config.forced:
+            output, found = self.settle_reordered(leaf, arrays, inputs, run, candidates)
+        if found:
+            return output
+        if candidates:
+            self.raise_unflatten(leaf.display_name)
+        if self.config.forced:
+            # A unit on the same input, or one much like it, is the one, though the layer differs.
+            candidates = candidates or on_a_similar_input(self.search.by_order(leaf), arrays[0],
+                                                          self.trace_index)
+        by_output = () if is_owner else (self.settle_by_shape,)
+        otherwise = () if self.config.forced and candidates else (*by_output,
+                                                                  self.settle_without_partner)
+        for settle_otherwise in otherwise:
+            output, found = settle_otherwise(leaf, inputs, run)
+            if found:
+                return output
+        return self._leave_open(leaf, inputs, candidates, run)
+
+    def settle_by_input(self, leaf: TargetLayer, inputs: list[Fingerprint],
+                        run: Callable[[], Any]) -> tuple[Any, bool, list[Candidate]]:
+        """Try the weights of units on the same input, the best first; where none of them gives what
+        torch computed, these are the candidates.
+        """
         excluded = self.config.excluded.get(leaf.display_name, set())
         found_before: list[Candidate] = []
         trials = 0
@@ -262,26 +322,9 @@ class KerasPass:
                         self.state.choices.append(
                             BranchPoint(leaf.display_name, chosen, (*parts, *alternatives),
                                         len(self.state.matches)))
-                        return output
+                        return output, True, []
             found_before += candidates
-        output, found = self.settle_with_used(leaf, inputs, run)
-        if not found and self.config.forced:
-            output, found = self.settle_reordered(leaf, arrays, inputs, run, found_before)
-        if found:
-            return output
-        if found_before:
-            self.raise_unflatten(leaf.display_name)
-        if self.config.forced:
-            # A unit on the same input, or one much like it, is the one, though the layer differs.
-            found_before = found_before or on_a_similar_input(self.search.by_order(leaf), arrays[0],
-                                                              self.trace_index)
-        otherwise = () if self.config.forced and found_before else (self.settle_by_output,
-                                                                    self.settle_without_partner)
-        for settle_otherwise in otherwise:
-            output, found = settle_otherwise(leaf, inputs, run)
-            if found:
-                return output
-        return self._leave_open(leaf, inputs, found_before, run)
+        return None, False, found_before
 
     def settle_with_used(self, leaf: TargetLayer, inputs: list[Fingerprint],
                          run: Callable[[], Any]) -> tuple[Any, bool]:
@@ -372,22 +415,33 @@ class KerasPass:
         if any(entry.expression in self.state.parts for _, entry in mapping.entries):
             return None, False
         tolerance, before, lookups = self.state.tolerance, self.state.mark(), self.search.lookups
+        is_owner = id(leaf.layer) in self.owners
         match = Match(leaf, mapping, candidate.unit.display_name, TOLD_BY_BOTH, 0.0, 0.0, count,
                       candidate.unit.outputs)
         self._take(match)
-        output = run()
-        arrays = [array for array in eager_arrays(output) if array.size]
-        outputs = [fingerprint(array) for array in arrays]
-        apart = self._distance_of_outputs(outputs, candidate.unit, inputs if mapping.names else [])
-        if arrays and apart >= tolerance:
-            apart = self._distance_of_parts(arrays[0], mapping)
-        if arrays and apart >= tolerance and arrays[0].ndim == 3 and keras_cells(leaf):
-            apart = self._distance_of_steps(arrays[0])
+        parted = len(self.state.parted)
+        self.depth += is_owner
+        try:
+            output = run()
+        except Backtrack:
+            # A layer inside gets what torch never computed: these are not the owner's weights.
+            if not is_owner:
+                raise
+            output = None
+        finally:
+            self.depth -= is_owner
+        apart = self._distance_of_output(leaf, match, candidate.unit, inputs, output)
         if apart < tolerance:
+            # The output proves nothing where torch's own values were put in inside.
+            is_open_inside = is_owner and len(self.state.parted) > parted
             nearest = min((self.trace_index.seen.nearest(key) for key in inputs), default=0.0)
-            self._settle(replace(match, input_distance=nearest, output_distance=apart))
-            self.state.drift = apart
-            self.state.last_order = candidate.unit.order
+            self._settle(
+                replace(match, input_distance=nearest, output_distance=inf, how=BY_NAME_AND_SHAPE)
+                if is_open_inside else replace(match, input_distance=nearest, output_distance=apart)
+            )
+            if not is_owner:
+                self.state.drift = apart
+                self.state.last_order = candidate.unit.order
             self.missed.pop(leaf.display_name, None)
             return output, True
         self.missed[leaf.display_name] = min(apart, self.missed.get(leaf.display_name, inf))
@@ -397,6 +451,21 @@ class KerasPass:
             # again.
             self.search.forget_groups()
         return output, False
+
+    def _distance_of_output(self, leaf: TargetLayer, match: Match, unit: TracedOp,
+                            inputs: list[Fingerprint], output: Any) -> float:
+        """How far what a layer gives is from what torch computed, as a whole, in parts or step by
+        step.
+        """
+        tolerance = self.state.tolerance
+        arrays = [array for array in eager_arrays(output) if array.size]
+        outputs = [fingerprint(array) for array in arrays]
+        apart = self._distance_of_outputs(outputs, unit, inputs if match.mapping.names else [])
+        if arrays and apart >= tolerance:
+            apart = self._distance_of_parts(arrays[0], match.mapping)
+        if arrays and apart >= tolerance and arrays[0].ndim == 3 and keras_cells(leaf):
+            apart = self._distance_of_steps(arrays[0])
+        return apart
 
     def _distance_of_outputs(self, outputs: list[Fingerprint], unit: TracedOp,
                              inputs: list[Fingerprint]) -> float:
@@ -428,31 +497,97 @@ class KerasPass:
             self.trace_index.seen.nearest(fingerprint(output[:, step]))
             for step in range(output.shape[1]))
 
-    def settle_by_output(self, leaf: TargetLayer, inputs: list[Fingerprint],
-                         run: Callable[[], Any]) -> tuple[Any, bool]:
-        """For a layer whose input torch never saw as such: free weights that fit, the most alike by
-        name first, told by the output.
+    def settle_by_shape(self, leaf: TargetLayer, inputs: list[Fingerprint],
+                        run: Callable[[], Any]) -> tuple[Any, bool]:
+        """For a layer whose input does not tell its weights: free tensors of just its shapes, told
+        by the output.
         """
-        free = [
-            name for name in self.search.free(tuple(self.trace_index.shapes))
-            if self.search.fits_somewhere(name, leaf)
-        ]
-        free = hinted(self.config.hints, leaf, self.search.free(tuple(
-            self.trace_index.shapes))) or free
-        free.sort(key=lambda name: (-max(
-            name_similarity(name, f"{leaf.base_name}/{variable.name}")
-            for variable in leaf.variables)))
-        names = tuple(free[:MOST_FREE_NAMES // 2])
-        unit = TracedOp(self.state.last_order, "by its output", names, (), (), False)
-        candidate = Candidate(unit, names, (0.0,))
-        tried = islice(self.search.in_any_way(names, leaf), MOST_BY_OUTPUT)
-        for mapping in tried:
-            if not self.config.honors(leaf, mapping):
-                continue
-            output, found = self.attempt(leaf, mapping, candidate, inputs, run, len(names))
+        excluded = self.config.excluded.get(leaf.display_name, set())
+        before = len(self.state.matches)
+        tried = [(unit, mapping) for unit, mapping in islice(
+            self.search.by_shape(leaf, inputs), max(2, MOST_BY_OUTPUT >> 2 * self.depth))
+                 if mapping.names not in excluded]
+        for number, (unit, mapping) in enumerate(tried):
+            candidate = Candidate(unit, mapping.names, (0.0,))
+            output, found = self.attempt(leaf, mapping, candidate, inputs, run, len(tried))
             if found:
+                self._note_effects(leaf, run)
+                # Without an input any tensor of the shape gives what it gives in torch.
+                rivals = () if inputs else dict.fromkeys(
+                    other.names for _, other in tried[number + 1:] if other.names != mapping.names)
+                self.state.choices.append(
+                    BranchPoint(leaf.display_name, mapping.names, tuple(rivals), before + 1))
                 return output, True
         return None, False
+
+    def _note_effects(self, leaf: TargetLayer, run: Callable[[], Any]) -> None:
+        """Note which variables of a layer change nothing that it gives: its output proves nothing
+        about them.
+        """
+        match = self.state.matches[leaf.display_name]
+        keys = self._without_effect(match, match.layer.variables, run)
+        how = BY_NAME_AND_SHAPE if len(keys) == len(match.layer.variables) else match.how
+        self.state.matches[leaf.display_name] = replace(match, without_effect=keys, how=how)
+
+    def _without_effect(self, match: Match, variables: Iterable[TargetVariable],
+                        run: Callable[[], Any]) -> frozenset[str]:
+        """The keys of those variables of a match whose change leaves what `run` gives as it is."""
+        entries = {variable.key: entry for variable, entry in match.mapping.entries}
+        self.paused = True
+        try:
+            before, keys = list(map(fingerprint, eager_arrays(run()))), []
+            for variable in variables:
+                value = self.trace_index.trial_value(entries[variable.key].expression,
+                                                     variable.display_name)
+                self.set_value(variable, 1.0 - 2.0 * value)
+                if list(map(fingerprint, eager_arrays(run()))) == before:
+                    keys.append(variable.key)
+                self.set_value(variable, value)
+        finally:
+            self.paused = False
+        return frozenset(keys)
+
+    def prove_by_outputs(self, run: Callable[[], Any]) -> None:
+        """When all outputs are torch's, those variables are proven after all on which they depend.
+        """
+        for label, match in list(self.state.matches.items()):
+            if match.without_effect and self.state.is_whole:
+                asked = [one for one in match.layer.variables if one.key in match.without_effect]
+                keys = self._without_effect(match, asked, run)
+                if len(keys) < len(asked):
+                    apart = max(map(self.trace_index.seen.nearest, self.state.outputs))
+                    self.state.matches[label] = replace(match, without_effect=keys,
+                                                        how=TOLD_BY_BOTH, output_distance=apart)
+
+    def read(self, variable: Any) -> None:
+        """Before a variable without a value is read: where its layer is not the one that runs
+        (another layer uses its table) it gets a tensor of its name and shape, and the layers behind
+        decide.
+        """
+        leaf = self.leaf_of.get(id(variable))
+        if (leaf is None or self.paused or leaf.display_name in self.looked_for
+                or self.state.has_met(leaf.display_name)):
+            return
+        match = self.config.presets.get(leaf.display_name)
+        if match is None:
+            excluded = self.config.excluded.get(leaf.display_name, set())
+            possible = [
+                mapping for _, mapping in islice(self.search.by_shape(leaf, []), MOST_BY_OUTPUT)
+                if mapping.names not in excluded
+            ]
+            if not possible:
+                return
+            everything = frozenset(one.key for one in leaf.variables)
+            match = Match(leaf, possible[0], "", BY_NAME_AND_SHAPE, inf, inf, len(possible),
+                          without_effect=everything)
+            self._take(match)
+            rivals = dict.fromkeys(
+                one.names for one in possible[1:] if one.names != possible[0].names)
+            self.state.choices.append(
+                BranchPoint(leaf.display_name, possible[0].names, tuple(rivals),
+                            len(self.state.matches)))
+        else:
+            self._take(match)
 
     def settle_without_partner(self, leaf: TargetLayer, inputs: list[Fingerprint],
                                run: Callable[[], Any]) -> tuple[Any, bool]:
@@ -494,7 +629,7 @@ class KerasPass:
                          for names in self.config.excluded.get(leaf.display_name, ()))
         astray = lost or taken_back or not candidates
         if (astray and self.config.may_give_up and leaf.display_name not in self.config.accepted
-                and any(choice.alternatives for choice in self.state.choices)):
+                and (self.depth or any(choice.alternatives for choice in self.state.choices))):
             self.state.broken = leaf.display_name
             raise Backtrack(leaf.display_name)
         if not candidates and self.config.forced:
@@ -547,6 +682,9 @@ class KerasPass:
             len(possible),
             outputs_with(mapping, leaf, candidate.unit, self.trace_index)
             if self.config.forced else candidate.unit.outputs)
+        if id(leaf.layer) in self.owners:
+            everything = frozenset(variable.key for variable in leaf.variables)
+            match = replace(match, output_distance=inf, without_effect=everything)
         self._take(match)
         self.state.last_order = candidate.unit.order
         # What comes behind gets torch's own output, whichever of them it is, if torch shows it.

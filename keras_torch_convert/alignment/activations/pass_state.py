@@ -22,6 +22,8 @@ TOLD_BY_BOTH = "input and output"
 DIFFERS = "its input and its name: the models differ here"
 # And one behind it: it does what torch does on torch's own input.
 GIVEN_ITS_INPUT = "its output on torch's own input"
+# And one that no output proves.
+BY_NAME_AND_SHAPE = "its name and shape alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Match:
     are, how many candidates there were.
 
     `is_turned` says that its outputs are in another order than torch's, channels last.
+    `without_effect` are keys of variables on which no output depends.
     """
 
     layer: TargetLayer
@@ -41,6 +44,7 @@ class Match:
     candidates: int
     outputs: tuple[Fingerprint, ...] = ()
     is_turned: bool = False
+    without_effect: frozenset[str] = frozenset()
 
     @property
     def is_tentative(self) -> bool:

@@ -150,7 +150,11 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
         # A layer whose input is in another order, or which differs, costs one pass this way.
         kept = trace(keep_arrays=True)
         state, backtracks = search_through(kept, target, keras_call, hints)
-        if not is_the_same_model(state, kept, target, keras_call, hints):
+        own, _ = one_pass(kept, target, keras_call, PassConfig({}, dict(state.matches), False,
+                                                               hints))
+        if is_the_same_model(own, kept):
+            state.matches = own.matches
+        else:
             _mark_differences(state)
     settle_by_names(state, trace_index, target, include_open=accept_unproven)
     plan, alignment = written_down(state, trace_index, source, target, backtracks)
@@ -266,15 +270,12 @@ def _with_other_choices(trace_index: TraceIndex, target: Target, keras_call: Cal
     return None
 
 
-def is_the_same_model(state: SearchState, trace_index: TraceIndex, target: Target,
-                      keras_call: Callable[[], Any], hints: Mapping[str, str]) -> bool:
-    """True when the Keras model, with these weights and nothing of torch's in the place of its own,
-    gives what torch gives.
+def is_the_same_model(state: SearchState, trace_index: TraceIndex) -> bool:
+    """True when a pass with nothing of torch's in the place of the Keras model's own values gave
+    what torch gives.
     """
-    check, _ = one_pass(trace_index, target, keras_call,
-                        PassConfig({}, dict(state.matches), False, hints))
-    return check.is_whole or (not state.open
-                              and outputs_apart(check, trace_index) < SAME_OUTPUTS_BELOW)
+    return state.is_whole or (not state.open
+                              and outputs_apart(state, trace_index) < SAME_OUTPUTS_BELOW)
 
 
 def _mark_differences(state: SearchState) -> None:
@@ -303,10 +304,12 @@ def one_pass(trace_index: TraceIndex, target: Target, keras_call: Callable[[], A
                 trace_index.evaluation.values(entry.expression, variable.dtype,
                                               variable.display_name))
         run = KerasPass(trace_index, target, set_value, config)
+        set_value.on_read = run.read
         try:
             with intercepted_calls(target, run.handle):
                 output = keras_call()
-            run.finish(output)
+                run.finish(output)
+                run.prove_by_outputs(keras_call)
         except Backtrack:
             return run.state, False
         except (Fold, Unflatten) as found:
@@ -406,7 +409,7 @@ def doubt_about(match: Match, variable: TargetVariable) -> str:
         return (f"'{match.layer.display_name}' does something else than "
                 f"{match.unit or 'the whole module'} in torch on the same input: they were "
                 "matched by their input and their names")
-    if match.output_distance < inf:
+    if match.output_distance < inf and variable.key not in match.without_effect:
         return ""
     return (f"'{variable.display_name}' was paired by names and shapes alone: this input does not "
             "reach it, or nothing it computes is in torch")

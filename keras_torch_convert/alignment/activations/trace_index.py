@@ -4,7 +4,8 @@ have.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from ...plan.callbacks import apply_callbacks
 from ...plan.evaluation import Evaluation
 from ...plan.expressions import CallbackOutput, Expression
-from ...running.fingerprint import Fingerprint, FingerprintIndex, fingerprint
+from ...running.fingerprint import FingerprintIndex, fingerprint
 from ...running.torch_trace import Trace
 from ...spec.source import Source, SourceTensor
 from ...spec.target import TargetVariable
@@ -55,18 +56,24 @@ class TraceIndex:
         self.tables = tuple(name for name, shape in self.shapes.items() if len(shape) == 2)
         self.tied: dict[str, tuple[str, ...]] = {name: (name,) for name in constants}
         self.tied |= {name: tuple(group) for group in groups.values() for name in group}
-        self._inputs: dict[frozenset[str], set[tuple[Fingerprint, ...]]] = {}
+        self._times: dict[str, set[int]] = {}
         for unit in trace.units:
-            self._inputs.setdefault(self._firsts(unit.names), set()).add(unit.inputs)
+            for name in () if unit.is_module else unit.names:
+                self._times.setdefault(self.tied[name][0], set()).add(unit.order)
 
-    def are_used_again(self, names: Collection[str]) -> bool:
-        """Whether torch computes with just these weights, tied ones counting as one, on several
-        inputs: a shared layer, a tied table.
-        """
-        return len(self._inputs.get(self._firsts(names), ())) > 1
+    def is_used_again(self, name: str) -> bool:
+        """Whether torch computes with a weight several times: a shared layer, a tied table."""
+        return len(self._times.get(self.tied[name][0], ())) > 1
 
-    def _firsts(self, names: Collection[str]) -> frozenset[str]:
-        return frozenset(self.tied[name][0] for name in names)
+    def without_aliases(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The names, of tied ones only that whose layer holds most of the others."""
+        layers = Counter(name.rpartition(".")[0] for name in names)
+        best: dict[str, str] = {}
+        for name in names:
+            known = best.setdefault(self.tied[name][0], name)
+            if layers[name.rpartition(".")[0]] > layers[known.rpartition(".")[0]]:
+                best[self.tied[name][0]] = name
+        return tuple(best.values())
 
     def trial_value(self, expression: Expression, label: str) -> npt.NDArray[Any]:
         """What an expression gives of the randomized values, in float32."""
