@@ -95,7 +95,7 @@ HOME_MADE_PHRASES = re.compile(
     r"|amongst|afterwards|analys(?:e|ed|es|ing)"
     rf"|(?:{'|'.join(BRITISH)})is(?:e|es|ed|ing|ation|ations|er|able))(?![a-z])", re.IGNORECASE)
 # Of torch, NumPy, named tuples and this package's own classes.
-PRIVATE_NAMES_OF_OTHERS = {"_modules", "_replace", "_version"}
+PRIVATE_NAMES_OF_OTHERS = {"_fields", "_modules", "_replace", "_version"}
 
 
 def relative(path: Path) -> str:

@@ -54,7 +54,8 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
         sample: One array in the Keras layout with its batch, or (torch inputs, Keras inputs).
             Default: made from the input specs of the Keras model.
         torch_call: `torch_call(model, inputs)` runs the torch model, if it takes more than its
-            inputs or only a part of it is meant.
+            inputs or only a part of it is meant. Arrays reach it as tensors; without a sample it
+            gets its inputs as the Keras model takes them.
         keras_call: The same for the Keras model.
         hints: Keras layer or variable to torch layer or tensor, for what running cannot decide.
         accept_unproven: Pair weights that no output proves by their names, and allow a source that

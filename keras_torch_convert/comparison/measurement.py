@@ -144,11 +144,16 @@ def measure(module: Any, target: Target, inputs: InputPair, count: int = 2,
     outputs = [one.torch_outputs for one in passes]
     moves = known_changes((outputs[0], other) for other in outputs[1:])
     side = next((one.softmax_only_in for one in passes if one.softmax_only_in), "")
+    notes = [*inputs.notes, *([softmax_note(side)] if side else [])]
+    if len(every) == 1 < count + 1:
+        notes.append(
+            "the models were compared on these inputs alone: no others can be drawn, since "
+            "torch's and Keras's do not hold the same values")
     found = comparison_of([one.compared for one in passes], inputs=tuple(
         one.description for one in every), rescale_mode=inputs.rescale_mode, tolerance=tolerance,
                           softmax_only_in=side, sensitivity=max(moves, default=None),
                           instability=reference.instability(every, outputs) if disturb else None,
-                          notes=[*inputs.notes, *([softmax_note(side)] if side else [])])
+                          notes=notes)
     found = _with_rounding(found, reference, target, every, passes)
     return with_top_classes(found, target, inputs, *passes[0].scaled)
 

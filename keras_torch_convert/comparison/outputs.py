@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..running.outputs import squeezed
 from .tolerances import TOLERANCES
 from .top_classes import same_top
 
@@ -265,11 +266,6 @@ def orders(first: tuple[int, ...], second: tuple[int, ...]) -> Iterator[tuple[in
             for perm in permutations(range(ndim)) if tuple(first[axis] for axis in perm) == second
         ]
     yield from fitting
-
-
-def squeezed(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape without axes of size 1."""
-    return tuple(extent for extent in shape if extent != 1)
 
 
 def difference_of(first: Array, second: Array) -> Difference:

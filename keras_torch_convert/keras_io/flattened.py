@@ -199,7 +199,11 @@ class _Walk:
                 tensors = inputs_of(node)
                 if not tensors or origin_of(tensors[0]) is None:
                     continue
-                if _is_functional(layer):
+                inner = _of_steps(layer)
+                if _is_functional(inner):
+                    self._bind_step(inner, tensors[0])
+                    yield from self.inputs(inner)
+                elif _is_functional(layer):
                     self._bind(layer, tensors)
                     yield from self.inputs(layer)
                 else:
@@ -218,6 +222,15 @@ class _Walk:
             self.alive.append(inner)
             self.known[id(inner)] = self.axes(outer)
             self.outer[id(inner)] = outer
+
+    def _bind_step(self, model: Any, before: Any) -> None:
+        """The same for a model that runs on each step of a sequence."""
+        self.alive.append(model.inputs[0])
+        self.known[id(model.inputs[0])] = self._of_step(model, before)
+
+    def _of_step(self, inner: Any, before: Any) -> Axes | None:
+        axes = self.axes(before)
+        return axes[1:] if axes else _map(tuple(before.shape)[2:], _is_channels_first(inner))
 
     def hidden_by(self, tensor: Any) -> str:
         """Return the name of a layer behind which a map may be flattened unseen, "" for none."""
@@ -249,8 +262,8 @@ class _Walk:
         layer, node, tensor_index = origin
         kinds = _kinds(layer)
         tensors = [one for one in inputs_of(node) if origin_of(one) is not None]
-        if "timedistributed" in kinds and tensors:
-            return self._of_each_step(layer.layer, tensors[0], tensor)
+        if (inner := _of_steps(layer)) is not None and tensors:
+            return self._of_each_step(inner, tensors[0], tensor)
         if shape is None:
             return None
         if _is_functional(layer) and tensors:
@@ -271,9 +284,11 @@ class _Walk:
         if None in (*extents, *inputs):
             return None
         kinds = _kinds(inner)
-        axes = self.axes(before)
-        axes = axes[1:] if axes else _map(inputs, _is_channels_first(inner))
-        if any(kind.startswith(_MAPS) for kind in kinds):
+        axes = self._of_step(inner, before)
+        if _is_functional(inner):
+            self._bind_step(inner, before)
+            axes = self.axes(inner.outputs[0])
+        elif any(kind.startswith(_MAPS) for kind in kinds):
             axes = _map(extents, _is_channels_first(inner))
         elif axes and kinds & {"flatten", "reshape"}:
             axes = _regrouped(_before_flatten(axes, inner), extents)
@@ -321,6 +336,11 @@ class _Walk:
             for run in (axes[-1] if axes else _features(prod(size or ())))
         ]
         return (tuple(runs),)
+
+
+def _of_steps(layer: Any) -> Any:
+    """Return what a TimeDistributed layer runs on each step, None for any other layer."""
+    return layer.layer if "timedistributed" in _kinds(layer) else None
 
 
 def _is_channels_first(layer: Any) -> bool:

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConversionError, PredictionError
 from ..util.text import bullets
-from .keras_values import eager_arrays
 from .outputs import describe
+from .redraw import redrawn
 
 Array = npt.NDArray[Any]
 Call = Callable[[Any, Any], Any]
-Change = Callable[[Array], Array]
-
-# How often the range of values is folded up: neighboring values come far apart, and rounding grows
-# by as much.
-FOLDS = 37
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,63 +79,12 @@ class InputPair:
                 f"{side} failed on {self.description}: {describe(error)}") from error
 
     def others(self, count: int = 2) -> tuple[InputPair, ...]:
-        """Return the pair with `count` other inputs in the range of these, which have little in
-        common with them and with each other.
+        """Return the pair with `count` other inputs of the kind and range of these, which have
+        little in common with them and with each other; () when none can be drawn.
         """
-        changes: tuple[Change, ...] = (
-            reflected, *(partial(folded, folds=FOLDS + 2 * number) for number in range(count - 1)))
+        words = ("reflected", *("redrawn",) * count)
         return tuple(
-            replace(self, torch_inputs=changed(self.torch_inputs, change), keras_inputs=changed(
-                self.keras_inputs, change),
-                    description=f"{'redrawn' if number else 'reflected'} in the range of that")
-            for number, change in enumerate(changes[:count]))
-
-
-def changed(value: Any, change: Change) -> Any:
-    """Change every array of a structure value by value, within the range of its own values.
-
-    Done to the inputs of both models it keeps them the same picture, also when one of them is laid
-    out or scaled in another way.
-    """
-    if isinstance(value, Mapping):
-        return {name: changed(item, change) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(changed(item, change) for item in value)
-    if hasattr(value, "detach"):
-        import torch
-
-        array = value.detach().cpu()
-        if array.dtype == torch.bfloat16:  # NumPy has no such type.
-            return torch.from_numpy(change(array.float().numpy())).to(value.device, value.dtype)
-        return torch.from_numpy(change(array.numpy())).to(value.device)
-    arrays = list(eager_arrays(value))
-    return change(arrays[0]) if len(arrays) == 1 else value
-
-
-def reflected(array: Array) -> Array:
-    """Exchange the largest value with the smallest and so on; whole numbers by rank, but for those
-    of at most two values, which are masks.
-    """
-    if array.dtype.kind == "f":
-        return np.asarray(array.min() + array.max() - array, array.dtype) if array.size else array
-    found, ranks = np.unique(array, return_inverse=True)
-    if len(found) <= 2:
-        return array
-    return np.asarray(found[::-1][ranks].reshape(array.shape), array.dtype)
-
-
-def folded(array: Array, folds: int = FOLDS) -> Array:
-    """Fold up the range of values like a strip of paper and stretch it again, so that each value
-    is nearly a new draw; whole numbers, masks aside, by rank.
-    """
-    if array.dtype.kind == "f":
-        low, extent = (float(array.min()), float(np.ptp(array))) if array.size else (0.0, 0.0)
-        if not extent:
-            return array
-        position = (array.astype(np.float64) - low) / extent * folds
-        return np.asarray(low + extent * np.abs(position - 2 * np.round(position / 2)), array.dtype)
-    found, ranks = np.unique(array, return_inverse=True)
-    if len(found) <= 2:
-        return array
-    shift = folds * len(found) // (FOLDS + folds)
-    return np.asarray(np.roll(found, shift)[ranks].reshape(array.shape), array.dtype)
+            replace(self, torch_inputs=ours, keras_inputs=theirs,
+                    description=f"{word} in the range of that") for word, (ours, theirs) in zip(
+                        words,
+                        redrawn(self.torch_inputs, self.keras_inputs, count) or (), strict=False))

@@ -4,7 +4,7 @@ layout of either side.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Union
@@ -137,18 +137,29 @@ def _tables(target: Target) -> list[int]:
     ]
 
 
-def random_inputs(specs: Sequence[InputSpec], target: Target, input_shape: tuple[int, int], *,
-                  in_every_table: bool = False) -> list[npt.NDArray[Any]]:
+def padding_ids(module: Any | None, target: Target) -> set[int]:
+    """Return the ids that one of the models takes for padding, wherever they stand."""
+    found = {getattr(inner, "padding_idx", None) for inner in module.modules()} if module else set()
+    found |= {0} if any(leaf.settings.get("mask_zero") for leaf in target.leaves()) else set()
+    return {index for index in found if isinstance(index, int)}
+
+
+def random_inputs(
+    specs: Sequence[InputSpec], target: Target, input_shape: tuple[int, int], *,
+    in_every_table: bool = False, padding: Collection[int] = ()) -> list[npt.NDArray[Any]]:
     """Return one random array for each spec, always the same ones.
 
     They are normal values, or ids that the largest Embedding table holds, `in_every_table` all of
-    them. The batch is 1 where it is open, FEWEST_IDS where an input of ids has fewer than that.
+    them, but none of those that stand for `padding`. The batch is 1 where it is open, FEWEST_IDS
+    where an input of ids has fewer than that.
     """
     generator = np.random.default_rng(SEED)
     # A single row of ids goes into the vocabulary, which is the largest table; of several any may
     # go into the smallest.
     pick = max if sum(spec.holds_ids for spec in specs) == 1 and not in_every_table else min
-    limit = pick(_tables(target), default=2)
+    rows = np.arange(max(pick(_tables(target), default=2), 1))
+    real = rows[~np.isin(rows, list(padding))]
+    ids = real if len(real) else rows
     arrays: list[npt.NDArray[Any]] = []
     shapes = [concrete_shape(spec, target, input_shape) for spec in specs]
     if any(spec.holds_ids and prod(shape) < FEWEST_IDS
@@ -161,7 +172,7 @@ def random_inputs(specs: Sequence[InputSpec], target: Target, input_shape: tuple
         elif spec.floating:
             arrays.append(generator.standard_normal(shape).astype(np.float32))
         elif spec.holds_ids:
-            arrays.append(generator.integers(0, max(limit, 1), shape).astype(spec.dtype))
+            arrays.append(ids[generator.integers(0, len(ids), shape)].astype(spec.dtype))
         else:
             arrays.append(np.zeros(shape, spec.dtype))
     return arrays
@@ -188,8 +199,9 @@ def to_torch_layout(array: npt.NDArray[Any], spec: InputSpec | None,
                     target: Target) -> npt.NDArray[Any]:
     """Return an array in the Keras layout as PyTorch wants it: channels behind the batch axis.
 
-    Inputs of four axes and more are taken as pictures and volumes; those of three axes only when
-    the model convolves along them first, since sequences have their features last in PyTorch too.
+    Inputs of four axes and more are taken as pictures and volumes, or as a sequence of them where
+    the model begins with a layer for each step; those of three axes only when the model convolves
+    along them first, since sequences have their features last in PyTorch too.
     """
     ndim = array.ndim
     if ndim < 3 or array.dtype.kind != "f":
@@ -202,4 +214,6 @@ def to_torch_layout(array: npt.NDArray[Any], spec: InputSpec | None,
         if first is None or not any(
                 kind.endswith("Conv1D") or kind == "Conv1DTranspose" for kind in first.class_names):
             return array
-    return np.ascontiguousarray(np.moveaxis(array, -1, 1))
+    begins = next(iter(target.layers)).class_names if target.layers else ()
+    is_sequence = any(kind in ("TimeDistributed", "ConvLSTM") for kind in begins)
+    return np.ascontiguousarray(np.moveaxis(array, -1, 2 if is_sequence else 1))

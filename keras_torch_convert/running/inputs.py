@@ -15,10 +15,10 @@ from ..util.text import plural
 from . import torch_layouts
 from .input_pair import Array, Call, InputPair
 from .input_specs import (InputSpec, channels_first, has_several_tables, input_specs, ordered,
-                          random_inputs, takes_one_picture, to_torch_layout)
+                          padding_ids, random_inputs, takes_one_picture, to_torch_layout)
 from .outputs import as_array, describe
 from .picture import Image, RescaleMode, Rescaling, load_picture, rescaling
-from .run import as_tensors, call_keras, call_torch
+from .run import call_keras, call_torch, with_tensors
 
 REMEDY = "give sample=(torch inputs, Keras inputs)"
 
@@ -70,13 +70,8 @@ def input_pair(module: Any | None, target: Target, request: InputRequest) -> Inp
     pair = (_made_inputs(module, target, request) if sample is None else _given_inputs(
         sample, target))
     if request.torch_call is not None:
-        if isinstance(sample, tuple):
-            arguments = sample[0]
-        else:
-            arguments = as_tensors(pair.torch_inputs, module)
-            if isinstance(arguments, list) and len(arguments) == 1:
-                arguments = arguments[0]
-        pair = replace(pair, torch_inputs=arguments, torch_call=request.torch_call)
+        arguments = sample[0] if isinstance(sample, tuple) else _unlisted(pair.torch_inputs)
+        pair = replace(pair, torch_inputs=arguments, torch_call=with_tensors(request.torch_call))
     return pair if request.keras_call is None else replace(pair, keras_call=request.keras_call)
 
 
@@ -85,6 +80,11 @@ def _pair(torch_inputs: Any, keras_inputs: Any, description: str, **more: Any) -
     of them by name.
     """
     return InputPair(torch_inputs, keras_inputs, call_torch, call_keras, description, **more)
+
+
+def _unlisted(arguments: Any) -> Any:
+    """Return what a caller's own call gets: one argument as it is, several as a list or dict."""
+    return arguments[0] if isinstance(arguments, list) and len(arguments) == 1 else arguments
 
 
 def _refusal(reason: str) -> AlignmentError:
@@ -98,10 +98,10 @@ def _given_inputs(sample: Any, target: Target) -> InputPair:
         if len(sample) != 2:
             raise ValueError(
                 f"sample as a tuple must be (torch inputs, Keras inputs), got {len(sample)} "
-                "entries; several inputs of one side go in a list")
+                "entries; several inputs of one side go in a list or tuple of their own")
         for_torch, for_keras = sample
         arguments = (dict(for_torch) if isinstance(for_torch, Mapping) else
-                     list(for_torch) if isinstance(for_torch, list) else [for_torch])
+                     list(for_torch) if isinstance(for_torch, (list, tuple)) else [for_torch])
         return _pair(arguments, for_keras, description)
     if isinstance(sample, (list, Mapping)):
         raise ValueError(
@@ -175,12 +175,18 @@ def _random_data(specs: Sequence[InputSpec], module: Any | None, target: Target,
     """Return random data for both models; AlignmentError when the torch module cannot be given the
     Keras model's inputs.
     """
-    arrays = random_inputs(specs, target, request.size)
-    arguments, notes = _torch_arguments(arrays, specs, module, target)
+    padding = padding_ids(module, target)
+    arrays = random_inputs(specs, target, request.size, padding=padding)
+    call: Call = call_torch
+    if request.torch_call is not None:
+        own_call = with_tensors(request.torch_call)
+        call = lambda module, arguments: own_call(module, _unlisted(arguments))  # noqa: E731
+
+    arguments, notes = _torch_arguments(arrays, specs, module, target, call)
     if module is not None and has_several_tables(specs, target) and torch_layouts.failure_on(
-            module, arguments):
-        arrays = random_inputs(specs, target, request.size, in_every_table=True)
-        arguments, notes = _torch_arguments(arrays, specs, module, target)
+            module, call, arguments):
+        arrays = random_inputs(specs, target, request.size, in_every_table=True, padding=padding)
+        arguments, notes = _torch_arguments(arrays, specs, module, target, call)
     if request.image is not None:
         notes.append("the image was not used: the model does not take one picture")
     names = [spec.name for spec in specs]
@@ -196,8 +202,10 @@ def _random_data(specs: Sequence[InputSpec], module: Any | None, target: Target,
 
 
 def _torch_arguments(arrays: Sequence[Array], specs: Sequence[InputSpec], module: Any | None,
-                     target: Target) -> tuple[list[Any] | dict[str, Any], list[str]]:
-    """Return the torch module's arguments, by position or by name, and notes about them."""
+                     target: Target, call: Call) -> tuple[list[Any] | dict[str, Any], list[str]]:
+    """Return the torch module's arguments, by position or by name, and notes about them; those of a
+    caller's own call as the Keras model takes its inputs.
+    """
     by_name = {
         spec.name: to_torch_layout(array, spec, target)
         for array, spec in zip(arrays, specs, strict=True)
@@ -207,7 +215,9 @@ def _torch_arguments(arrays: Sequence[Array], specs: Sequence[InputSpec], module
         return arguments, []
     notes = []
     accepted, required = forward_parameters(module)
-    if len(specs) > 1 and set(by_name) <= set(accepted or ()):
+    if call is not call_torch:
+        arguments = arguments if ordered(target.model) else by_name
+    elif len(specs) > 1 and set(by_name) <= set(accepted or ()):
         arguments = by_name
     elif accepted is not None and not required <= len(specs) <= len(accepted):
         raise _unmatched(by_name, f"{required} to {len(accepted)} ({', '.join(accepted)})")
@@ -216,7 +226,7 @@ def _torch_arguments(arrays: Sequence[Array], specs: Sequence[InputSpec], module
     elif len(specs) > 1:
         notes.append("the torch module was given the inputs in the Keras model's order: "
                      f"{', '.join(by_name)}")
-    arguments, said = torch_layouts.in_its_layout(module, arguments, arrays)
+    arguments, said = torch_layouts.in_its_layout(module, call, arguments, arrays)
     return arguments, [*notes, *said]
 
 

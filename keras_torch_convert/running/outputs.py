@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,29 @@ def named_leaves(output: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, output
 
 
+def map_leaves(value: Any, change: Callable[[str, Any], Any], name: str = "") -> Any:
+    """Return a structure of the same containers with `change(name, tensor)` for every tensor; the
+    names are those of `named_leaves`.
+    """
+    if isinstance(value, Mapping):
+        items = {
+            key: map_leaves(item, change, f"{name}.{key}" if name else str(key))
+            for key, item in value.items()
+        }
+        if type(value) is dict or not isinstance(value, MutableMapping):
+            return items
+        twin = copy.copy(value)
+        twin.update(items)
+        return twin
+    if isinstance(value, (list, tuple)):
+        parts = [
+            map_leaves(item, change, f"{name}.{key}" if name else str(key))
+            for key, item in enumerate(value)
+        ]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return change(name, value) if hasattr(value, "shape") and hasattr(value, "dtype") else value
+
+
 def type_name(tensor: Any) -> str:
     """Return the type of a tensor of any of the frameworks, without the framework's name."""
     return str(getattr(tensor.dtype, "name", tensor.dtype)).removeprefix("torch.")
@@ -71,3 +95,8 @@ def as_array(tensor: Any) -> Array:
     # of raw bytes.
     return array.astype(
         np.float32) if array.dtype.kind == "V" or array.dtype == np.float16 else array
+
+
+def squeezed(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape without axes of size 1."""
+    return tuple(extent for extent in shape if extent != 1)

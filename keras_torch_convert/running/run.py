@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..spec.target import Target
-from .input_pair import InputPair
+from .input_pair import Call, InputPair
 from .isolation import TorchTwin, twin_of
-from .outputs import Array, named_outputs
+from .outputs import Array, as_array, map_leaves, named_outputs
 
 
 def run_torch(module: Any, inputs: InputPair, values: Mapping[str, Any] | None = None,
@@ -49,6 +49,11 @@ def call_torch(module: Any, inputs: Any) -> Any:
     return module(**tensors) if isinstance(tensors, dict) else module(*tensors)
 
 
+def with_tensors(call: Call) -> Call:
+    """Return a caller's own call of a torch module, given tensors where the inputs are arrays."""
+    return lambda module, inputs: call(module, as_tensors(inputs, module))
+
+
 def call_keras(model: Any, inputs: Any) -> Any:
     """Call the Keras model in inference mode."""
     return model(inputs, training=False)
@@ -60,31 +65,31 @@ def as_tensors(value: Any, module: Any) -> Any:
     """
     import torch
 
-    if isinstance(value, Mapping):
-        return {name: as_tensors(item, module) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_tensors(item, module) for item in value]
-    tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))
     like = next((weight for weight in module.parameters() if weight.is_floating_point()), None)
-    if like is None:
-        return tensor
-    return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
+
+    def changed(_: str, leaf: Any) -> Any:
+        tensor = leaf if isinstance(leaf, torch.Tensor) else torch.from_numpy(
+            np.array(as_array(leaf)))
+        if like is None:
+            return tensor
+        return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
+
+    return map_leaves(value, changed)
 
 
 def cast_floats(value: Any, dtype: Any) -> Any:
     """Return a structure with its floating-point tensors and arrays in a torch type; arrays in half
     precision, which NumPy lacks, stay float32 until `call_torch` makes tensors of them.
     """
-    if isinstance(value, Mapping):
-        return {name: cast_floats(item, dtype) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(cast_floats(item, dtype) for item in value)
-    if hasattr(value, "detach"):
-        tensor = value.detach()
-        return tensor.to(dtype) if tensor.is_floating_point() else tensor.clone()
-    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        return value.astype(np.float64 if "64" in str(dtype) else np.float32)
-    return value
+    def changed(_: str, leaf: Any) -> Any:
+        if hasattr(leaf, "detach"):
+            tensor = leaf.detach()
+            return tensor.to(dtype) if tensor.is_floating_point() else tensor.clone()
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f":
+            return leaf.astype(np.float64 if "64" in str(dtype) else np.float32)
+        return leaf
+
+    return map_leaves(value, changed)
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .input_pair import Call
 from .isolation import TorchTwin, twin_of
 from .outputs import describe
-from .run import call_torch, inference
+from .run import inference
 
 Array = npt.NDArray[Any]
 Arguments = Any  # a list of arrays, or a dict of them by name
@@ -27,18 +28,18 @@ MOST_INPUTS = 3
 NDIMS = (3, 5)
 
 
-def in_its_layout(module: Any, arguments: Arguments,
+def in_its_layout(module: Any, call: Call, arguments: Arguments,
                   keras_inputs: Sequence[Array]) -> tuple[Arguments, list[str]]:
-    """Return the arguments as the module wants them, and notes about what was changed of the Keras
-    model's layout.
+    """Return the arguments as `call(module, arguments)` wants them, and notes about what was
+    changed of the Keras model's layout.
     """
-    arguments, notes = that_runs(module, arguments, keras_inputs)
-    if takes_batch_for_steps(module, arguments) is False:
+    arguments, notes = that_runs(module, call, arguments, keras_inputs)
+    if takes_batch_for_steps(module, call, arguments) is False:
         return arguments, notes
     turned = _each(
         arguments, lambda array: np.ascontiguousarray(np.swapaxes(array, 0, 1))
         if array.ndim > 1 else array)
-    if takes_batch_for_steps(module, turned) is not False:
+    if takes_batch_for_steps(module, call, turned) is not False:
         return arguments, notes
     return turned, [
         *notes,
@@ -53,7 +54,7 @@ def _each(arguments: Arguments, change: Callable[[Array], Array]) -> Arguments:
     return [change(array) for array in arguments]
 
 
-def takes_batch_for_steps(module: Any, arguments: Arguments) -> bool | None:
+def takes_batch_for_steps(module: Any, call: Call, arguments: Arguments) -> bool | None:
     """Return whether a layer that wants the steps first gets a batch of one there, and the steps
     behind it; None when the module cannot be run, or runs none of these layers on a sequence.
     """
@@ -74,14 +75,14 @@ def takes_batch_for_steps(module: Any, arguments: Arguments) -> bool | None:
 
     hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
     try:
-        if failure_on(twin, arguments) or not shapes:
+        if failure_on(twin, call, arguments) or not shapes:
             return None
     finally:
         hook.remove()
     return any(steps == 1 < batch for steps, batch, _ in shapes)
 
 
-def that_runs(module: Any, arguments: Arguments,
+def that_runs(module: Any, call: Call, arguments: Arguments,
               keras_inputs: Sequence[Array]) -> tuple[Arguments, list[str]]:
     """Return arguments on which the module can be run, with a note when their layout was changed.
 
@@ -97,7 +98,7 @@ def that_runs(module: Any, arguments: Arguments,
     ]
     if not 0 < len(movable) <= MOST_INPUTS:
         return arguments, []
-    failure = failure_on(module, arguments)
+    failure = failure_on(module, call, arguments)
     if not failure:
         return arguments, []
     for changed in _changes(movable):
@@ -107,7 +108,7 @@ def that_runs(module: Any, arguments: Arguments,
             arrays[index] = (np.ascontiguousarray(np.moveaxis(keras_inputs[index], -1, 1))
                              if is_as_in_keras else keras_inputs[index])
         other = dict(zip(names, arrays, strict=True)) if isinstance(arguments, dict) else arrays
-        if not failure_on(module, other):
+        if not failure_on(module, call, other):
             shapes = ", ".join(str(arrays[index].shape) for index in changed)
             return other, [
                 f"the torch module was given inputs of {shapes}: it cannot be run on the other "
@@ -125,12 +126,12 @@ def _changes(movable: Sequence[int]) -> Iterator[list[int]]:
         yield [index for index, is_chosen in zip(movable, choice, strict=True) if is_chosen]
 
 
-def failure_on(module: Any, arguments: Arguments) -> str:
+def failure_on(module: Any, call: Call, arguments: Arguments) -> str:
     """Say why a module, or a twin of one, cannot be run on arrays; "" when it can."""
     twin = (module if isinstance(module, TorchTwin) else twin_of(module)).module
     with inference(twin):
         try:
-            call_torch(twin, arguments)
+            call(twin, arguments)
         except Exception as error:
             return describe(error)
     return ""

@@ -94,17 +94,20 @@ def test_a_flatten_in_a_nested_model_is_seen():
     assert settings_of_last(model) == {"flattened": (MAP,), "hidden_by": None}
 
 
-def test_a_nested_model_in_each_step_hides_what_it_does():
+def test_a_nested_model_in_each_step_is_followed_as_far_as_its_graph_shows():
     import keras
     from keras.layers import Conv2D, Dense, TimeDistributed
 
-    inner = own_layers(keras)["model"]
-    hidden = TimeDistributed(inner)
+    own = own_layers(keras)
+    unseen = keras.Sequential([keras.Input((6, 6, 4)), own["lambda"]])
+    for inner, flattened in ((own["model"], (MAP,)), (unseen, None)):
+        step = TimeDistributed(inner)
 
-    model = model_of(TimeDistributed(Conv2D(4, 3)), hidden, TimeDistributed(Dense(5)),
-                     shape=(3, 8, 8, 1))
+        model = model_of(TimeDistributed(Conv2D(4, 3)), step, TimeDistributed(Dense(5)),
+                         shape=(3, 8, 8, 1))
 
-    assert settings_of_last(model) == {"flattened": None, "hidden_by": hidden.name}
+        hidden = None if flattened else step.name
+        assert settings_of_last(model) == {"flattened": flattened, "hidden_by": hidden}
 
 
 def test_a_layer_that_gives_a_value_for_each_channel_hides_nothing():

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import keras_torch_convert as ktc
+from keras_torch_convert.running.run import call_torch
 from keras_torch_convert.running.torch_layouts import in_its_layout
 from tests.helpers.small_models import randomized
 
@@ -99,7 +100,7 @@ def test_looking_for_a_layout_leaves_the_module_as_it_was() -> None:
     state = torch.get_rng_state()
     array = torch.randn(1, 12, 7).numpy()
     torch.set_rng_state(state)
-    (turned,), _ = in_its_layout(module, [array], [array])
+    (turned,), _ = in_its_layout(module, call_torch, [array], [array])
     assert turned.shape == (12, 1, 7)
     assert module.training
     assert module.recurrent.training
@@ -109,6 +110,6 @@ def test_looking_for_a_layout_leaves_the_module_as_it_was() -> None:
 
 def test_inputs_that_run_in_no_layout_stay_as_they_are() -> None:
     array = torch.zeros(1, 4, 5).numpy()
-    arguments, notes = in_its_layout(nn.Linear(3, 3), [array], [array])
+    arguments, notes = in_its_layout(nn.Linear(3, 3), call_torch, [array], [array])
     assert arguments[0] is array
     assert notes == []

@@ -459,16 +459,6 @@ def test_aligning_writes_to_neither_model() -> None:
         torch.equal(value, states[name]) for name, value in torch_module.state_dict().items())
 
 
-def test_a_second_input_mirrors_pictures_and_ids_and_leaves_masks() -> None:
-    from keras_torch_convert.running.input_pair import changed, reflected
-
-    picture = np.array([[0.0, 1.0, 4.0]], "float32")
-    assert reflected(picture).tolist() == [[4.0, 3.0, 0.0]]
-    assert changed({"ids": np.array([[7, 2, 9]]), "mask": np.array([[1, 1, 0]])},
-                   reflected)["ids"].tolist() == [[7, 9, 2]]
-    assert changed({"mask": np.array([[1, 1, 0]])}, reflected)["mask"].tolist() == [[1, 1, 0]]
-
-
 def test_a_source_that_was_read_before_is_aligned_by_running_as_the_module_itself() -> None:
     import keras
 
