@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -23,11 +22,12 @@ from ..errors import SaveError
 from ..spec.dtypes import numpy_dtype
 from ..spec.file_layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
 from ..spec.target import Target, TargetVariable
+from .hdf5_reader import Hdf5File
 from .keras_save import check_path, write_with_keras
 from .model import read_target
 from .model_writer import transaction
 from .values import read_values
-from .weights_file import WEIGHTS_IN_ARCHIVE, open_weights, read_layout
+from .weights_file import open_weights, read_members
 
 # Keras stores the time of saving; a file of the same weights is to have the same bytes.
 PINNED_DATE = "1980-01-01@00:00:00"
@@ -65,7 +65,7 @@ def record_layout(model: Any, assigned: Collection[str] | None = None) -> Target
                 problems.append(str(error))
                 continue
             with open_weights(path, SaveError) as opened:
-                file = _read_file(opened.file, markers, own)
+                file = _read_file(opened, markers, own)
             layout = replace(layout, legacy=file) if suffix == ".h5" else replace(
                 layout, weights=file)
             if suffix == ".keras":
@@ -128,10 +128,10 @@ def _own_values(target: Target, assigned: Collection[str]) -> dict[str, bytes]:
     }
 
 
-def _read_file(file: Any, markers: dict[bytes, str], own: Mapping[str, bytes]) -> FileLayout:
-    layout = read_layout(file)
+def _read_file(opened: Hdf5File, markers: dict[bytes, str], own: Mapping[str, bytes]) -> FileLayout:
+    layout = opened.layout()
     arrays = tuple(
-        _marked_array(array, file[array.path][()], markers, own) for array in layout.arrays)
+        _marked_array(array, opened.file[array.path][()], markers, own) for array in layout.arrays)
     missing = set(markers.values()) - {array.key for array in arrays}
     if missing:
         raise SaveError(
@@ -156,19 +156,16 @@ def _marked_array(array: StoredArray, values: npt.NDArray[Any], markers: dict[by
 
 def _read_members(path: Path) -> tuple[ArchiveMember, ...]:
     members = []
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name == WEIGHTS_IN_ARCHIVE:
-                continue
-            if not name.endswith(".json"):
-                raise SaveError(
-                    f"a .keras archive of this model holds {name}, which only Keras can write")
-            content = json.loads(archive.read(name))
-            if name == "metadata.json":
-                content["date_saved"] = PINNED_DATE
-            if name == "config.json":
-                content.pop("compile_config", None)
-            members.append(ArchiveMember(name, json.dumps(_with_counted_ids(content, {}))))
+    for member in read_members(path, SaveError):
+        if not member.name.endswith(".json"):
+            raise SaveError(
+                f"a .keras archive of this model holds {member.name}, which only Keras can write")
+        content = json.loads(member.text)
+        if member.name == "metadata.json":
+            content["date_saved"] = PINNED_DATE
+        if member.name == "config.json":
+            content.pop("compile_config", None)
+        members.append(ArchiveMember(member.name, json.dumps(_with_counted_ids(content, {}))))
     return tuple(members)
 
 

@@ -7,7 +7,6 @@ wrote beside them. What the Plan does not set keeps the values of the template.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,11 +15,10 @@ from typing import Literal
 
 from ..errors import SaveError
 from ..plan.plan import Plan
-from ..spec.file_layout import ArchiveMember, FileLayout, TargetLayout
+from ..spec.file_layout import FileLayout, TargetLayout
 from ..util.text import bullets, plural
 from .verify_written import Values
-from .weights_file import (WEIGHTS_IN_ARCHIVE, attributes_of, is_legacy, name_list, read_stored,
-                           reading)
+from .weights_file import attributes_of, is_legacy, name_list, read_members, read_stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,8 @@ def read_template(path: Path, plan: Plan, known: TargetLayout | None) -> Templat
             values[place] = partial(stored.read, array.path, SaveError)
         arrays.append(replace(array, key=place))
     file = FileLayout(file.groups, tuple(arrays))
-    members = _members(path) if path.suffix == ".keras" else known.members if known else ()
+    members = read_members(
+        path, SaveError) if path.suffix == ".keras" else (known.members if known else ())
     framework, version = _framework(file, known)
     legacy, weights = (file, None) if is_legacy(path) else (None, file)
     return Template(TargetLayout(framework, version, legacy, weights, members), values)
@@ -130,21 +129,6 @@ def _names(file: FileLayout, path: Path) -> Iterator[tuple[tuple[str, str], str]
 def _parts(label: str) -> list[str]:
     parts = label.split("/")
     return parts if len(parts) > 1 else ["", *parts]
-
-
-def _members(path: Path) -> tuple[ArchiveMember, ...]:
-    members = []
-    with reading(f"the template {path}", SaveError), zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name == WEIGHTS_IN_ARCHIVE:
-                continue
-            try:
-                members.append(ArchiveMember(name, archive.read(name).decode("utf-8")))
-            except UnicodeDecodeError as error:
-                raise SaveError(
-                    f"the template {path} holds {name}, which is no text: only Keras can write it"
-                ) from error
-    return tuple(members)
 
 
 def _framework(file: FileLayout,

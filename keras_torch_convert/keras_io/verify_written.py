@@ -28,9 +28,10 @@ from ..errors import SaveError
 from ..spec.file_layout import FileLayout, StoredArray
 from ..spec.target import Target, TargetLayer
 from ..util.values_at_offsets import ValueStream, Widened, same_bits
+from .hdf5_reader import Hdf5File
 from .values import read_values
 from .weight_order import default_legacy_order
-from .weights_file import OpenWeights, attributes_of, name_list, open_weights, read_layout, reading
+from .weights_file import attributes_of, name_list, open_weights, reading
 
 # The values of one variable in C order, of its size and of any shape.
 Values = Callable[[], npt.NDArray[Any] | Widened]
@@ -43,7 +44,7 @@ _Groups = dict[tuple[str | None, tuple[Any, ...]], list[str]]
 class _SavedFile:
     """A file that was written, open to be compared."""
 
-    opened: OpenWeights
+    opened: Hdf5File
     stream: ValueStream
 
     def check(self, arrays: Iterable[tuple[StoredArray, Values]]) -> None:
@@ -103,7 +104,7 @@ def compare_legacy_file(target: Target, path: Path) -> tuple[str, ...]:
     found: set[int] = set()
     with _saved_file(path) as saved:
         json.loads(saved.opened.file.attrs["model_config"])
-        attributes = attributes_of(read_layout(saved.opened.file))
+        attributes = attributes_of(saved.opened.layout())
         listed = name_list(attributes["/model_weights"], "layer_names")
         names = [str(layer.name) for layer in target.model.layers]
         if listed != names:
@@ -152,7 +153,7 @@ def compare_weights_file(target: Target, path: Path) -> tuple[str, ...]:
     """
     notes: list[str] = []
     with _saved_file(path) as saved:
-        groups = _groups(read_layout(saved.opened.file))
+        groups = _groups(saved.opened.layout())
         for owner in {id(leaf.layer): leaf for leaf in target.leaves()}.values():
             stored: dict[str, Any] = {}
             owner.layer.save_own_variables(stored)

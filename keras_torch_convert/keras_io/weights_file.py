@@ -6,34 +6,31 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConversionError, SaveError, SourceError
-from ..spec.file_layout import AttributeValue, FileLayout, StoredArray, StoredAttribute, StoredGroup
+from ..spec.file_layout import ArchiveMember, AttributeValue, FileLayout, StoredArray, StoredGroup
+from ..torch_io.mapped_file import FOREIGN_ERRORS, MappedFile
+from ..torch_io.zip_archive import STORED, ZipArchive, open_zip
+from ..util.file_limits import most_unpacked, read_text
+from ..util.text import shorten
+from .hdf5_reader import Hdf5File, UnreadableError, as_text
 
 SUFFIXES = (".weights.h5", ".keras", ".hdf5", ".h5")
 INDEX_SUFFIX = ".weights.json"
 WEIGHTS_IN_ARCHIVE = "model.weights.h5"
-# How the formats keep the state of training, which is no part of a model converted for use.
-_OPTIMIZER_GROUPS = ("optimizer_weights", "optimizer")
-_COMPILE_ATTRIBUTE = "training_config"
-# Fixed part of a zip member's local header, of which only the lengths of name and extra field
-# matter here.
-_LOCAL_HEADER = struct.Struct("<26xHH")
-# What h5py, zipfile and json raise for a file that they cannot read.
-_FOREIGN_ERRORS = (OSError, KeyError, ValueError, RuntimeError, OverflowError, EOFError,
-                   struct.error, zlib.error, zipfile.BadZipFile)
+_HDF5_START, _ZIP_START = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
+# Far more than the configuration of any model takes.
+_LARGEST_MEMBER = 1 << 26
 
 
 def suffix_of(path: Path) -> str:
@@ -51,52 +48,84 @@ def is_legacy(path: Path) -> bool:
 
 @contextmanager
 def reading(named: object, error_type: type[ConversionError] = SourceError) -> Iterator[None]:
-    """Turn what h5py, zipfile and json raise for a damaged file into an `error_type`.
+    """Turn what a Keras file can make h5py, zlib and Python raise into an `error_type`.
 
     `named` begins the message: the file's path, or what else it is known by.
     """
     try:
         yield
+    except SourceError as error:
+        raise (error if error_type is SourceError else error_type(str(error))) from error
     except ConversionError:
         raise
-    except _FOREIGN_ERRORS as error:
-        raise error_type(f"{named} cannot be read as a Keras file: "
-                         f"{type(error).__name__}: {error}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class OpenWeights:
-    """An open HDF5 file that begins at byte `start` of its file, None when it was unpacked."""
-
-    file: h5py.File
-    start: int | None = 0
+    except UnreadableError as error:
+        raise error_type(f"{named} cannot be read as a Keras file: {error}") from error
+    except (*FOREIGN_ERRORS, zipfile.BadZipFile) as error:
+        raise error_type(f"{named} cannot be read as a Keras file, it is damaged: "
+                         f"{type(error).__name__}: {shorten(str(error), 200)}") from error
 
 
 @contextmanager
 def open_weights(path: Path, error_type: type[ConversionError] = SourceError,
-                 named: str = "") -> Iterator[OpenWeights]:
+                 named: str = "") -> Iterator[Hdf5File]:
     """Open the HDF5 file at `path`, or the one inside an archive there, without a copy of it.
 
     Raises an `error_type` for what cannot be read, also while the block reads it. `named` is what
     messages call the file, its path unless it is given.
     """
     with reading(named or path, error_type):
-        if not zipfile.is_zipfile(path):
-            with h5py.File(path, "r") as opened:
-                yield OpenWeights(opened)
-            return
-        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-            member = archive.getinfo(WEIGHTS_IN_ARCHIVE)
-            if member.compress_type != zipfile.ZIP_STORED:
-                with h5py.File(io.BytesIO(archive.read(member)), "r") as opened:
-                    yield OpenWeights(opened, None)
+        mapped = MappedFile.open(path)
+        with path.open("rb") as file:
+            if file.read(len(_HDF5_START)) == _HDF5_START:
+                with h5py.File(path, "r") as opened:
+                    yield Hdf5File(opened, file, mapped.size)
                 return
-            file.seek(member.header_offset)
-            name_length, extra_length = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
-            start = member.header_offset + _LOCAL_HEADER.size + name_length + extra_length
-            window = io.BufferedReader(_Window(file, start, member.file_size))
-            with h5py.File(window, "r") as opened:
-                yield OpenWeights(opened, start)
+            archive = _archive(mapped)
+            if WEIGHTS_IN_ARCHIVE not in archive.members:
+                raise UnreadableError(f"it is an archive without {WEIGHTS_IN_ARCHIVE}")
+            start: int | None = None
+            data: IO[bytes]
+            if archive.members[WEIGHTS_IN_ARCHIVE].method == STORED:
+                start, end = archive.span(WEIGHTS_IN_ARCHIVE)
+                data = cast(IO[bytes], io.BufferedReader(_Window(file, start, end - start)))
+            else:
+                data = io.BytesIO(archive.read(WEIGHTS_IN_ARCHIVE, most_unpacked(mapped.size)))
+            size = data.seek(0, io.SEEK_END)
+            data.seek(0)
+            with h5py.File(data, "r") as opened:
+                yield Hdf5File(opened, data, size, start)
+
+
+def _archive(mapped: MappedFile) -> ZipArchive:
+    start = bytes(mapped.data[:len(_HDF5_START)])
+    if not start.startswith(_ZIP_START):
+        raise UnreadableError(f"it begins with {start!r}, neither HDF5 nor a .keras archive does; "
+                              "download or save it again")
+    return open_zip(mapped)
+
+
+def read_members(path: Path,
+                 error_type: type[ConversionError] = SourceError) -> tuple[ArchiveMember, ...]:
+    """Return the members of a .keras archive but its weights.
+
+    Raises an `error_type` for an archive that cannot be read, or holds anything but text.
+    """
+    with reading(path, error_type):
+        archive = _archive(MappedFile.open(path))
+        members = []
+        room = _LARGEST_MEMBER
+        for name in archive.members:
+            if name == WEIGHTS_IN_ARCHIVE:
+                continue
+            data = archive.read(name, room)
+            room -= len(data)
+            try:
+                members.append(ArchiveMember(name, data.decode("utf-8")))
+            except UnicodeDecodeError as error:
+                raise UnreadableError(
+                    f"it holds {shorten(repr(name), 100)}, which is no text: only Keras can write "
+                    "it") from error
+        return tuple(members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +138,7 @@ class StoredWeights:
     def read(self, name: str, error_type: type[ConversionError]) -> npt.NDArray[Any]:
         """Return the values of an array, from a file that is open only meanwhile."""
         with open_weights(self.files[name], error_type) as opened:
-            return np.asarray(opened.file[name][()])
+            return np.asarray(h5py.Dataset(opened.open_array(name))[()])
 
 
 def read_stored(path: Path, error_type: type[ConversionError] = SourceError) -> StoredWeights:
@@ -122,7 +151,7 @@ def read_stored(path: Path, error_type: type[ConversionError] = SourceError) -> 
     files: dict[str, Path] = {}
     for part in _parts(path, error_type):
         with open_weights(part, error_type) as opened:
-            found = read_layout(opened.file)
+            found = opened.layout()
         for group in found.groups:
             # Where a layer is cut Keras writes its name into one of the shards only.
             if group.path not in groups or group.attributes:
@@ -141,44 +170,6 @@ def _parts(path: Path, error_type: type[ConversionError]) -> list[Path]:
     return [path.with_name(name) for name in names]
 
 
-def read_layout(file: h5py.File) -> FileLayout:
-    """Return the layout of an open file, without values and without the state of training."""
-    kept = (name for name in file.attrs if name != _COMPILE_ATTRIBUTE)
-    groups = [StoredGroup("/", tuple(_attribute(file, name) for name in kept))]
-    arrays: list[StoredArray] = []
-
-    def visit(path: str, item: Any) -> None:
-        if path.split("/", maxsplit=1)[0] in _OPTIMIZER_GROUPS:
-            return
-        attributes = tuple(_attribute(item, name) for name in item.attrs)
-        if isinstance(item, h5py.Group):
-            groups.append(StoredGroup(item.name, attributes))
-        else:
-            arrays.append(StoredArray(item.name, item.shape, item.dtype.str, "", attributes))
-
-    file.visititems(visit)
-    return FileLayout(tuple(groups), tuple(arrays))
-
-
-def _attribute(item: Any, name: str) -> StoredAttribute:
-    identity = item.attrs.get_id(name)
-    value = item.attrs[name]
-    if h5py.check_string_dtype(identity.dtype) is not None and identity.dtype.kind == "O":
-        texts = _as_text(value) if identity.shape == () else tuple(map(_as_text, value))
-        return StoredAttribute(name, "text", texts)
-    return StoredAttribute(name, identity.dtype.str, _plain(value))
-
-
-def _plain(value: Any) -> AttributeValue:
-    array = np.asarray(value)
-    if array.ndim > 1:
-        raise ValueError(f"an attribute of shape {array.shape} is in no file of Keras's")
-    items = [
-        _as_text(item) if isinstance(item, bytes) else item for item in array.reshape(-1).tolist()
-    ]
-    return tuple(items) if array.ndim else items[0]
-
-
 def name_list(attributes: Mapping[str, Any], name: str) -> list[str]:
     """Return a list of names among the attributes of a group.
 
@@ -190,7 +181,7 @@ def name_list(attributes: Mapping[str, Any], name: str) -> list[str]:
         parts = []
         while f"{name}{len(parts)}" in attributes:
             parts.append(attributes[f"{name}{len(parts)}"])
-    return [_as_text(text) for part in parts for text in part]
+    return [as_text(text) for part in parts for text in part]
 
 
 def attributes_of(layout: FileLayout) -> dict[str, dict[str, AttributeValue]]:
@@ -201,37 +192,35 @@ def attributes_of(layout: FileLayout) -> dict[str, dict[str, AttributeValue]]:
     return found
 
 
-def _as_text(value: Any) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
-
-
 def shard_names(path: Path) -> tuple[str, ...]:
     """Return the files of this set that an index lists; () without an index that can be read."""
-    try:
-        content = json.loads(path.read_bytes())
-        entries = [
-            name for names in content["weight_map"].values()
-            for name in (names if isinstance(names, list) else [names]) if isinstance(name, str)
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return ()
-    base = f"{index_base(path)}_"
-    return tuple(
-        dict.fromkeys(
-            name for name in entries
-            if Path(name).name == name and name.startswith(base) and name.endswith(".weights.h5")))
+    entries = [
+        name for names in _part_of_index(path, "weight_map").values()
+        for name in (names if isinstance(names, list) else [names])
+    ]
+    return tuple(dict.fromkeys(name for name in entries if _is_shard_of(path, name)))
 
 
 def sha256_of_shards(path: Path) -> dict[str, str]:
-    """Return the sha256 of each file of a set, as its index states it.
-
-    Raises SaveError for an index that states none.
+    """Return the sha256 of each file of this set, as its index states it; {} when it states none.
     """
+    stated = _part_of_index(path, "metadata", "sha256")
+    return {name: str(digest) for name, digest in stated.items() if _is_shard_of(path, name)}
+
+
+def _part_of_index(path: Path, *keys: str) -> dict[str, Any]:
     try:
-        stated = json.loads(path.read_bytes())["metadata"]["sha256"]
-        return {str(name): str(digest) for name, digest in stated.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SaveError(f"{path} is no index that states the sha256 of its shards") from error
+        content: Any = json.loads(read_text(path, SourceError))
+        for key in keys:
+            content = content[key]
+        return dict(content)
+    except (SourceError, OSError, ValueError, LookupError, TypeError, RecursionError):
+        return {}
+
+
+def _is_shard_of(path: Path, name: object) -> bool:
+    return (isinstance(name, str) and name.startswith(f"{index_base(path)}_")
+            and name.endswith(".weights.h5") and Path(name).name == name and name.isprintable())
 
 
 def index_base(path: Path) -> str:

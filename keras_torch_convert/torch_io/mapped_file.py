@@ -29,8 +29,8 @@ _SIGNED = ("float64", "float32", "float16", "bfloat16", "complex64", "complex128
 _MOST_REPEATED_BYTES = 1 << 26
 
 # What damaged contents can make Python and NumPy raise, beside what the readers look for.
-_FOREIGN_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
-                   RecursionError, MemoryError, struct.error, zlib.error)
+FOREIGN_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
+                  RuntimeError, MemoryError, EOFError, struct.error, zlib.error)
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except ConversionError:
         raise
-    except _FOREIGN_ERRORS as error:
+    except FOREIGN_ERRORS as error:
         raise SourceError(f"{path}: the file is damaged: {type(error).__name__}: "
                           f"{shorten(str(error), 200)}") from error
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import zlib
 from functools import partial
 from typing import Any
 
@@ -18,9 +17,10 @@ from ..errors import SourceError
 from ..spec.dtypes import native, read_only, torch_name
 from ..spec.source import SourceTensor
 from ..spec.tensor_spec import Shape
+from ..util.file_limits import most_unpacked
 from .mapped_file import StoredTensor, contiguous_strides
 from .pickle_values import is_shape, short
-from .zip_archive import DEFLATED, STORED, ZipArchive
+from .zip_archive import DEFLATED, ZipArchive, inflated
 
 # NumPy itself refuses a .npy header of more than 10,000 characters.
 _LONGEST_HEADER = 1 << 14
@@ -30,12 +30,6 @@ _HEADER = re.compile(
     r"\{'descr': (?P<type>'[^']*'|\[.*\]), 'fortran_order': (?P<fortran>True|False), "
     r"'shape': \((?P<shape>(?:\d{1,19}L?,? ?)*)\),? ?\}\s*")
 _PLAIN_TYPE = re.compile(r"'[<>|=]?(?:[iufc](?:1|2|4|8|16)|b1|\?)'")
-# Deflate cannot do better than about 1032 to 1: a member that claims more lies about its size.
-_HIGHEST_RATIO = 1040
-# What a small file may unpack to at a time, and a large one by its own size: weights are compressed
-# by a tenth.
-_MOST_UNPACKED = 1 << 29
-_MOST_PER_BYTE = 64
 
 
 def is_npz(archive: ZipArchive) -> bool:
@@ -53,17 +47,15 @@ def _open_member(archive: ZipArchive, member_name: str) -> SourceTensor:
     name = member_name.removesuffix(".npy")
     where = f"{path}: array {short(name)}"
     first, end = archive.packed_span(member_name)
-    if member.method not in (STORED,
-                             DEFLATED) or member.size > (member.packed_size + 1) * _HIGHEST_RATIO:
-        raise SourceError(f"{where}: stored in an unknown or impossible way; the file is damaged")
+    archive.check_method(member_name)
     compressed = member.method == DEFLATED
-    if compressed and member.size > max(_MOST_UNPACKED, _MOST_PER_BYTE * member.packed_size):
+    if compressed and member.size > most_unpacked(member.packed_size):
         raise SourceError(
             f"{where}: {member.packed_size} bytes would unpack to {member.size}; save "
             "the file with numpy.savez, without compression")
     packed = bytes(archive.file.data[first:min(end, first + _LONGEST_HEADER)])
     shape, fortran, dtype, header_length = _read_header(
-        _unpacked(packed, _LONGEST_HEADER, where) if compressed else packed, where)
+        inflated(packed, _LONGEST_HEADER, where) if compressed else packed, where)
     torch_type = torch_name(dtype)
     if torch_type is None:
         raise SourceError(
@@ -106,24 +98,9 @@ def _read_header(data: bytes, where: str) -> tuple[Shape, bool, np.dtype[Any], i
     return shape, found["fortran"] == "True", np.dtype(found["type"].strip("'")), end
 
 
-def _unpacked(packed: bytes, most: int, where: str) -> bytes:
-    """Return at most `most` bytes of what deflated data holds."""
-    try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, most)
-    except zlib.error as error:
-        raise SourceError(f"{where}: damaged compressed data: {error}") from error
-
-
 def _read_compressed(archive: ZipArchive, member_name: str, header_length: int,
                      dtype: np.dtype[Any], shape: Shape, fortran: bool) -> npt.NDArray[Any]:
-    where = f"{archive.file.path}: array {short(member_name.removesuffix('.npy'))}"
-    first, end = archive.packed_span(member_name)
-    size = archive.members[member_name].size
-    # One byte more than expected would show data that the directory does not own up to.
-    data = _unpacked(bytes(archive.file.data[first:end]), size + 1, where)
-    if len(data) != size:
-        raise SourceError(
-            f"{where}: unpacks to {len(data)} bytes, expected {size}; the file is damaged")
+    data = archive.read(member_name, archive.members[member_name].size)
     array = np.frombuffer(data, dtype, offset=header_length).reshape(shape,
                                                                      order="F" if fortran else "C")
     return read_only(native(array))

@@ -8,6 +8,7 @@ is unpacked here. Layout: PKWARE's APPNOTE.TXT, sections 4.3 and 4.5.3 (zip64).
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass, field
 
 from ..errors import SourceError
@@ -26,6 +27,8 @@ _ENCRYPTED = 0x1 | 0x40
 _UTF8_NAME = 0x800
 STORED = 0
 DEFLATED = 8
+# Deflate cannot do better than about 1032 to 1: a member that claims more lies about its size.
+_HIGHEST_RATIO = 1040
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Member:
     packed_size: int
     size: int
     header: int
+    crc: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +60,35 @@ class ZipArchive:
                 f"{self.file.path}: member {short(name)} is compressed, expected it stored as "
                 "torch.save does; load the file and save it again with PyTorch")
         return self.packed_span(name)
+
+    def read(self, name: str, most: int) -> bytes:
+        """Return the content of a member, unpacked and compared with its check sum.
+
+        Raises SourceError when it is damaged, or takes more than `most` bytes.
+        """
+        member, where = self.members[name], f"{self.file.path}: member {short(name)}"
+        self.check_method(name)
+        if member.size > most:
+            raise SourceError(f"{where} takes {member.size} bytes, at most {most} are read")
+        first, end = self.packed_span(name)
+        data = bytes(self.file.data[first:end])
+        if member.method == DEFLATED:
+            # One byte more than expected would show data that the directory does not own up to.
+            data = inflated(data, member.size + 1, where)
+        if len(data) != member.size:
+            raise SourceError(f"{where} unpacks to {len(data)} bytes, expected {member.size}; the "
+                              "file is damaged")
+        if zlib.crc32(data) != member.crc:
+            raise SourceError(f"{where} does not fit its check sum; the file is damaged")
+        return data
+
+    def check_method(self, name: str) -> None:
+        """Refuse a member that is packed in an unknown way, or to less than is possible."""
+        member = self.members[name]
+        if member.method not in (
+                STORED, DEFLATED) or member.size > (member.packed_size + 1) * _HIGHEST_RATIO:
+            raise self.file.damaged(f"member {short(name)} is stored in an unknown or impossible "
+                                    "way")
 
     def packed_span(self, name: str) -> tuple[int, int]:
         """Return first byte and end of a member's data in the file, compressed or not."""
@@ -78,6 +111,14 @@ class ZipArchive:
         if start + member.packed_size > self.directory:
             raise self.file.damaged(f"member {short(name)} runs into the zip directory")
         return start, start + member.packed_size
+
+
+def inflated(packed: bytes, most: int, where: str) -> bytes:
+    """Return at most `most` bytes of what deflated data holds. Raises SourceError."""
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, most)
+    except zlib.error as error:
+        raise SourceError(f"{where}: damaged compressed data: {error}") from error
 
 
 def open_zip(file: MappedFile) -> ZipArchive:
@@ -152,7 +193,7 @@ def _read_entry(file: MappedFile, block: bytes, position: int) -> tuple[Member, 
         size, packed_size, header = _zip64_sizes(file, name, extra, (size, packed_size, header))
     if header + _LOCAL.size + packed_size > file.size:
         raise file.damaged(f"member {short(name)} of {packed_size} bytes does not fit in the file")
-    return Member(name, method, flags, packed_size, size, header), end
+    return Member(name, method, flags, packed_size, size, header, fields[7]), end
 
 
 def _zip64_sizes(file: MappedFile, name: str, extra: bytes,

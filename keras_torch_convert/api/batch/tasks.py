@@ -132,8 +132,9 @@ def is_intact(path: Path, sha256: str) -> bool:
         return False
     if not path.name.endswith(".weights.json"):
         return True
-    return all(
-        is_intact(path.with_name(name), digest) for name, digest in sha256_of_shards(path).items())
+    shards = sha256_of_shards(path)
+    return bool(shards) and all(
+        is_intact(path.with_name(name), digest) for name, digest in shards.items())
 
 
 def failed(job: Job, error: BaseException) -> Row:

@@ -1,0 +1,45 @@
+"""What a file from outside may take: checked before memory is."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from ..errors import ConversionError
+
+_LARGEST_TEXT = 64 << 20
+_MOST_UNPACKED = 1 << 29
+_MOST_TIMES = 64
+
+
+def most_unpacked(size: int) -> int:
+    """Return how many bytes a file, or a part of it, of `size` bytes may unpack to.
+
+    A small one may take as much as a small model, a large one so many times its own size: weights
+    are compressed by a tenth.
+    """
+    return max(_MOST_UNPACKED, _MOST_TIMES * size)
+
+
+def read_text(path: Path, error_type: type[ConversionError], most: int = _LARGEST_TEXT) -> str:
+    """Return the text of a regular file in UTF-8.
+
+    Args:
+        path: The file.
+        error_type: What is raised for anything that is not such a file, without the file's name.
+        most: How many bytes it may have.
+
+    Raises:
+        OSError: The file is not there, or may not be read.
+    """
+    # A named pipe would block in open(), so the kind is looked at first.
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise error_type("it is not a regular file")
+    if about.st_size > most:
+        raise error_type(f"it has {about.st_size} bytes, at most {most} are read")
+    try:
+        with path.open("rb") as file:
+            return file.read(most).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise error_type("it is not a text file in UTF-8") from error
