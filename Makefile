@@ -13,6 +13,8 @@ ZOO_TORCH := torch==2.14.1 torchvision==0.29.1
 TF_KERAS := tf-keras==2.21.0
 KECAM := keras-cv-attention-models==1.4.3
 HUB := keras-hub==0.32.0
+# In a folder of their own, since the zoo has a newer transformers.
+PORTS := transformers==4.57.6 huggingface_hub==0.36.0 tokenizers==0.22.1 tfimm==0.2.14
 
 PYTHON_FILES := keras_torch_convert tests benchmarks docs examples setup.py
 C_FILES := $(wildcard csrc/*.h csrc/*/*.c csrc/*/*.h tests/c/*.c tests/c/*.h)
@@ -68,7 +70,7 @@ valgrind: ## run the C kernels' unit tests under valgrind
 bench: $(VENV)/made-test $(VENV)/built ## measure every stage beside its rival; prints ratios
 	@for file in benchmarks/bench_*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
-zoo: $(ZOO)/made ## run the classic workflow on real weights, then every pair of the zoo (an hour); writes docs/zoo.md
+zoo: $(ZOO)/made-ports ## run the classic workflow on real weights, then every pair of the zoo (an hour); writes docs/zoo.md
 	$(ZOO)/bin/python -m pytest tests/zoo
 	$(ZOO)/bin/python tests/zoo/run.py --write docs/zoo.md
 
@@ -134,4 +136,8 @@ $(ZOO)/made: tests/zoo/requirements.txt $(C_SOURCES)
 	$(ZOO)/bin/python -m pip install --quiet -r tests/zoo/requirements.txt
 	$(ZOO)/bin/python -m pip install --quiet --no-deps $(TF_KERAS) $(KECAM) $(HUB)
 	$(ZOO)/bin/python -m pip install --quiet --no-build-isolation -e .
+	touch $@
+
+$(ZOO)/made-ports: $(ZOO)/made
+	$(ZOO)/bin/python -m pip install --quiet --no-deps --ignore-requires-python --upgrade --target $(ZOO)/ports $(PORTS)
 	touch $@

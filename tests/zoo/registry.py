@@ -2,7 +2,8 @@
 PyTorch models that they were written after.
 
 Each is built with fresh weights, nothing is downloaded. A pair runs in a process of its own, since
-the environment must be set before Keras is imported (`Pair.environment`); see run.py.
+the environment must be set before Keras is imported (`Pair.environment` in pair.py); see run.py.
+Subclassed Keras models with packages of their own are in ports.py.
 """
 
 from __future__ import annotations
@@ -11,99 +12,12 @@ import importlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from random_weights import randomized
-
-KERAS_3 = {"KERAS_BACKEND": "torch"}
-KERAS_2 = {"TF_USE_LEGACY_KERAS": "1", "TF_ENABLE_ONEDNN_OPTS": "0"}
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One pair; `inputs(seed)` gives (torch inputs, Keras inputs) of one content, the calls say how
-    a model is run that takes more than those.
-    """
-
-    name: str
-    family: str
-    words: str
-    torch_model: Callable[[], Any]
-    keras_model: Callable[[], Any]
-    inputs: Callable[[int], tuple[Any, Any]]
-    torch_call: Callable[[Any, Any], Any] | None = None
-    keras_call: Callable[[Any, Any], Any] | None = None
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Variables that must be set before Keras is imported."""
-        return KERAS_2 if self.family == "kecam" else KERAS_3
-
-    @property
-    def strict(self) -> Any:
-        """keras-hub's backbones have no place for the heads and poolers of the torch models."""
-        return "target" if self.family == "keras-hub" else True
-
-    def build(self) -> tuple[Any, Any]:
-        """Both models, the torch one with random weights."""
-        call = self.torch_call or (lambda module, inputs: module(tensors(inputs)))
-        module = self.torch_model().eval()
-        return randomized(module, lambda: call(module, self.inputs(0)[0])), self.keras_model()
-
-    def run_torch(self, module: Any, inputs: Any) -> np.ndarray:
-        """The torch module's output."""
-        import torch
-
-        with torch.no_grad():
-            output = self.torch_call(module, inputs) if self.torch_call else module(tensors(inputs))
-        return np.asarray(output.detach().float().numpy())
-
-    def run_keras(self, model: Any, inputs: Any) -> np.ndarray:
-        """The Keras model's output."""
-        output = self.keras_call(model, inputs) if self.keras_call else model(
-            inputs, training=False)
-        return np.asarray(output.detach().numpy() if hasattr(output, "detach") else output)
-
-
-def tensors(array: np.ndarray) -> Any:
-    """The array as a tensor."""
-    import torch
-
-    return torch.from_numpy(array)
-
-
-def pictures(side: int, keras_scale: float = 1.0) -> Callable[[int], tuple[Any, Any]]:
-    """Noise between -1 and 1, channels first for torch and last for Keras, there times
-    `keras_scale` (models that rescale themselves).
-    """
-    def draw(seed: int) -> tuple[Any, Any]:
-        picture = np.random.default_rng(seed).uniform(-1, 1, (1, side, side, 3)).astype("float32")
-        return np.ascontiguousarray(picture.transpose(0, 3, 1,
-                                                      2)), picture * np.float32(keras_scale)
-
-    return draw
-
-
-def from_timm(name: str, epsilon: float | None = None, unit_gains: bool = False,
-              **options: Any) -> Callable[[], Any]:
-    """A timm model; `epsilon` for all its batch norms, and their gains fixed at one where the Keras
-    twin has none.
-    """
-    def build() -> Any:
-        import timm
-        import torch
-
-        module = timm.create_model(name, pretrained=False, **options)
-        for norm in module.modules():
-            if isinstance(norm, torch.nn.BatchNorm2d):
-                norm.eps = epsilon or norm.eps
-                norm.keeps_gain = unit_gains
-        return module
-
-    return build
+from pair import Pair, from_timm, pictures, tensors
+from ports import port_pairs
 
 
 def from_torchvision(name: str) -> Callable[[], Any]:
@@ -418,7 +332,7 @@ def hub_pairs() -> Iterator[Pair]:
                    pictures(64), features, sequence)
 
 
-PAIRS = {pair.name: pair for pair in (*pictures_pairs(), *hub_pairs())}
+PAIRS = {pair.name: pair for pair in (*pictures_pairs(), *hub_pairs(), *port_pairs())}
 # Small ones of every kind: chosen for being quick, and each for another rule.
 QUICK = ("kimm_mobilenetv3w050small", "kimm_convnextatto", "kimm_mobilevitxxs", "kecam_aotnet50",
          "kecam_vittinypatch16", "applications_efficientnetb0", "hub_xlmroberta", "hub_mixtral")

@@ -155,7 +155,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
     lines = [
         "# Pairs that nobody prepared", "",
-        ("Written by `make zoo` (tests/zoo/run.py): the pairs of tests/zoo/registry.py, each in a "
+        ("Written by `make zoo` (tests/zoo/run.py): the pairs of tests/zoo/registry.py and ports.py, each in a "
          "process of its own, with random weights and"),
         ("`ktc.convert(torch_model, keras_model, sample=...)` told nothing about the alignment. "
          "The difference is taken outside of the package, on an input that"),
