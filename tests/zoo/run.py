@@ -155,16 +155,15 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
     lines = [
         "# Pairs that nobody prepared", "",
-        ("Written by `make zoo` (tests/zoo/run.py): the pairs of tests/zoo/registry.py and ports.py, each in a "
-         "process of its own, with random weights and"),
-        ("`ktc.convert(torch_model, keras_model, sample=...)` told nothing about the alignment. "
-         "The difference is taken outside of the package, on an input that"),
-        ("the conversion never saw, relative to the largest output; sensitivity is how far the "
-         "output moves from one input to another. A pair counts as"),
-        (f"converted below {TOLERANCE:g} and below {PART_OF_SENSITIVITY:.0%} of its sensitivity. "
-         "Claim is what the report says about equality. Replay: the Plan, applied to a"),
-        ("checkpoint of the torch weights, gave a file from which a fresh Keras model has the "
-         "converted one's values, bit for bit."), "",
+        "Written by `make zoo` (tests/zoo/run.py): the pairs of registry.py and ports.py there,",
+        "each in a process of its own, with random weights and",
+        "`ktc.convert(torch_model, keras_model, sample=...)` told nothing about the alignment. The",
+        "difference is taken outside of the package, on an input that the conversion never saw,",
+        "relative to the largest output; sensitivity is how far the output moves from one input to",
+        f"another. A pair counts as converted below {TOLERANCE:g} and below",
+        f"{PART_OF_SENSITIVITY:.0%} of its sensitivity. Claim is what the report says about",
+        "equality. Replay: the Plan, applied to a checkpoint of the torch weights, gave a file",
+        "from which a fresh Keras model has the converted one's values, bit for bit.", "",
         (f"{len(results)} of the {len(PAIRS)} pairs of the registry; {date.today().isoformat()}, "
          f"Python {platform.python_version()}, {os.cpu_count()} processors, {versions}."), "",
         "| family | pairs | converted | replayed | false claims | seconds |",
