@@ -15,6 +15,7 @@ from .main import verdict_code
 from .pairing import both_sides, converted, mode_options, save_plan
 
 EXAMPLES = """
+keras-torch-convert convert timm:resnet50 kimm:ResNet50 -o resnet50.h5
 keras-torch-convert convert model.py:torch_model model.py:keras_model -o model.h5
 keras-torch-convert convert net.pth model.keras --tail-align-dict '{"attn_gamma": -6}' -o new.h5
 keras-torch-convert convert model.py:net model.py:build --weights mine.pth --save-plan my.plan.json
@@ -47,6 +48,7 @@ RESIZE_MODES = click.Choice(["bicubic", "bilinear"])
 @options.strict_option
 @options.html_option
 @options.model_options
+@options.random_option
 @options.classic_options
 @options.config_option
 @click.pass_context

@@ -60,7 +60,8 @@ COMMANDS = dict(  # noqa: C408  # the formatter keeps a call readable
 EXAMPLES = """\b
 Examples:
   keras-torch-convert inspect resnet50.pth
-  keras-torch-convert inspect torchvision.models:resnet50 keras.applications:ResNet50
+  keras-torch-convert inspect torchvision:resnet50 keras.applications:ResNet50
+  keras-torch-convert convert timm:resnet50 kimm:ResNet50 -o resnet50.h5
   keras-torch-convert convert model.py:torch_model model.py:keras_model -o model.h5
   keras-torch-convert COMMAND --help"""
 
@@ -144,9 +145,10 @@ class LazyGroup(click.Group):
 def group(ctx: click.Context, show_traceback: bool) -> None:
     """Pretrained PyTorch weights into Keras models: aligned, checked, proven equal.
 
-    A model is named as package.module:callable or file.py:callable (called with --kwargs), a
-    checkpoint by its path (.pt, .pth, .bin, .safetensors, .npz), a Keras model also by its file
-    (.keras, .h5).
+    A model is named as package.module:callable or file.py:callable (called with --kwargs), or by a
+    collection: timm:NAME, torchvision:NAME, hf:NAME, keras.applications:NAME, keras-hub:PRESET,
+    kimm:NAME. A checkpoint goes by its path (.pt, .pth, .bin, .safetensors, .npz), a Keras model
+    also by its file (.keras, .h5).
     """
     session = ctx.ensure_object(Session)
     session.traceback = session.traceback or show_traceback

@@ -21,6 +21,7 @@ from ..torch_io.reader import read
 from ..util.text import did_you_mean, join_names
 from .main import InputError
 from .values import imported, is_object_name
+from .zoos import ZOOS, model_of_zoo, zoo_of
 
 KERAS_FILES = (".keras", ".h5", ".hdf5")
 BACKENDS = ("torch", "tensorflow", "jax")
@@ -34,7 +35,7 @@ class Model(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the text, once it is a name or the path of something that exists."""
         text = str(value)
-        if is_object_name(text):
+        if is_object_name(text) or zoo_of(text):
             return text
         path = Path(text)
         if path.suffix == ".py" and path.is_file():
@@ -70,18 +71,26 @@ def _with_colon(text: str) -> str:
     module, dot, name = text.rpartition(".")
     if dot and all(part.isidentifier() for part in text.split(".")):
         return f"; did you mean {module}:{name}?"
-    return "; a model is named as package.module:callable or file.py:callable"
+    prefix, colon, _ = text.partition(":")
+    if colon and (hint := did_you_mean(prefix, ZOOS)):
+        return hint
+    return ("; a model is named as package.module:callable, file.py:callable, or by a collection, "
+            "such as timm:resnet50")
 
 
-def models_of(names: Sequence[str], kwargs: Sequence[Mapping[str, Any]],
-              backend: str | None) -> list[Any]:
+def models_of(names: Sequence[str], kwargs: Sequence[Mapping[str, Any]], backend: str | None,
+              published: Sequence[bool] = (False, False)) -> list[Any]:
     """Return what the names stand for: torch modules, Keras models, state dicts, or paths.
 
-    The n-th of `kwargs` belongs to the n-th of the names that names a callable.
+    The n-th of `kwargs` belongs to the n-th of the names that names a callable. `published` says
+    which models of a collection get the weights that its makers published.
     """
     choose_backend(backend)
     given = iter(kwargs)
-    models = [_model(name, given) for name in names]
+    models = [
+        model_of_zoo(name, pretrained, next(given, {})) if zoo_of(name) else _model(name, given)
+        for name, pretrained in zip(names, published, strict=False)
+    ]
     if next(given, None) is not None:
         raise click.UsageError(
             f"--kwargs was given {len(kwargs)} times, which is more than models are called")

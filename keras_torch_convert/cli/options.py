@@ -128,6 +128,9 @@ backend_option = click.option(
     help="Keras's backend. Default: as Keras is configured, or one that is installed.")
 weights_option = click.option("--weights", type=EXISTING_FILE,
                               help="A checkpoint to load into the PyTorch module first, strictly.")
+random_option = click.option(
+    "--random-weights", is_flag=True,
+    help="Make models of a collection with random weights: nothing is downloaded.")
 wrapper_option = click.option(
     "--wrapper", help='Under which key of a checkpoint the weights are, such as "model_ema".')
 sample_option = click.option(

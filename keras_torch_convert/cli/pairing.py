@@ -41,9 +41,11 @@ def both_sides(ctx: click.Context, values: Mapping[str, Any]) -> tuple[Any, Any]
     Options that contradict each other are refused first.
     """
     _mode(ctx)
+    # The target is about to be filled, and `align` runs both models on random values.
+    published = not values.get("random_weights", True) and values["weights"] is None
     with screen.chatter_on_stderr():
         source, target = models_of((values["source"], values["target"]), values["kwargs"],
-                                   values["backend"])
+                                   values["backend"], (published, False))
         return torch_side(source, values["weights"]), keras_side(target)
 
 

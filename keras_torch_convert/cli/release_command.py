@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from ..release.files import ReleaseFile, expected_names, model_name, read_release_file
+from ..release.files import (ReleaseFile, expected_names, name_parts, read_model_facts,
+                             read_release_file)
 from ..release.github import Release
 from ..release.pretrained_dict import Edit, Entry, edited
 from . import options, screen
@@ -17,7 +18,7 @@ from .main import DONE, NOT_DONE
 
 EXAMPLES = """
 keras-torch-convert release resnet50_imagenet.h5
-keras-torch-convert release resnet50_224_imagenet.h5 --resolution 224 --dictionary zoo/resnet.py
+keras-torch-convert release resnet50_224_imagenet.h5 --dictionary zoo/resnet.py
 keras-torch-convert release resnet50_imagenet.h5 --upload owner/zoo --release-tag resnet
 keras-torch-convert release big_imagenet.1.h5 big_imagenet.2.h5 --model-name big
 """
@@ -29,9 +30,12 @@ keras-torch-convert release big_imagenet.1.h5 big_imagenet.2.h5 --model-name big
 @click.option(
     "--model-name", "model",
     help="The name of the model, as it is in the dictionary. Default: the one in the file.")
-@click.option("--pretrained", default="imagenet", show_default=True, help="The tag of the weights.")
-@click.option("--resolution", type=click.IntRange(1),
-              help="The size of the pictures, when the tag has several.")
+@click.option("--pretrained",
+              help="The tag of the weights. Default: the one in the file's name, or imagenet.")
+@click.option(
+    "--resolution", type=click.IntRange(1),
+    help="The size of the pictures, when the tag has several. Default: the one in the "
+    "file's name, or the model's where the dictionary wants one.")
 @click.option("--dictionary", type=options.EXISTING_FILE,
               help="A Python file whose dictionary gets the entry.")
 @click.option("--name", default="PRETRAINED_DICT", show_default=True,
@@ -44,7 +48,8 @@ keras-torch-convert release big_imagenet.1.h5 big_imagenet.2.h5 --model-name big
               help="Show what would be changed and uploaded; do nothing.")
 @options.config_option
 @click.pass_context
-def command(ctx: click.Context, /, files: tuple[Path, ...], model: str | None, pretrained: str,
+def command(ctx: click.Context, /, files: tuple[Path,
+                                                ...], model: str | None, pretrained: str | None,
             resolution: int | None, dictionary: Path | None, name: str, upload: str | None,
             release_tag: str | None, replace: bool, dry_run: bool, as_json: bool) -> int:
     """Ready FILES, one model's weights, for a release.
@@ -55,14 +60,17 @@ def command(ctx: click.Context, /, files: tuple[Path, ...], model: str | None, p
     """
     if (upload is None) != (release_tag is None):
         raise click.UsageError("--upload and --release-tag belong together", ctx)
-    model = model or model_name(files[0])
+    own_name, input_size = read_model_facts(files[0])
+    model = model or own_name
     if model is None:
         raise click.UsageError(
             f"{files[0]} does not say what the model is called: give --model-name", ctx)
+    named_size, named_tag = name_parts(files[0], model)
     read = [read_release_file(path) for path in files]
-    entry = Entry(model, pretrained, resolution,
+    entry = Entry(model, pretrained or named_tag or "imagenet", resolution or named_size,
                   read[0].md5 if len(read) == 1 else [file.md5 for file in read])
-    edit = edited(dictionary, entry, name) if dictionary is not None else None
+    edit = edited(dictionary, entry, name, input_size) if dictionary is not None else None
+    entry = edit.entry if edit is not None else entry
     release = Release(upload, release_tag) if upload and release_tag else None
     obstacle = ""
     if release is not None and not dry_run:
@@ -77,7 +85,7 @@ def command(ctx: click.Context, /, files: tuple[Path, ...], model: str | None, p
     left = shlex.join(release.command(read, replace)) if release and (obstacle or dry_run) else ""
     notes = [
         f"{path.name}: a zoo that follows keras_cv_attention_models looks for {expected}"
-        for path, expected in zip(files, expected_names(model, pretrained, resolution, files),
+        for path, expected in zip(files, expected_names(model, entry.tag, entry.resolution, files),
                                   strict=True) if path.name != expected
     ]
     if as_json:

@@ -15,6 +15,7 @@ import click
 
 from ..util.text import did_you_mean
 from .main import InputError
+from .zoos import ZOOS
 
 _JSON_TYPES = {
     dict: "an object {...}", list: "a list [...]", int: "a whole number", str: "a string"
@@ -81,8 +82,9 @@ def imported(text: str) -> Any:
     except InputError:
         raise
     except Exception as error:
+        hint = did_you_mean(module_name, ZOOS) if isinstance(error, ModuleNotFoundError) else ""
         raise InputError(
-            f"{module_name} cannot be imported: {type(error).__name__}: {error}") from error
+            f"{module_name} cannot be imported: {type(error).__name__}: {error}{hint}") from error
     for part in path.split("."):
         if not hasattr(found, part):
             known = [name for name in dir(found) if not name.startswith("_")]

@@ -15,7 +15,7 @@ from .models import keras_side, models_of, torch_side
 
 EXAMPLES = """
 keras-torch-convert verify model.py:torch_model model.keras
-keras-torch-convert verify torchvision.models:resnet18 resnet18.h5 --weights resnet18.pth
+keras-torch-convert verify torchvision:resnet18 resnet18.keras --weights resnet18.pth
 keras-torch-convert verify model.py:torch_model model.keras --plan model.plan.json --inputs 5
 """
 
@@ -30,10 +30,12 @@ keras-torch-convert verify model.py:torch_model model.keras --plan model.plan.js
 @options.sample_option
 @options.kwargs_option
 @options.weights_option
+@options.random_option
 @options.backend_option
 @options.config_option
 @click.pass_context
-def command(ctx: click.Context, /, plan: str | None, as_json: bool, **values: Any) -> int:
+def command(ctx: click.Context, /, plan: str | None, random_weights: bool, as_json: bool,
+            **values: Any) -> int:
     """Run SOURCE, a PyTorch module, and the Keras model TARGET on the same inputs and compare what
     comes out.
 
@@ -42,8 +44,9 @@ def command(ctx: click.Context, /, plan: str | None, as_json: bool, **values: An
     accepted, else 0, also when it cannot be decided.
     """
     with screen.chatter_on_stderr():
-        source, target = models_of((values["source"], values["target"]), values["kwargs"],
-                                   values["backend"])
+        source, target = models_of(
+            (values["source"], values["target"]), values["kwargs"], values["backend"],
+            (not random_weights and values["weights"] is None, not random_weights))
         source, target = torch_side(source, values["weights"]), keras_side(target)
         with screen.working("running both models"):
             comparison = verify(source, target, plan=None if plan is None else Plan.load(plan),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,8 +31,10 @@ def read_release_file(path: Path) -> ReleaseFile:
     return ReleaseFile(path, path.stat().st_size, digests["md5"], digests["sha256"])
 
 
-def model_name(path: Path) -> str | None:
-    """Return the name of the model in an .h5 or .keras file, None when the file has none."""
+def read_model_facts(path: Path) -> tuple[str | None, int | None]:
+    """Return the name and the input height of the model in an .h5 or .keras file, None for what the
+    file does not say.
+    """
     config: Any = None
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -41,8 +44,27 @@ def model_name(path: Path) -> str | None:
         with h5py.File(path, "r") as file:
             text = file.attrs.get("model_config")
             config = json.loads(text) if text is not None else None
-    name = config.get("config", {}).get("name") if isinstance(config, dict) else None
-    return name if isinstance(name, str) else None
+    model: Any = config.get("config") if isinstance(config, dict) else None
+    if not isinstance(model, dict):
+        return None, None
+    layers: list[Any] = model.get("layers") or [{}]
+    first = layers[0].get("config", {})
+    shape: list[Any] = first.get("batch_shape") or first.get("batch_input_shape") or []
+    name, height = model.get("name"), shape[1] if len(shape) == 4 else None
+    return (name if isinstance(name, str) else None, height if isinstance(height, int) else None)
+
+
+def name_parts(path: Path, model: str) -> tuple[int | None, str | None]:
+    """Return the resolution and the tag in a name such as "resnet50_224_imagenet.h5".
+
+    None stands for what the name does not say, as that of another model does not.
+    """
+    found = re.fullmatch(r"(?:_(\d{2,4}))?(?:_([^.]+))?(?:\.\d+)?(?:\.weights)?\.\w+",
+                         path.name[len(model):])
+    if found is None or not path.name.startswith(model):
+        return None, None
+    resolution, tag = found.groups()
+    return (int(resolution) if resolution else None, tag)
 
 
 def expected_names(model: str, tag: str, resolution: int | None,

@@ -46,6 +46,7 @@ class Edit:
     """A changed source file, not written yet. `changed` is False when the entry was there already.
     """
 
+    entry: Entry
     path: Path
     before: str
     after: str
@@ -66,13 +67,16 @@ class Edit:
         write_atomically(self.path, self.after.encode(self.encoding))
 
 
-def edited(path: Path, entry: Entry, name: str = "PRETRAINED_DICT") -> Edit:
+def edited(path: Path, entry: Entry, name: str = "PRETRAINED_DICT",
+           input_size: int | None = None) -> Edit:
     """Return a Python file with an entry set; comments and layout are untouched.
 
     Args:
         path: The file.
         entry: What the dictionary is to say.
         name: The dictionary, which is assigned at the top level of the file.
+        input_size: That of the model, in pixels: the resolution where the dictionary wants one and
+            the entry has none.
 
     Returns:
         The edit; the file is written by its `write`.
@@ -88,13 +92,15 @@ def edited(path: Path, entry: Entry, name: str = "PRETRAINED_DICT") -> Edit:
     outer = source.dictionary(name)
     entries = source.literal(outer, name)
     tags = entries.get(entry.model, {})
+    if entry.resolution is None and isinstance(tags.get(entry.tag), dict):
+        entry = entry._replace(resolution=input_size)
     wanted = {**entries, entry.model: {**tags, entry.tag: merged(tags.get(entry.tag), entry)}}
     after = before if wanted == entries else source.with_entry(outer, entry)
     found = Source(after, path)
     if found.literal(found.dictionary(name), name) != wanted:
         raise DictionaryError(f"{path}: the entry for '{entry.model}' cannot be set without "
                               f"rewriting {name}; edit it by hand")
-    return Edit(path, before, after, encoding)
+    return Edit(entry, path, before, after, encoding)
 
 
 def merged(old: Any, entry: Entry) -> Any:

@@ -79,7 +79,7 @@ def calls() -> list[list[str]]:
 
 
 UPLOAD = ("--upload", "owner/zoo", "--release-tag", "net")
-DICTIONARY = ("--resolution", "224", "--dictionary", "zoo.py")
+DICTIONARY = ("--dictionary", "zoo.py")
 
 
 def test_checksums_and_the_entry_are_printed(folder: Path,
@@ -87,7 +87,7 @@ def test_checksums_and_the_entry_are_printed(folder: Path,
     data = Path("net_224_imagenet.h5").read_bytes()
     md5, sha256 = hashlib.md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
 
-    code, out, err = run(capsys, "--resolution", "224")
+    code, out, err = run(capsys)
 
     assert code == 0
     assert f"md5     {md5}" in out
@@ -100,7 +100,7 @@ def test_a_file_that_the_zoo_would_not_find_is_told(folder: Path,
                                                     capsys: pytest.CaptureFixture[str]) -> None:
     _, _, err = run(capsys, "--pretrained", "noisy")
 
-    assert "looks for net_noisy.h5" in err
+    assert "looks for net_224_noisy.h5" in err
 
 
 def test_the_dictionary_is_edited_and_the_file_uploaded(folder: Path,
@@ -193,7 +193,6 @@ def test_files_in_parts_are_one_entry(folder: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("code", "options", "message"),
     [(2, ("--upload", "owner/zoo"), "--upload and --release-tag belong together"),
-     (3, ("--dictionary", "zoo.py"), "has an md5 for each resolution (224)"),
      (3, ("--dictionary", "zoo.py", "--name", "MODELS"), "no dictionaries called MODELS")])
 def test_usage_errors_and_input_errors(code: int, options: tuple[str, ...], message: str,
                                        folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,3 +209,49 @@ def test_a_file_without_a_model_name_wants_it_said(folder: Path,
 
     assert main(["release", "other.h5"]) == 2
     assert "give --model-name" in capsys.readouterr().err
+
+
+def renamed(name: str, height: int | None = None) -> str:
+    """The converted file under another name, with a model of that input height."""
+    Path("net_224_imagenet.h5").rename(name)
+    if height is not None:
+        layers = [{"class_name": "InputLayer",
+                   "config": {"batch_shape": [None, height, height, 3]}}]  # yapf: disable
+        with h5py.File(name, "a") as file:
+            file.attrs["model_config"] = json.dumps({"config": {"name": "net", "layers": layers}})
+    return name
+
+
+@pytest.mark.parametrize(("name", "options", "tag", "value"), [
+    ("net_imagenet.h5", (), "imagenet", '"{}"'), ("net.h5", (), "imagenet", '"{}"'),
+    ("net_384_imagenet21k-ft1k.h5", (), "imagenet21k-ft1k", '{{384: "{}"}}'),
+    ("net_token_label.h5", (), "token_label", '"{}"'),
+    ("net_160.h5", ("--pretrained", "noisy"), "noisy", '{{160: "{}"}}'),
+    ("net_160_a.h5", ("--resolution", "99"), "a", '{{99: "{}"}}'),
+    ("other_160_a.h5", (), "imagenet", '"{}"'), ("network_160_a.h5", (), "imagenet", '"{}"'),
+])  # yapf: disable
+def test_resolution_and_tag_are_read_from_the_name(name: str, options: tuple[str, ...], tag: str,
+                                                   value: str, folder: Path,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    file = renamed(name)
+    md5 = hashlib.md5(Path(file).read_bytes()).hexdigest()
+
+    assert main(["release", file, *options, "--json"]) == 0
+
+    entry = json.loads(capsys.readouterr().out)["entry"]
+    assert entry == f'"net": {{"{tag}": {value.format(md5)}}},'
+
+
+def test_the_size_of_the_model_decides_where_the_dictionary_wants_one(
+        folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["release", renamed("net_imagenet.h5", 160), "--dictionary", "zoo.py"]) == 0
+    printed = capsys.readouterr()
+    assert '224: "old", 160: "' in Path("zoo.py").read_text()
+    assert "looks for net_160_imagenet.h5" in printed.err
+
+
+def test_without_any_size_the_dictionary_stays(folder: Path,
+                                               capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["release", renamed("net_imagenet.h5"), "--dictionary", "zoo.py"]) == 3
+    assert "has an md5 for each resolution (224)" in capsys.readouterr().err
+    assert Path("zoo.py").read_text() == ZOO
