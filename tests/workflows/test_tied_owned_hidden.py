@@ -49,7 +49,7 @@ def doubts(report):
 
 
 class TestTied:
-    @pytest.mark.parametrize("ties_the_table", (True, False))
+    @pytest.mark.parametrize("ties_the_table", [True, False])
     def test_output_layer_with_a_bias_of_its_own(self, ties_the_table):
         class Masked(nn.Module):
             def __init__(self):
@@ -180,7 +180,7 @@ class AttentionWithToken(Attention):
 
 
 class TestOwned:
-    @pytest.mark.parametrize("plain_names", (False, True))
+    @pytest.mark.parametrize("plain_names", [False, True])
     def test_vectors_beside_layers_inside(self, plain_names):
         module = nn.Sequential(*(AttentionWithToken() for _ in range(2)))
         inputs = keras.Input((9, 16))
@@ -261,6 +261,91 @@ class TestOwned:
         assert not doubts(report)
 
 
+class Disentangled(nn.Module):
+    """Attention with biases of its own and positions from a table of the encoder, then a norm that
+    takes the same input as the attention does.
+    """
+    def __init__(self):
+        super().__init__()
+        self.in_proj, self.pos_proj, self.dense = (
+            nn.Linear(16, n, bias=False) for n in (48, 16, 16))
+        self.q_bias, self.v_bias = (nn.Parameter(torch.randn(16)) for _ in range(2))
+        self.norm, self.gain = nn.LayerNorm(16), nn.Linear(16, 16)
+
+    def forward(self, x, table):
+        q, k, v = self.in_proj(x).chunk(3, -1)
+        scores = (q + self.q_bias) @ k.transpose(1, 2) + q @ self.pos_proj(table).T
+        mixed = (scores / 8).softmax(-1) @ (v + self.v_bias)
+        return self.gain(self.norm(self.dense(mixed) + x))
+
+
+class KerasDisentangled(L.Layer):
+    """The same as one layer."""
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.in_proj, self.pos_proj, self.dense = (L.Dense(n, use_bias=False, name=name)
+                                                   for n, name in ((48, "in_proj"),
+                                                                   (16, "pos_proj"), (16, "dense")))
+        self.norm, self.gain = L.LayerNormalization(epsilon=1e-5,
+                                                    name="norm"), L.Dense(16, name="out")
+
+    def build(self, shape):
+        self.q_bias = self.add_weight(shape=(16,), name="q_bias")
+        self.v_bias = self.add_weight(shape=(16,), name="v_bias")
+        super().build(shape)
+
+    def call(self, x, table):
+        q, k, v = ops.split(self.in_proj(x), 3, -1)
+        scores = ops.matmul(q + self.q_bias, ops.swapaxes(k, 1, 2))
+        scores = scores + ops.matmul(q, ops.transpose(self.pos_proj(table)))
+        mixed = ops.matmul(ops.softmax(scores / 8), v + self.v_bias)
+        return self.gain(self.norm(self.dense(mixed) + x))
+
+
+class TestOwnersInsideOwners:
+    def test_one_pass_places_them_all(self, monkeypatch):
+        class Module(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layers = nn.ModuleList(Disentangled() for _ in range(3))
+                self.rel_embeddings = nn.Embedding(9, 16)
+
+            def forward(self, x):
+                for layer in self.layers:
+                    x = layer(x, self.rel_embeddings.weight)
+                return x
+
+        class Encoder(L.Layer):
+            def __init__(self, **options):
+                super().__init__(**options)
+                self.blocks = [KerasDisentangled(name=f"layer_{number}") for number in range(3)]
+
+            def build(self, shape):
+                self.table = self.add_weight(shape=(9, 16), name="rel_embeddings")
+                super().build(shape)
+
+            def call(self, x):
+                for block in self.blocks:
+                    x = block(x, ops.convert_to_tensor(self.table))
+                return x
+
+        from keras_torch_convert.alignment.activations.keras_pass import KerasPass
+
+        tried, attempt = [], KerasPass.attempt
+        monkeypatch.setattr(
+            KerasPass, "attempt",
+            lambda self, leaf, *args: tried.append(leaf) or attempt(self, leaf, *args))
+        inputs = keras.Input((9, 16))
+        model = keras.Model(inputs, Encoder(name="encoder")(inputs))
+        x = RANDOM.normal(size=(2, 9, 16)).astype("float32")
+
+        report = converted(Module(), model, (x, x))
+
+        assert not doubts(report)
+        # Each layer inside was tried for every trial of the layers around it before.
+        assert len(tried) < 40
+
+
 class Positions(L.Layer):
     def __init__(self, rows, **options):
         super().__init__(**options)
@@ -272,7 +357,7 @@ class Positions(L.Layer):
 
 
 class TestHidden:
-    @pytest.mark.parametrize("rows", (16, 12))
+    @pytest.mark.parametrize("rows", [16, 12])
     def test_tables_called_with_a_length(self, rows):
         class Module(nn.Module):
             def __init__(self):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from math import prod
 
 from ...plan.expressions import tensors_of
@@ -25,6 +26,8 @@ MOST_FREE_NAMES = 24
 MOST_UNITS_BY_ORDER = 200
 # How many of the last maps may have been flattened before a layer.
 MAPS_FLATTENED = 3
+# Of each unit, for a layer whose input does not tell its weights.
+MOST_BY_SHAPE = 16
 
 
 class CandidateSearch:
@@ -158,14 +161,11 @@ class CandidateSearch:
         if best is None:
             return None
         left_over = len(free) - len(best.names)
-        alike = sum(
-            name_similarity(name, f"{leaf.base_name}/{variable.name}")
-            for variable, entry in best.entries
-            for name in tensors_of(entry.expression)[:1]) / len(best.entries)
         gap = abs(unit.order - self.state.last_order)
-        return Candidate(unit,
-                         tuple(sorted(best.names)) if left_over else tuple(sorted(free)),
-                         (left_over + best.penalty // 10, -round(alike, 2), gap))
+        return Candidate(
+            unit,
+            tuple(sorted(best.names)) if left_over else tuple(sorted(free)),
+            (left_over + best.penalty // 10, -round(self._likeness(leaf, best), 2), gap))
 
     def free(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Those of `names` that no other layer has taken whole; of tied ones the first."""
@@ -203,9 +203,10 @@ class CandidateSearch:
         return bool(taken) and all(index.is_used_again(name) for name in taken)
 
     def by_shape(self, leaf: TargetLayer,
-                 inputs: list[Fingerprint]) -> Iterator[tuple[TracedOp, LayerMapping]]:
-        """Free tensors of just the sizes of the layer's variables, those of the smallest unit on
-        its input first, then the most alike by name; parts of larger ones where there are none.
+                 inputs: list[Fingerprint]) -> list[tuple[TracedOp, LayerMapping]]:
+        """Free tensors of just the sizes of the layer's variables, those most alike by name first,
+        of these the ones of the smallest unit on its input; parts of larger tensors where there are
+        none.
         """
         shapes, free = self.trace_index.shapes, self.free(tuple(self.trace_index.shapes))
         free = tuple(hinted(self.config.hints, leaf, free)) or free
@@ -217,14 +218,21 @@ class CandidateSearch:
         exact.sort(key=lambda name: -max(name_similarity(name, label) for label in labels))
         units = _all_of([self.units_on(key) for key in dict.fromkeys(inputs)])
         anywhere = TracedOp(self.state.last_order, "by its output", tuple(exact), (), (), False)
-        given: set[tuple[object, ...]] = set()
+        found: dict[tuple[object, ...], tuple[TracedOp, LayerMapping]] = {}
         for unit in (*sorted(units, key=lambda unit: len(unit.names)), anywhere):
             inside = [name for name in exact if name in unit.names][:MOST_FREE_NAMES // 2]
-            for mapping in self.in_any_way(tuple(inside), leaf) if inside else ():
-                key = tuple(entry.expression for _, entry in mapping.entries)
-                if key not in given and self.config.honors(leaf, mapping):
-                    given.add(key)
-                    yield unit, mapping
+            for mapping in islice(self.in_any_way(tuple(inside), leaf), MOST_BY_SHAPE):
+                if self.config.honors(leaf, mapping):
+                    key = tuple(entry.expression for _, entry in mapping.entries)
+                    found.setdefault(key, (unit, mapping))
+        return sorted(found.values(), key=lambda one: -round(self._likeness(leaf, one[1]), 1))
+
+    def _likeness(self, leaf: TargetLayer, mapping: LayerMapping) -> float:
+        """How alike the names of a mapping's tensors and of its variables are; 0 to 1."""
+        return sum(
+            name_similarity(name, f"{leaf.base_name}/{variable.name}")
+            for variable, entry in mapping.entries
+            for name in tensors_of(entry.expression)[:1]) / len(mapping.entries)
 
     def has_whole_tensors(self, leaf: TargetLayer, names: Sequence[str]) -> bool:
         """True when each variable of the layer has a tensor of its size among `names`."""

@@ -265,7 +265,7 @@ class KerasPass:
                 return output if found else run()
             candidates = [
                 Candidate(unit, one.names, (0.0,))
-                for unit, one in islice(self.search.by_shape(leaf, inputs), 1) if not one.is_part
+                for unit, one in self.search.by_shape(leaf, inputs)[:1] if not one.is_part
             ]
         if not candidates:
             output, found, candidates = self.settle_by_input(leaf, inputs, run)
@@ -504,9 +504,9 @@ class KerasPass:
         """
         excluded = self.config.excluded.get(leaf.display_name, set())
         before = len(self.state.matches)
-        tried = [(unit, mapping) for unit, mapping in islice(
-            self.search.by_shape(leaf, inputs), max(2, MOST_BY_OUTPUT >> 2 * self.depth))
-                 if mapping.names not in excluded]
+        most = max(2, MOST_BY_OUTPUT >> 2 * self.depth)
+        tried = [one for one in self.search.by_shape(leaf, inputs) if one[1].names not in excluded
+                ][:most]
         for number, (unit, mapping) in enumerate(tried):
             candidate = Candidate(unit, mapping.names, (0.0,))
             output, found = self.attempt(leaf, mapping, candidate, inputs, run, len(tried))
@@ -572,8 +572,8 @@ class KerasPass:
         if match is None:
             excluded = self.config.excluded.get(leaf.display_name, set())
             possible = [
-                mapping for _, mapping in islice(self.search.by_shape(leaf, []), MOST_BY_OUTPUT)
-                if mapping.names not in excluded
+                mapping
+                for _, mapping in self.search.by_shape(leaf, []) if mapping.names not in excluded
             ]
             if not possible:
                 return
