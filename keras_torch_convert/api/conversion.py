@@ -21,6 +21,7 @@ from ..spec.source import Source
 from ..spec.target import Target
 from ..torch_io.live_tensor import is_torch_module
 from ..torch_io.reader import read as read_source
+from ..torch_io.renaming import fit_to_plan
 from .aligning import aligned_by_running, aligned_statically
 from .reporting import Stages, timed
 from .state_dicts import sides_of
@@ -41,7 +42,8 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any =
             hints: Mapping[str, str] | None = None, accept_unproven: bool = False,
             strict: Strict = True, verify: bool = True, if_different: IfDifferent = "raise",
             accept: Accept = "close", tolerance: float = TOLERANCES.accepted,
-            save: Path | None = None, progress: bool = False, resize: Resize = None) -> Report:
+            save: Path | None = None, progress: bool = False, resize: Resize = None,
+            rename: Mapping[str, str] | None = None) -> Report:
     """Carry the weights of a PyTorch model into a Keras model, or the reverse, and prove it.
 
     A Plan says where each weight goes; without one, `align` finds it. Everything is checked before
@@ -74,6 +76,7 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any =
         progress: Show a bar.
         resize: "bicubic" or "bilinear" aligns by shapes, names and order, and resizes position
             tables that were made for another image size. None refuses them.
+        rename: That of `read`, for a state dict or a checkpoint.
 
     Returns:
         The report.
@@ -105,8 +108,10 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any =
         return _into_torch(source, target, plan, options)
     seconds: dict[str, float] = {}
     with timed(seconds, "read"):
-        source = source if isinstance(source, Source) else read_source(source)
+        source = read_source(source, rename=rename)
         target = target if isinstance(target, Target) else read_target(target, sample=sample)
+    if plan is not None:
+        plan, source = fit_to_plan(plan, source)
     stages = Stages(source, target, seconds)
     if save is not None:
         # Alignment may take minutes.

@@ -21,7 +21,7 @@ from ..keras_io.template import read_template
 from ..keras_io.verify_written import Values
 from ..keras_io.weights_file import INDEX_SUFFIX, suffix_of
 from ..keras_io.write_from_layout import WrittenFile, file_layout
-from ..plan.difference import LEFT_OUT, Difference, difference
+from ..plan.difference import LEFT_OUT, Difference, difference, expected_of
 from ..plan.executor import CheckedPlan, Strict, check_plan
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
@@ -30,6 +30,7 @@ from ..report.report import Report
 from ..spec.file_layout import FileLayout, StoredArray, TargetLayout, recorded
 from ..spec.source import Source
 from ..spec.target import Target, TargetLayer, TargetVariable
+from ..torch_io.renaming import fit_to_plan, offered
 from ..util.atomic_file import check_writable
 from .reporting import report_of_file
 
@@ -72,6 +73,7 @@ def contents_for(plan: Plan, source: Source, path: Path, template: Path | None, 
         suffix_of(path)
     layout, values = _layout(plan, template, path)
     file = file_layout(layout, path)
+    plan, source = fit_to_plan(plan, source)
     checked = cache.find(plan, source, strict)
     if checked is None:
         _check_difference(plan, source)
@@ -95,10 +97,12 @@ def _check_difference(plan: Plan, source: Source) -> None:
     found = difference(plan, source)
     if not found.fits:
         lines = tuple(found.lines())
+        shapes = {name: spec.shape for name, spec in expected_of(plan, source).items()}
+        advice = "".join(f"\n{text}" for text in (offered(source, shapes),) if text)
         listed = "".join(f"\n  - {line}" for line in lines)
         raise TransferError(
             (f"{source.origin} does not fit the plan, {len(lines)} differences, nothing was "
-             f"written:{listed}{_on_other_shapes(plan, found)}"), lines)
+             f"written:{listed}{advice}{_on_other_shapes(plan, found)}"), lines)
 
 
 def _on_other_shapes(plan: Plan, found: Difference) -> str:

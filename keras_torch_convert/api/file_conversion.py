@@ -6,7 +6,7 @@ Neither PyTorch nor Keras is imported, no model is built.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -34,7 +34,8 @@ from .state_dicts import prepare_state_dict, reverse_of
 # The parameters are public, and most of the lines say what they mean.
 def apply(plan: Plan, source: Any, path: str | PathLike[str], *,
           template: str | PathLike[str] | None = None, without: Sequence[str] = (),
-          strict: Strict = True, max_shard_size: float | None = None, verify: bool = True,
+          rename: Mapping[str, str] | None = None, strict: Strict = True,
+          max_shard_size: float | None = None, verify: bool = True,
           digests: Sequence[str] = ("md5", "sha256"), durable: bool = True, progress: bool = False,
           cache: PlanCache | None = None) -> Report:
     """Write the weights of a checkpoint into a Keras file as a Plan says, or the reverse.
@@ -54,6 +55,8 @@ def apply(plan: Plan, source: Any, path: str | PathLike[str], *,
         without: Keras layers to leave out, by name ("predictions"; "*" stands for any text), such
             as a head for another number of classes. They keep the template's values. Without a
             template they are zero, and the report warns of that.
+        rename: That of `read`: beginnings of the checkpoint's names, old to new. Names that differ
+            from the Plan's by their beginnings alone are found without it, where that is certain.
         strict: That of `convert`.
         max_shard_size: In GB, with a path that ends in .weights.json: Keras 3's sharded weights.
         verify: Read the file with h5py and compare it with the source, which reads both once more.
@@ -89,7 +92,8 @@ def apply(plan: Plan, source: Any, path: str | PathLike[str], *,
     start = time.perf_counter()
     output = Output(path, None if template is None else Path(template), max_shard_size)
     with gc_paused():
-        contents = contents_for(plan, read_source(source), output.path, output.template, strict,
+        contents = contents_for(plan, read_source(source, rename=rename), output.path,
+                                output.template, strict,
                                 PlanCache() if cache is None else cache)
         with bytes_bar(contents.size, progress) as written:
             saved = output.write(contents, WritingOptions(verify, tuple(digests), durable, written))

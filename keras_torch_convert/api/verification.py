@@ -22,6 +22,7 @@ from ..running.inputs import InputRequest, input_pair
 from ..spec.source import Source
 from ..spec.target import Target
 from ..torch_io.reader import read as read_source
+from ..torch_io.renaming import fit_to_plan
 
 if TYPE_CHECKING:
     from ..running.input_pair import Call, InputPair
@@ -96,6 +97,8 @@ def verify(torch_model: Any, keras_model: Any, *, plan: Plan | None = None, samp
     if source.module is None:
         raise PredictionError(
             f"{source.origin} is only weights, which cannot be run: give the torch module")
+    if plan is not None:
+        plan, source = fit_to_plan(plan, source)
     pair = input_pair(source.module, target, InputRequest(sample, torch_call, keras_call))
     with pair.failures_reported():
         return compare_models(source, target, pair, plan, options)

@@ -17,6 +17,7 @@ from ..plan.difference import Difference, difference, without_layers
 from ..plan.plan import Plan
 from ..report.terminal import Line
 from ..torch_io.reader import read
+from ..torch_io.renaming import fit_to_plan
 from . import options, screen
 from .main import DONE, MISMATCH, NOT_DONE
 
@@ -28,7 +29,7 @@ keras-torch-convert apply resnet.plan.json resnet50.h5 resnet50.safetensors
 keras-torch-convert apply --many manifest.toml --workers 4
 """
 ONE = ("plan", "checkpoint", "output", "diff", "without", "template", "max_shard_size", "wrapper",
-       "html")
+       "rename", "html")
 MANY = ("scheduler", "workers", "memory_per_worker", "results")
 
 
@@ -46,7 +47,7 @@ MANY = ("scheduler", "workers", "memory_per_worker", "results")
     max_shard_size=(float, "In GB, with an OUTPUT that ends in .weights.json."))
 @options.strict_option
 @options.options_of(apply, verify="Read the file again and compare it.")
-@options.wrapper_option
+@options.checkpoint_options
 @options.html_option
 @click.option("--many", type=options.EXISTING_FILE,
               help="A TOML file with a table [[file]] for each output.")
@@ -59,8 +60,8 @@ MANY = ("scheduler", "workers", "memory_per_worker", "results")
 @options.config_option
 @click.pass_context
 def command(ctx: click.Context, /, plan: Path | None, checkpoint: Path | None, output: Path | None,
-            diff: bool, wrapper: str | None, html: Path | None, many: Path | None, as_json: bool,
-            **values: Any) -> int:
+            diff: bool, wrapper: str | None, rename: dict[str, str] | None, html: Path | None,
+            many: Path | None, as_json: bool, **values: Any) -> int:
     """Write the weights of CHECKPOINT into the Keras file OUTPUT (.h5, .weights.h5 or .keras) as
     PLAN says.
 
@@ -79,10 +80,11 @@ def command(ctx: click.Context, /, plan: Path | None, checkpoint: Path | None, o
     if output is None and not diff:
         raise click.UsageError("Missing argument 'OUTPUT', the file to write", ctx)
     loaded = Plan.load(plan)
-    source = checkpoint if wrapper is None else read(checkpoint, wrapper=wrapper)
+    back = output is not None and output.suffix == ".safetensors"
+    source = checkpoint if back else read(checkpoint, wrapper=wrapper, rename=rename)
     if output is None or diff:
         wanted = without_layers(loaded, values["without"])
-        return _show_difference(difference(wanted, read(source)), as_json)
+        return _show_difference(difference(*fit_to_plan(wanted, read(source))), as_json)
     report = apply(loaded, source, output, progress=sys.stderr.isatty(),
                    **options.arguments(apply, values))
     # Nothing was run, so the verdict, which stands last, has nothing to say.

@@ -51,7 +51,7 @@ def command(ctx: click.Context, /, models: tuple[str, ...], tensors: bool, html:
         return _show_keras_layers(loaded[0], values["expand_nested"], as_json)
     with screen.chatter_on_stderr():
         report = keras_reload_from_torch_model(
-            torch_side(loaded[0], values["weights"]),
+            torch_side(loaded[0], values),
             keras_side(loaded[1]) if len(loaded) == 2 else None, do_convert=False, verbose=0,
             **options.arguments(keras_reload_from_torch_model, values))
     table = report.layer_table

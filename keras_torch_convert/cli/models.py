@@ -18,6 +18,8 @@ from ..keras_io.values import torch_tensor
 from ..spec.source import SourceTensor
 from ..torch_io.live_tensor import is_torch_module
 from ..torch_io.reader import read
+from ..torch_io.renaming import fitted, offered
+from ..torch_io.wrappers import inner_module
 from ..util.text import did_you_mean, join_names
 from .main import InputError
 from .values import imported, is_object_name
@@ -171,21 +173,33 @@ def _written_by_keras_2(path: Path) -> bool:
     return str(version.decode() if isinstance(version, bytes) else version).startswith("2.")
 
 
-def torch_side(source: Any, weights: Path | None) -> Any:
-    """Return the PyTorch side, with the weights of a checkpoint in the module if one was named."""
+def torch_side(source: Any, values: Mapping[str, Any]) -> Any:
+    """Return the PyTorch side as the options say: a module with the weights of a checkpoint in it,
+    or a checkpoint's part and names.
+    """
     if is_keras_model(source):
         raise click.UsageError(
             "the first model is a Keras model: give the PyTorch side first, then the Keras side")
+    chosen = {name: values[name] for name in ("wrapper", "rename") if values.get(name) is not None}
+    weights = values["weights"]
     if weights is None:
-        return source
+        return read(source, **chosen) if chosen else source
     if not is_torch_module(source):
         raise click.UsageError(
             "--weights are for a module: name the callable that makes it as the first model")
-    tensors = {name: _torch_tensor(tensor) for name, tensor in read(weights).items()}
+    own = inner_module(source)[1]
+    shapes = {
+        name: tuple(tensor.shape) for name, tensor in own.state_dict().items()
+        if isinstance(getattr(tensor, "shape", None), tuple)
+    }
+    found = fitted(read(weights, **chosen), shapes)
+    tensors = {name: _torch_tensor(tensor) for name, tensor in found.items()}
     try:
-        source.load_state_dict(tensors, strict=True)
+        own.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
-        raise InputError(f"{weights} does not fit into {type(source).__name__}: {error}") from error
+        advice = offered(found, shapes)
+        raise InputError(f"{weights} does not fit into {type(source).__name__}: {error}"
+                         f"{advice and chr(10)}{advice}") from error
     return source
 
 

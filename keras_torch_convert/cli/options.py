@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar, Union
@@ -100,10 +100,12 @@ def options_of(function: Callable[..., Any],
 
 def arguments(api_function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of options that are optional parameters of a function, objects imported.
+
+    Those of `checkpoint_options` have done their work when the checkpoint was read.
     """
     found: dict[str, Any] = {}
     for name, parameter in signature(api_function).parameters.items():
-        value = values.get(name)
+        value = None if name in ("wrapper", "rename") else values.get(name)
         if value is not None and parameter.default is not parameter.empty:
             found[name] = list(value) if isinstance(value, tuple) else value
     if "additional_transfer" in found:
@@ -132,7 +134,10 @@ random_option = click.option(
     "--random-weights", is_flag=True,
     help="Make models of a collection with random weights: nothing is downloaded.")
 wrapper_option = click.option(
-    "--wrapper", help='Under which key of a checkpoint the weights are, such as "model_ema".')
+    "--wrapper", help='Which part of a checkpoint holds the weights, such as "model_ema".')
+rename_option = click.option(
+    "--rename", multiple=True, metavar="OLD=NEW", callback=lambda ctx, param, rules: _rules(rules),
+    help="Exchange the beginnings of a checkpoint's names: backbone= cuts it. Repeatable.")
 sample_option = click.option(
     "--sample", type=EXISTING_FILE, callback=lambda ctx, param, path: read_sample(path),
     help="An .npy file with the input for running the models, in the Keras layout with its batch. "
@@ -147,7 +152,8 @@ verdict_options = options_of(
     tolerance=(click.FloatRange(0),
                "Largest difference of close outputs, as a part of PyTorch's largest output."))
 html_option = click.option("--html", type=FILE, help="Write the report as one HTML page.")
-model_options = combined(kwargs_option, weights_option, wrapper_option, backend_option)
+checkpoint_options = combined(wrapper_option, rename_option)
+model_options = combined(kwargs_option, weights_option, checkpoint_options, backend_option)
 
 MOVES, SPLIT, TRANSFERS = Json(dict, list), Json(int, list), Json(dict)
 # The arguments of the classic functions, under their own names.
@@ -194,6 +200,14 @@ def read_sample(path: Path | None) -> Any:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise InputError(f"{path} is not an .npy file of one array of numbers") from error
+
+
+def _rules(rules: Sequence[str]) -> dict[str, str] | None:
+    """Return "old=new" texts as a dictionary, None for none."""
+    for rule in rules:
+        if "=" not in rule:
+            raise click.BadParameter(f"{rule!r} is not of the form OLD=NEW")
+    return dict([rule.split("=", 1) for rule in rules]) or None
 
 
 def config_option(function: Function) -> Function:

@@ -15,7 +15,6 @@ from ..api.classic import keras_reload_from_torch_model
 from ..api.conversion import convert
 from ..plan.plan import Plan
 from ..report.report import Report
-from ..torch_io.reader import read
 from . import options, screen
 from .models import keras_side, models_of, torch_side
 from .values import Json
@@ -46,7 +45,7 @@ def both_sides(ctx: click.Context, values: Mapping[str, Any]) -> tuple[Any, Any]
     with screen.chatter_on_stderr():
         source, target = models_of((values["source"], values["target"]), values["kwargs"],
                                    values["backend"], (published, False))
-        return torch_side(source, values["weights"]), keras_side(target)
+        return torch_side(source, values), keras_side(target)
 
 
 def _mode(ctx: click.Context) -> str:
@@ -71,8 +70,6 @@ def converted(ctx: click.Context, source: Any, target: Any, values: Mapping[str,
                 return keras_reload_from_torch_model(
                     source, target, save_name=output or "", do_predict=verify, verbose=0,
                     **options.arguments(keras_reload_from_torch_model, values))
-        if options.given(ctx, "wrapper"):
-            source = read(source, wrapper=values["wrapper"])
         given = options.arguments(convert, values)
         if mode == "plan":
             given["plan"] = Plan.load(values["plan"])

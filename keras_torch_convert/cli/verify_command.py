@@ -31,6 +31,7 @@ keras-torch-convert verify model.py:torch_model model.keras --plan model.plan.js
 @options.kwargs_option
 @options.weights_option
 @options.random_option
+@options.checkpoint_options
 @options.backend_option
 @options.config_option
 @click.pass_context
@@ -47,7 +48,7 @@ def command(ctx: click.Context, /, plan: str | None, random_weights: bool, as_js
         source, target = models_of(
             (values["source"], values["target"]), values["kwargs"], values["backend"],
             (not random_weights and values["weights"] is None, not random_weights))
-        source, target = torch_side(source, values["weights"]), keras_side(target)
+        source, target = torch_side(source, values), keras_side(target)
         with screen.working("running both models"):
             comparison = verify(source, target, plan=None if plan is None else Plan.load(plan),
                                 **options.arguments(verify, values))

@@ -8,13 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 from ..errors import AlignmentError
 from ..spec.dtypes import INDEX_TYPES
 from ..spec.source import Source
 from ..spec.tensor_spec import TensorSpec
-from .expressions import tensors_of
-from .recipe import AnyRecipe, Recipe
+from .expressions import Tensor, substituted, tensors_of
+from .recipe import AnyRecipe, Assignment, Constant, Recipe
+
+AnyPart = TypeVar("AnyPart", Assignment, Constant)
 
 # How similar two names must be to be taken for one that was renamed; the ratio of difflib.
 _SIMILAR = 0.6
@@ -70,11 +73,7 @@ class Difference:
 def difference(plan: Recipe, source: Source) -> Difference:
     """Compare names, shapes and dtypes of a source with those that the Plan was made from."""
     found = {name: tensor.spec for name, tensor in source.tensors.items()}
-    expected = dict(plan.sources)
-    for name in (
-            name for assignment in plan.assignments for name in tensors_of(assignment.expression)):
-        # A Plan made by hand may lack the specs: the name alone is expected then.
-        expected.setdefault(name, found.get(name, TensorSpec((), "unknown", name)))
+    expected = expected_of(plan, source)
     missing = {name: spec for name, spec in expected.items() if name not in found}
     extra = {
         name: spec
@@ -96,6 +95,33 @@ def difference(plan: Recipe, source: Source) -> Difference:
               for name, spec, other in both if spec.shape != other.shape),
         tuple((name, spec.dtype, other.dtype)
               for name, spec, other in both if spec.dtype != other.dtype))
+
+
+def expected_of(plan: Recipe, source: Source) -> dict[str, TensorSpec]:
+    """Return the tensors that a Plan needs."""
+    expected = dict(plan.sources)
+    for name in (
+            name for assignment in plan.assignments for name in tensors_of(assignment.expression)):
+        # A Plan made by hand may lack the specs: the name alone is expected then.
+        if name not in expected:
+            known = source.tensors.get(name)
+            expected[name] = TensorSpec((), "unknown", name) if known is None else known.spec
+    return expected
+
+
+def with_names(plan: AnyRecipe, names: Mapping[str, str]) -> AnyRecipe:
+    """Return the Plan for a source in which tensors have other names."""
+    tensors = {old: Tensor(new) for old, new in names.items()}
+
+    def changed(one: AnyPart) -> AnyPart:
+        return replace(one, expression=substituted(one.expression, tensors))
+
+    return replace(
+        plan, assignments=tuple(
+            replace(changed(one), constants=tuple(map(changed, one.constants)))
+            for one in plan.assignments), constants=tuple(map(changed, plan.constants)),
+        dropped={names.get(name, name): rule for name, rule in plan.dropped.items()},
+        sources={names.get(name, name): spec for name, spec in plan.sources.items()})
 
 
 def without_layers(plan: AnyRecipe, layers: Sequence[str]) -> AnyRecipe:

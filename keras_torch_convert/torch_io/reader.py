@@ -23,6 +23,7 @@ from .module import read_module
 from .named_source import named_source
 from .npz import is_npz, open_npz
 from .pth import Checkpoint, open_legacy_file, open_torch_zip
+from .renaming import renamed
 from .safetensors import looks_like_safetensors, open_safetensors
 from .state_dict import read_checkpoint, read_state_dict, stored_tensors
 from .wrappers import Unwrapped
@@ -39,7 +40,8 @@ _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(", b"c"
 _LARGEST_INDEX = 100_000_000
 
 
-def read(source: Any, *, wrapper: str | None = None) -> Source:
+def read(source: Any, *, wrapper: str | None = None,
+         rename: Mapping[str, str] | None = None) -> Source:
     """Read named tensors, in order and lazily, from a PyTorch module, a state dict or a file.
 
     Nothing is changed, the module's mode included. A mapped file must stay as it is while arrays
@@ -49,13 +51,16 @@ def read(source: Any, *, wrapper: str | None = None) -> Source:
         source: A torch.nn.Module, a mapping of names to tensors, arrays or numbers (possibly
             wrapped, as in {"state_dict": ...}), or the path of a .pt, .pth, .bin, .ckpt, .tar,
             .safetensors, .safetensors.index.json or .npz file, told apart by content.
-        wrapper: The part of a checkpoint that holds the weights, such as "model_ema". By default
+        wrapper: The part of a checkpoint that holds the weights, such as "model_ema": a key of it,
+            or the beginning of names, where several networks stand in one list. By default
             "model", "state_dict", "module", "net" and the like are tried in this order, and moving
             averages are taken only when there is nothing else.
+        rename: Beginnings of names to exchange, old to new: {"backbone": ""} cuts "backbone.".
 
     Returns:
-        The tensors by name. The prefixes "module." and "_orig_mod." are removed when all names
-        carry them. What was chosen stands in `wrapper`, `prefix` and `notes`.
+        The tensors by name. What wrappers add to names ("module", "_orig_mod", those of FSDP and
+        activation checkpoints) is removed, in front and in the middle. What was chosen stands in
+        `wrapper`, `prefix` and `notes`.
 
     Raises:
         SourceError: There are no weights to read.
@@ -67,6 +72,8 @@ def read(source: Any, *, wrapper: str | None = None) -> Source:
         >>> source["head.weight"].shape
         (10, 8)
     """
+    if rename:
+        return renamed(read(source, wrapper=wrapper), rename)
     if isinstance(source, Source) and wrapper is None:
         return source
     # On its torch backend a Keras model is a torch module too.

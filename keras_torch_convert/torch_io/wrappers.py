@@ -75,10 +75,11 @@ def unwrap(mapping: Mapping[Any, Any], wrapper: str | None, tensors_in: Callable
         return Unwrapped(mapping if chosen is None else found[chosen], chosen, offered, None,
                          of_lightning)
     outer, _, network = wrapper.rpartition("/")
-    parts: dict[str | None,
-                Any] = {None: mapping, **found} if not outer else {outer: found.get(outer)}
+    parts: list[tuple[str | None, Any]] = [(None, mapping), *found.items()]
+    if outer:
+        parts = [(outer, found.get(outer))]
     for separator in (".", "_"):
-        for path, part in parts.items():
+        for path, part in parts:
             if isinstance(part, Mapping) and has_network(part, network, separator):
                 return Unwrapped(part, path, offered, network, of_lightning)
     raise no_weights(where, wrapper, offered)

@@ -22,8 +22,8 @@ TABLE = "file"
 # manifest says it.
 _OPTIONS: dict[str, tuple[tuple[type, ...], Any]] = {
     "template": ((str, PathLike), None), "without": ((list, tuple), ()), "max_shard_size": (
-        (int, float), None), "wrapper": ((str,), None), "strict": ((bool, str), True),
-    "verify": ((bool,), True)
+        (int, float), None), "wrapper": ((str,), None), "rename": ((dict,), None),
+    "strict": ((bool, str), True), "verify": ((bool,), True)
 }
 _REQUIRED: dict[str, tuple[type, ...]] = {
     "plan": (str, PathLike, Plan), "source": (str, PathLike), "output": (str, PathLike)
@@ -34,7 +34,7 @@ _REQUIRED: dict[str, tuple[type, ...]] = {
 class Job:
     """One output and what it is made of; all paths are absolute.
 
-    The options are those of `apply` and, for `wrapper`, of `read`.
+    The options are those of `apply` and, for `wrapper` and `rename`, of `read`.
     """
 
     plan: Union[Path, Plan]
@@ -44,6 +44,7 @@ class Job:
     without: tuple[str, ...] = ()
     max_shard_size: float | None = None
     wrapper: str | None = None
+    rename: Mapping[str, str] | None = None
     strict: Any = True
     verify: bool = True
 
@@ -59,7 +60,7 @@ class Job:
             plan = self.plan.read_bytes()
         files = [*_parts(self.source), *(_parts(self.template) if self.template else ())]
         stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-        options = [list(self.without), self.max_shard_size, self.wrapper, self.strict]
+        options = [list(self.without), self.max_shard_size, self.wrapper, self.rename, self.strict]
         text = json.dumps([hashlib.sha256(plan).hexdigest(), stamps, options])
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 

@@ -57,7 +57,7 @@ def run_job(job: Job, plan: WorkerPlan, known: Finished | None) -> Row:
     try:
         remove_leftovers(job.output.parent, job.output.name)
         back = job.output.suffix == ".safetensors"
-        source = job.source if back else read(job.source, wrapper=job.wrapper)
+        source = job.source if back else read(job.source, wrapper=job.wrapper, rename=job.rename)
         report = apply(plan.plan, source, job.output, template=job.template, without=job.without,
                        strict=job.strict, verify=job.verify, digests=_DIGESTS, cache=plan.cache)
     except Exception as error:
@@ -154,5 +154,5 @@ def _row(job: Job, known: Finished) -> Row:
 
 def _filling(job: Job, plan: WorkerPlan) -> FileContents:
     used = without_layers(plan.plan, job.without) if job.without else plan.plan
-    return contents_for(used, read(job.source, wrapper=job.wrapper), job.output, job.template,
-                        job.strict, plan.cache)
+    return contents_for(used, read(job.source, wrapper=job.wrapper, rename=job.rename), job.output,
+                        job.template, job.strict, plan.cache)
