@@ -106,7 +106,7 @@ def _run_many(manifest: Path, values: dict[str, Any], as_json: bool) -> int:
     found = apply_many(manifest, progress=sys.stderr.isatty(),
                        **options.arguments(apply_many, values))
     if as_json:
-        screen.show_json([asdict(row) for row in found.rows])
+        screen.show_json({"ok": found.ok, "rows": [asdict(row) for row in found.rows]})
         return DONE if found.ok else NOT_DONE
     *lines, total = found.lines()
     for line in lines:

@@ -68,8 +68,10 @@ def command(ctx: click.Context, /, output: Path | None, plan_path: Path | None, 
                            if_different="keep" if keep_different else "raise")
     except NotEqualError as error:
         # Nothing was kept, but what was found is what the user needs now.
-        if error.report is not None:
+        if error.report is not None and not as_json:
             screen.show_report(error.report, html, as_json)
+        elif error.report is not None and html is not None:
+            error.report.to_html(html)
         raise
     if plan_path is not None:
         save_plan(report, plan_path)

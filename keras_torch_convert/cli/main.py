@@ -90,6 +90,7 @@ class Session:
     """What the options before or behind a command say about the whole run."""
 
     traceback: bool = False
+    as_json: bool = False
     command: click.Command | None = None
 
 
@@ -165,12 +166,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         One of the exit codes above.
     """
-    session = Session()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # Known before the words are understood: that they cannot be is told as JSON as well.
+    session = Session(as_json="--json" in words)
     try:
-        result = group.main(args=arguments, prog_name="keras-torch-convert", obj=session,
+        result = group.main(args=words, prog_name="keras-torch-convert", obj=session,
                             standalone_mode=False)
-    except click.Abort:
-        print("interrupted; nothing is left half done", file=sys.stderr)
+    except click.Abort as error:
+        text = "interrupted; nothing is left half done"
+        print(text, file=sys.stderr)
+        if session.as_json:
+            _print_failure(error, text)
         return INTERRUPTED
     except PipeClosedError:
         # What is still buffered must not raise again when Python ends.
@@ -195,11 +201,6 @@ def exit_code_of(error: Exception) -> int:
 def _report_error(error: Exception, session: Session) -> int:
     """Print an error on stderr and return its exit code."""
     code = exit_code_of(error)
-    if session.traceback:
-        traceback.print_exception(error)
-        return code
-    if isinstance(error, click.UsageError) and error.ctx is not None:
-        print(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help'", file=sys.stderr)
     if isinstance(error, click.ClickException):
         message = error.format_message()
     elif isinstance(error, (ConversionError, OSError)):
@@ -207,12 +208,33 @@ def _report_error(error: Exception, session: Session) -> int:
     else:
         message = (f"{type(error).__name__}: {error}\nPlease report it, with what --traceback "
                    "prints.")
-    notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
-    text = f"{_PREFIXES.get(code, 'error')}: {message}{notes}"
+    message += "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+    if session.as_json:
+        _print_failure(error, message)
+    if session.traceback:
+        traceback.print_exception(error)
+        return code
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        print(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help'", file=sys.stderr)
+    text = f"{_PREFIXES.get(code, 'error')}: {message}"
     if sys.stderr.isatty():
         text = "\n".join(wrapped(text, terminal_width()))
     print(text, file=sys.stderr)
     return code
+
+
+def _print_failure(error: Exception, message: str) -> None:
+    """Print an error as one JSON object, with the report of what was taken back if there is one."""
+    from .screen import show_json
+
+    report = getattr(error, "report", None)
+    failure: dict[str, Any] = {
+        "ok": False, "error": {
+            "kind": type(error).__name__, "message": message,
+            "problems": list(getattr(error, "problems", ()))
+        }
+    }
+    show_json({**report.to_dict(), **failure} if report is not None else failure)
 
 
 def _options_meant(message: str, command: click.Command | None) -> str:

@@ -13,8 +13,10 @@ from typing import Any
 
 import click
 
+from ..errors import SourceError
 from ..keras_io.model import is_keras_model
 from ..keras_io.values import torch_tensor
+from ..keras_io.weights_file import model_config
 from ..spec.source import SourceTensor
 from ..torch_io.live_tensor import is_torch_module
 from ..torch_io.reader import read
@@ -122,7 +124,7 @@ def _configured_backend() -> str:
     path = (Path(home) if home else Path.home() / ".keras") / "keras.json"
     try:
         return str(json.loads(path.read_text()).get("backend", "tensorflow"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return "tensorflow"
 
 
@@ -150,7 +152,11 @@ def _loaded_keras_model(path: Path) -> Any:
     if path.name.endswith(".weights.h5"):
         raise InputError(
             f"{path} holds weights without a model: name the callable that builds the model")
-    package = "tf_keras" if _written_by_keras_2(path) else "keras"
+    try:
+        # What reaches out of the file is refused before Keras opens it.
+        package = "tf_keras" if model_config(path)[1].startswith("2.") else "keras"
+    except SourceError as error:
+        raise InputError(f"{path} cannot be loaded as a model: {error}") from error
     if importlib.util.find_spec(package) is None:
         raise InputError(f"{path} was written by {package}, which is not installed")
     keras = importlib.import_module(package)
@@ -160,17 +166,6 @@ def _loaded_keras_model(path: Path) -> Any:
         raise InputError(
             f"{path} cannot be loaded as a model: {type(error).__name__}: {error}; layers of "
             "your own need the callable that builds the model") from error
-
-
-def _written_by_keras_2(path: Path) -> bool:
-    """Return True for a legacy .h5 file that says so; Keras 2 wrote no other format by default."""
-    import h5py
-
-    if not h5py.is_hdf5(path):
-        return False
-    with h5py.File(path, "r") as file:
-        version = file.attrs.get("keras_version", "3")
-    return str(version.decode() if isinstance(version, bytes) else version).startswith("2.")
 
 
 def torch_side(source: Any, values: Mapping[str, Any]) -> Any:

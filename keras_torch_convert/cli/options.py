@@ -18,7 +18,7 @@ from ..util.atomic_file import check_writable
 from ..util.text import did_you_mean
 from .main import EXIT_CODES, InputError, Session
 from .models import BACKENDS, Model
-from .values import Json, NamedObject, imported, is_object_name
+from .values import Json, NamedObject, check_setting, imported, is_object_name
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # The help of an option, with its click type where its default does not show it.
@@ -26,7 +26,19 @@ Described = Union[str, tuple[Any, str]]
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 STRICT: dict[str, Strict] = {"true": True, "target": "target", "false": False}
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class ExistingFile(click.Path):
+    """A file that is there; nothing that could be read for ever, such as a named pipe."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or fail."""
+        path: Any = super().convert(value, param, ctx)
+        if not path.is_file():
+            self.fail(f"'{path}' is not a regular file", param, ctx)
+        return path
+
+
+EXISTING_FILE = ExistingFile(exists=True, dir_okay=False, path_type=Path)
 
 
 def combined(*decorators: Callable[[Any], Any]) -> Callable[[Function], Function]:
@@ -234,8 +246,13 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
             raise click.BadParameter(
                 f"{path}: '{ctx.command.name}' has no option {key!r}{did_you_mean(key, known)}",
                 ctx, param)
-        several = getattr(one, "multiple", False) and not isinstance(value, list)
-        settings[one.name] = [value] if several else value
+        try:
+            settings[one.name] = check_setting(one, value)
+        except ValueError as error:
+            raise click.BadParameter(f"{path}: {key}: {error}", ctx, param) from error
+    session = ctx.find_object(Session)
+    if session is not None and settings.get("as_json"):
+        session.as_json = True
     ctx.default_map = {**(ctx.default_map or {}), **settings}
 
 

@@ -34,7 +34,7 @@ def command(name: str | None, as_json: bool) -> int:
         known = [word for words in names.values() for word in words]
         raise InputError(f"no rule is for {name!r}{did_you_mean(str(name), known)}")
     if as_json:
-        screen.show_json([asdict(row) for row in rows])
+        screen.show_json({"rules": [asdict(row) for row in rows]})
     elif name is None:
         between = "\n" if is_terminal() else "; "
         table = [(row.name, _classes(row), between.join(row.layouts), row.back) for row in rows]

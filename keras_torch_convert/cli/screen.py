@@ -49,7 +49,9 @@ def show_report(report: Report, html: Path | None, as_json: bool,
 
 def show_json(data: Any) -> None:
     """Print plain data as JSON with sorted keys."""
-    print(json.dumps(as_plain(data), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(as_plain(data), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    # A file's name may hold bytes that are no text.
+    print(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]],

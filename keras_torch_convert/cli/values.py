@@ -13,12 +13,13 @@ from typing import Any
 
 import click
 
-from ..util.text import did_you_mean
+from ..util.text import did_you_mean, shorten
 from .main import InputError
 from .zoos import ZOOS
 
 _JSON_TYPES = {
-    dict: "an object {...}", list: "a list [...]", int: "a whole number", str: "a string"
+    dict: "an object {...}", list: "a list [...]", int: "a whole number", str: "a string",
+    bool: "true or false", float: "a number"
 }
 
 
@@ -35,14 +36,50 @@ class Json(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, str):
             try:
                 value = json.loads(value)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 self.fail(
-                    f"{value!r} is not valid JSON: {error}; an example is "
+                    f"{shorten(repr(value), 100)} is not valid JSON: {error}; an example is "
                     "'{\"attn_gamma\": -6}'", param, ctx)
         if not isinstance(value, self.types):
             expected = " or ".join(_JSON_TYPES[one] for one in self.types)
-            self.fail(f"expected {expected}, got {value!r}", param, ctx)
+            self.fail(f"expected {expected}, got {shorten(repr(value), 100)}", param, ctx)
         return value
+
+
+def check_setting(param: click.Parameter, value: Any) -> Any:
+    """Return a value of a TOML file as its option takes it.
+
+    Raises ValueError, which says what is expected, for one of another type: click itself takes only
+    texts to be anything.
+    """
+    count = 1 if param.nargs == 1 else param.nargs
+    if getattr(param, "multiple", False) or count != 1:
+        values = value if isinstance(value, list) else [value]
+        if count > 1 and len(values) != count:
+            raise ValueError(f"expected a list of {count} values, got {shorten(repr(value), 100)}")
+        return [_checked(param.type, one, False) for one in values]
+    return _checked(param.type, value, getattr(param, "is_flag", False))
+
+
+def _checked(kind: Any, value: Any, is_flag: bool) -> Any:
+    if isinstance(kind, click.Choice) and isinstance(value, bool):
+        return str(value).lower()
+    types: tuple[type, ...] = (str,)
+    if isinstance(kind, Json):
+        types = (*kind.types, str)
+    elif is_flag or isinstance(kind, click.types.BoolParamType):
+        types = (bool,)
+    elif isinstance(kind, click.types.IntParamType):
+        types = (int,)
+    elif isinstance(kind, click.types.FloatParamType):
+        types = (int, float)
+    # True is a number to Python only.
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        raise ValueError(f"expected {' or '.join(_JSON_TYPES[one] for one in types)}, got "
+                         f"{shorten(repr(value), 100)}")
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("expected a text without null characters")
+    return value
 
 
 class NamedObject(click.ParamType):  # type: ignore[type-arg]

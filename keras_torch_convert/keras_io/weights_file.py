@@ -128,6 +128,22 @@ def read_members(path: Path,
         return tuple(members)
 
 
+def model_config(path: Path) -> tuple[Any, str]:
+    """Return the configuration of the model in a .h5 or .keras file, and the version of Keras.
+
+    None and "" are what a file does not tell. Raises SourceError for a Keras file that cannot be
+    read.
+    """
+    with open_weights(path) as opened:
+        stated: dict[str, Any] = dict(attributes_of(opened.layout())["/"])
+        mapped = MappedFile.open(path)
+        if mapped.data[:4] == _ZIP_START:
+            archive = open_zip(mapped)
+            stated = json.loads(archive.read("metadata.json", _LARGEST_MEMBER))
+            stated["model_config"] = archive.read("config.json", _LARGEST_MEMBER).decode()
+        return json.loads(stated.get("model_config", "null")), str(stated.get("keras_version", ""))
+
+
 @dataclass(frozen=True, slots=True)
 class StoredWeights:
     """What stands in a Keras file or in all shards under an index; `files` by an array's path."""
@@ -210,7 +226,7 @@ def sha256_of_shards(path: Path) -> dict[str, str]:
 
 def _part_of_index(path: Path, *keys: str) -> dict[str, Any]:
     try:
-        content: Any = json.loads(read_text(path, SourceError))
+        content: Any = json.loads(read_text(path, SourceError, "an index of shards"))
         for key in keys:
             content = content[key]
         return dict(content)

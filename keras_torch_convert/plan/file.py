@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -35,6 +34,7 @@ from ..errors import PlanError
 from ..spec.file_layout import recorded
 from ..spec.tensor_spec import TensorSpec
 from ..util.atomic_file import write_atomically
+from ..util.file_limits import read_text
 from ..util.gc_pause import gc_paused
 from .evaluation import shape_of
 from .expressions import needs_callback, tensors_of
@@ -50,15 +50,15 @@ _PARTS = ("constants", "dropped", "format", "kept", "layout", "pairs", "reversed
           "sha256", "sources", "variables", "version")
 _USUAL_DTYPE = "float32"
 # Far more than any plan takes; its largest part are the values that variables keep.
-_MOST_BYTES = 512 << 20
+MOST_BYTES = 512 << 20
 
 
 def save_plan(plan: Recipe, path: str | PathLike[str]) -> Path:
     """Write the Plan to `path`, whole or not at all."""
     path = Path(path)
     data = plan_as_text(plan).encode("utf-8")
-    if len(data) > _MOST_BYTES:
-        raise PlanError(f"the plan takes {len(data)} bytes, a file may have {_MOST_BYTES}; save it "
+    if len(data) > MOST_BYTES:
+        raise PlanError(f"the plan takes {len(data)} bytes, a file may have {MOST_BYTES}; save it "
                         "without a layout, by dataclasses.replace(plan, layout=None)")
     write_atomically(path, data)
     return path
@@ -70,26 +70,11 @@ def load_plan(path: str | PathLike[str], make: type[AnyRecipe], calls: Calls) ->
     `calls` are the user's callbacks by their keys in words. Raises PlanError.
     """
     path = Path(path)
+    content = read_text(path, PlanError, "a plan, as Plan.save writes it", MOST_BYTES)
     try:
-        return plan_from_text(_file_text(path), make, calls)
+        return plan_from_text(content, make, calls)
     except PlanError as error:
         raise PlanError(f"{path}: {error}") from error
-
-
-def _file_text(path: Path) -> str:
-    # A named pipe would block in open(), so the kind is looked at first.
-    about = path.stat()
-    if not stat.S_ISREG(about.st_mode):
-        raise PlanError("it is not a regular file; a plan is what Plan.save writes")
-    if about.st_size > _MOST_BYTES:
-        raise PlanError(f"it is no plan: it has {about.st_size} bytes, at most {_MOST_BYTES} are "
-                        "read")
-    try:
-        with path.open("rb") as file:
-            return file.read(_MOST_BYTES).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise PlanError(
-            "it is no plan: it is not a text file; a plan is what Plan.save writes") from error
 
 
 def plan_as_text(plan: Recipe) -> str:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import h5py
-
+from ..errors import SourceError
+from ..keras_io.weights_file import model_config
 from ..util.hash_workers import digests_of
 
 
@@ -35,22 +32,14 @@ def read_model_facts(path: Path) -> tuple[str | None, int | None]:
     """Return the name and the input height of the model in an .h5 or .keras file, None for what the
     file does not say.
     """
-    config: Any = None
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if "config.json" in archive.namelist():
-                config = json.loads(archive.read("config.json"))
-    elif h5py.is_hdf5(path):
-        with h5py.File(path, "r") as file:
-            text = file.attrs.get("model_config")
-            config = json.loads(text) if text is not None else None
-    model: Any = config.get("config") if isinstance(config, dict) else None
-    if not isinstance(model, dict):
+    try:
+        config, _ = model_config(path)
+        model = config["config"]
+        first = (model.get("layers") or [{}])[0].get("config", {})
+        shape = first.get("batch_shape") or first.get("batch_input_shape") or ()
+        name, height = model.get("name"), shape[1] if len(shape) == 4 else None
+    except (SourceError, LookupError, TypeError, AttributeError):
         return None, None
-    layers: list[Any] = model.get("layers") or [{}]
-    first = layers[0].get("config", {})
-    shape: list[Any] = first.get("batch_shape") or first.get("batch_input_shape") or []
-    name, height = model.get("name"), shape[1] if len(shape) == 4 else None
     return (name if isinstance(name, str) else None, height if isinstance(height, int) else None)
 
 

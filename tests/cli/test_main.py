@@ -268,6 +268,82 @@ def test_exit_codes_tell_mismatch_usage_error_input_error_and_failed_writing_apa
     assert not (folder / "convert.keras").exists()
 
 
+@pytest.mark.parametrize(("code", "kind", "arguments"), [
+    (2, "NoSuchOption", "convert net.pth models.py:keras_model --nothing"),
+    (2, "UsageError", "nothing"), (2, "MissingParameter", "inspect"),
+    (2, "BadParameter", "convert --config wrong.toml"),
+    (3, "InputError", "inspect nett.pth"),
+    (3, "SourceError", "inspect empty.pth"), (3, "PlanError", "inspect wrong.plan.json"),
+    (3, "ManifestError", "apply --many wrong.toml"),
+    (1, "AlignmentError", "convert net.pth models.py:keras_model --by-order --skip-layers 0"),
+    (4, "SaveError", "convert net.pth models.py:keras_model --by-order -o nowhere/net.h5"),
+    (1, "NotEqualError", "convert models.py:torch_model models.py:keras_model "
+     '--kwargs {} --kwargs {"epsilon":1.0}')
+])  # yapf: disable
+def test_json_is_one_object_also_on_failure(code: int, kind: str, arguments: str, folder: Path,
+                                            capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("empty.pth", "wrong.plan.json"):
+        (folder / name).write_text("")
+    (folder / "wrong.toml").write_text("tail_align = { a = -1 }\n")
+
+    found, out, err = answer(capsys, *arguments.split(), "--json")
+
+    failure = json.loads(out)
+    assert (found, failure["ok"], failure["error"]["kind"]) == (code, False, kind)
+    assert set(failure["error"]) == {"kind", "message", "problems"}
+    assert failure["error"]["message"].splitlines()[0] in err
+    assert isinstance(failure["error"]["problems"], list)
+    if kind == "NotEqualError":
+        assert failure["comparison"]["verdict"] == "different"
+
+
+@pytest.mark.parametrize(("setting", "message"), [
+    ("tolerance = [1]", "tolerance: expected a whole number or a number, got [1]"),
+    ('tolerance = "much"', "tolerance: expected a whole number or a number, got 'much'"),
+    ("tolerance = -1.0", "-1.0 is not in the range x>=0"),
+    ("input_shape = 5", "input_shape: expected a list of 2 values, got 5"),
+    ('input_shape = ["a", 3]', "input_shape: expected a whole number, got 'a'"),
+    ("input_shape = [true, 3]", "input_shape: expected a whole number, got True"),
+    ("keep_different = 1", "keep_different: expected true or false, got 1"),
+    ("verify = []", "verify: expected true or false, got []"),
+    ("output = { a = 1 }", "output: expected a string, got {'a': 1}"),
+    ("output = 2020-01-01", "output: expected a string, got datetime.date"),
+    ('output = "a\\u0000"', "output: expected a text without null characters"),
+    ("skip_layers = [1, 2]", "skip_layers: expected a string, got 1"),
+    ("accept = 7", "accept: expected a string, got 7"), ("accept = \"all\"", "'all' is not one of"),
+    ("tail_align_dict = 3", "tail_align_dict: expected an object {...} or a list [...]"),
+    ("source = [1]", "source: expected a string, got [1]"),
+    ("a = " + "[" * 20000 + "]" * 20000, "is not valid TOML"),
+    ("tolerance = " + "9" * 5000, "is not valid TOML")
+])  # yapf: disable
+def test_values_of_a_wrong_type_are_refused_with_their_key(
+        setting: str, message: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "wrong.toml").write_text(setting + "\n")
+    code, out, err = answer(capsys, "convert", "net.pth", "models.py:keras_model", "--config",
+                            "wrong.toml", "--json")
+    failure = json.loads(out)["error"]
+    assert code == (3 if "TOML" in message else 2)
+    assert message in failure["message"]
+    assert "wrong.toml" in failure["message"] or "range" in message or "one of" in message
+    assert len(err) < 1000
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("arguments", [
+    "apply {} net.pth x.h5", "apply net.pth {} x.h5", "apply --many {}", "release {}",
+    "convert net.pth models.py:keras_model --config {}", "inspect {}", "inspect {}.h5",
+    "inspect {}.json", "convert net.pth models.py:keras_model --sample {}",
+    "convert net.pth models.py:keras_model --plan {}"
+])  # yapf: disable
+def test_what_could_be_read_for_ever_is_refused(arguments: str, folder: Path,
+                                                capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("pipe", "pipe.h5", "pipe.json"):
+        os.mkfifo(folder / name)
+    code, _, err = answer(capsys, *arguments.format("pipe").split())
+    assert code in (2, 3)
+    assert "is not a regular file" in err
+
+
 def test_traceback_is_shown_when_asked_for(folder: Path,
                                            capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = answer(capsys, "inspect", "models.py:broken", "--traceback")
@@ -303,7 +379,7 @@ def test_reader_that_has_closed_the_pipe_is_no_mismatch() -> None:
 
 
 def test_rules_can_be_searched(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = as_json(capsys, "rules", "conv2dtranspose")
+    rows = as_json(capsys, "rules", "conv2dtranspose")["rules"]
 
     assert [row["name"] for row in rows
            ] == ["transposed convolution 2D", "grouped transposed convolution"]

@@ -12,10 +12,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Union
 
-from ...errors import ManifestError
-from ...plan.file import plan_as_text
+from ...errors import ManifestError, PlanError
+from ...plan.file import MOST_BYTES, plan_as_text
 from ...plan.plan import Plan
-from ...util.text import did_you_mean
+from ...util.file_limits import read_bytes, read_text
+from ...util.text import did_you_mean, shorten
 
 TABLE = "file"
 # What an entry may say: its type, and what it is when neither the entry nor the head of the
@@ -57,7 +58,7 @@ class Job:
         if isinstance(self.plan, Plan):
             plan = plan_as_text(self.plan).encode()
         else:
-            plan = self.plan.read_bytes()
+            plan = read_bytes(self.plan, PlanError, "a plan", MOST_BYTES)
         files = [*_parts(self.source), *(_parts(self.template) if self.template else ())]
         stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
         options = [list(self.without), self.max_shard_size, self.wrapper, self.rename, self.strict]
@@ -70,12 +71,16 @@ def _parts(path: Path) -> list[Path]:
     if path.suffix != ".json":
         return [path]
     try:
-        listed = json.loads(path.read_bytes())["weight_map"].values()
+        text = read_text(path, ManifestError, "an index of shards")
+        listed = json.loads(text)["weight_map"].values()
         names = sorted(
             {name for entry in listed for name in (entry if isinstance(entry, list) else [entry])})
         return [path, *(path.with_name(name) for name in names)]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ManifestError(f"{path} is not an index of shards: {error}") from error
+    except ManifestError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ManifestError(
+            f"{path} is not an index of shards: {shorten(str(error), 200)}") from error
 
 
 def read_manifest(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]]) -> tuple[Job, ...]:
@@ -129,8 +134,11 @@ def _check(entry: Mapping[str, Any], where: str, known: set[str]) -> None:
         # True is a number to Python, but no size.
         number_meant = isinstance(value, bool) and bool not in types
         if number_meant or not (isinstance(value, types) or value is None):
-            raise ManifestError(f"{where}: {key} = {value!r} is not of type "
+            raise ManifestError(f"{where}: {key} = {shorten(repr(value), 100)} is not of type "
                                 f"{' or '.join(one.__name__ for one in types)}")
+        if "\0" in str(value):
+            raise ManifestError(f"{where}: {key} = {shorten(repr(value), 100)} holds a null "
+                                "character, which no name has")
 
 
 def _job(entry: Mapping[str, Any], where: str, folder: Path) -> Job:
@@ -155,7 +163,7 @@ def _job(entry: Mapping[str, Any], where: str, folder: Path) -> Job:
 
 
 def _absolute(path: str | PathLike[str], folder: Path) -> Path:
-    return Path(os.path.normpath(folder / Path(path).expanduser()))
+    return Path(os.path.normpath(folder / os.path.expanduser(path)))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -165,6 +173,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} is not valid TOML: {error}") from error
+        return tomllib.loads(read_bytes(path, ManifestError, "a TOML file").decode("utf-8"))
+    except ManifestError:
+        raise
+    # Not only TOMLDecodeError: a number of thousands of digits, tables in tables in tables.
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{path} is not valid TOML: {shorten(str(error), 200)}") from error

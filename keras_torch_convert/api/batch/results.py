@@ -9,7 +9,9 @@ from os import PathLike
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from ...errors import ManifestError
 from ...util.atomic_file import write_atomically
+from ...util.file_limits import read_bytes
 
 State = Literal["written", "skipped", "failed"]
 
@@ -119,7 +121,8 @@ class ResultsFile:
         self.finished: dict[str, Finished] = {}
         self._file: IO[str] | None = None
         if path is not None and path.exists():
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            data = read_bytes(path, ManifestError, "a file of results")
+            for line in data.decode("utf-8", "replace").splitlines():
                 one = _finished(line)
                 if one is not None:
                     self.finished[one.output] = one
@@ -136,7 +139,9 @@ class ResultsFile:
             return
         if self._file is None:
             # A cut line must not swallow the first new one.
-            old = self.path.read_bytes() if self.path.exists() else b""
+            old = b""
+            if self.path.exists():
+                old = read_bytes(self.path, ManifestError, "a file of results")
             self._file = self.path.open("a", encoding="utf-8")
             if old and not old.endswith(b"\n"):
                 self._file.write("\n")
@@ -154,5 +159,5 @@ def _finished(line: str) -> Finished | None:
     try:
         entry: dict[str, Any] = json.loads(line)
         return Finished(**entry | {"groups": tuple(entry.get("groups", ()))})
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
