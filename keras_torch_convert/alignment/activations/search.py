@@ -104,9 +104,9 @@ def refusal(alignment: Alignment, target: Target) -> AlignmentError:
     shown = bullets(f"{label}: {reason}" for label, reason in alignment.open.items())
     free = join_names(alignment.left_over, 8)
     if not alignment.open:
-        return AlignmentError(
-            f"{plural(len(alignment.left_over), 'torch tensor')} have no place in {target.name!r}, "
-            f"which differs from the torch module, nothing was written: {free}")
+        left_over = plural(len(alignment.left_over), "torch tensor")
+        return AlignmentError(f"{target.name!r} has no counterpart of {left_over}, so it differs "
+                              f"from the torch module; nothing was written: {free}")
     tentative = [label for label, one in alignment.matches.items() if one.is_tentative]
     doubted = (f" ({len(tentative)} by the input alone, such as '{tentative[0]}')"
                if tentative else "")
@@ -115,8 +115,8 @@ def refusal(alignment: Alignment, target: Target) -> AlignmentError:
         f"{plural(aligned, 'layer')} of {target.name!r} {_verb(aligned)} "
         f"aligned{doubted}, "
         f"{len(alignment.open)} {_verb(len(alignment.open))} open, nothing was written:{shown}\n"
-        f"torch tensors without a place: {free}; settle one with hints={{'keras layer': 'torch "
-        "layer'}")
+        f"torch tensors without a counterpart: {free}; settle one with "
+        "hints={'keras layer': 'torch layer'}")
 
 
 def _verb(count: int) -> str:

@@ -180,7 +180,7 @@ def refusal_open(alignment: StaticAlignment, target: Target) -> AlignmentError:
     return AlignmentError(
         f"{len(alignment.pairs)} layers of {target.name!r} find a torch layer by shapes, names "
         f"and order{_open_in_words(alignment)}; nothing was written; "
-        f"torch tensors without a place: {join_names(alignment.left_over, _SHOWN)}; "
+        f"torch tensors without a counterpart: {join_names(alignment.left_over, _SHOWN)}; "
         "give the torch module, or map them with ktc.align(..., mapping=...), or "
         "let them keep their own values with strict=False")
 
