@@ -88,7 +88,7 @@ def test_wheel_has_the_extension_the_types_and_the_data(built: dict[str, Path]) 
     assert any(name.endswith("licenses/LICENSE") for name in names)
     folders = {name.partition("/")[0] for name in names}
     assert {folder for folder in folders if not folder.endswith(".dist-info")
-           } == {"keras_torch_convert"}
+           } == {"keras_torch_convert", "keras_torch_convert_pytest.py"}
 
 
 @pytest.mark.alone
