@@ -36,7 +36,7 @@ MANY = ("scheduler", "workers", "memory_per_worker", "results")
 # click passes each option as a parameter of its own.
 @options.command("apply", EXAMPLES)
 @click.argument("plan", type=options.EXISTING_FILE, required=False)
-@click.argument("checkpoint", type=options.EXISTING_FILE, required=False)
+@click.argument("checkpoint", type=options.CHECKPOINT, required=False)
 @click.argument("output", type=options.FILE, required=False)
 @click.option("--diff", is_flag=True,
               help="Only show how the checkpoint differs from what the plan expects.")

@@ -38,7 +38,15 @@ class ExistingFile(click.Path):
         return path
 
 
+class ExistingCheckpoint(ExistingFile):
+    """The same, or a folder with weights."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or fail."""
+        return Path(value) if Path(value).is_dir() else super().convert(value, param, ctx)
+
+
 EXISTING_FILE = ExistingFile(exists=True, dir_okay=False, path_type=Path)
+CHECKPOINT = ExistingCheckpoint(exists=True, path_type=Path)
 
 
 def combined(*decorators: Callable[[Any], Any]) -> Callable[[Function], Function]:
@@ -140,7 +148,7 @@ kwargs_option = click.option(
 backend_option = click.option(
     "--backend", type=click.Choice(BACKENDS),
     help="Keras's backend. Default: as Keras is configured, or one that is installed.")
-weights_option = click.option("--weights", type=EXISTING_FILE,
+weights_option = click.option("--weights", type=CHECKPOINT,
                               help="A checkpoint to load into the PyTorch module first, strictly.")
 random_option = click.option(
     "--random-weights", is_flag=True,

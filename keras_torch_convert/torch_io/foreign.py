@@ -11,6 +11,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from ..spec.source import SourceTensor
+
 _GIVE_TORCH = "give the PyTorch checkpoint or module that it was made from"
 _TF_CHECKPOINT = ("is a TensorFlow checkpoint; load it with the library that ported the model to "
                   "PyTorch, and give its module")
@@ -27,11 +29,20 @@ _BEGINNINGS = {
     b"PK\x05\x06": "is an empty zip archive; download it again",
     b"model_checkpoint_path:": _TF_CHECKPOINT,
 }  # yapf: disable
+_ADAPTER = re.compile(
+    r"\.lora_[AB]\b|\.lora_(up|down)\.|\.lora_embedding_[AB]|\.hada_w\d|\.lokr_w\d")
+# What the names of a quantization's numbers match, the types of its codes, and its name.
+_QUANTIZED = (
+    (r"\.weight_scale(_inv)?$", ("float8", "int8", "uint8"), "FP8 or INT8 with scales"),
+    (r"_scales$", ("uint8",), "MXFP4"),
+    (r"\.qzeros$|\.g_idx$", ("int32",), "GPTQ or AWQ"),
+    (r"\.absmax$|\.quant_state\.|\.SCB$", ("uint8", "int8"), "bitsandbytes"),
+    (r"\.weight_packed$", ("int32", "uint8"), "compressed-tensors"),
+    (r"\._packed_params", ("",), "torch.ao"),
+)  # yapf: disable
 _SSTABLE_END = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 _TAR_POSITION, _TAR_MARK = 257, b"ustar"
 _TORCH_TAR_MEMBERS = (b"storages", b"tensors", b"pickle")
-_WEIGHT_FILES = ("model.safetensors.index.json", "model.safetensors",
-                 "pytorch_model.bin.index.json", "pytorch_model.bin")
 
 
 def foreign_file(path: Path, start: bytes, end: bytes) -> str:
@@ -60,11 +71,8 @@ def foreign_file(path: Path, start: bytes, end: bytes) -> str:
 
 def foreign_path(path: Path) -> str:
     """Recognize a folder, and a path that only begins the names of files."""
-    if path.is_dir():
-        if (path / "saved_model.pb").is_file():
-            return f"is a TensorFlow SavedModel; {_GIVE_TORCH}"
-        names = [name for name in _WEIGHT_FILES if (path / name).is_file()]
-        return f"is a folder; give the path of its weights, '{path / names[0]}'" if names else ""
+    if (path / "saved_model.pb").is_file():
+        return f"is a TensorFlow SavedModel; {_GIVE_TORCH}"
     is_prefix = path.with_name(f"{path.name}.index").is_file()
     return _TF_CHECKPOINT if is_prefix and not path.exists() else ""
 
@@ -80,9 +88,20 @@ def foreign_object(value: Any) -> str:
     return ""
 
 
-def foreign_names(names: Collection[str]) -> str:
-    """Recognize the names of an adapter, which only changes the weights of a model."""
-    if any(re.search(r"\.lora_[AB]\.|\.lora_(up|down)\.|\.hada_w\d", name) for name in names):
+def foreign_tensors(tensors: Collection[SourceTensor]) -> str:
+    """Recognize an adapter, which only changes the weights of a model, and codes of a quantization,
+    whose numbers are no weights.
+    """
+    if any(_ADAPTER.search(tensor.name) for tensor in tensors):
         return ("is a LoRA adapter, which changes the weights of another model: merge it there "
                 "first (merge_and_unload of peft) and give the merged model")
+    for pattern, of_codes, name in _QUANTIZED:
+        found = next((one.name for one in tensors if re.search(pattern, one.name)), "")
+        if found and any(one.dtype.startswith(of_codes) for one in tensors):
+            return (f"is quantized ({name}: '{found}'), so its numbers are codes and no weights: "
+                    "load it in its own library, dequantize it there (model.dequantize() in "
+                    "transformers), and give that module or the file that it saves")
+    if any("flat_param" in tensor.name for tensor in tensors):
+        return ("has the flat parameters of FSDP, a part of them for each process: save a full "
+                "state dict there (FullStateDictConfig) and give that")
     return ""

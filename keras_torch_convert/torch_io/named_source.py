@@ -10,6 +10,7 @@ from ..errors import SourceError
 from ..spec.layer_order import is_sorted, is_telltale, natural_order
 from ..spec.source import Source, SourceTensor
 from ..util.text import join_names, plural, shorten
+from .foreign import foreign_tensors
 from .networks import choose_network, is_bookkeeping
 from .pickle_values import short
 from .wrappers import Unwrapped, choice_note, plain_names
@@ -28,6 +29,8 @@ def named_source(tensors: Sequence[SourceTensor], *, origin: str, others: Sequen
         unwrapped: How they were found in a checkpoint.
         sorted_format: The format sorts by name. Without it the names themselves must tell.
     """
+    if fault := foreign_tensors(tensors):
+        raise SourceError(f"{origin}: {fault}")
     found = unwrapped or Unwrapped(tensors)
     _by_name(tensors, origin)
     chosen = choose_network(tensors, found.network, origin, found.wrappers)

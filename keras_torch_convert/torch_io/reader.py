@@ -16,7 +16,8 @@ from typing import Any, Literal
 from ..errors import SourceError
 from ..spec.source import Order, Source, SourceTensor
 from ..util.text import join_names, shorten
-from .foreign import foreign_file, foreign_names, foreign_object, foreign_path
+from .folder import config_note, read_config, weights_in
+from .foreign import foreign_file, foreign_object, foreign_path
 from .live_tensor import is_torch_module
 from .mapped_file import MappedFile, reading
 from .module import read_module
@@ -50,7 +51,8 @@ def read(source: Any, *, wrapper: str | None = None,
     Args:
         source: A torch.nn.Module, a mapping of names to tensors, arrays or numbers (possibly
             wrapped, as in {"state_dict": ...}), or the path of a .pt, .pth, .bin, .ckpt, .tar,
-            .safetensors, .safetensors.index.json or .npz file, told apart by content.
+            .safetensors, .safetensors.index.json or .npz file, told apart by content, or of a
+            folder with such files.
         wrapper: The part of a checkpoint that holds the weights, such as "model_ema": a key of it,
             or the beginning of names, where several networks stand in one list. By default
             "model", "state_dict", "module", "net" and the like are tried in this order, and moving
@@ -97,6 +99,8 @@ def _read_file(path: Path, wrapper: str | None) -> Source:
         raise SourceError(f"{path}: is an address on the web; download the file and give its path")
     if fault := foreign_path(path):
         raise SourceError(f"{path}: {fault}")
+    if path.is_dir():
+        return _read_folder(path, wrapper)
     file = MappedFile.open(path)
     kind = _file_kind(file)
     if kind == "index":
@@ -104,14 +108,29 @@ def _read_file(path: Path, wrapper: str | None) -> Source:
     found = _open(file, kind)
     if isinstance(found, Checkpoint):
         return read_checkpoint(found, wrapper)
-    if not found:
+    return _plain_source(path, list(found.values()), wrapper, kind == "safetensors")
+
+
+def _plain_source(path: Path, tensors: list[SourceTensor], wrapper: str | None,
+                  sorted_format: bool) -> Source:
+    """Return what a file or a set of shards holds that has nothing but tensors."""
+    if not tensors:
         raise SourceError(f"{path}: no tensors in it")
-    if fault := foreign_names(found):
-        raise SourceError(f"{path}: {fault}")
-    source = named_source(list(found.values()), origin=str(path),
-                          unwrapped=Unwrapped(None,
-                                              network=wrapper), sorted_format=kind == "safetensors")
+    source = named_source(tensors, origin=str(path), unwrapped=Unwrapped(None, network=wrapper),
+                          sorted_format=sorted_format)
     return replace(source, path=path)
+
+
+def _read_folder(folder: Path, wrapper: str | None) -> Source:
+    files = weights_in(folder)
+    note = config_note(read_config(folder))
+    if len(files) == 1:
+        source = _read_file(files[0], wrapper)
+    else:
+        source = _read_shards(folder, {file.name: None for file in files}, wrapper)
+    return replace(
+        source, notes=(f"weights read from {join_names(file.name for file in files)}",
+                       *filter(None, (note,)), *source.notes))
 
 
 def _open(file: MappedFile, kind: FileKind) -> Checkpoint | dict[str, SourceTensor]:
@@ -158,10 +177,20 @@ def _read_index(file: MappedFile, wrapper: str | None) -> Source:
 
     The tensors come in the order of the files and, within each, in its own.
     """
-    path = file.path
-    names_in: dict[str, set[str]] = {}
+    names_in: dict[str, set[str] | None] = {}
     for name, shard_name in _weight_map(file).items():
-        names_in.setdefault(shard_name, set()).add(name)
+        wanted = names_in.setdefault(shard_name, set())
+        assert wanted is not None
+        wanted.add(name)
+    return _read_shards(file.path, names_in, wrapper)
+
+
+def _read_shards(path: Path, names_in: Mapping[str, set[str] | None],
+                 wrapper: str | None) -> Source:
+    """Read shards that lie in a folder, or beside their index, with the names that each must hold
+    (None: any).
+    """
+    folder = path if path.is_dir() else path.parent
     tensors: list[SourceTensor] = []
     order_lost = False
     for shard_name, wanted in names_in.items():
@@ -169,18 +198,16 @@ def _read_index(file: MappedFile, wrapper: str | None) -> Source:
         if Path(shard_name).name != shard_name or shard_name in (".", ".."):
             raise SourceError(
                 f"{path}: shard {shorten(repr(shard_name), 100)} is not a plain file name")
-        with reading(path.parent / shard_name):
-            by_name = _shard(path.parent / shard_name)
+        with reading(folder / shard_name):
+            by_name = _shard(folder / shard_name)
         order_lost = order_lost or shard_name.endswith(".safetensors")
-        if wanted != by_name.keys():
+        if wanted is not None and wanted != by_name.keys():
             differing = join_names(sorted(wanted ^ by_name.keys()), 4)
             raise SourceError(f"{path}: index and shard {shard_name!r} disagree about {differing}")
         tensors.extend(by_name.values())
     if order_lost:
         tensors.sort(key=lambda tensor: tensor.name)
-    source = named_source(tensors, origin=str(path), unwrapped=Unwrapped(None, network=wrapper),
-                          sorted_format=order_lost)
-    return replace(source, path=path)
+    return _plain_source(path, tensors, wrapper, order_lost)
 
 
 def _shard(path: Path) -> dict[str, SourceTensor]:

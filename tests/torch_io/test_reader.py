@@ -626,3 +626,32 @@ def test_a_negative_bit_is_the_sign_of_the_values_or_refused(tmp_path: Path, dty
         return
     found = torch.from_numpy(np.array(read(tmp_path / "net.pth")["a"].read()))
     assert (found.view(dtype) if dtype == torch.bfloat16 else found).tolist() == values
+
+
+@pytest.mark.parametrize(("tensors", "scheme"), [
+    ({"a.weight": torch.ones(2, 2).to(torch.float8_e4m3fn), "a.weight_scale_inv": torch.ones(1, 1)},
+     "FP8"),
+    ({"e.gate_blocks": torch.ones(2, 2, dtype=torch.uint8),
+      "e.gate_scales": torch.ones(2, dtype=torch.uint8)}, "MXFP4"),
+    ({"a.qweight": torch.ones(2, 2, dtype=torch.int32),
+      "a.qzeros": torch.ones(2, 2, dtype=torch.int32)}, "GPTQ or AWQ"),
+    ({"a.weight": torch.ones(2, 1, dtype=torch.uint8), "a.weight.absmax": torch.ones(1)},
+     "bitsandbytes"),
+    ({"a.weight_packed": torch.ones(2, 1, dtype=torch.int32)}, "compressed-tensors"),
+    ({"_flat_param": torch.ones(9), "b._flat_param": torch.ones(9)}, "flat parameters of FSDP"),
+    ({"a.lora_A.weight": torch.ones(2, 2), "a.lora_B.weight": torch.ones(2, 2)}, "adapter"),
+])  # yapf: disable
+def test_codes_flat_parameters_and_adapters_are_not_taken_for_weights(tmp_path: Path,
+                                                                      tensors: dict[str, Any],
+                                                                      scheme: str) -> None:
+    torch.save(tensors, tmp_path / "a.pth")
+    for source in (tmp_path / "a.pth", tensors):
+        with pytest.raises(SourceError, match=scheme):
+            read(source)
+
+
+def test_a_learned_scale_is_a_weight() -> None:
+    tensors = {
+        "a.weight": torch.ones(2, 2), "a.weight_scale": torch.ones(1), "a_scales": torch.ones(2)
+    }
+    assert read(tensors).keys() == tensors.keys()

@@ -66,7 +66,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (path / name).mkdir()
     (path / "saved_model/saved_model.pb").write_bytes(rest)
     weights = nn.Linear(4, 3).state_dict()
-    save_file(weights, path / "hub/model.safetensors")
+    (path / "hub/text").mkdir()
+    save_file(weights, path / "hub/text/model.safetensors")
     lora = {f"base_model.q.lora_{part}.weight": torch.zeros(2, 2) for part in "AB"}
     save_file(lora, path / "adapter_model.safetensors")
     torch.save(weights, path / "net.pth")
@@ -91,7 +92,7 @@ def prose(message: str) -> list[str]:
     ("tf.ckpt", "is a TensorFlow checkpoint; load it with the library that ported the model"),
     ("tf.ckpt.index", "is a TensorFlow checkpoint; load it with the library that ported"),
     ("tf.ckpt.data-00000-of-00001", "is a TensorFlow checkpoint; load it with the library"),
-    ("hub", "is a folder; give the path of its weights, '"),
+    ("hub", "is a directory without weights that are known; give one of its folders: 'text'"),
     ("adapter_model.safetensors", "is a LoRA adapter, which changes the weights of another model"),
     ("llama.gguf", "is a GGUF file of llama.cpp; give the PyTorch checkpoint"),
     ("script.pt", "is a TorchScript archive, which holds a program; load it with torch.jit.load"),

@@ -67,7 +67,9 @@ class Job:
 
 
 def _parts(path: Path) -> list[Path]:
-    """Return the file, and with an index of shards the files that it lists."""
+    """Return the file, all files of a folder, and with an index of shards those that it lists."""
+    if path.is_dir():
+        return sorted(inner for inner in path.iterdir() if inner.is_file())
     if path.suffix != ".json":
         return [path]
     try:
