@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -205,12 +206,13 @@ def keras_reload_from_torch_model(torch_model: Any, keras_model: Any = None,
     with timed(seconds, "align"):
         names = alignment.aligned(target)
     stages.target, stages.arguments = target, alignment.arguments()
-    stages.layer_table = alignment.layer_table(groups, target, names.names)
+    stages.layer_table = partial(alignment.layer_table, groups, target, names.names)
     stages.warnings = (*names.warnings, *unused_keys(target, additional_transfer))
     stages.notes = names.notes
     if not do_convert:
         return shown(stages.report(), verbose)
     if verbose > 0:
+        stages.layer_table = stages.layer_table(())
         print(repr(stages.layer_table), end="\n\n")
     transfer = TransferOptions(strict, file_to_save(save_name, "_imagenet.h5", target), verbose > 0)
     verify = VerifyOptions(randomized=False, tolerance=tolerance) if do_predict else None

@@ -4,7 +4,7 @@ names; without either, and where the order is wrong, by running both models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Union
 
@@ -77,8 +77,11 @@ class AlignmentOptions:
         }
         return {name: value for name, value in given.items() if value}
 
-    def layer_table(self, groups: LayerGroups, target: Target, names: Sequence[str]) -> LayerTable:
+    def layer_table(self, groups: LayerGroups, target: Target, names: Sequence[str],
+                    fitting: Collection[tuple[str, str]] = ()) -> LayerTable:
         """Return both lists side by side as they are paired, without the layers that are left out.
+
+        `fitting` are pairs, by torch name and Keras display name, that are known to fit.
         """
         layers = cut_where_skipped(groups.layers, self.skip_layers)
         skipped = hit_by(self.skip_layers, [layer.name for layer in layers], "skip_layers",
@@ -92,8 +95,13 @@ class AlignmentOptions:
         ]
         named = [by_name[name] for name in names if name in by_name]
         unskipped = [layer for layer in layers if layer.name not in skipped]
+
+        def fit(torch_layer: TorchLayer, layer: TargetLayer) -> str:
+            known = (torch_layer.name, layer.display_name) in fitting
+            return "" if known else mismatch(torch_layer, layer)
+
         return side_by_side(split_by_order(joined_by_kind(unskipped, named), named, by_callback),
-                            target.layers, names, by_callback=by_callback, fit=mismatch)
+                            target.layers, names, by_callback=by_callback, fit=fit)
 
 
 def mismatch(torch_layer: TorchLayer, layer: TargetLayer) -> str:
@@ -194,8 +202,10 @@ class ClassicConversion:
             alignment, strict = self.alignment, self.transfer.strict
             options = PairingOptions(alignment.skip_layers, alignment.keep_layers, strict,
                                      self.source.order, alignment.moves)
-            return plan_by_order(self.groups, self.target, self.names.names, options,
+            plan = plan_by_order(self.groups, self.target, self.names.names, options,
                                  alignment.additional_transfer, alignment.resize)
+        self.stages.fitting = frozenset(plan.pairs)
+        return plan
 
     def _by_order(self) -> str:
         """Return how the layers are paired, and how far that is proven."""

@@ -5,7 +5,7 @@ Reports are made.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,9 @@ class Stages:
     - `source`, `target`: both sides as they were read
     - `seconds`: wall-clock time by stage
     - `alignment`: how layers were paired, in words or as running or comparing names found it
-    - `arguments`, `layer_table`, `dictionaries`: those of the classic functions
+    - `arguments`, `layer_table`, `dictionaries`: those of the classic functions; the table may be
+      made only for the report, by a function that is told which pairs are known to fit
+    - `fitting`: those pairs
     - `checked`, `plan`: the Plan checked against both sides, and with callbacks recorded
     - `comparison`: how far the outputs are apart, None when they were not compared
     - `saved`: the file that was written, None without one
@@ -56,7 +58,8 @@ class Stages:
     seconds: dict[str, float] = field(default_factory=dict)
     alignment: Alignment | StaticAlignment | str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    layer_table: LayerTable | None = None
+    layer_table: LayerTable | Callable[[Collection[tuple[str, str]]], LayerTable] | None = None
+    fitting: Collection[tuple[str, str]] = ()
     dictionaries: ClassicDictionaries | None = None
     checked: CheckedPlan | None = None
     plan: Plan | None = None
@@ -67,6 +70,8 @@ class Stages:
 
     def report(self) -> Report:
         """Return the Report of what is known now."""
+        if callable(self.layer_table):
+            self.layer_table = self.layer_table(self.fitting)
         found, comparison, saved = self.alignment, self.comparison, self.saved
         checked, placeholders = self.checked, self.source.placeholders
         ran = found if isinstance(found, Alignment) else None

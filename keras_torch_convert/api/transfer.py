@@ -58,10 +58,10 @@ def transferred(stages: Stages, plan: Plan, options: TransferOptions) -> Iterato
                     *stages.notes)
     with transaction(target) as writer:
         with timed(stages.seconds, "transfer"):
-            for variable, array in progress_bar(stages.checked.arrays(),
-                                                total=len(plan.assignments), title="transfer",
-                                                shown=options.progress):
-                writer.write(variable, array)
+            for variable, values in progress_bar(stages.checked.writes(),
+                                                 total=len(plan.assignments), title="transfer",
+                                                 shown=options.progress):
+                writer.fill(variable, values)
             # The models are run before the transaction ends.
             writer.finalize_layers()
         yield

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from math import prod
 from typing import Any, NamedTuple
 
-from .keras_private import calls_of, inputs_of, origin_of
+from .keras_private import attributes_of, calls_of, inputs_of, origin_of
 
 
 class Atom(NamedTuple):
@@ -127,9 +128,8 @@ def _with_inner(layer: Any) -> Iterator[Any]:
     recurrent one.
     """
     yield layer
-    for name in ("layer", "cell", "forward_layer", "backward_layer"):
-        if hasattr(layer, name):
-            yield from _with_inner(getattr(layer, name))
+    for name in attributes_of(layer, ("layer", "cell", "forward_layer", "backward_layer")):
+        yield from _with_inner(getattr(layer, name))
 
 
 def torch_order(axes: Sequence[tuple[str, int]]) -> tuple[int, ...]:
@@ -452,7 +452,7 @@ def _is_functional(layer: Any) -> bool:
     one has layers alone.
     """
     return bool(
-        hasattr(layer, "layers") and getattr(layer, "inputs", None)
+        hasattr(type(layer), "layers") and getattr(layer, "inputs", None)
         and getattr(layer, "outputs", None))
 
 
@@ -468,7 +468,12 @@ def _kinds(layer: Any) -> frozenset[str]:
     """Class names along the method resolution order in lower case; for a TensorFlow operation of
     Keras 2 its name.
     """
-    names = {base.__name__.lower() for base in type(layer).__mro__}
-    if hasattr(layer, "symbol"):
-        names.add(str(layer.symbol).rpartition(".")[2].lower())
-    return frozenset(names)
+    names = _class_names(layer.__class__)
+    if "symbol" in layer.__dict__:
+        return names | {str(layer.symbol).rpartition(".")[2].lower()}
+    return names
+
+
+@cache
+def _class_names(layer_class: Any) -> frozenset[str]:
+    return frozenset(base.__name__.lower() for base in layer_class.__mro__)

@@ -5,7 +5,35 @@ No other file uses a private attribute of Keras, so a new version of Keras is lo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cache
 from typing import Any
+
+
+def attributes_of(layer: Any, names: Iterable[str]) -> list[str]:
+    """Return the names for which `hasattr(layer, name)` is true; asked one by one, it takes long on
+    layers that are torch modules when the answer is no.
+    """
+    of_class, kinds = _class_attributes(layer.__class__)
+    if kinds is not None:
+        held = layer.__dict__
+        inside = [name for kind in kinds for name in held.get(kind, ())]
+        names = [name for name in names if name in held or name in of_class or name in inside]
+    return [name for name in names if hasattr(layer, name)]
+
+
+# Where a torch module keeps what its `__getattr__` finds.
+_OF_MODULES = ("_modules", "_parameters", "_buffers")
+
+
+@cache
+def _class_attributes(layer_class: Any) -> tuple[frozenset[str], tuple[str, ...] | None]:
+    """Return the attributes that a class gives its instances, and in which of their dictionaries
+    its `__getattr__` looks: None when that is not torch's.
+    """
+    found = getattr(layer_class, "__getattr__", None)
+    torchs = getattr(found, "__qualname__", "") == "Module.__getattr__"
+    return frozenset(dir(layer_class)), () if found is None else _OF_MODULES if torchs else None
 
 
 def sublayers(layer: Any) -> list[Any]:

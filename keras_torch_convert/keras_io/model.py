@@ -26,7 +26,7 @@ from typing import Any, Literal
 from ..errors import TargetError
 from ..spec.target import Target, TargetLayer, TargetVariable
 from .flattened import flattened_settings
-from .keras_private import built_ndim, own_variables, sublayers
+from .keras_private import attributes_of, built_ndim, own_variables, sublayers
 from .weight_order import default_order
 
 Framework = Literal["keras", "tf_keras"]
@@ -40,6 +40,7 @@ _SETTINGS = ("rank", "filters", "units", "kernel_size", "strides", "padding", "o
              "output_dim", "axis", "epsilon", "momentum", "scale", "center", "shared_axes",
              "equation", "num_heads", "key_dim", "value_dim", "reset_after", "go_backwards",
              "return_sequences", "merge_mode", "mask_zero")
+_PLAIN = (bool, int, float, str)
 
 
 def read_target(model: Any, *, sample: Any = None, expand_nested: bool = False,
@@ -191,6 +192,7 @@ class _Reader:
     flattened: Mapping[int, Mapping[str, Any]]
     known: dict[int, TargetVariable] = field(default_factory=dict)
     inner: list[TargetLayer] = field(default_factory=list)
+    weights_of: dict[int, list[Any]] = field(default_factory=dict)
 
     def top_level_layers(self, model: Any) -> list[TargetLayer]:
         layers = [layer for layer in _unique(model.layers) if self.weights(layer)]
@@ -213,11 +215,16 @@ class _Reader:
 
         None for a nested model that was never called, which Keras 2 refuses to answer.
         """
-        if self.framework == "keras":
-            return list(layer.weights)
-        if not layer.built and hasattr(layer, "layers"):
-            return []
-        return default_order(layer, lambda layer: list(layer.weights))
+        found = self.weights_of.get(id(layer))
+        if found is None:
+            if self.framework == "keras":
+                found = list(layer.weights)
+            elif not layer.built and hasattr(layer, "layers"):
+                found = []
+            else:
+                found = default_order(layer, lambda layer: list(layer.weights))
+            self.weights_of[id(layer)] = found
+        return found
 
     def layer(self, layer: Any, key: str) -> TargetLayer:
         """Return a top-level layer with the leaves below it."""
@@ -315,13 +322,12 @@ def settings_of(layer: Any) -> dict[str, Any]:
     for, batch axis included.
     """
     settings: dict[str, Any] = {}
-    for name in _SETTINGS:
-        if hasattr(layer, name):
-            plain, value = _plain(getattr(layer, name))
-            if plain:
-                settings[name] = value
-    for name in ("activation", "recurrent_activation"):
-        function = getattr(layer, name, None)
+    for name in attributes_of(layer, _SETTINGS):
+        plain, value = _plain(getattr(layer, name))
+        if plain:
+            settings[name] = value
+    for name in attributes_of(layer, ("activation", "recurrent_activation")):
+        function = getattr(layer, name)
         if function is not None:
             known_as = getattr(function, "__name__", None) or getattr(function, "name", None)
             settings[name] = str(known_as or type(function).__name__)
@@ -330,7 +336,7 @@ def settings_of(layer: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> tuple[bool, Any]:
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, _PLAIN):
         return True, value
     if hasattr(value, "item") and getattr(value, "shape", None) == ():
         return _plain(value.item())

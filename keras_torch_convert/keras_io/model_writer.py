@@ -8,7 +8,7 @@ restores every changed variable bit for bit.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
@@ -19,17 +19,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import TransferError
-from ..spec.dtypes import numpy_dtype
+from ..spec.dtypes import NUMPY_TYPES, numpy_dtype
 from ..spec.target import Target, TargetVariable
 from ..util.atomic_file import AtomicFile
 from ..util.interrupts import deferred_sigint
 from .keras_save import check_path
 from .save_model import write_model
-from .values import assign_values, kept_values, read_values
+from .values import assign_values, kept_values, own_memory, read_values
 from .write_from_layout import WrittenFile
 
-# Old values beyond this many bytes go to a temporary file.
+Array = npt.NDArray[Any]
+# Old values beyond this many bytes go to a temporary file, in pieces: larger ones are slower.
 KEPT_IN_MEMORY = 256 * 2**20
+_PIECE = 2**20
 
 
 @contextmanager
@@ -83,8 +85,35 @@ class ModelWriter:
     file: AtomicFile | None = None
     changed: dict[str, _OldValues] = field(default_factory=dict)
     kept_bytes: int = 0
+    # One block for all old values that are copied: fresh pages cost more than the copy, and less
+    # where they are large.
+    block: Array | None = None
 
-    def write(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
+    def fill(self, variable: TargetVariable, values: Callable[[Array | None], Array]) -> None:
+        """Give one variable new values, computed straight into its own memory where that is
+        possible.
+
+        Args:
+            variable: A variable of this model.
+            values: Takes an array of the variable's shape to write into (bfloat16 as its bits), or
+                None, and returns the values, there or elsewhere.
+
+        Raises:
+            TransferError: As `write` does.
+        """
+        memory = own_memory(self.target, variable.variable)
+        expected = self.variables.get(variable.key) is variable and memory is not None and (
+            memory.shape, memory.dtype) == (variable.shape, NUMPY_TYPES.get(variable.dtype))
+        if not expected or memory is None:
+            self.write(variable, values(None))
+            return
+        if variable.key not in self.changed:
+            self.changed[variable.key] = self._keep(variable, memory)
+        array = values(memory)
+        if not np.may_share_memory(array, memory):
+            self.write(variable, array)
+
+    def write(self, variable: TargetVariable, array: Array) -> None:
         """Give one variable new values.
 
         Args:
@@ -100,7 +129,7 @@ class ModelWriter:
         # First the old values, then their entry, then the change: an interrupt between any two of
         # them loses nothing.
         if variable.key not in self.changed:
-            self.changed[variable.key] = self._keep(variable, array.nbytes)
+            self.changed[variable.key] = self._keep(variable)
         assign_values(self.target, variable.variable, array)
 
     def save(self, path: str | PathLike[str]) -> WrittenFile:
@@ -156,23 +185,38 @@ class ModelWriter:
         self.finalize_layers()
         self.changed.clear()
 
-    def _keep(self, variable: TargetVariable, size: int) -> _OldValues:
-        if self.kept_bytes + size <= KEPT_IN_MEMORY:
-            self.kept_bytes += size
-            return _OldValues(variable, kept_values(self.target, variable.variable), 0, size)
+    def _keep(self, variable: TargetVariable, memory: Array | None = None) -> _OldValues:
+        old = read_values(self.target, variable.variable) if memory is None else memory
+        if self.kept_bytes + old.nbytes <= KEPT_IN_MEMORY:
+            self.kept_bytes += old.nbytes
+            kept = self._copied(old) if self.target.backend == "torch" else kept_values(
+                self.target, variable.variable)
+            return _OldValues(variable, kept, 0, old.nbytes)
         start = self.journal.seek(0, 2)
-        old = np.ascontiguousarray(read_values(self.target, variable.variable))
-        self.journal.write(old.reshape(-1).view(np.uint8).data)
+        content = np.ascontiguousarray(old).reshape(-1).view(np.uint8).data
+        for first in range(0, old.nbytes, _PIECE):
+            self.journal.write(content[first:first + _PIECE])
         return _OldValues(variable, None, start, old.nbytes)
 
-    def _kept_values(self, old: _OldValues) -> npt.NDArray[Any]:
+    def _copied(self, old: Array) -> Array:
+        """Return a copy in the block, in the type of the variable."""
+        if self.block is None:
+            size = sum(
+                one.size * numpy_dtype(one.dtype).itemsize for one in self.variables.values())
+            self.block = np.empty(min(size, KEPT_IN_MEMORY), np.uint8)
+        copy = self.block[self.kept_bytes - old.nbytes:self.kept_bytes].view(old.dtype)
+        copy = copy.reshape(old.shape)
+        np.copyto(copy, old)
+        return copy
+
+    def _kept_values(self, old: _OldValues) -> Array:
         dtype, shape = numpy_dtype(old.variable.dtype), old.variable.shape
         if old.kept is not None:
-            return np.asarray(old.kept)
+            return np.asarray(old.kept).view(dtype)
         self.journal.seek(old.start)
         return np.frombuffer(self.journal.read(old.size), dtype).reshape(shape)
 
-    def _check(self, variable: TargetVariable, array: npt.NDArray[Any]) -> None:
+    def _check(self, variable: TargetVariable, array: Array) -> None:
         if self.variables.get(variable.key) is not variable:
             raise TransferError(
                 f"variable {variable.display_name} does not belong to model {self.target.name!r}")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..spec.dtypes import numpy_dtype
+from ..spec.dtypes import NUMPY_TYPES, numpy_dtype, stored_as_bits
 from ..spec.target import Target
 
 
@@ -36,20 +36,38 @@ def read_values(target: Target, variable: Any) -> npt.NDArray[Any]:
 
 
 def kept_values(target: Target, variable: Any) -> Any:
-    """Current values of a variable in a form that later assignments do not change: NumPy makes an
-    array of it.
+    """Current values of a variable of TensorFlow or JAX, of which NumPy makes an array.
 
-    TensorFlow and JAX never write into an array that somebody else holds, so theirs is only held;
-    torch's is copied.
+    Neither writes into an array that somebody else holds, so later assignments do not change it.
     """
     if target.backend == "tensorflow":
         import tensorflow
 
         return tensorflow.convert_to_tensor(variable if target.framework ==
                                             "tf_keras" else variable.value)
-    if target.backend == "jax":
-        return variable.value
-    return read_values(target, variable).copy()
+    return variable.value
+
+
+def own_memory(target: Target, variable: Any) -> npt.NDArray[Any] | None:
+    """Return the memory of a variable as an array to write into, bfloat16 as its bits; None where
+    the backend has no such thing, or the tensor is more than plain memory.
+    """
+    if target.backend != "torch":
+        return None
+    import torch
+
+    # Without it automatic differentiation would not see the change; torch 2.0 lacks it.
+    announce = getattr(torch.autograd.graph, "increment_version", None)
+    tensor = variable if target.framework == "torch" else variable.value
+    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.device.type == "cpu"
+    if not announce or not plain or tensor.is_inference() or tensor.is_conj() or tensor.is_neg():
+        return None
+    announce(tensor)
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    tensor = tensor.detach()
+    if stored_as_bits(dtype):
+        tensor = tensor.view(torch.int16 if tensor.element_size() == 2 else torch.uint8)
+    return np.asarray(tensor.numpy()).view(NUMPY_TYPES[dtype])
 
 
 def assign_values(target: Target, variable: Any, array: npt.NDArray[Any]) -> None:

@@ -322,12 +322,12 @@ def _put(values: tuple[int, ...], index: int, value: int) -> tuple[int, ...]:
     return (*values[:index], value, *values[index + 1:])
 
 
-def move(program: CopyProgram, bases: Sequence[Array]) -> Array:
+def move(program: CopyProgram, bases: Sequence[Array], into: Array | None = None) -> Array:
     """Run a program on bases that all have one dtype.
 
-    Returns a new array in C order that shares no memory with them.
+    Returns `into`, or without it a new array in C order, which shares no memory with them.
     """
-    result = np.empty(program.shape, bases[0].dtype)
+    result = np.empty(program.shape, bases[0].dtype) if into is None else into
     for region in program.regions:
         _core.copy_strided(region.base_view(bases[region.base]), region.view(result))
     return result

@@ -87,8 +87,8 @@ class Evaluation:
             else:
                 check_castable(self._dtype(base), dtype)
 
-    def values(self, expression: Expression, dtype: str, label: str,
-               losses: Losses | None = None) -> Array:
+    def values(self, expression: Expression, dtype: str, label: str, losses: Losses | None = None,
+               into: Array | None = None) -> Array:
         """Return the values in another dtype (bfloat16 as its bits), a new array in C order.
 
         Each base is cast, region by region, before it is put in place, so that tensors of several
@@ -99,6 +99,8 @@ class Evaluation:
             dtype: The dtype that is wanted.
             label: What they are, for `losses`.
             losses: Where rounded values are counted.
+            into: An array of this shape and dtype that takes the values; without one, or where the
+                values lie in its own memory, a new one is made.
 
         Raises:
             ValueError: Finite values do not fit the dtype, or finite numbers make an infinite or
@@ -107,10 +109,13 @@ class Evaluation:
         program = self.program(expression)
         bases = [self._base(base) for base in program.bases]
         dtypes = [self._dtype(base) for base in program.bases]
+        if into is not None and any(np.may_share_memory(base, into) for base in bases):
+            into = None
         with cuts_noticed(*bases):
             if all(one == dtype for one in dtypes) and bases:
-                return move(program, bases)
-            result = np.empty(program.shape, NUMPY_TYPES[dtype].newbyteorder("="))
+                return move(program, bases, into)
+            result = np.empty(program.shape,
+                              NUMPY_TYPES[dtype].newbyteorder("=")) if into is None else into
             for region in program.regions:
                 part = cast(region.base_view(bases[region.base]), dtypes[region.base], dtype, label,
                             losses)

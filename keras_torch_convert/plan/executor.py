@@ -41,9 +41,9 @@ class _Work:
     assignment: Assignment
     evaluation: Evaluation
 
-    def values(self) -> Array:
-        """Return the values in the variable's own shape and dtype."""
-        return self._computed().view(numpy_dtype(self.variable.dtype))
+    def values(self, into: Array | None = None) -> Array:
+        """Return the values in the variable's own shape and dtype; see `CheckedPlan.writes`."""
+        return self._computed(into).view(numpy_dtype(self.variable.dtype))
 
     def stored(self) -> Array | Widened:
         """Return the values in C order and in their bits (bfloat16 as uint16), a view on the source
@@ -53,10 +53,10 @@ class _Work:
         view = self.evaluation.stored_view(expression, dtype)
         return self._computed() if view is None else view
 
-    def _computed(self) -> Array:
+    def _computed(self, into: Array | None = None) -> Array:
         variable = self.variable
         return self.evaluation.values(self.assignment.expression, variable.dtype,
-                                      variable.display_name)
+                                      variable.display_name, into=into)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,16 @@ class CheckedPlan:
         """
         for work in self._work:
             yield work.variable, work.values()
+
+    def writes(self) -> Iterator[tuple[TargetVariable, Callable[[Array | None], Array]]]:
+        """Yield each assigned variable with the function that gives its values, in the target's
+        order.
+
+        The function takes an array of the variable's shape (bfloat16 as its bits) in which the
+        values are put where that can be done, or None, and returns them.
+        """
+        for work in self._work:
+            yield work.variable, work.values
 
     def by_key(self) -> dict[str, Callable[[], Array | Widened]]:
         """Return for each key the function that gives its values, in C order and of any shape.

@@ -120,20 +120,21 @@ def test_what_was_written_is_put_back_when_writing_breaks_off(monkeypatch):
 
     model, module = keras_model(), torch_model()
     before = bits(module)
-    write, written = into_model.assign_values, []
+    fill, written = into_model.ModelWriter.fill, []
 
-    def break_off(target, variable, array):
-        if len(written) == 4:
-            written.append("put back from here on")
+    def break_off(writer, variable, values):
+        def half(into):
+            values(into)
             raise KeyboardInterrupt
-        written.append(array)
-        write(target, variable, array)
 
-    monkeypatch.setattr(into_model, "assign_values", break_off)
+        written.append(variable.key)
+        fill(writer, variable, half if len(written) == 5 else values)
+
+    monkeypatch.setattr(into_model.ModelWriter, "fill", break_off)
     with pytest.raises(KeyboardInterrupt):
         ktc.convert(model, module)
 
-    assert len(written) > 4
+    assert len(written) == 5
     assert bits(module) == before
 
 

@@ -18,6 +18,7 @@ from keras_torch_convert.keras_io.model_writer import transaction
 from keras_torch_convert.keras_io.values import read_values
 from keras_torch_convert.spec.dtypes import numpy_dtype
 from keras_torch_convert.spec.target import Target
+from keras_torch_convert.torch_io.module import read_torch_target
 from keras_torch_convert.util import atomic_file
 from tests.helpers.keras_runs import models
 
@@ -234,6 +235,68 @@ def test_a_journal_larger_than_its_room_goes_to_a_file_and_comes_back(
     assert 0 < sizes[0] <= 100 < sizes[1]
     assert sum(sizes) == sum(array.nbytes for _, array in sevens(target))
     assert contents(target) == before
+
+
+@pytest.mark.parametrize("room", [100, into_model.KEPT_IN_MEMORY])
+def test_values_computed_in_the_variables_own_memory_are_undone_too(target: Target,
+                                                                    monkeypatch: pytest.MonkeyPatch,
+                                                                    room: int) -> None:
+    monkeypatch.setattr(into_model, "KEPT_IN_MEMORY", room)
+    before, given, states = contents(target), [], []
+
+    def values_of(array: Any) -> Callable[[Any], Any]:
+        def values(into: Any) -> Any:
+            given.append(into)
+            if into is None:
+                return array
+            into[...] = array.view(into.dtype)
+            return into
+
+        return values
+
+    def stop(into: Any) -> Any:
+        if into is not None:
+            into[...] = 1
+        raise KeyboardInterrupt
+
+    def fill_and_stop() -> None:
+        with transaction(target) as writer:
+            for variable, array in sevens(target)[:-1]:
+                writer.fill(variable, values_of(array))
+                writer.fill(variable, values_of(array))
+            states.extend(contents(target))
+            writer.fill(list(target.variables.values())[-1], stop)
+
+    with pytest.raises(KeyboardInterrupt):
+        fill_and_stop()
+    assert [any(array is not None for array in given)] == [target.backend == "torch"]
+    expected = [array.tobytes() for _, array in sevens(target)[:-1]]
+    assert states == [*expected, before[-1]]
+    assert contents(target) == before
+
+
+def test_what_cannot_be_put_into_a_variables_memory_is_assigned(target: Target) -> None:
+    variable, array = sevens(target)[0]
+    with transaction(target) as writer:
+        writer.fill(variable, lambda _: array)
+    assert read_values(target, variable.variable).tobytes() == array.tobytes()
+    with pytest.raises(TransferError, match="expected shape"), transaction(target) as writer:
+        writer.fill(variable, lambda _: array[:1])
+    assert read_values(target, variable.variable).tobytes() == array.tobytes()
+
+
+def test_gradients_of_an_older_state_are_refused_after_writing() -> None:
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Linear(3, 2)
+    target = read_torch_target(module)
+    weight = next(iter(target.variables.values()))
+    loss = (module.weight**2).sum()
+    with transaction(target) as writer:
+        writer.fill(weight, lambda into: np.zeros((2, 3), np.float32))
+        writer.fill(weight, lambda into: np.add(into, 1, out=into))
+    assert module.weight.tolist() == [[1.0] * 3] * 2
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
 
 
 def test_a_wrong_shape_is_refused_and_everything_put_back(target: Target) -> None:

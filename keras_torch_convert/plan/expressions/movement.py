@@ -235,6 +235,8 @@ def compile_program(expression: Expression, shape_of: Callable[[Expression], Sha
         # Nearly every weight.
         shape = shape_of(expression.operand)
         return _permuted_tensor(shape, expression.perm).of(expression.operand)
+    if isinstance(expression, Tensor):
+        return _whole_tensor(shape_of(expression)).of(expression)
     program = _compiled(expression, shape_of)
     if may_have_gaps(expression):
         _check_coverage(program)
@@ -246,6 +248,11 @@ def _permuted_tensor(shape: Shape, perm: tuple[int, ...]) -> CopyProgram:
     """Return the program of any tensor of that shape: a net has many weights, of few shapes."""
     tensor = Tensor("")
     return _compiled(Permute(tensor, perm), lambda _: shape).in_order()
+
+
+@lru_cache(maxsize=1024)
+def _whole_tensor(shape: Shape) -> CopyProgram:
+    return whole(Tensor(""), shape).in_order()
 
 
 def _compiled(expression: Expression, shape_of: Callable[[Expression], Shape]) -> CopyProgram:

@@ -35,6 +35,7 @@ _KERNELS = ("Dense", "RNN", "LSTM", "GRU", "SimpleRNN", "LSTMCell", "GRUCell", "
 _NORMS = ("BatchNormalization", "LayerNormalization", "RMSNormalization", "PReLU", "Normalization")
 _VECTORS = ("gamma", "beta", "moving_mean", "moving_variance", "scale", "alpha", "mean", "variance")
 HIDDEN = "which the Keras graph does not show"
+_MOVES = {"flattened", "patches", "gives_map", "hidden_by"}
 _ROWS = {"kernel": _KERNELS, **dict.fromkeys(_VECTORS, _NORMS)}
 
 
@@ -45,6 +46,8 @@ def in_keras_order(assignments: Sequence[Assignment], layer: TargetLayer,
     The weight of a convolution keeps the axes of a patch apart, the matrix of a linear layer does
     not: the order of patches is known for the first and doubtful for the second.
     """
+    if not any(_MOVES & leaf.settings.keys() for leaf in layer.children or (layer,)):
+        return tuple(assignments)
     by_convolution = any(len(tensor.shape) > 2 for tensor in torch_layer.tensors)
     leaves = {
         variable.key: (leaf, variable) for leaf in layer.children or (layer,)
