@@ -33,16 +33,18 @@ if TYPE_CHECKING:
 
 IfDifferent = Literal["raise", "keep"]
 Accept = Literal["close", "equal"]
+Direction = Literal["to_keras", "to_torch"]
 Path = Union[str, "PathLike[str]"]
 
 
 # The parameters are public, and most of the lines say what they mean.
-def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any = None,
-            torch_call: Call | None = None, keras_call: Call | None = None,
-            hints: Mapping[str, str] | None = None, accept_unproven: bool = False,
-            strict: Strict = True, verify: bool = True, if_different: IfDifferent = "raise",
-            accept: Accept = "close", tolerance: float = TOLERANCES.accepted,
-            save: Path | None = None, progress: bool = False, resize: Resize = None,
+def convert(source: Any, target: Any, *, plan: Plan | None = None,
+            direction: Direction = "to_keras", sample: Any = None, torch_call: Call | None = None,
+            keras_call: Call | None = None, hints: Mapping[str, str] | None = None,
+            accept_unproven: bool = False, strict: Strict = True, verify: bool = True,
+            if_different: IfDifferent = "raise", accept: Accept = "close",
+            tolerance: float = TOLERANCES.accepted, save: Path | None = None,
+            progress: bool = False, resize: Resize = None,
             rename: Mapping[str, str] | None = None) -> Report:
     """Carry the weights of a PyTorch model into a Keras model, or the reverse, and prove it.
 
@@ -53,11 +55,13 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any =
     "undecided" if the inputs prove nothing.
 
     Args:
-        source: A torch module, a state dict, or the path of a checkpoint. Or a Keras model, with a
-            torch module as `target`.
-        target: A Keras 3 or tf_keras model. Or a torch module: a Plan from torch to Keras is
-            inverted then, and without a Plan the layers are paired in their order.
-        plan: The Plan to apply, of an earlier conversion or of `align`.
+        source: A torch module, a state dict, or the path of a checkpoint. Or a Keras model, if
+            `target` is a torch module.
+        target: A Keras 3 or tf_keras model. Or a torch module, if `direction` or a Plan says so.
+        plan: The Plan to apply, of an earlier conversion or of `align`. One from torch to Keras is
+            inverted to fill a torch module.
+        direction: "to_torch" fills the torch module `target` from the Keras model `source`; without
+            a Plan their layers are paired in their order.
         sample: That of `align`: one array in the Keras layout, or (torch inputs, Keras inputs).
         torch_call: That of `align`.
         keras_call: That of `align`.
@@ -100,6 +104,7 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any =
                              TransferOptions(strict, save, progress), verify, if_different, accept,
                              tolerance)
     into_torch = is_torch_module(target) and not is_keras_model(target)
+    _check_direction(source, into_torch, direction, plan)
     if resize is not None and (plan is not None or into_torch):
         raise TransferError(
             "resize is for aligning without a plan, into a Keras model; a Plan says itself how "
@@ -130,6 +135,23 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None, sample: Any =
     with transferred(stages, with_both_sides(plan, source, target), options.transfer):
         options.compare(stages, source, target, inputs)
     return stages.report()
+
+
+def _check_direction(source: Any, into_torch: bool, direction: Direction,
+                     plan: Plan | None) -> None:
+    """Refuse models in the wrong order: the weights of one of them would be lost."""
+    if direction not in ("to_keras", "to_torch"):
+        raise ValueError(f'direction must be "to_keras" or "to_torch", got {direction!r}')
+    if into_torch and direction == "to_keras" and plan is None:
+        first = "a Keras model" if is_keras_model(source) else f"a {type(source).__name__}"
+        raise TransferError(
+            f"the first model is {first} and the second a torch module, whose weights would be "
+            "overwritten: give the torch module first, or say direction=\"to_torch\"; nothing was "
+            "changed")
+    if direction == "to_torch" and not into_torch:
+        raise TransferError(
+            'direction="to_torch" fills a torch module: give the Keras model first and the torch '
+            "module second; nothing was changed")
 
 
 def _into_torch(model: Any, module: Any, plan: Plan | None, options: ConvertOptions) -> Report:

@@ -55,7 +55,7 @@ def test_layers_are_paired_by_order_when_no_plan_is_given():
     model, module = keras_model(), torch_model()
     before = module.bn.num_batches_tracked.item()
 
-    report = ktc.convert(model, module)
+    report = ktc.convert(model, module, direction="to_torch")
 
     assert report.relative_diff < 1e-5
     assert report.complete
@@ -69,7 +69,7 @@ def test_layers_are_paired_by_order_when_no_plan_is_given():
 def test_there_and_back_again_changes_no_bit():
     model, module = keras_model(), torch_model()
     before = [weight.tobytes() for weight in model.get_weights()]
-    ktc.convert(model, module, verify=False)
+    ktc.convert(model, module, direction="to_torch", verify=False)
     model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
 
     ktc.convert(module, model, verify=False)
@@ -110,7 +110,7 @@ def test_nothing_is_changed_when_the_models_do_not_fit():
     before = bits(module)
 
     with pytest.raises(TransferError):
-        ktc.convert(model, module)
+        ktc.convert(model, module, direction="to_torch")
 
     assert bits(module) == before
 
@@ -132,7 +132,7 @@ def test_what_was_written_is_put_back_when_writing_breaks_off(monkeypatch):
 
     monkeypatch.setattr(into_model.ModelWriter, "fill", break_off)
     with pytest.raises(KeyboardInterrupt):
-        ktc.convert(model, module)
+        ktc.convert(model, module, direction="to_torch")
 
     assert len(written) == 5
     assert bits(module) == before
@@ -142,7 +142,7 @@ def test_parameters_stay_the_same_objects_with_their_gradients_on():
     model, module = keras_model(), torch_model()
     parameters = list(module.parameters())
 
-    ktc.convert(model, module)
+    ktc.convert(model, module, direction="to_torch")
 
     assert all(
         first is second for first, second in zip(parameters, module.parameters(), strict=True))
@@ -164,7 +164,7 @@ def test_keras_variables_that_no_tensor_takes_are_left_over():
 
 def test_a_file_cannot_be_saved_of_a_torch_module(tmp_path):
     with pytest.raises(SaveError, match=r"torch\.save"):
-        ktc.convert(keras_model(), torch_model(), save=tmp_path / "model.h5")
+        ktc.convert(keras_model(), torch_model(), direction="to_torch", save=tmp_path / "model.h5")
 
 
 def test_the_report_names_what_comes_back_as_an_equal_function_only():
@@ -176,3 +176,17 @@ def test_the_report_names_what_comes_back_as_an_equal_function_only():
 
     assert any("float32 to float16" in warning for warning in report.warnings)
     assert half.conv.weight.dtype.itemsize == 2
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_swapped_models_are_refused_and_keep_their_weights(swapped):
+    model, module = keras_model(), torch_model()
+    before = bits(module), [weight.tobytes() for weight in model.get_weights()]
+
+    models, direction = ((model, module), "to_keras") if swapped else ((module, model), "to_torch")
+    with pytest.raises(TransferError, match=r'direction="to_torch"'):
+        ktc.convert(*models, direction=direction)
+
+    assert (bits(module), [weight.tobytes() for weight in model.get_weights()]) == before
+    with pytest.raises(ValueError, match="direction must be"):
+        ktc.convert(module, model, direction="to torch")

@@ -377,10 +377,11 @@ def test_a_module_is_filled_from_keras_only_when_their_outputs_agree() -> None:
     torch_module, keras_model = pair_that_differs()
     before = {name: value.clone() for name, value in torch_module.state_dict().items()}
     with pytest.raises(ktc.NotEqualError, match="aligned but their outputs differ"):
-        ktc.convert(keras_model, torch_module)
+        ktc.convert(keras_model, torch_module, direction="to_torch")
     assert all(
         torch.equal(value, before[name]) for name, value in torch_module.state_dict().items())
-    assert ktc.convert(keras_model, torch_module, if_different="keep").equal is False
+    assert ktc.convert(keras_model, torch_module, direction="to_torch",
+                       if_different="keep").equal is False
 
 
 def test_a_model_that_does_not_belong_is_refused_with_what_is_open() -> None:
