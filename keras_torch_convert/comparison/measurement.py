@@ -14,8 +14,9 @@ from ..running.input_pair import InputPair
 from ..running.isolation import TorchTwin, twin_of
 from ..running.run import run_keras, run_torch
 from ..spec.target import Target
+from .inner_values import with_inner_values
 from .outputs import (Arrays, ComparedOutputs, compare_outputs, on_one_scale, relative_change,
-                      softmax_note)
+                      scale_note)
 from .tolerances import TOLERANCES, is_half, narrowest, rounding_bound, visible_bound
 from .top_classes import named_top
 from .verdict import Comparison, comparison_of, decide
@@ -139,21 +140,26 @@ def measure(module: Any, target: Target, inputs: InputPair, count: int = 2,
         PredictionError: One of the models cannot be run.
     """
     reference = reference_of(module, inputs, values)
+    first, = _passes(reference, target, (inputs,))
+    inner = with_inner_values(reference.run, lambda given: run_keras(target, given), target, inputs,
+                              first.scaled, first.compared)
+    inputs = inner or inputs
     every = (inputs, *inputs.others(count))
-    passes = _passes(reference, target, every)
+    passes = (_passes(reference, target, every) if inner is not None else
+              [first, *_passes(reference, target, every[1:], first.compared.layouts)])
     outputs = [one.torch_outputs for one in passes]
     moves = known_changes((outputs[0], other) for other in outputs[1:])
-    side = next((one.softmax_only_in for one in passes if one.softmax_only_in), "")
-    notes = [*inputs.notes, *([softmax_note(side)] if side else [])]
+    side, ends_in = next((one.ends_in for one in passes if one.ends_in[0]), ("", ""))
+    notes = [*inputs.notes, *([scale_note(side, ends_in)] if side else [])]
     if len(every) == 1 < count + 1:
         notes.append(
             "the models were compared on these inputs alone: no others can be drawn, since "
             "torch's and Keras's do not hold the same values")
-    found = comparison_of([one.compared for one in passes], inputs=tuple(
-        one.description for one in every), rescale_mode=inputs.rescale_mode, tolerance=tolerance,
-                          softmax_only_in=side, sensitivity=max(moves, default=None),
-                          instability=reference.instability(every, outputs) if disturb else None,
-                          notes=notes)
+    found = comparison_of(
+        [one.compared for one in passes], inputs=tuple(one.description for one in every),
+        rescale_mode=inputs.rescale_mode, tolerance=tolerance,
+        softmax_only_in=side if ends_in == "softmax" else "", sensitivity=max(moves, default=None),
+        instability=reference.instability(every, outputs) if disturb else None, notes=notes)
     found = _with_rounding(found, reference, target, every, passes)
     return with_top_classes(found, target, inputs, *passes[0].scaled)
 
@@ -170,27 +176,27 @@ def run_alone(target: Target, inputs: InputPair) -> Comparison:
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """One input through both models; `scaled` are both outputs with softmax on both or none."""
+    """One input through both models; `scaled` are both outputs with softmax on both or none, as
+    `on_one_scale` gives them.
+    """
 
     torch_outputs: Arrays
     scaled: tuple[Arrays, Arrays]
     compared: ComparedOutputs
-    softmax_only_in: str
+    ends_in: tuple[str, str]
     torch_types: Sequence[str]
     keras_types: Sequence[str]
 
 
-def _passes(reference: Reference, target: Target, every: Sequence[InputPair]) -> list[_Pass]:
+def _passes(reference: Reference, target: Target, every: Sequence[InputPair],
+            layouts: Mapping[str, tuple[int, ...]] | None = None) -> list[_Pass]:
     passes: list[_Pass] = []
-    layouts: dict[str, tuple[int, ...]] = {}
     for inputs in every:
         ours, torch_types = reference.run(inputs)
         theirs, keras_types = run_keras(target, inputs)
         scaled, side = on_one_scale(ours, theirs)
         compared = compare_outputs(*scaled, layouts)
-        layouts = layouts or {
-            output.keras_name: output.layout for output in compared.outputs if output.layout
-        }
+        layouts = layouts or compared.layouts
         passes.append(_Pass(ours, scaled, compared, side, torch_types, keras_types))
     return passes
 

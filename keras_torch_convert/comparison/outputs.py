@@ -19,9 +19,6 @@ Arrays = Mapping[str, Array]
 
 # Axes are searched up to this many: 120 orders. Outputs with more are compared as they stand.
 MOST_AXES_PERMUTED = 5
-SOFTMAX_NOTE = (
-    "the {0} model ends in a softmax and the {1} model does not: softmax was applied to "
-    "{1}'s output to compare")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +74,11 @@ class ComparedOutputs:
     outputs: tuple[OutputComparison, ...]
     unmatched: bool
     notes: tuple[str, ...]
+
+    @property
+    def layouts(self) -> dict[str, tuple[int, ...]]:
+        """The order of torch's axes by Keras name."""
+        return {output.keras_name: output.layout for output in self.outputs if output.layout}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,25 +141,32 @@ def _paired_names(torch_outputs: Arrays,
     shared = [
         name for name in keras_outputs if name in torch_outputs and not name.isdigit() and name
     ]
-    if len(shared) == len(keras_outputs):
-        return [(name, name) for name in shared], ()
-    in_order = list(zip(torch_outputs, keras_outputs, strict=False))
-    if len(torch_outputs) == len(keras_outputs) == 1:
-        return in_order, ()
+    ours = [name for name in torch_outputs if name not in shared]
+    theirs = [name for name in keras_outputs if name not in shared]
+    pairs = [(name, name) for name in shared]
+    if not ours or not theirs:
+        return pairs, ()
+    in_order = list(zip(ours, theirs, strict=False))
+    if len(ours) == len(theirs) == 1:
+        return [*pairs, *in_order], ()
     counts = (f"the torch model gave {len(torch_outputs)} outputs and the Keras model "
               f"{len(keras_outputs)}")
-    distances = {(one, two): distance(torch_outputs[one], keras_outputs[two])
-                 for one in torch_outputs for two in keras_outputs}
+    distances = {(one, two): distance(torch_outputs[one], keras_outputs[two]) for one in ours
+                 for two in theirs}
     if max(distances[pair] for pair in in_order) > TOLERANCES.accepted:
         by_value = _nearest_first(distances)
-        if max(distances[pair] for pair in by_value) <= TOLERANCES.rounding["float32"]:
-            pairs = ", ".join(f"torch's {one} is Keras's {two}" for one, two in by_value)
-            return by_value, ((
-                f"{counts}; they are not in the same order, and were paired by their values: "
-                f"{pairs}"),)
-    if len(torch_outputs) == len(keras_outputs):
-        return in_order, ()
-    return in_order, (f"{counts}: the first {len(in_order)} of both were compared, in order",)
+        farthest = max(distances[pair] for pair in by_value)
+        if farthest <= TOLERANCES.rounding["float32"] or (len(ours) != len(theirs)
+                                                          and farthest < float("inf")):
+            words = ", ".join(f"torch's {one} is Keras's {two}" for one, two in by_value)
+            return [
+                *pairs, *by_value
+            ], ((f"{counts}; they are not in the same order, and were paired by their values: "
+                 f"{words}"),)
+    if len(ours) == len(theirs):
+        return [*pairs, *in_order], ()
+    return [*pairs, *in_order], (f"{counts}: the first {len(in_order)} of both were compared, in "
+                                 "order",)
 
 
 def _nearest_first(distances: Mapping[tuple[str, str], float]) -> list[tuple[str, str]]:
@@ -301,26 +310,42 @@ def relative_change(first: Arrays, second: Arrays) -> float | None:
     return max(changes, default=None)
 
 
-def on_one_scale(torch_outputs: Arrays, keras_outputs: Arrays) -> tuple[tuple[Arrays, Arrays], str]:
-    """Apply softmax to the single output of one model when only the other one's are probabilities.
+def on_one_scale(torch_outputs: Arrays,
+                 keras_outputs: Arrays) -> tuple[tuple[Arrays, Arrays], tuple[str, str]]:
+    """Apply softmax or sigmoid to the single output of one model when only the other one's are
+    probabilities.
 
     Returns:
-        Both sets of outputs, and which model that ends in a softmax: "torch", "Keras" or "".
+        Both sets of outputs, which model ends in that ("torch", "Keras" or ""), and its name.
     """
     both = [*torch_outputs.items(), *keras_outputs.items()]
     if len(torch_outputs) == len(keras_outputs) == 1 and both[0][1].shape == both[1][1].shape:
         (name, ours), (other, theirs) = both
-        torch_ends, keras_ends = are_probabilities(ours), are_probabilities(theirs)
-        if keras_ends and not torch_ends:
-            return ({name: softmax(ours)}, keras_outputs), "Keras"
-        if torch_ends and not keras_ends:
-            return (torch_outputs, {other: softmax(theirs)}), "torch"
-    return (torch_outputs, keras_outputs), ""
+        for ends_in, function in (("softmax", softmax), ("sigmoid", sigmoid)):
+            torch_ends, keras_ends = (_may_end_in(ends_in, one) for one in (ours, theirs))
+            if torch_ends == keras_ends:
+                continue
+            scaled: tuple[Arrays,
+                          Arrays] = (({name: function(ours)}, keras_outputs) if keras_ends else
+                                     (torch_outputs, {other: function(theirs)}))
+            # Many values lie between 0 and 1.
+            if ends_in == "softmax" or distance(
+                    *(next(iter(one.values())) for one in scaled)) < TOLERANCES.accepted:
+                return scaled, ("Keras" if keras_ends else "torch", ends_in)
+    return (torch_outputs, keras_outputs), ("", "")
 
 
-def softmax_note(side: str) -> str:
-    """Return the note for a model that alone ends in a softmax."""
-    return SOFTMAX_NOTE.format(side, "torch" if side == "Keras" else "Keras")
+def scale_note(side: str, ends_in: str) -> str:
+    """Return the note for a model that alone ends in a softmax or sigmoid."""
+    other = "torch" if side == "Keras" else "Keras"
+    return (f"the {side} model ends in a {ends_in} and the {other} model does not: {ends_in} was "
+            f"applied to {other}'s output to compare")
+
+
+def _may_end_in(name: str, output: Array) -> bool:
+    if name == "softmax":
+        return are_probabilities(output)
+    return output.dtype.kind == "f" and bool(np.all((output >= 0) & (output <= 1)))
 
 
 def are_probabilities(output: Array) -> bool:
@@ -337,3 +362,8 @@ def softmax(logits: Array) -> Array:
     wide = logits.astype(np.float64)
     powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True), logits.dtype)
+
+
+def sigmoid(logits: Array) -> Array:
+    """Compute the sigmoid in float64; return it in the type of the logits."""
+    return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))), logits.dtype)

@@ -24,14 +24,19 @@ def describe(error: BaseException) -> str:
 
 
 def named_outputs(output: Any) -> tuple[dict[str, Array], list[str]]:
-    """Return every array of a model's output by name, and their types.
+    """Return every array of a model's output by name, and their types."""
+    leaves = leaves_by_name(output)
+    arrays = {name: as_array(leaf) for name, leaf in leaves.items()}
+    return arrays, [type_name(leaf) for leaf in leaves.values()]
 
-    The name is "" for a single output, else the position or key inside tuples and dicts, joined by
-    dots ("hidden.1").
+
+def leaves_by_name(output: Any) -> dict[str, Any]:
+    """Return the tensors of a model's output by position or key inside tuples and dicts, joined by
+    dots ("hidden.1"); "" for a single one without a key.
     """
     leaves = dict(named_leaves(output))
-    arrays = {name if len(leaves) > 1 else "": as_array(leaf) for name, leaf in leaves.items()}
-    return arrays, [type_name(leaf) for leaf in leaves.values()]
+    has_no_key = len(leaves) == 1 and next(iter(leaves)).isdigit()
+    return {"": next(iter(leaves.values()))} if has_no_key else leaves
 
 
 def named_leaves(output: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -55,9 +55,9 @@ class LeftOn(layers.Dropout):  # type: ignore[misc]
 
 
 def keras_net(epsilon: float = 1e-5, activation: Any = "gelu", dtype: Any = None, last: Any = None,
-              dropout: bool = False, extra: bool = False) -> Any:
+              dropout: bool = False, extra: str = "") -> Any:
     """The same; `last` is applied to the outputs, `dropout` drops in inference too, `extra` gives
-    an output that torch does not have.
+    an output besides: a "hidden" value of torch's too, or one that is "other" than all of them.
     """
     inputs = layers.Input((12,))
     x = layers.Dense(16, name="fc1", dtype=dtype)(inputs)
@@ -66,7 +66,8 @@ def keras_net(epsilon: float = 1e-5, activation: Any = "gelu", dtype: Any = None
     x = LeftOn(0.3)(x) if dropout else x
     x = layers.Dense(16, name="fc2", dtype=dtype)(x)
     x = layers.Dense(6, name="head", dtype=dtype, activation=last)(x)
-    return keras.Model(inputs, [x, hidden] if extra else x, name="net")
+    besides = {"": [], "hidden": [hidden], "other": [layers.Rescaling(1.5)(hidden)]}[extra]
+    return keras.Model(inputs, [x, *besides] if extra else x, name="net")
 
 
 class Heads(nn.Module):
@@ -173,7 +174,8 @@ PAIRS = {
     "still outputs": VerdictPair(Still, keras_still, "undecided",
                                  mapping={"fc1": "fc1", "fc2": "fc2"}),
     "softmax on one side": VerdictPair(Net, lambda: keras_net(last="softmax"), "equal"),
-    "extra output": VerdictPair(Net, lambda: keras_net(extra=True), "undecided"),
+    "hidden value besides": VerdictPair(Net, lambda: keras_net(extra="hidden"), "equal"),
+    "extra output": VerdictPair(Net, lambda: keras_net(extra="other"), "undecided"),
     "heads in another order": VerdictPair(Heads, keras_heads, "equal",
                                           mapping={name: name for name in ("stem", "one", "two")}),
     "dropout left on": VerdictPair(Net, lambda: keras_net(dropout=True), "different")

@@ -33,6 +33,7 @@ from .channel_order import OUTPUTS, Unflatten, counted_channels_last
 from .folding import Fold, with_row
 from .integers import integers_of_torch, is_integer
 from .keras_pass import KerasPass
+from .one_sided import GOES_ON, goes_on_behind, without_other_outputs
 from .pass_state import DIFFERS, GIVEN_ITS_INPUT, TOLD_BY_BOTH, Match, PassConfig, SearchState
 from .trace_index import TraceIndex
 from .unused_weights import unused_weights
@@ -150,20 +151,29 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
         # A layer whose input is in another order, or which differs, costs one pass this way.
         kept = trace(keep_arrays=True)
         state, backtracks = search_through(kept, target, keras_call, hints)
-        own, _ = one_pass(kept, target, keras_call, PassConfig({}, dict(state.matches), False,
-                                                               hints))
-        if is_the_same_model(own, kept):
-            state.matches = own.matches
+        alone, _ = one_pass(kept, target, keras_call,
+                            PassConfig({}, dict(state.matches), False, hints))
+        if is_the_same_model(alone, kept):
+            state.matches = alone.matches
         else:
             _mark_differences(state)
     settle_by_names(state, trace_index, target, include_open=accept_unproven)
     plan, alignment = written_down(state, trace_index, source, target, backtracks)
+    if alignment.open and goes_on_behind(target, state, trace_index, keras_call):
+        added = [leaf for leaf in target.leaves() if leaf.display_name in alignment.open]
+        own = {variable.key: GOES_ON for leaf in added for variable in leaf.variables}
+        plan, alignment.open = replace(plan, kept={**plan.kept, **own}), {}
     if alignment.open or not alignment.left_over:
         return plan, alignment
-    idle = unused_weights(source.module, trace_index.trace.values,
-                          lambda module: inputs.torch_call(module, inputs.torch_inputs),
-                          alignment.left_over)
-    return without_unused(plan, alignment, idle)
+
+    def torch_call(module: Any) -> Any:
+        return inputs.torch_call(module, inputs.torch_inputs)
+
+    idle = unused_weights(source.module, trace_index.trace.values, torch_call, alignment.left_over)
+    plan, alignment = without_unused(plan, alignment, idle)
+    plan, alignment.left_over = without_other_outputs(plan, alignment.left_over, state, trace_index,
+                                                      source.module, torch_call)
+    return plan, alignment
 
 
 def without_unused(plan: Plan, alignment: Alignment,

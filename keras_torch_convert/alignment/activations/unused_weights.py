@@ -28,12 +28,14 @@ def unused_weights(module: Any, values: Mapping[str, Any], call: Callable[[Any],
     if not 0 < len(layers) <= MOST_LAYERS:
         return ()
     before = _outputs(module, values, call)
-    changed = {
-        name: {**values, **{one: 2 * values[one] + 1 for one in members}}
-        for name, members in layers.items()
-    }
+    changed = {name: changed_values(values, members) for name, members in layers.items()}
     return tuple(one for name, members in layers.items()
                  if _equal(before, _outputs(module, changed[name], call)) for one in members)
+
+
+def changed_values(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return values by name, those of `names` changed."""
+    return {**values, **{name: 2 * values[name] + 1 for name in names}}
 
 
 def _outputs(module: Any, values: Mapping[str, Any], call: Callable[[Any], Any]) -> list[Any]:
