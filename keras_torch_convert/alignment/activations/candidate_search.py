@@ -4,11 +4,14 @@ pass has come.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from math import prod
 
+import numpy as np
+
+from ... import _core
 from ...plan.expressions import tensors_of
 from ...running.fingerprint import Fingerprint
 from ...running.torch_trace import TracedOp
@@ -26,6 +29,9 @@ MOST_FREE_NAMES = 24
 MOST_UNITS_BY_ORDER = 200
 # How many of the last maps may have been flattened before a layer.
 MAPS_FLATTENED = 3
+# So many layers that look the same share candidates by their names, if those say so clearly.
+MOST_TOGETHER = 64
+LEAST_MARGIN = 0.01
 # Of each unit, for a layer whose input does not tell its weights.
 MOST_BY_SHAPE = 16
 
@@ -34,8 +40,12 @@ class CandidateSearch:
     """Looks for the candidates of one layer after the other; it reads the state of the pass and
     changes nothing in it.
     """
-    def __init__(self, trace_index: TraceIndex, config: PassConfig, state: SearchState) -> None:
+    def __init__(self, trace_index: TraceIndex, config: PassConfig, state: SearchState,
+                 leaves: Iterable[TargetLayer]) -> None:
         self.trace_index, self.config, self.state = trace_index, config, state
+        self._siblings: dict[tuple[object, ...], list[TargetLayer]] = {}
+        for leaf in leaves:
+            self._siblings.setdefault(_kind_of(leaf), []).append(leaf)
         # How often units were looked up, which tells whether layers inside another were looked for.
         self.lookups = 0
         self._large_groups: dict[tuple[Fingerprint, float], UnitGroup] = {}
@@ -85,11 +95,33 @@ class CandidateSearch:
             found = self._candidates_among(batch, leaf, excluded)
             if found:
                 nothing = False
-                yield sorted(found.values(), key=lambda candidate: candidate.cost)
+                yield self._jointly(leaf, sorted(found.values(), key=lambda one: one.cost))
         together = side_by_side(_all_of(groups), len(leaf.variables)) if nothing else None
         candidate = self._candidate(leaf, together) if together is not None else None
         if candidate is not None and candidate.names not in excluded:
             yield [candidate]
+
+    def _jointly(self, leaf: TargetLayer, candidates: list[Candidate]) -> list[Candidate]:
+        """Of candidates that running cannot tell apart, first the one that the names give to the
+        layer when each of the layers that look the same gets another one.
+        """
+        equal = [one for one in candidates if one.cost[0] == candidates[0].cost[0]]
+        layers = [
+            leaf, *(other for other in self._siblings[_kind_of(leaf)]
+                    if other is not leaf and not self.state.has_met(other.display_name))
+        ]
+        if not 1 < len(equal) <= MOST_TOGETHER or not 1 < len(layers) <= MOST_TOGETHER:
+            return candidates
+        costs = np.array([[1 - name_similarity(one.names[0], other.base_name) for one in equal]
+                          for other in layers])
+        rows, columns = costs.shape
+        chosen, margins = _core.assign(np.arange(0, rows * columns + 1, columns),
+                                       np.tile(np.arange(columns), rows), costs.ravel(),
+                                       np.ones(rows), columns, 1.0)
+        if chosen[0] < 0 or margins[0] < LEAST_MARGIN:
+            return candidates
+        first = equal[chosen[0]]
+        return [first, *(one for one in candidates if one is not first)]
 
     def units_on(self, key: Fingerprint) -> UnitGroup:
         """The units with that input; large groups are kept, since many layers ask for them."""
@@ -285,6 +317,12 @@ def reason_for_nothing(trace_index: TraceIndex, leaf: TargetLayer, inputs: list[
                      for unit in users)
     return (f"{wanted}: its input is that of {held}; no way to fill it from there gives an output "
             "that torch has")
+
+
+def _kind_of(leaf: TargetLayer) -> tuple[object, ...]:
+    """What layers have in common that only names and inputs tell apart."""
+    return (leaf.display_name.rpartition("/")[0], leaf.class_name,
+            tuple(variable.shape for variable in leaf.variables))
 
 
 def _all_of(groups: list[UnitGroup]) -> list[TracedOp]:

@@ -86,7 +86,7 @@ class KerasPass:
         self.set_value = set_value
         self.config = config
         self.state = SearchState(choices=list(config.choices))
-        self.search = CandidateSearch(trace_index, config, self.state)
+        self.search = CandidateSearch(trace_index, config, self.state, self.leaves.values())
         # For layers that are being looked for: how far from the nearest value in torch the best
         # output was.
         self.missed: dict[str, float] = {}
@@ -186,20 +186,23 @@ class KerasPass:
         """
         arrays = [array for array in eager_arrays(output) if array.size]
         self.state.outputs = tuple(map(fingerprint, arrays))
-        lost, is_some_left = False, self._is_some_left()
+        lost, is_swapped, is_some_left = False, False, self._is_some_left()
+        theirs = [key for key, _ in self.trace_index.outputs]
         for number, (array, key) in enumerate(zip(arrays, self.state.outputs, strict=True)):
             alike = [(other, distance(one, key))
                      for one, other in self.trace_index.outputs if other.size == array.size]
             equal = [other for other, apart in alike if apart < MOST_DRIFT]
             lost |= not equal and ((is_some_left and bool(alike))
                                    or self.trace_index.seen.nearest(key) >= MOST_DRIFT)
+            is_swapped |= (len(theirs) == len(arrays) and bool(equal)
+                           and distance(theirs[number], key) >= MOST_DRIFT)
             is_in_order = not equal or any(in_one_order(other, array) for other in equal)
             self.state.outputs_in_order[f"{OUTPUTS}, number {number + 1}"] = is_in_order
         self.state.lost = lost
         for label, is_in_order in self.state.outputs_in_order.items():
             if not is_in_order:
                 self.raise_unflatten(label)
-        if (lost and self.config.may_give_up and OUTPUTS not in self.config.accepted
+        if ((lost or is_swapped) and self.config.may_give_up and OUTPUTS not in self.config.accepted
                 and any(choice.alternatives for choice in self.state.choices)):
             self.state.broken = OUTPUTS
             raise Backtrack(OUTPUTS)
