@@ -5,7 +5,6 @@ verdict of the classic functions, `convert`, `verify` and the command line.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ..comparison.measurement import measure
@@ -136,7 +135,7 @@ def find_cause(found: Comparison, source: Source, target: Target, inputs: InputP
             note = ("no layer of the Keras model holds weights of the torch module: carry them "
                     "over first (ktc.convert), or give plan= when they are computed")
             return replace(found, notes=(*found.notes, note))
-        divergence = diagnosis.result(found.relative_diff or inf)
+        divergence = diagnosis.result()
         return decide(
             replace(found, first_divergence=divergence,
                     layer_differences=diagnosis.layer_differences()))

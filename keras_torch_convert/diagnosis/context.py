@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf, prod
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,16 +38,27 @@ MAX_STEPS_BACK = 8
 NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 
 
+class Cause(NamedTuple):
+    """What differs: its kind, a sentence, and what to do."""
+
+    kind: str
+    cause: str
+    advice: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Hypothesis:
     """A possible cause: `trial` is the Keras value with the cause fixed.
 
     `compare` says how it is judged: "values" against `against`, or against any value that torch may
     have there; "statistics" against all that torch computes; "consumer" by what the next Keras call
-    makes of it, by statistics; "parent" when `trial` is the output of the layer around, by
-    statistics. `at` and `torch_at` name the Keras layer and the torch module to change where these
-    are not the point's. `output_of` is the number of the call whose output `trial` replaces, when
-    that is not the point's.
+    makes of it, by statistics; "parent" when `trial` is a value of the layer around, by statistics.
+    `at` and `torch_at` name the Keras layer and the torch module to change where these are not the
+    point's. `output_of` is the number of the call whose output `trial` replaces, when that is not
+    the point's; `given` is what the call before must give for it. `instead` is what stands in the
+    place of `trial` as long as nothing is fixed, where that is another value than the output;
+    `is_inside` says that both go into a layer further on inside the layer around. `others` are
+    further causes that must be fixed with this one.
     """
 
     kind: str
@@ -59,6 +70,10 @@ class Hypothesis:
     torch_at: str | None = None
     compare: Literal["values", "statistics", "consumer", "parent"] = "values"
     output_of: int | None = None
+    given: Array | None = None
+    instead: Array | None = None
+    is_inside: bool = False
+    others: tuple[Cause, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +102,9 @@ class DivergenceContext:
     layer's variables as they are and as torch's values make them; `owners` names for a variable
     that holds another one's values that other; `wrong_weights` are earlier calls with other values
     than torch's. `masks` are inputs of zeros and ones, `patched` what layers inside the parent give
-    in this run instead of their own output, by identity. `nearest` is the distance of an array to
+    in this run instead of their own output, by identity; `weighted` are
+    all those with weights; `passed_on` is what the calls behind got
+    instead of the point's output. `nearest` is the distance of an array to
     the nearest value of torch, by statistics.
     """
 
@@ -112,6 +129,9 @@ class DivergenceContext:
     wrong_weights: list[WrongWeights] = field(default_factory=list)
     masks: Sequence[Array] = ()
     patched: Mapping[int, Array] = field(default_factory=dict)
+    weighted: Collection[int] = ()
+    passed_on: Array | None = None
+    values_around: list[Array] | None = None
     is_first: bool = False
     is_last: bool = False
 
@@ -163,7 +183,7 @@ class DivergenceContext:
         if hypothesis.compare in ("statistics", "parent"):
             return self.nearest(hypothesis.trial)
         if hypothesis.compare == "consumer":
-            return self._through_consumer(hypothesis.trial)[0]
+            return self._through_consumer(hypothesis.trial)
         candidates = self.expected if hypothesis.against is None else [hypothesis.against]
         return min((apart(array, hypothesis.trial) for array in candidates), default=inf)
 
@@ -173,9 +193,9 @@ class DivergenceContext:
             return self.nearest(self.keras.outputs[0])
         if hypothesis.compare == "consumer":
             # A consumer that hardly moves with its input agrees whatever goes in.
-            return self._through_consumer(hypothesis.trial)[1]
-        if hypothesis.compare == "parent" and (unchanged := self.around()) is not None:
-            return self.nearest(unchanged)
+            return self._through_consumer(self.keras.outputs[0])
+        if hypothesis.instead is not None:
+            return self.nearest(hypothesis.instead)
         return self.difference
 
     def explains(self, hypothesis: Hypothesis, distance: float) -> bool:
@@ -187,12 +207,14 @@ class DivergenceContext:
         enough = max(PROVEN_BELOW, PROVEN_SHARE * min(baseline, 1.0))
         return distance < enough and distance < SHARE_OF_BASELINE * baseline
 
-    def _through_consumer(self, output: Array) -> tuple[float, float]:
-        """Distance from torch of what the next call makes of `output` in the place of the point's
-        own, and of what it makes of that.
+    def _through_consumer(self, output: Array) -> float:
+        """Return the distance from torch of what the next call makes of `output` in the place of
+        the point's own.
         """
-        for call, captured in self.consumers if self.keras.outputs else ():
-            own = self.keras.outputs[0]
+        own = self.passed_on
+        if own is None:
+            return inf
+        for call, captured in self.consumers:
             taken = [one.shape == own.shape and np.array_equal(one, own) for one in captured.inputs]
             if not any(taken):
                 continue
@@ -205,8 +227,8 @@ class DivergenceContext:
             if result is not None and distance(fingerprint(result),
                                                fingerprint(output)) > UNCHANGED_BELOW:
                 # A call that changes nothing proves nothing.
-                return self.nearest(result), self.nearest(captured.outputs[0])
-        return inf, inf
+                return self.nearest(result)
+        return inf
 
     # Trials.
 
@@ -226,24 +248,47 @@ class DivergenceContext:
         return self.run(inputs)
 
     def around(self, layer: Any = None, *, settings: Mapping[str, Any] = NO_SETTINGS,
-               change: Callable[[Any], Any] | None = None) -> Array | None:
-        """Return what the layer around the point gives with other `settings`, or with those, or the
-        output, of one `layer` inside changed.
+               change: Callable[[Any], Any] | None = None) -> dict[str, Any] | None:
+        """Run the layer around the point with other `settings`, or with those, or the output, of
+        one `layer` inside changed.
 
-        For a point "before" a call: what goes into that call then.
+        Returns the first value that moves, as fields of a Hypothesis: what goes into a layer with
+        weights further on inside, else the output; None when nothing does. For a point "before" a
+        call: what goes into that call.
         """
-        if self.parent is None:
-            return None
+        return None if self.parent is None else self._moved(
+            self._values_around(layer, settings, change))
+
+    def _moved(self, values: list[Array]) -> dict[str, Any] | None:
+        assert self.parent is not None
+        if self.values_around is None:
+            self.values_around = self._values_around(None, NO_SETTINGS, None)
+        pairs = list(zip(values, self.values_around, strict=False))
+        for number, (trial, instead) in enumerate(pairs):
+            if trial.shape != instead.shape or not np.array_equal(trial, instead):
+                is_inside = self.point.kind == "before" or number < len(pairs) - 1
+                return {
+                    "trial": trial, "instead": instead, "is_inside": is_inside, "compare": "parent",
+                    "output_of": self.parent[0].number
+                }
+        return None
+
+    def _values_around(self, layer: Any, settings: Mapping[str, Any],
+                       change: Callable[[Any], Any] | None) -> list[Array]:
+        assert self.parent is not None
         call, captured = self.parent
-        before: list[Array] = []
+        found: list[Array] = []
+        reached = self.point.kind != "before"
 
         def handle(inner: Any, run: Any, args: Any, kwargs: Any) -> Any:
-            if inner is self.layer and self.point.kind == "before" and not before:
-                before.extend(np.array(array) for array in eager_arrays((args, kwargs)))
-            if id(inner) in self.patched:
-                return as_tensor_like(self.patched[id(inner)], run(*args, **kwargs), self.target)
+            nonlocal reached
+            reached = reached or inner is self.layer
+            if reached and id(inner) in self.weighted:
+                found.extend(np.array(array) for array in eager_arrays((args, kwargs)))
             changes_settings = inner is layer and bool(settings)
             output = (altered(inner, settings) if changes_settings else run)(*args, **kwargs)
+            if id(inner) in self.patched and not changes_settings:
+                output = as_tensor_like(self.patched[id(inner)], output, self.target)
             if inner is not layer or change is None:
                 return output
             changed = change(output)
@@ -253,12 +298,15 @@ class DivergenceContext:
         with intercepted_calls(self.target, handle):
             outer = altered(call.layer, settings) if layer is None else call.layer
             output = called(self.target, outer, captured.args, captured.kwargs)
-        return output if self.point.kind != "before" else next(iter(before), None)
+        return [] if output is None else [*found, output]
 
-    def around_with_weights(self, wrong: WrongWeights) -> Array | None:
-        """Return what the layer around the point gives when a layer inside holds what it should."""
+    def around_with_weights(self, wrong: WrongWeights) -> dict[str, Any] | None:
+        """Run the layer around the point with the weights that a layer inside should hold."""
+        if self.parent is None:
+            return None
         with self.weights(wrong.planned, wrong.call):
-            return self.around()
+            values = self._values_around(None, NO_SETTINGS, None)
+        return self._moved(values)
 
     @contextmanager
     def weights(self, values: Mapping[str, Array], call: LayerCall | None = None) -> Iterator[None]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
 from ..comparison.arrays import apart
-from ..comparison.divergence import FirstDivergence
+from ..comparison.divergence import Difference, FirstDivergence
 from ..running.keras_calls import KerasRun
 from ..running.outputs import describe
-from .context import Array, DivergenceContext, Hypothesis
+from .context import Array, Cause, DivergenceContext, Hypothesis
 
 # Set to anything, a fault of the diagnosis itself is raised instead of noted: the tests set it.
 RAISE_INTERNAL_ERRORS = "KERAS_TORCH_CONVERT_RAISE_INTERNAL_ERRORS"
@@ -27,7 +27,7 @@ def describe_divergence(context: DivergenceContext, best: tuple[float, Hypothesi
     """Return what was found at a point of a run; `best` is the cause with how near it comes, None
     when none holds.
     """
-    distance, hypothesis = best if best is not None else (None, None)
+    hypothesis = None if best is None else best[1]
     layer, operation = _keras_side(context, keras)
     path = _torch_path(context, hypothesis)
     module = modules.get(path)
@@ -40,9 +40,27 @@ def describe_divergence(context: DivergenceContext, best: tuple[float, Hypothesi
                             difference=_difference(context, ours), cause=UNKNOWN)
     if hypothesis is None:
         return found
-    cause = f"{hypothesis.cause}: with that fixed the outputs agree to {distance:.0e}"
-    return replace(found, keras_layer=hypothesis.at or layer, kind=hypothesis.kind, cause=cause,
-                   advice=hypothesis.advice, distance=distance)
+    cause = Cause(hypothesis.kind, hypothesis.cause, hypothesis.advice)
+    return described(replace(found, keras_layer=hypothesis.at or layer), cause, best)
+
+
+def described(found: FirstDivergence, cause: Cause,
+              best: tuple[float, Hypothesis] | None) -> FirstDivergence:
+    """Return a divergence with its cause, one of those in `best`."""
+    if best is None:
+        return found
+    distance, hypothesis = best
+    fixed = "that and the rest" if hypothesis.others else "that"
+    sentence = f"{cause.cause}: with {fixed} fixed the outputs agree to {distance:.0e}"
+    return replace(found, kind=cause.kind, cause=sentence, advice=cause.advice, distance=distance)
+
+
+def difference_of_group(group: Sequence[tuple[FirstDivergence, Cause]],
+                        effect: float | None) -> Difference:
+    """Return divergences of one cause as one difference."""
+    layers = tuple(dict.fromkeys(one.keras_layer for one, _ in group))
+    modules = tuple(dict.fromkeys(one.torch_module for one, _ in group))
+    return Difference(*group[0][1], layers, modules, effect)
 
 
 def _keras_side(context: DivergenceContext, keras: KerasRun) -> tuple[str, str]:

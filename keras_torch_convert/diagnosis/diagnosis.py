@@ -4,7 +4,7 @@ where they part, and causes tried there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf, isfinite
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..comparison.arrays import arranged
+from ..comparison.arrays import apart, arranged
 from ..comparison.divergence import FirstDivergence
 from ..comparison.measurement import reference_of
+from ..comparison.outputs import difference_of
 from ..plan.plan import Plan
-from ..running.fingerprint import distance, fingerprint
-from ..running.keras_calls import KerasRun, LayerCall, run_keras_calls
+from ..running.fingerprint import fingerprint
+from ..running.keras_calls import Captured, KerasRun, LayerCall, Patch, run_keras_calls
 from ..running.keras_values import eager_arrays
 from ..running.outputs import as_array
 from ..running.run import cast_floats
@@ -25,39 +26,37 @@ from ..running.torch_steps import TorchRun, run_torch_steps
 from ..spec.source import Source
 from ..spec.target import Target
 from .causes import hypotheses_of
-from .causes.weights import LayerWeights
-from .context import Array, DivergenceContext, Hypothesis
-from .description import describe_divergence
-from .locator import AGREES_BELOW, DivergencePoint, Locator
-from .neighborhood import Neighborhood
+from .causes.weights import LayerWeights, wrong_values
+from .context import Array, Cause, DivergenceContext, Hypothesis, replaced
+from .description import UNKNOWN, describe_divergence, described, difference_of_group
+from .locator import AGREES_BELOW, DivergencePoint, Locator, TorchValues
+from .neighborhood import Neighborhood, NeighborhoodRequest
 from .scopes import TorchScope, names_by_layer, scope_of
+from .teacher import EXACT_BELOW, TeacherForcing, is_activation, most_alike, possible_outputs
 
 if TYPE_CHECKING:
     from ..running.input_pair import InputPair
 
-# Statistics that differ by less than this part of the outputs' difference are looked at only when
-# nothing else is left.
-PART_OF_OUTPUT = 1e-3
-COARSEST = 3e-4
 FINEST = 8e-7
-MAX_DIVERGENCES = 8
-# What is left of the outputs' difference below this share counts only where its cause is proven.
+# A cause that is fixed may show the next one in the same stretch.
+MAX_ROUNDS = 5
+# So many points are looked at in one run of each model.
+BATCH = 6
+MAX_POINTS = 120
+# What makes less of the outputs' difference counts only where its cause is proven.
 NEGLIGIBLE_SHARE = 0.01
-MAX_UNKNOWN = 2
-# Inputs of a point that are further apart than the first are replaced by torch's before causes are
-# tried, as long as they are nearer than the second, value by value.
-EXACT_BELOW = 3e-7
-NEARLY_BELOW = 0.02
+# A cause's value is near torch's when the difference is less.
+NEAR = 3e-4
 # So many causes that hold at one point are tried in the model.
-MAX_CANDIDATES = 4
+MAX_TRIED = 4
 
 Best = tuple[float, Hypothesis]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PatchedRun:
-    """One run of the Keras model in which some calls gave other outputs than their own, by number,
-    compared with torch's run.
+class ForcedRun:
+    """One run of the Keras model in which calls of layers with weights gave torch's values, and
+    some others what they give with their cause fixed: `patched` has both by number of the call.
     """
 
     patched: Mapping[int, Array]
@@ -67,25 +66,19 @@ class PatchedRun:
 
 @dataclass(slots=True, eq=False)
 class _Found:
-    """A divergence, and how much of the outputs' difference it makes."""
+    """A divergence: `patch` gives the outputs of calls with which the models agree behind it."""
 
-    effect: float
     context: DivergenceContext
     best: Best | None
     divergence: FirstDivergence
+    patch: Mapping[int, Array]
 
-    def is_same(self, other: _Found) -> bool:
-        """Whether a cause was met again: at the same layer, or where another call takes the same
-        value.
-        """
-        ours, theirs = (one.best[1] if one.best is not None else None for one in (self, other))
-        same_layer = self.divergence.keras_layer == other.divergence.keras_layer
-        if ours is None or theirs is None:
-            return same_layer and ours is theirs
-        if same_layer and ours.cause == theirs.cause:
-            return True
-        same_input = self.context.call.inputs == other.context.call.inputs
-        return ours.kind == theirs.kind and (same_input or (same_layer and bool(theirs.at)))
+    def causes(self) -> list[Cause]:
+        """Return the cause and those that go with it, one of no kind when none is proven."""
+        if self.best is None:
+            return [Cause("", UNKNOWN, "")]
+        hypothesis = self.best[1]
+        return [Cause(hypothesis.kind, hypothesis.cause, hypothesis.advice), *hypothesis.others]
 
 
 class Diagnosis:
@@ -117,37 +110,51 @@ class Diagnosis:
         }
         self.modules = dict(module.named_modules())
         self.torch = self._run_torch()
+        self.values = TorchValues(self.torch)
         self.masks = [
             array for array in eager_arrays(inputs.keras_inputs)
             if array.dtype.kind in "iub" and array.max(initial=0) <= 1
         ]
         self.weights = LayerWeights(source, target, plan)
         self.names = names_by_layer(plan, source, target)
-        keras = self._run_keras({})
-        self.scopes = self._scopes(keras)
-        self.unpatched = PatchedRun({}, keras, self._locator(keras))
+        self.keras = self._run_keras()
+        self.scopes = self._scopes(self.keras)
+        self.candidates = {
+            number: possible_outputs(scope, self.torch) for number, scope in self.scopes.items()
+        }
+        leaves = self.keras.leaves()
+        activated = {key for one in leaves if is_activation(one) for key in one.inputs}
+        self.before_activation = {one.number for one in leaves if activated & set(one.outputs)}
 
     def _run_torch(self, capture: Sequence[int] = ()) -> TorchRun:
         return run_torch_steps(self.source.module, self.inputs.torch_call, self.inputs.torch_inputs,
                                self.tensors, capture, self.dtype)
 
-    def _run_keras(self, patched: Mapping[int, Array], capture: Sequence[int] = ()) -> KerasRun:
+    def _run_keras(self, patch: Patch | None = None, capture: Sequence[int] = ()) -> KerasRun:
         return run_keras_calls(self.target, self.inputs.keras_call, self.inputs.keras_inputs,
-                               capture, patched)
+                               capture, patch)
 
     def _scopes(self, keras: KerasRun) -> dict[int, TorchScope]:
-        scopes = {}
+        calls: dict[str, list[LayerCall]] = {}
         for call in keras.leaves():
-            names = self.names.get(call.leaf.display_name) if call.leaf is not None else None
-            scope = scope_of(names, call.inputs, self.torch, self.modules) if names else None
-            if scope is not None:
-                scopes[call.number] = scope
+            if call.leaf is not None and self.names.get(call.leaf.display_name):
+                calls.setdefault(call.leaf.display_name, []).append(call)
+        scopes = {}
+        for layer, uses in calls.items():
+            for turn, call in enumerate(uses):
+                scope = scope_of(self.names[layer], call.inputs, self.torch, self.modules,
+                                 (turn, len(uses)))
+                if scope is not None:
+                    scopes[call.number] = scope
         return scopes
 
-    def _locator(self, keras: KerasRun, agrees_below: float = AGREES_BELOW) -> Locator:
-        return Locator(keras, self.torch, self.scopes,
-                       lambda call: self.weights.as_planned(call, self.scopes.get(call.number)),
-                       [fingerprint(mask) for mask in self.masks], agrees_below)
+    def _holds_its_weights(self, call: LayerCall) -> bool | None:
+        return self.weights.as_planned(call, self.scopes.get(call.number))
+
+    def _locator(self, keras: KerasRun, patched: Collection[int] = (),
+                 agrees_below: float = AGREES_BELOW) -> Locator:
+        return Locator(keras, self.values, self.scopes, self._holds_its_weights,
+                       [fingerprint(mask) for mask in self.masks], patched, agrees_below)
 
     def layer_differences(self) -> dict[str, float]:
         """Return, by display name of each layer that makes no calls of others, how far the
@@ -156,95 +163,137 @@ class Diagnosis:
         1 stands for 1 and more. A layer that is called several times has the largest.
         """
         found: dict[str, float] = {}
-        locator = self.unpatched.locator
+        locator = self._locator(self.keras)
         for call in locator.leaves:
             for apart_by in locator.output_distances[call.number]:
                 found[call.display_name] = max(found.get(call.display_name, 0.0),
                                                min(apart_by, 1.0))
         return found
 
-    def result(self, difference: float) -> FirstDivergence | None:
-        """Return the divergence that changes the outputs most, with its cause and those of the
-        others; `difference` is that of the outputs, relative to the largest one.
+    def result(self) -> FirstDivergence | None:
+        """Return the divergence that changes the outputs most, with all that differs.
 
-        Each point that is found is patched with torch's value before the next is looked for.
+        Every layer with weights is given torch's values, so that each place is looked at alone.
         """
-        run, found = self.unpatched, list[_Found]()
-        first = left = self._outputs_distance(run)
-        visited, unknown = set[int](), 0
-        while len(visited) < MAX_DIVERGENCES:
-            share = left / first if found and 0 < first < inf else 1.0
-            run, point = self.locate(run, difference * share, is_first=not found)
-            if point is None or point.call.number in visited:
+        torch_values = self._torch_values(
+            [value.order for values in self.candidates.values() for value in values])
+        found: list[_Found] = []
+        patched: dict[int, Array] = {}
+        visited, measured = set[int](), set[int]()
+        for number in range(MAX_ROUNDS):
+            level = AGREES_BELOW if found or not number else FINEST
+            run, points = self._forced(patched, torch_values, level)
+            points = [point for point in points if point.call.number not in visited][:MAX_POINTS]
+            visited |= {point.call.number for point in points}
+            good = (one for one in run.patched
+                    if one in self.scopes and not run.locator.bad_inputs(run.keras.calls[one]))
+            measured |= {*good, *(one.call.number for one in points if one.kind == "layer")}
+            for first in range(0, len(points), BATCH):
+                for context in self.contexts(points[first:first + BATCH], run):
+                    new = self._looked_at(context, run, torch_values)
+                    patched |= new.patch if new.best is not None else {}
+                    found.append(new)
+            if not points and (found or level == FINEST):
                 break
-            visited.add(point.call.number)
-            context = self.context(point, run)
-            best, patched = self._proven(context, run)
-            unknown += best is None
-            if best is None and ((found and share <= NEGLIGIBLE_SHARE) or unknown > MAX_UNKNOWN):
+        for context in self._on_torch_inputs(run, measured):
+            found.append(self._looked_at(context, run, torch_values))
+        return self._ranked(found) if found else None
+
+    def _on_torch_inputs(self, run: ForcedRun,
+                         measured: Collection[int]) -> Iterator[DivergenceContext]:
+        """Yield layers whose own input never became torch's, on torch's input, where they give
+        something else than torch.
+        """
+        calls = [run.keras.calls[number] for number in sorted(self.scopes)]
+        waiting = [
+            DivergencePoint(call, "layer")
+            for call in calls if call.number in run.patched and call.number not in measured
+        ]
+        for first in range(0, len(waiting), BATCH):
+            for context in self.contexts(waiting[first:first + BATCH], run):
+                ours, theirs = context.keras.inputs, context.torch_inputs
+                given = most_alike(theirs[:1], ours[0]) if len(ours) == 1 else None
+                if given is None or apart(given, ours[0]) < EXACT_BELOW:
+                    continue
+                output = context.run([given])
+                args, kwargs = replaced((context.keras.args, context.keras.kwargs), [given])
+                if output is not None:
+                    context.keras = Captured(args, kwargs, [given], [output], [output])
+                    if apart(run.patched[context.call.number], output) >= EXACT_BELOW:
+                        yield context
+
+    def _forced(self, patched: Mapping[int, Array], torch_values: Mapping[int, Sequence[Array]],
+                level: float) -> tuple[ForcedRun, list[DivergencePoint]]:
+        """Run the Keras model on torch's values, and return the points where the models part."""
+        teacher = TeacherForcing(self.scopes, self.candidates, torch_values, self.values,
+                                 self._holds_its_weights, self.before_activation, patched)
+        keras = self._run_keras(teacher)
+        locator = self._locator(keras, teacher.chosen, level)
+        own = {
+            number: DivergencePoint(keras.calls[number], "layer")
+            for number in teacher.differing if not locator.bad_inputs(keras.calls[number])
+        }
+        points = own | {point.call.number: point for point in locator.points()}
+        run = ForcedRun(teacher.chosen, keras, locator)
+        return run, [points[number] for number in sorted(points)]
+
+    def _looked_at(self, context: DivergenceContext, run: ForcedRun,
+                   torch_values: Mapping[int, Sequence[Array]]) -> _Found:
+        """Return what was found at a point: the first cause that holds, better one with which the
+        calls behind agree too.
+        """
+        best, patch = None, self._patch(context, None, run)
+        for one in islice(self.causes(context), MAX_TRIED):
+            tried = self._patch(context, one, run)
+            best, patch = (one, tried) if best is None else (best, patch)
+            if context.scope is not None or not tried:
                 break
-            divergence = describe_divergence(context, best, run.keras, self.modules)
-            before, left = left, self._outputs_distance(patched) if patched is not None else 0.0
-            new = _Found(before - left, context, best, divergence)
-            same = next((one for one in found if one.is_same(new)), None)
-            if same is not None:
-                same.effect += new.effect
-            else:
-                found.append(new)
-            if patched is None:
+            _, points = self._forced({**run.patched, **tried}, torch_values,
+                                     run.locator.agrees_below)
+            behind = {call.number for number in tried for call in self._consumers(number, run)}
+            if not any(point.call.number in behind for point in points):
+                best, patch = one, tried
                 break
-            run = patched
-        ranked = [one.divergence for one in sorted(found, key=lambda one: -one.effect)]
-        also = tuple(f"{one.keras_layer or 'inputs'}: {one.cause}" for one in ranked[1:])
-        return replace(ranked[0], also=also) if ranked else None
+        if best is None and (wrong := wrong_values(context)):
+            # Beside the values that it holds the layer differs in something else.
+            with context.weights(context.planned):
+                others = next(self.causes(context), None)
+            if others is not None:
+                best = (others[0], replace(others[1], others=(*others[1].others, *wrong)))
+        divergence = describe_divergence(context, best, run.keras, self.modules)
+        return _Found(context, best, divergence, patch)
 
-    def _proven(self, context: DivergenceContext,
-                run: PatchedRun) -> tuple[Best | None, PatchedRun | None]:
-        """Return the first cause that holds, better one with which the calls behind agree too, and
-        the run with it fixed; None when it is not known which value torch has there.
+    def _ranked(self, found: list[_Found]) -> FirstDivergence | None:
+        """Return the divergence with the largest effect on the outputs, and all, alike ones as one.
+
+        The effect of a group is how far the outputs move when it is fixed, after those before it.
         """
-        first: tuple[Best, PatchedRun | None] | None = None
-        for best in islice(self.causes(context), MAX_CANDIDATES):
-            patch = self._patch(context, best)
-            patched = self.run({**run.patched, **patch}) if patch else None
-            if patched is None or context.scope is not None:
-                return best, patched
-            _, point = self.locate(patched, 0.0, is_first=False)
-            consumers = [call.number for number in patch for call in self._consumers(number)]
-            if point is None or point.call.number not in consumers:
-                return best, patched
-            first = first or (best, None)
-        if first is not None:
-            return first
-        patch = self._patch(context, None)
-        return None, self.run({**run.patched, **patch}) if patch else None
+        groups: dict[tuple[str, str], list[tuple[_Found, Cause]]] = {}
+        for one in sorted(found, key=lambda one: (one.best is None, one.context.call.number)):
+            layer = one.divergence.keras_layer
+            for cause in one.causes():
+                key = (cause.kind, cause.cause if cause.kind else layer)
+                groups.setdefault(key, []).append((one, cause))
+        patched: dict[int, Array] = {}
+        effects: dict[tuple[str, str], float] = {}
+        left = self._outputs({})
+        for key, group in groups.items():
+            patched |= {number: array for one, _ in group for number, array in one.patch.items()}
+            after = self._outputs(patched)
+            effects[key], left = _moved(left, after), after
+        ranked = sorted(groups, key=lambda key: -effects[key])
+        known = [effects[key] for key in groups if key[0]]
+        least = NEGLIGIBLE_SHARE * max(known, default=-inf)
+        shown = [key for key in ranked if key[0] or effects[key] > least]
+        differences = tuple(
+            difference_of_group([(one.divergence, cause)
+                                 for one, cause in groups[key]], effects[key]) for key in shown)
+        main, cause = groups[shown[0]][0]
+        return replace(described(main.divergence, cause, main.best), differences=differences)
 
-    def run(self, patched: Mapping[int, Array]) -> PatchedRun:
-        """Run the Keras model with other outputs in the place of some calls' own."""
-        keras = self._run_keras(patched)
-        return PatchedRun(patched, keras, self._locator(keras))
-
-    def locate(self, run: PatchedRun, difference: float, *,
-               is_first: bool = True) -> tuple[PatchedRun, DivergencePoint | None]:
-        """Return the first point where the models part by as much as matters for a difference of
-        the outputs, else by less.
-        """
-        levels = {min(max(difference * PART_OF_OUTPUT, AGREES_BELOW), COARSEST), AGREES_BELOW}
-        for level in sorted(levels | ({FINEST} if is_first else set()), reverse=True):
-            locator = self._locator(run.keras, level)
-            point = locator.first()
-            if point is not None:
-                return replace(run, locator=locator), point
-        return run, None
-
-    def _outputs_distance(self, run: PatchedRun) -> float:
-        """Return how far the outputs of the Keras model are from the nearest of torch, by their
-        statistics.
-        """
-        ends = [value.key for value in self.torch.outputs]
-        distances = (
-            min((distance(key, end) for end in ends), default=inf) for key in run.keras.outputs)
-        return max(distances, default=inf)
+    def _outputs(self, patched: Mapping[int, Array]) -> list[Array]:
+        """Return the outputs of the Keras model with some calls patched."""
+        return self._run_keras(_given(patched), [0]).captured[0].outputs
 
     def causes(self, context: DivergenceContext) -> Iterator[Best]:
         """Yield the hypotheses that hold, with how near they come."""
@@ -253,106 +302,78 @@ class Diagnosis:
             if isfinite(found) and context.explains(hypothesis, found):
                 yield found, hypothesis
 
-    def _patch(self, context: DivergenceContext, best: Best | None) -> dict[int, Array]:
-        """Return outputs of calls with which the models agree at a point: torch's value where that
-        is known, else that of the cause; empty when there are none.
+    def _patch(self, context: DivergenceContext, best: Best | None,
+               run: ForcedRun) -> dict[int, Array]:
+        """Return outputs of calls with which the models agree behind a point: torch's values where
+        those are known, else that of the cause; empty when there are none.
         """
         point, call = context.point, context.call
-        if best is not None and point.kind == "layer":
+        if best is not None and point.kind == "layer" and not best[1].is_inside:
             hypothesis = best[1]
             number = call.number if hypothesis.output_of is None else hypothesis.output_of
-            shapes = self.unpatched.keras.calls[number].output_shapes
+            shapes = run.keras.calls[number].output_shapes
+            producer = run.locator.producer(call.inputs[0], call) if call.inputs else None
+            before = {}
+            if hypothesis.given is not None and producer is not None and producer.leaf is None:
+                before = {producer.number: hypothesis.given}
+            if number in run.patched:
+                return before | {number: run.patched[number]}
             if shapes and hypothesis.trial.shape == shapes[0]:
                 expected = context.expected if hypothesis.compare == "values" else []
                 theirs = _nearest(hypothesis.trial, expected)
-                return {number: hypothesis.trial if theirs is None else theirs}
+                return before | {number: hypothesis.trial if theirs is None else theirs}
         if point.kind in ("inputs", "end"):
             return {}
         # Behind the point, where it is known what torch has: the next layers with weights.
-        layers = [call] if call.number in self.scopes else self._around(
-            self.unpatched).next_layers(call)
-        values = self._torch_values(
-            [value.order for one in layers for value in self.scopes[one.number].outputs])
-        keras = self._run_keras({}, [one.number for one in layers]).captured
-        patch = {}
-        for one in layers:
-            order = self.scopes[one.number].outputs[0].order
-            for array in keras[one.number].outputs[:1]:
-                theirs = _nearest(array, values.get(order, ()), within=inf)
-                if theirs is not None:
-                    patch[one.number] = theirs
-        return patch
+        layers = [call] if call.number in self.scopes else self._around(run).next_layers(call)
+        return {one.number: run.patched[one.number] for one in layers if one.number in run.patched}
 
-    def _around(self, run: PatchedRun) -> Neighborhood:
+    def _around(self, run: ForcedRun) -> Neighborhood:
         return Neighborhood(run.keras, self.torch, self.scopes, run.locator)
 
-    def _consumers(self, number: int) -> list[LayerCall]:
-        return self._around(self.unpatched).consumers(self.unpatched.keras.calls[number])
+    def _consumers(self, number: int, run: ForcedRun) -> list[LayerCall]:
+        return self._around(run).consumers(run.keras.calls[number])
 
-    def context(self, point: DivergencePoint, run: PatchedRun) -> DivergenceContext:
-        """Return what both models have at a point, from one more run of each."""
-        call, keras = point.call, run.keras
-        scope = self.scopes.get(call.number)
+    def contexts(self, points: Sequence[DivergencePoint],
+                 run: ForcedRun) -> Iterator[DivergenceContext]:
+        """Yield what both models have at some points, from one more run of each."""
         around = self._around(run)
-        inside = [keras.calls[number] for number in call.children]
-        producers = list(
-            point.after) if point.kind == "before" else inside or around.producers(call)
-        consumers, chain = around.consumers(call)[:2], around.chain(call)
-        request = around.request(point)
-        parent = call if inside else keras.calls[call.parent] if call.parent else None
-        parent = None if point.kind == "inputs" and not inside else parent
-        values = self._torch_values(request.orders)
-        patched = {
-            **run.patched, **self._exact_inputs(run, [call, *([parent] if parent else [])], values)
-        }
-        wanted = [call, *producers, *consumers, *chain, *([parent] if parent else [])]
-        captured = self._run_keras(patched, [one.number for one in wanted]).captured
+        parts = [_Surroundings.of(point, around) for point in points]
+        values = self._torch_values([order for one in parts for order in one.request.orders])
+        wanted = [call.number for one in parts for call in one.calls]
+        captured = self._run_keras(_given(run.patched), wanted).captured
+        for one in parts:
+            yield self._context(one, run, values, captured)
+
+    def _context(self, part: _Surroundings, run: ForcedRun, values: Mapping[int, Sequence[Array]],
+                 captured: Mapping[int, Captured]) -> DivergenceContext:
+        point, call, parent = part.point, part.point.call, part.parent
+        scope, keras = self.scopes.get(call.number), captured[call.number]
+        orders = {0, *part.request.orders}
+
+        def pairs(calls: Iterable[LayerCall]) -> list[tuple[LayerCall, Captured]]:
+            return [(one, captured[one.number]) for one in calls]
+
         context = DivergenceContext(
-            self.target, point, captured[call.number], self.torch,
-            lambda array: run.locator.index.nearest(fingerprint(array)), producers=[
-                (one, captured[one.number]) for one in producers
-            ], consumers=[(one, captured[one.number]) for one in consumers], chain=[
-                (one, captured[one.number]) for one in chain
-            ], parent=(parent, captured[parent.number]) if parent else None, scope=scope,
-            steps=list(request.steps), values=values, masks=self.masks,
-            patched=_patched_inside(keras, parent, run.patched) if parent else {},
-            is_first=call.number <= min(self.scopes, default=call.number), is_last=any(
-                key in keras.calls[0].outputs for key in call.outputs))
-        context.expected = context.arrays_of(request.expected)
-        context.next_inputs = context.arrays_of(request.next_inputs)
+            self.target, point, replace(keras, outputs=keras.own), self.torch,
+            lambda array: self.values.nearest(fingerprint(array)), producers=pairs(
+                part.producers), consumers=pairs(part.consumers), chain=pairs(part.chain),
+            parent=(parent, captured[parent.number]) if parent else None, scope=scope, steps=list(
+                part.request.steps), values={
+                    order: arrays for order, arrays in values.items() if order in orders
+                }, passed_on=next(iter(keras.outputs), None), masks=self.masks,
+            patched=_patched_inside(run, parent, call) if parent else {}, is_first=call.number
+            <= min(self.scopes, default=call.number), is_last=any(
+                key in run.keras.calls[0].outputs for key in call.outputs))
+        context.expected = context.arrays_of(part.request.expected)
+        context.next_inputs = context.arrays_of(part.request.next_inputs)
         if point.kind == "inputs":
             context.torch_inputs = list(context.values[0])
         elif scope is not None:
             context.torch_inputs = context.arrays_of(scope.inputs)
-        self._add_weights(
-            context, [*(one for one in around.earlier(call) if one not in producers), *producers])
+        earlier = [one for one in part.earlier if one not in part.producers]
+        self._add_weights(context, [*earlier, *part.producers])
         return context
-
-    def _exact_inputs(self, run: PatchedRun, calls: Sequence[LayerCall],
-                      values: Mapping[int, Sequence[Array]]) -> dict[int, Array]:
-        """Return torch's values for the calls that give the inputs of some, where those agree
-        nearly only: what is wrong before must not hide the cause.
-        """
-        locator = run.locator
-        wanted: dict[int, list[Array]] = {}
-        inputs = [
-            (one, key, apart) for one in calls
-            for key, apart in zip(one.inputs, locator.input_distances[one.number], strict=True)
-        ]
-        for call, key, apart in inputs:
-            tolerance = locator.tolerance[call.number]
-            producer = locator.producer(key, call)
-            if producer is not None and EXACT_BELOW < apart < tolerance:
-                found = locator.index.find(key, tolerance)
-                wanted[producer.number] = [
-                    array for value in found for array in values.get(value.order, ())
-                ]
-        captured = self._run_keras(run.patched, list(wanted)).captured if wanted else {}
-        exact = {
-            number: _nearest(captured[number].outputs[0], arrays, within=NEARLY_BELOW)
-            for number, arrays in wanted.items()
-        }
-        return {number: array for number, array in exact.items() if array is not None}
 
     def _add_weights(self, context: DivergenceContext, before: Iterable[LayerCall]) -> None:
         leaf = context.call.leaf
@@ -372,18 +393,60 @@ class Diagnosis:
         return values
 
 
-def _patched_inside(keras: KerasRun, parent: LayerCall,
-                    patched: Mapping[int, Array]) -> dict[int, Array]:
-    """Return the patched outputs of layers that a call makes once, by identity of the layer."""
-    inside = [keras.calls[number] for number in parent.children]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Surroundings:
+    """The calls around a point, and what is asked of torch's run for it."""
+
+    point: DivergencePoint
+    request: NeighborhoodRequest
+    parent: LayerCall | None
+    producers: list[LayerCall]
+    earlier: list[LayerCall]
+    consumers: list[LayerCall]
+    chain: list[LayerCall]
+
+    @classmethod
+    def of(cls, point: DivergencePoint, around: Neighborhood) -> _Surroundings:
+        call, calls = point.call, around.keras.calls
+        inside = [calls[number] for number in call.children]
+        producers = (list(point.after)
+                     if point.kind == "before" else inside or around.producers(call))
+        parent = call if inside else calls[call.parent] if call.parent else None
+        parent = None if point.kind == "inputs" and not inside else parent
+        return cls(point, around.request(point), parent, producers, around.earlier(call),
+                   around.consumers(call)[:2], around.chain(call))
+
+    @property
+    def calls(self) -> list[LayerCall]:
+        """The calls whose values are kept."""
+        parent = [] if self.parent is None else [self.parent]
+        return [self.point.call, *self.producers, *self.consumers, *self.chain, *parent]
+
+
+def _moved(before: Sequence[Array], after: Sequence[Array]) -> float:
+    """Return how far outputs moved, relative to the largest values after it."""
+    moves = (difference_of(new, old).relative for old, new in zip(before, after, strict=True))
+    return max((min(move, 1e3) for move in moves), default=0.0)
+
+
+def _given(patched: Mapping[int, Array]) -> Patch:
+    return lambda call, own: patched.get(call.number)
+
+
+def _patched_inside(run: ForcedRun, parent: LayerCall, call: LayerCall) -> dict[int, Array]:
+    """Return torch's outputs of layers that `parent` calls once, by identity of the layer: those
+    before `call`, where that is inside.
+    """
+    inside = [run.keras.calls[number] for number in parent.children]
     layers = [id(one.layer) for one in inside]
     return {
-        id(one.layer): patched[one.number]
-        for one in inside if one.number in patched and layers.count(id(one.layer)) == 1
+        id(one.layer): run.patched[one.number]
+        for one in inside if one.number in run.patched and layers.count(id(one.layer)) == 1 and (
+            parent is call or one.number < call.number)
     }
 
 
-def _nearest(trial: Array, values: Iterable[Array], within: float = COARSEST) -> Array | None:
+def _nearest(trial: Array, values: Iterable[Array], within: float = NEAR) -> Array | None:
     """Return the value of torch's that is nearest to a trial, in its shape; None when none is
     nearer than `within`.
     """

@@ -5,7 +5,7 @@ agree and whose outputs do not.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isnan
 from typing import Literal
@@ -23,7 +23,6 @@ from .scopes import TorchScope
 AGREES_BELOW = 3e-6
 # A value agrees as long as it is no further off than this many times what came before.
 DRIFT_FACTOR = 8
-FINE_DRIFT_FACTOR = 2
 # Beyond this no drift is taken for rounding.
 MAX_DRIFT = 2e-4
 SAME = 1e-10
@@ -48,13 +47,23 @@ class DivergencePoint:
     after: tuple[LayerCall, ...] = ()
 
 
-class ValueIndex:
-    """Values found by their statistics, all compared at once."""
-    def __init__(self, values: Sequence[Value]) -> None:
+class TorchValues:
+    """Every value of a torch run, found by its statistics, all compared at once."""
+    def __init__(self, torch: TorchRun) -> None:
         """Index the values; those whose statistics hold NaN cannot be found."""
-        self.values = [value for value in values if not any(isnan(number) for number in value.key)]
+        self.torch = torch
+        self.values = [
+            value
+            for value in torch.every_value() if not any(isnan(number) for number in value.key)
+        ]
         self.keys = np.array([value.key for value in self.values], np.float64).reshape(-1, 5)
         self.orders = np.array([value.order for value in self.values], np.int64)
+        self.owner = {step.order: frozenset(step.weights) for step in torch.steps if step.weights}
+        # What an operation of weights computes on its way (the product before the bias) is nothing
+        # that goes on from there.
+        partial = [value.shape == () and value.order in self.owner for value in self.values]
+        self.goes_on = ~np.array(partial, bool)
+        self.eligible: dict[frozenset[str], Mask] = {}
 
     def distances(self, key: Fingerprint) -> npt.NDArray[np.float64]:
         """Return `fingerprint.distance` to every value."""
@@ -71,26 +80,51 @@ class ValueIndex:
         """Return all values nearer than `within`."""
         return [self.values[number] for number in np.flatnonzero(self.distances(key) < within)]
 
+    def nearest_output(self, key: Fingerprint, scope: TorchScope | None) -> float:
+        """Return the distance to the nearest value that a call may give; what other weights give
+        does not count for a layer with weights of its own.
+        """
+        if scope is None:
+            return self.nearest(key, self.goes_on)
+        names = frozenset(scope.names)
+        if names not in self.eligible:
+            self.eligible[names] = np.array(
+                [self._is_eligible(value, names) for value in self.values], bool)
+        finished = ~np.isin(self.orders, list(_unfinished(scope)))
+        later = self.orders >= scope.first_order
+        return self.nearest(key, self.eligible[names] & finished & later)
+
+    def _is_eligible(self, value: Value, names: frozenset[str]) -> bool:
+        """Not what other weights gave, and not what an operation of just these weights computes on
+        its way.
+        """
+        owner = self.owner.get(value.order)
+        if owner is None:
+            return True
+        return bool(owner & names) and not (value.shape == () and owner <= names)
+
 
 class Locator:
-    """What agrees in a run of each model, and the point at which they part."""
-    def __init__(self, keras: KerasRun, torch: TorchRun, scopes: Mapping[int, TorchScope],
-                 holds_its_weights: Callable[[LayerCall], bool | None],
-                 masks: Sequence[Fingerprint] = (), agrees_below: float = AGREES_BELOW) -> None:
+    """What agrees in a run of each model, and the points at which they part."""
+    def __init__(self, keras: KerasRun, values: TorchValues, scopes: Mapping[int, TorchScope],
+                 holds_its_weights: Callable[[LayerCall],
+                                             bool | None], masks: Sequence[Fingerprint] = (),
+                 patched: Collection[int] = (), agrees_below: float = AGREES_BELOW) -> None:
         """Compare all values of the two runs.
 
         `scopes` are those of calls of layers with weights, by number of the call; values agree when
         they are nearer than `agrees_below`. `holds_its_weights` is asked for calls whose output
         torch has nowhere by itself (a table of positions that holds a sum, say): whether the layer
         holds what it should; None for calls whose output can be compared. `masks` are inputs of
-        zeros and ones, which torch may hold in another form.
+        zeros and ones, which torch may hold in another form. `patched` are numbers of calls that
+        gave torch's value instead of their own: nothing drifts behind them, and that a layer around
+        agrees with one of these values proves nothing.
         """
         self.agrees_below = agrees_below
-        self.drift_factor = DRIFT_FACTOR if agrees_below >= AGREES_BELOW else FINE_DRIFT_FACTOR
+        self.drift_factor = 0 if patched else DRIFT_FACTOR
         self.keras = keras
-        self.torch = torch
         self.scopes = scopes
-        self.index = ValueIndex(torch.every_value())
+        self.values = values
         self.leaves = keras.leaves()
         containers = [call for call in keras.calls if call.children]
         self.containers = containers
@@ -98,14 +132,9 @@ class Locator:
             FingerprintIndex((key, call) for call in calls for key in call.outputs)
             for calls in (self.leaves, containers)
         ]
+        self.patched = [keras.calls[number] for number in patched]
         self.holds_its_weights = holds_its_weights
         self.masks = masks
-        self.owner = {step.order: frozenset(step.weights) for step in torch.steps if step.weights}
-        # What an operation of weights computes on its way (the product before the bias) is nothing
-        # that goes on from there.
-        partial = [value.shape == () and value.order in self.owner for value in self.index.values]
-        self.goes_on = ~np.array(partial, bool)
-        self.eligible: dict[frozenset[str], Mask] = {}
         self.drift = 0.0
         self.input_distances: dict[int, list[float]] = {}
         self.output_distances: dict[int, list[float]] = {}
@@ -121,10 +150,10 @@ class Locator:
             max(self.agrees_below, self.drift_factor * self.drift),
             max(MAX_DRIFT, self.agrees_below))
         self.input_distances[call.number] = [
-            self.index.nearest(key, self.goes_on) for key in call.inputs
+            self.values.nearest(key, self.values.goes_on) for key in call.inputs
         ]
         scope = self.scopes.get(call.number)
-        outputs = [self._nearest(key, scope) for key in call.outputs]
+        outputs = [self.values.nearest_output(key, scope) for key in call.outputs]
         self.output_distances[call.number] = outputs
         self.drift = max([self.drift, *(apart for apart in outputs if apart < limit)])
 
@@ -134,39 +163,16 @@ class Locator:
         """
         self.tolerance[call.number] = self.tolerance[call.children[-1]]
         self.input_distances[call.number] = [
-            self.index.nearest(key, self.goes_on) for key in call.inputs
+            self.values.nearest(key, self.values.goes_on) for key in call.inputs
         ]
         inside = [
             self.scopes[one.number].first_order
             for one in self.leaves if one.number in self.scopes and self._is_inside(one, call)
         ]
-        later = self.index.orders >= max(inside, default=0)
+        later = self.values.orders >= max(inside, default=0)
         self.output_distances[call.number] = [
-            self.index.nearest(key, self.goes_on & later) for key in call.outputs
+            self.values.nearest(key, self.values.goes_on & later) for key in call.outputs
         ]
-
-    def _nearest(self, key: Fingerprint, scope: TorchScope | None) -> float:
-        """Return the distance to the nearest value in torch; what other weights give does not count
-        for a layer with weights of its own.
-        """
-        if scope is None:
-            return self.index.nearest(key, self.goes_on)
-        names = frozenset(scope.names)
-        if names not in self.eligible:
-            self.eligible[names] = np.array(
-                [self._is_eligible(value, names) for value in self.index.values], bool)
-        finished = ~np.isin(self.index.orders, list(_unfinished(scope)))
-        later = self.index.orders >= scope.first_order
-        return self.index.nearest(key, self.eligible[names] & finished & later)
-
-    def _is_eligible(self, value: Value, names: frozenset[str]) -> bool:
-        """Not what other weights gave, and not what an operation of just these weights computes on
-        its way.
-        """
-        owner = self.owner.get(value.order)
-        if owner is None:
-            return True
-        return bool(owner & names) and not (value.shape == () and owner <= names)
 
     def _unmatched(self) -> frozenset[PositionInBlock]:
         """Return calls, by their position in a block, whose output torch never has, though what
@@ -200,11 +206,14 @@ class Locator:
         return any(apart >= self.tolerance[call.number] for apart in outputs)
 
     def _parent_agrees(self, call: LayerCall) -> bool:
-        """Whether a call around this one, other than that of the model, gives what torch has."""
+        """Whether a call around this one, other than that of the model, gives what torch has, and
+        not because a later one inside gave torch's value.
+        """
+        later = [one for one in self.patched if one.number > call.number]
         while call.parent is not None:
             call = self.keras.calls[call.parent]
             if call.parent is not None and call.outputs and not self._differs(call):
-                return True
+                return not any(self._is_inside(one, call) for one in later)
         return False
 
     def bad_output(self, call: LayerCall) -> bool:
@@ -259,24 +268,26 @@ class Locator:
                 return max(found, key=lambda call: call.number)
         return None
 
-    def first(self) -> DivergencePoint | None:
-        """Return the first point in order of execution at which the models part, on the way to
-        outputs that differ; None when all agrees.
+    def points(self) -> list[DivergencePoint]:
+        """Return the points at which the models part, in order of execution: on the way to outputs
+        that differ, and to inputs of layers with weights that torch does not have.
         """
-        points: dict[int, DivergencePoint] = {}
+        found: dict[int, DivergencePoint] = {}
         ends = [self.producers[0].find(key, SAME) for key in self.keras.calls[0].outputs]
         last = [max((call for _, call in end), key=lambda call: call.number) for end in ends if end]
         last = last or self.leaves[-1:]
-        self._walk([call for call in last if self.bad_output(call)], points)
-        if points:
-            return points[min(points)]
-        for call in last:
-            apart = min(
-                (distance(key, end.key) for key in call.outputs for end in self.torch.outputs),
-                default=inf)
-            if apart >= self.tolerance[call.number]:
-                return DivergencePoint(call, "end")
-        return None
+        broken = [
+            self.keras.calls[number] for number in sorted(self.scopes)
+            if self.patched and self.bad_inputs(self.keras.calls[number])
+        ]
+        self._walk([*(call for call in last if self.bad_output(call)), *broken], found)
+        if not found:
+            for call in last:
+                ends_apart = (distance(key, end.key) for key in call.outputs
+                              for end in self.values.torch.outputs)
+                if min(ends_apart, default=inf) >= self.tolerance[call.number]:
+                    return [DivergencePoint(call, "end")]
+        return [found[number] for number in sorted(found)]
 
     def _walk(self, waiting: list[LayerCall], points: dict[int, DivergencePoint]) -> None:
         """Note the points from which what differs in some calls comes."""

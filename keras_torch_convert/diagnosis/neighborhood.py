@@ -111,6 +111,8 @@ class Neighborhood:
         scope = self.scopes.get(point.call.number)
         next_scopes = [self.scopes[one.number] for one in self.next_layers(point.call)]
         next_inputs = [value for one in next_scopes for value in one.inputs]
+        if any(key in self.keras.calls[0].outputs for key in point.call.outputs):
+            next_inputs += self.torch.outputs
         known, expected, steps = self._at(point, scope)
         outputs = [value for step in steps for value in step.outputs]
         if point.kind not in ("before", "end"):
@@ -139,7 +141,8 @@ class Neighborhood:
             return inputs, list(scope.outputs), steps
         tolerance = self.locator.tolerance[point.call.number]
         taken = [
-            value for key in point.call.inputs for value in self.locator.index.find(key, tolerance)
+            value for key in point.call.inputs
+            for value in self.locator.values.find(key, tolerance)
         ]
         steps = self._steps_behind(taken, set())
         for one in self.next_layers(point.call):
@@ -191,7 +194,7 @@ class Neighborhood:
         parent = self.keras.calls[point.call.parent or 0]
         known = [*parent.inputs, *(key for call in point.after for key in call.outputs)]
         orders = [
-            value.order for key in known for value in self.locator.index.find(key, AGREES_BELOW)
+            value.order for key in known for value in self.locator.values.find(key, AGREES_BELOW)
         ]
         behind = [
             self.scopes[number].steps[0].order

@@ -100,9 +100,11 @@ def names_by_values(source: Source, leaves: Iterable[TargetLayer],
 
 
 def scope_of(names: tuple[str, ...], near: Sequence[Fingerprint], run: TorchRun,
-             modules: Mapping[str, Any]) -> TorchScope | None:
+             modules: Mapping[str, Any], turn: tuple[int, int] = (0, 1)) -> TorchScope | None:
     """Return the use of some weights whose input is nearest to one of the statistics `near`, None
     when they were not used.
+
+    `turn` is (which, of how many) use it is in Keras: as many in torch are in the same order.
     """
     wanted = set(names)
     steps = tuple(step for step in run.steps if wanted & set(step.weights))
@@ -112,7 +114,8 @@ def scope_of(names: tuple[str, ...], near: Sequence[Fingerprint], run: TorchRun,
     calls = [call for call in run.modules if call.path == path and call.inputs and call.outputs]
     owns = all(name.rpartition(".")[0] == path for name in names)
     if calls and owns:
-        call = min(calls, key=lambda call: _distance(call.inputs, near))
+        call = (calls[turn[0]] if len(calls) == turn[1] else min(
+            calls, key=lambda call: _distance(call.inputs, near)))
         inside = tuple(step for step in steps if call.first <= step.order <= call.last)
         if inside and _is_layer(call, inside):
             return TorchScope(names, path, modules.get(path), inside, call.inputs, call.outputs)

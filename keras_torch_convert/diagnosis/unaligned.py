@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from ..alignment.static.proposal import align_statically
 from ..comparison.divergence import FirstDivergence
-from ..comparison.measurement import measure
 from ..plan.executor import check_plan
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
@@ -71,8 +70,7 @@ def _cause(source: Source, target: Target, inputs: InputPair,
     with trial_values(target) as set_value:
         for variable, array in prepared.arrays():
             set_value(variable, array)
-        comparison = measure(source.module, target, inputs, count=0)
-        found = Diagnosis(source, target, inputs, whole).result(comparison.relative_diff or 1.0)
+        found = Diagnosis(source, target, inputs, whole).result()
     return found if found is not None and found.kind else None
 
 

@@ -5,7 +5,7 @@ call, never the values.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,13 +50,18 @@ class LayerCall:
 @dataclass(slots=True, eq=False)
 class Captured:
     """The values of one call: arrays that went in, how the call was made, and the arrays that came
-    out.
+    out; `own` are those that the layer gave before the first was patched.
     """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     inputs: list[Array]
     outputs: list[Array]
+    own: list[Array]
+
+
+# Called with a call and the first array that it gave: the array to give instead, or None.
+Patch = Callable[[LayerCall, Array], Array | None]
 
 
 @dataclass(slots=True)
@@ -75,15 +80,14 @@ class KerasRun:
 
 
 def run_keras_calls(target: Target, keras_call: Callable[[Any, Any], Any], inputs: Any,
-                    capture: Collection[int] = (),
-                    patched: Mapping[int, Array] | None = None) -> KerasRun:
+                    capture: Collection[int] = (), patch: Patch | None = None) -> KerasRun:
     """Run the model and note every call; `capture` are the numbers of calls whose values are kept,
     as seen in an earlier run.
 
-    `patched` has for the numbers of some calls what they give in this run in the place of their
-    first output.
+    `patch` is asked after each call, with the first array that it gave: what it returns is given in
+    the place of that one, unless it is None.
     """
-    recorder = _CallRecorder(target, frozenset(capture), patched or {})
+    recorder = _CallRecorder(target, frozenset(capture), patch)
     with (no_grad(target), preserve_rng_state(),
           intercepted_calls(target, recorder.handle, operations=True)):
         outputs = keras_call(target.model, inputs)
@@ -93,12 +97,11 @@ def run_keras_calls(target: Target, keras_call: Callable[[Any, Any], Any], input
 
 
 class _CallRecorder:
-    def __init__(self, target: Target, capture: frozenset[int], patched: Mapping[int,
-                                                                                 Array]) -> None:
+    def __init__(self, target: Target, capture: frozenset[int], patch: Patch | None) -> None:
         self.run = KerasRun()
         self.target = target
         self.capture = capture
-        self.patched = patched
+        self.patch = patch
         self.leaf_of = {id(leaf.layer): leaf for leaf in target.leaves()}
         self.root = id(target.model)
         self.stack: list[LayerCall] = []
@@ -118,13 +121,19 @@ class _CallRecorder:
             output = call(*args, **kwargs)
         finally:
             self.stack.pop()
-        if noted.number in self.patched:
-            output = _with_first(output, self.patched[noted.number], self.target)
+        own = [array.copy() for array in eager_arrays(output)
+              ] if noted.number in self.capture else []
+        output = self._patched(noted, output)
         noted.outputs, noted.output_shapes = self._keys(output)
         if noted.number in self.capture:
             after = [array.copy() for array in eager_arrays(output)]
-            self.run.captured[noted.number] = Captured(args, kwargs, before, after)
+            self.run.captured[noted.number] = Captured(args, kwargs, before, after, own)
         return output
+
+    def _patched(self, noted: LayerCall, output: Any) -> Any:
+        first = next(eager_arrays(output), None) if self.patch is not None else None
+        array = None if self.patch is None or first is None else self.patch(noted, first)
+        return output if array is None else _with_first(output, array, self.target)
 
     def _begin(self, layer: Any) -> LayerCall:
         number = len(self.run.calls)

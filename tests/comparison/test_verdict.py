@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from keras_torch_convert.comparison.divergence import SOFTMAX_AT_THE_END, FirstDivergence
+from keras_torch_convert.comparison.divergence import (SOFTMAX_AT_THE_END, Difference,
+                                                       FirstDivergence)
 from keras_torch_convert.comparison.outputs import compare_outputs
 from keras_torch_convert.comparison.tolerances import TOLERANCES, narrowest, rounding_bound
 from keras_torch_convert.comparison.verdict import Comparison, comparison_of, decide
@@ -95,7 +96,9 @@ def test_random_values_that_differ_overrule_equal_outputs_and_close_ones():
 
 def test_a_close_pair_says_what_causes_it():
     assert found(5e-4).summary().endswith("cause: unknown")
-    result = found(5e-4, first_divergence=replace(EPSILON, also=("act: gelu by tanh",)))
+    both = (Difference("epsilon", EPSILON.cause, keras_layers=("norm",)),
+            Difference("activation", "gelu by tanh", keras_layers=("act",)))
+    result = found(5e-4, first_divergence=replace(EPSILON, differences=both))
     assert result.summary().endswith("cause: norm: epsilon is 0.001 in Keras; act: gelu by tanh")
     assert "rounding explains 0.0001, accepted is 0.001" in result.summary()
     assert str(result).splitlines()[0] == str(result).splitlines()[-1] == result.summary()

@@ -110,9 +110,13 @@ def test_several_faults_are_all_named_in_one_run(name: str) -> None:
     found = verified(pair).first_divergence
     assert found is not None
     assert found.kind
-    named = {found.keras_layer, *(one.partition(":")[0] for one in found.also)}
-    assert named == labels
-    assert not any("unknown" in one for one in found.also)
+    assert {layer for one in found.differences for layer in one.keras_layers} == labels
+    assert all(one.kind and one.advice for one in found.differences)
+    effects = [one.effect for one in found.differences]
+    assert effects == sorted(effects, reverse=True)
+    assert found.keras_layer in found.differences[0].keras_layers
+    assert all(one.cause in str(found) and one.advice in str(found) for one in found.differences)
+    assert len(found.to_dict()["differences"]) == len(found.causes()) == len(found.differences)
 
 
 def test_a_small_difference_before_a_large_one_is_not_the_headline() -> None:
@@ -146,6 +150,58 @@ def test_a_cause_in_a_layer_that_is_called_three_times_is_said_once(function: ob
     assert found is not None
     assert found.keras_layer == "shared"
     assert found.also == ()
+    assert "3 layers" not in str(found)
+
+
+def test_the_same_cause_in_many_layers_is_one_difference() -> None:
+    import torch
+
+    torch.manual_seed(0)
+    layers = [
+        layer for _ in range(12)
+        for layer in (torch.nn.Linear(8, 8), torch.nn.LayerNorm(8, eps=1e-5), torch.nn.GELU())
+    ]
+    module = torch.nn.Sequential(*layers, torch.nn.Linear(8, 3))
+    x = inputs = keras.Input((8,))
+    for number in range(12):
+        x = keras.layers.LayerNormalization(epsilon=1e-2)(keras.layers.Dense(8)(x))
+        x = keras.layers.Activation("relu" if number == 7 else "gelu", name=f"act{number}")(x)
+    keras_model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    report = ktc.convert(module, keras_model, if_different="keep")
+    assert report.comparison is not None
+    found = report.comparison.first_divergence
+    assert found is not None
+    activation, epsilon = sorted(found.differences, key=lambda one: one.kind)
+    assert activation.keras_layers == ("act7",)
+    assert epsilon.kind == "epsilon"
+    assert len(epsilon.keras_layers) == len(epsilon.torch_modules) == 12
+    assert "epsilon is 0.01 in Keras and 1e-05 in torch: 12 layers (" in str(report)
+    assert report.to_dict()["comparison"]["first_divergence"]["differences"][1]["effect"] > 0
+
+
+def test_known_causes_are_told_though_the_largest_effect_has_none() -> None:
+    pair = transformer(keras)
+    pair.keras_model.get_layer("blocks_0_norm1").epsilon = 0.1
+    pair.keras_model.get_layer("blocks_1_act").activation = lambda x: keras.ops.abs(x)**1.3
+    found = verified(pair).first_divergence
+    assert found is not None
+    assert [one.kind for one in found.differences if one.keras_layers == ("blocks_1_act",)] == [""]
+    assert len(found.causes()) == 1
+    assert found.causes()[0].startswith("blocks_0_norm1: epsilon is 0.1 in Keras")
+    assert found.explains_difference
+
+
+def test_two_faults_of_one_layer_are_both_named() -> None:
+    pair = convolutions(keras)
+    FAULTS["wrong scale of a kernel"].put(
+        pair,
+        next(place for place in FAULTS["wrong scale of a kernel"].places(pair)
+             if place[0].display_name == "conv5"))
+    pair.keras_model.get_layer("conv5").dilation_rate = (2, 2)
+    found = verified(pair).first_divergence
+    assert found is not None
+    assert {one.kind for one in found.differences} == {"dilation", "scaled weights"}
+    assert {one.keras_layers for one in found.differences} == {("conv5",)}
 
 
 def at_one_place(fault: Fault, maker: str) -> Iterator[tuple[str, Seeded, ktc.Comparison]]:

@@ -165,9 +165,10 @@ def of_several_calls(context: DivergenceContext) -> Iterator[Hypothesis]:
 
 def activation_behind(context: DivergenceContext) -> tuple[Function, LayerCall] | None:
     """Return the activation that Keras computes behind the point, and the last of its calls."""
-    for call, captured in context.chain if context.keras.outputs else ():
-        function = (recognized(context.keras.outputs[0], captured.outputs[0])
-                    if captured.outputs else None)
+    given = context.passed_on
+    for call, captured in context.chain if given is not None else ():
+        function = (recognized(given, captured.outputs[0])
+                    if given is not None and captured.outputs else None)
         if function is not None and function.name != "none":
             return function, call
     return None
@@ -243,8 +244,7 @@ def _in_the_place_of(context: DivergenceContext, call: LayerCall, name: str,
         cause = (f"Keras computes {ours.name} in layer '{call.display_name}' ({name}), torch "
                  f"{theirs.name}")
         yield Hypothesis(kind, cause, f"give that layer {theirs.keras}, or torch {ours.torch}",
-                         trial, at=call.display_name, compare="parent", output_of=parent.number,
-                         torch_at=_path_of_function(context, theirs))
+                         at=call.display_name, torch_at=_path_of_function(context, theirs), **trial)
 
 
 def _attributes(context: DivergenceContext, layer: Any) -> dict[str, Function]:

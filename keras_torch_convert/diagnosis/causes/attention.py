@@ -44,7 +44,7 @@ def _scaled_inside(context: DivergenceContext) -> Iterator[Hypothesis]:
                              f"{factor:.6g}, Keras does not")
                     yield Hypothesis(
                         "scale", cause, f"multiply by {factor:.6g} behind '{call.display_name}' in "
-                        "Keras", trial, compare="parent", torch_at=step.path)
+                        "Keras", torch_at=step.path, **trial)
 
 
 # Where Keras shows its probabilities.

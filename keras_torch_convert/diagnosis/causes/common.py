@@ -46,8 +46,7 @@ def behind_next_steps(context: DivergenceContext, kind: str, cause: str, advice:
         return
     around = context.around(context.layer, change=partial(constant, array))
     if around is not None:
-        yield Hypothesis(kind, cause, advice, around, compare="parent",
-                         output_of=context.parent[0].number)
+        yield Hypothesis(kind, cause, advice, **around)
 
 
 def ratio_of(one: Array, other: Array) -> float | None:

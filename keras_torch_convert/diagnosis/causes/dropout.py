@@ -56,7 +56,6 @@ def _in_code_of_torch(context: DivergenceContext) -> Iterator[Hypothesis]:
     """Drop what torch drops of what a layer inside gives, in code that Keras has too."""
     if context.parent is None or (context.point.kind != "before" and not context.call.children):
         return
-    parent = context.parent[0]
     results = [(step, array) for step, array in context.step_results()
                if "dropout" in step.path or "dropout" in step.name or step.name in DROPPING]
     for call, captured in reversed(context.producers):
@@ -70,8 +69,7 @@ def _in_code_of_torch(context: DivergenceContext) -> Iterator[Hypothesis]:
                 if trial is not None:
                     cause = (f"torch drops {rate:.0%} of the values behind '{call.display_name}': "
                              "dropout is left on")
-                    yield Hypothesis("dropout", cause, EVAL, trial, compare="parent",
-                                     output_of=parent.number, torch_at=step.path)
+                    yield Hypothesis("dropout", cause, EVAL, torch_at=step.path, **trial)
 
 
 def rate_of(before: Array, after: Array) -> float | None:

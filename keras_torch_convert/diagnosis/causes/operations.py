@@ -10,7 +10,7 @@ import numpy as np
 
 from ...comparison.arrays import apart, arranged
 from ...running.keras_calls import Captured
-from ..context import Array, DivergenceContext, Hypothesis
+from ..context import Array, Cause, DivergenceContext, Hypothesis
 from .common import bypass, linear, ratio_of
 from .order import JOIN_ALIKE, JOINS, OTHER_ORDER, same_values
 
@@ -82,11 +82,14 @@ def _merged(context: DivergenceContext) -> Iterator[Hypothesis]:
                      f"{name}")
             yield Hypothesis("merge", cause, f"take {name} in Keras layer '{context.name}' too",
                              result)
-    if ours == "the sum":
-        yield from _weighted_sum(context, first, second)
+    if ours in ("the sum", "the mean"):
+        merged = Cause("merge", f"Keras takes {ours} of two values, torch the sum",
+                       f"take the sum in Keras layer '{context.name}' too")
+        yield from _weighted_sum(context, first, second, (merged,) if ours == "the mean" else ())
 
 
-def _weighted_sum(context: DivergenceContext, first: Array, second: Array) -> Iterator[Hypothesis]:
+def _weighted_sum(context: DivergenceContext, first: Array, second: Array,
+                  others: tuple[Cause, ...]) -> Iterator[Hypothesis]:
     """Add one branch times a number."""
     for theirs in context.expected if first.shape == second.shape else ():
         for array in arranged(theirs, first.shape):
@@ -98,7 +101,7 @@ def _weighted_sum(context: DivergenceContext, first: Array, second: Array) -> It
                          f"{factor:.6g}, Keras does not")
                 yield Hypothesis("branch scale", cause,
                                  f"multiply that branch by {factor:.6g} in Keras",
-                                 np.asarray(kept + factor * scaled, np.float32))
+                                 np.asarray(kept + factor * scaled, np.float32), others=others)
 
 
 # One number between what both have.
@@ -181,7 +184,7 @@ def _missing_before_layer(context: DivergenceContext) -> Iterator[Hypothesis]:
         yield Hypothesis(
             "missing operation", f"torch computes {between} before this layer, Keras does not",
             f"compute the same before Keras layer '{context.name}', or leave it out in torch",
-            trial, at=_idle_join(context), torch_at=steps[0].path)
+            trial, at=_idle_join(context), torch_at=steps[0].path, given=array)
 
 
 def _missing_before_operation(context: DivergenceContext) -> Iterator[Hypothesis]:
@@ -199,7 +202,15 @@ def _missing_before_operation(context: DivergenceContext) -> Iterator[Hypothesis
                 continue
             if joins and step.name == "cat" and same_values(given, array):
                 yield Hypothesis("concat order", OTHER_ORDER, JOIN_ALIKE, trial, at=joins[-1],
-                                 torch_at=step.path)
+                                 torch_at=step.path, given=array)
+                continue
+            factor = ratio_of(array, given)
+            if factor is not None:
+                yield Hypothesis(
+                    "scale", f"torch multiplies by {factor:.6g} before Keras layer "
+                    f"'{context.name}', Keras does not",
+                    f"multiply by {factor:.6g} before '{context.name}' in Keras", trial,
+                    torch_at=step.path, given=array)
                 continue
             idle = _idle_join(context)
             where = (f"in the place of Keras layer '{idle}'"
@@ -208,7 +219,7 @@ def _missing_before_operation(context: DivergenceContext) -> Iterator[Hypothesis
                      if step.weights else "")
             cause = f"torch computes {step.name.strip('_')}{owner} {where}, Keras does not"
             yield Hypothesis("missing operation", cause, f"compute the same {where}", trial,
-                             at=idle, torch_at=step.path)
+                             at=idle, torch_at=step.path, given=array)
 
 
 def _idle_join(context: DivergenceContext) -> str:

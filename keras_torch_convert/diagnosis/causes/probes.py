@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...rules.hyperparameters import torch_epsilon
-from ..context import Array, DivergenceContext, Hypothesis
+from ..context import Array, Cause, DivergenceContext, Hypothesis
 from .spatial import CONVOLUTIONS, numbers, padding_change
 
 Values = Iterable[Any]
@@ -50,6 +50,7 @@ class Change:
     settings: Mapping[str, Any] = field(default_factory=dict)
     inputs: Sequence[Array] | None = None
     by_statistics: bool = False
+    others: tuple[Cause, ...] = ()
 
 
 def of_module(*names: str) -> Callable[[DivergenceContext], Values]:
@@ -152,15 +153,16 @@ def _shown(value: Any) -> str:
 def _together(changes: Sequence[Change]) -> Change:
     settings = {name: value for change in changes for name, value in change.settings.items()}
     inputs = next((change.inputs for change in changes if change.inputs is not None), None)
-    return Change(changes[0].kind, "; ".join(change.cause for change in changes),
-                  "; ".join(change.advice for change in changes), settings, inputs)
+    first, *rest = (Cause(change.kind, change.cause, change.advice) for change in changes)
+    return Change(*first, settings, inputs, others=tuple(rest))
 
 
 def _tried(context: DivergenceContext, change: Change) -> Iterator[Hypothesis]:
     trial = context.run(change.inputs, **change.settings)
     if trial is None:
         return
-    yield Hypothesis(change.kind, change.cause, change.advice, trial, at=context.name)
+    yield Hypothesis(change.kind, change.cause, change.advice, trial, at=context.name,
+                     others=change.others)
     if change.by_statistics:
         # Inside fused attention torch's values are known by their statistics only.
         yield Hypothesis(change.kind, change.cause, change.advice, trial, at=context.name,

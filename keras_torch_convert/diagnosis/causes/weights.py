@@ -21,7 +21,7 @@ from ...running.outputs import as_array
 from ...spec.layer_groups import TorchLayer
 from ...spec.source import Source
 from ...spec.target import Target, TargetLayer, TargetVariable
-from ..context import Array, DivergenceContext, Hypothesis, WrongWeights
+from ..context import Array, Cause, DivergenceContext, Hypothesis, WrongWeights
 from ..scopes import TorchScope
 from .common import behind_next_steps
 
@@ -149,24 +149,39 @@ def _evaluated(evaluation: Evaluation, expression: Expression,
 
 def hypotheses(context: DivergenceContext) -> Iterator[Hypothesis]:
     """Run the layer with torch's values."""
-    wrong = {
-        name: context.held[name] for name, planned in context.planned.items()
-        if name in context.held and not equal(context.held[name], planned)
-    }
-    if not wrong:
+    found = wrong_values(context)
+    if not found:
         return
     with context.weights(context.planned):
         trial = context.run()
     if trial is None:
         return
-    kind, cause = describe(wrong, context.planned, context.owners)
-    names = ", ".join(f"{context.name}/{name}" for name in wrong)
-    owner = f" of torch's '{context.scope.path}'" if context.scope is not None else ""
-    advice = (f"carry the weights{owner} over again (ktc.convert with this plan), and change "
-              f"{names} nowhere else")
-    yield Hypothesis(kind, f"{names}: {cause}", advice, trial)
+    first, *others = found
+    yield Hypothesis(*first, trial, others=tuple(others))
     if context.scope is None:
-        yield from behind_next_steps(context, kind, f"{names}: {cause}", advice, trial)
+        yield from behind_next_steps(context, *first, trial)
+
+
+def wrong_values(context: DivergenceContext) -> list[Cause]:
+    """Return what is wrong with the values that the layer holds: those of one kind as one."""
+    wrong = {
+        name: context.held[name] for name, planned in context.planned.items()
+        if name in context.held and not equal(context.held[name], planned)
+    }
+    owner = f" of torch's '{context.scope.path}'" if context.scope is not None else ""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, held in wrong.items():
+        kind = relation(name, held, context.planned, context.owners.get(name, ""))
+        found.setdefault(kind, []).append(f"{context.name}/{name}")
+    if len(found) > 1 and len(wrong) > 1:
+        # What was explained tells what happened to the others.
+        found = {kind: names for kind, names in found.items() if kind[0] != "weights"} or found
+    return [
+        Cause(
+            kind, f"{', '.join(names)}: {cause}",
+            f"carry the weights{owner} over again (ktc.convert with this plan), and change "
+            f"{', '.join(names)} nowhere else") for (kind, cause), names in found.items()
+    ]
 
 
 def of_layers_inside(context: DivergenceContext) -> Iterator[Hypothesis]:
@@ -175,9 +190,9 @@ def of_layers_inside(context: DivergenceContext) -> Iterator[Hypothesis]:
     """
     for wrong in context.wrong_weights if context.parent is not None else ():
         trial = context.around_with_weights(wrong)
-        if trial is not None and context.parent is not None:
-            yield Hypothesis(wrong.kind, wrong.cause, CARRY_OVER, trial, at=wrong.call.display_name,
-                             compare="parent", output_of=context.parent[0].number)
+        if trial is not None:
+            yield Hypothesis(wrong.kind, wrong.cause, CARRY_OVER, at=wrong.call.display_name,
+                             **trial)
 
 
 # How the held values come from torch's.
