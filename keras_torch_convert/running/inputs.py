@@ -115,6 +115,10 @@ def _made_inputs(module: Any | None, target: Target, request: InputRequest) -> I
     specs = input_specs(target.model)
     if not specs:
         raise _refusal("the Keras model does not say what inputs it takes")
+    batch = torch_layouts.fixed_batch(module)
+    specs = tuple(
+        replace(spec, shape=(batch, *spec.shape[1:])) if spec.shape[:1] == (None,) else spec
+        for spec in specs)
     pixels = next((spec for spec in specs if len(spec.shape) >= 4 and not spec.floating), None)
     if pixels is not None:
         raise _refusal(f"the Keras model takes pixels of type {pixels.dtype} and prepares them "

@@ -48,6 +48,15 @@ def in_its_layout(module: Any, call: Call, arguments: Arguments,
     ]
 
 
+def fixed_batch(module: Any) -> int | None:
+    """Return the one batch size that an exported module takes, None for any other module."""
+    if not any(base.__name__ == "GraphModule" for base in type(module).__mro__):
+        return None
+    values = (node.meta.get("val") for node in module.graph.nodes if node.op == "placeholder")
+    shape = getattr(next(values, None), "shape", ())
+    return shape[0] if shape and isinstance(shape[0], int) else None
+
+
 def _each(arguments: Arguments, change: Callable[[Array], Array]) -> Arguments:
     if isinstance(arguments, dict):
         return {name: change(array) for name, array in arguments.items()}

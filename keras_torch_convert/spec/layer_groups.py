@@ -75,7 +75,9 @@ def _modules(source: Source, layer: str) -> dict[str, Any]:
     module = source.module
     owner = layer.rpartition(".")[0] if layer in source else layer
     for part in owner.split("."):
-        module = getattr(module, "_modules", {}).get(part) if part else module
+        # Those of a scripted module are no dict.
+        children = getattr(module, "_modules", {}) if part else {"": module}
+        module = children[part] if part in children else None  # noqa: SIM401
     return {} if module is None else {owner: module}
 
 

@@ -49,9 +49,9 @@ def read(source: Any, *, wrapper: str | None = None,
     read from it are in use.
 
     Args:
-        source: A torch.nn.Module, a mapping of names to tensors, arrays or numbers (possibly
-            wrapped, as in {"state_dict": ...}), or the path of a .pt, .pth, .bin, .ckpt, .tar,
-            .safetensors, .safetensors.index.json or .npz file, told apart by content, or of a
+        source: A torch.nn.Module (what torch.export gives too), a mapping of names to tensors,
+            arrays or numbers (possibly wrapped, as in {"state_dict": ...}), or the path of a .pt,
+            .pth, .bin, .ckpt, .tar, .safetensors, .safetensors.index.json or .npz file, told apart by content, or of a
             folder with such files.
         wrapper: The part of a checkpoint that holds the weights, such as "model_ema": a key of it,
             or the beginning of names, where several networks stand in one list. By default
@@ -78,6 +78,8 @@ def read(source: Any, *, wrapper: str | None = None,
         return renamed(read(source, wrapper=wrapper), rename)
     if isinstance(source, Source) and wrapper is None:
         return source
+    if type(source).__name__ == "ExportedProgram":  # of torch.export, with the module inside
+        source = source.module()
     # On its torch backend a Keras model is a torch module too.
     if fault := foreign_object(source):
         raise SourceError(fault)
