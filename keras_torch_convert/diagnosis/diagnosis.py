@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import groupby, islice
 from math import inf, isfinite
 from typing import TYPE_CHECKING
 
@@ -47,10 +47,13 @@ MAX_POINTS = 120
 NEGLIGIBLE_SHARE = 0.01
 # A cause's value is near torch's when the difference is less.
 NEAR = 3e-4
+# What an effect is when it is no number.
+LARGEST = 1e3
 # So many causes that hold at one point are tried in the model.
 MAX_TRIED = 4
 
 Best = tuple[float, Hypothesis]
+Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,12 +76,15 @@ class _Found:
     divergence: FirstDivergence
     patch: Mapping[int, Array]
 
-    def causes(self) -> list[Cause]:
-        """Return the cause and those that go with it, one of no kind when none is proven."""
+    def causes(self) -> dict[Key, Cause]:
+        """Return the cause and those that go with it, by what makes two alike; one of no kind when
+        none is proven.
+        """
         if self.best is None:
-            return [Cause("", UNKNOWN, "")]
-        hypothesis = self.best[1]
-        return [Cause(hypothesis.kind, hypothesis.cause, hypothesis.advice), *hypothesis.others]
+            return {("", self.divergence.keras_layer): Cause("", UNKNOWN, "")}
+        one = self.best[1]
+        every = (Cause(one.kind, one.cause, one.advice), *one.others)
+        return {(cause.kind, cause.cause): cause for cause in every}
 
 
 class Diagnosis:
@@ -197,6 +203,7 @@ class Diagnosis:
                 break
         for context in self._on_torch_inputs(run, measured):
             found.append(self._looked_at(context, run, torch_values))
+        found.sort(key=lambda one: (one.best is None, one.context.call.number))
         return self._ranked(found) if found else None
 
     def _on_torch_inputs(self, run: ForcedRun,
@@ -266,21 +273,21 @@ class Diagnosis:
     def _ranked(self, found: list[_Found]) -> FirstDivergence | None:
         """Return the divergence with the largest effect on the outputs, and all, alike ones as one.
 
-        The effect of a group is how far the outputs move when it is fixed, after those before it.
+        An effect is how far the outputs move when a divergence is fixed, after those before it;
+        what has no cause comes last.
         """
-        groups: dict[tuple[str, str], list[tuple[_Found, Cause]]] = {}
-        for one in sorted(found, key=lambda one: (one.best is None, one.context.call.number)):
-            layer = one.divergence.keras_layer
-            for cause in one.causes():
-                key = (cause.kind, cause.cause if cause.kind else layer)
+        groups: dict[Key, list[tuple[_Found, Cause]]] = {}
+        for one in found:
+            for key, cause in one.causes().items():
                 groups.setdefault(key, []).append((one, cause))
+        effects = dict.fromkeys(groups, 0.0)
         patched: dict[int, Array] = {}
-        effects: dict[tuple[str, str], float] = {}
         left = self._outputs({})
-        for key, group in groups.items():
-            patched |= {number: array for one, _ in group for number, array in one.patch.items()}
-            after = self._outputs(patched)
-            effects[key], left = _moved(left, after), after
+        for keys, alike in groupby(found, key=lambda one: tuple(one.causes())):
+            patched |= {number: array for one in alike for number, array in one.patch.items()}
+            before, left = left, self._outputs(patched)
+            for key in keys:
+                effects[key] += _moved(before, left)
         ranked = sorted(groups, key=lambda key: -effects[key])
         known = [effects[key] for key in groups if key[0]]
         least = NEGLIGIBLE_SHARE * max(known, default=-inf)
@@ -425,8 +432,8 @@ class _Surroundings:
 
 def _moved(before: Sequence[Array], after: Sequence[Array]) -> float:
     """Return how far outputs moved, relative to the largest values after it."""
-    moves = (difference_of(new, old).relative for old, new in zip(before, after, strict=True))
-    return max((min(move, 1e3) for move in moves), default=0.0)
+    pairs = [(new, old) for old, new in zip(before, after, strict=True) if new.shape == old.shape]
+    return max((min(difference_of(*pair).relative, LARGEST) for pair in pairs), default=LARGEST)
 
 
 def _given(patched: Mapping[int, Array]) -> Patch:

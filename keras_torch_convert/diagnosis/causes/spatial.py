@@ -34,6 +34,7 @@ def hypotheses(context: DivergenceContext) -> Iterator[Hypothesis]:
         is_global = any(name.startswith("Global") for name in context.call.class_names)
         yield from _global_pooling(context) if is_global else _pooling(context)
     elif hasattr(context.layer, "kernel_size"):
+        yield from _cropped(context)
         yield from _colors(context)
     elif not context.has_weights:
         yield from _resizing(context)
@@ -108,6 +109,29 @@ def _padded_by_torch(context: DivergenceContext, step: Step, given: Array,
 
 def _around(pads: Sequence[int]) -> list[tuple[int, int]]:
     return [(0, 0), *((pad, pad) for pad in pads), (0, 0)]
+
+
+def _cropped(context: DivergenceContext) -> Iterator[Hypothesis]:
+    """Crop the whole output of a transposed convolution as torch does."""
+    step = context.step_named(CONVOLUTIONS)
+    spatial = len(context.layer.kernel_size)
+    is_last = context.settings.get("data_format") != "channels_first"
+    whole = context.run(padding="valid", output_padding=None)
+    if step is None or not step.settings.get(6) or whole is None or not is_last:
+        return
+    extents, pads = step.outputs[0].shape[-spatial:], numbers(step.settings.get(4), spatial)
+    room = [(pad, size - pad - extent)
+            for pad, size, extent in zip(pads, whole.shape[1:-1], extents, strict=True)]
+    if any(after < 0 for _, after in room):
+        # torch goes on behind the last value that the kernel reaches.
+        return
+    inner = (slice(pad, pad + extent) for pad, extent in zip(pads, extents, strict=True))
+    crop = f"Cropping{spatial}D({room[0] if spatial == 1 else tuple(room)})"
+    yield Hypothesis(
+        "padding", f"torch crops the output of the transposed convolution by {room} (before, "
+        f"after), Keras as padding='{context.layer.padding}' says",
+        f"build the Keras layer with padding='valid' and put {crop} behind it",
+        np.ascontiguousarray(whole[(slice(None), *inner)]))
 
 
 # Poolings.
