@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,15 @@ import click
 
 from ..api.classic import keras_reload_from_torch_model
 from ..api.conversion import convert
+from ..api.verification import verify as compare
 from ..errors import NotEqualError
+from ..report.report import Report
+from ..torch_io.live_tensor import is_torch_module
 from . import options, screen
 from .main import verdict_code
 from .pairing import both_sides, converted, mode_options, save_plan
+from .values import is_object_name
+from .zoos import zoo_of
 
 EXAMPLES = """
 keras-torch-convert convert timm:resnet50 kimm:ResNet50 -o resnet50.h5
@@ -20,6 +26,7 @@ keras-torch-convert convert model.py:torch_model model.py:keras_model -o model.h
 keras-torch-convert convert net.pth model.keras --tail-align-dict '{"attn_gamma": -6}' -o new.h5
 keras-torch-convert convert model.py:net model.py:build --weights mine.pth --save-plan my.plan.json
 keras-torch-convert convert --config convert.toml --html report.html
+keras-torch-convert convert timm:resnet18 kimm:ResNet18 -o resnet18.h5 --card resnet18.card.md
 """
 RESCALE_MODES = click.Choice(["torch", "tf", "lite", "raw"])
 RESIZE_MODES = click.Choice(["bicubic", "bilinear"])
@@ -33,6 +40,8 @@ RESIZE_MODES = click.Choice(["bicubic", "bilinear"])
 @mode_options
 @click.option("--save-plan", "plan_path", type=options.FILE,
               help="Keep the plan, to `apply` it to other checkpoints.")
+@click.option("--card", type=options.FILE,
+              help="Write a conversion card, which `recheck` does again; needs --output.")
 @options.options_of(convert, verify="Run both models and compare.")
 @click.option("--keep-different", is_flag=True,
               help="Keep and save weights even when the outputs differ.")
@@ -53,7 +62,8 @@ RESIZE_MODES = click.Choice(["bicubic", "bilinear"])
 @options.config_option
 @click.pass_context
 def command(ctx: click.Context, /, output: Path | None, plan_path: Path | None, verify: bool,
-            keep_different: bool, html: Path | None, as_json: bool, **values: Any) -> int:
+            keep_different: bool, card: Path | None, html: Path | None, as_json: bool,
+            **values: Any) -> int:
     """Convert the weights of SOURCE, the PyTorch side, into the Keras model TARGET.
 
     With the classic arguments, or --by-order, layers are paired in the order that these give; with
@@ -61,7 +71,9 @@ def command(ctx: click.Context, /, output: Path | None, plan_path: Path | None, 
     checked before a value is written. The exit code is 1 when weights do not fit or outputs differ
     by more than is accepted.
     """
-    options.check_places(output, plan_path, html)
+    options.check_places(output, plan_path, card, html)
+    if card is not None and output is None:
+        raise click.UsageError("--card is for a file: give --output too", ctx)
     source, target = both_sides(ctx, values)
     try:
         report = converted(ctx, source, target, values, output=output, verify=verify,
@@ -75,5 +87,23 @@ def command(ctx: click.Context, /, output: Path | None, plan_path: Path | None, 
         raise
     if plan_path is not None:
         save_plan(report, plan_path)
+    if card is not None:
+        _write_card(report, card, plan_path, source, target, values)
     screen.show_report(report, html, as_json)
     return verdict_code(report.verdict, values["accept"])
+
+
+def _write_card(report: Report, card: Path, plan_path: Path | None, source: Any, target: Any,
+                values: dict[str, Any]) -> None:
+    """Write the card, with the proof on random values, and the models by their names."""
+    named, comparison = ["", ""], report.comparison
+    with screen.chatter_on_stderr():
+        if comparison is not None and is_torch_module(source):
+            given = iter(values["kwargs"])
+            for number, name in enumerate((values["source"], values["target"])):
+                arguments = next(given, None) if zoo_of(name) or is_object_name(name) else None
+                named[number] = f"{name} {json.dumps(arguments)}" if arguments else name
+            comparison = compare(source, target, plan=report.plan, sample=values["sample"],
+                                 tolerance=values["tolerance"])
+        report.card(card, checkpoint=values["weights"], plan=plan_path, torch_model=named[0],
+                    keras_model=named[1], comparison=comparison)

@@ -52,6 +52,7 @@ COMMANDS = dict(  # noqa: C408  # the formatter keeps a call readable
     convert="Convert the weights of a PyTorch model into a Keras model, and prove it.",
     apply="Turn checkpoints into Keras files as a plan says, without PyTorch and Keras.",
     verify="Run both models and say whether they are equal.",
+    recheck="Do everything again that a conversion card tells, and compare.",
     rules="Show how PyTorch and Keras store the same layer.",
     release="Print checksums, set the entry of PRETRAINED_DICT, upload.",
     demo="Convert a small network, and see what a misalignment looks like.",

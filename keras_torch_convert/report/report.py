@@ -14,9 +14,11 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import SaveError
 from ..plan.ledger import SOURCE_STATUSES, LedgerEntry
 from ..util.atomic_file import write_atomically
 from ..util.text import did_you_mean
+from .card import card_facts, card_text, file_facts
 from .data import ReportData, describe
 from .notebook import report_html
 from .page import page
@@ -24,6 +26,7 @@ from .terminal import Line, in_color, verdict_style
 
 if TYPE_CHECKING:
     from ..comparison.top_classes import TopClass
+    from ..comparison.verdict import Comparison
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -185,6 +188,62 @@ class Report(ReportData):
         """
         path = Path(path)
         write_atomically(path, page(self).encode("utf-8"))
+        return path
+
+    # They are what a card says beside the report, each by its name.
+    def card(self, path: str | PathLike[str], *, checkpoint: str | PathLike[str] | None = None,
+             plan: str | PathLike[str] | None = None, torch_model: str = "", keras_model: str = "",
+             comparison: Comparison | None = None, license: str = "", base_model: str = "",
+             revision: str = "") -> Path:
+        """Write the conversion card: what was converted, how it was proven, and all digests.
+
+        It is a Markdown file with the front matter that the Hugging Face Hub reads.
+        `keras-torch-convert recheck` does everything again from the files and compares.
+
+        Args:
+            path: The card to write, by custom "x.card.md".
+            checkpoint: The file that the weights came from. Default: the source, if it was a file.
+            plan: The file of the Plan. Default: it is written beside the card, as "x.plan.json".
+            torch_model: What makes the torch module, as on the command line: "timm:resnet50",
+                "models.py:net", or with arguments, 'timm:resnet50 {"num_classes": 3}'. Without both
+                models the outputs cannot be compared again.
+            keras_model: The same for the Keras model.
+            comparison: A later Comparison; `ktc.verify` with `plan=` also says which swaps would go
+                unnoticed. Default: that of the report.
+            license: Of the weights, as the Hub names it ("apache-2.0").
+            base_model: The model on the Hub that they come from ("timm/resnet50.a1_in1k").
+            revision: Of the checkpoint, such as a commit.
+
+        Returns:
+            The path.
+
+        Raises:
+            SaveError: The report has no file, or the card cannot be written.
+
+        Example:
+            >>> report = ktc.convert("model.pth", keras_model, plan=plan, save="model.h5")
+            >>> report.card("model.card.md", license="mit")
+            PosixPath('model.card.md')
+        """
+        path = Path(path)
+        if self.path is None or self.plan is None:
+            raise SaveError("a card is for a file: convert with save=, and then make the card")
+        if checkpoint is None and Path(self.source).is_file():
+            checkpoint = self.source
+        if plan is None:
+            plan = self.plan.save(
+                path.with_name(path.name.removesuffix(".md").removesuffix(".card") + ".plan.json"))
+        named = {"license": license, "base_model": base_model, "library_name": "keras"}
+        about = {key: value for key, value in named.items() if value}
+        source = checkpoint and file_facts(Path(checkpoint), path.parent, ("sha256",))
+        files = {
+            "checkpoint": source or None, "revision": revision,
+            "plan": file_facts(Path(plan), path.parent, ("sha256",)),
+            "output": file_facts(self.path, path.parent, ("md5", "sha256"))
+        }
+        models = {"torch": torch_model, "keras": keras_model}
+        facts = card_facts(self, files, models, comparison or self.comparison)
+        write_atomically(path, card_text(about, facts).encode())
         return path
 
     def _repr_html_(self) -> str:
