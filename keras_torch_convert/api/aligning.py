@@ -21,6 +21,7 @@ from ..rules.families.position_tables import Resize
 from ..spec.source import Source
 from ..spec.target import Target
 from ..torch_io.reader import read as read_source
+from ..util.time_limit import DEFAULT_TIME_LIMIT, TimeLimit
 
 if TYPE_CHECKING:
     from ..alignment.activations.search import Alignment
@@ -35,8 +36,8 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
           mapping: Mapping[str, LayerSelection | Sequence[LayerSelection]] | None = None,
           skip_weights: Sequence[str] = ("num_batches_tracked",),
           additional_transfer: Mapping[Any, Callable[[list[Any]], list[Any]]] | None = None,
-          skip_layers: Sequence[str] = (), keep_layers: Sequence[str] = (),
-          resize: Resize = None) -> Plan:
+          skip_layers: Sequence[str] = (), keep_layers: Sequence[str] = (), resize: Resize = None,
+          time_limit: float | None = DEFAULT_TIME_LIMIT) -> Plan:
     """Find out which torch weight belongs where, or write down what the caller says.
 
     Without `mapping` both models are run on randomized copies of their weights, and each Keras
@@ -70,13 +71,15 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
             text. A head for another number of classes goes here, the torch head into `skip_layers`.
         resize: With `mapping`: "bicubic" or "bilinear" resizes position tables that were made for
             another image size. Default: they are refused.
+        time_limit: Seconds after which the search ends; None is no limit.
 
     Returns:
         The Plan. The same models always give the same one.
 
     Raises:
-        AlignmentError: A weight of the Keras model finds no partner; the message has what is open
-            and the best candidates. Or a name in `mapping` is unknown.
+        AlignmentError: A weight of the Keras model finds no partner, or the time is up; the message
+            has what is aligned, what is open and the best candidates. Or a name in `mapping` is
+            unknown.
         TransferError: Pairs of `mapping` do not fit; `.problems` lists all of them.
         PredictionError: A model cannot be run.
 
@@ -106,7 +109,8 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
         plan, _ = aligned_statically(source, target, hints or {}, accept_unproven)
     else:
         inputs = input_pair(source.module, target, InputRequest(sample, torch_call, keras_call))
-        plan, _ = aligned_by_running(source, target, inputs, hints or {}, accept_unproven)
+        plan, _ = aligned_by_running(source, target, inputs, hints or {}, accept_unproven,
+                                     limit=TimeLimit(time_limit))
     return with_both_sides(plan, source, target)
 
 
@@ -139,7 +143,8 @@ def classic_dictionaries(plan: Plan, source: Any, keras_model: Any) -> ClassicDi
 
 
 def aligned_by_running(source: Source, target: Target, inputs: InputPair, hints: Mapping[str, str],
-                       accept_unproven: bool, strict: Strict = True) -> tuple[Plan, Alignment]:
+                       accept_unproven: bool, strict: Strict = True,
+                       limit: TimeLimit | None = None) -> tuple[Plan, Alignment]:
     """Run both models and see which layer is which, also where the models differ.
 
     Raises AlignmentError, with the reasons, when a Keras layer finds no torch layer, or when the
@@ -149,12 +154,16 @@ def aligned_by_running(source: Source, target: Target, inputs: InputPair, hints:
     from ..alignment.activations.search import align_by_running, refusal
 
     with inputs.failures_reported():
-        plan, alignment = align_by_running(source, target, inputs, hints, accept_unproven)
+        plan, alignment = align_by_running(source, target, inputs, hints, accept_unproven, limit
+                                           or TimeLimit(DEFAULT_TIME_LIMIT))
     if not alignment.open and not (strict is True and alignment.differs and alignment.left_over):
         return plan, alignment
     refused = refusal(alignment, target)
     if advice := on_other_classes(alignment, source, target):
         raise ClassCountError(f"{refused}\n{advice}")
+    if alignment.is_out_of_time:
+        raise AlignmentError(f"{refused}\na larger time_limit= lets the search go on, "
+                             "time_limit=None to its end")
     raise with_cause(refused, source, target, inputs, plan, alignment, hints)
 
 

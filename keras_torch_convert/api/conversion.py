@@ -22,6 +22,8 @@ from ..spec.target import Target
 from ..torch_io.live_tensor import is_torch_module
 from ..torch_io.reader import read as read_source
 from ..torch_io.renaming import fit_to_plan
+from ..util.progress import counting_bar
+from ..util.time_limit import DEFAULT_TIME_LIMIT, TimeLimit
 from .aligning import aligned_by_running, aligned_statically
 from .reporting import Stages, timed
 from .state_dicts import sides_of
@@ -44,8 +46,8 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None,
             accept_unproven: bool = False, strict: Strict = True, verify: bool = True,
             if_different: IfDifferent = "raise", accept: Accept = "close",
             tolerance: float = TOLERANCES.accepted, save: Path | None = None,
-            progress: bool = False, resize: Resize = None,
-            rename: Mapping[str, str] | None = None) -> Report:
+            progress: bool = False, resize: Resize = None, rename: Mapping[str, str] | None = None,
+            time_limit: float | None = DEFAULT_TIME_LIMIT) -> Report:
     """Carry the weights of a PyTorch model into a Keras model, or the reverse, and prove it.
 
     A Plan says where each weight goes; without one, `align` finds it. Everything is checked before
@@ -81,6 +83,8 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None,
         resize: "bicubic" or "bilinear" aligns by shapes, names and order, and resizes position
             tables that were made for another image size. None refuses them.
         rename: That of `read`, for a state dict or a checkpoint.
+        time_limit: Seconds after which the search for layers ends, and that for causes; None is no
+            limit.
 
     Returns:
         The report.
@@ -102,7 +106,7 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None,
         check_is_plan(plan)
     options = ConvertOptions(InputRequest(sample, torch_call, keras_call),
                              TransferOptions(strict, save, progress), verify, if_different, accept,
-                             tolerance)
+                             tolerance, time_limit)
     into_torch = is_torch_module(target) and not is_keras_model(target)
     _check_direction(source, into_torch, direction, plan)
     if resize is not None and (plan is not None or into_torch):
@@ -126,8 +130,11 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None,
         with timed(seconds, "align"):
             if resize is None and source.module is not None:
                 inputs = input_pair(source.module, target, options.request)
-                plan, stages.alignment = aligned_by_running(source, target, inputs, hints or {},
-                                                            accept_unproven, strict)
+                layers = sum(1 for _ in target.leaves())
+                with counting_bar(layers, title="align", unit="layer", shown=progress) as done:
+                    plan, stages.alignment = aligned_by_running(source, target, inputs, hints or {},
+                                                                accept_unproven, strict,
+                                                                TimeLimit(time_limit, done))
             else:
                 accepted = accept_unproven or source.module is not None
                 plan, stages.alignment = aligned_statically(source, target, hints or {}, accepted,
@@ -178,6 +185,7 @@ class ConvertOptions:
     if_different: IfDifferent
     accept: Accept
     tolerance: float
+    time_limit: float | None
 
     def __post_init__(self) -> None:
         if self.if_different not in ("raise", "keep"):
@@ -192,7 +200,8 @@ class ConvertOptions:
         `inputs` are those that the layers were aligned on, if they were. Raises NotEqualError for
         models that are not accepted, PredictionError when one of them cannot be run.
         """
-        options = VerifyOptions(randomized=False, tolerance=self.tolerance)
+        options = VerifyOptions(randomized=False, tolerance=self.tolerance,
+                                time_limit=self.time_limit)
         if source.module is None or not self.verify:
             return
         inputs = inputs or inputs_for(stages, source, keras, self.request)

@@ -24,8 +24,8 @@ from ..plan.plan_cache import PlanCache
 from ..report.report import Report
 from ..torch_io.reader import read as read_source
 from ..torch_io.safetensors_writer import write_safetensors
-from ..util.byte_progress import bytes_bar
 from ..util.gc_pause import gc_paused
+from ..util.progress import counting_bar
 from .file_contents import FileContents, contents_for
 from .reporting import report_of_file
 from .state_dicts import prepare_state_dict, reverse_of
@@ -95,7 +95,7 @@ def apply(plan: Plan, source: Any, path: str | PathLike[str], *,
         contents = contents_for(plan, read_source(source, rename=rename), output.path,
                                 output.template, strict,
                                 PlanCache() if cache is None else cache)
-        with bytes_bar(contents.size, progress) as written:
+        with counting_bar(contents.size, title="apply", unit="B", shown=progress) as written:
             saved = output.write(contents, WritingOptions(verify, tuple(digests), durable, written))
     return contents.report(saved, start)
 

@@ -22,6 +22,7 @@ from ..spec.source import Source
 from ..spec.target import Target
 from ..torch_io.reader import read as read_source
 from ..torch_io.renaming import fit_to_plan
+from ..util.time_limit import DEFAULT_TIME_LIMIT, TimeLimit
 
 if TYPE_CHECKING:
     from ..running.input_pair import Call, InputPair
@@ -35,6 +36,7 @@ class VerifyOptions:
     randomized: bool = True
     diagnose: bool = True
     tolerance: float = TOLERANCES.accepted
+    time_limit: float | None = DEFAULT_TIME_LIMIT
 
     def __post_init__(self) -> None:
         if self.inputs < 1:
@@ -47,7 +49,8 @@ class VerifyOptions:
 def verify(torch_model: Any, keras_model: Any, *, plan: Plan | None = None, sample: Any = None,
            torch_call: Call | None = None, keras_call: Call | None = None, inputs: int = 3,
            randomized: bool | None = None, diagnose: bool = True,
-           tolerance: float = TOLERANCES.accepted) -> Comparison:
+           tolerance: float = TOLERANCES.accepted,
+           time_limit: float | None = DEFAULT_TIME_LIMIT) -> Comparison:
     """Compare what two models compute, and say where and why they part when they do.
 
     Both run, with the weights that they have, on the caller's inputs and on others in the same
@@ -69,6 +72,8 @@ def verify(torch_model: Any, keras_model: Any, *, plan: Plan | None = None, samp
         diagnose: Look for the first divergence when the outputs differ by more than rounding.
         tolerance: The largest difference, as a fraction of torch's largest output, up to which
             models that are not equal count as close.
+        time_limit: Seconds after which the search for causes ends with those that it has; None is
+            no limit.
 
     Returns:
         A Comparison; its `verdict` is "equal", "close", "different" or "undecided".
@@ -89,7 +94,7 @@ def verify(torch_model: Any, keras_model: Any, *, plan: Plan | None = None, samp
         raise ValueError(
             "randomized=True needs plan=: only a Plan says which random value belongs where in "
             "both models")
-    options = VerifyOptions(inputs, randomized is not False, diagnose, tolerance)
+    options = VerifyOptions(inputs, randomized is not False, diagnose, tolerance, time_limit)
     source = torch_model if isinstance(torch_model, Source) else read_source(torch_model)
     target = keras_model if isinstance(keras_model, Target) else read_target(
         keras_model, sample=sample)
@@ -117,11 +122,13 @@ def compare_models(
         if options.randomized and found.verdict in ("equal", "close"):
             proof, swaps = compare_randomized(source.module, target, inputs, plan, source)
             found = decide(replace(found, randomized=proof, unnoticed_swaps=swaps))
-    return find_cause(found, source, target, inputs, plan) if options.diagnose else found
+    if not options.diagnose:
+        return found
+    return find_cause(found, source, target, inputs, plan, options.time_limit)
 
 
 def find_cause(found: Comparison, source: Source, target: Target, inputs: InputPair,
-               plan: Plan | None) -> Comparison:
+               plan: Plan | None, time_limit: float | None = DEFAULT_TIME_LIMIT) -> Comparison:
     """Return the comparison with the first divergence, the differences by layer, and the verdict
     that follows, when the outputs differ by more than is explained.
 
@@ -129,13 +136,17 @@ def find_cause(found: Comparison, source: Source, target: Target, inputs: InputP
     """
     if not (found.unexplained or found.softmax_only_in):
         return found
+    limit = TimeLimit(time_limit)
     try:
         diagnosis = Diagnosis(source, target, inputs, plan)
         if plan is None and not diagnosis.names:
             note = ("no layer of the Keras model holds weights of the torch module: carry them "
                     "over first (ktc.convert), or give plan= when they are computed")
             return replace(found, notes=(*found.notes, note))
-        divergence = diagnosis.result()
+        divergence = diagnosis.result(limit)
+        if limit.is_over:
+            note = f"the search for causes ended after time_limit={time_limit:g} s"
+            found = replace(found, notes=(*found.notes, note))
         return decide(
             replace(found, first_divergence=divergence,
                     layer_differences=diagnosis.layer_differences()))

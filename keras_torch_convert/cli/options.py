@@ -171,6 +171,9 @@ verdict_options = options_of(
                                    "equal"]), "What will do: close outputs, or only equal ones."),
     tolerance=(click.FloatRange(0),
                "Largest difference of close outputs, as a part of PyTorch's largest output."))
+time_option = options_of(
+    convert, time_limit=(click.FloatRange(0),
+                         "Seconds after which the search for layers ends, and that for causes."))
 html_option = click.option("--html", type=FILE, help="Write the report as one HTML page.")
 checkpoint_options = combined(wrapper_option, rename_option)
 model_options = combined(kwargs_option, weights_option, checkpoint_options, backend_option)

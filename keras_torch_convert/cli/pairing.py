@@ -31,7 +31,7 @@ mode_options = options.combined(
                  help="Pair layers in their order, as the classic functions do."),
     options.options_of(
         convert, hints=(Json(dict), "{Keras layer: PyTorch layer} where the tool cannot tell."),
-        accept_unproven="Pair what no output proves by names and order."))
+        accept_unproven="Pair what no output proves by names and order."), options.time_option)
 
 
 def both_sides(ctx: click.Context, values: Mapping[str, Any]) -> tuple[Any, Any]:

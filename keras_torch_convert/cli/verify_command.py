@@ -27,6 +27,7 @@ keras-torch-convert verify model.py:torch_model model.keras --plan model.plan.js
               help="The plan of the conversion: repeats the proof on random values.")
 @options.options_of(verify, inputs=(click.IntRange(1), "How many inputs to compare on."))
 @options.verdict_options
+@options.time_option
 @options.sample_option
 @options.kwargs_option
 @options.weights_option

@@ -25,6 +25,7 @@ from ..running.run import cast_floats
 from ..running.torch_steps import TorchRun, run_torch_steps
 from ..spec.source import Source
 from ..spec.target import Target
+from ..util.time_limit import DEFAULT_TIME_LIMIT, TimeLimit
 from .causes import hypotheses_of
 from .causes.weights import LayerWeights, wrong_values
 from .context import Array, Cause, DivergenceContext, Hypothesis, replaced
@@ -176,8 +177,9 @@ class Diagnosis:
                                                min(apart_by, 1.0))
         return found
 
-    def result(self) -> FirstDivergence | None:
-        """Return the divergence that changes the outputs most, with all that differs.
+    def result(self, limit: TimeLimit | None = None) -> FirstDivergence | None:
+        """Return the divergence that changes the outputs most, with all that differs, as far as
+        the time allows.
 
         Every layer with weights is given torch's values, so that each place is looked at alone.
         """
@@ -186,7 +188,10 @@ class Diagnosis:
         found: list[_Found] = []
         patched: dict[int, Array] = {}
         visited, measured = set[int](), set[int]()
+        limit = limit or TimeLimit(DEFAULT_TIME_LIMIT)
         for number in range(MAX_ROUNDS):
+            if limit.is_over:
+                break
             level = AGREES_BELOW if found or not number else FINEST
             run, points = self._forced(patched, torch_values, level)
             points = [point for point in points if point.call.number not in visited][:MAX_POINTS]
@@ -196,12 +201,14 @@ class Diagnosis:
             measured |= {*good, *(one.call.number for one in points if one.kind == "layer")}
             for first in range(0, len(points), BATCH):
                 for context in self.contexts(points[first:first + BATCH], run):
+                    if limit.is_over:
+                        break
                     new = self._looked_at(context, run, torch_values)
                     patched |= new.patch if new.best is not None else {}
                     found.append(new)
             if not points and (found or level == FINEST):
                 break
-        for context in self._on_torch_inputs(run, measured):
+        for context in () if limit.is_over else self._on_torch_inputs(run, measured):
             found.append(self._looked_at(context, run, torch_values))
         found.sort(key=lambda one: (one.best is None, one.context.call.number))
         return self._ranked(found) if found else None

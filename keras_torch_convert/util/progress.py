@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -27,3 +28,24 @@ def progress_bar(items: Iterable[Item], *, title: str, total: int | None = None,
     with tqdm(items, desc=title, total=total, unit=unit, leave=False, dynamic_ncols=True,
               delay=SECONDS_BEFORE_SHOWN) as bar:
         yield from bar
+
+
+@contextmanager
+def counting_bar(total: int, *, title: str, unit: str,
+                 shown: bool = True) -> Iterator[Callable[[int], None]]:
+    """Give a function that is told how much more is done; bytes ("B") are scaled.
+
+    The bar is there only when `shown`, and only for what takes a while.
+    """
+    if not shown:
+        yield lambda count: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=title, unit=unit, unit_scale=unit == "B", leave=False,
+              dynamic_ncols=True, delay=SECONDS_BEFORE_SHOWN) as bar:
+
+        def count(more: int) -> None:
+            bar.update(more)
+
+        yield count

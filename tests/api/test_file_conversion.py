@@ -304,12 +304,12 @@ def test_progress_counts_every_byte_of_the_values_once(tmp_path: Path,
     totals: list[int] = []
 
     @contextmanager
-    def bar(total: int, shown: bool) -> Iterator[Any]:
+    def bar(total: int, *, title: str, unit: str, shown: bool) -> Iterator[Any]:
         totals.append(total)
         assert shown
         yield seen.append
 
-    monkeypatch.setattr(replay, "bytes_bar", bar)
+    monkeypatch.setattr(replay, "counting_bar", bar)
     ktc.apply(small_plan(), small_source(tmp_path), tmp_path / f"out{suffix}", progress=True)
     assert totals == [300 * 1000 * 4]
     assert sum(seen) == totals[0]

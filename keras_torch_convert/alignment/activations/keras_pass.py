@@ -25,6 +25,7 @@ from ...running.outputs import leaves_of
 from ...running.torch_trace import TracedOp
 from ...spec.roles import role_of
 from ...spec.target import Target, TargetLayer, TargetVariable
+from ...util.time_limit import OutOfTime
 from ..names import name_similarity, part_number
 from .branching import Backtrack, BranchPoint
 from .candidate_search import CandidateSearch, reason_for_nothing
@@ -417,6 +418,7 @@ class KerasPass:
         """Run the layer with these weights; True when its output is one that torch computed."""
         if any(entry.expression in self.state.parts for _, entry in mapping.entries):
             return None, False
+        self.config.limit.check(len(self.state.matches))
         tolerance, before, lookups = self.state.tolerance, self.state.mark(), self.search.lookups
         is_owner = id(leaf.layer) in self.owners
         match = Match(leaf, mapping, candidate.unit.display_name, TOLD_BY_BOTH, 0.0, 0.0, count,
@@ -431,6 +433,9 @@ class KerasPass:
             if not is_owner:
                 raise
             output = None
+        except OutOfTime:
+            self.state.matches.pop(leaf.display_name)
+            raise
         finally:
             self.depth -= is_owner
         apart = self._distance_of_output(leaf, match, candidate.unit, inputs, output)

@@ -10,6 +10,7 @@ from ...plan.expressions import Expression
 from ...running.fingerprint import EQUAL_BELOW, Fingerprint
 from ...spec.target import TargetLayer
 from ...spec.tensor_spec import Shape
+from ...util.time_limit import TimeLimit
 from ..hints import honors
 from .branching import BranchPoint
 from .candidates import LayerMapping
@@ -68,7 +69,8 @@ class SearchState:
     differ, each with the reason. `used` are weights taken whole, `parts` parts of weights that are
     taken, `tables` the settled layers of which every row may be changed alike. `outputs_in_order`
     says of each output of the model whether it holds torch's values in torch's order, `lost` is
-    True when they are nothing that torch gives. `broken` is the layer at which the pass gave up.
+    True when they are nothing that torch gives. `broken` is the layer at which the pass gave up,
+    `is_out_of_time` says that the time for the search was up before its end.
     """
 
     matches: dict[str, Match] = field(default_factory=dict)
@@ -79,6 +81,7 @@ class SearchState:
     outputs_in_order: dict[str, bool] = field(default_factory=dict)
     lost: bool = False
     broken: str = ""
+    is_out_of_time: bool = False
     used: dict[str, str] = field(default_factory=dict)
     parts: dict[Expression, None] = field(default_factory=dict)
     tables: dict[str, None] = field(default_factory=dict)
@@ -161,7 +164,7 @@ class PassConfig:
     `in_both_orders`, in vain; `trial_for` is the one for which this pass tries it.
 
     `accepted` are layers where the models differ, each with the reason: no choice is taken back for
-    their sake.
+    their sake. `limit` ends the pass when the time is up.
 
     With `forced` torch's own outputs are put in the place of those that a layer computes; the trace
     must have kept them.
@@ -174,6 +177,7 @@ class PassConfig:
     forced: bool = False
     accepted: Mapping[str, str] = field(default_factory=dict)
     choices: tuple[BranchPoint, ...] = ()
+    limit: TimeLimit = field(default_factory=TimeLimit)
     in_both_orders: frozenset[tuple[str, MapOfVector]] = frozenset()
     trial_for: str = ""
 

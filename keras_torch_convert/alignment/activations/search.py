@@ -25,6 +25,7 @@ from ...spec.roles import role_of
 from ...spec.source import Source
 from ...spec.target import Target, TargetLayer, TargetVariable
 from ...util.text import bullets, join_names, plural
+from ...util.time_limit import OutOfTime, TimeLimit
 from ..hints import check_hints
 from ..names import name_similarity
 from .branching import MOST_PASSES_FOR_A_LINK, Backtrack, next_exclusions
@@ -53,6 +54,7 @@ class Alignment:
     open: dict[str, str]
     left_over: tuple[str, ...]
     backtracks: int
+    is_out_of_time: bool = False
 
     def summary(self) -> str:
         """How the alignment was found, in words."""
@@ -102,7 +104,7 @@ class Alignment:
 
 def refusal(alignment: Alignment, target: Target) -> AlignmentError:
     """The error that shows what is aligned, what is open and what may settle it."""
-    shown = bullets(f"{label}: {reason}" for label, reason in alignment.open.items())
+    shown = bullets(_shown_once(alignment.open))
     free = join_names(alignment.left_over, 8)
     if not alignment.open:
         left_over = plural(len(alignment.left_over), "torch tensor")
@@ -120,13 +122,25 @@ def refusal(alignment: Alignment, target: Target) -> AlignmentError:
         "hints={'keras layer': 'torch layer'}")
 
 
+def _shown_once(reasons: Mapping[str, str]) -> Iterator[str]:
+    """The layers with their reasons; several that have one in common as one line."""
+    labels: dict[str, list[str]] = {}
+    for label, reason in reasons.items():
+        labels.setdefault(reason, []).append(label)
+    for reason, having in labels.items():
+        yield f"{join_names(having, 3)}: {reason}"
+
+
 def _verb(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
 def align_by_running(source: Source, target: Target, inputs: InputPair, hints: Mapping[str, str],
-                     accept_unproven: bool) -> tuple[Plan, Alignment]:
-    """The Plan and its evidence. Both models are run, neither is changed."""
+                     accept_unproven: bool, limit: TimeLimit) -> tuple[Plan, Alignment]:
+    """The Plan and its evidence. Both models are run, neither is changed.
+
+    When the time is up the layers that were not reached are open.
+    """
 
     integers = integers_of_torch(source.module, target)
 
@@ -145,20 +159,28 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
 
     trace_index = trace(keep_arrays=False)
     check_hints(hints, target.leaves(), trace_index.shapes)
-    state, finished = one_pass(trace_index, target, keras_call, PassConfig({}, {}, True, hints))
+    state, finished = one_pass(trace_index, target, keras_call,
+                               PassConfig({}, {}, True, hints, limit=limit))
     backtracks = 0
-    if not finished or not state.is_whole:
+    if not state.is_out_of_time and not (finished and state.is_whole):
         # A layer whose input is in another order, or which differs, costs one pass this way.
         kept = trace(keep_arrays=True)
-        state, backtracks = search_through(kept, target, keras_call, hints)
+        first = state
+        state, backtracks = search_through(kept, target, keras_call, hints, limit)
+        if state.is_out_of_time and len(state.matches) < len(first.matches):
+            state = replace(first, is_out_of_time=True)
         alone, _ = one_pass(kept, target, keras_call,
                             PassConfig({}, dict(state.matches), False, hints))
         if is_the_same_model(alone, kept):
             state.matches = alone.matches
         else:
             _mark_differences(state)
+    if state.is_out_of_time:
+        _leave_the_rest_open(state, target, limit)
     settle_by_names(state, trace_index, target, include_open=accept_unproven)
     plan, alignment = written_down(state, trace_index, source, target, backtracks)
+    if state.is_out_of_time:
+        return plan, replace(alignment, is_out_of_time=True)
     if alignment.open and goes_on_behind(target, state, trace_index, keras_call):
         added = [leaf for leaf in target.leaves() if leaf.display_name in alignment.open]
         own = {variable.key: GOES_ON for leaf in added for variable in leaf.variables}
@@ -227,7 +249,7 @@ def _lacks_gains(target: Target) -> bool:
 
 
 def search_through(trace_index: TraceIndex, target: Target, keras_call: Callable[[], Any],
-                   hints: Mapping[str, str]) -> tuple[SearchState, int]:
+                   hints: Mapping[str, str], limit: TimeLimit) -> tuple[SearchState, int]:
     """Passes in which every layer gets what torch computed before it, so that the end is reached
     though the models differ on the way.
 
@@ -235,11 +257,13 @@ def search_through(trace_index: TraceIndex, target: Target, keras_call: Callable
     first, the last ones first; only when none of them helps do the models differ there. The number
     tells how often a choice was taken back for good.
     """
-    config = PassConfig({}, {}, True, hints, True)
+    config = PassConfig({}, {}, True, hints, True, limit=limit)
     backtracks = 0
     in_vain: set[str] = set()
     while True:
         state, finished = one_pass(trace_index, target, keras_call, config)
+        if state.is_out_of_time:
+            return state, backtracks
         if not finished:
             # What did not help in one block does not help in the next ones.
             block = re.sub(r"\d+", "", state.broken)
@@ -275,6 +299,8 @@ def _with_other_choices(trace_index: TraceIndex, target: Target, keras_call: Cal
                          presets=dict(list(state.matches.items())[:before]),
                          choices=tuple(one for one in state.choices if one.matched <= before))
         state, finished = one_pass(trace_index, target, keras_call, config)
+        if state.is_out_of_time:
+            return config, state, True
         if (finished and not state.lost) if broken == OUTPUTS else state.is_proven(broken):
             return config, state, finished
     return None
@@ -286,6 +312,14 @@ def is_the_same_model(state: SearchState, trace_index: TraceIndex) -> bool:
     """
     return state.is_whole or (not state.open
                               and outputs_apart(state, trace_index) < SAME_OUTPUTS_BELOW)
+
+
+def _leave_the_rest_open(state: SearchState, target: Target, limit: TimeLimit) -> None:
+    """Say of each layer that the search did not come to why it is open."""
+    for leaf in target.leaves():
+        if not state.has_met(leaf.display_name):
+            state.open[leaf.display_name] = (
+                f"the search ended after time_limit={limit.seconds:g} s before it came here")
 
 
 def _mark_differences(state: SearchState) -> None:
@@ -320,6 +354,9 @@ def one_pass(trace_index: TraceIndex, target: Target, keras_call: Callable[[], A
                 output = keras_call()
                 run.finish(output)
                 run.prove_by_outputs(keras_call)
+        except OutOfTime:
+            run.state.is_out_of_time = True
+            return run.state, True
         except Backtrack:
             return run.state, False
         except (Fold, Unflatten) as found:
