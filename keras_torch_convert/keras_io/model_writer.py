@@ -25,7 +25,7 @@ from ..util.atomic_file import AtomicFile
 from ..util.interrupts import deferred_sigint
 from .keras_save import check_path
 from .save_model import write_model
-from .values import assign_values, kept_values, own_memory, read_values
+from .values import array_to_give, assign_values, kept_values, own_memory, read_values
 from .write_from_layout import WrittenFile
 
 Array = npt.NDArray[Any]
@@ -105,7 +105,8 @@ class ModelWriter:
         expected = self.variables.get(variable.key) is variable and memory is not None and (
             memory.shape, memory.dtype) == (variable.shape, NUMPY_TYPES.get(variable.dtype))
         if not expected or memory is None:
-            self.write(variable, values(None))
+            into = array_to_give(variable.shape, variable.dtype)
+            self.write(variable, values(into), given=True)
             return
         if variable.key not in self.changed:
             self.changed[variable.key] = self._keep(variable, memory)
@@ -113,12 +114,13 @@ class ModelWriter:
         if not np.may_share_memory(array, memory):
             self.write(variable, array)
 
-    def write(self, variable: TargetVariable, array: Array) -> None:
+    def write(self, variable: TargetVariable, array: Array, *, given: bool = False) -> None:
         """Give one variable new values.
 
         Args:
             variable: A variable of this model.
             array: Values of just its shape and dtype (bfloat16 as ml_dtypes.bfloat16).
+            given: Let the variable share the array's memory: nobody else uses it.
 
         Raises:
             TransferError: The array does not fit, or the variable is not one of this model;
@@ -130,7 +132,7 @@ class ModelWriter:
         # them loses nothing.
         if variable.key not in self.changed:
             self.changed[variable.key] = self._keep(variable)
-        assign_values(self.target, variable.variable, array)
+        assign_values(self.target, variable.variable, array, given)
 
     def save(self, path: str | PathLike[str]) -> WrittenFile:
         """Write the model to a file, which takes its name when the transaction is committed.
@@ -186,12 +188,15 @@ class ModelWriter:
         self.changed.clear()
 
     def _keep(self, variable: TargetVariable, memory: Array | None = None) -> _OldValues:
+        size = _size_of(variable)
+        in_memory = self.kept_bytes + size <= KEPT_IN_MEMORY
+        if in_memory and self.target.backend != "torch":
+            self.kept_bytes += size
+            return _OldValues(variable, kept_values(self.target, variable.variable), 0, size)
         old = read_values(self.target, variable.variable) if memory is None else memory
-        if self.kept_bytes + old.nbytes <= KEPT_IN_MEMORY:
-            self.kept_bytes += old.nbytes
-            kept = self._copied(old) if self.target.backend == "torch" else kept_values(
-                self.target, variable.variable)
-            return _OldValues(variable, kept, 0, old.nbytes)
+        if in_memory:
+            self.kept_bytes += size
+            return _OldValues(variable, self._copied(old), 0, size)
         start = self.journal.seek(0, 2)
         content = np.ascontiguousarray(old).reshape(-1).view(np.uint8).data
         for first in range(0, old.nbytes, _PIECE):
@@ -201,8 +206,7 @@ class ModelWriter:
     def _copied(self, old: Array) -> Array:
         """Return a copy in the block, in the type of the variable."""
         if self.block is None:
-            size = sum(
-                one.size * numpy_dtype(one.dtype).itemsize for one in self.variables.values())
+            size = sum(map(_size_of, self.variables.values()))
             self.block = np.empty(min(size, KEPT_IN_MEMORY), np.uint8)
         copy = self.block[self.kept_bytes - old.nbytes:self.kept_bytes].view(old.dtype)
         copy = copy.reshape(old.shape)
@@ -226,3 +230,8 @@ class ModelWriter:
         if array.dtype != numpy_dtype(variable.dtype):
             raise TransferError(
                 f"{variable.display_name}: expected type {variable.dtype}, got {array.dtype}")
+
+
+def _size_of(variable: TargetVariable) -> int:
+    """Return the number of bytes of a variable."""
+    return variable.size * numpy_dtype(variable.dtype).itemsize

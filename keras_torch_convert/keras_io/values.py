@@ -7,6 +7,7 @@ Keras brings along.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ import numpy.typing as npt
 
 from ..spec.dtypes import NUMPY_TYPES, numpy_dtype, stored_as_bits
 from ..spec.target import Target
+from ..spec.tensor_spec import Shape
+
+# TensorFlow and JAX take memory as it is only from a multiple of this on.
+_ALIGNMENT = 64
 
 
 def read_values(target: Target, variable: Any) -> npt.NDArray[Any]:
@@ -70,9 +75,19 @@ def own_memory(target: Target, variable: Any) -> npt.NDArray[Any] | None:
     return np.asarray(tensor.numpy()).view(NUMPY_TYPES[dtype])
 
 
-def assign_values(target: Target, variable: Any, array: npt.NDArray[Any]) -> None:
-    """Give a Keras variable the values of an array of its own shape and type, never sharing the
-    array's memory.
+def array_to_give(shape: Shape, dtype: str) -> npt.NDArray[Any]:
+    """Return a new array, bfloat16 as its bits, in whose memory a variable may live for good."""
+    stored = NUMPY_TYPES[dtype]
+    memory = np.empty(prod(shape) * stored.itemsize + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start:len(memory) + start - _ALIGNMENT].view(stored).reshape(shape)
+
+
+def assign_values(target: Target, variable: Any, array: npt.NDArray[Any],
+                  given: bool = False) -> None:
+    """Give a Keras variable the values of an array of its own shape and type.
+
+    Only where the array is `given` may the variable share its memory.
     """
     if target.framework == "torch":
         import torch
@@ -80,15 +95,23 @@ def assign_values(target: Target, variable: Any, array: npt.NDArray[Any]) -> Non
         with torch.no_grad():
             variable.copy_(torch_tensor(array))
     elif target.framework == "tf_keras":
-        variable.assign(array, read_value=False)
+        variable.assign(_given_to_tensorflow(array) if given else array, read_value=False)
     elif target.backend == "torch":
         variable.assign(torch_tensor(array))
     elif target.backend == "jax":
-        # jax may let the variable live in the array's memory for good, or copy it only later: it
-        # gets a copy of its own.
-        variable.assign(array.copy())
+        # jax may let the variable live in the array's memory for good, or copy it only later.
+        variable.assign(array if given else array.copy())
     else:
-        variable.assign(array)
+        variable.assign(_given_to_tensorflow(array) if given else array)
+
+
+def _given_to_tensorflow(array: npt.NDArray[Any]) -> Any:
+    """Return the array as a tensor in the same memory, where TensorFlow would copy it twice."""
+    if array.dtype.kind not in "fiu" or not array.size or array.ctypes.data % _ALIGNMENT:
+        return array
+    import tensorflow
+
+    return tensorflow.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
 def torch_tensor(array: npt.NDArray[Any]) -> Any:
