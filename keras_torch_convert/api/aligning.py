@@ -21,6 +21,7 @@ from ..rules.families.position_tables import Resize
 from ..spec.source import Source
 from ..spec.target import Target
 from ..torch_io.reader import read as read_source
+from ..torch_io.stored_names import with_stored_names
 from ..util.time_limit import DEFAULT_TIME_LIMIT, TimeLimit
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
         inputs = input_pair(source.module, target, InputRequest(sample, torch_call, keras_call))
         plan, _ = aligned_by_running(source, target, inputs, hints or {}, accept_unproven,
                                      limit=TimeLimit(time_limit))
-    return with_both_sides(plan, source, target)
+    return with_both_sides(with_stored_names(plan, source), source, target)
 
 
 def classic_dictionaries(plan: Plan, source: Any, keras_model: Any) -> ClassicDictionaries:

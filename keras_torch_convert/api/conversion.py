@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, Union
 
@@ -12,7 +12,8 @@ from ..comparison.tolerances import TOLERANCES
 from ..errors import NotEqualError, SaveError, TransferError
 from ..keras_io.keras_save import check_path
 from ..keras_io.model import is_keras_model, read_target
-from ..plan.executor import Strict
+from ..plan.difference import expected_of
+from ..plan.executor import Strict, check_plan
 from ..plan.plan import Plan, check_is_plan
 from ..report.report import Report
 from ..rules.families.position_tables import Resize
@@ -22,6 +23,7 @@ from ..spec.target import Target
 from ..torch_io.live_tensor import is_torch_module
 from ..torch_io.reader import read as read_source
 from ..torch_io.renaming import fit_to_plan
+from ..torch_io.stored_names import matched_by_value, with_stored_names
 from ..util.progress import counting_bar
 from ..util.time_limit import DEFAULT_TIME_LIMIT, TimeLimit
 from .aligning import aligned_by_running, aligned_statically
@@ -47,7 +49,7 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None,
             if_different: IfDifferent = "raise", accept: Accept = "close",
             tolerance: float = TOLERANCES.accepted, save: Path | None = None,
             progress: bool = False, resize: Resize = None, rename: Mapping[str, str] | None = None,
-            time_limit: float | None = DEFAULT_TIME_LIMIT) -> Report:
+            module: Any = None, time_limit: float | None = DEFAULT_TIME_LIMIT) -> Report:
     """Carry the weights of a PyTorch model into a Keras model, or the reverse, and prove it.
 
     A Plan says where each weight goes; without one, `align` finds it. Everything is checked before
@@ -83,6 +85,10 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None,
         resize: "bicubic" or "bilinear" aligns by shapes, names and order, and resizes position
             tables that were made for another image size. None refuses them.
         rename: That of `read`, for a state dict or a checkpoint.
+        module: For a checkpoint or a folder as the source: the torch module that it belongs to. It
+            says how the layers are aligned, and how the file holds what the module's library
+            renames, fuses or splits while it loads it. The values are those of the file; the
+            outputs are compared if the module has the same.
         time_limit: Seconds after which the search for layers ends, and that for causes; None is no
             limit.
 
@@ -118,9 +124,8 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None,
     seconds: dict[str, float] = {}
     with timed(seconds, "read"):
         source = read_source(source, rename=rename)
+        owner = source if module is None else read_source(module)
         target = target if isinstance(target, Target) else read_target(target, sample=sample)
-    if plan is not None:
-        plan, source = fit_to_plan(plan, source)
     stages = Stages(source, target, seconds)
     if save is not None:
         # Alignment may take minutes.
@@ -128,19 +133,50 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None,
     inputs: InputPair | None = None
     if plan is None:
         with timed(seconds, "align"):
-            if resize is None and source.module is not None:
-                inputs = input_pair(source.module, target, options.request)
+            if resize is None and owner.module is not None:
+                inputs = input_pair(owner.module, target, options.request)
                 layers = sum(1 for _ in target.leaves())
                 with counting_bar(layers, title="align", unit="layer", shown=progress) as done:
-                    plan, stages.alignment = aligned_by_running(source, target, inputs, hints or {},
+                    plan, stages.alignment = aligned_by_running(owner, target, inputs, hints or {},
                                                                 accept_unproven, strict,
                                                                 TimeLimit(time_limit, done))
             else:
-                accepted = accept_unproven or source.module is not None
-                plan, stages.alignment = aligned_statically(source, target, hints or {}, accepted,
+                accepted = accept_unproven or owner.module is not None
+                plan, stages.alignment = aligned_statically(owner, target, hints or {}, accepted,
                                                             resize, strict)
-    with transferred(stages, with_both_sides(plan, source, target), options.transfer):
-        options.compare(stages, source, target, inputs)
+        plan = with_both_sides(with_stored_names(plan, owner), owner, target)
+    if owner is not source:
+        return _from_file(stages, plan, owner, inputs, options)
+    plan, stages.source = fit_to_plan(plan, source)
+    with transferred(stages, with_both_sides(plan, stages.source, target), options.transfer):
+        options.compare(stages, stages.source, target, inputs)
+    return stages.report()
+
+
+def _from_file(stages: Stages, plan: Plan, owner: Source, inputs: InputPair | None,
+               options: ConvertOptions) -> Report:
+    """Fill a Keras model from a file by a Plan for the module that the file belongs to."""
+    file, target = stages.source, stages.target
+    assert target is not None
+    if owner.module is None or file.module is not None:
+        raise TransferError("module= is the torch module that a checkpoint belongs to: give the "
+                            "checkpoint first, and an instance of the module as module=")
+    plan, owner = fit_to_plan(plan, owner)
+    in_file, stages.source = fit_to_plan(plan, file)
+    if not expected_of(in_file, stages.source).keys() <= stages.source.keys():
+        plan = replace(plan, stored=matched_by_value(owner, file))
+        in_file, stages.source = fit_to_plan(plan, file)
+    with transferred(stages, with_both_sides(in_file, stages.source, target), options.transfer):
+        # The Plan for the module knows both name spaces.
+        stages.plan = plan
+        assert stages.checked is not None
+        own = check_plan(plan, owner, target, strict="target")
+        if all(one.tobytes() == other.tobytes()
+               for (_, one), (_, other) in zip(own.arrays(), stages.checked.arrays(), strict=True)):
+            options.compare(stages, owner, target, inputs)
+        else:
+            stages.notes += ("the module holds other weights than the file: the outputs were not "
+                             "compared; load the file into the module to have them compared",)
     return stages.report()
 
 

@@ -15,7 +15,7 @@ from ..spec.dtypes import INDEX_TYPES
 from ..spec.source import Source
 from ..spec.tensor_spec import TensorSpec
 from .expressions import Tensor, substituted, tensors_of
-from .recipe import AnyRecipe, Assignment, Constant, Recipe
+from .recipe import AnyRecipe, Assignment, Constant, Recipe, Stored
 
 AnyPart = TypeVar("AnyPart", Assignment, Constant)
 
@@ -111,17 +111,35 @@ def expected_of(plan: Recipe, source: Source) -> dict[str, TensorSpec]:
 
 def with_names(plan: AnyRecipe, names: Mapping[str, str]) -> AnyRecipe:
     """Return the Plan for a source in which tensors have other names."""
-    tensors = {old: Tensor(new) for old, new in names.items()}
+    specs = {names.get(name, name): spec for name, spec in plan.sources.items()}
+    return _with_tensors(plan, Stored({old: Tensor(new) for old, new in names.items()}, specs))
+
+
+def for_files(plan: AnyRecipe) -> AnyRecipe:
+    """Return the Plan for files that hold the tensors as the module's library stores them."""
+    return plan if plan.stored is None else _with_tensors(plan, plan.stored)
+
+
+def _with_tensors(plan: AnyRecipe, stored: Stored) -> AnyRecipe:
+    tensors = stored.expressions
 
     def changed(one: AnyPart) -> AnyPart:
         return replace(one, expression=substituted(one.expression, tensors))
 
+    assignments = tuple(
+        replace(changed(one), constants=tuple(map(changed, one.constants)))
+        for one in plan.assignments)
+    constants = tuple(map(changed, plan.constants))
+    used = {name for one in assignments for name in tensors_of(one.expression)}
+    used |= {name for one in constants for name in tensors_of(one.expression)}
+    dropped = {
+        new: rule for name, rule in plan.dropped.items()
+        for new in tensors_of(tensors.get(name, Tensor(name))) if new not in used
+    }
     return replace(
-        plan, assignments=tuple(
-            replace(changed(one), constants=tuple(map(changed, one.constants)))
-            for one in plan.assignments), constants=tuple(map(changed, plan.constants)),
-        dropped={names.get(name, name): rule for name, rule in plan.dropped.items()},
-        sources={names.get(name, name): spec for name, spec in plan.sources.items()})
+        plan, assignments=assignments, constants=constants, dropped=dropped, stored=None, sources={
+            name: spec for name, spec in {**plan.sources, **stored.sources}.items() if name in used
+        })
 
 
 def without_layers(plan: AnyRecipe, layers: Sequence[str]) -> AnyRecipe:

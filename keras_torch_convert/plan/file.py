@@ -8,6 +8,7 @@ for the same Plan.
      "pairs": [[from layer, to layer], ...] or null: as the prefixes of "variables" say,
      "rules": [sentence, ...], "sha256": of all the rest,
      "sources": [[name prefix, label prefix, [[name, label, shape, dtype], ...]], ...],
+     "stored": {"sources": as above, "tensors": [[name, expression], ...]}, only where files differ,
      "variables": [[key prefix, label prefix, name prefix,
                     [[key, label, shape, expression, rule, {more}], ...]], ...]}
 
@@ -37,12 +38,12 @@ from ..util.atomic_file import write_atomically
 from ..util.file_limits import read_text
 from ..util.gc_pause import gc_paused
 from .evaluation import shape_of
-from .expressions import needs_callback, tensors_of
+from .expressions import Expression, needs_callback, tensors_of
 from .file_expressions import Calls, ExpressionReader, expression_as_json
 from .file_layout import layout_as_json, read_layout
 from .json_values import (UnexpectedError, each, items, members, number, one_of, part, shape, text,
                           truth)
-from .recipe import AnyRecipe, Assignment, Constant, Recipe
+from .recipe import AnyRecipe, Assignment, Constant, Recipe, Stored
 
 FORMAT = "keras_torch_convert plan"
 VERSION = 1
@@ -91,6 +92,13 @@ def plan_as_text(plan: Recipe) -> str:
                                   "."), "variables": _variables_as_json(plan,
                                                                         rules), "version": VERSION
     }
+    if plan.stored is not None:
+        parts["stored"] = {
+            "sources":
+                _specs_as_json(plan.stored.sources, "."),
+            "tensors": [[name, expression_as_json(one, "")]
+                        for name, one in plan.stored.expressions.items()]
+        }
     implied = _implied_pairs(parts["variables"])
     parts["pairs"] = None if implied == plan.pairs else [list(pair) for pair in plan.pairs]
     parts["rules"] = rules.sentences
@@ -275,7 +283,7 @@ def _read_parts(content: str) -> dict[str, Any]:
         raise PlanError(
             f"the plan has version {version}, this keras_torch_convert reads up to {VERSION}: "
             "install the newer one that made it")
-    missing, unknown = sorted(set(_PARTS) - set(value)), sorted(set(value) - set(_PARTS))
+    missing, unknown = sorted(set(_PARTS) - set(value)), sorted(set(value) - {*_PARTS, "stored"})
     if missing or unknown:
         raise PlanError(
             f"the plan is damaged: missing parts {missing}, unknown parts {unknown}; save it again")
@@ -312,7 +320,22 @@ def _read_plan(parts: dict[str, Any], make: type[AnyRecipe], calls: Calls) -> An
         part(parts, "constants",
              lambda rows: reader.read_constants(rows, expressions)), reader.sources, reader.targets,
         part(parts, "reversed", truth),
-        None if parts["layout"] is None else part(parts, "layout", read_layout))
+        None if parts["layout"] is None else part(parts, "layout", read_layout),
+        part(parts, "stored", _read_stored) if "stored" in parts else None)
+
+
+def _read_stored(value: Any) -> Stored:
+    reader, expressions = _Reader((), {}), ExpressionReader("", {})
+    found: dict[str, Expression] = {}
+
+    def read_tensor(row: Any) -> None:
+        items(row, 2, 2)
+        found[part(row, 0, text)] = part(row, 1, expressions.read)
+
+    members(value, "sources", "tensors")
+    part(value, "sources", lambda groups: each(groups, reader.read_sources))
+    part(value, "tensors", lambda rows: each(rows, read_tensor))
+    return Stored(found, reader.sources)
 
 
 def _read_pair(pair: Any) -> tuple[str, str]:

@@ -41,6 +41,8 @@ class Plan(Recipe):
         reversed: True for a Plan from Keras variables to torch tensors.
         layout: What files of the Keras model look like, None when that is unknown. It is read off
             the model when `save` or `apply` first wants it, and has no part in comparisons.
+        stored: How files hold what the module's library renames, fuses or splits while it loads
+            them, None when they have the module's own tensors.
     """
     @property
     def portable(self) -> bool:

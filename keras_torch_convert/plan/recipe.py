@@ -40,6 +40,19 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """How files hold the tensors of a module that its library renames, fuses or splits in loading.
+
+    Attributes:
+        expressions: For each tensor of the module, over tensors of the file.
+        sources: The tensors of the file.
+    """
+
+    expressions: Mapping[str, Expression] = field(default_factory=dict)
+    sources: Mapping[str, TensorSpec] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """Assignments, and a rule for everything left out. See `Plan` for what each field means."""
 
@@ -52,6 +65,7 @@ class Recipe:
     targets: Mapping[str, TensorSpec] = field(default_factory=dict)
     reversed: bool = False
     layout: TargetLayout | LazyLayout | None = field(default=None, repr=False, compare=False)
+    stored: Stored | None = field(default=None, repr=False)
 
 
 def expressions_of(plan: Recipe) -> list[Expression]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import SourceError
-from ..plan.difference import expected_of, with_names
+from ..plan.difference import expected_of, for_files, with_names
 from ..plan.recipe import AnyRecipe
 from ..spec.dtypes import INDEX_TYPES
 from ..spec.layer_order import split_layer
@@ -99,16 +99,20 @@ def fitted(source: Source, wanted: Mapping[str, Shape], others: Iterable[str] = 
 
 
 def fit_to_plan(plan: AnyRecipe, source: Source) -> tuple[AnyRecipe, Source]:
-    """Bring the names of a Plan and of a source together where only wrappers or beginnings differ.
+    """Bring the names of a Plan and of a source together where only wrappers or beginnings differ,
+    or the source is a file that holds the tensors as the module's library stores them.
 
     A file gets the names of the Plan. A module keeps its own, by which it finds its tensors: the
     Plan gets those. Raises SourceError as `fitted` does.
     """
-    wanted = {name: spec.shape for name, spec in expected_of(plan, source).items()}
-    found = fitted(source, wanted, plan.dropped)
-    if source.module is None or found is source:
-        return plan, found
-    return with_names(plan, dict(zip(found, source, strict=True))), source
+    for one in (plan,) if plan.stored is None else (plan, for_files(plan)):
+        wanted = {name: spec.shape for name, spec in expected_of(one, source).items()}
+        found = fitted(source, wanted, one.dropped)
+        if wanted.keys() <= found.keys():
+            if source.module is None or found is source:
+                return one, found
+            return with_names(one, dict(zip(found, source, strict=True))), source
+    return plan, source
 
 
 def offered(source: Source, wanted: Mapping[str, Shape]) -> str:

@@ -57,7 +57,7 @@ def test_a_file_of_any_name_is_found_and_one_of_several_must_be_named(tmp_path: 
     assert read(tmp_path).keys() == FIRST.keys()
     save_file(FIRST, tmp_path / "weights_v1.safetensors")
     with pytest.raises(
-            SourceError, match="'weights_v1.safetensors', 'weights_v2.safetensors'; "
+            SourceError, match=r"'weights_v1.safetensors', 'weights_v2.safetensors'; "
             "give the path of one"):
         read(tmp_path)
 
@@ -74,7 +74,7 @@ def test_a_folder_of_folders_names_those_with_weights(tmp_path: Path) -> None:
 def test_a_damaged_config_is_refused(tmp_path: Path) -> None:
     save_file(FIRST, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(SourceError, match="config.json: is not valid JSON"):
+    with pytest.raises(SourceError, match=r"config\.json: is not valid JSON"):
         read(tmp_path)
 
 

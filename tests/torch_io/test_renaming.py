@@ -63,7 +63,7 @@ def test_two_networks_with_the_names_must_be_chosen_from() -> None:
     both = {
         f"{net}.{name}": torch.ones(shape) for net in ("a", "b") for name, shape in WANTED.items()
     }
-    with pytest.raises(SourceError, match="several networks.*under 'a', 'b'; choose one with "
+    with pytest.raises(SourceError, match=r"several networks.*under 'a', 'b'; choose one with "
                        "wrapper="):
         fitted(read(both), WANTED)
     assert list(fitted(read(both, wrapper="b"), WANTED)) == list(WANTED)
@@ -100,7 +100,7 @@ def test_the_caller_exchanges_beginnings_of_whole_parts() -> None:
     assert "m.net.head.bias" in read(state, rename={"": "m"})
     with pytest.raises(SourceError, match="no name begins with 'nett'; did you mean 'net'"):
         read(state, rename={"nett": ""})
-    with pytest.raises(SourceError, match="would all be called 'a.weight'"):
+    with pytest.raises(SourceError, match=r"would all be called 'a\.weight'"):
         read({"b.weight": np.ones(1), "c.weight": np.ones(1)}, rename={"b": "a", "c": "a"})
     with pytest.raises(SourceError, match="a module keeps its names"):
         read(torch.nn.Linear(1, 1), rename={"": "a"})
