@@ -25,10 +25,12 @@ from ..plan.callback_tracing import trace_callbacks
 from ..plan.expressions import Concat, Expression, Permute, Reshape, Slice, Tensor
 from ..plan.inverse import inverted
 from ..plan.recipe import AnyRecipe, Assignment, Recipe, Stored
+from ..spec.layer_order import split_layer
 from ..spec.source import Source, SourceTensor
 from ..spec.tensor_spec import Shape, TensorSpec
 
 Array = npt.NDArray[Any]
+_NUMBERS = re.compile(r"\d+")
 _LAYER = re.compile(r".*?\.\d+\.|")
 _MOST_AXES = 3
 # Banks of experts are found in parts, each of which may be joined or alternate.
@@ -136,7 +138,9 @@ def matched_by_value(module: Source, file: Source) -> Stored | None:
     }
     free = _Free({name: tensor for name, tensor in file.items() if name not in same})
     expressions: dict[str, Expression] = {}
-    for names in [*module.tied, *((name,) for name in module if name not in _tied(module))]:
+    groups = [*module.tied, *((name,) for name in module if name not in _tied(module))]
+    # Constants say least.
+    for names in sorted(groups, key=lambda names: _is_constant(_values(module[names[0]]))):
         found: Expression | None = next((Tensor(name) for name in names if name in same), None)
         if found is None:
             found = free.find(names[0], _values(module[names[0]]), _DEEPEST)
@@ -145,6 +149,10 @@ def matched_by_value(module: Source, file: Source) -> Stored | None:
         elif module[names[0]].kind != "buffer":
             return None
     return Stored(expressions, {name: one.spec for name, one in file.items()})
+
+
+def _is_constant(array: Array) -> bool:
+    return not array.size or bool((array == array.flat[0]).all())
 
 
 def _tied(source: Source) -> set[str]:
@@ -161,15 +169,34 @@ class _Free:
                 turned = array.transpose(perm)
                 self.by_values[turned.shape, hash(turned.tobytes())].append((name, perm))
 
+        self.owners: dict[str, str] = {}
+        self.used: set[str] = set()
+
+    def _best(self, name: str, equal: Sequence[tuple[str, Shape]]) -> Expression:
+        """Return one of several tensors with the same values.
+
+        Constants are equal by chance: the layer decides, whose other tensors are known, then the
+        name. Each is taken once.
+        """
+        owner = split_layer(name)[0]
+
+        def rank(one: tuple[str, Shape]) -> tuple[Any, ...]:
+            other, perm = one
+            return (self.owners.get(owner) == split_layer(other)[0], other
+                    not in self.used, _NUMBERS.findall(name) == _NUMBERS.findall(other),
+                    _likeness(name, other), perm == tuple(range(len(perm))))
+
+        best, perm = max(equal, key=rank)
+        if len({one for one, _ in equal}) == 1:
+            self.owners.setdefault(owner, split_layer(best)[0])
+        self.used.add(best)
+        return _turned(Tensor(best), perm)
+
     def find(self, name: str, array: Array, levels: int) -> Expression | None:
         """Return an expression with the values of an array, which `name` is the name of."""
         equal = self.by_values.get((array.shape, hash(array.tobytes())))
         if equal:
-            # Constants are equal by chance: the name decides.
-            best, perm = max(
-                equal, key=lambda one:
-                (_likeness(name, one[0]), one[1] == tuple(range(array.ndim))))
-            return _turned(Tensor(best), perm)
+            return self._best(name, equal)
         found = self._joined(name, array) or self._cut_out(array)
         if found is not None or levels == 0 or array.ndim < 2:
             return found
@@ -217,8 +244,7 @@ class _Free:
                 part = array.take(range(start, start + length), axis)
                 found = self.by_values.get((part.shape, hash(part.tobytes())))
                 if found:
-                    best, perm = max(found, key=lambda one: _likeness(name, one[0]))
-                    return start + length, _turned(Tensor(best), perm)
+                    return start + length, self._best(name, found)
         return start, None
 
     def _cut_out(self, array: Array) -> Expression | None:
