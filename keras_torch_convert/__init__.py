@@ -33,7 +33,7 @@ from .errors import (AlignmentError, ClassCountError, ConversionError, Dictionar
                      ManifestError, NotEqualError, PairError, PlanError, PredictionError, SaveError,
                      SourceError, TargetError, TransferError, UnsafeFileError, UploadError)
 from .plan.ledger import LedgerEntry
-from .plan.plan import Plan
+from .plan.plan import FamilyPlan, Plan
 from .plan.plan_cache import PlanCache
 from .report.report import Report
 from .spec.source import Source
@@ -43,8 +43,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlignmentError", "ClassCountError", "Comparison", "ConversionError", "DictionaryError",
-    "FirstDivergence", "LedgerEntry", "ManifestError", "NotEqualError", "PairError", "Plan",
-    "PlanCache", "PlanError", "PredictionError", "Report", "Results", "SaveError", "Source",
+    "FamilyPlan", "FirstDivergence", "LedgerEntry", "ManifestError", "NotEqualError", "PairError",
+    "Plan", "PlanCache", "PlanError", "PredictionError", "Report", "Results", "SaveError", "Source",
     "SourceError", "TargetError", "TransferError", "UnsafeFileError", "UploadError", "align",
     "align_layer_names_multi_stage", "apply", "apply_many", "classic_dictionaries", "concat",
     "convert", "keras_reload_from_torch_model", "keras_reload_stacked_state_dict",

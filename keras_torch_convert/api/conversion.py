@@ -14,7 +14,7 @@ from ..keras_io.keras_save import check_path
 from ..keras_io.model import is_keras_model, read_target
 from ..plan.difference import expected_of
 from ..plan.executor import Strict, check_plan
-from ..plan.plan import Plan, check_is_plan
+from ..plan.plan import FamilyPlan, Plan, check_is_plan
 from ..report.report import Report
 from ..rules.families.position_tables import Resize
 from ..running.inputs import InputRequest, input_pair
@@ -27,6 +27,7 @@ from ..torch_io.stored_names import matched_by_value, with_stored_names
 from ..util.progress import counting_bar
 from ..util.time_limit import DEFAULT_TIME_LIMIT, TimeLimit
 from .aligning import aligned_by_running, aligned_statically
+from .family_plans import AnyPlan, member_plan
 from .reporting import Stages, timed
 from .state_dicts import sides_of
 from .transfer import TransferOptions, compare_outputs, inputs_for, transferred
@@ -42,7 +43,7 @@ Path = Union[str, "PathLike[str]"]
 
 
 # The parameters are public, and most of the lines say what they mean.
-def convert(source: Any, target: Any, *, plan: Plan | None = None,
+def convert(source: Any, target: Any, *, plan: AnyPlan | None = None,
             direction: Direction = "to_keras", sample: Any = None, torch_call: Call | None = None,
             keras_call: Call | None = None, hints: Mapping[str, str] | None = None,
             accept_unproven: bool = False, strict: Strict = True, verify: bool = True,
@@ -62,8 +63,8 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None,
         source: A torch module, a state dict, or the path of a checkpoint. Or a Keras model, if
             `target` is a torch module.
         target: A Keras 3 or tf_keras model. Or a torch module, if `direction` or a Plan says so.
-        plan: The Plan to apply, of an earlier conversion or of `align`. One from torch to Keras is
-            inverted to fill a torch module.
+        plan: The Plan to apply, of an earlier conversion or of `align`, or the family of the
+            models (`Plan.generalize`). One from torch to Keras is inverted to fill a torch module.
         direction: "to_torch" fills the torch module `target` from the Keras model `source`; without
             a Plan their layers are paired in their order.
         sample: That of `align`: one array in the Keras layout, or (torch inputs, Keras inputs).
@@ -108,7 +109,7 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None,
         >>> report.verdict
         'equal'
     """
-    if plan is not None:
+    if plan is not None and not isinstance(plan, FamilyPlan):
         check_is_plan(plan)
     options = ConvertOptions(InputRequest(sample, torch_call, keras_call),
                              TransferOptions(strict, save, progress), verify, if_different, accept,
@@ -145,6 +146,8 @@ def convert(source: Any, target: Any, *, plan: Plan | None = None,
                 plan, stages.alignment = aligned_statically(owner, target, hints or {}, accepted,
                                                             resize, strict)
         plan = with_both_sides(with_stored_names(plan, owner), owner, target)
+    else:
+        plan = member_plan(plan, owner, target, strict)
     if owner is not source:
         return _from_file(stages, plan, owner, inputs, options)
     plan, stages.source = fit_to_plan(plan, source)
@@ -181,7 +184,7 @@ def _from_file(stages: Stages, plan: Plan, owner: Source, inputs: InputPair | No
 
 
 def _check_direction(source: Any, into_torch: bool, direction: Direction,
-                     plan: Plan | None) -> None:
+                     plan: AnyPlan | None) -> None:
     """Refuse models in the wrong order: the weights of one of them would be lost."""
     if direction not in ("to_keras", "to_torch"):
         raise ValueError(f'direction must be "to_keras" or "to_torch", got {direction!r}')
@@ -197,13 +200,15 @@ def _check_direction(source: Any, into_torch: bool, direction: Direction,
             "module second; nothing was changed")
 
 
-def _into_torch(model: Any, module: Any, plan: Plan | None, options: ConvertOptions) -> Report:
+def _into_torch(model: Any, module: Any, plan: AnyPlan | None, options: ConvertOptions) -> Report:
     """Fill a torch module from a Keras model."""
     if options.transfer.save is not None:
         raise SaveError("save= writes Keras files; keep the weights of a torch module with "
                         "torch.save(module.state_dict(), path)")
     seconds: dict[str, float] = {}
     with timed(seconds, "read"):
+        if isinstance(plan, FamilyPlan):
+            plan = plan.plan_for(module, model, strict=options.transfer.strict)
         plan, source, target, keras = sides_of(model, module, plan, options.request.sample)
     stages = Stages(source, target, seconds, warnings=plan.losses())
     with transferred(stages, plan, options.transfer):

@@ -15,7 +15,7 @@ from ..diagnosis.description import internal_error
 from ..diagnosis.diagnosis import Diagnosis
 from ..errors import PredictionError
 from ..keras_io.model import read_target
-from ..plan.plan import Plan, check_is_plan
+from ..plan.plan import Plan
 from ..rules.hyperparameters import compare_hyperparameters
 from ..running.inputs import InputRequest, input_pair
 from ..spec.source import Source
@@ -23,6 +23,7 @@ from ..spec.target import Target
 from ..torch_io.reader import read as read_source
 from ..torch_io.renaming import fit_to_plan
 from ..util.time_limit import DEFAULT_TIME_LIMIT, TimeLimit
+from .family_plans import AnyPlan, member_plan
 
 if TYPE_CHECKING:
     from ..running.input_pair import Call, InputPair
@@ -46,7 +47,7 @@ class VerifyOptions:
 
 
 # The parameters are public, and most of the lines say what they mean.
-def verify(torch_model: Any, keras_model: Any, *, plan: Plan | None = None, sample: Any = None,
+def verify(torch_model: Any, keras_model: Any, *, plan: AnyPlan | None = None, sample: Any = None,
            torch_call: Call | None = None, keras_call: Call | None = None, inputs: int = 3,
            randomized: bool | None = None, diagnose: bool = True,
            tolerance: float = TOLERANCES.accepted,
@@ -59,8 +60,8 @@ def verify(torch_model: Any, keras_model: Any, *, plan: Plan | None = None, samp
     Args:
         torch_model: A torch module.
         keras_model: A Keras 3 or tf_keras model.
-        plan: The Plan by which the weights were carried over (`report.plan`). With it the
-            hyperparameters of paired layers are compared too.
+        plan: The Plan by which the weights were carried over (`report.plan`), or the models'
+            family. With it the hyperparameters of paired layers are compared too.
         sample: One array in the Keras layout, batch included, or (torch inputs, Keras inputs),
             where several inputs of a side go in a list or dict. None makes inputs from the Keras
             model's specs.
@@ -89,7 +90,7 @@ def verify(torch_model: Any, keras_model: Any, *, plan: Plan | None = None, samp
         'equal'
     """
     if plan is not None:
-        check_is_plan(plan)
+        plan = member_plan(plan, torch_model, keras_model)
     if randomized and plan is None:
         raise ValueError(
             "randomized=True needs plan=: only a Plan says which random value belongs where in "

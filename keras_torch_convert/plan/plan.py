@@ -8,7 +8,7 @@ target is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,14 @@ from typing import Any
 from ..errors import PlanError
 from ..spec.file_layout import recorded_or_none
 from ..spec.source import Source
+from ..spec.target import Target
 from .difference import Difference, difference, without_layers
 from .expressions import key_in_words, needs_callback
 from .file import load_plan, save_plan
+from .generalization.learning import learn
+from .generalization.matching import Strict, plan_of_member
+from .generalization.patterns import Family
+from .generalization.readers import READERS
 from .inverse import inverted, losses_of
 from .recipe import Recipe
 
@@ -118,6 +123,30 @@ class Plan(Recipe):
         """
         return without_layers(self, layers)
 
+    def generalize(self, *others: Plan) -> FamilyPlan:
+        """Learn what holds for every depth and width of the architecture.
+
+        Args:
+            *others: Plans of other members, for what this one does not have: other depths, other
+                widths, other kinds of blocks.
+
+        Returns:
+            The family, which makes the Plan of another member from its names and shapes alone.
+
+        Raises:
+            PlanError: The Plan has no pattern, such as one with callbacks; two Plans contradict
+                each other; or one block of a model differs from its twins.
+
+        Example:
+            >>> family = plan.generalize()
+            >>> ktc.convert("model.pth", keras_model, plan=family).ok
+            True
+        """
+        for other in others:
+            check_is_plan(other)
+        family = learn((self, *others))
+        return FamilyPlan(*(getattr(family, field.name) for field in fields(family)))
+
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the Plan to a file: readable JSON, the same bytes for the same Plan.
 
@@ -162,8 +191,44 @@ class Plan(Recipe):
         return load_plan(path, Plan, calls)
 
 
+@dataclass(frozen=True, slots=True)
+class FamilyPlan(Family):
+    """One Plan for all sizes of an architecture, learned from Plans of small members.
+
+    `Plan.generalize` makes it.
+    """
+    def plan_for(self, source: Any, target: Any, *, strict: Strict = True) -> Plan:
+        """Make the Plan of a member from its names and shapes. No model is run.
+
+        Args:
+            source: A checkpoint, a torch module, or anything else that `ktc.read` takes.
+            target: The Keras model.
+            strict: True refuses tensors that are left over, "target" only those that the family
+                knows, False none.
+
+        Returns:
+            The same Plan as alignment finds.
+
+        Raises:
+            TransferError: Something does not follow from the patterns; `.problems` has everything.
+
+        Example:
+            >>> family = plan.generalize()
+            >>> len(family.plan_for("model.pth", keras_model).assignments)
+            8
+        """
+        source = source if isinstance(source, Source) else READERS.source(source)
+        target = target if isinstance(target, Target) else READERS.target(target)
+        plan = plan_of_member(self, source, target, Plan, strict)
+        made: Plan = READERS.complete(plan, source, target) if target.model is not None else plan
+        return made
+
+
 def check_is_plan(plan: object) -> None:
     """Raise PlanError for anything that is no Plan, the path of one for instance."""
+    if isinstance(plan, FamilyPlan):
+        raise PlanError("expected the Plan of one member, got a family: make it with "
+                        "family.plan_for(source, keras_model)")
     if not isinstance(plan, Plan):
         raise PlanError(
             f"expected a Plan, got {type(plan).__name__}: Plan.load(path) reads one from its file")
