@@ -16,6 +16,8 @@ HUB := keras-hub==0.32.0
 # In a folder of their own, since the zoo has a newer transformers.
 PORTS := transformers==4.57.6 huggingface_hub==0.36.0 tokenizers==0.22.1 tfimm==0.2.14
 
+# How long `make fuzz` runs.
+SECONDS := 600
 PYTHON_FILES := keras_torch_convert tests benchmarks docs examples setup.py
 C_FILES := $(wildcard csrc/*.h csrc/*/*.c csrc/*/*.h tests/c/*.c tests/c/*.h)
 C_SOURCES := $(wildcard csrc/*.h csrc/*/*.c csrc/*/*.h) setup.py
@@ -29,7 +31,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick lint format test-c sanitize valgrind bench zoo docs notebook picture clean distclean zoo-quick
+.PHONY: help demo test test-quick lint format test-c sanitize hostile fuzz valgrind bench zoo docs notebook picture clean distclean zoo-quick
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
@@ -63,6 +65,12 @@ test-c: ## run the C kernels' unit tests, without Python, under ASan and UBSan
 
 sanitize: $(VENV)/made-test ## run the Python tests of the C extension under ASan and UBSan
 	PYTHON=$(CURDIR)/$(BIN)/python bash tests/sanitize.sh
+
+hostile: $(VENV)/made-test $(VENV)/built ## read 5,000 files made to do harm; writes docs/security.md (under ten minutes)
+	$(BIN)/python -m tests.hostile.attack --cases 5004 --with-torch --write docs/security.md
+
+fuzz: $(VENV)/made-fuzz $(VENV)/built ## fuzz every reader, guided by coverage, for SECONDS (default: 600)
+	$(BIN)/python -m tests.hostile.fuzz --seconds $(SECONDS)
 
 valgrind: ## run the C kernels' unit tests under valgrind
 	bash tests/c/run.sh --valgrind
@@ -116,6 +124,11 @@ $(VENV)/made-test: $(VENV)/made-base pyproject.toml
 
 $(VENV)/made-lint: $(VENV)/made-base pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-build-isolation -e '.[lint]'
+	touch $@
+
+# Built for some interpreters only; without it the files are changed blindly.
+$(VENV)/made-fuzz: $(VENV)/made-test
+	-$(BIN)/python -m pip install --quiet --only-binary :all: atheris
 	touch $@
 
 $(VENV)/made-docs: $(VENV)/made-base pyproject.toml

@@ -22,7 +22,7 @@ from ..torch_io.live_tensor import is_torch_module
 from ..torch_io.reader import read
 from ..torch_io.renaming import fitted, offered
 from ..torch_io.wrappers import inner_module
-from ..util.text import did_you_mean, join_names
+from ..util.text import did_you_mean, join_names, shorten
 from .main import InputError
 from .values import imported, is_object_name
 from .zoos import ZOOS, model_of_zoo, zoo_of
@@ -42,12 +42,15 @@ class Model(click.ParamType):  # type: ignore[type-arg]
         if is_object_name(text) or zoo_of(text):
             return text
         path = Path(text)
-        if path.suffix == ".py" and path.is_file():
+        if path.suffix == ".py" and os.path.isfile(path):
             raise InputError(
                 f"{text} is a Python file: name what makes the model in it, as "
                 f"{text}:{join_names(_made_in(path), 3, separator=' or :', empty='NAME')}")
-        if not path.exists():
-            beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+        # Not path.exists(), which raises for a name that is too long.
+        if not os.path.exists(path):
+            text = shorten(text, 200)
+            beside = [one.name for one in path.parent.iterdir()] if os.path.isdir(
+                path.parent) else []
             hint = did_you_mean(path.name, beside) or _with_colon(text)
             raise InputError(f"there is no file {text!r}{hint}")
         return text

@@ -15,7 +15,7 @@ from ..api.classic import keras_reload_from_torch_model
 from ..api.conversion import convert
 from ..plan.executor import Strict
 from ..util.atomic_file import check_writable
-from ..util.text import did_you_mean
+from ..util.text import did_you_mean, shorten
 from .main import EXIT_CODES, InputError, Session
 from .models import BACKENDS, Model
 from .values import Json, NamedObject, check_setting, imported, is_object_name
@@ -178,7 +178,7 @@ html_option = click.option("--html", type=FILE, help="Write the report as one HT
 checkpoint_options = combined(wrapper_option, rename_option)
 model_options = combined(kwargs_option, weights_option, checkpoint_options, backend_option)
 
-MOVES, SPLIT, TRANSFERS = Json(dict, list), Json(int, list), Json(dict)
+MOVES, SPLIT, TRANSFERS = Json(dict, list), Json(int, list), Json(dict, inner=NamedObject())
 # The arguments of the classic functions, under their own names.
 CLASSIC: dict[str, Described] = dict(  # noqa: C408  # the formatter keeps a call readable
     skip_weights="Leave out tensors by the whole last part of their names.",
@@ -255,8 +255,8 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
         one = known.get(key.replace("-", "_").lower())
         if one is None or one.name is None:
             raise click.BadParameter(
-                f"{path}: '{ctx.command.name}' has no option {key!r}{did_you_mean(key, known)}",
-                ctx, param)
+                f"{path}: '{ctx.command.name}' has no option {shorten(repr(key), 100)}"
+                f"{did_you_mean(key, known)}", ctx, param)
         try:
             settings[one.name] = check_setting(one, value)
         except ValueError as error:

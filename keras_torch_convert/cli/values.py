@@ -28,8 +28,9 @@ class Json(click.ParamType):  # type: ignore[type-arg]
 
     name = "JSON"
 
-    def __init__(self, *types: type) -> None:
-        self.types = types
+    def __init__(self, *types: type, inner: Any = None) -> None:
+        """`inner` is the type of each value in an object."""
+        self.types, self.inner = types, inner
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the value, or fail and show where the JSON breaks off."""
@@ -43,6 +44,9 @@ class Json(click.ParamType):  # type: ignore[type-arg]
         if not isinstance(value, self.types):
             expected = " or ".join(_JSON_TYPES[one] for one in self.types)
             self.fail(f"expected {expected}, got {shorten(repr(value), 100)}", param, ctx)
+        if self.inner is not None:
+            named: Any = value
+            return {key: self.inner.convert(one, param, ctx) for key, one in named.items()}
         return value
 
 
@@ -93,8 +97,9 @@ class NamedObject(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name as it is."""
         if not is_object_name(str(value)):
-            self.fail(f"expected package.module:object or file.py:object, got {value!r}", param,
-                      ctx)
+            self.fail(
+                "expected package.module:object or file.py:object, got "
+                f"{shorten(repr(value), 100)}", param, ctx)
         return str(value)
 
 

@@ -37,7 +37,7 @@ def read_model_facts(path: Path) -> tuple[str | None, int | None]:
         config, _ = model_config(path)
         model = config["config"]
         first = (model.get("layers") or [{}])[0].get("config", {})
-        shape: list[Any] = first.get("batch_shape") or first.get("batch_input_shape") or []
+        shape: Any = first.get("batch_shape") or first.get("batch_input_shape") or []
         name, height = model.get("name"), shape[1] if len(shape) == 4 else None
     except (SourceError, LookupError, TypeError, AttributeError):
         return None, None

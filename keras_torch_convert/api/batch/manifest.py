@@ -131,7 +131,7 @@ def _check(entry: Mapping[str, Any], where: str, known: set[str]) -> None:
     for key, value in entry.items():
         if key not in known:
             hint = did_you_mean(key, sorted(known)) or f"; known are {', '.join(sorted(known))}"
-            raise ManifestError(f"{where}: unknown option {key!r}{hint}")
+            raise ManifestError(f"{where}: unknown option {shorten(repr(key), 100)}{hint}")
         types = _REQUIRED[key] if key in _REQUIRED else _OPTIONS[key][0]
         # True is a number to Python, but no size.
         number_meant = isinstance(value, bool) and bool not in types

@@ -1,0 +1,1 @@
+"""Files made to do harm, by seed: what reads them must refuse them, or read what is in them."""

@@ -1,0 +1,147 @@
+"""Fuzzes the readers for as long as told, guided by coverage where atheris is installed.
+
+    python -m tests.hostile.fuzz --seconds 7200
+    python -m tests.hostile.fuzz --only HDF5 --seconds 60
+
+Each kind of file gets the same share of the time, in processes of its own. Its corpus are the files
+that the makers give, and what atheris finds to reach new code. A file that makes trouble is kept in
+tests/hostile/found, and `--file` reads it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from .attack import PATIENCE, ROOT
+from .makers import MAKERS, made
+from .mutations import damaged
+
+FOUND = Path(__file__).with_name("found")
+SEEDS = 200
+# What an input may take: more than that is what the limits of the readers are for.
+MEGABYTES, SECONDS_EACH = 1500, 30
+LONGEST_INPUT = 1 << 18
+# Another file that is read with it, or a way through the command line, is not for a fuzzer.
+KINDS = tuple(kind for kind in MAKERS if "TOML of options" not in kind)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fuzz; the exit code is 1 when something was found."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--only", choices=KINDS)
+    parser.add_argument("--file", type=Path, help="read this file of the kind that --only says")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    kinds = (options.only,) if options.only else KINDS
+    if options.file is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            _read_data(kinds[0], options.file.read_bytes(), Path(folder))
+        return 0
+    if options.worker:
+        _fuzz(kinds[0], options.seconds)
+        return 0
+    FOUND.mkdir(exist_ok=True)
+    before = set(FOUND.iterdir())
+    for kind in kinds:
+        _in_processes(kind, options.seconds / len(kinds))
+    found = sorted(set(FOUND.iterdir()) - before)
+    for path in found:
+        print(f"found: {path}")
+    print(f"{len(found)} files that make trouble")
+    return int(bool(found))
+
+
+def _in_processes(kind: str, seconds: float) -> None:
+    """Fuzz one kind; a process that dies has left the file that ended it, and another follows."""
+    end = time.monotonic() + seconds
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    while (left := end - time.monotonic()) > 1:
+        command = [sys.executable, "-m", "tests.hostile.fuzz", "--worker", "--only", kind,
+                   "--seconds", str(left)]  # yapf: disable
+        ended = subprocess.run(command, cwd=ROOT, env=environment, check=False,
+                               stderr=subprocess.PIPE, text=True, errors="replace",
+                               timeout=left + PATIENCE)  # yapf: disable
+        lines = [line for line in ended.stderr.splitlines() if line.startswith(("#", "Done"))]
+        print(f"{kind}: {lines[-1] if lines else ended.stderr[-500:]}", flush=True)
+        if ended.returncode == 0:
+            break
+        print(ended.stderr[-3000:], flush=True)
+
+
+def _fuzz(kind: str, seconds: float) -> None:
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+        folder, corpus = Path(name) / "case", Path(name) / "corpus"
+        folder.mkdir()
+        corpus.mkdir()
+        for number in range(SEEDS):
+            made_here = Path(name) / "made"
+            made_here.mkdir(exist_ok=True)
+            data = made(kind, number, made_here).read_bytes()
+            if len(data) <= LONGEST_INPUT:
+                (corpus / str(number)).write_bytes(data)
+        try:
+            import atheris  # type: ignore[import-not-found, unused-ignore]
+        except ImportError:
+            _fuzz_blindly(kind, corpus, folder, seconds)
+            return
+        with atheris.instrument_imports(include=["keras_torch_convert"]):
+            from . import readers  # noqa: F401
+
+        def one(data: bytes) -> None:
+            _read_data(kind, data, folder)
+
+        arguments = [
+            "fuzz", str(corpus), f"-max_total_time={seconds:.0f}", f"-max_len={LONGEST_INPUT}",
+            f"-rss_limit_mb={MEGABYTES}", f"-timeout={SECONDS_EACH}",
+            f"-artifact_prefix={FOUND / kind.replace(' ', '_')}-"
+        ]  # yapf: disable
+        atheris.Setup(arguments, one)
+        atheris.Fuzz()
+
+
+def _fuzz_blindly(kind: str, corpus: Path, folder: Path, seconds: float) -> None:
+    rng = random.Random(time.time_ns())
+    seeds = [path.read_bytes() for path in sorted(corpus.iterdir())]
+    end, count = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        data = damaged(rng, rng.choice(seeds))
+        kept = FOUND / f"{kind.replace(' ', '_')}-{os.getpid()}"
+        # It stays when the process dies at it.
+        kept.write_bytes(data)
+        _read_data(kind, data, folder)
+        kept.unlink()
+        count += 1
+    print(f"#{count} DONE", file=sys.stderr)
+
+
+_NAMES: dict[str, str] = {}
+
+
+def _read_data(kind: str, data: bytes, folder: Path) -> None:
+    """Read a file with this content; what the package refuses is as it should be."""
+    from keras_torch_convert.errors import ConversionError
+
+    from .readers import read
+
+    if kind not in _NAMES:
+        with tempfile.TemporaryDirectory() as name:
+            _NAMES[kind] = made(kind, 0, Path(name)).name
+    path = folder / _NAMES[kind]
+    path.write_bytes(data)
+    with contextlib.suppress(ConversionError):
+        read(kind, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
