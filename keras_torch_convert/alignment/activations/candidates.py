@@ -21,6 +21,7 @@ from .transforms import VariableMapping, entries, joined
 # comes first nearly always.
 MOST_FILLINGS = 40
 MOST_WAYS = 60
+MOST_COMBINATIONS = 2000
 # More than any place in torch costs: a bias of 0 only where torch has no bias at all.
 NEUTRAL_PENALTY = 80
 
@@ -186,27 +187,27 @@ def _best_first(variables: tuple[TargetVariable, ...],
     """Combinations of one way for each variable by growing sum of penalties; no tensor (or part of
     one) twice.
     """
-    start = (0,) * len(choices)
-    waiting = [(sum(entries[0].penalty for entries in choices), start)]
-    seen = {start}
+    least = sum(entries[0].penalty for entries in choices)
+    # The sum with the best ways for the variables behind, how many are chosen (negative), which.
+    waiting: list[tuple[int, int, tuple[int, ...]]] = [(least, -1, (0,))]
     looked_at = 0
-    while waiting and looked_at < 2000:
-        penalty, indices = heappop(waiting)
+    while waiting and looked_at < MOST_COMBINATIONS:
+        total, negative, indices = heappop(waiting)
         looked_at += 1
-        chosen = [entries[index] for entries, index in zip(choices, indices, strict=True)]
-        filled = tuple(zip(variables, chosen, strict=True))
-        own = [
-            entry.expression for variable, entry in filled if not _is_copy(variable, entry, filled)
-        ]
-        if _cut_alike(chosen) and _apart(own):
-            yield LayerMapping(filled, penalty)
-        for place, index in enumerate(indices):
-            if index + 1 < len(choices[place]):
-                following = (*indices[:place], index + 1, *indices[place + 1:])
-                if following not in seen:
-                    seen.add(following)
-                    step = choices[place][index + 1].penalty - choices[place][index].penalty
-                    heappush(waiting, (penalty + step, following))
+        depth, last = -negative, indices[-1]
+        entries = choices[depth - 1]
+        if last + 1 < len(entries):
+            step = entries[last + 1].penalty - entries[last].penalty
+            heappush(waiting, (total + step, negative, (*indices[:-1], last + 1)))
+        filled = tuple((variable, found[index])
+                       for variable, found, index in zip(variables, choices, indices, strict=False))
+        own = [entry.expression for one, entry in filled if not _is_copy(one, entry, filled)]
+        if not (_cut_alike([entry for _, entry in filled]) and _apart(own)):
+            continue
+        if depth == len(variables):
+            yield LayerMapping(filled, total)
+        else:
+            heappush(waiting, (total, negative - 1, (*indices, 0)))
 
 
 def _cut_alike(chosen: list[VariableMapping]) -> bool:
