@@ -21,6 +21,7 @@ from ..running.inputs import InputRequest, input_pair
 from ..spec.source import Source
 from ..spec.target import Target
 from ..util.progress import progress_bar
+from ..util.text import plural
 from .kept_layers import before_kept_layer
 from .reporting import Stages, timed
 from .verification import VerifyOptions, compare_models
@@ -54,7 +55,12 @@ def transferred(stages: Stages, plan: Plan, options: TransferOptions) -> Iterato
         stages.plan, opaque = stages.checked.lower_callbacks()
     settings = compare_hyperparameters(plan, source, target)
     stages.warnings = (*stages.checked.warnings, *settings.warnings, *stages.warnings)
-    stages.notes = (*(one.note for one in plan.assignments if one.note), *opaque, *settings.notes,
+    adapters = [
+        f"{plural(len(target.adapters), 'variable')} of adapters (enable_lora) keep their "
+        "values; with them the outputs are those of torch only while their product is 0"
+    ]
+    stages.notes = (*adapters[:len(target.adapters)],
+                    *(one.note for one in plan.assignments if one.note), *opaque, *settings.notes,
                     *stages.notes)
     with transaction(target) as writer:
         with timed(stages.seconds, "transfer"):

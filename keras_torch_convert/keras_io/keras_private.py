@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
+# The variables that `enable_lora` adds to a layer.
+ADAPTER_NAMES = ("lora_kernel_a", "lora_kernel_b", "lora_embeddings_a", "lora_embeddings_b")
+
 
 def attributes_of(layer: Any, names: Iterable[str]) -> list[str]:
     """Return the names for which `hasattr(layer, name)` is true; asked one by one, it takes long on

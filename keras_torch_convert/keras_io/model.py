@@ -25,8 +25,9 @@ from typing import Any, Literal
 
 from ..errors import TargetError
 from ..spec.target import Target, TargetLayer, TargetVariable
+from ..util.text import join_names
 from .flattened import flattened_settings
-from .keras_private import attributes_of, built_ndim, own_variables, sublayers
+from .keras_private import ADAPTER_NAMES, attributes_of, built_ndim, own_variables, sublayers
 from .weight_order import default_order
 
 Framework = Literal["keras", "tf_keras"]
@@ -68,10 +69,24 @@ def read_target(model: Any, *, sample: Any = None, expand_nested: bool = False,
         raise TargetError(
             f"model {model.name!r} ({type(model).__name__}) has no weights, so there is nothing "
             "to convert into")
+    _check_not_quantized(layers)
     if expand_nested:
         layers = _expanded(layers, reader.inner, whole)
     return Target(model=model, name=str(model.name), framework=framework,
-                  backend=_backend_of(framework), layers=layers, inner=tuple(reader.inner))
+                  backend=_backend_of(framework), layers=layers, inner=tuple(reader.inner),
+                  adapters=tuple(reader.adapters.values()))
+
+
+def _check_not_quantized(layers: Iterable[TargetLayer]) -> None:
+    """Raise TargetError for a model that holds codes in place of weights."""
+    modes = {leaf.display_name: mode for layer in layers for leaf in layer.children or (layer,)
+             if (mode := getattr(leaf.layer, "quantization_mode", None))}  # yapf: disable
+    if modes:
+        mode = next(iter(modes.values()))
+        raise TargetError(
+            f"the Keras model is quantized ({mode}) in {join_names(modes, 3, quoted=True)}, whose "
+            "variables hold codes and scales, no weights: convert into the float model, then call "
+            f"model.quantize({mode!r})")
 
 
 def is_keras_model(model: Any) -> bool:
@@ -193,6 +208,7 @@ class _Reader:
     known: dict[int, TargetVariable] = field(default_factory=dict)
     inner: list[TargetLayer] = field(default_factory=list)
     weights_of: dict[int, list[Any]] = field(default_factory=dict)
+    adapters: dict[int, TargetVariable] = field(default_factory=dict)
 
     def top_level_layers(self, model: Any) -> list[TargetLayer]:
         layers = [layer for layer in _unique(model.layers) if self.weights(layer)]
@@ -218,13 +234,23 @@ class _Reader:
         found = self.weights_of.get(id(layer))
         if found is None:
             if self.framework == "keras":
-                found = list(layer.weights)
+                found = [weight for weight in layer.weights if not self.is_adapter(weight)]
             elif not layer.built and hasattr(layer, "layers"):
                 found = []
             else:
                 found = default_order(layer, lambda layer: list(layer.weights))
             self.weights_of[id(layer)] = found
         return found
+
+    def is_adapter(self, weight: Any) -> bool:
+        """Return whether Keras's enable_lora made a variable, and note it."""
+        if id(weight) not in self.adapters and weight.name in ADAPTER_NAMES:
+            path = str(weight.path)
+            self.adapters[id(weight)] = TargetVariable(f"adapter:{path}", path, str(weight.name),
+                                                       tuple(map(int, weight.shape)),
+                                                       str(weight.dtype), bool(weight.trainable),
+                                                       weight)
+        return id(weight) in self.adapters
 
     def layer(self, layer: Any, key: str) -> TargetLayer:
         """Return a top-level layer with the leaves below it."""

@@ -65,7 +65,7 @@ def make_ledger(
                                                        ()), equal.get(tensor.name, ""), uses)
               for tensor in source.tensors.values()),
             *(_status_of_variable(variable, plan, target, assigned.get(variable.key))
-              for variable in variables.values()))
+              for variable in variables.values()), *map(_status_of_adapter, target.adapters))
 
 
 def _status_of_tensor(  # one return for each status
@@ -92,6 +92,11 @@ def _status_of_tensor(  # one return for each status
     if tensor.dtype in INDEX_TYPES and tensor.kind != "parameter":
         return entry("skipped", "whole numbers: a counter or an index, not a weight")
     return entry("left over")
+
+
+def _status_of_adapter(variable: TargetVariable) -> LedgerEntry:
+    return LedgerEntry("target", variable.display_name, variable.shape, variable.dtype,
+                       variable.size, "kept", "an adapter of Keras's enable_lora keeps its values")
 
 
 def _status_of_variable(variable: TargetVariable, plan: Plan, target: Target,

@@ -93,7 +93,8 @@ class Target:
     `inner` the layers made of others that lie inside of them (attention in a block). `framework` is
     "keras" (Keras 3, with `backend` "torch", "tensorflow" or "jax") or "tf_keras" (Keras 2). A
     torch module may be the target too: `framework` and `backend` are "torch" then, and `aliases`
-    gives for every further name of a tied tensor the key that counts.
+    gives for every further name of a tied tensor the key that counts. `adapters` are the variables
+    that Keras's enable_lora added: nothing is paired with them, and they keep their values.
     """
 
     model: Any = field(repr=False)
@@ -103,6 +104,7 @@ class Target:
     layers: tuple[TargetLayer, ...]
     aliases: Mapping[str, str] = field(default_factory=dict)
     inner: tuple[TargetLayer, ...] = ()
+    adapters: tuple[TargetVariable, ...] = ()
 
     @property
     def in_words(self) -> str:

@@ -119,6 +119,8 @@ def _torch_tensor(name: str, tensor: Any, where: str, kind: Kind) -> SourceTenso
         fault = "is quantized; call dequantize() on it"
     elif tensor.layout != torch.strided:
         fault = "is sparse; call to_dense() on it"
+    elif tensor.is_neg() and not tensor.dtype.is_signed:
+        fault = f"of type {tensor.dtype} has a negative bit, which says nothing there"
     elif tensor.is_nested:
         fault = "is a nested tensor of unequal rows; pass its rows one by one"
     dtype = str(tensor.dtype).removeprefix("torch.")

@@ -51,8 +51,8 @@ def read(source: Any, *, wrapper: str | None = None,
     Args:
         source: A torch.nn.Module (what torch.export gives too), a mapping of names to tensors,
             arrays or numbers (possibly wrapped, as in {"state_dict": ...}), or the path of a .pt,
-            .pth, .bin, .ckpt, .tar, .safetensors, .safetensors.index.json or .npz file, told apart by content, or of a
-            folder with such files.
+            .pth, .bin, .ckpt, .tar, .safetensors, .safetensors.index.json or .npz file, told apart
+            by content, or of a folder with such files.
         wrapper: The part of a checkpoint that holds the weights, such as "model_ema": a key of it,
             or the beginning of names, where several networks stand in one list. By default
             "model", "state_dict", "module", "net" and the like are tried in this order, and moving

@@ -82,6 +82,11 @@ def test_a_module_on_the_meta_device_is_refused() -> None:
         read(torch.nn.Linear(2, 2, device="meta"))
 
 
+def test_a_negative_bit_without_a_sign_is_refused() -> None:
+    with pytest.raises(SourceError, match="a negative bit, which says nothing there"):
+        read({"a": torch._neg_view(torch.tensor([True])), "b": torch.ones(2)})
+
+
 def test_a_live_module_under_a_wrapper_is_read_as_a_module() -> None:
     module = SmallNet()
     source = read({"model": module, "epoch": 3})
