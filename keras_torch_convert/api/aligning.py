@@ -152,20 +152,20 @@ def aligned_by_running(source: Source, target: Target, inputs: InputPair, hints:
     models differ and weights are left over (with `strict=True`); PredictionError when a model
     cannot be run.
     """
-    from ..alignment.activations.search import align_by_running, refusal
+    from ..alignment.activations.search import align_by_running
+    from ..diagnosis.unaligned import refusal, what_is_open
 
     with inputs.failures_reported():
         plan, alignment = align_by_running(source, target, inputs, hints, accept_unproven, limit
                                            or TimeLimit(DEFAULT_TIME_LIMIT))
     if not alignment.open and not (strict is True and alignment.differs and alignment.left_over):
         return plan, alignment
-    refused = refusal(alignment, target)
     if advice := on_other_classes(alignment, source, target):
-        raise ClassCountError(f"{refused}\n{advice}")
+        raise ClassCountError(f"{advice}\n{what_is_open(alignment, target, True)}")
     if alignment.is_out_of_time:
-        raise AlignmentError(f"{refused}\na larger time_limit= lets the search go on, "
-                             "time_limit=None to its end")
-    raise with_cause(refused, source, target, inputs, plan, alignment, hints)
+        raise AlignmentError(f"{what_is_open(alignment, target, False)}\na larger time_limit= lets "
+                             "the search go on, time_limit=None to its end")
+    raise refusal(source, target, inputs, plan, alignment, hints)
 
 
 def on_other_classes(alignment: Alignment, source: Source, target: Target) -> str:
@@ -187,21 +187,6 @@ def on_other_classes(alignment: Alignment, source: Source, target: Target) -> st
                     f"ktc.align(...).without('{leaf.display_name}'), and give that as plan= with "
                     "verify=False")
     return ""
-
-
-def with_cause(error: AlignmentError, source: Source, target: Target, inputs: InputPair, plan: Plan,
-               alignment: Alignment, hints: Mapping[str, str]) -> AlignmentError:
-    """Return the refusal with what has no counterpart, and with where the models part if that is
-    known.
-    """
-    from ..diagnosis.description import internal_error
-    from ..diagnosis.unaligned import why_open
-
-    try:
-        sentences = why_open(source, target, inputs, plan, alignment, hints)
-    except Exception as failure:
-        return AlignmentError(f"{error}\n({internal_error(failure)})")
-    return AlignmentError("\n".join([str(error), *sentences]))
 
 
 def aligned_statically(source: Source, target: Target, hints: Mapping[str, str], accepted: bool,

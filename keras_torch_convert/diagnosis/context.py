@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import inf, prod
+from math import inf, isnan, prod
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -204,6 +204,8 @@ class DivergenceContext:
             # Most fail here, which spares them the run as it is.
             return False
         baseline = self.baseline_distance(hypothesis)
+        # What is not even a number is as far from torch as can be.
+        baseline = inf if isnan(baseline) else baseline
         enough = max(PROVEN_BELOW, PROVEN_SHARE * min(baseline, 1.0))
         return distance < enough and distance < SHARE_OF_BASELINE * baseline
 

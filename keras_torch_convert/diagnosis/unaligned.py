@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING
 
 from ..alignment.static.proposal import align_statically
 from ..comparison.divergence import FirstDivergence
+from ..errors import AlignmentError
 from ..plan.executor import check_plan
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
+from ..rules.families.recurrent import RESETS_BEFORE, resets_before
 from ..running.keras_values import trial_values
 from ..spec.roles import role_of
 from ..spec.source import Source
 from ..spec.target import Target, TargetLayer
+from ..util.text import bullets, join_names, plural
+from .description import internal_error
 from .diagnosis import Diagnosis
 
 if TYPE_CHECKING:
@@ -24,15 +28,80 @@ if TYPE_CHECKING:
     from ..running.input_pair import InputPair
 
 MAX_SHOWN = 4
+# In the reason why a layer is open: no value of torch's goes into it.
+OFF_THE_TRACK = "from the nearest value in torch"
 # Which argument of a Keras layer makes the variable of a role.
 ARGUMENTS = {"offset": "use_bias=True"}
 ARGUMENTS_OF_NORMS = {"offset": "center=True", "gain": "scale=True"}
 
 
+def refusal(source: Source, target: Target, inputs: InputPair, plan: Plan, alignment: Alignment,
+            hints: Mapping[str, str]) -> AlignmentError:
+    """Return the error about layers that stayed open: the causes that are proven first, then what
+    has no counterpart, then what is open.
+    """
+    causes, blamed = _settings_to_blame(source, target)
+    try:
+        causes = causes or why_open(source, target, inputs, plan, alignment, hints)
+    except Exception as failure:
+        causes = [internal_error(failure)]
+    open_layers = what_is_open(alignment, target, bool(causes), blamed)
+    return AlignmentError("\n".join([*causes, open_layers]))
+
+
+def what_is_open(alignment: Alignment, target: Target, causes: bool,
+                 blamed: Collection[str] = ()) -> str:
+    """Return what is aligned and what is open: layers that are open because of others are counted.
+
+    `causes` says whether some are known, `blamed` are the layers that are said to be one.
+    """
+    left_over = (f"{plural(len(alignment.left_over), 'torch tensor')} "
+                 f"({join_names(alignment.left_over, 8)})")
+    if not alignment.open:
+        return (f"{target.name!r} has no counterpart of {left_over}, so it differs from the torch "
+                "module; nothing was written")
+    tentative = [label for label, one in alignment.matches.items() if one.is_tentative]
+    doubted = (f" ({len(tentative)} by the input alone, such as '{tentative[0]}')"
+               if tentative else "")
+    aligned, open_layers = len(alignment.matches), list(alignment.open)
+    counts = (f"{plural(aligned, 'layer')} of {target.name!r} {_are(aligned)} aligned{doubted}, "
+              f"{len(open_layers)} {_are(len(open_layers))} open, nothing was written")
+    # A layer whose input torch does not have is open because of one before it.
+    alone = [
+        name for number, name in enumerate(open_layers)
+        if name not in blamed and not (number and OFF_THE_TRACK in alignment.open[name])
+    ]
+    alike: dict[str, list[str]] = {}
+    for name in alone:
+        alike.setdefault(alignment.open[name], []).append(name)
+    lines = (f"{join_names(names, 3)}: {reason}" for reason, names in alike.items())
+    shown = f":{bullets(lines)}" if alone else ""
+    if alone and (behind := len(open_layers) - len(alone)):
+        shown += f"\n  and {behind} that may be open because of that"
+    hint = "" if causes else (
+        f"\ntorch tensors without a counterpart: {left_over}; settle one with "
+        "ktc.convert(..., hints={'keras layer': 'torch layer'})")
+    return f"{counts}{shown}{hint}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _settings_to_blame(source: Source, target: Target) -> tuple[list[str], list[str]]:
+    """Return sentences about Keras layers that compute what none in torch does, and the layers."""
+    classes = {type(module).__name__ for module in source.module.modules()}
+    layers = [leaf.display_name for leaf in target.leaves() if resets_before(leaf)]
+    if not layers or not classes & {"GRU", "GRUCell"}:
+        return [], []
+    problem, remedy = RESETS_BEFORE
+    return [f"Keras GRU in {join_names(layers, quoted=True)}: {problem}; {remedy}"], layers
+
+
 def why_open(source: Source, target: Target, inputs: InputPair, plan: Plan, alignment: Alignment,
              hints: Mapping[str, str]) -> list[str]:
-    """Return sentences about why layers stayed open: what has no counterpart, and the divergence
-    whose cause is proven.
+    """Return sentences about why layers stayed open: the divergence whose cause is proven, and what
+    has no counterpart.
 
     What `plan` settles and, for the rest, what names and order say is computed with values that
     never reach the model. Layers that nothing confirmed may be settled wrongly: where no cause is
@@ -45,7 +114,7 @@ def why_open(source: Source, target: Target, inputs: InputPair, plan: Plan, alig
     if found is None and cautious != trusting:
         found = _cause(source, target, inputs, cautious)
     sentences = without_counterpart(source, target, cautious, alignment.open)
-    return sentences if found is None else [*sentences, str(found)]
+    return sentences if found is None else [str(found), *sentences]
 
 
 def _completed(plan: Plan, proposal: Plan, doubted: Collection[str]) -> Plan:
@@ -71,7 +140,7 @@ def _cause(source: Source, target: Target, inputs: InputPair,
         for variable, array in prepared.arrays():
             set_value(variable, array)
         found = Diagnosis(source, target, inputs, whole).result()
-    return found if found is not None and found.kind else None
+    return found if found is not None and found.causes() else None
 
 
 def without_counterpart(source: Source, target: Target, whole: Plan,

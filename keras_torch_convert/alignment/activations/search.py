@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from math import inf, isfinite
 from typing import Any
 
-from ...errors import AlignmentError
 from ...plan.evaluation import Evaluation
 from ...plan.expressions import Tensor, tensors_of
 from ...plan.plan import Plan
@@ -24,7 +23,6 @@ from ...running.torch_trace import trace_module
 from ...spec.roles import role_of
 from ...spec.source import Source
 from ...spec.target import Target, TargetLayer, TargetVariable
-from ...util.text import bullets, join_names, plural
 from ...util.time_limit import OutOfTime, TimeLimit
 from ..hints import check_hints
 from ..names import name_similarity
@@ -100,39 +98,6 @@ class Alignment:
             one.layer.display_name: one.output_distance
             for one in self.matches.values() if isfinite(one.output_distance)
         }
-
-
-def refusal(alignment: Alignment, target: Target) -> AlignmentError:
-    """The error that shows what is aligned, what is open and what may settle it."""
-    shown = bullets(_shown_once(alignment.open))
-    free = join_names(alignment.left_over, 8)
-    if not alignment.open:
-        left_over = plural(len(alignment.left_over), "torch tensor")
-        return AlignmentError(f"{target.name!r} has no counterpart of {left_over}, so it differs "
-                              f"from the torch module; nothing was written: {free}")
-    tentative = [label for label, one in alignment.matches.items() if one.is_tentative]
-    doubted = (f" ({len(tentative)} by the input alone, such as '{tentative[0]}')"
-               if tentative else "")
-    aligned = len(alignment.matches)
-    return AlignmentError(
-        f"{plural(aligned, 'layer')} of {target.name!r} {_verb(aligned)} "
-        f"aligned{doubted}, "
-        f"{len(alignment.open)} {_verb(len(alignment.open))} open, nothing was written:{shown}\n"
-        f"torch tensors without a counterpart: {free}; settle one with "
-        "hints={'keras layer': 'torch layer'}")
-
-
-def _shown_once(reasons: Mapping[str, str]) -> Iterator[str]:
-    """The layers with their reasons; several that have one in common as one line."""
-    labels: dict[str, list[str]] = {}
-    for label, reason in reasons.items():
-        labels.setdefault(reason, []).append(label)
-    for reason, having in labels.items():
-        yield f"{join_names(having, 3)}: {reason}"
-
-
-def _verb(count: int) -> str:
-    return "is" if count == 1 else "are"
 
 
 def align_by_running(source: Source, target: Target, inputs: InputPair, hints: Mapping[str, str],

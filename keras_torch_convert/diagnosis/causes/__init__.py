@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+
 from ..context import DivergenceContext, Hypothesis
 from . import (activations, attention, dropout, ends, norms, operations, order, probes, spatial,
                weights)
@@ -28,4 +30,6 @@ def hypotheses_of(context: DivergenceContext) -> Iterator[Hypothesis]:
     special: dict[str,
                   Sequence[Rule]] = {"inputs": (ends.at_the_beginning,), "end": (ends.at_the_end,)}
     for rule in special.get(context.point.kind, RULES):
-        yield from rule(context)
+        # A trial that is no number is no cause: a negative variance, say.
+        with np.errstate(all="ignore"):
+            yield from rule(context)

@@ -128,7 +128,9 @@ class LayerWeights:
             return self.plan.assignments
         if scope is None:
             return ()
-        tensors = tuple(self.source[name] for name in scope.names if name in self.source)
+        named = (self.source[name] for name in scope.names if name in self.source)
+        # A count of batches goes nowhere.
+        tensors = tuple(tensor for tensor in named if "int" not in tensor.dtype)
         try:
             return assign_layer(TorchLayer(scope.path, tensors), leaf)
         except TransferError:

@@ -104,6 +104,19 @@ def gates_of(cell: TargetLayer) -> Gates | None:
     return next((_GATES[name] for name in cell.class_names if name in _GATES), None)
 
 
+RESETS_BEFORE = ("its reset gate stands before the matrix product, in PyTorch it stands after it",
+                 "build the Keras layer with reset_after=True")
+
+
+def resets_before(leaf: TargetLayer) -> bool:
+    """Return whether a Keras GRU computes what no GRU of PyTorch does."""
+    gates = gates_of(leaf)
+    biases = [one for one in leaf.variables if one.name == "bias"]
+    return gates is not None and (leaf.settings.get("reset_after") is False or
+                                  (gates.has_two_biases
+                                   and any(len(bias.shape) == 1 for bias in biases)))
+
+
 def assign_recurrent(torch_layer: TorchLayer, layer: TargetLayer) -> tuple[Assignment, ...]:
     """Assign a recurrent layer, a wrapper of such, or a single cell from torch's cells."""
     leaves = keras_cells(layer)
@@ -199,12 +212,8 @@ def _assign_cell(torch_layer: TorchLayer, layer: TargetLayer, cell: Cell,
     variables = {variable.name: variable for variable in leaf.variables}
     units = variables["recurrent_kernel"].shape[0]
     bias = variables.get("bias")
-    if leaf.settings.get("reset_after") is False or (gates.has_two_biases and bias is not None
-                                                     and len(bias.shape) == 1):
-        raise remedies.refusal(
-            torch_layer, layer,
-            "its reset gate stands before the matrix product, in PyTorch it stands after it",
-            "build the Keras layer with reset_after=True")
+    if resets_before(leaf):
+        raise remedies.refusal(torch_layer, layer, *RESETS_BEFORE)
     rows = len(gates.order) * units
     matrices = (variables[name].shape[::-1] for name in _VARIABLES[:2])
     shapes = dict(zip(_PARTS, (*matrices, (rows,), (rows,)), strict=True))

@@ -1,0 +1,104 @@
+"""Refusals of pairs whose layers could not all be aligned: the cause comes first, what follows from
+it is counted, and the advice works when it is followed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import keras_torch_convert as ktc
+from tests.helpers.small_models import randomized
+
+
+class TwoLayers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(5, 6, 2, batch_first=True)
+
+    def forward(self, x: Any) -> Any:
+        return self.gru(x)[0]
+
+
+def stacked(reset_after: bool) -> Any:
+    return keras.Sequential([
+        keras.Input((7, 5)),
+        *(keras.layers.GRU(6, return_sequences=True, reset_after=reset_after) for _ in range(2))
+    ])
+
+
+def test_a_gru_that_resets_before_is_refused_with_the_setting_that_makes_it_convert() -> None:
+    module = randomized(TwoLayers())
+    with pytest.raises(ktc.AlignmentError) as caught:
+        ktc.convert(module, stacked(reset_after=False))
+    first = str(caught.value).splitlines()[0]
+    assert "its reset gate stands before the matrix product" in first
+    assert first.endswith("build the Keras layer with reset_after=True")
+    assert ktc.convert(module, stacked(reset_after=True)).equal
+
+
+def chain(units: int, *, narrow: bool = False) -> Any:
+    layers = [
+        keras.layers.Dense(8, activation="tanh", name=f"dense{number}") for number in range(6)
+    ]
+    if narrow:
+        layers[1] = keras.layers.Dense(units, activation="tanh", name="dense1")
+    return keras.Sequential([keras.Input((4,)), *layers])
+
+
+def test_layers_behind_the_first_open_one_are_counted() -> None:
+    sizes = [4, 8, 8, 8, 8, 8, 8]
+    module = randomized(
+        nn.Sequential(*(layer for number in range(6)
+                        for layer in (nn.Linear(sizes[number], sizes[number + 1]), nn.Tanh()))))
+    with pytest.raises(ktc.AlignmentError) as caught:
+        ktc.convert(module, chain(9, narrow=True))
+    said = str(caught.value)
+    assert "dense1" in said
+    assert "dense4: " not in said
+    assert "dense5: " not in said
+    assert ktc.convert(module, chain(8)).equal
+
+
+def test_a_refusal_begins_with_the_cause() -> None:
+    module = randomized(
+        nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3)))
+
+    def built(use_bias: bool) -> Any:
+        return keras.Sequential([
+            keras.Input((6,)),
+            keras.layers.Dense(8, use_bias=use_bias, name="first"),
+            keras.layers.BatchNormalization(epsilon=1e-5, name="norm"),
+            keras.layers.Activation("tanh"),
+            keras.layers.Dense(3, name="last")
+        ])
+
+    with pytest.raises(ktc.AlignmentError) as caught:
+        ktc.convert(module, built(use_bias=False))
+    first = str(caught.value).splitlines()[0]
+    assert first.startswith("Keras layer 'first' (Dense) has no variable for 0.bias")
+    assert first.endswith("build it with use_bias=True")
+    assert ktc.convert(module, built(use_bias=True)).equal
+
+
+def test_mean_and_variance_in_each_others_place_are_named_without_a_plan() -> None:
+    module = randomized(nn.Sequential(nn.BatchNorm2d(3)))
+    norm = module[0]
+    with torch.no_grad():
+        norm.running_mean[0] = -0.5
+    keras_model = keras.Sequential(
+        [keras.Input((2, 2, 3)),
+         keras.layers.BatchNormalization(epsilon=1e-5)])
+    keras_model.layers[0].set_weights([
+        np.array(one.detach())
+        for one in (norm.weight, norm.bias, norm.running_var, norm.running_mean)
+    ])
+    found = ktc.verify(module, keras_model).first_divergence
+    assert found is not None
+    assert found.kind == "swapped weights"
+    assert "moving_mean: it holds the values that belong to 'moving_variance'" in str(found)
