@@ -4,6 +4,7 @@ order; or by a mapping.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from ..plan.executor import Strict
 from ..plan.plan import Plan, check_is_plan
 from ..rules.families.attention import is_attention
 from ..rules.families.position_tables import Resize
+from ..running.unchanged import watched
 from ..spec.source import Source
 from ..spec.target import Target
 from ..torch_io.reader import read as read_source
@@ -110,8 +112,10 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
         plan, _ = aligned_statically(source, target, hints or {}, accept_unproven)
     else:
         inputs = input_pair(source.module, target, InputRequest(sample, torch_call, keras_call))
-        plan, _ = aligned_by_running(source, target, inputs, hints or {}, accept_unproven,
-                                     limit=TimeLimit(time_limit))
+        plan, alignment = aligned_by_running(source, target, inputs, hints or {}, accept_unproven,
+                                             limit=TimeLimit(time_limit))
+        for sentence in alignment.changed:
+            warnings.warn(sentence, stacklevel=2)
     return with_both_sides(with_stored_names(plan, source), source, target)
 
 
@@ -155,9 +159,10 @@ def aligned_by_running(source: Source, target: Target, inputs: InputPair, hints:
     from ..alignment.activations.search import align_by_running
     from ..diagnosis.unaligned import refusal, what_is_open
 
-    with inputs.failures_reported():
+    with watched(source.module) as changed, inputs.failures_reported():
         plan, alignment = align_by_running(source, target, inputs, hints, accept_unproven, limit
                                            or TimeLimit(DEFAULT_TIME_LIMIT))
+    alignment.changed = tuple(changed)
     if not alignment.open and not (strict is True and alignment.differs and alignment.left_over):
         return plan, alignment
     if advice := on_other_classes(alignment, source, target):

@@ -18,6 +18,7 @@ from ..keras_io.model import read_target
 from ..plan.plan import Plan
 from ..rules.hyperparameters import compare_hyperparameters
 from ..running.inputs import InputRequest, input_pair
+from ..running.unchanged import watched
 from ..spec.source import Source
 from ..spec.target import Target
 from ..torch_io.reader import read as read_source
@@ -116,16 +117,18 @@ def compare_models(
 
     `source` must have its module. Raises PredictionError when a model cannot be run.
     """
-    found = measure(source.module, target, inputs, options.inputs - 1, tolerance=options.tolerance)
-    if plan is not None:
-        differences = compare_hyperparameters(plan, source, target)
-        found = replace(found, settings=(*differences.warnings, *differences.notes))
-        if options.randomized and found.verdict in ("equal", "close"):
-            proof, swaps = compare_randomized(source.module, target, inputs, plan, source)
-            found = decide(replace(found, randomized=proof, unnoticed_swaps=swaps))
-    if not options.diagnose:
-        return found
-    return find_cause(found, source, target, inputs, plan, options.time_limit)
+    with watched(source.module) as changed:
+        found = measure(source.module, target, inputs, options.inputs - 1,
+                        tolerance=options.tolerance)
+        if plan is not None:
+            differences = compare_hyperparameters(plan, source, target)
+            found = replace(found, settings=(*differences.warnings, *differences.notes))
+            if options.randomized and found.verdict in ("equal", "close"):
+                proof, swaps = compare_randomized(source.module, target, inputs, plan, source)
+                found = decide(replace(found, randomized=proof, unnoticed_swaps=swaps))
+        if options.diagnose:
+            found = find_cause(found, source, target, inputs, plan, options.time_limit)
+    return replace(found, notes=(*found.notes, *changed))
 
 
 def find_cause(found: Comparison, source: Source, target: Target, inputs: InputPair,

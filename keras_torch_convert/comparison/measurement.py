@@ -14,6 +14,7 @@ from ..running.input_pair import InputPair
 from ..running.isolation import TorchTwin, twin_of
 from ..running.run import run_keras, run_torch
 from ..spec.target import Target
+from ..util.text import join_names
 from .inner_values import with_inner_values
 from .outputs import (Arrays, ComparedOutputs, compare_outputs, on_one_scale, relative_change,
                       scale_note)
@@ -151,6 +152,9 @@ def measure(module: Any, target: Target, inputs: InputPair, count: int = 2,
     moves = known_changes((outputs[0], other) for other in outputs[1:])
     side, ends_in = next((one.ends_in for one in passes if one.ends_in[0]), ("", ""))
     notes = [*inputs.notes, *([scale_note(side, ends_in)] if side else [])]
+    if reference.twin.shared:
+        notes.append("copies of the torch module that were run share with it what cannot be "
+                     f"copied: {join_names(reference.twin.shared, 4)}")
     if len(every) == 1 < count + 1:
         notes.append(
             "the models were compared on these inputs alone: no others can be drawn, since "

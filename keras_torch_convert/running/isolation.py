@@ -11,9 +11,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, type)
+CONTAINERS = (Mapping, list, tuple, set, frozenset)
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, type, ModuleType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,34 +78,51 @@ class _Copier:
         # As copy.deepcopy has it: identity to copy; the originals are held by their owners.
         self.memo: dict[int, Any] = {}
         self.storages: dict[int, Any] = {}
+        self.others: dict[int, tuple[str, Any]] = {}
         self.shared: dict[str, None] = {}
 
     def copy_of(self, module: Any) -> Any:
-        """Copy a module. What copy.deepcopy cannot copy is prepared in its memo before."""
-        for path, owner in module.named_modules():
-            for name, value in vars(owner).items():
-                self._prepare(f"{path}.{name}" if path else name, value, set())
-        return copy.deepcopy(module, self.memo)
-
-    def _prepare(self, path: str, value: Any, above: set[int]) -> None:
-        """Put a copy of each tensor below `value` into the memo, and what cannot be copied."""
-        import torch
-
-        if isinstance(value, _PLAIN) or id(value) in self.memo or id(value) in above:
-            return
-        if isinstance(value, torch.Tensor):
-            self.memo[id(value)] = self._tensor(value)
-        elif isinstance(value, torch.nn.Module):
-            return
-        elif isinstance(value, (Mapping, list, tuple, set, frozenset)):
-            for key, item in _items(value):
-                self._prepare(f"{path}[{key!r}]", item, above | {id(value)})
-        else:
+        """Copy a module. What copy.deepcopy cannot copy is prepared in its memo before, all tensors
+        first: other objects may refer back to a module.
+        """
+        for path, value in attributes(module):
+            if is_tensor(value):
+                self.memo[id(value)] = self._tensor(value)
+            elif not isinstance(value, CONTAINERS):
+                self.others[id(value)] = (path, value)
+        cells = [(path, cell)
+                 for path, value in self.others.values() if isinstance(value, FunctionType)
+                 for cell in self._function(value)]
+        for path, value in [*self.others.values(), *cells]:
             try:
-                copy.deepcopy(value, self.memo)
+                if isinstance(value, CellType):
+                    value.cell_contents = copy.deepcopy(value.cell_contents, self.memo)
+                else:
+                    copy.deepcopy(value, self.memo)
             except Exception as error:  # any class may refuse in any way
                 self.memo[id(value)] = value
                 self.shared[f"{path} ({type(value).__name__}: {type(error).__name__})"] = None
+        return copy.deepcopy(module, self.memo)
+
+    def _function(self, function: FunctionType) -> list[CellType]:
+        """Copy a function that holds modules or tensors, and return where it will hold the copies.
+
+        Any other data that it was made to reach (the list in which a hook collects) stays the same.
+        """
+        cells = function.__closure__ or ()
+        new = [
+            CellType(cell.cell_contents) if is_filled(cell) and
+            (is_tensor(cell.cell_contents) or is_module(cell.cell_contents)) else cell
+            for cell in cells
+        ]
+        own = [cell for cell, old in zip(new, cells, strict=True) if cell is not old]
+        if own:
+            twin = FunctionType(function.__code__, function.__globals__, function.__name__,
+                                function.__defaults__, tuple(new))
+            twin.__kwdefaults__ = function.__kwdefaults__
+            twin.__dict__.update(function.__dict__)
+            self.memo[id(function)] = twin
+        return own
 
     def _tensor(self, tensor: Any) -> Any:
         """Copy a tensor; views of one storage stay views of one."""
@@ -131,5 +151,50 @@ class _Copier:
         return fresh.set_(copied, tensor.storage_offset(), tensor.size(), tensor.stride())
 
 
-def _items(value: Any) -> Iterator[tuple[Any, Any]]:
-    return iter(value.items()) if isinstance(value, Mapping) else iter(enumerate(value))
+def attributes(module: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what the modules of a tree hold, each object once, with its path: attributes, what is
+    in containers and in objects among them, and the parts of partial functions.
+    """
+    known: set[int] = set()
+
+    def below(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, _PLAIN) or is_module(value) or id(value) in known:
+            return
+        known.add(id(value))
+        yield path, value
+        if isinstance(value, CONTAINERS):
+            items = value.items() if isinstance(value, Mapping) else enumerate(value)
+            for key, item in list(items):
+                yield from below(f"{path}[{key!r}]", item)
+        elif isinstance(value, partial):
+            yield from below(path, (value.func, *value.args, value.keywords))
+        elif not is_tensor(value) and not isinstance(value, (FunctionType, MethodType)):
+            for key, item in list(getattr(value, "__dict__", {}).items()):
+                yield from below(f"{path}.{key}", item)
+
+    for owner_path, owner in module.named_modules():
+        for name, value in list(vars(owner).items()):
+            yield from below(f"{owner_path}.{name}" if owner_path else name, value)
+
+
+def is_tensor(value: Any) -> bool:
+    """Return whether a value is a tensor; torch is imported where there is a module."""
+    import torch
+
+    return isinstance(value, torch.Tensor)
+
+
+def is_module(value: Any) -> bool:
+    """Return whether a value is a module."""
+    import torch
+
+    return isinstance(value, torch.nn.Module)
+
+
+def is_filled(cell: CellType) -> bool:
+    """Return whether a variable of a closure has a value."""
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True

@@ -45,7 +45,7 @@ SAME_OUTPUTS_BELOW = 1e-2
 @dataclass(slots=True)
 class Alignment:
     """What running both models found: for each layer the evidence, what stayed open, what this
-    input does not reach.
+    input does not reach; sentences about what was `changed` in the torch module.
     """
 
     matches: dict[str, Match]
@@ -53,6 +53,7 @@ class Alignment:
     left_over: tuple[str, ...]
     backtracks: int
     is_out_of_time: bool = False
+    changed: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """How the alignment was found, in words."""
@@ -61,9 +62,10 @@ class Alignment:
     def notes(self) -> tuple[str, ...]:
         """What the report should say besides."""
         if not self.backtracks:
-            return ()
+            return self.changed
         choices = "a choice was" if self.backtracks == 1 else f"{self.backtracks} choices were"
-        return (f"while aligning {choices} taken back, since what followed did not fit",)
+        return (*self.changed,
+                f"while aligning {choices} taken back, since what followed did not fit")
 
     @property
     def differs(self) -> bool:
