@@ -75,8 +75,11 @@ fuzz: $(VENV)/made-fuzz $(VENV)/built ## fuzz every reader, guided by coverage, 
 valgrind: ## run the C kernels' unit tests under valgrind
 	bash tests/c/run.sh --valgrind
 
-bench: $(VENV)/made-test $(VENV)/built ## measure every stage beside its rival; prints ratios
-	@for file in benchmarks/bench_*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+bench: $(VENV)/made-test $(VENV)/built ## measure every stage beside its rival (40 minutes); writes docs/speed.md
+	@rm -rf build/bench && mkdir -p build/bench
+	@for file in benchmarks/bench_*.py; do \
+	  KTC_BENCH_RESULTS=build/bench $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+	$(BIN)/python -m benchmarks.page build/bench docs/speed.md
 
 zoo: $(ZOO)/made-ports ## run the classic workflow on real weights, then every pair of the zoo (an hour); writes docs/zoo.md
 	$(ZOO)/bin/python -m pytest tests/zoo

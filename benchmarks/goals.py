@@ -7,6 +7,8 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 
+from benchmarks.results import Table
+
 
 @dataclass(slots=True)
 class Goals:
@@ -16,6 +18,7 @@ class Goals:
 
     lines: list[str] = field(default_factory=list)
     missed: int = 0
+    table: Table = field(default_factory=lambda: Table("Goals", ("", "", "figure", "goal")))
 
     def at_least(self, what: str, figure: float, goal: float, unit: str = "") -> None:
         """Note a figure that should be no smaller than its goal."""
@@ -26,7 +29,10 @@ class Goals:
         self._note(what, figure, "<=", goal, unit, figure <= goal)
 
     def close(self, check: bool) -> None:
-        """Print all of them; with `check` leave with an error when one was missed."""
+        """Print all of them and keep them for the page of results; with `check` leave with an error
+        when one was missed.
+        """
+        self.table.keep()
         print("\ngoals")
         print("\n".join(self.lines))
         if check and self.missed:
@@ -34,6 +40,8 @@ class Goals:
 
     def _note(self, what: str, figure: float, sign: str, goal: float, unit: str, met: bool) -> None:
         self.missed += not met
+        self.table.add("met" if met else "missed", what, f"{figure:.2f}{unit}",
+                       f"{'at least' if sign == '>=' else 'at most'} {goal:g}{unit}")
         self.lines.append(
             f"  {'met   ' if met else 'MISSED'} {what:58} {figure:8.2f}{unit}   goal {sign} "
             f"{goal:g}{unit}")

@@ -1,0 +1,82 @@
+"""Write docs/speed.md from the tables that the benchmarks left.
+
+    KTC_BENCH_RESULTS=build/bench python -m benchmarks.bench_files
+    python -m benchmarks.page build/bench docs/speed.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Iterator
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PEERS = ("numpy", "h5py", "torch", "keras", "tensorflow", "jax", "safetensors",
+         "keras-cv-attention-models", "keras-hub")
+INTRODUCTION = """# Speed
+
+Made by `make bench`, on {day}, on {processor} with {cores} cores and {memory} of memory, {system},
+with Python {python}, {peers}.
+
+All figures are ratios, so that they travel between machines. "Speed of x" is x's time divided by
+ours: above 1 is faster. Other columns are multiples of the row with 1.00: below 1 is faster.
+Processor time counts all threads and child processes. It is steady when other work runs beside;
+elapsed time is not, and says what a user waits.
+
+**Limits.** Files lie in the page cache, and `cp` does not flush: what is measured is the work, not
+the disk. Networks above the size that the benchmark is run with have fewer layers here, with the
+shapes of the real ones. The machine had {load} other processes waiting while this was written.
+"""
+
+
+def main() -> None:
+    """Read the tables, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path)
+    parser.add_argument("page", type=Path)
+    options = parser.parse_args()
+    lines = [_introduction()]
+    for path in sorted(options.results.glob("*.jsonl")):
+        lines.append(f"\n## {path.stem.removeprefix('bench_')}\n")
+        for line in path.read_text(encoding="utf-8").splitlines():
+            lines += _lines(json.loads(line))
+    options.page.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def _introduction() -> str:
+    peers = []
+    for name in PEERS:
+        try:
+            peers.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return INTRODUCTION.format(
+        day=date.today(), processor=_processor(), cores=os.cpu_count(),
+        memory=f"{pages / 2**30:.0f} GB", system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(), peers=", ".join(peers), load=f"{os.getloadavg()[1]:.1f}")
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _lines(table: dict[str, Any]) -> Iterator[str]:
+    yield f"**{table['title']}**\n"
+    yield "| " + " | ".join(table["header"]) + " |"
+    yield "| " + " | ".join("---" for _ in table["header"]) + " |"
+    for row in table["rows"]:
+        yield "| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |"
+    yield ""
+
+
+if __name__ == "__main__":
+    main()
