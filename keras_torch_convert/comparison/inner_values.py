@@ -17,6 +17,8 @@ import numpy as np
 from ..running.input_pair import Call, InputPair
 from ..running.keras_values import intercepted_calls
 from ..running.outputs import as_array, leaves_by_name, leaves_of, squeezed
+from ..running.torch_steps import SAME_VALUES
+from ..running.torch_trace import every_operation
 from ..spec.target import Target
 from ..util.text import join_names
 from .outputs import Arrays, ComparedOutputs, distance
@@ -30,7 +32,6 @@ Position = tuple[Step, int]
 # Steps that make probabilities of a model's output. What ends in another step and in the same shape
 # computes something else.
 _ENDS = ("softmax", "_softmax", "log_softmax", "_log_softmax", "sigmoid", "log_sigmoid_forward")
-_SAME_VALUES = ("clone", "_unsafe_view", "contiguous", "alias", "detach", "_to_copy")
 _MOST_NAMED = 3
 _SAME_BELOW = 1e-6
 
@@ -193,21 +194,17 @@ def _keras_with(call: Call, tap: Tap, target: Target) -> Call:
 def _torch_with(call: Call, tap: Tap) -> Call:
     """Return the call of a torch module with a tap on every operation."""
     def tapped(module: Any, inputs: Any) -> Any:
-        from torch.utils._python_dispatch import TorchDispatchMode
-
         paths: list[str] = []
 
-        class Tapped(TorchDispatchMode):  # type: ignore[no-untyped-call]
-            def __torch_dispatch__(self, func: Any, types: Any, args: Any = (),
-                                   kwargs: Any = None) -> Any:
-                result = func(*args, **(kwargs or {}))
-                name = func.overloadpacket.__name__
-                keeps = getattr(func, "is_view", False) or name in _SAME_VALUES
-                number = tap.begin("" if keeps else name, paths[-1] if paths else "")
-                tap.end(number, leaves_of(result))
-                return result
+        def operation(func: Any, args: Any, kwargs: Any) -> Any:
+            result = func(*args, **kwargs)
+            name = func.overloadpacket.__name__
+            keeps = getattr(func, "is_view", False) or name in (*SAME_VALUES, "_to_copy")
+            number = tap.begin("" if keeps else name, paths[-1] if paths else "")
+            tap.end(number, leaves_of(result))
+            return result
 
-        with _paths_noted(module, paths), Tapped():  # type: ignore[no-untyped-call]
+        with _paths_noted(module, paths), every_operation(operation):
             return call(module, inputs)
 
     return tapped

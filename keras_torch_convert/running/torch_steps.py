@@ -15,7 +15,7 @@ from .torch_trace import FACTORIES, PARTS, Recorder, tensors_in, traced_twin
 Shape = tuple[int, ...]
 
 # Operations whose result holds the same values: the statistics are not taken again.
-_SAME_VALUES = ("clone", "_unsafe_view", "_reshape_alias", "contiguous", "alias", "detach")
+SAME_VALUES = ("clone", "_unsafe_view", "_reshape_alias", "contiguous", "alias", "detach")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +144,7 @@ class StepRecorder(Recorder):
             kept.append(tensor.detach().clone().cpu())
 
     def _keeps_values(self, func: Any, name: str) -> bool:
-        return (bool(getattr(func, "is_view", False)) and name not in PARTS) or name in _SAME_VALUES
+        return (bool(getattr(func, "is_view", False)) and name not in PARTS) or name in SAME_VALUES
 
     def value_of(self, tensor: Any) -> Value:
         """Return the tensor as it is now."""

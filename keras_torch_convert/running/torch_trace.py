@@ -141,25 +141,39 @@ def tensors_in(value: Any) -> Iterator[Any]:
             yield from tensors_in(item)
 
 
+def every_operation(operation: Callable[[Any, Any, Any], Any]) -> Any:
+    """Return a context that sends each operation of torch through `operation(func, args, kwargs)`.
+    """
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        pass
+
+    def dispatch(_: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return operation(func, args, kwargs or {})
+
+    # Given when the class is there: torch wraps what stands in its body, and imports its compiler
+    # at the first call, which ends the process where TensorFlow was imported before.
+    Mode.__torch_dispatch__ = dispatch  # type: ignore[method-assign]
+    return Mode()  # type: ignore[no-untyped-call]
+
+
 def _fitting_mode(values: dict[str, Any]) -> Any:
     """Return a mode that gives every batch normalization the statistics of the data that it meets,
     disturbed a little.
     """
     import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
 
     generator = torch.Generator().manual_seed(SEED + 1)
     ours = {id(value) for value in values.values()}
 
-    class Fitting(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (),
-                               kwargs: Any = None) -> Any:
-            if func.overloadpacket.__name__ in _NORMS and len(args) > 4 and id(
-                    args[3]) in ours and id(args[4]) in ours:
-                _fit_statistics(args[0], args[3], args[4], generator)
-            return func(*args, **(kwargs or {}))
+    def operation(func: Any, args: Any, kwargs: Any) -> Any:
+        if func.overloadpacket.__name__ in _NORMS and len(args) > 4 and id(args[3]) in ours and id(
+                args[4]) in ours:
+            _fit_statistics(args[0], args[3], args[4], generator)
+        return func(*args, **kwargs)
 
-    return Fitting()  # type: ignore[no-untyped-call]
+    return every_operation(operation)
 
 
 def _fit_statistics(data: Any, mean: Any, variance: Any, generator: Any) -> None:
@@ -206,19 +220,11 @@ class Recorder:
         """Note what happens inside the `with` block."""
         from torch.nn.modules.module import (register_module_forward_hook,
                                              register_module_forward_pre_hook)
-        from torch.utils._python_dispatch import TorchDispatchMode
-
-        recorder = self
-
-        class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
-            def __torch_dispatch__(self, func: Any, types: Any, args: Any = (),
-                                   kwargs: Any = None) -> Any:
-                return recorder.operation(func, args, kwargs or {})
 
         before = register_module_forward_pre_hook(self.enter)
         after = register_module_forward_hook(self.leave, with_kwargs=True)
         try:
-            with Recording():  # type: ignore[no-untyped-call]
+            with every_operation(self.operation):
                 yield
         finally:
             before.remove()
