@@ -30,8 +30,9 @@ from .api.verification import verify
 from .comparison.divergence import FirstDivergence
 from .comparison.verdict import Comparison
 from .errors import (AlignmentError, ClassCountError, ConversionError, DictionaryError,
-                     ManifestError, NotEqualError, PairError, PlanError, PredictionError, SaveError,
-                     SourceError, TargetError, TransferError, UnsafeFileError, UploadError)
+                     ManifestError, NotEqualError, PairError, PlanError, PluginError,
+                     PredictionError, SaveError, SourceError, TargetError, TransferError,
+                     UnsafeFileError, UploadError)
 from .plan.ledger import LedgerEntry
 from .plan.plan import FamilyPlan, Plan
 from .plan.plan_cache import PlanCache
@@ -44,10 +45,10 @@ __version__ = "0.1.0"
 __all__ = [
     "AlignmentError", "ClassCountError", "Comparison", "ConversionError", "DictionaryError",
     "FamilyPlan", "FirstDivergence", "LedgerEntry", "ManifestError", "NotEqualError", "PairError",
-    "Plan", "PlanCache", "PlanError", "PredictionError", "Report", "Results", "SaveError", "Source",
-    "SourceError", "TargetError", "TransferError", "UnsafeFileError", "UploadError", "align",
-    "align_layer_names_multi_stage", "apply", "apply_many", "classic_dictionaries", "concat",
-    "convert", "keras_reload_from_torch_model", "keras_reload_stacked_state_dict",
-    "match_layer_names_with_torch", "read", "split", "stack", "state_dict_stack_by_layer",
-    "to_state_dict", "verify"
+    "Plan", "PlanCache", "PlanError", "PluginError", "PredictionError", "Report", "Results",
+    "SaveError", "Source", "SourceError", "TargetError", "TransferError", "UnsafeFileError",
+    "UploadError", "align", "align_layer_names_multi_stage", "apply", "apply_many",
+    "classic_dictionaries", "concat", "convert", "keras_reload_from_torch_model",
+    "keras_reload_stacked_state_dict", "match_layer_names_with_torch", "read", "split", "stack",
+    "state_dict_stack_by_layer", "to_state_dict", "verify"
 ]

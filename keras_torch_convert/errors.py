@@ -24,6 +24,10 @@ class SourceError(ConversionError, ValueError):
     """A checkpoint, state dict or module cannot be read as a set of named tensors."""
 
 
+class PluginError(ConversionError, ImportError):
+    """What another package registers by an entry point cannot be used; the message names it."""
+
+
 class UnsafeFileError(SourceError):
     """A pickle names code that rebuilding tensors does not need, and a tensor depends on it;
     nothing was run.

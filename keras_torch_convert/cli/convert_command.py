@@ -32,6 +32,7 @@ RESCALE_MODES = click.Choice(["torch", "tf", "lite", "raw"])
 RESIZE_MODES = click.Choice(["bicubic", "bilinear"])
 
 
+# click passes each option as a parameter of its own.
 @options.command("convert", EXAMPLES)
 @options.source_argument
 @options.target_argument

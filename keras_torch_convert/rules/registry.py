@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
+from ..errors import PluginError
 from ..spec.target import TargetLayer
+from ..util.plugins import RULES as PLUGINS
+from ..util.plugins import plugins
 from . import families
 from .rule import Rule
 
@@ -32,10 +36,42 @@ _RULE_OF_CLASS = {
 } | {name: rule for rule in RULES for name in rule.class_names}
 
 
+@cache
+def plugin_rules() -> tuple[Rule, ...]:
+    """Return the rules that other packages register, each for classes of their own.
+
+    Raises PluginError for anything else.
+    """
+    found: list[Rule] = []
+    owners = dict.fromkeys(_RULE_OF_CLASS, "keras_torch_convert")
+    for name, package, value in plugins(PLUGINS):
+        where = f"{package} registers {name!r} in {PLUGINS}"
+        rules = [value] if isinstance(value, Rule) else value
+        if not isinstance(rules, (list, tuple)) or not all(isinstance(one, Rule) for one in rules):
+            raise PluginError(
+                f"{where}: expected a Rule of keras_torch_convert.rules.rule or a list "
+                f"of them, got {value!r}")
+        for rule in rules:
+            taken = next((one for one in rule.class_names if one in owners), None)
+            if taken is not None:
+                raise PluginError(f"{where} with a rule for {taken!r}, which {owners[taken]} has; "
+                                  "a rule is for a class of the package's own")
+            if not rule.class_names:
+                raise PluginError(f"{where} with the rule {rule.name!r}, which names no class")
+            owners |= dict.fromkeys(rule.class_names, package)
+            found.append(replace(rule, source=f"{rule.source} (from {package})".lstrip()))
+    return tuple(found)
+
+
+@cache
+def _rules_by_class() -> Mapping[str, Rule]:
+    return _RULE_OF_CLASS | {name: rule for rule in plugin_rules() for name in rule.class_names}
+
+
 def rule_for(layer: TargetLayer) -> Rule | None:
     """Return the rule of the nearest base class, None when there is none."""
-    rule = next((_RULE_OF_CLASS[name] for name in layer.class_names if name in _RULE_OF_CLASS),
-                None)
+    rules = _rules_by_class()
+    rule = next((rules[name] for name in layer.class_names if name in rules), None)
     return rule.for_layer(layer) if rule is not None and rule.for_layer is not None else rule
 
 
@@ -55,8 +91,8 @@ class Row:
 
 
 def rule_table() -> tuple[Row, ...]:
-    """Return every rule in words, those of classes first."""
-    return tuple(_row(rule) for rule in (*RULES, *CONDITIONAL_RULES))
+    """Return every rule in words: those of classes, conditional ones, those of other packages."""
+    return tuple(_row(rule) for rule in (*RULES, *CONDITIONAL_RULES, *plugin_rules()))
 
 
 def markdown() -> str:

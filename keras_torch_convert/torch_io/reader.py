@@ -23,6 +23,7 @@ from .mapped_file import MappedFile, reading
 from .module import read_module
 from .named_source import named_source
 from .npz import is_npz, open_npz
+from .plugin_readers import read_by_plugin
 from .pth import Checkpoint, open_legacy_file, open_torch_zip
 from .renaming import renamed
 from .safetensors import looks_like_safetensors, open_safetensors
@@ -104,7 +105,13 @@ def _read_file(path: Path, wrapper: str | None) -> Source:
     if path.is_dir():
         return _read_folder(path, wrapper)
     file = MappedFile.open(path)
-    kind = _file_kind(file)
+    try:
+        kind = _file_kind(file)
+    except SourceError:
+        # Another package may know what we do not.
+        if (state := read_by_plugin(path, bytes(file.data[:512]))) is None:
+            raise
+        return replace(read_state_dict(state, wrapper), origin=str(path), path=path)
     if kind == "index":
         return _read_index(file, wrapper)
     found = _open(file, kind)
