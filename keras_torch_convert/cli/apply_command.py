@@ -12,14 +12,15 @@ from typing import Any
 import click
 
 from ..api.batch.run import apply_many
+from ..api.family_plans import load_plan
 from ..api.file_conversion import apply
 from ..plan.difference import Difference, difference, without_layers
-from ..plan.plan import Plan
+from ..plan.plan import FamilyPlan
 from ..report.terminal import Line
 from ..torch_io.reader import read
 from ..torch_io.renaming import fit_to_plan
 from . import options, screen
-from .main import DONE, MISMATCH, NOT_DONE
+from .main import DONE, MISMATCH, NOT_DONE, InputError
 
 EXAMPLES = """
 keras-torch-convert apply resnet.plan.json resnet50_finetuned.pth resnet50_finetuned.h5
@@ -79,7 +80,12 @@ def command(ctx: click.Context, /, plan: Path | None, checkpoint: Path | None, o
         raise click.UsageError(f"Missing argument '{missing}', or --many with a manifest", ctx)
     if output is None and not diff:
         raise click.UsageError("Missing argument 'OUTPUT', the file to write", ctx)
-    loaded = Plan.load(plan)
+    loaded = load_plan(plan)
+    if isinstance(loaded, FamilyPlan):
+        raise InputError(
+            f"{plan} is a family, and only the Keras model says which size is meant: "
+            f"`keras-torch-convert convert {checkpoint} MODULE:MODEL --plan {plan} --save-plan "
+            "x.plan.json` makes the plan of that size, which apply takes")
     back = output is not None and output.suffix == ".safetensors"
     source = checkpoint if back else read(checkpoint, wrapper=wrapper, rename=rename)
     if output is None or diff:

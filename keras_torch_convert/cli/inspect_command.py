@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from ..api.classic import keras_reload_from_torch_model
+from ..api.family_plans import load_plan
 from ..keras_io.model import is_keras_model, read_target
 from ..plan.expressions import tensors_of
-from ..plan.plan import Plan
+from ..plan.plan import FamilyPlan, Plan
 from ..report.layer_table import Cell
 from . import options, screen
 from .main import DONE, MISMATCH
@@ -44,7 +45,9 @@ def command(ctx: click.Context, /, models: tuple[str, ...], tensors: bool, html:
     if len(models) > 2:
         raise click.UsageError(f"expected one model or two, got {len(models)}", ctx)
     if len(models) == 1 and _is_plan(models[0]):
-        return _show_plan(Plan.load(models[0]), as_json)
+        plan = load_plan(models[0])
+        return show_family(plan, as_json) if isinstance(plan, FamilyPlan) else _show_plan(
+            plan, as_json)
     with screen.chatter_on_stderr():
         loaded = models_of(models, values["kwargs"], values["backend"])
     if len(loaded) == 1 and is_keras_model(loaded[0]):
@@ -87,6 +90,20 @@ def _show_keras_layers(model: Any, expand_nested: bool, as_json: bool) -> int:
     screen.show_table(("", "Keras layer", "class", "shapes", "size"), table, right=(0, 4))
     total = sum(cell.parameters for _, cell in layers)
     screen.say(f"{target.name}: {len(layers):,} layers with weights, {total:,} parameters")
+    return DONE
+
+
+def show_family(family: FamilyPlan, as_json: bool) -> int:
+    """Print a line for each layer of a family."""
+    if as_json:
+        screen.show_json({
+            "patterns": [{
+                "variable": one.target, "tensors": one.forms(), "rule": one.rule, "count": one.count
+            } for one in family.patterns], "dropped": family.dropped, "kept": family.kept,
+            "learned": family.learned
+        })
+    else:
+        screen.say(str(family))
     return DONE
 
 

@@ -51,6 +51,7 @@ COMMANDS = dict(  # noqa: C408  # the formatter keeps a call readable
     align="Find out which weight belongs where, and keep it as a plan.",
     convert="Convert the weights of a PyTorch model into a Keras model, and prove it.",
     apply="Turn checkpoints into Keras files as a plan says, without PyTorch and Keras.",
+    generalize="Learn one plan for every depth and width from plans of small models.",
     verify="Run both models and say whether they are equal.",
     recheck="Do everything again that a conversion card tells, and compare.",
     rules="Show how PyTorch and Keras store the same layer.",

@@ -13,7 +13,7 @@ import click
 
 from ..api.classic import keras_reload_from_torch_model
 from ..api.conversion import convert
-from ..plan.plan import Plan
+from ..api.family_plans import load_plan
 from ..report.report import Report
 from . import options, screen
 from .models import keras_side, models_of, torch_side
@@ -26,7 +26,8 @@ _MODES: dict[str, tuple[str, ...]] = {
 }
 
 mode_options = options.combined(
-    click.option("--plan", type=options.EXISTING_FILE, help="Convert as this plan says."),
+    click.option("--plan", type=options.EXISTING_FILE,
+                 help="Convert as this plan, or the plan of a family, says."),
     click.option("--by-order", is_flag=True,
                  help="Pair layers in their order, as the classic functions do."),
     options.options_of(
@@ -72,7 +73,7 @@ def converted(ctx: click.Context, source: Any, target: Any, values: Mapping[str,
                     **options.arguments(keras_reload_from_torch_model, values))
         given = options.arguments(convert, values)
         if mode == "plan":
-            given["plan"] = Plan.load(values["plan"])
+            given["plan"] = load_plan(values["plan"])
         return convert(source, target, verify=verify, if_different=if_different, save=output,
                        progress=sys.stderr.isatty(), **given)
 

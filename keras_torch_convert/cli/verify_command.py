@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from ..api.family_plans import load_plan
 from ..api.verification import verify
-from ..plan.plan import Plan
 from ..report.terminal import Line, verdict_style
 from . import options, screen
 from .main import verdict_code
@@ -51,7 +51,7 @@ def command(ctx: click.Context, /, plan: str | None, random_weights: bool, as_js
             (not random_weights and values["weights"] is None, not random_weights))
         source, target = torch_side(source, values), keras_side(target)
         with screen.working("running both models"):
-            comparison = verify(source, target, plan=None if plan is None else Plan.load(plan),
+            comparison = verify(source, target, plan=None if plan is None else load_plan(plan),
                                 **options.arguments(verify, values))
     if as_json:
         screen.show_json(comparison.to_dict())

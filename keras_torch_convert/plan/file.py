@@ -22,9 +22,6 @@ is JSON as well: zlib, then base64.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from os import PathLike
@@ -41,14 +38,14 @@ from .evaluation import shape_of
 from .expressions import Expression, needs_callback, tensors_of
 from .file_expressions import Calls, ExpressionReader, expression_as_json
 from .file_layout import layout_as_json, read_layout
+from .json_file import JsonFormat
 from .json_values import (UnexpectedError, each, items, members, number, one_of, part, shape, text,
                           truth)
 from .recipe import AnyRecipe, Assignment, Constant, Recipe, Stored
 
-FORMAT = "keras_torch_convert plan"
-VERSION = 1
-_PARTS = ("constants", "dropped", "format", "kept", "layout", "pairs", "reversed", "rules",
-          "sha256", "sources", "variables", "version")
+FORMAT = JsonFormat("plan", "report.plan.save(path)", 1,
+                    ("constants", "dropped", "kept", "layout", "pairs", "reversed", "rules",
+                     "sources", "variables"), ("stored",))
 _USUAL_DTYPE = "float32"
 # Far more than any plan takes; its largest part are the values that variables keep.
 MOST_BYTES = 512 << 20
@@ -85,12 +82,9 @@ def plan_as_text(plan: Recipe) -> str:
     parts: dict[str, Any] = {
         "constants": [_constant_as_json(constant, rules) for constant in plan.constants],
         "dropped": {name: rules.number(rule) for name, rule in sorted(plan.dropped.items())},
-        "format": FORMAT, "kept": {
-            key: rules.number(rule) for key, rule in sorted(plan.kept.items())
-        }, "layout": None if layout is None else layout_as_json(layout), "reversed": plan.reversed,
-        "sources": _specs_as_json(plan.sources,
-                                  "."), "variables": _variables_as_json(plan,
-                                                                        rules), "version": VERSION
+        "kept": {key: rules.number(rule) for key, rule in sorted(plan.kept.items())},
+        "layout": None if layout is None else layout_as_json(layout), "reversed": plan.reversed,
+        "sources": _specs_as_json(plan.sources, "."), "variables": _variables_as_json(plan, rules)
     }
     if plan.stored is not None:
         parts["stored"] = {
@@ -102,9 +96,7 @@ def plan_as_text(plan: Recipe) -> str:
     implied = _implied_pairs(parts["variables"])
     parts["pairs"] = None if implied == plan.pairs else [list(pair) for pair in plan.pairs]
     parts["rules"] = rules.sentences
-    parts["sha256"] = _digest(parts)
-    return "{\n" + ",\n".join(
-        f"{_json(name)}: {_lines(parts[name])}" for name in sorted(parts)) + "\n}\n"
+    return FORMAT.as_text(parts)
 
 
 class _Rules:
@@ -227,83 +219,18 @@ def _head(name: str, separator: str) -> str:
     return name[:name.rfind(separator) + 1]
 
 
-def _json(value: Any) -> str:
-    try:
-        return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"),
-                          allow_nan=False)
-    except ValueError as error:
-        raise PlanError("a plan with an infinite or undefined number cannot be saved") from error
-
-
-def _lines(value: Any) -> str:
-    """Return a list or dict with one line for each entry."""
-    if isinstance(value, list) and value:
-        return "[\n" + ",\n".join(map(_json, value)) + "\n]"
-    if isinstance(value, dict) and value:
-        return "{\n" + ",\n".join(
-            f"{_json(key)}:{_json(value[key])}" for key in sorted(value)) + "\n}"
-    return _json(value)
-
-
-def _digest(parts: Mapping[str, Any]) -> str:
-    rest = {name: one for name, one in parts.items() if name != "sha256"}
-    return hashlib.sha256(_json(rest).encode("utf-8")).hexdigest()
-
-
 def plan_from_text(content: str, make: type[AnyRecipe], calls: Calls) -> AnyRecipe:
     """Return the Plan that the text of a file describes. Raises PlanError."""
     try:
         # With PyTorch and Keras in memory two thirds of the time would go to the search for cycles.
         with gc_paused():
-            plan = _read_plan(_read_parts(content), make, calls)
+            plan = _read_plan(FORMAT.read(content), make, calls)
             _check_shapes(plan)
         return plan
     except UnexpectedError as error:
         raise error.as_plan_error() from error
     except RecursionError as error:
         raise PlanError("it is no plan: its values are nested too deeply") from error
-
-
-def _read_parts(content: str) -> dict[str, Any]:
-    """Return the parts of a file of our format and version, undamaged."""
-    try:
-        value = json.loads(content, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
-    except ValueError as error:
-        raise PlanError(f"it is no plan, or damaged: it is not valid JSON ({error}); save the plan "
-                        "again") from error
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise PlanError(f'it is JSON but no plan: a plan says "format": "{FORMAT}"; make one with '
-                        'report.plan.save(path)')
-    version = value.get("version")
-    if type(version) is not int or version < 1:
-        raise PlanError(
-            f"the plan's version is {version!r:.60}, expected {VERSION}; the file is damaged, save "
-            "the plan again")
-    if version > VERSION:
-        raise PlanError(
-            f"the plan has version {version}, this keras_torch_convert reads up to {VERSION}: "
-            "install the newer one that made it")
-    missing, unknown = sorted(set(_PARTS) - set(value)), sorted(set(value) - {*_PARTS, "stored"})
-    if missing or unknown:
-        raise PlanError(
-            f"the plan is damaged: missing parts {missing}, unknown parts {unknown}; save it again")
-    if part(value, "sha256", text) != _digest(value):
-        raise PlanError(
-            "the plan is damaged or was changed by hand: its contents do not fit its check sum; "
-            "save it again, and change plans in Python")
-    return value
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {twice!r:.60} stands there twice")
-    return result
-
-
-def _no_constant(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number of JSON")
 
 
 def _read_plan(parts: dict[str, Any], make: type[AnyRecipe], calls: Calls) -> AnyRecipe:

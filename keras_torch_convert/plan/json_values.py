@@ -28,12 +28,12 @@ class UnexpectedError(Exception):
         self.expected, self.value = expected, value
         self.keys: list[int | str] = []
 
-    def as_plan_error(self) -> PlanError:
-        """Return the error for the user."""
+    def as_plan_error(self, kind: str = "plan") -> PlanError:
+        """Return the error for the user; `kind` is what the file holds."""
         where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in self.keys)
         found = shorten(reprlib.repr(self.value), 60)
         return PlanError(f"{where.removeprefix('.')}: expected {self.expected}, got {found}; the "
-                         "plan is damaged, save it again")
+                         f"{kind} is damaged, save it again")
 
 
 def part(values: Any, key: int | str, read: Callable[[Any], _Item]) -> _Item:

@@ -20,10 +20,12 @@ from ..spec.target import Target
 from .difference import Difference, difference, without_layers
 from .expressions import key_in_words, needs_callback
 from .file import load_plan, save_plan
+from .generalization.family_file import load_family, save_family
 from .generalization.learning import learn
 from .generalization.matching import Strict, plan_of_member
 from .generalization.patterns import Family
 from .generalization.readers import READERS
+from .generalization.table import table
 from .inverse import inverted, losses_of
 from .recipe import Recipe
 
@@ -195,8 +197,11 @@ class Plan(Recipe):
 class FamilyPlan(Family):
     """One Plan for all sizes of an architecture, learned from Plans of small members.
 
-    `Plan.generalize` makes it.
+    `Plan.generalize` makes it. Printed, it is a table of its layers.
     """
+    def __str__(self) -> str:
+        return "\n".join(table(self))
+
     def plan_for(self, source: Any, target: Any, *, strict: Strict = True) -> Plan:
         """Make the Plan of a member from its names and shapes. No model is run.
 
@@ -222,6 +227,38 @@ class FamilyPlan(Family):
         plan = plan_of_member(self, source, target, Plan, strict)
         made: Plan = READERS.complete(plan, source, target) if target.model is not None else plan
         return made
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the family to a file: readable JSON, a line for each pattern.
+
+        The same family gives the same bytes.
+
+        Args:
+            path: The file to write, by custom "x.family.json".
+
+        Returns:
+            The path.
+
+        Raises:
+            SaveError: The file cannot be written.
+        """
+        return save_family(self, Path(path))
+
+    @staticmethod
+    def load(path: str | PathLike[str]) -> FamilyPlan:
+        """Read a family that `save` wrote.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The family.
+
+        Raises:
+            PlanError: The file is damaged, was changed, is no family, or comes from a newer
+                version.
+        """
+        return load_family(Path(path), FamilyPlan)
 
 
 def check_is_plan(plan: object) -> None:

@@ -24,9 +24,9 @@ class Member:
     name: str = "model"
 
     def add(self, label: str, expression: Expression, classes: str = "") -> None:
-        """Assign a variable; `classes` are those of its layers, "Layer" where none is said."""
+        """Assign a variable; `classes` are those of its layers, "Group" where none is said."""
         *layers, _ = label.split("/")
-        kinds = classes.split("/") if classes else ["Layer"] * len(layers)
+        kinds = classes.split("/") if classes else ["Group"] * len(layers)
         key = ""
         for depth, kind in enumerate(kinds, 1):
             place = "/".join(layers[:depth])
@@ -128,7 +128,7 @@ def decoder(layers: int = 2, heads: int = 4, groups: int = 2, size: int = 8, exp
                                 * width, width), (1, 2 * width, width)) for e in range(experts))
         counter = f"_{i + 5}" if i else ""
         made.add(f"layer_{i}/expert_bank{counter}/kernel", Permute(Concat(bank, 0), (0, 2, 1)),
-                 "Layer/ExpertBank")
+                 "Group/ExpertBank")
         for part in ("before", "after"):
             made.add(f"layer_{i}/norm_{2 if part == 'after' else 1}/scale",
                      made.tensor(f"layers.{i}.norm_{part}.weight", width))

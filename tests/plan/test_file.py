@@ -35,7 +35,7 @@ from keras_torch_convert.plan.expressions import (  # isort: skip
     NODES, Add, CallbackOutput, Concat, Expression, Fill, LayerCallback, Multiply, Norm, Overlay,
     Permute, Resampled, Reshape, Scale, SingularVector, Slice, SliceScatter, SpectralNormWeight,
     Tensor, UserCall, WeightNorm, WeightStandardization)
-from keras_torch_convert.plan.file import _digest, plan_as_text, plan_from_text
+from keras_torch_convert.plan.file import FORMAT, plan_as_text, plan_from_text
 from keras_torch_convert.plan.file_expressions import MOST_LEVELS
 from keras_torch_convert.plan.plan import Plan
 from keras_torch_convert.plan.recipe import Assignment, Constant
@@ -253,7 +253,7 @@ class TestDamagedAndForeignFiles:
         parts = json.loads(plan_as_text(self.PLAN))
         change(parts)
         if sealed:
-            parts["sha256"] = _digest(parts)
+            parts["sha256"] = FORMAT.digest(parts)
         return json.dumps(parts)
 
     @pytest.mark.parametrize(("change", "message"), [
@@ -314,7 +314,7 @@ def sealed(text: str) -> str:
     plan = replace(TestDamagedAndForeignFiles.PLAN, targets={})
     parts = json.loads(plan_as_text(plan))
     parts["variables"][0][3][0][3] = json.loads(text)
-    parts["sha256"] = _digest(parts)
+    parts["sha256"] = FORMAT.digest(parts)
     return json.dumps(parts)
 
 
@@ -363,7 +363,7 @@ class TestWhatAFileMayCost:
                                                                             data: bytes) -> None:
         parts = json.loads(plan_as_text(TestDamagedAndForeignFiles.PLAN))
         parts["layout"] = packed(data)
-        parts["sha256"] = _digest(parts)
+        parts["sha256"] = FORMAT.digest(parts)
         text = json.dumps(parts)
         tracemalloc.start()
         with pytest.raises(ktc.PlanError, match=r"layout.compressed: .*at most \d+ bytes and"):

@@ -28,7 +28,7 @@ from .index_maps import Numbers, value_of
 from .learning import unused_rows
 from .names import HOLE, Name, common_holes, source_forms, source_names, split_numbers, target_names
 from .patterns import Family, Pattern
-from .sizes import Fitting, KnownExtents, Repeated, leaves
+from .sizes import Fitting, KnownExtents, leaves, repetitions
 
 Strict = Union[bool, Literal["target"]]
 # So many combinations of sizes are tried until slices tile their tensor.
@@ -175,7 +175,7 @@ class _Matching:
         is not there or does not fit.
         """
         forms = [leaf.name for leaf in leaves(pattern.expression)]
-        repeated = list(_repetitions(pattern.expression))
+        repeated = list(repetitions(pattern.expression))
         groups: list[tuple[str, ...]] = []
         given = iter(numbers)
         for form, hole, maps in zip(forms, repeated, pattern.indices, strict=True):
@@ -378,7 +378,7 @@ class _Matching:
             lost = not any(self._available(group[0], tier) for tier in group[0].tiers)
             if pattern.count == 1 and not (lost and len(group) == 1):
                 continue
-            if next(_repetitions(pattern.expression)) is not None:
+            if next(repetitions(pattern.expression)) is not None:
                 continue
             (leaf,), (maps,) = list(leaves(pattern.expression)), pattern.indices
             left = sorted(numbers for numbers, name in self.by_form.get(leaf.name, {}).items()
@@ -511,15 +511,6 @@ def _agreement(name: Name, near: Sequence[Name]) -> int:
 def _unique(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Return candidates that do different things."""
     return list({one.expressions: one for one in candidates}.values())
-
-
-def _repetitions(pattern: Expression, hole: int | None = None) -> Iterator[int | None]:
-    """Yield for each leaf the hole that counts its tensors, None where there is one."""
-    if isinstance(pattern, Tensor):
-        yield hole
-    for child in pattern.children():
-        inner = child.hole if isinstance(child, Repeated) else hole
-        yield from _repetitions(child, inner)
 
 
 def _nearest(form: str, known: Iterable[str]) -> str:

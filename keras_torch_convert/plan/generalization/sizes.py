@@ -31,8 +31,13 @@ class Repeated(Expression):
     Hole number `hole` of the form of each tensor inside counts them.
     """
 
+    NAME = "repeated"
     operand: Expression
     hole: int
+
+    def result_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """Raise ValueError."""
+        raise ValueError("repeated operands stand in families alone, not in plans")
 
 
 def simplified(expression: Expression, shape_of: Callable[[Expression], Shape]) -> Expression:
@@ -70,6 +75,15 @@ def leaves(pattern: Expression) -> Iterator[Tensor]:
         yield pattern
     for child in pattern.children():
         yield from leaves(child)
+
+
+def repetitions(pattern: Expression, hole: int | None = None) -> Iterator[int | None]:
+    """Yield for each leaf the hole that counts its tensors, None where there is one."""
+    if isinstance(pattern, Tensor):
+        yield hole
+    for child in pattern.children():
+        inner = child.hole if isinstance(child, Repeated) else hole
+        yield from repetitions(child, inner)
 
 
 # A size: what it is made of, as it stands in a file, such as ("t", 1): extent of axis 1 of the
