@@ -388,6 +388,34 @@ class TestHidden:
         assert filled["second/embeddings"] == ("down.weight",)
         assert not doubts(report)
 
+    def test_positions_that_torch_counts_for_each_sample(self):
+        class Module(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.embed, self.positions = nn.Embedding(40, 8), nn.Embedding(16, 8)
+                self.others, self.head = nn.Embedding(16, 8), nn.Linear(8, 8)
+
+            def forward(self, ids):
+                places = torch.arange(ids.shape[1]).expand(ids.shape[0], -1)
+                return self.head(self.embed(ids) + self.positions(places) * self.others(places))
+
+        class Model(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.embed, self.head = L.Embedding(40, 8), L.Dense(8)
+                self.first, self.second = Positions(16,
+                                                    name="others"), Positions(16, name="positions")
+
+            def call(self, ids):
+                length = ids.shape[1]
+                both = self.first(length=length)[0] * self.second(length=length)[0]
+                return self.head(self.embed(ids) + both)
+
+        report = converted(Module(), Model(), (IDS, IDS.astype("int32")))
+
+        assert taken(report)["positions/embeddings"] == ("positions.weight",)
+        assert not doubts(report)
+
     def test_table_that_another_layer_reads(self):
         class Module(nn.Module):
             def __init__(self):

@@ -95,6 +95,7 @@ class KerasPass:
         # while the pass is paused.
         self.looked_for: list[str] = []
         self.depth = 0
+        self.batch = 0
         self.paused = False
 
     def handle(self, layer: Any, call: LayerCall, args: tuple[Any, ...], kwargs: dict[str,
@@ -102,6 +103,8 @@ class KerasPass:
         """A call of any Keras layer; those that own variables are settled the first time."""
         if self.paused:
             return call(*args, **kwargs)
+        if not self.batch:
+            self.batch = next((one.shape[0] for one in leaves_of((args, kwargs)) if one.shape), 0)
         for given in args:
             self._note_map(given)
         leaf, group = self.leaves.get(id(layer)), self.groups.get(id(layer))
@@ -473,6 +476,11 @@ class KerasPass:
             apart = self._distance_of_parts(arrays[0], match.mapping)
         if arrays and apart >= tolerance and arrays[0].ndim == 3 and keras_cells(leaf):
             apart = self._distance_of_steps(arrays[0])
+        if arrays and apart >= tolerance and 1 < self.batch not in arrays[0].shape[:1]:
+            # Torch may count positions for each sample of a batch.
+            repeated = np.broadcast_to(arrays[0], (self.batch, *arrays[0].shape))
+            apart = self._distance_of_outputs([fingerprint(np.ascontiguousarray(repeated))], unit,
+                                              [])
         return apart
 
     def _distance_of_outputs(self, outputs: list[Fingerprint], unit: TracedOp,
