@@ -24,6 +24,7 @@ from .api.classic import keras_reload_from_torch_model, keras_reload_stacked_sta
 from .api.classic_names import (align_layer_names_multi_stage, match_layer_names_with_torch,
                                 state_dict_stack_by_layer)
 from .api.conversion import convert
+from .api.family_plans import learn_family, load_weights
 from .api.file_conversion import apply
 from .api.state_dicts import to_state_dict
 from .api.verification import verify
@@ -49,6 +50,7 @@ __all__ = [
     "SaveError", "Source", "SourceError", "TargetError", "TransferError", "UnsafeFileError",
     "UploadError", "align", "align_layer_names_multi_stage", "apply", "apply_many",
     "classic_dictionaries", "concat", "convert", "keras_reload_from_torch_model",
-    "keras_reload_stacked_state_dict", "match_layer_names_with_torch", "read", "split", "stack",
-    "state_dict_stack_by_layer", "to_state_dict", "verify"
+    "keras_reload_stacked_state_dict", "learn_family", "load_weights",
+    "match_layer_names_with_torch", "read", "split", "stack", "state_dict_stack_by_layer",
+    "to_state_dict", "verify"
 ]

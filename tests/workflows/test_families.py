@@ -2,56 +2,18 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import keras_torch_convert as ktc
-from tests.helpers.small_models import randomized, same_values, values
+from tests.helpers.mixers import keras_mixer, torch_mixer
+from tests.helpers.small_models import same_values, values
 
 torch = pytest.importorskip("torch")
 keras = pytest.importorskip("keras")
-
-
-def torch_mixer(layers: int, width: int) -> Any:
-    """Blocks of a norm and two dense layers, made to be run as they stand."""
-    class Block(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.norm = torch.nn.LayerNorm(width)
-            self.up = torch.nn.Linear(width, 2 * width)
-            self.down = torch.nn.Linear(2 * width, width)
-
-        def forward(self, x: Any) -> Any:
-            return x + self.down(torch.relu(self.up(self.norm(x))))
-
-    class Mixer(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.stem = torch.nn.Linear(6, width)
-            self.blocks = torch.nn.ModuleList(Block() for _ in range(layers))
-            self.head = torch.nn.Linear(width, 5)
-
-        def forward(self, x: Any) -> Any:
-            x = self.stem(x)
-            for block in self.blocks:
-                x = block(x)
-            return self.head(x)
-
-    return randomized(Mixer())
-
-
-def keras_mixer(layers: int, width: int) -> Any:
-    """The same with names that Keras makes up for the dense layers of all blocks."""
-    inputs = keras.Input((6,))
-    x = keras.layers.Dense(width, name="stem")(inputs)
-    for i in range(layers):
-        y = keras.layers.LayerNormalization(epsilon=1e-5, name=f"block_{i}_norm")(x)
-        y = keras.layers.Dense(2 * width, activation="relu")(y)
-        x = keras.layers.Add()([x, keras.layers.Dense(width)(y)])
-    return keras.Model(inputs, keras.layers.Dense(5, name="head")(x))
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +69,9 @@ def test_where_a_plan_is_wanted_a_family_is_refused_with_what_to_do(family: ktc.
                                                                     tmp_path: Path) -> None:
     with pytest.raises(ktc.PlanError, match=r"family.plan_for\(source, keras_model\)"):
         ktc.apply(family, tmp_path / "x.pth", tmp_path / "x.h5")
+
+
+def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "family_zoo.py"),
+                   run_name="__main__")
+    assert "largest difference" in capsys.readouterr().out

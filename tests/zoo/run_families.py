@@ -28,8 +28,7 @@ os.environ.update(KERAS_BACKEND="torch", TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_
 from families import FAMILIES  # the environment comes first
 
 import keras_torch_convert as ktc
-from keras_torch_convert.plan.evaluation import shape_of
-from keras_torch_convert.plan.generalization.sizes import simplified
+from keras_torch_convert.plan.generalization.equality import differing
 from keras_torch_convert.spec.source import Source, SourceTensor
 from keras_torch_convert.spec.target import Target, TargetLayer, TargetVariable
 
@@ -111,30 +110,6 @@ def _no_values() -> Any:
     raise AssertionError("a family reads no values")
 
 
-def compare(expected: ktc.Plan, found: ktc.Plan, source: Source) -> list[str]:
-    """What is not the same, by the labels of the variables; dropped tensors and kept variables
-    included.
-    """
-    shapes = {name: one.shape for name, one in source.tensors.items()}
-
-    def expressions(plan: ktc.Plan) -> dict[str, Any]:
-        first: dict[str, Any] = {}
-        for one in plan.assignments:
-            first.setdefault(one.key, simplified(one.expression,
-                                                 lambda part: shape_of(part, shapes)))
-        return first
-
-    one, other = expressions(expected), expressions(found)
-    differing = [
-        expected.targets[key].display_name
-        for key in {**one, **other} if one.get(key) != other.get(key)
-    ]
-    return [
-        *differing, *sorted(set(expected.dropped) ^ set(found.dropped)),
-        *sorted(set(expected.kept) ^ set(found.kept))
-    ]
-
-
 def mutations(one: Member) -> Iterator[tuple[str, Source, Target]]:
     """A member with one thing changed, in words, in the middle of the model."""
     tensors = dict(one.source.tensors)
@@ -182,8 +157,8 @@ def outcome(family: ktc.FamilyPlan, one: Member) -> tuple[str, str]:
         found = family.plan_for(one.source, one.target, strict=one.strict)
     except ktc.TransferError as error:
         return "refused", error.problems[0]
-    differing = compare(one.plan, found, one.source)
-    return ("WRONG", ", ".join(differing[:4])) if differing else ("equal", "")
+    labels = differing(one.plan, found)
+    return ("WRONG", ", ".join(labels[:4])) if labels else ("equal", "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -61,7 +61,7 @@ class _Variable:
     patterns: Sequence[Pattern] = ()
     # By tier: those that follow, then those that are worse.
     tiers: tuple[list[Candidate], ...] = ()
-    misfits: list[str] = field(default_factory=list)
+    misfits: list[tuple[str, Pattern]] = field(default_factory=list)
 
 
 def plan_of_member(family: Family, source: Source, target: Target, make: type[AnyRecipe],
@@ -182,7 +182,7 @@ class _Matching:
             own = tuple(next(given) for _ in maps)
             group = tuple(self._group(form, own, hole))
             if not group:
-                variable.misfits.append(f"there is no '{Name(form, own)}'")
+                variable.misfits.append((f"there is no '{Name(form, own)}'", pattern))
                 return None
             groups.append(group)
         sources = tuple(self.shapes[group[0]] for group in groups)
@@ -198,7 +198,7 @@ class _Matching:
             expressions = []
         if not expressions:
             shapes = ", ".join(f"'{group[0]}' {self.shapes[group[0]]}" for group in groups)
-            variable.misfits.append(f"{shapes} does not fit")
+            variable.misfits.append((f"{shapes} does not fit", pattern))
             return None
         return Candidate(pattern, tuple(groups), tuple(expressions))
 
@@ -402,15 +402,15 @@ class _Matching:
 
     def _why_open(self, variable: _Variable) -> str:
         found = self._available(variable, [one for tier in variable.tiers for one in tier])
-        pattern = variable.patterns[0]
+        pattern = variable.misfits[0][1] if variable.misfits else variable.patterns[0]
         words = f"variable '{variable.label}' {variable.shape}"
-        nearest = f"the pattern is {pattern.target} <- {', '.join(pattern.forms())}"
+        nearest = f"the pattern is {pattern.target} <- {', '.join(dict.fromkeys(pattern.forms()))}"
         if len(found) > 1:
             names = ", ".join(f"'{name}'" for one in found[:3] for name in sorted(one.names())[:1])
             return (f"{words} could be any of {names} ({nearest}): add a plan of a member that "
                     "tells them apart, plan.generalize(other_plan)")
         if variable.misfits:
-            reasons = list(dict.fromkeys(variable.misfits))[:2]
+            reasons = list(dict.fromkeys(reason for reason, _ in variable.misfits))[:2]
             return f"{words}: {'; '.join(reasons)} ({nearest})"
         return (f"{words}: its tensor does not follow ({nearest}): add a plan of a member of "
                 "another depth, plan.generalize(other_plan)")
