@@ -30,7 +30,7 @@ keras-torch-convert apply resnet.plan.json resnet50.h5 resnet50.safetensors
 keras-torch-convert apply --many manifest.toml --workers 4
 """
 ONE = ("plan", "checkpoint", "output", "diff", "without", "template", "max_shard_size", "wrapper",
-       "rename", "html")
+       "rename", "adapter", "html")
 MANY = ("scheduler", "workers", "memory_per_worker", "results")
 
 
@@ -61,8 +61,8 @@ MANY = ("scheduler", "workers", "memory_per_worker", "results")
 @options.config_option
 @click.pass_context
 def command(ctx: click.Context, /, plan: Path | None, checkpoint: Path | None, output: Path | None,
-            diff: bool, wrapper: str | None, rename: dict[str, str] | None, html: Path | None,
-            many: Path | None, as_json: bool, **values: Any) -> int:
+            diff: bool, wrapper: str | None, rename: dict[str, str] | None, adapter: Path | None,
+            html: Path | None, many: Path | None, as_json: bool, **values: Any) -> int:
     """Write the weights of CHECKPOINT into the Keras file OUTPUT (.h5, .weights.h5 or .keras) as
     PLAN says.
 
@@ -87,7 +87,8 @@ def command(ctx: click.Context, /, plan: Path | None, checkpoint: Path | None, o
             f"`keras-torch-convert convert {checkpoint} MODULE:MODEL --plan {plan} --save-plan "
             "x.plan.json` makes the plan of that size, which apply takes")
     back = output is not None and output.suffix == ".safetensors"
-    source = checkpoint if back else read(checkpoint, wrapper=wrapper, rename=rename)
+    source = checkpoint if back else read(checkpoint, wrapper=wrapper, rename=rename,
+                                          adapter=adapter)
     if output is None or diff:
         wanted = without_layers(loaded, values["without"])
         return _show_difference(difference(*fit_to_plan(wanted, read(source))), as_json)

@@ -178,7 +178,10 @@ def torch_side(source: Any, values: Mapping[str, Any]) -> Any:
     if is_keras_model(source):
         raise click.UsageError(
             "the first model is a Keras model: give the PyTorch side first, then the Keras side")
-    chosen = {name: values[name] for name in ("wrapper", "rename") if values.get(name) is not None}
+    chosen = {
+        name: values[name]
+        for name in ("wrapper", "rename", "adapter") if values.get(name) is not None
+    }
     weights = values["weights"]
     if weights is None:
         return read(source, **chosen) if chosen else source

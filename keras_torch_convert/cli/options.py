@@ -175,7 +175,10 @@ time_option = options_of(
     convert, time_limit=(click.FloatRange(0),
                          "Seconds after which the search for layers ends, and that for causes."))
 html_option = click.option("--html", type=FILE, help="Write the report as one HTML page.")
-checkpoint_options = combined(wrapper_option, rename_option)
+adapter_option = click.option(
+    "--adapter", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder of a LoRA adapter of PEFT, merged into the checkpoint's weights.")
+checkpoint_options = combined(wrapper_option, rename_option, adapter_option)
 model_options = combined(kwargs_option, weights_option, checkpoint_options, backend_option)
 
 MOVES, SPLIT, TRANSFERS = Json(dict, list), Json(int, list), Json(dict, inner=NamedObject())

@@ -93,8 +93,10 @@ def foreign_tensors(tensors: Collection[SourceTensor]) -> str:
     whose numbers are no weights.
     """
     if any(_ADAPTER.search(tensor.name) for tensor in tensors):
-        return ("is a LoRA adapter, which changes the weights of another model: merge it there "
-                "first (merge_and_unload of peft) and give the merged model")
+        return (
+            "is a LoRA adapter, which changes the weights of another model: give that model and "
+            "ktc.read(..., adapter=) the folder that PEFT saved, or the model that PEFT merged "
+            "(merge_and_unload)")
     for pattern, of_codes, name in _QUANTIZED:
         found = next((one.name for one in tensors if re.search(pattern, one.name)), "")
         if found and any(one.dtype.startswith(of_codes) for one in tensors):

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from ..errors import SourceError
 from ..spec.source import Order, Source, SourceTensor
 from ..util.text import join_names, shorten
+from .adapters import CONFIG, is_adapter_folder, merged
 from .folder import config_note, read_config, weights_in
 from .foreign import foreign_file, foreign_object, foreign_path
 from .live_tensor import is_torch_module
@@ -42,8 +43,8 @@ _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(", b"c"
 _LARGEST_INDEX = 100_000_000
 
 
-def read(source: Any, *, wrapper: str | None = None,
-         rename: Mapping[str, str] | None = None) -> Source:
+def read(source: Any, *, wrapper: str | None = None, rename: Mapping[str, str] | None = None,
+         adapter: str | os.PathLike[str] | None = None) -> Source:
     """Read named tensors, in order and lazily, from a PyTorch module, a state dict or a file.
 
     Nothing is changed, the module's mode included. A mapped file must stay as it is while arrays
@@ -59,6 +60,8 @@ def read(source: Any, *, wrapper: str | None = None,
             "model", "state_dict", "module", "net" and the like are tried in this order, and moving
             averages are taken only when there is nothing else.
         rename: Beginnings of names to exchange, old to new: {"backbone": ""} cuts "backbone.".
+        adapter: The folder of a LoRA adapter that PEFT saved, to merge into the weights as they
+            are read.
 
     Returns:
         The tensors by name. What wrappers add to names ("module", "_orig_mod", those of FSDP and
@@ -75,6 +78,10 @@ def read(source: Any, *, wrapper: str | None = None,
         >>> source["head.weight"].shape
         (10, 8)
     """
+    if adapter is not None:
+        folder = Path(os.fsdecode(adapter))
+        with reading(folder):
+            return merged(read(source, wrapper=wrapper, rename=rename), folder, _adapter_in(folder))
     if rename:
         return renamed(read(source, wrapper=wrapper), rename)
     if isinstance(source, Source) and wrapper is None:
@@ -130,7 +137,45 @@ def _plain_source(path: Path, tensors: list[SourceTensor], wrapper: str | None,
     return replace(source, path=path)
 
 
+def _adapter_in(folder: Path) -> dict[str, SourceTensor]:
+    """Return the tensors of an adapter under their full names."""
+    if not folder.is_dir():
+        raise SourceError(f"{folder}: adapter= is the folder that PEFT saved, with {CONFIG} in it")
+    files = [path for suffix in ("safetensors", "bin")
+             if (path := folder / f"adapter_model.{suffix}").is_file()]  # yapf: disable
+    if not files:
+        raise SourceError(f"{folder}: no adapter_model.safetensors in it, as PEFT saves it")
+    return _shard(files[0])
+
+
 def _read_folder(folder: Path, wrapper: str | None) -> Source:
+    if is_adapter_folder(folder):
+        return _read_with_base(folder, wrapper)
+    return _read_weights_in(folder, wrapper)
+
+
+def _read_with_base(folder: Path, wrapper: str | None) -> Source:
+    """Read an adapter merged into its base: the weights that lie in the same folder, or those that
+    it names, where that is a path.
+    """
+    named = str(read_config(folder, CONFIG).get("base_model_name_or_path") or "")
+    beside = [
+        folder / f"{stem}{suffix}" for stem in ("model", "pytorch_model")
+        for suffix in (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json")
+    ]
+    if any(path.is_file() for path in beside):
+        base = _read_weights_in(folder, wrapper)
+    elif named and Path(named).exists() and Path(named).resolve() != folder.resolve():
+        base = _read_file(Path(named), wrapper)
+    else:
+        raise SourceError(
+            f"{folder}: is a LoRA adapter alone, which only changes the weights of another model "
+            f"({named or 'its configuration names none'}): give "
+            f"ktc.read('the model', adapter={str(folder)!r}) or --adapter")
+    return merged(base, folder, _adapter_in(folder))
+
+
+def _read_weights_in(folder: Path, wrapper: str | None) -> Source:
     files = weights_in(folder)
     note = config_note(read_config(folder))
     if len(files) == 1:

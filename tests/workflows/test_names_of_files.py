@@ -4,6 +4,7 @@ saved.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import keras
 import torch
+from safetensors.torch import save_file
 
 import keras_torch_convert as ktc
 from keras_torch_convert.cli.main import main
@@ -117,3 +119,26 @@ def test_the_commands_take_wrapper_and_rename_for_the_weights(
 
 def built() -> Any:
     return keras_two_branches(keras)
+
+
+def test_an_adapter_is_merged_on_the_way_into_the_keras_file(
+        known: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, _, plan = known
+    state = module.state_dict()
+    folder = tmp_path / "lora"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
+    one, other = torch.randn(2, 8), torch.randn(10, 2)
+    save_file({"base_model.model.head.lora_A.weight": one,
+               "base_model.model.head.lora_B.weight": other},
+              folder / "adapter_model.safetensors")  # yapf: disable
+    torch.save(state, tmp_path / "net.pth")
+    plan.save(tmp_path / "a.plan.json")
+    monkeypatch.chdir(tmp_path)
+    assert main(["apply", "a.plan.json", "net.pth", "a.weights.h5", "--adapter", "lora"]) == 0
+    model = keras_two_branches(keras)
+    model.load_weights("a.weights.h5")
+    expected = state["head.weight"] + 2 * other @ one
+    np.testing.assert_allclose(model.layers[-1].get_weights()[0], expected.T.numpy(), rtol=1e-5,
+                               atol=1e-6)
