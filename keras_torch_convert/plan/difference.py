@@ -4,7 +4,7 @@ or dtype.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
@@ -158,12 +158,20 @@ def without_layers(plan: AnyRecipe, layers: Sequence[str]) -> AnyRecipe:
         name: left_out[one.key] for one in plan.assignments if one.key in left_out
         for name in tensors_of(one.expression) if name not in used
     }
+    gone = _layers_of(plan, left_out) - _layers_of(plan, [one.key for one in remaining])
+    pairs = tuple(pair for pair in plan.pairs if pair[not plan.reversed] not in gone)
     return replace(
-        plan, assignments=remaining, dropped={**plan.dropped,
-                                              **dropped}, kept={**plan.kept, **left_out},
+        plan, assignments=remaining, pairs=pairs, dropped={**plan.dropped, **dropped},
+        kept={**plan.kept, **left_out},
         sources={name: spec for name, spec in plan.sources.items() if name not in dropped},
         constants=tuple(
             one for one in plan.constants if not set(tensors_of(one.expression)) & set(dropped)))
+
+
+def _layers_of(plan: Recipe, keys: Iterable[str]) -> set[str]:
+    """Return the names of the layers that variables are in, and of those around them."""
+    paths = (plan.targets[key].display_name.split("/") for key in keys if key in plan.targets)
+    return {"/".join(path[:end]) for path in paths for end in range(1, len(path) + 1)}
 
 
 def _dropped_everywhere(name: str, dropped: Mapping[str, str]) -> bool:

@@ -472,6 +472,16 @@ class TestDifference:
         assert statuses["head.weight"] == ("skipped", "left out by name: 'predictions'")
         assert statuses["predictions/kernel"] == ("kept", "left out by name: 'predictions'")
 
+    def test_a_layer_that_is_left_out_is_in_no_pair_any_more(self, pair: Any) -> None:
+        plan = pair[0]
+        names = [keras_name for _, keras_name in plan.pairs]
+        assert "predictions" in names
+        kept = [name for name in names if name != "predictions"]
+        assert [name for _, name in without_layers(plan, ["predictions"]).pairs] == kept
+        assert [name for _, name in without_layers(plan, ["predictions/bias"]).pairs] == names
+        back = without_layers(plan, ["predictions"]).invert()
+        assert [name for name, _ in back.pairs] == kept
+
     def test_a_name_that_is_no_layer_is_refused_with_those_that_are(self, pair: Any) -> None:
         with pytest.raises(ktc.AlignmentError,
                            match=r"'head' is no layer of the plan's target.*'predictions'"):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -14,10 +15,13 @@ from pathlib import Path
 
 import pytest
 
+import keras_torch_convert
+
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "keras", "tf_keras", "tensorflow", "jax", "PIL", "skimage", "safetensors", "dask",
          "rich", "click", "scipy", "pandas")
 SECONDS_ALLOWED = 0.3
+REPOSITORY = "https://example.org/owner/name"
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +57,8 @@ def run(*command: object, **options: object) -> str:
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The sdist and the wheel that is built from it."""
     folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--outdir", folder, ROOT)
+    run(sys.executable, "-m", "build", "--outdir", folder, ROOT,
+        env={**os.environ, "KTC_REPOSITORY": REPOSITORY})
     (sdist,) = folder.glob("*.tar.gz")
     (wheel,) = folder.glob("*.whl")
     return {"sdist": sdist, "wheel": wheel}
@@ -71,6 +76,64 @@ def test_sdist_has_what_is_needed_to_build(built: dict[str, Path]) -> None:
     assert sources <= names
     assert {"setup.py", "pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md"} <= names
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
+    tracked = run("git", "ls-files", cwd=ROOT).split("\n") if (ROOT / ".git").exists() else []
+    beside = {".github", ".gitignore"}
+    assert [one for one in tracked if one and one not in names and one.split("/")[0] not in beside
+           ] == []
+
+
+def test_links_of_the_readme_and_the_addresses_are_absolute(built: dict[str, Path]) -> None:
+    with zipfile.ZipFile(built["wheel"]) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = archive.read(name).decode()
+    links = re.findall(r"\]\(([^)]+)\)", metadata)
+    assert len(links) > 10
+    assert [link for link in links if "://" not in link] == []
+    assert f"{REPOSITORY}/raw/HEAD/docs/images/page.png" in links
+    for label in ("Homepage", "Source", "Issues", "Changelog", "Documentation"):
+        assert f"Project-URL: {label}, {REPOSITORY}" in metadata
+
+
+def test_without_a_compiler_the_message_says_what_to_install(tmp_path: Path) -> None:
+    answer = subprocess.run([sys.executable, "setup.py", "build_ext", "--force", "--build-temp",
+                             tmp_path / "temp", "--build-lib", tmp_path / "lib"],
+                            check=False, capture_output=True, text=True, cwd=ROOT,
+                            env={**os.environ, "CC": "no-such-compiler"})  # yapf: disable
+    assert answer.returncode == 1
+    assert "no C compiler was found" in answer.stderr
+    assert "apt install build-essential python3-dev" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_what_runs_for_others_is_pinned_and_valid() -> None:
+    yaml = pytest.importorskip("yaml")
+    files = [*(ROOT / ".github").rglob("*.yml"), ROOT / ".pre-commit-config.yaml",
+             ROOT / "CITATION.cff"]  # yapf: disable
+    assert len(files) > 4
+    loaded = {file.name: yaml.safe_load(file.read_text()) for file in files}
+    actions = re.findall(r"uses: (\S+)", (ROOT / ".github/workflows/wheels.yml").read_text())
+    assert len(actions) > 8
+    assert [one for one in actions if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", one)] == []
+    assert loaded["CITATION.cff"]["version"] == keras_torch_convert.__version__
+    publish = loaded["wheels.yml"]["jobs"]["publish"]
+    assert publish["permissions"]["id-token"] == "write"
+    assert loaded["wheels.yml"]["permissions"] == {"contents": "read"}
+
+
+def test_a_script_of_a_user_is_typed(tmp_path: Path) -> None:
+    script = ROOT / "tests" / "data" / "typed_user.py"
+    pytest.importorskip("mypy", reason="mypy is not installed")
+    options = ("--strict", "--follow-imports=silent", "--no-error-summary", "--config-file",
+               os.devnull, "--cache-dir", tmp_path)
+    environment = {**os.environ, "MYPYPATH": str(ROOT)}
+    found = subprocess.run([sys.executable, "-m", "mypy", *options, script],
+                           check=False, capture_output=True, text=True, cwd=tmp_path,
+                           env=environment)  # yapf: disable
+    # One line says on purpose what is wrong, so that types that were lost would show.
+    assert found.stdout.splitlines() == [
+        f'{script}:29: error: Argument "accept" to "convert" has incompatible type '
+        '"Literal[\'near\']"; expected "Literal[\'close\', \'equal\']"  [arg-type]'
+    ], found.stdout + found.stderr
 
 
 def test_wheel_has_the_extension_the_types_and_the_data(built: dict[str, Path]) -> None:
@@ -86,6 +149,12 @@ def test_wheel_has_the_extension_the_types_and_the_data(built: dict[str, Path]) 
     assert {f"keras_torch_convert/report/template/page.{kind}" for kind in ("html", "css", "js")
            } <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    with zipfile.ZipFile(built["wheel"]) as archive:
+        (points,) = [name for name in names if name.endswith("entry_points.txt")]
+        assert "[pytest11]" in archive.read(points).decode()
+        (extension,) = [name for name in names if name.startswith("keras_torch_convert/_core.c")]
+        # With symbols it is five times as large.
+        assert archive.getinfo(extension).file_size < 400_000
     folders = {name.partition("/")[0] for name in names}
     assert {folder for folder in folders if not folder.endswith(".dist-info")
            } == {"keras_torch_convert", "keras_torch_convert_pytest.py"}
