@@ -18,7 +18,7 @@ from .input_specs import (InputSpec, channels_first, has_several_tables, input_s
                           padding_ids, random_inputs, takes_one_picture, to_torch_layout)
 from .outputs import as_array, describe
 from .picture import Image, RescaleMode, Rescaling, load_picture, rescaling
-from .run import call_keras, call_torch, with_tensors
+from .run import as_given_or_tensors, call_keras, call_torch, with_tensors
 
 REMEDY = "give sample=(torch inputs, Keras inputs)"
 
@@ -70,8 +70,11 @@ def input_pair(module: Any | None, target: Target, request: InputRequest) -> Inp
     pair = (_made_inputs(module, target, request) if sample is None else _given_inputs(
         sample, target))
     if request.torch_call is not None:
-        arguments = sample[0] if isinstance(sample, tuple) else _unlisted(pair.torch_inputs)
-        pair = replace(pair, torch_inputs=arguments, torch_call=with_tensors(request.torch_call))
+        if isinstance(sample, tuple):
+            arguments, call = sample[0], as_given_or_tensors(request.torch_call)
+        else:
+            arguments, call = _unlisted(pair.torch_inputs), with_tensors(request.torch_call)
+        pair = replace(pair, torch_inputs=arguments, torch_call=call)
     return pair if request.keras_call is None else replace(pair, keras_call=request.keras_call)
 
 

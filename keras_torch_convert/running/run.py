@@ -54,6 +54,19 @@ def with_tensors(call: Call) -> Call:
     return lambda module, inputs: call(module, as_tensors(inputs, module))
 
 
+def as_given_or_tensors(call: Call) -> Call:
+    """Return a caller's own call, which gets the caller's own sample as it is, or as tensors if it
+    cannot take that.
+    """
+    def run(module: Any, inputs: Any) -> Any:
+        try:
+            return call(module, inputs)
+        except Exception:
+            return call(module, as_tensors(inputs, module))
+
+    return run
+
+
 def call_keras(model: Any, inputs: Any) -> Any:
     """Call the Keras model in inference mode."""
     return model(inputs, training=False)

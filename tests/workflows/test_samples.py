@@ -124,6 +124,14 @@ def test_a_call_of_ones_own_gets_tensors_with_arrays_as_sample_and_without_one()
     proven(Called(), two_inputs(), (x, y), [x, y], torch_call=as_called)
 
 
+def test_a_call_of_ones_own_may_take_the_arrays_of_the_sample_as_they_are() -> None:
+    def from_arrays(module: Any, inputs: Any) -> torch.Tensor:
+        return as_called(module, [torch.from_numpy(one) for one in inputs])
+
+    x, y = (RANDOM.normal(size=(2, 6, width)).astype("float32") for width in (4, 5))
+    proven(Called(), two_inputs(), (x, y), [x, y], torch_call=from_arrays)
+
+
 def test_a_call_of_ones_own_gets_the_one_input_itself() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 5))
     model = keras.Sequential(
