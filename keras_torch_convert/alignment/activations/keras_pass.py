@@ -52,6 +52,8 @@ MOST_REORDERED = 4
 MOST_ORDERS_TRIED = 16
 # How many shapes of maps are remembered.
 MOST_MAPS = 8
+# Candidates of which one is taken where the models differ.
+MOST_TENTATIVE = 4
 # Of each layer that only its output can tell.
 MOST_BY_OUTPUT = 16
 
@@ -650,12 +652,15 @@ class KerasPass:
             raise Backtrack(leaf.display_name)
         if not candidates and self.config.forced:
             candidates = self.search.by_order(leaf)
-        if candidates and self._take_tentatively(leaf, candidates[0], run):
+        taken = next(
+            (one for one in candidates[:MOST_TENTATIVE] if self._take_tentatively(leaf, one, run)),
+            None)
+        if taken is not None:
             if self.config.forced:
                 what = (
                     f"its input is {nearest:.1e} from the nearest value in torch, so that a step "
-                    "before it differs" if lost else
-                    f"its input is that of {candidates[0].unit.in_words} in torch, and its "
+                    "before it differs"
+                    if lost else f"its input is that of {taken.unit.in_words} in torch, and its "
                     f"output is not{self._distance_in_words(leaf)}")
                 self.state.parted[leaf.display_name] = what
             return run()

@@ -26,7 +26,7 @@ from ...spec.target import Target, TargetLayer, TargetVariable
 from ...util.time_limit import OutOfTime, TimeLimit
 from ..hints import check_hints
 from ..names import name_similarity
-from .branching import MOST_PASSES_FOR_A_LINK, Backtrack, next_exclusions
+from .branching import (MOST_PASSES_FOR_A_LINK, MOST_PASSES_FOR_LINKS, Backtrack, next_exclusions)
 from .candidates import layer_mappings
 from .channel_order import OUTPUTS, Unflatten, counted_channels_last
 from .folding import Fold, with_row
@@ -225,7 +225,7 @@ def search_through(trace_index: TraceIndex, target: Target, keras_call: Callable
     tells how often a choice was taken back for good.
     """
     config = PassConfig({}, {}, True, hints, True, limit=limit)
-    backtracks = 0
+    backtracks = tried = 0
     in_vain: set[str] = set()
     while True:
         state, finished = one_pass(trace_index, target, keras_call, config)
@@ -234,8 +234,10 @@ def search_through(trace_index: TraceIndex, target: Target, keras_call: Callable
         if not finished:
             # What did not help in one block does not help in the next ones.
             block = re.sub(r"\d+", "", state.broken)
-            repaired = None if block in in_vain else _with_other_choices(
-                trace_index, target, keras_call, config, state)
+            most = min(MOST_PASSES_FOR_A_LINK, MOST_PASSES_FOR_LINKS - tried)
+            repaired, more = (None, 0) if block in in_vain else _with_other_choices(
+                trace_index, target, keras_call, config, state, most)
+            tried += more
             if repaired is None:
                 in_vain.add(block)
             else:
@@ -251,26 +253,26 @@ def search_through(trace_index: TraceIndex, target: Target, keras_call: Callable
 
 
 def _with_other_choices(trace_index: TraceIndex, target: Target, keras_call: Callable[[], Any],
-                        config: PassConfig,
-                        state: SearchState) -> tuple[PassConfig, SearchState, bool] | None:
-    """Take back the last choices before the layer at which a pass broke off, until one pass gets
-    beyond it; None when none does.
+                        config: PassConfig, state: SearchState,
+                        most: int) -> tuple[tuple[PassConfig, SearchState, bool] | None, int]:
+    """Take back the last choices before the layer at which a pass broke off, until one of at most
+    `most` passes gets beyond it; None when none does. And the number of passes.
     """
     broken, excluded = state.broken, dict(config.excluded)
-    for _ in range(MOST_PASSES_FOR_A_LINK):
+    for number in range(most):
         following = next_exclusions(state.choices, excluded)
         if following is None:
-            return None
+            return None, number
         excluded, before = following
         config = replace(config, excluded=excluded,
                          presets=dict(list(state.matches.items())[:before]),
                          choices=tuple(one for one in state.choices if one.matched <= before))
         state, finished = one_pass(trace_index, target, keras_call, config)
         if state.is_out_of_time:
-            return config, state, True
+            return (config, state, True), number + 1
         if (finished and not state.lost) if broken == OUTPUTS else state.is_proven(broken):
-            return config, state, finished
-    return None
+            return (config, state, finished), number + 1
+    return None, most
 
 
 def is_the_same_model(state: SearchState, trace_index: TraceIndex) -> bool:

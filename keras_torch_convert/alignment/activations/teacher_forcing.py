@@ -75,8 +75,8 @@ def similarity(first: Array, second: Array) -> float:
 
 def on_a_similar_input(candidates: Sequence[Candidate], own: Array,
                        trace_index: TraceIndex) -> list[Candidate]:
-    """Those of the candidates whose recorded input resembles what a layer gets, the most alike
-    first.
+    """Those of the candidates whose recorded input resembles what a layer gets, the ones that fit
+    best first, of these the most alike.
     """
     recorded = trace_index.trace.arrays
     found: list[tuple[float, Candidate]] = []
@@ -86,7 +86,8 @@ def on_a_similar_input(candidates: Sequence[Candidate], own: Array,
         alike = -1.0 if nearest is None else similarity(nearest, own)
         if alike >= MOST_ALIKE_FROM:
             found.append((alike, candidate))
-    return [candidate for _, candidate in sorted(found, key=lambda pair: -pair[0])]
+    found.sort(key=lambda pair: (pair[1].cost[0], -pair[0]))
+    return [candidate for _, candidate in found]
 
 
 def outputs_with(mapping: LayerMapping, leaf: TargetLayer, unit: TracedOp,
