@@ -87,8 +87,10 @@ def lines_of_layer_table(layer_table: Any) -> list[tuple[str, str]]:
 
 
 def lines_of_report(text: str) -> list[tuple[str, str]]:
-    """Return the report, long lines cut, its verdict in color."""
-    *lines, verdict = text.splitlines()
+    """Return the report, long lines cut, its verdict in color; without the seconds, which are those
+    of one machine.
+    """
+    *lines, verdict = (line for line in text.splitlines() if not line.startswith("seconds"))
     cut = [line if len(line) <= COLUMNS else f"{line[: COLUMNS - 3]}..." for line in lines]
     return [*(("plain", line) for line in cut), ("good", verdict)]
 
@@ -102,11 +104,10 @@ def drawn(lines: list[tuple[str, str]]) -> str:
         f'fill="{COLORS[kind]}">{escape(text.translate(UNBROKEN))}</text>'
         for number, (kind, text) in enumerate(lines) if text
     ]
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    font = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
     return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" ' (
-            'font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, \'DejaVu Sans Mono\', '
-            'monospace" font-size="13">'),
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{font}" font-size="13">',
         f'<rect width="{width}" height="{height}" rx="8" fill="#161b22"/>', *rows, "</svg>\n"
     ])
 
