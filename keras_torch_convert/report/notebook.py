@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
+from ..plan.expressions import tensors_of
 from .data import ReportData
 from .html_parts import BAD, BANNER, GOOD, OPEN, banner, row, sentence, table, text_line
 from .page import page
@@ -40,7 +41,53 @@ def _parts(report: ReportData) -> Iterator[str]:
         yield _top_classes(report)
     yield from (sentence("warning", text, OPEN) for text in report.warnings)
     yield from (sentence("note", text) for text in report.notes)
+    if code := alignment_code(report):
+        yield _copied("the same alignment as code, without a search", code)
     yield _embedded_page(report)
+
+
+def alignment_code(report: ReportData) -> str:
+    """Return Python code that pairs the layers as this report says, "" when that takes more.
+
+    The models are called as in the documentation, `torch_model` and `keras_model`.
+    """
+    if report.dictionaries is not None:
+        return str(report.dictionaries)
+    call = "keras_reload_from_torch_model(torch_model, keras_model"
+    if report.alignment_arguments:
+        given = report.alignment_arguments.items()
+        if any(callable(value) for _, value in given) or report.callback_hits:
+            return ""
+        return "".join([f"ktc.{call}", *(f",\n    {name}={value!r}" for name, value in given), ")"])
+    pairs = _plain_pairs(report)
+    if not pairs:
+        return ""
+    lines = "".join(f"    {keras_name!r}: {torch_name!r},\n" for torch_name, keras_name in pairs)
+    return (
+        f"mapping = {{\n{lines}}}\nplan = ktc.align(torch_model, keras_model, mapping=mapping)\n"
+        "report = ktc.convert(torch_model, keras_model, plan=plan)")
+
+
+def _plain_pairs(report: ReportData) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of layers, () unless each is one whole layer on both sides."""
+    plan = report.plan
+    if plan is None or plan.reversed or plan.kept or plan.constants:
+        return ()
+    made_of: dict[str, set[str]] = {}
+    for one in plan.assignments:
+        keras_name = plan.targets[one.key].display_name.rpartition("/")[0]
+        made_of.setdefault(keras_name, set()).update(
+            name.rpartition(".")[0] for name in tensors_of(one.expression))
+    found = {keras_name: {torch_name} for torch_name, keras_name in plan.pairs}
+    return plan.pairs if found == made_of and len(found) == len(plan.pairs) else ()
+
+
+def _copied(title: str, code: str) -> str:
+    """Return code, folded, with a button that copies it where scripts run."""
+    copy = "navigator.clipboard.writeText(this.nextElementSibling.textContent)"
+    return ('<details style="margin:.4em 0"><summary style="cursor:pointer">'
+            f'{escape(title)}</summary><button onclick="{copy}">copy</button>'
+            f'<pre style="{BANNER}">{escape(code)}</pre></details>')
 
 
 def _top_classes(report: ReportData) -> str:
