@@ -14,8 +14,8 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ import h5py
 from ..errors import SaveError
 from ..spec.file_layout import FileLayout
 from ..util.atomic_file import AtomicFile, write_atomically
+from ..util.file_limits import read_text
 from ..util.file_lock import file_lock
 from ..util.interrupts import deferred_sigint
 from .hdf5_header import byte_size
 from .verify_written import Values
-from .weights_file import index_base, shard_names
+from .weights_file import index_base, is_shard_of, shard_names
 from .write_from_layout import WritingOptions, WrittenFile, write_arrays
 
 GIGABYTE = 1024**3  # Keras's own unit for max_shard_size
@@ -96,7 +97,7 @@ def write_sharded(file: FileLayout, max_shard_size: float, values: Mapping[str, 
             _finished(_shard_name(path, number, run), part, written)
             for number, (_, part, written) in enumerate(shards)
         ]
-        with file_lock(path), deferred_sigint():
+        with _switching(path, finished):
             try:
                 for (new, _, _), shard in zip(shards, finished, strict=True):
                     new.commit(shard.name)
@@ -129,7 +130,7 @@ def write_index(path: Path, shards: Sequence[WrittenShard], digests: Sequence[st
 
     The digests are the index's. Raises SaveError when a shard is gone.
     """
-    with file_lock(path), deferred_sigint():
+    with _switching(path, shards):
         for shard in shards:
             if not path.with_name(shard.name).is_file():
                 raise SaveError(f"cannot save to {path}: another writer removed the shard "
@@ -151,6 +152,31 @@ def _finished(name: str, part: FileLayout, written: WrittenFile) -> WrittenShard
     return WrittenShard(name, written.size, written.digests["sha256"], groups)
 
 
+@contextmanager
+def _switching(path: Path, shards: Sequence[WrittenShard]) -> Iterator[None]:
+    """Hold the lock of a set while another one takes its place.
+
+    A file tells meanwhile which shards come and go: of a writer that is killed here the next one
+    removes those that the index does not list.
+    """
+    pending = path.with_name(f".{path.name}.pending")
+    with file_lock(path), deferred_sigint():
+        if pending.exists():
+            names = read_text(pending, SaveError, "names of shards").splitlines()
+            _remove(path,
+                    {name for name in names if is_shard_of(path, name)} - set(shard_names(path)))
+        pending.write_text("\n".join({*(shard.name for shard in shards), *shard_names(path)}
+                                     - {_first(path).name}))
+        try:
+            yield
+        finally:
+            pending.unlink()
+
+
+def _first(path: Path) -> Path:
+    return path.with_name(f"{index_base(path)}_00000.weights.h5")
+
+
 def _switch(path: Path, shards: Sequence[WrittenShard], digests: Sequence[str]) -> WrittenFile:
     """Write the index over the old one, then remove what only that one listed."""
     weight_map: dict[str, Any] = {}
@@ -166,7 +192,7 @@ def _switch(path: Path, shards: Sequence[WrittenShard], digests: Sequence[str]) 
         }
     }
     data = json.dumps(content, indent=4, sort_keys=True).encode("utf-8")
-    first, old = path.with_name(f"{index_base(path)}_00000.weights.h5"), shard_names(path)
+    first, old = _first(path), shard_names(path)
     with ExitStack() as stack:
         if not first.exists():
             _write_empty(first)

@@ -214,14 +214,14 @@ def shard_names(path: Path) -> tuple[str, ...]:
         name for names in _part_of_index(path, "weight_map").values()
         for name in (names if isinstance(names, list) else [names])
     ]
-    return tuple(dict.fromkeys(name for name in entries if _is_shard_of(path, name)))
+    return tuple(dict.fromkeys(name for name in entries if is_shard_of(path, name)))
 
 
 def sha256_of_shards(path: Path) -> dict[str, str]:
     """Return the sha256 of each file of this set, as its index states it; {} when it states none.
     """
     stated = _part_of_index(path, "metadata", "sha256")
-    return {name: str(digest) for name, digest in stated.items() if _is_shard_of(path, name)}
+    return {name: str(digest) for name, digest in stated.items() if is_shard_of(path, name)}
 
 
 def _part_of_index(path: Path, *keys: str) -> dict[str, Any]:
@@ -234,7 +234,8 @@ def _part_of_index(path: Path, *keys: str) -> dict[str, Any]:
         return {}
 
 
-def _is_shard_of(path: Path, name: object) -> bool:
+def is_shard_of(path: Path, name: object) -> bool:
+    """Return whether a name is that of a shard beside an index, and of its set."""
     return (isinstance(name, str) and name.startswith(f"{index_base(path)}_")
             and name.endswith(".weights.h5") and Path(name).name == name and name.isprintable())
 

@@ -118,6 +118,27 @@ def test_a_lock_that_another_process_holds_for_ever_is_an_error(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize(("killed_at", "winner"), [("_switch", 1), ("_remove", 2)])
+def test_what_a_writer_killed_at_the_switch_leaves_the_next_one_removes(
+        killed_at: str, winner: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.weights.json"
+    write(path, 1)
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(f"keras_torch_convert.keras_io.sharded.{killed_at}",
+                            lambda *_: os.kill(os.getpid(), 9))
+        write(path, 2)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 9
+    assert found_seeds(path) == {winner}
+    assert len(list(tmp_path.glob("model_*_*.weights.h5"))) == 6
+    write(path, 3)
+    assert found_seeds(path) == {3}
+    assert {entry.name for entry in tmp_path.iterdir()
+           } == {path.name, f".{path.name}.lock", "model_00000.weights.h5", *shard_names(path)}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_four_writers_side_by_side_leave_one_whole_set(tmp_path: Path, rounds: int) -> None:
     path = tmp_path / "model.weights.json"

@@ -30,14 +30,26 @@ RESULTS_SUFFIX = ".results.jsonl"
 # module of the one that starts them: here that is this text, never the caller's script, which may
 # do anything. One task at a time in each process is what bounds its memory.
 _CLUSTER = """
-import logging, os, sys
+import logging, os, sys, threading
 from distributed import LocalCluster
 answer = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
-with LocalCluster(n_workers=int(sys.argv[1]), memory_limit=sys.argv[2], threads_per_worker=1,
-                  processes=True, dashboard_address=None, silence_logs=logging.ERROR) as cluster:
+def started(attempts):
+    try:
+        return LocalCluster(n_workers=int(sys.argv[1]), memory_limit=sys.argv[2],
+                            threads_per_worker=1, processes=True, dashboard_address=None,
+                            silence_logs=logging.ERROR)
+    except RuntimeError:  # a worker was killed before it could work
+        if attempts == 1:
+            raise
+        return started(attempts - 1)
+ended = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+with started(3) as cluster:
     print(cluster.scheduler_address, file=answer, flush=True)
-    sys.stdin.read()
+    # A worker that is killed while it starts again is given up: this starts another one.
+    while not ended.wait(1):
+        cluster.scale(int(sys.argv[1]))
 """
 
 
@@ -70,7 +82,8 @@ def apply_many(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]], *,
         A row for each output.
 
     Raises:
-        ManifestError: The manifest is not sound, or Dask is not installed; nothing was begun.
+        ManifestError: The manifest is not sound, Dask is not installed, or no cluster can be had;
+            nothing was begun.
 
     Example:
         >>> results = ktc.apply_many("many.toml", workers=4)  # doctest: +SKIP
@@ -167,7 +180,8 @@ class _Run:
 
     def _shard(self, job: Job, part: int, inputs: str) -> Callable[[Future], None]:
         def take(future: Future) -> None:
-            shard = future.result().shard if future.status == "finished" else None
+            result = _result(future)
+            shard = None if isinstance(result, Exception) else result.shard
             if shard is not None:
                 self.finished.add(
                     Finished(_shard_key(job, part), inputs, shard.sha256, "", shard.size,
@@ -177,7 +191,8 @@ class _Run:
 
     def _last(self, number: int, job: Job, inputs: str, future: Future) -> None:
         def take(future: Future) -> None:
-            row = future.result() if future.status == "finished" else _lost(job, future)
+            result = _result(future)
+            row = _lost(job, result) if isinstance(result, Exception) else result
             if row.state == "written":
                 self.finished.add(Finished(row.output, inputs, row.sha256, row.md5, row.size))
             self.done.append((number, row))
@@ -189,15 +204,25 @@ def _shard_key(job: Job, part: int) -> str:
     return f"{job.output}#{part}"
 
 
-def _lost(job: Job, future: Future) -> Row:
+def _result(future: Future) -> Any:
+    """Return what a task gave, or the exception that it ended with.
+
+    The status of a future tells nothing: a worker that dies takes finished results with it, and
+    their tasks run again. Asking for the result waits for that.
+    """
+    try:
+        return future.result()
+    except Exception as error:
+        return error
+
+
+def _lost(job: Job, error: Exception) -> Row:
     """Return the row of a task that no worker lived to end, or whose plan cannot be read."""
-    error = future.exception()
+    text = describe(error)
     if type(error).__name__ == "KilledWorker":
         text = ("every worker that tried it died: killed from outside, or by memory; give "
                 "memory_per_worker= more")
-        return Row(str(job.source), str(job.output), "failed", error=text)
-    return Row(str(job.source), str(job.output), "failed",
-               error=describe(error) if error else future.status)
+    return Row(str(job.source), str(job.output), "failed", error=text)
 
 
 @contextmanager
@@ -211,7 +236,11 @@ def _client(scheduler: str | None, workers: int, memory: str | int) -> Iterator[
 
     with ExitStack() as stack:
         address = scheduler or stack.enter_context(_local_cluster(workers, memory))
-        yield stack.enter_context(Client(address))
+        try:
+            client = Client(address)
+        except (OSError, ValueError) as error:
+            raise ManifestError(f"no Dask scheduler answers at {address}: {error}") from error
+        yield stack.enter_context(client)
 
 
 @contextmanager
@@ -229,7 +258,8 @@ def _local_cluster(workers: int, memory: str | int) -> Iterator[str]:
         try:
             address = process.stdout.readline().strip()
             if not address:
-                raise RuntimeError("the Dask cluster did not start: see the messages above")
+                raise ManifestError("the Dask cluster did not start, three times: the messages "
+                                    "above say why; start one, and give its scheduler=")
             yield address
         finally:
             process.stdin.close()

@@ -16,9 +16,10 @@ import pytest
 
 import keras_torch_convert as ktc
 from keras_torch_convert.api.batch.manifest import Job, read_manifest
-from keras_torch_convert.api.batch.results import Finished, ResultsFile
+from keras_torch_convert.api.batch.results import Finished, ResultsFile, Row
+from keras_torch_convert.api.batch.run import _Run
 from keras_torch_convert.api.batch.tasks import WorkerPlan, is_intact, run_job
-from keras_torch_convert.errors import ManifestError
+from keras_torch_convert.errors import ManifestError, PlanError
 from keras_torch_convert.keras_io import sharded, weights_file
 from keras_torch_convert.plan.expressions import Permute, Tensor
 from keras_torch_convert.plan.plan import Plan
@@ -173,23 +174,24 @@ from pathlib import Path
 import keras_torch_convert as ktc
 # No worker may run the script.
 (Path(sys.argv[1]).parent / "runs").open("a").write("once ")
-results = ktc.apply_many(Path(sys.argv[1]), workers=2)
+results = ktc.apply_many(Path(sys.argv[1]), workers=int(sys.argv[2]))
 results.to_json(Path(sys.argv[1]).with_suffix(".json"))
 print(results)
 sys.exit(0 if results else 1)
 """
 
 
-def start_driver(folder: Path, *, preload: str = "") -> subprocess.Popen[str]:
+def start_driver(folder: Path, *, preload: str = "", workers: int = 2) -> subprocess.Popen[str]:
     """`apply_many` in a process of its own, its workers with `preload` run first."""
     (folder / "driver.py").write_text(DRIVER)
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "KTC_TEST_FOLDER": str(folder)}
     if preload:
         (folder / "held.py").write_text(preload)
         environment |= {"DASK_DISTRIBUTED__WORKER__PRELOAD": str(folder / "held.py")}
-    return subprocess.Popen([sys.executable, folder / "driver.py", folder / "many.toml"],
-                            env=environment, cwd=folder, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, folder / "driver.py", folder / "many.toml",
+         str(workers)], env=environment, cwd=folder, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, start_new_session=True)
 
 
 def held_worker(folder: Path, driver: subprocess.Popen[str]) -> tuple[int, str]:
@@ -203,8 +205,122 @@ def held_worker(folder: Path, driver: subprocess.Popen[str]) -> tuple[int, str]:
     raise AssertionError("no worker came to the file that it was to be held at")
 
 
+class Later:
+    """A task whose worker died after it had ended, so that it runs once more."""
+    def __init__(self, outcome: Any) -> None:
+        self.outcome, self.statuses = outcome, iter(["lost", "finished"])
+
+    @property
+    def status(self) -> str:
+        return next(self.statuses, "finished")
+
+    def result(self) -> Any:
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+class KilledWorker(Exception):
+    """What Dask raises when each worker that had the task died."""
+
+
+@pytest.mark.parametrize(("outcome", "state", "error"), [
+    (Row("a", "b", "written", sha256="0", md5="1"), "written", ""),
+    (KilledWorker("task"), "failed", "every worker that tried it died"),
+    (PlanError("damaged"), "failed", "PlanError: damaged")
+])  # yapf: disable
+def test_a_row_is_what_the_task_gave_and_no_status_at_some_moment(outcome: Any, state: str,
+                                                                  error: str) -> None:
+    run = _Run(None, ResultsFile(None))  # type: ignore[arg-type]
+    future: Any = Later(outcome)
+    run._last(3, Job(Path("a"), Path("a"), Path("b")), "inputs", future)
+    run.waiting[future](future)
+    ((number, row),) = run.done
+    assert (number, row.state) == (3, state)
+    assert row.error.startswith(error)
+
+
+# The next processes of a cluster die before they can work, as many as the file has letters: "e" by
+# an error, of which Dask starts no other one.
+DYING = """
+import os, signal
+from pathlib import Path
+left = Path(os.environ["KTC_TEST_FOLDER"]) / "left"
+if left.exists() and (text := left.read_text()):
+    left.write_text(text[1:])
+    if text[0] == "e":
+        raise RuntimeError("no start")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def workers_of(process: int) -> list[Any]:
+    import psutil
+
+    return [
+        child for child in psutil.Process(process).children(recursive=True)
+        if "spawn_main" in " ".join(child.cmdline())
+    ]
+
+
 @pytest.mark.slow
 class TestOnALocalCluster:
+    @pytest.mark.parametrize(("deaths", "written"), [(1, True), (1000, False)])
+    def test_workers_that_die_at_their_start_are_replaced_or_told(self, deaths: int, written: bool,
+                                                                  tmp_path: Path) -> None:
+        pytest.importorskip("distributed")
+        (tmp_path / "many.toml").write_text(manifest_text(tmp_path, 2))
+        (tmp_path / "left").write_text("x" * deaths)
+        shown, errors = start_driver(tmp_path, preload=DYING).communicate(timeout=240)
+        if written:
+            assert "2 written, 0 skipped, 0 failed" in shown, errors
+        else:
+            assert "ManifestError: the Dask cluster did not start, three times" in errors
+            assert not list(tmp_path.glob("out*"))
+
+    @pytest.mark.parametrize("deaths", ["xx", "e"])
+    def test_a_worker_that_dies_while_it_starts_again_is_replaced(self, deaths: str,
+                                                                  tmp_path: Path) -> None:
+        pytest.importorskip("distributed")
+        (tmp_path / "many.toml").write_text(manifest_text(tmp_path, 4))
+        driver = start_driver(tmp_path, preload=HELD + DYING, workers=1)
+        process, _ = held_worker(tmp_path, driver)
+        (tmp_path / "left").write_text(deaths)
+        (tmp_path / "go").touch()
+        os.kill(process, signal.SIGKILL)
+        shown, errors = driver.communicate(timeout=240)
+        assert "4 written, 0 skipped, 0 failed" in shown, errors
+        assert not (tmp_path / "left").read_text()
+
+    @pytest.mark.parametrize(
+        ("files", "kills"),
+        [(int(os.environ.get("KTC_KILL_FILES", "12")), int(os.environ.get("KTC_KILLS", "2")))])
+    def test_every_row_is_true_whenever_workers_die(self, files: int, kills: int,
+                                                    tmp_path: Path) -> None:
+        pytest.importorskip("distributed")
+        (tmp_path / "many.toml").write_text(manifest_text(tmp_path, files))
+        driver = start_driver(tmp_path)
+        generator = np.random.default_rng(int(os.environ.get("KTC_KILL_SEED", "0")))
+        killed = 0
+        while killed < kills and driver.poll() is None:
+            # After so many files that are done, whatever time that takes.
+            wanted = (killed + 1) * files // (kills + 2)
+            if len(list(tmp_path.glob("out*.h5"))) >= wanted and (found := workers_of(driver.pid)):
+                os.kill(generator.choice([one.pid for one in found]), signal.SIGKILL)
+                killed += 1
+            time.sleep(0.01)
+        _, errors = driver.communicate(timeout=240)
+        rows = json.loads((tmp_path / "many.json").read_text())
+        assert len(rows) == files, errors
+        for index, row in enumerate(rows):
+            output = tmp_path / f"out{index}.h5"
+            if row["state"] == "written":
+                assert is_intact(output, row["sha256"])
+            else:
+                assert row["error"].startswith("every worker that tried it died"), row
+        assert sum(row["state"] == "written" for row in rows) >= files - 2 * kills
+        assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")]
+
     def test_a_killed_worker_is_replaced_a_failure_is_told_and_a_second_run_skips(
             self, tmp_path: Path) -> None:
         pytest.importorskip("distributed")
