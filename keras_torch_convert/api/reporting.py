@@ -100,9 +100,20 @@ class Stages:
             warnings=self.warnings, notes=tuple(dict.fromkeys(notes)), confidence=confidence,
             evidence=(ran.evidence() if ran is not None else
                       static.evidence if static is not None else {}),
+            match_status=_statuses(ran, comparison),
             layer_differences=differences
             or (ran.output_distances() if ran is not None else {}),
             dictionaries=self.dictionaries)  # yapf: disable
+
+
+def _statuses(alignment: Alignment | None, comparison: Comparison | None) -> dict[str, str]:
+    """Return how much is known of each layer's match, by the causes that the comparison proved."""
+    if alignment is None:
+        return {}
+    found = None if comparison is None else comparison.first_divergence
+    differences = () if found is None else found.differences
+    explained = {name for one in differences if one.kind for name in one.keras_layers}
+    return alignment.statuses(explained, bool(differences) and all(one.kind for one in differences))
 
 
 def report_of_file(source: str, target: str, plan: Plan, checked: CheckedPlan, saved: WrittenFile,

@@ -55,15 +55,17 @@ def command(ctx: click.Context, /, output: Path | None, dictionaries: bool,
         classic = classic_dictionaries(plan, source, target) if dictionaries else None
     if as_json:
         data = report.to_dict()
-        names = ("source", "target", "alignment", "pairs", "evidence", "warnings", "notes",
-                 "totals")
+        names = ("source", "target", "alignment", "pairs", "match_status", "evidence", "warnings",
+                 "notes", "totals")
         arguments = None if classic is None else classic.arguments() | {"comment": classic.comment}
         screen.show_json({name: data[name] for name in names}
                          | {"plan": saved, "dictionaries": arguments})
         return DONE
-    columns = 3 if report.evidence else 2
-    screen.show_table(("torch layer", "Keras layer", "evidence")[:columns],
-                      [(*pair, report.evidence.get(pair[1], ""))[:columns] for pair in plan.pairs])
+    columns = 4 if report.evidence else 2
+    known, why = report.match_status, report.evidence
+    screen.show_table(
+        ("torch layer", "Keras layer", "match", "evidence")[:columns],
+        [(*pair, known.get(pair[1], ""), why.get(pair[1], ""))[:columns] for pair in plan.pairs])
     for sentence in (*report.notes, *report.warnings):
         screen.note(f"note: {sentence}")
     screen.say(f"{len(plan.pairs):,} layers paired"

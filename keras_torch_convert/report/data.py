@@ -61,6 +61,7 @@ class ReportData:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     evidence: Mapping[str, str] = field(default_factory=dict)
+    match_status: Mapping[str, str] = field(default_factory=dict)
     dictionaries: ClassicDictionaries | None = None
     layer_differences: Mapping[str, float] = field(default_factory=dict)
     confidence: Mapping[str, float] = field(default_factory=dict)
@@ -164,7 +165,7 @@ class ReportData:
 
     def facts(self) -> list[tuple[str, str]]:
         """Return what there is to say in a line each: label and text."""
-        facts = [("alignment", self.alignment)]
+        facts = [("alignment", self.alignment), ("layers", _matches_text(self.match_status))]
         facts += [("", f"{name}={_argument_text(value)}")
                   for name, value in self.alignment_arguments.items()]
         facts += [("callback", f"{key} -> {join_names(layers, empty='no layer')}")
@@ -176,6 +177,18 @@ class ReportData:
         rescaled = f"; rescaled by {self.rescale_mode}" if self.rescale_mode else ""
         facts.append(("input", self.input and self.input + rescaled))
         return [(label, text) for label, text in facts if text]
+
+
+def _matches_text(found: Mapping[str, str]) -> str:
+    """Return how many layers have which status, with the names of those that nothing proves."""
+    labels: dict[str, list[str]] = {}
+    for label, status in found.items():
+        labels.setdefault(status, []).append(label)
+    if set(labels) <= {"proven"}:
+        return ""
+    return ", ".join(f"{len(having):,} {status}"
+                     + (f" ({join_names(having, 3)})" if "proven" not in status else "")
+                     for status, having in labels.items())
 
 
 def _argument_text(value: Any) -> str:

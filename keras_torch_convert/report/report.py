@@ -57,6 +57,9 @@ class Report(ReportData):
         warnings, notes: Sentences.
         evidence: Keras layer or variable to the reason why it got its weights, when both models
             were run to align them.
+        match_status: Keras layer to how much is known of its match, when both models were run to
+            align them: "proven", "proven but for a cause", "proven given its input" (the models
+            differ before it, and the cause is proven), "likely" or "by name and shape".
         dictionaries: The classic arguments that say what running both models found, set by
             `keras_reload_from_torch_model`; printing them gives a call.
         layer_differences: Keras layer to how far the statistics of its output are from torch's, in

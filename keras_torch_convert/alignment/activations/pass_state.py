@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from ...plan.expressions import Expression
@@ -23,6 +24,8 @@ TOLD_BY_BOTH = "input and output"
 DIFFERS = "its input and its name: the models differ here"
 # And one behind it: it does what torch does on torch's own input.
 GIVEN_ITS_INPUT = "its output on torch's own input"
+# And one of several that do the same on one input, where nothing behind them tells which is which.
+UNDECIDED = "input and output, which others of one shape have too"
 # And one that no output proves.
 BY_NAME_AND_SHAPE = "its name and shape alone"
 
@@ -52,6 +55,18 @@ class Match:
         """True for a layer whose output nothing in torch confirmed."""
         return self.how not in (TOLD_BY_BOTH, GIVEN_ITS_INPUT)
 
+    def status(self, explained: Collection[str], all_explained: bool) -> str:
+        """How much is known of the match in models that differ at layers of which some are
+        `explained` by a proven cause.
+        """
+        if self.how == TOLD_BY_BOTH:
+            return PROVEN
+        if self.how == DIFFERS and self.layer.display_name in explained:
+            return BUT_FOR_A_CAUSE
+        if self.how in (DIFFERS, GIVEN_ITS_INPUT) and all_explained:
+            return PROVEN_GIVEN_ITS_INPUT
+        return LIKELY if self.output_distance < inf and self.how != BY_NAME_AND_SHAPE else BY_SHAPE
+
     def in_words(self) -> str:
         """The evidence as a sentence."""
         alternatives = (f"{self.candidates} candidates"
@@ -59,6 +74,11 @@ class Match:
         return (f"{self.layer.display_name} is {self.unit or 'the whole module'} in torch, told by "
                 f"{self.how}: input at distance {self.input_distance:.1e}, "
                 f"output at {self.output_distance:.1e}; {alternatives}")
+
+
+# What is known of a match, the strongest first.
+PROVEN, BUT_FOR_A_CAUSE = "proven", "proven but for a cause"
+PROVEN_GIVEN_ITS_INPUT, LIKELY, BY_SHAPE = "proven given its input", "likely", "by name and shape"
 
 
 @dataclass(slots=True)

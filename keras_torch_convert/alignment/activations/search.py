@@ -26,14 +26,15 @@ from ...spec.target import Target, TargetLayer, TargetVariable
 from ...util.time_limit import OutOfTime, TimeLimit
 from ..hints import check_hints
 from ..names import name_similarity
-from .branching import (MOST_PASSES_FOR_A_LINK, MOST_PASSES_FOR_LINKS, Backtrack, next_exclusions)
+from .branching import MOST_PASSES_FOR_A_LINK, MOST_PASSES_FOR_LINKS, Backtrack, next_exclusions
 from .candidates import layer_mappings
 from .channel_order import OUTPUTS, Unflatten, counted_channels_last
 from .folding import Fold, with_row
 from .integers import integers_of_torch, is_integer
 from .keras_pass import KerasPass
 from .one_sided import GOES_ON, goes_on_behind, without_other_outputs
-from .pass_state import DIFFERS, GIVEN_ITS_INPUT, TOLD_BY_BOTH, Match, PassConfig, SearchState
+from .pass_state import (DIFFERS, GIVEN_ITS_INPUT, TOLD_BY_BOTH, UNDECIDED, Match, PassConfig,
+                         SearchState)
 from .trace_index import TraceIndex
 from .unused_weights import unused_weights
 
@@ -83,6 +84,14 @@ class Alignment:
                     f"from {', '.join(tensors_of(entry.expression))} ({entry.rule}): "
                     f"{sentence}")
         return found
+
+    def statuses(self, explained: Collection[str], all_explained: bool) -> dict[str, str]:
+        """Layer label to how much is known of its match, given the layers whose difference is
+        `explained` by a proven cause.
+        """
+        return {
+            label: match.status(explained, all_explained) for label, match in self.matches.items()
+        }
 
     def doubted_places(self) -> frozenset[str]:
         """Places of the variables of layers whose output nothing in torch confirmed, or that got a
@@ -300,6 +309,22 @@ def _mark_differences(state: SearchState) -> None:
             state.matches[label] = replace(match, how=DIFFERS)
         elif is_behind and match.how == TOLD_BY_BOTH:
             state.matches[label] = replace(match, how=GIVEN_ITS_INPUT)
+    for label in _undecided(state):
+        state.matches[label] = replace(state.matches[label], how=UNDECIDED)
+
+
+def _undecided(state: SearchState) -> Iterator[str]:
+    """Layers of which each could be another one, where the first layer behind them gets something
+    that torch never computed: only that would have told them apart.
+    """
+    order = list(state.matches)
+    names = {tuple(sorted(match.mapping.names)): label for label, match in state.matches.items()}
+    for choice in state.choices:
+        group = [names[one] for one in (choice.chosen, *choice.alternatives) if one in names]
+        if len(group) > 1:
+            behind = order[max(map(order.index, group)) + 1:]
+            if (behind[0] in state.parted) if behind else state.lost:
+                yield from (one for one in group if state.matches[one].how == TOLD_BY_BOTH)
 
 
 def outputs_apart(state: SearchState, trace_index: TraceIndex) -> float:
@@ -425,6 +450,9 @@ def doubt_about(match: Match, variable: TargetVariable) -> str:
         return (f"'{match.layer.display_name}' does something else than "
                 f"{match.unit or 'the whole module'} in torch on the same input: they were "
                 "matched by their input and their names")
+    if match.how == UNDECIDED:
+        return (f"'{match.layer.display_name}' was told from others of its shape by its name: the "
+                "models differ behind them")
     if match.output_distance < inf and variable.key not in match.without_effect:
         return ""
     return (f"'{variable.display_name}' was paired by names and shapes alone: this input does not "
