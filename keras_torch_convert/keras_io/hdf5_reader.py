@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, prod
 from typing import IO, Any
 
@@ -65,6 +65,7 @@ class Hdf5File:
     size: int
     start: int | None = 0
     room: int = 0
+    heaps: dict[int, dict[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.room = most_unpacked(self.size)
@@ -132,6 +133,14 @@ class Hdf5File:
             raise UnreadableError(
                 f"{_named(what)} takes more than the file can hold: its {self.size} bytes may "
                 f"unpack to {most_unpacked(self.size)}")
+
+    def _take_texts(self, where: str, item: Any, name: bytes) -> None:
+        for length, heap, number in _text_references(self.data, item, name):
+            self._take(where, length)
+            if length and heap not in self.heaps:
+                self.heaps[heap] = _heap_sizes(self.data, heap)
+            if length and self.heaps[heap].get(number) != length:
+                raise UnreadableError(f"{where} holds a text that is not in the file")
 
     def _bytes_of(self, path: str, item: Any) -> int:
         """Return how many bytes reading a data set takes; check first where these come from."""
@@ -202,7 +211,8 @@ class Hdf5File:
             raise UnreadableError(f"{where} takes {size} bytes, at most {_LARGEST_ATTRIBUTE} are "
                                   "read")
         if kind.get_class() == h5py.h5t.STRING and kind.is_variable_str():
-            self._take(where, _text_bytes(self.data, item.id, name.encode("utf-8")) if count else 0)
+            if count:
+                self._take_texts(where, item.id, name.encode("utf-8"))
             value = item.attrs[name]
             return StoredAttribute(
                 name, "text",
@@ -253,16 +263,16 @@ def _named(name: str) -> str:
     return shorten(name if name.isprintable() else repr(name), 120)
 
 
-def _text_bytes(data: IO[bytes], item: Any, name: bytes) -> int:
-    """Return how many bytes the texts of an attribute take.
+def _text_references(data: IO[bytes], item: Any, name: bytes) -> list[tuple[int, int, int]]:
+    """Return length, heap and number in the heap of each text of an attribute.
 
-    Any number of them may be one and the same text, and HDF5 reads all at once: so the lengths are
-    taken from the object's header. Raises UnreadableError for another form than Keras's files have.
+    Any number of them may be one and the same text, and HDF5 reads all at once: so they are looked
+    up in the object's header. Raises UnreadableError for another form than Keras's files have.
     """
     address = h5py.h5o.get_info(item).addr
     version, size = struct.unpack("<B7xI4x", _read(data, address, 16))
     blocks = [(address + 16, size)]
-    lengths: list[int] = []
+    found: list[tuple[int, int, int]] = []
     for start, size in blocks if version == 1 else ():
         block, position = _read(data, start, size), 0
         while position + 8 <= len(block):
@@ -272,15 +282,15 @@ def _text_bytes(data: IO[bytes], item: Any, name: bytes) -> int:
             if kind == _CONTINUATION and len(blocks) < _MOST_BLOCKS:
                 blocks.append(struct.unpack_from("<2Q", body))
             elif kind == _ATTRIBUTE:
-                lengths += _text_lengths(body, name)
-    if not lengths:
-        raise UnreadableError(
-            f"attribute {name!r:.80} is kept as no Keras keeps it; save the file again with Keras")
-    return sum(lengths)
+                found += _references_in(body, name)
+    if not found:
+        raise UnreadableError(f"attribute {name!r:.80} is kept as no Keras keeps it; save the file "
+                              "again with Keras")
+    return found
 
 
-def _text_lengths(body: bytes, name: bytes) -> list[int]:
-    """Return the lengths in an attribute message, [] when it has another name."""
+def _references_in(body: bytes, name: bytes) -> list[tuple[int, int, int]]:
+    """Return the references in an attribute message, [] when it has another name."""
     sizes = list(struct.unpack_from("<3H", body, 2))
     start = 9 if body[0] == 3 else 8
     if body[start:start + sizes[0]].split(b"\0")[0] != name:
@@ -288,7 +298,27 @@ def _text_lengths(body: bytes, name: bytes) -> list[int]:
     if body[0] == 1:
         sizes = [-(-size // 8) * 8 for size in sizes]
     texts = body[start + sum(sizes):]
-    return [length for length, _, _ in struct.iter_unpack("<IQI", texts[:len(texts) // 16 * 16])]
+    return list(struct.iter_unpack("<IQI", texts[:len(texts) // 16 * 16]))
+
+
+def _heap_sizes(data: IO[bytes], address: int) -> dict[int, int]:
+    """Return the sizes of the objects in a global heap by their numbers.
+
+    HDF5 looks for the next object for ever where the size of free space is 0.
+    """
+    magic, size = struct.unpack("<8sQ", _read(data, address, 16))
+    sizes: dict[int, int] = {}
+    position = 16
+    while position + 16 <= size:
+        number, length = struct.unpack("<H6xQ", _read(data, address + position, 16))
+        step = 16 + -(-length // 8) * 8 if number else length
+        if step < 16 or step > size - position:
+            break
+        sizes[number] = length
+        position += step
+    if magic != b"GCOL\1\0\0\0" or position + 16 <= size:
+        raise UnreadableError(f"the texts in the heap at byte {address} are damaged")
+    return sizes
 
 
 def _read(data: IO[bytes], start: int, size: int) -> bytes:

@@ -174,6 +174,24 @@ def test_texts_that_would_take_gigabytes_are_not_read(length: int, name: str,
     assert f"attribute {name} takes" in str(caught.value) or "attribute names" in str(caught.value)
 
 
+@pytest.mark.parametrize(("number", "size"), [(0, 0), (0, 8), (1, 2**60), (1, 2**64 - 1)])
+def test_a_heap_of_texts_in_which_hdf5_would_search_for_ever_is_damaged(
+        number: int, size: int, tmp_path: Path) -> None:
+    path = made(tmp_path / "a.h5", lambda file, other: None)
+    data = bytearray(path.read_bytes())
+    # The free space behind the last text.
+    start = position = data.index(b"GCOL")
+    position += 16
+    while data[position:position + 2] != b"\0\0":
+        position += 16 + -(-int.from_bytes(data[position + 8:position + 16], "little") // 8) * 8
+    assert position < start + 4096
+    data[position:position + 16] = struct.pack("<HHIQ", number, 0, 0, size)
+    path.write_bytes(data)
+    with pytest.raises(SourceError,
+                       match=r"the texts in the heap at byte|holds a text that is not"):
+        read_stored(path)
+
+
 def test_weights_that_hold_the_end_of_a_zip_file_are_no_archive(tmp_path: Path) -> None:
     content = io.BytesIO()
     zipfile.ZipFile(content, "w").close()
