@@ -36,6 +36,9 @@ from .reporting import Stages, timed
 from .transfer import TransferOptions, transferred
 from .verification import VerifyOptions
 
+# What a zoo's dictionary of pretrained weights wants to know.
+_DIGESTS = ("md5",)
+
 
 # The classic interface: its parameters are fixed.
 def keras_reload_stacked_state_dict(model: Any, stacked_state_dict: Mapping[str, Sequence[Any]],
@@ -85,7 +88,7 @@ def keras_reload_stacked_state_dict(model: Any, stacked_state_dict: Mapping[str,
                              additional_transfer)
     stages = Stages(source, target, seconds, warnings=unused_keys(target, additional_transfer))
     save = file_to_save(save_name, ".h5", target)
-    with transferred(stages, plan, TransferOptions(strict, save, verbose > 0)):
+    with transferred(stages, plan, TransferOptions(strict, save, verbose > 0, _DIGESTS)):
         pass
     return shown(stages.report(), verbose)
 
@@ -214,7 +217,8 @@ def keras_reload_from_torch_model(torch_model: Any, keras_model: Any = None,
     if verbose > 0:
         stages.layer_table = stages.layer_table(())
         print(repr(stages.layer_table), end="\n\n")
-    transfer = TransferOptions(strict, file_to_save(save_name, "_imagenet.h5", target), verbose > 0)
+    transfer = TransferOptions(strict, file_to_save(save_name, "_imagenet.h5", target), verbose > 0,
+                               _DIGESTS)
     verify = VerifyOptions(randomized=False, tolerance=tolerance) if do_predict else None
     conversion = ClassicConversion(stages, groups, names, alignment, request, transfer, verify)
     return shown(conversion.run().report(), verbose)

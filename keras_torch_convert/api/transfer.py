@@ -34,11 +34,13 @@ class TransferOptions:
     - `strict`: what may be left over; see `convert`
     - `save`: the file to write; that it can be written was checked (`keras_save.check_path`)
     - `progress`: show a bar
+    - `digests`: the checksums of the file
     """
 
     strict: Strict = True
     save: str | PathLike[str] | None = None
     progress: bool = False
+    digests: tuple[str, ...] = ("md5", "sha256")
 
 
 @contextmanager
@@ -73,7 +75,7 @@ def transferred(stages: Stages, plan: Plan, options: TransferOptions) -> Iterato
         yield
         if options.save is not None:
             with timed(stages.seconds, "save"):
-                stages.saved = writer.save(options.save)
+                stages.saved = writer.save(options.save, options.digests)
 
 
 def inputs_for(stages: Stages, source: Source, keras: Target,

@@ -134,15 +134,18 @@ class ModelWriter:
             self.changed[variable.key] = self._keep(variable)
         assign_values(self.target, variable.variable, array, given)
 
-    def save(self, path: str | PathLike[str]) -> WrittenFile:
+    def save(
+        self, path: str | PathLike[str], digests: tuple[str,
+                                                        ...] = ("md5", "sha256")) -> WrittenFile:
         """Write the model to a file, which takes its name when the transaction is committed.
 
         Args:
             path: `.weights.h5` holds the weights, `.keras` and the legacy `.h5` or `.hdf5` the
                 whole model. An existing file is replaced in one step.
+            digests: Checksums to compute, by names that hashlib knows.
 
         Returns:
-            The file, with the digests "md5" and "sha256", read back and found equal to the model.
+            The file, with its digests, read back and found equal to the model.
 
         Raises:
             SaveError: As `check_path` does, when Keras cannot save the model so, or when what was
@@ -150,7 +153,7 @@ class ModelWriter:
         """
         check_path(path, self.target)
         self.file = self.stack.enter_context(AtomicFile(Path(path)))
-        written = write_model(self.target, self.file)
+        written = write_model(self.target, self.file, digests)
         self.file.prepare()
         return written
 

@@ -24,24 +24,28 @@ from .weights_file import suffix_of
 from .write_from_layout import WritingOptions, WrittenFile, write_arrays
 
 
-def write_model(target: Target, new: AtomicFile) -> WrittenFile:
+def write_model(target: Target, new: AtomicFile,
+                digests: tuple[str, ...] = ("md5", "sha256")) -> WrittenFile:
     """Write a model under the temporary name of a new file, and compare it with the model.
+
+    `digests` are the checksums to compute, by names that hashlib knows.
 
     Raises SaveError when Keras cannot save the model so, or when what was written reads back
     different.
     """
     suffix = suffix_of(new.path.resolve())
     if suffix not in {".h5", ".hdf5"}:
-        return _write_with_keras(target, new, suffix)
+        return _write_with_keras(target, new, suffix, digests)
     try:
-        return _write_as_listed(target, new, suffix)
+        return _write_as_listed(target, new, suffix, digests)
     except NotListedError as reason:
-        written = _write_with_keras(target, new, suffix)
+        written = _write_with_keras(target, new, suffix, digests)
         note = f"Keras itself wrote the file of this model: {reason}"
         return replace(written, notes=(*written.notes, note))
 
 
-def _write_as_listed(target: Target, new: AtomicFile, suffix: str) -> WrittenFile:
+def _write_as_listed(target: Target, new: AtomicFile, suffix: str,
+                     digests: tuple[str, ...]) -> WrittenFile:
     """Write a legacy file with our own writer.
 
     Raises NotListedError, with nothing written, when that is for Keras to do.
@@ -58,15 +62,16 @@ def _write_as_listed(target: Target, new: AtomicFile, suffix: str) -> WrittenFil
     def compare(temporary: Path) -> None:
         notes.extend(_compare(target, temporary, suffix))
 
-    written = write_arrays(new, layout, None, values, WritingOptions(), compare)
+    written = write_arrays(new, layout, None, values, WritingOptions(digests=digests), compare)
     return replace(written, notes=tuple(notes))
 
 
-def _write_with_keras(target: Target, new: AtomicFile, suffix: str) -> WrittenFile:
+def _write_with_keras(target: Target, new: AtomicFile, suffix: str,
+                      digests: tuple[str, ...]) -> WrittenFile:
     notes = write_with_keras(target, new.temporary, suffix)
-    with digests_meanwhile(new.temporary, ("md5", "sha256")) as digests:
+    with digests_meanwhile(new.temporary, digests) as found:
         notes = (*notes, *_compare(target, new.temporary, suffix))
-    return WrittenFile(new.path, new.temporary.stat().st_size, digests, notes)
+    return WrittenFile(new.path, new.temporary.stat().st_size, found, notes)
 
 
 def _compare(target: Target, temporary: Path, suffix: str) -> tuple[str, ...]:
