@@ -9,7 +9,9 @@ from typing import Any
 # The kind of a cause that changes no prediction: one model ends in a softmax, the other in logits.
 SOFTMAX_AT_THE_END = "softmax at the end"
 
+# So many layers of one difference, and so many differences, are named in a text.
 MAX_NAMED = 4
+MAX_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +123,11 @@ class FirstDivergence:
         lines += [f"  to do: {self.advice}"] if self.advice else []
         if self.differences[1:] or any(len(one.keras_layers) > 1 for one in self.differences):
             lines.append("all differences, the largest effect first:")
-            for number, one in enumerate(self.differences, 1):
+            for number, one in enumerate(self.differences[:MAX_LISTED], 1):
                 first, *rest = one.lines()
                 lines += [f"  {number}. {first}", *(f"   {line}" for line in rest)]
+            more = len(self.differences) - MAX_LISTED
+            lines += [f"  and {more} more, all in .differences"] if more > 0 else []
         return "\n".join(lines)
 
     def difference_text(self) -> str:

@@ -99,7 +99,8 @@ class DivergenceContext:
     have to be, the likeliest first (for a point "before" a layer: that layer's input);
     `next_inputs` what goes into the next torch layers with weights; `steps` the operations around,
     `values` their results by order (0: the model's inputs). Weights: `held` and `planned` are the
-    layer's variables as they are and as torch's values make them; `owners` names for a variable
+    layer's variables as they are and as torch's values make them; `torch_weights` are
+    torch's by role; `owners` names for a variable
     that holds another one's values that other; `wrong_weights` are earlier calls with other values
     than torch's. `masks` are inputs of zeros and ones, `patched` what layers inside the parent give
     in this run instead of their own output, by identity; `weighted` are
@@ -125,6 +126,7 @@ class DivergenceContext:
     values: Mapping[int, Sequence[Array]] = field(default_factory=dict)
     held: Mapping[str, Array] = field(default_factory=dict)
     planned: Mapping[str, Array] = field(default_factory=dict)
+    torch_weights: Mapping[str, Array] = field(default_factory=dict)
     owners: Mapping[str, str] = field(default_factory=dict)
     wrong_weights: list[WrongWeights] = field(default_factory=list)
     masks: Sequence[Array] = ()
@@ -319,6 +321,13 @@ class DivergenceContext:
                 if variable.name in values:
                     set_value(variable, values[variable.name])
             yield
+
+    def applied(self, function: Callable[[Any], Any], array: Array) -> Array | None:
+        """Return what a function of the framework's tensors gives, None when it is of others."""
+        try:
+            return next(eager_arrays(function(as_tensor_like(array, array, self.target))), None)
+        except (ValueError, TypeError, RuntimeError, AttributeError):
+            return None
 
     # What torch has.
 

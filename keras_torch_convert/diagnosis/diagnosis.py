@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..comparison.arrays import apart, arranged
+from ..comparison.arrays import apart, arranged, channels_last
 from ..comparison.divergence import FirstDivergence
 from ..comparison.measurement import reference_of
 from ..comparison.outputs import difference_of
@@ -44,6 +44,10 @@ MAX_ROUNDS = 5
 # So many points are looked at in one run of each model.
 BATCH = 6
 MAX_POINTS = 120
+# With so many places without a cause the models are not the same one.
+MAX_UNKNOWN = 18
+# So many effects are measured, each by a run.
+MAX_EFFECTS = 24
 # What makes less of the outputs' difference counts only where its cause is proven.
 NEGLIGIBLE_SHARE = 0.01
 # A cause's value is near torch's when the difference is less.
@@ -200,7 +204,8 @@ class Diagnosis:
                     if one in self.scopes and not run.locator.bad_inputs(run.keras.calls[one]))
             measured |= {*good, *(one.call.number for one in points if one.kind == "layer")}
             for first in range(0, len(points), BATCH):
-                for context in self.contexts(points[first:first + BATCH], run):
+                lost = sum(one.best is None for one in found) >= MAX_UNKNOWN
+                for context in () if lost else self.contexts(points[first:first + BATCH], run):
                     if limit.is_over:
                         break
                     new = self._looked_at(context, run, torch_values)
@@ -221,19 +226,23 @@ class Diagnosis:
         calls = [run.keras.calls[number] for number in sorted(self.scopes)]
         waiting = [
             DivergencePoint(call, "layer")
-            for call in calls if call.number in run.patched and call.number not in measured
+            for call in calls if call.inputs and call.number not in measured
         ]
         for first in range(0, len(waiting), BATCH):
             for context in self.contexts(waiting[first:first + BATCH], run):
                 ours, theirs = context.keras.inputs, context.torch_inputs
                 given = most_alike(theirs[:1], ours[0]) if len(ours) == 1 else None
+                if given is None and len(ours) == 1 and theirs and ours[0].ndim > 2:
+                    # A map of another size, behind other strides.
+                    given = channels_last(theirs[0], ours[0].shape[-1])
                 if given is None or apart(given, ours[0]) < EXACT_BELOW:
                     continue
                 output = context.run([given])
                 args, kwargs = replaced((context.keras.args, context.keras.kwargs), [given])
                 if output is not None:
                     context.keras = Captured(args, kwargs, [given], [output], [output])
-                    if apart(run.patched[context.call.number], output) >= EXACT_BELOW:
+                    if min((apart(one, output) for one in context.expected),
+                           default=0.0) >= EXACT_BELOW:
                         yield context
 
     def _forced(self, patched: Mapping[int, Array], torch_values: Mapping[int, Sequence[Array]],
@@ -287,21 +296,23 @@ class Diagnosis:
         for one in found:
             for key, cause in one.causes().items():
                 groups.setdefault(key, []).append((one, cause))
-        effects = dict.fromkeys(groups, 0.0)
+        effects: dict[Key, float] = {}
         patched: dict[int, Array] = {}
         left = self._outputs({})
-        for keys, alike in groupby(found, key=lambda one: tuple(one.causes())):
+        steps = [(keys, list(alike))
+                 for keys, alike in groupby(found, key=lambda one: tuple(one.causes()))]
+        for keys, alike in steps[:MAX_EFFECTS]:
             patched |= {number: array for one in alike for number, array in one.patch.items()}
             before, left = left, self._outputs(patched)
-            for key in keys:
-                effects[key] += _moved(before, left)
-        ranked = sorted(groups, key=lambda key: -effects[key])
-        known = [effects[key] for key in groups if key[0]]
+            for key in keys if any(one.patch for one in alike) else ():
+                effects[key] = effects.get(key, 0.0) + _moved(before, left)
+        ranked = sorted(groups, key=lambda key: -effects.get(key, 0.0))
+        known = [effects.get(key, 0.0) for key in groups if key[0]]
         least = NEGLIGIBLE_SHARE * max(known, default=-inf)
-        shown = [key for key in ranked if key[0] or effects[key] > least]
+        shown = [key for key in ranked if key[0] or effects.get(key, 0.0) > least]
         differences = tuple(
             difference_of_group([(one.divergence, cause)
-                                 for one, cause in groups[key]], effects[key]) for key in shown)
+                                 for one, cause in groups[key]], effects.get(key)) for key in shown)
         main, cause = groups[shown[0]][0]
         return replace(described(main.divergence, cause, main.best), differences=differences)
 
@@ -394,6 +405,7 @@ class Diagnosis:
         if leaf is not None:
             context.held = self.weights.held(leaf)
             context.planned = self.weights.planned(leaf, context.scope)
+            context.torch_weights = self.weights.by_role(context.scope)
             context.owners = self.weights.owners(context.held, context.planned, leaf)
         context.wrong_weights = self.weights.wrong(reversed(list(before)), self.scopes)
 

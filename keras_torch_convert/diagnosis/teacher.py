@@ -99,9 +99,12 @@ def is_activation(call: LayerCall) -> bool:
 
 
 def _takes_the_input(call: LayerCall, scope: TorchScope) -> bool:
-    """Whether a call gets the input of torch's layer, or something of its size."""
+    """Whether a call gets the input of torch's layer, or something of its size: a map may be of
+    another height.
+    """
     return any(
-        prod(shape) == prod(value.shape) or distance(key, value.key) < SAME_STATISTICS
+        prod(shape) == prod(value.shape) or distance(key, value.key) < SAME_STATISTICS or (
+            len(shape) == len(value.shape) > 2 and shape[-1] == value.shape[1])
         for key, shape in zip(call.inputs, call.input_shapes, strict=True)
         for value in scope.inputs)
 

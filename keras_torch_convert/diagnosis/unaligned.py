@@ -20,6 +20,7 @@ from ..spec.roles import role_of
 from ..spec.source import Source
 from ..spec.target import Target, TargetLayer
 from ..util.text import bullets, join_names, plural
+from .causes.weights import ARGUMENTS, ARGUMENTS_OF_NORMS
 from .description import internal_error
 from .diagnosis import Diagnosis
 
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 MAX_SHOWN = 4
 # In the reason why a layer is open: no value of torch's goes into it.
 OFF_THE_TRACK = "from the nearest value in torch"
-# Which argument of a Keras layer makes the variable of a role.
-ARGUMENTS = {"offset": "use_bias=True"}
-ARGUMENTS_OF_NORMS = {"offset": "center=True", "gain": "scale=True"}
 
 
 def refusal(source: Source, target: Target, inputs: InputPair, plan: Plan, alignment: Alignment,

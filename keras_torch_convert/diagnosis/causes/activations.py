@@ -254,20 +254,11 @@ def _attributes(context: DivergenceContext, layer: Any) -> dict[str, Function]:
     for name, value in vars(layer).items():
         if "activation" not in name or not callable(value) or isinstance(value, type):
             continue
-        result = _applied(value, probe, context)
+        result = context.applied(value, probe)
         function = recognized(probe, result) if result is not None else None
         if function is not None:
             found[name] = function
     return found
-
-
-def _applied(function: Callable[[Any], Any], array: Array,
-             context: DivergenceContext) -> Array | None:
-    try:
-        return next(eager_arrays(function(as_tensor_like(array, array, context.target))), None)
-    except (ValueError, TypeError, RuntimeError, AttributeError):
-        # Not a function of one tensor.
-        return None
 
 
 def as_activation(context: DivergenceContext, function: Function) -> Callable[[Any], Any]:

@@ -12,18 +12,20 @@ import numpy as np
 from ...errors import TransferError
 from ...keras_io.values import read_values
 from ...plan.evaluation import Evaluation
-from ...plan.expressions import Add, Expression
+from ...plan.expressions import Add, Expression, Tensor
 from ...plan.plan import Plan
 from ...plan.recipe import Assignment
 from ...rules.layer import assign_layer
 from ...running.keras_calls import LayerCall
 from ...running.outputs import as_array
 from ...spec.layer_groups import TorchLayer
+from ...spec.roles import role_of
 from ...spec.source import Source
 from ...spec.target import Target, TargetLayer, TargetVariable
+from ...util.text import join_names
 from ..context import Array, Cause, DivergenceContext, Hypothesis, WrongWeights
 from ..scopes import TorchScope
-from .common import behind_next_steps
+from .common import behind_next_steps, linear
 
 # Values that were only carried over are equal bit for bit; a computed one (two biases added) may be
 # rounded.
@@ -60,6 +62,16 @@ class LayerWeights:
             if values is not None and values.shape == variable.shape:
                 planned[variable.name] = values
         return planned
+
+    def by_role(self, scope: TorchScope | None) -> dict[str, Array]:
+        """Return the values of torch's weights in a scope, by their role."""
+        evaluation = Evaluation(self.source)
+        found: dict[str, Array] = {}
+        for name in scope.names if scope is not None else ():
+            role = role_of(name)
+            if role is not None and name in self.source and len(self.source[name].shape) == 1:
+                found[role] = evaluation.values(Tensor(name), "float32", name)
+        return found
 
     def owners(self, held: Mapping[str, Array], names: Iterable[str],
                leaf: TargetLayer) -> dict[str, str]:
@@ -162,6 +174,61 @@ def hypotheses(context: DivergenceContext) -> Iterator[Hypothesis]:
     yield Hypothesis(*first, trial, others=tuple(others))
     if context.scope is None:
         yield from behind_next_steps(context, *first, trial)
+
+
+# What a weight is that does nothing, and the argument of a Keras layer that makes one of the role.
+NEUTRAL = {"main": 1.0, "offset": 0.0}
+ARGUMENTS = {"offset": "use_bias=True"}
+ARGUMENTS_OF_NORMS = {"main": "scale=True", "offset": "center=True"}
+
+WORDS = {"main": "a gain", "offset": "an offset"}
+
+
+def on_one_side(context: DivergenceContext) -> Iterator[Hypothesis]:
+    """Add a gain or an offset that only torch has, and take out one that only Keras has."""
+    leaf, output = context.call.leaf, next(iter(context.keras.outputs), None)
+    if leaf is None or output is None or context.point.kind == "before":
+        return
+    ours = {role_of(variable.name): variable.name for variable in leaf.variables}
+    is_norm = any("Normalization" in name for name in context.call.class_names)
+    arguments = ARGUMENTS_OF_NORMS if is_norm else ARGUMENTS
+    theirs = {role: values for role, values in context.torch_weights.items() if role in arguments}
+    missing = {role: values for role, values in theirs.items() if role not in ours}
+    extra = {
+        ours[role]: np.full_like(context.held[ours[role]], neutral)
+        for role, neutral in NEUTRAL.items()
+        if role in arguments and role in ours and role not in theirs and ours[role] in context.held
+        and ours[role] not in context.planned and context.scope is not None
+    }
+    if missing:
+        names = " and ".join(arguments[role] for role in missing)
+        before = context.run(activation=linear) if hasattr(context.layer, "activation") else output
+        trial = None if before is None else _with_missing(context, before, ours, missing)
+        if trial is not None:
+            cause = (
+                f"torch has {join_names(WORDS[role] for role in missing)} that the Keras layer "
+                "has no variable for")
+            yield Hypothesis("missing weights", cause, f"build the Keras layer with {names}", trial)
+    if extra:
+        with context.weights({**context.held, **context.planned, **extra}):
+            trial = context.run()
+        if trial is not None:
+            names = ", ".join(f"{context.name}/{name}" for name in extra)
+            wanted = " and ".join(f"{float(values.flat[0]):g}" for values in extra.values())
+            yield Hypothesis("extra weights", f"{names}: torch has no such weight",
+                             f"set {names} to {wanted}, or build the Keras layer without", trial)
+
+
+def _with_missing(context: DivergenceContext, output: Array, ours: Mapping[str | None, str],
+                  missing: Mapping[str, Array]) -> Array | None:
+    """Return an output with a gain and an offset of torch's on its last axis."""
+    offset = context.held.get(ours.get("offset", ""), np.zeros(1, np.float32))
+    if any(values.size != output.shape[-1] for values in missing.values()):
+        return None
+    scaled = (output - offset) * missing.get("main", np.ones(1, np.float32)) + offset
+    trial = np.asarray(scaled + missing.get("offset", np.zeros(1, np.float32)), np.float32)
+    activation = getattr(context.layer, "activation", None)
+    return trial if activation is None else context.applied(activation, trial)
 
 
 def wrong_values(context: DivergenceContext) -> list[Cause]:
