@@ -24,6 +24,7 @@ from .generalization.family_file import load_family, save_family
 from .generalization.learning import learn
 from .generalization.matching import Strict, plan_of_member
 from .generalization.patterns import Family
+from .generalization.python_module import module_of
 from .generalization.readers import READERS
 from .generalization.table import table
 from .inverse import inverted, losses_of
@@ -149,6 +150,24 @@ class Plan(Recipe):
         family = learn((self, *others))
         return FamilyPlan(*(getattr(family, field.name) for field in fields(family)))
 
+    def to_python(self, name: str = "the architecture") -> str:
+        """Write the Plan as a Python module that needs NumPy alone; see `FamilyPlan.to_python`.
+
+        Args:
+            name: What the module says it is for.
+
+        Returns:
+            The text of the module.
+
+        Raises:
+            PlanError: The Plan has no pattern, or one that is no line of Python.
+
+        Example:
+            >>> "def convert(source, shapes):" in plan.to_python()
+            True
+        """
+        return self.generalize().to_python(name)
+
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the Plan to a file: readable JSON, the same bytes for the same Plan.
 
@@ -227,6 +246,28 @@ class FamilyPlan(Family):
         plan = plan_of_member(self, source, target, Plan, strict)
         made: Plan = READERS.complete(plan, source, target) if target.model is not None else plan
         return made
+
+    def to_python(self, name: str = "the architecture") -> str:
+        """Write the family as a Python module that needs NumPy alone.
+
+        Its `convert(source, shapes)` takes the checkpoint's arrays by name and the shapes of the
+        Keras variables by path (without the model's name), loops over the blocks, and refuses
+        whatever is left over, of another shape, or taken twice.
+
+        Args:
+            name: What the module says it is for.
+
+        Returns:
+            The text of the module.
+
+        Raises:
+            PlanError: A pattern follows from its neighbors, or has a step that is no line of NumPy.
+
+        Example:
+            >>> "def convert(source, shapes):" in plan.generalize().to_python()
+            True
+        """
+        return module_of(self, name)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the family to a file: readable JSON, a line for each pattern.

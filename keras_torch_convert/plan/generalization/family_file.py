@@ -101,6 +101,8 @@ def _pattern_as_json(pattern: Pattern, number_of: Mapping[str, int]) -> list[Any
         more["ordered"] = False
     if pattern.count > 1:
         more["count"] = pattern.count
+    if pattern.numbers:
+        more["numbers"] = list(pattern.numbers)
     row = [
         pattern.target,
         expression_as_json(pattern.expression, ""),
@@ -161,8 +163,8 @@ def _constant(row: Any, rule: Any) -> ConstantPattern:
 def _read_pattern(row: Any, rule: Any) -> Pattern:
     items(row, 4, 5)
     more = part(
-        row, 4, lambda value: members(value, "conditions", "count", "doubt", "note", "ordered",
-                                      "sizes")) if len(row) == 5 else {}
+        row, 4, lambda value: members(value, "conditions", "count", "doubt", "note", "numbers",
+                                      "ordered", "sizes")) if len(row) == 5 else {}
     target = part(row, 0, text)
     holes = target.count("{}")
     expression = part(row, 1, ExpressionReader("", {}).read)
@@ -190,11 +192,17 @@ def _read_pattern(row: Any, rule: Any) -> Pattern:
             sizes[int(key)] = tuple(value)
     conditions = part(more, "conditions", lambda rows: each(rows, lambda one: _read_condition(
         one, holes))) if "conditions" in more else []
-    return Pattern(target, expression, found, sizes, part(row, 3, rule),
-                   part(more, "doubt", rule) if "doubt" in more else "",
-                   part(more, "note", rule) if "note" in more else "",
-                   part(more, "ordered", truth) if "ordered" in more else True, tuple(conditions),
-                   part(more, "count", positive) if "count" in more else 1)
+    return Pattern(
+        target, expression, found, sizes, part(row, 3, rule),
+        part(more, "doubt", rule) if "doubt" in more else "",
+        part(more, "note", rule) if "note" in more else "",
+        part(more, "ordered", truth) if "ordered" in more else True, tuple(conditions),
+        part(more, "count", positive) if "count" in more else 1,
+        part(more, "numbers", partial(_read_numbers, holes)) if "numbers" in more else ())
+
+
+def _read_numbers(holes: int, value: Any) -> tuple[int | None, ...]:
+    return tuple(each(items(value, holes, holes), lambda one: None if one is None else whole(one)))
 
 
 def _read_map(value: Any, holes: int) -> IndexMap:

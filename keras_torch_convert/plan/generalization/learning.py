@@ -235,7 +235,23 @@ def _pattern(group: Sequence[Instance], maps: tuple[tuple[IndexMap, ...], ...],
     notes = {one.assignment.note for one in group}
     return Pattern(first.target.form, first.pattern, maps, formulas, first.assignment.rule,
                    max(doubts),
-                   notes.pop() if len(notes) == 1 else "", ordered, conditions, len(group))
+                   notes.pop() if len(notes) == 1 else "", ordered, conditions, len(group),
+                   _fixed_numbers(group, maps))
+
+
+def _fixed_numbers(group: Sequence[Instance], maps: tuple[tuple[IndexMap, ...],
+                                                          ...]) -> tuple[int | None, ...]:
+    """Return the numbers of the variable that say nothing and never change, () for none."""
+    telling = {index.hole for leaf in maps for one in leaf for index in one.first}
+    found: list[int | None] = []
+    pieces = group[0].target.form.split(HOLE)
+    for hole in range(len(group[0].target.numbers)):
+        values = {one.target.numbers[hole] for one in group}
+        # A letter is one only behind a number, so both stay.
+        is_letter = "" in pieces[max(hole, 1):hole + 2]
+        silent = hole not in telling and len(values) == 1 and not is_letter
+        found.append(values.pop() if silent else None)
+    return tuple(found) if any(one is not None for one in found) else ()
 
 
 def _left_out(members: Sequence[Member], what: str) -> dict[str, str]:

@@ -31,10 +31,12 @@ class Name:
 
     def __str__(self) -> str:
         pieces = self.form.split(HOLE)
-        if len(pieces) != len(self.numbers) + 1:
-            return self.form
-        return "".join(f"{piece}{number}"
-                       for piece, number in zip(pieces, self.numbers, strict=False)) + pieces[-1]
+        result = pieces[0]
+        for index, (number, piece) in enumerate(zip(self.numbers, pieces[1:], strict=False)):
+            # What follows a number at once is a letter: "block2a".
+            result += str(number) if pieces[index] or not index else chr(ord("a") + number)
+            result += piece
+        return result
 
 
 @cache

@@ -45,6 +45,8 @@ class Pattern:
         ordered: Whether variables and tensors stood in the same order.
         conditions: What tells it from other patterns of the variable, the most telling first.
         count: How often it was seen.
+        numbers: Numbers of the variable that no tensor follows from and that were always the same;
+            () for none.
     """
 
     target: str
@@ -57,6 +59,7 @@ class Pattern:
     ordered: bool = True
     conditions: tuple[Condition, ...] = ()
     count: int = 1
+    numbers: tuple[int | None, ...] = ()
 
     def forms(self) -> list[str]:
         """Return the forms of the tensors' names, one for each leaf of the expression."""

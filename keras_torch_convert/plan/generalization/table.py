@@ -16,9 +16,16 @@ _WIDTH = 100
 
 
 def with_letters(form: str, words: Sequence[str]) -> str:
-    """Return a form with words in its holes."""
-    pieces = form.split(HOLE)
-    return "".join(piece + word for piece, word in zip(pieces, words, strict=False)) + pieces[-1]
+    """Return a form with words in its holes: what follows a number at once is a letter."""
+    result, pieces = "", form.split(HOLE)
+    for index, (piece, word) in enumerate(zip(pieces, words, strict=False)):
+        result += piece
+        if index and not piece:
+            inside = word.strip("{}")
+            result += f"{{chr(97 + {inside})}}" if word != inside else chr(97 + int(word))
+        else:
+            result += word
+    return result + pieces[-1]
 
 
 def target_in_words(form: str) -> str:
