@@ -149,7 +149,9 @@ def measure(module: Any, target: Target, inputs: InputPair, count: int = 2,
     passes = (_passes(reference, target, every) if inner is not None else
               [first, *_passes(reference, target, every[1:], first.compared.layouts)])
     outputs = [one.torch_outputs for one in passes]
-    moves = known_changes((outputs[0], other) for other in outputs[1:])
+    # As they are compared: a softmax may hide that logits move.
+    compared = [one.scaled[0] for one in passes]
+    moves = known_changes((compared[0], other) for other in compared[1:])
     side, ends_in = next((one.ends_in for one in passes if one.ends_in[0]), ("", ""))
     notes = [*inputs.notes, *([scale_note(side, ends_in)] if side else [])]
     if reference.twin.shared:

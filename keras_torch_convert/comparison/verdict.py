@@ -219,6 +219,8 @@ def _verdict(found: Comparison) -> tuple[Verdict, str]:
         return "different", ("the outputs agree with the values that both models hold and differ "
                              "with random norm statistics, biases and scales in both: the plan "
                              "has put weights that happen to be equal now in each other's place")
+    if found.sensitivity == 0 and not any(output.is_exact for output in found.outputs):
+        return "undecided", "the outputs are the same for every input, which any weights may give"
     if found.unmatched or any(output.comparable is None for output in found.outputs):
         return "undecided", "not every output of the Keras model could be compared"
     return ("equal" if largest <= rounding else "close"), ""

@@ -543,3 +543,23 @@ def test_subclassed_model_runs_from_the_shape_it_was_built_for():
     model.set_weights([module.weight.detach().numpy().T, module.bias.detach().numpy()])
 
     assert run_both(module, read_target(model)).equal is True
+
+
+def test_a_softmax_that_hides_the_logits_proves_nothing():
+    import keras
+    import torch
+
+    import keras_torch_convert as ktc
+
+    # Logits of 1e-12 move from input to input, and their softmax is the same number everywhere.
+    module = torch.nn.Linear(4, 10)
+    with torch.no_grad():
+        module.weight.mul_(1e-12)
+        module.bias.zero_()
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(10, "softmax")])
+    model.layers[0].kernel.assign(model.layers[0].kernel * 0)
+
+    assert ktc.verify(module, model).verdict == "undecided"
+    with torch.no_grad():
+        module.weight.mul_(1e12)
+    assert ktc.verify(module, model).verdict == "different"

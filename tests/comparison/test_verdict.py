@@ -121,3 +121,11 @@ def test_a_comparison_is_plain_data_with_the_verdict():
     assert data["summary"].startswith("close, not equal")
     assert data["first_divergence"]["kind"] == "epsilon"
     assert data["outputs"][0]["comparable"] is True
+
+
+def test_outputs_that_no_input_moves_prove_nothing():
+    result = found(0.0, visible=0.0, sensitivity=0.0)
+
+    assert (result.verdict, result.equal) == ("undecided", None)
+    assert "the same for every input" in result.summary()
+    assert found(0.0, visible=1e-9, sensitivity=1e-7).verdict == "equal"
