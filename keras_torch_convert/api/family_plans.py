@@ -142,6 +142,7 @@ def load_plan(path: str | PathLike[str]) -> AnyPlan:
     try:
         return FamilyPlan.load(path)
     except PlanError as error:
-        if FORMAT.name not in str(error):
+        # What is not even JSON is a damaged Plan: most files are.
+        if not any(text in str(error) for text in (FORMAT.name, "is not valid JSON")):
             raise
     return Plan.load(path)

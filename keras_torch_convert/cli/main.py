@@ -32,9 +32,10 @@ PIPE_CLOSED = 141
 
 EXIT_CODES = f"""\b
 Exit codes:
-  {DONE}    done; nothing that was compared is different or close
-  {MISMATCH}    mismatch: layers or weights do not fit together, or outputs differ by
-       more than is accepted
+  {DONE}    done; outputs that were compared are equal, or close where --accept
+       allows it, or decide nothing
+  {MISMATCH}    mismatch: layers or weights do not fit together, outputs differ by more
+       than is accepted, or a card is not what its files say
   {USAGE_ERROR}    usage error: an unknown command, option or value
   {INPUT_ERROR}    input error: a file, plan or model that cannot be read or run
   {NOT_DONE}    a file could not be written or uploaded

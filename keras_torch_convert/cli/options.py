@@ -167,10 +167,9 @@ strict_option = click.option(
     callback=lambda ctx, param, text: STRICT[text],
     help="What may be left over: nothing, tensors of PyTorch, or both sides. All is reported.")
 verdict_options = options_of(
-    convert, accept=(click.Choice(["close",
-                                   "equal"]), "What will do: close outputs, or only equal ones."),
-    tolerance=(click.FloatRange(0),
-               "Largest difference of close outputs, as a part of PyTorch's largest output."))
+    convert, accept=(click.Choice(["close", "equal"]), "The worst verdict to accept."), tolerance=(
+        click.FloatRange(0),
+        "The largest difference that counts as close, as a fraction of PyTorch's largest output."))
 time_option = options_of(
     convert, time_limit=(click.FloatRange(0),
                          "Seconds after which the search for layers ends, and that for causes."))
@@ -186,8 +185,8 @@ MOVES, SPLIT, TRANSFERS = Json(dict, list), Json(int, list), Json(dict, inner=Na
 CLASSIC: dict[str, Described] = dict(  # noqa: C408  # the formatter keeps a call readable
     skip_weights="Leave out tensors by the whole last part of their names.",
     unstack_weights="Tensors that are a layer of their own, by the last part.",
-    tail_align_dict=(MOVES, "{tail of a layer name: place}; a list has one for each stage."),
-    full_name_align_dict=(MOVES, "{layer name: place}; a list has one for each stage."),
+    tail_align_dict=(MOVES, "{tail of a layer name: position}; a list has one for each stage."),
+    full_name_align_dict=(MOVES, "{layer name: position}; a list has one for each stage."),
     tail_split_position=(SPLIT, 'The tail of a name begins after so many "_"; a list for stages.'),
     additional_transfer=(TRANSFERS, "{ending of a layer name, or MODULE:CLASS: MODULE:FUNCTION}."),
     specific_match_func=(NamedObject(), "A function from the Keras names to their order."),

@@ -60,7 +60,8 @@ def command(ctx: click.Context, card: Path, files_only: bool, run_code: bool, ba
         findings = recheck(card, None if files_only else make)
     wrong = [finding for finding in findings if finding.problem]
     if as_json:
-        screen.show_json([{"what": what, "problem": problem} for what, problem in findings])
+        found = [{"what": what, "problem": problem} for what, problem in findings]
+        screen.show_json({"ok": not wrong, "findings": found})
         return MISMATCH if wrong else DONE
     for what, problem in findings:
         screen.say(f"{'FAILED' if problem else 'ok':<6}  {what}{problem and f': {problem}'}",

@@ -52,7 +52,7 @@ def command(ctx: click.Context, /, files: tuple[Path,
                                                 ...], model: str | None, pretrained: str | None,
             resolution: int | None, dictionary: Path | None, name: str, upload: str | None,
             release_tag: str | None, replace: bool, dry_run: bool, as_json: bool) -> int:
-    """Ready FILES, one model's weights, for a release.
+    """Prepare FILES, the weights of one model, for a release.
 
     Prints md5 and sha256, and the entry for the dictionary, or sets it in the file, leaving
     everything else there as it is. Several files are the parts of one. Without gh, or when it is

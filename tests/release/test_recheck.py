@@ -4,6 +4,7 @@ is refused, also by somebody who signs the card anew.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -225,7 +226,8 @@ def test_the_command_runs_no_code_of_a_card_unasked(folder: Path, monkeypatch: p
     assert "names the code zoo.tiny:tiny_torch: --run-code imports it" in capsys.readouterr().err
     assert main(["recheck", card, "--files-only"]) == 0
     assert "the models were not run, as you said" in capsys.readouterr().out
-    assert main(["recheck", card, "--run-code"]) == 0
+    assert main(["recheck", card, "--run-code", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ok"]
     (folder / "tiny.h5").write_bytes(b"")
     assert main(["recheck", card, "--files-only"]) == 1
     assert "FAILED" in capsys.readouterr().out
