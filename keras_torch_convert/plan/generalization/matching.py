@@ -28,6 +28,7 @@ from .index_maps import Numbers, value_of
 from .learning import unused_rows
 from .names import HOLE, Name, common_holes, source_forms, source_names, split_numbers, target_names
 from .patterns import Family, Pattern
+from .prefixes import with_learned_names, with_own_names
 from .sizes import Fitting, KnownExtents, leaves, repetitions
 
 Strict = Union[bool, Literal["target"]]
@@ -70,8 +71,8 @@ def plan_of_member(family: Family, source: Source, target: Target, make: type[An
 
     Raises TransferError with everything that does not follow from the patterns.
     """
-    matching = _Matching(family, source, target)
-    return matching.plan(make, strict)
+    known, names, renaming = with_learned_names(family, source)
+    return with_own_names(_Matching(family, known, target).plan(make, strict, renaming), names)
 
 
 class _Matching:
@@ -213,7 +214,7 @@ class _Matching:
             yield found[numbers]
             numbers = (*numbers[:hole], numbers[hole] + 1, *numbers[hole + 1:])
 
-    def plan(self, make: type[AnyRecipe], strict: Strict) -> AnyRecipe:
+    def plan(self, make: type[AnyRecipe], strict: Strict, renaming: str) -> AnyRecipe:
         """Return the Plan, or raise TransferError with all problems."""
         # A step comes again as long as those before it find nothing.
         steps: tuple[Callable[[], bool],
@@ -229,7 +230,8 @@ class _Matching:
             self._check_rows(expressions)
         dropped, constants = self._leftovers(strict)
         if self.problems:
-            raise TransferError.of(self.problems, "the family does not fit")
+            hint = f"the family does not fit{f' ({renaming})' if renaming else ''}"
+            raise TransferError.of(self.problems, hint)
         return self._made(make, expressions, dropped, constants)
 
     def _made(self, make: type[AnyRecipe], expressions: Mapping[str, Expression],
