@@ -27,79 +27,79 @@ _WEIGHTS = "/model_weights"
 _TOP_LEVEL = f"{_WEIGHTS}/top_level_model_weights"
 
 
-class NotListedError(Exception):
+class NoLayoutError(Exception):
     """The file of this model is for Keras itself to write; says why."""
 
 
-def listed_by_keras(target: Target) -> FileLayout:
+def layout_of_save(target: Target) -> FileLayout:
     """The legacy .h5 file of a live model as Keras would write it now; every variable's array has
-    its place.
+    its key.
 
-    Raises NotListedError when it must be Keras that writes it, SaveError when Keras refuses the
+    Raises NoLayoutError when it must be Keras that writes it, SaveError when Keras refuses the
     model.
     """
     model = target.model
     if not type(model).save.__module__.startswith(("keras.", "tf_keras.")):
-        raise NotListedError("its class saves in a way of its own")
-    listing = _Listing()
+        raise NoLayoutError("its class saves in a way of its own")
+    noted = _NotingFile()
     with failures_told(target, ".h5"), legacy_warning_silenced():
-        model.save(listing)
-    places = _places(target, listing)
-    arrays = [_stored(array, places) for array in listing.arrays.values()]
+        model.save(noted)
+    keys = _keys(target, noted)
+    arrays = [_stored(array, keys) for array in noted.arrays.values()]
     if sum(len(array.values) for array in arrays) > MOST_OTHER_BYTES:
-        raise NotListedError("the file holds much beside the weights, such as an optimizer's state")
-    return FileLayout(tuple(group.stored() for group in listing.groups.values()), tuple(arrays))
+        raise NoLayoutError("the file holds much beside the weights, such as an optimizer's state")
+    return FileLayout(tuple(group.stored() for group in noted.groups.values()), tuple(arrays))
 
 
-def _places(target: Target, listing: _Listing) -> dict[str, str]:
-    """The place of the variable that each array below the weights' group holds."""
-    place_of = {id(variable.variable): variable.key for variable in target.variables.values()}
+def _keys(target: Target, noted: _NotingFile) -> dict[str, str]:
+    """Return the key of the variable that each array below the weights' group holds."""
+    key_of = {id(variable.variable): variable.key for variable in target.variables.values()}
     variables = {f"{_WEIGHTS}/{layer.name}": legacy_order(layer) for layer in target.model.layers}
     own = [leaf for leaf in target.leaves() if leaf.layer is target.model]
     variables.setdefault(_TOP_LEVEL,
                          [variable.variable for leaf in own for variable in leaf.variables])
     found: dict[str, str] = {}
     for path, order in variables.items():
-        names = listing.groups[path].names() if path in listing.groups else []
+        names = noted.groups[path].names() if path in noted.groups else []
         if len(names) != len(order):
-            raise NotListedError(
+            raise NoLayoutError(
                 f"its layer {path.rpartition('/')[2]} lists {len(names)} weights, {len(order)} "
                 "known")
         found |= {
-            f"{path}/{name}": place_of.get(id(one), "")
+            f"{path}/{name}": key_of.get(id(one), "")
             for name, one in zip(names, order, strict=True)
         }
-    for path, array in listing.arrays.items():
+    for path, array in noted.arrays.items():
         variable = target.variables.get(found.get(path, ""))
         if path.startswith(f"{_WEIGHTS}/") and (variable is None or variable.shape != array.shape):
-            raise NotListedError(
+            raise NoLayoutError(
                 f"it stores {path} {array.shape}, which is no variable of that shape")
     return found
 
 
-def _stored(array: _Array, places: dict[str, str]) -> StoredArray:
-    place = places.get(array.path, "")
-    values = b"" if place or array.values is None else array.values.tobytes()
-    if not place and len(values) != prod(array.shape) * array.dtype.itemsize:
-        raise NotListedError(f"it stores {array.path} in parts")
-    return StoredArray(array.path, array.shape, array.dtype.str, place, (), values)
+def _stored(array: _Array, keys: dict[str, str]) -> StoredArray:
+    key = keys.get(array.path, "")
+    values = b"" if key or array.values is None else array.values.tobytes()
+    if not key and len(values) != prod(array.shape) * array.dtype.itemsize:
+        raise NoLayoutError(f"it stores {array.path} in parts")
+    return StoredArray(array.path, array.shape, array.dtype.str, key, (), values)
 
 
 class _Group:
-    """A group of the listing, or the whole of it: what Keras asks of h5py's."""
-    def __init__(self, listing: _Listing, path: str) -> None:
-        self.listing, self.path = listing, path
+    """A group of the noted, or the whole of it: what Keras asks of h5py's."""
+    def __init__(self, noted: _NotingFile, path: str) -> None:
+        self.noted, self.path = noted, path
         self.attrs: dict[str, Any] = {}
 
     def create_group(self, name: str) -> _Group:
         path = _joined(self.path, name)
-        return self.listing.groups.setdefault(path, _Group(self.listing, path))
+        return self.noted.groups.setdefault(path, _Group(self.noted, path))
 
     def create_dataset(self, name: str | bytes, shape: tuple[int, ...], dtype: Any) -> _Array:
         path = _joined(self.path, name.decode("utf-8") if isinstance(name, bytes) else name)
-        if path in self.listing.arrays:
+        if path in self.noted.arrays:
             raise ValueError(f"Unable to create dataset (name already exists): {path}")
-        return self.listing.arrays.setdefault(path, _Array(path, tuple(shape), np.dtype(dtype)))
+        return self.noted.arrays.setdefault(path, _Array(path, tuple(shape), np.dtype(dtype)))
 
     def names(self) -> list[str]:
         """The list of its weights' names; long ones are cut into several attributes."""
@@ -115,7 +115,7 @@ class _Group:
 
 
 class _Array:
-    """A data set of the listing. The last values are held, not copied, until all is noted: they are
+    """A data set of the noted. The last values are held, not copied, until all is noted: they are
     the model's own.
     """
     def __init__(self, path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -127,7 +127,7 @@ class _Array:
             self.values = np.array(values, self.dtype)
 
 
-class _Listing(h5py.File):  # type: ignore[misc]
+class _NotingFile(h5py.File):  # type: ignore[misc]
     """Takes the place of an open file where Keras saves; there is none behind it."""
     def __init__(self) -> None:
         self.arrays: dict[str, _Array] = {}
@@ -136,7 +136,7 @@ class _Listing(h5py.File):  # type: ignore[misc]
 
     def __str__(self) -> str:
         # Keras tells the format by the ending.
-        return "listing.h5"
+        return "noted.h5"
 
     __repr__ = __str__
 
@@ -171,7 +171,7 @@ def _attribute(name: str, value: Any) -> StoredAttribute:
         return StoredAttribute(name, "text", tuple(map(_text, value)))
     array = np.asarray(value)
     if array.ndim > 1 or array.dtype.kind not in "Sbiuf":
-        raise NotListedError(f"its attribute {name} is of a kind that Keras's files do not have")
+        raise NoLayoutError(f"its attribute {name} is of a kind that Keras's files do not have")
     items: AttributeValue = tuple(
         _text(one) if isinstance(one, bytes) else one for one in array.reshape(-1).tolist())
     return StoredAttribute(name, array.dtype.str, items if array.ndim else array.item())

@@ -20,17 +20,17 @@ def lazy_layout(target: Target, assigned: Collection[str]) -> LazyLayout | None:
     """The layout of a Keras target's files, to be recorded when it is wanted; None for a torch
     module.
 
-    `assigned` are the places that the Plan gives values to. The model lives no longer for it.
+    `assigned` are the keys that the Plan gives values to. The model lives no longer for it.
     """
     if target.model is None or target.framework == "torch":
         return None
-    model_of, places = weakref.ref(target.model), frozenset(assigned)
+    model_of, keys = weakref.ref(target.model), frozenset(assigned)
 
     def record() -> TargetLayout:
         model = model_of()
         if model is None:
             raise SaveError(
                 f"the Keras model whose files the plan would describe is gone: {REMEDY}")
-        return record_layout(model, places)
+        return record_layout(model, keys)
 
     return LazyLayout(record)

@@ -34,20 +34,25 @@ PINNED_DATE = "1980-01-01@00:00:00"
 # What a layout may hold of values that no Plan sets, such as the constants of a layer that prepares
 # pictures.
 MOST_OWN_BYTES = 1 << 20
-# Bits of 1.0: a marker is the number's place among the floats from there on, so never NaN, infinite
-# or subnormal.
+# Bits of 1.0: a marker is the number's position among the floats from there on, so never NaN,
+# infinite or subnormal.
 _ONE = {"float16": 0x3C00, "bfloat16": 0x3F80, "float32": 0x3F800000, "float64": 0x3FF0000000000000}
 
 
 def record_layout(model: Any, assigned: Collection[str] | None = None) -> TargetLayout:
-    """How the files of a Keras model look: the legacy .h5, the .weights.h5 and the .keras archive,
-    each as far as Keras can save it.
+    """Return how the files of a Keras model look, each as far as Keras can save it.
 
-    Of variables that are not among the `assigned` places (None: all are) the layout holds the
-    model's own values, as long as these are small together (MOST_OWN_BYTES). The model is put back
-    bit for bit, also after an error. Optimizer and compile settings are left out. Raises SaveError
-    when the model cannot be saved in any format, or when a data set cannot be told from another by
-    its marker.
+    These are the legacy .h5, the .weights.h5 and the .keras archive. The model is restored bit for
+    bit, also after an error. Optimizer and compile settings are left out.
+
+    Args:
+        model: The model, or its Target.
+        assigned: The keys that the Plan gives values to, None for all. Of other variables the
+            layout holds the model's own values, if these are small together (MOST_OWN_BYTES).
+
+    Raises:
+        SaveError: The model can be saved in no format, or a data set cannot be told from another
+            by its marker.
     """
     target = model if isinstance(model, Target) else read_target(model)
     own = _own_values(target, set(target.variables) if assigned is None else assigned)
@@ -83,13 +88,13 @@ class _RollbackError(Exception):
 
 @contextmanager
 def _marked(target: Target) -> Iterator[dict[bytes, str]]:
-    """While inside, each variable of the model holds its marker; gives the places by marker."""
+    """While inside, each variable of the model holds its marker; yields the keys by marker."""
     with suppress(_RollbackError), transaction(target) as writer:
         markers: dict[bytes, str] = {}
         for index, variable in enumerate(target.variables.values()):
             marker = _marker(variable, index)
             writer.write(variable, marker)
-            if marker.size and markers.setdefault(_key(marker), variable.key) != variable.key:
+            if marker.size and markers.setdefault(_identity(marker), variable.key) != variable.key:
                 raise SaveError(
                     f"{variable.display_name} ({variable.dtype}) cannot be told from other "
                     "variables in a file: too many of this type")
@@ -110,14 +115,14 @@ def _marker(variable: TargetVariable, index: int) -> npt.NDArray[Any]:
     return np.full(variable.shape, number, bits).view(dtype)
 
 
-def _key(array: npt.NDArray[Any]) -> bytes:
-    """What tells markers apart: the first value, the type's size and the shape."""
+def _identity(array: npt.NDArray[Any]) -> bytes:
+    """Return what tells markers apart: the first value, the type's size and the shape."""
     first = np.asarray(array).reshape(-1)[:1]
     return b"%d %r %b" % (array.dtype.itemsize, array.shape, first.tobytes())
 
 
 def _own_values(target: Target, assigned: Collection[str]) -> dict[str, bytes]:
-    """Values of the variables that no Plan sets, by place; none of them when they are too many."""
+    """Return the values of variables that no Plan sets by key, none when they are too many."""
     others = [variable for variable in target.variables.values() if variable.key not in assigned]
     if sum(variable.size * numpy_dtype(variable.dtype).itemsize
            for variable in others) > MOST_OWN_BYTES:
@@ -142,16 +147,16 @@ def _read_file(opened: Hdf5File, markers: dict[bytes, str], own: Mapping[str, by
 def _marked_array(array: StoredArray, values: npt.NDArray[Any], markers: dict[bytes, str],
                   own: Mapping[str, bytes]) -> StoredArray:
     values = np.asarray(values)
-    place = markers.get(_key(values), "") if values.size else ""
-    if place and values.tobytes() != values.reshape(-1)[:1].tobytes() * values.size:
-        place = ""
-    kept = own.get(place, b"")
-    if not place:
+    key = markers.get(_identity(values), "") if values.size else ""
+    if key and values.tobytes() != values.reshape(-1)[:1].tobytes() * values.size:
+        key = ""
+    kept = own.get(key, b"")
+    if not key:
         # The state of a random generator is another one in each instance of the model, and none of
         # the weights.
         random = "seed_generator" in array.path
         kept = bytes(values.nbytes) if random else values.tobytes()
-    return replace(array, key=place, values=kept)
+    return replace(array, key=key, values=kept)
 
 
 def _read_members(path: Path) -> tuple[ArchiveMember, ...]:
@@ -170,8 +175,9 @@ def _read_members(path: Path) -> tuple[ArchiveMember, ...]:
 
 
 def _with_counted_ids(content: Any, numbers: dict[int, int]) -> Any:
-    """The config with its shared objects counted from 1 on: Keras writes their addresses in memory,
-    other ones in each process.
+    """Return the config with its shared objects counted from 1 on.
+
+    Keras writes their addresses in memory, other ones in each process.
     """
     if isinstance(content, list):
         return [_with_counted_ids(item, numbers) for item in content]

@@ -16,7 +16,7 @@ from ..spec.target import Target
 from ..util.atomic_file import AtomicFile
 from ..util.hash_workers import digests_meanwhile
 from .keras_save import is_subclassed, write_with_keras
-from .layout_from_save import NotListedError, listed_by_keras
+from .layout_from_save import NoLayoutError, layout_of_save
 from .values import read_values
 from .verify_written import compare_archive, compare_legacy_file, compare_weights_file
 from .weight_order import saved_as_built
@@ -37,23 +37,23 @@ def write_model(target: Target, new: AtomicFile,
     if suffix not in {".h5", ".hdf5"}:
         return _write_with_keras(target, new, suffix, digests)
     try:
-        return _write_as_listed(target, new, suffix, digests)
-    except NotListedError as reason:
+        return _write_from_layout(target, new, suffix, digests)
+    except NoLayoutError as reason:
         written = _write_with_keras(target, new, suffix, digests)
         note = f"Keras itself wrote the file of this model: {reason}"
         return replace(written, notes=(*written.notes, note))
 
 
-def _write_as_listed(target: Target, new: AtomicFile, suffix: str,
-                     digests: tuple[str, ...]) -> WrittenFile:
+def _write_from_layout(target: Target, new: AtomicFile, suffix: str,
+                       digests: tuple[str, ...]) -> WrittenFile:
     """Write a legacy file with our own writer.
 
-    Raises NotListedError, with nothing written, when that is for Keras to do.
+    Raises NoLayoutError, with nothing written, when that is for Keras to do.
     """
     notes: list[str] = []
     with saved_as_built(target) as changes:
         notes += changes
-        layout = listed_by_keras(target)
+        layout = layout_of_save(target)
     values = {
         key: partial(read_values, target, variable.variable)
         for key, variable in target.variables.items()

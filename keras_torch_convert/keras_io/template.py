@@ -7,7 +7,7 @@ wrote beside them. What the Plan does not set keeps the values of the template.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from .weights_file import attributes_of, is_legacy, name_list, read_members, rea
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A layout whose every array has a place: the Plan's, or one of the template's own, for which
+    """A layout whose every array has a key: the Plan's, or one of the template's own, for which
     `values` are here.
     """
 
@@ -32,22 +32,22 @@ class Template:
 
 
 def read_template(path: Path, plan: Plan, known: TargetLayout | None) -> Template:
-    """The template at `path` for a Plan; `known` is the Plan's own layout, None when it has none.
+    """Return the template at `path` for a Plan; `known` is the Plan's own layout, if it has one.
 
     Raises SaveError for a file that cannot be read, and when it lacks a variable that the Plan sets
     or has it in another shape or type.
     """
     stored = read_stored(path, SaveError)
     file = stored.layout
-    places = _places(plan, file, path, known)
+    keys = _keys(plan, file, path, known)
     values: dict[str, Values] = {}
     arrays = []
     for array in file.arrays:
-        place = places.get(array.path)
-        if place is None:
-            place = f"{path.name}:{array.path}"
-            values[place] = partial(stored.read, array.path, SaveError)
-        arrays.append(replace(array, key=place))
+        key = keys.get(array.path)
+        if key is None:
+            key = f"{path.name}:{array.path}"
+            values[key] = partial(stored.read, array.path, SaveError)
+        arrays.append(replace(array, key=key))
     file = FileLayout(file.groups, tuple(arrays))
     members = read_members(
         path, SaveError) if path.suffix == ".keras" else (known.members if known else ())
@@ -56,79 +56,77 @@ def read_template(path: Path, plan: Plan, known: TargetLayout | None) -> Templat
     return Template(TargetLayout(framework, version, legacy, weights, members), values)
 
 
-def _places(plan: Plan, file: FileLayout, path: Path, known: TargetLayout | None) -> dict[str, str]:
-    """The place of each array that the Plan sets, by the array's path. Raises SaveError when one is
-    missing.
+def _keys(plan: Plan, file: FileLayout, path: Path, known: TargetLayout | None) -> dict[str, str]:
+    """Return the key of each array that the Plan sets, by the array's path.
+
+    Raises SaveError when one is missing.
     """
     wanted = dict.fromkeys(assignment.key for assignment in plan.assignments)
-    own = None if known is None else known.legacy if is_legacy(path) else known.weights
-    by_layout = {} if own is None else {
-        array.path: array.key for array in own.arrays if array.key in wanted
-    }
-    by_name = _by_name(plan, file, path)
-    found: dict[str, str] = {}
-    problems = []
     arrays = {array.path: array for array in file.arrays}
-    if set(by_layout.values()) == wanted.keys() and by_layout.keys() <= arrays.keys():
-        found = by_layout
-    else:
-        for place in wanted:
-            paths = by_name.get(place, [])
+    problems = []
+    found = _keys_by_layout(known, wanted, path)
+    if set(found.values()) != wanted.keys() or not found.keys() <= arrays.keys():
+        found, by_name = {}, _paths_by_name(plan, file, path)
+        for key in wanted:
+            paths = by_name.get(key, [])
             if len(paths) == 1:
-                found[paths[0]] = place
+                found[paths[0]] = key
             else:
-                label = plan.targets[place].display_name if place in plan.targets else place
-                problems.append(f"'{label}' is {'there several times' if paths else 'missing'}")
-    for name, place in found.items():
-        kind = plan.targets.get(place)
-        if kind is not None and arrays[name].shape != kind.shape:
+                name = plan.targets[key].display_name if key in plan.targets else key
+                problems.append(f"'{name}' is {'there several times' if paths else 'missing'}")
+    for name, key in found.items():
+        spec = plan.targets.get(key)
+        if spec is not None and arrays[name].shape != spec.shape:
             problems.append(
-                f"'{kind.display_name}' is {arrays[name].shape}, expected {kind.shape} (at {name})")
+                f"'{spec.display_name}' is {arrays[name].shape}, expected {spec.shape} (at {name})")
     if problems:
         raise SaveError(f"the template {path} does not fit the plan, "
                         f"{plural(len(problems), 'difference')}:{bullets(problems)}")
     return found
 
 
-def _by_name(plan: Plan, file: FileLayout, path: Path) -> dict[str, list[str]]:
-    """For each place the paths of the arrays that carry its name."""
-    places: dict[tuple[str, str], list[str]] = {}
-    for place, kind in plan.targets.items():
-        key = (kind.display_name, "") if is_legacy(path) else (_parts(kind.display_name)[-2],
-                                                               place.rpartition("/")[2])
-        places.setdefault(key, []).append(place)
+def _keys_by_layout(known: TargetLayout | None, wanted: Collection[str],
+                    path: Path) -> dict[str, str]:
+    own = None if known is None else known.legacy if is_legacy(path) else known.weights
+    return {} if own is None else {
+        array.path: array.key for array in own.arrays if array.key in wanted
+    }
+
+
+def _paths_by_name(plan: Plan, file: FileLayout, path: Path) -> dict[str, list[str]]:
+    """Return for each key the paths of the arrays that carry its name."""
+    keys: dict[tuple[str, str], list[str]] = {}
+    for key, spec in plan.targets.items():
+        layer = f"/{spec.display_name}".split("/")[-2]
+        name = (spec.display_name, "") if is_legacy(path) else (layer, key.rpartition("/")[2])
+        keys.setdefault(name, []).append(key)
     found: dict[str, list[str]] = {}
-    for key, name in _names(file, path):
-        for place in places.get(key, ()):
-            found.setdefault(place, []).append(name)
+    for name, array_path in _names(file, path):
+        for key in keys.get(name, ()):
+            found.setdefault(key, []).append(array_path)
     return found
 
 
 def _names(file: FileLayout, path: Path) -> Iterator[tuple[tuple[str, str], str]]:
-    """(name, array's path): label and "" in the legacy format, the leaf layer's name and the number
-    of its variable in the newer ones.
+    """Yield names and array's path: display name and "" in the legacy format, the leaf layer's name
+    and the number of its variable in the newer ones.
     """
     paths = {array.path for array in file.arrays}
     attributes = attributes_of(file)
     if not is_legacy(path):
-        for name in paths:
-            group, _, number = name.rpartition("/")
+        for array_path in paths:
+            group, _, number = array_path.rpartition("/")
             layer = attributes.get(group, {}).get("name")
             if isinstance(layer, str):
-                yield (layer, number), name
+                yield (layer, number), array_path
         return
     for group, stated in attributes.items():
         layer = group.rpartition("/")[2]
         for weight in name_list(stated, "weight_names"):
-            label = weight.removesuffix(":0")
-            label = label if label.startswith(f"{layer}/") else f"{layer}/{label}"
+            name = weight.removesuffix(":0")
+            name = name if name.startswith(f"{layer}/") else f"{layer}/{name}"
             if f"{group}/{weight}" in paths:
-                yield (label, ""), f"{group}/{weight}"
-
-
-def _parts(label: str) -> list[str]:
-    parts = label.split("/")
-    return parts if len(parts) > 1 else ["", *parts]
+                yield (name, ""), f"{group}/{weight}"
 
 
 def _framework(file: FileLayout,

@@ -13,7 +13,7 @@ import pytest
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 from keras_torch_convert.keras_io.keras_save import write_with_keras
-from keras_torch_convert.keras_io.layout_from_save import NotListedError, listed_by_keras
+from keras_torch_convert.keras_io.layout_from_save import NoLayoutError, layout_of_save
 from keras_torch_convert.keras_io.model import read_target
 from keras_torch_convert.keras_io.model_writer import transaction
 from keras_torch_convert.spec.target import Target
@@ -130,8 +130,8 @@ def test_a_class_that_saves_in_its_own_way_is_left_to_it(keras: Any, tmp_path: P
 
     saved: list[str] = []
     target = filled(Saving([keras.Input((3,)), keras.layers.Dense(2, name="head")]))
-    with pytest.raises(NotListedError, match="a way of its own"):
-        listed_by_keras(target)
+    with pytest.raises(NoLayoutError, match="a way of its own"):
+        layout_of_save(target)
     file = save_model(target, tmp_path / "model.h5")
     assert len(saved) == 1
     assert any("a way of its own" in note for note in file.notes)
