@@ -7,8 +7,7 @@ with one of its own. Both models are then called so that they give the values th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +17,7 @@ from ..running.input_pair import Call, InputPair
 from ..running.keras_values import intercepted_calls
 from ..running.outputs import as_array, leaves_by_name, leaves_of, squeezed
 from ..running.torch_steps import SAME_VALUES
-from ..running.torch_trace import every_operation
+from ..running.torch_trace import every_module, every_operation
 from ..spec.target import Target
 from ..util.text import join_names
 from .outputs import Arrays, ComparedOutputs, distance
@@ -194,38 +193,23 @@ def _keras_with(call: Call, tap: Tap, target: Target) -> Call:
 def _torch_with(call: Call, tap: Tap) -> Call:
     """Return the call of a torch module with a tap on every operation."""
     def tapped(module: Any, inputs: Any) -> Any:
-        paths: list[str] = []
+        names = {id(inner): path for path, inner in module.named_modules()}
+        paths = [""]
+
+        def enter(inner: Any, _: Any) -> None:
+            paths.append(names.get(id(inner), ""))
+
+        def leave(*_: Any) -> None:
+            paths.pop()
 
         def operation(func: Any, args: Any, kwargs: Any) -> Any:
             result = func(*args, **kwargs)
             name = func.overloadpacket.__name__
             keeps = getattr(func, "is_view", False) or name in (*SAME_VALUES, "_to_copy")
-            number = tap.begin("" if keeps else name, paths[-1] if paths else "")
-            tap.end(number, leaves_of(result))
+            tap.end(tap.begin("" if keeps else name, paths[-1]), leaves_of(result))
             return result
 
-        with _paths_noted(module, paths), every_operation(operation):
+        with every_module(enter, leave), every_operation(operation):
             return call(module, inputs)
 
     return tapped
-
-
-@contextmanager
-def _paths_noted(module: Any, paths: list[str]) -> Iterator[None]:
-    """Keep in `paths` the paths of the modules that are running, the innermost last."""
-    from torch.nn.modules.module import (register_module_forward_hook,
-                                         register_module_forward_pre_hook)
-
-    names = {id(inner): path for path, inner in module.named_modules()}
-
-    def leave(*_: Any) -> None:
-        paths.pop()
-
-    before = register_module_forward_pre_hook(
-        lambda inner, _: paths.append(names.get(id(inner), "")))
-    after = register_module_forward_hook(leave)
-    try:
-        yield
-    finally:
-        before.remove()
-        after.remove()

@@ -158,6 +158,20 @@ def every_operation(operation: Callable[[Any, Any, Any], Any]) -> Any:
     return Mode()  # type: ignore[no-untyped-call]
 
 
+@contextmanager
+def every_module(enter: Callable[[Any, Any], None], leave: Callable[[Any, Any, Any, Any],
+                                                                    None]) -> Iterator[None]:
+    """Call `enter(module, args)` before each module's forward, and `leave(module, args, kwargs,
+    output)` behind it.
+    """
+    from torch.nn.modules.module import (register_module_forward_hook,
+                                         register_module_forward_pre_hook)
+
+    with (register_module_forward_pre_hook(enter),
+          register_module_forward_hook(leave, with_kwargs=True)):
+        yield
+
+
 def _fitting_mode(values: dict[str, Any]) -> Any:
     """Return a mode that gives every batch normalization the statistics of the data that it meets,
     disturbed a little.
@@ -218,17 +232,8 @@ class Recorder:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Note what happens inside the `with` block."""
-        from torch.nn.modules.module import (register_module_forward_hook,
-                                             register_module_forward_pre_hook)
-
-        before = register_module_forward_pre_hook(self.enter)
-        after = register_module_forward_hook(self.leave, with_kwargs=True)
-        try:
-            with every_operation(self.operation):
-                yield
-        finally:
-            before.remove()
-            after.remove()
+        with every_module(self.enter, self.leave), every_operation(self.operation):
+            yield
 
     @contextmanager
     def unobserved(self) -> Iterator[None]:
