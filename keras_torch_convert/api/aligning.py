@@ -27,7 +27,7 @@ from ..torch_io.stored_names import with_stored_names
 from ..util.time_limit import DEFAULT_TIME_LIMIT, TimeLimit
 
 if TYPE_CHECKING:
-    from ..alignment.activations.search import Alignment
+    from ..alignment.activations.outcome import Alignment
     from ..alignment.static.proposal import StaticAlignment
     from ..running.input_pair import Call, InputPair
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..alignment.activations.search import Alignment
+from ..alignment.activations.outcome import Alignment
 from ..alignment.static.proposal import StaticAlignment
 from ..comparison.verdict import Comparison
 from ..keras_io.write_from_layout import WrittenFile

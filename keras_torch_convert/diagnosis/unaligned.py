@@ -25,7 +25,7 @@ from .description import internal_error
 from .diagnosis import Diagnosis
 
 if TYPE_CHECKING:
-    from ..alignment.activations.search import Alignment
+    from ..alignment.activations.outcome import Alignment
     from ..running.input_pair import InputPair
 
 MAX_SHOWN = 4

@@ -5,24 +5,19 @@ down what was found.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import inf, isfinite
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from math import inf
 from typing import Any
 
-from ...plan.evaluation import Evaluation
-from ...plan.expressions import Tensor, tensors_of
 from ...plan.plan import Plan
-from ...plan.recipe import Assignment, Constant
-from ...rules.families.normalization import NEUTRAL
 from ...running.input_pair import InputPair
 from ...running.keras_values import intercepted_calls, trial_values
 from ...running.randomize import randomized_values
 from ...running.run import no_grad, preserve_rng_state
 from ...running.torch_trace import trace_module
-from ...spec.roles import role_of
 from ...spec.source import Source
-from ...spec.target import Target, TargetLayer, TargetVariable
+from ...spec.target import Target
 from ...util.time_limit import OutOfTime, TimeLimit
 from ..hints import check_hints
 from ..names import name_similarity
@@ -30,9 +25,10 @@ from .branching import MOST_PASSES_FOR_A_LINK, MOST_PASSES_FOR_LINKS, Backtrack,
 from .candidates import layer_mappings
 from .channel_order import OUTPUTS, Unflatten, counted_channels_last
 from .folding import Fold, with_row
-from .integers import integers_of_torch, is_integer
+from .integers import integers_of_torch
 from .keras_pass import KerasPass
 from .one_sided import GOES_ON, goes_on_behind, without_other_outputs
+from .outcome import Alignment, common_layer, without_unused, written_down
 from .pass_state import (DIFFERS, GIVEN_ITS_INPUT, TOLD_BY_BOTH, UNDECIDED, Match, PassConfig,
                          SearchState)
 from .trace_index import TraceIndex
@@ -41,74 +37,6 @@ from .unused_weights import unused_weights
 # Of whole models with randomized weights; rounding and approximated activations stay below, a
 # weight in the wrong place does not.
 SAME_OUTPUTS_BELOW = 1e-2
-
-
-@dataclass(slots=True)
-class Alignment:
-    """What running both models found: for each layer the evidence, what stayed open, what this
-    input does not reach; sentences about what was `changed` in the torch module.
-    """
-
-    matches: dict[str, Match]
-    open: dict[str, str]
-    left_over: tuple[str, ...]
-    backtracks: int
-    is_out_of_time: bool = False
-    changed: tuple[str, ...] = ()
-
-    def summary(self) -> str:
-        """How the alignment was found, in words."""
-        return "found by running both models"
-
-    def notes(self) -> tuple[str, ...]:
-        """What the report should say besides."""
-        if not self.backtracks:
-            return self.changed
-        choices = "a choice was" if self.backtracks == 1 else f"{self.backtracks} choices were"
-        return (*self.changed,
-                f"while aligning {choices} taken back, since what followed did not fit")
-
-    @property
-    def differs(self) -> bool:
-        """True when some layer does something else than its counterpart in torch."""
-        return any(match.how == DIFFERS for match in self.matches.values())
-
-    def evidence(self) -> dict[str, str]:
-        """Layer label and variable label to the reason in words."""
-        found = {}
-        for match in self.matches.values():
-            sentence = match.in_words()
-            found[match.layer.display_name] = sentence
-            for variable, entry in match.mapping.entries:
-                found[variable.display_name] = (
-                    f"from {', '.join(tensors_of(entry.expression))} ({entry.rule}): "
-                    f"{sentence}")
-        return found
-
-    def statuses(self, explained: Collection[str], all_explained: bool) -> dict[str, str]:
-        """Layer label to how much is known of its match, given the layers whose difference is
-        `explained` by a proven cause.
-        """
-        return {
-            label: match.status(explained, all_explained) for label, match in self.matches.items()
-        }
-
-    def doubted_places(self) -> frozenset[str]:
-        """Places of the variables of layers whose output nothing in torch confirmed, or that got a
-        value which torch does not have: a layer that is made to do nothing, or a part of what it
-        does, may give an output of torch's by that.
-        """
-        return frozenset(variable.key for one in self.matches.values()
-                         if one.is_tentative or any(not tensors_of(entry.expression)
-                                                    for _, entry in one.mapping.entries)
-                         for variable in one.layer.variables)
-
-    def output_distances(self) -> dict[str, float]:
-        """Layer label to how far its output was from torch's, where it was compared."""
-        return {
-            one.layer.display_name: one.output_distance
-            for one in self.matches.values() if isfinite(one.output_distance)
-        }
 
 
 def align_by_running(source: Source, target: Target, inputs: InputPair, hints: Mapping[str, str],
@@ -174,17 +102,6 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
     return plan, alignment
 
 
-def without_unused(plan: Plan, alignment: Alignment,
-                   idle: Collection[str]) -> tuple[Plan, Alignment]:
-    """The same with weights left out on whose values no output depends."""
-    dropped = {
-        **plan.dropped,
-        **dict.fromkeys(idle, "computed with, but no output depends on it at this input")
-    }
-    left_over = tuple(name for name in alignment.left_over if name not in idle)
-    return replace(plan, dropped=dropped), replace(alignment, left_over=left_over)
-
-
 def settle_by_names(state: SearchState, trace_index: TraceIndex, target: Target, *,
                     include_open: bool) -> None:
     """Layers that this input never called (and with `include_open` those that nothing proved) by
@@ -209,8 +126,8 @@ def settle_by_names(state: SearchState, trace_index: TraceIndex, target: Target,
         mapping = next(layer_mappings(tuple(free[:12]), trace_index.shapes, leaf, ()), None)
         if mapping is not None:
             how = "names and shapes alone, unproven"
-            state.matches[leaf.display_name] = Match(leaf, mapping, _common(mapping.names), how,
-                                                     inf, inf, len(free))
+            state.matches[leaf.display_name] = Match(leaf, mapping, common_layer(mapping.names),
+                                                     how, inf, inf, len(free))
             state.open.pop(leaf.display_name, None)
             taken.update(mapping.names)
 
@@ -374,108 +291,3 @@ def one_pass(trace_index: TraceIndex, target: Target, keras_call: Callable[[], A
         trace_index, target, keras_call,
         replace(again,
                 in_both_orders=config.in_both_orders | {(changed.display_name, changed.made)}))
-
-
-def written_down(state: SearchState, trace_index: TraceIndex, source: Source, target: Target,
-                 backtracks: int) -> tuple[Plan, Alignment]:
-    """The Plan in the target's order, with a rule for every weight that has no partner."""
-    order = {place: number for number, place in enumerate(target.variables)}
-    assignments = {
-        variable.key:
-            Assignment(variable.key, entry.expression, entry.rule, doubt_about(match, variable))
-        for match in state.matches.values() for variable, entry in match.mapping.entries
-    }
-    assignments |= {
-        variable.key: Assignment(variable.key, entry.expression, entry.rule, "")
-        for variable, entry in trace_index.integers
-    }
-    reached = {tied for name in trace_index.trace.reached for tied in trace_index.tied[name]}
-    taken = {
-        tied for match in state.matches.values() for name in match.mapping.names
-        for tied in trace_index.tied[name]
-    }
-    unreached = tuple(name for name in source
-                      if name in trace_index.shapes and name not in reached and name not in taken)
-    dropped = dict.fromkeys(unreached, "not reached by this input")
-    dropped |= {
-        name: "a constant of the computation" for name, tensor in source.items()
-        if name not in trace_index.shapes and name not in taken and tensor.kind == "buffer"
-    }
-    kept: dict[str, str] = {}
-    for leaf in target.leaves():
-        rule = reason_to_keep(leaf, state)
-        if rule:
-            kept |= {
-                variable.key: rule for variable in leaf.variables if variable.key not in assignments
-            }
-            state.open.pop(leaf.display_name, None)
-        integers = [one for one in leaf.variables if is_integer(one) and one.key not in assignments]
-        kept |= {
-            one.key: "whole numbers, which are no weights"
-            for one in integers if one.key not in kept
-        }
-    pairs = tuple((_common(match.mapping.names), match.layer.display_name)
-                  for match in state.matches.values() if match.mapping.names)
-    left_over = tuple(name for name in source if name in reached and name not in taken)
-    constants = tuple(without_effect(left_over, state, source))
-    plan = Plan(tuple(sorted(assignments.values(), key=lambda item: order[item.key])), dropped,
-                kept, pairs, constants)
-    known = {name for constant in constants for name in tensors_of(constant.expression)}
-    left_over = tuple(name for name in left_over if name not in known)
-    return plan, Alignment(state.matches, state.open, left_over, backtracks)
-
-
-def without_effect(left_over: Sequence[str], state: SearchState,
-                   source: Source) -> Iterator[Constant]:
-    """Gains that are 1 and offsets that are 0 throughout, of torch layers whose other weights went
-    to a Keras layer that has none.
-    """
-    layers = {
-        name.rpartition(".")[0]: one.layer for one in state.matches.values()
-        for name in one.mapping.names
-    }
-    evaluation = Evaluation(source)
-    for name in left_over:
-        layer, value = layers.get(name.rpartition(".")[0]), NEUTRAL.get(role_of(name) or "")
-        if layer is None or value is None or "Normalization" not in layer.class_name:
-            continue
-        if bool((evaluation.values(Tensor(name), source[name].dtype, name) == value).all()):
-            yield Constant(Tensor(name), value,
-                           f"'{layer.display_name}' has none, and {value:g} changes nothing")
-
-
-def doubt_about(match: Match, variable: TargetVariable) -> str:
-    """What stays unproven about a variable, "" when its layer was told by its input or output."""
-    if match.how == DIFFERS:
-        return (f"'{match.layer.display_name}' does something else than "
-                f"{match.unit or 'the whole module'} in torch on the same input: they were "
-                "matched by their input and their names")
-    if match.how == UNDECIDED:
-        return (f"'{match.layer.display_name}' was told from others of its shape by its name: the "
-                "models differ behind them")
-    if match.output_distance < inf and variable.key not in match.without_effect:
-        return ""
-    return (f"'{variable.display_name}' was paired by names and shapes alone: this input does not "
-            "reach it, or nothing it computes is in torch")
-
-
-def reason_to_keep(leaf: TargetLayer, state: SearchState) -> str:
-    """Why a layer without a partner may keep its values, "" when it may not."""
-    if leaf.display_name in state.kept:
-        return state.kept[leaf.display_name]
-    if "Normalization" in leaf.class_names:
-        return "constants of the Keras model's own preprocessing"
-    if leaf.display_name not in state.matches and leaf.display_name not in state.open:
-        return "not reached by this input"
-    return ""
-
-
-def _common(names: Sequence[str]) -> str:
-    """The layer that the names of some weights have in common."""
-    split = [name.split(".") for name in names]
-    common = []
-    for parts in zip(*split, strict=False):
-        if len(set(parts)) > 1:
-            break
-        common.append(parts[0])
-    return ".".join(common[:max(1, min(len(name) for name in split) - 1)])
