@@ -1,4 +1,6 @@
-"""What other packages add, by entry points: https://packaging.python.org/specifications/entry-points.
+"""What other packages add, by entry points.
+
+Format: https://packaging.python.org/specifications/entry-points
 """
 
 from __future__ import annotations
