@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ... import _core
 from ..names import words_of
@@ -24,6 +25,15 @@ WEIGHT_OF_NAMES = 1.0
 WEIGHT_OF_SCHEME = 1.5
 WEIGHT_OF_ORDER = 0.7
 WITHOUT_PARTNER = 6.0
+# What a layer of the same rank among those of its kind counts, where both lists are in order.
+WEIGHT_OF_RANK = 1.0
+# Pairs with this margin are witnesses to whether they are, and so many of them must agree.
+_WITNESS = 0.45
+_IN_ORDER = 0.9
+# A name that is so much more alike speaks against the order.
+_SPEAKS = 0.3
+# The order alone is worth this margin at most.
+_MOST_BY_RANK = 1.0
 # By how much the assignment must be better than any without a pair for the pair to teach the next
 # round; the first one teaches nobody.
 SETTLED_FROM = (5.5, 0.6, 0.45, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05)
@@ -36,6 +46,8 @@ MOST_CANDIDATES = 96
 _RARE = 8
 # Half of the order, for layers without a name of their own.
 _SHARE_OF_GROUP = 0.5
+
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +89,15 @@ def match(sides: Sides, sorted_by_name: bool = False) -> list[StaticMatch | None
     names = similarities(keras, torch, rows, columns)
     scheme = scheme_of(keras, torch)
     follows = np.full(len(columns), 0.5)
-    order = order_in_group = nearness(np.abs(joined_lists(ranks).items - expected[rows]))
+    apart = np.abs(joined_lists(ranks).items - expected[rows])
+    order = order_in_group = nearness(apart)
+    ordered, off_rank = np.zeros(len(keras), bool), np.zeros(len(columns))
     share = share_of_group(sides)[rows]
     standing = np.array(spans(sides), np.int64)
     alone = np.full(len(keras), WITHOUT_PARTNER)
     for least in SETTLED_FROM:
         costs = WEIGHT_OF_NAMES * (1 - names) + WEIGHT_OF_SCHEME * (
-            1 - follows) + WEIGHT_OF_ORDER * (1 - order)
+            1 - follows) + WEIGHT_OF_ORDER * (1 - order) + WEIGHT_OF_RANK * off_rank
         costs = np.maximum(costs, 0.0)
         chosen, margins = _core.assign(lists.starts, columns, costs, alone, len(torch),
                                        WITHOUT_PARTNER)
@@ -93,10 +107,19 @@ def match(sides: Sides, sorted_by_name: bool = False) -> list[StaticMatch | None
             if not sorted_by_name:
                 near = among_neighbors(settled, rows, columns, standing, order)
                 order = (1 - share) * near + share * order_in_group
+                if least <= _WITNESS:
+                    ordered = groups_in_order(sides, rows, apart < 0.5, names,
+                                              (chosen[rows] == columns)
+                                              & (margins[rows] >= _WITNESS))
+                    off_rank = ordered[rows] & (apart >= 0.5)
     result: list[StaticMatch | None] = [None] * len(keras)
     for pair in np.flatnonzero(chosen[rows] == columns):
         row = int(rows[pair])
-        result[row] = StaticMatch(int(columns[pair]), float(margins[row]),
+        margin = float(margins[row])
+        if ordered[row]:
+            # Two layers that change places both lose their ranks.
+            margin = max(margin - 2 * WEIGHT_OF_RANK, min(margin, _MOST_BY_RANK))
+        result[row] = StaticMatch(int(columns[pair]), margin,
                                   len(sides.groups[sides.group_of[row]]), float(names[pair]),
                                   float(follows[pair]), float(order[pair]))
     return result
@@ -123,6 +146,33 @@ def share_of_group(sides: Sides) -> Numbers:
         if len(rows) == len(sides.groups[group]):
             share[rows] = [_SHARE_OF_GROUP * (count[sides.names[row]] > 1) for row in rows]
     return share
+
+
+def groups_in_order(sides: Sides, rows: Numbers, at_rank: Flags, names: Numbers,
+                    nearly_sure: Flags) -> Flags:
+    """Return for each Keras layer whether those of its kind stand in the same order on both sides.
+
+    That is so where there are as many torch layers of the kind, no name speaks for another rank,
+    and the pairs that are nearly sure all have the same rank on both sides, as nearly all of other
+    layers of the class have.
+    """
+    best, own = np.zeros(len(sides.layers)), np.zeros(len(sides.layers))
+    np.maximum.at(best, rows, names)
+    np.maximum.at(own, rows[at_rank], names[at_rank])
+    groups = _rows_of_groups(sides)
+    witnesses: dict[str, list[bool]] = defaultdict(list)
+    elsewhere = {sides.group_of[row] for row in np.flatnonzero(best - own > _SPEAKS)}
+    for row, same in zip(rows[nearly_sure], at_rank[nearly_sure], strict=True):
+        if len(groups[sides.group_of[row]]) > 1:
+            witnesses[sides.layers[row].class_name].append(bool(same))
+        if not same:
+            elsewhere.add(sides.group_of[row])
+    in_order = np.zeros(len(sides.layers), bool)
+    for group, members in groups.items():
+        told = witnesses[sides.layers[members[0]].class_name] or [True]
+        in_order[members] = (len(members) == len(sides.groups[group]) and group not in elsewhere
+                             and sum(told) >= _IN_ORDER * len(told))
+    return in_order
 
 
 def _rows_of_groups(sides: Sides) -> dict[int, list[int]]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ...errors import AlignmentError, TransferError
-from ...plan.expressions import tensors_of
+from ...plan.derived_tensors import derive
+from ...plan.expressions import Permute, Tensor, tensors_of
 from ...plan.recipe import Assignment
 from ...rules.families.flattened import counts_inputs, hidden_doubt
 from ...rules.families.position_tables import Resize, with_resized_tables
@@ -21,6 +22,8 @@ from ..regrouping import single_cells
 from .fused import in_parts, put_together
 
 Signature = tuple[object, ...]
+# So many matrices that are not square must tell that all count their inputs first.
+_MATRICES_THAT_TELL = 2
 
 
 @dataclass(slots=True)
@@ -256,9 +259,39 @@ def spans(sides: Sides) -> list[tuple[int, int]]:
 
 
 def distinct_layers(source: Source, torch_layers: Sequence[TorchLayer]) -> list[TorchLayer]:
-    """Return the torch layers without tensors that are another name of an earlier one."""
+    """Return the torch layers without tensors that are another name of an earlier one, matrices as
+    torch.nn.Linear has them.
+    """
     again = {name for names in source.tied for name in names[1:]}
     kept = (replace(one, tensors=tuple(tensor
                                        for tensor in one.tensors if tensor.name not in again))
             for one in torch_layers)
-    return [one for one in kept if one.tensors]
+    return _outputs_first([one for one in kept if one.tensors])
+
+
+def _outputs_first(torch_layers: list[TorchLayer]) -> list[TorchLayer]:
+    """Return the layers with their matrices turned where they count inputs first, as GPT-2's do.
+
+    The biases tell: they are as long as the last axis of every matrix that is not square.
+    """
+    matrices = {
+        layer.name: (weight, bias) for layer in torch_layers for weight in layer.tensors
+        for bias in layer.tensors if last_part(weight.name) == "weight"
+        and last_part(bias.name) == "bias" and len(weight.shape) == 2 and len(bias.shape) == 1
+    }
+    told = [
+        weight.shape[1] == bias.shape[0]
+        for weight, bias in matrices.values() if weight.shape[0] != weight.shape[1]
+    ]
+    if len(told) < _MATRICES_THAT_TELL or not all(told):
+        return torch_layers
+    turned = {
+        weight.name:
+            derive(f"{name}.turned.weight", Permute(Tensor(weight.name), (1, 0)), [weight],
+                   rule="a matrix that counts its inputs first")
+        for name, (weight, _) in matrices.items()
+    }
+    return [
+        replace(layer, tensors=tuple(turned.get(one.name, one) for one in layer.tensors))
+        for layer in torch_layers
+    ]

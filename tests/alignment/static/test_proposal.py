@@ -335,3 +335,76 @@ def test_a_module_of_several_recurrent_layers_fills_as_many_keras_layers(kind, b
 
     assert report.complete
     assert difference_on(module, model, (7, 3)) < 1e-5
+
+
+def only_norms_and_matrices(names: tuple[str, str], width: int = 8) -> tuple[Any, Any]:
+    """Two blocks of a norm, a matrix, a norm and a matrix; torch calls its norms by `names`, Keras
+    has the second one of a block first in its name.
+    """
+    import keras
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.add_module(names[0], nn.LayerNorm(width))
+            self.attn = nn.Linear(width, width)
+            self.add_module(names[1], nn.LayerNorm(width))
+            self.mlp = nn.Linear(width, width)
+
+    module = randomized(nn.ModuleDict({"layers": nn.ModuleList([Block(), Block()])}))
+    layers = keras.layers
+    x = inputs = keras.Input((width,))
+    for number in range(2):
+        for norm, dense in (("attention_norm", "attn"), ("ffn_norm", "mlp")):
+            x = layers.LayerNormalization(name=f"layer_{number}_{norm}")(x)
+            x = layers.Dense(width, name=f"layer_{number}_{dense}")(x)
+    return module, keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize("names", [("input_norm", "post_attention_norm"), ("norm1", "norm2"),
+                                   ("ln_a", "ln_b")])  # yapf: disable
+def test_names_that_only_mislead_a_little_give_way_to_two_lists_in_order(names):
+    module, model = only_norms_and_matrices(names)
+
+    report = ktc.convert(module.state_dict(), model, accept_unproven=True)
+
+    pairs = {keras: torch for torch, keras in report.plan.pairs}
+    for number in range(2):
+        assert pairs[f"layer_{number}_attention_norm"] == f"layers.{number}.{names[0]}"
+        assert pairs[f"layer_{number}_ffn_norm"] == f"layers.{number}.{names[1]}"
+        assert report.confidence[f"layer_{number}_ffn_norm/gamma"] < 0.9
+
+
+def test_names_that_tell_win_over_the_order():
+    module, model = only_norms_and_matrices(("ffn_norm", "attention_norm"))
+
+    report = ktc.convert(module.state_dict(), model, accept_unproven=True)
+
+    pairs = {keras: torch for torch, keras in report.plan.pairs}
+    assert pairs["layer_1_attention_norm"] == "layers.1.attention_norm"
+    assert pairs["layer_0_ffn_norm"] == "layers.0.ffn_norm"
+
+
+def test_matrices_that_count_their_inputs_first_are_turned_square_ones_too():
+    import keras
+    from torch import nn
+
+    linear = randomized(nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 9), nn.Linear(9, 4)))
+    state = {
+        f"c_{name}": tensor.T.contiguous() if tensor.ndim == 2 else tensor
+        for name, tensor in linear.state_dict().items()
+    }
+    model = keras.Sequential([
+        keras.Input((6,)),
+        *(keras.layers.Dense(units, name=f"c_{number}") for number, units in enumerate((9, 9, 4)))
+    ])
+
+    report = ktc.convert(state, model, accept_unproven=True)
+
+    for number, layer in enumerate(model.layers):
+        np.testing.assert_array_equal(layer.get_weights()[0], state[f"c_{number}.weight"].numpy())
+    assert "counts its inputs first" in report.explain("c_1/kernel")
+    plain = {name.removeprefix("c_"): one for name, one in linear.state_dict().items()}
+    ktc.convert(plain, model, accept_unproven=True)
+    np.testing.assert_array_equal(model.layers[1].get_weights()[0].T, plain["1.weight"].numpy())
