@@ -31,7 +31,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick lint format test-c sanitize hostile fuzz valgrind bench zoo docs notebook picture clean distclean zoo-quick
+.PHONY: help demo test test-quick lint format test-c sanitize sanitize-threads hostile fuzz valgrind bench zoo docs notebook picture clean distclean zoo-quick
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
@@ -65,6 +65,9 @@ test-c: ## run the C kernels' unit tests, without Python, under ASan and UBSan
 
 sanitize: $(VENV)/made-test ## run the Python tests of the C extension under ASan and UBSan
 	PYTHON=$(CURDIR)/$(BIN)/python bash tests/sanitize.sh
+
+sanitize-threads: $(VENV)/made-test ## run what releases the GIL in many threads under TSan
+	PYTHON=$(CURDIR)/$(BIN)/python bash tests/sanitize.sh thread
 
 hostile: $(VENV)/made-test $(VENV)/built ## read 5,000 files made to do harm; writes docs/security.md (under ten minutes)
 	$(BIN)/python -m tests.hostile.attack --cases 5004 --with-torch --write docs/security.md

@@ -2,7 +2,7 @@
 
 Debug switches, by environment: KTC_WERROR=1 turns every warning into an error (as CI does),
 KTC_SANITIZE=1 builds with AddressSanitizer and UndefinedBehaviorSanitizer (tests/sanitize.sh runs
-the suite on that).
+the suite on that), KTC_SANITIZE=thread with ThreadSanitizer (tests/sanitize.sh thread).
 """
 
 import os
@@ -82,8 +82,11 @@ else:
             sysconfig.get_paths()["include"], "-isystem",
             numpy.get_include()
         ]
-    if os.environ.get("KTC_SANITIZE") == "1":
-        sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    sanitizer = os.environ.get("KTC_SANITIZE")
+    if sanitizer:
+        sanitize = ["-fsanitize=thread"] if sanitizer == "thread" else [
+            "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"
+        ]
         compile_args += [*sanitize, "-O1", "-g", "-fno-omit-frame-pointer"]
         link_args += sanitize
     else:

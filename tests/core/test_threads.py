@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -81,3 +82,20 @@ def test_several_threads_may_read_one_source() -> None:
     with ThreadPoolExecutor(4) as threads:
         for target in threads.map(work, range(8)):
             assert target.tobytes() == LARGE.T.tobytes()
+
+
+def test_many_threads_write_and_compare_files_from_one_source() -> None:
+    halves = LARGE[:400].astype(np.float16)
+
+    def work(_: int) -> bool:
+        buffer = np.empty(9 << 20, np.uint8)
+        with tempfile.TemporaryFile() as file:
+            file.truncate(4 * halves.size)
+            at = (file.fileno(), 0)
+            _core.write_values(LARGE[:400].T, None, at, buffer, None, None)
+            same = _core.holds_values(LARGE[:400].T, None, at, buffer, None, None)
+            _core.write_values(halves.T, None, at, buffer, None, "float16")
+            return same and _core.holds_values(halves.T, None, at, buffer, None, "float16")
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(work, range(16)))
