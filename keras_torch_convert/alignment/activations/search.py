@@ -29,8 +29,8 @@ from .integers import integers_of_torch
 from .keras_pass import KerasPass
 from .one_sided import GOES_ON, goes_on_behind, without_other_outputs
 from .outcome import Alignment, common_layer, without_unused, written_down
-from .pass_state import (DIFFERS, GIVEN_ITS_INPUT, TOLD_BY_BOTH, UNDECIDED, Match, PassConfig,
-                         SearchState)
+from .pass_state import (BY_NAME_AND_SHAPE, DIFFERS, GIVEN_ITS_INPUT, TOLD_BY_BOTH, UNDECIDED,
+                         Match, PassConfig, SearchState)
 from .trace_index import TraceIndex
 from .unused_weights import unused_weights
 
@@ -68,17 +68,8 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
     backtracks = 0
     if not state.is_out_of_time and not (finished and state.is_whole):
         # A layer whose input is in another order, or which differs, costs one pass this way.
-        kept = trace(keep_arrays=True)
-        first = state
-        state, backtracks = search_through(kept, target, keras_call, hints, limit)
-        if state.is_out_of_time and len(state.matches) < len(first.matches):
-            state = replace(first, is_out_of_time=True)
-        alone, _ = one_pass(kept, target, keras_call,
-                            PassConfig({}, dict(state.matches), False, hints))
-        if is_the_same_model(alone, kept):
-            state.matches = alone.matches
-        else:
-            _mark_differences(state)
+        state, backtracks = search_through(trace(keep_arrays=True), target, keras_call, hints,
+                                           limit, state)
     if state.is_out_of_time:
         _leave_the_rest_open(state, target, limit)
     settle_by_names(state, trace_index, target, include_open=accept_unproven)
@@ -125,9 +116,8 @@ def settle_by_names(state: SearchState, trace_index: TraceIndex, target: Target,
         free.sort(key=lambda name: -name_similarity(name, leaf.base_name))
         mapping = next(layer_mappings(tuple(free[:12]), trace_index.shapes, leaf, ()), None)
         if mapping is not None:
-            how = "names and shapes alone, unproven"
             state.matches[leaf.display_name] = Match(leaf, mapping, common_layer(mapping.names),
-                                                     how, inf, inf, len(free))
+                                                     BY_NAME_AND_SHAPE, inf, inf, len(free))
             state.open.pop(leaf.display_name, None)
             taken.update(mapping.names)
 
@@ -142,7 +132,26 @@ def _lacks_gains(target: Target) -> bool:
 
 
 def search_through(trace_index: TraceIndex, target: Target, keras_call: Callable[[], Any],
-                   hints: Mapping[str, str], limit: TimeLimit) -> tuple[SearchState, int]:
+                   hints: Mapping[str, str], limit: TimeLimit,
+                   first: SearchState) -> tuple[SearchState, int]:
+    """What passes with torch's values find, with what is known of each layer; when the time is up
+    before them that is what the `first` pass found, if it found more. And how often a choice was
+    taken back for good.
+    """
+    state, backtracks = _passes_to_the_end(trace_index, target, keras_call, hints, limit)
+    if state.is_out_of_time and len(state.matches) < len(first.matches):
+        state = replace(first, is_out_of_time=True)
+    alone, _ = one_pass(trace_index, target, keras_call,
+                        PassConfig({}, dict(state.matches), False, hints))
+    if is_the_same_model(alone, trace_index):
+        state.matches = alone.matches
+    else:
+        _mark_differences(state)
+    return state, backtracks
+
+
+def _passes_to_the_end(trace_index: TraceIndex, target: Target, keras_call: Callable[[], Any],
+                       hints: Mapping[str, str], limit: TimeLimit) -> tuple[SearchState, int]:
     """Passes in which every layer gets what torch computed before it, so that the end is reached
     though the models differ on the way.
 
