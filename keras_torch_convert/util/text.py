@@ -8,13 +8,14 @@ from difflib import get_close_matches
 MOST_NAMES = 6
 MOST_LINES = 12
 _MOST_SUGGESTIONS = 3
+_LONGEST_NAME = 300
 # Half of the letters: "s3" may be meant for "s1".
 _LEAST_ALIKE = 0.5
 
 
 def join_names(names: Iterable[object], most: int | None = MOST_NAMES, *, quoted: bool = False,
                separator: str = ", ", empty: str = "none") -> str:
-    """Join names in one line; count those that do not fit.
+    """Join names in one line; count those that do not fit, cut the middle of endless ones.
 
     Args:
         names: The names, or anything else with a short text.
@@ -29,7 +30,9 @@ def join_names(names: Iterable[object], most: int | None = MOST_NAMES, *, quoted
     >>> join_names(["a", "b", "c"], 2, quoted=True)
     "'a', 'b' and 1 more"
     """
-    texts = [repr(str(name)) if quoted else str(name) for name in names]
+    texts = [
+        shorten_middle(repr(str(name)) if quoted else str(name), _LONGEST_NAME) for name in names
+    ]
     shown = separator.join(texts[:most]) or empty
     rest = len(texts) - len(texts[:most])
     return f"{shown} and {rest} more" if rest else shown

@@ -67,3 +67,10 @@ def test_long_text_loses_its_end_or_its_middle() -> None:
 def test_a_fraction_in_percent() -> None:
     assert percent(0.97) == "97 %"
     assert percent(0.5) == "50 %"
+
+
+def test_a_name_without_end_is_cut_in_its_middle() -> None:
+    joined = join_names(["layer." + "a" * 5000 + ".weight", "b"])
+    assert len(joined) == 303
+    assert joined.startswith("layer.aaa")
+    assert joined.endswith("aaa.weight, b")
