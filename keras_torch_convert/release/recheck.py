@@ -83,6 +83,8 @@ class _Recheck:
             yield from self._conversion(plan, source)
         if models is not None:
             yield from self._outputs(plan, *models)
+        elif self.facts["comparison"] is None:
+            yield Finding("outputs: the card says that they were not compared")
 
     def _path(self, kind: str) -> Path:
         name: str = self.facts[kind]["file"]

@@ -246,6 +246,19 @@ def test_convert_writes_a_card_that_passes(tmp_path: Path, monkeypatch: pytest.M
     assert main(["recheck", "tiny.card.md", "--run-code"]) == 0
 
 
+def test_a_card_of_a_checkpoint_alone_says_that_nothing_was_compared(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(EXAMPLE / "weights" / "tiny.pth", tmp_path)
+
+    assert main(["convert", "tiny.pth", "zoo.tiny:tiny_keras", "--accept-unproven", "-o",
+                 "tiny.weights.h5", "--card", CARD]) == 0  # yapf: disable
+    assert main(["recheck", CARD]) == 0
+    assert "outputs: the card says that they were not compared" in capsys.readouterr().out
+
+
 def test_a_card_without_a_file_is_refused(made: Path, tmp_path: Path) -> None:
     torch_model, keras_model = models()
     report = ktc.convert(torch_model, keras_model)
