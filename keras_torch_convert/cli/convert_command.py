@@ -52,7 +52,8 @@ RESIZE_MODES = click.Choice(["bicubic", "bilinear"])
     image=(options.EXISTING_FILE, "A picture for the classic comparison. Default: a cat."),
     rescale_mode=(RESCALE_MODES, "How the picture's values are scaled."),
     resize=(RESIZE_MODES, "Resize position tables of other sizes."))
-@click.option("--input-shape", type=int, nargs=2, default=(224, 224), show_default=True,
+@click.option("--input-shape", type=click.IntRange(1), nargs=2, default=(224, 224),
+              show_default=True,
               help="Height and width of the picture, in pixels, where the model leaves them open.")
 @options.sample_option
 @options.strict_option

@@ -18,7 +18,7 @@ from ..util.atomic_file import check_writable
 from ..util.text import did_you_mean, shorten
 from .main import EXIT_CODES, InputError, Session
 from .models import BACKENDS, Model
-from .values import Json, NamedObject, check_setting, imported, is_object_name
+from .values import Finite, Json, NamedObject, check_setting, imported, is_object_name
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # The help of an option, with its click type where its default does not show it.
@@ -168,11 +168,11 @@ strict_option = click.option(
     help="What may be left over: nothing, tensors of PyTorch, or both sides. All is reported.")
 verdict_options = options_of(
     convert, accept=(click.Choice(["close", "equal"]), "The worst verdict to accept."), tolerance=(
-        click.FloatRange(0),
+        Finite(0),
         "The largest difference that counts as close, as a fraction of PyTorch's largest output."))
 time_option = options_of(
-    convert, time_limit=(click.FloatRange(0),
-                         "Seconds after which the search for layers ends, and that for causes."))
+    convert,
+    time_limit=(Finite(0), "Seconds after which the search for layers ends, and that for causes."))
 html_option = click.option("--html", type=FILE, help="Write the report as one HTML page.")
 adapter_option = click.option(
     "--adapter", type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -221,10 +221,15 @@ def read_sample(path: Path | None) -> Any:
     """Return the array of a sample file."""
     if path is None:
         return None
+    fault = InputError(f"{path} is not an .npy file of one array of numbers")
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path} is not an .npy file of one array of numbers") from error
+        found = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OverflowError, MemoryError) as error:
+        raise fault from error
+    # An archive of several arrays is another type.
+    if not isinstance(found, np.ndarray):
+        raise fault
+    return found
 
 
 def _rules(rules: Sequence[str]) -> dict[str, str] | None:

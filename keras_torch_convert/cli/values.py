@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -84,6 +85,16 @@ def _checked(kind: Any, value: Any, is_flag: bool) -> Any:
     if isinstance(value, str) and "\0" in value:
         raise ValueError("expected a text without null characters")
     return value
+
+
+class Finite(click.FloatRange):
+    """A number in a range, which is neither infinite nor undefined."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or fail."""
+        number: Any = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is no finite number", param, ctx)
+        return number
 
 
 class NamedObject(click.ParamType):  # type: ignore[type-arg]
