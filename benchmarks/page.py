@@ -42,9 +42,14 @@ def main() -> None:
     options = parser.parse_args()
     lines = [_introduction()]
     for path in sorted(options.results.glob("*.jsonl")):
-        lines.append(f"\n## {path.stem.removeprefix('bench_')}\n")
-        for line in path.read_text(encoding="utf-8").splitlines():
-            lines += _lines(json.loads(line))
+        lines.append(f"## {path.stem.removeprefix('bench_').capitalize()}\n")
+        # A benchmark that was run in parts has left its tables in parts.
+        tables: dict[str, dict[str, Any]] = {}
+        for table in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+            rows = tables.setdefault(table["title"], {**table, "rows": []})["rows"]
+            rows += [row for row in table["rows"] if row not in rows]
+        for table in tables.values():
+            lines += _lines(table)
     options.page.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 

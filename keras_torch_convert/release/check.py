@@ -128,7 +128,7 @@ def _md5_of_model(target: Any) -> str:
         path = Path(folder) / f"{target.name}.h5"
         check_path(path, target)
         with AtomicFile(path, durable=False) as new:
-            return write_model(target, new).digests["md5"]
+            return write_model(target, new, ("md5",)).digests["md5"]
 
 
 def renewed(text: str, path: Path, line: int, md5: str) -> str | None:
