@@ -18,7 +18,8 @@ from ...spec.target import Target, TargetLayer
 from ...util.text import bullets, join_names, percent
 from ..assemble import plan_of_pairs
 from .matching import StaticMatch, match
-from .sides import Sides, distinct_layers, doubtful_rows, sides_of, with_hints
+from .sides import (Sides, distinct_layers, doubtful_rows, layers_that_do_nothing, sides_of,
+                    with_hints)
 
 _DOUBT = ("weights were paired by shapes, names and order alone, which nothing proves: compare "
           "the outputs of both models before you trust them")
@@ -115,6 +116,9 @@ def align_statically(source: Source, target: Target, hints: Mapping[str, str],
     }
     plan = plan_of_pairs([(torch_layer, layer) for torch_layer, layer, _ in pairs], target, {},
                          dropped=groups.skipped, kept=kept, resize=resize)
+    absent = layers_that_do_nothing(
+        [layer for layer, one in zip(sides.layers, found, strict=True) if one is None], source)
+    plan = replace(plan, assignments=(*plan.assignments, *absent))
     unseen = doubtful_rows(target)
     doubts = {
         one.key: "; ".join(filter(None, (one.doubt, unseen.get(one.key))))
@@ -148,7 +152,13 @@ def _described(plan: Plan, source: Source, sides: Sides, pairs: tuple[Pair, ...]
     tied = {name: names for names in source.tied for name in names}
     left_over = tuple(name for name in source
                       if name not in plan.dropped and not used & {name, *tied.get(name, ())})
-    is_open = tuple(layer for layer, one in zip(sides.layers, found, strict=True) if one is None)
+    is_open = tuple(
+        layer for layer, one in zip(sides.layers, found, strict=True)
+        if one is None and not all(variable.key in assignments for variable in layer.variables))
+    for layer in (one for one in sides.layers if one.display_name not in evidence):
+        for variable in layer.variables if layer not in is_open else ():
+            confidence[variable.display_name] = _MOST_UNSEEN
+            evidence[variable.display_name] = assignments[variable.key].rule
     return StaticAlignment(pairs, is_open, left_over, confidence, evidence)
 
 

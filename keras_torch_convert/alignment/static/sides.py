@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from ...errors import AlignmentError, TransferError
 from ...plan.derived_tensors import derive
-from ...plan.expressions import Permute, Tensor, tensors_of
+from ...plan.expressions import Fill, Permute, Reshape, Tensor, tensors_of
 from ...plan.recipe import Assignment
 from ...rules.families.flattened import counts_inputs, hidden_doubt
 from ...rules.families.position_tables import Resize, with_resized_tables
@@ -134,6 +134,10 @@ def sides_of(target: Target, torch_layers: Sequence[TorchLayer], resize: Resize 
             units += cells
         else:
             units += in_parts(torch_layer, distinct, find, fits.fit) or _taken_apart(torch_layer)
+    units = [
+        table if (table := _without_batch(unit)) is not None and not fits_some(unit)
+        and fits_some(table) else unit for unit in units
+    ]
     alike: dict[Signature, list[int]] = defaultdict(list)
     for position, unit in enumerate(units):
         alike[_signature_of_torch(unit)].append(position)
@@ -193,6 +197,39 @@ def with_hints(sides: Sides, hints: Hints) -> Sides:
             group_of[row] = len(groups)
             groups.append(fitting)
     return replace(sides, groups=tuple(groups), group_of=tuple(group_of))
+
+
+def _without_batch(torch_layer: TorchLayer) -> TorchLayer | None:
+    """Return a layer of one table that torch holds as a batch of one, such as positions (1, n, d),
+    as the table; None for every other layer.
+    """
+    table = torch_layer.tensors[0]
+    if not _is_raw(torch_layer) or len(table.shape) < 3 or table.shape[0] != 1:
+        return None
+    single = derive(f"{table.name}.table.{last_part(table.name)}",
+                    Reshape(Tensor(table.name), table.shape[1:]), [table])
+    return replace(torch_layer, tensors=(single,))
+
+
+def layers_that_do_nothing(layers: Sequence[TargetLayer], source: Source) -> list[Assignment]:
+    """Return what makes batch normalizations do nothing, where the checkpoint has none at all."""
+    if any(role_of(name) in ("mean", "variance") for name in source):
+        return []
+    return [
+        Assignment(
+            variable.key, Fill(_value_that_does_nothing(variable.name, layer), variable.shape),
+            "torch has no batch normalization: filled so that it does nothing",
+            f"'{layer.display_name}' has no counterpart in torch, where nothing may "
+            "normalize: only equal outputs can prove it")
+        for layer in layers if "BatchNormalization" in layer.class_names
+        for variable in layer.variables
+    ]
+
+
+def _value_that_does_nothing(name: str, layer: TargetLayer) -> float:
+    if name == "moving_variance":
+        return 1.0 - float(layer.settings.get("epsilon") or 0.0)
+    return float(name == "gamma")
 
 
 def _taken_apart(torch_layer: TorchLayer) -> list[TorchLayer]:

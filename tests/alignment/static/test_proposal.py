@@ -408,3 +408,49 @@ def test_matrices_that_count_their_inputs_first_are_turned_square_ones_too():
     plain = {name.removeprefix("c_"): one for name, one in linear.state_dict().items()}
     ktc.convert(plain, model, accept_unproven=True)
     np.testing.assert_array_equal(model.layers[1].get_weights()[0].T, plain["1.weight"].numpy())
+
+
+def test_normalizations_that_torch_lacks_do_nothing_and_are_not_called_sure():
+    import keras
+    from torch import nn
+
+    module = randomized(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3)))
+    layers = keras.layers
+    model = keras.Sequential([
+        keras.Input((10, 10, 3)), layers.Conv2D(4, 3), layers.BatchNormalization(name="norm"),
+        layers.ReLU(), layers.Conv2D(5, 3)
+    ])  # yapf: disable
+
+    report = ktc.convert(module.state_dict(), model, accept_unproven=True)
+
+    assert ktc.verify(module, model).verdict == "equal"
+    assert report.confidence["norm/gamma"] == report.confidence["norm/moving_variance"] == 0.5
+    assert report.ok
+    # Where torch normalizes at all, a layer without a partner stays open.
+    normalized = nn.Sequential(*module, nn.BatchNorm2d(5))
+    with pytest.raises(AlignmentError, match="norm"):
+        ktc.convert(normalized.state_dict(), model, accept_unproven=True)
+
+
+def test_a_table_of_positions_with_a_batch_of_one_fills_an_embedding():
+    import keras
+    import torch
+
+    class Positions(keras.layers.Layer):
+        def __init__(self) -> None:
+            super().__init__(name="tokens")
+            self.position_embedding = keras.layers.Embedding(7, 4, name="position_embedding")
+            self.dense = keras.layers.Dense(4, name="dense")
+
+        def call(self, x: Any) -> Any:
+            return self.dense(x) + self.position_embedding(np.arange(7))
+
+    inputs = keras.Input((7, 3))
+    model = keras.Model(inputs, Positions()(inputs))
+    state = {"cls": torch.randn(1, 1, 9), "position_embeddings": torch.randn(1, 7, 4),
+             "dense.weight": torch.randn(4, 3), "dense.bias": torch.randn(4)}  # yapf: disable
+
+    ktc.convert(state, model, accept_unproven=True, strict="target")
+
+    np.testing.assert_array_equal(model.layers[1].position_embedding.get_weights()[0],
+                                  state["position_embeddings"][0].numpy())
