@@ -197,3 +197,16 @@ def test_verify_finds_the_hidden_state_too() -> None:
     found = ktc.verify(module, model, plan=plan)
     assert found.equal is True
     assert found.randomized.equal is True
+
+
+def test_a_value_that_the_module_itself_rearranges_is_named_too() -> None:
+    inputs, hidden = trunk()
+
+    class Rows(Net):
+        def forward(self, x: torch.Tensor) -> Any:
+            rows = self.inner(torch.tanh(self.body(x))).reshape(-1, 3, 4)
+            return self.head(rows.flatten(1))
+
+    report = ktc.convert(randomized(Rows()), keras.Model(inputs, L.Reshape((3, 4))(hidden)))
+    assert report.equal is True
+    assert "what torch computes on its way, and was compared there" in notes_of(report)
