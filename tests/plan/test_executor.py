@@ -297,6 +297,26 @@ class TestChecks:
         for shuffled in itertools.permutations(assignments):
             assert list(values_by_label(Plan(shuffled), source, target)) == ["a/w", "b/w", "c/w"]
 
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_values_are_put_where_they_are_wanted_unless_they_lie_there(self, dtype):
+        square = np.arange(9, dtype=dtype).reshape(3, 3)
+        plan = Plan((Assignment("d/0", Permute(Tensor("a.weight"), (1, 0)), ""),))
+        target = target_of(layer("d", "Dense", {"kernel": (3, 3)}))
+        prepared = check_plan(plan, source_of({"a.weight": square}), target)
+
+        ((_, values),) = prepared.writes()
+        into = np.zeros((3, 3), np.float32)
+        assert np.shares_memory(values(into), into)
+        assert into.tolist() == square.T.tolist()
+        assert values(None).tolist() == square.T.tolist()
+        # A kernel that wrote into its own source would read what it has just written.
+        own = square.reshape(-1).view(np.float32)[:9].reshape(3, 3)
+        before = square.copy()
+        found = values(own)
+        assert not np.shares_memory(found, own)
+        assert found.tolist() == before.T.tolist()
+        assert square.tolist() == before.tolist()
+
     def test_values_are_read_one_at_a_time_and_only_when_asked_for(self):
         read = []
 
