@@ -201,6 +201,8 @@ def vision_families() -> Iterator[tuple[str, list[Pair]]]:
         dino = {key: value for key, value in usual.items() if key != "intermediate_size"}
         dino["mlp_ratio"] = 2
         stages = {"a": [2, 2], "b": [2, 4], "d": [1, 3, 2]}[size]
+        # Its rotary positions want a head size that is a multiple of four.
+        dinov3 = {**usual, "hidden_size": 8 * heads, "num_register_tokens": 2}
         swin = {
             "image_size": 64, "patch_size": 4, "embed_dim": {"a": 16, "b": 24, "d": 12}[size],
             "depths": stages, "num_heads": [2, 4, 6][:len(stages)], "window_size": 4
@@ -212,8 +214,8 @@ def vision_families() -> Iterator[tuple[str, list[Pair]]]:
                                                               "Dinov2WithRegistersConfig", 32,
                                                               {**dino, "num_register_tokens": 2}),
                                                      ("DINOv3ViTModel", "DINOv3ViTConfig", 32,
-                                                      {**usual, "num_register_tokens": 2
-                                                      }), ("SwinModel", "SwinConfig", 64, swin)):
+                                                      dinov3), ("SwinModel", "SwinConfig", 64,
+                                                                swin)):
             found.setdefault(model, []).append(
                 Pair(f"{model}_{size}", "keras-hub", f"keras-hub backbone, transformers {model}",
                      from_transformers(model, configuration, settings),

@@ -17,6 +17,7 @@ from ...spec.target import Target, TargetLayer, TargetVariable
 from .integers import is_integer
 from .pass_state import DIFFERS, UNDECIDED, Match, SearchState
 from .trace_index import TraceIndex
+from .transforms import by_axes
 
 
 @dataclass(slots=True)
@@ -118,6 +119,14 @@ def written_down(state: SearchState, trace_index: TraceIndex, source: Source, ta
     }
     unreached = tuple(name for name in source
                       if name in trace_index.shapes and name not in reached and name not in taken)
+    entries = [one for match in state.matches.values() for one in match.mapping.entries]
+    whole = {name for _, entry in entries if not entry.cut for name in tensors_of(entry.expression)}
+    for variable, entry in entries:
+        if entry.cut and whole.issuperset(tensors_of(entry.expression)):
+            other = unreached_whole(variable, unreached, trace_index)
+            assignments[variable.key] = other or assignments[variable.key]
+    used = {name for one in assignments.values() for name in tensors_of(one.expression)}
+    unreached = tuple(name for name in unreached if name not in used)
     dropped = dict.fromkeys(unreached, "not reached by this input")
     dropped |= {
         name: "a constant of the computation" for name, tensor in source.items()
@@ -179,6 +188,22 @@ def doubt_about(match: Match, variable: TargetVariable) -> str:
         return ""
     return (f"'{variable.display_name}' was paired by names and shapes alone: this input does not "
             "reach it, or nothing it computes is in torch")
+
+
+def unreached_whole(variable: TargetVariable, unreached: Sequence[str],
+                    trace_index: TraceIndex) -> Assignment | None:
+    """Return the whole of an unreached tensor for a variable that got a part of a tensor that
+    another one has whole, when exactly one has its shape; None otherwise.
+    """
+    fitting = [
+        found for name in unreached
+        for found in (*by_axes(Tensor(name), trace_index.shapes[name], variable.shape),)[:1]
+    ]
+    if len(fitting) != 1:
+        return None
+    return Assignment(
+        variable.key, fitting[0].expression, fitting[0].rule,
+        f"'{variable.display_name}' was paired by its shape alone: this input does not reach it")
 
 
 def reason_to_keep(leaf: TargetLayer, state: SearchState) -> str:

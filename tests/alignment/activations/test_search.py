@@ -626,3 +626,36 @@ def test_a_layer_beside_the_one_that_torch_has_is_not_filled_with_the_same_weigh
     both = keras.layers.Add()([keras.layers.Dense(4, activation="tanh")(inputs) for _ in range(2)])
     with pytest.raises(ktc.ConversionError):
         ktc.convert(module, keras.Model(inputs, both))
+
+
+def test_a_head_that_is_not_run_gets_its_own_tensor_and_no_part_of_another() -> None:
+    class Table(keras.layers.Layer):
+        """A table of ids and another one for the way back, which the model does not use."""
+        def build(self, _: Any) -> None:
+            self.embeddings = self.add_weight(shape=(20, 8), name="embeddings")
+            self.reverse = self.add_weight(shape=(8, 20), name="reverse_embeddings")
+
+        def call(self, ids: Any) -> Any:
+            return keras.ops.take(self.embeddings, ids, axis=0)
+
+    class Language(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = torch.nn.Embedding(20, 8)
+            self.up, self.down = torch.nn.Linear(8, 24), torch.nn.Linear(24, 8)
+            self.head = torch.nn.Linear(8, 20, bias=False)
+
+        def forward(self, ids: Any) -> Any:
+            return self.down(torch.relu(self.up(self.table(ids))))
+
+    ids = keras.Input((5,), dtype="int32")
+    states = keras.layers.Dense(24, "relu", name="up")(Table(name="table")(ids))
+    model = keras.Model(ids, keras.layers.Dense(8, name="down")(states))
+    sample = np.arange(5, dtype="int32")[None]
+
+    plan = ktc.align(randomized(Language()), model, sample=(torch.from_numpy(sample), sample))
+
+    # Its shape fits 20 rows of the wider layer as well.
+    assert sources(plan, model)["table/reverse_embeddings"] == ("head.weight",)
+    doubts = {one.doubt for one in plan.assignments}
+    assert any("paired by its shape alone" in doubt for doubt in doubts)
