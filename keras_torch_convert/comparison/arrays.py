@@ -37,12 +37,13 @@ def arranged(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
     It comes as it stands, with the second axis moved behind others, and with the last one moved
     forward. Height and width are never exchanged.
     """
-    seen = set()
-    for perm in orders(array.ndim):
-        moved = array.transpose(perm)
-        if prod(moved.shape) == prod(shape) and perm not in seen and fits(moved.shape, shape):
-            seen.add(perm)
-            yield np.ascontiguousarray(moved).reshape(shape)
+    moved = [array.transpose(perm) for perm in dict.fromkeys(orders(array.ndim))]
+    fitting = [one for one in moved if one.size == prod(shape) and fits(one.shape, shape)]
+    wanted = [extent for extent in shape if extent != 1]
+    # Where no axis has to be merged or split, merging makes noise of the values.
+    whole = [one for one in fitting if [extent for extent in one.shape if extent != 1] == wanted]
+    for one in whole or fitting:
+        yield np.ascontiguousarray(one).reshape(shape)
 
 
 def orders(ndim: int) -> Iterator[tuple[int, ...]]:

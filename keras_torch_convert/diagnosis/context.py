@@ -98,10 +98,10 @@ class DivergenceContext:
     layer's weights, `torch_inputs` what goes into it; `expected` are values that the output may
     have to be, the likeliest first (for a point "before" a layer: that layer's input);
     `next_inputs` what goes into the next torch layers with weights; `steps` the operations around,
-    `values` their results by order (0: the model's inputs). Weights: `held` and `planned` are the
-    layer's variables as they are and as torch's values make them; `torch_weights` are
-    torch's by role; `owners` names for a variable
-    that holds another one's values that other; `wrong_weights` are earlier calls with other values
+    `modules_here` the modules in which they run, `values` their results by order (0: the model's
+    inputs). Weights: `held` and `planned` are the layer's variables as they are and as torch's
+    values make them; `torch_weights` are torch's by role; `owners` names for a variable that holds
+    another one's values that other; `wrong_weights` are earlier calls with other values
     than torch's. `masks` are inputs of zeros and ones, `patched` what layers inside the parent give
     in this run instead of their own output, by identity; `weighted` are
     all those with weights; `passed_on` is what the calls behind got
@@ -132,6 +132,7 @@ class DivergenceContext:
     masks: Sequence[Array] = ()
     patched: Mapping[int, Array] = field(default_factory=dict)
     weighted: Collection[int] = ()
+    modules_here: Sequence[Any] = ()
     passed_on: Array | None = None
     values_around: list[Array] | None = None
     is_first: bool = False

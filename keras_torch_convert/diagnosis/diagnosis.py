@@ -233,8 +233,10 @@ class Diagnosis:
                 ours, theirs = context.keras.inputs, context.torch_inputs
                 given = most_alike(theirs[:1], ours[0]) if len(ours) == 1 else None
                 if given is None and len(ours) == 1 and theirs and ours[0].ndim > 2:
-                    # A map of another size, behind other strides.
+                    # A map of half the size, or twice, behind other strides; not a padded one.
                     given = channels_last(theirs[0], ours[0].shape[-1])
+                    sizes = sorted((given.size, ours[0].size))
+                    given = given if sizes[1] > 1.7**(given.ndim - 2) * sizes[0] else None
                 if given is None or apart(given, ours[0]) < EXACT_BELOW:
                     continue
                 output = context.run([given])
@@ -390,6 +392,8 @@ class Diagnosis:
             patched=_patched_inside(run, parent, call) if parent else {}, is_first=call.number
             <= min(self.scopes, default=call.number), is_last=any(
                 key in run.keras.calls[0].outputs for key in call.outputs))
+        paths = dict.fromkeys(step.path for step in context.steps)
+        context.modules_here = [self.modules[path] for path in paths if path in self.modules]
         context.expected = context.arrays_of(part.request.expected)
         context.next_inputs = context.arrays_of(part.request.next_inputs)
         if point.kind == "inputs":

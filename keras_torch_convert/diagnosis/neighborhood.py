@@ -192,15 +192,16 @@ class Neighborhood:
         and the next layer with weights.
         """
         parent = self.keras.calls[point.call.parent or 0]
-        known = [*parent.inputs, *(key for call in point.after for key in call.outputs)]
-        orders = [
-            value.order for key in known for value in self.locator.values.find(key, AGREES_BELOW)
-        ]
+        known = [call.outputs for call in point.after] or [parent.inputs]
+        found = ([
+            value.order for key in keys for value in self.locator.values.find(key, AGREES_BELOW)
+        ] for keys in known)
+        orders = [max(one) for one in found if one]
         behind = [
             self.scopes[number].steps[0].order
             for number in sorted(self.scopes) if number >= point.call.number
         ]
-        first, last = max(orders, default=0), behind[0] if behind else len(self.torch.steps)**2
+        first, last = min(orders, default=0), behind[0] if behind else len(self.torch.steps)**2
         return [
             step for step in self.torch.steps if first < step.order <= last and not step.weights
         ][:MAX_KEPT]

@@ -54,10 +54,14 @@ class Change:
 
 
 def of_module(*names: str) -> Callable[[DivergenceContext], Values]:
-    """Return a function that gives the torch module's first attribute of these names."""
+    """Return a function that gives the first attribute of these names of the torch module; for a
+    layer without weights those of all modules that run there.
+    """
     def values(context: DivergenceContext) -> Values:
-        found = (getattr(context.module, name, None) for name in names)
-        return [value for value in found if isinstance(value, (int, float))][:1]
+        modules = [context.module] if context.module is not None else context.modules_here
+        found = (getattr(module, name, None) for module in modules for name in names)
+        numbers = dict.fromkeys(value for value in found if isinstance(value, (int, float)))
+        return list(numbers)[:1 if context.module is not None else None]
 
     return values
 
