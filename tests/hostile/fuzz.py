@@ -26,7 +26,7 @@ from .makers import MAKERS, made
 from .mutations import damaged
 
 FOUND = Path(__file__).with_name("found")
-SEEDS = 200
+SEEDS = 60
 # What an input may take: more than that is what the limits of the readers are for.
 MEGABYTES, SECONDS_EACH = 1500, 30
 LONGEST_INPUT = 1 << 18
@@ -41,15 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--only", choices=KINDS)
     parser.add_argument("--file", type=Path, help="read this file of the kind that --only says")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     kinds = (options.only,) if options.only else KINDS
     if options.file is not None:
         with tempfile.TemporaryDirectory() as folder:
             _read_data(kinds[0], options.file.read_bytes(), Path(folder))
         return 0
-    if options.worker:
-        _fuzz(kinds[0], options.seconds)
+    if options.worker is not None:
+        _fuzz(kinds[0], options.seconds, options.worker)
         return 0
     FOUND.mkdir(exist_ok=True)
     before = set(FOUND.iterdir())
@@ -67,47 +67,49 @@ def _in_processes(kind: str, seconds: float) -> None:
     end = time.monotonic() + seconds
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     while (left := end - time.monotonic()) > 1:
-        command = [sys.executable, "-m", "tests.hostile.fuzz", "--worker", "--only", kind,
-                   "--seconds", str(left)]  # yapf: disable
-        ended = subprocess.run(command, cwd=ROOT, env=environment, check=False,
-                               stderr=subprocess.PIPE, text=True, errors="replace",
-                               timeout=left + PATIENCE)  # yapf: disable
+        # libFuzzer ends a process at once, so the folder is not for that to remove.
+        with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+            command = [sys.executable, "-m", "tests.hostile.fuzz", "--worker", folder, "--only",
+                       kind, "--seconds", str(left)]  # yapf: disable
+            try:
+                ended = subprocess.run(command, cwd=ROOT, env=environment, check=False,
+                                       stderr=subprocess.PIPE, text=True, errors="replace",
+                                       timeout=left + PATIENCE)  # yapf: disable
+            except subprocess.TimeoutExpired:
+                print(f"{kind}: did not end {PATIENCE:.0f} seconds after its time", flush=True)
+                return
         lines = [line for line in ended.stderr.splitlines() if line.startswith(("#", "Done"))]
         print(f"{kind}: {lines[-1] if lines else ended.stderr[-500:]}", flush=True)
         if ended.returncode == 0:
-            break
+            return
         print(ended.stderr[-3000:], flush=True)
 
 
-def _fuzz(kind: str, seconds: float) -> None:
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
-        folder, corpus = Path(name) / "case", Path(name) / "corpus"
-        folder.mkdir()
-        corpus.mkdir()
-        for number in range(SEEDS):
-            made_here = Path(name) / "made"
-            made_here.mkdir(exist_ok=True)
-            data = made(kind, number, made_here).read_bytes()
-            if len(data) <= LONGEST_INPUT:
-                (corpus / str(number)).write_bytes(data)
-        try:
-            import atheris  # type: ignore[import-not-found, unused-ignore]
-        except ImportError:
-            _fuzz_blindly(kind, corpus, folder, seconds)
-            return
-        with atheris.instrument_imports(include=["keras_torch_convert"]):
-            from . import readers  # noqa: F401
+def _fuzz(kind: str, seconds: float, folder: Path) -> None:
+    end = time.monotonic() + seconds
+    made_here, corpus, case = (folder / name for name in ("made", "corpus", "case"))
+    for one in (made_here, corpus, case):
+        one.mkdir()
+    for number in range(SEEDS):
+        data = made(kind, number, made_here).read_bytes()
+        if len(data) <= LONGEST_INPUT:
+            (corpus / str(number)).write_bytes(data)
+    seconds = max(1.0, end - time.monotonic())
+    try:
+        import atheris  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        _fuzz_blindly(kind, corpus, case, seconds)
+        return
+    with atheris.instrument_imports(include=["keras_torch_convert"]):
+        from . import readers  # noqa: F401
 
-        def one(data: bytes) -> None:
-            _read_data(kind, data, folder)
-
-        arguments = [
-            "fuzz", str(corpus), f"-max_total_time={seconds:.0f}", f"-max_len={LONGEST_INPUT}",
-            f"-rss_limit_mb={MEGABYTES}", f"-timeout={SECONDS_EACH}",
-            f"-artifact_prefix={FOUND / kind.replace(' ', '_')}-"
-        ]  # yapf: disable
-        atheris.Setup(arguments, one)
-        atheris.Fuzz()
+    arguments = [
+        "fuzz", str(corpus), f"-max_total_time={seconds:.0f}", f"-max_len={LONGEST_INPUT}",
+        f"-rss_limit_mb={MEGABYTES}", f"-timeout={SECONDS_EACH}",
+        f"-artifact_prefix={FOUND / kind.replace(' ', '_')}-"
+    ]  # yapf: disable
+    atheris.Setup(arguments, lambda data: _read_data(kind, data, case))
+    atheris.Fuzz()
 
 
 def _fuzz_blindly(kind: str, corpus: Path, folder: Path, seconds: float) -> None:
