@@ -97,11 +97,11 @@ class Case:
 
     def check(self, path: Path, source: Path) -> None:
         """Compare the first, the last and the largest arrays with the checkpoint."""
-        read_back, names = read(source), list(self.shapes)
+        checkpoint, names = read(source), list(self.shapes)
         largest = sorted(names, key=lambda name: prod(self.shapes[name]))[-3:]
         with open_weights(path) as opened:
             for name in {names[0], names[-1], *largest}:
-                values = read_back[name].read()
+                values = checkpoint[name].read()
                 if self.stored != self.wanted:
                     values = (values.view(np.float16).astype(np.float32) if self.stored == "float16"
                               else (values.astype(np.uint32) << 16).view(np.float32))

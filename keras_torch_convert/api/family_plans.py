@@ -40,6 +40,7 @@ def member_plan(plan: AnyPlan, source: Any, target: Any, strict: Strict = True) 
     return plan
 
 
+# The parameters are public, and most of the lines say what they mean.
 def learn_family(make_torch: Callable[..., Any], make_keras: Callable[...,
                                                                       Any], sizes: Sequence[Any], *,
                  sample: Any = None, torch_call: Call | None = None, keras_call: Call | None = None,

@@ -61,8 +61,11 @@ def as_given_or_tensors(call: Call) -> Call:
     def run(module: Any, inputs: Any) -> Any:
         try:
             return call(module, inputs)
-        except Exception:
-            return call(module, as_tensors(inputs, module))
+        except Exception as error:
+            try:
+                return call(module, as_tensors(inputs, module))
+            except Exception as other:
+                raise other from error
 
     return run
 

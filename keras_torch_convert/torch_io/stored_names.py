@@ -8,6 +8,7 @@ tensors of module and file that have the same values are the same.
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections import defaultdict
@@ -30,6 +31,7 @@ from ..spec.source import Source, SourceTensor
 from ..spec.tensor_spec import Shape, TensorSpec
 
 Array = npt.NDArray[Any]
+_LOG = logging.getLogger(__name__)
 _NUMBERS = re.compile(r"\d+")
 _LAYER = re.compile(r".*?\.\d+\.|")
 _MOST_AXES = 3
@@ -49,9 +51,10 @@ def declared_names(source: Source) -> Stored | None:
     does, or it declares nothing.
     """
     loading = sys.modules.get("transformers.core_model_loading")
+    models = sys.modules.get("transformers.modeling_utils")
     module = source.module
-    if loading is None or not hasattr(loading, "revert_weight_conversion") or not hasattr(
-            module, "_tied_weights_keys"):
+    if (models is None or not hasattr(loading, "revert_weight_conversion")
+            or not isinstance(module, models.PreTrainedModel)):
         return None
     again = {name for group in source.tied for name in group[1:]}
     state = {name: tensor.detach() for name, tensor in module.state_dict().items()
@@ -71,7 +74,8 @@ def declared_names(source: Source) -> Stored | None:
         parts: dict[str, Expression] = {}
         for group in _by_layer(name for name in state if name not in whole.values()):
             parts |= _traced(saved, {name: state[name] for name in group})
-    except Exception:  # whatever another library raises means that it says nothing
+    except Exception as error:  # of another library: it declares nothing that can be used
+        _LOG.debug("transformers declares no names of files for %s: %r", source.origin, error)
         return None
     if parts.keys() | whole.keys() != stored.keys():
         return None
