@@ -183,7 +183,21 @@ def without_counterpart(source: Source, target: Target, whole: Plan,
             for leaf in extra
         ]
     more = len(found) - MAX_SHOWN
-    return [*found[:MAX_SHOWN], *([f"and {more} more without a counterpart"] if more > 0 else [])]
+    return [
+        *found[:MAX_SHOWN], *([f"and {more} more without a counterpart"] if more > 0 else []),
+        *_folded_norms(source, target, layers)
+    ]
+
+
+def _folded_norms(source: Source, target: Target, left: Collection[str]) -> Iterator[str]:
+    """Yield what to do about batch norms of torch in a Keras model that has none."""
+    norms = [name for name in left if "BatchNorm" in _torch_layer(source, name)]
+    if norms and not any("BatchNormalization" in leaf.class_names for leaf in target.leaves()):
+        yield (
+            "the Keras model has no batch norms, so they are folded into the layers before them, "
+            "as it seems: fold them in torch with torch.nn.utils.fusion.fuse_conv_bn_eval(conv, "
+            f"norm), put torch.nn.Identity() in the place of {join_names(norms, 3)}, and convert "
+            "that module")
 
 
 def _unused(source: Source, whole: Plan) -> list[str]:

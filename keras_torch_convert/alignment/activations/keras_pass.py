@@ -29,7 +29,7 @@ from .candidate_search import reason_for_nothing
 from .candidates import NEUTRAL_PENALTY, Candidate, LayerMapping, covers, neutral_mapping
 from .channel_order import OUTPUTS, Unflatten, in_one_order, maps_of_vectors
 from .folding import Fold
-from .pass_state import BY_NAME_AND_SHAPE, MOST_DRIFT, Match
+from .pass_state import BY_NAME_AND_SHAPE, BY_WHAT_FOLLOWS, MOST_DRIFT, Match
 from .reordering import keeps_order, order_of_channels, reordered
 from .teacher_forcing import on_a_similar_input, outputs_with, recorded_output
 from .trials import LayerTrials
@@ -502,8 +502,7 @@ class KerasPass(LayerTrials):
             alike = self._most_alike(leaf, [one for _, one in left], candidate.unit, run)
         mapping = mapping if alike is None else alike
         match = Match(
-            leaf, mapping, candidate.unit.display_name, "its input; the layers behind it", 0.0, 0.0,
-            len(possible),
+            leaf, mapping, candidate.unit.display_name, BY_WHAT_FOLLOWS, 0.0, 0.0, len(possible),
             outputs_with(mapping, leaf, candidate.unit, self.trace_index)
             if self.config.forced else candidate.unit.outputs)
         if id(leaf.layer) in self.owners:

@@ -24,6 +24,8 @@ TOLD_BY_BOTH = "input and output"
 DIFFERS = "its input and its name: the models differ here"
 # And one behind it: it does what torch does on torch's own input.
 GIVEN_ITS_INPUT = "its output on torch's own input"
+# And one whose output is nothing of torch's by itself.
+BY_WHAT_FOLLOWS = "its input; the layers behind it"
 # And one of several that do the same on one input, where nothing behind them tells which is which.
 UNDECIDED = "input and output, which others of one shape have too"
 # And one that no output proves.

@@ -24,7 +24,8 @@ from .candidates import Candidate, LayerMapping, joined_sizes, sliced
 from .folding import is_table
 from .integers import without_integers
 from .layer_rules import layers_of_layers
-from .pass_state import BY_NAME_AND_SHAPE, TOLD_BY_BOTH, Match, PassConfig, SearchState
+from .pass_state import (BY_NAME_AND_SHAPE, BY_WHAT_FOLLOWS, TOLD_BY_BOTH, Match, PassConfig,
+                         SearchState)
 from .teacher_forcing import (MOST_ALIKE_FROM, arranged_like, most_alike, outputs_with,
                               recorded_output, similarity)
 from .trace_index import TraceIndex
@@ -256,10 +257,15 @@ class LayerTrials:
         return frozenset(keys)
 
     def prove_by_outputs(self, run: Callable[[], Any]) -> None:
-        """When all outputs are torch's, those variables are proven after all on which they depend.
+        """When all outputs are torch's with nothing of torch's put in, those variables are proven
+        after all on which they depend, and what the layers behind were to decide.
         """
+        if self.config.forced or not self.state.is_whole:
+            return
         for label, match in list(self.state.matches.items()):
-            if match.without_effect and self.state.is_whole:
+            if match.how == BY_WHAT_FOLLOWS and not match.without_effect:
+                self.state.matches[label] = replace(match, how=TOLD_BY_BOTH)
+            if match.without_effect:
                 asked = [one for one in match.layer.variables if one.key in match.without_effect]
                 keys = self._without_effect(match, asked, run)
                 if len(keys) < len(asked):
