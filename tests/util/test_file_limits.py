@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +51,10 @@ def test_nothing_else_is_read(hostile: Path) -> None:
         read_toml(hostile)
     with pytest.raises(ManifestError, match=message):
         ResultsFile(hostile)
-    with pytest.raises(ManifestError, match=message):
+    # A folder may be a source: its files are.
+    expected: Any = nullcontext() if hostile.is_dir() else pytest.raises(
+        ManifestError, match=message)
+    with expected:
         Job(plan_beside(hostile), hostile, hostile).fingerprint()
     assert shard_names(hostile) == ()
     assert sha256_of_shards(hostile) == {}
