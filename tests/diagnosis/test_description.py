@@ -27,7 +27,7 @@ def test_an_internal_error_is_one_note_for_users(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("raises", [True, False])
 def test_a_failure_of_the_diagnosis_is_seen(monkeypatch: pytest.MonkeyPatch, raises: bool) -> None:
-    def fail(self: Diagnosis) -> None:
+    def fail(self: Diagnosis, limit: object) -> None:
         raise IndexError("list index out of range")
 
     pair = maps(keras)
