@@ -53,7 +53,7 @@ def declared_names(source: Source) -> Stored | None:
     loading = sys.modules.get("transformers.core_model_loading")
     models = sys.modules.get("transformers.modeling_utils")
     module = source.module
-    if (models is None or not hasattr(loading, "revert_weight_conversion")
+    if (loading is None or models is None or not hasattr(loading, "revert_weight_conversion")
             or not isinstance(module, models.PreTrainedModel)):
         return None
     again = {name for group in source.tied for name in group[1:]}
