@@ -36,12 +36,14 @@ case "$found" in
     *) echo "expected the sanitized build, got $found" >&2 && exit 1 ;;
 esac
 tests=../../tests
+# Imported before pytest puts the tree in front of all else.
+pytest=("$python" -c 'import sys, pytest, keras_torch_convert._core; sys.exit(pytest.main(sys.argv[1:]))')
 if [ "$sanitizer" = thread ]; then
     # Without random addresses, of which its older versions understand few.
-    exec setarch -R "$python" -m pytest -q -p no:cacheprovider --rootdir "$tests" -o testpaths= -o pythonpath= -c /dev/null \
+    exec setarch -R "${pytest[@]}" -q -p no:cacheprovider --rootdir "$tests" -o testpaths= -o pythonpath= -c /dev/null \
         "$tests/core/test_threads.py" -k "several or many" "$@"
 fi
-"$python" -m pytest -q -p no:cacheprovider --timeout 600 --rootdir "$tests" -o testpaths= -o pythonpath= -c /dev/null \
+"${pytest[@]}" -q -p no:cacheprovider --timeout 600 --rootdir "$tests" -o testpaths= -o pythonpath= -c /dev/null \
     "$tests"/core/test_{permute,stream,cast,compare,names,threads,hostile_calls,module}.py \
     "$tests/plan/test_callbacks.py" "$tests/spec/test_layer_groups.py" \
     "$tests/alignment/test_classic.py" "$@"

@@ -107,6 +107,8 @@ def test_nothing_is_claimed_about_free_threading() -> None:
 def test_writable_data_is_only_what_the_c_apis_demand() -> None:
     listing = subprocess.run(["nm", _core.__file__], capture_output=True, text=True,
                              check=True).stdout
+    if not listing:
+        pytest.skip("stripped of its symbols; tests/sanitize.sh looks at a build that has them")
     writable = {line.split()[-1] for line in listing.splitlines() if line.split()[-2] in "bBdD"}
     tables = {name for name in writable if name.endswith(("_methods", "_definition", "_slots"))}
     from_the_tool_chain = {
