@@ -20,7 +20,8 @@ PEERS = ("numpy", "h5py", "torch", "keras", "tensorflow", "jax", "safetensors",
          "keras-cv-attention-models", "keras-hub")
 INTRODUCTION = """# Speed
 
-Made by `make bench`, on {day}, on {processor} with {cores} cores and {memory} of memory, {system},
+Made by benchmarks/page.py from what the benchmarks measured,
+on {day}, on {processor} with {cores} cores and {memory} of memory, {system},
 with Python {python}, {peers}.
 
 All figures are ratios, so that they travel between machines. "Speed of x" is x's time divided by

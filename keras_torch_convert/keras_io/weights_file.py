@@ -8,7 +8,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -47,15 +47,19 @@ def is_legacy(path: Path) -> bool:
 
 
 @contextmanager
-def reading(named: object, error_type: type[ConversionError] = SourceError) -> Iterator[None]:
+def reading(named: object, error_type: type[ConversionError] = SourceError,
+            alone: bool = True) -> Iterator[None]:
     """Turn what a Keras file can make h5py, zlib and Python raise into an `error_type`.
 
-    `named` begins the message: the file's path, or what else it is known by.
+    `named` begins the message: the file's path, or what else it is known by. Where it is not read
+    `alone`, a SourceError is that of the checkpoint beside it.
     """
     try:
         yield
     except SourceError as error:
-        raise (error if error_type is SourceError else error_type(str(error))) from error
+        if not alone or error_type is SourceError:
+            raise
+        raise error_type(str(error)) from error
     except ConversionError:
         raise
     except UnreadableError as error:
@@ -73,27 +77,32 @@ def open_weights(path: Path, error_type: type[ConversionError] = SourceError,
     Raises an `error_type` for what cannot be read, also while the block reads it. `named` is what
     messages call the file, its path unless it is given.
     """
-    with reading(named or path, error_type):
-        mapped = MappedFile.open(path)
-        with path.open("rb") as file:
-            if file.read(len(_HDF5_START)) == _HDF5_START:
-                with h5py.File(path, "r") as opened:
-                    yield Hdf5File(opened, file, mapped.size)
-                return
-            archive = _archive(mapped)
-            if WEIGHTS_IN_ARCHIVE not in archive.members:
-                raise UnreadableError(f"it is an archive without {WEIGHTS_IN_ARCHIVE}")
-            start: int | None = None
-            data: IO[bytes]
-            if archive.members[WEIGHTS_IN_ARCHIVE].method == STORED:
-                start, end = archive.span(WEIGHTS_IN_ARCHIVE)
-                data = cast(IO[bytes], io.BufferedReader(_Window(file, start, end - start)))
-            else:
-                data = io.BytesIO(archive.read(WEIGHTS_IN_ARCHIVE, most_unpacked(mapped.size)))
-            size = data.seek(0, io.SEEK_END)
-            data.seek(0)
-            with h5py.File(data, "r") as opened:
-                yield Hdf5File(opened, data, size, start)
+    named = named or str(path)
+    with ExitStack() as stack:
+        with reading(named, error_type):
+            opened = _opened(path, stack)
+        with reading(named, error_type, alone=False):
+            yield opened
+
+
+def _opened(path: Path, stack: ExitStack) -> Hdf5File:
+    mapped = MappedFile.open(path)
+    file = stack.enter_context(path.open("rb"))
+    if file.read(len(_HDF5_START)) == _HDF5_START:
+        return Hdf5File(stack.enter_context(h5py.File(path, "r")), file, mapped.size)
+    archive = _archive(mapped)
+    if WEIGHTS_IN_ARCHIVE not in archive.members:
+        raise UnreadableError(f"it is an archive without {WEIGHTS_IN_ARCHIVE}")
+    start: int | None = None
+    data: IO[bytes]
+    if archive.members[WEIGHTS_IN_ARCHIVE].method == STORED:
+        start, end = archive.span(WEIGHTS_IN_ARCHIVE)
+        data = cast(IO[bytes], io.BufferedReader(_Window(file, start, end - start)))
+    else:
+        data = io.BytesIO(archive.read(WEIGHTS_IN_ARCHIVE, most_unpacked(mapped.size)))
+    size = data.seek(0, io.SEEK_END)
+    data.seek(0)
+    return Hdf5File(stack.enter_context(h5py.File(data, "r")), data, size, start)
 
 
 def _archive(mapped: MappedFile) -> ZipArchive:

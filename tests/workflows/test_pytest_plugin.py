@@ -41,6 +41,8 @@ def zoo(pytester: pytest.Pytester, checked: Any,
     """A copy of the example repository."""
     shutil.copytree(ROOT / "examples" / "zoo_repo", pytester.path, dirs_exist_ok=True)
     monkeypatch.syspath_prepend(str(ROOT))
+    # Its own run is one process, whatever runs this test.
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     for name in ("zoo", "zoo.tiny", "test_tiny"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return pytester
