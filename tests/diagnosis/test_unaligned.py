@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import keras_torch_convert as ktc
+from keras_torch_convert.diagnosis import unaligned
 from tests.helpers.small_models import randomized
 
 
@@ -102,3 +103,20 @@ def test_mean_and_variance_in_each_others_place_are_named_without_a_plan() -> No
     assert found is not None
     assert found.kind == "swapped weights"
     assert "moving_mean: it holds the values that belong to 'moving_variance'" in str(found)
+
+
+def test_a_refusal_says_what_is_open_where_the_search_for_the_cause_breaks(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> list[str]:
+        raise ValueError("shapes do not fit")
+
+    monkeypatch.setattr(unaligned, "why_open", broken)
+    monkeypatch.delenv("KERAS_TORCH_CONVERT_RAISE_INTERNAL_ERRORS", raising=False)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, name="head")])
+
+    with pytest.raises(ktc.AlignmentError) as caught:
+        ktc.convert(torch.nn.Linear(4, 3), model)
+
+    assert "head" in str(caught.value)
+    assert "internal error" not in str(caught.value)
+    assert "shapes do not fit" not in str(caught.value)
