@@ -22,6 +22,16 @@ def count_threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
+def steady_count() -> int:
+    """Threads of this process when those of earlier tests have ended."""
+    count, same = count_threads(), 0
+    end = time.monotonic() + 10
+    while same < 10 and time.monotonic() < end:
+        time.sleep(0.02)
+        same, count = (same + 1 if count_threads() == count else 0), count_threads()
+    return count
+
+
 def wait_until_gone(count: int) -> bool:
     end = time.monotonic() + 10
     while count_threads() > count and time.monotonic() < end:
@@ -73,7 +83,7 @@ def test_what_a_function_raises_is_raised_by_the_writer(tmp_path: Path) -> None:
 def test_an_exception_of_the_writer_stops_the_threads(tmp_path: Path,
                                                       error: type[BaseException]) -> None:
     (tmp_path / "a").write_bytes(bytes(100))
-    before = count_threads()
+    before = steady_count()
 
     def write() -> None:
         with HashWorkers(tmp_path / "a", 0, 100, [lambda block: None] * 3):
@@ -88,7 +98,7 @@ def test_an_exception_of_the_writer_stops_the_threads(tmp_path: Path,
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads")
 def test_threads_of_a_writer_that_was_left_without_a_word_end(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(100))
-    before = count_threads()
+    before = steady_count()
     workers = HashWorkers(tmp_path / "a", 0, 100, [lambda block: None] * 2)
     workers.__enter__()
     workers.advance(50)
