@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..alignment.assemble import with_both_sides
@@ -15,11 +16,13 @@ from ..alignment.mapping import plan_from_mapping
 from ..alignment.parts import LayerSelection
 from ..errors import AlignmentError, ClassCountError
 from ..keras_io.model import read_target
+from ..plan.difference import in_terms_of
 from ..plan.executor import Strict
 from ..plan.plan import Plan, check_is_plan
 from ..rules.families.attention import is_attention
 from ..rules.families.position_tables import Resize
 from ..running.unchanged import watched
+from ..spec.layer_groups import last_part
 from ..spec.source import Source
 from ..spec.target import Target
 from ..torch_io.reader import read as read_source
@@ -40,7 +43,7 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
           skip_weights: Sequence[str] = ("num_batches_tracked",),
           additional_transfer: Mapping[Any, Callable[[list[Any]], list[Any]]] | None = None,
           skip_layers: Sequence[str] = (), keep_layers: Sequence[str] = (), resize: Resize = None,
-          time_limit: float | None = DEFAULT_TIME_LIMIT) -> Plan:
+          time_limit: float | None = DEFAULT_TIME_LIMIT, fold_norms: bool = False) -> Plan:
     """Find out which torch weight belongs where, or write down what the caller says.
 
     Without `mapping` both models are run on randomized copies of their weights, and each Keras
@@ -75,6 +78,8 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
         resize: With `mapping`: "bicubic" or "bilinear" resizes position tables that were made for
             another image size. Default: they are refused.
         time_limit: Seconds after which the search ends; None is no limit.
+        fold_norms: Fold each batch norm of torch into the convolution or dense layer before it, for
+            a Keras model that has no norms.
 
     Returns:
         The Plan. The same models always give the same one.
@@ -98,6 +103,8 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
 
     source = source if isinstance(source, Source) else read_source(source)
     target = target if isinstance(target, Target) else read_target(target, sample=sample)
+    if fold_norms and (source.module is None or mapping is not None):
+        raise ValueError("fold_norms= is for finding a Plan by running a torch module")
     if mapping is not None:
         return plan_from_mapping(source, target, mapping, PairingOptions(skip_layers, keep_layers),
                                  skip_weights=skip_weights, resize=resize,
@@ -112,8 +119,9 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
         plan, _ = aligned_statically(source, target, hints or {}, accept_unproven)
     else:
         inputs = input_pair(source.module, target, InputRequest(sample, torch_call, keras_call))
-        plan, alignment = aligned_by_running(source, target, inputs, hints or {}, accept_unproven,
-                                             limit=TimeLimit(time_limit))
+        found = aligned_with_folded_norms if fold_norms else aligned_by_running
+        plan, alignment = found(source, target, inputs, hints or {}, accept_unproven,
+                                limit=TimeLimit(time_limit))
         for sentence in alignment.changed:
             warnings.warn(sentence, stacklevel=2)
     return with_both_sides(with_stored_names(plan, source), source, target)
@@ -171,6 +179,23 @@ def aligned_by_running(source: Source, target: Target, inputs: InputPair, hints:
         raise AlignmentError(f"{what_is_open(alignment, target, False)}\na larger time_limit= lets "
                              "the search go on, time_limit=None to its end")
     raise refusal(source, target, inputs, plan, alignment, hints)
+
+
+def aligned_with_folded_norms(source: Source, target: Target, inputs: InputPair,
+                              hints: Mapping[str,
+                                             str], accept_unproven: bool, strict: Strict = True,
+                              limit: TimeLimit | None = None) -> tuple[Plan, Alignment]:
+    """Align as `aligned_by_running` does, with batch norms folded into the layers before them."""
+    from ..running.folded_norms import with_folded_norms
+
+    folded, stored = with_folded_norms(source, inputs)
+    plan, alignment = aligned_by_running(folded, target, inputs, hints, accept_unproven, strict,
+                                         limit)
+    counters = {
+        name: "the norm is folded into the layer before it"
+        for name in source if name not in folded and last_part(name) == "num_batches_tracked"
+    }
+    return in_terms_of(replace(plan, dropped={**plan.dropped, **counters}), stored), alignment
 
 
 def on_other_classes(alignment: Alignment, source: Source, target: Target) -> str:

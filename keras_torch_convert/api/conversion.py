@@ -26,7 +26,7 @@ from ..torch_io.renaming import fit_to_plan
 from ..torch_io.stored_names import matched_by_value, with_stored_names
 from ..util.progress import counting_bar
 from ..util.time_limit import DEFAULT_TIME_LIMIT, TimeLimit
-from .aligning import aligned_by_running, aligned_statically
+from .aligning import aligned_by_running, aligned_statically, aligned_with_folded_norms
 from .family_plans import AnyPlan, member_plan
 from .reporting import Stages, timed
 from .state_dicts import sides_of
@@ -50,7 +50,8 @@ def convert(source: Any, target: Any, *, plan: AnyPlan | None = None,
             if_different: IfDifferent = "raise", accept: Accept = "close",
             tolerance: float = TOLERANCES.accepted, save: Path | None = None,
             progress: bool = False, resize: Resize = None, rename: Mapping[str, str] | None = None,
-            module: Any = None, time_limit: float | None = DEFAULT_TIME_LIMIT) -> Report:
+            module: Any = None, time_limit: float | None = DEFAULT_TIME_LIMIT,
+            fold_norms: bool = False) -> Report:
     """Carry the weights of a PyTorch model into a Keras model, or the reverse, and prove it.
 
     A Plan says where each weight goes; without one, `align` finds it. Everything is checked before
@@ -92,6 +93,7 @@ def convert(source: Any, target: Any, *, plan: AnyPlan | None = None,
             outputs are compared if the module has the same.
         time_limit: Seconds after which the search for layers ends, and that for causes; None is no
             limit.
+        fold_norms: That of `align`.
 
     Returns:
         The report.
@@ -120,6 +122,9 @@ def convert(source: Any, target: Any, *, plan: AnyPlan | None = None,
         raise TransferError(
             "resize is for aligning without a plan, into a Keras model; a Plan says itself how "
             "tables are resized: give it to ktc.align(..., mapping=...)")
+    if fold_norms and (plan is not None or resize is not None or into_torch):
+        raise TransferError("fold_norms is for finding a Plan by running a torch module; a Plan "
+                            "that was found with it folds by itself")
     if into_torch:
         return _into_torch(source, target, plan, options)
     seconds: dict[str, float] = {}
@@ -138,10 +143,14 @@ def convert(source: Any, target: Any, *, plan: AnyPlan | None = None,
                 inputs = input_pair(owner.module, target, options.request)
                 layers = sum(1 for _ in target.leaves())
                 with counting_bar(layers, title="align", unit="layer", shown=progress) as done:
-                    plan, stages.alignment = aligned_by_running(owner, target, inputs, hints or {},
-                                                                accept_unproven, strict,
-                                                                TimeLimit(time_limit, done))
+                    aligned = aligned_with_folded_norms if fold_norms else aligned_by_running
+                    plan, stages.alignment = aligned(owner, target, inputs, hints or {},
+                                                     accept_unproven, strict,
+                                                     TimeLimit(time_limit, done))
             else:
+                if fold_norms:
+                    raise TransferError("fold_norms needs the torch module, whose norms are found "
+                                        "by running it: give the checkpoint with module=")
                 accepted = accept_unproven or owner.module is not None
                 plan, stages.alignment = aligned_statically(owner, target, hints or {}, accepted,
                                                             resize, strict)

@@ -22,7 +22,7 @@ from .values import Json
 # Options of one mode that mean nothing to the others.
 _MODES: dict[str, tuple[str, ...]] = {
     "plan": ("plan",), "classic": ("by_order", *options.CLASSIC),
-    "automatic": ("hints", "accept_unproven")
+    "automatic": ("hints", "accept_unproven", "fold_norms")
 }
 
 mode_options = options.combined(
@@ -32,7 +32,8 @@ mode_options = options.combined(
                  help="Pair layers in their order, as the classic functions do."),
     options.options_of(
         convert, hints=(Json(dict), "{Keras layer: PyTorch layer} where the tool cannot tell."),
-        accept_unproven="Pair what no output proves by names and order."), options.time_option)
+        accept_unproven="Pair what no output proves by names and order.",
+        fold_norms="Fold PyTorch's batch norms into the layers before them."), options.time_option)
 
 
 def both_sides(ctx: click.Context, values: Mapping[str, Any]) -> tuple[Any, Any]:

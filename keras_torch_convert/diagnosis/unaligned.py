@@ -198,9 +198,7 @@ def _folded_norms(source: Source, target: Target, left: Collection[str]) -> Iter
     if norms and not any("BatchNormalization" in leaf.class_names for leaf in target.leaves()):
         yield (
             "the Keras model has no batch norms, so they are folded into the layers before them, "
-            "as it seems: fold them in torch with torch.nn.utils.fusion.fuse_conv_bn_eval(conv, "
-            f"norm), put torch.nn.Identity() in the place of {join_names(norms, 3)}, and convert "
-            "that module")
+            f"as it seems: fold {join_names(norms, 3)} as well with fold_norms=True")
 
 
 def _unused(source: Source, whole: Plan) -> list[str]:

@@ -112,15 +112,16 @@ def expected_of(plan: Recipe, source: Source) -> dict[str, TensorSpec]:
 def with_names(plan: AnyRecipe, names: Mapping[str, str]) -> AnyRecipe:
     """Return the Plan for a source in which tensors have other names."""
     specs = {names.get(name, name): spec for name, spec in plan.sources.items()}
-    return _with_tensors(plan, Stored({old: Tensor(new) for old, new in names.items()}, specs))
+    return in_terms_of(plan, Stored({old: Tensor(new) for old, new in names.items()}, specs))
 
 
 def for_files(plan: AnyRecipe) -> AnyRecipe:
     """Return the Plan for files that hold the tensors as the module's library stores them."""
-    return plan if plan.stored is None else _with_tensors(plan, plan.stored)
+    return plan if plan.stored is None else in_terms_of(plan, plan.stored)
 
 
-def _with_tensors(plan: AnyRecipe, stored: Stored) -> AnyRecipe:
+def in_terms_of(plan: AnyRecipe, stored: Stored) -> AnyRecipe:
+    """Return the Plan for a source that has its tensors only as expressions over others."""
     tensors = stored.expressions
 
     def changed(one: AnyPart) -> AnyPart:

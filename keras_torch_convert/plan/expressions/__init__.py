@@ -8,8 +8,8 @@ returns.
 """
 
 from .callback import CallbackOutput, LayerCallback, UserCall, key_in_words, needs_callback
-from .computation import (Add, Computation, Multiply, Scale, StdDev, Unrepeated, Unstandardized,
-                          WeightStandardization)
+from .computation import (Add, Computation, InverseStdDev, Multiply, Scale, StdDev, Unrepeated,
+                          Unstandardized, WeightStandardization)
 from .movement import (Concat, Movement, Overlay, Permute, Reshape, Slice, SliceScatter,
                        compile_program, may_have_gaps)
 from .node import NODES, Expression, Fill, Tensor, substituted, tensors_of
@@ -18,9 +18,9 @@ from .resampled import Resampled
 
 __all__ = [
     "NODES", "Add", "CallbackOutput", "Computation", "Concat", "Expression", "Fill",
-    "LayerCallback", "Movement", "Multiply", "Norm", "Overlay", "Permute", "Resampled", "Reshape",
-    "Scale", "SingularVector", "Slice", "SliceScatter", "SpectralNormWeight", "StdDev", "Tensor",
-    "Unrepeated", "Unstandardized", "UserCall", "WeightNorm", "WeightStandardization",
-    "compile_program", "key_in_words", "may_have_gaps", "needs_callback", "substituted",
-    "tensors_of"
+    "InverseStdDev", "LayerCallback", "Movement", "Multiply", "Norm", "Overlay", "Permute",
+    "Resampled", "Reshape", "Scale", "SingularVector", "Slice", "SliceScatter",
+    "SpectralNormWeight", "StdDev", "Tensor", "Unrepeated", "Unstandardized", "UserCall",
+    "WeightNorm", "WeightStandardization", "compile_program", "key_in_words", "may_have_gaps",
+    "needs_callback", "substituted", "tensors_of"
 ]

@@ -276,6 +276,27 @@ class StdDev(Computation):
         return deviation.astype(operands[0].dtype)
 
 
+@dataclass(frozen=True, slots=True)
+class InverseStdDev(Computation):
+    """1 / sqrt(operand + epsilon), of the variance of a norm."""
+
+    NAME = "inverse_deviation"
+    LOSS = "a norm folded into the layer before it"
+    operand: Expression
+    epsilon: float
+
+    def result_shape(self, shapes: Shapes) -> Shape:
+        """Return the operand's shape."""
+        return shapes[0]
+
+    def evaluate(self, operands: Sequence[Array]) -> Array:
+        """Compute it in float64 and round. Raises ValueError for a negative variance."""
+        variance = operands[0].astype(np.float64) + self.epsilon
+        if bool((variance <= 0).any()):
+            raise ValueError("a variance is negative, so it has no root")
+        return (1 / np.sqrt(variance)).astype(operands[0].dtype)
+
+
 def _mean_and_deviation(array: Array, axis: int, epsilon: float) -> tuple[Array, Array]:
     """Return mean and sqrt(variance + epsilon) over all axes but one, in float64."""
     others = other_axes(array.ndim, axis)
