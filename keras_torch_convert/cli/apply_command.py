@@ -55,7 +55,7 @@ MANY = ("scheduler", "workers", "memory_per_worker", "results")
 @options.options_of(
     apply_many,
     scheduler="With --many: the address of a Dask scheduler. Default: processes on this machine.",
-    workers=(click.IntRange(1), "With --many: how many processes."),
+    workers=(click.IntRange(0), "With --many: how many processes; 0 for this one, without Dask."),
     memory_per_worker="With --many: the most that one may take.",
     results=(options.FILE, "With --many: the file that remembers what is done."))
 @options.config_option

@@ -54,12 +54,21 @@ class MappedMemory(mmap.mmap):
     def give_back(self, array: npt.NDArray[Any]) -> None:
         """Let the system have the pages in which the elements of an array lie; nothing is lost."""
         if hasattr(mmap, "MADV_DONTNEED"):
-            steps = [(length - 1) * stride
-                     for length, stride in zip(array.shape, array.strides, strict=True)]
-            first = array.ctypes.data - self.address
-            start = (first + sum(step for step in steps if step < 0)) & -mmap.PAGESIZE
-            end = first + sum(step for step in steps if step > 0) + array.itemsize
-            self.madvise(mmap.MADV_DONTNEED, start, end - start)
+            self.madvise(mmap.MADV_DONTNEED, *self._span(array))
+
+    def read_ahead(self, array: npt.NDArray[Any]) -> None:
+        """Have the system read the elements of an array in the order of the file."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self.descriptor, *self._span(array), os.POSIX_FADV_WILLNEED)
+
+    def _span(self, array: npt.NDArray[Any]) -> tuple[int, int]:
+        """Return the first byte of the pages in which an array lies, and how many bytes."""
+        steps = [
+            (length - 1) * stride for length, stride in zip(array.shape, array.strides, strict=True)
+        ]
+        first = array.ctypes.data - self.address
+        start = (first + sum(step for step in steps if step < 0)) & -mmap.PAGESIZE
+        return start, first + sum(step for step in steps if step > 0) + array.itemsize - start
 
 
 def mapping_of(array: npt.NDArray[Any]) -> MappedMemory | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .mapped_memory import cuts_noticed, mapping_of
+from .mapped_memory import MappedMemory, cuts_noticed, mapping_of
 
 # Room for a part of a large array, and for some of it in a wider type.
 BUFFER_BYTES = 9 * 2**20
 # Arrays from this size on are read straight from their mapping, whose pages are given back.
 LARGE_BYTES = 4 * 2**20
+# Larger arrays whose axes move go through memory of this size: the parts of a mapping that their
+# order of axes jumps through would all count as memory of this process.
+STAGED_BYTES = 64 * 2**20
+# So much of a mapping is read before its pages are given back.
+_SLAB_BYTES = 32 * 2**20
 # What `Widened` may hold.
 HALVES = ("float16", "bfloat16")
 
@@ -112,6 +117,14 @@ class ValueStream:
         if isinstance(values, Widened):
             values, widened = values.values, values.dtype
         mapping = mapping_of(values)
+        if mapping is not None and values.nbytes > STAGED_BYTES and not values.flags.c_contiguous:
+            mapping.read_ahead(values)
+            # A list, since `holds` goes on behind what differs: it seldom does.
+            return all([  # noqa: C419
+                function(part, None, (self.descriptor, offset + start * (2 if widened else 1)),
+                         self.buffer, self.written, widened) is not False
+                for start, part in _staged(values, mapping)
+            ])
         origin = None if mapping is None else (mapping.descriptor, mapping.address)
         with cuts_noticed(values):
             try:
@@ -126,6 +139,31 @@ class ValueStream:
         write_all(self.descriptor, data, offset)
         if self.written is not None:
             self.written(len(data))
+
+
+def _staged(values: npt.NDArray[Any],
+            mapping: MappedMemory) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Yield an array of a mapping in parts in C order, in memory that is used again, each with the
+    number of bytes before it.
+    """
+    row = values.nbytes // len(values)
+    if row > STAGED_BYTES:
+        for index, inner in enumerate(values):
+            yield from ((index * row + start, part) for start, part in _staged(inner, mapping))
+        return
+    count = STAGED_BYTES // row
+    room = np.empty((count, *values.shape[1:]), values.dtype)
+    slowest = int(np.argmax(np.abs(values.strides)))
+    slab = max(1, _SLAB_BYTES // max(1, abs(values.strides[slowest])))
+    for start in range(0, len(values), count):
+        source = np.moveaxis(values[start:start + count], slowest, 0)
+        part = room[:len(values) - start]
+        target = np.moveaxis(part, slowest, 0)
+        for first in range(0, len(source), slab):
+            with cuts_noticed(values):
+                _core.copy_strided(source[first:first + slab], target[first:first + slab])
+            mapping.give_back(source[first:first + slab])
+        yield start * row, part
 
 
 def same_bits(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:

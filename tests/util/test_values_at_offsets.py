@@ -62,6 +62,33 @@ def test_the_pages_of_a_large_array_are_given_back(stream: ValueStream, tmp_path
     assert resident(mapping) < 2**20
 
 
+@pytest.mark.parametrize("shape", [(60, 50), (3, 40, 30), (2, 30, 7, 5)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_arrays_that_are_too_large_to_be_permuted_at_once_are_the_same(
+        stream: ValueStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        shape: tuple[int, ...], dtype: type) -> None:
+    monkeypatch.setattr("keras_torch_convert.util.values_at_offsets.STAGED_BYTES", 2000)
+    monkeypatch.setattr("keras_torch_convert.util.values_at_offsets._SLAB_BYTES", 700)
+    values = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    mapping = mapped(tmp_path / "source", values)
+    given = np.ndarray(shape, dtype, mapping)
+    for view in (given.T, np.moveaxis(given, -1, 1), given[::-1].T, given[:, ::2]):
+        told: list[int] = []
+        stream.written = told.append
+        stream.write(view, 7)
+        assert written(stream, view.nbytes)[:view.nbytes] == view.tobytes()
+        assert sum(told) == view.nbytes
+        assert stream.holds(view, 7)
+        if dtype is np.float16:
+            widened = Widened(view, "float16")
+            stream.write(widened, 7)
+            assert written(stream,
+                           widened.nbytes)[:widened.nbytes] == view.astype(np.float32).tobytes()
+            assert stream.holds(widened, 7)
+        os.pwrite(stream.descriptor, b"xxx", 7 + view.nbytes // 2)
+        assert not stream.holds(view, 7)
+
+
 def resident(mapping: MappedMemory) -> int:
     """Bytes of the mapping that count as this process's memory."""
     lines = iter(Path("/proc/self/smaps").read_text().splitlines())

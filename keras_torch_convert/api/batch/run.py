@@ -7,23 +7,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import ConversionError, ManifestError
 from ...plan.plan import Plan
-from ...util.progress import progress_bar
+from ...util.progress import counting_bar
 from .manifest import Job, read_manifest
 from .results import Finished, Results, ResultsFile, Row
-from .tasks import (WorkerPlan, clean_up, count_shards, describe, failed, run_index, run_job,
-                    run_shard)
-
-if TYPE_CHECKING:
-    from distributed import Client, Future
+from .tasks import (ShardResult, WorkerPlan, clean_up, count_shards, describe, failed, run_index,
+                    run_job, run_shard)
 
 RESULTS_SUFFIX = ".results.jsonl"
 # A cluster in a process of its own, until its standard input ends. New processes import the main
@@ -59,9 +57,10 @@ def apply_many(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]], *,
                progress: bool = False) -> Results:
     """Apply Plans to many checkpoints, each written by one task on a Dask cluster.
 
-    Needs `pip install 'keras-torch-convert[many]'`. A task whose worker dies is given to another
-    one, three times. One failure never stops the rest: it is a row of the result. On Ctrl-C
-    finished files stay, and nothing of others is left.
+    Needs `pip install 'keras-torch-convert[many]'`, but for `workers=0`. A task whose worker dies
+    is given to another one, three times. One failure never stops the rest: it is a row of the
+    result. On Ctrl-C finished files stay, and nothing of others is left. A run that was killed is
+    gone on with by the next one with the same `results`.
 
     Args:
         manifest: A TOML file with a table [[file]] for each output, or a list of such entries:
@@ -71,12 +70,13 @@ def apply_many(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]], *,
             the manifest. An output with "max_shard_size" is one task for each shard.
         scheduler: The address of a Dask scheduler whose workers see the same files; None starts
             processes on this machine.
-        workers: How many processes of one thread each run on this machine.
+        workers: How many processes of one thread each run on this machine; 0 for this one alone,
+            without Dask.
         memory_per_worker: A process that takes more than this is ended and begun anew.
         results: A file that remembers finished outputs with the hash of all they were made from;
             what is there and has the right sha256 is skipped. None is
             "<manifest>.results.jsonl" beside a TOML file, and no file for a list.
-        progress: Show a bar, by files.
+        progress: Show a bar, by files and shards.
 
     Returns:
         A row for each output.
@@ -94,13 +94,14 @@ def apply_many(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]], *,
     finished = ResultsFile(_results_path(manifest, results))
     rows: dict[int, Row] = {}
     try:
-        with _client(scheduler, workers, memory_per_worker) as client:
-            run = _Run(client, finished)
+        with _tasks(scheduler, workers, memory_per_worker) as (submit, as_they_end):
+            run = _Run(submit, finished)
             for number, job in enumerate(jobs):
                 run.submit(number, job)
-            for number, row in progress_bar(run.rows(), total=len(jobs), title="apply",
-                                            shown=progress):
-                rows[number] = row
+            with counting_bar(len(run.waiting), title="apply", unit="file",
+                              shown=progress) as ended:
+                for number, row in run.rows(as_they_end, ended):
+                    rows[number] = row
     finally:
         finished.close()
         for number, job in enumerate(jobs):
@@ -121,13 +122,13 @@ def _results_path(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]],
 
 class _Run:
     """The tasks of one call: submitted at once, taken in as they end."""
-    def __init__(self, client: Client, finished: ResultsFile) -> None:
-        self.client = client
+    def __init__(self, submit: Callable[..., Any], finished: ResultsFile) -> None:
+        self.task = submit
         self.finished = finished
         self.done: list[tuple[int, Row]] = []
-        self.plans: dict[Path, Future] = {}
+        self.plans: dict[Any, Any] = {}
         # What is to be done with a task's result.
-        self.waiting: dict[Future, Callable[[Future], None]] = {}
+        self.waiting: dict[Any, Callable[[Any], None]] = {}
 
     def submit(self, number: int, job: Job) -> None:
         """Submit the tasks of one job; what already fails here is a row like any other failure."""
@@ -145,66 +146,62 @@ class _Run:
         # A worker gets the plan once, not with every job.
         job = replace(job, plan=Path())
         if not shards:
-            self._last(number, job, inputs, self._task(run_job, job, plan, known))
+            self.waiting[self.task(run_job, job, plan,
+                                   known)] = partial(self._take_row, number, job, inputs)
             return
-        parts = [
-            self._task(run_shard, job, plan, part,
-                       self.finished.find(_shard_key(job, part), inputs)) for part in range(shards)
-        ]
-        for part, future in enumerate(parts):
-            self.waiting[future] = self._shard(job, part, inputs)
-        self._last(number, job, inputs, self._task(run_index, job, parts, known))
+        written: list[ShardResult | None] = [None] * shards
+        for part in range(shards):
+            before = self.finished.find(f"{job.output}#{part}", inputs)
+            self.waiting[self.task(run_shard, job, plan, part,
+                                   before)] = partial(self._take_shard, number, job, inputs,
+                                                      written, part)
 
-    def rows(self) -> Iterator[tuple[int, Row]]:
-        """Yield each job's number and row, in the order in which they end."""
-        from distributed import as_completed
-
+    def rows(self, as_they_end: Callable[[list[Any]], Iterable[Any]],
+             ended: Callable[[int], None]) -> Iterator[tuple[int, Row]]:
+        """Yield each job's number and row, in the order in which they end; each task is told."""
         yield from self.done
         self.done.clear()
-        for future in as_completed(list(self.waiting)):
-            self.waiting.pop(future)(future)
+        for future in as_they_end(list(self.waiting)):
+            self.waiting.pop(future)(_result(future))
+            # A worker that dies later takes nothing with it.
+            future.release()
+            ended(1)
             yield from self.done
             self.done.clear()
-            future.release()
 
-    def _plan(self, job: Job) -> Future | WorkerPlan:
-        """Return a job's plan; that of a file is a task, which Dask repeats when it is lost."""
-        if isinstance(job.plan, Plan):
-            return WorkerPlan(job.plan)
-        if job.plan not in self.plans:
-            self.plans[job.plan] = self._task(WorkerPlan.load, job.plan)
-        return self.plans[job.plan]
+    def _plan(self, job: Job) -> Any:
+        """Return a job's plan: a task, which Dask repeats when it is lost."""
+        key, make = (id(job.plan), WorkerPlan) if isinstance(job.plan, Plan) else (job.plan,
+                                                                                   WorkerPlan.load)
+        if key not in self.plans:
+            self.plans[key] = self.task(make, job.plan)
+        return self.plans[key]
 
-    def _task(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        return self.client.submit(function, *arguments, pure=False)
+    def _take_shard(self, number: int, job: Job, inputs: str, written: list[ShardResult | None],
+                    part: int, result: Any) -> None:
+        """Note a shard; with the last one comes the index."""
+        if isinstance(result, Exception):
+            result = ShardResult(error=_lost(result))
+        if (shard := result.shard) is not None and result.written:
+            self.finished.add(
+                Finished(f"{job.output}#{part}", inputs, shard.sha256, "", shard.size, shard.name,
+                         shard.groups))
+        written[part] = result
+        found = [one for one in written if one is not None]
+        if len(found) == len(written):
+            known = self.finished.find(str(job.output), inputs)
+            self._take_row(number, job, inputs, run_index(job, found, known))
 
-    def _shard(self, job: Job, part: int, inputs: str) -> Callable[[Future], None]:
-        def take(future: Future) -> None:
-            result = _result(future)
-            shard = None if isinstance(result, Exception) else result.shard
-            if shard is not None:
-                self.finished.add(
-                    Finished(_shard_key(job, part), inputs, shard.sha256, "", shard.size,
-                             shard.name, shard.groups))
-
-        return take
-
-    def _last(self, number: int, job: Job, inputs: str, future: Future) -> None:
-        def take(future: Future) -> None:
-            result = _result(future)
-            row = _lost(job, result) if isinstance(result, Exception) else result
-            if row.state == "written":
-                self.finished.add(Finished(row.output, inputs, row.sha256, row.md5, row.size))
-            self.done.append((number, row))
-
-        self.waiting[future] = take
+    def _take_row(self, number: int, job: Job, inputs: str, result: Any) -> None:
+        row = result
+        if isinstance(result, Exception):
+            row = Row(str(job.source), str(job.output), "failed", error=_lost(result))
+        if row.state == "written":
+            self.finished.add(Finished(row.output, inputs, row.sha256, row.md5, row.size))
+        self.done.append((number, row))
 
 
-def _shard_key(job: Job, part: int) -> str:
-    return f"{job.output}#{part}"
-
-
-def _result(future: Future) -> Any:
+def _result(future: Any) -> Any:
     """Return what a task gave, or the exception that it ended with.
 
     The status of a future tells nothing: a worker that dies takes finished results with it, and
@@ -216,23 +213,45 @@ def _result(future: Future) -> Any:
         return error
 
 
-def _lost(job: Job, error: Exception) -> Row:
-    """Return the row of a task that no worker lived to end, or whose plan cannot be read."""
-    text = describe(error)
+def _lost(error: Exception) -> str:
+    """Say why no worker lived to end a task, or that its plan cannot be read."""
     if type(error).__name__ == "KilledWorker":
-        text = ("every worker that tried it died: killed from outside, or by memory; give "
+        return ("every worker that tried it died: killed from outside, or by memory; give "
                 "memory_per_worker= more")
-    return Row(str(job.source), str(job.output), "failed", error=text)
+    return describe(error)
+
+
+class _Here:
+    """A task that this process runs when its result is asked for."""
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self._run = partial(function, *arguments)
+
+    @cached_property
+    def outcome(self) -> Any:
+        given = (one.outcome if isinstance(one, _Here) else one for one in self._run.args)
+        return self._run.func(*given)
+
+    def result(self) -> Any:
+        return self.outcome
+
+    def release(self) -> None:
+        """Nothing is held elsewhere."""
 
 
 @contextmanager
-def _client(scheduler: str | None, workers: int, memory: str | int) -> Iterator[Client]:
-    """Give a client of the scheduler at an address, or of processes on this machine."""
+def _tasks(scheduler: str | None, workers: int, memory: str | int
+           ) -> Iterator[tuple[Callable[..., Any], Callable[..., Iterable[Any]]]]:  # yapf: disable
+    """Give functions that submit a task and that iterate over tasks as they end: of this process,
+    of the scheduler at an address, or of processes on this machine.
+    """
+    if scheduler is None and not workers:
+        yield _Here, iter
+        return
     try:
-        from distributed import Client
+        from distributed import Client, as_completed
     except ModuleNotFoundError as error:
-        raise ManifestError(
-            "many files at once need Dask: pip install 'keras-torch-convert[many]'") from error
+        raise ManifestError("many files at once need Dask: pip install "
+                            "'keras-torch-convert[many]', or give workers=0") from error
 
     with ExitStack() as stack:
         address = scheduler or stack.enter_context(_local_cluster(workers, memory))
@@ -240,7 +259,7 @@ def _client(scheduler: str | None, workers: int, memory: str | int) -> Iterator[
             client = Client(address)
         except (OSError, ValueError) as error:
             raise ManifestError(f"no Dask scheduler answers at {address}: {error}") from error
-        yield stack.enter_context(client)
+        yield partial(stack.enter_context(client).submit, pure=False), as_completed
 
 
 @contextmanager

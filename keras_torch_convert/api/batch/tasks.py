@@ -101,9 +101,9 @@ def run_index(job: Job, results: Sequence[ShardResult], known: Finished | None) 
         error = next(result.error for result in results if result.shard is None)
         return Row(str(job.source), str(job.output), "failed", error=error)
     unchanged = not any(result.written for result in results)
-    if unchanged and known is not None and is_intact(job.output, known.sha256):
-        return _row(job, known)
     try:
+        if unchanged and known is not None and is_intact(job.output, known.sha256):
+            return _row(job, known)
         remove_leftovers(job.output.parent, job.output.name)
         saved = write_index(job.output, shards, _DIGESTS)
     except Exception as error:

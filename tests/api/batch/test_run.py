@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,11 @@ from tests.api.test_file_conversion import small_plan, small_source
 LAYERS = 6
 
 
-def layered_plan() -> Plan:
+def layered_plan(layers: int = LAYERS) -> Plan:
     """As many transposed matrices as there are to be shards."""
-    places = [f"dense{index}/0" for index in range(LAYERS)]
+    places = [f"dense{index}/0" for index in range(layers)]
     arrays = tuple(
-        StoredArray(f"/layers/dense{i}/vars/0", (40, 30), "<f4", places[i]) for i in range(LAYERS))
+        StoredArray(f"/layers/dense{i}/vars/0", (40, 30), "<f4", places[i]) for i in range(layers))
     return Plan(
         tuple(
             Assignment(place, Permute(Tensor(f"w{i}"), (1, 0)), "kernel")
@@ -44,12 +46,44 @@ def layered_plan() -> Plan:
         layout=TargetLayout("keras", "3", weights=FileLayout((), arrays)))
 
 
-def layered_source(folder: Path) -> Path:
+def layered_source(folder: Path, layers: int = LAYERS) -> Path:
     random = np.random.default_rng(0)
     path = folder / "layered.npz"
     np.savez(path,
-             **{f"w{i}": random.normal(size=(30, 40)).astype(np.float32) for i in range(LAYERS)})
+             **{f"w{i}": random.normal(size=(30, 40)).astype(np.float32) for i in range(layers)})
     return path
+
+
+# In GB; so much for two matrices.
+SHARD_SIZE = 1.5 * 40 * 30 * 4 / sharded.GIGABYTE
+
+
+def shards_manifest(folder: Path, shards: int) -> Path:
+    """A model of so many shards; `alone` has what is to come of it."""
+    layered_plan(shards).save(folder / "layered.plan.json")
+    layered_source(folder, shards)
+    (folder / "alone").mkdir()
+    (folder / "many.toml").write_text(
+        'plan = "layered.plan.json"\n[[file]]\nsource = "layered.npz"\n'
+        f'output = "big.weights.json"\nmax_shard_size = {SHARD_SIZE!r}\n')
+    ktc.apply_many([{
+        "plan": layered_plan(shards), "source": folder / "layered.npz",
+        "output": folder / "alone" / "big.weights.json", "max_shard_size": SHARD_SIZE
+    }], workers=0)
+    return folder / "many.toml"
+
+
+def check_shards(folder: Path, shards: int) -> None:
+    """The set is what one run makes, and the file of results has each shard and the index once."""
+    expected = {path.name: path.read_bytes() for path in (folder / "alone").glob("[!.]*")}
+    assert len(expected) == shards + 2
+    found = {path.name: path.read_bytes() for path in folder.glob("big*")}
+    assert found == expected
+    lines = (folder / "many.results.jsonl").read_text().splitlines()
+    names = sorted(json.loads(line)["output"].rpartition("/")[2] for line in lines)
+    assert names == sorted(
+        ["big.weights.json", *(f"big.weights.json#{part}" for part in range(shards))])
+    assert {path.name for path in folder.glob(".*")} == {".big.weights.json.lock"}
 
 
 def manifest_text(folder: Path, count: int) -> str:
@@ -131,9 +165,9 @@ class TestTasks:
         assert (again.state, again.sha256) == ("written", row.sha256)
 
     def test_a_set_of_shards_is_intact_only_with_every_shard(self, tmp_path: Path) -> None:
-        size = 1.5 * 40 * 30 * 4 / sharded.GIGABYTE
         path = tmp_path / "model.weights.json"
-        report = ktc.apply(layered_plan(), layered_source(tmp_path), path, max_shard_size=size)
+        report = ktc.apply(layered_plan(), layered_source(tmp_path), path,
+                           max_shard_size=SHARD_SIZE)
         assert report.sha256 is not None
         assert is_intact(path, report.sha256)
         (tmp_path / weights_file.shard_names(path)[2]).write_bytes(b"")
@@ -149,6 +183,50 @@ class TestTasks:
         results.add(Finished("c", "2", "sha"))
         results.close()
         assert set(ResultsFile(tmp_path / "x.jsonl").finished) == {"a", "c"}
+
+
+class TestInThisProcess:
+    def test_dask_is_not_needed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "distributed", None)
+        (tmp_path / "many.toml").write_text(
+            manifest_text(tmp_path, 2) + '\n[[file]]\nsource = "no.npz"\noutput = "no.h5"\n')
+        with pytest.raises(ManifestError, match="or give workers=0"):
+            ktc.apply_many(tmp_path / "many.toml")
+        results = ktc.apply_many(tmp_path / "many.toml", workers=0)
+        assert [row.state for row in results.rows] == ["written", "written", "failed"]
+        results = ktc.apply_many(tmp_path / "many.toml", workers=0)
+        assert [row.state for row in results.rows] == ["skipped", "skipped", "failed"]
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+    def test_a_run_that_was_killed_is_gone_on_with(self, tmp_path: Path) -> None:
+        kills = int(os.environ.get("KTC_KILLS", "4"))
+        shards = 2 * kills + 2
+        manifest = shards_manifest(tmp_path, shards)
+        results = tmp_path / "many.results.jsonl"
+        generator = np.random.default_rng(int(os.environ.get("KTC_KILL_SEED", "0")))
+        killed = 0
+        while True:
+            done = results.read_bytes().count(b"\n") if results.exists() else 0
+            child = os.fork()
+            if child == 0:
+                try:
+                    os._exit(not ktc.apply_many(manifest, workers=0))
+                finally:
+                    os._exit(2)
+            # After one shard more, whatever time that takes, and at any moment of the next ones.
+            while (ended := os.waitpid(child, os.WNOHANG if killed < kills else 0)) == (0, 0):
+                if results.exists() and results.read_bytes().count(b"\n") > done:
+                    time.sleep(generator.uniform(0, 0.01))
+                    os.kill(child, signal.SIGKILL)
+                    killed += 1
+                    os.waitpid(child, 0)
+                    break
+                time.sleep(0.001)
+            else:
+                assert ended == (child, 0)
+                break
+        assert killed
+        check_shards(tmp_path, shards)
 
 
 # A task that holds its worker until a file appears tells its process; the test kills it once and
@@ -219,6 +297,9 @@ class Later:
             raise self.outcome
         return self.outcome
 
+    def release(self) -> None:
+        pass
+
 
 class KilledWorker(Exception):
     """What Dask raises when each worker that had the task died."""
@@ -233,9 +314,8 @@ def test_a_row_is_what_the_task_gave_and_no_status_at_some_moment(outcome: Any, 
                                                                   error: str) -> None:
     run = _Run(None, ResultsFile(None))  # type: ignore[arg-type]
     future: Any = Later(outcome)
-    run._last(3, Job(Path("a"), Path("a"), Path("b")), "inputs", future)
-    run.waiting[future](future)
-    ((number, row),) = run.done
+    run.waiting[future] = partial(run._take_row, 3, Job(Path("a"), Path("a"), Path("b")), "inputs")
+    ((number, row),) = run.rows(iter, lambda count: None)
     assert (number, row.state) == (3, state)
     assert row.error.startswith(error)
 
@@ -257,10 +337,31 @@ if left.exists() and (text := left.read_text()):
 def workers_of(process: int) -> list[Any]:
     import psutil
 
-    return [
-        child for child in psutil.Process(process).children(recursive=True)
-        if "spawn_main" in " ".join(child.cmdline())
-    ]
+    found = []
+    for child in psutil.Process(process).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+KILLS = int(os.environ.get("KTC_KILLS", "2"))
+
+
+def kill_workers(folder: Path, driver: subprocess.Popen[str], outputs: str, count: int) -> str:
+    """Kill workers that are drawn by lot, in the course of so many outputs; what the driver said.
+    """
+    generator = np.random.default_rng(int(os.environ.get("KTC_KILL_SEED", "0")))
+    killed = 0
+    while killed < KILLS and driver.poll() is None:
+        # After so many files that are done, whatever time that takes.
+        wanted = (killed + 1) * count // (KILLS + 2)
+        if len(list(folder.glob(outputs))) >= wanted and (found := workers_of(driver.pid)):
+            os.kill(generator.choice([one.pid for one in found]), signal.SIGKILL)
+            killed += 1
+        time.sleep(0.01)
+    assert killed
+    return driver.communicate(timeout=240)[1]
 
 
 @pytest.mark.slow
@@ -292,24 +393,11 @@ class TestOnALocalCluster:
         assert "4 written, 0 skipped, 0 failed" in shown, errors
         assert not (tmp_path / "left").read_text()
 
-    @pytest.mark.parametrize(
-        ("files", "kills"),
-        [(int(os.environ.get("KTC_KILL_FILES", "12")), int(os.environ.get("KTC_KILLS", "2")))])
-    def test_every_row_is_true_whenever_workers_die(self, files: int, kills: int,
-                                                    tmp_path: Path) -> None:
+    def test_every_row_is_true_whenever_workers_die(self, tmp_path: Path) -> None:
         pytest.importorskip("distributed")
+        files = int(os.environ.get("KTC_KILL_FILES", "12"))
         (tmp_path / "many.toml").write_text(manifest_text(tmp_path, files))
-        driver = start_driver(tmp_path)
-        generator = np.random.default_rng(int(os.environ.get("KTC_KILL_SEED", "0")))
-        killed = 0
-        while killed < kills and driver.poll() is None:
-            # After so many files that are done, whatever time that takes.
-            wanted = (killed + 1) * files // (kills + 2)
-            if len(list(tmp_path.glob("out*.h5"))) >= wanted and (found := workers_of(driver.pid)):
-                os.kill(generator.choice([one.pid for one in found]), signal.SIGKILL)
-                killed += 1
-            time.sleep(0.01)
-        _, errors = driver.communicate(timeout=240)
+        errors = kill_workers(tmp_path, start_driver(tmp_path), "out*.h5", files)
         rows = json.loads((tmp_path / "many.json").read_text())
         assert len(rows) == files, errors
         for index, row in enumerate(rows):
@@ -318,8 +406,17 @@ class TestOnALocalCluster:
                 assert is_intact(output, row["sha256"])
             else:
                 assert row["error"].startswith("every worker that tried it died"), row
-        assert sum(row["state"] == "written" for row in rows) >= files - 2 * kills
+        assert sum(row["state"] == "written" for row in rows) >= files - 2 * KILLS
         assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")]
+
+    def test_every_shard_is_there_once_whenever_workers_die(self, tmp_path: Path) -> None:
+        pytest.importorskip("distributed")
+        shards = int(os.environ.get("KTC_KILL_FILES", "12"))
+        shards_manifest(tmp_path, shards)
+        kill_workers(tmp_path, start_driver(tmp_path, workers=4), "big_*", shards)
+        (row,) = json.loads((tmp_path / "many.json").read_text())
+        assert row["state"] == "written", row
+        check_shards(tmp_path, shards)
 
     def test_a_killed_worker_is_replaced_a_failure_is_told_and_a_second_run_skips(
             self, tmp_path: Path) -> None:
@@ -329,10 +426,9 @@ class TestOnALocalCluster:
         text += '\n[[file]]\nsource = "missing.npz"\noutput = "missing.h5"\n'
         layered_plan().save(tmp_path / "layered.plan.json")
         layered_source(tmp_path)
-        size = 1.5 * 40 * 30 * 4 / sharded.GIGABYTE
         text += ('\n[[file]]\nplan = "layered.plan.json"\nsource = "layered.npz"\noutput = '
                  '"big.weights.json"\n')
-        text += f"max_shard_size = {size!r}\n"
+        text += f"max_shard_size = {SHARD_SIZE!r}\n"
         (tmp_path / "many.toml").write_text(text)
 
         driver = start_driver(tmp_path, preload=HELD)
