@@ -14,7 +14,7 @@ from ..alignment.by_order import PairingOptions
 from ..alignment.dictionaries import ClassicDictionaries, dictionaries_of
 from ..alignment.mapping import plan_from_mapping
 from ..alignment.parts import LayerSelection
-from ..errors import AlignmentError, ClassCountError
+from ..errors import ClassCountError
 from ..keras_io.model import read_target
 from ..plan.difference import in_terms_of
 from ..plan.executor import Strict
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from ..alignment.activations.outcome import Alignment
     from ..alignment.static.proposal import StaticAlignment
     from ..running.input_pair import Call, InputPair
+
+# Of the time limit; the rest is for the causes where the search does not come to an end.
+PART_FOR_THE_SEARCH = 2 / 3
 
 
 # The parameters are public, and most of the lines say what they mean.
@@ -77,7 +80,8 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
             text. A head for another number of classes goes here, the torch head into `skip_layers`.
         resize: With `mapping`: "bicubic" or "bilinear" resizes position tables that were made for
             another image size. Default: they are refused.
-        time_limit: Seconds after which the search ends; None is no limit.
+        time_limit: Seconds after which the search ends, a third of them for the causes where it
+            does not come to its end; None is no limit.
         fold_norms: Fold each batch norm of torch into the convolution or dense layer before it, for
             a Keras model that has no norms.
 
@@ -168,17 +172,15 @@ def aligned_by_running(source: Source, target: Target, inputs: InputPair, hints:
     from ..diagnosis.unaligned import refusal, what_is_open
 
     with watched(source.module) as changed, inputs.failures_reported():
-        plan, alignment = align_by_running(source, target, inputs, hints, accept_unproven, limit
-                                           or TimeLimit(DEFAULT_TIME_LIMIT))
+        limit = limit or TimeLimit(DEFAULT_TIME_LIMIT)
+        plan, alignment = align_by_running(source, target, inputs, hints, accept_unproven,
+                                           limit.share(PART_FOR_THE_SEARCH))
     alignment.changed = tuple(changed)
     if not alignment.open and not (strict is True and alignment.differs and alignment.left_over):
         return plan, alignment
     if advice := on_other_classes(alignment, source, target):
-        raise ClassCountError(f"{advice}\n{what_is_open(alignment, target, True)}")
-    if alignment.is_out_of_time:
-        raise AlignmentError(f"{what_is_open(alignment, target, False)}\na larger time_limit= lets "
-                             "the search go on, time_limit=None to its end")
-    raise refusal(source, target, inputs, plan, alignment, hints)
+        raise ClassCountError(f"{advice}\n{what_is_open(source, target, alignment, True)}")
+    raise refusal(source, target, inputs, plan, alignment, hints, limit)
 
 
 def aligned_with_folded_norms(source: Source, target: Target, inputs: InputPair,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING
 
 from ..alignment.static.proposal import align_statically
@@ -21,6 +22,7 @@ from ..spec.roles import role_of
 from ..spec.source import Source
 from ..spec.target import Target, TargetLayer
 from ..util.text import bullets, join_names, plural
+from ..util.time_limit import TimeLimit
 from .causes.weights import ARGUMENTS, ARGUMENTS_OF_NORMS
 from .description import internal_error
 from .diagnosis import Diagnosis
@@ -36,31 +38,33 @@ OFF_THE_TRACK = "from the nearest value in torch"
 
 
 def refusal(source: Source, target: Target, inputs: InputPair, plan: Plan, alignment: Alignment,
-            hints: Mapping[str, str]) -> AlignmentError:
+            hints: Mapping[str, str], limit: TimeLimit) -> AlignmentError:
     """Return the error about layers that stayed open: the causes that are proven first, then what
-    has no counterpart, then what is open.
+    has no counterpart, then what is open. The search for causes ends at the limit.
     """
     causes, blamed = _settings_to_blame(source, target)
     try:
-        causes = causes or why_open(source, target, inputs, plan, alignment, hints)
+        causes = causes or why_open(source, target, inputs, plan, alignment, hints, limit)
     except Exception as failure:
         # What is open is what the user needs; tests raise the failure itself.
         _LOG.debug("%s", internal_error(failure))
-    open_layers = what_is_open(alignment, target, bool(causes), blamed)
-    return AlignmentError("\n".join([*causes, open_layers]))
+    open_layers = what_is_open(source, target, alignment, bool(causes), blamed)
+    more_time = ["a larger time_limit= lets the search go on, time_limit=None to its end"
+                ] if alignment.is_out_of_time else []
+    return AlignmentError("\n".join([*causes, open_layers, *more_time]))
 
 
-def what_is_open(alignment: Alignment, target: Target, causes: bool,
+def what_is_open(source: Source, target: Target, alignment: Alignment, causes: bool,
                  blamed: Collection[str] = ()) -> str:
     """Return what is aligned and what is open: layers that are open because of others are counted.
 
     `causes` says whether some are known, `blamed` are the layers that are said to be one.
     """
-    left_over = (f"{plural(len(alignment.left_over), 'torch tensor')} "
-                 f"({join_names(alignment.left_over, 8)})")
+    names = join_names(alignment.left_over, 8)
+    count = plural(len(alignment.left_over), "torch tensor")
     if not alignment.open:
-        return (f"{target.name!r} has no counterpart of {left_over}, so it differs from the torch "
-                "module; nothing was written")
+        return (f"{target.name!r} has no counterpart of {count} ({names}), so it differs from the "
+                "torch module; nothing was written")
     tentative = [label for label, one in alignment.matches.items() if one.is_tentative]
     doubted = (f" ({len(tentative)} by the input alone, such as '{tentative[0]}')"
                if tentative else "")
@@ -79,10 +83,21 @@ def what_is_open(alignment: Alignment, target: Target, causes: bool,
     shown = f":{bullets(lines)}" if alone else ""
     if alone and (behind := len(open_layers) - len(alone)):
         shown += f"\n  and {behind} that may be open because of that"
-    hint = "" if causes else (
-        f"\ntorch tensors without a counterpart: {left_over}; settle one with "
-        "ktc.convert(..., hints={'keras layer': 'torch layer'})")
-    return f"{counts}{shown}{hint}"
+    if causes or not alignment.left_over:
+        return f"{counts}{shown}"
+    return (f"{counts}{shown}\n{count} without a counterpart: {names}"
+            f"{_hints_advice(source, target, alignment)}")
+
+
+def _hints_advice(source: Source, target: Target, alignment: Alignment) -> str:
+    """Return what to do where a tensor that is left could fill an open layer, else ""."""
+    for leaf in target.leaves():
+        for variable in leaf.variables if leaf.display_name in alignment.open else ():
+            for name in alignment.left_over:
+                if prod(source[name].shape) == variable.size:
+                    return (f"; settle a pair with hints={{'{leaf.display_name}': "
+                            f"'{name.rpartition('.')[0] or name}'}}")
+    return ""
 
 
 def _are(count: int) -> str:
@@ -100,7 +115,7 @@ def _settings_to_blame(source: Source, target: Target) -> tuple[list[str], list[
 
 
 def why_open(source: Source, target: Target, inputs: InputPair, plan: Plan, alignment: Alignment,
-             hints: Mapping[str, str]) -> list[str]:
+             hints: Mapping[str, str], limit: TimeLimit) -> list[str]:
     """Return sentences about why layers stayed open: the divergence whose cause is proven, and what
     has no counterpart.
 
@@ -111,10 +126,12 @@ def why_open(source: Source, target: Target, inputs: InputPair, plan: Plan, alig
     proposal, _ = align_statically(source, target, hints)
     trusting = _completed(plan, proposal, ())
     cautious = _completed(plan, proposal, alignment.doubted_places())
-    found = _cause(source, target, inputs, trusting)
+    found = _cause(source, target, inputs, trusting, limit)
     if found is None and cautious != trusting:
-        found = _cause(source, target, inputs, cautious)
-    sentences = without_counterpart(source, target, cautious, alignment.open)
+        found = _cause(source, target, inputs, cautious, limit)
+    # A layer that the search did not come to may have one.
+    sentences = [] if alignment.is_out_of_time else without_counterpart(
+        source, target, cautious, alignment.open)
     return sentences if found is None else [str(found), *sentences]
 
 
@@ -134,13 +151,13 @@ def _completed(plan: Plan, proposal: Plan, doubted: Collection[str]) -> Plan:
     return replace(plan, assignments=(*settled.values(), *others.values(), *rest), kept=kept)
 
 
-def _cause(source: Source, target: Target, inputs: InputPair,
-           whole: Plan) -> FirstDivergence | None:
+def _cause(source: Source, target: Target, inputs: InputPair, whole: Plan,
+           limit: TimeLimit) -> FirstDivergence | None:
     prepared = check_plan(whole, source, target, strict=False)
     with trial_values(target) as set_value:
         for variable, array in prepared.arrays():
             set_value(variable, array)
-        found = Diagnosis(source, target, inputs, whole).result()
+        found = Diagnosis(source, target, inputs, whole).result(limit)
     return found if found is not None and found.causes() else None
 
 

@@ -49,9 +49,9 @@ class TracedOp:
     is_module: bool
 
     @property
-    def in_words(self) -> str:
-        """The display name; the whole module has none."""
-        return self.display_name or "the whole module"
+    def quoted(self) -> str:
+        """The display name in quotes; the whole module has none."""
+        return f"'{self.display_name}'" if self.display_name else "the whole module"
 
 
 @dataclass(slots=True)

@@ -26,12 +26,24 @@ class TimeLimit:
         if seconds is not None and not seconds >= 0:
             raise ValueError(f"time_limit must not be negative, got {seconds}")
         self.seconds, self._done, self._most = seconds, done, 0
-        self._end = None if seconds is None else monotonic() + seconds
+        self.end = None if seconds is None else monotonic() + seconds
+
+    def share(self, part: float) -> TimeLimit:
+        """Return a limit that ends earlier, so that this one has time left then.
+
+        Args:
+            part: How much of all seconds it has, 0 to 1.
+        """
+        earlier = TimeLimit(None, self._done)
+        earlier.seconds = self.seconds
+        if self.end is not None and self.seconds is not None:
+            earlier.end = self.end - (1 - part) * self.seconds
+        return earlier
 
     @property
     def is_over(self) -> bool:
         """True when the time is up."""
-        return self._end is not None and monotonic() >= self._end
+        return self.end is not None and monotonic() >= self.end
 
     def check(self, done: int) -> None:
         """Say how much is done; raise OutOfTime when the time is up."""

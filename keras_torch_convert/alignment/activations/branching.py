@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,11 @@ class BranchPoint:
     chosen: tuple[str, ...]
     alternatives: tuple[tuple[str, ...], ...]
     matched: int
+
+
+def block_name(label: str) -> str:
+    """What a layer has in common with those at its place in other blocks."""
+    return re.sub(r"\d+", "", label)
 
 
 class Backtrack(BaseException):

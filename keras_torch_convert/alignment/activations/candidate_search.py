@@ -16,6 +16,7 @@ from ...plan.expressions import tensors_of
 from ...running.fingerprint import Fingerprint
 from ...running.torch_trace import TracedOp
 from ...spec.target import TargetLayer
+from ...util.text import join_names
 from ..hints import hinted
 from ..names import name_similarity
 from .candidates import Candidate, LayerMapping, layer_mappings, roles_agree, side_by_side
@@ -299,8 +300,9 @@ class CandidateSearch:
 def reason_for_nothing(trace_index: TraceIndex, leaf: TargetLayer, inputs: list[Fingerprint],
                        nearest: float, within: float) -> str:
     """Why a layer stays open: what has its input in torch and does not fit, or how far its input is
-    from everything.
+    from everything; and what to try.
     """
+    shapes = trace_index.shapes
     wanted = ", ".join(f"{variable.name} {variable.shape}" for variable in leaf.variables)
     units = {id(unit): unit for key in inputs for _, unit in trace_index.by_input.find(key, within)}
     modules = {unit.display_name for unit in units.values() if unit.is_module}
@@ -310,13 +312,21 @@ def reason_for_nothing(trace_index: TraceIndex, leaf: TargetLayer, inputs: list[
     ]
     users = sorted(distinct, key=lambda unit: (len(unit.names), unit.order))[:3]
     if not users:
-        return (f"{wanted}: its input is {nearest:.1e} from the nearest value in torch; "
-                "candidates: none")
-    held = "; ".join(f"{unit.in_words} with " + ", ".join(f"{name} {trace_index.shapes[name]}"
-                                                          for name in unit.names[:3])
-                     for unit in users)
-    return (f"{wanted}: its input is that of {held}; no way to fill it from there gives an output "
-            "that torch has")
+        return (f"{wanted}: it gets something that torch never computes ({nearest:.1e} from the "
+                "nearest value in torch), so that a step before it differs")
+    held = "; or ".join(f"{unit.quoted}, which has " + join_names((f"{name} {shapes[name]}"
+                                                                   for name in unit.names), 3)
+                        for unit in users)
+    sizes = {
+        prod(shapes[name]) for unit in users if len(unit.names) == len(users[0].names)
+        for name in unit.names
+    }
+    too_large = [variable.name for variable in leaf.variables if variable.size not in sizes]
+    why = (f"nothing there has as many values as {join_names(too_large)}: build both models with "
+           "the same sizes" if too_large else
+           "with those weights it gives nothing that torch computes: compare how both are built "
+           "(padding, strides, activation, epsilon)")
+    return f"{wanted}: it gets in Keras what torch gives to {held}; {why}"
 
 
 def _kind_of(leaf: TargetLayer) -> tuple[object, ...]:

@@ -164,7 +164,7 @@ class KerasPass(LayerTrials):
         for label, is_in_order in self.state.outputs_in_order.items():
             if not is_in_order:
                 self.raise_unflatten(label)
-        if ((lost or is_swapped) and self.config.may_give_up and OUTPUTS not in self.config.accepted
+        if ((lost or is_swapped) and self.config.gives_up_at(OUTPUTS)
                 and any(choice.alternatives for choice in self.state.choices)):
             self.state.broken = OUTPUTS
             raise Backtrack(OUTPUTS)
@@ -311,7 +311,8 @@ class KerasPass(LayerTrials):
             theirs = recorded_output(candidate.unit.inputs, self.trace_index.trace.arrays,
                                      inputs[0], self.state.tolerance)
             order = None if theirs is None else order_of_channels(arrays[0], theirs)
-            if order is None:
+            # What the caller's pictures differ in is no matter of the layer's weights.
+            if order is None or order in self.trace_index.input_orders:
                 continue
             free = self.search.free_for(candidate.names, leaf)
             for mapping in islice(self.search.layer_mappings(free, leaf), MOST_REORDERED):
@@ -449,7 +450,7 @@ class KerasPass(LayerTrials):
         taken_back = any(names[0] in self.trace_index.shapes
                          for names in self.config.excluded.get(leaf.display_name, ()))
         astray = lost or taken_back or not candidates
-        if (astray and self.config.may_give_up and leaf.display_name not in self.config.accepted
+        if (astray and self.config.gives_up_at(leaf.display_name)
                 and (self.depth or any(choice.alternatives for choice in self.state.choices))):
             self.state.broken = leaf.display_name
             raise Backtrack(leaf.display_name)
@@ -463,7 +464,7 @@ class KerasPass(LayerTrials):
                 what = (
                     f"its input is {nearest:.1e} from the nearest value in torch, so that a step "
                     "before it differs"
-                    if lost else f"its input is that of {taken.unit.in_words} in torch, and its "
+                    if lost else f"its input is that of {taken.unit.quoted} in torch, and its "
                     f"output is not{self._distance_in_words(leaf)}")
                 self.state.parted[leaf.display_name] = what
             return run()

@@ -13,7 +13,7 @@ from ...spec.target import TargetLayer
 from ...spec.tensor_spec import Shape
 from ...util.time_limit import TimeLimit
 from ..hints import honors
-from .branching import BranchPoint
+from .branching import BranchPoint, block_name
 from .candidates import LayerMapping
 
 # Different tensors of some hundred elements lie 1e-2 apart and more.
@@ -185,8 +185,8 @@ class PassConfig:
     give up, the caller's hints, and layers for whose sake those before a map of a vector were tried
     `in_both_orders`, in vain; `trial_for` is the one for which this pass tries it.
 
-    `accepted` are layers where the models differ, each with the reason: no choice is taken back for
-    their sake. `limit` ends the pass when the time is up.
+    `accepted` are layers where the models differ, each with the reason, and `in_vain` blocks: no
+    choice is taken back for their sake. `limit` ends the pass when the time is up.
 
     With `forced` torch's own outputs are put in the place of those that a layer computes; the trace
     must have kept them.
@@ -198,10 +198,16 @@ class PassConfig:
     hints: Mapping[str, str]
     forced: bool = False
     accepted: Mapping[str, str] = field(default_factory=dict)
+    in_vain: frozenset[str] = frozenset()
     choices: tuple[BranchPoint, ...] = ()
     limit: TimeLimit = field(default_factory=TimeLimit)
     in_both_orders: frozenset[tuple[str, MapOfVector]] = frozenset()
     trial_for: str = ""
+
+    def gives_up_at(self, label: str) -> bool:
+        """Whether the pass breaks off at a layer that gets nothing of torch's."""
+        return (self.may_give_up and label not in self.accepted
+                and block_name(label) not in self.in_vain)
 
     def honors(self, leaf: TargetLayer, mapping: LayerMapping) -> bool:
         """Return False when the caller said something else about the layer."""

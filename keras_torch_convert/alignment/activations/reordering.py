@@ -7,12 +7,14 @@ output. Which channel is which is read off the values.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...plan.expressions import Concat, Slice, tensors_of
+from ...running.keras_values import eager_arrays
 from ...spec.target import TargetLayer, TargetVariable
 from .candidates import LayerMapping
 from .transforms import VariableMapping
@@ -27,12 +29,14 @@ _BY_FEATURE = ("BatchNormalization", "LayerNormalization", "RMSNormalization", "
                "DepthwiseConv1D", "DepthwiseConv2D")
 
 
-def order_of_channels(own: Array, theirs: Array) -> tuple[int, ...] | None:
+def order_of_channels(own: Array, theirs: Array, *,
+                      standardized: bool = False) -> tuple[int, ...] | None:
     """For each channel (last axis) of `own` the number of the channel of `theirs` with its values,
     wherever torch has its channels.
 
     None when they are in one order already, when not every channel is found, or when the order is
-    no few runs of channels.
+    no few runs of channels. With `standardized` a factor and an offset of each channel do not
+    matter.
     """
     channels = own.shape[-1]
     if own.size != theirs.size:
@@ -41,11 +45,30 @@ def order_of_channels(own: Array, theirs: Array) -> tuple[int, ...] | None:
     for axis, extent in enumerate(theirs.shape):
         if extent != channels:
             continue
-        order = _matched(ours,
-                         np.moveaxis(theirs, axis, 0).reshape(channels, -1).astype(np.float64))
+        others = np.moveaxis(theirs, axis, 0).reshape(channels, -1).astype(np.float64)
+        order = _matched(
+            *map(_standardized, (ours, others))) if standardized else _matched(ours, others)
         if order is not None and order != tuple(range(channels)) and len(_runs(order)) <= MOST_RUNS:
             return order
     return None
+
+
+def orders_of_inputs(own: Any, theirs: Any) -> Iterator[tuple[int, ...]]:
+    """The orders in which Keras's inputs hold the channels of torch's, where that is another one,
+    as in pictures of which one is RGB and the other BGR, each scaled as its model wants it.
+    """
+    for one in eager_arrays(own):
+        for other in eager_arrays(theirs):
+            order = order_of_channels(one, other, standardized=True) if one.ndim else None
+            if order is not None:
+                yield order
+
+
+def _standardized(channels: Array) -> Array:
+    """Channels (number, values) with a mean of 0 and a deviation of 1, constant ones of 0."""
+    centered = channels - channels.mean(1, keepdims=True)
+    deviation = centered.std(1, keepdims=True)
+    return np.asarray(centered / np.where(deviation > 0, deviation, 1.0))
 
 
 def _matched(ours: Array, theirs: Array) -> tuple[int, ...] | None:

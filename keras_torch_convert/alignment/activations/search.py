@@ -4,7 +4,6 @@ down what was found.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from math import inf
@@ -21,7 +20,8 @@ from ...spec.target import Target
 from ...util.time_limit import OutOfTime, TimeLimit
 from ..hints import check_hints
 from ..names import name_similarity
-from .branching import MOST_PASSES_FOR_A_LINK, MOST_PASSES_FOR_LINKS, Backtrack, next_exclusions
+from .branching import (MOST_PASSES_FOR_A_LINK, MOST_PASSES_FOR_LINKS, Backtrack, block_name,
+                        next_exclusions)
 from .candidates import layer_mappings
 from .channel_order import OUTPUTS, Unflatten, counted_channels_last
 from .folding import Fold, with_row
@@ -31,6 +31,7 @@ from .one_sided import GOES_ON, goes_on_behind, without_other_outputs
 from .outcome import Alignment, common_layer, without_unused, written_down
 from .pass_state import (BY_NAME_AND_SHAPE, DIFFERS, GIVEN_ITS_INPUT, TOLD_BY_BOTH, UNDECIDED,
                          Match, PassConfig, SearchState)
+from .reordering import orders_of_inputs
 from .trace_index import TraceIndex
 from .unused_weights import unused_weights
 
@@ -47,6 +48,7 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
     """
 
     integers = integers_of_torch(source.module, target)
+    orders = tuple(orders_of_inputs(inputs.keras_inputs, inputs.torch_inputs))
 
     def trace(*, keep_arrays: bool) -> TraceIndex:
         values = randomized_values(source.module, keep_ones=_lacks_gains(target))
@@ -55,7 +57,7 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
             return TraceIndex(
                 trace_module(source.module, values,
                              lambda module: call(module, inputs.torch_inputs),
-                             keep_arrays=keep_arrays), source, integers)
+                             keep_arrays=keep_arrays), source, integers, orders)
 
     def keras_call() -> Any:
         with inputs.blamed("the Keras model"):
@@ -141,12 +143,13 @@ def search_through(trace_index: TraceIndex, target: Target, keras_call: Callable
     state, backtracks = _passes_to_the_end(trace_index, target, keras_call, hints, limit)
     if state.is_out_of_time and len(state.matches) < len(first.matches):
         state = replace(first, is_out_of_time=True)
-    alone, _ = one_pass(trace_index, target, keras_call,
-                        PassConfig({}, dict(state.matches), False, hints))
-    if is_the_same_model(alone, trace_index):
-        state.matches = alone.matches
-    else:
-        _mark_differences(state)
+    if not state.is_out_of_time and not state.open:
+        alone, _ = one_pass(trace_index, target, keras_call,
+                            PassConfig({}, dict(state.matches), False, hints))
+        if is_the_same_model(alone, trace_index):
+            state.matches = alone.matches
+            return state, backtracks
+    _mark_differences(state)
     return state, backtracks
 
 
@@ -161,30 +164,27 @@ def _passes_to_the_end(trace_index: TraceIndex, target: Target, keras_call: Call
     """
     config = PassConfig({}, {}, True, hints, True, limit=limit)
     backtracks = tried = 0
-    in_vain: set[str] = set()
     while True:
         state, finished = one_pass(trace_index, target, keras_call, config)
         if state.is_out_of_time:
             return state, backtracks
-        if not finished:
-            # What did not help in one block does not help in the next ones.
-            block = re.sub(r"\d+", "", state.broken)
-            most = min(MOST_PASSES_FOR_A_LINK, MOST_PASSES_FOR_LINKS - tried)
-            repaired, more = (None, 0) if block in in_vain else _with_other_choices(
-                trace_index, target, keras_call, config, state, most)
-            tried += more
-            if repaired is None:
-                in_vain.add(block)
-            else:
-                config, state, finished = repaired
-                backtracks += 1
         if finished:
             return state, backtracks
-        accepted = {**config.accepted, **state.parted}
+        most = min(MOST_PASSES_FOR_A_LINK, MOST_PASSES_FOR_LINKS - tried)
+        repaired, more = _with_other_choices(trace_index, target, keras_call, config, state, most)
+        tried += more
         if repaired is None:
-            accepted[state.broken] = "what it gets is nothing that torch computes"
-        config = replace(config, accepted=accepted, presets=dict(state.matches),
-                         choices=tuple(state.choices))
+            # What did not help in one block does not help in the next ones; no pass breaks off
+            # when none is left to mend it.
+            config = replace(config, in_vain=config.in_vain | {block_name(state.broken)},
+                             may_give_up=tried < MOST_PASSES_FOR_LINKS)
+        else:
+            config, state, finished = repaired
+            backtracks += 1
+            if finished:
+                return state, backtracks
+        config = replace(config, accepted={**config.accepted, **state.parted},
+                         presets=dict(state.matches), choices=tuple(state.choices))
 
 
 def _with_other_choices(trace_index: TraceIndex, target: Target, keras_call: Callable[[], Any],
@@ -223,7 +223,7 @@ def _leave_the_rest_open(state: SearchState, target: Target, limit: TimeLimit) -
     for leaf in target.leaves():
         if not state.has_met(leaf.display_name):
             state.open[leaf.display_name] = (
-                f"the search ended after time_limit={limit.seconds:g} s before it came here")
+                f"the search had no time left for it (time_limit={limit.seconds:g} s)")
 
 
 def _mark_differences(state: SearchState) -> None:

@@ -5,7 +5,7 @@ have.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,11 +28,15 @@ class TraceIndex:
     """What the torch trace says, arranged for look-up; the same for all passes."""
     def __init__(
         self, trace: Trace, source: Source, integers: tuple[tuple[TargetVariable, VariableMapping],
-                                                            ...] = ()) -> None:
-        """Sort the fingerprints of `trace`, which is one of the module of `source`; `integers` are
-        what integer variables of Keras must be.
+                                                            ...] = (),
+        input_orders: Collection[tuple[int, ...]] = ()
+    ) -> None:
+        """Sort the fingerprints of `trace`, which is one of the module of `source`.
+
+        `integers` are what integer variables of Keras must be, `input_orders` the orders in which
+        the inputs that Keras gets hold the channels of torch's, where that is another one.
         """
-        self.integers = integers
+        self.integers, self.input_orders = integers, input_orders
         self.trace = trace
         self.arrays: dict[str, npt.NDArray[Any]] = {
             name: _numpy(value) for name, value in trace.values.items()

@@ -117,3 +117,28 @@ def test_the_order_of_channels_is_read_off_the_values() -> None:
     assert order_of_channels(np.moveaxis(theirs, 1, -1), theirs) is None
     assert order_of_channels(own + generator.standard_normal(own.shape), theirs) is None
     assert order_of_channels(own[..., :3], theirs) is None
+
+
+@pytest.mark.parametrize("is_scaled_inside", [False, True])
+def test_a_picture_with_its_channels_in_the_other_order_leaves_the_weights_as_they_are(
+        is_scaled_inside: bool) -> None:
+    module = randomized(
+        nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Flatten(),
+                      nn.Linear(8 * 16, 4)))
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Rescaling(0.5, 0.1)(inputs) if is_scaled_inside else inputs
+    x = layers.Conv2D(6, 3, activation="relu", name="first")(x)
+    x = layers.Flatten()(layers.Conv2D(8, 3, activation="relu", name="second")(x))
+    model = keras.Model(inputs, layers.Dense(4, name="last")(x))
+    picture = np.random.default_rng(0).uniform(-1, 1, (1, 8, 8, 3)).astype(np.float32)
+    theirs = 0.5 * picture + 0.1 if is_scaled_inside else picture
+
+    report = ktc.convert(module, model, if_different="keep",
+                         sample=(theirs[..., ::-1].transpose(0, 3, 1, 2).copy(), picture))
+
+    kernel = module[0].weight.detach().numpy().transpose(2, 3, 1, 0)
+    assert np.array_equal(model.get_layer("first").kernel, kernel)
+    assert report.verdict == "different"
+    assert "RGB and BGR" in str(report.comparison)
+    assert report.match_status["first"] != "proven"
+    assert report.match_status["second"] == "proven given its input"

@@ -222,7 +222,8 @@ def test_a_layer_of_another_size_is_named_with_both_shapes_and_once() -> None:
                               keras.layers.Dense(4, name="wide")(keras.layers.Dense(5)(inputs)))
     with pytest.raises(
             ktc.AlignmentError, match=
-            r"- wide: .*: its input is that of 1 with 1\.weight \(3, 5\), 1\.bias \(3,\); no way"):
+            r"- wide: .*: it gets in Keras what torch gives to '1', which has 1\.weight \(3, 5\), "
+            r"1\.bias \(3,\); nothing there has as many values as kernel, bias: build both"):
         ktc.convert(torch_module, keras_model)
 
 
@@ -231,8 +232,9 @@ def test_the_whole_module_is_called_so_where_it_is_a_candidate() -> None:
     inputs = keras.Input((8, 8, 3))
     keras_model = keras.Model(inputs,
                               keras.layers.BatchNormalization()(keras.layers.Conv2D(9, 3)(inputs)))
-    with pytest.raises(ktc.AlignmentError,
-                       match=r"its input is that of 0 with [^;]*; the whole module with 0\.weight"):
+    with pytest.raises(
+            ktc.AlignmentError,
+            match=r"torch gives to '0', which has [^;]*; or the whole module, which has"):
         ktc.convert(torch_module, keras_model)
 
 
