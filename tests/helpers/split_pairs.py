@@ -69,6 +69,44 @@ def unequal_blocks_pair() -> tuple[Any, Any]:
     return randomized(UnequalBlocks()), keras.Model(inputs, query * key + value)
 
 
+KEY_HEADS, QUERIES = 2, 4
+
+
+class FusedByKeyHeads(nn.Module):
+    """For each head of the keys the queries that share it, the key and the value, in one layer."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.query_key_value = nn.Linear(WIDTH, KEY_HEADS * (QUERIES + 2) * HEAD)
+        self.dense = nn.Linear(KEY_HEADS * QUERIES * HEAD, WIDTH)
+
+    def forward(self, x: Any) -> Any:
+        fused = self.query_key_value(x).unflatten(-1, (KEY_HEADS, QUERIES + 2, HEAD))
+        query, key, value = fused.permute(0, 2, 3, 1, 4).split((QUERIES, 1, 1), dim=2)
+        mixed = (query @ key.transpose(-1, -2) / HEAD**0.5).softmax(-1) @ value
+        return x + self.dense(mixed.permute(0, 3, 1, 2, 4).flatten(2))
+
+
+def fused_by_key_heads_pair(*, shows_heads: bool) -> tuple[Any, Any]:
+    """A layer for each in Keras, whose kernels show the heads or do not."""
+    ops = keras.ops
+    inputs = layers.Input((5, WIDTH))
+
+    def projected(name: str, heads: int) -> Any:
+        if shows_heads:
+            return layers.EinsumDense("bsd,dhe->bshe", (None, heads, HEAD), bias_axes="he",
+                                      name=name)(inputs)
+        flat = layers.Dense(heads * HEAD, name=name)(inputs)
+        return ops.reshape(flat, (-1, 5, heads, HEAD))
+
+    query = ops.reshape(projected("query", KEY_HEADS * QUERIES), (-1, 5, KEY_HEADS, QUERIES, HEAD))
+    key, value = projected("key", KEY_HEADS), projected("value", KEY_HEADS)
+    scores = ops.softmax(ops.einsum("bsgqe,btge->bgqst", query, key) / HEAD**0.5)
+    mixed = ops.reshape(ops.einsum("bgqst,btge->bsgqe", scores, value),
+                        (-1, 5, KEY_HEADS * QUERIES * HEAD))
+    model = keras.Model(inputs, inputs + layers.Dense(WIDTH, name="out")(mixed))
+    return randomized(FusedByKeyHeads()), model
+
+
 class Groups(nn.Module):
     """A convolution in two groups."""
     def __init__(self) -> None:

@@ -27,7 +27,7 @@ class VariableMapping:
     had to be assumed.
 
     `cut` says which part of the tensor is taken: the tensors of a layer are cut alike. () for all
-    of it, (start, stop) for a block, (groups, part, parts) for a part in each group, (entry,) for
+    of it, (start, stop) for a block, (groups, start, rows) for rows of each group, (entry,) for
     one of a bank. With `only_by_output` it is too easily right in shape to be taken unless torch
     computes the same from it (some rows of many, which might be other classes).
     """
@@ -64,10 +64,13 @@ def _all_entries(name: str, shape: Shape, variable: TargetVariable, layer: Targe
     elif wanted and size > wanted and size % wanted == 0:
         if size // wanted <= MOST_PARTS:
             yield from by_part(name, shape, variable, layer, size // wanted)
+            yield from by_group(name, shape, variable, layer)
         yield from by_entry(name, shape, variable, layer, size // wanted)
     if size > wanted:
         yield from by_block(name, shape, variable, layer)
-        yield from by_rows(name, shape, variable)
+        if variable.name != "kernel":
+            yield from by_rows(name, shape, variable)
+        yield from by_group(name, shape, variable, layer)
 
 
 def by_rule(base: Expression, shape: Shape, variable: TargetVariable,
@@ -160,9 +163,7 @@ def flattened_map(name: str, shape: Shape, variable: TargetVariable,
 
 def by_part(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer,
             parts: int) -> Iterator[VariableMapping]:
-    """One of several equal parts of a tensor that holds query, key and value, or the like, in one:
-    in blocks, or in each of its groups of rows.
-    """
+    """One of several equal parts of a tensor that holds query, key and value, or the like."""
     said = part_number(layer.display_name)
     order = _said_first(said, parts)
     for axis, extent in enumerate(shape):
@@ -176,17 +177,35 @@ def by_part(name: str, shape: Shape, variable: TargetVariable, layer: TargetLaye
                 said is not None and said != part)
             cut = (part * step, (part + 1) * step)
             yield from _of_part(base, part_shape, words, unlikely, cut, variable, layer)
-    rows = shape[0] // parts if shape and shape[0] % parts == 0 else 0
-    part_shape = (rows, *shape[1:])
+
+
+def by_group(name: str, shape: Shape, variable: TargetVariable,
+             layer: TargetLayer) -> Iterator[VariableMapping]:
+    """Some rows in each group of rows: one of several equal parts, or where the parts are unequal
+    (the queries that share a key and a value) the first, the last, or those beside the last.
+    """
+    size, wanted = prod(shape), variable.size
+    if not shape or not wanted or shape[0] * wanted % size:
+        return
+    rows = shape[0] * wanted // size
+    equal = size % wanted == 0 and size // wanted <= MOST_PARTS
+    said = part_number(layer.display_name)
     for groups in _numbers_of_groups(rows, variable.shape):
-        grouped = Reshape(Tensor(name), (groups, parts, rows // groups, *shape[1:]))
-        for part in order:
-            one = Reshape(Slice(grouped, 1, part, part + 1), part_shape)
-            words = f"part {part + 1} of {parts} in each of {groups} groups of rows"
-            unlikely = 4 + (groups not in (rows, *variable.shape)) + (said is not None
-                                                                      and said != part)
-            yield from _of_part(one, part_shape, words, unlikely, (groups, part, parts), variable,
-                                layer)
+        whole, taken = shape[0] // groups, rows // groups
+        if shape[0] % groups:
+            continue
+        starts = range(0, whole, taken) if equal else dict.fromkeys(
+            (0, whole - 2 * taken, whole - taken))
+        grouped = Reshape(Tensor(name), (groups, whole, *shape[1:]))
+        for part, start in enumerate(starts):
+            if start < 0:
+                continue
+            one = Reshape(Slice(grouped, 1, start, start + taken), (rows, *shape[1:]))
+            words = f"rows {start} to {start + taken} in each of {groups} groups of rows"
+            unlikely = 4 + (groups not in (rows, *variable.shape)) + (said not in (None, part))
+            for entry in _of_part(one, (rows, *shape[1:]), words, unlikely, (groups, start, taken),
+                                  variable, layer):
+                yield replace(entry, only_by_output=not equal)
 
 
 def _numbers_of_groups(rows: int, shape: Shape) -> list[int]:

@@ -17,9 +17,9 @@ import keras_torch_convert as ktc
 from keras_torch_convert.alignment.activations.candidates import layer_mappings
 from keras_torch_convert.alignment.activations.integers import without_integers
 from keras_torch_convert.keras_io.model import read_target
-from tests.helpers.split_pairs import (fused_by_heads_pair, gated_pair, groups_pair,
-                                       maps_of_vectors_pair, shared_block_pair, tokens_pair,
-                                       unequal_blocks_pair)
+from tests.helpers.split_pairs import (WIDTH, fused_by_heads_pair, fused_by_key_heads_pair,
+                                       gated_pair, groups_pair, maps_of_vectors_pair,
+                                       shared_block_pair, tokens_pair, unequal_blocks_pair)
 
 
 def kernel_of(model: Any, name: str) -> Any:
@@ -43,6 +43,19 @@ def test_blocks_of_unequal_height_are_told_apart() -> None:
     assert ktc.convert(module, model).equal is True
     weight = module.qkv.weight.detach().numpy()
     assert np.array_equal(kernel_of(model, "key"), weight[12:16].T)
+
+
+@pytest.mark.parametrize("shows_heads", [True, False])
+def test_queries_that_share_a_key_lie_beside_it_in_each_group(shows_heads: bool) -> None:
+    module, model = fused_by_key_heads_pair(shows_heads=shows_heads)
+    report = ktc.convert(module, model)
+    assert report.equal is True
+    assert set(report.match_status.values()) == {"proven"}
+    rows = module.query_key_value.weight.detach().numpy().reshape(2, 6, 4, WIDTH)
+    assert np.array_equal(
+        kernel_of(model, "query").reshape(WIDTH, 32).T, rows[:, :4].reshape(32, WIDTH))
+    assert np.array_equal(
+        kernel_of(model, "value").reshape(WIDTH, 8).T, rows[:, 5].reshape(8, WIDTH))
 
 
 def test_each_group_of_a_convolution_may_be_a_layer() -> None:
