@@ -55,7 +55,7 @@ class ClassCountError(AlignmentError):
 class TransferError(ConversionError, ValueError):
     """Tensors and variables do not fit together.
 
-    `problems` lists every bad pair found, one message each, so that all can be mended in one go.
+    `problems` lists every bad pair found, one message each, so that all can be fixed in one go.
     """
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
         super().__init__(message)

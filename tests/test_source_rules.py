@@ -89,9 +89,21 @@ BRITISH = [
     "memor", "minim", "normal", "optim", "organ", "parametr", "priorit", "random", "recogn",
     "serial", "special", "standard", "summar", "synchron"
 ]
+# Names that are the field's own elsewhere (in tests of poolings, in a torch dtype) are banned where
+# they were once used for something else.
+BANNED_IN_PACKAGE = dict(
+    line.split(maxsplit=1) for line in """\
+described reported
+idle unused
+in_words summary
+place key or position
+places keys or positions
+rivals alternatives
+told reported
+""".splitlines())
 HOME_MADE_PHRASES = re.compile(
-    r"(?<![a-z])(?:near it: |idle weights?|as far as known|no plan file|colours?|behaviours?"
-    r"|favour\w*|centre|grey|honour\w*|neighbour\w*|labelled|artefacts?|licence|catalogue|whilst"
+    r"(?<![a-z])(?:near it: |goes first:|mended|idle weights?|as far as known|no plan file"
+    r"|colours?|behaviours?|favour\w*|centre|grey|honour\w*|neighbour\w*|labelled|artefacts?|licence|catalogue|whilst"
     r"|amongst|afterwards|analys(?:e|ed|es|ing)"
     rf"|(?:{'|'.join(BRITISH)})is(?:e|es|ed|ing|ation|ations|er|able))(?![a-z])", re.IGNORECASE)
 # Of torch, NumPy, named tuples and this package's own classes.
@@ -290,6 +302,25 @@ def test_names_are_those_of_the_field() -> None:
         if token.type == tokenize.NAME and token.string in HOME_MADE_NAMES
     }
     assert found == {}
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=relative)
+def test_package_calls_keys_positions_and_class_names_so(path: Path) -> None:
+    tokens = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+    assert not {
+        f"line {token.start[0]}: {token.string}": BANNED_IN_PACKAGE[token.string]
+        for token in tokens if token.type == tokenize.NAME and token.string in BANNED_IN_PACKAGE
+    }
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.For, ast.comprehension)):
+            target, given = node.target, node.iter
+        elif isinstance(node, ast.Assign):
+            target, given = node.targets[0], node.value
+        else:
+            continue
+        names = {inner.id for inner in ast.walk(target) if isinstance(inner, ast.Name)}
+        of_classes = re.search(r"class_names?\b|__mro__|__class__|\btype\(", ast.unparse(given))
+        assert not (of_classes and names & {"kind", "kinds"}), f"line {target.lineno}: class_name"
 
 
 def test_words_are_plain_american_english() -> None:

@@ -63,11 +63,11 @@ def describe_refusal(names: Sequence[str], stage: Stage, reason: Reason, layer: 
                 "is meant in full_name_align_dict")
     if reason == "value":
         return (f"{rule} has a value of a wrong type for layer {name!r}; allowed are an int (below "
-                "0 an offset back from the layer's own place, else a place from the start of the "
-                "list), the name of another layer (str), and, only under the name of a stack in "
-                "tail_align_dict, a dict")
-    return (f"{rule} moves layer {name!r} forward, from place {layer} to place {positions[layer]}, "
-            f"and the {_describe_lost(names, positions)} would be lost; "
+                "0 an offset back from the layer's own position, else a position from the start of "
+                "the list), the name of another layer (str), and, only under the name of a stack "
+                "in tail_align_dict, a dict")
+    return (f"{rule} moves layer {name!r} forward, from position {layer} to position "
+            f"{positions[layer]}, and the {_describe_lost(names, positions)} would be lost; "
             f"{_advise(names, layer, positions[layer], value)}")
 
 

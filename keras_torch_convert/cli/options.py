@@ -22,7 +22,7 @@ from .values import Finite, Json, NamedObject, check_setting, imported, is_objec
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # The help of an option, with its click type where its default does not show it.
-Described = Union[str, tuple[Any, str]]
+OptionHelp = Union[str, tuple[Any, str]]
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 STRICT: dict[str, Strict] = {"true": True, "target": "target", "false": False}
@@ -88,7 +88,7 @@ def _remember_traceback(ctx: click.Context, param: click.Parameter, shown: bool)
 
 
 def options_of(function: Callable[..., Any],
-               **described: Described) -> Callable[[Function], Function]:
+               **options: OptionHelp) -> Callable[[Function], Function]:
     """Return the options that are parameters of a public function, as one decorator.
 
     Args:
@@ -99,7 +99,7 @@ def options_of(function: Callable[..., Any],
         The decorator.
     """
     options = []
-    for name, about in described.items():
+    for name, about in options.items():
         kind, text = about if isinstance(about, tuple) else (None, about)
         default = signature(function).parameters[name].default
         flag = "--" + name.replace("_", "-")
@@ -182,7 +182,7 @@ model_options = combined(kwargs_option, weights_option, checkpoint_options, back
 
 MOVES, SPLIT, TRANSFERS = Json(dict, list), Json(int, list), Json(dict, inner=NamedObject())
 # The arguments of the classic functions, under their own names.
-CLASSIC: dict[str, Described] = dict(  # noqa: C408  # the formatter keeps a call readable
+CLASSIC: dict[str, OptionHelp] = dict(  # noqa: C408  # the formatter keeps a call readable
     skip_weights="Leave out tensors by the whole last part of their names.",
     unstack_weights="Tensors that are a layer of their own, by the last part.",
     tail_align_dict=(MOVES, "{tail of a layer name: position}; a list has one for each stage."),

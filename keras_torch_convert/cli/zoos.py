@@ -90,8 +90,8 @@ def _keras_function(models: Any, name: str, published: bool, arguments: Mapping[
 
 def _keras_hub(models: Any, name: str, published: bool, arguments: Mapping[str, Any]) -> Any:
     """Make a backbone, or with "ImageClassifier/PRESET" a task with its head."""
-    kind, preset = _class_and_name(models, name)
-    made_by = kind or models.Backbone
+    model_class, preset = _class_and_name(models, name)
+    made_by = model_class or models.Backbone
     return made_by.from_preset(preset, **{"load_weights": published} | dict(arguments))
 
 
@@ -101,14 +101,14 @@ def _transformers(transformers: Any, name: str, published: bool, arguments: Mapp
 
     Without published weights a name may also be a type, such as "bert", in its default size.
     """
-    kind, name = _class_and_name(transformers, name)
+    model_class, name = _class_and_name(transformers, name)
     configs = transformers.AutoConfig
     if os.path.isdir(name) or "/" in name or published:
         config = configs.from_pretrained(name, **arguments)
     else:
         config = configs.for_model(_known(name, transformers.CONFIG_MAPPING), **arguments)
     saved_from = [getattr(transformers, one, None) for one in config.architectures or ()]
-    made_by = kind or next(filter(None, saved_from), transformers.AutoModel)
+    made_by = model_class or next(filter(None, saved_from), transformers.AutoModel)
     if published:
         return made_by.from_pretrained(name, config=config)
     return made_by.from_config(config) if hasattr(made_by, "from_config") else made_by(config)

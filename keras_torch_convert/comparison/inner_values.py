@@ -150,8 +150,8 @@ def _note(side: str, name: str, other: str, tap: Tap, instead: Arrays) -> str:
     """Say where an output was found, and with what the other model goes on."""
     step, path, _ = tap.found[name][-1][0]
     output = f"{side}'s output {name}".strip() if name else f"{side}'s output"
-    place = f"in '{path or step}'" if path or step else "on its way"
-    text = f"{output} is what {other} computes {place}, and was compared there"
+    where = f"in '{path or step}'" if path or step else "on its way"
+    text = f"{output} is what {other} computes {where}, and was compared there"
     behind = tap.behind(name)
     if not instead or not behind:
         return text

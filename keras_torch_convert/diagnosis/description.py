@@ -41,11 +41,11 @@ def describe_divergence(context: DivergenceContext, best: tuple[float, Hypothesi
     if hypothesis is None:
         return found
     cause = Cause(hypothesis.kind, hypothesis.cause, hypothesis.advice)
-    return described(replace(found, keras_layer=hypothesis.at or layer), cause, best)
+    return with_cause(replace(found, keras_layer=hypothesis.at or layer), cause, best)
 
 
-def described(found: FirstDivergence, cause: Cause,
-              best: tuple[float, Hypothesis] | None) -> FirstDivergence:
+def with_cause(found: FirstDivergence, cause: Cause,
+               best: tuple[float, Hypothesis] | None) -> FirstDivergence:
     """Return a divergence with its cause, one of those in `best`."""
     if best is None:
         return found

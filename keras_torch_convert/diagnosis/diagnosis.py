@@ -29,7 +29,7 @@ from ..util.time_limit import DEFAULT_TIME_LIMIT, TimeLimit
 from .causes import hypotheses_of
 from .causes.weights import LayerWeights, wrong_values
 from .context import Array, Cause, DivergenceContext, Hypothesis, replaced
-from .description import UNKNOWN, describe_divergence, described, difference_of_group
+from .description import UNKNOWN, describe_divergence, difference_of_group, with_cause
 from .locator import AGREES_BELOW, DivergencePoint, Locator, TorchValues
 from .neighborhood import Neighborhood, NeighborhoodRequest
 from .scopes import TorchScope, names_by_layer, scope_of
@@ -316,7 +316,7 @@ class Diagnosis:
             difference_of_group([(one.divergence, cause)
                                  for one, cause in groups[key]], effects.get(key)) for key in shown)
         main, cause = groups[shown[0]][0]
-        return replace(described(main.divergence, cause, main.best), differences=differences)
+        return replace(with_cause(main.divergence, cause, main.best), differences=differences)
 
     def _outputs(self, patched: Mapping[int, Array]) -> list[Array]:
         """Return the outputs of the Keras model with some calls patched."""

@@ -90,7 +90,7 @@ def _makers_of_maps(model: Any) -> Iterator[tuple[Any, tuple[tuple[str, int], ..
     for layer in getattr(model, "layers", ()):
         if _is_functional(layer):
             yield from _makers_of_maps(layer)
-        for node in calls_of(layer) if "reshape" in _kinds(layer) else ():
+        for node in calls_of(layer) if "reshape" in _class_names_of(layer) else ():
             tensors, outputs = inputs_of(node), node.outputs
             after = _shape(outputs[0] if isinstance(outputs, (list, tuple)) else outputs)
             if not tensors or after is None or len(after) < 3 or len(_shape(tensors[0]) or ()) != 1:
@@ -109,13 +109,13 @@ def _makers(tensor: Any) -> list[Any]:
     found: list[Any] = []
     while (origin := origin_of(tensor)) is not None:
         layer, node, _ = origin
-        kinds = _kinds(layer)
+        class_names = _class_names_of(layer)
         tensors = inputs_of(node)
         if getattr(layer, "weights", ()):
             found.append(layer)
-            if "dense" in kinds:
+            if "dense" in class_names:
                 return found
-            if not any(kind.endswith(_IN_PLACE) for kind in kinds):
+            if not any(name.endswith(_IN_PLACE) for name in class_names):
                 return []
         if len(tensors) != 1 or _shape(tensors[0]) != _shape(tensor):
             return []
@@ -260,7 +260,7 @@ class _Walk:
         if origin is None:
             return None
         layer, node, tensor_index = origin
-        kinds = _kinds(layer)
+        class_names = _class_names_of(layer)
         tensors = [one for one in inputs_of(node) if origin_of(one) is not None]
         if (inner := _of_steps(layer)) is not None and tensors:
             return self._of_each_step(inner, tensors[0], tensor)
@@ -269,13 +269,13 @@ class _Walk:
         if _is_functional(layer) and tensors:
             self._bind(layer, tensors)
             return self.axes(layer.outputs[tensor_index])
-        if any(kind.startswith(_MAPS) for kind in kinds):
+        if any(name.startswith(_MAPS) for name in class_names):
             return _map(shape, _is_channels_first(layer))
-        if kinds & _PRODUCTS:
+        if class_names & _PRODUCTS:
             return None
-        if not tensors or "inputlayer" in kinds:
+        if not tensors or "inputlayer" in class_names:
             return _default(shape)
-        return self._moved(layer, kinds, node, tensors, shape)
+        return self._moved(layer, class_names, node, tensors, shape)
 
     def _of_each_step(self, inner: Any, before: Any, after: Any) -> Axes | None:
         """Behind a TimeDistributed layer: the first axis stays, the others go through `inner`."""
@@ -283,39 +283,40 @@ class _Walk:
         extents, inputs = tuple(after.shape)[2:], tuple(before.shape)[2:]
         if None in (*extents, *inputs):
             return None
-        kinds = _kinds(inner)
+        class_names = _class_names_of(inner)
         axes = self._of_step(inner, before)
         if _is_functional(inner):
             self._bind_step(inner, before)
             axes = self.axes(inner.outputs[0])
-        elif any(kind.startswith(_MAPS) for kind in kinds):
+        elif any(name.startswith(_MAPS) for name in class_names):
             axes = _map(extents, _is_channels_first(inner))
-        elif axes and kinds & {"flatten", "reshape"}:
+        elif axes and class_names & {"flatten", "reshape"}:
             axes = _regrouped(_before_flatten(axes, inner), extents)
         elif inputs != extents or (inner.weights
-                                   and not any(kind.endswith(_IN_PLACE) for kind in kinds)):
+                                   and not any(name.endswith(_IN_PLACE) for name in class_names)):
             axes = None
         # An open number of steps is only ever kept as it is.
         return ((((Atom("time", steps or 1, 1, steps or 1),),), *axes) if axes else None)
 
-    def _moved(self, layer: Any, kinds: frozenset[str], node: Any, tensors: list[Any],
+    def _moved(self, layer: Any, class_names: frozenset[str], node: Any, tensors: list[Any],
                shape: tuple[int, ...]) -> Axes | None:
         """Behind a layer or operation that is no convolution or pooling."""
         before = _shape(tensors[0])
-        if kinds & {"concatenate", "concat"}:
+        if class_names & {"concatenate", "concat"}:
             return self._concatenated(tensors, shape)
-        if before is not None and kinds & {"flatten", "reshape"}:
+        if before is not None and class_names & {"flatten", "reshape"}:
             axes = self.axes(tensors[0])
             return _regrouped(_before_flatten(axes, layer), shape) if axes else _default(shape)
-        if kinds & {"permute", "transpose"}:
+        if class_names & {"permute", "transpose"}:
             axes, perm = self.axes(tensors[0]), _perm(layer, node, len(shape))
             return tuple(axes[axis] for axis in perm) if axes and perm else None
-        if "extractpatches" in kinds:
+        if "extractpatches" in class_names:
             return _patches(self.axes(tensors[0]), layer, shape)
-        keeps = not getattr(layer, "weights", ()) or any(kind.endswith(_IN_PLACE) for kind in kinds)
+        keeps = not getattr(layer, "weights",
+                            ()) or any(name.endswith(_IN_PLACE) for name in class_names)
         if len(shape) < 3 and not keeps:
-            keeps = any(kind.endswith("layernormalization") for kind in kinds)
-        if len(shape) == 2 and any(kind.endswith(_ON_LAST_AXIS) for kind in kinds):
+            keeps = any(name.endswith("layernormalization") for name in class_names)
+        if len(shape) == 2 and any(name.endswith(_ON_LAST_AXIS) for name in class_names):
             keeps = False
         if keeps or len(shape) > 2:
             same = [axes for one in tensors if _shape(one) == shape and (axes := self.axes(one))]
@@ -340,7 +341,7 @@ class _Walk:
 
 def _of_steps(layer: Any) -> Any:
     """Return what a TimeDistributed layer runs on each step, None for any other layer."""
-    return layer.layer if "timedistributed" in _kinds(layer) else None
+    return layer.layer if "timedistributed" in _class_names_of(layer) else None
 
 
 def _is_channels_first(layer: Any) -> bool:
@@ -349,13 +350,13 @@ def _is_channels_first(layer: Any) -> bool:
 
 def _before_flatten(axes: Axes, layer: Any) -> Axes:
     """Return the axes as a layer regroups them: Keras moves channels last before it flattens."""
-    moves = "flatten" in _kinds(layer) and _is_channels_first(layer)
+    moves = "flatten" in _class_names_of(layer) and _is_channels_first(layer)
     return (*axes[1:], axes[0]) if moves else axes
 
 
 def _is_opaque(layer: Any) -> bool:
     """Return True for a layer whose code the graph does not show: what it does is unknown."""
-    if _kinds(layer) & {"lambda", "timedistributed"} or hasattr(layer, "layers"):
+    if _class_names_of(layer) & {"lambda", "timedistributed"} or hasattr(layer, "layers"):
         return True
     return type(layer).__module__.partition(".")[0] not in ("keras", "tf_keras", "tensorflow")
 
@@ -371,9 +372,10 @@ def _may_be_flattened(before: Any, after: Any) -> bool:
 
 def _mixes_features(layer: Any) -> bool:
     """Return True for a layer that computes its outputs from all features of its input."""
-    kinds = _kinds(layer)
+    class_names = _class_names_of(layer)
     return bool(getattr(layer, "weights", ())) and not any(
-        kind.endswith((*_IN_PLACE, "layernormalization", "rmsnormalization")) for kind in kinds)
+        name.endswith((*_IN_PLACE, "layernormalization", "rmsnormalization"))
+        for name in class_names)
 
 
 def _default(shape: tuple[int, ...]) -> Axes | None:
@@ -464,7 +466,7 @@ def _shape(tensor: Any) -> tuple[int, ...] | None:
     return tuple(int(extent) for extent in extents[1:])
 
 
-def _kinds(layer: Any) -> frozenset[str]:
+def _class_names_of(layer: Any) -> frozenset[str]:
     """Class names along the method resolution order in lower case; for a TensorFlow operation of
     Keras 2 its name.
     """

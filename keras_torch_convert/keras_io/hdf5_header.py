@@ -129,9 +129,9 @@ class _Builder:
         """Make a data set; where its values belong, None when it has none."""
         space = h5py.h5s.create_simple(array.shape) if array.shape else h5py.h5s.create(
             h5py.h5s.SCALAR)
-        kind = h5py.h5t.py_create(np.dtype(array.dtype), logical=True)
-        made = h5py.h5d.create(self.file.id, array.path.encode("utf-8"), kind, space, self.creation,
-                               self.links)
+        stored_type = h5py.h5t.py_create(np.dtype(array.dtype), logical=True)
+        made = h5py.h5d.create(self.file.id, array.path.encode("utf-8"), stored_type, space,
+                               self.creation, self.links)
         for attribute in array.attributes:
             _write_attribute(made, attribute)
         if not byte_size(array):
@@ -156,10 +156,10 @@ def _write_attribute(item: Any, attribute: StoredAttribute) -> None:
         value = [text.encode("utf-8") for text in value] if isinstance(
             value, tuple) else value.encode("utf-8")
     values = np.array(value, dtype)
-    kind = h5py.h5t.py_create(dtype, logical=True)
+    stored_type = h5py.h5t.py_create(dtype, logical=True)
     space = h5py.h5s.create_simple(values.shape) if values.shape else h5py.h5s.create(
         h5py.h5s.SCALAR)
-    made = h5py.h5a.create(item, attribute.name.encode("utf-8"), kind, space)
+    made = h5py.h5a.create(item, attribute.name.encode("utf-8"), stored_type, space)
     if values.size:
         made.write(values)
 

@@ -200,17 +200,17 @@ class Hdf5File:
     def _attribute(self, item: Any, name: str) -> StoredAttribute:
         where = f"{_named(item.name)}: attribute {_named(name)}"
         identity = item.attrs.get_id(name)
-        kind = identity.get_type()
-        _check_type(where, kind, variable_text=True)
+        stored_type = identity.get_type()
+        _check_type(where, stored_type, variable_text=True)
         space = identity.get_space()
         if space.get_simple_extent_type() == h5py.h5s.NULL or space.get_simple_extent_ndims() > 1:
             raise UnreadableError(f"{where} is no single value and no list")
         count = space.get_simple_extent_npoints()
-        size = count * kind.get_size()
+        size = count * stored_type.get_size()
         if size > _LARGEST_ATTRIBUTE:
             raise UnreadableError(f"{where} takes {size} bytes, at most {_LARGEST_ATTRIBUTE} are "
                                   "read")
-        if kind.get_class() == h5py.h5t.STRING and kind.is_variable_str():
+        if stored_type.get_class() == h5py.h5t.STRING and stored_type.is_variable_str():
             if count:
                 self._take_texts(where, item.id, name.encode("utf-8"))
             value = item.attrs[name]
@@ -227,17 +227,17 @@ def _check_link(path: str, link: int) -> None:
                               "Keras's files have none")
 
 
-def _check_type(name: str, kind: Any, *, variable_text: bool) -> None:
+def _check_type(name: str, stored_type: Any, *, variable_text: bool) -> None:
     """Refuse a type whose values are no plain numbers or texts; complex numbers are plain."""
-    number = kind.get_class()
+    number = stored_type.get_class()
     fault = _TYPES.get(number, "")
-    if number == h5py.h5t.COMPOUND and kind.get_nmembers() == 2:
-        fault = "" if kind.dtype.kind == "c" else fault
-    if number == h5py.h5t.STRING and kind.is_variable_str() and not variable_text:
+    if number == h5py.h5t.COMPOUND and stored_type.get_nmembers() == 2:
+        fault = "" if stored_type.dtype.kind == "c" else fault
+    if number == h5py.h5t.STRING and stored_type.is_variable_str() and not variable_text:
         fault = "variable-length text"
-    if number == h5py.h5t.OPAQUE and kind.get_size() > _LARGEST_OPAQUE:
-        fault = f"opaque {kind.get_size()}-byte"
-    if fault or (number == h5py.h5t.OPAQUE and kind.dtype.kind != "V"):
+    if number == h5py.h5t.OPAQUE and stored_type.get_size() > _LARGEST_OPAQUE:
+        fault = f"opaque {stored_type.get_size()}-byte"
+    if fault or (number == h5py.h5t.OPAQUE and stored_type.dtype.kind != "V"):
         raise UnreadableError(f"{name} is of a type that holds no plain numbers "
                               f"({fault or 'opaque'})")
 

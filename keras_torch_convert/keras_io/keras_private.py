@@ -17,10 +17,10 @@ def attributes_of(layer: Any, names: Iterable[str]) -> list[str]:
     """Return the names for which `hasattr(layer, name)` is true; asked one by one, it takes long on
     layers that are torch modules when the answer is no.
     """
-    of_class, kinds = _class_attributes(layer.__class__)
-    if kinds is not None:
+    of_class, dictionaries = _class_attributes(layer.__class__)
+    if dictionaries is not None:
         held = layer.__dict__
-        inside = [name for kind in kinds for name in held.get(kind, ())]
+        inside = [name for name in dictionaries for name in held.get(name, ())]
         names = [name for name in names if name in held or name in of_class or name in inside]
     return [name for name in names if hasattr(layer, name)]
 

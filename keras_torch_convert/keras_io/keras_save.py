@@ -70,18 +70,18 @@ def is_subclassed(model: Any) -> bool:
 def write_with_keras(target: Target, path: Path, suffix: str) -> tuple[str, ...]:
     """Let Keras write the file; raises SaveError when it refuses the model. Returns notes."""
     if suffix not in (".weights.h5", ".keras"):
-        with saved_as_built(target) as notes, failures_told(target,
-                                                            suffix), legacy_warning_silenced():
+        with saved_as_built(target) as notes, failures_reported(target,
+                                                                suffix), legacy_warning_silenced():
             target.model.save(str(path))
         return notes
-    with failures_told(target, suffix):
+    with failures_reported(target, suffix):
         target.model.save_weights(str(path)) if suffix == ".weights.h5" else target.model.save(
             str(path))
     return ()
 
 
 @contextmanager
-def failures_told(target: Target, suffix: str) -> Iterator[None]:
+def failures_reported(target: Target, suffix: str) -> Iterator[None]:
     """What keeps Keras from saving becomes a SaveError with a way out; trouble with the disk passes
     as it is.
     """

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import SaveError
 from ..spec.file_layout import AttributeValue, FileLayout, StoredArray, StoredAttribute, StoredGroup
 from ..spec.target import Target
-from .keras_save import failures_told, legacy_warning_silenced
+from .keras_save import failures_reported, legacy_warning_silenced
 from .weight_order import legacy_order
 
 # Beside a model's weights a file may hold little, such as constants; an optimizer's state is for
@@ -42,7 +42,7 @@ def layout_of_save(target: Target) -> FileLayout:
     if not type(model).save.__module__.startswith(("keras.", "tf_keras.")):
         raise NoLayoutError("its class saves in a way of its own")
     noted = _NotingFile()
-    with failures_told(target, ".h5"), legacy_warning_silenced():
+    with failures_reported(target, ".h5"), legacy_warning_silenced():
         model.save(noted)
     keys = _keys(target, noted)
     arrays = [_stored(array, keys) for array in noted.arrays.values()]

@@ -41,10 +41,10 @@ class Losses:
     def sentences(self) -> tuple[str, ...]:
         """Return one sentence for each pair of dtypes."""
         result = []
-        for (source_type, target_type), places in self.rounded.items():
-            rounded, size = sum(place[1] for place in places), sum(place[2] for place in places)
-            where = f"'{places[0][0]}'" if len(
-                places) == 1 else f"{len(places)} places, the first '{places[0][0]}'"
+        for (source_type, target_type), entries in self.rounded.items():
+            rounded, size = sum(entry[1] for entry in entries), sum(entry[2] for entry in entries)
+            where = f"'{entries[0][0]}'" if len(
+                entries) == 1 else f"{len(entries)} places, the first '{entries[0][0]}'"
             result.append(
                 f"{source_type} to {target_type}: {rounded} of {size} values rounded, in {where}")
         return tuple(result)

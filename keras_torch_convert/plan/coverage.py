@@ -43,9 +43,9 @@ def coverage(shape: tuple[int, ...], regions: Sequence[Sequence[AxisEntries]]) -
     used = np.zeros([len(one) for one in sizes], np.bool_)
     twice = False
     for region in regions:
-        place = np.ix_(*(found[entries] for found, entries in zip(members, region, strict=True)))
-        twice = twice or bool(used[place].any())
-        used[place] = True
+        cells = np.ix_(*(found[entries] for found, entries in zip(members, region, strict=True)))
+        twice = twice or bool(used[cells].any())
+        used[cells] = True
     if used.all():
         return Coverage(prod(shape), twice)
     covered: npt.NDArray[np.intp] = used.astype(np.intp)

@@ -195,7 +195,7 @@ class _Check:
             for name in named if name not in self.source
         ]
         self.problems += [
-            f"the plan keeps a variable '{key}' that {self.target.in_words} does not have"
+            f"the plan keeps a variable '{key}' that {self.target.description} does not have"
             for key in plan.kept if self.key_of(key) not in self.variables
         ]
         for constant in plan.constants:
@@ -211,8 +211,8 @@ class _Check:
         variable = self.variables.get(key)
         if variable is None:
             self.problems.append(
-                f"the plan sets a variable '{assignment.key}' that {self.target.in_words} does not "
-                "have")
+                f"the plan sets a variable '{assignment.key}' that {self.target.description} does "
+                "not have")
         elif key in plan.kept:
             self.problems.append(f"the plan both sets and keeps '{variable.display_name}'")
         elif key not in found:

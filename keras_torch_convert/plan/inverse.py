@@ -145,8 +145,8 @@ class _Inversion:
                     return at[ranges[0]]
                 # Of tied parts there are several: each is in one of the results at least.
                 return [
-                    Concat(tuple(at[place][min(index,
-                                               len(at[place]) - 1)] for place in ranges), axis)
+                    Concat(tuple(at[start][min(index,
+                                               len(at[start]) - 1)] for start in ranges), axis)
                     for index in range(max(map(len, at.values())))
                 ]
         return [Overlay(tuple(parts))] if last and parts else list(parts)

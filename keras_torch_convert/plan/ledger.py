@@ -52,9 +52,9 @@ def make_ledger(
     assigned: dict[str, Assignment] = {}
     uses: dict[str, dict[str, str]] = {}
     for assignment in plan.assignments:
-        place = target.aliases.get(assignment.key, assignment.key)
-        again = assigned.setdefault(place, assignment).expression != assignment.expression
-        variable = variables.get(place)
+        key = target.aliases.get(assignment.key, assignment.key)
+        again = assigned.setdefault(key, assignment).expression != assignment.expression
+        variable = variables.get(key)
         for name in tensors_of(assignment.expression) if variable else ():
             uses.setdefault(
                 name,

@@ -18,7 +18,7 @@ from ..spec.file_layout import recorded_or_none
 from ..spec.source import Source
 from ..spec.target import Target
 from .difference import Difference, difference, without_layers
-from .expressions import key_in_words, needs_callback
+from .expressions import describe_key, needs_callback
 from .file import load_plan, save_plan
 from .generalization.family_file import load_family, save_family
 from .generalization.learning import learn
@@ -208,7 +208,7 @@ class Plan(Recipe):
             PlanError: The file is damaged, was changed, is no plan or no regular file, costs more
                 than a plan may, or comes from a newer version.
         """
-        calls = {key_in_words(key): call for key, call in (additional_transfer or {}).items()}
+        calls = {describe_key(key): call for key, call in (additional_transfer or {}).items()}
         return load_plan(path, Plan, calls)
 
 

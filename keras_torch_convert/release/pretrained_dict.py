@@ -234,20 +234,20 @@ class Source:
             return self.text[:end] + text + self.text[end:]
         closing_line = self.starts[(node.end_lineno or 1) - 1]
         own_line = not self.text[closing_line:closing].strip()
-        place = closing_line if own_line else behind
+        position = closing_line if own_line else behind
         with_comma = self.text[:behind] + ("" if comma is not None else ",") + self.text[behind:]
-        place += 1 if comma is None and place >= behind else 0
+        position += 1 if comma is None and position >= behind else 0
         if own_line:
-            return f"{with_comma[:place]}{indent}{entry},{self.newline}{with_comma[place:]}"
-        place = place if comma is None else comma
-        return f"{with_comma[:place]}{self.newline}{indent}{entry}{with_comma[place:]}"
+            return f"{with_comma[:position]}{indent}{entry},{self.newline}{with_comma[position:]}"
+        position = position if comma is None else comma
+        return f"{with_comma[:position]}{self.newline}{indent}{entry}{with_comma[position:]}"
 
     def comma_after(self, start: int, end: int) -> int | None:
         """Return the position behind the comma in a range, None without one outside comments."""
         code = re.sub(r"#[^\r\n]*", lambda comment: " " * len(comment.group()),
                       self.text[start:end])
-        place = code.find(",")
-        return None if place < 0 else start + place + 1
+        position = code.find(",")
+        return None if position < 0 else start + position + 1
 
     def quote(self, node: ast.Dict) -> str:
         """Return the quotation mark of the dictionary's keys, or else of any dictionary's."""

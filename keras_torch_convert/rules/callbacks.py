@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import TransferError
-from ..plan.expressions import Expression, Permute, Reshape, Tensor, UserCall, key_in_words
+from ..plan.expressions import Expression, Permute, Reshape, Tensor, UserCall, describe_key
 from ..spec.source import SourceTensor
 from ..spec.target import TargetLayer
 
@@ -41,10 +41,10 @@ def calls_for(layer: TargetLayer, additional_transfer: Mapping[Any,
     calls = []
     for key, function in additional_transfer.items():
         if not callable(function):
-            raise TransferError(f"additional_transfer[{key_in_words(key)}] must be a function, got "
+            raise TransferError(f"additional_transfer[{describe_key(key)}] must be a function, got "
                                 f"{type(function).__name__}")
         if _hits(key, layer):
-            calls.append(UserCall(key_in_words(key), function))
+            calls.append(UserCall(describe_key(key), function))
     return tuple(calls)
 
 
@@ -53,7 +53,7 @@ def keys_without_hit(layers: Iterable[TargetLayer],
     """Return the keys of `additional_transfer`, in words, that hit none of the layers."""
     layers = tuple(layers)
     return tuple(
-        key_in_words(key)
+        describe_key(key)
         for key in additional_transfer if not any(_hits(key, layer) for layer in layers))
 
 

@@ -212,8 +212,8 @@ def to_torch_layout(array: npt.NDArray[Any], spec: InputSpec | None,
     if ndim == 3:
         first = next(iter(target.leaves()), None)
         if first is None or not any(
-                kind.endswith("Conv1D") or kind == "Conv1DTranspose" for kind in first.class_names):
+                name.endswith("Conv1D") or name == "Conv1DTranspose" for name in first.class_names):
             return array
     begins = next(iter(target.layers)).class_names if target.layers else ()
-    is_sequence = any(kind in ("TimeDistributed", "ConvLSTM") for kind in begins)
+    is_sequence = any(name in ("TimeDistributed", "ConvLSTM") for name in begins)
     return np.ascontiguousarray(np.moveaxis(array, -1, 2 if is_sequence else 1))

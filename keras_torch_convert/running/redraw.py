@@ -139,10 +139,10 @@ def _value_rule(one: Array, two: Array) -> Follower | None:
             return partial(_line, slope, offset)
     if one.dtype.kind == "f":
         return None
-    found, places = np.unique(one, return_inverse=True)
-    places = places.reshape(one.shape)
-    table = np.bincount(places.ravel(), y.ravel()) / np.bincount(places.ravel())
-    if len(found) * FEWEST_REPEATS > one.size or np.abs(table[places] - y).max() > within:
+    found, positions = np.unique(one, return_inverse=True)
+    positions = positions.reshape(one.shape)
+    table = np.bincount(positions.ravel(), y.ravel()) / np.bincount(positions.ravel())
+    if len(found) * FEWEST_REPEATS > one.size or np.abs(table[positions] - y).max() > within:
         return None
     return lambda new: table[np.searchsorted(found, new)]
 
@@ -201,10 +201,10 @@ def _ends(array: Array, padding: Array) -> npt.NDArray[np.bool_]:
     if array.ndim != 2 or array.shape[1] < 4:
         return kept
     rows, real = np.arange(len(array)), ~padding
-    places = (real.argmax(1), array.shape[1] - 1 - real[:, ::-1].argmax(1))
-    for place in places:
-        if len(np.unique(array[rows, place])) == 1:
-            kept[rows, place] = True
+    positions = (real.argmax(1), array.shape[1] - 1 - real[:, ::-1].argmax(1))
+    for position in positions:
+        if len(np.unique(array[rows, position])) == 1:
+            kept[rows, position] = True
     return kept
 
 

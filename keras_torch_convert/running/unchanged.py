@@ -56,21 +56,21 @@ def _state(module: Any) -> dict[str, Any]:
         for path, owner in module.named_modules() for name, value in vars(owner).items()
     }
     for path, value in attributes(module):
-        state.update(_described(path, value))
+        state.update(_identities(path, value))
         if isinstance(value, FunctionType):
             names = value.__code__.co_freevars
             for name, cell in zip(names, value.__closure__ or (), strict=True):
                 if is_filled(cell) and isinstance(cell.cell_contents, CONTAINERS):
-                    state.update(_described(f"{name} (of {path})", cell.cell_contents))
-    for kind in {base for owner in module.modules() for base in type(owner).__mro__}:
-        if not kind.__module__.startswith(("torch.", "builtins")):
-            for name, value in vars(kind).items():
+                    state.update(_identities(f"{name} (of {path})", cell.cell_contents))
+    for owner_class in {base for owner in module.modules() for base in type(owner).__mro__}:
+        if not owner_class.__module__.startswith(("torch.", "builtins")):
+            for name, value in vars(owner_class).items():
                 if is_tensor(value) or isinstance(value, CONTAINERS):
-                    state.update(_described(f"{kind.__name__}.{name}", value))
+                    state.update(_identities(f"{owner_class.__name__}.{name}", value))
     return state
 
 
-def _described(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _identities(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     if is_tensor(value):
         yield path, (id(value), value.data_ptr() if not value.is_sparse else 0, value._version)
     elif isinstance(value, CONTAINERS):
@@ -79,7 +79,7 @@ def _described(path: str, value: Any) -> Iterator[tuple[str, Any]]:
             known = repr(item) if _is_plain(item) else id(item)
             yield f"{path}[{key!r}]", known
             if is_tensor(item):
-                yield from _described(f"{path}[{key!r}]", item)
+                yield from _identities(f"{path}[{key!r}]", item)
 
 
 def _is_plain(value: Any) -> bool:

@@ -41,10 +41,10 @@ def is_telltale(names: Sequence[str]) -> bool:
     """
     if natural_order(names, by_role=False) != sorted(names):
         return True
-    places = {name: place for place, name in enumerate(names)}
+    positions = {name: position for position, name in enumerate(names)}
     weights = [name for name in names if split_layer(name)[1] == "weight"]
-    pairs = [(places[name], places[bias])
-             for name in weights if (bias := name.removesuffix("weight") + "bias") in places]
+    pairs = [(positions[name], positions[bias])
+             for name in weights if (bias := name.removesuffix("weight") + "bias") in positions]
     return len(pairs) > 1 and all(bias < weight for weight, bias in pairs)
 
 

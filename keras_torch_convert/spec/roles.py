@@ -42,10 +42,10 @@ def as_registered(tensors: Sequence[SourceTensor]) -> tuple[SourceTensor, ...]:
     if parts != sorted(parts) or len({roles[index] for index in known}) < len(known):
         return tuple(tensors)
     result = list(tensors)
-    for place, index in zip(known, sorted(known,
-                                          key=lambda index: _RANK_OF_ROLE[str(roles[index])]),
-                            strict=True):
-        result[place] = tensors[index]
+    for position, index in zip(known,
+                               sorted(known, key=lambda index: _RANK_OF_ROLE[str(roles[index])]),
+                               strict=True):
+        result[position] = tensors[index]
     return tuple(result)
 
 
@@ -67,12 +67,12 @@ def in_layer_order(
             ], [_ROLE_OF_NAME.get(name) for name in names[1]]
     for of_tensors, of_variables in (names, roles):
         free = [index for index, tensor in enumerate(placed) if tensor is None]
-        told_by_tensors = [of_tensors[index] for index in waiting]
-        told_by_variables = [of_variables[index] for index in free]
-        for index, told in zip(free, told_by_variables, strict=True):
-            if told is not None and told_by_tensors.count(told) == told_by_variables.count(
-                    told) == 1:
-                found = next(number for number in waiting if of_tensors[number] == told)
+        said_by_tensors = [of_tensors[index] for index in waiting]
+        said_by_variables = [of_variables[index] for index in free]
+        for index, said in zip(free, said_by_variables, strict=True):
+            if said is not None and said_by_tensors.count(said) == said_by_variables.count(
+                    said) == 1:
+                found = next(number for number in waiting if of_tensors[number] == said)
                 placed[index] = tensors[found]
                 waiting.remove(found)
     for index, taken in enumerate(placed):

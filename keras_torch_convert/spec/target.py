@@ -107,7 +107,7 @@ class Target:
     adapters: tuple[TargetVariable, ...] = ()
 
     @property
-    def in_words(self) -> str:
+    def description(self) -> str:
         """What kind of model it is, for messages."""
         return "the torch module" if self.framework == "torch" else "the Keras model"
 

@@ -79,11 +79,13 @@ def foreign_path(path: Path) -> str:
 
 def foreign_object(value: Any) -> str:
     """Recognize a class in place of its instance, and a Keras model in place of a torch module."""
-    kind = value if isinstance(value, type) else type(value)
-    name = kind.__name__
-    if any(base.__module__.partition(".")[0] in ("keras", "tf_keras") for base in kind.__mro__):
+    value_class = value if isinstance(value, type) else type(value)
+    name = value_class.__name__
+    if any(
+            base.__module__.partition(".")[0] in ("keras", "tf_keras")
+            for base in value_class.__mro__):
         return f"{name} is of Keras: the PyTorch side comes first, the Keras side second"
-    if kind is value:
+    if value_class is value:
         return f"{name} is a class: give an instance of it, such as {name}(...)"
     return ""
 

@@ -123,9 +123,9 @@ def _networks(tensors: Mapping[str, SourceTensor]) -> dict[str, Network]:
 def _copy_of(name: str) -> tuple[str, str] | None:
     """Split the name of an average: the beginning that says so, and the rest."""
     parts = name.split(".")
-    for place in reversed(range(len(parts) - 1)):
-        if _AVERAGED.search(parts[place]):
-            return ".".join(parts[:place + 1]), ".".join(parts[place + 1:])
+    for index in reversed(range(len(parts) - 1)):
+        if _AVERAGED.search(parts[index]):
+            return ".".join(parts[:index + 1]), ".".join(parts[index + 1:])
     undotted = len(parts) == 1 and name.startswith(_UNDOTTED)
     return (_UNDOTTED[:-1], name[len(_UNDOTTED):]) if undotted else None
 
@@ -153,7 +153,7 @@ def _base(shapes: Mapping[str, tuple[int, ...]],
 
 def _cuts(name: str) -> Iterator[tuple[str, str]]:
     parts = name.split(".")
-    return ((".".join(parts[:place]), ".".join(parts[place:])) for place in range(len(parts)))
+    return ((".".join(parts[:index]), ".".join(parts[index:])) for index in range(len(parts)))
 
 
 def _peers(plain: Mapping[str, SourceTensor]) -> dict[str, Network]:

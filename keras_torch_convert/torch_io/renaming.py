@@ -31,7 +31,7 @@ class _Renaming:
 
     rules: Rename
     open: bool
-    rivals: Mapping[str, list[str]]
+    alternatives: Mapping[str, list[str]]
 
 
 def renamed(source: Source, rename: Rename) -> Source:
@@ -62,7 +62,7 @@ def renamed(source: Source, rename: Rename) -> Source:
         twice = next(group for group in counts.values() if len(group) > 1)
         raise SourceError(f"{source.origin}: rename: {join_names(twice, quoted=True)} would all be "
                           f"called '{names[twice[0]]}'")
-    return _with_names(source, names, f"names changed as asked for: {_in_words(rules)}")
+    return _with_names(source, names, f"names changed as asked for: {_describe(rules)}")
 
 
 def fitted(source: Source, wanted: Mapping[str, Shape], others: Iterable[str] = ()) -> Source:
@@ -85,8 +85,8 @@ def fitted(source: Source, wanted: Mapping[str, Shape], others: Iterable[str] = 
     own = dict(zip(plain_names(full)[1], full, strict=True))
     shapes = {name: wanted[full] for name, full in own.items() if full in wanted}
     found = _renaming(source, shapes)
-    if found.rivals.keys() == {""}:
-        olds = found.rivals[""]
+    if found.alternatives.keys() == {""}:
+        olds = found.alternatives[""]
         raise SourceError(f"{source.origin}: several networks have the expected names, under "
                           f"{join_names(olds, quoted=True)}; choose one with wrapper=, or with "
                           f"rename={{{olds[0]!r}: ''}}")
@@ -94,7 +94,7 @@ def fitted(source: Source, wanted: Mapping[str, Shape], others: Iterable[str] = 
     if (found.open or len(set(names.values())) < len(names)
             or not _is_convincing(found.rules, source, names, shapes)):
         return source
-    note = f"names fit with {_in_words(found.rules)}" if found.rules else ""
+    note = f"names fit with {_describe(found.rules)}" if found.rules else ""
     return _with_names(source, {name: own.get(new, new) for name, new in names.items()}, note)
 
 
@@ -124,7 +124,7 @@ def offered(source: Source, wanted: Mapping[str, Shape]) -> str:
     lines = [f"names seem to begin otherwise: if so, say rename={{{written}}}"] * bool(written)
     lines += [
         f"{new!r} may be {join_names(olds, quoted=True, separator=' or ')} there: say which "
-        f"with rename={{old: {new!r}}}" for new, olds in found.rivals.items()
+        f"with rename={{old: {new!r}}}" for new, olds in found.alternatives.items()
     ]
     return "; ".join(lines)
 
@@ -134,20 +134,20 @@ def _renaming(source: Source, wanted: Mapping[str, Shape]) -> _Renaming:
     missing = [name for name in wanted if name not in source]
     free = {name: source[name].shape for name in source if name not in wanted}
     rules: dict[str, str] = {}
-    rivals: dict[str, list[str]] = {}
+    alternatives: dict[str, list[str]] = {}
     while missing:
         best = _best(missing, free, wanted)
         if best is None:
             break
         new, olds = best
         if len(olds) > 1:
-            rivals[new] = olds
+            alternatives[new] = olds
         else:
             rules[olds[0]] = new
             for name in missing:
                 free.pop(_moved(name, new, olds[0]) if _begins(name, new) else "", None)
         missing = [name for name in missing if not _begins(name, new)]
-    return _Renaming(rules, bool(missing or rivals), rivals)
+    return _Renaming(rules, bool(missing or alternatives), alternatives)
 
 
 def _best(missing: Sequence[str], free: Mapping[str, Shape],
@@ -216,7 +216,7 @@ def _rule_for(name: str, rules: Rename) -> str | None:
     return max((old for old in rules if _begins(name, old)), key=len, default=None)
 
 
-def _in_words(rules: Rename) -> str:
+def _describe(rules: Rename) -> str:
     return join_names(f"'{old}.' removed" if not new else
                       f"'{new}.' put in front" if not old else f"'{old}.' as '{new}.'"
                       for old, new in rules.items())

@@ -206,8 +206,8 @@ class _Free:
             return found
         if array.ndim > 2:
             parts = [
-                self.find(f"{name}.{place}", array[place], levels - 1)
-                for place in range(len(array))
+                self.find(f"{name}.{index}", array[index], levels - 1)
+                for index in range(len(array))
             ]
             if None not in parts:
                 shape = (1, *array.shape[1:])

@@ -203,8 +203,8 @@ def plain_names(names: Sequence[str], *, front: str = "") -> tuple[str, list[str
         for length in range(len(parts)):
             below.setdefault(tuple(parts[:length]), set()).add(parts[length])
     kept = [[
-        part for place, part in enumerate(parts[:-1])
-        if part != _PARALLEL or len(below[tuple(parts[:place])]) > 1
+        part for index, part in enumerate(parts[:-1])
+        if part != _PARALLEL or len(below[tuple(parts[:index])]) > 1
     ] + parts[-1:] for parts in inner]
     if front and all(len(parts) > 1 and parts[0] == front for parts in kept):
         kept = [parts[1:] for parts in kept]

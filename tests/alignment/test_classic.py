@@ -292,10 +292,9 @@ def test_exception_of_the_function_passes_with_a_note() -> None:
 def test_move_forward_names_rule_stage_layer_lost_name_and_remedy() -> None:
     assert refusal(list("abcde"), full={
         "a": 3
-    }) == ("full_name_align_dict entry 'a': 3 at stage 0 moves layer 'a' forward, from place 0 to "
-           "place 3, and the name 'a' "
-           "would be lost; move the 3 layers that are to go before it back instead: "
-           "full_name_align_dict={'b': -1, 'c': -1, 'd': -1}")
+    }) == ("full_name_align_dict entry 'a': 3 at stage 0 moves layer 'a' forward, from position 0 "
+           "to position 3, and the name 'a' would be lost; move the 3 layers that are to go "
+           "before it back instead: full_name_align_dict={'b': -1, 'c': -1, 'd': -1}")
 
 
 def test_lost_name_is_the_one_that_the_original_would_lose() -> None:
@@ -330,7 +329,7 @@ def test_remedy_for_many_layers_is_shortened() -> None:
 
 def test_place_beyond_the_list_for_the_last_layer_is_refused_with_its_option() -> None:
     message = refusal(list("abcde"), full={"e": 99})
-    assert "from place 4 to place 5, and the name 'e' would be lost" in message
+    assert "from position 4 to position 5, and the name 'e' would be lost" in message
     assert "the last already" in message
     assert "keep_layers" in message
 

@@ -127,13 +127,13 @@ class CandidateSearch:
     def units_on(self, key: Fingerprint) -> UnitGroup:
         """The units with that input; large groups are kept, since many layers ask for them."""
         self.lookups += 1
-        place = (key, self.state.tolerance)
-        if place in self._large_groups:
-            return self._large_groups[place]
-        group = UnitGroup({id(unit): unit for _, unit in self.trace_index.by_input.find(*place)
-                          }.values())
+        input_key = (key, self.state.tolerance)
+        if input_key in self._large_groups:
+            return self._large_groups[input_key]
+        group = UnitGroup(
+            {id(unit): unit for _, unit in self.trace_index.by_input.find(*input_key)}.values())
         if group.is_large:
-            self._large_groups[place] = group
+            self._large_groups[input_key] = group
         return group
 
     def _batches(self, groups: list[UnitGroup], leaf: TargetLayer) -> Iterator[list[TracedOp]]:

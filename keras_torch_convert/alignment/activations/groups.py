@@ -60,24 +60,24 @@ class UnitGroup:
         yield from islice(self._walk(self.behind, start, 0, 1, is_free), MOST_UNITS // 2)
         yield from islice(self._walk(self.before, start, -1, -1, is_free), MOST_UNITS // 2)
 
-    def _walk(self, following: list[int], place: int, offset: int, step: int,
+    def _walk(self, following: list[int], position: int, offset: int, step: int,
               is_free: Callable[[TracedOp], bool]) -> Iterator[TracedOp]:
         """Units with free weights from `place` on; the unit of place k is number k + `offset`, and
         the last place is the end.
         """
-        while (place := _end_of(following, place)) != (len(self.units) if step > 0 else 0):
-            if is_free(self.units[place + offset]):
-                yield self.units[place + offset]
+        while (position := _end_of(following, position)) != (len(self.units) if step > 0 else 0):
+            if is_free(self.units[position + offset]):
+                yield self.units[position + offset]
             else:
-                following[place] = place + step
-            place += step
+                following[position] = position + step
+            position += step
 
 
-def _end_of(following: list[int], place: int) -> int:
+def _end_of(following: list[int], position: int) -> int:
     """Where the way from `place` ends; what was walked leads there at once afterward."""
-    end = place
+    end = position
     while following[end] != end:
         end = following[end]
-    while following[place] != end:
-        following[place], place = end, following[place]
+    while following[position] != end:
+        following[position], position = end, following[position]
     return end

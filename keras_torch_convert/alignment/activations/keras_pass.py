@@ -374,10 +374,10 @@ class KerasPass(LayerTrials):
             if found:
                 self._note_effects(leaf, run)
                 # Without an input any tensor of the shape gives what it gives in torch.
-                rivals = () if inputs else dict.fromkeys(
+                alternatives = () if inputs else dict.fromkeys(
                     other.names for _, other in tried[number + 1:] if other.names != mapping.names)
                 self.state.choices.append(
-                    BranchPoint(leaf.display_name, mapping.names, tuple(rivals), before + 1))
+                    BranchPoint(leaf.display_name, mapping.names, tuple(alternatives), before + 1))
                 return output, True
         return None, False
 
@@ -403,10 +403,10 @@ class KerasPass(LayerTrials):
             match = Match(leaf, possible[0], "", BY_NAME_AND_SHAPE, inf, inf, len(possible),
                           without_effect=everything)
             self._take(match)
-            rivals = dict.fromkeys(
+            alternatives = dict.fromkeys(
                 one.names for one in possible[1:] if one.names != possible[0].names)
             self.state.choices.append(
-                BranchPoint(leaf.display_name, possible[0].names, tuple(rivals),
+                BranchPoint(leaf.display_name, possible[0].names, tuple(alternatives),
                             len(self.state.matches)))
         else:
             self._take(match)
@@ -465,14 +465,14 @@ class KerasPass(LayerTrials):
                     f"its input is {nearest:.1e} from the nearest value in torch, so that a step "
                     "before it differs"
                     if lost else f"its input is that of {taken.unit.quoted} in torch, and its "
-                    f"output is not{self._distance_in_words(leaf)}")
+                    f"output is not{self._describe_distance(leaf)}")
                 self.state.parted[leaf.display_name] = what
             return run()
         self.state.open[leaf.display_name] = reason_for_nothing(self.trace_index, leaf, inputs,
                                                                 nearest, self.state.tolerance)
         return run()
 
-    def _distance_in_words(self, leaf: TargetLayer) -> str:
+    def _describe_distance(self, leaf: TargetLayer) -> str:
         apart = self.missed.get(leaf.display_name, inf)
         return f" (at best {apart:.1e} from the nearest value in torch)" if isfinite(apart) else ""
 

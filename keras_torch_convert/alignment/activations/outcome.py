@@ -54,7 +54,7 @@ class Alignment:
         """Layer label and variable label to the reason in words."""
         found = {}
         for match in self.matches.values():
-            sentence = match.in_words()
+            sentence = match.summary()
             found[match.layer.display_name] = sentence
             for variable, entry in match.mapping.entries:
                 found[variable.display_name] = (
@@ -89,20 +89,20 @@ class Alignment:
 
 
 def without_unused(plan: Plan, alignment: Alignment,
-                   idle: Collection[str]) -> tuple[Plan, Alignment]:
+                   unused: Collection[str]) -> tuple[Plan, Alignment]:
     """The same with weights left out on whose values no output depends."""
     dropped = {
         **plan.dropped,
-        **dict.fromkeys(idle, "computed with, but no output depends on it at this input")
+        **dict.fromkeys(unused, "computed with, but no output depends on it at this input")
     }
-    left_over = tuple(name for name in alignment.left_over if name not in idle)
+    left_over = tuple(name for name in alignment.left_over if name not in unused)
     return replace(plan, dropped=dropped), replace(alignment, left_over=left_over)
 
 
 def written_down(state: SearchState, trace_index: TraceIndex, source: Source, target: Target,
                  backtracks: int) -> tuple[Plan, Alignment]:
     """The Plan in the target's order, with a rule for every weight that has no partner."""
-    order = {place: number for number, place in enumerate(target.variables)}
+    order = {key: number for number, key in enumerate(target.variables)}
     assignments = {
         variable.key:
             Assignment(variable.key, entry.expression, entry.rule, doubt_about(match, variable))

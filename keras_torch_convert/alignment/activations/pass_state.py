@@ -69,7 +69,7 @@ class Match:
             return PROVEN_GIVEN_ITS_INPUT
         return LIKELY if self.output_distance < inf and self.how != BY_NAME_AND_SHAPE else BY_SHAPE
 
-    def in_words(self) -> str:
+    def summary(self) -> str:
         """The evidence as a sentence."""
         alternatives = (f"{self.candidates} candidates"
                         if self.candidates != 1 else "the only candidate")

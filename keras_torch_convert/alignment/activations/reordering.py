@@ -96,7 +96,7 @@ def _runs(order: tuple[int, ...]) -> list[tuple[int, int]]:
 
 def keeps_order(leaf: TargetLayer) -> bool:
     """Whether what a layer gives is in the order of what it gets."""
-    return any(kind in _BY_FEATURE for kind in leaf.class_names)
+    return any(name in _BY_FEATURE for name in leaf.class_names)
 
 
 def reordered(mapping: LayerMapping, leaf: TargetLayer, order: tuple[int,
@@ -117,16 +117,18 @@ def _axis_of_input(variable: TargetVariable, leaf: TargetLayer, count: int) -> i
     """The axis of a variable that counts the layer's inputs, -1 when none does, None when that is
     not known.
     """
-    shape, kinds = variable.shape, set(leaf.class_names)
+    shape, class_names = variable.shape, set(leaf.class_names)
     if keeps_order(leaf):
         axis = len(shape) - 2 if variable.name == "kernel" or "depthwise" in variable.name else len(
             shape) - 1
         return axis if axis >= 0 and shape[axis] == count else None
     if len(shape) == 1:
         return -1
-    if "Dense" in kinds or any(kind in kinds for kind in ("Conv1D", "Conv2D", "Conv3D")):
+    if "Dense" in class_names or any(
+            name in class_names for name in ("Conv1D", "Conv2D", "Conv3D")):
         axis = len(shape) - 2
-    elif any(kind in kinds for kind in ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")):
+    elif any(name in class_names
+             for name in ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")):
         axis = len(shape) - 1
     else:
         return None

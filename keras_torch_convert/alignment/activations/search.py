@@ -88,8 +88,9 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
     def torch_call(module: Any) -> Any:
         return inputs.torch_call(module, inputs.torch_inputs)
 
-    idle = unused_weights(source.module, trace_index.trace.values, torch_call, alignment.left_over)
-    plan, alignment = without_unused(plan, alignment, idle)
+    unused = unused_weights(source.module, trace_index.trace.values, torch_call,
+                            alignment.left_over)
+    plan, alignment = without_unused(plan, alignment, unused)
     plan, alignment.left_over = without_other_outputs(plan, alignment.left_over, state, trace_index,
                                                       source.module, torch_call)
     return plan, alignment

@@ -153,9 +153,9 @@ def flattened_map(name: str, shape: Shape, variable: TargetVariable,
     if len(shape) != 2 or len(variable.shape) != 2 or shape != variable.shape[::-1]:
         return
     for *extents, channels in map_shapes:
-        places = prod(extents)
-        if places > 1 and channels > 1 and places * channels == shape[1]:
-            by_channel = Reshape(Tensor(name), (shape[0], channels, places))
+        positions = prod(extents)
+        if positions > 1 and channels > 1 and positions * channels == shape[1]:
+            by_channel = Reshape(Tensor(name), (shape[0], channels, positions))
             expression = Reshape(Permute(by_channel, (2, 1, 0)), variable.shape)
             size = " x ".join(map(str, (*extents, channels)))
             yield VariableMapping(expression, f"dense behind a flattened map of {size}", 1)
@@ -226,11 +226,11 @@ def by_block(name: str, shape: Shape, variable: TargetVariable,
         rows = shape[0] * wanted // size
         starts = dict.fromkeys((0, shape[0] - 2 * rows, shape[0] - rows, rows))
         said = part_number(layer.display_name)
-        for place, start in enumerate(starts):
+        for number, start in enumerate(starts):
             if 0 <= start <= shape[0] - rows:
                 base = Slice(Tensor(name), 0, start, start + rows)
                 words, unlikely = f"rows {start} to {start + rows}", 4 + (said is not None
-                                                                          and said != place)
+                                                                          and said != number)
                 cut = (start, start + rows)
                 for entry in _of_part(base, (rows, *shape[1:]), words, unlikely, cut, variable,
                                       layer):

@@ -222,8 +222,8 @@ class LayerTrials:
     def _settle(self, match: Match) -> None:
         """Note the layer as settled, or each leaf of a layer that is made of others."""
         for leaf in match.layer.children or (match.layer,):
-            places = {variable.key for variable in leaf.variables}
-            own = tuple(pair for pair in match.mapping.entries if pair[0].key in places)
+            keys = {variable.key for variable in leaf.variables}
+            own = tuple(pair for pair in match.mapping.entries if pair[0].key in keys)
             mapping = replace(match.mapping, entries=own)
             self.state.matches[leaf.display_name] = replace(match, layer=leaf, mapping=mapping)
             if is_table(self.state.matches[leaf.display_name]):

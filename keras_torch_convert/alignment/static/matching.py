@@ -169,9 +169,9 @@ def groups_in_order(sides: Sides, rows: Numbers, at_rank: Flags, names: Numbers,
             elsewhere.add(sides.group_of[row])
     in_order = np.zeros(len(sides.layers), bool)
     for group, members in groups.items():
-        told = witnesses[sides.layers[members[0]].class_name] or [True]
+        known = witnesses[sides.layers[members[0]].class_name] or [True]
         in_order[members] = (len(members) == len(sides.groups[group]) and group not in elsewhere
-                             and sum(told) >= _IN_ORDER * len(told))
+                             and sum(known) >= _IN_ORDER * len(known))
     return in_order
 
 
@@ -236,12 +236,12 @@ def among_neighbors(settled: Numbers, rows: Numbers, columns: Numbers, standing:
     earlier = np.concatenate([[-1], last[:-1]])[rows]
     later = np.concatenate([following[1:], [count]])[rows]
     total = np.zeros(len(rows))
-    told = np.zeros(len(rows))
+    counts = np.zeros(len(rows))
     for neighbor, exists in ((earlier, earlier >= 0), (later, later < count)):
         near = np.where(exists, neighbor, 0)
         expected = settled[near] + rows - near
         apart = np.maximum(
             np.maximum(standing[columns, 0] - expected, expected - standing[columns, 1]), 0)
         total += np.where(exists, nearness(apart), 0.0)
-        told += exists
-    return np.where(told > 0, total / np.maximum(told, 1), before)
+        counts += exists
+    return np.where(counts > 0, total / np.maximum(counts, 1), before)

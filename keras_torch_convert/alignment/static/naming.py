@@ -118,9 +118,9 @@ class Scheme:
                                 ones, twos)
             for first, second in zip(self.keras, self.torch, strict=True)
         ])
-        told = scores >= 0
-        return np.where(told.any(axis=0),
-                        (scores * told).sum(axis=0) / np.maximum(told.sum(axis=0), 1), 0.5)
+        known = scores >= 0
+        return np.where(known.any(axis=0),
+                        (scores * known).sum(axis=0) / np.maximum(known.sum(axis=0), 1), 0.5)
 
 
 def scheme_of(keras: Sequence[str], torch: Sequence[str]) -> Scheme:

@@ -124,13 +124,13 @@ def align_statically(source: Source, target: Target, hints: Mapping[str, str],
         one.key: "; ".join(filter(None, (one.doubt, unseen.get(one.key))))
         for one in plan.assignments
     }
-    alignment = _described(plan, source, sides, pairs, found, doubts)
+    alignment = _with_evidence(plan, source, sides, pairs, found, doubts)
     assignments = tuple(replace(one, doubt=doubts[one.key] or _DOUBT) for one in plan.assignments)
     return replace(plan, assignments=assignments), alignment
 
 
-def _described(plan: Plan, source: Source, sides: Sides, pairs: tuple[Pair, ...],
-               found: list[StaticMatch | None], doubts: Mapping[str, str]) -> StaticAlignment:
+def _with_evidence(plan: Plan, source: Source, sides: Sides, pairs: tuple[Pair, ...],
+                   found: list[StaticMatch | None], doubts: Mapping[str, str]) -> StaticAlignment:
     assignments = {assignment.key: assignment for assignment in plan.assignments}
     confidence: dict[str, float] = {}
     evidence: dict[str, str] = {}
@@ -142,10 +142,11 @@ def _described(plan: Plan, source: Source, sides: Sides, pairs: tuple[Pair, ...]
             confidence[name] = min(value, confidence.get(name, 1.0))
             tensors = ", ".join(tensors_of(assignment.expression))
             evidence.setdefault(
-                name, f"from {tensors} ({assignment.rule}): {_in_words(torch_layer, one, value)}"
+                name,
+                f"from {tensors} ({assignment.rule}): {_describe_match(torch_layer, one, value)}"
                 f"{'; ' * bool(doubts[variable.key])}{doubts[variable.key]}")
         least = min(confidence[variable.display_name] for variable in layer.variables)
-        evidence.setdefault(layer.display_name, _in_words(torch_layer, one, least))
+        evidence.setdefault(layer.display_name, _describe_match(torch_layer, one, least))
     expressions = (*(one.expression for one in plan.assignments),
                    *(one.expression for one in plan.constants))
     used = {name for expression in expressions for name in tensors_of(expression)}
@@ -162,7 +163,7 @@ def _described(plan: Plan, source: Source, sides: Sides, pairs: tuple[Pair, ...]
     return StaticAlignment(pairs, is_open, left_over, confidence, evidence)
 
 
-def _in_words(torch_layer: TorchLayer, one: StaticMatch, value: float) -> str:
+def _describe_match(torch_layer: TorchLayer, one: StaticMatch, value: float) -> str:
     others = (f"{one.candidates} torch layers fit by kind and shape"
               if one.candidates > 1 else "no other fits")
     return (
@@ -178,7 +179,7 @@ def refusal_unproven(alignment: StaticAlignment, source: Source, target: Target)
         f"{source.origin} is only weights, which cannot be run, so that nothing can prove how "
         "its layers are aligned; nothing was written. "
         f"The likeliest alignment with {target.name!r}: "
-        f"{alignment.summary()}{_open_in_words(alignment)}. The least sure "
+        f"{alignment.summary()}{_describe_open(alignment)}. The least sure "
         f"ones:{alignment.proposal()}\n"
         "give the torch module with its weights loaded, or a plan (ktc.align(..., mapping=...)), "
         "settle pairs with hints={'keras layer': 'torch layer'}, or "
@@ -189,13 +190,13 @@ def refusal_open(alignment: StaticAlignment, target: Target) -> AlignmentError:
     """Return the error for Keras layers that find no torch layer."""
     return AlignmentError(
         f"{len(alignment.pairs)} layers of {target.name!r} find a torch layer by shapes, names "
-        f"and order{_open_in_words(alignment)}; nothing was written; "
+        f"and order{_describe_open(alignment)}; nothing was written; "
         f"torch tensors without a counterpart: {join_names(alignment.left_over, _SHOWN)}; "
         "give the torch module, or map them with ktc.align(..., mapping=...), or "
         "let them keep their own values with strict=False")
 
 
-def _open_in_words(alignment: StaticAlignment) -> str:
+def _describe_open(alignment: StaticAlignment) -> str:
     if not alignment.open:
         return ""
     named = (f"'{layer.display_name}' {[variable.shape for variable in layer.variables]}"

@@ -316,11 +316,11 @@ def _outputs_first(torch_layers: list[TorchLayer]) -> list[TorchLayer]:
         for bias in layer.tensors if last_part(weight.name) == "weight"
         and last_part(bias.name) == "bias" and len(weight.shape) == 2 and len(bias.shape) == 1
     }
-    told = [
+    inputs_first = [
         weight.shape[1] == bias.shape[0]
         for weight, bias in matrices.values() if weight.shape[0] != weight.shape[1]
     ]
-    if len(told) < _MATRICES_THAT_TELL or not all(told):
+    if len(inputs_first) < _MATRICES_THAT_TELL or not all(inputs_first):
         return torch_layers
     turned = {
         weight.name:

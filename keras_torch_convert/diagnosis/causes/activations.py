@@ -179,12 +179,12 @@ def activation_behind(context: DivergenceContext) -> tuple[Function, LayerCall] 
 
 def idle_before(context: DivergenceContext) -> Iterator[Hypothesis]:
     """Give an activation layer before the point that does nothing what torch computes there."""
-    idle = {
+    unused = {
         call.display_name for call, _ in context.producers
         if "Activation" in call.class_names and call.inputs == call.outputs
     }
-    if idle:
-        yield from (one for one in before_the_layer(context) if one.at in idle)
+    if unused:
+        yield from (one for one in before_the_layer(context) if one.at in unused)
 
 
 def before_the_layer(context: DivergenceContext) -> Iterator[Hypothesis]:

@@ -184,7 +184,7 @@ def _missing_before_layer(context: DivergenceContext) -> Iterator[Hypothesis]:
         yield Hypothesis(
             "missing operation", f"torch computes {between} before this layer, Keras does not",
             f"compute the same before Keras layer '{context.name}', or leave it out in torch",
-            trial, at=_idle_join(context), torch_at=steps[0].path, given=array)
+            trial, at=_unused_join(context), torch_at=steps[0].path, given=array)
 
 
 def _missing_before_operation(context: DivergenceContext) -> Iterator[Hypothesis]:
@@ -212,17 +212,17 @@ def _missing_before_operation(context: DivergenceContext) -> Iterator[Hypothesis
                     f"multiply by {factor:.6g} before '{context.name}' in Keras", trial,
                     torch_at=step.path, given=array)
                 continue
-            idle = _idle_join(context)
-            where = (f"in the place of Keras layer '{idle}'"
-                     if idle else f"before Keras layer '{context.name}'")
+            unused = _unused_join(context)
+            where = (f"in the place of Keras layer '{unused}'"
+                     if unused else f"before Keras layer '{context.name}'")
             owner = (f" in layer '{step.path}', whose weights Keras has no layer for,"
                      if step.weights else "")
             cause = f"torch computes {step.name.strip('_')}{owner} {where}, Keras does not"
             yield Hypothesis("missing operation", cause, f"compute the same {where}", trial,
-                             at=idle, torch_at=step.path, given=array)
+                             at=unused, torch_at=step.path, given=array)
 
 
-def _idle_join(context: DivergenceContext) -> str:
+def _unused_join(context: DivergenceContext) -> str:
     """Return the last call before that takes several values and gives one of them as it is."""
     found = (call.display_name
              for call, captured in reversed(context.producers) if _gives_an_input(captured))

@@ -7,7 +7,7 @@ computation.py, norms.py and resampled.py compute, and `CallbackOutput` is what 
 returns.
 """
 
-from .callback import CallbackOutput, LayerCallback, UserCall, key_in_words, needs_callback
+from .callback import CallbackOutput, LayerCallback, UserCall, describe_key, needs_callback
 from .computation import (Add, Computation, InverseStdDev, Multiply, Scale, StdDev, Unrepeated,
                           Unstandardized, WeightStandardization)
 from .movement import (Concat, Movement, Overlay, Permute, Reshape, Slice, SliceScatter,
@@ -21,6 +21,6 @@ __all__ = [
     "InverseStdDev", "LayerCallback", "Movement", "Multiply", "Norm", "Overlay", "Permute",
     "Resampled", "Reshape", "Scale", "SingularVector", "Slice", "SliceScatter",
     "SpectralNormWeight", "StdDev", "Tensor", "Unrepeated", "Unstandardized", "UserCall",
-    "WeightNorm", "WeightStandardization", "compile_program", "key_in_words", "may_have_gaps",
+    "WeightNorm", "WeightStandardization", "compile_program", "describe_key", "may_have_gaps",
     "needs_callback", "substituted", "tensors_of"
 ]

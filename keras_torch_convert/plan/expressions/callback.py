@@ -69,8 +69,8 @@ def needs_callback(expression: Expression) -> bool:
         needs_callback(child) for child in expression.children())
 
 
-def key_in_words(key: Any) -> str:
+def describe_key(key: Any) -> str:
     """Return a key as the report shows it: a name ending in quotes, a class by its name."""
     if isinstance(key, tuple):
-        return "(" + ", ".join(key_in_words(part) for part in key) + ")"
+        return "(" + ", ".join(describe_key(part) for part in key) + ")"
     return key.__name__ if isinstance(key, type) else repr(key)

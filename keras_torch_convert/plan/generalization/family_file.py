@@ -241,9 +241,10 @@ def _read_formula(value: Any) -> Formula:
 def _read_condition(row: Any, holes: int) -> Condition:
     items(row, 5, 5)
     count = part(row, 0, lambda value: whole(value, 0, holes))
-    present, absent = (tuple(part(row, place, lambda value: each(value, text))) for place in (1, 2))
+    present, absent = (
+        tuple(part(row, column, lambda value: each(value, text))) for column in (1, 2))
     numbers, others = (
-        tuple(part(row, place, lambda value: each(value, whole))) for place in (3, 4))
+        tuple(part(row, column, lambda value: each(value, whole))) for column in (3, 4))
     if numbers and not count:
         raise UnexpectedError("at least one hole for a number", row)
     return Condition(count, present, absent, numbers, others)

@@ -93,16 +93,16 @@ def target_names(targets: Mapping[str, TensorSpec], model: str = "",
     found: dict[str, Name] = {}
     taken: dict[Name, int] = defaultdict(int)
     for key, spec in targets.items():
-        places, labels = key.split("/")[:-1], spec.display_name.split("/")
+        layers_above, labels = key.split("/")[:-1], spec.display_name.split("/")
         # Labels of an expanded model may be longer than its key; both end with the layer.
-        outer = len(labels) - 1 - len(places)
+        outer = len(labels) - 1 - len(layers_above)
         form = ""
         numbers: tuple[int, ...] = ()
         for index, label in enumerate(labels):
             depth = index - outer
-            place = "/".join(places[:depth + 1]) if 0 <= depth < len(places) else ""
-            if place in ordinals:
-                part = Name(f"{_class_of(place)}[{HOLE}]", (ordinals[place],))
+            layer_key = "/".join(layers_above[:depth + 1]) if 0 <= depth < len(layers_above) else ""
+            if layer_key in ordinals:
+                part = Name(f"{_class_of(layer_key)}[{HOLE}]", (ordinals[layer_key],))
             else:
                 named_after = model and label.startswith(f"{model}_")
                 part = split_numbers(instead + label[len(model):] if named_after else label)
@@ -116,25 +116,25 @@ def target_names(targets: Mapping[str, TensorSpec], model: str = "",
     return found
 
 
-def _class_of(place: str) -> str:
-    return place.rpartition("/")[2].partition(":")[2]
+def _class_of(layer_key: str) -> str:
+    return layer_key.rpartition("/")[2].partition(":")[2]
 
 
 def _ordinals(targets: Mapping[str, TensorSpec]) -> dict[str, int]:
     """Return for each layer whose name Keras made up which of its class and parent it is."""
     layers: dict[tuple[str, str], set[tuple[int, str]]] = defaultdict(set)
     for key, spec in targets.items():
-        places, labels = key.split("/")[:-1], spec.display_name.split("/")[:-1]
-        for back in range(1, min(len(places), len(labels)) + 1):
-            place = "/".join(places[:len(places) - back + 1])
-            index, _, class_name = places[-back].partition(":")
+        layers_above, labels = key.split("/")[:-1], spec.display_name.split("/")[:-1]
+        for back in range(1, min(len(layers_above), len(labels)) + 1):
+            layer_key = "/".join(layers_above[:len(layers_above) - back + 1])
+            index, _, class_name = layers_above[-back].partition(":")
             base = re.sub(r"_\d+$", "", labels[-back])
             if class_name and base.replace("_", "") == class_name.lower().replace("_", ""):
-                parent = "/".join(places[:len(places) - back])
-                layers[parent, class_name].add((int(index), place))
+                parent = "/".join(layers_above[:len(layers_above) - back])
+                layers[parent, class_name].add((int(index), layer_key))
     return {
-        place: ordinal for siblings in layers.values()
-        for ordinal, (_, place) in enumerate(sorted(siblings))
+        layer_key: ordinal for siblings in layers.values()
+        for ordinal, (_, layer_key) in enumerate(sorted(siblings))
     }
 
 

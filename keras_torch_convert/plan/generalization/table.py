@@ -28,13 +28,13 @@ def with_letters(form: str, words: Sequence[str]) -> str:
     return result + pieces[-1]
 
 
-def target_in_words(form: str) -> str:
+def describe_target(form: str) -> str:
     """Return the name of a variable with a letter for each number."""
     return with_letters(form,
                         [f"{{{LETTERS[hole % len(LETTERS)]}}}" for hole in range(form.count(HOLE))])
 
 
-def index_in_words(one: IndexMap) -> str:
+def describe_index(one: IndexMap) -> str:
     """Return what a number of a tensor's name is."""
     if not one.first:
         return "{as its neighbors}"
@@ -57,8 +57,8 @@ def table(family: Family) -> list[str]:
     """Return the lines of the table."""
     layers: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for pattern in family.patterns:
-        layer, _, variable = target_in_words(pattern.target).rpartition("/")
-        names = tensors_in_words(pattern)
+        layer, _, variable = describe_target(pattern.target).rpartition("/")
+        names = describe_tensors(pattern)
         heads = {name.rpartition(".")[0] for name in names}
         head = heads.pop() if len(heads) == 1 else ""
         parts = [name[len(head) + 1:] if head else name for name in names]
@@ -83,12 +83,12 @@ def table(family: Family) -> list[str]:
     return lines
 
 
-def tensors_in_words(pattern: Pattern) -> list[str]:
+def describe_tensors(pattern: Pattern) -> list[str]:
     """Return the tensors of a pattern; "{*}" counts those that are joined."""
     found = []
     for form, maps, counted in zip(pattern.forms(), pattern.indices,
                                    repetitions(pattern.expression), strict=True):
-        words = ["{*}" if hole == counted else index_in_words(one) for hole, one in enumerate(maps)]
+        words = ["{*}" if hole == counted else describe_index(one) for hole, one in enumerate(maps)]
         found.append(with_letters(form, words))
     return list(dict.fromkeys(found))
 

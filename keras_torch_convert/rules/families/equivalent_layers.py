@@ -53,19 +53,18 @@ def as_keras_kind(torch_layer: TorchLayer, layer: TargetLayer) -> TorchLayer:
     """
     kernel = next((variable for variable in layer.variables if variable.name == "kernel"), None)
     weight = _named(torch_layer, "weight")
-    kind = next(
-        (kind for kind in layer.class_names if kind in (*_DENSE, *CONVOLUTIONS, *_TRANSPOSED)),
-        None)
-    if layer.children or kernel is None or weight is None or kind is None:
+    class_name = next((class_name for class_name in layer.class_names
+                       if class_name in (*_DENSE, *CONVOLUTIONS, *_TRANSPOSED)), None)
+    if layer.children or kernel is None or weight is None or class_name is None:
         return torch_layer
     if (standardized := _standardized(torch_layer, weight, layer)) is not None:
         torch_layer = _without_gain(_with_weight(torch_layer, weight, standardized))
         weight = standardized
-    shape, rule = _reshaped(weight.shape, kernel.shape, kind, layer)
+    shape, rule = _reshaped(weight.shape, kernel.shape, class_name, layer)
     if shape is not None:
         reshaped = derive(weight.name, Reshape(Tensor(weight.name), shape), (weight,), rule)
         return _with_weight(torch_layer, weight, reshaped)
-    if kind in _TRANSPOSED and len(weight.shape) == len(kernel.shape):
+    if class_name in _TRANSPOSED and len(weight.shape) == len(kernel.shape):
         outputs, per_group = kernel.shape[-2], weight.shape[1]
         groups = outputs // per_group if per_group and outputs % per_group == 0 else 1
         if groups > 1 and weight.shape[0] == kernel.shape[-1] and weight.shape[0] % groups == 0:
@@ -86,16 +85,16 @@ def _with_weight(torch_layer: TorchLayer, weight: SourceTensor,
     return replace(torch_layer, tensors=tensors)
 
 
-def _reshaped(torch: Shape, keras: Shape, kind: str,
+def _reshaped(torch: Shape, keras: Shape, class_name: str,
               layer: TargetLayer) -> tuple[Shape | None, str]:
     """Return the shape of PyTorch's weight in a layer of the Keras kind, None where it has it."""
-    if kind in _DENSE and len(torch) > 2:
+    if class_name in _DENSE and len(torch) > 2:
         if prod(torch[2:]) == 1:
             return torch[:2], "a convolution of size 1 is a linear layer"
-        if kind == "Dense" and _is_whole_input(torch[1:], layer):
+        if class_name == "Dense" and _is_whole_input(torch[1:], layer):
             matrix = torch[0], prod(torch[1:])
             return matrix, "a convolution over its whole input is a linear layer"
-    if kind in CONVOLUTIONS and len(torch) == 2:
+    if class_name in CONVOLUTIONS and len(torch) == 2:
         spatial, settings = keras[:-2], layer.settings
         if prod(spatial) == 1:
             return (*torch, *spatial), "a linear layer is a convolution of size 1"

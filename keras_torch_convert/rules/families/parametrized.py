@@ -116,7 +116,7 @@ def _norm_axes(magnitude: Shape, direction: Shape) -> list[int | None]:
 def _spectral_norm(group: _Group, torch_layer: TorchLayer, layer: TargetLayer) -> DerivedTensor:
     weight, left, right = (group.tensors[part] for part in ("original", "0._u", "0._v"))
     # Both sides of a transposed convolution may have one extent; torch takes its outputs, axis 1.
-    wanted = 1 if any(kind.endswith("Transpose") for kind in layer.class_names) else 0
+    wanted = 1 if any(name.endswith("Transpose") for name in layer.class_names) else 0
     size = prod(weight.shape)
     fitting = [
         axis for axis, extent in enumerate(weight.shape)

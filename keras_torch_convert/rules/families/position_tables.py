@@ -123,17 +123,17 @@ def _resized(tensor: SourceTensor, torch_layer: TorchLayer, layer: TargetLayer, 
 
 def _prefixes(torch_layer: TorchLayer) -> Iterator[int]:
     """Yield how many tokens may precede the grid: what a live module says, else few first."""
-    told = [getattr(module, "num_prefix_tokens", None) for module in torch_layer.modules.values()]
-    yield from (count for count in told if isinstance(count, int))
+    counts = [getattr(module, "num_prefix_tokens", None) for module in torch_layer.modules.values()]
+    yield from (count for count in counts if isinstance(count, int))
     yield from range(_MOST_TOKENS + 1)
 
 
 def _old_grid(torch_layer: TorchLayer, cells: int) -> tuple[int, int] | None:
     """Return the grid that a live module tells, else a square."""
     for module in torch_layer.modules.values():
-        told = getattr(getattr(module, "patch_embed", None), "grid_size", None)
-        if isinstance(told, Sequence) and len(told) == 2 and prod(told) == cells:
-            return int(told[0]), int(told[1])
+        grid = getattr(getattr(module, "patch_embed", None), "grid_size", None)
+        if isinstance(grid, Sequence) and len(grid) == 2 and prod(grid) == cells:
+            return int(grid[0]), int(grid[1])
     return _grid(cells, None)
 
 
