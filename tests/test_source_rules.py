@@ -103,7 +103,8 @@ told reported
 """.splitlines())
 HOME_MADE_PHRASES = re.compile(
     r"(?<![a-z])(?:near it: |goes first:|mended|idle weights?|as far as known|no plan file"
-    r"|colours?|behaviours?|favour\w*|centre|grey|honour\w*|neighbour\w*|labelled|artefacts?|licence|catalogue|whilst"
+    r"|colours?|behaviours?"
+    r"|favour\w*|centre|grey|honour\w*|neighbour\w*|labelled|artefacts?|licence|catalogue|whilst"
     r"|amongst|afterwards|analys(?:e|ed|es|ing)"
     rf"|(?:{'|'.join(BRITISH)})is(?:e|es|ed|ing|ation|ations|er|able))(?![a-z])", re.IGNORECASE)
 # Of torch, NumPy, named tuples and this package's own classes.

@@ -87,19 +87,18 @@ def _remember_traceback(ctx: click.Context, param: click.Parameter, shown: bool)
         session.traceback = True
 
 
-def options_of(function: Callable[..., Any],
-               **options: OptionHelp) -> Callable[[Function], Function]:
+def options_of(function: Callable[..., Any], **texts: OptionHelp) -> Callable[[Function], Function]:
     """Return the options that are parameters of a public function, as one decorator.
 
     Args:
         function: Has the names and the defaults.
-        described: The options by name.
+        texts: What to say of each option, by name.
 
     Returns:
         The decorator.
     """
     options = []
-    for name, about in options.items():
+    for name, about in texts.items():
         kind, text = about if isinstance(about, tuple) else (None, about)
         default = signature(function).parameters[name].default
         flag = "--" + name.replace("_", "-")
