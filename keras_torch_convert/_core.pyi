@@ -33,6 +33,19 @@ def copy_strided(source: NDArray[Any], target: NDArray[Any], /) -> None:
     """
 
 
+def copy_strided_all(sources: tuple[NDArray[Any], ...], targets: tuple[NDArray[Any], ...],
+                     /) -> None:
+    """Copy each source into its target as `copy_strided` does, in one step.
+
+    Everything is checked before the first element moves; then nothing can fail, and no handler of
+    a signal runs until all are copied. No source may lie in a mapped file that others may cut.
+
+    Raises:
+        TypeError: As `copy_strided`, and tuples of different lengths.
+        ValueError: As `copy_strided`.
+    """
+
+
 def strided_view(array: NDArray[Any], start: int, shape: Sequence[int], strides: Sequence[int],
                  /) -> NDArray[Any]:
     """Make a view with these strides in bytes, `start` bytes behind the array's first element.

@@ -6,6 +6,7 @@
 #include "python/module.h"
 #include "python/state.h"
 #include "arrays/axes.h"
+#include "arrays/permute_run.h"
 #include "arrays/span.h"
 
 /* The bytes that an array's elements lie in. 0, or -1 with the exception set. */
@@ -81,6 +82,83 @@ ktc_py_permute_copy_strided(PyObject *module, PyObject *const *args, Py_ssize_t 
         return NULL;
     }
     Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(copy_strided_all_doc,
+             "copy_strided_all(sources, targets, /)\n--\n\n"
+             "As copy_strided, for the arrays of two tuples: everything is checked before the\n"
+             "first element moves, and then nothing can fail or interrupt it.");
+
+/* Checks and plans one copy: 0, or -1 with the exception set. What owns the memory of both sides is
+ * added to `pins`. */
+static int
+prepare_copy(PyObject *from, PyObject *to, PyObject *pins, ktc_permutation *copy)
+{
+    if (!ktc_args_is_array("copy_strided_all", "source", from) ||
+        !ktc_args_is_array("copy_strided_all", "target", to) ||
+        copy_strided_check((PyArrayObject *)from, (PyArrayObject *)to) < 0) {
+        return -1;
+    }
+    PyArrayObject *source = (PyArrayObject *)from;
+    PyArrayObject *target = (PyArrayObject *)to;
+    ktc_status status = ktc_permute_plan_make(PyArray_NDIM(source), PyArray_SHAPE(source),
+                                              PyArray_STRIDES(source), PyArray_STRIDES(target),
+                                              (ptrdiff_t)PyArray_ITEMSIZE(source), &copy->plan);
+    if (status != KTC_OK) {
+        ktc_error_from_status(status, "copy_strided_all");
+        return -1;
+    }
+    copy->source = PyArray_DATA(source);
+    copy->target = PyArray_DATA(target);
+    for (int side = 0; side < 2; side++) {
+        PyObject *pin = ktc_pin(side == 0 ? from : to);
+        int failed = pin == NULL || PyList_Append(pins, pin) < 0;
+        Py_XDECREF(pin);
+        if (failed) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyObject *
+ktc_py_permute_copy_strided_all(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (!ktc_args_count_is("copy_strided_all", count, 2)) {
+        return NULL;
+    }
+    if (!PyTuple_CheckExact(args[0]) || !PyTuple_CheckExact(args[1]) ||
+        PyTuple_GET_SIZE(args[0]) != PyTuple_GET_SIZE(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "copy_strided_all: expected two tuples of as many arrays");
+        return NULL;
+    }
+    Py_ssize_t pairs = PyTuple_GET_SIZE(args[0]);
+    PyObject *answer = NULL;
+    PyObject *pins = PyList_New(0);
+    ktc_permutation *copies = PyMem_New(ktc_permutation, (size_t)pairs + 1);
+    if (copies == NULL) {
+        PyErr_NoMemory();
+    }
+    if (pins == NULL || copies == NULL) {
+        goto done;
+    }
+    for (Py_ssize_t pair = 0; pair < pairs; pair++) {
+        copies[pair].set = ktc_state_get(module)->instruction_set;
+        if (prepare_copy(PyTuple_GET_ITEM(args[0], pair), PyTuple_GET_ITEM(args[1], pair), pins,
+                         &copies[pair]) < 0) {
+            goto done;
+        }
+    }
+    Py_BEGIN_ALLOW_THREADS;
+    for (Py_ssize_t pair = 0; pair < pairs; pair++) {
+        ktc_permutation_run(&copies[pair]);
+    }
+    Py_END_ALLOW_THREADS;
+    answer = Py_NewRef(Py_None);
+done:
+    PyMem_Free(copies);
+    Py_XDECREF(pins);
+    return answer;
 }
 
 /* Reads a sequence of integers into `numbers`: how many, or -1 with the exception set. */
@@ -169,5 +247,7 @@ PyMethodDef ktc_py_permute_methods[] = {
      strided_view_doc},
     {"copy_strided", (PyCFunction)(void (*)(void))ktc_py_permute_copy_strided, METH_FASTCALL,
      copy_strided_doc},
+    {"copy_strided_all", (PyCFunction)(void (*)(void))ktc_py_permute_copy_strided_all,
+     METH_FASTCALL, copy_strided_all_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -88,7 +88,8 @@ def keras_reload_stacked_state_dict(model: Any, stacked_state_dict: Mapping[str,
                              additional_transfer)
     stages = Stages(source, target, seconds, warnings=unused_keys(target, additional_transfer))
     save = file_to_save(save_name, ".h5", target)
-    with transferred(stages, plan, TransferOptions(strict, save, verbose > 0, _DIGESTS)):
+    options = TransferOptions(strict, save, verbose > 0, _DIGESTS)
+    with transferred(stages, plan, options, last=True):
         pass
     return shown(stages.report(), verbose)
 

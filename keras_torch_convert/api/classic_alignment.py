@@ -216,7 +216,7 @@ class ClassicConversion:
     def _applied(self, plan: Plan, alignment: str) -> Stages:
         """Carry the weights over, and compare nothing."""
         stages = replace(self.stages, alignment=alignment)
-        with transferred(stages, plan, self.transfer):
+        with transferred(stages, plan, self.transfer, last=True):
             pass
         return stages
 

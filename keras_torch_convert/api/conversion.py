@@ -161,7 +161,8 @@ def convert(source: Any, target: Any, *, plan: AnyPlan | None = None,
     if owner is not source:
         return _from_file(stages, plan, owner, inputs, options)
     plan, stages.source = fit_to_plan(plan, source)
-    with transferred(stages, with_both_sides(plan, stages.source, target), options.transfer):
+    with transferred(stages, with_both_sides(plan, stages.source, target), options.transfer,
+                     last=not options.verify):
         options.compare(stages, stages.source, target, inputs)
     return stages.report()
 
@@ -221,7 +222,7 @@ def _into_torch(model: Any, module: Any, plan: AnyPlan | None, options: ConvertO
             plan = plan.plan_for(module, model, strict=options.transfer.strict)
         plan, source, target, keras = sides_of(model, module, plan, options.request.sample)
     stages = Stages(source, target, seconds, warnings=plan.losses())
-    with transferred(stages, plan, options.transfer):
+    with transferred(stages, plan, options.transfer, last=not options.verify):
         options.compare(stages, read_source(module), keras)
     return stages.report()
 

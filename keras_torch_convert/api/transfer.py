@@ -44,11 +44,13 @@ class TransferOptions:
 
 
 @contextmanager
-def transferred(stages: Stages, plan: Plan, options: TransferOptions) -> Iterator[None]:
+def transferred(stages: Stages, plan: Plan, options: TransferOptions, *,
+                last: bool = False) -> Iterator[None]:
     """Check everything and write every weight before the block, and the file after it.
 
     On any error, also one that the block raises, the model and an existing file are as they were.
-    What was found goes into `stages`.
+    What was found goes into `stages`. `last` says that the block does nothing
+    that may fail.
     """
     source, target = stages.source, stages.target
     assert target is not None
@@ -66,10 +68,11 @@ def transferred(stages: Stages, plan: Plan, options: TransferOptions) -> Iterato
                     *stages.notes)
     with transaction(target) as writer:
         with timed(stages.seconds, "transfer"):
-            for variable, values in progress_bar(stages.checked.writes(),
-                                                 total=len(plan.assignments), title="transfer",
-                                                 shown=options.progress):
-                writer.fill(variable, values)
+            if not (last and options.save is None and writer.copy_all(stages.checked.copies())):
+                for variable, values in progress_bar(stages.checked.writes(),
+                                                     total=len(plan.assignments), title="transfer",
+                                                     shown=options.progress):
+                    writer.fill(variable, values)
             # The models are run before the transaction ends.
             writer.finalize_layers()
         yield

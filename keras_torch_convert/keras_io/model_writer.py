@@ -8,7 +8,7 @@ restores every changed variable bit for bit.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
@@ -18,11 +18,14 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import _core
 from ..errors import TransferError
+from ..plan.evaluation import Copies
 from ..spec.dtypes import NUMPY_TYPES, numpy_dtype
 from ..spec.target import Target, TargetVariable
 from ..util.atomic_file import AtomicFile
 from ..util.interrupts import deferred_sigint
+from ..util.mapped_memory import lie_in_files
 from .keras_save import check_path
 from .save_model import write_model
 from .values import array_to_give, assign_values, kept_values, own_memory, read_values
@@ -101,10 +104,8 @@ class ModelWriter:
         Raises:
             TransferError: As `write` does.
         """
-        memory = own_memory(self.target, variable.variable)
-        expected = self.variables.get(variable.key) is variable and memory is not None and (
-            memory.shape, memory.dtype) == (variable.shape, NUMPY_TYPES.get(variable.dtype))
-        if not expected or memory is None:
+        memory = self._memory(variable)
+        if memory is None:
             into = array_to_give(variable.shape, variable.dtype)
             self.write(variable, values(into), given=True)
             return
@@ -113,6 +114,33 @@ class ModelWriter:
         array = values(memory)
         if not np.may_share_memory(array, memory):
             self.write(variable, array)
+
+    def copy_all(self, copies: Iterable[tuple[TargetVariable, Callable[[Array],
+                                                                       Copies | None]]]) -> bool:
+        """Give variables new values in one step that neither fails nor is interrupted, so that no
+        old values are kept: nothing that may fail is to follow in the transaction.
+
+        Args:
+            copies: Variables with the function that says, for an array in their memory, what is to
+                be copied where; None where it takes more.
+
+        Returns:
+            Whether it was done; else nothing has changed.
+        """
+        if any(hasattr(leaf.layer, "finalize_state") for leaf in self.target.leaves()):
+            return False
+        pairs: Copies = []
+        for variable, copies_into in copies:
+            memory = self._memory(variable)
+            found = None if memory is None else copies_into(memory)
+            if found is None:
+                return False
+            pairs += found
+        sources, targets = tuple(one for one, _ in pairs), tuple(one for _, one in pairs)
+        if lie_in_files(sources):
+            return False
+        _core.copy_strided_all(sources, targets)
+        return True
 
     def write(self, variable: TargetVariable, array: Array, *, given: bool = False) -> None:
         """Give one variable new values.
@@ -189,6 +217,13 @@ class ModelWriter:
                 f"after an error, load its weights again: {'; '.join(failures)}", failures)
         self.finalize_layers()
         self.changed.clear()
+
+    def _memory(self, variable: TargetVariable) -> Array | None:
+        """Return the memory of a variable of this model where values can be put into it."""
+        memory = own_memory(self.target, variable.variable)
+        fits = self.variables.get(variable.key) is variable and memory is not None and (
+            memory.shape, memory.dtype) == (variable.shape, NUMPY_TYPES.get(variable.dtype))
+        return memory if fits else None
 
     def _keep(self, variable: TargetVariable, memory: Array | None = None) -> _OldValues:
         size = _size_of(variable)

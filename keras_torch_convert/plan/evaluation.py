@@ -23,6 +23,8 @@ from .expressions import (CallbackOutput, Computation, Expression, Fill, LayerCa
                           compile_program)
 
 Array = npt.NDArray[Any]
+# Pairs of source and target.
+Copies = list[tuple[Array, Array]]
 # float32 does not hold all of their values.
 _WIDE = frozenset({"float64", "int32", "int64", "uint32", "uint64"})
 
@@ -121,6 +123,27 @@ class Evaluation:
                             losses)
                 _core.copy_strided(part, region.view(result))
         return result
+
+    def copies(self, expression: Expression, dtype: str, into: Array) -> Copies | None:
+        """Return what is to be copied where for `into` to hold the values, which cannot fail.
+
+        None where that takes more than copies, a tensor does not lie in memory, or lies in that of
+        `into`.
+        """
+        program = self.program(expression)
+        bases = []
+        for base in program.bases:
+            tensor = self.source[base.name] if isinstance(base, Tensor) else None
+            if tensor is None or tensor.dtype != dtype or tensor.storage is None:
+                return None
+            bases.append(self.read(tensor))
+            # Elsewhere reading makes a copy, and all of them would be held at once.
+            if bases[-1].__array_interface__["data"][
+                    0] not in tensor.storage or np.may_share_memory(bases[-1], into):
+                return None
+        return [
+            (region.base_view(bases[region.base]), region.view(into)) for region in program.regions
+        ]
 
     def stored_view(self, expression: Expression, dtype: str) -> Array | Widened | None:
         """Return the values in C order as a view on the source, without a copy; None when they must

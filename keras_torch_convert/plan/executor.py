@@ -22,7 +22,7 @@ from .callback_tracing import ArraySpec
 from .callbacks import apply_callbacks
 from .casting import CASTABLE, Losses
 from .coverage import AxisEntries, coverage
-from .evaluation import Evaluation, check_castable
+from .evaluation import Copies, Evaluation, check_castable
 from .expressions import CallbackOutput, Expression, LayerCallback, Tensor, substituted, tensors_of
 from .ledger import LedgerEntry, leftover_problems, make_ledger
 from .lower_callbacks import lower_callbacks
@@ -52,6 +52,10 @@ class _Work:
         expression, dtype = self.assignment.expression, self.variable.dtype
         view = self.evaluation.stored_view(expression, dtype)
         return self._computed() if view is None else view
+
+    def copies(self, into: Array) -> Copies | None:
+        """Return the copies that put the values into an array; see `Evaluation.copies`."""
+        return self.evaluation.copies(self.assignment.expression, self.variable.dtype, into)
 
     def _computed(self, into: Array | None = None) -> Array:
         variable = self.variable
@@ -109,6 +113,13 @@ class CheckedPlan:
         """
         for work in self._work:
             yield work.variable, work.values
+
+    def copies(self) -> Iterator[tuple[TargetVariable, Callable[[Array], Copies | None]]]:
+        """Yield each assigned variable with the function that gives, for an array like that of
+        `writes`, what is to be copied where; None where it takes more than copies.
+        """
+        for work in self._work:
+            yield work.variable, work.copies
 
     def by_key(self) -> dict[str, Callable[[], Array | Widened]]:
         """Return for each key the function that gives its values, in C order and of any shape.

@@ -24,7 +24,8 @@ class SourceTensor:
     returns the values as a NumPy array of `shape`, without a copy where the source allows it: treat
     it as read-only. A type that NumPy lacks comes as its bits: bfloat16 as uint16, the float8 types
     as uint8. `storage` is equal for tensors that share memory, start at the same element and step
-    through it alike (tied weights), None when unknown. `from_array` is True when the tensor was
+    through it alike (tied weights), None when unknown; the address is a part of it when they lie in
+    memory. `from_array` is True when the tensor was
     given as a NumPy array and not as a torch tensor: a user's callback then gets the array's own
     type, float32 otherwise. `display_name` is the name for people where `name` is none ("" when it
     is).

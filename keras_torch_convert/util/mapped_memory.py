@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from bisect import bisect
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,6 +83,26 @@ def mapping_of(array: npt.NDArray[Any]) -> MappedMemory | None:
     if isinstance(base, memoryview):
         base = base.obj
     return base if isinstance(base, MappedMemory) else None
+
+
+def lie_in_files(arrays: Iterable[npt.NDArray[Any]]) -> bool:
+    """Return whether an array lies in a mapped file, which others may cut, or may do so: whoever
+    mapped it, and also where the system does not tell.
+    """
+    try:
+        lines = Path("/proc/self/maps").read_bytes().splitlines()
+    except OSError:
+        return True
+    # Ascending; an inode other than 0 is a file's.
+    ranges = [[int(end, 16) for end in fields[0].split(b"-")]
+              for fields in map(bytes.split, lines) if fields[4] != b"0"]
+    starts = [start for start, _ in ranges]
+    for array in arrays:
+        address = array.__array_interface__["data"][0]
+        index = bisect(starts, address) - 1
+        if index >= 0 and address < ranges[index][1]:
+            return True
+    return False
 
 
 @contextmanager

@@ -146,6 +146,15 @@ copy_strided(np.array(["a"]), np.array(["b"]))
 copy_strided(np.zeros(3, "M8[s]"), np.zeros(3, "M8[s]"))
 copy_strided(None, None)
 copy_strided(grid())
+copy_strided_all((grid(), grid()), (grid() * 0, read_only()))
+copy_strided_all((grid(),), (grid()[:3],))
+copy_strided_all((grid(),), ())
+copy_strided_all((OBJECTS,), (OBJECTS.copy(),))
+copy_strided_all((None,), (None,))
+copy_strided_all([grid()], [grid()])
+copy_strided_all((np.zeros(3),), (repeated((3,), (0,)),))
+copy_strided_all(None, 1)
+copy_strided_all()
 cast(grid(), "float64", "complex64")
 cast(grid(), "float32", "float64")
 cast(grid(), "float64\0", "float32")
@@ -437,6 +446,12 @@ class Maker:
         values = np.zeros(last.shape[::-1], last.dtype).T
         return self.bent(values) if self.random.random() < 0.2 else values
 
+    def a_arrays(self) -> Any:
+        return self.random.choice([tuple, tuple, tuple, list])([self.a_array()])
+
+    def a_likes(self) -> Any:
+        return tuple(self.a_like() for _ in range(self.random.choice([1, 1, 1, 0, 2])))
+
     def a_int(self) -> Any:
         return self.random.choice([
             0, 0, 1, 2, 3, 4, 8, -1, -8, 24, 48, 2**31, -2**31, 2**62, MOST, LEAST, 2**63, 2**64,
@@ -607,15 +622,15 @@ class Maker:
 
 
 KINDS: dict[str, str] = {
-    "strided_view": "array start shape strides", "copy_strided": "array like",
-    "cast": "array type text", "compare": "array like", "fingerprint": "array",
+    "strided_view": "array start shape strides", "copy_strided": "array like", "copy_strided_all":
+        "arrays likes", "cast": "array type text", "compare": "array like", "fingerprint": "array",
     "nearest_fingerprint": "keys wanted float", "near_fingerprints": "keys wanted float",
     "write_values": "array origin pair buffer step widened", "holds_values":
         "array origin pair buffer step widened", "assign": "starts words weights alone count float",
     "name_similarities": "starts words starts words weights ones ones", "name_patterns":
         "starts words starts words matched ones ones", "stack_by_layer": "names items names names",
-    "move_stage": "names rules rules int", "are_exactly": "objects types", "use_instruction_set":
-        "text", "instruction_set": "", "instruction_sets": "",
+    "move_stage": "names rules rules int", "are_exactly": "objects types",
+    "use_instruction_set": "text", "instruction_set": "", "instruction_sets": "",
 }
 FREQUENT = [name for name in KINDS if "instruction" not in name]
 

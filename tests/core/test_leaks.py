@@ -59,6 +59,14 @@ CALLS: dict[str, list[Callable[[], object]]] = {
                                    np.lib.stride_tricks.as_strided(TARGET, (100, 100), (4, 4))),
         lambda: _core.copy_strided(SQUARE)  # type: ignore[call-arg]
     ],
+    "copy_strided_all": [
+        lambda: _core.copy_strided_all((SQUARE.T, SQUARE), (TARGET, np.zeros_like(TARGET))),
+        lambda: _core.copy_strided_all((SQUARE, SQUARE), (TARGET, TARGET[:50])),
+        lambda: _core.copy_strided_all(
+            (SQUARE,), (np.lib.stride_tricks.as_strided(TARGET, (100, 100), (4, 4)),)),
+        lambda: _core.copy_strided_all((SQUARE,), ()),
+        lambda: _core.copy_strided_all((SQUARE, None), (TARGET, TARGET)),  # type: ignore[arg-type]
+    ],
     "strided_view": [
         lambda: _core.strided_view(SQUARE, 4, (3, 5), (400, 8)),
         lambda: _core.strided_view(SQUARE, 4, (300, 500), (400, 8)),

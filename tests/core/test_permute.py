@@ -103,6 +103,18 @@ def test_rows_of_a_flattened_dense_kernel_are_put_in_keras_order() -> None:
     np.testing.assert_array_equal(torch_like, keras_like)
 
 
+def test_many_arrays_are_copied_in_one_step_or_none_of_them() -> None:
+    sources = tuple(numbers(shape, seed=len(shape)) for shape in ((3, 4), (70, 65), (0, 2), ()))
+    targets = tuple(np.zeros_like(source.T) for source in sources)
+    _core.copy_strided_all(tuple(source.T for source in sources), targets)
+    for source, target in zip(sources, targets, strict=True):
+        np.testing.assert_array_equal(target, source.T)
+    again = tuple(np.zeros_like(source) for source in sources)
+    with pytest.raises(ValueError, match="one shape"):
+        _core.copy_strided_all((*sources, np.ones(3)), (*again, np.ones(2)))
+    assert not any(target.any() for target in again)
+
+
 def test_sixty_four_axes_are_enough_for_numpy() -> None:
     source = numbers((2, *([1] * 30), 3))
     target = np.zeros_like(source)

@@ -280,6 +280,58 @@ def test_what_cannot_be_put_into_a_variables_memory_is_assigned(target: Target) 
     assert read_values(target, variable.variable).tobytes() == array.tobytes()
 
 
+def copies_of(target: Target, value: int = 7) -> list[tuple[Any, Callable[[Any], Any]]]:
+    """Return what `copy_all` takes: every variable, to be filled with one value."""
+    def of(variable: Any) -> Callable[[Any], Any]:
+        return lambda into: [(np.full(variable.shape, value, into.dtype), into)]
+
+    return [(variable, of(variable)) for variable in target.variables.values()]
+
+
+def module_target() -> Target:
+    torch = pytest.importorskip("torch")
+    return read_torch_target(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 5)))
+
+
+def test_values_that_are_only_copied_arrive_in_one_step_without_a_copy_of_the_old_ones() -> None:
+    target = module_target()
+    with transaction(target) as writer:
+        assert writer.copy_all(copies_of(target))
+        assert not writer.changed
+    assert contents(target) == [array.tobytes() for _, array in sevens(target)]
+
+
+def test_nothing_is_copied_where_one_variable_takes_more_than_that() -> None:
+    target = module_target()
+    before = contents(target)
+    *others, (last, _) = copies_of(target)
+    with transaction(target) as writer:
+        assert not writer.copy_all([*others, (last, lambda _: None)])
+    assert contents(target) == before
+
+
+def test_values_of_a_mapped_file_which_may_be_cut_are_not_copied_in_one_step(
+        tmp_path: Path) -> None:
+    target = module_target()
+    before = contents(target)
+    *others, (last, _) = copies_of(target)
+    mapped = np.memmap(tmp_path / "file", np.float32, "w+", shape=last.shape)
+    with transaction(target) as writer:
+        assert not writer.copy_all([*others, (last, lambda into: [(mapped, into)])])
+    assert contents(target) == before
+
+
+def test_layers_that_compute_something_from_their_variables_may_fail_after_the_copies() -> None:
+    keras = pytest.importorskip("keras")
+    norm = keras.layers.Normalization()
+    norm.adapt(np.ones((4, 3)))
+    target = read_target(keras.Sequential([keras.Input((3,)), norm, keras.layers.Dense(2)]))
+    before = contents(target)
+    with transaction(target) as writer:
+        assert not writer.copy_all(copies_of(target))
+    assert contents(target) == before
+
+
 def test_gradients_of_an_older_state_are_refused_after_writing() -> None:
     torch = pytest.importorskip("torch")
     module = torch.nn.Linear(3, 2)
