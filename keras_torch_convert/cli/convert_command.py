@@ -14,6 +14,7 @@ from ..api.verification import verify as compare
 from ..errors import NotEqualError
 from ..report.report import Report
 from ..torch_io.live_tensor import is_torch_module
+from ..torch_io.mapped_file import local
 from . import options, screen
 from .main import verdict_code
 from .pairing import both_sides, converted, mode_options, save_plan
@@ -107,5 +108,5 @@ def _write_card(report: Report, card: Path, plan_path: Path | None, source: Any,
                 named[number] = f"{name} {json.dumps(arguments)}" if arguments else name
             comparison = compare(source, target, plan=report.plan, sample=values["sample"],
                                  tolerance=values["tolerance"])
-        report.card(card, checkpoint=values["weights"], plan=plan_path, torch_model=named[0],
+        report.card(card, checkpoint=local(values["weights"]), plan=plan_path, torch_model=named[0],
                     keras_model=named[1], comparison=comparison)

@@ -17,9 +17,11 @@ from ..errors import SourceError
 from ..keras_io.model import is_keras_model
 from ..keras_io.values import torch_tensor
 from ..keras_io.weights_file import model_config
-from ..spec.source import SourceTensor
+from ..spec.source import SourceTensor, expect
 from ..torch_io.live_tensor import is_torch_module
+from ..torch_io.mapped_file import located
 from ..torch_io.reader import read
+from ..torch_io.remote import RemotePath, is_address
 from ..torch_io.renaming import fitted, offered
 from ..torch_io.wrappers import inner_module
 from ..util.text import did_you_mean, join_names, shorten
@@ -39,7 +41,7 @@ class Model(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the text, once it is a name or the path of something that exists."""
         text = str(value)
-        if is_object_name(text) or zoo_of(text):
+        if is_object_name(text) or zoo_of(text) or is_address(text):
             return text
         path = Path(text)
         if path.suffix == ".py" and os.path.isfile(path):
@@ -133,6 +135,8 @@ def _configured_backend() -> str:
 
 def _model(name: str, kwargs: Iterator[Mapping[str, Any]]) -> Any:
     """Return one model: imported and called, loaded from a Keras file, or the path as it is."""
+    if is_address(name):
+        return located(name)
     if not is_object_name(name):
         path = Path(name)
         return _loaded_keras_model(path) if path.suffix in KERAS_FILES else path
@@ -194,6 +198,7 @@ def torch_side(source: Any, values: Mapping[str, Any]) -> Any:
         if isinstance(getattr(tensor, "shape", None), tuple)
     }
     found = fitted(read(weights, **chosen), shapes)
+    expect(found, found)
     tensors = {name: _torch_tensor(tensor) for name, tensor in found.items()}
     try:
         own.load_state_dict(tensors, strict=True)
@@ -208,7 +213,7 @@ def keras_side(target: Any) -> Any:
     """Return the Keras side, or refuse what is none."""
     if not is_keras_model(target):
         what = "a torch module" if is_torch_module(target) else f"a {type(target).__name__}"
-        if isinstance(target, Path):
+        if isinstance(target, (Path, RemotePath)):
             what = f"{target}, a checkpoint"
         raise click.UsageError(
             f"the second model is {what}: give the PyTorch side first, then the Keras side")

@@ -14,6 +14,8 @@ from ..api.batch.manifest import read_toml
 from ..api.classic import keras_reload_from_torch_model
 from ..api.conversion import convert
 from ..plan.executor import Strict
+from ..torch_io.mapped_file import located
+from ..torch_io.remote import RemotePath
 from ..util.atomic_file import check_writable
 from ..util.text import did_you_mean, shorten
 from .main import EXIT_CODES, InputError, Session
@@ -39,10 +41,12 @@ class ExistingFile(click.Path):
 
 
 class ExistingCheckpoint(ExistingFile):
-    """The same, or a folder with weights."""
+    """The same, or a folder with weights, or an address of either."""
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path, or fail."""
-        return Path(value) if Path(value).is_dir() else super().convert(value, param, ctx)
+        path = located(value)
+        return path if isinstance(path, RemotePath) or path.is_dir() else super().convert(
+            value, param, ctx)
 
 
 EXISTING_FILE = ExistingFile(exists=True, dir_okay=False, path_type=Path)

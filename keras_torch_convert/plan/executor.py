@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..errors import TransferError
 from ..spec.dtypes import numpy_dtype
-from ..spec.source import Source, SourceTensor
+from ..spec.source import Source, SourceTensor, expect
 from ..spec.target import Target, TargetVariable
 from ..util.text import join_names
 from ..util.values_at_offsets import Widened
@@ -205,6 +205,7 @@ class _Check:
             f"the plan names a tensor '{name}' that {self.source.origin} does not have"
             for name in named if name not in self.source
         ]
+        expect(self.source, named)
         self.problems += [
             f"the plan keeps a variable '{key}' that {self.target.description} does not have"
             for key in plan.kept if self.key_of(key) not in self.variables

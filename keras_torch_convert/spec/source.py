@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -28,7 +28,7 @@ class SourceTensor:
     memory. `from_array` is True when the tensor was
     given as a NumPy array and not as a torch tensor: a user's callback then gets the array's own
     type, float32 otherwise. `display_name` is the name for people where `name` is none ("" when it
-    is).
+    is). `expect()` tells a file that the values will be read soon, None where that helps nothing.
     """
 
     name: str
@@ -39,6 +39,7 @@ class SourceTensor:
     kind: Literal["parameter", "buffer", "unknown"] = "unknown"
     from_array: bool = False
     display_name: str = ""
+    expect: Callable[[], None] | None = field(default=None, repr=False)
 
     @property
     def size(self) -> int:
@@ -91,3 +92,10 @@ class Source(Mapping[str, SourceTensor]):
             if tensor.storage is not None and tensor.size:
                 groups.setdefault((*tensor.storage, tensor.shape), []).append(tensor.name)
         return tuple(tuple(names) for names in groups.values() if len(names) > 1)
+
+
+def expect(source: Mapping[str, SourceTensor], names: Iterable[str]) -> None:
+    """Tell files behind an address which tensors will be read, in this order."""
+    for name in names:
+        if (tensor := source.get(name)) is not None and tensor.expect is not None:
+            tensor.expect()

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import sqrt
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from ..plan.casting import cast
 from ..spec.source import Source, SourceTensor
 from ..util.text import join_names, plural
 from .folder import read_config
+from .mapped_file import FilePath
 
 Array = npt.NDArray[Any]
 CONFIG = "adapter_config.json"
@@ -51,12 +51,12 @@ class _Matrices:
     is_table: bool
 
 
-def is_adapter_folder(path: Path) -> bool:
+def is_adapter_folder(path: FilePath) -> bool:
     """Return whether a path is a folder of PEFT without the weights of a model."""
     return path.is_dir() and (path / CONFIG).is_file()
 
 
-def merged(base: Source, folder: Path, tensors: Mapping[str, SourceTensor]) -> Source:
+def merged(base: Source, folder: FilePath, tensors: Mapping[str, SourceTensor]) -> Source:
     """Return the base with the adapter in a folder merged into it.
 
     The sum is made when a tensor is read, one tensor at a time.
@@ -98,8 +98,8 @@ def merged(base: Source, folder: Path, tensors: Mapping[str, SourceTensor]) -> S
                    notes=(*base.notes, note))
 
 
-def _check_kind(folder: Path, config: Mapping[str, Any], tensors: Mapping[str,
-                                                                          SourceTensor]) -> None:
+def _check_kind(folder: FilePath, config: Mapping[str, Any],
+                tensors: Mapping[str, SourceTensor]) -> None:
     if not config:
         raise SourceError(
             f"{folder}: an adapter without {CONFIG}, which has the scale (lora_alpha) "
@@ -118,7 +118,7 @@ def _check_kind(folder: Path, config: Mapping[str, Any], tensors: Mapping[str,
 
 
 def _sorted(
-    folder: Path, tensors: Mapping[str, SourceTensor]
+    folder: FilePath, tensors: Mapping[str, SourceTensor]
 ) -> tuple[dict[str, tuple[SourceTensor, SourceTensor]], dict[str, SourceTensor]]:
     """Return both matrices by the name of their module, and tensors that replace those of the base,
     by name.
@@ -146,7 +146,7 @@ def _sorted(
     return {name: (both["A"], both["B"]) for name, both in parts.items()}, plain
 
 
-def _names_in_base(base: Source, folder: Path, wanted: list[str]) -> dict[str, str]:
+def _names_in_base(base: Source, folder: FilePath, wanted: list[str]) -> dict[str, str]:
     """Return the names of the base by those that the adapter gives them."""
     missing = [name for name in wanted if name not in base]
     if not missing:
@@ -173,7 +173,7 @@ def _at_another_beginning(base: Source, wanted: list[str]) -> dict[str, str] | N
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _matrices(folder: Path, config: Mapping[str, Any], module: str, first: SourceTensor,
+def _matrices(folder: FilePath, config: Mapping[str, Any], module: str, first: SourceTensor,
               second: SourceTensor) -> _Matrices:
     rank = _by_pattern(config.get("rank_pattern"), module, config["r"])
     alpha = _by_pattern(config.get("alpha_pattern"), module, config["lora_alpha"])
@@ -208,7 +208,7 @@ def _delta(one: _Matrices) -> Array:
     return result
 
 
-def _check_shape(folder: Path, weight: SourceTensor, one: _Matrices) -> None:
+def _check_shape(folder: FilePath, weight: SourceTensor, one: _Matrices) -> None:
     shape = (one.second.shape[0], *one.first.shape[1:])
     shape = shape[::-1] if one.transposed else shape
     if shape != weight.shape:
@@ -218,7 +218,7 @@ def _check_shape(folder: Path, weight: SourceTensor, one: _Matrices) -> None:
             f"base has {weight.shape}{hint}: it belongs to another base")
 
 
-def _check_saved_modules(folder: Path, config: Mapping[str, Any],
+def _check_saved_modules(folder: FilePath, config: Mapping[str, Any],
                          plain: Mapping[str, SourceTensor]) -> None:
     absent = [
         name for name in config.get("modules_to_save") or ()

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..errors import SourceError
 from ..util.text import join_names, shorten
+from .mapped_file import FilePath, MappedFile
 
 _STEMS = ("model", "diffusion_pytorch_model", "adapter_model", "pytorch_model")
 _INDEX = ".index.json"
@@ -23,12 +23,13 @@ _LARGEST_CONFIG = 10_000_000
 _DEEPEST = 3
 
 
-def weights_in(folder: Path) -> list[Path]:
+def weights_in(folder: FilePath) -> list[FilePath]:
     """Return the file with a folder's weights, its index of shards, or all shards without one.
 
     Raises SourceError when there are none, several, or not all shards.
     """
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    entries: list[FilePath] = list(folder.iterdir())
+    names = sorted(path.name for path in entries if path.is_file())
     for suffix in _SUFFIXES:
         known = [name for stem in _STEMS for name in (f"{stem}{suffix}", f"{stem}{suffix}{_INDEX}")
                  if name in names]  # yapf: disable
@@ -48,13 +49,13 @@ def weights_in(folder: Path) -> list[Path]:
                 "give the path of one")
         if alone:
             return [folder / alone[0]]
-    inner = [str(path.relative_to(folder)) for path in _folders_with_weights(folder)]
+    inner = [str(path)[len(str(folder)) + 1:] for path in _folders_with_weights(folder)]
     hint = f"give one of its folders: {join_names(inner, quoted=True)}" if inner else (
         "name the checkpoint file itself")
     raise SourceError(f"{folder}: is a directory without weights that are known; {hint}")
 
 
-def _check_all_shards(folder: Path, shards: Sequence[re.Match[str]]) -> None:
+def _check_all_shards(folder: FilePath, shards: Sequence[re.Match[str]]) -> None:
     first, count = shards[0], int(shards[0][3])
     numbers = {int(one[2]) for one in shards}
     start = 0 if 0 in numbers else 1
@@ -65,9 +66,10 @@ def _check_all_shards(folder: Path, shards: Sequence[re.Match[str]]) -> None:
                           "missing; download them")
 
 
-def _folders_with_weights(folder: Path, depth: int = 1) -> list[Path]:
-    found = []
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+def _folders_with_weights(folder: FilePath, depth: int = 1) -> list[FilePath]:
+    found: list[FilePath] = []
+    entries: list[FilePath] = list(folder.iterdir())
+    for inner in sorted((path for path in entries if path.is_dir()), key=str):
         if any(path.name.endswith(_SUFFIXES[:2]) for path in inner.iterdir()):
             found.append(inner)
         elif depth < _DEEPEST:
@@ -75,15 +77,16 @@ def _folders_with_weights(folder: Path, depth: int = 1) -> list[Path]:
     return found
 
 
-def read_config(folder: Path, name: str = "config.json") -> Mapping[str, Any]:
+def read_config(folder: FilePath, name: str = "config.json") -> Mapping[str, Any]:
     """Return a folder's configuration, {} where there is none. SourceError when it is damaged."""
     path = folder / name
     if not path.is_file():
         return {}
-    if path.stat().st_size > _LARGEST_CONFIG:
-        raise SourceError(f"{path}: {path.stat().st_size} bytes are too many for a configuration")
+    file = MappedFile.open(path)
+    if file.size > _LARGEST_CONFIG:
+        raise SourceError(f"{path}: {file.size} bytes are too many for a configuration")
     try:
-        config = json.loads(path.read_bytes().decode("utf-8"))
+        config = json.loads(file.data[:].decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{path}: is not valid JSON ({shorten(str(error), 200)})") from error
     return config if isinstance(config, dict) else {}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..spec.source import SourceTensor
+from .mapped_file import FilePath
 
 _GIVE_TORCH = "give the PyTorch checkpoint or module that it was made from"
 _TF_CHECKPOINT = ("is a TensorFlow checkpoint; load it with the library that ported the model to "
@@ -45,7 +46,7 @@ _TAR_POSITION, _TAR_MARK = 257, b"ustar"
 _TORCH_TAR_MEMBERS = (b"storages", b"tensors", b"pickle")
 
 
-def foreign_file(path: Path, start: bytes, end: bytes) -> str:
+def foreign_file(path: FilePath, start: bytes, end: bytes) -> str:
     """Recognize a file by its first bytes, its last ones and its name."""
     for beginning, fault in _BEGINNINGS.items():
         if start.startswith(beginning):
@@ -69,8 +70,10 @@ def foreign_file(path: Path, start: bytes, end: bytes) -> str:
     return ""
 
 
-def foreign_path(path: Path) -> str:
-    """Recognize a folder, and a path that only begins the names of files."""
+def foreign_path(path: FilePath) -> str:
+    """Recognize a folder, and a path that only begins the names of files, on this machine."""
+    if not isinstance(path, Path):
+        return ""
     if (path / "saved_model.pb").is_file():
         return f"is a TensorFlow SavedModel; {_GIVE_TORCH}"
     is_prefix = path.with_name(f"{path.name}.index").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import stat
 import struct
 import zlib
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ from ..spec.source import SourceTensor
 from ..util.mapped_memory import MappedMemory
 from ..util.text import shorten
 from .pickle_values import short
+from .remote import RemoteBytes, RemotePath, is_address
+
+FilePath = Union[Path, RemotePath]
 
 _SIGNED = ("float64", "float32", "float16", "bfloat16", "complex64", "complex128")
 # A view may repeat the elements of its storage (stride 0): beyond this many bytes it is taken for a
@@ -33,8 +37,21 @@ FOREIGN_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, A
                   RuntimeError, MemoryError, EOFError, struct.error, zlib.error)
 
 
+def located(path: Any) -> FilePath:
+    """Return where a path or an address leads. Raises SourceError for what fsspec does not know."""
+    if isinstance(path, RemotePath):
+        return path
+    text = os.fsdecode(path)
+    return RemotePath.of(text) if is_address(text) else Path(text)
+
+
+def local(path: FilePath) -> Path | None:
+    """Return the path of a file on this machine."""
+    return path if isinstance(path, Path) else None
+
+
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: FilePath) -> Iterator[None]:
     """Turn what a damaged PyTorch file at `path` makes Python and NumPy raise into a SourceError.
     """
     try:
@@ -48,10 +65,12 @@ def reading(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MappedFile:
-    """A regular, non-empty file, mapped read-only; arrays made of `data` keep the mapping alive."""
+    """A regular, non-empty file, mapped read-only, or a remote one; arrays made of `data` keep the
+    mapping alive.
+    """
 
-    path: Path
-    data: MappedMemory = field(repr=False)
+    path: FilePath
+    data: MappedMemory | RemoteBytes = field(repr=False)
     size: int
 
     def damaged(self, fault: str) -> SourceError:
@@ -59,8 +78,13 @@ class MappedFile:
         return SourceError(f"{self.path}: {fault}; the file is damaged")
 
     @classmethod
-    def open(cls, path: Path) -> MappedFile:
+    def open(cls, path: FilePath) -> MappedFile:
         """Map a file. Raises SourceError unless it is a regular file with something in it."""
+        if isinstance(path, RemotePath):
+            data = path.open()
+            if not len(data):
+                raise SourceError(f"{path}: the file is empty; download or copy it again")
+            return cls(path, data, len(data))
         try:
             # A named pipe would block in open(), so the kind is looked at first.
             mode = path.stat().st_mode
@@ -115,7 +139,13 @@ class StoredTensor:
             raise SourceError(f"{self.file.path}: tensor {short(name)}: {fault}")
         identity = (self.file, self.start, self.strides, self.dtype, self.conjugate, self.negative)
         return SourceTensor(name, self.shape, self.dtype, partial(_values, self), identity,
-                            self.kind)
+                            self.kind, expect=partial(self.file.data.expect, *self.span()))
+
+    def span(self) -> tuple[int, int]:
+        """Return first byte and end of what is read; meaningless when nothing is."""
+        reach = sum(
+            [(extent - 1) * step for extent, step in zip(self.shape, self.strides, strict=True)])
+        return self.start, self.start + (reach + 1) * NUMPY_TYPES[self.dtype].itemsize
 
     def _fault(self) -> str | None:
         """Return what is wrong with the description, None when it fits the storage."""
@@ -126,9 +156,7 @@ class StoredTensor:
             return f"type {self.dtype} cannot be negated or conjugated; the file is damaged"
         size = math.prod(self.shape)
         item_size = NUMPY_TYPES[self.dtype].itemsize
-        reach = sum(
-            [(extent - 1) * step for extent, step in zip(self.shape, self.strides, strict=True)])
-        needed = self.start + (reach + 1) * item_size - self.first
+        needed = self.span()[1] - self.first
         available = self.end - self.first
         if size and (self.start < self.first or needed > available):
             return (f"shape {self.shape} needs {needed} bytes of a storage of {available}; the "
@@ -147,8 +175,8 @@ def _values(stored: StoredTensor) -> npt.NDArray[Any]:
         array = np.empty(stored.shape, dtype)
     else:
         strides = tuple(stride * dtype.itemsize for stride in stored.strides)
-        array = np.ndarray(stored.shape, dtype, buffer=stored.file.data, offset=stored.start,
-                           strides=strides)
+        buffer, start = stored.file.data.window(*stored.span())
+        array = np.ndarray(stored.shape, dtype, buffer=buffer, offset=start, strides=strides)
     array = native(array)
     if stored.conjugate:
         array = np.conjugate(array)

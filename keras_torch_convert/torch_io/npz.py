@@ -53,7 +53,7 @@ def _open_member(archive: ZipArchive, member_name: str) -> SourceTensor:
         raise SourceError(
             f"{where}: {member.packed_size} bytes would unpack to {member.size}; save "
             "the file with numpy.savez, without compression")
-    packed = bytes(archive.file.data[first:min(end, first + _LONGEST_HEADER)])
+    packed = archive.file.data[first:min(end, first + _LONGEST_HEADER)]
     shape, fortran, dtype, header_length = _read_header(
         inflated(packed, _LONGEST_HEADER, where) if compressed else packed, where)
     torch_type = torch_name(dtype)

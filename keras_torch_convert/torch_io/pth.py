@@ -80,7 +80,7 @@ def open_torch_zip(archive: ZipArchive) -> Checkpoint:
             f"{file.path}: the description of the objects takes {pickle_end - pickle_first} bytes, "
             f"expected at most {_LONGEST_PICKLE}")
     storages = _Storages()
-    reader = PickleReader(bytes(file.data[pickle_first:pickle_end]), str(file.path), storages.refer)
+    reader = PickleReader(file.data[pickle_first:pickle_end], str(file.path), storages.refer)
     content, _ = reader.load()
     return Checkpoint(file, content, tuple(reader.foreign), locate, _is_big_endian(archive, root))
 
@@ -105,7 +105,7 @@ def _is_big_endian(archive: ZipArchive, root: str) -> bool:
     if name not in archive.members:
         return False
     first, end = archive.span(name)
-    order = bytes(archive.file.data[first:min(end, first + 16)])
+    order = archive.file.data[first:min(end, first + 16)]
     if order not in (b"little", b"big"):
         raise archive.file.damaged(f"byte order {order!r} is unknown")
     return order == b"big"
@@ -114,7 +114,7 @@ def _is_big_endian(archive: ZipArchive, root: str) -> bool:
 def open_legacy_file(file: MappedFile) -> Checkpoint:
     """Open a file of PyTorch before 1.6, or a plain pickle of NumPy arrays."""
     storages = _Storages(legacy=True)
-    reader = PickleReader(file.data, str(file.path), storages.refer)
+    reader = PickleReader(file.data.whole(), str(file.path), storages.refer)
     content, position = reader.load()
     spans: dict[str, tuple[int, int]] = {}
     if content == _LEGACY_MAGIC:
@@ -153,7 +153,7 @@ def _legacy_spans(file: MappedFile, keys: Any, storages: Mapping[str, Storage],
         if position + _LENGTH.size > file.size:
             raise SourceError(
                 f"{file.path}: cut short before storage {short(key)}; download it again")
-        (count,) = _LENGTH.unpack_from(file.data, position)
+        (count,) = _LENGTH.unpack(file.data[position:position + _LENGTH.size])
         position += _LENGTH.size
         if count != storage.count:
             raise file.damaged(

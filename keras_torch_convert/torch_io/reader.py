@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Union
 
 from ..errors import SourceError
 from ..spec.source import Order, Source, SourceTensor
@@ -20,12 +20,13 @@ from .adapters import CONFIG, is_adapter_folder, merged
 from .folder import config_note, read_config, weights_in
 from .foreign import foreign_file, foreign_object, foreign_path
 from .live_tensor import is_torch_module
-from .mapped_file import MappedFile, reading
+from .mapped_file import FilePath, MappedFile, local, located, reading
 from .module import read_module
 from .named_source import named_source
 from .npz import is_npz, open_npz
 from .plugin_readers import read_by_plugin
 from .pth import Checkpoint, open_legacy_file, open_torch_zip
+from .remote import RemotePath
 from .renaming import renamed
 from .safetensors import looks_like_safetensors, open_safetensors
 from .state_dict import read_checkpoint, read_state_dict, stored_tensors
@@ -35,6 +36,7 @@ from .zip_archive import open_zip
 __all__ = ["Order", "Source", "SourceTensor", "read"]
 
 FileKind = Literal["zip", "safetensors", "index", "pickle"]
+AnyPath = Union[str, "os.PathLike[str]", RemotePath]
 _ZIP_START = b"PK\x03\x04"
 # Anything that begins like this is a pickle: protocol 2 to 5, or an opening of the text protocols.
 _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(", b"c", b"}", b"]", b"L",
@@ -44,7 +46,7 @@ _LARGEST_INDEX = 100_000_000
 
 
 def read(source: Any, *, wrapper: str | None = None, rename: Mapping[str, str] | None = None,
-         adapter: str | os.PathLike[str] | None = None) -> Source:
+         adapter: AnyPath | None = None) -> Source:
     """Read named tensors, in order and lazily, from a PyTorch module, a state dict or a file.
 
     Nothing is changed, the module's mode included. A mapped file must stay as it is while arrays
@@ -52,9 +54,10 @@ def read(source: Any, *, wrapper: str | None = None, rename: Mapping[str, str] |
 
     Args:
         source: A torch.nn.Module (what torch.export gives too), a mapping of names to tensors,
-            arrays or numbers (possibly wrapped, as in {"state_dict": ...}), or the path of a .pt,
+            arrays or numbers (possibly wrapped, as in {"state_dict": ...}), the path of a .pt,
             .pth, .bin, .ckpt, .tar, .safetensors, .safetensors.index.json or .npz file, told apart
-            by content, or of a folder with such files.
+            by content, or of a folder with such files, or the address of one of these
+            ("hf://owner/repo@revision/file"), from which only what is used is fetched.
         wrapper: The part of a checkpoint that holds the weights, such as "model_ema": a key of it,
             or the beginning of names, where several networks stand in one list. By default
             "model", "state_dict", "module", "net" and the like are tried in this order, and moving
@@ -79,7 +82,7 @@ def read(source: Any, *, wrapper: str | None = None, rename: Mapping[str, str] |
         (10, 8)
     """
     if adapter is not None:
-        folder = Path(os.fsdecode(adapter))
+        folder = located(adapter)
         with reading(folder):
             return merged(read(source, wrapper=wrapper, rename=rename), folder, _adapter_in(folder))
     if rename:
@@ -96,17 +99,15 @@ def read(source: Any, *, wrapper: str | None = None, rename: Mapping[str, str] |
         return read_module(source)
     if isinstance(source, Mapping):
         return read_state_dict(source, wrapper)
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(os.fsdecode(source))
+    if isinstance(source, (str, os.PathLike, RemotePath)):
+        path = located(source)
         with reading(path):
             return _read_file(path, wrapper)
     raise SourceError("expected a torch module, a state dict, or the path of a file, got "
                       f"{shorten(repr(source), 100)} of type {type(source).__name__}")
 
 
-def _read_file(path: Path, wrapper: str | None) -> Source:
-    if str(path).startswith(("http:/", "https:/")):
-        raise SourceError(f"{path}: is an address on the web; download the file and give its path")
+def _read_file(path: FilePath, wrapper: str | None) -> Source:
     if fault := foreign_path(path):
         raise SourceError(f"{path}: {fault}")
     if path.is_dir():
@@ -116,7 +117,7 @@ def _read_file(path: Path, wrapper: str | None) -> Source:
         kind = _file_kind(file)
     except SourceError:
         # Another package may know what we do not.
-        if (state := read_by_plugin(path, bytes(file.data[:512]))) is None:
+        if not isinstance(path, Path) or (state := read_by_plugin(path, file.data[:512])) is None:
             raise
         return replace(read_state_dict(state, wrapper), origin=str(path), path=path)
     if kind == "index":
@@ -127,17 +128,17 @@ def _read_file(path: Path, wrapper: str | None) -> Source:
     return _plain_source(path, list(found.values()), wrapper, kind == "safetensors")
 
 
-def _plain_source(path: Path, tensors: list[SourceTensor], wrapper: str | None,
+def _plain_source(path: FilePath, tensors: list[SourceTensor], wrapper: str | None,
                   sorted_format: bool) -> Source:
     """Return what a file or a set of shards holds that has nothing but tensors."""
     if not tensors:
         raise SourceError(f"{path}: no tensors in it")
     source = named_source(tensors, origin=str(path), unwrapped=Unwrapped(None, network=wrapper),
                           sorted_format=sorted_format)
-    return replace(source, path=path)
+    return replace(source, path=local(path))
 
 
-def _adapter_in(folder: Path) -> dict[str, SourceTensor]:
+def _adapter_in(folder: FilePath) -> dict[str, SourceTensor]:
     """Return the tensors of an adapter under their full names."""
     if not folder.is_dir():
         raise SourceError(f"{folder}: adapter= is the folder that PEFT saved, with {CONFIG} in it")
@@ -148,13 +149,13 @@ def _adapter_in(folder: Path) -> dict[str, SourceTensor]:
     return _shard(files[0])
 
 
-def _read_folder(folder: Path, wrapper: str | None) -> Source:
+def _read_folder(folder: FilePath, wrapper: str | None) -> Source:
     if is_adapter_folder(folder):
         return _read_with_base(folder, wrapper)
     return _read_weights_in(folder, wrapper)
 
 
-def _read_with_base(folder: Path, wrapper: str | None) -> Source:
+def _read_with_base(folder: FilePath, wrapper: str | None) -> Source:
     """Read an adapter merged into its base: the weights that lie in the same folder, or those that
     it names, where that is a path.
     """
@@ -165,7 +166,7 @@ def _read_with_base(folder: Path, wrapper: str | None) -> Source:
     ]
     if any(path.is_file() for path in beside):
         base = _read_weights_in(folder, wrapper)
-    elif named and Path(named).exists() and Path(named).resolve() != folder.resolve():
+    elif named and Path(named).exists() and Path(named).resolve() != Path(str(folder)).resolve():
         base = _read_file(Path(named), wrapper)
     else:
         raise SourceError(
@@ -175,7 +176,7 @@ def _read_with_base(folder: Path, wrapper: str | None) -> Source:
     return merged(base, folder, _adapter_in(folder))
 
 
-def _read_weights_in(folder: Path, wrapper: str | None) -> Source:
+def _read_weights_in(folder: FilePath, wrapper: str | None) -> Source:
     files = weights_in(folder)
     note = config_note(read_config(folder))
     if len(files) == 1:
@@ -210,8 +211,8 @@ def _file_kind(file: MappedFile) -> FileKind:
     """
     if looks_like_safetensors(file):
         return "safetensors"
-    start = bytes(file.data[:512])
-    if fault := foreign_file(file.path, start, bytes(file.data[-8:])):
+    start = file.data[:512]
+    if fault := foreign_file(file.path, start, file.data[-8:]):
         raise SourceError(f"{file.path}: {fault}")
     if start.startswith(_ZIP_START):
         return "zip"
@@ -239,7 +240,7 @@ def _read_index(file: MappedFile, wrapper: str | None) -> Source:
     return _read_shards(file.path, names_in, wrapper)
 
 
-def _read_shards(path: Path, names_in: Mapping[str, set[str] | None],
+def _read_shards(path: FilePath, names_in: Mapping[str, set[str] | None],
                  wrapper: str | None) -> Source:
     """Read shards that lie in a folder, or beside their index, with the names that each must hold
     (None: any).
@@ -264,7 +265,7 @@ def _read_shards(path: Path, names_in: Mapping[str, set[str] | None],
     return _plain_source(path, tensors, wrapper, order_lost)
 
 
-def _shard(path: Path) -> dict[str, SourceTensor]:
+def _shard(path: FilePath) -> dict[str, SourceTensor]:
     """Return the tensors of a shard under their full names."""
     file = MappedFile.open(path)
     kind = _file_kind(file)
@@ -282,7 +283,7 @@ def _weight_map(file: MappedFile) -> Mapping[str, str]:
             f"{file.path}: {file.size} bytes of JSON, expected at most {_LARGEST_INDEX}; not an "
             "index of shards?")
     try:
-        content: Any = json.loads(bytes(file.data[:]).decode("utf-8"))
+        content: Any = json.loads(file.data[:].decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{file.path}: is not valid JSON ({shorten(str(error), 200)})") from error
     weight_map = content.get("weight_map") if isinstance(content, dict) else None

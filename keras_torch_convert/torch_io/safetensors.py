@@ -35,9 +35,8 @@ _TYPES = {
 
 def looks_like_safetensors(file: MappedFile) -> bool:
     """True when a plausible header length is followed by the beginning of a JSON object."""
-    if file.size <= _LENGTH.size or file.data[_LENGTH.size] != ord("{"):
-        return False
-    return bool(_LENGTH.unpack_from(file.data, 0)[0] <= _LONGEST_HEADER)
+    start = file.data[:_LENGTH.size + 1]
+    return start[_LENGTH.size:] == b"{" and _LENGTH.unpack_from(start)[0] <= _LONGEST_HEADER
 
 
 def open_safetensors(file: MappedFile) -> dict[str, SourceTensor]:
@@ -72,7 +71,7 @@ def _read_header(file: MappedFile) -> tuple[dict[str, Any], int]:
     if file.size < _LENGTH.size:
         raise SourceError(
             f"{file.path}: cut short: {file.size} bytes are no safetensors file; download it again")
-    (length,) = _LENGTH.unpack_from(file.data, 0)
+    (length,) = _LENGTH.unpack(file.data[:_LENGTH.size])
     start = _LENGTH.size + length
     if length > _LONGEST_HEADER:
         raise SourceError(
@@ -83,9 +82,8 @@ def _read_header(file: MappedFile) -> tuple[dict[str, Any], int]:
             f"{file.path}: cut short in its header ({start} bytes, the file has {file.size}); "
             "download it again")
     try:
-        header = json.loads(
-            bytes(file.data[_LENGTH.size:start]).decode("utf-8"),
-            object_pairs_hook=_without_duplicates)
+        header = json.loads(file.data[_LENGTH.size:start].decode("utf-8"),
+                            object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise file.damaged(f"the header is not valid JSON ({shorten(str(error), 200)})") from error
     if not isinstance(header, dict):

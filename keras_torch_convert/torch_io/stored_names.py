@@ -27,7 +27,7 @@ from ..plan.expressions import Concat, Expression, Permute, Reshape, Slice, Tens
 from ..plan.inverse import inverted
 from ..plan.recipe import AnyRecipe, Assignment, Recipe, Stored
 from ..spec.layer_order import split_layer
-from ..spec.source import Source, SourceTensor
+from ..spec.source import Source, SourceTensor, expect
 from ..spec.tensor_spec import Shape, TensorSpec
 
 Array = npt.NDArray[Any]
@@ -136,6 +136,7 @@ def matched_by_value(module: Source, file: Source) -> Stored | None:
     A tensor may stand there whole under another name, turned, in parts that make it up, or as a
     part of another. None where something has no counterpart.
     """
+    expect(file, file)
     same = {
         name for name, tensor in module.items() if name in file and file[name].shape == tensor.shape
         and np.array_equal(_values(tensor), _values(file[name]))

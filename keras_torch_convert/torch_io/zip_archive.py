@@ -71,7 +71,7 @@ class ZipArchive:
         if member.size > most:
             raise SourceError(f"{where} takes {member.size} bytes, at most {most} are read")
         first, end = self.packed_span(name)
-        data = bytes(self.file.data[first:end])
+        data = self.file.data[first:end]
         if member.method == DEFLATED:
             # One byte more than expected would show data that the directory does not own up to.
             data = inflated(data, member.size + 1, where)
@@ -98,13 +98,13 @@ class ZipArchive:
             raise SourceError(f"{path}: member {short(name)} is encrypted; decrypt the file first")
         # The local header's extra field has a length of its own (PyTorch pads there to align the
         # data).
-        header = bytes(self.file.data[member.header:member.header + _LOCAL.size])
+        header = self.file.data[member.header:member.header + _LOCAL.size]
         if len(header) < _LOCAL.size or header[:4] != b"PK\x03\x04":
             raise self.file.damaged(
                 f"member {short(name)} has no local header where the directory says")
         method, name_length, extra_length = (_LOCAL.unpack(header)[index] for index in (3, 9, 10))
         start = member.header + _LOCAL.size
-        local_name = bytes(self.file.data[start:start + name_length])
+        local_name = self.file.data[start:start + name_length]
         if method != member.method or _decoded(local_name, member.flags) != name:
             raise self.file.damaged(f"member {short(name)} and its local header disagree")
         start += name_length + extra_length
@@ -124,7 +124,7 @@ def inflated(packed: bytes, most: int, where: str) -> bytes:
 def open_zip(file: MappedFile) -> ZipArchive:
     """Read the directory of a zip file, zip64 too. SourceError says what is damaged or unsafe."""
     count, directory_size, directory = _find_directory(file)
-    block = bytes(file.data[directory:directory + directory_size])
+    block = file.data[directory:directory + directory_size]
     members: dict[str, Member] = {}
     position = 0
     for _ in range(count):
@@ -132,6 +132,7 @@ def open_zip(file: MappedFile) -> ZipArchive:
         if member.name in members:
             raise file.damaged(f"member {short(member.name)} is there twice")
         members[member.name] = member
+        file.data.expect(member.header, member.header + _LOCAL.size + len(member.name))
     if position != len(block):
         raise file.damaged(f"the zip directory holds more than its {count} members")
     return ZipArchive(file, members, directory)
@@ -140,7 +141,7 @@ def open_zip(file: MappedFile) -> ZipArchive:
 def _find_directory(file: MappedFile) -> tuple[int, int, int]:
     """Return the number of members, the size of the directory in bytes, and its offset."""
     tail_start = max(0, file.size - _END.size - _LONGEST_COMMENT)
-    tail = bytes(file.data[tail_start:])
+    tail = file.data[tail_start:]
     found = tail.rfind(b"PK\x05\x06")
     if found < 0 or found + _END.size > len(tail):
         raise SourceError(
@@ -171,7 +172,7 @@ def _unpack(file: MappedFile, layout: struct.Struct, position: int,
     """Return the fields of a record, None when it is not there."""
     if position < 0 or position + layout.size > file.size:
         return None
-    fields = layout.unpack_from(file.data, position)
+    fields = layout.unpack(file.data[position:position + layout.size])
     return fields if fields[0] == signature else None
 
 

@@ -45,6 +45,17 @@ class MappedMemory(mmap.mmap):
         if hasattr(self, "descriptor"):
             os.close(self.descriptor)
 
+    def window(self, first: int, end: int) -> tuple[MappedMemory, int]:
+        """Return memory with these bytes of the file in it, and where they begin there."""
+        return self, first
+
+    def whole(self) -> MappedMemory:
+        """Return all bytes."""
+        return self
+
+    def expect(self, first: int, end: int) -> None:
+        """Note that these bytes will be read, which changes nothing here."""
+
     def check_size(self, cause: BaseException | None = None) -> None:
         """Raise SourceError when the file is shorter than it was when it was mapped."""
         size = os.fstat(self.descriptor).st_size

@@ -157,11 +157,6 @@ def test_tar_files_say_what_to_do(tmp_path: Path) -> None:
             read(tmp_path / "net.tar")
 
 
-def test_an_address_on_the_web_is_not_taken_for_a_path() -> None:
-    with pytest.raises(SourceError, match="download the file"):
-        read("https://example.org/net.pth")
-
-
 # --- zip archives made to harm ---
 
 
