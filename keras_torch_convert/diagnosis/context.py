@@ -18,7 +18,8 @@ from ..comparison.arrays import apart
 from ..keras_io.model import settings_of
 from ..running.fingerprint import distance, fingerprint
 from ..running.keras_calls import Captured, LayerCall
-from ..running.keras_values import as_tensor_like, eager_arrays, intercepted_calls, trial_values
+from ..running.keras_values import (as_tensor_like, eager_arrays, intercepted_calls,
+                                    intercepted_functions, trial_values)
 from ..running.run import no_grad, preserve_rng_state
 from ..running.torch_steps import Step, TorchRun, Value
 from ..spec.target import Target
@@ -35,6 +36,8 @@ PROVEN_SHARE = 3e-4
 # A call that changes its input by less hands it on.
 UNCHANGED_BELOW = 1e-6
 MAX_STEPS_BACK = 8
+# Functions of keras.ops that are looked at in a layer's code.
+CODE = ("softmax", "dot_product_attention", "matmul", "einsum", "tanh")
 NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -74,6 +77,18 @@ class Hypothesis:
     instead: Array | None = None
     is_inside: bool = False
     others: tuple[Cause, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CodeCall:
+    """A call of a function of `keras.ops` in the code of a layer; `number` counts them."""
+
+    number: int
+    name: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    inputs: list[Array]
+    output: Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -251,6 +266,40 @@ class DivergenceContext:
         inputs = list(self.keras.inputs)
         inputs[number] = array
         return self.run(inputs)
+
+    def code_calls(self) -> list[CodeCall]:
+        """Return the calls of functions of `keras.ops` that tell of attention in the layer around,
+        in order; none of Keras 2.
+        """
+        found: list[CodeCall] = []
+
+        def handle(name: str, run: Any, args: Any, kwargs: Any) -> Any:
+            output = run(*args, **kwargs)
+            inputs, outputs = ([np.array(array) for array in eager_arrays(one)]
+                               for one in ((args, kwargs), output))
+            if outputs:
+                found.append(CodeCall(len(found), name, args, kwargs, inputs, outputs[0]))
+            return output
+
+        if self.parent is not None:
+            call, captured = self.parent
+            with intercepted_functions(self.target, CODE, handle):
+                called(self.target, call.layer, captured.args, captured.kwargs)
+        return found
+
+    def around_code(self, code: CodeCall, array: Array) -> dict[str, Any] | None:
+        """Run the layer around the point with another output of one function in its code."""
+        count = iter(range(code.number + 1))
+
+        def handle(name: str, run: Any, args: Any, kwargs: Any) -> Any:
+            output = run(*args, **kwargs)
+            is_it = next(count, None) == code.number
+            return as_tensor_like(array, output, self.target) if is_it else output
+
+        if self.parent is None:
+            return None
+        with intercepted_functions(self.target, CODE, handle):
+            return self._moved(self._values_around(None, NO_SETTINGS, None))
 
     def around(self, layer: Any = None, *, settings: Mapping[str, Any] = NO_SETTINGS,
                change: Callable[[Any], Any] | None = None) -> dict[str, Any] | None:

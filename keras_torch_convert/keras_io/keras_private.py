@@ -114,3 +114,11 @@ def inputs_of(node: Any) -> list[Any]:
 
 def _unique(layers: Any) -> list[Any]:
     return list({id(layer): layer for layer in layers}.values())
+
+
+def operation_modules() -> list[Any]:
+    """Return the modules whose functions `keras.ops` calls by name; none of Keras 2."""
+    import importlib
+
+    backend = importlib.import_module("keras.src.backend")
+    return [backend.nn, backend.numpy]

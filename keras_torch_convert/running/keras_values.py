@@ -5,13 +5,14 @@ statelessly, Keras 2 is put back.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ..keras_io.keras_private import operation_modules
 from ..keras_io.values import assign_values, read_values
 from ..spec.target import Target, TargetVariable
 from ..util.interrupts import deferred_sigint
@@ -133,6 +134,29 @@ def _intercepted(original: LayerCall, handle: Callable[..., Any]) -> LayerCall:
         return handle(layer, call, args, kwargs)
 
     return intercepted
+
+
+@contextmanager
+def intercepted_functions(
+        target: Target, names: Collection[str],
+        handle: Callable[[str, LayerCall, tuple[Any, ...], dict[str, Any]], Any]) -> Iterator[None]:
+    """Send calls of these functions of `keras.ops`, in whatever code, through `handle(name, call,
+    args, kwargs)`; Keras 2 has none.
+    """
+    modules = operation_modules() if target.framework == "keras" else []
+    originals = [(module, name, getattr(module, name)) for module in modules
+                 for name in names if hasattr(module, name)]
+    try:
+        for module, name, original in originals:
+            setattr(module, name, _intercepted_function(name, original, handle))
+        yield
+    finally:
+        for module, name, original in originals:
+            setattr(module, name, original)
+
+
+def _intercepted_function(name: str, original: LayerCall, handle: Callable[..., Any]) -> LayerCall:
+    return lambda *args, **kwargs: handle(name, original, args, kwargs)
 
 
 def eager_arrays(value: Any) -> Iterator[npt.NDArray[Any]]:

@@ -118,7 +118,9 @@ class StepRecorder(Recorder):
         if not data or name in FACTORIES:
             return result
         results = [tensor for tensor in tensors_in(result) if tensor.numel()]
-        if len(before) == 1 and self._keeps_values(func, name):
+        # An expanded view repeats them.
+        keeps = all(tensor.numel() == given[0].numel() for tensor in results)
+        if len(before) == 1 and keeps and self._keeps_values(func, name):
             for tensor in results:
                 self.known[id(tensor)] = (weakref.ref(tensor), tensor._version, before[0].key)
                 # An operation in place gives its own input back; the id of a tensor that is gone

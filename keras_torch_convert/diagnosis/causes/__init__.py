@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from ..context import DivergenceContext, Hypothesis
-from . import (activations, attention, dropout, ends, norms, operations, order, probes, spatial,
-               weights)
+from . import (activations, attention, dropout, ends, norms, operations, order, probes, rope,
+               spatial, weights)
 
 Rule = Callable[[DivergenceContext], Iterator[Hypothesis]]
 
@@ -22,8 +22,8 @@ RULES: tuple[Rule,
                      spatial.hypotheses, ends.softmax_only_in_keras, activations.idle_before,
                      activations.of_the_layer, activations.of_several_calls, dropout.hypotheses,
                      weights.of_layers_inside, activations.inside_code, attention.hypotheses,
-                     order.of_norm_and_activation, activations.before_the_layer, order.of_values,
-                     operations.hypotheses)
+                     rope.hypotheses, order.of_norm_and_activation, activations.before_the_layer,
+                     order.of_values, operations.hypotheses)
 
 
 def hypotheses_of(context: DivergenceContext) -> Iterator[Hypothesis]:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 
-from ...comparison.arrays import apart
+from ...comparison.arrays import apart, arranged
 from ...running.fingerprint import distance, fingerprint
 from ...running.keras_calls import LayerCall
-from ...running.keras_values import as_tensor_like, eager_arrays
 from ..context import PROVEN_BELOW, Array, DivergenceContext, Hypothesis
 from .common import bypass, linear
 
 # A function is recognized when it gives an output to this part of its largest value.
 RECOGNIZED_BELOW = 2e-6
 MAX_INPUTS = 3
+# So many values are looked at before all are.
+SOME = 4096
+BISECTIONS = 80
 SLOPES = (0.01, 0.2, 0.1, 0.3, 0.25, 0.05)
 
 
@@ -85,6 +88,27 @@ def functions() -> Iterator[Function]:
                        f"nn.LeakyReLU({slope:g})", partial(f.leaky_relu, negative_slope=slope))
 
 
+def soft_cap(array: Array, output: Array) -> Function | None:
+    """Return the soft cap (cap * tanh(x / cap)) that makes one of the other, None when none does.
+    """
+    x, y = array.astype(np.float64).ravel(), output.astype(np.float64).ravel()
+    if x.shape != y.shape or not x.size:
+        return None
+    at = int(np.abs(x).argmax())
+    most, wanted = abs(float(x[at])), abs(float(y[at]))
+    if not 0 < wanted < (1 - RECOGNIZED_BELOW) * most:
+        return None
+    low, high = wanted, 1e4 * most
+    for _ in range(BISECTIONS):
+        middle = (low * high)**0.5
+        low, high = ((middle, high) if middle * np.tanh(most / middle) < wanted else (low, middle))
+    cap = float(f"{high:.4g}")
+    if np.abs(cap * np.tanh(x / cap) - y).max() > RECOGNIZED_BELOW * wanted:
+        return None
+    words = f"{cap:g} * tanh(x / {cap:g})"
+    return Function(f"a soft cap of {cap:g}", words, words, lambda x: cap * (x / cap).tanh())
+
+
 def softmaxes(ndim: int) -> Iterator[Function]:
     """Yield softmax over each axis, the last first."""
     from torch.nn import functional as f
@@ -100,7 +124,17 @@ def recognized(array: Array, output: Array) -> Function | None:
         return None
     known = [identity(), *functions(), *(softmaxes(array.ndim) if array.ndim > 1 else ())]
     return next(
-        (function for function in known if apart(function(array), output) < RECOGNIZED_BELOW), None)
+        (function for function in known if apart(function(array), output) < RECOGNIZED_BELOW),
+        soft_cap(array, output))
+
+
+def capped(array: Array, values: Iterable[Array]) -> Iterator[Function]:
+    """Yield soft caps that make values of torch's of an array."""
+    for value in values:
+        for one in arranged(value, array.shape):
+            found = soft_cap(array, one)
+            if found is not None:
+                yield found
 
 
 # The point is an activation, or a layer that ends in one.
@@ -120,7 +154,8 @@ def of_the_layer(context: DivergenceContext) -> Iterator[Hypothesis]:
     is_softmax = ours.name.startswith("softmax")
     behind = activation_behind(context) if fused and ours.name != "none" else None
     removal = f"give Keras layer '{context.name}' {identity().keras}, or add {ours.torch} in torch"
-    for theirs in (*functions(), *(softmaxes(before.ndim) if is_softmax else ())):
+    known = (*functions(), *(softmaxes(before.ndim) if is_softmax else ()))
+    for theirs in (*known, *capped(before, context.expected)):
         if theirs.name == ours.name:
             continue
         if behind is not None and behind[0].name == theirs.name:
@@ -130,6 +165,8 @@ def of_the_layer(context: DivergenceContext) -> Iterator[Hypothesis]:
                              output_of=behind[1].number)
             continue
         kind = "missing activation" if ours.name == "none" else "activation"
+        if "soft cap" in theirs.name and "soft cap" in f"{ours.name} none":
+            kind = "soft cap"
         if is_softmax and theirs.name.startswith("softmax"):
             kind = "softmax axis"
         cause = f"Keras computes {ours.name}, torch {theirs.name}"
@@ -213,65 +250,88 @@ def _source_with_activation(context: DivergenceContext, array: Array) -> str:
     return next(found, "")
 
 
-# Activations inside the code of a layer that calls others: the layer around is run again.
+# Activations and gates inside the code of a layer that calls others.
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """What code makes of one or two values that layers before gave: a function of the first, and
+    with a second one a product, behind it or inside.
+    """
+
+    function: Function
+    names: tuple[str, ...]
+    arrays: tuple[Array, ...]
+    is_inside: bool = False
+
+    def __call__(self, among: slice = slice(None)) -> Array:
+        """Return the values, some of them only."""
+        first, *second = (array.ravel()[among] for array in self.arrays)
+        if self.is_inside:
+            return self.function(first * second[0])
+        return self.function(first) * second[0] if second else self.function(first)
+
+    def __str__(self) -> str:
+        """Return the formula in words."""
+        name = "" if self.function.name == "none" else self.function.name
+        if self.is_inside:
+            return f"{name}({' * '.join(self.names)})"
+        return " * ".join((f"{name}({self.names[0]})", *self.names[1:]))
 
 
 def inside_code(context: DivergenceContext) -> Iterator[Hypothesis]:
-    """Give the layer around, or one inside that is not of Keras itself, another activation."""
-    if context.parent is None or (context.point.kind != "before" and not context.call.children):
+    """Compute what goes into a layer from what layers before it gave, in every usual way: one gives
+    what Keras has, another what torch has.
+    """
+    if context.point.kind != "before" or not context.expected or not context.keras.inputs:
         return
-    parent = context.parent[0]
-    own = [
-        call for call, _ in context.producers
-        if not type(call.layer).__module__.startswith(("keras.", "tf_keras."))
-    ]
-    for call in (parent, *own):
-        for name, ours in _attributes(context, call.layer).items():
-            yield from _in_the_place_of(context, call, name, ours)
+    ours = context.keras.inputs[0]
+    operands = list(_operands(context, ours.size))
+    every = list(_formulas(operands, ours))
+    for theirs in arranged(context.expected[0], ours.shape) if every else ():
+        for one in _formulas(operands, theirs):
+            alike = (
+                own for own in every if (own.names, own.is_inside) == (one.names, one.is_inside))
+            own = next(alike, every[0])
+            same = own.names == one.names and own.is_inside == one.is_inside
+            kind = "gate" if not same else (
+                "missing activation" if own.function.name == "none" else
+                "extra activation" if one.function.name == "none" else "activation")
+            advice = (f"compute {one.function.keras} there in Keras, or {own.function.torch} in "
+                      "torch" if same else f"compute {one} in Keras")
+            given = one.arrays[0] * one.arrays[1] if one.is_inside else one.arrays[0]
+            yield Hypothesis(kind, f"Keras computes {own}, torch {one}", advice,
+                             one().reshape(ours.shape), against=theirs,
+                             torch_at=context.path_of_value(one.function(given)))
 
 
-def _in_the_place_of(context: DivergenceContext, call: LayerCall, name: str,
-                     ours: Function) -> Iterator[Hypothesis]:
-    assert context.parent is not None
-    parent = context.parent[0]
-    for theirs in (identity(), *functions()):
-        settings = {name: as_activation(context, theirs)}
-        inner = None if call is parent else call.layer
-        trial = context.around(inner, settings=settings) if theirs.name != ours.name else None
-        if trial is None:
-            continue
-        kind = "missing activation" if ours.name == "none" else "activation"
-        cause = (f"Keras computes {ours.name} in layer '{call.display_name}' ({name}), torch "
-                 f"{theirs.name}")
-        yield Hypothesis(kind, cause, f"give that layer {theirs.keras}, or torch {ours.torch}",
-                         at=call.display_name, torch_at=_path_of_function(context, theirs), **trial)
+def _operands(context: DivergenceContext,
+              size: int) -> Iterator[tuple[tuple[str, ...], tuple[Array, ...]]]:
+    """Yield one value, or two of one size, that layers before gave: also the halves of one."""
+    given = [(f"'{call.display_name}'", captured.outputs[0])
+             for call, captured in reversed(context.producers)
+             if captured.outputs and captured.outputs[0].dtype.kind == "f"]
+    whole = [one for one in given if one[1].size == size]
+    yield from (((name,), (array,)) for name, array in whole)
+    pairs = list(permutations(whole, 2))
+    for name, array in given:
+        if array.size == 2 * size and array.shape[-1] % 2 == 0:
+            halves = zip((f"the first half of {name}", f"the second half of {name}"),
+                         np.split(array, 2, -1), strict=True)
+            pairs += permutations(halves, 2)
+    yield from (((one[0], two[0]), (one[1], two[1])) for one, two in pairs)
 
 
-def _attributes(context: DivergenceContext, layer: Any) -> dict[str, Function]:
-    """Return attributes of a layer that are known activations."""
-    probe = np.linspace(-6, 6, 49, dtype=np.float32)
-    found = {}
-    for name, value in vars(layer).items():
-        if "activation" not in name or not callable(value) or isinstance(value, type):
-            continue
-        result = context.applied(value, probe)
-        function = recognized(probe, result) if result is not None else None
-        if function is not None:
-            found[name] = function
-    return found
-
-
-def as_activation(context: DivergenceContext, function: Function) -> Callable[[Any], Any]:
-    """Return a function of arrays as one of the framework's tensors."""
-    return lambda x: as_tensor_like(function(next(eager_arrays(x))), x, context.target)
-
-
-def _path_of_function(context: DivergenceContext, function: Function) -> str | None:
-    """Return the torch module whose operation gives this function of what a layer inside gives."""
-    for _, captured in context.producers:
-        key = fingerprint(function(captured.outputs[0])) if captured.outputs else None
-        for step in context.torch.steps if key is not None else ():
-            if key is not None and any(
-                    distance(value.key, key) < PROVEN_BELOW for value in step.outputs):
-                return step.path
-    return None
+def _formulas(operands: Iterable[tuple[tuple[str, ...], tuple[Array, ...]]],
+              wanted: Array) -> Iterator[Formula]:
+    """Yield the formulas that give a value."""
+    some = slice(0, SOME)
+    part = wanted.ravel()[some]
+    scale = max(float(np.abs(part).max(initial=0.0)), 1e-30)
+    for names, arrays in operands:
+        for function in (identity(), *functions()):
+            for is_inside in (False, True) if len(arrays) == 2 else (False,):
+                one = Formula(function, names, arrays, is_inside)
+                if np.abs(one(some) - part).max() < PROVEN_BELOW * scale and apart(
+                        one().reshape(wanted.shape), wanted) < RECOGNIZED_BELOW:
+                    yield one

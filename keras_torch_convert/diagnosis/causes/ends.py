@@ -11,7 +11,7 @@ import numpy as np
 from ...comparison.arrays import arranged
 from ...comparison.divergence import SOFTMAX_AT_THE_END
 from ..context import DivergenceContext, Hypothesis
-from .activations import functions, softmaxes
+from .activations import capped, functions, softmaxes
 from .common import linear
 from .operations import affine, factor_of_outputs
 
@@ -22,12 +22,13 @@ def at_the_end(context: DivergenceContext) -> Iterator[Hypothesis]:
         return
     ours = context.keras.outputs[0]
     yield from factor_of_outputs(context)
-    for function in (*softmaxes(ours.ndim), *functions()):
+    for function in (*softmaxes(ours.ndim), *functions(), *capped(ours, context.expected)):
         is_softmax = function.name.startswith("softmax")
         advice = ('build the Keras model with classifier_activation="softmax", or take the softmax '
                   "off torch"
                   if is_softmax else f"add {function.keras} at the end of the Keras model")
-        yield Hypothesis(SOFTMAX_AT_THE_END if is_softmax else "missing activation",
+        kind = "soft cap" if "soft cap" in function.name else "missing activation"
+        yield Hypothesis(SOFTMAX_AT_THE_END if is_softmax else kind,
                          f"torch's output is {function.name} of what Keras gives", advice,
                          function(ours))
 

@@ -9,5 +9,6 @@ changes is not put back.
 from .every import every_fault
 from .fault import Fault, Pair, Seeded, verdict
 from .keras_weights import values_of
+from .language import language_faults
 
-__all__ = ["Fault", "Pair", "Seeded", "every_fault", "values_of", "verdict"]
+__all__ = ["Fault", "Pair", "Seeded", "every_fault", "language_faults", "values_of", "verdict"]
