@@ -106,7 +106,7 @@ def _opened(path: Path, stack: ExitStack) -> Hdf5File:
 
 
 def _archive(mapped: MappedFile) -> ZipArchive:
-    start = bytes(mapped.data[:len(_HDF5_START)])
+    start = mapped.data[:len(_HDF5_START)]
     if not start.startswith(_ZIP_START):
         raise UnreadableError(f"it begins with {start!r}, neither HDF5 nor a .keras archive does; "
                               "download or save it again")

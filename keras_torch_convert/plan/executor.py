@@ -16,6 +16,7 @@ from ..errors import TransferError
 from ..spec.dtypes import numpy_dtype
 from ..spec.source import Source, SourceTensor, expect
 from ..spec.target import Target, TargetVariable
+from ..util.mapped_memory import in_memory
 from ..util.text import join_names
 from ..util.values_at_offsets import Widened
 from .callback_tracing import ArraySpec
@@ -298,11 +299,11 @@ class _Check:
                 one for name in used
                 if ((one := self.source[name]).shape, one.dtype) == (tensor.shape, tensor.dtype)
             ]
-            values = self.evaluation.read(tensor) if alike and tensor.size else None
+            values = in_memory(self.evaluation.read(tensor)) if alike and tensor.size else None
             if values is None or (values == values.flat[0]).all():
                 continue
             for one in alike:
-                if _equal_bits(self.evaluation.read(one), values):
+                if _equal_bits(in_memory(self.evaluation.read(one)), values):
                     found[tensor.name] = one.name
                     break
         return found

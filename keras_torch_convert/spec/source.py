@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
+from ..util.mapped_memory import in_memory
 from .tensor_spec import TensorSpec
 
 Order = Literal["registered", "sorted by name"]
@@ -20,12 +21,11 @@ Order = Literal["registered", "sorted by name"]
 class SourceTensor:
     """One tensor of a source.
 
-    `dtype` is PyTorch's name without its prefix ("float32", "bfloat16", "int64", ...). `read()`
-    returns the values as a NumPy array of `shape`, without a copy where the source allows it: treat
-    it as read-only. A type that NumPy lacks comes as its bits: bfloat16 as uint16, the float8 types
-    as uint8. `storage` is equal for tensors that share memory, start at the same element and step
-    through it alike (tied weights), None when unknown; the address is a part of it when they lie in
-    memory. `from_array` is True when the tensor was
+    `dtype` is PyTorch's name without its prefix ("float32", "bfloat16", "int64", ...). `view()`
+    returns the values as a NumPy array of `shape`, which may lie in a mapped file: only kernels of
+    `_core` may touch it. `read()` is for all others. `storage` is equal for tensors that share
+    memory, start at the same element and step through it alike (tied weights), None when unknown;
+    the address is a part of it when they lie in memory. `from_array` is True when the tensor was
     given as a NumPy array and not as a torch tensor: a user's callback then gets the array's own
     type, float32 otherwise. `display_name` is the name for people where `name` is none ("" when it
     is). `expect()` tells a file that the values will be read soon, None where that helps nothing.
@@ -34,12 +34,19 @@ class SourceTensor:
     name: str
     shape: tuple[int, ...]
     dtype: str
-    read: Callable[[], npt.NDArray[Any]] = field(repr=False)
+    view: Callable[[], npt.NDArray[Any]] = field(repr=False)
     storage: tuple[object, ...] | None = None
     kind: Literal["parameter", "buffer", "unknown"] = "unknown"
     from_array: bool = False
     display_name: str = ""
     expect: Callable[[], None] | None = field(default=None, repr=False)
+
+    def read(self) -> npt.NDArray[Any]:
+        """Return the values as a NumPy array of `shape`; treat it as read-only.
+
+        A type that NumPy lacks comes as its bits: bfloat16 as uint16, the float8 types as uint8.
+        """
+        return in_memory(self.view())
 
     @property
     def size(self) -> int:

@@ -233,7 +233,7 @@ def _changed(weight: SourceTensor, change: _Matrices | SourceTensor) -> SourceTe
     storage = None if weight.storage is None else ("merged", *weight.storage)
     if isinstance(change, SourceTensor):
         return replace(change, name=weight.name, kind=weight.kind, storage=storage)
-    return replace(weight, read=partial(_sum, weight, change), storage=storage)
+    return replace(weight, view=partial(_sum, weight, change), storage=storage)
 
 
 def _sum(weight: SourceTensor, one: _Matrices) -> Array:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ..errors import ConversionError, SourceError
 from ..spec.dtypes import NUMPY_TYPES, native
 from ..spec.source import SourceTensor
-from ..util.mapped_memory import MappedMemory
+from ..util.mapped_memory import MappedMemory, in_memory
 from ..util.text import shorten
 from .pickle_values import short
 from .remote import RemoteBytes, RemotePath, is_address
@@ -177,7 +177,8 @@ def _values(stored: StoredTensor) -> npt.NDArray[Any]:
         strides = tuple(stride * dtype.itemsize for stride in stored.strides)
         buffer, start = stored.file.data.window(*stored.span())
         array = np.ndarray(stored.shape, dtype, buffer=buffer, offset=start, strides=strides)
-    array = native(array)
+    if stored.big_endian or stored.conjugate or stored.negative:
+        array = native(in_memory(array))
     if stored.conjugate:
         array = np.conjugate(array)
     if stored.negative:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import SourceError
+from ..util.mapped_memory import MappedMemory
 from .pickle_names import REBUILDS, known_value, refuse_attack
 from .pickle_values import Name, Placeholder, StorageType, TorchType
 
@@ -23,7 +24,7 @@ class PickleMachine:
     placeholders.
     """
 
-    data: bytes | mmap.mmap = field(repr=False)
+    data: bytes | MappedMemory = field(repr=False)
     where: str
     persistent: Callable[[Any], Any]
     foreign: dict[str, None] = field(default_factory=dict, init=False)
@@ -39,6 +40,10 @@ class PickleMachine:
         if len(taken) != count:
             raise IndexError(count)
         return taken
+
+    def number(self, layout: struct.Struct, position: int) -> Any:
+        """Return the number that stands in the next bytes."""
+        return layout.unpack(self.data[position:position + layout.size])[0]
 
     def line(self, position: int) -> tuple[str, int]:
         """Return the text up to the end of the line, and the position after it."""

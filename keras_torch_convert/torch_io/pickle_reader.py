@@ -103,7 +103,7 @@ for _code, _make in _CONSTANTS.items():
 
 def _number(layout: struct.Struct) -> Operation:
     def push(machine: PickleMachine, position: int) -> int:
-        machine.stack.append(layout.unpack_from(machine.data, position)[0])
+        machine.stack.append(machine.number(layout, position))
         return position + layout.size
 
     return push
@@ -125,7 +125,7 @@ def _long1(machine: PickleMachine, position: int) -> int:
 
 @_operation(b"\x8b")
 def _long4(machine: PickleMachine, position: int) -> int:
-    return _long(machine, position + 4, _UINT32.unpack_from(machine.data, position)[0])
+    return _long(machine, position + 4, machine.number(_UINT32, position))
 
 
 @_operation(b"I")
@@ -164,10 +164,10 @@ def _unicode(data: bytes) -> str:
 
 def _counted(layout: struct.Struct, convert: Callable[[bytes], Any]) -> Operation:
     def push(machine: PickleMachine, position: int) -> int:
-        (count,) = layout.unpack_from(machine.data, position)
+        count: int = machine.number(layout, position)
         position += layout.size
         machine.stack.append(convert(machine.take(position, count)))
-        return position + int(count)
+        return position + count
 
     return push
 
@@ -245,7 +245,7 @@ def _duplicate(machine: PickleMachine, position: int) -> int:
 
 def _put(layout: struct.Struct) -> Operation:
     def put(machine: PickleMachine, position: int) -> int:
-        machine.memo[layout.unpack_from(machine.data, position)[0]] = machine.stack[-1]
+        machine.memo[machine.number(layout, position)] = machine.stack[-1]
         return position + layout.size
 
     return put
@@ -253,7 +253,7 @@ def _put(layout: struct.Struct) -> Operation:
 
 def _get(layout: struct.Struct) -> Operation:
     def get(machine: PickleMachine, position: int) -> int:
-        machine.stack.append(machine.memo[layout.unpack_from(machine.data, position)[0]])
+        machine.stack.append(machine.memo[machine.number(layout, position)])
         return position + layout.size
 
     return get

@@ -1,4 +1,8 @@
-"""A file mapped into memory, and how to find the mapping behind an array."""
+"""A file mapped into memory, and how to find the mapping behind an array.
+
+Somebody may cut a file while it is mapped: whoever touches a page that is gone is ended by a
+signal. Only the kernels of `_core` touch pages, under their guard; all else reads the file.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,23 @@ from bisect import bisect
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from .. import _core
 from ..errors import SourceError
+
+# What is read at once where a few bytes are wanted.
+_BLOCK = 1 << 16
 
 
 class MappedMemory(mmap.mmap):
     """A mapped file that knows how else its bytes are reached.
 
     Small arrays are read faster than a mapping is touched page by page, and the pages of large ones
-    are given back, so that they count as nobody's memory.
+    are given back, so that they count as nobody's memory. `[]` and `find` read the file too.
 
     Attributes:
         path: The name of the file, for messages.
@@ -31,6 +39,7 @@ class MappedMemory(mmap.mmap):
     path: str
     descriptor: int
     address: int
+    _block: tuple[int, bytes] = 0, b""
 
     @classmethod
     def of(cls, descriptor: int, path: str) -> MappedMemory:
@@ -55,6 +64,51 @@ class MappedMemory(mmap.mmap):
 
     def expect(self, first: int, end: int) -> None:
         """Note that these bytes will be read, which changes nothing here."""
+
+    @overload  # type: ignore[override]
+    def __getitem__(self, index: int, /) -> int:
+        ...
+
+    @overload
+    def __getitem__(self, index: slice, /) -> bytes:
+        ...
+
+    def __getitem__(self, index: int | slice, /) -> int | bytes:
+        if not hasattr(os, "pread"):  # there a file cannot be cut while it is mapped
+            return super().__getitem__(index)
+        if isinstance(index, slice):
+            start, stop, _ = index.indices(len(self))
+            return self._read(start, stop)
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._read(index, index + 1)[0]
+
+    def find(self, wanted: bytes, start: int = 0) -> int:  # type: ignore[override]
+        """Return the first position from `start` on where these bytes stand, -1 for none."""
+        for position in range(start, len(self), _BLOCK):
+            found = self[position:position + _BLOCK + len(wanted) - 1].find(wanted)
+            if found >= 0:
+                return position + found
+        return -1
+
+    def _read(self, start: int, stop: int) -> bytes:
+        first, block = self._block
+        if not first <= start <= stop <= first + len(block):
+            first, block = start, self._from_file(start, max(stop, start + _BLOCK))
+            if stop - start <= _BLOCK:
+                self._block = first, block
+        return block[start - first:stop - first]
+
+    def _from_file(self, start: int, stop: int) -> bytes:
+        parts, stop = [], min(stop, len(self))
+        while start < stop:
+            part = os.pread(self.descriptor, stop - start, start)
+            if not part:
+                self.check_size()
+                raise SourceError(f"{self.path}: cannot be read at byte {start}")
+            parts.append(part)
+            start += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def check_size(self, cause: BaseException | None = None) -> None:
         """Raise SourceError when the file is shorter than it was when it was mapped."""
@@ -114,6 +168,23 @@ def lie_in_files(arrays: Iterable[npt.NDArray[Any]]) -> bool:
         if index >= 0 and address < ranges[index][1]:
             return True
     return False
+
+
+def in_memory(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array that anybody may read: itself, or a read-only copy of one in a mapped file.
+
+    Raises SourceError when the file was cut.
+    """
+    if mapping_of(array) is None:
+        return array
+    copy = np.empty(array.shape, array.dtype)
+    is_complex = array.dtype.kind == "c"
+    parts = [(array.real, copy.real), (array.imag, copy.imag)] if is_complex else [(array, copy)]
+    with cuts_noticed(array):
+        for values, target in parts:
+            _core.copy_strided(values, target)
+    copy.flags.writeable = False
+    return copy
 
 
 @contextmanager

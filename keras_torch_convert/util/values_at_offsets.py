@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from .mapped_memory import MappedMemory, cuts_noticed, mapping_of
+from .mapped_memory import MappedMemory, cuts_noticed, in_memory, mapping_of
 
 # Room for a part of a large array, and for some of it in a wider type.
 BUFFER_BYTES = 9 * 2**20
@@ -169,7 +169,7 @@ def _staged(values: npt.NDArray[Any],
 def same_bits(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
     """Return whether two arrays have one shape and the same bits, NaN payloads and zeros included.
     """
-    first, second = np.asarray(first), np.asarray(second)
+    first, second = in_memory(np.asarray(first)), in_memory(np.asarray(second))
     if first.shape != second.shape or first.dtype.itemsize != second.dtype.itemsize:
         return False
     return bool(np.array_equal(_bits(first), _bits(second)))

@@ -1,20 +1,25 @@
-"""Convert a checkpoint again and again while another thread cuts it: a script of
+"""Convert or read a checkpoint again and again while another thread cuts it: a script of
 test_cut_checkpoint.py, in a process of its own because what it looks for would end pytest.
 
-Prints how often the file was written as it should be ("whole"), and how often the conversion was
-refused because the file was cut ("cut").
+Prints how often the values were as they should be ("whole"), and how often the conversion or the
+reading was refused because the file was cut ("cut").
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 import random
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from keras_torch_convert import read
 from keras_torch_convert.api.file_conversion import apply
@@ -29,6 +34,8 @@ from keras_torch_convert.spec.tensor_spec import TensorSpec
 # Small and large kernels, some cast with losses that are counted, some widened.
 SHAPES = [((700, 600), "F32"), ((1500, 1400), "F32"), ((900, 1000), "BF16"), ((1800, 1900), "BF16"),
           ((1100, 1000), "F64"), ((1300, 1200), "F16")] * 2
+# What is done to a file; its argument is called where the time for the cut begins.
+Work = Callable[[Callable[[], None]], None]
 ITEMS = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
 NAMES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
@@ -71,35 +78,69 @@ def cut_later(path: Path, delay: float, size: int) -> threading.Thread:
     return thread
 
 
+def write_arrays(path: Path) -> None:
+    """Arrays whose bytes NumPy swaps, in an archive or in a pickle that is read where it lies."""
+    arrays = {str(index): np.zeros(shape, ">f4") for index, (shape, _) in enumerate(SHAPES[:8])}
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)  # type: ignore[arg-type]
+    else:
+        path.write_bytes(pickle.dumps(arrays, protocol=2))
+
+
+def read_all(path: Path, begin: Callable[[], None]) -> None:
+    begin()
+    for tensor in read(path).values():
+        assert not tensor.read().any()
+
+
+def measured(work: Work) -> float:
+    """Return how long the second of two calls takes."""
+    work(lambda: None)
+    start = time.perf_counter()
+    work(lambda: None)
+    return time.perf_counter() - start
+
+
+def ending(path: Path, content: bytes, work: Work, delay: float, size: int) -> str:
+    """Return how a piece of work ends whose file is cut to `size` bytes meanwhile."""
+    path.write_bytes(content)
+    cutting, message = [], ""
+    try:
+        work(lambda: cutting.append(cut_later(path, delay, size)))
+    except (SourceError, TransferError) as error:
+        message = str(error)
+    for thread in cutting:
+        thread.join()
+    said = (f"{path}: the file was cut while it was read: it had {len(content)} bytes, now it has "
+            f"{size}")
+    # A file that was cut before it was opened is too short, or empty.
+    assert not message or said in message or "while it was read" not in message, message
+    return "cut" if message else "whole"
+
+
 def main() -> None:
     folder, cuts = Path(sys.argv[1]), int(sys.argv[2])
-    plan, content = plan_of(), checkpoint()
-    chance, ends = random.Random(0), Counter[str]()
+    plan, chance, written = plan_of(), random.Random(0), set[bytes]()
     source, target = folder / "source.safetensors", folder / "target.h5"
-    for _ in range(2):
-        source.write_bytes(content)
-        start = time.perf_counter()
-        apply(plan, source, target, digests=(), durable=False)
-        usual = time.perf_counter() - start
-    expected = target.read_bytes()
-    for _ in range(cuts):
-        source.write_bytes(content)
-        opened, size = read(source), chance.randrange(len(content))
-        cutting = cut_later(source, chance.uniform(0, usual), size)
-        message = ""
-        try:
-            apply(plan, opened, target, digests=(), durable=False)
-        except (SourceError, TransferError) as error:
-            message = str(error)
-        cutting.join()
-        if message:
-            ends["cut"] += 1
-            said = (f"{source}: the file was cut while it was read: it had {len(content)} bytes, "
-                    f"now it has {size}")
-            assert said in message, message
-        else:
-            ends["whole"] += 1
-            assert target.read_bytes() == expected
+    source.write_bytes(checkpoint())
+
+    def convert(begin: Callable[[], None]) -> None:
+        opened = read(source)
+        begin()
+        apply(plan, opened, target, digests=(), durable=False)
+        written.add(target.read_bytes())
+
+    ways: list[tuple[Path, Work]] = [(source, convert), (source, partial(read_all, source))]
+    for path in (folder / "source.npz", folder / "source.pkl"):
+        write_arrays(path)
+        ways.append((path, partial(read_all, path)))
+    known = [(path, path.read_bytes(), work, measured(work)) for path, work in ways]
+    ends = Counter[str]()
+    for number in range(cuts):
+        path, content, work, usual = known[number % len(known)]
+        ends[ending(path, content, work, chance.uniform(0, usual),
+                    chance.randrange(len(content)))] += 1
+    assert len(written) == 1
     print(json.dumps(ends))
 
 

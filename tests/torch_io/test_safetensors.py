@@ -177,4 +177,4 @@ def test_npz_arrays_keep_their_order_values_and_types(tmp_path: Path, save: obje
 
 def test_stored_npz_arrays_are_mapped(tmp_path: Path) -> None:
     np.savez(tmp_path / "net.npz", a=np.ones((100, 100)))
-    assert not read(tmp_path / "net.npz")["a"].read().flags.owndata
+    assert not read(tmp_path / "net.npz")["a"].view().flags.owndata

@@ -1,5 +1,5 @@
-"""A checkpoint that is cut at a random time while it is converted ends in an error that says so, or
-in a whole file: never in a signal. KTC_CUTS says how many cuts (12 otherwise).
+"""A checkpoint that is cut at a random time while it is converted or read ends in an error that
+says so, or in all values: never in a signal. KTC_CUTS says how many cuts (12 otherwise).
 """
 
 from __future__ import annotations
