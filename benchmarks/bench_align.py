@@ -2,6 +2,7 @@
 models, and from a checkpoint alone.
 
     python -m benchmarks.bench_align [layers ...]        (1000 and 10000 by default)
+    python -m benchmarks.bench_align --zoo [pair ...]    (pairs of tests/zoo, in its environment)
 
 The goal for running is three times the sum of both warm passes and a millisecond a layer. No step
 may grow with the square of the number of layers: the milliseconds a layer of two sizes, side by
@@ -129,7 +130,12 @@ def measure(name: str, count: int) -> None:
 
 
 def main() -> None:
-    """Measure all nets and sizes."""
+    """Measure all nets and sizes, or pairs of the zoo."""
+    if sys.argv[1:2] == ["--zoo"]:
+        from benchmarks.zoo_alignment import measure_zoo
+
+        measure_zoo(sys.argv[2:])
+        return
     print(f"{'net':18}{'layers':>8}{'torch s':>9}{'Keras s':>9}{'running s':>11}{'goal s':>8}"
           f"{'static s':>10}{'running ms/layer':>18}{'static ms/layer':>17}")
     for name in NETS:

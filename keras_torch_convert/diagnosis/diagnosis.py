@@ -133,6 +133,8 @@ class Diagnosis:
         self.candidates = {
             number: possible_outputs(scope, self.torch) for number, scope in self.scopes.items()
         }
+        # Calls that were looked at as the place of a difference.
+        self.visited = set[int]()
         leaves = self.keras.leaves()
         activated = {key for one in leaves if is_activation(one) for key in one.inputs}
         self.before_activation = {one.number for one in leaves if activated & set(one.outputs)}
@@ -191,15 +193,16 @@ class Diagnosis:
             [value.order for values in self.candidates.values() for value in values])
         found: list[_Found] = []
         patched: dict[int, Array] = {}
-        visited, measured = set[int](), set[int]()
+        measured = set[int]()
         limit = limit or TimeLimit(DEFAULT_TIME_LIMIT)
         for number in range(MAX_ROUNDS):
             if limit.is_over:
                 break
             level = AGREES_BELOW if found or not number else FINEST
             run, points = self._forced(patched, torch_values, level)
-            points = [point for point in points if point.call.number not in visited][:MAX_POINTS]
-            visited |= {point.call.number for point in points}
+            points = [point for point in points if point.call.number not in self.visited
+                     ][:MAX_POINTS]
+            self.visited |= {point.call.number for point in points}
             good = (one for one in run.patched
                     if one in self.scopes and not run.locator.bad_inputs(run.keras.calls[one]))
             measured |= {*good, *(one.call.number for one in points if one.kind == "layer")}
@@ -258,7 +261,7 @@ class Diagnosis:
             number: DivergencePoint(keras.calls[number], "layer")
             for number in teacher.differing if not locator.bad_inputs(keras.calls[number])
         }
-        points = own | {point.call.number: point for point in locator.points()}
+        points = own | {point.call.number: point for point in locator.points(self.visited)}
         run = ForcedRun(teacher.chosen, keras, locator)
         return run, [points[number] for number in sorted(points)]
 

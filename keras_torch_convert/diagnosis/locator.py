@@ -135,6 +135,7 @@ class Locator:
         self.patched = [keras.calls[number] for number in patched]
         self.holds_its_weights = holds_its_weights
         self.masks = masks
+        self.looked_at: Collection[int] = ()
         self.drift = 0.0
         self.input_distances: dict[int, list[float]] = {}
         self.output_distances: dict[int, list[float]] = {}
@@ -268,10 +269,14 @@ class Locator:
                 return max(found, key=lambda call: call.number)
         return None
 
-    def points(self) -> list[DivergencePoint]:
+    def points(self, looked_at: Collection[int] = ()) -> list[DivergencePoint]:
         """Return the points at which the models part, in order of execution: on the way to outputs
         that differ, and to inputs of layers with weights that torch does not have.
+
+        Calls that were `looked_at` before and differ still are not what code starts from that
+        torch's values divide from them.
         """
+        self.looked_at = looked_at
         found: dict[int, DivergencePoint] = {}
         ends = [self.producers[0].find(key, SAME) for key in self.keras.calls[0].outputs]
         last = [max((call for _, call in end), key=lambda call: call.number) for end in ends if end]
@@ -336,7 +341,11 @@ class Locator:
             other for other in self.leaves
             if parent.number < other.number < call.number and self._is_inside(other, parent)
         ]
-        differing = [other for other in before if self.bad_output(other)]
+        last = max((one.number for one in self.patched if one.number < call.number), default=0)
+        differing = [
+            other for other in before if (other.number > last or other.number not in self.looked_at)
+            and self.bad_output(other)
+        ]
         if differing:
             return differing[-1:]
         producers = (self.producer(one, parent) for one in parent.inputs)

@@ -9,6 +9,7 @@ and views of one storage are views of one new storage. Values go into its tensor
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,9 @@ from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 CONTAINERS = (Mapping, list, tuple, set, frozenset)
+# Most of what a module holds: settings, and a dozen empty dictionaries of hooks.
+SETTINGS = frozenset((type(None), bool, int, float, complex, str, bytes))
+_BUILTIN = frozenset((dict, OrderedDict, list, tuple, set))
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type, ModuleType)
 
 
@@ -102,6 +106,10 @@ class _Copier:
             except Exception as error:  # any class may refuse in any way
                 self.memo[id(value)] = value
                 self.shared[f"{path} ({type(value).__name__}: {type(error).__name__})"] = None
+        for owner in module.modules():
+            for value in vars(owner).values():
+                if type(value) is OrderedDict and not value:
+                    self.memo[id(value)] = OrderedDict()
         return copy.deepcopy(module, self.memo)
 
     def _function(self, function: FunctionType) -> list[CellType]:
@@ -174,7 +182,14 @@ def attributes(module: Any) -> Iterator[tuple[str, Any]]:
 
     for owner_path, owner in module.named_modules():
         for name, value in list(vars(owner).items()):
+            if type(value) in SETTINGS or is_empty(value):
+                continue
             yield from below(f"{owner_path}.{name}" if owner_path else name, value)
+
+
+def is_empty(value: Any) -> bool:
+    """Return whether a value is one of Python's own containers, with nothing in it."""
+    return type(value) in _BUILTIN and not value
 
 
 def is_tensor(value: Any) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import statistics
 import sys
 import time
@@ -135,17 +136,22 @@ def seeded_pair(make: Callable[[], Pair], count: int,
     every = [fault for fault in every_fault() if fault.name not in OF_WEIGHTS]
     taken: set[str] = set()
     for fault in generator.sample(every, len(every)):
-        places = fault.places(pair)
-        if not places:
+        alone = make()
+        places = fault.places(alone)
+        if not places or not fault.places(pair):
             continue
         number = generator.randrange(len(places))
-        alone = make()
-        where = fault.put(alone, alone_places[number]) if number < len(
-            alone_places := fault.places(alone)) else None
-        if where is None or taken & {*where[0], *where[1]} or not shows(alone):
+        where = {
+            re.sub(r"[._/]", "", one) for labels in fault.put(alone, places[number])
+            for one in labels if one
+        }
+        # The same change on both sides, or at one layer and in a block around it, may be none.
+        is_near = any(
+            one.startswith(other) or other.startswith(one) for one in where for other in taken)
+        if is_near or number >= len(fault.places(pair)) or not shows(alone):
             continue
-        faults.append((fault, fault.put(pair, places[number])))
-        taken |= {*where[0], *where[1]}
+        faults.append((fault, fault.put(pair, fault.places(pair)[number])))
+        taken |= where
         if len(faults) == count:
             break
     return pair, faults

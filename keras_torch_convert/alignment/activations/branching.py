@@ -10,7 +10,7 @@ from dataclasses import dataclass
 # Choices that are taken back where a layer gets something that torch never computed.
 MOST_PASSES_FOR_A_LINK = 12
 # And in a whole search: in models that differ in many places each would be tried in vain.
-MOST_PASSES_FOR_LINKS = 20
+MOST_PASSES_FOR_LINKS = 16
 
 
 @dataclass(frozen=True, slots=True)

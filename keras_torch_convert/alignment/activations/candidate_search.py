@@ -33,6 +33,8 @@ MAPS_FLATTENED = 3
 # So many layers that look the same share candidates by their names, if those say so clearly.
 MOST_TOGETHER = 64
 LEAST_MARGIN = 0.01
+# Names whose likeness differs by no more than this are equally likely.
+ALIKE_BY_NAME = 0.1
 # Of each unit, for a layer whose input does not tell its weights.
 MOST_BY_SHAPE = 16
 
@@ -107,11 +109,13 @@ class CandidateSearch:
         layer when each of the layers that look the same gets another one.
         """
         equal = [one for one in candidates if one.cost[0] == candidates[0].cost[0]]
-        layers = [
-            leaf, *(other for other in self._siblings[_kind_of(leaf)]
-                    if other is not leaf and not self.state.has_met(other.display_name))
-        ]
-        if not 1 < len(equal) <= MOST_TOGETHER or not 1 < len(layers) <= MOST_TOGETHER:
+        if not 1 < len(equal) <= MOST_TOGETHER:
+            return candidates
+        # Of very many the first ones are settled: from the end there are soon too many.
+        waiting = (other for other in reversed(self._siblings[_kind_of(leaf)])
+                   if other is not leaf and not self.state.has_met(other.display_name))
+        layers = [leaf, *reversed(list(islice(waiting, MOST_TOGETHER)))]
+        if not 1 < len(layers) <= MOST_TOGETHER:
             return candidates
         costs = np.array([[1 - name_similarity(one.names[0], other.base_name) for one in equal]
                           for other in layers])
@@ -282,9 +286,11 @@ class CandidateSearch:
         following = [
             unit for unit in self.trace_index.trace.units if unit.order >= self.state.last_order
         ]
-        found = (self._candidate(leaf, unit) for unit in following[:MOST_UNITS_BY_ORDER])
-        return sorted((one for one in found if one is not None),
-                      key=lambda candidate: candidate.cost)
+        units = (self._candidate(leaf, unit) for unit in following[:MOST_UNITS_BY_ORDER])
+        found = [one for one in units if one is not None]
+        # Numbers in names, which both sides count otherwise, make small differences.
+        best = min((one.cost[1] for one in found), default=0.0) + ALIKE_BY_NAME
+        return sorted(found, key=lambda one: (one.cost[0], max(one.cost[1], best), one.cost[2]))
 
     def fits_somewhere(self, name: str, leaf: TargetLayer) -> bool:
         """Whether a weight has the size of one of the layer's variables, or more rows of the same

@@ -450,8 +450,9 @@ class KerasPass(LayerTrials):
         taken_back = any(names[0] in self.trace_index.shapes
                          for names in self.config.excluded.get(leaf.display_name, ()))
         astray = lost or taken_back or not candidates
-        if (astray and self.config.gives_up_at(leaf.display_name)
-                and (self.depth or any(choice.alternatives for choice in self.state.choices))):
+        has_choices = self.depth or any(choice.alternatives for choice in self.state.choices)
+        if astray and (leaf.display_name == self.config.link or
+                       (self.config.gives_up_at(leaf.display_name) and has_choices)):
             self.state.broken = leaf.display_name
             raise Backtrack(leaf.display_name)
         if not candidates and self.config.forced:

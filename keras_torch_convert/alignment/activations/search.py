@@ -201,13 +201,13 @@ def _with_other_choices(trace_index: TraceIndex, target: Target, keras_call: Cal
             return None, number
         excluded, before = following
         config = replace(config, excluded=excluded,
-                         presets=dict(list(state.matches.items())[:before]),
+                         presets=dict(list(state.matches.items())[:before]), link=broken,
                          choices=tuple(one for one in state.choices if one.matched <= before))
         state, finished = one_pass(trace_index, target, keras_call, config)
         if state.is_out_of_time:
-            return (config, state, True), number + 1
+            return (replace(config, link=""), state, True), number + 1
         if (finished and not state.lost) if broken == OUTPUTS else state.is_proven(broken):
-            return (config, state, finished), number + 1
+            return (replace(config, link=""), state, finished), number + 1
     return None, most
 
 
