@@ -48,9 +48,23 @@ def kept_values(target: Target, variable: Any) -> Any:
     if target.backend == "tensorflow":
         import tensorflow
 
-        return tensorflow.convert_to_tensor(variable if target.framework ==
-                                            "tf_keras" else variable.value)
+        held = _held_by_tensorflow(target, variable)
+        if not _is_plain(held):
+            return tensorflow.convert_to_tensor(held)
+        return tensorflow.raw_ops.ReadVariableOp(resource=held.handle, dtype=held.dtype)
     return variable.value
+
+
+def _held_by_tensorflow(target: Target, variable: Any) -> Any:
+    """Return TensorFlow's own variable."""
+    return variable if target.framework == "tf_keras" else variable.value
+
+
+def _is_plain(held: Any) -> bool:
+    """Return whether a variable of TensorFlow is just one piece of memory, which its operations
+    reach without the layers of Python above them, a third of the time of small variables.
+    """
+    return type(held).__name__ == "ResourceVariable"
 
 
 def own_memory(target: Target, variable: Any) -> npt.NDArray[Any] | None:
@@ -94,15 +108,21 @@ def assign_values(target: Target, variable: Any, array: npt.NDArray[Any],
 
         with torch.no_grad():
             variable.copy_(torch_tensor(array))
-    elif target.framework == "tf_keras":
-        variable.assign(_given_to_tensorflow(array) if given else array, read_value=False)
+    elif target.backend == "tensorflow":
+        import tensorflow
+
+        held = _held_by_tensorflow(target, variable)
+        value = _given_to_tensorflow(array) if given else array
+        if _is_plain(held):
+            value = tensorflow.convert_to_tensor(value, held.dtype)
+            tensorflow.raw_ops.AssignVariableOp(resource=held.handle, value=value)
+        else:
+            variable.assign(value)
     elif target.backend == "torch":
         variable.assign(torch_tensor(array))
-    elif target.backend == "jax":
+    else:
         # jax may let the variable live in the array's memory for good, or copy it only later.
         variable.assign(array if given else array.copy())
-    else:
-        variable.assign(_given_to_tensorflow(array) if given else array)
 
 
 def _given_to_tensorflow(array: npt.NDArray[Any]) -> Any:
