@@ -122,16 +122,33 @@ def assign_values(target: Target, variable: Any, array: npt.NDArray[Any],
         variable.assign(torch_tensor(array))
     else:
         # jax may let the variable live in the array's memory for good, or copy it only later.
-        variable.assign(array if given else array.copy())
+        variable.assign(_given_to_jax(array) if given else array.copy())
 
 
 def _given_to_tensorflow(array: npt.NDArray[Any]) -> Any:
     """Return the array as a tensor in the same memory, where TensorFlow would copy it twice."""
-    if array.dtype.kind not in "fiu" or not array.size or array.ctypes.data % _ALIGNMENT:
+    if not _may_be_shared(array):
         return array
     import tensorflow
 
     return tensorflow.experimental.dlpack.from_dlpack(array.__dlpack__())
+
+
+def _given_to_jax(array: npt.NDArray[Any]) -> Any:
+    """Return the array as one of JAX in the same memory, which takes half the time of its way from
+    NumPy.
+    """
+    import jax
+
+    # Without jax_enable_x64 it has no wider types.
+    if not _may_be_shared(array) or array.itemsize > 4 or jax.default_backend() != "cpu":
+        return array
+    return jax.dlpack.from_dlpack(array)
+
+
+def _may_be_shared(array: npt.NDArray[Any]) -> bool:
+    """Return whether DLPack and the backends take an array as it lies in memory."""
+    return bool(array.dtype.kind in "fiu" and array.size and array.ctypes.data % _ALIGNMENT == 0)
 
 
 def torch_tensor(array: npt.NDArray[Any]) -> Any:
