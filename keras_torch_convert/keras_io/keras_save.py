@@ -24,9 +24,9 @@ def check_path(path: str | os.PathLike[str], target: Target | None = None) -> No
     """Refuse a path that cannot be written, and with `target` a format that cannot hold that model,
     before any work.
 
-    Raises SaveError: unknown suffix, missing or read-only folder, a folder in the file's place, a
-    subclassed tf_keras model as whole .h5, bfloat16 variables in a format that Keras cannot read
-    them from, two weights under one path in .h5.
+    Raises SaveError: unknown suffix, missing or read-only folder, a folder in the file's place,
+    bfloat16 variables in a format that Keras cannot read them from, two weights under one path in
+    .h5.
     """
     suffix = suffix_of(Path(path))
     check_writable(Path(path))
@@ -48,10 +48,6 @@ def _check_format(target: Target, suffix: str) -> None:
                 "save as .weights.h5 or .keras")
     if not legacy:
         return
-    if target.framework == "tf_keras" and is_subclassed(target.model):
-        raise SaveError(
-            f"a subclassed model such as {target.name!r} cannot be saved whole as {suffix}: save "
-            "as .weights.h5")
     for layer in target.model.layers:
         paths = Counter(str(getattr(weight, "path", weight.name)) for weight in layer.weights)
         repeated = [path for path, count in paths.items() if count > 1]
@@ -67,12 +63,23 @@ def is_subclassed(model: Any) -> bool:
     return not any(base.__name__ in {"Functional", "Sequential"} for base in type(model).__mro__)
 
 
+def has_weights_alone(target: Target) -> bool:
+    """Return whether the legacy .h5 file of a model holds its weights without its config: tf_keras
+    has none of a subclassed model.
+    """
+    return target.framework == "tf_keras" and is_subclassed(target.model)
+
+
 def write_with_keras(target: Target, path: Path, suffix: str) -> tuple[str, ...]:
     """Let Keras write the file; raises SaveError when it refuses the model. Returns notes."""
     if suffix not in (".weights.h5", ".keras"):
         with saved_as_built(target) as notes, failures_reported(target,
                                                                 suffix), legacy_warning_silenced():
-            target.model.save(str(path))
+            if has_weights_alone(target):
+                # The name of a temporary file does not say the format.
+                target.model.save_weights(str(path), save_format="h5")
+            else:
+                target.model.save(str(path))
         return notes
     with failures_reported(target, suffix):
         target.model.save_weights(str(path)) if suffix == ".weights.h5" else target.model.save(

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import SaveError
 from ..spec.file_layout import AttributeValue, FileLayout, StoredArray, StoredAttribute, StoredGroup
 from ..spec.target import Target
-from .keras_save import failures_reported, legacy_warning_silenced
+from .keras_save import failures_reported, has_weights_alone, legacy_warning_silenced
 from .weight_order import legacy_order
 
 # Beside a model's weights a file may hold little, such as constants; an optimizer's state is for
@@ -41,6 +41,8 @@ def layout_of_save(target: Target) -> FileLayout:
     model = target.model
     if not type(model).save.__module__.startswith(("keras.", "tf_keras.")):
         raise NoLayoutError("its class saves in a way of its own")
+    if has_weights_alone(target):
+        raise NoLayoutError("tf_keras saves the weights of a subclassed model alone")
     noted = _NotingFile()
     with failures_reported(target, ".h5"), legacy_warning_silenced():
         model.save(noted)

@@ -80,7 +80,7 @@ def _compare(target: Target, temporary: Path, suffix: str) -> tuple[str, ...]:
     if suffix == ".keras":
         return compare_archive(target, temporary)
     if is_subclassed(target.model):
-        only = (f"a subclassed model in a {suffix} file is for load_weights only: "
-                "keras.models.load_model wants .keras")
+        only = (f"a subclassed model in a {suffix} file is for load_weights only, not for "
+                "load_model")
         return (only, *compare_legacy_file(target, temporary))
     return compare_legacy_file(target, temporary)

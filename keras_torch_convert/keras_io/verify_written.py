@@ -29,6 +29,7 @@ from ..spec.file_layout import FileLayout, StoredArray
 from ..spec.target import Target, TargetLayer
 from ..util.values_at_offsets import ValueStream, Widened, same_bits
 from .hdf5_reader import Hdf5File
+from .keras_save import has_weights_alone
 from .values import read_values
 from .weight_order import default_legacy_order
 from .weights_file import attributes_of, name_list, open_weights, reading
@@ -97,15 +98,18 @@ def compare_with_values(path: Path, layout: FileLayout, values: Mapping[str, Val
 
 
 def compare_legacy_file(target: Target, path: Path) -> tuple[str, ...]:
-    """Compare a whole-model .h5 file with the model.
+    """Compare a legacy .h5 file, of the whole model or of its weights alone, with the model.
 
     Raises SaveError on any difference; returns notes (none here).
     """
     found: set[int] = set()
     with _saved_file(path) as saved:
-        json.loads(saved.opened.file.attrs["model_config"])
         attributes = attributes_of(saved.opened.layout())
-        listed = name_list(attributes["/model_weights"], "layer_names")
+        weights = ""
+        if not has_weights_alone(target):
+            json.loads(saved.opened.file.attrs["model_config"])
+            weights = "/model_weights"
+        listed = name_list(attributes[weights or "/"], "layer_names")
         names = [str(layer.name) for layer in target.model.layers]
         if listed != names:
             raise SaveError(
@@ -114,7 +118,7 @@ def compare_legacy_file(target: Target, path: Path) -> tuple[str, ...]:
         top_level = [leaf for leaf in target.leaves() if leaf.layer is target.model]
         own = [variable.variable for leaf in top_level for variable in leaf.variables]
         for name, variables in [*orders, *([("top_level_model_weights", own)] if own else [])]:
-            group = f"/model_weights/{name}"
+            group = f"{weights}/{name}"
             saved.check(_listed(target, group, attributes[group], variables))
             found.update(map(id, variables))
     lost = [
