@@ -2,15 +2,17 @@
 
     python -m tests.helpers.interrupted_runs COUNT [SEED]
 
-measures COUNT points of `align`, `convert` and `verify`.
+measures COUNT points of every public function that does something with objects or files.
 """
 
 from __future__ import annotations
 
+import copy
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -21,6 +23,7 @@ import torch
 from torch import nn
 
 import keras_torch_convert as ktc
+from keras_torch_convert.release.recheck import recheck
 from tests.helpers.small_models import randomized
 
 
@@ -54,51 +57,128 @@ class KerasCached(keras.layers.Layer):
         return self.norm(self.dense(x)) + keras.ops.flip(self.table, 0)
 
 
-def pair() -> tuple[nn.Module, Any]:
-    """A torch module in training mode, and its Keras twin with other values."""
-    module = nn.Sequential(randomized(Cached()), nn.ReLU(), nn.Linear(6, 3))
-    inputs = keras.Input((6,))
-    return module.train(), keras.Model(
-        inputs,
-        keras.layers.Dense(3)(keras.layers.ReLU()(KerasCached()(inputs))))
+@dataclass(slots=True)
+class UserObjects:
+    """The user's objects: two pairs in training mode, and a folder with files."""
+    module: nn.Module
+    model: Any
+    plain_module: nn.Module
+    plain_model: Any
+    folder: Path
+    values: list[Any] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, folder: Path) -> UserObjects:
+        """Make it; the second pair is in one order, as the classic functions want it."""
+        module = nn.Sequential(randomized(Cached()), nn.ReLU(), nn.Linear(6, 3)).train()
+        inputs = keras.Input((6,))
+        model = keras.Model(inputs,
+                            keras.layers.Dense(3)(keras.layers.ReLU()(KerasCached()(inputs))))
+        plain_module = randomized(nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4,
+                                                                                              2)))
+        plain_model = keras.Sequential([
+            keras.Input((6,)),
+            keras.layers.Dense(4, name="first_dense"),
+            keras.layers.BatchNormalization(epsilon=1e-5, name="first_bn"),
+            keras.layers.Dense(2, name="head_dense")
+        ])
+        return cls(module, model, plain_module.train(), plain_model, folder)
 
-def runs(module: nn.Module, model: Any, folder: Path) -> dict[str, Callable[[], Any]]:
-    """Return what is interrupted, by name; each was run once, so that all is imported."""
-    plan = ktc.align(module, model)
-    named: dict[str, Callable[[], Any]] = {
-        "align": lambda: ktc.align(module, model),
-        "convert": lambda: ktc.convert(module, model, save=folder / "a.weights.h5"),
-        "verify": lambda: ktc.verify(module, model, plan=plan),
-    }
-    for run in named.values():
-        run()
-    return named
+    def keep(self) -> None:
+        """Remember values and files, so that each run begins with them."""
+        self.values = [[np.array(value) for value in one.get_weights()]
+                       for one in (self.model, self.plain_model)]
+        self.values += [copy.deepcopy(one.state_dict()) for one in (self.module, self.plain_module)]
+        self.files = {path.name: path.read_bytes() for path in self.folder.iterdir()}
 
+    def begin(self) -> None:
+        """Set values and files to what they were, but for values of the Keras models, one more."""
+        for one, kept in zip((self.model, self.plain_model), self.values, strict=False):
+            one.set_weights([value + 1 for value in kept])
+        for one, kept in zip((self.module, self.plain_module), self.values[2:], strict=True):
+            one.load_state_dict(kept)
+        for path in self.folder.iterdir():
+            if self.files.get(path.name) != path.read_bytes():
+                path.unlink()
+        for name, content in self.files.items():
+            if not (self.folder / name).exists():
+                (self.folder / name).write_bytes(content)
 
-def state_of(module: nn.Module, model: Any, folder: Path) -> dict[str, Any]:
-    """Return all that an interrupt must leave as it was, by name, as bytes and plain values."""
-    from torch.nn.modules import module as hooks
+    def state(self) -> dict[str, Any]:
+        """Return all that an interrupt must leave as it was, by name, as bytes and plain values."""
+        from torch.nn.modules import module as hooks
 
-    state: dict[str, Any] = {
-        name: tensor.numpy().tobytes() for name, tensor in module.state_dict().items()
-    }
-    state |= {
-        f"keras {number}": np.array(value).tobytes()
-        for number, value in enumerate(model.get_weights())
-    }
-    state |= {path.name: path.read_bytes() for path in folder.iterdir()}
-    inner: Any = module[0]
-    return state | {
-        "modes": [one.training for one in module.modules()], "kept": dict(inner.kept),
-        "alias": inner.again[0] is inner.dense.weight,
-        "hooks": [len(one) for one in (hooks._global_forward_hooks,
-                                       hooks._global_forward_pre_hooks)],
-        "call": keras.layers.Layer.__call__, "signal": signal.getsignal(signal.SIGINT),
-        "grad": torch.is_grad_enabled(), "fast": torch.backends.mha.get_fastpath_enabled(),
-        "random": (random.getstate(), torch.get_rng_state().tolist(),
-                   np.random.get_state()[1].tolist())
-    }  # yapf: disable
+        state: dict[str, Any] = {path.name: path.read_bytes() for path in self.folder.iterdir()}
+        for which, module in enumerate((self.module, self.plain_module)):
+            state |= {f"{which} {name}": tensor.numpy().tobytes()
+                      for name, tensor in module.state_dict().items()}  # yapf: disable
+            state[f"{which} modes"] = [one.training for one in module.modules()]
+        for which, model in enumerate((self.model, self.plain_model)):
+            state |= {f"{which} keras {number}": np.array(value).tobytes()
+                      for number, value in enumerate(model.get_weights())}  # yapf: disable
+            state[f"{which} trainable"] = [one.trainable for one in model.layers]
+        inner: Any = self.module[0]  # type: ignore[index]
+        return state | {
+            "kept": dict(inner.kept), "alias": inner.again[0] is inner.dense.weight,
+            "hooks": [len(one) for one in (hooks._global_forward_hooks,
+                                           hooks._global_forward_pre_hooks)],
+            "call": keras.layers.Layer.__call__, "signal": signal.getsignal(signal.SIGINT),
+            "grad": torch.is_grad_enabled(), "fast": torch.backends.mha.get_fastpath_enabled(),
+            "random": (random.getstate(), torch.get_rng_state().tolist(),
+                       np.random.get_state()[1].tolist())
+        }  # yapf: disable
+
+    def runs(self) -> dict[str, Callable[[], Any]]:
+        """Return what is interrupted, by name; each was run once, so that all is imported."""
+        module, model, folder = self.module, self.model, self.folder
+        plan = ktc.align(module, model)
+        torch.save(module.state_dict(), checkpoint := folder / "net.pth")
+        report = ktc.convert(module, model, save=folder / "a.weights.h5", plan=plan)
+        saved = plan.save(folder / "a.plan.json")
+        entry = {"plan": saved, "source": checkpoint, "output": folder / "many.weights.h5"}
+        named: dict[str, Callable[[], Any]] = {
+            "align": lambda: ktc.align(module, model),
+            "convert": lambda: ktc.convert(module, model, save=folder / "a.weights.h5"),
+            "convert to torch": lambda: ktc.convert(model, module, plan=plan, direction="to_torch"),
+            "verify": lambda: ktc.verify(module, model, plan=plan),
+            "apply": lambda: ktc.apply(plan, checkpoint, folder / "b.weights.h5"),
+            "apply back": lambda: ktc.apply(plan.invert(), folder / "a.weights.h5",
+                                            folder / "b.safetensors"),
+            "apply_many": lambda: ktc.apply_many([entry], workers=0),
+            "read": lambda: [tensor.read() for tensor in ktc.read(checkpoint).values()],
+            "load_weights": lambda: ktc.load_weights(model, checkpoint, plan),
+            "to_state_dict": lambda: ktc.to_state_dict(model, plan),
+            "learn_family": plan.generalize,
+            "Plan.save": lambda: plan.save(folder / "b.plan.json"),
+            "Plan.load": lambda: ktc.Plan.load(saved),
+            "Plan.invert": plan.invert,
+            "card": lambda: report.card(folder / "a.card.md", checkpoint=checkpoint, plan=saved),
+            "recheck": lambda: recheck(folder / "a.card.md", None),
+            **self._classic_runs()
+        }  # yapf: disable
+        for run in named.values():
+            run()
+        return named
+
+    def _classic_runs(self) -> dict[str, Callable[[], Any]]:
+        module, model, path = self.plain_module, self.plain_model, self.folder / "classic.h5"
+        state = module.state_dict()
+        names = [layer.name for layer in model.layers]
+        stacked = ktc.state_dict_stack_by_layer(state)
+        plan = ktc.align(module, model)
+        return {
+            "state_dict_stack_by_layer": lambda: ktc.state_dict_stack_by_layer(state),
+            "match_layer_names_with_torch": lambda: ktc.match_layer_names_with_torch(
+                names, tail_align_dict={"bn": -1}, tail_split_position=1),
+            "align_layer_names_multi_stage": lambda: ktc.align_layer_names_multi_stage(
+                names, tail_align_dict={"bn": -1}, tail_split_position=1, verbose=0),
+            "keras_reload_stacked_state_dict": lambda: ktc.keras_reload_stacked_state_dict(
+                model, stacked, names, save_name=path, verbose=0),
+            "keras_reload_from_torch_model": lambda: ktc.keras_reload_from_torch_model(
+                module, model, save_name=path, verbose=0),
+            "classic_dictionaries": lambda: ktc.classic_dictionaries(plan, module, model)
+        }  # yapf: disable
 
 
 def calls_of(run: Callable[[], Any], interrupt_at: int = 0) -> int:
@@ -121,41 +201,46 @@ def calls_of(run: Callable[[], Any], interrupt_at: int = 0) -> int:
     return count
 
 
-def broken_by_interrupts(count: int, seed: int) -> tuple[list[str], int]:
-    """Interrupt each of the runs at `count` random points.
+def broken_by_interrupts(count: int, seed: int,
+                         only: Collection[str] = ()) -> tuple[list[str], int]:
+    """Interrupt each of the runs, or those named, at `count` random points.
 
     Returns:
-        What was not as before, in words, and how many runs were broken off.
+        What was neither as before nor as after a whole run, in words, and how many runs were broken
+        off.
     """
     generator = random.Random(seed)
     broken, stopped = [], 0
     with TemporaryDirectory() as name:
-        folder, (module, model) = Path(name), pair()
-        for title, run in runs(module, model, folder).items():
+        objects = UserObjects.of(Path(name))
+        runs = objects.runs()
+        objects.keep()
+        for title, run in runs.items():
+            if only and title not in only:
+                continue
+            objects.begin()
             total = calls_of(run)
-            finished = state_of(module, model, folder)
+            finished = objects.state()
             for _ in range(count):
-                keras_values = [np.array(value) for value in model.get_weights()]
-                model.set_weights([value + 1 for value in keras_values])
-                before, point = state_of(module, model, folder), generator.randint(1, total)
+                objects.begin()
+                before, point = objects.state(), generator.randint(1, total)
                 try:
                     calls_of(run, point)
                 except KeyboardInterrupt:
                     stopped += 1
-                    after = state_of(module, model, folder)
-                    # Behind its last step a run is done, and stays so.
-                    if title == "convert" and after == finished:
-                        continue
+                after = objects.state()
+                # Behind its last step a run is done, and stays so.
+                if after != finished:
                     broken += [
                         f"{title}, call {point} of {total}: {key}"
                         for key in {**before, **after} if before.get(key) != after.get(key)
                     ]
-                model.set_weights(keras_values)
     return broken, stopped
 
 
 if __name__ == "__main__":
     found, broken_off = broken_by_interrupts(int(sys.argv[1]),
-                                             seed=int(sys.argv[2]) if sys.argv[2:] else 0)
+                                             seed=int(sys.argv[2]) if sys.argv[2:] else 0,
+                                             only=sys.argv[3:])
     print(f"{broken_off} runs were broken off")
     print("\n".join(found) or "everything was as before")

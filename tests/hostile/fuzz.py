@@ -94,15 +94,16 @@ def _fuzz(kind: str, seconds: float, folder: Path) -> None:
         data = made(kind, number, made_here).read_bytes()
         if len(data) <= LONGEST_INPUT:
             (corpus / str(number)).write_bytes(data)
-    seconds = max(1.0, end - time.monotonic())
     try:
         import atheris  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
-        _fuzz_blindly(kind, corpus, case, seconds)
+        _fuzz_blindly(kind, corpus, case, end)
         return
     with atheris.instrument_imports(include=["keras_torch_convert"]):
         from . import readers  # noqa: F401
 
+    # Instrumenting takes a while, on a busy machine minutes.
+    seconds = max(1.0, end - time.monotonic())
     arguments = [
         "fuzz", str(corpus), f"-max_total_time={seconds:.0f}", f"-max_len={LONGEST_INPUT}",
         f"-rss_limit_mb={MEGABYTES}", f"-timeout={SECONDS_EACH}",
@@ -112,10 +113,10 @@ def _fuzz(kind: str, seconds: float, folder: Path) -> None:
     atheris.Fuzz()
 
 
-def _fuzz_blindly(kind: str, corpus: Path, folder: Path, seconds: float) -> None:
+def _fuzz_blindly(kind: str, corpus: Path, folder: Path, end: float) -> None:
     rng = random.Random(time.time_ns())
     seeds = [path.read_bytes() for path in sorted(corpus.iterdir())]
-    end, count = time.monotonic() + seconds, 0
+    count = 0
     while time.monotonic() < end:
         data = damaged(rng, rng.choice(seeds))
         kept = FOUND / f"{kind.replace(' ', '_')}-{os.getpid()}"
