@@ -41,3 +41,15 @@ def test_what_is_done_is_told_once(clock):
 def test_a_negative_limit_is_refused():
     with pytest.raises(ValueError, match="time_limit must not be negative, got -1"):
         TimeLimit(-1)
+
+
+def test_a_share_ends_earlier_and_says_the_whole_time(clock):
+    whole = TimeLimit(30)
+    clock[0] = 110
+    share = whole.share(2 / 3)
+    assert share.seconds == 30
+    assert not share.is_over
+    clock[0] = 120.1
+    assert share.is_over
+    assert not whole.is_over
+    assert not TimeLimit(None).share(0.5).is_over

@@ -451,8 +451,8 @@ class KerasPass(LayerTrials):
                          for names in self.config.excluded.get(leaf.display_name, ()))
         astray = lost or taken_back or not candidates
         has_choices = self.depth or any(choice.alternatives for choice in self.state.choices)
-        if astray and (leaf.display_name == self.config.link or
-                       (self.config.gives_up_at(leaf.display_name) and has_choices)):
+        if (astray and self.config.gives_up_at(leaf.display_name)
+                and (has_choices or self.config.link)):
             self.state.broken = leaf.display_name
             raise Backtrack(leaf.display_name)
         if not candidates and self.config.forced:

@@ -186,8 +186,8 @@ class PassConfig:
     `in_both_orders`, in vain; `trial_for` is the one for which this pass tries it.
 
     `accepted` are layers where the models differ, each with the reason, and `in_vain` blocks: no
-    choice is taken back for their sake. A pass for the sake of `link` ends there when that gets
-    nothing of torch's again. `limit` ends the pass when the time is up.
+    choice is taken back for their sake. A pass for the sake of `link` ends there, or before it,
+    where a layer gets nothing of torch's. `limit` ends the pass when the time is up.
 
     With `forced` torch's own outputs are put in the place of those that a layer computes; the trace
     must have kept them.
