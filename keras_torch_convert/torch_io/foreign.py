@@ -97,18 +97,22 @@ def foreign_tensors(tensors: Collection[SourceTensor]) -> str:
     """Recognize an adapter, which only changes the weights of a model, and codes of a quantization,
     whose numbers are no weights.
     """
-    if any(_ADAPTER.search(tensor.name) for tensor in tensors):
+    # All names at once: name by name takes ten times as long.
+    names = "\n".join([tensor.name for tensor in tensors])
+    if _ADAPTER.search(names):
         return (
             "is a LoRA adapter, which changes the weights of another model: give that model and "
             "ktc.read(..., adapter=) the folder that PEFT saved, or the model that PEFT merged "
             "(merge_and_unload)")
     for pattern, of_codes, name in _QUANTIZED:
+        if not re.search(pattern, names, re.MULTILINE):
+            continue
         found = next((one.name for one in tensors if re.search(pattern, one.name)), "")
         if found and any(one.dtype.startswith(of_codes) for one in tensors):
             return (f"is quantized ({name}: '{found}'), so its numbers are codes and no weights: "
                     "load it in its own library, dequantize it there (model.dequantize() in "
                     "transformers), and give that module or the file that it saves")
-    if any("flat_param" in tensor.name for tensor in tensors):
+    if "flat_param" in names:
         return ("has the flat parameters of FSDP, a part of them for each process: save a full "
                 "state dict there (FullStateDictConfig) and give that")
     return ""
