@@ -8,8 +8,8 @@ from typing import Any
 
 from ..keras_io.lazy_layout import lazy_layout
 from ..plan.derived_tensors import own_tensors
-from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
+from ..plan.recipe import tensors_read
 from ..rules.callbacks import Transfer, calls_for
 from ..rules.families.position_tables import Resize, check_resize, with_resized_tables
 from ..rules.layer import assign_pairs
@@ -55,10 +55,7 @@ def plan_of_pairs(pairs: Sequence[tuple[TorchLayer, TargetLayer]], target: Targe
 def with_both_sides(plan: Plan, source: Source, target: Target) -> Plan:
     """Add what a Plan from torch to Keras lacks: the arrays of both sides and the file layout."""
     keys = {assignment.key for assignment in plan.assignments}
-    expressions = (*(one.expression for one in plan.assignments),
-                   *(one.expression for one in plan.constants))
-    used = dict.fromkeys(name for one in expressions for name in tensors_of(one))
-    sources = {name: source[name].spec for name in used if name in source.tensors}
+    sources = {name: source[name].spec for name in tensors_read(plan) if name in source.tensors}
     targets = {key: variable.spec for key, variable in target.variables.items()}
     return replace(plan, sources={**sources, **plan.sources}, targets={**targets, **plan.targets},
                    layout=plan.layout or lazy_layout(target, keys))

@@ -11,6 +11,7 @@ from ..errors import AlignmentError, TransferError
 from ..plan.evaluation import Evaluation
 from ..plan.expressions import Expression, tensors_of
 from ..plan.plan import Plan
+from ..plan.recipe import tensors_read
 from ..spec.layer_groups import DEFAULT_SKIP_WEIGHTS, LayerGroups, group_by_layer, last_part
 from ..spec.source import Source
 from ..spec.target import Target, TargetVariable
@@ -157,9 +158,7 @@ def _arguments_for(plan: Plan, source: Source, target: Target) -> ClassicDiction
     skip_weights = tuple(_skipped_last_parts(source, layers_of))
     unstack = tuple(_to_unstack(group_by_layer(source, skip_weights), layers_of))
     groups = group_by_layer(source, skip_weights, unstack)
-    expressions = (*(one.expression for one in plan.assignments),
-                   *(one.expression for one in plan.constants))
-    used = {name for expression in expressions for name in tensors_of(expression)}
+    used = tensors_read(plan)
     filled = {layer for layers in layers_of.values() for layer in layers}
     arguments = ClassicDictionaries(
         unstack_weights=unstack, skip_weights=skip_weights,

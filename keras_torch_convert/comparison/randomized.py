@@ -20,6 +20,8 @@ import numpy.typing as npt
 from ..plan.executor import check_plan
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
+from ..running.keras_calls import run_keras_calls
+from ..running.randomize import draw_values
 from ..running.run import run_keras
 from ..spec.source import Source
 from ..spec.target import Target, TargetLayer
@@ -50,23 +52,18 @@ def random_values(module: Any, plan: Plan) -> dict[str, Any]:
     carried = {
         name for assignment in plan.assignments for name in tensors_of(assignment.expression)
     }
-    values: dict[str, Any] = {}
-    known: dict[int, Any] = {}
-    named = [
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False)
-    ]
     buffers = dict(module.named_buffers(remove_duplicate=False))
-    for name, tensor in named:
-        vector = sum(extent > 1 for extent in tensor.shape) <= 1
-        if name not in carried or not tensor.is_floating_point() or not vector:
-            continue
-        if id(tensor) not in known:
-            variance = buffers.get(f"{name.rpartition('.')[0]}.running_var".lstrip("."))
-            known[id(tensor)] = _random_value(
-                name.rpartition(".")[2], tensor.detach(), variance, generator)
-        values[name] = known[id(tensor)]
-    return values
+    named = (*module.named_parameters(remove_duplicate=False), *buffers.items())
+
+    def draw(name: str, tensor: Any) -> Any:
+        owner, _, last = name.rpartition(".")
+        variance = buffers.get(f"{owner}.running_var".lstrip("."))
+        return _random_value(last, tensor.detach(), variance, generator)
+
+    return draw_values(
+        ((name, tensor)
+         for name, tensor in named if name in carried and tensor.is_floating_point() and sum(
+             extent > 1 for extent in tensor.shape) <= 1), draw)
 
 
 def _random_value(last: str, tensor: Any, variance: Any, generator: Any) -> Any:
@@ -131,8 +128,11 @@ def unnoticed_swaps(target: Target, inputs: InputPair, held: dict[str, npt.NDArr
     Returns:
         The pairs, and the number of pairs that were not tried.
     """
+    outputs, _ = run_keras(target, inputs)
     called: dict[str, tuple[Any, ...]] = {}
-    outputs = _run_and_note(target, inputs, called)
+    for call in run_keras_calls(target, inputs.keras_call, inputs.keras_inputs).calls:
+        keys = tuple(tuple(round(value, 6) for value in key) for key in call.inputs)
+        called.setdefault(call.leaf.display_name if call.leaf else "", keys)
     alike: dict[Any, list[TargetLayer]] = {}
     for leaf in target.leaves():
         shapes = tuple(variable.shape for variable in leaf.variables)
@@ -152,24 +152,3 @@ def unnoticed_swaps(target: Target, inputs: InputPair, held: dict[str, npt.NDArr
         if (relative_change(swapped, outputs) or 0.0) < TOLERANCES.swap:
             found.append((one.display_name, other.display_name))
     return tuple(found), max(0, len(pairs) - MOST_SWAPS)
-
-
-def _run_and_note(target: Target, inputs: InputPair,
-                  called: dict[str, tuple[Any, ...]]) -> dict[str, npt.NDArray[Any]]:
-    """Return the Keras model's outputs; put into `called` the fingerprints of what each layer with
-    weights was given at its first call.
-    """
-    from ..running.fingerprint import fingerprint
-    from ..running.keras_values import eager_arrays, intercepted_calls
-
-    labels = {id(leaf.layer): leaf.display_name for leaf in target.leaves()}
-
-    def handle(layer: Any, call: Any, args: Any, kwargs: Any) -> Any:
-        label = labels.get(id(layer))
-        if label is not None and label not in called:
-            keys = (fingerprint(array) for array in eager_arrays((args, kwargs)) if array.size)
-            called[label] = tuple(tuple(round(value, 6) for value in key) for key in keys)
-        return call(*args, **kwargs)
-
-    with intercepted_calls(target, handle):
-        return run_keras(target, inputs)[0]

@@ -16,6 +16,7 @@ from ..errors import AlignmentError
 from ..plan.executor import check_plan
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
+from ..plan.recipe import tensors_read
 from ..rules.families.recurrent import RESETS_BEFORE, resets_before
 from ..running.keras_values import trial_values
 from ..spec.roles import role_of
@@ -222,9 +223,7 @@ def _unused(source: Source, whole: Plan) -> list[str]:
     """Return torch tensors that nothing takes and nothing excuses, those tied to one that is taken
     left out.
     """
-    expressions = [one.expression for one in whole.assignments]
-    expressions += [one.expression for one in whole.constants]
-    taken = {name for expression in expressions for name in tensors_of(expression)}
+    taken = set(tensors_read(whole))
     taken |= {name for group in source.tied if taken & set(group) for name in group}
     return [name for name in source if name not in taken and name not in whole.dropped]
 

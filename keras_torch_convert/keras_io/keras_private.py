@@ -41,12 +41,12 @@ def _class_attributes(layer_class: Any) -> tuple[frozenset[str], tuple[str, ...]
 
 def sublayers(layer: Any) -> list[Any]:
     """Return the layers directly below a layer, each once."""
-    return _unique(layer._flatten_layers(include_self=False, recursive=False))
+    return unique(layer._flatten_layers(include_self=False, recursive=False))
 
 
 def all_layers(layer: Any) -> list[Any]:
     """Return the layer itself and every layer below it, each once."""
-    return _unique(layer._flatten_layers())
+    return unique(layer._flatten_layers())
 
 
 def own_trainable_variables(layer: Any) -> list[Any]:
@@ -112,7 +112,8 @@ def inputs_of(node: Any) -> list[Any]:
     return list(node.keras_inputs if hasattr(node, "keras_inputs") else node.input_tensors)
 
 
-def _unique(layers: Any) -> list[Any]:
+def unique(layers: Any) -> list[Any]:
+    """Return layers in order, each once."""
     return list({id(layer): layer for layer in layers}.values())
 
 

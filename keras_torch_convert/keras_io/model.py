@@ -27,7 +27,8 @@ from ..errors import TargetError
 from ..spec.target import Target, TargetLayer, TargetVariable
 from ..util.text import join_names
 from .flattened import flattened_settings
-from .keras_private import ADAPTER_NAMES, attributes_of, built_ndim, own_variables, sublayers
+from .keras_private import (ADAPTER_NAMES, attributes_of, built_ndim, own_variables, sublayers,
+                            unique)
 from .weight_order import default_order
 
 Framework = Literal["keras", "tf_keras"]
@@ -211,7 +212,7 @@ class _Reader:
     adapters: dict[int, TargetVariable] = field(default_factory=dict)
 
     def top_level_layers(self, model: Any) -> list[TargetLayer]:
-        layers = [layer for layer in _unique(model.layers) if self.weights(layer)]
+        layers = [layer for layer in unique(model.layers) if self.weights(layer)]
         found = [
             self.layer(layer, f"{index}:{type(layer).__name__}")
             for index, layer in enumerate(layers)
@@ -318,10 +319,6 @@ class _Reader:
                 dtype=str(getattr(variable.dtype, "name", variable.dtype)),
                 trainable=bool(variable.trainable and layer.trainable), variable=variable)
         return self.known[id(variable)]
-
-
-def _unique(layers: Iterable[Any]) -> list[Any]:
-    return list({id(layer): layer for layer in layers}.values())
 
 
 def _own_weights(layer: Any, weights: list[Any], accounted: set[int]) -> list[Any]:

@@ -28,7 +28,7 @@ from .expressions import CallbackOutput, Expression, LayerCallback, Tensor, subs
 from .ledger import LedgerEntry, leftover_problems, make_ledger
 from .lower_callbacks import lower_callbacks
 from .plan import Plan
-from .recipe import Assignment, Constant, expressions_of
+from .recipe import Assignment, Constant, expressions_of, tensors_read
 
 Array = npt.NDArray[Any]
 Strict = Union[bool, Literal["target"]]
@@ -201,7 +201,7 @@ class _Check:
         """Return all that can be computed, in the target's order."""
         # What is dropped may be missing: nothing of it is wanted. Another file of the same
         # architecture lacks counters, for one.
-        named = dict.fromkeys(name for one in expressions_of(plan) for name in tensors_of(one))
+        named = tensors_read(plan)
         self.problems += [
             f"the plan names a tensor '{name}' that {self.source.origin} does not have"
             for name in named if name not in self.source

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from ..spec.file_layout import LazyLayout, TargetLayout
 from ..spec.tensor_spec import TensorSpec
-from .expressions import Expression
+from .expressions import Expression, tensors_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,11 @@ def expressions_of(plan: Recipe) -> list[Expression]:
     return [
         *(one.expression for one in plan.assignments), *(one.expression for one in plan.constants)
     ]
+
+
+def tensors_read(plan: Recipe) -> dict[str, None]:
+    """Return the names of the source's tensors that a Plan reads, each once, in order."""
+    return dict.fromkeys(name for one in expressions_of(plan) for name in tensors_of(one))
 
 
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)

@@ -40,14 +40,12 @@ class InputPair:
     notes: tuple[str, ...] = ()
 
     @contextmanager
-    def failures_reported(self, report: object = None, *,
-                          state: str = "model and files are as they were",
+    def failures_reported(self, *, state: str = "model and files are as they were",
                           remedy: str = "") -> Iterator[None]:
-        """Raise what goes wrong inside, where models run, as a PredictionError with `report`; pass
-        on other refusals of this package.
+        """Raise what goes wrong inside, where models run, as a PredictionError; pass on other
+        refusals of this package.
 
         Args:
-            report: What is known so far.
             state: In which state the model is.
             remedy: One more way to go on.
         """
@@ -65,7 +63,7 @@ class InputPair:
             "give inputs that both models take as sample=(torch inputs, Keras inputs)",
             "say how they are run (torch_call=, keras_call=)", remedy
         ]
-        raise PredictionError(f"{message}; {state}{bullets(filter(None, ways))}", report) from cause
+        raise PredictionError(f"{message}; {state}{bullets(filter(None, ways))}") from cause
 
     @contextmanager
     def blamed(self, side: str) -> Iterator[None]:

@@ -9,9 +9,24 @@ to.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 SEED = 20240229
+# What norms keep of the data that they met.
+STATISTICS = ("running_mean", "running_var")
+
+
+def draw_values(named: Iterable[tuple[str, Any]], draw: Callable[[str, Any],
+                                                                 Any]) -> dict[str, Any]:
+    """Return `draw(name, tensor)` by name; tied tensors share what the first of them got."""
+    known: dict[int, Any] = {}
+    values: dict[str, Any] = {}
+    for name, tensor in named:
+        if id(tensor) not in known:
+            known[id(tensor)] = draw(name, tensor)
+        values[name] = known[id(tensor)]
+    return values
 
 
 def randomized_values(module: Any, keep_ones: bool = False) -> dict[str, Any]:
@@ -35,24 +50,19 @@ def randomized_values(module: Any, keep_ones: bool = False) -> dict[str, Any]:
         for name, tensor in inner.named_parameters(recurse=False)
         if tensor.ndim == 3 and "Conv" not in type(inner).__name__
     }
-    values: dict[str, Any] = {}
-    known: dict[int, Any] = {}
-    for name, tensor in module.named_parameters(remove_duplicate=False):
-        if not tensor.is_floating_point():
-            continue
-        if id(tensor) not in known:
-            if keep_ones and tensor.ndim == 1 and bool((tensor == 1).all()):
-                known[id(tensor)] = tensor.detach().clone()
-            else:
-                known[id(tensor)] = _new_value(name, tensor, name in tables, name in banks,
-                                               generator)
-        values[name] = known[id(tensor)]
-    for name, tensor in module.named_buffers(remove_duplicate=False):
-        last = name.rsplit(".", maxsplit=1)[-1]
-        if last in ("running_mean", "running_var"):
-            made = torch.zeros_like if last == "running_mean" else torch.ones_like
-            values[name] = known.setdefault(id(tensor), made(tensor))
-    return values
+
+    def draw(name: str, tensor: Any) -> Any:
+        if not isinstance(tensor, torch.nn.Parameter):
+            return torch.zeros_like(tensor) if name.endswith("mean") else torch.ones_like(tensor)
+        if keep_ones and tensor.ndim == 1 and bool((tensor == 1).all()):
+            return tensor.detach().clone()
+        return _new_value(name, tensor, name in tables, name in banks, generator)
+
+    named = [(name, tensor) for name, tensor in module.named_parameters(remove_duplicate=False)
+             if tensor.is_floating_point()]
+    named += [(name, tensor) for name, tensor in module.named_buffers(remove_duplicate=False)
+              if name.rpartition(".")[2] in STATISTICS]
+    return draw_values(named, draw)
 
 
 def _new_value(name: str, tensor: Any, table: bool, bank: bool, generator: Any) -> Any:

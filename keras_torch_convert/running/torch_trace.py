@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from .fingerprint import Fingerprint, fingerprint
 from .isolation import twin_of
-from .randomize import SEED
+from .randomize import SEED, STATISTICS
 from .run import inference
 
 # Operations that give a tensor of the shape of another, without its values.
@@ -87,7 +87,8 @@ def trace_module(module: Any, values: dict[str, Any], call: Callable[[Any], Any]
     fitted = dict(values)
     with traced_twin(module, fitted, torch.float32) as (twin, own), _fitting_mode(own):
         call(twin)
-        fitted.update((name, own[name].clone()) for name in own if _is_statistic(name))
+        fitted.update(
+            (name, own[name].clone()) for name in own if name.rpartition(".")[2] in STATISTICS)
     with traced_twin(module, fitted, torch.float32) as (twin, own):
         recorder = Recorder(twin, own, keep_arrays)
         with recorder.recording():
@@ -98,10 +99,6 @@ def trace_module(module: Any, values: dict[str, Any], call: Callable[[Any], Any]
                 ]
     recorder.trace.units.sort(key=lambda unit: (unit.order, unit.is_module))
     return recorder.trace
-
-
-def _is_statistic(name: str) -> bool:
-    return name.rpartition(".")[2] in ("running_mean", "running_var")
 
 
 @contextmanager

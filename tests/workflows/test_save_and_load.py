@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.fresh_process import QUICKLY_COMPILED
+
 RUNS = Path(__file__).parents[1] / "helpers" / "keras_runs"
 WHOLE = [".h5", ".weights.h5", ".keras"]
 CASES = [
@@ -35,7 +37,7 @@ def run(script: str, framework: str, folder: Path, cases: list[Any]) -> str:
     environment = os.environ | {
         "KERAS_BACKEND": "tensorflow" if framework == "tf_keras" else framework,
         "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"
-    }
+    } | (QUICKLY_COMPILED if framework == "jax" else {})
     command = [sys.executable, str(RUNS / script), framework, str(folder), json.dumps(cases)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ from ...errors import AlignmentError
 from ...plan.derived_tensors import DerivedTensor
 from ...plan.expressions import tensors_of
 from ...plan.plan import Plan
+from ...plan.recipe import tensors_read
 from ...rules.families.flattened import HIDDEN
 from ...rules.families.position_tables import Resize, check_resize
 from ...spec.layer_groups import TorchLayer, group_by_layer
@@ -147,9 +148,7 @@ def _with_evidence(plan: Plan, source: Source, sides: Sides, pairs: tuple[Pair, 
                 f"{'; ' * bool(doubts[variable.key])}{doubts[variable.key]}")
         least = min(confidence[variable.display_name] for variable in layer.variables)
         evidence.setdefault(layer.display_name, _describe_match(torch_layer, one, least))
-    expressions = (*(one.expression for one in plan.assignments),
-                   *(one.expression for one in plan.constants))
-    used = {name for expression in expressions for name in tensors_of(expression)}
+    used = tensors_read(plan).keys()
     tied = {name: names for names in source.tied for name in names}
     left_over = tuple(name for name in source
                       if name not in plan.dropped and not used & {name, *tied.get(name, ())})
