@@ -79,6 +79,47 @@ def cast(source: NDArray[Any], source_type: str, target_type: str,
     """
 
 
+def decode_floats(codes: NDArray[Any], format: str, scales: NDArray[Any], columns: int,
+                  block_rows: int, block_columns: int, dtype: str, /) -> NDArray[generic]:
+    """Decode small floating-point numbers, times one factor for each block, rounded once.
+
+    Args:
+        codes: uint8 (rows, bytes), each row contiguous.
+        format: "float8_e4m3fn", "float8_e5m2", or "float4_e2m1fn", two in a byte, the lower half
+            first.
+        scales: float32, one for each block.
+        columns: Numbers in a row.
+        block_rows: Rows of a block; the last ones may have fewer.
+        block_columns: Columns of a block.
+        dtype: "bfloat16" (which comes as uint16), "float16" or "float32".
+
+    Raises:
+        TypeError: Another format or dtype, or arrays of other types.
+        ValueError: Shapes that do not fit each other.
+    """
+
+
+def decode_whole(words: NDArray[Any], scales: NDArray[Any], zeros: NDArray[Any],
+                 groups: NDArray[Any], bits: int, packs_rows: bool, dtype: str,
+                 /) -> NDArray[generic]:
+    """Decode (code - zero) * scale from whole numbers that are packed into words, rounded once.
+
+    Args:
+        words: uint32, each row contiguous.
+        scales: float32 (groups, columns).
+        zeros: float32 of the same shape.
+        groups: int32, the group of each row.
+        bits: 4 or 8.
+        packs_rows: The codes of a word are rows, the lowest bits first. Otherwise they are columns
+            in the order of AWQ, those of even numbers first.
+        dtype: As in `decode_floats`.
+
+    Raises:
+        TypeError: Another dtype, or arrays of other types.
+        ValueError: Shapes that do not fit each other, other bits, or a group that is not there.
+    """
+
+
 def compare(first: NDArray[Any], second: NDArray[Any], /) -> tuple[float, float, int]:
     """Compare two float32 or two float64 arrays of one shape.
 

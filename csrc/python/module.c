@@ -31,9 +31,10 @@ static int
 methods_exec(PyObject *module)
 {
     PyMethodDef *const tables[] = {
-        ktc_py_collect_methods,     ktc_py_align_methods,  ktc_py_static_methods,
-        ktc_py_permute_methods,     ktc_py_cast_methods,   ktc_py_compare_methods,
-        ktc_py_fingerprint_methods, ktc_py_stream_methods, ktc_py_instruction_set_methods,
+        ktc_py_collect_methods,         ktc_py_align_methods,       ktc_py_static_methods,
+        ktc_py_permute_methods,         ktc_py_cast_methods,        ktc_py_compare_methods,
+        ktc_py_dequantize_methods,      ktc_py_fingerprint_methods, ktc_py_stream_methods,
+        ktc_py_instruction_set_methods,
     };
     for (size_t index = 0; index < sizeof(tables) / sizeof(tables[0]); index++) {
         if (PyModule_AddFunctions(module, tables[index]) < 0) {

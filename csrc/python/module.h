@@ -11,6 +11,7 @@ extern PyMethodDef ktc_py_static_methods[];
 extern PyMethodDef ktc_py_permute_methods[];
 extern PyMethodDef ktc_py_cast_methods[];
 extern PyMethodDef ktc_py_compare_methods[];
+extern PyMethodDef ktc_py_dequantize_methods[];
 extern PyMethodDef ktc_py_fingerprint_methods[];
 extern PyMethodDef ktc_py_stream_methods[];
 extern PyMethodDef ktc_py_instruction_set_methods[];

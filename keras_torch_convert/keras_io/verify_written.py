@@ -27,7 +27,7 @@ import numpy.typing as npt
 from ..errors import SaveError
 from ..spec.file_layout import FileLayout, StoredArray
 from ..spec.target import Target, TargetLayer
-from ..util.values_at_offsets import ValueStream, Widened, same_bits
+from ..util.values_at_offsets import Streamed, ValueStream, same_bits
 from .hdf5_reader import Hdf5File
 from .keras_save import has_weights_alone
 from .values import read_values
@@ -35,7 +35,7 @@ from .weight_order import default_legacy_order
 from .weights_file import attributes_of, name_list, open_weights, reading
 
 # The values of one variable in C order, of its size and of any shape.
-Values = Callable[[], npt.NDArray[Any] | Widened]
+Values = Callable[[], Streamed]
 _SAVED = "the saved file"
 # The groups of a file by the name of the layer they belong to and by what arrays they hold.
 _Groups = dict[tuple[str | None, tuple[Any, ...]], list[str]]
@@ -59,7 +59,7 @@ class _SavedFile:
                 raise SaveError(
                     f"{array.path} reads back from the saved file with other values than expected")
 
-    def holds(self, array: StoredArray, values: npt.NDArray[Any] | Widened) -> bool:
+    def holds(self, array: StoredArray, values: Streamed) -> bool:
         """Return whether the file holds these bits, in an array of this type and shape."""
         found = self._open(array.path)
         return _is_like(found, array) and self._holds(found, values)
@@ -67,7 +67,7 @@ class _SavedFile:
     def _open(self, path: str) -> Any:
         return h5py.h5d.open(self.opened.file.id, path.encode("utf-8"))
 
-    def _holds(self, found: Any, values: npt.NDArray[Any] | Widened) -> bool:
+    def _holds(self, found: Any, values: Streamed) -> bool:
         offset = found.get_offset()
         if offset is None or self.opened.start is None:
             # Without values, in pieces, or packed.

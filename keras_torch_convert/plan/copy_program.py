@@ -72,6 +72,17 @@ class CopyRegion:
         """Return for each axis of the result the entries that the region fills."""
         return _by_axis(self.start, self._loops())
 
+    def in_box(self, shape: Shape, grain: Shape) -> tuple[list[tuple[int, int]], CopyRegion]:
+        """Return the range of entries along each axis of a base of `shape` that the region takes,
+        from a multiple of `grain` on, and the region as one of that box alone.
+        """
+        box = []
+        for (first, loops), extent, step in zip(self.base_entries(), shape, grain, strict=True):
+            last = first + sum(stride * (count - 1) for count, stride in loops)
+            box.append((first - first % step, min(last - last % step + step, extent)))
+        start = tuple(first - low for first, (low, _) in zip(self.base_start, box, strict=True))
+        return box, replace(self, base_start=start)
+
     def _base_loops(self) -> list[_Loop]:
         return [(loop.base_axis, loop.count, loop.base_step) for loop in self.loops]
 
@@ -200,6 +211,17 @@ def _part(region: CopyRegion, loop: LoopAxis, low: int, high: int) -> CopyRegion
         _put(region.base_start, base_axis, region.base_start[base_axis] + low * loop.base_step),
         _put(region.start, axis, region.start[axis] + low * loop.step),
         tuple(one for one in narrowed if one.count != 1))
+
+
+def split(region: CopyRegion, size: int) -> Iterator[CopyRegion]:
+    """Yield parts of at most `size` elements that follow each other along the first loops."""
+    if region.size <= size:
+        yield region
+        return
+    loop = region.loops[0]
+    step = max(1, size // (region.size // loop.count))
+    for low in range(0, loop.count, step):
+        yield from split(_part(region, loop, low, min(low + step, loop.count)), size)
 
 
 def scattered(operand: CopyProgram, axis: int, start: int, shape: Shape) -> CopyProgram:

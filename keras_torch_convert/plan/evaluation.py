@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,19 @@ from ..spec.dtypes import NUMPY_TYPES, native
 from ..spec.source import Source, SourceTensor
 from ..spec.tensor_spec import Shape
 from ..util.mapped_memory import cuts_noticed
-from ..util.values_at_offsets import HALVES, Widened
+from ..util.values_at_offsets import HALVES, Pieces, Streamed, Widened
 from .casting import CASTABLE, Losses, cast, is_exact
-from .copy_program import CopyProgram, CopyRegion, move
-from .expressions import (CallbackOutput, Computation, Expression, Fill, LayerCallback, Tensor,
-                          compile_program)
+from .copy_program import CopyProgram, CopyRegion, move, split
+from .expressions import (CallbackOutput, Computation, Dequantize, Expression, Fill, LayerCallback,
+                          Tensor, compile_program, substituted, tensors_of)
 
 Array = npt.NDArray[Any]
 # Pairs of source and target.
 Copies = list[tuple[Array, Array]]
 # float32 does not hold all of their values.
 _WIDE = frozenset({"float64", "int32", "int64", "uint32", "uint64"})
+# Quantized weights are decoded in boxes of so many elements.
+_BOX_SIZE = 2**20
 
 
 @dataclass(slots=True)
@@ -87,6 +90,8 @@ class Evaluation:
                 for operand in base.children():
                     self.check_dtypes(operand, "float64")
             else:
+                if isinstance(base, Dequantize):
+                    base.check_types([self._dtype(part) for part in self._parts(base)])
                 check_castable(self._dtype(base), dtype)
 
     def values(self, expression: Expression, dtype: str, label: str, losses: Losses | None = None,
@@ -108,7 +113,11 @@ class Evaluation:
             ValueError: Finite values do not fit the dtype, or finite numbers make an infinite or
                 undefined one.
         """
+        if (decoded := self._decoded(expression)) is not None:
+            return decoded[0].values(decoded[1], dtype, label, losses, into)
         program = self.program(expression)
+        if any(isinstance(base, Dequantize) for base in program.bases):
+            return self._decoded_values(program, dtype, label, losses, into)
         bases = [self._base(base) for base in program.bases]
         dtypes = [self._dtype(base) for base in program.bases]
         if into is not None and any(np.may_share_memory(base, into) for base in bases):
@@ -145,17 +154,27 @@ class Evaluation:
             (region.base_view(bases[region.base]), region.view(into)) for region in program.regions
         ]
 
-    def stored_view(self, expression: Expression, dtype: str) -> Array | Widened | None:
-        """Return the values in C order as a view on the source, without a copy; None when they must
-        be computed, put together, or cast in another way than from half precision to float32.
+    def stored_view(self, expression: Expression, dtype: str) -> Streamed | None:
+        """Return the values in C order as a view on the source, without a copy, or in pieces that
+        are decoded; None when they must be computed, put together, or cast in another way than from
+        half precision to float32.
 
         The view has an axis for each loop of the copy.
         """
+        if (decoded := self._decoded(expression)) is not None:
+            return decoded[0].stored_view(decoded[1], dtype)
         program = self.program(expression)
         base = program.bases[0] if len(program.bases) == 1 else None
-        if not isinstance(base, Tensor) or not program.is_one_view():
+        if not isinstance(base, (Tensor, Dequantize)) or not program.is_one_view():
             return None
         stored = self._dtype(base)
+        if isinstance(base, Dequantize):
+            if not is_exact(stored, dtype):
+                return None
+            itemsize = NUMPY_TYPES[dtype].itemsize
+            return Pieces(
+                prod(program.shape) * itemsize,
+                lambda: self._cast_parts(base, program.regions[0], dtype, "", None))
         if stored != dtype and (stored not in HALVES or dtype != "float32"):
             return None
         view = program.regions[0].base_view(self.read(self.source[base.name]))
@@ -171,6 +190,54 @@ class Evaluation:
                 f"{values.shape}")
         return values
 
+    def _decoded(self, expression: Expression) -> tuple[Evaluation, Expression] | None:
+        """Return an expression over one decoded tensor as one over what it is decoded from, and
+        what evaluates that.
+        """
+        names = tensors_of(expression)
+        read = self.source[names[0]].read if len(names) == 1 else None
+        if not isinstance(read, Decoded):
+            return None
+        self.reads += 1
+        return read.evaluation, substituted(expression, {names[0]: read.expression})
+
+    def _decoded_values(self, program: CopyProgram, dtype: str, label: str, losses: Losses | None,
+                        into: Array | None) -> Array:
+        """Return the values of a program with bases that are decoded, box by box."""
+        result = np.empty(program.shape,
+                          NUMPY_TYPES[dtype].newbyteorder("=")) if into is None else into
+        for region in program.regions:
+            base = program.bases[region.base]
+            if isinstance(base, Dequantize):
+                parts = split(region, _BOX_SIZE)
+                values = self._cast_parts(base, region, dtype, label, losses)
+            else:
+                parts, array = iter((region,)), region.base_view(self._base(base))
+                values = iter((cast(array, self._dtype(base), dtype, label, losses),))
+            for part, found in zip(parts, values, strict=True):
+                _core.copy_strided(found, part.view(result))
+        return result
+
+    def _cast_parts(self, base: Dequantize, region: CopyRegion, dtype: str, label: str,
+                    losses: Losses | None) -> Iterator[Array]:
+        """Yield the parts of a region, decoded and cast, with an axis for each loop."""
+        operands = self._parts(base)
+        stored = [self.read(self.source[one.name]) for one in operands]
+        shape = self._base_shape(base)
+        grain = base.grain(shape)
+        with cuts_noticed(*stored):
+            prepared = base.prepared(stored, [self._dtype(one) for one in operands])
+            for part in split(region, _BOX_SIZE):
+                box, moved = part.in_box(shape, grain)
+                found = moved.base_view(base.decode(prepared, shape, box))
+                yield cast(found, base.dtype, dtype, label, losses)
+
+    def _parts(self, base: Dequantize) -> list[Tensor]:
+        operands = [one for one in base.parts if isinstance(one, Tensor)]
+        if len(operands) < len(base.parts):
+            raise ValueError("only tensors of the source are decoded, as they are stored")
+        return operands
+
     def _base_shape(self, base: Expression) -> Shape:
         if isinstance(base, (Tensor, CallbackOutput)):
             return self.shape(base)
@@ -184,6 +251,8 @@ class Evaluation:
                 return self._result(base).dtype.name
             case Fill():
                 return "float64"
+            case Dequantize():
+                return base.dtype
             case _:
                 return "float64" if any(
                     self._is_wide(operand) for operand in base.children()) else "float32"
@@ -221,6 +290,27 @@ class Evaluation:
         results = self.results[output.callback]
         assert results is not None
         return results[output.index]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """Reads a source tensor that is decoded from others: its `SourceTensor.read`.
+
+    Attributes:
+        evaluation: Over the tensors that it is decoded from.
+        expression: How.
+        dtype: The type of the tensor.
+        name: What it is called in messages.
+    """
+
+    evaluation: Evaluation
+    expression: Expression
+    dtype: str
+    name: str
+
+    def __call__(self) -> Array:
+        """Return all values, a new array."""
+        return self.evaluation.values(self.expression, self.dtype, self.name)
 
 
 def check_castable(source_type: str, target_type: str) -> None:

@@ -18,7 +18,7 @@ from ..spec.source import Source, SourceTensor, expect
 from ..spec.target import Target, TargetVariable
 from ..util.mapped_memory import in_memory
 from ..util.text import join_names
-from ..util.values_at_offsets import Widened
+from ..util.values_at_offsets import Streamed
 from .callback_tracing import ArraySpec
 from .callbacks import apply_callbacks
 from .casting import CASTABLE, Losses
@@ -46,7 +46,7 @@ class _Work:
         """Return the values in the variable's own shape and dtype; see `CheckedPlan.writes`."""
         return self._computed(into).view(numpy_dtype(self.variable.dtype))
 
-    def stored(self) -> Array | Widened:
+    def stored(self) -> Streamed:
         """Return the values in C order and in their bits (bfloat16 as uint16), a view on the source
         where they are only moved or widened.
         """
@@ -122,7 +122,7 @@ class CheckedPlan:
         for work in self._work:
             yield work.variable, work.copies
 
-    def by_key(self) -> dict[str, Callable[[], Array | Widened]]:
+    def by_key(self) -> dict[str, Callable[[], Streamed]]:
         """Return for each key the function that gives its values, in C order and of any shape.
 
         bfloat16 comes as its bits, and what is only moved or widened as a read-only view on the

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..spec.source import SourceTensor
 from .mapped_file import FilePath
+from .quantized import ADVICE
 
 _GIVE_TORCH = "give the PyTorch checkpoint or module that it was made from"
 _TF_CHECKPOINT = ("is a TensorFlow checkpoint; load it with the library that ported the model to "
@@ -110,8 +111,7 @@ def foreign_tensors(tensors: Collection[SourceTensor]) -> str:
         found = next((one.name for one in tensors if re.search(pattern, one.name)), "")
         if found and any(one.dtype.startswith(of_codes) for one in tensors):
             return (f"is quantized ({name}: '{found}'), so its numbers are codes and no weights: "
-                    "load it in its own library, dequantize it there (model.dequantize() in "
-                    "transformers), and give that module or the file that it saves")
+                    f"{ADVICE}")
     if "flat_param" in names:
         return ("has the flat parameters of FSDP, a part of them for each process: save a full "
                 "state dict there (FullStateDictConfig) and give that")

@@ -11,15 +11,18 @@ from ..spec.layer_order import is_sorted, is_telltale, natural_order
 from ..spec.source import Source, SourceTensor
 from ..util.text import join_names, plural, shorten
 from .foreign import foreign_tensors
+from .mapped_file import FilePath
 from .networks import choose_network, is_bookkeeping
 from .pickle_values import short
+from .quantized import decoded
 from .wrappers import Unwrapped, choice_note, plain_names
 
 _NAME_WIDTH = 60
 
 
 def named_source(tensors: Sequence[SourceTensor], *, origin: str, others: Sequence[str] = (),
-                 unwrapped: Unwrapped | None = None, sorted_format: bool = False) -> Source:
+                 unwrapped: Unwrapped | None = None, sorted_format: bool = False,
+                 folder: FilePath | None = None) -> Source:
     """Make a Source of a file or a state dict, with layers in natural order when theirs was lost.
 
     Args:
@@ -28,7 +31,10 @@ def named_source(tensors: Sequence[SourceTensor], *, origin: str, others: Sequen
         others: Names of what was found beside them and is no tensor, for a note.
         unwrapped: How they were found in a checkpoint.
         sorted_format: The format sorts by name. Without it the names themselves must tell.
+        folder: Where a file lies, whose config.json says how weights are quantized.
     """
+    _by_name(tensors, origin)
+    tensors, decoded_notes = decoded(tensors, origin, folder)
     if fault := foreign_tensors(tensors):
         raise SourceError(f"{origin}: {fault}")
     found = unwrapped or Unwrapped(tensors)
@@ -44,7 +50,7 @@ def named_source(tensors: Sequence[SourceTensor], *, origin: str, others: Sequen
         wrapper = _inside(wrapper, chosen.network)
     notes = [choice_note(wrapper, wrappers)] if wrappers else []
     tensors, prefix, cut_notes = _cut(chosen.tensors, "model" if found.of_lightning else "")
-    notes += cut_notes
+    notes += [*cut_notes, *decoded_notes]
     by_name = _by_name(tensors, origin)
     if others:
         notes.append(others_note(others))

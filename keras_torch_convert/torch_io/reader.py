@@ -134,7 +134,8 @@ def _plain_source(path: FilePath, tensors: list[SourceTensor], wrapper: str | No
     if not tensors:
         raise SourceError(f"{path}: no tensors in it")
     source = named_source(tensors, origin=str(path), unwrapped=Unwrapped(None, network=wrapper),
-                          sorted_format=sorted_format)
+                          sorted_format=sorted_format,
+                          folder=path if path.is_dir() else path.parent)
     return replace(source, path=local(path))
 
 

@@ -17,17 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import SaveError
 from ..spec.tensor_spec import TensorSpec
 from ..util.atomic_file import AtomicFile
 from ..util.hash_workers import Digests, HashWorkers
-from ..util.values_at_offsets import ValueStream, Widened, reserve, same_bits
+from ..util.values_at_offsets import Streamed, ValueStream, reserve, same_bits
 from .mapped_file import MappedFile
 from .safetensors import open_safetensors
 
-Values = Callable[[], npt.NDArray[Any] | Widened]
+Values = Callable[[], Streamed]
 # Name in the file and bytes of an element, by PyTorch's name of the type.
 _TYPES = {
     "bool": ("BOOL", 1), "uint8": ("U8", 1), "int8": ("I8", 1), "int16": ("I16", 2),

@@ -35,7 +35,8 @@ def read_checkpoint(checkpoint: Checkpoint, wrapper: str | None = None) -> Sourc
     """Read the weights of a PyTorch file. Errors as in `stored_tensors`."""
     tensors, others, found = stored_tensors(checkpoint, wrapper)
     path = checkpoint.file.path
-    source = named_source(tensors, origin=str(path), others=others, unwrapped=found)
+    source = named_source(tensors, origin=str(path), others=others, unwrapped=found,
+                          folder=path.parent)
     return replace(source, path=local(path), placeholders=checkpoint.foreign)
 
 

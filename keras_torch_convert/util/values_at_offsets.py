@@ -53,6 +53,26 @@ class Widened:
             return np.asarray(_core.cast(self.values, self.dtype, "float32")[0], dtype)
 
 
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Values that are computed piece by piece when they are wanted.
+
+    Attributes:
+        nbytes: The bytes of all.
+        make: Gives the pieces, which follow each other in C order.
+    """
+
+    nbytes: int
+    make: Callable[[], Iterator[npt.NDArray[Any]]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(np.concatenate([piece.ravel() for piece in self.make()]), dtype)
+
+
+# What a stream takes.
+Streamed = npt.NDArray[Any] | Widened | Pieces
+
+
 def write_all(descriptor: int, data: Any, offset: int) -> None:
     """Write bytes at an offset, however many calls the system needs."""
     view = memoryview(data).cast("B")
@@ -100,16 +120,19 @@ class ValueStream:
         self.written = written
         self.buffer = np.empty(BUFFER_BYTES, np.uint8)
 
-    def write(self, values: npt.NDArray[Any] | Widened, offset: int) -> None:
+    def write(self, values: Streamed, offset: int) -> None:
         """Write all values, in C order, from `offset` on.
 
         Raises SourceError when the file that they are read from is cut meanwhile.
         """
-        self._stream(_core.write_values, values, offset)
+        for piece, start in _pieces(values, offset):
+            self._stream(_core.write_values, piece, start)
 
-    def holds(self, values: npt.NDArray[Any] | Widened, offset: int) -> bool:
+    def holds(self, values: Streamed, offset: int) -> bool:
         """Return whether just these bits stand in the file from `offset` on. Raises as `write`."""
-        return bool(self._stream(_core.holds_values, values, offset))
+        return all(
+            self._stream(_core.holds_values, piece, start)
+            for piece, start in _pieces(values, offset))
 
     def _stream(self, function: Callable[..., Any], values: npt.NDArray[Any] | Widened,
                 offset: int) -> Any:
@@ -164,6 +187,12 @@ def _staged(values: npt.NDArray[Any],
                 _core.copy_strided(source[first:first + slab], target[first:first + slab])
             mapping.give_back(source[first:first + slab])
         yield start * row, part
+
+
+def _pieces(values: Streamed, offset: int) -> Iterator[tuple[npt.NDArray[Any] | Widened, int]]:
+    for piece in values.make() if isinstance(values, Pieces) else (values,):
+        yield piece, offset
+        offset += piece.nbytes
 
 
 def same_bits(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:

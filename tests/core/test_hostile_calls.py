@@ -95,6 +95,12 @@ def unaligned(dtype: str = "f8") -> np.ndarray:
     return np.zeros(8 * np.dtype(dtype).itemsize + 1, "u1")[1:].view(dtype)
 
 
+CODES = np.zeros((4, 8), np.uint8)
+MANY = np.broadcast_to(CODES[:1], (2**60, 8))
+FACTORS = np.ones((4, 1), np.float32)
+WORDS = np.zeros((1, 8), np.uint32)
+ONES = np.ones((2, 8), np.float32)
+GROUPS = np.array([0, 1] * 4, np.int32)
 OBJECTS = np.array([object() for _ in range(8)], object)
 RECORDS = np.zeros(4, [("a", "f4"), ("b", "O")])
 MOST = 2**63 - 1
@@ -238,6 +244,35 @@ STREAM(np.zeros(9, "u2"), None, (FILE, 0), bytearray(4096), None, "uint16")
 STREAM(np.zeros(9, "u2"), None, (FILE, MOST - 18), bytearray(4096), None, "bfloat16")
 STREAM([1.0], None, (FILE, 0), bytearray(4096), None, None)
 STREAM(np.zeros(2, "V100000"), None, (FILE, 0), bytearray(4096), None, None)
+decode_floats(CODES, "float8_e4m3fn", grid().astype("f4"), 8, 1, 8, "float32")
+decode_floats(CODES, "float8_e4m3fn", FACTORS, 9, 1, 9, "float32")
+decode_floats(CODES, "float4_e2m1fn", FACTORS, 17, 1, 17, "float32")
+decode_floats(CODES, "float8_e4m3fn", FACTORS, -1, 1, 8, "float32")
+decode_floats(CODES, "float8_e4m3fn", FACTORS, 8, 0, 8, "float32")
+decode_floats(CODES, "float8_e4m3fn", FACTORS, 8, 1, -8, "float32")
+decode_floats(CODES, "float8_e4m3fn", FACTORS, 8, MOST, 8, "float32")
+decode_floats(CODES, "float8_e4m3fn", FACTORS, 2**64, 1, 8, "float32")
+decode_floats(CODES, "float8_e4m3", FACTORS, 8, 1, 8, "float32")
+decode_floats(CODES, "float8_e4m3fn", FACTORS, 8, 1, 8, "float64")
+decode_floats(CODES[:, ::2], "float8_e4m3fn", FACTORS, 4, 1, 4, "float32")
+decode_floats(CODES.view("i1").astype("i4"), "float8_e4m3fn", FACTORS, 8, 1, 8, "float32")
+decode_floats(CODES[0], "float8_e4m3fn", FACTORS, 8, 1, 8, "float32")
+decode_floats(MANY, "float8_e5m2", FACTORS[:1], 8, MOST, 8, "float32")
+decode_floats(CODES, "float8_e4m3fn", FACTORS, Evil(fail), 1, 8, "float32")
+decode_floats(None, "float8_e4m3fn", FACTORS, 8, 1, 8, "float32")
+decode_floats()
+decode_whole(WORDS, ONES, ONES, GROUPS, 5, True, "float32")
+decode_whole(WORDS, ONES[:, :4], ONES, GROUPS, 4, True, "float32")
+decode_whole(WORDS, ONES, ONES[:1], GROUPS, 4, True, "float32")
+decode_whole(WORDS, ONES, ONES, GROUPS[:-1], 4, True, "float32")
+decode_whole(WORDS, ONES, ONES, GROUPS + 2, 4, True, "float32")
+decode_whole(WORDS, ONES, ONES, GROUPS - 1, 4, True, "float32")
+decode_whole(WORDS, ONES, ONES, GROUPS, 4, False, "float32")
+decode_whole(WORDS, ONES, ONES, GROUPS, 4, True, "int8")
+decode_whole(WORDS.astype("i8"), ONES, ONES, GROUPS, 4, True, "float32")
+decode_whole(unaligned("u4").reshape(1, 8), ONES, ONES, GROUPS, 4, True, "float32")
+decode_whole(WORDS, np.ones((0, 8), "f4"), np.ones((0, 8), "f4"), GROUPS, 4, True, "float32")
+decode_whole(WORDS, ONES, ONES, GROUPS, 4, Evil(fail), "float32", 1)
 stack_by_layer(["a"], [], [], [])
 stack_by_layer([Text("a")], [1], [], [])
 stack_by_layer(["\ud800"], [1], [], [])
@@ -603,6 +638,33 @@ class Maker:
     def a_wanted(self) -> Any:
         return tuple(self.of("float") for _ in range(self.random.choice([5] * 9 + [4])))
 
+    def a_codes(self) -> Any:
+        codes = np.zeros(self.random.choice([(4, 8), (1, 3), (0, 2), (5, 40)]), np.uint8)
+        return self.bent(codes) if self.random.random() < 0.3 else codes
+
+    def a_words32(self) -> Any:
+        words = np.zeros(self.random.choice([(1, 8), (2, 8), (0, 8)]), np.uint32)
+        return self.bent(words) if self.random.random() < 0.3 else words
+
+    def a_factors(self) -> Any:
+        factors = np.ones(self.random.choice([(4, 1), (2, 8), (1, 1), (1, 8)]), np.float32)
+        return self.bent(factors) if self.random.random() < 0.3 else factors
+
+    def a_groups(self) -> Any:
+        return np.array(self.random.choices([0, 0, 0, 0, 0, 1, 2, -1], k=8), np.int32)
+
+    def a_bits(self) -> Any:
+        return self.random.choice([4, 4, 8, 0, 32])
+
+    def a_size(self) -> Any:
+        return self.random.choice([1, 1, 4, 8, 8, 40, self.a_int()])
+
+    def a_format(self) -> Any:
+        return self.random.choice(["float8_e4m3fn", "float8_e5m2", "float4_e2m1fn", self.a_text()])
+
+    def a_target(self) -> Any:
+        return self.random.choice(["float32", "float16", "bfloat16", self.a_text()])
+
     def a_objects(self) -> Any:
         return self.random.choice([self.a_names, lambda: [1, "a"], lambda: (1.0,), self.a_junk])()
 
@@ -629,8 +691,10 @@ KINDS: dict[str, str] = {
         "array origin pair buffer step widened", "assign": "starts words weights alone count float",
     "name_similarities": "starts words starts words weights ones ones", "name_patterns":
         "starts words starts words matched ones ones", "stack_by_layer": "names items names names",
-    "move_stage": "names rules rules int", "are_exactly": "objects types",
-    "use_instruction_set": "text", "instruction_set": "", "instruction_sets": "",
+    "decode_floats": "codes format factors size size size target", "decode_whole":
+        "words32 factors factors groups bits int target", "move_stage": "names rules rules int",
+    "are_exactly": "objects types", "use_instruction_set": "text", "instruction_set": "",
+    "instruction_sets": "",
 }
 FREQUENT = [name for name in KINDS if "instruction" not in name]
 

@@ -25,6 +25,8 @@ SQUARE = np.arange(10000, dtype=np.float32).reshape(100, 100)
 TARGET = np.zeros((100, 100), np.float32)
 HALVES = np.arange(1000, dtype=np.uint16)
 BUFFER = np.zeros(5000, np.uint8)
+CODES, FACTORS = np.zeros((100, 100), np.uint8), np.ones((100, 1), np.float32)
+WORDS, GROUPS = np.zeros((25, 100), np.uint32), np.arange(100, dtype=np.int32)
 OPENED = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the tests run
 SCRATCH_FILE = OPENED.fileno()
 NAMES = [f"block{number}.conv.{kind}" for number in range(50) for kind in ("weight", "bias")]
@@ -162,6 +164,21 @@ CALLS: dict[str, list[Callable[[], object]]] = {
         lambda: _core.stack_by_layer(NAMES, NAMES, (), []),  # type: ignore[arg-type]
         lambda: _core.stack_by_layer(NAMES, [], [], []),
         lambda: _core.stack_by_layer(NAMES, (), [], [])  # type: ignore[arg-type]
+    ],
+    "decode_floats": [
+        lambda: _core.decode_floats(CODES, "float8_e5m2", FACTORS, 100, 1, 100, "bfloat16"),
+        lambda: _core.decode_floats(CODES, "float8_e5m2", FACTORS[:9], 100, 1, 100, "bfloat16"),
+        lambda: _core.decode_floats(CODES, "float8_e5m2", FACTORS, 100, 1, 100, "int8"),
+        lambda: _core.decode_floats(CODES, "float8", FACTORS, 100, 1, 100, "bfloat16"),
+        lambda: _core.decode_floats(CODES, "float8_e5m2", FACTORS, "1", 1, 100, "bfloat16"
+                                   )  # type: ignore[arg-type]
+    ],
+    "decode_whole": [
+        lambda: _core.decode_whole(WORDS, SQUARE, SQUARE, GROUPS, 8, True, "float16"),
+        lambda: _core.decode_whole(WORDS, SQUARE, SQUARE, GROUPS + 100, 8, True, "float16"),
+        lambda: _core.decode_whole(WORDS, SQUARE, SQUARE, GROUPS[1:], 8, True, "float16"),
+        lambda: _core.decode_whole(WORDS, SQUARE, TARGET[1:], GROUPS, 8, True, "float16"),
+        lambda: _core.decode_whole(WORDS, SQUARE, SQUARE, GROUPS, 8, True, "text")
     ],
     "move_stage": [
         lambda: _core.move_stage(LAYERS, {"conv": -1, "stack0": {"idle": 1}}, {"idle": 1}, 2),

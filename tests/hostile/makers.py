@@ -71,6 +71,8 @@ def safetensors(rng: random.Random, folder: Path) -> Path:
             "dtype": dtype, "shape": shape, "data_offsets": [position, end]
         }
         position = end
+    if rng.random() < 0.3:
+        position = _add_quantized(rng, folder, header, position)
     if rng.random() < 0.5:
         header = altered(rng, header, rng.choice((1, 1, 3)))
     text = json.dumps(header).encode()
@@ -79,6 +81,31 @@ def safetensors(rng: random.Random, folder: Path) -> Path:
     size = len(text) if rng.random() < 0.9 else rng.choice((0, 1, 2**31, 2**63, 2**64 - 1))
     data = size.to_bytes(8, "little") + text + rng.randbytes(position)
     return _written(folder / "net.safetensors", damaged(rng, data) if rng.random() < 0.2 else data)
+
+
+def _add_quantized(rng: random.Random, folder: Path, header: dict[str, Any], position: int) -> int:
+    """Add the tensors of a quantized weight, and a configuration; return where they end."""
+    parts = rng.choice((
+        {"weight": ("F8_E4M3", [4, 6]), "weight_scale_inv": ("F32", [1, 1])},
+        {"w_blocks": ("U8", [1, 2, 2, 16]), "w_scales": ("U8", [1, 2, 2])},
+        {"qweight": ("I32", [2, 8]), "qzeros": ("I32", [2, 1]), "scales": ("F16", [2, 8]),
+         "g_idx": ("I32", [16])}))  # yapf: disable
+    for name, (dtype, shape) in parts.items():
+        odd = rng.choice(([], [0], [2**31, 2**31], [1, *shape], shape[:-1]))
+        given = odd if rng.random() < 0.1 else shape
+        end = position + int(np.prod(given, dtype=float)) * {"U8": 1, "F8_E4M3": 1, "F16": 2}.get(
+            dtype, 4)
+        header[f"q.{name}"] = {"dtype": dtype, "shape": given, "data_offsets": [position, end]}
+        position = end if end < 10**6 else position
+    config = {
+        "quantization_config": {
+            "bits": 4, "group_size": rng.choice((8, 8, 0, -1, 2**63)), "quant_method": rng.choice(
+                ("gptq", "awq", "fp8"))
+        }
+    }
+    if rng.random() < 0.7:
+        _written(folder / "config.json", _json_text(rng, altered(rng, config, rng.choice((0, 1)))))
+    return position
 
 
 def npz(rng: random.Random, folder: Path) -> Path:

@@ -32,9 +32,9 @@ from keras_torch_convert.api.file_conversion import keras_file_to_safetensors
 from keras_torch_convert.plan.difference import difference, without_layers
 
 from keras_torch_convert.plan.expressions import (  # isort: skip
-    NODES, Add, CallbackOutput, Concat, Expression, Fill, LayerCallback, Multiply, Norm, Overlay,
-    Permute, Resampled, Reshape, Scale, SingularVector, Slice, SliceScatter, SpectralNormWeight,
-    Tensor, UserCall, WeightNorm, WeightStandardization)
+    NODES, Add, CallbackOutput, Concat, Dequantize, Expression, Fill, LayerCallback, Multiply, Norm,
+    Overlay, Permute, Resampled, Reshape, Scale, SingularVector, Slice, SliceScatter,
+    SpectralNormWeight, Tensor, UserCall, WeightNorm, WeightStandardization)
 from keras_torch_convert.plan.file import FORMAT, plan_as_text, plan_from_text
 from keras_torch_convert.plan.file_expressions import MOST_LEVELS
 from keras_torch_convert.plan.plan import Plan
@@ -85,6 +85,8 @@ def deeper(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression
         st.builds(SingularVector, inner, st.sampled_from(["left", "right"]), COUNTS),
         st.builds(WeightStandardization, inner, COUNTS, NUMBERS),
         st.builds(Resampled, inner, COUNTS, GRIDS, GRIDS, st.sampled_from(["bicubic", "bilinear"])),
+        st.builds(Dequantize, several, st.sampled_from(["mxfp4", "awq"]),
+                  st.sampled_from(["bfloat16", "float32"]), COUNTS, GRIDS),
         st.builds(CallbackOutput, callbacks, st.integers(0, 2)))
 
 

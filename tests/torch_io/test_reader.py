@@ -624,12 +624,11 @@ def test_a_negative_bit_is_the_sign_of_the_values_or_refused(tmp_path: Path, dty
 
 
 @pytest.mark.parametrize(("tensors", "scheme"), [
-    ({"a.weight": torch.ones(2, 2).to(torch.float8_e4m3fn), "a.weight_scale_inv": torch.ones(1, 1)},
-     "FP8"),
-    ({"e.gate_blocks": torch.ones(2, 2, dtype=torch.uint8),
-      "e.gate_scales": torch.ones(2, dtype=torch.uint8)}, "MXFP4"),
+    ({"a.weight": torch.ones(2, 2, dtype=torch.int8), "a.weight_scale": torch.ones(2, 1)},
+     "INT8 with scales"),
+    ({"e.gate_scales": torch.ones(2, dtype=torch.uint8)}, "MXFP4"),
     ({"a.qweight": torch.ones(2, 2, dtype=torch.int32),
-      "a.qzeros": torch.ones(2, 2, dtype=torch.int32)}, "GPTQ or AWQ"),
+      "a.qzeros": torch.ones(2, 2, dtype=torch.int32)}, "GPTQ or AWQ do it"),
     ({"a.weight": torch.ones(2, 1, dtype=torch.uint8), "a.weight.absmax": torch.ones(1)},
      "bitsandbytes"),
     ({"a.weight_packed": torch.ones(2, 1, dtype=torch.int32)}, "compressed-tensors"),

@@ -1,0 +1,267 @@
+/* Owns the Python functions that decode quantized weights: types, shapes, and which codes, factors
+ * and rows belong together. */
+#include "python/args.h"
+#include "python/arrays.h"
+#include "python/errors.h"
+#include "python/module.h"
+#include "python/state.h"
+#include "arrays/dequantize.h"
+
+#include <string.h>
+
+/* 1 when codes can be read where they lie, from row to row by any step, else 0 with TypeError. */
+static int
+codes_are(const char *function, PyArrayObject *codes, int type)
+{
+    if (PyArray_EquivTypenums(PyArray_TYPE(codes), type) && PyArray_NDIM(codes) == 2 &&
+        PyArray_ISALIGNED(codes) && PyArray_ISNOTSWAPPED(codes) &&
+        (PyArray_DIM(codes, 1) < 2 || PyArray_SIZE(codes) == 0 ||
+         PyArray_STRIDE(codes, 1) == PyArray_ITEMSIZE(codes))) {
+        return 1;
+    }
+    PyErr_Format(PyExc_TypeError,
+                 "%s: codes must be an aligned array of two axes, of dtype %s, the last axis "
+                 "contiguous",
+                 function, type == NPY_UINT8 ? "uint8" : "uint32");
+    return 0;
+}
+
+/* Opens an array of one type and shape (`rows` -1: one axis, of `columns`): 0, or -1 with the
+ * exception set. */
+static int
+open_factors(const char *function, const char *argument, PyArrayObject *array, int type,
+             npy_intp rows, npy_intp columns, ktc_held *held)
+{
+    int ndim = rows < 0 ? 1 : 2;
+    if (!PyArray_EquivTypenums(PyArray_TYPE(array), type)) {
+        PyErr_Format(PyExc_TypeError, "%s: '%s' cannot have the dtype %R", function, argument,
+                     PyArray_DESCR(array));
+        return -1;
+    }
+    if (PyArray_NDIM(array) != ndim || PyArray_DIM(array, ndim - 1) != columns ||
+        (ndim == 2 && PyArray_DIM(array, 0) != rows)) {
+        PyErr_Format(PyExc_ValueError, "%s: '%s' does not fit the shape of the codes", function,
+                     argument);
+        return -1;
+    }
+    return ktc_held_open(held, array, KTC_PORTABLE);
+}
+
+/* A new array for the numbers, bfloat16 as uint16: NULL with the exception set. */
+static PyArrayObject *
+new_target(const char *function, const char *dtype, npy_intp rows, npy_intp columns,
+           ktc_decoded *target)
+{
+    npy_intp shape[2] = {rows, columns};
+    int number;
+    if (strcmp(dtype, "bfloat16") == 0) {
+        target->type = KTC_BFLOAT16;
+        number = NPY_UINT16;
+    }
+    else if (strcmp(dtype, "float16") == 0) {
+        target->type = KTC_FLOAT16;
+        number = NPY_FLOAT16;
+    }
+    else if (strcmp(dtype, "float32") == 0) {
+        target->type = KTC_FLOAT32;
+        number = NPY_FLOAT32;
+    }
+    else {
+        PyErr_Format(PyExc_TypeError, "%s: expected bfloat16, float16 or float32, got '%.100s'",
+                     function, dtype);
+        return NULL;
+    }
+    PyArrayObject *array = (PyArrayObject *)PyArray_SimpleNew(2, shape, number);
+    if (array != NULL) {
+        target->elements = PyArray_DATA(array);
+        target->rows = rows;
+        target->columns = columns;
+    }
+    return array;
+}
+
+typedef struct {
+    ktc_float_codes codes;
+    ktc_decoded target;
+    ktc_instruction_set set;
+} floats_work;
+
+static void
+floats_run(void *context)
+{
+    floats_work *work = context;
+    (void)ktc_decode_floats(&work->codes, &work->target, work->set); /* the type is known */
+}
+
+/* 1 with *format filled, or 0 with the exception set. */
+static int
+format_of(const char *function, const char *text, ktc_small_float *format)
+{
+    static const char *const names[] = {[KTC_FLOAT8_E4M3FN] = "float8_e4m3fn",
+                                        [KTC_FLOAT8_E5M2] = "float8_e5m2",
+                                        [KTC_FLOAT4_E2M1FN] = "float4_e2m1fn"};
+    for (int number = 0; number <= KTC_FLOAT4_E2M1FN; number++) {
+        if (strcmp(text, names[number]) == 0) {
+            *format = (ktc_small_float)number;
+            return 1;
+        }
+    }
+    PyErr_Format(PyExc_TypeError,
+                 "%s: expected float8_e4m3fn, float8_e5m2 or float4_e2m1fn, got '%.100s'", function,
+                 text);
+    return 0;
+}
+
+static npy_intp
+blocks_in(npy_intp extent, npy_intp block)
+{
+    return extent / block + (extent % block != 0);
+}
+
+PyDoc_STRVAR(decode_floats_doc,
+             "decode_floats(codes, format, scales, columns, block_rows, block_columns, dtype, "
+             "/)\n--\n\n"
+             "Floating-point numbers of 8 or 4 bits, times one factor for each block.");
+
+static PyObject *
+ktc_py_decode_floats(PyObject *module, PyObject *args)
+{
+    static const char name[] = "decode_floats";
+    PyArrayObject *codes;
+    PyArrayObject *scales;
+    PyArrayObject *target = NULL;
+    PyObject *answer = NULL;
+    PyObject *pin = NULL;
+    Py_ssize_t columns;
+    Py_ssize_t block_rows;
+    Py_ssize_t block_columns;
+    const char *format;
+    const char *dtype;
+    ktc_held held = {NULL, NULL};
+    floats_work work = {.set = ktc_state_get(module)->instruction_set};
+
+    if (!PyArg_ParseTuple(args, "O!sO!nnns:decode_floats", &PyArray_Type, &codes, &format,
+                          &PyArray_Type, &scales, &columns, &block_rows, &block_columns, &dtype) ||
+        !format_of(name, format, &work.codes.format) || !codes_are(name, codes, NPY_UINT8)) {
+        return NULL;
+    }
+    npy_intp rows = PyArray_DIM(codes, 0);
+    npy_intp room = PyArray_DIM(codes, 1) * (work.codes.format == KTC_FLOAT4_E2M1FN ? 2 : 1);
+    if (columns < 0 || columns > room || block_rows < 1 || block_columns < 1) {
+        return PyErr_Format(PyExc_ValueError,
+                            "%s: %zd columns in blocks of %zd x %zd do not fit the codes", name,
+                            columns, block_rows, block_columns);
+    }
+    if (open_factors(name, "scales", scales, NPY_FLOAT32, blocks_in(rows, block_rows),
+                     blocks_in(columns, block_columns), &held) < 0 ||
+        (pin = ktc_pin((PyObject *)codes)) == NULL ||
+        (target = new_target(name, dtype, rows, columns, &work.target)) == NULL) {
+        goto done;
+    }
+    work.codes.codes = PyArray_DATA(codes);
+    work.codes.pitch = PyArray_STRIDE(codes, 0);
+    work.codes.scales = PyArray_DATA(held.array);
+    work.codes.block_rows = block_rows;
+    work.codes.block_columns = block_columns;
+    if (ktc_kernel_run(name, pin, PyArray_NBYTES(target), floats_run, &work) == 0) {
+        answer = Py_NewRef((PyObject *)target);
+    }
+done:
+    ktc_held_close(&held);
+    Py_XDECREF(pin);
+    Py_XDECREF(target);
+    return answer;
+}
+
+typedef struct {
+    ktc_whole_codes codes;
+    ktc_decoded target;
+    ktc_instruction_set set;
+    ktc_status status;
+} whole_work;
+
+static void
+whole_run(void *context)
+{
+    whole_work *work = context;
+    work->status = ktc_decode_whole(&work->codes, &work->target, work->set);
+}
+
+PyDoc_STRVAR(decode_whole_doc,
+             "decode_whole(words, scales, zeros, groups, bits, packs_rows, dtype, /)\n--\n\n"
+             "(code - zero) * scale of codes of 4 or 8 bits, packed into words of 32.");
+
+static PyObject *
+ktc_py_decode_whole(PyObject *module, PyObject *args)
+{
+    static const char name[] = "decode_whole";
+    PyArrayObject *words;
+    PyArrayObject *scales;
+    PyArrayObject *zeros;
+    PyArrayObject *groups;
+    PyArrayObject *target = NULL;
+    PyObject *answer = NULL;
+    PyObject *pin = NULL;
+    int bits;
+    int packs_rows;
+    const char *dtype;
+    ktc_held of_scales = {NULL, NULL};
+    ktc_held of_zeros = {NULL, NULL};
+    ktc_held of_groups = {NULL, NULL};
+    whole_work work = {.set = ktc_state_get(module)->instruction_set, .status = KTC_OK};
+
+    if (!PyArg_ParseTuple(args, "O!O!O!O!ips:decode_whole", &PyArray_Type, &words, &PyArray_Type,
+                          &scales, &PyArray_Type, &zeros, &PyArray_Type, &groups, &bits,
+                          &packs_rows, &dtype) ||
+        !codes_are(name, words, NPY_UINT32)) {
+        return NULL;
+    }
+    if (bits != 4 && bits != 8) {
+        return PyErr_Format(PyExc_ValueError, "%s: codes of %d bits, expected 4 or 8", name, bits);
+    }
+    npy_intp rows = PyArray_DIM(words, 0);
+    npy_intp columns = PyArray_DIM(words, 1);
+    npy_intp *packed = packs_rows ? &rows : &columns;
+    if (*packed > PY_SSIZE_T_MAX / (32 / bits)) {
+        return ktc_error_from_status(KTC_OVERFLOW, name);
+    }
+    *packed *= 32 / bits;
+    npy_intp count = PyArray_NDIM(scales) == 2 ? PyArray_DIM(scales, 0) : 0;
+    if (open_factors(name, "scales", scales, NPY_FLOAT32, count, columns, &of_scales) < 0 ||
+        open_factors(name, "zeros", zeros, NPY_FLOAT32, count, columns, &of_zeros) < 0 ||
+        open_factors(name, "groups", groups, NPY_INT32, -1, rows, &of_groups) < 0 ||
+        (pin = ktc_pin((PyObject *)words)) == NULL ||
+        (target = new_target(name, dtype, rows, columns, &work.target)) == NULL) {
+        goto done;
+    }
+    work.codes = (ktc_whole_codes){.words = PyArray_DATA(words),
+                                   .pitch = PyArray_STRIDE(words, 0) / (npy_intp)sizeof(uint32_t),
+                                   .bits = bits,
+                                   .packs_rows = packs_rows,
+                                   .scales = PyArray_DATA(of_scales.array),
+                                   .zeros = PyArray_DATA(of_zeros.array),
+                                   .groups = count,
+                                   .group_of_row = PyArray_DATA(of_groups.array)};
+    if (ktc_kernel_run(name, pin, PyArray_NBYTES(target), whole_run, &work) < 0) {
+        goto done;
+    }
+    if (work.status != KTC_OK) {
+        PyErr_Format(PyExc_ValueError, "%s: a row names a group that is none of the %zd", name,
+                     (Py_ssize_t)count);
+        goto done;
+    }
+    answer = Py_NewRef((PyObject *)target);
+done:
+    ktc_held_close(&of_scales);
+    ktc_held_close(&of_zeros);
+    ktc_held_close(&of_groups);
+    Py_XDECREF(pin);
+    Py_XDECREF(target);
+    return answer;
+}
+
+PyMethodDef ktc_py_dequantize_methods[] = {
+    {"decode_floats", ktc_py_decode_floats, METH_VARARGS, decode_floats_doc},
+    {"decode_whole", ktc_py_decode_whole, METH_VARARGS, decode_whole_doc},
+    {NULL, NULL, 0, NULL},
+};
