@@ -96,7 +96,7 @@ def unaligned(dtype: str = "f8") -> np.ndarray:
 
 
 CODES = np.zeros((4, 8), np.uint8)
-MANY = np.broadcast_to(CODES[:1], (2**60, 8))
+MANY = np.broadcast_to(CODES[:1], (2**58, 8))
 FACTORS = np.ones((4, 1), np.float32)
 WORDS = np.zeros((1, 8), np.uint32)
 ONES = np.ones((2, 8), np.float32)
