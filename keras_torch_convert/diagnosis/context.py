@@ -118,7 +118,7 @@ class DivergenceContext:
     values make them; `torch_weights` are torch's by role; `owners` names for a variable that holds
     another one's values that other; `wrong_weights` are earlier calls with other values
     than torch's. `masks` are inputs of zeros and ones, `patched` what layers inside the parent give
-    in this run instead of their own output, by identity; `weighted` are
+    in this run instead of their own output, by identity, call by call; `weighted` are
     all those with weights; `passed_on` is what the calls behind got
     instead of the point's output. `nearest` is the distance of an array to
     the nearest value of torch, by statistics.
@@ -145,7 +145,7 @@ class DivergenceContext:
     owners: Mapping[str, str] = field(default_factory=dict)
     wrong_weights: list[WrongWeights] = field(default_factory=list)
     masks: Sequence[Array] = ()
-    patched: Mapping[int, Array] = field(default_factory=dict)
+    patched: Mapping[int, Sequence[Array | None]] = field(default_factory=dict)
     weighted: Collection[int] = ()
     modules_here: Sequence[Any] = ()
     passed_on: Array | None = None
@@ -282,9 +282,8 @@ class DivergenceContext:
             return output
 
         if self.parent is not None:
-            call, captured = self.parent
             with intercepted_functions(self.target, CODE, handle):
-                called(self.target, call.layer, captured.args, captured.kwargs)
+                self._values_around(None, NO_SETTINGS, None)
         return found
 
     def around_code(self, code: CodeCall, array: Array) -> dict[str, Any] | None:
@@ -333,6 +332,7 @@ class DivergenceContext:
         call, captured = self.parent
         found: list[Array] = []
         reached = self.point.kind != "before"
+        patched = {layer: list(arrays) for layer, arrays in self.patched.items()}
 
         def handle(inner: Any, run: Any, args: Any, kwargs: Any) -> Any:
             nonlocal reached
@@ -341,8 +341,9 @@ class DivergenceContext:
                 found.extend(np.array(array) for array in eager_arrays((args, kwargs)))
             changes_settings = inner is layer and bool(settings)
             output = (altered(inner, settings) if changes_settings else run)(*args, **kwargs)
-            if id(inner) in self.patched and not changes_settings:
-                output = as_tensor_like(self.patched[id(inner)], output, self.target)
+            theirs = patched[id(inner)].pop(0) if patched.get(id(inner)) else None
+            if theirs is not None and not changes_settings:
+                output = as_tensor_like(theirs, output, self.target)
             if inner is not layer or change is None:
                 return output
             changed = change(output)

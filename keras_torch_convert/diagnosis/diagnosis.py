@@ -466,17 +466,17 @@ def _given(patched: Mapping[int, Array]) -> Patch:
     return lambda call, own: patched.get(call.number)
 
 
-def _patched_inside(run: ForcedRun, parent: LayerCall, call: LayerCall) -> dict[int, Array]:
-    """Return torch's outputs of layers that `parent` calls once, by identity of the layer: those
+def _patched_inside(run: ForcedRun, parent: LayerCall,
+                    call: LayerCall) -> dict[int, list[Array | None]]:
+    """Return torch's outputs of the calls that `parent` makes, by identity of the layer: of those
     before `call`, where that is inside.
     """
-    inside = [run.keras.calls[number] for number in parent.children]
-    layers = [id(one.layer) for one in inside]
-    return {
-        id(one.layer): run.patched[one.number]
-        for one in inside if one.number in run.patched and layers.count(id(one.layer)) == 1 and (
-            parent is call or one.number < call.number)
-    }
+    found: dict[int, list[Array | None]] = {}
+    for number in parent.children:
+        if parent is call or number < call.number:
+            one = run.keras.calls[number]
+            found.setdefault(id(one.layer), []).append(run.patched.get(number))
+    return found
 
 
 def _nearest(trial: Array, values: Iterable[Array], within: float = NEAR) -> Array | None:

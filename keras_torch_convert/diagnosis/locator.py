@@ -286,12 +286,13 @@ class Locator:
             if self.patched and self.bad_inputs(self.keras.calls[number])
         ]
         self._walk([*(call for call in last if self.bad_output(call)), *broken], found)
-        if not found:
-            for call in last:
-                ends_apart = (distance(key, end.key) for key in call.outputs
-                              for end in self.values.torch.outputs)
-                if min(ends_apart, default=inf) >= self.tolerance[call.number]:
-                    return [DivergencePoint(call, "end")]
+        for call in last:
+            ends_apart = (
+                distance(key, end.key) for key in call.outputs for end in self.values.torch.outputs)
+            # Behind torch's own values the end agrees or is to blame itself.
+            alone = not found or (self.patched and not self.bad_output(call))
+            if alone and min(ends_apart, default=inf) >= self.tolerance[call.number]:
+                found.setdefault(call.number, DivergencePoint(call, "end"))
         return [found[number] for number in sorted(found)]
 
     def _walk(self, waiting: list[LayerCall], points: dict[int, DivergencePoint]) -> None:

@@ -106,6 +106,12 @@ class Neighborhood:
                 waiting += self.consumers(one)
         return found[:MAX_CONSUMERS]
 
+    def _later_inside(self, call: LayerCall) -> list[LayerCall]:
+        """Return the next call of a layer with weights that the same layer makes."""
+        around = self.keras.calls[call.parent].children if call.parent else []
+        later = (self.keras.calls[one] for one in around if one > call.number)
+        return [one for one in later if one.number in self.scopes][:1]
+
     def request(self, point: DivergencePoint) -> NeighborhoodRequest:
         """Return what may tell why the models part at a point."""
         scope = self.scopes.get(point.call.number)
@@ -145,7 +151,7 @@ class Neighborhood:
             for value in self.locator.values.find(key, tolerance)
         ]
         steps = self._steps_behind(taken, set())
-        for one in self.next_layers(point.call):
+        for one in self.next_layers(point.call) or self._later_inside(point.call):
             steps += self._steps_before(self.scopes[one.number].inputs, most=4)
         return taken, [], steps
 

@@ -8,6 +8,8 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import permutations
+from itertools import product as product_of
 from typing import Any
 
 import numpy as np
@@ -305,7 +307,8 @@ def _of_softmax(calls: Sequence[CodeCall], code: CodeCall) -> Scores | None:
     for one in behind:
         if one.name in PRODUCTS and len(one.inputs) == 2:
             weights = one.inputs[0].size == given.size
-            value = _placed(one.inputs[1 if weights else 0], known.scores.shape)
+            batch, heads, _, keys = known.scores.shape
+            value = next(_placed(one.inputs[1 if weights else 0], (batch, heads, keys)), None)
             return known if value is None else replace(known, value=value)
     return known
 
@@ -319,27 +322,27 @@ def _with_product(known: Scores, product: CodeCall) -> Scores:
         factor = 1.0
     if factor is not None:
         known = replace(known, scores=factor * plain)
-    shape = known.scores.shape
-    parts = [
-        _placed(array, shape[:3] if number == 0 else (*shape[:2], shape[3]))
-        for number, array in enumerate(product.inputs[:2])
-    ]
-    if len(parts) < 2 or parts[0] is None or parts[1] is None:
-        return known
-    return replace(known, query=parts[0], key=parts[1])
+    batch, heads, queries, keys = known.scores.shape
+    # The key may come first.
+    for one, two in permutations(product.inputs[:2]):
+        for query, key in product_of(_placed(one, (batch, heads, queries)),
+                                     _placed(two, (batch, heads, keys))):
+            scores = query.astype(np.float64) @ np.swapaxes(key, -1, -2)
+            if query.shape[-1] == key.shape[-1] and np.allclose(
+                    scores, plain, atol=PROVEN_BELOW * float(np.abs(plain).max())):
+                return replace(known, query=query, key=key)
+    return known
 
 
-def _placed(array: Array, shape: tuple[int, ...]) -> Array | None:
-    """Return (batch, heads, positions, width), from that or (batch, positions, heads, width)."""
-    batch, heads, positions = shape[0], shape[1], shape[-1]
-    if array.ndim == 3 and array.shape[0] == batch * heads:
-        array = array.reshape(batch, heads, *array.shape[1:])
-    if array.ndim != 4:
-        return None
-    for perm in ((0, 1, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2)):
-        if array.transpose(perm).shape[:3] == (batch, heads, positions):
-            return array.transpose(perm)
-    return None
+def _placed(array: Array, shape: tuple[int, int, int]) -> Iterator[Array]:
+    """Yield (batch, heads, positions, width), from that, (batch, positions, heads, width) or
+    (batch, heads, width, positions).
+    """
+    if array.ndim == 3 and array.shape[0] == shape[0] * shape[1]:
+        array = array.reshape(*shape[:2], *array.shape[1:])
+    for perm in ((0, 1, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2)) if array.ndim == 4 else ():
+        if array.transpose(perm).shape[:3] == shape:
+            yield array.transpose(perm)
 
 
 # How one becomes the other.
@@ -506,7 +509,8 @@ def _other_heads(context: DivergenceContext, ours: Scores, theirs: Scores) -> It
             yield Hypothesis(
                 "number of heads", f"Keras attends with {own} heads, torch with {heads}",
                 f"build the Keras layer with {heads} heads (num_heads={heads}, key_dim="
-                f"{query.shape[-1]})", mixed, torch_at=theirs.path)
+                f"{query.shape[-1]})", mixed, torch_at=theirs.path,
+                compare="values" if context.expected else "statistics")
 
 
 def factor_between(theirs: Array, ours: Array) -> float | None:

@@ -286,8 +286,22 @@ def _resizing(context: DivergenceContext) -> Iterator[Hypothesis]:
         if name != ours:
             same_mode = name.split(",")[0] == ours.split(",")[0]
             kind = "align_corners" if same_mode and "corners" in name + ours else "interpolation"
-            yield Hypothesis(kind, f"Keras resizes by {ours}, torch by {name}",
-                             f"resize by {ours} in torch, or by {name} in Keras", trial)
+            advice = _of_corners(name, output.shape) if kind == "align_corners" else (
+                f"resize by {ours} in torch, or by {name} in Keras")
+            yield Hypothesis(kind, f"Keras resizes by {ours}, torch by {name}", advice, trial)
+
+
+def _of_corners(name: str, shape: tuple[int, ...]) -> str:
+    """Say how to resize as torch does: no layer of Keras aligns corners."""
+    if "corners" not in name:
+        return "resize with align_corners=True in torch"
+    plain = "build torch's with align_corners=False"
+    return plain if not name.startswith("bilinear") else (
+        f"{plain}, or resize in a layer of your own, as no Keras layer aligns corners: "
+        "ops.einsum('ih,jw,bhwc->bijc', rows("
+        f"{shape[1]}, x.shape[1]), rows({shape[2]}, x.shape[2]), x) with rows = lambda new, old: "
+        "np.maximum(0, 1 - abs(np.linspace(0, old - 1, new)[:, None] - np.arange(old)))"
+        ".astype('float32')")
 
 
 def interpolations(array: Array, size: tuple[int, ...]) -> Iterator[tuple[str, Array]]:

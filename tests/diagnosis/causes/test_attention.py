@@ -5,13 +5,17 @@ masks, heads, gates.
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import keras
 import pytest
+import torch
+from torch import nn
 
 import keras_torch_convert as ktc
 from tests.helpers.faults import Pair, language_faults, verdict
 from tests.helpers.language_pairs import language
+from tests.helpers.small_models import randomized
 
 FAULTS = {fault.name: fault for fault in language_faults()}
 
@@ -58,3 +62,41 @@ def test_a_mask_a_scale_and_a_cap_of_one_attention_are_all_named() -> None:
     assert found is not None
     assert {one.kind for one in found.differences} == {"attention scale", "soft cap", "mask"}
     assert {one.keras_layers for one in found.differences} == {("blocks_0/attn",)}
+
+
+def test_three_faults_in_two_blocks_are_all_named_and_nothing_else() -> None:
+    pair = language(keras, blocks=2)
+    rope, attention = pair.layers("KerasRope")[0], pair.layers("KerasAttention")[0]
+    FAULTS["linear scaling of positions"].put(pair, rope)
+    FAULTS["window of a causal mask"].put(pair, attention)
+    FAULTS["no soft cap at the end"].put(pair, pair.layers("SoftCap")[0])
+    found = verified(pair).first_divergence
+    assert found is not None
+    assert {one.kind for one in found.differences} == {"rope", "window", "soft cap"}, str(found)
+
+
+class TorchHeads(nn.Module):
+    def __init__(self, causal: bool) -> None:
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(24, 4, batch_first=True), nn.Linear(24, 5)
+        self.causal = causal
+
+    def forward(self, x: Any) -> Any:
+        mask = torch.ones(10, 10, dtype=torch.bool).triu(1) if self.causal else None
+        return self.head(x + self.attention(x, x, x, attn_mask=mask, need_weights=False)[0])
+
+
+@pytest.mark.parametrize(("causal", "settings", "kind"),
+                         [(True, {}, "mask"), (True, {"dropout": 0.1}, "mask"),
+                          (False, {"num_heads": 2, "key_dim": 12}, "number of heads"),])
+def test_keras_own_attention(causal: bool, settings: dict[str, Any], kind: str) -> None:
+    x = inputs = keras.Input((10, 24))
+    settings = {"num_heads": 4, "key_dim": 6, **settings}
+    x = x + keras.layers.MultiHeadAttention(name="attention", **settings)(x, x)
+    keras_model = keras.Model(inputs, keras.layers.Dense(5)(x))
+    report = ktc.convert(randomized(TorchHeads(causal)), keras_model, if_different="keep")
+    assert report.comparison is not None
+    found = report.comparison.first_divergence
+    assert found is not None
+    assert [one.kind for one in found.differences] == [kind], str(found)
+    assert found.keras_layer.startswith("attention")

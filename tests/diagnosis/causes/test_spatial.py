@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 from torch import nn
 
@@ -38,3 +39,35 @@ def test_a_transposed_convolution_that_is_cropped_otherwise(kernel: int, padding
     assert said is not None
     one, two, three, four = map(int, said.groups())
     assert ktc.convert(module, keras_net(kernel, ((one, two), (three, four)))).equal
+
+
+def keras_resized(rows: Any = None) -> Any:
+    class Resized(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, x: Any) -> Any:
+            return rows(x)
+
+    x = inputs = keras.Input((6, 6, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same")(x)
+    x = Resized()(x) if rows else keras.layers.UpSampling2D(2, interpolation="bilinear",
+                                                            name="up")(x)
+    return keras.Model(inputs, keras.layers.Conv2D(2, 1)(x))
+
+
+def test_advice_about_aligned_corners_works() -> None:
+    module = randomized(
+        nn.Sequential(nn.Conv2d(3, 8, 3, padding=1),
+                      nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+                      nn.Conv2d(8, 2, 1)))
+    report = ktc.convert(module, keras_resized(), if_different="keep")
+    assert report.comparison is not None
+    found = report.comparison.first_divergence
+    assert found is not None
+    assert (found.kind, found.keras_layer) == ("align_corners", "up")
+    said = re.search(r"(ops\.einsum.*), x\) with rows = (.*)", found.advice)
+    assert said is not None
+    names = {"ops": keras.ops, "np": np}
+    names["rows"] = eval(said[2], names)
+    assert ktc.convert(module,
+                       keras_resized(lambda x: eval(f"{said[1]}, x)", {**names, "x": x}))).equal
+    module[1].align_corners = False
+    assert ktc.convert(module, keras_resized()).equal
