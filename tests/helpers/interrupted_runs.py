@@ -239,6 +239,8 @@ def broken_by_interrupts(count: int, seed: int,
 
 
 if __name__ == "__main__":
+    # A shell has what runs in its background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     found, broken_off = broken_by_interrupts(int(sys.argv[1]),
                                              seed=int(sys.argv[2]) if sys.argv[2:] else 0,
                                              only=sys.argv[3:])
