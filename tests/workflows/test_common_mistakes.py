@@ -126,7 +126,7 @@ def test_a_file_that_holds_no_weights_is_recognized(name: str, message: str, fol
     (lambda: ktc.read(keras_model()), "Sequential is of Keras: the PyTorch side comes first"),
     (lambda: ktc.read(3), "a state dict, or the path of a file, got 3 of type int"),
     (lambda: ktc.convert({}, keras_model(), accept_unproven=True), "no tensors in it"),
-    (lambda: ktc.read("https://example.org/net.pth"), "is an address on the web; download the"),
+    (lambda: ktc.read("nowhere://net.pth"), "expected an address such as https://, hf://, s3://"),
     (lambda: ktc.convert(Raises(), keras_model()), "the torch model failed on"),
     (lambda: ktc.convert(nn.Linear(4, 3), keras_model(), sample=np.zeros((1, 5), "float32")),
      "the torch model failed on sample given by the caller"),
