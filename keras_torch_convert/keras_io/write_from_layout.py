@@ -61,7 +61,8 @@ def file_layout(layout: TargetLayout, path: Path) -> FileLayout:
     if found is None or (path.suffix == ".keras" and not layout.members):
         raise SaveError(
             f"how a file like {path.name} looks is not known: neither the plan nor the template "
-            "has it, or Keras cannot save this model so")
+            "has it, or Keras cannot save this model so; without a model a family knows "
+            ".weights.h5 and .weights.json alone: others hold its configuration, so give template=")
     return found
 
 

@@ -7,7 +7,7 @@ target is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
@@ -221,14 +221,18 @@ class FamilyPlan(Family):
     def __str__(self) -> str:
         return "\n".join(table(self))
 
-    def plan_for(self, source: Any, target: Any, *, strict: Strict = True) -> Plan:
+    def plan_for(self, source: Any, target: Any = None, *, strict: Strict = True,
+                 shapes: Mapping[str, Sequence[int]] | None = None) -> Plan:
         """Make the Plan of a member from its names and shapes. No model is run.
 
         Args:
             source: A checkpoint, a torch module, or anything else that `ktc.read` takes.
-            target: The Keras model.
+            target: The Keras model. Without one the Plan is for `ktc.apply`, into a .weights.h5 or
+                .weights.json file of a model that was never built.
             strict: True refuses tensors that are left over, "target" only those that the family
                 knows, False none.
+            shapes: Without a target: shapes of variables that do not follow from the tensors, such
+                as the number of heads, by what an error calls them.
 
         Returns:
             The same Plan as alignment finds.
@@ -242,6 +246,9 @@ class FamilyPlan(Family):
             8
         """
         source = source if isinstance(source, Source) else READERS.source(source)
+        if target is None:
+            given = {form: tuple(shape) for form, shape in (shapes or {}).items()}
+            return plan_of_member(self, source, None, Plan, strict, given)
         target = target if isinstance(target, Target) else READERS.target(target)
         plan = plan_of_member(self, source, target, Plan, strict)
         made: Plan = READERS.complete(plan, source, target) if target.model is not None else plan

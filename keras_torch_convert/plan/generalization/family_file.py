@@ -5,7 +5,8 @@
      "format": "keras_torch_convert family", "version": 1, "learned": [sentence, ...],
      "patterns": [[form of variable, expression, [[index, ...], ...], rule, {more}], ...],
      "rules": [sentence, ...], "sha256": of all the rest,
-     "unused": {form of tensor: rows}, "uses": {form of tensor: variables}}
+     "unused": {form of tensor: rows}, "uses": {form of tensor: variables},
+     "files": [[form of variable, path in .weights.h5, dtype, run], ...]}
 
 A rule is the number of its sentence. Expressions are those of a plan file, with forms for names and
 zeros for sizes. An index says how a number in the tensor's name follows from those of the variable:
@@ -32,10 +33,11 @@ from ..json_values import (UnexpectedError, each, items, members, number, one_of
 from .index_maps import Index, IndexMap
 from .patterns import Condition, ConstantPattern, Family, Pattern
 from .sizes import Formula, leaves, repetitions, sizes_in
+from .stored_paths import StoredForm
 
 FORMAT = JsonFormat(
     "family", "plan.generalize().save(path)", 1,
-    ("constants", "dropped", "kept", "learned", "patterns", "rules", "unused", "uses"))
+    ("constants", "dropped", "kept", "learned", "patterns", "rules", "unused", "uses"), ("files",))
 MOST_BYTES = 8 << 20
 _INDEX = re.compile(r"(?:=(\d+)|(\d+)([+-]\d+)?(?:/(\d+))?)")
 AnyFamily = TypeVar("AnyFamily", bound=Family)
@@ -68,8 +70,9 @@ def family_as_text(family: Family) -> str:
             *family.dropped.values(), *family.kept.values(), *(one.rule for one in family.constants)
         ]))
     number_of = {rule: index for index, rule in enumerate(rules)}
+    files = [[one.target, one.path, one.dtype, one.run] for one in family.files]
     return FORMAT.as_text({
-        "constants": [
+        **({"files": files} if files else {}), "constants": [
             [one.tensor, float(one.value), number_of[one.rule]] for one in family.constants
         ], "dropped": {form: number_of[rule] for form, rule in family.dropped.items()}, "kept": {
             form: number_of[rule] for form, rule in family.kept.items()
@@ -103,6 +106,8 @@ def _pattern_as_json(pattern: Pattern, number_of: Mapping[str, int]) -> list[Any
         more["count"] = pattern.count
     if pattern.numbers:
         more["numbers"] = list(pattern.numbers)
+    if pattern.extents:
+        more["extents"] = [[list(one) for one in axis] for axis in pattern.extents]
     row = [
         pattern.target,
         expression_as_json(pattern.expression, ""),
@@ -133,7 +138,15 @@ def _read_family(parts: dict[str, Any], make: type[AnyFamily]) -> AnyFamily:
               ), _table(parts, "dropped", rule), _table(parts, "kept", rule),
         tuple(part(parts, "constants", lambda rows: each(rows, lambda row: _constant(row, rule)))),
         _table(parts, "uses", positive), _table(parts, "unused", _whole_number),
-        tuple(part(parts, "learned", lambda value: each(value, text))))  # yapf: disable
+        tuple(part(parts, "learned", lambda value: each(value, text))),
+        tuple(part(parts, "files", lambda rows: each(rows, _read_stored)))
+        if "files" in parts else ())  # yapf: disable
+
+
+def _read_stored(row: Any) -> StoredForm:
+    items(row, 4, 4)
+    return StoredForm(part(row, 0, text), part(row, 1, text), part(row, 2, text),
+                      part(row, 3, whole))
 
 
 def _rule(rules: Sequence[str], value: Any) -> str:
@@ -163,8 +176,8 @@ def _constant(row: Any, rule: Any) -> ConstantPattern:
 def _read_pattern(row: Any, rule: Any) -> Pattern:
     items(row, 4, 5)
     more = part(
-        row, 4, lambda value: members(value, "conditions", "count", "doubt", "note", "numbers",
-                                      "ordered", "sizes")) if len(row) == 5 else {}
+        row, 4, lambda value: members(value, "conditions", "count", "doubt", "extents", "note",
+                                      "numbers", "ordered", "sizes")) if len(row) == 5 else {}
     target = part(row, 0, text)
     holes = target.count("{}")
     expression = part(row, 1, ExpressionReader("", {}).read)
@@ -198,7 +211,9 @@ def _read_pattern(row: Any, rule: Any) -> Pattern:
         part(more, "note", rule) if "note" in more else "",
         part(more, "ordered", truth) if "ordered" in more else True, tuple(conditions),
         part(more, "count", positive) if "count" in more else 1,
-        part(more, "numbers", partial(_read_numbers, holes)) if "numbers" in more else ())
+        part(more, "numbers", partial(_read_numbers, holes)) if "numbers" in more else (),
+        tuple(part(more, "extents", lambda axes: each(axes, lambda axis: tuple(
+            each(axis, _read_formula))))) if "extents" in more else ())  # yapf: disable
 
 
 def _read_numbers(holes: int, value: Any) -> tuple[int | None, ...]:

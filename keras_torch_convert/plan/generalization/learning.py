@@ -18,7 +18,8 @@ from .index_maps import Index, IndexMap, Numbers, fixed_index, index_map, proven
 from .instances import Instance, Member, fold
 from .names import HOLE, Name, beginning, source_forms, split_numbers, target_names
 from .patterns import Condition, ConstantPattern, Family, Pattern
-from .sizes import Fitting, Formula, KnownExtents, common_formulas, sizes_of
+from .sizes import Fitting, Formula, KnownExtents, common_formulas, sizes_in, sizes_of
+from .stored_paths import learn_paths
 from .twins import check_twins, check_uses
 
 # A number that tells roles apart ("bn1", "bn2") has few values.
@@ -74,7 +75,7 @@ def learn(plans: Sequence[Recipe]) -> Family:
         _constants(members), uses, unused,
         tuple(f"{len(one.plan.assignments)} variables, "
               f"{sum(prod(s.shape) for s in one.plan.targets.values())} values"
-              for one in members))  # yapf: disable
+              for one in members), learn_paths(members))  # yapf: disable
 
 
 Known = Mapping[tuple[str, str], set[Index]]
@@ -236,7 +237,29 @@ def _pattern(group: Sequence[Instance], maps: tuple[tuple[IndexMap, ...], ...],
     return Pattern(first.target.form, first.pattern, maps, formulas, first.assignment.rule,
                    max(doubts),
                    notes.pop() if len(notes) == 1 else "", ordered, conditions, len(group),
-                   _fixed_numbers(group, maps))
+                   _fixed_numbers(group, maps), _extents(group, members))
+
+
+def _extents(group: Sequence[Instance],
+             members: Sequence[Member]) -> tuple[tuple[Formula, ...], ...]:
+    """Return for each axis of the variable the extents of its tensors that it always equals."""
+    if not sizes_in(group[0].pattern):
+        return ()
+    known = [
+        dict(
+            KnownExtents((), tuple(members[one.plan].shapes[names[0]]
+                                   for names in one.tensors)).extents()) for one in group
+    ]
+    found = []
+    for axis in range(len(group[0].shape)):
+        equal = [
+            formula
+            for formula in known[0] if all(extents[formula] == one.shape[axis]
+                                           for one, extents in zip(group, known, strict=True))
+        ]
+        fixed: list[Formula] = [("=", 1)] if all(one.shape[axis] == 1 for one in group) else []
+        found.append(tuple(equal or fixed))
+    return tuple(found)
 
 
 def _fixed_numbers(group: Sequence[Instance], maps: tuple[tuple[IndexMap, ...],

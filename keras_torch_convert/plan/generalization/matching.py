@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
 from itertools import product
@@ -27,9 +27,10 @@ from ..recipe import AnyRecipe, Assignment, Constant
 from .index_maps import Numbers, value_of
 from .learning import unused_rows
 from .names import HOLE, Name, common_holes, source_forms, source_names, split_numbers, target_names
-from .patterns import Family, Pattern
+from .patterns import Family, Pattern, tensors_at
 from .prefixes import with_learned_names, with_own_names
-from .sizes import Fitting, KnownExtents, leaves, repetitions
+from .sizes import leaves, repetitions
+from .unbuilt import Shapes, unbuilt_target
 
 Strict = Union[bool, Literal["target"]]
 # So many combinations of sizes are tried until slices tile their tensor.
@@ -65,14 +66,19 @@ class _Variable:
     misfits: list[tuple[str, Pattern]] = field(default_factory=list)
 
 
-def plan_of_member(family: Family, source: Source, target: Target, make: type[AnyRecipe],
-                   strict: Strict = True) -> AnyRecipe:
+def plan_of_member(family: Family, source: Source, target: Target | None, make: type[AnyRecipe],
+                   strict: Strict = True, shapes: Shapes | None = None) -> AnyRecipe:
     """Make the Plan of a member whose names and shapes are known.
 
-    Raises TransferError with everything that does not follow from the patterns.
+    Without a target it is that of a file; `shapes` are those of variables that do not follow from
+    the source. Raises TransferError with everything that does not follow from the patterns.
     """
     known, names, renaming = with_learned_names(family, source)
-    return with_own_names(_Matching(family, known, target).plan(make, strict, renaming), names)
+    layout = None
+    if target is None:
+        target, layout = unbuilt_target(family, known, source_forms(known.tensors), shapes or {})
+    plan = _Matching(family, known, target).plan(make, strict, renaming)
+    return with_own_names(plan if layout is None else replace(plan, layout=layout), names)
 
 
 class _Matching:
@@ -181,38 +187,17 @@ class _Matching:
         given = iter(numbers)
         for form, hole, maps in zip(forms, repeated, pattern.indices, strict=True):
             own = tuple(next(given) for _ in maps)
-            group = tuple(self._group(form, own, hole))
+            group = tensors_at(self.by_form, form, own, hole)
             if not group:
                 variable.misfits.append((f"there is no '{Name(form, own)}'", pattern))
                 return None
             groups.append(group)
-        sources = tuple(self.shapes[group[0]] for group in groups)
-        fitting = Fitting(
-            groups, self.shapes, variable.shape, lambda slot, around: list(
-                dict.fromkeys(value for formula in pattern.sizes.get(slot, ())
-                              if (value := around.value(formula)) is not None)),
-            KnownExtents(variable.shape, sources))
-        try:
-            expressions = fitting.expressions(pattern.expression)
-        except IndexError:
-            # Repeated tensors of unequal number.
-            expressions = []
+        expressions = pattern.expressions(groups, self.shapes, variable.shape)
         if not expressions:
             shapes = ", ".join(f"'{group[0]}' {self.shapes[group[0]]}" for group in groups)
             variable.misfits.append((f"{shapes} does not fit", pattern))
             return None
         return Candidate(pattern, tuple(groups), tuple(expressions))
-
-    def _group(self, form: str, numbers: Numbers, hole: int | None) -> Iterator[str]:
-        """Yield the tensor, or all that are counted by one of its numbers."""
-        found = self.by_form.get(form, {})
-        if hole is None:
-            if numbers in found:
-                yield found[numbers]
-            return
-        while numbers in found:
-            yield found[numbers]
-            numbers = (*numbers[:hole], numbers[hole] + 1, *numbers[hole + 1:])
 
     def plan(self, make: type[AnyRecipe], strict: Strict, renaming: str) -> AnyRecipe:
         """Return the Plan, or raise TransferError with all problems."""

@@ -168,13 +168,13 @@ class Fitting:
     Args:
         names: The tensors for each leaf of the pattern, several where it is repeated.
         shapes: Their shapes.
-        target: The variable's shape.
+        target: The variable's shape, as far as it is known.
         choose: Gives sizes that do not follow from the shapes.
     """
 
     names: Sequence[Sequence[str]]
     shapes: Mapping[str, Shape]
-    target: Shape
+    target: Wanted
     choose: Choose
     around: KnownExtents
 
@@ -182,8 +182,10 @@ class Fitting:
         """Return all expressions that fit, none twice."""
         found: dict[Expression, None] = {}
         try:
-            for expression, shape in self._build(pattern, self.target, prod(self.target), 0, 0, 0):
-                if shape == self.target:
+            size = None if self.target is None or None in self.target else prod(
+                extent for extent in self.target if extent is not None)
+            for expression, shape in self._build(pattern, self.target, size, 0, 0, 0):
+                if _fits(shape, self.target):
                     found[expression] = None
                 if len(found) == _MOST_CANDIDATES:
                     break

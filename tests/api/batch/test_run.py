@@ -360,8 +360,9 @@ def kill_workers(folder: Path, driver: subprocess.Popen[str], outputs: str, coun
             os.kill(generator.choice([one.pid for one in found]), signal.SIGKILL)
             killed += 1
         time.sleep(0.01)
-    assert killed
-    return driver.communicate(timeout=240)[1]
+    shown, errors = driver.communicate(timeout=240)
+    assert killed, (shown, errors)
+    return errors
 
 
 @pytest.mark.slow
