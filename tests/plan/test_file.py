@@ -408,7 +408,16 @@ class TestWhatAFileMayCost:
             loaded = Plan.load(path)
             seconds.append(time.process_time() - before)
         assert len(loaded.assignments) == len(loaded.sources) == len(loaded.targets) == 8000
-        assert min(seconds) < 0.3
+        # A slower machine than the one of the goal takes longer for everything.
+        assert min(seconds) < max(0.3, 5 * seconds_of_a_million_additions())
+
+
+def seconds_of_a_million_additions() -> float:
+    """How fast this machine is, at the moment."""
+    before, total = time.process_time(), 0
+    for number in range(1_000_000):
+        total += number
+    return time.process_time() - before
 
 
 def plan_of_many_tensors(count: int) -> Plan:
