@@ -97,9 +97,9 @@ floats_run(void *context)
 static int
 format_of(const char *function, const char *text, ktc_small_float *format)
 {
-    static const char *const names[] = {[KTC_FLOAT8_E4M3FN] = "float8_e4m3fn",
-                                        [KTC_FLOAT8_E5M2] = "float8_e5m2",
-                                        [KTC_FLOAT4_E2M1FN] = "float4_e2m1fn"};
+    static const char names[][16] = {[KTC_FLOAT8_E4M3FN] = "float8_e4m3fn",
+                                     [KTC_FLOAT8_E5M2] = "float8_e5m2",
+                                     [KTC_FLOAT4_E2M1FN] = "float4_e2m1fn"};
     for (int number = 0; number <= KTC_FLOAT4_E2M1FN; number++) {
         if (strcmp(text, names[number]) == 0) {
             *format = (ktc_small_float)number;
