@@ -80,8 +80,8 @@ def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | No
             text. A head for another number of classes goes here, the torch head into `skip_layers`.
         resize: With `mapping`: "bicubic" or "bilinear" resizes position tables that were made for
             another image size. Default: they are refused.
-        time_limit: Seconds after which the search ends, a third of them for the causes where it
-            does not come to its end; None is no limit.
+        time_limit: Seconds for the search for layers (two thirds of them) and for what keeps it
+            from its end; None is no limit.
         fold_norms: Fold each batch norm of torch into the convolution or dense layer before it, for
             a Keras model that has no norms.
 
@@ -190,9 +190,11 @@ def aligned_with_folded_norms(source: Source, target: Target, inputs: InputPair,
     """Align as `aligned_by_running` does, with batch norms folded into the layers before them."""
     from ..running.folded_norms import with_folded_norms
 
-    folded, stored = with_folded_norms(source, inputs)
+    with watched(source.module) as changed, inputs.failures_reported():
+        folded, stored = with_folded_norms(source, inputs)
     plan, alignment = aligned_by_running(folded, target, inputs, hints, accept_unproven, strict,
                                          limit)
+    alignment.changed = (*changed, *alignment.changed)
     counters = {
         name: "the norm is folded into the layer before it"
         for name in source if name not in folded and last_part(name) == "num_batches_tracked"

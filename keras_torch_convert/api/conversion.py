@@ -91,9 +91,7 @@ def convert(source: Any, target: Any, *, plan: AnyPlan | None = None,
             says how the layers are aligned, and how the file holds what the module's library
             renames, fuses or splits while it loads it. The values are those of the file; the
             outputs are compared if the module has the same.
-        time_limit: Seconds after which the search for layers ends (after two thirds of them, so
-            that some are left for causes), and that for causes in models that differ; None is no
-            limit.
+        time_limit: That of `align`, and again for the causes where the outputs differ.
         fold_norms: That of `align`.
 
     Returns:

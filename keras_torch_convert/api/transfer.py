@@ -49,8 +49,7 @@ def transferred(stages: Stages, plan: Plan, options: TransferOptions, *,
     """Check everything and write every weight before the block, and the file after it.
 
     On any error, also one that the block raises, the model and an existing file are as they were.
-    What was found goes into `stages`. `last` says that the block does nothing
-    that may fail.
+    What was found goes into `stages`. `last` says that the block does nothing that may fail.
     """
     source, target = stages.source, stages.target
     assert target is not None

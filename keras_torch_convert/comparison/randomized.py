@@ -21,6 +21,7 @@ from ..plan.executor import check_plan
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
 from ..running.keras_calls import run_keras_calls
+from ..running.outputs import named_outputs
 from ..running.randomize import draw_values
 from ..running.run import run_keras
 from ..spec.source import Source
@@ -128,9 +129,17 @@ def unnoticed_swaps(target: Target, inputs: InputPair, held: dict[str, npt.NDArr
     Returns:
         The pairs, and the number of pairs that were not tried.
     """
-    outputs, _ = run_keras(target, inputs)
+    found_outputs: list[Any] = []
+
+    def keras_call(model: Any, given: Any) -> Any:
+        found_outputs.append(inputs.keras_call(model, given))
+        return found_outputs[0]
+
+    with inputs.blamed("the Keras model"):
+        calls = run_keras_calls(target, keras_call, inputs.keras_inputs).calls
+    outputs, _ = named_outputs(found_outputs[0])
     called: dict[str, tuple[Any, ...]] = {}
-    for call in run_keras_calls(target, inputs.keras_call, inputs.keras_inputs).calls:
+    for call in calls:
         keys = tuple(tuple(round(value, 6) for value in key) for key in call.inputs)
         called.setdefault(call.leaf.display_name if call.leaf else "", keys)
     alike: dict[Any, list[TargetLayer]] = {}

@@ -195,11 +195,11 @@ class Evaluation:
         what evaluates that.
         """
         names = tensors_of(expression)
-        read = self.source[names[0]].read if len(names) == 1 else None
-        if not isinstance(read, Decoded):
+        view = self.source[names[0]].view if len(names) == 1 else None
+        if not isinstance(view, Decoded):
             return None
         self.reads += 1
-        return read.evaluation, substituted(expression, {names[0]: read.expression})
+        return view.evaluation, substituted(expression, {names[0]: view.expression})
 
     def _decoded_values(self, program: CopyProgram, dtype: str, label: str, losses: Losses | None,
                         into: Array | None) -> Array:
@@ -294,7 +294,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """Reads a source tensor that is decoded from others: its `SourceTensor.read`.
+    """Reads a source tensor that is decoded from others: its `SourceTensor.view`.
 
     Attributes:
         evaluation: Over the tensors that it is decoded from.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..spec.source import Source
 from ..torch_io.module import read_module
 from ..util.text import join_names
 from .input_pair import InputPair
-from .isolation import TorchTwin, twin_of
+from .isolation import twin_of
 from .run import run_torch
 
 # Of the outputs before and after, as a fraction of the largest; rounding stays far below.
@@ -96,33 +96,37 @@ def with_folded_norms(source: Source, inputs: InputPair) -> tuple[Source, Stored
     """
     import torch
 
-    twin = twin_of(source.module)
-    pairs = list(_pairs(twin, inputs))
-    if not pairs:
+    paths, before = _observed(source.module, inputs)
+    if not paths:
         raise AlignmentError("fold_norms=True, but the module has no batch norm directly behind a "
                              "convolution or a dense layer; leave fold_norms out")
+    # Never run itself: what a module caches would be copied with it, for other weights.
+    module = twin_of(source.module).module
     folded: dict[str, Expression] = {}
     with torch.no_grad():
-        for pair in pairs:
+        for layer, norm in paths:
+            pair = _Pair(layer, module.get_submodule(layer), norm, module.get_submodule(norm))
             folded |= pair.fold()
-    before, _ = run_torch(source.module, inputs)
-    after, _ = run_torch(twin, inputs)
+    after, _ = run_torch(module, inputs)
     for name, values in before.items():
         limit = _SAME_BELOW * float(np.abs(values).max(initial=0))
         if not bool((np.abs(values - after[name]) <= limit).all()):
             raise AlignmentError(
                 "fold_norms=True, but folding changes the outputs of the module: one of the norms "
-                f"({join_names([pair.norm_path for pair in pairs], 3)}) follows a layer whose "
+                f"({join_names([norm for _, norm in paths], 3)}) follows a layer whose "
                 "output is used elsewhere too, or whose weight is changed before it is used; fold "
                 "them by hand and convert that module")
-    return (replace(read_module(twin.module), origin=source.origin),
+    return (replace(read_module(module), origin=source.origin),
             Stored(folded, {name: tensor.spec for name, tensor in source.items()}))
 
 
-def _pairs(twin: TorchTwin, inputs: InputPair) -> Iterator[_Pair]:
-    """Yield the layers whose output is the input of a norm, both called once."""
+def _observed(module: Any, inputs: InputPair) -> tuple[list[tuple[str, str]], dict[str, Any]]:
+    """Return the paths of layers whose output is the input of a norm, both called once, with those
+    of the norms, and the outputs of the module.
+    """
     from torch import nn
 
+    twin = twin_of(module)
     layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d,
               nn.ConvTranspose3d)
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -136,7 +140,7 @@ def _pairs(twin: TorchTwin, inputs: InputPair) -> Iterator[_Pair]:
         for path, module in twin.module.named_modules() if isinstance(module, (*layers, *norms))
     ]
     try:
-        run_torch(twin, inputs)
+        outputs, _ = run_torch(twin, inputs)
     finally:
         for hook in hooks:
             hook.remove()
@@ -145,10 +149,10 @@ def _pairs(twin: TorchTwin, inputs: InputPair) -> Iterator[_Pair]:
     made = {
         id(output): (path, layer) for path, layer, _, output in once if isinstance(layer, layers)
     }
-    for path, norm, given, _ in once:
-        found = made.get(id(given))
-        if found and isinstance(norm, norms) and _can_be_folded(found[1], norm):
-            yield _Pair(*found, path, norm)
+    found = [(path, norm, made[id(given)])
+             for path, norm, given, _ in once if isinstance(norm, norms) and id(given) in made]
+    return [(layer_path, path)
+            for path, norm, (layer_path, layer) in found if _can_be_folded(layer, norm)], outputs
 
 
 def _can_be_folded(layer: Any, norm: Any) -> bool:

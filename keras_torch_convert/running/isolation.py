@@ -109,7 +109,7 @@ class _Copier:
         for owner in module.modules():
             for value in vars(owner).values():
                 if type(value) is OrderedDict and not value:
-                    self.memo[id(value)] = OrderedDict()
+                    self.memo.setdefault(id(value), OrderedDict())
         return copy.deepcopy(module, self.memo)
 
     def _function(self, function: FunctionType) -> list[CellType]:

@@ -10,7 +10,7 @@ from types import FunctionType
 from typing import Any
 
 from ..util.text import join_names
-from .isolation import CONTAINERS, SETTINGS, attributes, is_empty, is_filled, is_module, is_tensor
+from .isolation import CONTAINERS, SETTINGS, attributes, is_filled, is_module, is_tensor
 from .run import preserve_rng_state
 
 _MOST_NAMED = 4
@@ -83,7 +83,5 @@ def _identities(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_plain(value: Any) -> bool:
-    if type(value) in SETTINGS or is_empty(value):
-        return type(value) in SETTINGS
-    return not (is_tensor(value) or is_module(value) or isinstance(value, CONTAINERS)
-                or hasattr(value, "__dict__") or callable(value))
+    return type(value) in SETTINGS or not (is_tensor(value) or is_module(value) or isinstance(
+        value, CONTAINERS) or hasattr(value, "__dict__") or callable(value))

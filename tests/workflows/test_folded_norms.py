@@ -120,6 +120,28 @@ def test_a_norm_behind_an_output_that_is_used_elsewhere_is_refused():
     assert all(map(np.array_equal, model.get_weights(), before))
 
 
+def test_what_a_module_caches_is_not_carried_to_other_weights():
+    class Caching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+            self.head = nn.Conv2d(4, 4, 1)
+            self.cache = {}
+
+        def forward(self, x):
+            if "matrix" not in self.cache:
+                self.cache["matrix"] = self.head.weight * 2
+            x = self.norm(self.conv(x))
+            return nn.functional.conv2d(x, self.cache["matrix"] / 2, self.head.bias)
+
+    module = randomized(Caching())
+    inputs = keras.Input((6, 6, 3))
+    model = keras.Model(inputs, L.Conv2D(4, 1, name="head")(L.Conv2D(4, 1)(inputs)))
+
+    assert ktc.convert(module, model, fold_norms=True).equal
+    assert module.cache == {}
+
+
 def test_folding_needs_a_module_and_no_plan():
     module, model = torch_net(True), keras_net(False)
     report = ktc.convert(module, model, fold_norms=True)

@@ -62,8 +62,8 @@ class UnitGroup:
 
     def _walk(self, following: list[int], position: int, offset: int, step: int,
               is_free: Callable[[TracedOp], bool]) -> Iterator[TracedOp]:
-        """Units with free weights from `place` on; the unit of place k is number k + `offset`, and
-        the last place is the end.
+        """Units with free weights from `position` on; the unit of position k is number k +
+        `offset`, and the last position is the end.
         """
         while (position := _end_of(following, position)) != (len(self.units) if step > 0 else 0):
             if is_free(self.units[position + offset]):
@@ -74,7 +74,7 @@ class UnitGroup:
 
 
 def _end_of(following: list[int], position: int) -> int:
-    """Where the way from `place` ends; what was walked leads there at once afterward."""
+    """Where the way from `position` ends; what was walked leads there at once afterward."""
     end = position
     while following[end] != end:
         end = following[end]

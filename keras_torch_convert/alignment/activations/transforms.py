@@ -56,21 +56,23 @@ def entries(name: str, shape: Shape, variable: TargetVariable, layer: TargetLaye
 def _all_entries(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer,
                  map_shapes: tuple[Shape, ...]) -> Iterator[VariableMapping]:
     size, wanted = prod(shape), prod(variable.shape)
+    parts = size // wanted if wanted and size % wanted == 0 else 0
     if size == wanted:
         yield from flattened_map(name, shape, variable, map_shapes)
         yield from by_rule(Tensor(name), shape, variable, layer)
         yield from by_axes(Tensor(name), shape, variable.shape)
         yield from by_heads(Tensor(name), shape, variable.shape)
-    elif wanted and size > wanted and size % wanted == 0:
-        if size // wanted <= MOST_PARTS:
-            yield from by_part(name, shape, variable, layer, size // wanted)
-            yield from by_group(name, shape, variable, layer)
-        yield from by_entry(name, shape, variable, layer, size // wanted)
+    elif parts > 1:
+        if parts <= MOST_PARTS:
+            yield from by_part(name, shape, variable, layer, parts)
+            yield from by_group(name, shape, variable, layer, equal=True)
+        yield from by_entry(name, shape, variable, layer, parts)
     if size > wanted:
         yield from by_block(name, shape, variable, layer)
         if variable.name != "kernel":
             yield from by_rows(name, shape, variable)
-        yield from by_group(name, shape, variable, layer)
+        if not 1 < parts <= MOST_PARTS:
+            yield from by_group(name, shape, variable, layer, equal=False)
 
 
 def by_rule(base: Expression, shape: Shape, variable: TargetVariable,
@@ -179,8 +181,8 @@ def by_part(name: str, shape: Shape, variable: TargetVariable, layer: TargetLaye
             yield from _of_part(base, part_shape, words, unlikely, cut, variable, layer)
 
 
-def by_group(name: str, shape: Shape, variable: TargetVariable,
-             layer: TargetLayer) -> Iterator[VariableMapping]:
+def by_group(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, *,
+             equal: bool) -> Iterator[VariableMapping]:
     """Some rows in each group of rows: one of several equal parts, or where the parts are unequal
     (the queries that share a key and a value) the first, the last, or those beside the last.
     """
@@ -188,7 +190,6 @@ def by_group(name: str, shape: Shape, variable: TargetVariable,
     if not shape or not wanted or shape[0] * wanted % size:
         return
     rows = shape[0] * wanted // size
-    equal = size % wanted == 0 and size // wanted <= MOST_PARTS
     said = part_number(layer.display_name)
     for groups in _numbers_of_groups(rows, variable.shape):
         whole, taken = shape[0] // groups, rows // groups

@@ -123,9 +123,9 @@ def recognized(array: Array, output: Array) -> Function | None:
     if array.shape != output.shape or output.dtype.kind != "f":
         return None
     known = [identity(), *functions(), *(softmaxes(array.ndim) if array.ndim > 1 else ())]
-    return next(
-        (function for function in known if apart(function(array), output) < RECOGNIZED_BELOW),
-        soft_cap(array, output))
+    found = next(
+        (function for function in known if apart(function(array), output) < RECOGNIZED_BELOW), None)
+    return soft_cap(array, output) if found is None else found
 
 
 def capped(array: Array, values: Iterable[Array]) -> Iterator[Function]:
@@ -165,7 +165,7 @@ def of_the_layer(context: DivergenceContext) -> Iterator[Hypothesis]:
                              output_of=behind[1].number)
             continue
         kind = "missing activation" if ours.name == "none" else "activation"
-        if "soft cap" in theirs.name and "soft cap" in f"{ours.name} none":
+        if "soft cap" in theirs.name and "soft cap" in ours.name:
             kind = "soft cap"
         if is_softmax and theirs.name.startswith("softmax"):
             kind = "softmax axis"
