@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import keras_torch_convert as ktc
+from keras_torch_convert.plan.evaluation import Evaluation
 from keras_torch_convert.plan.expressions import Dequantize, Permute, Tensor
 from keras_torch_convert.plan.recipe import Assignment
 from keras_torch_convert.util.values_at_offsets import Pieces
@@ -98,3 +99,9 @@ def test_values_come_in_pieces() -> None:
     arrays = [np.arange(3, dtype=np.uint16), np.arange(4, dtype=np.uint16)]
     found = np.asarray(Pieces(14, lambda: iter(arrays)))
     assert (found.tolist(), found.dtype) == ([0, 1, 2, 0, 1, 2, 3], np.uint16)
+
+
+def test_what_is_only_moved_is_decoded_in_pieces(tmp_path: Path) -> None:
+    path, _ = quantized_file(tmp_path)
+    moved = Permute(Tensor("first.weight"), (1, 0))
+    assert isinstance(Evaluation(ktc.read(path)).stored_view(moved, "float32"), Pieces)
