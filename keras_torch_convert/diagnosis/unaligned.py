@@ -91,13 +91,17 @@ def what_is_open(source: Source, target: Target, alignment: Alignment, causes: b
 
 
 def _hints_advice(source: Source, target: Target, alignment: Alignment) -> str:
-    """Return what to do where a tensor that is left could fill an open layer, else ""."""
+    """Return what to do where the tensors that are left of a torch layer could fill an open layer,
+    else "".
+    """
+    sizes: dict[str, list[int]] = {}
+    for name in alignment.left_over:
+        sizes.setdefault(name.rpartition(".")[0] or name, []).append(prod(source[name].shape))
     for leaf in target.leaves():
-        for variable in leaf.variables if leaf.display_name in alignment.open else ():
-            for name in alignment.left_over:
-                if prod(source[name].shape) == variable.size:
-                    return (f"; settle a pair with hints={{'{leaf.display_name}': "
-                            f"'{name.rpartition('.')[0] or name}'}}")
+        wanted = sorted(variable.size for variable in leaf.variables)
+        for layer, found in sizes.items() if leaf.display_name in alignment.open else ():
+            if sorted(found) == wanted:
+                return f"; settle a pair with hints={{'{leaf.display_name}': '{layer}'}}"
     return ""
 
 

@@ -227,6 +227,18 @@ def test_a_layer_of_another_size_is_named_with_both_shapes_and_once() -> None:
         ktc.convert(torch_module, keras_model)
 
 
+def test_hints_are_advised_only_where_all_weights_of_a_layer_fit() -> None:
+    torch_module = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU(),
+                                       torch.nn.Linear(5, 3))
+    inputs = keras.Input((6,))
+    middle = keras.layers.Dense(4, activation="relu", name="first")(inputs)
+    keras_model = keras.Model(inputs, keras.layers.Dense(3, name="last")(middle))
+    with pytest.raises(ktc.AlignmentError, match="4 torch tensors without") as caught:
+        ktc.convert(torch_module, keras_model)
+    # The offsets of '2' and 'last' have one size, the matrices have not.
+    assert "hints=" not in str(caught.value)
+
+
 def test_the_whole_module_is_called_so_where_it_is_a_candidate() -> None:
     torch_module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
     inputs = keras.Input((8, 8, 3))
