@@ -91,11 +91,11 @@ def learn_family(make_torch: Callable[..., Any], make_keras: Callable[...,
     first, *others = [plan for plan, _, _ in found]
     family = first.generalize(*others)
     for size, (plan, source, target) in zip(sizes, found, strict=True):
-        labels = differing(plan, family.plan_for(source, target, strict=strict))
-        if labels:
+        display_names = differing(plan, family.plan_for(source, target, strict=strict))
+        if display_names:
             raise PlanError(
                 f"the family says otherwise about its own member of size {size!r} than alignment: "
-                f"{join_names(labels, quoted=True)}; one of the plans is wrong, compare the "
+                f"{join_names(display_names, quoted=True)}; one of the plans is wrong, compare the "
                 "outputs with ktc.convert(..., plan=family)")
     return family
 

@@ -85,10 +85,10 @@ def contents_for(plan: Plan, source: Source, path: Path, template: Path | None, 
     values |= _zeros(plan, file, values)
     unset = sorted({array.key for array in file.arrays if array.key} - values.keys())
     if unset:
-        label = plan.targets[unset[0]].display_name if unset[0] in plan.targets else unset[0]
+        display_name = plan.targets[unset[0]].display_name if unset[0] in plan.targets else unset[0]
         raise SaveError(
             f"neither the plan nor the checkpoint has values for {len(unset)} variables that the "
-            f"file must hold, '{label}' among them: "
+            f"file must hold, '{display_name}' among them: "
             "give template= a Keras file of the model that has them")
     return FileContents(plan, source, layout, file, values, checked, _warnings(plan, template))
 

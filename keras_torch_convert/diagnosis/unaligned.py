@@ -66,7 +66,9 @@ def what_is_open(source: Source, target: Target, alignment: Alignment, causes: b
     if not alignment.open:
         return (f"{target.name!r} has no counterpart of {count} ({names}), so it differs from the "
                 "torch module; nothing was written")
-    tentative = [label for label, one in alignment.matches.items() if one.is_tentative]
+    tentative = [
+        display_name for display_name, one in alignment.matches.items() if one.is_tentative
+    ]
     doubted = (f" ({len(tentative)} by the input alone, such as '{tentative[0]}')"
                if tentative else "")
     aligned, open_layers = len(alignment.matches), list(alignment.open)

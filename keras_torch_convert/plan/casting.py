@@ -33,10 +33,10 @@ class Losses:
 
     rounded: dict[tuple[str, str], list[tuple[str, int, int]]] = field(default_factory=dict)
 
-    def add(self, types: tuple[str, str], label: str, rounded: int, size: int) -> None:
-        """Note that `rounded` of the `size` values of `label` changed."""
+    def add(self, types: tuple[str, str], display_name: str, rounded: int, size: int) -> None:
+        """Note that `rounded` of the `size` values of `display_name` changed."""
         if rounded:
-            self.rounded.setdefault(types, []).append((label, rounded, size))
+            self.rounded.setdefault(types, []).append((display_name, rounded, size))
 
     def sentences(self) -> tuple[str, ...]:
         """Return one sentence for each pair of dtypes."""
@@ -50,7 +50,7 @@ class Losses:
         return tuple(result)
 
 
-def cast(values: npt.NDArray[Any], source_type: str, target_type: str, label: str,
+def cast(values: npt.NDArray[Any], source_type: str, target_type: str, display_name: str,
          losses: Losses | None = None) -> npt.NDArray[Any]:
     """Return the values in another dtype, rounded to nearest even; the same array for an equal one.
 
@@ -66,5 +66,5 @@ def cast(values: npt.NDArray[Any], source_type: str, target_type: str, label: st
             f"{source_type}); build the "
             f"Keras model in a wider type, or scale the values with additional_transfer")
     if losses is not None:
-        losses.add((source_type, target_type), label, rounded, values.size)
+        losses.add((source_type, target_type), display_name, rounded, values.size)
     return result

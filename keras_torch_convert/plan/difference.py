@@ -212,13 +212,13 @@ def _similarity(first: str, second: str) -> float:
     return SequenceMatcher(None, first, second, autojunk=False).ratio()
 
 
-def _hits(pattern: str, label: str) -> bool:
+def _hits(pattern: str, display_name: str) -> bool:
     """Return whether a pattern names a variable or a layer around it."""
-    parts = label.split("/")
+    parts = display_name.split("/")
     return any(fnmatchcase("/".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
 
 
 def _examples(plan: Recipe) -> str:
-    labels = dict.fromkeys(spec.display_name.rpartition("/")[0] for spec in plan.targets.values())
+    layers = dict.fromkeys(spec.display_name.rpartition("/")[0] for spec in plan.targets.values())
     return ", ".join(
-        f"'{label}'" for label in list(labels)[-3:]) or "none, the plan knows no targets"
+        f"'{layer}'" for layer in list(layers)[-3:]) or "none, the plan knows no targets"

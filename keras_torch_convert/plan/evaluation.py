@@ -94,8 +94,8 @@ class Evaluation:
                     base.check_types([self._dtype(part) for part in self._parts(base)])
                 check_castable(self._dtype(base), dtype)
 
-    def values(self, expression: Expression, dtype: str, label: str, losses: Losses | None = None,
-               into: Array | None = None) -> Array:
+    def values(self, expression: Expression, dtype: str, display_name: str,
+               losses: Losses | None = None, into: Array | None = None) -> Array:
         """Return the values in another dtype (bfloat16 as its bits), a new array in C order.
 
         Each base is cast, region by region, before it is put in place, so that tensors of several
@@ -104,7 +104,7 @@ class Evaluation:
         Args:
             expression: The expression.
             dtype: The dtype that is wanted.
-            label: What they are, for `losses`.
+            display_name: What they are, for `losses`.
             losses: Where rounded values are counted.
             into: An array of this shape and dtype that takes the values; without one, or where the
                 values lie in its own memory, a new one is made.
@@ -114,10 +114,10 @@ class Evaluation:
                 undefined one.
         """
         if (decoded := self._decoded(expression)) is not None:
-            return decoded[0].values(decoded[1], dtype, label, losses, into)
+            return decoded[0].values(decoded[1], dtype, display_name, losses, into)
         program = self.program(expression)
         if any(isinstance(base, Dequantize) for base in program.bases):
-            return self._decoded_values(program, dtype, label, losses, into)
+            return self._decoded_values(program, dtype, display_name, losses, into)
         bases = [self._base(base) for base in program.bases]
         dtypes = [self._dtype(base) for base in program.bases]
         if into is not None and any(np.may_share_memory(base, into) for base in bases):
@@ -128,8 +128,8 @@ class Evaluation:
             result = np.empty(program.shape,
                               NUMPY_TYPES[dtype].newbyteorder("=")) if into is None else into
             for region in program.regions:
-                part = cast(region.base_view(bases[region.base]), dtypes[region.base], dtype, label,
-                            losses)
+                part = cast(region.base_view(bases[region.base]), dtypes[region.base], dtype,
+                            display_name, losses)
                 _core.copy_strided(part, region.view(result))
         return result
 
@@ -201,8 +201,8 @@ class Evaluation:
         self.reads += 1
         return view.evaluation, substituted(expression, {names[0]: view.expression})
 
-    def _decoded_values(self, program: CopyProgram, dtype: str, label: str, losses: Losses | None,
-                        into: Array | None) -> Array:
+    def _decoded_values(self, program: CopyProgram, dtype: str, display_name: str,
+                        losses: Losses | None, into: Array | None) -> Array:
         """Return the values of a program with bases that are decoded, box by box."""
         result = np.empty(program.shape,
                           NUMPY_TYPES[dtype].newbyteorder("=")) if into is None else into
@@ -210,15 +210,15 @@ class Evaluation:
             base = program.bases[region.base]
             if isinstance(base, Dequantize):
                 parts = split(region, _BOX_SIZE)
-                values = self._cast_parts(base, region, dtype, label, losses)
+                values = self._cast_parts(base, region, dtype, display_name, losses)
             else:
                 parts, array = iter((region,)), region.base_view(self._base(base))
-                values = iter((cast(array, self._dtype(base), dtype, label, losses),))
+                values = iter((cast(array, self._dtype(base), dtype, display_name, losses),))
             for part, found in zip(parts, values, strict=True):
                 _core.copy_strided(found, part.view(result))
         return result
 
-    def _cast_parts(self, base: Dequantize, region: CopyRegion, dtype: str, label: str,
+    def _cast_parts(self, base: Dequantize, region: CopyRegion, dtype: str, display_name: str,
                     losses: Losses | None) -> Iterator[Array]:
         """Yield the parts of a region, decoded and cast, with an axis for each loop."""
         operands = self._parts(base)
@@ -230,7 +230,7 @@ class Evaluation:
             for part in split(region, _BOX_SIZE):
                 box, moved = part.in_box(shape, grain)
                 found = moved.base_view(base.decode(prepared, shape, box))
-                yield cast(found, base.dtype, dtype, label, losses)
+                yield cast(found, base.dtype, dtype, display_name, losses)
 
     def _parts(self, base: Dequantize) -> list[Tensor]:
         operands = [one for one in base.parts if isinstance(one, Tensor)]
@@ -276,14 +276,14 @@ class Evaluation:
 
     def _computed(self, base: Computation) -> Array:
         dtype = self._dtype(base)
-        label = type(base).__name__
-        operands = [self.values(operand, dtype, label) for operand in base.children()]
+        operation = type(base).__name__
+        operands = [self.values(operand, dtype, operation) for operand in base.children()]
         result = np.ascontiguousarray(base.evaluate(operands)).reshape(self._base_shape(base))
         bad = result.size - int(np.isfinite(result).sum())
         if bad and all(np.isfinite(operand).all() for operand in operands):
             raise ValueError(
-                f"{label} of finite numbers gives {bad} of {result.size} infinite or undefined ones"
-            )
+                f"{operation} of finite numbers gives {bad} of {result.size} infinite or "
+                "undefined ones")
         return result
 
     def _result(self, output: CallbackOutput) -> Array:

@@ -7,17 +7,17 @@ for the same Plan.
      "layout": {"compressed": ..., "framework": ..., "version": ...} or null,
      "pairs": [[from layer, to layer], ...] or null: as the prefixes of "variables" say,
      "rules": [sentence, ...], "sha256": of all the rest,
-     "sources": [[name prefix, label prefix, [[name, label, shape, dtype], ...]], ...],
+     "sources": [[name prefix, display prefix, [[name, display name, shape, dtype], ...]], ...],
      "stored": {"sources": as above, "tensors": [[name, expression], ...]}, only where files differ,
-     "variables": [[key prefix, label prefix, name prefix,
-                    [[key, label, shape, expression, rule, {more}], ...]], ...]}
+     "variables": [[key prefix, display prefix, name prefix,
+                    [[key, display name, shape, expression, rule, {more}], ...]], ...]}
 
 A rule is the number of its sentence in "rules". Neighbors with a prefix in common stand together,
-so that it is written once: keys, labels (names for people) and names of tensors continue their
-prefix. A dtype that is not given is float32; where the label prefix of sources is null, labels are
-the names and not written. An expression is the name of a tensor or a list: what is done, to what,
-and how (["permute", "weight", [2, 3, 1, 0]]). The layout of Keras files, with the model's config,
-is JSON as well: zlib, then base64.
+so that it is written once: keys, display names and names of tensors continue their prefix. A dtype
+that is not given is float32; where the display prefix of sources is null, display names are the
+names and not written. An expression is the name of a tensor or a list: what is done, to what, and
+how (["permute", "weight", [2, 3, 1, 0]]). The layout of Keras files, with the model's config, is
+JSON as well: zlib, then base64.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _variables_as_json(plan: Recipe, rules: _Rules) -> list[Any]:
     groups = []
     for head, group in groupby(_rows(plan), lambda row: _head(row[0], separator)):
         rows = list(group)
-        label = _shared(
+        display_name = _shared(
             [_head(spec.display_name, separator) for _, spec, _ in rows if spec is not None])
         names = [
             name for _, _, assignment in rows if assignment is not None
@@ -140,18 +140,19 @@ def _variables_as_json(plan: Recipe, rules: _Rules) -> list[Any]:
         ]
         prefix = _shared([_head(name, "/" if plan.reversed else ".") for name in names])
         groups.append([
-            head, label, prefix, [_row_as_json(row, (head, label, prefix), rules) for row in rows]
+            head, display_name, prefix,
+            [_row_as_json(row, (head, display_name, prefix), rules) for row in rows]
         ])
     return groups
 
 
 def _row_as_json(row: _Row, heads: tuple[str, str, str], rules: _Rules) -> list[Any]:
     key, spec, assignment = row
-    head, label_head, prefix = heads
+    head, display_head, prefix = heads
     more: dict[str, Any] = {}
     known: list[Any] = [key[len(head):], None, None]
     if spec is not None:
-        known[1:] = [spec.display_name[len(label_head):], list(spec.shape)]
+        known[1:] = [spec.display_name[len(display_head):], list(spec.shape)]
         if spec.dtype != _USUAL_DTYPE:
             more["dtype"] = spec.dtype
     if assignment is None:
@@ -171,9 +172,10 @@ def _row_as_json(row: _Row, heads: tuple[str, str, str], rules: _Rules) -> list[
 
 def _implied_pairs(variables: list[Any]) -> tuple[tuple[str, str], ...]:
     """Return a pair for each group of variables: the prefix of its tensors' names and that of its
-    labels.
+    display names.
     """
-    return tuple(dict.fromkeys((names[:-1], label[:-1]) for _, label, names, _ in variables))
+    return tuple(
+        dict.fromkeys((names[:-1], display_name[:-1]) for _, display_name, names, _ in variables))
 
 
 def _all_tensors(assignment: Assignment) -> tuple[str, ...]:
@@ -191,19 +193,20 @@ def _specs_as_json(specs: Mapping[str, TensorSpec], separator: str) -> list[Any]
     groups = []
     for head, group in groupby(specs.items(), lambda item: _head(item[0], separator)):
         together = list(group)
-        label = None
+        display_name = None
         if any(name != spec.display_name for name, spec in together):
-            label = _shared([_head(spec.display_name, separator) for _, spec in together])
+            display_name = _shared([_head(spec.display_name, separator) for _, spec in together])
         groups.append([
-            head, label, [_spec_as_json(name[len(head):], spec, label) for name, spec in together]
+            head, display_name,
+            [_spec_as_json(name[len(head):], spec, display_name) for name, spec in together]
         ])
     return groups
 
 
-def _spec_as_json(name: str, spec: TensorSpec, label: str | None) -> list[Any]:
+def _spec_as_json(name: str, spec: TensorSpec, display_name: str | None) -> list[Any]:
     row: list[Any] = [name, list(spec.shape)]
-    if label is not None:
-        row.insert(1, spec.display_name[len(label):])
+    if display_name is not None:
+        row.insert(1, spec.display_name[len(display_name):])
     return row if spec.dtype == _USUAL_DTYPE else [*row, spec.dtype]
 
 
@@ -308,8 +311,8 @@ class _Reader:
         more = part(row, 5, _read_more) if len(row) == 6 else {}
         if row[2] is not None:
             dtype = part(more, "dtype", text) if "dtype" in more else _USUAL_DTYPE
-            label = heads[1] + part(row, 1, text)
-            _add_new(self.targets, key, TensorSpec(part(row, 2, shape), dtype, label))
+            display_name = heads[1] + part(row, 1, text)
+            _add_new(self.targets, key, TensorSpec(part(row, 2, shape), dtype, display_name))
         if row[3] is None:
             return
         doubt, note = (
@@ -324,18 +327,19 @@ class _Reader:
     def read_sources(self, group: Any) -> None:
         items(group, 3, 3)
         head = part(group, 0, text)
-        label_head = None if group[1] is None else part(group, 1, text)
-        part(group, 2, lambda rows: each(rows, lambda row: self.read_source(row, head, label_head)))
+        display_head = None if group[1] is None else part(group, 1, text)
+        part(group, 2,
+             lambda rows: each(rows, lambda row: self.read_source(row, head, display_head)))
 
-    def read_source(self, row: Any, head: str, label_head: str | None) -> None:
-        # Without a label's head the label is the name, and no row has one.
-        labels = 0 if label_head is None else 1
-        items(row, 2 + labels, 3 + labels)
-        name = label = head + part(row, 0, text)
-        if label_head is not None:
-            label = label_head + part(row, 1, text)
-        dtype = part(row, 2 + labels, text) if len(row) > 2 + labels else _USUAL_DTYPE
-        _add_new(self.sources, name, TensorSpec(part(row, 1 + labels, shape), dtype, label))
+    def read_source(self, row: Any, head: str, display_head: str | None) -> None:
+        # Without a head of display names the display name is the name, and no row has one.
+        named = 0 if display_head is None else 1
+        items(row, 2 + named, 3 + named)
+        name = display_name = head + part(row, 0, text)
+        if display_head is not None:
+            display_name = display_head + part(row, 1, text)
+        dtype = part(row, 2 + named, text) if len(row) > 2 + named else _USUAL_DTYPE
+        _add_new(self.sources, name, TensorSpec(part(row, 1 + named, shape), dtype, display_name))
 
 
 def _read_more(value: Any) -> dict[str, Any]:

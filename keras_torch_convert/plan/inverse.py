@@ -103,12 +103,12 @@ class _Inversion:
         self.heights: dict[Expression, int] = {}
         self.waiting: dict[int, dict[Expression, None]] = {}
 
-    def add(self, expression: Expression, value: Expression, label: str) -> None:
+    def add(self, expression: Expression, value: Expression, display_name: str) -> None:
         """Note that `value` is what `expression` has to be, or a part of it when it has gaps."""
         found = self.known.setdefault(expression, [])
         if value not in found:
             found.append(value)
-        self.used_for.setdefault(expression, label)
+        self.used_for.setdefault(expression, display_name)
         self.waiting.setdefault(self._height(expression), {})[expression] = None
 
     def run(self) -> None:
@@ -152,7 +152,7 @@ class _Inversion:
         return [Overlay(tuple(parts))] if last and parts else list(parts)
 
     def _take_apart(self, expression: Expression, value: Expression) -> None:
-        label = self.used_for[expression]
+        display_name = self.used_for[expression]
         if isinstance(expression, Tensor):
             self.values.setdefault(expression.name, []).append(value)
         elif needs_callback(expression):
@@ -161,12 +161,12 @@ class _Inversion:
             raise ValueError(f"only a part of what {type(expression).__name__} gives is used, so "
                              "it cannot be inverted")
         elif isinstance(expression, Fill):
-            self.constants.append(Constant(value, expression.value,
-                                           f"'{label}' has no counterpart"))
+            self.constants.append(
+                Constant(value, expression.value, f"'{display_name}' has no counterpart"))
         else:
             shapes = [shape_of(child, self.shapes) for child in expression.children()]
             for operand, operand_value in expression.invert(value, shapes):
-                self.add(operand, operand_value, label)
+                self.add(operand, operand_value, display_name)
 
     def _height(self, expression: Expression) -> int:
         if expression not in self.heights:

@@ -44,18 +44,16 @@ SHARD = 20 * 96 * 160 * 4 / sharded.GIGABYTE
 
 def plan_of(layers: int = LAYERS) -> Plan:
     """Many transposed matrices, so that every phase takes some milliseconds."""
-    places = [f"dense{index}/0" for index in range(layers)]
+    keys = [f"dense{index}/0" for index in range(layers)]
     arrays = tuple(
-        StoredArray(f"/layers/dense{i}/vars/0", SHAPE, "<f4", place)
-        for i, place in enumerate(places))
+        StoredArray(f"/layers/dense{i}/vars/0", SHAPE, "<f4", key) for i, key in enumerate(keys))
     file = FileLayout((), arrays)
     return Plan(
         tuple(
-            Assignment(place, Permute(Tensor(f"w{i}"), (1, 0)), "kernel")
-            for i, place in enumerate(places)),
-        targets={place: TensorSpec(SHAPE, "float32", place) for place in places},
-        layout=TargetLayout("keras", "3", legacy=file, weights=file,
-                            members=(ArchiveMember("config.json", "{}"),)))
+            Assignment(key, Permute(Tensor(f"w{i}"), (1, 0)), "kernel")
+            for i, key in enumerate(keys)),
+        targets={key: TensorSpec(SHAPE, "float32", key) for key in keys}, layout=TargetLayout(
+            "keras", "3", legacy=file, weights=file, members=(ArchiveMember("config.json", "{}"),)))
 
 
 def source_of(path: Path, seed: int) -> Path:

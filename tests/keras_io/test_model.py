@@ -25,7 +25,7 @@ def names(layer: TargetLayer) -> list[str]:
     return [variable.name for variable in layer.variables]
 
 
-def places(target: Target) -> list[str]:
+def keys(target: Target) -> list[str]:
     return list(target.variables)
 
 
@@ -53,7 +53,7 @@ def test_freezing_changes_flags_but_neither_order_nor_places(keras: Any) -> None
     for freeze in (models.freeze_some, models.freeze_all):
         freeze(model)
         frozen = read_target(model)
-        assert [v.key for layer in frozen.layers for v in layer.variables] == places(free)
+        assert [v.key for layer in frozen.layers for v in layer.variables] == keys(free)
         norm = frozen.layers[0].children[1]
         assert [variable.trainable for variable in norm.variables] == [False] * 4
     assert [layer.trainable for layer in model._flatten_layers()
@@ -136,7 +136,7 @@ def test_expanded_leaves_count_as_layers_under_their_own_names(keras: Any) -> No
     assert target.layers[-1].name == "head"
     assert {layer.depth for layer in target.layers} == {0}
     assert all(layer.children == () for layer in target.layers)
-    assert places(target) == places(read_target(target.model))
+    assert keys(target) == keys(read_target(target.model))
 
 
 def test_expanded_leaves_of_one_name_get_those_above_them(keras: Any) -> None:
@@ -168,8 +168,8 @@ def test_expanded_leaves_with_automatic_names_are_called_after_the_layer_above_t
 
 def test_places_are_the_same_in_another_instance_though_automatic_names_differ(keras: Any) -> None:
     first, second = (read_target(models.composite(keras)) for _ in range(2))
-    assert places(first) == places(second)
-    assert len(set(places(first))) == 16
+    assert keys(first) == keys(second)
+    assert len(set(keys(first))) == 16
     labels = [[v.display_name for v in target.variables.values()] for target in (first, second)]
     assert labels[0] != labels[1]
 

@@ -45,9 +45,9 @@ def there_and_back(expressions, tensors, dtype="float32"):
 
 def torch_values(inverse, variables, shapes):
     target = target_of(layer("t", "Module", shapes))
-    places = {variable.name: variable.key for variable in target.layers[0].variables}
+    keys = {variable.name: variable.key for variable in target.layers[0].variables}
     moved = Plan(
-        tuple(Assignment(places[one.key], one.expression, one.rule) for one in inverse.assignments),
+        tuple(Assignment(keys[one.key], one.expression, one.rule) for one in inverse.assignments),
         constants=inverse.constants)
     values = values_by_label(moved, source_of(variables), target, strict=False)
     return {label.split("/", 1)[1]: array for label, array in values.items()}

@@ -50,11 +50,11 @@ def test_a_rule_there_and_back(name, data):
     if plan.lossless:
         assert {one: array.tobytes() for one, array in back.items()
                } == {one: array.tobytes() for one, array in tensors.items()}
-    for place, array in variables.items():
+    for key, array in variables.items():
         if name == "weight-standardized convolution":
-            np.testing.assert_allclose(again[place], array, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(again[key], array, rtol=1e-4, atol=1e-5)
         else:
-            assert again[place].tobytes() == array.tobytes()
+            assert again[key].tobytes() == array.tobytes()
 
 
 def values_for(name, about, random):
@@ -79,9 +79,9 @@ def in_torch(plan, variables, tensors):
     """The torch tensors by the inverted Plan, of the Keras variables."""
     inverse = plan.invert()
     target = target_of(layer("t", "Module", {name: array.shape for name, array in tensors.items()}))
-    places = {variable.name: variable.key for variable in target.layers[0].variables}
+    keys = {variable.name: variable.key for variable in target.layers[0].variables}
     renamed = tuple(
-        Assignment(places[one.key], one.expression, one.rule) for one in inverse.assignments)
-    source = source_of([tensor(place, array) for place, array in variables.items()])
+        Assignment(keys[one.key], one.expression, one.rule) for one in inverse.assignments)
+    source = source_of([tensor(key, array) for key, array in variables.items()])
     values = check_plan(replace(inverse, assignments=renamed), source, target).arrays()
     return {variable.name: array for variable, array in values}

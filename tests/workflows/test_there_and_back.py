@@ -35,18 +35,17 @@ TARGETS = (".h5", ".weights.h5", ".keras")
 
 def plan_of(expressions: list[Expression], shapes: dict[str, tuple[int, ...]], dtype: str) -> Plan:
     """A Plan with a variable for each expression, all of one type."""
-    places = [f"layer{index}/0" for index in range(len(expressions))]
+    keys = [f"layer{index}/0" for index in range(len(expressions))]
     kinds = [shape_of(one, shapes) for one in expressions]
     arrays = tuple(
-        StoredArray(f"/layers/{place}", kind, STORED[dtype], place)
-        for place, kind in zip(places, kinds, strict=True))
+        StoredArray(f"/layers/{key}", kind, STORED[dtype], key)
+        for key, kind in zip(keys, kinds, strict=True))
     file = FileLayout((), arrays)
     return Plan(
-        tuple(
-            Assignment(place, one, "rule") for place, one in zip(places, expressions, strict=True)),
-        sources={name: TensorSpec(shape, dtype, name) for name, shape in shapes.items()}, targets={
-            place: TensorSpec(kind, dtype, place) for place, kind in zip(places, kinds, strict=True)
-        }, layout=TargetLayout("keras", "3", file, file, (ArchiveMember("config.json", "{}"),)))
+        tuple(Assignment(key, one, "rule") for key, one in zip(keys, expressions, strict=True)),
+        sources={name: TensorSpec(shape, dtype, name) for name, shape in shapes.items()},
+        targets={key: TensorSpec(kind, dtype, key) for key, kind in zip(keys, kinds, strict=True)},
+        layout=TargetLayout("keras", "3", file, file, (ArchiveMember("config.json", "{}"),)))
 
 
 def random_bits(shapes: dict[str, tuple[int, ...]], dtype: str,

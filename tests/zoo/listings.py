@@ -38,9 +38,7 @@ def without_objects(target: Any) -> Any:
     """The Target without the live objects, which cannot be pickled; the same variable stays the
     same.
     """
-    variables = {
-        place: replace(variable, variable=None) for place, variable in target.variables.items()
-    }
+    variables = {key: replace(one, variable=None) for key, one in target.variables.items()}
 
     def bare(layer: Any) -> Any:
         return replace(layer, layer=None,

@@ -25,9 +25,9 @@ class BranchPoint:
     matched: int
 
 
-def block_name(label: str) -> str:
+def block_name(display_name: str) -> str:
     """What a layer has in common with those at its place in other blocks."""
-    return re.sub(r"\d+", "", label)
+    return re.sub(r"\d+", "", display_name)
 
 
 class Backtrack(BaseException):
@@ -49,7 +49,10 @@ def next_exclusions(
         choice = choices[position]
         if choice.alternatives:
             standing = {other.display_name for other in choices[:position + 1]}
-            kept = {label: set(names) for label, names in excluded.items() if label in standing}
+            kept = {
+                display_name: set(names)
+                for display_name, names in excluded.items() if display_name in standing
+            }
             kept.setdefault(choice.display_name, set()).add(choice.chosen)
             return kept, choice.matched - 1
     return None

@@ -251,8 +251,9 @@ class CandidateSearch:
         exact = [name for name in free if prod(shapes[name]) in sizes]
         if not self.has_whole_tensors(leaf, exact):
             exact = [name for name in free if self.fits_somewhere(name, leaf)]
-        labels = [f"{leaf.base_name}/{variable.name}" for variable in leaf.variables]
-        exact.sort(key=lambda name: -max(name_similarity(name, label) for label in labels))
+        display_names = [f"{leaf.base_name}/{variable.name}" for variable in leaf.variables]
+        exact.sort(key=lambda name: -max(
+            name_similarity(name, display_name) for display_name in display_names))
         units = _all_of([self.units_on(key) for key in dict.fromkeys(inputs)])
         anywhere = TracedOp(self.state.last_order, "by its output", tuple(exact), (), (), False)
         found: dict[tuple[object, ...], tuple[TracedOp, LayerMapping]] = {}

@@ -123,8 +123,8 @@ def _choices(names: tuple[str, ...], shapes: Mapping[str, Shape], variable: Targ
         if not roles_agree(name, variable):
             continue
         unlike = 0 if role_of(name) is not None and role_of(name) == role_of(variable.name) else 1
-        label = f"{layer.base_name}/{variable.name}"
-        far = round(3 * (1 - name_similarity(name, label))) if len(names) > 1 else 0
+        display_name = f"{layer.base_name}/{variable.name}"
+        far = round(3 * (1 - name_similarity(name, display_name))) if len(names) > 1 else 0
         for entry in islice(entries(name, shapes[name], variable, layer, map_shapes), MOST_WAYS):
             found.append(
                 replace(entry, penalty=10 * entry.penalty + 5 * unlike + far + min(position, 3)))

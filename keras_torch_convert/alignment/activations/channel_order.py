@@ -23,20 +23,20 @@ from .candidates import LayerMapping
 from .pass_state import MapOfVector, Match, SearchState
 from .transforms import VariableMapping
 
-# In the place of a layer's label: what the model gives.
+# In the place of a layer's display name: what the model gives.
 OUTPUTS = "the outputs"
 # Of values with randomized weights; those in another order are as far apart as any two.
 IN_ORDER_BELOW = 1e-2
 
 
 class Unflatten(BaseException):
-    """Layer `label` (or an output of the model) does not fit behind a map of a vector: the vector
-    may be counted the other way. Keras 2 swallows Exceptions.
+    """A layer (or an output of the model) does not fit behind a map of a vector: the vector may be
+    counted the other way. Keras 2 swallows Exceptions.
     """
-    def __init__(self, label: str, made: MapOfVector) -> None:
+    def __init__(self, display_name: str, made: MapOfVector) -> None:
         """The layer that does not fit, and the map."""
-        super().__init__(label)
-        self.display_name = label
+        super().__init__(display_name)
+        self.display_name = display_name
         self.made = made
 
 
@@ -50,8 +50,8 @@ def maps_of_vectors(state: SearchState) -> Iterator[MapOfVector]:
         for before in dict.fromkeys(earlier):
             parts = _parts(tuple(extents), before)
             if channels > 1 and prod(parts) > 1:
-                for labels in _gave(state.matches, channels * prod(parts)):
-                    yield MapOfVector(parts, channels, labels)
+                for display_names in _gave(state.matches, channels * prod(parts)):
+                    yield MapOfVector(parts, channels, display_names)
 
 
 def _parts(extents: Shape, before: Shape) -> Shape:
@@ -69,11 +69,11 @@ def _gave(matches: Mapping[str, Match], size: int) -> Iterator[tuple[str, ...]]:
     norm).
     """
     behind: list[str] = []
-    for label, one in reversed(list(matches.items())):
+    for display_name, one in reversed(list(matches.items())):
         shapes = [variable.shape for variable in one.layer.variables]
         if one.is_turned or not all(shape[-1:] == (size,) for shape in shapes):
             continue
-        behind.append(label)
+        behind.append(display_name)
         if any(len(shape) >= 2 for shape in shapes):
             yield tuple(behind)
             behind = []

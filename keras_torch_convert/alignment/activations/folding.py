@@ -11,11 +11,11 @@ from .pass_state import Match
 
 
 class Fold(BaseException):
-    """A row that belongs added to the table of layer `label`. Keras 2 swallows Exceptions."""
-    def __init__(self, label: str, row: Expression) -> None:
+    """A row that belongs added to the table of a layer. Keras 2 swallows Exceptions."""
+    def __init__(self, display_name: str, row: Expression) -> None:
         """The layer of the table, and the row as an expression."""
-        super().__init__(label)
-        self.display_name = label
+        super().__init__(display_name)
+        self.display_name = display_name
         self.row = row
 
 

@@ -37,21 +37,21 @@ class UnitGroup:
         """True when there are more units than are looked at one by one."""
         return len(self.units) > MOST_UNITS
 
-    def likeliest(self, label: str, near: int, is_free: Callable[[TracedOp],
-                                                                 bool]) -> list[TracedOp]:
-        """At most MOST_UNITS with free weights, all of a small group; the names most like `label`
-        first: those that share a rare word with it, and those that ran about `near`.
+    def likeliest(self, display_name: str, near: int, is_free: Callable[[TracedOp],
+                                                                        bool]) -> list[TracedOp]:
+        """At most MOST_UNITS with free weights, all of a small group; the names most like the
+        layer's first: those that share a rare word with it, and those that ran about `near`.
         """
         if not self.is_large:
             return self.units
         found = {id(unit): unit for unit in self._near(near, is_free)}
-        for word in dict.fromkeys(words_of(label)):
+        for word in dict.fromkeys(words_of(display_name)):
             sharing = self.by_word.get(word, ())
             if len(sharing) <= MOST_UNITS:
                 found |= {id(unit): unit for unit in sharing if is_free(unit)}
         ranked = sorted(
             found.values(), key=lambda unit:
-            (-name_similarity(unit.names[0], label), abs(unit.order - near), unit.order))
+            (-name_similarity(unit.names[0], display_name), abs(unit.order - near), unit.order))
         return ranked[:MOST_UNITS]
 
     def _near(self, near: int, is_free: Callable[[TracedOp], bool]) -> Iterator[TracedOp]:

@@ -161,9 +161,9 @@ class KerasPass(LayerTrials):
             is_in_order = not equal or any(in_one_order(other, array) for other in equal)
             self.state.outputs_in_order[f"{OUTPUTS}, number {number + 1}"] = is_in_order
         self.state.lost = lost
-        for label, is_in_order in self.state.outputs_in_order.items():
+        for display_name, is_in_order in self.state.outputs_in_order.items():
             if not is_in_order:
-                self.raise_unflatten(label)
+                self.raise_unflatten(display_name)
         if ((lost or is_swapped) and self.config.gives_up_at(OUTPUTS)
                 and any(choice.alternatives for choice in self.state.choices)):
             self.state.broken = OUTPUTS
@@ -327,7 +327,7 @@ class KerasPass(LayerTrials):
                     return output, True
         return None, False
 
-    def raise_unflatten(self, label: str) -> None:
+    def raise_unflatten(self, display_name: str) -> None:
         """Where no unit on its input fits a layer behind a map that may be made of a vector: say so
         by Unflatten, once for each map.
 
@@ -335,13 +335,13 @@ class KerasPass(LayerTrials):
         not fit either.
         """
         if self.config.trial_for and not self.state.is_proven(self.config.trial_for):
-            if label == self.config.trial_for:
-                raise Backtrack(label)
+            if display_name == self.config.trial_for:
+                raise Backtrack(display_name)
             return
         if len(self.config.in_both_orders) < MOST_ORDERS_TRIED:
             for made in maps_of_vectors(self.state):
-                if (label, made) not in self.config.in_both_orders:
-                    raise Unflatten(label, made)
+                if (display_name, made) not in self.config.in_both_orders:
+                    raise Unflatten(display_name, made)
 
     def _other_parts(self, free: tuple[str, ...], leaf: TargetLayer,
                      mapping: LayerMapping) -> tuple[tuple[str, ...], ...]:

@@ -79,15 +79,15 @@ class LayerRules:
         modules = {
             path: module for torch_layer in owners for path, module in torch_layer.modules.items()
         }
-        label = ", ".join(torch_layer.name for torch_layer in owners)
+        display_name = ", ".join(torch_layer.name for torch_layer in owners)
         tensors = [tensor for torch_layer in owners for tensor in torch_layer.tensors]
         taken = tuple(tensor for tensor in tensors if tensor.name in names)
         # What a parametrized weight is computed from is a buffer in part, which no operation on
         # data shows.
         with_buffers = tuple(
             tensor for tensor in tensors if tensor.name in names or tensor.kind == "buffer")
-        yield TorchLayer(label, taken, modules)
+        yield TorchLayer(display_name, taken, modules)
         if len(with_buffers) > len(taken):
-            yield TorchLayer(label, with_buffers, modules)
+            yield TorchLayer(display_name, with_buffers, modules)
         yield from (
             part for part in self.parts if any(tensor.name in names for tensor in part.tensors))

@@ -51,7 +51,7 @@ class Alignment:
         return any(match.how == DIFFERS for match in self.matches.values())
 
     def evidence(self) -> dict[str, str]:
-        """Layer label and variable label to the reason in words."""
+        """Display name of the layer and of the variable to the reason in words."""
         found = {}
         for match in self.matches.values():
             sentence = match.summary()
@@ -63,11 +63,12 @@ class Alignment:
         return found
 
     def statuses(self, explained: Collection[str], all_explained: bool) -> dict[str, str]:
-        """Layer label to how much is known of its match, given the layers whose difference is
-        `explained` by a proven cause.
+        """Layer's display name to how much is known of its match, given the layers whose
+        difference is `explained` by a proven cause.
         """
         return {
-            label: match.status(explained, all_explained) for label, match in self.matches.items()
+            display_name: match.status(explained, all_explained)
+            for display_name, match in self.matches.items()
         }
 
     def doubted_places(self) -> frozenset[str]:
@@ -81,7 +82,7 @@ class Alignment:
                          for variable in one.layer.variables)
 
     def output_distances(self) -> dict[str, float]:
-        """Layer label to how far its output was from torch's, where it was compared."""
+        """Layer's display name to how far its output was from torch's, where it was compared."""
         return {
             one.layer.display_name: one.output_distance
             for one in self.matches.values() if isfinite(one.output_distance)

@@ -124,18 +124,18 @@ class SearchState:
         """
         return min(max(EQUAL_BELOW, 4 * self.drift), MOST_DRIFT)
 
-    def is_proven(self, label: str) -> bool:
+    def is_proven(self, display_name: str) -> bool:
         """True for a layer whose output is one of torch's, and for an output of the model in
         torch's order.
         """
-        if self.outputs_in_order.get(label, False):
+        if self.outputs_in_order.get(display_name, False):
             return True
-        match = self.matches.get(label)
+        match = self.matches.get(display_name)
         return match is not None and not match.is_tentative
 
-    def has_met(self, label: str) -> bool:
+    def has_met(self, display_name: str) -> bool:
         """True for a layer that was called before, whatever became of it."""
-        return label in self.matches or label in self.open or label in self.kept
+        return any(display_name in met for met in (self.matches, self.open, self.kept))
 
     def mark(self) -> Snapshot:
         """The state as it is now, to come back to when a trial fails."""
@@ -169,13 +169,13 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class MapOfVector:
-    """A feature map of a vector, as Keras has it: `extents` and `channels`, and `labels` of the
-    layers that gave the vector.
+    """A feature map of a vector, as Keras has it: `extents` and `channels`, and the display names
+    of the layers that gave the vector.
     """
 
     extents: Shape
     channels: int
-    labels: tuple[str, ...]
+    display_names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +206,10 @@ class PassConfig:
     in_both_orders: frozenset[tuple[str, MapOfVector]] = frozenset()
     trial_for: str = ""
 
-    def gives_up_at(self, label: str) -> bool:
+    def gives_up_at(self, display_name: str) -> bool:
         """Whether the pass breaks off at a layer that gets nothing of torch's."""
-        return (self.may_give_up and label not in self.accepted
-                and block_name(label) not in self.in_vain)
+        return (self.may_give_up and display_name not in self.accepted
+                and block_name(display_name) not in self.in_vain)
 
     def honors(self, leaf: TargetLayer, mapping: LayerMapping) -> bool:
         """Return False when the caller said something else about the layer."""

@@ -230,14 +230,14 @@ def _leave_the_rest_open(state: SearchState, target: Target, limit: TimeLimit) -
 def _mark_differences(state: SearchState) -> None:
     """Say of each layer what is known of it in models that differ."""
     is_behind = False
-    for label, match in state.matches.items():
-        if label in state.parted:
+    for display_name, match in state.matches.items():
+        if display_name in state.parted:
             is_behind = True
-            state.matches[label] = replace(match, how=DIFFERS)
+            state.matches[display_name] = replace(match, how=DIFFERS)
         elif is_behind and match.how == TOLD_BY_BOTH:
-            state.matches[label] = replace(match, how=GIVEN_ITS_INPUT)
-    for label in _undecided(state):
-        state.matches[label] = replace(state.matches[label], how=UNDECIDED)
+            state.matches[display_name] = replace(match, how=GIVEN_ITS_INPUT)
+    for display_name in _undecided(state):
+        state.matches[display_name] = replace(state.matches[display_name], how=UNDECIDED)
 
 
 def _undecided(state: SearchState) -> Iterator[str]:
@@ -245,7 +245,10 @@ def _undecided(state: SearchState) -> Iterator[str]:
     that torch never computed: only that would have told them apart.
     """
     order = list(state.matches)
-    names = {tuple(sorted(match.mapping.names)): label for label, match in state.matches.items()}
+    names = {
+        tuple(sorted(match.mapping.names)): display_name
+        for display_name, match in state.matches.items()
+    }
     for choice in state.choices:
         group = [names[one] for one in (choice.chosen, *choice.alternatives) if one in names]
         if len(group) > 1:
@@ -291,8 +294,11 @@ def one_pass(trace_index: TraceIndex, target: Target, keras_call: Callable[[], A
         folded = with_row(matches[changed.display_name], changed.row)
         return one_pass(trace_index, target, keras_call,
                         replace(again, presets={**matches, changed.display_name: folded}))
-    labels = changed.made.labels
-    turned = {label: counted_channels_last(matches[label], changed.made) for label in labels}
+    display_names = changed.made.display_names
+    turned = {
+        display_name: counted_channels_last(matches[display_name], changed.made)
+        for display_name in display_names
+    }
     trial = replace(again, presets={**matches, **turned}, trial_for=changed.display_name)
     state, finished = one_pass(trace_index, target, keras_call, trial)
     if state.is_proven(changed.display_name):

@@ -79,10 +79,10 @@ class TraceIndex:
                 best[self.tied[name][0]] = name
         return tuple(best.values())
 
-    def trial_value(self, expression: Expression, label: str) -> npt.NDArray[Any]:
+    def trial_value(self, expression: Expression, display_name: str) -> npt.NDArray[Any]:
         """What an expression gives of the randomized values, in float32."""
         self._run_callbacks(expression)
-        return self.evaluation.values(expression, "float32", label)
+        return self.evaluation.values(expression, "float32", display_name)
 
     def _run_callbacks(self, expression: Expression) -> None:
         """A parametrization that only its module can compute is a callback in the Plan."""

@@ -262,13 +262,14 @@ class LayerTrials:
         """
         if self.config.forced or not self.state.is_whole:
             return
-        for label, match in list(self.state.matches.items()):
+        for display_name, match in list(self.state.matches.items()):
             if match.how == BY_WHAT_FOLLOWS and not match.without_effect:
-                self.state.matches[label] = replace(match, how=TOLD_BY_BOTH)
+                self.state.matches[display_name] = replace(match, how=TOLD_BY_BOTH)
             if match.without_effect:
                 asked = [one for one in match.layer.variables if one.key in match.without_effect]
                 keys = self._without_effect(match, asked, run)
                 if len(keys) < len(asked):
                     apart = max(map(self.trace_index.seen.nearest, self.state.outputs))
-                    self.state.matches[label] = replace(match, without_effect=keys,
-                                                        how=TOLD_BY_BOTH, output_distance=apart)
+                    self.state.matches[display_name] = replace(match, without_effect=keys,
+                                                               how=TOLD_BY_BOTH,
+                                                               output_distance=apart)

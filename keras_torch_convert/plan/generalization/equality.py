@@ -11,7 +11,7 @@ from .sizes import simplified
 
 
 def differing(one: Recipe, other: Recipe) -> list[str]:
-    """Return what two Plans do otherwise: labels of variables, names of tensors that one drops.
+    """Return what two Plans do otherwise: names of variables, names of tensors that one drops.
 
     Steps that move nothing do not count.
     """

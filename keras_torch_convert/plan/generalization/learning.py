@@ -213,8 +213,8 @@ def _pattern(group: Sequence[Instance], maps: tuple[tuple[IndexMap, ...], ...],
         fitting = Fitting(one.tensors, member.shapes, one.shape, choose,
                           KnownExtents(one.shape, sources))
         if one.expression not in fitting.expressions(one.pattern):
-            label = member.plan.targets[one.assignment.key].display_name
-            raise PlanError(f"'{label}': the steps from "
+            display_name = member.plan.targets[one.assignment.key].display_name
+            raise PlanError(f"'{display_name}': the steps from "
                             f"{join_names(tensors_of(one.expression), quoted=True)} do not follow "
                             "from the shapes, so they have no pattern")
     formulas: dict[int, tuple[Formula, ...]] = {
@@ -222,8 +222,8 @@ def _pattern(group: Sequence[Instance], maps: tuple[tuple[IndexMap, ...], ...],
     }
     for slot, fitting_formulas in formulas.items():
         if not fitting_formulas:
-            label = members[first.plan].plan.targets[first.assignment.key].display_name
-            raise PlanError(f"'{label}': a size has the values "
+            display_name = members[first.plan].plan.targets[first.assignment.key].display_name
+            raise PlanError(f"'{display_name}': a size has the values "
                             f"{sorted({size for _, size in seen[slot]})}, which follow from no "
                             "shape by one rule; are the plans of one family?")
     by_plan: dict[int, list[tuple[Numbers, tuple[Numbers, ...]]]] = defaultdict(list)

@@ -59,7 +59,7 @@ class _Variable:
     key: str
     name: Name
     shape: Shape
-    label: str
+    display_name: str
     patterns: Sequence[Pattern] = ()
     # By tier: those that follow, then those that are worse.
     tiers: tuple[list[Candidate], ...] = ()
@@ -122,11 +122,11 @@ class _Matching:
         """Return names by key; layers named after the model get the name of the learned one."""
         names, model = target_names(specs), self.target.name
         known = {*self.patterns, *self.family.kept}
-        for label in (
+        for display_name in (
                 spec.display_name for key, spec in specs.items() if names[key].form not in known):
-            if not label.startswith(f"{model}_"):
+            if not display_name.startswith(f"{model}_"):
                 break
-            rest = split_numbers(label[len(model):].split("/")[0]).form
+            rest = split_numbers(display_name[len(model):].split("/")[0]).form
             for form in known:
                 first = form.split("/")[0]
                 if first.endswith(rest) and HOLE not in (head := first[:-len(rest)]):
@@ -390,7 +390,7 @@ class _Matching:
     def _why_open(self, variable: _Variable) -> str:
         found = self._available(variable, [one for tier in variable.tiers for one in tier])
         pattern = variable.misfits[0][1] if variable.misfits else variable.patterns[0]
-        words = f"variable '{variable.label}' {variable.shape}"
+        words = f"variable '{variable.display_name}' {variable.shape}"
         nearest = f"the pattern is {pattern.target} <- {', '.join(dict.fromkeys(pattern.forms()))}"
         if len(found) > 1:
             names = ", ".join(f"'{name}'" for one in found[:3] for name in sorted(one.names())[:1])
@@ -428,11 +428,11 @@ class _Matching:
             if len(fitting) == 1:
                 found.update(zip(keys, fitting[0], strict=True))
             elif not whole or len(fitting) != 1:
-                labels = ", ".join(
+                variables = ", ".join(
                     f"'{self.target.variables[key].display_name}'" for key in keys[:3])
                 self.problems.append(
-                    f"which part of '{tensor}' {self.shapes[tensor]} goes to {labels} follows from "
-                    "no size alone: add a plan of a member with other widths and heads, "
+                    f"which part of '{tensor}' {self.shapes[tensor]} goes to {variables} follows "
+                    "from no size alone: add a plan of a member with other widths and heads, "
                     "plan.generalize(other_plan)")
         return found
 

@@ -1,6 +1,6 @@
 """Names as forms and numbers: "blocks.3.1.bn1.weight" is "blocks.{}.{}.bn{}.weight", (3, 1, 1).
 
-A variable's name is the labels of its layers, with class and ordinal where Keras made a name up.
+A variable's name is the names of its layers, with class and ordinal where Keras made a name up.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def target_names(targets: Mapping[str, TensorSpec], model: str = "",
     """Return a name for each variable that no counter of the session has a part in.
 
     Args:
-        targets: The variables by key, with their labels.
+        targets: The variables by key, with their display names.
         model: The name of the model, where names of layers begin with it.
         instead: What they begin with instead.
 
@@ -93,19 +93,19 @@ def target_names(targets: Mapping[str, TensorSpec], model: str = "",
     found: dict[str, Name] = {}
     taken: dict[Name, int] = defaultdict(int)
     for key, spec in targets.items():
-        layers_above, labels = key.split("/")[:-1], spec.display_name.split("/")
+        layers_above, parts = key.split("/")[:-1], spec.display_name.split("/")
         # Labels of an expanded model may be longer than its key; both end with the layer.
-        outer = len(labels) - 1 - len(layers_above)
+        outer = len(parts) - 1 - len(layers_above)
         form = ""
         numbers: tuple[int, ...] = ()
-        for index, label in enumerate(labels):
+        for index, part_name in enumerate(parts):
             depth = index - outer
             layer_key = "/".join(layers_above[:depth + 1]) if 0 <= depth < len(layers_above) else ""
             if layer_key in ordinals:
                 part = Name(f"{_class_of(layer_key)}[{HOLE}]", (ordinals[layer_key],))
             else:
-                named_after = model and label.startswith(f"{model}_")
-                part = split_numbers(instead + label[len(model):] if named_after else label)
+                named_after = model and part_name.startswith(f"{model}_")
+                part = split_numbers(instead + part_name[len(model):] if named_after else part_name)
             form = f"{form}/{part.form}" if form else part.form
             numbers += part.numbers
         name = Name(form, numbers)
@@ -124,11 +124,11 @@ def _ordinals(targets: Mapping[str, TensorSpec]) -> dict[str, int]:
     """Return for each layer whose name Keras made up which of its class and parent it is."""
     layers: dict[tuple[str, str], set[tuple[int, str]]] = defaultdict(set)
     for key, spec in targets.items():
-        layers_above, labels = key.split("/")[:-1], spec.display_name.split("/")[:-1]
-        for back in range(1, min(len(layers_above), len(labels)) + 1):
+        layers_above, parts = key.split("/")[:-1], spec.display_name.split("/")[:-1]
+        for back in range(1, min(len(layers_above), len(parts)) + 1):
             layer_key = "/".join(layers_above[:len(layers_above) - back + 1])
             index, _, class_name = layers_above[-back].partition(":")
-            base = re.sub(r"_\d+$", "", labels[-back])
+            base = re.sub(r"_\d+$", "", parts[-back])
             if class_name and base.replace("_", "") == class_name.lower().replace("_", ""):
                 parent = "/".join(layers_above[:len(layers_above) - back])
                 layers[parent, class_name].add((int(index), layer_key))

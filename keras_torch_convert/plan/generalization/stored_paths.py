@@ -3,7 +3,7 @@ written that was never built.
 
 Keras names what stands in a list, such as the layers of a model, by its class and a number that
 counts the class: `layers/dense_3`. In a pattern that is `layers/dense:1`: what stands there are the
-variables whose names have the first label in common. The number is the layer's rank among all of
+variables whose names have the first part in common. The number is the layer's rank among all of
 its class, in the order of the learned model. Whatever a rule does not give back for every member
 that was learned is not kept.
 """
@@ -32,7 +32,7 @@ class StoredForm:
 
     Attributes:
         target: The form of their names.
-        path: Their path, with the number of labels in the place of each number that counts layers.
+        path: Their path, with the number of parts in the place of each number that counts layers.
         dtype: That of the variables.
         run: Forms of one run take turns in the model, number by number; runs follow each other.
     """
@@ -108,11 +108,11 @@ def _with_depths(paths: Paths) -> dict[Name, list[str]]:
             names_in["/".join(parts[:index + 1])].append(name)
     depths: dict[tuple[str, int], int] = {}
     for unit, names in names_in.items():
-        labels = [_labels(name)[:-1] for name in names]
+        named = [_name_parts(name)[:-1] for name in names]
         depth = next(
             (index
-             for index, column in enumerate(zip(*labels, strict=False)) if len(set(column)) > 1),
-            min(map(len, labels)))
+             for index, column in enumerate(zip(*named, strict=False)) if len(set(column)) > 1),
+            min(map(len, named)))
         for name in names:
             at = name.form, unit.count("/")
             depths[at] = min(depth, depths.get(at, depth))
@@ -123,7 +123,7 @@ def _with_depths(paths: Paths) -> dict[Name, list[str]]:
     return found
 
 
-def _labels(name: Name) -> list[str]:
+def _name_parts(name: Name) -> list[str]:
     return str(name).split("/")
 
 
@@ -194,7 +194,7 @@ def stored_paths(forms: Sequence[StoredForm], names: Iterable[Name]) -> dict[Nam
             part, _, depth = parts[name][level].partition(":")
             if depth:
                 units = counted[found[name], part]
-                number = units.setdefault(tuple(_labels(name)[:int(depth)]), len(units))
+                number = units.setdefault(tuple(_name_parts(name)[:int(depth)]), len(units))
                 part += f"_{number}" if number else ""
             found[name] += f"/{part}" if found[name] else part
     return found

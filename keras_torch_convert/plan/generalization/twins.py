@@ -59,9 +59,9 @@ def _check_plans(parts: Sequence[Sequence[Instance]], patterns: Sequence[Pattern
             other, earlier = first.setdefault(one.target, (one, number))
             names = list(_taken_by(patterns[earlier], one, members[one.plan]))
             if earlier != number and other.plan != one.plan and names:
-                label = members[one.plan].plan.targets[one.assignment.key].display_name
+                display_name = members[one.plan].plan.targets[one.assignment.key].display_name
                 raise PlanError(
-                    f"the plans contradict each other: '{label}' takes "
+                    f"the plans contradict each other: '{display_name}' takes "
                     f"'{other.tensors[0][0]}' in one and '{one.tensors[0][0]}' in the "
                     f"other, where '{names[0]}' is there as well; one of them is wrong, "
                     "or they are of two families")
@@ -133,12 +133,12 @@ def _taken_by(twins: Pattern, instance: Instance, member: Member) -> Iterator[st
 
 
 def _refusal(instance: Instance, names: Sequence[str], member: Member, count: int) -> PlanError:
-    label = member.plan.targets[instance.assignment.key].display_name
+    display_name = member.plan.targets[instance.assignment.key].display_name
     own = ", ".join(f"'{group[0]}'" for group in instance.tensors)
     wanted = ", ".join(f"'{name}'" for name in names)
     return PlanError(
-        f"one block differs from its twins: '{label}' takes {own} where {count} others like it say "
-        f"{wanted}, which is there and of the same shape; {_REMEDY}")
+        f"one block differs from its twins: '{display_name}' takes {own} where {count} others like "
+        f"it say {wanted}, which is there and of the same shape; {_REMEDY}")
 
 
 def check_uses(instances: Sequence[Instance], members: Sequence[Member]) -> None:
@@ -158,8 +158,8 @@ def check_uses(instances: Sequence[Instance], members: Sequence[Member]) -> None
                     extra -= Counter(one.target.form for one in users[twin])
                 if count > least and extra and form.count("{}"):
                     one = next(one for one in users[name] if one.target.form in extra)
-                    label = member.plan.targets[one.assignment.key].display_name
+                    display_name = member.plan.targets[one.assignment.key].display_name
                     raise PlanError(
-                        f"one block differs from its twins: '{label}' takes '{name}', which is "
-                        f"used {count} times where others like it are used {least} times; "
+                        f"one block differs from its twins: '{display_name}' takes '{name}', which "
+                        f"is used {count} times where others like it are used {least} times; "
                         f"{_REMEDY}")

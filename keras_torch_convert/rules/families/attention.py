@@ -88,8 +88,8 @@ def _parts(torch_layer: TorchLayer,
                                f"attention: no bias for {part}, which is one of zeros"))
             else:
                 tensors.append(_part_of(torch_layer, layer, children, found[held], held, part))
-        label = f"{torch_layer.name} ({part.replace('_', ' ')})"
-        result.append((TorchLayer(label, tuple(tensors), torch_layer.modules), child))
+        display_name = f"{torch_layer.name} ({part.replace('_', ' ')})"
+        result.append((TorchLayer(display_name, tuple(tensors), torch_layer.modules), child))
     return tuple(result)
 
 

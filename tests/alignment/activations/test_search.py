@@ -25,9 +25,7 @@ def sources(plan: ktc.Plan, model: Any) -> dict[str, tuple[str, ...]]:
     from keras_torch_convert.keras_io.model import read_target
     from keras_torch_convert.plan.expressions import tensors_of
 
-    labels = {
-        place: variable.display_name for place, variable in read_target(model).variables.items()
-    }
+    labels = {key: variable.display_name for key, variable in read_target(model).variables.items()}
     return {labels[item.key]: tensors_of(item.expression) for item in plan.assignments}
 
 

@@ -35,14 +35,14 @@ LAYERS = 6
 
 def layered_plan(layers: int = LAYERS) -> Plan:
     """As many transposed matrices as there are to be shards."""
-    places = [f"dense{index}/0" for index in range(layers)]
+    keys = [f"dense{index}/0" for index in range(layers)]
     arrays = tuple(
-        StoredArray(f"/layers/dense{i}/vars/0", (40, 30), "<f4", places[i]) for i in range(layers))
+        StoredArray(f"/layers/dense{i}/vars/0", (40, 30), "<f4", keys[i]) for i in range(layers))
     return Plan(
         tuple(
-            Assignment(place, Permute(Tensor(f"w{i}"), (1, 0)), "kernel")
-            for i, place in enumerate(places)),
-        targets={place: TensorSpec((40, 30), "float32", place) for place in places},
+            Assignment(key, Permute(Tensor(f"w{i}"), (1, 0)), "kernel")
+            for i, key in enumerate(keys)),
+        targets={key: TensorSpec((40, 30), "float32", key) for key in keys},
         layout=TargetLayout("keras", "3", weights=FileLayout((), arrays)))
 
 

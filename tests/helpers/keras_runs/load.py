@@ -27,10 +27,10 @@ def right_and_changed(loaded: Any, initial: Any) -> list[int]:
     target, before = read_target(loaded), read_target(initial)
     values = known_values(target)
     right = total = 0
-    for place, variable in target.variables.items():
+    for key, variable in target.variables.items():
         got = read_values(target, variable.variable)
-        start = read_values(before, before.variables[place].variable)
-        right += int(np.count_nonzero((got == values[place]) & (got != start)))
+        start = read_values(before, before.variables[key].variable)
+        right += int(np.count_nonzero((got == values[key]) & (got != start)))
         total += variable.size
     return [right, total]
 

@@ -25,7 +25,7 @@ from tests.helpers.saved import save_model
 
 
 def known_values(target: Target) -> dict[str, Any]:
-    """For every place an array of small whole numbers from 2 on, different in each place and exact
+    """For every key an array of small whole numbers from 2 on, different for each key and exact
     in two bytes.
     """
     return {
@@ -65,11 +65,11 @@ def main(framework: str, folder: Path, cases: list[list[str]]) -> None:
         target = read_target(model)
         values = known_values(target)
         with transaction(target) as writer:
-            for index, (place, variable) in enumerate(target.variables.items()):
+            for index, (key, variable) in enumerate(target.variables.items()):
                 if index % 2:
-                    writer.fill(variable, partial(put, values[place]))
+                    writer.fill(variable, partial(put, values[key]))
                     continue
-                lent = aligned_copy(values[place])
+                lent = aligned_copy(values[key])
                 writer.write(variable, lent)
                 lent[...] = 0  # the model must not live in memory that belongs to its caller
         held = all(
