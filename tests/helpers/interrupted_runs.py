@@ -23,8 +23,13 @@ import torch
 from torch import nn
 
 import keras_torch_convert as ktc
+from keras_torch_convert.release.check import check_conversion
+from keras_torch_convert.release.files import read_release_file
+from keras_torch_convert.release.pretrained_dict import Entry, edited
 from keras_torch_convert.release.recheck import recheck
 from tests.helpers.small_models import randomized
+
+ZOO = 'PRETRAINED_DICT = {"net": {"imagenet": {224: "old"}}}\n'
 
 
 class Cached(nn.Module):
@@ -137,6 +142,9 @@ class UserObjects:
         report = ktc.convert(module, model, save=folder / "a.weights.h5", plan=plan)
         saved = plan.save(folder / "a.plan.json")
         entry = {"plan": saved, "source": checkpoint, "output": folder / "many.weights.h5"}
+        results = ktc.apply_many([entry], workers=0)
+        family = plan.generalize()
+        learned, zoo = family.save(folder / "a.family.json"), folder / "zoo.py"
         named: dict[str, Callable[[], Any]] = {
             "align": lambda: ktc.align(module, model),
             "convert": lambda: ktc.convert(module, model, save=folder / "a.weights.h5"),
@@ -147,17 +155,33 @@ class UserObjects:
                                             folder / "b.safetensors"),
             "apply_many": lambda: ktc.apply_many([entry], workers=0),
             "read": lambda: [tensor.read() for tensor in ktc.read(checkpoint).values()],
+            "apply sharded": lambda: ktc.apply(plan, checkpoint, folder / "b.weights.json",
+                                               max_shard_size=2e-7),
+            "apply into a template": lambda: ktc.apply(plan, checkpoint, folder / "c.weights.h5",
+                                                       template=folder / "a.weights.h5"),
             "load_weights": lambda: ktc.load_weights(model, checkpoint, plan),
             "to_state_dict": lambda: ktc.to_state_dict(model, plan),
-            "learn_family": plan.generalize,
+            "learn_family": lambda: ktc.learn_family(lambda: module, lambda: model, [()]),
+            "FamilyPlan.plan_for": lambda: family.plan_for(module, model),
+            "FamilyPlan.save": lambda: family.save(folder / "b.family.json"),
+            "FamilyPlan.load": lambda: ktc.FamilyPlan.load(learned),
+            "Plan.generalize": plan.generalize,
+            "Plan.difference": lambda: plan.difference(ktc.read(module)),
             "Plan.save": lambda: plan.save(folder / "b.plan.json"),
             "Plan.load": lambda: ktc.Plan.load(saved),
             "Plan.invert": plan.invert,
             "card": lambda: report.card(folder / "a.card.md", checkpoint=checkpoint, plan=saved),
             "recheck": lambda: recheck(folder / "a.card.md", None),
+            "Report.to_json": lambda: report.to_json(folder / "a.report.json"),
+            "Report.to_html": lambda: report.to_html(folder / "a.report.html"),
+            "Results.to_json": lambda: results.to_json(folder / "many.json"),
+            "release": lambda: edited(zoo, Entry("net", "imagenet", 224, read_release_file(
+                folder / "a.weights.h5").md5)).write(),
+            "assert_converted": lambda: check_conversion(model, module, with_md5=True, plan=plan),
             **self._classic_runs()
         }  # yapf: disable
         for run in named.values():
+            zoo.write_text(ZOO)
             run()
         return named
 

@@ -3,9 +3,10 @@
     python -m tests.hostile.fuzz --seconds 7200
     python -m tests.hostile.fuzz --only HDF5 --seconds 60
 
-Each kind of file gets the same share of the time, in processes of its own. Its corpus are the files
-that the makers give, and what atheris finds to reach new code. A file that makes trouble is kept in
-tests/hostile/found, and `--file` reads it again.
+Each kind of file gets the same share of the time, which is the processor's, in processes of its
+own. Its corpus are the files that the makers give, and what atheris finds to reach new code, which
+`--corpus` keeps for the next run. A file that makes trouble is kept in tests/hostile/found, and
+`--file` reads it again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import contextlib
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,8 @@ SEEDS = 60
 # What an input may take: more than that is what the limits of the readers are for.
 MEGABYTES, SECONDS_EACH = 1500, 30
 LONGEST_INPUT = 1 << 18
+# A busy machine gives a process no less than one part in so many of its time.
+MOST_LOAD = 10
 # Another file that is read with it, or a way through the command line, is not for a fuzzer.
 KINDS = tuple(kind for kind in MAKERS if "TOML of options" not in kind)
 
@@ -38,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Fuzz; the exit code is 1 when something was found."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--seconds", type=float, default=600.0, help="of the processor's time")
+    parser.add_argument("--corpus", type=Path, help="a folder that keeps what reaches new code")
     parser.add_argument("--only", choices=KINDS)
     parser.add_argument("--file", type=Path, help="read this file of the kind that --only says")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
@@ -53,8 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     FOUND.mkdir(exist_ok=True)
     before = set(FOUND.iterdir())
-    for kind in kinds:
-        _in_processes(kind, options.seconds / len(kinds))
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        for kind in kinds:
+            kept = (options.corpus or Path(folder)).resolve() / kind.replace(" ", "_")
+            kept.mkdir(parents=True, exist_ok=True)
+            _in_processes(kind, options.seconds / len(kinds), kept)
     found = sorted(set(FOUND.iterdir()) - before)
     for path in found:
         print(f"found: {path}")
@@ -62,34 +70,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(bool(found))
 
 
-def _in_processes(kind: str, seconds: float) -> None:
+def _in_processes(kind: str, seconds: float, folder: Path) -> None:
     """Fuzz one kind; a process that dies has left the file that ended it, and another follows."""
-    end = time.monotonic() + seconds
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    while (left := end - time.monotonic()) > 1:
-        # libFuzzer ends a process at once, so the folder is not for that to remove.
-        with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-            command = [sys.executable, "-m", "tests.hostile.fuzz", "--worker", folder, "--only",
-                       kind, "--seconds", str(left)]  # yapf: disable
-            try:
-                ended = subprocess.run(command, cwd=ROOT, env=environment, check=False,
-                                       stderr=subprocess.PIPE, text=True, errors="replace",
-                                       timeout=left + PATIENCE)  # yapf: disable
-            except subprocess.TimeoutExpired:
-                print(f"{kind}: did not end {PATIENCE:.0f} seconds after its time", flush=True)
-                return
-        lines = [line for line in ended.stderr.splitlines() if line.startswith(("#", "Done"))]
-        print(f"{kind}: {lines[-1] if lines else ended.stderr[-500:]}", flush=True)
+    while seconds > 1:
+        before = _childrens_seconds()
+        command = [sys.executable, "-m", "tests.hostile.fuzz", "--worker", folder, "--only", kind,
+                   "--seconds", str(seconds)]  # yapf: disable
+        try:
+            ended = subprocess.run(command, cwd=ROOT, env=environment, check=False,
+                                   stderr=subprocess.PIPE, text=True, errors="replace",
+                                   timeout=MOST_LOAD * seconds + PATIENCE)  # yapf: disable
+        except subprocess.TimeoutExpired:
+            print(
+                f"{kind}: had not had its {seconds:.0f} seconds of the processor's time "
+                f"{MOST_LOAD * seconds + PATIENCE:.0f} seconds after its start", flush=True)
+            return
+        seconds -= (used := _childrens_seconds() - before)
+        lines = [line for line in ended.stderr.splitlines() if line.startswith("#")]
+        print(f"{kind}: {used:.0f} s, {lines[-1] if lines else ended.stderr[-500:]}", flush=True)
         if ended.returncode == 0:
             return
         print(ended.stderr[-3000:], flush=True)
 
 
+def _childrens_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def _fuzz(kind: str, seconds: float, folder: Path) -> None:
-    end = time.monotonic() + seconds
     made_here, corpus, case = (folder / name for name in ("made", "corpus", "case"))
     for one in (made_here, corpus, case):
-        one.mkdir()
+        one.mkdir(exist_ok=True)
     for number in range(SEEDS):
         data = made(kind, number, made_here).read_bytes()
         if len(data) <= LONGEST_INPUT:
@@ -97,27 +110,35 @@ def _fuzz(kind: str, seconds: float, folder: Path) -> None:
     try:
         import atheris  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
-        _fuzz_blindly(kind, corpus, case, end)
+        _fuzz_blindly(kind, corpus, case, seconds)
         return
     with atheris.instrument_imports(include=["keras_torch_convert"]):
         from . import readers  # noqa: F401
 
     # Instrumenting takes a while, on a busy machine minutes.
-    seconds = max(1.0, end - time.monotonic())
+    end, count = time.process_time() + seconds, 0
+
+    def read_one(data: bytes) -> None:
+        nonlocal count
+        _read_data(kind, data, case)
+        count += 1
+        if time.process_time() > end:
+            print(f"#{count} DONE", file=sys.stderr, flush=True)
+            os._exit(0)  # libFuzzer takes any other end for a find
+
     arguments = [
-        "fuzz", str(corpus), f"-max_total_time={seconds:.0f}", f"-max_len={LONGEST_INPUT}",
-        f"-rss_limit_mb={MEGABYTES}", f"-timeout={SECONDS_EACH}",
-        f"-artifact_prefix={FOUND / kind.replace(' ', '_')}-"
+        "fuzz", str(corpus), f"-max_len={LONGEST_INPUT}", f"-rss_limit_mb={MEGABYTES}",
+        f"-timeout={SECONDS_EACH}", f"-artifact_prefix={FOUND / kind.replace(' ', '_')}-"
     ]  # yapf: disable
-    atheris.Setup(arguments, lambda data: _read_data(kind, data, case))
+    atheris.Setup(arguments, read_one)
     atheris.Fuzz()
 
 
-def _fuzz_blindly(kind: str, corpus: Path, folder: Path, end: float) -> None:
+def _fuzz_blindly(kind: str, corpus: Path, folder: Path, seconds: float) -> None:
     rng = random.Random(time.time_ns())
     seeds = [path.read_bytes() for path in sorted(corpus.iterdir())]
-    count = 0
-    while time.monotonic() < end:
+    end, count = time.process_time() + seconds, 0
+    while time.process_time() < end:
         data = damaged(rng, rng.choice(seeds))
         kept = FOUND / f"{kind.replace(' ', '_')}-{os.getpid()}"
         # It stays when the process dies at it.
