@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 import keras_torch_convert as ktc
+from keras_torch_convert.errors import PredictionError
 from keras_torch_convert.release.check import check_conversion
 from keras_torch_convert.release.files import read_release_file
 from keras_torch_convert.release.pretrained_dict import Entry, edited
@@ -250,7 +251,8 @@ def broken_by_interrupts(count: int, seed: int,
                 before, point = objects.state(), generator.randint(1, total)
                 try:
                     calls_of(run, point)
-                except KeyboardInterrupt:
+                # C code that it meets may turn it into a SystemError, which is then told as ours.
+                except (KeyboardInterrupt, PredictionError):
                     stopped += 1
                 after = objects.state()
                 # Behind its last step a run is done, and stays so.

@@ -32,8 +32,8 @@ SEEDS = 60
 # What an input may take: more than that is what the limits of the readers are for.
 MEGABYTES, SECONDS_EACH = 1500, 30
 LONGEST_INPUT = 1 << 18
-# A busy machine gives a process no less than one part in so many of its time.
-MOST_LOAD = 10
+# A busy machine gives a process that yields to others no less than one part in so many.
+MOST_LOAD = 60
 # Another file that is read with it, or a way through the command line, is not for a fuzzer.
 KINDS = tuple(kind for kind in MAKERS if "TOML of options" not in kind)
 

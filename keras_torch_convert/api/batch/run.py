@@ -24,6 +24,14 @@ from .tasks import (ShardResult, WorkerPlan, clean_up, count_shards, describe, f
                     run_job, run_shard)
 
 RESULTS_SUFFIX = ".results.jsonl"
+# After a lost connection what is left is submitted anew, but for so many times in a row without a
+# result.
+MOST_LOSSES = 3
+_CONNECTION_LOST = ("FutureCancelledError", "CancelledError", "ClosedClientError",
+                    "CommClosedError")  # yapf: disable
+# On one machine a connection ends with a process. By default Dask also ends one whose other side
+# takes in nothing for 30 seconds, as on a busy machine, and with it all that was submitted.
+_LOCAL_TIMEOUTS = {"connect": "5 minutes", "tcp": "1 hour"}
 # A cluster in a process of its own, until its standard input ends. New processes import the main
 # module of the one that starts them: here that is this text, never the caller's script, which may
 # do anything. One task at a time in each process is what bounds its memory.
@@ -58,9 +66,10 @@ def apply_many(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]], *,
     """Apply Plans to many checkpoints, each written by one task on a Dask cluster.
 
     Needs `pip install 'keras-torch-convert[many]'`, but for `workers=0`. A task whose worker dies
-    is given to another one, three times. One failure never stops the rest: it is a row of the
-    result. On Ctrl-C finished files stay, and nothing of others is left. A run that was killed is
-    gone on with by the next one with the same `results`.
+    is given to another one, three times. What has no result when the connection to the scheduler is
+    lost is submitted again. One failure never stops the rest: it is a row of the result. On Ctrl-C
+    finished files stay, and nothing of others is left. A run that was killed is gone on with by the
+    next one with the same `results`.
 
     Args:
         manifest: A TOML file with a table [[file]] for each output, or a list of such entries:
@@ -93,22 +102,48 @@ def apply_many(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]], *,
     jobs = read_manifest(manifest)
     finished = ResultsFile(_results_path(manifest, results))
     rows: dict[int, Row] = {}
+    connected = partial(_tasks, scheduler, workers, memory_per_worker)
+    unbroken = False
     try:
-        with _tasks(scheduler, workers, memory_per_worker) as (submit, as_they_end):
-            run = _Run(submit, finished)
-            for number, job in enumerate(jobs):
-                run.submit(number, job)
-            with counting_bar(len(run.waiting), title="apply", unit="file",
-                              shown=progress) as ended:
-                for number, row in run.rows(as_they_end, ended):
-                    rows[number] = row
+        unbroken = _write_all(jobs, rows, finished, connected, progress)
     finally:
         finished.close()
         for number, job in enumerate(jobs):
-            if number not in rows or rows[number].state == "failed":
+            if not unbroken or rows[number].state == "failed":
                 # Shards that the file of results knows are not written again by the next run.
                 clean_up(job, finished_shards=finished.path is None)
     return Results(tuple(rows[number] for number in range(len(jobs))))
+
+
+def _write_all(jobs: Sequence[Job], rows: dict[int, Row], finished: ResultsFile,
+               connected: Callable[[], Any], progress: bool) -> bool:
+    """Fill the rows, over as many connections as it takes; return whether one was enough."""
+    losses, unbroken = 0, True
+    while left := {number: job for number, job in enumerate(jobs) if number not in rows}:
+        try:
+            with connected() as (submit, as_they_end):
+                run = _Run(submit, finished)
+                for number, job in left.items():
+                    run.submit(number, job)
+                with counting_bar(len(run.waiting), title="apply", unit="file",
+                                  shown=progress) as ended:
+                    for number, row in run.rows(as_they_end, ended):
+                        rows[number] = row
+                        losses = 0
+        except (_ConnectionLostError, ManifestError) as error:
+            if unbroken and isinstance(error, ManifestError):
+                raise
+            losses, unbroken = losses + 1, False
+            if losses == MOST_LOSSES:
+                rows |= {
+                    number: Row(str(job.source), str(job.output), "failed", error=str(error))
+                    for number, job in left.items() if number not in rows
+                }
+    return unbroken
+
+
+class _ConnectionLostError(Exception):
+    """The scheduler is gone, or has dropped what was submitted."""
 
 
 def _results_path(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]],
@@ -210,6 +245,8 @@ def _result(future: Any) -> Any:
     try:
         return future.result()
     except Exception as error:
+        if type(error).__name__ in _CONNECTION_LOST:
+            raise
         return error
 
 
@@ -259,14 +296,26 @@ def _tasks(scheduler: str | None, workers: int, memory: str | int
             client = Client(address)
         except (OSError, ValueError) as error:
             raise ManifestError(f"no Dask scheduler answers at {address}: {error}") from error
-        yield partial(stack.enter_context(client).submit, pure=False), as_completed
+        try:
+            yield partial(stack.enter_context(client).submit, pure=False), as_completed
+        except Exception as error:
+            if type(error).__name__ in _CONNECTION_LOST:
+                raise _ConnectionLostError(
+                    f"the connection to the Dask scheduler was lost {MOST_LOSSES} times, and "
+                    f"nothing ended between: {error}") from error
+            raise
 
 
 @contextmanager
 def _local_cluster(workers: int, memory: str | int) -> Iterator[str]:
     """Give the address of a cluster of processes on this machine that ends with the block."""
+    from dask import config
+
     # As if started from here; in a session of its own Ctrl-C does not end it before the block.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | {
+        f"DASK_DISTRIBUTED__COMM__TIMEOUTS__{name.upper()}": time
+        for name, time in _LOCAL_TIMEOUTS.items()
+    }
     process = subprocess.Popen(
         [sys.executable, "-c", _CLUSTER, str(workers),
          str(memory)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -279,7 +328,9 @@ def _local_cluster(workers: int, memory: str | int) -> Iterator[str]:
             if not address:
                 raise ManifestError("the Dask cluster did not start, three times: the messages "
                                     "above say why; start one, and give its scheduler=")
-            yield address
+            with config.set({f"distributed.comm.timeouts.{name}": time
+                             for name, time in _LOCAL_TIMEOUTS.items()}):  # yapf: disable
+                yield address
         finally:
             process.stdin.close()
             try:

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pytest
 import keras_torch_convert as ktc
 from keras_torch_convert.api.batch.manifest import Job, read_manifest
 from keras_torch_convert.api.batch.results import Finished, ResultsFile, Row
-from keras_torch_convert.api.batch.run import _Run
+from keras_torch_convert.api.batch.run import _ConnectionLostError, _Here, _Run, _tasks, _write_all
 from keras_torch_convert.api.batch.tasks import WorkerPlan, is_intact, run_job
 from keras_torch_convert.errors import ManifestError, PlanError
 from keras_torch_convert.keras_io import sharded, weights_file
@@ -320,6 +321,37 @@ def test_a_row_is_what_the_task_gave_and_no_status_at_some_moment(outcome: Any, 
     assert row.error.startswith(error)
 
 
+@pytest.mark.parametrize(("ends", "written"), [((2, 0, 1, 0, 3), 6), ((2, 0, 0), 2)])
+def test_lost_connections_cost_no_row_unless_nothing_ends_between_them(
+        tmp_path: Path, ends: tuple[int, ...], written: int) -> None:
+    small_plan().save(tmp_path / "small.plan.json")
+    jobs = [
+        Job(tmp_path / "small.plan.json", small_source(tmp_path, number), tmp_path / f"{number}.h5")
+        for number in range(6)
+    ]
+    connections = iter(ends)
+
+    @contextmanager
+    def connected() -> Iterator[Any]:
+        """So many tasks end before the connection is lost."""
+        count = next(connections)
+
+        def as_they_end(tasks: list[Any]) -> Iterator[Any]:
+            yield from tasks[:count]
+            if len(tasks) > count:
+                raise _ConnectionLostError("the connection was lost")
+
+        yield _Here, as_they_end
+
+    rows: dict[int, Row] = {}
+    assert not _write_all(jobs, rows, ResultsFile(None), connected, progress=False)
+    assert not list(connections)
+    assert [rows[number].state for number in range(6)
+           ] == ["written"] * written + ["failed"] * (6 - written)
+    assert len(list(tmp_path.glob("*.h5"))) == written
+    assert {row.error for row in rows.values()} <= {"", "the connection was lost"}
+
+
 # The next processes of a cluster die before they can work, as many as the file has letters: "e" by
 # an error, of which Dask starts no other one.
 DYING = """
@@ -393,6 +425,38 @@ class TestOnALocalCluster:
         shown, errors = driver.communicate(timeout=240)
         assert "4 written, 0 skipped, 0 failed" in shown, errors
         assert not (tmp_path / "left").read_text()
+
+    def test_a_cluster_that_dies_is_replaced_and_what_is_left_goes_there(self,
+                                                                         tmp_path: Path) -> None:
+        pytest.importorskip("distributed")
+        import psutil
+
+        (tmp_path / "many.toml").write_text(manifest_text(tmp_path, 6))
+        driver = start_driver(tmp_path, preload=HELD)
+        held_worker(tmp_path, driver)
+        (cluster,) = psutil.Process(driver.pid).children()
+        (tmp_path / "go").touch()
+        cluster.kill()
+        shown, errors = driver.communicate(timeout=240)
+        assert "6 written, 0 skipped, 0 failed" in shown, errors
+        for index, row in enumerate(json.loads((tmp_path / "many.json").read_text())):
+            assert is_intact(tmp_path / f"out{index}.h5", row["sha256"])
+        assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="the option is Linux's")
+    def test_no_connection_ends_because_a_busy_machine_lets_nobody_answer(self) -> None:
+        distributed = pytest.importorskip("distributed")
+        import socket
+
+        def allowed(comm: Any) -> int:
+            return comm.stream.socket.getsockopt(socket.SOL_TCP, socket.TCP_USER_TIMEOUT)
+
+        def allowed_by_worker() -> int:
+            return allowed(distributed.get_worker().batched_stream.comm)
+
+        with _tasks(None, 1, "1GiB") as (submit, _):
+            mine = allowed(distributed.get_client().scheduler_comm.comm)
+            assert [mine, submit(allowed_by_worker).result(60)] == [3_600_000] * 2
 
     def test_every_row_is_true_whenever_workers_die(self, tmp_path: Path) -> None:
         pytest.importorskip("distributed")
