@@ -5,7 +5,9 @@ No other file uses a private attribute of Keras, so a new version of Keras is lo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -123,3 +125,20 @@ def operation_modules() -> list[Any]:
 
     backend = importlib.import_module("keras.src.backend")
     return [backend.nn, backend.numpy]
+
+
+@contextmanager
+def tensorflow_left_alone() -> Iterator[None]:
+    """Let Keras save without importing TensorFlow, for seconds, only to ask whether an object is of
+    one of its types: where nobody imported it, none is.
+    """
+    lazy = getattr(sys.modules.get("keras.src.utils.module_utils"), "tensorflow", None)
+    state = vars(lazy) if lazy is not None and "tensorflow" not in sys.modules else {}
+    unknown = "_available" in state and state["_available"] is None
+    if unknown:
+        state["_available"] = False
+    try:
+        yield
+    finally:
+        if unknown:
+            state["_available"] = None

@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import SaveError
 from ..spec.target import Target
 from ..util.atomic_file import check_writable
+from .keras_private import tensorflow_left_alone
 from .weight_order import saved_as_built
 from .weights_file import suffix_of
 
@@ -93,7 +94,8 @@ def failures_reported(target: Target, suffix: str) -> Iterator[None]:
     as it is.
     """
     try:
-        yield
+        with tensorflow_left_alone():
+            yield
     except OSError:
         raise
     except Exception as error:

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -312,3 +314,23 @@ def test_a_compiled_model_is_saved_with_its_optimizer_beside_the_weights(
     model.fit(np.zeros((2, 8, 8, 3), "float32"), np.zeros((2, 5), "float32"), verbose=0)
     for suffix in COMPARE:
         assert save_model(read_target(model), tmp_path / f"model{suffix}").notes == ()
+
+
+def test_tensorflow_is_not_imported_to_save_where_nobody_uses_it(tmp_path: Path) -> None:
+    script = ("import sys, keras, numpy; from keras.src.utils.module_utils import tensorflow\n"
+              "import keras_torch_convert as ktc\n"
+              "model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name='head')])\n"
+              "weights = {'head.weight': numpy.ones((3, 4)), 'head.bias': numpy.ones(3)}\n"
+              "for name in ('net.h5', 'net.keras'):\n"
+              "    ktc.convert(weights, model, accept_unproven=True, save=name)\n"
+              "assert 'tensorflow' not in sys.modules\n"
+              "assert tensorflow.available == bool(__import__('importlib.util').util.find_spec("
+              "'tensorflow'))")
+    environment = os.environ | {
+        "KERAS_BACKEND": "torch", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))
+    }
+
+    run = subprocess.run([sys.executable, "-c", script], env=environment, cwd=tmp_path,
+                         capture_output=True, text=True, check=False)
+
+    assert run.returncode == 0, run.stderr
