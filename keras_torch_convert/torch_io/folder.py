@@ -52,7 +52,7 @@ def weights_in(folder: FilePath) -> list[FilePath]:
     inner = [str(path)[len(str(folder)) + 1:] for path in _folders_with_weights(folder)]
     hint = f"give one of its folders: {join_names(inner, quoted=True)}" if inner else (
         "name the checkpoint file itself")
-    raise SourceError(f"{folder}: is a directory without weights that are known; {hint}")
+    raise SourceError(f"{folder} is a directory without weight files; {hint}")
 
 
 def _check_all_shards(folder: FilePath, shards: Sequence[re.Match[str]]) -> None:
@@ -88,7 +88,7 @@ def read_config(folder: FilePath, name: str = "config.json") -> Mapping[str, Any
     try:
         config = json.loads(file.data[:].decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{path}: is not valid JSON ({shorten(str(error), 200)})") from error
+        raise SourceError(f"{path} is not valid JSON ({shorten(str(error), 200)})") from error
     return config if isinstance(config, dict) else {}
 
 

@@ -18,10 +18,12 @@ from .quantized import ADVICE
 _GIVE_TORCH = "give the PyTorch checkpoint or module that it was made from"
 _TF_CHECKPOINT = ("is a TensorFlow checkpoint; load it with the library that ported the model to "
                   "PyTorch, and give its module")
+TORCH_FIRST = ("give the PyTorch side first, the Keras side second; for PyTorch weights from a "
+               "Keras file use ktc.to_state_dict(path, plan)")
 _BEGINNINGS = {
     b"version https://git-lfs":
         "is a Git LFS pointer, not the weights; fetch the file with git lfs pull",
-    b"\x89HDF": "is an HDF5 file, as Keras writes; expected PyTorch weights",
+    b"\x89HDF": f"is an HDF5 file, as Keras writes: {TORCH_FIRST}",
     b"\x1f\x8b": "is compressed with gzip; unpack it first",
     b"\xfd7zXZ": "is compressed with xz; unpack it first",
     b"BZh": "is compressed with bzip2; unpack it first",

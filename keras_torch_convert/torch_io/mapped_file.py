@@ -90,9 +90,9 @@ class MappedFile:
             mode = path.stat().st_mode
             if stat.S_ISDIR(mode):
                 raise SourceError(
-                    f"{path}: is a directory, expected a file; name the checkpoint file inside it")
+                    f"{path} is a directory, expected a file; name the checkpoint file inside it")
             if not stat.S_ISREG(mode):
-                raise SourceError(f"{path}: is not a regular file")
+                raise SourceError(f"{path} is not a regular file")
             with path.open("rb") as file:
                 size = file.seek(0, 2)
                 if size == 0:

@@ -29,7 +29,7 @@ def read_module(module: Any) -> Source:
     kinds |= {name: "buffer" for name, _ in module.named_buffers(remove_duplicate=False)}
     tensors, others = live_tensors(module.state_dict(), origin, kinds)
     if not tensors:
-        raise SourceError(f"{origin}: has no weights")
+        raise SourceError(f"{origin} has no weights")
     notes = [f"prefix {prefix!r} removed from all names"] if prefix else []
     if others:
         notes.append(others_note(others))

@@ -36,7 +36,7 @@ def named_source(tensors: Sequence[SourceTensor], *, origin: str, others: Sequen
     _by_name(tensors, origin)
     tensors, decoded_notes = decoded(tensors, origin, folder)
     if fault := foreign_tensors(tensors):
-        raise SourceError(f"{origin}: {fault}")
+        raise SourceError(f"{origin} {fault}")
     found = unwrapped or Unwrapped(tensors)
     _by_name(tensors, origin)
     chosen = choose_network(tensors, found.network, origin, found.wrappers)

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import SourceError
 from ..spec.dtypes import NUMPY_TYPES
+from .foreign import TORCH_FIRST
 from .mapped_file import MappedFile, StoredTensor
 from .named_source import listed_names
 from .pickle_reader import PickleReader
@@ -64,7 +65,7 @@ def open_torch_zip(archive: ZipArchive) -> Checkpoint:
     if f"{root}/constants.pkl" in archive.members or any(
             name.startswith(f"{root}/code/") for name in archive.members):
         raise SourceError(
-            f"{file.path}: is a TorchScript archive, which holds a program; load it with "
+            f"{file.path} is a TorchScript archive, which holds a program; load it with "
             "torch.jit.load and pass the module or its state_dict()")
 
     def locate(storage: Storage) -> tuple[int, int]:
@@ -94,7 +95,7 @@ def _root_folder(archive: ZipArchive) -> str:
     if len(roots) == 1:
         return roots[0]
     if any(name in archive.members for name in ("model.weights.h5", "config.json")):
-        raise SourceError(f"{archive.file.path}: is a Keras file, expected PyTorch weights")
+        raise SourceError(f"{archive.file.path} is a Keras file: {TORCH_FIRST}")
     raise SourceError(
         f"{archive.file.path}: a zip file that torch.save did not write (no data.pkl in it, but "
         f"{listed_names(list(archive.members))}); unpack it if the checkpoint is inside")
@@ -127,7 +128,7 @@ def open_legacy_file(file: MappedFile) -> Checkpoint:
         keys, position = reader.load(position)
         spans = _legacy_spans(file, keys, storages.known, position)
     elif isinstance(content, int):
-        raise SourceError(f"{file.path}: is not a PyTorch file (wrong magic number)")
+        raise SourceError(f"{file.path} is not a PyTorch file (wrong magic number)")
 
     def locate(storage: Storage) -> tuple[int, int]:
         root = storage.root or storage
@@ -222,13 +223,13 @@ def check_is_mapping(checkpoint: Checkpoint) -> dict[Any, Any]:
     if isinstance(content, Placeholder):
         raise whole_object_error(path, content)
     if isinstance(content, PickledTensor):
-        raise SourceError(f"{path}: holds a single tensor without a name, expected a state dict")
+        raise SourceError(f"{path} holds a single tensor without a name, expected a state dict")
     raise SourceError(
-        f"{path}: holds a {type(content).__name__}, expected a state dict (names to tensors)")
+        f"{path} holds a {type(content).__name__}, expected a state dict (names to tensors)")
 
 
 def whole_object_error(where: object, value: Placeholder) -> SourceError:
     """Return the error for a pickled module or other object where weights are expected."""
     return SourceError(
-        f"{where}: holds a whole object of class {value.name}, whose code is not run here; load "
+        f"{where} holds a whole object of class {value.name}, whose code is not run here; load "
         "it with PyTorch where its code is installed, and pass the module or its state_dict()")

@@ -109,7 +109,7 @@ def read(source: Any, *, wrapper: str | None = None, rename: Mapping[str, str] |
 
 def _read_file(path: FilePath, wrapper: str | None) -> Source:
     if fault := foreign_path(path):
-        raise SourceError(f"{path}: {fault}")
+        raise SourceError(f"{path} {fault}")
     if path.is_dir():
         return _read_folder(path, wrapper)
     file = MappedFile.open(path)
@@ -132,7 +132,7 @@ def _plain_source(path: FilePath, tensors: list[SourceTensor], wrapper: str | No
                   sorted_format: bool) -> Source:
     """Return what a file or a set of shards holds that has nothing but tensors."""
     if not tensors:
-        raise SourceError(f"{path}: no tensors in it")
+        raise SourceError(f"{path} holds no tensors")
     source = named_source(tensors, origin=str(path), unwrapped=Unwrapped(None, network=wrapper),
                           sorted_format=sorted_format,
                           folder=path if path.is_dir() else path.parent)
@@ -171,7 +171,7 @@ def _read_with_base(folder: FilePath, wrapper: str | None) -> Source:
         base = _read_file(Path(named), wrapper)
     else:
         raise SourceError(
-            f"{folder}: is a LoRA adapter alone, which only changes the weights of another model "
+            f"{folder} is a LoRA adapter alone, which only changes the weights of another model "
             f"({named or 'its configuration names none'}): give "
             f"ktc.read('the model', adapter={str(folder)!r}) or --adapter")
     return merged(base, folder, _adapter_in(folder))
@@ -214,7 +214,7 @@ def _file_kind(file: MappedFile) -> FileKind:
         return "safetensors"
     start = file.data[:512]
     if fault := foreign_file(file.path, start, file.data[-8:]):
-        raise SourceError(f"{file.path}: {fault}")
+        raise SourceError(f"{file.path} {fault}")
     if start.startswith(_ZIP_START):
         return "zip"
     if file.path.suffix == ".safetensors":
@@ -224,7 +224,7 @@ def _file_kind(file: MappedFile) -> FileKind:
     if start.startswith(_PICKLE_STARTS):
         return "pickle"
     raise SourceError(
-        f"{file.path}: is no file that PyTorch, safetensors or NumPy wrote (begins with "
+        f"{file.path} is no file that PyTorch, safetensors or NumPy wrote (begins with "
         f"{start[:8]!r}); download it again, or name the checkpoint itself")
 
 
@@ -271,7 +271,7 @@ def _shard(path: FilePath) -> dict[str, SourceTensor]:
     file = MappedFile.open(path)
     kind = _file_kind(file)
     if kind == "index":
-        raise SourceError(f"{path}: is an index of shards, expected a shard")
+        raise SourceError(f"{path} is an index of shards, expected a shard")
     found = _open(file, kind)
     if isinstance(found, Checkpoint):
         return {tensor.name: tensor for tensor in stored_tensors(found, None)[0]}
@@ -286,7 +286,7 @@ def _weight_map(file: MappedFile) -> Mapping[str, str]:
     try:
         content: Any = json.loads(file.data[:].decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{file.path}: is not valid JSON ({shorten(str(error), 200)})") from error
+        raise SourceError(f"{file.path} is not valid JSON ({shorten(str(error), 200)})") from error
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if (not isinstance(weight_map, dict) or not weight_map
             or not all(isinstance(name, str) for name in weight_map.values())):

@@ -149,7 +149,7 @@ class RemotePath:
             system, inner = url_to_fs(address)
         except ImportError:
             package = _PACKAGES.get(scheme, "")
-            raise SourceError(f"{shown}: needs fsspec{package and ' and ' + package}: pip install "
+            raise SourceError(f"{shown} needs fsspec{package and ' and ' + package}: pip install "
                               f"'keras-torch-convert[remote]'{package and ' ' + package}") from None
         except Exception as error:
             raise SourceError(f"{shown}: fsspec cannot open it ({type(error).__name__}); expected "
@@ -233,7 +233,7 @@ class RemotePath:
         if not facts:
             raise SourceError(f"{self}: there is no such file")
         if self.is_dir():
-            raise SourceError(f"{self}: is a folder; give the address of the file inside it")
+            raise SourceError(f"{self} is a folder; give the address of the file inside it")
         size = facts.get("size")
         if size is None or facts.get("partial") is False:
             raise SourceError(f"{self}: the server does not say how long the file is, or does not "

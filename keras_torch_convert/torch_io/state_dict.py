@@ -71,7 +71,9 @@ def stored_tensors(checkpoint: Checkpoint,
 
 def _no_tensors(where: str, mapping: Mapping[Any, Any]) -> SourceError:
     names = [key if isinstance(key, str) else type(key).__name__ for key in mapping]
-    return SourceError(f"{where}: no tensors in it ({listed_names(names) if names else 'empty'})")
+    held = f"only {listed_names(names)}" if names else "it is empty"
+    return SourceError(f"{where} holds no tensors ({held}): give what model.state_dict() returned, "
+                       "or the file that it was saved to")
 
 
 def _count_live(value: Any) -> int:

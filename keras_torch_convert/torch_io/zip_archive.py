@@ -161,7 +161,7 @@ def _find_directory(file: MappedFile) -> tuple[int, int, int]:
             disk, directory_disk, _, count, size, offset = end64[4:]
     if disk or directory_disk:
         raise SourceError(
-            f"{file.path}: is one part of a zip file in several parts; join them first")
+            f"{file.path} is one part of a zip file in several parts; join them first")
     if offset + size != directory_end or count * _ENTRY.size > size:
         raise file.damaged("the zip directory is not where the file says")
     return count, size, offset

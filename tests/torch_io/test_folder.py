@@ -74,7 +74,7 @@ def test_a_folder_of_folders_names_those_with_weights(tmp_path: Path) -> None:
 def test_a_damaged_config_is_refused(tmp_path: Path) -> None:
     save_file(FIRST, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(SourceError, match=r"config\.json: is not valid JSON"):
+    with pytest.raises(SourceError, match=r"config\.json is not valid JSON"):
         read(tmp_path)
 
 

@@ -182,7 +182,7 @@ def test_a_folder_is_read_as_one_on_this_machine() -> None:
         source = read("memory://repo")
         check(source, expected)
         assert "config.json describes tiny" in source.notes
-        with pytest.raises(SourceError, match="without weights"):
+        with pytest.raises(SourceError, match="without weight files"):
             read("memory://empty")
         with pytest.raises(SourceError, match="there is no such file"):
             read("memory://repo/none.safetensors")

@@ -73,7 +73,7 @@ def test_a_lazy_module_says_how_to_initialize_it() -> None:
 
 
 def test_a_module_without_weights_is_refused() -> None:
-    with pytest.raises(SourceError, match="module ReLU: has no weights"):
+    with pytest.raises(SourceError, match="module ReLU has no weights"):
         read(torch.nn.ReLU())
 
 
@@ -183,7 +183,7 @@ def test_what_is_no_tensor_is_noted() -> None:
 @pytest.mark.parametrize("state_dict", [{}, {"a": None}, {"a": {}}, {"a": {"b": {}}},
                                         {"optimizer": {"x": None}}, {"epoch": 3, "args": {}}])
 def test_a_state_dict_without_tensors_is_refused(state_dict: Any) -> None:
-    with pytest.raises(SourceError, match="no tensors in it"):
+    with pytest.raises(SourceError, match="holds no tensors"):
         read(state_dict)
 
 
