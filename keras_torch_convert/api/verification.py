@@ -15,6 +15,7 @@ from ..diagnosis.description import internal_error
 from ..diagnosis.diagnosis import Diagnosis
 from ..errors import PredictionError
 from ..keras_io.model import read_target
+from ..keras_io.values import WITHOUT_VALUES, is_without_values
 from ..plan.plan import Plan
 from ..rules.hyperparameters import compare_hyperparameters
 from ..running.inputs import InputRequest, input_pair
@@ -100,6 +101,8 @@ def verify(torch_model: Any, keras_model: Any, *, plan: AnyPlan | None = None, s
     source = torch_model if isinstance(torch_model, Source) else read_source(torch_model)
     target = keras_model if isinstance(keras_model, Target) else read_target(
         keras_model, sample=sample)
+    if any(is_without_values(target, one.variable) for one in target.variables.values()):
+        raise PredictionError(WITHOUT_VALUES)
     if source.module is None:
         raise PredictionError(
             f"{source.origin} is only weights, which cannot be run: give the torch module")

@@ -81,14 +81,13 @@ def command(ctx: click.Context, /, plan: Path | None, checkpoint: Path | None, o
     if output is None and not diff:
         raise click.UsageError("Missing argument 'OUTPUT', the file to write", ctx)
     loaded = load_plan(plan)
-    if isinstance(loaded, FamilyPlan):
-        raise InputError(
-            f"{plan} is a family, and only the Keras model says which size is meant: "
-            f"`keras-torch-convert convert {checkpoint} MODULE:MODEL --plan {plan} --save-plan "
-            "x.plan.json` makes the plan of that size, which apply takes")
     back = output is not None and output.suffix == ".safetensors"
     source = checkpoint if back else read(checkpoint, wrapper=wrapper, rename=rename,
                                           adapter=adapter)
+    if isinstance(loaded, FamilyPlan):
+        if back:
+            raise InputError(f"{plan} is a family, which makes Keras files from checkpoints only")
+        loaded = loaded.plan_for(source)
     if output is None or diff:
         wanted = without_layers(loaded, values["without"])
         return _show_difference(difference(*fit_to_plan(wanted, read(source))), as_json)

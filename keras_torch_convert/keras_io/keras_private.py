@@ -82,6 +82,17 @@ def set_trainable(layer: Any, trainable: bool) -> None:
     layer._trainable = trainable
 
 
+@contextmanager
+def tensor_held(variable: Any, tensor: Any) -> Iterator[None]:
+    """While inside, a Keras variable on torch holds another tensor, of any shape."""
+    own = variable._value
+    variable._value = tensor
+    try:
+        yield
+    finally:
+        variable._value = own
+
+
 def built_ndim(layer: Any) -> int | None:
     """Return the number of axes of the input that a layer was built for, batch axis included."""
     # Keras 3 keeps the shapes by argument name, Keras 2 the shape.

@@ -2,7 +2,8 @@
 
 For the time of one save every variable holds a marker, a value that no other has; whatever data set
 holds the marker afterward holds the variable. Nothing of Keras's own way through a model is
-repeated here.
+repeated here. A model that was made without values, on torch's meta device, saves one element for
+each variable; its shape is the variable's.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ from ..spec.dtypes import numpy_dtype
 from ..spec.file_layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
 from ..spec.target import Target, TargetVariable
 from .hdf5_reader import Hdf5File
+from .keras_private import tensor_held
 from .keras_save import check_path, write_with_keras
 from .model import read_target
 from .model_writer import transaction
-from .values import read_values
+from .values import is_without_values, read_values, torch_tensor
 from .weights_file import open_weights, read_members
 
 # Keras stores the time of saving; a file of the same weights is to have the same bytes.
@@ -70,7 +72,7 @@ def record_layout(model: Any, assigned: Collection[str] | None = None) -> Target
                 problems.append(str(error))
                 continue
             with open_weights(path, SaveError) as opened:
-                file = _read_file(opened, markers, own)
+                file = _read_file(opened, markers, own, target)
             layout = replace(layout, legacy=file) if suffix == ".h5" else replace(
                 layout, weights=file)
             if suffix == ".keras":
@@ -89,11 +91,15 @@ class _RollbackError(Exception):
 @contextmanager
 def _marked(target: Target) -> Iterator[dict[bytes, str]]:
     """While inside, each variable of the model holds its marker; yields the keys by marker."""
-    with suppress(_RollbackError), transaction(target) as writer:
+    with suppress(_RollbackError), ExitStack() as stack, transaction(target) as writer:
         markers: dict[bytes, str] = {}
         for index, variable in enumerate(target.variables.values()):
-            marker = _marker(variable, index)
-            writer.write(variable, marker)
+            if is_without_values(target, variable.variable):
+                marker = _marker(replace(variable, shape=(1,)), index)
+                stack.enter_context(tensor_held(variable.variable, torch_tensor(marker)))
+            else:
+                marker = _marker(variable, index)
+                writer.write(variable, marker)
             if marker.size and markers.setdefault(_identity(marker), variable.key) != variable.key:
                 raise SaveError(
                     f"{variable.display_name} ({variable.dtype}) cannot be told from other "
@@ -123,7 +129,10 @@ def _identity(array: npt.NDArray[Any]) -> bytes:
 
 def _own_values(target: Target, assigned: Collection[str]) -> dict[str, bytes]:
     """Return the values of variables that no Plan sets by key, none when they are too many."""
-    others = [variable for variable in target.variables.values() if variable.key not in assigned]
+    others = [
+        variable for variable in target.variables.values()
+        if variable.key not in assigned and not is_without_values(target, variable.variable)
+    ]
     if sum(variable.size * numpy_dtype(variable.dtype).itemsize
            for variable in others) > MOST_OWN_BYTES:
         return {}
@@ -133,10 +142,14 @@ def _own_values(target: Target, assigned: Collection[str]) -> dict[str, bytes]:
     }
 
 
-def _read_file(opened: Hdf5File, markers: dict[bytes, str], own: Mapping[str, bytes]) -> FileLayout:
+def _read_file(opened: Hdf5File, markers: dict[bytes, str], own: Mapping[str, bytes],
+               target: Target) -> FileLayout:
     layout = opened.layout()
     arrays = tuple(
         _marked_array(array, opened.file[array.path][()], markers, own) for array in layout.arrays)
+    arrays = tuple(
+        replace(array, shape=target.variables[array.key].shape) if array.key else array
+        for array in arrays)
     missing = set(markers.values()) - {array.key for array in arrays}
     if missing:
         raise SaveError(

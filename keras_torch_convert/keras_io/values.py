@@ -13,10 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import TransferError
 from ..spec.dtypes import NUMPY_TYPES, numpy_dtype, stored_as_bits
 from ..spec.target import Target
 from ..spec.tensor_spec import Shape
 
+WITHOUT_VALUES = (
+    "the Keras model was made on the meta device and has no values: make it on another "
+    "one, or write its file: ktc.apply(family.plan_for(source, keras_model), source, "
+    "'model.keras')")
 # TensorFlow and JAX take memory as it is only from a multiple of this on.
 _ALIGNMENT = 64
 
@@ -34,10 +39,19 @@ def read_values(target: Target, variable: Any) -> npt.NDArray[Any]:
         return np.asarray(variable.numpy())
     import torch
 
-    tensor = (variable if target.framework == "torch" else variable.value).detach().cpu()
+    tensor = variable if target.framework == "torch" else variable.value
+    if tensor.is_meta:
+        raise TransferError(WITHOUT_VALUES)
+    tensor = tensor.detach().cpu()
     if tensor.dtype == torch.bfloat16:
         return np.asarray(tensor.view(torch.int16).numpy()).view(numpy_dtype("bfloat16"))
     return np.asarray(tensor.numpy())
+
+
+def is_without_values(target: Target, variable: Any) -> bool:
+    """Return whether a Keras variable was made on torch's meta device, with a shape alone."""
+    return target.backend == "torch" and target.framework != "torch" and bool(
+        variable.value.is_meta)
 
 
 def kept_values(target: Target, variable: Any) -> Any:

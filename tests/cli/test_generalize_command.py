@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from keras_torch_convert.cli.main import main
+from keras_torch_convert.cli.main import MISMATCH, main
 from keras_torch_convert.plan.plan import FamilyPlan
 from tests.helpers.family_members import decoder, stages
 
@@ -44,11 +45,11 @@ def test_plans_of_two_families_are_refused(tmp_path: Path,
     assert "JSON but no plan" in err
 
 
-def test_apply_says_how_to_make_the_plan_of_a_size(tmp_path: Path,
-                                                   capsys: pytest.CaptureFixture[str]) -> None:
+def test_apply_says_what_it_needs_to_know_of_a_size(tmp_path: Path,
+                                                    capsys: pytest.CaptureFixture[str]) -> None:
     family = decoder().plan.generalize().save(tmp_path / "x.family.json")
-    (tmp_path / "x.pth").write_bytes(b"")
-    code, _, err = run(capsys, "apply", family, tmp_path / "x.pth", tmp_path / "x.h5")
-    assert code != 0
-    assert "--save-plan x.plan.json" in err
-    assert not (tmp_path / "x.h5").exists()
+    np.savez(tmp_path / "x.npz", **{"model.norm.weight": np.ones(3, np.float32)})
+    code, _, err = run(capsys, "apply", family, tmp_path / "x.npz", tmp_path / "x.weights.h5")
+    assert code == MISMATCH
+    assert "MODULE:MODEL --plan FAMILY --save-plan" in " ".join(err.split())
+    assert not (tmp_path / "x.weights.h5").exists()

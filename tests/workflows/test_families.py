@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import keras_torch_convert as ktc
+from keras_torch_convert.cli.main import main
 from tests.helpers.mixers import keras_mixer, torch_mixer
 from tests.helpers.small_models import same_values, values
 
@@ -43,6 +44,43 @@ def test_the_plan_of_a_member_is_applied_to_files(family: ktc.FamilyPlan, tmp_pa
     expected = torch_model(torch.from_numpy(sample)).detach().numpy()
     np.testing.assert_allclose(np.asarray(keras.ops.convert_to_numpy(keras_model(sample))),
                                expected, atol=1e-5)
+
+
+def test_files_are_written_for_a_model_that_has_no_values(family: ktc.FamilyPlan,
+                                                          tmp_path: Path) -> None:
+    source = tmp_path / "large.pth"
+    torch.save(torch_mixer(4, 10).state_dict(), source)
+    with keras.device("meta"):
+        bare = keras_mixer(4, 10)
+    plan = family.plan_for(source, bare)
+    filled = keras_mixer(4, 10)
+    ktc.load_weights(filled, source, family)
+    for suffix in (".h5", ".keras"):
+        assert ktc.apply(plan, source, tmp_path / f"large{suffix}").ok
+        loaded = keras.models.load_model(tmp_path / f"large{suffix}", compile=False)
+        assert same_values(values(loaded), values(filled))
+    assert ktc.apply(plan, source, tmp_path / "large.weights.h5").ok
+    loaded = keras_mixer(4, 10)
+    loaded.load_weights(tmp_path / "large.weights.h5")
+    assert same_values(values(loaded), values(filled))
+    for refused in (lambda: ktc.load_weights(bare, source, family),
+                    lambda: ktc.verify(torch_mixer(4, 10), bare)):
+        with pytest.raises(ktc.ConversionError, match="made on the meta device"):
+            refused()
+
+
+def test_the_command_applies_a_family_without_a_model(family: ktc.FamilyPlan,
+                                                      tmp_path: Path) -> None:
+    source, output = tmp_path / "large.pth", tmp_path / "large.weights.h5"
+    torch.save(torch_mixer(4, 10).state_dict(), source)
+    assert main(["apply",
+                 str(family.save(tmp_path / "net.family.json")),
+                 str(source),
+                 str(output)]) == 0
+    loaded, filled = keras_mixer(4, 10), keras_mixer(4, 10)
+    loaded.load_weights(output)
+    ktc.load_weights(filled, source, family)
+    assert same_values(values(loaded), values(filled))
 
 
 def test_a_member_of_another_family_leaves_the_model_as_it_was(family: ktc.FamilyPlan) -> None:

@@ -19,7 +19,9 @@ from .names import Name
 from .patterns import Family, Groups, Pattern
 from .stored_paths import missing_in, stored_paths
 
-_BUILD = "make the Keras model, and give it to plan_for(source, keras_model)"
+_BUILD = (
+    "make the Keras model, and give it to plan_for(source, keras_model) (on the command line: "
+    "`convert CHECKPOINT MODULE:MODEL --plan FAMILY --save-plan PLAN`)")
 Shapes = Mapping[str, Shape]
 
 
