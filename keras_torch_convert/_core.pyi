@@ -80,7 +80,8 @@ def cast(source: NDArray[Any], source_type: str, target_type: str,
 
 
 def decode_floats(codes: NDArray[Any], format: str, scales: NDArray[Any], columns: int,
-                  block_rows: int, block_columns: int, dtype: str, /) -> NDArray[generic]:
+                  block_rows: int, block_columns: int, dtype: str, into: NDArray[Any] | None = None,
+                  /) -> NDArray[generic]:
     """Decode small floating-point numbers, times one factor for each block, rounded once.
 
     Args:
@@ -92,6 +93,8 @@ def decode_floats(codes: NDArray[Any], format: str, scales: NDArray[Any], column
         block_rows: Rows of a block; the last ones may have fewer.
         block_columns: Columns of a block.
         dtype: "bfloat16" (which comes as uint16), "float16" or "float32".
+        into: The array that takes the numbers, of any strides, of this type, or of float32, which
+            they become behind the rounding. None: a new one.
 
     Raises:
         TypeError: Another format or dtype, or arrays of other types.
@@ -101,7 +104,7 @@ def decode_floats(codes: NDArray[Any], format: str, scales: NDArray[Any], column
 
 def decode_whole(words: NDArray[Any], scales: NDArray[Any], zeros: NDArray[Any],
                  groups: NDArray[Any], bits: int, packs_rows: bool, dtype: str,
-                 /) -> NDArray[generic]:
+                 into: NDArray[Any] | None = None, /) -> NDArray[generic]:
     """Decode (code - zero) * scale from whole numbers that are packed into words, rounded once.
 
     Args:
@@ -113,6 +116,7 @@ def decode_whole(words: NDArray[Any], scales: NDArray[Any], zeros: NDArray[Any],
         packs_rows: The codes of a word are rows, the lowest bits first. Otherwise they are columns
             in the order of AWQ, those of even numbers first.
         dtype: As in `decode_floats`.
+        into: As in `decode_floats`.
 
     Raises:
         TypeError: Another dtype, or arrays of other types.

@@ -22,8 +22,8 @@ BOUNDARY = sorted((ROOT / "csrc" / "python").glob("*.[ch]"))
 
 ALWAYS_INSTALLED = {"numpy", "h5py", "tqdm", "click", "filelock"}
 STANDARD_HEADERS_OF_KERNELS = {
-    *("assert.h", "float.h", "immintrin.h", "intrin.h", "limits.h", "math.h", "stdalign.h",
-      "stdbool.h"), *("stddef.h", "stdint.h", "stdlib.h", "string.h")
+    *("assert.h", "cpuid.h", "float.h", "immintrin.h", "intrin.h", "limits.h", "math.h"),
+    *("stdalign.h", "stdbool.h", "stddef.h", "stdint.h", "stdlib.h", "string.h")
 }
 # Each hands out a reference that any other code may drop meanwhile; the way round is a comment that
 # starts with "borrowed:".

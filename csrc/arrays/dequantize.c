@@ -1,213 +1,33 @@
-/* Owns both kernels that decode quantized weights. A row is unpacked to one code a byte, a chunk at
- * a time, then scaled in one loop, which the compiler vectorizes for each instruction set. */
+/* Owns the walk over rows and tiles, and which factors belong to them; a row is decoded by
+ * dequantize_row. What is not stored row after row goes through a tile that stays in the
+ * second-level cache. */
 #include "arrays/dequantize.h"
 
-#include "arrays/widen.h"
+#include "arrays/dequantize_row.h"
+#include "arrays/permute_run.h"
 
-#if defined(__GNUC__) || defined(__clang__)
-#define INLINED static inline __attribute__((always_inline))
-#else
-#define INLINED static inline
-#endif
-
-/* Columns at a time, even: what is unpacked for them stays in the first-level cache. */
+/* Columns at a time, a multiple of those of a word: their factors stay in the first-level cache. */
 #define CHUNK 1024
+#define TILE_COLUMNS 256
 
-/* How codes become numbers: those of ktc_small_float, and whole ones. */
-enum { WHOLE = KTC_FLOAT4_E2M1FN + 1 };
+/* See ktc_row: so many columns may have one factor without its being written out. */
+#define SHARED_COLUMNS 16
 
-static inline ptrdiff_t
+/* Bytes of a column in a tile: several cache lines of the target. */
+#define TILE_COLUMN_BYTES 512
+
+/* One of two kinds of codes, with the factors of the columns that are being decoded. */
+typedef struct {
+    const ktc_float_codes *floats;
+    const ktc_whole_codes *whole;
+    ktc_row row;
+    float scales[CHUNK];
+} decoder;
+
+static ptrdiff_t
 smaller(ptrdiff_t first, ptrdiff_t second)
 {
     return first < second ? first : second;
-}
-
-/* A choice that compilers do not turn into a branch, so that they can vectorize loops over it. */
-INLINED uint32_t
-choose(int condition, uint32_t first, uint32_t second)
-{
-    uint32_t mask = (uint32_t)0 - (uint32_t)condition;
-    return (first & mask) | (second & ~mask);
-}
-
-INLINED float
-widen_small(uint32_t code, int bits, int fraction_bits, uint32_t bias)
-{
-    uint32_t magnitude = (code & ((1u << (bits - 1)) - 1u)) << (23 - fraction_bits);
-    uint32_t sign = (code >> (bits - 1)) << 31;
-    uint32_t normal = magnitude + ((127u - bias) << 23);
-    /* A subnormal number is its fraction times a power of two: see ktc_widen_float16. */
-    uint32_t one = (128u - bias) << 23;
-    uint32_t subnormal =
-        ktc_bits_of_float(ktc_float_of_bits(magnitude + one) - ktc_float_of_bits(one));
-    return ktc_float_of_bits(choose(magnitude < (1u << 23), subnormal, normal) | sign);
-}
-
-INLINED float
-widen_e4m3fn(uint8_t code)
-{
-    float value = widen_small(code, 8, 3, 7);
-    return ktc_float_of_bits(
-        choose((code & 0x7Fu) == 0x7Fu, 0x7FC00000u, ktc_bits_of_float(value)));
-}
-
-INLINED float
-widen_e5m2(uint8_t code)
-{
-    uint32_t bits = ktc_bits_of_float(widen_small(code, 8, 2, 15));
-    uint32_t special = ((uint32_t)(code & 0x7Fu) << 21) | 0x7F800000u | ((uint32_t)code >> 7 << 31);
-    return ktc_float_of_bits(choose((code & 0x7Fu) >= 0x7Cu, special, bits));
-}
-
-INLINED float
-widen_e2m1fn(uint8_t code)
-{
-    return widen_small(code, 4, 1, 1);
-}
-
-INLINED uint16_t
-narrow_bfloat16(float value)
-{
-    uint32_t bits = ktc_bits_of_float(value);
-    uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
-    return (uint16_t)choose((bits & 0x7FFFFFFFu) > 0x7F800000u, 0x7FC0u, rounded);
-}
-
-INLINED uint16_t
-narrow_float16(float value)
-{
-    uint32_t bits = ktc_bits_of_float(value);
-    uint32_t sign = (bits >> 16) & 0x8000u;
-    uint32_t magnitude = bits & 0x7FFFFFFFu;
-    uint32_t rounded = magnitude + 0xFFFu + ((magnitude >> 13) & 1u);
-    uint32_t chosen = (rounded - (112u << 23)) >> 13;
-    /* The last place of 0.5 is that of a subnormal half, so the sum is rounded as wanted. */
-    uint32_t subnormal = ktc_bits_of_float(ktc_float_of_bits(magnitude) + 0.5f) - (126u << 23);
-    chosen = choose(magnitude < (113u << 23), subnormal, chosen);
-    chosen = choose(rounded >= (143u << 23), 0x7C00u, chosen);
-    chosen = choose(magnitude > 0x7F800000u, 0x7E00u, chosen);
-    return (uint16_t)(chosen | sign);
-}
-
-/* How the codes of a row lie: one in a byte, two in a byte, one in each word, or several in a word
- * in the order of AWQ. */
-typedef enum { BYTES, HALF_BYTES, IN_WORDS, WHOLE_WORDS } packing;
-
-/* A part of a row: codes with a factor each, whole ones with a zero each. */
-typedef struct {
-    packing packing;
-    const void *codes;
-    int bits;  /* of a code in words */
-    int shift; /* of the code in each word */
-    const float *scales;
-    const float *zeros;
-    ptrdiff_t count;
-} row_part;
-
-INLINED void
-unpack_columns(const uint32_t *words, int bits, ptrdiff_t count, uint8_t *codes)
-{
-    int in_word = 32 / bits;
-    uint32_t mask = (1u << bits) - 1u;
-    for (ptrdiff_t index = 0; index < count / in_word; index++) {
-        for (int pair = 0; pair < in_word / 2; pair++) {
-            uint8_t *target = codes + index * in_word + 2 * pair;
-            target[0] = (uint8_t)((words[index] >> (bits * pair)) & mask);
-            target[1] = (uint8_t)((words[index] >> (16 + bits * pair)) & mask);
-        }
-    }
-}
-
-/* One code a byte: those of the part, put into `unpacked` unless they lie so. */
-INLINED const uint8_t *
-unpack(const row_part *part, uint8_t *unpacked)
-{
-    const uint8_t *bytes = part->codes;
-    const uint32_t *words = part->codes;
-    ptrdiff_t count = part->count;
-    uint32_t mask = (1u << part->bits) - 1u;
-    switch (part->packing) {
-    case BYTES:
-        return bytes;
-    case HALF_BYTES:
-        for (ptrdiff_t at = 0; at < (count + 1) / 2; at++) {
-            unpacked[2 * at] = bytes[at] & 15u;
-            unpacked[2 * at + 1] = (uint8_t)(bytes[at] >> 4);
-        }
-        break;
-    case IN_WORDS:
-        for (ptrdiff_t at = 0; at < count; at++) {
-            unpacked[at] = (uint8_t)((words[at] >> part->shift) & mask);
-        }
-        break;
-    case WHOLE_WORDS:
-        if (part->bits == 4) {
-            unpack_columns(words, 4, count, unpacked);
-        }
-        else {
-            unpack_columns(words, 8, count, unpacked);
-        }
-        break;
-    }
-    return unpacked;
-}
-
-#define LOOP(type, narrowed, number)                              \
-    for (ptrdiff_t at = 0; at < count; at++) {                    \
-        ((type *)elements)[at] = narrowed((number) * scales[at]); \
-    }                                                             \
-    break
-
-#define LOOPS(kind, number)                      \
-    case 3 * (kind):                             \
-        LOOP(uint16_t, narrow_bfloat16, number); \
-    case 3 * (kind) + 1:                         \
-        LOOP(uint16_t, narrow_float16, number);  \
-    case 3 * (kind) + 2:                         \
-        LOOP(float, , number)
-
-#define DEFINE_SCALE(name, mark)                                                                 \
-    mark static void name(const row_part *part, int kind, ktc_element_type type, void *elements) \
-    {                                                                                            \
-        uint8_t unpacked[CHUNK];                                                                 \
-        const uint8_t *codes = unpack(part, unpacked);                                           \
-        const float *scales = part->scales;                                                      \
-        const float *zeros = part->zeros;                                                        \
-        ptrdiff_t count = part->count;                                                           \
-        switch (3 * kind + (type == KTC_BFLOAT16 ? 0 : (type == KTC_FLOAT16 ? 1 : 2))) {         \
-            LOOPS(KTC_FLOAT8_E4M3FN, widen_e4m3fn(codes[at]));                                   \
-            LOOPS(KTC_FLOAT8_E5M2, widen_e5m2(codes[at]));                                       \
-            LOOPS(KTC_FLOAT4_E2M1FN, widen_e2m1fn(codes[at]));                                   \
-            LOOPS(WHOLE, (float)codes[at] - zeros[at]);                                          \
-        }                                                                                        \
-    }
-
-DEFINE_SCALE(scale_part, )
-DEFINE_SCALE(scale_part_avx2, KTC_TARGET_AVX2)
-DEFINE_SCALE(scale_part_avx512, KTC_TARGET_AVX512)
-
-typedef void (*scale_function)(const row_part *, int, ktc_element_type, void *);
-
-static scale_function
-scale_function_of(ktc_instruction_set set)
-{
-    return set == KTC_AVX512 ? scale_part_avx512 : (set == KTC_AVX2 ? scale_part_avx2 : scale_part);
-}
-
-/* Where an element of the target lies: NULL for element types that are not made here. */
-static void *
-element_at(const ktc_decoded *target, ptrdiff_t row, ptrdiff_t column)
-{
-    ptrdiff_t place = row * target->columns + column;
-    switch (target->type) {
-    case KTC_FLOAT16:
-    case KTC_BFLOAT16:
-        return (uint16_t *)target->elements + place;
-    case KTC_FLOAT32:
-        return (float *)target->elements + place;
-    default:
-        return NULL;
-    }
 }
 
 /* The factor of each of `count` columns from `left` on. */
@@ -226,59 +46,150 @@ spread_scales(const float *of_blocks, ptrdiff_t block_columns, ptrdiff_t left, p
     }
 }
 
-ktc_status
-ktc_decode_floats(const ktc_float_codes *codes, const ktc_decoded *target, ktc_instruction_set set)
+/* Finds the codes and factors of a part of a row. `is_first`: the row before had other columns. */
+static void
+find_floats(decoder *one, ptrdiff_t columns, ptrdiff_t row, ptrdiff_t left, int is_first)
 {
-    float scales[CHUNK];
-    int in_byte = codes->format == KTC_FLOAT4_E2M1FN ? 2 : 1;
-    scale_function scale = scale_function_of(set);
-    if (element_at(target, 0, 0) == NULL) {
-        return KTC_BAD_TYPE;
+    const ktc_float_codes *codes = one->floats;
+    ptrdiff_t block = codes->block_columns;
+    ptrdiff_t blocks = columns / block + (columns % block != 0);
+    const float *of_blocks = codes->scales + row / codes->block_rows * blocks;
+    int is_one_block = one->row.count <= block - left % block;
+    one->row.codes =
+        codes->codes + row * codes->pitch + (one->row.kind == E2M1FN ? left / 2 : left);
+    if (is_one_block || (block % SHARED_COLUMNS == 0 && left % block == 0)) {
+        one->row.scales = of_blocks + left / block;
+        one->row.scale_columns = is_one_block ? one->row.count : block;
+        return;
     }
-    const float *of_blocks = codes->scales;
-    ptrdiff_t blocks =
-        target->columns / codes->block_columns + (target->columns % codes->block_columns != 0);
-    for (ptrdiff_t top = 0; top < target->rows; top += codes->block_rows, of_blocks += blocks) {
-        ptrdiff_t bottom = top + smaller(codes->block_rows, target->rows - top);
-        for (ptrdiff_t left = 0; left < target->columns; left += CHUNK) {
-            row_part part = {.packing = in_byte == 2 ? HALF_BYTES : BYTES,
-                             .scales = scales,
-                             .count = smaller(CHUNK, target->columns - left)};
-            spread_scales(of_blocks, codes->block_columns, left, part.count, scales);
-            for (ptrdiff_t row = top; row < bottom; row++) {
-                part.codes = codes->codes + row * codes->pitch + left / in_byte;
-                scale(&part, (int)codes->format, target->type, element_at(target, row, left));
+    if (is_first || row % codes->block_rows == 0) {
+        spread_scales(of_blocks, block, left, one->row.count, one->scales);
+    }
+    one->row.scales = one->scales;
+    one->row.scale_columns = 1;
+}
+
+/* The same for whole numbers: 0 where the row's group does not exist. */
+static int
+find_whole(decoder *one, ptrdiff_t columns, ptrdiff_t row, ptrdiff_t left)
+{
+    const ktc_whole_codes *codes = one->whole;
+    ptrdiff_t in_word = 32 / codes->bits;
+    ptrdiff_t group = codes->group_of_row[row];
+    if (group < 0 || group >= codes->groups) {
+        return 0;
+    }
+    ptrdiff_t first = group * columns + left;
+    one->row.scales = codes->scales + first;
+    one->row.zeros = codes->zeros + first;
+    one->row.scale_columns = 1;
+    one->row.shift = codes->bits * (int)(row % in_word);
+    one->row.codes = codes->words + (codes->packs_rows ? row / in_word * codes->pitch + left
+                                                       : row * codes->pitch + left / in_word);
+    return 1;
+}
+
+/* Decodes a part of each row from `top` to `bottom`, `pitch` bytes apart. */
+static ktc_status
+decode_rows(decoder *one, ptrdiff_t columns, ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left,
+            char *numbers, ptrdiff_t pitch, ktc_instruction_set set)
+{
+    for (ptrdiff_t row = top; row < bottom; row++) {
+        if (one->floats != NULL) {
+            find_floats(one, columns, row, left, row == top);
+        }
+        else if (!find_whole(one, columns, row, left)) {
+            return KTC_BAD_INDEX;
+        }
+        one->row.numbers = numbers + (row - top) * pitch;
+        ktc_row_decode(&one->row, set);
+    }
+    return KTC_OK;
+}
+
+static ktc_row_numbers
+wanted_of(const ktc_decoded *target)
+{
+    if (target->type == KTC_FLOAT32) {
+        return TO_FLOAT32;
+    }
+    if (target->is_widened) {
+        return target->type == KTC_BFLOAT16 ? BY_BFLOAT16 : BY_FLOAT16;
+    }
+    return target->type == KTC_BFLOAT16 ? TO_BFLOAT16 : TO_FLOAT16;
+}
+
+/* Straight into rows of the target. */
+static ktc_status
+decode_in_place(decoder *one, const ktc_decoded *target, ktc_instruction_set set)
+{
+    ktc_status status = KTC_OK;
+    for (ptrdiff_t left = 0; left < target->columns && status == KTC_OK; left += CHUNK) {
+        one->row.count = smaller(CHUNK, target->columns - left);
+        status = decode_rows(one, target->columns, 0, target->rows, left,
+                             (char *)target->elements + left * target->column_stride,
+                             target->row_stride, set);
+    }
+    return status;
+}
+
+/* Through tiles, which are then copied in the order of the target. */
+static ktc_status
+decode_by_tiles(decoder *one, const ktc_decoded *target, ptrdiff_t item_size,
+                ktc_instruction_set set)
+{
+    float tile[TILE_COLUMNS * TILE_COLUMN_BYTES / sizeof(float)];
+    ptrdiff_t tile_rows = TILE_COLUMN_BYTES / item_size;
+    ptrdiff_t strides[2] = {target->row_stride, target->column_stride};
+    ktc_permute_plan plan;
+    for (ptrdiff_t left = 0; left < target->columns; left += TILE_COLUMNS) {
+        one->row.count = smaller(TILE_COLUMNS, target->columns - left);
+        for (ptrdiff_t top = 0; top < target->rows; top += tile_rows) {
+            ptrdiff_t shape[2] = {smaller(tile_rows, target->rows - top), one->row.count};
+            ptrdiff_t tile_strides[2] = {shape[1] * item_size, item_size};
+            ktc_status status =
+                ktc_permute_plan_make(2, shape, tile_strides, strides, item_size, &plan);
+            if (status == KTC_OK) {
+                status = decode_rows(one, target->columns, top, top + shape[0], left, (char *)tile,
+                                     tile_strides[0], set);
             }
+            if (status != KTC_OK) {
+                return status;
+            }
+            ktc_permute_run(&plan, tile,
+                            (char *)target->elements + top * strides[0] + left * strides[1], set);
         }
     }
     return KTC_OK;
 }
 
+static ktc_status
+decode(decoder *one, const ktc_decoded *target, ktc_instruction_set set)
+{
+    if (target->type != KTC_FLOAT16 && target->type != KTC_BFLOAT16 &&
+        target->type != KTC_FLOAT32) {
+        return KTC_BAD_TYPE;
+    }
+    one->row.wanted = wanted_of(target);
+    ptrdiff_t item_size = one->row.wanted == TO_BFLOAT16 || one->row.wanted == TO_FLOAT16 ? 2 : 4;
+    return target->column_stride == item_size ? decode_in_place(one, target, set)
+                                              : decode_by_tiles(one, target, item_size, set);
+}
+
+ktc_status
+ktc_decode_floats(const ktc_float_codes *codes, const ktc_decoded *target, ktc_instruction_set set)
+{
+    static const ktc_row_codes kinds[] = {
+        [KTC_FLOAT8_E4M3FN] = E4M3FN, [KTC_FLOAT8_E5M2] = E5M2, [KTC_FLOAT4_E2M1FN] = E2M1FN};
+    decoder one = {.floats = codes, .row = {.kind = kinds[codes->format]}};
+    return decode(&one, target, set);
+}
+
 ktc_status
 ktc_decode_whole(const ktc_whole_codes *codes, const ktc_decoded *target, ktc_instruction_set set)
 {
-    int in_word = 32 / codes->bits;
-    scale_function scale = scale_function_of(set);
-    if (element_at(target, 0, 0) == NULL) {
-        return KTC_BAD_TYPE;
-    }
-    for (ptrdiff_t row = 0; row < target->rows; row++) {
-        ptrdiff_t group = codes->group_of_row[row];
-        if (group < 0 || group >= codes->groups) {
-            return KTC_BAD_INDEX;
-        }
-        for (ptrdiff_t left = 0; left < target->columns; left += CHUNK) {
-            ptrdiff_t first = group * target->columns + left;
-            row_part part = {.packing = codes->packs_rows ? IN_WORDS : WHOLE_WORDS,
-                             .bits = codes->bits,
-                             .shift = codes->bits * (int)(row % in_word),
-                             .scales = codes->scales + first,
-                             .zeros = codes->zeros + first,
-                             .count = smaller(CHUNK, target->columns - left)};
-            part.codes = codes->words + (codes->packs_rows ? row / in_word * codes->pitch + left
-                                                           : row * codes->pitch + left / in_word);
-            scale(&part, WHOLE, target->type, element_at(target, row, left));
-        }
-    }
-    return KTC_OK;
+    ktc_row_codes kind =
+        codes->packs_rows ? IN_WORDS : (codes->bits == 4 ? WORDS_OF_8 : WORDS_OF_4);
+    decoder one = {.whole = codes, .row = {.kind = kind, .bits = codes->bits}};
+    return decode(&one, target, set);
 }

@@ -1,5 +1,5 @@
-/* Numbers out of the codes of quantized weights, row by row. Each value is computed in float32 and
- * rounded once, to nearest even. */
+/* Numbers out of the codes of quantized weights, into memory of any strides. Each value is computed
+ * in float32 and rounded once, to nearest even. */
 #ifndef KTC_DEQUANTIZE_H
 #define KTC_DEQUANTIZE_H
 
@@ -11,12 +11,15 @@
 #include "status.h"
 
 /* What both kernels fill: `rows` x `columns` elements of KTC_FLOAT16, KTC_BFLOAT16 or KTC_FLOAT32,
- * row after row. */
+ * `row_stride` and `column_stride` bytes apart, no two of which share memory. */
 typedef struct {
     void *elements;
-    ktc_element_type type;
+    ktc_element_type type; /* that numbers are rounded to */
+    int is_widened;        /* elements are float32 whatever the type */
     ptrdiff_t rows;
     ptrdiff_t columns;
+    ptrdiff_t row_stride;
+    ptrdiff_t column_stride;
 } ktc_decoded;
 
 /* Numbers of less than a byte or of one, without infinities where the name ends in "fn". */
@@ -51,7 +54,7 @@ typedef struct {
     const int32_t *group_of_row;
 } ktc_whole_codes;
 
-/* KTC_BAD_INDEX for a group that does not exist; rows before it are written. `set` must be
+/* KTC_BAD_INDEX for a group that does not exist; rows before it may be written. `set` must be
  * available. */
 ktc_status ktc_decode_whole(const ktc_whole_codes *codes, const ktc_decoded *target,
                             ktc_instruction_set set);

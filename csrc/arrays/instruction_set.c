@@ -5,8 +5,8 @@
 #include <immintrin.h>
 #include <intrin.h>
 
-/* The processor has the set (leaf 7) and the operating system saves its registers (extended control
- * register 0). */
+/* The processor has the set (leaf 7) and F16C (leaf 1), and the operating system saves its
+ * registers (extended control register 0). */
 static int
 processor_has(ktc_instruction_set set)
 {
@@ -16,7 +16,7 @@ processor_has(ktc_instruction_set set)
         return 0;
     }
     __cpuid(registers, 1);
-    if ((registers[2] & (1 << 27)) == 0) {
+    if ((registers[2] & (1 << 27)) == 0 || (registers[2] & (1 << 29)) == 0) {
         return 0;
     }
     unsigned long long saved = _xgetbv(0);
@@ -28,9 +28,16 @@ processor_has(ktc_instruction_set set)
            (registers[1] & (1 << 30)) != 0;
 }
 #elif defined(KTC_HAS_X86)
+#include <cpuid.h>
+
 static int
 processor_has(ktc_instruction_set set)
 {
+    unsigned registers[4];
+    if (!__get_cpuid(1, &registers[0], &registers[1], &registers[2], &registers[3]) ||
+        (registers[2] & bit_F16C) == 0) {
+        return 0;
+    }
     __builtin_cpu_init();
     if (set == KTC_AVX2) {
         return __builtin_cpu_supports("avx2") != 0;

@@ -5,7 +5,7 @@
 
 typedef enum {
     KTC_PORTABLE = 0, /* plain C11, on every machine */
-    KTC_AVX2,         /* 256-bit registers */
+    KTC_AVX2,         /* 256-bit registers, and conversion of half precision (F16C) */
     KTC_AVX512,       /* 512-bit registers: the foundation and the byte-and-word sets */
     KTC_INSTRUCTION_SET_COUNT
 } ktc_instruction_set;
@@ -17,8 +17,8 @@ typedef enum {
 /* Functions that use intrinsics say so one by one, so that no file needs its own compiler flags and
  * nothing outside them can run an instruction that the machine lacks. MSVC needs no such mark. */
 #if defined(KTC_HAS_X86) && (defined(__GNUC__) || defined(__clang__))
-#define KTC_TARGET_AVX2 __attribute__((target("avx2")))
-#define KTC_TARGET_AVX512 __attribute__((target("avx512f,avx512bw")))
+#define KTC_TARGET_AVX2 __attribute__((target("avx2,f16c")))
+#define KTC_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,f16c")))
 #else
 #define KTC_TARGET_AVX2
 #define KTC_TARGET_AVX512

@@ -6,6 +6,7 @@
 #include "python/module.h"
 #include "python/state.h"
 #include "arrays/dequantize.h"
+#include "arrays/permute_plan.h"
 
 #include <string.h>
 
@@ -47,36 +48,60 @@ open_factors(const char *function, const char *argument, PyArrayObject *array, i
     return ktc_held_open(held, array, KTC_PORTABLE);
 }
 
-/* A new array for the numbers, bfloat16 as uint16: NULL with the exception set. */
+/* The type that numbers are rounded to: 1, or 0 with the exception set. */
+static int
+type_of(const char *function, const char *dtype, ktc_element_type *type)
+{
+    if (ktc_element_type_find(dtype, type) &&
+        (*type == KTC_BFLOAT16 || *type == KTC_FLOAT16 || *type == KTC_FLOAT32)) {
+        return 1;
+    }
+    PyErr_Format(PyExc_TypeError, "%s: expected bfloat16, float16 or float32, got '%.100s'",
+                 function, dtype);
+    return 0;
+}
+
+/* The array for the numbers, bfloat16 as uint16: a new one for `into` None, else that one, which is
+ * theirs or float32. A new reference, or NULL with the exception set. */
 static PyArrayObject *
-new_target(const char *function, const char *dtype, npy_intp rows, npy_intp columns,
-           ktc_decoded *target)
+open_target(const char *function, const char *dtype, npy_intp rows, npy_intp columns,
+            PyObject *into, ktc_decoded *target)
 {
     npy_intp shape[2] = {rows, columns};
-    int number;
-    if (strcmp(dtype, "bfloat16") == 0) {
-        target->type = KTC_BFLOAT16;
-        number = NPY_UINT16;
-    }
-    else if (strcmp(dtype, "float16") == 0) {
-        target->type = KTC_FLOAT16;
-        number = NPY_FLOAT16;
-    }
-    else if (strcmp(dtype, "float32") == 0) {
-        target->type = KTC_FLOAT32;
-        number = NPY_FLOAT32;
-    }
-    else {
-        PyErr_Format(PyExc_TypeError, "%s: expected bfloat16, float16 or float32, got '%.100s'",
-                     function, dtype);
+    ktc_permute_plan plan; /* refuses elements that share memory */
+    if (!type_of(function, dtype, &target->type)) {
         return NULL;
     }
-    PyArrayObject *array = (PyArrayObject *)PyArray_SimpleNew(2, shape, number);
-    if (array != NULL) {
-        target->elements = PyArray_DATA(array);
-        target->rows = rows;
-        target->columns = columns;
+    int number = target->type == KTC_BFLOAT16
+                     ? NPY_UINT16
+                     : (target->type == KTC_FLOAT16 ? NPY_FLOAT16 : NPY_FLOAT32);
+    if (into != Py_None && !PyArray_Check(into)) {
+        PyErr_Format(PyExc_TypeError, "%s: the target must be an array or None", function);
+        return NULL;
     }
+    PyArrayObject *array =
+        (PyArrayObject *)(into == Py_None ? PyArray_SimpleNew(2, shape, number) : Py_NewRef(into));
+    if (array == NULL) {
+        return NULL;
+    }
+    target->is_widened = number != NPY_FLOAT32 && PyArray_TYPE(array) == NPY_FLOAT32;
+    if ((PyArray_TYPE(array) != number && !target->is_widened) || PyArray_NDIM(array) != 2 ||
+        PyArray_DIM(array, 0) != rows || PyArray_DIM(array, 1) != columns ||
+        !PyArray_ISBEHAVED(array) ||
+        ktc_permute_plan_make(2, shape, PyArray_STRIDES(array), PyArray_STRIDES(array),
+                              PyArray_ITEMSIZE(array), &plan) != KTC_OK) {
+        PyErr_Format(PyExc_ValueError,
+                     "%s: expected a writable target of %zd x %zd elements, of dtype %s or float32",
+                     function, (Py_ssize_t)rows, (Py_ssize_t)columns,
+                     target->type == KTC_BFLOAT16 ? "uint16" : dtype);
+        Py_DECREF(array);
+        return NULL;
+    }
+    target->elements = PyArray_DATA(array);
+    target->rows = rows;
+    target->columns = columns;
+    target->row_stride = PyArray_STRIDE(array, 0);
+    target->column_stride = PyArray_STRIDE(array, 1);
     return array;
 }
 
@@ -120,7 +145,7 @@ blocks_in(npy_intp extent, npy_intp block)
 
 PyDoc_STRVAR(decode_floats_doc,
              "decode_floats(codes, format, scales, columns, block_rows, block_columns, dtype, "
-             "/)\n--\n\n"
+             "into=None, /)\n--\n\n"
              "Floating-point numbers of 8 or 4 bits, times one factor for each block.");
 
 static PyObject *
@@ -137,11 +162,14 @@ ktc_py_decode_floats(PyObject *module, PyObject *args)
     Py_ssize_t block_columns;
     const char *format;
     const char *dtype;
+    PyObject *into = Py_None;
+    PyObject *target_pin = NULL;
     ktc_held held = {NULL, NULL};
     floats_work work = {.set = ktc_state_get(module)->instruction_set};
 
-    if (!PyArg_ParseTuple(args, "O!sO!nnns:decode_floats", &PyArray_Type, &codes, &format,
-                          &PyArray_Type, &scales, &columns, &block_rows, &block_columns, &dtype) ||
+    if (!PyArg_ParseTuple(args, "O!sO!nnns|O:decode_floats", &PyArray_Type, &codes, &format,
+                          &PyArray_Type, &scales, &columns, &block_rows, &block_columns, &dtype,
+                          &into) ||
         !format_of(name, format, &work.codes.format) || !codes_are(name, codes, NPY_UINT8)) {
         return NULL;
     }
@@ -155,7 +183,8 @@ ktc_py_decode_floats(PyObject *module, PyObject *args)
     if (open_factors(name, "scales", scales, NPY_FLOAT32, blocks_in(rows, block_rows),
                      blocks_in(columns, block_columns), &held) < 0 ||
         (pin = ktc_pin((PyObject *)codes)) == NULL ||
-        (target = new_target(name, dtype, rows, columns, &work.target)) == NULL) {
+        (target = open_target(name, dtype, rows, columns, into, &work.target)) == NULL ||
+        (target_pin = ktc_pin((PyObject *)target)) == NULL) {
         goto done;
     }
     work.codes.codes = PyArray_DATA(codes);
@@ -169,6 +198,7 @@ ktc_py_decode_floats(PyObject *module, PyObject *args)
 done:
     ktc_held_close(&held);
     Py_XDECREF(pin);
+    Py_XDECREF(target_pin);
     Py_XDECREF(target);
     return answer;
 }
@@ -187,9 +217,10 @@ whole_run(void *context)
     work->status = ktc_decode_whole(&work->codes, &work->target, work->set);
 }
 
-PyDoc_STRVAR(decode_whole_doc,
-             "decode_whole(words, scales, zeros, groups, bits, packs_rows, dtype, /)\n--\n\n"
-             "(code - zero) * scale of codes of 4 or 8 bits, packed into words of 32.");
+PyDoc_STRVAR(
+    decode_whole_doc,
+    "decode_whole(words, scales, zeros, groups, bits, packs_rows, dtype, into=None, /)\n--\n\n"
+    "(code - zero) * scale of codes of 4 or 8 bits, packed into words of 32.");
 
 static PyObject *
 ktc_py_decode_whole(PyObject *module, PyObject *args)
@@ -205,14 +236,16 @@ ktc_py_decode_whole(PyObject *module, PyObject *args)
     int bits;
     int packs_rows;
     const char *dtype;
+    PyObject *into = Py_None;
+    PyObject *target_pin = NULL;
     ktc_held of_scales = {NULL, NULL};
     ktc_held of_zeros = {NULL, NULL};
     ktc_held of_groups = {NULL, NULL};
     whole_work work = {.set = ktc_state_get(module)->instruction_set, .status = KTC_OK};
 
-    if (!PyArg_ParseTuple(args, "O!O!O!O!ips:decode_whole", &PyArray_Type, &words, &PyArray_Type,
+    if (!PyArg_ParseTuple(args, "O!O!O!O!ips|O:decode_whole", &PyArray_Type, &words, &PyArray_Type,
                           &scales, &PyArray_Type, &zeros, &PyArray_Type, &groups, &bits,
-                          &packs_rows, &dtype) ||
+                          &packs_rows, &dtype, &into) ||
         !codes_are(name, words, NPY_UINT32)) {
         return NULL;
     }
@@ -231,7 +264,8 @@ ktc_py_decode_whole(PyObject *module, PyObject *args)
         open_factors(name, "zeros", zeros, NPY_FLOAT32, count, columns, &of_zeros) < 0 ||
         open_factors(name, "groups", groups, NPY_INT32, -1, rows, &of_groups) < 0 ||
         (pin = ktc_pin((PyObject *)words)) == NULL ||
-        (target = new_target(name, dtype, rows, columns, &work.target)) == NULL) {
+        (target = open_target(name, dtype, rows, columns, into, &work.target)) == NULL ||
+        (target_pin = ktc_pin((PyObject *)target)) == NULL) {
         goto done;
     }
     work.codes = (ktc_whole_codes){.words = PyArray_DATA(words),
@@ -256,6 +290,7 @@ done:
     ktc_held_close(&of_zeros);
     ktc_held_close(&of_groups);
     Py_XDECREF(pin);
+    Py_XDECREF(target_pin);
     Py_XDECREF(target);
     return answer;
 }

@@ -83,6 +83,27 @@ class CopyRegion:
         start = tuple(first - low for first, (low, _) in zip(self.base_start, box, strict=True))
         return box, replace(self, base_start=start)
 
+    def as_base(self, target: Array, shape: Shape) -> Array | None:
+        """Return an array with an axis for each loop as one of the base's `shape`, without a copy;
+        None where it is none, or the region not all of the base.
+        """
+        strides = []
+        for axis, extent in enumerate(shape):
+            covered, first = 1, target.itemsize
+            for step, count, stride in sorted(
+                (loop.base_step, loop.count, stride)
+                    for loop, stride in zip(self.loops, target.strides, strict=True)
+                    if loop.base_axis == axis):
+                first = stride if covered == 1 else first
+                if step != covered or stride != covered * first:
+                    return None
+                covered *= count
+            if covered != extent:
+                return None
+            strides.append(first)
+        view: Array = _core.strided_view(target, 0, shape, strides)
+        return view
+
     def _base_loops(self) -> list[_Loop]:
         return [(loop.base_axis, loop.count, loop.base_step) for loop in self.loops]
 

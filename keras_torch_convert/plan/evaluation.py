@@ -174,7 +174,7 @@ class Evaluation:
             itemsize = NUMPY_TYPES[dtype].itemsize
             return Pieces(
                 prod(program.shape) * itemsize,
-                lambda: self._cast_parts(base, program.regions[0], dtype, "", None))
+                lambda: self._decoded_parts(base, program.regions[0], dtype, "", None))
         if stored != dtype and (stored not in HALVES or dtype != "float32"):
             return None
         view = program.regions[0].base_view(self.read(self.source[base.name]))
@@ -209,18 +209,19 @@ class Evaluation:
         for region in program.regions:
             base = program.bases[region.base]
             if isinstance(base, Dequantize):
-                parts = split(region, _BOX_SIZE)
-                values = self._cast_parts(base, region, dtype, display_name, losses)
+                for _ in self._decoded_parts(base, region, dtype, display_name, losses, result):
+                    pass
             else:
-                parts, array = iter((region,)), region.base_view(self._base(base))
-                values = iter((cast(array, self._dtype(base), dtype, display_name, losses),))
-            for part, found in zip(parts, values, strict=True):
-                _core.copy_strided(found, part.view(result))
+                array = region.base_view(self._base(base))
+                _core.copy_strided(cast(array, self._dtype(base), dtype, display_name, losses),
+                                   region.view(result))
         return result
 
-    def _cast_parts(self, base: Dequantize, region: CopyRegion, dtype: str, display_name: str,
-                    losses: Losses | None) -> Iterator[Array]:
-        """Yield the parts of a region, decoded and cast, with an axis for each loop."""
+    def _decoded_parts(self, base: Dequantize, region: CopyRegion, dtype: str, display_name: str,
+                       losses: Losses | None, into: Array | None = None) -> Iterator[Array]:
+        """Decode a region part by part, and yield each with an axis for each loop: in its place of
+        `into`, without which it is a new array.
+        """
         operands = self._parts(base)
         stored = [self.read(self.source[one.name]) for one in operands]
         shape = self._base_shape(base)
@@ -228,9 +229,20 @@ class Evaluation:
         with cuts_noticed(*stored):
             prepared = base.prepared(stored, [self._dtype(one) for one in operands])
             for part in split(region, _BOX_SIZE):
+                target = np.empty([loop.count for loop in part.loops],
+                                  NUMPY_TYPES[dtype]) if into is None else part.view(into)
                 box, moved = part.in_box(shape, grain)
-                found = moved.base_view(base.decode(prepared, shape, box))
-                yield cast(found, base.dtype, dtype, display_name, losses)
+                extents = tuple(stop - start for start, stop in box)
+                whole = moved.as_base(target, extents) if dtype in (base.dtype, "float32") else None
+                if whole is not None:
+                    base.decode(prepared, shape, box, whole)
+                else:
+                    found = np.empty(extents, NUMPY_TYPES[base.dtype])
+                    base.decode(prepared, shape, box, found)
+                    _core.copy_strided(
+                        cast(moved.base_view(found), base.dtype, dtype, display_name, losses),
+                        target)
+                yield target
 
     def _parts(self, base: Dequantize) -> list[Tensor]:
         operands = [one for one in base.parts if isinstance(one, Tensor)]

@@ -26,11 +26,24 @@ value_of(unsigned code, ktc_small_float format)
     return sign * (field == 0 ? ldexp(fraction, 1 - bias) : ldexp(1.0 + fraction, field - bias));
 }
 
+/* Row after row, or column after column. */
+static ktc_decoded
+target_of(float *found, ptrdiff_t rows, ptrdiff_t columns, int transposed)
+{
+    ktc_decoded target = {found, KTC_FLOAT32, 0, rows, columns, 4 * columns, 4};
+    if (transposed) {
+        target.row_stride = 4;
+        target.column_stride = 4 * rows;
+    }
+    return target;
+}
+
 static void
 check_floats(random_source *source, ktc_instruction_set set)
 {
     ktc_small_float format = FORMATS[random_between(source, 0, 2)];
-    ptrdiff_t rows = random_between(source, 0, 5), columns = random_between(source, 0, 1100);
+    ptrdiff_t rows = random_between(source, 0, 5) * random_between(source, 1, 60),
+              columns = random_between(source, 0, 1100);
     ptrdiff_t block_rows = random_between(source, 1, 6);
     ptrdiff_t block_columns = random_between(source, 1, 1200);
     ptrdiff_t blocks = columns / block_columns + (columns % block_columns != 0);
@@ -48,7 +61,8 @@ check_floats(random_source *source, ktc_instruction_set set)
             ldexpf((float)random_between(source, -9, 9), (int)random_between(source, -3, 3));
     }
     ktc_float_codes given = {codes, pitch, format, scales, block_rows, block_columns};
-    ktc_decoded target = {found, KTC_FLOAT32, rows, columns};
+    int transposed = (int)random_between(source, 0, 1);
+    ktc_decoded target = target_of(found, rows, columns, transposed);
     CHECK(ktc_decode_floats(&given, &target, set) == KTC_OK);
     for (ptrdiff_t row = 0; row < rows; row++) {
         for (ptrdiff_t column = 0; column < columns; column++) {
@@ -56,7 +70,7 @@ check_floats(random_source *source, ktc_instruction_set set)
             code = in_byte == 2 ? (code >> (4 * (column % 2))) & 15u : code;
             float scale = scales[row / block_rows * blocks + column / block_columns];
             float expected = (float)(value_of(code, format) * (double)scale);
-            float got = found[row * columns + column];
+            float got = found[transposed ? column * rows + row : row * columns + column];
             CHECK(got == expected || (isnan(got) && isnan(expected)));
         }
     }
@@ -95,7 +109,8 @@ check_whole(random_source *source, ktc_instruction_set set)
         group_of_row[row] = (int32_t)random_between(source, 0, groups - 1);
     }
     ktc_whole_codes given = {codes, pitch, bits, packs_rows, scales, zeros, groups, group_of_row};
-    ktc_decoded target = {found, KTC_FLOAT32, rows, columns};
+    int transposed = (int)random_between(source, 0, 1);
+    ktc_decoded target = target_of(found, rows, columns, transposed);
     CHECK(ktc_decode_whole(&given, &target, set) == KTC_OK);
     for (ptrdiff_t row = 0; row < rows; row++) {
         for (ptrdiff_t column = 0; column < columns; column++) {
@@ -108,11 +123,11 @@ check_whole(random_source *source, ktc_instruction_set set)
                 codes[packs_rows ? row / in_word * pitch + column : row * pitch + column / in_word];
             double code = (double)((word >> (bits * place)) & ((1u << bits) - 1u));
             ptrdiff_t factor = group_of_row[row] * columns + column;
-            CHECK(found[row * columns + column] ==
+            CHECK(found[transposed ? column * rows + row : row * columns + column] ==
                   (float)((code - (double)zeros[factor]) * (double)scales[factor]));
         }
     }
-    if (rows > 0) {
+    if (rows > 0 && columns > 0) {
         group_of_row[random_between(source, 0, rows - 1)] = random_bits(source) % 2 ? -1 : 3;
         CHECK(ktc_decode_whole(&given, &target, set) == KTC_BAD_INDEX);
     }

@@ -111,3 +111,51 @@ def test_a_group_that_is_not_there_is_refused() -> None:
         groups = np.array([0, 1, 0, group, 0, 0, 0, 0], np.int32)
         with pytest.raises(ValueError, match="a group that is none of the 2"):
             _core.decode_whole(words, scales, scales, groups, 4, True, "float32")
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize(("shape", "block"), [((700, 530), (128, 128)), ((3, 1500), (1, 1500)),
+                                              ((300, 1100), (2, 48)), ((259, 40), (300, 9)),
+                                              ((0, 5), (1, 1))])
+@pytest.mark.parametrize(("dtype", "into"), [("bfloat16", "uint16"), ("bfloat16", "float32"),
+                                             ("float16", "float16"), ("float16", "float32"),
+                                             ("float32", "float32")])
+def test_numbers_go_into_memory_of_any_strides(shape: tuple[int, int], block: tuple[int, int],
+                                               dtype: str, into: str) -> None:
+    rng = np.random.default_rng(0)
+    rows, columns = shape
+    codes = rng.integers(0, 256, shape, np.uint8)
+    grid = tuple(-(-extent // size) for extent, size in zip(shape, block, strict=True))
+    scales = rng.random(grid, np.float32)
+    groups = rng.integers(0, 2, rows // 8 * 8).astype(np.int32)
+    words = rng.integers(0, 2**32, (rows // 8, columns), np.uint32)
+    factors = rng.standard_normal((2, columns)).astype(np.float32)
+    floats = _core.decode_floats(codes, "float8_e4m3fn", scales, columns, *block, dtype)
+    whole = _core.decode_whole(words, factors, factors, groups, 4, True, dtype)
+    wider = np.zeros((columns + 3, 2 * rows + 1), into)
+    for found, target in ((floats, wider.T[:rows, 3:]), (floats, wider[3:, :2 * rows:2].T),
+                          (floats, np.zeros((rows, columns + 1),
+                                            into)[::-1, 1:]), (whole, wider.T[:len(whole),
+                                                                              1:columns + 1])):
+        if found is whole:
+            _core.decode_whole(words, factors, factors, groups, 4, True, dtype, target)
+        else:
+            _core.decode_floats(codes, "float8_e4m3fn", scales, columns, *block, dtype, target)
+        expected = found
+        if into == "float32" and dtype != "float32":
+            expected = (found.astype(np.uint32) << 16).view(
+                np.float32) if dtype == "bfloat16" else found.astype(np.float32)
+        assert_same_numbers(target, expected)
+
+
+def test_a_target_that_does_not_fit_is_refused() -> None:
+    codes, scales = np.zeros((2, 4), np.uint8), np.ones((1, 1), np.float32)
+    locked = np.zeros((2, 4), np.float32)
+    locked.flags.writeable = False
+    shared = np.lib.stride_tricks.as_strided(np.zeros(4, np.float32), (2, 4), (0, 4))
+    for target in (np.zeros((4, 2), np.float32), np.zeros(
+        (2, 4), np.float64), locked, shared, np.zeros(8, np.float32), np.zeros((2, 4), ">f4")):
+        with pytest.raises(ValueError, match="expected a writable target of 2 x 4 elements"):
+            _core.decode_floats(codes, "float8_e5m2", scales, 4, 2, 4, "bfloat16", target)
+    with pytest.raises(TypeError, match="must be an array or None"):
+        _core.decode_floats(codes, "float8_e5m2", scales, 4, 2, 4, "bfloat16", [1])

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import _core
-from ...spec.dtypes import NUMPY_TYPES
 from ...spec.tensor_spec import Shape
 from ...util.text import join_names
 from .node import Expression, OperandValues, Shapes
@@ -121,34 +120,30 @@ class Dequantize(Expression):
             return [parts[0], _powers(parts[1])]
         return [parts[0], _core.cast(parts[1], dtypes[1], "float32")[0]]
 
-    def decode(self, parts: Sequence[Array], shape: Shape, box: Box) -> Array:
-        """Return the numbers in a box of the result, bfloat16 as its bits.
+    def decode(self, parts: Sequence[Array], shape: Shape, box: Box, target: Array) -> None:
+        """Decode the numbers in a box of the result, bfloat16 as its bits.
 
         Args:
             parts: What `prepared` gives.
             shape: The shape of the whole result.
             box: The first entry and the end along each axis; it begins at steps of `grain`, and
                 ends at one or at the end of the axis.
+            target: What takes them: an array of the box's shape, of this type or of float32.
 
         Raises:
             ValueError: g_idx names a group that is not there.
         """
-        extents = tuple(stop - start for start, stop in box)
-        if 0 in extents:
-            return np.empty(extents, NUMPY_TYPES[self.dtype])
         if self.is_packed:
-            return self._decode_packed(parts, box)
+            self._decode_packed(parts, box, target)
+            return
         leading = tuple(slice(*one) for one in box[:-2])
         codes = parts[0][leading]
-        codes = codes.reshape(-1, *codes.shape[len(leading):])
-        scales = parts[1].reshape(*shape[:-2], -1)[leading].reshape(len(codes), -1)
-        result = np.empty((len(codes), *extents[-2:]), NUMPY_TYPES[self.dtype])
-        for number in range(len(codes)):
-            result[number] = self._decode_matrix(codes[number], scales[number], shape[-2:],
-                                                 box[-2:])
-        return result.reshape(extents)
+        scales = parts[1].reshape(*shape[:-2], -1)[leading]
+        for index in np.ndindex(*target.shape[:-2]):
+            self._decode_matrix(codes[index], scales[index], shape[-2:], box[-2:], target[index])
 
-    def _decode_matrix(self, codes: Array, scales: Array, shape: Shape, box: Box) -> Array:
+    def _decode_matrix(self, codes: Array, scales: Array, shape: Shape, box: Box,
+                       target: Array) -> None:
         (top, bottom), (left, right) = box
         scales = scales.reshape(self._blocks(shape))[tuple(
             slice(0, 1) if block >= extent else slice(start // block, -(-stop // block))
@@ -159,10 +154,10 @@ class Dequantize(Expression):
         else:
             codes = codes[top:bottom, left:right]
         name = "float4_e2m1fn" if self.scheme == "mxfp4" else self.scheme
-        return _core.decode_floats(_as_rows(codes), name, scales, right - left, *self.block,
-                                   self.dtype)
+        _core.decode_floats(_as_rows(codes), name, scales, right - left, *self.block, self.dtype,
+                            target)
 
-    def _decode_packed(self, parts: Sequence[Array], box: Box) -> Array:
+    def _decode_packed(self, parts: Sequence[Array], box: Box, target: Array) -> None:
         (top, bottom), (left, right) = box
         words, zeros, scales = parts[:3]
         packed = _WORD // self.bits
@@ -170,9 +165,9 @@ class Dequantize(Expression):
         groups = parts[3] if len(parts) > 3 else np.arange(bottom, dtype=np.int32) // self.block[0]
         words = words[top:bottom, left // packed:right
                       // packed] if is_awq else words[top // packed:bottom // packed, left:right]
-        return _core.decode_whole(words, scales[:, left:right], zeros[:, left:right],
-                                  groups[top:bottom].astype(np.int32), self.bits, not is_awq,
-                                  self.dtype)
+        _core.decode_whole(words, scales[:, left:right], zeros[:, left:right],
+                           groups[top:bottom].astype(np.int32), self.bits, not is_awq, self.dtype,
+                           target)
 
     def _blocks(self, shape: Shape) -> Shape:
         return tuple(
