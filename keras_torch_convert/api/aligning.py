@@ -210,7 +210,9 @@ def on_other_classes(alignment: Alignment, source: Source, target: Target) -> st
                                        }) != 1:
         return ""
     leaf = next(leaf for leaf in target.leaves() if leaf.display_name in alignment.open)
-    kernel = next((variable.shape for variable in leaf.variables if len(variable.shape) > 1), ())
+    kernels = [variable.shape for variable in leaf.variables if len(variable.shape) > 1]
+    # A cell has two.
+    kernel = kernels[0] if len(kernels) == 1 else ()
     for name in alignment.left_over:
         shape = source[name].shape
         if len(shape) == len(kernel) > 1 and shape[0] != kernel[-1] and sorted(shape[1:]) == sorted(

@@ -91,18 +91,6 @@ class CodeCall:
     output: Array
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class WrongWeights:
-    """A call of a layer that holds other values than torch's: the kind of mistake, the cause in a
-    sentence, and the values that it should hold.
-    """
-
-    call: LayerCall
-    kind: str
-    cause: str
-    planned: Mapping[str, Array]
-
-
 @dataclass(slots=True, eq=False)
 class DivergenceContext:
     """All that is known about one divergence point.
@@ -115,11 +103,10 @@ class DivergenceContext:
     `next_inputs` what goes into the next torch layers with weights; `steps` the operations around,
     `modules_here` the modules in which they run, `values` their results by order (0: the model's
     inputs). Weights: `held` and `planned` are the layer's variables as they are and as torch's
-    values make them; `torch_weights` are torch's by role; `owners` names for a variable that holds
-    another one's values that other; `wrong_weights` are earlier calls with other values
-    than torch's. `masks` are inputs of zeros and ones, `patched` what layers inside the parent give
-    in this run instead of their own output, by identity, call by call; `weighted` are
-    all those with weights; `passed_on` is what the calls behind got
+    values make them; `torch_weights` are torch's by role. `masks` are inputs of zeros and ones,
+    `patched` what layers inside the parent give in this run instead of their own output, by
+    identity, call by call; `weighted` are all those with weights; `passed_on` is what the calls
+    behind got
     instead of the point's output. `nearest` is the distance of an array to
     the nearest value of torch, by statistics.
     """
@@ -142,8 +129,6 @@ class DivergenceContext:
     held: Mapping[str, Array] = field(default_factory=dict)
     planned: Mapping[str, Array] = field(default_factory=dict)
     torch_weights: Mapping[str, Array] = field(default_factory=dict)
-    owners: Mapping[str, str] = field(default_factory=dict)
-    wrong_weights: list[WrongWeights] = field(default_factory=list)
     masks: Sequence[Array] = ()
     patched: Mapping[int, Sequence[Array | None]] = field(default_factory=dict)
     weighted: Collection[int] = ()
@@ -355,18 +340,10 @@ class DivergenceContext:
             output = called(self.target, outer, captured.args, captured.kwargs)
         return [] if output is None else [*found, output]
 
-    def around_with_weights(self, wrong: WrongWeights) -> dict[str, Any] | None:
-        """Run the layer around the point with the weights that a layer inside should hold."""
-        if self.parent is None:
-            return None
-        with self.weights(wrong.planned, wrong.call):
-            values = self._values_around(None, NO_SETTINGS, None)
-        return self._moved(values)
-
     @contextmanager
-    def weights(self, values: Mapping[str, Array], call: LayerCall | None = None) -> Iterator[None]:
-        """Give variables of a call's layer, by default the point's, other values for a time."""
-        leaf = (call or self.call).leaf
+    def weights(self, values: Mapping[str, Array]) -> Iterator[None]:
+        """Give variables of the layer other values for a time."""
+        leaf = self.call.leaf
         with trial_values(self.target) as set_value:
             for variable in leaf.variables if leaf is not None else ():
                 if variable.name in values:

@@ -30,18 +30,23 @@ def describe_divergence(context: DivergenceContext, best: tuple[float, Hypothesi
     hypothesis = None if best is None else best[1]
     layer, operation = _keras_side(context, keras)
     path = _torch_path(context, hypothesis)
-    module = modules.get(path)
     ours, theirs = _outputs(context)
-    found = FirstDivergence(layer, torch_module=path,
-                            torch_class=type(module).__name__ if module is not None else "",
-                            torch_source=_source_of(module), operation=operation,
+    found = FirstDivergence(layer, operation=operation,
                             keras_shape=tuple(ours[0].shape) if ours else (),
                             torch_shape=tuple(theirs[0].shape) if theirs else (),
                             difference=_difference(context, ours), cause=UNKNOWN)
+    found = in_torch(found, path, modules)
     if hypothesis is None:
         return found
     cause = Cause(hypothesis.kind, hypothesis.cause, hypothesis.advice)
     return with_cause(replace(found, keras_layer=hypothesis.at or layer), cause, best)
+
+
+def in_torch(found: FirstDivergence, path: str, modules: Mapping[str, Any]) -> FirstDivergence:
+    """Return a divergence with the torch module at a path."""
+    module = modules.get(path)
+    return replace(found, torch_module=path, torch_source=_source_of(module),
+                   torch_class=type(module).__name__ if module is not None else "")
 
 
 def with_cause(found: FirstDivergence, cause: Cause,

@@ -5,6 +5,7 @@ where they part, and causes tried there.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from math import inf, isfinite
@@ -13,13 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..comparison.arrays import apart, arranged, channels_last
-from ..comparison.divergence import FirstDivergence
+from ..comparison.divergence import Difference, FirstDivergence
 from ..comparison.measurement import reference_of
 from ..comparison.outputs import difference_of
 from ..plan.plan import Plan
-from ..running.fingerprint import fingerprint
+from ..running.fingerprint import distance, fingerprint
 from ..running.keras_calls import Captured, KerasRun, LayerCall, Patch, run_keras_calls
-from ..running.keras_values import eager_arrays
+from ..running.keras_values import TrialValues, eager_arrays, trial_values
 from ..running.outputs import as_array
 from ..running.run import cast_floats
 from ..running.torch_steps import TorchRun, run_torch_steps
@@ -27,9 +28,9 @@ from ..spec.source import Source
 from ..spec.target import Target
 from ..util.time_limit import DEFAULT_TIME_LIMIT, TimeLimit
 from .causes import hypotheses_of
-from .causes.weights import LayerWeights, wrong_values
+from .causes.weights import LayerWeights, WrongWeights
 from .context import Array, Cause, DivergenceContext, Hypothesis, replaced
-from .description import UNKNOWN, describe_divergence, difference_of_group, with_cause
+from .description import UNKNOWN, describe_divergence, difference_of_group, in_torch, with_cause
 from .locator import AGREES_BELOW, DivergencePoint, Locator, TorchValues
 from .neighborhood import Neighborhood, NeighborhoodRequest
 from .scopes import TorchScope, names_by_layer, scope_of
@@ -126,8 +127,13 @@ class Diagnosis:
             array for array in eager_arrays(inputs.keras_inputs)
             if array.dtype.kind in "iub" and array.max(initial=0) <= 1
         ]
-        self.weights = LayerWeights(source, target, plan)
+        self.plan = plan
         self.names = names_by_layer(plan, source, target)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Run Keras for statistics."""
+        self.weights = LayerWeights(self.source, self.target, self.plan)
         self.keras = self._run_keras()
         self.scopes = self._scopes(self.keras)
         self.candidates = {
@@ -185,9 +191,54 @@ class Diagnosis:
 
     def result(self, limit: TimeLimit | None = None) -> FirstDivergence | None:
         """Return the divergence that changes the outputs most, with all that differs, as far as
-        the time allows.
+        the time allows: first layers that hold other values than torch's, then what differs where
+        they hold torch's.
+        """
+        wrong = self.weights.wrong(self.keras.calls, self.scopes)
+        if not wrong:
+            return self._with_right_weights(limit)
+        with trial_values(self.target) as set_value:
+            effects = self._effects_of_weights(wrong, set_value)
+            right = copy(self)
+            right._begin()
+            is_all = right._ends_as_torch()
+            found = None if is_all else right._with_right_weights(limit)
+        return _with_weights(found, [(divergence, effect) for one, effect in effects
+                                     for divergence in self._divergences_of_weights(one)])
 
-        Every layer with weights is given torch's values, so that each place is looked at alone.
+    def _effects_of_weights(self, wrong: Sequence[WrongWeights],
+                            set_value: TrialValues) -> list[tuple[WrongWeights, float]]:
+        """Give layers torch's values, one after the other; return those with which the outputs
+        move, and how far.
+        """
+        effects, left = [], self._outputs({})
+        for one in wrong:
+            for variable in one.call.leaf.variables if one.call.leaf is not None else ():
+                if variable.name in one.planned:
+                    set_value(variable, one.planned[variable.name])
+            before, left = left, self._outputs({})
+            effects.append((one, _moved(before, left)))
+        return [pair for pair in effects if pair[1] > FINEST]
+
+    def _ends_as_torch(self) -> bool:
+        """Whether all that comes out of the Keras model comes out of torch's."""
+        return all(
+            min((distance(key, value.key)
+                 for value in self.torch.outputs), default=inf) < AGREES_BELOW
+            for key in self.keras.outputs)
+
+    def _divergences_of_weights(self, one: WrongWeights) -> list[FirstDivergence]:
+        scope = self.scopes.get(one.call.number)
+        return [
+            in_torch(FirstDivergence(one.call.display_name, kind=kind, cause=cause, advice=advice),
+                     "" if scope is None else scope.path, self.modules)
+            for kind, cause, advice in one.causes
+        ]
+
+    def _with_right_weights(self, limit: TimeLimit | None) -> FirstDivergence | None:
+        """Return what differs where the layers hold torch's values.
+
+        Every layer with weights is given torch's outputs, so that each place is looked at alone.
         """
         torch_values = self._torch_values(
             [value.order for values in self.candidates.values() for value in values])
@@ -282,12 +333,6 @@ class Diagnosis:
             if not any(point.call.number in behind for point in points):
                 best, patch = one, tried
                 break
-        if best is None and (wrong := wrong_values(context)):
-            # Beside the values that it holds the layer differs in something else.
-            with context.weights(context.planned):
-                others = next(self.causes(context), None)
-            if others is not None:
-                best = (others[0], replace(others[1], others=(*others[1].others, *wrong)))
         divergence = describe_divergence(context, best, run.keras, self.modules)
         return _Found(context, best, divergence, patch)
 
@@ -403,18 +448,11 @@ class Diagnosis:
             context.torch_inputs = list(context.values[0])
         elif scope is not None:
             context.torch_inputs = context.arrays_of(scope.inputs)
-        earlier = [one for one in part.earlier if one not in part.producers]
-        self._add_weights(context, [*earlier, *part.producers])
+        if call.leaf is not None:
+            context.held = self.weights.held(call.leaf)
+            context.planned = self.weights.planned(call.leaf, scope)
+            context.torch_weights = self.weights.by_role(scope)
         return context
-
-    def _add_weights(self, context: DivergenceContext, before: Iterable[LayerCall]) -> None:
-        leaf = context.call.leaf
-        if leaf is not None:
-            context.held = self.weights.held(leaf)
-            context.planned = self.weights.planned(leaf, context.scope)
-            context.torch_weights = self.weights.by_role(context.scope)
-            context.owners = self.weights.owners(context.held, context.planned, leaf)
-        context.wrong_weights = self.weights.wrong(reversed(list(before)), self.scopes)
 
     def _torch_values(self, orders: Sequence[int]) -> dict[int, list[Array]]:
         """Return torch's values that appear at some times, from another run; its inputs at 0."""
@@ -434,7 +472,6 @@ class _Surroundings:
     request: NeighborhoodRequest
     parent: LayerCall | None
     producers: list[LayerCall]
-    earlier: list[LayerCall]
     consumers: list[LayerCall]
     chain: list[LayerCall]
 
@@ -446,7 +483,7 @@ class _Surroundings:
                      if point.kind == "before" else inside or around.producers(call))
         parent = call if inside else calls[call.parent] if call.parent else None
         parent = None if point.kind == "inputs" and not inside else parent
-        return cls(point, around.request(point), parent, producers, around.earlier(call),
+        return cls(point, around.request(point), parent, producers,
                    around.consumers(call)[:2], around.chain(call))
 
     @property
@@ -460,6 +497,23 @@ def _moved(before: Sequence[Array], after: Sequence[Array]) -> float:
     """Return how far outputs moved, relative to the largest values after it."""
     pairs = [(new, old) for old, new in zip(before, after, strict=True) if new.shape == old.shape]
     return max((min(difference_of(*pair).relative, LARGEST) for pair in pairs), default=LARGEST)
+
+
+def _with_weights(found: FirstDivergence | None,
+                  weights: Sequence[tuple[FirstDivergence, float]]) -> FirstDivergence | None:
+    """Return what was found with the layers whose weights are wrong, the largest effect first."""
+    if not weights:
+        return found
+    every = [
+        Difference(one.kind, one.cause, one.advice, (one.keras_layer,), (one.torch_module,), effect)
+        for one, effect in weights
+    ]
+    others = found.differences if found is not None else ()
+    every = sorted([*every, *others], key=lambda one: -(one.effect or 0.0))
+    main, largest = max(weights, key=lambda pair: pair[1])
+    if found is not None and found.kind and (found.differences[0].effect or 0.0) > largest:
+        main = found
+    return replace(main, differences=tuple(every))
 
 
 def _given(patched: Mapping[int, Array]) -> Patch:

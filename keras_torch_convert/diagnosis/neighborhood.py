@@ -60,14 +60,6 @@ class Neighborhood:
                         waiting.append((producer, depth + 1))
         return [found[number] for number in sorted(found)]
 
-    def earlier(self, call: LayerCall) -> list[LayerCall]:
-        """Return calls before `call` inside the layer around it; none where that is the model."""
-        around = self.keras.calls[call.parent] if call.parent else None
-        return [
-            one for one in self.keras.leaves()
-            if around is not None and around.number < one.number < call.number
-        ]
-
     def consumers(self, call: LayerCall) -> list[LayerCall]:
         """Return calls that take the output of `call`."""
         return [

@@ -117,8 +117,12 @@ def scope_of(names: tuple[str, ...], near: Sequence[Fingerprint], run: TorchRun,
         call = (calls[turn[0]] if len(calls) == turn[1] else min(
             calls, key=lambda call: _distance(call.inputs, near)))
         inside = tuple(step for step in steps if call.first <= step.order <= call.last)
-        if inside and _is_layer(call, inside):
-            return TorchScope(names, path, modules.get(path), inside, call.inputs, call.outputs)
+        module = modules.get(path)
+        is_whole = module is not None and not any(
+            True for _ in module.children()) and wanted.issuperset(
+                f"{path}.{name}" for name, _ in module.named_parameters())
+        if inside and (is_whole or _is_layer(call, inside)):
+            return TorchScope(names, path, module, inside, call.inputs, call.outputs)
     first = min(steps, key=lambda step: _distance(step.inputs, near))
     inside = tuple(step for step in steps
                    if step.path == first.path and abs(step.order - first.order) < MAX_DISTANCE)

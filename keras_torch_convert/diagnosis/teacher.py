@@ -78,15 +78,21 @@ class TeacherForcing:
         """Return what torch has where a layer gives something else: the output of its own layer,
         behind the activation where the Keras layer ends in one; None where that is not known.
         """
-        first, *behind = self.candidates[call.number]
-        before = most_alike(self.arrays.get(first.order, ()), own)
+        alike = (most_alike(self.arrays.get(value.order, ()), own)
+                 for value in self.candidates[call.number])
+        # Steps inside a recurrent layer give something of another size.
+        fitting = [array for array in alike if array is not None]
+        if not fitting:
+            return None
+        before, *behind = fitting
         activation = getattr(call.layer, "activation", None)
-        is_linear = getattr(activation, "__name__", "linear") == "linear"
-        if before is None or is_linear or call.number in self.before_activation:
+        # That of a cell stands inside.
+        is_linear = getattr(activation, "__name__", "linear") == "linear" or hasattr(
+            call.layer, "cell")
+        if is_linear or call.number in self.before_activation:
             return before
-        for value in behind:
-            after = most_alike(self.arrays.get(value.order, ()), own)
-            function = recognized(before, after) if after is not None else None
+        for after in behind:
+            function = recognized(before, after)
             if function is not None and function.name != "none":
                 return after
         return None

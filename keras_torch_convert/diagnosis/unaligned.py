@@ -17,7 +17,7 @@ from ..plan.executor import check_plan
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
 from ..plan.recipe import tensors_read
-from ..rules.families.recurrent import RESETS_BEFORE, resets_before
+from ..rules.families.recurrent import PROJECTS, RESETS_BEFORE, keras_cells, resets_before
 from ..running.keras_values import trial_values
 from ..spec.roles import role_of
 from ..spec.source import Source
@@ -112,9 +112,20 @@ def _are(count: int) -> str:
 
 
 def _settings_to_blame(source: Source, target: Target) -> tuple[list[str], list[str]]:
-    """Return sentences about Keras layers that compute what none in torch does, and the layers."""
+    """Return sentences about recurrent layers that compute what none of the other side does, and
+    the Keras layers.
+    """
+    recurrent = [leaf for leaf in target.leaves() if keras_cells(leaf)]
+    projected = [(name, module.proj_size) for name, module in source.module.named_modules()
+                 if getattr(module, "proj_size", 0)]
+    if recurrent and projected:
+        name, size = projected[0]
+        return [
+            f"torch LSTM '{name}' was built with proj_size={size}, {PROJECTS[0]}; "
+            f"{PROJECTS[1]}"
+        ], [leaf.display_name for leaf in recurrent]
     classes = {type(module).__name__ for module in source.module.modules()}
-    layers = [leaf.display_name for leaf in target.leaves() if resets_before(leaf)]
+    layers = [leaf.display_name for leaf in recurrent if resets_before(leaf)]
     if not layers or not classes & {"GRU", "GRUCell"}:
         return [], []
     problem, remedy = RESETS_BEFORE

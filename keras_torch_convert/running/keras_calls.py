@@ -26,8 +26,8 @@ class LayerCall:
     """One call of a layer, or of an operation of the model's graph that is no layer.
 
     `number` grows with the time at which calls begin. `display_name` has the names of the layers
-    around in front. `leaf` is given for layers that own variables. `parent` is the number of the
-    call in which this one was made, `children` those made inside it.
+    around in front. `leaf` is given for layers that own variables, or whose cell does. `parent` is
+    the number of the call in which this one was made, `children` those made inside it.
     """
 
     number: int
@@ -109,7 +109,9 @@ class _CallRecorder:
 
     def handle(self, layer: Any, call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Note one call; a layer's own call reaches its class's again, which is not another one."""
-        if self.stack and self.stack[-1].layer is layer:
+        around = self.stack[-1] if self.stack else None
+        if around is not None and (around.layer is layer or _cell_of(around.layer) is not None):
+            # What a recurrent layer computes at each step torch never shows.
             return call(*args, **kwargs)
         noted = self._begin(layer)
         keys, shapes = self._keys((args, kwargs))
@@ -138,11 +140,11 @@ class _CallRecorder:
     def _begin(self, layer: Any) -> LayerCall:
         number = len(self.run.calls)
         parent = self.stack[-1] if self.stack else None
-        leaf = self.leaf_of.get(id(layer))
+        leaf = self.leaf_of.get(id(layer)) or self.leaf_of.get(id(_cell_of(layer)))
         name = str(getattr(layer, "name", type(layer).__name__))
         around = f"{parent.display_name}/" if parent is not None and parent.display_name else ""
         display_name = f"{around}{name}" if id(layer) != self.root else ""
-        if leaf is not None:
+        if leaf is not None and leaf.layer is layer:
             display_name = leaf.display_name
         noted = LayerCall(number, layer, display_name, leaf,
                           None if parent is None else parent.number)
@@ -172,6 +174,12 @@ class _CallRecorder:
             # A tensor that cannot be referred to weakly is looked at anew each time.
             self.known.pop(id(tensor), None)
         return found
+
+
+def _cell_of(layer: Any) -> Any:
+    """Return the cell of a recurrent layer, None of another."""
+    is_recurrent = any(one.__name__ == "RNN" for one in type(layer).__mro__)
+    return layer.cell if is_recurrent else None
 
 
 def _with_first(output: Any, array: Array, target: Target) -> Any:

@@ -137,6 +137,17 @@ class KerasPass(LayerTrials):
                     BranchPoint(group.display_name, mapping.names, tuple(alternatives),
                                 len(self.state.matches)))
                 return output, True
+        if self.config.forced and entries and keras_cells(group):
+            # Its cells cannot be told one by one: what torch computes at each step is not seen.
+            unit, mapping = entries[0]
+            self._take(
+                Match(group, mapping, unit.display_name, BY_WHAT_FOLLOWS, 0.0, 0.0, len(entries),
+                      unit.outputs))
+            for leaf in group.children:
+                self.state.parted[leaf.display_name] = (
+                    f"its input is that of {unit.quoted} in torch, and its output is not"
+                    f"{self._describe_distance(group)}")
+            return run(), True
         return None, False
 
     def finish(self, output: Any) -> None:

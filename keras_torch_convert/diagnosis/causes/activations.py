@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from itertools import permutations
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from ...comparison.arrays import apart, arranged
 from ...running.fingerprint import distance, fingerprint
 from ...running.keras_calls import LayerCall
-from ..context import PROVEN_BELOW, Array, DivergenceContext, Hypothesis
+from ..context import PROVEN_BELOW, Array, Cause, DivergenceContext, Hypothesis, altered
 from .common import bypass, linear
 
 # A function is recognized when it gives an output to this part of its largest value.
@@ -22,6 +23,7 @@ MAX_INPUTS = 3
 # So many values are looked at before all are.
 SOME = 4096
 BISECTIONS = 80
+CELL_FUNCTIONS = {"recurrent_activation": "sigmoid", "activation": "tanh"}
 SLOPES = (0.01, 0.2, 0.1, 0.3, 0.25, 0.05)
 
 
@@ -198,6 +200,25 @@ def of_several_calls(context: DivergenceContext) -> Iterator[Hypothesis]:
                 advice = (f"put {theirs.keras} in the place of these layers, or {ours.torch} in "
                           "torch")
                 yield Hypothesis("activation", cause, advice, theirs(given), output_of=last.number)
+
+
+def of_cells(context: DivergenceContext) -> Iterator[Hypothesis]:
+    """Give the cell of a recurrent layer the functions of torch's, which has no others."""
+    if context.point.kind == "before" or not context.is_a("LSTM", "GRU"):
+        return
+    cell, activations = context.layer.cell, import_module(context.target.framework).activations
+    held = {name: getattr(cell, name).__name__ for name in CELL_FUNCTIONS}
+    wrong = [name for name, theirs in CELL_FUNCTIONS.items() if held[name] != theirs]
+    for names in dict.fromkeys([*((name,) for name in wrong), tuple(wrong)]):
+        trial = context.run(
+            cell=altered(cell, {name: activations.get(CELL_FUNCTIONS[name]) for name in names}))
+        causes = [
+            Cause("activation", f"{name} is {held[name]} in Keras and {CELL_FUNCTIONS[name]} in "
+                  "torch", f'build the Keras layer with {name}="{CELL_FUNCTIONS[name]}"')
+            for name in names
+        ]
+        if trial is not None and causes:
+            yield Hypothesis(*causes[0], trial, others=tuple(causes[1:]))
 
 
 def activation_behind(context: DivergenceContext) -> tuple[Function, LayerCall] | None:

@@ -9,7 +9,6 @@ import numpy as np
 from ...comparison.arrays import apart
 from ..context import PROVEN_BELOW, Array, DivergenceContext, Hypothesis
 from .activations import activation_behind
-from .weights import CARRY_OVER
 
 JOINS = ("Concatenate", "Concat", "Stack")
 SHUFFLES = ("Reshape", "Transpose", "Permute", "Flatten")
@@ -29,8 +28,6 @@ def of_values(context: DivergenceContext) -> Iterator[Hypothesis]:
         trial = context.run_with_input(array)
         if trial is None:
             continue
-        for wrong in context.wrong_weights[:1]:
-            yield Hypothesis(wrong.kind, wrong.cause, CARRY_OVER, trial, at=wrong.call.display_name)
         kind, cause, at = _words(context, ours)
         yield Hypothesis(
             kind, cause, "bring the values into torch's order before Keras layer "

@@ -5,6 +5,7 @@ loaded.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise, permutations
 
 import numpy as np
@@ -23,9 +24,9 @@ from ...spec.roles import role_of
 from ...spec.source import Source
 from ...spec.target import Target, TargetLayer, TargetVariable
 from ...util.text import join_names
-from ..context import Array, Cause, DivergenceContext, Hypothesis, WrongWeights
+from ..context import Array, Cause, DivergenceContext, Hypothesis
 from ..scopes import TorchScope
-from .common import behind_next_steps, linear
+from .common import linear
 
 # Values that were only carried over are equal bit for bit; a computed one (two biases added) may be
 # rounded.
@@ -33,7 +34,17 @@ EQUAL_BELOW = 1e-6
 # What a new layer has for a gain or an offset.
 FRESH = (0.0, 1.0)
 MAX_TURNED_NDIM = 5
-CARRY_OVER = "carry those weights over again (ktc.convert with this plan)"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WrongWeights:
+    """A layer that holds other values than torch's: one of its calls, what is wrong with them, and
+    the values that it should hold.
+    """
+
+    call: LayerCall
+    causes: tuple[Cause, ...]
+    planned: Mapping[str, Array]
 
 
 class LayerWeights:
@@ -60,7 +71,7 @@ class LayerWeights:
             values = None if assignment is None else _evaluated(evaluation, assignment.expression,
                                                                 variable)
             if values is not None and values.shape == variable.shape:
-                planned[variable.name] = values
+                planned[variable.name] = np.asarray(values, np.float32)
         return planned
 
     def by_role(self, scope: TorchScope | None) -> dict[str, Array]:
@@ -96,18 +107,19 @@ class LayerWeights:
 
     def wrong(self, calls: Iterable[LayerCall], scopes: Mapping[int,
                                                                 TorchScope]) -> list[WrongWeights]:
-        """Return the calls of layers that hold other values than torch's, in the order given."""
-        found = []
+        """Return the layers that hold other values than torch's, in the order of their calls."""
+        found: dict[str, WrongWeights] = {}
         for call in calls:
-            if call.leaf is None:
+            leaf, scope = call.leaf, scopes.get(call.number)
+            if leaf is None or leaf.display_name in found:
                 continue
-            held, planned = self.held(call.leaf), self.planned(call.leaf, scopes.get(call.number))
+            held, planned = self.held(leaf), self.planned(leaf, scope)
             wrong = {name: held[name] for name in planned if not equal(held[name], planned[name])}
             if wrong:
-                kind, cause = describe(wrong, planned, self.owners(held, wrong, call.leaf))
-                names = ", ".join(f"{call.display_name}/{name}" for name in wrong)
-                found.append(WrongWeights(call, kind, f"{names}: {cause}", planned))
-        return found
+                owners = self.owners(held, wrong, leaf)
+                causes = _causes(leaf.display_name, wrong, planned, owners, scope)
+                found[leaf.display_name] = WrongWeights(call, tuple(causes), planned)
+        return list(found.values())
 
     def as_planned(self, call: LayerCall, scope: TorchScope | None) -> bool | None:
         """Whether a layer holds what the plan says, for one whose output torch has nowhere by
@@ -128,7 +140,7 @@ class LayerWeights:
         # The rows that a table gives follow from its values and the numbers that go in, which both
         # models share.
         is_table = any("Embedding" in name for name in call.class_names)
-        is_sum = any(isinstance(one.expression, Add) for one in plan.assignments if one.key in own)
+        is_sum = all(isinstance(one.expression, Add) for one in plan.assignments if one.key in own)
         planned = self.planned(leaf, scope) if is_table or scope is None or is_sum else {}
         if not planned:
             return None
@@ -156,24 +168,9 @@ def _evaluated(evaluation: Evaluation, expression: Expression,
     called it knows.
     """
     try:
-        return evaluation.values(expression, "float32", variable.display_name)
+        return evaluation.values(expression, variable.dtype, variable.display_name)
     except (ValueError, KeyError):
         return None
-
-
-def hypotheses(context: DivergenceContext) -> Iterator[Hypothesis]:
-    """Run the layer with torch's values."""
-    found = wrong_values(context)
-    if not found:
-        return
-    with context.weights(context.planned):
-        trial = context.run()
-    if trial is None:
-        return
-    first, *others = found
-    yield Hypothesis(*first, trial, others=tuple(others))
-    if context.scope is None:
-        yield from behind_next_steps(context, *first, trial)
 
 
 # What a weight is that does nothing, and the argument of a Keras layer that makes one of the role.
@@ -231,37 +228,22 @@ def _with_missing(context: DivergenceContext, output: Array, ours: Mapping[str |
     return trial if activation is None else context.applied(activation, trial)
 
 
-def wrong_values(context: DivergenceContext) -> list[Cause]:
-    """Return what is wrong with the values that the layer holds: those of one kind as one."""
-    wrong = {
-        name: context.held[name] for name, planned in context.planned.items()
-        if name in context.held and not equal(context.held[name], planned)
-    }
-    owner = f" of torch's '{context.scope.path}'" if context.scope is not None else ""
+def _causes(layer: str, wrong: Mapping[str, Array], planned: Mapping[str, Array],
+            owners: Mapping[str, str], scope: TorchScope | None) -> Iterator[Cause]:
+    """Yield what is wrong with the values that a layer holds: those of one kind as one."""
+    owner = f" of torch's '{scope.path}'" if scope is not None else ""
     found: dict[tuple[str, str], list[str]] = {}
     for name, held in wrong.items():
-        kind = relation(name, held, context.planned, context.owners.get(name, ""))
-        found.setdefault(kind, []).append(f"{context.name}/{name}")
-    if len(found) > 1 and len(wrong) > 1:
+        said = relation(name, held, planned, owners.get(name, ""))
+        found.setdefault(said, []).append(f"{layer}/{name}")
+    if len(found) > 1:
         # What was explained tells what happened to the others.
-        found = {kind: names for kind, names in found.items() if kind[0] != "weights"} or found
-    return [
-        Cause(
-            kind, f"{', '.join(names)}: {cause}",
+        found = {said: names for said, names in found.items() if said[0] != "weights"} or found
+    for (kind, words), names in found.items():
+        yield Cause(
+            kind, f"{', '.join(names)}: {words}",
             f"carry the weights{owner} over again (ktc.convert with this plan), and change "
-            f"{', '.join(names)} nowhere else") for (kind, cause), names in found.items()
-    ]
-
-
-def of_layers_inside(context: DivergenceContext) -> Iterator[Hypothesis]:
-    """Run the layer around with torch's values in a layer inside whose output has the right
-    statistics in spite of its own, or adds nothing.
-    """
-    for wrong in context.wrong_weights if context.parent is not None else ():
-        trial = context.around_with_weights(wrong)
-        if trial is not None:
-            yield Hypothesis(wrong.kind, wrong.cause, CARRY_OVER, at=wrong.call.display_name,
-                             **trial)
+            f"{', '.join(names)} nowhere else")
 
 
 # How the held values come from torch's.
@@ -274,16 +256,6 @@ def equal(first: Array, second: Array) -> bool:
     scale = max(float(np.abs(second).max(initial=0.0)), 1e-30)
     difference = np.abs(first.astype(np.float64) - second).max(initial=0.0)
     return bool(difference <= EQUAL_BELOW * scale)
-
-
-def describe(wrong: Mapping[str, Array], planned: Mapping[str, Array],
-             owners: Mapping[str, str]) -> tuple[str, str]:
-    """Return the kind of the mistake and a sentence: the first variable's that has an explanation.
-    """
-    explained = [
-        relation(name, held, planned, owners.get(name, "")) for name, held in wrong.items()
-    ]
-    return next((one for one in explained if one[0] != "weights"), explained[0])
 
 
 def relation(name: str, held: Array, planned: Mapping[str, Array], owner: str) -> tuple[str, str]:
@@ -329,7 +301,8 @@ def _moved(held: Array, wanted: Array) -> tuple[str, str] | None:
     for axis in range(held.ndim):
         order = _order_along(held, wanted, axis)
         if order is not None:
-            return _describe_order(order, axis)
+            return _describe_order(order,
+                                   f"axis {axis}" if axis < held.ndim - 1 else "the last axis")
     return None
 
 
@@ -364,7 +337,7 @@ def _order_along(held: Array, wanted: Array, axis: int) -> list[int] | None:
     return order if sorted(order) == list(range(len(order))) and order != sorted(order) else None
 
 
-def _describe_order(order: list[int], axis: int) -> tuple[str, str]:
+def _describe_order(order: list[int], axis: str) -> tuple[str, str]:
     """Say whether an axis is in another order by rows, by blocks, or like a flattened map."""
     count = len(order)
     for channels in range(2, count // 2 + 1):
@@ -372,12 +345,12 @@ def _describe_order(order: list[int], axis: int) -> tuple[str, str]:
             flattened = np.arange(count).reshape(channels, -1).T.ravel()
             if order in (flattened.tolist(), np.argsort(flattened).tolist()):
                 return ("flatten order",
-                        f"its rows along axis {axis} are in the order of a map flattened in the "
+                        f"its rows along {axis} are in the order of a map flattened in the "
                         f"other layout ({channels} by {count // channels})")
     blocks = 1 + sum(two - one != 1 for one, two in pairwise(order))
     if blocks <= count // 2:
         return ("block order",
-                f"its entries along axis {axis} come in {blocks} blocks (heads, gates, groups) in "
+                f"its entries along {axis} come in {blocks} blocks (heads, gates, groups) in "
                 "another order")
-    return ("weights order", f"its entries along axis {axis} (of {count}) are torch's in another "
+    return ("weights order", f"its entries along {axis} (of {count}) are torch's in another "
             "order")

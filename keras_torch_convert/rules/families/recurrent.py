@@ -107,6 +107,9 @@ def gates_of(cell: TargetLayer) -> Gates | None:
 RESETS_BEFORE = ("its reset gate stands before the matrix product, in PyTorch it stands after it",
                  "build the Keras layer with reset_after=True")
 
+PROJECTS = ("which no Keras layer has",
+            "build it without, or write a Keras cell with the projection and set its arrays")
+
 
 def resets_before(leaf: TargetLayer) -> bool:
     """Return whether a Keras GRU computes what no GRU of PyTorch does."""
@@ -158,10 +161,9 @@ def _check_cells(torch_layer: TorchLayer, layer: TargetLayer, cells: Sequence[Ce
                  leaves: Sequence[TargetLayer]) -> None:
     projected = [cell.name for cell in cells if "weight_hr" in cell.tensors]
     if projected:
-        raise remedies.refusal(
-            torch_layer, layer,
-            f"'{projected[0]}' was built with proj_size, which no Keras layer has",
-            "write a Keras cell with the projection and give its arrays with additional_transfer")
+        raise remedies.refusal(torch_layer, layer,
+                               f"'{projected[0]}' was built with proj_size, {PROJECTS[0]}",
+                               PROJECTS[1])
     if len(cells) != len(leaves):
         names = join_names([cell.name for cell in cells], quoted=True)
         raise remedies.refusal(
