@@ -129,10 +129,10 @@ class Diagnosis:
         ]
         self.plan = plan
         self.names = names_by_layer(plan, source, target)
-        self._begin()
+        self.run_for_statistics()
 
-    def _begin(self) -> None:
-        """Run Keras for statistics."""
+    def run_for_statistics(self) -> None:
+        """Run Keras for statistics, with the weights that its layers hold now."""
         self.weights = LayerWeights(self.source, self.target, self.plan)
         self.keras = self._run_keras()
         self.scopes = self._scopes(self.keras)
@@ -196,13 +196,13 @@ class Diagnosis:
         """
         wrong = self.weights.wrong(self.keras.calls, self.scopes)
         if not wrong:
-            return self._with_right_weights(limit)
+            return self.with_right_weights(limit)
         with trial_values(self.target) as set_value:
             effects = self._effects_of_weights(wrong, set_value)
             right = copy(self)
-            right._begin()
-            is_all = right._ends_as_torch()
-            found = None if is_all else right._with_right_weights(limit)
+            right.run_for_statistics()
+            is_all = right.ends_as_torch()
+            found = None if is_all else right.with_right_weights(limit)
         return _with_weights(found, [(divergence, effect) for one, effect in effects
                                      for divergence in self._divergences_of_weights(one)])
 
@@ -220,7 +220,7 @@ class Diagnosis:
             effects.append((one, _moved(before, left)))
         return [pair for pair in effects if pair[1] > FINEST]
 
-    def _ends_as_torch(self) -> bool:
+    def ends_as_torch(self) -> bool:
         """Whether all that comes out of the Keras model comes out of torch's."""
         return all(
             min((distance(key, value.key)
@@ -235,7 +235,7 @@ class Diagnosis:
             for kind, cause, advice in one.causes
         ]
 
-    def _with_right_weights(self, limit: TimeLimit | None) -> FirstDivergence | None:
+    def with_right_weights(self, limit: TimeLimit | None) -> FirstDivergence | None:
         """Return what differs where the layers hold torch's values.
 
         Every layer with weights is given torch's outputs, so that each place is looked at alone.
