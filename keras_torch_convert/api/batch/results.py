@@ -23,7 +23,7 @@ class Row:
     Attributes:
         source, output: The paths.
         state: "written", "skipped" (it was there, with the right hash) or "failed".
-        seconds: Wall-clock time of the worker that wrote it.
+        seconds: Wall-clock time of the worker that wrote it; of all together for shards.
         size: Bytes of the file, of a sharded output those of all shards.
         md5, sha256: Digests of the file, of a sharded output those of its index.
         error: Why it failed.

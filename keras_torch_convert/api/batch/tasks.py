@@ -34,6 +34,7 @@ class ShardResult:
     shard: WrittenShard | None = None
     written: bool = True
     error: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ def count_shards(job: Job, plan: Plan) -> int:
 
 def run_shard(job: Job, plan: WorkerPlan, number: int, known: Finished | None) -> ShardResult:
     """Write shard `number` of an output, unless it is there as `known` says."""
+    start = time.perf_counter()
     if known is not None and is_intact(job.output.with_name(known.name), known.sha256):
         return ShardResult(WrittenShard(known.name, known.size, known.sha256, known.groups),
                            written=False)
@@ -85,8 +87,8 @@ def run_shard(job: Job, plan: WorkerPlan, number: int, known: Finished | None) -
         assert job.max_shard_size is not None
         mapping = _filling(job, plan)
         part = shards_of(mapping.file, job.max_shard_size)[number]
-        return ShardResult(
-            write_shard(part, number, mapping.values, job.output, WritingOptions(job.verify)))
+        shard = write_shard(part, number, mapping.values, job.output, WritingOptions(job.verify))
+        return ShardResult(shard, seconds=time.perf_counter() - start)
     except Exception as error:
         return ShardResult(error=describe(error))
 
@@ -108,9 +110,9 @@ def run_index(job: Job, results: Sequence[ShardResult], known: Finished | None) 
         saved = write_index(job.output, shards, _DIGESTS)
     except Exception as error:
         return failed(job, error)
-    return Row(str(job.source), str(job.output), "written",
-               time.perf_counter() - start, saved.size, saved.digests["md5"],
-               saved.digests["sha256"])
+    seconds = time.perf_counter() - start + sum(result.seconds for result in results)
+    return Row(str(job.source), str(job.output), "written", seconds, saved.size,
+               saved.digests["md5"], saved.digests["sha256"])
 
 
 def clean_up(job: Job, *, finished_shards: bool) -> None:

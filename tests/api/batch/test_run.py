@@ -21,7 +21,8 @@ import keras_torch_convert as ktc
 from keras_torch_convert.api.batch.manifest import Job, read_manifest
 from keras_torch_convert.api.batch.results import Finished, ResultsFile, Row
 from keras_torch_convert.api.batch.run import _ConnectionLostError, _Here, _Run, _tasks, _write_all
-from keras_torch_convert.api.batch.tasks import WorkerPlan, is_intact, run_job
+from keras_torch_convert.api.batch.tasks import (WorkerPlan, count_shards, is_intact, run_index,
+                                                 run_job, run_shard)
 from keras_torch_convert.errors import ManifestError, PlanError
 from keras_torch_convert.keras_io import sharded, weights_file
 from keras_torch_convert.plan.expressions import Permute, Tensor
@@ -173,6 +174,16 @@ class TestTasks:
         assert is_intact(path, report.sha256)
         (tmp_path / weights_file.shard_names(path)[2]).write_bytes(b"")
         assert not is_intact(path, report.sha256)
+
+    def test_the_time_of_a_sharded_output_is_that_of_its_shards(self, tmp_path: Path) -> None:
+        plan = WorkerPlan(layered_plan())
+        job = Job(plan.plan, layered_source(tmp_path), tmp_path / "model.weights.json",
+                  max_shard_size=SHARD_SIZE)
+        shards = [run_shard(job, plan, part, None) for part in range(count_shards(job, plan.plan))]
+        row = run_index(job, shards, None)
+        assert row.state == "written"
+        assert all(shard.seconds > 0 for shard in shards)
+        assert row.seconds > sum(shard.seconds for shard in shards)
 
     def test_a_cut_line_of_the_results_is_passed_over(self, tmp_path: Path) -> None:
         results = ResultsFile(tmp_path / "x.jsonl")
