@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from keras_torch_convert import _core
 from tests.helpers.reference import quantized
+
+torch = pytest.importorskip("torch")
 
 DTYPES = ["bfloat16", "float16", "float32"]
 

@@ -126,6 +126,17 @@ def test_what_runs_for_others_is_pinned_and_valid() -> None:
     assert loaded["wheels.yml"]["permissions"] == {"contents": "read"}
 
 
+def test_the_tests_of_a_wheel_need_no_framework() -> None:
+    (files,) = re.findall(r'^test-command = "python -m pytest (.*)"',
+                          (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    blocked = dict.fromkeys([*HEAVY, "ml_dtypes"])
+    script = (f"import sys; sys.modules.update({blocked})\n"
+              f"import pytest; sys.exit(pytest.main(['--collect-only', '-q', *sys.argv[1:]]))")
+    collected = run(sys.executable, "-c", script,
+                    *files.replace("{project}/", "").split(), cwd=ROOT)
+    assert int(re.findall(r"(\d+) tests collected", collected)[0]) > 1000
+
+
 def test_a_script_of_a_user_is_typed(tmp_path: Path) -> None:
     script = ROOT / "tests" / "data" / "typed_user.py"
     pytest.importorskip("mypy", reason="mypy is not installed")
