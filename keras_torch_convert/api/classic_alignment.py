@@ -109,8 +109,9 @@ def mismatch(torch_layer: TorchLayer, layer: TargetLayer) -> str:
     try:
         assign_layer(torch_layer, layer)
     except PairError as error:
-        return (f"'{torch_layer.name}' does not fit into '{layer.name}' ({layer.class_name}): "
-                f"{error.problem}")
+        return (
+            f"'{torch_layer.display_name}' does not fit into '{layer.name}' ({layer.class_name}): "
+            f"{error.problem}")
     return ""
 
 

@@ -62,7 +62,7 @@ class Cell:
 
     def texts(self, indent: str = "") -> list[str]:
         """Return name, shapes and number of parameters."""
-        name, shapes = self.name or "(none)", self.shapes_text
+        name, shapes = self.name or ", ".join(self.arrays), self.shapes_text
         return [indent + name, indent + shapes, f"{self.parameters:,}"]
 
     def array_texts(self) -> list[list[str]]:

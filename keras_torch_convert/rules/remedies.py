@@ -23,7 +23,7 @@ def refusal(torch_layer: TorchLayer, layer: TargetLayer, problem: str, remedy: s
     keras_side = ", ".join(f"{variable.name} {variable.shape}" for variable in layer.variables)
     return PairError(
         f"Keras layer '{layer.display_name}' ({layer.class_name}: {keras_side}) and torch layer "
-        f"'{torch_layer.name}' ({torch_side}) do not fit: {problem}; {remedy}", problem)
+        f"'{torch_layer.display_name}' ({torch_side}) do not fit: {problem}; {remedy}", problem)
 
 
 def own_transfer(layer: TargetLayer) -> str:

@@ -34,6 +34,11 @@ class TorchLayer:
     tensors: tuple[SourceTensor, ...]
     modules: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
+    @property
+    def display_name(self) -> str:
+        """The name for people: those of its tensors where the layer has none."""
+        return self.name or ", ".join(tensor.name for tensor in self.tensors)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerGroups:

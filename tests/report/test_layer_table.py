@@ -50,6 +50,13 @@ def test_both_lists_stand_in_pairs_with_shapes_and_sizes():
         "parameters; every row fits")
 
 
+def test_tensors_above_all_layers_go_by_their_own_names():
+    text = side_by_side([TorchLayer("", [Array((1, 8), "cls_token")])], []).text(120)
+
+    assert text.splitlines()[2].split()[:2] == ["!", "0"]
+    assert text.splitlines()[2].split()[2] == "cls_token"
+
+
 def test_first_row_that_cannot_fit_is_marked_and_explained():
     layer_table = side_by_side(STACKS, LAYERS)
 
