@@ -44,6 +44,11 @@ def text_line(text: str) -> str:
     return f"<div>{escape(text)}</div>"
 
 
+def preformatted(text: str) -> str:
+    """Return text or code of several lines, which wrap where the page is narrow."""
+    return f'<pre style="{BANNER}white-space:pre-wrap">{escape(text)}</pre>'
+
+
 def banner(text: str, tint: str) -> str:
     """Return a line that stands out by its background."""
     return f'<div style="{BANNER}background:{tint}"><b>{escape(text)}</b></div>'

@@ -7,7 +7,7 @@ from html import escape
 
 from ..plan.expressions import tensors_of
 from .data import ReportData
-from .html_parts import BAD, BANNER, GOOD, OPEN, banner, row, sentence, table, text_line
+from .html_parts import BAD, GOOD, OPEN, banner, preformatted, row, sentence, table, text_line
 from .page import page
 
 TINTS = {"equal": GOOD, "close": OPEN, "different": BAD, "undecided": OPEN}
@@ -29,7 +29,7 @@ def _parts(report: ReportData) -> Iterator[str]:
     yield text_line(report.headline())
     found = report.comparison.first_divergence if report.comparison is not None else None
     if found is not None:
-        yield f'<pre style="{BANNER}">{escape(str(found))}</pre>'
+        yield preformatted(str(found))
     if report.ledger:
         totals = ((one.status, f"{one.number:,}", f"{one.parameters:,}", one.rules_text)
                   for one in report.totals() if one.is_shown)
@@ -87,7 +87,7 @@ def _copied(title: str, code: str) -> str:
     copy = "navigator.clipboard.writeText(this.nextElementSibling.textContent)"
     return ('<details style="margin:.4em 0"><summary style="cursor:pointer">'
             f'{escape(title)}</summary><button onclick="{copy}">copy</button>'
-            f'<pre style="{BANNER}">{escape(code)}</pre></details>')
+            f"{preformatted(code)}</details>")
 
 
 def _top_classes(report: ReportData) -> str:

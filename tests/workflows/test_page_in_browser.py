@@ -8,6 +8,7 @@ import os
 import random
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -99,6 +100,20 @@ def test_each_problem_is_one_row_and_leads_to_its_layer(page):
            ] == ["unset: head/bias", "left over: aux.weight", "<b>odd</b> & </script>"]
     page.locator("#problems a").nth(1).click()
     assert page.locator("#detail h3").inner_text() == "aux"
+
+
+def test_a_warning_about_a_doubt_that_a_row_tells_is_not_told_twice(browser, tmp_path):
+    doubt = "'head' does something else than fc in torch"
+    assignment = SimpleNamespace(key="head/bias", doubt=doubt)
+    report = Report(
+        "module Net", "net", warnings=(doubt, "another"),
+        plan=SimpleNamespace(targets={}, assignments=[assignment], reversed=False),
+        ledger=(LedgerEntry("source", "fc.bias", (3,), "float32", 3, "used", "raw", "head/bias"),
+                LedgerEntry("target", "head/bias", (3,), "float32", 3, "set", "raw", "fc.bias")))
+    opened = browser.new_page()
+    opened.goto(report.to_html(tmp_path / "report.html").as_uri())
+    assert opened.locator("#problems td:last-child").all_inner_texts() == [doubt, "another"]
+    opened.close()
 
 
 def test_colors_are_explained_and_a_sign_says_the_same(page):

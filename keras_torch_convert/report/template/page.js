@@ -261,7 +261,9 @@
         found.push([layer, doubts[0] || PROOFS.doubt[1]]);
       }
     }
+    const told = new Set(found.map(([, text]) => text));
     for (const warning of data.warnings) {
+      if (told.has(warning)) continue;
       const names = [...warning.matchAll(/'([^']+)'/g)].map((match) => match[1]);
       const known = names.map((name) => byName[1].get(name) || byName[0].get(name));
       found.push([known.find(Boolean) || null, warning]);
