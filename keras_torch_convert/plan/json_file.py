@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import PlanError
+from ..util.text import join_names
 from .json_values import part, text
 
 
@@ -65,7 +66,12 @@ class JsonFormat:
     def digest(self, parts: Mapping[str, Any]) -> str:
         """Return the check sum of all parts but itself."""
         rest = {name: one for name, one in parts.items() if name != "sha256"}
-        return hashlib.sha256(self._json(rest).encode("utf-8")).hexdigest()
+        try:
+            data = self._json(rest).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise PlanError(f"a {self.kind} with half of a character (\\ud800 to \\udfff) in a "
+                            "name is damaged") from error
+        return hashlib.sha256(data).hexdigest()
 
     def read(self, content: str) -> dict[str, Any]:
         """Return the parts of a file of this format and version, undamaged. Raises PlanError."""
@@ -93,8 +99,8 @@ class JsonFormat:
         missing, unknown = sorted(wanted
                                   - set(value)), sorted(set(value) - wanted - set(self.optional))
         if missing or unknown:
-            raise PlanError(f"the {kind} is damaged: missing parts {missing}, unknown parts "
-                            f"{unknown}; save it again")
+            raise PlanError(f"the {kind} is damaged: missing parts {join_names(missing)}, unknown "
+                            f"parts {join_names(unknown)}; save it again")
         if part(value, "sha256", text) != self.digest(value):
             raise PlanError(
                 f"the {kind} is damaged or was changed by hand: its contents do not fit its check "

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConversionError
 from ..plan.ledger import TARGET_STATUSES
+from ..util.file_limits import read_text
 from ..util.hash_workers import digests_of
+from ..util.text import shorten
 from .data import ReportData
 
 if TYPE_CHECKING:
@@ -115,15 +117,15 @@ def read_card(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         ConversionError: It is no card, or not as it was written.
     """
     try:
-        text = path.read_bytes().decode()
+        text = read_text(path, ConversionError, "a conversion card")
         head = text.split("---\n")[1]
         about, facts = _parsed(head)
         facts.pop("facts_sha256", None)
         _check_types(facts)
         written = card_text(about, facts)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ConversionError(
-            f"{path} is not a conversion card: {type(error).__name__}: {error}") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ConversionError(f"{path} is not a conversion card: {type(error).__name__}: "
+                              f"{shorten(str(error), 200)}") from error
     if facts.get("card") != VERSION:
         raise ConversionError(f"{path} is a card of version {facts.get('card')}, expected "
                               f"{VERSION}; update keras-torch-convert")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import SourceError
-from ..util.text import join_names, shorten
+from ..util.text import MOST_LINES, join_names, shorten
 from .mapped_file import FilePath, MappedFile
 
 _STEMS = ("model", "diffusion_pytorch_model", "adapter_model", "pytorch_model")
@@ -44,9 +44,9 @@ def weights_in(folder: FilePath) -> list[FilePath]:
             _check_all_shards(folder, shards)
             return [folder / one[0] for one in shards]
         if len(alone) > 1:
-            raise SourceError(
-                f"{folder}: several files hold weights: {join_names(alone, None, quoted=True)}; "
-                "give the path of one")
+            found = join_names(alone, MOST_LINES, quoted=True)
+            raise SourceError(f"{folder}: several files hold weights: {found}; give the path of "
+                              "one")
         if alone:
             return [folder / alone[0]]
     inner = [str(path)[len(str(folder)) + 1:] for path in _folders_with_weights(folder)]

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import SourceError
 from ..spec.dtypes import NUMPY_TYPES
+from ..util.text import shorten_middle
 from .foreign import TORCH_FIRST
 from .mapped_file import MappedFile, StoredTensor
 from .named_source import listed_names
@@ -230,6 +231,7 @@ def check_is_mapping(checkpoint: Checkpoint) -> dict[Any, Any]:
 
 def whole_object_error(where: object, value: Placeholder) -> SourceError:
     """Return the error for a pickled module or other object where weights are expected."""
+    class_name = shorten_middle(value.name, 300)
     return SourceError(
-        f"{where} holds a whole object of class {value.name}, whose code is not run here; load "
+        f"{where} holds a whole object of class {class_name}, whose code is not run here; load "
         "it with PyTorch where its code is installed, and pass the module or its state_dict()")

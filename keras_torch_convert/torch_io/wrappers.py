@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import SourceError
-from ..util.text import join_names, plural
+from ..util.text import MOST_LINES, join_names, plural
 
 # In order of preference. Averaged weights (EMA) are taken only when asked for, or when there are no
 # others.
@@ -152,7 +152,7 @@ def _names_no_weights(path: str) -> bool:
 
 
 def _quoted(paths: Sequence[str]) -> str:
-    return join_names(paths, None, quoted=True)
+    return join_names(paths, MOST_LINES, quoted=True)
 
 
 def several(where: str, what: str, names: Sequence[str], counts: Mapping[str, int]) -> SourceError:
@@ -195,17 +195,29 @@ def plain_names(names: Sequence[str], *, front: str = "") -> tuple[str, list[str
     if not any(_PARALLEL in parts or front in parts or not _WRAPPER_PARTS.isdisjoint(parts)
                for parts in split):
         return "", list(names)
-    below: dict[tuple[str, ...], set[str]] = {}
+    # A tree of the names by numbers of its nodes: with whole beginnings as keys a name of thousands
+    # of parts would take the square of its length.
+    children: dict[tuple[int, str], int] = {}
+    counts = [0]
+    kept = []
     inner = [
         [part for part in parts[:-1] if part not in _WRAPPER_PARTS] + parts[-1:] for parts in split
     ]
     for parts in inner:
-        for length in range(len(parts)):
-            below.setdefault(tuple(parts[:length]), set()).add(parts[length])
-    kept = [[
-        part for index, part in enumerate(parts[:-1])
-        if part != _PARALLEL or len(below[tuple(parts[:index])]) > 1
-    ] + parts[-1:] for parts in inner]
+        node = 0
+        for part in parts:
+            if (node, part) not in children:
+                children[node, part] = len(counts)
+                counts[node] += 1
+                counts.append(0)
+            node = children[node, part]
+    for parts in inner:
+        node, short = 0, []
+        for part in parts[:-1]:
+            if part != _PARALLEL or counts[node] > 1:
+                short.append(part)
+            node = children[node, part]
+        kept.append(short + parts[-1:])
     if front and all(len(parts) > 1 and parts[0] == front for parts in kept):
         kept = [parts[1:] for parts in kept]
     plain = [".".join(parts) for parts in kept]

@@ -263,8 +263,10 @@ class TestDamagedAndForeignFiles:
          "version 2, this keras_torch_convert reads up to 1"),
         (lambda parts: parts.update(version="1"), "version is '1'"),
         (lambda parts: parts.update(format="other"), "no plan"),
-        (lambda parts: parts.pop("rules"), r"missing parts \['rules'\]"),
-        (lambda parts: parts.update(more=1), r"unknown parts \['more'\]"),
+        (lambda parts: parts.pop("rules"), "missing parts rules, unknown parts none"),
+        (lambda parts: parts.update(more=1), "missing parts none, unknown parts more"),
+        (lambda parts: parts.update({f"more{i}": 1 for i in range(9000)}),
+         r"unknown parts (more\d+, ){5}more\d+ and 8994 more; save it again$"),
         (lambda parts: parts.update(reversed=1), "reversed: expected true or false, got 1"),
         (lambda parts: parts["variables"][0][3][0].__setitem__(3, ["turn", "a"]),
          "expected one of the steps .*permute"),
@@ -287,6 +289,14 @@ class TestDamagedAndForeignFiles:
 
         with pytest.raises(ktc.PlanError, match="do not fit its check sum"):
             plan_from_text(self.changed(change, sealed=False), Plan, {})
+
+    def test_half_of_a_character_is_refused_when_read_and_when_saved(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.plan.json"
+        path.write_text(plan_as_text(self.PLAN).replace("kernel of Dense", "\\ud83d"))
+        with pytest.raises(ktc.PlanError, match=r"a\.plan\.json: .*half of a character"):
+            Plan.load(path)
+        with pytest.raises(ktc.PlanError, match="half of a character"):
+            Plan((Assignment("\ud83d", Tensor("a"), ""),)).save(path)
 
     def test_every_cut_of_a_file_is_refused(self, tmp_path: Path) -> None:
         data = self.PLAN.save(tmp_path / "x.plan.json").read_bytes()

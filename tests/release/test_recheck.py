@@ -5,6 +5,7 @@ is refused, also by somebody who signs the card anew.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -264,3 +265,16 @@ def test_a_card_without_a_file_is_refused(made: Path, tmp_path: Path) -> None:
     report = ktc.convert(torch_model, keras_model)
     with pytest.raises(ktc.SaveError, match="convert with save="):
         report.card(tmp_path / CARD)
+
+
+def test_what_only_looks_like_a_card_is_refused_at_once(folder: Path) -> None:
+    text = (folder / CARD).read_text()
+    deep = text.replace("  revision: ", f"  revision: {'[' * 100_000}")
+    assert deep != text
+    for number, make in enumerate([os.mkfifo, lambda path: path.symlink_to("/dev/zero"),
+                                   lambda path: path.write_text(deep)]):  # yapf: disable
+        path = folder / f"{number}.card.md"
+        make(path)
+        with pytest.raises(ConversionError,
+                           match=f"{number}.card.md.* (regular file|is not a con)"):
+            recheck(path, None)

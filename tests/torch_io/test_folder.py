@@ -60,6 +60,10 @@ def test_a_file_of_any_name_is_found_and_one_of_several_must_be_named(tmp_path: 
             SourceError, match=r"'weights_v1.safetensors', 'weights_v2.safetensors'; "
             "give the path of one"):
         read(tmp_path)
+    for number in range(3, 300):
+        (tmp_path / f"weights_v{number}.safetensors").touch()
+    with pytest.raises(SourceError, match=r"several files hold weights: .* and 287 more; give"):
+        read(tmp_path)
 
 
 def test_a_folder_of_folders_names_those_with_weights(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ...util.file_limits import read_bytes, read_text
 from ...util.text import did_you_mean, shorten
 
 TABLE = "file"
+_MOST_DOTS = 200
 # What an entry may say: its type, and what it is when neither the entry nor the head of the
 # manifest says it.
 _OPTIONS: dict[str, tuple[tuple[type, ...], Any]] = {
@@ -175,7 +177,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(read_bytes(path, ManifestError, "a TOML file").decode("utf-8"))
+        text = read_bytes(path, ManifestError, "a TOML file").decode("utf-8")
+        # The standard library takes the square of the number of parts that one key has.
+        if any(part.count(".") > _MOST_DOTS for part in re.split("[=\n]", text)):
+            raise ManifestError(f"{path}: a key or a value has more than {_MOST_DOTS} dots")
+        return tomllib.loads(text)
     except ManifestError:
         raise
     # Not only TOMLDecodeError: a number of thousands of digits, tables in tables in tables.
