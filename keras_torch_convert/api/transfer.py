@@ -22,6 +22,7 @@ from ..spec.source import Source
 from ..spec.target import Target
 from ..util.progress import progress_bar
 from ..util.text import plural
+from .adapter_factors import with_adapter_factors
 from .kept_layers import before_kept_layer
 from .reporting import Stages, timed
 from .verification import VerifyOptions, compare_models
@@ -54,23 +55,26 @@ def transferred(stages: Stages, plan: Plan, options: TransferOptions, *,
     source, target = stages.source, stages.target
     assert target is not None
     with timed(stages.seconds, "check"):
-        stages.checked = check_plan(plan, source, target, strict=options.strict)
+        written, stored, filled, factored = with_adapter_factors(plan, source, target)
+        stages.checked = check_plan(written, stored, filled, strict=options.strict)
         stages.plan, opaque = stages.checked.lower_callbacks()
+        if factored:
+            stages.plan = plan
     settings = compare_hyperparameters(plan, source, target)
     stages.warnings = (*stages.checked.warnings, *settings.warnings, *stages.warnings)
     adapters = [
-        f"{plural(len(target.adapters), 'variable')} of adapters (enable_lora) keep their "
+        f"{plural(len(filled.adapters), 'variable')} of adapters (enable_lora) keep their "
         "values; with them the outputs are those of torch only while their product is 0"
     ]
-    stages.notes = (*adapters[:len(target.adapters)],
+    stages.notes = (*factored, *adapters[:len(filled.adapters)],
                     *(one.note for one in plan.assignments if one.note), *opaque, *settings.notes,
                     *stages.notes)
     with transaction(target) as writer:
         with timed(stages.seconds, "transfer"):
             if not (last and options.save is None and writer.copy_all(stages.checked.copies())):
                 for variable, values in progress_bar(stages.checked.writes(),
-                                                     total=len(plan.assignments), title="transfer",
-                                                     shown=options.progress):
+                                                     total=len(written.assignments),
+                                                     title="transfer", shown=options.progress):
                     writer.fill(variable, values)
             # The models are run before the transaction ends.
             writer.finalize_layers()

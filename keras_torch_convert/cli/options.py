@@ -178,8 +178,8 @@ time_option = options_of(
     time_limit=(Finite(0), "Seconds after which the search for layers ends, and that for causes."))
 html_option = click.option("--html", type=FILE, help="Write the report as one HTML page.")
 adapter_option = click.option(
-    "--adapter", type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder of a LoRA adapter of PEFT, merged into the checkpoint's weights.")
+    "--adapter", type=CHECKPOINT, help=
+    "The folder of a LoRA adapter of PEFT, or its address, merged into the checkpoint's weights.")
 checkpoint_options = combined(wrapper_option, rename_option, adapter_option)
 model_options = combined(kwargs_option, weights_option, checkpoint_options, backend_option)
 

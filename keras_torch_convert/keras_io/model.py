@@ -321,6 +321,16 @@ class _Reader:
         return self.known[id(variable)]
 
 
+def adapter_of(layer: Any) -> tuple[Any, Any, float]:
+    """Return both matrices that Keras's enable_lora gave a layer, None without, and the number that
+    their product is multiplied by.
+    """
+    for what in ("kernel", "embeddings") if getattr(layer, "lora_enabled", False) else ():
+        if (first := getattr(layer, f"lora_{what}_a", None)) is not None:
+            return first, getattr(layer, f"lora_{what}_b"), layer.lora_alpha / layer.lora_rank
+    return None, None, 1.0
+
+
 def _own_weights(layer: Any, weights: list[Any], accounted: set[int]) -> list[Any]:
     """Return the variables of the layer itself, as it stores them, then those of `weights` that no
     sublayer accounts for.

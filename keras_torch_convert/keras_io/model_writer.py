@@ -51,7 +51,8 @@ def transaction(target: Target) -> Iterator[ModelWriter]:
     """
     with deferred_sigint(let_through=1), ExitStack() as stack:
         journal = stack.enter_context(tempfile.TemporaryFile())
-        writer = ModelWriter(target, journal, target.variables, stack)
+        adapters = {one.key: one for one in target.adapters}
+        writer = ModelWriter(target, journal, target.variables | adapters, stack)
         try:
             try:
                 yield writer

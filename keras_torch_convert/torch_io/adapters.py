@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from math import sqrt
 from typing import Any
 
@@ -41,8 +40,8 @@ _ADVICE = ("merge it where it was made (merge_and_unload of peft), save the merg
 
 
 @dataclass(frozen=True, slots=True)
-class _Matrices:
-    """The two matrices of one weight, and what they are multiplied by."""
+class Matrices:
+    """The two matrices of one weight, and what their product is multiplied by."""
 
     first: SourceTensor
     second: SourceTensor
@@ -75,7 +74,7 @@ def merged(base: Source, folder: FilePath, tensors: Mapping[str, SourceTensor]) 
     pairs, plain = _sorted(folder, tensors)
     wanted = {f"{name}.weight": () for name in pairs}
     names = _names_in_base(base, folder, [*wanted, *plain])
-    changes: dict[str, _Matrices | SourceTensor] = {
+    changes: dict[str, Matrices | SourceTensor] = {
         names[name]: tensor for name, tensor in plain.items()
     }
     for module, both in pairs.items():
@@ -174,7 +173,7 @@ def _at_another_beginning(base: Source, wanted: list[str]) -> dict[str, str] | N
 
 
 def _matrices(folder: FilePath, config: Mapping[str, Any], module: str, first: SourceTensor,
-              second: SourceTensor) -> _Matrices:
+              second: SourceTensor) -> Matrices:
     rank = _by_pattern(config.get("rank_pattern"), module, config["r"])
     alpha = _by_pattern(config.get("alpha_pattern"), module, config["lora_alpha"])
     if first.shape[0] != rank or second.shape[1:2] != (rank,):
@@ -185,7 +184,7 @@ def _matrices(folder: FilePath, config: Mapping[str, Any], module: str, first: S
     # An embedding's table has a row for each token, as fan_in_fan_out has one for each input.
     embedding = "lora_embedding_" in first.name
     transposed = embedding or bool(config.get("fan_in_fan_out"))
-    return _Matrices(first, second, scale, transposed, embedding)
+    return Matrices(first, second, scale, transposed, embedding)
 
 
 def _by_pattern(patterns: Any, module: str, usual: float) -> float:
@@ -196,7 +195,7 @@ def _by_pattern(patterns: Any, module: str, usual: float) -> float:
     return usual
 
 
-def _delta(one: _Matrices) -> Array:
+def _delta(one: Matrices) -> Array:
     """Return what is added to the weight, in float32 as PEFT does it."""
     first, second = _as_float32(one.first), _as_float32(one.second)
     if first.ndim > 2:
@@ -208,7 +207,7 @@ def _delta(one: _Matrices) -> Array:
     return result
 
 
-def _check_shape(folder: FilePath, weight: SourceTensor, one: _Matrices) -> None:
+def _check_shape(folder: FilePath, weight: SourceTensor, one: Matrices) -> None:
     shape = (one.second.shape[0], *one.first.shape[1:])
     shape = shape[::-1] if one.transposed else shape
     if shape != weight.shape:
@@ -229,21 +228,30 @@ def _check_saved_modules(folder: FilePath, config: Mapping[str, Any],
                           "trained and saved whole, but they are not there; save the adapter again")
 
 
-def _changed(weight: SourceTensor, change: _Matrices | SourceTensor) -> SourceTensor:
+def _changed(weight: SourceTensor, change: Matrices | SourceTensor) -> SourceTensor:
     storage = None if weight.storage is None else ("merged", *weight.storage)
     if isinstance(change, SourceTensor):
         return replace(change, name=weight.name, kind=weight.kind, storage=storage)
-    return replace(weight, view=partial(_sum, weight, change), storage=storage)
+    return replace(weight, view=Merged(weight, change), storage=storage)
 
 
-def _sum(weight: SourceTensor, one: _Matrices) -> Array:
-    # PEFT rounds the product first: to the type of the matrices, that of a table to its own.
-    dtype = weight.dtype if one.is_table else one.first.dtype
-    delta = cast(_delta(one), "float32", dtype, weight.name)
-    total = _as_float32(weight) + cast(delta, dtype, "float32", weight.name)
-    result = cast(total, "float32", weight.dtype, weight.name)
-    result.flags.writeable = False
-    return result
+@dataclass(frozen=True, slots=True, eq=False)
+class Merged:
+    """Reads a weight with both matrices merged into it: its `SourceTensor.view`."""
+
+    weight: SourceTensor
+    matrices: Matrices
+
+    def __call__(self) -> Array:
+        """Return the sum, a new array."""
+        weight, one = self.weight, self.matrices
+        # PEFT rounds the product first: to the type of the matrices, that of a table to its own.
+        dtype = weight.dtype if one.is_table else one.first.dtype
+        delta = cast(_delta(one), "float32", dtype, weight.name)
+        total = _as_float32(weight) + cast(delta, dtype, "float32", weight.name)
+        result = cast(total, "float32", weight.dtype, weight.name)
+        result.flags.writeable = False
+        return result
 
 
 def _as_float32(tensor: SourceTensor) -> Array:

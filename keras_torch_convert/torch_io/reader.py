@@ -141,7 +141,8 @@ def _plain_source(path: FilePath, tensors: list[SourceTensor], wrapper: str | No
 
 def _adapter_in(folder: FilePath) -> dict[str, SourceTensor]:
     """Return the tensors of an adapter under their full names."""
-    if not folder.is_dir():
+    # An address on the web is no folder, and yet may have files in it.
+    if not (folder / CONFIG).is_file():
         raise SourceError(f"{folder}: adapter= is the folder that PEFT saved, with {CONFIG} in it")
     files = [path for suffix in ("safetensors", "bin")
              if (path := folder / f"adapter_model.{suffix}").is_file()]  # yapf: disable

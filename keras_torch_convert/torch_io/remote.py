@@ -211,6 +211,12 @@ class RemotePath:
         except FileNotFoundError:
             return {}
 
+    def stamp(self) -> list[str]:
+        """Return what changes with the file. Raises FileNotFoundError."""
+        if not self._facts:
+            raise FileNotFoundError(f"{self}: there is no such file")
+        return [str(self), *_version(self._facts)]
+
     def is_dir(self) -> bool:
         """Return whether it is a folder, which no address on the web is."""
         return self._type == "directory"

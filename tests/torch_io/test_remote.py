@@ -222,3 +222,16 @@ def test_without_fsspec_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPat
         read("hf://owner/repo@main/model.safetensors")
     with pytest.raises(SourceError, match=r"needs fsspec and s3fs: .*\[remote\]' s3fs"):
         read("s3://bucket/model.safetensors")
+
+
+def test_an_adapter_may_lie_behind_an_address() -> None:
+    base = {"a.weight": np.zeros((3, 4), np.float32)}
+    matrices = {"A": np.ones((2, 4), np.float32), "B": np.ones((3, 2), np.float32)}
+    adapter = save({f"base_model.model.a.lora_{name}.weight": one
+                    for name, one in matrices.items()})  # yapf: disable
+    config = json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 2}).encode()
+    files = {"lora/adapter_model.safetensors": adapter, "lora/adapter_config.json": config,
+             "base.safetensors": save(base)}  # yapf: disable
+    with serving(files) as server:
+        source = read(f"{server.url}/base.safetensors", adapter=f"{server.url}/lora")
+        assert (source["a.weight"].read() == 2).all()

@@ -16,6 +16,8 @@ from typing import Any, Union
 from ...errors import ManifestError, PlanError
 from ...plan.file import MOST_BYTES, plan_as_text
 from ...plan.plan import Plan
+from ...torch_io.mapped_file import FilePath, located
+from ...torch_io.remote import RemotePath, is_address
 from ...util.file_limits import read_bytes, read_text
 from ...util.text import did_you_mean, shorten
 
@@ -35,13 +37,13 @@ _REQUIRED: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One output and what it is made of; all paths are absolute.
+    """One output and what it is made of; all paths are absolute, and a source may be an address.
 
     The options are those of `apply` and, for `wrapper` and `rename`, of `read`.
     """
 
     plan: Union[Path, Plan]
-    source: Path
+    source: Path | str
     output: Path
     template: Path | None = None
     without: tuple[str, ...] = ()
@@ -51,35 +53,48 @@ class Job:
     strict: Any = True
     verify: bool = True
 
+    @property
+    def origin(self) -> str:
+        """The source as text that may be shown: without what may be secret in an address."""
+        return str(located(self.source))
+
     def fingerprint(self) -> str:
         """Return a sha256 that changes with everything that the output depends on.
 
-        That is the plan's text, the options, and path, size and time of every file that is read.
-        Raises OSError for a file that is not there.
+        That is the plan's text, the options, and path, size and time of every file that is read, or
+        what a server says of its version. Raises OSError for a file that is not there.
         """
         if isinstance(self.plan, Plan):
             plan = plan_as_text(self.plan).encode()
         else:
             plan = read_bytes(self.plan, PlanError, "a plan", MOST_BYTES)
-        files = [*_parts(self.source), *(_parts(self.template) if self.template else ())]
-        stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+        files = [*_parts(located(self.source)), *(_parts(self.template) if self.template else ())]
+        stamps = [_stamp(path) for path in files]
         options = [list(self.without), self.max_shard_size, self.wrapper, self.rename, self.strict]
         text = json.dumps([hashlib.sha256(plan).hexdigest(), stamps, options])
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def _parts(path: Path) -> list[Path]:
+def _stamp(path: FilePath) -> list[Any]:
+    if isinstance(path, RemotePath):
+        return path.stamp()
+    found = path.stat()
+    return [str(path), found.st_size, found.st_mtime_ns]
+
+
+def _parts(path: FilePath) -> list[FilePath]:
     """Return the file, all files of a folder, and with an index of shards those that it lists."""
     if path.is_dir():
-        return sorted(inner for inner in path.iterdir() if inner.is_file())
+        return sorted((inner for inner in path.iterdir() if inner.is_file()), key=str)
     if path.suffix != ".json":
         return [path]
     try:
-        text = read_text(path, ManifestError, "an index of shards")
+        text = path.open().whole() if isinstance(path, RemotePath) else read_text(
+            path, ManifestError, "an index of shards")
         listed = json.loads(text)["weight_map"].values()
         names = sorted(
             {name for entry in listed for name in (entry if isinstance(entry, list) else [entry])})
-        return [path, *(path.with_name(name) for name in names)]
+        return [path, *(path.parent / name for name in names)]
     except ManifestError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -162,8 +177,9 @@ def _job(entry: Mapping[str, Any], where: str, folder: Path) -> Job:
     if options["template"] is not None:
         options["template"] = _absolute(options["template"], folder)
     plan = entry["plan"] if isinstance(entry["plan"], Plan) else _absolute(entry["plan"], folder)
-    return Job(plan, _absolute(entry["source"], folder), _absolute(entry["output"], folder),
-               **options)
+    source = entry["source"]
+    source = source if is_address(os.fspath(source)) else _absolute(source, folder)
+    return Job(plan, source, _absolute(entry["output"], folder), **options)
 
 
 def _absolute(path: str | PathLike[str], folder: Path) -> Path:

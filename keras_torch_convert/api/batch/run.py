@@ -136,7 +136,7 @@ def _write_all(jobs: Sequence[Job], rows: dict[int, Row], finished: ResultsFile,
             losses, unbroken = losses + 1, False
             if losses == MOST_LOSSES:
                 rows |= {
-                    number: Row(str(job.source), str(job.output), "failed", error=str(error))
+                    number: Row(job.origin, str(job.output), "failed", error=str(error))
                     for number, job in left.items() if number not in rows
                 }
     return unbroken
@@ -230,7 +230,7 @@ class _Run:
     def _take_row(self, number: int, job: Job, inputs: str, result: Any) -> None:
         row = result
         if isinstance(result, Exception):
-            row = Row(str(job.source), str(job.output), "failed", error=_lost(result))
+            row = Row(job.origin, str(job.output), "failed", error=_lost(result))
         if row.state == "written":
             self.finished.add(Finished(row.output, inputs, row.sha256, row.md5, row.size))
         self.done.append((number, row))

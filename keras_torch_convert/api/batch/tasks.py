@@ -65,7 +65,7 @@ def run_job(job: Job, plan: WorkerPlan, known: Finished | None) -> Row:
         return failed(job, error)
     assert report.md5 is not None
     assert report.sha256 is not None
-    return Row(str(job.source), str(job.output), "written",
+    return Row(job.origin, str(job.output), "written",
                time.perf_counter() - start,
                job.output.stat().st_size, report.md5, report.sha256,
                warnings=tuple(report.warnings))
@@ -101,7 +101,7 @@ def run_index(job: Job, results: Sequence[ShardResult], known: Finished | None) 
     shards = [result.shard for result in results if result.shard is not None]
     if len(shards) < len(results):
         error = next(result.error for result in results if result.shard is None)
-        return Row(str(job.source), str(job.output), "failed", error=error)
+        return Row(job.origin, str(job.output), "failed", error=error)
     unchanged = not any(result.written for result in results)
     try:
         if unchanged and known is not None and is_intact(job.output, known.sha256):
@@ -111,8 +111,8 @@ def run_index(job: Job, results: Sequence[ShardResult], known: Finished | None) 
     except Exception as error:
         return failed(job, error)
     seconds = time.perf_counter() - start + sum(result.seconds for result in results)
-    return Row(str(job.source), str(job.output), "written", seconds, saved.size,
-               saved.digests["md5"], saved.digests["sha256"])
+    return Row(job.origin, str(job.output), "written", seconds, saved.size, saved.digests["md5"],
+               saved.digests["sha256"])
 
 
 def clean_up(job: Job, *, finished_shards: bool) -> None:
@@ -141,7 +141,7 @@ def is_intact(path: Path, sha256: str) -> bool:
 
 def failed(job: Job, error: BaseException) -> Row:
     """Return the row of a job that failed."""
-    return Row(str(job.source), str(job.output), "failed", error=describe(error))
+    return Row(job.origin, str(job.output), "failed", error=describe(error))
 
 
 def describe(error: BaseException) -> str:
@@ -150,8 +150,7 @@ def describe(error: BaseException) -> str:
 
 
 def _row(job: Job, known: Finished) -> Row:
-    return Row(str(job.source), str(job.output), "skipped", 0.0, known.size, known.md5,
-               known.sha256)
+    return Row(job.origin, str(job.output), "skipped", 0.0, known.size, known.md5, known.sha256)
 
 
 def _filling(job: Job, plan: WorkerPlan) -> FileContents:

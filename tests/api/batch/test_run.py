@@ -31,6 +31,7 @@ from keras_torch_convert.plan.recipe import Assignment
 from keras_torch_convert.spec.file_layout import FileLayout, StoredArray, TargetLayout
 from keras_torch_convert.spec.tensor_spec import TensorSpec
 from tests.api.test_file_conversion import small_plan, small_source
+from tests.helpers.range_server import serving
 
 LAYERS = 6
 
@@ -574,3 +575,22 @@ class TestOnALocalCluster:
             *(f"out{index}.keras" for index in range(3)),
             *(f"source{index}.npz" for index in range(3))
         }
+
+
+def test_a_source_may_be_an_address(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    plan = layered_plan(2)
+    content = layered_source(tmp_path, 2).read_bytes()
+    jobs, results = {"plan": plan, "output": tmp_path / "x.weights.h5"}, tmp_path / "r.jsonl"
+    with serving({"layered.npz": content}) as server:
+        address = f"{server.url}/layered.npz?token=secret"
+        row = ktc.apply_many([{**jobs, "source": address}], workers=0, results=results).rows[0]
+        assert row.state == "written", row.error
+        ktc.apply(plan, tmp_path / "layered.npz", tmp_path / "alone.weights.h5")
+        assert (tmp_path / "x.weights.h5").read_bytes() == (tmp_path
+                                                            / "alone.weights.h5").read_bytes()
+        assert row.source == f"{server.url}/layered.npz"
+        row = ktc.apply_many([{**jobs, "source": address}], workers=0, results=results).rows[0]
+        assert row.state == "skipped"
+        row = ktc.apply_many([{**jobs, "source": f"{server.url}/other.npz"}], workers=0).rows[0]
+        assert (row.state, "there is no such file" in row.error) == ("failed", True)
