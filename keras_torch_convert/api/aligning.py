@@ -217,11 +217,11 @@ def on_other_classes(alignment: Alignment, source: Source, target: Target) -> st
         shape = source[name].shape
         if len(shape) == len(kernel) > 1 and shape[0] != kernel[-1] and sorted(shape[1:]) == sorted(
                 kernel[:-1]):
-            return (f"'{leaf.display_name}' has {kernel[-1]} outputs, '{name}' {shape[0]}: for a "
-                    "head of another number of classes align two models of one "
-                    "number, leave it out by name, plan = "
-                    f"ktc.align(...).without('{leaf.display_name}'), and give that as plan= with "
-                    "verify=False")
+            return (
+                f"'{leaf.display_name}' has {kernel[-1]} outputs, '{name}' {shape[0]}: build both "
+                "models with the same number of classes; or align two models that agree, leave "
+                f"the head out, plan = ktc.align(...).without('{leaf.display_name}'), and convert "
+                "this pair with plan=plan, verify=False")
     return ""
 
 

@@ -32,8 +32,7 @@ PIPE_CLOSED = 141
 
 EXIT_CODES = f"""\b
 Exit codes:
-  {DONE}    done; outputs that were compared are equal, or close where --accept
-       allows it, or decide nothing
+  {DONE}    done; the outputs are equal, close if --accept allows it, or undecided
   {MISMATCH}    mismatch: layers or weights do not fit together, outputs differ by more
        than is accepted, or a card is not what its files say
   {USAGE_ERROR}    usage error: an unknown command, option or value

@@ -30,6 +30,8 @@ from .values import imported, is_object_name
 from .zoos import ZOOS, model_of_zoo, zoo_of
 
 KERAS_FILES = (".keras", ".h5", ".hdf5")
+# What comes behind the dot of a file, and is no function in a module.
+_FILE_ENDINGS = ("pth", "pt", "bin", "ckpt", "npz", "safetensors", "h5", "hdf5", "keras", "json")
 BACKENDS = ("torch", "tensorflow", "jax")
 
 
@@ -78,6 +80,8 @@ def _made_in(path: Path) -> list[str]:
 def _with_colon(text: str) -> str:
     """Return how a model in a module is named, for a name without a colon."""
     module, dot, name = text.rpartition(".")
+    if name in _FILE_ENDINGS:
+        return ""
     if dot and all(part.isidentifier() for part in text.split(".")):
         return f"; did you mean {module}:{name}?"
     prefix, colon, _ = text.partition(":")
