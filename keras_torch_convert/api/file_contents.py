@@ -32,6 +32,7 @@ from ..spec.source import Source
 from ..spec.target import Target, TargetLayer, TargetVariable
 from ..torch_io.renaming import fit_to_plan, offered
 from ..util.atomic_file import check_writable
+from ..util.text import plural
 from .reporting import report_of_file
 
 
@@ -87,9 +88,9 @@ def contents_for(plan: Plan, source: Source, path: Path, template: Path | None, 
     if unset:
         display_name = plan.targets[unset[0]].display_name if unset[0] in plan.targets else unset[0]
         raise SaveError(
-            f"neither the plan nor the checkpoint has values for {len(unset)} variables that the "
-            f"file must hold, '{display_name}' among them: "
-            "give template= a Keras file of the model that has them")
+            "neither the plan nor the checkpoint has values for "
+            f"{plural(len(unset), 'variable')} that the file must hold, '{display_name}' among "
+            "them: give template= a Keras file of the model that has them")
     return FileContents(plan, source, layout, file, values, checked, _warnings(plan, template))
 
 

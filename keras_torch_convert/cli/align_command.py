@@ -10,6 +10,7 @@ import click
 from ..api.aligning import classic_dictionaries
 from ..api.file_conversion import apply
 from ..plan.difference import without_layers
+from ..util.text import plural
 from . import options, screen
 from .main import DONE
 from .pairing import both_sides, converted, mode_options, save_plan
@@ -68,7 +69,7 @@ def command(ctx: click.Context, /, output: Path | None, dictionaries: bool,
         [(*pair, known.get(pair[1], ""), why.get(pair[1], ""))[:columns] for pair in plan.pairs])
     for sentence in (*report.notes, *report.warnings):
         screen.note(f"note: {sentence}")
-    screen.say(f"{len(plan.pairs):,} layers paired"
+    screen.say(f"{plural(len(plan.pairs), 'layer')} paired"
                + (f", {report.alignment}" if report.alignment else ""))
     if classic is not None:
         screen.say(f"\n{classic}\n")

@@ -13,6 +13,7 @@ from ..keras_io.model import is_keras_model, read_target
 from ..plan.expressions import tensors_of
 from ..plan.plan import FamilyPlan, Plan
 from ..report.layer_table import Cell
+from ..util.text import plural
 from . import options, screen
 from .main import DONE, MISMATCH
 from .models import Model, keras_side, models_of, torch_side
@@ -89,7 +90,8 @@ def _show_keras_layers(model: Any, expand_nested: bool, as_json: bool) -> int:
              for position, (class_name, cell) in enumerate(layers)]
     screen.show_table(("", "Keras layer", "class", "shapes", "size"), table, right=(0, 4))
     total = sum(cell.parameters for _, cell in layers)
-    screen.say(f"{target.name}: {len(layers):,} layers with weights, {total:,} parameters")
+    screen.say(
+        f"{target.name}: {plural(len(layers), 'layer')} with weights, {plural(total, 'parameter')}")
     return DONE
 
 
@@ -125,6 +127,8 @@ def _show_plan(plan: Plan, as_json: bool) -> int:
     screen.show_table(("variable", "from", "rule", "not proven by shapes"), rows)
     portable = "portable" if plan.portable else "needs the functions of additional_transfer"
     lossless = "can" if plan.lossless else "cannot"
-    screen.say(f"{len(rows):,} variables set, {len(plan.kept):,} kept, {len(plan.dropped):,} "
-               f"tensors left out; {portable}, {lossless} be inverted bit for bit")
+    screen.say(
+        f"{plural(len(rows), 'variable')} set, {len(plan.kept):,} kept, "
+        f"{plural(len(plan.dropped), 'tensor')} left out; {portable}, {lossless} be inverted bit "
+        "for bit")
     return DONE

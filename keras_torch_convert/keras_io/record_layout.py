@@ -23,6 +23,7 @@ from ..errors import SaveError
 from ..spec.dtypes import numpy_dtype
 from ..spec.file_layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
 from ..spec.target import Target, TargetVariable
+from ..util.text import plural
 from .hdf5_reader import Hdf5File
 from .keras_private import tensor_held
 from .keras_save import check_path, write_with_keras
@@ -153,7 +154,8 @@ def _read_file(opened: Hdf5File, markers: dict[bytes, str], own: Mapping[str, by
     missing = set(markers.values()) - {array.key for array in arrays}
     if missing:
         raise SaveError(
-            f"Keras leaves {len(missing)} variables out of its files, {min(missing)} among them")
+            f"Keras leaves {plural(len(missing), 'variable')} out of its files, {min(missing)} "
+            "among them")
     return FileLayout(layout.groups, arrays)
 
 

@@ -15,7 +15,7 @@ from ..plan.plan import Plan
 from ..spec.layer_groups import last_part
 from ..spec.source import Source
 from ..spec.target import Target, TargetLayer
-from ..util.text import join_names
+from ..util.text import join_names, plural
 
 # Names by which modules keep the constant under the square root.
 _EPSILON = ("eps", "epsilon", "variance_epsilon")
@@ -119,8 +119,8 @@ def _dropout_rates(root: Any, target: Target) -> list[_Difference]:
         left, right = (
             join_names((f"{name} {rate:g}" for name, rate in side), 3) for side in (torch, keras))
         # Braces in a name must not be taken for a place of the sentence.
-        text = (f"dropout: torch drops at {len(torch)} places ({left}), Keras at {len(keras)} "
-                f"({right}): this shows in training only")
+        text = (f"dropout: torch drops at {plural(len(torch), 'place')} ({left}), Keras at "
+                f"{len(keras)} ({right}): this shows in training only")
         return [_Difference(text.replace("{", "{{").replace("}", "}}"))]
     return [
         _Difference(

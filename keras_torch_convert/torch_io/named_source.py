@@ -124,4 +124,6 @@ def listed_names(names: Sequence[Any]) -> str:
 
 def others_note(names: Sequence[Any]) -> str:
     """Return the note about entries beside the tensors."""
-    return f"{len(names)} entries are no tensors and were left out: {listed_names(names)}"
+    found = plural(len(names), "entry is no tensor and was left out",
+                   "entries are no tensors and were left out")
+    return f"{found}: {listed_names(names)}"

@@ -50,7 +50,7 @@ def bullets(lines: Iterable[str], most: int = MOST_LINES, rest: str = "") -> str
 
 def plural(count: int, noun: str, nouns: str = "") -> str:
     """Return a count with its noun: "1 layer", "2 layers"; `nouns` is an irregular plural."""
-    return f"{count} {noun if count == 1 else nouns or f'{noun}s'}"
+    return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
