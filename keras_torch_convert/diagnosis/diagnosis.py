@@ -257,13 +257,24 @@ class Diagnosis:
             good = (one for one in run.patched
                     if one in self.scopes and not run.locator.bad_inputs(run.keras.calls[one]))
             measured |= {*good, *(one.call.number for one in points if one.kind == "layer")}
+            # Calls that get or give what a cause makes of two steps.
+            mended = set[int]()
             for first in range(0, len(points), BATCH):
                 lost = sum(one.best is None for one in found) >= MAX_UNKNOWN
                 for context in () if lost else self.contexts(points[first:first + BATCH], run):
                     if limit.is_over:
                         break
+                    if context.call.number in mended:
+                        # Looked at once more where it differs still.
+                        self.visited.discard(context.call.number)
+                        continue
                     new = self._looked_at(context, run, torch_values)
-                    patched |= new.patch if new.best is not None else {}
+                    if new.best is not None:
+                        patched |= new.patch
+                        mended |= {
+                            call.number for number in new.patch if number > context.call.number
+                            for call in (run.keras.calls[number], *self._consumers(number, run))
+                        }
                     found.append(new)
             if not points and (found or level == FINEST):
                 break
@@ -391,7 +402,7 @@ class Diagnosis:
             before = {}
             if hypothesis.given is not None and producer is not None and producer.leaf is None:
                 before = {producer.number: hypothesis.given}
-            if number in run.patched:
+            if number in run.patched and number == call.number:
                 return before | {number: run.patched[number]}
             if shapes and hypothesis.trial.shape == shapes[0]:
                 expected = context.expected if hypothesis.compare == "values" else []

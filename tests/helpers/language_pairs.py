@@ -31,10 +31,11 @@ class Rope:
     exponent: float = 2.0
     dtype: str = "float32"
     scale: float = 1.0
+    width: int = HEAD
 
     def tables(self) -> tuple[Any, Any]:
         """Cosine and sine, (places, half of the width)."""
-        exponents = self.exponent * np.arange(HEAD // 2) / HEAD
+        exponents = self.exponent * np.arange(self.width // 2) / self.width
         frequencies = self.base**-exponents
         if self.scaling == "linear":
             frequencies = frequencies / self.factor
@@ -151,8 +152,9 @@ def keras_language(keras: Any, blocks: int, fused: bool) -> Any:
                 one, two = x[..., ::2], x[..., 1::2]
                 turned = ops.stack([one * cosine - two * sine, two * cosine + one * sine], -1)
                 return ops.reshape(turned, ops.shape(x))
-            one, two = ops.split(x, 2, -1)
-            return ops.concatenate([one * cosine - two * sine, two * cosine + one * sine], -1)
+            half = self.settings.width // 2
+            one, two, rest = ops.split(x, [half, 2 * half], -1)
+            return ops.concatenate([one * cosine - two * sine, two * cosine + one * sine, rest], -1)
 
     class KerasNorm(layers.Layer):  # type: ignore[misc]
         def __init__(self, **settings: Any) -> None:

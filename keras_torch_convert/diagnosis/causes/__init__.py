@@ -17,13 +17,12 @@ from . import (activations, attention, dropout, ends, norms, operations, order, 
 
 Rule = Callable[[DivergenceContext], Iterator[Hypothesis]]
 
-RULES: tuple[Rule,
-             ...] = (weights.on_one_side, probes.hypotheses, norms.hypotheses, spatial.hypotheses,
-                     ends.softmax_only_in_keras, activations.idle_before, activations.of_the_layer,
-                     activations.of_cells, activations.of_several_calls, dropout.hypotheses,
-                     activations.inside_code, attention.hypotheses, rope.hypotheses,
-                     order.of_norm_and_activation, activations.before_the_layer, order.of_values,
-                     operations.hypotheses)
+RULES: tuple[Rule, ...] = (order.of_two_steps, weights.on_one_side, probes.hypotheses,
+                           norms.hypotheses, spatial.hypotheses, ends.softmax_only_in_keras,
+                           activations.idle_before, activations.of_the_layer, activations.of_cells,
+                           activations.of_several_calls, dropout.hypotheses,
+                           activations.inside_code, attention.hypotheses, rope.hypotheses,
+                           activations.before_the_layer, order.of_values, operations.hypotheses)
 
 
 def hypotheses_of(context: DivergenceContext) -> Iterator[Hypothesis]:

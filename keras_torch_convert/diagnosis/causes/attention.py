@@ -224,14 +224,16 @@ def _of_keras(context: DivergenceContext) -> Iterator[tuple[Scores, Fields]]:
     if context.point.kind == "before":
         calls = context.code_calls()
         for code in calls:
-            if code.name in ("softmax", "dot_product_attention"):
-                ours = (_of_softmax if code.name == "softmax" else _of_function)(calls, code)
-                if ours is not None:
-                    yield ours, partial(_in_code, context, code, ours)
-        for call, captured in context.producers if not calls else ():
-            if captured.outputs and is_distribution(captured.outputs[0]):
-                yield of_probabilities(captured.outputs[0]), partial(_behind, context, call.layer,
-                                                                     captured.outputs[0])
+            ours = None
+            if code.name == "dot_product_attention":
+                ours = _of_function(code)
+            elif code.name == "softmax" and code.inputs:
+                ours = _of_softmax(calls[:code.number], calls[code.number + 1:], code.inputs[0],
+                                   code.output)
+            if ours is not None:
+                yield ours, partial(_in_code, context, code, ours)
+        if not any(code.name in ("softmax", "dot_product_attention") for code in calls):
+            yield from _of_softmax_layers(context, calls)
         return
     shown: list[tuple[Array, int | None]] = [(array, None) for array in context.keras.inputs[:1]]
     shown += [(array, context.call.number) for array in context.keras.outputs[:1]]
@@ -242,6 +244,22 @@ def _of_keras(context: DivergenceContext) -> Iterator[tuple[Scores, Fields]]:
         if is_distribution(array):
             yield of_probabilities(array), partial(_shown, array, number)
             return
+
+
+def _of_softmax_layers(context: DivergenceContext,
+                       calls: Sequence[CodeCall]) -> Iterator[tuple[Scores, Fields]]:
+    """Yield what goes into layers that are a softmax, with the products in the code around."""
+    for call, captured in (*context.producers, (context.call, context.keras)):
+        if captured.inputs and captured.outputs and is_distribution(captured.outputs[0]):
+            given, output = captured.inputs[0], captured.outputs[0]
+            scores = [
+                code.number
+                for code in calls if code.name in PRODUCTS and code.output.size == given.size
+            ]
+            behind = scores[-1] + 1 if scores else 0
+            ours = _of_softmax(calls[:behind], calls[behind:], given, output)
+            if ours is not None:
+                yield ours, partial(_behind, context, call.layer, output)
 
 
 def _in_code(context: DivergenceContext, code: CodeCall, ours: Scores,
@@ -267,7 +285,7 @@ def _shown(given: Array, number: int | None, probabilities: Array) -> Iterator[d
     yield {"trial": array, "against": array, "output_of": number}
 
 
-def _of_function(calls: Sequence[CodeCall], code: CodeCall) -> Scores | None:
+def _of_function(code: CodeCall) -> Scores | None:
     query, key, value = (np.moveaxis(array, 2, 1) for array in code.inputs[:3])
     if query.ndim != 4 or query.shape[1] % key.shape[1]:
         return None
@@ -287,17 +305,17 @@ def _of_function(calls: Sequence[CodeCall], code: CodeCall) -> Scores | None:
                   key, value)
 
 
-def _of_softmax(calls: Sequence[CodeCall], code: CodeCall) -> Scores | None:
+def _of_softmax(before: Sequence[CodeCall], behind: Sequence[CodeCall], given: Array,
+                output: Array) -> Scores | None:
     """Return what goes into a softmax, with the cap and the product before it, and the value behind
     it.
     """
-    if not code.inputs or not is_distribution(code.output):
+    if not is_distribution(output):
         return None
-    known = of_probabilities(code.output)
-    given = code.inputs[0].reshape(known.scores.shape).astype(np.float64)
+    known = of_probabilities(output)
+    given = given.reshape(known.scores.shape).astype(np.float64)
     left_out = given < LEFT_OUT
     known = replace(known, scores=np.where(left_out, 0, given), left_out=left_out)
-    before, behind = calls[:code.number], calls[code.number + 1:]
     for one in before:
         if one.name == "tanh" and one.output.size == given.size:
             known = _capped(known, one.inputs[0], one.output) or known
@@ -502,7 +520,7 @@ def _other_heads(context: DivergenceContext, ours: Scores, theirs: Scores) -> It
         split.append(np.swapaxes(flat.reshape(*flat.shape[:2], heads, -1), 1, 2))
     query, key, value = split
     left_out = np.broadcast_to(theirs.left_out, (*query.shape[:2], *theirs.scores.shape[2:]))
-    for scale in (query.shape[-1]**-0.5, 1.0):
+    for scale in (query.shape[-1]**-0.5, 1.0, *_scale_of(theirs, query, key)):
         scores = scale * query.astype(np.float64) @ np.swapaxes(key, -1, -2)
         mixed = Scores(scores, left_out, theirs.cap, query, key, value).mixed
         if mixed is not None:
@@ -511,6 +529,18 @@ def _other_heads(context: DivergenceContext, ours: Scores, theirs: Scores) -> It
                 f"build the Keras layer with {heads} heads (num_heads={heads}, key_dim="
                 f"{query.shape[-1]})", mixed, torch_at=theirs.path,
                 compare="values" if context.expected else "statistics")
+
+
+def _scale_of(theirs: Scores, query: Array, key: Array) -> Iterator[float]:
+    """Yield the factor that gives Keras's scores the size of torch's; one of them may be scaled
+    before they are multiplied.
+    """
+    if theirs.query is not None and theirs.key is not None:
+        plain = theirs.query.astype(np.float64) @ np.swapaxes(theirs.key, -1, -2)
+        seen = ~theirs.left_out
+        scale = float(np.abs(theirs.scores[seen]).sum() / np.abs(plain[seen]).sum())
+        sizes = [float(np.linalg.norm(one)) for one in (theirs.query, theirs.key, query, key)]
+        yield scale * sizes[0] * sizes[1] / (sizes[2] * sizes[3])
 
 
 def factor_between(theirs: Array, ours: Array) -> float | None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 
 from ...comparison.arrays import apart
-from ..context import PROVEN_BELOW, Array, DivergenceContext, Hypothesis
-from .activations import activation_behind
+from ..context import PROVEN_BELOW, Array, DivergenceContext, Hypothesis, called, replaced
 
 JOINS = ("Concatenate", "Concat", "Stack")
 SHUFFLES = ("Reshape", "Transpose", "Permute", "Flatten")
 SAME_SORTED = 1e-4
 OTHER_ORDER = "the branches that are joined come in another order in torch"
+COMPARES: tuple[Literal["values", "statistics"], ...] = ("values", "statistics")
 JOIN_ALIKE = "join them in torch's order in Keras"
 
 
@@ -71,17 +72,22 @@ def _words(context: DivergenceContext, ours: Array) -> tuple[str, str, str]:
     return "order of values", "the values come in another order in torch", at
 
 
-def of_norm_and_activation(context: DivergenceContext) -> Iterator[Hypothesis]:
-    """Apply the activation behind the norm before it."""
-    is_norm = any("Normalization" in name for name in context.call.class_names)
-    found = activation_behind(context) if context.has_weights and is_norm else None
-    if found is None:
+def of_two_steps(context: DivergenceContext) -> Iterator[Hypothesis]:
+    """Compute the step behind the point before it."""
+    if context.point.kind == "before" or len(context.consumers) != 1:
         return
-    function, consumer = found
-    trial = context.run_with_input(function(context.keras.inputs[0]))
-    if trial is not None and context.nearest(function(trial)) > PROVEN_BELOW:
-        cause = f"torch computes {function.name} before the norm, Keras behind it"
-        yield Hypothesis(
-            "order of norm and activation", cause,
-            f"put Keras layer '{consumer.display_name}' before '{context.name}', or the norm first "
-            "in torch", trial, output_of=consumer.number)
+    consumer, captured = context.consumers[0]
+    if len(context.keras.inputs) != 1 or len(captured.inputs) != 1:
+        return
+    args, kwargs = replaced((captured.args, captured.kwargs), [context.keras.inputs[0]])
+    first = called(context.target, consumer.layer, args, kwargs)
+    trial = None if first is None else context.run([first])
+    if first is None or trial is None or np.array_equal(first, context.keras.inputs[0]):
+        return
+    one, two = (
+        f"'{call.display_name}' ({call.class_names[0]})" for call in (context.call, consumer))
+    # Torch's value may stand behind a layer with weights, where it is known by its statistics.
+    for compare in COMPARES:
+        yield Hypothesis("order of steps", f"torch computes {two} before {one}, Keras behind it",
+                         f"put Keras layer '{consumer.display_name}' before '{context.name}'",
+                         trial, output_of=consumer.number, compare=compare)

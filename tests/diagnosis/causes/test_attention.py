@@ -86,9 +86,11 @@ class TorchHeads(nn.Module):
         return self.head(x + self.attention(x, x, x, attn_mask=mask, need_weights=False)[0])
 
 
-@pytest.mark.parametrize(("causal", "settings", "kind"),
-                         [(True, {}, "mask"), (True, {"dropout": 0.1}, "mask"),
-                          (False, {"num_heads": 2, "key_dim": 12}, "number of heads"),])
+@pytest.mark.parametrize(
+    ("causal", "settings", "kind"),
+    [(True, {}, "mask"), (True, {"dropout": 0.1}, "mask"),
+     (False, {"num_heads": 2, "key_dim": 12}, "number of heads"),
+     (False, {"num_heads": 2, "key_dim": 12, "dropout": 0.1}, "number of heads")])
 def test_keras_own_attention(causal: bool, settings: dict[str, Any], kind: str) -> None:
     x = inputs = keras.Input((10, 24))
     settings = {"num_heads": 4, "key_dim": 6, **settings}

@@ -1,10 +1,18 @@
-"""The same values in another order."""
+"""The same values in another order, and two steps."""
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
+import keras
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import keras_torch_convert as ktc
 from keras_torch_convert.diagnosis.causes.order import same_values
+from tests.helpers.small_models import randomized
 
 
 def test_arrays_of_different_sizes_do_not_hold_the_same_values() -> None:
@@ -16,3 +24,52 @@ def test_values_in_another_order_are_the_same() -> None:
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     assert same_values(array, array.T[::-1])
     assert not same_values(array, array + 1)
+
+
+class Steps(nn.Module):
+    def __init__(self, order: str) -> None:
+        super().__init__()
+        self.conv, self.norm, self.last = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 6, 3)
+        self.steps = {
+            "activation": torch.relu, "norm": self.norm, "pool": nn.AvgPool2d(2), "tanh": torch.tanh
+        }
+        self.order = order.split()
+
+    def forward(self, x: Any) -> Any:
+        x = self.conv(x)
+        for step in self.order:
+            x = self.steps[step](x)
+        return self.last(x)
+
+
+def keras_steps(order: str) -> Any:
+    layers = keras.layers
+    steps = {
+        "activation": layers.ReLU(name="activation"), "tanh": layers.Activation(
+            "tanh", name="tanh"), "norm": layers.BatchNormalization(epsilon=1e-5, name="norm"),
+        "pool": layers.AveragePooling2D(2, name="pool")
+    }
+    x = inputs = keras.Input((16, 16, 3))
+    x = layers.Conv2D(8, 3, name="conv")(x)
+    for step in order.split():
+        x = steps[step](x)
+    return keras.Model(inputs, layers.Conv2D(6, 3, name="last")(x))
+
+
+@pytest.mark.parametrize(("torch_order", "keras_order", "layer"),
+                         [("norm activation", "activation norm", "activation"),
+                          ("activation norm", "norm activation", "norm"),
+                          ("activation pool", "pool activation", "pool"),
+                          ("pool activation", "activation pool", "activation"),
+                          ("tanh pool", "pool tanh", "pool"),
+                          ("norm activation pool", "activation norm pool", "activation"),
+                          ("norm activation pool", "norm pool activation", "pool"),])
+def test_two_steps_in_the_other_order_are_named_and_nothing_else(torch_order: str, keras_order: str,
+                                                                 layer: str) -> None:
+    report = ktc.convert(randomized(Steps(torch_order)), keras_steps(keras_order),
+                         if_different="keep")
+    assert report.comparison is not None
+    found = report.comparison.first_divergence
+    assert found is not None
+    assert [(one.kind, one.keras_layers) for one in found.differences] == [("order of steps",
+                                                                            (layer,))], str(found)

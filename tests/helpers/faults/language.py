@@ -26,6 +26,7 @@ def language_faults() -> Iterator[Fault]:
     yield rope("exponents of rotary positions", exponent=1.0)
     yield rope("rotary positions of neighbors", interleaved=True)
     yield rope("rotary positions in half precision", dtype="bfloat16")
+    yield rope("rotary positions of half a head", width=HEAD // 2)
     yield attention("soft cap of scores", "soft cap", cap=2.0)
     yield attention("scale of scores", "attention scale", factor=1.5 * HEAD**-0.5)
     yield attention("no causal mask", "mask", causal=False)

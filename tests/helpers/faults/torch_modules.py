@@ -192,8 +192,7 @@ def norm_behind_activation() -> Fault:
         module.__class__ = type(type(module).__name__, (type(module),), {"forward": forward})
         return (), (place[0],)
 
-    return Fault("norm behind the activation in torch", ("order of norm and activation",), places,
-                 put)
+    return Fault("norm behind the activation in torch", ("order of steps",), places, put)
 
 
 def attention_scale() -> Fault:
