@@ -154,8 +154,11 @@ def find_cause(found: Comparison, source: Source, target: Target, inputs: InputP
         if limit.is_over:
             note = f"the search for causes ended after time_limit={time_limit:g} s"
             found = replace(found, notes=(*found.notes, note))
-        return decide(
+        known = decide(
             replace(found, first_divergence=divergence,
                     layer_differences=diagnosis.layer_differences()))
+        has_cause = divergence is not None and divergence.causes()
+        # Without one the difference is rounding where that may explain it.
+        return known if has_cause or not known.equal else found
     except Exception as error:
         return replace(found, notes=(*found.notes, internal_error(error)))

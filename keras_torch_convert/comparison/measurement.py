@@ -226,6 +226,8 @@ def _with_rounding(found: Comparison, reference: Reference, target: Target,
         noise = reference.noise(every, [one.torch_outputs for one in passes], dtype)
     rounding = rounding_bound(dtype, depth, noise)
     notes, diagnosed_above = found.notes, rounding
+    if noise is not None and not is_half(dtype):
+        diagnosed_above = min(rounding, TOLERANCES.times_noise_of_cause * noise)
     if reference.half and reference.dtype is not None:
         notes = (*notes, f"the torch model, in {reference.half}, was run in float32 to compare")
         if not is_half(keras_dtype):

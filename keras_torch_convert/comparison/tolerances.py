@@ -23,6 +23,8 @@ class Tolerances:
     - `times_noise`: rounding that differs between the frameworks grows through a network like the
       rounding of torch itself; so many times that is the same answer. `times_half_noise` is the
       same in half precision, where nearly all of the noise is the type's own
+    - `times_noise_of_cause`: rounding differs by more than this only where it has a reason: one is
+      looked for, and with a proven one the models are not equal
     - `of_sensitivity`: a larger part of what the output moves by from one input to another proves
       no equality, however small the number; `of_half_sensitivity` is the same in half precision
     - `ill_conditioned`: rounding that moves outputs by more says that nothing can be decided
@@ -42,6 +44,7 @@ class Tolerances:
         default_factory=lambda: MappingProxyType({"float16": 2.0**-11, "bfloat16": 2.0**-8}))
     times_noise: float = 20
     times_half_noise: float = 3
+    times_noise_of_cause: float = 10
     of_sensitivity: float = 0.02
     of_half_sensitivity: float = 0.1
     ill_conditioned: float = 0.1

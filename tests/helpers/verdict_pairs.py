@@ -160,6 +160,8 @@ def _bf16() -> Any:
 PAIRS = {
     "twin": VerdictPair(Net, keras_net, "equal"),
     "epsilon": VerdictPair(Net, lambda: keras_net(1e-3), "close", "epsilon is 0.001 in Keras"),
+    "epsilon a little larger": VerdictPair(Net, lambda: keras_net(5e-5), "close",
+                                           "epsilon is 5e-05 in Keras"),
     "gelu by tanh": VerdictPair(Net, lambda: keras_net(activation=gelu_by_tanh), "close", "gelu"),
     "wrong epsilon": VerdictPair(Net, lambda: keras_net(5e-2), "different",
                                  "epsilon is 0.05 in Keras"),
