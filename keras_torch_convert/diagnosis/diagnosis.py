@@ -258,20 +258,20 @@ class Diagnosis:
                     if one in self.scopes and not run.locator.bad_inputs(run.keras.calls[one]))
             measured |= {*good, *(one.call.number for one in points if one.kind == "layer")}
             # Calls that get or give what a cause makes of two steps.
-            mended = set[int]()
+            fixed = set[int]()
             for first in range(0, len(points), BATCH):
                 lost = sum(one.best is None for one in found) >= MAX_UNKNOWN
                 for context in () if lost else self.contexts(points[first:first + BATCH], run):
                     if limit.is_over:
                         break
-                    if context.call.number in mended:
+                    if context.call.number in fixed:
                         # Looked at once more where it differs still.
                         self.visited.discard(context.call.number)
                         continue
                     new = self._looked_at(context, run, torch_values)
                     if new.best is not None:
                         patched |= new.patch
-                        mended |= {
+                        fixed |= {
                             call.number for number in new.patch if number > context.call.number
                             for call in (run.keras.calls[number], *self._consumers(number, run))
                         }
