@@ -73,9 +73,13 @@ class Match:
         """The evidence as a sentence."""
         alternatives = (f"{self.candidates} candidates"
                         if self.candidates != 1 else "the only candidate")
+        apart = ""
+        # Elsewhere torch's output took the place of the layer's, and there is nothing to compare.
+        if self.how in (TOLD_BY_BOTH, GIVEN_ITS_INPUT, UNDECIDED):
+            apart = (f": input at distance {self.input_distance:.1e}, "
+                     f"output at {self.output_distance:.1e}")
         return (f"{self.layer.display_name} is {self.unit or 'the whole module'} in torch, told by "
-                f"{self.how}: input at distance {self.input_distance:.1e}, "
-                f"output at {self.output_distance:.1e}; {alternatives}")
+                f"{self.how}{apart}; {alternatives}")
 
 
 # What is known of a match, the strongest first.
