@@ -84,9 +84,7 @@ def test_sdist_has_what_is_needed_to_build(built: dict[str, Path]) -> None:
     assert {"setup.py", "pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md"} <= names
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
     tracked = run("git", "ls-files", cwd=ROOT).split("\n") if (ROOT / ".git").exists() else []
-    beside = {".github", ".gitignore"}
-    assert [one for one in tracked if one and one not in names and one.split("/")[0] not in beside
-           ] == []
+    assert [one for one in tracked if one and one not in names] == []
 
 
 def test_links_of_the_readme_and_the_addresses_are_absolute(built: dict[str, Path]) -> None:
