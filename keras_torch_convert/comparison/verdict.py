@@ -115,9 +115,11 @@ class Comparison:
         """Return the largest difference in words, "" when nothing was compared."""
         if self.relative_diff is None or self.max_abs_diff is None:
             return ""
-        accepted = f", accepted is {self.tolerance:.1g}" if self.verdict != "equal" else ""
+        is_equal = self.verdict == "equal"
+        accepted = "" if is_equal else f", accepted is {self.tolerance:.1g}"
+        rounding = self.rounding if is_equal else min(self.rounding, self.diagnosed_above)
         return (f"largest difference {self.max_abs_diff:.2e}, {self.relative_diff:.2e} of torch's "
-                f"largest output (rounding explains {self.rounding:.1g}{accepted})")
+                f"largest output (rounding explains {rounding:.1g}{accepted})")
 
     def __str__(self) -> str:
         """Return the comparison for a terminal; its last line is the verdict."""
