@@ -30,8 +30,9 @@ MOST_LOSSES = 3
 _CONNECTION_LOST = ("FutureCancelledError", "CancelledError", "ClosedClientError",
                     "CommClosedError")  # yapf: disable
 # On one machine a connection ends with a process. By default Dask also ends one whose other side
-# takes in nothing for 30 seconds, as on a busy machine, and with it all that was submitted.
-_LOCAL_TIMEOUTS = {"connect": "5 minutes", "tcp": "1 hour"}
+# takes in nothing for 30 seconds, as on a busy machine, and with it all that was submitted. (Its
+# time to connect must stay short: so long it tries to reach a worker that was killed.)
+_LOCAL_TIMEOUT = "1 hour"
 # A cluster in a process of its own, until its standard input ends. New processes import the main
 # module of the one that starts them: here that is this text, never the caller's script, which may
 # do anything. One task at a time in each process is what bounds its memory.
@@ -312,9 +313,9 @@ def _local_cluster(workers: int, memory: str | int) -> Iterator[str]:
     from dask import config
 
     # As if started from here; in a session of its own Ctrl-C does not end it before the block.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | {
-        f"DASK_DISTRIBUTED__COMM__TIMEOUTS__{name.upper()}": time
-        for name, time in _LOCAL_TIMEOUTS.items()
+    environment = {
+        **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": _LOCAL_TIMEOUT
     }
     process = subprocess.Popen(
         [sys.executable, "-c", _CLUSTER, str(workers),
@@ -328,8 +329,7 @@ def _local_cluster(workers: int, memory: str | int) -> Iterator[str]:
             if not address:
                 raise ManifestError("the Dask cluster did not start, three times: the messages "
                                     "above say why; start one, and give its scheduler=")
-            with config.set({f"distributed.comm.timeouts.{name}": time
-                             for name, time in _LOCAL_TIMEOUTS.items()}):  # yapf: disable
+            with config.set({"distributed.comm.timeouts.tcp": _LOCAL_TIMEOUT}):
                 yield address
         finally:
             process.stdin.close()
