@@ -13,7 +13,7 @@ static int
 state_exec(PyObject *module)
 {
     ktc_state *state = ktc_state_get(module);
-    state->instruction_set = ktc_instruction_set_best();
+    ktc_state_use_instruction_set(module, ktc_instruction_set_best());
     state->names_error = PyErr_NewExceptionWithDoc("keras_torch_convert._core.NamesError",
                                                    names_error_doc, NULL, NULL);
     return state->names_error == NULL
@@ -75,10 +75,11 @@ static PyModuleDef_Slot core_slots[] = {
     {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
 #endif
 #if PY_VERSION_HEX >= 0x030D0000
-    /* Nothing is claimed for free-threaded builds, on which nothing was tried yet. Lists and dicts
-       of callers are copied first and state is kept by module; what releases the GIL has run in
-       many threads under TSan (make sanitize-threads). */
-    {Py_mod_gil, Py_MOD_GIL_USED},
+    /* Lists and dicts of callers are copied before anything is read from them, nothing borrowed
+       comes from what others see, and what is kept between calls is here, written at import, but
+       for the instruction set, which is atomic, and the guard of SIGBUS, which has a lock. As with
+       NumPy, an array must not get another shape or memory while another thread uses it. */
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif
     {0, NULL},
 };

@@ -86,7 +86,7 @@ ktc_py_cast_run(PyObject *module, PyObject *const *args, Py_ssize_t count)
             source_type == KTC_BFLOAT16 ? "; bfloat16 travels as uint16, use .view(numpy.uint16)"
                                         : "");
     }
-    ktc_instruction_set set = ktc_state_get(module)->instruction_set;
+    ktc_instruction_set set = ktc_state_instruction_set(module);
     if (ktc_held_open(&held, source, set) < 0) {
         goto done;
     }

@@ -47,7 +47,7 @@ ktc_py_compare_run(PyObject *module, PyObject *const *args, Py_ssize_t count)
     PyObject *answer = NULL;
     ktc_held first = {NULL, NULL};
     ktc_held second = {NULL, NULL};
-    ktc_instruction_set set = ktc_state_get(module)->instruction_set;
+    ktc_instruction_set set = ktc_state_instruction_set(module);
     ktc_element_type type;
 
     if (!ktc_args_count_is("compare", count, 2) ||

@@ -165,7 +165,7 @@ ktc_py_decode_floats(PyObject *module, PyObject *args)
     PyObject *into = Py_None;
     PyObject *target_pin = NULL;
     ktc_held held = {NULL, NULL};
-    floats_work work = {.set = ktc_state_get(module)->instruction_set};
+    floats_work work = {.set = ktc_state_instruction_set(module)};
 
     if (!PyArg_ParseTuple(args, "O!sO!nnns|O:decode_floats", &PyArray_Type, &codes, &format,
                           &PyArray_Type, &scales, &columns, &block_rows, &block_columns, &dtype,
@@ -241,7 +241,7 @@ ktc_py_decode_whole(PyObject *module, PyObject *args)
     ktc_held of_scales = {NULL, NULL};
     ktc_held of_zeros = {NULL, NULL};
     ktc_held of_groups = {NULL, NULL};
-    whole_work work = {.set = ktc_state_get(module)->instruction_set, .status = KTC_OK};
+    whole_work work = {.set = ktc_state_instruction_set(module), .status = KTC_OK};
 
     if (!PyArg_ParseTuple(args, "O!O!O!O!ips|O:decode_whole", &PyArray_Type, &words, &PyArray_Type,
                           &scales, &PyArray_Type, &zeros, &PyArray_Type, &groups, &bits,

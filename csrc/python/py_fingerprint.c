@@ -45,7 +45,7 @@ ktc_py_fingerprint_of(PyObject *module, PyObject *argument)
             PyArray_DESCR(array));
     }
     type = PyArray_TYPE(array) == NPY_FLOAT32 ? KTC_FLOAT32 : KTC_FLOAT64;
-    if (ktc_held_open(&held, array, ktc_state_get(module)->instruction_set) < 0) {
+    if (ktc_held_open(&held, array, ktc_state_instruction_set(module)) < 0) {
         goto done;
     }
     fingerprint_work work = {

@@ -30,7 +30,7 @@ PyDoc_STRVAR(instruction_set_doc,
 static PyObject *
 ktc_py_instruction_set_name(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
-    return PyUnicode_FromString(ktc_instruction_set_name(ktc_state_get(module)->instruction_set));
+    return PyUnicode_FromString(ktc_instruction_set_name(ktc_state_instruction_set(module)));
 }
 
 PyDoc_STRVAR(
@@ -48,7 +48,7 @@ ktc_py_instruction_set_use(PyObject *module, PyObject *name)
     for (int set = 0; set < KTC_INSTRUCTION_SET_COUNT; set++) {
         if (strcmp(text, ktc_instruction_set_name((ktc_instruction_set)set)) == 0 &&
             ktc_instruction_set_is_available((ktc_instruction_set)set)) {
-            ktc_state_get(module)->instruction_set = (ktc_instruction_set)set;
+            ktc_state_use_instruction_set(module, (ktc_instruction_set)set);
             Py_RETURN_NONE;
         }
     }

@@ -78,7 +78,7 @@ ktc_py_permute_copy_strided(PyObject *module, PyObject *const *args, Py_ssize_t 
     PyArrayObject *source = (PyArrayObject *)args[0];
     PyArrayObject *target = (PyArrayObject *)args[1];
     if (copy_strided_check(source, target) < 0 ||
-        ktc_array_copy_into(source, target, ktc_state_get(module)->instruction_set) < 0) {
+        ktc_array_copy_into(source, target, ktc_state_instruction_set(module)) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -143,7 +143,7 @@ ktc_py_permute_copy_strided_all(PyObject *module, PyObject *const *args, Py_ssiz
         goto done;
     }
     for (Py_ssize_t pair = 0; pair < pairs; pair++) {
-        copies[pair].set = ktc_state_get(module)->instruction_set;
+        copies[pair].set = ktc_state_instruction_set(module);
         if (prepare_copy(PyTuple_GET_ITEM(args[0], pair), PyTuple_GET_ITEM(args[1], pair), pins,
                          &copies[pair]) < 0) {
             goto done;

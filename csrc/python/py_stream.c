@@ -205,7 +205,7 @@ stream_called(PyObject *module, PyObject *const *args, Py_ssize_t count, const c
     ktc_stream_source source = {.descriptor = -1};
     ktc_stream_target target;
     ktc_stream stream = {
-        .set = ktc_state_get(module)->instruction_set, .step = step_told, .context = &current};
+        .set = ktc_state_instruction_set(module), .step = step_told, .context = &current};
 
     if (call_open(&current, args, count, &source, &target, &stream) == 0) {
         current.thread = PyEval_SaveThread();

@@ -8,6 +8,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import sysconfig
 import textwrap
 from pathlib import Path
 from types import BuiltinFunctionType
@@ -96,9 +97,17 @@ def test_subinterpreters_are_refused_in_words() -> None:
     assert "does not support" in output
 
 
-def test_nothing_is_claimed_about_free_threading() -> None:
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"),
+                    reason="this interpreter is not free-threaded")
+def test_a_free_threaded_interpreter_stays_so() -> None:
+    assert in_fresh_process("""
+        import keras_torch_convert._core
+        print(sys._is_gil_enabled())
+    """) == "False"
+
+
+def test_no_interpreter_with_a_gil_of_its_own_is_supported() -> None:
     source = (Path(__file__).parents[2] / "csrc" / "python" / "module.c").read_text()
-    assert "Py_MOD_GIL_NOT_USED" not in source
     assert "Py_MOD_PER_INTERPRETER_GIL_SUPPORTED" not in source
 
 

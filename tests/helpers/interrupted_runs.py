@@ -251,8 +251,8 @@ def broken_by_interrupts(count: int, seed: int,
                 before, point = objects.state(), generator.randint(1, total)
                 try:
                     calls_of(run, point)
-                # C code that it meets may turn it into a SystemError, which is then told as ours.
-                except (KeyboardInterrupt, PredictionError):
+                # C code that it meets may turn it into a SystemError, also told as ours.
+                except (KeyboardInterrupt, SystemError, PredictionError):
                     stopped += 1
                 after = objects.state()
                 # Behind its last step a run is done, and stays so.
