@@ -19,6 +19,7 @@ typedef struct {
     Py_buffer buffer;
     PyObject *pins[2];    /* of the values and of the buffer */
     const void *owned[2]; /* where the memory of the arrays was that own it, or NULL */
+    npy_intp bytes[2];    /* and how large */
     ptrdiff_t shape[KTC_MAX_NDIM];
     ptrdiff_t strides[KTC_MAX_NDIM];
 } call;
@@ -31,7 +32,9 @@ call_pin(call *current, int index, PyObject *object)
     current->pins[index] = pin;
     if (pin != NULL && PyTuple_Check(pin)) {
         /* borrowed: from a tuple that nobody else has seen */
-        current->owned[index] = PyArray_DATA((PyArrayObject *)PyTuple_GET_ITEM(pin, 0));
+        PyArrayObject *owner = (PyArrayObject *)PyTuple_GET_ITEM(pin, 0);
+        current->owned[index] = PyArray_DATA(owner);
+        current->bytes[index] = PyArray_NBYTES(owner);
     }
     return pin == NULL ? -1 : 0;
 }
@@ -42,10 +45,14 @@ static int
 call_is_whole(const call *current)
 {
     for (int index = 0; index < 2; index++) {
-        const void *data = current->owned[index];
-        /* borrowed: from a tuple that nobody else has seen */
-        if (data != NULL &&
-            PyArray_DATA((PyArrayObject *)PyTuple_GET_ITEM(current->pins[index], 0)) != data) {
+        if (current->owned[index] == NULL) {
+            continue;
+        }
+        /* Borrowed: from a tuple that nobody else has seen. Smaller memory may lie at the same
+         * address. */
+        PyArrayObject *owner = (PyArrayObject *)PyTuple_GET_ITEM(current->pins[index], 0);
+        if (PyArray_DATA(owner) != current->owned[index] ||
+            PyArray_NBYTES(owner) < current->bytes[index]) {
             PyErr_Format(PyExc_RuntimeError, "%s: an array lost its memory meanwhile",
                          current->name);
             return 0;
