@@ -79,7 +79,7 @@ def read_keras_file(path: str | PathLike[str], plan: Plan) -> Source:
     if problems:
         listed = "".join(f"\n  - {problem}" for problem in problems)
         raise SourceError(f"{path} does not fit the plan, {len(problems)} differences:{listed}")
-    return Source(tensors, str(path), path=path)
+    return Source(tensors, str(path))
 
 
 def _array_paths(plan: Plan, path: Path) -> Mapping[str, str]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy.typing as npt
@@ -79,7 +78,6 @@ class Source(Mapping[str, SourceTensor]):
     prefix: str = ""
     placeholders: tuple[str, ...] = ()
     module: Any = None
-    path: Path | None = None
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> SourceTensor:

@@ -38,7 +38,6 @@ def named_source(tensors: Sequence[SourceTensor], *, origin: str, others: Sequen
     if fault := foreign_tensors(tensors):
         raise SourceError(f"{origin} {fault}")
     found = unwrapped or Unwrapped(tensors)
-    _by_name(tensors, origin)
     chosen = choose_network(tensors, found.network, origin, found.wrappers)
     wrappers = {
         path: count

@@ -20,7 +20,7 @@ from .adapters import CONFIG, is_adapter_folder, merged
 from .folder import config_note, read_config, weights_in
 from .foreign import foreign_file, foreign_object, foreign_path
 from .live_tensor import is_torch_module
-from .mapped_file import FilePath, MappedFile, local, located, reading
+from .mapped_file import FilePath, MappedFile, located, reading
 from .module import read_module
 from .named_source import named_source
 from .npz import is_npz, open_npz
@@ -119,7 +119,7 @@ def _read_file(path: FilePath, wrapper: str | None) -> Source:
         # Another package may know what we do not.
         if not isinstance(path, Path) or (state := read_by_plugin(path, file.data[:512])) is None:
             raise
-        return replace(read_state_dict(state, wrapper), origin=str(path), path=path)
+        return replace(read_state_dict(state, wrapper), origin=str(path))
     if kind == "index":
         return _read_index(file, wrapper)
     found = _open(file, kind)
@@ -133,10 +133,8 @@ def _plain_source(path: FilePath, tensors: list[SourceTensor], wrapper: str | No
     """Return what a file or a set of shards holds that has nothing but tensors."""
     if not tensors:
         raise SourceError(f"{path} holds no tensors")
-    source = named_source(tensors, origin=str(path), unwrapped=Unwrapped(None, network=wrapper),
-                          sorted_format=sorted_format,
-                          folder=path if path.is_dir() else path.parent)
-    return replace(source, path=local(path))
+    return named_source(tensors, origin=str(path), unwrapped=Unwrapped(None, network=wrapper),
+                        sorted_format=sorted_format, folder=path if path.is_dir() else path.parent)
 
 
 def _adapter_in(folder: FilePath) -> dict[str, SourceTensor]:

@@ -9,7 +9,6 @@ from typing import Any
 from ..errors import SourceError, UnsafeFileError
 from ..spec.source import Source, SourceTensor
 from .live_tensor import is_live_array, is_number, is_torch_module, live_tensor, live_tensors
-from .mapped_file import local
 from .module import read_module
 from .named_source import check_name, listed_names, named_source
 from .pickle_values import NumpyArray, PickledTensor, Placeholder, UnreadableTensor
@@ -37,7 +36,7 @@ def read_checkpoint(checkpoint: Checkpoint, wrapper: str | None = None) -> Sourc
     path = checkpoint.file.path
     source = named_source(tensors, origin=str(path), others=others, unwrapped=found,
                           folder=path.parent)
-    return replace(source, path=local(path), placeholders=checkpoint.foreign)
+    return replace(source, placeholders=checkpoint.foreign)
 
 
 def stored_tensors(checkpoint: Checkpoint,

@@ -35,7 +35,6 @@ def test_shards_are_read_as_one_with_and_without_an_index(tmp_path: Path, suffix
     source = read(tmp_path)
     assert {name: float(tensor.read().flat[0]) for name, tensor in source.items()} == {
         "stem.weight": 1, "stem.bias": 1, "head.weight": 2}  # yapf: disable
-    assert source.path is not None
     (tmp_path / f"{'pytorch_' * (suffix == '.bin')}model-00001-of-00002{suffix}").unlink()
     with pytest.raises(SourceError, match="00001-of-00002"):
         read(tmp_path)

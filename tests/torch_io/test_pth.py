@@ -125,7 +125,7 @@ def test_a_module_file_is_read_in_registered_order_with_its_buffers(tmp_path: Pa
     source = read(str(tmp_path / "net.pt"))
     assert_same(source, module.state_dict())
     assert source.order == "registered"
-    assert source.path == tmp_path / "net.pt"
+    assert source.origin == str(tmp_path / "net.pt")
     assert source["1.num_batches_tracked"].dtype == "int64"
 
 
