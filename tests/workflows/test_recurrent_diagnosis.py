@@ -116,3 +116,21 @@ def test_a_projected_state_is_the_first_that_a_refusal_says(units: int) -> None:
     assert str(refused.value).startswith("torch LSTM 'lstm' was built with proj_size=4")
     with torch.no_grad():
         assert Projected()(torch.zeros(1, 9, 8)).shape[-1] == 4
+
+
+@pytest.mark.parametrize("layer", [keras.layers.LSTM(7), keras.layers.GRU(6)],
+                         ids=["another width", "another kind"])
+def test_a_cell_that_does_not_fit_is_said_beside_what_torch_has_there(layer: Any) -> None:
+    class One(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(8, 6, batch_first=True), nn.Linear(6, 4)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.lstm(x)[0][:, -1])
+
+    inputs = keras.Input((9, 8))
+    model = keras.Model(inputs, keras.layers.Dense(4, name="head")(layer(inputs)))
+    with pytest.raises(ktc.AlignmentError, match=r"lstm\.weight_ih_l0 \(24, 8\)") as refused:
+        ktc.convert(randomized(One()), model)
+    assert "torch never computes" not in str(refused.value)

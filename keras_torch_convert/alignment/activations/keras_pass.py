@@ -98,10 +98,17 @@ class KerasPass(LayerTrials):
         if found:
             return self.forced(group.children[0], output) if self.config.forced else output
         output = run()
+        reason = f"no weights of torch give what {group.display_name} makes of its input"
+        cells = keras_cells(group)
         for leaf in group.children:
-            if not self.state.has_met(leaf.display_name):
-                self.state.open[leaf.display_name] = (
-                    f"no weights of torch give what {group.display_name} makes of its input")
+            if cells and not self.state.is_proven(leaf.display_name):
+                # What its cell gets at a step torch never shows.
+                nearest = min(self.trace_index.seen.nearest(key) for key in inputs)
+                reason = reason_for_nothing(self.trace_index, leaf, inputs, nearest,
+                                            self.state.tolerance)
+            if not self.state.has_met(leaf.display_name) or (cells and leaf.display_name
+                                                             in self.state.open):
+                self.state.open[leaf.display_name] = reason
         return output
 
     def settle_group(self, group: TargetLayer, inputs: list[Fingerprint],
