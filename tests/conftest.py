@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 
 import pytest
+
+# How long an example takes says nothing where other work runs beside. The zoo has no hypothesis.
+with suppress(ImportError):
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("timeless", deadline=None,
+                              suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("timeless")
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")

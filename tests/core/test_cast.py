@@ -23,7 +23,7 @@ any_float64 = st.one_of(
               st.sampled_from([0, 1e-12, -1e-12])))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(values=st.lists(any_float64, max_size=40), source_type=st.sampled_from(FLOATS),
        target_type=st.sampled_from(FLOATS))
 def test_floats_are_rounded_like_numpy_does(values: list[float], source_type: str,
@@ -40,7 +40,7 @@ def test_floats_are_rounded_like_numpy_does(values: list[float], source_type: st
     assert (out_of_range, rounded) == (became_infinite.sum(), changed.sum())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(values=st.lists(any_float64, max_size=40))
 def test_bfloat16_is_rounded_like_ml_dtypes_does(values: list[float]) -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")

@@ -29,7 +29,7 @@ def test_nothing_to_compare_is_no_difference() -> None:
     assert _core.compare(np.zeros((3, 0)), np.zeros((3, 0))) == (0.0, 0.0, 0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data(), dtype=st.sampled_from(["float32", "float64"]))
 def test_equal_to_numpy(data: st.DataObject, dtype: str) -> None:
     shape = data.draw(hypothesis_numpy.array_shapes(max_dims=3, min_side=0, max_side=6))

@@ -44,8 +44,7 @@ def test_every_plain_type_is_transposed_into_keras_order(dtype: str) -> None:
 
 
 @pytest.mark.usefixtures("instruction_set")
-@settings(max_examples=150, deadline=None,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(source=transposed_views())
 def test_any_view_is_copied_like_numpy_does(source: np.ndarray) -> None:
     target = np.zeros(source.shape, source.dtype)

@@ -74,8 +74,7 @@ def mapping(tmp_path_factory: pytest.TempPathFactory) -> MappedMemory:
 
 @pytest.mark.parametrize("instruction_set", _core.instruction_sets())
 @pytest.mark.parametrize("from_file", [False, True])
-@settings(max_examples=120, deadline=None,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(view=views(), position=st.integers(0, 5000),
        size=st.sampled_from([320, 1000, 4096, 2**16, 3 * 2**20]), data=st.data())
 def test_any_view_is_written_in_c_order_and_found_again(from_file: bool, instruction_set: str,
@@ -151,8 +150,7 @@ def widen_slowly(bits: np.ndarray, dtype: str) -> np.ndarray:
 @pytest.mark.parametrize("instruction_set", _core.instruction_sets())
 @pytest.mark.parametrize("from_file", [False, True])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@settings(max_examples=60, deadline=None,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(view=views(dtypes=("u2",)), position=st.integers(0, 5000),
        size=st.sampled_from([320, 1000, 4096, 2**16, 3 * 2**20]))
 def test_any_view_of_half_precision_is_widened(from_file: bool, instruction_set: str, dtype: str,

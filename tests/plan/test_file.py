@@ -116,7 +116,7 @@ RULES = st.dictionaries(NAMES, NAMES, max_size=3)
     st.lists(ASSIGNMENTS, max_size=2).map(tuple), RULES, RULES,
     st.lists(st.tuples(NAMES, NAMES), max_size=3).map(tuple),
     st.lists(CONSTANTS, max_size=2).map(tuple), KINDS, st.booleans())
-@settings(phases=[Phase.explicit, Phase.generate], max_examples=40, deadline=None,
+@settings(phases=[Phase.explicit, Phase.generate], max_examples=40,
           suppress_health_check=[HealthCheck.too_slow])
 def test_any_plan_comes_back_as_it_was_with_the_same_bytes(assignments: Any, dropped: Any,
                                                            kept: Any, pairs: Any, constants: Any,

@@ -82,7 +82,7 @@ class TestDataMovement:
         np.testing.assert_array_equal(back["w"], counted(*torch_shape))
         np.testing.assert_array_equal(first["k/0"], again["k/0"])
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(data=st.data())
     def test_any_tree_of_movements_comes_back_bit_for_bit(self, data):
         expressions, tensors = data.draw(trees())

@@ -28,7 +28,7 @@ def test_every_rule_is_drawn():
 
 
 @pytest.mark.parametrize("name", DRAWN)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_a_rule_there_and_back(name, data):
     pair = DRAWN[name](data.draw)

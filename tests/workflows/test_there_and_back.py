@@ -66,7 +66,7 @@ def bits(tensor: torch.Tensor) -> bytes:
         torch.uint8).numpy().tobytes() if tensor.ndim else tensor[None].numpy().tobytes()
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(data=st.data())
 def test_what_a_lossless_plan_carries_comes_back_bit_for_bit(data: st.DataObject) -> None:
     expressions, values = data.draw(trees())
