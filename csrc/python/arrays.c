@@ -4,6 +4,7 @@
 #include "python/errors.h"
 #include "arrays/permute_plan.h"
 #include "arrays/permute_run.h"
+#include "arrays/span.h"
 #include "stream/guard.h"
 
 /* Kernels take ptrdiff_t where NumPy has npy_intp. */
@@ -26,6 +27,26 @@ ktc_array_is_plain(PyArrayObject *array)
            PyTypeNum_ISFLOAT(type->type_num) || PyTypeNum_ISUSERDEF(type->type_num);
 }
 
+/* 1 when an array lies in the memory of its owner, else 0 with the exception set: __setstate__ can
+ * take an owner its memory and leave views of it behind. */
+static int
+lies_in(PyArrayObject *array, PyArrayObject *owner)
+{
+    ktc_span span = {0, 0};
+    ktc_status status =
+        ktc_span_measure(PyArray_NDIM(array), PyArray_SHAPE(array), PyArray_STRIDES(array),
+                         (ptrdiff_t)PyArray_ITEMSIZE(array), &span);
+    uintptr_t first = (uintptr_t)PyArray_DATA(owner);
+    uintptr_t low = (uintptr_t)PyArray_DATA(array) + (uintptr_t)span.low;
+    uintptr_t high = (uintptr_t)PyArray_DATA(array) + (uintptr_t)span.high;
+    if (status == KTC_OK && (span.low == span.high || !PyArray_CHKFLAGS(owner, NPY_ARRAY_OWNDATA) ||
+                             (low >= first && high <= first + (uintptr_t)PyArray_NBYTES(owner)))) {
+        return 1;
+    }
+    PyErr_SetString(PyExc_ValueError, "an array reaches beyond the memory of its base");
+    return 0;
+}
+
 PyObject *
 ktc_pin(PyObject *object)
 {
@@ -38,6 +59,9 @@ ktc_pin(PyObject *object)
     }
     if (!PyArray_Check(owner)) {
         return Py_NewRef(owner); /* its buffer is exported, so that it cannot be resized */
+    }
+    if (PyArray_Check(object) && !lies_in((PyArrayObject *)object, (PyArrayObject *)owner)) {
+        return NULL;
     }
     /* An array that is referred to weakly cannot be resized, not even with refcheck=False. */
     PyObject *weak = PyWeakref_NewRef(owner, NULL);

@@ -339,6 +339,15 @@ def test_numbers_that_change_the_keys_are_read_before_these(deed: Any) -> None:
         _core.strided_view(values, Evil(deed(values)), (100,), (8,))
 
 
+def test_a_view_of_memory_that_its_base_has_lost_is_refused() -> None:
+    base = np.zeros((1000, 5))
+    view = base[:]
+    with pytest.raises(ValueError, match="beyond the memory of its base"):
+        _core.nearest_fingerprint(view, (Evil(forget(base)), 0.0, 0.0, 0.0, 0.0), 1.0)
+    with pytest.raises(ValueError, match="beyond the memory of its base"):
+        _core.compare(view, np.zeros((1000, 5)))
+
+
 @pytest.mark.parametrize("function", [_core.write_values, _core.holds_values])
 @pytest.mark.parametrize("deed", [shrink, forget])
 @pytest.mark.parametrize("which", ["values", "base", "buffer", "base of the buffer"])
