@@ -5,11 +5,14 @@ Only the main thread receives interrupts, so in any other thread nothing here ha
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+_OF_CONTEXT_MANAGERS = (contextlib.__file__, __file__)
 
 
 @contextmanager
@@ -24,18 +27,29 @@ def deferred_sigint(let_through: int = 0) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield
         return
-    arrived: list[tuple[int, FrameType | None]] = []
+    raised, held = 0, list[tuple[int, FrameType | None]]()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        arrived.append((number, frame))
-        if len(arrived) <= let_through:
+        nonlocal raised
+        if raised < let_through and not _is_between(frame):
+            raised += 1
             handler(number, frame)
+        else:
+            held.append((number, frame))
 
     signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
-        deferred = arrived[let_through:]
-    if deferred:
-        handler(*deferred[0])
+    if held:
+        handler(*held[0])
+
+
+def _is_between(frame: FrameType | None) -> bool:
+    """Return whether a context manager is just being entered or left: an exception that is raised
+    there passes by its `finally`.
+    """
+    above = frame.f_back if frame is not None else None
+    return any(one is not None and one.f_code.co_filename in _OF_CONTEXT_MANAGERS
+               for one in (frame, above))

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -65,6 +70,36 @@ def test_the_first_interrupt_is_let_through_and_cleaning_up_after_it_is_not_inte
     with pytest.raises(KeyboardInterrupt), deferred_sigint(let_through=1):
         clean_up()
     assert steps == ["cleaned up"]
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+def test_an_interrupt_between_the_block_and_its_manager_waits_for_the_end(leaving: bool) -> None:
+    before, steps = signal.getsignal(signal.SIGINT), list[str]()
+
+    @contextmanager
+    def all_or_nothing() -> Iterator[None]:
+        with deferred_sigint(let_through=1):
+            steps.append("begun")
+            try:
+                yield
+            finally:
+                steps.append("ended")
+
+    method = type(all_or_nothing()).__exit__ if leaving else type(all_or_nothing()).__enter__
+
+    def interrupt(frame: FrameType, event: str, _: Any) -> None:
+        if frame.f_code is method.__code__ and signal.getsignal(signal.SIGINT) is not before:
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+
+    try:
+        sys.setprofile(interrupt)
+        with pytest.raises(KeyboardInterrupt), all_or_nothing():
+            steps.append("inside")
+    finally:
+        sys.setprofile(None)
+    assert steps == ["begun", "inside", "ended"]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_other_threads_and_ignored_signals_change_nothing() -> None:
