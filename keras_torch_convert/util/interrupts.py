@@ -6,13 +6,15 @@ Only the main thread receives interrupts, so in any other thread nothing here ha
 from __future__ import annotations
 
 import contextlib
+import enum
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_OF_CONTEXT_MANAGERS = (contextlib.__file__, __file__)
+# With what `signal.signal` itself calls.
+_OF_CONTEXT_MANAGERS = (contextlib.__file__, signal.__file__, enum.__file__, __file__)
 
 
 @contextmanager

@@ -102,6 +102,29 @@ def test_an_interrupt_between_the_block_and_its_manager_waits_for_the_end(leavin
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_an_interrupt_while_the_handler_is_set_waits_for_the_end() -> None:
+    before, steps = signal.getsignal(signal.SIGINT), list[str]()
+
+    def interrupt(frame: FrameType, event: str, _: Any) -> None:
+        if (frame.f_code.co_filename == signal.__file__ and event == "c_return"
+                and signal.getsignal(signal.SIGINT) is not before):
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+
+    def work() -> None:
+        sys.setprofile(interrupt)
+        with deferred_sigint(let_through=1):
+            steps.append("inside")
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    finally:
+        sys.setprofile(None)
+    assert steps == ["inside"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_other_threads_and_ignored_signals_change_nothing() -> None:
     handlers = []
 
