@@ -13,7 +13,7 @@ import numpy as np
 from ..comparison.arrays import arranged, orders
 from ..comparison.outputs import cosine_of, difference_of
 from ..running.fingerprint import distance, fingerprint
-from ..running.keras_calls import LayerCall
+from ..running.keras_calls import LayerCall, cell_of
 from ..running.torch_steps import Step, TorchRun, Value
 from .causes.activations import recognized
 from .context import Array
@@ -87,8 +87,8 @@ class TeacherForcing:
         before, *behind = fitting
         activation = getattr(call.layer, "activation", None)
         # That of a cell stands inside.
-        is_linear = getattr(activation, "__name__", "linear") == "linear" or hasattr(
-            call.layer, "cell")
+        is_linear = getattr(activation, "__name__", "linear") == "linear" or cell_of(
+            call.layer) is not None
         if is_linear or call.number in self.before_activation:
             return before
         for after in behind:

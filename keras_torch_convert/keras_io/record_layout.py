@@ -147,10 +147,8 @@ def _read_file(opened: Hdf5File, markers: dict[bytes, str], own: Mapping[str, by
                target: Target) -> FileLayout:
     layout = opened.layout()
     arrays = tuple(
-        _marked_array(array, opened.file[array.path][()], markers, own) for array in layout.arrays)
-    arrays = tuple(
-        replace(array, shape=target.variables[array.key].shape) if array.key else array
-        for array in arrays)
+        _marked_array(array, opened.file[array.path][()], markers, own, target)
+        for array in layout.arrays)
     missing = set(markers.values()) - {array.key for array in arrays}
     if missing:
         raise SaveError(
@@ -160,7 +158,7 @@ def _read_file(opened: Hdf5File, markers: dict[bytes, str], own: Mapping[str, by
 
 
 def _marked_array(array: StoredArray, values: npt.NDArray[Any], markers: dict[bytes, str],
-                  own: Mapping[str, bytes]) -> StoredArray:
+                  own: Mapping[str, bytes], target: Target) -> StoredArray:
     values = np.asarray(values)
     key = markers.get(_identity(values), "") if values.size else ""
     if key and values.tobytes() != values.reshape(-1)[:1].tobytes() * values.size:
@@ -171,7 +169,8 @@ def _marked_array(array: StoredArray, values: npt.NDArray[Any], markers: dict[by
         # the weights.
         random = "seed_generator" in array.path
         kept = bytes(values.nbytes) if random else values.tobytes()
-    return replace(array, key=key, values=kept)
+    shape = target.variables[key].shape if key else array.shape
+    return replace(array, key=key, shape=shape, values=kept)
 
 
 def _read_members(path: Path) -> tuple[ArchiveMember, ...]:

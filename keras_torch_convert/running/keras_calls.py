@@ -110,7 +110,7 @@ class _CallRecorder:
     def handle(self, layer: Any, call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Note one call; a layer's own call reaches its class's again, which is not another one."""
         around = self.stack[-1] if self.stack else None
-        if around is not None and (around.layer is layer or _cell_of(around.layer) is not None):
+        if around is not None and (around.layer is layer or cell_of(around.layer) is not None):
             # What a recurrent layer computes at each step torch never shows.
             return call(*args, **kwargs)
         noted = self._begin(layer)
@@ -140,7 +140,7 @@ class _CallRecorder:
     def _begin(self, layer: Any) -> LayerCall:
         number = len(self.run.calls)
         parent = self.stack[-1] if self.stack else None
-        leaf = self.leaf_of.get(id(layer)) or self.leaf_of.get(id(_cell_of(layer)))
+        leaf = self.leaf_of.get(id(layer)) or self.leaf_of.get(id(cell_of(layer)))
         name = str(getattr(layer, "name", type(layer).__name__))
         around = f"{parent.display_name}/" if parent is not None and parent.display_name else ""
         display_name = f"{around}{name}" if id(layer) != self.root else ""
@@ -176,7 +176,7 @@ class _CallRecorder:
         return found
 
 
-def _cell_of(layer: Any) -> Any:
+def cell_of(layer: Any) -> Any:
     """Return the cell of a recurrent layer, None of another."""
     is_recurrent = any(one.__name__ == "RNN" for one in type(layer).__mro__)
     return layer.cell if is_recurrent else None

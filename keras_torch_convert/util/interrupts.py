@@ -10,14 +10,13 @@ import enum
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 # With what `signal.signal` itself calls.
 _OF_CONTEXT_MANAGERS = (contextlib.__file__, signal.__file__, enum.__file__, __file__)
 
 
-@contextmanager
+@contextlib.contextmanager
 def deferred_sigint(let_through: int = 0) -> Iterator[None]:
     """Defer a Ctrl-C that arrives inside the block to its end.
 
