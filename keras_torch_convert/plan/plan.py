@@ -17,7 +17,7 @@ from ..errors import PlanError
 from ..spec.file_layout import recorded_or_none
 from ..spec.source import Source
 from ..spec.target import Target
-from .difference import Difference, difference, without_layers
+from .difference import Difference, difference, for_files, without_layers
 from .expressions import describe_key, needs_callback
 from .file import load_plan, save_plan
 from .generalization.family_file import load_family, save_family
@@ -150,11 +150,12 @@ class Plan(Recipe):
         family = learn((self, *others))
         return FamilyPlan(*(getattr(family, field.name) for field in fields(family)))
 
-    def to_python(self, name: str = "the architecture") -> str:
-        """Write the Plan as a Python module that needs NumPy alone; see `FamilyPlan.to_python`.
+    def to_python(self, name: str = "the architecture", style: str = "numpy") -> str:
+        """Write the Plan as a Python module; see `FamilyPlan.to_python`.
 
         Args:
             name: What the module says it is for.
+            style: "numpy", or "keras-hub" for a converter over the tensors' names on the Hub.
 
         Returns:
             The text of the module.
@@ -166,7 +167,8 @@ class Plan(Recipe):
             >>> "def convert(source, shapes):" in plan.to_python()
             True
         """
-        return self.generalize().to_python(name)
+        plan = for_files(self) if style == "keras-hub" else self
+        return plan.generalize().to_python(name, style)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the Plan to a file: readable JSON, the same bytes for the same Plan.
@@ -254,15 +256,21 @@ class FamilyPlan(Family):
         made: Plan = READERS.complete(plan, source, target) if target.model is not None else plan
         return made
 
-    def to_python(self, name: str = "the architecture") -> str:
-        """Write the family as a Python module that needs NumPy alone.
+    def to_python(self, name: str = "the architecture", style: str = "numpy") -> str:
+        """Write the family as a Python module, with loops over the blocks.
 
-        Its `convert(source, shapes)` takes the checkpoint's arrays by name and the shapes of the
-        Keras variables by path (without the model's name), loops over the blocks, and refuses
-        whatever is left over, of another shape, or taken twice.
+        In the style "numpy" it needs NumPy alone. Its `convert(source, shapes)` takes the
+        checkpoint's arrays by name and the shapes of the Keras variables by path (without the
+        model's name), and refuses whatever is left over, of another shape, or taken twice.
+
+        In the style "keras-hub" it is a converter of keras-hub: its `convert_weights(backbone,
+        loader, transformers_config)` calls `loader.port_weight` for each variable, and refuses
+        variables that nothing is ported to. As with keras-hub's own converters, tensors may be left
+        over in the checkpoint.
 
         Args:
             name: What the module says it is for.
+            style: "numpy" or "keras-hub".
 
         Returns:
             The text of the module.
@@ -274,7 +282,7 @@ class FamilyPlan(Family):
             >>> "def convert(source, shapes):" in plan.generalize().to_python()
             True
         """
-        return module_of(self, name)
+        return module_of(self, name, style)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the family to a file: readable JSON, a line for each pattern.
