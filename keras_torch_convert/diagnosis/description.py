@@ -12,7 +12,6 @@ from typing import Any
 
 from ..comparison.arrays import apart
 from ..comparison.divergence import Difference, FirstDivergence
-from ..running.keras_calls import KerasRun
 from ..running.outputs import describe
 from .context import Array, Cause, DivergenceContext, Hypothesis
 
@@ -23,12 +22,12 @@ UNKNOWN = "unknown: none of the known causes makes the outputs equal"
 
 
 def describe_divergence(context: DivergenceContext, best: tuple[float, Hypothesis] | None,
-                        keras: KerasRun, modules: Mapping[str, Any]) -> FirstDivergence:
-    """Return what was found at a point of a run; `best` is the cause with how near it comes, None
+                        modules: Mapping[str, Any]) -> FirstDivergence:
+    """Return what was found at a point; `best` is the cause with how near it comes, None
     when none holds.
     """
     hypothesis = None if best is None else best[1]
-    layer, operation = _keras_side(context, keras)
+    layer, operation = _keras_side(context)
     path = _torch_path(context, hypothesis)
     ours, theirs = _outputs(context)
     found = FirstDivergence(layer, operation=operation,
@@ -68,12 +67,12 @@ def difference_of_group(group: Sequence[tuple[FirstDivergence, Cause]],
     return Difference(*group[0][1], layers, modules, effect)
 
 
-def _keras_side(context: DivergenceContext, keras: KerasRun) -> tuple[str, str]:
+def _keras_side(context: DivergenceContext) -> tuple[str, str]:
     """Return the Keras layer, and what it computes where its class does not tell."""
     point, call = context.point, context.call
-    if point.kind == "before" and call.parent is not None:
-        parent = keras.calls[call.parent].display_name or call.display_name
-        return parent, f"code of its own, before '{call.display_name}'"
+    if point.parent is not None:
+        layer = point.parent.display_name or call.display_name
+        return layer, f"code of its own, before '{call.display_name}'"
     if point.kind == "inputs":
         return "", "the models' inputs"
     if point.kind == "end":

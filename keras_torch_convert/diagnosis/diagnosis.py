@@ -344,7 +344,7 @@ class Diagnosis:
             if not any(point.call.number in behind for point in points):
                 best, patch = one, tried
                 break
-        divergence = describe_divergence(context, best, run.keras, self.modules)
+        divergence = describe_divergence(context, best, self.modules)
         return _Found(context, best, divergence, patch)
 
     def _ranked(self, found: list[_Found]) -> FirstDivergence | None:
@@ -492,8 +492,8 @@ class _Surroundings:
         inside = [calls[number] for number in call.children]
         producers = (list(point.after)
                      if point.kind == "before" else inside or around.producers(call))
-        parent = call if inside else calls[call.parent] if call.parent else None
-        parent = None if point.kind == "inputs" and not inside else parent
+        near = point.parent or (call if inside else calls[call.parent or 0])
+        parent = None if not near.number or (point.kind == "inputs" and not inside) else near
         return cls(point, around.request(point), parent, producers,
                    around.consumers(call)[:2], around.chain(call))
 

@@ -39,12 +39,14 @@ class DivergencePoint:
     `kind` is "layer" when the call's inputs agree and its output does not (nor does a call made
     inside it differ); "before" when its input has parted inside code of its parent, after the calls
     `after`; "inputs" when the models were given different inputs; "end" when all that the Keras
-    model computes agrees, but torch's output is another value.
+    model computes agrees, but torch's output is another value. `parent` is the call in whose code
+    the input of a point "before" was computed.
     """
 
     call: LayerCall
     kind: Literal["layer", "before", "inputs", "end"]
     after: tuple[LayerCall, ...] = ()
+    parent: LayerCall | None = None
 
 
 class TorchValues:
@@ -334,7 +336,10 @@ class Locator:
         """Return where a value came from that no call gave: calls before in the same parent that
         differ, else note that it is the parent's code itself.
         """
-        parent = self.keras.calls[call.parent] if call.parent is not None else None
+        parent = self._parent(call)
+        while parent is not None and any(distance(key, one) < SAME for one in parent.inputs):
+            # It was handed on from further out.
+            parent = self._parent(parent)
         if parent is None or any(distance(key, one) < SAME for one in self.keras.calls[0].inputs):
             points[call.number] = DivergencePoint(call, "inputs")
             return []
@@ -352,8 +357,12 @@ class Locator:
         producers = (self.producer(one, parent) for one in parent.inputs)
         from_outside = [one for one in producers if one is not None and self.bad_output(one)]
         if not from_outside:
-            points[call.number] = DivergencePoint(call, "before", tuple(before[-MAX_CALLS_BEFORE:]))
+            points[call.number] = DivergencePoint(call, "before", tuple(before[-MAX_CALLS_BEFORE:]),
+                                                  parent)
         return from_outside
+
+    def _parent(self, call: LayerCall) -> LayerCall | None:
+        return None if call.parent is None else self.keras.calls[call.parent]
 
     def _is_inside(self, call: LayerCall, parent: LayerCall) -> bool:
         while call.parent is not None:

@@ -189,7 +189,7 @@ class Neighborhood:
         """Return torch's operations without weights between what was agreed on last before a point
         and the next layer with weights.
         """
-        parent = self.keras.calls[point.call.parent or 0]
+        parent = point.parent or self.keras.calls[0]
         known = [call.outputs for call in point.after] or [parent.inputs]
         found = ([
             value.order for key in keys for value in self.locator.values.find(key, AGREES_BELOW)

@@ -524,12 +524,11 @@ class KerasPass(LayerTrials):
         match = Match(
             leaf, mapping, candidate.unit.display_name, BY_WHAT_FOLLOWS, 0.0, 0.0, len(possible),
             outputs_with(mapping, leaf, candidate.unit, self.trace_index)
-            if self.config.forced else candidate.unit.outputs)
+            if self.config.forced else candidate.unit.outputs, order=candidate.unit.order)
         if id(leaf.layer) in self.owners:
             everything = frozenset(variable.key for variable in leaf.variables)
             match = replace(match, output_distance=inf, without_effect=everything)
         self._take(match)
-        self.state.last_order = candidate.unit.order
         # What comes behind gets torch's own output, whichever of them it is, if torch shows it.
         alternatives = tuple(key for key, _ in left[1:]) if alike is None else ()
         self.state.choices.append(

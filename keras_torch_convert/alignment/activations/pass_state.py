@@ -38,7 +38,8 @@ class Match:
     are, how many candidates there were.
 
     `is_turned` says that its outputs are in another order than torch's, channels last.
-    `without_effect` are keys of variables on which no output depends.
+    `without_effect` are keys of variables on which no output depends. `order` is when the unit
+    appeared, 0 for a layer that is looked for by those inside.
     """
 
     layer: TargetLayer
@@ -51,6 +52,7 @@ class Match:
     outputs: tuple[Fingerprint, ...] = ()
     is_turned: bool = False
     without_effect: frozenset[str] = frozenset()
+    order: int = 0
 
     @property
     def is_tentative(self) -> bool:

@@ -80,7 +80,7 @@ class LayerTrials:
         tolerance, before, lookups = self.state.tolerance, self.state.mark(), self.search.lookups
         is_owner = id(leaf.layer) in self.owners
         match = Match(leaf, mapping, candidate.unit.display_name, TOLD_BY_BOTH, 0.0, 0.0, count,
-                      candidate.unit.outputs)
+                      candidate.unit.outputs, order=0 if is_owner else candidate.unit.order)
         self._take(match)
         parted = len(self.state.parted)
         self.depth += is_owner
@@ -107,7 +107,6 @@ class LayerTrials:
             )
             if not is_owner:
                 self.state.drift = apart
-                self.state.last_order = candidate.unit.order
             self.missed.pop(leaf.display_name, None)
             return output, True
         self.missed[leaf.display_name] = min(apart, self.missed.get(leaf.display_name, inf))
@@ -217,6 +216,7 @@ class LayerTrials:
                 for name in tensors_of(entry.expression):
                     self.state.used.setdefault(self.trace_index.tied[name][0],
                                                match.layer.display_name)
+        self.state.last_order = match.order or self.state.last_order
         self._settle(match)
 
     def _settle(self, match: Match) -> None:

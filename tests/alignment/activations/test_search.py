@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import keras
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import keras_torch_convert as ktc
+from keras_torch_convert.alignment.activations import search
 from keras_torch_convert.alignment.activations.branching import BranchPoint, next_exclusions
 
 from tests.helpers.running_pairs import (  # isort: skip
@@ -671,3 +673,22 @@ def test_a_head_that_is_not_run_gets_its_own_tensor_and_no_part_of_another() -> 
     assert sources(plan, model)["table/reverse_embeddings"] == ("head.weight",)
     doubts = {one.doubt for one in plan.assignments}
     assert any("paired by its shape alone" in doubt for doubt in doubts)
+
+
+def test_a_pass_that_begins_with_what_was_found_goes_on_behind_it(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a layer gets what torch never computed, the steps behind the last one are looked at:
+    from the first step on they would be too many.
+    """
+    one_pass, last_orders = search.one_pass, []
+
+    def twice(trace_index: Any, target: Any, call: Any, config: Any) -> Any:
+        state, finished = one_pass(trace_index, target, call, config)
+        again, _ = one_pass(trace_index, target, call, replace(config, presets=dict(state.matches)))
+        last_orders.append((state.last_order, again.last_order))
+        return state, finished
+
+    monkeypatch.setattr(search, "one_pass", twice)
+    ktc.align(torch_two_branches(), keras_two_branches(keras))
+    first, again = last_orders[0]
+    assert 0 < first == again

@@ -1,4 +1,4 @@
-"""Transposed convolutions that are cropped otherwise: the cause is named, and the advice works."""
+"""Maps that are padded, cropped and resized otherwise: the cause is named, and the advice works."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import torch
 from torch import nn
+from torch.nn import functional
 
 import keras_torch_convert as ktc
 from tests.helpers.small_models import randomized
@@ -71,3 +73,54 @@ def test_advice_about_aligned_corners_works() -> None:
                        keras_resized(lambda x: eval(f"{said[1]}, x)", {**names, "x": x}))).equal
     module[1].align_corners = False
     assert ktc.convert(module, keras_resized()).equal
+
+
+class Padded(keras.layers.Layer):  # type: ignore[misc]
+    """Keras code that hands its input on to a layer without weights."""
+    def __init__(self) -> None:
+        super().__init__(name="padded")
+        self.pad = keras.layers.ZeroPadding2D(1)
+        self.conv = keras.layers.Conv2D(8, 3, name="conv")
+
+    def call(self, x: Any) -> Any:
+        return self.conv(self.pad(x))
+
+
+class Calibrated(keras.layers.Layer):  # type: ignore[misc]
+    """Keras code between two layers that resizes in a layer of its own."""
+    def __init__(self, interpolation: str) -> None:
+        super().__init__(name="calibrated")
+        self.pool = keras.layers.AveragePooling2D(4)
+        self.down = keras.layers.Conv2D(8, 1, name="down")
+        self.up = keras.layers.UpSampling2D(4, interpolation=interpolation, name="up")
+        self.padded = Padded()
+
+    def call(self, x: Any) -> Any:
+        return self.padded(x * keras.ops.sigmoid(x + self.up(self.down(self.pool(x)))))
+
+
+class TorchCalibrated(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.down, self.conv = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1)
+        self.last = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        down = self.down(functional.avg_pool2d(x, 4))
+        up = functional.interpolate(down, scale_factor=4, mode="bilinear")
+        result: torch.Tensor = self.last(self.conv(x * torch.sigmoid(x + up)))
+        return result
+
+
+def test_a_step_whose_result_code_hands_on_to_a_layer_of_layers_is_named() -> None:
+    given = keras.Input((12, 12, 3))
+    x = Calibrated("nearest")(keras.layers.Conv2D(8, 3, padding="same")(given))
+    keras_model = keras.Model(given, keras.layers.Conv2D(2, 1)(x))
+    report = ktc.convert(randomized(TorchCalibrated()), keras_model, if_different="keep")
+    assert report.comparison is not None
+    found = report.comparison.first_divergence
+    assert found is not None
+    assert (found.kind, found.keras_layer) == ("interpolation", "calibrated/up")
+    assert len(found.differences) == 1
