@@ -91,24 +91,33 @@ class CodeCall:
     output: Array
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class NormCall:
+    """A call of a Keras norm: what goes in, in torch and in Keras, in the shape that comes out."""
+
+    name: str
+    given: tuple[Array, ...]
+    made: Array
+
+
 @dataclass(slots=True, eq=False)
 class DivergenceContext:
     """All that is known about one divergence point.
 
     Keras: `keras` are the values of the point's call; `producers` the calls that its input came
-    from, the nearest last; `consumers` the calls that take its output; `chain` calls without
-    weights that follow one another; `parent` the call around it. torch: `scope` is the use of the
-    layer's weights, `torch_inputs` what goes into it; `expected` are values that the output may
-    have to be, the likeliest first (for a point "before" a layer: that layer's input);
-    `next_inputs` what goes into the next torch layers with weights; `steps` the operations around,
-    `modules_here` the modules in which they run, `values` their results by order (0: the model's
-    inputs). Weights: `held` and `planned` are the layer's variables as they are and as torch's
-    values make them; `torch_weights` are torch's by role. `masks` are inputs of zeros and ones,
-    `patched` what layers inside the parent give in this run instead of their own output, by
-    identity, call by call; `weighted` are all those with weights; `passed_on` is what the calls
-    behind got
-    instead of the point's output. `nearest` is the distance of an array to
-    the nearest value of torch, by statistics.
+    from, the nearest last; `norms` the last norms before it; `consumers` the calls that take its
+    output; `chain` calls without weights that follow one another; `parent` the call around it.
+    torch: `scope` is the use of the layer's weights, `torch_inputs` what goes into it; `expected`
+    are values that the output may have to be, the likeliest first (for a point "before" a layer:
+    that layer's input); `next_inputs` what goes into the next torch layers with weights; `steps`
+    the operations around, `modules_here` the modules in which they run, `values` their results by
+    order (0: the model's inputs); `modules` all of torch, `keras_layers` those of Keras that hold
+    their weights, by path. Weights: `held` and `planned` are the layer's variables as they are and
+    as torch's values make them; `torch_weights` are torch's by role. `masks` are inputs of zeros
+    and ones, `patched` what layers inside the parent give in this run instead of their own output,
+    by identity, call by call; `weighted` are all those with weights; `passed_on` is what the calls
+    behind got instead of the point's output. `nearest` is the distance of an array to the nearest
+    value of torch, by statistics.
     """
 
     target: Target
@@ -117,6 +126,7 @@ class DivergenceContext:
     torch: TorchRun
     nearest: Callable[[Array], float]
     producers: list[tuple[LayerCall, Captured]] = field(default_factory=list)
+    norms: list[NormCall] = field(default_factory=list)
     consumers: list[tuple[LayerCall, Captured]] = field(default_factory=list)
     chain: list[tuple[LayerCall, Captured]] = field(default_factory=list)
     parent: tuple[LayerCall, Captured] | None = None
@@ -133,6 +143,8 @@ class DivergenceContext:
     patched: Mapping[int, Sequence[Array | None]] = field(default_factory=dict)
     weighted: Collection[int] = ()
     modules_here: Sequence[Any] = ()
+    modules: Mapping[str, Any] = field(default_factory=dict)
+    keras_layers: Mapping[str, str] = field(default_factory=dict)
     passed_on: Array | None = None
     values_around: list[Array] | None = None
     is_first: bool = False
@@ -381,11 +393,37 @@ class DivergenceContext:
             for array in self.values.get(step.order, ()):
                 yield step, array
 
+    def every_value(self) -> Iterator[tuple[Step, Array]]:
+        """Yield the values that were kept, what goes in here too, with the operations that gave
+        them.
+        """
+        by_order = {step.order: step for step in self.torch.steps}
+        yield from self.step_results()
+        here = {step.order for step in self.steps}
+        for order, arrays in self.values.items():
+            if order in by_order and order not in here:
+                yield from ((by_order[order], array) for array in arrays)
+
     def path_of_value(self, array: Array) -> str:
         """Return the torch module whose operation gave a value, "" when it is not known."""
         found = (
             step.path for step, value in self.step_results() if apart(value, array) < PROVEN_BELOW)
         return next(found, "")
+
+    def comes_from(self, step: Step, array: Array) -> bool:
+        """Whether torch's operation, or one shortly before it without weights, takes a value."""
+        by_order, key = {one.order: one for one in self.torch.steps}, fingerprint(array)
+        waiting, visited = [step], set[int]()
+        while waiting and len(visited) < MAX_STEPS_BACK:
+            one = waiting.pop(0)
+            if any(distance(value.key, key) < 1e-5 for value in one.inputs):
+                return True
+            visited.add(one.order)
+            waiting += [
+                by_order[value.order] for value in one.inputs if value.order not in visited
+                and value.order in by_order and not by_order[value.order].weights
+            ]
+        return False
 
     def steps_between(self) -> list[Step]:
         """Return torch's operations on the shortest way from a value that the Keras layer gets to

@@ -38,7 +38,9 @@ def describe_divergence(context: DivergenceContext, best: tuple[float, Hypothesi
     if hypothesis is None:
         return found
     cause = Cause(hypothesis.kind, hypothesis.cause, hypothesis.advice)
-    return with_cause(replace(found, keras_layer=hypothesis.at or layer), cause, best)
+    if hypothesis.at not in ("", layer):
+        found = replace(found, keras_layer=hypothesis.at, operation="")
+    return with_cause(found, cause, best)
 
 
 def in_torch(found: FirstDivergence, path: str, modules: Mapping[str, Any]) -> FirstDivergence:

@@ -29,7 +29,7 @@ from ..spec.target import Target
 from ..util.time_limit import DEFAULT_TIME_LIMIT, TimeLimit
 from .causes import hypotheses_of
 from .causes.weights import LayerWeights, WrongWeights
-from .context import Array, Cause, DivergenceContext, Hypothesis, replaced
+from .context import Array, Cause, DivergenceContext, Hypothesis, NormCall, replaced
 from .description import UNKNOWN, describe_divergence, difference_of_group, in_torch, with_cause
 from .locator import AGREES_BELOW, DivergencePoint, Locator, TorchValues
 from .neighborhood import Neighborhood, NeighborhoodRequest
@@ -271,8 +271,10 @@ class Diagnosis:
                     new = self._looked_at(context, run, torch_values)
                     if new.best is not None:
                         patched |= new.patch
+                        first_of_two = -1 if new.best[1].compare == "consumer" else 0
                         fixed |= {
-                            call.number for number in new.patch if number > context.call.number
+                            call.number
+                            for number in new.patch if number > context.call.number + first_of_two
                             for call in (run.keras.calls[number], *self._consumers(number, run))
                         }
                     found.append(new)
@@ -402,7 +404,7 @@ class Diagnosis:
             before = {}
             if hypothesis.given is not None and producer is not None and producer.leaf is None:
                 before = {producer.number: hypothesis.given}
-            if number in run.patched and number == call.number:
+            if number in run.patched and number == call.number and hypothesis.compare != "consumer":
                 return before | {number: run.patched[number]}
             if shapes and hypothesis.trial.shape == shapes[0]:
                 expected = context.expected if hypothesis.compare == "values" else []
@@ -453,17 +455,31 @@ class Diagnosis:
                 key in run.keras.calls[0].outputs for key in call.outputs))
         paths = dict.fromkeys(step.path for step in context.steps)
         context.modules_here = [self.modules[path] for path in paths if path in self.modules]
+        context.modules = self.modules
+        context.keras_layers = {
+            scope.path: run.keras.calls[number].display_name
+            for number, scope in self.scopes.items()
+        }
         context.expected = context.arrays_of(part.request.expected)
         context.next_inputs = context.arrays_of(part.request.next_inputs)
         if point.kind == "inputs":
             context.torch_inputs = list(context.values[0])
         elif scope is not None:
             context.torch_inputs = context.arrays_of(scope.inputs)
+        context.norms = [self._norm(context, one, captured[one.number]) for one in part.norms]
         if call.leaf is not None:
             context.held = self.weights.held(call.leaf)
             context.planned = self.weights.planned(call.leaf, scope)
             context.torch_weights = self.weights.by_role(scope)
         return context
+
+    def _norm(self, context: DivergenceContext, call: LayerCall, captured: Captured) -> NormCall:
+        """Return a call of a norm: Keras's own input is torch's only once all before it is."""
+        scope, made = self.scopes.get(call.number), captured.outputs[0]
+        theirs = context.arrays_of(scope.inputs[:1]) if scope is not None else []
+        given = [array for one in theirs for array in arranged(one, made.shape)]
+        given += [array for array in captured.inputs[:1] if array.shape == made.shape]
+        return NormCall(call.display_name, tuple(given), made)
 
     def _torch_values(self, orders: Sequence[int]) -> dict[int, list[Array]]:
         """Return torch's values that appear at some times, from another run; its inputs at 0."""
@@ -483,6 +499,7 @@ class _Surroundings:
     request: NeighborhoodRequest
     parent: LayerCall | None
     producers: list[LayerCall]
+    norms: list[LayerCall]
     consumers: list[LayerCall]
     chain: list[LayerCall]
 
@@ -494,14 +511,16 @@ class _Surroundings:
                      if point.kind == "before" else inside or around.producers(call))
         near = point.parent or (call if inside else calls[call.parent or 0])
         parent = None if not near.number or (point.kind == "inputs" and not inside) else near
-        return cls(point, around.request(point), parent, producers,
+        return cls(point, around.request(point), parent, producers, around.norms(point),
                    around.consumers(call)[:2], around.chain(call))
 
     @property
     def calls(self) -> list[LayerCall]:
         """The calls whose values are kept."""
         parent = [] if self.parent is None else [self.parent]
-        return [self.point.call, *self.producers, *self.consumers, *self.chain, *parent]
+        return [
+            self.point.call, *self.producers, *self.norms, *self.consumers, *self.chain, *parent
+        ]
 
 
 def _moved(before: Sequence[Array], after: Sequence[Array]) -> float:

@@ -20,6 +20,7 @@ DEPTH_BEFORE = 4
 MAX_KEPT = 40
 MAX_VISITED = 24
 MAX_CONSUMERS = 2
+MAX_NORMS = 4
 # An activation made of more steps than this is not recognized.
 MAX_CHAIN = 4
 SAME_STATISTICS = 1e-5
@@ -59,6 +60,17 @@ class Neighborhood:
                     if producer.leaf is None:
                         waiting.append((producer, depth + 1))
         return [found[number] for number in sorted(found)]
+
+    def norms(self, point: DivergencePoint) -> list[LayerCall]:
+        """Return the last norms that a point's sum may go around: called before it or inside."""
+        call = point.call
+        shapes = {*call.input_shapes, *call.output_shapes}
+        last = max((call.number, *call.children))
+        found = [
+            one for one in self.keras.calls[:last + 1]
+            if one is not call and is_norm(one) and one.output_shapes[0] in shapes
+        ]
+        return found[-MAX_NORMS:]
 
     def consumers(self, call: LayerCall) -> list[LayerCall]:
         """Return calls that take the output of `call`."""
@@ -116,8 +128,10 @@ class Neighborhood:
         if point.kind not in ("before", "end"):
             expected += [*self._possible_outputs(point.call, scope, outputs), *next_inputs]
         inputs = [value for step in steps for value in step.inputs]
-        orders = dict.fromkeys(
-            value.order for value in (*known, *expected, *next_inputs, *outputs, *inputs))
+        norms = [self.scopes[one.number] for one in self.norms(point) if one.number in self.scopes]
+        into_norms = [one.inputs[0] for one in norms if one.inputs]
+        orders = dict.fromkeys(value.order for value in (*known, *into_norms, *expected,
+                                                         *next_inputs, *outputs, *inputs))
         return NeighborhoodRequest(
             tuple(orders)[:MAX_KEPT], tuple(dict.fromkeys(expected)), tuple(next_inputs),
             tuple(dict.fromkeys(steps)))
@@ -203,6 +217,11 @@ class Neighborhood:
         return [
             step for step in self.torch.steps if first < step.order <= last and not step.weights
         ][:MAX_KEPT]
+
+
+def is_norm(call: LayerCall) -> bool:
+    """Whether a call is that of a normalization with weights."""
+    return call.leaf is not None and any("Norm" in name for name in call.class_names)
 
 
 def _near(first: Fingerprint, second: Fingerprint) -> bool:

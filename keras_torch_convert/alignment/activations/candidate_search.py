@@ -194,9 +194,14 @@ class CandidateSearch:
         free = self.free_for(unit.names, leaf)
         if len(free) > MOST_FREE_NAMES:
             return None
-        best = next(self.layer_mappings(free, leaf), None)
+        mappings = self.layer_mappings(free, leaf)
+        best = next(mappings, None)
         if best is None:
             return None
+        if len(best.torch_layers) > 1:
+            # A bias beside the kernel of its own layer comes before that of any other.
+            alike = [one for one in mappings if one.penalty // 10 <= best.penalty // 10]
+            best = min(best, *alike, best, key=lambda one: len(one.torch_layers))
         left_over = len(free) - len(best.names)
         gap = abs(unit.order - self.state.last_order)
         return Candidate(

@@ -41,6 +41,11 @@ class LayerMapping:
                 name for _, entry in self.entries for name in tensors_of(entry.expression)))
 
     @property
+    def torch_layers(self) -> frozenset[str]:
+        """The torch modules that own those weights."""
+        return frozenset(name.rpartition(".")[0] for name in self.names)
+
+    @property
     def cut(self) -> tuple[int, ...]:
         """Which part of its tensors it takes, () for all of them."""
         return next((entry.cut for _, entry in self.entries if entry.cut), ())

@@ -12,17 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from ..context import DivergenceContext, Hypothesis
-from . import (activations, attention, dropout, ends, norms, operations, order, probes, rope,
-               spatial, weights)
+from . import (activations, attention, dropout, ends, norm_position, norms, operations, order,
+               probes, rope, spatial, weights)
 
 Rule = Callable[[DivergenceContext], Iterator[Hypothesis]]
 
-RULES: tuple[Rule, ...] = (order.of_two_steps, weights.on_one_side, probes.hypotheses,
-                           norms.hypotheses, spatial.hypotheses, ends.softmax_only_in_keras,
-                           activations.idle_before, activations.of_the_layer, activations.of_cells,
-                           activations.of_several_calls, dropout.hypotheses,
-                           activations.inside_code, attention.hypotheses, rope.hypotheses,
-                           activations.before_the_layer, order.of_values, operations.hypotheses)
+RULES: tuple[Rule,
+             ...] = (order.of_two_steps, weights.on_one_side, probes.hypotheses, norms.hypotheses,
+                     spatial.hypotheses, ends.softmax_only_in_keras, activations.idle_before,
+                     activations.of_the_layer, activations.of_cells, activations.of_several_calls,
+                     dropout.hypotheses, activations.inside_code, norm_position.hypotheses,
+                     attention.hypotheses, rope.hypotheses, activations.before_the_layer,
+                     order.of_values, operations.hypotheses)
 
 
 def hypotheses_of(context: DivergenceContext) -> Iterator[Hypothesis]:

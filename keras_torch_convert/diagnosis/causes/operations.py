@@ -12,6 +12,7 @@ from ...comparison.arrays import apart, arranged
 from ...running.keras_calls import Captured
 from ..context import Array, Cause, DivergenceContext, Hypothesis
 from .common import bypass, linear, ratio_of
+from .norm_position import instead_of_norm
 from .order import JOIN_ALIKE, JOINS, OTHER_ORDER, same_values
 
 PREPARING = ("Rescaling", "Normalization", "Resizing", "CenterCrop")
@@ -193,7 +194,7 @@ def _missing_before_operation(context: DivergenceContext) -> Iterator[Hypothesis
     joins = [
         call.display_name for call, _ in context.producers if set(call.class_names) & set(JOINS)
     ]
-    for step, value in context.step_results():
+    for step, value in context.every_value():
         for array in arranged(value, given.shape):
             trial = context.run([array])
             # What the call leaves as it is may be what the call itself gives: it tells nothing
@@ -203,6 +204,10 @@ def _missing_before_operation(context: DivergenceContext) -> Iterator[Hypothesis
             if joins and step.name == "cat" and same_values(given, array):
                 yield Hypothesis("concat order", OTHER_ORDER, JOIN_ALIKE, trial, at=joins[-1],
                                  torch_at=step.path, given=array)
+                continue
+            other = instead_of_norm(context, step, trial, array)
+            if other is not None:
+                yield other
                 continue
             factor = ratio_of(array, given)
             if factor is not None:
@@ -215,8 +220,9 @@ def _missing_before_operation(context: DivergenceContext) -> Iterator[Hypothesis
             unused = _unused_join(context)
             where = (f"in the place of Keras layer '{unused}'"
                      if unused else f"before Keras layer '{context.name}'")
-            owner = (f" in layer '{step.path}', whose weights Keras has no layer for,"
-                     if step.weights else "")
+            held = context.keras_layers.get(step.path)
+            holder = "no Keras layer holds" if held is None else f"Keras layer '{held}' holds"
+            owner = (f" in layer '{step.path}', whose weights {holder}," if step.weights else "")
             cause = f"torch computes {step.name.strip('_')}{owner} {where}, Keras does not"
             yield Hypothesis("missing operation", cause, f"compute the same {where}", trial,
                              at=unused, torch_at=step.path, given=array)
