@@ -25,6 +25,8 @@ typedef struct {
     ptrdiff_t source_offset; /* from the given first element to the plan's, not zero when an axis
                                 was turned round */
     ptrdiff_t target_offset;
+    int source_is_far; /* 0 as made: to be set where the source lies outside the caches, while a
+                          target that is too small to be streamed past them lies within */
     ktc_axis row;
     int column_count;               /* 0 for a general plan of one axis */
     ktc_axis columns[KTC_MAX_NDIM]; /* fastest in the source first */

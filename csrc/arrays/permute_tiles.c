@@ -27,9 +27,9 @@ ktc_tiles_find(ktc_instruction_set set, ptrdiff_t item_size, ktc_tiles *tiles)
 
 #define DEFINE_PORTABLE_PANEL(name, type)                                                          \
     static void name(const char *source, ptrdiff_t row_stride, ptrdiff_t rows,                     \
-                     char *const *targets, ptrdiff_t columns, int is_far)                          \
+                     char *const *targets, ptrdiff_t columns, ptrdiff_t ahead)                     \
     {                                                                                              \
-        (void)is_far;                                                                              \
+        (void)ahead;                                                                               \
         const ptrdiff_t size = (ptrdiff_t)sizeof(type);                                            \
         for (ptrdiff_t row_next = 0; row_next < rows; row_next += PORTABLE_SIDE) {                 \
             ptrdiff_t row = row_next + PORTABLE_SIDE > rows ? rows - PORTABLE_SIDE : row_next;     \

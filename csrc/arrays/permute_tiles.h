@@ -13,10 +13,11 @@
 /* Copies `rows` x `columns` elements: element (row, column) at source + row * row_stride + column *
  * item_size goes to targets[column] + row * item_size. Both counts are at least one tile; what is
  * left over at the ends is covered by a last tile that overlaps the one before, so elements may be
- * written twice. All pointers of any alignment, borrowed. `is_far`: the source is expected outside
- * the caches, so that its next lines are worth asking for ahead. */
+ * written twice. All pointers of any alignment, borrowed. `ahead`: where the source is expected
+ * outside the caches, how many bytes behind each of its lines lies one to ask for meanwhile; else
+ * 0. */
 typedef void (*ktc_panel_copy)(const char *source, ptrdiff_t row_stride, ptrdiff_t rows,
-                               char *const *targets, ptrdiff_t columns, int is_far);
+                               char *const *targets, ptrdiff_t columns, ptrdiff_t ahead);
 
 /* Copies bytes past the caches: whole cache lines by streaming stores, the ends by plain ones. Any
  * alignment on both sides. */

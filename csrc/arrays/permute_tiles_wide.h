@@ -23,10 +23,6 @@
 #define LANES (KTC_WIDE_BYTES / 16)
 #define ROWS_OF_LANE(item_size) (16 / (item_size))
 
-/* How far ahead source lines are asked for: 128 to 384 bytes measured alike, 64 and 512 lost a
- * tenth. */
-#define PREFETCH_BYTES 256
-
 /* Transposes 4 x 4 elements of four bytes in each lane of four registers and stores them as four
  * columns. `is_streaming` is a constant wherever this is inlined, here and below. */
 KTC_WIDE_TARGET static inline void
@@ -106,13 +102,13 @@ KTC_WIDE_DEFINE_TILES(2)
 KTC_WIDE_DEFINE_TILES(4)
 KTC_WIDE_DEFINE_TILES(8)
 
-/* The next lines of some rows, into the second-level cache: those of rows a multiple of 4 KiB apart
- * would push one another out of the first. */
+/* A line of some rows, into the second-level cache: those of rows a multiple of 4 KiB apart would
+ * push one another out of the first. */
 KTC_WIDE_TARGET static inline void
 ktc_wide_prefetch(const char *source, ptrdiff_t row_stride, ptrdiff_t rows)
 {
     for (ptrdiff_t row = 0; row < rows; row++) {
-        _mm_prefetch(source + row * row_stride + PREFETCH_BYTES, _MM_HINT_T1);
+        _mm_prefetch(source + row * row_stride, _MM_HINT_T1);
     }
 }
 
@@ -155,7 +151,7 @@ KTC_WIDE_DEFINE_LINE(8)
  * lines in turn. */
 #define KTC_WIDE_DEFINE_PANEL(name, item_size, is_streaming)                                     \
     KTC_WIDE_TARGET static void name(const char *source, ptrdiff_t row_stride, ptrdiff_t rows,   \
-                                     char *const *targets, ptrdiff_t columns, int is_far)        \
+                                     char *const *targets, ptrdiff_t columns, ptrdiff_t ahead)   \
     {                                                                                            \
         const ptrdiff_t line = 64 / (item_size);                                                 \
         const ptrdiff_t narrow = 16 / (item_size);                                               \
@@ -167,8 +163,8 @@ KTC_WIDE_DEFINE_LINE(8)
                 const char *corner = source + row * row_stride + column * (item_size);           \
                 ptrdiff_t shift = row * (item_size);                                             \
                 if (is_whole) {                                                                  \
-                    if (is_far) {                                                                \
-                        ktc_wide_prefetch(corner, row_stride, line);                             \
+                    if (ahead != 0) {                                                            \
+                        ktc_wide_prefetch(corner + ahead, row_stride, line);                     \
                     }                                                                            \
                     ktc_wide_line_of_##item_size##_bytes(corner, row_stride, targets + column,   \
                                                          shift, line, is_streaming);             \

@@ -12,24 +12,27 @@
 #include "stream/positional.h"
 #include "stream/stream_box.h"
 
-/* Arrays from this size on are permuted straight from where they lie, mapped or not, in parts so
- * large that the kernel streams past the caches: read through a buffer they would have to be cut so
- * finely that each write took longer than its bytes (.21 to .3 of cp's speed against .9 to 1.1).
- * Below, a mapping loses to one read: a page fault costs more than the copy of a page. */
-#define LARGE_BYTES ((ptrdiff_t)4 << 20)
-#define LARGE_PART ((ptrdiff_t)8 << 20)
+/* Arrays from this size on are permuted straight from where they lie, mapped or not: to read them
+ * first took as long again. Below, a mapping loses: a page fault costs more than the copy of a
+ * page.
+ */
+#define LARGE_BYTES ((ptrdiff_t)1 << 20)
 
-/* What is permuted at a time of smaller ones: a second-level cache's worth. */
-#define SMALL_PART ((ptrdiff_t)1 << 20)
+/* What is permuted or moved at a time, and the most that one write takes: a part that stays in the
+ * second-level cache from its first line to its write, beside the source that streams through. With
+ * 1 MiB a part took a third longer, and with 8 MiB, streamed past the caches, half as long again.
+ */
+#define PART ((ptrdiff_t)1 << 19)
 
-/* What is only moved is both read and written in that cache. */
-#define MOVED_PART (SMALL_PART / 2)
+/* Where a part of that size would fall into short runs in the target, it is doubled until they have
+ * this many bytes, or it this size: writes of 64 KiB run at .7 of those of 1 MiB, of 16 KiB at .5.
+ */
+#define WRITTEN_RUN ((ptrdiff_t)1 << 16)
+#define LARGEST_PART ((ptrdiff_t)1 << 22)
 
-/* The most that one write takes: longer ones are sometimes half as fast. */
-#define WRITTEN_PART ((ptrdiff_t)1 << 20)
-
-/* Bytes of a run in the source that make a part worth taking: two cache lines. With more, the parts
- * of a vocabulary of 50,000 words have runs in the target that are too short. */
+/* Bytes of a run in the source that make a part worth taking: two cache lines, or twice as many
+ * where parts of up to twice the size hold them. With more, the parts of a vocabulary of 50,000
+ * words have runs in the target that are too short. */
 #define SOURCE_RUN 128
 
 /* Bytes of the target that are compared at a time. */
@@ -47,6 +50,7 @@ typedef struct {
     ktc_axes axes;
     ktc_box box;
     const char *memory; /* the array's first element, where it is read now */
+    int is_far;         /* not where it was read just before, so most likely outside the caches */
     char *part;         /* room for a part in the order of the target, or as it was read */
     ptrdiff_t room;
     char *wide; /* room for some of it in the wider type */
@@ -157,7 +161,7 @@ put_run(const work *current, const char *from, ptrdiff_t length, ptrdiff_t offse
 {
     ptrdiff_t growth = growth_of(current->source);
     int64_t position = current->target->position + offset * growth;
-    ptrdiff_t most = current->source->is_widened ? current->wide_room / growth : WRITTEN_PART;
+    ptrdiff_t most = current->source->is_widened ? current->wide_room / growth : PART;
     ktc_status status = KTC_OK;
     while (status == KTC_OK && length > 0) {
         ptrdiff_t count = smaller(length, most);
@@ -237,6 +241,7 @@ box_move(const work *current, ptrdiff_t source_offset, ptrdiff_t target_offset)
         ktc_permute_plan_make(current->axes.count, current->box.length, source_strides,
                               target_strides, current->source->item_size, &one.plan);
     if (status == KTC_OK) {
+        one.plan.source_is_far = current->is_far;
         status = ktc_guard_run(ktc_permutation_run, &one);
     }
     if (status == KTC_OK) {
@@ -263,13 +268,40 @@ box_step(work *current, const ktc_box *whole)
     return 0;
 }
 
-/* Moves all, in boxes of no more than `most` bytes. */
+/* Chooses boxes of no more than `room` bytes: the bytes of their runs in the target, or PTRDIFF_MAX
+ * when each box is one run. */
+static ptrdiff_t
+box_choose_within(work *current, ptrdiff_t room, ptrdiff_t source_run)
+{
+    ptrdiff_t item_size = current->source->item_size;
+    ktc_runs runs;
+    ktc_box_choose(&current->axes, item_size, smaller(current->room, room), source_run,
+                   &current->box);
+    ktc_box_find_runs(&current->axes, item_size, &current->box, &runs);
+    return runs.count == 0 ? PTRDIFF_MAX : runs.run * growth_of(current->source);
+}
+
+/* Chooses the boxes in which all is moved. */
+static void
+box_choose(work *current)
+{
+    for (ptrdiff_t room = PART; room <= 2 * PART; room *= 2) {
+        if (box_choose_within(current, room, 2 * SOURCE_RUN) == PTRDIFF_MAX) {
+            return;
+        }
+    }
+    ptrdiff_t room = PART;
+    while (box_choose_within(current, room, SOURCE_RUN) < WRITTEN_RUN && room < LARGEST_PART) {
+        room *= 2;
+    }
+}
+
+/* Moves all, box by box. */
 static ktc_status
-move_boxes(work *current, ptrdiff_t most)
+move_boxes(work *current)
 {
     ktc_status status;
-    ktc_box_choose(&current->axes, current->source->item_size, smaller(current->room, most),
-                   SOURCE_RUN, &current->box);
+    box_choose(current);
     const ktc_box whole = current->box;
     do {
         ptrdiff_t source_offset = 0;
@@ -288,7 +320,7 @@ static ktc_status
 move_straight(const work *current, ptrdiff_t bytes)
 {
     const ktc_stream_source *source = current->source;
-    ptrdiff_t most = smaller(current->room, MOVED_PART);
+    ptrdiff_t most = smaller(current->room, PART);
     /* What the system reads raises no signal. */
     int is_direct = current->put == put_written && !source->is_widened;
     ktc_status status = KTC_OK;
@@ -332,7 +364,7 @@ move_through_buffer(work *current, ktc_span span)
     current->memory = whole - span.low;
     current->part += (size + 63) / 64 * 64;
     current->room -= (size + 63) / 64 * 64;
-    return status == KTC_OK ? move_boxes(current, SMALL_PART) : status;
+    return status == KTC_OK ? move_boxes(current) : status;
 }
 
 static ktc_status
@@ -353,7 +385,7 @@ stream_run(const ktc_stream_source *source, const ktc_stream_target *target, ktc
         return status;
     }
     if (source->is_widened) {
-        current.wide_room = smaller(current.room / 2, WRITTEN_PART) / 64 * 64;
+        current.wide_room = smaller(current.room / 2, PART) / 64 * 64;
         current.room -= current.wide_room;
         current.wide = current.part + current.room;
     }
@@ -365,11 +397,12 @@ stream_run(const ktc_stream_source *source, const ktc_stream_target *target, ktc
         (current.axes.count == 1 && only->source_stride == source->item_size)) {
         return move_straight(&current, bytes);
     }
-    ptrdiff_t room_for_all = current.room - smaller(SMALL_PART, bytes) - 64;
+    ptrdiff_t room_for_all = current.room - smaller(PART, bytes) - 64;
     if (source->descriptor >= 0 && bytes < LARGE_BYTES && span.high - span.low <= room_for_all) {
         return move_through_buffer(&current, span);
     }
-    return move_boxes(&current, bytes < LARGE_BYTES ? SMALL_PART : LARGE_PART);
+    current.is_far = 1;
+    return move_boxes(&current);
 }
 
 ktc_status

@@ -19,9 +19,9 @@ from .. import _core
 from .mapped_memory import MappedMemory, cuts_noticed, in_memory, mapping_of
 
 # Room for a part of a large array, and for some of it in a wider type.
-BUFFER_BYTES = 9 * 2**20
+BUFFER_BYTES = 5 * 2**20
 # Arrays from this size on are read straight from their mapping, whose pages are given back.
-LARGE_BYTES = 4 * 2**20
+LARGE_BYTES = 2**20
 # Larger arrays whose axes move go through memory of this size: the parts of a mapping that their
 # order of axes jumps through would all count as memory of this process.
 STAGED_BYTES = 64 * 2**20
