@@ -17,6 +17,7 @@ from ..comparison.arrays import apart, arranged, channels_last
 from ..comparison.divergence import Difference, FirstDivergence
 from ..comparison.measurement import reference_of
 from ..comparison.outputs import difference_of
+from ..errors import PredictionError
 from ..plan.plan import Plan
 from ..running.fingerprint import distance, fingerprint
 from ..running.keras_calls import Captured, KerasRun, LayerCall, Patch, run_keras_calls
@@ -32,7 +33,7 @@ from .causes.weights import LayerWeights, WrongWeights
 from .context import Array, Cause, DivergenceContext, Hypothesis, NormCall, replaced
 from .description import UNKNOWN, describe_divergence, difference_of_group, in_torch, with_cause
 from .locator import AGREES_BELOW, DivergencePoint, Locator, TorchValues
-from .neighborhood import Neighborhood, NeighborhoodRequest
+from .neighborhood import CallsAround, Neighborhood
 from .scopes import TorchScope, names_by_layer, scope_of
 from .teacher import EXACT_BELOW, TeacherForcing, is_activation, most_alike, possible_outputs
 
@@ -396,7 +397,8 @@ class Diagnosis:
         those are known, else that of the cause; empty when there are none.
         """
         point, call = context.point, context.call
-        if best is not None and point.kind == "layer" and not best[1].is_inside:
+        is_output = best is not None and (point.kind == "layer" or best[1].compare == "statistics")
+        if best is not None and is_output and not best[1].is_inside:
             hypothesis = best[1]
             number = call.number if hypothesis.output_of is None else hypothesis.output_of
             shapes = run.keras.calls[number].output_shapes
@@ -406,15 +408,36 @@ class Diagnosis:
                 before = {producer.number: hypothesis.given}
             if number in run.patched and number == call.number and hypothesis.compare != "consumer":
                 return before | {number: run.patched[number]}
-            if shapes and hypothesis.trial.shape == shapes[0]:
-                expected = context.expected if hypothesis.compare == "values" else []
-                theirs = _nearest(hypothesis.trial, expected)
-                return before | {number: hypothesis.trial if theirs is None else theirs}
+            expected = context.expected if hypothesis.compare == "values" else []
+            theirs = _nearest(hypothesis.trial, expected)
+            patch = before | {number: hypothesis.trial if theirs is None else theirs}
+            if shapes and (hypothesis.trial.shape == shapes[0]
+                           or self._goes_on_with(patch, hypothesis.trial, shapes[0])):
+                return patch
         if point.kind in ("inputs", "end"):
             return {}
         # Behind the point, where it is known what torch has: the next layers with weights.
-        layers = [call] if call.number in self.scopes else self._around(run).next_layers(call)
+        if best is not None and call.number in self.scopes and call.number not in run.patched:
+            # What its activation made of it was not known before the cause was.
+            own = most_alike(context.expected[:1], context.keras.outputs[0])
+            return {} if own is None else {call.number: own}
+        around = self._around(run)
+        layers = [call] if call.number in self.scopes else (around.next_layers(call)
+                                                            or around.later_inside(call))
         return {one.number: run.patched[one.number] for one in layers if one.number in run.patched}
+
+    def _goes_on_with(self, patch: Mapping[int, Array], trial: Array, shape: tuple[int,
+                                                                                   ...]) -> bool:
+        """Whether the model runs on with a map of another height in the place of an output."""
+        if len(shape) < 3 or (trial.ndim, trial.shape[-1]) != (len(shape), shape[-1]):
+            return False
+        try:
+            with self.inputs.blamed("the Keras model"):
+                self._outputs(patch)
+        except PredictionError:
+            # The layers behind are built for one size.
+            return False
+        return True
 
     def _around(self, run: ForcedRun) -> Neighborhood:
         return Neighborhood(run.keras, self.torch, self.scopes, run.locator)
@@ -426,36 +449,40 @@ class Diagnosis:
                  run: ForcedRun) -> Iterator[DivergenceContext]:
         """Yield what both models have at some points, from one more run of each."""
         around = self._around(run)
-        parts = [_Surroundings.of(point, around) for point in points]
+        parts = [CallsAround.of(point, around) for point in points]
         values = self._torch_values([order for one in parts for order in one.request.orders])
         wanted = [call.number for one in parts for call in one.calls]
         captured = self._run_keras(_given(run.patched), wanted).captured
         for one in parts:
             yield self._context(one, run, values, captured)
 
-    def _context(self, part: _Surroundings, run: ForcedRun, values: Mapping[int, Sequence[Array]],
+    def _context(self, part: CallsAround, run: ForcedRun, values: Mapping[int, Sequence[Array]],
                  captured: Mapping[int, Captured]) -> DivergenceContext:
         point, call, parent = part.point, part.point.call, part.parent
         scope, keras = self.scopes.get(call.number), captured[call.number]
+        if point.kind != "end":
+            # What goes on from the last layer is torch's.
+            keras = replace(keras, outputs=keras.own)
         orders = {0, *part.request.orders}
 
         def pairs(calls: Iterable[LayerCall]) -> list[tuple[LayerCall, Captured]]:
             return [(one, captured[one.number]) for one in calls]
 
         context = DivergenceContext(
-            self.target, point, replace(keras, outputs=keras.own), self.torch,
+            self.target, point, keras, self.torch,
             lambda array: self.values.nearest(fingerprint(array)), producers=pairs(
                 part.producers), consumers=pairs(part.consumers), chain=pairs(part.chain),
             parent=(parent, captured[parent.number]) if parent else None, scope=scope, steps=list(
                 part.request.steps), values={
                     order: arrays for order, arrays in values.items() if order in orders
-                }, passed_on=next(iter(keras.outputs), None), masks=self.masks,
+                }, passed_on=next(iter(captured[call.number].outputs), None), masks=self.masks,
             patched=_patched_inside(run, parent, call) if parent else {}, is_first=call.number
             <= min(self.scopes, default=call.number), is_last=any(
                 key in run.keras.calls[0].outputs for key in call.outputs))
         paths = dict.fromkeys(step.path for step in context.steps)
         context.modules_here = [self.modules[path] for path in paths if path in self.modules]
         context.modules = self.modules
+        context.weighted = {id(one.layer) for one in run.keras.calls if one.leaf is not None}
         context.keras_layers = {
             scope.path: run.keras.calls[number].display_name
             for number, scope in self.scopes.items()
@@ -489,38 +516,6 @@ class Diagnosis:
         }
         values[0] = [np.asarray(array) for array in eager_arrays(self.inputs.torch_inputs)]
         return values
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Surroundings:
-    """The calls around a point, and what is asked of torch's run for it."""
-
-    point: DivergencePoint
-    request: NeighborhoodRequest
-    parent: LayerCall | None
-    producers: list[LayerCall]
-    norms: list[LayerCall]
-    consumers: list[LayerCall]
-    chain: list[LayerCall]
-
-    @classmethod
-    def of(cls, point: DivergencePoint, around: Neighborhood) -> _Surroundings:
-        call, calls = point.call, around.keras.calls
-        inside = [calls[number] for number in call.children]
-        producers = (list(point.after)
-                     if point.kind == "before" else inside or around.producers(call))
-        near = point.parent or (call if inside else calls[call.parent or 0])
-        parent = None if not near.number or (point.kind == "inputs" and not inside) else near
-        return cls(point, around.request(point), parent, producers, around.norms(point),
-                   around.consumers(call)[:2], around.chain(call))
-
-    @property
-    def calls(self) -> list[LayerCall]:
-        """The calls whose values are kept."""
-        parent = [] if self.parent is None else [self.parent]
-        return [
-            self.point.call, *self.producers, *self.norms, *self.consumers, *self.chain, *parent
-        ]
 
 
 def _moved(before: Sequence[Array], after: Sequence[Array]) -> float:

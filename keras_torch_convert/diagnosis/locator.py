@@ -325,8 +325,7 @@ class Locator:
         innermost that does.
         """
         for calls in (self.leaves, self.containers) if call.children else ():
-            inside = [one for one in calls if self._is_inside(one, call)]
-            differing = [one for one in inside if self.bad_output(one)]
+            differing = self._to_be_looked_at(calls, call)
             if differing:
                 return differing[-1]
         return None
@@ -345,13 +344,9 @@ class Locator:
             return []
         before = [
             other for other in self.leaves
-            if parent.number < other.number < call.number and self._is_inside(other, parent)
+            if other.number < call.number and self._is_inside(other, parent)
         ]
-        last = max((one.number for one in self.patched if one.number < call.number), default=0)
-        differing = [
-            other for other in before if (other.number > last or other.number not in self.looked_at)
-            and self.bad_output(other)
-        ]
+        differing = self._to_be_looked_at(before, parent)
         if differing:
             return differing[-1:]
         producers = (self.producer(one, parent) for one in parent.inputs)
@@ -360,6 +355,21 @@ class Locator:
             points[call.number] = DivergencePoint(call, "before", tuple(before[-MAX_CALLS_BEFORE:]),
                                                   parent)
         return from_outside
+
+    def _to_be_looked_at(self, calls: list[LayerCall], around: LayerCall) -> list[LayerCall]:
+        """Return those of the calls inside one that differ, unless they were looked at and torch's
+        values stand behind them.
+        """
+        inside = [one for one in calls if self._is_inside(one, around)]
+        first, after = inside[:1], inside[-1:]
+        last = max(
+            (one.number
+             for one in self.patched if first and first[0].number <= one.number <= after[0].number),
+            default=0)
+        return [
+            one for one in inside
+            if (one.number > last or one.number not in self.looked_at) and self.bad_output(one)
+        ]
 
     def _parent(self, call: LayerCall) -> LayerCall | None:
         return None if call.parent is None else self.keras.calls[call.parent]

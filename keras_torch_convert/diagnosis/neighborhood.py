@@ -110,7 +110,7 @@ class Neighborhood:
                 waiting += self.consumers(one)
         return found[:MAX_CONSUMERS]
 
-    def _later_inside(self, call: LayerCall) -> list[LayerCall]:
+    def later_inside(self, call: LayerCall) -> list[LayerCall]:
         """Return the next call of a layer with weights that the same layer makes."""
         around = self.keras.calls[call.parent].children if call.parent else []
         later = (self.keras.calls[one] for one in around if one > call.number)
@@ -157,7 +157,7 @@ class Neighborhood:
             for value in self.locator.values.find(key, tolerance)
         ]
         steps = self._steps_behind(taken, set())
-        for one in self.next_layers(point.call) or self._later_inside(point.call):
+        for one in self.next_layers(point.call) or self.later_inside(point.call):
             steps += self._steps_before(self.scopes[one.number].inputs, most=4)
         return taken, [], steps
 
@@ -217,6 +217,39 @@ class Neighborhood:
         return [
             step for step in self.torch.steps if first < step.order <= last and not step.weights
         ][:MAX_KEPT]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CallsAround:
+    """The calls around a point, and what is asked of torch's run for it."""
+
+    point: DivergencePoint
+    request: NeighborhoodRequest
+    parent: LayerCall | None
+    producers: list[LayerCall]
+    norms: list[LayerCall]
+    consumers: list[LayerCall]
+    chain: list[LayerCall]
+
+    @classmethod
+    def of(cls, point: DivergencePoint, around: Neighborhood) -> CallsAround:
+        """Return what stands around a point."""
+        call, calls = point.call, around.keras.calls
+        inside = [calls[number] for number in call.children]
+        producers = (list(point.after)
+                     if point.kind == "before" else inside or around.producers(call))
+        near = point.parent or (call if inside else calls[call.parent or 0])
+        parent = None if not near.number or (point.kind == "inputs" and not inside) else near
+        return cls(point, around.request(point), parent, producers, around.norms(point),
+                   around.consumers(call)[:2], around.chain(call))
+
+    @property
+    def calls(self) -> list[LayerCall]:
+        """The calls whose values are kept."""
+        parent = [] if self.parent is None else [self.parent]
+        return [
+            self.point.call, *self.producers, *self.norms, *self.consumers, *self.chain, *parent
+        ]
 
 
 def is_norm(call: LayerCall) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import keras_torch_convert as ktc
+from tests.helpers.align_seeded import run
 from tests.helpers.fault_pairs import convolutions, decoder, maps, transformer
 from tests.helpers.faults import Fault, Pair, Seeded, every_fault, verdict
 from tests.helpers.small_models import same_values, values
@@ -117,6 +118,34 @@ def test_several_faults_are_all_named_in_one_run(name: str) -> None:
     assert found.keras_layer in found.differences[0].keras_layers
     assert all(one.cause in str(found) and one.advice in str(found) for one in found.differences)
     assert len(found.to_dict()["differences"]) == len(found.causes()) == len(found.differences)
+
+
+TOGETHER = {
+    "behind a map of another size":
+        ("maps", ("ceil mode of pooling", 0), ("torch Tanh is Softsign()", 0),
+         ("interpolation in torch", 0)),
+    "of one softmax": ("transformer", ("scale of Keras's attention", 1),
+                       ("axis of a softmax in Keras", 1), ("Keras gelu is gelu tanh", 1)),
+    "inside a block and at its end":
+        ("decoder", ("axis of a softmax in Keras", 0), ("output of a layer scaled in torch", 6),
+         ("activation that only torch has", 3)), "at the very end":
+             ("decoder", ("Keras silu is linear", 1), ("activation that only torch has", 4)),
+    "of a layer behind another": ("decoder", ("epsilon of Keras LayerNormalization", 0),
+                                  ("activation that only Keras has", 2)),
+}
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_faults_that_would_hide_each_other_are_all_named(name: str) -> None:
+    maker, *seeds = TOGETHER[name]
+    pair = MAKERS[maker](keras)
+    faults = [(FAULTS[fault], FAULTS[fault].put(pair, FAULTS[fault].places(pair)[number]))
+              for fault, number in seeds]
+    outcome = run(pair, faults)
+    assert all(outcome.named), outcome.said
+    assert not outcome.wrong
+    assert not outcome.wrong_causes
+    assert not outcome.is_headline_unknown
 
 
 def test_a_small_difference_before_a_large_one_is_not_the_headline() -> None:

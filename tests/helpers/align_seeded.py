@@ -62,6 +62,7 @@ class Outcome:
     named: list[bool] = field(default_factory=list)
     wrong_causes: list[str] = field(default_factory=list)
     refused: str = ""
+    is_headline_unknown: bool = False
     said: str = ""
 
 
@@ -111,6 +112,7 @@ def run(pair: Pair, faults: list[tuple[Fault, Seeded]]) -> Outcome:
     divergence = None if comparison is None else comparison.first_divergence
     differences = () if divergence is None else divergence.differences
     outcome.said = str(divergence)
+    outcome.is_headline_unknown = divergence is not None and not divergence.kind
     explained = set()
     for fault, seeded in faults:
         hits = {number for number, one in enumerate(differences) if names(one, fault, seeded)}
@@ -186,6 +188,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=60)
+    parser.add_argument("--least", type=int, default=1)
     parser.add_argument("--most", type=int, default=4)
     parser.add_argument("--only", type=int)
     arguments = parser.parse_args()
@@ -202,8 +205,9 @@ def main() -> int:
             continue
         generator = random.Random(f"{arguments.seed} {number}")
         maker = makers[number % len(makers)]
-        pair, faults = seeded_pair(lambda make=maker: make(keras),
-                                   1 + number // len(makers) % arguments.most, generator)
+        more = number // len(makers) % (arguments.most - arguments.least + 1)
+        pair, faults = seeded_pair(lambda make=maker: make(keras), arguments.least + more,
+                                   generator)
         start = time.process_time()
         outcome = run(pair, faults)
         outcomes.append(outcome)
@@ -222,7 +226,8 @@ def main() -> int:
     passes = [one.passes for one in outcomes if not one.refused]
     print(f"layers right: {right} of {right + wrong}; wrongly proven: "
           f"{sum(len(one.wrong_proven) for one in outcomes)}; faults named: {sum(named)} of "
-          f"{len(named)}; wrong causes: {sum(len(one.wrong_causes) for one in outcomes)}; passes: "
+          f"{len(named)}; wrong causes: {sum(len(one.wrong_causes) for one in outcomes)}; unknown "
+          f"headlines: {sum(one.is_headline_unknown for one in outcomes)}; passes: "
           f"median {statistics.median(passes)}, at most {max(passes)}; refused: "
           f"{sum(bool(one.refused) for one in outcomes)}")
     return 0

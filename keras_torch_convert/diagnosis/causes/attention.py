@@ -32,7 +32,7 @@ Fields = Callable[[Array], Iterator[dict[str, Any]]]
 
 def hypotheses(context: DivergenceContext) -> Iterator[Hypothesis]:
     """Give the softmax of Keras what torch's gives, or the layer around what torch's heads give."""
-    if context.point.kind == "before":
+    if context.point.kind == "before" or context.call.children:
         yield from _scaled_inside(context)
     if context.has_weights and context.point.kind != "before":
         return
@@ -67,7 +67,8 @@ class Scores:
     """What goes into one softmax, (batch, heads, queries, keys).
 
     `scores` are before a soft cap of `cap`, `left_out` is true where a mask is; `query`, `key` and
-    `value` are (batch, heads, positions, width) where they are known, `path` torch's module.
+    `value` are (batch, heads, positions, width) where they are known, `path` torch's module, `axis`
+    the one over which the softmax goes, `layer` the Keras layer that it is, "" in code.
     """
 
     scores: Array
@@ -77,6 +78,8 @@ class Scores:
     key: Array | None = None
     value: Array | None = None
     path: str | None = None
+    axis: int = -1
+    layer: str = ""
 
     @property
     def probabilities(self) -> Array:
@@ -92,10 +95,19 @@ class Scores:
         return np.asarray(np.swapaxes(self.probabilities @ self.value, 1, 2), np.float32)
 
 
-def softmax(scores: Array) -> Array:
-    """Return the softmax over the last axis, in float64."""
-    powers = np.exp(scores.astype(np.float64) - scores.max(-1, keepdims=True))
-    return np.asarray(powers / powers.sum(-1, keepdims=True))
+def softmax(scores: Array, axis: int = -1) -> Array:
+    """Return the softmax over an axis, in float64."""
+    powers = np.exp(scores.astype(np.float64) - scores.max(axis, keepdims=True))
+    return np.asarray(powers / powers.sum(axis, keepdims=True))
+
+
+def axis_of(given: Array, output: Array) -> int | None:
+    """Return the axis over which a softmax went, the last one first; None when none did."""
+    if given.shape != output.shape or output.dtype.kind != "f" or output.ndim < 3:
+        return None
+    axes = (-1, *range(output.ndim - 1))
+    return next((axis for axis in axes if np.allclose(softmax(given, axis), output, atol=1e-5)),
+                None)
 
 
 def is_distribution(array: Array) -> bool:
@@ -228,8 +240,12 @@ def _of_keras(context: DivergenceContext) -> Iterator[tuple[Scores, Fields]]:
             if code.name == "dot_product_attention":
                 ours = _of_function(code)
             elif code.name == "softmax" and code.inputs:
+                layers = (call.display_name
+                          for call, captured in (*context.producers, (context.call, context.keras))
+                          for array in captured.outputs[:1] if np.array_equal(array, code.output))
                 ours = _of_softmax(calls[:code.number], calls[code.number + 1:], code.inputs[0],
                                    code.output)
+                ours = ours and replace(ours, layer=next(layers, ""))
             if ours is not None:
                 yield ours, partial(_in_code, context, code, ours)
         if not any(code.name in ("softmax", "dot_product_attention") for code in calls):
@@ -250,7 +266,7 @@ def _of_softmax_layers(context: DivergenceContext,
                        calls: Sequence[CodeCall]) -> Iterator[tuple[Scores, Fields]]:
     """Yield what goes into layers that are a softmax, with the products in the code around."""
     for call, captured in (*context.producers, (context.call, context.keras)):
-        if captured.inputs and captured.outputs and is_distribution(captured.outputs[0]):
+        if captured.inputs and captured.outputs:
             given, output = captured.inputs[0], captured.outputs[0]
             scores = [
                 code.number
@@ -259,6 +275,7 @@ def _of_softmax_layers(context: DivergenceContext,
             behind = scores[-1] + 1 if scores else 0
             ours = _of_softmax(calls[:behind], calls[behind:], given, output)
             if ours is not None:
+                ours = replace(ours, layer=call.display_name)
                 yield ours, partial(_behind, context, call.layer, output)
 
 
@@ -310,9 +327,10 @@ def _of_softmax(before: Sequence[CodeCall], behind: Sequence[CodeCall], given: A
     """Return what goes into a softmax, with the cap and the product before it, and the value behind
     it.
     """
-    if not is_distribution(output):
+    axis = -1 if is_distribution(output) else axis_of(given, output)
+    if axis is None:
         return None
-    known = of_probabilities(output)
+    known = replace(of_probabilities(output), axis=axis)
     given = given.reshape(known.scores.shape).astype(np.float64)
     left_out = given < LEFT_OUT
     known = replace(known, scores=np.where(left_out, 0, given), left_out=left_out)
@@ -391,10 +409,15 @@ def _of_scores(ours: Scores, theirs: Scores, put: Fields,
     causes = [*before, *_said(ours, theirs, factor)]
     fixed = replace(ours, scores=factor * ours.scores, left_out=theirs.left_out, cap=theirs.cap)
     for one in put(fixed.probabilities) if causes else ():
-        yield Hypothesis(*causes[0], **one, torch_at=theirs.path, others=tuple(causes[1:]))
+        at = ours.layer if ours.axis != theirs.axis else ""
+        yield Hypothesis(*causes[0], **one, at=at, torch_at=theirs.path, others=tuple(causes[1:]))
 
 
 def _said(ours: Scores, theirs: Scores, factor: float) -> Iterator[Cause]:
+    if ours.axis != theirs.axis:
+        yield Cause(
+            "softmax axis", f"Keras computes the softmax over axis {ours.axis}, torch over "
+            f"axis {theirs.axis}", f"compute it over axis {theirs.axis} in Keras")
     if bool((ours.left_out != theirs.left_out).any()):
         yield _of_masks(ours.left_out, theirs.left_out)
     if ours.cap != theirs.cap and not (ours.cap and theirs.cap
