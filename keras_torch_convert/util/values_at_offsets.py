@@ -19,7 +19,7 @@ from .. import _core
 from .mapped_memory import MappedMemory, cuts_noticed, in_memory, mapping_of
 
 # Room for a part of a large array, and for some of it in a wider type.
-BUFFER_BYTES = 5 * 2**20
+BUFFER_BYTES = 9 * 2**20
 # Arrays from this size on are read straight from their mapping, whose pages are given back.
 LARGE_BYTES = 2**20
 # Larger arrays whose axes move go through memory of this size: the parts of a mapping that their

@@ -287,12 +287,14 @@ read_cut_mappings(void *context)
     int source_file = open_temporary();
     int target_file = open_temporary();
     char *mapped = cut_mapping(source_file);
-    char *buffer = aligned_alloc(64, 1 << 20);
+    /* Room for one thread, and for two. */
+    const ptrdiff_t sizes[] = {1 << 20, 9 << 20};
+    char *buffer = aligned_alloc(64, 9 << 20);
     ptrdiff_t told = 0;
     (void)context;
     for (int round = 0; round < 50; round++) {
         ktc_stream stream = {.buffer = buffer,
-                             .size = 1 << 20,
+                             .size = sizes[round % 2],
                              .set = ktc_instruction_set_best(),
                              .step = count_step,
                              .context = &told};

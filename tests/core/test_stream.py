@@ -4,6 +4,7 @@ the place; holds_values sees any flipped bit.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -201,6 +202,38 @@ def test_what_step_raises_ends_the_writing(target: int) -> None:
         _core.write_values(np.zeros((100, 100)), None, (target, 0), np.empty(1024, np.uint8), step,
                            None)
     assert len(steps) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full device is Linux's")
+@pytest.mark.parametrize("perm", [(0, 1), (1, 0)])
+def test_a_full_disk_ends_the_writing_of_both_threads(perm: tuple[int, ...],
+                                                      mapping: MappedMemory) -> None:
+    values = np.ndarray((1024, 512), "f4", mapping).transpose(perm)
+    origin, steps = (mapping.descriptor, mapping.address), list[int]()
+    with open("/dev/full", "r+b",
+              buffering=0) as full, pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        _core.write_values(values, origin, (full.fileno(), 0), np.empty(9 * 2**20, np.uint8),
+                           steps.append, None)
+    assert steps == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux lists the threads")
+def test_a_second_thread_ends_before_anybody_is_told(target: int, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(80 * 2**20))
+    mapping = MappedFile.open(tmp_path / "large").data
+    values = np.ndarray((4096, 5120), "f4", mapping).T
+    threads: list[int] = []
+
+    def step(count: int) -> None:
+        threads.append(len(os.listdir("/proc/self/task")))
+        if len(threads) == 2:
+            raise LookupError
+
+    before = len(os.listdir("/proc/self/task"))
+    with pytest.raises(LookupError):
+        _core.write_values(values, (mapping.descriptor, mapping.address), (target, 0),
+                           np.empty(9 * 2**20, np.uint8), step, None)
+    assert threads == [before, before]
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals to threads are POSIX")

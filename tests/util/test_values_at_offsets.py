@@ -118,7 +118,9 @@ def test_a_file_that_was_cut_is_an_error_with_both_sizes(stream: ValueStream, tm
 @pytest.mark.parametrize("form", ["permuted", "straight", "widened"])
 def test_a_file_that_is_cut_between_two_parts_is_an_error(stream: ValueStream, tmp_path: Path,
                                                           form: str) -> None:
-    values = np.ones((4, SIDE, SIDE), np.float16 if form == "widened" else np.float32)
+    # More than two threads do before the caller is told.
+    values = (np.ones((8, SIDE, SIDE), np.float16) if form == "widened" else np.ones(
+        (4, SIDE, SIDE), np.float32))
     mapping = mapped(tmp_path / "source", values)
     view = np.ndarray(values.shape, values.dtype, mapping)
     given = {"permuted": view.T, "straight": view, "widened": Widened(view.T, "float16")}[form]
