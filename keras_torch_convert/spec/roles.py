@@ -15,7 +15,8 @@ _ROLES = {
     "main": ("weight", "kernel", "depthwise_kernel", "pointwise_kernel", "gamma", "scale",
              "embeddings", "alpha"), "offset": ("bias", "beta"), "gain": ("gain",),
     "mean": ("running_mean", "moving_mean", "mean"),
-    "variance": ("running_var", "moving_var", "moving_variance", "variance", "var")
+    "variance": ("running_var", "moving_var", "moving_variance", "variance", "var"), "height":
+        ("height_rel", "r_height"), "width": ("width_rel", "r_width")
 }
 _ROLE_OF_NAME = {name: role for role, names in _ROLES.items() for name in names}
 _RANK_OF_ROLE = {role: rank for rank, role in enumerate(_ROLES)}

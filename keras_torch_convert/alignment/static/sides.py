@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,12 +18,15 @@ from ...spec.roles import is_position_table, role_of
 from ...spec.source import Source, SourceTensor
 from ...spec.target import Target, TargetLayer
 from ..hints import Hints, belongs, check_hints, names_for_hints
+from ..names import words_of
 from ..regrouping import single_cells
-from .fused import in_parts, put_together
+from .fused import Fit, in_parts, put_together
 
 Signature = tuple[object, ...]
 # So many matrices that are not square must tell that all count their inputs first.
 _MATRICES_THAT_TELL = 2
+# Words of the names of output layers: lm_head, embed_out, decoder.
+_OUTPUTS = frozenset(("head", "output", "decoder"))
 
 
 @dataclass(slots=True)
@@ -47,6 +50,9 @@ class Fits:
 
 
 def _fits(torch_layer: TorchLayer, layer: TargetLayer) -> bool:
+    # The table of tokens may have the same shape: only the name tells them apart.
+    if layer.variables[0].name == "reverse_embeddings" and not _is_output(torch_layer):
+        return False
     largest = max(variable.size for variable in layer.variables)
     if all(tensor.size != largest for tensor in torch_layer.tensors):
         return False
@@ -55,6 +61,12 @@ def _fits(torch_layer: TorchLayer, layer: TargetLayer) -> bool:
     except TransferError:
         return False
     return len(torch_layer.tensors) == 1 or not _by_order_alone(assignments, layer)
+
+
+def _is_output(torch_layer: TorchLayer) -> bool:
+    """Return whether a name says that the layer makes a model's outputs."""
+    module = torch_layer.tensors[0].name.rpartition(".")[0]
+    return not _OUTPUTS.isdisjoint(words_of(last_part(module)))
 
 
 def _by_order_alone(assignments: Sequence[Assignment], layer: TargetLayer) -> bool:
@@ -76,9 +88,9 @@ def _tells_role(name: str) -> bool:
 
 def _signature_of_torch(torch_layer: TorchLayer) -> Signature:
     """Return what the rules look at in a torch layer."""
-    return tuple(
-        (last_part(tensor.name), tensor.shape, tensor.dtype, is_position_table(tensor.name))
-        for tensor in torch_layer.tensors)
+    tensors = ((last_part(tensor.name), tensor.shape, tensor.dtype, is_position_table(tensor.name))
+               for tensor in torch_layer.tensors)
+    return (_is_output(torch_layer), *tensors)
 
 
 def _signature_of_keras(layer: TargetLayer) -> Signature:
@@ -111,7 +123,8 @@ def sides_of(target: Target, torch_layers: Sequence[TorchLayer], resize: Resize 
     """Return the Keras layers to fill, each variable once, and the torch layers that fit them.
 
     A torch layer that fits none is cut into its recurrent cells, or into query, key and value,
-    where these fit, or into its tensors.
+    where these fit, or into its tensors. A Keras layer that none fits is cut into its variables,
+    where there are torch layers for all.
     """
     layers = layers_to_fill(target)
     by_signature = {_signature_of_keras(layer): layer for layer in layers}
@@ -138,6 +151,8 @@ def sides_of(target: Target, torch_layers: Sequence[TorchLayer], resize: Resize 
         table if (table := _without_batch(unit)) is not None and not fits_some(unit)
         and fits_some(table) else unit for unit in units
     ]
+    layers = _variables_of_starved(layers, units, fits.fit)
+    by_signature = {_signature_of_keras(layer): layer for layer in layers}
     alike: dict[Signature, list[int]] = defaultdict(list)
     for position, unit in enumerate(units):
         alike[_signature_of_torch(unit)].append(position)
@@ -166,7 +181,14 @@ def names_without_counters(target: Target, layers: Sequence[TargetLayer]) -> lis
         own = plain.get(display_name, display_name).rpartition("/")[2]
         return f"{plain_name(outer)}/{own}" if separator else own
 
-    return [plain_name(layer.display_name) for layer in layers]
+    # Variables that are filled one by one have their layer's name in common.
+    count = Counter(layer.display_name for layer in layers)
+    endings = (
+        f"/{layer.variables[0].name}" if count[layer.display_name] > 1 else "" for layer in layers)
+    return [
+        plain_name(layer.display_name) + ending
+        for layer, ending in zip(layers, endings, strict=True)
+    ]
 
 
 def with_hints(sides: Sides, hints: Hints) -> Sides:
@@ -230,6 +252,26 @@ def _value_that_does_nothing(name: str, layer: TargetLayer) -> float:
     if name == "moving_variance":
         return 1.0 - float(layer.settings.get("epsilon") or 0.0)
     return float(name == "gamma")
+
+
+def _variables_of_starved(layers: Sequence[TargetLayer], units: Sequence[TorchLayer],
+                          fit: Fit) -> list[TargetLayer]:
+    """Return the layers, those that no torch layer fits as their variables, when there are torch
+    layers for all: an embedding with an output matrix of its own is two layers in torch. Vectors,
+    which fit anywhere, stay with their layer.
+    """
+    parts: dict[Signature, list[list[TargetLayer]]] = defaultdict(list)
+    for layer in layers:
+        matrices = all(len(variable.shape) > 1 for variable in layer.variables)
+        if matrices and len(layer.variables) > 1 and not any(fit(unit, layer) for unit in units):
+            parts[_signature_of_keras(layer)].append(
+                [replace(layer, variables=(variable,)) for variable in layer.variables])
+    cut: dict[str, list[TargetLayer]] = {}
+    for alike in parts.values():
+        fed = [{unit.name for unit in units if fit(unit, part)} for part in alike[0]]
+        if all(fed) and len(set().union(*fed)) >= len(alike) * len(fed):
+            cut |= {own[0].variables[0].key: own for own in alike}
+    return [part for layer in layers for part in cut.get(layer.variables[0].key, [layer])]
 
 
 def _taken_apart(torch_layer: TorchLayer) -> list[TorchLayer]:

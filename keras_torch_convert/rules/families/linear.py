@@ -71,8 +71,11 @@ _DENSE = Rule(
 RULES = (_DENSE, Rule("einsum dense", ("EinsumDense",), _EINSUM_SOURCE, for_layer=_einsum_rule),
          Rule(
              "embedding", ("Embedding",), "torch.nn.Embedding weight and keras.layers.Embedding "
-             "embeddings are both (tokens, width)",
-             {"embeddings": AxisPattern("token width", "token width")}))
+             "embeddings are both (tokens, width); keras.layers.ReversibleEmbedding has the matrix "
+             "of torch's output layer as (width, tokens)", {
+                 "embeddings": AxisPattern("token width", "token width"),
+                 "reverse_embeddings": AxisPattern("token width", "width token")
+             }))
 CONDITIONAL_RULES = (
     Rule(
         "fused and split layers", (),

@@ -23,13 +23,14 @@ _MOST_TOKENS = 16
 # meaning. Where an offset is two-dimensional its rows vary slowest in all of these.
 _BIAS_TABLES = {
     "relative_position_bias_table": "offset head", "attention_biases": "head offset",
-    "rpb": "head row column"
+    "rpb": "head row column", "height_rel": "offset head", "width_rel": "offset head"
 }
 _RELATIVE = Rule(
     "relative position table", (),
     "relative_position_bias_table (offsets, heads) of Swin and BEiT, attention_biases (heads, "
-    "offsets) of LeViT, rpb (heads, rows, columns) of NAT; a Keras variable of the same axes in "
-    "another order, or with offsets as rows and columns, where sizes leave one way only")
+    "offsets) of LeViT, rpb (heads, rows, columns) of NAT, height_rel and width_rel (offsets, "
+    "width of a head) of HaloNet and BoTNet; a Keras variable of the same axes in another order, "
+    "or with offsets as rows and columns, where sizes leave one way only")
 _RESIZED = Rule(
     "position table at another resolution", (),
     "timm.layers.resample_abs_pos_embed: the rows after the class and register tokens are a grid "

@@ -454,3 +454,43 @@ def test_a_table_of_positions_with_a_batch_of_one_fills_an_embedding():
 
     np.testing.assert_array_equal(model.layers[1].position_embedding.get_weights()[0],
                                   state["position_embeddings"][0].numpy())
+
+
+@pytest.mark.parametrize("names", [("embed_tokens", "lm_head"), ("tok_embeddings", "output"),
+                                   ("z_embed_in", "embed_out")])  # yapf: disable
+@pytest.mark.parametrize("tokens", [6, 4])
+def test_an_embedding_with_an_output_matrix_of_its_own_is_filled_from_two_layers(names, tokens):
+    import keras
+    import torch
+
+    class ReversibleEmbedding(keras.layers.Embedding):
+        compute_output_spec = keras.layers.Layer.compute_output_spec
+
+        def compute_output_shape(self, shape: Any) -> Any:
+            return (*shape, tokens)
+
+        def build(self, shape: Any = None) -> None:
+            super().build(shape)
+            self.reverse = self.add_weight(name="reverse_embeddings", shape=(4, tokens))
+
+        def call(self, x: Any) -> Any:
+            return keras.ops.matmul(super().call(x), self.reverse)
+
+    def model() -> Any:
+        inputs, table = keras.Input((3,), dtype="int32"), ReversibleEmbedding(tokens, 4, name="ids")
+        return keras.Model(inputs, keras.layers.Dense(5, name="up")(table(inputs)))
+
+    table, output = names
+    state = {f"{table}.weight": torch.randn(tokens, 4), "up.weight": torch.randn(5, tokens),
+             "up.bias": torch.randn(5)}  # yapf: disable
+    whole = {**state, f"{output}.weight": torch.randn(tokens, 4)}
+    for given in (whole, dict(sorted(whole.items()))):
+        filled = model()
+        ktc.convert(given, filled, accept_unproven=True)
+        for own, name in zip(filled.get_layer("ids").get_weights(), names, strict=True):
+            expected = whole[f"{name}.weight"].numpy()
+            np.testing.assert_array_equal(own, expected if name == table else expected.T)
+    # No other matrix of the same shape is taken for it.
+    with pytest.raises(AlignmentError, match="1 find none: 'ids'"):
+        ktc.convert({**state, "extra.weight": whole[f"{output}.weight"]}, model(),
+                    accept_unproven=True)

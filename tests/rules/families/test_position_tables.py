@@ -234,6 +234,16 @@ class TestRelativePositionTables:
     def test_neighborhood_table_with_rows_and_columns_as_one(self):
         np.testing.assert_array_equal(self.values("attn.rpb", (4, 5, 5), (4, 25)), counted(4, 25))
 
+    def test_tables_of_heights_and_widths_go_by_their_names_and_are_turned(self):
+        tables = {"a.width_rel": counted(23, 4), "a.height_rel": counted(23, 4) + 1}
+        both = layer("halo", ("RelativePositionalEmbedding", "Layer"),
+                     {"r_height": (4, 23), "r_width": (4, 23)})
+
+        found = moved(source_of(tables), both)
+
+        np.testing.assert_array_equal(found["r_height"], tables["a.height_rel"].T)
+        np.testing.assert_array_equal(found["r_width"], tables["a.width_rel"].T)
+
     def test_a_table_that_fits_in_two_ways_is_refused(self):
         # 9 offsets of 3 heads would be (3, 3, 3) with the heads first or last.
         message = refusal({SWIN: counted(9, 3)}, self.table((3, 3, 3)))
