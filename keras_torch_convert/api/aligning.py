@@ -14,7 +14,7 @@ from ..alignment.by_order import PairingOptions
 from ..alignment.dictionaries import ClassicDictionaries, dictionaries_of
 from ..alignment.mapping import plan_from_mapping
 from ..alignment.parts import LayerSelection
-from ..errors import ClassCountError
+from ..errors import AlignmentError, ClassCountError, PredictionError
 from ..keras_io.model import read_target
 from ..plan.difference import in_terms_of
 from ..plan.executor import Strict
@@ -169,12 +169,20 @@ def aligned_by_running(source: Source, target: Target, inputs: InputPair, hints:
     cannot be run.
     """
     from ..alignment.activations.search import align_by_running
+    from ..diagnosis.settings import tables_to_blame
     from ..diagnosis.unaligned import refusal, what_is_open
 
-    with watched(source.module) as changed, inputs.failures_reported():
-        limit = limit or TimeLimit(DEFAULT_TIME_LIMIT)
-        plan, alignment = align_by_running(source, target, inputs, hints, accept_unproven,
-                                           limit.share(PART_FOR_THE_SEARCH))
+    limit = limit or TimeLimit(DEFAULT_TIME_LIMIT)
+    try:
+        with watched(source.module) as changed, inputs.failures_reported():
+            plan, alignment = align_by_running(source, target, inputs, hints, accept_unproven,
+                                               limit.share(PART_FOR_THE_SEARCH))
+    except PredictionError as error:
+        # Ids that the larger table holds are none of the smaller one.
+        tables = [sentence for sentence, _ in tables_to_blame(source, target)]
+        if not tables:
+            raise
+        raise AlignmentError("\n".join([*tables, str(error)])) from error
     alignment.changed = tuple(changed)
     if not alignment.open and not (strict is True and alignment.differs and alignment.left_over):
         return plan, alignment

@@ -17,7 +17,6 @@ from ..plan.executor import check_plan
 from ..plan.expressions import tensors_of
 from ..plan.plan import Plan
 from ..plan.recipe import tensors_read
-from ..rules.families.recurrent import PROJECTS, RESETS_BEFORE, keras_cells, resets_before
 from ..running.keras_values import trial_values
 from ..spec.roles import role_of
 from ..spec.source import Source
@@ -27,6 +26,7 @@ from ..util.time_limit import TimeLimit
 from .causes.weights import ARGUMENTS, ARGUMENTS_OF_NORMS
 from .description import internal_error
 from .diagnosis import Diagnosis
+from .settings import settings_to_blame
 
 if TYPE_CHECKING:
     from ..alignment.activations.outcome import Alignment
@@ -43,7 +43,7 @@ def refusal(source: Source, target: Target, inputs: InputPair, plan: Plan, align
     """Return the error about layers that stayed open: the causes that are proven first, then what
     has no counterpart, then what is open. The search for causes ends at the limit.
     """
-    causes, blamed = _settings_to_blame(source, target)
+    causes, blamed = settings_to_blame(source, target)
     try:
         causes = causes or why_open(source, target, inputs, plan, alignment, hints, limit)
     except Exception as failure:
@@ -109,27 +109,6 @@ def _hints_advice(source: Source, target: Target, alignment: Alignment) -> str:
 
 def _are(count: int) -> str:
     return "is" if count == 1 else "are"
-
-
-def _settings_to_blame(source: Source, target: Target) -> tuple[list[str], list[str]]:
-    """Return sentences about recurrent layers that compute what none of the other side does, and
-    the Keras layers.
-    """
-    recurrent = [leaf for leaf in target.leaves() if keras_cells(leaf)]
-    projected = [(name, module.proj_size) for name, module in source.module.named_modules()
-                 if getattr(module, "proj_size", 0)]
-    if recurrent and projected:
-        name, size = projected[0]
-        return [
-            f"torch LSTM '{name}' was built with proj_size={size}, {PROJECTS[0]}; "
-            f"{PROJECTS[1]}"
-        ], [leaf.display_name for leaf in recurrent]
-    classes = {type(module).__name__ for module in source.module.modules()}
-    layers = [leaf.display_name for leaf in recurrent if resets_before(leaf)]
-    if not layers or not classes & {"GRU", "GRUCell"}:
-        return [], []
-    problem, remedy = RESETS_BEFORE
-    return [f"Keras GRU in {join_names(layers, quoted=True)}: {problem}; {remedy}"], layers
 
 
 def why_open(source: Source, target: Target, inputs: InputPair, plan: Plan, alignment: Alignment,
@@ -264,6 +243,17 @@ def _without_role(leaf: TargetLayer, names: Sequence[str]) -> list[str]:
 
 
 def _without_variable(source: Source, leaf: TargetLayer, layer: str, names: Sequence[str]) -> str:
+    roles = {role_of(name) for name in names}
+    is_norm = "Normalization" in leaf.class_name and "BatchNormalization" not in leaf.class_names
+    if is_norm and roles == {"mean", "variance"}:
+        ours, theirs = (", ".join(f"{name} {shape}" for name, shape in side)
+                        for side in ([(one.name, one.shape) for one in leaf.variables],
+                                     [(name, source[name].shape) for name in source
+                                      if name.rpartition(".")[0] == layer and source[name].shape]))
+        return (f"Keras layer '{leaf.display_name}' ({leaf.class_name}: {ours}) normalizes with "
+                f"the statistics of each input, torch layer {_torch_layer(source, layer)} "
+                f"({theirs}) with a running mean and variance: put a BatchNormalization in the "
+                "place of the Keras layer")
     arguments = list(_arguments(leaf, names))
     advice = f": build it with {', '.join(arguments)}" if len(arguments) == len(names) else ""
     return (f"Keras layer '{leaf.display_name}' ({leaf.class_name}) has no variable for "

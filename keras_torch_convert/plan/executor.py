@@ -325,9 +325,17 @@ class _Check:
             if missing and tensor.name not in plan.dropped:
                 problems.append(
                     f"{missing} of {tensor.size} values of '{tensor.display_name or tensor.name}' "
-                    f"{tensor.shape} are left over: give all of its parts a place, or let all "
+                    f"{tensor.shape} are left over, {self._takers(plan, tensor.name)}: give all of "
+                    "its parts a place, build both models with the same sizes, or let all "
                     "leftovers be with strict=False")
         return problems
+
+    def _takers(self, plan: Plan, name: str) -> str:
+        """Return which variables take parts of a tensor, with their shapes."""
+        found = (self.variables.get(self.key_of(one.key))
+                 for one in plan.assignments if name in tensors_of(one.expression))
+        return join_names([f"'{one.display_name}' {one.shape}" for one in found if one],
+                          3) + " has the others"
 
     def _constant(self, constant: Constant) -> None:
         if not self._available(constant.expression):

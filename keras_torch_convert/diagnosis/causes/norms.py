@@ -15,6 +15,7 @@ from ..context import PROVEN_BELOW, Array, DivergenceContext, Hypothesis
 MOVING, BATCH = "the moving mean and variance", "the mean and variance of the batch"
 LAST, CHANNEL, SAMPLE = "the last axis", "each channel's map", "all axes but the batch"
 PLAIN = "the root of the variance"
+LAYERS = {(MOVING, PLAIN): "BatchNormalization", (LAST, PLAIN): "LayerNormalization"}
 FORMULAS = {
     PLAIN: "variance", "the root of the mean square, without subtracting the mean": "mean square",
     "the root of the unbiased variance": "unbiased",
@@ -81,8 +82,8 @@ def _words(context: DivergenceContext, ours: Norm, theirs: Norm) -> tuple[str, s
         "epsilon": f"with epsilon {ours.epsilon:g}, torch with {theirs.epsilon:g}"
     }
     said = "; ".join(words[name] for name in fields if name != "epsilon" or len(fields) == 1)
-    return ("normalization", f"Keras normalizes {said}",
-            "use the Keras layer that normalizes as torch does")
+    layer = LAYERS.get((theirs.over, theirs.root), "layer that normalizes as torch does")
+    return "normalization", f"Keras normalizes {said}", f"use the Keras {layer}"
 
 
 def usual_norms(context: DivergenceContext) -> Iterator[Norm]:
