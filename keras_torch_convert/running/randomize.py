@@ -29,14 +29,15 @@ def draw_values(named: Iterable[tuple[str, Any]], draw: Callable[[str, Any],
     return values
 
 
-def randomized_values(module: Any, keep_ones: bool = False) -> dict[str, Any]:
+def randomized_values(module: Any, unit_gains: bool = False) -> dict[str, Any]:
     """Draw new tensors, by name, for floating-point parameters and the statistics of norms.
 
     Matrices and kernels have a standard deviation of 1.2 / sqrt(fan in), tables 0.5, gains lie
     around 1, other vectors carry a little noise. Running statistics start at 0 and 1; see
     `torch_trace` for how they come to fit the data. Other buffers hold constants of the computation
-    and stay. Tied weights share one tensor. With `keep_ones` a vector of ones stays as it is: the
-    Keras model may have no place for it.
+    and stay. Tied weights share one tensor. With `unit_gains` the gains of norms that keep
+    statistics are 1, and vectors of ones stay as they are: the Keras model may have no place for
+    them, and then the layers behind are found all the same.
     """
     import torch
 
@@ -50,12 +51,16 @@ def randomized_values(module: Any, keep_ones: bool = False) -> dict[str, Any]:
         for name, tensor in inner.named_parameters(recurse=False)
         if tensor.ndim == 3 and "Conv" not in type(inner).__name__
     }
+    gains = {
+        f"{path}.weight" for path, inner in module.named_modules()
+        if unit_gains and getattr(inner, "running_var", None) is not None
+    }
 
     def draw(name: str, tensor: Any) -> Any:
         if not isinstance(tensor, torch.nn.Parameter):
             return torch.zeros_like(tensor) if name.endswith("mean") else torch.ones_like(tensor)
-        if keep_ones and tensor.ndim == 1 and bool((tensor == 1).all()):
-            return tensor.detach().clone()
+        if name in gains or (unit_gains and tensor.ndim == 1 and bool((tensor == 1).all())):
+            return torch.ones_like(tensor)
         return _new_value(name, tensor, name in tables, name in banks, generator)
 
     named = [(name, tensor) for name, tensor in module.named_parameters(remove_duplicate=False)

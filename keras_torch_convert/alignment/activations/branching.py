@@ -7,9 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...spec.target import TargetLayer
+
 # Choices that are taken back where a layer gets something that torch never computed.
 MOST_PASSES_FOR_A_LINK = 12
-# And in a whole search: in models that differ in many places each would be tried in vain.
+# And in vain in a whole search: in models that differ in many places each would be.
 MOST_PASSES_FOR_LINKS = 16
 
 
@@ -25,9 +27,14 @@ class BranchPoint:
     matched: int
 
 
-def block_name(display_name: str) -> str:
-    """What a layer has in common with those at its place in other blocks."""
-    return re.sub(r"\d+", "", display_name)
+def block_name(leaf: TargetLayer) -> str:
+    """What a layer has in common with those at its place in other blocks: an automatic name says
+    nothing of the place, the shapes do.
+    """
+    name = re.sub(r"\d+", "", leaf.display_name)
+    if leaf.auto_name is None:
+        return name
+    return f"{name} {[variable.shape for variable in leaf.variables]}"
 
 
 class Backtrack(BaseException):

@@ -295,8 +295,11 @@ class CandidateSearch:
         units = (self._candidate(leaf, unit) for unit in following[:MOST_UNITS_BY_ORDER])
         found = [one for one in units if one is not None]
         # Numbers in names, which both sides count otherwise, make small differences.
-        best = min((one.cost[1] for one in found), default=0.0) + ALIKE_BY_NAME
-        return sorted(found, key=lambda one: (one.cost[0], max(one.cost[1], best), one.cost[2]))
+        best: dict[float, float] = {}
+        for one in found:
+            best[one.cost[0]] = min(one.cost[1] + ALIKE_BY_NAME, best.get(one.cost[0], 0.0))
+        return sorted(
+            found, key=lambda one: (one.cost[0], max(one.cost[1], best[one.cost[0]]), one.cost[2]))
 
     def fits_somewhere(self, name: str, leaf: TargetLayer) -> bool:
         """Whether a weight has the size of one of the layer's variables, or more rows of the same

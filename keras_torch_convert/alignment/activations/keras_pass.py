@@ -24,7 +24,7 @@ from ...running.torch_trace import TracedOp
 from ...spec.roles import role_of
 from ...spec.target import TargetLayer
 from ..names import name_similarity, part_number
-from .branching import Backtrack, BranchPoint
+from .branching import Backtrack, BranchPoint, block_name
 from .candidate_search import reason_for_nothing
 from .candidates import NEUTRAL_PENALTY, Candidate, LayerMapping, covers, neutral_mapping
 from .channel_order import OUTPUTS, Unflatten, in_one_order, maps_of_vectors
@@ -182,7 +182,7 @@ class KerasPass(LayerTrials):
         for display_name, is_in_order in self.state.outputs_in_order.items():
             if not is_in_order:
                 self.raise_unflatten(display_name)
-        if ((lost or is_swapped) and self.config.gives_up_at(OUTPUTS)
+        if ((lost or is_swapped) and self.config.gives_up_at(OUTPUTS, OUTPUTS)
                 and any(choice.alternatives for choice in self.state.choices)):
             self.state.broken = OUTPUTS
             raise Backtrack(OUTPUTS)
@@ -469,15 +469,15 @@ class KerasPass(LayerTrials):
                          for names in self.config.excluded.get(leaf.display_name, ()))
         astray = lost or taken_back or not candidates
         has_choices = self.depth or any(choice.alternatives for choice in self.state.choices)
-        if (astray and self.config.gives_up_at(leaf.display_name)
+        if (astray and self.config.gives_up_at(leaf.display_name, block_name(leaf))
                 and (has_choices or self.config.link)):
             self.state.broken = leaf.display_name
             raise Backtrack(leaf.display_name)
         if not candidates and self.config.forced:
             candidates = self.search.by_order(leaf)
-        taken = next(
-            (one for one in candidates[:MOST_TENTATIVE] if self._take_tentatively(leaf, one, run)),
-            None)
+        # A whole tensor, though torch has nothing for some variable, before a part of one.
+        taken = next((one for is_whole in (True, False) for one in candidates[:MOST_TENTATIVE]
+                      if self._take_tentatively(leaf, one, run, is_whole)), None)
         if taken is not None:
             if self.config.forced:
                 what = (
@@ -495,12 +495,13 @@ class KerasPass(LayerTrials):
         apart = self.missed.get(leaf.display_name, inf)
         return f" (at best {apart:.1e} from the nearest value in torch)" if isfinite(apart) else ""
 
-    def _take_tentatively(self, leaf: TargetLayer, candidate: Candidate,
-                          run: Callable[[], Any]) -> bool:
+    def _take_tentatively(self, leaf: TargetLayer, candidate: Candidate, run: Callable[[], Any],
+                          is_whole: bool) -> bool:
         """Weights of the unit with an equal input though torch shows no such output (a bank of
         experts): the layers behind decide.
 
-        The first mapping that was not taken back; False when there is none.
+        The first mapping that was not taken back, with `is_whole` of those in which every element
+        has a place; False when there is none.
         """
         taken_back = self.config.excluded.get(leaf.display_name, set())
         every = [
@@ -513,7 +514,8 @@ class KerasPass(LayerTrials):
                           key=lambda mapping: not covers(mapping, self.trace_index.shapes))[:12]
         numbered = [((f"mapping {number}",), mapping) for number, mapping in enumerate(possible)]
         left = [(key, mapping) for key, mapping in numbered
-                if key not in taken_back and self.config.honors(leaf, mapping)]
+                if key not in taken_back and self.config.honors(leaf, mapping) and (
+                    not is_whole or covers(mapping, self.trace_index.shapes))]
         if not left:
             return False
         chosen, mapping = left[0]

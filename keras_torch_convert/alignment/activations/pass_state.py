@@ -13,7 +13,7 @@ from ...spec.target import TargetLayer
 from ...spec.tensor_spec import Shape
 from ...util.time_limit import TimeLimit
 from ..hints import honors
-from .branching import BranchPoint, block_name
+from .branching import BranchPoint
 from .candidates import LayerMapping
 
 # Different tensors of some hundred elements lie 1e-2 apart and more.
@@ -212,10 +212,10 @@ class PassConfig:
     in_both_orders: frozenset[tuple[str, MapOfVector]] = frozenset()
     trial_for: str = ""
 
-    def gives_up_at(self, display_name: str) -> bool:
-        """Whether the pass breaks off at a layer that gets nothing of torch's."""
+    def gives_up_at(self, display_name: str, block: str) -> bool:
+        """Whether the pass breaks off at a layer of a `block` that gets nothing of torch's."""
         return (self.may_give_up and display_name not in self.accepted
-                and block_name(display_name) not in self.in_vain)
+                and block not in self.in_vain)
 
     def honors(self, leaf: TargetLayer, mapping: LayerMapping) -> bool:
         """Return False when the caller said something else about the layer."""

@@ -51,7 +51,7 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
     orders = tuple(orders_of_inputs(inputs.keras_inputs, inputs.torch_inputs))
 
     def trace(*, keep_arrays: bool) -> TraceIndex:
-        values = randomized_values(source.module, keep_ones=_lacks_gains(target))
+        values = randomized_values(source.module, unit_gains=_lacks_gains(target))
         call = inputs.torch_call
         with inputs.blamed("the torch model"):
             return TraceIndex(
@@ -163,6 +163,7 @@ def _passes_to_the_end(trace_index: TraceIndex, target: Target, keras_call: Call
     first, the last ones first; only when none of them helps do the models differ there. The number
     tells how often a choice was taken back for good.
     """
+    blocks = {leaf.display_name: block_name(leaf) for leaf in target.leaves()}
     config = PassConfig({}, {}, True, hints, True, limit=limit)
     backtracks = tried = 0
     while True:
@@ -173,12 +174,13 @@ def _passes_to_the_end(trace_index: TraceIndex, target: Target, keras_call: Call
             return state, backtracks
         most = min(MOST_PASSES_FOR_A_LINK, MOST_PASSES_FOR_LINKS - tried)
         repaired, more = _with_other_choices(trace_index, target, keras_call, config, state, most)
-        tried += more
         if repaired is None:
+            tried += more
             # What did not help in one block does not help in the next ones; no pass breaks off
             # when none is left to mend it.
-            config = replace(config, in_vain=config.in_vain | {block_name(state.broken)},
-                             may_give_up=tried < MOST_PASSES_FOR_LINKS)
+            block = blocks.get(state.broken, OUTPUTS)
+            config = replace(config, in_vain=config.in_vain | {block}, may_give_up=tried
+                             < MOST_PASSES_FOR_LINKS)
         else:
             config, state, finished = repaired
             backtracks += 1
@@ -194,14 +196,16 @@ def _with_other_choices(trace_index: TraceIndex, target: Target, keras_call: Cal
     """Take back the last choices before the layer at which a pass broke off, until one of at most
     `most` passes gets beyond it; None when none does. And the number of passes.
     """
-    broken, excluded = state.broken, dict(config.excluded)
+    broken, excluded, accepted = state.broken, dict(config.excluded), config.accepted
     for number in range(most):
         following = next_exclusions(state.choices, excluded)
         if following is None:
             return None, number
         excluded, before = following
-        config = replace(config, excluded=excluded,
-                         presets=dict(list(state.matches.items())[:before]), link=broken,
+        presets = dict(list(state.matches.items())[:before])
+        parted = {name: why for name, why in state.parted.items() if name in presets}
+        config = replace(config, excluded=excluded, presets=presets, link=broken,
+                         accepted={**accepted, **parted},
                          choices=tuple(one for one in state.choices if one.matched <= before))
         state, finished = one_pass(trace_index, target, keras_call, config)
         if state.is_out_of_time:
