@@ -207,19 +207,22 @@ def _pooling(context: DivergenceContext) -> Iterator[Hypothesis]:
             pool = replace(ours, **{name: getattr(theirs, name) for name in names})
             cause = "; ".join(f"{POOL_FIELDS[name]}: Keras {getattr(ours, name)}, torch "
                               f"{getattr(theirs, name)}" for name in names)
-            yield Hypothesis(POOL_FIELDS[names[0]], cause, _pooling_advice(theirs), pool(array),
-                             torch_at=step.path)
+            yield Hypothesis(POOL_FIELDS[names[0]], cause, _pooling_advice(theirs, array),
+                             pool(array), torch_at=step.path)
 
 
-def _pooling_advice(theirs: Pool) -> str:
+def _pooling_advice(theirs: Pool, array: Array) -> str:
+    is_max, is_padded = theirs.what == "max", any(map(any, theirs.pads))
+    pool = f"pool with {theirs.what}, pool_size={theirs.size}, strides={theirs.stride}"
+    same = replace(theirs, pads=_pads_of_same(array, theirs), fill=-inf if is_max else 0.0,
+                   counted=False, rounded_up=False)
+    if np.array_equal(same(array), theirs(array)):
+        return f"{pool}, padding='same' in Keras, with no padding before it"
     pads = ", ".join(map(str, theirs.pads))
-    is_max = theirs.what == "max"
-    ignored = not is_max and not theirs.counted and any(map(any, theirs.pads))
-    return (f"pad {'with -inf ' if is_max else ''}by ({pads})"
-            f"{' that do not count in the average' if ignored else ''} and pool with "
-            f"{theirs.what}, pool_size={theirs.size}, strides={theirs.stride}, padding='valid'"
-            f"{', one more window where it is not full (ceil_mode)' if theirs.rounded_up else ''}, "
-            "or change torch")
+    ignored = " that do not count in the average" if not is_max and not theirs.counted else ""
+    before = f"pad {'with -inf ' if is_max else ''}by ({pads}){ignored} and " if is_padded else ""
+    more = ", one more window where it is not full (ceil_mode)" if theirs.rounded_up else ""
+    return f"{before}{pool}, padding='valid'{more}, or change torch"
 
 
 def _pool_of_keras(context: DivergenceContext, array: Array) -> Pool | None:
@@ -239,11 +242,17 @@ def _pool_of_keras(context: DivergenceContext, array: Array) -> Pool | None:
         return Pool(what, size, stride, explicit, -inf if with_infinity else 0.0, True)
     if padded:
         return None
+    pool = Pool(what, size, stride, (), -inf if what == "max" else 0.0, False)
+    return replace(pool, pads=_pads_of_same(array, pool))
+
+
+def _pads_of_same(array: Array, pool: Pool) -> Pads:
+    """Return what Keras pads a map by where the padding is "same"."""
     pads = []
-    for extent, window, step in zip(array.shape[1:-1], size, stride, strict=True):
+    for extent, window, step in zip(array.shape[1:-1], pool.size, pool.stride, strict=True):
         total = max((-(-extent // step) - 1) * step + window - extent, 0)
         pads.append((total // 2, total - total // 2))
-    return Pool(what, size, stride, tuple(pads), -inf if what == "max" else 0.0, False)
+    return tuple(pads)
 
 
 def _pool_of_torch(step: Step, spatial: int) -> Pool:

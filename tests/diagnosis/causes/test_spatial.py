@@ -124,3 +124,23 @@ def test_a_step_whose_result_code_hands_on_to_a_layer_of_layers_is_named() -> No
     assert found is not None
     assert (found.kind, found.keras_layer) == ("interpolation", "calibrated/up")
     assert len(found.differences) == 1
+
+
+def pooled(padding: str, pads: int) -> Any:
+    x = given = keras.Input((12, 12, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+    x = keras.layers.ZeroPadding2D(pads)(x) if pads else x
+    x = keras.layers.MaxPooling2D(3, 2, padding=padding, name="pool")(x)
+    return keras.Model(given, keras.layers.Conv2D(2, 1)(x))
+
+
+def test_advice_about_a_pooling_that_is_rounded_up_works() -> None:
+    module = randomized(
+        nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True),
+                      nn.Conv2d(8, 2, 1)))
+    report = ktc.convert(module, pooled("valid", 1), if_different="keep")
+    assert report.comparison is not None
+    found = report.comparison.first_divergence
+    assert found is not None
+    assert "strides=(2, 2), padding='same' in Keras, with no padding before it" in found.advice
+    assert ktc.convert(module, pooled("same", 0)).equal
