@@ -14,10 +14,10 @@ from ..alignment.by_order import PairingOptions
 from ..alignment.dictionaries import ClassicDictionaries, dictionaries_of
 from ..alignment.mapping import plan_from_mapping
 from ..alignment.parts import LayerSelection
-from ..errors import AlignmentError, ClassCountError, PredictionError
+from ..errors import AlignmentError, ClassCountError, PredictionError, TransferError
 from ..keras_io.model import read_target
 from ..plan.difference import in_terms_of
-from ..plan.executor import Strict
+from ..plan.executor import Strict, check_plan
 from ..plan.plan import Plan, check_is_plan
 from ..rules.families.attention import is_attention
 from ..rules.families.position_tables import Resize
@@ -164,9 +164,8 @@ def aligned_by_running(source: Source, target: Target, inputs: InputPair, hints:
                        limit: TimeLimit | None = None) -> tuple[Plan, Alignment]:
     """Run both models and see which layer is which, also where the models differ.
 
-    Raises AlignmentError, with the reasons, when a Keras layer finds no torch layer, or when the
-    models differ and weights are left over (with `strict=True`); PredictionError when a model
-    cannot be run.
+    Raises AlignmentError, with the reasons, when a Keras layer finds no torch layer, or when
+    weights of torch are left over (with `strict=True`); PredictionError when a model cannot be run.
     """
     from ..alignment.activations.search import align_by_running
     from ..diagnosis.settings import tables_to_blame
@@ -184,11 +183,22 @@ def aligned_by_running(source: Source, target: Target, inputs: InputPair, hints:
             raise
         raise AlignmentError("\n".join([*tables, str(error)])) from error
     alignment.changed = tuple(changed)
-    if not alignment.open and not (strict is True and alignment.differs and alignment.left_over):
+    is_left_over = strict is True and bool(
+        alignment.left_over) and (alignment.differs or not _is_complete(plan, source, target))
+    if not alignment.open and not is_left_over:
         return plan, alignment
     if advice := on_other_classes(alignment, source, target):
         raise ClassCountError(f"{advice}\n{what_is_open(source, target, alignment, True)}")
     raise refusal(source, target, inputs, plan, alignment, hints, limit)
+
+
+def _is_complete(plan: Plan, source: Source, target: Target) -> bool:
+    """Whether nothing is left over, once copies of weights that have a place are told by value."""
+    try:
+        check_plan(plan, source, target)
+    except TransferError:
+        return False
+    return True
 
 
 def aligned_with_folded_norms(source: Source, target: Target, inputs: InputPair,

@@ -23,7 +23,7 @@ from ..spec.source import Source
 from ..spec.target import Target, TargetLayer
 from ..util.text import bullets, join_names, plural
 from ..util.time_limit import TimeLimit
-from .causes.weights import ARGUMENTS, ARGUMENTS_OF_NORMS
+from .causes.weights import ARGUMENTS, ARGUMENTS_OF_NORMS, MISSING_WEIGHTS
 from .description import internal_error
 from .diagnosis import Diagnosis
 from .settings import settings_to_blame
@@ -126,10 +126,14 @@ def why_open(source: Source, target: Target, inputs: InputPair, plan: Plan, alig
     found = _cause(source, target, inputs, trusting, limit)
     if found is None and cautious != trusting:
         found = _cause(source, target, inputs, cautious, limit)
+    kinds = set() if found is None else {one.kind for one in found.differences}
+    told = len(kinds) > 1 and MISSING_WEIGHTS in kinds
     # A layer that the search did not come to may have one.
     sentences = [] if alignment.is_out_of_time else without_counterpart(
-        source, target, cautious, alignment.open)
-    return sentences if found is None else [str(found), *sentences]
+        source, target, cautious, alignment.open, told)
+    if found is None or (sentences and kinds == {MISSING_WEIGHTS}):
+        return sentences
+    return [str(found), *sentences]
 
 
 def _completed(plan: Plan, proposal: Plan, doubted: Collection[str]) -> Plan:
@@ -158,13 +162,14 @@ def _cause(source: Source, target: Target, inputs: InputPair, whole: Plan,
     return found if found is not None and found.causes() else None
 
 
-def without_counterpart(source: Source, target: Target, whole: Plan,
-                        open_layers: Collection[str]) -> list[str]:
+def without_counterpart(source: Source, target: Target, whole: Plan, open_layers: Collection[str],
+                        told: bool = False) -> list[str]:
     """Return sentences about what `whole`, which has all that fits by running, names, shapes and
     order, gives no place to.
 
     `open_layers` are display names of Keras layers. Where both sides have several whole layers left
     over, only the reasons of the open layers tell which may belong together: nothing is said then.
+    Nor of layers that lack a variable, when that is `told` already.
     """
     left: dict[str, list[str]] = {}
     for name in _unused(source, whole):
@@ -182,7 +187,7 @@ def without_counterpart(source: Source, target: Target, whole: Plan,
     layers = {layer: names for layer, names in left.items() if layer not in partners}
     found = [
         _without_variable(source, partners[layer], layer, names)
-        for layer, names in parts.items() if names
+        for layer, names in parts.items() if names and not told
     ]
     if not extra:
         found += [

@@ -120,3 +120,26 @@ def test_a_refusal_says_what_is_open_where_the_search_for_the_cause_breaks(
     assert "head" in str(caught.value)
     assert "internal error" not in str(caught.value)
     assert "shapes do not fit" not in str(caught.value)
+
+
+def test_gains_without_a_place_are_named_and_hide_no_layer_behind_them() -> None:
+    torch_model = randomized(
+        nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8, eps=1e-3),
+                      nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, bias=False),
+                      nn.BatchNorm2d(8, eps=1e-3), nn.ReLU(), nn.Conv2d(8, 2, 1)))
+
+    def keras_net(scale: bool) -> Any:
+        x = given = keras.Input((12, 12, 3))
+        for number in range(2):
+            x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
+            x = keras.layers.BatchNormalization(scale=scale, name=f"norm{number}")(x)
+            x = keras.layers.ReLU()(x)
+        return keras.Model(given, keras.layers.Conv2D(2, 1)(x))
+
+    with pytest.raises(ktc.AlignmentError) as error:
+        ktc.convert(torch_model, keras_net(False))
+    for number, name in ((0, "1"), (1, "4")):
+        assert (f"'norm{number}' (BatchNormalization) has no variable for {name}.weight of torch "
+                f"layer '{name}' (BatchNorm2d): build it with scale=True") in str(error.value)
+    assert "2 torch tensors (1.weight, 4.weight)" in str(error.value)
+    assert ktc.convert(torch_model, keras_net(True)).equal

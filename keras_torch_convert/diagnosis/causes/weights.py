@@ -173,6 +173,7 @@ def _evaluated(evaluation: Evaluation, expression: Expression,
         return None
 
 
+MISSING_WEIGHTS = "missing weights"
 # What a weight is that does nothing, and the argument of a Keras layer that makes one of the role.
 NEUTRAL = {"main": 1.0, "offset": 0.0}
 ARGUMENTS = {"offset": "use_bias=True"}
@@ -205,7 +206,7 @@ def on_one_side(context: DivergenceContext) -> Iterator[Hypothesis]:
             cause = (
                 f"torch has {join_names(WORDS[role] for role in missing)} that the Keras layer "
                 "has no variable for")
-            yield Hypothesis("missing weights", cause, f"build the Keras layer with {names}", trial)
+            yield Hypothesis(MISSING_WEIGHTS, cause, f"build the Keras layer with {names}", trial)
     if extra:
         with context.weights({**context.held, **context.planned, **extra}):
             trial = context.run()
