@@ -30,7 +30,7 @@ from ..spec.target import Target
 from ..util.time_limit import DEFAULT_TIME_LIMIT, TimeLimit
 from .causes import hypotheses_of
 from .causes.weights import LayerWeights, WrongWeights
-from .context import Array, Cause, DivergenceContext, Hypothesis, NormCall, replaced
+from .context import Array, Cause, DivergenceContext, Hypothesis, NormCall, called, replaced
 from .description import UNKNOWN, describe_divergence, difference_of_group, in_torch, with_cause
 from .locator import AGREES_BELOW, DivergencePoint, Locator, TorchValues
 from .neighborhood import CallsAround, Neighborhood
@@ -298,22 +298,15 @@ class Diagnosis:
         ]
         for first in range(0, len(waiting), BATCH):
             for context in self.contexts(waiting[first:first + BATCH], run):
-                ours, theirs = context.keras.inputs, context.torch_inputs
-                given = most_alike(theirs[:1], ours[0]) if len(ours) == 1 else None
-                if given is None and len(ours) == 1 and theirs and ours[0].ndim > 2:
-                    # A map of half the size, or twice, behind other strides; not a padded one.
-                    given = channels_last(theirs[0], ours[0].shape[-1])
-                    sizes = sorted((given.size, ours[0].size))
-                    given = given if sizes[1] > 1.7**(given.ndim - 2) * sizes[0] else None
-                if given is None or apart(given, ours[0]) < EXACT_BELOW:
+                given = _torch_input(context)
+                output = None if given is None else context.run([given])
+                if given is None or output is None:
                     continue
-                output = context.run([given])
                 args, kwargs = replaced((context.keras.args, context.keras.kwargs), [given])
-                if output is not None:
-                    context.keras = Captured(args, kwargs, [given], [output], [output])
-                    if min((apart(one, output) for one in context.expected),
-                           default=0.0) >= EXACT_BELOW:
-                        yield context
+                context.keras = Captured(args, kwargs, [given], [output], [output])
+                if min((apart(one, output) for one in context.expected),
+                       default=0.0) >= EXACT_BELOW:
+                    yield context
 
     def _forced(self, patched: Mapping[int, Array], torch_values: Mapping[int, Sequence[Array]],
                 level: float) -> tuple[ForcedRun, list[DivergencePoint]]:
@@ -539,6 +532,32 @@ def _with_weights(found: FirstDivergence | None,
     if found is not None and found.kind and (found.differences[0].effect or 0.0) > largest:
         main = found
     return replace(main, differences=tuple(every))
+
+
+def _torch_input(context: DivergenceContext) -> Array | None:
+    """Return torch's input in the place of a Keras layer's one input, padded by the layer that pads
+    it in Keras; None where it is the same already or of another kind.
+    """
+    if len(context.keras.inputs) != 1 or not context.torch_inputs:
+        return None
+    theirs, own = context.torch_inputs[0], context.keras.inputs[0]
+    # Keras 3 pads by an operation inside of the layer.
+    padding = [(call, captured) for call, captured in context.producers[-1:]
+               if call.class_names[0].startswith(("ZeroPadding", "Pad")) and call.leaf is None]
+    for _, captured in padding:
+        own = captured.inputs[0]
+    given = most_alike([theirs], own)
+    if given is None and own.ndim > 2:
+        # A map of half the size, or twice, behind other strides; not a padded one.
+        given = channels_last(theirs, own.shape[-1])
+        sizes = sorted((given.size, own.size))
+        given = given if sizes[1] > 1.7**(given.ndim - 2) * sizes[0] else None
+    if given is None or apart(given, own) < EXACT_BELOW:
+        return None
+    for call, captured in padding:
+        args, kwargs = replaced((captured.args, captured.kwargs), [given])
+        return called(context.target, call.layer, args, kwargs)
+    return given
 
 
 def _given(patched: Mapping[int, Array]) -> Patch:

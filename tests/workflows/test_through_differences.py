@@ -9,10 +9,14 @@ from typing import Any
 
 import keras
 import pytest
+import torch
+from torch import nn
+from torch.nn import functional
 
 import keras_torch_convert as ktc
 from tests.helpers.fault_pairs import convolutions, decoder, maps, transformer
 from tests.helpers.faults import Pair, every_fault
+from tests.helpers.small_models import randomized
 
 MAKERS = {
     "convolutions": convolutions, "transformer": transformer, "maps": maps, "decoder": decoder
@@ -68,3 +72,120 @@ def test_what_stands_behind_a_difference_is_not_called_proven() -> None:
     assert "the models differ here; " in told["norm1"]
     assert "distance" not in told["norm1"]
     assert "told by its output on torch's own input" in told["conv3"]
+
+
+class TorchInception(nn.Module):
+    """Blocks of three branches, of which two begin with convolutions of one shape."""
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 12, 3, padding=1, bias=False)
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({
+                "single": self.unit(12, 4, 1), "first": self.unit(12, 4, 1), "second": self.unit(
+                    4, 4, 3), "pooled": self.unit(12, 4, 1)
+            }) for _ in range(blocks))
+        self.head = nn.Linear(12, 5)
+
+    @staticmethod
+    def unit(channels: int, filters: int, kernel: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(channels, filters, kernel, padding=kernel // 2, bias=False),
+                             nn.BatchNorm2d(filters, eps=1e-3), nn.ReLU())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            branches = [
+                block["single"](x), block["second"](block["first"](x)),
+                block["pooled"](functional.avg_pool2d(x, 3, 1, 1))
+            ]
+            x = torch.cat(branches, 1)
+        result: torch.Tensor = self.head(x.mean((2, 3)))
+        return result
+
+
+def keras_inception(blocks: int) -> Any:
+    def unit(x: Any, filters: int, kernel: int) -> Any:
+        x = keras.layers.Conv2D(filters, kernel, padding="same", use_bias=False)(x)
+        return keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+
+    x = given = keras.Input((12, 12, 3))
+    x = keras.layers.Conv2D(12, 3, padding="same", use_bias=False)(x)
+    for _ in range(blocks):
+        pooled = keras.layers.AveragePooling2D(3, 1, padding="same")(x)
+        second = unit(unit(x, 4, 1), 4, 3)
+        x = keras.layers.concatenate([unit(x, 4, 1), second, unit(pooled, 4, 1)])
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(given, keras.layers.Dense(5)(x))
+
+
+def test_one_difference_in_every_block_of_branches_that_look_the_same() -> None:
+    """Layers with automatic names, whose places in a block only shapes tell."""
+    report = ktc.convert(randomized(TorchInception(5)), keras_inception(5), if_different="keep")
+    assert set(report.match_status.values()) <= {
+        "proven", "proven given its input", "proven but for a cause"
+    }
+    assert report.comparison is not None
+    found = report.comparison.first_divergence
+    assert found is not None
+    assert [(one.kind, len(one.keras_layers)) for one in found.differences
+           ] == [("count_include_pad", 5)]
+
+
+class TorchBottleneck(nn.Module):
+    """The stride of a block stands in its second convolution, as in torchvision."""
+    def __init__(self, channels: int, filters: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, filters, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(filters)
+        self.conv2 = nn.Conv2d(filters, filters, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(filters)
+        self.conv3 = nn.Conv2d(filters, 4 * filters, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * filters)
+        self.downsample = nn.Sequential(nn.Conv2d(channels, 4 * filters, 1, stride, bias=False),
+                                        nn.BatchNorm2d(4 * filters)) if stride > 1 else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = self.bn1(self.conv1(x)).relu()
+        y = self.bn2(self.conv2(y)).relu()
+        result: torch.Tensor = (self.bn3(self.conv3(y)) + shortcut).relu()
+        return result
+
+
+def keras_bottlenecks(first: int, second: int) -> Any:
+    """Convolutions with an offset that torch lacks, and a stride in either of two."""
+    def unit(x: Any, filters: int, kernel: int, stride: int, name: str) -> Any:
+        x = keras.layers.ZeroPadding2D(1)(x) if kernel == 3 else x
+        x = keras.layers.Conv2D(filters, kernel, stride, name=f"{name}_conv")(x)
+        return keras.layers.BatchNormalization(epsilon=1e-5, name=f"{name}_bn")(x)
+
+    x = given = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(16, 3, padding="same", name="stem")(x)
+    channels = 16
+    for stage, filters in enumerate((4, 8, 16), 1):
+        for block in (1, 2):
+            name, stride = f"stage{stage}_block{block}", 2 if block == 1 else 1
+            y = unit(x, filters, 1, first if stride > 1 else 1, f"{name}_1")
+            y = unit(keras.layers.ReLU()(y), filters, 3, second if stride > 1 else 1, f"{name}_2")
+            shortcut = unit(x, 4 * filters, 1, 2, f"{name}_0") if stride > 1 else x
+            y = unit(keras.layers.ReLU()(y), 4 * filters, 1, 1, f"{name}_3")
+            x = keras.layers.ReLU()(keras.layers.add([shortcut, y]))
+            channels = 4 * filters
+    return keras.Model(given, x)
+
+
+def test_a_stride_in_another_convolution_of_each_stage() -> None:
+    """Maps of another size inside a block, in layers with an offset that torch lacks."""
+    blocks, channels = [], 16
+    for filters in (4, 8, 16):
+        blocks += [TorchBottleneck(channels, filters, 2), TorchBottleneck(4 * filters, filters, 1)]
+        channels = 4 * filters
+    module = randomized(nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), *blocks))
+    assert ktc.convert(module, keras_bottlenecks(1, 2)).equal
+    report = ktc.convert(module, keras_bottlenecks(2, 1), if_different="keep")
+    assert report.comparison is not None
+    found = report.comparison.first_divergence
+    assert found is not None
+    assert {one.kind for one in found.differences} == {"strides"}
+    assert {layer for one in found.differences for layer in one.keras_layers
+           } == {f"stage{stage}_block1_{number}_conv" for stage in (1, 2, 3) for number in (1, 2)}
