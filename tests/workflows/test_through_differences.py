@@ -161,7 +161,6 @@ def keras_bottlenecks(first: int, second: int) -> Any:
 
     x = given = keras.Input((16, 16, 3))
     x = keras.layers.Conv2D(16, 3, padding="same", name="stem")(x)
-    channels = 16
     for stage, filters in enumerate((4, 8, 16), 1):
         for block in (1, 2):
             name, stride = f"stage{stage}_block{block}", 2 if block == 1 else 1
@@ -170,7 +169,6 @@ def keras_bottlenecks(first: int, second: int) -> Any:
             shortcut = unit(x, 4 * filters, 1, 2, f"{name}_0") if stride > 1 else x
             y = unit(keras.layers.ReLU()(y), 4 * filters, 1, 1, f"{name}_3")
             x = keras.layers.ReLU()(keras.layers.add([shortcut, y]))
-            channels = 4 * filters
     return keras.Model(given, x)
 
 
