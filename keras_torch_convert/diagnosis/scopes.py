@@ -63,14 +63,14 @@ def names_by_layer(plan: Plan | None, source: Source, target: Target) -> dict[st
         if assignment.key in leaf_of:
             names = tensors_of(assignment.expression)
             found.setdefault(leaf_of[assignment.key], {}).update(dict.fromkeys(names))
-    taken = {name for names in found.values() for name in names}
+    taken = {name for own in found.values() for name in own}
     beside: dict[str, dict[str, None]] = {}
     for name in source:
         if name not in taken and source[name].kind == "parameter":
             beside.setdefault(name.rpartition(".")[0], {})[name] = None
-    for names in found.values():
-        for layer in {name.rpartition(".")[0] for name in names}:
-            names.update(beside.get(layer, {}))
+    for own in found.values():
+        for layer in {name.rpartition(".")[0] for name in own}:
+            own.update(beside.get(layer, {}))
     return {layer: tuple(names) for layer, names in found.items()}
 
 
