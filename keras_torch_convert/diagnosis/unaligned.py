@@ -127,10 +127,10 @@ def why_open(source: Source, target: Target, inputs: InputPair, plan: Plan, alig
     if found is None and cautious != trusting:
         found = _cause(source, target, inputs, cautious, limit)
     kinds = set() if found is None else {one.kind for one in found.differences}
-    told = len(kinds) > 1 and MISSING_WEIGHTS in kinds
+    is_said = len(kinds) > 1 and MISSING_WEIGHTS in kinds
     # A layer that the search did not come to may have one.
     sentences = [] if alignment.is_out_of_time else without_counterpart(
-        source, target, cautious, alignment.open, told)
+        source, target, cautious, alignment.open, is_said)
     if found is None or (sentences and kinds == {MISSING_WEIGHTS}):
         return sentences
     return [str(found), *sentences]
@@ -163,13 +163,13 @@ def _cause(source: Source, target: Target, inputs: InputPair, whole: Plan,
 
 
 def without_counterpart(source: Source, target: Target, whole: Plan, open_layers: Collection[str],
-                        told: bool = False) -> list[str]:
+                        is_said: bool = False) -> list[str]:
     """Return sentences about what `whole`, which has all that fits by running, names, shapes and
     order, gives no place to.
 
     `open_layers` are display names of Keras layers. Where both sides have several whole layers left
     over, only the reasons of the open layers tell which may belong together: nothing is said then.
-    Nor of layers that lack a variable, when that is `told` already.
+    Nor of layers that lack a variable, when that `is_said` already.
     """
     left: dict[str, list[str]] = {}
     for name in _unused(source, whole):
@@ -187,7 +187,7 @@ def without_counterpart(source: Source, target: Target, whole: Plan, open_layers
     layers = {layer: names for layer, names in left.items() if layer not in partners}
     found = [
         _without_variable(source, partners[layer], layer, names)
-        for layer, names in parts.items() if names and not told
+        for layer, names in parts.items() if names and not is_said
     ]
     if not extra:
         found += [
