@@ -13,6 +13,7 @@ from ..comparison.tolerances import TOLERANCES
 from ..comparison.verdict import Comparison, decide
 from ..diagnosis.description import internal_error
 from ..diagnosis.diagnosis import Diagnosis
+from ..diagnosis.epsilons import named_epsilons
 from ..errors import PredictionError
 from ..keras_io.model import read_target
 from ..keras_io.values import WITHOUT_VALUES, is_without_values
@@ -141,10 +142,10 @@ def find_cause(found: Comparison, source: Source, target: Target, inputs: InputP
 
     A fault of the search is a note: the comparison stands without it.
     """
-    if not (found.unexplained or found.softmax_only_in):
-        return found
     limit = TimeLimit(time_limit)
     try:
+        if not (found.unexplained or found.softmax_only_in):
+            return named_epsilons(found, source, target, inputs, plan)
         diagnosis = Diagnosis(source, target, inputs, plan)
         if plan is None and not diagnosis.names:
             note = ("no layer of the Keras model holds weights of the torch module: carry them "
@@ -159,6 +160,7 @@ def find_cause(found: Comparison, source: Source, target: Target, inputs: InputP
                     layer_differences=diagnosis.layer_differences()))
         has_cause = divergence is not None and divergence.causes()
         # Without one the difference is rounding where that may explain it.
-        return known if has_cause or not known.equal else found
+        found = known if has_cause or not known.equal else found
+        return named_epsilons(found, source, target, inputs, plan)
     except Exception as error:
         return replace(found, notes=(*found.notes, internal_error(error)))

@@ -158,6 +158,14 @@ def _epsilon(module: Any, layer: TargetLayer) -> str:
             f"differ, build the Keras layer with epsilon={torch:g}")
 
 
+def other_epsilons(plan: Plan, source: Source, target: Target) -> list[tuple[str, float, Any]]:
+    """Return the torch norms whose Keras layers have another epsilon: name, epsilon, leaf."""
+    if source.module is None or plan.reversed:
+        return []
+    return [(name, theirs, leaf) for name, module, leaf in _pairs(plan, source.module, target)
+            if _epsilon(module, leaf) and (theirs := torch_epsilon(module)) is not None]
+
+
 def _groups(module: Any, layer: TargetLayer) -> str:
     keras = layer.settings.get("groups")
     if "GroupNormalization" not in layer.class_names or not isinstance(keras, int):
