@@ -121,6 +121,9 @@ def hypotheses(context: DivergenceContext) -> Iterator[Hypothesis]:
                  if (theirs := rotation(given, np.moveaxis(array, axis, 2))) is not None]
         # What is not turned yet is a value of torch's too.
         for theirs, path in sorted(found, key=lambda pair: pair[0].stays):
+            if theirs.stays and abs(theirs.scale - 1) >= TURNED_BELOW:
+                # A query that is scaled may be turned behind it.
+                continue
             said = difference(ours, theirs) if ours is not None else None
             if said is not None:
                 trial = np.moveaxis(theirs.applied(given), 2, axis).astype(np.float32)
@@ -174,10 +177,13 @@ def _of_frequencies(ours: Rotation, theirs: Rotation) -> tuple[str, str] | None:
         return None
     shown = f"[{', '.join(f'{value:.6g}' for value in two)}]"
     if ours.stays or theirs.stays:
-        sides = ("torch", "Keras") if ours.stays else ("Keras", "torch")
-        return None if ours.stays and theirs.stays else (
-            f"{sides[0]} turns query and key by rotary positions, {sides[1]} does not",
-            ADVICE.format(shown))
+        if ours.stays and theirs.stays:
+            return None
+        if ours.stays:
+            return "torch turns query and key by rotary positions, Keras does not", ADVICE.format(
+                shown)
+        return ("Keras turns query and key by rotary positions, torch does not",
+                "leave rotary positions out in Keras, or build torch with them")
     if np.abs(two - one).max() < ALIKE / len(ours.turns) and np.abs(theirs.start
                                                                     - ours.start).max() < ALIKE:
         exact = np.abs(theirs.turns / theirs.scale - ours.turns / ours.scale).max() < TURNED_BELOW

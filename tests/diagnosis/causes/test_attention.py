@@ -5,14 +5,17 @@ masks, heads, gates.
 from __future__ import annotations
 
 import random
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import keras
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import keras_torch_convert as ktc
+from keras_torch_convert.diagnosis.causes import rope
 from tests.helpers.faults import Pair, language_faults, verdict
 from tests.helpers.language_pairs import language
 from tests.helpers.small_models import randomized
@@ -102,3 +105,20 @@ def test_keras_own_attention(causal: bool, settings: dict[str, Any], kind: str) 
     assert found is not None
     assert [one.kind for one in found.differences] == [kind], str(found)
     assert found.keras_layer.startswith("attention")
+
+
+@pytest.mark.parametrize(("factor", "count"), [(1.0, 1), (0.35, 0)])
+def test_a_query_that_is_scaled_is_not_said_to_be_without_positions(factor: float,
+                                                                    count: int) -> None:
+    """Torch may turn it behind that, by steps that are not seen."""
+    values = np.random.default_rng(1)
+    query = values.normal(size=(1, 9, 2, 8)).astype(np.float32)
+    angles = np.arange(9)[:, None] * 10000**(-np.arange(4) / 4)
+    turned = rope.Rotation(np.exp(1j * angles), False, 8).applied(np.moveaxis(query, 1, 2))
+    context = SimpleNamespace(
+        has_weights=False, keras=SimpleNamespace(inputs=[query],
+                                                 outputs=[np.moveaxis(turned, 2, 1)]),
+        step_results=lambda: iter([(SimpleNamespace(path="attention"), query * factor)]))
+    found = list(rope.hypotheses(cast("Any", context)))
+    assert len(found) == count
+    assert all("torch does not" in one.cause for one in found)
