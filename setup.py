@@ -69,8 +69,9 @@ if sys.platform == "win32":
     compile_args = ["/O2", "/std:c11", "/W3"]
     link_args = []
 else:
-    compile_args = ["-O3", "-std=c11", "-fvisibility=hidden"]
-    link_args = []
+    compile_args = ["-O3", "-std=c11", "-fvisibility=hidden", "-pthread"]
+    # Before glibc 2.34 threads are in a library of their own.
+    link_args = ["-pthread"]
     if os.environ.get("KTC_WERROR") == "1":
         compile_args += [
             "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wsign-conversion", "-Werror"
