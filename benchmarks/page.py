@@ -20,18 +20,26 @@ PEERS = ("numpy", "h5py", "torch", "keras", "tensorflow", "jax", "safetensors",
          "keras-cv-attention-models", "keras-hub")
 INTRODUCTION = """# Speed
 
-Made by benchmarks/page.py from what the benchmarks measured,
-on {day}, on {processor} with {cores} cores and {memory} of memory, {system},
-with Python {python}, {peers}.
+How long conversions take beside other ways to do the same work. `make bench` measures this and
+writes this page (benchmarks/page.py). benchmarks/README.md says how each figure is measured.
 
-All figures are ratios, so that they travel between machines. "Speed of x" is x's time divided by
-ours: above 1 is faster. Other columns are multiples of the row with 1.00: below 1 is faster.
-Processor time counts all threads and child processes. It is steady when other work runs beside;
-elapsed time is not, and says what a user waits.
+This time: {day}, {processor} with {cores} cores and {memory} of memory, {system},
+Python {python}, {peers}.
 
-**Limits.** Files lie in the page cache, and `cp` does not flush: what is measured is the work, not
-the disk. Networks above the size that the benchmark is run with have fewer layers here, with the
-shapes of the real ones. The machine had {load} other processes waiting while this was written.
+All figures but milliseconds are ratios, which stay much the same on other machines. In a column
+"speed of cp" they are the time of `cp` divided by ours: above 1 this package is faster. In a table
+with a row of 1.00 they are times as multiples of that row: below 1 is faster. Processor time is the
+sum of all threads and child processes; other programs hardly change it. Elapsed time is what a user
+waits, and other programs do change it.
+
+**What it is compared with.** "The classic way" transposes with NumPy and calls `set_weights`, then
+`model.save` where a file is written; it checks nothing. `memcpy` only copies the bytes of the
+weights, and `cp` a file as large as the one that is written. "First run, ms more" is the processor
+time that the first conversion with a Plan needs in addition to later ones.
+
+**Limits.** All files are in the page cache, and neither side waits for the disk in the tables
+beside `cp`. Large networks are cut to fewer layers with the shapes of the real ones. When this page
+was written, {load} processes on average were running or waiting on the machine.
 """
 
 

@@ -112,6 +112,6 @@ def _lines() -> Iterator[str]:
     for row in rule_table():
         class_names = ", ".join(f"`{name}`" for name in row.class_names) or "any"
         layouts = "<br>".join(f"`{layout.replace(' -> ', ' → ')}`"
-                              for layout in row.layouts) or "as named at the right"
+                              for layout in row.layouts) or "see the next column"
         cells = (row.name, class_names, layouts, row.source, row.back)
         yield "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"

@@ -42,6 +42,25 @@ PACKAGES = [
     "keras-cv-attention-models", "tf-keras", "tensorflow-cpu", "numpy"
 ]
 
+INTRODUCTION = """# Pairs that nobody prepared
+
+How well does `ktc.convert(torch_model, keras_model, sample=...)` do on models that were not written
+for it? `make zoo` tries every pair of tests/zoo/registry.py and writes this page
+(tests/zoo/run.py). Each pair has random weights and a process of its own, and nothing tells the
+conversion which layers belong together.
+
+- **difference**: after the conversion both models run on an input that it never saw. This is the
+  largest difference between their outputs, as a part of the largest output. The judge computes it,
+  not the package.
+- **sensitivity**: how far the output of the PyTorch model moves from one input to another, as a
+  part of the largest output.
+- **converted**: yes if the difference is below {tolerance:g} and {part:.0%} of the sensitivity.
+- **claim**: the verdict of the report; none if the conversion was refused. A false claim is a
+  report that says equal for a pair that was not converted.
+- **replay**: the Plan is applied to a checkpoint of the torch weights, and a new Keras model loads
+  the file. It is equal if that model has the values of the converted one, bit for bit.
+"""
+
 
 def judge(pair: Pair) -> dict[str, Any]:
     """Convert one pair in this process and compare the models on another input."""
@@ -154,16 +173,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     """The results as a page of the documentation."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
     lines = [
-        "# Pairs that nobody prepared", "",
-        "Written by `make zoo` (tests/zoo/run.py): the pairs of registry.py and ports.py there,",
-        "each in a process of its own, with random weights and",
-        "`ktc.convert(torch_model, keras_model, sample=...)` told nothing about the alignment. The",
-        "difference is taken outside of the package, on an input that the conversion never saw,",
-        "relative to the largest output; sensitivity is how far the output moves from one input to",
-        f"another. A pair counts as converted below {TOLERANCE:g} and below",
-        f"{PART_OF_SENSITIVITY:.0%} of its sensitivity. Claim is what the report says about",
-        "equality. Replay: the Plan, applied to a checkpoint of the torch weights, gave a file",
-        "from which a fresh Keras model has the converted one's values, bit for bit.", "",
+        INTRODUCTION.format(tolerance=TOLERANCE, part=PART_OF_SENSITIVITY),
         (f"{len(results)} of the {len(PAIRS)} pairs of the registry; {date.today().isoformat()}, "
          f"Python {platform.python_version()}, {os.cpu_count()} processors, {versions}."), "",
         "| family | pairs | converted | replayed | false claims | seconds |",

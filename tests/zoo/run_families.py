@@ -36,6 +36,16 @@ LIMIT_SECONDS = 240
 # A member with more variables is not mutated: others say the same in less time.
 MOST_MUTATED = 400
 
+INTRODUCTION = """# Families, measured
+
+A [family](families.md) is learned from the Plans of a few members and makes the Plans of the
+others. tests/zoo/run_families.py wrote this page: it learns each family from its {learn_from}
+smallest members, and compares the Plan that it makes for each member with the one that alignment
+finds, expression by expression. A family is right if all are equal.
+
+{right} of {count} families are right. The Plans of the members: {members}.
+"""
+
 
 @dataclass(frozen=True)
 class Member:
@@ -247,12 +257,10 @@ def show_accepted_foreign(learned: dict[str, tuple[ktc.FamilyPlan, list[Member]]
 
 def page(rows: Sequence[tuple[str, int, str]], counts: dict[str, int], learn_from: int) -> str:
     """The results as a page of the documentation."""
+    right = sum(not text for _, _, text in rows)
+    members = ", ".join(f"{counts[state]} {state}" for state in ("equal", "refused", "WRONG"))
     lines = [
-        "# Families, measured", "",
-        ("Written by tests/zoo/run_families.py: each family is learned from its "
-         f"{learn_from} smallest members; the Plans that it makes for all members are compared"),
-        "with those that alignment finds, expression by expression.", "",
-        f"Members: {', '.join(f'{count} {state}' for state, count in counts.items())}.", "",
+        INTRODUCTION.format(learn_from=learn_from, right=right, count=len(rows), members=members),
         "| family | members | not equal |", "| --- | --- | --- |"
     ]
     lines += [

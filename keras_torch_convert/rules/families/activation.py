@@ -47,7 +47,7 @@ def assign_prelu(torch_layer: TorchLayer, layer: TargetLayer) -> tuple[Assignmen
 
 RULES = (Rule(
     _NAME, ("PReLU",),
-    "torch.nn.PReLU: one slope (1,) or one for each channel (C,); keras.layers.PReLU: alpha over "
-    "all axes but the batch, of size 1 where shared_axes says so, channels last; where Keras keeps "
-    "more slopes than PyTorch each of them gets the one that PyTorch uses there",
+    "torch.nn.PReLU has one slope (1,) or one for each channel (C,). keras.layers.PReLU has alpha "
+    "over all axes but the batch, of size 1 where shared_axes says so, channels last. Where Keras "
+    "keeps more slopes than PyTorch, each gets the one that PyTorch uses there",
     back="bit for bit; slopes that were repeated must still be equal", assign=assign_prelu),)

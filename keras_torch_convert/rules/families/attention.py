@@ -252,7 +252,7 @@ def joins(torch_layers: Sequence[TorchLayer]) -> int:
 
 RULES = (Rule(
     "attention", CLASS_NAMES,
-    "torch.nn.MultiheadAttention: in_proj_weight stacks the rows of query, key and value, or "
-    "q_proj_weight, k_proj_weight, v_proj_weight (kdim, vdim); heads are blocks of rows. "
-    "keras.layers.MultiHeadAttention: kernels (input, head, head size), output (head, head size, "
-    "output)", assign=assign_attention, unlike_torch="its heads"),)
+    "torch.nn.MultiheadAttention: in_proj_weight stacks the rows of query, key and value; with "
+    "kdim or vdim they are q_proj_weight, k_proj_weight, v_proj_weight. A head is a block of rows. "
+    "keras.layers.MultiHeadAttention: query, key and value have kernels (input, head, head size), "
+    "the output has (head, head size, output)", assign=assign_attention, unlike_torch="its heads"),)

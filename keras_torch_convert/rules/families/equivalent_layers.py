@@ -26,22 +26,22 @@ _STANDARDIZED = ("StdConv2d", "StdConv2dSame", "ScaledStdConv2d", "ScaledStdConv
 CONDITIONAL_RULES = (
     Rule(
         "weight-standardized convolution", ("Conv2D",),
-        "timm.layers.StdConv2d and ScaledStdConv2d of torch: (weight - mean) / sqrt(variance + "
-        "eps) for each output channel, times gain * scale; a Keras layer that does not "
+        "timm.layers.StdConv2d and ScaledStdConv2d compute with (weight - mean) / sqrt(variance + "
+        "eps) for each output channel, times gain * scale. A Keras layer that does not "
         "standardize gets the result", lossless=False,
         back="an equal function: the kernel as weight, its deviation as gain; refused for kernels "
         "that no standardized weight can be"),
     Rule(
         "grouped transposed convolution", ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"),
-        "torch.nn.ConvTranspose*d with groups: weight (in, out / groups, ...); Keras has no groups "
-        "there, so its kernel gets zeros between the groups",
+        "torch.nn.ConvTranspose*d with groups has a weight (in, out / groups, ...). Keras has no "
+        "groups there, so its kernel gets zeros between the groups",
         back="bit for bit; refused unless all values between the groups are zeros"),
     Rule(
         "linear layer as convolution, or the reverse",
         ("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D"),
-        "torch.nn.Linear (out, in) and a Conv*d of size 1 (out, in, 1, ...) multiply channels by "
-        "one matrix; a Conv*d over its whole input, or whose stride is its size on patches (patch "
-        "embedding), is a linear layer on the flattened map or patch"))
+        "torch.nn.Linear (out, in) and a Conv*d of size 1 (out, in, 1, ...) both multiply the "
+        "channels by a matrix. A Conv*d as large as its input is a linear layer on the flattened "
+        "map; one whose stride is its size (patch embedding) is one on each flattened patch"))
 
 
 def as_keras_kind(torch_layer: TorchLayer, layer: TargetLayer) -> TorchLayer:

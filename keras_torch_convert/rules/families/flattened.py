@@ -20,14 +20,14 @@ CONDITIONAL_RULES = (
     Rule(
         "dense behind a flattened map", ("Dense", "BatchNormalization", "LayerNormalization",
                                          "RMSNormalization", "PReLU", "LSTM", "GRU", "SimpleRNN"),
-        "torch.nn.Flatten numbers an NCHW map channel, height, width; keras.layers.Flatten height, "
-        "width, channel: rows are reordered with the sizes that the Keras graph tells"),
+        "torch.nn.Flatten counts a map by channel, height, width; keras.layers.Flatten by height, "
+        "width, channel. The rows are reordered by the sizes in the Keras graph"),
     Rule(
         "dense before a map", ("Dense", "BatchNormalization", "PReLU"),
-        "a vector viewed as an NCHW map counts channel, height, width, keras.layers.Reshape "
-        "height, width, channel: outputs are reordered where the Keras graph reshapes them into a "
-        "map of two spatial axes or more; that PyTorch's module does so can only be proven by "
-        "running both"))
+        "torch.Tensor.view makes a map that counts channel, height, width; keras.layers.Reshape "
+        "one that counts height, width, channel. The outputs are reordered where the Keras graph "
+        "reshapes them into a map of two or more spatial axes. Only running both models proves "
+        "that PyTorch's module does so too"))
 
 # Variables whose first axis counts the layer's inputs, by kind.
 _KERNELS = ("Dense", "RNN", "LSTM", "GRU", "SimpleRNN", "LSTMCell", "GRUCell", "SimpleRNNCell",

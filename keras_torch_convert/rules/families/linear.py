@@ -7,9 +7,9 @@ from ...spec.source import SourceTensor
 from ...spec.target import TargetLayer, TargetVariable
 from ..rule import AxisPattern, Rule
 
-_EINSUM_SOURCE = ("keras.layers.EinsumDense: the letters of the kernel are those that the equation "
-                  "sums over and those that it makes; torch.nn.Linear keeps each group merged as "
-                  "one axis, (made, summed)")
+_EINSUM_SOURCE = ("keras.layers.EinsumDense: the equation sums over some axes of the kernel and "
+                  "keeps the others for the output; torch.nn.Linear has each group as one axis, "
+                  "(output, summed)")
 _BANK = "bank of experts"
 
 
@@ -79,17 +79,17 @@ RULES = (_DENSE, Rule("einsum dense", ("EinsumDense",), _EINSUM_SOURCE, for_laye
 CONDITIONAL_RULES = (
     Rule(
         "fused and split layers", (),
-        "rows of one tensor for several Keras layers, or several tensors one after the other for "
-        "one: torch stacks outputs along the first axis; which part is which stands in a mapping "
-        "(split, concat, stack) or is found by running both models"),
+        "Several Keras layers take rows of one torch tensor, or one Keras layer takes several "
+        "tensors: torch stacks outputs along the first axis. A mapping says which part is which "
+        "(split, concat, stack), or running both models finds it"),
     Rule(
         _BANK, (),
-        "a mixture of experts in Keras keeps one variable (expert, in, out); torch has a "
+        "A mixture of experts in Keras keeps one variable (expert, in, out). PyTorch has a "
         "torch.nn.Linear (out, in) for each expert, joined by stack(...), or a tensor (expert, "
-        "out, in) or (expert, in, out): the sizes say which, and nothing is moved where they do "
-        "not"),
+        "out, in) or (expert, in, out). The sizes tell which; a tensor that fits as it stands is "
+        "not transposed"),
     Rule(
         "raw parameter", (),
-        "a parameter that no rule names moves as it stands; axes of size 1 may differ around a "
-        "vector, leading ones around anything: (C,), (1, 1, C), (C, 1, 1) of a layer scale, (1, 1, "
-        "C) of a class token, (1, N, C) of a position table"))
+        "A parameter without a rule of its own moves as it stands. A vector may have other axes of "
+        "size 1 on any side: a layer scale (C,), (1, 1, C) or (C, 1, 1), a class token (1, 1, C). "
+        "Anything else may have others in front: a position table (1, N, C)"))

@@ -140,20 +140,20 @@ RULES = (
     Rule(
         "batch normalization", ("BatchNormalization", "SyncBatchNormalization"),
         "torch.nn.BatchNorm1d, 2d, 3d and SyncBatchNorm: weight, bias, running_mean, "
-        "running_var; Keras: gamma, beta, moving_mean, moving_variance; affine=False is gamma 1, "
-        "beta 0; scale=False, center=False want weights of exactly 1, biases of exactly 0",
-        assign=assign_normalization),
+        "running_var. Keras: gamma, beta, moving_mean, moving_variance. affine=False is gamma 1 "
+        "and beta 0. With scale=False every weight must be exactly 1, with center=False every "
+        "bias exactly 0", assign=assign_normalization),
     Rule(
         "layer normalization", ("LayerNormalization",),
         "torch.nn.LayerNorm: weight, bias of normalized_shape, (channel, height, width) for a "
-        "whole map; Keras: gamma, beta over its axes, (height, width, channel); without weight or "
+        "whole map. Keras: gamma, beta over its axes, (height, width, channel). Without weight or "
         "bias as in batch normalization", assign=assign_normalization),
     Rule(
         "group normalization", ("GroupNormalization",),
         "torch.nn.GroupNorm, and torch.nn.InstanceNorm1d, 2d, 3d as groups=-1: weight, bias, one "
-        "for each channel; Keras: gamma, beta; without weight or bias as in batch normalization",
+        "for each channel. Keras: gamma, beta. Without weight or bias as in batch normalization",
         assign=assign_normalization),
     Rule("root mean square normalization", ("RMSNormalization",),
-         "torch.nn.RMSNorm: weight; Keras: scale; elementwise_affine=False is scale 1",
+         "torch.nn.RMSNorm: weight. Keras: scale. elementwise_affine=False is scale 1",
          assign=assign_normalization))
 _RULE_OF_CLASS = {name: rule for rule in RULES for name in rule.class_names}

@@ -21,10 +21,11 @@ from .. import remedies
 from ..rule import Rule
 
 CONDITIONAL_RULES = (Rule(
-    "parametrized weight", (), "torch.nn.utils.weight_norm: weight = g * v / |v|; "
-    "torch.nn.utils.parametrizations.weight_norm: original0 is g, original1 is v; "
-    "torch.nn.utils.spectral_norm: weight = weight_orig / (u . M v); "
-    "torch.nn.utils.parametrizations.spectral_norm: original, 0._u, 0._v", lossless=False,
+    "parametrized weight", (), "torch.nn.utils.weight_norm: weight = g * v / |v|. "
+    "torch.nn.utils.parametrizations.weight_norm calls g original0 and v original1. "
+    "torch.nn.utils.spectral_norm: weight = weight_orig / (u . M v), with M its matrix. "
+    "torch.nn.utils.parametrizations.spectral_norm calls them original, 0._u and 0._v",
+    lossless=False,
     back="an equal function: the weight as direction, its norm as magnitude; singular vectors "
     "whose product with the weight is 1; other parametrizations are refused"),)
 

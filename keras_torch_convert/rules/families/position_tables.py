@@ -27,15 +27,15 @@ _BIAS_TABLES = {
 }
 _RELATIVE = Rule(
     "relative position table", (),
-    "relative_position_bias_table (offsets, heads) of Swin and BEiT, attention_biases (heads, "
-    "offsets) of LeViT, rpb (heads, rows, columns) of NAT, height_rel and width_rel (offsets, "
-    "width of a head) of HaloNet and BoTNet; a Keras variable of the same axes in another order, "
-    "or with offsets as rows and columns, where sizes leave one way only")
+    "PyTorch: relative_position_bias_table (offsets, heads) of Swin and BEiT, attention_biases "
+    "(heads, offsets) of LeViT, rpb (heads, rows, columns) of NAT, height_rel and width_rel "
+    "(offsets, width of a head) of HaloNet and BoTNet. The Keras variable may have the axes in "
+    "another order, or the offsets as rows and columns, if the sizes leave only one way")
 _RESIZED = Rule(
     "position table at another resolution", (),
-    "timm.layers.resample_abs_pos_embed: the rows after the class and register tokens are a grid "
-    "(row by row), resized by torch.nn.functional.interpolate(antialias=True) in float32",
-    lossless=False, back="none: the table before cannot be had back")
+    "As timm.layers.resample_abs_pos_embed: the rows after the class and register tokens are a "
+    "grid (row by row), resized by torch.nn.functional.interpolate(antialias=True) in float32",
+    lossless=False, back="none: the table before resizing is lost")
 CONDITIONAL_RULES = (_RELATIVE, _RESIZED)
 
 

@@ -309,26 +309,26 @@ _rule = partial(Rule, assign=assign_recurrent, unlike_torch="its gates and biase
 RULES = (
     _rule(
         "lstm", ("LSTM", "LSTMCell"),
-        "torch.nn.LSTM: weight_ih, weight_hh (4 u, in), blocks of rows i, f, g, o, biases "
-        "bias_ih + bias_hh; keras.layers.LSTMCell: kernel, recurrent_kernel (in, 4 u), blocks i, "
-        "f, c, o, one bias, so the two are added", lossless=False,
+        "torch.nn.LSTM: weight_ih, weight_hh (4 u, in) in blocks of rows i, f, g, o; biases "
+        "bias_ih and bias_hh. keras.layers.LSTMCell: kernel, recurrent_kernel (in, 4 u) in blocks "
+        "i, f, c, o; one bias, which gets the sum of the two", lossless=False,
         back="an equal function: bias_ih gets the bias, bias_hh zeros"),
     _rule(
         "gru", ("GRU", "GRUCell"),
-        "torch.nn.GRU: blocks of rows r, z, n, the reset gate after the matrix product; "
-        "keras.layers.GRUCell with reset_after=True: blocks z, r, h and bias (2, 3 u), the "
-        "input's above the recurrent one; with reset_after=False it is another function"),
+        "torch.nn.GRU: blocks of rows r, z, n; it applies the reset gate after the matrix "
+        "product. keras.layers.GRUCell with reset_after=True: blocks z, r, h; its bias (2, 3 u) "
+        "has the input's bias, then the recurrent one. reset_after=False is another function"),
     _rule(
         "simple rnn", ("SimpleRNN", "SimpleRNNCell"),
-        "torch.nn.RNN: weight_ih, weight_hh (u, in), biases bias_ih + bias_hh; "
-        "keras.layers.SimpleRNNCell: kernel, recurrent_kernel (in, u), one bias, so the two are "
-        "added; nonlinearity is activation", lossless=False,
+        "torch.nn.RNN: weight_ih, weight_hh (u, in); biases bias_ih and bias_hh; nonlinearity. "
+        "keras.layers.SimpleRNNCell: kernel, recurrent_kernel (in, u); one bias, which gets the "
+        "sum of the two; activation", lossless=False,
         back="an equal function: bias_ih gets the bias, bias_hh zeros"),
     _rule(
         "recurrent wrappers", ("RNN", "Bidirectional"),
-        "torch names the layers of a module _l0, _l1, ... and their second direction _reverse; "
-        "keras.layers.Bidirectional holds the forward cell, then the backward one, "
-        "keras.layers.RNN of a list the cells of a stack; torch concatenates directions as "
-        "merge_mode='concat' does, a torch model that adds the two halves of that output is "
-        "merge_mode='sum', one that takes their mean 'ave', their product 'mul'; the weights are "
-        "the same", back="as for the cells inside"))
+        "torch names the layers of a module _l0, _l1, ... and their second direction _reverse. "
+        "keras.layers.Bidirectional holds the forward cell, then the backward one; "
+        "keras.layers.RNN of a list holds the cells of a stack. torch concatenates the two "
+        "directions, as merge_mode='concat' does. For a torch model that then adds the two halves "
+        "build 'sum', for their mean 'ave', for their product 'mul'; the weights are the same",
+        back="as for the cells inside"))
