@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,21 +15,20 @@ from .isolation import TorchTwin, twin_of
 from .outputs import Array, as_array, map_leaves, named_outputs
 
 
-def run_torch(module: Any, inputs: InputPair, values: Mapping[str, Any] | None = None,
+def run_torch(module: Any, inputs: InputPair,
               dtype: Any = None) -> tuple[dict[str, Array], list[str]]:
     """Run a twin of the torch module in eval mode; return its outputs by name, and their types.
 
     Args:
         module: The torch module, which is not run itself; or a TorchTwin, which is, as it is.
         inputs: What it is given, and how it is called.
-        values: Tensors by name, with which it computes in place of its own of those names.
         dtype: The torch type of all floating-point tensors and inputs in this run, None for theirs.
 
     Raises:
         PredictionError: The module cannot be run on these inputs.
     """
     given = inputs.torch_inputs if dtype is None else cast_floats(inputs.torch_inputs, dtype)
-    twin = module if isinstance(module, TorchTwin) else twin_of(module, values, dtype)
+    twin = module if isinstance(module, TorchTwin) else twin_of(module, None, dtype)
     with inference(twin.module), inputs.blamed("the torch model"):
         return named_outputs(inputs.torch_call(twin.module, given))
 

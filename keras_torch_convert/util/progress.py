@@ -13,7 +13,7 @@ SECONDS_BEFORE_SHOWN = 0.5
 
 
 def progress_bar(items: Iterable[Item], *, title: str, total: int | None = None,
-                 unit: str = "weight", shown: bool = True) -> Iterator[Item]:
+                 shown: bool = True) -> Iterator[Item]:
     """Pass the items on and show a bar while they are worked on; with `shown=False` just pass them
     on.
 
@@ -25,7 +25,7 @@ def progress_bar(items: Iterable[Item], *, title: str, total: int | None = None,
         return
     from tqdm import tqdm
 
-    with tqdm(items, desc=title, total=total, unit=unit, leave=False, dynamic_ncols=True,
+    with tqdm(items, desc=title, total=total, unit="weight", leave=False, dynamic_ncols=True,
               delay=SECONDS_BEFORE_SHOWN) as bar:
         yield from bar
 

@@ -54,7 +54,8 @@ conversion which layers belong together.
   not the package.
 - **sensitivity**: how far the output of the PyTorch model moves from one input to another, as a
   part of the largest output.
-- **converted**: yes if the difference is below {tolerance:g} and {part:.0%} of the sensitivity.
+- **converted**: yes if the difference is below {tolerance:g}, and below {part:.0%} of the
+  sensitivity.
 - **claim**: the verdict of the report; none if the conversion was refused. A false claim is a
   report that says equal for a pair that was not converted.
 - **replay**: the Plan is applied to a checkpoint of the torch weights, and a new Keras model loads

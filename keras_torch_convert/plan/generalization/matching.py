@@ -244,7 +244,7 @@ class _Matching:
         """Decide what has one candidate; return whether there was any."""
         chosen: dict[str, Candidate] = {}
         for key, variable in self.open.items():
-            found = self._available(variable, variable.tiers[tier])
+            found = self._available(variable.tiers[tier])
             if by_conditions and len(found) > 1:
                 found = self._told_apart(variable, found)
                 if len(found) > 1:
@@ -263,7 +263,7 @@ class _Matching:
                 done = True
         return done
 
-    def _available(self, variable: _Variable, candidates: Iterable[Candidate]) -> list[Candidate]:
+    def _available(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         found = [
             one for one in candidates if all(self.used[name] < self._limit(name)
                                              for name in one.names())
@@ -299,7 +299,7 @@ class _Matching:
         """Decide variables without index maps by what is decided in their block."""
         chosen: dict[str, Candidate] = {}
         for key, variable in self.open.items():
-            found = _unique(self._available(variable, self._neighboring(variable)))
+            found = _unique(self._available(self._neighboring(variable)))
             if len(found) > 1:
                 found = self._told_apart(variable, found)
             if len(found) == 1:
@@ -308,7 +308,7 @@ class _Matching:
 
     def _neighboring(self, variable: _Variable) -> Iterator[Candidate]:
         # What index maps say may be nowhere, such as a constant of the learned depth.
-        lost = not any(self._available(variable, tier) for tier in variable.tiers)
+        lost = not any(self._available(tier) for tier in variable.tiers)
         for holes in range(len(variable.name.numbers), 0, -1):
             keys = self.beside[variable.name.beginning(holes)]
             found = [
@@ -362,7 +362,7 @@ class _Matching:
             pattern = group[0].patterns[0]
             if not pattern.ordered or len(pattern.indices) != 1:
                 continue
-            lost = not any(self._available(group[0], tier) for tier in group[0].tiers)
+            lost = not any(self._available(tier) for tier in group[0].tiers)
             if pattern.count == 1 and not (lost and len(group) == 1):
                 continue
             if next(repetitions(pattern.expression)) is not None:
@@ -388,7 +388,7 @@ class _Matching:
         return False
 
     def _why_open(self, variable: _Variable) -> str:
-        found = self._available(variable, [one for tier in variable.tiers for one in tier])
+        found = self._available([one for tier in variable.tiers for one in tier])
         pattern = variable.misfits[0][1] if variable.misfits else variable.patterns[0]
         words = f"variable '{variable.display_name}' {variable.shape}"
         nearest = f"the pattern is {pattern.target} <- {', '.join(dict.fromkeys(pattern.forms()))}"
