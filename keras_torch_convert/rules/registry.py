@@ -111,7 +111,7 @@ def _lines() -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- |"
     for row in rule_table():
         class_names = ", ".join(f"`{name}`" for name in row.class_names) or "any"
-        layouts = "<br>".join(f"`{layout.replace(' -> ', ' → ')}`"
-                              for layout in row.layouts) or "see the next column"
+        layouts = "<br>".join(
+            f"`{layout.replace(' -> ', ' → ')}`" for layout in row.layouts) or "see the next column"
         cells = (row.name, class_names, layouts, row.source, row.back)
         yield "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
