@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from ...comparison.arrays import apart
+from ...running.keras_calls import Captured, LayerCall
 from ..context import PROVEN_BELOW, Array, DivergenceContext, Hypothesis, called, replaced
 
 JOINS = ("Concatenate", "Concat", "Stack")
@@ -73,21 +74,37 @@ def _words(context: DivergenceContext, ours: Array) -> tuple[str, str, str]:
 
 
 def of_two_steps(context: DivergenceContext) -> Iterator[Hypothesis]:
-    """Compute the step behind the point before it."""
+    """Compute the step behind the point before it, or before one of the values that it joins."""
     if context.point.kind == "before" or len(context.consumers) != 1:
         return
     consumer, captured = context.consumers[0]
-    if len(context.keras.inputs) != 1 or len(captured.inputs) != 1:
-        return
-    args, kwargs = replaced((captured.args, captured.kwargs), [context.keras.inputs[0]])
-    first = called(context.target, consumer.layer, args, kwargs)
-    trial = None if first is None else context.run([first])
-    if first is None or trial is None or np.array_equal(first, context.keras.inputs[0]):
-        return
     one, two = (
         f"'{call.display_name}' ({call.class_names[0]})" for call in (context.call, consumer))
-    # Torch's value may stand behind a layer with weights, where it is known by its statistics.
-    for compare in COMPARES:
-        yield Hypothesis("order of steps", f"torch computes {two} before {one}, Keras behind it",
-                         f"put Keras layer '{consumer.display_name}' before '{context.name}'",
-                         trial, output_of=consumer.number, compare=compare)
+    for trial in _exchanged(context, consumer, captured):
+        # Torch's value may stand behind a layer with weights, where it is known by its statistics.
+        for compare in COMPARES:
+            yield Hypothesis("order of steps",
+                             f"torch computes {two} before {one}, Keras behind it",
+                             f"put Keras layer '{consumer.display_name}' before '{context.name}'",
+                             trial, output_of=consumer.number, compare=compare)
+
+
+def _exchanged(context: DivergenceContext, consumer: LayerCall,
+               captured: Captured) -> Iterator[Array]:
+    """Yield what the two steps give in the other order."""
+    given, own = context.keras.inputs, context.passed_on
+    ways = [(number, [array]) for number, array in enumerate(given)]
+    if len(captured.inputs) > 1:
+        joined = [
+            given[0] if own is not None and np.array_equal(one, own) else one
+            for one in captured.inputs
+        ] if len(given) == 1 else []
+        ways = [(0, joined)] if joined else []
+    for number, arrays in ways:
+        args, kwargs = replaced((captured.args, captured.kwargs), list(arrays))
+        first = called(context.target, consumer.layer, args, kwargs)
+        if first is None or np.array_equal(first, given[number]):
+            continue
+        trial = context.run_with_input(first, number)
+        if trial is not None:
+            yield trial

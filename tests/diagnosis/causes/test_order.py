@@ -73,3 +73,37 @@ def test_two_steps_in_the_other_order_are_named_and_nothing_else(torch_order: st
     assert found is not None
     assert [(one.kind, one.keras_layers) for one in found.differences] == [("order of steps",
                                                                             (layer,))], str(found)
+
+
+class Gated(nn.Module):
+    def __init__(self, behind: bool) -> None:
+        super().__init__()
+        self.behind, self.last = behind, nn.Linear(10, 3)
+        self.gate, self.up = nn.Linear(6, 10), nn.Linear(6, 10)
+
+    def forward(self, x: Any) -> Any:
+        gate, up, act = self.gate(x), self.up(x), nn.functional.silu
+        return self.last(act(gate * up) if self.behind else act(gate) * up)
+
+
+def keras_gated(behind: bool) -> Any:
+    layers = keras.layers
+    act, product = layers.Activation("silu", name="act"), layers.Multiply(name="product")
+    inputs = keras.Input((6,))
+    gate, up = layers.Dense(10, name="gate")(inputs), layers.Dense(10, name="up")(inputs)
+    x = act(product([gate, up])) if behind else product([act(gate), up])
+    return keras.Model(inputs, layers.Dense(3, name="last")(x))
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_an_activation_on_the_other_side_of_a_product_is_named(behind: bool) -> None:
+    module = randomized(Gated(behind))
+    report = ktc.convert(module, keras_gated(not behind), if_different="keep")
+    assert report.comparison is not None
+    found = report.comparison.first_divergence
+    assert found is not None
+    assert len(found.differences) == 1, str(found)
+    first, second = ("product", "act") if behind else ("act", "product")
+    assert (found.kind, found.keras_layer) == ("order of steps", second)
+    assert found.advice == f"put Keras layer '{first}' before '{second}'"
+    assert ktc.convert(module, keras_gated(behind)).equal
