@@ -60,7 +60,8 @@ class Hypothesis:
     point's. `output_of` is the number of the call whose output `trial` replaces, when that is not
     the point's; `given` is what the call before must give for it. `instead` is what stands in the
     place of `trial` as long as nothing is fixed, where that is another value than the output;
-    `is_inside` says that both go into a layer further on inside the layer around. `others` are
+    `is_inside` says that both go into a layer further on inside the layer around. `own` is what
+    the point's call gives with the cause fixed, where `trial` is another value; `others` are
     further causes that must be fixed with this one.
     """
 
@@ -76,6 +77,7 @@ class Hypothesis:
     given: Array | None = None
     instead: Array | None = None
     is_inside: bool = False
+    own: Array | None = None
     others: tuple[Cause, ...] = ()
 
 

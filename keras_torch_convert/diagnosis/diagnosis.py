@@ -390,6 +390,8 @@ class Diagnosis:
         those are known, else that of the cause; empty when there are none.
         """
         point, call = context.point, context.call
+        if best is not None and best[1].own is not None and call.number not in self.scopes:
+            return {call.number: best[1].own}
         is_output = best is not None and (point.kind == "layer" or best[1].compare == "statistics")
         if best is not None and is_output and not best[1].is_inside:
             hypothesis = best[1]

@@ -130,8 +130,13 @@ TOGETHER = {
         ("decoder", ("axis of a softmax in Keras", 0), ("output of a layer scaled in torch", 6),
          ("activation that only torch has", 3)), "at the very end":
              ("decoder", ("Keras silu is linear", 1), ("activation that only torch has", 4)),
-    "of a layer behind another": ("decoder", ("epsilon of Keras LayerNormalization", 0),
-                                  ("activation that only Keras has", 2)),
+    "in the blocks behind a scaled branch":
+        ("decoder", ("output of a layer scaled in torch", 3), ("Keras silu is linear", 1)),
+    "in the blocks behind dropout":
+        ("decoder", ("dropout left on in Keras", 0), ("axis of a softmax in Keras", 0),
+         ("output of a layer scaled in torch", 11)), "of a layer behind another":
+             ("decoder", ("epsilon of Keras LayerNormalization", 0),
+              ("activation that only Keras has", 2)),
 }
 
 

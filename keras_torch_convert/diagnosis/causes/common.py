@@ -46,7 +46,7 @@ def behind_next_steps(context: DivergenceContext, kind: str, cause: str, advice:
         return
     around = context.around(context.layer, change=partial(constant, array))
     if around is not None:
-        yield Hypothesis(kind, cause, advice, **around)
+        yield Hypothesis(kind, cause, advice, **around, own=array)
 
 
 def ratio_of(one: Array, other: Array) -> float | None:
