@@ -20,9 +20,12 @@ LLAMA_8B = Size(32, 4096, 32, 8, 128, 14336, 128256)
 
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory) -> ktc.FamilyPlan:
-    plan = ktc.align(torch_decoder(SMALL).state_dict(), keras_decoder(SMALL), accept_unproven=True)
+    # Alive until the family has its layout.
+    model = keras_decoder(SMALL)
+    plan = ktc.align(torch_decoder(SMALL).state_dict(), model, accept_unproven=True)
     path = plan.generalize().save(tmp_path_factory.mktemp("family") / "decoder.family.json")
     assert path.stat().st_size < 4000
+    assert model.built
     return ktc.FamilyPlan.load(path)
 
 
