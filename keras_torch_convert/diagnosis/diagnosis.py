@@ -542,12 +542,12 @@ def _torch_input(context: DivergenceContext) -> Array | None:
     """
     if len(context.keras.inputs) != 1 or not context.torch_inputs:
         return None
-    theirs, own = context.torch_inputs[0], context.keras.inputs[0]
     # Keras 3 pads by an operation inside of the layer.
-    padding = [(call, captured) for call, captured in context.producers[-1:]
-               if call.class_names[0].startswith(("ZeroPadding", "Pad")) and call.leaf is None]
-    for _, captured in padding:
-        own = captured.inputs[0]
+    padding = next(
+        ((call, captured) for call, captured in context.producers[-1:]
+         if call.class_names[0].startswith(("ZeroPadding", "Pad")) and call.leaf is None), None)
+    theirs = context.torch_inputs[0]
+    own = (context.keras if padding is None else padding[1]).inputs[0]
     given = most_alike([theirs], own)
     if given is None and own.ndim > 2:
         # A map of half the size, or twice, behind other strides; not a padded one.
@@ -556,10 +556,11 @@ def _torch_input(context: DivergenceContext) -> Array | None:
         given = given if sizes[1] > 1.7**(given.ndim - 2) * sizes[0] else None
     if given is None or apart(given, own) < EXACT_BELOW:
         return None
-    for call, captured in padding:
-        args, kwargs = replaced((captured.args, captured.kwargs), [given])
-        return called(context.target, call.layer, args, kwargs)
-    return given
+    if padding is None:
+        return given
+    call, captured = padding
+    args, kwargs = replaced((captured.args, captured.kwargs), [given])
+    return called(context.target, call.layer, args, kwargs)
 
 
 def _given(patched: Mapping[int, Array]) -> Patch:
