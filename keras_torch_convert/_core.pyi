@@ -148,8 +148,8 @@ def fingerprint(array: NDArray[Any], /) -> tuple[float, float, float, float, flo
 
 
 def write_values(values: NDArray[Any], origin: tuple[int, int] | None, target: tuple[int, int],
-                 buffer: Buffer, step: Callable[[int], object] | None, widened: str | None, /,
-                ) -> None:
+                 buffer: Buffer, step: Callable[[int], object] | None, widened: str | None,
+                 is_summed: bool, /) -> int:
     """Write an array of any strides into a file in C order, through `buffer` and without the GIL.
 
     Args:
@@ -162,6 +162,11 @@ def write_values(values: NDArray[Any], origin: tuple[int, int] | None, target: t
             writing.
         widened: "float16" or "bfloat16" says that the values are of this type (bfloat16 as uint16)
             and that the file has them as float32.
+        is_summed: Ask for the checksum.
+
+    Returns:
+        The checksum of what was written, at its places in the file, modulo 2**64; 0 unless asked
+        for. Those of parts add up to that of the whole.
 
     Raises:
         OSError: The system refuses, or the file of the values is cut short, mapped or not.
@@ -176,6 +181,12 @@ def holds_values(values: NDArray[Any], origin: tuple[int, int] | None, target: t
                  buffer: Buffer, step: Callable[[int], object] | None, widened: str | None, /,
                 ) -> bool:
     """Return whether a file holds what `write_values` would write there, bit for bit."""
+
+
+def checksum_of_file(source: tuple[int, int], size: int, buffer: Buffer, /) -> int:
+    """Return the checksum of `size` bytes of a file from (descriptor, position) on, as
+    `write_values` gives it; `buffer` is working memory. Raises OSError where it cannot be read.
+    """
 
 
 def nearest_fingerprint(keys: NDArray[Any], wanted: tuple[float, ...], limit: float, /) -> float:

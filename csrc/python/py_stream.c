@@ -1,5 +1,6 @@
-/* Owns the Python functions of the streams: values into a file, and compared with one. The GIL is
- * held only to tell of progress and to look for signals, once for each box that was written. */
+/* Owns the Python functions of the streams: values into a file, and compared with one, by their
+ * bits or by a checksum. The GIL is held only to tell of progress and to look for signals, once for
+ * each box that was written. */
 #include "python/args.h"
 #include "python/arrays.h"
 #include "python/errors.h"
@@ -7,6 +8,7 @@
 #include "python/state.h"
 #include "arrays/axes.h"
 #include "arrays/span.h"
+#include "stream/checksum.h"
 #include "stream/stream_values.h"
 
 #include <errno.h>
@@ -201,47 +203,61 @@ call_open(call *current, PyObject *const *args, Py_ssize_t count, ktc_stream_sou
     return 0;
 }
 
+static void
+set_error(ktc_status status, int error_number, const char *name)
+{
+    if (status == KTC_SYSTEM_ERROR) {
+        errno = error_number;
+        PyErr_SetFromErrno(PyExc_OSError);
+        return;
+    }
+    ktc_error_from_status(status, name);
+}
+
 /* Reads the arguments and runs the stream, without the GIL: the status, KTC_STOPPED with an
  * exception set. */
 static ktc_status
-stream_called(PyObject *module, PyObject *const *args, Py_ssize_t count, const char *name,
+stream_called(ktc_stream *stream, PyObject *const *args, Py_ssize_t count, const char *name,
               stream_function function)
 {
     ktc_status status = KTC_STOPPED;
     call current = {.name = name};
     ktc_stream_source source = {.descriptor = -1};
     ktc_stream_target target;
-    ktc_stream stream = {
-        .set = ktc_state_instruction_set(module), .step = step_told, .context = &current};
 
-    if (call_open(&current, args, count, &source, &target, &stream) == 0) {
+    stream->step = step_told;
+    stream->context = &current;
+    if (call_open(&current, args, count, &source, &target, stream) == 0) {
         current.thread = PyEval_SaveThread();
-        status = function(&source, &target, &stream);
+        status = function(&source, &target, stream);
         PyEval_RestoreThread(current.thread);
     }
     call_close(&current);
-    if (status == KTC_SYSTEM_ERROR) {
-        errno = stream.error_number;
-        PyErr_SetFromErrno(PyExc_OSError);
-        return KTC_STOPPED;
-    }
     if (status != KTC_OK && status != KTC_STOPPED && status != KTC_DIFFERENT) {
-        ktc_error_from_status(status, name);
+        set_error(status, stream->error_number, name);
         return KTC_STOPPED;
     }
     return status;
 }
 
-PyDoc_STRVAR(write_doc, "write_values(values, origin, target, buffer, step, widened, /)\n--\n\n"
-                        "Write an array in C order into a file, through a buffer.");
+PyDoc_STRVAR(write_doc,
+             "write_values(values, origin, target, buffer, step, widened, is_summed, /)\n--\n\n"
+             "Write an array in C order into a file, through a buffer. The checksum of what was "
+             "written, at its places in the file, or 0 where none is asked for.");
 
 static PyObject *
 ktc_py_stream_write(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
-    if (stream_called(module, args, count, "write_values", ktc_stream_write) == KTC_STOPPED) {
+    ktc_stream stream = {.set = ktc_state_instruction_set(module)};
+    if (!ktc_args_count_is("write_values", count, 7)) {
         return NULL;
     }
-    Py_RETURN_NONE;
+    stream.is_summed = PyObject_IsTrue(args[6]);
+    if (stream.is_summed < 0 ||
+        stream_called(&stream, args, count - 1, "write_values", ktc_stream_write) == KTC_STOPPED) {
+        return NULL;
+    }
+    return PyLong_FromUnsignedLongLong(stream.checksum);
 }
 
 PyDoc_STRVAR(holds_doc, "holds_values(values, origin, target, buffer, step, widened, /)\n--\n\n"
@@ -250,12 +266,61 @@ PyDoc_STRVAR(holds_doc, "holds_values(values, origin, target, buffer, step, wide
 static PyObject *
 ktc_py_stream_holds(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
-    ktc_status status = stream_called(module, args, count, "holds_values", ktc_stream_compare);
+    ktc_stream stream = {.set = ktc_state_instruction_set(module)};
+    ktc_status status = stream_called(&stream, args, count, "holds_values", ktc_stream_compare);
     return status == KTC_STOPPED ? NULL : PyBool_FromLong(status == KTC_OK);
+}
+
+PyDoc_STRVAR(checksum_doc, "checksum_of_file(source, size, buffer, /)\n--\n\n"
+                           "The checksum of bytes of a file, as `write_values` gives it.");
+
+static PyObject *
+ktc_py_stream_checksum(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    const char *name = "checksum_of_file";
+    call current = {.name = name};
+    ktc_stream room = {0};
+    ktc_file_part part = {0};
+    long long position = 0;
+    uint64_t checksum = 0;
+    ktc_status status = KTC_STOPPED;
+
+    if (!ktc_args_count_is(name, count, 3) ||
+        read_pair(name, "source", args[0], &part.descriptor, &position) < 0) {
+        return NULL;
+    }
+    part.position = (int64_t)position;
+    part.length = (ptrdiff_t)PyLong_AsSsize_t(args[1]);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    if (part.position < 0 || part.length < 0 || part.position > INT64_MAX - part.length) {
+        return PyErr_Format(PyExc_ValueError, "%s: a file has no such bytes", name);
+    }
+    if (take_buffer(&current, args[2], &room) == 0) {
+        part.buffer = room.buffer;
+        part.size = room.size;
+        status = KTC_NO_MEMORY;
+        if (part.size >= 2) {
+            current.thread = PyEval_SaveThread();
+            status = ktc_checksum_of_file(&part, &checksum);
+            PyEval_RestoreThread(current.thread);
+        }
+    }
+    call_close(&current);
+    if (status != KTC_OK) {
+        if (status != KTC_STOPPED) {
+            set_error(status, part.error_number, name);
+        }
+        return NULL;
+    }
+    return PyLong_FromUnsignedLongLong(checksum);
 }
 
 PyMethodDef ktc_py_stream_methods[] = {
     {"write_values", (PyCFunction)(void (*)(void))ktc_py_stream_write, METH_FASTCALL, write_doc},
     {"holds_values", (PyCFunction)(void (*)(void))ktc_py_stream_holds, METH_FASTCALL, holds_doc},
+    {"checksum_of_file", (PyCFunction)(void (*)(void))ktc_py_stream_checksum, METH_FASTCALL,
+     checksum_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -8,6 +8,7 @@
 #include "arrays/permute_run.h"
 #include "arrays/span.h"
 #include "arrays/widen.h"
+#include "stream/checksum.h"
 #include "stream/guard.h"
 #include "stream/pair.h"
 #include "stream/positional.h"
@@ -61,6 +62,7 @@ typedef struct {
     int error_number;
     ptrdiff_t left; /* bytes of the source that this round may still take on */
     ptrdiff_t done; /* that it has done */
+    uint64_t checksum;
 } walk;
 
 /* What one thread works with. */
@@ -77,6 +79,7 @@ struct work {
     const ktc_stream *stream;
     walk *walk;
     int error_number;
+    uint64_t checksum; /* of what this thread has written since it last said so */
     ktc_axes axes;
     ktc_box box;
     ptrdiff_t bytes;    /* of the box */
@@ -95,6 +98,20 @@ smaller(ptrdiff_t first, ptrdiff_t second)
     return first < second ? first : second;
 }
 
+typedef struct {
+    const char *bytes;
+    ptrdiff_t length;
+    int64_t position;
+    uint64_t checksum;
+} summing;
+
+static void
+summing_run(void *context)
+{
+    summing *one = context;
+    one->checksum = ktc_checksum(one->bytes, one->length, (uint64_t)one->position);
+}
+
 static ktc_status
 put_written(work *current, const char *bytes, ptrdiff_t length, int64_t position)
 {
@@ -102,6 +119,12 @@ put_written(work *current, const char *bytes, ptrdiff_t length, int64_t position
     ktc_status status =
         ktc_write_at(current->target->descriptor, bytes, length, position, &current->error_number);
     ktc_lock_give(&current->walk->writing);
+    if (status == KTC_OK && current->stream->is_summed) {
+        /* Guarded: they may lie in the mapping still. */
+        summing one = {bytes, length, position, 0};
+        status = ktc_guard_run(summing_run, &one);
+        current->checksum += one.checksum;
+    }
     return status;
 }
 
@@ -351,6 +374,8 @@ boxes_move(void *context)
         ktc_status status = box_move(current);
         ktc_lock_take(&shared->lock);
         shared->done += current->bytes;
+        shared->checksum += current->checksum;
+        current->checksum = 0;
         if (status != KTC_OK && shared->status == KTC_OK) {
             shared->status = status;
             shared->error_number = current->error_number;
@@ -493,6 +518,7 @@ stream_run(const ktc_stream_source *source, const ktc_stream_target *target, ktc
     ktc_status status = move(&current);
     ktc_guard_close();
     stream->error_number = current.error_number;
+    stream->checksum = shared.checksum;
     return status;
 }
 

@@ -32,7 +32,8 @@ typedef struct {
 } ktc_stream_target;
 
 /* What the stream may use, and whom it tells. `buffer` of `size` bytes, on a cache line. `step` is
- * called after each part with its number of bytes in the target, and answers 0, or -1 to stop. */
+ * called after each part with its number of bytes in the target, and answers 0, or -1 to stop. With
+ * `is_summed`, `checksum` is that of what was written, at its places in the target. */
 typedef struct {
     char *buffer;
     ptrdiff_t size;
@@ -40,6 +41,8 @@ typedef struct {
     int (*step)(void *context, ptrdiff_t bytes);
     void *context;
     int error_number; /* of the system, beside KTC_SYSTEM_ERROR */
+    int is_summed;
+    uint64_t checksum;
 } ktc_stream;
 
 /* KTC_BAD_AXES, KTC_BAD_SHAPE and KTC_OVERFLOW as in ktc_permute_plan_make, KTC_BAD_TYPE for what

@@ -59,7 +59,8 @@ def apply(plan: Plan, source: Any, path: str | PathLike[str], *,
             from the Plan's by their beginnings alone are found without it, where that is certain.
         strict: That of `convert`.
         max_shard_size: In GB, with a path that ends in .weights.json: Keras 3's sharded weights.
-        verify: Read the file with h5py and compare it with the source, which reads both once more.
+        verify: Find every array with h5py and read it back: its checksum must be the one with which
+            it was written.
         digests: Checksums to compute while the file is written. Those of shards are in the index.
         durable: Flush the file to the disk before it takes its name.
         progress: Show a bar, by bytes.

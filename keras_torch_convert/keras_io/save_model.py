@@ -62,7 +62,8 @@ def _write_from_layout(target: Target, new: AtomicFile, suffix: str,
     def compare(temporary: Path) -> None:
         notes.extend(_compare(target, temporary, suffix))
 
-    written = write_arrays(new, layout, None, values, WritingOptions(digests=digests), compare)
+    options = WritingOptions(verify=False, digests=digests)
+    written = write_arrays(new, layout, None, values, options, compare)
     return replace(written, notes=tuple(notes))
 
 

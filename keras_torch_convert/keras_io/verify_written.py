@@ -36,6 +36,8 @@ from .weights_file import attributes_of, name_list, open_weights, reading
 
 # The values of one variable in C order, of its size and of any shape.
 Values = Callable[[], Streamed]
+# The same, or the checksum with which they were written.
+_Expected = Callable[[], Streamed | int]
 _SAVED = "the saved file"
 # The groups of a file by the name of the layer they belong to and by what arrays they hold.
 _Groups = dict[tuple[str | None, tuple[Any, ...]], list[str]]
@@ -48,7 +50,7 @@ class _SavedFile:
     opened: Hdf5File
     stream: ValueStream
 
-    def check(self, arrays: Iterable[tuple[StoredArray, Values]]) -> None:
+    def check(self, arrays: Iterable[tuple[StoredArray, _Expected]]) -> None:
         """Raise SaveError unless the file holds each array with its type, shape and bits."""
         for array, values in arrays:
             found = self._open(array.path)
@@ -67,8 +69,11 @@ class _SavedFile:
     def _open(self, path: str) -> Any:
         return h5py.h5d.open(self.opened.file.id, path.encode("utf-8"))
 
-    def _holds(self, found: Any, values: Streamed) -> bool:
+    def _holds(self, found: Any, values: Streamed | int) -> bool:
         offset = found.get_offset()
+        if isinstance(values, int):
+            size = found.get_storage_size()
+            return self.stream.checksum((self.opened.start or 0) + (offset or 0), size) == values
         if offset is None or self.opened.start is None:
             # Without values, in pieces, or packed.
             return same_bits(h5py.Dataset(found)[()], np.asarray(values))
@@ -86,15 +91,15 @@ def _saved_file(path: Path) -> Iterator[_SavedFile]:
         yield _SavedFile(opened, ValueStream(file.fileno()))
 
 
-def compare_with_values(path: Path, layout: FileLayout, values: Mapping[str, Values]) -> None:
-    """Compare every array of a layout with its values, bit for bit, where plain h5py finds it.
+def compare_with_checksums(path: Path, layout: FileLayout, checksums: Mapping[str, int]) -> None:
+    """Compare every array of a layout, where plain h5py finds it, with the checksum with which it
+    was written, or with the values that the layout itself has for it.
 
     Raises SaveError on any difference.
     """
     with _saved_file(path) as saved:
-        saved.check(
-            (array, values[array.key] if array.key else partial(np.frombuffer, array.values))
-            for array in layout.arrays)
+        saved.check((array, partial(checksums.__getitem__, array.path) if array.
+                     key else partial(np.frombuffer, array.values)) for array in layout.arrays)
 
 
 def compare_legacy_file(target: Target, path: Path) -> tuple[str, ...]:

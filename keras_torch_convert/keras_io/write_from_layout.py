@@ -20,7 +20,7 @@ from ..util.values_at_offsets import ValueStream, reserve, write_all
 from .archive import ArchiveFrame, archive_frame
 from .hdf5_header import Hdf5Header, make_hdf5_header
 from .keras_save import check_path
-from .verify_written import Values, compare_with_values
+from .verify_written import Values, compare_with_checksums
 from .weights_file import is_legacy, suffix_of
 
 
@@ -89,21 +89,22 @@ def write_arrays(new: AtomicFile, arrays: FileLayout, members: tuple[ArchiveMemb
                  compare: Callable[[Path], None] | None = None) -> WrittenFile:
     """Write these arrays, with `members` into an archive, under the temporary name of a new file.
 
-    `compare` reads the file back in place of `compare_with_values`; the checksums are computed
+    `compare` reads the file back in place of `compare_with_checksums`; the digests are computed
     meanwhile. Raises SaveError as `write_file` does.
     """
     header = make_hdf5_header(arrays)
     frame = None if members is None else archive_frame(members, header.size)
     digests = Digests(options.digests)
     with new.open() as file:
-        with _written(file, new.temporary, header, frame, values, digests.updates, options.written):
+        with _written(file, new.temporary, header, frame, values, digests.updates,
+                      options) as checksums:
             if options.durable:
                 # Here and not only at the end: the checksums take as long.
                 os.fsync(file.fileno())
             if compare is not None:
                 compare(new.temporary)
             elif options.verify:
-                compare_with_values(new.temporary, arrays, values)
+                compare_with_checksums(new.temporary, arrays, checksums)
         size = os.fstat(file.fileno()).st_size
     return WrittenFile(new.path, size, digests.hexdigests())
 
@@ -111,15 +112,17 @@ def write_arrays(new: AtomicFile, arrays: FileLayout, members: tuple[ArchiveMemb
 @contextmanager
 def _written(file: IO[bytes], path: Path, header: Hdf5Header, frame: ArchiveFrame | None,
              values: Mapping[str, Values], updates: Sequence[Callable[[memoryview], object]],
-             written: Callable[[int], None]) -> Iterator[None]:
-    """Write the whole file; while inside, the check sums are still being computed."""
+             options: WritingOptions) -> Iterator[dict[str, int]]:
+    """Write the whole file, and give the arrays' checksums by path; while inside, the digests are
+    still being computed.
+    """
     descriptor = file.fileno()
     if frame is None:
         reserve(descriptor, header.size)
         with HashWorkers(path, 0, header.size, updates) as workers:
-            _write_pieces(descriptor, header, 0, values, workers.advance, written)
+            checksums = _write_pieces(descriptor, header, 0, values, workers.advance, options)
             workers.advance(header.size)
-            yield
+            yield checksums
         return
     start, end = frame.weights_start, frame.weights_start + header.size
     tail = frame.after(0)
@@ -127,18 +130,19 @@ def _written(file: IO[bytes], path: Path, header: Hdf5Header, frame: ArchiveFram
     write_all(descriptor, frame.before, 0)
     crc = _Crc()
     with HashWorkers(path, start, end, [crc.update]) as workers:
-        _write_pieces(descriptor, header, start, values, workers.advance, written)
+        checksums = _write_pieces(descriptor, header, start, values, workers.advance, options)
     write_all(descriptor, crc.value.to_bytes(4, "little"), frame.crc_position)
     write_all(descriptor, frame.after(crc.value), end)
     # The check sum stands before the values it is of, so hashes can only begin when it is known.
     with HashWorkers(path, 0, end + len(tail), updates) as workers:
         workers.advance(end + len(tail))
-        yield
+        yield checksums
 
 
 def _write_pieces(descriptor: int, header: Hdf5Header, start: int, values: Mapping[str, Values],
-                  final: Callable[[int], None], written: Callable[[int], None]) -> None:
-    stream = ValueStream(descriptor, written)
+                  final: Callable[[int], None], options: WritingOptions) -> dict[str, int]:
+    stream = ValueStream(descriptor, options.written)
+    checksums: dict[str, int] = {}
     for piece in header.pieces:
         if isinstance(piece.content, bytes):
             # Structure, which no progress counts.
@@ -151,8 +155,9 @@ def _write_pieces(descriptor: int, header: Hdf5Header, start: int, values: Mappi
                 raise SaveError(
                     f"{piece.content.path} takes {piece.size} bytes in the file, its values take "
                     f"{array.nbytes}")
-            stream.write(array, start + piece.start)
+            checksums[piece.content.path] = stream.write(array, start + piece.start, options.verify)
         final(start + piece.start + piece.size)
+    return checksums
 
 
 class _Crc:

@@ -118,41 +118,48 @@ class ValueStream:
         """
         self.descriptor = descriptor
         self.written = written
-        self.buffer = np.empty(BUFFER_BYTES, np.uint8)
+        self.buffer: Any = np.empty(BUFFER_BYTES, np.uint8)
 
-    def write(self, values: Streamed, offset: int) -> None:
+    def write(self, values: Streamed, offset: int, summed: bool = False) -> int:
         """Write all values, in C order, from `offset` on.
 
-        Raises SourceError when the file that they are read from is cut meanwhile.
+        Returns the checksum of what was written, 0 unless it is to be `summed`. Raises SourceError
+        when the file that the values are read from is cut meanwhile.
         """
-        for piece, start in _pieces(values, offset):
-            self._stream(_core.write_values, piece, start)
+        sums = (one for piece, start in _pieces(values, offset)
+                for one in self._stream(_core.write_values, piece, start, summed))
+        return int(sum(sums) % 2**64)
 
     def holds(self, values: Streamed, offset: int) -> bool:
         """Return whether just these bits stand in the file from `offset` on. Raises as `write`."""
-        return all(
-            self._stream(_core.holds_values, piece, start)
-            for piece, start in _pieces(values, offset))
+        return all(one for piece, start in _pieces(values, offset)
+                   for one in self._stream(_core.holds_values, piece, start))
 
-    def _stream(self, function: Callable[..., Any], values: npt.NDArray[Any] | Widened,
-                offset: int) -> Any:
+    def checksum(self, offset: int, size: int) -> int:
+        """Return the checksum of `size` bytes of the file from `offset` on, as `write` gives it."""
+        # In steps, between which an interrupt is noticed.
+        sums = (_core.checksum_of_file((self.descriptor, offset + start),
+                                       min(_SLAB_BYTES, size - start), self.buffer)
+                for start in range(0, size, _SLAB_BYTES))
+        return sum(sums) % 2**64
+
+    def _stream(self, function: Callable[..., Any], values: npt.NDArray[Any] | Widened, offset: int,
+                *more: bool) -> Iterator[Any]:
         widened = None
         if isinstance(values, Widened):
             values, widened = values.values, values.dtype
         mapping = mapping_of(values)
         if mapping is not None and values.nbytes > STAGED_BYTES and not values.flags.c_contiguous:
             mapping.read_ahead(values)
-            # A list, since `holds` goes on behind what differs: it seldom does.
-            return all([  # noqa: C419
-                function(part, None, (self.descriptor, offset + start * (2 if widened else 1)),
-                         self.buffer, self.written, widened) is not False
-                for start, part in _staged(values, mapping)
-            ])
+            for start, part in _staged(values, mapping):
+                target = self.descriptor, offset + start * (2 if widened else 1)
+                yield function(part, None, target, self.buffer, self.written, widened, *more)
+            return
         origin = None if mapping is None else (mapping.descriptor, mapping.address)
         with cuts_noticed(values):
             try:
-                return function(values, origin, (self.descriptor, offset), self.buffer,
-                                self.written, widened)
+                yield function(values, origin, (self.descriptor, offset), self.buffer, self.written,
+                               widened, *more)
             finally:
                 if mapping is not None and values.nbytes >= LARGE_BYTES:
                     mapping.give_back(values)

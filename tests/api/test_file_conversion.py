@@ -263,13 +263,14 @@ def test_a_flipped_bit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     old.write_bytes(b"old")
     write = from_plan._write_pieces
 
-    def write_and_damage(descriptor: int, skeleton: Any, *others: Any) -> None:
-        write(descriptor, skeleton, *others)
+    def write_and_damage(descriptor: int, skeleton: Any, *others: Any) -> dict[str, int]:
+        checksums = write(descriptor, skeleton, *others)
         values = next(piece for piece in skeleton.pieces if not isinstance(piece.content, bytes))
         place = values.start + values.size // 2
         path = next(tmp_path.glob(".out.*.h5"))
         byte = os.pread(os.open(path, os.O_RDONLY), 1, place)[0]
         os.pwrite(descriptor, bytes([byte ^ 1]), place)
+        return checksums
 
     monkeypatch.setattr(from_plan, "_write_pieces", write_and_damage)
     with pytest.raises(
@@ -281,7 +282,7 @@ def test_a_flipped_bit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("phase",
-                         ["make_hdf5_header", "reserve", "write_all", "compare_with_values"])
+                         ["make_hdf5_header", "reserve", "write_all", "compare_with_checksums"])
 def test_an_interrupt_leaves_the_old_file_and_nothing_else(tmp_path: Path,
                                                            monkeypatch: pytest.MonkeyPatch,
                                                            phase: str) -> None:

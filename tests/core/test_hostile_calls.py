@@ -358,8 +358,9 @@ def test_a_step_cannot_take_away_the_memory(function: Any, deed: Any, which: str
     owner = values if which in ("values", "base") else buffer
     given = values.T if which == "base" else values
     room = memoryview(buffer)[8:] if which == "base of the buffer" else buffer
+    more = (False,) if function is _core.write_values else ()
     with pytest.raises((ValueError, RuntimeError), match=r"resize|lost its memory"):
-        function(given, None, (FILE, 0), room, deed(owner), None)
+        function(given, None, (FILE, 0), room, deed(owner), None, *more)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +373,7 @@ def test_a_buffer_is_held_while_it_is_used(room: Any) -> None:
         with pytest.raises((BufferError, ValueError)):
             room.resize(10) if isinstance(room, mmap.mmap) else room.__delitem__(slice(10))
 
-    _core.write_values(values.T, None, (FILE, 0), room, close, None)
+    _core.write_values(values.T, None, (FILE, 0), room, close, None, False)
     assert _core.holds_values(values.T, None, (FILE, 0), room, None, None)
 
 
@@ -384,14 +385,14 @@ def test_a_step_may_give_the_values_another_shape() -> None:
             warnings.simplefilter("ignore")
             values.shape = (100_000,) if values.ndim == 2 else (10,) * 5
 
-    _core.write_values(values, None, (FILE, 0), bytearray(5000), reshape, None)
+    _core.write_values(values, None, (FILE, 0), bytearray(5000), reshape, None, False)
     assert _core.holds_values(expected, None, (FILE, 0), bytearray(5000), None, None)
 
 
 def test_values_and_buffer_may_not_share_memory() -> None:
     both = np.zeros(10_000, "u1")
     with pytest.raises(ValueError, match="share memory"):
-        _core.write_values(both[5000:], None, (FILE, 0), both[:5008], None, None)
+        _core.write_values(both[5000:], None, (FILE, 0), both[:5008], None, None, False)
 
 
 def test_vectors_may_change_while_they_are_used() -> None:
@@ -575,6 +576,9 @@ class Maker:
             return self.a_text()
         return self.arrays[-1].dtype.name
 
+    def a_flag(self) -> Any:
+        return self.random.choice([True, False])
+
     def a_pair(self) -> Any:
         place = self.random.choice([0, 0, 0, 0, 1, 1, 64, 64, 4096, 4096, 2**20, -1, MOST, LEAST])
         return self.random.choice([(FILE, place)] * 12
@@ -701,14 +705,15 @@ KINDS: dict[str, str] = {
     "strided_view": "array start shape strides", "copy_strided": "array like", "copy_strided_all":
         "arrays likes", "cast": "array type text", "compare": "array like", "fingerprint": "array",
     "nearest_fingerprint": "keys wanted float", "near_fingerprints": "keys wanted float",
-    "write_values": "array origin pair buffer step widened", "holds_values":
-        "array origin pair buffer step widened", "assign": "starts words weights alone count float",
+    "write_values": "array origin pair buffer step widened flag", "holds_values":
+        "array origin pair buffer step widened", "checksum_of_file": "pair size buffer",
+    "assign": "starts words weights alone count float",
     "name_similarities": "starts words starts words weights ones ones", "name_patterns":
         "starts words starts words matched ones ones", "stack_by_layer": "names items names names",
     "decode_floats": "codes format factors size size size target", "decode_whole":
         "words32 factors factors groups bits int target", "move_stage": "names rules rules int",
-    "are_exactly": "objects types", "use_instruction_set": "text", "instruction_set": "",
-    "instruction_sets": "",
+    "are_exactly": "objects types", "use_instruction_set": "text", "instruction_set":
+        "", "instruction_sets": "",
 }
 FREQUENT = [name for name in KINDS if "instruction" not in name]
 

@@ -76,14 +76,21 @@ CALLS: dict[str, list[Callable[[], object]]] = {
         lambda: _core.strided_view(SQUARE, 4, (3, object()), (400, 8))  # type: ignore[arg-type]
     ],
     "write_values": [
-        lambda: _core.write_values(SQUARE.T, None, (SCRATCH_FILE, 0), BUFFER, None, None),
-        lambda: _core.write_values(HALVES[::2], None, (SCRATCH_FILE, 0), BUFFER, None, "bfloat16"),
+        lambda: _core.write_values(SQUARE.T, None, (SCRATCH_FILE, 0), BUFFER, None, None, False),
+        lambda: _core.write_values(HALVES[::2], None,
+                                   (SCRATCH_FILE, 0), BUFFER, None, "bfloat16", False),
         lambda: _core.write_values(SQUARE.T, (SCRATCH_FILE, SQUARE.ctypes.data),
-                                   (SCRATCH_FILE, 0), BUFFER, failing, None),
-        lambda: _core.write_values(SQUARE, None, (-1, 0), BUFFER, None, None),
-        lambda: _core.write_values(SQUARE, None, (SCRATCH_FILE, 0), BUFFER, None, "float16"),
-        lambda: _core.write_values(SQUARE, None,
-                                   (SCRATCH_FILE, 0), BUFFER, 1, None)  # type: ignore[arg-type]
+                                   (SCRATCH_FILE, 0), BUFFER, failing, None, False),
+        lambda: _core.write_values(SQUARE, None, (-1, 0), BUFFER, None, None, False),
+        lambda: _core.write_values(SQUARE, None, (SCRATCH_FILE, 0), BUFFER, None, "float16", False),
+        lambda: _core.write_values(SQUARE, None, (SCRATCH_FILE, 0), BUFFER, 1, None, False
+                                  )  # type: ignore[arg-type]
+    ],
+    "checksum_of_file": [
+        lambda: _core.checksum_of_file((SCRATCH_FILE, 0), 8, BUFFER),
+        lambda: _core.checksum_of_file(
+            (SCRATCH_FILE, 0), 10**9, BUFFER), lambda: _core.checksum_of_file(
+                (-1, 0), 8, BUFFER), lambda: _core.checksum_of_file((SCRATCH_FILE, -1), 8, BUFFER)
     ],
     "holds_values": [
         lambda: _core.holds_values(SQUARE.T, None,

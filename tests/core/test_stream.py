@@ -59,6 +59,14 @@ def views(draw: st.DrawFn, dtypes: tuple[str, ...] = ("u1", "f2", "f4", "f8", "V
                 tuple(strides[axis] * signs[axis] for axis in order), start)
 
 
+def summed_slowly(content: bytes, position: int) -> int:
+    """The checksum, word by word: each times an odd number of its place."""
+    content = bytes(position % 4) + content
+    words = np.frombuffer(content + bytes(-len(content) % 4), "u4").astype(object)
+    numbers = ((np.arange(len(words)) + position // 4) * 0x9E3779B1 % 2**32).astype(object)
+    return int(sum(words * (numbers | 1))) % 2**64
+
+
 @pytest.fixture
 def target(tmp_path: Path) -> Iterator[int]:
     descriptor = os.open(tmp_path / "target", os.O_RDWR | os.O_CREAT)
@@ -92,16 +100,20 @@ def test_any_view_is_written_in_c_order_and_found_again(from_file: bool, instruc
     before = _core.instruction_set()
     _core.use_instruction_set(instruction_set)
     try:
-        _core.write_values(values, origin, (target, position), buffer, steps.append, None)
+        summed = _core.write_values(values, origin, (target, position), buffer, steps.append, None,
+                                    True)
     finally:
         _core.use_instruction_set(before)
     assert os.pread(target, position + len(expected) + 10,
                     0) == b"\xff" * position + expected + b"\xff" * 9
     assert sum(steps) == len(expected)
+    assert summed == summed_slowly(expected, position)
+    assert summed == _core.checksum_of_file((target, position), len(expected), buffer)
     assert _core.holds_values(values, origin, (target, position), buffer, None, None)
     place = position + data.draw(st.integers(0, len(expected) - 1))
     os.pwrite(target, bytes([os.pread(target, 1, place)[0] ^ 1]), place)
     assert not _core.holds_values(values, origin, (target, position), buffer, None, None)
+    assert summed != _core.checksum_of_file((target, position), len(expected), buffer)
 
 
 # Both sides of 1 MiB, from which on arrays are read straight from their mapping, and parts of all
@@ -127,7 +139,8 @@ def test_a_large_mapped_kernel_is_written_in_parts(shape: tuple[int, ...], perm:
     before = _core.instruction_set()
     _core.use_instruction_set(instruction_set)
     try:
-        _core.write_values(view, origin, (target, 3), buffer, steps.append, widened)
+        summed = _core.write_values(view, origin, (target, 3), buffer, steps.append, widened, True)
+        assert summed == _core.checksum_of_file((target, 3), sum(steps), buffer)
         assert _core.holds_values(view, origin, (target, 3), buffer, None, widened)
     finally:
         _core.use_instruction_set(before)
@@ -165,7 +178,7 @@ def test_any_view_of_half_precision_is_widened(from_file: bool, instruction_set:
     before = _core.instruction_set()
     _core.use_instruction_set(instruction_set)
     try:
-        _core.write_values(values, origin, (target, position), buffer, None, dtype)
+        _core.write_values(values, origin, (target, position), buffer, None, dtype, False)
         assert os.pread(target, len(expected), position) == expected
         assert _core.holds_values(values, origin, (target, position), buffer, None, dtype)
     finally:
@@ -173,7 +186,8 @@ def test_any_view_of_half_precision_is_widened(from_file: bool, instruction_set:
 
 
 def test_an_empty_array_writes_nothing(target: int) -> None:
-    _core.write_values(np.empty((3, 0)), None, (target, 0), np.empty(1024, np.uint8), None, None)
+    _core.write_values(np.empty((3, 0)), None, (target, 0), np.empty(1024, np.uint8), None, None,
+                       False)
     assert os.fstat(target).st_size == 0
 
 
@@ -182,11 +196,11 @@ def test_what_the_system_refuses_is_an_os_error(target: int, tmp_path: Path) -> 
     closed = os.dup(target)
     os.close(closed)
     with pytest.raises(OSError, match="descriptor"):
-        _core.write_values(values, None, (closed, 0), buffer, None, None)
+        _core.write_values(values, None, (closed, 0), buffer, None, None, False)
     (tmp_path / "short").write_bytes(b"too short")
     with (tmp_path / "short").open("rb") as short, pytest.raises(OSError, match="cut short"):
         _core.write_values(values, (short.fileno(), values.ctypes.data), (target, 0), buffer, None,
-                           None)
+                           None, False)
     with pytest.raises(OSError, match="cut short"):
         _core.holds_values(values, None, (target, 2**20), buffer, None, None)
 
@@ -200,7 +214,7 @@ def test_what_step_raises_ends_the_writing(target: int) -> None:
 
     with pytest.raises(LookupError):
         _core.write_values(np.zeros((100, 100)), None, (target, 0), np.empty(1024, np.uint8), step,
-                           None)
+                           None, False)
     assert len(steps) == 1
 
 
@@ -213,7 +227,7 @@ def test_a_full_disk_ends_the_writing_of_both_threads(perm: tuple[int, ...],
     with open("/dev/full", "r+b",
               buffering=0) as full, pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         _core.write_values(values, origin, (full.fileno(), 0), np.empty(9 * 2**20, np.uint8),
-                           steps.append, None)
+                           steps.append, None, False)
     assert steps == []
 
 
@@ -232,7 +246,7 @@ def test_a_second_thread_ends_before_anybody_is_told(target: int, tmp_path: Path
     before = len(os.listdir("/proc/self/task"))
     with pytest.raises(LookupError):
         _core.write_values(values, (mapping.descriptor, mapping.address), (target, 0),
-                           np.empty(9 * 2**20, np.uint8), step, None)
+                           np.empty(9 * 2**20, np.uint8), step, None, False)
     assert threads == [before, before]
 
 
@@ -241,7 +255,7 @@ def test_an_interrupt_ends_the_writing(target: int) -> None:
     main = threading.get_ident()
     with pytest.raises(KeyboardInterrupt):
         _core.write_values(np.zeros((1000, 100)), None, (target, 0), np.empty(1024, np.uint8),
-                           lambda count: signal.pthread_kill(main, signal.SIGINT), None)
+                           lambda count: signal.pthread_kill(main, signal.SIGINT), None, False)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +270,7 @@ def test_an_interrupt_ends_the_writing(target: int) -> None:
      ((np.zeros(3),), TypeError)])
 def test_wrong_arguments_are_refused(arguments: tuple[object, ...], error: type[Exception]) -> None:
     with pytest.raises(error):
-        _core.write_values(*arguments)  # type: ignore[arg-type]
+        _core.write_values(*arguments, False)  # type: ignore[arg-type]
 
 
 def test_a_view_knows_the_file_that_it_is_mapped_from(mapping: MappedMemory) -> None:
@@ -282,3 +296,27 @@ def test_a_strided_view_lies_within_its_array() -> None:
             _core.strided_view(array, start, shape, strides)
     with pytest.raises(ValueError, match="axes"):
         _core.strided_view(array, 0, (1, 1), (8,))
+
+
+def test_the_checksum_of_a_large_file_that_two_threads_read(target: int) -> None:
+    content = np.random.default_rng(2).integers(0, 256, 5 * 2**20 + 3, np.uint8).tobytes()
+    os.pwrite(target, content, 5)
+    assert _core.checksum_of_file((target, 5), len(content),
+                                  bytearray(2**20)) == summed_slowly(content, 5)
+    exchanged = content[:4000] + content[8000:8004] + content[4004:8000] + content[
+        4000:4004] + content[8004:]
+    assert summed_slowly(exchanged, 5) != summed_slowly(content, 5)
+
+
+def test_a_file_that_has_no_such_bytes_has_no_checksum(target: int) -> None:
+    os.pwrite(target, bytes(100), 0)
+    for start, size in ((0, 101), (101, 1), (50, 10 * 2**20)):
+        with pytest.raises(OSError, match="cut short"):
+            _core.checksum_of_file((target, start), size, bytearray(4096))
+    for start, size in ((-1, 5), (0, -5), (2**63 - 1, 5)):
+        with pytest.raises(ValueError, match="no such bytes"):
+            _core.checksum_of_file((target, start), size, bytearray(4096))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        _core.checksum_of_file((-1, 0), 5, bytearray(4096))
+    with pytest.raises(MemoryError):
+        _core.checksum_of_file((target, 0), 5, bytearray(1))

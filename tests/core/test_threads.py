@@ -92,9 +92,9 @@ def test_many_threads_write_and_compare_files_from_one_source() -> None:
         with tempfile.TemporaryFile() as file:
             file.truncate(4 * halves.size)
             at = (file.fileno(), 0)
-            _core.write_values(LARGE[:400].T, None, at, buffer, None, None)
+            _core.write_values(LARGE[:400].T, None, at, buffer, None, None, False)
             same = _core.holds_values(LARGE[:400].T, None, at, buffer, None, None)
-            _core.write_values(halves.T, None, at, buffer, None, "float16")
+            _core.write_values(halves.T, None, at, buffer, None, "float16", False)
             return same and _core.holds_values(halves.T, None, at, buffer, None, "float16")
 
     with ThreadPoolExecutor(8) as threads:

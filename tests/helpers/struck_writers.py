@@ -98,7 +98,7 @@ def tell_phases(shared: mmap.mmap, shards: bool) -> None:
     # What is left to hash when all data is written, and the file read again.
     following.HashWorkers.__exit__ = telling(
         "hash", following.HashWorkers.__exit__)  # type: ignore[method-assign]
-    from_plan.compare_with_values = telling("hash", from_plan.compare_with_values)
+    from_plan.compare_with_checksums = telling("hash", from_plan.compare_with_checksums)
     if shards:
         sharded._switch = telling("rename", sharded._switch, 0.001)
     else:
