@@ -1,21 +1,23 @@
 """Ctrl-C at a chosen point of a run, counted in calls of functions, so that no clock decides where.
 
-    python -m tests.helpers.interrupted_runs COUNT [SEED]
+    python -m tests.helpers.interrupted_runs COUNT [SEED [NAME...]]
 
-measures COUNT points of every public function that does something with objects or files.
+measures COUNT points of every public function that does something with objects or files, or of
+those named, and exits with 1 when one left something half done.
 """
 
 from __future__ import annotations
 
 import copy
+import faulthandler
 import random
 import signal
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 import numpy as np
@@ -63,6 +65,14 @@ class KerasCached(keras.layers.Layer):
         return self.norm(self.dense(x)) + keras.ops.flip(self.table, 0)
 
 
+class Broken(NamedTuple):
+    """How often a run was broken off, and what was then neither as before nor as after all of it.
+    """
+    title: str
+    stopped: int
+    found: list[str]
+
+
 @dataclass(slots=True)
 class UserObjects:
     """The user's objects: two pairs in training mode, and a folder with files."""
@@ -99,7 +109,11 @@ class UserObjects:
         self.files = {path.name: path.read_bytes() for path in self.folder.iterdir()}
 
     def begin(self) -> None:
-        """Set values and files to what they were, but for values of the Keras models, one more."""
+        """Set values and files to what they were, but for values of the Keras models, one more.
+
+        A run that left a handler behind is one find, not one for each run after it.
+        """
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         for one, kept in zip((self.model, self.plain_model), self.values, strict=False):
             one.set_weights([value + 1 for value in kept])
         for one, kept in zip((self.module, self.plain_module), self.values[2:], strict=True):
@@ -226,16 +240,8 @@ def calls_of(run: Callable[[], Any], interrupt_at: int = 0) -> int:
     return count
 
 
-def broken_by_interrupts(count: int, seed: int,
-                         only: Collection[str] = ()) -> tuple[list[str], int]:
-    """Interrupt each of the runs, or those named, at `count` random points.
-
-    Returns:
-        What was neither as before nor as after a whole run, in words, and how many runs were broken
-        off.
-    """
-    generator = random.Random(seed)
-    broken, stopped = [], 0
+def broken_by_interrupts(count: int, seed: int, only: Collection[str] = ()) -> Iterator[Broken]:
+    """Interrupt each of the runs, or those named, at `count` random points."""
     with TemporaryDirectory() as name:
         objects = UserObjects.of(Path(name))
         runs = objects.runs()
@@ -244,31 +250,38 @@ def broken_by_interrupts(count: int, seed: int,
             if only and title not in only:
                 continue
             objects.begin()
-            total = calls_of(run)
+            generator = random.Random(f"{seed} {title}")
+            total, found, stopped = calls_of(run), list[str](), 0
             finished = objects.state()
             for _ in range(count):
                 objects.begin()
                 before, point = objects.state(), generator.randint(1, total)
                 try:
                     calls_of(run, point)
-                # C code that it meets may turn it into a SystemError, also told as ours.
+                # C code may turn it into a SystemError, and the package into an error of its own.
                 except (KeyboardInterrupt, SystemError, PredictionError):
                     stopped += 1
                 after = objects.state()
                 # Behind its last step a run is done, and stays so.
                 if after != finished:
-                    broken += [
+                    found += [
                         f"{title}, call {point} of {total}: {key}"
                         for key in {**before, **after} if before.get(key) != after.get(key)
                     ]
-    return broken, stopped
+            yield Broken(title, stopped, found)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print a line for each run, and what each left; the exit code is 1 when one left anything."""
+    faulthandler.enable()
+    count, seed = int(arguments[0]), int(arguments[1]) if arguments[1:] else 0
+    left = 0
+    for one in broken_by_interrupts(count, seed, arguments[2:]):
+        print(f"{one.title}: {one.stopped} of {count} broken off, {len(one.found)} left half done",
+              *one.found, sep="\n  ", flush=True)  # yapf: disable
+        left += len(one.found)
+    return int(left > 0)
 
 
 if __name__ == "__main__":
-    # A shell has what runs in its background ignore it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    found, broken_off = broken_by_interrupts(int(sys.argv[1]),
-                                             seed=int(sys.argv[2]) if sys.argv[2:] else 0,
-                                             only=sys.argv[3:])
-    print(f"{broken_off} runs were broken off")
-    print("\n".join(found) or "everything was as before")
+    sys.exit(main(sys.argv[1:]))
