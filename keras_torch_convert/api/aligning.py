@@ -16,7 +16,7 @@ from ..alignment.mapping import plan_from_mapping
 from ..alignment.parts import LayerSelection
 from ..errors import AlignmentError, ClassCountError, PredictionError, TransferError
 from ..keras_io.model import read_target
-from ..plan.difference import in_terms_of
+from ..plan.difference import LEFT_OUT, in_terms_of
 from ..plan.executor import Strict, check_plan
 from ..plan.plan import Plan, check_is_plan
 from ..rules.families.attention import is_attention
@@ -24,7 +24,7 @@ from ..rules.families.position_tables import Resize
 from ..running.unchanged import watched
 from ..spec.layer_groups import last_part
 from ..spec.source import Source
-from ..spec.target import Target
+from ..spec.target import Target, TargetLayer
 from ..torch_io.reader import read as read_source
 from ..torch_io.stored_names import with_stored_names
 from ..util.time_limit import DEFAULT_TIME_LIMIT, TimeLimit
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 # Of the time limit; the rest is for the causes where the search does not come to an end.
 PART_FOR_THE_SEARCH = 2 / 3
+
+# Shapes by name, the kernel's first.
+Tensors = Mapping[str, tuple[int, ...]]
 
 
 # The parameters are public, and most of the lines say what they mean.
@@ -187,8 +190,11 @@ def aligned_by_running(source: Source, target: Target, inputs: InputPair, hints:
         alignment.left_over) and (alignment.differs or not _is_complete(plan, source, target))
     if not alignment.open and not is_left_over:
         return plan, alignment
-    if advice := on_other_classes(alignment, source, target):
-        raise ClassCountError(f"{advice}\n{what_is_open(source, target, alignment, True)}")
+    if head := head_of_other_classes(alignment, source, target):
+        if strict is False:
+            return _without_head(plan, alignment, *head)
+        raise ClassCountError(f"{_on_other_classes(*head)}\n"
+                              f"{what_is_open(source, target, alignment, True)}")
     raise refusal(source, target, inputs, plan, alignment, hints, limit)
 
 
@@ -220,27 +226,47 @@ def aligned_with_folded_norms(source: Source, target: Target, inputs: InputPair,
     return in_terms_of(replace(plan, dropped={**plan.dropped, **counters}), stored), alignment
 
 
-def on_other_classes(alignment: Alignment, source: Source, target: Target) -> str:
-    """Say what to try when the only open layer differs from the only torch layer without a partner
-    in its number of outputs alone; return "" in every other case.
+def head_of_other_classes(alignment: Alignment, source: Source,
+                          target: Target) -> tuple[TargetLayer, Tensors] | None:
+    """Return the only open layer and the tensors of the only torch layer without a partner, when
+    they differ in their number of outputs alone; None in every other case.
     """
     if len(alignment.open) != 1 or len({name.rpartition(".")[0] for name in alignment.left_over
                                        }) != 1:
-        return ""
+        return None
     leaf = next(leaf for leaf in target.leaves() if leaf.display_name in alignment.open)
-    kernels = [variable.shape for variable in leaf.variables if len(variable.shape) > 1]
-    # A cell has two.
-    kernel = kernels[0] if len(kernels) == 1 else ()
+    kernel = _kernel_of(leaf)
     for name in alignment.left_over:
         shape = source[name].shape
         if len(shape) == len(kernel) > 1 and shape[0] != kernel[-1] and sorted(shape[1:]) == sorted(
                 kernel[:-1]):
-            return (
-                f"'{leaf.display_name}' has {kernel[-1]} outputs, '{name}' {shape[0]}: build both "
-                "models with the same number of classes; or align two models that agree, leave "
-                f"the head out, plan = ktc.align(...).without('{leaf.display_name}'), and convert "
-                "this pair with plan=plan, verify=False")
-    return ""
+            return leaf, {name: shape, **{one: source[one].shape for one in alignment.left_over}}
+    return None
+
+
+def _kernel_of(leaf: TargetLayer) -> tuple[int, ...]:
+    kernels = [variable.shape for variable in leaf.variables if len(variable.shape) > 1]
+    # A cell has two.
+    return kernels[0] if len(kernels) == 1 else ()
+
+
+def _on_other_classes(leaf: TargetLayer, tensors: Tensors) -> str:
+    """Say what to try."""
+    name, shape = next(iter(tensors.items()))
+    return (f"'{leaf.display_name}' has {_kernel_of(leaf)[-1]} outputs, '{name}' {shape[0]}: build "
+            "both models with the same number of classes; or convert all but the head, which then "
+            "keeps its own values, with strict=False")
+
+
+def _without_head(plan: Plan, alignment: Alignment, leaf: TargetLayer,
+                  tensors: Tensors) -> tuple[Plan, Alignment]:
+    """Leave a head for another number of classes out."""
+    name, shape = next(iter(tensors.items()))
+    rule = f"{LEFT_OUT}: '{name}' has {shape[0]} outputs, '{leaf.display_name}' has not"
+    kept = dict.fromkeys((variable.key for variable in leaf.variables), rule)
+    plan = replace(plan, dropped={**plan.dropped, **dict.fromkeys(tensors, rule)},
+                   kept={**plan.kept, **kept})
+    return plan, replace(alignment, open={}, left_over=())
 
 
 def aligned_statically(source: Source, target: Target, hints: Mapping[str, str], accepted: bool,

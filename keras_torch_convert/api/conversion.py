@@ -75,7 +75,8 @@ def convert(source: Any, target: Any, *, plan: AnyPlan | None = None,
         accept_unproven: That of `align`. A checkpoint alone needs it, unless a Plan is given; the
             report then has a confidence for each weight.
         strict: True wants every variable set and every tensor used, "target" only the first, False
-            neither. What is left over stands in the ledger of the report.
+            neither: it also leaves a head for another number of classes as it is. What is left
+            over stands in the ledger of the report.
         verify: Run both models and compare their outputs.
         if_different: "raise" undoes the conversion if more differs than is accepted, "keep" keeps
             the weights and saves.

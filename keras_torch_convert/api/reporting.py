@@ -85,6 +85,8 @@ class Stages:
                                   ()), *(saved.notes if saved is not None else ())
         ]
         confidence = static.confidence if static is not None else {}
+        statuses = _statuses(ran, comparison)
+        answered = ran.answered_doubts(statuses) if ran is not None and statuses else frozenset()
         return Report(
             source=self.source.origin,
             target=describe_target(self.target) if self.target is not None else "",
@@ -97,10 +99,11 @@ class Stages:
             path=saved.path if saved is not None else None,
             md5=saved.digests.get("md5") if saved is not None else None,
             sha256=saved.digests.get("sha256") if saved is not None else None,
-            warnings=self.warnings, notes=tuple(dict.fromkeys(notes)), confidence=confidence,
+            warnings=tuple(one for one in self.warnings if one not in answered),
+            notes=tuple(dict.fromkeys(notes)), confidence=confidence,
             evidence=(ran.evidence() if ran is not None else
                       static.evidence if static is not None else {}),
-            match_status=_statuses(ran, comparison),
+            match_status=statuses,
             layer_differences=differences
             or (ran.output_distances() if ran is not None else {}),
             dictionaries=self.dictionaries)  # yapf: disable

@@ -82,10 +82,13 @@ def command(ctx: click.Context, /, output: Path | None, plan_path: Path | None, 
         report = converted(ctx, source, target, values, output=output, verify=verify,
                            if_different="keep" if keep_different else "raise")
     except NotEqualError as error:
-        # Nothing was kept, but what was found is what the user needs now.
+        # Nothing was kept, but what was found is what the user needs now, once.
         if error.report is not None and not as_json:
             screen.show_report(error.report, html, as_json)
-        elif error.report is not None and html is not None:
+            raise NotEqualError(
+                "the outputs differ by more than is accepted; model and files are as they were; "
+                "--keep-different keeps the weights", error.report, error.comparison) from error
+        if error.report is not None and html is not None:
             error.report.to_html(html)
         raise
     if plan_path is not None:

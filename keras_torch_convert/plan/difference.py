@@ -24,7 +24,7 @@ _SIMILAR = 0.6
 # Comparing all names with all takes too long where a whole net is renamed.
 _MOST_COMPARED = 64
 # How the rule begins by which `without_layers` lets variables keep their values.
-LEFT_OUT = "left out by name"
+LEFT_OUT = "left out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def without_layers(plan: AnyRecipe, layers: Sequence[str]) -> AnyRecipe:
             raise AlignmentError(
                 f"'{pattern}' is no layer of the plan's target: give a layer as the report names "
                 f"it, such as {_examples(plan)}")
-        left_out.update((key, f"{LEFT_OUT}: '{pattern}'") for key in keys)
+        left_out.update((key, f"{LEFT_OUT} by name: '{pattern}'") for key in keys)
     remaining = tuple(one for one in plan.assignments if one.key not in left_out)
     used = {name for one in remaining for name in tensors_of(one.expression)}
     dropped = {

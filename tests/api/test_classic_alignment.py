@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import keras_torch_convert as ktc
 from keras_torch_convert import keras_reload_from_torch_model
 from keras_torch_convert.api import classic_alignment
 from keras_torch_convert.errors import AlignmentError, ClassCountError, SaveError
@@ -167,6 +168,22 @@ def test_a_head_for_another_number_of_classes_comes_with_the_arguments_that_leav
     assert report.verdict == "equal"
     assert any("'head' keeps its own values: compared is what goes into it" in note
                for note in report.notes)
+
+
+def test_all_but_a_head_for_another_number_of_classes_is_converted_where_that_is_asked_for():
+    module, model = torch_two_branches(7), keras_two_branches(keras, 10)
+    before = [value.copy() for value in model.get_layer("predictions").get_weights()]
+    with pytest.raises(ClassCountError, match="with strict=False"):
+        ktc.convert(module, model)
+
+    report = ktc.convert(module, model, strict=False)
+
+    assert report.verdict == "equal"
+    assert any("'predictions' keeps its own values" in note for note in report.notes)
+    assert same_values(before, model.get_layer("predictions").get_weights())
+    statuses = {entry.name: entry.status for entry in report.ledger}
+    assert statuses["head.weight"] == "skipped"
+    assert statuses["predictions/kernel"] == "kept"
 
 
 def test_a_head_for_another_number_of_classes_is_all_that_is_said_where_only_the_order_is_wrong_too(

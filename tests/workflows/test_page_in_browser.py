@@ -103,7 +103,7 @@ def test_each_problem_is_one_row_and_leads_to_its_layer(page):
 
 
 def test_a_warning_about_a_doubt_that_a_row_tells_is_not_told_twice(browser, tmp_path):
-    doubt = "'head' does something else than fc in torch"
+    doubt = "'head' gives something else than fc in torch"
     assignment = SimpleNamespace(key="head/bias", doubt=doubt)
     report = Report(
         "module Net", "net", warnings=(doubt, "another"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 
@@ -15,7 +15,8 @@ from ...spec.roles import role_of
 from ...spec.source import Source
 from ...spec.target import Target, TargetLayer, TargetVariable
 from .integers import is_integer
-from .pass_state import DIFFERS, UNDECIDED, Match, SearchState
+from .pass_state import (BUT_FOR_A_CAUSE, DIFFERS, PROVEN_GIVEN_ITS_INPUT, UNDECIDED, Match,
+                         SearchState)
 from .trace_index import TraceIndex
 from .transforms import by_axes
 
@@ -70,6 +71,13 @@ class Alignment:
             display_name: match.status(explained, all_explained)
             for display_name, match in self.matches.items()
         }
+
+    def answered_doubts(self, statuses: Mapping[str, str]) -> frozenset[str]:
+        """Sentences about what stayed unproven, of layers whose status now says more."""
+        return frozenset(
+            doubt_about(match, variable) for display_name, match in self.matches.items()
+            if statuses[display_name] in (BUT_FOR_A_CAUSE, PROVEN_GIVEN_ITS_INPUT)
+            for variable, _ in match.mapping.entries)
 
     def doubted_places(self) -> frozenset[str]:
         """Places of the variables of layers whose output nothing in torch confirmed, or that got a
@@ -179,9 +187,9 @@ def without_effect(left_over: Sequence[str], state: SearchState,
 def doubt_about(match: Match, variable: TargetVariable) -> str:
     """What stays unproven about a variable, "" when its layer was told by its input or output."""
     if match.how == DIFFERS:
-        return (f"'{match.layer.display_name}' does something else than "
-                f"{match.unit or 'the whole module'} in torch on the same input: they were "
-                "matched by their input and their names")
+        return (f"'{match.layer.display_name}' gives something else than "
+                f"{match.unit or 'the whole module'} in torch: it differs, or a step before it; "
+                "they were matched by their input and their names")
     if match.how == UNDECIDED:
         return (f"'{match.layer.display_name}' was told from others of its shape by its name: the "
                 "models differ behind them")
