@@ -102,11 +102,13 @@ def _transformers(transformers: Any, name: str, published: bool, arguments: Mapp
     Without published weights a name may also be a type, such as "bert", in its default size.
     """
     model_class, name = _class_and_name(transformers, name)
-    configs = transformers.AutoConfig
-    if os.path.isdir(name) or "/" in name or published:
+    configs, types = transformers.AutoConfig, transformers.CONFIG_MAPPING
+    # The oldest names on the Hub have no owner: "bert-base-uncased".
+    is_on_the_hub = name not in types and ("/" in name or "-" in name)
+    if os.path.isdir(name) or is_on_the_hub or published:
         config = configs.from_pretrained(name, **arguments)
     else:
-        config = configs.for_model(_known(name, transformers.CONFIG_MAPPING), **arguments)
+        config = configs.for_model(_known(name, types), **arguments)
     saved_from = [getattr(transformers, one, None) for one in config.architectures or ()]
     made_by = model_class or next(filter(None, saved_from), transformers.AutoModel)
     if published:

@@ -104,3 +104,19 @@ def test_a_whole_conversion_is_one_line(tmp_path: Any, capsys: pytest.CaptureFix
     code = main(["convert", "timm:resnet18", "kimm:ResNet18", "--random-weights", "-o", file])
     assert code == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("outputs are equal")
+
+
+def test_a_name_of_the_hub_without_an_owner_is_no_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed("hf")
+    import transformers
+
+    asked: list[str] = []
+
+    def from_pretrained(name: str) -> object:
+        asked.append(name)
+        return transformers.BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1,
+                                       intermediate_size=8, vocab_size=9)
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", from_pretrained)
+    model_of_zoo("hf:bert-base-uncased", False, {})
+    assert asked == ["bert-base-uncased"]

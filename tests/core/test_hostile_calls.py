@@ -8,6 +8,7 @@ KTC_HOSTILE_LOG names, and `made(number)` makes the same call again.
 from __future__ import annotations
 
 import array
+import atexit
 import contextlib
 import itertools
 import mmap
@@ -31,6 +32,7 @@ LOG = os.environ.get("KTC_HOSTILE_LOG")
 AT_ONCE = 100
 
 OPENED = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the tests run
+atexit.register(OPENED.close)
 FILE = OPENED.fileno()
 NO_FILE = 10**6
 

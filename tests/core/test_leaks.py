@@ -8,6 +8,7 @@ outside both is valgrind's and the sanitizers' business.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import sys
@@ -28,6 +29,7 @@ BUFFER = np.zeros(5000, np.uint8)
 CODES, FACTORS = np.zeros((100, 100), np.uint8), np.ones((100, 1), np.float32)
 WORDS, GROUPS = np.zeros((25, 100), np.uint32), np.arange(100, dtype=np.int32)
 OPENED = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the tests run
+atexit.register(OPENED.close)
 SCRATCH_FILE = OPENED.fileno()
 NAMES = [f"block{number}.conv.{kind}" for number in range(50) for kind in ("weight", "bias")]
 LAYERS = [f"stack{number}_block{block}_conv" for number in range(5) for block in range(10)]
