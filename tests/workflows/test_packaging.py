@@ -156,6 +156,18 @@ def test_a_script_of_a_user_is_typed(tmp_path: Path) -> None:
     ], found.stdout + found.stderr
 
 
+def test_a_script_of_a_user_is_typed_for_pyright_too(tmp_path: Path) -> None:
+    pytest.importorskip("basedpyright", reason="basedpyright is not installed")
+    script = ROOT / "tests" / "data" / "typed_user.py"
+    settings = {"typeCheckingMode": "strict", "extraPaths": [str(ROOT)], "include": [str(script)]}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    found = subprocess.run([sys.executable, "-m", "basedpyright", "--outputjson", "-p", tmp_path],
+                           check=False, capture_output=True, text=True)  # yapf: disable
+    errors = json.loads(found.stdout)["generalDiagnostics"]
+    assert [(one["range"]["start"]["line"], one["rule"]) for one in errors
+           ] == [(28, "reportArgumentType")]
+
+
 def test_wheel_has_the_extension_the_types_and_the_data(built: dict[str, Path]) -> None:
     with zipfile.ZipFile(built["wheel"]) as archive:
         names = set(archive.namelist())
