@@ -122,18 +122,24 @@ def ordered(model: Any) -> bool:
     return not isinstance(getattr(model, "input", None), Mapping)
 
 
-def has_several_tables(specs: Sequence[InputSpec], target: Target) -> bool:
+def has_several_tables(specs: Sequence[InputSpec], module: Any | None, target: Target) -> bool:
     """Return whether ids of a single input may be meant for tables of several sizes (a vocabulary
     and positions, or columns of categories).
     """
-    return sum(spec.holds_ids for spec in specs) == 1 and len(set(_tables(target))) > 1
+    return sum(spec.holds_ids for spec in specs) == 1 and len(set(_tables(module, target))) > 1
 
 
-def _tables(target: Target) -> list[int]:
-    """Return the number of rows of every Embedding table."""
-    return [
+def _tables(module: Any | None, target: Target) -> list[int]:
+    """Return the number of rows of every Embedding table of the Keras model, or of the torch module
+    where Keras reads tables in layers of another class.
+    """
+    found = [
         layer.variables[0].shape[0]
         for layer in target.leaves() if "Embedding" in layer.class_names and layer.variables
+    ]
+    return found or [
+        inner.num_embeddings
+        for inner in (module.modules() if module else ()) if hasattr(inner, "num_embeddings")
     ]
 
 
@@ -145,7 +151,7 @@ def padding_ids(module: Any | None, target: Target) -> set[int]:
 
 
 def random_inputs(
-    specs: Sequence[InputSpec], target: Target, input_shape: tuple[int, int], *,
+    specs: Sequence[InputSpec], module: Any | None, target: Target, input_shape: tuple[int, int], *,
     in_every_table: bool = False, padding: Collection[int] = ()) -> list[npt.NDArray[Any]]:
     """Return one random array for each spec, always the same ones.
 
@@ -157,7 +163,7 @@ def random_inputs(
     # A single row of ids goes into the vocabulary, which is the largest table; of several any may
     # go into the smallest.
     pick = max if sum(spec.holds_ids for spec in specs) == 1 and not in_every_table else min
-    rows = np.arange(max(pick(_tables(target), default=2), 1))
+    rows = np.arange(max(pick(_tables(module, target), default=2), 1))
     real = rows[~np.isin(rows, list(padding))]
     ids = real if len(real) else rows
     arrays: list[npt.NDArray[Any]] = []

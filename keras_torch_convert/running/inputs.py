@@ -183,16 +183,17 @@ def _random_data(specs: Sequence[InputSpec], module: Any | None, target: Target,
     Keras model's inputs.
     """
     padding = padding_ids(module, target)
-    arrays = random_inputs(specs, target, request.size, padding=padding)
+    arrays = random_inputs(specs, module, target, request.size, padding=padding)
     call: Call = call_torch
     if request.torch_call is not None:
         own_call = with_tensors(request.torch_call)
         call = lambda module, arguments: own_call(module, _unlisted(arguments))  # noqa: E731
 
     arguments, notes = _torch_arguments(arrays, specs, module, target, call)
-    if module is not None and has_several_tables(specs, target) and torch_layouts.failure_on(
-            module, call, arguments):
-        arrays = random_inputs(specs, target, request.size, in_every_table=True, padding=padding)
+    if module is not None and has_several_tables(
+            specs, module, target) and torch_layouts.failure_on(module, call, arguments):
+        arrays = random_inputs(specs, module, target, request.size, in_every_table=True,
+                               padding=padding)
         arguments, notes = _torch_arguments(arrays, specs, module, target, call)
     if request.image is not None:
         notes.append("the image was not used: the model does not take one picture")
