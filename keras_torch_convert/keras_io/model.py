@@ -33,9 +33,9 @@ from .weight_order import default_order
 
 Framework = Literal["keras", "tf_keras"]
 
-_HOW_TO_BUILD = (
-    "pass sample= (its inputs as arrays in the Keras layout), or call model.build((None, 224, 224, "
-    "3)) with the model's own input shape, or run the model once")
+_HOW_TO_RUN = "pass sample= (its inputs as arrays in the Keras layout), or run the model once"
+_HOW_TO_BUILD = (f"{_HOW_TO_RUN}, or call model.build((None, 224, 224, 3)) with the model's own "
+                 "input shape")
 # The hyperparameters that decide how weights are laid out or used.
 _SETTINGS = ("rank", "filters", "units", "kernel_size", "strides", "padding", "output_padding",
              "dilation_rate", "groups", "depth_multiplier", "data_format", "use_bias", "input_dim",
@@ -137,11 +137,15 @@ def _backend_of(framework: Framework) -> str:
 
 
 def _build(model: Any, sample: Any) -> None:
-    if model.built:
+    # Keras takes a model whose class has no `build` for built once that was called.
+    is_only_said = model.built and not model.weights and not all(layer.built
+                                                                 for layer in model.layers)
+    if model.built and not is_only_said:
         return
     if sample is None:
+        how = _HOW_TO_RUN if is_only_said else _HOW_TO_BUILD
         raise TargetError(
-            f"model {model.name!r} is not built, so its weights do not exist yet: {_HOW_TO_BUILD}")
+            f"model {model.name!r} is not built, so its weights do not exist yet: {how}")
     inputs = sample[1] if isinstance(sample, tuple) and len(sample) == 2 else sample
     try:
         model(inputs)

@@ -230,6 +230,23 @@ def test_an_unbuilt_model_is_built_from_the_sample(keras: Any, sample: Any) -> N
     assert target.layers[0].variables[0].shape == (4, 2)
 
 
+def test_a_model_that_keras_only_says_to_be_built_is_built_from_the_sample(keras: Any) -> None:
+    class Lazy(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = keras.layers.Dense(2)
+
+        def call(self, x: Any) -> Any:
+            return self.dense(x)
+
+    model = Lazy()
+    model.built = True  # as `build` leaves it in Keras 3, with a warning
+    with pytest.raises(TargetError, match=r"not built.*pass sample=.*or run the model once$"):
+        read_target(model)
+    target = read_target(model, sample=np.zeros((1, 4), "float32"))
+    assert target.layers[0].variables[0].shape == (4, 2)
+
+
 def test_several_inputs_of_an_unbuilt_model_come_in_a_dict(keras: Any) -> None:
     class Pair(keras.Model):
         def __init__(self) -> None:
