@@ -79,6 +79,8 @@ number_at(const ktc_row *row, ptrdiff_t at)
         return ktc_widen_float16((uint16_t)(bytes[at] << 8));
     case E2M1FN:
         return widen_small((uint32_t)bytes[at / 2] >> (at % 2 * 4) & 15u, 4, 1, 1);
+    case E2M1FN_IN_BYTES:
+        return widen_small((uint32_t)bytes[at] >> row->shift & 15u, 4, 1, 1);
     case IN_WORDS:
         return (float)((words[at] >> row->shift) & ((1u << row->bits) - 1u)) - row->zeros[at];
     case WORDS_OF_8:
@@ -93,7 +95,9 @@ ktc_row_decode(const ktc_row *row, ktc_instruction_set set)
 {
     ptrdiff_t at = 0;
 #ifdef KTC_HAS_X86
-    at = set == KTC_PORTABLE ? 0 : ktc_row_decode_avx2(row);
+    if (set != KTC_PORTABLE) {
+        at = set == KTC_AVX512 ? ktc_row_decode_avx512(row) : ktc_row_decode_avx2(row);
+    }
 #else
     (void)set;
 #endif

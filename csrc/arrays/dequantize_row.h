@@ -8,9 +8,17 @@
 
 #include "arrays/instruction_set.h"
 
-/* How the codes of a row lie and what they are: small floats, one in a byte or two; whole numbers,
- * one in each word, or 8 or 4 in a word in the order of AWQ. */
-typedef enum { E4M3FN, E5M2, E2M1FN, IN_WORDS, WORDS_OF_8, WORDS_OF_4 } ktc_row_codes;
+/* How the codes of a row lie and what they are: small floats, one in a byte or two, or in one half
+ * of each byte; whole numbers, one in each word, or 8 or 4 in a word in the order of AWQ. */
+typedef enum {
+    E4M3FN,
+    E5M2,
+    E2M1FN,
+    E2M1FN_IN_BYTES,
+    IN_WORDS,
+    WORDS_OF_8,
+    WORDS_OF_4
+} ktc_row_codes;
 
 /* What they become: the type that they are rounded to, then maybe float32. */
 typedef enum { TO_BFLOAT16, TO_FLOAT16, TO_FLOAT32, BY_BFLOAT16, BY_FLOAT16 } ktc_row_numbers;
@@ -21,7 +29,7 @@ typedef struct {
     ktc_row_numbers wanted;
     const void *codes;
     int bits;                /* of a code in words */
-    int shift;               /* of the code in each word */
+    int shift;               /* of the code in each word or byte */
     const float *scales;     /* a factor for as many columns each as the next says */
     ptrdiff_t scale_columns; /* 1, or a multiple of 16, or all */
     const float *zeros;      /* for whole numbers: what is taken off first */
@@ -34,5 +42,6 @@ void ktc_row_decode(const ktc_row *row, ktc_instruction_set set);
 
 /* Decodes as many columns from the first on as fill registers, and returns their number. */
 ptrdiff_t ktc_row_decode_avx2(const ktc_row *row);
+ptrdiff_t ktc_row_decode_avx512(const ktc_row *row);
 
 #endif

@@ -24,6 +24,14 @@ typedef enum {
 #define KTC_TARGET_AVX512
 #endif
 
+/* For functions whose arguments are constants in each call, so that each becomes code of its own.
+ */
+#if defined(__GNUC__) || defined(__clang__)
+#define KTC_INLINED static inline __attribute__((always_inline))
+#else
+#define KTC_INLINED static __forceinline
+#endif
+
 /* 1 when this machine (processor and operating system) can run the set, otherwise 0. */
 int ktc_instruction_set_is_available(ktc_instruction_set set);
 

@@ -49,6 +49,7 @@ ktc_tiles_find(ktc_instruction_set set, ptrdiff_t item_size, ktc_tiles *tiles)
         }                                                                                          \
     }
 
+DEFINE_PORTABLE_PANEL(panel_of_1_bytes, uint8_t)
 DEFINE_PORTABLE_PANEL(panel_of_2_bytes, uint16_t)
 DEFINE_PORTABLE_PANEL(panel_of_4_bytes, uint32_t)
 DEFINE_PORTABLE_PANEL(panel_of_8_bytes, uint64_t)
@@ -58,6 +59,9 @@ ktc_tiles_find_portable(ptrdiff_t item_size, ktc_tiles *tiles)
 {
     *tiles = (ktc_tiles){.tile_rows = PORTABLE_SIDE, .tile_columns = PORTABLE_SIDE};
     switch (item_size) {
+    case 1:
+        tiles->panel_copy = panel_of_1_bytes;
+        return 1;
     case 2:
         tiles->panel_copy = panel_of_2_bytes;
         return 1;

@@ -1,6 +1,6 @@
 /* The 2-d core's innermost level: register tiles, one implementation for each instruction set.
  *
- * The narrowest tile is 16 bytes of source columns wide (8, 4 or 2 elements) and one or two
+ * The narrowest tile is 16 bytes of source columns wide (16, 8, 4 or 2 elements) and one or two
  * registers of target rows tall: tall because each target column then gets whole cache lines, which
  * streaming stores need. */
 #ifndef KTC_PERMUTE_TILES_H

@@ -8,6 +8,8 @@
 
 #define KTC_WIDE_TARGET KTC_TARGET_AVX2
 #define KTC_WIDE_BYTES 32
+#define KTC_WIDE_LOW_1(first, second) _mm256_unpacklo_epi8(first, second)
+#define KTC_WIDE_HIGH_1(first, second) _mm256_unpackhi_epi8(first, second)
 #define KTC_WIDE_LOW_2(first, second) _mm256_unpacklo_epi16(first, second)
 #define KTC_WIDE_HIGH_2(first, second) _mm256_unpackhi_epi16(first, second)
 #define KTC_WIDE_LOW_4(first, second) _mm256_unpacklo_epi32(first, second)

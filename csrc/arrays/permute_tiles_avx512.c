@@ -7,6 +7,8 @@
 
 #define KTC_WIDE_TARGET KTC_TARGET_AVX512
 #define KTC_WIDE_BYTES 64
+#define KTC_WIDE_LOW_1(first, second) _mm512_unpacklo_epi8(first, second)
+#define KTC_WIDE_HIGH_1(first, second) _mm512_unpackhi_epi8(first, second)
 #define KTC_WIDE_LOW_2(first, second) _mm512_unpacklo_epi16(first, second)
 #define KTC_WIDE_HIGH_2(first, second) _mm512_unpackhi_epi16(first, second)
 #define KTC_WIDE_LOW_4(first, second) _mm512_unpacklo_epi32(first, second)

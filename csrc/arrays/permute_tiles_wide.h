@@ -8,7 +8,7 @@
  * register of each of as many rows as it has lanes, `stride` bytes apart; piece k is what
  * ktc_wide_load gives 16 * k bytes further ktc_wide_load_run       one register from any address
  *   ktc_wide_store          one register to any address; streaming to a boundary of its own size
- * when `is_streaming` KTC_WIDE_LOW_2 to _8, KTC_WIDE_HIGH_2 to _8 the lower, the upper halves of
+ * when `is_streaming` KTC_WIDE_LOW_1 to _8, KTC_WIDE_HIGH_1 to _8 the lower, the upper halves of
  * two registers' lanes interleaved, by elements of that many bytes
  */
 #ifdef KTC_WIDE_BYTES
@@ -55,6 +55,21 @@ ktc_wide_store_columns_of_2_bytes(const ktc_wide *rows, char *const *targets, pt
     ktc_wide_store_columns_of_4_bytes(high, targets + 4, shift, is_streaming);
 }
 
+/* Sixteen columns: the same once more. */
+KTC_WIDE_TARGET static inline void
+ktc_wide_store_columns_of_1_bytes(const ktc_wide *rows, char *const *targets, ptrdiff_t shift,
+                                  int is_streaming)
+{
+    ktc_wide low[8];
+    ktc_wide high[8];
+    for (int pair = 0; pair < 8; pair++) {
+        low[pair] = KTC_WIDE_LOW_1(rows[2 * pair], rows[2 * pair + 1]);
+        high[pair] = KTC_WIDE_HIGH_1(rows[2 * pair], rows[2 * pair + 1]);
+    }
+    ktc_wide_store_columns_of_2_bytes(low, targets, shift, is_streaming);
+    ktc_wide_store_columns_of_2_bytes(high, targets + 8, shift, is_streaming);
+}
+
 /* Two columns. */
 KTC_WIDE_TARGET static inline void
 ktc_wide_store_columns_of_8_bytes(const ktc_wide *rows, char *const *targets, ptrdiff_t shift,
@@ -98,6 +113,7 @@ ktc_wide_store_columns_of_8_bytes(const ktc_wide *rows, char *const *targets, pt
         }                                                                                         \
     }
 
+KTC_WIDE_DEFINE_TILES(1)
 KTC_WIDE_DEFINE_TILES(2)
 KTC_WIDE_DEFINE_TILES(4)
 KTC_WIDE_DEFINE_TILES(8)
@@ -113,9 +129,10 @@ ktc_wide_prefetch(const char *source, ptrdiff_t row_stride, ptrdiff_t rows)
 }
 
 /* Columns of the broad tile; with 16 registers of 32 bytes the one for two-byte elements would not
- * fit them. */
+ * fit them. One-byte elements fit in no case, but what waits on the stack costs less than lines
+ * that are read again. */
 #define BROAD_COLUMNS(item_size) \
-    ((KTC_WIDE_BYTES == 64 || (item_size) > 2 ? KTC_WIDE_BYTES : 16) / (item_size))
+    ((KTC_WIDE_BYTES == 64 || (item_size) != 2 ? KTC_WIDE_BYTES : 16) / (item_size))
 
 /* `columns` x one cache line of rows: a register that is half a line tall is followed by the one
  * below it. */
@@ -143,6 +160,7 @@ ktc_wide_prefetch(const char *source, ptrdiff_t row_stride, ptrdiff_t rows)
         }                                                                                \
     }
 
+KTC_WIDE_DEFINE_LINE(1)
 KTC_WIDE_DEFINE_LINE(2)
 KTC_WIDE_DEFINE_LINE(4)
 KTC_WIDE_DEFINE_LINE(8)
@@ -178,6 +196,8 @@ KTC_WIDE_DEFINE_LINE(8)
         }                                                                                        \
     }
 
+KTC_WIDE_DEFINE_PANEL(ktc_wide_copy_of_1_bytes, 1, 0)
+KTC_WIDE_DEFINE_PANEL(ktc_wide_stream_of_1_bytes, 1, 1)
 KTC_WIDE_DEFINE_PANEL(ktc_wide_copy_of_2_bytes, 2, 0)
 KTC_WIDE_DEFINE_PANEL(ktc_wide_stream_of_2_bytes, 2, 1)
 KTC_WIDE_DEFINE_PANEL(ktc_wide_copy_of_4_bytes, 4, 0)
@@ -218,6 +238,10 @@ ktc_wide_tiles_find(ptrdiff_t item_size, ktc_tiles *tiles)
                          .stream_copy = ktc_wide_stream_copy,
                          .stream_finish = ktc_wide_stream_finish};
     switch (item_size) {
+    case 1:
+        tiles->panel_copy = ktc_wide_copy_of_1_bytes;
+        tiles->panel_stream = ktc_wide_stream_of_1_bytes;
+        return 1;
     case 2:
         tiles->panel_copy = ktc_wide_copy_of_2_bytes;
         tiles->panel_stream = ktc_wide_stream_of_2_bytes;

@@ -42,9 +42,9 @@
 #define SCRATCH_BLOCK_ROWS 2048
 
 /* The last block of a walk takes a rest shorter than one tile along, so every buffer has room for
- * one tile more: 64 bytes of rows, or 8 columns, at most. */
+ * one tile more: 64 bytes of rows, or 16 columns, at most. */
 #define CACHE_LINE 64
-#define TILE_COLUMNS_MAX 8
+#define TILE_COLUMNS_MAX 16
 
 /* A counter over the columns, fastest in the source first. */
 typedef struct {
@@ -189,13 +189,13 @@ block_rows_of(const transpose *work, ktc_panel_copy panel)
 
 /* Columns before the first that starts on a source cache line in all rows (at least one tile of
  * them, so maybe a line more), or 0: loads of whole lines are worth most where they touch only one.
- */
+ * Not for bytes, of which the narrow tiles before it would cost more. */
 static ptrdiff_t
 columns_before_line(const transpose *work)
 {
     ptrdiff_t item_size = work->plan->item_size;
     ptrdiff_t misplaced = (ptrdiff_t)((size_t)work->source % CACHE_LINE);
-    if (misplaced == 0 || misplaced % item_size != 0 ||
+    if (misplaced == 0 || item_size == 1 || misplaced % item_size != 0 ||
         work->plan->row.source_stride % CACHE_LINE != 0) {
         return 0;
     }

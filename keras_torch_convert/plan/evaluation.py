@@ -28,8 +28,10 @@ Array = npt.NDArray[Any]
 Copies = list[tuple[Array, Array]]
 # float32 does not hold all of their values.
 _WIDE = frozenset({"float64", "int32", "int64", "uint32", "uint64"})
-# Quantized weights are decoded in boxes of so many elements.
+# Quantized weights are decoded in boxes of so many elements: into new arrays, and in place, where
+# larger ones take no memory.
 _BOX_SIZE = 2**20
+_BOX_SIZE_IN_PLACE = 2**22
 
 
 @dataclass(slots=True)
@@ -228,7 +230,7 @@ class Evaluation:
         grain = base.grain(shape)
         with cuts_noticed(*stored):
             prepared = base.prepared(stored, [self._dtype(one) for one in operands])
-            for part in split(region, _BOX_SIZE):
+            for part in split(region, _BOX_SIZE if into is None else _BOX_SIZE_IN_PLACE):
                 target = np.empty([loop.count for loop in part.loops],
                                   NUMPY_TYPES[dtype]) if into is None else part.view(into)
                 box, moved = part.in_box(shape, grain)

@@ -149,6 +149,25 @@ def test_numbers_go_into_memory_of_any_strides(shape: tuple[int, int], block: tu
         assert_same_numbers(target, expected)
 
 
+@pytest.mark.usefixtures("instruction_set")
+def test_large_matrices_go_past_the_caches_unharmed() -> None:
+    rng = np.random.default_rng(0)
+    rows, columns = 2050, 1100
+    codes = rng.integers(0, 127, (rows, columns), np.uint8)
+    scales = rng.random((17, 9), np.float32)
+    spread = scales.repeat(128, 0)[:rows].repeat(128, 1)[:, :columns]
+    expected = torch.from_numpy(codes).view(torch.float8_e4m3fn).float().numpy() * spread
+    around = np.zeros((rows + 2, columns + 2), np.float32)
+    for wider in (around, np.zeros(around.T.shape, np.float32).T):
+        _core.decode_floats(codes, "float8_e4m3fn", scales, columns, 128, 128, "float32",
+                            wider[1:-1, 1:-1])
+        np.testing.assert_array_equal(wider, np.pad(expected, 1))
+    halves = _core.decode_floats(codes, "float4_e2m1fn", scales, columns, 128, 128, "float32")
+    turned = np.zeros((columns, rows), np.float32)
+    _core.decode_floats(codes, "float4_e2m1fn", scales, columns, 128, 128, "float32", turned.T)
+    np.testing.assert_array_equal(halves, turned.T)
+
+
 def test_a_target_that_does_not_fit_is_refused() -> None:
     codes, scales = np.zeros((2, 4), np.uint8), np.ones((1, 1), np.float32)
     locked = np.zeros((2, 4), np.float32)
