@@ -214,12 +214,18 @@ def _powers(exponents: Array) -> Array:
 def _zeros(words: Array, bits: int, scheme: Scheme) -> Array:
     """Return the zeros of each group, one for each output."""
     words = np.ascontiguousarray(words).view(np.uint32)
-    if scheme == "gptq":
-        # Zeros are stored less one. A word is corrected as a whole, as its package does it.
-        words = words + np.uint32(sum(1 << shift for shift in range(0, _WORD, bits)))
-    packed = _WORD // bits
+    packed, highest = _WORD // bits, np.uint32((1 << bits) - 1)
     order = range(packed) if scheme != "awq" else (*range(0, packed, 2), *range(1, packed, 2))
     zeros = np.empty((len(words), words.shape[1], packed), np.uint32)
     for position, column in enumerate(order):
-        zeros[:, :, column] = words >> np.uint32(bits * position) & np.uint32((1 << bits) - 1)
+        zeros[:, :, column] = words >> np.uint32(bits * position) & highest
+    if scheme == "gptq":
+        # Zeros are stored less one, so that 0 would be the highest code. AutoGPTQ reads it as 0,
+        # GPTQModel adds one to whole words, which changes the next zero too, others read 16 or 256.
+        if (zeros == highest).any():
+            raise ValueError(
+                f"qzeros hold the highest code of {bits} bits, which programs read as different "
+                "zeros: save the model with checkpoint_format 'gptq_v2', or dequantize it in the "
+                "program that it was made with")
+        zeros += np.uint32(1)
     return zeros.reshape(len(words), -1)
