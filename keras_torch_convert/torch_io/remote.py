@@ -306,9 +306,10 @@ class RemoteBytes:
             if span in self._waiting:
                 spans = list(self._waiting)
                 self._fetch_ahead(spans[spans.index(span):])
-            elif sum(stop - start for start, stop in self._coming) < _AHEAD // 2:
-                self._fetch_ahead(list(self._waiting))
             self._coming.pop(span, None)
+            # While this one is used the next ones come, without a pause and not one by one.
+            if self._bytes_coming() <= _AHEAD // 2:
+                self._fetch_ahead(list(self._waiting))
             block = self._kept(first, end) or self._fetch(first, rounded)
             connection.keep(block)
         try:
@@ -322,6 +323,9 @@ class RemoteBytes:
             raise
         return block
 
+    def _bytes_coming(self) -> int:
+        return sum(end - first for first, end in self._coming)
+
     def _kept(self, first: int, end: int) -> _Block | None:
         return next((one for one in self._path.connection.kept
                      if one.file is self and one.first <= first and end <= one.end), None)
@@ -329,7 +333,7 @@ class RemoteBytes:
     def _fetch_ahead(self, spans: list[Span]) -> None:
         """Ask for the first of these spans, neighbors together."""
         runs: list[Span] = []
-        total = 0
+        total = self._bytes_coming()
         for span in spans:
             if total >= _AHEAD:
                 break

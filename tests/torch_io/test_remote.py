@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,19 @@ def test_requests_go_out_together_and_before_they_are_needed() -> None:
         before = len(server.requests)
         next(iter(source.values())).read()
         assert len(server.requests) - before >= 4
+
+
+def test_while_the_last_large_tensor_that_came_is_used_others_come() -> None:
+    expected = {str(index): np.ones((420, 500), np.float32) for index in range(6)}
+    with serving({"model.safetensors": save(expected)}) as server:
+        source = read(f"{server.url}/model.safetensors")
+        expect(source, source)
+        for name in ("0", "1"):
+            source[name].read()
+        limit = time.monotonic() + 20
+        while server.sent < 4 * expected["0"].nbytes:
+            assert time.monotonic() < limit
+            time.sleep(0.01)
 
 
 def test_a_file_that_changes_is_an_error() -> None:
