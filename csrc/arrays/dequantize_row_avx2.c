@@ -118,7 +118,7 @@ round_float16(numbers values)
 ptrdiff_t
 ktc_row_decode_avx2(const ktc_row *row)
 {
-    return decode_row(row);
+    return ktc_row_decode_wide(row);
 }
 
 #endif
