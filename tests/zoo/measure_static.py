@@ -41,9 +41,9 @@ def source_of(listing: dict[str, Any], *, sorted_by_name: bool) -> Source:
 
 
 def measured(listing: dict[str, Any], *,
-             sorted_by_name: bool) -> tuple[list[float], list[float], int]:
-    """Confidences of the layers that are right and of those that are wrong, and how many found no
-    partner.
+             sorted_by_name: bool) -> tuple[list[float], dict[str, float], int]:
+    """Confidences of the layers that are right, of those that are wrong by their names, and how
+    many found no partner.
     """
     source = source_of(listing, sorted_by_name=sorted_by_name)
     sides = sides_of(listing["target"], distinct_layers(source, group_by_layer(source).layers))
@@ -55,7 +55,7 @@ def measured(listing: dict[str, Any], *,
             first.get(name, name) for name in tensors_of(assignment.expression)
         }
     right: list[float] = []
-    wrong: list[float] = []
+    wrong: dict[str, float] = {}
     alone = 0
     for layer, found in zip(sides.layers, match(sides, sorted_by_name), strict=True):
         wanted = set().union(*(proven.get(variable.key, set()) for variable in layer.variables))
@@ -65,8 +65,11 @@ def measured(listing: dict[str, Any], *,
             torch_layer = sides.torch_layers[found.position]
             got = {first.get(one.name, one.name) for one in own_tensors(torch_layer.tensors)}
             fused = any(isinstance(tensor, DerivedTensor) for tensor in torch_layer.tensors)
-            (right if got >= wanted else wrong).append(
-                confidence_of(found, "fused" if fused else ""))
+            confidence = confidence_of(found, "fused" if fused else "")
+            if got >= wanted:
+                right.append(confidence)
+            else:
+                wrong[f"{layer.display_name} from {', '.join(sorted(got))}"] = confidence
     return right, wrong, alone
 
 
@@ -90,10 +93,13 @@ def main() -> None:
         whole += listing["convertible"] and not wrong and not alone
         if listing.get("equal"):
             all_right += right
-            all_wrong += wrong
+            all_wrong += wrong.values()
         print(f"{listing['id']:36s} proven {listing.get('equal')!s:5s} right {len(right):4d} wrong "
               f"{len(wrong):4d} without partner {alone:3d}"
-              f"   highest wrong {max(wrong, default=0):.2f}")
+              f"   highest wrong {max(wrong.values(), default=0):.2f}")
+        for name, confidence in wrong.items():
+            if confidence > SURE:
+                print(f"    {confidence:.2f} {name}")
     print(f"{whole} of {convertible} convertible pairs with every layer as proven (or not known to "
           "be wrong)")
     for name, values in (("right", all_right), ("wrong", all_wrong)):
