@@ -78,7 +78,7 @@ def cases(rows: int, columns: int) -> Iterator[tuple[str, Expression, dict[str, 
     powers = rng.integers(110, 130, blocks.shape[:-1], np.uint8)
     yield "MXFP4", *_moved("mxfp4", 4,
                            (1, 32), {"codes": ("uint8", blocks), "scales": ("uint8", powers)})
-    for scheme in ("gptq", "awq"):
+    for scheme in ("gptq_v2", "awq"):
         for bits in (4, 8):
             packed = 32 // bits
             shape = (rows, columns // packed) if scheme == "awq" else (rows // packed, columns)

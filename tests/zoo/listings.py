@@ -111,7 +111,8 @@ def main() -> None:
     arguments = parser.parse_args()
     registry = load_registry(arguments.registry)
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    for pair in registry.PAIRS:
+    pairs = registry.PAIRS
+    for pair in pairs.values() if isinstance(pairs, dict) else pairs:
         name, environment, _ = facts_of(pair, registry)
         path = arguments.folder / f"{name}.pickle"
         if arguments.one == name:
