@@ -371,7 +371,7 @@ class DivergenceContext:
         """Return what a function of the framework's tensors gives, None when it is of others."""
         try:
             return next(eager_arrays(function(as_tensor_like(array, array, self.target))), None)
-        except (ValueError, TypeError, RuntimeError, AttributeError):
+        except Exception:
             return None
 
     # What torch has.
@@ -471,9 +471,9 @@ def called(target: Target, layer: Any, args: Any, kwargs: Any) -> Array | None:
     with no_grad(target), preserve_rng_state():
         try:
             output = layer(*args, **kwargs)
-        except (ValueError, TypeError, RuntimeError, AttributeError, KeyError, IndexError,
-                ArithmeticError):
-            # A setting or a shape that this layer cannot have: then it is not the cause.
+        except Exception:
+            # A setting or a shape that this layer cannot have, which each framework refuses by
+            # errors of its own: then it is not the cause.
             return None
     return next((np.array(array) for array in eager_arrays(output) if array.size), None)
 

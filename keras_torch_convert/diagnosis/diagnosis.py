@@ -283,7 +283,9 @@ class Diagnosis:
                 break
         for context in () if limit.is_over else self._on_torch_inputs(run, measured):
             found.append(self._looked_at(context, run, torch_values))
-        found.sort(key=lambda one: (one.best is None, one.context.call.number))
+        # A layer around others gives what those inside make of it: their effects come first.
+        found.sort(key=lambda one:
+                   (one.best is None, max((one.context.call.number, *one.context.call.children))))
         return self._ranked(found) if found else None
 
     def _on_torch_inputs(self, run: ForcedRun,

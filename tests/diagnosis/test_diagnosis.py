@@ -136,7 +136,12 @@ TOGETHER = {
         ("decoder", ("dropout left on in Keras", 0), ("axis of a softmax in Keras", 0),
          ("output of a layer scaled in torch", 11)), "of a layer behind another":
              ("decoder", ("epsilon of Keras LayerNormalization", 0),
-              ("activation that only Keras has", 2)),
+              ("activation that only Keras has", 2)), "of one attention": (
+                  "decoder", ("axis of a softmax in Keras", 1), ("softmax at the end of Keras", 0)),
+    "before a norm that differs":
+        ("transformer", ("epsilon of torch layer norm", 1), ("dropout left on in torch", 0)
+        ), "before a factor that is a weight":
+            ("maps", ("activation that only Keras has", 2), ("torch Tanh is Softsign()", 0)),
 }
 
 

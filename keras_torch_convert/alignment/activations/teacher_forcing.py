@@ -25,6 +25,7 @@ Array = npt.NDArray[np.floating]
 # The centered correlation from which on two values may be the same thing: right ones read 0.76 and
 # more where the models differ, unrelated ones up to 0.3.
 MOST_ALIKE_FROM = 0.5
+SAME_LIKENESS = 1e-5
 # Behind a layer with an activation of its own, what it gives goes into one of so many units.
 MOST_UNITS_BEHIND = 6
 MOST_UNITS_COMPARED = 16
@@ -62,7 +63,10 @@ def most_alike(recorded: Iterable[Array], own: Array) -> Array | None:
     """
     arranged = (arranged_like(array, own) for array in recorded if array.size == own.size)
     fitting = [array for array in arranged if array is not None]
-    return max(fitting, key=lambda array: similarity(array, own), default=None)
+    found = [similarity(array, own) for array in fitting]
+    # A multiple is as much alike: the first of them is the layer's own.
+    return next((array for array, alike in zip(fitting, found, strict=True)
+                 if alike > max(found) - SAME_LIKENESS), None)
 
 
 def similarity(first: Array, second: Array) -> float:

@@ -15,7 +15,8 @@ from ...comparison.arrays import apart, arranged
 from ...running.fingerprint import distance, fingerprint
 from ...running.keras_calls import LayerCall
 from ..context import PROVEN_BELOW, Array, Cause, DivergenceContext, Hypothesis, altered
-from .common import bypass, linear
+from .common import bypass, linear, ratio_of
+from .order import same_values
 
 # A function is recognized when it gives an output to this part of its largest value.
 RECOGNIZED_BELOW = 2e-6
@@ -180,6 +181,23 @@ def of_the_layer(context: DivergenceContext) -> Iterator[Hypothesis]:
     if ours.name != "none":
         cause = f"Keras computes {ours.name}, torch goes on without"
         yield from bypass(context, "extra activation", cause, removal, before)
+        if fused and context.expected and _only_moved_behind(context):
+            yield Hypothesis("extra activation", cause, removal, before,
+                             against=context.expected[0])
+
+
+def _only_moved_behind(context: DivergenceContext) -> bool:
+    """Whether torch's next operations on what its layer gives alone only move or scale it."""
+    assert context.scope is not None
+    given = {value.order for value in context.scope.outputs}
+    behind = [
+        array for step, array in context.step_results()
+        if len(step.inputs) == 1 and step.inputs[0].order in given and not step.weights
+    ]
+    own = np.sort(context.expected[0], None)
+    return all(array.size == own.size and (
+        same_values(own, moved := np.sort(array, None)) or ratio_of(moved, own) is not None)
+               for array in behind)
 
 
 def of_several_calls(context: DivergenceContext) -> Iterator[Hypothesis]:
