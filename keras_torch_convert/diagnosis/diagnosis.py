@@ -35,7 +35,8 @@ from .description import UNKNOWN, describe_divergence, difference_of_group, in_t
 from .locator import AGREES_BELOW, DivergencePoint, Locator, TorchValues
 from .neighborhood import CallsAround, Neighborhood
 from .scopes import TorchScope, names_by_layer, scope_of
-from .teacher import EXACT_BELOW, TeacherForcing, is_activation, most_alike, possible_outputs
+from .teacher import (EXACT_BELOW, TeacherForcing, is_activation, likeness, most_alike,
+                      possible_outputs)
 
 if TYPE_CHECKING:
     from ..running.input_pair import InputPair
@@ -54,6 +55,8 @@ MAX_EFFECTS = 24
 NEGLIGIBLE_SHARE = 0.01
 # A cause's value is near torch's when the difference is less.
 NEAR = 3e-4
+# What torch has there is like Keras's value by more than this, other values are less.
+LIKE = 0.5
 # What an effect is when it is no number.
 LARGEST = 1e3
 # So many causes that hold at one point are tried in the model.
@@ -270,8 +273,9 @@ class Diagnosis:
                         self.visited.discard(context.call.number)
                         continue
                     new = self._looked_at(context, run, torch_values)
-                    if new.best is not None:
+                    if new.best is not None or context.call.number in new.patch:
                         patched |= new.patch
+                    if new.best is not None:
                         first_of_two = -1 if new.best[1].compare == "consumer" else 0
                         fixed |= {
                             call.number
@@ -286,7 +290,7 @@ class Diagnosis:
         # A layer around others gives what those inside make of it: their effects come first.
         found.sort(key=lambda one:
                    (one.best is None, max((one.context.call.number, *one.context.call.children))))
-        return self._ranked(found) if found else None
+        return self._ranked(_without_consequences(found)) if found else None
 
     def _on_torch_inputs(self, run: ForcedRun,
                          measured: Collection[int]) -> Iterator[DivergenceContext]:
@@ -419,9 +423,26 @@ class Diagnosis:
             own = most_alike(context.expected[:1], context.keras.outputs[0])
             return {} if own is None else {call.number: own}
         around = self._around(run)
+        if best is None and point.kind == "layer" and call.number not in self.scopes:
+            theirs = self._into_the_next(context, run)
+            if theirs is not None:
+                return {call.number: theirs}
         layers = [call] if call.number in self.scopes else (around.next_layers(call)
                                                             or around.later_inside(call))
         return {one.number: run.patched[one.number] for one in layers if one.number in run.patched}
+
+    def _into_the_next(self, context: DivergenceContext, run: ForcedRun) -> Array | None:
+        """Return what torch has in the place of a call's output, known where a layer with weights
+        takes that as it is; None where it is not known, or nothing like it.
+        """
+        call, ours = context.call, context.keras.outputs[0]
+        theirs = [
+            array for one in self._consumers(call.number, run)
+            if one.number in self.scopes and call.outputs[0] in one.inputs
+            for array in context.arrays_of(self.scopes[one.number].inputs)
+        ]
+        found = most_alike(theirs, ours)
+        return found if found is not None and likeness(found, ours) > LIKE else None
 
     def _goes_on_with(self, patch: Mapping[int, Array], trial: Array, shape: tuple[int,
                                                                                    ...]) -> bool:
@@ -513,6 +534,20 @@ class Diagnosis:
         }
         values[0] = [np.asarray(array) for array in eager_arrays(self.inputs.torch_inputs)]
         return values
+
+
+def _without_consequences(found: list[_Found]) -> list[_Found]:
+    """Leave out layers around an unknown difference that differ in no known way themselves: fixing
+    that inside has their effect too.
+    """
+    unknown = {one.context.call.number: one for one in found if one.best is None}
+    around = set[int]()
+    for number, one in unknown.items():
+        inside = [unknown[child] for child in one.context.call.children if child in unknown]
+        around |= {number} if inside else set()
+        for other in inside[:1]:
+            other.patch = {**other.patch, **one.patch}
+    return [one for one in found if one.best is not None or one.context.call.number not in around]
 
 
 def _moved(before: Sequence[Array], after: Sequence[Array]) -> float:

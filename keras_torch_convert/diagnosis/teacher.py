@@ -123,8 +123,12 @@ def most_alike(values: Iterable[Array], own: Array) -> Array | None:
     whole = [array for value in values for array in _moved(value, own.shape)] or found
     if len(whole) < 2:
         return next(iter(whole), None)
-    centered = own - own.mean()
-    return max(whole, key=lambda array: cosine_of(array - array.mean(), centered) or 0.0)
+    return max(whole, key=lambda array: likeness(array, own))
+
+
+def likeness(first: Array, second: Array) -> float:
+    """Return the centered correlation of two arrays of one shape."""
+    return cosine_of(first - first.mean(), second - second.mean()) or 0.0
 
 
 def _moved(value: Array, shape: tuple[int, ...]) -> Iterator[Array]:

@@ -26,8 +26,6 @@ FACTORIES = ("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", 
              "new_empty", "new_full", "rand_like")
 # Views that show a part of a tensor; all others show the whole, with the same fingerprint.
 PARTS = ("slice", "select", "split", "split_with_sizes", "unbind", "chunk", "narrow")
-# Of convolutions in more groups than this no model keeps a layer for each.
-MOST_GROUPS = 4
 _NORMS = ("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",
           "batch_norm", "cudnn_batch_norm")
 
@@ -38,7 +36,8 @@ class TracedOp:
     data that goes in and comes out.
 
     `display_name` is the module's path or, for a single operation, the path of the module around it
-    and its name. `order` grows with time; a module has that of its first operation.
+    and its name. `order` grows with time; a module has that of its first operation. `part` says
+    which part of the weights' rows it uses, (number, of how many), () for all.
     """
 
     order: int
@@ -47,6 +46,7 @@ class TracedOp:
     inputs: tuple[Fingerprint, ...]
     outputs: tuple[Fingerprint, ...]
     is_module: bool
+    part: tuple[int, ...] = ()
 
     @property
     def quoted(self) -> str:
@@ -279,7 +279,8 @@ class Recorder:
             self._note_data(name, results, names, inputs, rearranged)
             if name == "addmm" and id(args[0]) in self.taint and id(args[1]) not in self.taint:
                 self._note_product(args, result, inputs)
-            if name == "convolution" and names and not args[6] and 1 < args[8] <= MOST_GROUPS:
+            # A depthwise convolution has a layer of its own kind everywhere.
+            if name == "convolution" and names and not args[6] and 1 < args[8] < args[0].shape[1]:
                 self._note_groups(args, result, names)
             if name.startswith("_scaled_dot_product"):
                 self._note_attention(args, kwargs)
@@ -289,10 +290,10 @@ class Recorder:
         return result
 
     def _add_unit(self, name: str, names: tuple[str, ...], inputs: tuple[Fingerprint, ...],
-                  outputs: tuple[Fingerprint, ...]) -> None:
+                  outputs: tuple[Fingerprint, ...], part: tuple[int, ...] = ()) -> None:
         """Note one use of weights in the operation that runs."""
         self.trace.units.append(
-            TracedOp(self.clock, f"{self.path}:{name}", names, inputs, outputs, False))
+            TracedOp(self.clock, f"{self.path}:{name}", names, inputs, outputs, False, part))
 
     def _see(self, *keys: Fingerprint) -> None:
         self.trace.seen += [(key, self.clock) for key in keys]
@@ -351,16 +352,19 @@ class Recorder:
         self._add_unit("bias", self.names_of(bias), (product,), (self.fingerprint_of(result),))
 
     def _note_groups(self, args: Any, result: Any, names: tuple[str, ...]) -> None:
-        """Note a convolution in a few groups as one unit for each of them too: some models keep a
-        layer for each.
+        """Note a convolution in groups as one unit for each of them too: some models keep a layer
+        for each.
         """
         groups = args[8]
         with self.unobserved():
-            parts = [(self.fingerprint_of(given), self.fingerprint_of(made)) for given, made in zip(
-                args[0].chunk(groups, 1), result.chunk(groups, 1), strict=True)]
-        for number, (given, made) in enumerate(parts, 1):
+            parts = [
+                tuple(self.fingerprint_of(one, True) for one in pair)
+                for pair in zip(args[0].chunk(groups, 1), result.chunk(groups, 1), strict=True)
+            ]
+        for number, (given, made) in enumerate(parts):
             self._see(given, made)
-            self._add_unit(f"group {number} of {groups}", names, (given,), (made,))
+            self._add_unit(f"group {number + 1} of {groups}", names, (given,), (made,),
+                           (number, groups))
 
     def _note_attention(self, args: Any, kwargs: Any) -> None:
         """Note the steps of fused attention: scores, scores with a bias (a unit when that comes

@@ -136,12 +136,15 @@ TOGETHER = {
         ("decoder", ("dropout left on in Keras", 0), ("axis of a softmax in Keras", 0),
          ("output of a layer scaled in torch", 11)), "of a layer behind another":
              ("decoder", ("epsilon of Keras LayerNormalization", 0),
-              ("activation that only Keras has", 2)), "of one attention": (
-                  "decoder", ("axis of a softmax in Keras", 1), ("softmax at the end of Keras", 0)),
-    "before a norm that differs":
-        ("transformer", ("epsilon of torch layer norm", 1), ("dropout left on in torch", 0)
-        ), "before a factor that is a weight":
-            ("maps", ("activation that only Keras has", 2), ("torch Tanh is Softsign()", 0)),
+              ("activation that only Keras has", 2)), "of one attention":
+                  ("decoder", ("axis of a softmax in Keras", 1), ("softmax at the end of Keras", 0)
+                  ), "before a norm that differs":
+                      ("transformer", ("epsilon of torch layer norm", 1),
+                       ("dropout left on in torch", 0)), "before a factor that is a weight":
+                           ("maps", ("activation that only Keras has", 2),
+                            ("torch Tanh is Softsign()", 0)), "dropout in both models":
+                                ("decoder", ("dropout left on in Keras", 0),
+                                 ("dropout left on in torch", 0), ("torch SiLU is Hardswish()", 0)),
 }
 
 
@@ -228,6 +231,19 @@ def test_known_causes_are_told_though_the_largest_effect_has_none() -> None:
     assert len(found.causes()) == 1
     assert found.causes()[0].startswith("blocks_0_norm1: epsilon is 0.1 in Keras")
     assert found.explains_difference
+
+
+def test_what_stands_behind_a_block_that_differs_in_an_unknown_way_is_named() -> None:
+    pair = decoder(keras)
+    first = pair.layers("KerasBlock")[0]
+    first.drop.call = lambda x, training=None: x + 0.3 * keras.ops.abs(x)**1.3
+    pair.torch_module.blocks[0].drop.forward = lambda x: x.sin()
+    scaled = FAULTS["output of a layer scaled in torch"]
+    scaled.put(pair, next(one for one in scaled.places(pair) if one[0] == "blocks.1.up"))
+    found = verified(pair).first_divergence
+    assert found is not None
+    assert "torch multiplies the output of 'blocks_1/up' by 1.3" in str(found)
+    assert len([one for one in found.differences if not one.kind]) == 1
 
 
 def test_two_faults_of_one_layer_are_both_named() -> None:

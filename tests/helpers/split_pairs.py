@@ -108,27 +108,28 @@ def fused_by_key_heads_pair(*, shows_heads: bool) -> tuple[Any, Any]:
 
 
 class Groups(nn.Module):
-    """A convolution in two groups."""
-    def __init__(self) -> None:
+    """A convolution in groups of two channels, four for each."""
+    def __init__(self, groups: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(4, 8, 3, padding=1, groups=2, bias=False)
-        self.norm = nn.BatchNorm2d(8)
+        self.conv = nn.Conv2d(2 * groups, 4 * groups, 3, padding=1, groups=groups)
+        self.norm = nn.BatchNorm2d(4 * groups)
 
     def forward(self, x: Any) -> Any:
         return torch.relu(self.norm(self.conv(x)))
 
 
-def groups_pair() -> tuple[Any, Any]:
-    """A convolution for each group in Keras, the second built first."""
-    inputs = layers.Input((6, 6, 4))
-    halves = keras.ops.split(inputs, 2, axis=-1)
+def groups_pair(groups: int) -> tuple[Any, Any]:
+    """A convolution for each group in Keras, the last one built first."""
+    inputs = layers.Input((6, 6, 2 * groups))
+    parts = keras.ops.split(inputs, groups, axis=-1)
     convolutions = [
-        layers.Conv2D(4, 3, padding="same", use_bias=False, name=name) for name in ("b", "a")
+        layers.Conv2D(4, 3, padding="same", name=f"of_{groups - number}")
+        for number in range(groups)
     ]
     joined = layers.Concatenate()(
-        [layer(half) for layer, half in zip(convolutions, halves, strict=True)])
+        [layer(part) for layer, part in zip(convolutions, parts, strict=True)])
     normed = layers.BatchNormalization(epsilon=1e-5, name="norm")(joined)
-    return randomized(Groups()), keras.Model(inputs, layers.ReLU()(normed))
+    return randomized(Groups(groups)), keras.Model(inputs, layers.ReLU()(normed))
 
 
 class Tokens(nn.Module):

@@ -19,7 +19,8 @@ from ...spec.target import TargetLayer
 from ...util.text import join_names
 from ..hints import hinted
 from ..names import name_similarity
-from .candidates import Candidate, LayerMapping, layer_mappings, roles_agree, side_by_side
+from .candidates import (Candidate, LayerMapping, layer_mappings, mapping_of_group, roles_agree,
+                         side_by_side)
 from .groups import UNITS_AT_ONCE, UnitGroup
 from .pass_state import PassConfig, SearchState
 from .trace_index import TraceIndex
@@ -75,8 +76,15 @@ class CandidateSearch:
                         layer, mapping):
                     yield mapping
 
-    def layer_mappings(self, names: tuple[str, ...], leaf: TargetLayer) -> Iterator[LayerMapping]:
-        """By the rule of the layer's kind first, then in any way that the shapes allow."""
+    def layer_mappings(self, names: tuple[str, ...], leaf: TargetLayer,
+                       part: tuple[int, ...] = ()) -> Iterator[LayerMapping]:
+        """By the rule of the layer's kind first, then in any way that the shapes allow; of the
+        `part` of a unit only that one.
+        """
+        if part:
+            mapping = mapping_of_group(names, self.trace_index.shapes, leaf, part)
+            yield from () if mapping is None else (mapping,)
+            return
         yield from self.by_rules(names, leaf)
         yield from self.in_any_way(names, leaf)
 
@@ -194,7 +202,7 @@ class CandidateSearch:
         free = self.free_for(unit.names, leaf)
         if len(free) > MOST_FREE_NAMES:
             return None
-        mappings = self.layer_mappings(free, leaf)
+        mappings = self.layer_mappings(free, leaf, unit.part)
         best = next(mappings, None)
         if best is None:
             return None

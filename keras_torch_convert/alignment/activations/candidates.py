@@ -15,7 +15,7 @@ from ...spec.roles import role_of
 from ...spec.target import TargetLayer, TargetVariable
 from ...spec.tensor_spec import Shape
 from ..names import name_similarity
-from .transforms import VariableMapping, entries, joined
+from .transforms import VariableMapping, entries, joined, of_rows
 
 # Enough to try each order of a small kernel's axes with each order of the heads; what is right
 # comes first nearly always.
@@ -119,6 +119,21 @@ def layer_mappings(names: Iterable[str], shapes: Mapping[str, Shape], layer: Tar
     if all(choices):
         found = _best_first(layer.variables, choices)
         yield from islice((mapping for mapping in found if mapping.names), MOST_FILLINGS)
+
+
+def mapping_of_group(names: Iterable[str], shapes: Mapping[str, Shape], layer: TargetLayer,
+                     part: tuple[int, ...]) -> LayerMapping | None:
+    """Fill a layer with one group of the rows of `names`; None when one of its variables cannot be.
+    """
+    found: list[tuple[TargetVariable, VariableMapping]] = []
+    for variable in layer.variables:
+        ways = (entry for name in names if roles_agree(name, variable)
+                for entry in of_rows(name, shapes[name], part, variable, layer))
+        best = min(ways, key=lambda entry: entry.penalty, default=None)
+        if best is None:
+            return None
+        found.append((variable, best))
+    return LayerMapping(tuple(found), sum(10 * entry.penalty for _, entry in found))
 
 
 def _choices(names: tuple[str, ...], shapes: Mapping[str, Shape], variable: TargetVariable,

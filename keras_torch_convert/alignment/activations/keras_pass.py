@@ -285,7 +285,7 @@ class KerasPass(LayerTrials):
         for candidates in self.search.by_input(leaf, inputs):
             for number, candidate in enumerate(candidates):
                 free = self.search.free_for(candidate.names, leaf)
-                for mapping in self.search.layer_mappings(free, leaf):
+                for mapping in self.search.layer_mappings(free, leaf, candidate.unit.part):
                     if trials >= MOST_TRIALS:
                         break
                     if not self.config.honors(leaf, mapping) or mapping.part in excluded:
@@ -300,7 +300,9 @@ class KerasPass(LayerTrials):
                         alternatives = [
                             other.names for other in candidates[number + 1:] if other.cost[0] < most
                         ]
-                        parts = self._other_parts(free, leaf, mapping)
+                        # Which group it is the input tells.
+                        parts = () if candidate.unit.part else self._other_parts(
+                            free, leaf, mapping)
                         chosen = mapping.part if parts else candidate.names
                         self.state.choices.append(
                             BranchPoint(leaf.display_name, chosen, (*parts, *alternatives),
@@ -333,7 +335,8 @@ class KerasPass(LayerTrials):
             if order is None or order in self.trace_index.input_orders:
                 continue
             free = self.search.free_for(candidate.names, leaf)
-            for mapping in islice(self.search.layer_mappings(free, leaf), MOST_REORDERED):
+            for mapping in islice(self.search.layer_mappings(free, leaf, candidate.unit.part),
+                                  MOST_REORDERED):
                 changed = reordered(mapping, leaf, order)
                 if changed is None:
                     continue
@@ -506,7 +509,7 @@ class KerasPass(LayerTrials):
         taken_back = self.config.excluded.get(leaf.display_name, set())
         every = [
             mapping for mapping in self.search.layer_mappings(
-                self.search.free_for(candidate.names, leaf), leaf)
+                self.search.free_for(candidate.names, leaf), leaf, candidate.unit.part)
             if not any(entry.expression in self.state.parts or entry.only_by_output
                        for _, entry in mapping.entries)
         ]

@@ -181,6 +181,17 @@ def by_part(name: str, shape: Shape, variable: TargetVariable, layer: TargetLaye
             yield from _of_part(base, part_shape, words, unlikely, cut, variable, layer)
 
 
+def of_rows(name: str, shape: Shape, part: tuple[int, ...], variable: TargetVariable,
+            layer: TargetLayer) -> Iterator[VariableMapping]:
+    """One part, (number, of how many), of the rows of a tensor: the weights of one group."""
+    number, count = part
+    rows = shape[0] // count if shape and shape[0] % count == 0 else 0
+    cut = (number * rows, (number + 1) * rows)
+    if rows:
+        yield from _of_part(Slice(Tensor(name), 0, *cut), (rows, *shape[1:]),
+                            f"group {number + 1} of {count}", 0, cut, variable, layer)
+
+
 def by_group(name: str, shape: Shape, variable: TargetVariable, layer: TargetLayer, *,
              equal: bool) -> Iterator[VariableMapping]:
     """Some rows in each group of rows: one of several equal parts, or where the parts are unequal

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from ...comparison.arrays import arranged
-from ..context import Array, DivergenceContext, Hypothesis
+from ..context import Array, Cause, DivergenceContext, Hypothesis
 from .common import bypass, constant
 
 EVAL = "put the torch module into eval mode, and look for training=True in its forward"
@@ -30,12 +30,28 @@ def hypotheses(context: DivergenceContext) -> Iterator[Hypothesis]:
         cause = f"Keras drops {rate:.0%} of the values: dropout is left on"
         advice = "call the Keras model with training=False, and look for training=True inside"
         yield from bypass(context, "dropout", cause, advice, given)
+        yield from _in_both(context, Cause("dropout", cause, advice), given)
     for number, one in enumerate(context.keras.inputs[:MAX_INPUTS]):
         yield from _in_torch(context, number, one)
     yield from _in_code_of_torch(context)
 
 
+def _in_both(context: DivergenceContext, ours: Cause, given: Array) -> Iterator[Hypothesis]:
+    """Drop what torch drops where Keras drops something else."""
+    for dropped, cause, path in _of_torch(context, given):
+        yield Hypothesis(*ours, dropped, torch_at=path, others=(cause,))
+
+
 def _in_torch(context: DivergenceContext, number: int, given: Array) -> Iterator[Hypothesis]:
+    for dropped, cause, path in _of_torch(context, given):
+        trial = context.run_with_input(dropped, number)
+        if trial is not None:
+            yield Hypothesis(*cause, trial, at=_last_dropout(context), torch_at=path)
+
+
+def _of_torch(context: DivergenceContext,
+              given: Array) -> Iterator[tuple[Array, Cause, str | None]]:
+    """Yield what torch's dropout makes of a value, with the module that it stands in."""
     between = context.steps_between()
     steps = {step.order: step for step in (*context.steps, *between)}
     found: list[tuple[Array, str | None]] = [(array, step.path) for order, step in steps.items()
@@ -44,12 +60,9 @@ def _in_torch(context: DivergenceContext, number: int, given: Array) -> Iterator
     for theirs, path in found:
         for array in arranged(theirs, given.shape):
             rate = rate_of(given, array)
-            trial = (context.run_with_input(_dropped(given, array, rate), number)
-                     if rate is not None else None)
-            if trial is not None:
+            if rate is not None:
                 cause = f"torch drops {rate:.0%} of the values: dropout is left on"
-                yield Hypothesis("dropout", cause, EVAL, trial, at=_last_dropout(context),
-                                 torch_at=path)
+                yield _dropped(given, array, rate), Cause("dropout", cause, EVAL), path
 
 
 def _in_code_of_torch(context: DivergenceContext) -> Iterator[Hypothesis]:

@@ -58,13 +58,15 @@ def test_queries_that_share_a_key_lie_beside_it_in_each_group(shows_heads: bool)
         kernel_of(model, "value").reshape(WIDTH, 8).T, rows[:, 5].reshape(8, WIDTH))
 
 
-def test_each_group_of_a_convolution_may_be_a_layer() -> None:
-    module, model = groups_pair()
+@pytest.mark.parametrize("groups", [2, 3, 32])
+def test_each_group_of_a_convolution_may_be_a_layer(groups: int) -> None:
+    module, model = groups_pair(groups)
     report = ktc.convert(module, model)
     assert report.equal is True
     weight = module.conv.weight.detach().numpy().transpose(2, 3, 1, 0)
-    assert np.array_equal(kernel_of(model, "b"), weight[..., :4])
-    assert np.array_equal(kernel_of(model, "a"), weight[..., 4:])
+    for number in range(groups):
+        assert np.array_equal(kernel_of(model, f"of_{groups - number}"),
+                              weight[..., 4 * number:4 * number + 4])
 
 
 def test_a_layer_may_hold_a_copy_that_is_never_trained_and_whole_numbers(tmp_path: Path) -> None:
