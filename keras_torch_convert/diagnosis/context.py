@@ -4,6 +4,7 @@ are tried on.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from ..spec.target import Target
 from .locator import DivergencePoint
 from .scopes import TorchScope
 
+_LOG = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
 
 # With the right cause the values agree to 1e-7 to 1e-5, and much better than without it.
@@ -371,7 +373,8 @@ class DivergenceContext:
         """Return what a function of the framework's tensors gives, None when it is of others."""
         try:
             return next(eager_arrays(function(as_tensor_like(array, array, self.target))), None)
-        except Exception:
+        except Exception as refusal:
+            _LOG.debug("a trial was refused: %s", refusal)
             return None
 
     # What torch has.
@@ -471,9 +474,10 @@ def called(target: Target, layer: Any, args: Any, kwargs: Any) -> Array | None:
     with no_grad(target), preserve_rng_state():
         try:
             output = layer(*args, **kwargs)
-        except Exception:
+        except Exception as refusal:
             # A setting or a shape that this layer cannot have, which each framework refuses by
             # errors of its own: then it is not the cause.
+            _LOG.debug("a trial was refused: %s", refusal)
             return None
     return next((np.array(array) for array in eager_arrays(output) if array.size), None)
 

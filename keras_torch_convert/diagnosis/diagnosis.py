@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..comparison.arrays import apart, arranged, channels_last
+from ..comparison.arrays import apart, arranged
 from ..comparison.divergence import Difference, FirstDivergence
 from ..comparison.measurement import reference_of
 from ..comparison.outputs import difference_of
@@ -30,13 +30,13 @@ from ..spec.target import Target
 from ..util.time_limit import DEFAULT_TIME_LIMIT, TimeLimit
 from .causes import hypotheses_of
 from .causes.weights import LayerWeights, WrongWeights
-from .context import Array, Cause, DivergenceContext, Hypothesis, NormCall, called, replaced
+from .context import Array, Cause, DivergenceContext, Hypothesis, NormCall, replaced
 from .description import UNKNOWN, describe_divergence, difference_of_group, in_torch, with_cause
 from .locator import AGREES_BELOW, DivergencePoint, Locator, TorchValues
 from .neighborhood import CallsAround, Neighborhood
 from .scopes import TorchScope, names_by_layer, scope_of
-from .teacher import (EXACT_BELOW, TeacherForcing, is_activation, likeness, most_alike,
-                      possible_outputs)
+from .teacher import (EXACT_BELOW, TeacherForcing, is_activation, likeness, most_alike, nearest,
+                      possible_outputs, torch_input)
 
 if TYPE_CHECKING:
     from ..running.input_pair import InputPair
@@ -53,8 +53,6 @@ MAX_UNKNOWN = 18
 MAX_EFFECTS = 24
 # What makes less of the outputs' difference counts only where its cause is proven.
 NEGLIGIBLE_SHARE = 0.01
-# A cause's value is near torch's when the difference is less.
-NEAR = 3e-4
 # What torch has there is like Keras's value by more than this, other values are less.
 LIKE = 0.5
 # What an effect is when it is no number.
@@ -304,7 +302,7 @@ class Diagnosis:
         ]
         for first in range(0, len(waiting), BATCH):
             for context in self.contexts(waiting[first:first + BATCH], run):
-                given = _torch_input(context)
+                given = torch_input(context)
                 output = None if given is None else context.run([given])
                 if given is None or output is None:
                     continue
@@ -410,7 +408,7 @@ class Diagnosis:
             if number in run.patched and number == call.number and hypothesis.compare != "consumer":
                 return before | {number: run.patched[number]}
             expected = context.expected if hypothesis.compare == "values" else []
-            theirs = _nearest(hypothesis.trial, expected)
+            theirs = nearest(hypothesis.trial, expected)
             patch = before | {number: hypothesis.trial if theirs is None else theirs}
             if shapes and (hypothesis.trial.shape == shapes[0]
                            or self._goes_on_with(patch, hypothesis.trial, shapes[0])):
@@ -573,33 +571,6 @@ def _with_weights(found: FirstDivergence | None,
     return replace(main, differences=tuple(every))
 
 
-def _torch_input(context: DivergenceContext) -> Array | None:
-    """Return torch's input in the place of a Keras layer's one input, padded by the layer that pads
-    it in Keras; None where it is the same already or of another kind.
-    """
-    if len(context.keras.inputs) != 1 or not context.torch_inputs:
-        return None
-    # Keras 3 pads by an operation inside of the layer.
-    padding = next(
-        ((call, captured) for call, captured in context.producers[-1:]
-         if call.class_names[0].startswith(("ZeroPadding", "Pad")) and call.leaf is None), None)
-    theirs = context.torch_inputs[0]
-    own = (context.keras if padding is None else padding[1]).inputs[0]
-    given = most_alike([theirs], own)
-    if given is None and own.ndim > 2:
-        # A map of half the size, or twice, behind other strides; not a padded one.
-        given = channels_last(theirs, own.shape[-1])
-        sizes = sorted((given.size, own.size))
-        given = given if sizes[1] > 1.7**(given.ndim - 2) * sizes[0] else None
-    if given is None or apart(given, own) < EXACT_BELOW:
-        return None
-    if padding is None:
-        return given
-    call, captured = padding
-    args, kwargs = replaced((captured.args, captured.kwargs), [given])
-    return called(context.target, call.layer, args, kwargs)
-
-
 def _given(patched: Mapping[int, Array]) -> Patch:
     return lambda call, own: patched.get(call.number)
 
@@ -615,16 +586,3 @@ def _patched_inside(run: ForcedRun, parent: LayerCall,
             one = run.keras.calls[number]
             found.setdefault(id(one.layer), []).append(run.patched.get(number))
     return found
-
-
-def _nearest(trial: Array, values: Iterable[Array], within: float = NEAR) -> Array | None:
-    """Return the value of torch's that is nearest to a trial, in its shape; None when none is
-    nearer than `within`.
-    """
-    best, best_array = within, None
-    scale = max(float(np.abs(trial).max(initial=0.0)), 1e-30)
-    for array in (array for value in values for array in arranged(value, trial.shape)):
-        distance = float(np.abs(array - trial).max(initial=0.0)) / scale
-        if distance < best:
-            best, best_array = distance, array
-    return best_array

@@ -10,19 +10,21 @@ from math import prod
 
 import numpy as np
 
-from ..comparison.arrays import arranged, orders
+from ..comparison.arrays import apart, arranged, channels_last, orders
 from ..comparison.outputs import cosine_of, difference_of
 from ..running.fingerprint import distance, fingerprint
 from ..running.keras_calls import LayerCall, cell_of
 from ..running.torch_steps import Step, TorchRun, Value
 from .causes.activations import recognized
-from .context import Array
+from .context import Array, DivergenceContext, called, replaced
 from .locator import TorchValues
 from .scopes import TorchScope
 
 # A layer that computes on torch's own values what torch does reads 0 to 4e-7 of the largest value,
 # the tanh approximation of gelu 8e-5 and more.
 EXACT_BELOW = 2e-5
+# A cause's value is near torch's when the difference is less.
+NEAR = 3e-4
 SAME_STATISTICS = 8e-7
 STEPS_BEHIND = 2
 MAX_CANDIDATES = 6
@@ -137,6 +139,46 @@ def _moved(value: Array, shape: tuple[int, ...]) -> Iterator[Array]:
         moved = value.transpose(perm)
         if [one for one in moved.shape if one != 1] == [one for one in shape if one != 1]:
             yield np.ascontiguousarray(moved).reshape(shape)
+
+
+def nearest(trial: Array, values: Iterable[Array], within: float = NEAR) -> Array | None:
+    """Return the value of torch's that is nearest to a trial, in its shape; None when none is
+    nearer than `within`.
+    """
+    best, best_array = within, None
+    scale = max(float(np.abs(trial).max(initial=0.0)), 1e-30)
+    for array in (array for value in values for array in arranged(value, trial.shape)):
+        distance = float(np.abs(array - trial).max(initial=0.0)) / scale
+        if distance < best:
+            best, best_array = distance, array
+    return best_array
+
+
+def torch_input(context: DivergenceContext) -> Array | None:
+    """Return torch's input in the place of a Keras layer's one input, padded by the layer that pads
+    it in Keras; None where it is the same already or of another kind.
+    """
+    if len(context.keras.inputs) != 1 or not context.torch_inputs:
+        return None
+    # Keras 3 pads by an operation inside of the layer.
+    padding = next(
+        ((call, captured) for call, captured in context.producers[-1:]
+         if call.class_names[0].startswith(("ZeroPadding", "Pad")) and call.leaf is None), None)
+    theirs = context.torch_inputs[0]
+    own = (context.keras if padding is None else padding[1]).inputs[0]
+    given = most_alike([theirs], own)
+    if given is None and own.ndim > 2:
+        # A map of half the size, or twice, behind other strides; not a padded one.
+        given = channels_last(theirs, own.shape[-1])
+        sizes = sorted((given.size, own.size))
+        given = given if sizes[1] > 1.7**(given.ndim - 2) * sizes[0] else None
+    if given is None or apart(given, own) < EXACT_BELOW:
+        return None
+    if padding is None:
+        return given
+    call, captured = padding
+    args, kwargs = replaced((captured.args, captured.kwargs), [given])
+    return called(context.target, call.layer, args, kwargs)
 
 
 def possible_outputs(scope: TorchScope, torch: TorchRun) -> tuple[Value, ...]:
