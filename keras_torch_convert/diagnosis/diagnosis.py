@@ -274,10 +274,10 @@ class Diagnosis:
                     if new.best is not None or context.call.number in new.patch:
                         patched |= new.patch
                     if new.best is not None:
-                        first_of_two = -1 if new.best[1].compare == "consumer" else 0
+                        is_first_of_two = new.best[1].compare == "consumer"
                         fixed |= {
-                            call.number
-                            for number in new.patch if number > context.call.number + first_of_two
+                            call.number for number in new.patch
+                            if number != context.call.number or is_first_of_two
                             for call in (run.keras.calls[number], *self._consumers(number, run))
                         }
                     found.append(new)

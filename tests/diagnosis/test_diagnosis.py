@@ -131,20 +131,22 @@ TOGETHER = {
          ("activation that only torch has", 3)), "at the very end":
              ("decoder", ("Keras silu is linear", 1), ("activation that only torch has", 4)),
     "in the blocks behind a scaled branch":
-        ("decoder", ("output of a layer scaled in torch", 3), ("Keras silu is linear", 1)),
-    "in the blocks behind dropout":
-        ("decoder", ("dropout left on in Keras", 0), ("axis of a softmax in Keras", 0),
-         ("output of a layer scaled in torch", 11)), "of a layer behind another":
-             ("decoder", ("epsilon of Keras LayerNormalization", 0),
-              ("activation that only Keras has", 2)), "of one attention":
-                  ("decoder", ("axis of a softmax in Keras", 1), ("softmax at the end of Keras", 0)
-                  ), "before a norm that differs":
-                      ("transformer", ("epsilon of torch layer norm", 1),
-                       ("dropout left on in torch", 0)), "before a factor that is a weight":
-                           ("maps", ("activation that only Keras has", 2),
-                            ("torch Tanh is Softsign()", 0)), "dropout in both models":
-                                ("decoder", ("dropout left on in Keras", 0),
-                                 ("dropout left on in torch", 0), ("torch SiLU is Hardswish()", 0)),
+        ("decoder", ("output of a layer scaled in torch", 3), ("Keras silu is linear", 1)
+        ), "in the blocks behind dropout":
+            ("decoder", ("dropout left on in Keras", 0), ("axis of a softmax in Keras", 0),
+             ("output of a layer scaled in torch", 11)), "of a layer behind another":
+                 ("decoder", ("epsilon of Keras LayerNormalization", 0),
+                  ("activation that only Keras has", 2)), "of one attention":
+                      ("decoder", ("axis of a softmax in Keras", 1),
+                       ("softmax at the end of Keras", 0)), "before a norm that differs":
+                           ("transformer", ("epsilon of torch layer norm", 1),
+                            ("dropout left on in torch", 0)), "before a factor that is a weight":
+                                ("maps", ("activation that only Keras has", 2),
+                                 ("torch Tanh is Softsign()", 0)), "behind a sum that Keras lacks":
+                                     ("transformer", ("residual missing in Keras", 1),
+                                      ("scale of a branch in torch", 1)),
+    "dropout in both models": ("decoder", ("dropout left on in Keras", 0),
+                               ("dropout left on in torch", 0), ("torch SiLU is Hardswish()", 0)),
 }
 
 
