@@ -162,6 +162,8 @@ def _read_data(kind: str, data: bytes, folder: Path) -> None:
         with tempfile.TemporaryDirectory() as name:
             _NAMES[kind] = made(kind, 0, Path(name)).name
     path = folder / _NAMES[kind]
+    # A file that is written again is flushed by ext4, which takes longer than reading it.
+    path.unlink(missing_ok=True)
     path.write_bytes(data)
     with contextlib.suppress(ConversionError):
         read(kind, path)
