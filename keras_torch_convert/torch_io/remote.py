@@ -227,8 +227,8 @@ class RemotePath:
 
     def iterdir(self) -> Iterator[RemotePath]:
         """Yield what lies in a folder."""
-        for entry in self.connection.tried(self.shown,
-                                           lambda: self.connection.system.ls(self.address)):
+        for entry in self.connection.tried(
+                self.shown, lambda: self.connection.system.ls(self.address, detail=True)):
             found = self / entry["name"].rstrip("/").rpartition("/")[2]
             found.__dict__["_type"] = entry["type"]
             yield found
