@@ -138,8 +138,8 @@ def _tables(module: Any | None, target: Target) -> list[int]:
         for layer in target.leaves() if "Embedding" in layer.class_names and layer.variables
     ]
     return found or [
-        inner.num_embeddings
-        for inner in (module.modules() if module else ()) if hasattr(inner, "num_embeddings")
+        inner.num_embeddings for inner in (module.modules() if module is not None else ())
+        if hasattr(inner, "num_embeddings")
     ]
 
 
