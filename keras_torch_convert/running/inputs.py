@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import AlignmentError, PredictionError
 from ..spec.target import Target
-from ..util.text import plural
+from ..util.text import join_names, plural
 from . import torch_layouts
 from .input_pair import Array, Call, InputPair
 from .input_specs import (InputSpec, channels_first, has_several_tables, input_specs, ordered,
@@ -69,6 +69,8 @@ def input_pair(module: Any | None, target: Target, request: InputRequest) -> Inp
     sample = request.sample
     pair = (_made_inputs(module, target, request) if sample is None else _given_inputs(
         sample, target))
+    if request.keras_call is None:
+        _check_names(pair.keras_inputs, target)
     if request.torch_call is not None:
         if isinstance(sample, tuple):
             arguments, call = sample[0], as_given_or_tensors(request.torch_call)
@@ -111,6 +113,19 @@ def _given_inputs(sample: Any, target: Target) -> InputPair:
             "sample with several inputs must be a tuple of two: (torch inputs, Keras inputs)")
     array = as_array(sample)
     return _pair([to_torch_layout(array, None, target)], array, description)
+
+
+def _check_names(given: Any, target: Target) -> None:
+    """Raise ValueError for names that a Keras model lacks: with them Keras takes all by position.
+    """
+    own = getattr(target.model, "input", None)
+    if not (isinstance(given, Mapping) and isinstance(own, Mapping)):
+        return
+    others = sorted(given.keys() - own.keys())
+    if others:
+        raise ValueError(f"sample has {join_names(others, quoted=True)} for Keras, which model "
+                         f"{target.name!r} does not take: it takes "
+                         f"{join_names(sorted(own), quoted=True)}")
 
 
 def _made_inputs(module: Any | None, target: Target, request: InputRequest) -> InputPair:
