@@ -187,17 +187,19 @@ def of_the_layer(context: DivergenceContext) -> Iterator[Hypothesis]:
 
 
 def _only_moved_behind(context: DivergenceContext) -> bool:
-    """Whether torch's next operations on what its layer gives alone only move or scale it."""
+    """Whether all that torch does to what its layer gives alone is to move and scale it."""
     assert context.scope is not None
     given = {value.order for value in context.scope.outputs}
-    behind = [
-        array for step, array in context.step_results()
-        if len(step.inputs) == 1 and step.inputs[0].order in given and not step.weights
-    ]
     own = np.sort(context.expected[0], None)
-    return all(array.size == own.size and (
-        same_values(own, moved := np.sort(array, None)) or ratio_of(moved, own) is not None)
-               for array in behind)
+    for step, array in sorted(context.step_results(), key=lambda pair: pair[0].order):
+        if len(step.inputs) != 1 or step.inputs[0].order not in given or step.weights:
+            continue
+        moved = np.sort(array, None)
+        if array.size != own.size or not (same_values(own, moved)
+                                          or ratio_of(moved, own) is not None):
+            return False
+        given.add(step.order)
+    return True
 
 
 def of_several_calls(context: DivergenceContext) -> Iterator[Hypothesis]:

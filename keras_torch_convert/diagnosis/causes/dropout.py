@@ -91,7 +91,8 @@ def rate_of(before: Array, after: Array) -> float | None:
         return None
     left = (after != 0) & (np.abs(before) > 1e-3 * np.abs(before).max())
     lost = (after == 0) & (before != 0)
-    if not left.any() or not lost.any():
+    # All that is negative and nothing else is lost in a relu behind a factor.
+    if not left.any() or not lost.any() or before[lost].max() < 0 < before[left].min():
         return None
     factors = after[left] / before[left]
     factor = float(np.median(factors))

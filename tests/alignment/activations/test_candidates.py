@@ -142,5 +142,5 @@ def test_vectors_turned_in_vain_cost_one_call_each() -> None:
         return model(inputs)
 
     plan = ktc.align(*maps_of_vectors_pair(4), keras_call=counted)
-    assert any("'convolve_0' does something else" in one.doubt for one in plan.assignments)
+    assert any("'convolve_0' gives something else" in one.doubt for one in plan.assignments)
     assert calls < 60
