@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 # Of the time limit; the rest is for the causes where the search does not come to an end.
 PART_FOR_THE_SEARCH = 2 / 3
 
-# Shapes by name, the kernel's first.
-Tensors = Mapping[str, tuple[int, ...]]
-
 
 # The parameters are public, and most of the lines say what they mean.
 def align(source: Any, target: Any, *, sample: Any = None, torch_call: Call | None = None,
@@ -191,10 +188,13 @@ def aligned_by_running(source: Source, target: Target, inputs: InputPair, hints:
     if not alignment.open and not is_left_over:
         return plan, alignment
     if head := head_of_other_classes(alignment, source, target):
+        leaf, why = head
         if strict is False:
-            return _without_head(plan, alignment, *head)
-        raise ClassCountError(f"{_on_other_classes(*head)}\n"
-                              f"{what_is_open(source, target, alignment, True)}")
+            return _without_head(plan, alignment, leaf, why)
+        raise ClassCountError(
+            f"{why}: build both models with the same number of classes; or convert all but the "
+            "head, which then keeps its own values, with strict=False\n"
+            f"{what_is_open(source, target, alignment, True)}")
     raise refusal(source, target, inputs, plan, alignment, hints, limit)
 
 
@@ -227,45 +227,31 @@ def aligned_with_folded_norms(source: Source, target: Target, inputs: InputPair,
 
 
 def head_of_other_classes(alignment: Alignment, source: Source,
-                          target: Target) -> tuple[TargetLayer, Tensors] | None:
-    """Return the only open layer and the tensors of the only torch layer without a partner, when
-    they differ in their number of outputs alone; None in every other case.
+                          target: Target) -> tuple[TargetLayer, str] | None:
+    """Return the only open layer, and a sentence about its number of outputs, when it differs from
+    the only torch layer without a partner in that alone; None in every other case.
     """
     if len(alignment.open) != 1 or len({name.rpartition(".")[0] for name in alignment.left_over
                                        }) != 1:
         return None
     leaf = next(leaf for leaf in target.leaves() if leaf.display_name in alignment.open)
-    kernel = _kernel_of(leaf)
+    kernels = [variable.shape for variable in leaf.variables if len(variable.shape) > 1]
+    # A cell has two.
+    kernel = kernels[0] if len(kernels) == 1 else ()
     for name in alignment.left_over:
         shape = source[name].shape
         if len(shape) == len(kernel) > 1 and shape[0] != kernel[-1] and sorted(shape[1:]) == sorted(
                 kernel[:-1]):
-            return leaf, {name: shape, **{one: source[one].shape for one in alignment.left_over}}
+            return leaf, f"'{leaf.display_name}' has {kernel[-1]} outputs, '{name}' {shape[0]}"
     return None
 
 
-def _kernel_of(leaf: TargetLayer) -> tuple[int, ...]:
-    kernels = [variable.shape for variable in leaf.variables if len(variable.shape) > 1]
-    # A cell has two.
-    return kernels[0] if len(kernels) == 1 else ()
-
-
-def _on_other_classes(leaf: TargetLayer, tensors: Tensors) -> str:
-    """Say what to try."""
-    name, shape = next(iter(tensors.items()))
-    return (f"'{leaf.display_name}' has {_kernel_of(leaf)[-1]} outputs, '{name}' {shape[0]}: build "
-            "both models with the same number of classes; or convert all but the head, which then "
-            "keeps its own values, with strict=False")
-
-
 def _without_head(plan: Plan, alignment: Alignment, leaf: TargetLayer,
-                  tensors: Tensors) -> tuple[Plan, Alignment]:
+                  why: str) -> tuple[Plan, Alignment]:
     """Leave a head for another number of classes out."""
-    name, shape = next(iter(tensors.items()))
-    rule = f"{LEFT_OUT}: '{name}' has {shape[0]} outputs, '{leaf.display_name}' has not"
-    kept = dict.fromkeys((variable.key for variable in leaf.variables), rule)
-    plan = replace(plan, dropped={**plan.dropped, **dict.fromkeys(tensors, rule)},
-                   kept={**plan.kept, **kept})
+    rule = f"{LEFT_OUT}: {why}"
+    plan = replace(plan, dropped={**plan.dropped, **dict.fromkeys(alignment.left_over, rule)},
+                   kept={**plan.kept, **{one.key: rule for one in leaf.variables}})
     return plan, replace(alignment, open={}, left_over=())
 
 
