@@ -25,6 +25,7 @@ import numpy as np
 
 from ..errors import SaveError
 from ..spec.file_layout import FileLayout, StoredArray, StoredAttribute, StoredGroup
+from ..util.leftovers import remove_leftovers, temporary_path
 
 # HDF5's own structures lie together in blocks of this size, between which values lie.
 METADATA_BLOCK = 2**16
@@ -59,16 +60,17 @@ def make_hdf5_header(layout: FileLayout) -> Hdf5Header:
     """Build the structures of the file, once for a layout: the same layout gives the same bytes.
     Raises SaveError when h5py refuses it.
     """
+    path = temporary_path(Path(tempfile.gettempdir(), "keras_torch_convert.h5"))
+    remove_leftovers(path.parent)
     try:
-        descriptor, name = tempfile.mkstemp(prefix="keras_torch_convert-", suffix=".h5")
-        with open(descriptor, "rb", buffering=0) as made:
-            with _scratch_file(name) as file:
-                builder = _Builder(file)
-                for group in layout.groups:
-                    builder.group(group)
-                found = [(offset, array)
-                         for array in layout.arrays if (offset := builder.array(array)) is not None]
-            size = os.fstat(descriptor).st_size
+        with _scratch_file(path) as (file, made):
+            builder = _Builder(file)
+            for group in layout.groups:
+                builder.group(group)
+            found = [(offset, array)
+                     for array in layout.arrays if (offset := builder.array(array)) is not None]
+            file.close()
+            size = os.fstat(made.fileno()).st_size
             return Hdf5Header(tuple(_pieces(made, size, found)), size)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         if isinstance(error, SaveError):
@@ -78,17 +80,18 @@ def make_hdf5_header(layout: FileLayout) -> Hdf5Header:
 
 
 @contextmanager
-def _scratch_file(name: str) -> Iterator[h5py.File]:
-    """An open HDF5 file that loses its name at once, where the system can do that: then nothing is
-    left when the process is killed.
+def _scratch_file(path: Path) -> Iterator[tuple[h5py.File, IO[bytes]]]:
+    """A new HDF5 file, and the same file to read: it loses its name at once, where the system can
+    do that, so that little is left when the process is killed.
     """
     try:
-        with h5py.File(name, "w", meta_block_size=METADATA_BLOCK) as file:
+        with h5py.File(path, "x", meta_block_size=METADATA_BLOCK) as file, \
+                path.open("rb", buffering=0) as made:
             if os.name == "posix":
-                os.unlink(name)
-            yield file
+                path.unlink()
+            yield file, made
     finally:
-        Path(name).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def byte_size(array: StoredArray) -> int:

@@ -359,6 +359,25 @@ def test_the_skeleton_leaves_nothing_in_the_folder_for_temporary_files(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing says when a process started")
+def test_what_a_killed_writer_left_of_a_skeleton_is_removed_by_the_next(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    killed = """
+import os, pathlib
+from keras_torch_convert.keras_io.hdf5_header import make_hdf5_header
+from keras_torch_convert.spec.file_layout import FileLayout
+pathlib.Path.unlink = lambda *_, **__: os.kill(os.getpid(), 9)
+make_hdf5_header(FileLayout((), ()))
+"""
+    subprocess.run([sys.executable, "-c", killed], check=False,
+                   env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    make_hdf5_header.cache_clear()
+    make_hdf5_header(FileLayout((StoredGroup("/"),), (StoredArray("/a", (2,), "<f4", "a"),)))
+    assert not list(tmp_path.iterdir())
+
+
 def test_apply_imports_no_framework(tmp_path: Path) -> None:
     script = f"""
 import sys

@@ -138,9 +138,12 @@ class _Watch:
             path = arguments[0]
             if isinstance(path, (str, bytes, os.PathLike)):
                 name = os.path.realpath(os.fsdecode(path))
-                mine = name.startswith((tempfile.gettempdir() + "/keras_torch_convert-",
-                                        tempfile.gettempdir() + "/checkpoints-",
-                                        str(self.folder)))  # yapf: disable
+                temporary = tempfile.gettempdir()
+                mine = name.startswith(
+                    (f"{temporary}/.keras_torch_convert.ktc-", f"{temporary}/checkpoints-",
+                     str(self.folder)))
+                # What killed writers left there is looked for.
+                mine = mine or (event, name) == ("os.listdir", temporary)
                 if not mine and name not in self.named and not (event in ("open", "os.listdir")
                                                                 and name.startswith(self.allowed)):
                     self.seen.append(f"{event} {name}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import json
+import shutil
 import sys
 import tempfile
 from functools import cache
@@ -121,6 +123,7 @@ def _plan(name: str) -> Plan:
 def _checkpoint(name: str) -> Path:
     """The checkpoint that belongs to a plan: one for the whole run."""
     folder = Path(tempfile.mkdtemp(prefix="checkpoints-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with np.load(PLANS / "arrays.npz") as file:
         head = f"{name}|source|"
         np.savez(folder / "net.npz",
