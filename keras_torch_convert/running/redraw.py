@@ -218,10 +218,14 @@ def _roll_columns(array: Array, free: Array, shift: int) -> None:
 
 
 def exchanged(array: Array, number: int) -> Array:
-    """Exchange whole numbers by rank: the largest with the smallest and so on, or further apart."""
+    """Exchange whole numbers by rank: the largest with the smallest and so on, or further apart,
+    two by two for one of them: a mean over tokens does not see their order.
+    """
     found, ranks = np.unique(array, return_inverse=True)
     shift = (FOLDS + 2 * number) * len(found) // (2 * FOLDS + 2 * number)
     order = found[::-1] if number == 0 else np.roll(found, shift)
+    if number and len(found) > 2:
+        order = order[np.arange(len(found)) // 2 * 2]
     return np.asarray(order[ranks].reshape(array.shape), array.dtype)
 
 

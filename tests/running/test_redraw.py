@@ -98,6 +98,14 @@ def test_rising_ids_that_are_all_there_is_are_mixed() -> None:
     assert all(not np.array_equal(drawn["x"], ids) for drawn in both(ids))
 
 
+def test_a_row_of_ids_does_not_keep_all_of_its_ids() -> None:
+    before = np.array([[9, 3, 11, 5, 4, 8, 12]])
+    draws = [one["x"] for one in both(before)]
+    assert sorted(draws[0][0]) == sorted(before[0])
+    assert all(len(np.unique(one)) < before.size for one in draws[1:])
+    assert all(np.isin(one, before).all() and one[0, -1] == 12 for one in draws)
+
+
 def test_lengths_of_rows_stay() -> None:
     draws = both(np.array([9, 5, 2]), ids=RANDOM.integers(1, 90, (3, 9)))
     assert all(drawn["x"].tolist() == [9, 5, 2] for drawn in draws)

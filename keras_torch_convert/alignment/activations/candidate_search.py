@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from math import prod
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from ... import _core
 from ...plan.expressions import tensors_of
+from ...rules.registry import rule_for
 from ...running.fingerprint import Fingerprint
 from ...running.torch_trace import TracedOp
 from ...spec.target import TargetLayer
@@ -154,22 +156,19 @@ class CandidateSearch:
         if not any(group.is_large for group in groups):
             yield _all_of(groups)
             return
-        last = self.state.last_order
+        last, has_free = self.state.last_order, partial(self._has_free, most=_most_names(leaf))
         likely = [
-            unit for group in groups
-            for unit in group.likeliest(leaf.base_name, last, self._has_free)
+            unit for group in groups for unit in group.likeliest(leaf.base_name, last, has_free)
         ]
         for start in range(0, len(likely), UNITS_AT_ONCE):
             yield likely[start:start + UNITS_AT_ONCE]
         looked_at = set(map(id, likely))
-        yield [
-            unit for unit in _all_of(groups) if id(unit) not in looked_at and self._has_free(unit)
-        ]
+        yield [unit for unit in _all_of(groups) if id(unit) not in looked_at and has_free(unit)]
 
-    def _has_free(self, unit: TracedOp) -> bool:
+    def _has_free(self, unit: TracedOp, most: int) -> bool:
         """True for a unit with weights to spare and not with many more than a layer has."""
         used, tied = self.state.used, self.trace_index.tied
-        return len(unit.names) - len(used) <= MOST_FREE_NAMES and any(
+        return len(unit.names) - len(used) <= most and any(
             tied[name][0] not in used for name in unit.names)
 
     def _candidates_among(self, units: list[TracedOp], leaf: TargetLayer,
@@ -200,7 +199,7 @@ class CandidateSearch:
 
     def _candidate(self, leaf: TargetLayer, unit: TracedOp) -> Candidate | None:
         free = self.free_for(unit.names, leaf)
-        if len(free) > MOST_FREE_NAMES:
+        if len(free) > _most_names(leaf):
             return None
         mappings = self.layer_mappings(free, leaf, unit.part)
         best = next(mappings, None)
@@ -350,6 +349,13 @@ def reason_for_nothing(trace_index: TraceIndex, leaf: TargetLayer, inputs: list[
            "with those weights it gives nothing that torch computes: compare how both are built "
            "(padding, strides, activation, epsilon)")
     return f"{wanted}: it gets in Keras what torch gives to {held}; {why}"
+
+
+def _most_names(leaf: TargetLayer) -> int:
+    """How many weights a layer may be made of: one that holds banks has some of each entry."""
+    shapes = [variable.shape for variable in leaf.variables] if rule_for(leaf) is None else []
+    entries = max((shape[0] for shape in shapes if len(shape) == 3), default=0)
+    return max(MOST_FREE_NAMES, entries * (len(leaf.variables) + 1))
 
 
 def _kind_of(leaf: TargetLayer) -> tuple[object, ...]:

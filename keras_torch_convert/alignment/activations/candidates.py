@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
-from itertools import islice
+from itertools import islice, permutations
 from math import prod
 
 from ...plan.expressions import (Concat, Expression, Fill, Permute, Reshape, Slice, Tensor,
                                  tensors_of)
+from ...rules.registry import rule_for
 from ...running.torch_trace import TracedOp
 from ...spec.roles import role_of
 from ...spec.target import TargetLayer, TargetVariable
 from ...spec.tensor_spec import Shape
 from ..names import name_similarity
-from .transforms import VariableMapping, entries, joined, of_rows
+from .transforms import VariableMapping, entries, joined, of_rows, stacked
 
 # Enough to try each order of a small kernel's axes with each order of the heads; what is right
 # comes first nearly always.
@@ -138,16 +140,20 @@ def mapping_of_group(names: Iterable[str], shapes: Mapping[str, Shape], layer: T
 
 def _choices(names: tuple[str, ...], shapes: Mapping[str, Shape], variable: TargetVariable,
              layer: TargetLayer, map_shapes: tuple[Shape, ...]) -> list[VariableMapping]:
+    ways = [(name, min(position, 3), entry)
+            for position, name in enumerate(names) if roles_agree(name, variable)
+            for entry in islice(entries(name, shapes[name], variable, layer, map_shapes), MOST_WAYS)
+           ]
+    if len(variable.shape) > 1 and rule_for(layer) is None:
+        # As good as one tensor of the size.
+        ways += [(tensors_of(entry.expression)[0], 0, replace(entry, penalty=entry.penalty - 5))
+                 for entry in islice(_bank_choices(names, shapes, variable), MOST_WAYS)]
     found: list[VariableMapping] = []
-    for position, name in enumerate(names):
-        if not roles_agree(name, variable):
-            continue
+    for name, position, entry in ways:
         unlike = 0 if role_of(name) is not None and role_of(name) == role_of(variable.name) else 1
         display_name = f"{layer.base_name}/{variable.name}"
         far = round(3 * (1 - name_similarity(name, display_name))) if len(names) > 1 else 0
-        for entry in islice(entries(name, shapes[name], variable, layer, map_shapes), MOST_WAYS):
-            found.append(
-                replace(entry, penalty=10 * entry.penalty + 5 * unlike + far + min(position, 3)))
+        found.append(replace(entry, penalty=10 * entry.penalty + 5 * unlike + far + position))
     found.sort(key=lambda entry: entry.penalty)
     if not found:
         found = list(islice(_joined_choices(names, shapes, variable, layer), 12))
@@ -200,6 +206,27 @@ def _joined_choices(names: tuple[str, ...], shapes: Mapping[str, Shape], variabl
             members.sort(key=list(shapes).index)
             yield from joined(tuple(members), tuple(shapes[name] for name in members), variable,
                               layer)
+
+
+def _bank_choices(names: tuple[str, ...], shapes: Mapping[str, Shape],
+                  variable: TargetVariable) -> Iterator[VariableMapping]:
+    """Weights of one shape that fill the variable together and whose names differ in one number
+    (the experts of a bank); or two such banks, side by side in each entry (gate and up).
+    """
+    groups: dict[tuple[str, str, Shape], list[str]] = {}
+    for name in names:
+        for number in re.finditer(r"\d+", name) if roles_agree(name, variable) else ():
+            key = name[:number.start()], name[number.end():], shapes[name]
+            groups.setdefault(key, []).append(name)
+    banks = [(shape, sorted(members, key=list(shapes).index))
+             for (*_, shape), members in groups.items() if len(members) > 1]
+    for shape, members in banks:
+        if len(members) * prod(shape) == variable.size:
+            yield from stacked((members,), shape, variable)
+    for (shape, first), (other_shape, second) in permutations(banks, 2):
+        if (shape, len(first)) == (other_shape, len(second)) and set(first).isdisjoint(
+                second) and 2 * len(first) * prod(shape) == variable.size:
+            yield from stacked((first, second), shape, variable)
 
 
 def _best_first(variables: tuple[TargetVariable, ...],

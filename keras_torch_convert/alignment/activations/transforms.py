@@ -4,7 +4,7 @@ then what the shapes allow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 from math import prod
@@ -311,7 +311,19 @@ def joined(names: tuple[str, ...], shapes: tuple[Shape, ...], variable: TargetVa
             yield VariableMapping(entry.expression,
                                   f"{len(names)} tensors joined along axis {axis}; {entry.rule}",
                                   3 + entry.penalty)
-    stacked = Concat(tuple(Reshape(operand, (1, *shape)) for operand in operands), 0)
-    for entry in by_axes(stacked, (len(names), *shape), variable.shape):
-        yield VariableMapping(entry.expression, f"{len(names)} tensors stacked; {entry.rule}",
-                              3 + entry.penalty)
+    yield from stacked((names,), shape, variable)
+
+
+def stacked(banks: Sequence[Sequence[str]], shape: Shape,
+            variable: TargetVariable) -> Iterator[VariableMapping]:
+    """Tensors of one shape as the entries of a new first axis; of several banks those of one number
+    joined along their first axis.
+    """
+    stacks = tuple(
+        Concat(tuple(Reshape(Tensor(name), (1, *shape)) for name in bank), 0) for bank in banks)
+    base = stacks[0] if len(stacks) == 1 else Concat(stacks, 1)
+    whole = (len(banks[0]), len(banks) * shape[0], *shape[1:])
+    words = f"{sum(map(len, banks))} tensors stacked"
+    words += f", {len(banks)} by {len(banks)}" if len(banks) > 1 else ""
+    for entry in by_axes(base, whole, variable.shape):
+        yield VariableMapping(entry.expression, f"{words}; {entry.rule}", 3 + entry.penalty)
