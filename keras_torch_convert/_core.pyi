@@ -189,6 +189,12 @@ def checksum_of_file(source: tuple[int, int], size: int, buffer: Buffer, /) -> i
     """
 
 
+def begin_flush(target: tuple[int, int], size: int, /) -> None:
+    """Have the system begin to write `size` bytes of a file from (descriptor, position) on to the
+    disk, where it can be asked to. Failures are those of the flush that is to follow.
+    """
+
+
 def nearest_fingerprint(keys: NDArray[Any], wanted: tuple[float, ...], limit: float, /) -> float:
     """Return the distance of `wanted` to the nearest of `keys`.
 

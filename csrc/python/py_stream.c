@@ -9,6 +9,7 @@
 #include "arrays/axes.h"
 #include "arrays/span.h"
 #include "stream/checksum.h"
+#include "stream/positional.h"
 #include "stream/stream_values.h"
 
 #include <errno.h>
@@ -317,10 +318,34 @@ ktc_py_stream_checksum(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ss
     return PyLong_FromUnsignedLongLong(checksum);
 }
 
+PyDoc_STRVAR(flush_doc, "begin_flush(target, size, /)\n--\n\n"
+                        "Have the system begin to write bytes of a file to the disk.");
+
+static PyObject *
+ktc_py_stream_flush(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    const char *name = "begin_flush";
+    int descriptor;
+    long long position;
+    if (!ktc_args_count_is(name, count, 2) ||
+        read_pair(name, "target", args[0], &descriptor, &position) < 0) {
+        return NULL;
+    }
+    long long size = PyLong_AsLongLong(args[1]);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    ktc_flush_begin(descriptor, position, size);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
 PyMethodDef ktc_py_stream_methods[] = {
     {"write_values", (PyCFunction)(void (*)(void))ktc_py_stream_write, METH_FASTCALL, write_doc},
     {"holds_values", (PyCFunction)(void (*)(void))ktc_py_stream_holds, METH_FASTCALL, holds_doc},
     {"checksum_of_file", (PyCFunction)(void (*)(void))ktc_py_stream_checksum, METH_FASTCALL,
      checksum_doc},
+    {"begin_flush", (PyCFunction)(void (*)(void))ktc_py_stream_flush, METH_FASTCALL, flush_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -1,6 +1,10 @@
 /* Owns the system calls. Windows has no call that takes a position: there the descriptor's own is
  * moved, which is nobody else's while a stream writes. */
-/* pread and pwrite, with 64-bit positions everywhere; must stand before any header. */
+/* pread and pwrite, with 64-bit positions everywhere, and sync_file_range; must stand before any
+ * header. */
+#if defined(__linux__) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE
+#endif
 #ifndef _WIN32
 #define _POSIX_C_SOURCE 200809L
 #define _FILE_OFFSET_BITS 64
@@ -14,6 +18,7 @@
 #include <io.h>
 #include <stdio.h>
 #else
+#include <fcntl.h>
 #include <sys/types.h>
 #include <unistd.h>
 #endif
@@ -88,4 +93,16 @@ ktc_write_at(int descriptor, const char *buffer, ptrdiff_t length, int64_t posit
         position += moved;
     }
     return KTC_OK;
+}
+
+void
+ktc_flush_begin(int descriptor, int64_t position, int64_t length)
+{
+#ifdef __linux__
+    (void)sync_file_range(descriptor, position, length, SYNC_FILE_RANGE_WRITE);
+#else
+    (void)descriptor;
+    (void)position;
+    (void)length;
+#endif
 }

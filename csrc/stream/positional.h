@@ -16,4 +16,8 @@ ktc_status ktc_read_at(int descriptor, char *buffer, ptrdiff_t length, int64_t p
 ktc_status ktc_write_at(int descriptor, const char *buffer, ptrdiff_t length, int64_t position,
                         int *error_number);
 
+/* Has the system begin to write `length` bytes of a file to the disk, where it can be asked to: a
+ * flush later waits for less. Failures are the flush's to report. */
+void ktc_flush_begin(int descriptor, int64_t position, int64_t length);
+
 #endif

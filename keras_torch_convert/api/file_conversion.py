@@ -36,7 +36,7 @@ def apply(plan: Plan, source: Any, path: str | PathLike[str], *,
           template: str | PathLike[str] | None = None, without: Sequence[str] = (),
           rename: Mapping[str, str] | None = None, strict: Strict = True,
           max_shard_size: float | None = None, verify: bool = True,
-          digests: Sequence[str] = ("md5", "sha256"), durable: bool = True, progress: bool = False,
+          digests: Sequence[str] | None = None, durable: bool = True, progress: bool = False,
           cache: PlanCache | None = None) -> Report:
     """Write the weights of a checkpoint into a Keras file as a Plan says, or the reverse.
 
@@ -61,7 +61,9 @@ def apply(plan: Plan, source: Any, path: str | PathLike[str], *,
         max_shard_size: In GB, with a path that ends in .weights.json: Keras 3's sharded weights.
         verify: Find every array with h5py and read it back: its checksum must be the one with which
             it was written.
-        digests: Checksums to compute while the file is written. Those of shards are in the index.
+        digests: Checksums to compute while the file is written, by names that hashlib knows; md5
+            and sha256 by default. Of shards those that are given are in the index, beside a fast
+            checksum of our own that guards against accidents.
         durable: Flush the file to the disk before it takes its name.
         progress: Show a bar, by bytes.
         cache: One for all calls with a Plan: checkpoints with the same tensors are checked once.
@@ -97,7 +99,10 @@ def apply(plan: Plan, source: Any, path: str | PathLike[str], *,
                                 output.template, strict,
                                 PlanCache() if cache is None else cache)
         with counting_bar(contents.size, title="apply", unit="B", shown=progress) as written:
-            saved = output.write(contents, WritingOptions(verify, tuple(digests), durable, written))
+            saved = output.write(
+                contents,
+                WritingOptions(verify, None if digests is None else tuple(digests), durable,
+                               written))
     return contents.report(saved, start)
 
 

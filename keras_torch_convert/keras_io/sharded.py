@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,15 @@ _NAME_DIGITS = 16
 
 @dataclass(frozen=True, slots=True)
 class WrittenShard:
-    """One finished shard: its name, size in bytes, sha256, and the groups whose arrays it holds."""
+    """One finished shard: its name, size in bytes, our checksum, the groups whose arrays it holds,
+    and the digests that were asked for.
+    """
 
     name: str
     size: int
-    sha256: str
+    checksum: str
     groups: tuple[str, ...]
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 def shards_of(file: FileLayout, max_shard_size: float) -> tuple[FileLayout, ...]:
@@ -91,8 +94,8 @@ def write_sharded(file: FileLayout, max_shard_size: float, values: Mapping[str, 
             new = stack.enter_context(AtomicFile(path, durable=options.durable))
             shards.append((new, part, _write_part(new, part, values, options)))
             new.prepare()
-        digests = "".join(written.digests["sha256"] for _, _, written in shards)
-        run = hashlib.sha256(digests.encode()).hexdigest()
+        checksums = "".join(written.checksum for _, _, written in shards)
+        run = hashlib.sha256(checksums.encode()).hexdigest()
         finished = [
             _finished(_shard_name(path, number, run), part, written)
             for number, (_, part, written) in enumerate(shards)
@@ -101,7 +104,7 @@ def write_sharded(file: FileLayout, max_shard_size: float, values: Mapping[str, 
             try:
                 for (new, _, _), shard in zip(shards, finished, strict=True):
                     new.commit(shard.name)
-                return _switch(path, finished, options.digests)
+                return _switch(path, finished, options.file_digests)
             except BaseException:
                 _remove(path, {shard.name for shard in finished} - set(shard_names(path)))
                 raise
@@ -120,7 +123,7 @@ def write_shard(file: FileLayout, number: int, values: Mapping[str, Values], pat
     """
     with AtomicFile(path, durable=options.durable) as new:
         written = _write_part(new, file, values, options)
-        shard = _finished(_shard_name(path, number, written.digests["sha256"]), file, written)
+        shard = _finished(_shard_name(path, number, written.checksum), file, written)
         new.commit(shard.name)
     return shard
 
@@ -140,7 +143,8 @@ def write_index(path: Path, shards: Sequence[WrittenShard], digests: Sequence[st
 
 def _write_part(new: AtomicFile, part: FileLayout, values: Mapping[str, Values],
                 options: WritingOptions) -> WrittenFile:
-    return write_arrays(new, part, None, values, replace(options, digests=("sha256",)))
+    return write_arrays(new, part, None, values,
+                        replace(options, digests=options.digests or (), checksum=True))
 
 
 def _shard_name(path: Path, number: int, identity: str) -> str:
@@ -149,7 +153,7 @@ def _shard_name(path: Path, number: int, identity: str) -> str:
 
 def _finished(name: str, part: FileLayout, written: WrittenFile) -> WrittenShard:
     groups = tuple(dict.fromkeys(array.path.rpartition("/")[0] for array in part.arrays))
-    return WrittenShard(name, written.size, written.digests["sha256"], groups)
+    return WrittenShard(name, written.size, written.checksum, groups, written.digests)
 
 
 @contextmanager
@@ -183,11 +187,11 @@ def _switch(path: Path, shards: Sequence[WrittenShard], digests: Sequence[str]) 
     for shard in shards:
         for group in shard.groups:
             weight_map.setdefault(group, []).append(shard.name)
-    content = {
-        "metadata": {
-            "total_size": sum(shard.size for shard in shards),
-            "sha256": {shard.name: shard.sha256 for shard in shards}
-        }, "weight_map": {
+    stated = {"checksum": {shard.name: shard.checksum for shard in shards}}
+    for name in shards[0].digests:
+        stated[name] = {shard.name: shard.digests[name] for shard in shards}
+    content: dict[str, Any] = {
+        "metadata": {"total_size": sum(shard.size for shard in shards), **stated}, "weight_map": {
             group: names[0] if len(names) == 1 else names for group, names in weight_map.items()
         }
     }

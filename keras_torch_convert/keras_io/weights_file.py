@@ -226,11 +226,11 @@ def shard_names(path: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in entries if is_shard_of(path, name)))
 
 
-def sha256_of_shards(path: Path) -> dict[str, str]:
-    """Return the sha256 of each file of this set, as its index states it; {} when it states none.
+def checksums_of_shards(path: Path) -> dict[str, str]:
+    """Return our checksum of each file of this set, as its index states it; {} when it states none.
     """
-    stated = _part_of_index(path, "metadata", "sha256")
-    return {name: str(digest) for name, digest in stated.items() if is_shard_of(path, name)}
+    stated = _part_of_index(path, "metadata", "checksum")
+    return {name: str(checksum) for name, checksum in stated.items() if is_shard_of(path, name)}
 
 
 def _part_of_index(path: Path, *keys: str) -> dict[str, Any]:

@@ -12,16 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from .. import _core
 from ..errors import SaveError
-from ..spec.file_layout import ArchiveMember, FileLayout, TargetLayout
+from ..spec.file_layout import ArchiveMember, FileLayout, StoredArray, TargetLayout
 from ..util.atomic_file import AtomicFile
 from ..util.hash_workers import Digests, HashWorkers
-from ..util.values_at_offsets import ValueStream, reserve, write_all
+from ..util.values_at_offsets import ValueStream, checksum_text, reserve, write_all
 from .archive import ArchiveFrame, archive_frame
 from .hdf5_header import Hdf5Header, make_hdf5_header
 from .keras_save import check_path
 from .verify_written import Values, compare_with_checksums
 from .weights_file import is_legacy, suffix_of
+
+# The disk begins to work while the rest is written.
+_FLUSHED_TOGETHER = 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +37,33 @@ class WrittenFile:
         size: Its size in bytes.
         digests: Checksums in hexadecimal by algorithm.
         notes: Sentences for the report.
+        checksum: Our own, of a whole HDF5 file, where it was asked for.
     """
 
     path: Path
     size: int
     digests: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    checksum: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class WritingOptions:
-    """How a file is written: `verify` reads it back, `digests` are names that hashlib knows,
-    `durable` flushes it, `written` gets numbers of bytes.
+    """How a file is written: `verify` reads it back, `digests` are names that hashlib knows (None
+    for md5 and sha256, but none of shards), `durable` flushes it, `written` gets numbers of bytes,
+    `checksum` asks for our own.
     """
 
     verify: bool = True
-    digests: tuple[str, ...] = ("md5", "sha256")
+    digests: tuple[str, ...] | None = None
     durable: bool = True
     written: Callable[[int], None] = lambda count: None
+    checksum: bool = False
+
+    @property
+    def file_digests(self) -> tuple[str, ...]:
+        """The digests of one file, or of an index of shards."""
+        return ("md5", "sha256") if self.digests is None else self.digests
 
 
 def file_layout(layout: TargetLayout, path: Path) -> FileLayout:
@@ -94,27 +107,28 @@ def write_arrays(new: AtomicFile, arrays: FileLayout, members: tuple[ArchiveMemb
     """
     header = make_hdf5_header(arrays)
     frame = None if members is None else archive_frame(members, header.size)
-    digests = Digests(options.digests)
+    digests = Digests(options.file_digests)
     with new.open() as file:
         with _written(file, new.temporary, header, frame, values, digests.updates,
                       options) as checksums:
-            if options.durable:
-                # Here and not only at the end: the checksums take as long.
-                os.fsync(file.fileno())
             if compare is not None:
                 compare(new.temporary)
             elif options.verify:
                 compare_with_checksums(new.temporary, arrays, checksums)
+            if options.durable:
+                # Here and not only at the end: the checksums take as long.
+                os.fsync(file.fileno())
         size = os.fstat(file.fileno()).st_size
-    return WrittenFile(new.path, size, digests.hexdigests())
+    checksum = checksum_text(sum(checksums.values()), size) if options.checksum else ""
+    return WrittenFile(new.path, size, digests.hexdigests(), checksum=checksum)
 
 
 @contextmanager
 def _written(file: IO[bytes], path: Path, header: Hdf5Header, frame: ArchiveFrame | None,
              values: Mapping[str, Values], updates: Sequence[Callable[[memoryview], object]],
              options: WritingOptions) -> Iterator[dict[str, int]]:
-    """Write the whole file, and give the arrays' checksums by path; while inside, the digests are
-    still being computed.
+    """Write the whole file, and give the arrays' checksums by path, with that of all else as "";
+    while inside, the digests are still being computed.
     """
     descriptor = file.fileno()
     if frame is None:
@@ -142,21 +156,31 @@ def _written(file: IO[bytes], path: Path, header: Hdf5Header, frame: ArchiveFram
 def _write_pieces(descriptor: int, header: Hdf5Header, start: int, values: Mapping[str, Values],
                   final: Callable[[int], None], options: WritingOptions) -> dict[str, int]:
     stream = ValueStream(descriptor, options.written)
-    checksums: dict[str, int] = {}
+    checksums = {"": 0}
+    flushed = start
     for piece in header.pieces:
-        if isinstance(piece.content, bytes):
-            # Structure, which no progress counts.
-            write_all(descriptor, piece.content, start + piece.start)
-        elif not piece.content.key:
-            stream.write_bytes(piece.content.values, start + piece.start)
-        else:
+        position = start + piece.start
+        if isinstance(piece.content, StoredArray) and piece.content.key:
             array = values[piece.content.key]()
             if array.nbytes != piece.size:
                 raise SaveError(
                     f"{piece.content.path} takes {piece.size} bytes in the file, its values take "
                     f"{array.nbytes}")
-            checksums[piece.content.path] = stream.write(array, start + piece.start, options.verify)
-        final(start + piece.start + piece.size)
+            checksums[piece.content.path] = stream.write(array, position, options.verify
+                                                         or options.checksum)
+        else:
+            if isinstance(piece.content, bytes):
+                # Structure, which no progress counts.
+                write_all(descriptor, piece.content, position)
+            else:
+                stream.write_bytes(piece.content.values, position)
+            if options.checksum:
+                checksums[""] += stream.checksum(position, piece.size)
+        end = position + piece.size
+        final(end)
+        if options.durable and (end - flushed >= _FLUSHED_TOGETHER or piece is header.pieces[-1]):
+            _core.begin_flush((descriptor, flushed), end - flushed)
+            flushed = end
     return checksums
 
 

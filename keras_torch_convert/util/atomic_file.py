@@ -71,8 +71,8 @@ class AtomicFile:
             raise SaveError(f"cannot save to {self.path}: {error}") from error
 
     def open(self) -> IO[bytes]:
-        """Open the temporary file for writing; it must not exist yet."""
-        return self.temporary.open("xb")
+        """Open the temporary file, which must not exist yet, for writing and reading."""
+        return self.temporary.open("x+b")
 
     def prepare(self) -> None:
         """Flush what was written to the disk, which takes long, before `commit` is called."""

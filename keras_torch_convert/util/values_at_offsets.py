@@ -10,6 +10,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ LARGE_BYTES = 2**20
 STAGED_BYTES = 64 * 2**20
 # So much of a mapping is read before its pages are given back.
 _SLAB_BYTES = 32 * 2**20
+# What the checksum of a file has its size multiplied by: no simple fraction of 2^64.
+_ODD = 0x9E3779B97F4A7C15
 # What `Widened` may hold.
 HALVES = ("float16", "bfloat16")
 
@@ -169,6 +172,20 @@ class ValueStream:
         write_all(self.descriptor, data, offset)
         if self.written is not None:
             self.written(len(data))
+
+
+def checksum_of(path: Path) -> str:
+    """Return the checksum of a whole file, which guards against accidents, as text."""
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        return checksum_text(ValueStream(file.fileno()).checksum(0, size), size)
+
+
+def checksum_text(checksum: int, size: int) -> str:
+    """Return the checksum of a file's bytes, to which zeros at its end add nothing, and its size as
+    one text.
+    """
+    return f"{(checksum + size * _ODD) % 2**64:016x}"
 
 
 def _staged(values: npt.NDArray[Any],

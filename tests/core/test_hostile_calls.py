@@ -709,7 +709,7 @@ KINDS: dict[str, str] = {
     "nearest_fingerprint": "keys wanted float", "near_fingerprints": "keys wanted float",
     "write_values": "array origin pair buffer step widened flag", "holds_values":
         "array origin pair buffer step widened", "checksum_of_file": "pair size buffer",
-    "assign": "starts words weights alone count float",
+    "begin_flush": "pair size", "assign": "starts words weights alone count float",
     "name_similarities": "starts words starts words weights ones ones", "name_patterns":
         "starts words starts words matched ones ones", "stack_by_layer": "names items names names",
     "decode_floats": "codes format factors size size size target", "decode_whole":

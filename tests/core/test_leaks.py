@@ -94,6 +94,9 @@ CALLS: dict[str, list[Callable[[], object]]] = {
             (SCRATCH_FILE, 0), 10**9, BUFFER), lambda: _core.checksum_of_file(
                 (-1, 0), 8, BUFFER), lambda: _core.checksum_of_file((SCRATCH_FILE, -1), 8, BUFFER)
     ],
+    "begin_flush": [
+        lambda: _core.begin_flush((SCRATCH_FILE, 0), 8), lambda: _core.begin_flush((-1, 0), -8)
+    ],
     "holds_values": [
         lambda: _core.holds_values(SQUARE.T, None,
                                    (SCRATCH_FILE, 0), BUFFER, lambda count: None, None),

@@ -320,3 +320,11 @@ def test_a_file_that_has_no_such_bytes_has_no_checksum(target: int) -> None:
         _core.checksum_of_file((-1, 0), 5, bytearray(4096))
     with pytest.raises(MemoryError):
         _core.checksum_of_file((target, 0), 5, bytearray(1))
+
+
+def test_a_flush_that_begins_changes_nothing_and_never_fails(target: int) -> None:
+    os.pwrite(target, b"abc", 0)
+    for descriptor, start, size in ((target, 0, 3), (target, 1, 10**9), (target, -1, -1), (-1, 0,
+                                                                                           1)):
+        _core.begin_flush((descriptor, start), size)
+    assert os.pread(target, 4, 0) == b"abc"

@@ -282,7 +282,7 @@ def keras_archive(rng: random.Random, folder: Path) -> Path:
 def keras_index(rng: random.Random, folder: Path) -> Path:
     (folder / "net_00001_aa.weights.h5").write_bytes(hdf5_content(rng, folder, legacy=False))
     content: Any = {
-        "metadata": {"total_size": 3, "sha256": {"net_00001_aa.weights.h5": "0" * 64}},
+        "metadata": {"total_size": 3, "checksum": {"net_00001_aa.weights.h5": "0" * 16}},
         "weight_map": {"/layers/dense_0/vars": "net_00001_aa.weights.h5", "/a": ["/etc/passwd"]}
     }  # yapf: disable
     if rng.random() < 0.6:

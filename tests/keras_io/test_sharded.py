@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -20,6 +19,7 @@ from keras_torch_convert.keras_io.sharded import (GIGABYTE, remove_unlisted, sha
 from keras_torch_convert.keras_io.weights_file import open_weights, shard_names
 from keras_torch_convert.keras_io.write_from_layout import WritingOptions
 from keras_torch_convert.spec.file_layout import FileLayout, StoredArray, StoredGroup
+from keras_torch_convert.util.values_at_offsets import checksum_of
 
 ARRAYS = 6
 SIZE = 100
@@ -45,8 +45,8 @@ def write(path: Path, seed: int) -> None:
 def found_seeds(path: Path) -> set[int]:
     """The seeds of the values in a set; its shards must be there and as the index says."""
     content = json.loads(path.read_bytes())
-    for name, digest in content["metadata"]["sha256"].items():
-        assert hashlib.sha256(path.with_name(name).read_bytes()).hexdigest() == digest
+    for name, checksum in content["metadata"]["checksum"].items():
+        assert checksum_of(path.with_name(name)) == checksum
     seeds = set()
     for name in shard_names(path):
         with open_weights(path.with_name(name)) as opened:

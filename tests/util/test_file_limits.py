@@ -15,7 +15,7 @@ from keras_torch_convert.api.batch.manifest import Job, read_toml
 from keras_torch_convert.api.batch.results import ResultsFile
 from keras_torch_convert.api.batch.tasks import is_intact
 from keras_torch_convert.errors import ManifestError, PlanError
-from keras_torch_convert.keras_io.weights_file import sha256_of_shards, shard_names
+from keras_torch_convert.keras_io.weights_file import checksums_of_shards, shard_names
 from keras_torch_convert.util.file_limits import most_unpacked, read_text
 
 
@@ -57,7 +57,7 @@ def test_nothing_else_is_read(hostile: Path) -> None:
     with expected:
         Job(plan_beside(hostile), hostile, hostile).fingerprint()
     assert shard_names(hostile) == ()
-    assert sha256_of_shards(hostile) == {}
+    assert checksums_of_shards(hostile) == {}
 
 
 def test_a_text_in_utf_8_is_read(tmp_path: Path) -> None:
@@ -79,14 +79,14 @@ def test_an_index_names_only_shards_of_its_own_set(tmp_path: Path) -> None:
     index.write_text(
         json.dumps({
             "weight_map": {"a": names, "b": names[0], "c": 3},
-            "metadata": {"sha256": dict.fromkeys(names, "0" * 64)}
+            "metadata": {"checksum": dict.fromkeys(names, "0" * 64)}
         }))
     assert shard_names(index) == (names[0],)
-    assert sha256_of_shards(index) == {names[0]: "0" * 64}
-    for text in ("[" * 100_000, "3", '{"weight_map": 3}', '{"metadata": {"sha256": []}}', "",
+    assert checksums_of_shards(index) == {names[0]: "0" * 64}
+    for text in ("[" * 100_000, "3", '{"weight_map": 3}', '{"metadata": {"checksum": []}}', "",
                  '{"weight_map": {"a": {}}}', '{"metadata": []}', "9" * 5000):
         index.write_text(text)
-        assert (shard_names(index), sha256_of_shards(index)) == ((), {})
+        assert (shard_names(index), checksums_of_shards(index)) == ((), {})
 
 
 def test_an_index_without_checksums_is_not_intact(tmp_path: Path) -> None:

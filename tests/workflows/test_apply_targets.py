@@ -2,6 +2,7 @@
 left out by name.
 """
 
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -18,6 +19,7 @@ import keras_torch_convert as ktc
 from keras_torch_convert.errors import PlanError, SaveError, TransferError
 from keras_torch_convert.keras_io import sharded, weights_file
 from keras_torch_convert.plan.plan import Plan
+from keras_torch_convert.util.values_at_offsets import checksum_of
 from tests.helpers.small_models import TWO_BRANCHES_ALIGNED, keras_two_branches, torch_two_branches
 
 # Shards of some hundred bytes, so that a layer's arrays lie in several of them.
@@ -106,14 +108,22 @@ class TestShards:
         assert {path.name for path in tmp_path.iterdir()} - {f".{old.name}.lock"} == before
         assert_holds(old, other)
 
-    def test_the_index_tells_the_sha256_of_each_shard(self, pair: Any, tmp_path: Path) -> None:
-        import hashlib
-
+    def test_the_index_tells_the_checksum_of_each_shard_and_the_digests_that_were_asked_for(
+            self, pair: Any, tmp_path: Path) -> None:
         plan, checkpoint, _ = pair
-        index = ktc.apply(plan, checkpoint, tmp_path / "model.weights.json",
-                          max_shard_size=SMALL_SHARDS).path
-        for name, digest in weights_file.sha256_of_shards(index).items():
+        path = tmp_path / "model.weights.json"
+        report = ktc.apply(plan, checkpoint, path, max_shard_size=SMALL_SHARDS)
+        assert report.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert set(json.loads(path.read_text())["metadata"]) == {"checksum", "total_size"}
+        for name, checksum in weights_file.checksums_of_shards(path).items():
+            assert checksum_of(tmp_path / name) == checksum
+        ktc.apply(plan, checkpoint, path, max_shard_size=SMALL_SHARDS, digests=("sha256",))
+        stated = json.loads(path.read_text())["metadata"]
+        assert set(stated) == {"checksum", "sha256", "total_size"}
+        for name, digest in stated["sha256"].items():
             assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
+        assert stated["sha256"].keys() == stated["checksum"].keys() == set(
+            weights_file.shard_names(path))
 
     def test_what_does_not_go_together_is_refused(self, pair: Any, tmp_path: Path) -> None:
         plan, checkpoint, _ = pair

@@ -22,7 +22,7 @@ class Row:
 
     Attributes:
         source, output: The paths.
-        state: "written", "skipped" (it was there, with the right hash) or "failed".
+        state: "written", "skipped" (it was there, unchanged) or "failed".
         seconds: Wall-clock time of the worker that wrote it; of all together for shards.
         size: Bytes of the file, of a sharded output those of all shards.
         md5, sha256: Digests of the file, of a sharded output those of its index.
@@ -97,17 +97,18 @@ class Results:
 class Finished:
     """A line of the file of results: an output that was written from inputs of this fingerprint.
 
-    A shard of an output is called "index#number"; `name` is then its file, and `groups` are those
-    that the index lists for it.
+    A shard of an output is called "index#number" and known by our checksum in place of the digests;
+    `name` is then its file, and `groups` are those that the index lists for it.
     """
 
     output: str
     inputs: str
-    sha256: str
+    sha256: str = ""
     md5: str = ""
     size: int = 0
     name: str = ""
     groups: tuple[str, ...] = ()
+    checksum: str = ""
 
 
 class ResultsFile:

@@ -84,8 +84,8 @@ def apply_many(manifest: str | PathLike[str] | Sequence[Mapping[str, Any]], *,
             without Dask.
         memory_per_worker: A process that takes more than this is ended and begun anew.
         results: A file that remembers finished outputs with the hash of all they were made from;
-            what is there and has the right sha256 is skipped. None is
-            "<manifest>.results.jsonl" beside a TOML file, and no file for a list.
+            what is there and has the right sha256, or of shards the right checksum of our own, is
+            skipped. None is "<manifest>.results.jsonl" beside a TOML file, and no file for a list.
         progress: Show a bar, by files and shards.
 
     Returns:
@@ -220,8 +220,8 @@ class _Run:
             result = ShardResult(error=_lost(result))
         if (shard := result.shard) is not None and result.written:
             self.finished.add(
-                Finished(f"{job.output}#{part}", inputs, shard.sha256, "", shard.size, shard.name,
-                         shard.groups))
+                Finished(f"{job.output}#{part}", inputs, size=shard.size, name=shard.name,
+                         groups=shard.groups, checksum=shard.checksum))
         written[part] = result
         found = [one for one in written if one is not None]
         if len(found) == len(written):

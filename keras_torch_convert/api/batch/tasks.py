@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...keras_io.sharded import WrittenShard, remove_unlisted, shards_of, write_index, write_shard
-from ...keras_io.weights_file import sha256_of_shards
+from ...keras_io.weights_file import checksums_of_shards
 from ...keras_io.write_from_layout import WritingOptions
 from ...plan.difference import without_layers
 from ...plan.plan import Plan
@@ -19,6 +19,7 @@ from ...plan.plan_cache import PlanCache
 from ...torch_io.reader import read
 from ...util.hash_workers import digests_of
 from ...util.leftovers import remove_leftovers
+from ...util.values_at_offsets import checksum_of
 from ..file_contents import FileContents, contents_for
 from ..file_conversion import apply
 from .manifest import Job
@@ -80,8 +81,8 @@ def count_shards(job: Job, plan: Plan) -> int:
 def run_shard(job: Job, plan: WorkerPlan, number: int, known: Finished | None) -> ShardResult:
     """Write shard `number` of an output, unless it is there as `known` says."""
     start = time.perf_counter()
-    if known is not None and is_intact(job.output.with_name(known.name), known.sha256):
-        return ShardResult(WrittenShard(known.name, known.size, known.sha256, known.groups),
+    if known is not None and _is_unchanged(job.output.with_name(known.name), known.checksum):
+        return ShardResult(WrittenShard(known.name, known.size, known.checksum, known.groups),
                            written=False)
     try:
         assert job.max_shard_size is not None
@@ -128,15 +129,20 @@ def clean_up(job: Job, *, finished_shards: bool) -> None:
 
 
 def is_intact(path: Path, sha256: str) -> bool:
-    """Return whether the file is there and has this hash, and if it is an index, so do its shards.
+    """Return whether the file is there and has this hash, and if it is an index, its shards have
+    the checksums that it states.
     """
     if not path.is_file() or digests_of(path, ["sha256"])["sha256"] != sha256:
         return False
     if not path.name.endswith(".weights.json"):
         return True
-    shards = sha256_of_shards(path)
+    shards = checksums_of_shards(path)
     return bool(shards) and all(
-        is_intact(path.with_name(name), digest) for name, digest in shards.items())
+        _is_unchanged(path.with_name(name), checksum) for name, checksum in shards.items())
+
+
+def _is_unchanged(path: Path, checksum: str) -> bool:
+    return path.is_file() and checksum_of(path) == checksum
 
 
 def failed(job: Job, error: BaseException) -> Row:

@@ -187,6 +187,28 @@ class TestTasks:
         (tmp_path / weights_file.shard_names(path)[2]).write_bytes(b"")
         assert not is_intact(path, report.sha256)
 
+    def test_a_changed_shard_is_found_and_made_anew(self, tmp_path: Path) -> None:
+        plan = WorkerPlan(layered_plan())
+        job = Job(plan.plan, layered_source(tmp_path), tmp_path / "model.weights.json",
+                  max_shard_size=SHARD_SIZE)
+        shard = run_shard(job, plan, 1, None).shard
+        assert shard is not None
+        path, known = tmp_path / shard.name, Finished("", "", name=shard.name,
+                                                      checksum=shard.checksum)
+        whole = path.read_bytes()
+        assert not run_shard(job, plan, 1, known).written
+        middle = len(whole) // 2
+        flipped = bytes([whole[middle] ^ 1])
+        for changed in (whole[:middle] + flipped + whole[middle + 1:], whole + bytes(8), whole[:-8],
+                        whole[:4] + whole[8:12] + whole[4:8] + whole[12:], None):
+            path.unlink()
+            if changed is not None:
+                path.write_bytes(changed)
+            again = run_shard(job, plan, 1, known)
+            assert again.written
+            assert again.shard == shard
+            assert path.read_bytes() == whole
+
     def test_the_time_of_a_sharded_output_is_that_of_its_shards(self, tmp_path: Path) -> None:
         plan = WorkerPlan(layered_plan())
         job = Job(plan.plan, layered_source(tmp_path), tmp_path / "model.weights.json",
