@@ -84,6 +84,7 @@ class _Copier:
         self.storages: dict[int, Any] = {}
         self.others: dict[int, tuple[str, Any]] = {}
         self.shared: dict[str, None] = {}
+        self.functions: set[int] = set()
 
     def copy_of(self, module: Any) -> Any:
         """Copy a module. What copy.deepcopy cannot copy is prepared in its memo before, all tensors
@@ -113,15 +114,24 @@ class _Copier:
         return copy.deepcopy(module, self.memo)
 
     def _function(self, function: FunctionType) -> list[CellType]:
-        """Copy a function that holds modules or tensors, and return where it will hold the copies.
+        """Copy a function that holds modules, their methods or tensors; return where it will hold the
+        copies.
 
         Any other data that it was made to reach (the list in which a hook collects) stays the same.
         """
+        if id(function) in self.functions:
+            # It was reached from another one.
+            return []
+        self.functions.add(id(function))
         cells = function.__closure__ or ()
+        inner = [
+            found
+            for cell in cells if is_filled(cell) and isinstance(cell.cell_contents, FunctionType)
+            for found in self._function(cell.cell_contents)
+        ]
         new = [
-            CellType(cell.cell_contents) if is_filled(cell) and
-            (is_tensor(cell.cell_contents) or is_module(cell.cell_contents)) else cell
-            for cell in cells
+            CellType(cell.cell_contents)
+            if is_filled(cell) and self._is_owned(cell.cell_contents) else cell for cell in cells
         ]
         own = [cell for cell, old in zip(new, cells, strict=True) if cell is not old]
         if own:
@@ -130,7 +140,15 @@ class _Copier:
             twin.__kwdefaults__ = function.__kwdefaults__
             twin.__dict__.update(function.__dict__)
             self.memo[id(function)] = twin
-        return own
+        return [*inner, *own]
+
+    def _is_owned(self, value: Any) -> bool:
+        """Return whether a value belongs to the modules: one of them, a tensor, a method (a forward
+        that another function wraps), a function that was copied.
+        """
+        bound_to = getattr(value, "__self__", None) if isinstance(value, MethodType) else value
+        return is_tensor(bound_to) or is_module(bound_to) or (isinstance(value, FunctionType)
+                                                              and id(value) in self.memo)
 
     def _tensor(self, tensor: Any) -> Any:
         """Copy a tensor; views of one storage stay views of one."""

@@ -122,6 +122,23 @@ def test_hooks_and_computed_attributes() -> None:
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
+def test_a_forward_that_wraps_the_own_one_runs_that_of_the_twin() -> None:
+    module, x = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2)), torch.randn(1, 3)
+
+    def wrapped(own: Any, times: int) -> Any:
+        def again(y: torch.Tensor) -> torch.Tensor:
+            return again(y) if times < 0 else times * own(y)
+
+        return lambda y: again(y) + 1
+
+    module[0].forward = wrapped(module[0].forward, 2)
+    module.forward = wrapped(module.forward, 3)
+    zeros = {name: torch.zeros_like(value) for name, value in module.state_dict().items()}
+    assert torch.equal(twin_of(module).module(x), module(x))
+    assert twin_of(module, zeros).module(x).tolist() == [[1.0, 1.0]]
+    assert module(x).abs().sum() != 2
+
+
 def test_recurrent_and_parametrized_modules() -> None:
     for module, x in ((nn.LSTM(3, 4, 2, bidirectional=True), torch.randn(
             5, 2, 3)), (nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)), torch.randn(1, 3)),
