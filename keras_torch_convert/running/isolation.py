@@ -114,7 +114,7 @@ class _Copier:
         return copy.deepcopy(module, self.memo)
 
     def _function(self, function: FunctionType) -> list[CellType]:
-        """Copy a function that holds modules, their methods or tensors; return where it will hold the
+        """Copy a function that holds modules, their methods or tensors; return where it holds the
         copies.
 
         Any other data that it was made to reach (the list in which a hook collects) stays the same.

@@ -186,7 +186,7 @@ class CandidateSearch:
 
     def chains(self, unit: TracedOp, leaf: TargetLayer) -> list[tuple[str, ...]]:
         """The weights of a unit with those of the units that take its output, for layers that do in
-        one what torch does in steps.
+        one what torch does in steps; or with a bias that torch adds after steps without weights.
         """
         if len(self.free(unit.names)) >= len(leaf.variables) or not unit.outputs:
             return []
@@ -194,6 +194,9 @@ class CandidateSearch:
             other for _, other in self.trace_index.by_input.find(unit.outputs[0])
             if other.order > unit.order
         ]
+        behind = self.trace_index.operation_behind(unit)
+        if behind is not None and behind not in following and len(behind.names) == 1:
+            following.append(behind)
         return [(*unit.names, *other.names)
                 for other in following if len(other.names) <= len(leaf.variables)]
 

@@ -4,9 +4,11 @@ have.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from ...plan.callbacks import apply_callbacks
 from ...plan.evaluation import Evaluation
 from ...plan.expressions import CallbackOutput, Expression
 from ...running.fingerprint import FingerprintIndex, fingerprint
-from ...running.torch_trace import Trace
+from ...running.torch_trace import Trace, TracedOp
 from ...spec.source import Source, SourceTensor
 from ...spec.target import TargetVariable
 from ...spec.tensor_spec import Shape
@@ -60,6 +62,8 @@ class TraceIndex:
         self.tables = tuple(name for name, shape in self.shapes.items() if len(shape) == 2)
         self.tied: dict[str, tuple[str, ...]] = {name: (name,) for name in constants}
         self.tied |= {name: tuple(group) for group in groups.values() for name in group}
+        self._operations = sorted((unit for unit in trace.units if not unit.is_module),
+                                  key=lambda unit: unit.order)
         self._times: dict[str, set[int]] = {}
         for unit in trace.units:
             for name in () if unit.is_module else unit.names:
@@ -68,6 +72,12 @@ class TraceIndex:
     def is_used_again(self, name: str) -> bool:
         """Whether torch computes with a weight several times: a shared layer, a tied table."""
         return len(self._times.get(self.tied[name][0], ())) > 1
+
+    def operation_behind(self, unit: TracedOp) -> TracedOp | None:
+        """The next operation with other weights, whatever lies between."""
+        first = bisect_right(self._operations, unit.order, key=lambda other: other.order)
+        return next((other for other in islice(self._operations, first, None)
+                     if not set(other.names) & set(unit.names)), None)
 
     def without_aliases(self, names: Sequence[str]) -> tuple[str, ...]:
         """The names, of tied ones only that whose layer holds most of the others."""

@@ -693,3 +693,33 @@ def test_a_pass_that_begins_with_what_was_found_goes_on_behind_it(
     ktc.align(torch_two_branches(), keras_two_branches(keras))
     first, again = last_orders[0]
     assert 0 < first == again
+
+
+def test_a_bias_that_torch_adds_after_steps_without_weights() -> None:
+    """A graph convolution adds its bias behind the sum over neighbors."""
+    class Graph(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linears = torch.nn.ModuleList(torch.nn.Linear(6, 6, bias=False) for _ in range(3))
+            self.biases = torch.nn.ParameterList(torch.randn(6) for _ in range(3))
+
+        def forward(self, x: Any, neighbors: Any) -> Any:
+            for linear, bias in zip(self.linears, self.biases, strict=True):
+                x = torch.relu(neighbors @ linear(x) / 2 + bias)
+            return x
+
+    class Convolution(keras.layers.Layer):  # type: ignore[misc]
+        def build(self, shapes: Any) -> None:
+            self.kernel = self.add_weight(shape=(6, 6), name="kernel")
+            self.bias = self.add_weight(shape=(6,), name="bias")
+
+        def call(self, given: Any) -> Any:
+            mixed = keras.ops.matmul(given[1], keras.ops.matmul(given[0], self.kernel))
+            return keras.ops.relu(mixed / 2 + self.bias)
+
+    features, neighbors = keras.Input((5, 6), name="x"), keras.Input((5, 5), name="neighbors")
+    x = features
+    for _ in range(3):
+        x = Convolution()([x, neighbors])
+    module, model = randomized(Graph()), keras.Model([features, neighbors], x)
+    assert ktc.convert(module, model).equal is True
