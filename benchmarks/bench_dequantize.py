@@ -4,6 +4,7 @@
 
 Each weight is decoded, transposed into Keras's (inputs, outputs) where it is stored the other way,
 and put into memory that has been used before; memcpy copies the same bytes into the same memory.
+Two threads share what is large, so the goal is one of elapsed time, beside memcpy by one thread.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def main() -> None:
             times = race({"decoded": decode, "memcpy": copy}, rounds=options.rounds)
             print_ratios(race_name, times, unit="memcpy", size=target.nbytes)
             goals.at_least(f"{race_name}: share of memcpy's speed",
-                           times["memcpy"].processor / times["decoded"].processor, GOAL)
+                           times["memcpy"].best / times["decoded"].best, GOAL)
             tracemalloc.start()
             decode()
             goals.at_most(f"{race_name}: memory at most",

@@ -9,7 +9,7 @@
 
 /* Columns at a time, a multiple of those of a word: their factors stay in the first-level cache. */
 #define CHUNK 1024
-#define TILE_COLUMNS 256
+#define TILE_COLUMNS KTC_DECODED_LINES
 
 /* See ktc_row: so many columns may have one factor without its being written out. */
 #define SHARED_COLUMNS 16
@@ -18,7 +18,9 @@
 #define TILE_COLUMN_BYTES 512
 
 /* Rows and bytes of each of the codes that are transposed at a time, in the second-level cache.
- * Long runs of the target: 256 rows cost a third more. */
+ * Long runs of the target: 256 rows cost a third more. The bytes are at most KTC_DECODED_LINES
+ * columns.
+ */
 #define TURNED_ROWS 1024
 #define TURNED_BYTES 128
 
@@ -32,6 +34,7 @@ typedef struct {
     const ktc_whole_codes *whole;
     const ktc_decoded *target;
     ptrdiff_t item_size;
+    ptrdiff_t end; /* of the target's lines */
     ktc_instruction_set set;
     ktc_stream_copy stream; /* NULL where numbers stay in the caches */
     ktc_row row;
@@ -153,13 +156,25 @@ wanted_of(const ktc_decoded *target)
     return target->type == KTC_BFLOAT16 ? TO_BFLOAT16 : TO_FLOAT16;
 }
 
+static ptrdiff_t
+item_size_of(const ktc_decoded *target)
+{
+    return target->is_widened || target->type == KTC_FLOAT32 ? 4 : 2;
+}
+
+ptrdiff_t
+ktc_decoded_lines(const ktc_decoded *target)
+{
+    return target->column_stride == item_size_of(target) ? target->rows : target->columns;
+}
+
 /* Straight into rows of the target, each from end to end, as memory gives codes fastest. */
 static ktc_status
 decode_in_place(decoder *one)
 {
     const ktc_decoded *target = one->target;
     ktc_status status = KTC_OK;
-    for (ptrdiff_t row = 0; row < target->rows; row++) {
+    for (ptrdiff_t row = target->first; row < one->end; row++) {
         char *numbers = (char *)target->elements + row * target->row_stride;
         for (ptrdiff_t left = 0; left < target->columns && status == KTC_OK; left += CHUNK) {
             one->row.count = smaller(CHUNK, target->columns - left);
@@ -197,13 +212,13 @@ decode_turned(decoder *one)
     uint8_t turned[TURNED_BYTES * TURNED_ROWS];
     const ktc_float_codes *codes = one->floats;
     ptrdiff_t rows = one->target->rows;
-    ptrdiff_t bytes =
-        codes->format == KTC_FLOAT4_E2M1FN ? (one->target->columns + 1) / 2 : one->target->columns;
+    ptrdiff_t in_byte = codes->format == KTC_FLOAT4_E2M1FN ? 2 : 1;
+    ptrdiff_t bytes = (one->end + in_byte - 1) / in_byte;
     ktc_permute_plan plan;
     one->row.kind = one->row.kind == E2M1FN ? E2M1FN_IN_BYTES : one->row.kind;
     one->row.scales = one->scales;
     one->row.scale_columns = 1;
-    for (ptrdiff_t left = 0; left < bytes; left += TURNED_BYTES) {
+    for (ptrdiff_t left = one->target->first / in_byte; left < bytes; left += TURNED_BYTES) {
         for (ptrdiff_t top = 0; top < rows; top += TURNED_ROWS) {
             ptrdiff_t shape[2] = {smaller(TURNED_ROWS, rows - top),
                                   smaller(TURNED_BYTES, bytes - left)};
@@ -233,8 +248,8 @@ decode_by_tiles(decoder *one)
     ptrdiff_t tile_rows = TILE_COLUMN_BYTES / one->item_size;
     ptrdiff_t strides[2] = {target->row_stride, target->column_stride};
     ktc_permute_plan plan;
-    for (ptrdiff_t left = 0; left < target->columns; left += TILE_COLUMNS) {
-        one->row.count = smaller(TILE_COLUMNS, target->columns - left);
+    for (ptrdiff_t left = target->first; left < one->end; left += TILE_COLUMNS) {
+        one->row.count = smaller(TILE_COLUMNS, one->end - left);
         for (ptrdiff_t top = 0; top < target->rows; top += tile_rows) {
             ptrdiff_t shape[2] = {smaller(tile_rows, target->rows - top), one->row.count};
             ptrdiff_t tile_strides[2] = {shape[1] * one->item_size, one->item_size};
@@ -263,7 +278,8 @@ decode(decoder *one)
         return KTC_BAD_TYPE;
     }
     one->row.wanted = wanted_of(target);
-    one->item_size = one->row.wanted == TO_BFLOAT16 || one->row.wanted == TO_FLOAT16 ? 2 : 4;
+    one->item_size = item_size_of(target);
+    one->end = target->end != 0 ? target->end : ktc_decoded_lines(target);
     int is_in_place = target->column_stride == one->item_size;
     if (!is_in_place && (one->floats == NULL || target->row_stride != one->item_size)) {
         return decode_by_tiles(one);

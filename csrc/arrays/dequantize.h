@@ -20,7 +20,14 @@ typedef struct {
     ptrdiff_t columns;
     ptrdiff_t row_stride;
     ptrdiff_t column_stride;
+    ptrdiff_t first; /* of the lines that are filled, all if `end` is 0 */
+    ptrdiff_t end;
 } ktc_decoded;
+
+/* Lines that may be filled by themselves, in any order: rows where columns lie side by side, else
+ * columns, and then from multiples of KTC_DECODED_LINES on. */
+ptrdiff_t ktc_decoded_lines(const ktc_decoded *target);
+#define KTC_DECODED_LINES 256
 
 /* Numbers of less than a byte or of one, without infinities where the name ends in "fn". */
 typedef enum { KTC_FLOAT8_E4M3FN, KTC_FLOAT8_E5M2, KTC_FLOAT4_E2M1FN } ktc_small_float;

@@ -7,6 +7,7 @@
 #include "python/state.h"
 #include "arrays/dequantize.h"
 #include "arrays/permute_plan.h"
+#include "stream/pair.h"
 
 #include <string.h>
 
@@ -105,17 +106,57 @@ open_target(const char *function, const char *dtype, npy_intp rows, npy_intp col
     return array;
 }
 
+/* From so many bytes on two threads decode, in so many parts. */
+#define PAIR_BYTES ((npy_intp)2 << 20)
+#define PARTS 16
+
+/* What the threads share: codes of one of two kinds, and which lines of the target are to come. */
 typedef struct {
-    ktc_float_codes codes;
+    const ktc_float_codes *floats;
+    const ktc_whole_codes *whole;
     ktc_decoded target;
     ktc_instruction_set set;
-} floats_work;
+    npy_intp bytes;
+    ktc_lock lock;
+    ptrdiff_t next;
+    ptrdiff_t lines;   /* of the target */
+    ptrdiff_t at_once; /* of them */
+    ktc_status status; /* of the first thing that went wrong */
+} decode_work;
+
+/* Decodes parts as long as any is left. */
+static void
+parts_decode(void *context)
+{
+    decode_work *work = context;
+    ktc_decoded part = work->target;
+    ktc_lock_take(&work->lock);
+    while (work->next < work->lines && work->status == KTC_OK) {
+        part.first = work->next;
+        part.end =
+            work->at_once < work->lines - part.first ? part.first + work->at_once : work->lines;
+        work->next = part.end;
+        ktc_lock_give(&work->lock);
+        ktc_status status = work->floats != NULL ? ktc_decode_floats(work->floats, &part, work->set)
+                                                 : ktc_decode_whole(work->whole, &part, work->set);
+        ktc_lock_take(&work->lock);
+        work->status = work->status == KTC_OK ? status : work->status;
+    }
+    ktc_lock_give(&work->lock);
+}
 
 static void
-floats_run(void *context)
+decode_run(void *context)
 {
-    floats_work *work = context;
-    (void)ktc_decode_floats(&work->codes, &work->target, work->set); /* the type is known */
+    decode_work *work = context;
+    work->lines = work->at_once = ktc_decoded_lines(&work->target);
+    if (work->bytes < PAIR_BYTES || !ktc_pair_is_worthwhile()) {
+        parts_decode(work);
+        return;
+    }
+    ptrdiff_t least = work->lines / PARTS / KTC_DECODED_LINES + 1;
+    work->at_once = least * KTC_DECODED_LINES;
+    ktc_pair_run(parts_decode, work, work);
 }
 
 /* 1 with *format filled, or 0 with the exception set. */
@@ -165,16 +206,18 @@ ktc_py_decode_floats(PyObject *module, PyObject *args)
     PyObject *into = Py_None;
     PyObject *target_pin = NULL;
     ktc_held held = {NULL, NULL};
-    floats_work work = {.set = ktc_state_instruction_set(module)};
+    ktc_float_codes found;
+    decode_work work = {
+        .floats = &found, .set = ktc_state_instruction_set(module), .lock = KTC_LOCK_FREE};
 
     if (!PyArg_ParseTuple(args, "O!sO!nnns|O:decode_floats", &PyArray_Type, &codes, &format,
                           &PyArray_Type, &scales, &columns, &block_rows, &block_columns, &dtype,
                           &into) ||
-        !format_of(name, format, &work.codes.format) || !codes_are(name, codes, NPY_UINT8)) {
+        !format_of(name, format, &found.format) || !codes_are(name, codes, NPY_UINT8)) {
         return NULL;
     }
     npy_intp rows = PyArray_DIM(codes, 0);
-    npy_intp room = PyArray_DIM(codes, 1) * (work.codes.format == KTC_FLOAT4_E2M1FN ? 2 : 1);
+    npy_intp room = PyArray_DIM(codes, 1) * (found.format == KTC_FLOAT4_E2M1FN ? 2 : 1);
     if (columns < 0 || columns > room || block_rows < 1 || block_columns < 1) {
         return PyErr_Format(PyExc_ValueError,
                             "%s: %zd columns in blocks of %zd x %zd do not fit the codes", name,
@@ -187,12 +230,13 @@ ktc_py_decode_floats(PyObject *module, PyObject *args)
         (target_pin = ktc_pin((PyObject *)target)) == NULL) {
         goto done;
     }
-    work.codes.codes = PyArray_DATA(codes);
-    work.codes.pitch = PyArray_STRIDE(codes, 0);
-    work.codes.scales = PyArray_DATA(held.array);
-    work.codes.block_rows = block_rows;
-    work.codes.block_columns = block_columns;
-    if (ktc_kernel_run(name, pin, PyArray_NBYTES(target), floats_run, &work) == 0) {
+    found.codes = PyArray_DATA(codes);
+    found.pitch = PyArray_STRIDE(codes, 0);
+    found.scales = PyArray_DATA(held.array);
+    found.block_rows = block_rows;
+    found.block_columns = block_columns;
+    work.bytes = PyArray_NBYTES(target);
+    if (ktc_kernel_run(name, pin, work.bytes, decode_run, &work) == 0) {
         answer = Py_NewRef((PyObject *)target);
     }
 done:
@@ -201,20 +245,6 @@ done:
     Py_XDECREF(target_pin);
     Py_XDECREF(target);
     return answer;
-}
-
-typedef struct {
-    ktc_whole_codes codes;
-    ktc_decoded target;
-    ktc_instruction_set set;
-    ktc_status status;
-} whole_work;
-
-static void
-whole_run(void *context)
-{
-    whole_work *work = context;
-    work->status = ktc_decode_whole(&work->codes, &work->target, work->set);
 }
 
 PyDoc_STRVAR(
@@ -241,7 +271,9 @@ ktc_py_decode_whole(PyObject *module, PyObject *args)
     ktc_held of_scales = {NULL, NULL};
     ktc_held of_zeros = {NULL, NULL};
     ktc_held of_groups = {NULL, NULL};
-    whole_work work = {.set = ktc_state_instruction_set(module), .status = KTC_OK};
+    ktc_whole_codes found;
+    decode_work work = {
+        .whole = &found, .set = ktc_state_instruction_set(module), .lock = KTC_LOCK_FREE};
 
     if (!PyArg_ParseTuple(args, "O!O!O!O!ips|O:decode_whole", &PyArray_Type, &words, &PyArray_Type,
                           &scales, &PyArray_Type, &zeros, &PyArray_Type, &groups, &bits,
@@ -268,15 +300,16 @@ ktc_py_decode_whole(PyObject *module, PyObject *args)
         (target_pin = ktc_pin((PyObject *)target)) == NULL) {
         goto done;
     }
-    work.codes = (ktc_whole_codes){.words = PyArray_DATA(words),
-                                   .pitch = PyArray_STRIDE(words, 0) / (npy_intp)sizeof(uint32_t),
-                                   .bits = bits,
-                                   .packs_rows = packs_rows,
-                                   .scales = PyArray_DATA(of_scales.array),
-                                   .zeros = PyArray_DATA(of_zeros.array),
-                                   .groups = count,
-                                   .group_of_row = PyArray_DATA(of_groups.array)};
-    if (ktc_kernel_run(name, pin, PyArray_NBYTES(target), whole_run, &work) < 0) {
+    found = (ktc_whole_codes){.words = PyArray_DATA(words),
+                              .pitch = PyArray_STRIDE(words, 0) / (npy_intp)sizeof(uint32_t),
+                              .bits = bits,
+                              .packs_rows = packs_rows,
+                              .scales = PyArray_DATA(of_scales.array),
+                              .zeros = PyArray_DATA(of_zeros.array),
+                              .groups = count,
+                              .group_of_row = PyArray_DATA(of_groups.array)};
+    work.bytes = PyArray_NBYTES(target);
+    if (ktc_kernel_run(name, pin, work.bytes, decode_run, &work) < 0) {
         goto done;
     }
     if (work.status != KTC_OK) {

@@ -30,12 +30,31 @@ value_of(unsigned code, ktc_small_float format)
 static ktc_decoded
 target_of(float *found, ptrdiff_t rows, ptrdiff_t columns, int transposed)
 {
-    ktc_decoded target = {found, KTC_FLOAT32, 0, rows, columns, 4 * columns, 4};
+    ktc_decoded target = {found, KTC_FLOAT32, 0, rows, columns, 4 * columns, 4, 0, 0};
     if (transposed) {
         target.row_stride = 4;
         target.column_stride = 4 * rows;
     }
     return target;
+}
+
+/* Leaves the lines after the first ones for a second part, sometimes: 1, or 0 where there is none.
+ */
+static int
+part_take(random_source *source, ktc_decoded *target)
+{
+    if (ktc_decoded_lines(target) <= KTC_DECODED_LINES || random_between(source, 0, 1) == 0) {
+        return 0;
+    }
+    target->end = KTC_DECODED_LINES;
+    return 1;
+}
+
+static void
+part_next(ktc_decoded *target)
+{
+    target->first = target->end;
+    target->end = ktc_decoded_lines(target);
 }
 
 static void
@@ -63,7 +82,12 @@ check_floats(random_source *source, ktc_instruction_set set)
     ktc_float_codes given = {codes, pitch, format, scales, block_rows, block_columns};
     int transposed = (int)random_between(source, 0, 1);
     ktc_decoded target = target_of(found, rows, columns, transposed);
+    int is_parted = part_take(source, &target);
     CHECK(ktc_decode_floats(&given, &target, set) == KTC_OK);
+    if (is_parted) {
+        part_next(&target);
+        CHECK(ktc_decode_floats(&given, &target, set) == KTC_OK);
+    }
     for (ptrdiff_t row = 0; row < rows; row++) {
         for (ptrdiff_t column = 0; column < columns; column++) {
             unsigned code = codes[row * pitch + column / in_byte];
@@ -111,7 +135,13 @@ check_whole(random_source *source, ktc_instruction_set set)
     ktc_whole_codes given = {codes, pitch, bits, packs_rows, scales, zeros, groups, group_of_row};
     int transposed = (int)random_between(source, 0, 1);
     ktc_decoded target = target_of(found, rows, columns, transposed);
+    int is_parted = part_take(source, &target);
     CHECK(ktc_decode_whole(&given, &target, set) == KTC_OK);
+    if (is_parted) {
+        part_next(&target);
+        CHECK(ktc_decode_whole(&given, &target, set) == KTC_OK);
+        target.first = target.end = 0;
+    }
     for (ptrdiff_t row = 0; row < rows; row++) {
         for (ptrdiff_t column = 0; column < columns; column++) {
             int place = (int)(row % in_word);

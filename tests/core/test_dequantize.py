@@ -168,6 +168,31 @@ def test_large_matrices_go_past_the_caches_unharmed() -> None:
     np.testing.assert_array_equal(halves, turned.T)
 
 
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("packs_rows", [True, False])
+def test_large_matrices_of_words_that_two_threads_decode(packs_rows: bool) -> None:
+    rng = np.random.default_rng(0)
+    rows, columns, half = 1024, 1104, 552
+    words = rng.integers(0, 2**32, (rows // 8, columns) if packs_rows else (rows, columns // 8),
+                         np.uint32)
+    scales, zeros = rng.random((2, 3, columns), np.float32)
+    groups = rng.integers(0, 3, rows).astype(np.int32)
+    expected = np.hstack([
+        _core.decode_whole(part, scales[:, where], zeros[:, where], groups, 4, packs_rows,
+                           "bfloat16")
+        for part, where in zip(np.split(words, 2, axis=1), (slice(half),
+                                                            slice(half, None)), strict=True)
+    ])
+    for target in (None, np.empty((columns, rows), np.uint16).T):
+        found = _core.decode_whole(words, scales, zeros, groups, 4, packs_rows, "bfloat16", target)
+        np.testing.assert_array_equal(found, expected)
+        groups[-1] = 3
+        with pytest.raises(ValueError, match="a group that is none of the 3"):
+            _core.decode_whole(words, scales, zeros, groups, 4, packs_rows, "bfloat16", target)
+        groups[-1] = 0
+        expected = _core.decode_whole(words, scales, zeros, groups, 4, packs_rows, "bfloat16")
+
+
 def test_a_target_that_does_not_fit_is_refused() -> None:
     codes, scales = np.zeros((2, 4), np.uint8), np.ones((1, 1), np.float32)
     locked = np.zeros((2, 4), np.float32)

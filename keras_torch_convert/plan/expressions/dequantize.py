@@ -206,9 +206,12 @@ def _as_rows(codes: Array) -> Array:
 
 
 def _powers(exponents: Array) -> Array:
-    """Return 2 ** (e - 127), as E8M0 has it, but with an infinity at the end."""
-    with np.errstate(over="ignore"):
-        return np.exp2(exponents.astype(np.float32) - 127)
+    """Return 2 ** (e - 127), as E8M0 has it, but with an infinity at the end: the exponents
+    of float32, whose first one has other bits.
+    """
+    bits = exponents.astype(np.uint32)
+    bits <<= np.uint32(23)
+    return np.maximum(bits, np.uint32(1 << 22), out=bits).view(np.float32)
 
 
 def _zeros(words: Array, bits: int, scheme: Scheme) -> Array:
