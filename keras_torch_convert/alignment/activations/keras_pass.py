@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
-from math import inf, isfinite
+from math import inf, isfinite, prod
 from typing import Any
 
 import numpy.typing as npt
@@ -26,7 +26,8 @@ from ...spec.target import TargetLayer
 from ..names import name_similarity, part_number
 from .branching import Backtrack, BranchPoint, block_name
 from .candidate_search import reason_for_nothing
-from .candidates import NEUTRAL_PENALTY, Candidate, LayerMapping, covers, neutral_mapping
+from .candidates import (NEUTRAL_PENALTY, Candidate, LayerMapping, covers, layer_mappings,
+                         neutral_mapping)
 from .channel_order import OUTPUTS, Unflatten, in_one_order, maps_of_vectors
 from .folding import Fold
 from .pass_state import BY_NAME_AND_SHAPE, BY_WHAT_FOLLOWS, MOST_DRIFT, Match
@@ -265,9 +266,12 @@ class KerasPass(LayerTrials):
             # A unit on the same input, or one much like it, is the one, though the layer differs.
             candidates = candidates or on_a_similar_input(self.search.by_order(leaf), arrays[0],
                                                           self.trace_index)
-        by_output = () if is_owner else (self.settle_by_shape,)
-        otherwise = () if self.config.forced and candidates else (*by_output,
-                                                                  self.settle_without_partner)
+        otherwise = [self.settle_by_shape, self.settle_without_partner, self.settle_with_buffers]
+        if is_owner:
+            # First what lets the layers inside be found.
+            otherwise = [self.settle_with_buffers, self.settle_without_partner]
+        if self.config.forced and candidates:
+            otherwise = [self.settle_with_buffers]
         for settle_otherwise in otherwise:
             output, found = settle_otherwise(leaf, inputs, run)
             if found:
@@ -461,6 +465,23 @@ class KerasPass(LayerTrials):
         else:
             return None, False
         return output, True
+
+    def settle_with_buffers(self, leaf: TargetLayer, inputs: list[Fingerprint],
+                            run: Callable[[], Any]) -> tuple[Any, bool]:
+        """For a layer whose values torch holds in buffers, as constants (a table of positions)."""
+        unit = TracedOp(self.state.last_order, "by its output", (), (), (), False)
+        sizes = {variable.size for variable in leaf.variables}
+        shapes = {
+            name: shape
+            for name, shape in self.trace_index.constants.items() if prod(shape) in sizes
+        }
+        possible = layer_mappings(self.search.free(tuple(shapes)), shapes, leaf, ())
+        for mapping in islice(possible, MOST_BY_OUTPUT):
+            output, found = self.attempt(leaf, mapping, Candidate(unit, mapping.names, (0.0,)),
+                                         inputs, run, 1)
+            if found:
+                return output, True
+        return None, False
 
     def _leave_open(self, leaf: TargetLayer, inputs: list[Fingerprint], candidates: list[Candidate],
                     run: Callable[[], Any]) -> Any:

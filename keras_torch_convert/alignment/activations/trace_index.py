@@ -50,6 +50,9 @@ class TraceIndex:
             for name, array in self.arrays.items()
         }
         constants = {name: tensor for name, tensor in source.items() if name not in tensors}
+        self.constants = {
+            name: tensor.shape for name, tensor in constants.items() if "float" in tensor.dtype
+        }
         self.evaluation = Evaluation(Source({**constants, **tensors}, "randomized values"))
         self.rules = LayerRules(source)
         self.by_input = FingerprintIndex((key, unit) for unit in trace.units for key in unit.inputs)

@@ -723,3 +723,45 @@ def test_a_bias_that_torch_adds_after_steps_without_weights() -> None:
         x = Convolution()([x, neighbors])
     module, model = randomized(Graph()), keras.Model([features, neighbors], x)
     assert ktc.convert(module, model).equal is True
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_table_that_torch_keeps_in_a_buffer(inside: bool) -> None:
+    """A variable that holds other values than the constant of torch gets those."""
+    class Positions(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = torch.nn.Linear(4, 6)
+            self.register_buffer("positions", torch.randn(1, 5, 6))
+            self.norm, self.head = torch.nn.LayerNorm(6), torch.nn.Linear(6, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.norm(self.embedding(x) + self.positions))
+
+    class Table(keras.layers.Layer):  # type: ignore[misc]
+        def __init__(self, layers: Any = ()) -> None:
+            super().__init__()
+            self.layers = list(layers)
+
+        def build(self, shape: Any) -> None:
+            self.table = self.add_weight(shape=(5, 6), name="position_embedding")
+
+        def call(self, x: Any) -> Any:
+            first, *others = self.layers or [lambda value: value]
+            x = first(x) + self.table
+            for layer in others:
+                x = layer(x)
+            return x
+
+    inputs = keras.Input((5, 4))
+    layers = [
+        keras.layers.Dense(6),
+        keras.layers.LayerNormalization(epsilon=1e-5),
+        keras.layers.Dense(3)
+    ]
+    x = Table(layers)(inputs) if inside else layers[2](layers[1](Table()(layers[0](inputs))))
+    module, model = randomized(Positions()), keras.Model(inputs, x)
+    report = ktc.convert(module, model)
+    assert report.equal is True
+    assert report.plan is not None
+    assert ("positions",) in sources(report.plan, model).values()
