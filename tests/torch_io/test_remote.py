@@ -185,9 +185,18 @@ def test_shards_are_read_beside_their_index() -> None:
         check(read(f"{server.url}/repo/model.safetensors.index.json"), expected)
 
 
-def test_a_folder_is_read_as_one_on_this_machine() -> None:
+@pytest.mark.parametrize("names_alone", [False, True])
+def test_a_folder_is_read_as_one_on_this_machine(names_alone: bool,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     import fsspec
+    from fsspec.implementations.memory import MemoryFileSystem
 
+    if names_alone:
+        # As s3fs lists a folder unless it is asked for more.
+        real = MemoryFileSystem.ls
+        monkeypatch.setattr(
+            MemoryFileSystem, "ls",
+            lambda self, path, detail=False, **more: real(self, path, detail=detail, **more))
     expected, memory = arrays(2), fsspec.filesystem("memory")
     memory.pipe("/repo/model.safetensors", save(expected))
     memory.pipe("/repo/config.json", b'{"model_type": "tiny"}')
