@@ -204,20 +204,30 @@ class CandidateSearch:
         free = self.free_for(unit.names, leaf)
         if len(free) > _most_names(leaf):
             return None
-        mappings = self.layer_mappings(free, leaf, unit.part)
-        best = next(mappings, None)
+        # Each pass asks again.
+        key = (free, leaf.display_name, unit.part, self.state.map_shapes[:MAPS_FLATTENED])
+        known = self.trace_index.best_mappings
+        if key not in known:
+            known[key] = self._best_mapping(free, leaf, unit.part)
+        best = known[key]
         if best is None:
             return None
-        if len(best.torch_layers) > 1:
-            # A bias beside the kernel of its own layer comes before that of any other.
-            alike = [one for one in mappings if one.penalty // 10 <= best.penalty // 10]
-            best = min(best, *alike, best, key=lambda one: len(one.torch_layers))
         left_over = len(free) - len(best.names)
         gap = abs(unit.order - self.state.last_order)
         return Candidate(
             unit,
             tuple(sorted(best.names)) if left_over else tuple(sorted(free)),
             (left_over + best.penalty // 10, -round(self._likeness(leaf, best), 2), gap))
+
+    def _best_mapping(self, free: tuple[str, ...], leaf: TargetLayer,
+                      part: tuple[int, ...]) -> LayerMapping | None:
+        mappings = self.layer_mappings(free, leaf, part)
+        best = next(mappings, None)
+        if best is not None and len(best.torch_layers) > 1:
+            # A bias beside the kernel of its own layer comes before that of any other.
+            alike = [one for one in mappings if one.penalty // 10 <= best.penalty // 10]
+            best = min(best, *alike, best, key=lambda one: len(one.torch_layers))
+        return best
 
     def free(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Those of `names` that no other layer has taken whole; of tied ones the first."""

@@ -229,11 +229,26 @@ def _bank_choices(names: tuple[str, ...], shapes: Mapping[str, Shape],
             yield from stacked((first, second), shape, variable)
 
 
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """What an entry takes: the tensors, and the part of one; known once for all combinations."""
+
+    entry: VariableMapping
+    names: tuple[str, ...]
+    part: Slice | None
+
+
+def _use_of(entry: VariableMapping) -> _Use:
+    base = below_moves(entry.expression)
+    return _Use(entry, tensors_of(entry.expression), base if isinstance(base, Slice) else None)
+
+
 def _best_first(variables: tuple[TargetVariable, ...],
                 choices: list[list[VariableMapping]]) -> Iterator[LayerMapping]:
     """Combinations of one way for each variable by growing sum of penalties; no tensor (or part of
     one) twice.
     """
+    uses = [list(map(_use_of, entries)) for entries in choices]
     least = sum(entries[0].penalty for entries in choices)
     # The sum with the best ways for the variables behind, how many are chosen (negative), which.
     waiting: list[tuple[int, int, tuple[int, ...]]] = [(least, -1, (0,))]
@@ -246,52 +261,50 @@ def _best_first(variables: tuple[TargetVariable, ...],
         if last + 1 < len(entries):
             step = entries[last + 1].penalty - entries[last].penalty
             heappush(waiting, (total + step, negative, (*indices[:-1], last + 1)))
-        filled = tuple((variable, found[index])
-                       for variable, found, index in zip(variables, choices, indices, strict=False))
-        own = [entry.expression for one, entry in filled if not _is_copy(one, entry, filled)]
-        if not (_cut_alike([entry for _, entry in filled]) and _apart(own)):
+        filled = [(variable, found[index])
+                  for variable, found, index in zip(variables, uses, indices, strict=False)]
+        own = [use for one, use in filled if not _is_copy(one, use, filled)]
+        if not (_cut_alike([use for _, use in filled]) and _apart(own)):
             continue
         if depth == len(variables):
-            yield LayerMapping(filled, total)
+            yield LayerMapping(tuple((variable, use.entry) for variable, use in filled), total)
         else:
             heappush(waiting, (total, negative - 1, (*indices, 0)))
 
 
-def _cut_alike(chosen: list[VariableMapping]) -> bool:
+def _cut_alike(chosen: list[_Use]) -> bool:
     """True when all tensors that are cut give the same parts in the same order: a kernel and its
     bias, or two of each.
     """
     cuts: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {}
-    for entry in chosen:
-        if entry.cut:
-            names = tensors_of(entry.expression)
-            cuts[names] = (*cuts.get(names, ()), entry.cut)
+    for use in chosen:
+        if use.entry.cut:
+            cuts[use.names] = (*cuts.get(use.names, ()), use.entry.cut)
     return len(set(cuts.values())) < 2
 
 
-def _is_copy(variable: TargetVariable, entry: VariableMapping,
-             filled: tuple[tuple[TargetVariable, VariableMapping], ...]) -> bool:
+def _is_copy(variable: TargetVariable, use: _Use, filled: list[tuple[TargetVariable,
+                                                                     _Use]]) -> bool:
     """True for a variable that is never trained and holds what another one of the layer holds (a
     table as it was before it was trained).
     """
-    return (not variable.trainable and role_of(variable.name) is None and any(
-        other.trainable and entry.expression == of_other.expression for other, of_other in filled))
+    return (not variable.trainable and role_of(variable.name) is None
+            and any(other.trainable and use.entry.expression == of_other.entry.expression
+                    for other, of_other in filled))
 
 
-def _apart(expressions: list[Expression]) -> bool:
+def _apart(uses: list[_Use]) -> bool:
     """True when no element is used twice: whole tensors once, parts of one tensor cut along one
     axis and different.
     """
-    whole = [
-        name for expression in expressions if not sliced(expression)
-        for name in tensors_of(expression)
-    ]
-    parts = [
-        base for expression in expressions if isinstance(base := below_moves(expression), Slice)
-    ]
-    axes = {(tensors_of(part), part.axis) for part in parts}
+    whole = [name for use in uses if use.part is None for name in use.names]
+    parts = [use for use in uses if use.part is not None]
+    if not parts:
+        return len(set(whole)) == len(whole)
+    axes = {(use.names, use.part.axis) for use in parts if use.part is not None}
     cut = [name for names, _ in axes for name in names]
-    return len(set(whole + cut)) == len(whole) + len(cut) and len(set(parts)) == len(parts)
+    return (len(set(whole + cut)) == len(whole) + len(cut)
+            and len({use.part for use in parts}) == len(parts))
 
 
 def covers(mapping: LayerMapping, shapes: Mapping[str, Shape]) -> bool:

@@ -22,6 +22,7 @@ from ...running.torch_trace import Trace, TracedOp
 from ...spec.source import Source, SourceTensor
 from ...spec.target import TargetVariable
 from ...spec.tensor_spec import Shape
+from .candidates import LayerMapping
 from .layer_rules import LayerRules
 from .transforms import VariableMapping
 
@@ -40,6 +41,8 @@ class TraceIndex:
         """
         self.integers, self.input_orders = integers, input_orders
         self.trace = trace
+        # What CandidateSearch found, for the passes to come.
+        self.best_mappings: dict[tuple[object, ...], LayerMapping | None] = {}
         self.arrays: dict[str, npt.NDArray[Any]] = {
             name: _numpy(value) for name, value in trace.values.items()
         }
