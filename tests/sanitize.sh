@@ -44,6 +44,6 @@ if [ "$sanitizer" = thread ]; then
         "$tests/core/test_threads.py" -k "several or many" "$@"
 fi
 "${pytest[@]}" -q -p no:cacheprovider --timeout 600 --rootdir "$tests" -o testpaths= -o pythonpath= -c /dev/null \
-    "$tests"/core/test_{permute,stream,cast,compare,names,threads,hostile_calls,module}.py \
+    "$tests"/core/test_{permute,stream,cast,compare,dequantize,names,threads,hostile_calls,module}.py \
     "$tests/plan/test_callbacks.py" "$tests/spec/test_layer_groups.py" \
     "$tests/alignment/test_classic.py" "$@"

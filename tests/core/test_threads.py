@@ -99,3 +99,17 @@ def test_many_threads_write_and_compare_files_from_one_source() -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(work, range(16)))
+
+
+def test_several_threads_decode_one_matrix_each_with_a_second_one_of_its_own() -> None:
+    codes = np.random.default_rng(0).integers(0, 120, (1024, 1100), np.uint8)
+    scales = np.ones((1, 1), np.float32)
+    half = _core.decode_floats(codes[:512], "float8_e5m2", scales, 1100, 512, 1100, "float32")
+
+    def work(_: int) -> bool:
+        target = np.zeros((1100, 1024), np.float32).T
+        _core.decode_floats(codes, "float8_e5m2", scales, 1100, 1024, 1100, "float32", target)
+        return np.array_equal(target[:512], half)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(work, range(8)))
