@@ -231,6 +231,15 @@ class TestTasks:
         assert set(ResultsFile(tmp_path / "x.jsonl").finished) == {"a", "c"}
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is asked for in /proc")
+def test_the_first_shards_of_138_gb_take_little_memory(tmp_path: Path) -> None:
+    bench = pytest.importorskip("benchmarks.bench_shards")
+    goals = bench.Goals()
+    bench.memory(tmp_path, goals)
+    assert not goals.missed, goals.lines
+
+
 class TestInThisProcess:
     def test_dask_is_not_needed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "distributed", None)
