@@ -25,10 +25,10 @@ from .zip_archive import DEFLATED, ZipArchive, inflated
 # NumPy itself refuses a .npy header of more than 10,000 characters.
 _LONGEST_HEADER = 1 << 14
 # The header is a Python literal, and always written like this. (Python 2 wrote an L after large
-# integers.)
+# integers.) A comma between two extents, else digits could be cut into extents in endless ways.
 _HEADER = re.compile(
     r"\{'descr': (?P<type>'[^']*'|\[.*\]), 'fortran_order': (?P<fortran>True|False), "
-    r"'shape': \((?P<shape>(?:\d{1,19}L?,? ?)*)\),? ?\}\s*")
+    r"'shape': \((?P<shape>(?:\d{1,19}L?(?:, ?\d{1,19}L?)*,?)?)\),? ?\}\s*")
 _PLAIN_TYPE = re.compile(r"'[<>|=]?(?:[iufc](?:1|2|4|8|16)|b1|\?)'")
 
 

@@ -467,6 +467,15 @@ def test_an_npz_with_python_objects_is_refused_and_its_pickle_not_read(tmp_path:
     assert not marker.exists()
 
 
+def test_an_npz_whose_extents_are_one_long_row_of_digits_is_refused_at_once(tmp_path: Path) -> None:
+    header = (b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + b"1" * 200 + b"x), }\n")
+    member = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+    with zipfile.ZipFile(tmp_path / "net.npz", "w") as archive:
+        archive.writestr("a.npy", member)
+    with pytest.raises(SourceError, match="its header makes no sense"):
+        read(tmp_path / "net.npz")
+
+
 def test_an_npz_bomb_is_refused(tmp_path: Path) -> None:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
