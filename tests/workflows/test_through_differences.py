@@ -187,3 +187,58 @@ def test_a_stride_in_another_convolution_of_each_stage() -> None:
     assert {one.kind for one in found.differences} == {"strides"}
     assert {layer for one in found.differences for layer in one.keras_layers
            } == {f"stage{stage}_block1_{number}_conv" for stage in (1, 2, 3) for number in (1, 2)}
+
+
+class TorchPyramid(nn.Module):
+    """Maps of three sizes, each brought to the largest one by as many blocks as that takes."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(
+            nn.Conv2d(width, 16, 3, stride=2, padding=1) for width in (3, 16, 16))
+        self.up = nn.ModuleList(
+            nn.ModuleList([
+                nn.Sequential(nn.Conv2d(16 if number == 0 else 8, 8, 3, padding=1, bias=False),
+                              nn.GroupNorm(4, 8), nn.ReLU()) for number in range(max(count, 1))
+            ]) for count in (2, 1, 0))
+        self.head = nn.Conv2d(8, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = []
+        for layer in self.down:
+            maps.insert(0, x := functional.relu(layer(x)))
+        total = 0
+        for number, (blocks, given) in enumerate(zip(self.up, maps, strict=True)):
+            own = given
+            for block in blocks:
+                own = block(own)
+                if number < 2:
+                    own = functional.interpolate(own, scale_factor=2.0, mode="bilinear",
+                                                 align_corners=True)
+            total = total + own
+        return self.head(total)
+
+
+def keras_pyramid() -> keras.Model:
+    """The same with the resizing that Keras has; Keras calls the branches in turns."""
+    layers = keras.layers
+    inputs = x = keras.Input((32, 32, 3))
+    maps: list[Any] = []
+    for _ in range(3):
+        x = layers.Conv2D(16, 3, strides=2, activation="relu")(layers.ZeroPadding2D(1)(x))
+        maps.insert(0, x)
+    branches = []
+    for count, given in zip((2, 1, 0), maps, strict=True):
+        own = given
+        for _ in range(max(count, 1)):
+            own = layers.Conv2D(8, 3, padding="same", use_bias=False)(own)
+            own = layers.ReLU()(layers.GroupNormalization(4, epsilon=1e-5)(own))
+            own = layers.UpSampling2D(2, interpolation="bilinear")(own) if count else own
+        branches.append(own)
+    return keras.Model(inputs, layers.Conv2D(3, 1)(layers.Add()(branches)))
+
+
+def test_branches_that_keras_calls_in_turns_are_found_behind_a_difference() -> None:
+    with pytest.raises(ktc.NotEqualError) as raised:
+        ktc.convert(randomized(TorchPyramid()), keras_pyramid())
+    assert str(raised.value).count("cause: ") == 1
+    assert "corners aligned: 3 layers" in str(raised.value)

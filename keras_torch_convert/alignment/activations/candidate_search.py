@@ -306,20 +306,22 @@ class CandidateSearch:
                 for name in names) for variable in leaf.variables)
 
     def by_order(self, leaf: TargetLayer) -> list[Candidate]:
-        """The units behind the last one found that could be the layer, the best first, for a layer
-        whose input torch never saw.
+        """The units around the last one found that could be the layer, the best first, of equally
+        good ones those behind it, for a layer whose input torch never saw.
+
+        Keras calls branches in turns that torch goes through one by one.
         """
-        following = [
-            unit for unit in self.trace_index.trace.units if unit.order >= self.state.last_order
-        ]
-        units = (self._candidate(leaf, unit) for unit in following[:MOST_UNITS_BY_ORDER])
+        last = self.state.last_order
+        around = sorted(self.trace_index.trace.units, key=lambda unit: abs(unit.order - last))
+        units = (self._candidate(leaf, unit) for unit in around[:MOST_UNITS_BY_ORDER])
         found = [one for one in units if one is not None]
         # Numbers in names, which both sides count otherwise, make small differences.
         best: dict[float, float] = {}
         for one in found:
             best[one.cost[0]] = min(one.cost[1] + ALIKE_BY_NAME, best.get(one.cost[0], 0.0))
         return sorted(
-            found, key=lambda one: (one.cost[0], max(one.cost[1], best[one.cost[0]]), one.cost[2]))
+            found, key=lambda one:
+            (one.cost[0], max(one.cost[1], best[one.cost[0]]), one.unit.order < last, one.cost[2]))
 
     def fits_somewhere(self, name: str, leaf: TargetLayer) -> bool:
         """Whether a weight has the size of one of the layer's variables, or more rows of the same
