@@ -12,7 +12,7 @@ from ..spec.layer_groups import last_part
 from ..spec.roles import role_of
 from ..spec.source import Source, SourceTensor
 from ..spec.target import Target, TargetVariable
-from .expressions import tensors_of
+from .expressions import Tensor, tensors_of
 from .plan import Plan
 from .recipe import Assignment
 
@@ -83,7 +83,10 @@ def _status_of_tensor(  # one return for each status
     constant = next((one for one in plan.constants if tensor.name in tensors_of(one.expression)),
                     None)
     if constant is not None:
-        return entry("skipped", f"{constant.value:g} everywhere: {constant.rule}")
+        is_whole = isinstance(constant.expression, Tensor)
+        return entry(
+            "skipped",
+            f"{constant.value:g} everywhere: {constant.rule}" if is_whole else constant.rule)
     twin = next((name for name in twins if name in uses), None)
     if twin is not None:
         return entry("used", f"tied with '{twin}'", ", ".join(uses[twin]))

@@ -25,6 +25,7 @@ from .branching import (MOST_PASSES_FOR_A_LINK, MOST_PASSES_FOR_LINKS, Backtrack
 from .candidates import layer_mappings
 from .channel_order import OUTPUTS, Unflatten, counted_channels_last
 from .folding import Fold, with_row
+from .frozen_numbers import constants_of, frozen_numbers
 from .integers import integers_of_torch
 from .keras_pass import KerasPass
 from .one_sided import GOES_ON, goes_on_behind, without_other_outputs
@@ -50,8 +51,10 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
     integers = integers_of_torch(source.module, target)
     orders = tuple(orders_of_inputs(inputs.keras_inputs, inputs.torch_inputs))
 
-    def trace(*, keep_arrays: bool) -> TraceIndex:
+    def trace(fixed: tuple[str, ...] = (), *, keep_arrays: bool) -> TraceIndex:
         values = randomized_values(source.module, unit_gains=_lacks_gains(target))
+        for name in fixed:
+            del values[name]
         call = inputs.torch_call
         with inputs.blamed("the torch model"):
             return TraceIndex(
@@ -63,19 +66,27 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
         with inputs.blamed("the Keras model"):
             return inputs.keras_call(target.model, inputs.keras_inputs)
 
-    trace_index = trace(keep_arrays=False)
-    check_hints(hints, target.leaves(), trace_index.shapes)
-    state, finished = one_pass(trace_index, target, keras_call,
-                               PassConfig({}, {}, True, hints, limit=limit))
+    def first_pass(fixed: tuple[str, ...] = ()) -> tuple[TraceIndex, SearchState, bool]:
+        trace_index = trace(fixed, keep_arrays=False)
+        check_hints(hints, target.leaves(), trace_index.shapes)
+        state, finished = one_pass(trace_index, target, keras_call,
+                                   PassConfig({}, {}, True, hints, limit=limit))
+        return trace_index, state, state.is_out_of_time or (finished and state.is_whole)
+
+    trace_index, state, is_settled = first_pass()
+    numbers = () if is_settled else frozen_numbers(state, trace_index, source.module)
+    if numbers:
+        trace_index, state, is_settled = first_pass(numbers)
     backtracks = 0
-    if not state.is_out_of_time and not (finished and state.is_whole):
+    if not is_settled:
         # A layer whose input is in another order, or which differs, costs one pass this way.
-        state, backtracks = search_through(trace(keep_arrays=True), target, keras_call, hints,
-                                           limit, state)
+        state, backtracks = search_through(trace(numbers, keep_arrays=True), target, keras_call,
+                                           hints, limit, state)
     if state.is_out_of_time:
         _leave_the_rest_open(state, target, limit)
     settle_by_names(state, trace_index, target, include_open=accept_unproven)
     plan, alignment = written_down(state, trace_index, source, target, backtracks)
+    plan = replace(plan, constants=(*plan.constants, *constants_of(numbers, source.module)))
     if state.is_out_of_time:
         return plan, replace(alignment, is_out_of_time=True)
     if alignment.open and goes_on_behind(target, state, trace_index, keras_call):
@@ -84,15 +95,19 @@ def align_by_running(source: Source, target: Target, inputs: InputPair, hints: M
         plan, alignment.open = replace(plan, kept={**plan.kept, **own}), {}
     if alignment.open or not alignment.left_over:
         return plan, alignment
+    return _without_what_has_no_effect(
+        plan, alignment, state, trace_index, source.module,
+        lambda module: inputs.torch_call(module, inputs.torch_inputs))
 
-    def torch_call(module: Any) -> Any:
-        return inputs.torch_call(module, inputs.torch_inputs)
 
-    unused = unused_weights(source.module, trace_index.trace.values, torch_call,
-                            alignment.left_over)
+def _without_what_has_no_effect(plan: Plan, alignment: Alignment, state: SearchState,
+                                trace_index: TraceIndex, module: Any,
+                                call: Callable[[Any], Any]) -> tuple[Plan, Alignment]:
+    """The same without weights on which nothing depends that the Keras model gives."""
+    unused = unused_weights(module, trace_index.trace.values, call, alignment.left_over)
     plan, alignment = without_unused(plan, alignment, unused)
     plan, alignment.left_over = without_other_outputs(plan, alignment.left_over, state, trace_index,
-                                                      source.module, torch_call)
+                                                      module, call)
     return plan, alignment
 
 

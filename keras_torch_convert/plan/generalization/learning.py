@@ -292,6 +292,9 @@ def _constants(members: Sequence[Member]) -> tuple[ConstantPattern, ...]:
     for member in members:
         for constant in member.plan.constants:
             for name in tensors_of(constant.expression):
+                if not isinstance(constant.expression, Tensor):
+                    raise PlanError(f"the plan holds numbers of '{name}' one by one, which no "
+                                    "family has: use the plan of each size")
                 found[ConstantPattern(split_numbers(name).form, constant.value,
                                       constant.rule)] = None
     return tuple(found)
