@@ -285,9 +285,10 @@ class Diagnosis:
                 break
         for context in () if limit.is_over else self._on_torch_inputs(run, measured):
             found.append(self._looked_at(context, run, torch_values))
-        # A layer around others gives what those inside make of it: their effects come first.
-        found.sort(key=lambda one:
-                   (one.best is None, max((one.context.call.number, *one.context.call.children))))
+        # Torch's value at a place has the effects of all before it, and a layer around others gives
+        # what those inside make of it: their effects come first.
+        found.sort(key=lambda one: (max(
+            (one.context.call.number, *one.context.call.children)), one.best is None))
         return self._ranked(_without_consequences(found)) if found else None
 
     def _on_torch_inputs(self, run: ForcedRun,

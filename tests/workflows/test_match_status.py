@@ -88,3 +88,27 @@ def test_which_of_several_is_which_is_not_proven_by_what_differs_behind_them(fac
 
     expected = {"proven"} if factor == 1 else {"likely"}
     assert set(list(found.values())[:3]) == expected
+
+
+def test_an_unknown_difference_before_a_known_one_is_not_lost() -> None:
+    """Torch's value at the known one has the effect of both. TensorFlow cannot run the layer with
+    torch's settings: strides and dilation.
+    """
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2, padding=2, dilation=2),
+                                 torch.nn.ReLU6(), torch.nn.Conv2d(8, 4, 3)).eval()
+    model = keras.Sequential([
+        keras.Input((16, 16, 3)),
+        keras.layers.ZeroPadding2D(1),
+        keras.layers.Conv2D(8, 3, strides=2, name="first"),
+        keras.layers.ReLU(name="act"),
+        keras.layers.Conv2D(4, 3, name="last")
+    ])
+    sample = 20 * np.random.default_rng(0).standard_normal((1, 16, 16, 3)).astype("float32")
+    report = ktc.convert(module, model, sample=sample, if_different="keep")
+    assert report.comparison is not None
+    assert report.comparison.first_divergence is not None
+    found = report.comparison.first_divergence.differences
+    kinds = {layer: one.kind for one in found for layer in one.keras_layers}
+    assert kinds["act"] == "activation"
+    if kinds["first"] == "":
+        assert report.match_status["last"] == "likely"
