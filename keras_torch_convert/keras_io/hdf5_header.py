@@ -60,9 +60,9 @@ def make_hdf5_header(layout: FileLayout) -> Hdf5Header:
     """Build the structures of the file, once for a layout: the same layout gives the same bytes.
     Raises SaveError when h5py refuses it.
     """
-    path = temporary_path(Path(tempfile.gettempdir(), "keras_torch_convert.h5"))
-    remove_leftovers(path.parent)
     try:
+        path = temporary_path(Path(tempfile.gettempdir(), "keras_torch_convert.h5"))
+        remove_leftovers(path.parent)
         with _scratch_file(path) as (file, made):
             builder = _Builder(file)
             for group in layout.groups:
