@@ -243,7 +243,7 @@ def last_state(module: Any, ids: Any) -> Any:
 
 def sequence(model: Any, inputs: Any) -> Any:
     """The same of a backbone of keras-hub; of one that gives a map for each stage the last."""
-    if isinstance(model.input, dict):
+    if isinstance(inputs, dict):
         # Of an input that a model does not ask for Keras takes the values for those of another.
         inputs = {name: inputs[name] for name in model.input}
     output = model(inputs, training=False)
