@@ -31,6 +31,8 @@ _LARGEST_OPAQUE = 16
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 # Deflate makes at most 1032 bytes of one, and HDF5 unpacks a chunk whatever its size is to be.
 _LARGEST_PACKED_CHUNK = 1 << 18
+# Where HDF5 looks each of them up from the first one on.
+_MOST_CHUNKS = 1 << 13
 # Of an object's header: the messages that matter, and what no header reaches.
 _CONTINUATION, _ATTRIBUTE = 0x10, 0x0C
 _LARGEST_BLOCK, _MOST_BLOCKS = 1 << 24, 1 << 12
@@ -47,6 +49,21 @@ _TYPES = {
 
 class UnreadableError(Exception):
     """Something in a file that cannot be read, or is not to be; says what and what to do."""
+
+
+def chunk_sizes(item: Any) -> list[int]:
+    """Return the stored bytes of each chunk of a data set, which h5py's lower level has open."""
+    sizes: list[int] = []
+    if hasattr(item, "chunk_iter"):
+        item.chunk_iter(lambda info: sizes.append(info.size))
+        return sizes
+    # Of h5py that was built with an HDF5 before 1.12.3.
+    count = item.get_num_chunks()
+    if count > _MOST_CHUNKS:
+        raise UnreadableError(
+            f"{count} chunks, at most {_MOST_CHUNKS} are read with HDF5 "
+            f"{h5py.version.hdf5_version}; rewrite the file with `h5repack -l CONTI`")
+    return [item.get_chunk_info(number).size for number in range(count)]
 
 
 @dataclass(slots=True)
@@ -183,8 +200,7 @@ class Hdf5File:
         size = int(expected * prod(chunk) * item.dtype.itemsize)
         if size > self.room:
             return size
-        stored: list[int] = []
-        item.chunk_iter(lambda info: stored.append(info.size))
+        stored = chunk_sizes(item)
         if len(stored) != expected:
             raise UnreadableError(f"{name} lacks {expected - len(stored)} of its {expected} chunks")
         if plist.get_nfilters() and max(stored) > _LARGEST_PACKED_CHUNK:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from keras_torch_convert.errors import SaveError, SourceError
+from keras_torch_convert.keras_io.hdf5_reader import UnreadableError, chunk_sizes
 from keras_torch_convert.keras_io.weights_file import read_members, read_stored
 
 SECRET = np.arange(100, dtype="f4")
@@ -150,6 +151,22 @@ def test_what_keras_writes_is_read(values: Any, packed: bool, tmp_path: Path) ->
     found = stored.read("/x", SourceError)
     assert found.dtype == values.dtype
     assert found.tobytes() == values.tobytes()
+
+
+def test_chunks_are_counted_by_an_old_hdf5_too(tmp_path: Path) -> None:
+    class OfOldHdf5:
+        """Without what HDF5 1.12.3 brought."""
+        def __init__(self, item: Any) -> None:
+            self.get_num_chunks, self.get_chunk_info = item.get_num_chunks, item.get_chunk_info
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        values = np.arange(1000, dtype=np.float32)
+        item = file.create_dataset("x", data=values, chunks=(64,), compression="gzip")
+        assert chunk_sizes(OfOldHdf5(item.id)) == chunk_sizes(item.id)
+        assert len(chunk_sizes(item.id)) == 16
+        item = file.create_dataset("y", data=np.zeros(10_000, np.uint8), chunks=(1,))
+        with pytest.raises(UnreadableError, match="10000 chunks, at most 8192 are read"):
+            chunk_sizes(OfOldHdf5(item.id))
 
 
 def shared_texts(path: Path, length: int) -> Path:
