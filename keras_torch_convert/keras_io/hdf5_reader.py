@@ -51,7 +51,7 @@ class UnreadableError(Exception):
     """Something in a file that cannot be read, or is not to be; says what and what to do."""
 
 
-def chunk_sizes(item: Any) -> list[int]:
+def chunk_sizes(name: str, item: Any) -> list[int]:
     """Return the stored bytes of each chunk of a data set, which h5py's lower level has open."""
     sizes: list[int] = []
     if hasattr(item, "chunk_iter"):
@@ -61,7 +61,7 @@ def chunk_sizes(item: Any) -> list[int]:
     count = item.get_num_chunks()
     if count > _MOST_CHUNKS:
         raise UnreadableError(
-            f"{count} chunks, at most {_MOST_CHUNKS} are read with HDF5 "
+            f"{name} has {count} chunks, at most {_MOST_CHUNKS} are read with HDF5 "
             f"{h5py.version.hdf5_version}; rewrite the file with `h5repack -l CONTI`")
     return [item.get_chunk_info(number).size for number in range(count)]
 
@@ -200,7 +200,7 @@ class Hdf5File:
         size = int(expected * prod(chunk) * item.dtype.itemsize)
         if size > self.room:
             return size
-        stored = chunk_sizes(item)
+        stored = chunk_sizes(name, item)
         if len(stored) != expected:
             raise UnreadableError(f"{name} lacks {expected - len(stored)} of its {expected} chunks")
         if plist.get_nfilters() and max(stored) > _LARGEST_PACKED_CHUNK:

@@ -162,11 +162,11 @@ def test_chunks_are_counted_by_an_old_hdf5_too(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         values = np.arange(1000, dtype=np.float32)
         item = file.create_dataset("x", data=values, chunks=(64,), compression="gzip")
-        assert chunk_sizes(OfOldHdf5(item.id)) == chunk_sizes(item.id)
-        assert len(chunk_sizes(item.id)) == 16
+        assert chunk_sizes("/x", OfOldHdf5(item.id)) == chunk_sizes("/x", item.id)
+        assert len(chunk_sizes("/x", item.id)) == 16
         item = file.create_dataset("y", data=np.zeros(10_000, np.uint8), chunks=(1,))
-        with pytest.raises(UnreadableError, match="10000 chunks, at most 8192 are read"):
-            chunk_sizes(OfOldHdf5(item.id))
+        with pytest.raises(UnreadableError, match="/y has 10000 chunks, at most 8192 are read"):
+            chunk_sizes("/y", OfOldHdf5(item.id))
 
 
 def shared_texts(path: Path, length: int) -> Path:

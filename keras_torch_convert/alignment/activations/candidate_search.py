@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from heapq import nsmallest
 from itertools import islice
 from math import prod
 
@@ -202,7 +203,7 @@ class CandidateSearch:
 
     def _candidate(self, leaf: TargetLayer, unit: TracedOp) -> Candidate | None:
         free = self.free_for(unit.names, leaf)
-        if len(free) > _most_names(leaf):
+        if len(free) > MOST_FREE_NAMES and len(free) > _most_names(leaf):
             return None
         # Each pass asks again.
         key = (free, leaf.display_name, unit.part, self.state.map_shapes[:MAPS_FLATTENED])
@@ -312,8 +313,9 @@ class CandidateSearch:
         Keras calls branches in turns that torch goes through one by one.
         """
         last = self.state.last_order
-        around = sorted(self.trace_index.trace.units, key=lambda unit: abs(unit.order - last))
-        units = (self._candidate(leaf, unit) for unit in around[:MOST_UNITS_BY_ORDER])
+        around = nsmallest(MOST_UNITS_BY_ORDER, self.trace_index.trace.units,
+                           key=lambda unit: abs(unit.order - last))
+        units = (self._candidate(leaf, unit) for unit in around)
         found = [one for one in units if one is not None]
         # Numbers in names, which both sides count otherwise, make small differences.
         best: dict[float, float] = {}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from ...plan.expressions import Reshape, Slice, Tensor, tensors_of
+from ...plan.expressions import Reshape, Slice, Tensor
 from ...plan.recipe import Constant
 from .pass_state import SearchState
 from .trace_index import TraceIndex
@@ -22,11 +22,7 @@ def frozen_numbers(state: SearchState, trace_index: TraceIndex, module: Any) -> 
     """Return the weights that a pass left over when each is a few numbers that are never trained;
     () when a layer is open or another weight is left over.
     """
-    in_part = {name for expression in state.parts for name in tensors_of(expression)}
-    left = [
-        name for name in trace_index.trace.reached
-        if trace_index.tied[name][0] not in state.used and name not in in_part
-    ]
+    left = trace_index.left_over(state.used, state.parts)
     parameters = dict(module.named_parameters(remove_duplicate=False))
     frozen = all(name in parameters and not parameters[name].requires_grad
                  and parameters[name].numel() <= MOST_NUMBERS for name in left)

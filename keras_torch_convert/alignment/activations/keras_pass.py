@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ...plan.expressions import Slice, Tensor, tensors_of
+from ...plan.expressions import Slice, Tensor
 from ...rules.families.recurrent import keras_cells
 from ...running.fingerprint import EQUAL_BELOW, Fingerprint, distance, fingerprint
 from ...running.keras_values import LayerCall, eager_arrays
@@ -167,7 +167,8 @@ class KerasPass(LayerTrials):
         """
         arrays = [array for array in eager_arrays(output) if array.size]
         self.state.outputs = tuple(map(fingerprint, arrays))
-        lost, is_swapped, is_some_left = False, False, self._is_some_left()
+        lost = is_swapped = False
+        is_some_left = bool(self.trace_index.left_over(self.state.used, self.state.parts))
         theirs = [key for key, _ in self.trace_index.outputs]
         for number, (array, key) in enumerate(zip(arrays, self.state.outputs, strict=True)):
             alike = [(other, distance(one, key))
@@ -187,12 +188,6 @@ class KerasPass(LayerTrials):
                 and any(choice.alternatives for choice in self.state.choices)):
             self.state.broken = OUTPUTS
             raise Backtrack(OUTPUTS)
-
-    def _is_some_left(self) -> bool:
-        """True when torch uses weights that no layer has taken, not even in part."""
-        in_part = {name for expression in self.state.parts for name in tensors_of(expression)}
-        return any(
-            name not in in_part for name in self.search.free(tuple(self.trace_index.trace.reached)))
 
     def _rows_to_fold(self) -> list[str]:
         """Small tables of torch without a place (token types), as long as some table of the Keras

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ...plan.callbacks import apply_callbacks
 from ...plan.evaluation import Evaluation
-from ...plan.expressions import CallbackOutput, Expression
+from ...plan.expressions import CallbackOutput, Expression, tensors_of
 from ...running.fingerprint import FingerprintIndex, fingerprint
 from ...running.torch_trace import Trace, TracedOp
 from ...spec.source import Source, SourceTensor
@@ -78,6 +78,16 @@ class TraceIndex:
     def is_used_again(self, name: str) -> bool:
         """Whether torch computes with a weight several times: a shared layer, a tied table."""
         return len(self._times.get(self.tied[name][0], ())) > 1
+
+    def left_over(self, used: Collection[str], parts: Iterable[Expression]) -> list[str]:
+        """The weights that torch computes with and of which nothing is among the `used` ones and
+        the `parts`; of tied ones all or none.
+        """
+        in_part = {name for expression in parts for name in tensors_of(expression)}
+        return [
+            name for name in self.trace.reached
+            if (first := self.tied[name][0]) not in used and first not in in_part
+        ]
 
     def operation_behind(self, unit: TracedOp) -> TracedOp | None:
         """The next operation with other weights, whatever lies between."""
